@@ -1,0 +1,40 @@
+"""How an answer is written: plain structures, serialised by msgspec, times as RFC 3339 in UTC, NaN as null."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from api.asking import GEOJSON, JSON
+from sensors.times import rfc3339
+
+_encoder = msgspec.json.Encoder()
+
+
+def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None, media_type: str = JSON) -> Response:
+    """``content`` (dataclasses, mappings, lists) as JSON."""
+    return Response(_encoder.encode(content), status, None if headers is None else dict(headers), media_type)
+
+
+def when(at_ms: int | None) -> str | None:
+    """The instant as text; None for none, and for what no calendar holds."""
+    if at_ms is None:
+        return None
+    try:
+        return rfc3339(at_ms)
+    except OverflowError:
+        return None
+
+
+def feature(key: str, geometry: Mapping[str, Any] | None, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """A GeoJSON feature (RFC 7946)."""
+    return {"type": "Feature", "id": key, "geometry": geometry, "properties": properties}
+
+
+def features(found: list[dict[str, Any]], **members: Any) -> Response:
+    """A GeoJSON feature collection; ``members`` stand beside the features."""
+    return answer({"type": "FeatureCollection", "features": found, **members}, headers=VARY, media_type=GEOJSON)
+
+
+VARY = {"Vary": "Accept"}

@@ -1,0 +1,124 @@
+"""How a request is read: what the routes share of parsing. Every refusal names the field and the value."""
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from fastapi import Depends, Header, Query, Request
+from pydantic import AfterValidator
+
+from api.context import Context
+from api.registries import Registries
+from sensors.errors import ConfigurationError
+from sensors.times import to_ms
+
+JSON, GEOJSON, CSV = "application/json", "application/geo+json", "text/csv"
+ARROW = "application/vnd.apache.arrow.stream"
+
+_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+_PLUS_LOST = re.compile(r"(?<=\d) (?=\d\d:\d\d$)")
+T = TypeVar("T")
+
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+async def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+async def _registries(request: Request) -> Registries:
+    registries: Registries = request.app.state.registries
+    return registries
+
+
+def _words(text: str) -> str:
+    """Text that every database can keep."""
+    if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("must not hold a NUL or half a surrogate pair")
+    return text
+
+
+Asked = Annotated[Context, Depends(_context)]
+"""What the API was given, for a route."""
+Known = Annotated[Registries, Depends(_registries)]
+"""The registry, for a route."""
+Accept = Annotated[str, Header(include_in_schema=False)]
+Words = Annotated[str, AfterValidator(_words)]
+"""Text from a person that goes into the database."""
+Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="entries of a page")]
+
+
+def instant(name: str, text: str) -> int:
+    """ms since the epoch from RFC 3339 text with an offset; a ``+`` that the URL turned into a space is understood."""
+    try:
+        return to_ms(msgspec.convert(_PLUS_LOST.sub("+", text), _Instant))
+    except (msgspec.ValidationError, OverflowError):
+        raise ConfigurationError(
+            f"{name} {text[:80]!r} is not an RFC 3339 time with an offset, such as 2026-05-12T10:30:00Z"
+        ) from None
+
+
+def day(text: str) -> str:
+    """A Beijing day as the ledger spells it."""
+    try:
+        if _DAY.fullmatch(text):
+            return date.fromisoformat(text).isoformat()
+    except ValueError:
+        pass
+    raise ConfigurationError(f"day {text[:80]!r} is not a day such as 2026-05-12")
+
+
+def mark(kind: str, place: Any) -> str:
+    """The opaque mark of a place in the list called ``kind``."""
+    return base64.urlsafe_b64encode(msgspec.json.encode([kind, place])).decode().rstrip("=")
+
+
+def place(kind: str, text: str | None, shape: type[T]) -> T | None:
+    """The place that a cursor of the list called ``kind`` marks; None for the beginning."""
+    if text is None:
+        return None
+    try:
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        found, where = msgspec.json.decode(data, type=tuple[str, shape])  # type: ignore[valid-type]
+    except (binascii.Error, ValueError, RecursionError):  # msgspec's errors and UnicodeError are ValueErrors
+        found, where = "", None
+    if found != kind or where is None:
+        raise ConfigurationError(f"cursor {text[:80]!r} is none of this list: give next_cursor as it was answered")
+    return where
+
+
+def preferred(accept: str, offered: Sequence[str]) -> str:
+    """The offered media type that the Accept header likes best; the first one when it likes none or does not say."""
+    ranges = [_range(part) for part in accept.split(",")]
+    best, liking = offered[0], 0.0
+    for media_type in offered:
+        fitting = [(exact, q) for pattern, q in ranges if (exact := _fits(pattern, media_type))]
+        q = max(fitting)[1] if fitting else 0.0
+        if q > liking:
+            best, liking = media_type, q
+    return best
+
+
+def _range(part: str) -> tuple[str, float]:
+    pattern, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    q = 1.0
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            q = float(value) if re.fullmatch(r"[01](\.\d{0,3})?", value.strip()) else 0.0
+    return pattern, q
+
+
+def _fits(pattern: str, media_type: str) -> int:
+    """How exactly a range names a type: 3 the type itself, 2 its family, 1 anything, 0 not at all."""
+    if pattern == media_type:
+        return 3
+    if pattern == media_type.split("/")[0] + "/*":
+        return 2
+    return int(pattern == "*/*")

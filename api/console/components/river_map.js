@@ -1,0 +1,604 @@
+// Rivers and stations on one canvas over Leaflet. Positions come once from the API; the server then sends codes, and
+// classes[code] says what each means. The list beside the canvas is the same information for keyboard and ear.
+import { h } from "vue";
+import { leaflet as L } from "nicegui-leaflet";
+
+const FILL = { red: "#c62828", orange: "#f57c00", yellow: "#f9c80e", blue: "#1565c0" };
+const TEXT = { red: "#fff", orange: "#000", yellow: "#000", blue: "#fff" };
+const RANK = { red: 0, orange: 1, yellow: 2, blue: 3, "": 4 };
+const DARK = "#22363a"; // outlines, casing of the rivers, a station that reports
+const GREY = "#7d898c"; // device state: never an urgency colour
+const WATER = "#b4cbcd";
+const WATER_WIDTH = { river: 8, creek: 4.5, lake: 13 };
+const FLAG = { width: 21, height: 18, foot: 8 };
+const REACH = 15; // px around a mark that still hit it
+const FONT = '"Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", system-ui, sans-serif';
+const LABELS_FROM_ZOOM = 13;
+const FEW = 60; // so few stations are always labelled
+
+export default {
+  props: {
+    words: Object,
+    classes: Array,
+    language: String,
+    stations: String,
+    reaches: String,
+    resourcePath: String,
+  },
+  emits: ["ready", "station"],
+  data: () => ({ open: false, state: "loading", since: "" }),
+
+  render() {
+    const words = this.words;
+    const overlay = {
+      loading: () => [h("div", { class: "rc-skeleton" }), h("p", words.loading_map)],
+      empty: () => [h("p", words.no_stations), h("p", { class: "rc-quiet" }, words.no_stations_next)],
+      error: () => [
+        h("p", words.map_failed.replace("{since}", this.since)),
+        h("button", { class: "rc-button", type: "button", onClick: () => this.load() }, words.retry),
+      ],
+    }[this.state];
+    return h("div", { class: "rc-map", "data-map-state": this.state }, [
+      h("div", { ref: "map", class: "rc-map-canvas", role: "application", "aria-label": words.map_help }),
+      h(
+        "button",
+        {
+          class: "rc-button rc-map-toggle",
+          type: "button",
+          "aria-expanded": String(this.open),
+          "aria-controls": "start-station-list",
+          "data-testid": "start-list-toggle",
+          title: "/",
+          onClick: () => this.toggle(!this.open),
+        },
+        words.stations,
+      ),
+      h("div", { id: "start-station-list", class: ["rc-map-list", this.open ? "" : "rc-only-heard"] }, [
+        h("input", {
+          ref: "search",
+          type: "search",
+          placeholder: words.search,
+          "aria-label": words.search,
+          tabindex: this.open ? 0 : -1,
+          "data-testid": "start-search",
+          onInput: () => this.filter(),
+          onKeydown: (event) => this.inSearch(event),
+        }),
+        h("ul", {
+          ref: "list",
+          role: "listbox",
+          tabindex: this.open ? 0 : -1,
+          "aria-label": words.list_help,
+          "data-testid": "start-stations",
+          onClick: (event) => this.choose(event.target.closest("li")?.dataset.station),
+          onKeydown: (event) => this.inList(event),
+        }),
+        h("p", { ref: "nothing", class: "rc-quiet", hidden: true }, words.nothing_found),
+      ]),
+      overlay ? h("div", { class: "rc-map-note", "data-testid": `start-map-${this.state}` }, overlay()) : null,
+    ]);
+  },
+
+  created() {
+    // plain fields on purpose: Vue would make thousands of watched objects of them
+    this.marks = [];
+    this.lines = [];
+    this.selected = "";
+    this.hovered = null;
+    this.sprites = new Map();
+  },
+
+  async mounted() {
+    this.$el.colourAt = (key) => this.colourAt(key);
+    this.$el.placeOf = (key) => this.placeOf(key);
+    await this.$nextTick();
+    await this.style();
+    this.map = L.map(this.$refs.map, {
+      attributionControl: false,
+      zoomControl: false,
+      zoomAnimation: false,
+      fadeAnimation: false,
+      zoomSnap: 0.25,
+      zoomDelta: 0.5,
+      minZoom: 3,
+      maxZoom: 18,
+    }).setView([23.0, 113.1], 11);
+    L.control.zoom({ position: "bottomright", zoomInTitle: this.words.zoom_in, zoomOutTitle: this.words.zoom_out }).addTo(this.map);
+    L.control.scale({ position: "bottomleft", imperial: false }).addTo(this.map);
+    this.canvas = L.DomUtil.create("canvas", "rc-map-paper", this.$refs.map);
+    this.canvas.setAttribute("aria-hidden", "true");
+    this.map.on("move zoom viewreset resize", () => this.soon());
+    this.map.on("click", (event) => this.choose(this.hit(event.containerPoint)?.key));
+    this.map.on("mousemove", (event) => this.hover(this.hit(event.containerPoint)));
+    this.map.on("mouseout", () => this.hover(null));
+    this.watcher = new ResizeObserver(() => this.map.invalidateSize({ pan: false }));
+    this.watcher.observe(this.$refs.map);
+    this.keys = (event) => this.key(event);
+    window.addEventListener("keydown", this.keys);
+    document.fonts?.ready.then(() => this.fresh());
+    await this.load();
+  },
+
+  beforeUnmount() {
+    window.removeEventListener("keydown", this.keys);
+    this.watcher?.disconnect();
+    this.map?.remove();
+  },
+
+  methods: {
+    style() {
+      return new Promise((done) => {
+        const link = document.createElement("link");
+        link.rel = "stylesheet";
+        link.href = `${window.path_prefix ?? ""}${this.resourcePath}/leaflet/leaflet.css`;
+        link.onload = link.onerror = done;
+        document.head.append(link);
+      });
+    },
+
+    // -- what the server asks for ------------------------------------------------------------------------------------
+
+    async load() {
+      const first = !this.marks.length;
+      if (first) this.state = "loading";
+      try {
+        const [stations, reaches] = await Promise.all([this.fetched(this.stations), this.fetched(this.reaches)]);
+        this.lines = reaches.flatMap(lines);
+        const known = new Map(this.marks.map((mark) => [mark.key, mark.code]));
+        this.marks = stations
+          .filter((feature) => feature.geometry?.type === "Point")
+          .map((feature) => mark(feature, known.get(feature.properties.key)))
+          .sort((a, b) => (a.key < b.key ? -1 : 1)); // the order the server counts by
+        this.at = new Map(this.marks.map((m, i) => [m.key, i]));
+        this.state = this.marks.length ? "shown" : "empty";
+      } catch (error) {
+        console.warn("the map could not be fetched:", error);
+        this.since = new Date(Date.now() + 8 * 3600e3).toISOString().slice(11, 16);
+        this.state = "error";
+        return;
+      }
+      this.fillList();
+      if (first) this.fit();
+      this.soon();
+      this.$emit("ready", this.marks.length);
+    },
+
+    async fetched(path) {
+      const answer = await fetch(`${window.path_prefix ?? ""}${path}`, { headers: { Accept: "application/geo+json" } });
+      if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+      return (await answer.json()).features;
+    },
+
+    paint(codes) {
+      if (codes.length !== this.marks.length) return void setTimeout(() => this.load(), 1000);
+      codes.forEach((code, i) => this.recode(i, code));
+      this.soon();
+    },
+
+    patch(indices, codes) {
+      indices.forEach((i, n) => this.marks[i] && this.recode(i, codes[n]));
+      this.soon();
+    },
+
+    select(key) {
+      this.selected = key;
+      for (const row of this.$refs.list.querySelectorAll("[aria-selected=true]")) row.setAttribute("aria-selected", "false");
+      const row = this.marks[this.at?.get(key)]?.row;
+      row?.setAttribute("aria-selected", "true");
+      this.soon();
+    },
+
+    recode(i, code) {
+      const mark = this.marks[i];
+      mark.code = code;
+      describe(mark, this.classes[code]);
+    },
+
+    // -- the list ----------------------------------------------------------------------------------------------------
+
+    fillList() {
+      const rows = document.createDocumentFragment();
+      for (const mark of this.marks) {
+        const row = document.createElement("li");
+        row.id = `start-station-${mark.key}`;
+        row.role = "option";
+        row.dataset.station = mark.key;
+        row.setAttribute("aria-selected", String(mark.key === this.selected));
+        const name = document.createElement("span");
+        name.textContent = this.name(mark);
+        row.append(document.createElement("i"), name, document.createElement("small"));
+        mark.row = row;
+        if (mark.code !== null) describe(mark, this.classes[mark.code]);
+        rows.append(row);
+      }
+      this.$refs.list.replaceChildren(rows);
+      this.filter();
+    },
+
+    filter() {
+      const wanted = this.$refs.search.value.trim().toLowerCase();
+      let shown = 0;
+      for (const { key, zh, en, row } of this.marks) {
+        row.hidden = !`${key} ${zh} ${en}`.toLowerCase().includes(wanted);
+        shown += !row.hidden;
+      }
+      this.$refs.nothing.hidden = shown > 0 || !this.marks.length;
+    },
+
+    async toggle(open) {
+      this.open = open;
+      await this.$nextTick();
+      if (open) this.$refs.search.focus();
+    },
+
+    inSearch(event) {
+      if (event.key === "ArrowDown" || event.key === "Enter") {
+        event.preventDefault();
+        this.step(1, true);
+        if (event.key === "Enter") this.choose(this.active?.dataset.station);
+        else this.$refs.list.focus();
+      }
+    },
+
+    inList(event) {
+      const by = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1 }[event.key];
+      if (by) this.step(by);
+      else if (event.key === "Enter" || event.key === " ") this.choose(this.active?.dataset.station);
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    },
+
+    step(by, fromTop = false) {
+      const rows = this.marks.map((mark) => mark.row).filter((row) => !row.hidden);
+      if (!rows.length) return;
+      const at = fromTop ? -1 : rows.indexOf(this.active);
+      this.active?.classList.remove("rc-active");
+      this.active = rows[Math.min(rows.length - 1, Math.max(0, at + by))];
+      this.active.classList.add("rc-active");
+      this.active.scrollIntoView({ block: "nearest" });
+      this.$refs.list.setAttribute("aria-activedescendant", this.active.id);
+    },
+
+    key(event) {
+      if (event.key === "Escape" && this.open) return void this.toggle(false);
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, textarea, select, [role=dialog]")) return;
+      if (event.key === "/") {
+        event.preventDefault();
+        this.toggle(true);
+      } else if (event.key === "n") this.next();
+    },
+
+    next() {
+      const rank = (mark) => RANK[this.classes[mark.code ?? 0].colour];
+      const worst = this.marks.filter((mark) => rank(mark) < RANK[""]).sort((a, b) => rank(a) - rank(b));
+      if (worst.length) this.choose(worst[(worst.findIndex((mark) => mark.key === this.selected) + 1) % worst.length].key);
+    },
+
+    choose(key) {
+      if (!key) return;
+      this.select(key);
+      this.$emit("station", key);
+    },
+
+    name(mark) {
+      return this.language === "en" ? mark.en : mark.zh;
+    },
+
+    // -- the canvas --------------------------------------------------------------------------------------------------
+
+    fit() {
+      const bounds = L.latLngBounds(this.marks.map((mark) => mark.place));
+      for (const line of this.lines) line.places.forEach((place) => bounds.extend(place));
+      if (bounds.isValid()) this.map.fitBounds(bounds, { paddingTopLeft: [40, 52], paddingBottomRight: [56, 36], maxZoom: 15 });
+    },
+
+    fresh() {
+      this.sprites.clear();
+      this.soon();
+    },
+
+    soon() {
+      if (!this.map || this.waiting) return;
+      this.waiting = requestAnimationFrame(() => this.draw());
+    },
+
+    draw() {
+      cancelAnimationFrame(this.waiting);
+      this.waiting = 0;
+      const { x: width, y: height } = this.map.getSize();
+      const ratio = window.devicePixelRatio || 1;
+      if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
+        this.canvas.width = Math.round(width * ratio);
+        this.canvas.height = Math.round(height * ratio);
+      }
+      const paper = this.canvas.getContext("2d");
+      paper.setTransform(ratio, 0, 0, ratio, 0, 0);
+      paper.clearRect(0, 0, width, height);
+      const scale = 2 ** this.map.getZoom();
+      const corner = this.map.getPixelBounds().min;
+      const wide = Math.min(1.4, Math.max(0.6, this.map.getZoom() / 13));
+      const taken = [];
+      this.drawWater(paper, scale, corner, wide);
+      const size = this.marks.length <= FEW ? 6.5 : Math.min(6.5, Math.max(2.5, this.map.getZoom() - 7));
+      const seen = [];
+      for (const mark of this.marks) {
+        mark.x = mark.u * scale - corner.x;
+        mark.y = mark.v * scale - corner.y;
+        if (mark.x > -40 && mark.x < width + 40 && mark.y > -40 && mark.y < height + 40) seen.push(mark);
+      }
+      const rank = (mark) => (mark.key === this.selected ? -1 : RANK[this.classes[mark.code ?? 0].colour]);
+      seen.sort((a, b) => rank(b) - rank(a)); // the most urgent on top
+      for (const mark of seen) {
+        if (mark.code === null) continue;
+        if (mark.key === this.selected) ring(paper, mark, size);
+        const sprite = this.sprite(mark.code, size, ratio);
+        paper.drawImage(sprite.canvas, mark.x - sprite.left, mark.y - sprite.top, sprite.width, sprite.height);
+        const flag = this.classes[mark.code].colour ? FLAG : { width: 0, height: 0, foot: 0 };
+        taken.push([mark.x - size - 2, mark.y - size - 2 - flag.height - flag.foot, mark.x + size + 2 + flag.width, mark.y + size + 2]);
+      }
+      this.drawLabels(paper, seen.reverse(), size, taken, width);
+      this.drawWaterNames(paper, scale, corner, taken);
+    },
+
+    drawWater(paper, scale, corner, wide) {
+      paper.lineJoin = paper.lineCap = "round";
+      const path = (line) => {
+        paper.beginPath();
+        line.points.forEach(([u, v]) => paper.lineTo(u * scale - corner.x, v * scale - corner.y));
+        paper.stroke();
+      };
+      for (const [colour, more] of [[DARK, 3], [WATER, 0]]) {
+        paper.strokeStyle = colour;
+        for (const line of this.lines) {
+          paper.lineWidth = WATER_WIDTH[line.water] * wide + more;
+          path(line);
+        }
+      }
+    },
+
+    drawLabels(paper, marks, size, taken, width) {
+      const all = this.marks.length <= FEW || this.map.getZoom() >= LABELS_FROM_ZOOM;
+      paper.font = `500 12px ${FONT}`;
+      paper.textBaseline = "middle";
+      let drawn = 0;
+      for (const mark of marks) {
+        const must = mark.key === this.selected || mark === this.hovered;
+        if (mark.code === null || (!must && (drawn > 250 || !(all || this.classes[mark.code].colour)))) continue;
+        const text = this.name(mark);
+        const long = (mark.long ??= paper.measureText(text).width);
+        const sides = [
+          [mark.x + size + 5, mark.y],
+          [mark.x - size - 5 - long, mark.y],
+          [mark.x - long / 2, mark.y + size + 11],
+          [mark.x - long / 2, mark.y - size - 11 - (this.classes[mark.code].colour ? FLAG.height + FLAG.foot : 0)],
+        ];
+        const free = sides.find(
+          ([x, y]) => x > 2 && x + long < width - 2 && !taken.some((box) => x < box[2] && x + long > box[0] && y - 8 < box[3] && y + 8 > box[1]),
+        );
+        if (!free && !must) continue;
+        const [x, y] = free ?? sides[0];
+        halo(paper, text, x, y, "#14262a");
+        taken.push([x, y - 8, x + long, y + 8]);
+        drawn += 1;
+      }
+    },
+
+    drawWaterNames(paper, scale, corner, taken) {
+      if (this.map.getZoom() < 11) return;
+      paper.font = `italic 400 12px ${FONT}`;
+      paper.textBaseline = "middle";
+      for (const line of this.lines) {
+        const text = this.language === "en" ? line.en : line.zh;
+        const long = (line.long ??= paper.measureText(text).width);
+        for (const part of [0.5, 0.3, 0.7, 0.15, 0.85]) {
+          const [u, v] = line.points[Math.floor((line.points.length - 1) * part)];
+          const x = u * scale - corner.x + 12;
+          const y = v * scale - corner.y - 14;
+          if (taken.some((box) => x < box[2] && x + long > box[0] && y - 8 < box[3] && y + 8 > box[1])) continue;
+          halo(paper, text, x, y, "#3d6468");
+          taken.push([x, y - 8, x + long, y + 8]);
+          break;
+        }
+      }
+    },
+
+    sprite(code, size, ratio) {
+      const key = `${code}/${size}/${ratio}`;
+      let sprite = this.sprites.get(key);
+      if (!sprite) {
+        if (this.sprites.size > 400) this.sprites.clear();
+        this.sprites.set(key, (sprite = drawnMark(this.classes[code], size, ratio)));
+      }
+      return sprite;
+    },
+
+    hit(point) {
+      let best = null;
+      let nearest = REACH;
+      for (const mark of this.marks) {
+        if (mark.code === null || mark.x === undefined) continue;
+        const flag = this.classes[mark.code].colour;
+        const away = Math.hypot(mark.x - point.x, mark.y - point.y);
+        const over = flag && Math.hypot(mark.x + FLAG.width / 2 - point.x, mark.y - FLAG.foot - FLAG.height / 2 - point.y);
+        const distance = Math.min(away, flag ? over : away);
+        if (distance < nearest) [best, nearest] = [mark, distance];
+      }
+      return best;
+    },
+
+    hover(mark) {
+      if (mark === this.hovered) return;
+      this.hovered = mark;
+      this.$refs.map.style.cursor = mark ? "pointer" : "";
+      this.soon();
+    },
+
+    // -- for tests: what is really on the canvas ---------------------------------------------------------------------
+
+    placeOf(key) {
+      this.draw();
+      const mark = this.marks[this.at.get(key)];
+      return { x: mark.x, y: mark.y };
+    },
+
+    colourAt(key) {
+      const mark = this.marks[this.at?.get(key)];
+      if (!mark || mark.code === null) return "";
+      this.draw();
+      const flag = this.classes[mark.code].colour;
+      const ratio = window.devicePixelRatio || 1;
+      const [x, y] = flag ? [mark.x + 2.5, mark.y - FLAG.foot - 2.5] : [mark.x, mark.y];
+      const pixel = this.canvas.getContext("2d").getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1).data;
+      return "#" + [...pixel.slice(0, 3)].map((part) => part.toString(16).padStart(2, "0")).join("");
+    },
+  },
+};
+
+function mark(feature, code) {
+  const [lon, lat] = feature.geometry.coordinates;
+  const { key, zh, en } = feature.properties;
+  const point = L.CRS.EPSG3857.latLngToPoint(L.latLng(lat, lon), 0);
+  return { key, zh, en, code: code ?? null, place: [lat, lon], u: point.x, v: point.y };
+}
+
+function lines(feature) {
+  const { zh, en, water } = feature.properties;
+  const shapes = { LineString: (c) => [c], MultiLineString: (c) => c, Polygon: (c) => c }[feature.geometry?.type];
+  if (!shapes) return [];
+  return shapes(feature.geometry.coordinates).map((coordinates) => {
+    const places = coordinates.map(([lon, lat]) => [lat, lon]);
+    const points = places.map((place) => L.CRS.EPSG3857.latLngToPoint(L.latLng(place), 0)).map(({ x, y }) => [x, y]);
+    return { zh, en, water: water in WATER_WIDTH ? water : "river", places, points };
+  });
+}
+
+function describe(mark, { state, colour, words }) {
+  if (!mark.row) return;
+  mark.row.dataset.state = state;
+  mark.row.dataset.colour = colour;
+  mark.row.lastChild.textContent = words;
+}
+
+function halo(paper, text, x, y, colour) {
+  paper.lineJoin = "round";
+  paper.lineWidth = 3.5;
+  paper.strokeStyle = "rgba(240, 244, 243, 0.95)";
+  paper.strokeText(text, x, y);
+  paper.fillStyle = colour;
+  paper.fillText(text, x, y);
+}
+
+function ring(paper, mark, size) {
+  paper.beginPath();
+  paper.arc(mark.x, mark.y, size + 6, 0, 2 * Math.PI);
+  paper.fillStyle = "rgba(255, 255, 255, 0.7)";
+  paper.fill();
+  paper.lineWidth = 2.5;
+  paper.strokeStyle = "#0b5a5e";
+  paper.stroke();
+}
+
+// One mark, drawn once and copied from then on: the device's state as a shape, the incident as a pennant over it.
+function drawnMark({ state, colour, letter }, size, ratio) {
+  const left = size + 4;
+  const top = (colour ? FLAG.foot + FLAG.height : size) + 4;
+  const width = left + (colour ? FLAG.width : size) + 4;
+  const height = top + size + 4;
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.ceil(width * ratio);
+  canvas.height = Math.ceil(height * ratio);
+  const paper = canvas.getContext("2d");
+  paper.scale(canvas.width / width, canvas.height / height);
+  paper.translate(left, top);
+  device(paper, state, size);
+  if (colour) pennant(paper, colour, letter);
+  return { canvas, left, top, width, height };
+}
+
+function device(paper, state, size) {
+  const circle = (radius) => {
+    paper.beginPath();
+    paper.arc(0, 0, radius, 0, 2 * Math.PI);
+  };
+  circle(size + 1.5);
+  paper.fillStyle = "#fff";
+  paper.fill();
+  if (state === "normal") {
+    circle(size);
+    paper.fillStyle = DARK;
+    paper.fill();
+  } else if (state === "late") {
+    circle(size - 1);
+    paper.lineWidth = 2;
+    paper.strokeStyle = DARK;
+    paper.stroke();
+    paper.beginPath();
+    paper.moveTo(0, 0);
+    paper.arc(0, 0, size, Math.PI / 2, 1.5 * Math.PI);
+    paper.fillStyle = DARK;
+    paper.fill();
+  } else if (state === "offline") {
+    circle(size);
+    paper.fillStyle = GREY;
+    paper.fill();
+    plug(paper, size);
+  } else {
+    circle(size - 0.5);
+    paper.setLineDash([2.5, 2.5]);
+    paper.lineWidth = 1.5;
+    paper.strokeStyle = GREY;
+    paper.stroke();
+    paper.setLineDash([]);
+  }
+}
+
+function plug(paper, size) {
+  const part = size / 6.5;
+  paper.strokeStyle = paper.fillStyle = "#fff";
+  paper.lineWidth = 1.3 * part;
+  paper.beginPath();
+  for (const x of [-1.4, 1.4]) {
+    paper.moveTo(x * part, -4 * part);
+    paper.lineTo(x * part, -1.2 * part);
+  }
+  paper.moveTo(0, 2 * part);
+  paper.lineTo(0, 4.4 * part);
+  paper.stroke();
+  paper.beginPath();
+  paper.roundRect(-2.8 * part, -1.6 * part, 5.6 * part, 4 * part, [0, 0, 2 * part, 2 * part]);
+  paper.fill();
+}
+
+function pennant(paper, colour, letter) {
+  const { width, height, foot } = FLAG;
+  paper.lineJoin = "round";
+  paper.lineWidth = 4;
+  paper.strokeStyle = "#fff";
+  const pole = () => {
+    paper.beginPath();
+    paper.moveTo(0, -2);
+    paper.lineTo(0, -foot - height);
+    paper.stroke();
+  };
+  pole();
+  paper.lineWidth = 2;
+  paper.strokeStyle = DARK;
+  pole();
+  paper.beginPath();
+  paper.moveTo(0, -foot - height);
+  paper.lineTo(width, -foot - height);
+  paper.lineTo(width - 4, -foot - height / 2);
+  paper.lineTo(width, -foot);
+  paper.lineTo(0, -foot);
+  paper.closePath();
+  paper.fillStyle = FILL[colour];
+  paper.fill();
+  paper.lineWidth = 1;
+  paper.stroke();
+  paper.fillStyle = TEXT[colour];
+  paper.font = `700 12px ${FONT}`;
+  paper.textAlign = "center";
+  paper.textBaseline = "middle";
+  paper.fillText(letter, width / 2 - 1.5, -foot - height / 2 + 0.5);
+}

@@ -1,0 +1,106 @@
+"""The one picture all clients look at, read again at most once a second and only while somebody looks."""
+
+import asyncio
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+
+from api.console.model import Model, build
+from api.context import Context
+from governance import incidents
+from governance.lifecycle import State
+from ingest import ledger
+from ingest.storage import registry as registry_store
+from sensors.errors import WaterError
+from sensors.stations import Registry
+from sensors.times import beijing_day
+
+EVERY_S = 1.0
+NOBODY_LOOKS_S = 5.0
+SHARE = 5
+"""Reading takes at most one part in so many of the time: a large site is read less often instead of all the time."""
+
+OPEN_LIMIT = 1000
+CLOSED_SHOWN = 5
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the picture cannot be read: since when (ms), what failed, and a number to quote."""
+
+    since_ms: int
+    detail: str
+    number: str
+
+
+class Live:
+    """Reads the stores in a thread and keeps the last picture; ``model`` is replaced only when it looks different."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.model: Model | None = None
+        self.read_at_ms = 0
+        self.trouble: Trouble | None = None
+        self._looked = float("-inf")
+        self._lock = asyncio.Lock()
+        self._registry: Registry | None = None
+        self._registry_mark: tuple[object, ...] = ()
+        self._accounts: tuple[ledger.Account, ...] = ()
+        self._accounts_mark: tuple[object, ...] = ()
+
+    def look(self) -> None:
+        """Say that somebody looks; without this for a few seconds the stores are left alone."""
+        self._looked = time.monotonic()
+
+    async def follow(self) -> None:
+        """Keep the picture fresh for as long as the process runs."""
+        while True:
+            started = time.monotonic()
+            if started - self._looked < NOBODY_LOOKS_S:
+                await self.refresh()
+            took = time.monotonic() - started
+            await asyncio.sleep(max(EVERY_S - took, (SHARE - 1) * took))
+
+    async def now(self) -> Model | None:
+        """The picture for a page that is being built; None when it could never be read."""
+        self.look()
+        if self.model is None or self._context.clock_ms() - self.read_at_ms > 2000 * EVERY_S:
+            await self.refresh()
+        return self.model
+
+    async def refresh(self) -> None:
+        """Read once; on failure the last picture stays and ``trouble`` says why."""
+        async with self._lock:
+            try:
+                model = await asyncio.to_thread(self._read)
+            except Exception as error:  # whatever it is, the page must say so and go on trying
+                if self.trouble is None:
+                    _log.exception("the console cannot read its stores")
+                    detail = str(error) if isinstance(error, WaterError) else type(error).__name__
+                    now_ms = self._context.clock_ms()
+                    number = hashlib.sha256(f"{detail}{now_ms}".encode()).hexdigest()[:6].upper()
+                    self.trouble = Trouble(now_ms, detail, number)
+                return
+            self.trouble = None
+            self.read_at_ms = model.at_ms
+            if model != self.model:
+                self.model = model
+
+    def _read(self) -> Model:
+        context, now_ms = self._context, self._context.clock_ms()
+        with context.database.read() as connection:
+            mark = (*registry_store.fingerprint(connection), now_ms // 60_000)  # a renamed station shows in a minute
+            if self._registry is None or mark != self._registry_mark:
+                self._registry, self._registry_mark = registry_store.load(connection, context.catalogue), mark
+            open_ = incidents.list_incidents(connection, open_only=True, limit=OPEN_LIMIT)
+            closed = incidents.list_incidents(connection, state=State.CLOSED, limit=4 * CLOSED_SHOWN)
+            closed = sorted(closed, key=lambda i: i.closed_at_ms or 0, reverse=True)[:CLOSED_SHOWN]
+            counts = incidents.counts(connection)
+            day = beijing_day(now_ms).isoformat()
+            if (day, now_ms // 10_000) != self._accounts_mark:
+                self._accounts = tuple(ledger.accounts(connection, day=day))
+                self._accounts_mark = (day, now_ms // 10_000)
+        return build(self._registry, context.store.latest(), [*open_, *closed], counts, self._accounts, now_ms)

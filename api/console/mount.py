@@ -1,0 +1,115 @@
+"""Hang the console into the FastAPI application: NiceGUI at ``/``, everything served by us, under a strict policy."""
+
+import re
+import secrets
+
+from fastapi import FastAPI
+from nicegui import app as console
+from nicegui import ui
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Match, Mount, get_route_path
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.console import start
+from api.console.live import Live
+from api.context import Context
+
+NOT_OURS = ("/api", "/metrics", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json")
+"""Paths the console never answers, not even with its own "not found": the API has its own words for that."""
+
+RECONNECT_S = 60.0
+"""A page whose connection breaks for less than this goes on where it was, half-written comments included."""
+
+ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#17302f"/>
+<path d="M4 21c4-4 8-4 12 0s8 4 12 0M4 27c4-4 8-4 12 0s8 4 12 0" fill="none" stroke="#a9c7c6" stroke-width="2.6"/>
+<path d="M13 16V4l11 4-11 4" fill="#f2f6f5" stroke="#f2f6f5" stroke-width="1.5" stroke-linejoin="round"/></svg>"""
+
+
+def mount(app: FastAPI, context: Context) -> None:
+    """Mount the console at ``/``; call it once a process and after the API's routes are there.
+
+    NiceGUI keeps one global application, so a second call in the same process would show the first call's stores.
+    """
+    live = Live(context)
+    start.register(context, live)
+    console.on_startup(live.follow)
+    ui.run_with(
+        app,
+        title="河长 Riverchief",
+        language="zh-CN",
+        favicon=ICON,
+        storage_secret=secrets.token_urlsafe(32),
+        tailwind=False,
+        gzip_middleware_factory=None,  # the policy has to see the page before it is compressed
+        reconnect_timeout=RECONNECT_S,
+        show_welcome_message=False,
+    )
+    app.router.routes.remove(next(r for r in reversed(app.router.routes) if isinstance(r, Mount) and r.app is console))
+    app.router.routes.append(_AtTheRoot("/", app=GZipMiddleware(Policy(console))))
+
+
+class _AtTheRoot(Mount):
+    """A mount that leaves alone what is not the console's: wrong methods and unknown paths below /api stay the API's."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] in ("http", "websocket"):
+            path = get_route_path(scope)
+            if any(path == other or path.startswith(f"{other}/") for other in NOT_OURS):
+                return Match.NONE, {}
+        return super().matches(scope)
+
+
+class Policy:
+    """Plain ASGI: gives every page a content security policy and its scripts the nonce the policy asks for.
+
+    Vue templates and NiceGUI's calls need ``unsafe-eval``; inline scripts need a nonce, so a script that somebody
+    smuggles into a page does not run. No other host is named (measured: feasibility notes, part C).
+    """
+
+    _SCRIPT = re.compile(rb"<script(?=[\s>])")
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start_message: Message | None = None
+        body = bytearray()
+
+        async def guarded(message: Message) -> None:
+            nonlocal start_message
+            if message["type"] == "http.response.start" and _is_page(message):
+                start_message = message
+            elif start_message is not None and message["type"] == "http.response.body":
+                body.extend(message.get("body", b""))
+                if not message.get("more_body", False):
+                    nonce = secrets.token_urlsafe(16)
+                    page = self._SCRIPT.sub(b'<script nonce="' + nonce.encode() + b'"', bytes(body))
+                    await send({**start_message, "headers": _headers(start_message, nonce, len(page))})
+                    await send({"type": "http.response.body", "body": page})
+            else:
+                await send(message)
+
+        await self._app(scope, receive, guarded)
+
+
+def _is_page(message: Message) -> bool:
+    return any(name.lower() == b"content-type" and value.startswith(b"text/html") for name, value in message["headers"])
+
+
+def _headers(message: Message, nonce: str, length: int) -> list[tuple[bytes, bytes]]:
+    policy = (
+        f"default-src 'self'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data: blob:; connect-src 'self' ws: wss:; object-src 'none'; base-uri 'self'; "
+        "form-action 'self'; frame-ancestors 'self'"
+    )
+    kept = [(name, value) for name, value in message["headers"] if name.lower() != b"content-length"]
+    return [
+        *kept,
+        (b"content-length", str(length).encode()),
+        (b"content-security-policy", policy.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"same-origin"),
+    ]

@@ -1,0 +1,42 @@
+"""What the API and the console need to be given; made by the wiring, asked for nothing else."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from governance.database import Database
+from ingest.pipeline import Receipt
+from ingest.storage.port import ReadingStore
+from sensors.parameters import Catalogue
+from sensors.reading import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The health of one part of the system: its name, whether it works, and a sentence with figures."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Context:
+    """Stores to read, and the doors into the running system.
+
+    ``submit`` hands a message to the ingest and answers once it is durable; None where no ingest runs in this
+    process. ``token`` is asked of everybody who changes something; None means that nobody is asked, which the wiring
+    allows on loopback only. ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there
+    is something in the outbox.
+    """
+
+    database: Database
+    store: ReadingStore
+    catalogue: Catalogue
+    source: str
+    clock_ms: Callable[[], int]
+    submit: Callable[[Message], "Future[Receipt]"] | None = None
+    token: str | None = None
+    parts: Callable[[], list[Part]] = list
+    metrics: Callable[[], bytes] = lambda: b""
+    wake: Callable[[], None] = lambda: None

@@ -1,0 +1,266 @@
+"""Every answer that is not the thing asked for, as a problem document (RFC 9457): our errors and the framework's own.
+
+A problem names the thing and the value, in a title of both languages; never a secret, never our internals.
+"""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from governance.lifecycle import Conflict
+from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable, WaterError
+from sensors.texts import Text
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """A sort of problem: its status, the last part of its type and its title."""
+
+    status: int
+    name: str
+    title: Text
+
+
+INVALID = Sort(400, "invalid", Text("请求有误", "The request is not valid"))
+UNAUTHORIZED = Sort(401, "unauthorized", Text("需要令牌", "A token is needed"))
+FORBIDDEN = Sort(403, "forbidden", Text("不允许", "Not allowed"))
+NOT_FOUND = Sort(404, "not-found", Text("没有此项", "Not found"))
+METHOD_NOT_ALLOWED = Sort(405, "method-not-allowed", Text("不支持此方法", "Method not allowed"))
+REFUSED = Sort(409, "refused", Text("现在不能这样做", "Not possible in the present state"))
+CHANGED = Sort(412, "changed", Text("已被他人改动", "Changed in the meantime"))
+TOO_LARGE = Sort(413, "too-large", Text("内容过大", "Too large"))
+BROKEN = Sort(500, "broken", Text("系统内部故障", "A fault of ours"))
+UNAVAILABLE = Sort(503, "unavailable", Text("暂时不可用", "Not available now"))
+
+_SORTS = {
+    sort.status: sort
+    for sort in (
+        INVALID,
+        UNAUTHORIZED,
+        FORBIDDEN,
+        NOT_FOUND,
+        METHOD_NOT_ALLOWED,
+        REFUSED,
+        CHANGED,
+        TOO_LARGE,
+        BROKEN,
+        UNAVAILABLE,
+    )
+}
+
+_OF_ERRORS: tuple[tuple[type[Exception], Sort], ...] = (
+    (NotFound, NOT_FOUND),
+    (Conflict, CHANGED),
+    (Refused, REFUSED),
+    (ConfigurationError, INVALID),
+    (StorageUnavailable, UNAVAILABLE),
+)
+"""Which sort an error of ours is; the first that fits, so the special before the general."""
+
+SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "description": "What went wrong (RFC 9457).",
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "examples": ["urn:riverchief:problem:not-found"]},
+        "title": {"type": "string", "description": "中文 / English"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "names the thing and the value"},
+        "instance": {"type": "string", "description": "number of this fault in our log; only with status 500"},
+        "allowed": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "what would be accepted now; only where an action was refused",
+        },
+        "errors": {
+            "type": "array",
+            "description": "every fault of the request; only with status 400",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {
+                    "field": {"type": "string", "examples": ["query.limit", "body.lon"]},
+                    "message": {"type": "string"},
+                    "value": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "A problem document",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+"""For routers: whatever is not described is a problem document."""
+
+
+@dataclass
+class Problem(Exception):
+    """A problem as it is answered; raised by routes where no error of ours says the same."""
+
+    sort: Sort
+    detail: str
+    members: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    status: int | None = None
+
+    def response(self) -> Response:
+        status = self.status or self.sort.status
+        document = {
+            "type": f"urn:riverchief:problem:{self.sort.name}",
+            "title": f"{self.sort.title.zh} / {self.sort.title.en}",
+            "status": status,
+            "detail": self.detail,
+            **self.members,
+        }
+        return Response(msgspec.json.encode(_clean(document)), status, dict(self.headers), MEDIA_TYPE)
+
+
+def of(error: WaterError) -> Problem:
+    """The problem that an error of ours is; one of no known sort is a fault of ours."""
+    for kind, sort in _OF_ERRORS:
+        if isinstance(error, kind):
+            allowed = getattr(error, "allowed", None)
+            members = {} if allowed is None else {"allowed": [str(action) for action in allowed]}
+            headers = {"Retry-After": str(RETRY_AFTER_S)} if sort is UNAVAILABLE else {}
+            return Problem(sort, str(error), members, headers)
+    return fault(error)
+
+
+def fault(error: BaseException) -> Problem:
+    """An unforeseen error: logged in full under a number, answered with the number alone."""
+    number = uuid.uuid4().urn
+    log.error("a request failed", instance=number, exc_info=error)
+    detail = f"系统内部故障，已记录，编号{number}。 / The request failed on our side; it is logged as {number}."
+    return Problem(BROKEN, detail, {"instance": number})
+
+
+def unavailable(detail: str) -> Problem:
+    """503: the same request may succeed later."""
+    return Problem(UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+def shorten(value: object, most: int = 120) -> str:
+    """A value as an error message quotes it."""
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def install(app: FastAPI) -> None:
+    """Make the app answer its errors with problems; what is not foreseen here is left to :class:`Faults`."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(WaterError, _water_error)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(NoConnectionFree, _no_connection)
+
+
+class Faults:
+    """ASGI: an error nobody foresaw becomes a 500 problem, and the server goes on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if started:  # too late for another answer: the connection has to break
+                raise
+            await fault(error).response()(scope, receive, send)
+
+
+async def _problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return error.response()
+
+
+async def _water_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, WaterError)
+    return of(error).response()
+
+
+async def _no_connection(_request: Request, _error: Exception) -> Response:
+    return unavailable("the database has no connection free").response()
+
+
+async def _validation(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _invalid(error.errors()).response()
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """What the framework refuses by itself: no such path, wrong method, a body it cannot read."""
+    assert isinstance(error, HTTPException)
+    status = error.status_code
+    sort = _SORTS.get(status, INVALID if status < 500 else BROKEN)
+    path = shorten(request.url.path)
+    if status == 404:
+        detail = f"there is nothing at {path}"
+    elif status == 405:
+        detail = f"{path} does not take {request.method}"
+    else:
+        detail = str(error.detail)
+    return Problem(sort, detail, headers=error.headers or {}, status=status).response()
+
+
+def _invalid(faults: Any) -> Problem:
+    """FastAPI's list of faults, each with the field, what is wrong and the value."""
+    errors = [_one(one) for one in faults]
+    detail = "; ".join(
+        f"{one['field']}: {one['message']}" + (f" (given: {one['value']})" if "value" in one else "") for one in errors
+    )
+    return Problem(INVALID, shorten(detail, 1000), {"errors": errors[:50]})
+
+
+def _one(one: Mapping[str, Any]) -> dict[str, str]:
+    where = tuple(one["loc"])
+    message = str(one["msg"])
+    if one["type"] == "json_invalid":
+        return {"field": "body", "message": f"not JSON: {one.get('ctx', {}).get('error', message)} at {where[-1]}"}
+    if where == ("body",):
+        return {"field": "body", "message": "must be a JSON object, sent with Content-Type: application/json"}
+    found = {"field": shorten(".".join(map(str, where))), "message": message}
+    if one["type"] not in {"missing", "extra_forbidden"}:
+        found["value"] = shorten(one.get("input"))
+    return found
+
+
+def _clean(value: Any) -> Any:
+    """Text that is not Unicode (half a surrogate pair, quoted from a request) becomes something that can be sent."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_clean(key): _clean(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(entry) for entry in value]
+    return value

@@ -1,0 +1,58 @@
+"""The registry as the API reads it: as it stands now, or as it stood a moment ago where only speed matters."""
+
+import threading
+import time
+
+from api.context import Context
+from ingest.storage import registry as registry_store
+from sensors.errors import NotFound
+from sensors.stations import Registry, Station
+
+RECENT_S = 2.0
+
+
+class Registries:
+    """Reading thousands of stations takes longer than answering most questions about one of them."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._changes = 0
+        self._kept: tuple[float, int, Registry] | None = None
+
+    def now(self) -> Registry:
+        """The registry as it stands."""
+        with self._context.database.read() as connection:
+            return registry_store.load(connection, self._context.catalogue)
+
+    def recent(self) -> Registry:
+        """The registry, at most ``RECENT_S`` old and never older than a change made through this API.
+
+        What another process changed may show that much later: good for names and intervals, not for editing.
+        """
+        kept = self._fresh()
+        if kept is None:
+            with self._lock:  # one reads, the others wait for it instead of reading the same
+                kept = self._fresh()
+                if kept is None:
+                    since, changes = time.monotonic(), self._changes
+                    kept = self.now()
+                    self._kept = since, changes, kept
+        return kept
+
+    def changed(self) -> None:
+        """The registry was changed through this API."""
+        self._changes += 1
+
+    def _fresh(self) -> Registry | None:
+        kept = self._kept
+        if kept is None or kept[1] != self._changes or time.monotonic() - kept[0] > RECENT_S:
+            return None
+        return kept[2]
+
+
+def find(registry: Registry, key: str) -> Station:
+    """The station called ``key``; raises NotFound naming it."""
+    if key not in registry:
+        raise NotFound(f"station {key[:80]!r} is not registered")
+    return registry[key]

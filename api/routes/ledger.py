@@ -1,0 +1,163 @@
+"""The loss account: what became of every reading, what is held in quarantine, and its replay."""
+
+import base64
+import codecs
+import threading
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from msgspec import Meta
+
+from api.answers import answer, when
+from api.asking import Asked, Cursor, Limit, day, mark, place
+from api.context import Context
+from api.routes.readings import Received, RefusedReading, durable, received, refused_readings, writable
+from ingest import ledger, quarantine
+from ingest.ledger import Account
+from ingest.quarantine import Held
+from sensors.errors import ConfigurationError, NotFound, Refused
+from sensors.reading import Reason
+
+router = APIRouter(tags=["ledger"])
+
+PREVIEW_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """One station and Beijing day: sent = stored + duplicate + quarantined + missing.
+
+    ``sent`` and ``missing`` are null where messages are missing whose readings nobody counted; ``closed`` tells that
+    every reading is accounted for. Messages of stations nobody registered are entered under ``?``.
+    """
+
+    station: str
+    day: str
+    closed: bool
+    sent: int | None
+    readings: int
+    stored: int
+    duplicate: int
+    quarantined: int
+    missing: int | None
+    messages: int
+    messages_again: int
+    messages_unnumbered: int
+    messages_quarantined: int
+    messages_missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPage:
+    """Accounts, newest day first, then by station."""
+
+    items: list[AccountView]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldView:
+    """What is kept of a message that could not be used.
+
+    ``payload`` is base64; ``text`` shows the beginning of it where it is UTF-8, else null. ``payload_bytes`` is the
+    length it had: of a larger one only the beginning was kept. ``readings`` is null where the message was refused as a
+    whole.
+    """
+
+    id: int
+    status: str
+    reason: str
+    detail: str
+    source: str
+    station: str
+    topic: str
+    received_at: str | None
+    account: str
+    day: str
+    readings: list[RefusedReading] | None
+    payload: str
+    payload_bytes: int
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPage:
+    """Quarantine entries, newest first."""
+
+    items: list[HeldView]
+    next_cursor: str | None
+
+
+class Status(StrEnum):
+    """Which quarantine entries are asked for."""
+
+    HELD = quarantine.HELD
+    REPLAYED = quarantine.REPLAYED
+    ALL = "all"
+
+
+@router.get("/ledger", response_model=AccountPage)
+def list_accounts(
+    asked: Asked,
+    day_: Annotated[str | None, Query(alias="day", description="Beijing day, YYYY-MM-DD")] = None,
+    station: str | None = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """The accounts of a day or a station, newest day first, then by station."""
+    wanted = None if day_ is None else day(day_)
+    where = place("ledger", cursor, tuple[int, str, str])
+    passed, last = (0, None) if where is None else (min(max(where[0], 0), 10**9), where[1:])
+    asking = passed + limit + 1
+    with asked.database.read() as connection:
+        while True:
+            found = ledger.accounts(connection, day=wanted, station=station, limit=asking)
+            rest = [a for a in found if last is None or _comes_after(a, last)]
+            if len(rest) > limit or len(found) < asking:
+                break
+            asking *= 2  # accounts were opened meanwhile that stand before the cursor's place
+    page = rest[:limit]
+    following = None
+    if len(rest) > limit:
+        following = mark("ledger", [passed + limit, page[-1].day, page[-1].station])
+    return answer(AccountPage([_account(a) for a in page], following))
+
+
+@router.get("/quarantine", response_model=HeldPage)
+def list_quarantine(
+    asked: Asked,
+    status: Status = Status.HELD,
+    station: str | None = None,
+    reason: Annotated[str | None, Query(examples=[r.key for r in Reason])] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Cursor = None,
+) -> Response:
+    """What could not be used, newest first."""
+    why = {r.key: r for r in Reason}
+    if reason is not None and reason not in why:
+        raise ConfigurationError(f"reason {reason[:80]!r} is not known; known are {', '.join(why)}")
+    before = place("quarantine", cursor, Annotated[int, Meta(ge=1, le=2**63 - 1)])
+    with asked.database.read() as connection:
+        found = quarantine.listing(
+            connection,
+            status=None if status is Status.ALL else status.value,
+            station=station,
+            reason=None if reason is None else why[reason],
+            before_id=before,
+            limit=limit + 1,
+        )
+    page = found[:limit]
+    following = mark("quarantine", page[-1].id) if len(found) > limit else None
+    return answer(HeldPage([_held(h) for h in page], following))
+
+
+@router.post("/quarantine/{entry}/replay", response_model=Received)
+async def replay(asked: Asked, entry: int) -> Response:
+    """Hand what is held to the ingest again, after its cause was put right; what is refused again has a new entry."""
+    ...
+
+
+_replaying: set[int] = set()
+_lock = threading.Lock()

@@ -1,0 +1,168 @@
+"""Readings over HTTP: the telemetry message of design §4.1 plus ``station``, answered once it is durable."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+
+from api.answers import answer, when
+from api.asking import Asked
+from api.context import Context
+from api.problems import shorten, unavailable
+from ingest.pipeline import Receipt
+from sensors.errors import ConfigurationError
+from sensors.reading import Message, Reason, Rejected
+
+router = APIRouter(prefix="/readings", tags=["readings"])
+
+DURABLE_WITHIN_S = 30.0
+
+_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["station", "readings"],
+                "description": "At most 256 KiB; unknown members are ignored.",
+                "properties": {
+                    "station": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,63}$"},
+                    "seq": {"type": "integer", "minimum": 0, "description": "counts this device's messages"},
+                    "boot": {"type": "integer", "minimum": 0, "description": "grows with each start of the device"},
+                    "total": {"type": "integer", "minimum": 0, "description": "readings since the start, these included"},
+                    "sent_at": {"type": "string", "format": "date-time"},
+                    "readings": {
+                        "type": "array",
+                        "maxItems": 1000,
+                        "items": {
+                            "type": "object",
+                            "required": ["at", "values"],
+                            "properties": {
+                                "at": {"type": "string", "format": "date-time"},
+                                "values": {
+                                    "type": "object",
+                                    "additionalProperties": {"type": ["number", "null"]},
+                                    "description": "by parameter key, in the deployment's unit",
+                                },
+                                "status": {
+                                    "type": "object",
+                                    "additionalProperties": {"type": "string"},
+                                    "description": "HJ 212 data flags by parameter key, N when absent",
+                                },
+                            },
+                        },
+                    },
+                },
+            }
+        }
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedReading:
+    """``at`` is null where the message did not say it readably; the detail then names the sample."""
+
+    at: str | None
+    parameter: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """What was kept aside, and why; ``readings`` is null where the message was refused as a whole."""
+
+    reason: str
+    detail: str
+    readings: list[RefusedReading] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What became of a message: readings that are new, readings that were there already, and what was kept aside."""
+
+    stored: int
+    duplicate: int
+    quarantined: list[Quarantined]
+
+
+@router.post("", status_code=202, response_model=Received, openapi_extra={"requestBody": _BODY})
+async def receive(asked: Asked, request: Request) -> Response:
+    """Take a telemetry message; answered once its readings are durable, so that whoever is not answered sends again.
+
+    The same message twice is one. What cannot be used is quarantined with the reason and can be replayed; only a body
+    that names no station is refused, for nobody could be asked about it.
+    """
+    body = await request.body()
+    message = Message(_station(body), body, asked.clock_ms(), source="http")
+    return answer(received(await durable(asked, message)), 202)
+
+
+async def durable(context: Context, message: Message) -> Receipt:
+    """Hand a message to the ingest and wait until it is durable; a Problem (503) where that takes too long."""
+    if context.submit is None:
+        raise unavailable("no ingest runs in this process; send readings to one that ingests")
+    handed_over = asyncio.wrap_future(context.submit(message))
+    done, _ = await asyncio.wait({handed_over}, timeout=DURABLE_WITHIN_S)  # never cancels: the ingest still owns it
+    if not done:
+        raise unavailable(
+            f"the message of station {shorten(message.station)} was not durable within {DURABLE_WITHIN_S:g} s; "
+            "it may still become so, and sending it again doubles nothing"
+        )
+    return handed_over.result()
+
+
+def received(receipt: Receipt) -> Received:
+    """The receipt as it is answered."""
+    return Received(receipt.stored, receipt.duplicate, [_quarantined(r) for r in receipt.rejected])
+
+
+def refused_readings(reason: str, readings: tuple[tuple[int, str], ...] | None) -> list[RefusedReading] | None:
+    """The refused readings as they are answered."""
+    if readings is None:
+        return None
+    timed = reason != Reason.BAD_TIME.key  # else the number stands for the sample's place in the message
+    return [RefusedReading(when(at_ms) if timed else None, writable(key)) for at_ms, key in readings]
+
+
+def writable(text: str) -> str:
+    """Text from a message that may hold half a surrogate pair, as text that can be sent."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _quarantined(r: Rejected) -> Quarantined:
+    return Quarantined(r.reason.key, writable(r.detail), refused_readings(r.reason.key, r.readings))
+
+
+class _Addressed(msgspec.Struct):
+    station: str
+
+
+_decoder = msgspec.json.Decoder(_Addressed)
+
+
+def _station(body: bytes) -> str:
+    """The station a body names; read as forgivingly as the pipeline reads, so that a NaN is the pipeline's to judge."""
+    try:
+        station: Any = _decoder.decode(body).station
+    except (ValueError, RecursionError):
+        station = _leniently(body)
+    if not isinstance(station, str):
+        raise ConfigurationError(f"body.station is {shorten(station)}, the key of a station (text) is needed")
+    if writable(station) != station:
+        raise ConfigurationError(f"body.station {ascii(station)[:80]} holds half a surrogate pair")
+    return station
+
+
+def _leniently(body: bytes) -> Any:
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"the body is not JSON: {shorten(str(error))}") from None
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"the body must be a JSON object with a station, this is {shorten(content)}")
+    if "station" not in content:
+        raise ConfigurationError("body.station is missing: the key of the station that measured")
+    return content["station"]

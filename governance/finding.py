@@ -1,0 +1,75 @@
+"""What a check found out: the noun that ingest hands to governance."""
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sensors.texts import Text
+
+
+class Colour(StrEnum):
+    """Urgency (轻重缓急), most urgent first."""
+
+    RED = "red"
+    ORANGE = "orange"
+    YELLOW = "yellow"
+    BLUE = "blue"
+
+    @property
+    def rank(self) -> int:
+        """0 is the most urgent."""
+        return list(Colour).index(self)
+
+
+class Kind(StrEnum):
+    """Which check speaks."""
+
+    THRESHOLD = "threshold"
+    TREND = "trend"
+    NO_DATA = "no_data"
+
+
+class Change(StrEnum):
+    """What happened to the condition the rule watches."""
+
+    FIRED = "fired"
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One change of one rule's condition, in event time.
+
+    ``cause`` groups findings into incidents: while an incident of that cause is open, findings are appended to it.
+    ``observed_at_ms`` is the reading that decided, ``since_ms`` when the condition began. A ``retrospective`` finding
+    comes from data too old to act on: it informs and never pages. ``value`` and ``limit`` are in the canonical unit;
+    None where the rule has none (no data). ``text`` is the sentence that explains the decision with its numbers.
+    """
+
+    rule: str
+    version: str
+    kind: Kind
+    change: Change
+    cause: str
+    station: str
+    parameter: str | None
+    observed_at_ms: int
+    since_ms: int
+    value: float | None
+    limit: float | None
+    colour: Colour
+    retrospective: bool
+    text: Text
+
+    @property
+    def id(self) -> str:
+        """The same finding has the same id however often it is found: a replay or a restart appends nothing twice."""
+        parts = (
+            self.rule,
+            self.change,
+            self.station,
+            self.parameter or "",
+            str(self.observed_at_ms),
+            "past" if self.retrospective else "live",
+        )
+        return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,456 @@
+"""Deliveries: what has been decided reaches the external platform, in order, once it can, or says why not.
+
+A row is *pending* until the receiver took it (*delivered*) or refused it for good (*refused*: a dead letter that stays
+visible and can be sent again). Between sending and settling the process may die: the row is sent again under the same
+event id, and the receiver knows it already. One ``Deliverer`` runs for one database.
+"""
+
+import contextlib
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import Enum, StrEnum, auto
+from http import HTTPStatus
+
+import httpx
+import sqlalchemy as sa
+import structlog
+
+from governance import cloudevents
+from governance.database import Database
+from governance.lifecycle import sentence
+from governance.tables import outbox
+from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
+from sensors.texts import say
+from sensors.times import to_ms
+
+BODY_LIMIT = 64 * 1024
+"""Bytes of an answer we read."""
+
+RETRY_AFTER_CAP_S = 3600.0
+KEEP_ALIVE_S = 2.0
+"""Idle connections are dropped after this: servers close theirs after 5 s, and a send must not meet that moment."""
+
+TELL_AGAIN_MS = 600_000
+REMEMBERED = 300
+"""Characters of an answer kept beside a row."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class Status(StrEnum):
+    """Where a delivery stands."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    REFUSED = "refused"
+
+
+class Verdict(Enum):
+    """What an HTTP status means for a delivery."""
+
+    DELIVERED = auto()
+    REFUSED = auto()
+    LATER = auto()
+    MISCONFIGURED = auto()
+    """Tried again like LATER, but somebody has to mend an address, a secret or a right first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A row of the outbox; times ms UTC."""
+
+    id: int
+    event_id: str
+    incident_id: int
+    type: str
+    body: str
+    notify: str
+    created_at_ms: int
+    pending_since_ms: int
+    next_attempt_at_ms: int
+    attempts: int
+    status: Status
+    delivered_at_ms: int | None
+    last_status: int | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCounts:
+    """How much waits, how much was refused, and since when the oldest waiting row exists (ms; None: nothing waits)."""
+
+    pending: int
+    refused: int
+    oldest_pending_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came of one attempt; ``status`` is None when no answer came, ``retry_after_s`` None when none was asked."""
+
+    delivery: Delivery
+    at_ms: int
+    status: int | None
+    error: str | None
+    retry_after_s: float | None = None
+
+
+def verdict(status: int) -> Verdict:
+    """How an answer is taken.
+
+    2xx and 409 (it has this event already) are delivered; 410 and every other 4xx are refused. 408, 425, 429 and 5xx
+    pass. A redirect, 401, 403 and 404 come from a wrong address or secret: no event is given up for that.
+    """
+    if 200 <= status < 300 or status == HTTPStatus.CONFLICT:
+        return Verdict.DELIVERED
+    if status in {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS} or status >= 500:
+        return Verdict.LATER
+    if status < 400 or status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND}:
+        return Verdict.MISCONFIGURED
+    return Verdict.REFUSED
+
+
+def retry_after(value: str | None, now_ms: int) -> float | None:
+    """Seconds to wait by a ``Retry-After`` header (seconds or an HTTP date), 0 to an hour; None if it says neither."""
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text), RETRY_AFTER_CAP_S)
+    try:
+        wait_s = (to_ms(parsedate_to_datetime(text)) - now_ms) / 1000
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(wait_s, 0.0), RETRY_AFTER_CAP_S)
+
+
+def refused(connection: sa.Connection, *, limit: int = 100) -> list[Delivery]:
+    """The dead letters, newest first."""
+    query = sa.select(outbox).where(outbox.c.status == Status.REFUSED.value).order_by(outbox.c.id.desc()).limit(limit)
+    return [_delivery(row) for row in connection.execute(query)]
+
+
+def replay(connection: sa.Connection, delivery_id: int, now_ms: int) -> None:
+    """Make a dead letter pending again, due now; the caller commits. Raises NotFound, and Refused if it is not dead."""
+    fresh = {
+        "status": Status.PENDING.value,
+        "attempts": 0,
+        "pending_since_ms": now_ms,
+        "next_attempt_at_ms": now_ms,
+    }
+    dead = sa.and_(outbox.c.id == delivery_id, outbox.c.status == Status.REFUSED.value)
+    if connection.execute(sa.update(outbox).where(dead).values(fresh)).rowcount:
+        return
+    status = connection.execute(sa.select(outbox.c.status).where(outbox.c.id == delivery_id)).scalar()
+    if status is None:
+        raise NotFound(sentence("incident.delivery_unknown", id=delivery_id))
+    raise Refused(sentence("incident.delivery_not_refused", id=delivery_id, status=say(f"incident.delivery_{status}")))
+
+
+def pending_counts(connection: sa.Connection) -> PendingCounts:
+    """What the metrics show of the outbox."""
+    query = (
+        sa.select(outbox.c.status, sa.func.count(), sa.func.min(outbox.c.created_at_ms))
+        .where(outbox.c.status.in_([Status.PENDING.value, Status.REFUSED.value]))
+        .group_by(outbox.c.status)
+    )
+    found = {status: (number, oldest) for status, number, oldest in connection.execute(query)}
+    pending, oldest = found.get(Status.PENDING.value, (0, None))
+    return PendingCounts(pending, found.get(Status.REFUSED.value, (0, None))[0], oldest)
+
+
+class Deliverer:
+    """A thread that sends pending rows to one address until each is settled.
+
+    Rows of one incident go one after the other, an earlier one settled before a later one is sent; up to
+    ``concurrency`` incidents are sent at once, those that page first. ``wake()`` after a commit sends at once; what
+    nobody announced (another process, a retry) is found when due, at the latest after ``poll_s``.
+
+    Parameters
+    ----------
+    url, secret : str
+        Where to, and the Standard Webhooks secret; ConfigurationError if either cannot be used.
+    clock : callable
+        Milliseconds since the epoch, UTC.
+    rng : random.Random
+        Spreads the retries.
+    backoff_s, backoff_cap_s : float
+        Wait after the first failure, doubled after each further one up to the cap; each wait is cut by up to half.
+    give_up_after_s : float
+        A row that fails this long after it became pending is refused.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        url: str,
+        secret: str,
+        *,
+        clock: Callable[[], int],
+        rng: random.Random,
+        concurrency: int = 8,
+        timeout_s: float = 10.0,
+        backoff_s: float = 1.0,
+        backoff_cap_s: float = 600.0,
+        give_up_after_s: float = 7 * 86_400.0,
+        poll_s: float = 1.0,
+    ) -> None:
+        try:
+            address = httpx.URL(url)
+        except httpx.InvalidURL:
+            raise ConfigurationError("the address of the external platform is not a URL") from None
+        if address.scheme not in {"http", "https"} or not address.host:
+            raise ConfigurationError("the address of the external platform must begin with http:// or https://")
+        cloudevents.sign(secret, "check", 0, b"")  # a secret that cannot sign is found now, not with the first incident
+        self._url = address
+        self._host = address.host
+        self._secret = secret
+        self._database = database
+        self._clock = clock
+        self._rng = rng
+        self._concurrency = concurrency
+        self._timeout_s = timeout_s
+        self._backoff_s = backoff_s
+        self._backoff_cap_s = backoff_cap_s
+        self._give_up_after_s = give_up_after_s
+        self._poll_s = poll_s
+        self._woken = threading.Event()
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._answers: list[_Answer] = []
+        self._in_flight: dict[int, Delivery] = {}  # by incident: on its way or not settled yet; the loop's own
+        self._told: dict[str, int] = {}  # trouble: when it was last told
+        self._grace_s = 0.0
+        self._thread: threading.Thread | None = None
+        self.last_round_at_ms: int | None = None
+        """When the loop last saw the database and had nothing left to hand out: a watcher's proof of life."""
+
+    def start(self) -> None:
+        """Begin delivering; does nothing when it already does."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._stopping.clear()
+        client = httpx.Client(
+            timeout=self._timeout_s,
+            follow_redirects=False,
+            limits=httpx.Limits(max_connections=self._concurrency, keepalive_expiry=KEEP_ALIVE_S),
+        )
+        self._thread = threading.Thread(target=self._run, args=(client,), name="deliverer", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look for new rows now; cheap, never blocks."""
+        self._woken.set()
+
+    def stop(self, timeout: float) -> bool:
+        """Send nothing new, settle what is on its way; True when that took less than ``timeout`` seconds.
+
+        What could not be settled stays pending and is sent again by the next Deliverer.
+        """
+        thread = self._thread
+        if thread is None:
+            return True
+        self._grace_s = timeout
+        self._stopping.set()
+        self._woken.set()
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def _run(self, client: httpx.Client) -> None:
+        senders = ThreadPoolExecutor(self._concurrency, thread_name_prefix="delivery")
+        with client:
+            while not self._stopping.is_set():
+                self._woken.clear()
+                self._woken.wait(self._guarded(lambda: self._round(client, senders)))
+            give_up_at = time.monotonic() + self._grace_s
+            while self._in_flight and time.monotonic() < give_up_at:
+                self._woken.clear()
+                self._guarded(self._settle)
+                if self._in_flight:
+                    self._woken.wait(min(0.1, self._poll_s))
+            senders.shutdown(wait=False, cancel_futures=True)
+        self._in_flight.clear()
+
+    def _guarded(self, job: Callable[[], float]) -> float:
+        """The job's answer; the loop outlives whatever goes wrong in it."""
+        try:
+            return job()
+        except StorageUnavailable as error:
+            log.warning("deliveries wait for the database", error=str(error))
+        except Exception:
+            log.exception("a round of deliveries failed")
+        return self._poll_s
+
+    def _round(self, client: httpx.Client, senders: ThreadPoolExecutor) -> float:
+        """Settle, hand out what is due, and say how many seconds may pass until the next look."""
+        self._settle()
+        free = self._concurrency - len(self._in_flight)
+        wait_s = self._poll_s
+        if free > 0:
+            now_ms = self._clock()
+            with self._database.read() as connection:
+                due, next_at_ms = self._due(connection, now_ms, free)
+            for delivery in due:
+                senders.submit(self._attempt, client, delivery)
+                self._in_flight[delivery.incident_id] = delivery
+            if next_at_ms is not None:
+                wait_s = min(wait_s, max(0.001, (next_at_ms - now_ms) / 1000))
+        self.last_round_at_ms = self._clock()
+        return wait_s
+
+    def _due(self, connection: sa.Connection, now_ms: int, free: int) -> tuple[list[Delivery], int | None]:
+        """Up to ``free`` rows that may be sent now, and when the next row falls due (None: none waits)."""
+        earlier = outbox.alias("earlier")
+        pending = Status.PENDING.value
+        blocked = (
+            sa.select(sa.literal(1))
+            .where(
+                earlier.c.incident_id == outbox.c.incident_id,
+                earlier.c.status == pending,
+                earlier.c.id < outbox.c.id,
+            )
+            .exists()
+        )
+        pages_first = sa.case((outbox.c.notify == "page", 0), else_=1)
+        heads = (
+            sa.select(outbox)
+            .where(outbox.c.status == pending, outbox.c.next_attempt_at_ms <= now_ms, ~blocked)
+            .order_by(pages_first, outbox.c.next_attempt_at_ms, outbox.c.id)
+            .limit(free + len(self._in_flight))
+        )
+        due = [_delivery(row) for row in connection.execute(heads)]
+        later = sa.select(sa.func.min(outbox.c.next_attempt_at_ms)).where(
+            outbox.c.status == pending, outbox.c.next_attempt_at_ms > now_ms
+        )
+        next_at_ms: int | None = connection.execute(later).scalar()
+        return [d for d in due if d.incident_id not in self._in_flight][:free], next_at_ms
+
+    def _attempt(self, client: httpx.Client, delivery: Delivery) -> None:
+        """Send one row; runs in a sender thread and always leaves an answer."""
+        try:
+            answer = self._send(client, delivery)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}".replace(str(self._url), self._host)
+            answer = _Answer(delivery, self._clock(), None, text[:REMEMBERED])
+        with self._lock:
+            self._answers.append(answer)
+        self._woken.set()
+
+    def _send(self, client: httpx.Client, delivery: Delivery) -> _Answer:
+        body = delivery.body.encode()
+        headers = cloudevents.sign(self._secret, delivery.event_id, self._clock() // 1000, body)
+        headers |= {"content-type": cloudevents.CONTENT_TYPE, "accept-encoding": "identity"}
+        until = time.monotonic() + self._timeout_s
+        with client.stream("POST", self._url, content=body, headers=headers) as response:
+            said = b""
+            with contextlib.suppress(httpx.HTTPError):  # the status has come: a body that breaks off changes nothing
+                for chunk in response.iter_raw(8192):
+                    said += chunk
+                    if len(said) >= BODY_LIMIT or time.monotonic() > until:
+                        break
+            now_ms = self._clock()
+            error = None
+            if verdict(response.status_code) is not Verdict.DELIVERED:
+                text = said.decode(errors="replace").replace("\x00", "")
+                error = f"HTTP {response.status_code} {text}".strip()[:REMEMBERED]
+            return _Answer(
+                delivery, now_ms, response.status_code, error, retry_after(response.headers.get("retry-after"), now_ms)
+            )
+
+    def _settle(self) -> float:
+        """Write down every answer that came, in one transaction; what cannot be written is kept for the next time."""
+        with self._lock:
+            answers, self._answers = self._answers, []
+        if not answers:
+            return self._poll_s
+        pending = outbox.c.status == Status.PENDING.value
+        statement = (
+            sa.update(outbox)
+            .where(outbox.c.id == sa.bindparam("row"), pending)
+            .values(
+                {
+                    name: sa.bindparam(f"new_{name}")
+                    for name in (
+                        "status",
+                        "attempts",
+                        "next_attempt_at_ms",
+                        "delivered_at_ms",
+                        "last_status",
+                        "last_error",
+                    )
+                }
+            )
+        )
+        rows = [self._row(answer) for answer in answers]
+        try:
+            with self._database.write() as connection:
+                connection.execute(statement, rows)
+        except BaseException:
+            with self._lock:
+                self._answers = answers + self._answers
+            raise
+        for answer, row in zip(answers, rows, strict=True):
+            if self._in_flight.get(answer.delivery.incident_id) is answer.delivery:
+                del self._in_flight[answer.delivery.incident_id]
+            self._tell(answer, Status(str(row["new_status"])))
+        return self._poll_s
+
+    def _row(self, answer: _Answer) -> dict[str, object]:
+        """The columns an answer sets."""
+        delivery = answer.delivery
+        attempts = delivery.attempts + 1
+        decision = Verdict.LATER if answer.status is None else verdict(answer.status)
+        status = {Verdict.DELIVERED: Status.DELIVERED, Verdict.REFUSED: Status.REFUSED}.get(decision, Status.PENDING)
+        if status is Status.PENDING and answer.at_ms - delivery.pending_since_ms >= self._give_up_after_s * 1000:
+            status = Status.REFUSED
+        next_at_ms = delivery.next_attempt_at_ms
+        if status is Status.PENDING:
+            next_at_ms = answer.at_ms + round(1000 * self._wait_s(attempts, answer.retry_after_s))
+        return {
+            "row": delivery.id,
+            "new_status": status.value,
+            "new_attempts": attempts,
+            "new_next_attempt_at_ms": next_at_ms,
+            "new_delivered_at_ms": answer.at_ms if status is Status.DELIVERED else None,
+            "new_last_status": answer.status,
+            "new_last_error": answer.error,
+        }
+
+    def _wait_s(self, attempts: int, asked_s: float | None) -> float:
+        """Seconds until the next attempt: what the receiver asked for, else the backoff."""
+        backoff_s = min(self._backoff_cap_s, self._backoff_s * 2.0 ** min(attempts - 1, 60))
+        spread = 0.5 + self._rng.random() / 2
+        if asked_s is None:
+            return backoff_s * spread
+        return max(asked_s, self._backoff_s * spread)  # "0" must not become a tight loop
+
+    def _tell(self, answer: _Answer, status: Status) -> None:
+        """Log what somebody should know: a refusal always, the same trouble of the receiver once in ten minutes."""
+        decision = Verdict.LATER if answer.status is None else verdict(answer.status)
+        event_id = answer.delivery.event_id
+        if status is Status.DELIVERED:
+            return
+        if status is Status.REFUSED:
+            reason = "the receiver refused it" if decision is Verdict.REFUSED else "given up"
+            log.error("a delivery is dead", reason=reason, host=self._host, status=answer.status, event_id=event_id)
+            return
+        trouble = answer.error.split(":")[0] if answer.status is None and answer.error else str(answer.status)
+        if answer.at_ms - self._told.get(trouble, -TELL_AGAIN_MS) < TELL_AGAIN_MS:
+            return
+        self._told[trouble] = answer.at_ms
+        what = "no answer from the receiver"
+        if decision is Verdict.MISCONFIGURED:
+            what = "the receiver turns deliveries away: check the address and the secret"
+        elif answer.status is not None:
+            what = "the receiver cannot take deliveries now"
+        log.warning(what, host=self._host, status=answer.status, error=answer.error, event_id=event_id)
+
+
+def _delivery(row: sa.Row[tuple[object, ...]]) -> Delivery:
+    values = dict(row._mapping)
+    return Delivery(**values | {"status": Status(values["status"])})

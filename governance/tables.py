@@ -1,0 +1,106 @@
+"""The tables of incidents and their deliveries, in SQLAlchemy Core on the one ``metadata``.
+
+Every ``*_ms`` column holds whole milliseconds since the epoch, UTC (``sensors.times``).
+"""
+
+import sqlalchemy as sa
+
+from governance.database import metadata
+
+incident = sa.Table(
+    "incident",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True, comment="the number people quote (编号)"),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column(
+        "open_cause",
+        sa.Text,
+        unique=True,
+        comment="NULL once closed: the database itself forbids two open incidents of one cause",
+    ),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("colour", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("retrospective", sa.Boolean, nullable=False),
+    sa.Column("station", sa.Text, nullable=False),
+    sa.Column("parameter", sa.Text),
+    sa.Column("title_zh", sa.Text, nullable=False),
+    sa.Column("title_en", sa.Text, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("rule_version", sa.Text, nullable=False),
+    sa.Column("value", sa.Double),
+    sa.Column("limit_value", sa.Double),
+    sa.Column("observed_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("last_observed_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("opened_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("acknowledged_at_ms", sa.BigInteger),
+    sa.Column("acknowledged_by", sa.Text),
+    sa.Column("recovered_at_ms", sa.BigInteger),
+    sa.Column("closed_at_ms", sa.BigInteger),
+    sa.Column("version", sa.Integer, nullable=False, comment="seq of the newest history entry"),
+    sa.CheckConstraint("(open_cause IS NULL) = (closed_at_ms IS NOT NULL)", name="open_or_closed"),
+    sa.Index("ix_incident_cause", "cause"),
+    sa.Index("ix_incident_state", "state", "colour", "retrospective"),
+    sqlite_autoincrement=True,  # a number once given is never given again
+)
+
+incident_condition = sa.Table(
+    "incident_condition",
+    metadata,
+    sa.Column("incident_id", sa.Integer, sa.ForeignKey("incident.id"), primary_key=True),
+    sa.Column("rule", sa.Text, primary_key=True),
+    sa.Column("station", sa.Text, primary_key=True),
+    sa.Column("parameter", sa.Text, primary_key=True, comment="'' where the rule has none"),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("fired_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("resolved_at_ms", sa.BigInteger, comment="NULL while active"),
+    sa.Index("ix_incident_condition_station", "station", "incident_id"),
+)
+
+incident_entry = sa.Table(
+    "incident_entry",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("incident_id", sa.Integer, sa.ForeignKey("incident.id"), nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False, comment="1, 2, 3 … within the incident"),
+    sa.Column("at_ms", sa.BigInteger, nullable=False, comment="wall clock"),
+    sa.Column("observed_at_ms", sa.BigInteger, comment="event time; NULL for what people did"),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False, comment="a person, or the rule that spoke"),
+    sa.Column("from_state", sa.Text),
+    sa.Column("to_state", sa.Text, nullable=False),
+    sa.Column("finding_id", sa.Text, unique=True),
+    sa.Column("comment", sa.Text),
+    sa.Column("text_zh", sa.Text, nullable=False),
+    sa.Column("text_en", sa.Text, nullable=False),
+    sa.Column("value", sa.Double),
+    sa.Column("limit_value", sa.Double),
+    sa.UniqueConstraint("incident_id", "seq"),
+    comment="append-only",
+)
+
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("event_id", sa.Text, nullable=False, unique=True),
+    sa.Column("incident_id", sa.Integer, sa.ForeignKey("incident.id"), nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False, comment="the JSON exactly as sent"),
+    sa.Column("notify", sa.Text, nullable=False, comment="page or inform"),
+    sa.Column("created_at_ms", sa.BigInteger, nullable=False),
+    sa.Column(
+        "pending_since_ms", sa.BigInteger, nullable=False, comment="created or replayed; giving up counts from it"
+    ),
+    sa.Column("next_attempt_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("delivered_at_ms", sa.BigInteger),
+    sa.Column("last_status", sa.Integer),
+    sa.Column("last_error", sa.Text),
+    sa.CheckConstraint("status IN ('pending', 'delivered', 'refused')", name="status"),
+    sa.Index("ix_outbox_due", "status", "next_attempt_at_ms"),
+    sa.Index("ix_outbox_in_order", "incident_id", "status", "id"),
+    sqlite_autoincrement=True,
+)

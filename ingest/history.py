@@ -1,0 +1,160 @@
+"""What ingest remembers of every series: its newest reading, the tail the quality tests compare with, and the state of
+the rules. All of it is rebuilt from the stores when a station is first heard of after a start (design rule 8)."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from ingest.checks.engine import Checks, usable
+from ingest.storage.port import ReadingStore, Window
+from sensors.parameters import Catalogue
+from sensors.quality import Tail, assess
+from sensors.quality.tests import FLAT_SECONDS
+from sensors.reading import Codes, Ints
+from sensors.stations import Registry
+
+NEVER = -1
+SHORTEST_S = FLAT_SECONDS + 3600
+"""The quality tests look back this far: the longest run a stuck sensor needs, and an hour to see where it began."""
+ENOUGH = 32
+"""Readings a series wants behind it; looked up one by one where the look-back holds fewer (slow analysers)."""
+
+
+class History:
+    """Columns by series; a series is one parameter at one station."""
+
+    def __init__(self, registry: Registry, store: ReadingStore, checks: Checks, catalogue: Catalogue) -> None:
+        self.registry = registry
+        self.tail = Tail()
+        self.checks = checks
+        self._store = store
+        self._catalogue = catalogue
+        self._of = np.full((len(registry.stations), len(catalogue)), NEVER, np.int64)
+        self._loaded = np.zeros(len(registry.stations), np.bool_)
+        self.station = np.zeros(0, np.int32)
+        self.parameter = np.zeros(0, np.int32)
+        self.newest = np.full(0, NEVER, np.int64)
+        self.heard = np.full(len(registry.stations), NEVER, np.int64)
+        rules = checks.rules
+        self.lookback_ms = [int(1000 * max(SHORTEST_S, rules.lookback_s(p.key))) for p in catalogue.parameters]
+
+    def adopt(self, registry: Registry) -> None:
+        """Go on with a newer registry; stations keep their positions, new ones are appended."""
+        more = len(registry.stations) - len(self.registry.stations)
+        changed = [
+            i for i, (old, new) in enumerate(zip(self.registry.stations, registry.stations, strict=False)) if old != new
+        ]
+        if changed or more < 0:
+            raise ValueError("a station changed: history must be built anew")
+        self._of = np.concatenate([self._of, np.full((more, len(self._catalogue)), NEVER, np.int64)])
+        self._loaded = np.concatenate([self._loaded, np.zeros(more, np.bool_)])
+        self.heard = np.concatenate([self.heard, np.full(more, NEVER, np.int64)])
+        self.registry = registry
+
+    def series(self, station: Codes, parameter: Codes, now_ms: int) -> Ints:
+        """(n,) the series of each reading; stations not heard of since the start are loaded from the store first."""
+        stations = np.unique(station)
+        for i in stations[~self._loaded[stations]].tolist():
+            self.load(i, now_ms)
+        found = self._of[station, parameter]
+        new = np.flatnonzero(found == NEVER)
+        for row in new.tolist():
+            if self._of[station[row], parameter[row]] == NEVER:
+                self._add(int(station[row]), int(parameter[row]))
+        return self._of[station, parameter] if len(new) else found
+
+    def load(self, station: int, now_ms: int) -> None:
+        """Rebuild what is remembered of a station from the store."""
+        key = self.registry.stations[station].key
+        newest = self._store.newest(key)
+        for name, at_ms in newest.items():
+            parameter = self._catalogue.index[name]
+            s = int(self._of[station, parameter])
+            if s == NEVER:
+                s = self._add(station, parameter)
+            self.newest[s] = at_ms
+        self._loaded[station] = True
+        if not newest:
+            return
+        last = max(newest.values())
+        self.heard[station] = last
+        window = self._store.window(key, last - int(1000 * SHORTEST_S), last)
+        for name in newest:
+            parameter = self._catalogue.index[name]
+            if self.lookback_ms[parameter] > 1000 * SHORTEST_S:
+                piece = self._store.window(key, newest[name] - self.lookback_ms[parameter], newest[name], [name])
+            else:
+                piece = _take(window, np.flatnonzero(window.parameter == parameter))
+            if len(piece) < ENOUGH:
+                start = int(piece.at[0]) if len(piece) else newest[name] + 1
+                earlier = self._store.before(key, name, start, ENOUGH)
+                piece = _join(earlier, piece)
+            self._rebuild(int(self._of[station, parameter]), piece, now_ms)
+
+    def _rebuild(self, series: int, window: Window, now_ms: int) -> None:
+        n = len(window)
+        one = np.zeros(n, np.int32)
+        status = np.full(n, ord("N"), np.uint8)
+        verdict = assess(one, window.parameter, window.at, window.value, status, Tail(1), self._catalogue)
+        carried = verdict.carried
+        self.tail.forget(np.array([series], np.int32))
+        if len(carried.series):
+            # the stored verdicts are the true ones: the beginning of the window lacked its own past
+            place = np.searchsorted(window.at, carried.at[0])
+            known = ~np.isnan(carried.value[0])
+            carried.packed[0, known] = window.packed[place[known]]
+            carried.series[0] = series
+            self.tail.apply(carried)
+        good = usable(window.packed)
+        self.checks.restore(series, window.at[good], window.value[good], now_ms)
+
+    def _add(self, station: int, parameter: int) -> int:
+        number = len(self.newest)
+        self._of[station, parameter] = number
+        self.station = np.append(self.station, np.int32(station))
+        self.parameter = np.append(self.parameter, np.int32(parameter))
+        self.newest = np.append(self.newest, np.int64(NEVER))
+        self.tail.grow(number + 1)
+        self.checks.bind(number, self.registry.stations[station], self._catalogue.parameters[parameter].key)
+        return number
+
+    def heard_of(self, series: Ints, at: Ints) -> None:
+        """These readings are stored; the newest by observed_at counts, not the last to arrive."""
+        np.maximum.at(self.newest, series, at)
+        np.maximum.at(self.heard, self.station[series], at)
+
+    def load_all(self, stations: Iterable[int], now_ms: int) -> None:
+        """Load stations that have spoken before, so that their silence can be noticed after a restart."""
+        for i in stations:
+            if not self._loaded[i]:
+                self.load(i, now_ms)
+
+    @property
+    def loaded(self) -> int:
+        return int(self._loaded.sum())
+
+
+def _take(window: Window, rows: Ints) -> Window:
+    return Window(window.parameter[rows], window.at[rows], window.value[rows], window.packed[rows])
+
+
+def _join(first: Window, second: Window) -> Window:
+    return Window(
+        np.concatenate([first.parameter, second.parameter]),
+        np.concatenate([first.at, second.at]),
+        np.concatenate([first.value, second.value]),
+        np.concatenate([first.packed, second.packed]),
+    )
+
+
+def merge(stored: Window, parameter: Codes, at: Ints, value: Sequence[float]) -> Window:
+    """A stored window with readings laid over it; the same key takes the new value and is judged anew."""
+    parameters = np.concatenate([stored.parameter, parameter])
+    ats = np.concatenate([stored.at, at])
+    values = np.concatenate([stored.value, np.asarray(value, np.float64)])
+    packed = np.concatenate([stored.packed, np.zeros(len(at), np.int64)])
+    order = np.lexsort((np.arange(len(ats)), ats, parameters))
+    parameters, ats, values, packed = parameters[order], ats[order], values[order], packed[order]
+    last = np.ones(len(ats), np.bool_)
+    last[:-1] = (parameters[1:] != parameters[:-1]) | (ats[1:] != ats[:-1])
+    return Window(parameters[last], ats[last], values[last], packed[last])

@@ -1,0 +1,310 @@
+"""The loss account: for every station and Beijing day, sent = stored + duplicate + quarantined + missing.
+
+Two independent sources meet here. What arrived is counted reading by reading as the pipeline disposes of it. What was
+sent is known from the device's own numbering: a hole in ``seq`` is a missing message, and ``total`` says how many
+readings it held (without it the number of missing readings is unknown, and the account says so).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import sqlalchemy as sa
+
+from ingest.storage.tables import gap as gap_table
+from ingest.storage.tables import ledger as table
+from ingest.storage.tables import stream as stream_table
+from sensors.reading import Ints, Message, Rejected
+from sensors.stations import Registry
+from sensors.times import DAY_MS, beijing_day
+from sensors.wire.telemetry import Header
+
+STRANGER = "?"
+"""The account of messages from stations nobody registered."""
+
+_COUNTS = (
+    "messages",
+    "messages_again",
+    "messages_unnumbered",
+    "messages_quarantined",
+    "readings",
+    "stored",
+    "duplicate",
+    "quarantined",
+)
+_MESSAGES, _AGAIN, _UNNUMBERED, _M_QUARANTINED, _READINGS, _STORED, _DUPLICATE, _QUARANTINED = range(len(_COUNTS))
+_QUEUED_MS = 7 * DAY_MS
+_CLOCK_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One station and day. ``missing`` is None where messages are missing whose readings nobody counted."""
+
+    station: str
+    day: str
+    messages: int
+    messages_again: int
+    messages_unnumbered: int
+    messages_quarantined: int
+    messages_missing: int
+    readings: int
+    stored: int
+    duplicate: int
+    quarantined: int
+    missing: int | None
+
+    @property
+    def sent(self) -> int | None:
+        """Readings the device sent, as far as its numbering tells."""
+        return None if self.missing is None else self.readings + self.missing
+
+    @property
+    def closed(self) -> bool:
+        """Every reading that arrived has exactly one fate, and every hole in the numbering has a size."""
+        return self.missing is not None and self.readings == self.stored + self.duplicate + self.quarantined
+
+
+@dataclass(slots=True)
+class _Stream:
+    next_seq: int
+    total: int | None
+
+
+class Ledger:
+    """Counts batches in the transaction that stores them; remembers where each device's numbering stands."""
+
+    def __init__(self) -> None:
+        self._streams: dict[str, dict[int, _Stream]] = {}
+
+    def forget(self) -> None:
+        """Drop what is remembered; it is read again from the database."""
+        self._streams.clear()
+
+    def count(
+        self,
+        connection: sa.Connection,
+        registry: Registry,
+        messages: Sequence[Message],
+        headers: Sequence[Header | None],
+        stored: Ints,
+        duplicate: Ints,
+        rejected: Iterable[Rejected],
+    ) -> None:
+        """Enter a batch. ``stored`` and ``duplicate`` (messages,) count readings by message."""
+        quarantined = np.zeros(len(messages), np.int64)
+        touched = np.zeros(len(messages), np.bool_)
+        for r in rejected:
+            quarantined[r.message] += 0 if r.readings is None else len(r.readings)
+            touched[r.message] = True
+        rows: dict[tuple[str, str], list[int]] = {}
+        dirty: set[tuple[str, int]] = set()
+        fates = zip(stored.tolist(), duplicate.tolist(), quarantined.tolist(), touched.tolist(), strict=True)
+        for message, header, (new, again, refused, held) in zip(messages, headers, fates, strict=True):
+            station = account_of(registry, message)
+            known = station != STRANGER
+            day = day_of(header, message)
+            row = rows.get((station, day))
+            if row is None:
+                row = rows[station, day] = [0] * len(_COUNTS)
+            size = new + again + refused
+            row[_READINGS] += size
+            row[_STORED] += new
+            row[_DUPLICATE] += again
+            row[_QUARANTINED] += refused
+            if message.replay_of is None:
+                row[_MESSAGES] += 1
+                row[_M_QUARANTINED] += held
+            if known and header is not None and header.seq is not None:
+                if self._number(connection, station, header, size, new, day, dirty) and message.replay_of is None:
+                    row[_AGAIN] += 1
+            elif message.replay_of is None:
+                row[_UNNUMBERED] += 1
+        _add(connection, rows)
+        self._save(connection, dirty)
+
+    def undo(self, connection: sa.Connection, station: str, day: str, refused: int) -> None:
+        """A replay takes readings out of quarantine; the count of the replayed batch says where they went."""
+        row = [0] * len(_COUNTS)
+        row[_READINGS] = row[_QUARANTINED] = -refused
+        _add(connection, {(station, day): row})
+
+    # -- numbering ---------------------------------------------------------------------------------------------------
+
+    def _number(
+        self,
+        connection: sa.Connection,
+        station: str,
+        header: Header,
+        size: int,
+        new: int,
+        day: str,
+        dirty: set[tuple[str, int]],
+    ) -> bool:
+        """Follow the device's numbering; true when this number has been seen before."""
+        seq, boot = header.seq, header.boot or 0
+        assert seq is not None
+        streams = self._of(connection, station)
+        stream = streams.get(boot)
+        before = None if header.total is None else header.total - size
+        if stream is None:
+            first_contact = not streams
+            stream = streams[boot] = _Stream(seq, before if first_contact else 0)
+            if not first_contact and seq > 0:
+                _open_gap(connection, station, boot, (0, seq - 1), (0, before), day)
+        elif seq > stream.next_seq:
+            _open_gap(connection, station, boot, (stream.next_seq, seq - 1), (stream.total, before), day)
+        elif seq < stream.next_seq:
+            if _fill_gap(connection, station, boot, seq, (before, header.total)):
+                return False
+            if not (seq == 0 and header.boot is None and new):
+                return True
+            # numbering began again and the device does not count its starts: new readings prove it
+        stream.next_seq, stream.total = seq + 1, header.total
+        dirty.add((station, boot))
+        return False
+
+    def _of(self, connection: sa.Connection, station: str) -> dict[int, _Stream]:
+        streams = self._streams.get(station)
+        if streams is None:
+            found = connection.execute(sa.select(stream_table).where(stream_table.c.station == station))
+            streams = self._streams[station] = {row.boot: _Stream(row.next_seq, row.total) for row in found}
+        return streams
+
+    def _save(self, connection: sa.Connection, dirty: set[tuple[str, int]]) -> None:
+        if not dirty:
+            return
+        rows = []
+        for station, boot in dirty:
+            stream = self._streams[station][boot]
+            rows.append({"station": station, "boot": boot, "next_seq": stream.next_seq, "total": stream.total})
+        connection.execute(_STREAM_UPSERT, rows)
+
+
+_STREAM_UPSERT = sa.text(
+    "INSERT INTO stream (station, boot, next_seq, total) VALUES (:station, :boot, :next_seq, :total) "
+    "ON CONFLICT (station, boot) DO UPDATE SET next_seq = excluded.next_seq, total = excluded.total"
+)
+_LEDGER_UPSERT = sa.text(
+    f"INSERT INTO ledger (station, day, {', '.join(_COUNTS)}) "
+    f"VALUES (:station, :day, {', '.join(':' + name for name in _COUNTS)}) "
+    f"ON CONFLICT (station, day) DO UPDATE SET {', '.join(f'{c} = ledger.{c} + excluded.{c}' for c in _COUNTS)}"
+)
+
+
+def account_of(registry: Registry, message: Message) -> str:
+    """Whose account a message belongs to."""
+    return message.station if message.station in registry else STRANGER
+
+
+def day_of(header: Header | None, message: Message) -> str:
+    """The Beijing day the message belongs to: when the device sent it, if its clock can be believed."""
+    at = message.received_at_ms
+    if header is not None and header.sent_at_ms is not None and -_CLOCK_MS <= at - header.sent_at_ms <= _QUEUED_MS:
+        at = header.sent_at_ms
+    return _day(at // _HOUR_MS)
+
+
+_HOUR_MS = DAY_MS // 24
+_days: dict[int, str] = {}
+
+
+def _day(hour: int) -> str:
+    """The Beijing day of an hour since the epoch; remembered, for it is asked once a message."""
+    day = _days.get(hour)
+    if day is None:
+        if len(_days) > 10_000:
+            _days.clear()
+        day = _days[hour] = beijing_day(hour * _HOUR_MS).isoformat()
+    return day
+
+
+def accounts(
+    connection: sa.Connection, *, day: str | None = None, station: str | None = None, limit: int = 10_000
+) -> list[Account]:
+    """The accounts of a day or station, newest day first, then by station."""
+    query = sa.select(table).order_by(table.c.day.desc(), table.c.station).limit(limit)
+    holes = sa.select(gap_table)
+    if day is not None:
+        query, holes = query.where(table.c.day == day), holes.where(gap_table.c.day == day)
+    if station is not None:
+        query, holes = query.where(table.c.station == station), holes.where(gap_table.c.station == station)
+    missing: dict[tuple[str, str], tuple[int, int | None]] = {}
+    for row in connection.execute(holes):
+        messages, readings = missing.get((row.station, row.day), (0, 0))
+        known = readings is not None and row.total_before is not None and row.total_after is not None
+        readings = readings + row.total_after - row.total_before if known else None
+        missing[row.station, row.day] = (messages + row.last_seq - row.first_seq + 1, readings)
+    found = []
+    for row in connection.execute(query):
+        messages, readings = missing.get((row.station, row.day), (0, 0))
+        found.append(
+            Account(
+                station=row.station,
+                day=row.day,
+                messages=row.messages,
+                messages_again=row.messages_again,
+                messages_unnumbered=row.messages_unnumbered,
+                messages_quarantined=row.messages_quarantined,
+                messages_missing=messages,
+                readings=row.readings,
+                stored=row.stored,
+                duplicate=row.duplicate,
+                quarantined=row.quarantined,
+                missing=readings,
+            )
+        )
+    return found
+
+
+def _add(connection: sa.Connection, rows: dict[tuple[str, str], list[int]]) -> None:
+    if rows:
+        connection.execute(
+            _LEDGER_UPSERT,
+            [
+                {"station": station, "day": day, **dict(zip(_COUNTS, counts, strict=True))}
+                for (station, day), counts in rows.items()
+            ],
+        )
+
+
+def _open_gap(
+    connection: sa.Connection,
+    station: str,
+    boot: int,
+    seqs: tuple[int, int],
+    totals: tuple[int | None, int | None],
+    day: str,
+) -> None:
+    before, after = totals
+    if before is not None and after is not None and after < before:  # totals that run backwards tell nothing
+        before = after = None
+    connection.execute(
+        sa.insert(gap_table).values(
+            station=station,
+            boot=boot,
+            first_seq=seqs[0],
+            last_seq=seqs[1],
+            total_before=before,
+            total_after=after,
+            day=day,
+        )
+    )
+
+
+def _fill_gap(
+    connection: sa.Connection, station: str, boot: int, seq: int, totals: tuple[int | None, int | None]
+) -> bool:
+    """A message thought missing arrived after all: what is left of the hole stays open."""
+    g = gap_table.c
+    around = (g.station == station) & (g.boot == boot) & (g.first_seq <= seq) & (g.last_seq >= seq)
+    hole = connection.execute(sa.select(gap_table).where(around)).first()
+    if hole is None:
+        return False
+    connection.execute(sa.delete(gap_table).where(g.id == hole.id))
+    before, after = totals
+    if seq > hole.first_seq:
+        _open_gap(connection, station, boot, (hole.first_seq, seq - 1), (hole.total_before, before), hole.day)
+    if seq < hole.last_seq:
+        _open_gap(connection, station, boot, (seq + 1, hole.last_seq), (after, hole.total_after), hole.day)
+    return True

@@ -1,0 +1,314 @@
+"""The whole journey of a micro-batch on one page: decode → validate → quality → store → check → incident.
+
+``Site.process`` carries messages from bytes to incidents in one database transaction; the caller acknowledges after it
+returns. A crash at any moment costs a redelivery, never a reading.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import sqlalchemy as sa
+
+from governance import incidents
+from governance.database import Database
+from governance.finding import Finding
+from ingest import quarantine, validate
+from ingest.checks import alarms
+from ingest.checks.engine import LATE_S, Checks, usable
+from ingest.checks.rules import Rules
+from ingest.history import History
+from ingest.late import LateVerdict, judge
+from ingest.ledger import Ledger
+from ingest.storage import device_events
+from ingest.storage import registry as registry_store
+from ingest.storage.port import ReadingStore
+from sensors.parameters import Catalogue
+from sensors.quality import Assessed, assess
+from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack
+from sensors.wire import telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch. ``stored`` and ``duplicate`` (messages,) count readings by message."""
+
+    messages: int
+    stored: Ints
+    duplicate: Ints
+    rejected: tuple[Rejected, ...]
+    suspect: int
+    findings: tuple[Finding, ...]
+    opened: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def receipt(self, message: int) -> "Receipt":
+        """What became of one message of the batch."""
+        mine = tuple(r for r in self.rejected if r.message == message) if self.rejected else ()
+        return Receipt(int(self.stored[message]), int(self.duplicate[message]), mine)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of one message: readings stored, readings that were there already, and what was refused."""
+
+    stored: int
+    duplicate: int
+    rejected: tuple[Rejected, ...]
+
+
+class Site:
+    """One ingest worker's view of its stations: the stores, and what it remembers between batches."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: ReadingStore,
+        rules: Rules,
+        catalogue: Catalogue,
+        *,
+        source: str = "/riverchief",
+        late_s: int = LATE_S,
+        on_findings: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.database = database
+        self.store = store
+        self.rules = rules
+        self.catalogue = catalogue
+        self.source = source
+        self.late_s = late_s
+        self.on_findings = on_findings
+        self.ledger = Ledger()
+        self._fresh = False
+        self.refresh()
+
+    # -- the journey -------------------------------------------------------------------------------------------------
+
+    def process(self, messages: Sequence[Message], now_ms: int) -> Outcome:
+        """Carry a micro-batch from bytes to incidents; return once its readings are durable.
+
+        Raises StorageUnavailable when the stores cannot take it; then nothing of the batch has happened and the same
+        messages may be handed in again.
+        """
+        clock = _Stopwatch()
+        if not self._fresh:
+            self.refresh()
+        try:
+            decoded = telemetry.decode(messages, self.catalogue)
+            accepted = validate.accept(decoded, messages, self.history.registry, now_ms)
+            clock.lap("decode")
+            sorted_ = _sort(accepted.batch, self.history, now_ms)
+            live = assess(*sorted_.live_columns(), self.history.tail, self.catalogue)
+            past = judge(
+                sorted_.batch.take(sorted_.late), sorted_.series[sorted_.late], self.history, self.store, now_ms
+            )
+            packed = np.empty(len(sorted_.batch), np.int64)
+            packed[sorted_.live], packed[sorted_.late] = pack(live.flag, live.tests), past.packed
+            clock.lap("quality")
+            findings, changed = self._check(sorted_, packed, live, past, now_ms)
+            clock.lap("check")
+            stored, duplicate = _fates(sorted_, past, accepted.batch, len(messages))
+            rejected = (*decoded.rejected, *accepted.rejected)
+            with self.database.write() as connection:
+                keys = [s.key for s in self.history.registry.stations]
+                again = self._earlier(live.again_series, live.again_at)
+                self.store.write(connection, keys, sorted_.batch, packed)
+                self.store.reflag(connection, keys, again, live.again_packed)
+                self.store.reflag(connection, keys, past.again, past.again_packed)
+                quarantine.add(connection, self.history.registry, messages, decoded.headers, rejected)
+                self._replayed(connection, messages, now_ms)
+                self.ledger.count(
+                    connection, self.history.registry, messages, decoded.headers, stored, duplicate, rejected
+                )
+                recorded = incidents.record(connection, findings, now_ms, source=self.source)
+                alarms.save(connection, self.history.checks.alarms, changed)
+            clock.lap("store")
+        except BaseException:
+            self._fresh = False  # what was remembered may be ahead of what was stored: read it again
+            raise
+        self.history.tail.apply(live.carried)
+        self.history.heard_of(sorted_.series, sorted_.batch.at)
+        for station in past.stations:
+            self.history.load(station, now_ms)  # late data changed the past its tail and rules rest on
+        if findings:
+            self.on_findings()
+        clock.lap("remember")
+        return Outcome(
+            messages=len(messages),
+            stored=stored,
+            duplicate=duplicate,
+            rejected=rejected,
+            suspect=int((~usable(packed)).sum()),
+            findings=tuple(findings),
+            opened=recorded.opened,
+            seconds=clock.laps,
+        )
+
+    def hear(self, messages: Sequence[Message], now_ms: int) -> Outcome:
+        """Take in what devices say of themselves: connection state (retained, last will) and events."""
+        if not self._fresh:
+            self.refresh()
+        rejected: list[Rejected] = []
+        with self.database.write() as connection:
+            for i, message in enumerate(messages):
+                if message.station not in self.history.registry:
+                    rejected.append(Rejected(i, *validate.stranger(message.station), ()))
+                elif message.kind == "event":
+                    device_events.add(connection, message)
+                elif (online := device_events.online(message.payload)) is None:
+                    rejected.append(
+                        Rejected(i, Reason.WRONG_SHAPE, 'a status is {"online": true} or {"online": false}', ())
+                    )
+                else:
+                    registry_store.set_online(connection, message.station, online, message.received_at_ms)
+            quarantine.add(connection, self.history.registry, messages, [None] * len(messages), rejected)
+        none = np.zeros(len(messages), np.int64)
+        return Outcome(len(messages), none, none, tuple(rejected), 0, (), 0)
+
+    def set_aside(self, message: Message, error: Exception, now_ms: int) -> Outcome:
+        """Quarantine a message that a fault of ours keeps from being processed; it can be replayed after the fix."""
+        if not self._fresh:
+            self.refresh()
+        rejected = (Rejected(0, Reason.OUR_FAULT, f"{type(error).__name__}: {error}"[:500]),)
+        none = np.zeros(1, np.int64)
+        with self.database.write() as connection:
+            quarantine.add(connection, self.history.registry, [message], [None], rejected)
+            self.ledger.count(connection, self.history.registry, [message], [None], none, none, rejected)
+        return Outcome(1, none, none, rejected, 0, (), 0)
+
+    def tick(self, connected_since_ms: int | None, now_ms: int) -> list[Finding]:
+        """Look for stations that fell silent or speak again; what the clock asks between batches."""
+        if not self._fresh:
+            self.refresh()
+        try:
+            self.history.load_all(range(len(self.history.registry.stations)), now_ms)
+            checks = self.history.checks
+            findings = checks.tick(self.history.registry, self.history.heard, connected_since_ms, now_ms)
+            if findings:
+                changed = alarms.apply(checks.alarms, findings)
+                with self.database.write() as connection:
+                    incidents.record(connection, findings, now_ms, source=self.source)
+                    alarms.save(connection, checks.alarms, changed)
+                self.on_findings()
+        except BaseException:
+            self._fresh = False
+            raise
+        return findings
+
+    # -- stages that need what the site remembers --------------------------------------------------------------------
+
+    def _check(
+        self,
+        sorted_: "_Sorted",
+        packed: Ints,
+        live: Assessed,
+        past: LateVerdict,
+        now_ms: int,
+    ) -> tuple[list[Finding], set[alarms.Key]]:
+        """All findings of the batch, and the alarms they change."""
+        checks = self.history.checks
+        tail = self.history.tail
+        again, at, verdict = live.again_series, live.again_at, live.again_packed
+        if len(again):
+            # a reading of an earlier batch lost its good name: take it out of what already rests on it
+            place = (tail.at[again] == at[:, None]).argmax(axis=1)
+            lost = np.flatnonzero(usable(tail.packed[again, place]) & ~usable(verdict))
+            checks.withdraw(again[lost], at[lost], tail.value[again[lost], place[lost]])
+        good = sorted_.live[usable(packed[sorted_.live])]
+        batch = sorted_.batch
+        findings = checks.evaluate(sorted_.series[good], batch.at[good], batch.value[good], now_ms)
+        changed = alarms.apply(checks.alarms, findings) | alarms.apply(checks.alarms, past.lasting)
+        return [*findings, *past.findings], changed
+
+    def _earlier(self, series: Codes, at: Ints) -> Batch:
+        history = self.history
+        return Batch.of(
+            history.station[series].tolist(), history.parameter[series].tolist(), at.tolist(), [0.0] * len(at)
+        )
+
+    def _replayed(self, connection: sa.Connection, messages: Sequence[Message], now_ms: int) -> None:
+        """Entries that are handed in again leave quarantine; what is refused again has a new entry."""
+        ids = [m.replay_of for m in messages if m.replay_of is not None]
+        for id_ in ids:
+            held = quarantine.get(connection, id_)
+            if held.refused is not None:
+                self.ledger.undo(connection, held.account, held.day, len(held.refused))
+        quarantine.settle(connection, ids, quarantine.REPLAYED, now_ms)
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Remember nothing but what the stores say: after a start, a failed batch or a changed registry."""
+        with self.database.read() as connection:
+            registry = registry_store.load(connection, self.catalogue)
+            self._fingerprint = registry_store.fingerprint(connection)
+            known = alarms.load(connection)
+        self.store.forget()
+        self.ledger.forget()
+        checks = Checks(self.rules, self.catalogue, known, self.late_s)
+        self.history = History(registry, self.store, checks, self.catalogue)
+        self._fresh = True
+
+    def follow_registry(self) -> bool:
+        """Take up stations that were registered meanwhile; true when there were any."""
+        with self.database.read() as connection:
+            fingerprint = registry_store.fingerprint(connection)
+            if fingerprint == self._fingerprint:
+                return False
+            registry = registry_store.load(connection, self.catalogue)
+        try:
+            self.history.adopt(registry)
+            self._fingerprint = fingerprint
+        except ValueError:
+            self.refresh()
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Sorted:
+    """A batch in the order of its series, each key once, told apart into what continues a series and what is late."""
+
+    batch: Batch
+    series: Ints
+    live: Places
+    late: Places
+
+    def live_columns(self) -> tuple[Ints, Codes, Ints, Floats, Bytes]:
+        rows, batch = self.live, self.batch
+        return self.series[rows], batch.parameter[rows], batch.at[rows], batch.value[rows], batch.status[rows]
+
+
+def _sort(batch: Batch, history: History, now_ms: int) -> _Sorted:
+    """By (series, at); of two readings with one key in a batch the one that arrived last counts."""
+    series = history.series(batch.station, batch.parameter, now_ms)
+    order = np.lexsort((batch.message, batch.at, series))
+    batch, series = batch.take(order), series[order]
+    last = np.ones(len(series), np.bool_)
+    last[:-1] = (series[1:] != series[:-1]) | (batch.at[1:] != batch.at[:-1])
+    if not last.all():
+        kept = np.flatnonzero(last)
+        batch, series = batch.take(kept), series[kept]
+    newer = batch.at > history.newest[series]
+    return _Sorted(batch, series, np.flatnonzero(newer), np.flatnonzero(~newer))
+
+
+def _fates(sorted_: _Sorted, past: LateVerdict, accepted: Batch, messages: int) -> tuple[Ints, Ints]:
+    """(messages,) how many readings of each message are new, and how many were there already."""
+    arrived = np.bincount(accepted.message, minlength=messages)
+    new = np.concatenate([sorted_.batch.message[sorted_.live], sorted_.batch.message[sorted_.late[past.new]]])
+    stored = np.bincount(new, minlength=messages)
+    return stored, arrived - stored
+
+
+class _Stopwatch:
+    """Seconds spent in each stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
+        self._last = now

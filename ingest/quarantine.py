@@ -1,0 +1,133 @@
+"""What could not be used: kept with the reason and the bytes, until somebody fixes the cause and replays it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ingest.ledger import account_of, day_of
+from ingest.storage.tables import quarantine as table
+from sensors.errors import NotFound
+from sensors.reading import Message, Reason, Rejected
+from sensors.stations import Registry
+from sensors.wire.telemetry import Header
+
+KEEP_BYTES = 256 * 1024
+"""Of a larger payload the beginning is kept, and its true length beside it."""
+
+HELD, REPLAYED = "held", "replayed"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One quarantine entry. ``refused`` lists (time in ms, key) of the readings; None: the message as a whole."""
+
+    id: int
+    status: str
+    reason: str
+    detail: str
+    source: str
+    station: str
+    topic: str
+    received_at_ms: int
+    account: str
+    day: str
+    refused: tuple[tuple[int, str], ...] | None
+    payload: bytes
+    payload_bytes: int
+
+    def message(self) -> Message:
+        """The message to replay: the same bytes, limited to what was refused."""
+        only = None if self.refused is None else frozenset(self.refused)
+        return Message(self.station, self.payload, self.received_at_ms, self.source, self.topic, only, self.id)
+
+
+def add(
+    connection: sa.Connection,
+    registry: Registry,
+    messages: Sequence[Message],
+    headers: Sequence[Header | None],
+    rejected: Iterable[Rejected],
+) -> None:
+    """Keep what was rejected: one entry for each message and reason, with the ledger account that counted it."""
+    rows = [_row(registry, messages[r.message], headers[r.message], r) for r in rejected]
+    if rows:
+        connection.execute(sa.insert(table), rows)
+
+
+def _row(registry: Registry, message: Message, header: Header | None, rejected: Rejected) -> dict[str, Any]:
+    return {
+        "status": HELD,
+        "reason": rejected.reason.key,
+        "detail": rejected.detail,
+        "source": message.source,
+        "station": message.station,
+        "topic": message.topic,
+        "received_at_ms": message.received_at_ms,
+        "account": account_of(registry, message),
+        "day": day_of(header, message),
+        "refused": None if rejected.readings is None else [list(r) for r in rejected.readings],
+        "payload": message.payload[:KEEP_BYTES],
+        "payload_bytes": len(message.payload),
+    }
+
+
+def settle(connection: sa.Connection, ids: Sequence[int], status: str, now_ms: int) -> None:
+    """These entries were replayed (what was refused again has a new entry)."""
+    if ids:
+        connection.execute(sa.update(table).where(table.c.id.in_(ids)).values(status=status, settled_at_ms=now_ms))
+
+
+def get(connection: sa.Connection, entry: int) -> Held:
+    """One entry; raises NotFound."""
+    row = connection.execute(sa.select(table).where(table.c.id == entry)).one_or_none()
+    if row is None:
+        raise NotFound(f"no quarantine entry {entry}")
+    return _held(row)
+
+
+def listing(
+    connection: sa.Connection,
+    *,
+    status: str | None = HELD,
+    station: str | None = None,
+    reason: Reason | None = None,
+    before_id: int | None = None,
+    limit: int = 100,
+) -> list[Held]:
+    """Entries, newest first."""
+    query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
+    if status is not None:
+        query = query.where(table.c.status == status)
+    if station is not None:
+        query = query.where(table.c.station == station)
+    if reason is not None:
+        query = query.where(table.c.reason == reason.key)
+    if before_id is not None:
+        query = query.where(table.c.id < before_id)
+    return [_held(row) for row in connection.execute(query)]
+
+
+def counts(connection: sa.Connection) -> dict[str, int]:
+    """Held entries by reason."""
+    query = sa.select(table.c.reason, sa.func.count()).where(table.c.status == HELD).group_by(table.c.reason)
+    return {reason: int(n) for reason, n in connection.execute(query)}
+
+
+def _held(row: Any) -> Held:
+    return Held(
+        row.id,
+        row.status,
+        row.reason,
+        row.detail,
+        row.source,
+        row.station,
+        row.topic,
+        row.received_at_ms,
+        row.account,
+        row.day,
+        None if row.refused is None else tuple((int(at), str(key)) for at, key in row.refused),
+        bytes(row.payload),
+        row.payload_bytes,
+    )

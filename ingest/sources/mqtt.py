@@ -1,0 +1,163 @@
+"""MQTT: a persistent session, QoS 1, and an acknowledgement only after the store has committed.
+
+The network thread does nothing but hand messages to the intake. Packet identifiers belong to one connection: what was
+received before a reconnect is not acknowledged after it, the broker delivers it again.
+"""
+
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import paho.mqtt.client as paho
+import structlog
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from ingest.intake import Intake, Waiting
+from ingest.pipeline import Receipt
+from sensors.reading import Message
+from sensors.wire.telemetry import KINDS, topic
+
+log = structlog.get_logger(__name__)
+
+SESSION_DAYS = 7
+"""How long an MQTT 5 broker keeps the session, and with it the queue, while ingest is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSettings:
+    """Where the broker is and how to sign in; the password is never shown."""
+
+    host: str = "127.0.0.1"
+    port: int = 1883
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    client_id: str = "riverchief-ingest"
+    version: int = 4
+    tls: bool = False
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = field(default=None, repr=False)
+    keepalive_s: int = 30
+    receive_max: int = 2000
+
+
+class MqttSource:
+    """One connection to the broker, kept up for good."""
+
+    def __init__(self, settings: MqttSettings, intake: Intake, clock_ms: Callable[[], int]) -> None:
+        self._settings = settings
+        self._intake = intake
+        self._clock_ms = clock_ms
+        self._generation = 0
+        self._stopping = threading.Event()
+        self.connected_since_ms: int | None = None
+        self.last_error = ""
+        self.received = 0
+        self._client = _client(settings)
+        self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
+
+    def start(self) -> None:
+        """Connect in the background; a broker that is away now is tried again until it is there."""
+        s = self._settings
+        self._client.connect_async(s.host, s.port, s.keepalive_s, **_session(s))
+        self._client.loop_start()
+
+    def quiesce(self) -> None:
+        """Take nothing new: what still arrives stays unacknowledged and is delivered again to the next ingest."""
+        self._stopping.set()
+
+    def stop(self) -> None:
+        """Send the acknowledgements that wait, then leave; the session stays with the broker."""
+        self._stopping.set()
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    # -- the network thread ------------------------------------------------------------------------------------------
+
+    def _on_connect(
+        self, client: paho.Client, _userdata: Any, flags: paho.ConnectFlags, reason: ReasonCode, _p: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self.last_error = f"the broker refuses the connection: {reason}"
+            log.error("mqtt refused", host=self._settings.host, port=self._settings.port, reason=str(reason))
+            return
+        self._generation += 1
+        log.info("mqtt connected", host=self._settings.host, port=self._settings.port, session=flags.session_present)
+        client.subscribe([(topic("+", kind), 1) for kind in KINDS])  # always: a broker may have lost the session
+
+    def _on_connect_fail(self, _client: paho.Client, _userdata: Any) -> None:
+        self.last_error = f"no connection to {self._settings.host}:{self._settings.port}"
+
+    def _on_subscribe(
+        self, _client: paho.Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _p: Properties | None
+    ) -> None:
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        if refused:
+            self.last_error = f"the broker refuses the subscription: {', '.join(refused)}"
+            log.error("mqtt subscription refused", reasons=refused)
+            return
+        self.last_error = ""
+        self.connected_since_ms = self._clock_ms()
+
+    def _on_disconnect(
+        self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, _p: Properties | None
+    ) -> None:
+        self._generation += 1
+        self.connected_since_ms = None
+        if not self._stopping.is_set():
+            self.last_error = f"connection lost: {reason}"
+            log.warning("mqtt connection lost, trying again", reason=str(reason))
+
+    def _on_message(self, client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+        if self._stopping.is_set():
+            return
+        generation, mid, qos = self._generation, message.mid, message.qos
+
+        def acknowledge(_receipt: Receipt) -> None:
+            if generation == self._generation:
+                client.ack(mid, qos)
+
+        try:
+            name = message.topic
+        except UnicodeDecodeError:  # no broker should pass it on; an exception here would leave us deaf
+            name = message._topic.decode("utf-8", "replace")
+        _, _, station, kind = name.split("/")  # the subscription says so
+        self.received += 1
+        arrived = Message(station, bytes(message.payload), self._clock_ms(), "mqtt", name, kind=kind)
+        self._intake.put(Waiting(arrived, acknowledge))
+
+
+def _client(s: MqttSettings) -> paho.Client:
+    five = s.version == 5
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=s.client_id,
+        clean_session=None if five else False,
+        protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
+        manual_ack=True,
+    )
+    if s.user is not None:
+        client.username_pw_set(s.user, s.password)
+    if s.tls:
+        client.tls_set(s.ca_file, s.cert_file, s.key_file, cert_reqs=ssl.CERT_REQUIRED)
+    client.reconnect_delay_set(min_delay=1, max_delay=15)
+    client.max_queued_messages_set(0)
+    return client
+
+
+def _session(s: MqttSettings) -> dict[str, Any]:
+    if s.version != 5:
+        return {}
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = SESSION_DAYS * 86_400
+    properties.ReceiveMaximum = s.receive_max
+    return {"clean_start": False, "properties": properties}

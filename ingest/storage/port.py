@@ -1,0 +1,96 @@
+"""The port every reading store keeps, and the nouns it answers with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import sqlalchemy as sa
+
+from sensors.reading import Batch, Codes, Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Stored readings of one station, one row a reading, sorted by (parameter, at).
+
+    ``parameter`` (n,) indices into the catalogue; ``at`` (n,) ms UTC; ``value`` (n,) canonical unit; ``packed`` (n,)
+    flag and tests (:func:`sensors.reading.pack`).
+    """
+
+    parameter: Codes
+    at: Ints
+    value: Floats
+    packed: Ints
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One parameter of one station over a time range, oldest first, all shapes (n,).
+
+    Not thinned: ``value`` is the reading, ``count`` 1, ``low`` and ``high`` equal it. Thinned: a row is a bucket that
+    begins at ``at``; ``value`` is the mean, ``low`` and ``high`` the extremes and ``count`` the number of its usable
+    readings (flag below 3); NaN where it has none. ``packed`` holds the worst flag and all tests of the bucket.
+    """
+
+    at: Ints
+    value: Floats
+    low: Floats
+    high: Floats
+    count: Ints
+    packed: Ints
+    bucket_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The newest usable reading of one series; ``newest_at_ms`` is the newest of any flag."""
+
+    station: str
+    parameter: str
+    at_ms: int | None
+    value: float | None
+    packed: int
+    newest_at_ms: int
+
+
+class ReadingStore(Protocol):
+    """Readings by (station, parameter, observed_at): the same key is the same reading, writing it again overwrites.
+
+    Methods that take a connection take part in its transaction where the store lives in the same database; a store
+    elsewhere is durable when they return. All raise StorageUnavailable when the store cannot answer.
+    """
+
+    def forget(self) -> None:
+        """Drop what the adapter remembers of the store; used after a transaction that failed half way."""
+
+    def write(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
+        """Store a batch; ``stations`` are the keys its station column counts by, no key occurs twice."""
+
+    def reflag(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
+        """Give stored readings another verdict; values stay (raw stays raw)."""
+
+    def newest(self, station: str) -> Mapping[str, int]:
+        """The newest observed_at of each parameter the station ever sent."""
+
+    def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
+        """All readings with start <= observed_at <= end, whatever their flag."""
+
+    def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window:
+        """The newest ``limit`` readings of a series with observed_at < at."""
+
+    def latest(self, stations: Sequence[str] | None = None) -> list[Latest]:
+        """The newest usable reading of each series, latest by observed_at and not by arrival."""
+
+    def series(self, station: str, parameter: str, start_ms: int, end_ms: int, points: int) -> Series:
+        """Readings with start <= observed_at < end, thinned by the store when there are more than ``points``."""
+
+    def gaps(
+        self, station: str, parameter: str, start_ms: int, end_ms: int, longer_than_ms: int
+    ) -> list[tuple[int, int]]:
+        """(last before, first after) of every pause longer than that, the ends of the range included."""
+
+    def count(self, stations: Sequence[str] | None = None) -> Mapping[str, int]:
+        """How many readings are stored for each station: the other side of the ledger."""

@@ -1,0 +1,96 @@
+"""The registry in the relational database: read as one immutable snapshot, written row by row."""
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+
+from ingest.storage.tables import deployment, reach, station
+from sensors.parameters import Catalogue
+from sensors.stations import Deployment, Reach, Registry, Station, Water
+
+
+def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
+    """The registry as it stands, stations in the order they were registered."""
+    stations = tuple(
+        Station(
+            key=row.key,
+            zh=row.zh,
+            en=row.en,
+            lon=row.lon,
+            lat=row.lat,
+            reach=row.reach,
+            water=Water(row.water),
+            region=row.region,
+            interval_s=row.interval_s,
+            gateway=row.gateway,
+            parameters=tuple(row.parameters),
+            note=row.note,
+        )
+        for row in connection.execute(sa.select(station).order_by(station.c.id))
+    )
+    deployments = tuple(
+        Deployment(row.station, row.parameter, row.since_ms, row.unit, row.gain, row.offset)
+        for row in connection.execute(sa.select(deployment).order_by(deployment.c.id))
+    )
+    reaches = tuple(
+        Reach(row.key, row.zh, row.en, Water(row.water), tuple((x, y) for x, y in row.line), row.downstream, row.note)
+        for row in connection.execute(sa.select(reach).order_by(reach.c.key))
+    )
+    return Registry(stations, deployments, reaches, catalogue)
+
+
+def save(connection: sa.Connection, registry: Registry) -> None:
+    """Make the database hold these stations, deployments and reaches; others stay as they are."""
+    save_stations(connection, registry.stations)
+    for r in registry.reaches:
+        values: dict[str, object] = {"zh": r.zh, "en": r.en, "water": r.water.value, "line": r.line}
+        values |= {"downstream": r.downstream, "note": r.note}
+        _put(connection, reach, {"key": r.key}, values)
+    for d in registry.deployments:
+        key = {"station": d.station, "parameter": d.parameter, "since_ms": d.since_ms}
+        _put(connection, deployment, key, {"unit": d.unit, "gain": d.gain, "offset": d.offset})
+
+
+def save_stations(connection: sa.Connection, stations: Iterable[Station]) -> None:
+    """Insert or change stations; a station is never deleted, its readings would lose their name."""
+    for s in stations:
+        values: dict[str, object] = {
+            "zh": s.zh,
+            "en": s.en,
+            "lon": s.lon,
+            "lat": s.lat,
+            "reach": s.reach,
+            "water": s.water.value,
+            "region": s.region,
+            "interval_s": s.interval_s,
+            "gateway": s.gateway,
+            "parameters": list(s.parameters),
+            "note": s.note,
+        }
+        _put(connection, station, {"key": s.key}, values)
+
+
+def fingerprint(connection: sa.Connection) -> tuple[int, int, int]:
+    """Changes whenever a snapshot would: cheap enough to ask every second."""
+    stations, newest = connection.execute(
+        sa.select(sa.func.count(), sa.func.coalesce(sa.func.max(station.c.id), 0)).select_from(station)
+    ).one()
+    deployments = connection.execute(sa.select(sa.func.count()).select_from(deployment)).scalar_one()
+    return int(stations), int(newest), int(deployments)
+
+
+def set_online(connection: sa.Connection, key: str, online: bool, at_ms: int) -> None:
+    """What the device, or the broker on its behalf, said of the connection."""
+    connection.execute(sa.update(station).where(station.c.key == key).values(online=online, online_at_ms=at_ms))
+
+
+def online(connection: sa.Connection) -> dict[str, tuple[bool | None, int | None]]:
+    """Connection state and since when, by station."""
+    rows = connection.execute(sa.select(station.c.key, station.c.online, station.c.online_at_ms))
+    return {row.key: (row.online, row.online_at_ms) for row in rows}
+
+
+def _put(connection: sa.Connection, table: sa.Table, key: dict[str, object], values: dict[str, object]) -> None:
+    where = sa.and_(*(table.c[name] == value for name, value in key.items()))
+    if connection.execute(sa.update(table).where(where).values(**values)).rowcount == 0:
+        connection.execute(sa.insert(table).values(**key, **values))

@@ -1,0 +1,131 @@
+"""The relational tables of ingest: registry, quarantine, ledger and the state of firing alarms.
+
+All times are ms since the epoch UTC; ``day`` is the Beijing day as ``YYYY-MM-DD``.
+"""
+
+import sqlalchemy as sa
+
+from governance.database import metadata
+
+station = sa.Table(
+    "station",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("key", sa.String(64), nullable=False, unique=True),
+    sa.Column("zh", sa.Text, nullable=False),
+    sa.Column("en", sa.Text, nullable=False),
+    sa.Column("lon", sa.Float, nullable=False),
+    sa.Column("lat", sa.Float, nullable=False),
+    sa.Column("reach", sa.Text, nullable=False),
+    sa.Column("water", sa.String(16), nullable=False),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("interval_s", sa.Integer, nullable=False),
+    sa.Column("gateway", sa.Text),
+    sa.Column("parameters", sa.JSON, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("online", sa.Boolean),
+    sa.Column("online_at_ms", sa.BigInteger),
+)
+
+deployment = sa.Table(
+    "deployment",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("station", sa.String(64), sa.ForeignKey("station.key"), nullable=False, index=True),
+    sa.Column("parameter", sa.String(32), nullable=False),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("unit", sa.String(32), nullable=False),
+    sa.Column("gain", sa.Float, nullable=False),
+    sa.Column("offset", sa.Float, nullable=False),
+    sa.UniqueConstraint("station", "parameter", "since_ms"),
+)
+
+reach = sa.Table(
+    "reach",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("zh", sa.Text, nullable=False),
+    sa.Column("en", sa.Text, nullable=False),
+    sa.Column("water", sa.String(16), nullable=False),
+    sa.Column("line", sa.JSON, nullable=False),
+    sa.Column("downstream", sa.String(64)),
+    sa.Column("note", sa.Text, nullable=False),
+)
+
+quarantine = sa.Table(
+    "quarantine",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("status", sa.String(16), nullable=False, index=True),
+    sa.Column("reason", sa.String(32), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("source", sa.String(16), nullable=False),
+    sa.Column("station", sa.Text, nullable=False, index=True),
+    sa.Column("topic", sa.Text, nullable=False),
+    sa.Column("received_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("account", sa.String(64), nullable=False),
+    sa.Column("day", sa.String(10), nullable=False),
+    sa.Column("refused", sa.JSON(none_as_null=True)),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sa.Column("payload_bytes", sa.BigInteger, nullable=False),
+    sa.Column("settled_at_ms", sa.BigInteger),
+    sa.Column("note", sa.Text, nullable=False, server_default=""),
+)
+
+ledger = sa.Table(
+    "ledger",
+    metadata,
+    sa.Column("station", sa.String(64), primary_key=True),
+    sa.Column("day", sa.String(10), primary_key=True),
+    sa.Column("messages", sa.BigInteger, nullable=False),
+    sa.Column("messages_again", sa.BigInteger, nullable=False),
+    sa.Column("messages_unnumbered", sa.BigInteger, nullable=False),
+    sa.Column("messages_quarantined", sa.BigInteger, nullable=False),
+    sa.Column("readings", sa.BigInteger, nullable=False),
+    sa.Column("stored", sa.BigInteger, nullable=False),
+    sa.Column("duplicate", sa.BigInteger, nullable=False),
+    sa.Column("quarantined", sa.BigInteger, nullable=False),
+)
+
+stream = sa.Table(
+    "stream",
+    metadata,
+    sa.Column("station", sa.String(64), primary_key=True),
+    sa.Column("boot", sa.BigInteger, primary_key=True),
+    sa.Column("next_seq", sa.BigInteger, nullable=False),
+    sa.Column("total", sa.BigInteger),
+)
+
+gap = sa.Table(
+    "gap",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("station", sa.String(64), nullable=False, index=True),
+    sa.Column("boot", sa.BigInteger, nullable=False),
+    sa.Column("first_seq", sa.BigInteger, nullable=False),
+    sa.Column("last_seq", sa.BigInteger, nullable=False),
+    sa.Column("total_before", sa.BigInteger),
+    sa.Column("total_after", sa.BigInteger),
+    sa.Column("day", sa.String(10), nullable=False),
+)
+
+alarm = sa.Table(
+    "alarm",
+    metadata,
+    sa.Column("rule", sa.String(64), primary_key=True),
+    sa.Column("station", sa.String(64), primary_key=True),
+    sa.Column("parameter", sa.String(32), primary_key=True),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("fired_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("retrospective", sa.Boolean, nullable=False),
+)
+
+device_event = sa.Table(
+    "device_event",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("station", sa.String(64), nullable=False, index=True),
+    sa.Column("received_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)

@@ -1,0 +1,118 @@
+"""Known station, known parameter, possible time, canonical unit: what a reading must pass before it is judged."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sensors.reading import Batch, Bools, Message, Reason, Rejected
+from sensors.stations import Registry
+from sensors.times import YEAR_2000_MS, rfc3339
+from sensors.wire.telemetry import STATION, Decoded
+
+FUTURE_MS = 5 * 60_000
+"""A device's clock may be this far ahead (engineering choice: GSM and NTP clocks stay within seconds)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What passed, in canonical units and with station indices; what did not; and, for each message, how many readings
+    it held and how many of them were refused here."""
+
+    batch: Batch
+    rejected: tuple[Rejected, ...]
+
+
+def accept(decoded: Decoded, messages: Sequence[Message], registry: Registry, now_ms: int) -> Accepted:
+    """Pass the readings that can be used; never raises for what is in them."""
+    batch = decoded.batch
+    if any(m.only is not None for m in messages):
+        batch, unknown = _only(batch, decoded.unknown, messages, registry)
+    else:
+        unknown = dict(decoded.unknown)
+    station_of = np.array([registry.index.get(m.station, -1) for m in messages], np.int32)
+    batch = replace(batch, station=station_of[batch.message])
+    reason = np.zeros(len(batch), np.uint8)
+    reason[batch.at > now_ms + FUTURE_MS] = Reason.TIME_IN_FUTURE
+    reason[batch.at < YEAR_2000_MS] = Reason.TIME_BEFORE_2000
+    reason[batch.parameter < 0] = Reason.UNKNOWN_PARAMETER
+    reason[batch.station < 0] = Reason.UNKNOWN_STATION
+    good = reason == 0
+    rejected = [] if good.all() else _refuse(batch, unknown, reason, messages, registry)
+    strangers = _silent_strangers(batch, decoded, messages, station_of)
+    if not good.all():
+        batch = batch.take(np.flatnonzero(good))
+    return Accepted(replace(batch, value=registry.canonical(batch)), (*rejected, *strangers))
+
+
+def _only(
+    batch: Batch, unknown: Mapping[int, str], messages: Sequence[Message], registry: Registry
+) -> tuple[Batch, dict[int, str]]:
+    """Replays look only at the readings that were refused the first time."""
+    keep: Bools = np.ones(len(batch), np.bool_)
+    for row in range(len(batch)):
+        only = messages[batch.message[row]].only
+        if only is not None:
+            key = unknown.get(row) or registry.catalogue.parameters[batch.parameter[row]].key
+            keep[row] = (int(batch.at[row]), key) in only
+    kept = np.flatnonzero(keep)
+    return batch.take(kept), {new: unknown[int(old)] for new, old in enumerate(kept) if int(old) in unknown}
+
+
+def _refuse(
+    batch: Batch,
+    unknown: Mapping[int, str],
+    reason: np.ndarray[tuple[int], np.dtype[np.uint8]],
+    messages: Sequence[Message],
+    registry: Registry,
+) -> list[Rejected]:
+    """One Rejected for each message and reason, naming the first offender."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for row in map(int, np.flatnonzero(reason)):
+        groups.setdefault((int(batch.message[row]), int(reason[row])), []).append(row)
+    refused = []
+    for (message, code), rows in groups.items():
+        names = [unknown.get(row) or registry.catalogue.parameters[batch.parameter[row]].key for row in rows]
+        readings = tuple((int(batch.at[row]), name) for row, name in zip(rows, names, strict=True))
+        why = Reason(code)
+        if why is Reason.UNKNOWN_STATION:
+            why, detail = stranger(messages[message].station)
+        elif why is Reason.UNKNOWN_PARAMETER:
+            detail = f"{', '.join(sorted(set(names)))[:200]}: not in the parameter catalogue"
+        else:
+            detail = f"observed at {_when(readings[0][0])}, {_BOUND[why]}"
+        refused.append(Rejected(message, why, detail, readings))
+    return refused
+
+
+_BOUND = {
+    Reason.TIME_IN_FUTURE: f"more than {FUTURE_MS // 60_000} minutes ahead of the clock",
+    Reason.TIME_BEFORE_2000: "before the year 2000",
+}
+
+
+def _when(at_ms: int) -> str:
+    try:
+        return rfc3339(at_ms)
+    except OverflowError:
+        return f"{at_ms} ms"
+
+
+def stranger(station: str) -> tuple[Reason, str]:
+    """Why a station nobody registered is refused: its name is impossible, or just unknown."""
+    if STATION.fullmatch(station):
+        return Reason.UNKNOWN_STATION, f"station {station} is not registered"
+    return Reason.BAD_TOPIC, f"{station[:80]!r} is no station key: 1 to 64 of a-z, 0-9 and - are allowed"
+
+
+def _silent_strangers(
+    batch: Batch, decoded: Decoded, messages: Sequence[Message], station_of: np.ndarray[tuple[int], np.dtype[np.int32]]
+) -> list[Rejected]:
+    """Messages of unknown stations without any reading: they leave a trace too."""
+    refused_already = {r.message for r in decoded.rejected}
+    heard = set(map(int, np.unique(batch.message))) | refused_already
+    return [
+        Rejected(i, *stranger(messages[i].station), ())
+        for i in map(int, np.flatnonzero(station_of < 0))
+        if i not in heard and messages[i].only is None
+    ]

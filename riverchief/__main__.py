@@ -1,0 +1,5 @@
+"""``python -m riverchief``."""
+
+from riverchief.cli import main
+
+main()

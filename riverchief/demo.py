@@ -1,0 +1,335 @@
+"""The demo: broker, platform, ingest, console and a simulated Chancheng in one process tree on free ports.
+
+It runs the very programs a site runs: ``riverchief serve`` as its own process, fed over MQTT by devices that publish
+like real ones, delivering to a small receiving platform. With a time limit it checks its own books at the end.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import webbrowser
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import uvicorn
+from rich.console import Console
+
+from governance import incidents
+from governance.database import Database
+from ingest import ledger
+from ingest.storage import registry as registry_store
+from ingest.storage.sqlite import SqliteReadings
+from riverchief import clock, files, migrations
+from riverchief.broker import Broker, free_port
+from riverchief.receiver import create_receiver
+from sensors.errors import WaterError
+from sensors.parameters import catalogue
+from sensors.stations import Registry
+from simulator import live
+from simulator.device import Connection
+from simulator.replay import Table, replay_stations
+
+HISTORY_DAYS = 14.0
+HISTORY_STEP_S = 900
+INTERVAL_S = 5
+SETTLE_S = 30.0
+"""How long the ingest may take to work off what is under way when the time is up."""
+
+
+class DemoFailed(WaterError):
+    """A part of the demo did not come up, or the books do not close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run sent and what became of it; ``latency_ms`` from publish to delivered incident."""
+
+    messages_sent: int
+    readings_sent: int
+    readings_stored: int
+    duplicates: int
+    quarantined: int
+    missing: int
+    incidents_opened: int
+    incidents_delivered: int
+    latency_ms: dict[str, float | None]
+    ledger_closed: bool
+    incidents_retrospective: int
+    paged: int
+    broker: str
+    seconds: float
+
+
+def run(
+    *,
+    seconds: float | None,
+    report: Path | None,
+    browser: bool,
+    replay: Sequence[Path],
+    port: int | None,
+    seed: int,
+    console: Console,
+    data: Path | None = None,
+    broker_kind: str | None = None,
+) -> Report:
+    """Run the demo until interrupted or for ``seconds``; raises DemoFailed when it cannot or the books do not close."""
+    known = catalogue()
+    tables = [files.read_table(path, known) for path in (replay or [files.record()])]
+    with ExitStack() as stack:
+        folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riverchief-demo-")))
+        broker = Broker(folder / "broker", kind=broker_kind)
+        broker.start()
+        stack.callback(broker.stop)
+        secret = "whsec_" + secrets.token_urlsafe(24)
+        inbox, platform = stack.enter_context(_platform(secret))
+        database, registry = _prepare(folder, tables)
+        stack.callback(database.close)
+        address = f"http://127.0.0.1:{port or free_port()}/"
+        settings = _settings(folder, broker, address, f"{platform}events", secret)
+        stack.enter_context(_serve(settings, folder, address, console))
+        console.print(f"\n  控制台 console   [bold]{address}[/]\n  平台 platform    {platform}")
+        console.print(f"  消息代理 broker   {broker.kind}, mqtt://127.0.0.1:{broker.port}\n")
+        if browser and _has_screen():
+            webbrowser.open(address)
+        began = time.monotonic()
+        truth = _simulate(registry, broker, tables, seconds, seed, console)
+        result = _settle(database, truth, inbox, broker.kind, time.monotonic() - began)
+    _tell(result, console)
+    if report is not None:
+        report.write_text(json.dumps(asdict(result), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    if not result.ledger_closed:
+        raise DemoFailed(
+            "账本未平。 / The ledger does not close: what was sent is not what was stored, kept back or missed."
+        )
+    return result
+
+
+def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]:
+    """A database with the stations of Chancheng and of the recorded tables, promising the demo's interval."""
+    known = catalogue()
+    registry = files.read_stations(None, known)
+    registry = registry.with_stations([replace(s, interval_s=INTERVAL_S) for s in registry.stations])
+    placed = 0
+    for table in tables:
+        played = replay_stations(table, first=placed)
+        placed += len(played)
+        registry = registry.with_stations([replace(s, interval_s=INTERVAL_S) for s in played])
+    database = Database(f"sqlite:///{folder / 'riverchief.db'}")
+    migrations.upgrade(database)
+    with database.write() as connection:
+        registry_store.save(connection, registry)
+    return database, registry
+
+
+def _settings(folder: Path, broker: Broker, address: str, events: str, secret: str) -> Path:
+    """The settings file that ``riverchief serve`` is started with; readable by us alone, it holds passwords."""
+    port = address.rstrip("/").rsplit(":", 1)[1]
+    text = f"""
+data = {json.dumps(str(folder))}
+[site]
+name = "禅城示例 / Chancheng example"
+[mqtt]
+host = "{broker.host}"
+port = {broker.port}
+user = "{broker.ingest.user}"
+password = "{broker.ingest.password}"
+[outbox]
+url = "{events}"
+secret = "{secret}"
+[api]
+port = {port}
+[log]
+level = "warning"
+"""
+    path = folder / "settings.toml"
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@contextmanager
+def _platform(secret: str) -> Iterator[tuple[Any, str]]:
+    """The receiving platform in a thread; yields its inbox and address."""
+    port = free_port()
+    app = create_receiver(secret, clock.now_ms)
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", access_log=False))
+    thread = threading.Thread(target=server.run, name="platform", daemon=True)
+    thread.start()
+    try:
+        yield app.state.inbox, f"http://127.0.0.1:{port}/"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@contextmanager
+def _serve(settings: Path, folder: Path, address: str, console: Console) -> Iterator[None]:
+    """``riverchief serve`` in its own process, ended by its own id."""
+    command = [sys.executable, "-m", "riverchief", "serve", "--settings", str(settings)]
+    log = folder / "serve.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        with console.status("启动中 starting …"):
+            until = time.monotonic() + 60
+            while not _answers(address):
+                if process.poll() is not None or time.monotonic() > until:
+                    tail = log.read_text("utf-8", "replace").splitlines()[-8:]
+                    raise DemoFailed("riverchief serve did not start:\n" + "\n".join(tail))
+                time.sleep(0.1)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}readyz", timeout=2).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _simulate(
+    registry: Registry, broker: Broker, tables: Sequence[Table], seconds: float | None, seed: int, console: Console
+) -> live.Truth:
+    """Fourteen days of late history, then live readings, until the time is up or somebody presses Ctrl-C."""
+    stop = threading.Event()
+    connection = Connection(broker.host, broker.port, broker.device.user, broker.device.password)
+    result: list[live.Truth] = []
+    failure: list[BaseException] = []
+    progress: list[live.Progress] = []
+
+    def work() -> None:
+        try:
+            result.append(
+                live.run(
+                    registry,
+                    connection,
+                    start_ms=clock.now_ms(),
+                    history_days=HISTORY_DAYS,
+                    history_step_s=HISTORY_STEP_S,
+                    interval_s=INTERVAL_S,
+                    seed=seed,
+                    replay=tables,
+                    stop=stop,
+                    clock=clock.now_ms,
+                    on_progress=lambda p: progress.append(p) if not progress else progress.__setitem__(0, p),
+                )
+            )
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="devices", daemon=True)
+    thread.start()
+    until = None if seconds is None else time.monotonic() + seconds
+    with console.status("发送历史数据 sending fourteen days of history …") as status:
+        try:
+            while thread.is_alive() and (until is None or time.monotonic() < until):
+                thread.join(0.5)
+                if progress:
+                    status.update(_phase(progress[0], until))
+        except KeyboardInterrupt:
+            console.print("停止 stopping …")
+        stop.set()
+        thread.join(60)
+    if failure:
+        raise DemoFailed(f"the simulated devices failed: {failure[0]}") from failure[0]
+    if not result:
+        raise DemoFailed("the simulated devices did not stop in time")
+    return result[0]
+
+
+def _phase(progress: live.Progress, until: float | None) -> str:
+    if progress.phase == "history":
+        return f"历史数据 history {progress.share:.0%} · {progress.readings_sent:,} 条 readings"
+    left = "Ctrl-C 结束 to stop" if until is None else f"剩余 {max(0, until - time.monotonic()):.0f} s left"
+    return f"实时 live · {progress.readings_sent:,} 条 readings · {left}"
+
+
+def _settle(database: Database, truth: live.Truth, inbox: Any, broker: str, seconds: float) -> Report:
+    """Wait until the ingest has worked everything off, then compare both ends."""
+    until = time.monotonic() + SETTLE_S
+    while True:
+        result = _report(database, truth, inbox, broker, seconds)
+        if result.ledger_closed and result.incidents_delivered >= result.incidents_opened:
+            return result
+        if time.monotonic() > until:
+            return result
+        time.sleep(0.2)
+
+
+def _report(database: Database, truth: live.Truth, inbox: Any, broker: str, seconds: float) -> Report:
+    with database.read() as connection:
+        accounts = ledger.accounts(connection, limit=1_000_000)
+        found = incidents.list_incidents(connection, limit=10_000)
+    stored = sum(a.stored for a in accounts)
+    duplicate = sum(a.duplicate for a in accounts)
+    quarantined = sum(a.quarantined for a in accounts)
+    missing = sum(a.missing or 0 for a in accounts)
+    counted = sum(SqliteReadings(database, catalogue()).count().values())
+    closed = (
+        all(a.closed for a in accounts)
+        and truth.readings_sent == stored + duplicate + quarantined + missing
+        and stored == counted
+    )
+    events = [(r.received_at_ms, r.event) for r in list(inbox.events.values())]
+    opened = {e["data"]["incident"] for _, e in events if e["type"] == "river.incident.opened"}
+    pages = [(at, e["data"]) for at, e in events if e["data"].get("notify") == "page"]
+    delays = [at - _ms(data["observed_at"]) for at, data in pages if data.get("kind") == "threshold"]
+    return Report(
+        messages_sent=truth.messages_sent,
+        readings_sent=truth.readings_sent,
+        readings_stored=stored,
+        duplicates=duplicate,
+        quarantined=quarantined,
+        missing=missing,
+        incidents_opened=len(found),
+        incidents_delivered=len(opened),
+        latency_ms={"p50": _percentile(delays, 50), "p99": _percentile(delays, 99)},
+        ledger_closed=closed,
+        incidents_retrospective=sum(i.retrospective for i in found),
+        paged=len(pages),
+        broker=broker,
+        seconds=round(seconds, 1),
+    )
+
+
+def _percentile(values: Sequence[float], q: float) -> float | None:
+    return round(float(np.percentile(values, q)), 1) if values else None
+
+
+def _ms(moment: str) -> int:
+    return int(np.datetime64(moment.rstrip("Z"), "ms").astype(np.int64))
+
+
+def _tell(result: Report, console: Console) -> None:
+    verdict = "[green]已平 closed[/]" if result.ledger_closed else "[red]未平 NOT closed[/]"
+    console.print(
+        f"  账本 ledger {verdict}: {result.readings_sent:,} 发送 sent = {result.readings_stored:,} 入库 stored"
+        f" + {result.duplicates:,} 重复 duplicate + {result.quarantined:,} 隔离 quarantined"
+        f" + {result.missing:,} 缺失 missing"
+    )
+    p50, p99 = (f"{v:g} ms" if v is not None else "—" for v in (result.latency_ms["p50"], result.latency_ms["p99"]))
+    console.print(
+        f"  事件 incidents {result.incidents_opened} ({result.incidents_retrospective} 补传 retrospective), "
+        f"送达 delivered {result.incidents_delivered}, 发布到送达 publish to delivered p50 {p50}, p99 {p99}"
+    )
+
+
+def _has_screen() -> bool:
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

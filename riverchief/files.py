@@ -1,0 +1,112 @@
+"""Files a site brings: the shipped configuration, registries, rules and recorded tables."""
+
+import gzip
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from ingest.checks import rules
+from ingest.checks.rules import Rules
+from sensors import columns, stationfile
+from sensors.errors import ConfigurationError
+from sensors.parameters import Catalogue
+from sensors.stations import Registry
+from simulator.replay import Table
+
+
+def shipped(name: str) -> Path:
+    """A file of ``config/``: from the checkout, or from the installed package."""
+    for folder in (Path(__file__).parent.parent / "config", Path(str(files("riverchief"))) / "_config"):
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigurationError(f"the shipped configuration file {name} is missing")
+
+
+def record() -> Path:
+    """The small real record that ships with the simulator (its README names source and licence)."""
+    return Path(str(files("simulator"))) / "records" / "apalachicola_cat_point.csv.gz"
+
+
+def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
+    """The rules of a file, or the shipped ones; raises ConfigurationError naming file and fault."""
+    path = path or shipped("rules.toml")
+    try:
+        return rules.read(_text(path), catalogue)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def read_stations(path: Path | None, catalogue: Catalogue) -> Registry:
+    """The registry of a file, or the shipped example; raises ConfigurationError naming file and fault."""
+    path = path or shipped("stations.toml")
+    try:
+        return stationfile.read(_text(path), catalogue)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+
+
+def read_table(path: Path, catalogue: Catalogue) -> Table:
+    """A recorded table (CSV, gzip, Parquet or Excel) as columns; raises ConfigurationError naming file and column.
+
+    ``time`` must be RFC 3339 or carry no offset (then UTC is meant); ``station`` may be missing (the file's name
+    stands for it). Columns that name no parameter are left alone.
+    """
+    frame = _frame(path)
+    names = {name.strip().lower(): name for name in frame.columns}
+    if "time" not in names:
+        raise ConfigurationError(f"{path}: no column time; found {', '.join(frame.columns[:8])}")
+    time = _times(path, frame[names["time"]])
+    values: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
+    for column in columns.columns(frame.columns, catalogue).columns:
+        numbers = frame[column.name].cast(pl.Float64, strict=False).to_numpy()
+        values[column.parameter] = np.asarray(numbers * column.convert.gain + column.convert.offset)
+    if not values:
+        raise ConfigurationError(f"{path}: no column names a parameter; found {', '.join(frame.columns[:8])}")
+    station = (
+        frame[names["station"]].cast(pl.String).fill_null("").to_numpy().astype(np.str_)
+        if "station" in names
+        else np.full(len(time), path.name.split(".")[0])
+    )
+    order = np.argsort(time, kind="stable")
+    return Table(station[order], time[order], {key: value[order] for key, value in values.items()}, source=path.name)
+
+
+def _frame(path: Path) -> pl.DataFrame:
+    try:
+        if path.suffix == ".parquet":
+            return pl.read_parquet(path)
+        if path.suffix in (".xlsx", ".xls"):
+            return pl.read_excel(path)
+        data = path.read_bytes()
+        if data[:2] == b"\x1f\x8b":
+            data = gzip.decompress(data)
+        return pl.read_csv(data, infer_schema_length=None, try_parse_dates=False)
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path} does not exist") from None
+    except (OSError, EOFError, pl.exceptions.PolarsError, ModuleNotFoundError) as error:
+        raise ConfigurationError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+
+
+def _times(path: Path, column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    try:
+        if column.dtype == pl.String:
+            column = column.str.to_datetime(time_unit="ms", time_zone="UTC", strict=True)
+        elif column.dtype == pl.Datetime:
+            column = column.dt.cast_time_unit("ms")
+            column = column.dt.replace_time_zone("UTC") if column.dtype.time_zone is None else column  # type: ignore[attr-defined]
+        else:
+            raise ConfigurationError(f"{path}: column time holds {column.dtype}, a time is needed")
+    except pl.exceptions.PolarsError as error:
+        raise ConfigurationError(f"{path}: column time cannot be read: {str(error).splitlines()[0]}") from error
+    if column.null_count():
+        raise ConfigurationError(f"{path}: column time is empty in row {int(column.is_null().arg_max() or 0) + 2}")
+    return np.asarray(column.cast(pl.Int64).to_numpy(), np.int64)

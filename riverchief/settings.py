@@ -1,0 +1,181 @@
+"""The settings of a site, from one TOML file and the environment (``RIVERCHIEF_MQTT__HOST`` …).
+
+``config/settings.sample.toml`` is the manual; a test keeps the two together. Unknown keys are refused, contradictions
+stop the start with one sentence before anything is connected.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from sensors.errors import ConfigurationError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SiteSection(_Section):
+    """Who we are."""
+
+    name: str = "示例站点 / example site"
+    source: Annotated[str, Field(pattern=r"^\S+$")] = "/riverchief"
+    rules: Path | None = None
+    stations: Path | None = None
+
+
+class DatabaseSection(_Section):
+    """The one relational database; with SQLite the readings live in the same file."""
+
+    url: str = ""
+
+
+class MqttSection(_Section):
+    """The broker."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Port = 1883
+    user: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    client_id: Annotated[str, Field(min_length=1, max_length=65)] = "riverchief-ingest"
+    version: Literal["3.1.1", "5"] = "3.1.1"
+    tls: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    keepalive_s: Annotated[int, Field(ge=5, le=600)] = 30
+
+
+class IngestSection(_Section):
+    """How messages become batches and when data are late."""
+
+    batch_messages: Annotated[int, Field(ge=1, le=20_000)] = 2000
+    linger_ms: Annotated[int, Field(ge=0, le=1000)] = 4
+    late_after_s: Annotated[int, Field(ge=60)] = 900
+
+
+class OutboxSection(_Section):
+    """Where incidents are delivered."""
+
+    url: str | None = None
+    secret: SecretStr | None = None
+    secret_file: Path | None = None
+    give_up_after_days: Annotated[float, Field(gt=0, le=60)] = 7.0
+
+
+class ApiSection(_Section):
+    """The address of the API and the console."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    token: SecretStr | None = None
+    token_file: Path | None = None
+
+
+class LogSection(_Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    json_lines: bool = False
+
+
+class Settings(BaseSettings):
+    """All settings; every default is a working one for a single machine."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_prefix="RIVERCHIEF_", env_nested_delimiter="__")
+
+    data: Path = Path("data")
+    site: SiteSection = SiteSection()
+    database: DatabaseSection = DatabaseSection()
+    mqtt: MqttSection = MqttSection()
+    ingest: IngestSection = IngestSection()
+    outbox: OutboxSection = OutboxSection()
+    api: ApiSection = ApiSection()
+    log: LogSection = LogSection()
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{(self.data / 'riverchief.db').resolve()}"
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> "Settings":
+        for section, name in (("mqtt", "password"), ("outbox", "secret"), ("api", "token")):
+            part = getattr(self, section)
+            if getattr(part, name) is not None and getattr(part, f"{name}_file") is not None:
+                raise ValueError(f"{section}.{name} and {section}.{name}_file are both given; keep one")
+        if (self.mqtt.cert_file is None) != (self.mqtt.key_file is None):
+            raise ValueError("mqtt.cert_file and mqtt.key_file belong together; one is missing")
+        if not self.mqtt.tls and (self.mqtt.ca_file or self.mqtt.cert_file):
+            raise ValueError("mqtt has certificates but mqtt.tls is false")
+        if self.mqtt.user is None and (self.mqtt.password or self.mqtt.password_file):
+            raise ValueError("mqtt has a password but no mqtt.user")
+        if self.outbox.url and not (self.outbox.secret or self.outbox.secret_file):
+            raise ValueError("outbox.url is given but no outbox.secret: deliveries must be signed")
+        if self.api.host not in LOOPBACK and not (self.api.token or self.api.token_file):
+            raise ValueError(f"api.host {self.api.host} is reachable from outside, so api.token is needed")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)  # `load` lays the environment over the file
+
+
+def load(file: Path | None, **overrides: object) -> Settings:
+    """Settings from a file (and the environment); raises ConfigurationError in one sentence per fault."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigurationError(f"settings file {file} does not exist") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigurationError(f"settings file {file}: {error}") from error
+    environment = EnvSettingsSource(Settings)()
+    try:
+        return Settings(**_over(_over(values, environment), overrides))
+    except ValidationError as error:
+        faults = "; ".join(_fault(e["loc"], e["msg"], e["type"]) for e in error.errors())
+        raise ConfigurationError(f"settings{f' file {file}' if file else ''}: {faults}") from None
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both layers in one; where both speak, ``above`` does."""
+    merged = dict(below)
+    for key, value in above.items():
+        known = merged.get(key)
+        merged[key] = _over(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _fault(where: tuple[int | str, ...], message: str, kind: str) -> str:
+    name = ".".join(str(part) for part in where)
+    if kind == "extra_forbidden":
+        return f"{name} is not a setting"
+    text = message.removeprefix("Value error, ")
+    return f"{name}: {text}" if name else text
+
+
+def secret(value: SecretStr | None, file: Path | None) -> str | None:
+    """A secret given directly or in a file; raises ConfigurationError naming the file, never the secret."""
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ConfigurationError(f"cannot read the secret in {file}: {error.strerror}") from error
+    return None if value is None else value.get_secret_value()

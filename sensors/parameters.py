@@ -1,0 +1,130 @@
+"""The parameter catalogue: what can be measured, in which unit, and what a sensor can believe of it.
+
+The data stand in ``parameters.toml`` with the source of each column; this module reads them once and hands out
+the same rows as named objects and as columns for the vectorised checks.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from sensors.errors import ConfigurationError
+from sensors.reading import Bools, Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One row of the catalogue; values in the canonical ``unit``.
+
+    ``instrument`` and ``plausible`` are closed ranges. ``step`` is the believable change between two samples,
+    ``step_share`` the same as a share of the level, ``per_hour`` what may come on top in an hour.
+    """
+
+    key: str
+    zh: str
+    en: str
+    unit: str
+    decimals: int
+    instrument: tuple[float, float]
+    plausible: tuple[float, float]
+    step: float
+    step_share: float
+    per_hour: float
+    zero_is_dead: bool
+    flat: bool
+    code: str | None = None
+    code_2005: str | None = None
+
+    def show(self, value: float) -> str:
+        """The value with the catalogue's decimals and its unit, as people read it."""
+        number = f"{value:.{self.decimals}f}"
+        return number if self.unit == "1" else f"{number} {self.unit}"
+
+
+class Catalogue:
+    """All parameters in a fixed order; the position is the code used in a :class:`~sensors.reading.Batch`."""
+
+    def __init__(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        self.parameters: tuple[Parameter, ...] = tuple(_parameter(key, row) for key, row in rows.items())
+        self.index: dict[str, int] = {p.key: i for i, p in enumerate(self.parameters)}
+        self.by_code: dict[str, Parameter] = {
+            code: p for p in self.parameters for code in (p.code, p.code_2005) if code is not None
+        }
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    def __getitem__(self, key: str) -> Parameter:
+        return self.parameters[self.index[key]]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.index
+
+    def _column(self, name: str) -> Floats:
+        return np.array([getattr(p, name) for p in self.parameters], np.float64)
+
+    @cached_property
+    def instrument(self) -> Floats:
+        """(parameters, 2) closed instrument range."""
+        return np.array([p.instrument for p in self.parameters], np.float64)
+
+    @cached_property
+    def plausible(self) -> Floats:
+        """(parameters, 2) closed plausible range."""
+        return np.array([p.plausible for p in self.parameters], np.float64)
+
+    @cached_property
+    def step(self) -> Floats:
+        return self._column("step")
+
+    @cached_property
+    def step_share(self) -> Floats:
+        return self._column("step_share")
+
+    @cached_property
+    def per_hour(self) -> Floats:
+        return self._column("per_hour")
+
+    @cached_property
+    def zero_is_dead(self) -> Bools:
+        return np.array([p.zero_is_dead for p in self.parameters], np.bool_)
+
+    @cached_property
+    def flat(self) -> Bools:
+        return np.array([p.flat for p in self.parameters], np.bool_)
+
+
+def _parameter(key: str, row: Mapping[str, Any]) -> Parameter:
+    known = set(Parameter.__slots__) - {"key"}
+    if unknown := set(row) - known:
+        raise ConfigurationError(f"parameters.toml: [{key}] has an unknown entry {sorted(unknown)[0]!r}")
+    low, high = row["instrument"]
+    p_low, p_high = row.get("plausible", row["instrument"])
+    return Parameter(
+        key=key,
+        zh=row["zh"],
+        en=row["en"],
+        unit=row["unit"],
+        decimals=int(row["decimals"]),
+        instrument=(float(low), float(high)),
+        plausible=(float(p_low), float(p_high)),
+        step=float(row["step"]),
+        step_share=float(row.get("step_share", 0.0)),
+        per_hour=float(row["per_hour"]),
+        zero_is_dead=bool(row.get("zero_is_dead", False)),
+        flat=bool(row["flat"]),
+        code=row.get("code"),
+        code_2005=row.get("code_2005"),
+    )
+
+
+@lru_cache(maxsize=1)
+def catalogue() -> Catalogue:
+    """The shipped catalogue (read once)."""
+    text = files("sensors").joinpath("parameters.toml").read_text(encoding="utf-8")
+    return Catalogue(tomllib.loads(text))

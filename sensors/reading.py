@@ -1,0 +1,164 @@
+"""The central nouns: a batch of readings, its flags, and what could not be used."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum, IntFlag
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Codes = NDArray[np.int32] | NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+Bools = NDArray[np.bool_]
+Bits = NDArray[np.uint32]
+Places = NDArray[np.intp]
+
+
+class Flag(IntEnum):
+    """QARTOD quality flag (design §4.3)."""
+
+    GOOD = 1
+    UNKNOWN = 2
+    SUSPECT = 3
+    BAD = 4
+    MISSING = 9
+
+
+class QualityTest(IntFlag):
+    """The tests that raised a flag, as a bit set stored beside it. Bits are never reused for another test."""
+
+    SENTINEL = 1 << 0
+    INSTRUMENT_RANGE = 1 << 1
+    PLAUSIBLE_RANGE = 1 << 2
+    SPIKE = 1 << 3
+    RATE_OF_CHANGE = 1 << 4
+    FLAT_LINE = 1 << 5
+    DEVICE_STATUS = 1 << 6
+
+
+class Reason(IntEnum):
+    """Why something could not be used; the names are the documented outcomes of bad input."""
+
+    NOT_JSON = 1
+    WRONG_SHAPE = 2
+    TOO_LARGE = 3
+    BAD_TOPIC = 4
+    UNKNOWN_STATION = 5
+    UNKNOWN_PARAMETER = 6
+    NOT_A_NUMBER = 7
+    BAD_TIME = 8
+    TIME_BEFORE_2000 = 9
+    TIME_IN_FUTURE = 10
+    TOO_MANY_SAMPLES = 11
+    BAD_STATUS = 12
+    OUR_FAULT = 13
+
+    @property
+    def key(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What arrived, before anybody looked inside.
+
+    ``station`` is the topic's station segment or the HTTP body's; ``kind`` the topic's last segment (telemetry, status,
+    event). ``only`` limits a replay to the readings (time in ms, parameter key) that were refused the first time, None
+    means all.
+    """
+
+    station: str
+    payload: bytes
+    received_at_ms: int
+    source: str = "mqtt"
+    topic: str = ""
+    only: frozenset[tuple[int, str]] | None = None
+    replay_of: int | None = None
+    kind: str = "telemetry"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A message, or single readings of it, that could not be used.
+
+    ``readings`` lists (time in ms, parameter key) of the refused readings; None when the whole message was
+    refused before its readings could be told apart.
+    """
+
+    message: int
+    reason: Reason
+    detail: str
+    readings: tuple[tuple[int, str], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Columns of readings, one row a reading.
+
+    Shapes are all (n,). ``station`` and ``parameter`` are indices (into the registry and the catalogue),
+    ``at`` is ms since the epoch UTC, ``value`` the unit of the stage (canonical after ``accept``), ``status``
+    the HJ 212 data flag as an ASCII code, ``message`` the index of the message that brought the reading.
+    """
+
+    station: Codes
+    parameter: Codes
+    at: Ints
+    value: Floats
+    status: Bytes
+    message: Codes
+
+    @classmethod
+    def empty(cls) -> Self:
+        return cls.of([], [], [], [])
+
+    @classmethod
+    def of(
+        cls,
+        station: Sequence[int],
+        parameter: Sequence[int],
+        at: Sequence[int],
+        value: Sequence[float],
+        status: Sequence[int] | None = None,
+        message: Sequence[int] | None = None,
+    ) -> Self:
+        n = len(station)
+        return cls(
+            np.asarray(station, np.int32),
+            np.asarray(parameter, np.int32),
+            np.asarray(at, np.int64),
+            np.asarray(value, np.float64),
+            np.full(n, ord("N"), np.uint8) if status is None else np.asarray(status, np.uint8),
+            np.zeros(n, np.int32) if message is None else np.asarray(message, np.int32),
+        )
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def take(self, index: Places | Bools) -> Self:
+        """Rows chosen by an index or a mask, in the index's order."""
+        return replace(
+            self,
+            station=self.station[index],
+            parameter=self.parameter[index],
+            at=self.at[index],
+            value=self.value[index],
+            status=self.status[index],
+            message=self.message[index],
+        )
+
+
+def pack(flag: Bytes, tests: Bits) -> Ints:
+    """Flag and tests as the one integer the stores keep: ``flag | tests << 4``."""
+    return flag.astype(np.int64) | (tests.astype(np.int64) << 4)
+
+
+def unpack(packed: Ints) -> tuple[Bytes, Bits]:
+    """The inverse of :func:`pack`."""
+    return (packed & 15).astype(np.uint8), (packed >> 4).astype(np.uint32)
+
+
+PLAIN = int(Flag.GOOD)
+"""The packed form of a good reading no test complained about; stores keep it as an absent mark."""

@@ -1,0 +1,174 @@
+"""What hangs in the water: stations, their deployments, and the registry that finds them.
+
+A registry is an immutable snapshot: a change makes a new one, and the readings already judged keep theirs.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+
+from sensors.errors import ConfigurationError
+from sensors.parameters import Catalogue
+from sensors.reading import Batch, Floats
+from sensors.units import IDENTITY, Linear, conversion
+from sensors.wire.telemetry import STATION
+
+
+class Water(StrEnum):
+    """The kind of water body; GB 3838 has other limits for total phosphorus in lakes."""
+
+    RIVER = "river"
+    CREEK = "creek"
+    LAKE = "lake"
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """A place that reports. Coordinates are WGS 84 degrees; ``interval_s`` is the promised spacing of readings.
+
+    ``parameters`` lists what is expected of it (others are stored too); ``gateway`` names the shared logger whose
+    failure silences several stations at once; ``region`` is the code of the region whose chief answers for it.
+    """
+
+    key: str
+    zh: str
+    en: str
+    lon: float
+    lat: float
+    reach: str = ""
+    water: Water = Water.RIVER
+    region: str = ""
+    interval_s: int = 300
+    gateway: str | None = None
+    parameters: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """From ``since_ms`` on, ``parameter`` at ``station`` reports in ``unit``; then gain and offset are applied."""
+
+    station: str
+    parameter: str
+    since_ms: int
+    unit: str
+    gain: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """A named stretch of water as a polyline of (lon, lat), upstream first."""
+
+    key: str
+    zh: str
+    en: str
+    water: Water
+    line: tuple[tuple[float, float], ...]
+    downstream: str | None = None
+    note: str = ""
+
+
+def station(row: Mapping[str, Any], catalogue: Catalogue) -> Station:
+    """A station from a row of the registry file or an API body; raises ConfigurationError naming the fault."""
+    known = set(Station.__slots__)
+    key = row.get("key")
+    if not isinstance(key, str) or not STATION.fullmatch(key):
+        raise ConfigurationError(f"station key {key!r} must be 1 to 64 of a-z, 0-9 and -, not starting with -")
+    if unknown := sorted(set(row) - known):
+        raise ConfigurationError(f"station {key}: unknown entry {unknown[0]!r}")
+    lon, lat = (_number(key, row, name) for name in ("lon", "lat"))
+    if not -180 <= lon <= 180 or not -90 <= lat <= 90:
+        swapped = -90 <= lon <= 90 and -180 <= lat <= 180
+        hint = "; longitude and latitude seem to be swapped" if swapped else ""
+        raise ConfigurationError(f"station {key}: lon {lon}, lat {lat} is no place on Earth{hint}")
+    interval_s = row.get("interval_s", 300)
+    if isinstance(interval_s, bool) or not isinstance(interval_s, int) or not 1 <= interval_s <= 86_400:
+        raise ConfigurationError(f"station {key}: interval_s {interval_s!r} must be whole seconds from 1 to 86400")
+    try:
+        water = Water(row.get("water", "river"))
+    except ValueError:
+        raise ConfigurationError(f"station {key}: water {row['water']!r} must be river, creek or lake") from None
+    parameters = row.get("parameters", [])
+    if not isinstance(parameters, list | tuple) or not all(isinstance(p, str) for p in parameters):
+        raise ConfigurationError(f"station {key}: parameters {parameters!r} must be a list of parameter keys")
+    for parameter in parameters:
+        if parameter not in catalogue:
+            raise ConfigurationError(f"station {key}: unknown parameter {parameter!r}")
+    if len(set(parameters)) < len(parameters):
+        raise ConfigurationError(f"station {key}: a parameter is listed twice in {', '.join(parameters)}")
+    texts = {name: row.get(name, default) for name, default in (("zh", key), ("en", key), ("reach", ""), ("note", ""))}
+    texts |= {"region": row.get("region", ""), "gateway": row.get("gateway")}
+    for name, text in texts.items():
+        if not isinstance(text, str) and not (name == "gateway" and text is None):
+            raise ConfigurationError(f"station {key}: {name} {text!r} must be text")
+    return Station(key=key, lon=lon, lat=lat, water=water, interval_s=interval_s, parameters=tuple(parameters), **texts)
+
+
+def _number(key: str, row: Mapping[str, Any], name: str) -> float:
+    value = row.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigurationError(f"station {key}: {name} {value!r} must be a number of degrees")
+    return float(value)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """All stations, in the fixed order that a :class:`~sensors.reading.Batch` counts by, and their deployments."""
+
+    stations: tuple[Station, ...] = ()
+    deployments: tuple[Deployment, ...] = ()
+    reaches: tuple[Reach, ...] = ()
+    catalogue: Catalogue = field(repr=False, default_factory=lambda: Catalogue({}))
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        return {s.key: i for i, s in enumerate(self.stations)}
+
+    def __getitem__(self, key: str) -> Station:
+        return self.stations[self.index[key]]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.index
+
+    def with_stations(self, stations: Iterable[Station]) -> Self:
+        """A registry in which these stations are new or replaced; the order of those already there stays."""
+        merged = {s.key: s for s in self.stations} | {s.key: s for s in stations}
+        return replace(self, stations=tuple(merged.values()))
+
+    @cached_property
+    def _in_force(self) -> dict[tuple[int, int], list[tuple[int, Linear]]]:
+        """(station, parameter) → [(since, conversion)] ascending, only where something is converted at all."""
+        rows: dict[tuple[int, int], list[tuple[int, Linear]]] = {}
+        for d in sorted(self.deployments, key=lambda d: d.since_ms):
+            if d.station not in self.index:
+                raise ConfigurationError(f"a deployment names station {d.station}, which is not registered")
+            parameter = self.catalogue[d.parameter]
+            unit = conversion(d.unit, parameter.unit)
+            rule = Linear(unit.gain * d.gain, unit.offset * d.gain + d.offset)
+            rows.setdefault((self.index[d.station], self.catalogue.index[d.parameter]), []).append((d.since_ms, rule))
+        return {key: rules for key, rules in rows.items() if any(rule != IDENTITY for _, rule in rules)}
+
+    def canonical(self, batch: Batch) -> Floats:
+        """(n,) the values in canonical units, each by the deployment in force at its own time.
+
+        A reading before the first deployment of its series is taken to be in the canonical unit already.
+        """
+        if not self._in_force:
+            return batch.value
+        value = batch.value.copy()
+        for (station_index, parameter_index), rules in self._in_force.items():
+            rows = np.flatnonzero((batch.station == station_index) & (batch.parameter == parameter_index))
+            if not len(rows):
+                continue
+            since = np.array([s for s, _ in rules], np.int64)
+            which = np.searchsorted(since, batch.at[rows], side="right") - 1
+            gain = np.array([1.0] + [r.gain for _, r in rules])
+            offset = np.array([0.0] + [r.offset for _, r in rules])
+            value[rows] = value[rows] * gain[which + 1] + offset[which + 1]
+        return value

@@ -1,0 +1,46 @@
+"""Every sentence the system says to a person, Chinese first with English beside it, from one catalogue.
+
+The sentences stand in ``texts.toml``; a test checks that both languages use the same values.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One sentence in both languages."""
+
+    zh: str
+    en: str
+
+
+@lru_cache(maxsize=1)
+def _sentences() -> dict[str, Text]:
+    tables = tomllib.loads(files("sensors").joinpath("texts.toml").read_text(encoding="utf-8"))
+    return {
+        f"{section}.{name}": Text(row["zh"], row["en"])
+        for section, rows in tables.items()
+        for name, row in rows.items()
+    }
+
+
+def say(key: str, /, **values: object) -> Text:
+    """The sentence ``section.name`` with its values filled in; a Text among the values speaks its own language."""
+    sentence = _sentences()[key]
+    return Text(
+        sentence.zh.format_map({k: v.zh if isinstance(v, Text) else v for k, v in values.items()}),
+        sentence.en.format_map({k: v.en if isinstance(v, Text) else v for k, v in values.items()}),
+    )
+
+
+def keys() -> tuple[str, ...]:
+    """All keys, for tests and for the console's language switch."""
+    return tuple(_sentences())
+
+
+def sentence(key: str) -> Text:
+    """The sentence as it stands, placeholders unfilled."""
+    return _sentences()[key]

@@ -1,0 +1,40 @@
+"""Instants as the whole system keeps them: ms since the epoch, UTC. Beijing time only for days and for people."""
+
+from datetime import UTC, date, datetime, timedelta, timezone
+
+BEIJING = timezone(timedelta(hours=8), "UTC+8")
+DAY_MS = 86_400_000
+BEIJING_OFFSET_MS = 8 * 3_600_000
+YEAR_2000_MS = 946_684_800_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+
+
+def to_ms(moment: datetime) -> int:
+    """Whole ms since the epoch; ``moment`` must carry an offset."""
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no offset from UTC")
+    return (moment - _EPOCH) // _MS
+
+
+def from_ms(at_ms: int) -> datetime:
+    """The UTC datetime of ms since the epoch."""
+    return _EPOCH + timedelta(milliseconds=int(at_ms))
+
+
+def rfc3339(at_ms: int) -> str:
+    """``2026-05-12T10:30:00Z``, with milliseconds only when there are any."""
+    moment = from_ms(at_ms)
+    precision = "milliseconds" if at_ms % 1000 else "seconds"
+    return moment.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
+
+
+def beijing_day(at_ms: int) -> date:
+    """The calendar day in Beijing of an instant."""
+    return from_ms(int(at_ms) + BEIJING_OFFSET_MS).date()
+
+
+def beijing(at_ms: int, fmt: str = "%m-%d %H:%M") -> str:
+    """An instant as people in Foshan read it."""
+    return from_ms(at_ms).astimezone(BEIJING).strftime(fmt)

@@ -1,0 +1,1 @@
+"""Bytes and nouns: the formats devices speak, used by both ends. One module a format."""

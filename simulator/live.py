@@ -1,0 +1,261 @@
+"""A whole run: days of history as late data, then live readings until told to stop; in the end, the truth of it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
+
+import numpy as np
+
+from sensors.reading import Floats, Ints
+from sensors.stations import Registry, Station
+from sensors.times import DAY_MS
+from sensors.units import IDENTITY, Linear, conversion
+from sensors.wire.telemetry import Sample
+from simulator import scenario, water
+from simulator.device import Connection, Device, Fleet
+from simulator.replay import SAMPLES_PER_MESSAGE, Table, Track, samples, tracks
+from simulator.scenario import Discharge
+
+
+@dataclass(frozen=True, slots=True)
+class StationTruth:
+    """What one station sent: ``acked`` messages are those the broker answered for."""
+
+    messages_sent: int
+    readings_sent: int
+    acked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a run sent and what really happened to the water; the measure for everything downstream."""
+
+    messages_sent: int
+    readings_sent: int
+    acked: int
+    stations: Mapping[str, StationTruth]
+    discharges: tuple[Discharge, ...]
+    live_from_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is: ``phase`` is history or live, ``share`` of the history sent (0…1)."""
+
+    phase: str
+    share: float
+    messages_sent: int
+    readings_sent: int
+
+
+def run(
+    registry: Registry,
+    connection: Connection,
+    *,
+    start_ms: int,
+    history_days: float = 14.0,
+    history_step_s: int = 900,
+    interval_s: float = 5.0,
+    seed: int = 0,
+    replay: Sequence[Table] = (),
+    discharges: Callable[[int], Sequence[Discharge]] | None = None,
+    stop: threading.Event,
+    clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    sleep: Callable[[float], object] | None = None,
+    on_progress: Callable[[Progress], object] = lambda progress: None,
+    boot: int | None = None,
+) -> Truth:
+    """Publish history, then live readings, until ``stop`` is set.
+
+    Parameters
+    ----------
+    registry : Registry
+        Its stations are simulated, except those that a table of ``replay`` plays (register them with
+        :func:`simulator.replay.replay_stations`; a table's stations need not be in the registry).
+    start_ms : int
+        The history ends here; ms since the epoch, UTC.
+    history_days, history_step_s
+        Length and spacing of the simulated history. A replayed record keeps its own spacing.
+    interval_s : float
+        Seconds between two live readings of a station; stations are spread evenly over it.
+    discharges : callable
+        Start of the live part (ms) → what happens to the water. Asked once before the history with ``start_ms`` and
+        once when the live part starts; what lies in the past must not depend on its argument. None: the demo scenario.
+    clock, sleep : callable
+        The time in ms since the epoch; ``sleep`` takes seconds and defaults to waiting for ``stop``.
+    boot : int
+        Counts the starts of the devices; seconds of ``start_ms`` if None.
+
+    Live readings carry the instant at which they are published as ``at``: latency is measured from it.
+    """
+    rest = sleep or stop.wait
+    happening = discharges or (lambda live_ms: scenario.demo_scenario(registry, start_ms, seed, live_ms=live_ms))
+    recorded = [
+        (table, track) for table in replay for track in tracks(table, now_ms=start_ms, history_days=history_days)
+    ]
+    played = {track.key for _, track in recorded}
+    simulated = [s for s in registry.stations if s.key not in played]
+    past = tuple(happening(start_ms)) if simulated else ()
+    everything, live_from_ms = past, None
+    boot = start_ms // 1000 if boot is None else boot
+    fleet = Fleet([*(s.key for s in simulated), *sorted(played)], connection, boot=boot)
+    try:
+        first_ms = start_ms - round(history_days * DAY_MS)
+        at_ms = np.arange(first_ms, start_ms, history_step_s * 1000, dtype=np.int64)
+        parts = [
+            _Part(fleet[s.key], len(at_ms), partial(_simulated_rows, registry, s, seed, past, at_ms)) for s in simulated
+        ]
+        parts += [_Part(fleet[t.key], len(t.history), partial(_recorded_rows, table, t)) for table, t in recorded]
+        _send_history(fleet, parts, stop, clock, on_progress)
+        if not stop.is_set():
+            live_from_ms = clock()
+            everything = tuple(happening(live_from_ms)) if simulated else ()
+            sources = [_simulated(registry, s, seed, everything) for s in simulated]
+            sources += [_recorded(table, track) for table, track in recorded]
+            _send_live(fleet, sources, interval_s, stop, clock, rest, on_progress)
+    finally:
+        fleet.close()
+    by_station = {d.station: StationTruth(d.messages_sent, d.readings_sent, d.acked) for d in fleet}
+    return Truth(fleet.messages_sent, fleet.readings_sent, fleet.acked, by_station, everything, live_from_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A device's history: ``rows`` in all, made a message at a time by ``make(from, to)``, oldest first."""
+
+    device: Device
+    rows: int
+    make: Callable[[int, int], list[Sample]]
+
+    @property
+    def messages(self) -> int:
+        return -(-self.rows // SAMPLES_PER_MESSAGE)
+
+
+def _simulated_rows(
+    registry: Registry, station: Station, seed: int, past: tuple[Discharge, ...], at_ms: Ints, start: int, end: int
+) -> list[Sample]:
+    return _simulate(registry, station, at_ms[start:end], seed, past)
+
+
+def _recorded_rows(table: Table, track: Track, start: int, end: int) -> list[Sample]:
+    return list(samples(table, track.history[start:end], track.history_ms[start:end]))
+
+
+_Source = tuple[str, Callable[[int], Sample | None]]
+
+
+def _simulated(registry: Registry, station: Station, seed: int, discharges: tuple[Discharge, ...]) -> _Source:
+    def read(at_ms: int) -> Sample:
+        return _simulate(registry, station, np.array([at_ms], np.int64), seed, discharges)[0]
+
+    return station.key, read
+
+
+def _recorded(table: Table, track: Track) -> _Source:
+    """The live rows one after another; when they end, from the first of them again."""
+    position = 0
+
+    def read(at_ms: int) -> Sample | None:
+        nonlocal position
+        if not len(track.live):
+            return None
+        row = track.live[position % len(track.live)]
+        position += 1
+        return next(samples(table, [int(row)], np.array([at_ms], np.int64)), None)
+
+    return track.key, read
+
+
+def _simulate(
+    registry: Registry, station: Station, at_ms: Ints, seed: int, discharges: Iterable[Discharge]
+) -> list[Sample]:
+    """The station's samples at ``at_ms`` (n,), in the units its deployments report in."""
+    values = water.series(station, at_ms, seed=seed)
+    values = scenario.apply(values, station.key, at_ms, discharges)
+    columns = [as_reported(registry, station.key, key, at_ms, value).tolist() for key, value in values.items()]
+    return [
+        Sample(at, dict(zip(values, row, strict=True)))
+        for at, row in zip(at_ms.tolist(), zip(*columns, strict=True), strict=True)
+    ]
+
+
+def as_reported(registry: Registry, station: str, parameter: str, at_ms: Ints, values: Floats) -> Floats:
+    """(n,) canonical values as the probe in force at each instant would report them: the way ingest goes, backwards."""
+    deployed = sorted(
+        (d for d in registry.deployments if (d.station, d.parameter) == (station, parameter)), key=lambda d: d.since_ms
+    )
+    reported = values
+    for d, end_ms in zip_longest(deployed, [d.since_ms for d in deployed[1:]]):
+        unit = conversion(d.unit, registry.catalogue[parameter].unit)
+        rule = Linear(unit.gain * d.gain, unit.offset * d.gain + d.offset)
+        if rule == IDENTITY:
+            continue
+        there = (at_ms >= d.since_ms) & (at_ms < (np.iinfo(np.int64).max if end_ms is None else end_ms))
+        reported = np.where(there, (values - rule.offset) / rule.gain, reported)
+    return reported
+
+
+def _send_history(
+    fleet: Fleet,
+    parts: Sequence[_Part],
+    stop: threading.Event,
+    clock: Callable[[], int],
+    on_progress: Callable[[Progress], object],
+) -> None:
+    """Send each history oldest first, a message of every station in turn, no faster than the broker answers."""
+    turns = max((part.messages for part in parts), default=0)
+    for turn in range(turns):
+        start = turn * SAMPLES_PER_MESSAGE
+        for part in parts:
+            end = min(start + SAMPLES_PER_MESSAGE, part.rows)
+            if start < end and (message := part.make(start, end)):
+                part.device.publish(message, clock())
+        while not fleet.flush(0.5):
+            if stop.is_set():
+                return
+        on_progress(Progress("history", (turn + 1) / turns, fleet.messages_sent, fleet.readings_sent))
+        if stop.is_set():
+            return
+
+
+def _send_live(
+    fleet: Fleet,
+    sources: Sequence[_Source],
+    interval_s: float,
+    stop: threading.Event,
+    clock: Callable[[], int],
+    rest: Callable[[float], object],
+    on_progress: Callable[[Progress], object],
+) -> None:
+    """One source after another, evenly spread over the interval, round after round."""
+    if not sources:
+        return
+    for due_ms, turn in _schedule(len(sources), interval_s, clock):
+        while not stop.is_set() and (early_ms := due_ms - clock()) > 0:
+            rest(early_ms / 1000)
+        if stop.is_set():
+            return
+        key, read = sources[turn]
+        at_ms = clock()
+        sample = read(at_ms)
+        if sample is not None:
+            fleet[key].publish((sample,), at_ms)
+        if turn == len(sources) - 1:
+            on_progress(Progress("live", 1.0, fleet.messages_sent, fleet.readings_sent))
+
+
+def _schedule(sources: int, interval_s: float, clock: Callable[[], int]) -> Iterator[tuple[float, int]]:
+    """(due in ms, whose turn) without end. After a standstill the missed turns are skipped, not sent in a burst."""
+    step_ms = 1000 * interval_s / sources
+    start_ms, turn = clock(), 0
+    while True:
+        due_ms = start_ms + turn * step_ms
+        yield due_ms, turn % sources
+        turn += 1
+        behind = int((clock() - due_ms) // step_ms)
+        if behind > sources:
+            turn += behind // sources * sources

@@ -1,0 +1,371 @@
+"""The incident store on a real database: SQLite always, PostgreSQL too when RIVERCHIEF_TEST_POSTGRES names one."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from governance import incidents
+from governance.database import Database, metadata
+from governance.finding import Change, Colour, Finding, Kind
+from governance.lifecycle import Action, Conflict, Incident, State, What
+from governance.tables import incident, incident_condition, incident_entry, outbox
+from sensors.errors import NotFound, Refused
+from sensors.texts import Text
+
+HOUR = 3_600_000
+T = 1_778_580_000_000
+NOW = T + 5_000
+SOURCE = "/riverchief/test"
+
+POSTGRES = os.environ.get("RIVERCHIEF_TEST_POSTGRES", "")
+
+
+@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRES else [])])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path / 'river.db'}" if request.param == "sqlite" else POSTGRES)
+    metadata.drop_all(database.engine)
+    metadata.create_all(database.engine)
+    yield database
+    database.close()
+
+
+def fired(at_ms: int = T, **other: object) -> Finding:
+    base = Finding(
+        rule="nh3n-high",
+        version="3",
+        kind=Kind.THRESHOLD,
+        change=Change.FIRED,
+        cause="shiwan/nh3n",
+        station="shiwan",
+        parameter="nh3n",
+        observed_at_ms=at_ms,
+        since_ms=at_ms - 600_000,
+        value=2.4,
+        limit=2.0,
+        colour=Colour.YELLOW,
+        retrospective=False,
+        text=Text("石湾氨氮2.40 mg/L", "Shiwan: ammonia 2.40 mg/L"),
+    )
+    return replace(base, **other)  # type: ignore[arg-type]
+
+
+def resolved(at_ms: int, **other: object) -> Finding:
+    return fired(at_ms, change=Change.RESOLVED, **other)
+
+
+def record(database: Database, *findings: Finding, now_ms: int = NOW) -> incidents.Recorded:
+    with database.write() as connection:
+        return incidents.record(connection, findings, now_ms, source=SOURCE)
+
+
+def act(database: Database, number: int, action: Action | str, comment: str | None = "理由", **other: int) -> Incident:
+    with database.write() as connection:
+        return incidents.act(
+            connection, number, action, by="李河长", comment=comment, now_ms=NOW, source=SOURCE, **other
+        )
+
+
+def get(database: Database, number: int) -> Incident:
+    with database.read() as connection:
+        return incidents.get(connection, number)
+
+
+def everything(database: Database) -> dict[str, list[tuple[object, ...]]]:
+    with database.read() as connection:
+        tables = (incident, incident_condition, incident_entry, outbox)
+        return {
+            t.name: [tuple(row) for row in connection.execute(sa.select(t).order_by(*t.primary_key))] for t in tables
+        }
+
+
+def test_a_finding_becomes_an_incident_with_its_history_and_a_delivery(database: Database):
+    made = record(database, fired())
+    assert (made.opened, made.updated, made.unchanged, made.changed) == (1, 0, 0, True)
+    with database.read() as connection:
+        stored = incidents.get(connection, made.ids[0])
+        (entry,) = incidents.history(connection, made.ids[0])
+        (row,) = connection.execute(sa.select(outbox)).mappings()
+    assert (stored.state, stored.colour, stored.cause, stored.version) == (
+        State.OPENED,
+        Colour.YELLOW,
+        "shiwan/nh3n",
+        1,
+    )
+    assert (stored.title, stored.value, stored.limit) == (fired().text, 2.4, 2.0)
+    assert [c.key for c in stored.active] == [("nh3n-high", "shiwan", "nh3n")]
+    assert (entry.what, entry.finding_id, entry.text) == (What.FIRED, fired().id, fired().text)
+    assert (row["status"], row["notify"], row["attempts"], row["next_attempt_at_ms"]) == ("pending", "page", 0, NOW)
+    body = json.loads(row["body"])
+    assert (body["id"], body["type"], body["data"]["incident"]) == (row["event_id"], row["type"], stored.id)
+
+
+def test_nothing_found_asks_the_database_nothing(database: Database):
+    statements: list[str] = []
+    sa.event.listen(database.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    with database.engine.connect() as connection:
+        assert incidents.record(connection, [], NOW, source=SOURCE) == incidents.Recorded()
+    assert statements == []
+
+
+@pytest.mark.parametrize("what", ["record", "act"])
+def test_a_failure_in_the_same_transaction_leaves_no_trace_of_the_incident(database: Database, what: str):
+    record(database, fired(cause="other"))
+    before = everything(database)
+
+    def fail_midway() -> None:
+        with database.write() as connection:
+            if what == "record":
+                incidents.record(connection, [fired(), fired(T + HOUR, cause="other")], NOW, source=SOURCE)
+            else:
+                incidents.act(connection, 1, Action.FALSE_ALARM, by="李", comment="理由", now_ms=NOW, source=SOURCE)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_midway()
+    assert everything(database) == before
+
+
+def test_the_same_finding_twice_changes_nothing(database: Database):
+    findings = [fired(), fired(), fired(T + HOUR, rule="nh3n-rising"), resolved(T + 2 * HOUR)]
+    made = record(database, *findings)
+    assert (made.opened, made.updated, made.unchanged, made.ids) == (1, 2, 1, (1,))
+    before = everything(database)
+    again = record(database, *findings, now_ms=NOW + 60_000)
+    assert (again.opened, again.updated, again.unchanged, again.changed) == (0, 0, 4, False)
+    assert everything(database) == before
+
+
+def test_a_finding_redelivered_after_its_incident_was_closed_opens_nothing(database: Database):
+    record(database, fired())
+    act(database, 1, Action.FALSE_ALARM)
+    assert record(database, fired()).changed is False
+    assert record(database, fired(T + HOUR)).opened == 1
+
+
+def test_history_and_version_count_every_change_in_order(database: Database):
+    record(database, fired(), fired(T + HOUR, rule="b", colour=Colour.RED))
+    act(database, 1, Action.ACKNOWLEDGE, None)
+    act(database, 1, Action.COMMENT, "已到现场")
+    record(database, resolved(T + 2 * HOUR), resolved(T + 2 * HOUR, rule="b"))
+    closed = act(database, 1, Action.CLOSE)
+    with database.read() as connection:
+        history = incidents.history(connection, 1)
+        sent = [
+            json.loads(body) for body in connection.execute(sa.select(outbox.c.body).order_by(outbox.c.id)).scalars()
+        ]
+    assert [e.what.value for e in history] == [
+        "fired",
+        "fired",
+        "acknowledged",
+        "commented",
+        "resolved",
+        "resolved",
+        "closed",
+    ]
+    assert [e.seq for e in history] == list(range(1, 8)) == [event["data"]["seq"] for event in sent]
+    assert closed.version == 7
+    assert get(database, 1) == closed
+    assert [event["data"]["notify"] for event in sent] == ["page", "page", *["inform"] * 5]
+    assert [event["type"].rsplit(".", 1)[1] for event in sent] == ["opened", *["updated"] * 5, "closed"]
+    assert (history[3].by, history[3].comment, history[3].observed_at_ms) == ("李河长", "已到现场", None)
+
+
+def test_one_cause_has_one_open_incident_and_a_new_one_after_closing(database: Database):
+    made = record(database, fired(), fired(T + HOUR), fired(T + HOUR, rule="do-low", cause="qicha/do"))
+    assert (made.opened, made.updated, made.ids) == (2, 1, (1, 2))
+    act(database, 1, Action.FALSE_ALARM)
+    assert record(database, fired(T + 3 * HOUR)).ids == (3,)
+
+
+def test_the_database_itself_refuses_a_second_open_incident_of_a_cause(database: Database):
+    record(database, fired())
+    with database.read() as connection:
+        row = dict(connection.execute(sa.select(incident)).mappings().one()) | {"id": 99}
+    with pytest.raises(sa.exc.IntegrityError), database.write() as connection:
+        connection.execute(sa.insert(incident).values(row))
+
+
+def test_closing_is_refused_while_a_condition_is_active_and_changes_nothing(database: Database):
+    record(database, fired())
+    act(database, 1, Action.ACKNOWLEDGE, None)
+    before = everything(database)
+    with pytest.raises(Refused, match="still active"):
+        act(database, 1, Action.CLOSE)
+    assert everything(database) == before
+    record(database, resolved(T + HOUR))
+    assert get(database, 1).recovered_at_ms == T + HOUR
+    assert act(database, 1, Action.CLOSE).state is State.CLOSED
+
+
+def test_late_findings_are_grouped_by_event_time_and_several_stay_open_beside_the_live_one(database: Database):
+    record(database, fired())
+    late = [fired(T - hours * HOUR, retrospective=True, colour=Colour.RED) for hours in (200, 190, 100, 210)]
+    made = record(database, *late)
+    assert (made.opened, made.updated, made.ids) == (2, 2, (2, 3))
+    first = get(database, 2)
+    assert (first.colour, first.retrospective, first.since_ms) == (Colour.BLUE, True, late[3].since_ms)
+    with database.read() as connection:
+        assert connection.execute(sa.select(sa.func.count()).where(outbox.c.notify == "page")).scalar() == 1
+
+
+def test_a_past_incident_still_going_on_is_promoted_and_stays_the_only_one(database: Database):
+    record(database, fired(T - 40 * HOUR, retrospective=True))
+    made = record(database, fired(colour=Colour.ORANGE))
+    promoted = get(database, 1)
+    assert (made.opened, made.updated, made.ids) == (0, 1, (1,))
+    assert (promoted.retrospective, promoted.colour, promoted.open_cause) == (False, Colour.ORANGE, "shiwan/nh3n")
+    with database.read() as connection:
+        assert [e.what for e in incidents.history(connection, 1)] == [What.FIRED, What.PROMOTED]
+    assert record(database, fired(T + HOUR)).ids == (1,)
+
+
+def test_one_resolution_ends_the_condition_in_every_incident_that_holds_it(database: Database):
+    record(database, fired(), fired(T - 40 * HOUR, retrospective=True))
+    made = record(database, resolved(T + HOUR))
+    assert (made.updated, made.ids) == (1, (1, 2))
+    assert [get(database, n).recovered_at_ms for n in (1, 2)] == [T + HOUR, T + HOUR]
+    before = everything(database)
+    record(database, resolved(T + HOUR))
+    assert everything(database) == before
+
+
+def test_who_looked_at_an_old_version_is_told_so_and_changes_nothing(database: Database):
+    seen = record(database, fired()).ids[0]
+    act(database, seen, Action.COMMENT, expected_version=1)
+    before = everything(database)
+    with pytest.raises(Conflict, match=r"现为第2版，您看到的是第1版.* / .*now version 2, you saw 1"):
+        act(database, seen, Action.ACKNOWLEDGE, None, expected_version=1)
+    assert everything(database) == before
+    assert act(database, seen, Action.ACKNOWLEDGE, None, expected_version=2).version == 3
+
+
+def test_what_does_not_exist_is_said_to_be_missing(database: Database):
+    record(database, fired())
+    for number in (0, 2, 10**30):
+        with pytest.raises(NotFound, match="没有编号为"):
+            get(database, number)
+        with pytest.raises(NotFound), database.read() as connection:
+            incidents.history(connection, number)
+    with pytest.raises(NotFound):
+        act(database, 2, Action.COMMENT)
+    with pytest.raises(Refused, match=r"没有“delete”.*allowed are: acknowledge, comment, false alarm"):
+        act(database, 1, "delete")
+
+
+def test_lists_show_the_newest_first_page_by_page_and_by_what_is_asked(database: Database):
+    record(database, *(fired(cause=f"c{i}", rule=f"r{i}", station=f"s{i % 2}") for i in range(4)))
+    record(database, fired(T - 40 * HOUR, retrospective=True, cause="c0", rule="past", station="s9"))
+    record(database, fired(T + HOUR, cause="c0", rule="neighbour", station="s7"))
+    act(database, 2, Action.FALSE_ALARM)
+    act(database, 3, Action.ACKNOWLEDGE, None)
+
+    def numbers(**asked: object) -> list[int]:
+        with database.read() as connection:
+            return [i.id for i in incidents.list_incidents(connection, **{"limit": 10} | asked)]  # type: ignore[arg-type]
+
+    assert numbers() == [5, 4, 3, 2, 1]
+    assert numbers(limit=2) == [5, 4]
+    assert numbers(limit=2, before_id=4) == [3, 2]
+    assert numbers(open_only=True) == [5, 4, 3, 1]
+    assert numbers(state=State.CLOSED) == [2]
+    assert numbers(station="s0") == [3, 1]
+    assert numbers(station="s7") == [1]
+    assert numbers(retrospective=True) == [5]
+    assert numbers(retrospective=False, state=State.OPENED) == [4, 1]
+    with database.read() as connection:
+        assert incidents.list_incidents(connection, limit=10)[4] == incidents.get(connection, 1)
+        counts = incidents.counts(connection)
+    assert counts.by_state == {State.OPENED: 3, State.ACKNOWLEDGED: 1, State.CLOSED: 1}
+    assert counts.open_by_colour == {Colour.RED: 0, Colour.ORANGE: 0, Colour.YELLOW: 3, Colour.BLUE: 0}
+    assert counts.open_retrospective == 1
+
+
+@pytest.mark.parametrize("stale", ["_unseen", "_open_incidents"])
+def test_a_worker_that_read_before_another_wrote_joins_the_others_incident(
+    database: Database, monkeypatch: pytest.MonkeyPatch, stale: str
+):
+    record(database, fired())
+    really = getattr(incidents, stale)
+    answers: list[object] = [[fired()] if stale == "_unseen" else {}]
+    monkeypatch.setattr(incidents, stale, lambda *given: answers.pop() if answers else really(*given))
+    finding = fired() if stale == "_unseen" else fired(T + HOUR)
+    made = record(database, finding)
+    assert (made.opened, made.updated) == ((0, 0) if stale == "_unseen" else (0, 1))
+    with database.read() as connection:
+        assert len(incidents.list_incidents(connection, limit=10)) == 1
+
+
+def test_a_row_the_database_can_never_take_is_an_error_and_not_another_try(database: Database):
+    with pytest.raises(sa.exc.IntegrityError):
+        record(database, fired(version=None))
+    assert record(database, fired()).opened == 1
+
+
+def test_workers_recording_the_same_findings_at_once_make_each_incident_once(database: Database):
+    findings = [fired(T + i * 1000, cause=f"c{i % 5}", rule=f"r{i}") for i in range(20)]
+    others = [Database(database.url.render_as_string(hide_password=False)) for _ in range(3)]
+    start = threading.Barrier(4)
+    failures: list[Exception] = []
+
+    def work(own: Database) -> None:
+        start.wait()
+        try:
+            for i in range(0, 20, 4):
+                record(own, *findings[i : i + 4])
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(own,)) for own in [database, *others]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for own in others:
+        own.close()
+    assert failures == []
+    with database.read() as connection:
+        found = incidents.list_incidents(connection, limit=100)
+        entries = connection.execute(sa.select(incident_entry.c.finding_id)).scalars().all()
+        events = connection.execute(sa.select(sa.func.count()).select_from(outbox)).scalar()
+    assert sorted(i.cause for i in found) == ["c0", "c1", "c2", "c3", "c4"]
+    assert sorted(entries) == sorted(f.id for f in findings)
+    assert events == 20
+
+
+findings_ = st.builds(
+    lambda rule, hours, colour, retrospective, change: fired(
+        T + hours * HOUR, rule=rule, colour=colour, retrospective=retrospective, change=change
+    ),
+    rule=st.sampled_from(["a", "b"]),
+    hours=st.integers(-40, 40),
+    colour=st.sampled_from(list(Colour)),
+    retrospective=st.booleans(),
+    change=st.sampled_from(list(Change)),
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(findings_, min_size=1, max_size=25))
+def test_found_in_one_batch_or_one_by_one_the_store_says_the_same(database: Database, findings: list[Finding]):
+    metadata.drop_all(database.engine)
+    metadata.create_all(database.engine)
+    record(database, *findings)
+    with database.read() as connection:
+        at_once = [(i, incidents.history(connection, i.id)) for i in incidents.list_incidents(connection, limit=100)]
+    metadata.drop_all(database.engine)
+    metadata.create_all(database.engine)
+    for finding in findings:
+        record(database, finding)
+    with database.read() as connection:
+        one_by_one = [(i, incidents.history(connection, i.id)) for i in incidents.list_incidents(connection, limit=100)]
+    assert at_once == one_by_one
+    for found, history in at_once:
+        assert [e.seq for e in history] == list(range(1, found.version + 1))

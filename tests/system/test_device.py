@@ -1,0 +1,458 @@
+"""Simulated devices against a real Mosquitto: sessions, last wills, and not a message lost when the broker dies."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from sensors.parameters import catalogue
+from sensors.stations import Registry, Station, Water
+from sensors.wire.telemetry import Sample, Telemetry, parse
+from simulator.device import Connection, Fleet
+from simulator.live import run
+from simulator.replay import Table
+from simulator.scenario import Discharge
+
+MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+PATIENCE_S = 60
+
+pytestmark = [pytest.mark.broker, pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")]
+
+
+def until(condition: Callable[[], object], what: str = "") -> None:
+    """Poll until the condition holds; fail after a deadline far beyond any machine's slowness."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, f"did not happen within {PATIENCE_S} s: {what}"
+        time.sleep(0.01)
+
+
+class Broker:
+    """A Mosquitto of this test's own, with persistence, that can be killed and started again on its port."""
+
+    def __init__(self, folder: Path, *settings: str) -> None:
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.config = folder / "mosquitto.conf"
+        lines = [
+            "per_listener_settings false",
+            f"listener {self.port} 127.0.0.1",
+            *(settings or ("allow_anonymous true",)),
+            "persistence true",
+            f"persistence_location {folder}/",
+            "max_inflight_messages 0",
+            "max_queued_messages 0",
+            "log_dest none",
+        ]
+        if os.geteuid() == 0:
+            lines.append("user root")
+        self.config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        assert MOSQUITTO is not None
+        self.process = subprocess.Popen([MOSQUITTO, "-c", str(self.config)])
+        until(self._listening, "mosquitto listens")
+
+    def freeze(self) -> None:
+        """Neither read nor answer until it is stopped."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.send_signal(signal.SIGCONT)
+            self.process.wait(PATIENCE_S)
+            self.process = None
+
+    def save(self) -> None:
+        """Have it write its sessions to disk, as it does by itself every half hour."""
+        assert self.process is not None
+        database = self.folder / "mosquitto.db"
+        database.unlink(missing_ok=True)
+        self.process.send_signal(signal.SIGUSR1)
+        until(lambda: database.exists() and database.stat().st_size > 0, "mosquitto saved its sessions")
+
+    def _listening(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, "mosquitto ended at once"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+class Subscriber:
+    """An ingest that forgets nothing: a persistent session at QoS 1 on everything."""
+
+    def __init__(self, port: int, user: str | None = None, password: str | None = None) -> None:
+        self.received: list[tuple[str, bytes]] = []
+        self.retained: list[tuple[str, bytes]] = []
+        self.subscribed = threading.Event()
+        self.client = paho.Client(CallbackAPIVersion.VERSION2, client_id="watcher", clean_session=False)
+        self.client.reconnect_delay_set(1, 1)
+        if user is not None:
+            self.client.username_pw_set(user, password)
+        self.client.on_connect = lambda client, *rest: client.subscribe("rivers/v1/#", qos=1)
+        self.client.on_subscribe = lambda *rest: self.subscribed.set()
+        self.client.on_message = self._take
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        assert self.subscribed.wait(PATIENCE_S)
+
+    def _take(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+        (self.retained if message.retain else self.received).append((message.topic, message.payload))
+
+    def telemetry(self, station: str) -> list[Telemetry]:
+        wanted = f"rivers/v1/{station}/telemetry"
+        return [parse(payload) for topic, payload in list(self.received) if topic == wanted]
+
+    def by_station(self) -> dict[str, list[Telemetry]]:
+        found = defaultdict(list)
+        for topic, payload in list(self.received):
+            if topic.endswith("/telemetry"):
+                found[topic.split("/")[2]].append(parse(payload))
+        return found
+
+    def status(self, station: str) -> list[bool]:
+        wanted = f"rivers/v1/{station}/status"
+        return [json.loads(payload)["online"] for topic, payload in list(self.received) if topic == wanted]
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+def retained_status(port: int, station: str) -> bool:
+    """What somebody who comes later is told about the station."""
+    found: list[bool] = []
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.on_connect = lambda c, *rest: c.subscribe(f"rivers/v1/{station}/status", qos=1)
+    client.on_message = lambda c, u, message: found.append(json.loads(message.payload)["online"])
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    try:
+        until(lambda: found, f"a retained status of {station}")
+    finally:
+        client.disconnect()
+        client.loop_stop()
+    return found[0]
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    made = Broker(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def watcher(broker: Broker) -> Iterator[Subscriber]:
+    made = Subscriber(broker.port)
+    yield made
+    made.close()
+
+
+def sample(at_ms: int, n: int = 2) -> Sample:
+    return Sample(at_ms, dict(list({"do": 5.2, "ph": 7.4, "nh3n": 0.9}.items())[:n]))
+
+
+@pytest.mark.parametrize("mqtt5", [False, True])
+def test_seq_counts_messages_and_total_counts_readings_of_this_boot(broker, watcher, mqtt5):
+    with Fleet(["a"], Connection(port=broker.port, mqtt5=mqtt5), boot=7) as fleet:
+        for i in range(5):
+            fleet["a"].publish([sample(1000 * i, n=1 + i % 3), sample(1000 * i + 500)], sent_at_ms=99)
+        assert fleet["a"].flush(PATIENCE_S)
+        assert (fleet["a"].messages_sent, fleet["a"].readings_sent, fleet["a"].acked) == (5, 19, 5)
+    until(lambda: len(watcher.telemetry("a")) == 5)
+    messages = watcher.telemetry("a")
+    assert [m.seq for m in messages] == [0, 1, 2, 3, 4]
+    assert [m.total for m in messages] == [3, 7, 12, 15, 19]
+    assert {m.boot for m in messages} == {7}
+    assert {m.sent_at_ms for m in messages} == {99}
+    assert messages[0].samples == (sample(0, n=1), sample(500))
+
+
+def test_a_device_says_online_and_on_closing_offline_and_both_are_retained(broker, watcher):
+    fleet = Fleet(["a"], Connection(port=broker.port), boot=1)
+    until(lambda: watcher.status("a") == [True])
+    assert retained_status(broker.port, "a") is True
+    assert fleet.close()
+    until(lambda: watcher.status("a") == [True, False])
+    assert retained_status(broker.port, "a") is False
+
+
+def test_the_last_will_is_seen_when_the_connection_is_cut_and_the_device_comes_back(broker, watcher):
+    with Fleet(["a", "b"], Connection(port=broker.port), boot=1) as fleet:
+        until(lambda: watcher.status("a") == [True] and watcher.status("b") == [True])
+        fleet["a"].publish([sample(0)], 0)
+        assert fleet.flush(PATIENCE_S)
+        fleet["a"].cut()
+        until(lambda: watcher.status("a") == [True, False, True])
+        fleet["a"].publish([sample(1)], 1)
+        assert fleet.flush(PATIENCE_S)
+        until(lambda: len(watcher.telemetry("a")) == 2)
+        assert watcher.status("b") == [True], "the other device has its own session"
+
+
+def test_messages_queued_before_the_broker_is_there_are_sent_when_it_comes(tmp_path):
+    broker = Broker(tmp_path)
+    broker.stop()
+    with Fleet(["a", "b"], Connection(port=broker.port), boot=1) as fleet:
+        for i in range(300):
+            fleet["a"].publish([sample(i)], i)
+        assert not fleet.flush(0.5)
+        assert fleet["a"].unacknowledged == 300
+        broker.start()
+        watcher = Subscriber(broker.port)
+        try:
+            assert fleet.flush(PATIENCE_S)
+            fleet["a"].publish([sample(300)], 300)
+            until(lambda: watcher.telemetry("a") and watcher.telemetry("a")[-1].seq == 300)
+        finally:
+            watcher.close()
+    assert fleet["a"].acked == 301
+    broker.stop()
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("mqtt5", [False, True])
+def test_a_broker_that_dies_in_the_middle_costs_no_message(broker, watcher, mqtt5):
+    stations, each = ["a", "b", "c"], 1500
+    with Fleet(stations, Connection(port=broker.port, mqtt5=mqtt5), boot=1) as fleet:
+        for i in range(each):
+            for key in stations:
+                fleet[key].publish([sample(i)], i)
+            if i == each // 4:
+                until(lambda: fleet.acked > 0)
+                broker.freeze()
+            if i == each // 3:
+                assert all(device.unacknowledged for device in fleet)
+                broker.stop()  # in the middle, messages under way
+            if i == each // 2:
+                broker.start()
+        assert fleet.flush(PATIENCE_S)
+        until(lambda: all(len({m.seq for m in watcher.telemetry(key)}) == each for key in stations))
+
+        broker.save()
+        broker.stop(signal.SIGKILL)  # once more, without a chance to tidy up
+        for key in stations:
+            fleet[key].publish([sample(each)], each)
+        broker.start()
+        assert fleet.flush(PATIENCE_S)
+        until(lambda: all(each in {m.seq for m in watcher.telemetry(key)} for key in stations))
+    for key in stations:
+        messages = watcher.telemetry(key)
+        assert {m.seq for m in messages} == set(range(each + 1))
+        assert all(m.total == 2 * (m.seq + 1) for m in messages)
+        assert fleet[key].acked == fleet[key].messages_sent == each + 1
+
+
+def test_two_hundred_stations_cost_one_thread_and_each_keeps_its_session(broker, watcher):
+    stations = [f"station-{i}" for i in range(200)]
+    threads = threading.active_count()
+    with Fleet(stations, Connection(port=broker.port), boot=1) as fleet:
+        assert threading.active_count() == threads + 1
+        for i in range(3):
+            for device in fleet:
+                device.publish([sample(i)], i)
+        assert fleet.flush(PATIENCE_S)
+        assert fleet.connected == 200
+        assert (fleet.messages_sent, fleet.readings_sent, fleet.acked) == (600, 1200, 600)
+        until(lambda: sum(map(len, watcher.by_station().values())) == 600)
+    found = watcher.by_station()
+    assert set(found) == set(stations)
+    assert all([m.seq for m in messages] == [0, 1, 2] for messages in found.values())
+    until(lambda: all(watcher.status(key) == [True, False] for key in stations))
+    assert threading.active_count() == threads
+
+
+def test_a_full_history_message_is_sent_and_one_beyond_the_contract_is_refused_and_not_counted(broker, watcher):
+    with Fleet(["a"], Connection(port=broker.port), boot=1) as fleet:
+        fleet["a"].publish([sample(i, n=3) for i in range(1000)], 0)
+        with pytest.raises(ValueError, match="1000 samples"):
+            fleet["a"].publish([sample(i) for i in range(1001)], 0)
+        with pytest.raises(ValueError, match="not a number"):
+            fleet["a"].publish([Sample(0, {"do": float("nan")})], 0)
+        fleet["a"].publish([sample(0)], 0)
+        assert fleet.flush(PATIENCE_S)
+    until(lambda: len(watcher.telemetry("a")) == 2)
+    assert [(m.seq, m.total, len(m.samples)) for m in watcher.telemetry("a")] == [(0, 3000, 1000), (1, 3002, 1)]
+    with pytest.raises(RuntimeError, match="closed"):
+        fleet["a"].publish([sample(0)], 0)
+
+
+@pytest.mark.skipif(shutil.which("mosquitto_passwd") is None, reason="mosquitto_passwd is not installed")
+def test_a_device_with_a_wrong_password_stays_out_and_the_others_do_not_suffer(tmp_path):
+    passwords = tmp_path / "passwords"
+    passwords.touch(mode=0o600)
+    for user, password in (("a-user", "right"), ("everybody", "shared"), ("watcher", "w")):
+        subprocess.run(["mosquitto_passwd", "-b", str(passwords), user, password], check=True)
+    broker = Broker(tmp_path, "allow_anonymous false", f"password_file {passwords}")
+    watcher = Subscriber(broker.port, "watcher", "w")
+    logins = {"a": ("a-user", "right"), "b": ("a-user", "wrong")}
+    connection = Connection(port=broker.port, user="everybody", password="shared", logins=logins)
+    try:
+        fleet = Fleet(["a", "b", "c"], connection, boot=1)
+        for device in fleet:
+            device.publish([sample(0)], 0)
+        assert fleet["a"].flush(PATIENCE_S)
+        assert fleet["c"].flush(PATIENCE_S)
+        assert not fleet["b"].flush(1.0)
+        assert not fleet.close(timeout_s=1.0)
+        assert fleet["b"].unacknowledged == 1
+        until(lambda: set(watcher.by_station()) == {"a", "c"})
+        assert "right" not in repr(connection)
+        assert "shared" not in repr(connection)
+    finally:
+        watcher.close()
+        broker.stop()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_devices_speak_tls_and_refuse_a_broker_they_do_not_know(tmp_path):
+    certificate, key = tmp_path / "broker.crt", tmp_path / "broker.key"
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    )
+    subprocess.run(
+        [*command.split(), "-keyout", str(key), "-out", str(certificate)], check=True, stderr=subprocess.DEVNULL
+    )
+    broker = Broker(tmp_path, f"certfile {certificate}", f"keyfile {key}", "allow_anonymous true")
+    try:
+        trusting = ssl.create_default_context(cafile=str(certificate))
+        with Fleet(["a", "b"], Connection(port=broker.port, tls=trusting), boot=1) as fleet:
+            for i in range(500):
+                for device in fleet:
+                    device.publish([sample(i)], i)
+            assert fleet.flush(PATIENCE_S)
+            assert fleet.acked == 1000
+        stranger = Fleet(["c"], Connection(port=broker.port, tls=ssl.create_default_context()), boot=1)
+        stranger["c"].publish([sample(0)], 0)
+        assert not stranger.flush(1.0)
+        assert not stranger.close(timeout_s=0.2)
+    finally:
+        broker.stop()
+
+
+def test_a_run_sends_history_then_live_readings_and_tells_the_truth_about_both(broker, watcher):
+    registry = Registry(
+        stations=(
+            Station("qcc-1", "奇槎涌一", "Qicha 1", 113.15, 23.02, water=Water.CREEK, parameters=("do", "nh3n")),
+            Station("qcc-2", "奇槎涌二", "Qicha 2", 113.15, 23.01, water=Water.CREEK),
+            Station("cat-point", "回放", "replayed", 113.17, 23.03),
+        ),
+        catalogue=catalogue(),
+    )
+    n = 200
+    recorded = Table(
+        np.array(["cat_point"] * n),
+        1_400_000_000_000 + np.arange(n, dtype=np.int64) * 900_000,
+        {"do": 100 + np.arange(n) / 10, "ph": np.where(np.arange(n) % 2, 7.0, np.nan)},
+    )
+    start_ms = time.time_ns() // 1_000_000
+    stop, phases = threading.Event(), Counter()
+
+    def discharges(live_ms: int) -> tuple[Discharge, ...]:
+        return (Discharge("qcc-1", live_ms, ramp_s=0, hold_s=3600, decay_s=60),)
+
+    def progress(told) -> None:
+        phases[told.phase] += 1
+        if phases["live"] == 5:
+            stop.set()
+
+    truth = run(
+        registry,
+        Connection(port=broker.port),
+        start_ms=start_ms,
+        history_days=1,
+        history_step_s=60,
+        interval_s=0.3,
+        seed=4,
+        replay=[recorded],
+        discharges=discharges,
+        stop=stop,
+        on_progress=progress,
+    )
+    until(lambda: sum(map(len, watcher.by_station().values())) == truth.messages_sent)
+    found = watcher.by_station()
+    assert set(found) == set(truth.stations) == {"qcc-1", "qcc-2", "cat-point"}
+    for key, messages in found.items():
+        assert [m.seq for m in messages] == list(range(truth.stations[key].messages_sent))
+        readings = sum(len(s.values) for m in messages for s in m.samples)
+        assert readings == truth.stations[key].readings_sent == messages[-1].total
+        at_ms = [s.at_ms for m in messages for s in m.samples]
+        assert all(np.diff(at_ms) > 0)
+        assert {m.boot for m in messages} == {start_ms // 1000}
+    assert truth.acked == truth.messages_sent
+    assert truth.readings_sent == sum(s.readings_sent for s in truth.stations.values())
+
+    history = [s for m in found["qcc-1"] for s in m.samples if s.at_ms < start_ms]
+    live = [(m, s) for m in found["qcc-1"] for s in m.samples if s.at_ms >= start_ms]
+    assert len(history) == 1440
+    assert max(len(m.samples) for m in found["qcc-1"]) == 250
+    assert set(history[0].values) == {"do", "nh3n"}
+    assert max(s.values["nh3n"] for s in history) < 2
+    assert len(live) == 5
+    assert all(s.at_ms == m.sent_at_ms for m, s in live), "the instant of publishing is the instant of the reading"
+    assert live[0][1].at_ms >= truth.live_from_ms
+    assert all(s.values["nh3n"] > 5 for _, s in live[1:]), "the discharge begins with the live part"
+
+    played = [s for m in found["cat-point"] for s in m.samples]
+    before = [s for s in played if s.at_ms < start_ms]
+    assert [s.values["do"] for s in before] == [100 + i / 10 for i in range(96)]
+    assert before[-1].at_ms == start_ms - 900_000
+    assert [s.values["do"] for s in played[96:]] == [100 + i / 10 for i in range(96, 96 + 5)]
+
+
+def test_live_readings_are_spread_over_the_interval_and_missed_ones_are_not_sent_in_a_burst(broker, watcher):
+    registry = Registry(
+        stations=tuple(Station(f"s{i}", "站", "s", 113.1, 23.0, parameters=("do",)) for i in range(4)),
+        catalogue=catalogue(),
+    )
+    now = [1_780_000_000_000]
+    stop = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        now[0] += max(1, round(seconds * 1000))
+        if 1_780_000_022_000 <= now[0] < 1_780_000_060_000:
+            now[0] = 1_780_000_063_000  # the machine was asleep for a while
+        if now[0] >= 1_780_000_080_000:
+            stop.set()
+
+    run(
+        registry,
+        Connection(port=broker.port),
+        start_ms=now[0],
+        history_days=0,
+        interval_s=10,
+        stop=stop,
+        clock=lambda: now[0],
+        sleep=sleep,
+        discharges=lambda live_ms: (),
+    )
+    until(lambda: all(watcher.status(f"s{i}") == [True, False] for i in range(4)))
+    at = {
+        key: [(m.samples[0].at_ms - 1_780_000_000_000) // 100 for m in ms] for key, ms in watcher.by_station().items()
+    }
+    assert at["s0"][:3] == [0, 100, 200]
+    assert at["s1"][:2] == [25, 125]
+    assert at["s2"][:2] == [50, 150]
+    assert at["s3"][:2] == [75, 175]
+    assert all(np.diff(times).min() >= 60 for times in at.values())
+    assert all(times[-1] >= 690 for times in at.values())

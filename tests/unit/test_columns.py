@@ -1,0 +1,101 @@
+"""Table headers, as public data sets and people write them, find their parameter and unit, or none."""
+
+import pytest
+
+from sensors.columns import column, columns
+from sensors.parameters import catalogue
+from sensors.units import IDENTITY, Linear
+
+# every header of the real records this project was built with
+HEADERS = {
+    "water_temp_degC": ("water_temp", IDENTITY),
+    "conductivity_uS_cm": ("conductivity", IDENTITY),
+    "conductivity_mS_cm": ("conductivity", Linear(1000.0)),
+    "pH": ("ph", IDENTITY),
+    "do_mg_L": ("do", IDENTITY),
+    "turbidity_NTU": ("turbidity", IDENTITY),
+    "turbidity_FNU": ("turbidity", IDENTITY),
+    "level_m": ("level", IDENTITY),
+    "stage_cm": ("level", Linear(0.01)),
+    "depth_m": ("depth", IDENTITY),
+    "salinity_psu": ("salinity", IDENTITY),
+    "chlorophyll_ug_L": ("chla", IDENTITY),
+    "fdom_QSU": ("fdom", IDENTITY),
+    "rain_mm": ("rain", IDENTITY),
+    "redox_mV": ("orp", IDENTITY),
+}
+NOT_OURS = """
+station time anomaly event event_type natural_event
+anomaly_water_temp_degC anomaly_conductivity_uS_cm anomaly_salinity_psu anomaly_do_mg_L anomaly_depth_m anomaly_pH
+anomaly_turbidity_NTU anomaly_turbidity_FNU anomaly_level_m
+type_water_temp_degC type_conductivity_uS_cm type_salinity_psu type_do_mg_L type_depth_m type_pH type_turbidity_NTU
+type_turbidity_FNU type_level_m
+corrected_conductivity_mS_cm corrected_pH corrected_chloride_mg_L corrected_turbidity_NTU corrected_do_percent
+chlorine_mg_L toc_ppb pressure_psi plant_pressure_psi plant_pH plant_turbidity_NTU plant_flow plant_chlorine_mg_L
+chlorine_dioxide_1_mg_L chlorine_dioxide_2_mg_L flow_1_m3_h flow_2_m3_h
+chloride_mg_L ammonium_N_mg_L nitrate_N_mg_L do_percent
+"""
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_header_of_the_real_records_finds_its_parameter_and_unit_in_any_case(header):
+    for spelled in (header, header.lower(), header.upper(), f" {header} "):
+        found = column(spelled, catalogue())
+        assert found is not None
+        assert (found.name, found.parameter, found.convert) == (spelled, *HEADERS[header])
+
+
+@pytest.mark.parametrize("header", NOT_OURS.split())
+def test_labels_corrections_and_strange_quantities_are_left_alone(header):
+    assert column(header, catalogue()) is None
+    assert column(header.upper(), catalogue()) is None
+
+
+@pytest.mark.parametrize("key", [p.key for p in catalogue().parameters])
+def test_a_parameter_is_found_by_its_key_its_chinese_name_and_its_codes(key):
+    parameter = catalogue()[key]
+    for name in (key, key.upper(), parameter.zh, parameter.en, parameter.code, parameter.code_2005):
+        if name is not None:
+            found = column(name, catalogue())
+            assert found is not None
+            assert (found.parameter, found.convert) == (key, IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("header", "parameter", "convert"),
+    [
+        ("溶解氧(mg/L)", "do", IDENTITY),
+        ("溶解氧（mg/L）", "do", IDENTITY),
+        ("水温(℃)", "water_temp", IDENTITY),
+        ("水温（°C）", "water_temp", IDENTITY),
+        ("电导率(μS/cm)", "conductivity", IDENTITY),
+        ("电导率(µS/cm)", "conductivity", IDENTITY),
+        ("电导率 (mS/cm)", "conductivity", Linear(1000.0)),
+        ("叶绿素a(μg/L)", "chla", IDENTITY),
+        ("NH3-N [mg/L]", "nh3n", IDENTITY),
+        ("w21003_ug_L", "nh3n", Linear(0.001)),
+        ("water_temp_degF", "water_temp", Linear(5 / 9, -160 / 9)),
+        ("dissolved oxygen (mg/L)", "do", IDENTITY),
+        ("flow_m3_h", "flow", Linear(1 / 3600)),
+        ("level_mm", "level", Linear(0.001)),
+    ],
+)
+def test_headers_as_people_write_them(header, parameter, convert):
+    found = column(header, catalogue())
+    assert found is not None
+    assert (found.parameter, found.convert) == (parameter, convert)
+
+
+@pytest.mark.parametrize("header", ["", "_", "do_", "_mg_L", "do (%)", "do_m", "ph_mg_L", "level_mg_L", "()", "mg/L"])
+def test_a_header_that_is_not_certainly_ours_is_not_ours(header):
+    assert column(header, catalogue()) is None
+
+
+def test_of_two_columns_with_one_parameter_the_first_counts_and_the_second_is_told():
+    mapped = columns(["station", "time", "level_m", "pH", "stage_cm", "do_percent", "水位"], catalogue())
+    assert [(c.name, c.parameter) for c in mapped.columns] == [("level_m", "level"), ("pH", "ph")]
+    assert [(c.name, c.parameter) for c in mapped.doubled] == [("stage_cm", "level"), ("水位", "level")]
+
+
+def test_a_table_without_parameters_maps_to_nothing():
+    assert columns(["station", "time"], catalogue()).columns == ()

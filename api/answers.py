@@ -12,7 +12,9 @@ from sensors.times import rfc3339
 _encoder = msgspec.json.Encoder()
 
 
-def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None, media_type: str = JSON) -> Response:
+def answer(
+    content: Any, status: int = 200, headers: Mapping[str, str] | None = None, media_type: str = JSON
+) -> Response:
     """``content`` (dataclasses, mappings, lists) as JSON."""
     return Response(_encoder.encode(content), status, None if headers is None else dict(headers), media_type)
 

@@ -36,6 +36,11 @@ async def _registries(request: Request) -> Registries:
     return registries
 
 
+async def _replaying(request: Request) -> set[int]:
+    replaying: set[int] = request.app.state.replaying
+    return replaying
+
+
 def _words(text: str) -> str:
     """Text that every database can keep."""
     if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -47,6 +52,8 @@ Asked = Annotated[Context, Depends(_context)]
 """What the API was given, for a route."""
 Known = Annotated[Registries, Depends(_registries)]
 """The registry, for a route."""
+Replaying = Annotated[set[int], Depends(_replaying)]
+"""Quarantine entries on their way through the ingest; touched by the event loop's thread only."""
 Accept = Annotated[str, Header(include_in_schema=False)]
 Words = Annotated[str, AfterValidator(_words)]
 """Text from a person that goes into the database."""
@@ -89,8 +96,20 @@ def place(kind: str, text: str | None, shape: type[T]) -> T | None:
     except (binascii.Error, ValueError, RecursionError):  # msgspec's errors and UnicodeError are ValueErrors
         found, where = "", None
     if found != kind or where is None:
-        raise ConfigurationError(f"cursor {text[:80]!r} is none of this list: give next_cursor as it was answered")
+        raise _stray(text)
     return where
+
+
+def place_by_number(kind: str, text: str | None) -> int | None:
+    """The place marked by the number of the last entry."""
+    number = place(kind, text, int)
+    if number is not None and not 0 < number < 2**63:
+        raise _stray(str(text))
+    return number
+
+
+def _stray(cursor: str) -> ConfigurationError:
+    return ConfigurationError(f"cursor {cursor[:80]!r} is none of this list: give next_cursor as it was answered")
 
 
 def preferred(accept: str, offered: Sequence[str]) -> str:
@@ -119,6 +138,6 @@ def _fits(pattern: str, media_type: str) -> int:
     """How exactly a range names a type: 3 the type itself, 2 its family, 1 anything, 0 not at all."""
     if pattern == media_type:
         return 3
-    if pattern == media_type.split("/")[0] + "/*":
+    if pattern == media_type.partition("/")[0] + "/*":
         return 2
     return int(pattern == "*/*")

@@ -85,7 +85,7 @@ class SecurityHeaders:
 
 _ALWAYS = {
     "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
+    "X-Frame-Options": "SAMEORIGIN",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
@@ -98,5 +98,7 @@ _DATA = {
 
 def _too_large(limit: int) -> Problem:
     return Problem(
-        problems.TOO_LARGE, f"the body has more than {limit} bytes, which is the most here", headers={"Connection": "close"}
+        problems.TOO_LARGE,
+        f"the body has more than {limit} bytes, which is the most here",
+        headers={"Connection": "close"},
     )

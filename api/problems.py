@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import TimeoutError as NoConnectionFree
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from governance.lifecycle import Conflict
@@ -230,7 +231,17 @@ async def _http(request: Request, error: Exception) -> Response:
         detail = f"{path} does not take {request.method}"
     else:
         detail = str(error.detail)
-    return Problem(sort, detail, headers=error.headers or {}, status=status).response()
+    headers = {"Allow": _allowed(request)} if status == 405 else error.headers or {}
+    return Problem(sort, detail, headers=headers, status=status).response()
+
+
+def _allowed(request: Request) -> str:
+    """The methods the path takes; the framework itself names those of one route only."""
+    methods = ("GET", "HEAD", "POST", "PATCH", "PUT", "DELETE")
+    routes = request.app.routes
+    return ", ".join(
+        m for m in methods if any(r.matches({**request.scope, "method": m})[0] is Match.FULL for r in routes)
+    )
 
 
 def _invalid(faults: Any) -> Problem:
@@ -244,7 +255,7 @@ def _invalid(faults: Any) -> Problem:
 
 def _one(one: Mapping[str, Any]) -> dict[str, str]:
     where = tuple(one["loc"])
-    message = str(one["msg"])
+    message = str(one["msg"]).removeprefix("Value error, ")
     if one["type"] == "json_invalid":
         return {"field": "body", "message": f"not JSON: {one.get('ctx', {}).get('error', message)} at {where[-1]}"}
     if where == ("body",):

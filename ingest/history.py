@@ -2,15 +2,16 @@
 the rules. All of it is rebuilt from the stores when a station is first heard of after a start (design rule 8)."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ingest.checks.engine import Checks, usable
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
-from sensors.quality import Tail, assess
+from sensors.quality import Carried, Tail, assess
 from sensors.quality.tests import FLAT_SECONDS
-from sensors.reading import Codes, Ints
+from sensors.reading import Bytes, Codes, Flag, Ints, QualityTest, pack
 from sensors.stations import Registry
 
 NEVER = -1
@@ -78,35 +79,40 @@ class History:
             return
         last = max(newest.values())
         self.heard[station] = last
-        window = self._store.window(key, last - int(1000 * SHORTEST_S), last)
-        for name in newest:
-            parameter = self._catalogue.index[name]
-            if self.lookback_ms[parameter] > 1000 * SHORTEST_S:
-                piece = self._store.window(key, newest[name] - self.lookback_ms[parameter], newest[name], [name])
-            else:
-                piece = _take(window, np.flatnonzero(window.parameter == parameter))
-            if len(piece) < ENOUGH:
-                start = int(piece.at[0]) if len(piece) else newest[name] + 1
-                earlier = self._store.before(key, name, start, ENOUGH)
-                piece = _join(earlier, piece)
-            self._rebuild(int(self._of[station, parameter]), piece, now_ms)
+        recent = self._store.window(key, last - int(1000 * SHORTEST_S), last)
+        pieces = {
+            int(self._of[station, self._catalogue.index[name]]): self._piece(key, name, newest[name], recent)
+            for name in newest
+        }
+        self._rebuild(pieces, now_ms)
 
-    def _rebuild(self, series: int, window: Window, now_ms: int) -> None:
-        n = len(window)
-        one = np.zeros(n, np.int32)
-        status = np.full(n, ord("N"), np.uint8)
-        verdict = assess(one, window.parameter, window.at, window.value, status, Tail(1), self._catalogue)
-        carried = verdict.carried
-        self.tail.forget(np.array([series], np.int32))
-        if len(carried.series):
-            # the stored verdicts are the true ones: the beginning of the window lacked its own past
-            place = np.searchsorted(window.at, carried.at[0])
-            known = ~np.isnan(carried.value[0])
-            carried.packed[0, known] = window.packed[place[known]]
-            carried.series[0] = series
-            self.tail.apply(carried)
-        good = usable(window.packed)
-        self.checks.restore(series, window.at[good], window.value[good], now_ms)
+    def _piece(self, station: str, name: str, newest_ms: int, recent: Window) -> Window:
+        """What a series must see of its own past."""
+        parameter = self._catalogue.index[name]
+        if self.lookback_ms[parameter] > 1000 * SHORTEST_S:
+            piece = self._store.window(station, newest_ms - self.lookback_ms[parameter], newest_ms, [name])
+        else:
+            piece = recent.take(np.flatnonzero(recent.parameter == parameter))
+        if len(piece) < ENOUGH:
+            start = int(piece.at[0]) if len(piece) else newest_ms + 1
+            piece = self._store.before(station, name, start, ENOUGH).join(piece)
+        return piece
+
+    def _rebuild(self, pieces: dict[int, Window], now_ms: int) -> None:
+        """Tails and conditions of these series from their stored readings."""
+        series = np.array(list(pieces), np.int64)
+        windows = list(pieces.values())
+        _, carried = judge_again(windows, [stored_status(w) for w in windows], self._catalogue)
+        for row, which in enumerate(carried.series.tolist()):
+            # the stored verdicts are the true ones: the beginning of a window lacked its own past
+            known = ~np.isnan(carried.value[row])
+            place = np.searchsorted(windows[which].at, carried.at[row, known])
+            carried.packed[row, known] = windows[which].packed[place]
+        self.tail.forget(series)
+        self.tail.apply(replace(carried, series=series[carried.series]))
+        for number, window in pieces.items():
+            good = usable(window.packed)
+            self.checks.restore(number, window.at[good], window.value[good], now_ms)
 
     def _add(self, station: int, parameter: int) -> int:
         number = len(self.newest)
@@ -134,17 +140,32 @@ class History:
         return int(self._loaded.sum())
 
 
-def _take(window: Window, rows: Ints) -> Window:
-    return Window(window.parameter[rows], window.at[rows], window.value[rows], window.packed[rows])
+def stored_status(window: Window) -> Bytes:
+    """What the device had said of stored readings, as far as it matters here: whether they are the water at all."""
+    told = ((window.packed >> 4) & QualityTest.DEVICE_STATUS != 0) & ((window.packed & 15) == Flag.BAD)
+    return np.where(told, ord("D"), ord("N")).astype(np.uint8)
 
 
-def _join(first: Window, second: Window) -> Window:
-    return Window(
-        np.concatenate([first.parameter, second.parameter]),
-        np.concatenate([first.at, second.at]),
-        np.concatenate([first.value, second.value]),
-        np.concatenate([first.packed, second.packed]),
+def judge_again(
+    windows: Sequence[Window], statuses: Sequence[Bytes], catalogue: Catalogue
+) -> tuple[list[Ints], Carried]:
+    """The quality verdicts of whole windows, each one series beginning anew, in one pass of the very same tests.
+
+    ``windows`` is not empty. Returns the packed verdicts by window, and what their series would carry on (numbered as
+    the windows are).
+    """
+    sizes = [len(w) for w in windows]
+    verdict = assess(
+        np.repeat(np.arange(len(windows)), sizes),
+        np.concatenate([w.parameter for w in windows]),
+        np.concatenate([w.at for w in windows]),
+        np.concatenate([w.value for w in windows]),
+        np.concatenate(statuses),
+        Tail(len(windows)),
+        catalogue,
     )
+    packed = pack(verdict.flag, verdict.tests)
+    return np.split(packed, np.cumsum(sizes)[:-1]), verdict.carried
 
 
 def merge(stored: Window, parameter: Codes, at: Ints, value: Sequence[float]) -> Window:
@@ -154,7 +175,7 @@ def merge(stored: Window, parameter: Codes, at: Ints, value: Sequence[float]) ->
     values = np.concatenate([stored.value, np.asarray(value, np.float64)])
     packed = np.concatenate([stored.packed, np.zeros(len(at), np.int64)])
     order = np.lexsort((np.arange(len(ats)), ats, parameters))
-    parameters, ats, values, packed = parameters[order], ats[order], values[order], packed[order]
+    merged = Window(parameters[order], ats[order], values[order], packed[order])
     last = np.ones(len(ats), np.bool_)
-    last[:-1] = (parameters[1:] != parameters[:-1]) | (ats[1:] != ats[:-1])
-    return Window(parameters[last], ats[last], values[last], packed[last])
+    last[:-1] = (merged.parameter[1:] != merged.parameter[:-1]) | (merged.at[1:] != merged.at[:-1])
+    return merged.take(np.flatnonzero(last))

@@ -6,10 +6,9 @@ import numpy as np
 
 from governance.finding import Finding
 from ingest.checks.engine import usable
-from ingest.history import History, merge
+from ingest.history import History, judge_again, merge, stored_status
 from ingest.storage.port import ReadingStore, Window
-from sensors.quality import Tail, assess
-from sensors.reading import Batch, Bools, Flag, Floats, Ints, QualityTest, pack
+from sensors.reading import Batch, Bools, Bytes, Floats, Ints, Places, QualityTest
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,60 +33,91 @@ _NOTHING = LateVerdict(np.empty(0, np.int64), np.empty(0, np.bool_), Batch.empty
 
 def judge(batch: Batch, series: Ints, history: History, store: ReadingStore, now_ms: int) -> LateVerdict:
     """Judge readings that are older than what their series already has; sorted by (series, at), each key once."""
-    n = len(batch)
-    if not n:
+    if not len(batch):
         return _NOTHING
-    packed, new = np.empty(n, np.int64), np.ones(n, np.bool_)
+    packed, new = np.empty(len(batch), np.int64), np.ones(len(batch), np.bool_)
+    disturbed = [g for g in _groups(batch, series) if _compare(batch, g, history, store, packed, new)]
+    around = [_neighbourhood(batch, g, history, store) for g in disturbed]
+    verdicts: list[Ints] = []
+    if around:
+        verdicts, _ = judge_again([n.merged for n in around], [n.status for n in around], history.registry.catalogue)
     again: list[tuple[int, int, int, int]] = []
-    changed: list[int] = []
     findings: list[Finding] = []
     lasting: list[Finding] = []
-    for station in np.unique(batch.station).tolist():
-        rows = np.flatnonzero(batch.station == station)
-        key = history.registry.stations[station].key
-        for s in np.unique(series[rows]).tolist():
-            mine = rows[series[rows] == s]
-            parameter = int(batch.parameter[mine[0]])
-            around = history.lookback_ms[parameter]
-            name = history.registry.catalogue.parameters[parameter].key
-            have = store.window(key, int(batch.at[mine[0]]) - around, int(batch.at[mine[-1]]) + around, [name])
-            place = np.searchsorted(have.at, batch.at[mine])
-            there = np.isin(batch.at[mine], have.at)
-            new[mine] = ~there
-            same = there.copy()
-            same[there] = have.value[place[there]] == batch.value[mine[there]]
-            packed[mine[same]] = have.packed[place[same]]
-            if same.all():
-                continue  # a redelivery: nothing is different now
-            changed.append(station)
-            merged = merge(have, batch.parameter[mine], batch.at[mine], batch.value[mine].tolist())
-            verdict = _assess(have, merged, batch, mine, history)
-            packed[mine] = verdict[np.searchsorted(merged.at, batch.at[mine])]
-            again += _changed(have, merged, verdict, batch.at[mine], station)
-            judged = Window(merged.parameter, merged.at, merged.value, _settled(have, merged, verdict, batch.at[mine]))
-            found, left = history.checks.late(s, _usable(have), _usable(judged), now_ms)
-            findings += found
-            lasting += left
+    for g, n, verdict in zip(disturbed, around, verdicts, strict=True):
+        late = batch.at[g.rows]
+        packed[g.rows] = verdict[np.searchsorted(n.merged.at, late)]
+        again += _changed(n.stored, n.merged, verdict, late, g.station)
+        judged = Window(n.merged.parameter, n.merged.at, n.merged.value, _settled(n.stored, n.merged, verdict, late))
+        found, left = history.checks.late(g.series, _usable(n.stored), _usable(judged), now_ms)
+        findings += found
+        lasting += left
     moved = Batch.of([a[0] for a in again], [a[1] for a in again], [a[2] for a in again], [0.0] * len(again))
     return LateVerdict(
         packed,
         new,
         moved,
         np.array([a[3] for a in again], np.int64),
-        tuple(sorted(set(changed))),
+        tuple(sorted({g.station for g in disturbed})),
         tuple(findings),
         tuple(lasting),
     )
 
 
-def _assess(have: Window, merged: Window, batch: Batch, mine: Ints, history: History) -> Ints:
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The late rows of one series."""
+
+    station: int
+    series: int
+    parameter: int
+    rows: Places
+
+
+@dataclass(frozen=True, slots=True)
+class _Neighbourhood:
+    """What is stored around the late readings of a series, and the same with them laid in."""
+
+    stored: Window
+    merged: Window
+    status: Bytes
+
+
+def _groups(batch: Batch, series: Ints) -> list[_Group]:
+    """The batch by series, in its own order."""
+    starts = np.flatnonzero(np.diff(series, prepend=-1))
+    return [
+        _Group(int(batch.station[rows[0]]), int(series[rows[0]]), int(batch.parameter[rows[0]]), rows)
+        for rows in np.split(np.arange(len(series)), starts[1:])
+    ]
+
+
+def _compare(batch: Batch, g: _Group, history: History, store: ReadingStore, packed: Ints, new: Bools) -> bool:
+    """Fill ``packed`` and ``new`` where the very same reading is stored already; true if anything else is left."""
+    at = batch.at[g.rows]
+    there = _window(g, int(at[0]), int(at[-1]), history, store)
+    known = np.isin(at, there.at)
+    place = np.searchsorted(there.at, at[known])
+    same = there.value[place] == batch.value[g.rows[known]]
+    new[g.rows[known]] = False
+    packed[g.rows[known]] = there.packed[place]
+    return not (known.all() and same.all())
+
+
+def _neighbourhood(batch: Batch, g: _Group, history: History, store: ReadingStore) -> _Neighbourhood:
+    at, reach = batch.at[g.rows], history.lookback_ms[g.parameter]
+    stored = _window(g, int(at[0]) - reach, int(at[-1]) + reach, history, store)
+    merged = merge(stored, batch.parameter[g.rows], at, batch.value[g.rows].tolist())
     status = np.full(len(merged), ord("N"), np.uint8)
-    excluded = ((have.packed >> 4) & QualityTest.DEVICE_STATUS != 0) & ((have.packed & 15) == Flag.BAD)
-    status[np.searchsorted(merged.at, have.at[excluded])] = ord("D")
-    status[np.searchsorted(merged.at, batch.at[mine])] = batch.status[mine]
-    one = np.zeros(len(merged), np.int32)
-    verdict = assess(one, merged.parameter, merged.at, merged.value, status, Tail(1), history.registry.catalogue)
-    return pack(verdict.flag, verdict.tests)
+    status[np.searchsorted(merged.at, stored.at)] = stored_status(stored)
+    status[np.searchsorted(merged.at, at)] = batch.status[g.rows]
+    return _Neighbourhood(stored, merged, status)
+
+
+def _window(g: _Group, start_ms: int, end_ms: int, history: History, store: ReadingStore) -> Window:
+    registry = history.registry
+    name = registry.catalogue.parameters[g.parameter].key
+    return store.window(registry.stations[g.station].key, start_ms, end_ms, [name])
 
 
 def _affected(merged: Window, late: Ints) -> Bools:

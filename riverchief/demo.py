@@ -91,13 +91,13 @@ def run(
         broker.start()
         stack.callback(broker.stop)
         secret = "whsec_" + secrets.token_urlsafe(24)
-        inbox, platform = stack.enter_context(_platform(secret))
+        inbox, receiving = stack.enter_context(platform(secret))
         database, registry = _prepare(folder, tables)
         stack.callback(database.close)
         address = f"http://127.0.0.1:{port or free_port()}/"
-        settings = _settings(folder, broker, address, f"{platform}events", secret)
+        settings = _settings(folder, broker, address, f"{receiving}events", secret)
         stack.enter_context(_serve(settings, folder, address, console))
-        console.print(f"\n  控制台 console   [bold]{address}[/]\n  平台 platform    {platform}")
+        console.print(f"\n  控制台 console   [bold]{address}[/]\n  平台 platform    {receiving}")
         console.print(f"  消息代理 broker   {broker.kind}, mqtt://127.0.0.1:{broker.port}\n")
         if browser and _has_screen():
             webbrowser.open(address)
@@ -158,7 +158,7 @@ level = "warning"
 
 
 @contextmanager
-def _platform(secret: str) -> Iterator[tuple[Any, str]]:
+def platform(secret: str) -> Iterator[tuple[Any, str]]:
     """The receiving platform in a thread; yields its inbox and address."""
     port = free_port()
     app = create_receiver(secret, clock.now_ms)

@@ -1,1 +1,1 @@
-"""The console: NiceGUI pages for people on duty, one file a page, components beside them. Only ``mount`` is for others."""
+"""The console: NiceGUI pages for people on duty, one file a page, components beside them; others call ``mount``."""

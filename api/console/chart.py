@@ -40,9 +40,10 @@ class View:
 
     @property
     def usable(self) -> Bools:
-        """(n,) rows whose value may be believed."""
+        """(n,) rows whose value may be believed; a bucket's value already leaves out its doubtful readings."""
         flag, _ = unpack(self.series.packed)
-        return (flag < Flag.SUSPECT) & np.isfinite(self.series.value)
+        believed = flag < Flag.SUSPECT if self.series.bucket_ms is None else self.series.count > 0
+        return believed & np.isfinite(self.series.value)
 
     @property
     def pause_ms(self) -> float:
@@ -64,10 +65,13 @@ def options(view: View) -> dict[str, Any]:
     good = view.usable
     line = _line(view, at, good)
     thinned = s.bucket_ms is not None
-    band = [(None, None)] * len(line)
+    band: list[tuple[float | None, float | None]] = [(None, None)] * len(line)
     if thinned:
+        edges: dict[int, tuple[float | None, float | None]]
         edges = {int(t): (float(lo), float(hi)) for t, lo, hi, ok in zip(at, s.low, s.high, good, strict=True) if ok}
-        band = [edges.get(row["value"][0], (None, None)) if row["value"][1] is not None else (None, None) for row in line]
+        band = [
+            edges.get(row["value"][0], (None, None)) if row["value"][1] is not None else (None, None) for row in line
+        ]
     low, high, step = _scale(view, good)
     times = [row["value"][0] for row in line]
     base = {"type": "line", "symbol": "none", "stack": "band", "silent": True, "lineStyle": {"opacity": 0}}
@@ -178,7 +182,8 @@ def sentence(view: View) -> str:
         key = "trend_steady" if abs(moved) < parameter.step else "trend_up" if moved > 0 else "trend_down"
         span = duration((view.end_ms - view.start_ms) // 4)
         parts.append(view.say(key, span=span, by=parameter.show(abs(moved))))
-    if flagged := int((~view.usable).sum()):
+    flag, _ = unpack(s.packed)
+    if flagged := int((flag >= Flag.SUSPECT).sum()):
         parts.append(view.say("left_out", count=flagged))
     return view.say("comma").join(parts) + view.say("stop")
 
@@ -273,6 +278,7 @@ def _shown(view: View, value: float, *, unit: bool = False) -> str:
 
 
 def _flag_key(flag: int) -> str:
-    return {Flag.SUSPECT: "suspect", Flag.BAD: "bad", Flag.MISSING: "missing", Flag.UNKNOWN: "unknown"}.get(
-        Flag(flag), "good"
-    )
+    return _FLAGS.get(flag, "good")
+
+
+_FLAGS = {int(flag): flag.name.lower() for flag in Flag}

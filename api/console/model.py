@@ -215,8 +215,11 @@ def _worst(registry: Registry, incidents: Iterable[Incident]) -> dict[str, Colou
 
 
 def _row(registry: Registry, incident: Incident) -> IncidentView:
-    known = registry[incident.station] if incident.station in registry else None
-    name = Text(known.zh, known.en) if known else say("console.gateway", gateway=incident.station)
+    if incident.station in registry:
+        known = registry[incident.station]
+        name = Text(known.zh, known.en)
+    else:
+        name = say("console.gateway", gateway=incident.station)
     return IncidentView(
         id=incident.id,
         version=incident.version,

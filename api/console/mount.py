@@ -7,11 +7,11 @@ from fastapi import FastAPI
 from nicegui import app as console
 from nicegui import ui
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.routing import Match, Mount, get_route_path
+from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.console import start
 from api.console.live import Live
+from api.console.start import register
 from api.context import Context
 
 NOT_OURS = ("/api", "/metrics", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json")
@@ -20,7 +20,8 @@ NOT_OURS = ("/api", "/metrics", "/healthz", "/readyz", "/docs", "/redoc", "/open
 RECONNECT_S = 60.0
 """A page whose connection breaks for less than this goes on where it was, half-written comments included."""
 
-ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#17302f"/>
+ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
+<rect width="32" height="32" rx="7" fill="#17302f"/>
 <path d="M4 21c4-4 8-4 12 0s8 4 12 0M4 27c4-4 8-4 12 0s8 4 12 0" fill="none" stroke="#a9c7c6" stroke-width="2.6"/>
 <path d="M13 16V4l11 4-11 4" fill="#f2f6f5" stroke="#f2f6f5" stroke-width="1.5" stroke-linejoin="round"/></svg>"""
 
@@ -31,7 +32,7 @@ def mount(app: FastAPI, context: Context) -> None:
     NiceGUI keeps one global application, so a second call in the same process would show the first call's stores.
     """
     live = Live(context)
-    start.register(context, live)
+    register(context, live)
     console.on_startup(live.follow)
     ui.run_with(
         app,
@@ -49,11 +50,11 @@ def mount(app: FastAPI, context: Context) -> None:
 
 
 class _AtTheRoot(Mount):
-    """A mount that leaves alone what is not the console's: wrong methods and unknown paths below /api stay the API's."""
+    """A mount that leaves alone what is not the console's: unknown paths below /api stay the API's."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope["type"] in ("http", "websocket"):
-            path = get_route_path(scope)
+            path = str(scope["path"]).removeprefix(scope.get("root_path", ""))
             if any(path == other or path.startswith(f"{other}/") for other in NOT_OURS):
                 return Match.NONE, {}
         return super().matches(scope)

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
-from msgspec import Meta
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import problems
 from api.answers import answer, when
-from api.asking import Asked, Cursor, Limit, Words, mark, place
+from api.asking import Asked, Cursor, Limit, Words, mark, place_by_number
 from api.problems import Problem
 from governance import incidents, lifecycle
 from governance.lifecycle import Action, Conflict, Entry, Incident, State
@@ -123,7 +122,7 @@ def list_incidents(
     cursor: Cursor = None,
 ) -> Response:
     """Incidents, newest first."""
-    before = place("incidents", cursor, Annotated[int, Meta(ge=1, le=2**63 - 1)])
+    before = place_by_number("incidents", cursor)
     if open_ is False:
         if state not in {None, State.CLOSED}:
             return answer(IncidentPage([], None))

@@ -2,18 +2,26 @@
 
 import base64
 import codecs
-import threading
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from msgspec import Meta
+from starlette.concurrency import run_in_threadpool
 
 from api.answers import answer, when
-from api.asking import Asked, Cursor, Limit, day, mark, place
+from api.asking import Asked, Cursor, Limit, Replaying, day, mark, place, place_by_number
 from api.context import Context
-from api.routes.readings import Received, RefusedReading, durable, received, refused_readings, writable
+from api.problems import shorten
+from api.routes.readings import (
+    Received,
+    RefusedReading,
+    durable,
+    hand_over,
+    received,
+    refused_readings,
+    writable,
+)
 from ingest import ledger, quarantine
 from ingest.ledger import Account
 from ingest.quarantine import Held
@@ -138,7 +146,7 @@ def list_quarantine(
     why = {r.key: r for r in Reason}
     if reason is not None and reason not in why:
         raise ConfigurationError(f"reason {reason[:80]!r} is not known; known are {', '.join(why)}")
-    before = place("quarantine", cursor, Annotated[int, Meta(ge=1, le=2**63 - 1)])
+    before = place_by_number("quarantine", cursor)
     with asked.database.read() as connection:
         found = quarantine.listing(
             connection,
@@ -154,10 +162,83 @@ def list_quarantine(
 
 
 @router.post("/quarantine/{entry}/replay", response_model=Received)
-async def replay(asked: Asked, entry: int) -> Response:
+async def replay(asked: Asked, replaying: Replaying, entry: int) -> Response:
     """Hand what is held to the ingest again, after its cause was put right; what is refused again has a new entry."""
-    ...
+    if entry in replaying:
+        raise Refused(f"quarantine entry {entry} is being replayed at this moment")
+    replaying.add(entry)
+    try:
+        held = await run_in_threadpool(_replayable, asked, entry)
+        handed_over = hand_over(asked, held.message())
+    except BaseException:
+        replaying.discard(entry)
+        raise
+    handed_over.add_done_callback(lambda _: replaying.discard(entry))  # not before: a second one would count it twice
+    return answer(received(await durable(handed_over, held.station)))
 
 
-_replaying: set[int] = set()
-_lock = threading.Lock()
+def _replayable(context: Context, entry: int) -> Held:
+    if not 0 < entry < 2**31:
+        raise NotFound(f"no quarantine entry {shorten(entry)}")
+    with context.database.read() as connection:
+        held = quarantine.get(connection, entry)
+    if held.status != quarantine.HELD:
+        raise Refused(f"quarantine entry {entry} was {held.status} already")
+    if held.payload_bytes > len(held.payload):
+        raise Refused(
+            f"quarantine entry {entry} cannot be replayed: "
+            f"of its {held.payload_bytes} bytes only the first {len(held.payload)} were kept"
+        )
+    return held
+
+
+def _comes_after(a: Account, last: tuple[str, str]) -> bool:
+    day_, station = last
+    return a.day < day_ or (a.day == day_ and a.station > station)
+
+
+def _account(a: Account) -> AccountView:
+    return AccountView(
+        station=a.station,
+        day=a.day,
+        closed=a.closed,
+        sent=a.sent,
+        readings=a.readings,
+        stored=a.stored,
+        duplicate=a.duplicate,
+        quarantined=a.quarantined,
+        missing=a.missing,
+        messages=a.messages,
+        messages_again=a.messages_again,
+        messages_unnumbered=a.messages_unnumbered,
+        messages_quarantined=a.messages_quarantined,
+        messages_missing=a.messages_missing,
+    )
+
+
+def _held(h: Held) -> HeldView:
+    return HeldView(
+        id=h.id,
+        status=h.status,
+        reason=h.reason,
+        detail=writable(h.detail),
+        source=h.source,
+        station=h.station,
+        topic=h.topic,
+        received_at=when(h.received_at_ms),
+        account=h.account,
+        day=h.day,
+        readings=refused_readings(h.reason, h.refused),
+        payload=base64.b64encode(h.payload).decode(),
+        payload_bytes=h.payload_bytes,
+        text=_preview(h.payload),
+    )
+
+
+def _preview(payload: bytes) -> str | None:
+    """The beginning of the payload as text; None where it is no UTF-8."""
+    shown = payload[:PREVIEW_BYTES]
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(shown, final=shown == payload)
+    except UnicodeDecodeError:
+        return None

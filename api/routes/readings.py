@@ -32,7 +32,11 @@ _BODY: dict[str, Any] = {
                     "station": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,63}$"},
                     "seq": {"type": "integer", "minimum": 0, "description": "counts this device's messages"},
                     "boot": {"type": "integer", "minimum": 0, "description": "grows with each start of the device"},
-                    "total": {"type": "integer", "minimum": 0, "description": "readings since the start, these included"},
+                    "total": {
+                        "type": "integer",
+                        "minimum": 0,
+                        "description": "readings since the start, these included",
+                    },
                     "sent_at": {"type": "string", "format": "date-time"},
                     "readings": {
                         "type": "array",
@@ -97,18 +101,22 @@ async def receive(asked: Asked, request: Request) -> Response:
     """
     body = await request.body()
     message = Message(_station(body), body, asked.clock_ms(), source="http")
-    return answer(received(await durable(asked, message)), 202)
+    return answer(received(await durable(hand_over(asked, message), message.station)), 202)
 
 
-async def durable(context: Context, message: Message) -> Receipt:
-    """Hand a message to the ingest and wait until it is durable; a Problem (503) where that takes too long."""
+def hand_over(context: Context, message: Message) -> "asyncio.Future[Receipt]":
+    """Hand a message to the ingest; raises a Problem (503) where none runs in this process."""
     if context.submit is None:
         raise unavailable("no ingest runs in this process; send readings to one that ingests")
-    handed_over = asyncio.wrap_future(context.submit(message))
+    return asyncio.wrap_future(context.submit(message))
+
+
+async def durable(handed_over: "asyncio.Future[Receipt]", station: str) -> Receipt:
+    """Wait until a message is durable; raises a Problem (503) where that takes too long."""
     done, _ = await asyncio.wait({handed_over}, timeout=DURABLE_WITHIN_S)  # never cancels: the ingest still owns it
     if not done:
         raise unavailable(
-            f"the message of station {shorten(message.station)} was not durable within {DURABLE_WITHIN_S:g} s; "
+            f"the message of station {shorten(station)} was not durable within {DURABLE_WITHIN_S:g} s; "
             "it may still become so, and sending it again doubles nothing"
         )
     return handed_over.result()

@@ -14,7 +14,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import IntegrityError
 
 from api.answers import VARY, answer, feature, features, when
-from api.asking import ARROW, CSV, GEOJSON, JSON, Accept, Asked, Cursor, Known, Limit, Words, instant, mark, place, preferred
+from api.asking import (
+    ARROW,
+    CSV,
+    GEOJSON,
+    JSON,
+    Accept,
+    Asked,
+    Cursor,
+    Known,
+    Limit,
+    Words,
+    instant,
+    mark,
+    place,
+    preferred,
+)
 from api.registries import find
 from ingest.storage import registry as registry_store
 from ingest.storage.port import Latest, Series
@@ -35,7 +50,7 @@ LATE_AFTER, OFFLINE_AFTER = 1.5, 3.0
 POINTS = 20_000
 
 
-class State(StrEnum):
+class Reporting(StrEnum):
     """Whether a station reports as promised, judged by its newest reading of any flag."""
 
     OK = "ok"
@@ -122,7 +137,7 @@ class LatestOfStation:
     station: str
     zh: str
     en: str
-    state: State
+    state: Reporting
     newest_at: str | None
     age_s: float | None
     interval_s: int
@@ -336,13 +351,13 @@ def _latest(s: Station, rows: Iterable[Latest], catalogue: Catalogue, now_ms: in
     )
 
 
-def _state(newest_ms: int | None, interval_s: int, now_ms: int) -> State:
+def _state(newest_ms: int | None, interval_s: int, now_ms: int) -> Reporting:
     if newest_ms is None:
-        return State.NEVER
+        return Reporting.NEVER
     silent_s = (now_ms - newest_ms) / 1000
     if silent_s <= LATE_AFTER * interval_s:
-        return State.OK
-    return State.LATE if silent_s <= OFFLINE_AFTER * interval_s else State.OFFLINE
+        return Reporting.OK
+    return Reporting.LATE if silent_s <= OFFLINE_AFTER * interval_s else Reporting.OFFLINE
 
 
 def _age_s(at_ms: int | None, now_ms: int) -> float | None:
@@ -384,7 +399,9 @@ def _verdicts(series: Series) -> list[tuple[str, tuple[str, ...]]]:
 def _instants(at: Ints) -> list[str]:
     """(n,) the instants as RFC 3339 text, with milliseconds only where any has them."""
     unit: Literal["ms", "s"] = "ms" if (at % 1000).any() else "s"
-    return [str(text) for text in np.datetime_as_string(at.astype("datetime64[ms]"), unit=unit, timezone="UTC").tolist()]
+    return [
+        str(text) for text in np.datetime_as_string(at.astype("datetime64[ms]"), unit=unit, timezone="UTC").tolist()
+    ]
 
 
 def _points(series: Series) -> list[Point] | list[Bucket]:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import sqlalchemy as sa
 
-from sensors.reading import Batch, Codes, Floats, Ints
+from sensors.reading import Batch, Codes, Floats, Ints, Places
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,19 @@ class Window:
 
     def __len__(self) -> int:
         return len(self.at)
+
+    def take(self, rows: Places) -> "Window":
+        """These rows only."""
+        return Window(self.parameter[rows], self.at[rows], self.value[rows], self.packed[rows])
+
+    def join(self, later: "Window") -> "Window":
+        """This window and then the later one."""
+        return Window(
+            np.concatenate([self.parameter, later.parameter]),
+            np.concatenate([self.at, later.at]),
+            np.concatenate([self.value, later.value]),
+            np.concatenate([self.packed, later.packed]),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -294,13 +294,17 @@ def test_a_worker_that_read_before_another_wrote_joins_the_others_incident(
 ):
     record(database, fired())
     really = getattr(incidents, stale)
-    answers: list[object] = [[fired()] if stale == "_unseen" else {}]
+    answers: list[object] = [{}]
     monkeypatch.setattr(incidents, stale, lambda *given: answers.pop() if answers else really(*given))
-    finding = fired() if stale == "_unseen" else fired(T + HOUR)
-    made = record(database, finding)
-    assert (made.opened, made.updated) == ((0, 0) if stale == "_unseen" else (0, 1))
+    new = fired(rule="do-low", cause="qicha/do")  # written before the conflict shows, and once all the same
+    if stale == "_unseen":
+        answers[0] = [new, fired()]
+    made = record(database, new, fired() if stale == "_unseen" else fired(T + HOUR))
+    assert (made.opened, made.updated) == ((1, 0) if stale == "_unseen" else (1, 1))
     with database.read() as connection:
-        assert len(incidents.list_incidents(connection, limit=10)) == 1
+        found = incidents.list_incidents(connection, limit=10)
+        assert sorted(i.cause for i in found) == ["qicha/do", "shiwan/nh3n"]
+        assert connection.execute(sa.select(sa.func.count()).select_from(outbox)).scalar() == made.updated + 2
 
 
 def test_a_row_the_database_can_never_take_is_an_error_and_not_another_try(database: Database):

@@ -407,6 +407,19 @@ def test_a_wrong_address_or_secret_loses_nothing_and_is_told_once_by_host_and_st
     assert SECRET not in repr(logs) + repr(rows(database))
 
 
+def test_an_error_that_names_the_address_is_kept_without_it(
+    database: Database, deliver, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(client: httpx.Client, delivery: Delivery) -> None:
+        raise RuntimeError("no way to http://user:hidden@127.0.0.1:1/events?token=hidden")
+
+    deliverer = deliver("http://user:hidden@127.0.0.1:1/events?token=hidden")
+    monkeypatch.setattr(deliverer, "_send", fail)
+    record(database, fired("a", 1))
+    until(lambda: rows(database)[0].attempts >= 1)
+    assert rows(database)[0].last_error == "RuntimeError: no way to 127.0.0.1"
+
+
 def test_after_days_of_failing_a_delivery_is_given_up_and_visible_until_somebody_sends_it_again(
     database: Database, receiver: Receiver, deliver
 ):
@@ -465,10 +478,12 @@ def test_a_database_that_is_away_is_waited_for(
     receiver.hold = threading.Event()
     record(database, fired("a", 1))
     until(lambda: len(receiver.got) == 1)
-    away.set()
-    receiver.hold.set()
-    until(lambda: "write" in tried and len(tried) > 3)
-    away.clear()
+    with capture_logs() as logs:
+        away.set()
+        receiver.hold.set()
+        until(lambda: "write" in tried and len(tried) > 3)
+        away.clear()
+    assert {(e["log_level"], e["error"]) for e in logs} == {("warning", "the disk is full")}
     until(lambda: settled(database))
     assert len(receiver.got) == 1, "the answer was kept, not asked for again"
     seen = deliverer.last_round_at_ms

@@ -164,9 +164,15 @@ export default {
     },
 
     async fetched(path) {
-      const answer = await fetch(`${window.path_prefix ?? ""}${path}`, { headers: { Accept: "application/geo+json" } });
-      if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
-      return (await answer.json()).features;
+      const features = [];
+      for (let cursor = null; ; ) {
+        const page = cursor ? `${path}&cursor=${encodeURIComponent(cursor)}` : path;
+        const answer = await fetch(`${window.path_prefix ?? ""}${page}`, { headers: { Accept: "application/geo+json" } });
+        if (!answer.ok) throw new Error(`${page}: ${answer.status}`);
+        const collection = await answer.json();
+        features.push(...collection.features);
+        if (!(cursor = collection.next_cursor)) return features;
+      }
     },
 
     paint(codes) {

@@ -4,19 +4,32 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import nicegui.elements.leaflet as leaflet  # registers the module "nicegui-leaflet" that the script imports
 from nicegui import ui
+from nicegui.elements import leaflet  # registers the module "nicegui-leaflet" that the script imports
 from nicegui.events import GenericEventArguments
 
 from api.console.model import Delta, Model, classes
 from governance.finding import Colour
 from sensors.texts import say
 
-STATIONS = "/api/v1/stations?limit=20000"
-REACHES = "/api/v1/reaches?limit=20000"
+STATIONS = "/api/v1/stations?limit=1000"
+REACHES = "/api/v1/reaches?limit=1000"
 _LEAFLET = Path(leaflet.__file__).parent / "dist"
-_WORDS = ("map_name", "stations", "search", "loading_map", "no_stations", "no_stations_next", "map_failed", "retry")
-_MORE_WORDS = ("nothing_found", "zoom_in", "zoom_out", "map_help", "list_help")
+_WORDS = (
+    "map_name",
+    "map_help",
+    "stations",
+    "list_help",
+    "search",
+    "nothing_found",
+    "loading_map",
+    "no_stations",
+    "no_stations_next",
+    "map_failed",
+    "retry",
+    "zoom_in",
+    "zoom_out",
+)
 
 
 class RiverMap(ui.element, component="river_map.js"):
@@ -29,7 +42,7 @@ class RiverMap(ui.element, component="river_map.js"):
         super().__init__()
         self._model = model
         self.add_resource(_LEAFLET)
-        spoken = {name: getattr(say(f"console.{name}"), language) for name in (*_WORDS, *_MORE_WORDS)}
+        spoken = {name: getattr(say(f"console.{name}", since="{since}"), language) for name in _WORDS}
         self.props["words"] = spoken
         self.props["classes"] = [
             {

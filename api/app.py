@@ -1,0 +1,113 @@
+"""The REST API as one ASGI application, and the order in which a request passes its gates."""
+
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from fastapi import APIRouter, FastAPI, Response
+from starlette.responses import PlainTextResponse
+
+from api import access, problems
+from api.access import Guard
+from api.answers import answer
+from api.asking import Asked
+from api.context import Context, Part
+from api.limits import BodyLimit, SecurityHeaders
+from api.problems import Faults
+from api.registries import Registries
+from api.routes import incidents, ledger, reaches, readings, stations
+from sensors.errors import ConfigurationError, StorageUnavailable
+from sensors.wire.telemetry import MAX_BYTES
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "/api/v1"
+MOST_BYTES = 1024 * 1024
+READINGS_MOST_BYTES = MAX_BYTES + 4096
+"""A telemetry message and what names its station; a larger message than allowed still leaves a trace in quarantine."""
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def create_app(context: Context) -> FastAPI:
+    """The application. Raises ConfigurationError for a token nobody could show."""
+    if context.token is not None and not context.token.strip():
+        raise ConfigurationError("the API token is empty: set one, or leave it out to ask nobody on loopback")
+    app = _Application(
+        title="Riverchief",
+        version="1",
+        description="River water quality: stations, readings, incidents, and the account of every reading.",
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,  # the framework's pages load their scripts from a CDN
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    app.state.registries = Registries(context)
+    app.state.replaying = set()
+    api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
+    for subject in (stations, readings, reaches, incidents, ledger):
+        api.include_router(subject.router)
+    app.include_router(api)
+    app.include_router(_root)
+    problems.install(app)
+    # the last one added is the first one passed
+    app.add_middleware(BodyLimit, limit=_most_bytes)
+    app.add_middleware(Guard, token=context.token, prefix="/api/")
+    app.add_middleware(Faults)
+    app.add_middleware(SecurityHeaders, strict=("/api/", "/healthz", "/readyz", "/metrics"))
+    return app
+
+
+class _Application(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if not self.openapi_schema:
+            schema = super().openapi()
+            schema["components"]["schemas"]["Problem"] = problems.SCHEMA
+            access.describe(schema)
+        return super().openapi()
+
+
+def _most_bytes(path: str) -> int:
+    return READINGS_MOST_BYTES if path == f"{PREFIX}/readings" else MOST_BYTES
+
+
+_root = APIRouter(include_in_schema=False)
+
+
+@_root.api_route("/healthz", methods=["GET", "HEAD"])
+async def healthz() -> Response:
+    """The process is alive."""
+    return PlainTextResponse("ok\n")
+
+
+@_root.api_route("/readyz", methods=["GET", "HEAD"])
+def readyz(asked: Asked) -> Response:
+    """200 when the database answers and every part works, else 503; either way the parts and what they say."""
+    parts = [_database(asked), *_parts(asked)]
+    ready = all(part.ok for part in parts)
+    return answer({"ready": ready, "parts": parts}, 200 if ready else 503)
+
+
+@_root.get("/metrics")
+def metrics(asked: Asked) -> Response:
+    """Figures for Prometheus."""
+    return Response(asked.metrics(), headers={"Content-Type": METRICS_TYPE})
+
+
+def _database(context: Context) -> Part:
+    try:
+        with context.database.read() as connection:
+            stations_ = connection.execute(sa.text("SELECT count(*) FROM station")).scalar_one()
+    except (StorageUnavailable, sa.exc.SQLAlchemyError) as error:
+        log.warning("the database does not answer", error=str(error))
+        return Part("database", False, "the database does not answer; the log says why")
+    return Part("database", True, f"answers; {stations_} stations are registered")
+
+
+def _parts(context: Context) -> list[Part]:
+    try:
+        return context.parts()
+    except Exception as error:  # a part that cannot even be asked is not well
+        log.exception("the parts cannot be asked")
+        return [Part("parts", False, f"cannot be asked: {type(error).__name__}")]

@@ -1,0 +1,681 @@
+"""The start page ``/``: the map, what is open, and the chart of the station one looks at.
+
+Everything a person chose stands in the URL (language, station, parameter, range), so that a reload or a colleague sees
+the same. Live news come from the one shared picture of :mod:`api.console.live`.
+"""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from fastapi import Request
+from nicegui import ui
+from nicegui.element import Element
+from nicegui.elements.mixins.text_element import TextElement
+
+from api.console import chart
+from api.console.components.river_map import RiverMap
+from api.console.live import Live, Trouble
+from api.console.model import Data, IncidentView, Model, StationView, delta, duration
+from api.context import Context
+from governance import incidents
+from governance.finding import Colour, Kind
+from governance.lifecycle import Action, State
+from sensors.errors import WaterError
+from sensors.texts import Text, say
+from sensors.times import beijing, beijing_day, rfc3339
+
+LANGUAGES = ("zh", "en")
+SHOWN = 60
+"""Incident rows of one page; the rest waits behind a button."""
+
+ANNOUNCE_S = 60.0
+"""The reader aloud is told of new incidents at most this often."""
+
+BUTTONS = (Action.ACKNOWLEDGE, Action.CLOSE, Action.FALSE_ALARM)
+_NEEDS_COMMENT = (Action.CLOSE, Action.FALSE_ALARM)
+
+# The bar "connection lost" must appear when the server cannot say anything any more, so the browser decides it.
+_WATCH = """<script>
+addEventListener("load", () => setInterval(() => {
+  const cut = Boolean(window.socket) && !window.socket.connected;
+  document.body.classList.toggle("rc-cut", cut);
+}, 1000));
+</script>"""
+
+
+def register(context: Context, live: Live) -> None:
+    """Make ``/`` answer with this page."""
+
+    @ui.page("/")
+    async def start(request: Request) -> None:
+        page = StartPage(context, live, dict(request.query_params))
+        await page.build()
+
+
+class StartPage:
+    """One client's page: what it chose, what it was last shown, and the elements to change."""
+
+    def __init__(self, context: Context, live: Live, query: dict[str, str]) -> None:
+        self.context = context
+        self.live = live
+        self.language = query.get("lang", "zh") if query.get("lang") in LANGUAGES else "zh"
+        self.station = query.get("station", "")
+        self.parameter = query.get("parameter", "")
+        self.range = query.get("range", "24h") if query.get("range") in chart.RANGES else "24h"
+        self.chosen = set(query) & {"station", "parameter", "range", "lang"}
+        self.model: Model | None = None
+        self.trouble: Trouble | None = None
+        self.rows: dict[int, tuple[IncidentView, Element]] = {}
+        self.all_rows = False
+        self.as_table = False
+        self.charted: tuple[object, ...] = ()
+        self.announced = float("-inf")
+        self.name = ""
+        self.token = ""
+
+    def say(self, key: str, /, **values: object) -> str:
+        """A sentence of the page's section of the catalogue."""
+        return self.of(say(f"console.{key}", **values))
+
+    def of(self, text: Text) -> str:
+        return str(getattr(text, self.language))
+
+    def other(self, text: Text) -> str:
+        return text.en if self.language == "zh" else text.zh
+
+    # -- building ----------------------------------------------------------------------------------------------------
+
+    async def build(self) -> None:
+        self.model = await self.live.now()
+        self._choose_first()
+        ui.page_title(self.say("title"))
+        ui.colors(primary="#0b5a5e")
+        ui.add_css(_css())
+        ui.add_head_html(_WATCH)
+        if self.language == "en":
+            ui.add_head_html('<script>document.documentElement.lang = "en"</script>')
+        ui.context.client.content.classes("rc-page")
+        self._skip_links()
+        self._top_bar()
+        with tag("main", "rc-main"):
+            with tag("section", "rc-panel rc-map-panel", label=self.say("map_name")):
+                self.map = RiverMap(self.language, lambda: self.live.model, self._station_chosen)
+                self.map.props["data-testid"] = "start-map"
+            with tag("aside", "rc-rail"):
+                self._counts()
+                self._incidents()
+            self._chart_panel()
+        self.announcer = tag("div", "rc-only-heard", testid="start-announce")
+        self.announcer.props["aria-live"] = "polite"
+        self._show_counts()
+        self._show_incidents()
+        self._show_trouble()
+        await self._show_chart()
+        ui.timer(1.0, self._tick)
+
+    def _skip_links(self) -> None:
+        for target, key in (("start-incidents", "skip_incidents"), ("start-chart-panel", "skip_chart")):
+            tag("a", "rc-skip", self.say(key)).props["href"] = f"#{target}"
+
+    def _top_bar(self) -> None:
+        with tag("header", "rc-bar"):
+            with tag("h1"):
+                tag("span", text="河长").props["lang"] = "zh-CN"
+                tag("span", "rc-bar-latin", text="Riverchief")
+            with tag("div", "rc-bar-state"):
+                tag("span", "rc-alive", testid="start-live").props["title"] = self.say("live")
+                tag("span", "rc-bar-word rc-when-live", self.say("live"))
+                tag("span", "rc-bar-word rc-when-cut", self.say("not_live"))
+                self.clock = tag("time", "rc-clock", self._clock(), testid="start-as-of")
+            with tag("nav", "rc-languages", label=self.say("language")):
+                self.links: dict[str, Element] = {}
+                for language, word in (("zh", "中"), ("en", "En")):
+                    link = tag("a", "rc-language", word, testid=f"start-lang-{language}")
+                    link.props["lang"] = {"zh": "zh-CN", "en": "en"}[language]
+                    if language == self.language:
+                        link.props["aria-current"] = "true"
+                    self.links[language] = link
+        self._link_languages()
+        with tag("div", "rc-stale", testid="start-stale") as bar:
+            bar.props["role"] = "status"
+            tag("strong", text=self.say("cut"))
+            tag("span", text=self.say("cut_detail"))
+        self.trouble_bar = tag("div", "rc-trouble", testid="start-error")
+        self.trouble_bar.props["role"] = "alert"
+
+    def _counts(self) -> None:
+        with tag("section", "rc-panel rc-counts", label=self.say("counts"), testid="start-counts"):
+            self.figures: dict[str, TextElement] = {}
+            with tag("div", "rc-colours"):
+                for colour in Colour:
+                    with tag("div", "rc-colour", testid=f"start-counts-{colour}") as cell:
+                        cell.props["title"] = self.say("open_of_colour", colour=say(f"incident.{colour}"))
+                        pennant(colour)
+                        self.figures[colour] = tag("b")
+            with tag("div", "rc-devices"):
+                for state in Data:
+                    with tag("div", "rc-device", testid=f"start-counts-{state}") as cell:
+                        cell.props["title"] = self.say(f"{state}_means")
+                        tag("i", f"rc-dot rc-dot-{state}")
+                        tag("span", text=self.say(state))
+                        self.figures[state] = tag("b")
+            self.book = tag("p", "rc-book", testid="start-ledger")
+
+    def _incidents(self) -> None:
+        with tag("section", "rc-panel rc-incidents", label=self.say("incidents")):
+            with tag("div", "rc-head"):
+                tag("h2", text=self.say("incidents"))
+                self.past = tag("span", "rc-quiet", testid="start-retrospective")
+            self.list = tag("ul", "rc-list", testid="start-incidents")
+            self.list.props["id"] = "start-incidents"
+            self.list.props["tabindex"] = "-1"
+            self.no_rows = tag("div", "rc-empty", testid="start-incidents-empty")
+            self.more = button("", self._all_rows, "rc-button", testid="start-incidents-more")
+
+    def _chart_panel(self) -> None:
+        with tag("section", "rc-panel rc-chart-panel", label=self.say("chart"), testid="start-chart-panel") as panel:
+            panel.props["id"] = "start-chart-panel"
+            panel.props["tabindex"] = "-1"
+            with tag("div", "rc-head"):
+                with tag("div", "rc-chart-title"):
+                    self.title = tag("h2", testid="start-chart-station")
+                    self.title_state = tag("span", "rc-quiet")
+                with tag("div", "rc-tools"):
+                    with tag("div", "rc-group", label=self.say("range")) as group:
+                        group.props["role"] = "group"
+                        self.range_buttons = {
+                            name: button(
+                                self.say(f"range_{name}"),
+                                partial(self._range_chosen, name),
+                                "rc-choice",
+                                testid=f"start-range-{name}",
+                            )
+                            for name in chart.RANGES
+                        }
+                    self.table_button = button(
+                        self.say("table"), self._table_toggled, "rc-choice", testid="start-table"
+                    )
+            self.parameters = tag("div", "rc-parameters", label=self.say("parameter"), testid="start-parameters")
+            self.parameters.props["role"] = "group"
+            self.sentence = tag("p", "rc-sentence", testid="start-sentence")
+            self.body = tag("div", "rc-chart-body")
+        self.echart: ui.echart | None = None
+
+    # -- the shared picture ------------------------------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        self.live.look()
+        self.clock.set_text(self._clock())
+        self._show_trouble()
+        model, before = self.live.model, self.model
+        if model is None or model is before:
+            return
+        self.model = model
+        if before is None:
+            self.map.run_method("load")
+        else:
+            self.map.show(delta(before, model))
+        if not self.station:
+            self._choose_first()
+        self._show_counts()
+        self._show_incidents()
+        self._announce(before)
+        await self._show_chart()
+
+    def _clock(self) -> str:
+        return self.say("as_of", at=beijing(self.live.read_at_ms, "%H:%M:%S")) if self.live.read_at_ms else ""
+
+    def _show_trouble(self) -> None:
+        trouble = self.live.trouble
+        if trouble == self.trouble:
+            return
+        self.trouble = trouble
+        self.trouble_bar.clear()
+        self.trouble_bar.classes(toggle="rc-on") if bool(trouble) != ("rc-on" in self.trouble_bar.classes) else None
+        if trouble is not None:
+            with self.trouble_bar:
+                tag("strong", text=self.say("trouble", since=beijing(trouble.since_ms, "%H:%M")))
+                tag("span", text=self.say("trouble_detail", detail=trouble.detail, number=trouble.number))
+                button(self.say("retry"), self.live.refresh, "rc-button")
+
+    def _show_counts(self) -> None:
+        model = self.model
+        if model is None:
+            return
+        for colour in Colour:
+            number = model.open_by_colour.get(colour, 0)
+            self.figures[colour].set_text(str(number))
+            self.figures[colour].classes(**{"remove" if number else "add": "rc-none"})
+        for state in Data:
+            self.figures[state].set_text(str(model.by_state[state]))
+        book = model.book
+        if book.missing is None or not book.closed:
+            words = self.say("ledger_open", stored=f"{book.stored:,}")
+        elif book.missing:
+            words = self.say("ledger_missing", stored=f"{book.stored:,}", missing=f"{book.missing:,}")
+        else:
+            words = self.say("ledger_closed", stored=f"{book.stored:,}")
+        if book.quarantined:
+            words += self.say("ledger_quarantined", count=f"{book.quarantined:,}")
+        self.book.set_text(words)
+        self.past.set_text(self.say("retrospective_count", count=model.open_retrospective))
+        self.past.set_visibility(bool(model.open_retrospective))
+
+    def _announce(self, before: Model | None) -> None:
+        model = self.model
+        if model is None or before is None or time.monotonic() - self.announced < ANNOUNCE_S:
+            return
+        known = {row.id for row in before.incidents}
+        fresh = [
+            r for r in model.incidents if r.id not in known and not r.retrospective and r.state is not State.CLOSED
+        ]
+        if fresh:
+            worst = min(fresh, key=lambda row: row.colour.rank)
+            self.announced = time.monotonic()
+            self.announcer.props["aria-live"] = "assertive" if worst.colour is Colour.RED else "polite"
+            self.announcer.set_text(f"{self.say('new_incident')} {self.of(worst.sentence)}")
+            self.announcer.update()
+
+    # -- incidents ---------------------------------------------------------------------------------------------------
+
+    def _show_incidents(self) -> None:
+        """Bring the list up to date row by row: what did not change is not touched and keeps its focus."""
+        rows = self.model.incidents if self.model else ()
+        open_ = sum(row.state is not State.CLOSED for row in rows)
+        shown = rows if self.all_rows else (*rows[: min(SHOWN, open_)], *rows[open_:])
+        for gone in self.rows.keys() - {row.id for row in shown}:
+            self.rows.pop(gone)[1].delete()
+        for place, row in enumerate(shown):
+            known = self.rows.get(row.id)
+            if known is None:
+                element: Element
+                with self.list:
+                    element = tag("li", testid=f"start-incident-{row.id}")
+                self._fill_row(element, row)
+                if place < len(self.rows):
+                    element.move(self.list, place)
+            else:
+                element = known[1]
+                if known[0] != row:
+                    element.clear()
+                    self._fill_row(element, row)
+                if self.list.default_slot.children.index(element) != place:
+                    element.move(self.list, place)
+            self.rows[row.id] = (row, element)
+        self.more.set_text(self.say("more", count=len(rows) - len(shown)))
+        self.more.set_visibility(len(rows) > len(shown))
+        self.no_rows.set_visibility(not open_)
+        self.no_rows.clear()
+        if not open_:
+            last = max((row.closed_at_ms or 0 for row in rows), default=0)
+            with self.no_rows:
+                tag("p", text=self.say("nothing_open"))
+                ago = duration(self.context.clock_ms() - last)
+                tag("p", "rc-quiet", self.say("last_closed", ago=ago) if last else self.say("nothing_yet"))
+
+    def _fill_row(self, element: Element, row: IncidentView) -> None:
+        closed = row.state is State.CLOSED
+        element.classes(
+            replace=" ".join(
+                ["rc-row", *(["rc-past"] if row.retrospective else []), *(["rc-closed"] if closed else [])]
+            )
+        )
+        element.props["data-colour"] = row.colour.value
+        element.props["data-state"] = row.state.value
+        element.update()
+        with element:
+            pennant(row.colour)
+            with tag("div", "rc-row-body"):
+                chosen = row.station
+                title = button(
+                    "", lambda: self._incident_chosen(row), "rc-row-title", testid=f"start-incident-{row.id}-open"
+                )
+                with title:
+                    tag("strong", text=self.of(row.name))
+                    if row.retrospective:
+                        tag("span", "rc-tag", self.say("retrospective"))
+                title.props["data-station"] = chosen
+                tag("p", "rc-row-sentence", self.of(row.sentence)).props["lang"] = _html_language(self.language)
+                other = "en" if self.language == "zh" else "zh"
+                tag("p", "rc-row-other", self.other(row.sentence)).props["lang"] = _html_language(other)
+                with tag("div", "rc-row-foot"):
+                    since = tag("time", text=self.say("since", at=self._moment(row.since_ms)))
+                    since.props["datetime"] = rfc3339(row.since_ms)
+                    since.props["title"] = f"{rfc3339(row.since_ms)} (UTC)"
+                    tag("span", text=self._state(row))
+                    tag("span", "rc-number", f"#{row.id}")
+                    self._row_buttons(row)
+
+    def _state(self, row: IncidentView) -> str:
+        state = self.say(f"state_{row.state}")
+        if row.acknowledged_by:
+            state = self.say("by", state=state, by=row.acknowledged_by)
+        if row.state is State.CLOSED:
+            return state
+        return state if row.active else self.say("recovered", state=state)
+
+    def _row_buttons(self, row: IncidentView) -> None:
+        with tag("span", "rc-actions"):
+            for action in BUTTONS:
+                if action in row.actions:
+                    kind = (
+                        "rc-button rc-main-button" if action is not Action.FALSE_ALARM else "rc-button rc-quiet-button"
+                    )
+                    button(
+                        self.say(f"do_{action}"),
+                        partial(self._act, row, action),
+                        kind,
+                        testid=f"start-incident-{row.id}-{action}",
+                    )
+            if row.state is State.ACKNOWLEDGED and Action.CLOSE not in row.actions:
+                tag("span", "rc-why", self.say("not_yet")).props["title"] = self.say("not_yet_why", count=row.active)
+
+    def _all_rows(self) -> None:
+        self.all_rows = True
+        self._show_incidents()
+
+    async def _act(self, row: IncidentView, action: Action) -> None:
+        """Ask for name and comment, then do it; a refusal is shown in the dialog and nothing typed is lost."""
+        needs_comment = action in _NEEDS_COMMENT
+        with ui.dialog() as dialog, tag("form", "rc-dialog", testid="start-dialog") as form:
+            form.props["lang"] = _html_language(self.language)
+            tag("h2", text=self.say(f"ask_{action}", id=row.id))
+            tag("p", "rc-quiet", self.of(row.sentence))
+            name = ui.input(self.say("your_name"), value=self.name).props("outlined dense autofocus maxlength=80")
+            name.props["data-testid"] = "start-dialog-name"
+            comment = ui.textarea(self.say("comment" if needs_comment else "comment_optional"))
+            comment.props("outlined dense autogrow maxlength=4000").props["data-testid"] = "start-dialog-comment"
+            token = None
+            if self.context.token is not None:
+                token = ui.input(self.say("token"), value=self.token, password=True).props("outlined dense")
+                token.props["data-testid"] = "start-dialog-token"
+            problem = tag("p", "rc-problem", testid="start-dialog-error")
+            problem.props["role"] = "alert"
+            with tag("div", "rc-dialog-foot"):
+                button(self.say("cancel"), dialog.close, "rc-button", testid="start-dialog-cancel")
+                confirm = tag(
+                    "button", "rc-button rc-main-button", self.say(f"do_{action}"), testid="start-dialog-confirm"
+                )
+                confirm.props["type"] = "submit"
+
+        async def submit() -> None:
+            self.name, self.token = name.value or "", (token.value or "") if token else ""
+            if self.context.token is not None and not secrets.compare_digest(
+                self.token.encode(), self.context.token.encode()
+            ):
+                problem.set_text(self.say("token_wrong"))
+                return
+            try:
+                await asyncio.to_thread(self._do, row.id, action, self.name, comment.value or "")
+            except WaterError as error:
+                problem.set_text(_one_language(str(error), self.language))
+                return
+            dialog.close()
+            self.context.wake()
+            ui.notify(self.say(f"done_{action}", id=row.id), position="top", type=None, color="dark", timeout=4000)
+            await self.live.refresh()
+            await self._tick()
+
+        form.on("submit.prevent", submit)
+        dialog.on("hide", dialog.delete)
+        dialog.open()
+
+    def _do(self, incident_id: int, action: Action, by: str, comment: str) -> None:
+        with self.context.database.write() as connection:
+            incidents.act(
+                connection,
+                incident_id,
+                action,
+                by=by,
+                comment=comment or None,
+                now_ms=self.context.clock_ms(),
+                source=self.context.source,
+            )
+
+    # -- choosing ----------------------------------------------------------------------------------------------------
+
+    def _choose_first(self) -> None:
+        """Without a choice: the station of the most urgent open incident, else the first that ever reported."""
+        if self.model is None or self.station:
+            return
+        live = [r for r in self.model.incidents if r.state is not State.CLOSED and r.station in self.model.index]
+        if live:
+            row = min(live, key=lambda r: (r.retrospective, r.colour.rank, -r.id))
+            self.station, self.parameter = row.station, self.parameter or row.parameter or ""
+        else:
+            self.station = next((s.key for s in self.model.stations if s.headline), "")
+
+    async def _station_chosen(self, key: str) -> None:
+        await self._choose(station=key)
+
+    async def _incident_chosen(self, row: IncidentView) -> None:
+        if self.model is not None and row.station in self.model.index:
+            await self._choose(station=row.station, parameter=row.parameter or self.parameter)
+
+    async def _range_chosen(self, name: str) -> None:
+        await self._choose(range=name)
+
+    async def _choose(self, **what: str) -> None:
+        for name, value in what.items():
+            setattr(self, name, value)
+        self.chosen |= {"station", "parameter", "range"}
+        await self._show_chart()
+        ui.navigate.history.replace(self._url(self.language))
+        self._link_languages()
+
+    def _url(self, language: str) -> str:
+        query = {"lang": language} if language != "zh" or "lang" in self.chosen else {}
+        query |= {name: getattr(self, name) for name in ("station", "parameter", "range") if name in self.chosen}
+        return "/?" + urlencode({name: value for name, value in query.items() if value}) if query else "/"
+
+    def _link_languages(self) -> None:
+        for language, link in self.links.items():
+            link.props["href"] = (
+                self._url(language) if language == "zh" and "lang" not in self.chosen else (self._url_in(language))
+            )
+            link.update()
+
+    def _url_in(self, language: str) -> str:
+        url = self._url(language)
+        return url if "lang=" in url else f"{url}{'&' if '?' in url else '?'}lang={language}"
+
+    # -- the chart ---------------------------------------------------------------------------------------------------
+
+    def _table_toggled(self) -> Any:
+        self.as_table = not self.as_table
+        self.charted = ()
+        return self._show_chart()
+
+    async def _show_chart(self) -> None:
+        """Draw again if the choice, the newest reading or the limit changed; otherwise leave it alone."""
+        station = self.model.station(self.station) if self.model else None
+        parameters = self._parameters(station)
+        if parameters and self.parameter not in parameters:
+            self.parameter = "nh3n" if "nh3n" in parameters else parameters[0]
+        newest = (
+            next((r.newest_at_ms for r in station.headline if r.parameter == self.parameter), None) if station else None
+        )
+        limit = self._limit()
+        now = (station, self.parameter, self.range, newest, limit, self.as_table)
+        if now == self.charted:
+            return
+        self.charted = now
+        self._show_station(station, parameters)
+        if station is None:
+            self.sentence.set_text("")
+            key = "choose_station" if not self.station else "unknown_station"
+            self._instead_of_chart("start-chart-empty", self.say(key, station=self.station), self.say("choose_how"))
+            return
+        if newest is None:
+            self.sentence.set_text("")
+            topic = f"rivers/v1/{station.key}/telemetry"
+            self._instead_of_chart("start-chart-empty", self.say("waiting"), self.say("waiting_for", topic=topic))
+            return
+        end_ms = self.context.clock_ms()
+        start_ms = end_ms - chart.RANGES[self.range]
+        try:
+            series = await asyncio.to_thread(
+                self.context.store.series, station.key, self.parameter, start_ms, end_ms + 1, chart.POINTS
+            )
+        except WaterError as error:
+            self.charted = ()
+            self._instead_of_chart("start-chart-error", self.say("chart_failed"), str(error))
+            return
+        view = chart.View(
+            series, self.context.catalogue[self.parameter], station.interval_s, start_ms, end_ms, limit, self.language
+        )
+        if not len(series.at):
+            self.sentence.set_text("")
+            at = self._moment(newest)
+            self._instead_of_chart("start-chart-empty", self.say("nothing_in_range", at=at), self.say("wider"))
+        else:
+            self.sentence.set_text(chart.sentence(view))
+            self._draw(view)
+
+    def _draw(self, view: chart.View) -> None:
+        if self.as_table:
+            self.echart = None
+            self.body.clear()
+            with self.body:
+                _table(chart.table(view), view)
+        elif self.echart is None:
+            self.body.clear()
+            with self.body:
+                self.echart = ui.echart(chart.options(view)).classes("rc-echart")
+                self.echart.props["data-testid"] = "start-chart"
+        else:
+            self.echart.options.clear()
+            self.echart.options.update(chart.options(view))
+            self.echart.update()
+
+    def _instead_of_chart(self, testid: str, *words: str) -> None:
+        self.echart = None
+        self.body.clear()
+        with self.body, tag("div", "rc-empty", testid=testid):
+            for i, word in enumerate(words):
+                tag("p", "rc-quiet" if i else "", word)
+
+    def _show_station(self, station: StationView | None, parameters: list[str]) -> None:
+        self.map.select(self.station)
+        self.title.set_text(self.of(station.name) if station else self.say("chart"))
+        self.title_state.set_text(self._age(station) if station else "")
+        for name, choice in self.range_buttons.items():
+            _pressed(choice, name == self.range)
+        _pressed(self.table_button, self.as_table)
+        self.parameters.clear()
+        values = {row.parameter: row for row in station.headline} if station else {}
+        with self.parameters:
+            for key in parameters:
+                parameter = self.context.catalogue[key]
+                chip = button("", partial(self._choose, parameter=key), "rc-chip", testid=f"start-parameter-{key}")
+                _pressed(chip, key == self.parameter)
+                with chip:
+                    tag("span", text=parameter.zh if self.language == "zh" else parameter.en)
+                    row = values.get(key)
+                    if row is None or row.value is None or row.at_ms is None:
+                        tag("b", text="—")
+                    else:
+                        old = (
+                            station is not None and row.at_ms < (station.newest_at_ms or 0) - 3000 * station.interval_s
+                        )
+                        tag("b", "rc-old" if old else "", parameter.show(row.value))
+                        chip.props["title"] = f"{self._moment(row.at_ms)} · {rfc3339(row.at_ms)} (UTC)"
+
+    def _parameters(self, station: StationView | None) -> list[str]:
+        """What the station sends, in the catalogue's order."""
+        if station is None:
+            return []
+        return sorted({row.parameter for row in station.headline}, key=self.context.catalogue.index.__getitem__)
+
+    def _limit(self) -> float | None:
+        """The rule limit of this series, from its newest incident; the slope of a trend rule is no limit of values."""
+        for row in self.model.incidents if self.model else ():
+            if row.station == self.station and row.parameter == self.parameter and row.kind is Kind.THRESHOLD:
+                return row.limit
+        return None
+
+    def _age(self, station: StationView) -> str:
+        if station.newest_at_ms is None:
+            return self.say(Data.NEVER)
+        at = self._moment(station.newest_at_ms)
+        return self.say("station_state", state=say(f"console.{station.state}"), at=at)
+
+    def _moment(self, at_ms: int) -> str:
+        """Beijing time, with the date when it is not today."""
+        today = beijing_day(at_ms) == beijing_day(self.context.clock_ms())
+        return beijing(at_ms, "%H:%M" if today else "%m-%d %H:%M")
+
+
+# -- elements --------------------------------------------------------------------------------------------------------
+
+
+def tag(name: str, classes: str = "", text: str = "", *, label: str = "", testid: str = "") -> TextElement:
+    """A plain HTML element; text is text, never markup."""
+    element = TextElement(tag=name, text=text)
+    if classes:
+        element.classes(classes)
+    if label:
+        element.props["aria-label"] = label
+    if testid:
+        element.props["data-testid"] = testid
+    return element
+
+
+def button(text: str, action: Callable[[], Any], classes: str, *, testid: str = "") -> TextElement:
+    """A plain button, without the looks of a component library."""
+    element = tag("button", classes, text, testid=testid)
+    element.props["type"] = "button"
+    element.on("click", lambda _: action())
+    return element
+
+
+def pennant(colour: Colour) -> None:
+    """The urgency's sign: its colour and its character, so that it is read without seeing colours."""
+    sign = tag("span", f"rc-pennant rc-{colour}", say(f"incident.{colour}").zh)
+    sign.props["lang"] = "zh-CN"
+    sign.props["title"] = say(f"incident.{colour}").en
+
+
+def _pressed(element: Element, pressed: bool) -> None:
+    element.props["aria-pressed"] = json.dumps(pressed)
+    element.update()
+
+
+def _table(rows: list[dict[str, Any]], view: chart.View) -> None:
+    unit = "" if view.parameter.unit == "1" else f" ({view.parameter.unit})"
+    names = ("time", "value", "low", "high", "count", "flag") if view.series.bucket_ms else ("time", "value", "flag")
+    columns = [
+        {
+            "name": name,
+            "field": "at" if name == "time" else name,
+            ":format": "(v, row) => row.time" if name == "time" else "v => v",
+            "label": view.say(f"column_{name}") + (unit if name == "value" else ""),
+            "align": "left" if name in ("time", "flag") else "right",
+            "sortable": name == "time",
+        }
+        for name in names
+    ]
+    table = ui.table(columns=columns, rows=rows, row_key="at", pagination=50).classes("rc-table")
+    table.props("flat dense").props["data-testid"] = "start-chart-table"
+
+
+def _html_language(language: str) -> str:
+    return {"zh": "zh-CN", "en": "en"}[language]
+
+
+def _one_language(message: str, language: str) -> str:
+    """Our refusals carry both languages (``中文。 / English.``); show the page's."""
+    zh, _, en = message.partition(" / ")
+    return zh if language == "zh" or not en else en
+
+
+@lru_cache(maxsize=1)
+def _css() -> str:
+    return Path(__file__).with_name("console.css").read_text(encoding="utf-8")

@@ -1,0 +1,84 @@
+"""The river network: reaches, what flows into what, and the stations on each."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from api.answers import VARY, answer, feature, features
+from api.asking import GEOJSON, JSON, Accept, Cursor, Known, Limit, mark, place, preferred
+from sensors.errors import NotFound
+from sensors.stations import Reach, Registry, Water
+
+router = APIRouter(prefix="/reaches", tags=["reaches"])
+
+
+@dataclass(frozen=True, slots=True)
+class ReachView:
+    """A stretch of water; ``line`` is a polyline of [lon, lat] (WGS 84), upstream first.
+
+    ``upstream`` are the reaches that flow into it, ``stations`` the keys of the stations on it.
+    """
+
+    key: str
+    zh: str
+    en: str
+    water: Water
+    line: tuple[tuple[float, float], ...]
+    downstream: str | None
+    upstream: list[str]
+    stations: list[str]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReachPage:
+    """Reaches by key."""
+
+    items: list[ReachView]
+    next_cursor: str | None
+
+
+@router.get("", response_model=ReachPage, responses={200: {"content": {GEOJSON: {}}}})
+def list_reaches(known: Known, accept: Accept = JSON, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """The river network, by key; as GeoJSON with `Accept: application/geo+json`."""
+    after = place("reaches", cursor, str)
+    registry = known.now()
+    rest = sorted((r for r in registry.reaches if after is None or r.key > after), key=lambda r: r.key)
+    page = [_view(r, registry) for r in rest[:limit]]
+    following = mark("reaches", page[-1].key) if len(rest) > limit else None
+    if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
+        return features([_feature(r) for r in page], next_cursor=following)
+    return answer(ReachPage(page, following), headers=VARY)
+
+
+@router.get("/{key}", response_model=ReachView, responses={200: {"content": {GEOJSON: {}}}})
+def get_reach(known: Known, key: str, accept: Accept = JSON) -> Response:
+    """One reach; as a GeoJSON feature with `Accept: application/geo+json`."""
+    registry = known.now()
+    found = next((r for r in registry.reaches if r.key == key), None)
+    if found is None:
+        raise NotFound(f"reach {key[:80]!r} is not registered")
+    view = _view(found, registry)
+    if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
+        return answer(_feature(view), headers=VARY, media_type=GEOJSON)
+    return answer(view, headers=VARY)
+
+
+def _view(r: Reach, registry: Registry) -> ReachView:
+    return ReachView(
+        key=r.key,
+        zh=r.zh,
+        en=r.en,
+        water=r.water,
+        line=r.line,
+        downstream=r.downstream,
+        upstream=sorted(other.key for other in registry.reaches if other.downstream == r.key),
+        stations=sorted(s.key for s in registry.stations if s.reach == r.key),
+        note=r.note,
+    )
+
+
+def _feature(r: ReachView) -> dict[str, Any]:
+    geometry = {"type": "LineString", "coordinates": r.line} if len(r.line) > 1 else None
+    return feature(r.key, geometry, {name: value for name, value in asdict(r).items() if name != "line"})

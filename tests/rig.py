@@ -1,0 +1,95 @@
+"""The rig of the system and fault tests: a site as it runs in production, in a folder of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from governance.database import Database
+from ingest.storage import registry as registry_store
+from ingest.storage.tables import ledger as ledger_table
+from riverchief import migrations
+from riverchief.broker import Broker
+from sensors.parameters import catalogue
+from sensors.stations import Registry, Station
+
+KINDS = ("mosquitto", "nats")
+
+
+def eventually(what: str, condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+    """Wait until the condition gives something true, and return that; fail naming what did not happen."""
+    until = time.monotonic() + timeout_s
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() > until:
+            pytest.fail(f"{what}: not within {timeout_s:g} s")
+        time.sleep(0.05)
+
+
+class Running:
+    """A site as it runs in production: a broker, a database in a folder, and ``riverchief`` as a process of its own."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.folder = folder
+        self.broker = Broker(folder / "broker", kind=kind)
+        self.broker.start()
+        self.database = Database(f"sqlite:///{folder / 'riverchief.db'}")
+        migrations.upgrade(self.database)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.more = ""
+
+    def register(self, *stations: Station) -> None:
+        with self.database.write() as connection:
+            registry_store.save(connection, Registry(stations, catalogue=catalogue()))
+
+    @property
+    def settings(self) -> Path:
+        path = self.folder / "settings.toml"
+        path.write_text(
+            f"data = '{self.folder}'\n[log]\nlevel = 'warning'\n[mqtt]\nport = {self.broker.port}\n"
+            f"user = '{self.broker.ingest.user}'\npassword = '{self.broker.ingest.password}'\n{self.more}"
+        )
+        return path
+
+    def start(self, command: str = "ingest") -> None:
+        with (self.folder / "riverchief.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "riverchief", command, "--settings", str(self.settings)], stdout=log, stderr=log
+            )
+
+    def kill(self) -> None:
+        """SIGKILL to the process this object started, by its id."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(30)
+
+    def log(self) -> str:
+        return (self.folder / "riverchief.log").read_text("utf-8", "replace")
+
+    def booked(self, column: str = "stored") -> int:
+        """A sum over the whole ledger."""
+        with self.database.read() as connection:
+            total = sa.func.coalesce(sa.func.sum(ledger_table.c[column]), 0)
+            return int(connection.execute(sa.select(total)).scalar_one())
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.broker.stop()
+        self.database.close()

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from api.console.model import duration
-from ingest.storage.port import Series
+from ingest.storage.port import Latest, Series
 from sensors.parameters import Parameter
 from sensors.reading import Bools, Flag, Ints, unpack
 from sensors.texts import Text, say
-from sensors.times import BEIJING_OFFSET_MS, DAY_MS, beijing
+from sensors.times import BEIJING_OFFSET_MS, DAY_MS, beijing, beijing_day
 
 POINTS = 600
 RANGES = {"24h": DAY_MS, "7d": 7 * DAY_MS, "14d": 14 * DAY_MS}
@@ -28,10 +28,15 @@ _TOOLTIP = """rows => {
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What to draw. ``limit`` is the rule's, from the newest incident of this series; None where there is none."""
+    """What to draw.
+
+    ``latest`` is the newest reading, whatever the range; ``limit`` the rule's, from the newest incident of this series,
+    None where there is none.
+    """
 
     series: Series
     parameter: Parameter
+    latest: Latest
     interval_s: int
     start_ms: int
     end_ms: int
@@ -62,6 +67,8 @@ def options(view: View) -> dict[str, Any]:
     s, parameter = view.series, view.parameter
     flag, _ = unpack(s.packed)
     at = s.at + BEIJING_OFFSET_MS
+    if s.bucket_ms is not None:  # a mean stands in the middle of what it is the mean of
+        at = np.minimum(at + s.bucket_ms // 2, view.end_ms + BEIJING_OFFSET_MS)
     good = view.usable
     line = _line(view, at, good)
     thinned = s.bucket_ms is not None
@@ -163,17 +170,19 @@ def sentence(view: View) -> str:
     name = Text(parameter.zh, parameter.en)
     if not len(good):
         return view.say("no_usable", parameter=name, count=len(s.at))
-    last = int(good[-1])
-    at_ms = int(s.at[last])
-    parts = [
-        view.say(
-            "last_value",
-            parameter=name,
-            value=parameter.show(float(s.value[last])),
-            at=beijing(at_ms),
-            age=duration(view.end_ms - at_ms),
+    parts = []
+    if view.latest.value is not None and view.latest.at_ms is not None:
+        at_ms = view.latest.at_ms
+        today = beijing_day(at_ms) == beijing_day(view.end_ms)
+        parts.append(
+            view.say(
+                "last_value_now" if view.end_ms - at_ms < 60_000 else "last_value",
+                parameter=name,
+                value=parameter.show(view.latest.value),
+                at=beijing(at_ms, "%H:%M" if today else "%m-%d %H:%M"),
+                age=duration(view.end_ms - at_ms),
+            )
         )
-    ]
     if view.limit is not None:
         parts.append(view.say("last_limit", limit=parameter.show(view.limit)))
     low, high = float(np.nanmin(s.low[good])), float(np.nanmax(s.high[good]))

@@ -185,7 +185,7 @@ def build(
     by_state = dict.fromkeys(Data, 0)
     for view in stations:
         by_state[view.state] += 1
-    order = sorted(incidents, key=lambda i: (not i.is_open, -i.opened_at_ms if i.is_open else -(i.closed_at_ms or 0)))
+    order = sorted(incidents, key=_place)
     return Model(
         at_ms=now_ms,
         stations=tuple(stations),
@@ -195,6 +195,13 @@ def build(
         open_retrospective=counts.open_retrospective,
         book=_book(accounts),
     )
+
+
+def _place(incident: Incident) -> tuple[int, int, int]:
+    """Newest first, but what late data showed stands below what happens now, and what is closed below both."""
+    if incident.closed_at_ms is not None:
+        return 2, -incident.closed_at_ms, -incident.id
+    return int(incident.retrospective), -incident.opened_at_ms, -incident.id
 
 
 def _worst(registry: Registry, incidents: Iterable[Incident]) -> dict[str, Colour]:

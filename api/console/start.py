@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from fastapi import Request
@@ -30,6 +30,8 @@ from governance.lifecycle import Action, State
 from sensors.errors import WaterError
 from sensors.texts import Text, say
 from sensors.times import beijing, beijing_day, rfc3339
+
+Field = TypeVar("Field", ui.input, ui.textarea)
 
 LANGUAGES = ("zh", "en")
 SHOWN = 60
@@ -76,6 +78,7 @@ class StartPage:
         self.all_rows = False
         self.as_table = False
         self.charted: tuple[object, ...] = ()
+        self.chips: dict[str, tuple[Element, TextElement]] = {}
         self.announced = float("-inf")
         self.name = ""
         self.token = ""
@@ -100,7 +103,7 @@ class StartPage:
         ui.add_css(_css())
         ui.add_head_html(_WATCH)
         if self.language == "en":
-            ui.add_head_html('<script>document.documentElement.lang = "en"</script>')
+            ui.run_javascript('document.documentElement.lang = "en"')  # the page's own language is for all clients
         ui.context.client.content.classes("rc-page")
         self._skip_links()
         self._top_bar()
@@ -238,9 +241,9 @@ class StartPage:
             return
         self.trouble = trouble
         self.trouble_bar.clear()
-        self.trouble_bar.classes(toggle="rc-on") if bool(trouble) != ("rc-on" in self.trouble_bar.classes) else None
+        self.trouble_bar.classes(remove="rc-on")
         if trouble is not None:
-            with self.trouble_bar:
+            with self.trouble_bar.classes(add="rc-on"):
                 tag("strong", text=self.say("trouble", since=beijing(trouble.since_ms, "%H:%M")))
                 tag("span", text=self.say("trouble_detail", detail=trouble.detail, number=trouble.number))
                 button(self.say("retry"), self.live.refresh, "rc-button")
@@ -333,24 +336,26 @@ class StartPage:
         with element:
             pennant(row.colour)
             with tag("div", "rc-row-body"):
-                chosen = row.station
                 title = button(
-                    "", lambda: self._incident_chosen(row), "rc-row-title", testid=f"start-incident-{row.id}-open"
+                    "", partial(self._incident_chosen, row), "rc-row-title", testid=f"start-incident-{row.id}-open"
                 )
                 with title:
-                    tag("strong", text=self.of(row.name))
+                    name, sentence = self.of(row.name), self.of(row.sentence)
+                    if sentence.startswith(name):
+                        tag("strong", text=name)
+                        sentence = sentence.removeprefix(name)
+                    tag("span", text=sentence)
+                title.props["lang"] = _html_language(self.language)
+                other = tag("p", "rc-row-other", self.other(row.sentence))
+                other.props["lang"] = _html_language("en" if self.language == "zh" else "zh")
+                with tag("div", "rc-row-foot"):
                     if row.retrospective:
                         tag("span", "rc-tag", self.say("retrospective"))
-                title.props["data-station"] = chosen
-                tag("p", "rc-row-sentence", self.of(row.sentence)).props["lang"] = _html_language(self.language)
-                other = "en" if self.language == "zh" else "zh"
-                tag("p", "rc-row-other", self.other(row.sentence)).props["lang"] = _html_language(other)
-                with tag("div", "rc-row-foot"):
+                    tag("span", "rc-number", f"#{row.id}")
                     since = tag("time", text=self.say("since", at=self._moment(row.since_ms)))
                     since.props["datetime"] = rfc3339(row.since_ms)
                     since.props["title"] = f"{rfc3339(row.since_ms)} (UTC)"
                     tag("span", text=self._state(row))
-                    tag("span", "rc-number", f"#{row.id}")
                     self._row_buttons(row)
 
     def _state(self, row: IncidentView) -> str:
@@ -388,14 +393,12 @@ class StartPage:
             form.props["lang"] = _html_language(self.language)
             tag("h2", text=self.say(f"ask_{action}", id=row.id))
             tag("p", "rc-quiet", self.of(row.sentence))
-            name = ui.input(self.say("your_name"), value=self.name).props("outlined dense autofocus maxlength=80")
-            name.props["data-testid"] = "start-dialog-name"
-            comment = ui.textarea(self.say("comment" if needs_comment else "comment_optional"))
-            comment.props("outlined dense autogrow maxlength=4000").props["data-testid"] = "start-dialog-comment"
+            name = self._field("your_name", "name", ui.input(value=self.name).props("autofocus maxlength=80"))
+            words = "comment" if needs_comment else "comment_optional"
+            comment = self._field(words, "comment", ui.textarea().props("autogrow maxlength=4000"))
             token = None
             if self.context.token is not None:
-                token = ui.input(self.say("token"), value=self.token, password=True).props("outlined dense")
-                token.props["data-testid"] = "start-dialog-token"
+                token = self._field("token", "token", ui.input(value=self.token, password=True))
             problem = tag("p", "rc-problem", testid="start-dialog-error")
             problem.props["role"] = "alert"
             with tag("div", "rc-dialog-foot"):
@@ -419,13 +422,21 @@ class StartPage:
                 return
             dialog.close()
             self.context.wake()
-            ui.notify(self.say(f"done_{action}", id=row.id), position="top", type=None, color="dark", timeout=4000)
+            ui.notify(self.say(f"done_{action}", id=row.id), position="bottom", color="dark", timeout=4000)
             await self.live.refresh()
             await self._tick()
 
         form.on("submit.prevent", submit)
         dialog.on("hide", dialog.delete)
         dialog.open()
+
+    def _field(self, words: str, name: str, field: Field) -> Field:
+        """A field under its name: Quasar's own floating labels are too small to read."""
+        with tag("label", "rc-field") as label:
+            tag("span", text=self.say(words))
+        field.props("outlined dense").move(label)
+        field.props["data-testid"] = f"start-dialog-{name}"
+        return field
 
     def _do(self, incident_id: int, action: Action, by: str, comment: str) -> None:
         with self.context.database.write() as connection:
@@ -499,9 +510,9 @@ class StartPage:
         parameters = self._parameters(station)
         if parameters and self.parameter not in parameters:
             self.parameter = "nh3n" if "nh3n" in parameters else parameters[0]
-        newest = (
-            next((r.newest_at_ms for r in station.headline if r.parameter == self.parameter), None) if station else None
-        )
+        rows = station.headline if station else ()
+        latest = next((r for r in rows if r.parameter == self.parameter), None)
+        newest = latest.newest_at_ms if latest else None
         limit = self._limit()
         now = (station, self.parameter, self.range, newest, limit, self.as_table)
         if now == self.charted:
@@ -513,7 +524,7 @@ class StartPage:
             key = "choose_station" if not self.station else "unknown_station"
             self._instead_of_chart("start-chart-empty", self.say(key, station=self.station), self.say("choose_how"))
             return
-        if newest is None:
+        if latest is None or newest is None:
             self.sentence.set_text("")
             topic = f"rivers/v1/{station.key}/telemetry"
             self._instead_of_chart("start-chart-empty", self.say("waiting"), self.say("waiting_for", topic=topic))
@@ -529,7 +540,14 @@ class StartPage:
             self._instead_of_chart("start-chart-error", self.say("chart_failed"), str(error))
             return
         view = chart.View(
-            series, self.context.catalogue[self.parameter], station.interval_s, start_ms, end_ms, limit, self.language
+            series=series,
+            parameter=self.context.catalogue[self.parameter],
+            latest=latest,
+            interval_s=station.interval_s,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            limit=limit,
+            language=self.language,
         )
         if not len(series.at):
             self.sentence.set_text("")
@@ -569,24 +587,25 @@ class StartPage:
         for name, choice in self.range_buttons.items():
             _pressed(choice, name == self.range)
         _pressed(self.table_button, self.as_table)
-        self.parameters.clear()
+        if list(self.chips) != parameters:  # otherwise they stay, and with them the keyboard's place
+            self.parameters.clear()
+            with self.parameters:
+                self.chips = {key: self._chip(key) for key in parameters}
         values = {row.parameter: row for row in station.headline} if station else {}
-        with self.parameters:
-            for key in parameters:
-                parameter = self.context.catalogue[key]
-                chip = button("", partial(self._choose, parameter=key), "rc-chip", testid=f"start-parameter-{key}")
-                _pressed(chip, key == self.parameter)
-                with chip:
-                    tag("span", text=parameter.zh if self.language == "zh" else parameter.en)
-                    row = values.get(key)
-                    if row is None or row.value is None or row.at_ms is None:
-                        tag("b", text="—")
-                    else:
-                        old = (
-                            station is not None and row.at_ms < (station.newest_at_ms or 0) - 3000 * station.interval_s
-                        )
-                        tag("b", "rc-old" if old else "", parameter.show(row.value))
-                        chip.props["title"] = f"{self._moment(row.at_ms)} · {rfc3339(row.at_ms)} (UTC)"
+        for key, (chip, figure) in self.chips.items():
+            row = values.get(key)
+            shown = row is not None and row.value is not None
+            figure.set_text(self.context.catalogue[key].show(row.value) if row and row.value is not None else "—")
+            old = bool(row and station and (row.at_ms or 0) < (station.newest_at_ms or 0) - 3000 * station.interval_s)
+            figure.classes(**{"add" if old and shown else "remove": "rc-old"})
+            chip.props["title"] = f"{self._moment(row.at_ms)} · {rfc3339(row.at_ms)} (UTC)" if row and row.at_ms else ""
+            _pressed(chip, key == self.parameter)
+
+    def _chip(self, key: str) -> tuple[Element, TextElement]:
+        parameter = self.context.catalogue[key]
+        with button("", partial(self._choose, parameter=key), "rc-chip", testid=f"start-parameter-{key}") as chip:
+            tag("span", text=self.of(Text(parameter.zh, parameter.en)))
+            return chip, tag("b")
 
     def _parameters(self, station: StationView | None) -> list[str]:
         """What the station sends, in the catalogue's order."""
@@ -663,7 +682,7 @@ def _table(rows: list[dict[str, Any]], view: chart.View) -> None:
         for name in names
     ]
     table = ui.table(columns=columns, rows=rows, row_key="at", pagination=50).classes("rc-table")
-    table.props("flat dense").props["data-testid"] = "start-chart-table"
+    table.props("flat dense :rows-per-page-options=[50]").props["data-testid"] = "start-chart-table"
 
 
 def _html_language(language: str) -> str:

@@ -199,7 +199,7 @@ def decode(messages: Sequence[Message], catalogue: Catalogue) -> Decoded:
             continue
         try:
             wire = _strict.decode(message.payload)
-        except (msgspec.DecodeError, UnicodeDecodeError):  # ValidationError is a DecodeError
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # ValidationError is a DecodeError
             headers.append(_salvage(i, message.payload, columns, rejected))
             continue
         if len(wire.readings) > MAX_SAMPLES:
@@ -241,7 +241,7 @@ def _not_a_number(message: int, at_ms: int, key: str, what: str) -> Rejected:
 def _salvage(i: int, payload: bytes, columns: _Columns, rejected: list[Rejected]) -> Header | None:
     """Read a message that breaks the contract as far as it can be read."""
     try:
-        body = json.loads(payload)
+        body = json.loads(payload, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         rejected.append(Rejected(i, Reason.NOT_JSON, _shorten(str(error))))
         return None
@@ -265,22 +265,23 @@ def _salvage_sample(i: int, number: int, sample: Any, columns: _Columns) -> Iter
     if not isinstance(sample, dict) or not isinstance(sample.get("values"), dict):
         yield Rejected(i, Reason.WRONG_SHAPE, f"readings[{number}] must be an object with at and values", ())
         return
-    values: dict[str, Any] = sample["values"]
+    values: dict[str, Any] = {_storable(key): value for key, value in sample["values"].items() if value is not None}
     at = _instant(sample.get("at"))
     if at is None:
-        detail = f"readings[{number}].at is {_shorten(repr(sample.get('at')))}, an RFC 3339 time with offset is needed"
+        told = _shorten(repr(sample["at"])) if isinstance(sample.get("at"), str | int) else _kind(sample.get("at"))
+        detail = f"readings[{number}].at is {told}, an RFC 3339 time with offset is needed"
         # no time to name the readings by: the sample's place in the message stands for it, below zero
         yield Rejected(i, Reason.BAD_TIME, detail, tuple((-1 - number, key) for key in values))
         return
     status = sample.get("status") or {}
-    good: dict[str, float | None] = {}
+    if isinstance(status, dict):
+        status = {_storable(key): letter for key, letter in status.items()}
+    good: dict[str, float | None] = {}  # null says "no reading" and is left out above
     for key, value in values.items():
         letter = status.get(key, "N") if isinstance(status, dict) else None
         if not isinstance(letter, str):
             detail = f"status of {_shorten(key)} must be an HJ 212 data flag"
             yield Rejected(i, Reason.BAD_STATUS, detail, ((at, key),))
-        elif value is None:
-            continue
         elif isinstance(value, bool) or not isinstance(value, int | float):
             yield _not_a_number(i, at, key, _kind(value))
         elif not _finite(value):
@@ -289,6 +290,19 @@ def _salvage_sample(i: int, number: int, sample: Any, columns: _Columns) -> Iter
             good[key] = float(value)
     if good:
         columns.add(i, at, good, {k: v for k, v in status.items() if isinstance(v, str)} if status else None)
+
+
+def _whole(digits: str) -> float:
+    """A whole number as JSON has it; one of more digits than Python converts is beyond all bounds."""
+    try:
+        return int(digits)
+    except ValueError:
+        return -math.inf if digits.startswith("-") else math.inf
+
+
+def _storable(name: str) -> str:
+    """The name with lone surrogates spelled out: JSON allows them, no store can keep them."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _finite(value: float) -> bool:

@@ -38,7 +38,7 @@ ARGUMENTS = [
     "--no-first-run",
 ]
 MINUTE = 60_000
-BAD, OTHER, SILENT = "qcc-huanhu-2", "dph-shiwan-1", "shiwan-lake-2"
+BAD, OTHER, SILENT = "qcc-huanhu-3", "dph-shiwan-1", "shiwan-lake-2"
 RED = "#c62828"
 
 pytestmark = [
@@ -219,6 +219,15 @@ def too_wide(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth"))
 
 
+def too_small(page: Page) -> list[str]:
+    """Texts on the page drawn below 12 px."""
+    return list(
+        page.evaluate("""() => [...document.querySelectorAll("body *")].filter(element =>
+            [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()) && element.checkVisibility()
+            && parseFloat(getComputedStyle(element).fontSize) < 12).map(element => element.textContent.trim())""")
+    )
+
+
 def test_a_polluted_station_turns_red_without_a_reload_and_is_acknowledged_by_name(
     river: River, watched: Watched, database: Database
 ) -> None:
@@ -239,14 +248,15 @@ def test_a_polluted_station_turns_red_without_a_reload_and_is_acknowledged_by_na
         found = incidents.list_incidents(connection, open_only=True, limit=10)
     red = next(incident for incident in found if incident.colour == "red")
     entry = page.get_by_test_id(f"start-incident-{red.id}")
-    expect(entry).to_contain_text("奇槎涌环湖花园段中游")
-    expect(entry).to_contain_text("8.40 mg/L")
+    expect(entry).to_contain_text("奇槎涌环湖花园段下游")
+    expect(entry).to_contain_text("高于4.000 mg/L")
     expect(entry).to_contain_text("Qicha Creek")
     expect(page.get_by_test_id("start-counts-red")).to_contain_text("1")
 
     page.get_by_test_id(f"start-incident-{red.id}-acknowledge").click()
     page.get_by_test_id("start-dialog-confirm").click()
     expect(page.get_by_test_id("start-dialog-error")).to_contain_text("谁")  # refused: no name was given
+    assert too_small(page) == []
     page.get_by_test_id("start-dialog-name").fill("李某")
     page.get_by_test_id("start-dialog-confirm").click()
 

@@ -344,7 +344,7 @@ export default {
         taken.push([mark.x - size - 2, mark.y - size - 2 - flag.height - flag.foot, mark.x + size + 2 + flag.width, mark.y + size + 2]);
       }
       this.drawLabels(paper, seen.reverse(), size, taken, width);
-      this.drawWaterNames(paper, scale, corner, taken);
+      this.drawWaterNames(paper, scale, corner, taken, width);
     },
 
     drawWater(paper, scale, corner, wide) {
@@ -383,14 +383,14 @@ export default {
           ([x, y]) => x > 2 && x + long < width - 2 && !taken.some((box) => x < box[2] && x + long > box[0] && y - 8 < box[3] && y + 8 > box[1]),
         );
         if (!free && !must) continue;
-        const [x, y] = free ?? sides[0];
+        const [x, y] = free ?? sides.find(([x]) => x > 2 && x + long < width - 2) ?? [Math.max(2, width - long - 2), mark.y + size + 11];
         halo(paper, text, x, y, "#14262a");
         taken.push([x, y - 8, x + long, y + 8]);
         drawn += 1;
       }
     },
 
-    drawWaterNames(paper, scale, corner, taken) {
+    drawWaterNames(paper, scale, corner, taken, width) {
       if (this.map.getZoom() < 11) return;
       paper.font = `italic 400 12px ${FONT}`;
       paper.textBaseline = "middle";
@@ -401,7 +401,7 @@ export default {
           const [u, v] = line.points[Math.floor((line.points.length - 1) * part)];
           const x = u * scale - corner.x + 12;
           const y = v * scale - corner.y - 14;
-          if (taken.some((box) => x < box[2] && x + long > box[0] && y - 8 < box[3] && y + 8 > box[1])) continue;
+          if (x + long > width - 4 || x < 4 || taken.some((box) => x < box[2] && x + long > box[0] && y - 8 < box[3] && y + 8 > box[1])) continue;
           halo(paper, text, x, y, "#3d6468");
           taken.push([x, y - 8, x + long, y + 8]);
           break;
@@ -455,7 +455,9 @@ export default {
       const flag = this.classes[mark.code].colour;
       const ratio = window.devicePixelRatio || 1;
       const [x, y] = flag ? [mark.x + 2.5, mark.y - FLAG.foot - 2.5] : [mark.x, mark.y];
-      const pixel = this.canvas.getContext("2d").getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1).data;
+      const probe = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+      probe.drawImage(this.canvas, Math.round(x * ratio), Math.round(y * ratio), 1, 1, 0, 0, 1, 1);
+      const pixel = probe.getImageData(0, 0, 1, 1).data;
       return "#" + [...pixel.slice(0, 3)].map((part) => part.toString(16).padStart(2, "0")).join("");
     },
   },
@@ -545,22 +547,20 @@ function device(paper, state, size) {
     paper.fillStyle = DARK;
     paper.fill();
   } else if (state === "offline") {
-    circle(size);
+    circle(size + 1.5);
     paper.fillStyle = GREY;
     paper.fill();
     plug(paper, size);
   } else {
     circle(size - 0.5);
-    paper.setLineDash([2.5, 2.5]);
-    paper.lineWidth = 1.5;
+    paper.lineWidth = 1.8;
     paper.strokeStyle = GREY;
     paper.stroke();
-    paper.setLineDash([]);
   }
 }
 
 function plug(paper, size) {
-  const part = size / 6.5;
+  const part = size / 5.4;
   paper.strokeStyle = paper.fillStyle = "#fff";
   paper.lineWidth = 1.3 * part;
   paper.beginPath();

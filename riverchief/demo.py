@@ -4,6 +4,7 @@ It runs the very programs a site runs: ``riverchief serve`` as its own process, 
 like real ones, delivering to a small receiving platform. With a time limit it checks its own books at the end.
 """
 
+import base64
 import json
 import os
 import secrets
@@ -90,7 +91,7 @@ def run(
         broker = Broker(folder / "broker", kind=broker_kind)
         broker.start()
         stack.callback(broker.stop)
-        secret = "whsec_" + secrets.token_urlsafe(24)
+        secret = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
         inbox, receiving = stack.enter_context(platform(secret))
         database, registry = _prepare(folder, tables)
         stack.callback(database.close)

@@ -186,7 +186,6 @@ def act(
         except Refused as error:
             raise Problem(problems.REFUSED, str(error), {"allowed": lifecycle.allowed(before)}) from None
         history = incidents.history(connection, incident_id)
-    asked.wake()
     return _in_full(after, history)
 
 

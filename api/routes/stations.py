@@ -398,7 +398,7 @@ def _verdicts(series: Series) -> list[tuple[str, tuple[str, ...]]]:
 
 def _instants(at: Ints) -> list[str]:
     """(n,) the instants as RFC 3339 text, with milliseconds only where any has them."""
-    unit: Literal["ms", "s"] = "s"
+    unit: Literal["ms", "s"] = "ms" if (at % 1000).any() else "s"
     return [
         str(text) for text in np.datetime_as_string(at.astype("datetime64[ms]"), unit=unit, timezone="UTC").tolist()
     ]

@@ -247,7 +247,8 @@ def _spikes(
     floor = catalogue.step[parameter]
     with np.errstate(invalid="ignore"):
         jump = np.abs(x[candidate] - x[here]) > floor
-    chosen = np.flatnonzero(jump & ((t[here] - t[candidate]) <= tests.GAP_SECONDS * 1000))
+    gap = np.maximum(t[here] - t[candidate], t[candidate] - t[candidate - 1])
+    chosen = np.flatnonzero(jump & (gap <= tests.GAP_SECONDS * 1000))
     if not len(chosen):
         return np.empty(0, np.intp)
     candidate = candidate[chosen]
@@ -292,8 +293,10 @@ def _excuse(
     rows = np.searchsorted(here, spikes + 1)
     still = _rate(x, t, spikes + 1, spikes - 1, parameter[rows], catalogue)
     back = spikes[~still] + 1
-    only = ((q[back] >> 4) == int(QualityTest.RATE_OF_CHANGE)) & ((q[back] & 15) == int(Flag.SUSPECT))
-    q[back[only]] = int(Flag.GOOD)
+    itself = (q[back] >> 4) & int(QualityTest.SPIKE)  # within one batch it may have turned out a spike already
+    only = ((q[back] >> 4) - itself == int(QualityTest.RATE_OF_CHANGE)) & ((q[back] & 15) == int(Flag.SUSPECT))
+    clean = np.where(itself > 0, int(Flag.SUSPECT) | (itself << 4), int(Flag.GOOD))
+    q[back[only]] = clean[only]
 
 
 def _runs(

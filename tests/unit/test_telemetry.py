@@ -2,6 +2,7 @@
 
 import json
 import string
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -507,7 +508,8 @@ def assert_closed(payload: bytes, expected: int | None) -> None:
     assert expected is not None
     named = [reading for r in decoded.rejected for reading in r.readings or ()]
     assert len(decoded.batch) + len(named) == expected
-    assert all(r.readings for r in decoded.rejected if r.reason is not Reason.WRONG_SHAPE)
+    empty = {r.reason for r in decoded.rejected if not r.readings}
+    assert empty <= {Reason.WRONG_SHAPE, Reason.BAD_TIME}  # a sample without readings leaves its trace too
 
 
 @given(st.binary(max_size=300))
@@ -554,12 +556,13 @@ def test_a_good_message_cut_or_overwritten_anywhere_never_raises(sent: Telemetry
         payload = payload[:place]
     else:
         payload[place] = data.draw(st.integers(0, 255))
-    try:
-        expected = held(bytes(payload))
-    except ValueError:
-        assert reasons(read(bytes(payload))) == [(Reason.NOT_JSON, None)]
+    decoded = read(bytes(payload))
+    if reasons(decoded) == [(Reason.NOT_JSON, None)]:
+        with pytest.raises(ValueError):
+            json.loads(bytes(payload))
         return
-    assert_closed(bytes(payload), expected)
+    # broken letters in the name of a member that nobody reads are nobody's business
+    assert_closed(bytes(payload), held(payload.decode("utf-8", "replace").encode()))
 
 
 @given(st.lists(odd_messages, max_size=4))
@@ -577,6 +580,4 @@ def test_messages_of_a_batch_do_not_touch_each_other(bodies: list[Any]) -> None:
 @given(st.datetimes().filter(lambda d: d.year > 1))
 def test_the_time_read_is_the_time_sent(moment: Any) -> None:
     text = moment.isoformat(timespec="milliseconds") + "+08:00"
-    from datetime import datetime
-
     assert rows(read(message('{"do":3}', at=f'"{text}"')))[0][1] == to_ms(datetime.fromisoformat(text))

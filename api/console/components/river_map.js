@@ -91,6 +91,8 @@ export default {
   async mounted() {
     this.$el.colourAt = (key) => this.colourAt(key);
     this.$el.placeOf = (key) => this.placeOf(key);
+    this.early = Promise.all([this.fetched(this.stations), this.fetched(this.reaches)]); // while the map is being set up
+    this.early.catch(() => {}); // load() says so
     await this.$nextTick();
     await this.style();
     this.map = L.map(this.$refs.map, {
@@ -142,7 +144,8 @@ export default {
       const first = !this.marks.length;
       if (first) this.state = "loading";
       try {
-        const [stations, reaches] = await Promise.all([this.fetched(this.stations), this.fetched(this.reaches)]);
+        const [stations, reaches] = await (this.early ?? Promise.all([this.fetched(this.stations), this.fetched(this.reaches)]));
+        this.early = null;
         this.lines = reaches.flatMap(lines);
         const known = new Map(this.marks.map((mark) => [mark.key, mark.code]));
         this.marks = stations
@@ -153,6 +156,7 @@ export default {
         this.state = this.marks.length ? "shown" : "empty";
       } catch (error) {
         console.warn("the map could not be fetched:", error);
+        this.early = null;
         this.since = new Date(Date.now() + 8 * 3600e3).toISOString().slice(11, 16);
         this.state = "error";
         return;
@@ -296,7 +300,10 @@ export default {
     fit() {
       const bounds = L.latLngBounds(this.marks.map((mark) => mark.place));
       for (const line of this.lines) line.places.forEach((place) => bounds.extend(place));
-      if (bounds.isValid()) this.map.fitBounds(bounds, { paddingTopLeft: [40, 52], paddingBottomRight: [56, 36], maxZoom: 15 });
+      const narrow = this.map.getSize().x < 600;
+      const paddingTopLeft = narrow ? [28, 56] : [40, 52];
+      const paddingBottomRight = narrow ? [28, 20] : [56, 36];
+      if (bounds.isValid()) this.map.fitBounds(bounds, { paddingTopLeft, paddingBottomRight, maxZoom: 15 });
     },
 
     fresh() {
@@ -327,23 +334,27 @@ export default {
       const taken = [];
       this.drawWater(paper, scale, corner, wide);
       const size = this.marks.length <= FEW ? 6.5 : Math.min(6.5, Math.max(2.5, this.map.getZoom() - 7));
-      const seen = [];
+      const layers = [[], [], [], [], [], []]; // the most urgent on top, the selected one above all
       for (const mark of this.marks) {
         mark.x = mark.u * scale - corner.x;
         mark.y = mark.v * scale - corner.y;
-        if (mark.x > -40 && mark.x < width + 40 && mark.y > -40 && mark.y < height + 40) seen.push(mark);
+        if (mark.x > -40 && mark.x < width + 40 && mark.y > -40 && mark.y < height + 40)
+          layers[mark.key === this.selected ? 5 : 4 - RANK[this.classes[mark.code ?? 0].colour]].push(mark);
       }
-      const rank = (mark) => (mark.key === this.selected ? -1 : RANK[this.classes[mark.code ?? 0].colour]);
-      seen.sort((a, b) => rank(b) - rank(a)); // the most urgent on top
+      const seen = layers.flat();
+      const all = this.marks.length <= FEW || this.map.getZoom() >= LABELS_FROM_ZOOM;
+      const labelled = (mark) => all || mark.key === this.selected || this.classes[mark.code].colour !== "";
       for (const mark of seen) {
         if (mark.code === null) continue;
         if (mark.key === this.selected) ring(paper, mark, size);
         const sprite = this.sprite(mark.code, size, ratio);
         paper.drawImage(sprite.canvas, mark.x - sprite.left, mark.y - sprite.top, sprite.width, sprite.height);
-        const flag = this.classes[mark.code].colour ? FLAG : { width: 0, height: 0, foot: 0 };
-        taken.push([mark.x - size - 2, mark.y - size - 2 - flag.height - flag.foot, mark.x + size + 2 + flag.width, mark.y + size + 2]);
+        if (!labelled(mark)) continue;
+        taken.push([mark.x - size - 2, mark.y - size - 2, mark.x + size + 2, mark.y + size + 2, 1]);
+        if (this.classes[mark.code].colour)
+          taken.push([mark.x - 2, mark.y - FLAG.foot - FLAG.height - 2, mark.x + FLAG.width + 2, mark.y - FLAG.foot, 5]);
       }
-      this.drawLabels(paper, seen.reverse(), size, taken, width);
+      this.drawLabels(paper, seen.reverse().filter((mark) => mark === this.hovered || (mark.code !== null && labelled(mark))), size, taken, width);
       this.drawWaterNames(paper, scale, corner, taken, width);
     },
 
@@ -364,13 +375,12 @@ export default {
     },
 
     drawLabels(paper, marks, size, taken, width) {
-      const all = this.marks.length <= FEW || this.map.getZoom() >= LABELS_FROM_ZOOM;
       paper.font = `500 12px ${FONT}`;
       paper.textBaseline = "middle";
       let drawn = 0;
       for (const mark of marks) {
         const must = mark.key === this.selected || mark === this.hovered;
-        if (mark.code === null || (!must && (drawn > 250 || !(all || this.classes[mark.code].colour)))) continue;
+        if (mark.code === null || (!must && drawn > 250)) continue;
         const text = this.name(mark);
         const long = (mark.long ??= paper.measureText(text).width);
         const sides = [
@@ -379,13 +389,16 @@ export default {
           [mark.x - long / 2, mark.y + size + 11],
           [mark.x - long / 2, mark.y - size - 11 - (this.classes[mark.code].colour ? FLAG.height + FLAG.foot : 0)],
         ];
-        const free = sides.find(
-          ([x, y]) => x > 2 && x + long < width - 2 && !taken.some((box) => x < box[2] && x + long > box[0] && y - 8 < box[3] && y + 8 > box[1]),
-        );
-        if (!free && !must) continue;
-        const [x, y] = free ?? sides.find(([x]) => x > 2 && x + long < width - 2) ?? [Math.max(2, width - long - 2), mark.y + size + 11];
+        const covered = ([x, y]) => {
+          if (x < 2 || x + long > width - 2) return Infinity;
+          const under = taken.filter((box) => x < box[2] && x + long > box[0] && y - 8 < box[3] && y + 8 > box[1]);
+          return under.reduce((sum, box) => sum + box[4], 0);
+        };
+        const best = sides.map((side) => [covered(side), side]).reduce((a, b) => (b[0] < a[0] ? b : a));
+        if (best[0] > 0 && !must) continue;
+        const [x, y] = best[0] < Infinity ? best[1] : [Math.max(2, width - long - 2), mark.y + size + 11];
         halo(paper, text, x, y, "#14262a");
-        taken.push([x, y - 8, x + long, y + 8]);
+        taken.push([x, y - 8, x + long, y + 8, 1]);
         drawn += 1;
       }
     },
@@ -403,7 +416,7 @@ export default {
           const y = v * scale - corner.y - 14;
           if (x + long > width - 4 || x < 4 || taken.some((box) => x < box[2] && x + long > box[0] && y - 8 < box[3] && y + 8 > box[1])) continue;
           halo(paper, text, x, y, "#3d6468");
-          taken.push([x, y - 8, x + long, y + 8]);
+          taken.push([x, y - 8, x + long, y + 8, 1]);
           break;
         }
       }

@@ -1,0 +1,974 @@
+"""The whole journey with real messages and a real file: what comes of good, bad, late and repeated data."""
+
+import json
+import random
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import governance.tables
+import ingest.storage.tables
+from governance import incidents
+from governance.database import Database, metadata
+from governance.incidents import Incident
+from governance.lifecycle import What
+from governance.tables import incident_entry, outbox
+from ingest import ledger, pipeline, quarantine
+from ingest.checks import rules
+from ingest.pipeline import Outcome, Site
+from ingest.quarantine import Held
+from ingest.storage import device_events
+from ingest.storage import registry as registry_store
+from ingest.storage.sqlite import SqliteReadings
+from sensors.errors import StorageUnavailable
+from sensors.parameters import catalogue
+from sensors.quality import Tail, assess
+from sensors.reading import Flag, Message, QualityTest, Reason, pack, unpack
+from sensors.stations import Deployment, Registry, Station
+from sensors.times import rfc3339
+from sensors.wire import telemetry
+from sensors.wire.telemetry import Sample, Telemetry
+
+T0 = 1_790_000_100_000
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+STEP = 5 * MINUTE
+CATALOGUE = catalogue()
+SHIWAN = Station("shiwan", "石湾", "Shiwan", 113.07, 23.0, interval_s=300)
+QICHA = Station("qicha", "奇槎", "Qicha", 113.13, 23.0, interval_s=300)
+
+RULES = """
+[[threshold]]
+id = "nh3n-high"
+parameter = "nh3n"
+side = "above"
+limit = 2.0
+clear = 1.8
+samples = 3
+keep_firing_s = 600
+colour = "orange"
+
+[[threshold]]
+id = "ph-acid"
+parameter = "ph"
+side = "below"
+limit = 6.0
+clear = 6.2
+samples = 3
+keep_firing_s = 600
+colour = "red"
+
+[[threshold]]
+id = "do-low"
+parameter = "do"
+side = "below"
+limit = 2.0
+clear = 2.3
+pending_s = 600
+samples = 3
+keep_firing_s = 1800
+colour = "yellow"
+
+[[trend]]
+id = "temp-rising"
+parameter = "water_temp"
+side = "above"
+per_hour = 1.0
+window_s = 7200
+bins = 6
+min_bins = 4
+samples = 2
+colour = "yellow"
+
+[[no_data]]
+id = "silent"
+colour = "blue"
+"""
+
+Values = Mapping[str, float]
+
+
+def message(station: str, samples: Mapping[int, Values], **header: Any) -> Message:
+    """A telemetry message of what was measured when; received a second after its newest sample unless told."""
+    received = header.pop("received", max(samples, default=T0) + 1000)
+    status = header.pop("status", {})
+    body = Telemetry(tuple(Sample(at, values, status.get(at, {})) for at, values in samples.items()), **header)
+    return raw(telemetry.encode(body), station, received)
+
+
+def raw(payload: bytes, station: str = "shiwan", received: int = T0 + 1000, **other: Any) -> Message:
+    return Message(station, payload, received, topic=f"rivers/v1/{station}/{other.get('kind', 'telemetry')}", **other)
+
+
+@dataclass(frozen=True)
+class Told:
+    """An incident as people see it: its sort, its span, whether it is over, and how often somebody was called."""
+
+    retrospective: bool
+    since: int
+    last: int
+    active: bool
+    pages: int
+
+
+class World:
+    """A site on a file of its own, and everything that can be seen from outside."""
+
+    def __init__(self, folder: Path, stations: Sequence[Station] = (SHIWAN, QICHA), text: str = RULES) -> None:
+        self.path = folder / "river.db"
+        self._rules = rules.read(text, CATALOGUE)
+        self.database = Database(f"sqlite:///{self.path}")
+        metadata.create_all(self.database.engine)
+        self.register(*stations)
+        self.start()
+
+    def start(self) -> None:
+        """As after kill -9: nothing is left but the file."""
+        self.database.close()
+        self.database = Database(f"sqlite:///{self.path}")
+        self.store = SqliteReadings(self.database, CATALOGUE)
+        self.site = Site(self.database, self.store, self._rules, CATALOGUE)
+
+    def register(self, *stations: Station, deployments: Sequence[Deployment] = ()) -> None:
+        with self.database.write() as connection:
+            registry_store.save(connection, Registry(stations, tuple(deployments), catalogue=CATALOGUE))
+
+    def take(self, *messages: Message, now: int | None = None) -> Outcome:
+        return self.site.process(messages, max(m.received_at_ms for m in messages) if now is None else now)
+
+    def feed(self, values: Mapping[int, Values], station: str = "shiwan", now: int | None = None) -> None:
+        """One message a sample, in the order given, each taken at its own time unless told."""
+        for at, measured in values.items():
+            self.take(message(station, {at: measured}), now=now)
+
+    def tick(self, now: int) -> list[Any]:
+        return self.site.tick(0, now)
+
+    def readings(self, station: str = "shiwan") -> dict[tuple[str, int], tuple[float, int]]:
+        window = self.store.window(station, 0, 2**53)
+        columns = zip(window.parameter, window.at.tolist(), window.value.tolist(), window.packed.tolist(), strict=True)
+        return {(CATALOGUE.parameters[p].key, at): (value, packed) for p, at, value, packed in columns}
+
+    def flags(self, station: str = "shiwan") -> dict[tuple[str, int], int]:
+        return {key: packed & 15 for key, (_, packed) in self.readings(station).items()}
+
+    def latest(self, parameter: str = "nh3n", station: str = "shiwan") -> tuple[int | None, float | None]:
+        (row,) = (row for row in self.store.latest([station]) if row.parameter == parameter)
+        return row.at_ms, row.value
+
+    def incidents(self) -> list[Incident]:
+        """Oldest first."""
+        with self.database.read() as connection:
+            return incidents.list_incidents(connection, limit=1000)[::-1]
+
+    def pages(self, number: int | None = None) -> int:
+        query = sa.select(sa.func.count()).where(outbox.c.notify == "page")
+        if number is not None:
+            query = query.where(outbox.c.incident_id == number)
+        with self.database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def told(self) -> list[Told]:
+        return [
+            Told(i.retrospective, i.since_ms, i.last_observed_at_ms, bool(i.active), self.pages(i.id))
+            for i in self.incidents()
+        ]
+
+    def held(self, status: str | None = quarantine.HELD) -> list[Held]:
+        """Oldest first."""
+        with self.database.read() as connection:
+            return quarantine.listing(connection, status=status)[::-1]
+
+    def accounts(self) -> list[ledger.Account]:
+        with self.database.read() as connection:
+            return ledger.accounts(connection)
+
+    def totals(self) -> dict[str, int]:
+        names = ("messages", "messages_again", "readings", "stored", "duplicate", "quarantined")
+        return {name: sum(getattr(account, name) for account in self.accounts()) for name in names}
+
+    def everything(self) -> dict[str, Any]:
+        """All rows of all tables, without the numbers the database gave them."""
+        with self.database.read() as connection:
+            rows = {
+                table.name: [
+                    {c: v for c, v in row.items() if c != "id" or table.name == "incident"}
+                    for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()
+                ]
+                for table in metadata.sorted_tables
+                if table.name not in ("gap", "alarm")
+            }
+            unordered = {
+                name: sorted(
+                    tuple((c, v) for c, v in row.items() if c != "id")
+                    for row in connection.execute(sa.select(metadata.tables[name])).mappings()
+                )
+                for name in ("gap", "alarm")
+            }
+        readings = {s.key: self.readings(s.key) for s in self.site.history.registry.stations}
+        return {**rows, **unordered, "reading": readings}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.database.close()
+
+
+def river(start: int, values: Iterable[float], parameter: str = "nh3n", step: int = STEP) -> dict[int, Values]:
+    return {start + i * step: {parameter: value} for i, value in enumerate(values)}
+
+
+def calm(n: int, level: float = 1.2) -> list[float]:
+    """Quiet water: small, never exactly repeating."""
+    return [round(level + 0.01 * (i % 7) + 0.001 * (i % 3), 3) for i in range(n)]
+
+
+def bad(n: int, level: float = 2.4) -> list[float]:
+    return calm(n, level)
+
+
+def judged_at_once(readings: Mapping[tuple[str, int], tuple[float, int]]) -> dict[tuple[str, int], int]:
+    """The verdicts of the whole table judged in one go."""
+    keys = sorted(readings, key=lambda key: (CATALOGUE.index[key[0]], key[1]))
+    parameter = np.array([CATALOGUE.index[p] for p, _ in keys], np.int64)
+    at = np.array([at for _, at in keys], np.int64)
+    value = np.array([readings[key][0] for key in keys])
+    status = np.full(len(keys), ord("N"), np.uint8)
+    verdict = assess(parameter, parameter, at, value, status, Tail(len(CATALOGUE)), CATALOGUE)
+    return dict(zip(keys, pack(verdict.flag, verdict.tests).tolist(), strict=True))
+
+
+# -- bad input -------------------------------------------------------------------------------------------------------
+
+AT = rfc3339(T0)
+
+
+def body(**members: Any) -> bytes:
+    return json.dumps({"readings": [{"at": AT, "values": {"ph": 7.1}}], **members}).encode()
+
+
+def sample(**members: Any) -> bytes:
+    return json.dumps({"readings": [{"at": AT, "values": {"ph": 7.1}, **members}]}).encode()
+
+
+BAD_INPUT: dict[str, tuple[bytes, list[tuple[Reason, int | None]], int]] = {
+    "nothing": (b"", [(Reason.NOT_JSON, None)], 0),
+    "not JSON": (b"\x00\x01 garbage", [(Reason.NOT_JSON, None)], 0),
+    "half a message": (body()[:-9], [(Reason.NOT_JSON, None)], 0),
+    "broken UTF-8": (b'{"readings": "\xff\xfe"}', [(Reason.NOT_JSON, None)], 0),
+    "a deep nest": (b"[" * 200_000, [(Reason.NOT_JSON, None)], 0),
+    "a number": (b"42", [(Reason.WRONG_SHAPE, None)], 0),
+    "a list": (b"[1, 2]", [(Reason.WRONG_SHAPE, None)], 0),
+    "nothing in it": (b"{}", [(Reason.WRONG_SHAPE, None)], 0),
+    "readings as text": (body(readings="7.1"), [(Reason.WRONG_SHAPE, None)], 0),
+    "a sample as text": (body(readings=["x"]), [(Reason.WRONG_SHAPE, 0)], 0),
+    "values as a list": (sample(values=[7.1]), [(Reason.WRONG_SHAPE, 0)], 0),
+    "a value as text": (sample(values={"ph": "7.1", "do": 5}), [(Reason.NOT_A_NUMBER, 1)], 1),
+    "a value as truth": (sample(values={"ph": True, "do": 5}), [(Reason.NOT_A_NUMBER, 1)], 1),
+    "a value as object": (sample(values={"ph": {}, "do": 5}), [(Reason.NOT_A_NUMBER, 1)], 1),
+    "NaN": (sample(values={"ph": float("nan"), "do": 5}), [(Reason.NOT_A_NUMBER, 1)], 1),
+    "Infinity": (sample(values={"ph": float("inf"), "do": 5}), [(Reason.NOT_A_NUMBER, 1)], 1),
+    "minus Infinity": (sample(values={"ph": float("-inf")}), [(Reason.NOT_A_NUMBER, 1)], 0),
+    "a number beyond all bounds": (sample().replace(b"7.1", b"1e999"), [(Reason.NOT_A_NUMBER, 1)], 0),
+    "an integer beyond all bounds": (sample().replace(b"7.1", b"9" * 400), [(Reason.NOT_A_NUMBER, 1)], 0),
+    "no reading": (sample(values={"ph": None, "do": 5}), [], 1),
+    "a time as number": (sample(at=T0), [(Reason.BAD_TIME, 1)], 0),
+    "a time without offset": (sample(at=AT.rstrip("Z")), [(Reason.BAD_TIME, 1)], 0),
+    "a time that is none": (sample(at="yesterday", values={"ph": 7, "do": 5}), [(Reason.BAD_TIME, 2)], 0),
+    "a 13th month": (sample(at="2026-13-01T00:00:00Z"), [(Reason.BAD_TIME, 1)], 0),
+    "the future": (sample(at=rfc3339(T0 + HOUR)), [(Reason.TIME_IN_FUTURE, 1)], 0),
+    "the year 9999": (sample(at="9999-12-31T23:59:59-14:00"), [(Reason.TIME_IN_FUTURE, 1)], 0),
+    "1970": (sample(at="1970-01-01T00:00:00Z"), [(Reason.TIME_BEFORE_2000, 1)], 0),
+    "the year 1": (sample(at="0001-01-01T00:00:00+14:00"), [(Reason.TIME_BEFORE_2000, 1)], 0),
+    "an unknown parameter": (sample(values={"gold": 1, "ph": 7}), [(Reason.UNKNOWN_PARAMETER, 1)], 1),
+    "a parameter of odd characters": (
+        sample(values={'"; DROP TABLE reading; --': 1, "ph": 7, "": 2}),
+        [(Reason.UNKNOWN_PARAMETER, 2)],
+        1,
+    ),
+    "a parameter that is no text at all": (
+        b'{"readings": [{"at": "%b", "values": {"\\ud800": 1, "\\u0000": 2, "ph": 7}}]}' % AT.encode(),
+        [(Reason.UNKNOWN_PARAMETER, 2)],
+        1,
+    ),
+    "a status that is none": (sample(status={"ph": 3}), [(Reason.BAD_STATUS, 1)], 0),
+    "too many samples": (
+        body(readings=[{"at": AT, "values": {}}] * 1001),
+        [(Reason.TOO_MANY_SAMPLES, None)],
+        0,
+    ),
+    "unknown members": (body(firmware="2.1", seq=None), [], 1),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_has_its_documented_outcome_and_the_next_message_goes_through(world: World, case: str):
+    payload, expected, stored = BAD_INPUT[case]
+    good = message("shiwan", {T0 + STEP: {"ph": 7.2}})
+    outcome = world.take(raw(payload), good)
+    assert sorted((r.reason, None if r.readings is None else len(r.readings)) for r in outcome.rejected) == expected
+    assert outcome.stored.tolist() == [stored, 1]
+    assert sorted((h.reason, h.payload) for h in world.held()) == [(reason.key, payload) for reason, _ in expected]
+    assert all(h.detail for h in world.held())
+    assert world.take(message("shiwan", {T0 + 2 * STEP: {"ph": 7.3}})).stored.tolist() == [1]
+    assert world.latest("ph") == (T0 + 2 * STEP, 7.3)
+    assert all(account.readings == account.stored + account.duplicate + account.quarantined for account in world.accounts())
+
+
+def test_minus_9999_is_stored_flagged_bad_never_the_latest_and_opens_no_incident(world: World):
+    world.feed(river(T0, calm(10, 7.0), "ph"))
+    dead = river(T0 + 10 * STEP, [-9999.0] * 6, "ph")
+    world.feed(dead)
+    assert all(world.readings()["ph", at] == (-9999.0, Flag.BAD | QualityTest.SENTINEL << 4 | 2 << 4) for at in dead)
+    assert world.latest("ph")[0] == T0 + 9 * STEP
+    assert world.incidents() == []
+
+
+def test_readings_of_an_unknown_station_are_kept_on_the_account_of_strangers(world: World):
+    outcome = world.take(message("nobody", {T0: {"ph": 7.1, "do": 5.0}}), message("shiwan", {T0: {"ph": 7.1}}))
+    assert outcome.stored.tolist() == [0, 1]
+    (held,) = world.held()
+    assert (held.reason, held.station, held.account, len(held.refused or ())) == ("unknown_station", "nobody", "?", 2)
+    assert {(a.station, a.quarantined, a.stored) for a in world.accounts()} == {("?", 2, 0), ("shiwan", 0, 1)}
+
+
+def test_an_oversized_payload_is_kept_to_its_limit_with_its_true_length(world: World):
+    payload = body(note="x" * 300_000)
+    world.take(raw(payload))
+    (held,) = world.held()
+    assert (held.reason, held.payload_bytes, held.payload) == ("too_large", len(payload), payload[: 256 * 1024])
+    assert world.readings() == {}
+
+
+@pytest.mark.parametrize("station", ["Shiwan", "石湾", "a b", "../etc", "shi\x00wan", "x" * 65, "-x", "", "\ud800", "+"])
+def test_a_topic_with_odd_characters_is_quarantined_and_harms_nobody(world: World, station: str):
+    odd = Message(station, body(), T0, topic=f"rivers/v1/{station}/telemetry")
+    outcome = world.take(odd, message("shiwan", {T0: {"ph": 7.1}}))
+    assert [r.reason for r in outcome.rejected] == [Reason.BAD_TOPIC]
+    assert outcome.stored.tolist() == [0, 1]
+    assert [h.reason for h in world.held()] == ["bad_topic"]
+
+
+def test_two_readings_with_one_key_in_one_message_are_one_reading_the_last_counts(world: World):
+    twice = json.dumps({"readings": [{"at": AT, "values": {"ph": v}} for v in (7.1, 7.2)]}).encode()
+    outcome = world.take(raw(twice))
+    assert (outcome.stored.tolist(), outcome.duplicate.tolist()) == ([1], [1])
+    assert {key: value for key, (value, _) in world.readings().items()} == {("ph", T0): 7.2}
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "in two"])
+def test_two_readings_with_one_key_in_two_messages_are_one_reading_the_last_counts(world: World, together: bool):
+    first, second = message("shiwan", {T0: {"ph": 7.1}}), message("shiwan", {T0: {"ph": 7.2}})
+    if together:
+        world.take(first, second)
+    else:
+        world.take(first)
+        world.take(second)
+    assert {key: value for key, (value, _) in world.readings().items()} == {("ph", T0): 7.2}
+    assert world.totals() | {"messages": 2} == {
+        "messages": 2,
+        "messages_again": 0,
+        "readings": 2,
+        "stored": 1,
+        "duplicate": 1,
+        "quarantined": 0,
+    }
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one batch", "in two"])
+def test_the_same_message_twice_is_stored_once_and_counted_as_a_duplicate(world: World, together: bool):
+    one = message("shiwan", {T0: {"ph": 7.1, "do": 5.0}, T0 + STEP: {"ph": 7.2}}, seq=0, boot=1, total=3)
+    if together:
+        world.take(one, one)
+    else:
+        first = world.take(one)
+        before = world.everything()["reading"]
+        again = world.take(one)
+        assert (first.stored.tolist(), again.stored.tolist(), again.duplicate.tolist()) == ([3], [0], [3])
+        assert world.everything()["reading"] == before
+    totals = {"messages": 2, "messages_again": 1, "readings": 6, "stored": 3, "duplicate": 3, "quarantined": 0}
+    assert world.totals() == totals
+    assert all(account.closed for account in world.accounts())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(AT),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(("readings", "at", "values", "status", "ph", "do", "seq", "boot", "total")), inner),
+    max_leaves=12,
+)
+SHAPED = st.fixed_dictionaries(
+    {
+        "readings": st.lists(
+            st.fixed_dictionaries(
+                {"at": st.just(AT) | JSON, "values": st.dictionaries(st.text(max_size=3) | st.just("ph"), JSON)},
+                optional={"status": JSON},
+            )
+            | JSON,
+            max_size=3,
+        )
+    },
+    optional={"seq": JSON, "boot": JSON, "total": JSON, "sent_at": JSON},
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(payload=st.binary(max_size=40) | (JSON | SHAPED).map(lambda value: json.dumps(value).encode()))
+def test_whatever_bytes_arrive_the_good_message_beside_them_is_stored(world: World, payload: bytes):
+    before = sum(world.store.count().values())
+    good = message("qicha", {T0: {"ph": 7.1}})
+    outcome = world.take(raw(payload), good, now=T0 + 1000)
+    assert int(outcome.stored[1] + outcome.duplicate[1]) == 1
+    assert sum(world.store.count().values()) == before + int(outcome.stored.sum())
+    assert all(a.readings == a.stored + a.duplicate + a.quarantined for a in world.accounts())
+
+
+# -- live ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_crossing_opens_one_incident_pages_once_and_is_resolved_when_the_water_is_back(world: World):
+    world.feed(river(T0, calm(10) + bad(6) + calm(6)))
+    (incident,) = world.told()
+    assert incident == Told(False, T0 + 10 * STEP, T0 + 18 * STEP, active=False, pages=1)
+
+
+def test_one_batch_of_many_samples_leads_to_the_incident_that_single_messages_lead_to(tmp_path: Path):
+    values = river(T0, calm(10) + bad(6) + calm(6))
+    told = []
+    for name in ("one", "many"):
+        (tmp_path / name).mkdir()
+        world = World(tmp_path / name)
+        if name == "many":
+            world.feed(values, now=max(values))
+        else:
+            world.take(message("shiwan", values))
+        told.append((world.told(), world.readings()))
+        world.database.close()
+    assert told[0] == told[1]
+
+
+def test_a_spike_over_the_limit_for_one_sample_opens_nothing(world: World):
+    for height in (6.0, 2.6):
+        world.feed(river(max((at for _, at in world.readings()), default=T0) + STEP, [*calm(10), height, *calm(10)]))
+    assert world.incidents() == []
+
+
+def test_a_spike_is_no_part_of_a_crossing_that_follows_it(world: World):
+    world.feed(river(T0, [*calm(10, 1.9), 2.9, 2.05, 2.06]))
+    assert world.flags()["nh3n", T0 + 10 * STEP] == Flag.SUSPECT
+    assert world.incidents() == [], "two good readings over the limit are not three"
+
+
+DEAD: dict[str, tuple[str, list[float], dict[str, str]]] = {
+    "stuck at -9999": ("ph", [-9999.0] * 120, {}),
+    "device says fault": ("ph", [3.0] * 120, {"ph": "D"}),
+    "fallen to zero": ("ph", [0.0] * 120, {}),
+    "stuck in a beyond value": ("nh3n", [310.0] * 120, {}),
+    "silent": ("ph", [], {}),
+}
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["running on", "restarted often"])
+@pytest.mark.parametrize("case", DEAD)
+def test_a_dead_sensor_opens_no_pollution_incident(world: World, case: str, restart: bool):
+    parameter, values, status = DEAD[case]
+    level = 7.0 if parameter == "ph" else 1.0
+    world.feed(river(T0, calm(20, level), parameter))
+    start = T0 + 20 * STEP
+    for i, (at, measured) in enumerate(river(start, values, parameter).items()):
+        if restart and i % 10 == 9:
+            world.start()
+        world.take(message("shiwan", {at: measured}, status={at: status}))
+    world.tick(start + 120 * STEP)
+    assert {flag for (_, at), flag in world.flags().items() if at >= start} <= {Flag.BAD}
+    assert [i.kind for i in world.incidents() if i.kind != "no_data"] == []
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["running on", "restarted often"])
+@pytest.mark.parametrize("case", ["stuck at -9999", "device says fault", "fallen to zero", "silent"])
+def test_a_dead_sensor_resolves_no_pollution_incident(world: World, case: str, restart: bool):
+    parameter, values, status = DEAD[case]
+    if case == "device says fault":
+        values = [7.0] * 120
+    world.feed(river(T0, [*calm(10, 7.0), 6.4, *calm(8, 5.6)], "ph"))
+    start = T0 + 19 * STEP
+    for i, (at, measured) in enumerate(river(start, values, parameter).items()):
+        if restart and i % 10 == 9:
+            world.start()
+        world.take(message("shiwan", {at: measured}, status={at: status}))
+    world.tick(start + 120 * STEP)
+    (incident,) = [i for i in world.incidents() if i.kind != "no_data"]
+    assert [(c.rule, c.resolved_at_ms) for c in incident.active] == [("ph-acid", None)]
+    world.feed(river(start + 130 * STEP, calm(6, 7.0), "ph"))
+    (incident,) = [i for i in world.incidents() if i.kind != "no_data"]
+    assert incident.active == (), "living water does"
+    assert world.pages(incident.id) == 1
+
+
+def test_a_silent_station_opens_one_incident_and_speaking_again_resolves_it_also_after_a_restart(world: World):
+    world.feed(river(T0, calm(3)))
+    world.feed(river(T0, calm(30)), station="qicha")
+    for minutes in (24, 26, 27):
+        world.tick(T0 + 2 * STEP + minutes * MINUTE)
+        world.start()
+    (incident,) = world.incidents()
+    assert (incident.kind, incident.station, bool(incident.active)) == ("no_data", "shiwan", True)
+    world.feed(river(T0 + 30 * STEP, calm(1)))
+    world.tick(T0 + 30 * STEP + 2000)
+    (incident,) = world.incidents()
+    assert incident.active == ()
+
+
+# -- late data -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["one message", "message by message"])
+def test_a_day_of_late_data_with_a_crossing_inside_is_one_retrospective_incident_that_pages_nobody(
+    world: World, how: str
+):
+    day = river(T0, calm(100) + bad(20) + calm(168))
+    newer = river(T0 + 289 * STEP, calm(20, 1.3))
+    world.feed(newer)
+    latest = world.latest()
+    if how == "one message":
+        world.take(message("shiwan", day, received=T0 + 310 * STEP))
+    else:
+        world.feed(day, now=T0 + 310 * STEP)
+    (incident,) = world.told()
+    assert (incident.retrospective, incident.since, incident.active, incident.pages) == (
+        True,
+        T0 + 100 * STEP,
+        False,
+        0,
+    )
+    assert world.latest() == latest
+    assert len(world.readings()) == 308
+    assert set(world.flags().values()) == {Flag.GOOD}
+
+
+def test_a_day_of_old_data_as_the_first_ever_is_one_retrospective_incident_that_pages_nobody(world: World):
+    day = river(T0, calm(100) + bad(20) + calm(168))
+    world.take(message("shiwan", day, received=T0 + 3 * DAY))
+    (incident,) = world.told()
+    assert incident == Told(True, T0 + 100 * STEP, T0 + 122 * STEP, active=False, pages=0)
+    assert world.latest()[0] == max(day)
+
+
+def test_a_late_crossing_that_was_told_is_not_told_again_by_a_redelivery_or_a_restart(world: World):
+    world.feed(river(T0 + 60 * STEP, calm(20)))
+    late = message("shiwan", river(T0, calm(10) + bad(10) + calm(20)), received=T0 + 90 * STEP)
+    world.take(late)
+    before = world.everything()
+    for _ in range(3):
+        world.take(late)
+        world.start()
+    after = world.everything()
+    for name in ("incident", "incident_entry", "incident_condition", "outbox", "alarm", "reading"):
+        assert after[name] == before[name], name
+
+
+def test_a_live_incident_is_left_alone_by_late_data_about_an_earlier_crossing(world: World):
+    world.feed(river(T0 + 100 * STEP, calm(10) + bad(6)))
+    (live,) = world.incidents()
+    world.take(message("shiwan", river(T0, calm(20) + bad(10) + calm(60)), received=T0 + 116 * STEP))
+    before, after = world.incidents()
+    assert (after.retrospective, after.since_ms, after.active) == (True, T0 + 20 * STEP, ())
+    assert before == live, "neither its version nor its conditions changed"
+    world.feed(river(T0 + 116 * STEP, calm(8)))
+    resolved, other = world.incidents()
+    assert resolved.active == ()
+    assert other == after
+    assert world.pages() == 1
+
+
+def test_a_live_incident_is_left_alone_when_the_earlier_crossing_arrives_message_by_message(world: World):
+    world.feed(river(T0 + 100 * STEP, calm(10) + bad(6)))
+    (live,) = world.incidents()
+    world.feed(river(T0, calm(20) + bad(10) + calm(60)), now=T0 + 117 * STEP)
+    before, after = world.incidents()
+    assert (after.retrospective, after.since_ms, after.active) == (True, T0 + 20 * STEP, ())
+    assert before == live
+
+
+def test_an_earlier_crossing_is_told_although_the_live_data_begin_with_one(world: World):
+    """The device was offline, came back in the middle of a discharge, and then sent what it had kept, in order."""
+    world.feed(river(T0 + 100 * STEP, bad(6)))
+    (live,) = world.incidents()
+    world.feed(river(T0, calm(20) + bad(10) + calm(65)), now=T0 + 107 * STEP)
+    before, after = world.incidents()
+    assert (after.retrospective, after.since_ms, after.active) == (True, T0 + 20 * STEP, ())
+    assert before == live
+
+
+def test_late_data_never_resolve_a_live_incident(world: World):
+    """A silent spell hides whether the water was back; the incident is live, only live data may end it."""
+    world.feed(river(T0, [*calm(10, 7.0), 6.4, *calm(8, 5.6)], "ph"))
+    (live,) = world.incidents()
+    assert live.active
+    back = T0 + 20 * HOUR
+    world.feed(river(back, calm(1, 5.6), "ph"))
+    world.take(message("shiwan", river(back - HOUR, calm(4, 5.6) + [6.4] + calm(5, 7.0), "ph"), received=back + 1000))
+    (after,) = [i for i in world.incidents() if not i.retrospective]
+    assert after.active, "the alarm still fires, so the incident must still be active"
+    world.feed(river(back + STEP, calm(8, 7.0), "ph"))
+    (after,) = [i for i in world.incidents() if not i.retrospective]
+    assert after.active == ()
+
+
+@pytest.mark.parametrize("how", ["one message", "message by message", "backwards"])
+def test_a_crossing_that_began_in_late_data_and_still_lasts_pages_exactly_once(world: World, how: str):
+    world.feed(river(T0 + 40 * STEP, bad(1)))
+    late = river(T0, calm(25) + bad(15))
+    if how == "one message":
+        world.take(message("shiwan", late, received=T0 + 41 * STEP))
+    else:
+        items = list(late.items())
+        world.feed(dict(items[::-1] if how == "backwards" else items), now=T0 + 41 * STEP - 1)
+    assert [t.pages for t in world.told()] == [0], "late data inform"
+    for at, measured in river(T0 + 41 * STEP, bad(10)).items():
+        world.feed({at: measured})
+        world.start()
+    (incident,) = world.told()
+    assert (incident.retrospective, incident.active, incident.pages) == (False, True, 1)
+    with world.database.read() as connection:
+        history = incidents.history(connection, world.incidents()[0].id)
+    assert [entry.what for entry in history] == [What.FIRED, What.PROMOTED]
+    world.feed(river(T0 + 51 * STEP, calm(6)))
+    (incident,) = world.told()
+    assert (incident.active, incident.pages) == (False, 1)
+
+
+def test_a_crossing_in_old_first_data_that_still_lasts_pages_exactly_once(world: World):
+    world.take(message("shiwan", river(T0, calm(25) + bad(15)), received=T0 + 45 * STEP), now=T0 + 45 * STEP)
+    assert world.pages() == 0
+    world.feed(river(T0 + 46 * STEP, bad(10)))
+    (incident,) = world.told()
+    assert (incident.retrospective, incident.active, incident.pages) == (False, True, 1)
+
+
+def test_a_device_that_calls_its_readings_suspect_proves_nothing_when_late_data_join_them(world: World):
+    over = river(T0 + 10 * STEP, calm(10, 2.5))
+    world.feed(river(T0, calm(8)))
+    world.take(message("shiwan", over, status={at: {"nh3n": "T"} for at in over}))
+    assert {world.flags()["nh3n", at] for at in over} == {Flag.SUSPECT}
+    world.take(message("shiwan", {T0 + 9 * STEP: {"nh3n": 1.9}}, received=T0 + 20 * STEP))
+    assert world.incidents() == []
+    assert {world.flags()["nh3n", at] for at in over} == {Flag.SUSPECT}
+
+
+def test_a_dead_sensor_stays_dead_when_one_of_its_zeros_comes_late(world: World):
+    world.feed(river(T0, calm(20, 7.0), "ph"))
+    zeros = river(T0 + 20 * STEP, [0.0] * 300, "ph")
+    late = T0 + 220 * STEP
+    world.take(message("shiwan", {at: v for at, v in zeros.items() if at != late}))
+    world.take(message("shiwan", {late: zeros[late]}, received=T0 + 321 * STEP))
+    assert {flag for (_, at), flag in world.flags().items() if at >= T0 + 20 * STEP} == {Flag.BAD}
+    assert world.incidents() == []
+
+
+def test_a_spike_at_the_edge_of_what_late_data_look_at_stays_a_spike(world: World):
+    around = world.site.history.lookback_ms[CATALOGUE.index["ph"]]
+    values = calm(200, 7.0)
+    spike = 50 + around // STEP
+    values[spike] = 9.0
+    table = river(T0, values, "ph")
+    late = T0 + 50 * STEP
+    world.take(message("shiwan", {at: v for at, v in table.items() if at != late}))
+    before = world.flags()["ph", T0 + spike * STEP]
+    world.take(message("shiwan", {late: table[late]}, received=T0 + 201 * STEP))
+    assert before == world.flags()["ph", T0 + spike * STEP] == Flag.SUSPECT
+
+
+@pytest.mark.parametrize("step", [STEP, HOUR, 4 * HOUR], ids=["every 5 minutes", "every hour", "every 4 hours"])
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), kind=st.sampled_from(("ph", "nh3n", "do")))
+def test_late_data_in_any_order_get_the_flags_of_the_whole_table_judged_at_once(step: int, seed: int, kind: str):
+    rng = random.Random(seed)
+    level = {"ph": 7.0, "nh3n": 1.2, "do": 6.0}[kind]
+    odd = (level * 1.6, level * 2, -9999.0, 0.0, level + 0.05)
+    values = [round(level + rng.uniform(-0.02, 0.02), 3) for _ in range(60)]
+    for _ in range(rng.randrange(8)):
+        values[rng.randrange(60)] = rng.choice(odd)
+    if rng.random() < 0.4:  # stuck for a while
+        first = rng.randrange(40)
+        values[first : first + 20] = [rng.choice((level, 0.0, -9999.0))] * 20
+    table = river(T0, values, kind, step)
+    now = max(table) + 1000
+    order = list(table)[:-1]
+    rng.shuffle(order)
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        world.take(message("shiwan", {max(table): table[max(table)]}), now=now)
+        while order:
+            several = [order.pop() for _ in range(min(len(order), rng.choice((1, 1, 1, 5, 20))))]
+            world.take(message("shiwan", {at: table[at] for at in several}), now=now)
+        readings = world.readings()
+        world.database.close()
+    told = {key[1]: unpack(np.array([packed])) for key, (_, packed) in readings.items()}
+    whole = {key[1]: unpack(np.array([packed])) for key, packed in judged_at_once(readings).items()}
+    different = {(at - T0) // step: (told[at], whole[at]) for at in table if told[at] != whole[at]}
+    assert different == {}
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_late_messages_in_any_order_tell_of_the_same_crossings_as_in_order(seed: int):
+    rng = random.Random(seed)
+    table = river(T0, calm(20) + bad(12) + calm(20) + bad(12) + calm(20))
+    newer = river(T0 + 90 * STEP, calm(10))
+    now = max(newer) + 1000
+    told = []
+    for order in (list(table), rng.sample(list(table), len(table))):
+        with tempfile.TemporaryDirectory() as folder:
+            world = World(Path(folder))
+            world.feed(newer)
+            world.feed({at: table[at] for at in order}, now=now)
+            told.append((world.told(), world.readings()))
+            world.database.close()
+    (in_order, readings), (shuffled, same) = told
+    assert readings == same
+    assert [t.pages for t in shuffled] == [0] * len(shuffled)
+    assert shuffled == in_order
+
+
+# -- restart and failure ---------------------------------------------------------------------------------------------
+
+LEVELS = {"nh3n": (1.2, 2.6), "ph": (7.0, 5.6), "do": (6.0, 1.6), "water_temp": (24.0, 25.0)}
+
+
+def scenario(seed: int) -> list[tuple[list[Message], int]]:
+    """Batches of two stations: crossings, spikes, dead sensors, device flags, duplicates, late and broken messages."""
+    rng = random.Random(seed)
+    sent: list[Message] = []
+    kept: list[tuple[int, Message]] = []
+    batches = []
+    phase = {(s, p): 0 for s in ("shiwan", "qicha") for p in LEVELS}
+    total = {"shiwan": 0, "qicha": 0}
+    seq = {"shiwan": 0, "qicha": 0}
+    n = rng.randrange(30, 70)
+    for k in range(n):
+        at = T0 + k * STEP
+        batch = []
+        for station in ("shiwan", "qicha"):
+            values: dict[str, float] = {}
+            status = {}
+            for p, (well, ill) in LEVELS.items():
+                if rng.random() < 0.1:
+                    phase[station, p] = rng.choice((0, 0, 1, 2, 3))
+                now = phase[station, p]
+                level = {0: well, 1: ill, 2: well, 3: 0.0 if p != "water_temp" else -9999.0}[now]
+                values[p] = round(level + (rng.uniform(-0.02, 0.02) if now != 3 else 0), 3)
+                if rng.random() < 0.03:
+                    values[p] = round(well * 1.7, 3)
+                if now == 2 and rng.random() < 0.5:
+                    status[p] = rng.choice("DMT")
+            total[station] += len(values)
+            one = message(
+                station, {at: values}, seq=seq[station], boot=1, total=total[station], sent_at_ms=at, status={at: status}
+            )
+            seq[station] += 1
+            if rng.random() < 0.15:
+                kept.append((k + rng.randrange(1, 20), one))
+            elif rng.random() < 0.04:
+                batch.append(replace(one, payload=one.payload[:-5]))
+            elif rng.random() > 0.03:
+                batch.append(one)
+            if sent and rng.random() < 0.1:
+                batch.append(rng.choice(sent))
+        batch += [m for due, m in kept if due == k]
+        sent += batch
+        if batch:
+            batches.append((batch, at + 1000))
+    rest = [m for due, m in kept if due >= n]
+    if rest:
+        batches.append((rest, T0 + n * STEP))
+    return batches
+
+
+Process = Callable[[World, list[Message], int], object]
+
+
+def process(world: World, batch: list[Message], now: int) -> None:
+    world.site.process(batch, now)
+
+
+def run(batches: Sequence[tuple[list[Message], int]], process: Process = process) -> dict[str, Any]:
+    """All that is in the file after these batches."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        for batch, now in batches:
+            process(world, batch, now)
+            world.tick(now)
+        everything = world.everything()
+        stored = sum(world.store.count().values())
+        assert stored == sum(account.stored for account in world.accounts())
+        assert all(a.readings == a.stored + a.duplicate + a.quarantined for a in world.accounts())
+        world.database.close()
+    return everything
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: ([r for r in one[name] if r not in other[name]], [r for r in other[name] if r not in one[name]])
+        if name != "reading"
+        else {
+            (s, k): (one[name][s].get(k), other[name][s].get(k))
+            for s in one[name]
+            for k in one[name][s] | other[name][s]
+            if one[name][s].get(k) != other[name][s].get(k)
+        }
+        for name in one
+        if one[name] != other[name]
+    }
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32), restarts=st.sampled_from(("every", "some", "refresh")))
+def test_a_restart_at_any_batch_boundary_changes_nothing(seed: int, restarts: str):
+    batches = scenario(seed)
+    rng = random.Random(seed + 1)
+
+    def restarted(world: World, batch: list[Message], now: int) -> None:
+        if restarts == "refresh":
+            world.site.refresh()
+        elif restarts == "every" or rng.random() < 0.2:
+            world.start()
+        world.site.process(batch, now)
+
+    assert differences(run(batches), run(batches, restarted)) == {}
+
+
+FAILURES: dict[str, tuple[Any, str]] = {
+    "the readings": (SqliteReadings, "write"),
+    "the new flags": (SqliteReadings, "reflag"),
+    "the ledger": (ledger.Ledger, "count"),
+    "the incidents": (pipeline.incidents, "record"),
+    "the quarantine": (pipeline.quarantine, "add"),
+    "the alarms": (pipeline.alarms, "save"),
+    "a look at the past": (SqliteReadings, "window"),
+}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("where", FAILURES)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_failing_transaction_leaves_nothing_half_done_and_the_same_messages_succeed_later(where: str, when: str, seed: int):
+    owner, name = FAILURES[where]
+    rng = random.Random(seed)
+    failures = 0
+
+    def failing(world: World, batch: list[Message], now: int) -> None:
+        nonlocal failures
+        original = getattr(owner, name)
+        before = world.everything()
+        skip = rng.choice((0, 0, 1, 2))
+
+        def once(*args: Any, **named: Any) -> Any:
+            nonlocal skip
+            skip -= 1
+            if skip != -1:
+                return original(*args, **named)
+            if when == "after":
+                original(*args, **named)
+            raise StorageUnavailable("the disk is full")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, name, once)
+            try:
+                world.site.process(batch, now)
+                return  # the trouble was not met, or came when all was stored already
+            except StorageUnavailable:
+                failures += 1
+        assert differences(before, world.everything()) == {}, "something was half done"
+        world.site.process(batch, now)
+
+    batches = scenario(seed)[:30]
+    assert differences(run(batches), run(batches, failing)) == {}
+    assert failures > 0
+
+
+# -- registry and devices --------------------------------------------------------------------------------------------
+
+
+def test_a_station_registered_meanwhile_is_followed_and_those_there_go_on(world: World):
+    world.feed(river(T0, calm(10) + bad(2)))
+    assert not world.site.follow_registry()
+    world.register(replace(SHIWAN, key="new"))
+    assert world.site.follow_registry()
+    assert world.take(message("new", {T0: {"ph": 7.0}})).stored.tolist() == [1]
+    world.feed(river(T0 + 12 * STEP, bad(1)))
+    assert len(world.incidents()) == 1, "the two readings over the limit before are remembered"
+    assert not world.site.follow_registry()
+
+
+@pytest.mark.parametrize("change", [{"zh": "石弯"}, {"interval_s": 60}, {"gateway": "g1"}, {"lon": 113.08}, {"water": "lake"}])
+def test_a_changed_station_is_followed(world: World, change: dict[str, Any]):
+    world.feed(river(T0, calm(10) + bad(2)))
+    changed = Station(**{**{name: getattr(SHIWAN, name) for name in SHIWAN.__slots__}, **change})
+    world.register(changed)
+    assert world.site.follow_registry()
+    assert world.site.history.registry["shiwan"] == changed
+    world.feed(river(T0 + 12 * STEP, bad(1)))
+    assert len(world.incidents()) == 1
+    assert not world.site.follow_registry()
+
+
+def test_a_new_and_a_corrected_deployment_are_followed(world: World):
+    world.take(message("shiwan", {T0: {"nh3n": 0.9}}))
+    world.register(SHIWAN, deployments=[Deployment("shiwan", "nh3n", T0 + STEP, "µg/L")])
+    assert world.site.follow_registry()
+    world.take(message("shiwan", {T0 + STEP: {"nh3n": 910.0}}))
+    world.register(SHIWAN, deployments=[Deployment("shiwan", "nh3n", T0 + STEP, "mg/L", 2.0)])
+    assert world.site.follow_registry()
+    world.take(message("shiwan", {T0 + 2 * STEP: {"nh3n": 0.5}}))
+    assert [value for value, _ in world.readings().values()] == pytest.approx([0.9, 0.91, 1.0])
+
+
+def test_what_a_device_says_of_itself_is_kept_beside_its_readings(world: World):
+    said = [
+        raw(b'{"online": true, "rssi": -71}', kind="status", received=T0),
+        raw(b'{"event": "door_open"}', kind="event", received=T0 + 1),
+        raw(b"\xff not text", kind="event", received=T0 + 2),
+        raw(b'{"online": "yes"}', kind="status", received=T0 + 3),
+        raw(b"", kind="status", received=T0 + 3),
+        raw(b'{"online": true}', "nobody", kind="status", received=T0 + 4),
+        raw(b'{"online": false}', kind="status", received=T0 + 5),
+    ]
+    outcome = world.site.hear(said, T0 + 6)
+    assert [(r.message, r.reason) for r in outcome.rejected] == [
+        (3, Reason.WRONG_SHAPE),
+        (4, Reason.WRONG_SHAPE),
+        (5, Reason.UNKNOWN_STATION),
+    ]
+    with world.database.read() as connection:
+        assert registry_store.online(connection)["shiwan"] == (False, T0 + 5)
+        events = device_events.listing(connection, "shiwan")
+    assert [event["received_at_ms"] for event in events] == [T0 + 2, T0 + 1]
+    assert json.loads(events[1]["body"]) == {"event": "door_open"}
+    assert len(world.held()) == 3
+    assert world.readings() == {}
+    assert all(a.messages_missing == 0 and a.readings == 0 for a in world.accounts())
+
+
+def test_a_status_held_for_a_station_registered_later_is_heard_when_replayed(world: World):
+    world.site.hear([raw(b'{"online": true}', "new", kind="status", received=T0)], T0)
+    (held,) = world.held()
+    world.register(replace(SHIWAN, key="new"))
+    world.site.follow_registry()
+    again = held.message()
+    assert again.kind == "status"
+    world.site.hear([again], T0 + 1)
+    assert world.held() == []
+    with world.database.read() as connection:
+        assert registry_store.online(connection)["new"] == (True, T0)

@@ -1,0 +1,606 @@
+"""What makes a reading doubtful: the quality tests, one by one and over series cut into batches anywhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from sensors.parameters import catalogue
+from sensors.quality import Tail, assess
+from sensors.quality.tests import nanmedian, rate_of_change, spike
+from sensors.reading import Flag, QualityTest, pack, unpack
+
+CATALOGUE = catalogue()
+START = 1_778_581_800_000
+MINUTE, HOUR = 60_000, 3_600_000
+GOOD, SUSPECT, BAD = Flag.GOOD, Flag.SUSPECT, Flag.BAD
+CLEAN = (GOOD, QualityTest(0))
+
+
+@dataclass
+class Sonde:
+    """One series that is handed in piece by piece; remembers the verdict in force on every reading."""
+
+    key: str
+    tail: Tail
+    series: int = 0
+
+    def __post_init__(self) -> None:
+        self.verdicts: dict[int, int] = {}
+        self.now = START - 5 * MINUTE
+
+    def give(self, *values: float, every: int = 5 * MINUTE, after: int | None = None, status: str = "") -> list[int]:
+        """Hand in one batch; returns its times."""
+        first = self.now + (every if after is None else after)
+        at = first + every * np.arange(len(values), dtype=np.int64)
+        return self.give_at(at, values, status)
+
+    def give_at(self, at: np.ndarray, values: Sequence[float], status: str = "") -> list[int]:
+        n = len(values)
+        letters = np.frombuffer((status or "N" * n).encode(), np.uint8)
+        parameter = np.full(n, CATALOGUE.index[self.key])
+        series = np.full(n, self.series)
+        verdict = assess(series, parameter, at, np.asarray(values, float), letters, self.tail, CATALOGUE)
+        assert set(verdict.again_series.tolist()) <= {self.series}
+        self.verdicts |= dict(zip(verdict.again_at.tolist(), verdict.again_packed.tolist(), strict=True))
+        self.verdicts |= dict(zip(at.tolist(), pack(verdict.flag, verdict.tests).tolist(), strict=True))
+        self.tail.apply(verdict.carried)
+        self.now = int(at[-1]) if n else self.now
+        return at.tolist()
+
+    @property
+    def told(self) -> list[tuple[Flag, QualityTest]]:
+        """Flag and tests of every reading so far, by time."""
+        flag, tests = unpack(np.array([self.verdicts[at] for at in sorted(self.verdicts)], np.int64))
+        return [(Flag(f), QualityTest(t)) for f, t in zip(flag.tolist(), tests.tolist(), strict=True)]
+
+    @property
+    def last(self) -> tuple[Flag, QualityTest]:
+        return self.told[-1]
+
+
+def sonde(key: str) -> Sonde:
+    return Sonde(key, Tail(1))
+
+
+def verdict(key: str, *values: float, **how: int) -> list[tuple[Flag, QualityTest]]:
+    one = sonde(key)
+    one.give(*values, **how)
+    return one.told
+
+
+# -- fault codes and ranges ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [-9999, -999, -99999, -7999, -6999, -8888, -99.9, -999.9, -9999.9])
+@pytest.mark.parametrize("key", ["do", "water_temp", "turbidity", "level", "orp", "flow"])
+def test_a_loggers_fault_code_is_bad(key: str, code: float) -> None:
+    flag, tests = verdict(key, code)[0]
+    assert flag is BAD
+    assert QualityTest.SENTINEL in tests
+
+
+@pytest.mark.parametrize("code", [999.0, 9999.0])
+def test_999_and_9999_are_ordinary_conductivities(code: float) -> None:
+    assert verdict("conductivity", code) == [CLEAN]
+
+
+def test_999_is_an_ordinary_turbidity_and_redox_potential_and_no_ph() -> None:
+    assert verdict("turbidity", 999.0) == [CLEAN]
+    assert verdict("orp", 999.0) == [CLEAN]
+    assert verdict("orp", -999.0) == [(BAD, QualityTest.SENTINEL)]
+    assert verdict("ph", 999.0) == [
+        (BAD, QualityTest.SENTINEL | QualityTest.INSTRUMENT_RANGE | QualityTest.PLAUSIBLE_RANGE)
+    ]
+
+
+@pytest.mark.parametrize("value", [998.9, 999.1, -99.8, -998.0, -100.0])
+def test_a_neighbour_of_a_fault_code_is_none(value: float) -> None:
+    assert QualityTest.SENTINEL not in verdict("level", value)[0][1]
+
+
+@pytest.mark.parametrize("p", CATALOGUE.parameters, ids=lambda p: p.key)
+def test_the_ends_of_both_ranges_belong_to_them(p) -> None:
+    def ranges(value: float) -> QualityTest:
+        return verdict(p.key, value)[0][1] & (QualityTest.INSTRUMENT_RANGE | QualityTest.PLAUSIBLE_RANGE)
+
+    for low, high, inside in ((*p.plausible, QualityTest(0)), (*p.instrument, QualityTest.PLAUSIBLE_RANGE)):
+        expected = QualityTest(0) if p.plausible == p.instrument else inside
+        for end, beyond in ((low, -np.inf), (high, np.inf)):
+            if end in p.plausible:
+                assert ranges(end) == QualityTest(0)
+            else:
+                assert ranges(end) == expected
+            assert ranges(float(np.nextafter(end, beyond))) != QualityTest(0)
+    assert QualityTest.INSTRUMENT_RANGE in ranges(float(np.nextafter(p.instrument[1], np.inf)))
+    assert QualityTest.INSTRUMENT_RANGE in ranges(float(np.nextafter(p.instrument[0], -np.inf)))
+
+
+def test_outside_the_plausible_range_is_suspect_and_outside_the_instruments_bad() -> None:
+    assert verdict("do", 25.0) == [CLEAN]
+    assert verdict("do", 25.1) == [(SUSPECT, QualityTest.PLAUSIBLE_RANGE)]
+    assert verdict("do", 60.1)[0] == (BAD, QualityTest.PLAUSIBLE_RANGE | QualityTest.INSTRUMENT_RANGE)
+    assert verdict("do", -0.2) == [CLEAN]
+    assert verdict("do", -0.3) == [(SUSPECT, QualityTest.PLAUSIBLE_RANGE)]
+    assert verdict("do", -0.6)[0][0] is BAD
+
+
+def test_a_bad_reading_is_left_out_of_all_comparisons() -> None:
+    told = verdict("do", 7.0, 7.1, -9999.0, 7.1, 61.0, 7.0)
+    assert [flag for flag, _ in told] == [GOOD, GOOD, BAD, GOOD, BAD, GOOD]
+
+
+# -- spikes --------------------------------------------------------------------------------------------------------------
+
+CALM = (7.0, 7.1, 7.0, 7.1, 7.0, 7.1, 7.0, 7.1)
+
+
+def test_a_reading_that_stands_out_and_returns_at_once_is_a_spike() -> None:
+    told = verdict("do", *CALM, 9.6, 7.0, 7.1)
+    assert told[8] == (SUSPECT, QualityTest.SPIKE | QualityTest.RATE_OF_CHANGE)
+    assert [t for i, t in enumerate(told) if i != 8] == [CLEAN] * 10  # its return is excused from the rate of change
+
+
+def test_a_spike_downwards_is_one_too() -> None:
+    assert verdict("do", *CALM, 4.0, 7.0)[8][1] == QualityTest.SPIKE | QualityTest.RATE_OF_CHANGE
+
+
+def test_a_spike_shows_when_the_next_batch_brings_its_successor() -> None:
+    one = sonde("do")
+    one.give(*CALM, 7.6)
+    assert one.last == CLEAN
+    one.give(7.0)
+    assert one.told[8] == (SUSPECT, QualityTest.SPIKE)
+    assert one.told[9] == CLEAN
+
+
+def test_a_spike_across_batches_keeps_what_was_said_of_it_before() -> None:
+    one = sonde("do")
+    one.give(*CALM, 9.6)
+    assert one.last == (SUSPECT, QualityTest.RATE_OF_CHANGE)
+    one.give(7.0, 7.0)
+    assert one.told[8:] == [(SUSPECT, QualityTest.SPIKE | QualityTest.RATE_OF_CHANGE), CLEAN, CLEAN]
+
+
+def test_the_return_from_a_spike_is_excused_only_where_it_agrees_with_the_time_before() -> None:
+    told = verdict("conductivity", *[400.0] * 8, 100_000.0, 400.0)
+    assert QualityTest.SPIKE in told[8][1]
+    assert told[9] == CLEAN
+    # 20 °C more for one sample; the return ends 0.8 °C above what was before: a spike still, yet too fast for water
+    told = verdict("water_temp", *[20.0] * 8, 30.0, 21.9)
+    assert QualityTest.SPIKE in told[8][1]
+    assert told[9] == (SUSPECT, QualityTest.RATE_OF_CHANGE)
+
+
+def test_a_return_that_is_doubtful_for_another_reason_stays_so() -> None:
+    told = verdict("do", *[25.2] * 8, 40.0, 25.2)
+    assert told[9] == (SUSPECT, QualityTest.PLAUSIBLE_RANGE | QualityTest.RATE_OF_CHANGE)
+
+
+def test_a_spike_lower_than_the_step_of_the_catalogue_is_none() -> None:
+    assert verdict("do", *[7.0] * 8, 7.39, 7.0)[8] == CLEAN  # step 0.4
+    assert verdict("do", *[7.0] * 8, 7.41, 7.0)[8] == (SUSPECT, QualityTest.SPIKE)
+
+
+def test_noise_of_optical_sensors_grows_with_the_level() -> None:
+    """Turbidity: 2 NTU and 60 % of the level."""
+    assert verdict("turbidity", *[100.0] * 8, 161.0, 100.0)[8] == CLEAN
+    assert verdict("turbidity", *[100.0] * 8, 163.0, 100.0)[8] == (SUSPECT, QualityTest.SPIKE | QualityTest(0))
+
+
+def test_in_restless_water_a_spike_must_stand_out_further() -> None:
+    restless = (7.0, 7.2, 7.4, 7.0, 7.2, 7.4, 7.0, 7.2)  # usually 0.2 away from the middle: 8 times that is 1.6
+    assert QualityTest.SPIKE not in verdict("do", *restless, 8.7, 7.2)[8][1]
+    assert QualityTest.SPIKE in verdict("do", *restless, 8.9, 7.2)[8][1]
+
+
+def test_a_storm_pulse_that_rises_over_samples_is_no_spike() -> None:
+    told = verdict("turbidity", *[20.0] * 8, 26.0, 40.0, 58.0, 44.0, 34.0, 28.0, 24.0)
+    assert told == [CLEAN] * 15
+
+
+def test_a_pulse_that_decays_slowly_is_no_spike() -> None:
+    told = verdict("turbidity", *[20.0] * 8, 60.0, 45.0, 32.0, 24.0)
+    assert not any(QualityTest.SPIKE in tests for _, tests in told)
+
+
+def test_a_step_that_stays_is_no_spike() -> None:
+    assert not any(QualityTest.SPIKE in tests for _, tests in verdict("do", *CALM, 9.6, 9.5, 9.6, 9.6))
+
+
+@pytest.mark.parametrize("before", range(1, 9))
+def test_a_spike_needs_only_one_reading_before_it(before: int) -> None:
+    assert verdict("do", *[7.0] * before, 9.0, 7.0)[before][1] & QualityTest.SPIKE
+
+
+def test_the_first_reading_of_a_series_is_no_spike() -> None:
+    assert verdict("do", 9.0, 7.0, 7.0)[0] == CLEAN
+
+
+def test_across_a_gap_of_more_than_six_hours_nothing_is_a_spike_and_nothing_too_fast() -> None:
+    for gap_before, gap_after in ((6 * HOUR + 1, 5 * MINUTE), (5 * MINUTE, 6 * HOUR + 1)):
+        one = sonde("do")
+        one.give(*CALM)
+        one.give(12.0, after=gap_before)
+        one.give(7.0, after=gap_after)
+        assert QualityTest.SPIKE not in one.told[8][1], (gap_before, gap_after)
+    one = sonde("do")
+    one.give(*CALM)
+    one.give(30.0, after=6 * HOUR + 1)
+    assert QualityTest.RATE_OF_CHANGE not in one.last[1]
+
+
+def test_the_single_spike_test_as_a_function() -> None:
+    windows = np.array([[7.0] * 8 + [9.0], [7.0] * 8 + [9.0], [7.0] * 8 + [7.3], [np.nan] * 7 + [7.0, 9.0]])
+    following = np.array([7.0, np.nan, 7.0, 7.2])
+    assert spike(windows, following, floor=np.full(4, 0.4)).tolist() == [True, False, False, True]
+
+
+# -- rate of change ------------------------------------------------------------------------------------------------------
+
+
+def test_oxygen_may_change_by_its_step_and_its_hourly_rate_and_no_more() -> None:
+    """0.4 mg/L at once and 3.2 mg/L an hour: 2.0 within half an hour."""
+    assert verdict("do", 7.0, 9.0, every=30 * MINUTE)[1] == CLEAN
+    assert verdict("do", 7.0, 9.01, every=30 * MINUTE)[1] == (SUSPECT, QualityTest.RATE_OF_CHANGE)
+    assert verdict("do", 9.01, 7.0, every=30 * MINUTE)[1] == (SUSPECT, QualityTest.RATE_OF_CHANGE)
+
+
+def test_however_close_two_readings_are_the_step_is_believable() -> None:
+    assert verdict("do", 7.0, 7.4, every=1)[1] == CLEAN
+    assert verdict("do", 7.0, 7.5, every=1)[1] == (SUSPECT, QualityTest.RATE_OF_CHANGE)
+
+
+def test_the_share_of_the_level_counts_from_the_reading_before() -> None:
+    """Ammonia: 0.3 mg/L, 25 % of the level, and 4 mg/L an hour (0.333 in five minutes)."""
+    assert verdict("nh3n", 10.0, 13.1)[1] == CLEAN  # 0.3 + 2.5 + 0.333
+    assert verdict("nh3n", 10.0, 13.2)[1] == (SUSPECT, QualityTest.RATE_OF_CHANGE)
+    assert verdict("nh3n", 13.2, 10.0)[1] == CLEAN  # 0.3 + 3.3 + 0.333
+
+
+def test_rate_is_judged_up_to_six_hours_and_no_further() -> None:
+    assert verdict("do", 1.0, 25.0, every=6 * HOUR)[1] == (SUSPECT, QualityTest.RATE_OF_CHANGE)
+    assert verdict("do", 1.0, 25.0, every=6 * HOUR + 1)[1] == CLEAN
+
+
+def test_after_a_real_jump_only_its_first_reading_is_suspect() -> None:
+    assert [flag for flag, _ in verdict("nh3n", 0.5, 0.5, 6.0, 6.1, 6.1)] == [GOOD, GOOD, SUSPECT, GOOD, GOOD]
+
+
+def test_the_rate_across_batches_counts_from_the_last_accepted_reading() -> None:
+    one = sonde("do")
+    one.give(7.0)
+    one.give(-9999.0)
+    one.give(9.5)
+    assert [flag for flag, _ in one.told] == [GOOD, BAD, SUSPECT]
+    one.give(9.5)
+    assert one.last == CLEAN
+
+
+def test_rate_of_change_as_a_function() -> None:
+    values, previous = np.array([9.0, 9.1, 9.1, 9.1, 9.1]), np.array([7.0, 7.0, np.nan, 7.0, 7.0])
+    elapsed = np.array([1800.0, 1800.0, 1800.0, 21_601.0, 0.0])
+    flags = rate_of_change(values, previous, elapsed, step=np.full(5, 0.4), per_hour=np.full(5, 3.2))
+    assert flags.tolist() == [Flag.GOOD, Flag.SUSPECT, Flag.UNKNOWN, Flag.UNKNOWN, Flag.UNKNOWN]
+
+
+# -- flat line -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stuck_sensor_repeats_itself_eight_times_and_for_six_hours() -> None:
+    told = verdict("do", *[7.18] * 80)
+    assert told[71] == CLEAN  # the 72nd: 5 h 55 min after the first
+    assert told[72:] == [(SUSPECT, QualityTest.FLAT_LINE)] * 8
+
+
+def test_six_hours_alone_or_eight_readings_alone_are_no_flat_line() -> None:
+    assert verdict("do", *[7.18] * 7, every=2 * HOUR) == [CLEAN] * 7
+    assert verdict("do", *[7.18] * 8, every=2 * HOUR)[7] == (SUSPECT, QualityTest.FLAT_LINE)
+    assert verdict("do", *[7.18] * 60) == [CLEAN] * 60
+
+
+def test_exactly_six_hours_are_enough() -> None:
+    eighth = 6 * HOUR // 9
+    told = verdict("do", *[7.18] * 10, every=eighth)
+    assert told[8] == CLEAN
+    assert told[9] == (SUSPECT, QualityTest.FLAT_LINE)
+
+
+def test_one_other_reading_ends_the_flat_line_and_the_count_begins_anew() -> None:
+    told = verdict("do", *[7.18] * 10, 7.2, *[7.18] * 7, every=HOUR)
+    assert told[6] == CLEAN  # six hours, seven readings
+    assert told[7] == (SUSPECT, QualityTest.FLAT_LINE)
+    assert told[10:] == [CLEAN] * 8
+
+
+def test_a_flat_line_goes_on_across_batches_and_over_bad_readings() -> None:
+    one = sonde("do")
+    for _ in range(4):
+        one.give(7.18, 7.18, every=HOUR)
+        one.give(-9999.0, every=HOUR)
+    assert one.told[10] == (SUSPECT, QualityTest.FLAT_LINE)  # the eighth 7.18
+
+
+def test_weeks_without_rain_and_a_detection_limit_are_no_stuck_sensor() -> None:
+    assert verdict("rain", *[0.0] * 200, every=HOUR) == [CLEAN] * 200
+    assert verdict("nh3n", *[0.025] * 50, every=4 * HOUR) == [CLEAN] * 50
+
+
+def test_equal_values_of_two_series_are_two_runs() -> None:
+    tail = Tail(2)
+    n = 5
+    series = np.repeat([0, 1], n)
+    at = np.tile(START + 2 * HOUR * np.arange(n), 2)
+    parameter = np.full(2 * n, CATALOGUE.index["do"])
+    told = assess(series, parameter, at, np.full(2 * n, 7.0), np.full(2 * n, ord("N"), np.uint8), tail, CATALOGUE)
+    assert told.flag.tolist() == [GOOD] * 10
+    assert told.carried.run_samples.tolist() == [5, 5]
+
+
+# -- dead zero -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("key", "level"), [("do", 2.0), ("ph", 0.5), ("conductivity", 25.0)])
+def test_zero_is_dead_where_the_water_stood_clearly_above_it(key: str, level: float) -> None:
+    at_limit, above = verdict(key, level, 0.0), verdict(key, float(np.nextafter(level, 99)), 0.0)
+    assert QualityTest.SENTINEL not in at_limit[1][1]
+    assert at_limit[1][0] is not BAD
+    assert above[1][0] is BAD
+    assert QualityTest.SENTINEL in above[1][1]
+
+
+def test_an_anoxic_creek_slides_to_zero_and_is_believed() -> None:
+    assert verdict("do", 1.5, 0.9, 0.4, 0.1, 0.0, 0.0, 0.0) == [CLEAN] * 7
+
+
+def test_a_dead_sensor_stays_dead_for_all_its_zeros_and_revives() -> None:
+    for cut in range(1, 6):
+        one = sonde("do")
+        values = [7.0, 0.0, 0.0, 0.0, 7.1]
+        one.give(*values[:cut])
+        if cut < 5:
+            one.give(*values[cut:])
+        assert [flag for flag, _ in one.told] == [GOOD, BAD, BAD, BAD, GOOD], cut
+
+
+def test_a_dead_zero_looks_at_its_own_series_only() -> None:
+    tail = Tail(2)
+    do = CATALOGUE.index["do"]
+    at, letters = np.array([START, START]), np.full(2, ord("N"), np.uint8)
+    told = assess(np.array([0, 1]), np.array([do, do]), at, np.array([8.0, 0.0]), letters, tail, CATALOGUE)
+    assert told.flag.tolist() == [GOOD, GOOD]
+
+
+@pytest.mark.parametrize("key", ["water_temp", "rain", "flow", "level", "nh3n", "turbidity"])
+def test_zero_is_an_ordinary_value_of_most_parameters(key: str) -> None:
+    first = 0.1 if key in ("water_temp", "level") else 1.0
+    assert verdict(key, first, 0.0)[1][0] is not BAD
+
+
+def test_a_zero_after_a_fault_code_is_measured_against_the_water_before() -> None:
+    assert [f for f, _ in verdict("do", 7.0, -9999.0, 0.0)] == [GOOD, BAD, BAD]
+    assert [f for f, _ in verdict("do", 0.9, 61.0, 0.0)] == [GOOD, BAD, GOOD]
+
+
+# -- what the device says ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("letter", "flag"),
+    [
+        ("N", GOOD),
+        ("S", GOOD),
+        ("D", BAD),
+        ("B", BAD),
+        ("F", BAD),
+        ("M", BAD),
+        ("C", BAD),
+        ("O", BAD),
+        ("T", SUSPECT),
+        ("L", SUSPECT),
+        ("l", SUSPECT),
+        ("n", SUSPECT),
+        ("?", SUSPECT),
+        (" ", SUSPECT),
+        ("\x00", SUSPECT),
+    ],
+)
+def test_the_devices_own_word_counts(letter: str, flag: Flag) -> None:
+    one = sonde("do")
+    one.give(7.0, 7.0, 7.0, status="N" + letter + "N")
+    assert one.told == [CLEAN, (flag, QualityTest.DEVICE_STATUS if flag is not GOOD else QualityTest(0)), CLEAN]
+
+
+def test_a_reading_under_maintenance_is_no_neighbour() -> None:
+    one = sonde("do")
+    one.give(7.0, 20.0, 7.0, status="NMN")
+    assert one.told == [CLEAN, (BAD, QualityTest.DEVICE_STATUS), CLEAN]
+
+
+def test_a_reading_marked_as_normal_is_still_tested() -> None:
+    assert verdict("ph", 14.1)[0][0] is BAD
+
+
+# -- batches -------------------------------------------------------------------------------------------------------------
+
+
+def test_readings_out_of_order_are_a_broken_promise() -> None:
+    one, n = sonde("do"), np.full(2, ord("N"), np.uint8)
+    do, values = np.full(2, CATALOGUE.index["do"]), np.array([7.0, 7.0])
+    for series, at in (([0, 0], [START + 1, START]), ([0, 0], [START, START]), ([1, 0], [START, START + 1])):
+        with pytest.raises(ValueError, match="sorted"):
+            assess(np.array(series), do, np.array(at), values, n, one.tail, CATALOGUE)
+    two = Tail(2)
+    assert len(assess(np.array([0, 1]), do, np.array([START + 1, START]), values, n, two, CATALOGUE).flag) == 2
+
+
+def test_an_empty_batch_is_an_empty_answer() -> None:
+    none = np.empty(0, np.int64)
+    told = assess(none, none, none, np.empty(0), np.empty(0, np.uint8), Tail(), CATALOGUE)
+    assert len(told.flag) == len(told.tests) == len(told.again_at) == len(told.carried.series) == 0
+
+
+def test_a_batch_of_bad_readings_leaves_nothing_to_remember() -> None:
+    one = sonde("do")
+    one.give(7.0)
+    before = snapshot(one.tail)
+    one.give(-9999.0, -9999.0)
+    assert snapshot(one.tail) == before
+
+
+def test_a_series_that_is_forgotten_remembers_nothing_and_its_neighbour_all() -> None:
+    tail = Tail(2)
+    a, b = Sonde("do", tail, 0), Sonde("do", tail, 1)
+    a.give(*CALM)
+    b.give(*CALM)
+    tail.forget(np.array([0]))
+    a.give(14.0)
+    b.give(14.0)
+    assert a.last == CLEAN
+    assert b.last == (SUSPECT, QualityTest.RATE_OF_CHANGE)
+
+
+def test_making_room_keeps_what_was_remembered() -> None:
+    tail = Tail(1)
+    one = Sonde("do", tail)
+    one.give(*CALM)
+    before = tail.value[0].tobytes()
+    tail.grow(5000)
+    assert tail.value[0].tobytes() == before
+    assert np.isnan(tail.value[1:]).all()
+    late = Sonde("do", tail, 4999)
+    late.give(14.0)
+    assert late.last == CLEAN
+
+
+def snapshot(tail: Tail) -> tuple[bytes, ...]:
+    return tuple(x.tobytes() for x in (tail.at, tail.value, tail.packed, tail.run_samples, tail.run_start))
+
+
+# values that meet each other often: plateaus, spikes, zeros, codes, ends of ranges, and a few free ones
+levels = st.sampled_from([0.0, 7.0, 7.0, 7.0, 7.1, 7.3, 9.0, 9.1, 1.0, 2.1, 12.0, 26.0, 61.0, -9999.0, 999.0, -0.4])
+free = st.floats(-5, 70, allow_nan=False)
+steps = st.sampled_from([1, 1000, MINUTE, 5 * MINUTE, 5 * MINUTE, HOUR, 2 * HOUR, 6 * HOUR, 6 * HOUR + 1, 30 * HOUR])
+letter = st.sampled_from("NNNNNNNNNNNNSTMD?")
+keys = st.sampled_from(["do", "ph", "water_temp", "turbidity", "conductivity", "nh3n", "rain", "level"])
+
+
+@st.composite
+def histories(draw: st.DrawFn, max_size: int = 40) -> tuple[str, list[int], list[float], str]:
+    source = draw(st.sampled_from([levels, levels, st.sampled_from([7.0, 9.0]), free, levels | free]))
+    regular = draw(st.none() | steps)
+    entries = draw(
+        st.lists(st.tuples(st.just(regular) if regular else steps, source, letter), min_size=1, max_size=max_size)
+    )
+    at = np.cumsum([START, *(gap for gap, _, _ in entries[1:])]).tolist()
+    return draw(keys), at, [x for _, x, _ in entries], "".join(flag for _, _, flag in entries)
+
+
+def pieces(draw: st.DrawFn, n: int) -> list[slice]:
+    cuts = sorted(draw(st.sets(st.integers(1, n - 1), max_size=n - 1))) if n > 1 else []
+    return [slice(a, b) for a, b in zip([0, *cuts], [*cuts, n], strict=True)]
+
+
+@given(histories(), st.data())
+@example(  # two spikes in a row: a plateau, a spike off it, and the return is a spike itself
+    ("do", [START + i * 5 * MINUTE for i in range(12)], [7.0, *[9.0] * 3, *[7.0] * 4, 9.0, 7.0, 9.0, 9.0], "N" * 12), None
+)
+@example(
+    ("do", [START + i * 5 * MINUTE for i in range(11)], [7.0, *[9.0] * 3, *[7.0] * 3, 9.0, 7.0, 9.0, 9.0], "N" * 11), None
+)
+@settings(max_examples=300)
+def test_cutting_a_series_into_batches_anywhere_changes_no_flag(
+    history: tuple[str, list[int], list[float], str], data: st.DataObject | None
+) -> None:
+    key, at, values, status = history
+    whole = sonde(key)
+    whole.give_at(np.array(at), values, status)
+    cuts = [slice(i, i + 1) for i in range(len(at))] if data is None else pieces(data.draw, len(at))
+    cut = sonde(key)
+    for piece in cuts:
+        cut.give_at(np.array(at[piece]), values[piece], status[piece])
+    assert cut.told == whole.told
+    assert snapshot(cut.tail) == snapshot(whole.tail)
+
+
+@given(st.lists(histories(15), min_size=2, max_size=4), st.data())
+@settings(suppress_health_check=[HealthCheck.large_base_example, HealthCheck.too_slow])
+def test_series_that_share_batches_are_judged_as_if_alone(
+    many: list[tuple[str, list[int], list[float], str]], data: st.DataObject
+) -> None:
+    alone: list[Sonde] = []
+    for key, at, values, status in many:
+        one = sonde(key)
+        one.give_at(np.array(at), values, status)
+        alone.append(one)
+    tail = Tail(len(many))
+    told: list[dict[int, int]] = [{} for _ in many]
+    cuts = [sorted(data.draw(st.tuples(*[st.integers(0, len(at))] * 3))) for _, at, _, _ in many]
+    for batch_number in range(4):
+        series, parameter, at, values, status = [], [], [], [], ""
+        for s, (key, ats, xs, letters) in enumerate(many):
+            edges = [0, *cuts[s], len(ats)]
+            piece = slice(edges[batch_number], edges[batch_number + 1])
+            take = piece.stop - piece.start
+            series += [s] * take
+            parameter += [CATALOGUE.index[key]] * take
+            at, values, status = at + ats[piece], values + xs[piece], status + letters[piece]
+        letters_ = np.frombuffer(status.encode(), np.uint8)
+        batch = np.array(series, int), np.array(parameter, int), np.array(at, np.int64), np.array(values, float)
+        before = snapshot(tail)
+        verdict_ = assess(*batch, letters_, tail, CATALOGUE)
+        assert snapshot(tail) == before  # nothing is remembered before the readings are stored
+        packed = pack(verdict_.flag, verdict_.tests)
+        for s, when, p in zip(
+            [*verdict_.again_series.tolist(), *series],
+            [*verdict_.again_at.tolist(), *at],
+            [*verdict_.again_packed.tolist(), *packed.tolist()],
+            strict=True,
+        ):
+            told[s][when] = p
+        tail.apply(verdict_.carried)
+    assert told == [one.verdicts for one in alone]
+
+
+@given(histories())
+def test_every_reading_gets_exactly_one_flag_and_a_reason_for_every_doubt(
+    history: tuple[str, list[int], list[float], str],
+) -> None:
+    key, at, values, status = history
+    one = sonde(key)
+    one.give_at(np.array(at), values, status)
+    assert sorted(one.verdicts) == at
+    for flag, tests in one.told:
+        assert flag in (GOOD, SUSPECT, BAD)
+        assert (flag is GOOD) == (tests == QualityTest(0))
+        if flag is BAD:
+            assert tests & (QualityTest.SENTINEL | QualityTest.INSTRUMENT_RANGE | QualityTest.DEVICE_STATUS)
+
+
+@given(histories())
+def test_a_series_judged_twice_is_judged_alike(history: tuple[str, list[int], list[float], str]) -> None:
+    key, at, values, status = history
+    first, second = sonde(key), sonde(key)
+    first.give_at(np.array(at), values, status)
+    second.give_at(np.array(at), values, status)
+    assert first.told == second.told
+
+
+@given(st.lists(st.lists(st.none() | st.floats(-1e6, 1e6), min_size=5, max_size=5), min_size=1, max_size=5))
+def test_the_median_leaves_missing_values_out(rows: list[list[float | None]]) -> None:
+    table = np.array([[np.nan if x is None else x for x in row] for row in rows])
+    for row, got in zip(table, nanmedian(table), strict=True):
+        there = row[~np.isnan(row)]
+        assert (np.isnan(got) and not len(there)) or got == pytest.approx(np.median(there))
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(Flag)), st.integers(0, 2**20)), max_size=9))
+def test_flag_and_tests_survive_being_packed_into_one_number(pairs: list[tuple[Flag, int]]) -> None:
+    flag = np.array([f for f, _ in pairs], np.uint8)
+    bits = np.array([b for _, b in pairs], np.uint32)
+    got_flag, got_bits = unpack(pack(flag, bits))
+    assert got_flag.tolist() == flag.tolist()
+    assert got_bits.tolist() == bits.tolist()

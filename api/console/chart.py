@@ -14,7 +14,7 @@ from sensors.texts import Text, say
 from sensors.times import BEIJING_OFFSET_MS, DAY_MS, beijing, beijing_day
 
 POINTS = 600
-RANGES = {"24h": DAY_MS, "7d": 7 * DAY_MS, "14d": 14 * DAY_MS}
+RANGES = {"1h": DAY_MS // 24, "24h": DAY_MS, "7d": 7 * DAY_MS, "14d": 14 * DAY_MS}
 FONT = '"Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", system-ui, sans-serif'
 LINE, BAND, QUIET, DOUBT, LIMIT = "#0b5a5e", "#9fc0c0", "#5b6c70", "#6a4c93", "#14262a"
 _CROSS = "path://M-5,-4L-4,-5L0,-1L4,-5L5,-4L1,0L5,4L4,5L0,1L-4,5L-5,4L-1,0Z"
@@ -51,9 +51,20 @@ class View:
         return believed & np.isfinite(self.series.value)
 
     @property
-    def pause_ms(self) -> float:
-        """A longer pause between two rows is a gap and is not joined."""
-        return max(3000 * self.interval_s, 1.5 * (self.series.bucket_ms or 0))
+    def joined(self) -> Bools:
+        """(n - 1,) whether a row follows the one before it without a gap.
+
+        A pause is a gap when it is longer than three promised intervals and three times what is usual beside it: a
+        logger that keeps a thinner record than it sends live has no gaps in that record.
+        """
+        pause = np.diff(self.series.at)
+        beside = np.full(len(pause), np.inf)
+        beside[1:] = pause[:-1]
+        beside[:-1] = np.minimum(beside[:-1], pause[1:])
+        beside[~np.isfinite(beside)] = 0
+        return np.asarray(
+            pause <= np.maximum(3000 * self.interval_s, 3 * np.maximum(beside, self.series.bucket_ms or 0))
+        )
 
     def say(self, key: str, **values: object) -> str:
         return str(getattr(say(f"console.{key}", **values), self.language))
@@ -213,11 +224,12 @@ def _line(view: View, at: Ints, good: Bools) -> list[dict[str, Any]]:
     """
     s = view.series
     rows: list[dict[str, Any]] = []
+    follows = view.joined
     joined = np.zeros(len(at) + 1, np.bool_)  # joined[i]: a line runs from row i-1 to row i
     if len(at):
-        joined[1:-1] = (np.diff(at) <= view.pause_ms) & good[1:] & good[:-1]
+        joined[1:-1] = follows & good[1:] & good[:-1]
     for i in range(len(at)):
-        if i and at[i] - at[i - 1] > view.pause_ms:
+        if i and not follows[i - 1]:
             rows.append({"value": [int(at[i - 1]) + 1, None, None]})
         if not good[i]:
             rows.append({"value": [int(at[i]), None, None]})

@@ -186,6 +186,7 @@ def act(
         except Refused as error:
             raise Problem(problems.REFUSED, str(error), {"allowed": lifecycle.allowed(before)}) from None
         history = incidents.history(connection, incident_id)
+    asked.wake()
     return _in_full(after, history)
 
 

@@ -348,7 +348,9 @@ export default {
         if (mark.code === null) continue;
         if (mark.key === this.selected) ring(paper, mark, size);
         const sprite = this.sprite(mark.code, size, ratio);
-        paper.drawImage(sprite.canvas, mark.x - sprite.left, mark.y - sprite.top, sprite.width, sprite.height);
+        const left = Math.round((mark.x - sprite.left) * ratio) / ratio; // whole pixels: sharp, and copied without smoothing
+        const top = Math.round((mark.y - sprite.top) * ratio) / ratio;
+        paper.drawImage(sprite.canvas, left, top, sprite.width, sprite.height);
         if (!labelled(mark)) continue;
         taken.push([mark.x - size - 2, mark.y - size - 2, mark.x + size + 2, mark.y + size + 2, 1]);
         if (this.classes[mark.code].colour)
@@ -524,13 +526,13 @@ function ring(paper, mark, size) {
 function drawnMark({ state, colour, letter }, size, ratio) {
   const left = size + 4;
   const top = (colour ? FLAG.foot + FLAG.height : size) + 4;
-  const width = left + (colour ? FLAG.width : size) + 4;
-  const height = top + size + 4;
   const canvas = document.createElement("canvas");
-  canvas.width = Math.ceil(width * ratio);
-  canvas.height = Math.ceil(height * ratio);
+  canvas.width = Math.ceil((left + (colour ? FLAG.width : size) + 4) * ratio);
+  canvas.height = Math.ceil((top + size + 4) * ratio);
+  const width = canvas.width / ratio;
+  const height = canvas.height / ratio;
   const paper = canvas.getContext("2d");
-  paper.scale(canvas.width / width, canvas.height / height);
+  paper.scale(ratio, ratio);
   paper.translate(left, top);
   device(paper, state, size);
   if (colour) pennant(paper, colour, letter);

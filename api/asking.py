@@ -59,6 +59,7 @@ Words = Annotated[str, AfterValidator(_words)]
 """Text from a person that goes into the database."""
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="entries of a page")]
+MapLimit = Annotated[int, Query(ge=1, le=20_000, description="entries of a page; a map wants them all at once")]
 
 
 def instant(name: str, text: str) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from sensors.errors import StorageUnavailable
 
@@ -59,7 +60,7 @@ class Database:
             else:
                 with self.engine.begin() as connection:
                     yield connection
-        except DBAPIError as error:
+        except (DBAPIError, PoolTimeout) as error:
             raise _translated(error) from error
 
     @contextmanager
@@ -71,7 +72,7 @@ class Database:
                     connection.exec_driver_sql("BEGIN")
                 yield connection
                 connection.rollback()
-        except DBAPIError as error:
+        except (DBAPIError, PoolTimeout) as error:
             raise _translated(error) from error
 
     def close(self) -> None:
@@ -100,8 +101,10 @@ def _on_connect(dbapi: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _translated(error: DBAPIError) -> Exception:
+def _translated(error: DBAPIError | PoolTimeout) -> Exception:
     """Operational trouble becomes StorageUnavailable; a broken constraint or a wrong statement stays what it is."""
+    if isinstance(error, PoolTimeout):
+        return StorageUnavailable("all connections to the database are busy")
     if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or error.connection_invalidated:
         return StorageUnavailable(f"the database answers: {error.orig}")
     return error

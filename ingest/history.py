@@ -10,8 +10,9 @@ from ingest.checks.engine import Checks, usable
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
 from sensors.quality import Carried, Tail, assess
+from sensors.quality.assess import KEEP
 from sensors.quality.tests import FLAT_SECONDS
-from sensors.reading import Bytes, Codes, Flag, Ints, QualityTest, pack
+from sensors.reading import Bools, Bytes, Codes, Flag, Ints, QualityTest, pack
 from sensors.stations import Registry
 
 NEVER = -1
@@ -89,19 +90,21 @@ class History:
     def _piece(self, station: str, name: str, newest_ms: int, recent: Window) -> Window:
         """What a series must see of its own past."""
         parameter = self._catalogue.index[name]
-        if self.lookback_ms[parameter] > 1000 * SHORTEST_S:
+        if self.lookback_ms[parameter] > 1000 * SHORTEST_S or newest_ms < int(recent.at.max()):
             piece = self._store.window(station, newest_ms - self.lookback_ms[parameter], newest_ms, [name])
         else:
             piece = recent.take(np.flatnonzero(recent.parameter == parameter))
         if len(piece) < ENOUGH:
             start = int(piece.at[0]) if len(piece) else newest_ms + 1
             piece = self._store.before(station, name, start, ENOUGH).join(piece)
+        if not accepted(piece).all():
+            piece = accepted_before(self._store, station, name, int(piece.at[0])).join(piece)
         return piece
 
     def _rebuild(self, pieces: dict[int, Window], now_ms: int) -> None:
         """Tails and conditions of these series from their stored readings."""
         series = np.array(list(pieces), np.int64)
-        windows = list(pieces.values())
+        windows = [w.take(np.flatnonzero(accepted(w))) for w in pieces.values()]  # bad readings are compared with none
         _, carried = judge_again(windows, [stored_status(w) for w in windows], self._catalogue)
         for row, which in enumerate(carried.series.tolist()):
             # the stored verdicts are the true ones: the beginning of a window lacked its own past
@@ -140,10 +143,26 @@ class History:
         return int(self._loaded.sum())
 
 
+def accepted(window: Window) -> Bools:
+    """(n,) true for the readings others are compared with: all that are not bad."""
+    return np.asarray(window.packed & 15 < Flag.BAD)
+
+
+def accepted_before(store: ReadingStore, station: str, parameter: str, at_ms: int) -> Window:
+    """The last accepted readings before a moment, as many as a tail keeps, however long the sensor has been dead."""
+    limit = ENOUGH
+    while True:
+        found = store.before(station, parameter, at_ms, limit)
+        good = np.flatnonzero(accepted(found))
+        if len(good) >= KEEP or len(found) < limit:
+            return found.take(good[-KEEP:])
+        limit *= 8
+
+
 def stored_status(window: Window) -> Bytes:
-    """What the device had said of stored readings, as far as it matters here: whether they are the water at all."""
-    told = ((window.packed >> 4) & QualityTest.DEVICE_STATUS != 0) & ((window.packed & 15) == Flag.BAD)
-    return np.where(told, ord("D"), ord("N")).astype(np.uint8)
+    """What the device had said of stored readings, as far as their flags tell: not the water at all, or doubtful."""
+    told = (window.packed >> 4) & QualityTest.DEVICE_STATUS != 0
+    return np.where(told, np.where(accepted(window), ord("T"), ord("D")), ord("N")).astype(np.uint8)
 
 
 def judge_again(

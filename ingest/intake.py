@@ -99,6 +99,7 @@ class Intake:
     def submit(self, message: Message) -> "Future[Receipt]":
         """Hand a message over; the future is done once it is durable."""
         future: Future[Receipt] = Future()
+        future.set_running_or_notify_cancel()  # the message is on its way: it can no longer be taken back
         self.put(Waiting(message, future.set_result))
         return future
 
@@ -162,6 +163,9 @@ class Intake:
                     break
                 except StorageUnavailable as unavailable:
                     failure = unavailable
+                except Exception:
+                    log.exception("a message can neither be processed nor kept; it stays with its sender")
+                    return
             self.counters.retries += 1
             self.counters.last_error = str(failure)
             log.warning("store unavailable, messages wait unacknowledged", waiting=len(batch), error=str(failure))
@@ -171,7 +175,10 @@ class Intake:
             attempt += 1
         self._count(outcome)
         for i, waiting in enumerate(batch):
-            waiting.done(outcome.receipt(i))
+            try:
+                waiting.done(outcome.receipt(i))
+            except Exception:  # the receiver of the word is gone; the readings are safe all the same
+                log.exception("an acknowledgement failed")
 
     def _count(self, outcome: Outcome) -> None:
         c = self.counters
@@ -194,3 +201,6 @@ class Intake:
         except StorageUnavailable as error:
             self.counters.last_error = str(error)
             log.warning("store unavailable, the check for silence waits", error=str(error))
+        except Exception as error:
+            self.counters.last_error = f"{type(error).__name__}: {error}"
+            log.exception("the check for silence failed")

@@ -1,13 +1,14 @@
 """Late data: judged in their own time, inside the neighbourhood that is stored around them (design rule 4)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from governance.finding import Finding
 from ingest.checks.engine import usable
-from ingest.history import History, judge_again, merge, stored_status
+from ingest.history import History, accepted, accepted_before, judge_again, merge, stored_status
 from ingest.storage.port import ReadingStore, Window
+from sensors.quality.assess import KEEP
 from sensors.reading import Batch, Bools, Bytes, Floats, Ints, Places, QualityTest
 
 
@@ -47,8 +48,9 @@ def judge(batch: Batch, series: Ints, history: History, store: ReadingStore, now
     for g, n, verdict in zip(disturbed, around, verdicts, strict=True):
         late = batch.at[g.rows]
         packed[g.rows] = verdict[np.searchsorted(n.merged.at, late)]
-        again += _changed(n.stored, n.merged, verdict, late, g.station)
-        judged = Window(n.merged.parameter, n.merged.at, n.merged.value, _settled(n.stored, n.merged, verdict, late))
+        affected = _affected(n.merged, late, int(history.newest[g.series]))
+        again += _changed(n.stored, n.merged, verdict, affected, late, g.station)
+        judged = replace(n.merged, packed=_settled(n.stored, n.merged, verdict, affected))
         found, left = history.checks.late(g.series, _usable(n.stored), _usable(judged), now_ms)
         findings += found
         lasting += left
@@ -83,6 +85,10 @@ class _Neighbourhood:
     status: Bytes
 
 
+_NOTHING_SAID = np.frombuffer(b"NS", np.uint8)
+"""HJ 212 data flags by which the device vouches for a reading."""
+
+
 def _groups(batch: Batch, series: Ints) -> list[_Group]:
     """The batch by series, in its own order."""
     starts = np.flatnonzero(np.diff(series, prepend=-1))
@@ -99,14 +105,24 @@ def _compare(batch: Batch, g: _Group, history: History, store: ReadingStore, pac
     known = np.isin(at, there.at)
     place = np.searchsorted(there.at, at[known])
     same = there.value[place] == batch.value[g.rows[known]]
+    doubtful = (there.packed[place] >> 4) & QualityTest.DEVICE_STATUS != 0
+    same &= doubtful == ~np.isin(batch.status[g.rows[known]], _NOTHING_SAID)
     new[g.rows[known]] = False
     packed[g.rows[known]] = there.packed[place]
     return not (known.all() and same.all())
 
 
 def _neighbourhood(batch: Batch, g: _Group, history: History, store: ReadingStore) -> _Neighbourhood:
+    """By time, and for slow or dead sensors by number: as many readings as the tests compare with."""
     at, reach = batch.at[g.rows], history.lookback_ms[g.parameter]
-    stored = _window(g, int(at[0]) - reach, int(at[-1]) + reach, history, store)
+    start, end = int(at[0]) - reach, int(at[-1]) + reach
+    stored = _window(g, start, end, history, store)
+    while end < history.newest[g.series] and int((accepted(stored) & (stored.at > at[-1])).sum()) <= KEEP:
+        end += 4 * (end - int(at[-1]))
+        stored = _window(g, start, end, history, store)
+    registry = history.registry
+    key, name = registry.stations[g.station].key, registry.catalogue.parameters[g.parameter].key
+    stored = accepted_before(store, key, name, start).join(stored)
     merged = merge(stored, batch.parameter[g.rows], at, batch.value[g.rows].tolist())
     status = np.full(len(merged), ord("N"), np.uint8)
     status[np.searchsorted(merged.at, stored.at)] = stored_status(stored)
@@ -120,30 +136,32 @@ def _window(g: _Group, start_ms: int, end_ms: int, history: History, store: Read
     return store.window(registry.stations[g.station].key, start_ms, end_ms, [name])
 
 
-def _affected(merged: Window, late: Ints) -> Bools:
-    """From the reading just before the first late one on: before that, the window's own beginning is in the way."""
-    first = int(np.searchsorted(merged.at, late.min()))
-    affected = np.zeros(len(merged), np.bool_)
-    affected[max(first - 1, 0) :] = True
+def _affected(merged: Window, late: Ints, newest_ms: int) -> Bools:
+    """From the accepted reading before the first late one on: before that, the window's own beginning is in the way.
+
+    The last reading of a window that ends before its series does lacks its successor and is left alone, too.
+    """
+    affected = np.asarray(merged.at >= late.min())
+    before = np.flatnonzero(accepted(merged) & ~affected)
+    affected[before[-1:]] = True
+    if merged.at[-1] < newest_ms and merged.at[-1] not in late:
+        affected[-1] = False
     return affected
 
 
-def _settled(have: Window, merged: Window, verdict: Ints, late: Ints) -> Ints:
+def _settled(have: Window, merged: Window, verdict: Ints, affected: Bools) -> Ints:
     """The flags in force after the late data: recomputed where they can matter, as stored elsewhere."""
     settled = verdict.copy()
-    before = ~_affected(merged, late)
-    place = np.searchsorted(have.at, merged.at[before])
-    settled[before] = have.packed[place]
+    settled[~affected] = have.packed[np.searchsorted(have.at, merged.at[~affected])]
     return settled
 
 
-def _changed(have: Window, merged: Window, verdict: Ints, late: Ints, station: int) -> list[tuple[int, int, int, int]]:
+def _changed(
+    have: Window, merged: Window, verdict: Ints, affected: Bools, late: Ints, station: int
+) -> list[tuple[int, int, int, int]]:
     """(station, parameter, at, packed) of stored readings whose verdict is another one now."""
     place = np.searchsorted(merged.at, have.at)
-    told = _affected(merged, late)[place] & ~np.isin(have.at, late)
-    # what the device itself said of a reading is not in the window: its bit, and the flag it gave, stay
-    device = (have.packed >> 4) & QualityTest.DEVICE_STATUS
-    told &= (device == 0) & (verdict[place] != have.packed)
+    told = affected[place] & ~np.isin(have.at, late) & (verdict[place] != have.packed)
     rows = np.flatnonzero(told)
     return [(station, int(have.parameter[i]), int(have.at[i]), int(verdict[place[i]])) for i in rows.tolist()]
 

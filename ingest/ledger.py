@@ -94,13 +94,17 @@ class Ledger:
         """Enter a batch. ``stored`` and ``duplicate`` (messages,) count readings by message."""
         quarantined = np.zeros(len(messages), np.int64)
         touched = np.zeros(len(messages), np.bool_)
+        unread: set[int] = set()  # refused as a whole: their number stays open until they come again or are replayed
         for r in rejected:
-            quarantined[r.message] += 0 if r.readings is None else len(r.readings)
             touched[r.message] = True
+            if r.readings is None:
+                unread.add(r.message)
+            else:
+                quarantined[r.message] += len(r.readings)
         rows: dict[tuple[str, str], list[int]] = {}
         dirty: set[tuple[str, int]] = set()
         fates = zip(stored.tolist(), duplicate.tolist(), quarantined.tolist(), touched.tolist(), strict=True)
-        for message, header, (new, again, refused, held) in zip(messages, headers, fates, strict=True):
+        for i, (message, header, (new, again, refused, held)) in enumerate(zip(messages, headers, fates, strict=True)):
             station = account_of(registry, message)
             known = station != STRANGER
             day = day_of(header, message)
@@ -115,7 +119,7 @@ class Ledger:
             if message.replay_of is None:
                 row[_MESSAGES] += 1
                 row[_M_QUARANTINED] += held
-            if known and header is not None and header.seq is not None:
+            if known and header is not None and header.seq is not None and i not in unread:
                 if self._number(connection, station, header, size, new, day, dirty) and message.replay_of is None:
                     row[_AGAIN] += 1
             elif message.replay_of is None:
@@ -148,7 +152,7 @@ class Ledger:
         stream = streams.get(boot)
         before = None if header.total is None else header.total - size
         if stream is None:
-            first_contact = not streams
+            first_contact = not streams or boot < min(streams)  # of an earlier start nothing was promised
             stream = streams[boot] = _Stream(seq, before if first_contact else 0)
             if not first_contact and seq > 0:
                 _open_gap(connection, station, boot, (0, seq - 1), (0, before), day)

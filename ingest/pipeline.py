@@ -6,7 +6,7 @@ returns. A crash at any moment costs a redelivery, never a reading.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import sqlalchemy as sa
@@ -24,6 +24,7 @@ from ingest.ledger import Ledger
 from ingest.storage import device_events
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore
+from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.quality import Assessed, assess
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack
@@ -95,6 +96,9 @@ class Site:
         if not self._fresh:
             self.refresh()
         try:
+            if any(m.station not in self.history.registry for m in messages):
+                self.follow_registry()  # it may have been registered a moment ago
+            messages, replayed = self._replays(messages)
             decoded = telemetry.decode(messages, self.catalogue)
             accepted = validate.accept(decoded, messages, self.history.registry, now_ms)
             clock.lap("decode")
@@ -109,7 +113,7 @@ class Site:
             findings, changed = self._check(sorted_, packed, live, past, now_ms)
             clock.lap("check")
             stored, duplicate = _fates(sorted_, past, accepted.batch, len(messages))
-            rejected = (*decoded.rejected, *accepted.rejected)
+            rejected = accepted.rejected
             with self.database.write() as connection:
                 keys = [s.key for s in self.history.registry.stations]
                 again = self._earlier(live.again_series, live.again_at)
@@ -117,7 +121,7 @@ class Site:
                 self.store.reflag(connection, keys, again, live.again_packed)
                 self.store.reflag(connection, keys, past.again, past.again_packed)
                 quarantine.add(connection, self.history.registry, messages, decoded.headers, rejected)
-                self._replayed(connection, messages, now_ms)
+                self._settle(connection, replayed, now_ms)
                 self.ledger.count(
                     connection, self.history.registry, messages, decoded.headers, stored, duplicate, rejected
                 )
@@ -129,8 +133,11 @@ class Site:
             raise
         self.history.tail.apply(live.carried)
         self.history.heard_of(sorted_.series, sorted_.batch.at)
-        for station in past.stations:
-            self.history.load(station, now_ms)  # late data changed the past its tail and rules rest on
+        try:
+            for station in past.stations:
+                self.history.load(station, now_ms)  # late data changed the past its tail and rules rest on
+        except StorageUnavailable:
+            self._fresh = False  # the batch is stored all the same: read everything again before the next one
         if findings:
             self.on_findings()
         clock.lap("remember")
@@ -150,6 +157,7 @@ class Site:
         if not self._fresh:
             self.refresh()
         rejected: list[Rejected] = []
+        messages, replayed = self._replays(messages)
         with self.database.write() as connection:
             for i, message in enumerate(messages):
                 if message.station not in self.history.registry:
@@ -163,6 +171,7 @@ class Site:
                 else:
                     registry_store.set_online(connection, message.station, online, message.received_at_ms)
             quarantine.add(connection, self.history.registry, messages, [None] * len(messages), rejected)
+            self._settle(connection, replayed, now_ms)
         none = np.zeros(len(messages), np.int64)
         return Outcome(len(messages), none, none, tuple(rejected), 0, (), 0)
 
@@ -219,7 +228,8 @@ class Site:
         batch = sorted_.batch
         findings = checks.evaluate(sorted_.series[good], batch.at[good], batch.value[good], now_ms)
         changed = alarms.apply(checks.alarms, findings) | alarms.apply(checks.alarms, past.lasting)
-        return [*findings, *past.findings], changed
+        # in the order of events, so that what is told does not hang on the order in which series were first heard
+        return [*sorted(findings, key=_order), *sorted(past.findings, key=_order)], changed
 
     def _earlier(self, series: Codes, at: Ints) -> Batch:
         history = self.history
@@ -227,14 +237,30 @@ class Site:
             history.station[series].tolist(), history.parameter[series].tolist(), at.tolist(), [0.0] * len(at)
         )
 
-    def _replayed(self, connection: sa.Connection, messages: Sequence[Message], now_ms: int) -> None:
-        """Entries that are handed in again leave quarantine; what is refused again has a new entry."""
-        ids = [m.replay_of for m in messages if m.replay_of is not None]
-        for id_ in ids:
-            held = quarantine.get(connection, id_)
-            if held.refused is not None:
+    def _replays(self, messages: Sequence[Message]) -> tuple[Sequence[Message], list[quarantine.Held]]:
+        """The entries that are handed in again; one that was replayed before has nothing left to give."""
+        if all(m.replay_of is None for m in messages):
+            return messages, []
+        found: dict[int, quarantine.Held] = {}
+        replays: list[Message] = []
+        with self.database.read() as connection:
+            for message in messages:
+                if message.replay_of is None:
+                    replays.append(message)
+                    continue
+                held = quarantine.get(connection, message.replay_of)
+                first = held.status == quarantine.HELD and held.id not in found
+                replays.append(message if first else replace(message, only=frozenset()))
+                if first:
+                    found[held.id] = held
+        return replays, list(found.values())
+
+    def _settle(self, connection: sa.Connection, replayed: Sequence[quarantine.Held], now_ms: int) -> None:
+        """Entries leave quarantine; what of them is refused again has a new entry."""
+        for held in replayed:
+            if held.refused:
                 self.ledger.undo(connection, held.account, held.day, len(held.refused))
-        quarantine.settle(connection, ids, quarantine.REPLAYED, now_ms)
+        quarantine.settle(connection, [held.id for held in replayed], quarantine.REPLAYED, now_ms)
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
@@ -291,6 +317,10 @@ def _sort(batch: Batch, history: History, now_ms: int) -> _Sorted:
         batch, series = batch.take(kept), series[kept]
     newer = batch.at > history.newest[series]
     return _Sorted(batch, series, np.flatnonzero(newer), np.flatnonzero(~newer))
+
+
+def _order(finding: Finding) -> tuple[int, int, str, str]:
+    return finding.observed_at_ms, finding.colour.rank, finding.station, finding.rule
 
 
 def _fates(sorted_: _Sorted, past: LateVerdict, accepted: Batch, messages: int) -> tuple[Ints, Ints]:

@@ -11,7 +11,7 @@ from ingest.storage.tables import quarantine as table
 from sensors.errors import NotFound
 from sensors.reading import Message, Reason, Rejected
 from sensors.stations import Registry
-from sensors.wire.telemetry import Header
+from sensors.wire.telemetry import KINDS, Header
 
 KEEP_BYTES = 256 * 1024
 """Of a larger payload the beginning is kept, and its true length beside it."""
@@ -40,7 +40,17 @@ class Held:
     def message(self) -> Message:
         """The message to replay: the same bytes, limited to what was refused."""
         only = None if self.refused is None else frozenset(self.refused)
-        return Message(self.station, self.payload, self.received_at_ms, self.source, self.topic, only, self.id)
+        kind = self.topic.rpartition("/")[2]
+        return Message(
+            self.station,
+            self.payload,
+            self.received_at_ms,
+            self.source,
+            self.topic,
+            only,
+            self.id,
+            kind if kind in KINDS else "telemetry",
+        )
 
 
 def add(
@@ -60,17 +70,22 @@ def _row(registry: Registry, message: Message, header: Header | None, rejected: 
     return {
         "status": HELD,
         "reason": rejected.reason.key,
-        "detail": rejected.detail,
+        "detail": storable(rejected.detail),
         "source": message.source,
-        "station": message.station,
-        "topic": message.topic,
+        "station": storable(message.station),
+        "topic": storable(message.topic),
         "received_at_ms": message.received_at_ms,
         "account": account_of(registry, message),
         "day": day_of(header, message),
-        "refused": None if rejected.readings is None else [list(r) for r in rejected.readings],
+        "refused": None if rejected.readings is None else [[at, storable(key)] for at, key in rejected.readings],
         "payload": message.payload[:KEEP_BYTES],
         "payload_bytes": len(message.payload),
     }
+
+
+def storable(text: str) -> str:
+    """Text a database takes: JSON can spell halves of characters, which no encoding has."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def settle(connection: sa.Connection, ids: Sequence[int], status: str, now_ms: int) -> None:

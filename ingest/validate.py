@@ -16,8 +16,7 @@ FUTURE_MS = 5 * 60_000
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What passed, in canonical units and with station indices; what did not; and, for each message, how many readings
-    it held and how many of them were refused here."""
+    """What passed, in canonical units and with station indices, and all that did not, here or while decoding."""
 
     batch: Batch
     rejected: tuple[Rejected, ...]
@@ -42,7 +41,16 @@ def accept(decoded: Decoded, messages: Sequence[Message], registry: Registry, no
     strangers = _silent_strangers(batch, decoded, messages, station_of)
     if not good.all():
         batch = batch.take(np.flatnonzero(good))
-    return Accepted(replace(batch, value=registry.canonical(batch)), (*rejected, *strangers))
+    told = [r for one in decoded.rejected if (r := _still_refused(one, messages[one.message].only)) is not None]
+    return Accepted(replace(batch, value=registry.canonical(batch)), (*told, *rejected, *strangers))
+
+
+def _still_refused(rejected: Rejected, only: frozenset[tuple[int, str]] | None) -> Rejected | None:
+    """Of a replay, what concerns the readings it is about; the rest has its own entry already."""
+    if only is None:
+        return rejected
+    mine = tuple(reading for reading in rejected.readings or () if reading in only)
+    return replace(rejected, readings=mine) if mine else None
 
 
 def _only(

@@ -79,7 +79,12 @@ class Broker:
         """Start and wait until it accepts connections; raises BrokerFailed with the end of its log."""
         with (self._folder / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._path, *self._arguments], stdout=log, stderr=log, cwd=self._folder, env=_environment()
+                [self._path, *self._arguments],
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C is for us; we end it when our devices have said goodbye
             )
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:

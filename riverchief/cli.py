@@ -37,6 +37,8 @@ stations = typer.Typer(help="站点 · The registry.", no_args_is_help=True)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(rules, name="rules")
 app.add_typer(stations, name="stations")
+dashboards = typer.Typer(help="Grafana 仪表盘 · Dashboards.", no_args_is_help=True)
+app.add_typer(dashboards, name="dashboards")
 
 out = Console()
 err = Console(stderr=True)
@@ -328,6 +330,19 @@ def stations_list(settings: SettingsFile = None, data: DataFolder = None, as_jso
     for s in registry.stations:
         table.add_row(s.key, f"{s.zh} / {s.en}", s.reach, f"{s.interval_s} s")
     out.print(table)
+
+
+@dashboards.command("build")
+def dashboards_build(
+    folder: Annotated[Path, typer.Argument(help="目标目录 · folder to write to")] = Path("dashboards/generated"),
+) -> None:
+    """由代码生成仪表盘 JSON · Write the dashboards as Grafana reads them."""
+    from dashboards import platform
+
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{platform.UID}.json"
+    file.write_text(platform.build(), encoding="utf-8")
+    out.print(str(file))
 
 
 @app.command()

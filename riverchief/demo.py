@@ -179,7 +179,7 @@ def _serve(settings: Path, folder: Path, address: str, console: Console) -> Iter
     command = [sys.executable, "-m", "riverchief", "serve", "--settings", str(settings)]
     log = folder / "serve.log"
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)  # as the broker
     try:
         with console.status("启动中 starting …"):
             until = time.monotonic() + 60
@@ -209,7 +209,7 @@ def _simulate(
     registry: Registry, broker: Broker, tables: Sequence[Table], seconds: float | None, seed: int, console: Console
 ) -> live.Truth:
     """Fourteen days of late history, then live readings, until the time is up or somebody presses Ctrl-C."""
-    stop = threading.Event()
+    stop, finished = threading.Event(), threading.Event()
     connection = Connection(broker.host, broker.port, broker.device.user, broker.device.password)
     result: list[live.Truth] = []
     failure: list[BaseException] = []
@@ -234,14 +234,16 @@ def _simulate(
             )
         except BaseException as error:
             failure.append(error)
+        finally:
+            finished.set()
 
     thread = threading.Thread(target=work, name="devices", daemon=True)
     thread.start()
     until = None if seconds is None else time.monotonic() + seconds
     with console.status("发送历史数据 sending fourteen days of history …") as status:
         try:
-            while thread.is_alive() and (until is None or time.monotonic() < until):
-                thread.join(0.5)
+            # not Thread.join: interrupted, it takes a running thread for ended (Python 3.11)
+            while not finished.wait(0.5) and (until is None or time.monotonic() < until):
                 if progress:
                     status.update(_phase(progress[0], until))
         except KeyboardInterrupt:

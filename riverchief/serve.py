@@ -3,6 +3,7 @@
 import contextlib
 import random
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from enum import Flag, auto
@@ -162,32 +163,37 @@ class System:
 def run(settings: Settings, roles: Role = ALL) -> None:
     """Run until SIGTERM or SIGINT; raises ConfigurationError before anything is started."""
     with alone(settings) if Role.INGEST in roles else contextlib.nullcontext():
+        door = _listen(settings) if Role.API in roles else None
         system = System(settings, roles)
         system.start()
         try:
-            if Role.API in roles:
-                _serve_http(system)
+            if door is not None:
+                _serve_http(system, door)
             else:
                 _wait_for_signal()
         finally:
             system.stop()
 
 
-def _serve_http(system: System) -> None:
+def _listen(settings: Settings) -> socket.socket:
+    """The API's socket, taken before anything is started: an address in use is a mistake in the settings."""
+    host, port = settings.api.host, settings.api.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(f"api.host {host}, port {port} cannot be used: {error.strerror}") from error
+
+
+def _serve_http(system: System, door: socket.socket) -> None:
     from api.app import create_app  # an ingest alone does not load the console
     from api.console.mount import mount
 
     app = create_app(system.context)
     mount(app, system.context)
-    host, port = system.settings.api.host, system.settings.api.port
-    config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=5
-    )
-    log.info("listening", address=f"http://{host}:{port}/")
-    server = _Server(config)
-    server.run()
-    if not server.started:
-        raise ConfigurationError(f"port {port} on {host} cannot be used; is another program listening there?")
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    log.info("listening", address=f"http://{system.settings.api.host}:{system.settings.api.port}/")
+    _Server(config).run(sockets=[door])
 
 
 class _Server(uvicorn.Server):

@@ -3,7 +3,6 @@
 A registry is an immutable snapshot: a change makes a new one, and the readings already judged keep theirs.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -17,6 +16,9 @@ from sensors.parameters import Catalogue
 from sensors.reading import Batch, Floats
 from sensors.units import IDENTITY, Linear, conversion
 from sensors.wire.telemetry import STATION
+
+RESERVED = frozenset({"latest"})
+"""Words that stand where a station's key stands in a path."""
 
 
 class Water(StrEnum):
@@ -80,6 +82,8 @@ def station(row: Mapping[str, Any], catalogue: Catalogue) -> Station:
     key = row.get("key")
     if not isinstance(key, str) or not STATION.fullmatch(key):
         raise ConfigurationError(f"station key {key!r} must be 1 to 64 of a-z, 0-9 and -, not starting with -")
+    if key in RESERVED:
+        raise ConfigurationError(f"station key {key!r} is a word of the API and cannot name a station")
     if unknown := sorted(set(row) - known):
         raise ConfigurationError(f"station {key}: unknown entry {unknown[0]!r}")
     lon, lat = (_number(key, row, name) for name in ("lon", "lat"))
@@ -112,9 +116,9 @@ def station(row: Mapping[str, Any], catalogue: Catalogue) -> Station:
 
 def _number(key: str, row: Mapping[str, Any], name: str) -> float:
     value = row.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigurationError(f"station {key}: {name} {value!r} must be a number of degrees")
-    return float(value)
+    if not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= 360:  # false for NaN
+        return float(value)
+    raise ConfigurationError(f"station {key}: {name} {value!r} must be a number of degrees")
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class Live:
         self._looked = float("-inf")
         self._lock = asyncio.Lock()
         self._registry: Registry | None = None
-        self._registry_mark: tuple[object, ...] = ()
+        self._registry_mark = -1
         self._accounts: tuple[ledger.Account, ...] = ()
         self._accounts_mark: tuple[object, ...] = ()
 
@@ -92,7 +92,7 @@ class Live:
     def _read(self) -> Model:
         context, now_ms = self._context, self._context.clock_ms()
         with context.database.read() as connection:
-            mark = (*registry_store.fingerprint(connection), now_ms // 60_000)  # a renamed station shows in a minute
+            mark = registry_store.fingerprint(connection)
             if self._registry is None or mark != self._registry_mark:
                 self._registry, self._registry_mark = registry_store.load(connection, context.catalogue), mark
             open_ = incidents.list_incidents(connection, open_only=True, limit=OPEN_LIMIT)

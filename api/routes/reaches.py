@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from api.answers import VARY, answer, feature, features
-from api.asking import GEOJSON, JSON, Accept, Cursor, Known, Limit, mark, place, preferred
+from api.asking import GEOJSON, JSON, Accept, Cursor, Known, MapLimit, mark, place, preferred
 from sensors.errors import NotFound
 from sensors.stations import Reach, Registry, Water
 
@@ -40,7 +40,7 @@ class ReachPage:
 
 
 @router.get("", response_model=ReachPage, responses={200: {"content": {GEOJSON: {}}}})
-def list_reaches(known: Known, accept: Accept = JSON, limit: Limit = 100, cursor: Cursor = None) -> Response:
+def list_reaches(known: Known, accept: Accept = JSON, limit: MapLimit = 100, cursor: Cursor = None) -> Response:
     """The river network, by key; as GeoJSON with `Accept: application/geo+json`."""
     after = place("reaches", cursor, str)
     registry = known.now()

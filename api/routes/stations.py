@@ -23,7 +23,7 @@ from api.asking import (
     Asked,
     Cursor,
     Known,
-    Limit,
+    MapLimit,
     Words,
     instant,
     mark,
@@ -198,7 +198,7 @@ class SeriesOfStation:
 
 
 @router.get("", response_model=StationPage, responses={200: {"content": {GEOJSON: {}}}})
-def list_stations(known: Known, accept: Accept = JSON, limit: Limit = 100, cursor: Cursor = None) -> Response:
+def list_stations(known: Known, accept: Accept = JSON, limit: MapLimit = 100, cursor: Cursor = None) -> Response:
     """The registered stations, by key; as GeoJSON with `Accept: application/geo+json`."""
     after = place("stations", cursor, str)
     rest = sorted((s for s in known.now().stations if after is None or s.key > after), key=lambda s: s.key)

@@ -32,13 +32,15 @@ class Watch:
 
 @dataclass(slots=True)
 class State:
-    """Where a condition stands. ``past`` says that it fired on data too old to act on."""
+    """Where a condition stands. ``count`` and ``calm_count`` are the bad and the calm readings in a row that brought it
+    there; ``past`` says that it fired on data too old to act on."""
 
     phase: Phase = Phase.IDLE
     since_ms: int = 0
     count: int = 0
     last_ms: int = 0
     calm_since_ms: int = 0
+    calm_count: int = 0
     fired_at_ms: int = 0
     past: bool = False
 
@@ -85,9 +87,9 @@ def walk(watch: Watch, state: State, samples: Iterable[tuple[int, float]], now_m
                 turns.append(Turn(True, at, state.since_ms, x, state.count, False))
             continue
         if state.phase is Phase.FIRING or paused:
-            state.phase, state.calm_since_ms, state.count = Phase.RECOVERING, at, 0
-        state.count += 1
-        if state.count >= watch.samples and at - state.calm_since_ms >= watch.keep_ms:
-            turns.append(Turn(False, at, state.calm_since_ms, x, state.count, state.past))
+            state.phase, state.calm_since_ms, state.calm_count = Phase.RECOVERING, at, 0
+        state.calm_count += 1
+        if state.calm_count >= watch.samples and at - state.calm_since_ms >= watch.keep_ms:
+            turns.append(Turn(False, at, state.calm_since_ms, x, state.calm_count, state.past))
             state.phase, state.past = Phase.IDLE, False
     return turns

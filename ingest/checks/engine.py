@@ -63,6 +63,7 @@ class Checks:
         # series → its threshold watches, as ranges of a flat list: (first, how many)
         self._first, self._many = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._trends: dict[str, _TrendWatches] = {r.id: _TrendWatches(r) for r in rules.trends}
+        self._back: dict[tuple[str, str | None], int] = {}  # (rule, gateway) → ms when it was found speaking again
 
     # -- binding -----------------------------------------------------------------------------------------------------
 
@@ -75,7 +76,7 @@ class Checks:
             self._add(rule, station, parameter, _threshold_watch(rule, station, self._late_ms))
         for trend in self.rules.trends:
             if trend.parameter == parameter and trend.where.matches(station):
-                number = self._add(trend, station, parameter, _trend_watch(trend, self._late_ms))
+                number = self._add(trend, station, parameter, _trend_watch(trend, station, self._late_ms))
                 self._trends[trend.id].bind(series, number)
 
     def _add(self, rule: Threshold | Trend, station: Station, parameter: str, watch: Watch) -> int:
@@ -94,7 +95,7 @@ class Checks:
         for trend in self._trends.values():
             if (row := trend.row(series)) is not None:
                 judged = trend.replay(row, at, value)
-                self._restore(trend.number(row), judged, now_ms)
+                self._restore(trend.number(row), [(end, slope) for end, slope, _ in judged], now_ms)
 
     def _restore(self, number: int, samples: Sequence[tuple[int, float]], now_ms: int) -> None:
         watched = self._watched[number]
@@ -102,6 +103,7 @@ class Checks:
         if alarm := self.alarms.get((watched.rule.id, watched.station.key, watched.parameter)):
             state.phase, state.past = Phase.FIRING, alarm.past
             state.since_ms, state.fired_at_ms, state.last_ms = alarm.since_ms, alarm.fired_at_ms, alarm.fired_at_ms
+            state.count = watched.watch.samples  # it took at least as many to fire
             samples = [sample for sample in samples if sample[0] > alarm.fired_at_ms]
             turns = walk(watched.watch, state, samples, now_ms)
             if state.phase is Phase.IDLE or state.phase is Phase.PENDING or any(turn.fired for turn in turns):
@@ -170,9 +172,10 @@ class Checks:
             number = trend.number(row)
             watched = self._watched[number]
             state = self._states.get(number) or State()
-            turns = walk(watched.watch, state, judged, now_ms)
+            turns = walk(watched.watch, state, [(end, slope) for end, slope, _ in judged], now_ms)
             self._keep(number, state)
-            findings += [self._finding(watched, turn, trend.newest_mean(row)) for turn in turns]
+            means = {end: mean for end, _, mean in judged}
+            findings += [self._finding(watched, turn, means[turn.at_ms]) for turn in turns]
         return findings
 
     def late(
@@ -186,26 +189,30 @@ class Checks:
         lasting: list[Finding] = []
         for number in [*self._threshold_watches(series), *self._trend_watches(series)]:
             watched = self._watched[number]
-            known = _spans(self._judge(watched, *before, now_ms))
-            for span in _spans(self._judge(watched, *after, now_ms)):
+            known = _spans(self._judge(watched, *before, now_ms)[0])
+            turns, means = self._judge(watched, *after, now_ms)
+            for span in _spans(turns):
                 if any(span[0].since_ms <= _end(other) and other[0].since_ms <= _end(span) for other in known):
                     continue
                 fired, ended = span
-                found = [self._finding(watched, _past(turn), None) for turn in (fired, ended) if turn is not None]
+                both = [turn for turn in (fired, ended) if turn is not None]
+                found = [self._finding(watched, _past(turn), means.get(turn.at_ms)) for turn in both]
                 findings += found
                 key = (watched.rule.id, watched.station.key, watched.parameter)
                 if ended is None and key not in self.alarms:
                     lasting += found
         return findings, lasting
 
-    def _judge(self, watched: _Watched, at: Ints, value: Floats, now_ms: int) -> list[Turn]:
+    def _judge(self, watched: _Watched, at: Ints, value: Floats, now_ms: int) -> tuple[list[Turn], dict[int, float]]:
+        """The turns these readings lead to; for trends, the mean that goes with each judgement by its time."""
         if isinstance(watched.rule, Trend):
             one = _TrendWatches(watched.rule)
             one.bind(0, 0)
-            samples = one.replay(0, at, value)
+            judged = one.replay(0, at, value)
+            samples, means = [(end, slope) for end, slope, _ in judged], {end: mean for end, _, mean in judged}
         else:
-            samples = list(zip(at.tolist(), value.tolist(), strict=True))
-        return walk(watched.watch, State(), samples, now_ms)
+            samples, means = list(zip(at.tolist(), value.tolist(), strict=True)), {}
+        return walk(watched.watch, State(), samples, now_ms), means
 
     def _threshold_watches(self, series: int) -> range:
         if series >= len(self._first):
@@ -237,7 +244,8 @@ class Checks:
         stations = registry.stations
         patience = np.array([max(rule.intervals * s.interval_s, rule.at_least_s) * 1000 for s in stations])
         concerned = np.array([rule.where.matches(s) for s in stations], np.bool_) & (heard_ms >= 0)
-        silent = concerned & (now_ms - np.maximum(heard_ms, connected_since_ms) > patience)
+        since = np.array([max(connected_since_ms, self._back.get((rule.id, s.gateway), 0)) for s in stations], np.int64)
+        silent = concerned & (now_ms - np.maximum(heard_ms, since) > patience)
         speaking = concerned & (now_ms - heard_ms <= patience)
         findings = []
         groups: dict[str, list[int]] = {}
@@ -247,31 +255,36 @@ class Checks:
         grouped = {name: members for name, members in groups.items() if len(members) > 1}
         excused: set[int] = set()  # stations whose silence is, or may yet turn out to be, their gateway's
         for name, members in grouped.items():
-            key = (rule.id, name, "")
             down = bool(silent[members].all())
-            if key in self.alarms:
+            fresh = [i for i in members if self._known(rule, stations[i].key, f"silence:{stations[i].key}") is None]
+            if alarm := self._known(rule, name, f"silence:gateway:{name}"):
+                excused.update(members)  # when it speaks again its stations still have their turn before them
                 if speaking[members].any():
+                    self._back[rule.id, name] = now_ms
                     newest = int(heard_ms[members].max())
                     text = say("finding.gateway_speaking", gateway=name, at=beijing(newest))
-                    findings.append(_silence_over(rule, name, self.alarms[key], newest, text))
-                else:
-                    excused.update(members)
-            elif down and not any((rule.id, stations[i].key, "") in self.alarms for i in members):
-                findings.append(_gateway_silent(rule, name, [stations[i] for i in members], heard_ms[members]))
+                    findings.append(_silence_over(rule, name, alarm, newest, text))
+            elif down and len(fresh) > 1:
+                findings.append(_gateway_silent(rule, name, [stations[i] for i in fresh], heard_ms[fresh]))
                 excused.update(members)
-            elif silent[members].any():
+            elif not down and silent[members].any():
                 last = heard_ms[members].max()  # others may just not be due yet: wait for their turn
                 spread = 1000 * max(stations[i].interval_s for i in members)
                 excused.update(i for i in members if silent[i] and last - heard_ms[i] < spread)
         for i in map(int, np.flatnonzero(silent | speaking)):
             s = stations[i]
-            key = (rule.id, s.key, "")
-            if speaking[i] and key in self.alarms:
+            alarm = self._known(rule, s.key, f"silence:{s.key}")
+            if speaking[i] and alarm:
                 text = say("finding.speaking", station=_name(s), at=beijing(int(heard_ms[i])))
-                findings.append(_silence_over(rule, s.key, self.alarms[key], int(heard_ms[i]), text))
-            elif silent[i] and key not in self.alarms and i not in excused:
+                findings.append(_silence_over(rule, s.key, alarm, int(heard_ms[i]), text))
+            elif silent[i] and not alarm and i not in excused:
                 findings.append(_station_silent(rule, s, int(heard_ms[i]), int(patience[i])))
         return findings
+
+    def _known(self, rule: NoData, subject: str, cause: str) -> Alarm | None:
+        """The alarm of this station or gateway; a gateway may be named like one of its stations."""
+        alarm = self.alarms.get((rule.id, subject, ""))
+        return alarm if alarm and alarm.cause == cause else None
 
     # -- words -------------------------------------------------------------------------------------------------------
 
@@ -303,6 +316,10 @@ class Checks:
         )
 
 
+_Judgement = tuple[int, float, float]
+"""ms of a completed bin's end, the slope there, and the mean of the newest bin that holds anything."""
+
+
 class _TrendWatches:
     """One trend rule at all its series."""
 
@@ -328,13 +345,8 @@ class _TrendWatches:
     def number(self, row: int) -> int:
         return self._numbers[row]
 
-    def newest_mean(self, row: int) -> float:
-        filled = self._bins.means(row)
-        filled = filled[~np.isnan(filled)]
-        return float(filled[-1]) if len(filled) else float("nan")
-
-    def add(self, series: Codes, at: Ints, value: Floats) -> list[tuple[int, list[tuple[int, float]]]]:
-        """Take readings in; for each row with completed bins, the judgements (ms of the bin's end, slope)."""
+    def add(self, series: Codes, at: Ints, value: Floats) -> list[tuple[int, list[_Judgement]]]:
+        """Take readings in; for each row with completed bins, the judgements they lead to."""
         if not len(self._numbers):
             return []
         row = self._look_up(series)
@@ -381,15 +393,15 @@ class _TrendWatches:
             self._bins.count[row, slot] += end - start
         return completed
 
-    def _slopes(self, judged: list[tuple[int, int, Floats]]) -> list[tuple[int, list[tuple[int, float]]]]:
+    def _slopes(self, judged: list[tuple[int, int, Floats]]) -> list[tuple[int, list[_Judgement]]]:
         judged = [j for j in judged if (~np.isnan(j[2])).sum() >= self.rule.min_bins]
         if not judged:
             return []
         hours = np.full(len(judged), self._bins.width_ms / 3_600_000)
         slopes = theil_sen(np.stack([means for _, _, means in judged]), hours)
-        found: dict[int, list[tuple[int, float]]] = {}
-        for (row, at, _), slope in zip(judged, slopes.tolist(), strict=True):
-            found.setdefault(row, []).append((at, slope))
+        found: dict[int, list[_Judgement]] = {}
+        for (row, at, means), slope in zip(judged, slopes.tolist(), strict=True):
+            found.setdefault(row, []).append((at, slope, float(means[~np.isnan(means)][-1])))
         return list(found.items())
 
     def withdraw(self, series: Codes, at: Ints, value: Floats) -> None:
@@ -401,7 +413,7 @@ class _TrendWatches:
         np.add.at(self._bins.sum, (row[kept], slot), -value[kept])
         np.add.at(self._bins.count, (row[kept], slot), -1)
 
-    def replay(self, row: int, at: Ints, value: Floats) -> list[tuple[int, float]]:
+    def replay(self, row: int, at: Ints, value: Floats) -> list[_Judgement]:
         """Start the row anew from these readings; all judgements they lead to."""
         self._bins.forget(row)
         if not len(at):
@@ -423,9 +435,10 @@ def _threshold_watch(rule: Threshold, station: Station, late_ms: int) -> Watch:
     )
 
 
-def _trend_watch(rule: Trend, late_ms: int) -> Watch:
+def _trend_watch(rule: Trend, station: Station, late_ms: int) -> Watch:
     bin_ms = rule.window_s * 1000 // rule.bins
     sign = rule.side.sign
+    late_ms = max(late_ms, 2 * station.interval_s * 1000)  # a bin is complete only when the next reading arrives
     return Watch(
         sign, sign * rule.per_hour, sign * rule.clear_per_hour, 0, rule.samples, 0, GAP_INTERVALS * bin_ms, late_ms
     )

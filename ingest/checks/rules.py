@@ -5,6 +5,7 @@ remembering to count up.
 """
 
 import hashlib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -132,14 +133,18 @@ def read(text: str, catalogue: Catalogue) -> Rules:
     rules: dict[str, list[Any]] = {kind: [] for kind in _KINDS}
     seen: set[str] = set()
     for kind, cls in _KINDS.items():
-        for row in tables.get(kind, []):
+        rows = tables.get(kind, [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            faults.append(f"rules: {kind} must be a list of tables, each headed [[{kind}]]")
+            continue
+        for row in rows:
             try:
                 rule = _rule(cls, row, catalogue)
                 if rule.id in seen:
                     raise ConfigurationError("the id is used twice")
                 seen.add(rule.id)
                 rules[kind].append(rule)
-            except (ConfigurationError, ValueError, TypeError) as error:
+            except (ConfigurationError, ValueError, TypeError, OverflowError) as error:
                 faults.append(f"rule {row.get('id', '(without id)')}: {error}")
     if faults:
         raise ConfigurationError("\n".join(faults))
@@ -154,6 +159,8 @@ def _rule(cls: type[Any], row: Mapping[str, Any], catalogue: Catalogue) -> Any:
         raise ConfigurationError(f"unknown entry {unknown[0]!r}")
     if missing := sorted(names - set(given) - set(_DEFAULTS)):
         raise ConfigurationError(f"{missing[0]} is missing")
+    if not isinstance(given["id"], str) or not given["id"]:
+        raise ConfigurationError(f"id {given['id']!r} must be a name")
     values: dict[str, Any] = {name: given.get(name, _DEFAULTS.get(name)) for name in names}
     if "clear" in names and "clear" not in given:
         values["clear"] = given["limit"]
@@ -167,10 +174,12 @@ def _rule(cls: type[Any], row: Mapping[str, Any], catalogue: Catalogue) -> Any:
     for name, value in values.items():
         if name in ("id", "parameter", "colour", "side"):
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise ConfigurationError(f"{name} {value!r} must be a number")
         if name in _WHOLE and (not isinstance(value, int) or value < _WHOLE[name]):
             raise ConfigurationError(f"{name} {value!r} must be a whole number of at least {_WHOLE[name]}")
+        if name not in _WHOLE:
+            values[name] = float(value)  # 2 and 2.0 are the same rule and have the same version
     rule = cls(**values, where=where)
     _contradictions(rule)
     digest = hashlib.sha256(repr(rule).encode()).hexdigest()[:8]

@@ -1,10 +1,12 @@
 """The registry in the relational database: read as one immutable snapshot, written row by row."""
 
+import json
 from collections.abc import Iterable
 
 import sqlalchemy as sa
 
 from ingest.storage.tables import deployment, reach, station
+from ingest.storage.tables import registry_change as change
 from sensors.parameters import Catalogue
 from sensors.stations import Deployment, Reach, Registry, Station, Water
 
@@ -70,13 +72,9 @@ def save_stations(connection: sa.Connection, stations: Iterable[Station]) -> Non
         _put(connection, station, {"key": s.key}, values)
 
 
-def fingerprint(connection: sa.Connection) -> tuple[int, int, int]:
-    """Changes whenever a snapshot would: cheap enough to ask every second."""
-    stations, newest = connection.execute(
-        sa.select(sa.func.count(), sa.func.coalesce(sa.func.max(station.c.id), 0)).select_from(station)
-    ).one()
-    deployments = connection.execute(sa.select(sa.func.count()).select_from(deployment)).scalar_one()
-    return int(stations), int(newest), int(deployments)
+def fingerprint(connection: sa.Connection) -> int:
+    """Changes whenever a snapshot would; cheap enough to ask every second."""
+    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(change.c.id), 0))).scalar_one())
 
 
 def set_online(connection: sa.Connection, key: str, online: bool, at_ms: int) -> None:
@@ -91,6 +89,16 @@ def online(connection: sa.Connection) -> dict[str, tuple[bool | None, int | None
 
 
 def _put(connection: sa.Connection, table: sa.Table, key: dict[str, object], values: dict[str, object]) -> None:
+    """Insert or change a row, and write down that it changed; a row that is so already is left alone."""
     where = sa.and_(*(table.c[name] == value for name, value in key.items()))
-    if connection.execute(sa.update(table).where(where).values(**values)).rowcount == 0:
+    columns = [table.c[name] for name in values]
+    known = connection.execute(sa.select(*columns).where(where)).one_or_none()
+    plain = json.loads(json.dumps(values))  # as it comes back: a tuple is a list
+    if known is not None and dict(known._mapping) == plain:
+        return
+    if known is None:
         connection.execute(sa.insert(table).values(**key, **values))
+    else:
+        connection.execute(sa.update(table).where(where).values(**values))
+    named = "/".join(str(value) for value in key.values())
+    connection.execute(sa.insert(change).values(what=table.name, key=named, body=plain))

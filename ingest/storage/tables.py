@@ -52,6 +52,15 @@ reach = sa.Table(
     sa.Column("note", sa.Text, nullable=False),
 )
 
+registry_change = sa.Table(
+    "registry_change",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("what", sa.String(16), nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+)
+
 quarantine = sa.Table(
     "quarantine",
     metadata,

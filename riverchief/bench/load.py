@@ -154,4 +154,3 @@ def main() -> None:
     orders = json.loads(sys.stdin.readline())
     publisher = Publisher(orders["host"], orders["port"], orders["user"], orders["password"])
     {"flood": flood, "pace": pace}[orders["kind"]](orders, publisher)
-

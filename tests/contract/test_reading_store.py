@@ -377,7 +377,9 @@ def test_whatever_is_written_in_whatever_order_the_content_is_that_of_a_dictiona
             expected = {p: max(ats) for (s, p), ats in by_series.items() if s == station}
             assert dict(shelf.store.newest(station)) == expected
         for row in shelf.store.latest():
-            usable = [at for at in by_series[row.station, row.parameter] if truth[row.station, row.parameter, at][1] < 3]
+            usable = [
+                at for at in by_series[row.station, row.parameter] if truth[row.station, row.parameter, at][1] < 3
+            ]
             assert row.newest_at_ms == max(by_series[row.station, row.parameter])
             assert row.at_ms == max(usable, default=None)
             if usable:

@@ -563,7 +563,7 @@ def test_the_demo_platform_gets_every_incident_once_and_shows_the_newest_first_i
     page = httpx.get(platform)
     assert page.text.index("第2次 &lt;b&gt;") < page.text.index("number 1 &lt;b&gt;")
     assert "<b>" not in page.text
-    assert "待确认" in page.text
+    assert "待受理" in page.text
     assert 'http-equiv="refresh"' in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
 

@@ -217,7 +217,7 @@ def test_acknowledging_keeps_who_and_when():
         NOW,
     )
     assert (effects.event, effects.notify) == (EventType.UPDATED, Notify.INFORM)
-    assert effects.entry.text == Text("李河长确认了事件17", "李河长 acknowledged incident 17")
+    assert effects.entry.text == Text("李河长受理了事件17", "李河长 acknowledged incident 17")
 
 
 def test_an_acknowledged_and_recovered_incident_can_be_closed_with_a_reason():
@@ -245,7 +245,7 @@ def test_a_false_alarm_is_closed_although_its_condition_is_active():
 
 def test_an_incident_nobody_acknowledged_cannot_be_closed():
     recovered, _ = changed(opened(), resolved(T + HOUR))
-    with pytest.raises(Refused, match=r"待确认，不能“结案”；现在可以：确认、备注、判为误报。 / Incident 17 is open"):
+    with pytest.raises(Refused, match=r"待受理，不能“结案”；现在可以：受理、备注、判为误报。 / Incident 17 is open"):
         did(recovered, Action.CLOSE)
 
 

@@ -72,7 +72,7 @@ def verdict(key: str, *values: float, **how: int) -> list[tuple[Flag, QualityTes
     return one.told
 
 
-# -- fault codes and ranges ----------------------------------------------------------------------------------------------
+# -- fault codes and ranges --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", [-9999, -999, -99999, -7999, -6999, -8888, -99.9, -999.9, -9999.9])
@@ -133,7 +133,7 @@ def test_a_bad_reading_is_left_out_of_all_comparisons() -> None:
     assert [flag for flag, _ in told] == [GOOD, GOOD, BAD, GOOD, BAD, GOOD]
 
 
-# -- spikes --------------------------------------------------------------------------------------------------------------
+# -- spikes ------------------------------------------------------------------------------------------------------------
 
 CALM = (7.0, 7.1, 7.0, 7.1, 7.0, 7.1, 7.0, 7.1)
 
@@ -239,7 +239,7 @@ def test_the_single_spike_test_as_a_function() -> None:
     assert spike(windows, following, floor=np.full(4, 0.4)).tolist() == [True, False, False, True]
 
 
-# -- rate of change ------------------------------------------------------------------------------------------------------
+# -- rate of change ----------------------------------------------------------------------------------------------------
 
 
 def test_oxygen_may_change_by_its_step_and_its_hourly_rate_and_no_more() -> None:
@@ -287,7 +287,7 @@ def test_rate_of_change_as_a_function() -> None:
     assert flags.tolist() == [Flag.GOOD, Flag.SUSPECT, Flag.UNKNOWN, Flag.UNKNOWN, Flag.UNKNOWN]
 
 
-# -- flat line -----------------------------------------------------------------------------------------------------------
+# -- flat line ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_stuck_sensor_repeats_itself_eight_times_and_for_six_hours() -> None:
@@ -340,7 +340,7 @@ def test_equal_values_of_two_series_are_two_runs() -> None:
     assert told.carried.run_samples.tolist() == [5, 5]
 
 
-# -- dead zero -----------------------------------------------------------------------------------------------------------
+# -- dead zero ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("key", "level"), [("do", 2.0), ("ph", 0.5), ("conductivity", 25.0)])
@@ -385,7 +385,7 @@ def test_a_zero_after_a_fault_code_is_measured_against_the_water_before() -> Non
     assert [f for f, _ in verdict("do", 0.9, 61.0, 0.0)] == [GOOD, BAD, GOOD]
 
 
-# -- what the device says ------------------------------------------------------------------------------------------------
+# -- what the device says ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_a_reading_marked_as_normal_is_still_tested() -> None:
     assert verdict("ph", 14.1)[0][0] is BAD
 
 
-# -- batches -------------------------------------------------------------------------------------------------------------
+# -- batches -----------------------------------------------------------------------------------------------------------
 
 
 def test_readings_out_of_order_are_a_broken_promise() -> None:
@@ -506,10 +506,12 @@ def pieces(draw: st.DrawFn, n: int) -> list[slice]:
 
 @given(histories(), st.data())
 @example(  # two spikes in a row: a plateau, a spike off it, and the return is a spike itself
-    ("do", [START + i * 5 * MINUTE for i in range(12)], [7.0, *[9.0] * 3, *[7.0] * 4, 9.0, 7.0, 9.0, 9.0], "N" * 12), None
+    ("do", [START + i * 5 * MINUTE for i in range(12)], [7.0, *[9.0] * 3, *[7.0] * 4, 9.0, 7.0, 9.0, 9.0], "N" * 12),
+    None,
 )
 @example(
-    ("do", [START + i * 5 * MINUTE for i in range(11)], [7.0, *[9.0] * 3, *[7.0] * 3, 9.0, 7.0, 9.0, 9.0], "N" * 11), None
+    ("do", [START + i * 5 * MINUTE for i in range(11)], [7.0, *[9.0] * 3, *[7.0] * 3, 9.0, 7.0, 9.0, 9.0], "N" * 11),
+    None,
 )
 @settings(max_examples=300)
 def test_cutting_a_series_into_batches_anywhere_changes_no_flag(

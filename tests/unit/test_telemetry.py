@@ -80,7 +80,7 @@ def reasons(decoded: Decoded) -> list[tuple[Reason, tuple[tuple[int, str], ...] 
     return [(r.reason, r.readings) for r in decoded.rejected]
 
 
-# -- what is written is read ---------------------------------------------------------------------------------------------
+# -- what is written is read -------------------------------------------------------------------------------------------
 
 
 @given(messages)
@@ -152,7 +152,7 @@ def test_a_station_key_against_the_contract_is_refused(bad: str) -> None:
     assert not STATION.fullmatch(bad)
 
 
-# -- the writer keeps the contract ---------------------------------------------------------------------------------------
+# -- the writer keeps the contract -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -167,7 +167,7 @@ def test_a_device_cannot_write_1001_samples() -> None:
 
 
 def test_a_device_cannot_write_more_than_256_kib() -> None:
-    values = {key: 0.1234567890123 for key in KEYS}
+    values = dict.fromkeys(KEYS, 0.1234567890123)
     with pytest.raises(ValueError, match=str(256 * 1024)):
         encode(Telemetry(tuple(Sample(AT_MS + i, values) for i in range(1000))))
 
@@ -190,7 +190,7 @@ def test_the_strict_reader_raises_what_breaks_the_contract(payload: bytes) -> No
         parse(payload)
 
 
-# -- limits --------------------------------------------------------------------------------------------------------------
+# -- limits ------------------------------------------------------------------------------------------------------------
 
 
 def test_limits_are_those_of_the_contract() -> None:
@@ -226,7 +226,7 @@ def test_256_kib_pass_and_one_byte_more_is_refused_unread() -> None:
     assert "262145" in refused.rejected[0].detail
 
 
-# -- every bad input has its reason, and its good neighbours survive -----------------------------------------------------
+# -- every bad input has its reason, and its good neighbours survive ---------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ def test_unknown_names_point_at_the_right_rows_after_nulls_are_left_out() -> Non
     assert rows(decoded) == [("odd", AT_MS, 1.0, "N"), ("nh3n", AT_MS, 2.0, "D"), ("odder", AT_MS, 3.0, "N")]
 
 
-@pytest.mark.parametrize("letter", list("NFMSDCTBO") + ["L", "n", "?", "1", " "])
+@pytest.mark.parametrize("letter", list("NFMSDCTBOLn?1 "))
 @pytest.mark.parametrize("spoiler", ["", ',"ph":NaN'])
 def test_a_status_letter_is_kept_as_it_was_sent(letter: str, spoiler: str) -> None:
     decoded = read(message(f'{{"do":3{spoiler}}}', status=json.dumps({"do": letter, "absent": "D"})))
@@ -480,7 +480,7 @@ def test_columns_have_the_documented_types() -> None:
         assert (batch.value.dtype, batch.status.dtype) == (np.float64, np.uint8)
 
 
-# -- nothing raises, nothing disappears ----------------------------------------------------------------------------------
+# -- nothing raises, nothing disappears --------------------------------------------------------------------------------
 
 
 def held(payload: bytes) -> int | None:

@@ -12,8 +12,8 @@ from api.console.model import Delta, Model, classes
 from governance.finding import Colour
 from sensors.texts import say
 
-STATIONS = "/api/v1/stations?limit=1000"
-REACHES = "/api/v1/reaches?limit=1000"
+STATIONS = "/api/v1/stations?limit=20000"
+REACHES = "/api/v1/reaches?limit=20000"
 _LEAFLET = Path(leaflet.__file__).parent / "dist"
 _WORDS = (
     "map_name",

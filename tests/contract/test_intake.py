@@ -1,0 +1,367 @@
+"""The micro-batch loop: acknowledged after storing, in order, and one poison message harms nobody else."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import governance.tables
+import ingest.storage.tables  # noqa: F401
+from governance.database import Database, metadata
+from ingest import intake as intake_module
+from ingest import ledger, quarantine
+from ingest.checks.rules import Rules
+from ingest.intake import Intake, Waiting
+from ingest.pipeline import Outcome, Receipt, Site
+from ingest.storage import registry
+from ingest.storage.sqlite import SqliteReadings
+from sensors.errors import StorageUnavailable
+from sensors.parameters import catalogue
+from sensors.reading import Message, Reason
+from sensors.stations import Registry, Station
+from sensors.wire import telemetry
+from sensors.wire.telemetry import Sample, Telemetry
+
+T0 = 1_790_000_100_000
+CATALOGUE = catalogue()
+PATIENCE_S = 20.0
+
+
+def message(n: int, station: str = "shiwan") -> Message:
+    at = T0 + n * 1000
+    return Message(station, telemetry.encode(Telemetry((Sample(at, {"ph": 7.0 + n / 1000}),), n, 1, n + 1, at)), at)
+
+
+def status(n: int, online: bool) -> Message:
+    return Message("shiwan", b'{"online": %b}' % str(online).lower().encode(), T0 + n, kind="status")
+
+
+class Mill:
+    """A real site on a real file, the intake before it, and a record of what was acknowledged when."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.database = Database(f"sqlite:///{folder / 'river.db'}")
+        metadata.create_all(self.database.engine)
+        with self.database.write() as connection:
+            stations = tuple(Station(key, key, key, 113.1, 23.0) for key in ("shiwan", "qicha"))
+            registry.save(connection, Registry(stations, catalogue=CATALOGUE))
+        self.store = SqliteReadings(self.database, CATALOGUE)
+        self.site = Site(self.database, self.store, Rules(), CATALOGUE)
+        self.intake = Intake(self.site, clock_ms=lambda: T0 + 10_000_000, **options)
+        self.done: list[tuple[Message, Receipt]] = []
+        self.stored_when_done: list[bool] = []
+
+    def put(self, *messages: Message) -> None:
+        for one in messages:
+            self.intake.put(Waiting(one, self._finish(one)))
+
+    def _finish(self, one: Message) -> Callable[[Receipt], None]:
+        def done(receipt: Receipt) -> None:
+            self.done.append((one, receipt))
+            at = one.received_at_ms
+            self.stored_when_done.append(len(self.store.window(one.station, at, at)) > 0)
+
+        return done
+
+    def watch(self, before: Callable[[Sequence[Message]], None]) -> list[list[Message]]:
+        """Call ``before`` with every batch that reaches the site; returns the batches that were tried."""
+        tried: list[list[Message]] = []
+        original = self.site.process
+
+        def process(messages: Sequence[Message], now_ms: int) -> Outcome:
+            tried.append(list(messages))
+            before(messages)
+            return original(messages, now_ms)
+
+        self.site.process = process  # type: ignore[method-assign]
+        return tried
+
+    def run(self) -> None:
+        """All that was put, to the end."""
+        self.intake.start()
+        assert self.intake.stop(PATIENCE_S)
+
+
+@pytest.fixture
+def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mill]:
+    monkeypatch.setattr(intake_module, "RETRY_S", (0.001,) * 6)
+    mill = Mill(tmp_path)
+    yield mill
+    mill.intake.stop(PATIENCE_S)
+    mill.database.close()
+
+
+def test_messages_are_acknowledged_in_the_order_they_came_each_once_and_only_when_stored(mill: Mill):
+    messages = [message(n) for n in range(500)]
+    mill.put(*messages)
+    mill.run()
+    assert [one for one, _ in mill.done] == messages
+    assert all(mill.stored_when_done)
+    assert {receipt for _, receipt in mill.done} == {Receipt(1, 0, ())}
+    assert dict(mill.store.count()) == {"shiwan": 500}
+    assert mill.intake.counters.stored == mill.intake.counters.messages == 500
+
+
+def test_a_batch_is_never_larger_than_allowed(tmp_path: Path):
+    mill = Mill(tmp_path, most=7)
+    tried = mill.watch(lambda batch: None)
+    mill.put(*(message(n) for n in range(50)))
+    mill.run()
+    assert max(map(len, tried)) <= 7
+    assert [one for batch in tried for one in batch] == [message(n) for n in range(50)]
+    assert len(mill.done) == 50
+    mill.database.close()
+
+
+@pytest.mark.parametrize("step", ["write", "forget", "window"])
+def test_nothing_is_acknowledged_while_the_store_is_away_and_all_is_once_it_is_back(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch, step: str
+):
+    failures = 4
+    original = getattr(mill.store, step)
+
+    def away(*args: Any, **named: Any) -> Any:
+        nonlocal failures
+        if failures > 0:
+            failures -= 1
+            assert mill.done == [], "acknowledged before it was stored"
+            raise StorageUnavailable("the disk is away")
+        return original(*args, **named)
+
+    monkeypatch.setattr(mill.store, step, away)
+    if step != "write":
+        mill.site._fresh = False
+    messages = [message(n) for n in range(20)]
+    if step == "window":
+        mill.database.write()
+        mill.put(message(100))
+    mill.put(*messages)
+    mill.run()
+    assert [one for one, _ in mill.done][-20:] == messages
+    assert all(mill.stored_when_done)
+    assert sum(mill.store.count().values()) == len(mill.done)
+    with mill.database.read() as connection:
+        assert all(account.duplicate == 0 for account in ledger.accounts(connection))
+
+
+def test_a_commit_that_fails_acknowledges_nothing_and_is_tried_again(mill: Mill, monkeypatch: pytest.MonkeyPatch):
+    """The very last step of a transaction: everything was written, and yet it is not there."""
+    original, failures = ledger.Ledger.count, 3
+
+    def count_then_fail(self: ledger.Ledger, *args: Any) -> None:
+        nonlocal failures
+        original(self, *args)
+        if failures > 0:
+            failures -= 1
+            raise StorageUnavailable("no room on the disk")
+
+    monkeypatch.setattr(ledger.Ledger, "count", count_then_fail)
+    mill.put(*(message(n) for n in range(5)))
+    mill.run()
+    assert len(mill.done) == 5
+    assert all(mill.stored_when_done)
+    assert mill.intake.counters.retries == 3
+    with mill.database.read() as connection:
+        (account,) = ledger.accounts(connection)
+    assert (account.messages, account.stored, account.duplicate, account.missing) == (5, 5, 0, 0)
+
+
+def test_a_store_that_stays_away_keeps_the_messages_unacknowledged_when_the_intake_stops(mill: Mill):
+    def away(batch: Sequence[Message]) -> None:
+        raise StorageUnavailable("the disk is away")
+
+    mill.watch(away)
+    mill.put(*(message(n) for n in range(3)))
+    mill.run()
+    assert mill.done == []
+    assert mill.intake.counters.messages == 0
+    assert mill.intake.counters.last_error == "the disk is away"
+
+
+@pytest.mark.parametrize("where", [0, 3, 9])
+def test_one_poison_message_is_quarantined_and_the_others_go_through_in_order(mill: Mill, where: int):
+    poison = message(where)
+
+    def choke(batch: Sequence[Message]) -> None:
+        if poison in batch:
+            raise ZeroDivisionError("a fault of ours")
+
+    mill.watch(choke)
+    messages = [message(n) for n in range(10)]
+    mill.put(*messages)
+    mill.run()
+    assert [one for one, _ in mill.done] == messages
+    (refused,) = [receipt.rejected for one, receipt in mill.done if one is poison]
+    assert [r.reason for r in refused] == [Reason.OUR_FAULT]
+    assert all(receipt == Receipt(1, 0, ()) for one, receipt in mill.done if one is not poison)
+    with mill.database.read() as connection:
+        (held,) = quarantine.listing(connection)
+    assert (held.reason, held.payload, held.station) == ("our_fault", poison.payload, "shiwan")
+    assert dict(mill.store.count()) == {"shiwan": 9}
+
+
+def test_a_poison_message_that_cannot_even_be_kept_stays_with_its_sender_and_the_others_go_on(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+):
+    poison = message(1)
+
+    def choke(batch: Sequence[Message]) -> None:
+        if poison in batch:
+            raise ZeroDivisionError
+
+    def choke_again(*args: Any) -> Outcome:
+        raise ZeroDivisionError
+
+    mill.watch(choke)
+    monkeypatch.setattr(mill.site, "set_aside", choke_again)
+    mill.put(message(0), poison, message(2))
+    mill.intake.start()
+    assert mill.intake.submit(message(3)).result(PATIENCE_S) == Receipt(1, 0, ())
+    assert [one for one, _ in mill.done] == [message(0), message(2)]
+
+
+def test_a_poison_message_waits_for_a_store_that_is_away(mill: Mill, monkeypatch: pytest.MonkeyPatch):
+    original, failures = quarantine.add, 2
+
+    def choke(batch: Sequence[Message]) -> None:
+        raise ZeroDivisionError
+
+    def away(*args: Any) -> None:
+        nonlocal failures
+        if failures > 0:
+            failures -= 1
+            raise StorageUnavailable("the disk is away")
+        original(*args)
+
+    mill.watch(choke)
+    monkeypatch.setattr(quarantine, "add", away)
+    mill.put(message(0))
+    mill.run()
+    assert len(mill.done) == 1
+    with mill.database.read() as connection:
+        assert [held.reason for held in quarantine.listing(connection)] == ["our_fault"]
+
+
+def test_stopping_finishes_what_was_handed_over(mill: Mill):
+    begun, go = threading.Event(), threading.Event()
+
+    def slow(batch: Sequence[Message]) -> None:
+        begun.set()
+        go.wait(PATIENCE_S)
+
+    mill.watch(slow)
+    mill.intake.start()
+    mill.put(message(0))
+    assert begun.wait(PATIENCE_S)
+    mill.put(*(message(n) for n in range(1, 3000)))
+    stopper = threading.Thread(target=mill.intake.stop)
+    stopper.start()
+    go.set()
+    stopper.join(PATIENCE_S)
+    assert not mill.intake.alive
+    assert len(mill.done) == 3000
+    assert mill.intake.backlog == 0
+
+
+def test_stop_says_when_it_took_too_long(mill: Mill):
+    go = threading.Event()
+    mill.watch(lambda batch: go.wait(PATIENCE_S) and None)
+    mill.put(message(0))
+    mill.intake.start()
+    assert not mill.intake.stop(0.05)
+    go.set()
+    assert mill.intake.stop(PATIENCE_S)
+    assert len(mill.done) == 1
+
+
+def test_a_submitted_message_is_answered_with_what_became_of_it_once_it_is_durable(mill: Mill):
+    mill.intake.start()
+    assert mill.intake.submit(message(0)).result(PATIENCE_S) == Receipt(1, 0, ())
+    assert len(mill.store.window("shiwan", T0, T0)) == 1
+    assert mill.intake.submit(message(0)).result(PATIENCE_S) == Receipt(0, 1, ())
+    refused = mill.intake.submit(Message("nobody", message(1).payload, T0)).result(PATIENCE_S)
+    assert [r.reason for r in refused.rejected] == [Reason.UNKNOWN_STATION]
+
+
+def test_many_senders_at_once_are_each_answered_about_their_own_message(mill: Mill):
+    mill.intake.start()
+    futures: dict[int, Future[Receipt]] = {}
+    lock = threading.Lock()
+
+    def send(first: int) -> None:
+        for n in range(first, first + 50):
+            future = mill.intake.submit(message(n, "shiwan" if n % 2 else "nobody"))
+            with lock:
+                futures[n] = future
+
+    threads = [threading.Thread(target=send, args=(first,)) for first in range(0, 400, 50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    wait(futures.values(), PATIENCE_S)
+    for n, future in futures.items():
+        receipt = future.result(0)
+        assert (receipt.stored, len(receipt.rejected)) == ((1, 0) if n % 2 else (0, 1))
+
+
+def test_a_sender_who_no_longer_waits_stops_nobody(mill: Mill):
+    gone = mill.intake.submit(message(0))
+    gone.cancel()
+    mill.intake.start()
+    assert mill.intake.submit(message(1)).result(PATIENCE_S) == Receipt(1, 0, ())
+    assert dict(mill.store.count()) == {"shiwan": 2}
+
+
+def test_an_acknowledgement_that_fails_stops_nobody(mill: Mill):
+    def broken(receipt: Receipt) -> None:
+        raise ConnectionError("the sender is gone")
+
+    mill.intake.put(Waiting(message(0), broken))
+    mill.intake.start()
+    assert mill.intake.submit(message(1)).result(PATIENCE_S) == Receipt(1, 0, ())
+
+
+@pytest.mark.parametrize("error", [StorageUnavailable("away"), ZeroDivisionError("a fault of ours")])
+@pytest.mark.parametrize("what", ["tick", "follow_registry"])
+def test_trouble_between_batches_never_stops_the_readings(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch, what: str, error: Exception
+):
+    ticked = threading.Event()
+
+    def fail(*args: Any) -> None:
+        ticked.set()
+        raise error
+
+    monkeypatch.setattr(intake_module, "TICK_S", 0.01)
+    monkeypatch.setattr(mill.site, what, fail)
+    mill.intake.start()
+    assert ticked.wait(PATIENCE_S)
+    assert mill.intake.submit(message(0)).result(PATIENCE_S) == Receipt(1, 0, ())
+    assert mill.intake.alive
+    assert str(error) in mill.intake.counters.last_error
+
+
+def test_what_devices_say_of_themselves_is_acknowledged_once_kept_beside_the_readings(mill: Mill):
+    mill.put(status(1, True), message(0), status(2, False), message(1))
+    mill.run()
+    assert sorted(one.received_at_ms for one, _ in mill.done) == [T0, T0 + 1, T0 + 2, T0 + 1000]
+    with mill.database.read() as connection:
+        assert registry.online(connection)["shiwan"] == (False, T0 + 2)
+    assert dict(mill.store.count()) == {"shiwan": 2}
+
+
+def test_a_station_registered_while_running_is_followed_without_a_restart(mill: Mill, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(intake_module, "TICK_S", 0.01)
+    mill.intake.start()
+    assert mill.intake.submit(message(0, "new")).result(PATIENCE_S).rejected
+    with mill.database.write() as connection:
+        registry.save_stations(connection, [Station("new", "new", "new", 113.1, 23.0)])
+    until = time.monotonic() + PATIENCE_S
+    while "new" not in mill.site.history.registry and time.monotonic() < until:
+        time.sleep(0.01)
+    assert mill.intake.submit(message(1, "new")).result(PATIENCE_S) == Receipt(1, 0, ())

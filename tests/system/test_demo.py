@@ -1,0 +1,99 @@
+"""``riverchief demo`` as a newcomer runs it: real broker, real processes, and its own books checked at the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.rig import KINDS, eventually
+
+pytestmark = pytest.mark.broker
+
+REPORT = {
+    "messages_sent",
+    "readings_sent",
+    "readings_stored",
+    "duplicates",
+    "quarantined",
+    "missing",
+    "incidents_opened",
+    "incidents_delivered",
+    "latency_ms",
+    "ledger_closed",
+}
+
+
+def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "riverchief", "demo", "--no-browser", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.timeout(240)
+def test_the_demo_shows_an_incident_and_closes_its_books(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "report.json"
+    done = demo("--for", "40", "--report", str(file), "--broker", kind)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(file.read_text(encoding="utf-8"))
+    assert report.keys() >= REPORT
+    assert report["ledger_closed"] is True
+    accounted = report["readings_stored"] + report["duplicates"] + report["quarantined"] + report["missing"]
+    assert report["readings_sent"] == accounted
+    assert report["readings_sent"] > 100_000, "fourteen days of history travel through the broker"
+    assert report["incidents_delivered"] == report["incidents_opened"]
+    # the pollution of the past informs, the one that happens now pages
+    assert 0 < report["incidents_retrospective"] < report["incidents_opened"]
+    assert report["paged"] >= 1
+    assert report["latency_ms"]["p99"] is not None
+
+
+@pytest.mark.timeout(240)
+def test_a_recorded_table_plays_as_a_device_and_all_of_it_is_accounted_for(tmp_path: Path) -> None:
+    table = tmp_path / "my_creek.csv"
+    rows = [
+        f"my_creek,2026-03-{1 + i // 96:02d}T{i // 4 % 24:02d}:{15 * (i % 4):02d}:00Z,{7 + i % 3 / 10},{5 + i % 7 / 10}"
+        for i in range(96 * 20)
+    ]
+    table.write_text("station,time,pH,do_mg_L\n" + "\n".join(rows) + "\n")
+    file = tmp_path / "report.json"
+    done = demo("--for", "12", "--report", str(file), "--replay", str(table), "--data", str(tmp_path / "site"))
+    assert done.returncode == 0, done.stderr
+    listed = subprocess.run(
+        [sys.executable, "-m", "riverchief", "ledger", "--data", str(tmp_path / "site"), "--json", "--day", "all"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    accounts = {a["station"]: a for a in json.loads(listed.stdout)["accounts"]}
+    assert accounts["my-creek"]["stored"] >= 2 * 96 * 14
+
+
+def test_a_table_that_cannot_be_played_is_refused_by_name(tmp_path: Path) -> None:
+    table = tmp_path / "nothing.csv"
+    table.write_text("a,b\n1,2\n")
+    done = demo("--for", "5", "--replay", str(table))
+    assert done.returncode == 2
+    assert "nothing.csv" in done.stderr
+    assert "no column time" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.timeout(120)
+def test_ctrl_c_ends_the_demo_and_everything_it_started(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "riverchief", "demo", "--no-browser", "--data", str(tmp_path / "site")]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        eventually("the demo says where it is", lambda: b"http://127.0.0.1" in (tmp_path / "log").read_bytes())
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole tree
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    # the broker and the service have sessions of their own; both carry the folder in their command line
+    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert left.stdout == ""

@@ -1,0 +1,92 @@
+"""``riverchief serve`` as a site runs it: health, metrics, the dashboards' names, and starts that must not happen."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dashboards.platform import CHARTS
+from riverchief.broker import free_port
+from sensors.stations import Station
+from tests.rig import Running, eventually
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def served(running: Callable[[str], Running]) -> tuple[Running, str]:
+    site = running("mosquitto")
+    port = free_port()
+    site.more = f"[api]\nport = {port}\n"
+    site.register(Station("s1", "站一", "station one", 113.1, 23.0))
+    site.start("serve")
+    address = f"http://127.0.0.1:{port}"
+    eventually("it is ready", lambda: _status(f"{address}/readyz") == 200)
+    return site, address
+
+
+def _status(address: str) -> int:
+    try:
+        return httpx.get(address, timeout=2).status_code
+    except httpx.HTTPError:
+        return 0
+
+
+def test_the_metrics_have_every_name_the_dashboard_asks_for(served: tuple[Running, str]) -> None:
+    _, address = served
+    body = {"station": "s1", "readings": [{"at": "2026-05-12T10:30:00Z", "values": {"ph": 7.1}}]}
+    assert httpx.post(f"{address}/api/v1/readings", json=body).status_code == 202
+    eventually("silence was checked", lambda: "riverchief_last_tick_seconds 0.0" not in _metrics(address))
+    told = set(re.findall(r"^(riverchief_\w+)", _metrics(address), re.MULTILINE))
+    asked = {
+        name for chart in CHARTS for expression, _ in chart.lines for name in re.findall(r"riverchief_\w+", expression)
+    }
+    assert asked <= told, asked - told
+    assert "riverchief_readings_stored_total 1.0" in _metrics(address)
+
+
+def _metrics(address: str) -> str:
+    return httpx.get(f"{address}/metrics").text
+
+
+def test_readiness_names_the_broker_when_it_is_away_and_recovers(served: tuple[Running, str]) -> None:
+    site, address = served
+    site.broker.stop()
+    answer = eventually("it is not ready", lambda: (a := httpx.get(f"{address}/readyz")).status_code == 503 and a)
+    assert "mqtt" in answer.text
+    assert httpx.get(f"{address}/healthz").status_code == 200, "alive all the same"
+    site.broker.start()
+    eventually("it is ready again", lambda: _status(f"{address}/readyz") == 200)
+
+
+def test_a_second_ingest_on_the_same_data_is_refused_in_one_sentence(served: tuple[Running, str]) -> None:
+    site, _ = served
+    command = [sys.executable, "-m", "riverchief", "ingest", "--settings", str(site.settings)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "another ingest already works on" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_named(served: tuple[Running, str], tmp_path: Path) -> None:
+    _, address = served
+    port = address.rsplit(":", 1)[1]
+    command = [sys.executable, "-m", "riverchief", "api", "--data", str(tmp_path / "other"), "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert f"port {port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_with_a_spelling_mistake_do_not_start(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(f"data = '{tmp_path / 'data'}'\n[mqtt]\nhots = 'broker.example'\n")
+    command = [sys.executable, "-m", "riverchief", "serve", "--settings", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "mqtt.hots is not a setting" in done.stderr
+    assert not (tmp_path / "data").exists(), "nothing was started"

@@ -1,0 +1,73 @@
+"""The documents are tested, too: commands exist, links lead somewhere, generated files equal what the code makes."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from dashboards import platform
+from governance import tables as governance_tables
+from ingest.storage import tables as ingest_tables
+from riverchief.cli import app
+from sensors import texts
+from sensors.reading import Reason
+
+DOCUMENTS = [
+    Path("README.md"),
+    Path("CHANGELOG.md"),
+    *sorted(Path("docs").rglob("*.md")),
+    Path("simulator/records/README.md"),
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    text = Path("README.md").read_text(encoding="utf-8") + Path("docs/operations/README.md").read_text(encoding="utf-8")
+    runner, known = CliRunner(), get_command(app)
+    called = {match.split()[0] for match in re.findall(r"riverchief ([a-z][a-z ]*)", text)}
+    assert {"serve", "check", "ledger", "quarantine", "rules", "bench"} <= called
+    for name in called:
+        assert name in known.commands, name  # type: ignore[attr-defined]
+        assert runner.invoke(app, [name, "--help"]).exit_code == 0
+
+
+def test_every_file_the_architecture_names_exists() -> None:
+    text = Path("docs/architecture.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:sensors|ingest|governance|api|riverchief|dashboards|simulator)/[\w/.]+\.py)`", text):
+        assert Path(name).exists(), name
+
+
+def test_every_reason_of_quarantine_is_explained() -> None:
+    text = Path("docs/bad-input.md").read_text(encoding="utf-8")
+    assert [reason.key for reason in Reason if f"`{reason.key}`" not in text] == []
+
+
+def test_every_decision_is_listed_and_says_what_it_costs() -> None:
+    listed = Path("docs/decisions/README.md").read_text(encoding="utf-8")
+    for page in Path("docs/decisions").glob("0*.md"):
+        text = page.read_text(encoding="utf-8")
+        assert page.name in listed
+        assert all(f"**{part}" in text for part in ("Context", "Decision", "Cost", "Holds as long as")), page
+        for test in re.findall(r"`(tests/[\w/.]+)`", text):
+            assert Path(test).exists(), (page, test)
+
+
+def test_the_generated_dashboards_are_what_the_code_makes() -> None:
+    assert Path(f"dashboards/generated/{platform.UID}.json").read_text(encoding="utf-8") == platform.build()
+
+
+def test_both_languages_of_a_sentence_use_the_same_values() -> None:
+    for key in sorted(texts.keys()):
+        text = texts.sentence(key)
+        assert set(re.findall(r"{(\w+)", text.zh)) == set(re.findall(r"{(\w+)", text.en)), key
+
+
+def test_no_table_is_declared_twice() -> None:
+    assert governance_tables.incident.metadata is ingest_tables.station.metadata

@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup demo test lint types bench clean
+.PHONY: setup demo test lint types screenshot bench clean
 
 setup: $(READY)
 
@@ -33,6 +33,10 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+screenshot: $(READY)
+	$(BIN)/python -m pytest -q tests/system/test_screenshot.py
+	mkdir -p docs/images && cp build/console.png docs/images/console.png
 
 bench: $(READY)
 	$(BIN)/riverchief bench ingest

@@ -94,7 +94,8 @@ class Checks:
             self._restore(number, list(zip(at.tolist(), value.tolist(), strict=True)), now_ms)
         for trend in self._trends.values():
             if (row := trend.row(series)) is not None:
-                judged = trend.replay(row, at, value)
+                # judgements before the last few rest on a window that began before these readings do
+                judged = trend.replay(row, at, value)[-2 * trend.rule.samples :]
                 self._restore(trend.number(row), [(end, slope) for end, slope, _ in judged], now_ms)
 
     def _restore(self, number: int, samples: Sequence[tuple[int, float]], now_ms: int) -> None:

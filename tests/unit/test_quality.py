@@ -197,6 +197,24 @@ def test_in_restless_water_a_spike_must_stand_out_further() -> None:
     assert QualityTest.SPIKE in verdict("do", *restless, 8.9, 7.2)[8][1]
 
 
+@pytest.mark.parametrize(("before", "after", "is_spike"), [(7.7, 7.7, 1), (8.0, 7.0, 0), (7.0, 8.0, 0), (6.0, 7.0, 0)])
+def test_both_neighbours_of_a_spike_lie_within_a_fifth_of_its_height_of_the_base(
+    before: float, after: float, is_spike: int
+) -> None:
+    """A spike of 4 mg/L on a base of 7: its neighbours may be 0.8 away."""
+    assert (QualityTest.SPIKE in verdict("do", *[7.0] * 7, before, 11.0, after)[8][1]) == bool(is_spike)
+
+
+def test_the_base_of_a_spike_is_the_median_of_the_seven_readings_before_it() -> None:
+    """Of the last seven most are 7, of the last five and of the last nine most are 9."""
+    told = verdict("do", 9.0, 9.0, 7.0, 7.0, 9.0, 9.0, 9.0, 7.0, 7.0, 11.0, 7.0)
+    assert QualityTest.SPIKE in told[9][1]
+    one = sonde("do")
+    for x in (9.0, 9.0, 7.0, 7.0, 9.0, 9.0, 9.0, 7.0, 7.0, 11.0, 7.0):
+        one.give(x)
+    assert one.told == told
+
+
 def test_a_storm_pulse_that_rises_over_samples_is_no_spike() -> None:
     told = verdict("turbidity", *[20.0] * 8, 26.0, 40.0, 58.0, 44.0, 34.0, 28.0, 24.0)
     assert told == [CLEAN] * 15
@@ -338,6 +356,18 @@ def test_equal_values_of_two_series_are_two_runs() -> None:
     told = assess(series, parameter, at, np.full(2 * n, 7.0), np.full(2 * n, ord("N"), np.uint8), tail, CATALOGUE)
     assert told.flag.tolist() == [GOOD] * 10
     assert told.carried.run_samples.tolist() == [5, 5]
+
+
+def test_a_run_that_goes_on_in_a_shared_batch_counts_its_own_readings_only() -> None:
+    tail = Tail(2)
+    letters, do = np.full(6, ord("N"), np.uint8), np.full(6, CATALOGUE.index["do"])
+    for batch, first in enumerate(([7.0, 7.0, 7.0], [7.0, 8.0, 8.0])):
+        at = np.tile(START + HOUR * (3 * batch + np.arange(3)), 2)
+        values_ = np.array([*first, 7.0, 7.0, 7.0])
+        told = assess(np.repeat([0, 1], 3), do, at, values_, letters, tail, CATALOGUE)
+        tail.apply(told.carried)
+    assert told.carried.run_samples.tolist() == [2, 6]
+    assert told.carried.run_start.tolist() == [START + 4 * HOUR, START]
 
 
 # -- dead zero ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,57 @@
+"""The newcomer's minute: ``riverchief demo``, a browser on its page, and a creek that turns red.
+
+Leaves the picture in ``build/console.png``; ``make screenshot`` puts it into the README.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from riverchief.broker import free_port
+from tests.rig import eventually
+
+pytestmark = [pytest.mark.broker, pytest.mark.browser]
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.mark.timeout(200)
+def test_within_a_minute_the_newcomer_sees_a_creek_turn_red(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "riverchief", "demo", "--no-browser", "--for", "75", "--port", str(port)]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        eventually("the demo is up", lambda: b"http://127.0.0.1" in (tmp_path / "log").read_bytes())
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
+            page = browser.new_page(viewport={"width": 1440, "height": 900}, device_scale_factor=1)
+            foreign: list[str] = []
+            page.on("request", lambda r: foreign.append(r.url) if f"127.0.0.1:{port}" not in r.url else None)
+            page.goto(f"http://127.0.0.1:{port}/")
+            red = page.locator("[data-testid=start-stations] [data-colour=red]")
+            expect(red.first).to_be_attached(timeout=60_000)
+            expect(page.get_by_text(re.compile("氨氮.*高于4.000")).first).to_be_visible(timeout=10_000)
+            page.goto(f"http://127.0.0.1:{port}/?station={red.first.get_attribute('data-station')}&parameter=nh3n&range=1h")
+            expect(red.first).to_be_attached(timeout=20_000)
+            page.wait_for_timeout(12_000)  # a few readings more for the picture
+            Path("build").mkdir(exist_ok=True)
+            page.screenshot(path="build/console.png")
+            assert [url for url in foreign if not url.startswith("data:")] == []
+            browser.close()
+        assert process.wait(120) == 0, (tmp_path / "log").read_text()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(60)

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from governance import incidents
 from governance.database import Database
 from governance.finding import Finding
-from ingest import quarantine, validate
-from ingest.checks import alarms
+from ingest import alarms, quarantine, validate
+from ingest.checks.alarms import Key
+from ingest.checks.alarms import apply as apply_to_alarms
 from ingest.checks.engine import LATE_S, Checks, usable
 from ingest.checks.rules import Rules
 from ingest.history import History
@@ -193,9 +194,10 @@ class Site:
         try:
             self.history.load_all(range(len(self.history.registry.stations)), now_ms)
             checks = self.history.checks
-            findings = checks.tick(self.history.registry, self.history.heard, connected_since_ms, now_ms)
+            registry, heard = self.history.registry, self.history.heard
+            findings = checks.withdrawn(registry) + checks.tick(registry, heard, connected_since_ms, now_ms)
             if findings:
-                changed = alarms.apply(checks.alarms, findings)
+                changed = apply_to_alarms(checks.alarms, findings)
                 with self.database.write() as connection:
                     incidents.record(connection, findings, now_ms, source=self.source)
                     alarms.save(connection, checks.alarms, changed)
@@ -214,7 +216,7 @@ class Site:
         live: Assessed,
         past: LateVerdict,
         now_ms: int,
-    ) -> tuple[list[Finding], set[alarms.Key]]:
+    ) -> tuple[list[Finding], set[Key]]:
         """All findings of the batch, and the alarms they change."""
         checks = self.history.checks
         tail = self.history.tail
@@ -227,7 +229,7 @@ class Site:
         good = sorted_.live[usable(packed[sorted_.live])]
         batch = sorted_.batch
         findings = checks.evaluate(sorted_.series[good], batch.at[good], batch.value[good], now_ms)
-        changed = alarms.apply(checks.alarms, findings) | alarms.apply(checks.alarms, past.lasting)
+        changed = apply_to_alarms(checks.alarms, findings) | apply_to_alarms(checks.alarms, past.lasting)
         # in the order of events, so that what is told does not hang on the order in which series were first heard
         return [*sorted(findings, key=_order), *sorted(past.findings, key=_order)], changed
 

@@ -61,8 +61,7 @@ def _only(
     for row in range(len(batch)):
         only = messages[batch.message[row]].only
         if only is not None:
-            key = unknown.get(row) or registry.catalogue.parameters[batch.parameter[row]].key
-            keep[row] = (int(batch.at[row]), key) in only
+            keep[row] = (int(batch.at[row]), _key(row, batch, unknown, registry)) in only
     kept = np.flatnonzero(keep)
     return batch.take(kept), {new: unknown[int(old)] for new, old in enumerate(kept) if int(old) in unknown}
 
@@ -80,7 +79,7 @@ def _refuse(
         groups.setdefault((int(batch.message[row]), int(reason[row])), []).append(row)
     refused = []
     for (message, code), rows in groups.items():
-        names = [unknown.get(row) or registry.catalogue.parameters[batch.parameter[row]].key for row in rows]
+        names = [_key(row, batch, unknown, registry) for row in rows]
         readings = tuple((int(batch.at[row]), name) for row, name in zip(rows, names, strict=True))
         why = Reason(code)
         if why is Reason.UNKNOWN_STATION:
@@ -91,6 +90,11 @@ def _refuse(
             detail = f"observed at {_when(readings[0][0])}, {_BOUND[why]}"
         refused.append(Rejected(message, why, detail, readings))
     return refused
+
+
+def _key(row: int, batch: Batch, unknown: Mapping[int, str], registry: Registry) -> str:
+    """The parameter key a reading was sent under, known or not."""
+    return unknown[row] if row in unknown else registry.catalogue.parameters[batch.parameter[row]].key
 
 
 _BOUND = {

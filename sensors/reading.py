@@ -37,6 +37,7 @@ class QualityTest(IntFlag):
     RATE_OF_CHANGE = 1 << 4
     FLAT_LINE = 1 << 5
     DEVICE_STATUS = 1 << 6
+    OVER_RANGE = 1 << 7
 
 
 class Reason(IntEnum):

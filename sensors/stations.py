@@ -13,6 +13,7 @@ import numpy as np
 
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
+from sensors.quality.tests import FAULT_CODES
 from sensors.reading import Batch, Floats
 from sensors.units import IDENTITY, Linear, conversion
 from sensors.wire.telemetry import STATION
@@ -166,6 +167,7 @@ class Registry:
         if not self._in_force:
             return batch.value
         value = batch.value.copy()
+        code = np.isin(batch.value, FAULT_CODES)  # a logger's fault code is no measurement: -999 cm is not -9.99 m
         for (station_index, parameter_index), rules in self._in_force.items():
             rows = np.flatnonzero((batch.station == station_index) & (batch.parameter == parameter_index))
             if not len(rows):
@@ -174,5 +176,7 @@ class Registry:
             which = np.searchsorted(since, batch.at[rows], side="right") - 1
             gain = np.array([1.0] + [r.gain for _, r in rules])
             offset = np.array([0.0] + [r.offset for _, r in rules])
+            measured = ~code[rows]
+            rows, which = rows[measured], which[measured]
             value[rows] = value[rows] * gain[which + 1] + offset[which + 1]
         return value

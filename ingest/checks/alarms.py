@@ -1,12 +1,9 @@
-"""The firing conditions in the database, so that a restart pages nobody twice (design rule 8)."""
+"""The conditions that are firing, as the engine remembers them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
 from governance.finding import Change, Finding
-from ingest.storage.tables import alarm as table
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +20,6 @@ Key = tuple[str, str, str]
 """(rule, station, parameter); parameter is empty for rules about the station as a whole."""
 
 
-def load(connection: sa.Connection) -> dict[Key, Alarm]:
-    """All firing conditions."""
-    return {
-        (row.rule, row.station, row.parameter): Alarm(row.cause, row.fired_at_ms, row.since_ms, row.retrospective)
-        for row in connection.execute(sa.select(table))
-    }
-
-
 def apply(alarms: dict[Key, Alarm], findings: Sequence[Finding]) -> set[Key]:
     """Bring the remembered alarms up to date; returns the keys that changed."""
     changed: set[Key] = set()
@@ -42,23 +31,3 @@ def apply(alarms: dict[Key, Alarm], findings: Sequence[Finding]) -> set[Key]:
         elif alarms.pop(key, None) is not None:
             changed.add(key)
     return changed
-
-
-def save(connection: sa.Connection, alarms: dict[Key, Alarm], changed: set[Key]) -> None:
-    """Make the rows of these keys what is remembered."""
-    for key in changed:
-        rule, station, parameter = key
-        mine = (table.c.rule == rule) & (table.c.station == station) & (table.c.parameter == parameter)
-        connection.execute(sa.delete(table).where(mine))
-        if alarm := alarms.get(key):
-            connection.execute(
-                sa.insert(table).values(
-                    rule=rule,
-                    station=station,
-                    parameter=parameter,
-                    cause=alarm.cause,
-                    fired_at_ms=alarm.fired_at_ms,
-                    since_ms=alarm.since_ms,
-                    retrospective=alarm.past,
-                )
-            )

@@ -93,3 +93,21 @@ def walk(watch: Watch, state: State, samples: Iterable[tuple[int, float]], now_m
             turns.append(Turn(False, at, state.calm_since_ms, x, state.calm_count, state.past))
             state.phase, state.past = Phase.IDLE, False
     return turns
+
+
+def take_back(state: State, at_ms: int) -> bool:
+    """The newest sample, at ``at_ms``, turned out to be none: a pending or recovering count forgets it.
+
+    True when ``state`` (changed in place) was concerned. A condition that fired because of it stays as it is.
+    """
+    if state.last_ms != at_ms or state.phase not in (Phase.PENDING, Phase.RECOVERING):
+        return False
+    if state.phase is Phase.PENDING:
+        state.count -= 1
+        if state.count == 0:
+            state.phase = Phase.IDLE
+    else:
+        state.calm_count -= 1
+        if state.calm_count == 0:
+            state.phase = Phase.FIRING
+    return True

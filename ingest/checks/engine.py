@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from governance.finding import Change, Colour, Finding, Kind
+from ingest.checks import wording
 from ingest.checks.alarms import Alarm, Key
-from ingest.checks.condition import Phase, State, Turn, Watch, walk
-from ingest.checks.rules import NoData, Rules, Side, Threshold, Trend
-from ingest.checks.trend import Bins, theil_sen
+from ingest.checks.condition import Phase, State, Turn, Watch, take_back, walk
+from ingest.checks.no_data import Silence
+from ingest.checks.rules import NoData, Rules, Threshold, Trend
+from ingest.checks.trend import TrendWatches
 from sensors.parameters import Catalogue
-from sensors.reading import Bools, Codes, Flag, Floats, Ints
+from sensors.reading import Bools, Codes, Flag, Floats, Ints, QualityTest
 from sensors.stations import Registry, Station
-from sensors.texts import Text, say
-from sensors.times import beijing
+from sensors.texts import say
 
 LATE_S = 900
 """Older than this (or two intervals of the station, whichever is longer) a reading is too old to wake anybody for."""
@@ -32,9 +33,18 @@ GAP_S = 1800
 water of a tidal river hardly becomes another, and loggers keep thinner records than they send live (our choice)."""
 
 
+_BELIEVED = int(QualityTest.PLAUSIBLE_RANGE | QualityTest.OVER_RANGE)
+
+
 def usable(packed: Ints) -> Bools:
-    """(n,) true for readings a rule may rest on: suspect and bad ones prove nothing."""
-    return np.asarray((packed & 15) < Flag.SUSPECT)
+    """(n,) true for readings a rule may rest on: suspect and bad ones prove nothing.
+
+    But a value that is suspect only for being extreme, or because the instrument is at the end of its range, is what a
+    rule is there for: acid of pH 2 is implausible and true. That it lasts is for the rule's own count to see.
+    """
+    flag, tests = packed & 15, packed >> 4
+    extreme = (flag == Flag.SUSPECT) & (tests != 0) & ((tests & ~_BELIEVED) == 0)
+    return np.asarray((flag < Flag.SUSPECT) | extreme)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +72,8 @@ class Checks:
         self._sign, self._limit, self._clear = np.zeros(0), np.zeros(0), np.zeros(0)
         # series → its threshold watches, as ranges of a flat list: (first, how many)
         self._first, self._many = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        self._trends: dict[str, _TrendWatches] = {r.id: _TrendWatches(r) for r in rules.trends}
-        self._back: dict[tuple[str, str | None], int] = {}  # (rule, gateway) → ms when it was found speaking again
+        self._trends: dict[str, TrendWatches] = {r.id: TrendWatches(r) for r in rules.trends}
+        self._silence = Silence(rules.no_data, alarms)
 
     # -- binding -----------------------------------------------------------------------------------------------------
 
@@ -126,9 +136,31 @@ class Checks:
         return findings
 
     def withdraw(self, series: Codes, at: Ints, value: Floats) -> None:
-        """These readings were usable and turned out not to be; what they added to a trend is taken out again."""
+        """These readings, the newest of their series, were usable and turned out not to be: they count no longer."""
         for trend in self._trends.values():
             trend.withdraw(series, at, value)
+        for one, at_ms in zip(series.tolist(), at.tolist(), strict=True):
+            for number in self._threshold_watches(one):
+                if (state := self._states.get(number)) is not None and take_back(state, at_ms):
+                    self._keep(number, state)
+
+    def withdrawn(self, registry: Registry) -> list[Finding]:
+        """Alarms nobody watches any more, because their rule is gone or no longer speaks of their station."""
+        known: list[Threshold | Trend | NoData] = [*self.rules.thresholds, *self.rules.trends, *self.rules.no_data]
+        rules = {rule.id: rule for rule in known}
+        gateways = {s.gateway for s in registry.stations}
+        gone = []
+        for key, alarm in self.alarms.items():
+            rule, station = rules.get(key[0]), key[1]
+            gateway = alarm.cause == f"silence:gateway:{station}"
+            watched = (
+                station in gateways
+                if gateway
+                else station in registry and rule is not None and (rule.where.matches(registry[station]))
+            )
+            if rule is None or not watched:
+                gone.append(_withdrawn(key, alarm))
+        return gone
 
     def _thresholds(self, series: Codes, at: Ints, value: Floats, now_ms: int) -> list[Finding]:
         many = self._many[series]
@@ -167,7 +199,7 @@ class Checks:
         else:
             self._states[number] = state
 
-    def _trend(self, trend: "_TrendWatches", series: Codes, at: Ints, value: Floats, now_ms: int) -> list[Finding]:
+    def _trend(self, trend: "TrendWatches", series: Codes, at: Ints, value: Floats, now_ms: int) -> list[Finding]:
         findings = []
         for row, judged in trend.add(series, at, value):
             number = trend.number(row)
@@ -184,7 +216,8 @@ class Checks:
     ) -> tuple[list[Finding], list[Finding]]:
         """What late readings show: usable readings (at, value) of the series around them, without and with them.
 
-        Returns all findings (retrospective), and those of them that leave a condition firing at the end.
+        Returns all findings, and those of them that leave a condition firing at the end. They are retrospective when
+        they are too old to act on; a reading that was overtaken by seconds is not.
         """
         findings: list[Finding] = []
         lasting: list[Finding] = []
@@ -197,7 +230,7 @@ class Checks:
                     continue
                 fired, ended = span
                 both = [turn for turn in (fired, ended) if turn is not None]
-                found = [self._finding(watched, _past(turn), means.get(turn.at_ms)) for turn in both]
+                found = [self._finding(watched, turn, means.get(turn.at_ms)) for turn in both]
                 findings += found
                 key = (watched.rule.id, watched.station.key, watched.parameter)
                 if ended is None and key not in self.alarms:
@@ -207,7 +240,7 @@ class Checks:
     def _judge(self, watched: _Watched, at: Ints, value: Floats, now_ms: int) -> tuple[list[Turn], dict[int, float]]:
         """The turns these readings lead to; for trends, the mean that goes with each judgement by its time."""
         if isinstance(watched.rule, Trend):
-            one = _TrendWatches(watched.rule)
+            one = TrendWatches(watched.rule)
             one.bind(0, 0)
             judged = one.replay(0, at, value)
             samples, means = [(end, slope) for end, slope, _ in judged], {end: mean for end, _, mean in judged}
@@ -227,65 +260,8 @@ class Checks:
     # -- no data -----------------------------------------------------------------------------------------------------
 
     def tick(self, registry: Registry, heard_ms: Ints, connected_since_ms: int | None, now_ms: int) -> list[Finding]:
-        """Which stations fell silent, which speak again.
-
-        ``heard_ms`` (stations,) is the newest observed_at by registry position, -1 for never. While the source itself
-        is not connected nothing is judged, and a fresh connection gives everybody a full interval to speak.
-        """
-        if connected_since_ms is None:
-            return []
-        findings: list[Finding] = []
-        for rule in self.rules.no_data:
-            findings += self._silence(rule, registry, heard_ms, connected_since_ms, now_ms)
-        return findings
-
-    def _silence(
-        self, rule: NoData, registry: Registry, heard_ms: Ints, connected_since_ms: int, now_ms: int
-    ) -> list[Finding]:
-        stations = registry.stations
-        patience = np.array([max(rule.intervals * s.interval_s, rule.at_least_s) * 1000 for s in stations])
-        concerned = np.array([rule.where.matches(s) for s in stations], np.bool_) & (heard_ms >= 0)
-        since = np.array([max(connected_since_ms, self._back.get((rule.id, s.gateway), 0)) for s in stations], np.int64)
-        silent = concerned & (now_ms - np.maximum(heard_ms, since) > patience)
-        speaking = concerned & (now_ms - heard_ms <= patience)
-        findings = []
-        groups: dict[str, list[int]] = {}
-        for i, s in enumerate(stations):
-            if s.gateway and concerned[i]:
-                groups.setdefault(s.gateway, []).append(i)
-        grouped = {name: members for name, members in groups.items() if len(members) > 1}
-        excused: set[int] = set()  # stations whose silence is, or may yet turn out to be, their gateway's
-        for name, members in grouped.items():
-            down = bool(silent[members].all())
-            fresh = [i for i in members if self._known(rule, stations[i].key, f"silence:{stations[i].key}") is None]
-            if alarm := self._known(rule, name, f"silence:gateway:{name}"):
-                excused.update(members)  # when it speaks again its stations still have their turn before them
-                if speaking[members].any():
-                    self._back[rule.id, name] = now_ms
-                    newest = int(heard_ms[members].max())
-                    text = say("finding.gateway_speaking", gateway=name, at=beijing(newest))
-                    findings.append(_silence_over(rule, name, alarm, newest, text))
-            elif down and len(fresh) > 1:
-                findings.append(_gateway_silent(rule, name, [stations[i] for i in fresh], heard_ms[fresh]))
-                excused.update(members)
-            elif not down and silent[members].any():
-                last = heard_ms[members].max()  # others may just not be due yet: wait for their turn
-                spread = 1000 * max(stations[i].interval_s for i in members)
-                excused.update(i for i in members if silent[i] and last - heard_ms[i] < spread)
-        for i in map(int, np.flatnonzero(silent | speaking)):
-            s = stations[i]
-            alarm = self._known(rule, s.key, f"silence:{s.key}")
-            if speaking[i] and alarm:
-                text = say("finding.speaking", station=_name(s), at=beijing(int(heard_ms[i])))
-                findings.append(_silence_over(rule, s.key, alarm, int(heard_ms[i]), text))
-            elif silent[i] and not alarm and i not in excused:
-                findings.append(_station_silent(rule, s, int(heard_ms[i]), int(patience[i])))
-        return findings
-
-    def _known(self, rule: NoData, subject: str, cause: str) -> Alarm | None:
-        """The alarm of this station or gateway; a gateway may be named like one of its stations."""
-        alarm = self.alarms.get((rule.id, subject, ""))
-        return alarm if alarm and alarm.cause == cause else None
+        """Which stations fell silent, which speak again (:meth:`ingest.checks.no_data.Silence.tick`)."""
+        return self._silence.tick(registry, heard_ms, connected_since_ms, now_ms)
 
     # -- words -------------------------------------------------------------------------------------------------------
 
@@ -294,11 +270,11 @@ class Checks:
         shown = self._catalogue[watched.parameter]
         if isinstance(rule, Threshold):
             kind, limit, measured = Kind.THRESHOLD, rule.limit, turn.value
-            text = _threshold_text(rule, station, turn, self._catalogue)
+            text = wording.threshold(rule, station, turn, self._catalogue)
         else:
             kind, limit = Kind.TREND, rule.per_hour
             measured = turn.value if value is None or np.isnan(value) else value
-            text = _trend_text(rule, station, turn, shown.show(measured), shown.show(abs(turn.value)), self._catalogue)
+            text = wording.trend(rule, station, turn, shown, measured)
         return Finding(
             rule=rule.id,
             version=rule.version,
@@ -315,112 +291,6 @@ class Checks:
             retrospective=turn.past,
             text=text,
         )
-
-
-_Judgement = tuple[int, float, float]
-"""ms of a completed bin's end, the slope there, and the mean of the newest bin that holds anything."""
-
-
-class _TrendWatches:
-    """One trend rule at all its series."""
-
-    def __init__(self, rule: Trend) -> None:
-        self.rule = rule
-        self._bins = Bins(rule.window_s * 1000 // rule.bins, rule.bins)
-        self._row_of: dict[int, int] = {}
-        self._rows = np.full(0, -1, np.int64)  # series → row
-        self._numbers: list[int] = []
-
-    def bind(self, series: int, number: int) -> None:
-        row = len(self._numbers)
-        self._numbers.append(number)
-        self._row_of[series] = row
-        if series >= len(self._rows):
-            self._rows = np.concatenate([self._rows, np.full(2 * series + 64 - len(self._rows), -1, np.int64)])
-        self._rows[series] = row
-        self._bins.grow(row + 1)
-
-    def row(self, series: int) -> int | None:
-        return self._row_of.get(series)
-
-    def number(self, row: int) -> int:
-        return self._numbers[row]
-
-    def add(self, series: Codes, at: Ints, value: Floats) -> list[tuple[int, list[_Judgement]]]:
-        """Take readings in; for each row with completed bins, the judgements they lead to."""
-        if not len(self._numbers):
-            return []
-        row = self._look_up(series)
-        mine = np.flatnonzero(row >= 0)
-        if not len(mine):
-            return []
-        row, number, x = row[mine], at[mine] // self._bins.width_ms, value[mine]
-        same = self._bins.head[row] == number
-        if not same.all():
-            crossing = np.unique(row[~same])
-            staying = ~np.isin(row, crossing)
-        else:
-            crossing, staying = np.empty(0, np.int64), same
-        self._put(row[staying], number[staying], x[staying])
-        judged: list[tuple[int, int, Floats]] = []
-        for one in crossing.tolist():
-            here = row == one
-            judged += self._cross(one, number[here], x[here])
-        return self._slopes(judged)
-
-    def _look_up(self, series: Codes) -> Ints:
-        known = series < len(self._rows)
-        return np.where(known, self._rows[np.where(known, series, 0)], -1)
-
-    def _put(self, row: Ints, number: Ints, value: Floats) -> None:
-        slot = number % self._bins.bins
-        np.add.at(self._bins.sum, (row, slot), value)
-        np.add.at(self._bins.count, (row, slot), 1)
-
-    def _cross(self, row: int, number: Ints, value: Floats) -> list[tuple[int, int, Floats]]:
-        """Readings of one row that open new bins; returns (row, ms of the end, means) of each bin completed."""
-        completed = []
-        edges = np.flatnonzero(np.diff(number, prepend=number[0] - 1))
-        for start, end in zip(edges.tolist(), [*edges[1:].tolist(), len(number)], strict=True):
-            opened, head = int(number[start]), int(self._bins.head[row])
-            if opened > head:
-                if head >= 0:
-                    completed.append((row, (head + 1) * self._bins.width_ms, self._bins.means(row)))
-                self._bins.advance(row, opened)
-            elif head - opened >= self._bins.bins:
-                continue
-            slot = opened % self._bins.bins
-            self._bins.sum[row, slot] += value[start:end].sum()
-            self._bins.count[row, slot] += end - start
-        return completed
-
-    def _slopes(self, judged: list[tuple[int, int, Floats]]) -> list[tuple[int, list[_Judgement]]]:
-        judged = [j for j in judged if (~np.isnan(j[2])).sum() >= self.rule.min_bins]
-        if not judged:
-            return []
-        hours = np.full(len(judged), self._bins.width_ms / 3_600_000)
-        slopes = theil_sen(np.stack([means for _, _, means in judged]), hours)
-        found: dict[int, list[_Judgement]] = {}
-        for (row, at, means), slope in zip(judged, slopes.tolist(), strict=True):
-            found.setdefault(row, []).append((at, slope, float(means[~np.isnan(means)][-1])))
-        return list(found.items())
-
-    def withdraw(self, series: Codes, at: Ints, value: Floats) -> None:
-        row = self._look_up(series) if len(self._numbers) else np.full(len(series), -1)
-        number = at // self._bins.width_ms
-        kept = np.flatnonzero(row >= 0)
-        kept = kept[self._bins.head[row[kept]] - number[kept] < self._bins.bins]
-        slot = number[kept] % self._bins.bins
-        np.add.at(self._bins.sum, (row[kept], slot), -value[kept])
-        np.add.at(self._bins.count, (row[kept], slot), -1)
-
-    def replay(self, row: int, at: Ints, value: Floats) -> list[_Judgement]:
-        """Start the row anew from these readings; all judgements they lead to."""
-        self._bins.forget(row)
-        if not len(at):
-            return []
-        judged = self._slopes(self._cross(row, at // self._bins.width_ms, value))
-        return judged[0][1] if judged else []
 
 
 def _threshold_watch(rule: Threshold, station: Station, late_ms: int) -> Watch:
@@ -445,6 +315,26 @@ def _trend_watch(rule: Trend, station: Station, late_ms: int) -> Watch:
     )
 
 
+def _withdrawn(key: Key, alarm: Alarm) -> Finding:
+    rule, station, parameter = key
+    return Finding(
+        rule=rule,
+        version="",
+        kind=Kind.NO_DATA if not parameter else Kind.THRESHOLD,
+        change=Change.RESOLVED,
+        cause=alarm.cause,
+        station=station,
+        parameter=parameter or None,
+        observed_at_ms=alarm.fired_at_ms,
+        since_ms=alarm.since_ms,
+        value=None,
+        limit=None,
+        colour=Colour.BLUE,
+        retrospective=alarm.past,
+        text=say("finding.withdrawn", rule=rule, station=station),
+    )
+
+
 def _spans(turns: Sequence[Turn]) -> list[tuple[Turn, Turn | None]]:
     """(fired, ended) pairs; the last may not have ended."""
     spans: list[tuple[Turn, Turn | None]] = []
@@ -458,104 +348,6 @@ def _spans(turns: Sequence[Turn]) -> list[tuple[Turn, Turn | None]]:
 
 def _end(span: tuple[Turn, Turn | None]) -> int:
     return span[1].at_ms if span[1] is not None else 2**62
-
-
-def _past(turn: Turn) -> Turn:
-    return Turn(turn.fired, turn.at_ms, turn.since_ms, turn.value, turn.count, past=True)
-
-
-def _name(station: Station) -> Text:
-    return Text(station.zh, station.en)
-
-
-def _duration(ms: int) -> Text:
-    if ms >= 3_600_000:
-        return Text(f"{ms / 3_600_000:g}小时", f"{ms / 3_600_000:g} h")
-    if ms >= 60_000:
-        return Text(f"{ms / 60_000:g}分钟", f"{ms / 60_000:g} min")
-    return Text(f"{ms // 1000}秒", f"{ms // 1000} s")
-
-
-def _threshold_text(rule: Threshold, station: Station, turn: Turn, catalogue: Catalogue) -> Text:
-    parameter = catalogue[rule.parameter]
-    values: dict[str, object] = {
-        "station": _name(station),
-        "parameter": Text(parameter.zh, parameter.en),
-        "value": parameter.show(turn.value),
-        "limit": parameter.show(rule.limit),
-        "at": beijing(turn.at_ms),
-    }
-    if not turn.fired:
-        return say("finding.back", held=_duration(turn.at_ms - turn.since_ms), **values)
-    key = "finding.above" if rule.side is Side.ABOVE else "finding.below"
-    return say(key, samples=turn.count, since=beijing(turn.since_ms), **values)
-
-
-def _trend_text(rule: Trend, station: Station, turn: Turn, value: str, slope: str, catalogue: Catalogue) -> Text:
-    parameter = catalogue[rule.parameter]
-    values: dict[str, object] = {
-        "station": _name(station),
-        "parameter": Text(parameter.zh, parameter.en),
-        "slope": slope,
-        "at": beijing(turn.at_ms),
-    }
-    if not turn.fired:
-        return say("finding.steady", **values)
-    key = "finding.rising" if rule.side is Side.ABOVE else "finding.falling"
-    return say(key, window=_duration(rule.window_s * 1000), value=value, count=rule.bins, **values)
-
-
-def _station_silent(rule: NoData, station: Station, heard_ms: int, patience_ms: int) -> Finding:
-    text = say(
-        "finding.silent", station=_name(station), since=beijing(heard_ms), interval=_duration(station.interval_s * 1000)
-    )
-    return _silent(rule, station.key, f"silence:{station.key}", heard_ms, heard_ms + patience_ms, text)
-
-
-def _gateway_silent(rule: NoData, gateway: str, stations: Sequence[Station], heard_ms: Ints) -> Finding:
-    since = int(heard_ms.max())
-    names = Text("、".join(s.zh for s in stations), ", ".join(s.en for s in stations))
-    text = say("finding.gateway_silent", gateway=gateway, count=len(stations), since=beijing(since), stations=names)
-    patience_ms = int(max(rule.intervals * max(s.interval_s for s in stations), rule.at_least_s) * 1000)
-    return _silent(rule, gateway, f"silence:gateway:{gateway}", since, since + patience_ms, text)
-
-
-def _silent(rule: NoData, subject: str, cause: str, since_ms: int, at_ms: int, text: Text) -> Finding:
-    return Finding(
-        rule=rule.id,
-        version=rule.version,
-        kind=Kind.NO_DATA,
-        change=Change.FIRED,
-        cause=cause,
-        station=subject,
-        parameter=None,
-        observed_at_ms=at_ms,
-        since_ms=since_ms,
-        value=None,
-        limit=None,
-        colour=rule.colour,
-        retrospective=False,
-        text=text,
-    )
-
-
-def _silence_over(rule: NoData, subject: str, alarm: Alarm, at_ms: int, text: Text) -> Finding:
-    return Finding(
-        rule=rule.id,
-        version=rule.version,
-        kind=Kind.NO_DATA,
-        change=Change.RESOLVED,
-        cause=alarm.cause,
-        station=subject,
-        parameter=None,
-        observed_at_ms=at_ms,
-        since_ms=alarm.since_ms,
-        value=None,
-        limit=None,
-        colour=Colour(rule.colour),
-        retrospective=False,
-        text=text,
-    )
 
 
 def _room(array: NDArray[Any], size: int) -> NDArray[Any]:

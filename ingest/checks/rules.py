@@ -197,6 +197,8 @@ _DEFAULTS: dict[str, Any] = {
     "intervals": 3.0,
     "at_least_s": 60,
 }
+MOST_SAMPLES = 24
+"""A count must fit into what a series remembers after a restart."""
 _WHOLE = {
     "samples": 1,
     "pending_s": 0,
@@ -221,6 +223,8 @@ def _where(row: Mapping[str, Any]) -> Where:
 def _contradictions(rule: Threshold | Trend | NoData) -> None:
     if isinstance(rule, Threshold) and rule.side.sign * (rule.clear - rule.limit) > 0:
         raise ConfigurationError(f"clear {rule.clear} lies on the bad side of limit {rule.limit}")
+    if not isinstance(rule, NoData) and rule.samples > MOST_SAMPLES:
+        raise ConfigurationError(f"samples {rule.samples} is more than {MOST_SAMPLES}")
     if isinstance(rule, Trend):
         if rule.min_bins > rule.bins:
             raise ConfigurationError(f"min_bins {rule.min_bins} is more than bins {rule.bins}")

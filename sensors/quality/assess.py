@@ -22,7 +22,8 @@ ZERO_BELOW_STEPS = 5.0
 
 _DEVICE_BAD = np.frombuffer(b"DBFMCO", np.uint8)
 """HJ 212 data flags that say the value is not the water: fault, communication, stopped, maintenance, calibration,
-off. Others than N and S (manual value) make it suspect; T (over the upper limit) among them."""
+off. Others than N and S (manual value) make it suspect. T says the value is above what the instrument can measure:
+suspect, but at least so much."""
 _DEVICE_GOOD = np.frombuffer(b"NS", np.uint8)
 
 
@@ -144,17 +145,23 @@ def assess(
     _raise(flag, bits, tests.outside(value, *plausible.T), Flag.SUSPECT, QualityTest.PLAUSIBLE_RANGE)
     if (status != ord("N")).any():
         _raise(flag, bits, np.isin(status, _DEVICE_BAD), Flag.BAD, QualityTest.DEVICE_STATUS)
-        told = ~np.isin(status, _DEVICE_BAD) & ~np.isin(status, _DEVICE_GOOD)
+        _raise(flag, bits, status == ord("T"), Flag.SUSPECT, QualityTest.OVER_RANGE)
+        told = ~np.isin(status, _DEVICE_BAD) & ~np.isin(status, _DEVICE_GOOD) & (status != ord("T"))
         _raise(flag, bits, told, Flag.SUSPECT, QualityTest.DEVICE_STATUS)
 
-    _raise(flag, bits, _dead_zero(series, parameter, value, flag, tail, catalogue), Flag.BAD, QualityTest.SENTINEL)
+    _raise(flag, bits, _dead_zero(series, parameter, at, value, flag, tail, catalogue), Flag.BAD, QualityTest.SENTINEL)
 
     accepted = np.flatnonzero(flag < Flag.BAD)  # what is bad by itself is left out of everything that compares
     return _compare(series, parameter, at, value, flag, bits, accepted, tail, catalogue)
 
 
-def _dead_zero(series: Codes, parameter: Codes, value: Floats, flag: Bytes, tail: Tail, catalogue: Catalogue) -> Bools:
-    """Exactly 0 from a sensor whose last accepted other value stood clearly above it (prototype rule 1)."""
+def _dead_zero(
+    series: Codes, parameter: Codes, at: Ints, value: Floats, flag: Bytes, tail: Tail, catalogue: Catalogue
+) -> Bools:
+    """Exactly 0 from a sensor whose last accepted other value stood clearly above it (prototype rule 1).
+
+    For six hours: a creek that is at zero then may really be there, and somebody has to look.
+    """
     zero: Bools = (value == 0.0) & catalogue.zero_is_dead[parameter]
     if not zero.any():
         return np.zeros(len(value), np.bool_)
@@ -162,8 +169,10 @@ def _dead_zero(series: Codes, parameter: Codes, value: Floats, flag: Bytes, tail
     known = np.maximum.accumulate(np.where((flag < Flag.BAD) & (value != 0.0), number, -1))
     first = np.maximum.accumulate(np.where(np.diff(series, prepend=-1) != 0, number, 0))
     level = np.where(known >= first, value[known], tail.value[series, -1])
+    since = np.where(known >= first, at[known], tail.at[series, -1])
+    recent = at - since <= tests.GAP_SECONDS * 1000
     with np.errstate(invalid="ignore"):
-        return np.asarray(zero & (np.abs(level) > ZERO_BELOW_STEPS * catalogue.step[parameter]))
+        return np.asarray(zero & recent & (np.abs(level) > ZERO_BELOW_STEPS * catalogue.step[parameter]))
 
 
 def _believable_sentinel(value: Floats, plausible: Floats) -> Bools:

@@ -21,11 +21,17 @@ SPIKE_RESTLESS = 8.0
 optical sensors, 14 for others; one value here until the thresholds learn from each series' past)."""
 
 FLAT_SAMPLES = 8
-FLAT_SECONDS = 6 * 3600.0
-"""A stuck sensor repeats itself exactly for at least this many samples and this long (prototype rule 4)."""
+FLAT_SECONDS = 12 * 3600.0
+"""A stuck sensor repeats itself exactly for at least this many samples (prototype rule 4) and this long: within half a
+day tide or daylight moves temperature, pH, oxygen and conductivity by more than their last digit. (The prototype asks
+for six hours and learns from each series how rare repeats are; until then, longer.)"""
 
 GAP_SECONDS = 6 * 3600.0
 """Two samples further apart than this are no neighbours: neither spike nor rate can be judged across."""
+
+
+FAULT_CODES = SENTINELS[SENTINELS < 0]
+"""Those that no unit makes a measurement of."""
 
 
 def sentinel(values: Floats) -> Bools:

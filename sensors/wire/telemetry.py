@@ -136,6 +136,14 @@ class Decoded:
     rejected: tuple[Rejected, ...]
 
 
+def _letter(status: str) -> int:
+    """One ASCII code for a data flag. The two-letter ones of national stations (lack of reagent, water, sample,
+    standard) say that this is not the water; what nobody knows is a question mark."""
+    if len(status) == 1 and status.isascii():
+        return ord(status)
+    return ord("D") if status in ("lr", "lp", "lw", "ls") else ord("?")
+
+
 class _Columns:
     """The columns while they grow. Plain lists, extended a sample at a time: the fastest way through Python."""
 
@@ -155,7 +163,7 @@ class _Columns:
             for offset, key in enumerate(values):
                 letter = status.get(key, "N")
                 if letter != "N":
-                    self.status.append((base + offset, ord(letter[0]) if letter and letter.isascii() else ord("?")))
+                    self.status.append((base + offset, _letter(letter)))
         self.keys.extend(values)
         self.values.extend(values.values())
         self.sample_at.append(at_ms)
@@ -210,8 +218,6 @@ def decode(messages: Sequence[Message], catalogue: Catalogue) -> Decoded:
         for sample in wire.readings:
             columns.add(i, to_ms(sample.at), sample.values, sample.status)
     batch, unknown = columns.batch(catalogue)
-    if len(batch) and np.isinf(batch.value).any():
-        batch, unknown = _drop_infinite(batch, unknown, catalogue, rejected)
     return Decoded(batch, tuple(headers), unknown, tuple(rejected))
 
 
@@ -221,17 +227,6 @@ def _header(wire: _WireMessage) -> Header:
 
 def _too_many(message: int, samples: int) -> Rejected:
     return Rejected(message, Reason.TOO_MANY_SAMPLES, f"{samples} samples, at most {MAX_SAMPLES} are allowed")
-
-
-def _drop_infinite(
-    batch: Batch, unknown: Mapping[int, str], catalogue: Catalogue, rejected: list[Rejected]
-) -> tuple[Batch, dict[int, str]]:
-    finite = np.isfinite(batch.value)
-    for row in map(int, np.flatnonzero(~finite)):
-        key = unknown.get(row) or catalogue.parameters[batch.parameter[row]].key
-        rejected.append(_not_a_number(int(batch.message[row]), int(batch.at[row]), key, "a number beyond all bounds"))
-    kept = np.flatnonzero(finite)
-    return batch.take(kept), {new: unknown[old] for new, old in enumerate(map(int, kept)) if old in unknown}
 
 
 def _not_a_number(message: int, at_ms: int, key: str, what: str) -> Rejected:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-import governance.tables
+import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
 from governance.database import Database, metadata
 from ingest import intake as intake_module

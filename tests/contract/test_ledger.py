@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import governance.tables
+import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
 from governance.database import Database, metadata
 from ingest import ledger, quarantine
@@ -106,7 +106,7 @@ class Device:
         self.clock += 1000
         self.total += n + len(odd)
         keys = ("ph", "do", "nh3n", "tp", "tn", "turbidity", "conductivity")
-        values = {key: 5.0 for key in keys[:n]} | odd
+        values = dict.fromkeys(keys[:n], 5.0) | odd
         head = {"seq": self.seq, "boot": self.boot, "total": self.total if self.totals else None}
         body = {name: value for name, value in head.items() if value is not None}
         body |= {"sent_at": rfc3339(self.clock), "readings": [{"at": rfc3339(self.clock), "values": values}]}

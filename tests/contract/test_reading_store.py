@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import governance.tables
+import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
 from governance.database import Database, metadata
 from ingest.storage import registry

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from governance.finding import Change, Colour, Finding, Kind
 from ingest.checks import alarms as alarm_book
 from ingest.checks.alarms import Alarm, Key
-from ingest.checks.condition import Phase, State, Turn, Watch, walk
+from ingest.checks.condition import Phase, State, Turn, Watch, take_back, walk
 from ingest.checks.engine import LATE_S, Checks, usable
 from ingest.checks.rules import NoData, Rules, Side, Threshold, Trend, Where
 from ingest.checks.trend import Bins, theil_sen
 from ingest.history import ENOUGH, SHORTEST_S
 from sensors.parameters import catalogue
-from sensors.reading import Flag
+from sensors.reading import Flag, QualityTest
 from sensors.stations import Registry, Station, Water
 
 CATALOGUE = catalogue()
@@ -361,6 +361,42 @@ def test_a_condition_that_fired_in_the_store_but_was_never_announced_is_announce
 def test_suspect_and_bad_readings_prove_nothing() -> None:
     packed = np.array([Flag.GOOD, Flag.UNKNOWN, Flag.SUSPECT, Flag.BAD, Flag.MISSING, Flag.SUSPECT | (8 << 4)])
     assert usable(packed).tolist() == [True, True, False, False, False, False]
+
+
+def test_an_extreme_that_lasts_is_believed_and_anything_else_suspect_is_not() -> None:
+    plausible, over, spike = (
+        int(t) << 4 for t in (QualityTest.PLAUSIBLE_RANGE, QualityTest.OVER_RANGE, QualityTest.SPIKE)
+    )
+    packed = np.array([3 | plausible, 3 | over, 3 | plausible | over, 3 | plausible | spike, 4 | plausible, 4 | over])
+    assert usable(packed).tolist() == [True, True, True, False, False, False]
+
+
+def test_a_spike_that_was_counted_is_taken_back() -> None:
+    watch = Watch(1, 2.0, 1.8, 0, 3, 0, 10 * MINUTE, DAY)
+    state = State()
+    walk(watch, state, [(START, 2.5)], START)
+    assert take_back(state, START)
+    assert state.phase is Phase.IDLE
+    walk(watch, state, [(START + MINUTE, 2.5), (START + 2 * MINUTE, 2.6)], START)
+    assert not take_back(state, START + MINUTE), "only the newest can be taken back"
+    assert take_back(state, START + 2 * MINUTE)
+    assert (state.phase, state.count) == (Phase.PENDING, 1)
+
+
+def test_an_alarm_whose_rule_is_gone_is_withdrawn_and_the_others_stay() -> None:
+    rule = replace(NH3N, id="kept", where=Where(stations=("shi*",)))
+    alarms = {
+        ("kept", "shiwan", "nh3n"): Alarm("water:shiwan", START, START, False),
+        ("kept", "elsewhere", "nh3n"): Alarm("water:elsewhere", START, START, False),
+        ("gone", "shiwan", "do"): Alarm("water:shiwan", START, START, True),
+        ("gone", "gw", ""): Alarm("silence:gateway:gw", START, START, False),
+    }
+    found = Checks(Rules((rule,)), CATALOGUE, alarms).withdrawn(Registry((SHIWAN,), catalogue=CATALOGUE))
+    assert {(f.rule, f.station, f.change) for f in found} == {
+        ("kept", "elsewhere", RESOLVED),
+        ("gone", "shiwan", RESOLVED),
+        ("gone", "gw", RESOLVED),
+    }
 
 
 def test_a_rule_watches_only_where_it_speaks() -> None:
@@ -957,14 +993,14 @@ def test_low_oxygen_is_said_to_be_below() -> None:
 
 def test_a_trend_names_its_slope_its_window_and_the_value() -> None:
     found = told(trend_desk(), *hours(120, -0.06))[0]
-    both(found.text, "0.06 mg/L", "72", "36", "05-14 16:00")
+    both(found.text, "0.060 mg/L", "0.050 mg/L", "72", "36", "05-14 16:00")
     assert "下降" in found.text.zh
-    assert "fell by 0.06 mg/L an hour over 72 h" in found.text.en
+    assert "fell by 0.060 mg/L an hour over 72 h" in found.text.en
     assert found.value == pytest.approx(9.0 - 0.06 * 55, abs=0.1)  # the mean of the bin that decided
     up = replace(SINKING, side=Side.ABOVE)
     rose = told(trend_desk(up), *hours(120, 0.06))[0]
     assert "上升" in rose.text.zh
-    assert "rose by 0.06 mg/L" in rose.text.en
+    assert "rose by 0.060 mg/L" in rose.text.en
 
 
 def test_a_trend_that_is_over_names_its_slope() -> None:

@@ -51,7 +51,7 @@ CHARTS = (
     ),
     Chart(
         "值守自检 · Is the watcher alive",
-        "距上次无数据检查的秒数；超过 30 表示值守停摆。Seconds since silence was last checked; beyond 30 nobody watches.",
+        "距上次无数据检查的秒数；超过 30 即停摆。Seconds since silence was last checked; beyond 30 nobody watches.",
         "s",
         (
             ("time() - riverchief_last_tick_seconds", "检查 check"),

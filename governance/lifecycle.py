@@ -196,15 +196,16 @@ def concerned(open_incidents: Iterable[Incident], finding: Finding) -> tuple[Inc
     """Which of the open incidents of its cause a finding is about; None stands for one that has to be opened.
 
     FIRED concerns exactly one. Live: the live incident, else the retrospective one in which the same condition is
-    still active (it will be promoted), else a new one. Retrospective: the nearest in event time among the
-    retrospective ones no further than ``JOIN_WITHIN_MS`` and the live one whose own span holds it, else a new one.
+    still active (it will be promoted), else a new one. Retrospective: the nearest retrospective one in event time, no
+    further than ``JOIN_WITHIN_MS``, else a new one.
 
-    RESOLVED concerns every incident in which that condition is active, possibly none.
+    RESOLVED concerns every incident in which that condition is active, possibly none; late data concern retrospective
+    ones only: they tell of the past and end nothing that is live.
     """
     same = [i for i in open_incidents if i.cause == finding.cause and i.is_open]
     if finding.change is Change.RESOLVED:
         # The incident of the finding's own sort first: it is the one whose entry carries the finding's id.
-        holding = [i for i in same if _ended(i, finding) is not None]
+        holding = [i for i in same if _ended(i, finding) is not None and (i.retrospective or not finding.retrospective)]
         return tuple(sorted(holding, key=lambda i: (i.retrospective != finding.retrospective, i.id)))
     if not finding.retrospective:
         live = [i for i in same if not i.retrospective]
@@ -212,8 +213,8 @@ def concerned(open_incidents: Iterable[Incident], finding: Finding) -> tuple[Inc
         newest = sorted(promoted, key=lambda i: i.last_observed_at_ms, reverse=True)
         candidates: list[Incident | None] = [*live, *newest, None]
         return (candidates[0],)
-    near = [i for i in same if (_gap_ms(i, finding) <= JOIN_WITHIN_MS if i.retrospective else _spans(i, finding))]
-    return (min(near, key=lambda i: (_gap_ms(i, finding), not i.retrospective, i.id), default=None),)
+    near = [i for i in same if i.retrospective and _gap_ms(i, finding) <= JOIN_WITHIN_MS]
+    return (min(near, key=lambda i: (_gap_ms(i, finding), i.id), default=None),)
 
 
 def advance(incident: Incident | None, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
@@ -306,12 +307,6 @@ def _key(finding: Finding) -> tuple[str, str, str]:
 def _gap_ms(incident: Incident, finding: Finding) -> int:
     """Event time between the two spans, 0 where they touch or overlap."""
     return max(0, finding.since_ms - incident.last_observed_at_ms, incident.since_ms - finding.observed_at_ms)
-
-
-def _spans(incident: Incident, finding: Finding) -> bool:
-    """Whether the finding lies inside the incident's own span, which has no end while a condition is active."""
-    begun = incident.since_ms <= finding.since_ms
-    return begun and (bool(incident.active) or finding.observed_at_ms <= incident.last_observed_at_ms)
 
 
 def _ended(incident: Incident, finding: Finding) -> Condition | None:

@@ -160,9 +160,12 @@ def accepted_before(store: ReadingStore, station: str, parameter: str, at_ms: in
 
 
 def stored_status(window: Window) -> Bytes:
-    """What the device had said of stored readings, as far as their flags tell: not the water at all, or doubtful."""
-    told = (window.packed >> 4) & QualityTest.DEVICE_STATUS != 0
-    return np.where(told, np.where(accepted(window), ord("T"), ord("D")), ord("N")).astype(np.uint8)
+    """What the device had said of stored readings, as far as their flags tell: not the water at all, doubtful, or
+    beyond what it can measure."""
+    tests = window.packed >> 4
+    status = np.where(tests & QualityTest.OVER_RANGE != 0, ord("T"), ord("N"))
+    doubtful = np.where(accepted(window), ord("?"), ord("D"))
+    return np.where(tests & QualityTest.DEVICE_STATUS != 0, doubtful, status).astype(np.uint8)
 
 
 def judge_again(

@@ -105,8 +105,8 @@ def _compare(batch: Batch, g: _Group, history: History, store: ReadingStore, pac
     known = np.isin(at, there.at)
     place = np.searchsorted(there.at, at[known])
     same = there.value[place] == batch.value[g.rows[known]]
-    doubtful = (there.packed[place] >> 4) & QualityTest.DEVICE_STATUS != 0
-    same &= doubtful == ~np.isin(batch.status[g.rows[known]], _NOTHING_SAID)
+    said = (there.packed[place] >> 4) & (QualityTest.DEVICE_STATUS | QualityTest.OVER_RANGE) != 0
+    same &= said == ~np.isin(batch.status[g.rows[known]], _NOTHING_SAID)
     new[g.rows[known]] = False
     packed[g.rows[known]] = there.packed[place]
     return not (known.all() and same.all())

@@ -5,7 +5,7 @@ and leaves a firing condition firing.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 
@@ -43,6 +43,7 @@ class State:
     calm_count: int = 0
     fired_at_ms: int = 0
     past: bool = False
+    before: "State | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ def walk(watch: Watch, state: State, samples: Iterable[tuple[int, float]], now_m
     """
     turns: list[Turn] = []
     for at, x in samples:
+        state.before = replace(state, before=None)
         bad = watch.sign * (x - watch.limit) > 0
         calm = watch.sign * (x - watch.clear) <= 0
         paused = at - state.last_ms > watch.gap_ms
@@ -77,13 +79,14 @@ def walk(watch: Watch, state: State, samples: Iterable[tuple[int, float]], now_m
             state.count += 1
             if state.count >= watch.samples and at - state.since_ms >= watch.pending_ms:
                 state.phase, state.fired_at_ms, state.past = Phase.FIRING, at, now_ms - at > watch.late_ms
+                state.before = None
                 turns.append(Turn(True, at, state.since_ms, x, state.count, state.past))
             continue
         if not calm:
             if state.phase is Phase.RECOVERING:
                 state.phase = Phase.FIRING
             if bad and state.past and now_ms - at <= watch.late_ms:
-                state.past = False
+                state.past, state.before = False, None
                 turns.append(Turn(True, at, state.since_ms, x, state.count, False))
             continue
         if state.phase is Phase.FIRING or paused:
@@ -91,23 +94,18 @@ def walk(watch: Watch, state: State, samples: Iterable[tuple[int, float]], now_m
         state.calm_count += 1
         if state.calm_count >= watch.samples and at - state.calm_since_ms >= watch.keep_ms:
             turns.append(Turn(False, at, state.calm_since_ms, x, state.calm_count, state.past))
-            state.phase, state.past = Phase.IDLE, False
+            state.phase, state.past, state.before = Phase.IDLE, False, None
     return turns
 
 
 def take_back(state: State, at_ms: int) -> bool:
-    """The newest sample, at ``at_ms``, turned out to be none: a pending or recovering count forgets it.
+    """The newest sample, at ``at_ms``, turned out to be none: ``state`` (changed in place) is as if it had not come.
 
-    True when ``state`` (changed in place) was concerned. A condition that fired because of it stays as it is.
+    True when it was concerned. A condition that fired or ended because of that sample stays as it is.
     """
-    if state.last_ms != at_ms or state.phase not in (Phase.PENDING, Phase.RECOVERING):
+    before = state.before
+    if before is None or state.last_ms != at_ms:
         return False
-    if state.phase is Phase.PENDING:
-        state.count -= 1
-        if state.count == 0:
-            state.phase = Phase.IDLE
-    else:
-        state.calm_count -= 1
-        if state.calm_count == 0:
-            state.phase = Phase.FIRING
+    for name in State.__slots__:
+        setattr(state, name, getattr(before, name))
     return True

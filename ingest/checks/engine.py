@@ -18,6 +18,7 @@ from ingest.checks.alarms import Alarm, Key
 from ingest.checks.condition import Phase, State, Turn, Watch, take_back, walk
 from ingest.checks.no_data import Silence
 from ingest.checks.rules import NoData, Rules, Threshold, Trend
+from ingest.checks.spans import Span, news, spans
 from ingest.checks.trend import TrendWatches
 from sensors.parameters import Catalogue
 from sensors.reading import Bools, Codes, Flag, Floats, Ints, QualityTest
@@ -117,9 +118,13 @@ class Checks:
             state.count = watched.watch.samples  # it took at least as many to fire
             samples = [sample for sample in samples if sample[0] > alarm.fired_at_ms]
             turns = walk(watched.watch, state, samples, now_ms)
-            if state.phase is Phase.IDLE or state.phase is Phase.PENDING or any(turn.fired for turn in turns):
-                # it ended or turned timely while nobody judged: stay where the alarm is, the next reading decides
-                state.phase, state.past = Phase.FIRING, alarm.past
+            # what the readings show and nobody told yet is told by the next reading: until then the alarm stands
+            if state.phase is Phase.IDLE and turns:
+                state.phase, state.before = Phase.RECOVERING, None
+                state.calm_since_ms, state.calm_count = turns[-1].since_ms, turns[-1].count
+            elif state.phase is Phase.IDLE or state.phase is Phase.PENDING:
+                state.phase, state.before = Phase.FIRING, None
+            state.past = alarm.past
         else:
             walk(watched.watch, state, samples, now_ms)
             if state.phase in (Phase.FIRING, Phase.RECOVERING):  # never announced: the next bad reading announces it
@@ -194,7 +199,7 @@ class Checks:
 
     def _keep(self, number: int, state: State) -> None:
         self._phase[number], self._past[number] = state.phase, state.past
-        if state.phase is Phase.IDLE:
+        if state.phase is Phase.IDLE and (state.before is None or state.before.phase is Phase.IDLE):
             self._states.pop(number, None)
         else:
             self._states[number] = state
@@ -216,37 +221,33 @@ class Checks:
     ) -> tuple[list[Finding], list[Finding]]:
         """What late readings show: usable readings (at, value) of the series around them, without and with them.
 
-        Returns all findings, and those of them that leave a condition firing at the end. They are retrospective when
+        Returns all findings, and those of them that change what is firing now. They are retrospective when
         they are too old to act on; a reading that was overtaken by seconds is not.
         """
         findings: list[Finding] = []
         lasting: list[Finding] = []
         for number in [*self._threshold_watches(series), *self._trend_watches(series)]:
             watched = self._watched[number]
-            known = _spans(self._judge(watched, *before, now_ms)[0])
-            turns, means = self._judge(watched, *after, now_ms)
-            for span in _spans(turns):
-                if any(span[0].since_ms <= _end(other) and other[0].since_ms <= _end(span) for other in known):
-                    continue
-                fired, ended = span
-                both = [turn for turn in (fired, ended) if turn is not None]
-                found = [self._finding(watched, turn, means.get(turn.at_ms)) for turn in both]
+            known, _ = self._spans(watched, *before, now_ms)
+            shown, means = self._spans(watched, *after, now_ms)
+            alarm = self.alarms.get((watched.rule.id, watched.station.key, watched.parameter))
+            fired_at_ms, past = (alarm.fired_at_ms, alarm.past) if alarm else (None, False)
+            for one in news(known, shown, fired_at_ms, past):
+                found = [self._finding(watched, turn, means.get(turn.at_ms)) for turn in one.turns]
                 findings += found
-                key = (watched.rule.id, watched.station.key, watched.parameter)
-                if ended is None and key not in self.alarms:
+                if one.lasting:
                     lasting += found
         return findings, lasting
 
-    def _judge(self, watched: _Watched, at: Ints, value: Floats, now_ms: int) -> tuple[list[Turn], dict[int, float]]:
-        """The turns these readings lead to; for trends, the mean that goes with each judgement by its time."""
-        if isinstance(watched.rule, Trend):
-            one = TrendWatches(watched.rule)
-            one.bind(0, 0)
-            judged = one.replay(0, at, value)
-            samples, means = [(end, slope) for end, slope, _ in judged], {end: mean for end, _, mean in judged}
-        else:
-            samples, means = list(zip(at.tolist(), value.tolist(), strict=True)), {}
-        return walk(watched.watch, State(), samples, now_ms), means
+    def _spans(self, watched: _Watched, at: Ints, value: Floats, now_ms: int) -> tuple[list[Span], dict[int, float]]:
+        """The crossings in these readings; for trends, the mean that goes with each judgement by its time."""
+        if not isinstance(watched.rule, Trend):
+            return spans(watched.watch, list(zip(at.tolist(), value.tolist(), strict=True)), now_ms), {}
+        one = TrendWatches(watched.rule)
+        one.bind(0, 0)
+        judged = one.replay(0, at, value)
+        slopes, means = [(end, slope) for end, slope, _ in judged], {end: mean for end, _, mean in judged}
+        return spans(watched.watch, slopes, now_ms), means
 
     def _threshold_watches(self, series: int) -> range:
         if series >= len(self._first):
@@ -333,21 +334,6 @@ def _withdrawn(key: Key, alarm: Alarm) -> Finding:
         retrospective=alarm.past,
         text=say("finding.withdrawn", rule=rule, station=station),
     )
-
-
-def _spans(turns: Sequence[Turn]) -> list[tuple[Turn, Turn | None]]:
-    """(fired, ended) pairs; the last may not have ended."""
-    spans: list[tuple[Turn, Turn | None]] = []
-    for turn in turns:
-        if turn.fired and (not spans or spans[-1][1] is not None):
-            spans.append((turn, None))
-        elif not turn.fired and spans:
-            spans[-1] = (spans[-1][0], turn)
-    return spans
-
-
-def _end(span: tuple[Turn, Turn | None]) -> int:
-    return span[1].at_ms if span[1] is not None else 2**62
 
 
 def _room(array: NDArray[Any], size: int) -> NDArray[Any]:

@@ -160,7 +160,8 @@ def _dead_zero(
 ) -> Bools:
     """Exactly 0 from a sensor whose last accepted other value stood clearly above it (prototype rule 1).
 
-    For six hours: a creek that is at zero then may really be there, and somebody has to look.
+    Where zero is possible at all (oxygen), for six hours: a creek that is at zero then may really be there, and
+    somebody has to look.
     """
     zero: Bools = (value == 0.0) & catalogue.zero_is_dead[parameter]
     if not zero.any():
@@ -170,7 +171,7 @@ def _dead_zero(
     first = np.maximum.accumulate(np.where(np.diff(series, prepend=-1) != 0, number, 0))
     level = np.where(known >= first, value[known], tail.value[series, -1])
     since = np.where(known >= first, at[known], tail.at[series, -1])
-    recent = at - since <= tests.GAP_SECONDS * 1000
+    recent = (at - since <= tests.GAP_SECONDS * 1000) | (catalogue.plausible[parameter, 0] > 0)
     with np.errstate(invalid="ignore"):
         return np.asarray(zero & recent & (np.abs(level) > ZERO_BELOW_STEPS * catalogue.step[parameter]))
 

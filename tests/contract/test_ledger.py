@@ -232,6 +232,8 @@ class TestNumbering:
         assert figures(account) == closed(9, 8, missing=1)
         self.deliver(books, [second[1], second[0]], together)
         assert figures(books.account()) == closed(10, 9, duplicate=1)
+        self.deliver(books, [device.measure(2)], together)
+        assert figures(books.account()) == closed(12, 11, duplicate=1), "a redelivered 0 is no new start"
 
     def test_first_contact_in_the_middle_accuses_nobody_of_what_went_before(self, books: Books, together: bool):
         m = Device().series([2] * 10)

@@ -335,14 +335,14 @@ def test_a_restart_at_any_moment_changes_nothing(
     assert [brief(f) for f in found] == naive(rule, SHIWAN, judged)
 
 
-def test_a_condition_that_ended_in_the_store_but_was_never_announced_ends_with_the_next_readings() -> None:
+def test_a_condition_that_ended_in_the_store_but_was_never_announced_ends_with_the_next_reading() -> None:
     """The alarms table is what people were told: it wins over the readings."""
     told = {("nh3n-high", "shiwan", "nh3n"): Alarm("water:shiwan", START, START, False)}
     desk = Desk(Rules((NH3N,)), [(SHIWAN, "nh3n")], told)
     at = [START + i * 5 * MINUTE for i in range(1, 40)]
     desk.checks.restore(0, np.array(at), np.full(39, 1.0), at[-1])
     found = desk.give([0] * 4, [at[-1] + (i + 1) * 5 * MINUTE for i in range(4)], [1.0] * 4, at[-1] + 20 * MINUTE)
-    assert [(f.change, f.observed_at_ms) for f in found] == [(RESOLVED, at[-1] + 20 * MINUTE)]
+    assert [(f.change, f.observed_at_ms) for f in found] == [(RESOLVED, at[-1] + 5 * MINUTE)]
     assert not desk.alarms
 
 

@@ -33,6 +33,7 @@ from ingest.storage.sqlite import SqliteReadings
 from riverchief import clock, files, migrations
 from riverchief.broker import Broker, free_port
 from riverchief.receiver import create_receiver
+from riverchief.serve import on_signal
 from sensors.errors import WaterError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
@@ -85,8 +86,10 @@ def run(
 ) -> Report:
     """Run the demo until interrupted or for ``seconds``; raises DemoFailed when it cannot or the books do not close."""
     known = catalogue()
+    stop = threading.Event()
     tables = [files.read_table(path, known) for path in (replay or [files.record()])]
     with ExitStack() as stack:
+        stack.enter_context(on_signal(lambda *_: stop.set()))
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riverchief-demo-")))
         broker = Broker(folder / "broker", kind=broker_kind)
         broker.start()
@@ -97,13 +100,13 @@ def run(
         stack.callback(database.close)
         address = f"http://127.0.0.1:{port or free_port()}/"
         settings = _settings(folder, broker, address, f"{receiving}events", secret)
-        stack.enter_context(_serve(settings, folder, address, console))
+        stack.enter_context(_serve(settings, folder, address, console, stop))
         console.print(f"\n  控制台 console   [bold]{address}[/]\n  平台 platform    {receiving}")
         console.print(f"  消息代理 broker   {broker.kind}, mqtt://127.0.0.1:{broker.port}\n")
         if browser and _has_screen():
             webbrowser.open(address)
         began = time.monotonic()
-        truth = _simulate(registry, broker, tables, seconds, seed, console)
+        truth = _simulate(registry, broker, tables, seconds, seed, console, stop)
         result = _settle(database, truth, inbox, broker.kind, time.monotonic() - began)
     _tell(result, console)
     if report is not None:
@@ -174,7 +177,7 @@ def platform(secret: str) -> Iterator[tuple[Any, str]]:
 
 
 @contextmanager
-def _serve(settings: Path, folder: Path, address: str, console: Console) -> Iterator[None]:
+def _serve(settings: Path, folder: Path, address: str, console: Console, stop: threading.Event) -> Iterator[None]:
     """``riverchief serve`` in its own process, ended by its own id."""
     command = [sys.executable, "-m", "riverchief", "serve", "--settings", str(settings)]
     log = folder / "serve.log"
@@ -183,7 +186,7 @@ def _serve(settings: Path, folder: Path, address: str, console: Console) -> Iter
     try:
         with console.status("启动中 starting …"):
             until = time.monotonic() + 60
-            while not _answers(address):
+            while not _answers(address) and not stop.is_set():
                 if process.poll() is not None or time.monotonic() > until:
                     tail = log.read_text("utf-8", "replace").splitlines()[-8:]
                     raise DemoFailed("riverchief serve did not start:\n" + "\n".join(tail))
@@ -206,10 +209,16 @@ def _answers(address: str) -> bool:
 
 
 def _simulate(
-    registry: Registry, broker: Broker, tables: Sequence[Table], seconds: float | None, seed: int, console: Console
+    registry: Registry,
+    broker: Broker,
+    tables: Sequence[Table],
+    seconds: float | None,
+    seed: int,
+    console: Console,
+    stop: threading.Event,
 ) -> live.Truth:
     """Fourteen days of late history, then live readings, until the time is up or somebody presses Ctrl-C."""
-    stop, finished = threading.Event(), threading.Event()
+    finished = threading.Event()
     connection = Connection(broker.host, broker.port, broker.device.user, broker.device.password)
     result: list[live.Truth] = []
     failure: list[BaseException] = []
@@ -241,13 +250,10 @@ def _simulate(
     thread.start()
     until = None if seconds is None else time.monotonic() + seconds
     with console.status("发送历史数据 sending fourteen days of history …") as status:
-        try:
-            # not Thread.join: interrupted, it takes a running thread for ended (Python 3.11)
-            while not finished.wait(0.5) and (until is None or time.monotonic() < until):
-                if progress:
-                    status.update(_phase(progress[0], until))
-        except KeyboardInterrupt:
-            console.print("停止 stopping …")
+        while not stop.wait(0.5) and not finished.is_set() and (until is None or time.monotonic() < until):
+            if progress:
+                status.update(_phase(progress[0], until))
+        status.update("停止 stopping …")
         stop.set()
         thread.join(60)
     if failure:

@@ -204,18 +204,19 @@ class _Server(uvicorn.Server):
         def leave(*_: object) -> None:
             self.should_exit = True
 
-        with _on_signal(leave):
+        with on_signal(leave):
             yield
 
 
 def _wait_for_signal() -> None:
     asked = threading.Event()
-    with _on_signal(lambda *_: asked.set()):
+    with on_signal(lambda *_: asked.set()):
         asked.wait()
 
 
 @contextlib.contextmanager
-def _on_signal(leave: Callable[..., None]) -> Iterator[None]:
+def on_signal(leave: Callable[..., None]) -> Iterator[None]:
+    """SIGTERM and SIGINT call ``leave`` while this lasts."""
     before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield

@@ -70,8 +70,13 @@ class Intake:
         self._most = most
         self._linger_s = linger_s
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._after: list[Callable[[], None]] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+
+    def after_batch(self, callback: Callable[[], None]) -> None:
+        """Call this on the intake's thread when all of a batch has been told that it is durable."""
+        self._after.append(callback)
 
     def start(self) -> None:
         self._thread.start()
@@ -179,6 +184,8 @@ class Intake:
                 waiting.done(outcome.receipt(i))
             except Exception:  # the receiver of the word is gone; the readings are safe all the same
                 log.exception("an acknowledgement failed")
+        for callback in self._after:
+            callback()
 
     def _count(self, outcome: Outcome) -> None:
         c = self.counters

@@ -2,6 +2,10 @@
 
 The network thread does nothing but hand messages to the intake. Packet identifiers belong to one connection: what was
 received before a reconnect is not acknowledged after it, the broker delivers it again.
+
+paho reads a packet with several system calls and writes each acknowledgement with two. In a process with other busy
+threads every one of them is a queue for the interpreter, and that, not the work, sets the latency
+(docs/decisions/0010). So it reads from a buffer, and the acknowledgements of a batch are written together.
 """
 
 import ssl
@@ -12,7 +16,8 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import structlog
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.client import PUBACK
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -24,6 +29,8 @@ from sensors.wire.telemetry import KINDS, topic
 
 log = structlog.get_logger(__name__)
 
+READ_BYTES = 65_536
+PACKETS_AT_ONCE = 500
 SESSION_DAYS = 7
 """How long an MQTT 5 broker keeps the session, and with it the queue, while ingest is away."""
 
@@ -54,6 +61,8 @@ class MqttSource:
         self._intake = intake
         self._clock_ms = clock_ms
         self._generation = 0
+        self._lock = threading.Lock()  # an acknowledgement and the connection it belongs to
+        self._due: list[tuple[int, int]] = []  # (generation, packet identifier) of what is durable
         self._stopping = threading.Event()
         self.connected_since_ms: int | None = None
         self.last_error = ""
@@ -64,6 +73,7 @@ class MqttSource:
         self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
+        intake.after_batch(self._acknowledge)
 
     def start(self) -> None:
         """Connect in the background; a broker that is away now is tried again until it is there."""
@@ -90,7 +100,8 @@ class MqttSource:
             self.last_error = f"the broker refuses the connection: {reason}"
             log.error("mqtt refused", host=self._settings.host, port=self._settings.port, reason=str(reason))
             return
-        self._generation += 1
+        with self._lock:
+            self._generation += 1
         log.info("mqtt connected", host=self._settings.host, port=self._settings.port, session=flags.session_present)
         client.subscribe([(topic("+", kind), 1) for kind in KINDS])  # always: a broker may have lost the session
 
@@ -111,20 +122,21 @@ class MqttSource:
     def _on_disconnect(
         self, _client: paho.Client, _userdata: Any, _flags: Any, reason: ReasonCode, _p: Properties | None
     ) -> None:
-        self._generation += 1
+        with self._lock:
+            self._generation += 1
         self.connected_since_ms = None
         if not self._stopping.is_set():
             self.last_error = f"connection lost: {reason}"
             log.warning("mqtt connection lost, trying again", reason=str(reason))
 
-    def _on_message(self, client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
+    def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         if self._stopping.is_set():
             return
-        generation, mid, qos = self._generation, message.mid, message.qos
+        due = (self._generation, message.mid) if message.qos else None
 
-        def acknowledge(_receipt: Receipt) -> None:
-            if generation == self._generation:
-                client.ack(mid, qos)
+        def durable(_receipt: Receipt) -> None:
+            if due is not None:
+                self._due.append(due)
 
         try:
             name = message.topic
@@ -133,12 +145,68 @@ class MqttSource:
         _, _, station, kind = name.split("/")  # the subscription says so
         self.received += 1
         arrived = Message(station, bytes(message.payload), self._clock_ms(), "mqtt", name, kind=kind)
-        self._intake.put(Waiting(arrived, acknowledge))
+        self._intake.put(Waiting(arrived, durable))
+
+    # -- the intake's thread -----------------------------------------------------------------------------------------
+
+    def _acknowledge(self) -> None:
+        """Send the acknowledgements of a batch in one go; of an earlier connection, none.
+
+        While the lock is held the connection cannot turn into another one. What was queued for a connection that is
+        lost meanwhile is dropped by paho when it connects again.
+        """
+        due, self._due = self._due, []
+        with self._lock:
+            self._client.acknowledge([mid for generation, mid in due if generation == self._generation])
 
 
-def _client(s: MqttSettings) -> paho.Client:
+class _Buffered:
+    """A socket that is read in large pieces and handed on in small ones; ``pending`` tells paho what is left."""
+
+    def __init__(self, sock: Any) -> None:
+        self._socket = sock
+        self._data = memoryview(b"")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def pending(self) -> int:
+        return len(self._data)
+
+    def recv(self, size: int) -> bytes:
+        if not self._data:
+            data = self._socket.recv(READ_BYTES)
+            if len(data) <= size:
+                return bytes(data)
+            self._data = memoryview(data)
+        piece, self._data = self._data[:size], self._data[size:]
+        return bytes(piece)
+
+
+class _Client(paho.Client):
+    """paho's client on a buffered socket, with acknowledgements that are written together."""
+
+    def _create_socket(self) -> Any:
+        return _Buffered(super()._create_socket())
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """Read what has arrived, not one packet for each look at the socket."""
+        for _ in range(PACKETS_AT_ONCE):
+            code = super().loop_read(max_packets)
+            if code or not isinstance(self._sock, _Buffered) or not self._sock.pending():
+                return code
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def acknowledge(self, mids: list[int]) -> None:
+        """PUBACK for QoS 1 messages; the four bytes are the same in MQTT 3.1.1 and 5 (success needs no reason)."""
+        if mids and self._sock is not None:
+            packets = b"".join(b"\x40\x02" + mid.to_bytes(2, "big") for mid in mids)
+            self._packet_queue(PUBACK, packets, 0, 1)
+
+
+def _client(s: MqttSettings) -> _Client:
     five = s.version == 5
-    client = paho.Client(
+    client = _Client(
         CallbackAPIVersion.VERSION2,
         client_id=s.client_id,
         clean_session=None if five else False,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import sqlalchemy as sa
 
+from governance.database import insert_many
 from ingest.storage.tables import gap as gap_table
 from ingest.storage.tables import ledger as table
 from ingest.storage.tables import stream as stream_table
@@ -176,22 +177,17 @@ class Ledger:
         return streams
 
     def _save(self, connection: sa.Connection, dirty: set[tuple[str, int]]) -> None:
-        if not dirty:
-            return
         rows = []
         for station, boot in dirty:
             stream = self._streams[station][boot]
-            rows.append({"station": station, "boot": boot, "next_seq": stream.next_seq, "total": stream.total})
-        connection.execute(_STREAM_UPSERT, rows)
+            rows.append((station, boot, stream.next_seq, stream.total))
+        insert_many(connection, _STREAM, rows, _STREAM_AGAIN)
 
 
-_STREAM_UPSERT = sa.text(
-    "INSERT INTO stream (station, boot, next_seq, total) VALUES (:station, :boot, :next_seq, :total) "
-    "ON CONFLICT (station, boot) DO UPDATE SET next_seq = excluded.next_seq, total = excluded.total"
-)
-_LEDGER_UPSERT = sa.text(
-    f"INSERT INTO ledger (station, day, {', '.join(_COUNTS)}) "
-    f"VALUES (:station, :day, {', '.join(':' + name for name in _COUNTS)}) "
+_STREAM = "INSERT INTO stream (station, boot, next_seq, total)"
+_STREAM_AGAIN = "ON CONFLICT (station, boot) DO UPDATE SET next_seq = excluded.next_seq, total = excluded.total"
+_LEDGER = f"INSERT INTO ledger (station, day, {', '.join(_COUNTS)})"
+_LEDGER_AGAIN = (
     f"ON CONFLICT (station, day) DO UPDATE SET {', '.join(f'{c} = ledger.{c} + excluded.{c}' for c in _COUNTS)}"
 )
 
@@ -262,14 +258,7 @@ def accounts(
 
 
 def _add(connection: sa.Connection, rows: dict[tuple[str, str], list[int]]) -> None:
-    if rows:
-        connection.execute(
-            _LEDGER_UPSERT,
-            [
-                {"station": station, "day": day, **dict(zip(_COUNTS, counts, strict=True))}
-                for (station, day), counts in rows.items()
-            ],
-        )
+    insert_many(connection, _LEDGER, [(*key, *counts) for key, counts in rows.items()], _LEDGER_AGAIN)
 
 
 def _open_gap(

@@ -5,16 +5,14 @@ A parameter has two columns, added when it first appears: the value, and ``{key}
 plain good reading, so that ordinary rows stay small.
 """
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
-from governance.database import Database
+from governance.database import Database, insert_many
 from ingest.storage.port import Latest, Series, Window
-from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.reading import PLAIN, Batch, Floats, Ints
 
@@ -39,7 +37,7 @@ class SqliteReadings:
         self._catalogue = catalogue
         self._ids: dict[str, int] = {}
         self._columns: tuple[str, ...] = ()
-        self._known: set[tuple[int, str]] = set()
+        self._known: dict[str, set[int]] = {}
         with database.write() as connection:
             connection.exec_driver_sql(_CREATE)
             connection.exec_driver_sql(_CREATE_SERIES)
@@ -50,7 +48,9 @@ class SqliteReadings:
         with self._database.read() as connection:
             self._columns = _columns(connection)
             rows = connection.exec_driver_sql("SELECT station, parameter FROM reading_series")
-            self._known = {(station, parameter) for station, parameter in rows}
+            self._known = {}
+            for station, parameter in rows:
+                self._known.setdefault(parameter, set()).add(station)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ class SqliteReadings:
             return
         rows, keys = self._rows(connection, stations, batch, packed)
         self._make_room(connection, rows, keys)
-        _executemany(connection, _upsert(keys), rows.tolist())
+        insert_many(connection, *_upsert(keys, rows.tolist()))
 
     def reflag(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
         if not len(batch):
@@ -70,7 +70,8 @@ class SqliteReadings:
             rows = np.flatnonzero(batch.parameter == code)
             marks = np.where(packed[rows] == PLAIN, np.nan, packed[rows])
             values = np.column_stack([marks, ids[batch.station[rows]], batch.at[rows]])
-            _executemany(connection, f'UPDATE reading SET "{key}_q" = ? WHERE station = ? AND at = ?', values.tolist())
+            sql = f'UPDATE reading SET "{key}_q" = ? WHERE station = ? AND at = ?'
+            connection.exec_driver_sql(sql, [tuple(row) for row in values.tolist()])
 
     def _rows(
         self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints
@@ -100,15 +101,13 @@ class SqliteReadings:
                 connection.exec_driver_sql(f'ALTER TABLE reading ADD COLUMN "{key}" REAL')
                 connection.exec_driver_sql(f'ALTER TABLE reading ADD COLUMN "{key}_q" INTEGER')
                 self._columns = (*self._columns, key)
-        new = [
-            (int(station), key)
-            for i, key in enumerate(keys)
-            for station in np.unique(rows[~np.isnan(rows[:, 2 + i]), 0])
-            if (int(station), key) not in self._known
-        ]
-        if new:
-            _executemany(connection, "INSERT OR IGNORE INTO reading_series VALUES (?, ?)", new)
-            self._known.update(new)
+        for i, key in enumerate(keys):
+            known = self._known.setdefault(key, set())
+            new = set(rows[~np.isnan(rows[:, 2 + i]), 0].astype(np.int64).tolist()) - known
+            if new:
+                series = [(station, key) for station in sorted(new)]
+                insert_many(connection, "INSERT OR IGNORE INTO reading_series", series)
+                known |= new
 
     def _station_ids(self, connection: sa.Connection, stations: Sequence[str]) -> Ints:
         """(len(stations),) ids by registry position, -1 for a station that is not in the file."""
@@ -236,15 +235,13 @@ def _pairs(keys: Iterable[str]) -> str:
     return ", ".join(f'"{key}", "{key}_q"' for key in keys)
 
 
-def _upsert(keys: Sequence[str]) -> str:
+def _upsert(keys: Sequence[str], rows: list[list[float]]) -> tuple[str, list[list[float]], str]:
     """Absent values leave what is stored alone: a row may arrive in parts (five parameters now, ammonia later)."""
     columns = [f'"{key}"' for key in keys] + [f'"{key}_q"' for key in keys]
     sets = [f'"{key}" = coalesce(excluded."{key}", "{key}")' for key in keys]
     sets += [f'"{k}_q" = CASE WHEN excluded."{k}" IS NULL THEN "{k}_q" ELSE excluded."{k}_q" END' for k in keys]
-    return (
-        f"INSERT INTO reading (station, at, {', '.join(columns)}) VALUES (?, ?{', ?' * len(columns)}) "
-        f"ON CONFLICT (station, at) DO UPDATE SET {', '.join(sets)}"
-    )
+    into = f"INSERT INTO reading (station, at, {', '.join(columns)})"
+    return into, rows, f"ON CONFLICT (station, at) DO UPDATE SET {', '.join(sets)}"
 
 
 def _latest(parameter: str, only: str) -> str:
@@ -292,14 +289,3 @@ def _series(rows: Sequence[tuple[Any, ...]], bucket_ms: int | None) -> Series:
 
 def _query(connection: sa.Connection, sql: str, *arguments: Any) -> Any:
     return connection.exec_driver_sql(sql, tuple(arguments))
-
-
-def _executemany(connection: sa.Connection, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Straight to the driver: SQLAlchemy's bookkeeping costs more than the insert itself."""
-    cursor = connection.connection.cursor()
-    try:
-        cursor.executemany(sql, rows)
-    except sqlite3.OperationalError as error:
-        raise StorageUnavailable(f"the readings cannot be written: {error}") from error
-    finally:
-        cursor.close()

@@ -197,6 +197,11 @@ class _Client(paho.Client):
                 return code
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
+    def _handle_on_message(self, message: paho.MQTTMessage) -> None:
+        """Straight to the one callback: there are no topic filters to search for each message."""
+        if self.on_message is not None:
+            self.on_message(self, None, message)
+
     def acknowledge(self, mids: list[int]) -> None:
         """PUBACK for QoS 1 messages; the four bytes are the same in MQTT 3.1.1 and 5 (success needs no reason)."""
         if mids and self._sock is not None:

@@ -120,7 +120,7 @@ def _ingest(folder: Path, plan: Plan, rounds: int) -> dict[str, Any]:
         "messages_per_s": round(rate),
         "readings_per_s": round(rate * len(BASE)),
         "ingest_cpu_us_per_message": round(used / messages * 1e6, 1),
-        "second_half_over_first": round((halves[1][0] - began) / (halves[3][0] - halves[1][0]), 2),
+        "half_s": {"first": round(halves[1][0] - began, 2), "second": round(halves[3][0] - halves[1][0], 2)},
         "memory_mib": {"quarter": round(halves[0][1]), "half": round(halves[1][1]), "end": round(halves[3][1])},
         "bytes_per_reading": round(size / messages / len(BASE), 1),
     }

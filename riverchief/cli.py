@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from governance import outbox as outbox_
 from ingest import ledger as ledger_
 from ingest import quarantine as quarantine_
 from ingest.pipeline import Receipt, Site
@@ -37,6 +38,8 @@ stations = typer.Typer(help="站点 · The registry.", no_args_is_help=True)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(rules, name="rules")
 app.add_typer(stations, name="stations")
+outbox = typer.Typer(help="外发箱：死信 · Deliveries that were given up.", no_args_is_help=True)
+app.add_typer(outbox, name="outbox")
 dashboards = typer.Typer(help="Grafana 仪表盘 · Dashboards.", no_args_is_help=True)
 app.add_typer(dashboards, name="dashboards")
 
@@ -283,6 +286,29 @@ def _refused(receipt: Receipt) -> dict[str, Any]:
         "reasons": ", ".join(r.detail for r in receipt.rejected),
         "status": "replayed",
     }
+
+
+@outbox.command("list")
+def outbox_list(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """列出死信 · List the dead letters, and how many deliveries still wait."""
+    with _database(settings, data) as database, database.read() as connection:
+        dead, counts = outbox_.refused(connection), outbox_.pending_counts(connection)
+    if as_json:
+        rows = [dataclasses.asdict(d) | {"body": json.loads(d.body)} for d in dead]
+        out.print_json(data={"pending": counts.pending, "refused": rows})
+        return
+    out.print(f"待投递 pending {counts.pending} · 死信 refused {counts.refused}")
+    for d in dead:
+        out.print(f"{d.id}: 事件 incident {d.incident_id}, {d.attempts} 次 attempts, {d.last_error or d.last_status}")
+
+
+@outbox.command("replay")
+def outbox_replay(ids: list[int], settings: SettingsFile = None, data: DataFolder = None) -> None:
+    """重新投递死信 · Send dead letters again, after their cause was mended."""
+    with _database(settings, data) as database, database.write() as connection:
+        for one in ids:
+            outbox_.replay(connection, one, clock.now_ms())
+    out.print(f"{len(ids)} 条将重新投递 will be sent again")
 
 
 @rules.command("check")

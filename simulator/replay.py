@@ -132,12 +132,6 @@ def samples(table: Table, rows: Sequence[int] | NDArray[np.intp], at_ms: Ints) -
             yield Sample(int(at), values)
 
 
-def chunks(samples: Sequence[Sample], size: int = SAMPLES_PER_MESSAGE) -> Iterator[tuple[Sample, ...]]:
-    """The samples in message-sized pieces, in order."""
-    for i in range(0, len(samples), size):
-        yield tuple(samples[i : i + size])
-
-
 def _rows(table: Table, name: str) -> NDArray[np.intp]:
     """The station's rows, oldest first, the last of equal instants kept: one key is one reading."""
     rows = np.flatnonzero(table.station == name)

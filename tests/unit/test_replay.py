@@ -13,7 +13,7 @@ from sensors.columns import columns
 from sensors.parameters import catalogue
 from sensors.stations import Deployment, Registry, Station
 from sensors.times import to_ms
-from sensors.wire.telemetry import MAX_BYTES, STATION, Telemetry, encode
+from sensors.wire.telemetry import STATION
 from simulator import replay
 from simulator.live import as_reported
 from simulator.replay import Table
@@ -104,16 +104,6 @@ def test_missing_values_are_left_out_and_a_row_without_any_is_not_sent():
     )
     sent = list(replay.samples(recorded, [0, 1, 2], np.array([10, 20, 30])))
     assert [(s.at_ms, dict(s.values)) for s in sent] == [(10, {"do": 1.0, "ph": 7.0}), (20, {"ph": 7.1})]
-
-
-def test_pieces_hold_every_sample_once_in_order_and_fit_a_message():
-    wide = {p.key: np.full(700, -123456.789012) for p in catalogue().parameters[:20]}
-    recorded = Table(np.array(["a"] * 700), np.arange(700) * 60_000, wide)
-    whole = list(replay.samples(recorded, range(700), recorded.at_ms))
-    pieces = list(replay.chunks(whole))
-    assert [len(piece) for piece in pieces] == [250, 250, 200]
-    assert [sample for piece in pieces for sample in piece] == whole
-    assert all(len(encode(Telemetry(piece, 1, 2, 3, 4))) < MAX_BYTES for piece in pieces)
 
 
 def test_replayed_stations_stand_in_a_row_beside_the_map_and_say_what_they_are():

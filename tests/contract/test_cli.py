@@ -1,0 +1,131 @@
+"""The command line on a real database: what it says, and the exit code a script relies on."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from governance import incidents, tables
+from governance.database import Database
+from governance.finding import Change, Colour, Finding, Kind
+from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.tables import gap, ledger
+from riverchief import migrations
+from riverchief.cli import app
+from sensors.errors import ConfigurationError
+from sensors.parameters import catalogue
+from sensors.texts import Text
+
+DAY = "2026-05-12"
+NOW = 1_778_581_800_000
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    database = Database(f"sqlite:///{folder / 'riverchief.db'}")
+    migrations.upgrade(database)
+    SqliteReadings(database, catalogue())
+    database.close()
+    return folder
+
+
+def run(data: Path, *arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [*arguments, "--data", str(data)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+def account(data: Path, **counts: int) -> None:
+    names = ["messages", "messages_again", "messages_unnumbered", "messages_quarantined"]
+    names += ["readings", "stored", "duplicate", "quarantined"]
+    database = Database(f"sqlite:///{data / 'riverchief.db'}")
+    with database.write() as connection:
+        row = {"station": "s1", "day": DAY} | {name: counts.get(name, 0) for name in names}
+        connection.execute(ledger.insert().values(**row))
+        if counts.get("hole"):
+            connection.execute(gap.insert().values(station="s1", boot=1, first_seq=4, last_seq=6, day=DAY))
+    database.close()
+
+
+def test_a_ledger_that_closes_exits_with_zero(data: Path) -> None:
+    account(data, messages=2, readings=6, stored=5, duplicate=1)
+    code, text = run(data, "ledger", "--day", DAY, "--json")
+    told = json.loads(text)
+    assert (code, told["closed"], told["accounts"][0]["sent"]) == (0, True, 6)
+
+
+def test_a_ledger_with_a_hole_of_unknown_size_does_not_close(data: Path) -> None:
+    account(data, messages=2, readings=6, stored=6, hole=1)
+    code, text = run(data, "ledger", "--day", DAY, "--json")
+    told = json.loads(text)["accounts"][0]
+    assert (code, told["sent"], told["messages_missing"]) == (1, None, 3)
+    code, text = run(data, "ledger", "--day", DAY)
+    assert (code, "未知" in text) == (1, True)
+
+
+def test_a_recount_finds_readings_that_are_booked_and_not_there(data: Path) -> None:
+    account(data, messages=1, readings=3, stored=3)
+    assert run(data, "ledger", "--day", "all")[0] == 0
+    code, text = run(data, "ledger", "--day", "all", "--verify", "--json")
+    assert (code, json.loads(text)["recount_differs"]) == (1, {"s1": [0, 3]})
+
+
+def test_a_day_that_is_none_is_refused_by_name(data: Path) -> None:
+    with pytest.raises(ConfigurationError, match="'yesterday'"):
+        run(data, "ledger", "--day", "yesterday")
+
+
+def test_the_shipped_stations_are_imported_and_a_second_time_changes_nothing(data: Path) -> None:
+    for _ in range(2):
+        code, text = run(data, "stations", "import", "config/stations.toml")
+        assert (code, "14" in text) == (0, True)
+    _, text = run(data, "stations", "list", "--json")
+    assert len(json.loads(text)) == 14
+
+
+def test_a_station_file_with_a_fault_changes_nothing(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "stations.toml"
+    good = '[[station]]\nkey = "a"\nlon = 113.1\nlat = 23.0\n'
+    file.write_text(good + '[[station]]\nkey = "B"\nlon = 113.1\nlat = 23.0\n')
+    with pytest.raises(ConfigurationError, match="'B'"):
+        run(data, "stations", "import", str(file))
+    assert json.loads(run(data, "stations", "list", "--json")[1]) == []
+
+
+def test_the_shipped_rules_are_explained() -> None:
+    result = CliRunner().invoke(app, ["rules", "check"])
+    assert result.exit_code == 0
+    assert "silent" in result.output
+
+
+def test_a_dead_letter_is_listed_and_sent_again(data: Path) -> None:
+    found = Finding(
+        rule="nh3n-high",
+        version="1",
+        kind=Kind.THRESHOLD,
+        change=Change.FIRED,
+        cause="water:s1",
+        station="s1",
+        parameter="nh3n",
+        observed_at_ms=NOW,
+        since_ms=NOW,
+        value=6.0,
+        limit=2.0,
+        colour=Colour.RED,
+        retrospective=False,
+        text=Text("氨氮超限", "ammonia above the limit"),
+    )
+    database = Database(f"sqlite:///{data / 'riverchief.db'}")
+    with database.write() as connection:
+        incidents.record(connection, [found], NOW, source="/test")
+        gone = {"status": "refused", "last_error": "the platform answers 410"}
+        connection.execute(tables.outbox.update().values(**gone))
+    database.close()
+    told = json.loads(run(data, "outbox", "list", "--json")[1])
+    assert [row["last_error"] for row in told["refused"]] == ["the platform answers 410"]
+    assert run(data, "outbox", "replay", str(told["refused"][0]["id"]))[0] == 0
+    assert json.loads(run(data, "outbox", "list", "--json")[1]) == {"pending": 1, "refused": []}

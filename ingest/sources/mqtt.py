@@ -171,7 +171,8 @@ class _Buffered:
         return getattr(self._socket, name)
 
     def pending(self) -> int:
-        return len(self._data)
+        inside = self._socket.pending() if hasattr(self._socket, "pending") else 0  # what TLS has already decrypted
+        return len(self._data) + int(inside)
 
     def recv(self, size: int) -> bytes:
         if not self._data:

@@ -159,8 +159,11 @@ class Site:
             self.refresh()
         rejected: list[Rejected] = []
         messages, replayed = self._replays(messages)
+        due = {held.id for held in replayed} | {None}
         with self.database.write() as connection:
             for i, message in enumerate(messages):
+                if message.replay_of not in due:
+                    continue  # it was replayed before
                 if message.station not in self.history.registry:
                     rejected.append(Rejected(i, *validate.stranger(message.station), ()))
                 elif message.kind == "event":
@@ -318,6 +321,9 @@ def _sort(batch: Batch, history: History, now_ms: int) -> _Sorted:
         kept = np.flatnonzero(last)
         batch, series = batch.take(kept), series[kept]
     newer = batch.at > history.newest[series]
+    if not newer.all():
+        # where a series has late readings, its new ones rest on them: all are judged together, in their neighbourhood
+        newer &= ~np.isin(series, series[~newer])
     return _Sorted(batch, series, np.flatnonzero(newer), np.flatnonzero(~newer))
 
 

@@ -78,8 +78,10 @@ def fingerprint(connection: sa.Connection) -> int:
 
 
 def set_online(connection: sa.Connection, key: str, online: bool, at_ms: int) -> None:
-    """What the device, or the broker on its behalf, said of the connection."""
-    connection.execute(sa.update(station).where(station.c.key == key).values(online=online, online_at_ms=at_ms))
+    """What the device, or the broker on its behalf, said of the connection; an older word changes nothing."""
+    newer = station.c.online_at_ms.is_(None) | (station.c.online_at_ms <= at_ms)
+    told = sa.update(station).where((station.c.key == key) & newer)
+    connection.execute(told.values(online=online, online_at_ms=at_ms))
 
 
 def online(connection: sa.Connection) -> dict[str, tuple[bool | None, int | None]]:

@@ -810,7 +810,6 @@ def test_late_data_in_any_order_get_the_flags_of_the_whole_table_judged_at_once(
     assert unlike_the_whole(table, readings) == {}
 
 
-@pytest.mark.xfail(strict=True, reason="the live part of a batch is judged by the tail, which lacks the late part")
 def test_late_and_live_readings_of_one_series_in_one_message_get_the_flags_of_the_whole_table(world: World):
     table = river(T0, [*calm(9, 7.0), 9.0, 9.01, 7.0], "ph")
     late, last = T0 + 9 * STEP, T0 + 11 * STEP
@@ -1088,3 +1087,26 @@ def test_a_status_held_for_a_station_registered_later_is_heard_when_replayed(wor
     assert world.held() == []
     with world.database.read() as connection:
         assert registry_store.online(connection)["new"] == (True, T0)
+
+
+def told_by_device(station: str, kind: str, payload: bytes, at_ms: int) -> Message:
+    return Message(station, payload, at_ms, "mqtt", f"rivers/v1/{station}/{kind}", kind=kind)
+
+
+def test_an_older_word_of_a_device_does_not_undo_a_newer_one(world: World):
+    world.site.hear([told_by_device("shiwan", "status", b'{"online": true}', T0 + 10)], T0 + 10)
+    world.site.hear([told_by_device("shiwan", "status", b'{"online": false}', T0)], T0 + 11)
+    with world.database.read() as connection:
+        assert registry_store.online(connection)["shiwan"] == (True, T0 + 10)
+
+
+def test_an_event_that_is_replayed_twice_is_kept_once(world: World):
+    world.site.hear([told_by_device("later", "event", b'{"event": "door_open"}', T0)], T0)
+    (held,) = world.held()
+    with world.database.write() as connection:
+        registry_store.save_stations(connection, [Station("later", "后来", "later", 113.1, 23.0)])
+    world.site.follow_registry()
+    for _ in range(2):
+        world.site.hear([held.message()], T0 + 1)
+    with world.database.read() as connection:
+        assert len(device_events.listing(connection, "later")) == 1

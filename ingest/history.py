@@ -1,7 +1,7 @@
 """What ingest remembers of every series: its newest reading, the tail the quality tests compare with, and the state of
 the rules. All of it is rebuilt from the stores when a station is first heard of after a start (design rule 8)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -132,15 +132,14 @@ class History:
         np.maximum.at(self.newest, series, at)
         np.maximum.at(self.heard, self.station[series], at)
 
-    def load_all(self, stations: Iterable[int], now_ms: int) -> None:
-        """Load stations that have spoken before, so that their silence can be noticed after a restart."""
-        for i in stations:
-            if not self._loaded[i]:
-                self.load(i, now_ms)
+    def load_more(self, most: int, now_ms: int) -> bool:
+        """Load some of the stations not heard of since the start; true once all are loaded.
 
-    @property
-    def loaded(self) -> int:
-        return int(self._loaded.sum())
+        Silence cannot be judged before: a station is known to be silent only by what the store says of it.
+        """
+        for i in np.flatnonzero(~self._loaded)[:most].tolist():
+            self.load(i, now_ms)
+        return bool(self._loaded.all())
 
 
 def accepted(window: Window) -> Bools:

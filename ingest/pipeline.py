@@ -31,6 +31,9 @@ from sensors.quality import Assessed, assess
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack
 from sensors.wire import telemetry
 
+LOADED_AT_ONCE = 100
+"""Stations whose past is read in one tick after a start: some tenths of a second, so that readings do not wait long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -195,7 +198,8 @@ class Site:
         if not self._fresh:
             self.refresh()
         try:
-            self.history.load_all(range(len(self.history.registry.stations)), now_ms)
+            if not self.history.load_more(LOADED_AT_ONCE, now_ms):
+                return []
             checks = self.history.checks
             registry, heard = self.history.registry, self.history.heard
             findings = checks.withdrawn(registry) + checks.tick(registry, heard, connected_since_ms, now_ms)

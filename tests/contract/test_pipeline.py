@@ -1110,3 +1110,18 @@ def test_an_event_that_is_replayed_twice_is_kept_once(world: World):
         world.site.hear([held.message()], T0 + 1)
     with world.database.read() as connection:
         assert len(device_events.listing(connection, "later")) == 1
+
+
+def test_after_a_start_the_past_of_many_stations_is_read_a_little_at_a_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """Readings must not wait for it, and nobody is called silent, or excused, before all of it is known."""
+    monkeypatch.setattr(pipeline, "LOADED_AT_ONCE", 1)
+    for station in ("shiwan", "qicha"):
+        world.take(message(station, river(T0, calm(3))))
+    world.start()
+    late = T0 + 5 * HOUR
+    first = world.site.tick(T0, late)
+    found = [f for _ in range(len(world.site.history.registry.stations)) for f in world.site.tick(T0, late)]
+    assert first == []
+    assert {f.cause for f in found} == {"silence:shiwan", "silence:qicha"}

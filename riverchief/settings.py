@@ -37,6 +37,33 @@ class DatabaseSection(_Section):
     url: str = ""
 
 
+class ReadingsSection(_Section):
+    """How long the database keeps readings at hand, and where older months go."""
+
+    keep_days: Annotated[int, Field(ge=0, le=36_500)] = 0
+    archive: Path | None = None
+
+
+class InfluxSection(_Section):
+    """The time-series server that holds the long history and feeds Grafana."""
+
+    url: str | None = None
+    kind: Literal["influxdb2", "influxdb1", "influxdb3", "victoriametrics"] = "influxdb2"
+    org: str = "riverchief"
+    bucket: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "water"
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    user: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=120)] = 10.0
+    spool_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 2048
+    raw_days: Annotated[int, Field(ge=0, le=36_500)] = 730
+    hourly_days: Annotated[int, Field(ge=0, le=36_500)] = 3650
+    daily_days: Annotated[int, Field(ge=0, le=36_500)] = 0
+
+
 class MqttSection(_Section):
     """The broker."""
 
@@ -53,6 +80,7 @@ class MqttSection(_Section):
     cert_file: Path | None = None
     key_file: Path | None = None
     keepalive_s: Annotated[int, Field(ge=5, le=600)] = 30
+    republish: bool = False
 
 
 class IngestSection(_Section):
@@ -81,6 +109,25 @@ class ApiSection(_Section):
     token_file: Path | None = None
 
 
+class GrafanaSection(_Section):
+    """Where ``dashboards publish`` puts them."""
+
+    url: str | None = None
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    console_url: str = "http://127.0.0.1:8080"
+
+
+class WatchSection(_Section):
+    """Who watches the watcher, and where traces go."""
+
+    heartbeat_url: SecretStr | None = None
+    heartbeat_url_file: Path | None = None
+    heartbeat_s: Annotated[int, Field(ge=5, le=3600)] = 60
+    otlp_url: str | None = None
+    trace_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+
 class LogSection(_Section):
     """What is written to standard error."""
 
@@ -96,10 +143,14 @@ class Settings(BaseSettings):
     data: Path = Path("data")
     site: SiteSection = SiteSection()
     database: DatabaseSection = DatabaseSection()
+    readings: ReadingsSection = ReadingsSection()
+    influx: InfluxSection = InfluxSection()
     mqtt: MqttSection = MqttSection()
     ingest: IngestSection = IngestSection()
     outbox: OutboxSection = OutboxSection()
     api: ApiSection = ApiSection()
+    grafana: GrafanaSection = GrafanaSection()
+    watch: WatchSection = WatchSection()
     log: LogSection = LogSection()
 
     @property
@@ -108,7 +159,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _no_contradiction(self) -> "Settings":
-        for section, name in (("mqtt", "password"), ("outbox", "secret"), ("api", "token")):
+        for section, name in (
+            ("mqtt", "password"),
+            ("outbox", "secret"),
+            ("api", "token"),
+            ("influx", "token"),
+            ("influx", "password"),
+            ("grafana", "token"),
+            ("watch", "heartbeat_url"),
+        ):
             part = getattr(self, section)
             if getattr(part, name) is not None and getattr(part, f"{name}_file") is not None:
                 raise ValueError(f"{section}.{name} and {section}.{name}_file are both given; keep one")

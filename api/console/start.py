@@ -27,6 +27,7 @@ from api.context import Context
 from governance import incidents
 from governance.finding import Colour, Kind
 from governance.lifecycle import Action, State
+from ingest.storage.port import series as series_of
 from sensors.errors import WaterError
 from sensors.texts import Text, say
 from sensors.times import beijing, beijing_day, rfc3339
@@ -533,7 +534,7 @@ class StartPage:
         start_ms = end_ms - chart.RANGES[self.range]
         try:
             series = await asyncio.to_thread(
-                self.context.store.series, station.key, self.parameter, start_ms, end_ms + 1, chart.POINTS
+                series_of, self.context.store, station.key, self.parameter, start_ms, end_ms + 1, chart.POINTS
             )
         except WaterError as error:
             self.charted = ()

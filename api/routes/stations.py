@@ -33,6 +33,7 @@ from api.asking import (
 from api.registries import find
 from ingest.storage import registry as registry_store
 from ingest.storage.port import Latest, Series
+from ingest.storage.port import series as series_of
 from sensors.errors import ConfigurationError, Refused
 from sensors.parameters import Catalogue, Parameter
 from sensors.reading import Flag, Ints, QualityTest, unpack
@@ -296,7 +297,7 @@ def series_of_station(
     start_ms = end_ms - DAY_MS if start is None else instant("start", start)
     if start_ms >= end_ms:
         raise ConfigurationError(f"start {when(start_ms)} is not before end {when(end_ms)}")
-    series = asked.store.series(found.key, parameter, start_ms, end_ms, points)
+    series = series_of(asked.store, found.key, parameter, start_ms, end_ms, points)
     what = asked.catalogue[parameter]
     media_type = preferred(accept, (JSON, CSV, ARROW))
     if media_type == ARROW:

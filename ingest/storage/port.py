@@ -98,8 +98,14 @@ class ReadingStore(Protocol):
     def latest(self, stations: Sequence[str] | None = None) -> list[Latest]:
         """The newest usable reading of each series, latest by observed_at and not by arrival."""
 
-    def series(self, station: str, parameter: str, start_ms: int, end_ms: int, points: int) -> Series:
-        """Readings with start <= observed_at < end, thinned by the store when there are more than ``points``."""
+    def raw(self, station: str, parameter: str, start_ms: int, end_ms: int, limit: int) -> Series:
+        """The oldest ``limit`` readings with start <= observed_at < end, one row a reading (``bucket_ms`` None)."""
+
+    def thinned(self, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int) -> Series:
+        """Readings with start <= observed_at < end, one row a bucket of ``bucket_ms`` counted from start.
+
+        Thinned by the store; buckets without a reading are left out.
+        """
 
     def gaps(
         self, station: str, parameter: str, start_ms: int, end_ms: int, longer_than_ms: int
@@ -108,3 +114,16 @@ class ReadingStore(Protocol):
 
     def count(self, stations: Sequence[str] | None = None) -> Mapping[str, int]:
         """How many readings are stored for each station: the other side of the ledger."""
+
+
+def series(store: ReadingStore, station: str, parameter: str, start_ms: int, end_ms: int, points: int) -> Series:
+    """Readings with start <= observed_at < end, thinned by the store when there are more than ``points``.
+
+    Raises ValueError when the range is empty or no point is asked for.
+    """
+    if points < 1 or end_ms <= start_ms:
+        raise ValueError("a series needs start before end and at least one point")
+    found = store.raw(station, parameter, start_ms, end_ms, points + 1)
+    if len(found.at) <= points:
+        return found
+    return store.thinned(station, parameter, start_ms, end_ms, -(-(end_ms - start_ms) // points))

@@ -165,24 +165,27 @@ class SqliteReadings:
                         found.append(Latest(names[id_], parameter, at, value, PLAIN if mark is None else mark, newest))
         return sorted(found, key=lambda row: (row.station, row.parameter))
 
-    def series(self, station: str, parameter: str, start_ms: int, end_ms: int, points: int) -> Series:
-        if points < 1 or end_ms <= start_ms:
-            raise ValueError("a series needs start before end and at least one point")
+    def raw(self, station: str, parameter: str, start_ms: int, end_ms: int, limit: int) -> Series:
         with self._database.read() as connection:
             if parameter not in _columns(connection):
                 return _series([], None)
+            sql = f'SELECT at, "{parameter}", "{parameter}_q" FROM reading {_range(parameter)} ORDER BY at LIMIT ?'
+            rows = _query(connection, sql, self._id(connection, station), start_ms, end_ms, limit).fetchall()
+        return _series([(at, v, v, v, 1, PLAIN if q is None else q) for at, v, q in rows], None)
+
+    def thinned(self, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int) -> Series:
+        with self._database.read() as connection:
+            if parameter not in _columns(connection):
+                return _series([], bucket_ms)
+            sql = _thinned(parameter, _range(parameter))
             id_ = self._id(connection, station)
-            where = f'WHERE station = ? AND at >= ? AND at < ? AND "{parameter}" IS NOT NULL'
-            sql = f'SELECT at, "{parameter}", "{parameter}_q" FROM reading {where} ORDER BY at LIMIT ?'
-            rows = _query(connection, sql, id_, start_ms, end_ms, points + 1).fetchall()
-            if len(rows) <= points:
-                return _series([(at, v, v, v, 1, PLAIN if q is None else q) for at, v, q in rows], None)
-            bucket = -(-(end_ms - start_ms) // points)
-            sql = _thinned(parameter, where)
-            rows = _query(connection, sql, start_ms, bucket, id_, start_ms, end_ms).fetchall()
+            rows = _query(connection, sql, start_ms, bucket_ms, id_, start_ms, end_ms).fetchall()
         return _series(
-            [(start_ms + b * bucket, mean, low, high, n, _merged(flag, t)) for b, mean, low, high, n, flag, t in rows],
-            bucket,
+            [
+                (start_ms + b * bucket_ms, mean, low, high, n, _merged(flag, t))
+                for b, mean, low, high, n, flag, t in rows
+            ],
+            bucket_ms,
         )
 
     def gaps(
@@ -229,6 +232,10 @@ class SqliteReadings:
 def _columns(connection: sa.Connection) -> tuple[str, ...]:
     names = [row[1] for row in connection.exec_driver_sql("PRAGMA table_info(reading)")]
     return tuple(name for name in names[2:] if not name.endswith("_q"))
+
+
+def _range(parameter: str) -> str:
+    return f'WHERE station = ? AND at >= ? AND at < ? AND "{parameter}" IS NOT NULL'
 
 
 def _pairs(keys: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
 from governance.database import Database, metadata
 from ingest.storage import registry
-from ingest.storage.port import Latest, ReadingStore, Series, Window
+from ingest.storage.port import Latest, ReadingStore, Series, Window, series
 from ingest.storage.sqlite import SqliteReadings
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest, pack
@@ -258,7 +258,7 @@ def test_latest_may_be_asked_for_some_stations_only(shelf: Shelf):
 
 def test_a_short_series_is_told_reading_by_reading_whatever_its_flag(shelf: Shelf):
     shelf.write({("shiwan", "ph", T0 + i): i / 2 for i in range(6)}, {("shiwan", "ph", T0 + 2): BAD})
-    found = shelf.store.series("shiwan", "ph", T0 + 1, T0 + 4, 3)
+    found = series(shelf.store, "shiwan", "ph", T0 + 1, T0 + 4, 3)
     assert found.bucket_ms is None
     assert columns(found) == [
         (T0 + i, i / 2, i / 2, i / 2, 1, mark) for i, mark in ((1, PLAIN), (2, BAD), (3, PLAIN))
@@ -272,7 +272,7 @@ def test_a_long_series_is_thinned_to_mean_extremes_and_count_of_its_usable_readi
     content |= {("shiwan", "ph", T0 + (20 + i) * MINUTE): 50.0 for i in range(2)}
     marks = {("shiwan", "ph", T0 + i * MINUTE): m for i, m in ((2, spike), (3, BAD), (7, flat), (20, BAD), (21, BAD))}
     shelf.write(content, marks)
-    found = shelf.store.series("shiwan", "ph", T0, T0 + 24 * MINUTE, 6)
+    found = series(shelf.store, "shiwan", "ph", T0, T0 + 24 * MINUTE, 6)
     assert found.bucket_ms == 4 * MINUTE
     worst = int(Flag.BAD) | int(QualityTest.SPIKE | QualityTest.RATE_OF_CHANGE | QualityTest.SENTINEL) << 4
     first, second, third = columns(found)
@@ -285,7 +285,7 @@ def test_a_long_series_is_thinned_to_mean_extremes_and_count_of_its_usable_readi
 def test_nobody_asks_for_a_series_without_room(shelf: Shelf):
     for start, end, points in ((T0, T0 + 1, 0), (T0, T0, 5), (T0 + 1, T0, 5)):
         with pytest.raises(ValueError, match="series"):
-            shelf.store.series("shiwan", "ph", start, end, points)
+            series(shelf.store, "shiwan", "ph", start, end, points)
 
 
 def test_gaps_are_told_with_the_ends_of_the_range(shelf: Shelf):
@@ -316,7 +316,7 @@ def test_an_unknown_station_or_parameter_has_empty_answers(shelf: Shelf, stored:
     for station, parameter in (("nobody", "ph"), ("qicha-1", "ph"), ("shiwan", "tp"), ("shiwan", "no such"), ("", "")):
         assert len(store.window(station, 0, 2**53, [parameter])) == 0
         assert len(store.before(station, parameter, 2**53, 5)) == 0
-        assert len(store.series(station, parameter, 0, 2**53, 5).at) == 0
+        assert len(series(store, station, parameter, 0, 2**53, 5).at) == 0
         assert store.gaps(station, parameter, 0, 9, 10) == []
     assert len(store.window("nobody", 0, 2**53)) == 0
     assert dict(store.newest("nobody")) == {}
@@ -336,7 +336,7 @@ def test_a_parameter_whose_key_is_a_word_of_the_query_language_is_one_like_any_o
     assert dict(store.newest("shiwan")) == {parameter: T0 + 3}
     assert store.latest() == [Latest("shiwan", parameter, T0 + 2, 2.0, PLAIN, T0 + 3)]
     assert len(store.before("shiwan", parameter, T0 + 3, 9)) == 3
-    assert store.series("shiwan", parameter, T0, T0 + 4, 2).count.tolist() == [1, 1]
+    assert series(store, "shiwan", parameter, T0, T0 + 4, 2).count.tolist() == [1, 1]
     assert dict(store.count()) == {"shiwan": 4}
 
 
@@ -408,7 +408,7 @@ def test_a_thinned_series_keeps_count_extremes_and_mean_of_what_is_usable(
         content = {("shiwan", "do", T0 + at): value for at, (value, _) in readings.items()}
         shelf.write(content, {("shiwan", "do", T0 + at): mark for at, (_, mark) in readings.items()})
         inside = {at: content for at, content in readings.items() if start <= at < end}
-        found = shelf.store.series("shiwan", "do", T0 + start, T0 + end, points)
+        found = series(shelf.store, "shiwan", "do", T0 + start, T0 + end, points)
         shelf.database.close()
     assert len(found.at) <= points + 1
     assert np.all(np.diff(found.at) > 0)

@@ -14,6 +14,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from governance.database import Database
 from ingest.storage import registry as registry_store
+from ingest.storage.port import series
 from ingest.storage.sqlite import SqliteReadings
 from riverchief import migrations
 from riverchief.broker import find, free_port
@@ -100,7 +101,7 @@ def test_readings_arrive_encrypted_and_are_acknowledged(tmp_path: Path, broker: 
             return bool(store.count())
 
         eventually("the first reading is stored", published)
-        first = store.series("s1", "ph", start_ms, now_ms(), 10_000).at[0] - start_ms
+        first = series(store, "s1", "ph", start_ms, now_ms(), 10_000).at[0] - start_ms
         for _ in range(50):
             published()
         eventually("all are stored", lambda: store.newest("s1")["ph"] == start_ms + sent)

@@ -123,9 +123,9 @@ def test_a_fault_code_is_stored_as_bad_and_is_nobodys_latest(site: Running) -> N
     store = SqliteReadings(site.database, catalogue())
     latest = store.latest(["s1"])[0]
     assert (latest.value, latest.at_ms, latest.newest_at_ms) == (5.0, at, at + 1000)
-    series = series(store, "s1", "do", at - 1, at + 2000, 10)
-    assert series.value.tolist() == [5.0, -9999.0], "raw stays raw"
-    assert (series.packed & 15).tolist() == [Flag.GOOD, Flag.BAD]
+    found = series(store, "s1", "do", at - 1, at + 2000, 10)
+    assert found.value.tolist() == [5.0, -9999.0], "raw stays raw"
+    assert (found.packed & 15).tolist() == [Flag.GOOD, Flag.BAD]
     raw.close()
 
 

@@ -1,15 +1,20 @@
 """What a table's column holds: from its header to a parameter of the catalogue and the way into its canonical unit.
 
-Pure. Headers as in public sensor tables and as people write them: ``do_mg_L``, ``DO (mg/L)``, ``溶解氧``, ``w01009``.
+Pure. Headers as in public sensor tables and as people write them: ``do_mg_L``, ``DO (mg/L)``, ``溶解氧``, ``w01009``,
+``总磷（以P计）(mg/L)``, ``溶解氧(DO)``.
 A header that is not certainly one of our parameters is none: ``do_percent`` is not ``do``.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue, Parameter
+from sensors.reading import Floats
 from sensors.units import IDENTITY, Linear, conversion
 
 _UNITS = {
@@ -35,6 +40,13 @@ _UNITS = {
     "l_s": "L/s",
     "psu": "psu",
     "qsu": "QSU",
+    "1": "1",
+    "无量纲": "1",
+    "个_l": "count/L",
+    "count_l": "count/L",
+    "cfu_l": "count/L",
+    "mpn_l": "count/L",
+    "万个_l": "10⁴ cells/L",
 }
 """Unit suffixes, small letters, as the catalogue and :mod:`sensors.units` spell the unit."""
 
@@ -51,11 +63,34 @@ _OTHER_NAMES = {
     "cod_cr": "codcr",
     "total_phosphorus": "tp",
     "total_nitrogen": "tn",
+    "cod": "codcr",  # without more said, the dichromate method (化学需氧量)
+    "bod": "bod5",
+    "turb": "turbidity",
+    "酸碱度": "ph",
+    "高锰酸钾指数": "codmn",
+    "生化需氧量": "bod5",
+    "浑浊度": "turbidity",
+    "叶绿素": "chla",
+    "叶绿素α": "chla",  # so in national publications
+    "铬(六价)": "cr6",
+    "cr6+": "cr6",
+    "总砷": "as",
+    "总汞": "hg",
+    "总镉": "cd",
+    "总铅": "pb",
+    "总铜": "cu",
+    "总锌": "zn",
+    "总硒": "se",
+    "总氰化物": "cn",
+    "挥发性酚": "phenol",
+    "阴离子洗涤剂": "las",
 }
 """Names other tables use; the catalogue's own keys, names and codes are read from the catalogue."""
 
-_BRACKETED = re.compile(r"^(.+?)\s*[(（\[]\s*(.+?)\s*[)）\]]$")
-_RESPELLED = str.maketrans({"µ": "u", "μ": "u", "/": "_", "³": "3", "·": "_", "-": "_", " ": "_"})
+_BRACKETED = re.compile(r"^(.+?)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]$")
+_REMARK = re.compile(r"^(以[npf][_−]?计|as_[npf])$")
+"""As N, P or F-, which is what the catalogue means; as NH4 or PO4 would be another number."""
+_RESPELLED = str.maketrans({"µ": "u", "μ": "u", "/": "_", "·": "_", "-": "_", " ": "_"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +100,10 @@ class Column:
     name: str
     parameter: str
     convert: Linear
+
+    def canonical(self, cells: Floats) -> Floats:
+        """(n,) cells in the parameter's canonical unit, NaN stays."""
+        return np.asarray(cells * self.convert.gain + self.convert.offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +120,27 @@ class Mapped:
 def column(name: str, catalogue: Catalogue) -> Column | None:
     """What the column called ``name`` holds; None for labels, station, time and everything not in the catalogue."""
     names = _names(catalogue)
-    bracketed = _BRACKETED.match(name.strip())
-    if bracketed:
-        return _made(name, names.get(_spelled(bracketed[1])), _spelled(bracketed[2]))
     spelled = _spelled(name)
     if (parameter := names.get(spelled)) is not None:
         return Column(name, parameter.key, IDENTITY)
+    if bracketed := _BRACKETED.match(unicodedata.normalize("NFKC", name.strip())):
+        return _with_bracket(name, bracketed[1], _spelled(bracketed[2]), catalogue)
     for i in (i for i, letter in enumerate(spelled) if letter == "_"):
         found = _made(name, names.get(spelled[:i]), spelled[i + 1 :])
         if found is not None:
             return found
     return None
+
+
+def _with_bracket(name: str, before: str, inside: str, catalogue: Catalogue) -> Column | None:
+    """A header that ends in a bracket: a unit, a remark (以P计), or the same parameter once more (溶解氧(DO))."""
+    found = column(before, catalogue)
+    if found is None:
+        return None
+    again = column(inside, catalogue)
+    if _REMARK.match(inside) or (again is not None and again.parameter == found.parameter):
+        return Column(name, found.parameter, found.convert)
+    return _made(name, catalogue[found.parameter], inside) if found.convert == IDENTITY else None
 
 
 def columns(names: Sequence[str], catalogue: Catalogue) -> Mapped:
@@ -109,11 +158,12 @@ def columns(names: Sequence[str], catalogue: Catalogue) -> Mapped:
 
 
 def _spelled(text: str) -> str:
-    return text.strip().replace("℃", "degC").replace("°", "deg").casefold().translate(_RESPELLED)
+    """Small letters, one spelling of brackets, degrees, subscripts and wide letters (NFKC), ``_`` for separators."""
+    return unicodedata.normalize("NFKC", text.strip()).replace("°", "deg").casefold().translate(_RESPELLED)
 
 
 def _names(catalogue: Catalogue) -> dict[str, Parameter]:
-    names = {other: catalogue[key] for other, key in _OTHER_NAMES.items() if key in catalogue}
+    names = {_spelled(other): catalogue[key] for other, key in _OTHER_NAMES.items() if key in catalogue}
     names |= {_spelled(code): p for code, p in catalogue.by_code.items()}
     for p in catalogue.parameters:
         names |= {_spelled(p.zh): p, _spelled(p.en): p}

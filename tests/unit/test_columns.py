@@ -77,6 +77,18 @@ def test_a_parameter_is_found_by_its_key_its_chinese_name_and_its_codes(key):
         ("water_temp_degF", "water_temp", Linear(5 / 9, -160 / 9)),
         ("dissolved oxygen (mg/L)", "do", IDENTITY),
         ("flow_m3_h", "flow", Linear(1 / 3600)),
+        ("pH(无量纲)", "ph", IDENTITY),
+        ("叶绿素α(μg/L)", "chla", IDENTITY),
+        ("叶绿素α(mg/L)", "chla", Linear(1000.0)),
+        ("高锰酸盐指数（CODₘₙ）（mg/L）", "codmn", IDENTITY),
+        ("化学需氧量(COD)", "codcr", IDENTITY),
+        ("总磷(以P计)(ug/L)", "tp", Linear(0.001)),
+        ("氨氮(以N计)", "nh3n", IDENTITY),
+        ("铬(六价)(mg/L)", "cr6", IDENTITY),
+        ("粪大肠菌群(个/L)", "fcoli", IDENTITY),
+        ("粪大肠菌群(MPN/L)", "fcoli", IDENTITY),
+        ("溶解氧(ｍｇ/Ｌ)", "do", IDENTITY),
+        ("溶解氧 ㎎/L", "do", IDENTITY),
         ("level_mm", "level", Linear(0.001)),
     ],
 )
@@ -88,6 +100,22 @@ def test_headers_as_people_write_them(header, parameter, convert):
 
 @pytest.mark.parametrize("header", ["", "_", "do_", "_mg_L", "do (%)", "do_m", "ph_mg_L", "level_mg_L", "()", "mg/L"])
 def test_a_header_that_is_not_certainly_ours_is_not_ours(header):
+    assert column(header, catalogue()) is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "氨氮(以NH4计)",
+        "溶解氧(pH)",
+        "氨氮(ug/L)(mg/L)",
+        "溶解氧饱和度(%)",
+        "总铬",
+        "溶解性总磷",
+        "粪大肠菌群(MPN/100mL)",
+    ],
+)
+def test_a_chinese_header_of_another_quantity_is_left_alone(header):
     assert column(header, catalogue()) is None
 
 

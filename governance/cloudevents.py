@@ -75,6 +75,7 @@ def build(incident: Incident, effects: Effects, *, source: str, finding: Finding
         "recovered_at": _time(incident.recovered_at_ms),
         "closed_at": _time(incident.closed_at_ms),
         "rule": {"id": headline.rule, "version": version},
+        "message": finding.message if finding else None,
         "title": _both(incident.title),
         "text": _both(entry.text),
         "by": entry.by,

@@ -1,21 +1,24 @@
 """The one relational database: engine, transactions, and the translation of its errors.
 
 SQLite by default, with write-ahead log and ``synchronous=FULL``: a commit survives a power cut, not only kill -9
-(docs/decisions/0002). PostgreSQL where several workers run.
+(docs/decisions/0002). PostgreSQL where several processes or machines work (docs/decisions/0011).
 """
 
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
+from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from sensors.errors import StorageUnavailable
+from sensors.errors import ConfigurationError, StorageUnavailable
 
 metadata = sa.MetaData(
     naming_convention={
@@ -28,31 +31,62 @@ metadata = sa.MetaData(
 )
 
 BUSY_TIMEOUT_MS = 15_000
+"""How long a writer waits for another one, on either database."""
+
+POSTGRES_SESSION = {
+    # Nothing of ours takes minutes, but a runaway statement would hold its rows, and with them the ingest, for ever.
+    "statement_timeout": "300s",
+    "lock_timeout": f"{BUSY_TIMEOUT_MS}ms",
+    # A process that froze in the middle of a transaction must not keep its locks until somebody finds it.
+    "idle_in_transaction_session_timeout": "120s",
+    # A machine that vanished gives up its sessions, and the ingest's lock, after a minute and not two hours.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+POSTGRES_CONNECTION = {
+    "application_name": "riverchief",
+    "connect_timeout": "5",
+    "options": " ".join(f"-c {name}={value}" for name, value in POSTGRES_SESSION.items()),
+    # The same from this side: a statement sent to a machine that is gone fails within half a minute.
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+"""What libpq is told; a URL that says otherwise (``?connect_timeout=2``) is obeyed."""
+
+SCHEMA_LOCK = 0x7269_7665_7201
+"""The advisory lock of whoever changes the schema, PostgreSQL: one number for all our programs."""
 
 
 class Database:
-    """Hands out connections. ``write()`` is one transaction and one writer at a time; ``read()`` sees a snapshot."""
+    """Hands out connections. ``write()`` is one transaction and one writer at a time; ``read()`` sees a snapshot.
 
-    def __init__(self, url: str) -> None:
-        self.url = sa.make_url(url)
+    ``url`` is SQLAlchemy's (``sqlite:///file``) or libpq's (``postgresql://user@host/name``); raises ConfigurationError
+    for any other. Connects when first used.
+    """
+
+    def __init__(self, url: str | sa.URL) -> None:
+        self.url = _checked(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        options: dict[str, Any] = {}
-        if self.is_sqlite:
-            options["connect_args"] = {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False}
-            options["pool_size"] = 16
-            options["max_overflow"] = 32
-        self.engine = sa.create_engine(self.url, **options)
+        self.engine = sa.create_engine(
+            self.url, **(_sqlite_options() if self.is_sqlite else _postgres_options(self.url))
+        )
         self._writer = threading.Lock()  # SQLite's own waiting is unfair: threads of one process queue here instead
-        if self.is_sqlite:
-            event.listen(self.engine, "connect", _on_connect)
+        event.listen(self.engine, "connect", _on_connect_sqlite if self.is_sqlite else _on_connect_postgres)
+        self._reader = self.engine
+        if not self.is_sqlite:
+            self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """One transaction: committed when the block ends, rolled back when it raises.
 
-        Raises StorageUnavailable when the database cannot be reached, is locked for too long or has no room.
+        Raises StorageUnavailable when the database cannot be reached, is locked for too long or has no room, and when
+        PostgreSQL asks for the transaction to be tried again (a deadlock); nothing has been written then.
         """
-        try:
+        with translated():
             if self.is_sqlite:
                 with self._writer, self.engine.connect() as connection:
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -61,55 +95,130 @@ class Database:
             else:
                 with self.engine.begin() as connection:
                     yield connection
-        except (DBAPIError, PoolTimeout) as error:
-            raise _translated(error) from error
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A connection that sees one state of the database."""
-        try:
-            with self.engine.connect() as connection:
-                if self.is_sqlite:
-                    connection.exec_driver_sql("BEGIN")
-                yield connection
-                connection.rollback()
-        except (DBAPIError, PoolTimeout) as error:
-            raise _translated(error) from error
+        """A connection that sees one state of the database, however many statements are asked."""
+        with translated(), self._reader.connect() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN")
+            yield connection
+            connection.rollback()
+
+    @contextmanager
+    def alter(self) -> Iterator[sa.Connection]:
+        """A write transaction that changes the schema: one at a time among all processes, for as long as it takes."""
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+                connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+            yield connection
 
     def close(self) -> None:
         self.engine.dispose()
 
+    def __str__(self) -> str:
+        """The URL without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+
+def in_order(connection: sa.Connection, table: sa.Table) -> None:
+    """From here to the end of the transaction nobody else adds rows to a table.
+
+    For tables whose growing numbers are followed: PostgreSQL gives a number before the commit, so that without this a
+    reader could see 6 before 5 and never look back. On SQLite every write transaction is alone.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f'LOCK TABLE "{table.name}" IN SHARE ROW EXCLUSIVE MODE')
+
 
 AT_ONCE = (512, 64, 8, 1)
-"""Rows of one statement. Few sizes, so that prepared statements are used again."""
+"""Rows of one statement on SQLite. Few sizes, so that prepared statements are used again."""
+VALUES_AT_ONCE = 32_000
+"""Values of one statement; SQLite takes 32,766."""
 
 
 def insert_many(connection: sa.Connection, into: str, rows: Sequence[Sequence[Any]], otherwise: str = "") -> None:
     """Insert rows in a few large statements, straight to the driver.
 
-    ``into`` is the statement up to VALUES, ``otherwise`` what follows the values (``ON CONFLICT …``). For the hot path:
-    SQLAlchemy's bookkeeping for each row costs several times what the row does, and a driver that inserts row by row
-    gives up the interpreter as often, which other busy threads make it queue for.
+    ``into`` is the statement up to VALUES, ``otherwise`` what follows the values (``ON CONFLICT …``); a column holds
+    text, numbers, bytes or truth, and None. For the hot path: SQLAlchemy's bookkeeping for each row costs several times
+    what the row does, and a driver that inserts row by row gives up the interpreter as often, which other busy threads
+    make it queue for. PostgreSQL is given one array a column, because reading a list of values takes it far longer.
 
     Raises StorageUnavailable when the database cannot take it.
     """
     if not rows:
         return
-    dialect = connection.dialect
-    mark = "?" if dialect.paramstyle == "qmark" else "%s"
-    row = f"({', '.join([mark] * len(rows[0]))})"
+    if connection.dialect.name == "postgresql":
+        columns = list(zip(*rows, strict=True))
+        kinds = [_array_of(column) for column in columns]
+        names = ", ".join(f"c{i}" if kind else "NULL" for i, kind in enumerate(kinds))
+        arrays = ", ".join(f"%s::{kind}[]" for kind in kinds if kind)
+        given = ", ".join(f"c{i}" for i, kind in enumerate(kinds) if kind)
+        values = [list(column) for column, kind in zip(columns, kinds, strict=True) if kind]
+        execute(connection, f"{into} SELECT {names} FROM unnest({arrays}) AS given({given}) {otherwise}", values)
+        return
+    row = f"({', '.join('?' * len(rows[0]))})"
+    most = VALUES_AT_ONCE // len(rows[0])
+    done = 0
+    for size in AT_ONCE:
+        while size <= most and len(rows) - done >= size:
+            sql = f"{into} VALUES {', '.join([row] * size)} {otherwise}"
+            execute(connection, sql, list(chain.from_iterable(rows[done : done + size])))
+            done += size
+
+
+def execute(connection: sa.Connection, sql: str, values: Sequence[Any]) -> None:
+    """A statement without an answer, straight to the driver and in its own spelling. Raises StorageUnavailable."""
     cursor = connection.connection.cursor()
     try:
-        done = 0
-        for size in AT_ONCE:
-            while len(rows) - done >= size:
-                sql = f"{into} VALUES {', '.join([row] * size)} {otherwise}"
-                cursor.execute(sql, list(chain.from_iterable(rows[done : done + size])))
-                done += size
-    except dialect.loaded_dbapi.OperationalError as error:
-        raise StorageUnavailable(f"the database answers: {error}") from error
+        cursor.execute(sql, values)
+    except connection.dialect.loaded_dbapi.Error as error:
+        if _passes(error):
+            raise StorageUnavailable(f"the database answers: {error}") from error
+        raise
     finally:
         cursor.close()
+
+
+_ARRAYS = {str: "text", bool: "boolean", int: "bigint", float: "double precision", bytes: "bytea"}
+
+
+def _array_of(column: Sequence[Any]) -> str | None:
+    """The PostgreSQL type of a column's values; None when it holds nothing but None."""
+    first = next((value for value in column if value is not None), None)
+    return next((name for kind, name in _ARRAYS.items() if isinstance(first, kind)), None)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Operational trouble becomes StorageUnavailable; a broken constraint or a wrong statement stays what it is."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise StorageUnavailable("all connections to the database are busy") from error
+    except DBAPIError as error:
+        if error.connection_invalidated or (error.orig is not None and _passes(error.orig)):
+            raise StorageUnavailable(f"the database answers: {error.orig}") from error
+        raise
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether a driver's error is about the present state of the database and not about what was asked of it."""
+    return isinstance(error, _PASSING) or (getattr(error, "sqlstate", None) or "").startswith(_PASSING_STATES)
+
+
+_PASSING = (
+    sqlite3.OperationalError,
+    sqlite3.InterfaceError,
+    psycopg.OperationalError,  # among them a deadlock, a failed serialisation, a timeout, a server that shuts down
+    psycopg.InterfaceError,
+)
+_PASSING_STATES = ("25",)
+"""After a failover the old server is read only (25006); a transaction that idled too long was ended (25P03)."""
 
 
 @contextmanager
@@ -122,7 +231,39 @@ def _finish(connection: sa.Connection) -> Iterator[None]:
     connection.commit()
 
 
-def _on_connect(dbapi: Any, _record: Any) -> None:
+def _checked(url: str | sa.URL) -> sa.URL:
+    """The URL with the driver we use; its password is in no message."""
+    try:
+        made = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise ConfigurationError("the database's address is no URL such as postgresql://user@host/name") from None
+    backend = made.get_backend_name()
+    if backend in {"postgresql", "postgres"}:
+        return made.set(drivername="postgresql+psycopg")
+    if backend == "sqlite":
+        return made
+    raise ConfigurationError(f"the database's address begins with {backend}://; sqlite:/// and postgresql:// are known")
+
+
+def _sqlite_options() -> dict[str, Any]:
+    return {
+        "connect_args": {"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
+        "pool_size": 16,
+        "max_overflow": 32,
+    }
+
+
+def _postgres_options(url: sa.URL) -> dict[str, Any]:
+    return {
+        "connect_args": {name: value for name, value in POSTGRES_CONNECTION.items() if name not in url.query},
+        "pool_size": 5,
+        "max_overflow": 15,  # ingest, api and a few workers together stay below the server's usual 100
+        "pool_timeout": 10,
+        "pool_pre_ping": True,  # a connection that died while idle is replaced before it is used
+    }
+
+
+def _on_connect_sqlite(dbapi: Any, _record: Any) -> None:
     dbapi.isolation_level = None  # we say BEGIN ourselves: the driver's own habit defers it and locks too late
     cursor = dbapi.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
@@ -134,10 +275,16 @@ def _on_connect(dbapi: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _translated(error: DBAPIError | PoolTimeout) -> Exception:
-    """Operational trouble becomes StorageUnavailable; a broken constraint or a wrong statement stays what it is."""
-    if isinstance(error, PoolTimeout):
-        return StorageUnavailable("all connections to the database are busy")
-    if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) or error.connection_invalidated:
-        return StorageUnavailable(f"the database answers: {error.orig}")
-    return error
+def _on_connect_postgres(dbapi: Any, _record: Any) -> None:
+    dbapi.adapters.register_dumper(str, _Storable)
+
+
+class _Storable(StrDumperUnknown):
+    """Text as PostgreSQL takes it, whoever sent it: it knows no NUL character, which then stands as ``\\x00``.
+
+    Here and not where text comes in, because it comes in everywhere: in a comment, an event of a device, the filter of
+    a list. None of them is worth a failed request, or a batch that can never be stored.
+    """
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\x00", "\\x00"))

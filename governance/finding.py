@@ -44,6 +44,7 @@ class Finding:
     ``observed_at_ms`` is the reading that decided, ``since_ms`` when the condition began. A ``retrospective`` finding
     comes from data too old to act on: it informs and never pages. ``value`` and ``limit`` are in the canonical unit;
     None where the rule has none (no data). ``text`` is the sentence that explains the decision with its numbers.
+    ``message`` is the id of the message that brought the deciding reading; None where no message did (silence).
     """
 
     rule: str
@@ -60,6 +61,7 @@ class Finding:
     colour: Colour
     retrospective: bool
     text: Text
+    message: str | None = None
 
     @property
     def id(self) -> str:

@@ -31,16 +31,26 @@ PROVISIONAL = 2**40
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """One event put into the outbox: the incident, the event's id, and the finding behind it (None: a person)."""
+
+    incident_id: int
+    event_id: str
+    finding: Finding | None
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """What became of some findings: how many opened an incident, changed one, or changed nothing.
 
-    ``ids`` are the incidents touched, each once, in the order they were first touched.
+    ``ids`` are the incidents touched, each once, in the order they were first touched; ``told`` what of it goes out.
     """
 
     opened: int = 0
     updated: int = 0
     unchanged: int = 0
     ids: tuple[int, ...] = ()
+    told: tuple[Told, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -81,6 +91,7 @@ def record(connection: sa.Connection, findings: Sequence[Finding], now_ms: int, 
             total.updated + part.updated,
             total.unchanged + part.unchanged,
             tuple(dict.fromkeys(total.ids + part.ids)),
+            total.told + part.told,
         )
     return total
 
@@ -205,14 +216,15 @@ def _record(connection: sa.Connection, findings: Sequence[Finding], now_ms: int,
             return Recorded(unchanged=len(findings))
         try:
             with connection.begin_nested():
-                ids = _write(connection, before, changes, now_ms, source)
+                told = _write(connection, before, changes, now_ms, source)
         except IntegrityError:
             if looked == (fresh, before):
                 raise  # nobody came first: the rows themselves are wrong
             looked = (fresh, before)
             continue  # another worker opened the incident or recorded the finding first: read again what it wrote
         opened = sum(change.effects.entry.seq == 1 for change in changes)
-        return Recorded(opened, decided - opened, len(findings) - decided, ids)
+        ids = tuple(dict.fromkeys(one.incident_id for one in told))
+        return Recorded(opened, decided - opened, len(findings) - decided, ids, told)
     raise StorageUnavailable(f"{len(findings)} findings could not be recorded: other workers came first {TRIES} times")
 
 
@@ -260,8 +272,8 @@ def _judge(before: Mapping[int, Incident], findings: Sequence[Finding], now_ms: 
 
 def _write(
     connection: sa.Connection, before: Mapping[int, Incident], changes: Sequence[_Changed], now_ms: int, source: str
-) -> tuple[int, ...]:
-    """Write incidents, conditions, history and outbox; returns the ids touched."""
+) -> tuple[Told, ...]:
+    """Write incidents, conditions, history and outbox; returns the events that go out, in the order of the changes."""
     last = {change.key: change.incident for change in changes}
     ids: dict[int, int] = {}
     for key, incident in last.items():
@@ -274,6 +286,7 @@ def _write(
             ids[key] = connection.execute(insert).scalar_one()
     entries: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []
+    told: list[Told] = []
     touched: dict[tuple[int, tuple[str, str, str]], Condition] = {}
     for change in changes:
         incident_id = ids[change.key]
@@ -282,6 +295,7 @@ def _write(
         )
         entries.append(_entry_row(incident_id, change.effects.entry))
         events.append(_outbox_row(incident_id, event, change.effects, now_ms))
+        told.append(Told(incident_id, event.id, change.finding))
         if change.effects.condition is not None:
             touched[change.key, change.effects.condition.key] = change.effects.condition
     new: list[dict[str, Any]] = []
@@ -296,7 +310,7 @@ def _write(
     for table, rows in ((conditions_, new), (entries_, entries), (outbox, events)):
         if rows:
             connection.execute(sa.insert(table), rows)
-    return tuple(ids.values())
+    return tuple(told)
 
 
 def _one(connection: sa.Connection, incident_id: int, *, lock: bool) -> Incident:

@@ -2,19 +2,38 @@
 
 A row is *pending* until the receiver took it (*delivered*) or refused it for good (*refused*: a dead letter that stays
 visible and can be sent again). Between sending and settling the process may die: the row is sent again under the same
-event id, and the receiver knows it already. One ``Deliverer`` runs for one database.
+event id, and the receiver knows it already.
+
+Several workers may deliver for one database. A worker claims rows before it sends them, in a short transaction of its
+own, and holds the claim until it has written down the answer:
+
+- A claim is a lease (``claimed_until_ms``) and not a lock: no transaction stays open while a receiver takes its time,
+  and what a killed worker held is free again after ``LEASE_S`` at the latest. A living worker renews its claims, so
+  that a slow receiver may take longer than the lease.
+- On PostgreSQL workers skip rows that another one is claiming at this moment (``FOR UPDATE SKIP LOCKED``); on SQLite
+  they claim one after the other.
+- Of each incident only the oldest pending row may be claimed: its order holds whoever sends it.
+- A worker that stood still for longer than its lease (a suspended machine) finds its row sent by another one. The event
+  then went out twice under one id, which the receiver knows; that is the price of not waiting for the dead.
+
+Leases are compared by the workers' own clocks, which must agree to some seconds.
 """
 
 import contextlib
+import json
+import os
 import random
+import socket
 import threading
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from enum import Enum, StrEnum, auto
 from http import HTTPStatus
+from typing import Any
 
 import httpx
 import sqlalchemy as sa
@@ -34,6 +53,9 @@ BODY_LIMIT = 64 * 1024
 RETRY_AFTER_CAP_S = 3600.0
 KEEP_ALIVE_S = 2.0
 """Idle connections are dropped after this: servers close theirs after 5 s, and a send must not meet that moment."""
+
+LEASE_S = 20.0
+"""For how long a claim holds unless it is renewed, which is done when half of it has passed."""
 
 TELL_AGAIN_MS = 600_000
 REMEMBERED = 300
@@ -78,6 +100,8 @@ class Delivery:
     delivered_at_ms: int | None
     last_status: int | None
     last_error: str | None
+    claimed_by: str | None
+    claimed_until_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +122,20 @@ class _Answer:
     status: int | None
     error: str | None
     retry_after_s: float | None = None
+    began_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt as a watcher sees it: when it began and ended (ms UTC), the HTTP status (None: no answer came), where
+    the delivery stands after it, and the ``data`` of its event."""
+
+    delivery: Delivery
+    began_ms: int
+    ended_ms: int
+    http_status: int | None
+    status: Status
+    data: Mapping[str, Any]
 
 
 def verdict(status: int) -> Verdict:
@@ -142,6 +180,8 @@ def replay(connection: sa.Connection, delivery_id: int, now_ms: int) -> None:
         "attempts": 0,
         "pending_since_ms": now_ms,
         "next_attempt_at_ms": now_ms,
+        "claimed_by": None,
+        "claimed_until_ms": None,
     }
     dead = sa.and_(outbox.c.id == delivery_id, outbox.c.status == Status.REFUSED.value)
     if connection.execute(sa.update(outbox).where(dead).values(fresh)).rowcount:
@@ -165,7 +205,7 @@ def pending_counts(connection: sa.Connection) -> PendingCounts:
 
 
 class Deliverer:
-    """A thread that sends pending rows to one address until each is settled.
+    """A thread that sends pending rows to one address until each is settled; one of any number of workers.
 
     Rows of one incident go one after the other, an earlier one settled before a later one is sent; up to
     ``concurrency`` incidents are sent at once, those that page first. ``wake()`` after a commit sends at once; what
@@ -183,6 +223,10 @@ class Deliverer:
         Wait after the first failure, doubled after each further one up to the cap; each wait is cut by up to half.
     give_up_after_s : float
         A row that fails this long after it became pending is refused.
+    lease_s : float
+        For how long a claimed row is nobody else's if this worker dies.
+    watch : callable
+        Told of every attempt once its outcome is written down; must not block.
     """
 
     def __init__(
@@ -199,6 +243,8 @@ class Deliverer:
         backoff_cap_s: float = 600.0,
         give_up_after_s: float = 7 * 86_400.0,
         poll_s: float = 1.0,
+        lease_s: float = LEASE_S,
+        watch: Callable[[Attempt], None] = lambda attempt: None,
     ) -> None:
         try:
             address = httpx.URL(url)
@@ -219,6 +265,10 @@ class Deliverer:
         self._backoff_cap_s = backoff_cap_s
         self._give_up_after_s = give_up_after_s
         self._poll_s = poll_s
+        self._lease_ms = round(lease_s * 1000)
+        self._name = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:12]}"
+        self._renew_at_ms = 0
+        self._watch = watch
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -274,6 +324,8 @@ class Deliverer:
                 if self._in_flight:
                     self._woken.wait(min(0.1, self._poll_s))
             senders.shutdown(wait=False, cancel_futures=True)
+            if self._in_flight:
+                self._guarded(self._give_back)
         self._in_flight.clear()
 
     def _guarded(self, job: Callable[[], float]) -> float:
@@ -289,22 +341,26 @@ class Deliverer:
     def _round(self, client: httpx.Client, senders: ThreadPoolExecutor) -> float:
         """Settle, hand out what is due, and say how many seconds may pass until the next look."""
         self._settle()
+        now_ms = self._clock()
+        if self._in_flight and now_ms >= self._renew_at_ms:
+            self._renew(now_ms)
         free = self._concurrency - len(self._in_flight)
         wait_s = self._poll_s
         if free > 0:
-            now_ms = self._clock()
             with self._database.read() as connection:
-                due, next_at_ms = self._due(connection, now_ms, free)
-            for delivery in due:
-                senders.submit(self._attempt, client, delivery)
-                self._in_flight[delivery.incident_id] = delivery
+                due = connection.execute(self._due(now_ms, free)).first() is not None
+                next_at_ms = connection.execute(_next(now_ms)).scalar_one()
+            if due:
+                for delivery in self._claim(now_ms, free):
+                    senders.submit(self._attempt, client, delivery)
+                    self._in_flight[delivery.incident_id] = delivery
             if next_at_ms is not None:
                 wait_s = min(wait_s, max(0.001, (next_at_ms - now_ms) / 1000))
         self.last_round_at_ms = self._clock()
         return wait_s
 
-    def _due(self, connection: sa.Connection, now_ms: int, free: int) -> tuple[list[Delivery], int | None]:
-        """Up to ``free`` rows that may be sent now, and when the next row falls due (None: none waits)."""
+    def _due(self, now_ms: int, free: int) -> sa.Select[int]:
+        """The ids of up to ``free`` rows that may be sent now and are in nobody's hands, the most urgent first."""
         earlier = outbox.alias("earlier")
         pending = Status.PENDING.value
         blocked = (
@@ -316,29 +372,53 @@ class Deliverer:
             )
             .exists()
         )
+        unclaimed = outbox.c.claimed_until_ms.is_(None) | (outbox.c.claimed_until_ms <= now_ms)
+        mine = outbox.c.incident_id.in_(list(self._in_flight))
         pages_first = sa.case((outbox.c.notify == "page", 0), else_=1)
-        heads = (
-            sa.select(outbox)
-            .where(outbox.c.status == pending, outbox.c.next_attempt_at_ms <= now_ms, ~blocked)
+        return (
+            sa.select(outbox.c.id)
+            .where(outbox.c.status == pending, outbox.c.next_attempt_at_ms <= now_ms, unclaimed, ~blocked, ~mine)
             .order_by(pages_first, outbox.c.next_attempt_at_ms, outbox.c.id)
-            .limit(free + len(self._in_flight))
+            .limit(free)
         )
-        due = [_delivery(row) for row in connection.execute(heads)]
-        later = sa.select(sa.func.min(outbox.c.next_attempt_at_ms)).where(
-            outbox.c.status == pending, outbox.c.next_attempt_at_ms > now_ms
-        )
-        next_at_ms: int | None = connection.execute(later).scalar()
-        return [d for d in due if d.incident_id not in self._in_flight][:free], next_at_ms
+
+    def _claim(self, now_ms: int, free: int) -> list[Delivery]:
+        """Take up to ``free`` of the rows that are due, but none that another worker is claiming at this moment."""
+        claim = {"claimed_by": self._name, "claimed_until_ms": now_ms + self._lease_ms}
+        with self._database.write() as connection:
+            due = self._due(now_ms, free).with_for_update(skip_locked=True, of=outbox)
+            ids = list(connection.execute(due).scalars())
+            taken = sa.update(outbox).where(outbox.c.id.in_(ids)).values(claim).returning(outbox)
+            rows = {row.id: row for row in connection.execute(taken)}
+        if not self._in_flight:
+            self._renew_at_ms = now_ms + self._lease_ms // 2
+        return [_delivery(rows[one]) for one in ids]
+
+    def _renew(self, now_ms: int) -> None:
+        """Hold on to the rows that are still being sent."""
+        held = outbox.c.id.in_([delivery.id for delivery in self._in_flight.values()])
+        longer = sa.update(outbox).where(held, outbox.c.claimed_by == self._name)
+        with self._database.write() as connection:
+            connection.execute(longer.values(claimed_until_ms=now_ms + self._lease_ms))
+        self._renew_at_ms = now_ms + self._lease_ms // 2
+
+    def _give_back(self) -> float:
+        """Let go of the rows that were not settled in time, so that the next worker need not wait for the lease."""
+        mine = sa.update(outbox).where(outbox.c.claimed_by == self._name)
+        with self._database.write() as connection:
+            connection.execute(mine.values(claimed_by=None, claimed_until_ms=None))
+        return self._poll_s
 
     def _attempt(self, client: httpx.Client, delivery: Delivery) -> None:
         """Send one row; runs in a sender thread and always leaves an answer."""
+        began_ms = self._clock()
         try:
             answer = self._send(client, delivery)
         except Exception as error:
             text = f"{type(error).__name__}: {error}".replace(str(self._url), self._host)
             answer = _Answer(delivery, self._clock(), None, text[:REMEMBERED])
         with self._lock:
-            self._answers.append(answer)
+            self._answers.append(replace(answer, began_ms=began_ms))
         self._woken.set()
 
     def _send(self, client: httpx.Client, delivery: Delivery) -> _Answer:
@@ -369,9 +449,11 @@ class Deliverer:
         if not answers:
             return self._poll_s
         pending = outbox.c.status == Status.PENDING.value
+        # what is over is over, whoever sent it; but how often a row failed is for its present holder to say
+        may_tell = (sa.bindparam("new_status") != Status.PENDING.value) | (outbox.c.claimed_by == self._name)
         statement = (
             sa.update(outbox)
-            .where(outbox.c.id == sa.bindparam("row"), pending)
+            .where(outbox.c.id == sa.bindparam("row"), pending, may_tell)
             .values(
                 {
                     name: sa.bindparam(f"new_{name}")
@@ -384,6 +466,7 @@ class Deliverer:
                         "last_error",
                     )
                 }
+                | {"claimed_by": None, "claimed_until_ms": None}
             )
         )
         rows = [self._row(answer) for answer in answers]
@@ -431,13 +514,35 @@ class Deliverer:
 
     def _tell(self, answer: _Answer, status: Status) -> None:
         """Log what somebody should know: a refusal always, the same trouble of the receiver once in ten minutes."""
+        delivery = answer.delivery
+        data = json.loads(delivery.body)["data"]
+        message = data.get("message")
+        self._watched(Attempt(delivery, answer.began_ms, answer.at_ms, answer.status, status, data))
         decision = Verdict.LATER if answer.status is None else verdict(answer.status)
-        event_id = answer.delivery.event_id
+        event_id = delivery.event_id
         if status is Status.DELIVERED:
+            log.info(
+                "delivered",
+                incident_id=delivery.incident_id,
+                event_id=event_id,
+                message_id=message,
+                type=delivery.type,
+                attempts=delivery.attempts + 1,
+                waited_ms=answer.at_ms - delivery.created_at_ms,
+                host=self._host,
+            )
             return
         if status is Status.REFUSED:
             reason = "the receiver refused it" if decision is Verdict.REFUSED else "given up"
-            log.error("a delivery is dead", reason=reason, host=self._host, status=answer.status, event_id=event_id)
+            log.error(
+                "a delivery is dead",
+                reason=reason,
+                host=self._host,
+                status=answer.status,
+                incident_id=delivery.incident_id,
+                event_id=event_id,
+                message_id=message,
+            )
             return
         trouble = answer.error.split(":")[0] if answer.status is None and answer.error else str(answer.status)
         if answer.at_ms - self._told.get(trouble, -TELL_AGAIN_MS) < TELL_AGAIN_MS:
@@ -449,6 +554,18 @@ class Deliverer:
         elif answer.status is not None:
             what = "the receiver cannot take deliveries now"
         log.warning(what, host=self._host, status=answer.status, error=answer.error, event_id=event_id)
+
+    def _watched(self, attempt: Attempt) -> None:
+        try:
+            self._watch(attempt)
+        except Exception:  # whoever looks on must not stop the deliveries
+            log.exception("a watcher of the deliveries failed")
+
+
+def _next(now_ms: int) -> sa.Select[int | None]:
+    """When the next waiting row falls due (None: none waits)."""
+    later = (outbox.c.status == Status.PENDING.value, outbox.c.next_attempt_at_ms > now_ms)
+    return sa.select(sa.func.min(outbox.c.next_attempt_at_ms)).where(*later)
 
 
 def _delivery(row: sa.Row[tuple[object, ...]]) -> Delivery:

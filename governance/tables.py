@@ -99,6 +99,8 @@ outbox = sa.Table(
     sa.Column("delivered_at_ms", sa.BigInteger),
     sa.Column("last_status", sa.Integer),
     sa.Column("last_error", sa.Text),
+    sa.Column("claimed_by", sa.Text, comment="the worker that is sending it; NULL: nobody"),
+    sa.Column("claimed_until_ms", sa.BigInteger, comment="then the claim of a worker that died is void"),
     sa.CheckConstraint("status IN ('pending', 'delivered', 'refused')", name="status"),
     sa.Index("ix_outbox_due", "status", "next_attempt_at_ms"),
     sa.Index("ix_outbox_in_order", "incident_id", "status", "id"),

@@ -1,5 +1,6 @@
 """Schema migrations of the relational database (Alembic), and the one call that brings a database up to date."""
 
+from collections.abc import Callable
 from importlib.resources import files
 
 from alembic import command
@@ -12,8 +13,17 @@ from governance.database import Database
 
 def upgrade(database: Database, to: str = "head") -> None:
     """Bring the schema up to date; safe to call at every start and by several processes at once."""
+    _run(database, command.upgrade, to)
+
+
+def downgrade(database: Database, to: str) -> None:
+    """Bring the schema back to an earlier revision, for a program of that time; ``base`` leaves no table of ours."""
+    _run(database, command.downgrade, to)
+
+
+def _run(database: Database, step: Callable[[Config, str], None], to: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(files("riverchief").joinpath("migrations")))
-    with database.write() as connection:
+    with database.alter() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, to)
+        step(config, to)

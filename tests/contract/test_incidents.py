@@ -1,7 +1,6 @@
-"""The incident store on a real database: SQLite always, PostgreSQL too when RIVERCHIEF_TEST_POSTGRES names one."""
+"""The incident store on both databases."""
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,19 +18,17 @@ from governance.lifecycle import Action, Conflict, Incident, State, What
 from governance.tables import incident, incident_condition, incident_entry, outbox
 from sensors.errors import NotFound, Refused
 from sensors.texts import Text
+from tests.postgres import DIALECTS, fresh
 
 HOUR = 3_600_000
 T = 1_778_580_000_000
 NOW = T + 5_000
 SOURCE = "/riverchief/test"
 
-POSTGRES = os.environ.get("RIVERCHIEF_TEST_POSTGRES", "")
 
-
-@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRES else [])])
+@pytest.fixture(params=DIALECTS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'river.db'}" if request.param == "sqlite" else POSTGRES)
-    metadata.drop_all(database.engine)
+    database = Database(fresh(request.param, tmp_path))
     metadata.create_all(database.engine)
     yield database
     database.close()

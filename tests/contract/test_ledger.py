@@ -20,13 +20,14 @@ from ingest.ledger import Account
 from ingest.pipeline import Outcome, Site
 from ingest.quarantine import Held
 from ingest.storage import registry
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Registry, Station
 from sensors.times import rfc3339
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
+from tests.postgres import DIALECTS, fresh
 
 T0 = 1_790_000_100_000  # 2026-09-21 22:15 in Beijing
 MINUTE = 60_000
@@ -38,13 +39,13 @@ SHIWAN = Station("shiwan", "石湾", "Shiwan", 113.07, 23.0)
 
 
 class Books:
-    """A site without rules on a file of its own, and its accounts."""
+    """A site without rules with a database of its own, and its accounts."""
 
-    def __init__(self, folder: Path, *stations: str) -> None:
-        self.database = Database(f"sqlite:///{folder / 'river.db'}")
+    def __init__(self, folder: Path, *stations: str, dialect: str = "sqlite") -> None:
+        self.database = Database(fresh(dialect, folder))
         metadata.create_all(self.database.engine)
         self.register(*(stations or ("shiwan",)))
-        self.store = SqliteReadings(self.database, CATALOGUE)
+        self.store = SqlReadings(self.database, CATALOGUE)
         self.site = Site(self.database, self.store, Rules(), CATALOGUE)
 
     def register(self, *stations: str) -> None:
@@ -81,9 +82,9 @@ class Books:
         assert sum(a.quarantined for a in accounts) == named, "every quarantined reading has its entry"
 
 
-@pytest.fixture
-def books(tmp_path: Path) -> Iterator[Books]:
-    books = Books(tmp_path)
+@pytest.fixture(params=DIALECTS)
+def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
+    books = Books(tmp_path, dialect=request.param)
     yield books
     books.balanced()
     books.database.close()

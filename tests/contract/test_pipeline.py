@@ -27,7 +27,7 @@ from ingest.pipeline import Outcome, Site
 from ingest.quarantine import Held
 from ingest.storage import device_events
 from ingest.storage import registry as registry_store
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.sql import SqlReadings
 from sensors.errors import StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.quality import Tail, assess
@@ -36,6 +36,7 @@ from sensors.stations import Deployment, Registry, Station, Water
 from sensors.times import rfc3339
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
+from tests.postgres import DIALECTS, fresh
 
 T0 = 1_790_000_100_000
 MINUTE = 60_000
@@ -121,21 +122,27 @@ class Told:
 
 
 class World:
-    """A site on a file of its own, and everything that can be seen from outside."""
+    """A site with a database of its own, and everything that can be seen from outside."""
 
-    def __init__(self, folder: Path, stations: Sequence[Station] = (SHIWAN, QICHA), text: str = RULES) -> None:
-        self.path = folder / "river.db"
+    def __init__(
+        self,
+        folder: Path,
+        stations: Sequence[Station] = (SHIWAN, QICHA),
+        text: str = RULES,
+        dialect: str = "sqlite",
+    ) -> None:
+        self._url = fresh(dialect, folder)
         self._rules = rules.read(text, CATALOGUE)
-        self.database = Database(f"sqlite:///{self.path}")
+        self.database = Database(self._url)
         metadata.create_all(self.database.engine)
         self.register(*stations)
         self.start()
 
     def start(self) -> None:
-        """As after kill -9: nothing is left but the file."""
+        """As after kill -9: nothing is left but the database."""
         self.database.close()
-        self.database = Database(f"sqlite:///{self.path}")
-        self.store = SqliteReadings(self.database, CATALOGUE)
+        self.database = Database(self._url)
+        self.store = SqlReadings(self.database, CATALOGUE)
         self.site = Site(self.database, self.store, self._rules, CATALOGUE)
 
     def register(self, *stations: Station, deployments: Sequence[Deployment] = ()) -> None:
@@ -197,7 +204,7 @@ class World:
         return {name: sum(getattr(account, name) for account in self.accounts()) for name in names}
 
     def everything(self) -> dict[str, list[Any]]:
-        """All that is in the file, in an order of its own and without the numbers the database gave."""
+        """All that is in the database, in an order of its own and without the numbers the database gave."""
         with self.database.read() as connection:
             tables = {
                 t.name: [dict(row) for row in connection.execute(sa.select(t)).mappings()]
@@ -219,9 +226,13 @@ class World:
         return found
 
 
+BOTH = pytest.mark.parametrize("world", DIALECTS, indirect=True)
+"""For tests whose statements the two databases might understand differently."""
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path, dialect=getattr(request, "param", "sqlite"))
     yield world
     world.database.close()
 
@@ -313,6 +324,7 @@ BAD_INPUT: dict[str, tuple[bytes, list[tuple[Reason, int | None]], int]] = {
 }
 
 
+@BOTH
 @pytest.mark.parametrize("case", BAD_INPUT)
 def test_bad_input_has_its_documented_outcome_and_the_next_message_goes_through(world: World, case: str):
     payload, expected, stored = BAD_INPUT[case]
@@ -356,6 +368,7 @@ def test_an_oversized_payload_is_kept_to_its_limit_with_its_true_length(world: W
     assert world.readings() == {}
 
 
+@BOTH
 @pytest.mark.parametrize(
     "station", ["Shiwan", "石湾", "a b", "../etc", "shi\x00wan", "x" * 65, "-x", "", "\ud800", "+"]
 )
@@ -393,6 +406,7 @@ def test_two_readings_with_one_key_in_two_messages_are_one_reading_the_last_coun
     }
 
 
+@BOTH
 @pytest.mark.parametrize("together", [True, False], ids=["in one batch", "in two"])
 def test_the_same_message_twice_is_stored_once_and_counted_as_a_duplicate(world: World, together: bool):
     one = message("shiwan", {T0: {"ph": 7.1, "do": 5.0}, T0 + STEP: {"ph": 7.2}}, seq=0, boot=1, total=3)
@@ -448,6 +462,7 @@ def test_whatever_bytes_arrive_the_good_message_beside_them_is_stored(world: Wor
 # -- live ------------------------------------------------------------------------------------------------------------
 
 
+@BOTH
 def test_a_crossing_opens_one_incident_pages_once_and_is_resolved_when_the_water_is_back(world: World):
     world.feed(river(T0, calm(10) + bad(6) + calm(6)))
     (incident,) = world.told()
@@ -527,6 +542,7 @@ def test_a_dead_sensor_resolves_no_pollution_incident(world: World, case: str, r
     assert world.pages(incident.id) == 1
 
 
+@BOTH
 def test_a_silent_station_opens_one_incident_and_speaking_again_resolves_it_also_after_a_restart(world: World):
     world.feed(river(T0, calm(3)))
     world.feed(river(T0, calm(30)), station="qicha")
@@ -576,6 +592,7 @@ def test_a_day_of_old_data_as_the_first_ever_is_one_retrospective_incident_that_
     assert world.latest()[0] == max(day)
 
 
+@BOTH
 def test_a_late_crossing_that_was_told_is_not_told_again_by_a_redelivery_or_a_restart(world: World):
     world.feed(river(T0 + 60 * STEP, calm(20)))
     late = message("shiwan", river(T0, calm(10) + bad(10) + calm(20)), received=T0 + 90 * STEP)
@@ -683,6 +700,7 @@ def test_what_a_device_said_of_its_readings_still_holds_when_late_data_join_them
         assert world.incidents() == [], "what the device itself doubts proves nothing"
 
 
+@BOTH
 def test_a_correction_replaces_a_stored_reading_and_is_judged_anew(world: World):
     world.feed(river(T0, calm(20, 7.0), "ph"))
     at = T0 + 10 * STEP
@@ -913,10 +931,12 @@ def process(world: World, batch: list[Message], now: int) -> None:
     world.site.process(batch, now)
 
 
-def run(batches: Sequence[tuple[list[Message], int]], process: Process = process) -> dict[str, Any]:
-    """All that is in the file after these batches."""
+def run(
+    batches: Sequence[tuple[list[Message], int]], process: Process = process, dialect: str = "sqlite"
+) -> dict[str, Any]:
+    """All that is in the database after these batches."""
     with tempfile.TemporaryDirectory() as folder:
-        world = World(Path(folder))
+        world = World(Path(folder), dialect=dialect)
         for batch, now in batches:
             process(world, batch, now)
             world.tick(now)
@@ -960,22 +980,40 @@ def test_a_restart_at_any_batch_boundary_changes_nothing(seed: int, restarts: st
     assert differences(run(batches), run(batches, restarted)) == {}
 
 
+@pytest.mark.postgres
+@pytest.mark.parametrize("seed", range(3))
+def test_after_the_same_messages_and_some_restarts_both_databases_hold_the_same(seed: int):
+    batches = scenario(seed)
+    rng = random.Random(seed)
+
+    def restarted(world: World, batch: list[Message], now: int) -> None:
+        if rng.random() < 0.2:
+            world.start()
+        world.site.process(batch, now)
+
+    assert differences(run(batches), run(batches, restarted, "postgresql")) == {}
+
+
 FAILURES: dict[str, tuple[Any, str]] = {
-    "the readings": (SqliteReadings, "write"),
-    "the new flags": (SqliteReadings, "reflag"),
+    "the readings": (SqlReadings, "write"),
+    "the new flags": (SqlReadings, "reflag"),
     "the ledger": (ledger.Ledger, "count"),
     "the incidents": (pipeline.incidents, "record"),
     "the quarantine": (pipeline.quarantine, "add"),
     "the alarms": (pipeline.alarms, "save"),
-    "a look at the past": (SqliteReadings, "window"),
+    "a look at the past": (SqlReadings, "window"),
 }
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("where", FAILURES)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("where", "when", "dialect", "seed"),
+    [
+        *((where, when, "sqlite", seed) for where in FAILURES for when in ("before", "after") for seed in range(3)),
+        *(pytest.param(where, "after", "postgresql", 0, marks=pytest.mark.postgres) for where in FAILURES),
+    ],
+)
 def test_a_failing_transaction_leaves_nothing_half_done_and_the_same_messages_succeed_later(
-    where: str, when: str, seed: int
+    where: str, when: str, dialect: str, seed: int
 ):
     owner, name = FAILURES[where]
     rng = random.Random(seed)
@@ -1006,14 +1044,15 @@ def test_a_failing_transaction_leaves_nothing_half_done_and_the_same_messages_su
         assert differences(before, world.everything()) == {}, "something was half done"
         world.site.process(batch, now)
 
-    batches = scenario(seed)[:30]
-    assert differences(run(batches), run(batches, failing)) == {}
+    batches = scenario(seed)[: 30 if dialect == "sqlite" else 15]
+    assert differences(run(batches), run(batches, failing, dialect)) == {}
     assert failures > 0
 
 
 # -- registry and devices --------------------------------------------------------------------------------------------
 
 
+@BOTH
 def test_a_station_registered_meanwhile_is_followed_and_those_there_go_on(world: World):
     world.feed(river(T0, calm(10) + bad(2)))
     assert not world.site.follow_registry()
@@ -1025,6 +1064,7 @@ def test_a_station_registered_meanwhile_is_followed_and_those_there_go_on(world:
     assert not world.site.follow_registry()
 
 
+@BOTH
 @pytest.mark.parametrize(
     "change", [{"zh": "石弯"}, {"interval_s": 60}, {"gateway": "g1"}, {"lon": 113.08}, {"water": Water.LAKE}]
 )
@@ -1039,6 +1079,7 @@ def test_a_changed_station_is_followed(world: World, change: dict[str, Any]):
     assert not world.site.follow_registry()
 
 
+@BOTH
 def test_a_new_and_a_corrected_deployment_are_followed(world: World):
     world.take(message("shiwan", {T0: {"nh3n": 0.9}}))
     world.register(SHIWAN, deployments=[Deployment("shiwan", "nh3n", T0 + STEP, "µg/L")])
@@ -1050,6 +1091,7 @@ def test_a_new_and_a_corrected_deployment_are_followed(world: World):
     assert [value for value, _ in world.readings().values()] == pytest.approx([0.9, 0.91, 1.0])
 
 
+@BOTH
 def test_what_a_device_says_of_itself_is_kept_beside_its_readings(world: World):
     said = [
         raw(b'{"online": true, "rssi": -71}', kind="status", received=T0),
@@ -1076,6 +1118,7 @@ def test_what_a_device_says_of_itself_is_kept_beside_its_readings(world: World):
     assert all(a.messages_missing == 0 and a.readings == 0 for a in world.accounts())
 
 
+@BOTH
 def test_a_status_held_for_a_station_registered_later_is_heard_when_replayed(world: World):
     world.site.hear([raw(b'{"online": true}', "new", kind="status", received=T0)], T0)
     (held,) = world.held()
@@ -1093,6 +1136,7 @@ def told_by_device(station: str, kind: str, payload: bytes, at_ms: int) -> Messa
     return Message(station, payload, at_ms, "mqtt", f"rivers/v1/{station}/{kind}", kind=kind)
 
 
+@BOTH
 def test_an_older_word_of_a_device_does_not_undo_a_newer_one(world: World):
     world.site.hear([told_by_device("shiwan", "status", b'{"online": true}', T0 + 10)], T0 + 10)
     world.site.hear([told_by_device("shiwan", "status", b'{"online": false}', T0)], T0 + 11)
@@ -1100,6 +1144,7 @@ def test_an_older_word_of_a_device_does_not_undo_a_newer_one(world: World):
         assert registry_store.online(connection)["shiwan"] == (True, T0 + 10)
 
 
+@BOTH
 def test_an_event_that_is_replayed_twice_is_kept_once(world: World):
     world.site.hear([told_by_device("later", "event", b'{"event": "door_open"}', T0)], T0)
     (held,) = world.held()

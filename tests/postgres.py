@@ -1,0 +1,168 @@
+"""A real PostgreSQL for the tests: one server for the whole run, in a folder of its own, and for each test a database.
+
+The server does not sync: it is thrown away afterwards, and what a power cut does to PostgreSQL is not ours to test. It
+sorts text by language and not by bytes, as most installations do, so that an order we took for granted shows.
+"""
+
+import atexit
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import governance.tables  # noqa: F401  (registers its tables)
+import ingest.storage.tables  # noqa: F401  (registers its tables)
+from governance.database import Database, metadata
+from riverchief.broker import free_port
+
+PATIENCE_S = 60
+DIALECTS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
+"""For tests that must hold on both databases; see `fresh`."""
+
+
+def programs() -> Path | None:
+    """The folder of the newest server's programs; None when none is installed."""
+    if found := shutil.which("initdb"):
+        return Path(found).resolve().parent
+    folders = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if (path / "initdb").exists()]
+    return max(folders, key=lambda path: float(path.parent.name), default=None)
+
+
+class Postgres:
+    """One server on a loopback port. It refuses to run as root, so that root runs it as the user ``postgres``."""
+
+    def __init__(self) -> None:
+        found = programs()
+        assert found is not None, "no PostgreSQL here (tests/servers.sh installs it)"
+        self._programs = found
+        self._as = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+        self.folder = Path(tempfile.mkdtemp(prefix="riverchief-postgres-"))
+        if self._as:
+            shutil.chown(self.folder, "postgres", "postgres")
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._numbers = count(1)
+        options = ["--auth=trust", "--username=riverchief", "--encoding=UTF8", "--no-sync"]
+        options += ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=und"]
+        self._run("initdb", "-D", str(self.folder / "data"), *options)
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        settings = {
+            "port": str(self.port),
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(self.folder),
+            "fsync": "off",
+            "full_page_writes": "off",
+            "max_connections": "200",
+            "log_min_messages": "fatal",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self.folder / "data", *options],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                **self._as,  # type: ignore[call-overload]
+            )
+        ready = ["pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "1"]
+        for _ in range(PATIENCE_S * 20):
+            if self._process.poll() is not None:
+                break
+            if subprocess.run([self._programs / ready[0], *ready[1:]], check=False).returncode == 0:
+                return
+        raise AssertionError(f"PostgreSQL does not come up: {(self.folder / 'server.log').read_text()[-2000:]}")
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End the server: SIGINT cuts every connection and shuts down in order, SIGQUIT like a crash."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(PATIENCE_S)
+            self._process = None
+
+    def close(self) -> None:
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def database(self) -> str:
+        """The URL of a new and empty database."""
+        name = f"river_{next(self._numbers)}"
+        self.ask(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def url(self, name: str) -> str:
+        return f"postgresql://riverchief@127.0.0.1:{self.port}/{name}"
+
+    def ask(
+        self, sql: str, parameters: Mapping[str, object] | None = None, name: str = "postgres"
+    ) -> list[tuple[object, ...]]:
+        """What the server answers to a statement of the administrator."""
+        with psycopg.connect(self.url(name), autocommit=True) as connection:
+            cursor = connection.execute(sql.encode(), parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def cut(self, where: str = "true") -> int:
+        """Terminate the sessions of other clients; ``where`` chooses among the rows of ``pg_stat_activity``."""
+        chosen = f"backend_type = 'client backend' AND pid <> pg_backend_pid() AND ({where})"
+        return sum(
+            bool(ended)
+            for (ended,) in self.ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {chosen}")
+        )
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [self._programs / program, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
+            **self._as,  # type: ignore[call-overload]
+        )
+        assert done.returncode == 0, f"{program}: {done.stderr or done.stdout}"
+
+
+@functools.cache
+def server() -> Postgres:
+    """The server of this test run, started when first asked for."""
+    made = Postgres()
+    atexit.register(made.close)
+    made.start()
+    return made
+
+
+def fresh(dialect: str, folder: Path) -> str:
+    """The URL of a database without rows: a file in the folder, or the one of the tests on the server of this run.
+
+    Tests come one after the other, so that the latter is emptied and used again, which is ten times quicker than a new
+    one. A test that needs two, or one without tables, asks ``server().database()``.
+    """
+    if dialect == "sqlite":
+        return f"sqlite:///{folder / 'river.db'}"
+    url, name, emptying = _shared()
+    server().cut(f"datname = '{name}'")  # whatever an earlier test left running writes no more
+    server().ask(emptying, name=name)
+    return url
+
+
+@functools.cache
+def _shared() -> tuple[str, str, str]:
+    """A database with all tables: its URL, its name, and the statements that empty it."""
+    database = Database(server().database())
+    metadata.create_all(database.engine)
+    database.close()
+    statements = ["DROP TABLE IF EXISTS reading, reading_series"]
+    for table in reversed(metadata.sorted_tables):
+        statements.append(f'DELETE FROM "{table.name}"')
+        if table.autoincrement_column is not None:
+            statements.append(f'ALTER SEQUENCE "{table.name}_{table.autoincrement_column.name}_seq" RESTART')
+    name = str(database.url.database)
+    return server().url(name), name, "; ".join(statements)

@@ -5,7 +5,7 @@ returns. A crash at any moment costs a redelivery, never a reading.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from governance import incidents
 from governance.database import Database
 from governance.finding import Finding
-from ingest import alarms, quarantine, validate
+from ingest import alarms, means, quarantine, validate
 from ingest.checks.alarms import Key
 from ingest.checks.alarms import apply as apply_to_alarms
 from ingest.checks.engine import LATE_S, Checks, usable
@@ -22,14 +22,18 @@ from ingest.checks.rules import Rules
 from ingest.history import History
 from ingest.late import LateVerdict, judge
 from ingest.ledger import Ledger
-from ingest.storage import device_events
+from ingest.storage import device_events, loggers
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore
+from ingest.storage.spool import Spool
 from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.quality import Assessed, assess
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack
 from sensors.wire import telemetry
+from sensors.wire.decode import decode
+from sensors.wire.hj212.readings import SOURCE, Logger, addressed, mn_of
+from sensors.wire.telemetry import Decoded, Header
 
 LOADED_AT_ONCE = 100
 """Stations whose past is read in one tick after a start: some tenths of a second, so that readings do not wait long."""
@@ -37,7 +41,11 @@ LOADED_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a batch. ``stored`` and ``duplicate`` (messages,) count readings by message."""
+    """What became of a batch. ``stored`` and ``duplicate`` (messages,) count readings by message.
+
+    ``seconds`` were spent in each stage; ``headers`` (messages,) say what each message says of itself, empty where
+    nobody looked inside; ``told`` is what was put into the outbox.
+    """
 
     messages: int
     stored: Ints
@@ -47,6 +55,8 @@ class Outcome:
     findings: tuple[Finding, ...]
     opened: int
     seconds: dict[str, float] = field(default_factory=dict)
+    headers: Sequence[Header | None] = ()
+    told: tuple[incidents.Told, ...] = ()
 
     def receipt(self, message: int) -> "Receipt":
         """What became of one message of the batch."""
@@ -76,6 +86,7 @@ class Site:
         source: str = "/riverchief",
         late_s: int = LATE_S,
         on_findings: Callable[[], None] = lambda: None,
+        spool: Spool | None = None,
     ) -> None:
         self.database = database
         self.store = store
@@ -84,6 +95,7 @@ class Site:
         self.source = source
         self.late_s = late_s
         self.on_findings = on_findings
+        self.spool = spool
         self.ledger = Ledger()
         self._fresh = False
         self.refresh()
@@ -100,13 +112,13 @@ class Site:
         if not self._fresh:
             self.refresh()
         try:
-            if any(m.station not in self.history.registry for m in messages):
-                self.follow_registry()  # it may have been registered a moment ago
             messages, replayed = self._replays(messages)
-            decoded = telemetry.decode(messages, self.catalogue)
+            messages = self._addressed(messages)
+            decoded = decode(messages, self.catalogue, self.loggers)
             accepted = validate.accept(decoded, messages, self.history.registry, now_ms)
             clock.lap("decode")
-            sorted_ = _sort(accepted.batch, self.history, now_ms)
+            told = means.uncovered(accepted.batch, decoded.periods, self.history.registry, self.store)
+            sorted_ = _sort(told, self.history, now_ms)
             live = assess(*sorted_.live_columns(), self.history.tail, self.catalogue)
             past = judge(
                 sorted_.batch.take(sorted_.late), sorted_.series[sorted_.late], self.history, self.store, now_ms
@@ -115,6 +127,7 @@ class Site:
             packed[sorted_.live], packed[sorted_.late] = pack(live.flag, live.tests), past.packed
             clock.lap("quality")
             findings, changed = self._check(sorted_, packed, live, past, now_ms)
+            findings = self._attributed(findings, sorted_.batch, messages, decoded.headers)
             clock.lap("check")
             stored, duplicate = _fates(sorted_, past, accepted.batch, len(messages))
             rejected = accepted.rejected
@@ -126,6 +139,8 @@ class Site:
                 self.store.reflag(connection, keys, past.again, past.again_packed)
                 quarantine.add(connection, self.history.registry, messages, decoded.headers, rejected)
                 self._settle(connection, replayed, now_ms)
+                self._keep_notices(connection, messages, decoded)
+                loggers.heard(connection, _newest_by_logger(messages, accepted.batch))
                 self.ledger.count(
                     connection, self.history.registry, messages, decoded.headers, stored, duplicate, rejected
                 )
@@ -154,6 +169,8 @@ class Site:
             findings=tuple(findings),
             opened=recorded.opened,
             seconds=clock.laps,
+            headers=decoded.headers,
+            told=recorded.told,
         )
 
     def hear(self, messages: Sequence[Message], now_ms: int) -> Outcome:
@@ -240,11 +257,47 @@ class Site:
         # in the order of events, so that what is told does not hang on the order in which series were first heard
         return [*sorted(findings, key=_order), *sorted(past.findings, key=_order)], changed
 
+    def _attributed(
+        self,
+        findings: Sequence[Finding],
+        batch: Batch,
+        messages: Sequence[Message],
+        headers: Sequence[Header | None],
+    ) -> list[Finding]:
+        """The findings with the id of the message that brought the deciding reading, where it is of this batch."""
+        stations, parameters = self.history.registry.index, self.catalogue.index
+
+        def brought_by(finding: Finding) -> str | None:
+            rows = np.flatnonzero(batch.station == stations.get(finding.station, -1))
+            rows = rows[batch.at[rows] == finding.observed_at_ms]
+            if finding.parameter is not None:
+                rows = rows[batch.parameter[rows] == parameters[finding.parameter]]
+            if not len(rows):
+                return None
+            i = int(batch.message[rows[-1]])
+            return telemetry.message_id(messages[i], headers[i])
+
+        return [replace(finding, message=brought_by(finding)) for finding in findings]
+
     def _earlier(self, series: Codes, at: Ints) -> Batch:
         history = self.history
         return Batch.of(
             history.station[series].tolist(), history.parameter[series].tolist(), at.tolist(), [0.0] * len(at)
         )
+
+    def _addressed(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages with the stations they are of; one registered a moment ago is known."""
+        found = addressed(messages, self.loggers, self.catalogue)
+        if any(m.station not in self.history.registry for m in found) and self.follow_registry():
+            found = addressed(messages, self.loggers, self.catalogue)
+        return found
+
+    def _keep_notices(self, connection: sa.Connection, messages: Sequence[Message], decoded: Decoded) -> None:
+        """What a logger says of itself in a frame, kept as an event of its station."""
+        for i, body in decoded.notices.items():
+            message = messages[i]
+            if message.only is None or message.replay_of is None:
+                device_events.add_once(connection, message.station, message.received_at_ms, body)
 
     def _replays(self, messages: Sequence[Message]) -> tuple[Sequence[Message], list[quarantine.Held]]:
         """The entries that are handed in again; one that was replayed before has nothing left to give."""
@@ -259,6 +312,12 @@ class Site:
                     continue
                 held = quarantine.get(connection, message.replay_of)
                 first = held.status == quarantine.HELD and held.id not in found
+                if held.reason == Reason.STORE_REFUSED.key:
+                    # the reading itself is stored: what is handed in again is its line for the time-series server
+                    replays.append(replace(message, only=frozenset()))
+                    if first and self.spool is not None:
+                        found[held.id] = held
+                    continue
                 replays.append(message if first else replace(message, only=frozenset()))
                 if first:
                     found[held.id] = held
@@ -269,6 +328,8 @@ class Site:
         for held in replayed:
             if held.refused:
                 self.ledger.undo(connection, held.account, held.day, len(held.refused))
+            if held.reason == Reason.STORE_REFUSED.key and self.spool is not None:
+                self.spool.add_lines(connection, [held.payload])
         quarantine.settle(connection, [held.id for held in replayed], quarantine.REPLAYED, now_ms)
 
     # -- memory ------------------------------------------------------------------------------------------------------
@@ -278,6 +339,7 @@ class Site:
         with self.database.read() as connection:
             registry = registry_store.load(connection, self.catalogue)
             self._fingerprint = registry_store.fingerprint(connection)
+            self.loggers: Mapping[str, Logger] = loggers.load(connection)
             known = alarms.load(connection)
         self.store.forget()
         self.ledger.forget()
@@ -292,6 +354,7 @@ class Site:
             if fingerprint == self._fingerprint:
                 return False
             registry = registry_store.load(connection, self.catalogue)
+            self.loggers = loggers.load(connection)
         try:
             self.history.adopt(registry)
             self._fingerprint = fingerprint
@@ -341,6 +404,17 @@ def _fates(sorted_: _Sorted, past: LateVerdict, accepted: Batch, messages: int) 
     new = np.concatenate([sorted_.batch.message[sorted_.live], sorted_.batch.message[sorted_.late[past.new]]])
     stored = np.bincount(new, minlength=messages)
     return stored, arrived - stored
+
+
+def _newest_by_logger(messages: Sequence[Message], accepted: Batch) -> dict[str, int]:
+    """The newest reading of each HJ 212 logger in the batch, by MN."""
+    newest: dict[str, int] = {}
+    framed = {i: mn for i, m in enumerate(messages) if m.source == SOURCE and (mn := mn_of(m))}
+    if framed:
+        for i, at in zip(accepted.message.tolist(), accepted.at.tolist(), strict=True):
+            if i in framed:
+                newest[framed[i]] = max(newest.get(framed[i], at), at)
+    return newest
 
 
 class _Stopwatch:

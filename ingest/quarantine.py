@@ -6,11 +6,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ingest.ledger import account_of, day_of
+from ingest.ledger import STRANGER, account_of, day_of
 from ingest.storage.tables import quarantine as table
 from sensors.errors import NotFound
 from sensors.reading import Message, Reason, Rejected
 from sensors.stations import Registry
+from sensors.times import beijing_day
 from sensors.wire.telemetry import KINDS, Header
 
 KEEP_BYTES = 256 * 1024
@@ -86,6 +87,30 @@ def _row(registry: Registry, message: Message, header: Header | None, rejected: 
 def storable(text: str) -> str:
     """Text a database takes: JSON can spell halves of characters, which no encoding has."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def keep_lines(connection: sa.Connection, refused: Sequence[tuple[str, bytes, str]], now_ms: int) -> None:
+    """Keep lines the time-series server refused: (station, line, what the server said). The ledger is not touched, for
+    the readings are stored; a replay puts the line back into the spool."""
+    rows = [
+        {
+            "status": HELD,
+            "reason": Reason.STORE_REFUSED.key,
+            "detail": storable(said[:500]),
+            "source": "spool",
+            "station": storable(station),
+            "topic": "",
+            "received_at_ms": now_ms,
+            "account": storable(station) or STRANGER,
+            "day": beijing_day(now_ms).isoformat(),
+            "refused": [],
+            "payload": line,
+            "payload_bytes": len(line),
+        }
+        for station, line, said in refused
+    ]
+    if rows:
+        connection.execute(sa.insert(table), rows)
 
 
 def settle(connection: sa.Connection, ids: Sequence[int], status: str, now_ms: int) -> None:

@@ -29,6 +29,13 @@ def add(connection: sa.Connection, message: Message) -> None:
     )
 
 
+def add_once(connection: sa.Connection, station: str, received_at_ms: int, body: str) -> None:
+    """Keep an event unless it is there already: a logger that has no answer yet sends it again."""
+    known = sa.select(table.c.id).where((table.c.station == station) & (table.c.body == body)).limit(1)
+    if connection.execute(known).first() is None:
+        connection.execute(sa.insert(table).values(station=station, received_at_ms=received_at_ms, body=body))
+
+
 def listing(connection: sa.Connection, station: str, limit: int = 100) -> list[dict[str, Any]]:
     """The newest events of a station."""
     query = sa.select(table).where(table.c.station == station).order_by(table.c.id.desc()).limit(limit)

@@ -116,6 +116,21 @@ class ReadingStore(Protocol):
         """How many readings are stored for each station: the other side of the ledger."""
 
 
+class LongTerm(Protocol):
+    """Where readings are that the database no longer keeps; the questions are those of :class:`ReadingStore`."""
+
+    def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window: ...
+
+    def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window: ...
+
+    def raw(self, station: str, parameter: str, start_ms: int, end_ms: int, limit: int) -> Series: ...
+
+    def thinned(self, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int) -> Series: ...
+
+    def count(self, stations: Sequence[str] | None = None, before_ms: int | None = None) -> Mapping[str, int]:
+        """How many readings are stored for each station, those with observed_at < before only when it is given."""
+
+
 def series(store: ReadingStore, station: str, parameter: str, start_ms: int, end_ms: int, points: int) -> Series:
     """Readings with start <= observed_at < end, thinned by the store when there are more than ``points``.
 

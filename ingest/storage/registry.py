@@ -5,9 +5,11 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
+from governance.database import Database, in_order
 from ingest.storage.tables import deployment, reach, station
 from ingest.storage.tables import registry_change as change
 from sensors.parameters import Catalogue
+from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Deployment, Reach, Registry, Station, Water
 
 
@@ -35,7 +37,16 @@ def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
         for row in connection.execute(sa.select(deployment).order_by(deployment.c.id))
     )
     reaches = tuple(
-        Reach(row.key, row.zh, row.en, Water(row.water), tuple((x, y) for x, y in row.line), row.downstream, row.note)
+        Reach(
+            row.key,
+            row.zh,
+            row.en,
+            Water(row.water),
+            tuple((x, y) for x, y in row.line),
+            row.downstream,
+            row.note,
+            None if row.target is None else WaterClass(row.target),
+        )
         for row in connection.execute(sa.select(reach).order_by(reach.c.key))
     )
     return Registry(stations, deployments, reaches, catalogue)
@@ -46,7 +57,7 @@ def save(connection: sa.Connection, registry: Registry) -> None:
     save_stations(connection, registry.stations)
     for r in registry.reaches:
         values: dict[str, object] = {"zh": r.zh, "en": r.en, "water": r.water.value, "line": r.line}
-        values |= {"downstream": r.downstream, "note": r.note}
+        values |= {"downstream": r.downstream, "note": r.note, "target": r.target}
         _put(connection, reach, {"key": r.key}, values)
     for d in registry.deployments:
         key = {"station": d.station, "parameter": d.parameter, "since_ms": d.since_ms}
@@ -98,9 +109,28 @@ def _put(connection: sa.Connection, table: sa.Table, key: dict[str, object], val
     plain = json.loads(json.dumps(values))  # as it comes back: a tuple is a list
     if known is not None and dict(known._mapping) == plain:
         return
+    in_order(connection, change)  # or `fingerprint` could miss a change
     if known is None:
         connection.execute(sa.insert(table).values(**key, **values))
     else:
         connection.execute(sa.update(table).where(where).values(**values))
     named = "/".join(str(value) for value in key.values())
     connection.execute(sa.insert(change).values(what=table.name, key=named, body=plain))
+
+
+class Reaches:
+    """The reach each station belongs to, as the registry has it at the moment of asking; "" where it has none."""
+
+    def __init__(self, database: Database, catalogue: Catalogue) -> None:
+        self._database = database
+        self._catalogue = catalogue
+        self._fingerprint: object = None
+        self._reach: dict[str, str] = {}
+
+    def of(self, stations: Iterable[str]) -> list[str]:
+        with self._database.read() as connection:
+            now = fingerprint(connection)
+            if now != self._fingerprint:
+                self._reach = {s.key: s.reach for s in load(connection, self._catalogue).stations}
+                self._fingerprint = now
+        return [self._reach.get(key, "") for key in stations]

@@ -7,6 +7,9 @@ import sqlalchemy as sa
 
 from governance.database import metadata
 
+LONG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""Numbers of what a stranger can send a thousand times a second; SQLite's have 64 bits under either name."""
+
 station = sa.Table(
     "station",
     metadata,
@@ -50,6 +53,7 @@ reach = sa.Table(
     sa.Column("line", sa.JSON, nullable=False),
     sa.Column("downstream", sa.String(64)),
     sa.Column("note", sa.Text, nullable=False),
+    sa.Column("target", sa.Integer),
 )
 
 registry_change = sa.Table(
@@ -64,7 +68,7 @@ registry_change = sa.Table(
 quarantine = sa.Table(
     "quarantine",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", LONG, primary_key=True, autoincrement=True),
     sa.Column("status", sa.String(16), nullable=False, index=True),
     sa.Column("reason", sa.String(32), nullable=False),
     sa.Column("detail", sa.Text, nullable=False),
@@ -133,8 +137,62 @@ alarm = sa.Table(
 device_event = sa.Table(
     "device_event",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", LONG, primary_key=True, autoincrement=True),
     sa.Column("station", sa.String(64), nullable=False, index=True),
     sa.Column("received_at_ms", sa.BigInteger, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
+)
+
+spool = sa.Table(
+    "spool",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("created_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index("ix_spool_waiting", "bytes", "rows", "created_at_ms"),  # counting what waits reads no body
+    sqlite_autoincrement=True,  # an id is never used twice: deleting one entry cannot take a later one
+)
+
+spool_mark = sa.Table(
+    "spool_mark",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("mark", sa.BigInteger, nullable=False),
+)
+
+storage_edge = sa.Table(
+    "storage_edge",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False, comment="always 1: one row"),
+    sa.Column("edge_ms", sa.BigInteger, nullable=False, comment="readings before this are in the long-term store"),
+)
+
+live_class = sa.Table(
+    "live_class",
+    metadata,
+    sa.Column("kind", sa.String(8), primary_key=True, comment="station or reach"),
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("class", sa.Integer, comment="1 to 6; NULL where nothing can be judged"),
+    sa.Column("deciding", sa.Text, nullable=False, comment="parameter keys joined by a comma"),
+    sa.Column("judged", sa.Integer, nullable=False),
+    sa.Column("expected", sa.Integer, nullable=False),
+    sa.Column("target", sa.Integer),
+    sa.Column("text_zh", sa.Text, nullable=False),
+    sa.Column("text_en", sa.Text, nullable=False),
+    sa.Column("carried", sa.Text, comment="what a station was like, for the next judgement"),
+)
+
+hj212_device = sa.Table(
+    "hj212_device",
+    metadata,
+    sa.Column("mn", sa.String(64), primary_key=True),
+    sa.Column("station", sa.String(64), sa.ForeignKey("station.key"), nullable=False, index=True),
+    sa.Column("password", sa.Text),
+    sa.Column("st", sa.String(2), nullable=False),
+    sa.Column("edition", sa.Integer, nullable=False),
+    sa.Column("last_at_ms", sa.BigInteger),
 )

@@ -1,53 +1,89 @@
-"""The embedded reading store: one wide row for each (station, time) in the same SQLite file as everything else.
+"""Readings in the relational database: one wide row for each (station, time), beside incidents, quarantine and ledger.
 
-Being in the same file, a batch's readings, incidents, quarantine and ledger are one transaction (docs/decisions/0002).
-A parameter has two columns, added when it first appears: the value, and ``{key}_q`` with flag and tests, NULL for a
-plain good reading, so that ordinary rows stay small.
+Being in the same database, all of a batch is one transaction (docs/decisions/0002). A parameter has two columns, added
+when it first appears: the value, and ``{key}_q`` with flag and tests, NULL for a plain good reading, so that ordinary
+rows stay small. SQL is written once, with ``?`` for a value; what SQLite and PostgreSQL say differently is `Dialect`.
 """
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psycopg
 import sqlalchemy as sa
+from psycopg.adapt import Dumper
 
-from governance.database import Database, insert_many
+from governance.database import Database, execute, insert_many
 from ingest.storage.port import Latest, Series, Window
 from sensors.parameters import Catalogue
 from sensors.reading import PLAIN, Batch, Floats, Ints
 
-_CREATE = """
-CREATE TABLE IF NOT EXISTS reading (
-    station INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (station, at)
-) WITHOUT ROWID
-"""
-_CREATE_SERIES = """
-CREATE TABLE IF NOT EXISTS reading_series (
-    station INTEGER NOT NULL, parameter TEXT NOT NULL, PRIMARY KEY (station, parameter)
-) WITHOUT ROWID
-"""
 _EMPTY = Window(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
 
 
-class SqliteReadings:
-    """A :class:`~ingest.storage.port.ReadingStore` in the file of ``database``."""
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What the two databases say differently."""
+
+    create: tuple[str, ...]
+    columns: str
+    """Asks for the columns of ``reading`` in their order."""
+    value_column: str
+    mark_column: str
+    all_tests: str
+    """The different marks of a group without their flags, as text with commas, from ``{mark}``."""
+
+
+SQLITE = Dialect(
+    create=(
+        """CREATE TABLE IF NOT EXISTS reading (
+            station INTEGER NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (station, at)) WITHOUT ROWID""",
+        """CREATE TABLE IF NOT EXISTS reading_series (
+            station INTEGER NOT NULL, parameter TEXT NOT NULL, PRIMARY KEY (station, parameter)) WITHOUT ROWID""",
+    ),
+    columns="SELECT name FROM pragma_table_info('reading') ORDER BY cid",
+    value_column="ADD COLUMN {name} REAL",
+    mark_column="ADD COLUMN {name} INTEGER",
+    all_tests="group_concat(DISTINCT {mark} >> 4)",
+)
+POSTGRESQL = Dialect(
+    create=(
+        """CREATE TABLE IF NOT EXISTS reading (
+            station INTEGER NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (station, at))""",
+        """CREATE TABLE IF NOT EXISTS reading_series (
+            station INTEGER NOT NULL, parameter TEXT NOT NULL, PRIMARY KEY (station, parameter))""",
+    ),
+    columns="""SELECT attname FROM pg_attribute
+        WHERE attrelid = to_regclass('reading') AND attnum > 0 AND NOT attisdropped ORDER BY attnum""",
+    # another process may add the same column at this moment
+    value_column="ADD COLUMN IF NOT EXISTS {name} DOUBLE PRECISION",
+    mark_column="ADD COLUMN IF NOT EXISTS {name} INTEGER",
+    all_tests="string_agg(DISTINCT ({mark} >> 4)::text, ',')",
+)
+
+
+class SqlReadings:
+    """A :class:`~ingest.storage.port.ReadingStore` in ``database``; several processes may hold one each."""
 
     def __init__(self, database: Database, catalogue: Catalogue) -> None:
         self._database = database
+        self._dialect = SQLITE if database.is_sqlite else POSTGRESQL
         self._catalogue = catalogue
         self._ids: dict[str, int] = {}
         self._columns: tuple[str, ...] = ()
         self._known: dict[str, set[int]] = {}
-        with database.write() as connection:
-            connection.exec_driver_sql(_CREATE)
-            connection.exec_driver_sql(_CREATE_SERIES)
+        with database.alter() as connection:
+            for statement in self._dialect.create:
+                connection.exec_driver_sql(statement)
         self.forget()
 
     def forget(self) -> None:
-        """Drop what is remembered of the file; used after a transaction that failed half way."""
+        """Drop what is remembered of the database; used after a transaction that failed half way."""
         with self._database.read() as connection:
-            self._columns = _columns(connection)
-            rows = connection.exec_driver_sql("SELECT station, parameter FROM reading_series")
+            self._columns = self.parameters(connection)
+            rows = _query(connection, "SELECT station, parameter FROM reading_series")
             self._known = {}
             for station, parameter in rows:
                 self._known.setdefault(parameter, set()).add(station)
@@ -59,7 +95,12 @@ class SqliteReadings:
             return
         rows, keys = self._rows(connection, stations, batch, packed)
         self._make_room(connection, rows, keys)
-        insert_many(connection, *_upsert(keys, rows.tolist()))
+        into, otherwise = _upsert(keys)
+        if self._database.is_sqlite:
+            insert_many(connection, into, rows.tolist(), otherwise)  # which stores NaN as NULL
+        else:
+            columns = [_Column(column) for column in rows.T]
+            execute(connection, f"{into} {_unnested(len(keys))} {otherwise}", columns)
 
     def reflag(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
         if not len(batch):
@@ -68,10 +109,10 @@ class SqliteReadings:
         for code in np.unique(batch.parameter):
             key = self._catalogue.parameters[code].key
             rows = np.flatnonzero(batch.parameter == code)
-            marks = np.where(packed[rows] == PLAIN, np.nan, packed[rows])
-            values = np.column_stack([marks, ids[batch.station[rows]], batch.at[rows]])
+            marks = [None if mark == PLAIN else mark for mark in packed[rows].tolist()]
+            values = zip(marks, ids[batch.station[rows]].tolist(), batch.at[rows].tolist(), strict=True)
             sql = f'UPDATE reading SET "{key}_q" = ? WHERE station = ? AND at = ?'
-            connection.exec_driver_sql(sql, [tuple(row) for row in values.tolist()])
+            connection.exec_driver_sql(_spelled(connection, sql), list(values))
 
     def _rows(
         self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints
@@ -96,23 +137,29 @@ class SqliteReadings:
 
     def _make_room(self, connection: sa.Connection, rows: Floats, keys: Sequence[str]) -> None:
         """Columns and series that appear for the first time."""
-        for key in keys:
-            if key not in self._columns:
-                connection.exec_driver_sql(f'ALTER TABLE reading ADD COLUMN "{key}" REAL')
-                connection.exec_driver_sql(f'ALTER TABLE reading ADD COLUMN "{key}_q" INTEGER')
-                self._columns = (*self._columns, key)
+        self.make_columns(connection, keys)
         for i, key in enumerate(keys):
             known = self._known.setdefault(key, set())
             new = set(rows[~np.isnan(rows[:, 2 + i]), 0].astype(np.int64).tolist()) - known
             if new:
                 series = [(station, key) for station in sorted(new)]
-                insert_many(connection, "INSERT OR IGNORE INTO reading_series", series)
+                insert_many(connection, "INSERT INTO reading_series", series, "ON CONFLICT DO NOTHING")
                 known |= new
 
+    def make_columns(self, connection: sa.Connection, keys: Sequence[str]) -> None:
+        """Columns for parameters that have none yet."""
+        for key in keys:
+            if key not in self._columns:
+                value = self._dialect.value_column.format(name=f'"{key}"')
+                mark = self._dialect.mark_column.format(name=f'"{key}_q"')
+                connection.exec_driver_sql(f"ALTER TABLE reading {value}")
+                connection.exec_driver_sql(f"ALTER TABLE reading {mark}")
+                self._columns = (*self._columns, key)
+
     def _station_ids(self, connection: sa.Connection, stations: Sequence[str]) -> Ints:
-        """(len(stations),) ids by registry position, -1 for a station that is not in the file."""
+        """(len(stations),) ids by registry position, -1 for a station that is not there."""
         if len(self._ids) < len(stations) or any(key not in self._ids for key in stations):
-            self._ids = dict(_query(connection, "SELECT key, id FROM station").fetchall())
+            self._ids = dict(tuple(row) for row in _query(connection, "SELECT key, id FROM station"))
         return np.array([self._ids.get(key, -1) for key in stations], np.int64)
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -130,7 +177,7 @@ class SqliteReadings:
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
         with self._database.read() as connection:
-            keys = [key for key in _columns(connection) if parameters is None or key in parameters]
+            keys = [key for key in self.parameters(connection) if parameters is None or key in parameters]
             if not keys:
                 return _EMPTY
             sql = f"SELECT at, {_pairs(keys)} FROM reading WHERE station = ? AND at BETWEEN ? AND ? ORDER BY at"
@@ -139,7 +186,7 @@ class SqliteReadings:
 
     def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window:
         with self._database.read() as connection:
-            if parameter not in _columns(connection):
+            if parameter not in self.parameters(connection):
                 return _EMPTY
             sql = (
                 f"SELECT at, {_pairs([parameter])} FROM reading "
@@ -151,14 +198,16 @@ class SqliteReadings:
     def latest(self, stations: Sequence[str] | None = None) -> list[Latest]:
         with self._database.read() as connection:
             wanted = None if stations is None else set(stations)
-            names = {id_: key for key, id_ in connection.exec_driver_sql("SELECT key, id FROM station")}
+            names = {id_: key for key, id_ in _query(connection, "SELECT key, id FROM station")}
             found = []
-            series = connection.exec_driver_sql("SELECT station, parameter FROM reading_series").fetchall()
+            series = _query(connection, "SELECT station, parameter FROM reading_series").fetchall()
             for parameter in sorted({p for _, p in series}):
                 if wanted is None:
                     only, arguments = "", []
                 else:
                     arguments = [id_ for id_, key in names.items() if key in wanted]
+                    if not arguments:
+                        return []
                     only = f" AND s.station IN ({','.join('?' * len(arguments))})"
                 for id_, newest, at, value, mark in _query(connection, _latest(parameter, only), *arguments):
                     if id_ in names and newest is not None:
@@ -167,7 +216,7 @@ class SqliteReadings:
 
     def raw(self, station: str, parameter: str, start_ms: int, end_ms: int, limit: int) -> Series:
         with self._database.read() as connection:
-            if parameter not in _columns(connection):
+            if parameter not in self.parameters(connection):
                 return _series([], None)
             sql = f'SELECT at, "{parameter}", "{parameter}_q" FROM reading {_range(parameter)} ORDER BY at LIMIT ?'
             rows = _query(connection, sql, self._id(connection, station), start_ms, end_ms, limit).fetchall()
@@ -175,9 +224,9 @@ class SqliteReadings:
 
     def thinned(self, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int) -> Series:
         with self._database.read() as connection:
-            if parameter not in _columns(connection):
+            if parameter not in self.parameters(connection):
                 return _series([], bucket_ms)
-            sql = _thinned(parameter, _range(parameter))
+            sql = _thinned(parameter, self._dialect, _range(parameter))
             id_ = self._id(connection, station)
             rows = _query(connection, sql, start_ms, bucket_ms, id_, start_ms, end_ms).fetchall()
         return _series(
@@ -198,13 +247,18 @@ class SqliteReadings:
 
     def count(self, stations: Sequence[str] | None = None) -> Mapping[str, int]:
         with self._database.read() as connection:
-            keys = _columns(connection)
-            names = {id_: key for key, id_ in connection.exec_driver_sql("SELECT key, id FROM station")}
+            keys = self.parameters(connection)
+            names = {id_: key for key, id_ in _query(connection, "SELECT key, id FROM station")}
             if not keys:
                 return {}
             cells = " + ".join(f'count("{key}")' for key in keys)
-            rows = connection.exec_driver_sql(f"SELECT station, {cells} FROM reading GROUP BY station").fetchall()
+            rows = _query(connection, f"SELECT station, {cells} FROM reading GROUP BY station").fetchall()
         return {names[id_]: n for id_, n in rows if id_ in names and (stations is None or names[id_] in stations)}
+
+    def parameters(self, connection: sa.Connection) -> tuple[str, ...]:
+        """The parameters that have columns, asked each time: the process that ingests may have added one."""
+        names = [name for (name,) in _query(connection, self._dialect.columns)]
+        return tuple(name for name in names[2:] if not name.endswith("_q"))
 
     def _id(self, connection: sa.Connection, station: str) -> int:
         if station not in self._ids:
@@ -229,9 +283,14 @@ class SqliteReadings:
         return Window(codes[order[column]], at[row], value[row, order[column]], packed)
 
 
-def _columns(connection: sa.Connection) -> tuple[str, ...]:
-    names = [row[1] for row in connection.exec_driver_sql("PRAGMA table_info(reading)")]
-    return tuple(name for name in names[2:] if not name.endswith("_q"))
+def wide_tables(parameters: Iterable[str]) -> tuple[sa.Table, sa.Table]:
+    """The two tables with these parameters as SQLAlchemy tables of their own, for programs that read all of them."""
+    apart = sa.MetaData()
+    cells = [(sa.Column(key, sa.Double), sa.Column(f"{key}_q", sa.Integer)) for key in parameters]
+    key = (sa.Column("station", sa.Integer, primary_key=True), sa.Column("at", sa.BigInteger, primary_key=True))
+    reading = sa.Table("reading", apart, *key, *(column for pair in cells for column in pair))
+    named = (sa.Column("station", sa.Integer, primary_key=True), sa.Column("parameter", sa.Text, primary_key=True))
+    return reading, sa.Table("reading_series", apart, *named)
 
 
 def _range(parameter: str) -> str:
@@ -242,13 +301,51 @@ def _pairs(keys: Iterable[str]) -> str:
     return ", ".join(f'"{key}", "{key}_q"' for key in keys)
 
 
-def _upsert(keys: Sequence[str], rows: list[list[float]]) -> tuple[str, list[list[float]], str]:
-    """Absent values leave what is stored alone: a row may arrive in parts (five parameters now, ammonia later)."""
+def _upsert(keys: Sequence[str]) -> tuple[str, str]:
+    """A statement up to its values, and what follows them.
+
+    Absent values leave what is stored alone: a row may arrive in parts (five parameters now, ammonia later).
+    """
     columns = [f'"{key}"' for key in keys] + [f'"{key}_q"' for key in keys]
-    sets = [f'"{key}" = coalesce(excluded."{key}", "{key}")' for key in keys]
-    sets += [f'"{k}_q" = CASE WHEN excluded."{k}" IS NULL THEN "{k}_q" ELSE excluded."{k}_q" END' for k in keys]
+    sets = [f'"{key}" = coalesce(excluded."{key}", reading."{key}")' for key in keys]
+    sets += [f'"{k}_q" = CASE WHEN excluded."{k}" IS NULL THEN reading."{k}_q" ELSE excluded."{k}_q" END' for k in keys]
     into = f"INSERT INTO reading (station, at, {', '.join(columns)})"
-    return into, rows, f"ON CONFLICT (station, at) DO UPDATE SET {', '.join(sets)}"
+    return into, f"ON CONFLICT (station, at) DO UPDATE SET {', '.join(sets)}"
+
+
+def _unnested(width: int) -> str:
+    """Rows from one array a column, for PostgreSQL: a statement of a few values whatever the number of rows.
+
+    Measured for 2,000 rows of 6 parameters: 10 ms, as fast as COPY into a temporary table (9 ms) without the catalogue
+    entries that a temporary table leaves behind; a list of values in the statement takes 90 ms.
+    """
+    names = [f"c{i}" for i in range(2 + 2 * width)]
+    values = [f"nullif({name}, 'NaN')" for name in names[2 : 2 + width]]
+    marks = [f"nullif({name}, 'NaN')::integer" for name in names[2 + width :]]
+    chosen = ", ".join(["c0::integer", "c1::bigint", *values, *marks])
+    return f"SELECT {chosen} FROM unnest({', '.join(['%b'] * len(names))}) AS given({', '.join(names)})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """(n,) doubles, sent to PostgreSQL as an array in its binary form without becoming Python objects on the way."""
+
+    values: Floats
+
+
+class _ColumnDumper(Dumper):
+    format = psycopg.pq.Format.BINARY
+    oid = psycopg.adapters.types["float8"].array_oid
+
+    def dump(self, obj: _Column) -> bytes:
+        cells = np.empty(len(obj.values), [("bytes", ">i4"), ("value", ">f8")])
+        cells["bytes"], cells["value"] = 8, obj.values
+        dimensions, has_nulls, first = 1, 0, 1
+        element = psycopg.adapters.types["float8"].oid
+        return struct.pack(">5i", dimensions, has_nulls, element, len(cells), first) + cells.tobytes()
+
+
+psycopg.adapters.register_dumper(_Column, _ColumnDumper)
 
 
 def _latest(parameter: str, only: str) -> str:
@@ -264,10 +361,10 @@ def _latest(parameter: str, only: str) -> str:
     )
 
 
-def _thinned(parameter: str, where: str) -> str:
+def _thinned(parameter: str, dialect: Dialect, where: str) -> str:
     usable = f'CASE WHEN "{parameter}_q" IS NULL OR ("{parameter}_q" & 15) < 3 THEN "{parameter}" END'
     flag = f'max(coalesce("{parameter}_q", {PLAIN}) & 15)'
-    tests = f'group_concat(DISTINCT "{parameter}_q" >> 4)'
+    tests = dialect.all_tests.format(mark=f'"{parameter}_q"')
     return (
         f"SELECT (at - ?) / ? AS bucket, avg({usable}), min({usable}), max({usable}), count({usable}), {flag}, {tests} "
         f"FROM reading {where} GROUP BY bucket ORDER BY bucket"
@@ -295,4 +392,9 @@ def _series(rows: Sequence[tuple[Any, ...]], bucket_ms: int | None) -> Series:
 
 
 def _query(connection: sa.Connection, sql: str, *arguments: Any) -> Any:
-    return connection.exec_driver_sql(sql, tuple(arguments))
+    return connection.exec_driver_sql(_spelled(connection, sql), tuple(arguments))
+
+
+def _spelled(connection: sa.Connection, sql: str) -> str:
+    """The statement with the driver's own sign for a value."""
+    return sql if connection.dialect.paramstyle == "qmark" else sql.replace("?", "%s")

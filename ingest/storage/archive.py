@@ -1,0 +1,378 @@
+"""The archive: whole months of readings as Parquet files that any tool reads without us.
+
+``{folder}/{YYYY-MM}/{station}.parquet``, the month as Beijing counts it, one row an instant, oldest first. Columns:
+``station`` (text), ``time`` (timestamp, ms, UTC), and for each parameter ``{key}`` (double, canonical unit, null where
+there is no reading) and ``{key}_q`` (int32, ``flag | tests << 4``, :func:`sensors.reading.pack`). The file's metadata
+name station, month, units and the version of this layout.
+
+A file is complete or not there: it is written beside its place, synced, read back and compared value by value, then
+renamed. Two layouts were measured (docs/operations/backup.md): a file for each station costs 2 bytes a reading and
+gives a station's month in half a millisecond.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ingest.storage.port import Series, Window
+from sensors.errors import ConfigurationError, Refused, StorageUnavailable
+from sensors.parameters import Catalogue
+from sensors.reading import Flag
+from sensors.times import BEIJING, from_ms, to_ms
+
+LAYOUT = 1
+ROW_GROUP = 8192
+"""Rows read together: six days of a reading a minute, so that a short range reads a part of the month only."""
+
+EMPTY = Window(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
+
+_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+_STATION = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+_PART = ".part"
+_LOCK = ".lock"
+
+
+def month_of(at_ms: int) -> str:
+    """The Beijing month of an instant, ``YYYY-MM``."""
+    return from_ms(at_ms).astimezone(BEIJING).strftime("%Y-%m")
+
+
+def bounds(month: str) -> tuple[int, int]:
+    """First instant of a month and of the one after it, ms UTC; raises ConfigurationError for what is no month."""
+    if not _MONTH.fullmatch(month):
+        raise ConfigurationError(f"month {month!r} must be YYYY-MM")
+    first = datetime.strptime(month, "%Y-%m").replace(tzinfo=BEIJING)
+    following = (first + timedelta(days=31)).replace(day=1)
+    return to_ms(first), to_ms(following)
+
+
+class ParquetArchive:
+    """Readings of past months in ``folder``; reads answer as a :class:`~ingest.storage.port.ReadingStore` does.
+
+    There is no ``latest``: the database never lets go of a series' newest reading. All methods raise
+    StorageUnavailable, naming the file, when one cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, catalogue: Catalogue) -> None:
+        self._folder = folder
+        self._catalogue = catalogue
+
+    @property
+    def folder(self) -> Path:
+        """Where the months are."""
+        return self._folder
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def add(self, station: str, month: str, readings: Window) -> Window:
+        """Lay readings into a station's month, the same key taking the new value; answers all that it holds then.
+
+        They are durable, and were read back and compared, when this returns. Raises ValueError when a reading lies
+        outside the month.
+        """
+        start, end = bounds(month)
+        if len(readings) and not (start <= readings.at.min() and readings.at.max() < end):
+            raise ValueError(f"readings of {station} lie outside {month}")
+        held = self.window(station, start, end - 1)
+        merged = overlaid(held, readings)
+        if not same(held, merged):
+            self._write(station, month, merged)
+        return merged
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """One writer at a time; raises Refused while another one is at work. Clears away what a killed one left."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            handle = (self._folder / _LOCK).open("a")
+        except OSError as error:
+            raise StorageUnavailable(f"the archive {self._folder} cannot be written: {error.strerror}") from error
+        with handle:
+            _lock(handle.fileno(), self._folder)
+            for stale in self._folder.glob(f"*/*{_PART}"):
+                stale.unlink(missing_ok=True)
+            yield
+
+    def _write(self, station: str, month: str, readings: Window) -> None:
+        """Write beside the place, sync, read back, rename, sync the folder: a kill at any moment leaves old or new."""
+        path = self._folder / month / f"{station}.parquet"
+        part = path.with_name(path.name + _PART)
+        try:
+            if not path.parent.is_dir():
+                path.parent.mkdir(parents=True)
+                sync(self._folder)
+            table = self._table(station, month, readings)
+            pq.write_table(table, part, compression="zstd", row_group_size=ROW_GROUP, data_page_version="1.0")
+            sync(part)
+            if not same(self._read(part, None, None), readings):
+                raise StorageUnavailable(f"the archive file {part} reads back other values than were written")
+            part.replace(path)
+            sync(path.parent)
+        except OSError as error:
+            raise StorageUnavailable(f"the archive file {path} cannot be written: {error.strerror or error}") from error
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def _table(self, station: str, month: str, readings: Window) -> Any:
+        times, row = np.unique(readings.at, return_inverse=True)
+        one_name = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(times), np.int32)), pa.array([station]))
+        columns: dict[str, Any] = {"station": one_name, "time": pa.array(times, pa.timestamp("ms", tz="UTC"))}
+        units = {}
+        for code in np.unique(readings.parameter):
+            parameter = self._catalogue.parameters[code]
+            mine = readings.parameter == code
+            absent = np.ones(len(times), np.bool_)
+            absent[row[mine]] = False
+            value, packed = np.zeros(len(times)), np.zeros(len(times), np.int32)
+            value[row[mine]], packed[row[mine]] = readings.value[mine], readings.packed[mine]
+            columns[parameter.key] = pa.array(value, mask=absent)
+            columns[f"{parameter.key}_q"] = pa.array(packed, mask=absent)
+            units[parameter.key] = parameter.unit
+        about = {"layout": LAYOUT, "station": station, "month": month, "units": units}
+        return pa.table(columns).replace_schema_metadata({"riverchief": json.dumps(about, ensure_ascii=False)})
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def months(self) -> list[str]:
+        """The months there are, oldest first."""
+        try:
+            return sorted(name for name in os.listdir(self._folder) if _MONTH.fullmatch(name))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StorageUnavailable(f"the archive {self._folder} cannot be read: {error.strerror}") from error
+
+    def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
+        """All readings with start <= observed_at <= end, whatever their flag, sorted by (parameter, at)."""
+        pieces = [self._read(path, parameters, (start_ms, end_ms)) for path in self._files(station, start_ms, end_ms)]
+        return _sorted(pieces)
+
+    def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window:
+        """The newest ``limit`` readings of a series with observed_at < at, oldest first."""
+        pieces: list[Window] = []
+        found = 0
+        for path in reversed(self._files(station, None, at_ms - 1)):
+            piece = self._read(path, [parameter], (None, at_ms - 1))
+            pieces.append(piece.take(np.arange(max(0, len(piece) - (limit - found)), len(piece))))
+            found += len(pieces[-1])
+            if found == limit:
+                break
+        return _sorted(pieces)
+
+    def raw(self, station: str, parameter: str, start_ms: int, end_ms: int, limit: int) -> Series:
+        """The oldest ``limit`` readings with start <= observed_at < end, one row a reading (``bucket_ms`` None)."""
+        pieces: list[Window] = []
+        found = 0
+        for path in self._files(station, start_ms, end_ms - 1):
+            piece = self._read(path, [parameter], (start_ms, end_ms - 1))
+            pieces.append(piece.take(np.arange(min(len(piece), limit - found))))
+            found += len(pieces[-1])
+            if found == limit:
+                break
+        all_ = _sorted(pieces)
+        ones = np.ones(len(all_), np.int64)
+        return Series(all_.at, all_.value, all_.value, all_.value, ones, all_.packed, None)
+
+    def thinned(self, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int) -> Series:
+        """Readings with start <= observed_at < end, one row a bucket of ``bucket_ms`` counted from start.
+
+        Buckets without a reading are left out.
+        """
+        window = self.window(station, start_ms, end_ms - 1, [parameter])
+        usable = pl.when((pl.col("packed") & 15) < Flag.SUSPECT).then(pl.col("value"))
+        buckets = (
+            pl.DataFrame({"at": window.at, "value": window.value, "packed": window.packed})
+            .group_by(((pl.col("at") - start_ms) // bucket_ms).alias("bucket"))
+            .agg(
+                usable.mean().alias("mean"),
+                usable.min().alias("low"),
+                usable.max().alias("high"),
+                usable.count().alias("count"),
+                (pl.col("packed") & 15).max().alias("flag"),
+                (pl.col("packed") // 16).bitwise_or().alias("tests"),
+            )
+            .sort("bucket")
+        )
+
+        def floats(name: str) -> Any:
+            return buckets[name].fill_null(np.nan).to_numpy()
+
+        def ints(name: str) -> Any:
+            return buckets[name].cast(pl.Int64).to_numpy()
+
+        at = start_ms + ints("bucket") * bucket_ms
+        packed = ints("flag") | ints("tests") << 4
+        return Series(at, floats("mean"), floats("low"), floats("high"), ints("count"), packed, bucket_ms)
+
+    def count(self, stations: Sequence[str] | None = None, before_ms: int | None = None) -> Mapping[str, int]:
+        """How many readings it holds of each station, those with observed_at < before only when it is given.
+
+        Of months that lie before it as a whole, the ends of the files are read only.
+        """
+        wanted = None if stations is None else set(stations)
+        counts: dict[str, int] = {}
+        for month in self.months():
+            start, end = bounds(month)
+            if before_ms is not None and start >= before_ms:
+                break
+            whole = before_ms is None or end <= before_ms
+            for path in sorted((self._folder / month).glob("*.parquet")):
+                station = path.stem
+                if wanted is None or station in wanted:
+                    found = _readings(path) if whole else len(self._read(path, None, (start, (before_ms or 0) - 1)))
+                    counts[station] = counts.get(station, 0) + found
+        return {station: n for station, n in counts.items() if n}
+
+    def _files(self, station: str, start_ms: int | None, end_ms: int | None) -> list[Path]:
+        """A station's files that may hold readings of the range, oldest first."""
+        if not _STATION.fullmatch(station):  # such a name is no station's, and must not become a path
+            return []
+        first = "" if start_ms is None else month_of(max(start_ms, 0))
+        last = "~" if end_ms is None else month_of(min(max(end_ms, 0), _FAR_MS))
+        paths = [self._folder / m / f"{station}.parquet" for m in self.months() if first <= m <= last]
+        return [path for path in paths if path.exists()]
+
+    def _read(self, path: Path, parameters: Sequence[str] | None, range_ms: tuple[int | None, int] | None) -> Window:
+        """Readings of one file with start <= at <= end, only from the row groups that can have any."""
+        start, end = range_ms or (None, None)
+        with _opened(path) as file:
+            present = _parameters(file.schema_arrow.names)
+            keys = [key for key in present if (parameters is None or key in parameters) and key in self._catalogue]
+            if parameters is None and len(keys) < len(present):
+                unknown = sorted(set(present) - set(keys))[0]
+                raise StorageUnavailable(f"{path} has readings of {unknown!r}, which the parameter catalogue lacks")
+            groups = _groups(file.metadata, start, end)
+            if not keys or not groups:
+                return EMPTY
+            table = file.read_row_groups(groups, columns=["time", *(n for key in keys for n in (key, f"{key}_q"))])
+        at = table["time"].cast(pa.int64()).to_numpy()
+        inside = np.ones(len(at), np.bool_)
+        if start is not None:
+            inside &= at >= start
+        if end is not None:
+            inside &= at <= end
+        pieces = []
+        for key in sorted(keys, key=self._catalogue.index.__getitem__):
+            column = table[key]
+            rows = np.flatnonzero(inside & column.is_valid().to_numpy())
+            value = column.to_numpy()[rows]
+            packed = table[f"{key}_q"].fill_null(0).to_numpy()[rows].astype(np.int64)
+            pieces.append(Window(np.full(len(rows), self._catalogue.index[key], np.int32), at[rows], value, packed))
+        return _sorted(pieces)
+
+
+_FAR_MS = bounds("9999-11")[0]
+
+
+def overlaid(below: Window, above: Window) -> Window:
+    """Both windows in one, sorted by (parameter, at); where both have a key, ``above`` speaks."""
+    if not len(below) or not len(above):
+        return below if len(below) else above
+    both = below.join(above)
+    order = np.lexsort((np.arange(len(both)), both.at, both.parameter))
+    both = both.take(order)
+    last = np.ones(len(both), np.bool_)
+    last[:-1] = (both.parameter[1:] != both.parameter[:-1]) | (both.at[1:] != both.at[:-1])
+    return both.take(np.flatnonzero(last))
+
+
+def matching(held: Window, wanted: Window) -> Window:
+    """The held readings under the keys of ``wanted``, both sorted by (parameter, at); others where any is lacking."""
+    if not len(wanted) or not len(held):
+        return EMPTY
+    span = int(max(held.at.max(), wanted.at.max())) + 1
+    keys = held.parameter.astype(np.int64) * span + held.at
+    place = np.searchsorted(keys, wanted.parameter.astype(np.int64) * span + wanted.at)
+    return held.take(np.minimum(place, len(held) - 1))
+
+
+def same(a: Window, b: Window) -> bool:
+    """Whether two windows hold the very same readings, to the last bit."""
+    return (
+        np.array_equal(a.parameter, b.parameter)
+        and np.array_equal(a.at, b.at)
+        and np.array_equal(a.value.view(np.int64), b.value.view(np.int64))
+        and np.array_equal(a.packed, b.packed)
+    )
+
+
+def sync(path: Path) -> None:
+    """Have the disk keep a file, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (OSError, pa.ArrowException) as error:
+        raise StorageUnavailable(f"the archive file {path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _parameters(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name not in ("station", "time") and not name.endswith("_q")]
+
+
+def _groups(metadata: Any, start_ms: int | None, end_ms: int | None) -> list[int]:
+    """The row groups whose times meet the range; ``time`` is the second column."""
+    found = []
+    for i in range(metadata.num_row_groups):
+        times = metadata.row_group(i).column(1).statistics
+        known = times is not None and times.has_min_max
+        if known and start_ms is not None and to_ms(times.max) < start_ms:
+            continue
+        if known and end_ms is not None and to_ms(times.min) > end_ms:
+            continue
+        found.append(i)
+    return found
+
+
+def _readings(path: Path) -> int:
+    """How many readings a file holds, from its statistics."""
+    with _opened(path) as file:
+        metadata = file.metadata
+        names = file.schema_arrow.names
+        places = [names.index(key) for key in _parameters(names)]
+        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+        return sum(group.num_rows - group.column(i).statistics.null_count for group in groups for i in places)
+
+
+def _sorted(pieces: Sequence[Window]) -> Window:
+    """Pieces that share no key as one window, sorted by (parameter, at)."""
+    filled = [piece for piece in pieces if len(piece)]
+    if not filled:
+        return EMPTY
+    whole = Window(
+        np.concatenate([piece.parameter for piece in filled]),
+        np.concatenate([piece.at for piece in filled]),
+        np.concatenate([piece.value for piece in filled]),
+        np.concatenate([piece.packed for piece in filled]),
+    )
+    return whole if len(filled) == 1 else whole.take(np.lexsort((whole.at, whole.parameter)))
+
+
+def _lock(handle: int, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # not on Windows; there it is the operator who runs one at a time
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise Refused(f"another process is writing to the archive {folder}") from None

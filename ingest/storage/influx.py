@@ -1,0 +1,263 @@
+"""The reading store in InfluxDB, by InfluxQL: 1.x and 3.x speak it, 2.x with the mapping that ``setup influx`` makes.
+
+Names stand in :mod:`ingest.storage.schema`; how points get there in :mod:`ingest.storage.timeseries`. The server thins;
+only buckets in which points of several reaches meet, or verdicts without a reading, are made here from their readings.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.storage import schema
+from ingest.storage.influxql import LATEST_MS, Table, between, identifier, text
+from ingest.storage.port import Latest, Series
+from ingest.storage.remote import EMPTY, FOREVER_MS, RemoteReadings, Rows, packed_of, thin
+from ingest.storage.timeseries import AccessDenied, NotSetUp, Refused, ServerSettings, ServerTrouble, TimeSeriesServer
+from sensors.reading import PLAIN, Flag, Floats, Ints
+
+__all__ = [
+    "AccessDenied",
+    "InfluxReadings",
+    "NotSetUp",
+    "Refused",
+    "ServerSettings",
+    "ServerTrouble",
+    "TimeSeriesServer",
+]
+
+NAMED = 64
+"""So many stations are named in a condition; beyond it all are asked for and the others left aside."""
+
+_Number = TypeVar("_Number", np.float64, np.int64)
+
+_WATER = identifier(schema.WATER)
+_STATION = identifier(schema.STATION)
+_REACH = identifier(schema.REACH)
+
+
+class InfluxReadings(RemoteReadings):
+    """A :class:`~ingest.storage.port.ReadingStore` in an InfluxDB database or bucket."""
+
+    # -- readings as they are ----------------------------------------------------------------------------------------
+
+    def _rows(
+        self,
+        station: str,
+        keys: Sequence[str] | None,
+        first_ms: int,
+        last_ms: int,
+        limit: int | None = None,
+        *,
+        newest_first: bool = False,
+    ) -> tuple[Sequence[str], list[Rows]]:
+        fields = "*::field" if keys is None else _fields(keys)
+        order = "DESC" if newest_first else "ASC"
+        (tables,) = self._server.influxql(
+            f"SELECT {fields} FROM {_WATER} WHERE {_is(station)} AND {between(first_ms, last_ms)}"
+            f" GROUP BY {_REACH} ORDER BY time {order}{'' if limit is None else f' LIMIT {limit}'}"
+        )
+        if keys is None:
+            there = {column for table in tables for column in table.columns}
+            keys = [p.key for p in self._catalogue.parameters if p.key in there]
+        return keys, [_part(table, keys, limit, newest_first) for table in tables]
+
+    def newest(self, station: str) -> Mapping[str, int]:
+        return {row.parameter: row.newest_at_ms for row in self.latest([station])}
+
+    def latest(self, stations: Sequence[str] | None = None) -> list[Latest]:
+        """Two statements a parameter, one request, however many stations."""
+        keys = self._keys()
+        if not keys or stations == []:
+            return []
+        only = _only(stations)
+        statements = []
+        for key in keys:
+            select = f"SELECT {_fields([key])} FROM {_WATER}"
+            last = f"GROUP BY {_STATION}, {_REACH} ORDER BY time DESC LIMIT 1"
+            flag = identifier(schema.flag(key))
+            statements.append(f"{select}{_where(only)} {last}")
+            statements.append(f"{select}{_where([f'{flag} < {int(Flag.SUSPECT)}', *only])} {last}")
+        answers = self._server.influxql(*statements)
+        wanted = None if stations is None else set(stations)
+        found = []
+        for key, newest, usable in zip(keys, answers[::2], answers[1::2], strict=True):
+            found += [row for row in self._latest_rows(key, newest, usable) if wanted is None or row.station in wanted]
+        return sorted(found, key=lambda row: (row.station, row.parameter))
+
+    def _latest_rows(self, key: str, newest: Sequence[Table], usable: Sequence[Table]) -> Iterable[Latest]:
+        last = _by_station(newest)
+        good = _by_station(usable)
+        for station, rows in last.items():
+            candidates = good.get(station, [])
+            plain = len(rows) == 1 and all(not np.isnan(row[1:3]).any() for row in rows + candidates)
+            if not plain:  # several reaches, or a verdict without a reading
+                if (one := self._latest_of(station, key)) is not None:
+                    yield one
+            elif not candidates:
+                yield Latest(station, key, None, None, PLAIN, int(rows[0][0]))
+            else:
+                (row,) = candidates
+                packed = int(packed_of(row[2:3], row[3:4])[0])
+                yield Latest(station, key, int(row[0]), float(row[1]), packed, int(rows[0][0]))
+
+    # -- readings counted together -----------------------------------------------------------------------------------
+
+    def thinned(self, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int) -> Series:
+        if parameter not in self._catalogue or end_ms <= start_ms:
+            return thin(EMPTY, start_ms, bucket_ms)
+        if bucket_ms >= LATEST_MS:
+            return thin(self.window(station, start_ms, end_ms - 1, [parameter]), start_ms, bucket_ms)
+        value, flag, tests = (identifier(name) for name in _names(parameter))
+        range_ = f"FROM {_WATER} WHERE {_is(station)} AND {between(start_ms, end_ms - 1)}"
+        by = f"GROUP BY time({bucket_ms}ms, {start_ms % bucket_ms}ms), {_REACH} fill(none)"
+        usable, verdicts, raised = self._server.influxql(
+            f"SELECT mean({value}), min({value}), max({value}), count({value}) {range_}"
+            f" AND {flag} < {int(Flag.SUSPECT)} {by}",
+            f"SELECT max({flag}) AS worst, count({value}) AS readings, count({flag}) AS verdicts {range_} {by}",
+            f"SELECT distinct({tests}) {range_} AND {flag} > {int(Flag.GOOD)} {by}",
+        )
+        buckets = _Buckets(verdicts, usable, raised)
+        if not len(buckets.unclear):
+            return buckets.series(bucket_ms)
+        first, last = int(buckets.unclear[0]), int(buckets.unclear[-1]) + bucket_ms - 1
+        here = thin(self.window(station, first, min(last, end_ms - 1), [parameter]), start_ms, bucket_ms)
+        return _replaced(buckets.series(bucket_ms), here, first, last)
+
+    def count(self, stations: Sequence[str] | None = None, before_ms: int | None = None) -> Mapping[str, int]:
+        keys = self._keys()
+        if not keys or stations == []:
+            return {}
+        counts = ", ".join(f"count({identifier(key)}) AS {identifier(key)}" for key in keys)
+        earlier = between(-FOREVER_MS, FOREVER_MS if before_ms is None else before_ms - 1)
+        (tables,) = self._server.influxql(
+            f"SELECT {counts} FROM {_WATER}{_where([earlier, *_only(stations)])} GROUP BY {_STATION}, {_REACH}"
+        )
+        wanted = None if stations is None else set(stations)
+        found: dict[str, int] = {}
+        several: set[str] = set()
+        for table in tables:
+            station = table.tags[schema.STATION]
+            if wanted is None or station in wanted:
+                if station in found:
+                    several.add(station)
+                found[station] = found.get(station, 0) + int(np.nansum(np.array(table.rows, np.float64)[:, 1:]))
+        for station in several:
+            found[station] = self._count_once(station, keys, earlier)
+        return {station: number for station, number in found.items() if number}
+
+    def _count_once(self, station: str, keys: Sequence[str], range_: str) -> int:
+        """The readings of a station that was in several reaches, each time once."""
+        statements = [
+            f"SELECT count(one) FROM (SELECT last({identifier(key)}) AS one FROM {_WATER}"
+            f" WHERE {_is(station)} AND {range_} GROUP BY time(1ms) fill(none))"
+            for key in keys
+        ]
+        counted = [table for tables in self._server.influxql(*statements) for table in tables]
+        return int(_stacked(counted, 2)[:, 1].sum())
+
+    def _keys(self) -> list[str]:
+        """The parameters of which the server has a field."""
+        (tables,) = self._server.influxql(f"SHOW FIELD KEYS FROM {_WATER}")
+        there = {row[0] for table in tables for row in table.rows}
+        return [p.key for p in self._catalogue.parameters if p.key in there]
+
+
+class _Buckets:
+    """The answers to the three questions of a thinned series, by bucket."""
+
+    def __init__(self, verdicts: Sequence[Table], usable: Sequence[Table], raised: Sequence[Table]) -> None:
+        rows = _stacked(verdicts, 4)
+        at = rows[:, 0].astype(np.int64)
+        self._at = np.unique(at)
+        self._places = {int(ms): i for i, ms in enumerate(self._at)}
+        self._flag = np.zeros(len(self._at), np.int64)
+        self._flag[self._where(at)] = np.nan_to_num(rows[:, 1]).astype(np.int64)
+        self._numbers = np.full((len(self._at), 4), np.nan)
+        self._numbers[:, 3] = 0.0
+        good = _stacked(usable, 5)
+        self._numbers[self._where(good[:, 0])] = good[:, 1:]
+        self._tests = np.zeros(len(self._at), np.int64)
+        marks = _stacked(raised, 2)
+        np.bitwise_or.at(self._tests, self._where(marks[:, 0]), marks[:, 1].astype(np.int64))
+        reaches = np.zeros(len(self._at), np.int64)
+        np.add.at(reaches, self._where(at), 1)
+        lonely = np.zeros(len(self._at), np.bool_)
+        lonely[self._where(at[np.nan_to_num(rows[:, 2]) != np.nan_to_num(rows[:, 3])])] = True
+        self.unclear = self._at[(reaches > 1) | lonely]
+
+    def _where(self, at: Floats | Ints) -> Ints:
+        return np.array([self._places[int(ms)] for ms in at], np.int64)
+
+    def series(self, bucket_ms: int) -> Series:
+        mean, low, high, count = self._numbers.T
+        return Series(self._at, mean, low, high, count.astype(np.int64), self._flag | self._tests << 4, bucket_ms)
+
+
+def _replaced(series: Series, part: Series, first_ms: int, last_ms: int) -> Series:
+    """A thinned series with the buckets of a stretch exchanged for others."""
+    head, tail = series.at < first_ms, series.at > last_ms
+
+    def joined(a: NDArray[_Number], b: NDArray[_Number]) -> NDArray[_Number]:
+        return np.concatenate([a[head], b, a[tail]])
+
+    return Series(
+        joined(series.at, part.at),
+        joined(series.value, part.value),
+        joined(series.low, part.low),
+        joined(series.high, part.high),
+        joined(series.count, part.count),
+        joined(series.packed, part.packed),
+        series.bucket_ms,
+    )
+
+
+# -- the language ----------------------------------------------------------------------------------------------------
+
+
+def _names(key: str) -> tuple[str, str, str]:
+    return key, schema.flag(key), schema.tests(key)
+
+
+def _fields(keys: Sequence[str]) -> str:
+    return ", ".join(identifier(name) for key in keys for name in _names(key))
+
+
+def _is(station: str) -> str:
+    return f"{_STATION} = {text(station)}"
+
+
+def _only(stations: Sequence[str] | None) -> list[str]:
+    if stations is None or len(stations) > NAMED:
+        return []
+    return [f"({' OR '.join(map(_is, stations))})"]
+
+
+def _where(conditions: Sequence[str]) -> str:
+    return f" WHERE {' AND '.join(conditions)}" if conditions else ""
+
+
+def _part(table: Table, keys: Sequence[str], limit: int | None, newest_first: bool) -> Rows:
+    wide = np.array(table.rows, np.float64)
+    wide = wide[::-1] if newest_first else wide
+    cells = np.full((len(wide), 3 * len(keys)), np.nan)
+    columns = {name: i for i, name in enumerate(table.columns)}
+    for i, name in enumerate(name for key in keys for name in _names(key)):
+        if name in columns:
+            cells[:, i] = wide[:, columns[name]]
+    truncated = limit is not None and len(wide) >= limit
+    return Rows(table.tags.get(schema.REACH, ""), wide[:, 0].astype(np.int64), cells, truncated)
+
+
+def _by_station(tables: Sequence[Table]) -> dict[str, list[Floats]]:
+    """Station → a row (time, value, flag, tests) for each reach."""
+    found: dict[str, list[Floats]] = {}
+    for table in tables:
+        found.setdefault(table.tags[schema.STATION], []).append(np.array(table.rows[0], np.float64))
+    return found
+
+
+def _stacked(tables: Sequence[Table], width: int) -> Floats:
+    rows = [row for table in tables for row in table.rows]
+    return np.array(rows, np.float64) if rows else np.empty((0, width))

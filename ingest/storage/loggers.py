@@ -1,0 +1,60 @@
+"""The loggers that may speak HJ 212: whose station an MN stands for, its password, and how far its data reach."""
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from ingest.storage.tables import hj212_device as table
+from ingest.storage.tables import registry_change as change
+from ingest.storage.tables import station as station_table
+from sensors.errors import ConfigurationError, NotFound
+from sensors.wire.hj212.packet import Edition
+from sensors.wire.hj212.readings import MN, Logger
+
+
+def load(connection: sa.Connection) -> dict[str, Logger]:
+    """All loggers by MN."""
+    rows = connection.execute(sa.select(table).order_by(table.c.mn))
+    return {r.mn: Logger(r.mn, r.station, r.password, r.st, r.edition, r.last_at_ms) for r in rows}
+
+
+def save(connection: sa.Connection, logger: Logger) -> None:
+    """Register a logger or change what is known of it; how far its data reach stays.
+
+    Raises ConfigurationError naming what cannot be, NotFound for a station nobody registered.
+    """
+    if not MN.fullmatch(logger.mn):
+        raise ConfigurationError(f"MN {logger.mn[:80]!r} is not 1 to 64 of letters, digits, _, . and -")
+    if not (logger.st.isascii() and logger.st.isdigit() and len(logger.st) == 2):
+        raise ConfigurationError(f"MN {logger.mn}: ST {logger.st!r} is not two digits")
+    if logger.edition not in list(Edition):
+        raise ConfigurationError(f"MN {logger.mn}: edition {logger.edition} is none of 2005, 2017 and 2025")
+    if logger.password is not None and not (logger.password.isascii() and logger.password.isalnum()):
+        raise ConfigurationError(f"MN {logger.mn}: a password is made of letters and digits")
+    if connection.execute(sa.select(station_table.c.id).where(station_table.c.key == logger.station)).first() is None:
+        raise NotFound(f"station {logger.station} is not registered")
+    values = {"station": logger.station, "password": logger.password, "st": logger.st, "edition": logger.edition}
+    changed = connection.execute(sa.update(table).where(table.c.mn == logger.mn).values(**values))
+    if not changed.rowcount:
+        connection.execute(sa.insert(table).values(mn=logger.mn, **values))
+    _note(connection, logger.mn, {"station": logger.station, "st": logger.st, "edition": logger.edition})
+
+
+def remove(connection: sa.Connection, mn: str) -> None:
+    """Forget a logger; its readings stay. Raises NotFound."""
+    if not connection.execute(sa.delete(table).where(table.c.mn == mn)).rowcount:
+        raise NotFound(f"no logger with MN {mn[:80]!r} is registered")
+    _note(connection, mn, {"removed": True})
+
+
+def heard(connection: sa.Connection, newest: Mapping[str, int]) -> None:
+    """The newest reading of each logger (MN → ms) is stored; an older one changes nothing."""
+    if newest:
+        later = table.c.last_at_ms.is_(None) | (table.c.last_at_ms < sa.bindparam("at"))
+        told = sa.update(table).where((table.c.mn == sa.bindparam("of")) & later).values(last_at_ms=sa.bindparam("at"))
+        connection.execute(told, [{"of": mn, "at": at} for mn, at in sorted(newest.items())])
+
+
+def _note(connection: sa.Connection, mn: str, body: Mapping[str, object]) -> None:
+    """Write down that the registry changed; running gateways follow it. The password is not written."""
+    connection.execute(sa.insert(change).values(what="hj212_device", key=mn, body=dict(body)))

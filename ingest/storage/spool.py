@@ -1,0 +1,221 @@
+"""The spool: what the time-series server has not been given yet, in one database and transaction with everything else.
+
+A batch is durable, and is acknowledged, once the database has it (design rule 1). What InfluxDB or VictoriaMetrics are
+to hold is written beside it in the same transaction; :mod:`ingest.forward` sends it afterwards, in order, and deletes
+it once the server has it. So the server may be slow, away or full: checks never wait for it, no reading is lost, none
+is judged twice, and kill -9 costs a repetition that overwrites itself (docs/decisions/0011).
+"""
+
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+
+from governance.database import Database
+from ingest.storage.tables import spool as table
+from sensors.errors import StorageUnavailable
+from sensors.parameters import Catalogue
+from sensors.reading import Batch, Ints
+
+COUNTED_S = 1.0
+"""How long a count of what waits is believed; in between, what was added is added to it."""
+HEADROOM = 64 * 2**20
+"""So much room must be left to SQLite on its disk: emptying the spool needs some itself, for the write-ahead log."""
+
+
+class Kind(StrEnum):
+    """What an entry holds."""
+
+    READINGS = "readings"
+    VERDICTS = "verdicts"
+    LINES = "lines"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry as it waits. Readings and verdicts: ``stations`` are the keys the batch's station column counts by,
+    ``packed`` (n,) flags and tests. Lines: line protocol, nothing else."""
+
+    id: int
+    kind: Kind
+    stations: tuple[str, ...]
+    batch: Batch
+    packed: Ints
+    lines: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How much waits: entries, their readings or lines, bytes, and since when the oldest does (ms UTC)."""
+
+    entries: int
+    rows: int
+    bytes: int
+    oldest_ms: int | None
+
+
+class Spool:
+    """The ``spool`` table. ``most_bytes``: beyond it nothing more is taken, so that the sender keeps its messages."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalogue: Catalogue,
+        *,
+        clock_ms: Callable[[], int],
+        most_bytes: int,
+        headroom: int = HEADROOM,
+    ) -> None:
+        self._database = database
+        self._catalogue = catalogue
+        self._clock_ms = clock_ms
+        self._most_bytes = most_bytes
+        self._headroom = headroom
+        self._bytes = 0
+        self._counted_at = -COUNTED_S
+
+    # -- in: part of the batch's transaction -------------------------------------------------------------------------
+
+    def add(self, connection: sa.Connection, kind: Kind, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
+        """Put readings or verdicts by; raises StorageUnavailable when the spool is full."""
+        if len(batch):
+            self._put(connection, kind, _encode(stations, batch, packed, self._catalogue), len(batch))
+
+    def add_lines(self, connection: sa.Connection, lines: Sequence[bytes]) -> None:
+        """Put lines of line protocol by; raises StorageUnavailable when the spool is full."""
+        if lines:
+            self._put(connection, Kind.LINES, b"\n".join(lines), len(lines))
+
+    def _put(self, connection: sa.Connection, kind: Kind, content: bytes, rows: int) -> None:
+        body = zlib.compress(content, 1)
+        self._room(connection, len(body))
+        values = {"created_at_ms": self._clock_ms(), "kind": kind.value, "rows": rows, "bytes": len(body), "body": body}
+        connection.execute(sa.insert(table), values)
+
+    def _room(self, connection: sa.Connection, more: int) -> None:
+        now = time.monotonic()
+        if now - self._counted_at > COUNTED_S or self._bytes + more > self._most_bytes:
+            self._bytes, self._counted_at = _waiting(connection).bytes, now
+            self._disk(connection)
+        if self._bytes + more > self._most_bytes:
+            raise StorageUnavailable(
+                f"the spool for the time-series server is full: {self._bytes / 2**20:.1f} MiB wait, "
+                f"{self._most_bytes / 2**20:.0f} are allowed (influx.spool_mb)"
+            )
+        self._bytes += more
+
+    def _disk(self, connection: sa.Connection) -> None:
+        """Refuse while the disk is all but full: on a full one not even what the server took could be deleted."""
+        if not self._database.is_sqlite:
+            return
+        file = Path(self._database.url.database or ".")
+        unused, pages, size = (
+            int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+            for name in ("freelist_count", "page_count", "page_size")
+        )
+        to_grow = max(0, pages * size - file.stat().st_size)  # what the write-ahead log holds beyond the file's end
+        free = shutil.disk_usage(file.parent).free - to_grow + unused * size
+        if free < self._headroom:
+            raise StorageUnavailable(
+                f"the disk of the database is all but full: {max(0, free) / 2**20:.1f} MiB can be used, "
+                f"{self._headroom / 2**20:.0f} are needed to empty the spool"
+            )
+
+    # -- out: for the forwarder --------------------------------------------------------------------------------------
+
+    def next(self, most_rows: int) -> list[Entry]:
+        """The oldest entries, in order: as many as hold ``most_rows`` rows together, at least one."""
+        with self._database.read() as connection:
+            sizes = connection.execute(sa.select(table.c.id, table.c.rows).order_by(table.c.id).limit(200)).all()
+            ids: list[int] = []
+            rows = 0
+            for id_, n in sizes:
+                if ids and rows + n > most_rows:
+                    break
+                ids.append(id_)
+                rows += n
+            wanted = sa.select(table.c.id, table.c.kind, table.c.body).where(table.c.id.in_(ids)).order_by(table.c.id)
+            found = connection.execute(wanted).all()
+        return [self._entry(id_, Kind(kind), zlib.decompress(body)) for id_, kind, body in found]
+
+    def _entry(self, id_: int, kind: Kind, content: bytes) -> Entry:
+        if kind is Kind.LINES:
+            none = Batch.empty()
+            return Entry(id_, kind, (), none, none.at, tuple(content.split(b"\n")))
+        stations, batch, packed = _decode(content, self._catalogue)
+        return Entry(id_, kind, stations, batch, packed, ())
+
+    def waiting(self) -> Waiting:
+        """How much waits now."""
+        with self._database.read() as connection:
+            return _waiting(connection)
+
+
+def delete(connection: sa.Connection, ids: Sequence[int]) -> None:
+    """Forget entries the server has."""
+    connection.execute(sa.delete(table).where(table.c.id.in_(ids)))
+
+
+def _waiting(connection: sa.Connection) -> Waiting:
+    columns = sa.func.count(), sa.func.sum(table.c.rows), sa.func.sum(table.c.bytes), sa.func.min(table.c.created_at_ms)
+    entries, rows, bytes_, oldest = connection.execute(sa.select(*columns)).one()
+    return Waiting(int(entries), int(rows or 0), int(bytes_ or 0), None if oldest is None else int(oldest))
+
+
+class _Columns(msgspec.Struct, array_like=True):
+    """A batch by names, so that an entry outlives a changed registry and catalogue."""
+
+    stations: list[str]
+    parameters: list[str]
+    station: bytes
+    parameter: bytes
+    at: bytes
+    value: bytes
+    packed: bytes
+
+
+_packer = msgspec.msgpack.Encoder()
+_unpacker = msgspec.msgpack.Decoder(_Columns)
+
+
+def _encode(stations: Sequence[str], batch: Batch, packed: Ints, catalogue: Catalogue) -> bytes:
+    places, station = np.unique(batch.station, return_inverse=True)
+    codes, parameter = np.unique(batch.parameter, return_inverse=True)
+    return _packer.encode(
+        _Columns(
+            [stations[i] for i in places],
+            [catalogue.parameters[code].key for code in codes],
+            station.astype("<i4").tobytes(),
+            parameter.astype("<i2").tobytes(),
+            batch.at.astype("<i8").tobytes(),
+            batch.value.astype("<f8").tobytes(),
+            packed.astype("<i8").tobytes(),
+        )
+    )
+
+
+def _decode(content: bytes, catalogue: Catalogue) -> tuple[tuple[str, ...], Batch, Ints]:
+    """Stations, batch and packed flags; readings of a parameter the catalogue no longer knows are left out."""
+    columns = _unpacker.decode(content)
+    codes = np.array([catalogue.index.get(key, -1) for key in columns.parameters], np.int32)
+    parameter = codes[np.frombuffer(columns.parameter, "<i2")]
+    at = np.frombuffer(columns.at, "<i8").astype(np.int64)
+    n = len(at)
+    batch = Batch(
+        np.frombuffer(columns.station, "<i4").astype(np.int32),
+        parameter,
+        at,
+        np.frombuffer(columns.value, "<f8").astype(np.float64),
+        np.full(n, ord("N"), np.uint8),
+        np.zeros(n, np.int32),
+    )
+    known = np.flatnonzero(parameter >= 0)
+    packed = np.frombuffer(columns.packed, "<i8").astype(np.int64)
+    return tuple(columns.stations), batch.take(known), packed[known]

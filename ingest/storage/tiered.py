@@ -1,0 +1,236 @@
+"""The database for what is recent, a long-term store for what is older: one store to whoever asks.
+
+Writing goes to the database and, in the same transaction, to the spool of the time-series server. The *edge* divides
+the two: readings before it have left the database for the long-term store. Before the edge the database may still hold
+some: the newest reading of a silent series, and late data that came after the edge had moved; where both have a
+reading, the database's counts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import sqlalchemy as sa
+
+from ingest.storage.port import Latest, LongTerm, ReadingStore, Series, Window
+from ingest.storage.spool import Kind, Spool
+from sensors.parameters import Catalogue
+from sensors.reading import Batch, Ints, pack, unpack
+
+ALL = 2**31 - 1
+"""More readings than a window ever holds."""
+
+
+class TieredReadings:
+    """A :class:`~ingest.storage.port.ReadingStore` over the database and, behind it, what is older.
+
+    The edge moves before anything is deleted. So the database is asked first and the edge read afterwards: what leaves
+    in between is found in the long-term store, and where both answer the key tells them apart.
+
+    Parameters
+    ----------
+    recent : ReadingStore
+        The store in the database.
+    older : LongTerm or None
+        Where readings before the edge are; None as long as nothing leaves the database.
+    edge_ms : callable
+        Readings before this (ms UTC) are in ``older``; asked anew each time.
+    spool : Spool or None
+        What is written is put by here for the time-series server.
+    """
+
+    def __init__(
+        self,
+        recent: ReadingStore,
+        catalogue: Catalogue,
+        *,
+        older: LongTerm | None = None,
+        edge_ms: Callable[[], int] = lambda: 0,
+        spool: Spool | None = None,
+    ) -> None:
+        self._recent = recent
+        self._catalogue = catalogue
+        self._older = older
+        self._edge_ms = edge_ms
+        self._spool = spool
+
+    def forget(self) -> None:
+        self._recent.forget()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def write(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
+        self._recent.write(connection, stations, batch, packed)
+        if self._spool is not None:
+            self._spool.add(connection, Kind.READINGS, stations, batch, packed)
+
+    def reflag(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
+        if not len(batch):
+            return
+        older = np.flatnonzero(batch.at < self._edge_ms()) if self._older is not None else np.empty(0, np.intp)
+        if len(older):
+            # the reading has left the database: it comes back with its new verdict, and is moved again
+            self._recent.write(connection, stations, self._with_values(stations, batch.take(older)), packed[older])
+        self._recent.reflag(connection, stations, batch, packed)
+        if self._spool is not None:
+            self._spool.add(connection, Kind.VERDICTS, stations, batch, packed)
+
+    def _with_values(self, stations: Sequence[str], batch: Batch) -> Batch:
+        """The batch with the values that are stored."""
+        values = []
+        for row in range(len(batch)):
+            station, key = stations[batch.station[row]], self._catalogue.parameters[batch.parameter[row]].key
+            at = int(batch.at[row])
+            found = self.window(station, at, at, [key])
+            values.append(float(found.value[0]) if len(found) else np.nan)
+        stored = np.array(values)
+        there = np.flatnonzero(~np.isnan(stored))
+        return Batch(
+            batch.station[there],
+            batch.parameter[there],
+            batch.at[there],
+            stored[there],
+            batch.status[there],
+            batch.message[there],
+        )
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def newest(self, station: str) -> Mapping[str, int]:
+        return self._recent.newest(station)  # the newest of a series never leaves the database
+
+    def latest(self, stations: Sequence[str] | None = None) -> list[Latest]:
+        return self._recent.latest(stations)
+
+    def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
+        recent = self._recent.window(station, start_ms, end_ms, parameters)
+        edge = self._edge_ms()
+        if self._older is None or start_ms >= edge:
+            return recent
+        return _joined(self._older.window(station, start_ms, min(end_ms, edge - 1), parameters), recent)
+
+    def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window:
+        recent = self._recent.before(station, parameter, at_ms, limit)
+        edge = self._edge_ms()
+        if self._older is None or int((recent.at >= edge).sum()) >= limit:
+            return recent
+        joined = _joined(self._older.before(station, parameter, min(at_ms, edge), limit), recent)
+        return joined.take(np.arange(max(0, len(joined) - limit), len(joined)))
+
+    def raw(self, station: str, parameter: str, start_ms: int, end_ms: int, limit: int) -> Series:
+        recent = self._recent.raw(station, parameter, start_ms, end_ms, limit)
+        edge = self._edge_ms()
+        if self._older is None or start_ms >= edge:
+            return recent
+        older = self._older.raw(station, parameter, start_ms, min(end_ms, edge), limit)
+        at, rows = _newest_wins(older.at, recent.at)
+        value = np.concatenate([older.value, recent.value])[rows][:limit]
+        packed = np.concatenate([older.packed, recent.packed])[rows][:limit]
+        return Series(at[:limit], value, value, value, np.ones(len(value), np.int64), packed, None)
+
+    def thinned(self, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int) -> Series:
+        edge = self._edge_ms()
+        if self._older is None or start_ms >= edge:
+            found = self._recent.thinned(station, parameter, start_ms, end_ms, bucket_ms)
+        else:
+            found = self._thinned_over(edge, self._older, station, parameter, start_ms, end_ms, bucket_ms)
+        if self._edge_ms() == edge:
+            return found
+        return self.thinned(station, parameter, start_ms, end_ms, bucket_ms)  # readings left while we looked
+
+    def _thinned_over(
+        self, edge: int, older: LongTerm, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int
+    ) -> Series:
+        split = start_ms + (min(edge, end_ms) - start_ms) // bucket_ms * bucket_ms
+        # buckets both stores have a part in: the one the edge lies in, and where the database kept older readings
+        kept = self._recent.raw(station, parameter, start_ms, min(edge, end_ms), ALL).at
+        shared = np.unique((kept - start_ms) // bucket_ms * bucket_ms + start_ms)
+        if split < edge:
+            shared = np.union1d(shared, [split])
+        parts = [older.thinned(station, parameter, start_ms, split, bucket_ms)] if split > start_ms else []
+        after = split + bucket_ms if split < edge else split
+        if after < end_ms:
+            parts.append(self._recent.thinned(station, parameter, after, end_ms, bucket_ms))
+        parts = [_without(part, shared) for part in parts]
+        for at in shared.tolist():
+            whole = self.raw(station, parameter, at, min(at + bucket_ms, end_ms), ALL)
+            if len(whole.at):
+                parts.append(_bucket(whole, at, bucket_ms))
+        return _in_order(parts, bucket_ms)
+
+    def gaps(
+        self, station: str, parameter: str, start_ms: int, end_ms: int, longer_than_ms: int
+    ) -> list[tuple[int, int]]:
+        edges = np.concatenate([[start_ms], self.window(station, start_ms, end_ms, [parameter]).at, [end_ms]])
+        wide = np.flatnonzero(np.diff(edges) > longer_than_ms)
+        return [(int(edges[i]), int(edges[i + 1])) for i in wide]
+
+    def count(self, stations: Sequence[str] | None = None) -> Mapping[str, int]:
+        recent = self._recent.count(stations)
+        if self._older is None:
+            return recent
+        edge = self._edge_ms()
+        older = self._older
+        there = older.count(stations, edge)
+        return {
+            station: recent.get(station, 0) + there.get(station, 0) - self._in_both(older, station, edge)
+            for station in recent.keys() | there.keys()
+        }
+
+    def _in_both(self, older: LongTerm, station: str, edge: int) -> int:
+        """Readings before the edge that the database holds beside the long-term store."""
+        kept = self._recent.window(station, 0, edge - 1)
+        if not len(kept):
+            return 0
+        there = older.window(station, int(kept.at.min()), int(kept.at.max()))
+        both = _joined(there, kept)
+        return len(kept) + len(there) - len(both)
+
+
+def _newest_wins(older: Ints, recent: Ints) -> tuple[Ints, Ints]:
+    """Times of both, each once and in order, and where each stands in older followed by recent."""
+    at = np.concatenate([recent, older])
+    times, first = np.unique(at, return_index=True)  # the first of equals is the recent one
+    return times, np.where(first < len(recent), first + len(older), first - len(recent))
+
+
+def _joined(older: Window, recent: Window) -> Window:
+    """Both windows, each key once, the recent one's reading where both have it; sorted by (parameter, at)."""
+    both = recent.join(older)
+    order = np.lexsort((np.arange(len(both)), both.at, both.parameter))
+    both = both.take(order)
+    first = np.ones(len(both), np.bool_)
+    first[1:] = (both.parameter[1:] != both.parameter[:-1]) | (both.at[1:] != both.at[:-1])
+    return both.take(np.flatnonzero(first))
+
+
+def _without(series: Series, starts: Ints) -> Series:
+    keep = ~np.isin(series.at, starts)
+    return Series(
+        series.at[keep],
+        series.value[keep],
+        series.low[keep],
+        series.high[keep],
+        series.count[keep],
+        series.packed[keep],
+        series.bucket_ms,
+    )
+
+
+def _bucket(raw: Series, at: int, bucket_ms: int) -> Series:
+    """One bucket of its readings: what a store answers for it."""
+    flag, tests = unpack(raw.packed)
+    usable = raw.value[flag < 3]
+    mean, low, high = (usable.mean(), usable.min(), usable.max()) if len(usable) else (np.nan,) * 3
+    packed = pack(flag.max(keepdims=True), np.bitwise_or.reduce(tests, keepdims=True))
+    at_, mean_, low_, high_, count = (np.array([x]) for x in (at, mean, low, high, len(usable)))
+    return Series(at_, mean_, low_, high_, count, packed, bucket_ms)
+
+
+def _in_order(parts: list[Series], bucket_ms: int) -> Series:
+    columns = [
+        np.concatenate([getattr(part, name) for part in parts]) if parts else np.empty(0)
+        for name in ("at", "value", "low", "high", "count", "packed")
+    ]
+    order = np.argsort(columns[0], kind="stable")
+    at, value, low, high, count, packed = (column[order] for column in columns)
+    return Series(at.astype(np.int64), value, low, high, count.astype(np.int64), packed.astype(np.int64), bucket_ms)

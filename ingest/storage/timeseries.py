@@ -1,0 +1,538 @@
+"""A time-series server over HTTP: InfluxDB 1.x, 2.x, 3.x and VictoriaMetrics.
+
+Points go out as line protocol and are the server's when :meth:`TimeSeriesServer.send` returns; InfluxQL and
+VictoriaMetrics' exports come back through the same connection. Plain ``httpx`` does it for all four:
+``influxdb-client`` speaks neither the 1.x paths nor InfluxQL, its batching mode drops points in silence, and its
+synchronous mode would be this one request again. It serves where there is something to manage: the buckets and tasks
+of 2.x in :mod:`ingest.storage.influx_setup`.
+"""
+
+import gzip
+import json
+import re
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+
+from governance.outbox import retry_after
+from ingest.storage import influxql, readback, victoriaql
+from ingest.storage.influxql import Table
+from ingest.storage.lineprotocol import FieldValue
+from ingest.storage.readback import Found, Span
+from ingest.storage.victoriaql import Track
+from sensors.errors import ConfigurationError, StorageUnavailable
+
+BODY_BYTES: Final = 4 * 2**20
+"""The largest body we send, before compression; 3.x takes 10 MB by default, 1.x 25 MB."""
+
+ERROR_BYTES: Final = 256 * 1024
+"""What we read of an answer that tells of an error; a partial write may name many lines."""
+
+ANSWER_BYTES: Final = 512 * 2**20
+"""The largest answer to a query."""
+
+REASON_CHARACTERS: Final = 300
+KEEP_ALIVE_S: Final = 20.0
+
+SPANS_A_QUESTION: Final = 200
+"""So many series are asked back for in one request."""
+
+ONE_GO_MS: Final = 2 * readback.PAUSE_MS
+"""VictoriaMetrics has one range of time for a whole request: series further apart are asked for separately."""
+
+Form = Mapping[str, str | list[str]]
+
+
+class Kind(StrEnum):
+    """Which server it is; the names are those of the setting ``influx.kind``."""
+
+    INFLUXDB1 = "influxdb1"
+    INFLUXDB2 = "influxdb2"
+    INFLUXDB3 = "influxdb3"
+    VICTORIAMETRICS = "victoriametrics"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Where the server is and who we are there. ``bucket`` is the database on 1.x and 3.x."""
+
+    url: str
+    kind: Kind = Kind.INFLUXDB2
+    org: str = ""
+    bucket: str = "water"
+    token: str | None = field(default=None, repr=False)
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    timeout_s: float = 10.0
+
+
+class ServerTrouble(StorageUnavailable):
+    """The server did not take or give what was asked; ``retry_after_s`` is how long it asked to be left alone."""
+
+    needs_somebody = False
+    """Whether somebody has to change something before trying again can help."""
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class AccessDenied(ServerTrouble):
+    """The server does not know our token or password, or it does not allow what we ask."""
+
+    needs_somebody = True
+
+
+class NotSetUp(ServerTrouble):
+    """The bucket, the database or the organisation is not there."""
+
+    needs_somebody = True
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A line the server will never take, and its reason in its own words."""
+
+    line: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    retry_after_s: float | None
+    body: bytes
+
+    @property
+    def reason(self) -> str | None:
+        """What the server says is wrong; None when it is not the server's way of saying it (a proxy's page)."""
+        try:
+            said = json.loads(self.body)
+        except ValueError:
+            return None
+        if not isinstance(said, dict):
+            return None
+        text = said.get("error") or said.get("message")
+        return text if isinstance(text, str) else None
+
+    @property
+    def faults(self) -> dict[int, str]:
+        """Line number from 0 → reason, where the answer tells them apart (3.x)."""
+        try:
+            said = json.loads(self.body)
+        except ValueError:
+            return {}
+        listed = said.get("data") if isinstance(said, dict) else None
+        found = {}
+        for one in listed if isinstance(listed, list) else []:
+            if isinstance(one, dict) and isinstance(one.get("line_number"), int):
+                found[one["line_number"] - 1] = str(one.get("error_message", ""))
+        return found
+
+
+class TimeSeriesServer:
+    """One server; may be used by several threads.
+
+    Raises ConfigurationError when the address or the authorities' file cannot be used.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self._secrets = [secret for secret in (settings.token, settings.password) if secret]
+        self._client = httpx.Client(
+            base_url=_address(settings.url),
+            headers=_authorization(settings),
+            verify=_trust(settings.ca_file),
+            timeout=settings.timeout_s,
+            follow_redirects=False,
+            limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_S),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._client.close()
+
+    @property
+    def name(self) -> str:
+        """Host and port, as told to people."""
+        url = self._client.base_url
+        return url.host if url.port is None else f"{url.host}:{url.port}"
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def send(self, lines: Sequence[bytes]) -> list[Refused]:
+        """Write points; returns once the server has accepted all but the returned ones.
+
+        A point sent twice is one point, so that whatever is unclear is simply sent again: when a part of a request was
+        taken and the server does not say which, the request is halved until the refused lines stand alone.
+
+        Raises
+        ------
+        AccessDenied, NotSetUp
+            Somebody has to change something.
+        ServerTrouble
+            Busy, away, or an answer that is no answer; some of the lines may have been stored.
+        """
+        refused: list[Refused] = []
+        if self.settings.kind is Kind.VICTORIAMETRICS:
+            lines = list(victoriaql.storable(lines))
+        waiting = list(_bodies(lines))[::-1]
+        while waiting:
+            part = waiting.pop()
+            answer = self._post(part)
+            if answer.status in {HTTPStatus.NO_CONTENT, HTTPStatus.OK}:
+                continue
+            reason = self._reason_to_refuse(answer)
+            taken_apart = _told_apart(part, answer, reason)
+            refused += taken_apart.refused
+            waiting += reversed(taken_apart.again)
+        return refused
+
+    @property
+    def drops_silently(self) -> bool:
+        """Whether a line it cannot use is answered like one it took, so that only :meth:`verify` tells."""
+        return self.settings.kind is Kind.VICTORIAMETRICS
+
+    def verify(self, lines: Sequence[bytes]) -> list[bytes]:
+        """Ask back for what was sent; the lines that are not there, or are there with another value.
+
+        VictoriaMetrics is asked only whether it has a number at the time: it does not overwrite, shortens long
+        fractions and stores no text. Raises like :meth:`send`.
+        """
+        if self.settings.kind is not Kind.VICTORIAMETRICS:
+            return readback.lost(lines, self._in_influx, lambda sent, found: found == sent)
+        self.flush()
+        return readback.lost(lines, self._in_victoria, _same_in_victoria)
+
+    def _post(self, lines: Sequence[bytes]) -> _Answer:
+        settings = self.settings
+        if settings.kind is Kind.INFLUXDB1:
+            path, query = "/write", {"db": settings.bucket, "precision": "ms"}
+        elif settings.kind is Kind.VICTORIAMETRICS:
+            path, query = "/api/v2/write", {"db": settings.bucket, "precision": "ms"}
+        else:
+            path, query = "/api/v2/write", {"org": settings.org, "bucket": settings.bucket, "precision": "ms"}
+        body = gzip.compress(b"\n".join(lines), compresslevel=1)
+        headers = {"Content-Encoding": "gzip", "Content-Type": "text/plain; charset=utf-8"}
+        with self._stream("POST", path, params=query, content=body, headers=headers) as response:
+            return self._answer(response)
+
+    def _reason_to_refuse(self, answer: _Answer) -> str:
+        """Why a line of this request must be refused; raises where it is not a line's fault."""
+        if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return "larger than the server takes"
+        if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY} and answer.reason:
+            return self.told(answer.reason)
+        raise self._trouble(answer)
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def influxql(self, *statements: str) -> list[list[Table]]:
+        """The tables that answer each statement, times in ms. Raises ServerTrouble and its kin."""
+        form = {"db": self.settings.bucket, "epoch": "ms", "chunked": "true", "q": "; ".join(statements)}
+        try:
+            answers = influxql.tables(self.ask("POST", "/query", form=form))
+        except influxql.QueryRefused as error:
+            said = self.told(str(error))
+            if "database not found" in said:
+                raise NotSetUp(f"{self.name}: {said}; run riverchief setup influx") from None
+            raise ServerTrouble(f"{self.name} refuses a query: {said}") from None
+        except ValueError as error:
+            raise ServerTrouble(f"{self.name}: {error}") from error
+        return answers + [[] for _ in range(len(statements) - len(answers))]
+
+    def export(self, selectors: Sequence[str], first_ms: int, last_ms: int) -> list[Track]:
+        """All that VictoriaMetrics has of the series a selector fits, first <= time <= last, with what came twice."""
+        form: Form = {
+            "match[]": list(selectors),
+            "start": f"{first_ms / 1000:.3f}",
+            "end": f"{last_ms / 1000:.3f}",
+            "reduce_mem_usage": "1",  # without this it would pick one of several values at one time
+        }
+        try:
+            return [victoriaql.track(line) for line in self.ask("POST", "/api/v1/export", form=form) if line]
+        except ValueError as error:
+            raise ServerTrouble(f"{self.name}: {error}") from error
+
+    def series(self, selector: str, first_ms: int, last_ms: int) -> list[dict[str, str]]:
+        """The labels of the series of VictoriaMetrics that the selector fits and that have points in the range."""
+        form: Form = {"match[]": [selector], "start": f"{first_ms / 1000:.3f}", "end": f"{last_ms / 1000:.3f}"}
+        try:
+            return victoriaql.series(b"".join(self.ask("POST", "/api/v1/series", form=form)))
+        except ValueError as error:
+            raise ServerTrouble(f"{self.name}: {error}") from error
+
+    def metricsql(self, query: str, at_ms: int) -> list[tuple[dict[str, str], float]]:
+        """The labels and values of an instant query to VictoriaMetrics."""
+        form: Form = {"query": query, "time": f"{at_ms / 1000:.3f}"}
+        try:
+            return victoriaql.vector(b"".join(self.ask("POST", "/api/v1/query", form=form)))
+        except ValueError as error:
+            raise ServerTrouble(f"{self.name}: {error}") from error
+
+    def flush(self) -> None:
+        """Let VictoriaMetrics show what it took; it would within seconds by itself."""
+        for _ in self.ask("GET", "/internal/force_flush"):
+            pass
+
+    def _in_influx(self, spans: Sequence[Span]) -> list[Found]:
+        found: list[Found] = []
+        for begin in range(0, len(spans), SPANS_A_QUESTION):
+            part = spans[begin : begin + SPANS_A_QUESTION]
+            for span, tables in zip(part, self.influxql(*map(_select, part)), strict=True):
+                exact = [table for table in tables if _tags_of(table) == span.tags]
+                found.append(
+                    {
+                        (int(row[0]), column): cell
+                        for table in exact
+                        for row in table.rows
+                        for column, cell in zip(table.columns[1:], row[1:], strict=True)
+                        if isinstance(row[0], float)
+                    }
+                )
+        return found
+
+    def _in_victoria(self, spans: Sequence[Span]) -> list[Found]:
+        found: list[Found] = [{} for _ in spans]
+        for group in _together(spans):
+            first, last = min(spans[i].first_ms for i in group), max(spans[i].last_ms for i in group)
+            tags = [{**spans[i].tags, "db": self.settings.bucket} for i in group]
+            selectors = [
+                victoriaql.selector(spans[i].measurement, spans[i].fields, one)
+                for i, one in zip(group, tags, strict=True)
+            ]
+            tracks: dict[tuple[str, ...], list[Track]] = {}
+            for track in self.export(selectors, first, last):
+                tracks.setdefault(_flat(track.tags), []).append(track)
+            for i, one in zip(group, tags, strict=True):
+                prefix = f"{spans[i].measurement}_"
+                there: dict[tuple[int, str], list[float]] = {}
+                for track in tracks.get(_flat(one), []):
+                    if track.name.startswith(prefix):
+                        for at, value in zip(track.at, track.value, strict=True):
+                            there.setdefault((at, track.name.removeprefix(prefix)), []).append(value)
+                found[i] = there
+        return found
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        form: Form | None = None,
+        json: Mapping[str, object] | None = None,
+    ) -> Iterator[bytes]:
+        """The answer to a question, line by line. Raises ServerTrouble and its kin."""
+        size = 0
+        rest = b""
+        with self._stream(method, path, params=params, data=form, json=json) as response:
+            if not response.is_success:
+                raise self._trouble(self._answer(response))
+            for chunk in response.iter_bytes():
+                size += len(chunk)
+                if size > ANSWER_BYTES:
+                    raise ServerTrouble(f"{self.name}: an answer of more than {ANSWER_BYTES >> 20} MB; ask for less")
+                *whole, rest = (rest + chunk).split(b"\n")
+                yield from whole
+        if rest:
+            yield rest
+
+    def ping(self) -> str:
+        """The version of the server, "" when it does not tell; raises ServerTrouble when it does not answer."""
+        path = "/health" if self.settings.kind is Kind.VICTORIAMETRICS else "/ping"
+        with self._stream("GET", path) as response:
+            if not response.is_success:
+                raise self._trouble(self._answer(response))
+            return str(response.headers.get("X-Influxdb-Version", ""))
+
+    @contextmanager
+    def _stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        data: Form | None = None,
+        json: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[httpx.Response]:
+        """An answer that is still coming in; what the network does to it is ServerTrouble."""
+        request = self._client.build_request(
+            method, path, params=params, content=content, data=data, json=json, headers=headers
+        )
+        try:
+            response = self._client.send(request, stream=True)
+            try:
+                yield response
+            finally:
+                response.close()
+        except httpx.TimeoutException:
+            raise ServerTrouble(f"{self.name} did not answer within {self.settings.timeout_s:g} s") from None
+        except httpx.HTTPError as error:
+            raise ServerTrouble(f"{self.name} cannot be reached: {self.told(str(error))}") from error
+
+    def _answer(self, response: httpx.Response) -> _Answer:
+        """An answer read as far as it tells of an error, and no longer than a request may take."""
+        until = time.monotonic() + self.settings.timeout_s
+        body = b""
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > ERROR_BYTES:
+                break
+            if time.monotonic() > until:
+                raise ServerTrouble(f"{self.name} did not finish its answer within {self.settings.timeout_s:g} s")
+        wait_s = retry_after(response.headers.get("Retry-After"), time.time_ns() // 1_000_000)
+        return _Answer(response.status_code, wait_s, body)
+
+    def _trouble(self, answer: _Answer) -> ServerTrouble:
+        said = self.told(answer.reason) if answer.reason else "no reason given"
+        settings = self.settings
+        if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            return AccessDenied(
+                f"{self.name} refuses us (HTTP {answer.status}: {said}); check influx.token or influx.user and password"
+            )
+        if answer.status == HTTPStatus.NOT_FOUND:
+            where = f"org {settings.org!r}, bucket {settings.bucket!r}" if settings.org else f"{settings.bucket!r}"
+            return NotSetUp(
+                f"{self.name} has no {where} (HTTP 404: {said}); run riverchief setup influx, or check influx.kind"
+            )
+        if 300 <= answer.status < 400:
+            return NotSetUp(f"{self.name} sends us elsewhere (HTTP {answer.status}); give influx.url the final address")
+        return ServerTrouble(f"{self.name} answers HTTP {answer.status}: {said}", answer.retry_after_s)
+
+    def told(self, text: str) -> str:
+        """Words of the server fit for a log: one line, not long, without what is secret."""
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        text = " ".join(text.split())
+        return text if len(text) <= REASON_CHARACTERS else f"{text[:REASON_CHARACTERS]}…"
+
+
+# -- a request that was not taken whole ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Apart:
+    """What is known of a request after its answer: refused lines, and parts to send again."""
+
+    refused: list[Refused]
+    again: list[Sequence[bytes]]
+
+
+_DROPPED: Final = re.compile(r"\bdropped=(\d+)\b")
+
+
+def _told_apart(lines: Sequence[bytes], answer: _Answer, reason: str) -> _Apart:
+    """Which lines an answer speaks of: those it names, all if it says so, else both halves are sent again."""
+    if len(lines) == 1:
+        return _Apart([Refused(lines[0], reason)], [])
+    if answer.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        if faults := {row: said for row, said in answer.faults.items() if 0 <= row < len(lines)}:
+            rest = [line for row, line in enumerate(lines) if row not in faults]
+            return _Apart([Refused(lines[row], said) for row, said in faults.items()], [rest] if rest else [])
+        dropped = _DROPPED.search(answer.reason or "")
+        if dropped and int(dropped[1]) == len(lines):
+            return _Apart([Refused(line, reason) for line in lines], [])
+    middle = len(lines) // 2
+    return _Apart([], [lines[:middle], lines[middle:]])
+
+
+def _bodies(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Runs of lines that fit a body each."""
+    begin = size = 0
+    for row, line in enumerate(lines):
+        size += len(line) + 1
+        if size > BODY_BYTES and row > begin:
+            yield lines[begin:row]
+            begin, size = row, len(line) + 1
+    if begin < len(lines):
+        yield lines[begin:]
+
+
+# -- servers and their ways ------------------------------------------------------------------------------------------
+
+
+def _select(span: Span) -> str:
+    """The statement that asks for a span; grouped by all tags, so that a series with more tags is told apart."""
+    fields = ", ".join(map(influxql.identifier, span.fields))
+    tags = "".join(f"{influxql.identifier(key)} = {influxql.text(value)} AND " for key, value in span.tags.items())
+    where = tags + influxql.between(span.first_ms, span.last_ms)
+    return f"SELECT {fields} FROM {influxql.identifier(span.measurement)} WHERE {where} GROUP BY *"
+
+
+def _tags_of(table: Table) -> dict[str, str]:
+    return {key: value for key, value in table.tags.items() if value}
+
+
+def _together(spans: Sequence[Span]) -> Iterator[list[int]]:
+    """Spans that may be asked for in one go: close in time and not too many."""
+    group: list[int] = []
+    for i in sorted(range(len(spans)), key=lambda i: spans[i].first_ms):
+        if group and (len(group) == SPANS_A_QUESTION or spans[i].last_ms - spans[group[0]].first_ms > ONE_GO_MS):
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group
+
+
+def _flat(tags: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{key}={value}" for key, value in sorted(tags.items()))
+
+
+def _same_in_victoria(sent: FieldValue, found: object) -> bool:
+    """There at all: text is not stored, and of two samples at one time the server shows one, whichever it likes."""
+    return isinstance(sent, str) or (isinstance(found, list) and len(found) > 0)
+
+
+# -- connecting ------------------------------------------------------------------------------------------------------
+
+
+def _address(url: str) -> httpx.URL:
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise ConfigurationError("influx.url is not a URL") from None
+    if address.scheme not in {"http", "https"} or not address.host:
+        raise ConfigurationError("influx.url must begin with http:// or https://")
+    if address.userinfo:
+        raise ConfigurationError("influx.url must not hold a password; give influx.user and influx.password_file")
+    return address
+
+
+def _authorization(settings: ServerSettings) -> dict[str, str]:
+    if settings.token is not None:
+        scheme = "Token" if settings.kind in {Kind.INFLUXDB1, Kind.INFLUXDB2} else "Bearer"
+        return {"Authorization": f"{scheme} {settings.token}"}
+    if settings.user is not None:
+        pair = f"{settings.user}:{settings.password or ''}".encode()
+        return {"Authorization": f"Basic {b64encode(pair).decode()}"}
+    return {}
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=str(ca_file))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"influx.ca_file {ca_file} cannot be used: {error}") from error

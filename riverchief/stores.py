@@ -1,0 +1,98 @@
+"""Which stores a site has, by its settings: the database, what stands behind it, and what is fed beside it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from governance.database import Database
+from ingest.storage import registry as registry_store
+from ingest.storage import retention
+from ingest.storage.archive import ParquetArchive, matching, same
+from ingest.storage.influx import InfluxReadings
+from ingest.storage.port import LongTerm, Window
+from ingest.storage.retention import ArchiveKeeper, Keeper, ServerKeeper
+from ingest.storage.spool import Spool
+from ingest.storage.sql import SqlReadings
+from ingest.storage.tiered import TieredReadings
+from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
+from ingest.storage.victoria import VictoriaReadings
+from riverchief import clock
+from riverchief.settings import Settings, secret
+from sensors.parameters import Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """``readings`` answers everybody; ``spool`` and ``server`` are there where a time-series server is set,
+    ``keeper`` where readings may leave the database."""
+
+    readings: TieredReadings
+    spool: Spool | None
+    server: TimeSeriesServer | None
+    keeper: Keeper | None
+
+
+def open_stores(settings: Settings, database: Database, catalogue: Catalogue) -> Stores:
+    """The stores of a site; raises ConfigurationError where a setting cannot be used. Nothing is connected yet."""
+    server = time_series_server(settings)
+    spool = None
+    behind: LongTerm | None = None
+    keeper: Keeper | None = None
+    if server is not None:
+        most_bytes = settings.influx.spool_mb * 2**20
+        spool = Spool(database, catalogue, clock_ms=clock.now_ms, most_bytes=most_bytes)
+        remote = _remote(server, database, catalogue)
+        behind, keeper = remote, ServerKeeper(lambda *asked: _held(remote, *asked))
+    if settings.readings.archive is not None:
+        archive = ParquetArchive(settings.readings.archive, catalogue)
+        behind, keeper = archive, ArchiveKeeper(archive)
+
+    def edge_ms() -> int:
+        with database.read() as connection:
+            return retention.edge(connection) or 0
+
+    readings = TieredReadings(SqlReadings(database, catalogue), catalogue, older=behind, edge_ms=edge_ms, spool=spool)
+    return Stores(readings, spool, server, keeper)
+
+
+def time_series_server(settings: Settings) -> TimeSeriesServer | None:
+    """The client of ``[influx]``; None where no address is given."""
+    i = settings.influx
+    if i.url is None:
+        return None
+    return TimeSeriesServer(
+        ServerSettings(
+            url=i.url,
+            kind=Kind(i.kind),
+            org=i.org if i.kind == "influxdb2" else "",
+            bucket=i.bucket,
+            token=secret(i.token, i.token_file),
+            user=i.user,
+            password=secret(i.password, i.password_file),
+            ca_file=i.ca_file,
+            timeout_s=i.timeout_s,
+        )
+    )
+
+
+def _remote(server: TimeSeriesServer, database: Database, catalogue: Catalogue) -> InfluxReadings | VictoriaReadings:
+    reaches = registry_store.Reaches(database, catalogue)
+
+    def reach_of(station: str) -> str:
+        return reaches.of([station])[0]
+
+    if server.settings.kind is Kind.VICTORIAMETRICS:
+        return VictoriaReadings(server, catalogue, reach_of)
+    return InfluxReadings(server, catalogue, reach_of)
+
+
+def _held(remote: LongTerm, station: str, start_ms: int, end_ms: int, readings: Window) -> bool:
+    """Whether the server has every one of these readings with its value and verdict.
+
+    VictoriaMetrics keeps about twelve digits of a value; that is taken for the same.
+    """
+    there = matching(remote.window(station, start_ms, end_ms - 1), readings)
+    if isinstance(remote, VictoriaReadings) and len(there) == len(readings):
+        close = np.isclose(there.value, readings.value, rtol=1e-9, atol=0.0)
+        there = replace(there, value=np.where(close, readings.value, there.value))
+    return same(readings, there)

@@ -1,0 +1,879 @@
+"""The time-series servers as they are: what is sent is there or comes back with a reason, whatever happens on the way.
+
+InfluxDB 1.6 and VictoriaMetrics are real. No server of 2.x or 3.x is to be had here: their write path is tested by what
+is sent and how published answers are taken, the set-up of 2.x against a stand-in that is strict about the published
+contract (``tests/influx2.py``), that of 3.x by its requests. What a real one would say besides is not known from here.
+"""
+
+import gzip
+import json
+import struct
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from email.utils import formatdate
+from pathlib import Path
+from time import time
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ingest.storage import influx_setup, schema
+from ingest.storage.influx import InfluxReadings
+from ingest.storage.influx_setup import Did, Plan, Step, set_up
+from ingest.storage.lineprotocol import point
+from ingest.storage.timeseries import (
+    AccessDenied,
+    Kind,
+    NotSetUp,
+    ServerSettings,
+    ServerTrouble,
+    TimeSeriesServer,
+)
+from ingest.storage.victoria import VictoriaReadings
+from riverchief.cli import app
+from sensors.errors import ConfigurationError, StorageUnavailable
+from sensors.parameters import Catalogue, catalogue
+from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest
+from tests.influx import RealServer, real_server
+from tests.influx2 import TOKEN, Influx2
+from tests.proxy import CutAnswer, CutRequest, Forward, HangUp, Proxy, Silent, Slow, Status, TooLarge
+from tests.rig import eventually
+
+T0 = 1_790_000_000_000
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+CATALOGUE = catalogue()
+SUSPECT = int(Flag.SUSPECT) | int(QualityTest.SPIKE) << 4
+BAD = int(Flag.BAD) | int(QualityTest.SENTINEL) << 4
+
+
+@pytest.fixture
+def influx() -> RealServer:
+    return real_server(Kind.INFLUXDB1)
+
+
+@pytest.fixture
+def victoria() -> RealServer:
+    return real_server(Kind.VICTORIAMETRICS)
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(Kind.INFLUXDB1, marks=pytest.mark.influx),
+        pytest.param(Kind.VICTORIAMETRICS, marks=pytest.mark.victoria),
+    ]
+)
+def either(request: pytest.FixtureRequest) -> RealServer:
+    return real_server(request.param)
+
+
+def lines(n: int, start_ms: int = T0, station: str = "shiwan") -> list[bytes]:
+    return [point("water", {"station": station}, {"ph": 7 + i / 1024, "ph_flag": 1}, start_ms + i) for i in range(n)]
+
+
+def stored(server: TimeSeriesServer, measurement: str = "water") -> int:
+    """How many points the server has."""
+    (tables,) = server.influxql(f'SELECT * FROM "{measurement}"')
+    return sum(len(table.rows) for table in tables)
+
+
+def batch(readings: dict[tuple[int, str, int], float], marks: dict[tuple[int, str, int], int]) -> tuple[Batch, Ints]:
+    keys = list(readings)
+    columns = [[s for s, _, _ in keys], [CATALOGUE.index[k] for _, k, _ in keys], [at for _, _, at in keys]]
+    packed = np.array([marks.get(key, PLAIN) for key in keys], np.int64)
+    return Batch.of(*columns, list(readings.values())), packed
+
+
+# -- sending ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_sent_is_there_when_send_returns(either: RealServer):
+    server = either.fresh()
+    assert server.send(lines(5000)) == []
+    assert server.verify(lines(5000)) == []
+
+
+@pytest.mark.influx
+def test_what_was_sent_survives_the_server_being_killed():
+    server = RealServer(Kind.INFLUXDB1)
+    try:
+        server.start()
+        client = server.fresh()
+        client.send(lines(200))
+        server.kill()
+        with pytest.raises(ServerTrouble):
+            client.send(lines(1))
+        server.start()
+        assert stored(client) == 200
+    finally:
+        server.stop()
+
+
+@pytest.mark.influx
+def test_only_the_refused_lines_come_back_and_each_with_the_servers_reason(influx: RealServer):
+    server = influx.fresh()
+    server.send(lines(1))
+    good = lines(400)
+    text = [b'water,station=a ph="seven" 1790000000000', b"water,station=b ph=true 1790000000000"]
+    broken = [b"no line at all", b"water,station=c ph= 1790000000000"]
+    refused = server.send([*good[:150], text[0], *good[150:260], broken[0], text[1], *good[260:], broken[1]])
+    reasons = {one.line: one.reason for one in refused}
+    assert set(reasons) == {*text, *broken}
+    assert all("conflict" in reasons[line] for line in text)
+    assert "unable to parse" in reasons[broken[0]]
+    assert len(refused) == 4
+    assert server.verify(good) == []
+
+
+@pytest.mark.influx
+def test_points_older_than_the_retention_come_back_without_asking_for_each_of_them(influx: RealServer):
+    with Proxy(influx.url) as proxy:
+        server = influx.fresh(proxy.url)
+        influx.query(f'ALTER RETENTION POLICY "autogen" ON "{server.settings.bucket}" DURATION 30d')
+        old, new = lines(1000, start_ms=1_600_000_000_000), lines(1000, start_ms=int(time() * 1000) - 2000)
+        refused = server.send(old + new)
+        assert [one.line for one in refused] == old
+        assert "retention" in refused[0].reason
+        assert server.verify(new) == []
+        assert len(proxy.writes) < 30
+
+
+@pytest.mark.influx
+def test_two_types_of_one_field_in_one_request_cost_one_of_them_only(influx: RealServer):
+    server = influx.fresh()
+    floats = [point("m", {"t": str(i)}, {"f": 1.0}, T0) for i in range(5)]
+    texts = [point("m", {"t": str(i)}, {"f": "x"}, T0 + 1) for i in range(2)]
+    refused = [one.line for one in server.send([*floats, *texts])]
+    assert sorted(refused) in (sorted(texts), sorted(floats))
+    assert stored(server, "m") == 7 - len(refused)
+
+
+@pytest.mark.influx
+def test_a_body_too_large_is_halved_until_it_fits(influx: RealServer):
+    with Proxy(influx.url) as proxy:
+        server = influx.fresh(proxy.url)
+        proxy.script = lambda seen: TooLarge(1500)
+        giant = point("m", {}, {"text": "".join(chr(33 + i * 7919 % 1000) for i in range(20_000))}, T0)
+        refused = server.send([*lines(1000), giant])
+        assert [one.line for one in refused] == [giant]
+        assert "larger" in refused[0].reason
+        assert stored(server) == 1000
+        assert max(len(seen.body) for seen in proxy.writes[-5:]) <= 1500 or len(proxy.writes) > 5
+
+
+@pytest.mark.influx
+@pytest.mark.parametrize(
+    "trouble", [Status(503), Status(500, b'{"error": "timeout"}'), Status(429), CutRequest(), CutAnswer(), HangUp()]
+)
+def test_what_fails_on_the_way_is_sent_again_and_is_there_once(influx: RealServer, trouble: Any):
+    with Proxy(influx.url) as proxy:
+        server = influx.fresh(proxy.url)
+        proxy.script = [trouble]
+        with pytest.raises(ServerTrouble) as caught:
+            server.send(lines(100) if not isinstance(trouble, CutAnswer) else [*lines(100), b"broken"])
+        assert isinstance(caught.value, StorageUnavailable)
+        assert caught.value.retryable
+        assert not caught.value.needs_somebody
+        assert server.send(lines(100)) == []
+        assert stored(server) == 100
+
+
+@pytest.mark.influx
+def test_the_servers_wish_to_be_left_alone_is_handed_on(influx: RealServer):
+    with Proxy(influx.url) as proxy:
+        server = influx.fresh(proxy.url)
+        proxy.script = [
+            Status(429, retry_after="17"),
+            Status(503, retry_after=formatdate(time() + 600, usegmt=True)),
+            Status(503, retry_after="soon"),
+            Status(503),
+        ]
+        waits = []
+        for _ in range(4):
+            with pytest.raises(ServerTrouble) as caught:
+                server.send(lines(1))
+            waits.append(caught.value.retry_after_s)
+        assert waits[0] == 17
+        assert waits[1] == pytest.approx(600, abs=60)
+        assert waits[2:] == [None, None]
+
+
+@pytest.mark.influx
+def test_a_server_that_does_not_answer_in_time_is_not_waited_for(influx: RealServer):
+    release = threading.Event()
+    with Proxy(influx.url) as proxy:
+        server = influx.fresh(proxy.url, timeout_s=0.3)
+        proxy.script = [Slow(release)]
+        with pytest.raises(ServerTrouble, match=r"within 0\.3 s"):
+            server.send(lines(1))
+        release.set()
+
+
+def test_a_server_that_is_not_there_is_told_by_its_name():
+    server = TimeSeriesServer(ServerSettings("http://127.0.0.1:1", Kind.INFLUXDB1))
+    for use in (lambda: server.send(lines(1)), server.ping, lambda: server.verify(lines(1))):
+        with pytest.raises(ServerTrouble, match=r"127\.0\.0\.1:1 cannot be reached"):
+            use()
+
+
+@pytest.mark.influx
+@pytest.mark.parametrize("status", [401, 403])
+def test_who_is_refused_is_told_to_look_at_the_token_and_never_shown_it(influx: RealServer, status: int):
+    with Proxy(influx.url) as proxy:
+        server = influx.fresh(proxy.url, token="topsecret", password="alsosecret", user="u")
+        proxy.script = lambda seen: Status(status, b'{"error": "topsecret alsosecret is no good"}')
+        for use in (lambda: server.send(lines(1)), server.ping, lambda: server.influxql("SHOW DATABASES")):
+            with pytest.raises(AccessDenied, match=r"influx\.token") as caught:
+                use()
+            assert "secret" not in str(caught.value)
+            assert caught.value.needs_somebody
+    assert "secret" not in repr(server.settings)
+
+
+@pytest.mark.influx
+def test_a_server_that_asks_for_a_password_gets_ours():
+    server = RealServer(Kind.INFLUXDB1, asks_for_password=True)
+    try:
+        server.start()
+        server.query("CREATE USER admin WITH PASSWORD 'pw' WITH ALL PRIVILEGES")
+        client = server.client("water", user="admin", password="pw")
+        client.influxql(
+            "CREATE DATABASE water", "CREATE USER reader WITH PASSWORD 'pw'", "GRANT READ ON water TO reader"
+        )
+        assert client.send(lines(3)) == []
+        for user, password in (("admin", "wrong"), ("reader", "pw"), (None, None)):
+            with pytest.raises(AccessDenied):
+                server.client("water", user=user, password=password).send(lines(1))
+        assert stored(server.client("water", user="reader", password="pw")) == 3
+    finally:
+        server.stop()
+
+
+@pytest.mark.influx
+def test_a_database_that_is_not_there_is_a_case_for_setup(influx: RealServer):
+    server = influx.client("never_made")
+    for use in (lambda: server.send(lines(1)), lambda: server.verify(lines(1))):
+        with pytest.raises(NotSetUp, match="riverchief setup influx"):
+            use()
+
+
+@pytest.mark.influx
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Status(400, b"<html>Bad Request</html>", content_type="text/html"),
+        Status(400),
+        Status(400, b"[1]"),
+        Status(422, b'{"error": 5}'),
+        Status(405, b'{"error": "no"}'),
+        Status(302, b'{"error": "moved"}'),
+    ],
+)
+def test_an_answer_that_blames_no_line_costs_no_line(influx: RealServer, answer: Status):
+    with Proxy(influx.url) as proxy:
+        server = influx.fresh(proxy.url)
+        proxy.script = lambda seen: answer
+        with pytest.raises(ServerTrouble):
+            server.send(lines(10))
+        assert len(proxy.seen) == 1, "no redirect is followed and nothing is halved"
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"url": "influx:8086"}, "http"),
+        ({"url": "http://"}, "http"),
+        ({"url": "http://user:hidden@server:8086"}, "password"),
+        ({"url": "https://server", "ca_file": Path("/nowhere/ca.pem")}, "ca_file"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_said_at_once(settings: dict[str, Any], what: str):
+    with pytest.raises(ConfigurationError, match=what) as caught:
+        TimeSeriesServer(ServerSettings(**settings))
+    assert "hidden" not in str(caught.value)
+
+
+# -- the write paths of servers that are not here --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "asked", "scheme"),
+    [
+        (Kind.INFLUXDB1, "/write", {"db": "water", "precision": "ms"}, "Token t"),
+        (Kind.INFLUXDB2, "/api/v2/write", {"org": "o", "bucket": "water", "precision": "ms"}, "Token t"),
+        (Kind.INFLUXDB3, "/api/v2/write", {"org": "o", "bucket": "water", "precision": "ms"}, "Bearer t"),
+        (Kind.VICTORIAMETRICS, "/api/v2/write", {"db": "water", "precision": "ms"}, "Bearer t"),
+    ],
+)
+def test_each_server_is_written_to_in_its_own_way(kind: Kind, path: str, asked: dict[str, str], scheme: str):
+    with Proxy("http://127.0.0.1:1") as proxy:
+        proxy.script = [Silent()]
+        server = TimeSeriesServer(ServerSettings(proxy.url, kind, org="o", bucket="water", token="t"))
+        assert server.send(lines(3)) == []
+        (seen,) = proxy.seen
+        assert urlsplit(seen.path).path == path
+        assert {key: value for key, (value,) in parse_qs(urlsplit(seen.path).query).items()} == asked
+        assert seen.headers["Authorization"] == scheme
+        assert gzip.decompress(seen.body).split(b"\n") == lines(3)
+
+
+def test_lines_that_a_partial_write_of_3_x_numbers_are_not_searched_for():
+    listed = [{"original_line": "x", "line_number": n, "error_message": f"bad {n}"} for n in (2, 5)]
+    answer = json.dumps({"error": "partial write of line protocol occurred", "data": listed}).encode()
+    with Proxy("http://127.0.0.1:1") as proxy:
+        proxy.script = [Status(400, answer), Silent()]
+        server = TimeSeriesServer(ServerSettings(proxy.url, Kind.INFLUXDB3))
+        sent = lines(6)
+        assert [(one.line, one.reason) for one in server.send(sent)] == [(sent[1], "bad 2"), (sent[4], "bad 5")]
+        assert gzip.decompress(proxy.seen[1].body).split(b"\n") == [sent[i] for i in (0, 2, 3, 5)]
+
+
+def test_lines_that_2_x_refuses_are_found_by_halving():
+    bad = {lines(64)[7], lines(64)[40]}
+
+    def answers(seen: Any) -> Any:
+        if bad & set(gzip.decompress(seen.body).split(b"\n")):
+            return Status(422, b'{"code": "unprocessable entity", "message": "failure writing points to database"}')
+        return Silent()
+
+    with Proxy("http://127.0.0.1:1") as proxy:
+        proxy.script = answers
+        server = TimeSeriesServer(ServerSettings(proxy.url, Kind.INFLUXDB2, org="o"))
+        refused = server.send(lines(64))
+        assert {one.line for one in refused} == bad
+        assert {one.reason for one in refused} == {"failure writing points to database"}
+        accepted: set[bytes] = set()
+        for seen in proxy.seen:
+            content = set(gzip.decompress(seen.body).split(b"\n"))
+            accepted |= content if not bad & content else set()
+        assert accepted == set(lines(64)) - bad
+
+
+# -- asking back -----------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_of_204_that_stored_nothing_is_found_out(either: RealServer):
+    with Proxy(either.url) as proxy:
+        server = either.fresh(proxy.url)
+        proxy.script = lambda seen: Silent() if seen.is_write else Forward()
+        assert server.send(lines(50)) == []
+        assert server.verify(lines(50)) == lines(50)
+        proxy.script = []
+        server.send(lines(25))
+        assert server.verify(lines(50)) == lines(50)[25:]
+
+
+def test_hundreds_of_series_are_asked_back_for_in_a_few_requests(either: RealServer):
+    sent = [point("water", {"station": f"s-{i}"}, {"ph": i / 8, "ph_flag": 1}, T0 + i) for i in range(450)]
+    sent += [point("water", {"station": f"s-{i}"}, {"ph": 1.0}, T0 - 9 * DAY) for i in range(50)]
+    missing = [sent[3], sent[299], sent[449], sent[460]]
+    with Proxy(either.url) as proxy:
+        server = either.fresh(proxy.url)
+        server.send([line for line in sent if line not in missing])
+        proxy.seen.clear()
+        assert server.verify(sent) == missing
+        assert len(proxy.seen) <= 6
+
+
+@pytest.mark.influx
+def test_another_value_or_another_series_is_not_what_was_sent(influx: RealServer):
+    server = influx.fresh()
+    tags = {"station": "a"}
+    there = point("water", tags, {"ph": 7.0, "ph_flag": 1, "s": '河 "x" \\'}, T0)
+    server.send([there, point("water", {"station": "b", "reach": "r"}, {"ph": 7.0}, T0)])
+    assert server.verify([there]) == []
+    for other in (
+        point("water", tags, {"ph": 7.5}, T0),
+        point("water", tags, {"ph_flag": 3}, T0),
+        point("water", tags, {"s": "other"}, T0),
+        point("water", tags, {"ph": 7.0}, T0 + 1),
+        point("water", {"station": "b"}, {"ph": 7.0}, T0),
+        point("water", {"station": "b", "reach": "q"}, {"ph": 7.0}, T0),
+        point("air", tags, {"ph": 7.0}, T0),
+        b"nonsense",
+    ):
+        assert server.verify([there, other]) == [other]
+
+
+@pytest.mark.influx
+def test_what_a_later_line_overwrote_is_not_missed(influx: RealServer):
+    server = influx.fresh()
+    first = point("water", {"station": "a"}, {"ph": 7.0, "ph_flag": 1}, T0)
+    later = point("water", {"station": "a"}, {"ph_flag": 3, "ph_tests": 8}, T0)
+    server.send([first, later])
+    assert server.verify([first, later]) == []
+    assert server.verify([later, first]) == [first], "now the flag should be 1 again"
+
+
+# -- readings whose station changed its reach ------------------------------------------------------------------------
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(Kind.INFLUXDB1, marks=pytest.mark.influx),
+        pytest.param(Kind.VICTORIAMETRICS, marks=pytest.mark.victoria),
+    ]
+)
+def moved(request: pytest.FixtureRequest) -> InfluxReadings | VictoriaReadings:
+    """Ten readings under one reach; then the station moves, one is judged bad, one corrected upwards, two are added."""
+    server = real_server(request.param).fresh()
+    make = InfluxReadings if request.param is Kind.INFLUXDB1 else VictoriaReadings
+    before, after = (make(server, CATALOGUE, lambda station, reach=reach: reach) for reach in ("zuo", "an"))
+    before.write(None, ["s"], *batch({(0, "ph", T0 + i * MINUTE): 1.0 + i for i in range(10)}, {}))
+    after.reflag(None, ["s"], *batch({(0, "ph", T0 + 9 * MINUTE): 0.0}, {(0, "ph", T0 + 9 * MINUTE): BAD}))
+    after.write(None, ["s"], *batch({(0, "ph", T0 + i * MINUTE): 100.0 + i for i in (4, 10, 11)}, {}))
+    after.reflag(None, ["s"], *batch({(0, "ph", T0 + 12 * MINUTE): 0.0}, {(0, "ph", T0 + 12 * MINUTE): BAD}))
+    return after
+
+
+EXPECTED = [1.0, 2.0, 3.0, 4.0, 104.0, 6.0, 7.0, 8.0, 9.0, 10.0, 110.0, 111.0]
+
+
+def test_a_station_that_moved_has_one_row_a_time_and_the_reach_of_today_wins(moved: InfluxReadings):
+    found = moved.window("s", T0, T0 + HOUR)
+    assert found.at.tolist() == [T0 + i * MINUTE for i in range(12)]
+    assert found.value.tolist() == EXPECTED
+    assert found.packed.tolist() == [PLAIN] * 9 + [BAD] + [PLAIN] * 2
+    assert moved.raw("s", "ph", T0, T0 + HOUR, 5).value.tolist() == EXPECTED[:5]
+    assert moved.before("s", "ph", T0 + HOUR, 4).value.tolist() == EXPECTED[-4:]
+
+
+def test_a_station_that_moved_is_counted_and_thinned_once(moved: InfluxReadings):
+    assert moved.count() == {"s": 12}
+    assert moved.count(before_ms=T0 + 5 * MINUTE) == {"s": 5}
+    found = moved.thinned("s", "ph", T0, T0 + 13 * MINUTE, 3 * MINUTE)
+    assert found.at.tolist() == [T0 + i * 3 * MINUTE for i in range(4)]
+    assert found.count.tolist() == [3, 3, 3, 2]
+    assert found.high.tolist() == [3.0, 104.0, 9.0, 111.0]
+    assert found.value.tolist() == [2.0, 38.0, 8.0, 110.5]
+    assert found.packed.tolist() == [PLAIN, PLAIN, PLAIN, BAD]
+
+
+def test_the_latest_of_a_station_that_moved_is_not_what_was_since_judged_bad(moved: InfluxReadings):
+    (row,) = moved.latest()
+    assert (row.at_ms, row.value, row.newest_at_ms) == (T0 + 11 * MINUTE, 111.0, T0 + 11 * MINUTE)
+    times = [T0 + 10 * MINUTE, T0 + 11 * MINUTE]
+    moved.reflag(None, ["s"], *batch({(0, "ph", at): 0.0 for at in times}, {(0, "ph", at): BAD for at in times}))
+    (row,) = moved.latest()
+    assert (row.at_ms, row.value, row.newest_at_ms) == (T0 + 8 * MINUTE, 9.0, T0 + 11 * MINUTE)
+
+
+# -- the rest of reading ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.influx
+def test_a_verdict_without_a_reading_is_in_no_bucket(influx: RealServer):
+    store = InfluxReadings(influx.fresh(), CATALOGUE)
+    store.write(None, ["s"], *batch({(0, "ph", T0): 7.0, (0, "ph", T0 + 5 * MINUTE): 7.0}, {}))
+    for at in (T0 + 1, T0 + 12 * MINUTE):
+        store.reflag(None, ["s"], *batch({(0, "ph", at): 0.0}, {(0, "ph", at): BAD}))
+    found = store.thinned("s", "ph", T0, T0 + 20 * MINUTE, 4 * MINUTE)
+    assert found.at.tolist() == [T0, T0 + 4 * MINUTE]
+    assert found.packed.tolist() == [PLAIN, PLAIN]
+
+
+@pytest.mark.influx
+def test_the_tests_of_a_verdict_that_was_lifted_are_in_no_bucket(influx: RealServer):
+    store = InfluxReadings(influx.fresh(), CATALOGUE)
+    readings = {(0, "ph", T0 + i * MINUTE): 7.0 for i in range(4)}
+    store.write(None, ["s"], *batch(readings, {(0, "ph", T0): SUSPECT, (0, "ph", T0 + 3 * MINUTE): SUSPECT}))
+    store.reflag(None, ["s"], *batch({(0, "ph", T0): 0.0}, {}))
+    assert store.thinned("s", "ph", T0, T0 + 4 * MINUTE, 2 * MINUTE).packed.tolist() == [PLAIN, SUSPECT]
+
+
+@pytest.mark.influx
+def test_every_bit_of_a_value_comes_back(influx: RealServer):
+    store = InfluxReadings(influx.fresh(), CATALOGUE)
+    values = [-0.0, 5e-324, 1.7976931348623157e308, 0.1 + 0.2, 123456789.123456789, -1e-300, 2.0**53 + 2]
+    store.write(None, ["s"], *batch({(0, "ph", T0 + i): value for i, value in enumerate(values)}, {}))
+    found = store.window("s", T0, T0 + HOUR).value
+    assert [struct.pack("<d", value) for value in found] == [struct.pack("<d", value) for value in values]
+
+
+@pytest.mark.influx
+def test_a_name_is_never_taken_for_a_command(influx: RealServer):
+    store = InfluxReadings(influx.fresh(), CATALOGUE)
+    names = ["s", "a' OR '1'='1", 'b" OR "x"="x', "c\\' OR 'x'='x", "d'; DROP SERIES FROM water; --"]
+    store.write(None, names, *batch({(i, "ph", T0): float(i) for i in range(len(names))}, {}))
+    for i, name in enumerate(names):
+        assert store.window(name, T0, T0).value.tolist() == [float(i)]
+    assert [row.station for row in store.latest(names)] == sorted(names)
+    assert store.count() == dict.fromkeys(names, 1)
+
+
+@pytest.mark.influx
+def test_an_answer_in_many_pieces_is_read_whole(influx: RealServer):
+    store = InfluxReadings(influx.fresh(), CATALOGUE)
+    n = 23_456
+    store.write(None, ["s"], *batch({(0, "ph", T0 + i): float(i) for i in range(n)}, {}))
+    assert store.window("s", T0, T0 + HOUR).value.tolist() == [float(i) for i in range(n)]
+
+
+@pytest.mark.influx
+def test_an_answer_cut_in_the_middle_is_no_answer(influx: RealServer):
+    with Proxy(influx.url) as proxy:
+        store = InfluxReadings(influx.fresh(proxy.url), CATALOGUE)
+        store.write(None, ["s"], *batch({(0, "ph", T0 + i): 7.0 for i in range(100)}, {}))
+        for trouble in (CutAnswer(), HangUp(), Status(200, b'{"results": [{"statement_id": 0, "error": "timeout"}]}')):
+            proxy.script = [trouble]
+            with pytest.raises(StorageUnavailable):
+                store.window("s", T0, T0 + HOUR)
+        assert len(store.window("s", T0, T0 + HOUR)) == 100
+
+
+@pytest.mark.influx
+def test_the_latest_of_two_thousand_stations_takes_two_requests(influx: RealServer):
+    with Proxy(influx.url) as proxy:
+        store = InfluxReadings(influx.fresh(proxy.url), CATALOGUE)
+        names = [f"s-{i}" for i in range(2000)]
+        readings = {(i, key, T0 + j): i + j / 2 for i in range(2000) for key in ("ph", "do") for j in range(3)}
+        store.write(None, names, *batch(readings, {key: BAD for key in readings if key[2] == T0 + 2}))
+        proxy.seen.clear()
+        found = store.latest()
+        assert len(proxy.seen) == 2
+        assert len(found) == 4000
+        assert {(row.at_ms, row.newest_at_ms) for row in found} == {(T0 + 1, T0 + 2)}
+        assert all(row.value == int(row.station[2:]) + 0.5 for row in found)
+
+
+# -- what VictoriaMetrics does otherwise -----------------------------------------------------------------------------
+
+
+@pytest.mark.victoria
+def test_a_line_that_victoriametrics_drops_without_a_word_is_found_by_asking_back(victoria: RealServer):
+    server = victoria.fresh()
+    now = int(time() * 1000)
+    broken = [b"not a line", b"water,station=a ph= 1790000000000"]
+    ahead = point("water", {"station": "a"}, {"ph": 7.0}, now + 10 * DAY)
+    assert server.send([*lines(10), *broken, ahead]) == []
+    assert server.drops_silently
+    assert server.verify([*lines(10), *broken, ahead]) == [*broken, ahead]
+
+
+@pytest.mark.victoria
+def test_text_is_not_made_a_number_by_victoriametrics(victoria: RealServer):
+    server = victoria.fresh()
+    event = point("event", {"kind": "incident"}, {"title": '溶解氧低 "x"', "id": 7, "open": True}, T0)
+    only_text = point("event", {"kind": "visit"}, {"title": "t"}, T0)
+    assert server.send([event, only_text]) == []
+    assert server.verify([event, only_text]) == []
+    names = [labels["__name__"] for labels in server.series(f'{{db="{server.settings.bucket}"}}', T0 - DAY, T0 + DAY)]
+    assert sorted(names) == ["event_id", "event_open"]
+
+
+@pytest.mark.victoria
+def test_of_two_verdicts_in_victoriametrics_the_worse_is_read_and_a_reading_sent_twice_counts_once(
+    victoria: RealServer,
+):
+    store = VictoriaReadings(victoria.fresh(), CATALOGUE)
+    reading = {(0, "ph", T0): 7.0}
+    store.write(None, ["s"], *batch(reading, {}))
+    store.reflag(None, ["s"], *batch(reading, {(0, "ph", T0): SUSPECT}))
+    store.write(None, ["s"], *batch(reading, {}))
+    found = store.window("s", T0, T0)
+    assert (found.value.tolist(), found.packed.tolist()) == ([7.0], [SUSPECT])
+    assert store.count() == {"s": 1}
+
+
+@pytest.mark.victoria
+def test_a_verdict_in_the_same_request_is_laid_over_its_reading_before_victoriametrics_sees_it(victoria: RealServer):
+    server = victoria.fresh()
+    tags = {"station": "s"}
+    first = point("water", tags, {"ph": 9.0, "ph_flag": 3, "ph_tests": 8}, T0)
+    later = point("water", tags, {"ph": 7.0, "ph_flag": 1}, T0)
+    server.send([first, later])
+    server.flush()
+    found = VictoriaReadings(server, CATALOGUE).window("s", T0, T0)
+    assert (found.value.tolist(), found.packed.tolist()) == ([7.0], [PLAIN])
+
+
+def test_more_stations_are_asked_for_than_a_query_can_name(either: RealServer):
+    make = InfluxReadings if either.kind is Kind.INFLUXDB1 else VictoriaReadings
+    store = make(either.fresh(), CATALOGUE)
+    names = [f"a-station-with-a-rather-long-name-{i:04d}" for i in range(700)]
+    store.write(None, names, *batch({(i, "ph", T0 + i): float(i) for i in range(700)}, {}))
+    asked = names[50:650]
+    assert [(row.station, row.value) for row in store.latest(asked)] == list(zip(asked, range(50, 650), strict=True))
+    assert store.count(asked) == dict.fromkeys(asked, 1)
+
+
+@pytest.mark.victoria
+def test_buckets_in_victoriametrics_do_not_see_each_other(victoria: RealServer):
+    one, other = (VictoriaReadings(victoria.fresh(), CATALOGUE) for _ in range(2))
+    one.write(None, ["s"], *batch({(0, "ph", T0): 7.0}, {}))
+    assert (one.count(), other.count()) == ({"s": 1}, {})
+    assert len(other.window("s", T0, T0)) == 0
+    assert other.latest() == []
+
+
+# -- setting up 1.x --------------------------------------------------------------------------------------------------
+
+
+def some(*keys: str) -> Catalogue:
+    """A catalogue of these parameters."""
+    chosen = Catalogue({})
+    chosen.parameters = tuple(CATALOGUE[key] for key in keys)
+    chosen.index = {key: i for i, key in enumerate(keys)}
+    return chosen
+
+
+def done(steps: Iterator[Step]) -> dict[str, Did]:
+    return {step.what: step.did for step in steps}
+
+
+@pytest.mark.influx
+def test_setting_up_twice_changes_nothing_and_a_changed_setting_changes_that_alone(influx: RealServer):
+    server = influx.client("setup_twice")
+    plan = Plan(730, 3650, 0, some("ph", "do"))
+    first = done(set_up(server, plan))
+    assert set(first.values()) == {Did.MADE, Did.CHANGED}
+    assert set(done(set_up(server, plan)).values()) == {Did.KEPT}
+    changed = done(set_up(server, replace(plan, raw_days=365, daily_days=7300)))
+    assert {what for what, did in changed.items() if did is not Did.KEPT} == {
+        "setup_twice.autogen",
+        "setup_twice.daily",
+    }
+    (tables,) = server.influxql('SHOW RETENTION POLICIES ON "setup_twice"')
+    kept = {row[0]: row[1] for row in tables[0].rows}
+    assert kept == {"autogen": "8760h0m0s", "hourly": "87600h0m0s", "daily": "175200h0m0s"}
+    fewer = done(set_up(server, replace(plan, raw_days=365, daily_days=7300, catalogue=some("ph"))))
+    assert fewer["riverchief_hourly_do"] is Did.REMOVED
+    assert fewer[schema.HOURLY] is Did.CHANGED, "the worst flags are of fewer parameters now"
+    assert set(done(set_up(server, replace(plan, raw_days=365, daily_days=7300, catalogue=some("ph")))).values()) == {
+        Did.KEPT
+    }
+
+
+def rows(server: TimeSeriesServer, policy: str, measurement: str) -> dict[tuple[str, int], dict[str, float]]:
+    """The hours or days by (station, begin): fields that have a value."""
+    (tables,) = server.influxql(f'SELECT *::field FROM "{policy}"."{measurement}" GROUP BY "station"')
+    return {
+        (table.tags["station"], int(row[0])): {
+            field: value for field, value in zip(table.columns[1:], row[1:], strict=True) if value is not None
+        }
+        for table in tables
+        for row in table.rows
+    }
+
+
+@pytest.mark.influx
+def test_hours_and_days_are_made_and_made_again_when_data_come_late(influx: RealServer):
+    server = influx.client("downsampled")
+    plan = Plan(0, 0, 0, some("ph", "do"), every="1s")
+    list(set_up(server, plan))
+    store = InfluxReadings(server, CATALOGUE, lambda station: "r")
+    hour = (int(time() * 1000) // HOUR - 5) * HOUR
+    day = (hour - 16 * HOUR) // DAY * DAY + 16 * HOUR
+    readings = {(0, "ph", hour + i * MINUTE): value for i, value in enumerate((1.0, 2.0, 6.0, 99.0))}
+    store.write(None, ["s"], *batch(readings, {(0, "ph", hour + 3 * MINUTE): SUSPECT}))
+    expected = {"ph": 3.0, "ph_min": 1.0, "ph_max": 6.0, "ph_count": 3.0, "ph_worst": 3.0}
+    eventually("the hour", lambda: rows(server, "hourly", schema.HOURLY).get(("s", hour)) == expected)
+    eventually("the Beijing day", lambda: rows(server, "daily", schema.DAILY).get(("s", day)) == expected)
+
+    store.write(None, ["s"], *batch({(0, "ph", hour + 30 * MINUTE): 11.0}, {}))
+    late = {**expected, "ph": 5.0, "ph_max": 11.0, "ph_count": 4.0}
+    eventually("the late reading", lambda: rows(server, "hourly", schema.HOURLY).get(("s", hour)) == late)
+    eventually("its day", lambda: rows(server, "daily", schema.DAILY).get(("s", day)) == late)
+
+    times = [hour + i * MINUTE for i in (0, 1, 2, 3, 30)]
+    store.reflag(None, ["s"], *batch({(0, "ph", at): 0.0 for at in times}, {(0, "ph", at): BAD for at in times}))
+
+    def taken_back() -> bool:
+        now = rows(server, "hourly", schema.HOURLY)["s", hour]
+        return now["ph_count"] == 0 and now["ph_worst"] == 4
+
+    eventually("a verdict that leaves nothing usable", taken_back)
+
+
+@pytest.mark.influx
+def test_hours_and_days_of_a_longer_past_are_made_on_demand_and_whole(influx: RealServer):
+    server = influx.client("long_past")
+    list(set_up(server, Plan(0, 0, 0, some("ph"), every="1h")))
+    store = InfluxReadings(server, CATALOGUE, lambda station: "")
+    begin = (T0 - 400 * DAY) // HOUR * HOUR
+    content = {(0, "ph", begin + i * HOUR // 2): float(i) for i in range(48 * 17)}
+    store.write(None, ["s"], *batch(content, {}))
+    first, last = begin + 20 * MINUTE, begin + 16 * DAY
+    steps = list(influx_setup.make_again(server, some("ph"), first, last))
+    assert steps == sorted(steps)
+    assert steps[-1] >= last
+    hours, days = rows(server, "hourly", schema.HOURLY), rows(server, "daily", schema.DAILY)
+    assert hours["s", begin]["ph_count"] == 2, "the hour the range begins in is made whole"
+    assert all(hours["s", begin + i * HOUR]["ph"] == 2 * i + 0.5 for i in range(24 * 16))
+    whole = sorted(at for _, at in days)[1:-2]
+    assert len(whole) >= 14
+    assert all(days["s", at]["ph_count"] == 48 for at in whole)
+    assert list(influx_setup.make_again(server, some("ph"), first, last)) == steps
+
+
+@pytest.mark.influx
+def test_setup_on_the_command_line_tells_each_step(influx: RealServer, tmp_path: Path):
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f"[influx]\nurl = '{influx.url}'\nkind = 'influxdb1'\nbucket = 'by_command'\n")
+    first = CliRunner().invoke(app, ["setup", "influx", "--settings", str(settings)])
+    assert first.exit_code == 0, first.output
+    assert "by_command.hourly" in first.output
+    again = CliRunner().invoke(app, ["setup", "influx", "-c", str(settings), "--json", "--since", "2026-11-20"])
+    assert {step["did"] for step in json.loads(again.output)["steps"]} == {"kept"}
+
+
+# -- setting up 2.x, 3.x and VictoriaMetrics -------------------------------------------------------------------------
+
+
+def client2(fake: Influx2, **settings: Any) -> TimeSeriesServer:
+    given = {"org": "riverchief", "bucket": "water", "token": TOKEN} | settings
+    return TimeSeriesServer(ServerSettings(fake.url, Kind.INFLUXDB2, **given))
+
+
+PLAN = Plan(730, 3650, 0, some("ph", "do"))
+
+
+def test_buckets_mappings_and_tasks_of_2_x_are_made_once():
+    with Influx2() as fake:
+        assert set(done(set_up(client2(fake), PLAN)).values()) == {Did.KEPT, Did.MADE}
+        seconds = {name: bucket["retentionRules"][0]["everySeconds"] for name, bucket in fake.named("buckets").items()}
+        assert seconds == {"water": 730 * 86400, "water_hourly": 3650 * 86400, "water_daily": 0}
+        ids = {name: bucket["id"] for name, bucket in fake.named("buckets").items()}
+        mapped = {
+            (m["database"], m["retention_policy"], m["bucketID"], m["default"]) for m in fake.things["dbrps"].values()
+        }
+        assert mapped == {
+            ("water", "autogen", ids["water"], True),
+            ("water", "hourly", ids["water_hourly"], False),
+            ("water", "daily", ids["water_daily"], False),
+        }
+        assert set(fake.named("tasks")) == {
+            f"riverchief_{tier}_{key}" for tier in ("hourly", "daily") for key in ("ph", "do")
+        }
+        fake.changes.clear()
+        assert set(done(set_up(client2(fake), PLAN)).values()) == {Did.KEPT}
+        assert fake.changes == []
+
+
+def test_what_differs_on_2_x_is_changed_and_what_is_not_ours_is_left_alone():
+    with Influx2() as fake:
+        list(set_up(client2(fake), PLAN))
+        tasks = fake.things["tasks"]
+        for i in range(600):
+            task = {"id": f"f{i:015d}", "orgID": fake.org_id, "name": f"theirs {i}", "flux": "…", "status": "active"}
+            tasks[task["id"]] = task
+        next(task for task in tasks.values() if task["name"] == "riverchief_daily_ph")["flux"] = "old"
+        elsewhere = next(
+            mapping for mapping in fake.things["dbrps"].values() if mapping["retention_policy"] == "hourly"
+        )
+        elsewhere["bucketID"] = fake.named("buckets")["water"]["id"]
+        fake.things["dbrps"]["v"] = {**elsewhere, "id": "v", "virtual": True}
+        changed = done(set_up(client2(fake), replace(PLAN, raw_days=90, catalogue=some("ph"))))
+        assert {what: did for what, did in changed.items() if did is not Did.KEPT} == {
+            "water": Did.CHANGED,
+            "InfluxQL water.hourly": Did.MADE,
+            "water_daily": Did.CHANGED,
+            "riverchief_daily_do": Did.REMOVED,
+            "riverchief_hourly_do": Did.REMOVED,
+        }
+        assert len(tasks) == 602
+        assert "old" not in {task["flux"] for task in tasks.values()}
+        assert fake.named("buckets")["water"]["retentionRules"] == [{"type": "expire", "everySeconds": 90 * 86400}]
+
+
+def test_tasks_of_2_x_begin_where_an_hour_or_a_beijing_day_begins_and_read_usable_readings():
+    with Influx2() as fake:
+        list(set_up(client2(fake), PLAN))
+        daily = fake.named("tasks")["riverchief_daily_ph"]["flux"]
+        assert "window(every: 1d, offset: 16h)" in daily
+        assert (
+            "date.sub(d: 8h, from: date.truncate(t: date.add(d: 8h, to: date.sub(d: 96h, from: now())), unit: 1d))"
+            in daily
+        )
+        assert 'to(\n        bucket: "water_daily"' in daily
+        assert "r.flag < 3" in daily
+        assert daily.count("(") == daily.count(")")
+        assert daily.count("{") == daily.count("}")
+
+
+def test_a_set_up_that_2_x_does_not_allow_says_so_without_the_token():
+    with Influx2() as fake:
+        with pytest.raises(AccessDenied) as caught:
+            list(set_up(client2(fake, token="wrong-and-secret"), PLAN))
+        assert "secret" not in str(caught.value)
+        with pytest.raises(NotSetUp, match="'elsewhere'"):
+            list(set_up(client2(fake, org="elsewhere"), PLAN))
+        with pytest.raises(ConfigurationError, match=r"influx\.token"):
+            list(set_up(client2(fake, token=None), PLAN))
+        assert fake.changes == []
+    with pytest.raises(ServerTrouble, match="cannot be reached"):
+        list(set_up(client2(fake), PLAN))
+
+
+@pytest.mark.influx
+def test_a_server_of_1_x_taken_for_2_x_is_told(influx: RealServer):
+    settings = ServerSettings(influx.url, Kind.INFLUXDB2, org="riverchief", token="t")
+    with pytest.raises(NotSetUp, match=r"influx\.kind"):
+        list(set_up(TimeSeriesServer(settings), PLAN))
+
+
+def test_the_programs_of_the_stack_get_tokens_that_can_do_no_more_than_they_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "influxdb").mkdir()
+    (tmp_path / "influxdb" / "admin_token").write_text(f"{TOKEN}\n")
+    with Influx2() as fake:
+        monkeypatch.setenv("RIVERCHIEF_INFLUX__URL", fake.url)
+        command = ["setup", "influx", "--secrets", str(tmp_path)]
+        ran = CliRunner().invoke(app, command)
+        assert ran.exit_code == 0, ran.output
+        given = {one["description"]: one for one in fake.things["authorizations"].values()}
+        assert (tmp_path / "grafana" / "influx_token").read_text() == given["riverchief: grafana"]["token"]
+        assert (tmp_path / "riverchief" / "influx_token").read_text() == given["riverchief: riverchief"]["token"]
+        assert {one["action"] for one in given["riverchief: grafana"]["permissions"]} == {"read"}
+        water = fake.named("buckets")["water"]["id"]
+        may_write = [
+            p["resource"]["id"] for p in given["riverchief: riverchief"]["permissions"] if p["action"] == "write"
+        ]
+        assert may_write == [water]
+        assert not any(one["token"] in ran.output for one in given.values())
+        CliRunner().invoke(app, command)
+        assert len(fake.things["authorizations"]) == 2, "who has a token keeps it"
+
+
+def test_the_past_of_2_x_is_made_again_by_the_same_flux():
+    with Influx2() as fake:
+        list(influx_setup.make_again(client2(fake), some("ph"), T0 - 10 * DAY, T0))
+        assert len(fake.queries) == 4, "two stretches of a week, hours and days"
+        assert all("option task" not in query for query in fake.queries)
+
+
+def test_the_database_of_3_x_is_made_once_with_its_retention():
+    listed = json.dumps([{"iox::database": "_internal"}]).encode()
+    with Proxy("http://127.0.0.1:1") as proxy:
+        server = TimeSeriesServer(ServerSettings(proxy.url, Kind.INFLUXDB3, bucket="water", token="t"))
+        proxy.script = [Status(200, listed), Status(200, b"")]
+        assert done(set_up(server, PLAN))["water"] is Did.MADE
+        assert (proxy.seen[1].method, proxy.seen[1].path) == ("POST", "/api/v3/configure/database")
+        assert json.loads(proxy.seen[1].body) == {"db": "water", "retention_period": "730d"}
+        proxy.script = [Status(200, json.dumps([{"iox::database": "water"}]).encode())]
+        assert done(set_up(server, PLAN)) == {"water": Did.KEPT, "water_hourly, water_daily": Did.BY_HAND}
+        with pytest.raises(ConfigurationError, match="influxdb3"):
+            list(influx_setup.make_again(server, some("ph"), 0, 1))
+
+
+@pytest.mark.victoria
+def test_what_the_command_line_of_victoriametrics_lacks_is_told(victoria: RealServer):
+    assert Did.BY_HAND not in set(list(done(set_up(victoria.fresh(), PLAN)).values())[:2])
+    flags = b'-dedup.minScrapeInterval="0s"\n-retentionPeriod="1"\n'
+    with Proxy(victoria.url) as proxy:
+        proxy.script = [Status(200, flags, content_type="text/plain")]
+        found = list(set_up(victoria.fresh(proxy.url), PLAN))
+        assert [step.did for step in found] == [Did.BY_HAND] * 3
+        assert "0s" in found[0].note.en
+        assert "1" in found[1].note.zh
+    for retention, days, enough in (("24", 730, True), ("2y", 730, True), ("729d", 730, False), ("100y", 0, True)):
+        with Proxy(victoria.url) as proxy:
+            proxy.script = [Status(200, f'-retentionPeriod="{retention}"\n'.encode())]
+            step = list(set_up(victoria.fresh(proxy.url), replace(PLAN, raw_days=days)))[1]
+            assert (step.did is Did.KEPT) is enough, retention

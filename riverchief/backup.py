@@ -1,0 +1,431 @@
+"""A backup: one folder that holds the whole site at one instant, verified before it gets its name.
+
+``riverchief-{time}Z/`` with ``manifest.json``, the database (``database.sqlite``, or ``database.pgdump`` from
+PostgreSQL), ``archive/`` with the months that have left the database, and ``settings/`` without secrets. It is written
+as ``….partial`` and renamed last: what has no manifest or still bears that name was never finished, and is never
+restored.
+
+Nothing waits for it. SQLite is copied from one read transaction, which in write-ahead mode holds up no writer (the log
+cannot be cut back meanwhile, that is all); PostgreSQL is dumped from an exported snapshot. In the same snapshot the
+rows of every table are counted, and the copy must have as many.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import BaseModel, SecretStr
+
+from governance.database import Database
+from ingest.storage.archive import ParquetArchive, sync
+from riverchief import __version__, clock, files, pgdump
+from riverchief.settings import InfluxSection, Settings
+from sensors.errors import ConfigurationError, Refused, StorageUnavailable
+from sensors.parameters import catalogue
+from sensors.times import from_ms, rfc3339
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+PARTIAL = ".partial"
+PREFIX = "riverchief-"
+DATABASE = {"sqlite": "database.sqlite", "postgresql": "database.pgdump"}
+PAGES_AT_ONCE = 4096
+CHUNK = 1 << 20
+SPARE = 16 << 20
+"""Bytes a backup needs beside the database and the archive, at least."""
+
+Progress = Callable[[float], None]
+"""Told the share that is done, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of a backup."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a backup holds; ``taken_at`` is the instant that it shows, ``left_out`` what must be looked after apart."""
+
+    format: int
+    riverchief: str
+    schema: str
+    dialect: str
+    taken_at: str
+    finished_at: str
+    rows: Mapping[str, int]
+    archive_files: int
+    left_out: Mapping[str, str]
+    files: Mapping[str, File]
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A finished backup, and the older ones that were removed for it."""
+
+    folder: Path
+    manifest: Manifest
+    removed: tuple[Path, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return sum(file.bytes for file in self.manifest.files.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``--json`` answers."""
+        removed = [str(path) for path in self.removed]
+        return {
+            "folder": str(self.folder),
+            "bytes": self.bytes,
+            "removed": removed,
+            "manifest": asdict(self.manifest),
+        }
+
+
+def nobody(_share: float) -> None:
+    """Progress that nobody watches."""
+
+
+def stretch(progress: Progress, start: float, end: float) -> Progress:
+    """The progress of a part, as that of the whole."""
+    return lambda share: progress(start + share * (end - start))
+
+
+def take(
+    settings: Settings, target: Path, *, keep: int | None = None, archive: bool = True, progress: Progress = nobody
+) -> Backup:
+    """Back the site up into a new folder below ``target``.
+
+    ``keep`` removes the oldest finished backups there beyond that number; ``archive`` takes the archived months along.
+    Raises StorageUnavailable when there is no room or the database does not answer (nothing half is left), Refused
+    while another backup writes to the same place, ConfigurationError when there is no database to back up.
+    """
+    url = Database(settings.database_url).url
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise ConfigurationError(f"there is no database {url.database}: nothing to back up")
+    months = _archive(settings) if archive else None
+    with _alone(target), months.alone() if months else nullcontext():
+        _room(target, url, months)
+        taken_ms = clock.now_ms()
+        folder = target / f"{PREFIX}{from_ms(taken_ms):%Y%m%dT%H%M%S}{taken_ms % 1000:03d}Z"
+        part = folder.with_name(folder.name + PARTIAL)
+        try:
+            part.mkdir()
+            manifest = _fill(part, settings, url, months, taken_ms, progress)
+            (part / MANIFEST).write_text(
+                json.dumps(asdict(manifest), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+            )
+            os.sync()
+            part.rename(folder)
+            sync(target)
+        except BaseException as error:
+            shutil.rmtree(part, ignore_errors=True)
+            if isinstance(error, OSError | sqlite3.Error):
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise StorageUnavailable(f"the backup below {target} could not be written: {reason}") from error
+            raise
+        return Backup(folder, manifest, _thin(target, keep))
+
+
+def read_manifest(source: Path) -> Manifest:
+    """The manifest of a finished backup; raises Refused for anything else, saying what it is."""
+    if not source.is_dir():
+        raise Refused(f"{source} is not a backup: a folder with {MANIFEST} is needed")
+    if source.name.endswith(PARTIAL):
+        raise Refused(f"{source} is a backup that was never finished")
+    try:
+        found = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
+        if found["format"] != FORMAT:
+            raise Refused(f"{source} has format {found['format']}; this version reads format {FORMAT}")
+        files_ = {name: File(**file) for name, file in found["files"].items()}
+        return Manifest(**{**found, "files": files_})
+    except FileNotFoundError:
+        raise Refused(f"{source} has no {MANIFEST}: it was never finished, or is no backup") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused(f"{source / MANIFEST} cannot be read: {error}") from error
+
+
+def check_files(source: Path, manifest: Manifest, progress: Progress = nobody) -> None:
+    """Compare every file with the manifest; raises Refused naming the first that is missing or differs."""
+    done, total = 0, sum(file.bytes for file in manifest.files.values()) or 1
+    for name, file in manifest.files.items():
+        if not (source / name).is_file():
+            raise Refused(f"{source / name} is missing: the backup is not complete")
+        if hashed(source / name) != file:
+            raise Refused(f"{source / name} is not what was backed up: its size or SHA-256 differs")
+        done += file.bytes
+        progress(done / total)
+
+
+def finished(target: Path) -> list[Path]:
+    """The finished backups below a folder, oldest first."""
+    return sorted(path for path in target.glob(f"{PREFIX}*Z") if (path / MANIFEST).is_file())
+
+
+def hashed(path: Path) -> File:
+    """Size and SHA-256 of a file."""
+    with path.open("rb") as file:
+        return File(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+# -- what goes into it -------------------------------------------------------------------------------------------------
+
+
+def _fill(
+    part: Path, settings: Settings, url: sa.URL, months: ParquetArchive | None, taken_ms: int, progress: Progress
+) -> Manifest:
+    dialect = url.get_backend_name()
+    copy = part / DATABASE[dialect]
+    schema, rows = (copy_sqlite if dialect == "sqlite" else _dump)(url, copy, stretch(progress, 0, 0.6))
+    archived = 0
+    if months is not None:
+        archived = _copy_archive(months.folder, part / "archive", stretch(progress, 0.6, 0.8))
+    _copy_settings(settings, part / "settings")
+    left_out = _left_out(settings, dialect, archived=months is not None)
+    found = sorted(path for path in part.rglob("*") if path.is_file())
+    listed: dict[str, File] = {}
+    for done, path in enumerate(found):
+        progress(0.8 + 0.2 * done / len(found))
+        listed[path.relative_to(part).as_posix()] = hashed(path)
+    return Manifest(
+        format=FORMAT,
+        riverchief=__version__,
+        schema=schema,
+        dialect=dialect,
+        taken_at=rfc3339(taken_ms),
+        finished_at=rfc3339(clock.now_ms()),
+        rows=rows,
+        archive_files=archived,
+        left_out=left_out,
+        files=listed,
+    )
+
+
+def copy_sqlite(url: sa.URL, copy: Path, progress: Progress = nobody) -> tuple[str, dict[str, int]]:
+    """Copy a SQLite database as it is at one instant and verify the copy; answers its revision and rows by table."""
+
+    def copied(_status: int, left: int, pages: int) -> None:
+        progress(1 - left / max(pages, 1))
+
+    source = sqlite3.connect(url.database or "", isolation_level=None)
+    made = sqlite3.connect(copy, isolation_level=None)
+    try:
+        source.execute("BEGIN")  # one snapshot for all pages and counts: writers go on, and the copy never starts again
+        schema = _schema(source, url)
+        made.execute("PRAGMA synchronous=OFF")  # everything is synced before the backup gets its name
+        source.backup(made, pages=PAGES_AT_ONCE, progress=copied, sleep=0)
+        rows = sqlite_rows(source)
+        source.execute("ROLLBACK")
+        made.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+        verdict = made.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise StorageUnavailable(f"the database {url.database} is damaged: {verdict}")
+        if sqlite_rows(made) != rows:
+            raise StorageUnavailable(f"the copy of {url.database} has other rows than the database")
+        return schema, rows
+    finally:
+        made.close()
+        source.close()
+
+
+def sqlite_rows(connection: sqlite3.Connection) -> dict[str, int]:
+    """Rows by table."""
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+    names = [name for (name,) in tables if not name.startswith("sqlite_")]
+    return {name: int(connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]) for name in names}
+
+
+def _schema(connection: sqlite3.Connection, url: sa.URL) -> str:
+    try:
+        return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+    except (sqlite3.OperationalError, TypeError):
+        raise ConfigurationError(f"{url.database} is no database of Riverchief: nothing to back up") from None
+
+
+def _dump(url: sa.URL, copy: Path, progress: Progress) -> tuple[str, dict[str, int]]:
+    """Dump a PostgreSQL database as it is at one instant and verify the dump by reading it."""
+    database = Database(url)
+    try:
+        with database.read() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                raise ConfigurationError(f"{url.database} is no database of Riverchief: nothing to back up")
+            schema = str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
+            for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                connection.exec_driver_sql(f"SET LOCAL {limit} = 0")  # we wait for pg_dump, however long it takes
+            snapshot = str(connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one())
+            pgdump.dump(url, snapshot, copy)
+            progress(0.5)
+            rows = postgres_rows(connection)
+        if pgdump.rows(copy) != rows:
+            raise StorageUnavailable(f"the dump of {url.database} has other rows than the database")
+        progress(1.0)
+        return schema, rows
+    finally:
+        database.close()
+
+
+def postgres_rows(connection: sa.Connection) -> dict[str, int]:
+    """Rows by table."""
+    names = sorted(sa.inspect(connection).get_table_names())
+    return {name: int(connection.exec_driver_sql(f'SELECT count(*) FROM "{name}"').scalar_one()) for name in names}
+
+
+def _archive(settings: Settings) -> ParquetArchive | None:
+    folder = settings.readings.archive
+    return ParquetArchive(folder, catalogue()) if folder is not None and folder.is_dir() else None
+
+
+def _copy_archive(folder: Path, to: Path, progress: Progress) -> int:
+    found = sorted(folder.glob("*/*.parquet"))
+    for done, path in enumerate(found):
+        progress(done / len(found))
+        copy = to / path.relative_to(folder)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    return len(found)
+
+
+# -- settings without secrets ------------------------------------------------------------------------------------------
+
+
+def _copy_settings(settings: Settings, to: Path) -> None:
+    """The settings as they are in force, secrets left out; the rules and the station file beside them."""
+    to.mkdir()
+    (to / "settings.toml").write_text(without_secrets(settings), encoding="utf-8")
+    shutil.copyfile(settings.site.rules or files.shipped("rules.toml"), to / "rules.toml")
+    if settings.site.stations is not None:
+        shutil.copyfile(settings.site.stations, to / "stations.toml")
+
+
+def without_secrets(settings: Settings) -> str:
+    """What the site's file and environment set, as TOML; a secret is named and not told, also within an address."""
+    lines = [f"# Settings in force at the backup; {', '.join(secrets(settings)) or 'no secret'} left out.", ""]
+    tables: list[str] = []
+    for name in sorted(settings.model_fields_set):
+        value = getattr(settings, name)
+        if not isinstance(value, BaseModel):
+            lines.append(f"{name} = {_toml(value)}")
+            continue
+        entries = {key: getattr(value, key) for key in sorted(value.model_fields_set)}
+        told = [f"{k} = {_toml(v)}" for k, v in entries.items() if v is not None and not isinstance(v, SecretStr)]
+        tables += ["", f"[{name}]", *told]
+    return "\n".join([*lines, *tables]) + "\n"
+
+
+def secrets(settings: Settings) -> list[str]:
+    """The names of the secrets that are set."""
+    sections = {name: getattr(settings, name) for name in type(settings).model_fields}
+    return sorted(
+        f"{name}.{key}"
+        for name, section in sections.items()
+        if isinstance(section, BaseModel)
+        for key in type(section).model_fields
+        if isinstance(getattr(section, key), SecretStr)
+    )
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool | int | float):
+        return str(value).lower()
+    return json.dumps(_without_login(str(value)), ensure_ascii=False)
+
+
+def _without_login(text: str) -> str:
+    """An address without its password; other text as it is."""
+    if "://" not in text:
+        return text
+    try:
+        url = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        return text
+    if url.password is None and "password" not in url.query:
+        return text
+    return pgdump.without_password(url).render_as_string(hide_password=False)
+
+
+def _left_out(settings: Settings, dialect: str, *, archived: bool) -> dict[str, str]:
+    """What a restore needs besides, and where it comes from."""
+    found = {}
+    if names := secrets(settings):
+        found["secrets"] = f"{', '.join(names)}: set them again, from where you keep secrets"
+    found["secret files"] = "whatever the settings name as *_file, the broker's passwords and certificates"
+    if dialect == "postgresql":
+        found["rights"] = "what other users may read: riverchief setup database --reader NAME gives it again"
+    if settings.readings.archive is not None and not archived:
+        found["archive"] = f"{settings.readings.archive}: copy it after this backup; a file with its name is complete"
+    if settings.influx.url:
+        found["time-series server"] = _of_influx(settings.influx)
+    found["broker"] = "messages that the broker holds for us: it delivers them when ingest connects again"
+    return found
+
+
+def _of_influx(influx: InfluxSection) -> str:
+    how = {
+        "influxdb2": f"influx backup FOLDER --bucket {influx.bucket}",
+        "influxdb1": f"influxd backup -portable -database {influx.bucket} FOLDER",
+        "influxdb3": "a copy of its object store, taken by the means of the store",
+        "victoriametrics": "its snapshots (/snapshot/create) and vmbackup",
+    }
+    return f"{_without_login(influx.url or '')} has a backup of its own: {how[influx.kind]}"
+
+
+# -- the place it goes to ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """One backup at a time below a folder; clears away what a killed one left."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        handle = (target / ".lock").open("a")
+    except OSError as error:
+        raise StorageUnavailable(f"{target} cannot take a backup: {error.strerror}") from error
+    with handle:
+        _lock(handle.fileno(), target)
+        for stale in target.glob(f"{PREFIX}*{PARTIAL}"):
+            shutil.rmtree(stale, ignore_errors=True)
+        yield
+
+
+def _lock(handle: int, target: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # not on Windows; there it is the operator who runs one at a time
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise Refused(f"another backup is being written to {target}") from None
+
+
+def _room(target: Path, url: sa.URL, months: ParquetArchive | None) -> None:
+    """Refuse to begin what cannot end; raises StorageUnavailable with both sizes."""
+    needed = SPARE
+    if url.get_backend_name() == "sqlite":
+        needed += Path(url.database or "").stat().st_size
+    if months is not None:
+        needed += sum(path.stat().st_size for path in months.folder.glob("*/*.parquet"))
+    free = shutil.disk_usage(target).free
+    if free < needed:
+        raise StorageUnavailable(f"{target} has {free >> 20} MiB free, a backup needs about {needed >> 20} MiB")
+
+
+def _thin(target: Path, keep: int | None) -> tuple[Path, ...]:
+    """Remove the oldest finished backups beyond a number; one that is half removed no longer has a whole one's name."""
+    surplus = finished(target)[:-keep] if keep else []
+    for path in surplus:
+        doomed = path.rename(path.with_name(path.name + PARTIAL))
+        shutil.rmtree(doomed)
+    return tuple(surplus)

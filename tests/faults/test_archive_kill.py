@@ -1,0 +1,129 @@
+"""A move to the archive killed at any of its steps loses and doubles nothing, and the next one finishes it."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from governance.database import Database
+from ingest.storage import registry, retention
+from ingest.storage.archive import ParquetArchive, bounds
+from ingest.storage.sql import SqlReadings
+from ingest.storage.tiered import TieredReadings
+from riverchief import migrations
+from sensors.parameters import catalogue
+from sensors.reading import PLAIN, Batch
+from sensors.stations import Registry, Station
+
+pytestmark = pytest.mark.fault
+
+STATIONS = ("shiwan", "qicha-1")
+START, MIDDLE, END = (bounds(month)[0] for month in ("2026-05", "2026-06", "2026-07"))
+EVERY_MS = 6 * 3_600_000
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+from sqlalchemy import event
+from governance.database import Database
+from ingest.storage import archive, retention
+from sensors.parameters import catalogue
+
+url, folder, edge_ms, left = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+
+def step(*_):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def after_a_step(call):
+    return lambda *arguments, **named: (step(), call(*arguments, **named))[1]
+
+archive.sync = after_a_step(archive.sync)
+archive.pq.write_table = after_a_step(archive.pq.write_table)
+Path.replace = after_a_step(Path.replace)
+Path.mkdir = after_a_step(Path.mkdir)
+retention.ROWS_AT_ONCE = 100
+database = Database(url)
+writes = ("INSERT", "UPDATE", "DELETE")
+event.listen(database.engine, "before_cursor_execute", lambda c, k, sql, *_: sql.startswith(writes) and step())
+event.listen(database.engine, "commit", step)
+known = catalogue()
+keeper = retention.ArchiveKeeper(archive.ParquetArchive(folder, known))
+retention.move_out(database, known, keeper, edge_ms, pause_share=0)
+"""
+
+
+class Site:
+    """A database with a month to move, late data of an archived one, and the archive beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.known = catalogue()
+        self.database = Database(f"sqlite:///{folder / 'river.db'}")
+        migrations.upgrade(self.database)
+        self.store = SqlReadings(self.database, self.known)
+        self.archive = ParquetArchive(folder / "archive", self.known)
+        self.both = TieredReadings(self.store, self.known, older=self.archive, edge_ms=self.edge)
+
+    def edge(self) -> int:
+        with self.database.read() as connection:
+            return retention.edge(connection) or 0
+
+    def fill(self) -> None:
+        with self.database.write() as connection:
+            stations = tuple(Station(key, key, key, 113.1, 23.0) for key in STATIONS)
+            registry.save(connection, Registry(stations, catalogue=self.known))
+        for station in range(len(STATIONS)):
+            for parameter in ("ph", "do"):
+                self.write(station, parameter, range(START, END + 10 * 86_400_000, EVERY_MS), 7.0)
+        self.move_out(MIDDLE)
+        self.write(0, "ph", range(START, START + 3 * EVERY_MS, EVERY_MS // 2), 8.0)  # late data of an archived month
+
+    def write(self, station: int, parameter: str, times: range, value: float) -> None:
+        n = len(times)
+        batch = Batch.of([station] * n, [self.known.index[parameter]] * n, times, [value + t % 97 / 8 for t in times])
+        with self.database.write() as connection:
+            self.store.write(connection, STATIONS, batch, np.full(n, PLAIN))
+
+    def move_out(self, edge_ms: int) -> None:
+        retention.move_out(self.database, self.known, retention.ArchiveKeeper(self.archive), edge_ms, pause_share=0)
+
+    def everything(self) -> list[object]:
+        """Every reading of every station, and how many there are said to be."""
+        windows = [self.both.window(station, 0, 2**52) for station in STATIONS]
+        columns = [c.tolist() for w in windows for c in (w.parameter, w.at, w.value, w.packed)]
+        return [*columns, dict(self.both.count())]
+
+
+@pytest.mark.timeout(280)
+def test_a_move_killed_before_any_of_its_steps_keeps_every_reading_once(tmp_path: Path) -> None:
+    original = tmp_path / "original"
+    original.mkdir()
+    first = Site(original)
+    first.fill()
+    before = first.everything()
+    first.database.close()
+    steps = 0
+    while True:
+        folder = tmp_path / str(steps)
+        shutil.copytree(original, folder)
+        site = Site(folder)
+        arguments = [str(site.database.url), str(site.archive.folder), str(END), str(steps)]
+        done = subprocess.run([sys.executable, "-c", DIES, *arguments], capture_output=True, check=False)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
+        assert site.everything() == before, f"killed after {steps} steps"
+        site.move_out(END)
+        assert site.everything() == before, f"finished after a kill after {steps} steps"
+        assert site.edge() == END
+        assert all(site.store.window(station, 0, END - 1).at.size == 0 for station in STATIONS)
+        assert not list(site.archive.folder.rglob("*.part"))
+        site.database.close()
+        if done.returncode == 0:
+            break
+        steps += 1
+    assert steps > 20, "the kills hit every file, the edge and the deletions"

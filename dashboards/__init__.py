@@ -1,5 +1,5 @@
 """What Grafana shows, as typed code; the JSON in ``generated/`` is made from it and never edited by hand.
 
-Today there is the dashboard of the platform itself, read from Prometheus. The dashboards of the water follow with the
-InfluxDB store they read.
+One module for each dashboard, ``parts.py`` what they share, ``catalogue.py`` the list. Pure: names come from
+``ingest.storage.schema`` and ``sensors``, and nothing here talks to Grafana (``riverchief/grafana.py`` does).
 """

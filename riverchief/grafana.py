@@ -1,0 +1,204 @@
+"""Puts the dashboards into a Grafana, over its HTTP API: what changed is written, what people changed is left alone.
+
+Whose hand was last on a dashboard is read from Grafana's own list of versions. Each of ours carries the message
+``riverchief <digest>``, the digest of what was published: when the newest version has it, nobody has touched the
+dashboard since, and when the digest is that of today's code there is nothing to do. Comparing the content itself would
+not tell: Grafana rewrites dashboards when it migrates them.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from grafana_client.api import GrafanaApi
+from grafana_client.client import GrafanaClientError, GrafanaException
+from requests.exceptions import RequestException
+
+from sensors.errors import ConfigurationError, Refused, StorageUnavailable, WaterError
+
+FOLDER_UID: Final = "riverchief"
+FOLDER_TITLE: Final = "河长 Riverchief"
+TIMEOUT_S: Final = 15.0
+
+_MESSAGE = re.compile(r"riverchief ([0-9a-f]{16})")
+
+
+class Done(StrEnum):
+    """What became of one dashboard."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One dashboard after publishing; ``url`` is its path in Grafana."""
+
+    uid: str
+    done: Done
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class _There:
+    """A dashboard as Grafana has it: ``digest`` is what we published last, None when somebody else wrote it last."""
+
+    version: int
+    url: str
+    provisioned: bool
+    digest: str | None
+    by: str
+
+
+def publish(
+    boards: Sequence[Mapping[str, Any]], *, url: str, token: str | None, force: bool = False
+) -> list[Published]:
+    """Bring Grafana to where the code is. ``boards`` are dashboards as Grafana's API takes them, each with its uid.
+
+    Nothing is written when one of them may not be: a dashboard edited by hand (unless ``force``), one that is
+    provisioned from a file. Publishing twice changes nothing.
+
+    Raises Refused naming those dashboards, ConfigurationError for an address or token Grafana does not accept, and
+    StorageUnavailable when it cannot be reached. No message holds the token.
+    """
+    api = _connect(url, token)
+    with _translated(url):
+        there = {board["uid"]: _look(api, board["uid"]) for board in boards}
+        _refuse(there, force)
+        _ensure_folder(api)
+        return [_write(api, board, there[board["uid"]], force) for board in boards]
+
+
+def digest(board: Mapping[str, Any]) -> str:
+    """A fingerprint of a dashboard's content."""
+    text = json.dumps(board, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _connect(url: str, token: str | None) -> Any:
+    """The client, which has no types of its own."""
+    if not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", url):
+        raise ConfigurationError("grafana.url must be an address like http://127.0.0.1:3000, without a user in it")
+    if token is None:
+        raise ConfigurationError(
+            "grafana.token is not set: publishing needs a service account that may edit dashboards"
+        )
+    prefix = url.rstrip("/") + "/"  # a Grafana below a path needs the stroke before "api"
+    return GrafanaApi.from_url(prefix, credential=token, timeout=TIMEOUT_S)
+
+
+def _look(api: Any, uid: str) -> _There | None:
+    found = _or_none(lambda: api.dashboard.get_dashboard(uid))
+    if found is None:
+        return None
+    meta = found["meta"]
+    versions = api.dashboard_versions.get_dashboard_versions(dashboard_uid=uid)
+    if isinstance(versions, Mapping):  # since Grafana 12 the list stands inside an object
+        versions = versions["versions"]
+    newest = max(versions, key=lambda version: int(version["version"]), default={"message": ""})
+    ours = _MESSAGE.fullmatch(newest["message"] or "")
+    return _There(
+        version=int(found["dashboard"]["version"]),
+        url=str(meta.get("url", "")),
+        provisioned=bool(meta.get("provisioned", False)),
+        digest=ours[1] if ours else None,
+        by=str(newest.get("createdBy") or meta.get("updatedBy") or "somebody"),
+    )
+
+
+def _refuse(there: Mapping[str, _There | None], force: bool) -> None:
+    provisioned = [uid for uid, one in there.items() if one is not None and one.provisioned]
+    if provisioned:
+        raise Refused(
+            f"{', '.join(provisioned)}: provisioned from files, which Grafana lets nobody overwrite; "
+            "change the files (riverchief dashboards build) or end the provisioning"
+        )
+    edited = [f"{uid} (by {one.by})" for uid, one in there.items() if one is not None and one.digest is None]
+    if edited and not force:
+        raise Refused(
+            f"{', '.join(edited)}: edited in Grafana since we published; nothing was written. "
+            "Bring what is wanted into dashboards/ and publish with --force"
+        )
+
+
+def _ensure_folder(api: Any) -> None:
+    if _or_none(lambda: api.folder.get_folder(FOLDER_UID)) is None:
+        api.folder.create_folder(FOLDER_TITLE, uid=FOLDER_UID)
+
+
+def _write(api: Any, board: Mapping[str, Any], there: _There | None, force: bool) -> Published:
+    uid, wanted = board["uid"], digest(board)
+    if there is not None and there.digest == wanted:
+        return Published(uid, Done.UNCHANGED, there.url)
+    version = {} if there is None else {"version": there.version}
+    body = {
+        "dashboard": {**board, "id": None, **version},
+        "folderUid": FOLDER_UID,
+        "message": f"riverchief {wanted}",
+        "overwrite": force,
+    }
+    try:
+        answer = api.dashboard.update_dashboard(body)
+    except GrafanaClientError as error:
+        raise _told(error, uid) from error
+    return Published(uid, Done.CREATED if there is None else Done.UPDATED, str(answer["url"]))
+
+
+def _told(error: GrafanaClientError, uid: str) -> WaterError:
+    """Why Grafana did not take this one dashboard."""
+    status = error.response.get("status") if isinstance(error.response, Mapping) else None
+    if error.status_code == 412 and status == "version-mismatch":
+        return Refused(f"{uid}: somebody saved it in Grafana at this moment; look at it and publish again")
+    if error.status_code == 412 and status == "name-exists":
+        return Refused(f"{uid}: the folder has another dashboard of the same title; rename or remove that one")
+    if error.status_code in (401, 403):
+        return _denied(error.status_code)
+    return ConfigurationError(f"{uid}: Grafana answered {error.status_code}: {_words(error)}")
+
+
+def _denied(status: int) -> ConfigurationError:
+    if status == 401:
+        return ConfigurationError("Grafana does not know the token of grafana.token; make one for a service account")
+    return ConfigurationError(
+        "Grafana forbids it (403): the service account needs the role Editor, which may make folders and dashboards"
+    )
+
+
+def _words(error: GrafanaException) -> str:
+    told = error.response.get("message") if isinstance(error.response, Mapping) else None
+    return str(told or "no reason given")[:300]
+
+
+def _or_none(ask: Callable[[], Any]) -> Any:
+    """What was asked for, None when Grafana has no such thing."""
+    try:
+        return ask()
+    except GrafanaClientError as error:
+        if error.status_code == 404:
+            return None
+        raise
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    """The client's errors as ours, without anything the request carried."""
+    try:
+        yield
+    except GrafanaClientError as error:
+        if error.status_code in (401, 403):
+            raise _denied(error.status_code) from None
+        raise ConfigurationError(f"Grafana at {url} answered {error.status_code}: {_words(error)}") from None
+    except (GrafanaException, RequestException) as error:
+        raise StorageUnavailable(
+            f"Grafana at {url} cannot be reached or is in trouble: {type(error).__name__}"
+        ) from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"what answers at {url} does not speak as Grafana does ({type(error).__name__})"
+        ) from None

@@ -1,68 +1,471 @@
-"""The compose file says what the programs read: paths, ports, variables. No container engine is needed for that."""
+"""The compose file says what the programs read: paths, ports, variables, secrets, order, rights.
 
+No container engine is needed for that. What the images bring along is written down below with its source.
+"""
+
+import fnmatch
+import json
+import os
 import re
-from pathlib import Path
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 import yaml
 
-from riverchief.settings import load
+from riverchief import __version__, setup
+from riverchief.broker_admin import HEALTH_TOPIC
+from riverchief.settings import Settings, load
+from tests.stack import is_setting
 
-COMPOSE: dict[str, Any] = yaml.safe_load(Path("docker-compose.yml").read_text(encoding="utf-8"))
+FILE = Path("docker-compose.yml")
+COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = COMPOSE["services"]
+SERVERS = {name for name, service in SERVICES.items() if service["restart"] != "no"}
+ONCE = set(SERVICES) - SERVERS
+GRAFANA = Path("config/grafana/provisioning")
+
+IN_IMAGE = {
+    # what a health check may call in each image, and where that is written
+    "eclipse-mosquitto": {"mosquitto_sub"},  # eclipse/mosquitto, docker/2.0/Dockerfile: installs /usr/bin/mosquitto_sub
+    "influxdb": {"curl"},  # influxdata/influxdata-docker, influxdb/2.7/Dockerfile: apt-get install … curl
+    "postgres": {"pg_isready"},  # docker-library/postgres: PostgreSQL's own client programs
+    "grafana/grafana": {"wget"},  # grafana/grafana, Dockerfile: FROM alpine, whose busybox has it
+    "prom/prometheus": {"wget"},  # prometheus/prometheus, Dockerfile: FROM quay.io/prometheus/busybox
+    "nats": {"wget"},  # nats-io/nats-docker, alpine: busybox
+    "emqx/emqx": {"/opt/emqx/bin/emqx"},  # emqx/emqx, deploy/docker/Dockerfile: WORKDIR /opt/emqx
+    "riverchief": {"python"},  # our Dockerfile
+}
+
+LISTENS = {
+    # the port each program listens on inside: our settings, the shipped configuration, or the image's default
+    "riverchief": {8080},
+    "mosquitto": {8883, 1883},
+    "grafana": {3000},
+    "influxdb": {8086},
+    "postgres": {5432},
+    "prometheus": {9090},
+    "nats": {8883, 8222},
+    "emqx": {8883, 1883},
+}
 
 
-def test_every_variable_is_a_setting_and_the_settings_hold_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = SERVICES["riverchief"]["environment"]
-    for name, value in given.items():
-        monkeypatch.setenv(name, str(value))
-    loaded = load(None)
-    assert str(loaded.data) == "/data"
-    assert loaded.mqtt.host in SERVICES
-    # a variable that is no setting would be ignored in silence: each must have changed something
-    for name in given:
-        monkeypatch.delenv(name)
-        assert load_or_none() != loaded, name
-        monkeypatch.setenv(name, str(given[name]))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The files that the first set-up writes, ``holder/file``."""
+    written = setup.prepare(tmp_path_factory.mktemp("secrets"), ["mosquitto"], datetime.now(UTC))
+    return {*written, *(f"{holder}/{file}" for holder, file in setup.INFLUX_TOKENS.items())}
 
 
-def load_or_none() -> Any:
-    try:
-        return load(None)
-    except Exception:
-        return None
+def mounts(service: str) -> dict[str, tuple[str, bool]]:
+    """Path in the container → what is mounted there, and whether read-only."""
+    found = {}
+    for volume in SERVICES[service].get("volumes", []):
+        source, target, *mode = volume.split(":")
+        found[target] = (source, mode == ["ro"])
+    return found
 
 
-def test_the_ports_are_those_the_programs_listen_on() -> None:
-    broker = Path("config/mosquitto/mosquitto.conf").read_text(encoding="utf-8")
-    listens = re.search(r"^listener (\d+)", broker, re.MULTILINE)
-    assert listens is not None
-    assert SERVICES["mosquitto"]["ports"] == [f"{listens[1]}:{listens[1]}"]
-    assert int(listens[1]) == load(None).mqtt.port
-    assert SERVICES["riverchief"]["ports"] == [f"127.0.0.1:{load(None).api.port}:{load(None).api.port}"]
+def behind(service: str, path: str) -> str:
+    """What lies behind a path in the container: ``./config/…`` of the repository, or ``volume/…``."""
+    wanted = PurePosixPath(path)
+    for target, (source, _) in sorted(mounts(service).items(), key=lambda item: -len(item[0])):
+        if wanted.is_relative_to(target):
+            rest = wanted.relative_to(target)
+            return source if rest == PurePosixPath() else f"{source}/{rest}"
+    pytest.fail(f"{service}: nothing is mounted at {path}")
 
 
-def test_every_mounted_file_of_the_repository_exists() -> None:
-    for service in SERVICES.values():
-        for volume in service["volumes"]:
-            source = volume.split(":")[0]
-            if source.startswith("./") and not source.startswith("./secrets"):
+def is_secret(source: str, made: set[str]) -> bool:
+    """Whether it is a file in a volume of secrets that the set-up writes there."""
+    return source.removeprefix("secrets-") in made and source.startswith("secrets-")
+
+
+def environment(service: str) -> dict[str, str]:
+    return {name: str(value) for name, value in SERVICES[service].get("environment", {}).items()}
+
+
+def waits_for(service: str) -> set[str]:
+    """All that must be there before the service starts, whatever that waits for included."""
+    direct = set(SERVICES[service].get("depends_on", {}))
+    return direct.union(*(waits_for(other) for other in direct))
+
+
+# -- the file itself -------------------------------------------------------------------------------------------------
+
+
+def valid(file: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_it_follows_the_compose_specification() -> None:
+    done = valid(FILE)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("    mem_limit: 2g", "    memory_limit: 2g"),
+        ("condition: service_healthy", "condition: service_helthy"),
+        ("retries:", "tries:"),
+    ],
+)
+def test_a_mistake_against_the_specification_would_be_found(tmp_path: Path, right: str, wrong: str) -> None:
+    text = FILE.read_text(encoding="utf-8")
+    assert right in text
+    (tmp_path / "compose.yml").write_text(text.replace(right, wrong, 1), encoding="utf-8")
+    assert valid(tmp_path / "compose.yml").returncode == 1
+
+
+def test_the_images_are_pinned_to_a_patch_release() -> None:
+    for name, service in SERVICES.items():
+        assert re.search(r":v?\d+\.\d+(\.\d+)?(-alpine)?$", service["image"]), name
+        assert "build" not in service or service["image"] == f"riverchief:{__version__}"
+
+
+def test_every_volume_and_network_is_declared_and_used() -> None:
+    named = {source for name in SERVICES for source, _ in mounts(name).values() if not source.startswith(".")}
+    assert named == set(COMPOSE["volumes"])
+    joined = {network for service in SERVICES.values() for network in service.get("networks", [])}
+    assert joined == set(COMPOSE["networks"])
+
+
+# -- paths and secrets -----------------------------------------------------------------------------------------------
+
+
+def test_every_mounted_file_of_the_repository_exists_and_cannot_be_written() -> None:
+    for name in SERVICES:
+        for source, read_only in mounts(name).values():
+            if source.startswith("."):
                 assert Path(source).exists(), source
-            elif not source.startswith("."):
-                assert source in COMPOSE["volumes"]
+                assert read_only, f"{name} could change {source}"
 
 
-def test_every_secret_is_declared_and_kept_out_of_the_repository() -> None:
-    for name in SERVICES["riverchief"]["secrets"]:
-        assert COMPOSE["secrets"][name]["file"].startswith("./secrets/")
+def test_every_file_named_by_a_setting_or_a_command_is_there(made: set[str]) -> None:
+    looked_at = 0
+    for name, service in SERVICES.items():
+        words = [*environment(name).values(), *map(str, service.get("command", []))]
+        paths = {path for word in words for path in re.findall(r"(?<![\w:/.])/[\w./-]+\w(?![\w:])", word)}
+        for path in sorted(paths - {"/secrets", "/data", "/data/archive", "/prometheus"}):
+            source = behind(name, path)
+            if path == environment(name).get("XDG_CONFIG_HOME"):
+                source += "/mosquitto_sub"  # the options of the health check
+            assert is_secret(source, made) or Path(source).exists(), f"{name}: {path} would be {source}"
+            looked_at += 1
+    assert looked_at >= 15
+
+
+def test_mosquitto_finds_its_users_its_certificate_and_its_queue(made: set[str]) -> None:
+    conf = behind("mosquitto", "/mosquitto/config/mosquitto.conf")  # the image's CMD
+    said = dict(line.split(maxsplit=1) for line in Path(conf).read_text().splitlines() if line and line[0] != "#")
+    for option in ("plugin_opt_config_file", "certfile", "keyfile"):
+        assert is_secret(behind("mosquitto", said[option]), made), option
+    assert behind("mosquitto", said["persistence_location"]).rstrip("/") == "mosquitto"
+    assert said["plugin"] == "/usr/lib/mosquitto_dynamic_security.so"  # where the image's Dockerfile puts it
+    assert said["allow_anonymous"] == "false"
+
+
+def test_grafana_finds_its_sources_dashboards_and_passwords(made: set[str]) -> None:
+    assert behind("grafana", "/etc/grafana/provisioning") == f"./{GRAFANA}"  # the image's GF_PATHS_PROVISIONING
+    sources = yaml.safe_load((GRAFANA / "datasources/riverchief.yml").read_text())["datasources"]
+    assert {source["uid"] for source in sources} == {
+        "riverchief-influx",
+        "riverchief-postgres",
+        "riverchief-prometheus",
+    }
+    files = re.findall(r"\$__file\{(.+?)\}", json.dumps(sources))
+    assert len(files) == 2
+    assert all(is_secret(behind("grafana", file), made) for file in files)
+    (provider,) = yaml.safe_load((GRAFANA / "dashboards/riverchief.yml").read_text())["providers"]
+    assert Path(behind("grafana", provider["options"]["path"])).samefile("dashboards/generated")
+    assert not provider["allowUiUpdates"]
+
+
+def test_grafana_asks_the_database_and_the_bucket_that_are_filled() -> None:
+    sources = yaml.safe_load((GRAFANA / "datasources/riverchief.yml").read_text())["datasources"]
+    influx, postgres = sources[0], sources[1]
+    filled = environment("riverchief")
+    assert influx["jsonData"]["dbName"] == filled["RIVERCHIEF_INFLUX__BUCKET"]
+    assert influx["url"] == filled["RIVERCHIEF_INFLUX__URL"]
+    assert environment("influxdb")["DOCKER_INFLUXDB_INIT_BUCKET"] == filled["RIVERCHIEF_INFLUX__BUCKET"]
+    assert environment("influxdb")["DOCKER_INFLUXDB_INIT_ORG"] == filled["RIVERCHIEF_INFLUX__ORG"]
+    assert postgres["jsonData"]["database"] == environment("postgres")["POSTGRES_DB"]
+    command = SERVICES["setup-database"]["command"]
+    assert postgres["user"] == command[command.index("--reader") + 1]
+    assert f"CREATE ROLE {postgres['user']} " in Path("config/postgres/10-grafana.sh").read_text()
+
+
+def test_the_dashboards_ask_only_tables_that_their_user_may_read() -> None:
+    asked: set[str] = set()
+    for file in Path("dashboards/generated").glob("*.json"):
+        statements = re.findall(r'"rawSql": "((?:[^"\\]|\\.)*)"', file.read_text(encoding="utf-8"))
+        asked |= {name for sql in statements for name in re.findall(r"\b(?:FROM|JOIN) ([a-z_]+)\b", sql)}
+    assert asked & {*setup.metadata.tables, "reading"} <= set(setup.DASHBOARDS_READ)
+    assert len(asked) > 8
+
+
+def test_the_database_prepares_itself_with_the_script_and_its_passwords(made: set[str]) -> None:
+    script = Path(behind("postgres", "/docker-entrypoint-initdb.d"), "10-grafana.sh")
+    assert os.access(script, os.X_OK)
+    (path,) = re.findall(r"/run/secrets/\w+", script.read_text())
+    assert is_secret(behind("postgres", path), made)
+
+
+def test_prometheus_reads_its_rules_and_asks_who_is_there() -> None:
+    (option,) = [word for word in SERVICES["prometheus"]["command"] if word.startswith("--config.file=")]
+    configuration = Path(behind("prometheus", option.split("=")[1]))
+    said = yaml.safe_load(configuration.read_text())
+    assert all((configuration.parent / rules).is_file() for rules in said["rule_files"])
+    targets = [target for job in said["scrape_configs"] for part in job["static_configs"] for target in part["targets"]]
+    for target in targets:
+        host, port = target.split(":")
+        host = "prometheus" if host == "127.0.0.1" else host
+        assert int(port) in LISTENS[host], target
+        assert set(SERVICES[host]["networks"]) & set(SERVICES["prometheus"]["networks"]), target
+
+
+def test_each_program_is_given_its_own_secrets_and_no_others() -> None:
+    for name in SERVICES:
+        held = {source.removeprefix("secrets-") for source, _ in mounts(name).values() if source.startswith("secrets-")}
+        if name == "secrets":
+            assert held == set(setup.OWNERS)
+        elif name == "setup-influx":
+            assert held == {"influxdb", *setup.INFLUX_TOKENS}
+        elif name == "setup-simulator":
+            assert held == {"simulator", "riverchief"}
+        else:
+            assert len(held) <= 1, name
+            assert setup.AUTHORITY not in held, "the authority's key signs certificates: nobody needs it to run"
+
+
+def test_each_program_runs_as_the_user_its_secrets_belong_to() -> None:
+    for name in SERVERS:
+        for target, (source, _) in mounts(name).items():
+            if source.startswith("secrets-"):
+                user = SERVICES[name].get("user") or dockerfile_user()
+                assert int(user.split(":")[0]) == setup.OWNERS[source.removeprefix("secrets-")], (name, target)
+
+
+def dockerfile_user() -> str:
+    return re.findall(r"^USER (\S+)", Path("Dockerfile").read_text(), re.MULTILINE)[-1]
+
+
+def test_no_password_is_written_down() -> None:
+    for name in SERVICES:
+        for variable, value in environment(name).items():
+            if re.search(r"PASSWORD|TOKEN|SECRET_KEY", variable):
+                assert variable.endswith("_FILE"), f"{name}: {variable}"
+                assert behind(name, value).startswith("secrets-"), f"{name}: {variable}"
     assert "secrets/" in Path(".gitignore").read_text(encoding="utf-8").splitlines()
 
 
-def test_the_images_are_pinned() -> None:
-    assert all(re.search(r":\d+\.\d+", service["image"]) for service in SERVICES.values() if "image" in service)
+# -- settings and ports ----------------------------------------------------------------------------------------------
 
 
-def test_the_shipped_broker_configuration_keeps_and_does_not_throttle() -> None:
-    lines = Path("config/mosquitto/mosquitto.conf").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize(
+    "service", sorted(name for name in SERVICES if SERVICES[name]["image"].startswith("riverchief"))
+)
+def test_every_variable_is_a_setting_and_the_settings_hold_together(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("RIVERCHIEF_")]:
+        monkeypatch.delenv(name)
+    for name, value in environment(service).items():
+        assert is_setting(name), f"{service}: {name} would be ignored in silence"
+        monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(\w*)\}", r"\1", value))
+    loaded = load(None)
+    if service == "riverchief":
+        assert loaded.mqtt.host == "mosquitto"
+        assert mounts(service)[str(loaded.data)] == ("riverchief", False)
+        assert loaded.readings.archive is not None
+        assert loaded.readings.archive.is_relative_to(loaded.data)
+
+
+def test_a_spelling_mistake_in_a_variable_would_be_found() -> None:
+    assert is_setting("RIVERCHIEF_MQTT__HOST")
+    assert not is_setting("RIVERCHIEF_MQTT__HOTS")
+    assert not is_setting("RIVERCHIEF_MQTT__HOST__NAME")
+
+
+def test_only_the_encrypted_broker_is_reachable_from_outside() -> None:
+    public = {
+        (name, port)
+        for name, service in SERVICES.items()
+        if not service.get("profiles")
+        for port in service.get("ports", [])
+        if not port.startswith("127.0.0.1:")
+    }
+    assert public == {("mosquitto", "8883:8883")}
+
+
+def test_every_published_port_is_one_the_program_listens_on() -> None:
+    for name, service in SERVICES.items():
+        for port in service.get("ports", []):
+            assert int(port.rsplit(":", 1)[1]) in LISTENS[name], name
+            assert "edge" in service["networks"], f"{name} cannot publish from an internal network alone"
+
+
+def test_the_ports_written_down_here_are_those_of_the_shipped_configuration() -> None:
+    conf = Path("config/mosquitto/mosquitto.conf").read_text()
+    assert {int(port) for port in re.findall(r"^listener (\d+)$", conf, re.MULTILINE)} == LISTENS["mosquitto"]
+    assert {Settings().api.port} == LISTENS["riverchief"]
+    assert {int(port) for port in re.findall(r"^EXPOSE (\d+)", Path("Dockerfile").read_text(), re.M)} == {8080}
+
+
+def test_who_is_asked_by_name_is_on_the_same_network() -> None:
+    sources = yaml.safe_load((GRAFANA / "datasources/riverchief.yml").read_text())["datasources"]
+    asked = {("grafana", *re.search(r"(\w+):(\d+)$", source["url"]).groups()) for source in sources}  # type: ignore[union-attr]
+    for name in SERVICES:
+        given = environment(name)
+        if "RIVERCHIEF_MQTT__HOST" in given:
+            host = re.sub(r"\$\{\w+:-(\w*)\}", r"\1", given["RIVERCHIEF_MQTT__HOST"])
+            asked.add((name, host, given["RIVERCHIEF_MQTT__PORT"]))
+        if "RIVERCHIEF_INFLUX__URL" in given:
+            asked.add((name, *given["RIVERCHIEF_INFLUX__URL"].removeprefix("http://").split(":")))
+        if "RIVERCHIEF_DATABASE__URL" in given:
+            asked.add((name, re.search(r"@(\w+)/", given["RIVERCHIEF_DATABASE__URL"])[1], "5432"))  # type: ignore[index]
+    assert len(asked) >= 9
+    for who, host, port in asked:
+        assert int(port) in LISTENS[host], (who, host, port)
+        assert set(SERVICES[who]["networks"]) & set(SERVICES[host]["networks"]), (who, host)
+
+
+# -- order and health ------------------------------------------------------------------------------------------------
+
+
+def test_whoever_reads_a_secret_waits_until_it_is_made() -> None:
+    for name in SERVICES:
+        if name != "secrets" and any(source.startswith("secrets-") for source, _ in mounts(name).values()):
+            assert "secrets" in waits_for(name), name
+    for name in ("riverchief", "grafana"):
+        assert "setup-influx" in waits_for(name), f"{name} reads the token that it writes"
+
+
+def test_every_condition_can_come_true() -> None:
+    for name, service in SERVICES.items():
+        for other, how in service.get("depends_on", {}).items():
+            if how["condition"] == "service_completed_successfully":
+                assert other in ONCE, f"{name} waits for the end of {other}, which never ends"
+            else:
+                assert how["condition"] == "service_healthy"
+                assert "healthcheck" in SERVICES[other], f"{name} waits for the health of {other}, which has no check"
+            profiles = SERVICES[other].get("profiles", service.get("profiles"))
+            assert profiles == service.get("profiles"), f"{name} waits for {other}, which does not always run"
+
+
+def test_every_server_has_a_health_check_its_image_can_run() -> None:
+    for name in SERVERS - {"simulator"}:  # it serves nobody
+        how, program, *_ = SERVICES[name]["healthcheck"]["test"]
+        assert how == "CMD"
+        assert program in IN_IMAGE[SERVICES[name]["image"].split(":")[0]], name
+
+
+def test_health_checks_ask_what_the_programs_answer() -> None:
+    for name, service in SERVICES.items():
+        for word in service.get("healthcheck", {}).get("test", []):
+            for port in re.findall(r"http://127\.0\.0\.1:(\d+)/", word):
+                assert int(port) in LISTENS[name], name
+    test = SERVICES["mosquitto"]["healthcheck"]["test"]
+    assert HEALTH_TOPIC in [word.replace("$$", "$") for word in test]
+    assert int(test[test.index("-p") + 1]) in LISTENS["mosquitto"]
+    assert SERVICES["riverchief"]["healthcheck"]["test"][1:] == json.loads(
+        re.search(r"HEALTHCHECK .*\n\s+CMD (\[.+\])", Path("Dockerfile").read_text())[1]  # type: ignore[index]
+    )
+
+
+def test_the_commands_are_commands() -> None:
+    from typer.testing import CliRunner
+
+    from riverchief.cli import app
+
+    for name, service in SERVICES.items():
+        if service["image"].startswith("riverchief"):
+            words = [word for word in service["command"] if not word.startswith(("-", "/"))]
+            depth = 2 if words[0] == "setup" else 1
+            told = CliRunner().invoke(app, [*words[:depth], "--help"])
+            assert told.exit_code == 0, name
+            plain = re.sub(r"\x1b\[[\d;]*m", "", told.output)
+            for option in [word for word in service["command"] if word.startswith("--")]:
+                assert option in plain, f"{name}: {option}"
+
+
+# -- rights ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_service_may_do_what_it_needs_and_no_more(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is (name != "emqx")
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "privileged" not in service
+    assert {"mem_limit", "cpus", "pids_limit"} <= set(service), "without limits one service starves the others"
+    assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
+    user = service.get("user", dockerfile_user()).split(":")[0]
+    if name in ("secrets", "setup-influx"):
+        assert user == "0"
+        assert service["cap_add"] == ["CHOWN", "DAC_OVERRIDE", "FOWNER"]
+    else:
+        assert user != "0" or name == "nats"
+        assert "cap_add" not in service
+    assert service["restart"] == ("no" if name in ONCE else "unless-stopped")
+
+
+def test_only_who_talks_to_the_outside_is_on_a_network_that_leads_there() -> None:
+    leading_out = {name for name, network in COMPOSE["networks"].items() if not (network or {}).get("internal")}
+    assert leading_out == {"edge"}
+    assert SERVICES["secrets"]["network_mode"] == "none"
+    for name in ("postgres", "influxdb"):
+        assert SERVICES[name]["networks"] == ["store"]
+
+
+# -- the broker's files, the image -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["mosquitto.conf", "simple.conf"])
+def test_the_shipped_broker_configuration_keeps_and_does_not_throttle(file: str) -> None:
+    lines = Path("config/mosquitto", file).read_text(encoding="utf-8").splitlines()
     assert {"persistence true", "max_queued_messages 0", "max_inflight_messages 2000"} <= set(lines)
+
+
+def test_the_image_runs_as_nobody_special_and_has_nothing_to_build_with() -> None:
+    stages = re.split(r"^FROM ", Path("Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    bases = [stage.split()[0] for stage in stages]
+    assert all(re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", base) for base in bases)
+    assert len(set(bases)) == 1, "the virtual environment fits the Python that it was made with"
+    assert dockerfile_user() == f"{setup.OWNERS['riverchief']}:{setup.OWNERS['riverchief']}"
+    assert not re.search(r"\b(pip|gcc|make|build-essential)\b", stages[-1])
+    majors = {SERVICES["postgres"]["image"].split(":")[1].split(".")[0], *re.findall(r"postgresql/(\d+)/", stages[-1])}
+    assert len(majors) == 1, "pg_dump refuses a server that is newer than itself"
+    assert f'version="{__version__}"' in stages[-1]
+
+
+def test_what_the_image_is_built_from_is_all_that_is_sent_to_the_builder() -> None:
+    ignored = [line for line in Path(".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+
+    def left_out(path: str) -> bool:
+        parts = PurePosixPath(path).parts
+        above = ["/".join(parts[: n + 1]) for n in range(len(parts))]
+        return any(
+            fnmatch.fnmatch(part, pattern) or (pattern.startswith("**/") and fnmatch.fnmatch(part, f"*{pattern[2:]}"))
+            for pattern in ignored
+            for part in above
+        )
+
+    needed = ["pyproject.toml", "constraints.txt", "README.md", "LICENSE", "config/rules.toml", "dashboards/generated"]
+    needed += ["riverchief/migrations/versions", "sensors/parameters.toml", "simulator/records", "api/console"]
+    assert not [path for path in needed if left_out(path)]
+    for path in (
+        ".git",
+        ".env",
+        "secrets/api_token",
+        "tests/rig.py",
+        ".venv/bin/python",
+        "riverchief/__pycache__/x.pyc",
+    ):
+        assert left_out(path), path

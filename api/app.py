@@ -83,9 +83,9 @@ async def healthz() -> Response:
 
 @_root.api_route("/readyz", methods=["GET", "HEAD"])
 def readyz(asked: Asked) -> Response:
-    """200 when the database answers and every part works, else 503; either way the parts and what they say."""
+    """200 when the database answers and every vital part works, else 503; either way the parts and what they say."""
     parts = [_database(asked), *_parts(asked)]
-    ready = all(part.ok for part in parts)
+    ready = all(part.ok or not part.vital for part in parts)
     return answer({"ready": ready, "parts": parts}, 200 if ready else 503)
 
 

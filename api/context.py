@@ -13,11 +13,15 @@ from sensors.reading import Message
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The health of one part of the system: its name, whether it works, and a sentence with figures."""
+    """The health of one part of the system: its name, whether it works, and a sentence with figures.
+
+    Readings are taken and questions answered while a part that is not ``vital`` does not work.
+    """
 
     name: str
     ok: bool
     detail: str
+    vital: bool = True
 
 
 @dataclass(frozen=True)

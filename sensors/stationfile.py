@@ -13,10 +13,12 @@ from typing import Any
 
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
+from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Deployment, Reach, Registry, Station, Water, station
 from sensors.times import to_ms
 from sensors.units import conversion
 
+LONGEST_KEY = 64
 _KINDS = ("reach", "station", "deployment")
 _REACH = frozenset(Reach.__slots__)
 _DEPLOYMENT = frozenset({"station", "parameter", "since", "unit", "gain", "offset"})
@@ -79,8 +81,8 @@ class _File:
 
     def reach(self, row: Mapping[str, Any], where: str) -> None:
         key = _text(row, "key")
-        if not key:
-            raise ConfigurationError("key must be text and not empty")
+        if not 1 <= len(key) <= LONGEST_KEY:
+            raise ConfigurationError(f"key must be text, not empty and at most {LONGEST_KEY} characters")
         if key in self.named["reach"]:
             raise ConfigurationError("this key is taken by an earlier reach")
         _known(row, _REACH)
@@ -97,6 +99,7 @@ class _File:
             line=_line(row.get("line")),
             downstream=downstream,
             note=_text(row, "note"),
+            target=_target(row),
         )
         self.where[key] = where
 
@@ -141,6 +144,14 @@ class _File:
                 below = self.reaches[below].downstream
             if below == reach.key:
                 self.faults.append(f"{self.where[reach.key]}: following downstream leads back here")
+
+
+def _target(row: Mapping[str, Any]) -> WaterClass | None:
+    target = _text(row, "target")
+    found = WaterClass.of(target) if target else None
+    if found is WaterClass.WORSE:
+        raise ConfigurationError(f"target {target!r} must be one of I, II, III, IV and V")
+    return found
 
 
 def _known(row: Mapping[str, Any], known: frozenset[str]) -> None:

@@ -15,11 +15,14 @@ from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.quality.tests import FAULT_CODES
 from sensors.reading import Batch, Floats
+from sensors.standards.gb3838 import WaterClass
 from sensors.units import IDENTITY, Linear, conversion
 from sensors.wire.telemetry import STATION
 
 RESERVED = frozenset({"latest"})
 """Words that stand where a station's key stands in a path."""
+
+LONGEST_GATEWAY = 64
 
 
 class Water(StrEnum):
@@ -66,7 +69,7 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """A named stretch of water as a polyline of (lon, lat), upstream first."""
+    """A named stretch of water: a polyline of (lon, lat), upstream first; ``target``: class to reach (水质目标)."""
 
     key: str
     zh: str
@@ -75,6 +78,7 @@ class Reach:
     line: tuple[tuple[float, float], ...]
     downstream: str | None = None
     note: str = ""
+    target: WaterClass | None = None
 
 
 def station(row: Mapping[str, Any], catalogue: Catalogue) -> Station:
@@ -112,6 +116,8 @@ def station(row: Mapping[str, Any], catalogue: Catalogue) -> Station:
     for name, text in texts.items():
         if not isinstance(text, str) and not (name == "gateway" and text is None):
             raise ConfigurationError(f"station {key}: {name} {text!r} must be text")
+    if len(texts["gateway"] or "") > LONGEST_GATEWAY:
+        raise ConfigurationError(f"station {key}: gateway must have at most {LONGEST_GATEWAY} characters")
     return Station(key=key, lon=lon, lat=lat, water=water, interval_s=interval_s, parameters=tuple(parameters), **texts)
 
 

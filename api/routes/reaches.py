@@ -6,7 +6,10 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from api.answers import VARY, answer, feature, features
-from api.asking import GEOJSON, JSON, Accept, Cursor, Known, MapLimit, mark, place, preferred
+from api.asking import GEOJSON, JSON, Accept, Asked, Cursor, Known, MapLimit, mark, place, preferred
+from api.classes import LiveClassView, view
+from api.context import Context
+from ingest.classes import REACH, Shown, shown
 from sensors.errors import NotFound
 from sensors.stations import Reach, Registry, Water
 
@@ -17,7 +20,8 @@ router = APIRouter(prefix="/reaches", tags=["reaches"])
 class ReachView:
     """A stretch of water; ``line`` is a polyline of [lon, lat] (WGS 84), upstream first.
 
-    ``upstream`` are the reaches that flow into it, ``stations`` the keys of the stations on it.
+    ``upstream`` are the reaches that flow into it, ``stations`` the keys of the stations on it; ``target`` is the
+    GB 3838 class it is to reach, I to V; ``live`` the class it shows now, null where it was never judged.
     """
 
     key: str
@@ -28,6 +32,8 @@ class ReachView:
     downstream: str | None
     upstream: list[str]
     stations: list[str]
+    target: str | None
+    live: LiveClassView | None
     note: str
 
 
@@ -40,12 +46,15 @@ class ReachPage:
 
 
 @router.get("", response_model=ReachPage, responses={200: {"content": {GEOJSON: {}}}})
-def list_reaches(known: Known, accept: Accept = JSON, limit: MapLimit = 100, cursor: Cursor = None) -> Response:
+def list_reaches(
+    asked: Asked, known: Known, accept: Accept = JSON, limit: MapLimit = 100, cursor: Cursor = None
+) -> Response:
     """The river network, by key; as GeoJSON with `Accept: application/geo+json`."""
     after = place("reaches", cursor, str)
     registry = known.now()
     rest = sorted((r for r in registry.reaches if after is None or r.key > after), key=lambda r: r.key)
-    page = [_view(r, registry) for r in rest[:limit]]
+    live = _live(asked)
+    page = [_view(r, registry, live) for r in rest[:limit]]
     following = mark("reaches", page[-1].key) if len(rest) > limit else None
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
         return features([_feature(r) for r in page], next_cursor=following)
@@ -53,19 +62,24 @@ def list_reaches(known: Known, accept: Accept = JSON, limit: MapLimit = 100, cur
 
 
 @router.get("/{key}", response_model=ReachView, responses={200: {"content": {GEOJSON: {}}}})
-def get_reach(known: Known, key: str, accept: Accept = JSON) -> Response:
+def get_reach(asked: Asked, known: Known, key: str, accept: Accept = JSON) -> Response:
     """One reach; as a GeoJSON feature with `Accept: application/geo+json`."""
     registry = known.now()
     found = next((r for r in registry.reaches if r.key == key), None)
     if found is None:
         raise NotFound(f"reach {key[:80]!r} is not registered")
-    view = _view(found, registry)
+    one = _view(found, registry, _live(asked))
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
-        return answer(_feature(view), headers=VARY, media_type=GEOJSON)
-    return answer(view, headers=VARY)
+        return answer(_feature(one), headers=VARY, media_type=GEOJSON)
+    return answer(one, headers=VARY)
 
 
-def _view(r: Reach, registry: Registry) -> ReachView:
+def _live(asked: Context) -> dict[str, Shown]:
+    with asked.database.read() as connection:
+        return shown(connection, REACH)
+
+
+def _view(r: Reach, registry: Registry, live: dict[str, Shown]) -> ReachView:
     return ReachView(
         key=r.key,
         zh=r.zh,
@@ -75,6 +89,8 @@ def _view(r: Reach, registry: Registry) -> ReachView:
         downstream=r.downstream,
         upstream=sorted(other.key for other in registry.reaches if other.downstream == r.key),
         stations=sorted(s.key for s in registry.stations if s.reach == r.key),
+        target=None if r.target is None else r.target.roman,
+        live=view(live.get(r.key)),
         note=r.note,
     )
 

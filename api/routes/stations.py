@@ -1,17 +1,13 @@
 """Stations: the registry, what each measured last, and its series as JSON, CSV or Arrow."""
 
-import csv
-import io
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import IntegrityError
+from starlette.responses import StreamingResponse
 
 from api.answers import VARY, answer, feature, features, when
 from api.asking import (
@@ -30,13 +26,17 @@ from api.asking import (
     place,
     preferred,
 )
+from api.classes import LiveClassView, view
+from api.context import Context
 from api.registries import find
+from api.series import Bucket, Point, arrow_of, csv_of, flag_name, pieces, points
+from ingest.classes import STATION, Shown, shown
 from ingest.storage import registry as registry_store
-from ingest.storage.port import Latest, Series
+from ingest.storage.port import Latest
 from ingest.storage.port import series as series_of
 from sensors.errors import ConfigurationError, Refused
 from sensors.parameters import Catalogue, Parameter
-from sensors.reading import Flag, Ints, QualityTest, unpack
+from sensors.reporting import Reporting, reporting
 from sensors.stations import Station, station
 from sensors.times import DAY_MS
 
@@ -45,19 +45,8 @@ router = APIRouter(prefix="/stations", tags=["stations"])
 RESERVED = frozenset({"latest"})
 """Words below /stations that are no station's key."""
 
-LATE_AFTER, OFFLINE_AFTER = 1.5, 3.0
-"""Times the promised interval without any reading."""
-
-POINTS = 20_000
-
-
-class Reporting(StrEnum):
-    """Whether a station reports as promised, judged by its newest reading of any flag."""
-
-    OK = "ok"
-    LATE = "late"
-    OFFLINE = "offline"
-    NEVER = "never"
+THINNED, POINTS = 500, 20_000
+"""Points of a JSON answer that does not say how many, and the most that may be asked for."""
 
 
 # -- what comes in -----------------------------------------------------------------------------------------------------
@@ -133,7 +122,10 @@ class LatestValue:
 
 @dataclass(frozen=True, slots=True)
 class LatestOfStation:
-    """What a station measured last; ``state`` and ``age_s`` go by its newest reading of any flag."""
+    """What a station measured last; ``state`` and ``age_s`` go by its newest reading of any flag.
+
+    ``live`` is the class it shows, null where it was never judged.
+    """
 
     station: str
     zh: str
@@ -142,6 +134,7 @@ class LatestOfStation:
     newest_at: str | None
     age_s: float | None
     interval_s: int
+    live: LiveClassView | None
     values: list[LatestValue]
 
 
@@ -151,32 +144,6 @@ class LatestOfAll:
 
     at: str | None
     items: list[LatestOfStation]
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One reading; ``tests`` are the quality tests that raised its flag."""
-
-    at: str
-    value: float | None
-    flag: str
-    tests: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """All readings from ``at`` on for ``bucket_ms``: mean, least and greatest of the ``count`` usable ones.
-
-    ``value``, ``min`` and ``max`` are null where none is usable; ``flag`` is the worst, ``tests`` are all.
-    """
-
-    at: str
-    value: float | None
-    flag: str
-    tests: tuple[str, ...]
-    min: float | None
-    max: float | None
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +204,8 @@ def latest_of_all(asked: Asked, known: Known) -> Response:
     for row in asked.store.latest():
         by_station.setdefault(row.station, []).append(row)
     now_ms = asked.clock_ms()
-    items = [_latest(s, by_station.get(s.key, ()), asked.catalogue, now_ms) for s in registry.stations]
+    live = _live(asked)
+    items = [_latest(s, by_station.get(s.key, ()), live, asked.catalogue, now_ms) for s in registry.stations]
     return answer(LatestOfAll(when(now_ms), items))
 
 
@@ -271,7 +239,8 @@ def change_station(asked: Asked, known: Known, key: str, change: StationChange) 
 def latest_of_station(asked: Asked, known: Known, key: str) -> Response:
     """The newest usable value of each parameter of a station, and whether it reports as promised."""
     found = find(known.recent(), key)
-    return answer(_latest(found, asked.store.latest([key]), asked.catalogue, asked.clock_ms()))
+    rows = asked.store.latest([key])
+    return answer(_latest(found, rows, _live(asked), asked.catalogue, asked.clock_ms()))
 
 
 @router.get("/{key}/series", response_model=SeriesOfStation, responses={200: {"content": {CSV: {}, ARROW: {}}}})
@@ -282,12 +251,21 @@ def series_of_station(
     parameter: str,
     start: Annotated[str | None, Query(description="RFC 3339, included; 24 h before the end where not given")] = None,
     end: Annotated[str | None, Query(description="RFC 3339, excluded; now where not given")] = None,
-    points: Annotated[int, Query(ge=1, le=POINTS, description="thinned to this many")] = 500,
+    points_: Annotated[
+        int | None,
+        Query(
+            alias="points",
+            ge=1,
+            le=POINTS,
+            description=f"thinned to this many; left out: {THINNED} in JSON, every reading in CSV and Arrow",
+        ),
+    ] = None,
     accept: Accept = JSON,
 ) -> Response:
     """Values and flags of one parameter; thinned with mean, least and greatest where there are more than `points`.
 
-    As a table with `Accept: text/csv`, as an Arrow stream with `Accept: application/vnd.apache.arrow.stream`.
+    As a table with `Accept: text/csv`, as an Arrow stream with `Accept: application/vnd.apache.arrow.stream`; without
+    `points` these two hold every reading of the range, however many, and are sent while they are read.
     """
     found = find(known.recent(), key)
     if parameter not in asked.catalogue:
@@ -297,14 +275,18 @@ def series_of_station(
     start_ms = end_ms - DAY_MS if start is None else instant("start", start)
     if start_ms >= end_ms:
         raise ConfigurationError(f"start {when(start_ms)} is not before end {when(end_ms)}")
-    series = series_of(asked.store, found.key, parameter, start_ms, end_ms, points)
     what = asked.catalogue[parameter]
     media_type = preferred(accept, (JSON, CSV, ARROW))
-    if media_type == ARROW:
-        return Response(_arrow(found.key, what, series), headers=VARY, media_type=ARROW)
-    if media_type == CSV:
+    if media_type != JSON:
+        if points_ is None:
+            rows = pieces(asked.store, found.key, parameter, start_ms, end_ms)
+        else:
+            rows = iter([series_of(asked.store, found.key, parameter, start_ms, end_ms, points_)])
+        if media_type == ARROW:
+            return StreamingResponse(arrow_of(found.key, what, rows), headers=VARY, media_type=ARROW)
         named = {"Content-Disposition": f'attachment; filename="{found.key}-{parameter}.csv"'}
-        return Response(_csv(what, series), headers=VARY | named, media_type=CSV)
+        return StreamingResponse(csv_of(what, rows), headers=VARY | named, media_type=CSV)
+    series = series_of(asked.store, found.key, parameter, start_ms, end_ms, points_ or THINNED)
     body = SeriesOfStation(
         station=found.key,
         parameter=what.key,
@@ -315,7 +297,7 @@ def series_of_station(
         start=when(start_ms),
         end=when(end_ms),
         bucket_ms=series.bucket_ms,
-        points=_points(series),
+        points=points(series),
     )
     return answer(body, headers=VARY)
 
@@ -336,7 +318,14 @@ def _feature(s: Station) -> dict[str, Any]:
     return feature(s.key, {"type": "Point", "coordinates": [s.lon, s.lat]}, properties)
 
 
-def _latest(s: Station, rows: Iterable[Latest], catalogue: Catalogue, now_ms: int) -> LatestOfStation:
+def _live(asked: Context) -> dict[str, Shown]:
+    with asked.database.read() as connection:
+        return shown(connection, STATION)
+
+
+def _latest(
+    s: Station, rows: Iterable[Latest], live: Mapping[str, Shown], catalogue: Catalogue, now_ms: int
+) -> LatestOfStation:
     found = {row.parameter: row for row in rows}
     keys = {*found, *s.parameters} & catalogue.index.keys()
     newest_ms = max((row.newest_at_ms for row in found.values()), default=None)
@@ -344,21 +333,13 @@ def _latest(s: Station, rows: Iterable[Latest], catalogue: Catalogue, now_ms: in
         station=s.key,
         zh=s.zh,
         en=s.en,
-        state=_state(newest_ms, s.interval_s, now_ms),
+        state=reporting(newest_ms, s.interval_s, now_ms),
         newest_at=when(newest_ms),
         age_s=_age_s(newest_ms, now_ms),
         interval_s=s.interval_s,
+        live=view(live.get(s.key)),
         values=[_value(catalogue[k], found.get(k), now_ms) for k in sorted(keys, key=catalogue.index.__getitem__)],
     )
-
-
-def _state(newest_ms: int | None, interval_s: int, now_ms: int) -> Reporting:
-    if newest_ms is None:
-        return Reporting.NEVER
-    silent_s = (now_ms - newest_ms) / 1000
-    if silent_s <= LATE_AFTER * interval_s:
-        return Reporting.OK
-    return Reporting.LATE if silent_s <= OFFLINE_AFTER * interval_s else Reporting.OFFLINE
 
 
 def _age_s(at_ms: int | None, now_ms: int) -> float | None:
@@ -377,82 +358,6 @@ def _value(p: Parameter, row: Latest | None, now_ms: int) -> LatestValue:
         value=row.value if row and usable else None,
         at=when(row.at_ms) if row and usable else None,
         age_s=_age_s(row.at_ms, now_ms) if row and usable else None,
-        flag=_flag_name(row.packed & 15) if row and usable else None,
+        flag=flag_name(row.packed & 15) if row and usable else None,
         newest_at=when(row.newest_at_ms) if row else None,
     )
-
-
-def _flag_name(flag: int) -> str:
-    return Flag(flag).name.lower()
-
-
-def _verdicts(series: Series) -> list[tuple[str, tuple[str, ...]]]:
-    """(n,) the name of each flag and the names of the tests that raised it."""
-    different, which = np.unique(series.packed, return_inverse=True)
-    flags, tests = unpack(different)
-    names = [
-        (_flag_name(flag), tuple(str(test.name).lower() for test in QualityTest if test & bits))
-        for flag, bits in zip(flags.tolist(), tests.tolist(), strict=True)
-    ]
-    return [names[i] for i in which.tolist()]
-
-
-def _instants(at: Ints) -> list[str]:
-    """(n,) the instants as RFC 3339 text, with milliseconds only where any has them."""
-    unit: Literal["ms", "s"] = "ms" if (at % 1000).any() else "s"
-    return [
-        str(text) for text in np.datetime_as_string(at.astype("datetime64[ms]"), unit=unit, timezone="UTC").tolist()
-    ]
-
-
-def _points(series: Series) -> list[Point] | list[Bucket]:
-    rows = zip(_instants(series.at), series.value.tolist(), _verdicts(series), strict=True)
-    if series.bucket_ms is None:
-        return [Point(at, value, flag, tests) for at, value, (flag, tests) in rows]
-    spread = zip(series.low.tolist(), series.high.tolist(), series.count.tolist(), strict=True)
-    return [
-        Bucket(at, value, flag, tests, low, high, count)
-        for (at, value, (flag, tests)), (low, high, count) in zip(rows, spread, strict=True)
-    ]
-
-
-def _csv(what: Parameter, series: Series) -> str:
-    """A table; tests are separated by spaces, and what is null in JSON is empty."""
-    text = io.StringIO()
-    table = csv.writer(text)
-    thinned = series.bucket_ms is not None
-    table.writerow(["at", "value", "unit", "flag", "tests", *(["min", "max", "count"] if thinned else [])])
-    for row in _points(series):
-        cells = [row.at, _cell(row.value), what.unit, row.flag, " ".join(row.tests)]
-        if isinstance(row, Bucket):
-            cells += [_cell(row.min), _cell(row.max), str(row.count)]
-        table.writerow(cells)
-    return text.getvalue()
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else repr(value)
-
-
-def _arrow(key: str, what: Parameter, series: Series) -> bytes:
-    """One record batch as an Arrow stream, its schema naming the station, the parameter and the unit."""
-    import pyarrow as pa  # slow to load, and most processes never need it
-
-    verdicts = _verdicts(series)
-    columns: dict[str, Any] = {
-        "at": pa.array(series.at, pa.timestamp("ms", tz="UTC")),
-        "value": pa.array(series.value, pa.float64(), from_pandas=True),
-        "flag": pa.array([flag for flag, _ in verdicts], pa.string()),
-        "tests": pa.array([list(tests) for _, tests in verdicts], pa.list_(pa.string())),
-    }
-    if series.bucket_ms is not None:
-        columns["min"] = pa.array(series.low, pa.float64(), from_pandas=True)
-        columns["max"] = pa.array(series.high, pa.float64(), from_pandas=True)
-        columns["count"] = pa.array(series.count, pa.int64())
-    bucket_ms = "" if series.bucket_ms is None else str(series.bucket_ms)
-    named = {"station": key, "parameter": what.key, "unit": what.unit, "bucket_ms": bucket_ms}
-    batch = pa.record_batch(columns).replace_schema_metadata(named)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as stream:
-        stream.write_batch(batch)
-    return bytes(sink.getvalue())

@@ -1,0 +1,224 @@
+"""Live classes and annotations: from stored readings to the API and to the time-series server."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from api.app import create_app
+from api.context import Context
+from governance import incidents
+from governance.database import Database
+from governance.finding import Change, Colour, Finding, Kind
+from governance.lifecycle import Action
+from ingest import classes
+from ingest.outlook import SETTLED_MS, Outlook, annotate
+from ingest.storage import lineprotocol, registry, schema
+from ingest.storage.spool import Spool
+from ingest.storage.sql import SqlReadings
+from riverchief import migrations
+from sensors.parameters import catalogue
+from sensors.reading import PLAIN, Batch, Flag
+from sensors.standards.gb3838 import WaterClass
+from sensors.stations import Reach, Registry, Station, Water
+from sensors.texts import Text
+
+CATALOGUE = catalogue()
+T0 = 1_790_000_040_000
+MINUTE = 60_000
+STATIONS = ("up", "down", "lake")
+GOOD = {"ph": 7.2, "do": 8.0, "nh3n": 0.1}
+
+
+@dataclass
+class Water3:
+    """Two stations on a creek that is to reach class IV, one on a lake without a target."""
+
+    database: Database
+    store: SqlReadings
+    spool: Spool
+    client: TestClient
+    now_ms: int = T0
+
+    def measure(self, station: str, at_ms: int, values: dict[str, float], flag: int = PLAIN) -> None:
+        batch = Batch.of(
+            [STATIONS.index(station)] * len(values),
+            [CATALOGUE.index[key] for key in values],
+            [at_ms] * len(values),
+            list(values.values()),
+        )
+        with self.database.write() as connection:
+            self.store.write(connection, STATIONS, batch, np.full(len(values), flag))
+
+    def judge(self, at_ms: int) -> dict[str, classes.Shown]:
+        told = classes.update(self.database, self.store, CATALOGUE, at_ms, self.spool)
+        return {f"{one.kind}:{one.key}": one for one in told}
+
+    def points(self, measurement: str) -> list[lineprotocol.Point]:
+        lines = [line for entry in self.spool.next(10**6) for line in entry.lines]
+        return [point for line in lines if (point := lineprotocol.parse(line)).measurement == measurement]
+
+
+@pytest.fixture
+def water(tmp_path: Path) -> Iterator[Water3]:
+    database = Database(f"sqlite:///{tmp_path / 'river.db'}")
+    migrations.upgrade(database)
+    measured = tuple(GOOD)
+    stations = (
+        Station("up", "上", "up", 113.1, 23.0, reach="creek", water=Water.CREEK, interval_s=300, parameters=measured),
+        Station(
+            "down", "下", "down", 113.1, 23.0, reach="creek", water=Water.CREEK, interval_s=300, parameters=measured
+        ),
+        Station("lake", "湖", "lake", 113.1, 23.0, reach="pond", water=Water.LAKE, interval_s=300, parameters=measured),
+    )
+    reaches = (
+        Reach("creek", "示例涌", "example creek", Water.CREEK, (), target=WaterClass.IV),
+        Reach("pond", "示例湖", "example lake", Water.LAKE, ()),
+    )
+    with database.write() as connection:
+        registry.save(connection, Registry(stations, (), reaches, CATALOGUE))
+    store = SqlReadings(database, CATALOGUE)
+    spool = Spool(database, CATALOGUE, clock_ms=lambda: T0, most_bytes=2**30)
+    context = Context(database, store, CATALOGUE, "/test", lambda: T0)
+    yield Water3(database, store, spool, TestClient(create_app(context)))
+    database.close()
+
+
+def test_a_reach_shows_its_worst_station_and_misses_its_target_for_it(water: Water3) -> None:
+    water.measure("up", T0 - MINUTE, GOOD)
+    water.measure("down", T0 - MINUTE, GOOD | {"nh3n": 5.0})
+    shown = water.judge(T0)
+    assert shown["station:up"].water_class is WaterClass.I
+    assert (shown["station:down"].water_class, shown["station:down"].deciding) == (WaterClass.WORSE, ("nh3n",))
+    assert shown["station:lake"].water_class is None, "nothing measured is no class, and never a good one"
+    reach = water.client.get("/api/v1/reaches/creek").json()
+    assert reach["target"] == "IV"
+    assert reach["live"] | {"zh": "", "en": ""} == {
+        "water_class": ">V",
+        "at": "2026-09-21T14:14:00Z",
+        "deciding": ["nh3n"],
+        "judged": 2,
+        "expected": 2,
+        "target": "IV",
+        "met": False,
+        "zh": "",
+        "en": "",
+    }
+    assert "down" in reach["live"]["zh"]
+    assert "氨氮" in reach["live"]["zh"]
+    pond = water.client.get("/api/v1/reaches/pond").json()
+    assert (pond["live"]["water_class"], pond["live"]["met"], pond["live"]["judged"]) == (None, None, 0)
+    latest = {one["station"]: one for one in water.client.get("/api/v1/stations/latest").json()["items"]}
+    assert latest["up"]["live"]["water_class"] == "I"
+    assert (latest["up"]["live"]["judged"], latest["up"]["live"]["met"]) == (3, True)
+    assert water.client.get("/api/v1/stations/down/latest").json()["live"]["water_class"] == ">V"
+
+
+def test_before_anything_was_judged_there_is_no_class_to_show(water: Water3) -> None:
+    assert water.client.get("/api/v1/reaches/creek").json()["live"] is None
+    assert water.client.get("/api/v1/stations/up/latest").json()["live"] is None
+
+
+def test_readings_that_are_suspect_neither_worsen_nor_improve_a_class(water: Water3) -> None:
+    water.measure("up", T0 - MINUTE, GOOD)
+    water.measure("up", T0, {"nh3n": 9.0}, int(Flag.BAD))
+    assert water.judge(T0)["station:up"].water_class is WaterClass.I
+
+
+def test_a_class_does_not_flicker_and_what_it_waits_for_survives_a_restart(water: Water3) -> None:
+    """One bad reading is no class; the third in a row is, also when each was judged by another process."""
+    water.measure("up", T0, GOOD)
+    assert water.judge(T0)["station:up"].water_class is WaterClass.I
+    for n in (1, 2, 3):
+        water.measure("up", T0 + n * 5 * MINUTE, GOOD | {"nh3n": 1.8})
+        water.store = SqlReadings(water.database, CATALOGUE)
+        shown = water.judge(T0 + n * 5 * MINUTE)["station:up"]
+        assert shown.water_class is (WaterClass.V if n == 3 else WaterClass.I)
+    with water.database.read() as connection:
+        assert classes.shown(connection, classes.STATION)["up"].water_class is WaterClass.V
+    with water.database.write() as connection:
+        connection.exec_driver_sql("UPDATE live_class SET carried = 'of an older version' WHERE key = 'up'")
+    assert water.judge(T0 + 16 * MINUTE)["station:up"].water_class is WaterClass.V
+
+
+def test_each_judgement_is_a_point_for_the_charts(water: Water3) -> None:
+    water.measure("down", T0 - MINUTE, GOOD | {"do": 2.5})
+    water.judge(T0 + 12_345)
+    points = {tuple(sorted(p.tags.items())): p for p in water.points(schema.RIVER_CLASS)}
+    assert len(points) == 5
+    station = points[(schema.REACH, "creek"), (schema.STATION, "down")]
+    assert station.at == T0
+    assert station.fields == {
+        schema.CLASS: 5,
+        schema.DECIDING: "do",
+        schema.JUDGED: 3,
+        schema.EXPECTED: 3,
+        schema.TARGET: 4,
+    }
+    assert points[((schema.REACH, "creek"),)].fields[schema.CLASS] == 5
+    assert schema.CLASS not in points[((schema.REACH, "pond"),)].fields
+
+
+def finding(at_ms: int, colour: Colour = Colour.ORANGE) -> Finding:
+    return Finding(
+        rule="nh3n-high",
+        version="1",
+        kind=Kind.THRESHOLD,
+        change=Change.FIRED,
+        cause="water:up",
+        station="up",
+        parameter="nh3n",
+        observed_at_ms=at_ms,
+        since_ms=at_ms,
+        value=6.0,
+        limit=2.0,
+        colour=colour,
+        retrospective=False,
+        text=Text("氨氮偏高 6.0 mg/L", "ammonia is high, 6.0 mg/L"),
+    )
+
+
+def test_an_incident_is_one_annotation_that_follows_it_to_its_end(water: Water3) -> None:
+    def record(one: Finding, now_ms: int) -> None:
+        with water.database.write() as connection:
+            incidents.record(connection, [one], now_ms, source="/test")
+
+    record(finding(T0), T0)
+    assert annotate(water.database, water.spool, T0 + SETTLED_MS - 1) == 0, "its transaction may not be over"
+    assert annotate(water.database, water.spool, T0 + SETTLED_MS) == 1
+    assert annotate(water.database, water.spool, T0 + 2 * SETTLED_MS) == 0
+    (first,) = water.points(schema.EVENT)
+    assert (first.at, first.fields[schema.COLOUR], first.fields[schema.UNTIL]) == (T0, "orange", 0)
+    assert "氨氮偏高" in str(first.fields[schema.TITLE])
+    record(finding(T0 + MINUTE, Colour.RED), T0 + MINUTE)
+    with water.database.write() as connection:
+        incidents.act(
+            connection,
+            1,
+            Action.FALSE_ALARM,
+            by="示例",
+            comment="示例",
+            now_ms=T0 + 2 * MINUTE,
+            source="/test",
+        )
+    assert annotate(water.database, water.spool, T0 + 3 * MINUTE) == 1
+    *_, last = water.points(schema.EVENT)
+    assert (last.measurement, last.tags, last.at) == (first.measurement, first.tags, first.at), (
+        "it overwrites the first"
+    )
+    assert (last.fields[schema.COLOUR], last.fields[schema.UNTIL]) == ("red", T0 + 2 * MINUTE)
+    assert last.fields[schema.ID] == first.fields[schema.ID] == 1
+
+
+def test_one_round_does_both_and_a_database_that_is_away_is_told_and_waited_for(water: Water3) -> None:
+    outlook = Outlook(water.database, water.store, CATALOGUE, clock_ms=lambda: T0 + MINUTE, spool=water.spool)
+    water.measure("up", T0, GOOD)
+    with water.database.write() as connection:
+        incidents.record(connection, [finding(T0)], T0, source="/test")
+    outlook.round()
+    assert len(water.points(schema.RIVER_CLASS)) == 5
+    assert len(water.points(schema.EVENT)) == 1
+    assert outlook.last_round_ms == T0 + MINUTE

@@ -71,12 +71,17 @@ class Intake:
         self._linger_s = linger_s
         self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
         self._after: list[Callable[[], None]] = []
+        self._watching: list[Callable[[Sequence[Message], Outcome], None]] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
 
     def after_batch(self, callback: Callable[[], None]) -> None:
         """Call this on the intake's thread when all of a batch has been told that it is durable."""
         self._after.append(callback)
+
+    def watch(self, watcher: Callable[[Sequence[Message], Outcome], None]) -> None:
+        """Call this on the intake's thread after each batch, once its acknowledgements are out; it must not block."""
+        self._watching.append(watcher)
 
     def start(self) -> None:
         self._thread.start()
@@ -186,6 +191,11 @@ class Intake:
                 log.exception("an acknowledgement failed")
         for callback in self._after:
             callback()
+        for watcher in self._watching:
+            try:
+                watcher(messages, outcome)
+            except Exception:  # whoever looks on must not stop the readings
+                log.exception("a watcher of the batches failed")
 
     def _count(self, outcome: Outcome) -> None:
         c = self.counters

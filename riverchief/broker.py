@@ -134,7 +134,7 @@ def _write_mosquitto(folder: Path, port: int, logins: list[Login]) -> list[str]:
     for login in logins:
         subprocess.run([maker, "-b", str(passwords), login.user, login.password], check=True, capture_output=True)
     rules.write_text(
-        f"user {INGEST}\ntopic read rivers/v1/#\ntopic write rivers/v1/+/command\n\n"
+        f"user {INGEST}\ntopic read rivers/v1/#\ntopic write rivers/v1/+/command\ntopic write rivers/v1/+/observed\n\n"
         f"user {DEVICE}\ntopic write rivers/v1/+/telemetry\ntopic write rivers/v1/+/status\n"
         "topic write rivers/v1/+/event\ntopic write rivers/v1/+/reply\ntopic read rivers/v1/+/command\n"
     )

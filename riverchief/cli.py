@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from governance import outbox as outbox_
@@ -18,13 +21,17 @@ from ingest import ledger as ledger_
 from ingest import quarantine as quarantine_
 from ingest.pipeline import Receipt, Site
 from ingest.storage import registry as registry_store
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.sql import SqlReadings
 from riverchief import clock, files, logs, serve
 from riverchief import settings as settings_
+from riverchief.alone import alone
+from riverchief.broker_admin import Address
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError, WaterError
 from sensors.parameters import catalogue
-from sensors.times import beijing, beijing_day
+from sensors.standards.gb3838 import Oxygen, Water
+from sensors.times import DAY_MS, beijing, beijing_day, to_ms
+from sensors.wire.telemetry import STATION
 
 app = typer.Typer(
     help="河长智慧平台 · From a sensor in the river to a closed case.",
@@ -42,9 +49,18 @@ outbox = typer.Typer(help="外发箱：死信 · Deliveries that were given up."
 app.add_typer(outbox, name="outbox")
 dashboards = typer.Typer(help="Grafana 仪表盘 · Dashboards.", no_args_is_help=True)
 app.add_typer(dashboards, name="dashboards")
+setup = typer.Typer(help="首次设置，可重复运行 · First set-up; each may be run again.", no_args_is_help=True)
+app.add_typer(setup, name="setup")
+hj212 = typer.Typer(help="HJ 212 报文和数采仪 · HJ 212 frames and loggers.", no_args_is_help=True)
+app.add_typer(hj212, name="hj212")
+hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
+hj212.add_typer(hj212_devices, name="devices")
 
 out = Console()
 err = Console(stderr=True)
+
+PATIENCE_S = 2.0
+"""Work that takes longer shows its progress."""
 
 SettingsFile = Annotated[
     Path | None,
@@ -139,6 +155,20 @@ def worker_command(settings: SettingsFile = None, data: DataFolder = None) -> No
     serve.run(_load(settings, data), serve.Role.WORKER)
 
 
+@app.command()
+def simulate(
+    settings: SettingsFile = None,
+    history_days: Annotated[float, typer.Option(min=0, max=366, help="先发历史天数 · days of history first")] = 14.0,
+    every: Annotated[float, typer.Option(min=0.1, max=3600, help="读数间隔秒数 · seconds between readings")] = 60.0,
+    seed: Annotated[int, typer.Option(help="模拟种子 · seed of the simulated water")] = 1,
+) -> None:
+    """模拟站点经 MQTT 上报，直到停止 · The site's stations publish a simulated river until stopped."""
+    from riverchief import simulate as simulate_
+
+    truth = simulate_.run(_load(settings), history_days=history_days, every_s=every, seed=seed)
+    out.print(f"{truth.messages_sent} 条消息 messages, {truth.readings_sent} 条读数 readings")
+
+
 # -- looking after ---------------------------------------------------------------------------------------------------
 
 
@@ -157,7 +187,7 @@ def ledger(
         with database.read() as connection:
             accounts = ledger_.accounts(connection, day=chosen, station=station)
             everything = ledger_.accounts(connection, station=station, limit=10_000_000) if verify else []
-        wrong = _recount(database, everything) if verify else {}
+        wrong = _recount(database, _load(settings, data), everything) if verify else {}
     closed = all(a.closed for a in accounts) and not wrong
     if as_json:
         rows = [dataclasses.asdict(a) | {"sent": a.sent, "closed": a.closed} for a in accounts]
@@ -180,8 +210,10 @@ def _day(day: str | None) -> str:
         raise ConfigurationError(f"day {day!r} must be YYYY-MM-DD, or all") from None
 
 
-def _recount(database: Any, accounts: list[ledger_.Account]) -> dict[str, tuple[int, int]]:
-    counted = SqliteReadings(database, catalogue()).count()
+def _recount(database: Any, settings: Settings, accounts: list[ledger_.Account]) -> dict[str, tuple[int, int]]:
+    from riverchief.stores import open_stores
+
+    counted = open_stores(settings, database, catalogue()).readings.count()  # what has left the database counts, too
     booked: dict[str, int] = {}
     for account in accounts:
         booked[account.station] = booked.get(account.station, 0) + account.stored
@@ -252,9 +284,10 @@ def quarantine_replay(
     """修正原因后重放 · Process held messages again, after their cause was fixed."""
     loaded = _load(settings, data)
     known = catalogue()
-    with serve.alone(loaded), _database(settings, data) as database:
-        store = SqliteReadings(database, known)
-        site = Site(database, store, files.read_rules(loaded.site.rules, known), known, source=loaded.site.source)
+    with alone(loaded.database_url) as writer, _database(settings, data) as database:
+        store = SqlReadings(database, known)
+        rules_ = files.read_rules(loaded.site.rules, known)
+        site = Site(writer or database, store, rules_, known, source=loaded.site.source)
         with database.read() as connection:
             held = (
                 [quarantine_.get(connection, i) for i in ids]
@@ -361,14 +394,167 @@ def stations_list(settings: SettingsFile = None, data: DataFolder = None, as_jso
 @dashboards.command("build")
 def dashboards_build(
     folder: Annotated[Path, typer.Argument(help="目标目录 · folder to write to")] = Path("dashboards/generated"),
+    settings: SettingsFile = None,
 ) -> None:
     """由代码生成仪表盘 JSON · Write the dashboards as Grafana reads them."""
-    from dashboards import platform
+    from dashboards import catalogue as boards
+    from dashboards import parts
 
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{platform.UID}.json"
-    file.write_text(platform.build(), encoding="utf-8")
-    out.print(str(file))
+    for board in boards.build(_load(settings).grafana.console_url):
+        file = folder / f"{board.uid}.json"
+        file.write_text(parts.text(board), encoding="utf-8")
+        out.print(str(file), highlight=False, soft_wrap=True)
+
+
+@dashboards.command("publish")
+def dashboards_publish(
+    settings: SettingsFile = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="覆盖在 Grafana 中改过的 · overwrite what was edited in Grafana")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """发布仪表盘到 Grafana；再次发布不改变任何东西 · Put the dashboards into Grafana; twice changes nothing."""
+    from dashboards import catalogue as boards
+    from dashboards import parts
+    from riverchief import grafana
+
+    chosen = _load(settings).grafana
+    if chosen.url is None:
+        raise ConfigurationError("grafana.url is not set: there is no Grafana to publish to")
+    published = grafana.publish(
+        [parts.plain(board) for board in boards.build(chosen.console_url)],
+        url=chosen.url,
+        token=settings_.secret(chosen.token, chosen.token_file),
+        force=force,
+    )
+    if as_json:
+        out.print_json(data=[dataclasses.asdict(one) for one in published])
+        return
+    for one in published:
+        out.print(f"{one.uid:14} {one.done:10} {one.url}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def classify(
+    file: Annotated[Path, typer.Argument(help="表格 · a table: .csv, .csv.gz, .xlsx, .parquet")],
+    water_body: Annotated[Water, typer.Option("--water-body", help="河流或湖库 · whose limits count")] = Water.RIVER,
+    to: Annotated[Path | None, typer.Option("--out", help="输出文件，默认标准输出 · default: CSV to stdout")] = None,
+    items: Annotated[
+        str, typer.Option(help="评价项目 · table | national (21) | real-time (5) | keys, with commas")
+    ] = "table",
+    saturation: Annotated[
+        bool, typer.Option("--saturation", help="饱和率90%即Ⅰ类 · 90 % saturation is class I too (needs temperature)")
+    ] = False,
+    rounded: Annotated[bool, typer.Option("--rounded", help="先按标准修约 · round half to even first")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="无法识读即报错 · an unreadable cell is an error")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """按 GB 3838-2002 判定水质类别 · Add the class of water and what decides it to every row of a table."""
+    from riverchief import classify as classify_
+
+    options = classify_.Options(
+        water_body, classify_.items(items), Oxygen.SATURATION if saturation else Oxygen.MG_L, rounded, strict
+    )
+    with _progress(file.name) as progress:
+        summary = classify_.classify(file, to or sys.stdout.buffer, options, catalogue(), progress)
+    if as_json:
+        (out if to else err).print_json(data=dataclasses.asdict(summary))
+    else:
+        for line in classify_.told(summary):
+            err.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def backup(
+    target: Annotated[Path | None, typer.Argument(help="目标目录 · default: backups in the data folder")] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="只留最新几份 · keep the newest only")] = None,
+    archive: Annotated[bool, typer.Option(help="连同归档月份 · with the archived months")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """备份，不停机并经核对 · Back up while everything runs; verified before it gets its name."""
+    from riverchief import backup as backup_
+
+    loaded = _load(settings, data)
+    with _progress("备份 backup") as progress:
+        made = backup_.take(loaded, target or loaded.data / "backups", keep=keep, archive=archive, progress=progress)
+    if as_json:
+        out.print_json(data=made.as_json())
+        return
+    rows = sum(made.manifest.rows.values())
+    out.print(f"[green]✓[/] {made.folder}: {rows:,} 行 rows, {made.bytes / 2**20:,.1f} MiB", soft_wrap=True)
+    for name, how in made.manifest.left_out.items():
+        out.print(f"  未含 not included: {escape(f'{name}: {how}')}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="备份目录 · a folder that `riverchief backup` made")],
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    replace: Annotated[bool, typer.Option("--replace", help="现有数据改名留存 · put aside what is there")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """恢复备份，先停止其他进程 · Restore a backup; nothing else may run meanwhile."""
+    from riverchief import restore as restore_
+
+    loaded = _load(settings, data)
+    with _progress("恢复 restore") as progress:
+        done = restore_.restore(loaded, source, replace=replace, progress=progress)
+    if as_json:
+        out.print_json(data=done.as_json())
+        return
+    rows = sum(done.manifest.rows.values())
+    out.print(f"[green]✓[/] {escape(done.database)}: {rows:,} 行 rows, {done.manifest.taken_at}", soft_wrap=True)
+    for place in done.aside:
+        out.print(f"  原有数据 what was there: {escape(place)}", highlight=False, soft_wrap=True)
+    for name, how in done.manifest.left_out.items():
+        out.print(f"  另行恢复 to be restored apart: {escape(f'{name}: {how}')}", highlight=False, soft_wrap=True)
+    out.print(
+        "接下来 next: riverchief ledger --day all --verify，再启动 then start；"
+        f"设置见 the settings are in {escape(str(source / 'settings'))}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def archive(
+    before: Annotated[str | None, typer.Option(help="此月之前，默认按 keep_days · months before YYYY-MM")] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """整月读数移出数据库，核对后删除 · Move whole months out of the database, compared before they are deleted."""
+    from ingest.storage import retention
+    from ingest.storage.archive import bounds
+    from riverchief.stores import open_stores
+
+    loaded = _load(settings, data)
+    known = catalogue()
+    keep_days = loaded.readings.keep_days
+    if before is None and not keep_days:
+        raise ConfigurationError("say --before YYYY-MM, or set readings.keep_days: so far everything is kept")
+    now_ms = clock.now_ms()
+    edge_ms = bounds(before)[0] if before else retention.due(keep_days, now_ms)
+    rules_ = files.read_rules(loaded.site.rules, known)
+    kept_days = max(0, (now_ms - edge_ms) // DAY_MS) if before else keep_days
+    retention.check(kept_days, max(rules_.lookback_s(p.key) for p in known.parameters))
+    with _database(settings, data) as database, _progress("归档 archive") as progress:
+        keeper = open_stores(loaded, database, known).keeper
+        if keeper is None:
+            raise ConfigurationError("readings.archive (or influx.url) must say where older readings go")
+        moved = retention.move_out(database, known, keeper, edge_ms, progress=progress)
+    if as_json:
+        out.print_json(data=dataclasses.asdict(moved))
+    else:
+        out.print(f"[green]✓[/] {moved.readings:,} 条读数移出 readings moved: {', '.join(moved.months) or '无 none'}")
+        for key, month in moved.refused[:10]:
+            err.print(f"[yellow]![/] {key} {month}: 长期库不全，留在数据库 · not all held elsewhere, stays")
+    raise typer.Exit(1 if moved.refused else 0)
 
 
 @app.command()
@@ -385,8 +571,34 @@ def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
 
 
 @app.command()
+def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """逐项检查各连接并说明如何处理 · Try every connection and say what to do; exit code 1 when something fails."""
+    from riverchief.doctor import Level, examine, unreadable
+
+    marks = {Level.OK: "[green]✓[/]", Level.WARNING: "[yellow]![/]", Level.FAILURE: "[red]✗[/]"}
+    try:
+        loaded = _load(settings, data)
+    except ConfigurationError as error:
+        found = [unreadable(error)]
+    else:
+        with err.status("检查中 examining …"):
+            found = examine(loaded)
+    failed = any(one.level is Level.FAILURE for one in found)
+    if as_json:
+        out.print_json(data={"ok": not failed, "findings": [dataclasses.asdict(one) for one in found]})
+    else:
+        for one in found:
+            out.print(f"{marks[one.level]} {escape(one.text.zh)}", highlight=False, soft_wrap=True)
+            out.print(f"  [dim]{escape(one.text.en)}[/]", highlight=False, soft_wrap=True)
+            if one.advice is not None:
+                out.print(f"  → {escape(one.advice.zh)}", highlight=False, soft_wrap=True)
+                out.print(f"  [dim]→ {escape(one.advice.en)}[/]", highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="ingest | latency")],
+    name: Annotated[str, typer.Argument(help="ingest | latency | store")],
     json_: Annotated[Path | None, typer.Option("--json", help="结果写入 JSON · write the result as JSON")] = None,
     seconds: Annotated[float, typer.Option(min=2, max=600, help="测量时长 · how long to measure")] = 15.0,
     stations: Annotated[int, typer.Option(min=1, max=20_000, help="站点数 · stations")] = 500,
@@ -394,6 +606,9 @@ def bench(
     rate: Annotated[
         float | None, typer.Option(help="latency: 消息/秒，默认峰值一半 · messages/s, default half the top")
     ] = None,
+    readings: Annotated[
+        int, typer.Option(min=100_000, max=200_000_000, help="store: 写入读数 · readings to write")
+    ] = 5_000_000,
 ) -> None:
     """基准测试 · Benchmarks: the machine, the versions, and a ratio measured in the same run."""
     from riverchief.bench import BENCHES, Plan
@@ -401,13 +616,268 @@ def bench(
     if name not in BENCHES:
         raise ConfigurationError(f"no benchmark {name!r}; there are {', '.join(sorted(BENCHES))}")
     logs.configure(settings_.LogSection(level="warning"))
-    result = BENCHES[name](Plan(seconds, stations, broker, rate), err)
+    result = BENCHES[name](Plan(seconds, stations, broker, rate, readings), err)
     out.print_json(data=result)
     if json_ is not None:
         json_.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
+# -- HJ 212 ----------------------------------------------------------------------------------------------------------
+
+
+@hj212.command("decode")
+def hj212_decode() -> None:
+    """从标准输入读报文，每帧输出一行 JSON · Frames on stdin; one JSON object a frame, a summary on stderr."""
+    from riverchief import hj212_cli
+
+    hj212_cli.run()
+
+
+@hj212_devices.command("add")
+def hj212_devices_add(
+    mn: Annotated[str, typer.Argument(help="设备唯一标识 · MN")],
+    station: Annotated[str, typer.Argument(help="站点 · station key")],
+    password: Annotated[str | None, typer.Option(help="访问密码 PW；不给则从标准输入读 · read from stdin")] = None,
+    any_password: Annotated[bool, typer.Option("--any-password", help="不核对密码 · do not check PW")] = False,
+    st: Annotated[str, typer.Option(help="系统编码，21 地表水 · system code, 21 is surface water")] = "21",
+    edition: Annotated[int, typer.Option(help="2005 | 2017 | 2025")] = 2017,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
+    """登记或更改数采仪 · Register a logger, or change what is known of it."""
+    from ingest.storage import loggers
+    from sensors.wire.hj212.readings import Logger
+
+    if password is None and not any_password:
+        password = typer.prompt("PW", hide_input=sys.stdin.isatty())
+    with _database(settings, data) as database, database.write() as connection:
+        loggers.save(connection, Logger(mn, station, None if any_password else password, st, edition))
+    out.print(f"[green]✓[/] {mn} → {station}", highlight=False)
+
+
+@hj212_devices.command("list")
+def hj212_devices_list(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """列出数采仪，不显示密码 · List the loggers; passwords are not shown."""
+    from ingest.storage import loggers
+
+    with _database(settings, data) as database, database.read() as connection:
+        known = loggers.load(connection).values()
+    if as_json:
+        names = ("mn", "station", "st", "edition", "last_at_ms")
+        rows = [{n: getattr(one, n) for n in names} | {"password": one.password is not None} for one in known]
+        out.print_json(data=rows)
+        return
+    table = Table()
+    for name in ("MN", "站点 station", "ST", "版本 edition", "密码 password", "最新数据 newest data"):
+        table.add_column(name)
+    for one in known:
+        checked = "不核对 any" if one.password is None else "核对 checked"
+        newest = "" if one.last_at_ms is None else beijing(one.last_at_ms, "%Y-%m-%d %H:%M")
+        table.add_row(one.mn, one.station, one.st, str(one.edition), checked, newest)
+    out.print(table)
+
+
+@hj212_devices.command("remove")
+def hj212_devices_remove(mn: str, settings: SettingsFile = None, data: DataFolder = None) -> None:
+    """注销数采仪，读数保留 · Forget a logger; its readings stay."""
+    from ingest.storage import loggers
+
+    with _database(settings, data) as database, database.write() as connection:
+        loggers.remove(connection, mn)
+    out.print(f"[green]✓[/] {mn}", highlight=False)
+
+
+@app.command("migrate")
+def migrate_command(
+    source: Annotated[str, typer.Option("--from", help="原库地址 · URL of the database to copy")],
+    target: Annotated[str, typer.Option("--to", help="新的空库地址 · URL of a new, empty database")],
+    as_json: AsJson = False,
+) -> None:
+    """换库：SQLite 与 PostgreSQL 互迁，逐行核对 · Copy a site into another database; every row is compared."""
+    from riverchief import migrate
+
+    with _progress("迁移 migrate") as progress:
+        moved = migrate.move(source, target, catalogue(), progress)
+    if as_json:
+        out.print_json(data=dataclasses.asdict(moved))
+        return
+    for name, rows in moved.rows.items():
+        out.print(f"  {name}: {rows:,}", highlight=False)
+    if moved.mended:
+        out.print(f"  {moved.mended:,} 处空字符改写为 \\x00 · NUL characters are written as \\x00", highlight=False)
+    rows = sum(moved.rows.values())
+    out.print(
+        f"[green]✓[/] {rows:,} 行 rows, {moved.readings:,} 条读数 readings, {moved.seconds:.1f} s；"
+        "逐行一致，现在可将 database.url 指向新库 every row is the same; database.url may now name the new one",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+# -- first set-up ----------------------------------------------------------------------------------------------------
+
+SecretsFolder = Annotated[Path, typer.Argument(help="密钥目录 · folder of the secrets")]
+
+
+@setup.command("secrets")
+def setup_secrets(
+    folder: SecretsFolder,
+    names: Annotated[
+        list[str],
+        typer.Option("--name", help="代理的主机名或地址，可用逗号 · names or addresses of the broker; commas allowed"),
+    ],
+) -> None:
+    """生成密钥、证书和代理的首个用户 · Random secrets, certificate and first users; what is there stays."""
+    from riverchief import setup as setup_
+
+    wanted = sorted({name.strip() for given in names for name in given.split(",")} - {""})
+    made = setup_.prepare(folder, wanted, datetime.now(UTC))
+    out.print(f"{folder}: {', '.join(made) or '已齐备，未作更改 · complete, nothing changed'}", soft_wrap=True)
+
+
+@setup.command("tls")
+def setup_tls(
+    folder: SecretsFolder,
+    certificate: Annotated[Path, typer.Option(help="证书链 PEM · certificate with its chain")],
+    key: Annotated[Path, typer.Option(help="私钥 PEM · its private key")],
+    authority: Annotated[Path | None, typer.Option(help="设备应信任的机构 · authority that devices trust")] = None,
+) -> None:
+    """代理改用自备证书 · Give the broker a certificate of your own; restart it afterwards."""
+    from riverchief import setup as setup_
+
+    setup_.install_certificate(folder, certificate, key, authority)
+    out.print("证书已安装，请重启代理 · installed; restart the broker")
+
+
+@setup.command("broker")
+def setup_broker(
+    admin_password_file: Annotated[Path, typer.Option(help="代理管理员密码 · password of the broker's administrator")],
+    simulator: Annotated[
+        bool, typer.Option("--simulator", help="用户是模拟器 · the user is the simulator, not the ingest")
+    ] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """为接入建立用户和权限 · Give the ingest its user and rights (dynamic-security plugin)."""
+    from riverchief import setup as setup_
+    from riverchief.broker_admin import ingest_role, simulator_role
+
+    loaded = _load(settings)
+    password = settings_.secret(loaded.mqtt.password, loaded.mqtt.password_file)
+    if loaded.mqtt.user is None or password is None:
+        raise ConfigurationError("mqtt.user and its password are needed: they are what is signed in with")
+    stations = files.read_stations(loaded.site.stations, catalogue()).stations if simulator else ()
+    role = simulator_role([s.key for s in stations]) if simulator else ingest_role()
+    setup_.broker(_broker_address(loaded), _admin_password(admin_password_file), loaded.mqtt.user, password, role)
+    out.print(f"[green]✓[/] 用户 user {loaded.mqtt.user}")
+
+
+@setup.command("device")
+def setup_device(
+    station: Annotated[str, typer.Argument(help="站点 · station key")],
+    admin_password_file: Annotated[Path, typer.Option(help="代理管理员密码 · password of the broker's administrator")],
+    settings: SettingsFile = None,
+) -> None:
+    """设备登录：用户名为站点，密码只显示一次 · A device's login; the password is shown once."""
+    from riverchief import setup as setup_
+
+    if not STATION.fullmatch(station):
+        raise ConfigurationError(f"{station!r} is not the key of a station: 1 to 64 of a-z, 0-9 and -")
+    address = _broker_address(_load(settings))
+    password = setup_.device(address, _admin_password(admin_password_file), station)
+    out.print(f"用户 user: {station}\n密码 password: {password}", highlight=False, markup=False)
+
+
+def _admin_password(file: Path) -> str:
+    return settings_.secret(None, file) or ""
+
+
+def _broker_address(loaded: Settings) -> Address:
+    if loaded.mqtt.tls and loaded.mqtt.ca_file is None:
+        raise ConfigurationError("mqtt.tls needs mqtt.ca_file here: the broker's administrator trusts no one else")
+    return Address(loaded.mqtt.host, loaded.mqtt.port, loaded.mqtt.ca_file)
+
+
+@setup.command("database")
+def setup_database(
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    reader: Annotated[str | None, typer.Option(help="仪表盘的只读用户 · the dashboards' own user")] = None,
+) -> None:
+    """建立或升级库表 · Make or upgrade the tables; let the dashboards read theirs."""
+    from riverchief import setup as setup_
+
+    with _database(settings, data) as database:
+        if reader is not None:
+            setup_.grant_reading(database, reader)
+        out.print(f"[green]✓[/] {database.url.render_as_string(hide_password=True)}", highlight=False)
+
+
+@setup.command("influx")
+def setup_influx(
+    settings: SettingsFile = None,
+    secrets: Annotated[
+        Path | None, typer.Option(help="密钥目录：以管理员设置并发放令牌 · be the administrator, hand out tokens")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="自北京时间此日起重算小时与日值 · make hours and days again since YYYY-MM-DD")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """时序库：建库、保留期、小时与日汇总 · Databases, retention, hours and days on the time-series server."""
+    from ingest.storage import influx_setup
+    from ingest.storage.timeseries import TimeSeriesServer
+    from riverchief import setup as setup_
+    from riverchief import stores
+
+    loaded = _load(settings)
+    server = stores.time_series_server(loaded)
+    if server is None:
+        raise ConfigurationError("influx.url is empty: there is no time-series server to set up")
+    if secrets is not None:
+        signed_in = dataclasses.replace(server.settings, token=setup_.influx_admin_token(secrets))
+        server = TimeSeriesServer(signed_in)
+    influx = loaded.influx
+    plan = influx_setup.Plan(influx.raw_days, influx.hourly_days, influx.daily_days, catalogue())
+    marks = {influx_setup.Did.KEPT: "·", influx_setup.Did.BY_HAND: "[yellow]![/]"}
+    steps = []
+    with server:
+        for step in influx_setup.set_up(server, plan):
+            steps.append({"what": step.what, "did": step.did.value, "zh": step.note.zh, "en": step.note.en})
+            if not as_json:
+                mark = marks.get(step.did, "[green]✓[/]")
+                out.print(f"{mark} {step.what}: {step.note.zh} · {step.note.en}", highlight=False, soft_wrap=True)
+        written = [] if secrets is None else setup_.influx_tokens(secrets, server)
+        if since is not None:
+            first = to_ms(datetime.fromisoformat(f"{_day(since)}T00:00:00+08:00"))
+            with _progress("小时与日值 hours and days") as told:
+                now = clock.now_ms()
+                for done in influx_setup.make_again(server, catalogue(), first, now):
+                    told((done - first) / max(now - first, 1))
+    if as_json:
+        out.print_json(data={"steps": steps, "written": written})
+    else:
+        for file in written:
+            out.print(f"[green]✓[/] {file}", highlight=False)
+
+
 # -- helpers ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[float], None]]:
+    """A bar on the terminal once the work takes longer than two seconds; told the share done, 0 to 1."""
+    began, bar = time.monotonic(), Progress(console=err, transient=True)
+    task = bar.add_task(what, total=1.0)
+
+    def told(share: float) -> None:
+        if err.is_terminal and time.monotonic() - began > PATIENCE_S:
+            bar.start()
+            bar.update(task, completed=share)
+
+    try:
+        yield told
+    finally:
+        bar.stop()
 
 
 @contextmanager

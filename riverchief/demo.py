@@ -29,11 +29,11 @@ from governance import incidents
 from governance.database import Database
 from ingest import ledger
 from ingest.storage import registry as registry_store
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.sql import SqlReadings
 from riverchief import clock, files, migrations
 from riverchief.broker import Broker, free_port
 from riverchief.receiver import create_receiver
-from riverchief.serve import on_signal
+from riverchief.signals import on_signal
 from sensors.errors import WaterError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
@@ -290,7 +290,7 @@ def _report(database: Database, truth: live.Truth, inbox: Any, broker: str, seco
     duplicate = sum(a.duplicate for a in accounts)
     quarantined = sum(a.quarantined for a in accounts)
     missing = sum(a.missing or 0 for a in accounts)
-    counted = sum(SqliteReadings(database, catalogue()).count().values())
+    counted = sum(SqlReadings(database, catalogue()).count().values())
     closed = (
         all(a.closed for a in accounts)
         and truth.readings_sent == stored + duplicate + quarantined + missing

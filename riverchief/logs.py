@@ -1,34 +1,69 @@
-"""Logging: structured lines on standard error, never a secret."""
+"""Logging: structured lines on standard error, never a secret. The fields are documented in docs/operations/logs.md."""
 
 import logging
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from riverchief.settings import LogSection
+
+TALKATIVE = ("httpx", "httpcore", "urllib3")
+"""Libraries that log addresses, secrets in them included, below the level of a warning."""
+
+
+class _Named(structlog.PrintLogger):
+    """Prints to standard error and knows for whom."""
+
+    def __init__(self, *name: Any) -> None:
+        # asked anew each time: whoever replaces standard error must not leave us writing to a closed one
+        super().__init__(sys.stderr)
+        self.name = str(name[0]) if name else ""
+
+
+def _add_logger(logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["logger"] = logger.name
+    return event
+
+
+class _ToStderr(logging.Handler):
+    """What libraries log, in the same lines as ours."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+        except Exception:
+            self.handleError(record)
 
 
 def configure(settings: LogSection) -> None:
     """Set up structlog and the standard library's logging alike."""
     level = getattr(logging, settings.level.upper())
-    renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+    stamped: Sequence[Processor] = (
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    )
+    final: Sequence[Processor] = (
+        (structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False))
         if settings.json_lines
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else (structlog.processors.format_exc_info, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
     )
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
+        processors=[structlog.contextvars.merge_contextvars, _add_logger, *stamped, *final],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        # asked anew each time: whoever replaces standard error must not leave us writing to a closed one
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=_Named,
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(
-        level=max(level, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
+    foreign = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, *stamped],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
     )
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[_ToStderr(foreign)], force=True)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))

@@ -1,61 +1,501 @@
-"""What Prometheus reads: gathered from the running parts at the moment it asks."""
+"""What Prometheus reads (docs/operations/metrics.md): one table of figures, gathered from the running parts when asked.
 
-from collections.abc import Callable, Iterator
+What happens a thousand times a second is counted where it happens, a batch at a time; what stands in the database is
+asked for when Prometheus asks, and the costly part of it at most once a minute.
+"""
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import sqlalchemy as sa
+import structlog
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
+from api.context import Part
 from governance import outbox
 from governance.database import Database
+from governance.finding import Kind
+from governance.lifecycle import EventType
+from governance.outbox import Attempt, Status
+from ingest import quarantine
+from ingest.forward import Forwarder
 from ingest.intake import Intake
+from ingest.pipeline import Outcome
+from ingest.republish import Republisher
 from ingest.sources.mqtt import MqttSource
+from ingest.storage.spool import Waiting
+from ingest.storage.tables import gap as gap_table
+from riverchief.heartbeat import Heartbeat
+from sensors import reporting
+from sensors.errors import StorageUnavailable
+from sensors.reading import Floats, Message, Reason
+from sensors.times import beijing_day, to_ms
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "riverchief_"
+SLOW_S = 60.0
+"""How long counts that the database has to walk for are believed."""
 
 
-class _Parts(Collector):
-    def __init__(self, database: Database, intake: Intake | None, source: MqttSource | None) -> None:
-        self._database = database
-        self._intake = intake
-        self._source = source
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One metric: its name without prefix and without the ``_total`` of counters, and what it tells."""
 
-    def collect(self) -> Iterator[Metric]:
-        if self._intake is not None:
-            yield from _ingest(self._intake)
-        if self._source is not None:
-            connected = self._source.connected_since_ms is not None
-            yield GaugeMetricFamily("riverchief_mqtt_connected", "1 while the broker is connected", value=connected)
-            yield CounterMetricFamily("riverchief_mqtt_messages", "messages received", value=self._source.received)
-        with self._database.read() as connection:
-            pending = outbox.pending_counts(connection)
-        yield GaugeMetricFamily("riverchief_outbox_pending", "deliveries waiting", value=pending.pending)
-        yield GaugeMetricFamily("riverchief_outbox_refused", "deliveries refused for good", value=pending.refused)
+    name: str
+    kind: Literal["counter", "gauge", "histogram", "info"]
+    zh: str
+    en: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name as queries write it."""
+        return PREFIX + self.name + {"counter": "_total", "info": "_info"}.get(self.kind, "")
+
+    @property
+    def help(self) -> str:
+        return f"{self.zh} · {self.en}"
 
 
-def _ingest(intake: Intake) -> Iterator[Metric]:
-    c = intake.counters
-    for name, help_, value in (
-        ("batches", "micro-batches stored", c.batches),
-        ("messages", "messages processed", c.messages),
-        ("readings_stored", "readings stored", c.stored),
-        ("readings_duplicate", "readings that were there already", c.duplicate),
-        ("rejected", "quarantine entries made", c.quarantined),
-        ("incidents_opened", "incidents opened", c.opened),
-        ("store_retries", "batches the store could not take at first", c.retries),
-    ):
-        yield CounterMetricFamily(f"riverchief_{name}", help_, value=value)
-    stages = CounterMetricFamily("riverchief_stage_seconds", "time spent in each stage", labels=["stage"])
-    for stage, seconds in c.seconds.items():
-        stages.add_metric([stage], seconds)
-    yield stages
-    yield GaugeMetricFamily("riverchief_backlog", "messages waiting for a batch", value=intake.backlog)
-    yield GaugeMetricFamily(
-        "riverchief_last_batch_seconds", "when the last batch was stored", value=c.last_batch_ms / 1e3
+FIGURES: Mapping[str, Figure] = {
+    figure.name: figure
+    for figure in (
+        # ingest
+        Figure("batches", "counter", "已入库的微批数", "micro-batches stored"),
+        Figure("messages", "counter", "已处理的消息数", "messages processed"),
+        Figure("readings_stored", "counter", "已入库的读数", "readings stored"),
+        Figure("readings_duplicate", "counter", "重复而已存在的读数", "readings that were there already"),
+        Figure("rejected", "counter", "新增的隔离条目", "quarantine entries made"),
+        Figure("quarantined", "counter", "按原因统计的新增隔离条目", "quarantine entries made, by reason", ("reason",)),
+        Figure("incidents_opened", "counter", "新开事件数", "incidents opened"),
+        Figure("store_retries", "counter", "存储一时不可用的批次", "batches the store could not take at first"),
+        Figure("stage_seconds", "counter", "各阶段累计用时", "time spent in each stage", ("stage",)),
+        Figure("backlog", "gauge", "等待成批的消息", "messages waiting for a batch"),
+        Figure(
+            "last_batch_seconds", "gauge", "最近一批入库的时刻（Unix）", "when the last batch was stored (Unix time)"
+        ),
+        Figure(
+            "last_tick_seconds",
+            "gauge",
+            "最近一次静默检查的时刻（Unix）",
+            "when silence was last checked (Unix time)",
+        ),
+        Figure("batch_messages", "histogram", "每批消息数", "messages of a batch"),
+        Figure(
+            "batch_stage_seconds",
+            "histogram",
+            "每批在各阶段的用时，store 为写库与提交",
+            "seconds a batch spent in a stage; store is writing and committing",
+            ("stage",),
+        ),
+        Figure(
+            "received_to_stored_seconds",
+            "histogram",
+            "从收到消息到入库并确认（同一时钟）",
+            "from receiving a message to its commit and acknowledgement (one clock)",
+        ),
+        Figure(
+            "sent_to_stored_seconds",
+            "histogram",
+            "从设备声明的发送时刻 sent_at 到入库（跨设备与本机两个时钟；未声明者不计）",
+            "from sent_at, by the device's clock, to the commit by ours; messages without sent_at not counted",
+        ),
+        # broker
+        Figure("mqtt_connected", "gauge", "与代理连接为 1", "1 while the broker is connected"),
+        Figure("mqtt_messages", "counter", "从代理收到的消息", "messages received from the broker"),
+        Figure("mqtt_unacknowledged", "gauge", "已收到尚未确认的消息", "messages received and not acknowledged yet"),
+        Figure(
+            "mqtt_unacknowledged_peak",
+            "gauge",
+            "启动以来未确认消息的最大值；停在一个数上即为代理的窗口",
+            "the most unacknowledged since the start; where it stays is the broker's window",
+        ),
+        Figure("mqtt_window", "gauge", "本端愿意持有的未确认消息上限", "unacknowledged messages we are ready to hold"),
+        # stations
+        Figure(
+            "stations",
+            "gauge",
+            "按上报状态统计的站点数（ok、late、offline、never）",
+            "stations by how they report: ok, late, offline, never",
+            ("state",),
+        ),
+        # account
+        Figure("quarantine_held", "gauge", "隔离区现存条目", "entries held in quarantine", ("reason",)),
+        Figure("ledger_gaps", "gauge", "今日（北京时间）账本中的缺口", "holes in today's ledger (Beijing day)"),
+        Figure(
+            "ledger_missing_messages",
+            "gauge",
+            "今日账本中缺失的消息",
+            "messages missing in today's ledger (Beijing day)",
+        ),
+        # deliveries
+        Figure("outbox_pending", "gauge", "待投递", "deliveries waiting"),
+        Figure("outbox_refused", "gauge", "死信", "deliveries refused for good"),
+        Figure(
+            "outbox_oldest_age_seconds",
+            "gauge",
+            "最早待投递项的等待时间，无则 0",
+            "age of the oldest waiting delivery, 0 for none",
+        ),
+        Figure("deliveries", "counter", "按结果统计的投递尝试", "attempts at deliveries, by outcome", ("outcome",)),
+        Figure(
+            "decided_to_delivered_seconds",
+            "histogram",
+            "从写入外发箱到对方接收（同一时钟）",
+            "from the outbox entry to the receiver's acceptance (one clock)",
+        ),
+        Figure(
+            "observed_to_delivered_seconds",
+            "histogram",
+            "从起决定作用的读数的观测时刻到新事件被对方接收；追溯事件与静默不计",
+            "from observed_at of the deciding reading to the acceptance of the opened incident; "
+            "without retrospective ones and silence",
+        ),
+        # time-series server
+        Figure("spool_bytes", "gauge", "待转发到时序库的字节", "bytes waiting for the time-series server"),
+        Figure("spool_entries", "gauge", "待转发到时序库的条目", "entries waiting for the time-series server"),
+        Figure(
+            "spool_oldest_age_seconds",
+            "gauge",
+            "最早待转发项的等待时间，无则 0",
+            "age of the oldest waiting entry, 0 for none",
+        ),
+        Figure("forward_ok", "gauge", "时序库接收为 1", "1 while the time-series server takes what is sent"),
+        Figure("forward_rows", "counter", "已转发的读数", "readings and lines forwarded"),
+        Figure(
+            "forward_refused_lines", "counter", "时序库拒收并已隔离的行", "lines the server refused, now in quarantine"
+        ),
+        # republishing
+        Figure("observed_published", "counter", "已发布的 observed 消息", "observed messages published"),
+        Figure("observed_waiting", "gauge", "待发布的站点", "stations whose newest values wait to be published"),
+        Figure("observed_connected", "gauge", "发布连接正常为 1", "1 while the publishing connection works"),
+        # the system
+        Figure("part_ok", "gauge", "部件正常为 1", "1 while the part works", ("part",)),
+        Figure("heartbeat_ok", "gauge", "最近一次心跳已送达为 1", "1 while the dead-man signal gets through"),
+        Figure(
+            "heartbeat_timestamp_seconds",
+            "gauge",
+            "最近一次心跳送达的时刻（Unix），从未则 0",
+            "when the dead-man signal last got through (Unix time), 0 for never",
+        ),
+        Figure(
+            "database_bytes", "gauge", "数据库大小，SQLite 含预写日志", "size of the database, SQLite's log included"
+        ),
+        Figure(
+            "database_ok",
+            "gauge",
+            "采集时数据库可读为 1",
+            "1 when the database answered while these figures were gathered",
+        ),
+        Figure("build", "info", "版本", "the version that runs"),
     )
-    yield GaugeMetricFamily("riverchief_last_tick_seconds", "when silence was last checked", value=c.last_tick_ms / 1e3)
+}
 
 
-def exposition(database: Database, intake: Intake | None, source: MqttSource | None) -> Callable[[], bytes]:
+# -- counted where it happens ------------------------------------------------------------------------------------------
+
+SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
+STAGE_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+LATENCY_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 3600.0)
+"""0.25 and 1 s are boundaries: the aim and the promise from publish to a delivered incident."""
+
+
+class Histogram:
+    """Counts by bucket; ``bounds`` are inclusive upper limits, ascending. May be used by several threads."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = np.asarray(bounds, np.float64)
+        self._counts = np.zeros(len(bounds) + 1, np.int64)
+        self._sum = 0.0
+        self._lock = threading.Lock()
+
+    def observe(self, values: Sequence[float] | Floats) -> None:
+        """Count values; one below 0, as a clock that runs ahead makes, counts as 0."""
+        if not len(values):
+            return
+        held = np.maximum(np.asarray(values, np.float64), 0.0)
+        places = np.searchsorted(self._bounds, held, side="left")
+        more = np.bincount(places, minlength=len(self._counts))
+        with self._lock:
+            self._counts += more
+            self._sum += float(held.sum())
+
+    def sample(self) -> tuple[list[tuple[str, float]], float]:
+        """Cumulative counts by upper limit as Prometheus has them, and the sum."""
+        with self._lock:
+            counts, total = np.cumsum(self._counts).tolist(), self._sum
+        limits = [*(f"{bound:g}" for bound in self._bounds.tolist()), "+Inf"]
+        return list(zip(limits, counts, strict=True)), total
+
+
+@dataclass(slots=True)
+class Watch:
+    """What is counted as it happens. ``batch`` is made to watch the intake, ``delivery`` the deliverer."""
+
+    clock_ms: Callable[[], int]
+    batch_messages: Histogram = field(default_factory=lambda: Histogram(SIZES))
+    stages: dict[str, Histogram] = field(default_factory=dict)
+    received_to_stored: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
+    sent_to_stored: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
+    decided_to_delivered: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
+    observed_to_delivered: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
+    quarantined: dict[str, int] = field(default_factory=lambda: {reason.key: 0 for reason in Reason})
+    deliveries: dict[str, int] = field(default_factory=lambda: {"delivered": 0, "refused": 0, "retry": 0})
+
+    def batch(self, messages: Sequence[Message], outcome: Outcome) -> None:
+        """A batch was stored and acknowledged just now."""
+        now_ms = self.clock_ms()
+        self.batch_messages.observe([len(messages)])
+        for stage, seconds in outcome.seconds.items():
+            if stage not in self.stages:
+                self.stages[stage] = Histogram(STAGE_S)
+            self.stages[stage].observe([seconds])
+        self.received_to_stored.observe([(now_ms - m.received_at_ms) / 1000 for m in messages if m.replay_of is None])
+        sent = [h.sent_at_ms for h in outcome.headers if h is not None and h.sent_at_ms is not None]
+        self.sent_to_stored.observe((now_ms - np.array(sent, np.float64)) / 1000)
+        for rejected in outcome.rejected:
+            self.quarantined[rejected.reason.key] += 1
+
+    def delivery(self, attempt: Attempt) -> None:
+        """An attempt at a delivery has been settled."""
+        if attempt.status is not Status.DELIVERED:
+            self.deliveries["refused" if attempt.status is Status.REFUSED else "retry"] += 1
+            return
+        self.deliveries["delivered"] += 1
+        self.decided_to_delivered.observe([(attempt.ended_ms - attempt.delivery.created_at_ms) / 1000])
+        data = attempt.data
+        if attempt.delivery.type == EventType.OPENED and not data["retrospective"] and data["kind"] != Kind.NO_DATA:
+            observed_ms = to_ms(datetime.fromisoformat(data["observed_at"]))
+            self.observed_to_delivered.observe([(attempt.ended_ms - observed_ms) / 1000])
+
+
+# -- gathered when asked -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The parts whose figures are told; a part that does not run in this process is None."""
+
+    database: Database
+    watch: Watch
+    clock_ms: Callable[[], int]
+    intake: Intake | None = None
+    source: MqttSource | None = None
+    republisher: Republisher | None = None
+    forwarder: Forwarder | None = None
+    spool: Callable[[], Waiting] | None = None
+    heartbeat: Heartbeat | None = None
+    parts: Callable[[], list[Part]] = list
+
+
+def exposition(running: Running) -> Callable[[], bytes]:
     """The function behind ``/metrics``."""
     registry = CollectorRegistry()
-    registry.register(_Parts(database, intake, source))
+    registry.register(Parts(running))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
     return lambda: generate_latest(registry)
+
+
+class Parts(Collector):
+    """All figures of :data:`FIGURES` that this process can tell."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self._slow: _Slow | None = None
+        self._asked_at = -SLOW_S
+        self._lock = threading.Lock()
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: names are looked at when they are asked for, not when the collector is registered."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        running = self._running
+        yield InfoMetricFamily(PREFIX + "build", FIGURES["build"].help, {"version": version("riverchief")})
+        if running.intake is not None:
+            yield from _ingest(running.intake, running.watch)
+            yield from _stations(running.intake, running.clock_ms())
+        if running.source is not None:
+            yield from _broker(running.source)
+        if running.republisher is not None:
+            yield from _republishing(running.republisher)
+        if running.forwarder is not None:
+            yield from _forwarding(running.forwarder)
+        if running.heartbeat is not None:
+            beat = running.heartbeat
+            yield _one("heartbeat_ok", float(beat.ok))
+            yield _one("heartbeat_timestamp_seconds", (beat.last_ok_ms or 0) / 1e3)
+        yield from _deliveries(running.watch)
+        yield _many("part_ok", {part.name: float(part.ok) for part in running.parts()})
+        try:
+            yield from self._database()
+            yield _one("database_ok", 1)
+        except StorageUnavailable as error:
+            log.warning("the figures of the database are left out", error=str(error))
+            yield _one("database_ok", 0)
+
+    def _database(self) -> list[Metric]:
+        running, now_ms = self._running, self._running.clock_ms()
+        with running.database.read() as connection:
+            pending = outbox.pending_counts(connection)
+        slow = self._slow_figures(now_ms)
+        found: list[Metric] = [
+            _one("outbox_pending", pending.pending),
+            _one("outbox_refused", pending.refused),
+            _one("outbox_oldest_age_seconds", _age_s(pending.oldest_pending_at_ms, now_ms)),
+            _many("quarantine_held", {reason.key: slow.held.get(reason.key, 0) for reason in Reason}),
+            _one("ledger_gaps", slow.gaps),
+            _one("ledger_missing_messages", slow.missing),
+            _one("database_bytes", slow.bytes),
+        ]
+        if running.spool is not None:
+            waiting = running.spool()
+            found += [
+                _one("spool_bytes", waiting.bytes),
+                _one("spool_entries", waiting.entries),
+                _one("spool_oldest_age_seconds", _age_s(waiting.oldest_ms, now_ms)),
+            ]
+        return found
+
+    def _slow_figures(self, now_ms: int) -> "_Slow":
+        with self._lock:
+            if self._slow is None or time.monotonic() - self._asked_at >= SLOW_S:
+                self._slow = _slow(self._running.database, beijing_day(now_ms).isoformat())
+                self._asked_at = time.monotonic()
+            return self._slow
+
+
+@dataclass(frozen=True, slots=True)
+class _Slow:
+    held: Mapping[str, int]
+    gaps: int
+    missing: int
+    bytes: int
+
+
+def _slow(database: Database, day: str) -> _Slow:
+    g = gap_table.c
+    holes = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(g.last_seq - g.first_seq + 1), 0))
+    with database.read() as connection:
+        held = quarantine.counts(connection)
+        gaps, missing = connection.execute(holes.where(g.day == day)).one()
+        return _Slow(held, int(gaps), int(missing), database_bytes(database, connection))
+
+
+def database_bytes(database: Database, connection: sa.Connection) -> int:
+    """How much room the database takes: the files of SQLite, log included, or what PostgreSQL says."""
+    if not database.is_sqlite:
+        return int(connection.execute(sa.text("SELECT pg_database_size(current_database())")).scalar_one())
+    file = database.url.database
+    if not file or file == ":memory:":
+        return 0
+    return sum(path.stat().st_size for path in (Path(file), Path(f"{file}-wal")) if path.exists())
+
+
+def _ingest(intake: Intake, watch: Watch) -> Iterator[Metric]:
+    c = intake.counters
+    yield _one("batches", c.batches)
+    yield _one("messages", c.messages)
+    yield _one("readings_stored", c.stored)
+    yield _one("readings_duplicate", c.duplicate)
+    yield _one("rejected", c.quarantined)
+    yield _many("quarantined", watch.quarantined)
+    yield _one("incidents_opened", c.opened)
+    yield _one("store_retries", c.retries)
+    yield _many("stage_seconds", dict(c.seconds))
+    yield _one("backlog", intake.backlog)
+    yield _one("last_batch_seconds", c.last_batch_ms / 1e3)
+    yield _one("last_tick_seconds", c.last_tick_ms / 1e3)
+    yield _histogram("batch_messages", {"": watch.batch_messages})
+    yield _histogram("batch_stage_seconds", dict(watch.stages))
+    yield _histogram("received_to_stored_seconds", {"": watch.received_to_stored})
+    yield _histogram("sent_to_stored_seconds", {"": watch.sent_to_stored})
+
+
+def _stations(intake: Intake, now_ms: int) -> Iterator[Metric]:
+    history = intake.site.history
+    stations, heard = history.registry.stations, history.heard
+    if len(stations) != len(heard):  # a station is being taken up at this moment
+        return
+    interval_s = np.fromiter((s.interval_s for s in stations), np.int64, len(stations))
+    yield _many("stations", {state.value: n for state, n in reporting.count(heard, interval_s, now_ms).items()})
+
+
+def _broker(source: MqttSource) -> Iterator[Metric]:
+    yield _one("mqtt_connected", float(source.connected_since_ms is not None))
+    yield _one("mqtt_messages", source.received)
+    yield _one("mqtt_unacknowledged", source.unacknowledged)
+    yield _one("mqtt_unacknowledged_peak", source.most_unacknowledged)
+    yield _one("mqtt_window", source.window)
+
+
+def _republishing(republisher: Republisher) -> Iterator[Metric]:
+    yield _one("observed_published", republisher.published)
+    yield _one("observed_waiting", republisher.waiting)
+    works = republisher.connected_since_ms is not None and not republisher.last_error
+    yield _one("observed_connected", float(works))
+
+
+def _forwarding(forwarder: Forwarder) -> Iterator[Metric]:
+    state = forwarder.state
+    yield _one("forward_ok", float(not state.error))
+    yield _one("forward_rows", state.sent_rows)
+    yield _one("forward_refused_lines", state.refused_lines)
+
+
+def _deliveries(watch: Watch) -> Iterator[Metric]:
+    yield _many("deliveries", dict(watch.deliveries))
+    yield _histogram("decided_to_delivered_seconds", {"": watch.decided_to_delivered})
+    yield _histogram("observed_to_delivered_seconds", {"": watch.observed_to_delivered})
+
+
+# -- how a figure is written -------------------------------------------------------------------------------------------
+
+
+def _one(name: str, value: float) -> Metric:
+    family = _family(FIGURES[name])
+    family.add_metric([], value)
+    return family
+
+
+def _many(name: str, values: Mapping[str, float]) -> Metric:
+    family = _family(FIGURES[name])
+    for label, value in values.items():
+        family.add_metric([label], value)
+    return family
+
+
+def _family(figure: Figure) -> CounterMetricFamily | GaugeMetricFamily:
+    made = CounterMetricFamily if figure.kind == "counter" else GaugeMetricFamily
+    return made(PREFIX + figure.name, figure.help, labels=figure.labels)
+
+
+def _histogram(name: str, found: Mapping[str, Histogram]) -> Metric:
+    figure = FIGURES[name]
+    family = HistogramMetricFamily(PREFIX + name, figure.help, labels=figure.labels)
+    for label, histogram in found.items():
+        buckets, total = histogram.sample()
+        family.add_metric([label] if figure.labels else [], buckets, total)
+    return family
+
+
+def _age_s(since_ms: int | None, now_ms: int) -> float:
+    return 0.0 if since_ms is None else max(0, now_ms - since_ms) / 1e3

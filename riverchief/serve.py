@@ -2,26 +2,35 @@
 
 import contextlib
 import random
-import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import Flag, auto
-from pathlib import Path
 
 import structlog
 import uvicorn
 
 from api.context import Context, Part
 from governance.database import Database
-from governance.outbox import Deliverer
+from governance.outbox import Attempt, Deliverer
+from ingest import journal
+from ingest.forward import Forwarder
 from ingest.intake import Intake
+from ingest.outlook import EVERY_S as OUTLOOK_S
+from ingest.outlook import Outlook
 from ingest.pipeline import Site
+from ingest.republish import Republisher
 from ingest.sources.mqtt import MqttSettings, MqttSource
 from ingest.storage import registry as registry_store
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage import retention
+from ingest.storage.retention import Retention
 from riverchief import clock, files, metrics, migrations
+from riverchief.alone import alone
+from riverchief.heartbeat import Heartbeat
 from riverchief.settings import Settings, secret
+from riverchief.signals import on_signal
+from riverchief.stores import open_stores
+from riverchief.tracing import Tracing
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 
@@ -52,19 +61,23 @@ def open_database(settings: Settings) -> Database:
 
 
 class System:
-    """The parts of one process."""
+    """The parts of one process; an ingest writes through ``writer`` (`riverchief.alone`) where one is given."""
 
-    def __init__(self, settings: Settings, roles: Role) -> None:
+    def __init__(self, settings: Settings, roles: Role, writer: Database | None = None) -> None:
         self.settings = settings
         self.roles = roles
         self.catalogue = catalogue()
-        rules = files.read_rules(settings.site.rules, self.catalogue)
+        self.rules = files.read_rules(settings.site.rules, self.catalogue)
         token = secret(settings.api.token, settings.api.token_file)
         mqtt = mqtt_settings(settings)
         outbox_secret = secret(settings.outbox.secret, settings.outbox.secret_file)
+        heartbeat_url = secret(settings.watch.heartbeat_url, settings.watch.heartbeat_url_file)
+        otlp_url = settings.watch.otlp_url
+        self.tracing = Tracing(otlp_url, settings.watch.trace_share) if otlp_url else None
         self.database = open_database(settings)
         self._register_stations()
-        self.store = SqliteReadings(self.database, self.catalogue)
+        self.stores = open_stores(settings, self.database, self.catalogue)
+        self.watch = metrics.Watch(clock.now_ms)
         self.deliverer: Deliverer | None = None
         if Role.WORKER in roles and settings.outbox.url and outbox_secret:
             self.deliverer = Deliverer(
@@ -74,19 +87,28 @@ class System:
                 clock=clock.now_ms,
                 rng=random.Random(),
                 give_up_after_s=settings.outbox.give_up_after_days * 86_400,
+                watch=self._attempted,
             )
+        self.forwarder: Forwarder | None = None
+        self.outlook: Outlook | None = None
+        self.retention: Retention | None = None
+        if Role.WORKER in roles:
+            self._prepare_worker()
         wake = self.deliverer.wake if self.deliverer else lambda: None
         self.intake: Intake | None = None
         self.source: MqttSource | None = None
+        self.republisher: Republisher | None = None
+        self.heartbeat: Heartbeat | None = None
         if Role.INGEST in roles:
             site = Site(
-                self.database,
-                self.store,
-                rules,
+                writer or self.database,
+                self.stores.readings,
+                self.rules,
                 self.catalogue,
                 source=settings.site.source,
                 late_s=settings.ingest.late_after_s,
                 on_findings=wake,
+                spool=self.stores.spool,
             )
             self.intake = Intake(
                 site,
@@ -95,20 +117,63 @@ class System:
                 most=settings.ingest.batch_messages,
                 linger_s=settings.ingest.linger_ms / 1000,
             )
+            self.intake.watch(self.watch.batch)
+            self.intake.watch(journal.tell)
+            if self.tracing:
+                self.intake.watch(self.tracing.batch)
             if settings.mqtt.enabled:
                 self.source = MqttSource(mqtt, self.intake, clock.now_ms)
+            if settings.mqtt.enabled and settings.mqtt.republish:
+                self.republisher = Republisher(
+                    self.database, self.stores.readings, self.catalogue, mqtt, clock_ms=clock.now_ms
+                )
+                self.intake.watch(self.republisher.heard)
+            if heartbeat_url:
+                self.heartbeat = Heartbeat(
+                    heartbeat_url,
+                    lambda: [part.name for part in self.parts() if not part.ok and part.name != "heartbeat"],
+                    every_s=settings.watch.heartbeat_s,
+                    clock_ms=clock.now_ms,
+                )
         self.context = Context(
             database=self.database,
-            store=self.store,
+            store=self.stores.readings,
             catalogue=self.catalogue,
             source=settings.site.source,
             clock_ms=clock.now_ms,
             submit=self.intake.submit if self.intake else None,
             token=token,
             parts=self.parts,
-            metrics=metrics.exposition(self.database, self.intake, self.source),
+            metrics=metrics.exposition(
+                metrics.Running(
+                    database=self.database,
+                    watch=self.watch,
+                    clock_ms=clock.now_ms,
+                    intake=self.intake,
+                    source=self.source,
+                    republisher=self.republisher,
+                    forwarder=self.forwarder,
+                    spool=self.stores.spool.waiting if self.stores.spool else None,
+                    heartbeat=self.heartbeat,
+                    parts=self.parts,
+                )
+            ),
             wake=wake,
         )
+
+    def _prepare_worker(self) -> None:
+        """What runs beside the readings: forwarding, live classes, and what leaves the database."""
+        stores, database, known = self.stores, self.database, self.catalogue
+        if stores.server is not None and stores.spool is not None:
+            self.forwarder = Forwarder(database, stores.spool, stores.server, known, clock_ms=clock.now_ms)
+        self.outlook = Outlook(database, stores.readings, known, clock_ms=clock.now_ms, spool=stores.spool)
+        keep_days = self.settings.readings.keep_days
+        if keep_days:
+            if stores.keeper is None:
+                raise ConfigurationError("readings.keep_days needs readings.archive or influx.url for what is older")
+            lookback_s = max(self.rules.lookback_s(p.key) for p in known.parameters)
+            retention.check(keep_days, lookback_s)
+            self.retention = Retention(database, known, stores.keeper, keep_days=keep_days, clock_ms=clock.now_ms)
 
     def _register_stations(self) -> None:
         """A new site begins with the stations of its file; later the database is what counts."""
@@ -119,24 +184,44 @@ class System:
             if not registry_store.load(connection, self.catalogue).stations:
                 registry_store.save(connection, registry)
 
+    def _attempted(self, attempt: Attempt) -> None:
+        """A delivery was attempted: count it, and tell the traces."""
+        self.watch.delivery(attempt)
+        if self.tracing:
+            self.tracing.delivery(attempt)
+
     def start(self) -> None:
-        if self.deliverer:
-            self.deliverer.start()
+        for part in (self.deliverer, self.forwarder, self.outlook, self.retention):
+            if part:
+                part.start()
         if self.intake:
             self.intake.start()
         if self.source:
             self.source.start()
+        if self.republisher:
+            self.republisher.start()
+        if self.heartbeat:
+            self.heartbeat.start()
 
     def stop(self) -> None:
         """Finish the batch, acknowledge, leave; what is not finished is delivered again."""
+        if self.heartbeat:
+            self.heartbeat.stop()
         if self.source:
             self.source.quiesce()
         if self.intake and not self.intake.stop():
             log.warning("the last batch did not finish in time; its messages will be delivered again")
         if self.source:
             self.source.stop()
-        if self.deliverer:
-            self.deliverer.stop(10)
+        if self.republisher:
+            self.republisher.stop()
+        for part in (self.deliverer, self.forwarder, self.outlook, self.retention):
+            if part:
+                part.stop(10)
+        if self.tracing:
+            self.tracing.stop()
+        if self.stores.server:
+            self.stores.server.close()
         self.database.close()
 
     def parts(self) -> list[Part]:
@@ -153,18 +238,36 @@ class System:
         if self.source:
             since = self.source.connected_since_ms
             found.append(Part("mqtt", since is not None, self.source.last_error or "connected"))
+        if self.republisher:
+            since, error = self.republisher.connected_since_ms, self.republisher.last_error
+            ok = self.republisher.alive and since is not None and not error
+            found.append(Part("observed", ok, error or f"{self.republisher.published} published", False))
+        if self.heartbeat:
+            found.append(Part("heartbeat", self.heartbeat.ok, self.heartbeat.last_error or "calling", False))
         if self.deliverer:
             seen = self.deliverer.last_round_at_ms
             ok = seen is not None and now - seen < WATCHED_S * 1000
             found.append(Part("outbox", ok, "delivering" if ok else "the deliverer shows no sign of life"))
+        if self.forwarder:
+            state = self.forwarder.state
+            found.append(Part("influx", self.forwarder.alive and not state.error, state.error or "forwarding", False))
+        if self.outlook:
+            seen = self.outlook.last_round_ms
+            ok = seen is None or now - seen < 3 * OUTLOOK_S * 1000
+            found.append(Part("outlook", ok, self.outlook.last_error or "judging", False))
+        if self.retention:
+            found.append(
+                Part("retention", not self.retention.last_error, self.retention.last_error or "keeping", False)
+            )
         return found
 
 
 def run(settings: Settings, roles: Role = ALL) -> None:
     """Run until SIGTERM or SIGINT; raises ConfigurationError before anything is started."""
-    with alone(settings) if Role.INGEST in roles else contextlib.nullcontext():
+    ingest = alone(settings.database_url, wait=True) if Role.INGEST in roles else contextlib.nullcontext()
+    with ingest as writer:
         door = _listen(settings) if Role.API in roles else None
-        system = System(settings, roles)
+        system = System(settings, roles, writer)
         system.start()
         try:
             if door is not None:
@@ -191,6 +294,8 @@ def _serve_http(system: System, door: socket.socket) -> None:
 
     app = create_app(system.context)
     mount(app, system.context)
+    if system.tracing:
+        app.add_middleware(system.tracing.requests)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
     log.info("listening", address=f"http://{system.settings.api.host}:{system.settings.api.port}/")
     _Server(config).run(sockets=[door])
@@ -212,41 +317,6 @@ def _wait_for_signal() -> None:
     asked = threading.Event()
     with on_signal(lambda *_: asked.set()):
         asked.wait()
-
-
-@contextlib.contextmanager
-def on_signal(leave: Callable[..., None]) -> Iterator[None]:
-    """SIGTERM and SIGINT call ``leave`` while this lasts."""
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def alone(settings: Settings) -> Iterator[None]:
-    """One ingest for a data folder: two would each believe they know every series' last reading."""
-    if settings.database.url:
-        yield
-        return
-    settings.data.mkdir(parents=True, exist_ok=True)
-    lock = settings.data / "ingest.lock"
-    with lock.open("a") as handle:
-        _lock(handle.fileno(), lock)
-        yield
-
-
-def _lock(handle: int, path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not on Windows; there the database's own locking has to do
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ConfigurationError(f"another ingest already works on {path.parent}") from None
 
 
 def mqtt_settings(settings: Settings) -> MqttSettings:

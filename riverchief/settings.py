@@ -32,9 +32,9 @@ class SiteSection(_Section):
 
 
 class DatabaseSection(_Section):
-    """The one relational database; with SQLite the readings live in the same file."""
+    """The one relational database; the readings live in it, too."""
 
-    url: str = ""
+    url: Annotated[str, Field(repr=False)] = ""  # may hold a password
 
 
 class ReadingsSection(_Section):
@@ -81,6 +81,19 @@ class MqttSection(_Section):
     key_file: Path | None = None
     keepalive_s: Annotated[int, Field(ge=5, le=600)] = 30
     republish: bool = False
+
+
+class Hj212Section(_Section):
+    """The gateway for loggers that speak HJ 212."""
+
+    enabled: bool = False
+    host: str = "0.0.0.0"
+    port: Port = 9212
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    set_clock: bool = True
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    idle_s: Annotated[int, Field(ge=60, le=604_800)] = 3900
 
 
 class IngestSection(_Section):
@@ -146,6 +159,7 @@ class Settings(BaseSettings):
     readings: ReadingsSection = ReadingsSection()
     influx: InfluxSection = InfluxSection()
     mqtt: MqttSection = MqttSection()
+    hj212: Hj212Section = Hj212Section()
     ingest: IngestSection = IngestSection()
     outbox: OutboxSection = OutboxSection()
     api: ApiSection = ApiSection()
@@ -175,6 +189,8 @@ class Settings(BaseSettings):
             raise ValueError("mqtt.cert_file and mqtt.key_file belong together; one is missing")
         if not self.mqtt.tls and (self.mqtt.ca_file or self.mqtt.cert_file):
             raise ValueError("mqtt has certificates but mqtt.tls is false")
+        if (self.hj212.cert_file is None) != (self.hj212.key_file is None):
+            raise ValueError("hj212.cert_file and hj212.key_file belong together; one is missing")
         if self.mqtt.user is None and (self.mqtt.password or self.mqtt.password_file):
             raise ValueError("mqtt has a password but no mqtt.user")
         if self.outbox.url and not (self.outbox.secret or self.outbox.secret_file):

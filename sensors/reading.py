@@ -56,6 +56,11 @@ class Reason(IntEnum):
     TOO_MANY_SAMPLES = 11
     BAD_STATUS = 12
     OUR_FAULT = 13
+    STORE_REFUSED = 14
+    BAD_FRAME = 15
+    WRONG_PASSWORD = 16
+    ENCRYPTED = 17
+    INCOMPLETE = 18
 
     @property
     def key(self) -> str:

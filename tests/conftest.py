@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import influx, postgres
 from tests.rig import Running
 
 ON_CI = os.environ.get("CI") == "true"
@@ -17,6 +18,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     lacking = {
         "broker": shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists(),
         "browser": shutil.which("chromium") is None,
+        "influx": shutil.which("influxd") is None,
+        "victoria": shutil.which("victoria-metrics") is None,
+        "postgres": postgres.programs() is None,
     }
     for item in items:
         for marker, missing in lacking.items():
@@ -24,13 +28,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"no {marker} here (tests/servers.sh installs it)"))
 
 
+def pytest_sessionfinish() -> None:
+    """End the time-series servers of this run."""
+    influx.stop_servers()
+
+
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Callable[[str], Running]]:
+def running(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Makes running sites; ends whatever they started."""
     made: list[Running] = []
 
-    def make(kind: str) -> Running:
-        made.append(Running(tmp_path / f"site-{len(made)}", kind))
+    def make(kind: str, url: str = "") -> Running:
+        made.append(Running(tmp_path / f"site-{len(made)}", kind, url))
         return made[-1]
 
     yield make

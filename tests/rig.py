@@ -36,13 +36,17 @@ def eventually(what: str, condition: Callable[[], Any], timeout_s: float = 60.0)
 
 
 class Running:
-    """A site as it runs in production: a broker, a database in a folder, and ``riverchief`` as a process of its own."""
+    """A site as it runs in production: a broker, a database, and ``riverchief`` as a process of its own.
 
-    def __init__(self, folder: Path, kind: str) -> None:
+    The database is a file in the folder unless ``url`` names another.
+    """
+
+    def __init__(self, folder: Path, kind: str, url: str = "") -> None:
         self.folder = folder
         self.broker = Broker(folder / "broker", kind=kind)
         self.broker.start()
-        self.database = Database(f"sqlite:///{folder / 'riverchief.db'}")
+        self.url = url
+        self.database = Database(url or f"sqlite:///{folder / 'riverchief.db'}")
         migrations.upgrade(self.database)
         self.process: subprocess.Popen[bytes] | None = None
         self.more = ""
@@ -55,7 +59,8 @@ class Running:
     def settings(self) -> Path:
         path = self.folder / "settings.toml"
         path.write_text(
-            f"data = '{self.folder}'\n[log]\nlevel = 'warning'\n[mqtt]\nport = {self.broker.port}\n"
+            f"data = '{self.folder}'\n[database]\nurl = '{self.url}'\n[log]\nlevel = 'warning'\n"
+            f"[mqtt]\nport = {self.broker.port}\n"
             f"user = '{self.broker.ingest.user}'\npassword = '{self.broker.ingest.password}'\n{self.more}"
         )
         return path

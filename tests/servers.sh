@@ -7,6 +7,12 @@ missing=""
 for program in mosquitto chromium; do
     command -v "$program" >/dev/null 2>&1 || [ -x "/usr/sbin/$program" ] || missing="$missing $program"
 done
+command -v influxd >/dev/null 2>&1 || missing="$missing influxdb"
+command -v victoria-metrics >/dev/null 2>&1 || missing="$missing victoria-metrics"
+command -v mosquitto_sub >/dev/null 2>&1 || missing="$missing mosquitto-clients"
+command -v prometheus >/dev/null 2>&1 || missing="$missing prometheus"
+postgres() { command -v initdb || ls -d /usr/lib/postgresql/*/bin/initdb; }
+postgres >/dev/null 2>&1 || missing="$missing postgresql"
 fc-list 2>/dev/null | grep -qi 'noto sans cjk' || missing="$missing fonts-noto-cjk"
 
 if [ -n "$missing" ] && command -v apt-get >/dev/null 2>&1; then
@@ -19,14 +25,23 @@ if [ -n "$missing" ] && command -v apt-get >/dev/null 2>&1; then
         export DEBIAN_FRONTEND=noninteractive
         # shellcheck disable=SC2086
         $as_root apt-get update -qq && $as_root apt-get install -y -qq --no-install-recommends $missing fontconfig >/dev/null
-        # the package starts a broker of its own; the tests start theirs
-        $as_root sh -c 'command -v systemctl >/dev/null && systemctl disable --now mosquitto' >/dev/null 2>&1 || true
+        # the packages start servers of their own; the tests start theirs
+        for service in mosquitto influxdb victoria-metrics prometheus; do
+            $as_root sh -c "command -v systemctl >/dev/null && systemctl disable --now $service" >/dev/null 2>&1 || true
+        done
+        case "$missing" in *postgresql*) # one that was here before may be somebody's
+            $as_root sh -c 'if command -v systemctl; then systemctl disable --now postgresql; else service postgresql stop; fi' \
+                >/dev/null 2>&1 || true ;;
+        esac
     fi
 fi
 
 left_out=""
 command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || left_out="$left_out mosquitto"
-command -v chromium >/dev/null 2>&1 || left_out="$left_out chromium"
+for program in chromium influxd victoria-metrics; do
+    command -v "$program" >/dev/null 2>&1 || left_out="$left_out $program"
+done
+postgres >/dev/null 2>&1 || left_out="$left_out postgresql"
 if [ -n "$left_out" ]; then
     if [ "${CI:-}" = "true" ]; then
         echo "CI 缺少服务 a server the tests need is missing:$left_out" >&2

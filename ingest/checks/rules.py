@@ -159,8 +159,8 @@ def _rule(cls: type[Any], row: Mapping[str, Any], catalogue: Catalogue) -> Any:
         raise ConfigurationError(f"unknown entry {unknown[0]!r}")
     if missing := sorted(names - set(given) - set(_DEFAULTS)):
         raise ConfigurationError(f"{missing[0]} is missing")
-    if not isinstance(given["id"], str) or not given["id"]:
-        raise ConfigurationError(f"id {given['id']!r} must be a name")
+    if not isinstance(given["id"], str) or not 1 <= len(given["id"]) <= LONGEST_ID:
+        raise ConfigurationError(f"id {given['id']!r} must be a name of at most {LONGEST_ID} characters")
     values: dict[str, Any] = {name: given.get(name, _DEFAULTS.get(name)) for name in names}
     if "clear" in names and "clear" not in given:
         values["clear"] = given["limit"]
@@ -197,6 +197,7 @@ _DEFAULTS: dict[str, Any] = {
     "intervals": 3.0,
     "at_least_s": 60,
 }
+LONGEST_ID = 64
 MOST_SAMPLES = 24
 """A count must fit into what a series remembers after a restart."""
 _WHOLE = {

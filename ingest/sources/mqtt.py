@@ -67,6 +67,10 @@ class MqttSource:
         self.connected_since_ms: int | None = None
         self.last_error = ""
         self.received = 0
+        self.most_unacknowledged = 0
+        """The most messages this process ever held unacknowledged: the broker's window, when it stays at one figure."""
+        self._taken = 0  # of this connection, QoS 1; the network thread's own
+        self._settled = 0  # of these, acknowledged; changes under the lock
         self._client = _client(settings)
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
@@ -80,6 +84,16 @@ class MqttSource:
         s = self._settings
         self._client.connect_async(s.host, s.port, s.keepalive_s, **_session(s))
         self._client.loop_start()
+
+    @property
+    def unacknowledged(self) -> int:
+        """Messages the broker sent over this connection and has not had acknowledged yet."""
+        return max(0, self._taken - self._settled)
+
+    @property
+    def window(self) -> int:
+        """How many unacknowledged messages we are ready to hold; a broker may allow fewer."""
+        return self._settings.receive_max
 
     def quiesce(self) -> None:
         """Take nothing new: what still arrives stays unacknowledged and is delivered again to the next ingest."""
@@ -102,6 +116,7 @@ class MqttSource:
             return
         with self._lock:
             self._generation += 1
+            self._taken = self._settled = 0
         log.info("mqtt connected", host=self._settings.host, port=self._settings.port, session=flags.session_present)
         client.subscribe([(topic("+", kind), 1) for kind in KINDS])  # always: a broker may have lost the session
 
@@ -133,6 +148,8 @@ class MqttSource:
         if self._stopping.is_set():
             return
         due = (self._generation, message.mid) if message.qos else None
+        if due is not None:
+            self._taken += 1
 
         def durable(_receipt: Receipt) -> None:
             if due is not None:
@@ -156,8 +173,11 @@ class MqttSource:
         lost meanwhile is dropped by paho when it connects again.
         """
         due, self._due = self._due, []
+        self.most_unacknowledged = max(self.most_unacknowledged, self.unacknowledged)
         with self._lock:
-            self._client.acknowledge([mid for generation, mid in due if generation == self._generation])
+            mids = [mid for generation, mid in due if generation == self._generation]
+            self._settled += len(mids)
+            self._client.acknowledge(mids)
 
 
 class _Buffered:
@@ -219,13 +239,18 @@ def _client(s: MqttSettings) -> _Client:
         protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
         manual_ack=True,
     )
+    sign_in(client, s)
+    client.max_queued_messages_set(0)
+    return client
+
+
+def sign_in(client: paho.Client, s: MqttSettings) -> None:
+    """Give a client the login and certificates of the settings, and let it reconnect for good."""
     if s.user is not None:
         client.username_pw_set(s.user, s.password)
     if s.tls:
         client.tls_set(s.ca_file, s.cert_file, s.key_file, cert_reqs=ssl.CERT_REQUIRED)
     client.reconnect_delay_set(min_delay=1, max_delay=15)
-    client.max_queued_messages_set(0)
-    return client
 
 
 def _session(s: MqttSettings) -> dict[str, Any]:

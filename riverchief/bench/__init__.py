@@ -5,9 +5,13 @@ from typing import Any
 
 from rich.console import Console
 
-from riverchief.bench import ingest, latency
+from riverchief.bench import ingest, latency, store
 from riverchief.bench.rig import Plan
 
-BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {"ingest": ingest.run, "latency": latency.run}
+BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {
+    "ingest": ingest.run,
+    "latency": latency.run,
+    "store": store.run,
+}
 
 __all__ = ["BENCHES", "Plan"]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ class BenchFailed(WaterError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long, how many stations, which broker, and at which rate (messages/s; None: the benchmark's own choice)."""
+    """How long, how many stations, which broker, at which rate (messages/s; None: the benchmark's own choice), and
+    how many readings ``store`` writes."""
 
     seconds: float
     stations: int
     broker: str | None = None
     rate: float | None = None
+    readings: int = 5_000_000
 
 
 def machine() -> dict[str, Any]:
@@ -47,7 +49,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in names},
+        "versions": {d.name: d.version for d in distributions() if d.name in names},
     }
 
 

@@ -4,6 +4,7 @@ Reading is strict first and forgiving second: a message that keeps the contract 
 does not is read again leniently, so that a NaN beside five good values costs one reading and not six.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -121,22 +122,36 @@ class Header:
     sent_at_ms: int | None = None
 
 
+def message_id(message: Message, header: Header | None) -> str:
+    """The name of a message in logs, findings and events: ``station/boot/seq``.
+
+    A device that does not count its messages, and a message nobody can read, is named by its bytes:
+    ``station/~`` and 12 hexadecimal digits of their SHA-256. A redelivery has the same name.
+    """
+    if header is not None and header.seq is not None:
+        return f"{message.station}/{header.boot or 0}/{header.seq}"
+    return f"{message.station}/~{hashlib.sha256(message.payload).hexdigest()[:12]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """All messages of a micro-batch, read.
 
     ``batch.station`` is -1 throughout (the registry is not known here); ``batch.parameter`` is -1 where the key is
     not in the catalogue, ``unknown`` then maps the row to the key. ``headers`` has one entry a message; None for a
-    message that could not be opened at all.
+    message that could not be opened at all. ``periods`` names the messages whose readings are means, and over how many
+    ms from ``at`` on; ``notices`` those that are an event of the device, and its JSON body.
     """
 
     batch: Batch
     headers: tuple[Header | None, ...]
     unknown: Mapping[int, str]
     rejected: tuple[Rejected, ...]
+    periods: Mapping[int, int] = field(default_factory=dict)
+    notices: Mapping[int, str] = field(default_factory=dict)
 
 
-def _letter(status: str) -> int:
+def status_code(status: str) -> int:
     """One ASCII code for a data flag. The two-letter ones of national stations (lack of reagent, water, sample,
     standard) say that this is not the water; what nobody knows is a question mark."""
     if len(status) == 1 and status.isascii():
@@ -163,7 +178,7 @@ class _Columns:
             for offset, key in enumerate(values):
                 letter = status.get(key, "N")
                 if letter != "N":
-                    self.status.append((base + offset, _letter(letter)))
+                    self.status.append((base + offset, status_code(letter)))
         self.keys.extend(values)
         self.values.extend(values.values())
         self.sample_at.append(at_ms)

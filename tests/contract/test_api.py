@@ -31,7 +31,7 @@ from ingest.checks.rules import Rules
 from ingest.intake import Intake
 from ingest.pipeline import Receipt, Site
 from ingest.storage import registry as registry_store
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.sql import SqlReadings
 from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import Message
@@ -56,7 +56,7 @@ class River:
     """A running system: its stores, its ingest, and a client of its API."""
 
     database: Database
-    store: SqliteReadings
+    store: SqlReadings
     site: Site
     intake: Intake
     context: Context
@@ -108,7 +108,7 @@ def make_river(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
         known = catalogue()
         with database.write() as connection:
             registry_store.save(connection, Registry((SHIWAN, QICHA), (), REACHES, known))
-        store = SqliteReadings(database, known)
+        store = SqlReadings(database, known)
         site = Site(database, store, Rules(), known)
         intake = Intake(site, clock_ms=lambda: NOW)
         intake.start()
@@ -150,7 +150,14 @@ def test_one_part_that_does_not_work_makes_the_system_not_ready(river: River) ->
     client = river.asked(parts=lambda: [Part("broker", False, "not connected since 10:00")])
     response = client.get("/readyz")
     assert response.status_code == 503
-    assert response.json()["parts"][1] == {"name": "broker", "ok": False, "detail": "not connected since 10:00"}
+    broker = {"name": "broker", "ok": False, "detail": "not connected since 10:00", "vital": True}
+    assert response.json()["parts"][1] == broker
+
+
+def test_a_part_that_others_do_without_is_told_and_leaves_the_system_ready(river: River) -> None:
+    response = river.asked(parts=lambda: [Part("influx", False, "refused", vital=False)]).get("/readyz")
+    assert response.status_code == 200
+    assert (response.json()["parts"][1]["ok"], response.json()["parts"][1]["detail"]) == (False, "refused")
 
 
 def test_parts_that_cannot_be_asked_make_the_system_not_ready(river: River) -> None:

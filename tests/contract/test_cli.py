@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from governance import incidents, tables
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import gap, ledger
 from riverchief import migrations
 from riverchief.cli import app
@@ -36,7 +36,7 @@ def data(tmp_path: Path) -> Path:
     folder.mkdir()
     database = Database(f"sqlite:///{folder / 'riverchief.db'}")
     migrations.upgrade(database)
-    SqliteReadings(database, catalogue())
+    SqlReadings(database, catalogue())
     database.close()
     return folder
 

@@ -19,7 +19,7 @@ from ingest.checks.rules import Rules
 from ingest.intake import Intake, Waiting
 from ingest.pipeline import Outcome, Receipt, Site
 from ingest.storage import registry
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.sql import SqlReadings
 from sensors.errors import StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import Message, Reason
@@ -50,7 +50,7 @@ class Mill:
         with self.database.write() as connection:
             stations = tuple(Station(key, key, key, 113.1, 23.0) for key in ("shiwan", "qicha"))
             registry.save(connection, Registry(stations, catalogue=CATALOGUE))
-        self.store = SqliteReadings(self.database, CATALOGUE)
+        self.store = SqlReadings(self.database, CATALOGUE)
         self.site = Site(self.database, self.store, Rules(), CATALOGUE)
         self.intake = Intake(self.site, clock_ms=lambda: T0 + 10_000_000, **options)
         self.done: list[tuple[Message, Receipt]] = []

@@ -9,7 +9,7 @@ import pytest
 
 from governance import incidents
 from ingest import ledger
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.sql import SqlReadings
 from riverchief.clock import now_ms
 from sensors.parameters import catalogue
 from sensors.stations import Station
@@ -38,7 +38,7 @@ def measured(number: int, rng: random.Random) -> dict[str, float]:
 
 
 def stored(site: Running) -> int:
-    return sum(SqliteReadings(site.database, catalogue()).count().values())
+    return sum(SqlReadings(site.database, catalogue()).count().values())
 
 
 def books_close(site: Running, fleet: Fleet) -> None:
@@ -63,7 +63,7 @@ def test_ingest_killed_twenty_times_under_load_stores_every_reading_once(running
     rng = random.Random(20)
     with fleet_for(site) as fleet:
         site.start()
-        eventually("the ingest subscribes", lambda: _subscribed(site))
+        eventually("the ingest subscribes", lambda: subscribed(site))
         numbers = dict.fromkeys(range(STATIONS), 0)
         kills, messages = 0, 0
         next_kill = time.monotonic() + rng.uniform(0.05, 0.5)
@@ -87,7 +87,7 @@ def test_ingest_killed_twenty_times_under_load_stores_every_reading_once(running
         assert site.booked("messages") > messages
 
 
-def _subscribed(site: Running) -> bool:
+def subscribed(site: Running) -> bool:
     """A message published before the first subscription belongs to nobody: wait for the session to exist."""
     probe = Connection(site.broker.host, site.broker.port, site.broker.device.user, site.broker.device.password)
     with Fleet(["probe"], probe, boot=0) as fleet:
@@ -105,7 +105,7 @@ def test_a_broker_restarted_with_queued_messages_delivers_all_of_them(
     rng = random.Random(7)
     with fleet_for(site) as fleet:
         site.start()
-        eventually("the ingest subscribes", lambda: _subscribed(site))
+        eventually("the ingest subscribes", lambda: subscribed(site))
         number = 0
 
         def publish(times: int) -> None:
@@ -147,7 +147,7 @@ def test_sigterm_finishes_the_batch_and_leaves_the_rest_with_the_broker(
     rng = random.Random(3)
     with fleet_for(site) as fleet:
         site.start()
-        eventually("the ingest subscribes", lambda: _subscribed(site))
+        eventually("the ingest subscribes", lambda: subscribed(site))
         for number in range(60):
             for i in range(STATIONS):
                 fleet[f"s{i}"].publish([Sample(now_ms() + number % 2, measured(number, rng))], now_ms())

@@ -11,7 +11,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from ingest import ledger, quarantine
 from ingest.storage.port import series
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.sql import SqlReadings
 from riverchief.clock import now_ms
 from sensors.parameters import catalogue
 from sensors.reading import Flag
@@ -120,7 +120,7 @@ def test_a_fault_code_is_stored_as_bad_and_is_nobodys_latest(site: Running) -> N
     raw.publish("s1", good(at, do=5.0))
     raw.publish("s1", good(at + 1000, do=-9999.0))
     eventually("both are stored", lambda: site.booked() == 2)
-    store = SqliteReadings(site.database, catalogue())
+    store = SqlReadings(site.database, catalogue())
     latest = store.latest(["s1"])[0]
     assert (latest.value, latest.at_ms, latest.newest_at_ms) == (5.0, at, at + 1000)
     found = series(store, "s1", "do", at - 1, at + 2000, 10)
@@ -136,7 +136,7 @@ def test_the_same_message_twice_is_one_reading(site: Running) -> None:
     raw.publish("s1", payload)
     eventually("both are counted", lambda: site.booked("readings") == 4)
     assert (site.booked("stored"), site.booked("duplicate")) == (2, 2)
-    assert SqliteReadings(site.database, catalogue()).count() == {"s1": 2}
+    assert SqlReadings(site.database, catalogue()).count() == {"s1": 2}
     raw.close()
 
 
@@ -152,7 +152,7 @@ def test_what_an_unknown_station_sent_is_replayed_once_it_is_registered(site: Ru
         found = json.loads(done.stdout)
         assert [entry["stored"] for entry in found] == ([] if stored is None else [stored])
     assert reasons(site) == {}
-    assert SqliteReadings(site.database, catalogue()).count() == {"later": 2}
+    assert SqlReadings(site.database, catalogue()).count() == {"later": 2}
     with site.database.read() as connection:
         accounts = {a.station: a for a in ledger.accounts(connection)}
     assert accounts["later"].stored == 2

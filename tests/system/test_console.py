@@ -21,7 +21,7 @@ from governance.lifecycle import State
 from ingest.checks import rules
 from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.sql import SqlReadings
 from sensors import stationfile
 from sensors.parameters import catalogue
 from sensors.reading import Message
@@ -54,13 +54,13 @@ from api.app import create_app
 from api.console.mount import mount
 from api.context import Context
 from governance.database import Database
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 
 database = Database(sys.argv[1])
 context = Context(
     database=database,
-    store=SqliteReadings(database, catalogue()),
+    store=SqlReadings(database, catalogue()),
     catalogue=catalogue(),
     source="/riverchief/test",
     clock_ms=lambda: time.time_ns() // 1_000_000,
@@ -118,7 +118,7 @@ def token() -> str:
 
 @pytest.fixture
 def river(database: Database, token: str) -> Iterator[River]:
-    store = SqliteReadings(database, catalogue())
+    store = SqlReadings(database, catalogue())
     in_force = rules.read((ROOT / "config/rules.toml").read_text(encoding="utf-8"), catalogue())
     site = Site(database, store, in_force, catalogue())
     with socket.socket() as free:

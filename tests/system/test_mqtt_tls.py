@@ -15,7 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from governance.database import Database
 from ingest.storage import registry as registry_store
 from ingest.storage.port import series
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.sql import SqlReadings
 from riverchief import migrations
 from riverchief.broker import find, free_port
 from riverchief.clock import now_ms
@@ -83,7 +83,7 @@ def prepared(folder: Path, port: int, more: str) -> tuple[Path, Database]:
 def test_readings_arrive_encrypted_and_are_acknowledged(tmp_path: Path, broker: tuple[int, Path], version: str) -> None:
     port, ca = broker
     settings, database = prepared(tmp_path, port, f"version = '{version}'\nca_file = '{ca}'\n")
-    store = SqliteReadings(database, catalogue())
+    store = SqlReadings(database, catalogue())
     command = [sys.executable, "-m", "riverchief", "ingest", "--settings", str(settings)]
     device = paho.Client(CallbackAPIVersion.VERSION2, client_id="device")
     device.tls_set(str(ca), cert_reqs=ssl.CERT_REQUIRED)

@@ -3,6 +3,8 @@
 import json
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +40,7 @@ from governance.tables import outbox
 from riverchief.receiver import create_receiver
 from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
 from sensors.texts import Text
+from tests.postgres import DIALECTS, fresh
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 T = 1_778_580_000_000
@@ -151,9 +154,12 @@ def receiver() -> Iterator[Receiver]:
     receiver.stop()
 
 
+BOTH = pytest.mark.parametrize("database", DIALECTS, indirect=True)
+
+
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'river.db'}")
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    database = Database(fresh(getattr(request, "param", "sqlite"), tmp_path))
     metadata.create_all(database.engine)
     yield database
     database.close()
@@ -190,7 +196,8 @@ def rows(database: Database) -> list[Delivery]:
 
 
 def settled(database: Database) -> bool:
-    return all(row.status is not Status.PENDING for row in rows(database))
+    with database.read() as connection:
+        return pending_counts(connection).pending == 0
 
 
 # What an answer means -----------------------------------------------------------------------------------------------
@@ -229,6 +236,7 @@ def test_an_address_that_cannot_be_sent_to_is_refused_at_once(database: Database
 # What arrives -------------------------------------------------------------------------------------------------------
 
 
+@BOTH
 def test_an_incident_is_delivered_signed_once_and_settled(database: Database, receiver: Receiver, deliver):
     deliverer = deliver()
     record(database, fired("a", 1))
@@ -292,6 +300,7 @@ def test_a_failing_incident_holds_back_its_own_later_events_and_no_other_inciden
     assert [seq for c, seq, _ in receiver.taken if c == "a"] == [1, 2, 3]
 
 
+@BOTH
 def test_a_slow_answer_does_not_hold_up_another_incident(database: Database, receiver: Receiver, deliver):
     release = threading.Event()
 
@@ -341,6 +350,7 @@ def test_what_the_receiver_refuses_for_good_is_a_dead_letter_and_the_next_event_
     assert [(seq, e) for _, seq, e in receiver.taken] == [(2, rows(database)[1].event_id)]
 
 
+@BOTH
 def test_a_dead_letter_can_be_sent_again_under_the_same_id(database: Database, receiver: Receiver, deliver):
     receiver.script = lambda cause, seq: (400, {})
     deliverer = deliver()
@@ -614,6 +624,7 @@ def test_the_demo_platform_shows_odd_events_without_believing_them_and_keeps_the
     assert "<i>" not in page.text
 
 
+@BOTH
 def test_a_storm_through_a_faltering_receiver_loses_nothing_doubles_nothing_and_keeps_the_order(
     database: Database, receiver: Receiver, deliver
 ):
@@ -629,3 +640,114 @@ def test_a_storm_through_a_faltering_receiver_loses_nothing_doubles_nothing_and_
     for c in range(12):
         assert [seq for cause, seq, _ in receiver.taken if cause == f"c{c}"] == list(range(1, 8))
     assert receiver.bad_signatures == 0
+
+
+# Several workers ----------------------------------------------------------------------------------------------------
+
+WORKER = """
+import random, structlog, sys, time
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+from governance.database import Database
+from governance.outbox import Deliverer
+url, receiver, secret, seed = sys.argv[1:]
+deliverer = Deliverer(
+    Database(url), receiver, secret, clock=lambda: time.time_ns() // 1_000_000, rng=random.Random(int(seed)),
+    concurrency=8, backoff_s=0.02, backoff_cap_s=0.1, poll_s=0.05, lease_s=3.0,
+)
+deliverer.start()
+print("ready", flush=True)
+sys.stdin.read()
+deliverer.stop(30)
+"""
+
+
+@pytest.fixture
+def worker(database: Database, receiver: Receiver) -> Iterator[Callable[[int], subprocess.Popen[bytes]]]:
+    """Starts processes that deliver; ended at the end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(seed: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", WORKER, database.url.render_as_string(False), receiver.url, SECRET, str(seed)]
+        started.append(
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        )
+        assert started[-1].stdout is not None
+        assert started[-1].stdout.readline() == b"ready\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@BOTH
+def test_two_workers_send_every_event_of_300_incidents_in_order_and_one_that_is_killed_is_stood_in_for(
+    database: Database, receiver: Receiver, worker
+):
+    dice = random.Random(11)
+
+    def script(cause: str, seq: int) -> tuple[int, dict[str, str]]:
+        time.sleep(dice.uniform(0, 0.02))  # long enough for a second worker to meet a row that is being sent
+        return (200 if dice.random() < 0.9 else 503), {}
+
+    receiver.script = script
+    record(database, *(fired(f"c{i}", n) for n in (1, 2, 3) for i in range(300)))
+    first, second = worker(1), worker(2)
+    workers: set[str] = set()
+
+    def both_at_work() -> bool:
+        workers.update(row.claimed_by for row in rows(database) if row.claimed_by)
+        return len(workers) == 2 and len(receiver.taken) > 200
+
+    until(both_at_work)
+    first.kill()
+    held = len(receiver.taken)
+    until(lambda: settled(database))
+    assert second.poll() is None
+    assert {row.status for row in rows(database)} == {Status.DELIVERED}
+    assert {row.claimed_by for row in rows(database)} == {None}
+    assert len(receiver.taken) > held
+    by_incident: dict[str, list[int]] = {}
+    for cause, seq, _ in receiver.taken:
+        by_incident.setdefault(cause, []).append(seq)
+    assert {cause: list(dict.fromkeys(seqs)) for cause, seqs in by_incident.items()} == {
+        f"c{i}": [1, 2, 3] for i in range(300)
+    }
+    twice = len(receiver.taken) - 900
+    assert twice <= 8, "only what the killed worker had not written down yet"
+
+
+@BOTH
+def test_a_claim_holds_while_its_worker_lives_however_slow_the_receiver(
+    database: Database, receiver: Receiver, deliver
+):
+    receiver.hold = threading.Event()
+    deliver(lease_s=0.5)
+    record(database, fired("a", 1))
+    until(lambda: len(receiver.got) == 1)
+    claimed_until = rows(database)[0].claimed_until_ms
+    assert claimed_until is not None
+    deliver(lease_s=0.5)
+    until(lambda: clock() > claimed_until + 500)
+    assert len(receiver.got) == 1, "nobody else sends what is being sent"
+    receiver.hold.set()
+    until(lambda: settled(database))
+    assert (len(receiver.got), rows(database)[0].attempts) == (1, 1)
+
+
+def test_a_failure_told_by_a_worker_that_lost_its_claim_changes_nothing_for_the_one_that_has_it(
+    database: Database, receiver: Receiver, deliver
+):
+    receiver.hold = threading.Event()
+    receiver.script = lambda cause, seq: (500, {})
+    late = deliver(lease_s=60.0)
+    record(database, fired("a", 1))
+    until(lambda: len(receiver.got) == 1)
+    taken_over = {"claimed_by": "another worker", "claimed_until_ms": clock() + 60_000}
+    with database.write() as connection:
+        connection.execute(sa.update(outbox).values(taken_over))
+    receiver.hold.set()
+    assert late.stop(PATIENCE_S)
+    (row,) = rows(database)
+    assert (row.claimed_by, row.attempts, row.status) == ("another worker", 0, Status.PENDING)

@@ -89,6 +89,7 @@ CODES = {  # domain facts §1.1 and §4.4
     "conductivity": "w01014",
     "turbidity": "w01003",
     "chla": "w01016",
+    "flow": "w00000",
 }
 CODES_2005 = {
     "ph": "001",
@@ -99,6 +100,7 @@ CODES_2005 = {
     "tp": "101",
     "oil": "080",
     "phenol": "110",
+    "flow": "B01",
 }
 DECIMALS = {  # domain facts §1.2, hourly values
     "water_temp": 1,

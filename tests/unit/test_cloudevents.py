@@ -29,6 +29,7 @@ FINDING = Finding(
     colour=Colour.ORANGE,
     retrospective=False,
     text=Text("奇槎涌溶解氧1.2", "Qicha: oxygen 1.2"),
+    message="qicha/3/1842",
 )
 
 
@@ -69,6 +70,7 @@ def test_the_event_says_where_what_how_urgent_and_why():
             "recovered_at": None,
             "closed_at": None,
             "rule": {"id": "do-low", "version": "2"},
+            "message": "qicha/3/1842",
             "title": {"zh": "奇槎涌溶解氧1.2", "en": "Qicha: oxygen 1.2"},
             "text": {"zh": "奇槎涌溶解氧1.2", "en": "Qicha: oxygen 1.2"},
             "by": "do-low",

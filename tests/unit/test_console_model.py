@@ -16,7 +16,7 @@ from governance.incidents import Counts
 from governance.lifecycle import Action, Condition, Incident, State
 from ingest.ledger import Account
 from ingest.storage.port import Latest, Series
-from ingest.storage.sqlite import SqliteReadings
+from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 from sensors.reading import Flag, pack
 from sensors.stations import Registry, Station
@@ -248,7 +248,7 @@ def test_a_database_that_fails_leaves_the_last_picture_and_says_since_when(tmp_p
     live = Live(
         Context(
             database=database,
-            store=SqliteReadings(database, catalogue()),
+            store=SqlReadings(database, catalogue()),
             catalogue=catalogue(),
             source="/riverchief/test",
             clock_ms=lambda: clock[0],

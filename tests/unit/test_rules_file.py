@@ -241,7 +241,7 @@ def test_a_single_table_where_a_list_belongs_is_a_fault_and_no_crash(kind: str, 
     assert kind in told[0]
 
 
-@pytest.mark.parametrize("id_", ["5", '""', "true", "[]"])
+@pytest.mark.parametrize("id_", ["5", '""', "true", "[]", f'"{"a" * 65}"'])
 def test_an_id_is_a_name(id_: str) -> None:
     told = faults(ONE.replace('id = "a"', f"id = {id_}"))
     assert len(told) == 1

@@ -190,6 +190,8 @@ since = 2026-05-12T10:30:00+08:00
         (REACH + "colour = 'blue'\n", "reach 1 (creek): unknown entry 'colour'"),
         (REACH + REACH, "reach 2 (creek): this key is taken"),
         ("[[reach]]\nline = [[1, 2], [3, 4]]\n", "reach 1: key"),
+        (f"[[reach]]\nkey = '{'r' * 65}'\nline = [[1, 2], [3, 4]]\n", "key must be text, not empty and at most 64"),
+        (STATION + f"gateway = '{'g' * 65}'\n", "station 1 (a): station a: gateway must have at most 64 characters"),
         (REACH + "downstream = 'creek'\n", "reach 1 (creek): following downstream leads back here"),
         ("[[reach]]\nkey = 'r'\nline = [[113.1, 23.0], [113.2]]\n", "reach 1 (r): line: point 2"),
         ("[[reach]]\nkey = 'r'\nline = [[113.1, 23.0], [113.2, 230]]\n", "reach 1 (r): line: point 2"),
@@ -243,3 +245,12 @@ def test_reaches_in_a_circle_are_refused():
     )
     told = faults(text)
     assert [line.split(":")[0] for line in told] == ["reach 1 (a)", "reach 2 (b)", "reach 3 (c)"]
+
+
+def test_a_reach_names_the_class_it_is_to_reach() -> None:
+    text = '[[reach]]\nkey = "a"\nwater = "creek"\nline = [[113.1, 23.0], [113.2, 23.0]]\ntarget = "Ⅳ类"\n'
+    assert read(text, catalogue()).reaches[0].target == 4
+    with pytest.raises(ConfigurationError, match=r"reach 1 \(a\).*VI.*no class"):
+        read(text.replace("Ⅳ类", "VI"), catalogue())
+    with pytest.raises(ConfigurationError, match=r">V.*must be one of I"):
+        read(text.replace("Ⅳ类", ">V"), catalogue())

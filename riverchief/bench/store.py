@@ -1,0 +1,215 @@
+"""``bench store``: what the database does with readings: insert, newest of all stations, a month thinned, room taken.
+
+Batches as the ingest writes them, each committed and synced. The same batches are written once more with the spool of
+a time-series server beside them, so that the cost of feeding one is a ratio of the same run; where InfluxDB 1.x or
+VictoriaMetrics is installed, how fast the spool empties into it is measured, too.
+"""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from rich.console import Console
+
+from governance.database import Database
+from ingest.forward import Forwarder
+from ingest.storage.port import series
+from ingest.storage.spool import Spool
+from ingest.storage.sql import SqlReadings
+from ingest.storage.tiered import TieredReadings
+from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
+from riverchief.bench.load import BASE
+from riverchief.bench.rig import BenchFailed, Plan, database, machine, wait_for
+from riverchief.broker import free_port
+from riverchief.clock import now_ms
+from sensors.parameters import catalogue
+from sensors.reading import PLAIN, Batch
+from sensors.times import DAY_MS
+
+CATALOGUE = catalogue()
+ROWS = 2000
+"""Instants of one batch, as many as the messages of a full batch of the ingest."""
+MONTH_MS = 30 * DAY_MS
+POINTS = 500
+SPOOLED = 2_000_000
+"""Readings the spool is measured with."""
+
+
+def run(plan: Plan, console: Console) -> dict[str, Any]:
+    """The figures, machine and versions; raises BenchFailed when a reading is missing at the end."""
+    with tempfile.TemporaryDirectory(prefix="riverchief-bench-") as name:
+        folder = Path(name)
+        with console.status(f"写入 writing {plan.readings:,} readings …"):
+            figures = _database(folder / "plain", plan)
+        with console.status("写入并转发 with a spool beside them …"):
+            figures |= _spooled(folder, plan)
+    return {"bench": "store", "machine": machine(), "stations": plan.stations, **figures}
+
+
+def _database(folder: Path, plan: Plan) -> dict[str, Any]:
+    folder.mkdir()
+    db = database(folder, plan.stations)
+    store = SqlReadings(db, CATALOGUE)
+    readings, seconds = _fill(db, store, plan, plan.readings)
+    end_ms = _month(db, store, plan)
+    stored = sum(store.count().values())
+    if stored != readings + 30 * 1440 * len(BASE):
+        raise BenchFailed(f"{stored} readings are stored, {readings} were written")
+    with db.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = (folder / "riverchief.db").stat().st_size
+    fresh = SqlReadings(db, CATALOGUE)
+    month = _best_ms(lambda: series(fresh, "bench-0", "do", end_ms - MONTH_MS, end_ms, POINTS))
+    latest = _best_ms(fresh.latest)
+    db.close()
+    return {
+        "readings": stored,
+        "insert_readings_per_s": round(readings / seconds),
+        "latest_ms": latest,
+        "month_thinned_ms": month,
+        "bytes_per_reading": round(size / stored, 2),
+    }
+
+
+def _spooled(folder: Path, plan: Plan) -> dict[str, Any]:
+    """The same batches without and with the spool, and how fast it empties."""
+    wanted = min(plan.readings, SPOOLED)
+    rates = {}
+    for name in ("alone", "spooled"):
+        (folder / name).mkdir()
+        db = database(folder / name, plan.stations)
+        spool = Spool(db, CATALOGUE, clock_ms=now_ms, most_bytes=2**40)
+        store = TieredReadings(SqlReadings(db, CATALOGUE), CATALOGUE, spool=spool if name == "spooled" else None)
+        readings, seconds = _fill(db, store, plan, wanted)
+        rates[name] = readings / seconds
+        if name == "alone":
+            db.close()
+    waiting = spool.waiting()
+    found: dict[str, Any] = {
+        "insert_with_spool_share": round(rates["spooled"] / rates["alone"], 3),
+        "spool_bytes_per_reading": round(waiting.bytes / waiting.rows, 2),
+    }
+    for kind in (Kind.INFLUXDB1, Kind.VICTORIAMETRICS):
+        with _server(kind, folder / kind) as server:
+            if server is not None:
+                found[f"forward_readings_per_s_{kind}"] = round(_emptied(folder / f"copy-{kind}", db, server))
+    db.close()
+    return found
+
+
+def _emptied(folder: Path, source: Database, server: TimeSeriesServer) -> float:
+    """Readings a second from a copy of the spool into the server, each request read back."""
+    folder.mkdir()
+    with source.engine.connect() as connection:
+        connection.exec_driver_sql("VACUUM INTO ?", (str(folder / "riverchief.db"),))
+    db = Database(f"sqlite:///{folder / 'riverchief.db'}")
+    spool = Spool(db, CATALOGUE, clock_ms=now_ms, most_bytes=2**40)
+    waiting = spool.waiting()
+    forwarder = Forwarder(db, spool, server, CATALOGUE, clock_ms=now_ms)
+    began = time.perf_counter()
+    forwarder.start()
+    wait_for("the spool did not empty", lambda: spool.waiting().entries == 0, 600)
+    seconds = time.perf_counter() - began
+    forwarder.stop()
+    db.close()
+    if forwarder.state.refused_lines:
+        raise BenchFailed(f"the server refused {forwarder.state.refused_lines} lines")
+    return waiting.rows / seconds
+
+
+def _fill(db: Database, store: TieredReadings | SqlReadings, plan: Plan, wanted: int) -> tuple[int, float]:
+    """Write ``wanted`` readings in full batches, a minute apart at each station; how many, and the seconds it took."""
+    names = [f"bench-{i}" for i in range(plan.stations)]
+    codes = np.array([CATALOGUE.index[key] for key in BASE], np.int32)
+    rng = np.random.default_rng(1)
+    base = np.array(list(BASE.values()))
+    start_ms = now_ms() // 60_000 * 60_000 - 60_000 * (wanted // (plan.stations * len(BASE)) + 2)
+    batches = max(1, wanted // (ROWS * len(BASE)))
+    seconds = 0.0
+    for number in range(batches):
+        row = np.arange(number * ROWS, (number + 1) * ROWS)
+        values = (base * (1 + rng.normal(0, 0.01, (ROWS, len(base))))).round(3)
+        batch = Batch.of(
+            np.repeat(row % plan.stations, len(base)).tolist(),
+            np.tile(codes, ROWS).tolist(),
+            np.repeat(start_ms + row // plan.stations * 60_000, len(base)).tolist(),
+            values.ravel().tolist(),
+        )
+        packed = np.full(len(batch), PLAIN, np.int64)
+        began = time.perf_counter()
+        with db.write() as connection:
+            store.write(connection, names, batch, packed)
+        seconds += time.perf_counter() - began
+    return batches * ROWS * len(base), seconds
+
+
+def _month(db: Database, store: SqlReadings, plan: Plan) -> int:
+    """A month of minutes before everything else at the first station; the instant it ends."""
+    names = [f"bench-{i}" for i in range(plan.stations)]
+    end_ms = now_ms() // 60_000 * 60_000 - 400 * DAY_MS
+    at = np.arange(end_ms - MONTH_MS, end_ms, 60_000)
+    for key, value in BASE.items():
+        wave = (value * (1 + 0.1 * np.sin(at / 7e6))).round(3)
+        batch = Batch.of([0] * len(at), [CATALOGUE.index[key]] * len(at), at.tolist(), wave.tolist())
+        with db.write() as connection:
+            store.write(connection, names, batch, np.full(len(at), PLAIN, np.int64))
+    return end_ms
+
+
+def _best_ms(ask: Callable[[], object], times: int = 5) -> float:
+    """The shortest of some runs, ms."""
+    best = float("inf")
+    for _ in range(times):
+        began = time.perf_counter()
+        ask()
+        best = min(best, time.perf_counter() - began)
+    return round(best * 1000, 1)
+
+
+@contextmanager
+def _server(kind: Kind, folder: Path) -> Iterator[TimeSeriesServer | None]:
+    """A server of its own on a loopback port; None where it is not installed."""
+    program = shutil.which("influxd" if kind is Kind.INFLUXDB1 else "victoria-metrics")
+    if program is None:
+        yield None
+        return
+    folder.mkdir()
+    port, other = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    if kind is Kind.INFLUXDB1:
+        config = folder / "influxdb.conf"
+        config.write_text(
+            f'reporting-enabled = false\nbind-address = "127.0.0.1:{other}"\n[meta]\ndir = "{folder}/meta"\n'
+            f'[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\n[monitor]\nstore-enabled = false\n'
+            f'[http]\nbind-address = "127.0.0.1:{port}"\nlog-enabled = false\n',
+            encoding="utf-8",
+        )
+        command = [program, "-config", str(config)]
+    else:
+        command = [program, f"-httpListenAddr=127.0.0.1:{port}", f"-storageDataPath={folder}", "-retentionPeriod=10y"]
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    server = TimeSeriesServer(ServerSettings(url, kind, bucket="bench", timeout_s=60))
+    try:
+        wait_for(f"{kind} did not start", lambda: _answers(url, kind), 60)
+        if kind is Kind.INFLUXDB1:
+            httpx.post(f"{url}/query", data={"q": "CREATE DATABASE bench"}, trust_env=False).raise_for_status()
+        yield server
+    finally:
+        server.close()
+        process.terminate()
+        process.wait(60)
+
+
+def _answers(url: str, kind: Kind) -> bool:
+    try:
+        return httpx.get(url + ("/ping" if kind is Kind.INFLUXDB1 else "/health"), trust_env=False).is_success
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,133 @@
+"""The database, and what it says: deliveries that are stuck, quarantine that grows, stations nobody heard of."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from governance import outbox
+from governance.database import Database
+from ingest import quarantine
+from ingest.storage import registry as registry_store
+from ingest.storage.sql import SqlReadings
+from ingest.storage.tables import quarantine as quarantine_table
+from riverchief import clock, migrations
+from riverchief.alone import alone
+from riverchief.doctor.findings import Finding, failure, ok, warning
+from riverchief.settings import Settings
+from sensors.errors import ConfigurationError, StorageUnavailable
+from sensors.parameters import catalogue
+from sensors.times import DAY_MS, beijing
+
+WAL_BYTES = 256 * 2**20
+"""The write-ahead log is copied back every 16 MiB; one so large shows a reader that never ends."""
+STUCK_MS = 600_000
+CLOCK_MS = 300_000
+NAMED = 5
+
+
+def database(settings: Settings) -> Iterator[Finding]:
+    """Whether the database answers, fits this program, and what its contents say."""
+    db = Database(settings.database_url)
+    try:
+        if db.is_sqlite and not Path(str(db.url.database)).exists():
+            yield warning("database", "database_none", file=db.url.database)
+            return
+        try:
+            current, wanted = _revisions(db)
+        except StorageUnavailable as error:
+            yield failure("database", "database_away", where=db, error=error)
+            return
+        if current != wanted:
+            key = "database_new" if current not in _known() else "database_old"
+            yield failure("database", key, current=current or "-", wanted=wanted)
+            return
+        yield ok("database", "database_ok", where=db, revision=current)
+        if db.is_sqlite:
+            yield from _log(Path(f"{db.url.database}-wal"))
+        yield from _ingest_at_work(settings.database_url)
+        yield from _deliveries(db)
+        yield from _quarantine(db)
+        yield from _stations(db)
+    finally:
+        db.close()
+
+
+def _revisions(db: Database) -> tuple[str | None, str | None]:
+    """The revision of the schema, and the one this program wants; nothing is changed."""
+    with db.read() as connection:
+        return MigrationContext.configure(connection).get_current_revision(), _scripts().get_current_head()
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(Path(migrations.__file__).parent))
+
+
+def _known() -> set[str | None]:
+    return {None, *(script.revision for script in _scripts().walk_revisions())}
+
+
+def _log(file: Path) -> Iterator[Finding]:
+    size = file.stat().st_size if file.exists() else 0
+    if size > WAL_BYTES:
+        yield warning("database", "database_log", size=f"{size / 2**20:.0f} MiB")
+
+
+def _ingest_at_work(url: str) -> Iterator[Finding]:
+    """Taken for a moment and given back: a lock that can be had says that nobody works."""
+    try:
+        with alone(url):
+            pass
+    except ConfigurationError:
+        yield ok("ingest", "ingest_works")
+    else:
+        yield warning("ingest", "ingest_none")
+
+
+def _deliveries(db: Database) -> Iterator[Finding]:
+    with db.read() as connection:
+        counts = outbox.pending_counts(connection)
+    if counts.refused:
+        yield warning("outbox", "outbox_dead", count=counts.refused)
+    oldest = counts.oldest_pending_at_ms
+    if oldest is not None and clock.now_ms() - oldest > STUCK_MS:
+        yield warning("outbox", "outbox_stuck", count=counts.pending, since=beijing(oldest))
+
+
+def _quarantine(db: Database) -> Iterator[Finding]:
+    since_ms = clock.now_ms() - DAY_MS
+    t = quarantine_table.c
+    recent = sa.select(sa.func.count()).where(t.status == quarantine.HELD, t.received_at_ms >= since_ms)
+    with db.read() as connection:
+        held = quarantine.counts(connection)
+        new = int(connection.execute(recent).scalar_one())
+    if not held:
+        yield ok("quarantine", "quarantine_none")
+        return
+    worst = sorted(held.items(), key=lambda item: -item[1])[:NAMED]
+    values = {"count": sum(held.values()), "new": new, "reasons": ", ".join(f"{reason} {n}" for reason, n in worst)}
+    yield (warning if new else ok)("quarantine", "quarantine_grows" if new else "quarantine_held", **values)
+
+
+def _stations(db: Database) -> Iterator[Finding]:
+    known = catalogue()
+    with db.read() as connection:
+        registry = registry_store.load(connection, known)
+    keys = [s.key for s in registry.stations]
+    if not keys:
+        yield warning("stations", "stations_none")
+        return
+    newest: dict[str, int] = {}
+    for row in SqlReadings(db, known).latest():
+        newest[row.station] = max(row.newest_at_ms, newest.get(row.station, 0))
+    if newest:
+        last = max(newest.values())
+        if last > clock.now_ms() + CLOCK_MS:
+            yield failure("clock", "clock_behind", newest=beijing(last), now=beijing(clock.now_ms()))
+        yield ok("stations", "stations_newest", count=len(newest), all=len(keys), at=beijing(last))
+    silent = [key for key in keys if key not in newest]
+    if silent:
+        named = ", ".join(silent[:NAMED]) + (" …" if len(silent) > NAMED else "")
+        yield warning("stations", "stations_never", count=len(silent), stations=named)

@@ -1,0 +1,45 @@
+"""What the doctor says: one finding a question, with its level, a sentence, and what to do next."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from riverchief.settings import Settings
+from sensors.texts import Text, say
+
+
+class Level(StrEnum):
+    """How bad it is, best first."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``check`` names what was asked; ``advice`` is what to do next, None where nothing has to be done."""
+
+    check: str
+    level: Level
+    text: Text
+    advice: Text | None = None
+
+
+Check = Callable[[Settings], Iterator[Finding]]
+"""Asks one neighbour. May hang or raise: ``examine`` holds it to a deadline and turns an error into a finding."""
+
+
+def ok(check: str, key: str, **values: object) -> Finding:
+    """All is well: the sentence ``doctor.{key}``."""
+    return Finding(check, Level.OK, say(f"doctor.{key}", **values))
+
+
+def warning(check: str, key: str, **values: object) -> Finding:
+    """It works, but not for long or not as it should: ``doctor.{key}``, and ``doctor.{key}_do`` for what to do."""
+    return Finding(check, Level.WARNING, say(f"doctor.{key}", **values), say(f"doctor.{key}_do", **values))
+
+
+def failure(check: str, key: str, **values: object) -> Finding:
+    """It does not work: ``doctor.{key}``, and ``doctor.{key}_do`` for what to do."""
+    return Finding(check, Level.FAILURE, say(f"doctor.{key}", **values), say(f"doctor.{key}_do", **values))

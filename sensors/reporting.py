@@ -1,0 +1,43 @@
+"""Whether a station reports as it promised: the one rule behind the API, the published states and the metrics."""
+
+from enum import StrEnum
+
+import numpy as np
+
+from sensors.reading import Ints
+
+LATE_AFTER, OFFLINE_AFTER = 1.5, 3.0
+"""Times the promised interval without any reading."""
+
+
+class Reporting(StrEnum):
+    """Whether a station reports as promised, judged by its newest reading of any flag."""
+
+    OK = "ok"
+    LATE = "late"
+    OFFLINE = "offline"
+    NEVER = "never"
+
+
+def reporting(newest_ms: int | None, interval_s: int, now_ms: int) -> Reporting:
+    """The state of a station whose newest reading was observed then (None: it never sent one)."""
+    if newest_ms is None:
+        return Reporting.NEVER
+    silent_s = (now_ms - newest_ms) / 1000
+    if silent_s <= LATE_AFTER * interval_s:
+        return Reporting.OK
+    return Reporting.LATE if silent_s <= OFFLINE_AFTER * interval_s else Reporting.OFFLINE
+
+
+def count(newest_ms: Ints, interval_s: Ints, now_ms: int) -> dict[Reporting, int]:
+    """How many stations are in each state; ``newest_ms`` (n,) is negative for never, ``interval_s`` (n,)."""
+    silent_s = (now_ms - newest_ms) / 1000
+    heard = newest_ms >= 0
+    ok = heard & (silent_s <= LATE_AFTER * interval_s)
+    known = heard & (silent_s <= OFFLINE_AFTER * interval_s)
+    return {
+        Reporting.OK: int(ok.sum()),
+        Reporting.LATE: int((known & ~ok).sum()),
+        Reporting.OFFLINE: int((heard & ~known).sum()),
+        Reporting.NEVER: int(np.count_nonzero(~heard)),
+    }

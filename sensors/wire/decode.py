@@ -1,0 +1,55 @@
+"""A micro-batch of messages, each read by the format of its source."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sensors.parameters import Catalogue
+from sensors.reading import Batch, Message
+from sensors.wire import telemetry
+from sensors.wire.hj212 import readings as hj212
+from sensors.wire.hj212.readings import Logger
+from sensors.wire.telemetry import Decoded, Header
+
+
+def decode(messages: Sequence[Message], catalogue: Catalogue, loggers: Mapping[str, Logger]) -> Decoded:
+    """Read messages; never raises for what is in them. ``loggers`` by MN say whose the HJ 212 frames are."""
+    framed = [i for i, message in enumerate(messages) if message.source == hj212.SOURCE]
+    if not framed:
+        return telemetry.decode(messages, catalogue)
+    others = [i for i, message in enumerate(messages) if message.source != hj212.SOURCE]
+    return _joined(
+        len(messages),
+        (others, telemetry.decode([messages[i] for i in others], catalogue)),
+        (framed, hj212.decode([messages[i] for i in framed], catalogue, loggers)),
+    )
+
+
+def _joined(messages: int, *pieces: tuple[list[int], Decoded]) -> Decoded:
+    """Pieces in one; each comes with the places of its messages in the whole."""
+    headers: list[Header | None] = [None] * messages
+    unknown: dict[int, str] = {}
+    row = 0
+    for places, piece in pieces:
+        for place, header in zip(places, piece.headers, strict=True):
+            headers[place] = header
+        unknown |= {row + r: key for r, key in piece.unknown.items()}
+        row += len(piece.batch)
+    batches = [piece.batch for _, piece in pieces]
+    batch = Batch(
+        np.concatenate([b.station for b in batches]),
+        np.concatenate([b.parameter for b in batches]),
+        np.concatenate([b.at for b in batches]),
+        np.concatenate([b.value for b in batches]),
+        np.concatenate([b.status for b in batches]),
+        np.concatenate([np.array(places, np.int32)[piece.batch.message] for places, piece in pieces]),
+    )
+    return Decoded(
+        batch,
+        tuple(headers),
+        unknown,
+        tuple(replace(r, message=places[r.message]) for places, piece in pieces for r in piece.rejected),
+        {places[m]: ms for places, piece in pieces for m, ms in piece.periods.items()},
+        {places[m]: body for places, piece in pieces for m, body in piece.notices.items()},
+    )

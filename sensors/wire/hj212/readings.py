@@ -1,0 +1,223 @@
+"""From frames to readings: which value of which command is the reading, at what time, in which unit, with which flag.
+
+Real-time data (2011) carry the sampling instant, the reading is ``Rtd``. Minute, hour and day data (2051, 2061, 2031)
+carry the *start* of their period, the reading is ``Avg``. ``Min``, ``Max`` and ``Cou`` are no readings of ours; they
+stay in the frame. Values come in the units of Table B.1 and leave in the catalogue's.
+
+Doubts: the edition of 2025 is read like 2017 (one public implementation agrees). SampleTime of an item is not used, for
+the standard calls DataTime the time of real-time data and says nothing of analysers that repeat their last result.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hmac import compare_digest
+from typing import Any, Final
+
+import numpy as np
+
+from sensors.parameters import Catalogue
+from sensors.quality.tests import FAULT_CODES
+from sensors.reading import Batch, Message, Reason, Rejected
+from sensors.times import rfc3339
+from sensors.wire.hj212 import assembly
+from sensors.wire.hj212.codes import DATA, EVENTS, NOTICES, PERIOD_MS, Cn, meaning
+from sensors.wire.hj212.frame import Broken, FrameReader
+from sensors.wire.hj212.packet import Packet, number, parse, plain, qn_time, read_time
+from sensors.wire.telemetry import Decoded, Header, status_code
+
+SOURCE: Final = "hj212"
+"""``Message.source`` of what came in frames; the payload is the frame (or the frames of a split packet)."""
+MN: Final = re.compile(r"[0-9A-Za-z_.-]{1,64}")
+"""What an MN may look like here: 24 hexadecimal digits by the standard of 2017, other things in practice."""
+
+_FAULT_CODES: Final = frozenset(map(float, FAULT_CODES))
+_NO_TIME: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Logger:
+    """A registered logger: whose station it speaks for. Without a password any is accepted.
+
+    ``st`` and ``edition`` are used for requests as long as it has not spoken itself; ``last_at_ms`` is its newest
+    reading.
+    """
+
+    mn: str
+    station: str
+    password: str | None
+    st: str = "21"
+    edition: int = 2017
+    last_at_ms: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Logger({self.mn} of {self.station})"
+
+
+def topic(mn: str) -> str:
+    """What stands for the topic of a frame: who sent it."""
+    return f"{SOURCE}/{mn}"
+
+
+def mn_of(message: Message) -> str:
+    """The MN by which a frame's station is found; empty where none was ever read."""
+    return message.topic.partition("/")[2]
+
+
+def addressed(messages: Sequence[Message], loggers: Mapping[str, Logger], catalogue: Catalogue) -> Sequence[Message]:
+    """The messages with the station of each frame, as the registry has it now.
+
+    Of a frame nobody knows the MN stands for the station. What a replay is limited to is named as the codes are known
+    today: a code that has entered the catalogue since has a key now.
+    """
+    if all(m.source != SOURCE for m in messages):
+        return messages
+    found = []
+    for message in messages:
+        if message.source == SOURCE:
+            logger = loggers.get(mn_of(message))
+            only = message.only
+            if only is not None:
+                only = frozenset((at, meaning(name, catalogue)[0]) for at, name in only)
+            station = logger.station if logger else mn_of(message)
+            message = replace(message, station=station, only=only)  # noqa: PLW2901
+        found.append(message)
+    return found
+
+
+def decode(messages: Sequence[Message], catalogue: Catalogue, loggers: Mapping[str, Logger]) -> Decoded:
+    """Read frames; never raises for what is in them. What cannot be used comes back as Rejected."""
+    columns = _Columns(catalogue)
+    headers: list[Header | None] = []
+    for i, message in enumerate(messages):
+        columns.message = i
+        headers.append(_read(message, columns, loggers))
+    return columns.decoded(headers)
+
+
+class _Columns:
+    """What is found, while it grows."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.message = 0
+        self.rows: list[tuple[int, int, float, int, int]] = []
+        self.unknown: dict[int, str] = {}
+        self.rejected: list[Rejected] = []
+        self.periods: dict[int, int] = {}
+        self.notices: dict[int, str] = {}
+
+    def refuse(self, reason: Reason, detail: str, readings: tuple[tuple[int, str], ...] | None = None) -> None:
+        self.rejected.append(Rejected(self.message, reason, detail[:500], readings))
+
+    def add(self, key: str, at_ms: int, value: float, status: int) -> None:
+        parameter = self.catalogue.index.get(key, -1)
+        if parameter < 0:
+            self.unknown[len(self.rows)] = key
+        self.rows.append((parameter, at_ms, value, status, self.message))
+
+    def decoded(self, headers: list[Header | None]) -> Decoded:
+        parameter, at, value, status, message = zip(*self.rows, strict=True) if self.rows else ((),) * 5
+        batch = Batch.of([-1] * len(self.rows), parameter, at, value, status, message)
+        return Decoded(batch, tuple(headers), self.unknown, tuple(self.rejected), self.periods, self.notices)
+
+
+def _read(message: Message, columns: _Columns, loggers: Mapping[str, Logger]) -> Header | None:
+    reader = FrameReader()
+    found = reader.feed(message.payload) + reader.close()
+    broken = next((one for one in found if isinstance(one, Broken)), None)
+    if broken is not None or not found:
+        columns.refuse(Reason.BAD_FRAME, broken.reason if broken else "no frame")
+        return None
+    packets = [parse(one.segment) for one in found if not isinstance(one, Broken)]
+    header = Header(sent_at_ms=qn_time(packets[0].qn))
+    for packet in packets:
+        refusal = _refusal(packet, mn_of(message), loggers)
+        if refusal is not None:
+            columns.refuse(*refusal)
+            return header
+    try:
+        joined = assembly.join(packets)
+    except ValueError as error:
+        columns.refuse(Reason.INCOMPLETE, str(error))
+        return header
+    for packet in joined:
+        if packet.cn in DATA:
+            _data(packet, columns)
+        elif packet.cn in EVENTS:
+            columns.notices[columns.message] = _event(packet)
+        elif packet.cn not in NOTICES:
+            columns.refuse(Reason.WRONG_SHAPE, f"command {packet.cn} is not one a logger sends by itself", ())
+    return header
+
+
+def _refusal(packet: Packet, mn: str, loggers: Mapping[str, Logger]) -> tuple[Reason, str] | None:
+    """Why a packet is not looked into at all."""
+    if packet.cn is None:
+        return Reason.WRONG_SHAPE, "the data segment has no CN"
+    logger = loggers.get(packet.mn or mn)
+    if logger is None:
+        return Reason.UNKNOWN_STATION, f"no logger with MN {(packet.mn or mn)[:64]!r} is registered"
+    if logger.password is not None and not _same(packet.pw or "", logger.password):
+        return Reason.WRONG_PASSWORD, f"PW is not the one registered for MN {logger.mn}"
+    if packet.encrypted:
+        return (
+            Reason.ENCRYPTED,
+            f"CP of command {packet.cn} is encrypted (HJ 212-2025, SM4), which is not supported; "
+            "set the logger to send it in clear, or by the edition of 2017",
+        )
+    return None
+
+
+def _same(given: str, expected: str) -> bool:
+    return compare_digest(given.encode(), expected.encode())
+
+
+def _data(packet: Packet, columns: _Columns) -> None:
+    wanted, other = ("Rtd", "Avg") if packet.cn == Cn.REALTIME else ("Avg", "Rtd")
+    values = {code: keys.get(wanted, keys.get(other)) for code, keys in packet.items.items()}
+    told = {code: text for code, text in values.items() if text is not None}
+    try:
+        at = _data_time(packet)
+    except ValueError as error:
+        names = tuple((_NO_TIME, meaning(code, columns.catalogue)[0]) for code in told)
+        columns.refuse(Reason.BAD_TIME, f"DataTime: {error}", names or None)
+        return
+    if packet.cn in PERIOD_MS:
+        columns.periods[columns.message] = PERIOD_MS[packet.cn]
+    for code, text in told.items():
+        key, linear = meaning(code, columns.catalogue)
+        contradiction = next((n for k in (wanted, other) if (n := f"{code}-{k}") in packet.contradictions), None)
+        value = number(text)
+        if contradiction is not None:
+            first, second = packet.contradictions[contradiction]
+            detail = f"{contradiction} is given twice: {first[:40]} and {second[:40]}"
+            columns.refuse(Reason.WRONG_SHAPE, detail, ((at, key),))
+        elif value is None or not np.isfinite(value):
+            columns.refuse(Reason.NOT_A_NUMBER, f"{code} is {text[:40]!r}, a finite number is needed", ((at, key),))
+        else:
+            canonical = value if value in _FAULT_CODES else value * linear.gain + linear.offset
+            columns.add(key, at, canonical, status_code(packet.items[code].get("Flag") or "N"))
+
+
+def _data_time(packet: Packet) -> int:
+    text = packet.fields.get("DataTime")
+    if text is None:
+        raise ValueError("it is missing")
+    if "DataTime" in packet.contradictions:
+        raise ValueError(f"it is given twice: {' and '.join(packet.contradictions['DataTime'])}")
+    return read_time(text)
+
+
+def _event(packet: Packet) -> str:
+    """An event as the other devices send theirs: a JSON object. QN is in it, so a resend is the same event."""
+    body: dict[str, Any] = {"event": EVENTS[packet.cn or ""], "source": SOURCE, "mn": packet.mn, "cn": packet.cn}
+    body["qn"] = packet.qn
+    try:
+        body["at"] = rfc3339(_data_time(packet))
+    except ValueError:
+        body["at"] = None
+    body["fields"] = dict(packet.fields)
+    body["items"] = {code: {k: plain(k, v) for k, v in keys.items()} for code, keys in packet.items.items()}
+    return json.dumps(body, ensure_ascii=False)

@@ -1,0 +1,281 @@
+"""A logger that speaks HJ 212 over TCP: keeps what is not answered, sends it again, and does what it is asked.
+
+One thread a logger. It sends one packet, waits for its 9014, and sends it again when none comes; after the last resend
+it takes the connection for dead and connects anew, with everything unanswered still in its memory. Requests of the
+platform are answered as the standard wants: 9011, the data, 9012.
+"""
+
+import itertools
+import select
+import socket
+import ssl
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Final, Self
+
+import structlog
+
+from sensors.parameters import Catalogue, catalogue
+from sensors.wire.hj212 import exchange
+from sensors.wire.hj212.codes import PERIOD_MS, Cn, ExeRtn, QnRtn, meaning
+from sensors.wire.hj212.frame import Frame, FrameReader
+from sensors.wire.hj212.packet import Edition, Packet, build, flag_of, parse, read_time, write_qn, write_time
+from sensors.wire.telemetry import Sample
+
+MOST_CP: Final = 900
+"""Characters of CP in one packet; the standard allows 950."""
+KEPT: Final = 10_000
+"""Data remembered for requests of history."""
+_RETRY_S: Final = 0.2
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Where the platform is, and how long its answers are waited for (the standard: 10 s, three resends)."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    answer_s: float = 10.0
+    resends: int = 3
+
+
+class Logger:
+    """One logger of one station; a context manager that ends its thread.
+
+    ``clock_ms`` is the true time, ``clock_off_ms`` how far the logger's own is from it until it is set. ``done`` lists
+    the commands it was asked to carry out, ``refused`` what the platform refused, ``resent`` counts sending again.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        mn: str,
+        password: str,
+        clock_ms: Callable[[], int],
+        *,
+        st: str = "21",
+        edition: Edition = Edition.E2017,
+    ) -> None:
+        self.mn = mn
+        self.refused: list[QnRtn] = []
+        self.done: list[str] = []
+        self.clock_off_ms = 0
+        self.realtime_s = 60
+        self.minutes = 10
+        self.resent = 0
+        self._line = line
+        self._about = Packet(None, st=st, pw=password, mn=mn, flag=flag_of(edition, answer=True))
+        self._edition = edition
+        self._clock_ms = clock_ms
+        self._catalogue: Catalogue = catalogue()
+        self._memory: OrderedDict[tuple[str, int], Packet] = OrderedDict()
+        self._waiting: deque[Packet] = deque()
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._away = threading.Event()
+        self._numbers = itertools.count()
+        self._bell_in, self._bell = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name=f"logger-{mn}", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- for the other threads ---------------------------------------------------------------------------------------
+
+    def report(self, sample: Sample, cn: str = Cn.REALTIME, *, send: bool = True) -> None:
+        """Take a sample (canonical units, keys of the catalogue) and send it; without ``send`` only remember it.
+
+        Parameters without an HJ 212 code are left out. Of minute, hour and day data ``at_ms`` is the start.
+        """
+        cp = (("DataTime", write_time(sample.at_ms)), *self._items(sample, "Rtd" if cn == Cn.REALTIME else "Avg"))
+        packet = replace(self._about, cn=cn, cp=cp)
+        with self._changed:
+            self._memory[cn, sample.at_ms] = packet
+            while len(self._memory) > KEPT:
+                self._memory.popitem(last=False)
+            if send:
+                self._waiting.extend(self._numbered(packet))
+        self._ring()
+
+    def tell(self, cn: str, *cp: tuple[str, str]) -> None:
+        """Send anything else: a notice, a state, an event."""
+        with self._changed:
+            self._waiting.extend(self._numbered(replace(self._about, cn=cn, cp=cp)))
+        self._ring()
+
+    def away(self, away: bool) -> None:
+        """Lose the line, or have it again; what is reported meanwhile waits."""
+        (self._away.set if away else self._away.clear)()
+        self._ring()
+
+    @property
+    def unanswered(self) -> int:
+        with self._changed:
+            return len(self._waiting)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until everything is answered; False when time ran out first."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting, timeout_s)
+
+    def close(self) -> None:
+        self._closing.set()
+        self._ring()
+        self._thread.join()
+        self._bell.close()
+        self._bell_in.close()
+
+    def _ring(self) -> None:
+        self._bell_in.send(b"!")
+
+    # -- packets -----------------------------------------------------------------------------------------------------
+
+    def now_ms(self) -> int:
+        return self._clock_ms() + self.clock_off_ms
+
+    def _items(self, sample: Sample, key: str) -> Iterator[tuple[str, str]]:
+        for name, value in sample.values.items():
+            parameter = self._catalogue[name]
+            code = parameter.code_2005 if self._edition is Edition.E2005 else parameter.code
+            if code is not None:
+                _, linear = meaning(code, self._catalogue)
+                yield f"{code}-{key}", f"{(value - linear.offset) / linear.gain:.10g}"
+                yield f"{code}-Flag", sample.status.get(name, "N")
+
+    def _numbered(self, packet: Packet) -> list[Packet]:
+        """With QN, and split where CP is too long: whole items, DataTime in every part, a QN of its own for each."""
+        groups: list[list[tuple[str, str]]] = [[]]
+        size = 0
+        head = [entry for entry in packet.cp if "-" not in entry[0]]
+        items = [entry for entry in packet.cp if "-" in entry[0]]
+        for _, entries in itertools.groupby(items, lambda entry: entry[0].partition("-")[0]):
+            item = list(entries)
+            length = sum(len(name) + len(value) + 2 for name, value in item)
+            if size + length > MOST_CP and groups[-1]:
+                groups.append([])
+                size = 0
+            groups[-1] += item
+            size += length
+        count = len(groups)
+        parts = []
+        for number, group in enumerate(groups, 1):
+            part = replace(packet, qn=self._next_qn(), cp=(*head, *group))
+            if count > 1:
+                part = replace(part, flag=flag_of(self._edition, answer=True, split=True), pnum=count, pno=number)
+            parts.append(part)
+        return parts
+
+    def _next_qn(self) -> str:
+        return write_qn(self.now_ms() // 1000 * 1000 + next(self._numbers) % 1000)
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            if self._away.is_set():
+                self._wait(None, 1.0)
+                continue
+            try:
+                raw = socket.create_connection((self._line.host, self._line.port), timeout=5)
+                with (
+                    self._line.tls.wrap_socket(raw, server_hostname=self._line.host) if self._line.tls else raw as sock
+                ):
+                    self._talk(sock)
+            except OSError as error:
+                log.debug("logger_has_no_line", mn=self.mn, error=str(error))
+                self._wait(None, _RETRY_S)
+
+    def _talk(self, sock: socket.socket) -> None:
+        """Until the line is lost, or the platform does not answer."""
+        reader = FrameReader()
+        sent, tries, until = "", 0, 0.0
+        while not self._closing.is_set() and not self._away.is_set():
+            with self._changed:
+                first = self._waiting[0] if self._waiting else None
+            now = time.monotonic()
+            if first is not None and (first.qn != sent or now >= until):
+                tries = 0 if first.qn != sent else tries + 1
+                if tries > self._line.resends:
+                    return
+                self.resent += tries > 0
+                sock.sendall(build(first))
+                sent, until = first.qn or "", now + self._line.answer_s
+            if self._wait(sock, max(0.0, until - now) if first is not None else 1.0):
+                data = sock.recv(65_536)
+                if not data:
+                    return
+                for found in reader.feed(data):
+                    if isinstance(found, Frame):
+                        self._heard(sock, parse(found.segment))
+
+    def _wait(self, sock: socket.socket | None, timeout_s: float) -> bool:
+        """Wait for bytes or for the bell; true when there are bytes."""
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            return True
+        ready, _, _ = select.select([s for s in (sock, self._bell) if s is not None], [], [], timeout_s)
+        if self._bell in ready:
+            self._bell.recv(4096)
+        return sock is not None and sock in ready
+
+    def _heard(self, sock: socket.socket, packet: Packet) -> None:
+        if packet.cn in (Cn.DATA_ANSWER, Cn.NOTICE_ANSWER, Cn.ACCEPTED):
+            with self._changed:
+                if self._waiting and self._waiting[0].qn == packet.qn:
+                    self._waiting.popleft()
+                    self._changed.notify_all()
+                    if packet.cn == Cn.ACCEPTED:
+                        self.refused.append(QnRtn(int(packet.fields["QnRtn"])))
+            return
+        if packet.cn is None:
+            return
+        sock.sendall(build(exchange.request_answer(packet, QnRtn.WILL_EXECUTE)))
+        result = self._do(sock, packet, packet.cn)
+        sock.sendall(build(exchange.execution_result(packet, result)))
+        self.done.append(packet.cn)
+
+    def _do(self, sock: socket.socket, request: Packet, cn: str) -> ExeRtn:
+        """What the platform asked for."""
+        fields = request.fields
+        if cn == Cn.SET_TIME:
+            self.clock_off_ms = read_time(fields["SystemTime"]) - self._clock_ms()
+        elif cn == Cn.SET_REALTIME_INTERVAL:
+            self.realtime_s = int(fields["RtdInterval"])
+        elif cn == Cn.SET_MINUTE_INTERVAL:
+            self.minutes = int(fields["MinInterval"])
+        elif cn == Cn.TIME:
+            self._reply(sock, request, ("SystemTime", write_time(self.now_ms())))
+        elif cn == Cn.REALTIME_INTERVAL:
+            self._reply(sock, request, ("RtdInterval", str(self.realtime_s)))
+        elif cn == Cn.MINUTE_INTERVAL:
+            self._reply(sock, request, ("MinInterval", str(self.minutes)))
+        elif cn == Cn.REALTIME:
+            newest = max((key for key in self._memory if key[0] == cn), default=None)
+            if newest is None:
+                return ExeRtn.NO_DATA
+            self._reply(sock, request, *self._memory[newest].cp)
+        elif cn in PERIOD_MS:
+            begin, end = read_time(fields["BeginTime"]), read_time(fields["EndTime"])
+            found = [packet for (of, at), packet in self._memory.items() if of == cn and begin <= at <= end]
+            for packet in found:
+                self._reply(sock, request, *packet.cp)
+            return ExeRtn.SUCCESS if found else ExeRtn.NO_DATA
+        elif cn not in (Cn.SAMPLE, Cn.KEEP_SAMPLE, Cn.TIMEOUT):
+            return ExeRtn.FAILED
+        return ExeRtn.SUCCESS
+
+    def _reply(self, sock: socket.socket, request: Packet, *cp: tuple[str, str]) -> None:
+        flag = flag_of(self._edition, answer=False)
+        sock.sendall(build(replace(self._about, cn=request.cn, qn=request.qn, flag=flag, cp=cp)))

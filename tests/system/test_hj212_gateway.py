@@ -1,0 +1,608 @@
+"""The HJ 212 gateway over real sockets: answered by the standard after storing, whatever devices and networks do."""
+
+import resource
+import select
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest import ledger, quarantine
+from ingest.intake import Waiting
+from ingest.sources import hj212 as gateway_module
+from ingest.sources.hj212 import Answer, NoAnswer
+from ingest.storage import device_events
+from ingest.storage import loggers as logger_store
+from riverchief import certificates
+from riverchief.clock import now_ms
+from sensors.errors import NotFound
+from sensors.reading import Message, Reason
+from sensors.times import from_ms
+from sensors.wire import telemetry
+from sensors.wire.hj212 import exchange, frame
+from sensors.wire.hj212.codes import Cn, QnRtn
+from sensors.wire.hj212.packet import Edition, write_qn, write_time
+from sensors.wire.hj212.readings import Logger
+from sensors.wire.telemetry import Sample, Telemetry
+from simulator import hj212 as simulated
+from tests.hj212_frames import EXAMPLE, MN
+from tests.hj212_site import PASSWORD, Site212, Wire
+from tests.rig import eventually
+
+LINE_ANSWER_S = 1.0
+MINUTE = 60_000
+OTHER = "B" * 24
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Site212]]:
+    made: list[Site212] = []
+
+    def start(*more: Logger, **settings: Any) -> Site212:
+        site = Site212(tmp_path / f"site-{len(made)}", **settings)
+        site.register(Logger(MN, "shiwan", PASSWORD), *more)
+        site.start()
+        made.append(site)
+        return site
+
+    yield start
+    for one in made:
+        one.stop()
+
+
+def whole_minute(ago: int = 0) -> int:
+    return (now_ms() // MINUTE - ago) * MINUTE
+
+
+def packet_of(cp: str, at: int, cn: str = "2011", **other: str) -> bytes:
+    """A frame asking for an answer; its DataTime is ``at``."""
+    head = {"QN": write_qn(now_ms()), "ST": "21", "CN": cn, "PW": PASSWORD, "MN": MN, "Flag": "5"} | other
+    text = "".join(f"{name}={value};" for name, value in head.items())
+    return frame.build(f"{text}CP=&&DataTime={write_time(at)};{cp}&&".encode("gbk"))
+
+
+def qn_of(raw: bytes) -> str:
+    return raw[9:26].decode()
+
+
+def logger(site: Site212, mn: str = MN, **other: Any) -> simulated.Logger:
+    line = simulated.Line("127.0.0.1", site.gateway.port, answer_s=LINE_ANSWER_S)
+    return simulated.Logger(line, mn, other.pop("password", PASSWORD), now_ms, **other)
+
+
+def held(site: Site212, reason: Reason) -> list[quarantine.Held]:
+    with site.database.read() as connection:
+        return quarantine.listing(connection, reason=reason)
+
+
+# -- answered by the standard, after storing ---------------------------------------------------------------------------
+
+
+def test_data_are_answered_by_9014_once_they_are_stored(make: Callable[..., Site212]) -> None:
+    site = make()
+    at = whole_minute()
+    raw = packet_of("w01009-Rtd=3.6,w01009-Flag=N;w20111-Rtd=0.05,w20111-Flag=N", at)
+    wire = Wire(site.gateway.port)
+    wire.send(raw)
+    assert wire.answer() == ("9014", qn_of(raw), None)
+    assert site.stored("shiwan", "do") == {at: 3.6}
+    assert site.stored("shiwan", "hg") == {at: pytest.approx(0.00005)}
+    wire.close()
+
+
+def test_who_asks_for_no_answer_gets_none(make: Callable[..., Site212]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    asking = packet_of("w01009-Rtd=2", whole_minute())
+    wire.send(packet_of("w01009-Rtd=1", whole_minute(1), Flag="4") + asking)
+    assert wire.answer() == ("9014", qn_of(asking), None)
+    assert len(site.stored("shiwan", "do")) == 2
+    wire.close()
+
+
+def test_nothing_is_answered_before_the_commit_and_a_resend_after_a_kill_is_stored_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    site = Site212(tmp_path)
+    site.register(Logger(MN, "shiwan", PASSWORD))
+    program = [sys.executable, "-m", "tests.hj212_site", str(tmp_path), str(port)]
+    at = whole_minute()
+    process = subprocess.Popen([*program, "hold"])
+    try:
+        eventually("the gateway listens", (tmp_path / "ready").exists)
+        line = simulated.Line("127.0.0.1", port, answer_s=LINE_ANSWER_S)
+        with simulated.Logger(line, MN, PASSWORD, now_ms) as sender:
+            sender.report(Sample(at, {"do": 3.6, "ph": 7.1}))
+            eventually("the readings are written and not committed", (tmp_path / "held").exists)
+            eventually("the logger sends again", lambda: sender.resent > 0)
+            assert sender.unanswered == 1
+            process.kill()
+            process.wait()
+            assert site.stored("shiwan", "do") == {}
+            process = subprocess.Popen(program)
+            assert sender.flush(60)
+        assert site.stored("shiwan", "do") == {at: 3.6}
+        with site.database.read() as connection:
+            (account,) = ledger.accounts(connection)
+        assert (account.stored, account.quarantined, account.closed) == (2, 0, True)
+    finally:
+        process.kill()
+        process.wait()
+        site.database.close()
+
+
+def test_what_is_refused_is_told_by_the_standard_kept_with_its_reason_and_the_next_frame_is_read(
+    make: Callable[..., Site212],
+) -> None:
+    site = make()
+    at = whole_minute()
+    good = packet_of("w01009-Rtd=3.6", at)
+    bad: list[tuple[bytes, Reason, QnRtn]] = [
+        (packet_of("w01009-Rtd=1", at, PW="654321"), Reason.WRONG_PASSWORD, QnRtn.PASSWORD),
+        (packet_of("w01009-Rtd=1", at, MN=OTHER), Reason.UNKNOWN_STATION, QnRtn.MN),
+        (good[:-6] + b"0000\r\n", Reason.BAD_FRAME, QnRtn.CRC),
+        (b"##9999" + good[6:], Reason.BAD_FRAME, QnRtn.UNKNOWN),
+        (b"##0x01" + good[6:], Reason.BAD_FRAME, QnRtn.UNKNOWN),
+        (b"##0100" + good[6:], Reason.BAD_FRAME, QnRtn.UNKNOWN),
+        (packet_of("w01009-Rtd=1", at, CN="3011"), Reason.WRONG_SHAPE, QnRtn.CN),
+        (frame.build(good[6:-6].split(b"CP=")[0].replace(b"Flag=5", b"Flag=9") + b"CP=&&9F3A&&"), Reason.ENCRYPTED,
+         QnRtn.REFUSED),
+    ]  # fmt: skip
+    for raw, reason, told in bad:
+        before = len(held(site, reason))
+        wire = Wire(site.gateway.port)
+        wire.send(raw + good)
+        answers = {wire.answer() for _ in range(2)}
+        assert ("9011", qn_of(raw), str(int(told))) in answers, raw
+        assert ("9014", qn_of(good), None) in answers, raw
+        assert len(held(site, reason)) == before + 1
+        assert held(site, reason)[0].payload == raw
+        wire.close()
+    assert site.stored("shiwan", "do") == {at: 3.6}
+    with site.database.read() as connection:
+        accounts = ledger.accounts(connection)
+    assert all(a.closed for a in accounts)
+    assert sum(a.messages_quarantined for a in accounts) == len(bad)
+
+
+def test_single_bad_values_are_kept_and_the_frame_is_acknowledged(make: Callable[..., Site212]) -> None:
+    site = make()
+    at = whole_minute()
+    wire = Wire(site.gateway.port)
+    for cp, reason in (
+        ("w01009-Rtd=3;w01008-Rtd=1", Reason.UNKNOWN_PARAMETER),
+        ("w01009-Rtd=3;w21003-Rtd=--", Reason.NOT_A_NUMBER),
+        ("w01009-Rtd=3;w21003-Rtd=1;w21003-Rtd=2", Reason.WRONG_SHAPE),
+    ):
+        wire.send(packet_of(cp, at))
+        assert wire.answer()[0] == "9014"
+        assert len(held(site, reason)) == 1
+    raw = packet_of("w01009-Rtd=3", at).replace(write_time(at).encode(), b"20160824003817000")
+    wire.send(frame.build(raw[6:-6]))
+    assert wire.answer()[0] == "9014"
+    assert "17 digits" in held(site, Reason.BAD_TIME)[0].detail
+    assert site.stored("shiwan", "do") == {at: 3.0}
+    wire.close()
+
+
+def test_a_frame_of_an_unknown_logger_is_replayed_once_it_is_registered(make: Callable[..., Site212]) -> None:
+    site = make()
+    at = whole_minute()
+    wire = Wire(site.gateway.port)
+    raw = packet_of("w01009-Rtd=3.6;w21003-Rtd=0.4", at, MN=OTHER)
+    wire.send(raw)
+    assert wire.answer() == ("9011", qn_of(raw), "4")
+    wire.close()
+    site.register(Logger(OTHER, "qicha", PASSWORD))
+    (entry,) = held(site, Reason.UNKNOWN_STATION)
+    assert entry.station == OTHER
+    receipt = site.intake.submit(entry.message()).result(30)
+    assert (receipt.stored, receipt.rejected) == (2, ())
+    assert site.stored("qicha", "do") == {at: 3.6}
+    assert held(site, Reason.UNKNOWN_STATION) == []
+    with site.database.read() as connection:
+        assert all(a.closed for a in ledger.accounts(connection))
+
+
+def test_notices_and_states_are_answered_and_kept_once(make: Callable[..., Site212]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    started = packet_of("RestartTime=20260512100000", whole_minute(), CN="2081")
+    wire.send(started + started)
+    assert [wire.answer()[0] for _ in range(2)] == ["9014", "9014"]
+    wire.send(frame.build(started[6:-6].replace(b"CN=2081", b"CN=9015")))
+    assert wire.answer()[0] == "9013"
+    with site.database.read() as connection:
+        (event,) = device_events.listing(connection, "shiwan")
+    assert '"logger_started"' in event["body"]
+    wire.close()
+
+
+# -- networks ----------------------------------------------------------------------------------------------------------
+
+
+def test_frames_arrive_in_any_pieces_and_among_garbage(make: Callable[..., Site212]) -> None:
+    site = make()
+    raws = [packet_of(f"w01009-Rtd={i}", whole_minute(i)) for i in range(1, 6)]
+    wire = Wire(site.gateway.port)
+    stream = b"\xff\x00rubbish" + raws[0] + raws[1][:40] + raws[1] + raws[2][:-2] + raws[3] + b"##" + raws[4]
+    wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for i in range(0, len(stream), 7):
+        wire.send(stream[i : i + 7])
+    assert {wire.answer()[1] for _ in raws} == {qn_of(raw) for raw in raws}
+    assert sorted(site.stored("shiwan", "do").values()) == [1.0, 2.0, 3.0, 4.0, 5.0]
+    wire.close()
+
+
+def test_text_in_gbk_is_read(make: Callable[..., Site212]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    wire.send(packet_of("i11001-Info=更换试剂", whole_minute(), CN="3020"))
+    assert wire.answer()[0] == "9014"
+    with site.database.read() as connection:
+        (event,) = device_events.listing(connection, "shiwan")
+    assert "更换试剂" in event["body"]
+    wire.close()
+
+
+def test_split_packets_are_answered_each_and_put_together(make: Callable[..., Site212]) -> None:
+    site = make()
+    at = whole_minute(5)
+    parts = [packet_of(f"w0100{i}-Avg=7", at, "2051", Flag="7", PNUM="2", PNO=str(i)) for i in (1, 9)]
+    whole = [parts[0], frame.build(parts[1][6:-6].replace(b"PNO=9", b"PNO=2"))]
+    older = frame.build(
+        whole[1][6:-6].replace(f"DataTime={write_time(at)};".encode(), b"").replace(b"w01009", b"w01010")
+    )
+    wire = Wire(site.gateway.port)
+    wire.send(whole[0] + whole[1])
+    assert {wire.answer()[0] for _ in range(2)} == {"9014"}
+    assert (site.stored("shiwan", "ph"), site.stored("shiwan", "do")) == ({at: 7.0}, {at: 7.0})
+    wire.send(older + whole[0])  # the second part says no time and waits for the first
+    assert {wire.answer()[0] for _ in range(2)} == {"9014"}
+    assert site.stored("shiwan", "water_temp") == {at: 7.0}
+    wire.close()
+
+
+def test_parts_whose_rest_never_comes_are_kept_with_the_reason(
+    make: Callable[..., Site212],
+) -> None:
+    site = make()
+    site.gateway.assembler = type(site.gateway.assembler)(wait_ms=100)
+    raw = packet_of("w01009-Avg=3", whole_minute(), "2051", Flag="7", PNUM="3", PNO="2")
+    raw = frame.build(raw[6:-6].replace(f"DataTime={write_time(whole_minute())};".encode(), b""))
+    wire = Wire(site.gateway.port)
+    wire.send(raw)
+    assert wire.answer()[0] == "9014"
+    (entry,) = held(site, Reason.INCOMPLETE)
+    assert entry.payload == raw
+    wire.close()
+
+
+def test_two_thousand_loggers_at_once_among_slow_and_silent_ones(
+    make: Callable[..., Site212], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 8000:
+        pytest.skip(f"only {hard} open files are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 8000), hard))
+    count, slow = 2000, 200
+    site = make(*(Logger(f"{i:024X}", f"s{i % 50}", PASSWORD) for i in range(count)), max_connections=count + 2 * slow)
+    at = whole_minute(1)
+    silent = [Wire(site.gateway.port) for _ in range(slow)]
+    trickling = [Wire(site.gateway.port) for _ in range(slow)]
+    for one in trickling:
+        one.send(b"##0500QN=")
+    wires = [Wire(site.gateway.port) for _ in range(count)]
+    eventually("all are connected", lambda: site.gateway.connections == count + 2 * slow)
+    for one in trickling:
+        one.send(b"2")
+    for i, wire in enumerate(wires):
+        wire.send(packet_of(f"w01009-Rtd={i}", at + i // 50, MN=f"{i:024X}"))
+    assert [wire.answer()[0] for wire in wires] == ["9014"] * count
+    assert len(site.gateway.by_mn) == count
+    extra = Wire(site.gateway.port)
+    with pytest.raises(ConnectionError):  # closed at once, or reset
+        extra.hear()
+    monkeypatch.setattr(gateway_module, "HELLO_S", 0)
+    eventually("who says nothing whole is dropped", lambda: site.gateway.connections == count)
+    for one in (*silent, *trickling, *wires, extra):
+        one.close()
+
+
+def test_rubbish_upon_rubbish_ends_a_connection_and_no_other(make: Callable[..., Site212]) -> None:
+    site = make()
+    good, bad = Wire(site.gateway.port), Wire(site.gateway.port)
+    bad.send(b"##0005hello0000\r\n" * 20)
+    with pytest.raises(ConnectionError):
+        bad.hear()
+    good.send(packet_of("w01009-Rtd=3", whole_minute()))
+    assert good.answer()[0] == "9014"
+    assert len(held(site, Reason.BAD_FRAME)) == 20
+    good.close()
+    bad.close()
+
+
+def test_a_logger_is_not_read_any_further_while_the_intake_is_behind(
+    make: Callable[..., Site212], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make()
+    waiting: list[Waiting] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(site.intake, "put", waiting.append)
+        wire = Wire(site.gateway.port)
+        wire.socket.setblocking(False)
+        stream = b"".join(packet_of(f"w01009-Rtd={i}", whole_minute(i)) for i in range(1000)) * 200
+        sent = 0
+        while sent < len(stream):
+            try:
+                sent += wire.socket.send(stream[sent : sent + 65_536])
+            except BlockingIOError:
+                if not select.select([], [wire.socket], [], 1.0)[1]:
+                    break  # nobody reads any more
+        eventually("frames are waiting", lambda: len(waiting) >= gateway_module.IN_FLIGHT)
+        most = gateway_module.IN_FLIGHT + gateway_module.READ_BYTES // 100
+        assert len(waiting) <= most
+        assert sent < len(stream)
+    for one in waiting:
+        site.intake.put(one)
+    wire.socket.setblocking(True)
+    wire.socket.settimeout(30)
+    assert wire.answer()[0] == "9014"
+    eventually("reading goes on", lambda: site.gateway.counters.frames > 2 * most)
+    wire.close()
+
+
+def test_a_logger_that_connects_anew_replaces_its_half_open_connection(make: Callable[..., Site212]) -> None:
+    site = make()
+    first, second = Wire(site.gateway.port), Wire(site.gateway.port)
+    for wire in (first, second):
+        wire.send(packet_of("w01009-Rtd=3", whole_minute()))
+        assert wire.answer()[0] == "9014"
+    with pytest.raises(ConnectionError):
+        first.hear()
+    assert site.gateway.connections == 1
+    second.close()
+
+
+def test_a_logger_that_has_said_all_still_gets_its_answer(make: Callable[..., Site212]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    wire.send(packet_of("w01009-Rtd=3", whole_minute()))
+    wire.socket.shutdown(socket.SHUT_WR)
+    assert wire.answer()[0] == "9014"
+    with pytest.raises(ConnectionError):
+        wire.hear()
+    wire.close()
+
+
+# -- loggers -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_212_logger_and_an_mqtt_device_on_one_pole_are_one_station(make: Callable[..., Site212]) -> None:
+    site = make()
+    at = whole_minute()
+    body = telemetry.encode(Telemetry((Sample(at, {"ph": 7.1}),), 0, 1, 1, at))
+    published = site.intake.submit(Message("shiwan", body, now_ms(), topic="rivers/v1/shiwan/telemetry"))
+    with logger(site) as sender:
+        sender.report(Sample(at, {"do": 3.6}))
+        assert sender.flush(30)
+    assert published.result(30).stored == 1
+    assert {row.parameter: row.value for row in site.store.latest(["shiwan"])} == {"ph": 7.1, "do": 3.6}
+    with site.database.read() as connection:
+        (account,) = ledger.accounts(connection)
+    assert (account.stored, account.closed, account.messages) == (2, True, 2)
+
+
+def test_a_mean_fills_a_hole_and_never_replaces_what_it_is_the_mean_of(make: Callable[..., Site212]) -> None:
+    site = make()
+    hour = whole_minute() // (60 * MINUTE) * 60 * MINUTE - 2 * 60 * MINUTE
+    with logger(site) as sender:
+        sender.report(Sample(hour, {"do": 5.0}))
+        sender.report(Sample(hour, {"do": 4.0, "ph": 7.5}), Cn.HOUR)
+        sender.report(Sample(hour, {"do": 4.1, "ph": 7.5}), Cn.HOUR)
+        assert sender.flush(30)
+    assert site.stored("shiwan", "do") == {hour: 5.0}
+    assert site.stored("shiwan", "ph") == {hour: 7.5}
+    with site.database.read() as connection:
+        assert all(a.closed for a in ledger.accounts(connection))
+        assert sum(a.duplicate for a in ledger.accounts(connection)) == 3
+
+
+def test_after_an_outage_history_is_sent_again_and_a_hole_is_asked_for(make: Callable[..., Site212]) -> None:
+    site = make()
+    start = whole_minute(120)
+    with logger(site) as sender:
+        sender.report(Sample(start, {"do": 5.0}))
+        assert sender.flush(30)
+        sender.away(True)
+        eventually("the line is down", lambda: site.gateway.connections == 0)
+        for i in range(1, 12):
+            sender.report(Sample(start + i * 10 * MINUTE, {"do": 5.0 + i}), Cn.MINUTE, send=i % 2 == 1)
+        sender.away(False)
+        assert sender.flush(30)
+        eventually("what was only remembered is fetched", lambda: len(site.stored("shiwan", "do")) == 12)
+        assert Cn.MINUTE in sender.done
+    assert site.stored("shiwan", "do") == {start + i * 10 * MINUTE: 5.0 + i for i in range(12)}
+
+
+def test_where_a_logger_keeps_no_minute_data_the_hours_of_a_hole_are_asked_for(make: Callable[..., Site212]) -> None:
+    site = make()
+    hour = whole_minute() // (60 * MINUTE) * 60 * MINUTE
+    with logger(site) as sender:
+        sender.report(Sample(hour - 180 * MINUTE, {"do": 5.0}))
+        sender.report(Sample(hour - 120 * MINUTE, {"do": 4.5}), Cn.HOUR, send=False)
+        sender.report(Sample(whole_minute(), {"do": 4.0}))
+        eventually("the hole is filled", lambda: hour - 120 * MINUTE in site.stored("shiwan", "do"))
+        assert sender.done == [Cn.MINUTE, Cn.HOUR]
+
+
+def test_a_hole_is_asked_for_again_when_the_logger_left_before_it_answered(make: Callable[..., Site212]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    now = whole_minute()
+    for at in (now - 60 * MINUTE, now):
+        wire.send(packet_of("w01009-Rtd=3", at))
+        assert wire.answer()[0] == "9014"
+    first = wire.hear()
+    assert first.cn == "2051"
+    assert first.fields == {"BeginTime": write_time(now - 60 * MINUTE), "EndTime": write_time(now)}
+    wire.close()
+    again = Wire(site.gateway.port)
+    again.send(packet_of("w01009-Rtd=3", whole_minute()))
+    assert again.answer()[0] == "9014"
+    assert again.hear().fields == first.fields
+    again.close()
+
+
+def test_a_logger_that_falls_silent_is_disconnected(make: Callable[..., Site212]) -> None:
+    site = make(idle_s=0)
+    wire = Wire(site.gateway.port)
+    with pytest.raises(ConnectionError):
+        wire.hear()
+    wire.close()
+    assert site.gateway.counters.dropped == 1
+
+
+def test_a_hole_is_known_after_a_restart_of_ours(make: Callable[..., Site212], tmp_path: Path) -> None:
+    site = make()
+    start = whole_minute(90)
+    with logger(site) as sender:
+        sender.report(Sample(start, {"do": 5.0}))
+        assert sender.flush(30)
+    with site.database.read() as connection:
+        assert logger_store.load(connection)[MN].last_at_ms == start
+    again = Site212(tmp_path / "site-0")
+    again.start()
+    try:
+        with logger(again) as sender:
+            sender.report(Sample(start + 30 * MINUTE, {"do": 6.0}), Cn.MINUTE, send=False)
+            sender.report(Sample(start + 60 * MINUTE, {"do": 7.0}))
+            eventually("the hole is filled", lambda: len(again.stored("shiwan", "do")) == 3)
+    finally:
+        again.stop()
+
+
+def test_a_clock_that_is_off_is_set(make: Callable[..., Site212]) -> None:
+    site = make()
+    with logger(site) as sender:
+        sender.clock_off_ms = -3 * 60 * MINUTE
+        sender.report(Sample(whole_minute(), {"do": 5.0}))
+        assert sender.flush(30)
+        eventually("the clock is set", lambda: Cn.SET_TIME in sender.done)
+        assert abs(sender.clock_off_ms) < 10_000
+    quiet = make(set_clock=False)
+    with logger(quiet) as sender:
+        sender.clock_off_ms = -3 * 60 * MINUTE
+        sender.report(Sample(whole_minute(), {"do": 5.0}))
+        assert sender.flush(30)
+        assert quiet.gateway.command("shiwan", exchange.ask_time()).result(30).done
+        assert Cn.SET_TIME not in sender.done
+
+
+def test_commands_reach_the_logger_and_their_result_comes_back(make: Callable[..., Site212]) -> None:
+    site = make()
+    ask = site.gateway.command
+    with logger(site) as sender:
+        sender.report(Sample(whole_minute(), {"do": 5.0}))
+        assert sender.flush(30)
+        assert ask("shiwan", exchange.set_realtime_interval(300)).result(30).done
+        assert ask("shiwan", exchange.ask_realtime_interval()).result(30).fields == {"RtdInterval": "300"}
+        assert ask("shiwan", exchange.set_minute_interval(20)).result(30).done
+        assert ask("shiwan", exchange.ask_minute_interval()).result(30).fields == {"MinInterval": "20"}
+        many: list[Future[Answer]] = [ask("shiwan", exchange.sample_now("w21003")) for _ in range(5)]
+        assert all(one.result(30).done for one in many)
+        assert ask("shiwan", exchange.keep_sample()).result(30).exe_rtn == 1
+        nothing = ask("shiwan", exchange.fetch(Cn.DAY, 0, 1)).result(30)
+        assert (nothing.qn_rtn, nothing.exe_rtn, nothing.done) == (1, 100, False)
+    with pytest.raises(NotFound, match="nowhere"):
+        ask("nowhere", exchange.sample_now()).result(30)
+
+
+def test_a_logger_that_does_not_answer_is_asked_again_and_given_up(
+    make: Callable[..., Site212], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "ANSWER_S", 0)
+    site = make()
+    wire = Wire(site.gateway.port)
+    wire.send(packet_of("w01009-Rtd=3", whole_minute()))
+    assert wire.answer()[0] == "9014"
+    asked = site.gateway.command("shiwan", exchange.sample_now())
+    with pytest.raises(NoAnswer, match="did not give an answer to 3012"):
+        asked.result(30)
+    heard = [wire.hear() for _ in range(1 + gateway_module.RESENDS)]
+    assert {one.cn for one in heard} == {"3012"}
+    assert len({one.qn for one in heard}) == 1
+    left = site.gateway.command("shiwan", exchange.sample_now())
+    wire.close()
+    with pytest.raises((NoAnswer, NotFound)):
+        left.result(30)
+
+
+@pytest.mark.parametrize("edition", [Edition.E2005, Edition.E2017, Edition.E2025])
+def test_every_edition_is_spoken(make: Callable[..., Site212], edition: Edition) -> None:
+    site = make()
+    at = whole_minute()
+    with logger(site, edition=edition) as sender:
+        sender.report(Sample(at, {"ph": 7.1, "nh3n": 0.4, "flow": 0.012}))
+        assert sender.flush(30)
+        assert site.gateway.command("shiwan", exchange.set_time()).result(30).done
+    assert site.stored("shiwan", "nh3n") == {at: 0.4}
+    assert site.stored("shiwan", "flow") == {at: pytest.approx(0.012)}
+    assert sender.refused == []
+
+
+def test_a_long_packet_is_split_and_arrives_whole(make: Callable[..., Site212]) -> None:
+    site = make()
+    at = whole_minute()
+    metals = {key: 0.001 * (i + 1) for i, key in enumerate(("cu", "zn", "se", "as", "hg", "cd", "cr6", "pb"))}
+    others = {"water_temp": 26.4, "ph": 7.1, "do": 3.6, "conductivity": 412.5, "turbidity": 48.2, "codmn": 4.4}
+    others |= {"codcr": 20.0, "nh3n": 1.9, "tp": 0.2, "tn": 5.2, "cn": 0.01, "phenol": 0.001, "oil": 0.05, "las": 0.1}
+    others |= {"sulfide": 0.1, "f": 0.5, "bod5": 3.0, "chla": 12.0}
+    metals, others = ({key: value * 1.0123456 for key, value in of.items()} for of in (metals, others))
+    with logger(site) as sender:
+        sender.report(Sample(at, metals | others))
+        assert sender.flush(30)
+    assert site.gateway.counters.frames >= 2
+    newest = {key: site.stored("shiwan", key)[at] for key in metals | others}
+    assert newest == {key: pytest.approx(value) for key, value in (metals | others).items()}
+
+
+def test_a_wrong_password_is_refused_and_the_right_one_taken(make: Callable[..., Site212]) -> None:
+    site = make()
+    with logger(site, password="000000") as sender:
+        sender.report(Sample(whole_minute(), {"do": 5.0}))
+        assert sender.flush(30)
+        assert sender.refused == [QnRtn.PASSWORD]
+    assert site.stored("shiwan", "do") == {}
+    assert site.gateway.by_mn == {}
+
+
+def test_a_line_may_be_encrypted(make: Callable[..., Site212], tmp_path: Path) -> None:
+    now = from_ms(now_ms())
+    authority = certificates.authority("示例 CA", now)
+    pair = certificates.server(authority, ["127.0.0.1"], now)
+    for name, text in (("ca", authority.certificate), ("cert", pair.certificate), ("key", pair.key)):
+        (tmp_path / name).write_bytes(text)
+    site = make(cert_file=str(tmp_path / "cert"), key_file=str(tmp_path / "key"))
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "ca"))
+    at = whole_minute()
+    line = simulated.Line("127.0.0.1", site.gateway.port, tls=trusting, answer_s=10)
+    with simulated.Logger(line, MN, PASSWORD, now_ms) as sender:
+        sender.report(Sample(at, {"do": 3.6}))
+        assert sender.flush(30)
+        assert site.gateway.command("shiwan", exchange.ask_time()).result(30).done
+    assert site.stored("shiwan", "do") == {at: 3.6}
+
+
+def test_the_example_of_the_standard_from_a_logger_nobody_knows(make: Callable[..., Site212]) -> None:
+    site = make()
+    wire = Wire(site.gateway.port)
+    wire.send(b"##0101" + EXAMPLE + b"1C80\r\n")
+    assert wire.answer() == ("9011", "20160801085857223", "3")  # MN is ours, the password is not
+    wire.close()

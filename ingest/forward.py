@@ -63,21 +63,25 @@ class Forwarder:
         self._failures = 0
         self._unconfirmed = 0
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
+        self._thread: threading.Thread | None = None
         self.state = State()
 
     def start(self) -> None:
+        """Begin, also after a stop."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float = 15.0) -> bool:
         """Finish the request under way; what still waits is sent after the next start. False when that took longer."""
         self._stopping.set()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        return not self.alive
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stopping.is_set():

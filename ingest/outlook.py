@@ -51,18 +51,26 @@ class Outlook:
         self._spool = spool
         self._every_s = every_s
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="outlook", daemon=True)
+        self._thread: threading.Thread | None = None
         self.last_round_ms: int | None = None
         self.last_error = ""
 
     def start(self) -> None:
+        """Begin, also after a stop."""
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name="outlook", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float = 15.0) -> bool:
         """End after the round under way; false when that took longer."""
         self._stopping.set()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        return not self.alive
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def round(self) -> None:
         """One round; raises StorageUnavailable."""

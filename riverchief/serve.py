@@ -27,6 +27,7 @@ from ingest.storage.retention import Retention
 from riverchief import clock, files, metrics, migrations
 from riverchief.alone import alone
 from riverchief.heartbeat import Heartbeat
+from riverchief.housekeeping import Housekeeping, Job
 from riverchief.settings import Settings, secret
 from riverchief.signals import on_signal
 from riverchief.stores import open_stores
@@ -92,6 +93,7 @@ class System:
         self.forwarder: Forwarder | None = None
         self.outlook: Outlook | None = None
         self.retention: Retention | None = None
+        self.housekeeping: Housekeeping | None = None
         if Role.WORKER in roles:
             self._prepare_worker()
         wake = self.deliverer.wake if self.deliverer else lambda: None
@@ -174,6 +176,8 @@ class System:
             lookback_s = max(self.rules.lookback_s(p.key) for p in known.parameters)
             retention.check(keep_days, lookback_s)
             self.retention = Retention(database, known, stores.keeper, keep_days=keep_days, clock_ms=clock.now_ms)
+        jobs: list[Job] = [job for job in (self.forwarder, self.outlook, self.retention) if job is not None]
+        self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 
     def _register_stations(self) -> None:
         """A new site begins with the stations of its file; later the database is what counts."""
@@ -191,9 +195,10 @@ class System:
             self.tracing.delivery(attempt)
 
     def start(self) -> None:
-        for part in (self.deliverer, self.forwarder, self.outlook, self.retention):
-            if part:
-                part.start()
+        if self.deliverer:
+            self.deliverer.start()
+        if self.housekeeping:
+            self.housekeeping.start()
         if self.intake:
             self.intake.start()
         if self.source:
@@ -215,9 +220,10 @@ class System:
             self.source.stop()
         if self.republisher:
             self.republisher.stop()
-        for part in (self.deliverer, self.forwarder, self.outlook, self.retention):
-            if part:
-                part.stop(10)
+        if self.deliverer:
+            self.deliverer.stop(10)
+        if self.housekeeping:
+            self.housekeeping.stop()
         if self.tracing:
             self.tracing.stop()
         if self.stores.server:
@@ -248,17 +254,23 @@ class System:
             seen = self.deliverer.last_round_at_ms
             ok = seen is not None and now - seen < WATCHED_S * 1000
             found.append(Part("outbox", ok, "delivering" if ok else "the deliverer shows no sign of life"))
+        if self.housekeeping and self.housekeeping.active:
+            found += self._housekeeping_parts(now)
+        return found
+
+    def _housekeeping_parts(self, now_ms: int) -> list[Part]:
+        """How what one worker does for all is, in the process that does it."""
+        found = []
         if self.forwarder:
             state = self.forwarder.state
             found.append(Part("influx", self.forwarder.alive and not state.error, state.error or "forwarding", False))
         if self.outlook:
             seen = self.outlook.last_round_ms
-            ok = seen is None or now - seen < 3 * OUTLOOK_S * 1000
+            ok = self.outlook.alive and (seen is None or now_ms - seen < 3 * OUTLOOK_S * 1000)
             found.append(Part("outlook", ok, self.outlook.last_error or "judging", False))
         if self.retention:
-            found.append(
-                Part("retention", not self.retention.last_error, self.retention.last_error or "keeping", False)
-            )
+            trouble = self.retention.last_error
+            found.append(Part("retention", self.retention.alive and not trouble, trouble or "keeping", False))
         return found
 
 

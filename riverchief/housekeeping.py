@@ -1,0 +1,124 @@
+"""What one worker of a database does for all: forwarding, live classes, retention.
+
+Two of a kind would do no lasting harm, but a later value could be overtaken by an earlier one on its way to the
+time-series server. So they run in the process that holds a lock, a file's on SQLite, the database's own on PostgreSQL;
+another worker takes over when that process ends.
+"""
+
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Protocol
+
+import sqlalchemy as sa
+import structlog
+
+from governance.writer import SoleWriter
+from sensors.errors import StorageUnavailable
+
+log = structlog.get_logger(__name__)
+
+LOCK = 0x7269_7665_7203
+"""The advisory lock of the housekeeping; the ingest's is another."""
+ASK_EVERY_S = 2.0
+
+
+class Job(Protocol):
+    """A thread that can be started again after it was stopped."""
+
+    def start(self) -> None: ...
+
+    def stop(self, timeout_s: float = ...) -> bool: ...
+
+
+class _FileLock:
+    """A lock on a file beside the SQLite database; the system takes it from a process that dies."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._handle: IO[str] | None = None
+
+    def acquire(self) -> bool:
+        try:
+            import fcntl
+        except ImportError:  # not on Windows; one process has to do there
+            return True
+        handle = self._file.open("a")
+        try:
+            fcntl.flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.close()
+            return False
+        self._handle = handle
+        return True
+
+    def confirm(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        if self._handle is not None:
+            self._handle.close()
+
+
+class Housekeeping:
+    """Runs ``jobs`` while this process holds the lock."""
+
+    def __init__(self, url: str, jobs: Sequence[Job]) -> None:
+        self._url = sa.make_url(url)
+        self._jobs = jobs
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._lock = self._fresh()
+        self.active = False
+        """Whether the jobs run in this process."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 15.0) -> bool:
+        """Stop the jobs and let the lock go; false when that took longer."""
+        self._stopping.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _fresh(self) -> "_FileLock | SoleWriter":
+        if self._url.get_backend_name() == "sqlite":
+            return _FileLock(Path(self._url.database or "riverchief.db").parent / "worker.lock")
+        return SoleWriter(self._url, LOCK)
+
+    def _run(self) -> None:
+        waiting = False
+        while not self._stopping.is_set():
+            try:
+                if self.active and not self._lock.confirm():
+                    log.warning("another worker keeps house now", database=str(self._url))
+                    self._end()
+                    self._lock.close()
+                    self._lock = self._fresh()
+                elif not self.active and self._lock.acquire():
+                    self._begin(waiting)
+                elif not self.active and not waiting:
+                    waiting = True
+                    log.info("another worker keeps house; standing by to take over", database=str(self._url))
+            except StorageUnavailable as error:
+                log.warning("the lock of the housekeeping cannot be asked for", error=str(error))
+            except Exception:
+                log.exception("the housekeeping failed and is tried again")
+            self._stopping.wait(ASK_EVERY_S)
+        self._end()
+        with suppress(StorageUnavailable):
+            self._lock.close()
+
+    def _begin(self, waited: bool) -> None:
+        if waited:
+            log.warning("the other worker has ended; keeping house from now on", database=str(self._url))
+        for job in self._jobs:
+            job.start()
+        self.active = True
+
+    def _end(self) -> None:
+        if self.active:
+            self.active = False
+            for job in self._jobs:
+                job.stop(10)

@@ -163,7 +163,7 @@ class Gateway:
     def start(self) -> None:
         """Listen; raises ConfigurationError when the address cannot be used."""
         _allow_open_files(self.settings.max_connections + 200)
-        self._last_at = {"x"+mn: at for mn, one in self.loggers.items() if (at := one.last_at_ms) is not None}
+        self._last_at = {mn: at for mn, one in self.loggers.items() if (at := one.last_at_ms) is not None}
         s = self.settings
         try:
             self._server = self._loop.run_until_complete(

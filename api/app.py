@@ -15,7 +15,7 @@ from api.context import Context, Part
 from api.limits import BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
-from api.routes import incidents, ledger, reaches, readings, stations
+from api.routes import commands, incidents, ledger, reaches, readings, registry, stations, upkeep
 from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.wire.telemetry import MAX_BYTES
 
@@ -46,8 +46,10 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (stations, readings, reaches, incidents, ledger):
+    for subject in (commands, stations, readings, reaches, incidents, ledger):
         api.include_router(subject.router)
+    for router in (upkeep.router, upkeep.files, registry.router):
+        api.include_router(router)
     app.include_router(api)
     app.include_router(_root)
     problems.install(app)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import Depends, Header, Query, Request
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from api.context import Context
 from api.registries import Registries
@@ -46,6 +46,12 @@ def _words(text: str) -> str:
     if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError("must not hold a NUL or half a surrogate pair")
     return text
+
+
+class Strict(BaseModel):
+    """A body that says nothing but what is known, in the types that are meant."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 Asked = Annotated[Context, Depends(_context)]

@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 
 from governance.database import Database
 from ingest.pipeline import Receipt
+from ingest.sources.hj212 import Answer
 from ingest.storage.port import ReadingStore
+from sensors.datum import Box
 from sensors.parameters import Catalogue
 from sensors.reading import Message
+from sensors.wire.hj212.exchange import Command
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +33,11 @@ class Context:
     """Stores to read, and the doors into the running system.
 
     ``submit`` hands a message to the ingest and answers once it is durable; None where no ingest runs in this
-    process. ``token`` is asked of everybody who changes something; None means that nobody is asked, which the wiring
-    allows on loopback only. ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there
-    is something in the outbox.
+    process. ``command`` asks something of a station's HJ 212 logger; None where no gateway runs. ``token`` is asked of
+    everybody who changes something; None means that nobody is asked, which the wiring allows on loopback only.
+    ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
+    ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
+    told.
     """
 
     database: Database
@@ -40,7 +46,10 @@ class Context:
     source: str
     clock_ms: Callable[[], int]
     submit: Callable[[Message], "Future[Receipt]"] | None = None
+    command: Callable[[str, Command], "Future[Answer]"] | None = None
     token: str | None = None
     parts: Callable[[], list[Part]] = list
     metrics: Callable[[], bytes] = lambda: b""
     wake: Callable[[], None] = lambda: None
+    box: Box | None = None
+    photos: Path | None = None

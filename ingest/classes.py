@@ -70,7 +70,8 @@ def update(
         if row.at_ms is not None and row.value is not None:
             newest.setdefault(row.station, {})[row.parameter] = Newest(row.at_ms, row.value, row.packed & 15)
     targets = {reach.key: reach.target for reach in registry.reaches}
-    watched = [Watched.of(station, targets.get(station.reach)) for station in registry.stations]
+    cycles_s = registry.cycles_s(now_ms)
+    watched = [Watched.of(s, targets.get(s.reach), cycles_s.get(s.key)) for s in registry.stations]
     states, judged = live.stations(carried, watched, newest, now_ms)
     on: dict[str, list[LiveClass]] = {}
     for station, one in zip(registry.stations, judged, strict=True):

@@ -144,7 +144,7 @@ class Forwarder:
         refused = self._server.send([*lines, marker])
         whole = {r.line for r in refused}
         if refused:  # a line is refused whole, and often one parameter of it is to blame
-            refused = self._server.send([part for line in whole for part in lineprotocol.by_parameter(line)])
+            refused = self._server.send(_by_parameter([r.line for r in refused]))
         asked = [line for line in lines if line not in whole] if self._server.drops_silently else []
         lost = self._server.verify([*asked, marker])
         if not lost:
@@ -166,6 +166,19 @@ class Forwarder:
 def _marker(entry: int, now_ms: int) -> bytes:
     """The point that rides with a request; one a minute is kept, the newest."""
     return lineprotocol.point(schema.SPOOL, {}, {schema.ENTRY: entry}, now_ms - now_ms % 60_000)
+
+
+def _by_parameter(lines: Sequence[bytes]) -> list[bytes]:
+    """The lines in parts of one parameter each, one parameter after the other: where all of one are refused, the server
+    says so at once and need not be asked line by line. What is no line stays as it is."""
+    parts: dict[str, list[bytes]] = {}
+    for line in lines:
+        try:
+            for part in lineprotocol.by_parameter(line):
+                parts.setdefault(next(iter(lineprotocol.parse(part).fields)), []).append(part)
+        except ValueError:
+            parts.setdefault("", []).append(line)
+    return [part for group in parts.values() for part in group]
 
 
 def _station(line: bytes) -> str:

@@ -10,6 +10,7 @@ from ingest.history import History, accepted, accepted_before, judge_again, merg
 from ingest.storage.port import ReadingStore, Window
 from sensors.quality.assess import KEEP
 from sensors.reading import Batch, Bools, Bytes, Floats, Ints, Places, QualityTest
+from sensors.upkeep import Marks
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class LateVerdict:
 _NOTHING = LateVerdict(np.empty(0, np.int64), np.empty(0, np.bool_), Batch.empty(), np.empty(0, np.int64), (), (), ())
 
 
-def judge(batch: Batch, series: Ints, history: History, store: ReadingStore, now_ms: int) -> LateVerdict:
+def judge(batch: Batch, series: Ints, history: History, store: ReadingStore, marks: Marks, now_ms: int) -> LateVerdict:
     """Judge readings that are older than what their series already has; sorted by (series, at), each key once."""
     if not len(batch):
         return _NOTHING
@@ -42,6 +43,10 @@ def judge(batch: Batch, series: Ints, history: History, store: ReadingStore, now
     verdicts: list[Ints] = []
     if around:
         verdicts, _ = judge_again([n.merged for n in around], [n.status for n in around], history.registry.catalogue)
+        verdicts = [
+            marks.lay(np.full(len(n.merged), g.station), n.merged.parameter, n.merged.at, verdict)
+            for g, n, verdict in zip(disturbed, around, verdicts, strict=True)
+        ]
     again: list[tuple[int, int, int, int]] = []
     findings: list[Finding] = []
     lasting: list[Finding] = []

@@ -1,34 +1,36 @@
-"""What people look at beside readings, made once a minute: live classes, and incidents as annotations of the charts.
+"""What people look at beside readings, made once a minute: live classes, and annotations of the charts.
 
-Each change of an incident writes its point again; the point's key (time of the first reading, station, kind) does not
-change, so that the newest word overwrites the one before.
+Incidents, visits, calibrations and swaps of sensors are annotations. Each change of one writes its point again; the
+point's key (the instant it began, station, kind) does not change, so that the newest word overwrites the one before.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
 import structlog
 
-from governance.database import Database
+from governance.database import Database, in_order
 from governance.tables import incident, incident_entry
 from ingest import classes
 from ingest.storage import lineprotocol, schema
+from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import ReadingStore
 from ingest.storage.spool import Spool
-from ingest.storage.tables import spool_mark
+from ingest.storage.tables import calibration, deployment, registry_change, spool_mark, visit
 from ingest.storage.tables import station as station_table
 from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue
+from sensors.texts import Text, say
 
 log = structlog.get_logger(__name__)
 
 EVERY_S = 60.0
 AT_ONCE = 500
 """Changes of one transaction."""
-SETTLED_MS = 5_000
-"""Entries are looked at when they are so old: numbers are given before transactions commit, in whichever order."""
-_NAME = "incident_entry"
+_NAME, _UPKEEP = "incident_entry", "registry_change"
+ANNOTATED = (_NAME, _UPKEEP)
+"""The marks of what was annotated; without them all of it is annotated anew."""
 
 
 class Outlook:
@@ -77,7 +79,8 @@ class Outlook:
         now_ms = self._clock_ms()
         classes.update(self._database, self._store, self._catalogue, now_ms, self._spool)
         if self._spool is not None:
-            annotate(self._database, self._spool, now_ms)
+            annotate(self._database, self._spool)
+            annotate_upkeep(self._database, self._spool, self._catalogue)
         self.last_round_ms, self.last_error = now_ms, ""
 
     def _run(self) -> None:
@@ -93,7 +96,7 @@ class Outlook:
             self._stopping.wait(self._every_s)
 
 
-def annotate(database: Database, spool: Spool, now_ms: int) -> int:
+def annotate(database: Database, spool: Spool) -> int:
     """Put a point into the spool for each incident that changed since the last call; how many did.
 
     The mark moves in the same transaction as the points are put by. Raises StorageUnavailable.
@@ -101,10 +104,11 @@ def annotate(database: Database, spool: Spool, now_ms: int) -> int:
     changed = 0
     while True:
         with database.write() as connection:
+            in_order(connection, incident_entry)  # or a number given earlier could be committed behind the mark
             mark = connection.execute(sa.select(spool_mark.c.mark).where(spool_mark.c.name == _NAME)).scalar()
             entries = connection.execute(
                 sa.select(incident_entry.c.id, incident_entry.c.incident_id)
-                .where(incident_entry.c.id > (mark or 0), incident_entry.c.at_ms <= now_ms - SETTLED_MS)
+                .where(incident_entry.c.id > (mark or 0))
                 .order_by(incident_entry.c.id)
                 .limit(AT_ONCE)
             ).all()
@@ -112,11 +116,7 @@ def annotate(database: Database, spool: Spool, now_ms: int) -> int:
                 return changed
             ids = sorted({row.incident_id for row in entries})
             spool.add_lines(connection, _points(connection, ids))
-            newest = entries[-1].id
-            if mark is None:
-                connection.execute(sa.insert(spool_mark).values(name=_NAME, mark=newest))
-            else:
-                connection.execute(sa.update(spool_mark).where(spool_mark.c.name == _NAME).values(mark=newest))
+            _move(connection, _NAME, mark, entries[-1].id)
             changed += len(ids)
 
 
@@ -140,3 +140,103 @@ def _points(connection: sa.Connection, ids: list[int]) -> list[bytes]:
         )
         for row in connection.execute(query)
     ]
+
+
+def annotate_upkeep(database: Database, spool: Spool, catalogue: Catalogue) -> int:
+    """Put a point into the spool for each visit, calibration and swap that changed since the last call; how many.
+
+    The mark moves in the same transaction as the points are put by. Raises StorageUnavailable.
+    """
+    changed = 0
+    while True:
+        with database.write() as connection:
+            mark = connection.execute(sa.select(spool_mark.c.mark).where(spool_mark.c.name == _UPKEEP)).scalar()
+            rows = connection.execute(
+                sa.select(registry_change.c.id, registry_change.c.what, registry_change.c.key)
+                .where(registry_change.c.id > (mark or 0))
+                .order_by(registry_change.c.id)
+                .limit(AT_ONCE)
+            ).all()
+            if not rows:
+                return changed
+            # the key ends in the instant: sensors of one station that change at one instant are one annotation
+            parts = [(row.what, *row.key.partition("/")[::2]) for row in rows if row.what in _OF]
+            places = {(what, station, int(rest.rpartition("/")[2])) for what, station, rest in parts}
+            points = [_OF[what](connection, catalogue, station, at_ms) for what, station, at_ms in sorted(places)]
+            if points:
+                spool.add_lines(connection, points)
+            _move(connection, _UPKEEP, mark, rows[-1].id)
+            changed += len(places)
+
+
+def _move(connection: sa.Connection, name: str, mark: int | None, to: int) -> None:
+    if mark is None:
+        connection.execute(sa.insert(spool_mark).values(name=name, mark=to))
+    else:
+        connection.execute(sa.update(spool_mark).where(spool_mark.c.name == name).values(mark=to))
+
+
+def _visit(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:
+    mine = (visit.c.station == station) & (visit.c.since_ms == at_ms)
+    row = connection.execute(sa.select(visit).where(mine)).one()
+    sensors = _names(catalogue, row.parameters) if row.parameters else say("upkeep.whole_station")
+    text = say("upkeep.visit", by=row.by or "—", sensors=sensors)
+    return _event(connection, "visit", station, row.id, text, at_ms, row.until_ms or 0)
+
+
+def _calibration(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:
+    mine = (calibration.c.station == station) & (calibration.c.at_ms == at_ms)
+    numbers = [n for (n,) in connection.execute(sa.select(calibration.c.id).where(mine).order_by(calibration.c.id))]
+    told = [
+        say(
+            f"upkeep.{'void' if check.void else 'passed' if check.judged().left_right else 'failed'}",
+            parameter=_names(catalogue, [check.parameter]),
+            kind=say(f"upkeep.kind_{check.kind}"),
+        )
+        for number, check in upkeep_store.checks(connection, station)
+        if number in numbers
+    ]
+    return _event(connection, "calibration", station, numbers[0], _joined(told), at_ms, at_ms)
+
+
+def _swap(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:
+    mine = deployment.c.station == station
+    rows = connection.execute(sa.select(deployment).where(mine).order_by(deployment.c.since_ms)).all()
+    told = []
+    for row in rows:
+        if row.since_ms == at_ms:
+            before = [r for r in rows if r.parameter == row.parameter and r.since_ms < at_ms]
+            told.append(
+                say(
+                    "upkeep.swap" if before else "upkeep.hung",
+                    parameter=_names(catalogue, [row.parameter]),
+                    old=before[-1].device or before[-1].unit if before else "",
+                    new=row.device or row.unit,
+                )
+            )
+    number = next(row.id for row in rows if row.since_ms == at_ms)
+    return _event(connection, "swap", station, number, _joined(told), at_ms, at_ms)
+
+
+_OF = {"visit": _visit, "calibration": _calibration, "deployment": _swap}
+
+
+def _event(
+    connection: sa.Connection, kind: str, station: str, number: int, text: Text, at_ms: int, until_ms: int
+) -> bytes:
+    reach = connection.execute(sa.select(station_table.c.reach).where(station_table.c.key == station)).scalar()
+    return lineprotocol.point(
+        schema.EVENT,
+        {schema.KIND: kind, schema.STATION: station, schema.REACH: reach or ""},
+        {schema.ID: number, schema.TITLE: f"{text.zh} · {text.en}", schema.UNTIL: until_ms},
+        at_ms,
+    )
+
+
+def _names(catalogue: Catalogue, parameters: Sequence[str]) -> Text:
+    found = [catalogue[key] for key in parameters]
+    return Text("、".join(p.zh for p in found), ", ".join(p.en for p in found))
+
+
+def _joined(texts: Sequence[Text]) -> Text:
+    return Text("；".join(t.zh for t in texts), "; ".join(t.en for t in texts))

@@ -22,14 +22,17 @@ from ingest.checks.rules import Rules
 from ingest.history import History
 from ingest.late import LateVerdict, judge
 from ingest.ledger import Ledger
+from ingest.marking import remark
 from ingest.storage import device_events, loggers
 from ingest.storage import registry as registry_store
+from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import ReadingStore
 from ingest.storage.spool import Spool
 from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.quality import Assessed, assess
-from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack
+from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack, unpack
+from sensors.upkeep import Marks, Visit, muted, spans
 from sensors.wire import telemetry
 from sensors.wire.decode import decode
 from sensors.wire.hj212.readings import SOURCE, Logger, addressed, mn_of
@@ -76,6 +79,10 @@ class Receipt:
 class Site:
     """One ingest worker's view of its stations: the stores, and what it remembers between batches."""
 
+    history: History
+    marks: Marks
+    """What checks and visits say of the stored readings, as the stored verdicts have it."""
+
     def __init__(
         self,
         database: Database,
@@ -98,6 +105,8 @@ class Site:
         self.spool = spool
         self.ledger = Ledger()
         self._fresh = False
+        self._visits: tuple[Visit, ...] = ()
+        self._upkeep_due = True
         self.refresh()
 
     # -- the journey -------------------------------------------------------------------------------------------------
@@ -119,9 +128,14 @@ class Site:
             clock.lap("decode")
             told = means.uncovered(accepted.batch, decoded.periods, self.history.registry, self.store)
             sorted_ = _sort(told, self.history, now_ms)
-            live = assess(*sorted_.live_columns(), self.history.tail, self.catalogue)
+            live = self._marked(sorted_, assess(*sorted_.live_columns(), self.history.tail, self.catalogue))
             past = judge(
-                sorted_.batch.take(sorted_.late), sorted_.series[sorted_.late], self.history, self.store, now_ms
+                sorted_.batch.take(sorted_.late),
+                sorted_.series[sorted_.late],
+                self.history,
+                self.store,
+                self.marks,
+                now_ms,
             )
             packed = np.empty(len(sorted_.batch), np.int64)
             packed[sorted_.live], packed[sorted_.late] = pack(live.flag, live.tests), past.packed
@@ -215,11 +229,13 @@ class Site:
         if not self._fresh:
             self.refresh()
         try:
+            cleared = self._follow_upkeep(now_ms)
             if not self.history.load_more(LOADED_AT_ONCE, now_ms):
-                return []
+                return cleared
             checks = self.history.checks
             registry, heard = self.history.registry, self.history.heard
-            findings = checks.withdrawn(registry) + checks.tick(registry, heard, connected_since_ms, now_ms)
+            excused = muted(self._visits, registry.index, now_ms)
+            findings = checks.withdrawn(registry) + checks.tick(registry, heard, excused, connected_since_ms, now_ms)
             if findings:
                 changed = apply_to_alarms(checks.alarms, findings)
                 with self.database.write() as connection:
@@ -229,7 +245,38 @@ class Site:
         except BaseException:
             self._fresh = False
             raise
-        return findings
+        return cleared + findings
+
+    def _follow_upkeep(self, now_ms: int) -> list[Finding]:
+        """Mark and clear the stored readings as the checks and visits now recorded ask for; what cleared ones show.
+
+        The marks in force move in the transaction that changes the verdicts: a crash at any moment leaves both as they
+        were.
+        """
+        if not self._upkeep_due:
+            return []
+        with self.database.read() as connection:
+            done = upkeep_store.load(connection)
+        history, before = self.history, self.marks
+        wanted = Marks(spans(history.registry, done), history.registry.index, self.catalogue)
+        told: Sequence[Finding] = ()
+        if wanted.spans != before.spans:
+            moved = remark(wanted.spans ^ before.spans, wanted, history, self.store, now_ms)
+            changed = apply_to_alarms(history.checks.alarms, moved.lasting)
+            told = sorted(moved.findings, key=_order)
+            with self.database.write() as connection:
+                keys = [s.key for s in history.registry.stations]
+                self.store.reflag(connection, keys, moved.batch, moved.packed)
+                upkeep_store.save_marks(connection, before.spans, wanted.spans)
+                incidents.record(connection, told, now_ms, source=self.source)
+                alarms.save(connection, history.checks.alarms, changed)
+            self.marks = wanted
+            for station in moved.stations:
+                history.load(station, now_ms)
+            if told:
+                self.on_findings()
+        self._visits, self._upkeep_due = done.visits, False
+        return list(told)
 
     # -- stages that need what the site remembers --------------------------------------------------------------------
 
@@ -256,6 +303,28 @@ class Site:
         changed = apply_to_alarms(checks.alarms, findings) | apply_to_alarms(checks.alarms, past.lasting)
         # in the order of events, so that what is told does not hang on the order in which series were first heard
         return [*sorted(findings, key=_order), *sorted(past.findings, key=_order)], changed
+
+    def _marked(self, sorted_: "_Sorted", live: Assessed) -> Assessed:
+        """The verdicts with the marks of checks and visits, also on what is remembered of the series."""
+        if not self.marks.spans:
+            return live
+        history, batch = self.history, sorted_.batch
+        rows, again, carried = sorted_.live, live.again_series, live.carried
+        packed = self.marks.lay(batch.station[rows], batch.parameter[rows], batch.at[rows], pack(live.flag, live.tests))
+        flag, tests = unpack(packed)
+        which = np.repeat(carried.series, carried.at.shape[1])
+        kept = self.marks.lay(
+            history.station[which], history.parameter[which], carried.at.ravel(), carried.packed.ravel()
+        )
+        return replace(
+            live,
+            flag=flag,
+            tests=tests,
+            again_packed=self.marks.lay(
+                history.station[again], history.parameter[again], live.again_at, live.again_packed
+            ),
+            carried=replace(carried, packed=kept.reshape(carried.packed.shape)),
+        )
 
     def _attributed(
         self,
@@ -341,10 +410,12 @@ class Site:
             self._fingerprint = registry_store.fingerprint(connection)
             self.loggers: Mapping[str, Logger] = loggers.load(connection)
             known = alarms.load(connection)
+            self.marks = Marks(upkeep_store.marks(connection), registry.index, self.catalogue)
         self.store.forget()
         self.ledger.forget()
         checks = Checks(self.rules, self.catalogue, known, self.late_s)
-        self.history = History(registry, self.store, checks, self.catalogue)
+        self.history = History(registry, self.store.at_hand, checks, self.catalogue)
+        self._upkeep_due = True
         self._fresh = True
 
     def follow_registry(self) -> bool:
@@ -355,6 +426,7 @@ class Site:
                 return False
             registry = registry_store.load(connection, self.catalogue)
             self.loggers = loggers.load(connection)
+        self._upkeep_due = True
         try:
             self.history.adopt(registry)
             self._fingerprint = fingerprint

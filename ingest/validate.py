@@ -41,8 +41,14 @@ def accept(decoded: Decoded, messages: Sequence[Message], registry: Registry, no
     strangers = _silent_strangers(batch, decoded, messages, station_of)
     if not good.all():
         batch = batch.take(np.flatnonzero(good))
+    with np.errstate(over="ignore"):
+        value = registry.canonical(batch) + 0.0  # -0.0 becomes 0.0: SQLite does not keep the sign, other stores do
+    batch = replace(batch, value=value)
+    if not (finite := np.isfinite(value)).all():
+        rejected += _refuse(batch, {}, np.where(finite, 0, Reason.NOT_A_NUMBER).astype(np.uint8), messages, registry)
+        batch = batch.take(np.flatnonzero(finite))
     told = [r for one in decoded.rejected if (r := _still_refused(one, messages[one.message].only)) is not None]
-    return Accepted(replace(batch, value=registry.canonical(batch)), (*told, *rejected, *strangers))
+    return Accepted(batch, (*told, *rejected, *strangers))
 
 
 def _still_refused(rejected: Rejected, only: frozenset[tuple[int, str]] | None) -> Rejected | None:
@@ -86,6 +92,8 @@ def _refuse(
             why, detail = stranger(messages[message].station)
         elif why is Reason.UNKNOWN_PARAMETER:
             detail = f"{', '.join(sorted(set(names)))[:200]}: not in the parameter catalogue"
+        elif why is Reason.NOT_A_NUMBER:
+            detail = f"{names[0]} becomes too large for a number when it is converted to its unit"
         else:
             detail = f"observed at {_when(readings[0][0])}, {_BOUND[why]}"
         refused.append(Rejected(message, why, detail, readings))

@@ -1,9 +1,11 @@
 """The command line: one function a command, each a thin skin over a part."""
 
 import dataclasses
+import getpass
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -20,17 +22,21 @@ from governance import outbox as outbox_
 from ingest import ledger as ledger_
 from ingest import quarantine as quarantine_
 from ingest.pipeline import Receipt, Site
+from ingest.storage import changes as changes_
 from ingest.storage import registry as registry_store
-from ingest.storage.sql import SqlReadings
+from ingest.storage import upkeep as upkeep_store
+from ingest.storage.changes import Author
 from riverchief import clock, files, logs, serve
 from riverchief import settings as settings_
 from riverchief.alone import alone
 from riverchief.broker_admin import Address
 from riverchief.settings import Settings
-from sensors.errors import ConfigurationError, WaterError
+from sensors import stationbook, stationfile, stationtable
+from sensors.errors import ConfigurationError, NotFound, Refused, WaterError
 from sensors.parameters import catalogue
 from sensors.standards.gb3838 import Oxygen, Water
-from sensors.times import DAY_MS, beijing, beijing_day, to_ms
+from sensors.stationbook import Book
+from sensors.times import DAY_MS, beijing, beijing_day, rfc3339, to_ms
 from sensors.wire.telemetry import STATION
 
 app = typer.Typer(
@@ -67,6 +73,7 @@ SettingsFile = Annotated[
     typer.Option("--settings", "-c", help="设置文件 · settings file (config/settings.sample.toml explains)"),
 ]
 DataFolder = Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")]
+By = Annotated[str | None, typer.Option("--by", help="何人更改，默认登录名 · who changes it; default: the login name")]
 AsJson = Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")]
 
 
@@ -282,12 +289,22 @@ def quarantine_replay(
     as_json: AsJson = False,
 ) -> None:
     """修正原因后重放 · Process held messages again, after their cause was fixed."""
+    from riverchief.stores import open_stores
+
     loaded = _load(settings, data)
     known = catalogue()
     with alone(loaded.database_url) as writer, _database(settings, data) as database:
-        store = SqlReadings(database, known)
+        stores = open_stores(loaded, database, known)
         rules_ = files.read_rules(loaded.site.rules, known)
-        site = Site(writer or database, store, rules_, known, source=loaded.site.source)
+        site = Site(
+            writer or database,
+            stores.readings,
+            rules_,
+            known,
+            source=loaded.site.source,
+            late_s=loaded.ingest.late_after_s,
+            spool=stores.spool,
+        )
         with database.read() as connection:
             held = (
                 [quarantine_.get(connection, i) for i in ids]
@@ -300,8 +317,11 @@ def quarantine_replay(
                 results.append({"id": one.id, "stored": 0, "duplicate": 0, "refused": 0, "status": one.status})
                 continue
             receipt = site.process([one.message()], clock.now_ms()).receipt(0)
+            with database.read() as connection:
+                status = quarantine_.get(connection, one.id).status  # a line stays where there is nobody to send it to
             results.append(
                 {"id": one.id, "stored": receipt.stored, "duplicate": receipt.duplicate, **_refused(receipt)}
+                | {"status": status}
             )
     if as_json:
         out.print_json(data=results)
@@ -309,7 +329,7 @@ def quarantine_replay(
     for r in results:
         out.print(
             f"{r['id']}: 入库 {r['stored']} · 重复 {r['duplicate']} · 再次被拒 {r['refused']}"
-            f" / stored, duplicate, refused again {r.get('reasons', '')}"
+            f" / stored, duplicate, refused again · {r['status']} {r.get('reasons', '')}"
         )
 
 
@@ -317,7 +337,6 @@ def _refused(receipt: Receipt) -> dict[str, Any]:
     return {
         "refused": len(receipt.rejected),
         "reasons": ", ".join(r.detail for r in receipt.rejected),
-        "status": "replayed",
     }
 
 
@@ -367,12 +386,172 @@ def rules_check(file: Annotated[Path | None, typer.Argument(help="规则文件 �
 
 
 @stations.command("import")
-def stations_import(file: Path, settings: SettingsFile = None, data: DataFolder = None) -> None:
-    """导入站点文件（TOML）· Import a registry file; changes nothing when a row is bad."""
-    registry = files.read_stations(file, catalogue())
+def stations_import(
+    file: Annotated[Path, typer.Argument(help="TOML 或 CSV 文件 · a TOML or CSV file")],
+    kind: Annotated[
+        str | None, typer.Option(help="CSV 没有 kind 列时各行的种类 · what the rows are, without a column kind")
+    ] = None,
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
+    """导入站点文件（TOML、CSV）· Import a registry file; changes nothing when a row is bad."""
+    loaded = _load(settings, data)
+    known = catalogue()
     with _database(settings, data) as database, database.write() as connection:
-        registry_store.save(connection, registry)
-    out.print(f"{len(registry.stations)} 个站点 stations, {len(registry.reaches)} 个河段 reaches")
+        there = Book(registry_store.load(connection, known), upkeep_store.load(connection))
+        book = files.read_book(file, known, known=there, box=loaded.box, kind=kind)
+        registry_store.save(connection, book.registry, _author(by))
+        upkeep_store.save(connection, book.upkeep, _author(by))
+    counts = Counter(of for of, _ in stationbook.rows_of(book))
+    out.print(", ".join(f"{count} {of}" for of, count in counts.items()) or "没有内容 · nothing", highlight=False)
+
+
+@stations.command("export")
+def stations_export(
+    file: Annotated[Path | None, typer.Argument(help="目标文件，默认标准输出 · default: stdout")] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="toml | csv，默认按文件名 · default: by the file's name")
+    ] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
+    """导出站点及其部署、校准、作业 · Export the registry; importing it again changes nothing."""
+    form = format_ or ("csv" if file is not None and file.suffix.lower() == ".csv" else "toml")
+    if form not in ("toml", "csv"):
+        raise ConfigurationError(f"--format {form!r} must be toml or csv")
+    with _database(settings, data) as database, database.read() as connection:
+        book = Book(registry_store.load(connection, catalogue()), upkeep_store.load(connection))
+    text = stationtable.write(book) if form == "csv" else stationfile.write(book)
+    if file is None:
+        sys.stdout.write(text)
+    else:
+        file.write_text(text, encoding="utf-8")
+        err.print(f"[green]✓[/] {file}", highlight=False)
+
+
+@stations.command("add")
+def stations_add(
+    key: Annotated[str, typer.Argument(help="站点编号 · station key, a-z 0-9 -")],
+    lon: Annotated[float, typer.Option(help="经度 · longitude, degrees")],
+    lat: Annotated[float, typer.Option(help="纬度 · latitude, degrees")],
+    zh: Annotated[str, typer.Option(help="中文名 · Chinese name")] = "",
+    en: Annotated[str, typer.Option(help="英文名 · English name")] = "",
+    reach: Annotated[str, typer.Option(help="河段 · reach")] = "",
+    water: Annotated[str, typer.Option(help="river | creek | lake")] = "river",
+    region: Annotated[str, typer.Option(help="区域编码 · code of the region")] = "",
+    every: Annotated[int, typer.Option(help="上报间隔秒数 · promised seconds between readings")] = 300,
+    gateway: Annotated[str, typer.Option(help="共用数采仪 · shared logger")] = "",
+    datum: Annotated[str, typer.Option(help="坐标系 · WGS 84 | GCJ-02")] = "WGS 84",
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
+    """登记一个站点 · Register a station."""
+    loaded = _load(settings, data)
+    row: dict[str, Any] = {"key": key, "lon": lon, "lat": lat, "water": water, "interval_s": every, "datum": datum}
+    row |= {name: text for name, text in (("zh", zh), ("en", en), ("reach", reach), ("region", region)) if text}
+    row |= {"gateway": gateway} if gateway else {}
+    with _database(settings, data) as database, database.write() as connection:
+        registry = registry_store.load(connection, catalogue())
+        if key in registry:
+            raise Refused(f"station {key} is registered already")
+        made = stationbook.one("station", row, catalogue(), known=registry, box=loaded.box)
+        registry_store.save_stations(connection, [made], _author(by))
+    out.print(f"[green]✓[/] {made.key}: {made.zh} / {made.en} ({made.lon:.6f}, {made.lat:.6f})", highlight=False)
+
+
+@stations.command("hang")
+def stations_hang(
+    station: Annotated[str, typer.Argument(help="站点 · station key")],
+    parameters: Annotated[list[str], typer.Argument(help="监测因子 · parameters it measures")],
+    device: Annotated[str, typer.Option(help="序列号 · serial number")] = "",
+    model: Annotated[str, typer.Option(help="型号 · model")] = "",
+    manufacturer: Annotated[str, typer.Option(help="厂家 · manufacturer")] = "",
+    unit: Annotated[str, typer.Option(help="上报单位，默认标准单位 · unit it reports in")] = "",
+    since: Annotated[str | None, typer.Option(help="自何时起（RFC 3339），默认现在 · default: now")] = None,
+    depth_m: Annotated[float | None, typer.Option("--depth-m", help="水深 · metres below the surface")] = None,
+    cycle_s: Annotated[int | None, typer.Option("--cycle-s", help="分析周期秒数 · an analyser's cycle")] = None,
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
+    """安装传感器，同一因子的旧传感器随之结束 · Hang a sensor; it takes over from the one before."""
+    row: dict[str, Any] = {"station": station, "since": since or rfc3339(clock.now_ms())}
+    row |= {name: text for name, text in (("device", device), ("unit", unit)) if text}
+    row |= {name: value for name, value in (("depth_m", depth_m), ("cycle_s", cycle_s)) if value is not None}
+    rows = [stationbook.Row("deployment", n, None, row | {"parameter": p}) for n, p in enumerate(parameters, 1)]
+    if device:
+        told = {"serial": device, "model": model, "manufacturer": manufacturer}
+        rows.insert(0, stationbook.Row("device", 1, None, {name: text for name, text in told.items() if text}))
+    with _database(settings, data) as database, database.write() as connection:
+        registry = registry_store.load(connection, catalogue())
+        taken = {(d.station, d.parameter, rfc3339(d.since_ms)) for d in registry.deployments}
+        if again := [p for p in parameters if (station, p, row["since"]) in taken]:
+            raise Refused(f"{again[0]} at {station} has a deployment since {row['since']} already")
+        made = stationbook.made(rows, catalogue(), known=Book(registry)).registry
+        known = {d.serial for d in registry.devices}
+        if not (model or manufacturer) and device in known:
+            made = dataclasses.replace(made, devices=())
+        registry_store.save(connection, made, _author(by))
+    for one in made.deployments:
+        out.print(f"[green]✓[/] {one}, {one.unit}", highlight=False)
+
+
+@stations.command("changes")
+def stations_changes(
+    key: Annotated[str | None, typer.Argument(help="编号 · a key; a station's finds what hangs there, too")] = None,
+    what: Annotated[str | None, typer.Option(help="种类 · station, deployment, calibration, visit …")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """登记变更记录：谁、何时、由何改为何 · Who changed what of the registry, newest first."""
+    with _database(settings, data) as database, database.read() as connection:
+        found = changes_.listing(connection, what=what, key=key, limit=limit)
+    if as_json:
+        out.print_json(data=[dataclasses.asdict(one) for one in found])
+        return
+    table = Table()
+    for name in ("编号 no.", "时间 when", "谁 by", "对象 what", "由 → 为 old → new"):
+        table.add_column(name, overflow="fold")
+    for one in found:
+        when = "" if one.at_ms is None else beijing(one.at_ms, "%Y-%m-%d %H:%M")
+        table.add_row(str(one.id), when, escape(one.by), escape(f"{one.what} {one.key}"), escape(_told(one)))
+    out.print(table)
+
+
+def _told(change: changes_.Change) -> str:
+    """What is new, or what became of what."""
+    if change.before is None:
+        return ", ".join(f"{name}: {value}" for name, value in change.after.items() if value not in ("", None, []))
+    before = change.before
+    moved = {name: value for name, value in change.after.items() if before.get(name) != value}
+    return ", ".join(f"{name}: {before.get(name)} → {value}" for name, value in moved.items())
+
+
+@stations.command("qr")
+def stations_qr(
+    to: Annotated[Path, typer.Option("--out", help="目标 PDF · file to write")] = Path("labels.pdf"),
+    keys: Annotated[list[str] | None, typer.Argument(help="站点，默认全部 · stations; all where none is given")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="控制台地址，默认 grafana.console_url · address a phone can reach")
+    ] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
+    """站点标签（A4，二维码）· Labels to stick on: a printable A4 sheet with QR codes."""
+    from riverchief import labels
+
+    loaded = _load(settings, data)
+    with _database(settings, data) as database, database.read() as connection:
+        registry = registry_store.load(connection, catalogue())
+    if unknown := sorted(set(keys or ()) - set(registry.index)):
+        raise NotFound(f"station {unknown[0]!r} is not registered")
+    chosen = [s for s in registry.stations if not keys or s.key in keys]
+    pages = labels.write(to, chosen, url or loaded.grafana.console_url, loaded.site.name)
+    out.print(f"[green]✓[/] {to}: {len(chosen)} 张 labels, {pages} 页 pages", highlight=False)
 
 
 @stations.command("list")
@@ -669,7 +848,7 @@ def hj212_devices_list(settings: SettingsFile = None, data: DataFolder = None, a
         return
     table = Table()
     for name in ("MN", "站点 station", "ST", "版本 edition", "密码 password", "最新数据 newest data"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold", no_wrap=name == "MN")
     for one in known:
         checked = "不核对 any" if one.password is None else "核对 checked"
         newest = "" if one.last_at_ms is None else beijing(one.last_at_ms, "%Y-%m-%d %H:%M")
@@ -821,6 +1000,9 @@ def setup_influx(
     since: Annotated[
         str | None, typer.Option(help="自北京时间此日起重算小时与日值 · make hours and days again since YYYY-MM-DD")
     ] = None,
+    refill: Annotated[
+        bool, typer.Option("--refill", help="服务器丢失数据后全部重发 · send everything again to a server that lost it")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """时序库：建库、保留期、小时与日汇总 · Databases, retention, hours and days on the time-series server."""
@@ -853,11 +1035,35 @@ def setup_influx(
                 now = clock.now_ms()
                 for done in influx_setup.make_again(server, catalogue(), first, now):
                     told((done - first) / max(now - first, 1))
+    again = _refill(loaded) if refill else None
     if as_json:
-        out.print_json(data={"steps": steps, "written": written})
+        out.print_json(data={"steps": steps, "written": written, "refilled": again})
     else:
         for file in written:
             out.print(f"[green]✓[/] {file}", highlight=False)
+        if again is not None:
+            out.print(f"[green]✓[/] {again:,} 条读数排队重发 · readings wait in the spool to be sent again")
+
+
+def _refill(loaded: Settings) -> int:
+    """Put everything into the spool again; the number of readings."""
+    from ingest.refill import Refill
+    from riverchief.stores import open_stores
+
+    total = 0
+    database = serve.open_database(loaded)
+    try:
+        stores = open_stores(loaded, database, catalogue())
+        if stores.spool is None:
+            raise ConfigurationError("influx.url is empty: there is no time-series server to fill again")
+        with _progress("重发 refill") as told:
+            work = Refill(database, stores.recent, stores.spool, archive=stores.archive, wait=time.sleep)
+            for share, readings in work.run():
+                told(share)
+                total = readings
+    finally:
+        database.close()
+    return total
 
 
 # -- helpers ---------------------------------------------------------------------------------------------------------
@@ -878,6 +1084,14 @@ def _progress(what: str) -> Iterator[Callable[[float], None]]:
         yield told
     finally:
         bar.stop()
+
+
+def _author(by: str | None) -> Author:
+    """Whoever is named, or whoever is logged in."""
+    try:
+        return Author(by or getpass.getuser(), clock.now_ms())
+    except (KeyError, OSError):  # a container's user may have no name
+        return Author("", clock.now_ms())
 
 
 @contextmanager

@@ -29,6 +29,8 @@ from governance import incidents
 from governance.database import Database
 from ingest import ledger
 from ingest.storage import registry as registry_store
+from ingest.storage import upkeep as upkeep_store
+from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
 from riverchief import clock, files, migrations
 from riverchief.broker import Broker, free_port
@@ -121,7 +123,8 @@ def run(
 def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]:
     """A database with the stations of Chancheng and of the recorded tables, promising the demo's interval."""
     known = catalogue()
-    registry = files.read_stations(None, known)
+    book = files.read_book(files.shipped("stations.toml"), known)
+    registry = book.registry
     registry = registry.with_stations([replace(s, interval_s=INTERVAL_S) for s in registry.stations])
     placed = 0
     for table in tables:
@@ -131,7 +134,9 @@ def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]
     database = Database(f"sqlite:///{folder / 'riverchief.db'}")
     migrations.upgrade(database)
     with database.write() as connection:
-        registry_store.save(connection, registry)
+        author = Author("demo", clock.now_ms())
+        registry_store.save(connection, registry, author)
+        upkeep_store.save(connection, book.upkeep, author)
     return database, registry
 
 
@@ -142,6 +147,7 @@ def _settings(folder: Path, broker: Broker, address: str, events: str, secret: s
 data = {json.dumps(str(folder))}
 [site]
 name = "禅城示例 / Chancheng example"
+box = [112.0, 21.5, 114.8, 24.0]
 [mqtt]
 host = "{broker.host}"
 port = {broker.port}

@@ -9,9 +9,11 @@ import polars as pl
 
 from ingest.checks import rules
 from ingest.checks.rules import Rules
-from sensors import columns, stationfile
+from sensors import columns, stationbook, stationfile, stationtable
+from sensors.datum import Box
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
+from sensors.stationbook import Book
 from sensors.stations import Registry
 from simulator.replay import Table
 
@@ -45,6 +47,43 @@ def read_stations(path: Path | None, catalogue: Catalogue) -> Registry:
         return stationfile.read(_text(path), catalogue)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
+
+
+def read_book(
+    path: Path,
+    catalogue: Catalogue,
+    *,
+    known: Book | None = None,
+    box: Box | None = None,
+    kind: str | None = None,
+) -> Book:
+    """Stations and what hangs there from a file (TOML) or a table (.csv); raises ConfigurationError naming every row.
+
+    ``kind`` is what the rows of a table are, where it has no column of that name.
+    """
+    table = path.suffix.lower() == ".csv"
+    if kind is not None and kind not in stationbook.COLUMNS:
+        raise ConfigurationError(f"kind {kind!r} must be one of {', '.join(stationbook.COLUMNS)}")
+    try:
+        if table:
+            return stationtable.read_book(_table_text(path), catalogue, kind=kind, known=known, box=box)
+        return stationfile.read_book(_text(path), catalogue, known=known, box=box)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _table_text(path: Path) -> str:
+    """The table as UTF-8 or as Chinese spreadsheets save it (GB 18030)."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+    for encoding in ("utf-8-sig", "gb18030"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise ConfigurationError(f"{path} cannot be read: it is neither UTF-8 nor GB 18030")
 
 
 def _text(path: Path) -> str:

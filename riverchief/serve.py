@@ -20,9 +20,12 @@ from ingest.outlook import EVERY_S as OUTLOOK_S
 from ingest.outlook import Outlook
 from ingest.pipeline import Site
 from ingest.republish import Republisher
+from ingest.sources.hj212 import Gateway, GatewaySettings
 from ingest.sources.mqtt import MqttSettings, MqttSource
 from ingest.storage import registry as registry_store
 from ingest.storage import retention
+from ingest.storage import upkeep as upkeep_store
+from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
 from riverchief import clock, files, metrics, migrations
 from riverchief.alone import alone
@@ -67,6 +70,7 @@ class System:
     def __init__(self, settings: Settings, roles: Role, writer: Database | None = None) -> None:
         self.settings = settings
         self.roles = roles
+        self._started_ms = clock.now_ms()
         self.catalogue = catalogue()
         self.rules = files.read_rules(settings.site.rules, self.catalogue)
         token = secret(settings.api.token, settings.api.token_file)
@@ -99,6 +103,7 @@ class System:
         wake = self.deliverer.wake if self.deliverer else lambda: None
         self.intake: Intake | None = None
         self.source: MqttSource | None = None
+        self.gateway: Gateway | None = None
         self.republisher: Republisher | None = None
         self.heartbeat: Heartbeat | None = None
         if Role.INGEST in roles:
@@ -115,7 +120,7 @@ class System:
             self.intake = Intake(
                 site,
                 clock_ms=clock.now_ms,
-                connected_since=lambda: self.source.connected_since_ms if self.source else None,
+                connected_since=self._connected_since,
                 most=settings.ingest.batch_messages,
                 linger_s=settings.ingest.linger_ms / 1000,
             )
@@ -125,6 +130,8 @@ class System:
                 self.intake.watch(self.tracing.batch)
             if settings.mqtt.enabled:
                 self.source = MqttSource(mqtt, self.intake, clock.now_ms)
+            if settings.hj212.enabled:
+                self.gateway = Gateway(gateway_settings(settings), self.intake, clock.now_ms)
             if settings.mqtt.enabled and settings.mqtt.republish:
                 self.republisher = Republisher(
                     self.database, self.stores.readings, self.catalogue, mqtt, clock_ms=clock.now_ms
@@ -144,6 +151,7 @@ class System:
             source=settings.site.source,
             clock_ms=clock.now_ms,
             submit=self.intake.submit if self.intake else None,
+            command=self.gateway.command if self.gateway else None,
             token=token,
             parts=self.parts,
             metrics=metrics.exposition(
@@ -161,6 +169,8 @@ class System:
                 )
             ),
             wake=wake,
+            box=settings.box,
+            photos=settings.photos,
         )
 
     def _prepare_worker(self) -> None:
@@ -183,10 +193,18 @@ class System:
         """A new site begins with the stations of its file; later the database is what counts."""
         if self.settings.site.stations is None:
             return
-        registry = files.read_stations(self.settings.site.stations, self.catalogue)
+        book = files.read_book(self.settings.site.stations, self.catalogue, box=self.settings.box)
         with self.database.write() as connection:
             if not registry_store.load(connection, self.catalogue).stations:
-                registry_store.save(connection, registry)
+                author = Author(str(self.settings.site.stations), clock.now_ms())
+                registry_store.save(connection, book.registry, author)
+                upkeep_store.save(connection, book.upkeep, author)
+
+    def _connected_since(self) -> int | None:
+        """Since when devices can reach us; a site of loggers alone is connected while it listens."""
+        if self.source:
+            return self.source.connected_since_ms
+        return self.gateway.listening_since_ms if self.gateway else None
 
     def _attempted(self, attempt: Attempt) -> None:
         """A delivery was attempted: count it, and tell the traces."""
@@ -195,12 +213,15 @@ class System:
             self.tracing.delivery(attempt)
 
     def start(self) -> None:
+        self._started_ms = clock.now_ms()
         if self.deliverer:
             self.deliverer.start()
         if self.housekeeping:
             self.housekeeping.start()
         if self.intake:
             self.intake.start()
+        if self.gateway:
+            self.gateway.start()
         if self.source:
             self.source.start()
         if self.republisher:
@@ -214,10 +235,14 @@ class System:
             self.heartbeat.stop()
         if self.source:
             self.source.quiesce()
+        if self.gateway:
+            self.gateway.quiesce()
         if self.intake and not self.intake.stop():
             log.warning("the last batch did not finish in time; its messages will be delivered again")
         if self.source:
             self.source.stop()
+        if self.gateway:
+            self.gateway.stop()
         if self.republisher:
             self.republisher.stop()
         if self.deliverer:
@@ -236,7 +261,7 @@ class System:
         found = []
         if self.intake:
             c = self.intake.counters
-            quiet_s = (now - c.last_tick_ms) / 1000 if c.last_tick_ms else 0.0
+            quiet_s = (now - max(c.last_tick_ms, self._started_ms)) / 1000  # one that never began is silent, too
             ok = self.intake.alive and quiet_s < WATCHED_S
             found.append(
                 Part("ingest", ok, f"{c.messages} messages, backlog {self.intake.backlog}, {c.last_error or 'fine'}")
@@ -244,6 +269,9 @@ class System:
         if self.source:
             since = self.source.connected_since_ms
             found.append(Part("mqtt", since is not None, self.source.last_error or "connected"))
+        if self.gateway:
+            g = self.gateway
+            found.append(Part("hj212", g.alive, f"{g.connections} connections, {g.counters.frames} frames"))
         if self.republisher:
             since, error = self.republisher.connected_since_ms, self.republisher.last_error
             ok = self.republisher.alive and since is not None and not error
@@ -346,4 +374,18 @@ def mqtt_settings(settings: Settings) -> MqttSettings:
         cert_file=str(m.cert_file) if m.cert_file else None,
         key_file=str(m.key_file) if m.key_file else None,
         keepalive_s=m.keepalive_s,
+    )
+
+
+def gateway_settings(settings: Settings) -> GatewaySettings:
+    """Where loggers connect."""
+    h = settings.hj212
+    return GatewaySettings(
+        host=h.host,
+        port=h.port,
+        cert_file=str(h.cert_file) if h.cert_file else None,
+        key_file=str(h.key_file) if h.key_file else None,
+        set_clock=h.set_clock,
+        max_connections=h.max_connections,
+        idle_s=h.idle_s,
     )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from sensors.datum import Box
 from sensors.errors import ConfigurationError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -29,6 +30,7 @@ class SiteSection(_Section):
     source: Annotated[str, Field(pattern=r"^\S+$")] = "/riverchief"
     rules: Path | None = None
     stations: Path | None = None
+    box: tuple[float, float, float, float] | None = None
 
 
 class DatabaseSection(_Section):
@@ -171,8 +173,20 @@ class Settings(BaseSettings):
     def database_url(self) -> str:
         return self.database.url or f"sqlite:///{(self.data / 'riverchief.db').resolve()}"
 
+    @property
+    def box(self) -> Box | None:
+        """Where all places of the site lie."""
+        return None if self.site.box is None else Box(*self.site.box)
+
+    @property
+    def photos(self) -> Path:
+        """The folder of the photos."""
+        return self.data / "photos"
+
     @model_validator(mode="after")
     def _no_contradiction(self) -> "Settings":
+        if (box := self.box) is not None and not (box.west < box.east and box.south < box.north):
+            raise ValueError("site.box must be west, south, east, north in this order")
         for section, name in (
             ("mqtt", "password"),
             ("outbox", "secret"),

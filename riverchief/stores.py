@@ -23,12 +23,14 @@ from sensors.parameters import Catalogue
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """``readings`` answers everybody; ``spool`` and ``server`` are there where a time-series server is set,
-    ``keeper`` where readings may leave the database."""
+    """``readings`` answers everybody, ``recent`` is the part of it in the database; ``spool`` and ``server`` are there
+    where a time-series server is set, ``archive`` where a folder for it is, ``keeper`` where readings may leave."""
 
     readings: TieredReadings
+    recent: SqlReadings
     spool: Spool | None
     server: TimeSeriesServer | None
+    archive: ParquetArchive | None
     keeper: Keeper | None
 
 
@@ -43,6 +45,7 @@ def open_stores(settings: Settings, database: Database, catalogue: Catalogue) ->
         spool = Spool(database, catalogue, clock_ms=clock.now_ms, most_bytes=most_bytes)
         remote = _remote(server, database, catalogue)
         behind, keeper = remote, ServerKeeper(lambda *asked: _held(remote, *asked))
+    archive: ParquetArchive | None = None
     if settings.readings.archive is not None:
         archive = ParquetArchive(settings.readings.archive, catalogue)
         behind, keeper = archive, ArchiveKeeper(archive)
@@ -51,8 +54,9 @@ def open_stores(settings: Settings, database: Database, catalogue: Catalogue) ->
         with database.read() as connection:
             return retention.edge(connection) or 0
 
-    readings = TieredReadings(SqlReadings(database, catalogue), catalogue, older=behind, edge_ms=edge_ms, spool=spool)
-    return Stores(readings, spool, server, keeper)
+    recent = SqlReadings(database, catalogue)
+    readings = TieredReadings(recent, catalogue, older=behind, edge_ms=edge_ms, spool=spool)
+    return Stores(readings, recent, spool, server, archive, keeper)
 
 
 def time_series_server(settings: Settings) -> TimeSeriesServer | None:

@@ -38,6 +38,8 @@ class QualityTest(IntFlag):
     FLAT_LINE = 1 << 5
     DEVICE_STATUS = 1 << 6
     OVER_RANGE = 1 << 7
+    CALIBRATION = 1 << 8
+    MAINTENANCE = 1 << 9
 
 
 class Reason(IntEnum):

@@ -7,15 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
 
 from sensors.errors import ConfigurationError
+from sensors.network import Outfall, Region, Travel
 from sensors.parameters import Catalogue
 from sensors.quality.tests import FAULT_CODES
 from sensors.reading import Batch, Floats
 from sensors.standards.gb3838 import WaterClass
+from sensors.times import rfc3339
 from sensors.units import IDENTITY, Linear, conversion
 from sensors.wire.telemetry import STATION
 
@@ -56,8 +59,24 @@ class Station:
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """An instrument, known by the serial number its maker gave it."""
+
+    serial: str
+    model: str = ""
+    manufacturer: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
-    """From ``since_ms`` on, ``parameter`` at ``station`` reports in ``unit``; then gain and offset are applied."""
+    """From ``since_ms`` on, ``parameter`` at ``station`` reports in ``unit``; then gain and offset are applied.
+
+    It ends at ``until_ms``, or where the next one of its parameter begins; what still arrives after an end is converted
+    as before it. ``device`` is the serial number of what hangs there, ``depth_m`` below the surface; ``cycle_s`` is the
+    spacing of an analyser's results where it is not the station's interval. ``method`` tells NTU (EPA 180.1) from FNU
+    (ISO 7027) of turbidity.
+    """
 
     station: str
     parameter: str
@@ -65,6 +84,16 @@ class Deployment:
     unit: str
     gain: float = 1.0
     offset: float = 0.0
+    until_ms: int | None = None
+    device: str = ""
+    depth_m: float | None = None
+    cycle_s: int | None = None
+    method: str = ""
+
+    def __str__(self) -> str:
+        until = "" if self.until_ms is None else f" until {rfc3339(self.until_ms)}"
+        device = f" with {self.device}" if self.device else ""
+        return f"{self.parameter} at {self.station} since {rfc3339(self.since_ms)}{until}{device}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +157,38 @@ def _number(key: str, row: Mapping[str, Any], name: str) -> float:
     raise ConfigurationError(f"station {key}: {name} {value!r} must be a number of degrees")
 
 
+Clash = tuple[Deployment, Deployment, str]
+"""Two deployments that cannot both be, and why."""
+
+
+def clashes(deployments: Iterable[Deployment]) -> list[Clash]:
+    """Deployments of one parameter that overlap, and one device at two stations at a time; the later one is second.
+
+    A deployment without an end lasts until the next one of its parameter begins: that is a swap, not an overlap.
+    """
+    ordered = sorted(deployments, key=lambda d: (d.station, d.parameter, d.since_ms))
+    found: list[Clash] = []
+    ends: dict[Deployment, int | None] = {d: d.until_ms for d in ordered}
+    for earlier, later in pairwise(ordered):
+        if (earlier.station, earlier.parameter) != (later.station, later.parameter):
+            continue
+        if later.since_ms == earlier.since_ms or (earlier.until_ms is not None and earlier.until_ms > later.since_ms):
+            found.append((earlier, later, "overlaps"))
+        ends[earlier] = min(later.since_ms, later.since_ms if earlier.until_ms is None else earlier.until_ms)
+    last: dict[str, Deployment] = {}
+    for one in sorted((d for d in ordered if d.device), key=lambda d: d.since_ms):
+        before = last.get(one.device)
+        if before is not None and before.station != one.station and one.since_ms < _never(ends[before]):
+            found.append((before, one, "hangs elsewhere"))
+        if before is None or before.station != one.station or _never(ends[one]) > _never(ends[before]):
+            last[one.device] = one
+    return found
+
+
+def _never(until_ms: int | None) -> int:
+    return 2**62 if until_ms is None else until_ms
+
+
 @dataclass(frozen=True)
 class Registry:
     """All stations, in the fixed order that a :class:`~sensors.reading.Batch` counts by, and their deployments."""
@@ -136,6 +197,10 @@ class Registry:
     deployments: tuple[Deployment, ...] = ()
     reaches: tuple[Reach, ...] = ()
     catalogue: Catalogue = field(repr=False, default_factory=lambda: Catalogue({}))
+    devices: tuple[Device, ...] = ()
+    outfalls: tuple[Outfall, ...] = ()
+    travels: tuple[Travel, ...] = ()
+    regions: tuple[Region, ...] = ()
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -164,6 +229,17 @@ class Registry:
             rule = Linear(unit.gain * d.gain, unit.offset * d.gain + d.offset)
             rows.setdefault((self.index[d.station], self.catalogue.index[d.parameter]), []).append((d.since_ms, rule))
         return {key: rules for key, rules in rows.items() if any(rule != IDENTITY for _, rule in rules)}
+
+    def cycles_s(self, at_ms: int) -> dict[str, dict[str, int]]:
+        """Station → parameter → spacing of results in seconds, where the deployment in force at ``at_ms`` names one."""
+        found: dict[str, dict[str, int]] = {}
+        for d in sorted(self.deployments, key=lambda d: d.since_ms):
+            if d.since_ms <= at_ms:
+                cycles = found.setdefault(d.station, {})
+                cycles.pop(d.parameter, None)
+                if d.cycle_s is not None and (d.until_ms is None or at_ms < d.until_ms):
+                    cycles[d.parameter] = d.cycle_s
+        return found
 
     def canonical(self, batch: Batch) -> Floats:
         """(n,) the values in canonical units, each by the deployment in force at its own time.

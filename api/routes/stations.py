@@ -1,11 +1,11 @@
 """Stations: the registry, what each measured last, and its series as JSON, CSV or Arrow."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import StreamingResponse
 
@@ -20,6 +20,7 @@ from api.asking import (
     Cursor,
     Known,
     MapLimit,
+    Strict,
     Words,
     instant,
     mark,
@@ -32,8 +33,10 @@ from api.registries import find
 from api.series import Bucket, Point, arrow_of, csv_of, flag_name, pieces, points
 from ingest.classes import STATION, Shown, shown
 from ingest.storage import registry as registry_store
+from ingest.storage.changes import Author
 from ingest.storage.port import Latest
 from ingest.storage.port import series as series_of
+from sensors.datum import Datum, wgs84
 from sensors.errors import ConfigurationError, Refused
 from sensors.parameters import Catalogue, Parameter
 from sensors.reporting import Reporting, reporting
@@ -52,17 +55,14 @@ THINNED, POINTS = 500, 20_000
 # -- what comes in -----------------------------------------------------------------------------------------------------
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class StationChange(_Strict):
+class StationChange(Strict):
     """What is to change of a station; what is left out stays."""
 
     zh: Words | None = None
     en: Words | None = None
     lon: float | None = None
     lat: float | None = None
+    datum: Literal["WGS 84", "GCJ-02"] | None = Field(None, description="of lon and lat, given together")
     reach: Words | None = None
     water: Literal["river", "creek", "lake"] | None = None
     region: Words | None = None
@@ -72,12 +72,13 @@ class StationChange(_Strict):
     note: Words | None = None
 
 
-class NewStation(_Strict):
+class NewStation(Strict):
     """A station to register; the same entries as in the registry file."""
 
     key: Words = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
-    lon: float = Field(ge=-180, le=180, description="degrees, WGS 84")
-    lat: float = Field(ge=-90, le=90, description="degrees, WGS 84")
+    lon: float = Field(ge=-180, le=180, description="degrees, WGS 84 unless `datum` says otherwise")
+    lat: float = Field(ge=-90, le=90, description="degrees, WGS 84 unless `datum` says otherwise")
+    datum: Literal["WGS 84", "GCJ-02"] = Field("WGS 84", description="of lon and lat; they are kept as WGS 84")
     zh: Words = Field("", description="the key where not given")
     en: Words = Field("", description="the key where not given")
     reach: Words = ""
@@ -183,13 +184,13 @@ def add_station(asked: Asked, known: Known, new: NewStation) -> Response:
     if new.key in RESERVED:
         raise ConfigurationError(f"station key {new.key!r} is a word of this API, no station can be called that")
     row = new.model_dump(exclude_unset=True)
-    made = _checked(row, asked.catalogue)
+    made = _checked(row, asked)
     taken = f"station {made.key} is registered already; PATCH changes it"
     try:
         with asked.database.write() as connection:
             if made.key in registry_store.load(connection, asked.catalogue):
                 raise Refused(taken)
-            registry_store.save_stations(connection, [made])
+            registry_store.save_stations(connection, [made], Author("api", asked.clock_ms()))
     except IntegrityError:  # another worker registered it at the same moment
         raise Refused(taken) from None
     known.changed()
@@ -226,8 +227,10 @@ def change_station(asked: Asked, known: Known, key: str, change: StationChange) 
         raise ConfigurationError(f"station {key}: {absent[0]} cannot be null; leave it out to keep it")
     with asked.database.write() as connection:
         before = find(registry_store.load(connection, asked.catalogue), key)
-        after = _checked(asdict(before) | given, asked.catalogue)
-        registry_store.save_stations(connection, [after])
+        if "datum" in given and not {"lon", "lat"} <= given.keys():
+            raise ConfigurationError(f"station {key}: datum is given without both lon and lat")
+        after = _checked(asdict(before) | given, asked)
+        registry_store.save_stations(connection, [after], Author("api", asked.clock_ms()))
     known.changed()
     return answer(after)
 
@@ -305,12 +308,17 @@ def series_of_station(
 # -- how it is done ----------------------------------------------------------------------------------------------------
 
 
-def _checked(row: dict[str, Any], catalogue: Catalogue) -> Station:
-    """The station a row describes, checked as a row of the registry file is."""
+def _checked(row: dict[str, Any], asked: Context) -> Station:
+    """The station a row describes, checked as a row of the registry file is, in WGS 84."""
     parameters = row.get("parameters", ())
     if len(set(parameters)) < len(parameters):
         raise ConfigurationError(f"station {row.get('key')}: parameters names a parameter twice")
-    return station(row, catalogue)
+    datum = Datum.of(row.pop("datum", Datum.WGS84))
+    made = station(row, asked.catalogue)
+    lon, lat = wgs84(made.lon, made.lat, datum)
+    if asked.box is not None:
+        asked.box.check(lon, lat)
+    return replace(made, lon=lon, lat=lat)
 
 
 def _feature(s: Station) -> dict[str, Any]:

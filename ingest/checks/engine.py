@@ -260,9 +260,11 @@ class Checks:
 
     # -- no data -----------------------------------------------------------------------------------------------------
 
-    def tick(self, registry: Registry, heard_ms: Ints, connected_since_ms: int | None, now_ms: int) -> list[Finding]:
+    def tick(
+        self, registry: Registry, heard_ms: Ints, excused_ms: Ints, connected_since_ms: int | None, now_ms: int
+    ) -> list[Finding]:
         """Which stations fell silent, which speak again (:meth:`ingest.checks.no_data.Silence.tick`)."""
-        return self._silence.tick(registry, heard_ms, connected_since_ms, now_ms)
+        return self._silence.tick(registry, heard_ms, excused_ms, connected_since_ms, now_ms)
 
     # -- words -------------------------------------------------------------------------------------------------------
 

@@ -22,32 +22,42 @@ class Silence:
         self.alarms = alarms
         self._back: dict[tuple[str, str | None], int] = {}  # (rule, gateway) → ms when it was found speaking again
 
-    def tick(self, registry: Registry, heard_ms: Ints, connected_since_ms: int | None, now_ms: int) -> list[Finding]:
+    def tick(
+        self, registry: Registry, heard_ms: Ints, excused_ms: Ints, connected_since_ms: int | None, now_ms: int
+    ) -> list[Finding]:
         """Which stations fell silent, which speak again.
 
-        ``heard_ms`` (stations,) is the newest observed_at by registry position, -1 for never. While the source itself
-        is not connected nothing is judged, and a fresh connection gives everybody a full interval to speak.
+        ``heard_ms`` (stations,) is the newest observed_at by registry position, -1 for never; ``excused_ms``
+        (stations,) until when a visit excuses silence, ``now_ms`` while it lasts. While the source itself is not
+        connected nothing is judged, and a fresh connection gives everybody a full interval to speak, as the end of a
+        visit does.
         """
         if connected_since_ms is None:
             return []
         findings: list[Finding] = []
         for rule in self._rules:
-            findings += self._silence(rule, registry, heard_ms, connected_since_ms, now_ms)
+            findings += self._silence(rule, registry, heard_ms, excused_ms, connected_since_ms, now_ms)
         return findings
 
     def _silence(
-        self, rule: NoData, registry: Registry, heard_ms: Ints, connected_since_ms: int, now_ms: int
+        self,
+        rule: NoData,
+        registry: Registry,
+        heard_ms: Ints,
+        excused_ms: Ints,
+        connected_since_ms: int,
+        now_ms: int,
     ) -> list[Finding]:
         stations = registry.stations
         patience = np.array([max(rule.intervals * s.interval_s, rule.at_least_s) * 1000 for s in stations])
         concerned = np.array([rule.where.matches(s) for s in stations], np.bool_) & (heard_ms >= 0)
         since = np.array([max(connected_since_ms, self._back.get((rule.id, s.gateway), 0)) for s in stations], np.int64)
-        silent = concerned & (now_ms - np.maximum(heard_ms, since) > patience)
+        silent = concerned & (now_ms - np.maximum(np.maximum(heard_ms, since), excused_ms) > patience)
         speaking = concerned & (now_ms - heard_ms <= patience)
         findings = []
         groups: dict[str, list[int]] = {}
         for i, s in enumerate(stations):
-            if s.gateway and concerned[i]:
+            if s.gateway and concerned[i] and excused_ms[i] < now_ms:
                 groups.setdefault(s.gateway, []).append(i)
         grouped = {gateway: members for gateway, members in groups.items() if len(members) > 1}
         excused: set[int] = set()  # stations whose silence is, or may yet turn out to be, their gateway's

@@ -11,7 +11,6 @@ sends nothing whole for ``idle_s``, or nothing whole at all for :data:`HELLO_S`,
 
 import asyncio
 import itertools
-import resource
 import ssl
 import threading
 from collections import deque
@@ -651,6 +650,10 @@ def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
 
 def _allow_open_files(wanted: int) -> None:
     """Each connection is an open file; a process may have 1,024 by default, and may allow itself more."""
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -4,7 +4,8 @@ r"""Line protocol, the text in which a time-series server takes points: encoder 
 
 - In a measurement a comma and a space are escaped with a backslash, in keys and tag values the equals sign too. Any
   other backslash stands for itself, so that one at the end could not be told from an escape: it cannot be written.
-- Names are UTF-8, not empty and without control characters. A tag without a value is left out.
+- Names are UTF-8, not empty and without control characters. A tag without a value is left out; in a tag's value, which
+  may be somebody's free text, ``_`` stands for what cannot be written.
 - An integer carries ``i`` and fits 64 bits; text is quoted, ``"`` and the backslash in it are escaped, a line break is
   allowed; a boolean is ``true`` or ``false``; NaN and the infinities cannot be written.
 - Floats are written in the shortest form that reads back to the same 64 bits.
@@ -144,7 +145,7 @@ def point(measurement: str, tags: Mapping[str, str], fields: Mapping[str, FieldV
 
 def _series(measurement: str, tags: Mapping[str, str]) -> str:
     """Measurement and tags; servers like the tags sorted by key."""
-    parts = [f"{_key(key)}={_key(value)}" for key, value in sorted(tags.items()) if value]
+    parts = [f"{_key(key)}={_key(_tag_value(value))}" for key, value in sorted(tags.items()) if value]
     name = _checked(measurement).replace(",", r"\,").replace(" ", r"\ ")
     if name.startswith("#"):
         raise ValueError(f"measurement {measurement!r} begins with #, which begins a comment")
@@ -153,6 +154,12 @@ def _series(measurement: str, tags: Mapping[str, str]) -> str:
 
 def _key(text: str) -> str:
     return _checked(text).replace(",", r"\,").replace("=", r"\=").replace(" ", r"\ ")
+
+
+def _tag_value(text: str) -> str:
+    """The value with ``_`` for control characters and for a backslash at the end."""
+    text = _CONTROL.sub("_", text)
+    return f"{text[:-1]}_" if text.endswith("\\") else text
 
 
 def _checked(text: str) -> str:

@@ -77,6 +77,10 @@ class ReadingStore(Protocol):
     elsewhere is durable when they return. All raise StorageUnavailable when the store cannot answer.
     """
 
+    @property
+    def at_hand(self) -> "ReadingStore":
+        """The part of the store that holds the end of every series, however old, and waits for nobody elsewhere."""
+
     def forget(self) -> None:
         """Drop what the adapter remembers of the store; used after a transaction that failed half way."""
 

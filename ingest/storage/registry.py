@@ -1,16 +1,19 @@
 """The registry in the relational database: read as one immutable snapshot, written row by row."""
 
-import json
 from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 
-from governance.database import Database, in_order
-from ingest.storage.tables import deployment, reach, station
-from ingest.storage.tables import registry_change as change
+from governance.database import Database
+from ingest.storage.changes import NOBODY, Author, fingerprint, put
+from ingest.storage.tables import deployment, device, outfall, reach, region, station, travel
+from sensors.network import Level, Outfall, OutfallKind, Region, Travel
 from sensors.parameters import Catalogue
 from sensors.standards.gb3838 import WaterClass
-from sensors.stations import Deployment, Reach, Registry, Station, Water
+from sensors.stations import Deployment, Device, Reach, Registry, Station, Water
+
+__all__ = ["Reaches", "fingerprint", "load", "online", "save", "save_deployments", "save_stations", "set_online"]
 
 
 def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
@@ -33,7 +36,7 @@ def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
         for row in connection.execute(sa.select(station).order_by(station.c.id))
     )
     deployments = tuple(
-        Deployment(row.station, row.parameter, row.since_ms, row.unit, row.gain, row.offset)
+        Deployment(**_of(row, Deployment))
         for row in connection.execute(sa.select(deployment).order_by(deployment.c.id))
     )
     reaches = tuple(
@@ -49,43 +52,50 @@ def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
         )
         for row in connection.execute(sa.select(reach).order_by(reach.c.key))
     )
-    return Registry(stations, deployments, reaches, catalogue)
+    devices = tuple(
+        Device(**_of(row, Device)) for row in connection.execute(sa.select(device).order_by(device.c.serial))
+    )
+    outfalls = tuple(
+        Outfall(**_of(row, Outfall) | {"kind": OutfallKind(row.kind)})
+        for row in connection.execute(sa.select(outfall).order_by(outfall.c.key))
+    )
+    travels = tuple(
+        Travel(**_of(row, Travel))
+        for row in connection.execute(sa.select(travel).order_by(travel.c.upper, travel.c.lower))
+    )
+    regions = tuple(
+        Region(**_of(row, Region) | {"level": Level(row.level)})
+        for row in connection.execute(sa.select(region).order_by(region.c.level, region.c.code))
+    )
+    return Registry(stations, deployments, reaches, catalogue, devices, outfalls, travels, regions)
 
 
-def save(connection: sa.Connection, registry: Registry) -> None:
-    """Make the database hold these stations, deployments and reaches; others stay as they are."""
-    save_stations(connection, registry.stations)
+def save(connection: sa.Connection, registry: Registry, author: Author = NOBODY) -> None:
+    """Make the database hold what this registry holds; the rest stays as it is."""
+    for one in registry.regions:
+        _keep(connection, region, one, ("code",), author, level=int(one.level))
     for r in registry.reaches:
-        values: dict[str, object] = {"zh": r.zh, "en": r.en, "water": r.water.value, "line": r.line}
-        values |= {"downstream": r.downstream, "note": r.note, "target": r.target}
-        _put(connection, reach, {"key": r.key}, values)
-    for d in registry.deployments:
-        key = {"station": d.station, "parameter": d.parameter, "since_ms": d.since_ms}
-        _put(connection, deployment, key, {"unit": d.unit, "gain": d.gain, "offset": d.offset})
+        _keep(connection, reach, r, ("key",), author, water=r.water.value, line=r.line)
+    for t in registry.travels:
+        _keep(connection, travel, t, ("upper", "lower"), author)
+    for o in registry.outfalls:
+        _keep(connection, outfall, o, ("key",), author, kind=o.kind.value)
+    for instrument in registry.devices:
+        _keep(connection, device, instrument, ("serial",), author)
+    save_stations(connection, registry.stations, author)
+    save_deployments(connection, registry.deployments, author)
 
 
-def save_stations(connection: sa.Connection, stations: Iterable[Station]) -> None:
+def save_deployments(connection: sa.Connection, deployments: Iterable[Deployment], author: Author = NOBODY) -> None:
+    """Insert or change deployments; whether they exclude each other is for the caller to know."""
+    for d in deployments:
+        _keep(connection, deployment, d, ("station", "parameter", "since_ms"), author)
+
+
+def save_stations(connection: sa.Connection, stations: Iterable[Station], author: Author = NOBODY) -> None:
     """Insert or change stations; a station is never deleted, its readings would lose their name."""
     for s in stations:
-        values: dict[str, object] = {
-            "zh": s.zh,
-            "en": s.en,
-            "lon": s.lon,
-            "lat": s.lat,
-            "reach": s.reach,
-            "water": s.water.value,
-            "region": s.region,
-            "interval_s": s.interval_s,
-            "gateway": s.gateway,
-            "parameters": list(s.parameters),
-            "note": s.note,
-        }
-        _put(connection, station, {"key": s.key}, values)
-
-
-def fingerprint(connection: sa.Connection) -> int:
-    """Changes whenever a snapshot would; cheap enough to ask every second."""
-    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(change.c.id), 0))).scalar_one())
+        _keep(connection, station, s, ("key",), author, water=s.water.value, parameters=list(s.parameters))
 
 
 def set_online(connection: sa.Connection, key: str, online: bool, at_ms: int) -> None:
@@ -101,21 +111,17 @@ def online(connection: sa.Connection) -> dict[str, tuple[bool | None, int | None
     return {row.key: (row.online, row.online_at_ms) for row in rows}
 
 
-def _put(connection: sa.Connection, table: sa.Table, key: dict[str, object], values: dict[str, object]) -> None:
-    """Insert or change a row, and write down that it changed; a row that is so already is left alone."""
-    where = sa.and_(*(table.c[name] == value for name, value in key.items()))
-    columns = [table.c[name] for name in values]
-    known = connection.execute(sa.select(*columns).where(where)).one_or_none()
-    plain = json.loads(json.dumps(values))  # as it comes back: a tuple is a list
-    if known is not None and dict(known._mapping) == plain:
-        return
-    in_order(connection, change)  # or `fingerprint` could miss a change
-    if known is None:
-        connection.execute(sa.insert(table).values(**key, **values))
-    else:
-        connection.execute(sa.update(table).where(where).values(**values))
-    named = "/".join(str(value) for value in key.values())
-    connection.execute(sa.insert(change).values(what=table.name, key=named, body=plain))
+def _keep(
+    connection: sa.Connection, table: sa.Table, thing: Any, key: tuple[str, ...], author: Author, **plain: object
+) -> None:
+    """A row with the names of the thing's fields; ``plain`` replaces what a column cannot hold."""
+    values = {name: getattr(thing, name) for name in thing.__slots__} | plain
+    put(connection, table, {name: values.pop(name) for name in key}, values, author)
+
+
+def _of(row: sa.Row[Any], kind: type[Any]) -> dict[str, Any]:
+    """The columns named like the fields of a noun."""
+    return {name: row._mapping[name] for name in kind.__slots__}
 
 
 class Reaches:

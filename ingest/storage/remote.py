@@ -9,6 +9,7 @@ last was written under it; one row comes out for each time.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import sqlalchemy as sa
@@ -54,6 +55,10 @@ class RemoteReadings(ABC):
         self._server = server
         self._catalogue = catalogue
         self._reach_of = reach_of
+
+    @property
+    def at_hand(self) -> Self:
+        return self
 
     def forget(self) -> None:  # noqa: B027 - nothing is remembered
         """Nothing is remembered that a failed transaction could spoil."""

@@ -91,7 +91,7 @@ class Spool:
     def add_lines(self, connection: sa.Connection, lines: Sequence[bytes]) -> None:
         """Put lines of line protocol by; raises StorageUnavailable when the spool is full."""
         if lines:
-            self._put(connection, Kind.LINES, b"\n".join(lines), len(lines))
+            self._put(connection, Kind.LINES, _packer.encode(lines), len(lines))  # text in a line may hold line breaks
 
     def _put(self, connection: sa.Connection, kind: Kind, content: bytes, rows: int) -> None:
         body = zlib.compress(content, 1)
@@ -148,9 +148,13 @@ class Spool:
     def _entry(self, id_: int, kind: Kind, content: bytes) -> Entry:
         if kind is Kind.LINES:
             none = Batch.empty()
-            return Entry(id_, kind, (), none, none.at, tuple(content.split(b"\n")))
+            return Entry(id_, kind, (), none, none.at, tuple(_line_unpacker.decode(content)))
         stations, batch, packed = _decode(content, self._catalogue)
         return Entry(id_, kind, stations, batch, packed, ())
+
+    def has_room_to_spare(self) -> bool:
+        """Whether less than half of it is taken: the other half is for what is new."""
+        return self.waiting().bytes < self._most_bytes // 2
 
     def waiting(self) -> Waiting:
         """How much waits now."""
@@ -183,6 +187,7 @@ class _Columns(msgspec.Struct, array_like=True):
 
 _packer = msgspec.msgpack.Encoder()
 _unpacker = msgspec.msgpack.Decoder(_Columns)
+_line_unpacker = msgspec.msgpack.Decoder(list[bytes])
 
 
 def _encode(stations: Sequence[str], batch: Batch, packed: Ints, catalogue: Catalogue) -> bytes:

@@ -79,6 +79,10 @@ class SqlReadings:
                 connection.exec_driver_sql(statement)
         self.forget()
 
+    @property
+    def at_hand(self) -> "SqlReadings":
+        return self
+
     def forget(self) -> None:
         """Drop what is remembered of the database; used after a transaction that failed half way."""
         with self._database.read() as connection:
@@ -169,7 +173,7 @@ class SqlReadings:
             id_ = self._id(connection, station)
             keys = [p for (p,) in _query(connection, "SELECT parameter FROM reading_series WHERE station = ?", id_)]
             newest = {}
-            for key in keys:
+            for key in self._known_of(keys):
                 sql = f'SELECT at FROM reading WHERE station = ? AND "{key}" IS NOT NULL ORDER BY at DESC LIMIT 1'
                 if row := _query(connection, sql, id_).fetchone():
                     newest[key] = int(row[0])
@@ -177,16 +181,30 @@ class SqlReadings:
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
         with self._database.read() as connection:
-            keys = [key for key in self.parameters(connection) if parameters is None or key in parameters]
+            keys = self._known_of(self.parameters(connection), parameters)
             if not keys:
                 return _EMPTY
             sql = f"SELECT at, {_pairs(keys)} FROM reading WHERE station = ? AND at BETWEEN ? AND ? ORDER BY at"
             rows = _query(connection, sql, self._id(connection, station), start_ms, end_ms).fetchall()
         return self._melt(rows, keys)
 
+    def stretch(self, connection: sa.Connection, station: str, start_ms: int, end_ms: int, limit: int) -> Window:
+        """The readings of the oldest ``limit`` instants of [start, end); nobody changes them before the transaction of
+        ``connection`` ends."""
+        keys = self._known_of(self.parameters(connection))
+        if not keys:
+            return _EMPTY
+        any_ = " OR ".join(f'"{key}" IS NOT NULL' for key in keys)
+        sql = (
+            f"SELECT at, {_pairs(keys)} FROM reading WHERE station = ? AND at >= ? AND at < ? AND ({any_}) "
+            f"ORDER BY at LIMIT ?{'' if self._database.is_sqlite else ' FOR SHARE'}"  # on SQLite who writes is alone
+        )
+        rows = _query(connection, sql, self._id(connection, station), start_ms, end_ms, limit).fetchall()
+        return self._melt(rows, keys)
+
     def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window:
         with self._database.read() as connection:
-            if parameter not in self.parameters(connection):
+            if parameter not in self._known_of(self.parameters(connection)):
                 return _EMPTY
             sql = (
                 f"SELECT at, {_pairs([parameter])} FROM reading "
@@ -201,7 +219,7 @@ class SqlReadings:
             names = {id_: key for key, id_ in _query(connection, "SELECT key, id FROM station")}
             found = []
             series = _query(connection, "SELECT station, parameter FROM reading_series").fetchall()
-            for parameter in sorted({p for _, p in series}):
+            for parameter in sorted(self._known_of({p for _, p in series})):
                 if wanted is None:
                     only, arguments = "", []
                 else:
@@ -259,6 +277,10 @@ class SqlReadings:
         """The parameters that have columns, asked each time: the process that ingests may have added one."""
         names = [name for (name,) in _query(connection, self._dialect.columns)]
         return tuple(name for name in names[2:] if not name.endswith("_q"))
+
+    def _known_of(self, keys: Iterable[str], wanted: Sequence[str] | None = None) -> list[str]:
+        """Those in the catalogue: a newer version may have stored parameters that this one cannot speak of."""
+        return [key for key in keys if key in self._catalogue and (wanted is None or key in wanted)]
 
     def _id(self, connection: sa.Connection, station: str) -> int:
         if station not in self._ids:

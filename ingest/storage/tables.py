@@ -40,7 +40,80 @@ deployment = sa.Table(
     sa.Column("unit", sa.String(32), nullable=False),
     sa.Column("gain", sa.Float, nullable=False),
     sa.Column("offset", sa.Float, nullable=False),
+    sa.Column("until_ms", sa.BigInteger),
+    sa.Column("device", sa.String(64), nullable=False, server_default=""),
+    sa.Column("depth_m", sa.Float),
+    sa.Column("cycle_s", sa.Integer),
+    sa.Column("method", sa.String(8), nullable=False, server_default=""),
     sa.UniqueConstraint("station", "parameter", "since_ms"),
+)
+
+device = sa.Table(
+    "device",
+    metadata,
+    sa.Column("serial", sa.String(64), primary_key=True),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("manufacturer", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+)
+
+calibration = sa.Table(
+    "calibration",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("station", sa.String(64), sa.ForeignKey("station.key"), nullable=False, index=True),
+    sa.Column("parameter", sa.String(32), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("standard", sa.Float, nullable=False),
+    sa.Column("reading", sa.Float, nullable=False),
+    sa.Column("after", sa.Float),
+    sa.Column("before", sa.Float),
+    sa.Column("span", sa.Float),
+    sa.Column("limit", sa.Float),
+    sa.Column("device", sa.String(64), nullable=False),
+    sa.Column("lot", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("void", sa.Boolean, nullable=False),
+    sa.UniqueConstraint("station", "parameter", "kind", "at_ms"),
+)
+
+visit = sa.Table(
+    "visit",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("station", sa.String(64), sa.ForeignKey("station.key"), nullable=False, index=True),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("until_ms", sa.BigInteger),
+    sa.Column("parameters", sa.JSON, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.UniqueConstraint("station", "since_ms"),
+)
+
+photo = sa.Table(
+    "photo",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("station", sa.String(64), sa.ForeignKey("station.key"), nullable=False, index=True),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("media_type", sa.String(16), nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),
+    sa.Column("taken_ms", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.UniqueConstraint("station", "sha256"),
+)
+
+mark = sa.Table(
+    "mark",
+    metadata,
+    sa.Column("station", sa.String(64), primary_key=True),
+    sa.Column("parameter", sa.String(32), primary_key=True, comment="empty: all of the station"),
+    sa.Column("test", sa.Integer, primary_key=True, autoincrement=False, comment="bit of QualityTest"),
+    sa.Column("start_ms", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("end_ms", sa.BigInteger, primary_key=True, autoincrement=False),
 )
 
 reach = sa.Table(
@@ -56,6 +129,40 @@ reach = sa.Table(
     sa.Column("target", sa.Integer),
 )
 
+travel = sa.Table(
+    "travel",
+    metadata,
+    sa.Column("upper", sa.String(64), primary_key=True),
+    sa.Column("lower", sa.String(64), primary_key=True),
+    sa.Column("least_s", sa.Integer, nullable=False),
+    sa.Column("typical_s", sa.Integer, nullable=False),
+    sa.Column("most_s", sa.Integer, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+)
+
+outfall = sa.Table(
+    "outfall",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("zh", sa.Text, nullable=False),
+    sa.Column("en", sa.Text, nullable=False),
+    sa.Column("reach", sa.String(64), nullable=False),
+    sa.Column("km", sa.Float, nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+)
+
+region = sa.Table(
+    "region",
+    metadata,
+    sa.Column("code", sa.String(64), primary_key=True),
+    sa.Column("zh", sa.Text, nullable=False),
+    sa.Column("en", sa.Text, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False),
+    sa.Column("parent", sa.String(64)),
+    sa.Column("note", sa.Text, nullable=False),
+)
+
 registry_change = sa.Table(
     "registry_change",
     metadata,
@@ -63,6 +170,9 @@ registry_change = sa.Table(
     sa.Column("what", sa.String(16), nullable=False),
     sa.Column("key", sa.Text, nullable=False),
     sa.Column("body", sa.JSON, nullable=False),
+    sa.Column("before", sa.JSON(none_as_null=True)),
+    sa.Column("by", sa.Text, nullable=False, server_default=""),
+    sa.Column("at_ms", sa.BigInteger),
 )
 
 quarantine = sa.Table(

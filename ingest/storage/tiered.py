@@ -33,7 +33,7 @@ class TieredReadings:
     older : LongTerm or None
         Where readings before the edge are; None as long as nothing leaves the database.
     edge_ms : callable
-        Readings before this (ms UTC) are in ``older``; asked anew each time.
+        Readings before this (ms UTC) are in ``older``, which is left alone as long as it is 0; asked anew each time.
     spool : Spool or None
         What is written is put by here for the time-series server.
     """
@@ -52,6 +52,10 @@ class TieredReadings:
         self._older = older
         self._edge_ms = edge_ms
         self._spool = spool
+
+    @property
+    def at_hand(self) -> ReadingStore:
+        return self._recent
 
     def forget(self) -> None:
         self._recent.forget()
@@ -111,7 +115,7 @@ class TieredReadings:
     def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window:
         recent = self._recent.before(station, parameter, at_ms, limit)
         edge = self._edge_ms()
-        if self._older is None or int((recent.at >= edge).sum()) >= limit:
+        if self._older is None or edge <= 0 or int((recent.at >= edge).sum()) >= limit:
             return recent
         joined = _joined(self._older.before(station, parameter, min(at_ms, edge), limit), recent)
         return joined.take(np.arange(max(0, len(joined) - limit), len(joined)))
@@ -166,10 +170,10 @@ class TieredReadings:
 
     def count(self, stations: Sequence[str] | None = None) -> Mapping[str, int]:
         recent = self._recent.count(stations)
-        if self._older is None:
-            return recent
         edge = self._edge_ms()
         older = self._older
+        if older is None or edge <= 0:
+            return recent
         there = older.count(stations, edge)
         return {
             station: recent.get(station, 0) + there.get(station, 0) - self._in_both(older, station, edge)

@@ -8,21 +8,32 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from fastapi.testclient import TestClient
 
+from api.app import create_app
+from api.context import Context
+from governance.database import Database
 from ingest import ledger, quarantine
 from ingest.intake import Waiting
 from ingest.sources import hj212 as gateway_module
 from ingest.sources.hj212 import Answer, NoAnswer
 from ingest.storage import device_events
 from ingest.storage import loggers as logger_store
-from riverchief import certificates
+from ingest.storage import registry as registry_store
+from ingest.storage.sql import SqlReadings
+from riverchief import certificates, migrations
+from riverchief.broker import free_port
 from riverchief.clock import now_ms
 from sensors.errors import NotFound
+from sensors.parameters import catalogue
 from sensors.reading import Message, Reason
+from sensors.stations import Registry, Station
 from sensors.times import from_ms
 from sensors.wire import telemetry
 from sensors.wire.hj212 import exchange, frame
@@ -606,3 +617,93 @@ def test_the_example_of_the_standard_from_a_logger_nobody_knows(make: Callable[.
     wire.send(b"##0101" + EXAMPLE + b"1C80\r\n")
     assert wire.answer() == ("9011", "20160801085857223", "3")  # MN is ours, the password is not
     wire.close()
+
+
+def test_the_api_asks_a_logger_and_tells_how_it_went(make: Callable[..., Site212]) -> None:
+    site = make()
+    context = Context(
+        site.database, site.store, catalogue(), "/test", now_ms, site.intake.submit, command=site.gateway.command
+    )
+    api = TestClient(create_app(context))
+
+    def ask(station: str = "shiwan", **body: object) -> Any:
+        return api.post(f"/api/v1/stations/{station}/commands", json=body)
+
+    with logger(site) as sender:
+        sender.report(Sample(whole_minute(), {"do": 5.0}))
+        assert sender.flush(30)
+        assert ask(command="sample_now", factor="w21003").json()["done"] is True
+        assert ask(command="set_interval", seconds=300).json() == {
+            "station": "shiwan",
+            "command": "set_interval",
+            "done": True,
+            "qn_rtn": 1,
+            "exe_rtn": 1,
+            "fields": {},
+        }
+        nothing = ask(command="send_history", of="day", start="2020-01-01T00:00:00Z", end="2020-01-02T00:00:00Z")
+        assert (nothing.status_code, nothing.json()["done"], nothing.json()["exe_rtn"]) == (200, False, 100)
+        assert Cn.SAMPLE in sender.done
+        late = "2020-01-02T00:00:00Z"
+        for wrong, named in (
+            ({"command": "set_interval"}, "seconds"),
+            ({"command": "set_interval", "seconds": 5}, "30 to 3600"),
+            ({"command": "sample_now", "seconds": 300}, "takes no seconds"),
+            (
+                {
+                    "command": "send_history",
+                    "of": "day",
+                    "start": "2020-01-02T00:00:00Z",
+                    "end": "2020-01-01T00:00:00Z",
+                },
+                "end",
+            ),
+            ({"command": "explode"}, "command"),
+        ):
+            refused = ask(**wrong)
+            assert refused.status_code in (400, 422), refused.text
+            assert named in refused.text
+    assert ask("nowhere", command="sample_now").status_code == 404
+    eventually("the logger has left", lambda: site.gateway.connections == 0)
+    assert ask(command="sample_now").status_code == 404
+    alone = TestClient(create_app(replace(context, command=None)))
+    answer = alone.post("/api/v1/stations/shiwan/commands", json={"command": "sample_now"})
+    assert (answer.status_code, "hj212.enabled" in answer.text) == (503, True)
+
+
+@pytest.mark.timeout(120)
+def test_serve_listens_to_loggers_where_the_settings_say_so(tmp_path: Path) -> None:
+    port, door = free_port(), free_port()
+    settings = tmp_path / "settings.toml"
+    settings.write_text(
+        f"data = '{tmp_path}'\n[mqtt]\nenabled = false\n[api]\nport = {door}\n"
+        f"[hj212]\nenabled = true\nhost = '127.0.0.1'\nport = {port}\n"
+    )
+    database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
+    migrations.upgrade(database)
+    with database.write() as connection:
+        stations = (Station("shiwan", "石湾", "Shiwan", 113.1, 23.0, interval_s=60),)
+        registry_store.save(connection, Registry(stations, catalogue=catalogue()))
+        logger_store.save(connection, Logger(MN, "shiwan", PASSWORD))
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "riverchief", "serve", "--settings", str(settings)], stdout=log, stderr=log
+        )
+    try:
+        eventually("it listens", lambda: _listens(port) and _listens(door))
+        wire = Wire(port)
+        wire.send(packet_of("w01009-Rtd=3.6", whole_minute()))
+        assert wire.answer()[0] == "9014"
+        parts = httpx.get(f"http://127.0.0.1:{door}/readyz", trust_env=False).json()["parts"]
+        assert {part["name"]: part["ok"] for part in parts}["hj212"] is True
+        wire.close()
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+    assert dict(SqlReadings(database, catalogue()).count()) == {"shiwan": 1}
+    database.close()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

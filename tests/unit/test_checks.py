@@ -777,6 +777,8 @@ class Watchman:
     rule: NoData = SILENT
     alarms: dict[Key, Alarm] = field(default_factory=dict)
     heard: dict[str, float] = field(default_factory=dict)
+    visited: dict[str, float] = field(default_factory=dict)
+    """Until when somebody is at work there, for ever where inf."""
 
     def __post_init__(self) -> None:
         self.checks = Checks(Rules(no_data=(self.rule,)), CATALOGUE, self.alarms)
@@ -785,7 +787,11 @@ class Watchman:
     def look(self, now_s: float, connected_s: float | None = -1e6) -> list[Finding]:
         heard = [START + int(1000 * self.heard[s.key]) if s.key in self.heard else -1 for s in self.stations]
         since = None if connected_s is None else START + int(connected_s * 1000)
-        found = self.checks.tick(self.registry, np.array(heard, np.int64), since, START + int(now_s * 1000))
+        now = START + int(now_s * 1000)
+        excused = [
+            START + int(1000 * min(self.visited[s.key], now_s)) if s.key in self.visited else -1 for s in self.stations
+        ]
+        found = self.checks.tick(self.registry, np.array(heard, np.int64), np.array(excused, np.int64), since, now)
         alarm_book.apply(self.alarms, found)
         return found
 

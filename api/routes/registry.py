@@ -1,0 +1,144 @@
+"""The rest of the registry: outfalls, travel times, regions, and who changed what."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from api.answers import VARY, answer, feature, features, when
+from api.asking import GEOJSON, JSON, Accept, Asked, Cursor, Known, Limit, mark, place_by_number, preferred
+from ingest.storage import changes
+from sensors.network import Outfall, Region, Travel, place_at
+from sensors.stations import Registry
+
+router = APIRouter(tags=["registry"])
+
+
+@dataclass(frozen=True, slots=True)
+class OutfallView:
+    """A 排口, `km` down its reach; `lon` and `lat` (WGS 84) lie on the reach's line."""
+
+    key: str
+    zh: str
+    en: str
+    reach: str
+    km: float
+    type: str
+    lon: float | None
+    lat: float | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outfalls:
+    """By reach, from its upper end down."""
+
+    items: list[OutfallView]
+
+
+@dataclass(frozen=True, slots=True)
+class Travels:
+    """How long water takes from the upper end of a reach to that of another, in seconds."""
+
+    items: list[Travel]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionView:
+    """A region of one of the five levels, with the keys of the stations directly in it."""
+
+    code: str
+    zh: str
+    en: str
+    level: str
+    parent: str | None
+    stations: list[str]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """The tree, highest level first."""
+
+    items: list[RegionView]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeView:
+    """A change of the registry: of `what` kind, called `key`; `before` is null for what was new."""
+
+    number: int
+    what: str
+    key: str
+    by: str
+    at: str | None
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """Changes, newest first."""
+
+    items: list[ChangeView]
+    next_cursor: str | None
+
+
+@router.get("/outfalls", response_model=Outfalls, responses={200: {"content": {GEOJSON: {}}}})
+def list_outfalls(
+    known: Known, accept: Accept = JSON, reach: Annotated[str | None, Query(description="of this reach only")] = None
+) -> Response:
+    """The outfalls; as GeoJSON with `Accept: application/geo+json`."""
+    registry = known.now()
+    found = sorted((o for o in registry.outfalls if reach in (None, o.reach)), key=lambda o: (o.reach, o.km, o.key))
+    views = [_outfall(o, registry) for o in found]
+    if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
+        return features([_feature(o) for o in views])
+    return answer(Outfalls(views), headers=VARY)
+
+
+@router.get("/travels", response_model=Travels)
+def list_travels(known: Known) -> Response:
+    """Travel times between reaches."""
+    return answer(Travels(list(known.now().travels)))
+
+
+@router.get("/regions", response_model=Regions)
+def list_regions(known: Known) -> Response:
+    """The tree of regions down to the grid cells."""
+    registry = known.now()
+    return answer(Regions([_region(r, registry) for r in registry.regions]))
+
+
+@router.get("/registry/changes", response_model=ChangePage)
+def list_changes(
+    asked: Asked,
+    what: Annotated[str | None, Query(description="station, deployment, calibration, visit, reach …")] = None,
+    key: Annotated[str | None, Query(description="a station's key finds what hangs there, too")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Who changed what, when, from which to which; newest first."""
+    before_id = place_by_number("changes", cursor)
+    with asked.database.read() as connection:
+        found = changes.listing(connection, what=what, key=key, before_id=before_id, limit=limit + 1)
+    following = mark("changes", found[limit - 1].id) if len(found) > limit else None
+    views = [ChangeView(c.id, c.what, c.key, c.by, when(c.at_ms), c.before, c.after) for c in found[:limit]]
+    return answer(ChangePage(views, following))
+
+
+def _outfall(o: Outfall, registry: Registry) -> OutfallView:
+    line = next((r.line for r in registry.reaches if r.key == o.reach), None)
+    lon, lat = (None, None) if line is None else place_at(line, o.km)
+    return OutfallView(o.key, o.zh, o.en, o.reach, o.km, o.kind.value, lon, lat, o.note)
+
+
+def _feature(o: OutfallView) -> dict[str, Any]:
+    geometry = None if o.lon is None else {"type": "Point", "coordinates": [o.lon, o.lat]}
+    return feature(o.key, geometry, {n: getattr(o, n) for n in ("key", "zh", "en", "reach", "km", "type", "note")})
+
+
+def _region(r: Region, registry: Registry) -> RegionView:
+    stations = sorted(s.key for s in registry.stations if s.region == r.code)
+    return RegionView(r.code, r.zh, r.en, r.level.key, r.parent, stations, r.note)

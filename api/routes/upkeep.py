@@ -1,0 +1,484 @@
+"""What hangs at a station and what is done there: deployments, calibrations, visits, photos."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import APIRouter, Body, Query, Response
+from pydantic import Field
+from starlette.responses import FileResponse
+
+from api.answers import answer, when
+from api.asking import Asked, Cursor, Known, Limit, Strict, Words, instant, mark, place
+from api.context import Context
+from api.registries import find
+from ingest.storage import registry as registry_store
+from ingest.storage import upkeep as store
+from ingest.storage.changes import Author
+from ingest.storage.photos import MOST_BYTES, Photos, media_type
+from sensors import stationbook
+from sensors.errors import ConfigurationError, NotFound, Refused
+from sensors.stations import Deployment, Device, Registry, clashes
+from sensors.upkeep import Check, Photo, Visit
+
+router = APIRouter(prefix="/stations/{key}", tags=["upkeep"])
+files = APIRouter(prefix="/photos", tags=["upkeep"])
+
+FUTURE_MS = 5 * 60_000
+"""A phone's clock may be so far ahead."""
+
+Instant = Annotated[str | None, Field(description="RFC 3339 with an offset; now where not given")]
+T = TypeVar("T")
+
+
+# -- what comes in -----------------------------------------------------------------------------------------------------
+
+
+class NewDeployment(Strict):
+    """A sensor that hangs from ``since`` on; it takes over from the one of the same parameter."""
+
+    parameter: Words
+    since: Instant = None
+    until: Annotated[str | None, Field(description="left out: until the next one hangs")] = None
+    unit: Words | None = Field(None, description="what it reports in; the parameter's own unit where not given")
+    gain: float = 1.0
+    offset: float = 0.0
+    device: Words = Field("", max_length=64, description="serial number")
+    model: Words = ""
+    manufacturer: Words = ""
+    depth_m: float | None = None
+    cycle_s: int | None = Field(None, description="spacing of an analyser's results")
+    method: Literal["", "NTU", "FNU"] = ""
+    by: Words = ""
+
+
+class EndOfDeployment(Strict):
+    """The sensor was taken away."""
+
+    until: Instant = None
+    by: Words = ""
+
+
+class NewCheck(Strict):
+    """A check or calibration; readings in the parameter's canonical unit."""
+
+    parameter: Words
+    type: Literal["zero", "span", "zero_drift", "span_drift", "standard", "five"]
+    at: Instant = None
+    standard: float
+    reading: float = Field(description="as found")
+    after: float | None = Field(None, description="once adjusted; left out: it was left as it was")
+    before: float | None = Field(None, description="drift: the reading a day earlier")
+    span: float | None = Field(None, description="drift: the span value (跨度值)")
+    limit: float | None = Field(None, description="the largest error that passes, where it is not the table's")
+    device: Words = ""
+    lot: Words = Field("", description="of the standard")
+    by: Words
+    note: Words = ""
+
+
+class Correction(Strict):
+    """What was entered wrongly; ``void`` takes the record out of force and keeps it."""
+
+    standard: float | None = None
+    reading: float | None = None
+    after: float | None = None
+    before: float | None = None
+    span: float | None = None
+    limit: float | None = None
+    lot: Words | None = None
+    note: Words | None = None
+    void: bool | None = None
+    by: Words
+
+
+class NewVisit(Strict):
+    """Somebody begins to work at the station, or did."""
+
+    since: Instant = None
+    until: Annotated[str | None, Field(description="left out: the visit goes on")] = None
+    parameters: list[Words] = Field(default_factory=list, description="sensors worked on; none: the whole station")
+    by: Words
+    note: Words = ""
+
+
+class EndOfVisit(Strict):
+    """The visit is over."""
+
+    until: Instant = None
+    note: Words | None = None
+    by: Words = ""
+
+
+# -- what goes out -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentView:
+    """A deployment; ``until`` is where it ended, by itself or by the next one; ``in_force``: it converts now."""
+
+    parameter: str
+    since: str | None
+    until: str | None
+    unit: str
+    gain: float
+    offset: float
+    device: str
+    model: str
+    manufacturer: str
+    depth_m: float | None
+    cycle_s: int | None
+    method: str
+    in_force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deployments:
+    """By parameter, newest first."""
+
+    items: list[DeploymentView]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckView:
+    """A check with its verdict: ``error`` as found, ``error_left`` as left; in the unit or in %, as ``counted`` says."""
+
+    number: int
+    parameter: str
+    type: str
+    at: str | None
+    standard: float
+    reading: float
+    after: float | None
+    before: float | None
+    span: float | None
+    counted: str
+    limit: float
+    error: float
+    error_left: float
+    passed: bool
+    left_right: bool
+    device: str
+    lot: str
+    by: str
+    note: str
+    void: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPage:
+    """Checks, newest first."""
+
+    items: list[CheckView]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class VisitView:
+    """A visit; ``until`` is null while it goes on; without ``parameters`` it is of the whole station."""
+
+    number: int
+    since: str | None
+    until: str | None
+    parameters: tuple[str, ...]
+    by: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class VisitPage:
+    """Visits, newest first."""
+
+    items: list[VisitView]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoView:
+    """A photo; ``url`` is where its bytes are."""
+
+    sha256: str
+    url: str
+    media_type: str
+    size: int
+    taken: str | None
+    by: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoList:
+    """Photos, newest first."""
+
+    items: list[PhotoView]
+
+
+# -- deployments -------------------------------------------------------------------------------------------------------
+
+
+@router.get("/deployments", response_model=Deployments)
+def list_deployments(asked: Asked, known: Known, key: str) -> Response:
+    """What hangs there and hung there, by parameter, newest first."""
+    registry = known.now()
+    find(registry, key)
+    mine = sorted((d for d in registry.deployments if d.station == key), key=lambda d: (d.parameter, -d.since_ms))
+    return answer(Deployments([_deployment(d, registry, asked.clock_ms()) for d in mine]))
+
+
+@router.post("/deployments", status_code=201, response_model=DeploymentView)
+def add_deployment(asked: Asked, known: Known, key: str, new: NewDeployment) -> Response:
+    """Hang a sensor; 409 when it overlaps with another one.
+
+    Readings observed from `since` on that arrive from now on are converted by it; what is stored stays as it is.
+    """
+    now_ms = asked.clock_ms()
+    with asked.database.write() as connection:
+        registry = registry_store.load(connection, asked.catalogue)
+        find(registry, key)
+        device = [Device(new.device, new.model, new.manufacturer)] if new.device else []
+        named = Registry(registry.stations, catalogue=asked.catalogue, devices=(*registry.devices, *device))
+        row = new.model_dump(exclude={"model", "manufacturer", "by"}, exclude_none=True)
+        row |= {"station": key, "since": new.since or when(now_ms)}
+        made: Deployment = stationbook.one("deployment", row, asked.catalogue, known=named)
+        _fits(made, [d for d in registry.deployments if d.station == key or (d.device and d.device == made.device)])
+        author = Author(new.by or "api", now_ms)
+        if new.device and (new.model or new.manufacturer or new.device not in {d.serial for d in registry.devices}):
+            registry_store.save(connection, Registry(catalogue=asked.catalogue, devices=tuple(device)), author)
+        registry_store.save_deployments(connection, [made], author)
+        after = registry_store.load(connection, asked.catalogue)
+    known.changed()
+    return answer(_deployment(made, after, now_ms), 201)
+
+
+@router.post("/deployments/{parameter}/end", response_model=DeploymentView)
+def end_deployment(asked: Asked, known: Known, key: str, parameter: str, end: EndOfDeployment) -> Response:
+    """The sensor of a parameter was taken away; 409 when none hangs there."""
+    now_ms = asked.clock_ms()
+    until_ms = _instant(end.until, "until", now_ms)
+    with asked.database.write() as connection:
+        registry = registry_store.load(connection, asked.catalogue)
+        find(registry, key)
+        mine = sorted(
+            (d for d in registry.deployments if (d.station, d.parameter) == (key, parameter)), key=lambda d: d.since_ms
+        )
+        if not mine or mine[-1].until_ms is not None:
+            raise Refused(f"no sensor of {parameter[:40]} hangs at {key}")
+        if until_ms <= mine[-1].since_ms:
+            raise Refused(f"{mine[-1]} cannot end before it begins")
+        ended = Deployment(**{n: getattr(mine[-1], n) for n in Deployment.__slots__} | {"until_ms": until_ms})
+        registry_store.save_deployments(connection, [ended], Author(end.by or "api", now_ms))
+        after = registry_store.load(connection, asked.catalogue)
+    known.changed()
+    return answer(_deployment(ended, after, now_ms))
+
+
+# -- calibrations ------------------------------------------------------------------------------------------------------
+
+
+@router.get("/calibrations", response_model=CheckPage)
+def list_calibrations(asked: Asked, known: Known, key: str, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """Checks and calibrations with their verdicts, newest first."""
+    find(known.recent(), key)
+    with asked.database.read() as connection:
+        found = [(c.at_ms, n, c) for n, c in store.checks(connection, key)]
+    page, following = _page("calibrations", found, limit, cursor)
+    return answer(CheckPage([_check(n, c) for _, n, c in page], following))
+
+
+@router.post("/calibrations", status_code=201, response_model=CheckView)
+def add_calibration(asked: Asked, known: Known, key: str, new: NewCheck) -> Response:
+    """Keep a check. One that fails makes the data since the last one of its type suspect, until one passes."""
+    now_ms = asked.clock_ms()
+    with asked.database.write() as connection:
+        registry = registry_store.load(connection, asked.catalogue)
+        find(registry, key)
+        row = new.model_dump(exclude_none=True) | {"station": key, "at": new.at or when(now_ms)}
+        made: Check = stationbook.one("check", row, asked.catalogue, known=registry)
+        _past("at", made.at_ms, now_ms)
+        number = store.add_check(connection, made, Author(new.by, now_ms))
+    return answer(_check(number, made), 201)
+
+
+@router.patch("/calibrations/{number}", response_model=CheckView)
+def correct_calibration(asked: Asked, known: Known, key: str, number: int, change: Correction) -> Response:
+    """Correct a check; the marks that rest on it follow."""
+    find(known.recent(), key)
+    given = change.model_dump(exclude_unset=True, exclude={"by"})
+    if absent := [n for n in given if given[n] is None and n in {"standard", "reading", "lot", "note", "void"}]:
+        raise ConfigurationError(f"calibration {number}: {absent[0]} cannot be null; leave it out to keep it")
+    with asked.database.write() as connection:
+        author = Author(change.by, asked.clock_ms())
+        corrected = store.correct_check(connection, key, number, author, **given)
+    return answer(_check(number, corrected))
+
+
+# -- visits ------------------------------------------------------------------------------------------------------------
+
+
+@router.get("/visits", response_model=VisitPage)
+def list_visits(asked: Asked, known: Known, key: str, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """Visits, newest first."""
+    find(known.recent(), key)
+    with asked.database.read() as connection:
+        found = [(v.since_ms, n, v) for n, v in store.visits(connection, key)]
+    page, following = _page("visits", found, limit, cursor)
+    return answer(VisitPage([_visit(n, v) for _, n, v in page], following))
+
+
+@router.post("/visits", status_code=201, response_model=VisitView)
+def begin_visit(asked: Asked, known: Known, key: str, new: NewVisit) -> Response:
+    """Begin a visit: until it ends, the sensors worked on raise no alarm and their readings are marked.
+
+    409 while another visit of the station goes on.
+    """
+    now_ms = asked.clock_ms()
+    with asked.database.write() as connection:
+        registry = registry_store.load(connection, asked.catalogue)
+        find(registry, key)
+        row = new.model_dump(exclude_none=True) | {"station": key, "since": new.since or when(now_ms)}
+        made: Visit = stationbook.one("visit", row, asked.catalogue, known=registry)
+        _past("since", made.since_ms, now_ms)
+        number = store.begin_visit(connection, made, Author(new.by, now_ms))
+    return answer(_visit(number, made), 201)
+
+
+@router.post("/visits/{number}/end", response_model=VisitView)
+def end_visit(asked: Asked, known: Known, key: str, number: int, end: EndOfVisit) -> Response:
+    """End a visit; 409 when it is over already."""
+    find(known.recent(), key)
+    now_ms = asked.clock_ms()
+    until_ms = _instant(end.until, "until", now_ms)
+    _past("until", until_ms, now_ms)
+    with asked.database.write() as connection:
+        ended = store.end_visit(connection, key, number, until_ms, Author(end.by or "api", now_ms), end.note)
+    return answer(_visit(number, ended))
+
+
+# -- photos ------------------------------------------------------------------------------------------------------------
+
+
+@router.get("/photos", response_model=PhotoList)
+def list_photos(asked: Asked, known: Known, key: str) -> Response:
+    """The photos of a station, newest first."""
+    find(known.recent(), key)
+    with asked.database.read() as connection:
+        return answer(PhotoList([_photo(one) for one in store.photos(connection, key)]))
+
+
+@router.post("/photos", status_code=201, response_model=PhotoView)
+def add_photo(
+    asked: Asked,
+    known: Known,
+    key: str,
+    data: Annotated[bytes, Body(media_type="image/jpeg", description=f"JPEG, PNG or WebP, up to {MOST_BYTES} bytes")],
+    by: Annotated[Words, Query(description="who took it")] = "",
+    note: Annotated[Words, Query()] = "",
+    taken: Annotated[str | None, Query(description="RFC 3339; now where not given")] = None,
+) -> Response:
+    """Keep a photo of the station; the body is the photo itself. The same photo twice is one."""
+    find(known.recent(), key)
+    now_ms = asked.clock_ms()
+    kind = media_type(data)
+    taken_ms = _instant(taken, "taken", now_ms)
+    made = Photo(key, _photos(asked).add(data), kind, len(data), taken_ms, by, note)
+    with asked.database.write() as connection:
+        store.add_photo(connection, made, Author(by or "api", now_ms))
+    return answer(_photo(made), 201)
+
+
+@files.get("/{name}", responses={200: {"content": {"image/jpeg": {}}}})
+def get_photo(asked: Asked, name: str) -> Response:
+    """The bytes of a photo; they never change."""
+    path = _photos(asked).path(name)
+    with path.open("rb") as file:
+        kind = media_type(file.read(16))
+    return FileResponse(path, media_type=kind, headers={"Cache-Control": "public, max-age=31536000, immutable"})
+
+
+# -- how it is done ----------------------------------------------------------------------------------------------------
+
+
+def _fits(made: Deployment, there: Sequence[Deployment]) -> None:
+    same = [d for d in there if (d.station, d.parameter, d.since_ms) == (made.station, made.parameter, made.since_ms)]
+    if same:
+        raise Refused(f"{same[0]} is registered already")
+    for earlier, later, why in clashes([*there, made]):
+        if made in (earlier, later):
+            raise Refused(f"{later} {why}: {earlier}")
+
+
+def _photos(asked: Context) -> Photos:
+    if asked.photos is None:
+        raise NotFound("this process keeps no photos")
+    return Photos(asked.photos)
+
+
+def _instant(text: str | None, name: str, now_ms: int) -> int:
+    return now_ms if text is None else instant(name, text)
+
+
+def _past(name: str, at_ms: int, now_ms: int) -> None:
+    if at_ms > now_ms + FUTURE_MS:
+        raise ConfigurationError(f"{name} {when(at_ms)} has not come yet")
+
+
+def _page(
+    kind: str, found: list[tuple[int, int, T]], limit: int, cursor: str | None
+) -> tuple[list[tuple[int, int, T]], str | None]:
+    """(at, number, thing) newest first, and the mark of what follows."""
+    after = place(kind, cursor, tuple[int, int])
+    rest = sorted((one for one in found if after is None or one[:2] < after), key=lambda one: one[:2], reverse=True)
+    return rest[:limit], mark(kind, rest[limit - 1][:2]) if len(rest) > limit else None
+
+
+def _deployment(d: Deployment, registry: Registry, now_ms: int) -> DeploymentView:
+    later = [
+        o.since_ms
+        for o in registry.deployments
+        if (o.station, o.parameter) == (d.station, d.parameter) and o.since_ms > d.since_ms
+    ]
+    until_ms = min([*later, *([] if d.until_ms is None else [d.until_ms])], default=None)
+    device = next((one for one in registry.devices if one.serial == d.device), Device(""))
+    return DeploymentView(
+        parameter=d.parameter,
+        since=when(d.since_ms),
+        until=when(until_ms),
+        unit=d.unit,
+        gain=d.gain,
+        offset=d.offset,
+        device=d.device,
+        model=device.model,
+        manufacturer=device.manufacturer,
+        depth_m=d.depth_m,
+        cycle_s=d.cycle_s,
+        method=d.method,
+        in_force=d.since_ms <= now_ms and (until_ms is None or now_ms < until_ms),
+    )
+
+
+def _check(number: int, check: Check) -> CheckView:
+    judged = check.judged()
+    told: dict[str, Any] = {name: getattr(check, name) for name in Check.__slots__ if name not in _RENAMED}
+    return CheckView(
+        number=number,
+        type=check.kind.value,
+        at=when(check.at_ms),
+        counted=judged.limit.kind.value,
+        limit=judged.limit.most,
+        error=judged.error,
+        error_left=judged.error_left,
+        passed=judged.passed,
+        left_right=judged.left_right,
+        **told,
+    )
+
+
+_RENAMED = frozenset({"station", "kind", "at_ms", "limit"})
+
+
+def _visit(number: int, v: Visit) -> VisitView:
+    return VisitView(number, when(v.since_ms), when(v.until_ms), v.parameters, v.by, v.note)
+
+
+def _photo(p: Photo) -> PhotoView:
+    return PhotoView(p.sha256, f"/api/v1/photos/{p.sha256}", p.media_type, p.size, when(p.taken_ms), p.by, p.note)

@@ -1,0 +1,84 @@
+"""Stored readings get or lose the marks of checks and visits once these are recorded, corrected or ended.
+
+A reading that becomes doubtful proves nothing any more; one that is cleared is judged as late data are: what it shows
+is told, as a retrospective finding when it is too old to act on.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from governance.finding import Finding
+from ingest.checks.engine import usable
+from ingest.history import History
+from ingest.storage.port import ReadingStore, Window
+from sensors.reading import Batch, Floats, Ints
+from sensors.times import DAY_MS
+from sensors.upkeep import Marks, Span
+
+AT_ONCE_MS = 7 * DAY_MS
+"""Readings are looked through by weeks: a failed check may cast doubt on months."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remarked:
+    """Stored readings with another verdict; ``stations`` must be remembered anew; of the findings the ``lasting`` ones
+    leave a condition firing."""
+
+    batch: Batch
+    packed: Ints
+    stations: tuple[int, ...]
+    findings: tuple[Finding, ...]
+    lasting: tuple[Finding, ...]
+
+
+def remark(changed: Iterable[Span], marks: Marks, history: History, store: ReadingStore, now_ms: int) -> Remarked:
+    """What the stored readings below the ``changed`` spans become under the ``marks`` now in force."""
+    verdicts: dict[tuple[int, int], dict[int, int]] = {}
+    for span in changed:
+        for station, window in _stored(span, history, store):
+            laid = marks.lay(np.full(len(window), station), window.parameter, window.at, window.packed)
+            for i in np.flatnonzero(laid != window.packed).tolist():
+                verdicts.setdefault((station, int(window.parameter[i])), {})[int(window.at[i])] = int(laid[i])
+    findings: list[Finding] = []
+    lasting: list[Finding] = []
+    for (station, parameter), mine in sorted(verdicts.items()):
+        found, left = _judged(station, parameter, mine, history, store, now_ms)
+        findings += found
+        lasting += left
+    rows = [(s, p, at, packed) for (s, p), mine in sorted(verdicts.items()) for at, packed in sorted(mine.items())]
+    batch = Batch.of([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], [0.0] * len(rows))
+    packed = np.array([r[3] for r in rows], np.int64)
+    return Remarked(batch, packed, tuple(sorted({r[0] for r in rows})), tuple(findings), tuple(lasting))
+
+
+def _stored(span: Span, history: History, store: ReadingStore) -> Iterator[tuple[int, Window]]:
+    registry = history.registry
+    if span.station not in registry:
+        return
+    newest_ms = max(store.newest(span.station).values(), default=-1)
+    last_ms = min(span.end_ms - 1, newest_ms)
+    names = [span.parameter] if span.parameter else None
+    for start_ms in range(span.start_ms, last_ms + 1, AT_ONCE_MS):
+        end_ms = min(start_ms + AT_ONCE_MS - 1, last_ms)
+        yield registry.index[span.station], store.window(span.station, start_ms, end_ms, names)
+
+
+def _judged(
+    station: int, parameter: int, verdicts: dict[int, int], history: History, store: ReadingStore, now_ms: int
+) -> tuple[list[Finding], list[Finding]]:
+    """What the rules say of a series without and with the new verdicts (:meth:`Checks.late`)."""
+    registry, reach_ms = history.registry, history.lookback_ms[parameter]
+    name = registry.catalogue.parameters[parameter].key
+    around = store.window(registry.stations[station].key, min(verdicts) - reach_ms, max(verdicts) + reach_ms, [name])
+    packed = np.array(
+        [verdicts.get(at, was) for at, was in zip(around.at.tolist(), around.packed.tolist(), strict=True)]
+    )
+    series = int(history.series(np.array([station]), np.array([parameter]), now_ms)[0])
+    return history.checks.late(series, _usable(around, around.packed), _usable(around, packed), now_ms)
+
+
+def _usable(window: Window, packed: Ints) -> tuple[Ints, Floats]:
+    good = usable(packed)
+    return window.at[good], window.value[good]

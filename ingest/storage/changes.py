@@ -1,0 +1,86 @@
+"""Every change of the registry with who, when, old and new; running programs follow the registry by these numbers."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from governance.database import in_order
+from ingest.storage.tables import registry_change as table
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who changes something, and when (ms UTC)."""
+
+    by: str = ""
+    at_ms: int | None = None
+
+
+NOBODY = Author()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change: ``before`` is None for what is new, ``after`` what it is now; ``at_ms`` None where nobody said."""
+
+    id: int
+    what: str
+    key: str
+    by: str
+    at_ms: int | None
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any]
+
+
+def put(
+    connection: sa.Connection,
+    where: sa.Table,
+    key: Mapping[str, object],
+    values: Mapping[str, object],
+    author: Author = NOBODY,
+) -> bool:
+    """Insert or change a row, and write down that it changed; a row that is so already is left alone (False)."""
+    mine = sa.and_(*(where.c[name] == value for name, value in key.items()))
+    known = connection.execute(sa.select(*(where.c[name] for name in values)).where(mine)).one_or_none()
+    before = None if known is None else dict(known._mapping)
+    after = json.loads(json.dumps(values))  # as it comes back: a tuple is a list
+    if before == after:
+        return False
+    in_order(connection, table)  # or `fingerprint` could miss a change
+    if before is None:
+        connection.execute(sa.insert(where).values(**key, **values))
+    else:
+        connection.execute(sa.update(where).where(mine).values(**values))
+    named = "/".join(str(value) for value in key.values())
+    noted = {"what": where.name, "key": named, "body": after, "before": before, "by": author.by, "at_ms": author.at_ms}
+    connection.execute(sa.insert(table).values(**noted))
+    return True
+
+
+def fingerprint(connection: sa.Connection) -> int:
+    """Changes whenever the registry does; cheap enough to ask every second."""
+    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(table.c.id), 0))).scalar_one())
+
+
+def listing(
+    connection: sa.Connection,
+    *,
+    what: str | None = None,
+    key: str | None = None,
+    before_id: int | None = None,
+    limit: int = 100,
+) -> list[Change]:
+    """Changes, newest first; ``key`` finds what is called so and what hangs there (``key/…``)."""
+    query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
+    if what is not None:
+        query = query.where(table.c.what == what)
+    if key is not None:
+        query = query.where((table.c.key == key) | table.c.key.startswith(f"{key}/", autoescape=True))
+    if before_id is not None:
+        query = query.where(table.c.id < before_id)
+    return [
+        Change(row.id, row.what, row.key, row.by, row.at_ms, row.before, row.body) for row in connection.execute(query)
+    ]

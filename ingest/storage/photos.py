@@ -1,0 +1,58 @@
+"""Photos as files, each named after what is in it: the same photo twice is one file, and none is ever changed."""
+
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from sensors.errors import ConfigurationError, NotFound, StorageUnavailable
+
+MOST_BYTES = 1024 * 1024
+"""The field app sends at most 400 kB."""
+_NAME = re.compile(r"[0-9a-f]{64}")
+_BEGINNINGS = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"))
+
+
+def media_type(data: bytes) -> str:
+    """What a photo is, by its first bytes; raises ConfigurationError for what is none we show, or too large."""
+    if len(data) > MOST_BYTES:
+        raise ConfigurationError(f"the photo has {len(data)} bytes, at most {MOST_BYTES} are taken")
+    for beginning, name in _BEGINNINGS:
+        if data.startswith(beginning):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    raise ConfigurationError("the body is no photo: JPEG, PNG and WebP are taken")
+
+
+class Photos:
+    """The folder of the photos."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, data: bytes) -> str:
+        """Keep a photo for good; its SHA-256 in hex. Raises StorageUnavailable when the disk does not take it."""
+        name = hashlib.sha256(data).hexdigest()
+        path = self._folder / name[:2] / name
+        if path.exists():
+            return name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, half = tempfile.mkstemp(dir=path.parent)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(half, path)
+        except OSError as error:
+            raise StorageUnavailable(f"the photo cannot be kept: {error.strerror}") from error
+        return name
+
+    def path(self, name: str) -> Path:
+        """The file of a photo; raises NotFound."""
+        path = self._folder / name[:2] / name
+        if not _NAME.fullmatch(name) or not path.is_file():
+            raise NotFound(f"photo {name[:80]!r} is not here")
+        return path

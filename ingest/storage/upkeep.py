@@ -1,0 +1,164 @@
+"""Checks, visits and photos in the relational database, and the marks that rest on them."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from ingest.storage.changes import NOBODY, Author, put
+from ingest.storage.tables import calibration, mark, photo, visit
+from sensors.errors import NotFound, Refused
+from sensors.reading import QualityTest
+from sensors.standards.hj915 import CheckKind
+from sensors.times import rfc3339
+from sensors.upkeep import Check, Photo, Span, Upkeep, Visit, faults_of
+
+_CHECK_KEY = ("station", "parameter", "kind", "at_ms")
+
+
+def load(connection: sa.Connection) -> Upkeep:
+    """Everything that was ever done."""
+    return Upkeep(tuple(c for _, c in checks(connection)), tuple(v for _, v in visits(connection)))
+
+
+def save(connection: sa.Connection, done: Upkeep, author: Author = NOBODY) -> None:
+    """Make the database hold these checks and visits; others stay as they are."""
+    for check in done.checks:
+        _put_check(connection, check, author)
+    for one in done.visits:
+        _put_visit(connection, one, author)
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def checks(connection: sa.Connection, station: str | None = None) -> list[tuple[int, Check]]:
+    """(number, check), oldest first."""
+    query = sa.select(calibration).order_by(calibration.c.at_ms, calibration.c.id)
+    if station is not None:
+        query = query.where(calibration.c.station == station)
+    return [(row.id, _check(row)) for row in connection.execute(query)]
+
+
+def add_check(connection: sa.Connection, check: Check, author: Author) -> int:
+    """Keep a check; its number. Raises Refused when there is one of its kind at the same instant."""
+    if (number := _number_of(connection, check)) is not None:
+        raise Refused(
+            f"{check.parameter} at {check.station} has a {check.kind} check at {rfc3339(check.at_ms)} already, "
+            f"number {number}; correct that one"
+        )
+    _put_check(connection, check, author)
+    return _number_of(connection, check) or 0
+
+
+def correct_check(connection: sa.Connection, station: str, number: int, author: Author, **other: Any) -> Check:
+    """Correct what a check says; its station, parameter, kind and instant stay. Raises NotFound, ConfigurationError."""
+    found = [c for n, c in checks(connection, station) if n == number]
+    if not found:
+        raise NotFound(f"station {station} has no calibration {number}")
+    corrected = replace(found[0], **other)
+    corrected.judged()
+    _put_check(connection, corrected, author)
+    return corrected
+
+
+def _put_check(connection: sa.Connection, check: Check, author: Author) -> None:
+    values = {name: getattr(check, name) for name in Check.__slots__} | {"kind": check.kind.value}
+    put(connection, calibration, {name: values.pop(name) for name in _CHECK_KEY}, values, author)
+
+
+def _number_of(connection: sa.Connection, check: Check) -> int | None:
+    same = sa.and_(*(calibration.c[name] == getattr(check, name) for name in _CHECK_KEY))
+    return connection.execute(sa.select(calibration.c.id).where(same)).scalar()
+
+
+def _check(row: sa.Row[Any]) -> Check:
+    return Check(**{name: row._mapping[name] for name in Check.__slots__} | {"kind": CheckKind(row.kind)})
+
+
+# -- visits ------------------------------------------------------------------------------------------------------------
+
+
+def visits(connection: sa.Connection, station: str | None = None) -> list[tuple[int, Visit]]:
+    """(number, visit), oldest first."""
+    query = sa.select(visit).order_by(visit.c.since_ms, visit.c.id)
+    if station is not None:
+        query = query.where(visit.c.station == station)
+    return [(row.id, _visit(row)) for row in connection.execute(query)]
+
+
+def begin_visit(connection: sa.Connection, new: Visit, author: Author) -> int:
+    """Keep a visit; its number. Raises Refused while another one of the station goes on."""
+    there = [v for _, v in visits(connection, new.station)]
+    if new.since_ms in {v.since_ms for v in there}:
+        raise Refused(f"a visit of {new.station} begins at {rfc3339(new.since_ms)} already")
+    if faults := faults_of([*there, new]):
+        raise Refused(f"a visit of {new.station} since {rfc3339(faults[0][0].since_ms)} {faults[0][1]}")
+    _put_visit(connection, new, author)
+    mine = (visit.c.station == new.station) & (visit.c.since_ms == new.since_ms)
+    return int(connection.execute(sa.select(visit.c.id).where(mine)).scalar_one())
+
+
+def end_visit(
+    connection: sa.Connection, station: str, number: int, until_ms: int, author: Author, note: str | None = None
+) -> Visit:
+    """End a visit. Raises NotFound, and Refused when it is over already or would end before it began."""
+    there = dict(visits(connection, station))
+    if number not in there:
+        raise NotFound(f"station {station} has no visit {number}")
+    going = there[number]
+    if going.until_ms is not None:
+        raise Refused(f"visit {number} of {station} ended at {rfc3339(going.until_ms)}")
+    if until_ms <= going.since_ms:
+        raise Refused(f"visit {number} of {station} began at {rfc3339(going.since_ms)} and cannot end before")
+    ended = replace(going, until_ms=until_ms, note=going.note if note is None else note)
+    _put_visit(connection, ended, author)
+    return ended
+
+
+def _put_visit(connection: sa.Connection, one: Visit, author: Author) -> None:
+    values = {"until_ms": one.until_ms, "parameters": list(one.parameters), "by": one.by, "note": one.note}
+    put(connection, visit, {"station": one.station, "since_ms": one.since_ms}, values, author)
+
+
+def _visit(row: sa.Row[Any]) -> Visit:
+    return Visit(row.station, row.since_ms, row.until_ms, tuple(row.parameters), row.by, row.note)
+
+
+# -- photos ------------------------------------------------------------------------------------------------------------
+
+
+def add_photo(connection: sa.Connection, one: Photo, author: Author) -> bool:
+    """Keep what is known of a photo; the same photo of a station twice is one (False)."""
+    values = {name: getattr(one, name) for name in Photo.__slots__}
+    return put(connection, photo, {name: values.pop(name) for name in ("station", "sha256")}, values, author)
+
+
+def photos(connection: sa.Connection, station: str) -> list[Photo]:
+    """The photos of a station, newest first."""
+    query = sa.select(photo).where(photo.c.station == station).order_by(photo.c.taken_ms.desc(), photo.c.id.desc())
+    return [Photo(**{name: row._mapping[name] for name in Photo.__slots__}) for row in connection.execute(query)]
+
+
+# -- marks -------------------------------------------------------------------------------------------------------------
+
+
+def marks(connection: sa.Connection) -> set[Span]:
+    """The marks that the stored readings carry now."""
+    rows = connection.execute(sa.select(mark))
+    return {Span(r.station, r.parameter, QualityTest(r.test), r.start_ms, r.end_ms) for r in rows}
+
+
+def save_marks(connection: sa.Connection, before: Iterable[Span], after: Iterable[Span]) -> None:
+    """The stored readings carry the marks ``after`` instead of ``before``."""
+    gone, new = set(before) - set(after), set(after) - set(before)
+    for one in sorted(gone):
+        connection.execute(sa.delete(mark).where(*(mark.c[name] == value for name, value in _row(one).items())))
+    if new:
+        connection.execute(sa.insert(mark), [_row(one) for one in sorted(new)])
+
+
+def _row(one: Span) -> dict[str, Any]:
+    names = {"station": one.station, "parameter": one.parameter, "test": int(one.test)}
+    return names | {"start_ms": one.start_ms, "end_ms": one.end_ms}

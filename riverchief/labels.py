@@ -1,0 +1,80 @@
+"""Labels to stick on stations: an A4 sheet (PDF) with QR code, Chinese and English name.
+
+The Chinese letters are those of the reader's own font (STSong-Light, one of the fonts that every PDF reader replaces by
+what it has): nothing is embedded, and no font has to be installed where the sheet is made.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from reportlab.graphics import renderPDF
+from reportlab.graphics.barcode.qr import QrCodeWidget
+from reportlab.graphics.shapes import Drawing
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.units import mm
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.cidfonts import UnicodeCIDFont
+from reportlab.pdfgen.canvas import Canvas
+
+from sensors.errors import ConfigurationError
+from sensors.stations import Station
+
+CHINESE, LATIN = "STSong-Light", "Helvetica"
+COLUMNS, ROWS = 2, 5
+_MARGIN, _QR = 10 * mm, 40 * mm
+_WIDTH, _HEIGHT = (A4[0] - 2 * _MARGIN) / COLUMNS, (A4[1] - 2 * _MARGIN) / ROWS
+_SMALLEST_PT: Final = 6.0
+
+
+def address(console_url: str, station: str) -> str:
+    """What the code of a station says: its page in the console."""
+    return f"{console_url.rstrip('/')}/?station={quote(station)}"
+
+
+def write(to: Path, stations: Sequence[Station], console_url: str, site: str) -> int:
+    """Write the sheet; returns the number of pages. Raises ConfigurationError when there is nothing, or no room."""
+    if not stations:
+        raise ConfigurationError("no station is registered: there is nothing to print")
+    pdfmetrics.registerFont(UnicodeCIDFont(CHINESE))
+    canvas = Canvas(str(to), pagesize=A4)
+    canvas.setTitle(f"{site} · labels")
+    for number, station in enumerate(stations):
+        place = number % (COLUMNS * ROWS)
+        if number and not place:
+            canvas.showPage()
+        x = _MARGIN + place % COLUMNS * _WIDTH
+        y = A4[1] - _MARGIN - (place // COLUMNS + 1) * _HEIGHT
+        _label(canvas, x, y, station, address(console_url, station.key), site)
+    try:
+        canvas.save()
+    except OSError as error:
+        raise ConfigurationError(f"{to} cannot be written: {error.strerror}") from error
+    return -(-len(stations) // (COLUMNS * ROWS))
+
+
+def _label(canvas: Any, x: float, y: float, station: Station, url: str, site: str) -> None:
+    canvas.setDash(1, 2)
+    canvas.rect(x, y, _WIDTH, _HEIGHT)
+    canvas.setDash()
+    code = QrCodeWidget(url, barLevel="M", barWidth=_QR, barHeight=_QR)
+    drawing = Drawing(_QR, _QR)
+    drawing.add(code)
+    renderPDF.draw(drawing, canvas, x + 2 * mm, y + (_HEIGHT - _QR) / 2)
+    left, room = x + _QR + 4 * mm, _WIDTH - _QR - 6 * mm
+    _line(canvas, left, y + _HEIGHT - 14 * mm, station.zh, CHINESE, 14, room)
+    _line(canvas, left, y + _HEIGHT - 21 * mm, station.en, CHINESE, 9, room)
+    _line(canvas, left, y + _HEIGHT - 30 * mm, station.key, LATIN, 11, room)
+    _line(canvas, left, y + 8 * mm, site, CHINESE, 8, room)
+
+
+def _line(canvas: Any, x: float, y: float, text: str, font: str, size: float, room: float) -> None:
+    """A line of text, smaller where it would not fit, and cut where it would be too small to read."""
+    wide = pdfmetrics.stringWidth(text, font, size)
+    if wide > room:
+        size = max(_SMALLEST_PT, size * room / wide)
+        while len(text) > 1 and pdfmetrics.stringWidth(text, font, size) > room:
+            text = text.removesuffix("…")[:-1] + "…"
+    canvas.setFont(font, size)
+    canvas.drawString(x, y, text)

@@ -1,0 +1,122 @@
+"""What a river network is made of beside its reaches: how long water travels, what flows in, who answers for a place.
+
+Pure. The graph is walked downstream only; tidal water that runs back is no edge of it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from itertools import pairwise
+from math import cos, hypot, radians
+
+_KM_PER_DEGREE = 111.195
+"""Of a great circle, mean Earth."""
+
+
+class OutfallKind(StrEnum):
+    """What an outfall (排口) carries."""
+
+    STORM = "storm"
+    """雨水排口"""
+    SEWAGE = "sewage"
+    """生活污水排口"""
+    COMBINED = "combined"
+    """合流排口"""
+    INDUSTRIAL = "industrial"
+    """工业排口"""
+    PLANT = "plant"
+    """污水处理厂排口"""
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Outfall:
+    """A 排口: ``km`` down its reach from the upper end, along its line."""
+
+    key: str
+    zh: str
+    en: str
+    reach: str
+    km: float
+    kind: OutfallKind = OutfallKind.OTHER
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Travel:
+    """How long water takes from the upper end of one reach to that of another below it, in seconds."""
+
+    upper: str
+    lower: str
+    least_s: int
+    typical_s: int
+    most_s: int
+    note: str = ""
+
+
+class Level(IntEnum):
+    """The five levels of the river-chief system, highest first."""
+
+    DISTRICT = 1
+    STREET = 2
+    AREA = 3
+    COMMUNITY = 4
+    GRID = 5
+
+    @property
+    def key(self) -> str:
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A region of one of the five levels: district 区, street 镇街, area 片区, community 村居, grid 网格."""
+
+    code: str
+    zh: str
+    en: str
+    level: Level
+    parent: str | None = None
+    note: str = ""
+
+
+def length_km(line: Sequence[tuple[float, float]]) -> float:
+    """The length of a polyline of (lon, lat) in km; a creek is short enough for a flat Earth."""
+    return sum(_steps_km(line))
+
+
+def place_at(line: Sequence[tuple[float, float]], km: float) -> tuple[float, float]:
+    """The point (lon, lat) ``km`` down a polyline; its ends for what lies beyond them."""
+    left = max(km, 0.0)
+    for (a, b), step in zip(pairwise(line), _steps_km(line), strict=True):
+        if left <= step and step > 0:
+            share = left / step
+            return a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])
+        left -= step
+    return line[-1]
+
+
+def _steps_km(line: Sequence[tuple[float, float]]) -> list[float]:
+    return [
+        _KM_PER_DEGREE * hypot((b[0] - a[0]) * cos(radians((a[1] + b[1]) / 2)), b[1] - a[1]) for a, b in pairwise(line)
+    ]
+
+
+def in_a_circle(edges: Iterable[tuple[str, str]]) -> set[str]:
+    """The nodes from which following the edges leads back to themselves."""
+    below: dict[str, set[str]] = {}
+    for upper, lower in edges:
+        below.setdefault(upper, set()).add(lower)
+    return {node for node in below if node in reachable(below, node)}
+
+
+def reachable(below: Mapping[str, Iterable[str]], node: str) -> set[str]:
+    """All that lies below ``node``, itself only where the way leads back."""
+    found: set[str] = set()
+    ahead = list(below.get(node, ()))
+    while ahead:
+        one = ahead.pop()
+        if one not in found:
+            found.add(one)
+            ahead += below.get(one, ())
+    return found

@@ -1,0 +1,548 @@
+"""Rows of a registry, from whatever file or request, checked and made into what they describe; and back into rows.
+
+Pure. Every bad row is told at once, so that a file is repaired in one go and not a row at a time.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final
+
+from sensors import network, upkeep
+from sensors.datum import Box, Datum, wgs84
+from sensors.errors import ConfigurationError
+from sensors.network import Level, Outfall, OutfallKind, Region, Travel
+from sensors.parameters import Catalogue
+from sensors.standards.gb3838 import WaterClass
+from sensors.standards.hj915 import CheckKind
+from sensors.stations import Deployment, Device, Reach, Registry, Station, Water, clashes, station
+from sensors.times import from_ms, rfc3339, to_ms
+from sensors.units import conversion
+from sensors.upkeep import Check, Upkeep, Visit
+
+LONGEST_KEY = 64
+
+COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "region": ("code", "zh", "en", "level", "parent", "note"),
+    "reach": ("key", "zh", "en", "water", "line", "datum", "downstream", "target", "note"),
+    "travel": ("upper", "lower", "least_s", "typical_s", "most_s", "note"),
+    "outfall": ("key", "zh", "en", "reach", "km", "type", "note"),
+    "device": ("serial", "model", "manufacturer", "note"),
+    "station": (
+        *("key", "zh", "en", "lon", "lat", "datum", "reach", "water", "region"),
+        *("interval_s", "gateway", "parameters", "note"),
+    ),
+    "deployment": (
+        *("station", "parameter", "since", "until", "unit", "gain", "offset"),
+        *("device", "depth_m", "cycle_s", "method"),
+    ),
+    "check": (
+        *("station", "parameter", "type", "at", "standard", "reading", "after", "before", "span", "limit"),
+        *("device", "lot", "by", "note", "void"),
+    ),
+    "visit": ("station", "since", "until", "parameters", "by", "note"),
+}
+"""What a row of each kind may say; the kinds stand in an order in which each needs only those above it."""
+
+_METHODS = ("", "NTU", "FNU")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as written: its kind, its number among its kind (from 1), the line it stands in, and its entries."""
+
+    kind: str
+    number: int
+    line: int | None
+    values: Mapping[str, Any]
+
+    @property
+    def where(self) -> str:
+        """``line 12: station 3 (dph-shiwan-3)``."""
+        name = {"region": "code", "device": "serial", "travel": "upper"}.get(self.kind)
+        key = self.values.get(name or ("key" if "key" in COLUMNS[self.kind] else "station"))
+        named = f"{self.kind} {self.number}" + (f" ({key})" if isinstance(key, str) else "")
+        return named if self.line is None else f"line {self.line}: {named}"
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """A registry and what was done at its stations."""
+
+    registry: Registry
+    upkeep: Upkeep = field(default_factory=Upkeep)
+
+
+def made(
+    rows: Sequence[Row],
+    catalogue: Catalogue,
+    *,
+    known: Book | None = None,
+    box: Box | None = None,
+    faults: Sequence[str] = (),
+) -> Book:
+    """What the rows describe.
+
+    ``known`` is what the rows will join: they may name what is there, and must fit it. Places outside ``box`` are
+    refused. Raises ConfigurationError listing ``faults`` and every bad row, one a line, with its line, kind, number
+    and key.
+    """
+    there = known or Book(Registry(catalogue=catalogue))
+    desk = _Desk(catalogue, there.registry, box, there.upkeep, faults=list(faults))
+    for kind in COLUMNS:
+        for row in rows:
+            if row.kind == kind:
+                desk.take(row)
+    desk.whole()
+    if desk.faults:
+        raise ConfigurationError("\n".join(desk.faults))
+    return desk.book()
+
+
+def one(
+    kind: str,
+    values: Mapping[str, Any],
+    catalogue: Catalogue,
+    *,
+    known: Registry,
+    box: Box | None = None,
+) -> Any:
+    """What a single row describes, by itself; raises ConfigurationError naming the fault."""
+    return _Desk(catalogue, known, box).make(Row(kind, 1, None, values))
+
+
+@dataclass
+class _Desk:
+    """What has been read so far, and what was wrong with it.
+
+    ``named`` holds every key a row claimed, good row or bad: one bad reach must not make faults of its stations.
+    """
+
+    catalogue: Catalogue
+    known: Registry
+    box: Box | None
+    done: Upkeep = field(default_factory=Upkeep)
+    found: dict[str, dict[Any, Any]] = field(default_factory=lambda: {kind: {} for kind in COLUMNS})
+    rows: dict[Any, Row] = field(default_factory=dict)
+    named: dict[str, set[str]] = field(default_factory=lambda: {kind: set() for kind in COLUMNS})
+    faults: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        there = self.known
+        self.named["region"] |= {r.code for r in there.regions}
+        self.named["reach"] |= {r.key for r in there.reaches}
+        self.named["device"] |= {d.serial for d in there.devices}
+        self.named["station"] |= {s.key for s in there.stations}
+
+    def take(self, row: Row) -> None:
+        key = row.values.get({"region": "code", "device": "serial"}.get(row.kind, "key"))
+        try:
+            thing = self.make(row)
+            identity = _identity(thing)
+            if identity in self.found[row.kind]:
+                self.fault(row, _TAKEN[row.kind].format(parameter=getattr(thing, "parameter", "")))
+            else:
+                self.found[row.kind][identity] = thing
+                self.rows[row.kind, identity] = row
+        except ConfigurationError as exc:
+            if isinstance(key, str) and row.kind == "station" and (row.kind, key) in self.rows:
+                self.fault(row, _TAKEN["station"])  # what else is wrong with it does not matter
+            else:
+                self.fault(row, str(exc))
+        if isinstance(key, str):
+            self.named[row.kind].add(key)
+
+    def fault(self, row: Row, text: str) -> None:
+        self.faults.append(f"{row.where}: {text}")
+
+    def make(self, row: Row) -> Any:
+        values = row.values
+        if row.kind != "station" and (unknown := sorted(set(values) - set(COLUMNS[row.kind]))):
+            raise ConfigurationError(f"unknown entry {unknown[0]!r}")
+        return getattr(self, f"_{row.kind}")(values)
+
+    # -- a row of each kind ------------------------------------------------------------------------------------------
+
+    def _region(self, row: Mapping[str, Any]) -> Region:
+        code = _key(row, "code")
+        names = {level.key: level for level in Level}
+        level = names.get(_text(row, "level"))
+        if level is None:
+            raise ConfigurationError(f"level {row.get('level')!r} must be one of {', '.join(names)}")
+        parent = _text(row, "parent") or None
+        if (parent is None) is not (level is Level.DISTRICT):
+            raise ConfigurationError("a district has no parent" if parent else f"a {level.key} needs a parent")
+        return Region(code, _text(row, "zh") or code, _text(row, "en") or code, level, parent, _text(row, "note"))
+
+    def _reach(self, row: Mapping[str, Any]) -> Reach:
+        key = _key(row, "key")
+        datum = Datum.of(row.get("datum", Datum.WGS84))
+        line = tuple(self._place(*point, datum) for point in _line(row.get("line")))
+        return Reach(
+            key=key,
+            zh=_text(row, "zh") or key,
+            en=_text(row, "en") or key,
+            water=_choice(Water, row, "water", "river"),
+            line=line,
+            downstream=_text(row, "downstream") or None,
+            note=_text(row, "note"),
+            target=_target(row),
+        )
+
+    def _travel(self, row: Mapping[str, Any]) -> Travel:
+        upper, lower = self._of("reach", row, "upper"), self._of("reach", row, "lower")
+        least, typical, most = (_whole(row, name, 1, 30 * 86_400) for name in ("least_s", "typical_s", "most_s"))
+        if least is None or typical is None or most is None or not least <= typical <= most:
+            raise ConfigurationError("least_s, typical_s and most_s must be given and grow in this order")
+        return Travel(upper, lower, least, typical, most, _text(row, "note"))
+
+    def _outfall(self, row: Mapping[str, Any]) -> Outfall:
+        key, reach = _key(row, "key"), self._of("reach", row, "reach")
+        km = _number(row, "km")
+        line = next((r.line for r in (*self.found["reach"].values(), *self.known.reaches) if r.key == reach), None)
+        if km is None or km < 0 or (line is not None and km > network.length_km(line)):
+            most = "" if line is None else f" to {network.length_km(line):.2f}"
+            raise ConfigurationError(f"km {row.get('km')!r} must be a place on reach {reach}: 0{most}")
+        kind = _choice(OutfallKind, row, "type", "other")
+        return Outfall(key, _text(row, "zh") or key, _text(row, "en") or key, reach, km, kind, _text(row, "note"))
+
+    def _device(self, row: Mapping[str, Any]) -> Device:
+        return Device(_key(row, "serial"), _text(row, "model"), _text(row, "manufacturer"), _text(row, "note"))
+
+    def _station(self, row: Mapping[str, Any]) -> Station:
+        parameters = row.get("parameters", [])
+        if not isinstance(parameters, list | tuple) or not all(isinstance(p, str) for p in parameters):
+            raise ConfigurationError(f"parameters {parameters!r} must be a list of parameter keys")
+        if len(set(parameters)) < len(parameters):
+            raise ConfigurationError("parameters names a parameter twice")
+        datum = Datum.of(row.get("datum", Datum.WGS84))
+        found = station({name: value for name, value in row.items() if name != "datum"}, self.catalogue)
+        lon, lat = self._place(found.lon, found.lat, datum)
+        if found.reach and found.reach not in self.named["reach"]:
+            raise ConfigurationError(f"reach {found.reach!r} is not registered")
+        if found.region and self.named["region"] and found.region not in self.named["region"]:
+            raise ConfigurationError(f"region {found.region!r} is not registered")
+        return replace(found, lon=lon, lat=lat)
+
+    def _deployment(self, row: Mapping[str, Any]) -> Deployment:
+        key, parameter, unit = self._of("station", row, "station"), self._parameter(row), _text(row, "unit")
+        unit = unit or self.catalogue[parameter].unit
+        conversion(unit, self.catalogue[parameter].unit)
+        gain, offset = _number(row, "gain", 1.0), _number(row, "offset", 0.0)
+        if gain == 0:
+            raise ConfigurationError("gain 0 would turn every reading into the same value")
+        since = _instant(row, "since")
+        until = _instant(row, "until") if row.get("until") is not None else None
+        if until is not None and until <= since:
+            raise ConfigurationError("until is not after since")
+        device = _text(row, "device")
+        if device and device not in self.named["device"]:
+            raise ConfigurationError(f"device {device!r} is not registered")
+        method = _text(row, "method")
+        if method not in _METHODS or (method and parameter != "turbidity"):
+            raise ConfigurationError(f"method {method!r} must be NTU or FNU, and of turbidity")
+        return Deployment(
+            station=key,
+            parameter=parameter,
+            since_ms=since,
+            unit=unit,
+            gain=1.0 if gain is None else gain,
+            offset=0.0 if offset is None else offset,
+            until_ms=until,
+            device=device,
+            depth_m=_number(row, "depth_m", least=0.0),
+            cycle_s=_whole(row, "cycle_s", 1, 7 * 86_400),
+            method=method,
+        )
+
+    def _check(self, row: Mapping[str, Any]) -> Check:
+        standard, reading = _number(row, "standard"), _number(row, "reading")
+        if standard is None or reading is None:
+            raise ConfigurationError("standard and reading must be given")
+        void = row.get("void", False)
+        if not isinstance(void, bool):
+            raise ConfigurationError(f"void {void!r} must be true or false")
+        check = Check(
+            station=self._of("station", row, "station"),
+            parameter=self._parameter(row),
+            kind=_choice(CheckKind, row, "type", ""),
+            at_ms=_instant(row, "at"),
+            standard=standard,
+            reading=reading,
+            after=_number(row, "after"),
+            before=_number(row, "before"),
+            span=_number(row, "span"),
+            limit=_number(row, "limit"),
+            **{name: _text(row, name) for name in ("device", "lot", "by", "note")},
+            void=void,
+        )
+        check.judged()
+        return check
+
+    def _visit(self, row: Mapping[str, Any]) -> Visit:
+        parameters = row.get("parameters", [])
+        if not isinstance(parameters, list | tuple) or len(set(map(str, parameters))) < len(parameters):
+            raise ConfigurationError(f"parameters {parameters!r} must be a list of parameter keys, each once")
+        if unknown := [p for p in parameters if not isinstance(p, str) or p not in self.catalogue]:
+            raise ConfigurationError(f"unknown parameter {unknown[0]!r}")
+        until = _instant(row, "until") if row.get("until") is not None else None
+        return Visit(
+            station=self._of("station", row, "station"),
+            since_ms=_instant(row, "since"),
+            until_ms=until,
+            parameters=tuple(parameters),
+            by=_text(row, "by"),
+            note=_text(row, "note"),
+        )
+
+    def _place(self, lon: float, lat: float, datum: Datum) -> tuple[float, float]:
+        place = wgs84(lon, lat, datum)
+        if self.box is not None:
+            self.box.check(*place)
+        return place
+
+    def _of(self, kind: str, row: Mapping[str, Any], name: str) -> str:
+        key = _text(row, name)
+        if key not in self.named[kind]:
+            raise ConfigurationError(f"{name} {key!r} is not registered")
+        return key
+
+    def _parameter(self, row: Mapping[str, Any]) -> str:
+        parameter = _text(row, "parameter")
+        if parameter not in self.catalogue:
+            raise ConfigurationError(f"unknown parameter {parameter!r}")
+        return parameter
+
+    # -- what only all rows together show ----------------------------------------------------------------------------
+
+    def whole(self) -> None:
+        """The tree of regions, the graph of reaches, and deployments and visits that exclude each other."""
+        self._tree()
+        self._graph()
+        mine = self.found["deployment"]
+        there = [d for d in self.known.deployments if _identity(d) not in mine]
+        for earlier, later, why in clashes([*there, *mine.values()]):
+            second, first = (later, earlier) if _identity(later) in mine else (earlier, later)
+            if _identity(second) in mine:
+                self.fault(self.rows["deployment", _identity(second)], f"{second} {why}: {first}")
+        visits = {_identity(v): v for v in self.done.visits} | self.found["visit"]
+        for visit, why in upkeep.faults_of(visits.values()):
+            row = self.rows.get(("visit", _identity(visit)))
+            if row is not None:
+                self.fault(row, why)
+            elif self.found["visit"]:
+                self.faults.append(f"the visit of {visit.station} since {rfc3339(visit.since_ms)} {why}")
+
+    def _tree(self) -> None:
+        regions = {r.code: r for r in self.known.regions} | self.found["region"]
+        for code, region in self.found["region"].items():
+            parent = None if region.parent is None else regions.get(region.parent)
+            if region.parent is not None and parent is None:
+                self.fault(self.rows["region", code], f"parent {region.parent!r} is not registered")
+            elif parent is not None and parent.level >= region.level:
+                self.fault(
+                    self.rows["region", code], f"parent {parent.code} is a {parent.level.key}, which is not above"
+                )
+
+    def _graph(self) -> None:
+        """Reaches flow into reaches that are there, and neither they nor travel times lead in a circle."""
+        reaches = {r.key: r for r in self.known.reaches} | self.found["reach"]
+        flows = [(r.key, r.downstream) for r in reaches.values() if r.downstream]
+        for key, reach in self.found["reach"].items():
+            if reach.downstream and reach.downstream not in self.named["reach"]:
+                self.fault(self.rows["reach", key], f"downstream {reach.downstream!r} is not registered")
+        round_ = network.in_a_circle(flows)
+        for key in self.found["reach"]:
+            if key in round_:
+                self.fault(self.rows["reach", key], "following downstream leads back here")
+        there = [(t.upper, t.lower) for t in self.known.travels]
+        for (upper, lower), travel in self.found["travel"].items():
+            edges = [*flows, *there, *((t.upper, t.lower) for t in self.found["travel"].values())]
+            if upper in network.in_a_circle(edges) and lower in network.in_a_circle(edges) and not round_:
+                self.fault(self.rows["travel", _identity(travel)], f"water from {upper} would come back to it")
+
+    def book(self) -> Book:
+        found = {kind: tuple(things.values()) for kind, things in self.found.items()}
+        return Book(
+            Registry(
+                stations=found["station"],
+                deployments=found["deployment"],
+                reaches=found["reach"],
+                catalogue=self.catalogue,
+                devices=found["device"],
+                outfalls=found["outfall"],
+                travels=found["travel"],
+                regions=found["region"],
+            ),
+            Upkeep(found["check"], found["visit"]),
+        )
+
+
+_TAKEN = {
+    "region": "this code is taken by an earlier region",
+    "reach": "this key is taken by an earlier reach",
+    "travel": "these reaches have a travel time already",
+    "outfall": "this key is taken by an earlier outfall",
+    "device": "this serial number is taken by an earlier device",
+    "station": "this key is taken by an earlier station",
+    "deployment": "{parameter} has another deployment since the same instant",
+    "check": "{parameter} has another check of this type at the same instant",
+    "visit": "another visit of the station begins at the same instant",
+}
+
+
+def _identity(thing: Any) -> Any:
+    """What tells a thing from others of its kind."""
+    match thing:
+        case Region():
+            return thing.code
+        case Device():
+            return thing.serial
+        case Travel():
+            return thing.upper, thing.lower
+        case Deployment():
+            return thing.station, thing.parameter, thing.since_ms
+        case Check():
+            return thing.station, thing.parameter, thing.kind, thing.at_ms
+        case Visit():
+            return thing.station, thing.since_ms
+    return thing.key
+
+
+# -- back into rows ----------------------------------------------------------------------------------------------------
+
+
+def rows_of(book: Book) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(kind, entries) of everything in the book, without what is the default; times as datetimes in UTC."""
+    registry, done = book.registry, book.upkeep
+    for region in registry.regions:
+        yield "region", _entries(region, level=region.level.key)
+    for reach in registry.reaches:
+        target = None if reach.target is None else reach.target.roman
+        yield "reach", _entries(reach, water=reach.water.value, line=[list(p) for p in reach.line], target=target)
+    for travel in registry.travels:
+        yield "travel", _entries(travel)
+    for outfall in registry.outfalls:
+        yield "outfall", _entries(outfall, kind=None, type=outfall.kind.value)
+    for device in registry.devices:
+        yield "device", _entries(device)
+    for place in registry.stations:
+        yield "station", _entries(place, water=place.water.value, parameters=list(place.parameters))
+    for one_ in registry.deployments:
+        until = None if one_.until_ms is None else from_ms(one_.until_ms)
+        yield "deployment", _entries(one_, since_ms=None, until_ms=None, since=from_ms(one_.since_ms), until=until)
+    for check in done.checks:
+        told = _entries(check, kind=None, type=check.kind.value, at_ms=None, at=from_ms(check.at_ms), void=check.void)
+        yield "check", told
+    for visit in done.visits:
+        until = None if visit.until_ms is None else from_ms(visit.until_ms)
+        told = _entries(visit, since_ms=None, until_ms=None, since=from_ms(visit.since_ms), until=until)
+        yield "visit", told | ({"parameters": list(visit.parameters)} if visit.parameters else {})
+
+
+def _entries(thing: Any, **other: Any) -> dict[str, Any]:
+    values = {name: getattr(thing, name) for name in thing.__slots__} | other
+    kind = next(kind for kind, made_ in _KIND_OF.items() if isinstance(thing, made_))
+    ordered = {name: values[name] for name in COLUMNS[kind] if name in values}
+    return {n: v for n, v in ordered.items() if v is not None and v != "" and v is not False and v not in ((), [])}
+
+
+_KIND_OF: Final[Mapping[str, type]] = {
+    "region": Region,
+    "reach": Reach,
+    "travel": Travel,
+    "outfall": Outfall,
+    "device": Device,
+    "station": Station,
+    "deployment": Deployment,
+    "check": Check,
+    "visit": Visit,
+}
+
+
+# -- entries -----------------------------------------------------------------------------------------------------------
+
+
+def _key(row: Mapping[str, Any], name: str) -> str:
+    key = _text(row, name)
+    if not 1 <= len(key) <= LONGEST_KEY:
+        raise ConfigurationError(f"{name} must be text, not empty and at most {LONGEST_KEY} characters")
+    return key
+
+
+def _choice(kind: Any, row: Mapping[str, Any], name: str, default: str) -> Any:
+    try:
+        return kind(row.get(name, default))
+    except ValueError:
+        values = [str(one_) for one_ in kind]
+        raise ConfigurationError(f"{name} {row.get(name)!r} must be {', '.join(values[:-1])} or {values[-1]}") from None
+
+
+def _target(row: Mapping[str, Any]) -> WaterClass | None:
+    target = _text(row, "target")
+    found = WaterClass.of(target) if target else None
+    if found is WaterClass.WORSE:
+        raise ConfigurationError(f"target {target!r} must be one of I, II, III, IV and V")
+    return found
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name, "")
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{name} {value!r} must be text")
+    return value
+
+
+def _number(row: Mapping[str, Any], name: str, default: float | None = None, least: float = -math.inf) -> float | None:
+    value = row.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
+        floor = "" if math.isinf(least) else f", {least:g} or more"
+        raise ConfigurationError(f"{name} {value!r} must be a number{floor}")
+    return float(value)
+
+
+def _whole(row: Mapping[str, Any], name: str, least: int, most: int) -> int | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ConfigurationError(f"{name} {value!r} must be whole seconds from {least} to {most}")
+    return value
+
+
+def _instant(row: Mapping[str, Any], name: str) -> int:
+    """ms since the epoch from a TOML date-time or from RFC 3339 text; it must carry an offset."""
+    value = row.get(name)
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ConfigurationError(f"{name} {value!r} is not an RFC 3339 time") from None
+    if not isinstance(value, datetime):
+        raise ConfigurationError(f"{name} {value!r} must be an RFC 3339 time such as 2026-05-12T10:30:00+08:00")
+    try:
+        return to_ms(value)
+    except ValueError as exc:
+        raise ConfigurationError(f"{name} {exc}") from None
+
+
+def _line(value: Any) -> tuple[tuple[float, float], ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) < 2:
+        raise ConfigurationError("line must be a list of at least two [lon, lat] points, upstream first")
+    return tuple(_point(point, number) for number, point in enumerate(value, 1))
+
+
+def _point(value: Any, number: int) -> tuple[float, float]:
+    good = (
+        isinstance(value, Sequence)
+        and len(value) == 2
+        and all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in value)
+        and -180 <= value[0] <= 180
+        and -90 <= value[1] <= 90
+    )
+    if not good:
+        raise ConfigurationError(f"line: point {number} is {value!r}, [lon, lat] in degrees is needed")
+    return float(value[0]), float(value[1])

@@ -1,0 +1,233 @@
+"""What people do at a station: checks and calibrations, visits, photos; and which readings they cast doubt on.
+
+Pure. A failed check says that the sensor was wrong somewhere since it was last right, so that everything in between is
+suspect; a visit says that the sensor was not in its water. Both are marks beside the readings (:class:`Marks`): they
+come and go with the records they rest on, values never change.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from sensors.parameters import Catalogue
+from sensors.reading import Codes, Flag, Ints, QualityTest
+from sensors.standards import hj915
+from sensors.standards.hj915 import CheckKind, Limit
+from sensors.stations import Deployment, Registry
+from sensors.times import beijing
+
+FAR_MS: Final = 253_402_300_799_000
+"""The end of the year 9999: what has no end yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check of one sensor, or its calibration.
+
+    ``reading`` is what the instrument showed of the ``standard`` as it was found, ``after`` what it showed once it was
+    adjusted (None: left as it was); both in the parameter's canonical unit. Drift needs ``before`` and ``span``.
+    ``limit`` replaces the table's. ``void`` takes the record out of force and keeps it: it was entered in error.
+    """
+
+    station: str
+    parameter: str
+    kind: CheckKind
+    at_ms: int
+    standard: float
+    reading: float
+    after: float | None = None
+    before: float | None = None
+    span: float | None = None
+    limit: float | None = None
+    device: str = ""
+    lot: str = ""
+    by: str = ""
+    note: str = ""
+    void: bool = False
+
+    def judged(self) -> "Judged":
+        """The errors and whether they pass; raises ConfigurationError naming what is missing."""
+        in_force = hj915.limit(self.kind, self.parameter, own=self.limit)
+        found = hj915.error(in_force.kind, self.reading, self.standard, span=self.span, before=self.before)
+        left = found
+        if self.after is not None:
+            left = hj915.error(in_force.kind, self.after, self.standard, span=self.span, before=self.before)
+        passes = [hj915.within(one, in_force.most) for one in (found, left)]
+        return Judged(in_force, found, left, passes[0], passes[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a check found: the errors as found and as left, and whether each passes."""
+
+    limit: Limit
+    error: float
+    error_left: float
+    passed: bool
+    left_right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Somebody works at a station from ``since_ms`` until ``until_ms`` (None: still does).
+
+    ``parameters`` are the sensors worked on; none means all of the station.
+    """
+
+    station: str
+    since_ms: int
+    until_ms: int | None = None
+    parameters: tuple[str, ...] = ()
+    by: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo of a station; its bytes lie in a file named after their SHA-256 (hex)."""
+
+    station: str
+    sha256: str
+    media_type: str
+    size: int
+    taken_ms: int
+    by: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What was done at the stations of a registry."""
+
+    checks: tuple[Check, ...] = ()
+    visits: tuple[Visit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """Readings of ``parameter`` ("" for all) at ``station`` with start <= observed_at < end fail ``test``."""
+
+    station: str
+    parameter: str
+    test: QualityTest
+    start_ms: int
+    end_ms: int
+
+
+def faults_of(visits: Iterable[Visit]) -> list[tuple[Visit, str]]:
+    """Visits that end before they begin, or begin while another one of their station goes on."""
+    found = []
+    last: dict[str, Visit] = {}
+    for visit in sorted(visits, key=lambda v: (v.station, v.since_ms)):
+        if visit.until_ms is not None and visit.until_ms <= visit.since_ms:
+            found.append((visit, "ends before it begins"))
+        earlier = last.get(visit.station)
+        if earlier is not None and visit.since_ms < (FAR_MS if earlier.until_ms is None else earlier.until_ms):
+            who = f" of {earlier.by}" if earlier.by else ""
+            found.append((visit, f"begins during the visit{who} that began {_when(earlier.since_ms)}"))
+        last[visit.station] = visit
+    return found
+
+
+def spans(registry: Registry, upkeep: Upkeep) -> set[Span]:
+    """All marks in force; a void check casts no doubt."""
+    found = {
+        Span(v.station, parameter, QualityTest.MAINTENANCE, v.since_ms, FAR_MS if v.until_ms is None else v.until_ms)
+        for v in upkeep.visits
+        for parameter in v.parameters or ("",)
+    }
+    by_kind: dict[tuple[str, str, CheckKind], list[Check]] = defaultdict(list)
+    for check in upkeep.checks:
+        if not check.void:
+            by_kind[check.station, check.parameter, check.kind].append(check)
+    deployed: dict[tuple[str, str], list[Deployment]] = defaultdict(list)
+    for deployment in sorted(registry.deployments, key=lambda d: d.since_ms):
+        deployed[deployment.station, deployment.parameter].append(deployment)
+    for (station, parameter, _), checks in by_kind.items():
+        found |= set(_doubted(sorted(checks, key=lambda c: c.at_ms), deployed[station, parameter]))
+    return found
+
+
+def _doubted(checks: Sequence[Check], deployed: Sequence[Deployment]) -> Iterable[Span]:
+    """The spans before checks that did not pass, and after those that left the instrument wrong.
+
+    Source: HJ 915 as remembered (domain facts §5): data between the last passed and the next passed check are invalid.
+    A swap ends the doubt: the next sensor is another one. Where there was no earlier check, doubt begins with the
+    deployment, and where that is unknown, with the check itself.
+    """
+    for i, check in enumerate(checks):
+        judged = check.judged()
+        if judged.passed and judged.left_right:
+            continue
+        hung_ms, gone_ms = _hanging(deployed, check.at_ms)
+        earlier_ms = checks[i - 1].at_ms if i else hung_ms
+        start_ms = max((at for at in (earlier_ms, hung_ms) if at is not None), default=check.at_ms)
+        later_ms = min(checks[i + 1].at_ms if i + 1 < len(checks) else FAR_MS, gone_ms)
+        mark = (check.station, check.parameter, QualityTest.CALIBRATION)
+        if not judged.passed and start_ms < check.at_ms:
+            yield Span(*mark, start_ms, check.at_ms)
+        if not judged.left_right and check.at_ms < later_ms:
+            yield Span(*mark, check.at_ms, later_ms)
+
+
+def _hanging(deployed: Sequence[Deployment], at_ms: int) -> tuple[int | None, int]:
+    """Since when and until when the sensor that hung there at ``at_ms`` did."""
+    since: int | None = None
+    for deployment in deployed:
+        if deployment.since_ms > at_ms:
+            return since, deployment.since_ms
+        since = deployment.since_ms
+    return since, FAR_MS
+
+
+class Marks:
+    """Spans as columns, to be laid over readings."""
+
+    def __init__(self, found: Iterable[Span], stations: Mapping[str, int], catalogue: Catalogue) -> None:
+        self.spans = frozenset(found)
+        known = [s for s in sorted(self.spans) if s.station in stations]
+        self._station = [stations[s.station] for s in known]
+        self._parameter = [catalogue.index[s.parameter] if s.parameter else -1 for s in known]
+        self._test = [int(s.test) for s in known]
+        self._start = np.array([s.start_ms for s in known], np.int64)
+        self._end = np.array([s.end_ms for s in known], np.int64)
+
+    def lay(self, station: Codes, parameter: Codes, at: Ints, packed: Ints) -> Ints:
+        """(n,) ``packed`` with the marks in force and without those that are not; readings as in a batch."""
+        marked = _bare(packed)
+        if not len(at):
+            return marked
+        for i in np.flatnonzero((self._start <= at.max()) & (self._end > at.min())).tolist():
+            mine = (station == self._station[i]) & (at >= self._start[i]) & (at < self._end[i])
+            if self._parameter[i] >= 0:
+                mine &= parameter == self._parameter[i]
+            marked[mine] = np.maximum(marked[mine] & 15, int(Flag.SUSPECT)) | (marked[mine] >> 4 | self._test[i]) << 4
+        return marked
+
+
+MARKED: Final = int(QualityTest.CALIBRATION | QualityTest.MAINTENANCE)
+"""The tests that people's records raise."""
+
+
+def _bare(packed: Ints) -> Ints:
+    """(n,) the verdicts without these marks: what had no other complaint is good again."""
+    tests = packed >> 4 & ~MARKED
+    lifted = (packed >> 4 & MARKED != 0) & (packed & 15 == Flag.SUSPECT) & (tests == 0)
+    return np.asarray(np.where(lifted, int(Flag.GOOD), packed & 15) | tests << 4, np.int64)
+
+
+def muted(visits: Iterable[Visit], stations: Mapping[str, int], now_ms: int) -> Ints:
+    """(stations,) until when silence is excused: ``now_ms`` during a visit, after it the end of the last, else -1."""
+    until = np.full(len(stations), -1, np.int64)
+    for visit in visits:
+        if visit.station in stations and visit.since_ms <= now_ms:
+            end_ms = now_ms if visit.until_ms is None else min(visit.until_ms, now_ms)
+            until[stations[visit.station]] = max(until[stations[visit.station]], end_ms)
+    return until
+
+
+def _when(at_ms: int) -> str:
+    return beijing(at_ms, "%Y-%m-%d %H:%M")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -119,5 +120,5 @@ def _gone(session: sa.Connection) -> bool:
     """Whether a session's connection is of no use any more."""
     if session.invalidated or session.closed:
         return True
-    driver = session.connection.driver_connection
+    driver: Any = session.connection.dbapi_connection  # a detached one has no record to ask for its driver connection
     return driver is None or bool(driver.closed)

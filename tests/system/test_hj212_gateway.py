@@ -316,7 +316,7 @@ def test_two_thousand_loggers_at_once_among_slow_and_silent_ones(
     for i, wire in enumerate(wires):
         wire.send(packet_of(f"w01009-Rtd={i}", at + i // 50, MN=f"{i:024X}"))
     assert [wire.answer()[0] for wire in wires] == ["9014"] * count
-    assert len(site.gateway.by_mn) == count
+    eventually("all are known", lambda: len(site.gateway.by_mn) == count)
     extra = Wire(site.gateway.port)
     with pytest.raises(ConnectionError):  # closed at once, or reset
         extra.hear()

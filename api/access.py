@@ -4,6 +4,7 @@ Enforced by method and path before a body is read, so that a new route cannot fo
 """
 
 import hmac
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,12 +21,13 @@ _SCHEME = "bearer"
 class Guard:
     """ASGI: asks for the bearer token wherever a request below ``prefix`` may change something.
 
-    Without a token nobody is asked. A web page of another origin is turned away even then: it would use the reach of
-    its reader's browser, not its own.
+    Without a token nobody is asked, and nobody ever at the paths ``open_to_all``, which check for themselves. A web
+    page of another origin is turned away even then: it would use the reach of its reader's browser, not its own.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, prefix: str) -> None:
+    def __init__(self, app: ASGIApp, token: str | None, prefix: str, open_to_all: Collection[str] = ()) -> None:
         self._app = app
+        self._open = frozenset(open_to_all)
         self._token = None if token is None else token.encode()
         self._prefix = prefix
 
@@ -41,7 +43,7 @@ class Guard:
         if scope["method"] in _SAFE or not path.startswith(self._prefix):
             return None
         headers = Headers(scope=scope)
-        if self._token is None:
+        if self._token is None or path in self._open:
             return _foreign(headers)
         given = headers.getlist("authorization")
         if not given:
@@ -54,13 +56,13 @@ class Guard:
         return None
 
 
-def describe(schema: dict[str, Any]) -> None:
+def describe(schema: dict[str, Any], open_to_all: Collection[str] = ()) -> None:
     """Tell the OpenAPI document which operations ask for the token."""
     schemes = schema.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes[_SCHEME] = {"type": "http", "scheme": _SCHEME}
-    for path in schema["paths"].values():
+    for name, path in schema["paths"].items():
         for method, operation in path.items():
-            if method.upper() not in _SAFE:
+            if method.upper() not in _SAFE and name not in open_to_all:
                 operation["security"] = [{_SCHEME: []}]
 
 

@@ -15,13 +15,15 @@ from api.context import Context, Part
 from api.limits import BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
-from api.routes import commands, incidents, ledger, reaches, readings, registry, stations, upkeep
+from api.routes import commands, credentials, incidents, ledger, reaches, readings, registry, stations, upkeep
 from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.wire.telemetry import MAX_BYTES
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "/api/v1"
+OPEN = frozenset({f"{PREFIX}{credentials.CLAIMS}"})
+"""Changes that need no token: a new device has none, it shows the secret on its label."""
 MOST_BYTES = 1024 * 1024
 READINGS_MOST_BYTES = MAX_BYTES + 4096
 """A telemetry message and what names its station; a larger message than allowed still leaves a trace in quarantine."""
@@ -48,14 +50,14 @@ def create_app(context: Context) -> FastAPI:
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
     for subject in (commands, stations, readings, reaches, incidents, ledger):
         api.include_router(subject.router)
-    for router in (upkeep.router, upkeep.files, registry.router):
+    for router in (upkeep.router, upkeep.files, registry.router, credentials.router):
         api.include_router(router)
     app.include_router(api)
     app.include_router(_root)
     problems.install(app)
     # the last one added is the first one passed
     app.add_middleware(BodyLimit, limit=_most_bytes)
-    app.add_middleware(Guard, token=context.token, prefix="/api/")
+    app.add_middleware(Guard, token=context.token, prefix="/api/", open_to_all=OPEN)
     app.add_middleware(Faults)
     app.add_middleware(SecurityHeaders, strict=("/api/", "/healthz", "/readyz", "/metrics"))
     return app
@@ -66,7 +68,7 @@ class _Application(FastAPI):
         if not self.openapi_schema:
             schema = super().openapi()
             schema["components"]["schemas"]["Problem"] = problems.SCHEMA
-            access.describe(schema)
+            access.describe(schema, OPEN)
         return super().openapi()
 
 

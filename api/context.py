@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from governance.database import Database
+from ingest.claims import Claims
+from ingest.credentials import Credentials, Endpoint
 from ingest.pipeline import Receipt
 from ingest.sources.hj212 import Answer
 from ingest.storage.port import ReadingStore
@@ -28,6 +30,15 @@ class Part:
     vital: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """Who makes logins for devices, who answers those that claim themselves, and where they reach the broker."""
+
+    credentials: Credentials
+    claims: Claims
+    endpoint: Endpoint
+
+
 @dataclass(frozen=True)
 class Context:
     """Stores to read, and the doors into the running system.
@@ -37,7 +48,7 @@ class Context:
     everybody who changes something; None means that nobody is asked, which the wiring allows on loopback only.
     ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
     ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
-    told.
+    told. ``devices`` makes the logins of devices; None where no broker is administered.
     """
 
     database: Database
@@ -53,3 +64,4 @@ class Context:
     wake: Callable[[], None] = lambda: None
     box: Box | None = None
     photos: Path | None = None
+    devices: Devices | None = None

@@ -19,6 +19,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from governance.lifecycle import Conflict
+from ingest.credentials import BrokerAway
 from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable, WaterError
 from sensors.texts import Text
 
@@ -46,6 +47,7 @@ REFUSED = Sort(409, "refused", Text("现在不能这样做", "Not possible in th
 CHANGED = Sort(412, "changed", Text("已被他人改动", "Changed in the meantime"))
 TOO_LARGE = Sort(413, "too-large", Text("内容过大", "Too large"))
 BROKEN = Sort(500, "broken", Text("系统内部故障", "A fault of ours"))
+TOO_MANY = Sort(429, "too-many", Text("尝试过于频繁", "Too many attempts"))
 UNAVAILABLE = Sort(503, "unavailable", Text("暂时不可用", "Not available now"))
 
 _SORTS = {
@@ -59,6 +61,7 @@ _SORTS = {
         REFUSED,
         CHANGED,
         TOO_LARGE,
+        TOO_MANY,
         BROKEN,
         UNAVAILABLE,
     )
@@ -70,6 +73,7 @@ _OF_ERRORS: tuple[tuple[type[Exception], Sort], ...] = (
     (Refused, REFUSED),
     (ConfigurationError, INVALID),
     (StorageUnavailable, UNAVAILABLE),
+    (BrokerAway, UNAVAILABLE),
 )
 """Which sort an error of ours is; the first that fits, so the special before the general."""
 

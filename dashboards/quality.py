@@ -21,6 +21,8 @@ _TEST_NAMES: Final = {
     QualityTest.FLAT_LINE: "恒值 flat line",
     QualityTest.DEVICE_STATUS: "设备状态 device status",
     QualityTest.OVER_RANGE: "超量程 over range",
+    QualityTest.CALIBRATION: "核查不合格 failed check",
+    QualityTest.MAINTENANCE: "现场作业 visit",
 }
 _REASON_WORDS: Final = {reason.key: (reason.key.replace("_", " "), parts.GREY) for reason in Reason}
 

@@ -1,7 +1,8 @@
 """What stands in the spool goes to the time-series server, in order, until the server has it."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -36,6 +37,11 @@ class State:
     last_sent_ms: int | None = None
     sent_rows: int = 0
     refused_lines: int = 0
+
+
+FORWARDING = 0x7269_7665_7204
+"""The advisory lock held during a round, PostgreSQL: a worker that lost its session may not know yet that another one
+keeps house."""
 
 
 class Forwarder:
@@ -118,6 +124,19 @@ class Forwarder:
 
         Raises StorageUnavailable when the server cannot take them now; they stay.
         """
+        with self._alone() as alone:
+            return self._send_oldest() if alone else 0
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether no other forwarder of the database is at work, and none will be while this lasts."""
+        if self._database.is_sqlite:  # workers are of one machine there, and the file's lock ends with its process
+            yield True
+            return
+        with self._database.read() as connection:
+            yield bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({FORWARDING})").scalar_one())
+
+    def _send_oldest(self) -> int:
         entries = self._spool.next(MOST_ROWS)
         if not entries:
             self.state = State("", self.state.last_sent_ms, self.state.sent_rows, self.state.refused_lines)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from ingest.pipeline import Outcome, Receipt, Site
-from sensors.errors import StorageUnavailable
+from sensors.errors import LongTermUnavailable, StorageUnavailable
 from sensors.reading import Message
 
 log = structlog.get_logger(__name__)
@@ -160,16 +160,20 @@ class Intake:
             try:
                 outcome = process(messages, self._clock_ms())
                 break
+            except LongTermUnavailable as error:  # a reading of long ago must not keep the others from being judged
+                apart: Exception | None = error
             except StorageUnavailable as error:
-                failure = error
+                failure, apart = error, None
             except Exception as error:  # a fault of ours must neither stop the others nor lose the message
                 log.exception("a batch could not be processed", messages=len(batch))
+                apart = error
+            if apart is not None:
                 if len(batch) > 1:
                     self._carry(batch[: len(batch) // 2], process)
                     self._carry(batch[len(batch) // 2 :], process)
                     return
                 try:
-                    outcome = self.site.set_aside(messages[0], error, self._clock_ms())
+                    outcome = self.site.set_aside(messages[0], apart, self._clock_ms())
                     break
                 except StorageUnavailable as unavailable:
                     failure = unavailable

@@ -28,14 +28,15 @@ from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import ReadingStore
 from ingest.storage.spool import Spool
-from sensors.errors import StorageUnavailable
+from sensors.errors import LongTermUnavailable, StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.quality import Assessed, assess
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack, unpack
 from sensors.upkeep import Marks, Visit, muted, spans
-from sensors.wire import telemetry
+from sensors.wire import mapping, telemetry
 from sensors.wire.decode import decode
 from sensors.wire.hj212.readings import SOURCE, Logger, addressed, mn_of
+from sensors.wire.mapping import Mappings
 from sensors.wire.telemetry import Decoded, Header
 
 LOADED_AT_ONCE = 100
@@ -94,6 +95,7 @@ class Site:
         late_s: int = LATE_S,
         on_findings: Callable[[], None] = lambda: None,
         spool: Spool | None = None,
+        mappings: Mappings = mapping.NONE,
     ) -> None:
         self.database = database
         self.store = store
@@ -103,6 +105,7 @@ class Site:
         self.late_s = late_s
         self.on_findings = on_findings
         self.spool = spool
+        self.mappings = mappings
         self.ledger = Ledger()
         self._fresh = False
         self._visits: tuple[Visit, ...] = ()
@@ -123,7 +126,7 @@ class Site:
         try:
             messages, replayed = self._replays(messages)
             messages = self._addressed(messages)
-            decoded = decode(messages, self.catalogue, self.loggers)
+            decoded = decode(messages, self.catalogue, self.loggers, self.mappings)
             accepted = validate.accept(decoded, messages, self.history.registry, now_ms)
             clock.lap("decode")
             told = means.uncovered(accepted.batch, decoded.periods, self.history.registry, self.store)
@@ -214,11 +217,18 @@ class Site:
         return Outcome(len(messages), none, none, tuple(rejected), 0, (), 0)
 
     def set_aside(self, message: Message, error: Exception, now_ms: int) -> Outcome:
-        """Quarantine a message that a fault of ours keeps from being processed; it can be replayed after the fix."""
+        """Quarantine a message that cannot be processed now and keeps nobody waiting; it can be replayed later.
+
+        A fault of ours keeps it from that, or a long-term store that does not answer.
+        """
         if not self._fresh:
             self.refresh()
         rejected = (Rejected(0, Reason.OUR_FAULT, f"{type(error).__name__}: {error}"[:500]),)
+        if isinstance(error, LongTermUnavailable):
+            rejected = (Rejected(0, Reason.PAST_UNAVAILABLE, str(error)[:500]),)
         none = np.zeros(1, np.int64)
+        if message.replay_of is not None:  # its entry is still held
+            return Outcome(1, none, none, rejected, 0, (), 0)
         with self.database.write() as connection:
             quarantine.add(connection, self.history.registry, [message], [None], rejected)
             self.ledger.count(connection, self.history.registry, [message], [None], none, none, rejected)
@@ -356,6 +366,7 @@ class Site:
 
     def _addressed(self, messages: Sequence[Message]) -> Sequence[Message]:
         """The messages with the stations they are of; one registered a moment ago is known."""
+        messages = mapping.addressed(messages, self.mappings)
         found = addressed(messages, self.loggers, self.catalogue)
         if any(m.station not in self.history.registry for m in found) and self.follow_registry():
             found = addressed(messages, self.loggers, self.catalogue)
@@ -415,7 +426,6 @@ class Site:
         self.ledger.forget()
         checks = Checks(self.rules, self.catalogue, known, self.late_s)
         self.history = History(registry, self.store.at_hand, checks, self.catalogue)
-        self._upkeep_due = True
         self._fresh = True
 
     def follow_registry(self) -> bool:

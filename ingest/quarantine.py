@@ -41,7 +41,7 @@ class Held:
     def message(self) -> Message:
         """The message to replay: the same bytes, limited to what was refused."""
         only = None if self.refused is None else frozenset(self.refused)
-        kind = self.topic.rpartition("/")[2]
+        kind = self.topic.rpartition("/")[2] if self.source == "mqtt" else ""  # a topic of our own says the kind
         return Message(
             self.station,
             self.payload,

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from governance.database import Database
 from ingest.outlook import ANNOTATED
-from ingest.storage.archive import ParquetArchive, bounds, overlaid
+from ingest.storage.archive import ParquetArchive, bounds
 from ingest.storage.port import Window
 from ingest.storage.spool import Kind, Spool
 from ingest.storage.sql import SqlReadings
@@ -87,7 +87,7 @@ class Refill:
             start_ms = int(found.at.max()) + 1
 
     def _month(self, archive: ParquetArchive, station: str, month: str) -> Iterator[int]:
-        """An archived month; where the database has a reading, too, that is the newer one."""
+        """An archived month; what of it the database has, too, is newer and follows."""
         start, end = bounds(month)
         archived = archive.window(station, start, end - 1)
         instants = np.unique(archived.at)
@@ -96,8 +96,7 @@ class Refill:
             part = archived.take(np.flatnonzero((archived.at >= some[0]) & (archived.at <= some[-1])))
             self._make_room()
             with self.database.write() as connection:
-                kept = self.readings.stretch(connection, station, int(some[0]), int(some[-1]) + 1, _END_MS)
-                self._put(connection, station, overlaid(part, kept))
+                self._put(connection, station, part)
             yield len(part)
 
     def _put(self, connection: sa.Connection, station: str, readings: Window) -> None:

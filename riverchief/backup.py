@@ -365,6 +365,8 @@ def _left_out(settings: Settings, dialect: str, *, archived: bool) -> dict[str, 
         found["rights"] = "what other users may read: riverchief setup database --reader NAME gives it again"
     if settings.readings.archive is not None and not archived:
         found["archive"] = f"{settings.readings.archive}: copy it after this backup; a file with its name is complete"
+    if settings.photos.is_dir():
+        found["photos"] = f"{settings.photos}: copy it after this backup; a file with its name is never changed"
     if settings.influx.url:
         found["time-series server"] = _of_influx(settings.influx)
     found["broker"] = "messages that the broker holds for us: it delivers them when ingest connects again"

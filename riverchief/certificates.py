@@ -1,4 +1,4 @@
-"""A private authority, and the broker's certificate signed by it, for sites that bring none of their own.
+"""A private authority, and what it signs: the broker's certificate and those of devices, for sites without their own.
 
 Devices are given the authority's certificate once; the server's may be renewed under it without touching a device.
 """
@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sensors.errors import ConfigurationError
 
-AUTHORITY_DAYS, SERVER_DAYS = 7300, 825
+AUTHORITY_DAYS, SERVER_DAYS, CLIENT_DAYS = 7300, 825, 3650
 RENEW_DAYS = 60
 """A server certificate that ends within so many days is made anew."""
 
@@ -36,7 +36,7 @@ class Pair:
 
 
 def authority(name: str, now: datetime) -> Pair:
-    """A new authority that signs server certificates and nothing else."""
+    """A new authority that signs certificates of the broker and of devices, and no other authority's."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     usage = x509.KeyUsage(
@@ -72,6 +72,23 @@ def server(signed_by: Pair, names: Iterable[str], now: datetime) -> Pair:
         .add_extension(x509.SubjectAlternativeName(general), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
+    )
+    return _pair(builder.sign(issuer_key, hashes.SHA256()), key)
+
+
+def client(signed_by: Pair, name: str, now: datetime) -> Pair:
+    """A certificate by which a device signs in under ``name`` (its common name), and which serves for nothing else."""
+    issuer, issuer_key = _read(signed_by)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = (
+        _builder(subject, issuer.subject, key.public_key(), now, CLIENT_DAYS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
             critical=False,

@@ -19,8 +19,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from governance import outbox as outbox_
+from ingest import claims as claims_
 from ingest import ledger as ledger_
 from ingest import quarantine as quarantine_
+from ingest.credentials import Credentials
 from ingest.pipeline import Receipt, Site
 from ingest.storage import changes as changes_
 from ingest.storage import registry as registry_store
@@ -51,6 +53,8 @@ stations = typer.Typer(help="站点 · The registry.", no_args_is_help=True)
 app.add_typer(quarantine, name="quarantine")
 app.add_typer(rules, name="rules")
 app.add_typer(stations, name="stations")
+claims = typer.Typer(help="标签密钥 · Secrets on labels, by which a device claims its login.", no_args_is_help=True)
+stations.add_typer(claims, name="claims")
 outbox = typer.Typer(help="外发箱：死信 · Deliveries that were given up.", no_args_is_help=True)
 app.add_typer(outbox, name="outbox")
 dashboards = typer.Typer(help="Grafana 仪表盘 · Dashboards.", no_args_is_help=True)
@@ -303,6 +307,7 @@ def quarantine_replay(
             known,
             source=loaded.site.source,
             late_s=loaded.ingest.late_after_s,
+            mappings=files.read_mappings(loaded.ingest.mappings, known),
             spool=stores.spool,
         )
         with database.read() as connection:
@@ -404,7 +409,7 @@ def stations_import(
         registry_store.save(connection, book.registry, _author(by))
         upkeep_store.save(connection, book.upkeep, _author(by))
     counts = Counter(of for of, _ in stationbook.rows_of(book))
-    out.print(", ".join(f"{count} {of}" for of, count in counts.items()) or "没有内容 · nothing", highlight=False)
+    out.print(", ".join(f"{count} {of}" for of, count in counts.items()) or "没有内容 · nothing", soft_wrap=True)
 
 
 @stations.command("export")
@@ -568,6 +573,99 @@ def stations_list(settings: SettingsFile = None, data: DataFolder = None, as_jso
     for s in registry.stations:
         table.add_row(s.key, f"{s.zh} / {s.en}", s.reach, f"{s.interval_s} s")
     out.print(table)
+
+
+@stations.command("provision")
+def stations_provision(
+    station: Annotated[str, typer.Argument(help="站点 · station key")],
+    to: Annotated[Path | None, typer.Option("--out", help="写入文件（仅本人可读） · into a file only you read")] = None,
+    others_end_in: Annotated[
+        float | None,
+        typer.Option(min=0, max=720, help="其余登录几小时后失效，0 立即 · hours until the other logins end, 0 at once"),
+    ] = None,
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """为设备开通登录，并列出所需的一切；密码只显示一次 · A login for a device, and all it needs; shown once."""
+    from riverchief import provision
+    from riverchief.broker_users import endpoint
+
+    loaded = _load(settings, data)
+    where = endpoint(loaded)
+    ends = None if others_end_in is None else round(others_end_in * 3600)
+    with _database(settings, data) as database:
+        issued = _credentials(loaded, database).issue(station, _author(by).by, others_end_in_s=ends)
+        with database.read() as connection:
+            parameters = registry_store.load(connection, catalogue())[station].parameters
+    sheet = provision.sheet(issued, where, parameters, clock.now_ms())
+    text = json.dumps(sheet, ensure_ascii=False, indent=2) + "\n" if as_json else provision.told(sheet, "ca.pem")
+    if to is None:
+        sys.stdout.write(text)
+    else:
+        provision.write(to, text)
+        out.print(f"[green]✓[/] {issued.user} → {to}", highlight=False, soft_wrap=True)
+
+
+@stations.command("revoke")
+def stations_revoke(
+    station: Annotated[str, typer.Argument(help="站点 · station key")],
+    user: Annotated[str | None, typer.Argument(help="用户；不给则全部 · the user; none means all of them")] = None,
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
+    """收回登录，在线设备立即断开 · Take logins away; a connected device is cut off at once."""
+    from ingest import credentials as credentials_
+
+    loaded = _load(settings, data)
+    with _database(settings, data) as database:
+        with database.read() as connection:
+            known = credentials_.listing(connection, station)
+        # all of them: also the one by the station's own key, which `setup device` makes and nobody has listed
+        users = [user] if user else [station, *(one.user for one in known if one.revoked_at_ms is None)]
+        making = _credentials(loaded, database)
+        for one in users:
+            making.revoke(station, one, _author(by).by)
+            out.print(f"[green]✓[/] {one}", highlight=False)
+
+
+@claims.command("make")
+def claims_make(
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="站点；不给则所有尚无的 · stations; none means all that have none")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="有效天数 · days until it ends")] = claims_.DAYS,
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """生成标签密钥，设备凭它领取一次登录；只显示一次 · Secrets for labels; a device claims its login by it, once."""
+    now_ms, author = clock.now_ms(), _author(by)
+    with _database(settings, data) as database, database.write() as connection:
+        have = claims_.waiting(connection, now_ms)
+        everyone = [s.key for s in registry_store.load(connection, catalogue()).stations]
+        wanted = keys or [key for key in everyone if key not in have]
+        made = [claims_.make(connection, key, author.by, now_ms, days) for key in wanted]
+    if as_json:
+        sys.stdout.write(json.dumps([dataclasses.asdict(one) for one in made], indent=2) + "\n")
+        return
+    for one in made:
+        out.print(f"{one.station}  {one.secret}  → {beijing(one.expires_at_ms, '%Y-%m-%d')}", highlight=False)
+
+
+@claims.command("list")
+def claims_list(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """尚可使用的标签密钥（不显示密钥） · Stations whose secret may still be used; the secrets are not shown."""
+    with _database(settings, data) as database, database.read() as connection:
+        waiting = claims_.waiting(connection, clock.now_ms())
+    if as_json:
+        out.print_json(data=waiting)
+        return
+    for key, expires_at_ms in waiting.items():
+        out.print(f"{key}  → {beijing(expires_at_ms, '%Y-%m-%d')}", highlight=False)
 
 
 @dashboards.command("build")
@@ -738,11 +836,12 @@ def archive(
 
 @app.command()
 def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
-    """检查设置、规则和站点文件，不启动 · Check settings, rules and stations without starting anything."""
+    """检查设置、规则、站点和报文映射，不启动 · Check settings, rules, stations and mappings; start nothing."""
     loaded = _load(settings, data)
     known = catalogue()
     serve.mqtt_settings(loaded)
     found = files.read_rules(loaded.site.rules, known)
+    files.read_mappings(loaded.ingest.mappings, known)
     if loaded.site.stations is not None:
         files.read_stations(loaded.site.stations, known)
     count = len(found.thresholds) + len(found.trends) + len(found.no_data)
@@ -945,7 +1044,8 @@ def setup_broker(
     if loaded.mqtt.user is None or password is None:
         raise ConfigurationError("mqtt.user and its password are needed: they are what is signed in with")
     stations = files.read_stations(loaded.site.stations, catalogue()).stations if simulator else ()
-    role = simulator_role([s.key for s in stations]) if simulator else ingest_role()
+    mapped = files.read_mappings(loaded.ingest.mappings, catalogue()).topics
+    role = simulator_role([s.key for s in stations]) if simulator else ingest_role(mapped)
     setup_.broker(_broker_address(loaded), _admin_password(admin_password_file), loaded.mqtt.user, password, role)
     out.print(f"[green]✓[/] 用户 user {loaded.mqtt.user}")
 
@@ -954,6 +1054,12 @@ def setup_broker(
 def setup_device(
     station: Annotated[str, typer.Argument(help="站点 · station key")],
     admin_password_file: Annotated[Path, typer.Option(help="代理管理员密码 · password of the broker's administrator")],
+    certificate: Annotated[
+        Path | None, typer.Option(help="改发证书，写入此目录 · a certificate instead, written into this folder")
+    ] = None,
+    secrets: Annotated[
+        Path | None, typer.Option(help="密钥目录，签发证书用 · folder of the secrets, to sign the certificate")
+    ] = None,
     settings: SettingsFile = None,
 ) -> None:
     """设备登录：用户名为站点，密码只显示一次 · A device's login; the password is shown once."""
@@ -962,12 +1068,32 @@ def setup_device(
     if not STATION.fullmatch(station):
         raise ConfigurationError(f"{station!r} is not the key of a station: 1 to 64 of a-z, 0-9 and -")
     address = _broker_address(_load(settings))
+    if certificate is not None:
+        if secrets is None:
+            raise ConfigurationError("--certificate needs --secrets: the authority that signs lies there")
+        password = _admin_password(admin_password_file)
+        for file in setup_.device_certificate(secrets, address, password, station, certificate, datetime.now(UTC)):
+            out.print(f"[green]✓[/] {file}", highlight=False, soft_wrap=True)
+        return
     password = setup_.device(address, _admin_password(admin_password_file), station)
     out.print(f"用户 user: {station}\n密码 password: {password}", highlight=False, markup=False)
 
 
 def _admin_password(file: Path) -> str:
     return settings_.secret(None, file) or ""
+
+
+def _credentials(loaded: Settings, database: Any) -> Credentials:
+    """Who makes the logins of devices; raises ConfigurationError where no broker is administered."""
+    from riverchief.broker_users import broker_users
+
+    users = broker_users(loaded)
+    if users is None:
+        raise ConfigurationError(
+            "no broker is administered from here: set [broker_admin] in the settings, or make the login on the broker "
+            "itself (riverchief setup device)"
+        )
+    return Credentials(database, users, clock.now_ms)
 
 
 def _broker_address(loaded: Settings) -> Address:

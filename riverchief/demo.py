@@ -93,7 +93,7 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(on_signal(lambda *_: stop.set()))
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riverchief-demo-")))
-        broker = Broker(folder / "broker", kind=broker_kind)
+        broker = Broker(folder / "broker", kind=broker_kind, administered=True)
         broker.start()
         stack.callback(broker.stop)
         secret = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
@@ -143,6 +143,7 @@ def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]
 def _settings(folder: Path, broker: Broker, address: str, events: str, secret: str) -> Path:
     """The settings file that ``riverchief serve`` is started with; readable by us alone, it holds passwords."""
     port = address.rstrip("/").rsplit(":", 1)[1]
+    admin = "\n".join(f"{name} = {json.dumps(value)}" for name, value in (broker.admin or {}).items())
     text = f"""
 data = {json.dumps(str(folder))}
 [site]
@@ -153,6 +154,8 @@ host = "{broker.host}"
 port = {broker.port}
 user = "{broker.ingest.user}"
 password = "{broker.ingest.password}"
+[broker_admin]
+{admin}
 [outbox]
 url = "{events}"
 secret = "{secret}"

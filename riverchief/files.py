@@ -15,6 +15,8 @@ from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.stationbook import Book
 from sensors.stations import Registry
+from sensors.wire import mapping
+from sensors.wire.mapping import Mappings
 from simulator.replay import Table
 
 
@@ -84,6 +86,16 @@ def _table_text(path: Path) -> str:
         except UnicodeDecodeError:
             continue
     raise ConfigurationError(f"{path} cannot be read: it is neither UTF-8 nor GB 18030")
+
+
+def read_mappings(path: Path | None, catalogue: Catalogue) -> Mappings:
+    """The payload mappings of a file, none without one; raises ConfigurationError naming file, entry and reason."""
+    if path is None:
+        return mapping.NONE
+    try:
+        return mapping.read(_text(path), catalogue)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def _text(path: Path) -> str:

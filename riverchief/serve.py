@@ -10,10 +10,12 @@ from enum import Flag, auto
 import structlog
 import uvicorn
 
-from api.context import Context, Part
+from api.context import Context, Devices, Part
 from governance.database import Database
 from governance.outbox import Attempt, Deliverer
 from ingest import journal
+from ingest.claims import Claims
+from ingest.credentials import Credentials, Retirement
 from ingest.forward import Forwarder
 from ingest.intake import Intake
 from ingest.outlook import EVERY_S as OUTLOOK_S
@@ -29,6 +31,7 @@ from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
 from riverchief import clock, files, metrics, migrations
 from riverchief.alone import alone
+from riverchief.broker_users import broker_users, endpoint
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
 from riverchief.settings import Settings, secret
@@ -73,6 +76,7 @@ class System:
         self._started_ms = clock.now_ms()
         self.catalogue = catalogue()
         self.rules = files.read_rules(settings.site.rules, self.catalogue)
+        mappings = files.read_mappings(settings.ingest.mappings, self.catalogue)
         token = secret(settings.api.token, settings.api.token_file)
         mqtt = mqtt_settings(settings)
         outbox_secret = secret(settings.outbox.secret, settings.outbox.secret_file)
@@ -94,6 +98,11 @@ class System:
                 give_up_after_s=settings.outbox.give_up_after_days * 86_400,
                 watch=self._attempted,
             )
+        users = broker_users(settings)
+        self.devices: Devices | None = None
+        if users is not None:
+            logins = Credentials(self.database, users, clock.now_ms)
+            self.devices = Devices(logins, Claims(self.database, logins, clock.now_ms), endpoint(settings))
         self.forwarder: Forwarder | None = None
         self.outlook: Outlook | None = None
         self.retention: Retention | None = None
@@ -116,6 +125,7 @@ class System:
                 late_s=settings.ingest.late_after_s,
                 on_findings=wake,
                 spool=self.stores.spool,
+                mappings=mappings,
             )
             self.intake = Intake(
                 site,
@@ -129,7 +139,7 @@ class System:
             if self.tracing:
                 self.intake.watch(self.tracing.batch)
             if settings.mqtt.enabled:
-                self.source = MqttSource(mqtt, self.intake, clock.now_ms)
+                self.source = MqttSource(mqtt, self.intake, clock.now_ms, mappings.topics)
             if settings.hj212.enabled:
                 self.gateway = Gateway(gateway_settings(settings), self.intake, clock.now_ms)
             if settings.mqtt.enabled and settings.mqtt.republish:
@@ -171,6 +181,7 @@ class System:
             wake=wake,
             box=settings.box,
             photos=settings.photos,
+            devices=self.devices,
         )
 
     def _prepare_worker(self) -> None:
@@ -186,7 +197,9 @@ class System:
             lookback_s = max(self.rules.lookback_s(p.key) for p in known.parameters)
             retention.check(keep_days, lookback_s)
             self.retention = Retention(database, known, stores.keeper, keep_days=keep_days, clock_ms=clock.now_ms)
-        jobs: list[Job] = [job for job in (self.forwarder, self.outlook, self.retention) if job is not None]
+        retirement = Retirement(self.devices.credentials) if self.devices else None
+        found = (self.forwarder, self.outlook, self.retention, retirement)
+        jobs: list[Job] = [job for job in found if job is not None]
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 
     def _register_stations(self) -> None:

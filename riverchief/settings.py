@@ -85,6 +85,24 @@ class MqttSection(_Section):
     republish: bool = False
 
 
+class BrokerAdminSection(_Section):
+    """Who makes the logins of devices on the broker, and where devices reach it."""
+
+    enabled: bool = False
+    kind: Literal["mosquitto", "nats"] = "mosquitto"
+    host: str | None = None
+    port: Port | None = None
+    ca_file: Path | None = None
+    user: str = "admin"
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    nats_users_file: Path | None = None
+    nats_pid_file: Path | None = None
+    device_host: str | None = None
+    device_port: Port | None = None
+    device_ca_file: Path | None = None
+
+
 class Hj212Section(_Section):
     """The gateway for loggers that speak HJ 212."""
 
@@ -104,6 +122,7 @@ class IngestSection(_Section):
     batch_messages: Annotated[int, Field(ge=1, le=20_000)] = 2000
     linger_ms: Annotated[int, Field(ge=0, le=1000)] = 4
     late_after_s: Annotated[int, Field(ge=60)] = 900
+    mappings: Path | None = None
 
 
 class OutboxSection(_Section):
@@ -161,6 +180,7 @@ class Settings(BaseSettings):
     readings: ReadingsSection = ReadingsSection()
     influx: InfluxSection = InfluxSection()
     mqtt: MqttSection = MqttSection()
+    broker_admin: BrokerAdminSection = BrokerAdminSection()
     hj212: Hj212Section = Hj212Section()
     ingest: IngestSection = IngestSection()
     outbox: OutboxSection = OutboxSection()
@@ -189,6 +209,7 @@ class Settings(BaseSettings):
             raise ValueError("site.box must be west, south, east, north in this order")
         for section, name in (
             ("mqtt", "password"),
+            ("broker_admin", "password"),
             ("outbox", "secret"),
             ("api", "token"),
             ("influx", "token"),
@@ -203,6 +224,11 @@ class Settings(BaseSettings):
             raise ValueError("mqtt.cert_file and mqtt.key_file belong together; one is missing")
         if not self.mqtt.tls and (self.mqtt.ca_file or self.mqtt.cert_file):
             raise ValueError("mqtt has certificates but mqtt.tls is false")
+        admin = self.broker_admin
+        if admin.enabled and admin.kind == "mosquitto" and not (admin.password or admin.password_file):
+            raise ValueError("broker_admin.enabled needs broker_admin.password or broker_admin.password_file")
+        if admin.enabled and admin.kind == "nats" and not (admin.nats_users_file and admin.nats_pid_file):
+            raise ValueError("broker_admin.kind nats needs broker_admin.nats_users_file and broker_admin.nats_pid_file")
         if (self.hj212.cert_file is None) != (self.hj212.key_file is None):
             raise ValueError("hj212.cert_file and hj212.key_file belong together; one is missing")
         if self.mqtt.user is None and (self.mqtt.password or self.mqtt.password_file):

@@ -262,6 +262,42 @@ def device(address: Address, admin_password: str, station: str) -> str:
     return password
 
 
+def device_certificate(
+    folder: Path, address: Address, admin_password: str, station: str, to: Path, now: datetime
+) -> list[Path]:
+    """Let a station's device sign in by a certificate in its key's name; the files written below ``to``.
+
+    The broker must know the name, too (``config/mosquitto/certificates.conf``): the certificate opens the door, the
+    rights are the role's. Revoking the login takes the rights away, whatever certificate is shown. Raises as
+    :func:`broker` does, and ConfigurationError where the authority's key is not at hand.
+    """
+    own = folder / AUTHORITY
+    try:
+        authority = certificates.Pair((own / "ca.pem").read_bytes(), (own / "ca.key").read_bytes())
+    except OSError as error:
+        raise ConfigurationError(
+            f"{error.filename} cannot be read: {error.strerror}; run setup secrets first"
+        ) from error
+    files = {to / f"{station}.key": 0o400, to / f"{station}.pem": 0o444, to / "ca.pem": 0o444}
+    pair = certificates.client(authority, station, now)
+    with DynamicSecurity(address, admin_password) as security:
+        role = broker_admin.device_role(station)
+        security.ensure_defaults()
+        security.ensure_role(role)
+        security.ensure_identity(station, [role.name])
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+        for (file, mode), content in zip(
+            files.items(), (pair.key, pair.certificate, authority.certificate), strict=True
+        ):
+            file.unlink(missing_ok=True)
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+                stream.write(content)
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename or to} cannot be written: {error.strerror}") from error
+    return list(files)
+
+
 def influx_admin_token(folder: Path) -> str:
     """What the time-series server's administrator signs in with; raises ConfigurationError when it is not there."""
     file = folder / "influxdb" / "admin_token"

@@ -7,7 +7,7 @@ import numpy as np
 from governance.database import Database
 from ingest.storage import registry as registry_store
 from ingest.storage import retention
-from ingest.storage.archive import ParquetArchive, matching, same
+from ingest.storage.archive import ParquetArchive, same
 from ingest.storage.influx import InfluxReadings
 from ingest.storage.port import LongTerm, Window
 from ingest.storage.retention import ArchiveKeeper, Keeper, ServerKeeper
@@ -44,7 +44,7 @@ def open_stores(settings: Settings, database: Database, catalogue: Catalogue) ->
         most_bytes = settings.influx.spool_mb * 2**20
         spool = Spool(database, catalogue, clock_ms=clock.now_ms, most_bytes=most_bytes)
         remote = _remote(server, database, catalogue)
-        behind, keeper = remote, ServerKeeper(lambda *asked: _held(remote, *asked))
+        behind, keeper = remote, ServerKeeper(remote, _alike if isinstance(remote, VictoriaReadings) else same)
     archive: ParquetArchive | None = None
     if settings.readings.archive is not None:
         archive = ParquetArchive(settings.readings.archive, catalogue)
@@ -90,13 +90,9 @@ def _remote(server: TimeSeriesServer, database: Database, catalogue: Catalogue) 
     return InfluxReadings(server, catalogue, reach_of)
 
 
-def _held(remote: LongTerm, station: str, start_ms: int, end_ms: int, readings: Window) -> bool:
-    """Whether the server has every one of these readings with its value and verdict.
-
-    VictoriaMetrics keeps about twelve digits of a value; that is taken for the same.
-    """
-    there = matching(remote.window(station, start_ms, end_ms - 1), readings)
-    if isinstance(remote, VictoriaReadings) and len(there) == len(readings):
-        close = np.isclose(there.value, readings.value, rtol=1e-9, atol=0.0)
-        there = replace(there, value=np.where(close, readings.value, there.value))
-    return same(readings, there)
+def _alike(ours: Window, held: Window) -> bool:
+    """Whether VictoriaMetrics, which keeps about twelve digits of a value, holds what we do."""
+    if len(ours) == len(held):
+        close = np.isclose(held.value, ours.value, rtol=1e-9, atol=0.0)
+        held = replace(held, value=np.where(close, ours.value, held.value))
+    return same(ours, held)

@@ -19,6 +19,10 @@ class StorageUnavailable(WaterError):
     retryable = True
 
 
+class LongTermUnavailable(StorageUnavailable):
+    """Readings that have left the database cannot be asked for now."""
+
+
 class ConfigurationError(WaterError):
     """A file or setting contradicts itself or names something that does not exist."""
 

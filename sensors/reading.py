@@ -63,6 +63,7 @@ class Reason(IntEnum):
     WRONG_PASSWORD = 16
     ENCRYPTED = 17
     INCOMPLETE = 18
+    PAST_UNAVAILABLE = 19
 
     @property
     def key(self) -> str:

@@ -70,7 +70,7 @@ def write(book: Book) -> str:
 
 def _lines(text: str, kind: str) -> list[int]:
     """The lines in which a row of a kind begins."""
-    return [n for n, line in enumerate(text.splitlines(), 1) if (m := _HEADER.match(line)) and m[1] == kind]
+    return [n for n, line in enumerate(text.split("\n"), 1) if (m := _HEADER.match(line)) and m[1] == kind]
 
 
 def _value(value: Any) -> str:

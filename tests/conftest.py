@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import influx, postgres
 from tests.rig import Running
+
+settings.register_profile("riverchief", deadline=None)  # how long an example takes says nothing on a busy machine
+settings.load_profile("riverchief")
 
 ON_CI = os.environ.get("CI") == "true"
 

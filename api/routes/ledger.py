@@ -178,7 +178,7 @@ async def replay(asked: Asked, replaying: Replaying, entry: int) -> Response:
 
 
 def _replayable(context: Context, entry: int) -> Held:
-    if not 0 < entry < 2**31:
+    if not 0 < entry < 2**63:
         raise NotFound(f"no quarantine entry {shorten(entry)}")
     with context.database.read() as connection:
         held = quarantine.get(connection, entry)

@@ -141,7 +141,7 @@ class Deployments:
 
 @dataclass(frozen=True, slots=True)
 class CheckView:
-    """A check with its verdict: ``error`` as found, ``error_left`` as left; in the unit or in %, as ``counted`` says."""
+    """A check with its verdict: ``error`` as found, ``error_left`` as left, in the unit or in % (``counted``)."""
 
     number: int
     parameter: str

@@ -10,7 +10,7 @@ threads every one of them is a queue for the interpreter, and that, not the work
 
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +25,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 from ingest.intake import Intake, Waiting
 from ingest.pipeline import Receipt
 from sensors.reading import Message
+from sensors.wire import mapping
 from sensors.wire.telemetry import KINDS, topic
 
 log = structlog.get_logger(__name__)
 
+OURS = topic("+").split("/")[:2]
 READ_BYTES = 65_536
 PACKETS_AT_ONCE = 500
 SESSION_DAYS = 7
@@ -54,9 +56,12 @@ class MqttSettings:
 
 
 class MqttSource:
-    """One connection to the broker, kept up for good."""
+    """One connection to the broker, kept up for good; ``mapped`` are the topics of other people's payloads."""
 
-    def __init__(self, settings: MqttSettings, intake: Intake, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, settings: MqttSettings, intake: Intake, clock_ms: Callable[[], int], mapped: Sequence[str] = ()
+    ) -> None:
+        self._topics = [*(topic("+", kind) for kind in KINDS), *mapped]
         self._settings = settings
         self._intake = intake
         self._clock_ms = clock_ms
@@ -118,7 +123,7 @@ class MqttSource:
             self._generation += 1
             self._taken = self._settled = 0
         log.info("mqtt connected", host=self._settings.host, port=self._settings.port, session=flags.session_present)
-        client.subscribe([(topic("+", kind), 1) for kind in KINDS])  # always: a broker may have lost the session
+        client.subscribe([(name, 1) for name in self._topics])  # always: a broker may have lost the session
 
     def _on_connect_fail(self, _client: paho.Client, _userdata: Any) -> None:
         self.last_error = f"no connection to {self._settings.host}:{self._settings.port}"
@@ -159,10 +164,8 @@ class MqttSource:
             name = message.topic
         except UnicodeDecodeError:  # no broker should pass it on; an exception here would leave us deaf
             name = message._topic.decode("utf-8", "replace")
-        _, _, station, kind = name.split("/")  # the subscription says so
         self.received += 1
-        arrived = Message(station, bytes(message.payload), self._clock_ms(), "mqtt", name, kind=kind)
-        self._intake.put(Waiting(arrived, durable))
+        self._intake.put(Waiting(_message(name, bytes(message.payload), self._clock_ms()), durable))
 
     # -- the intake's thread -----------------------------------------------------------------------------------------
 
@@ -178,6 +181,14 @@ class MqttSource:
             mids = [mid for generation, mid in due if generation == self._generation]
             self._settled += len(mids)
             self._client.acknowledge(mids)
+
+
+def _message(name: str, payload: bytes, now_ms: int) -> Message:
+    """What arrived on a topic: one of ours names the station and the kind, any other is a mapping's to read."""
+    levels = name.split("/")
+    if len(levels) == 4 and levels[:2] == OURS and levels[3] in KINDS:
+        return Message(levels[2], payload, now_ms, "mqtt", name, kind=levels[3])
+    return Message("", payload, now_ms, mapping.SOURCE, name)
 
 
 class _Buffered:

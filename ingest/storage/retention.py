@@ -25,7 +25,7 @@ import structlog
 
 from governance.database import Database
 from ingest.storage.archive import EMPTY, ParquetArchive, bounds, matching, month_of, same
-from ingest.storage.port import Window
+from ingest.storage.port import LongTerm, Window
 from ingest.storage.tables import station as station_table
 from ingest.storage.tables import storage_edge
 from sensors.errors import ConfigurationError, WaterError
@@ -61,8 +61,11 @@ class Keeper(Protocol):
     def keep(self, station: str, month: str, readings: Window) -> bool:
         """True once it durably holds these readings with these values and flags, and all others it had of the month."""
 
-    def held(self, station: str, month: str) -> Window | None:
-        """What it holds of the month, for comparison; None when it vouches for all that was ever written."""
+    def held(self, station: str, month: str) -> Window:
+        """What it holds of the month, for comparison."""
+
+    def alike(self, ours: Window, held: Window) -> bool:
+        """Whether what it holds is as good as ours."""
 
 
 class ArchiveKeeper:
@@ -78,29 +81,36 @@ class ArchiveKeeper:
         self._archive.add(station, month, readings)
         return True
 
-    def held(self, station: str, month: str) -> Window | None:
+    def held(self, station: str, month: str) -> Window:
         start, end = bounds(month)
         return self._archive.window(station, start, end - 1)
 
+    def alike(self, ours: Window, held: Window) -> bool:
+        return same(ours, held)
+
 
 class ServerKeeper:
-    """A time-series server that was fed through the spool: it is asked, never given.
+    """A time-series server that is fed through the spool: it is asked, never given.
 
-    ``held(station, start_ms, end_ms, readings)`` says whether the server has these readings, all there are in
-    [start, end). What changes later reaches it through the spool, which is as durable as the database.
+    What still waits in the spool, or what the server refused, it does not have, and the database keeps it.
     """
 
-    def __init__(self, held: Callable[[str, int, int, Window], bool]) -> None:
-        self._held = held
+    def __init__(self, server: LongTerm, alike: Callable[[Window, Window], bool] = same) -> None:
+        self._server = server
+        self._alike = alike
 
     def alone(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def keep(self, station: str, month: str, readings: Window) -> bool:
-        return self._held(station, *bounds(month), readings)
+        return self.alike(readings, matching(self.held(station, month), readings))
 
-    def held(self, station: str, month: str) -> Window | None:
-        return None
+    def held(self, station: str, month: str) -> Window:
+        start, end = bounds(month)
+        return self._server.window(station, start, end - 1)
+
+    def alike(self, ours: Window, held: Window) -> bool:
+        return self._alike(ours, held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,17 +228,17 @@ class _Round:
         if self.readings > before:
             self.months.append(month)
 
-    def _delete(self, station: int, key: str, part: Interval, held: Window | None) -> int:
+    def _delete(self, station: int, key: str, part: Interval, held: Window) -> int:
         """Delete an interval if the database says that it deleted what is held, nothing otherwise."""
         try:
             with self._database.write() as connection:
                 answer = _ask(connection, f"DELETE {_RANGE} RETURNING *", station, part)
                 deleted = _window(answer, self._catalogue)
-                if held is not None and not same(deleted, matching(held, deleted)):
+                if not self._keeper.alike(deleted, matching(held, deleted)):
                     raise _Differs
                 return len(deleted)
         except _Differs:
-            log.info("readings changed while their month was archived: the next round archives them anew", station=key)
+            log.info("readings changed while their month was moved out: the next round moves them", station=key)
             return 0
 
 

@@ -306,3 +306,27 @@ hj212_device = sa.Table(
     sa.Column("edition", sa.Integer, nullable=False),
     sa.Column("last_at_ms", sa.BigInteger),
 )
+
+device_credential = sa.Table(
+    "device_credential",
+    metadata,
+    sa.Column("user", sa.String(80), primary_key=True),
+    sa.Column("station", sa.String(64), sa.ForeignKey("station.key"), nullable=False, index=True),
+    sa.Column("created_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("expires_at_ms", sa.BigInteger),
+    sa.Column("revoked_at_ms", sa.BigInteger),
+    sa.Column("revoked_by", sa.Text),
+)
+
+device_claim = sa.Table(
+    "device_claim",
+    metadata,
+    sa.Column("station", sa.String(64), sa.ForeignKey("station.key"), primary_key=True),
+    sa.Column("salt", sa.LargeBinary, nullable=False),
+    sa.Column("hash", sa.LargeBinary, nullable=False),
+    sa.Column("created_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("expires_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("used_at_ms", sa.BigInteger),
+)

@@ -6,15 +6,18 @@ some: the newest reading of a silent series, and late data that came after the e
 reading, the database's counts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import sqlalchemy as sa
 
 from ingest.storage.port import Latest, LongTerm, ReadingStore, Series, Window
 from ingest.storage.spool import Kind, Spool
+from sensors.errors import LongTermUnavailable, StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Ints, pack, unpack
+from sensors.times import rfc3339
 
 ALL = 2**31 - 1
 """More readings than a window ever holds."""
@@ -22,6 +25,8 @@ ALL = 2**31 - 1
 
 class TieredReadings:
     """A :class:`~ingest.storage.port.ReadingStore` over the database and, behind it, what is older.
+
+    Raises LongTermUnavailable when what is older cannot be asked for.
 
     The edge moves before anything is deleted. So the database is asked first and the edge read afterwards: what leaves
     in between is found in the long-term store, and where both answer the key tells them apart.
@@ -110,14 +115,18 @@ class TieredReadings:
         edge = self._edge_ms()
         if self._older is None or start_ms >= edge:
             return recent
-        return _joined(self._older.window(station, start_ms, min(end_ms, edge - 1), parameters), recent)
+        with _older_than(edge):
+            older = self._older.window(station, start_ms, min(end_ms, edge - 1), parameters)
+        return _joined(older, recent)
 
     def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window:
         recent = self._recent.before(station, parameter, at_ms, limit)
         edge = self._edge_ms()
         if self._older is None or edge <= 0 or int((recent.at >= edge).sum()) >= limit:
             return recent
-        joined = _joined(self._older.before(station, parameter, min(at_ms, edge), limit), recent)
+        with _older_than(edge):
+            older = self._older.before(station, parameter, min(at_ms, edge), limit)
+        joined = _joined(older, recent)
         return joined.take(np.arange(max(0, len(joined) - limit), len(joined)))
 
     def raw(self, station: str, parameter: str, start_ms: int, end_ms: int, limit: int) -> Series:
@@ -125,7 +134,8 @@ class TieredReadings:
         edge = self._edge_ms()
         if self._older is None or start_ms >= edge:
             return recent
-        older = self._older.raw(station, parameter, start_ms, min(end_ms, edge), limit)
+        with _older_than(edge):
+            older = self._older.raw(station, parameter, start_ms, min(end_ms, edge), limit)
         at, rows = _newest_wins(older.at, recent.at)
         value = np.concatenate([older.value, recent.value])[rows][:limit]
         packed = np.concatenate([older.packed, recent.packed])[rows][:limit]
@@ -150,7 +160,8 @@ class TieredReadings:
         shared = np.unique((kept - start_ms) // bucket_ms * bucket_ms + start_ms)
         if split < edge:
             shared = np.union1d(shared, [split])
-        parts = [older.thinned(station, parameter, start_ms, split, bucket_ms)] if split > start_ms else []
+        with _older_than(edge):
+            parts = [older.thinned(station, parameter, start_ms, split, bucket_ms)] if split > start_ms else []
         after = split + bucket_ms if split < edge else split
         if after < end_ms:
             parts.append(self._recent.thinned(station, parameter, after, end_ms, bucket_ms))
@@ -174,11 +185,12 @@ class TieredReadings:
         older = self._older
         if older is None or edge <= 0:
             return recent
-        there = older.count(stations, edge)
-        return {
-            station: recent.get(station, 0) + there.get(station, 0) - self._in_both(older, station, edge)
-            for station in recent.keys() | there.keys()
-        }
+        with _older_than(edge):
+            there = older.count(stations, edge)
+            return {
+                station: recent.get(station, 0) + there.get(station, 0) - self._in_both(older, station, edge)
+                for station in recent.keys() | there.keys()
+            }
 
     def _in_both(self, older: LongTerm, station: str, edge: int) -> int:
         """Readings before the edge that the database holds beside the long-term store."""
@@ -188,6 +200,16 @@ class TieredReadings:
         there = older.window(station, int(kept.at.min()), int(kept.at.max()))
         both = _joined(there, kept)
         return len(kept) + len(there) - len(both)
+
+
+@contextmanager
+def _older_than(edge_ms: int) -> Iterator[None]:
+    try:
+        yield
+    except StorageUnavailable as error:
+        raise LongTermUnavailable(
+            f"readings before {rfc3339(edge_ms)} are in the long-term store, which does not answer: {error}"
+        ) from error
 
 
 def _newest_wins(older: Ints, recent: Ints) -> tuple[Ints, Ints]:

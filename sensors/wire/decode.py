@@ -7,22 +7,35 @@ import numpy as np
 
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Message
-from sensors.wire import telemetry
+from sensors.wire import mapping, telemetry
 from sensors.wire.hj212 import readings as hj212
 from sensors.wire.hj212.readings import Logger
+from sensors.wire.mapping import Mappings
 from sensors.wire.telemetry import Decoded, Header
 
+_FOREIGN = frozenset({hj212.SOURCE, mapping.SOURCE})
 
-def decode(messages: Sequence[Message], catalogue: Catalogue, loggers: Mapping[str, Logger]) -> Decoded:
-    """Read messages; never raises for what is in them. ``loggers`` by MN say whose the HJ 212 frames are."""
-    framed = [i for i, message in enumerate(messages) if message.source == hj212.SOURCE]
-    if not framed:
+
+def decode(
+    messages: Sequence[Message],
+    catalogue: Catalogue,
+    loggers: Mapping[str, Logger],
+    mappings: Mappings = mapping.NONE,
+) -> Decoded:
+    """Read messages; never raises for what is in them.
+
+    ``loggers`` by MN say whose the HJ 212 frames are, ``mappings`` how to read what came on other people's topics.
+    """
+    if all(message.source not in _FOREIGN for message in messages):
         return telemetry.decode(messages, catalogue)
-    others = [i for i, message in enumerate(messages) if message.source != hj212.SOURCE]
+    ours = [i for i, message in enumerate(messages) if message.source not in _FOREIGN]
+    framed = [i for i, message in enumerate(messages) if message.source == hj212.SOURCE]
+    mapped = [i for i, message in enumerate(messages) if message.source == mapping.SOURCE]
     return _joined(
         len(messages),
-        (others, telemetry.decode([messages[i] for i in others], catalogue)),
+        (ours, telemetry.decode([messages[i] for i in ours], catalogue)),
         (framed, hj212.decode([messages[i] for i in framed], catalogue, loggers)),
+        (mapped, mapping.decode([messages[i] for i in mapped], catalogue, mappings)),
     )
 
 

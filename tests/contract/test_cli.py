@@ -91,9 +91,9 @@ def test_a_day_that_is_none_is_refused_by_name(data: Path) -> None:
 def test_the_shipped_stations_are_imported_and_a_second_time_changes_nothing(data: Path) -> None:
     for _ in range(2):
         code, text = run(data, "stations", "import", "config/stations.toml")
-        assert (code, "14" in text) == (0, True)
+        assert (code, "24 station" in text) == (0, True)
     _, text = run(data, "stations", "list", "--json")
-    assert len(json.loads(text)) == 14
+    assert len(json.loads(text)) == 24
 
 
 def test_a_station_file_with_a_fault_changes_nothing(data: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from governance.finding import Change, Colour, Finding, Kind
 from governance.incidents import record
 from ingest import classes, quarantine
 from ingest.forward import Forwarder
+from ingest.intake import Intake
 from ingest.outlook import annotate
 from ingest.pipeline import Site
 from ingest.refill import Refill
@@ -26,11 +27,11 @@ from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind as ServerKind
-from ingest.storage.timeseries import ServerSettings, TimeSeriesServer
+from ingest.storage.timeseries import Refused, ServerSettings, TimeSeriesServer
 from riverchief import files, migrations
 from riverchief.broker import free_port
 from riverchief.cli import app
-from sensors.errors import StorageUnavailable
+from sensors.errors import LongTermUnavailable
 from sensors.parameters import Catalogue, catalogue
 from sensors.reading import PLAIN, Batch, Message
 from sensors.stations import Deployment, Registry, Station
@@ -38,6 +39,7 @@ from sensors.texts import Text
 from sensors.times import DAY_MS, rfc3339
 from tests import postgres
 from tests.influx import RealServer, real_server
+from tests.proxy import HangUp, Proxy
 
 CATALOGUE = catalogue()
 T0 = 1_790_000_000_000
@@ -163,8 +165,42 @@ def test_readings_the_long_term_store_must_be_asked_for_are_missed_aloud(away: P
         lambda: away.store.thinned("s1", "ph", 0, T0, 1000),
         away.store.count,
     ):
-        with pytest.raises(StorageUnavailable, match="cannot be reached"):
+        with pytest.raises(LongTermUnavailable, match=r"readings before 2026-.*long-term store.*cannot be reached"):
             ask()
+
+
+@pytest.mark.influx
+def test_a_reading_of_long_ago_makes_nobody_wait_for_a_server_that_is_away(tmp_path: Path, influx: RealServer) -> None:
+    with Proxy(influx.url) as proxy:
+        here = Place(tmp_path, server=influx.fresh(proxy.url))
+        long_ago = [T0 - 200 * DAY_MS + i * 60_000 for i in range(50)]
+        here.write(0, long_ago, [7.0] * 50)
+        here.forward()
+        with here.database.write() as connection:
+            connection.exec_driver_sql(f"DELETE FROM reading WHERE at < {long_ago[10]}")
+        here.edge_ms = T0 - 100 * DAY_MS
+        proxy.script = lambda _: HangUp()
+        messages = [message("s2", T0 + i * 60_000, ph=7.0) for i in range(8)]
+        messages.insert(3, message("s1", long_ago[5], ph=7.5))
+        intake = Intake(here.site(), clock_ms=lambda: T0 + DAY_MS, connected_since=lambda: None)
+        intake.start()
+        receipts = [given.result(30) for given in [intake.submit(one) for one in messages]]
+        assert [r.stored for r in receipts] == [1, 1, 1, 0, 1, 1, 1, 1, 1]
+        (held,) = here.held()
+        assert held.reason == "past_unavailable"
+        assert "long-term store" in held.detail
+
+        again = intake.submit(held.message()).result(30)
+        assert [r.reason.key for r in again.rejected] == ["past_unavailable"]
+        assert [h.id for h in here.held()] == [held.id], "it is kept once"
+
+        proxy.script = []
+        again = intake.submit(held.message()).result(30)
+        assert (again.stored, again.duplicate, again.rejected) == (0, 1, ())
+        assert here.held() == []
+        assert here.store.window("s1", long_ago[5], long_ago[5]).value.tolist() == [7.5]
+        assert intake.stop()
+        here.close()
 
 
 # -- numbers and names -------------------------------------------------------------------------------------------------
@@ -273,6 +309,40 @@ def test_what_is_replayed_on_the_command_line_reaches_the_time_series_server_too
         ("readings", 1, ()),
         ("lines", 0, (b"water,station=s1 ph=7,ph_flag=1i 1",)),
     ]
+    here.close()
+
+
+# -- two forwarders ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.postgres
+@pytest.mark.influx
+def test_a_forwarder_that_does_not_know_yet_that_another_took_over_sends_no_old_value_over_a_new_one(
+    tmp_path: Path, influx: RealServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = Place(tmp_path, postgres.server().database(), server=influx.fresh())
+    successor = Forwarder(here.database, here.spool, here.server, CATALOGUE, clock_ms=lambda: T0)
+    here.write(0, [T0], [7.0])
+    sending, may_send = threading.Event(), threading.Event()
+    send = here.server.send
+
+    def slow(lines: Sequence[bytes]) -> list[Refused]:
+        sending.set()
+        assert may_send.wait(30)
+        return send(lines)
+
+    monkeypatch.setattr(here.server, "send", slow)
+    first = threading.Thread(target=here.forwarder.round)
+    first.start()
+    assert sending.wait(30)
+    here.write(0, [T0], [8.0])
+    monkeypatch.setattr(here.server, "send", send)
+    assert successor.round() == 0
+    may_send.set()
+    first.join()
+    while successor.round():
+        pass
+    assert here.remote.window("s1", 0, T0).value.tolist() == [8.0]
     here.close()
 
 

@@ -326,7 +326,8 @@ def test_a_backup_of_a_newer_version_is_refused_and_an_older_one_is_brought_up_t
     restore.restore(place, made.folder)
     restored = Database(place.database_url)
     assert rows(restored).keys() >= rows(small.database).keys() - {"reading", "reading_series"}
-    assert rows(restored)["registry_change"] == rows(old.database)["registry_change"]
+    kept = [row[:4] for row in rows(restored)["registry_change"]]  # later versions note more of a change
+    assert kept == rows(old.database)["registry_change"]
     restored.close()
     old.close()
 

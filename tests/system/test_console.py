@@ -232,7 +232,7 @@ def test_a_polluted_station_turns_red_without_a_reload_and_is_acknowledged_by_na
     river: River, watched: Watched, database: Database
 ) -> None:
     page = watched.look(river.url)
-    expect(page.get_by_test_id("start-stations").locator("li")).to_have_count(14)
+    expect(page.get_by_test_id("start-stations").locator("li")).to_have_count(24)
     expect(row(page, BAD)).to_have_attribute("data-colour", "")
     expect(row(page, SILENT)).to_have_attribute("data-state", "never")
     assert painted(page, BAD) == "#22363a"

@@ -644,7 +644,6 @@ def test_the_api_asks_a_logger_and_tells_how_it_went(make: Callable[..., Site212
         nothing = ask(command="send_history", of="day", start="2020-01-01T00:00:00Z", end="2020-01-02T00:00:00Z")
         assert (nothing.status_code, nothing.json()["done"], nothing.json()["exe_rtn"]) == (200, False, 100)
         assert Cn.SAMPLE in sender.done
-        late = "2020-01-02T00:00:00Z"
         for wrong, named in (
             ({"command": "set_interval"}, "seconds"),
             ({"command": "set_interval", "seconds": 5}, "30 to 3600"),

@@ -807,6 +807,23 @@ def watchman(*stations: Station, heard: float = 0.0) -> Watchman:
     return Watchman(stations, heard={s.key: heard for s in stations})
 
 
+def test_a_station_where_somebody_is_at_work_is_not_silent_and_has_three_intervals_afterwards() -> None:
+    one = watchman(station("a"))
+    one.visited["a"] = 5000
+    assert one.names(5000) == []
+    assert one.names(5900) == []
+    assert one.names(5901) == [(Change.FIRED, "a")]
+
+
+def test_a_silent_station_stays_so_while_somebody_is_at_work() -> None:
+    one = watchman(station("a"))
+    assert one.names(901) == [(Change.FIRED, "a")]
+    one.visited["a"] = float("inf")
+    assert one.names(5000) == []
+    one.heard["a"] = 5000
+    assert one.names(5001) == [(Change.RESOLVED, "a")]
+
+
 def test_a_station_is_silent_after_three_promised_intervals_and_not_before() -> None:
     one = watchman(station("a"))
     assert one.names(900) == []

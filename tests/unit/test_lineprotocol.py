@@ -143,9 +143,11 @@ def test_a_name_that_cannot_be_written_is_refused(name: str):
     for measurement, tags, fields in ((name, {}, {"f": 1}), ("m", {name: "v"}, {"f": 1}), ("m", {}, {name: 1})):
         with pytest.raises(ValueError, match="cannot be a name"):
             point(measurement, tags, fields, 0)
-    if name:
-        with pytest.raises(ValueError, match="cannot be a name"):
-            point("m", {"t": name}, {"f": 1}, 0)
+
+
+@pytest.mark.parametrize(("value", "written"), [("x\\", "x_"), ("a\nb", "a_b"), ("\x00", "_"), ("\\\\", "\\_")])
+def test_a_tag_may_be_anybodys_text_and_what_cannot_be_written_of_it_is_an_underscore(value: str, written: str):
+    assert parse(point("m", {"t": value}, {"f": 1}, 0)).tags == {"t": written}
 
 
 def test_a_measurement_that_would_be_a_comment_is_refused():

@@ -1,0 +1,79 @@
+"""What a device needs to send its first reading, in words to read and as data."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ingest.credentials import Endpoint, Issued
+from sensors.times import rfc3339
+from sensors.wire.telemetry import topic
+
+KINDS = ("telemetry", "status", "event", "reply", "command")
+
+
+def sheet(issued: Issued, endpoint: Endpoint, parameters: tuple[str, ...], now_ms: int) -> dict[str, Any]:
+    """Broker, login, topics and a message that would be taken, as data."""
+    return {
+        "station": issued.station,
+        "broker": {"host": endpoint.host, "port": endpoint.port, "tls": endpoint.tls, "authority": endpoint.authority},
+        "user": issued.user,
+        "password": issued.password,
+        "topics": {kind: topic(issued.station, kind) for kind in KINDS},
+        "example": _example(parameters, now_ms),
+    }
+
+
+def told(sheet_: dict[str, Any], ca_file: str) -> str:
+    """The same in words; ``ca_file`` is where the device keeps the authority."""
+    broker, topics = sheet_["broker"], sheet_["topics"]
+    scheme = "mqtts" if broker["tls"] else "mqtt"
+    lines = [
+        f"站点 station      {sheet_['station']}",
+        f"代理 broker       {scheme}://{broker['host']}:{broker['port']}",
+        f"用户 user         {sheet_['user']}",
+        f"密码 password     {sheet_['password']}    （只显示一次 · shown once）",
+        f"上报 publish      {topics['telemetry']}    (QoS 1)",
+        f'状态 status       {topics["status"]}    (retained; last will {{"online": false}})',
+        f"命令 subscribe    {topics['command']}",
+        "",
+        "试发一条 · Try it:",
+        "",
+        _line(sheet_, ca_file),
+    ]
+    if broker["authority"]:
+        lines += ["", f"{ca_file}:", "", broker["authority"].rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def write(file: Path, content: str) -> None:
+    """A file that nobody else reads: it holds a password."""
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(content, encoding="utf-8")
+
+
+def _line(sheet_: dict[str, Any], ca_file: str) -> str:
+    broker = sheet_["broker"]
+    trusted = f" --cafile {ca_file}" if broker["authority"] else " --tls-use-os-certs" if broker["tls"] else ""
+    return (
+        f"mosquitto_pub -h {broker['host']} -p {broker['port']}{trusted} -q 1 \\\n"
+        f"    -u '{sheet_['user']}' -P '{sheet_['password']}' \\\n"
+        f"    -t {sheet_['topics']['telemetry']} \\\n"
+        f"    -m '{json.dumps(sheet_['example'])}'"
+    )
+
+
+def _example(parameters: tuple[str, ...], now_ms: int) -> dict[str, Any]:
+    values = {key: _LIKELY.get(key, 1.0) for key in parameters or ("water_temp", "ph", "do")}
+    return {"seq": 0, "boot": 1, "readings": [{"at": rfc3339(now_ms // 1000 * 1000), "values": values}]}
+
+
+_LIKELY = {
+    "water_temp": 21.4,
+    "ph": 7.18,
+    "do": 6.2,
+    "nh3n": 0.42,
+    "conductivity": 412.0,
+    "turbidity": 18.0,
+    "tp": 0.12,
+}

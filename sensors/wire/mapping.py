@@ -1,0 +1,494 @@
+"""Payloads in other people's words (a LoRaWAN server, a logger with a format of its own), read by the site's mapping.
+
+A mapping says for the topics of one kind of sender where in its JSON stand the station, the time and the values. It is
+data (``config/mappings.toml``), its places are written in JMESPath. Nothing here raises for what a payload holds.
+"""
+
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, Final
+
+import jmespath
+import msgspec
+from jmespath.exceptions import JMESPathError
+
+from sensors.errors import ConfigurationError
+from sensors.parameters import Catalogue
+from sensors.reading import Batch, Message, Reason, Rejected
+from sensors.times import to_ms
+from sensors.units import IDENTITY, Linear, conversion
+from sensors.wire.telemetry import KINDS, MAX_BYTES, MAX_SAMPLES, STATION, Decoded, Header, topic
+
+SOURCE: Final = "mapped"
+"""``Message.source`` of what came on a mapped topic; the payload is as the sender wrote it."""
+
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+_OFFSET = re.compile(r"([+-])(\d\d):(\d\d)")
+_A_MOMENT = datetime(2026, 5, 12, 10, 30, tzinfo=UTC)
+_LATEST_MS = 253_402_300_799_000  # the end of the year 9999, beyond which no calendar of ours goes
+
+
+class Path:
+    """A place in a payload, written in JMESPath. Raises ConfigurationError for one that cannot be read."""
+
+    __slots__ = ("_compiled", "text")
+
+    def __init__(self, text: object) -> None:
+        if not isinstance(text, str) or not text.strip():
+            raise ConfigurationError(f"{text!r} is not a JMESPath expression")
+        try:
+            self._compiled = jmespath.compile(text)
+        except JMESPathError as error:
+            said = " ".join(str(error).split())
+            raise ConfigurationError(f"{text!r} is not a JMESPath expression: {said}") from None
+        self.text = text
+
+    def of(self, body: Any) -> Any:
+        """What stands there, None where nothing does; raises ValueError for what the expression cannot work on."""
+        try:
+            return self._compiled.search(body)
+        except (JMESPathError, ArithmeticError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(" ".join(str(error).split())) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How a time is written: ``rfc3339``, ``s`` or ``ms`` since 1970, or a pattern of ``strptime`` and its zone."""
+
+    form: str = "rfc3339"
+    zone: timezone | None = None
+
+    def read(self, written: Any) -> int:
+        """ms since the epoch; raises ValueError saying what is needed."""
+        if self.form in ("s", "ms"):
+            number = _number(written)
+            scaled = None if number is None else number * (1000 if self.form == "s" else 1)
+            if scaled is None or not 0 <= scaled <= _LATEST_MS:
+                raise ValueError(f"a number of {self.form} since 1970 is needed")
+            return round(scaled)
+        if not isinstance(written, str):
+            raise ValueError("text is needed")
+        if self.form == "rfc3339":
+            try:
+                return to_ms(msgspec.convert(written, datetime))
+            except (msgspec.ValidationError, ValueError, OverflowError):
+                raise ValueError("an RFC 3339 time with offset is needed") from None
+        try:
+            moment = datetime.strptime(written, self.form)  # noqa: DTZ007 - the zone is ours to say
+        except ValueError:
+            raise ValueError(f"a time written as {self.form} is needed") from None
+        return to_ms(moment if moment.tzinfo is not None else moment.replace(tzinfo=self.zone))
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Where a parameter stands in a payload, and how it becomes the unit it is handed on in."""
+
+    parameter: str
+    path: Path
+    linear: Linear = IDENTITY
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadMapping:
+    """How to read what is published on ``topic`` (with ``+`` and ``#`` as in a subscription).
+
+    The station's name comes from the payload (``station``) or from a level of the topic (``level``, from 1);
+    ``stations`` translates it where the sender knows other names. Without ``samples`` the payload is one sample;
+    without ``time`` a sample was taken when it arrived.
+    """
+
+    name: str
+    topic: str
+    values: tuple[Value, ...]
+    station: Path | None = None
+    level: int | None = None
+    stations: Mapping[str, str] = field(default_factory=dict)
+    samples: Path | None = None
+    time: Path | None = None
+    clock: Clock = Clock()
+
+    def station_of(self, message: Message, body: Any) -> str:
+        """The key of the station that measured; raises ValueError where the message does not say."""
+        if self.level is not None:
+            name: Any = message.topic.split("/")[self.level - 1]
+            where = f"level {self.level} of the topic"
+        else:
+            assert self.station is not None, "a mapping has either"
+            name, where = self.station.of(body), self.station.text
+        if isinstance(name, int) and not isinstance(name, bool):
+            name = _text(name)
+        if not isinstance(name, str):
+            raise ValueError(f"{where} is {_kind(name)}, the name of the station is needed")
+        key = self.stations.get(name, name)
+        if not STATION.fullmatch(key):
+            raise ValueError(f"{where} is {_shorten(name)}, which is no station's key and not among the stations")
+        return key
+
+
+class Mappings:
+    """All mappings of a site; no topic belongs to two."""
+
+    def __init__(self, mappings: Iterable[PayloadMapping] = ()) -> None:
+        self._mappings = [(mapping.topic.split("/"), mapping) for mapping in mappings]
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What to subscribe to."""
+        return tuple(mapping.topic for _, mapping in self._mappings)
+
+    def of(self, published: str) -> PayloadMapping | None:
+        """The mapping for a topic somebody published on."""
+        levels = published.split("/")
+        return next((mapping for pattern, mapping in self._mappings if _meet(pattern, levels)), None)
+
+
+NONE: Final = Mappings()
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
+def read(text: str, catalogue: Catalogue) -> Mappings:
+    """Mappings from TOML; raises ConfigurationError listing every fault with its entry, one a line."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(str(error)) from error
+    faults = [f"unknown entry {name!r}; each mapping is headed [[mapping]]" for name in tables if name != "mapping"]
+    rows = tables.get("mapping", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ConfigurationError("mapping must be a list of tables, each headed [[mapping]]")
+    found: list[PayloadMapping] = []
+    for number, row in enumerate(rows, 1):
+        try:
+            made = _mapping(row, catalogue)
+            _alone(made, found)
+            found.append(made)
+        except ConfigurationError as error:
+            faults.append(f"mapping {row.get('name', f'number {number}')}: {error}")
+    if faults:
+        raise ConfigurationError("\n".join(faults))
+    return Mappings(found)
+
+
+def _mapping(row: Mapping[str, Any], catalogue: Catalogue) -> PayloadMapping:
+    _only(row, "name", "topic", "station", "stations", "samples", "time", "values")
+    name, pattern = row.get("name"), row.get("topic")
+    if not isinstance(name, str) or not name.strip():
+        raise ConfigurationError("name is missing")
+    if not isinstance(pattern, str):
+        raise ConfigurationError("topic is missing")
+    _check_topic(pattern)
+    station, level = _station(row.get("station"), pattern)
+    time, clock = _time(row["time"]) if "time" in row else (None, Clock())
+    values = row.get("values")
+    if not isinstance(values, dict) or not values:
+        raise ConfigurationError("values is missing: at least one parameter and where it stands")
+    return PayloadMapping(
+        name=name,
+        topic=pattern,
+        values=tuple(_value(key, given, catalogue) for key, given in values.items()),
+        station=station,
+        level=level,
+        stations=_stations(row.get("stations", {})),
+        samples=_path("samples", row["samples"]) if "samples" in row else None,
+        time=time,
+        clock=clock,
+    )
+
+
+def _check_topic(pattern: str) -> None:
+    levels = pattern.split("/")
+    wild = [i for i, level in enumerate(levels) if "#" in level]
+    if not pattern or "\x00" in pattern or pattern.startswith("$") or len(pattern.encode()) > 65_535:
+        raise ConfigurationError(f"topic {pattern!r} cannot be subscribed to")
+    if any("+" in level and level != "+" for level in levels) or (wild and (len(wild) > 1 or levels[-1] != "#")):
+        raise ConfigurationError(f"topic {pattern!r}: + stands for a whole level, # for all that follow and last")
+
+
+def _station(given: Any, pattern: str) -> tuple[Path | None, int | None]:
+    if given is None:
+        raise ConfigurationError("station is missing: where the payload names it, or { level = 2 } of the topic")
+    if not isinstance(given, dict):
+        return _path("station", given), None
+    _only(given, "level", within="station.")
+    level, levels = given.get("level"), pattern.split("/")
+    if (
+        isinstance(level, bool)
+        or not isinstance(level, int)
+        or not 1 <= level <= len(levels)
+        or levels[level - 1] != "+"
+    ):
+        raise ConfigurationError(
+            f"station.level {level!r} must be the number of a level that is + in topic {pattern!r}"
+        )
+    return None, level
+
+
+def _stations(given: Any) -> dict[str, str]:
+    if not isinstance(given, dict):
+        raise ConfigurationError("stations must be a table: the sender's name = the station's key")
+    for name, key in given.items():
+        if not isinstance(key, str) or not STATION.fullmatch(key):
+            raise ConfigurationError(f"stations.{name}: {key!r} is no station's key: 1 to 64 of a-z, 0-9 and -")
+    return dict(given)
+
+
+def _time(given: Any) -> tuple[Path, Clock]:
+    if not isinstance(given, dict):
+        return _path("time", given), Clock()
+    _only(given, "path", "format", "zone", within="time.")
+    form, zone = given.get("format", "rfc3339"), given.get("zone")
+    if not isinstance(form, str):
+        raise ConfigurationError(f"time.format {form!r} must be rfc3339, s, ms or a pattern such as %Y-%m-%d %H:%M:%S")
+    path = _path("time.path", given.get("path"))
+    if form in ("rfc3339", "s", "ms") or "%z" in form:
+        if zone is not None:
+            raise ConfigurationError(f"time.zone {zone!r} has no meaning: format {form!r} says it itself")
+    elif zone is None:
+        raise ConfigurationError(f"time.zone is missing: format {form!r} says the local time, such as '+08:00'")
+    if form not in ("rfc3339", "s", "ms"):
+        _check_pattern(form)
+    return path, Clock(form, None if zone is None else _zone(zone))
+
+
+def _check_pattern(form: str) -> None:
+    """A pattern must say the day and the minute, or readings would be laid over each other."""
+    try:
+        again = datetime.strptime(_A_MOMENT.strftime(form), form)  # noqa: DTZ007 - a pattern may have none
+    except (ValueError, re.error):
+        again = None
+    if again is None or again.replace(tzinfo=UTC) != _A_MOMENT:
+        raise ConfigurationError(f"time.format {form!r} does not say day and time in full, as %Y-%m-%d %H:%M:%S does")
+
+
+def _zone(given: Any) -> timezone:
+    match = _OFFSET.fullmatch(given) if isinstance(given, str) else None
+    if match is None or int(match[2]) > 14 or int(match[3]) > 59:
+        raise ConfigurationError(f"time.zone {given!r} is not an offset such as '+08:00'")
+    offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
+    return timezone(offset if match[1] == "+" else -offset)
+
+
+def _value(key: str, given: Any, catalogue: Catalogue) -> Value:
+    if key not in catalogue:
+        raise ConfigurationError(f"values.{key}: not in the parameter catalogue")
+    if not isinstance(given, dict):
+        return Value(key, _path(f"values.{key}", given))
+    _only(given, "path", "unit", within=f"values.{key}.")
+    path = _path(f"values.{key}.path", given.get("path"))
+    if "unit" not in given:
+        return Value(key, path)
+    try:
+        return Value(key, path, conversion(str(given["unit"]), catalogue[key].unit))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"values.{key}.unit: {error}") from None
+
+
+def _path(where: str, given: Any) -> Path:
+    try:
+        return Path(given)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+
+
+def _only(row: Mapping[str, Any], *known: str, within: str = "") -> None:
+    if unknown := sorted(set(row) - set(known)):
+        raise ConfigurationError(f"unknown entry {within + unknown[0]!r}; known are {', '.join(known)}")
+
+
+def _alone(mapping: PayloadMapping, others: Iterable[PayloadMapping]) -> None:
+    """A message is read by one mapping, and what devices send in our own words by none."""
+    levels = mapping.topic.split("/")
+    for kind in KINDS:
+        if _meet(levels, topic("+", kind).split("/")):
+            raise ConfigurationError(f"topic {mapping.topic!r} takes in {topic('+', kind)}, which needs no mapping")
+    for other in others:
+        if other.name == mapping.name:
+            raise ConfigurationError("the name is used twice")
+        if _meet(levels, other.topic.split("/")):
+            raise ConfigurationError(f"topic {mapping.topic!r} and topic {other.topic!r} of {other.name} overlap")
+
+
+def _meet(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether some topic belongs to both patterns (a published topic is a pattern without wildcards)."""
+    for i in range(max(len(one), len(other))):
+        mine, theirs = (levels[i] if i < len(levels) else None for levels in (one, other))
+        if "#" in (mine, theirs):  # it stands for its parent level, too
+            return True
+        if mine is None or theirs is None or (mine != theirs and "+" not in (mine, theirs)):
+            return False
+    return True
+
+
+# -- payloads ----------------------------------------------------------------------------------------------------------
+
+
+def addressed(messages: Sequence[Message], mappings: Mappings) -> Sequence[Message]:
+    """The messages with the station each is of, "" where it cannot be told; what is in our own words stays."""
+    if all(m.source != SOURCE for m in messages):
+        return messages
+    return [replace(m, station=_addressee(m, mappings)) if m.source == SOURCE else m for m in messages]
+
+
+def _addressee(message: Message, mappings: Mappings) -> str:
+    mapping = mappings.of(message.topic)
+    if mapping is None:
+        return ""
+    try:
+        return mapping.station_of(message, _body(message) if mapping.station is not None else None)
+    except ValueError:  # told in full when it is decoded
+        return ""
+
+
+def decode(messages: Sequence[Message], catalogue: Catalogue, mappings: Mappings) -> Decoded:
+    """Read payloads by their mappings; never raises for what is in them. What cannot be used comes back as Rejected.
+
+    A payload whose time cannot be read is refused as a whole: once the mapping is mended, a replay reads it anew.
+    """
+    columns = _Columns(catalogue)
+    headers = []
+    for i, message in enumerate(messages):
+        columns.message = i
+        headers.append(_read(message, mappings.of(message.topic), columns))
+    return columns.decoded(headers)
+
+
+class _Columns:
+    """What is found, while it grows."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.message = 0
+        self._refused: dict[tuple[int, Reason], Rejected] = {}
+        self._index = catalogue.index
+        self._rows: list[tuple[int, int, float, int]] = []
+
+    def refuse(self, reason: Reason, detail: str, reading: tuple[int, str] | None = None) -> None:
+        """One entry for each message and reason, which names the first offender: each keeps the whole payload."""
+        first = self._refused.get((self.message, reason))
+        if first is None:
+            readings = None if reading is None else (reading,)
+            self._refused[self.message, reason] = Rejected(self.message, reason, detail[:500], readings)
+        elif reading is not None and first.readings is not None:
+            self._refused[self.message, reason] = replace(first, readings=(*first.readings, reading))
+
+    def add(self, key: str, at_ms: int, value: float) -> None:
+        self._rows.append((self._index[key], at_ms, value, self.message))
+
+    def decoded(self, headers: list[Header | None]) -> Decoded:
+        parameter, at, value, message = zip(*self._rows, strict=True) if self._rows else ((),) * 4
+        batch = Batch.of([-1] * len(self._rows), parameter, at, value, None, message)
+        return Decoded(batch, tuple(headers), {}, tuple(self._refused.values()))
+
+
+def _read(message: Message, mapping: PayloadMapping | None, columns: _Columns) -> Header | None:
+    if mapping is None:
+        columns.refuse(Reason.BAD_TOPIC, f"no mapping is for topic {_shorten(message.topic)}")
+        return None
+    if len(message.payload) > MAX_BYTES:
+        columns.refuse(Reason.TOO_LARGE, f"{len(message.payload)} bytes, at most {MAX_BYTES} are allowed")
+        return None
+    told = f"mapping {mapping.name}: "
+    try:
+        body = _body(message)
+    except ValueError as error:
+        columns.refuse(Reason.NOT_JSON, str(error))
+        return None
+    try:
+        mapping.station_of(message, body)
+    except ValueError as error:
+        columns.refuse(Reason.UNKNOWN_STATION, f"{told}{error}")
+        return Header()
+    try:
+        samples = [body] if mapping.samples is None else mapping.samples.of(body)
+    except ValueError as error:
+        columns.refuse(Reason.WRONG_SHAPE, f"{told}samples: {error}")
+        return Header()
+    if not isinstance(samples, list):
+        columns.refuse(Reason.WRONG_SHAPE, f"{told}samples must be a list, this is {_kind(samples)}")
+    elif len(samples) > MAX_SAMPLES:
+        columns.refuse(Reason.TOO_MANY_SAMPLES, f"{len(samples)} samples, at most {MAX_SAMPLES} are allowed")
+    else:
+        found = [_sample(message, mapping, sample, columns) for sample in samples]
+        if not any(found):
+            wanted = ", ".join(value.path.text for value in mapping.values)
+            columns.refuse(Reason.WRONG_SHAPE, f"{told}nothing stands at {wanted}")
+    return Header()
+
+
+def _sample(message: Message, mapping: PayloadMapping, sample: Any, columns: _Columns) -> bool:
+    """Whether anything was found in a sample, of use or not."""
+    try:
+        written = message.received_at_ms if mapping.time is None else mapping.time.of(sample)
+        at_ms = message.received_at_ms if mapping.time is None else mapping.clock.read(written)
+    except ValueError as error:
+        told = "" if mapping.time is None else f"{mapping.time.text}: "
+        columns.refuse(Reason.BAD_TIME, f"mapping {mapping.name}: {told}{error}")
+        return True
+    found = False
+    for value in mapping.values:
+        try:
+            given = value.path.of(sample)
+        except ValueError as error:
+            columns.refuse(Reason.NOT_A_NUMBER, f"{value.parameter}: {error}", (at_ms, value.parameter))
+            found = True
+            continue
+        if given is None:
+            continue  # nothing there, or null: no reading
+        found = True
+        number = _number(given)
+        if number is None:
+            detail = f"{value.parameter} is {_shorten(given)}, a finite number is needed"
+            columns.refuse(Reason.NOT_A_NUMBER, detail, (at_ms, value.parameter))
+        else:
+            columns.add(value.parameter, at_ms, number * value.linear.gain + value.linear.offset)
+    return found
+
+
+def _body(message: Message) -> Any:
+    try:
+        return json.loads(message.payload)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+
+
+def _number(given: Any) -> float | None:
+    """A finite number, also one written as text; None for anything else."""
+    if isinstance(given, str) and _NUMBER.fullmatch(given) and given.isascii():
+        given = float(given)
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        return None
+    try:
+        number = float(given)
+    except OverflowError:  # an integer beyond every float
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _text(number: int) -> str:
+    try:
+        return str(number)
+    except ValueError:  # more digits than Python writes out
+        return ""
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+    return "nothing" if value is None else names.get(type(value), "nothing a payload can hold")
+
+
+def _shorten(value: Any, most: int = 80) -> str:
+    """A value as a reason quotes it, in characters every store can keep."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return _kind(value)
+    if isinstance(value, str):
+        text = value if value.isprintable() else ascii(value)
+    else:
+        text = _text(value) if isinstance(value, int) else str(value)
+    return text if len(text) <= most else text[: most - 1] + "…"

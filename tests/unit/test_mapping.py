@@ -1,0 +1,302 @@
+"""Payloads of other senders: a LoRaWAN server's uplink, a logger's flat object, bad mappings, and any bytes at all."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sensors.errors import ConfigurationError
+from sensors.parameters import catalogue
+from sensors.reading import Message, Reason
+from sensors.times import rfc3339
+from sensors.wire import mapping
+from sensors.wire.mapping import SOURCE, Mappings
+
+KNOWN = catalogue()
+SHIPPED = mapping.read(Path("config/mappings.toml").read_text(encoding="utf-8"), KNOWN)
+ARRIVED = 1_778_581_800_000  # 2026-05-12T10:30:00Z
+UP = "application/0d0a5f1e/device/24e124136b502217/event/up"
+
+UPLINK: dict[str, Any] = {
+    "deduplicationId": "3ac7e3c4-4401-4b8d-9386-a5c902f9202d",
+    "time": "2026-05-12T10:29:58.775023242+00:00",
+    "deviceInfo": {
+        "tenantName": "示例",
+        "applicationId": "0d0a5f1e",
+        "applicationName": "river",
+        "deviceProfileName": "multi-parameter sonde",
+        "deviceName": "sonde-7",
+        "devEui": "24e124136b502217",
+        "tags": {"station": "dph-shiwan-1"},
+    },
+    "devAddr": "00189440",
+    "adr": True,
+    "dr": 3,
+    "fCnt": 4,
+    "fPort": 2,
+    "confirmed": False,
+    "data": "AWcBEAUCBGgAqg==",
+    "object": {"temperature": 21.4, "ph": 7.18, "dissolvedOxygen": 6.2, "conductivity": 0.412, "battery": 3.6},
+    "rxInfo": [{"gatewayId": "0016c001f153a14c", "rssi": -36, "snr": 10.5}],
+    "txInfo": {"frequency": 486300000, "modulation": {"lora": {"bandwidth": 125000, "spreadingFactor": 9}}},
+}
+FLAT = {
+    "SN": "RTU-0417",
+    "DateTime": "2026-05-12 18:20:00",
+    "PH": "7.31",
+    "DO": 5.98,
+    "NH3N": 0.42,
+    "TURB": 18,
+    "BAT": 12.6,
+}
+
+
+def message(topic: str, body: Any, station: str = "") -> Message:
+    payload = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
+    return Message(station, payload, ARRIVED, SOURCE, topic)
+
+
+def values(topic: str, body: Any, mappings: Mappings = SHIPPED) -> dict[str, tuple[str, float]]:
+    """{parameter: (time, value)} of a payload of which everything can be used."""
+    read = mapping.decode([message(topic, body)], KNOWN, mappings)
+    assert read.rejected == ()
+    names = [KNOWN.parameters[i].key for i in read.batch.parameter]
+    return {
+        n: (rfc3339(at), float(v)) for n, at, v in zip(names, read.batch.at.tolist(), read.batch.value, strict=True)
+    }
+
+
+def refused(topic: str, body: Any, mappings: Mappings = SHIPPED) -> tuple[Reason, str, Any]:
+    """The one thing that was refused."""
+    (one,) = mapping.decode([message(topic, body)], KNOWN, mappings).rejected
+    return one.reason, one.detail, one.readings
+
+
+def of(text: str) -> Mappings:
+    return mapping.read(text, KNOWN)
+
+
+def test_an_uplink_of_chirpstack_becomes_the_readings_of_the_station_in_its_tag() -> None:
+    (addressed,) = mapping.addressed([message(UP, UPLINK)], SHIPPED)
+    assert addressed.station == "dph-shiwan-1"
+    found = values(UP, UPLINK)
+    assert found["ph"] == ("2026-05-12T10:29:58.775Z", 7.18)
+    assert found["conductivity"][1] == pytest.approx(412.0), "mS/cm became µS/cm"
+    assert set(found) == {"water_temp", "ph", "do", "conductivity"}, "a place where nothing stands is no reading"
+
+
+def test_a_flat_object_with_local_time_is_read_in_utc_and_its_logger_by_its_station() -> None:
+    (addressed,) = mapping.addressed([message("loggers/RTU-0417/data", FLAT)], SHIPPED)
+    assert addressed.station == "dph-shiwan-1"
+    found = values("loggers/RTU-0417/data", FLAT)
+    assert found["ph"] == ("2026-05-12T10:20:00Z", 7.31), "18:20 in Foshan is 10:20 UTC; the number came as text"
+    assert {name: value for name, (_, value) in found.items()} == {
+        "ph": 7.31,
+        "do": 5.98,
+        "nh3n": 0.42,
+        "turbidity": 18,
+    }
+
+
+def test_messages_of_our_own_are_left_alone() -> None:
+    own = Message("st-1", b"{}", ARRIVED, "mqtt", "rivers/v1/st-1/telemetry")
+    assert mapping.addressed([own], SHIPPED)[0] is own
+    assert [m.station for m in mapping.addressed([own, message(UP, UPLINK)], SHIPPED)] == ["st-1", "dph-shiwan-1"]
+
+
+SAMPLES = """
+[[mapping]]
+name = "packed"
+topic = "packed/#"
+station = "sn"
+samples = "data[].points[]"
+time = { path = "t", format = "ms" }
+[mapping.values]
+ph = "v.ph"
+water_temp = { path = "v.t", unit = "°F" }
+"""
+
+
+def test_a_payload_of_several_samples_keeps_each_with_its_own_time() -> None:
+    body = {"sn": "st-1", "data": [{"points": [{"t": ARRIVED, "v": {"ph": 7.0, "t": 68}}]}]}
+    body["data"].append({"points": [{"t": ARRIVED + 60_000, "v": {"ph": 7.1}}]})  # type: ignore[attr-defined]
+    read = mapping.decode([message("packed/any/where", body)], KNOWN, of(SAMPLES))
+    assert read.rejected == ()
+    assert read.batch.at.tolist() == [ARRIVED, ARRIVED, ARRIVED + 60_000]
+    assert read.batch.value.tolist() == pytest.approx([7.0, 20.0, 7.1])
+
+
+def test_without_a_time_a_sample_was_taken_when_it_arrived() -> None:
+    plain = of('[[mapping]]\nname = "a"\ntopic = "a/+"\nstation = { level = 2 }\nvalues = { ph = "ph" }')
+    assert values("a/st-1", {"ph": 7}, plain) == {"ph": ("2026-05-12T10:30:00Z", 7.0)}
+
+
+@pytest.mark.parametrize(
+    ("form", "written"),
+    [
+        ("s", 1_778_581_800),
+        ("s", "1778581800"),
+        ("ms", 1_778_581_800_000),
+        ("rfc3339", "2026-05-12T18:30:00+08:00"),
+        ("%d/%m/%y %H:%M %z", "12/05/26 18:30 +0800"),
+    ],
+)
+def test_times_are_read_as_the_mapping_says_they_are_written(form: str, written: Any) -> None:
+    clock = mapping.Clock(form)
+    assert clock.read(written) == ARRIVED
+
+
+# -- what cannot be used -----------------------------------------------------------------------------------------------
+
+
+def test_one_bad_value_costs_one_reading() -> None:
+    body = FLAT | {"PH": "Err", "DO": float("nan")}
+    read = mapping.decode([message("loggers/RTU-0417/data", body)], KNOWN, SHIPPED)
+    (one,) = read.rejected
+    assert (one.reason, len(read.batch)) == (Reason.NOT_A_NUMBER, 2)
+    assert one.readings is not None
+    assert [key for _, key in one.readings] == ["ph", "do"]
+    assert "ph is Err" in one.detail
+
+
+@pytest.mark.parametrize(
+    ("topic", "body", "reason", "named"),
+    [
+        (UP, b"\xff\x00", Reason.NOT_JSON, ""),
+        (UP, b"[" * 100_000, Reason.NOT_JSON, "nested too deeply"),
+        (UP, [1, 2], Reason.UNKNOWN_STATION, "deviceInfo.tags.station is nothing"),
+        (UP, UPLINK | {"deviceInfo": {"tags": {"station": "石湾"}}}, Reason.UNKNOWN_STATION, "石湾"),
+        (UP, UPLINK | {"object": None}, Reason.WRONG_SHAPE, "nothing stands at object.temperature"),
+        (UP, UPLINK | {"time": "yesterday"}, Reason.BAD_TIME, "time: an RFC 3339 time with offset is needed"),
+        (UP, UPLINK | {"time": "2026-05-12T10:29:58"}, Reason.BAD_TIME, "with offset"),
+        ("loggers/RTU-0417/data", FLAT | {"DateTime": "12.05.2026"}, Reason.BAD_TIME, "%Y-%m-%d %H:%M:%S"),
+        ("loggers/RTU-9999/data", FLAT, Reason.UNKNOWN_STATION, "level 2 of the topic is RTU-9999"),
+        ("elsewhere", FLAT, Reason.BAD_TOPIC, "no mapping is for topic elsewhere"),
+        (UP, b" " * 300_000, Reason.TOO_LARGE, "300000 bytes"),
+    ],
+)
+def test_what_cannot_be_used_says_why_and_is_refused_as_a_whole(
+    topic: str, body: Any, reason: Reason, named: str
+) -> None:
+    found, detail, readings = refused(topic, body)
+    assert (found, readings) == (reason, None), "so that a replay after mending the mapping reads all of it"
+    assert named in detail
+
+
+def test_a_thousand_bad_samples_are_one_entry_for_each_holds_the_whole_payload() -> None:
+    points = [{"t": None, "v": {"ph": 7}}] * 500 + [{"t": ARRIVED + i, "v": {"ph": "x"}} for i in range(500)]
+    read = mapping.decode([message("packed/x", {"sn": "st-1", "data": [{"points": points}]})], KNOWN, of(SAMPLES))
+    assert [one.reason for one in read.rejected] == [Reason.BAD_TIME, Reason.NOT_A_NUMBER]
+    assert read.rejected[1].readings is not None
+    assert len(read.rejected[1].readings) == 500
+    too_many = {"sn": "st-1", "data": [{"points": points * 2}]}
+    assert refused("packed/x", too_many, of(SAMPLES))[0] is Reason.TOO_MANY_SAMPLES
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+ODD = of("""
+[[mapping]]
+name = "odd"
+topic = "odd/#"
+station = "a || b.c"
+samples = "not_null(d, [@])"
+time = { path = "max(t)", format = "s" }
+[mapping.values]
+ph = "to_number(x)"
+do = "sum(y)"
+tp = "y[::0]"
+tn = "length(z)"
+nh3n = "x > y && x || avg(y)"
+""")
+
+
+@given(
+    st.fixed_dictionaries(
+        {}, optional={name: JSON | st.just("st-1") | st.just([1.0, 2]) for name in ("a", "b", "d", "t", "x", "y", "z")}
+    )
+    | JSON
+)
+@settings(max_examples=300, deadline=None)
+def test_no_payload_whatever_raises(body: Any) -> None:
+    for mappings, topic in ((ODD, "odd/x"), (SHIPPED, UP)):
+        one = message(topic, body)
+        mapping.addressed([one], mappings)
+        read = mapping.decode([one], KNOWN, mappings)
+        assert np.isfinite(read.batch.value).all()
+        assert len(read.batch) or read.rejected
+        for refusal in read.rejected:
+            refusal.detail.encode()  # a store can keep it
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_no_bytes_whatever_raise(payload: bytes) -> None:
+    assert mapping.decode([message(UP, payload)], KNOWN, SHIPPED).rejected
+
+
+# -- bad files ---------------------------------------------------------------------------------------------------------
+
+GOOD = '[[mapping]]\nname = "a"\ntopic = "a/+"\nstation = { level = 2 }\ntime = "t"\nvalues = { ph = "ph" }\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("[[mapping]]", "[[maping]]", "unknown entry 'maping'"),
+        ('topic = "a/+"', "", "mapping a: topic is missing"),
+        ('topic = "a/+"', 'topic = "a/b+"', "+ stands for a whole level"),
+        ('topic = "a/+"', 'topic = "#/a"', "# for all that follow"),
+        ('topic = "a/+"', 'topic = "$SYS/+"', "cannot be subscribed to"),
+        ('topic = "a/+"', 'topic = "rivers/+/+/telemetry"', "needs no mapping"),
+        ('topic = "a/+"', 'topic = "#"\nstaton = 1', "unknown entry 'staton'"),
+        ("{ level = 2 }", "{ level = 1 }", "station.level 1 must be the number of a level that is +"),
+        ("{ level = 2 }", '"a..b"', "station: 'a..b' is not a JMESPath expression"),
+        ("station = { level = 2 }", "", "station is missing"),
+        ('"t"', '{ path = "t", format = "%H:%M", zone = "+08:00" }', "does not say day and time in full"),
+        ('"t"', '{ path = "t", format = "%Y-%m-%d %H:%M" }', "time.zone is missing"),
+        ('"t"', '{ path = "t", format = "%Y-%m-%d %H:%M", zone = "CST" }', "time.zone 'CST' is not an offset"),
+        ('"t"', '{ path = "t", format = "s", zone = "+08:00" }', "time.zone '+08:00' has no meaning"),
+        ('{ ph = "ph" }', "{}", "values is missing"),
+        ('{ ph = "ph" }', '{ pH = "ph" }', "values.pH: not in the parameter catalogue"),
+        ('{ ph = "ph" }', '{ ph = "a[" }', "values.ph: 'a[' is not a JMESPath expression"),
+        ('{ ph = "ph" }', '{ do = { path = "a", unit = "furlong" } }', "values.do.unit: no conversion from furlong"),
+        ('{ ph = "ph" }', '{ ph = "ph" }\nstations = { X = "Y Z" }', "stations.X: 'Y Z' is no station's key"),
+        ('name = "a"', "", "mapping number 1: name is missing"),
+        ('"t"', "t", "Invalid value"),
+    ],
+)
+def test_a_bad_mapping_is_refused_with_its_entry_and_the_reason(old: str, new: str, fault: str) -> None:
+    assert of(GOOD).topics == ("a/+",)
+    with pytest.raises(ConfigurationError, match=re.escape(fault)):
+        of(GOOD.replace(old, new))
+
+
+@pytest.mark.parametrize("other", ["a/+", "+/b", "#", "a/#", "a/b", "+/+"])
+def test_two_mappings_for_one_topic_are_refused(other: str) -> None:
+    second = f'[[mapping]]\nname = "b"\ntopic = "{other}"\nstation = "s"\nvalues = {{ ph = "ph" }}\n'
+    with pytest.raises(ConfigurationError, match=r"mapping b: topic .* (overlap|needs no mapping)"):
+        of(GOOD + second)
+
+
+def test_topics_that_cannot_meet_stand_beside_each_other() -> None:
+    second = GOOD.replace('"a"', '"b"').replace("a/+", "b/+")
+    third = GOOD.replace('"a"', '"c"').replace("a/+", "a/+/x")
+    assert of(GOOD + second + third).topics == ("a/+", "b/+", "a/+/x")
+    found = of(GOOD + second + third).of("a/st-1/x")
+    assert found is not None
+    assert found.name == "c"
+
+
+def test_every_fault_of_a_file_is_told_at_once() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        of(GOOD.replace("ph =", "pH =") + GOOD.replace('"a"', '"b"').replace("a/+", "b/+").replace('"t"', "1"))
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == ["mapping a", "mapping b"]

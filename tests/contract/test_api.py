@@ -201,7 +201,8 @@ def test_the_openapi_document_describes_every_route_and_its_problems(river: Rive
         for method, operation in methods.items():
             assert PROBLEM in operation["responses"]["default"]["content"], path
             assert "422" not in operation["responses"]
-            assert ("security" in operation) == (method != "get")
+            # a claim shows the secret of its label instead of a token
+            assert ("security" in operation) == (method != "get" and path != "/api/v1/claims"), path
     text = json.dumps(document)
     defined = document["components"]["schemas"]
     for reference in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:

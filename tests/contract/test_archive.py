@@ -298,7 +298,7 @@ def test_readings_a_time_series_server_does_not_have_stay(shelf: Shelf) -> None:
 def test_what_comes_while_its_month_moves_to_a_server_stays_until_the_server_has_it(shelf: Shelf) -> None:
     shelf.write(steady("shiwan", MAY, JULY))
     shelf.archive.add("shiwan", "2026-05", shelf.store.window("shiwan", MAY, JUNE - 1))
-    late = {("shiwan", "ph", MAY + 1): (6.5, PLAIN), ("shiwan", "do", MAY + HOUR): (8.5, SUSPECT)}
+    late = {("shiwan", "ph", MAY + 1): (6.5, PLAIN), ("shiwan", "ph", MAY + HOUR): (8.5, SUSPECT)}
 
     class Late(ServerKeeper):
         """Late readings come when the server has been asked for the first time; they wait in the spool."""

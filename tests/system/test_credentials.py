@@ -450,9 +450,7 @@ def test_a_certificate_in_the_stations_name_opens_its_own_topics_without_a_passw
 # -- other people's payloads ------------------------------------------------------------------------------------------
 
 
-def test_an_uplink_on_a_mapped_topic_is_stored_and_what_is_unknown_can_be_replayed(
-    running: Any, tmp_path: Path
-) -> None:
+def test_an_uplink_on_a_mapped_topic_reaches_the_store_from_the_broker(running: Any, tmp_path: Path) -> None:
     site: Running = running("mosquitto")
     site.register(Station("dph-shiwan-1", "石湾", "Shiwan", 113.05, 23.0))
     mapping = Path("config/mappings.toml").resolve()

@@ -285,6 +285,9 @@ def test_two_mappings_for_one_topic_are_refused(other: str) -> None:
     second = f'[[mapping]]\nname = "b"\ntopic = "{other}"\nstation = "s"\nvalues = {{ ph = "ph" }}\n'
     with pytest.raises(ConfigurationError, match=r"mapping b: topic .* (overlap|needs no mapping)"):
         of(GOOD + second)
+    if other != "#":  # which takes in our own topics and is refused for that
+        with pytest.raises(ConfigurationError, match=r"mapping a: topic .* overlap"):
+            of(second + GOOD)
 
 
 def test_topics_that_cannot_meet_stand_beside_each_other() -> None:

@@ -349,7 +349,7 @@ def _serve_http(system: System, door: socket.socket) -> None:
     mount(app, system.context)
     if system.tracing:
         app.add_middleware(system.tracing.requests)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
     log.info("listening", address=f"http://{system.settings.api.host}:{system.settings.api.port}/")
     _Server(config).run(sockets=[door])
 

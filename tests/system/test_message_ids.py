@@ -169,9 +169,11 @@ def test_what_libraries_log_is_one_json_line_too_and_their_requests_are_not_told
     try:
         logs.configure(LogSection(level="debug", json_lines=True))
         logging.getLogger("httpx").info("HTTP Request: GET https://watch.example/ping/secret")
-        logging.getLogger("uvicorn.error").error("no room")
+        logging.getLogger("alembic.runtime").error("no room")
         lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     finally:
         structlog.reset_defaults()
-    assert [(line["logger"], line["event"], line["level"]) for line in lines] == [("uvicorn.error", "no room", "error")]
+    assert [(line["logger"], line["event"], line["level"]) for line in lines] == [
+        ("alembic.runtime", "no room", "error")
+    ]
     assert lines[0]["timestamp"].endswith("Z")

@@ -16,6 +16,17 @@ from sensors.datum import Box
 from sensors.errors import ConfigurationError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+SECRETS = (
+    ("mqtt", "password"),
+    ("broker_admin", "password"),
+    ("outbox", "secret"),
+    ("api", "token"),
+    ("influx", "token"),
+    ("influx", "password"),
+    ("grafana", "token"),
+    ("watch", "heartbeat_url"),
+)
+"""Section and name of each secret; ``{name}_file`` is the file it may stand in instead."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -207,16 +218,7 @@ class Settings(BaseSettings):
     def _no_contradiction(self) -> "Settings":
         if (box := self.box) is not None and not (box.west < box.east and box.south < box.north):
             raise ValueError("site.box must be west, south, east, north in this order")
-        for section, name in (
-            ("mqtt", "password"),
-            ("broker_admin", "password"),
-            ("outbox", "secret"),
-            ("api", "token"),
-            ("influx", "token"),
-            ("influx", "password"),
-            ("grafana", "token"),
-            ("watch", "heartbeat_url"),
-        ):
+        for section, name in SECRETS:
             part = getattr(self, section)
             if getattr(part, name) is not None and getattr(part, f"{name}_file") is not None:
                 raise ValueError(f"{section}.{name} and {section}.{name}_file are both given; keep one")

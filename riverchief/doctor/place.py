@@ -10,7 +10,7 @@ import psutil
 
 from riverchief import files
 from riverchief.doctor.findings import Finding, failure, ok, warning
-from riverchief.settings import Settings, secret
+from riverchief.settings import SECRETS, Settings, secret
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 
@@ -19,16 +19,6 @@ NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "glusterfs", "fuse.glusterfs", "fuse.sshfs"}
 )
 PASSING_FILE_SYSTEMS = frozenset({"tmpfs", "ramfs", "overlay"})
-
-SECRETS = (
-    ("mqtt", "password"),
-    ("outbox", "secret"),
-    ("api", "token"),
-    ("influx", "token"),
-    ("influx", "password"),
-    ("grafana", "token"),
-    ("watch", "heartbeat_url"),
-)
 
 
 def settings_(settings: Settings) -> Iterator[Finding]:

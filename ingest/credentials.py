@@ -6,7 +6,6 @@ whatever breaks in between no login works that nobody knows of.
 """
 
 import secrets
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 import structlog
 
 from governance.database import Database, in_order
+from ingest.rounds import Rounds
 from ingest.storage.tables import device_credential as table
 from ingest.storage.tables import registry_change, station
 from sensors.errors import NotFound, Refused, StorageUnavailable, WaterError
@@ -164,38 +164,22 @@ def listing(connection: sa.Connection, key: str) -> list[Credential]:
     return [_credential(row) for row in rows]
 
 
-class Retirement:
+class Retirement(Rounds):
     """A thread that takes away the logins whose time is over; one for a database."""
 
     def __init__(self, credentials: Credentials, every_s: float = EVERY_S) -> None:
+        super().__init__("retirement")
         self._credentials = credentials
         self._every_s = every_s
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Begin, also after a stop."""
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="retirement", daemon=True)
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 15.0) -> bool:
-        """End after the round under way; false when that took longer."""
-        self._stopping.set()
-        if self._thread is None:
-            return True
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._credentials.retire()
-            except (BrokerAway, StorageUnavailable) as error:
-                log.warning("logins whose time is over cannot be taken away yet", error=str(error))
-            except Exception:
-                log.exception("the end of logins failed and is tried again")
-            self._stopping.wait(self._every_s)
+    def next_round(self) -> float:
+        try:
+            self._credentials.retire()
+        except (BrokerAway, StorageUnavailable) as error:
+            log.warning("logins whose time is over cannot be taken away yet", error=str(error))
+        except Exception:
+            log.exception("the end of logins failed and is tried again")
+        return self._every_s
 
 
 def _in_force(connection: sa.Connection, key: str) -> list[Credential]:

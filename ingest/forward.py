@@ -1,14 +1,14 @@
 """What stands in the spool goes to the time-series server, in order, until the server has it."""
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from governance.database import Database
 from ingest import quarantine
+from ingest.rounds import Rounds
 from ingest.storage import lineprotocol, schema, spool
 from ingest.storage import registry as registry_store
 from ingest.storage.spool import Entry, Kind, Spool
@@ -44,7 +44,7 @@ FORWARDING = 0x7269_7665_7204
 keeps house."""
 
 
-class Forwarder:
+class Forwarder(Rounds):
     """A thread that empties the spool; one for a database, since a later value must not be overtaken by an earlier."""
 
     def __init__(
@@ -58,6 +58,7 @@ class Forwarder:
         poll_s: float = POLL_S,
         backoff_s: Sequence[float] = BACKOFF_S,
     ) -> None:
+        super().__init__("forwarder")
         self._database = database
         self._spool = spool
         self._server = server
@@ -68,35 +69,9 @@ class Forwarder:
         self._reaches = registry_store.Reaches(database, catalogue)
         self._failures = 0
         self._unconfirmed = 0
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
         self.state = State()
 
-    def start(self) -> None:
-        """Begin, also after a stop."""
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 15.0) -> bool:
-        """Finish the request under way; what still waits is sent after the next start. False when that took longer."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-        return not self.alive
-
-    @property
-    def alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            wait_s = self._guarded_round()
-            if wait_s:
-                self._stopping.wait(wait_s)
-
-    def _guarded_round(self) -> float:
-        """One round; seconds until the next. The loop outlives whatever goes wrong in it."""
+    def next_round(self) -> float:
         try:
             sent = self.round()
         except StorageUnavailable as error:
@@ -116,7 +91,7 @@ class Forwarder:
         if error != self.state.error or self._failures % 20 == 0:
             log.warning("readings wait in the spool for the time-series server", error=error, next_try_s=wait_s)
         self._failures += 1
-        self.state = State(error, self.state.last_sent_ms, self.state.sent_rows, self.state.refused_lines)
+        self.state = replace(self.state, error=error)
         return wait_s
 
     def round(self) -> int:
@@ -139,7 +114,7 @@ class Forwarder:
     def _send_oldest(self) -> int:
         entries = self._spool.next(MOST_ROWS)
         if not entries:
-            self.state = State("", self.state.last_sent_ms, self.state.sent_rows, self.state.refused_lines)
+            self.state = replace(self.state, error="")
             return 0
         now_ms = self._clock_ms()
         lines = [line for entry in entries for line in self._lines(entry)]

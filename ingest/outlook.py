@@ -4,7 +4,6 @@ Incidents, visits, calibrations and swaps of sensors are annotations. Each chang
 point's key (the instant it began, station, kind) does not change, so that the newest word overwrites the one before.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 
 import sqlalchemy as sa
@@ -13,6 +12,7 @@ import structlog
 from governance.database import Database, in_order
 from governance.tables import incident, incident_entry
 from ingest import classes
+from ingest.rounds import Rounds
 from ingest.storage import lineprotocol, schema
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import ReadingStore
@@ -33,7 +33,7 @@ ANNOTATED = (_NAME, _UPKEEP)
 """The marks of what was annotated; without them all of it is annotated anew."""
 
 
-class Outlook:
+class Outlook(Rounds):
     """A thread that judges all classes and writes the annotations once a minute; one for a database."""
 
     def __init__(
@@ -46,33 +46,15 @@ class Outlook:
         spool: Spool | None = None,
         every_s: float = EVERY_S,
     ) -> None:
+        super().__init__("outlook")
         self._database = database
         self._store = store
         self._catalogue = catalogue
         self._clock_ms = clock_ms
         self._spool = spool
         self._every_s = every_s
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
         self.last_round_ms: int | None = None
         self.last_error = ""
-
-    def start(self) -> None:
-        """Begin, also after a stop."""
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="outlook", daemon=True)
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 15.0) -> bool:
-        """End after the round under way; false when that took longer."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-        return not self.alive
-
-    @property
-    def alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
 
     def round(self) -> None:
         """One round; raises StorageUnavailable."""
@@ -83,17 +65,16 @@ class Outlook:
             annotate_upkeep(self._database, self._spool, self._catalogue)
         self.last_round_ms, self.last_error = now_ms, ""
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self.round()
-            except StorageUnavailable as error:
-                self.last_error = str(error)
-                log.warning("live classes wait for the database", error=str(error))
-            except Exception as error:
-                self.last_error = f"{type(error).__name__}: {error}"
-                log.exception("a round of live classes failed")
-            self._stopping.wait(self._every_s)
+    def next_round(self) -> float:
+        try:
+            self.round()
+        except StorageUnavailable as error:
+            self.last_error = str(error)
+            log.warning("live classes wait for the database", error=str(error))
+        except Exception as error:
+            self.last_error = f"{type(error).__name__}: {error}"
+            log.exception("a round of live classes failed")
+        return self._every_s
 
 
 def annotate(database: Database, spool: Spool) -> int:

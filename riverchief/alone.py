@@ -19,6 +19,7 @@ from pathlib import Path
 import sqlalchemy as sa
 import structlog
 
+from governance import filelock
 from governance.writer import SoleWriter
 from riverchief.signals import on_signal
 from sensors.errors import ConfigurationError, StorageUnavailable
@@ -130,16 +131,6 @@ def _file_locked(address: sa.URL) -> Iterator[None]:
     folder = Path(address.database).parent
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "ingest.lock").open("a") as handle:
-        _lock(handle.fileno(), folder)
+        if not filelock.lock(handle):
+            raise ConfigurationError(f"another ingest already works on {folder}")
         yield
-
-
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not on Windows; there the database's own locking has to do
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ConfigurationError(f"another ingest already works on {folder}") from None

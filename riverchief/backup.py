@@ -24,6 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import BaseModel, SecretStr
 
+from governance import filelock
 from governance.database import Database
 from ingest.storage.archive import ParquetArchive, sync
 from riverchief import __version__, clock, files, pgdump
@@ -395,21 +396,11 @@ def _alone(target: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageUnavailable(f"{target} cannot take a backup: {error.strerror}") from error
     with handle:
-        _lock(handle.fileno(), target)
+        if not filelock.lock(handle):
+            raise Refused(f"another backup is being written to {target}")
         for stale in target.glob(f"{PREFIX}*{PARTIAL}"):
             shutil.rmtree(stale, ignore_errors=True)
         yield
-
-
-def _lock(handle: int, target: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not on Windows; there it is the operator who runs one at a time
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise Refused(f"another backup is being written to {target}") from None
 
 
 def _room(target: Path, url: sa.URL, months: ParquetArchive | None) -> None:

@@ -14,6 +14,7 @@ from typing import IO, Protocol
 import sqlalchemy as sa
 import structlog
 
+from governance import filelock
 from governance.writer import SoleWriter
 from sensors.errors import StorageUnavailable
 
@@ -40,14 +41,8 @@ class _FileLock:
         self._handle: IO[str] | None = None
 
     def acquire(self) -> bool:
-        try:
-            import fcntl
-        except ImportError:  # not on Windows; one process has to do there
-            return True
         handle = self._file.open("a")
-        try:
-            fcntl.flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not filelock.lock(handle):
             handle.close()
             return False
         self._handle = handle

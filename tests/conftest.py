@@ -11,11 +11,11 @@ from hypothesis import settings
 from tests import influx, postgres
 from tests.rig import Running
 
-# how long an example takes says nothing on a busy machine; CI repeats itself, other runs look further each time
-settings.register_profile("riverchief", deadline=None, derandomize=os.environ.get("CI") == "true")
-settings.load_profile("riverchief")
-
 ON_CI = os.environ.get("CI") == "true"
+
+# how long an example takes says nothing on a busy machine; CI repeats itself, other runs look further each time
+settings.register_profile("riverchief", deadline=None, derandomize=ON_CI)
+settings.load_profile("riverchief")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,6 +24,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from governance import filelock
 from ingest.storage.port import Series, Window
 from sensors.errors import ConfigurationError, Refused, StorageUnavailable
 from sensors.parameters import Catalogue
@@ -98,7 +99,8 @@ class ParquetArchive:
         except OSError as error:
             raise StorageUnavailable(f"the archive {self._folder} cannot be written: {error.strerror}") from error
         with handle:
-            _lock(handle.fileno(), self._folder)
+            if not filelock.lock(handle):
+                raise Refused(f"another process is writing to the archive {self._folder}")
             for stale in self._folder.glob(f"*/*{_PART}"):
                 stale.unlink(missing_ok=True)
             yield
@@ -365,14 +367,3 @@ def _sorted(pieces: Sequence[Window]) -> Window:
         np.concatenate([piece.packed for piece in filled]),
     )
     return whole if len(filled) == 1 else whole.take(np.lexsort((whole.at, whole.parameter)))
-
-
-def _lock(handle: int, folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # not on Windows; there it is the operator who runs one at a time
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise Refused(f"another process is writing to the archive {folder}") from None

@@ -14,18 +14,7 @@ from ingest.storage import schema
 from ingest.storage.influxql import LATEST_MS, Table, between, identifier, text
 from ingest.storage.port import Latest, Series
 from ingest.storage.remote import EMPTY, FOREVER_MS, RemoteReadings, Rows, packed_of, thin
-from ingest.storage.timeseries import AccessDenied, NotSetUp, Refused, ServerSettings, ServerTrouble, TimeSeriesServer
 from sensors.reading import PLAIN, Flag, Floats, Ints
-
-__all__ = [
-    "AccessDenied",
-    "InfluxReadings",
-    "NotSetUp",
-    "Refused",
-    "ServerSettings",
-    "ServerTrouble",
-    "TimeSeriesServer",
-]
 
 NAMED = 64
 """So many stations are named in a condition; beyond it all are asked for and the others left aside."""

@@ -111,11 +111,6 @@ class ReadingStore(Protocol):
         Thinned by the store; buckets without a reading are left out.
         """
 
-    def gaps(
-        self, station: str, parameter: str, start_ms: int, end_ms: int, longer_than_ms: int
-    ) -> list[tuple[int, int]]:
-        """(last before, first after) of every pause longer than that, the ends of the range included."""
-
     def count(self, stations: Sequence[str] | None = None) -> Mapping[str, int]:
         """How many readings are stored for each station: the other side of the ledger."""
 
@@ -146,3 +141,12 @@ def series(store: ReadingStore, station: str, parameter: str, start_ms: int, end
     if len(found.at) <= points:
         return found
     return store.thinned(station, parameter, start_ms, end_ms, -(-(end_ms - start_ms) // points))
+
+
+def gaps(
+    store: ReadingStore, station: str, parameter: str, start_ms: int, end_ms: int, longer_than_ms: int
+) -> list[tuple[int, int]]:
+    """(last before, first after) of every pause longer than that, the ends of the range included."""
+    edges = np.concatenate([[start_ms], store.window(station, start_ms, end_ms, [parameter]).at, [end_ms]])
+    wide = np.flatnonzero(np.diff(edges) > longer_than_ms)
+    return [(int(edges[i]), int(edges[i + 1])) for i in wide]

@@ -113,13 +113,6 @@ class RemoteReadings(ABC):
         ones = np.ones(len(found), np.int64)
         return Series(found.at, found.value, found.value, found.value, ones, found.packed, None)
 
-    def gaps(
-        self, station: str, parameter: str, start_ms: int, end_ms: int, longer_than_ms: int
-    ) -> list[tuple[int, int]]:
-        edges = np.concatenate([[start_ms], self.window(station, start_ms, end_ms, [parameter]).at, [end_ms]])
-        wide = np.flatnonzero(np.diff(edges) > longer_than_ms)
-        return [(int(edges[i]), int(edges[i + 1])) for i in wide]
-
     def _some(
         self, station: str, parameter: str, first_ms: int, last_ms: int, limit: int, *, newest_first: bool
     ) -> Window:

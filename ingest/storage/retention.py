@@ -12,7 +12,6 @@ What the checks look back on and what is shown as the latest stays, however old 
 year still has a last reading, and its tests something to compare with.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -24,6 +23,7 @@ import sqlalchemy as sa
 import structlog
 
 from governance.database import Database
+from ingest.rounds import Rounds
 from ingest.storage.archive import EMPTY, ParquetArchive, bounds, matching, month_of, same
 from ingest.storage.port import LongTerm, Window
 from ingest.storage.tables import station as station_table
@@ -246,7 +246,7 @@ class _Differs(Exception):
     """What was about to be deleted is not what the long-term store has."""
 
 
-class Retention:
+class Retention(Rounds):
     """A thread that moves out what has become old enough; one for a database."""
 
     def __init__(
@@ -259,40 +259,17 @@ class Retention:
         clock_ms: Callable[[], int],
         round_s: float = ROUND_S,
     ) -> None:
+        super().__init__("retention")
         self._database = database
         self._catalogue = catalogue
         self._keeper = keeper
         self._keep_days = keep_days
         self._clock_ms = clock_ms
         self._round_s = round_s
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
         self.last_round_ms: int | None = None
         self.last_error = ""
 
-    def start(self) -> None:
-        """Begin, also after a stop."""
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="retention", daemon=True)
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 15.0) -> bool:
-        """End after the transaction under way; the next start goes on from there. False when that took longer."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-        return not self.alive
-
-    @property
-    def alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._round()
-            self._stopping.wait(self._round_s)
-
-    def _round(self) -> None:
+    def next_round(self) -> float:
         try:
             moved = move_out(
                 self._database,
@@ -313,6 +290,7 @@ class Retention:
             if moved.refused:
                 station, month = moved.refused[0]
                 self._tell(f"the long-term store lacks readings of {station} in {month}: they stay in the database")
+        return self._round_s
 
     def _tell(self, trouble: str) -> None:
         if trouble != self.last_error:

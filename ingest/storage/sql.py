@@ -255,14 +255,6 @@ class SqlReadings:
             bucket_ms,
         )
 
-    def gaps(
-        self, station: str, parameter: str, start_ms: int, end_ms: int, longer_than_ms: int
-    ) -> list[tuple[int, int]]:
-        at = self.window(station, start_ms, end_ms, [parameter]).at
-        edges = np.concatenate([[start_ms], at, [end_ms]])
-        wide = np.flatnonzero(np.diff(edges) > longer_than_ms)
-        return [(int(edges[i]), int(edges[i + 1])) for i in wide]
-
     def count(self, stations: Sequence[str] | None = None) -> Mapping[str, int]:
         with self._database.read() as connection:
             keys = self.parameters(connection)

@@ -172,13 +172,6 @@ class TieredReadings:
                 parts.append(_bucket(whole, at, bucket_ms))
         return _in_order(parts, bucket_ms)
 
-    def gaps(
-        self, station: str, parameter: str, start_ms: int, end_ms: int, longer_than_ms: int
-    ) -> list[tuple[int, int]]:
-        edges = np.concatenate([[start_ms], self.window(station, start_ms, end_ms, [parameter]).at, [end_ms]])
-        wide = np.flatnonzero(np.diff(edges) > longer_than_ms)
-        return [(int(edges[i]), int(edges[i + 1])) for i in wide]
-
     def count(self, stations: Sequence[str] | None = None) -> Mapping[str, int]:
         recent = self._recent.count(stations)
         edge = self._edge_ms()

@@ -16,7 +16,7 @@ import ingest.storage.tables  # noqa: F401
 from governance.database import Database, metadata
 from ingest.storage import registry
 from ingest.storage.influx import InfluxReadings
-from ingest.storage.port import Latest, ReadingStore, Series, Window, series
+from ingest.storage.port import Latest, ReadingStore, Series, Window, gaps, series
 from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import Kind, TimeSeriesServer
 from ingest.storage.victoria import VictoriaReadings
@@ -340,14 +340,14 @@ def test_nobody_asks_for_a_series_without_room(shelf: Shelf):
 def test_gaps_are_told_with_the_ends_of_the_range(shelf: Shelf):
     shelf.write({("shiwan", "ph", T0 + i * MINUTE): 7.0 for i in (10, 11, 12, 20, 21)})
     shelf.write({("shiwan", "do", T0 + i * MINUTE): 7.0 for i in range(60)})
-    found = shelf.store.gaps("shiwan", "ph", T0, T0 + 30 * MINUTE, 2 * MINUTE)
+    found = gaps(shelf.store, "shiwan", "ph", T0, T0 + 30 * MINUTE, 2 * MINUTE)
     minutes = [((a - T0) // MINUTE, (b - T0) // MINUTE) for a, b in found]
     assert minutes == [(0, 10), (12, 20), (21, 30)]
-    assert shelf.store.gaps("shiwan", "ph", T0, T0 + 30 * MINUTE, 8 * MINUTE) == [
+    assert gaps(shelf.store, "shiwan", "ph", T0, T0 + 30 * MINUTE, 8 * MINUTE) == [
         (T0, T0 + 10 * MINUTE),
         (T0 + 21 * MINUTE, T0 + 30 * MINUTE),
     ], "a pause of exactly the limit is none"
-    assert shelf.store.gaps("shiwan", "tp", T0, T0 + HOUR, MINUTE) == [(T0, T0 + HOUR)]
+    assert gaps(shelf.store, "shiwan", "tp", T0, T0 + HOUR, MINUTE) == [(T0, T0 + HOUR)]
 
 
 def test_count_counts_readings_and_not_instants(shelf: Shelf):
@@ -366,7 +366,7 @@ def test_an_unknown_station_or_parameter_has_empty_answers(shelf: Shelf, stored:
         assert len(store.window(station, 0, 2**53, [parameter])) == 0
         assert len(store.before(station, parameter, 2**53, 5)) == 0
         assert len(series(store, station, parameter, 0, 2**53, 5).at) == 0
-        assert store.gaps(station, parameter, 0, 9, 10) == []
+        assert gaps(store, station, parameter, 0, 9, 10) == []
     assert len(store.window("nobody", 0, 2**53)) == 0
     assert dict(store.newest("nobody")) == {}
     assert store.latest(["nobody"]) == []

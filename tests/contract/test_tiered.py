@@ -13,7 +13,7 @@ import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
 from governance.database import Database, metadata
 from ingest.storage import registry, spool
-from ingest.storage.port import Series, Window, series
+from ingest.storage.port import Series, Window, gaps, series
 from ingest.storage.spool import Kind, Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
@@ -119,7 +119,7 @@ def test_where_the_edge_lies_makes_no_difference(
             for name in ("value", "low", "high"):
                 assert getattr(thin, name) == pytest.approx(getattr(thick, name), nan_ok=True, abs=1e-9)
             assert told(tiered.before("s", parameter, end, limit)) == told(whole.before("s", parameter, end, limit))
-            assert tiered.gaps("s", parameter, start, end, 5) == whole.gaps("s", parameter, start, end, 5)
+            assert gaps(tiered, "s", parameter, start, end, 5) == gaps(whole, "s", parameter, start, end, 5)
         assert told(tiered.window("s", start, end)) == told(whole.window("s", start, end))
         assert dict(tiered.count()) == dict(whole.count())
         for store in (whole, recent, older):

@@ -1,0 +1,19 @@
+"""A lock on an open file: held until the file is closed or the process dies, however it dies."""
+
+from typing import IO, Any
+
+
+def lock(handle: IO[Any]) -> bool:
+    """Lock an open file; false while another process holds it.
+
+    Always true on Windows, where there is no such lock: the operator sees to it that only one runs.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(handle.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -18,8 +18,13 @@ settings.register_profile("riverchief", deadline=None, derandomize=ON_CI)
 settings.load_profile("riverchief")
 
 
+SLOWEST_FIRST = ("faults", "system", "contract", "unit")
+"""Folders of tests that wait for processes first, so that none of them is left over for the end of a run."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out, and say so, what cannot run here; on CI a missing server is a failure instead."""
+    items.sort(key=lambda item: SLOWEST_FIRST.index(item.path.relative_to(Path(__file__).parent).parts[0]))
     lacking = {
         "broker": shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists(),
         "browser": shutil.which("chromium") is None,

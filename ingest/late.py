@@ -9,7 +9,7 @@ from ingest.checks.engine import usable
 from ingest.history import History, accepted, accepted_before, judge_again, merge, stored_status
 from ingest.storage.port import ReadingStore, Window
 from sensors.quality.assess import KEEP
-from sensors.reading import Batch, Bools, Bytes, Floats, Ints, Places, QualityTest
+from sensors.reading import Batch, Bools, Bytes, Flag, Floats, Ints, Places, QualityTest
 from sensors.upkeep import Marks
 
 
@@ -53,7 +53,7 @@ def judge(batch: Batch, series: Ints, history: History, store: ReadingStore, mar
     for g, n, verdict in zip(disturbed, around, verdicts, strict=True):
         late = batch.at[g.rows]
         packed[g.rows] = verdict[np.searchsorted(n.merged.at, late)]
-        affected = _affected(n.merged, late, int(history.newest[g.series]))
+        affected = _affected(n.merged, verdict, late, int(history.newest[g.series]))
         again += _changed(n.stored, n.merged, verdict, affected, late, g.station)
         judged = replace(n.merged, packed=_settled(n.stored, n.merged, verdict, affected))
         found, left = history.checks.late(g.series, _usable(n.stored), _usable(judged), now_ms)
@@ -141,16 +141,18 @@ def _window(g: _Group, start_ms: int, end_ms: int, history: History, store: Read
     return store.window(registry.stations[g.station].key, start_ms, end_ms, [name])
 
 
-def _affected(merged: Window, late: Ints, newest_ms: int) -> Bools:
+def _affected(merged: Window, verdict: Ints, late: Ints, newest_ms: int) -> Bools:
     """From the accepted reading before the first late one on: before that, the window's own beginning is in the way.
 
-    The last reading of a window that ends before its series does lacks its successor and is left alone, too.
+    The last accepted reading of a window that ends before its series does lacks its successor and is left alone, too:
+    bad ones after it succeed nobody.
     """
     affected = np.asarray(merged.at >= late.min())
     before = np.flatnonzero(accepted(merged) & ~affected)
     affected[before[-1:]] = True
-    if merged.at[-1] < newest_ms and merged.at[-1] not in late:
-        affected[-1] = False
+    if merged.at[-1] < newest_ms:
+        ends = np.flatnonzero((verdict & 15 < Flag.BAD) & ~np.isin(merged.at, late))
+        affected[ends[-1:]] = False
     return affected
 
 

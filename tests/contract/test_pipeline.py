@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import governance.tables  # noqa: F401
@@ -811,6 +811,7 @@ def test_live_data_in_any_batches_get_the_flags_of_the_whole_table_judged_at_onc
 @pytest.mark.parametrize("step", [STEP, HOUR, 4 * HOUR], ids=["every 5 minutes", "every hour", "every 4 hours"])
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from(("ph", "nh3n", "do")))
+@example(seed=7200, kind="nh3n")  # every hour: behind a spike the window of a late reading ends with a fault code
 def test_late_data_in_any_order_get_the_flags_of_the_whole_table_judged_at_once(step: int, seed: int, kind: str):
     rng = random.Random(seed)
     table = river(T0, restless(rng, kind), kind, step)

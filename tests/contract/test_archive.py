@@ -13,7 +13,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -396,7 +395,6 @@ def test_the_command_moves_nothing_it_was_not_told_about(
 ) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(reason)):
         CliRunner().invoke(app, ["archive", "--data", str(tmp_path), *arguments], catch_exceptions=False)
-    structlog.reset_defaults()
 
 
 def test_the_days_to_keep_are_rounded_up_to_whole_months() -> None:

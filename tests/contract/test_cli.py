@@ -1,11 +1,9 @@
 """The command line on a real database: what it says, and the exit code a script relies on."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from governance import incidents, tables
@@ -21,13 +19,6 @@ from sensors.texts import Text
 
 DAY = "2026-05-12"
 NOW = 1_778_581_800_000
-
-
-@pytest.fixture(autouse=True)
-def _own_logging() -> Iterator[None]:
-    """The commands set up logging for their process; this one is everybody's."""
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from governance.database import Database
@@ -137,15 +136,12 @@ def test_ordinary_messages_are_silent_until_debug_where_each_has_a_line(
     rig: Rig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     body = encode(Telemetry((Sample(now_ms() - 5000, {"ph": 7.0}),), seq=7, boot=3))
-    try:
-        logs.configure(LogSection(level="info", json_lines=True))
-        rig.send(body)
-        assert capsys.readouterr().err == ""
-        logs.configure(LogSection(level="debug", json_lines=True))
-        rig.send(body)
-        line = json.loads(eventually("a line", lambda: capsys.readouterr().err).splitlines()[0])
-    finally:
-        structlog.reset_defaults()
+    logs.configure(LogSection(level="info", json_lines=True))
+    rig.send(body)
+    assert capsys.readouterr().err == ""
+    logs.configure(LogSection(level="debug", json_lines=True))
+    rig.send(body)
+    line = json.loads(eventually("a line", lambda: capsys.readouterr().err).splitlines()[0])
     assert (line["event"], line["message_id"], line["station"], line["source"]) == ("message", "s1/3/7", "s1", "http")
     assert (line["stored"], line["duplicate"], line["level"], line["logger"]) == (0, 1, "debug", "ingest.journal")
 
@@ -166,13 +162,10 @@ def test_a_message_is_named_by_its_number_or_by_its_bytes(header: Header | None,
 def test_what_libraries_log_is_one_json_line_too_and_their_requests_are_not_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    try:
-        logs.configure(LogSection(level="debug", json_lines=True))
-        logging.getLogger("httpx").info("HTTP Request: GET https://watch.example/ping/secret")
-        logging.getLogger("alembic.runtime").error("no room")
-        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    finally:
-        structlog.reset_defaults()
+    logs.configure(LogSection(level="debug", json_lines=True))
+    logging.getLogger("httpx").info("HTTP Request: GET https://watch.example/ping/secret")
+    logging.getLogger("alembic.runtime").error("no room")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["logger"], line["event"], line["level"]) for line in lines] == [
         ("alembic.runtime", "no room", "error")
     ]

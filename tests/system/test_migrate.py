@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-import structlog
 from typer.testing import CliRunner
 
 from governance import incidents
@@ -235,10 +234,7 @@ def test_a_copy_killed_half_way_leaves_an_empty_target_and_is_simply_begun_again
 
 def test_the_command_says_what_it_did_and_no_password(small_site: str):
     there = server().database().replace("riverchief@", "riverchief:hunter2@")
-    try:
-        done = CliRunner().invoke(app, ["migrate", "--from", small_site, "--to", there])
-    finally:
-        structlog.reset_defaults()
+    done = CliRunner().invoke(app, ["migrate", "--from", small_site, "--to", there])
     assert done.exit_code == 0, done.output
     assert "120" in done.output
     assert "hunter2" not in done.output

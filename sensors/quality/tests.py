@@ -17,8 +17,9 @@ SPIKE_RETURN = 0.2
 decays over samples, a sensor spike does not."""
 
 SPIKE_RESTLESS = 8.0
-"""A spike stands out this many times beyond the usual distance of the last samples from their base (prototype: 8 for
-optical sensors, 14 for others; one value here until the thresholds learn from each series' past)."""
+SPIKE_RESTLESS_OTHERS = 14.0
+"""A spike stands out this many times beyond the usual distance of the last samples from their base, for optical and
+for other sensors (prototype rule 2)."""
 
 FLAT_SAMPLES = 8
 FLAT_SECONDS = 12 * 3600.0

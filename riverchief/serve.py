@@ -171,6 +171,7 @@ class System:
                     clock_ms=clock.now_ms,
                     intake=self.intake,
                     source=self.source,
+                    gateway=self.gateway,
                     republisher=self.republisher,
                     forwarder=self.forwarder,
                     spool=self.stores.spool.waiting if self.stores.spool else None,

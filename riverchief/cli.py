@@ -919,6 +919,7 @@ def hj212_devices_add(
     any_password: Annotated[bool, typer.Option("--any-password", help="不核对密码 · do not check PW")] = False,
     st: Annotated[str, typer.Option(help="系统编码，21 地表水 · system code, 21 is surface water")] = "21",
     edition: Annotated[int, typer.Option(help="2005 | 2017 | 2025")] = 2017,
+    by: By = None,
     settings: SettingsFile = None,
     data: DataFolder = None,
 ) -> None:
@@ -929,7 +930,8 @@ def hj212_devices_add(
     if password is None and not any_password:
         password = typer.prompt("PW", hide_input=sys.stdin.isatty())
     with _database(settings, data) as database, database.write() as connection:
-        loggers.save(connection, Logger(mn, station, None if any_password else password, st, edition))
+        logger = Logger(mn, station, None if any_password else password, st, edition)
+        loggers.save(connection, logger, _author(by))
     out.print(f"[green]✓[/] {mn} → {station}", highlight=False)
 
 
@@ -956,12 +958,12 @@ def hj212_devices_list(settings: SettingsFile = None, data: DataFolder = None, a
 
 
 @hj212_devices.command("remove")
-def hj212_devices_remove(mn: str, settings: SettingsFile = None, data: DataFolder = None) -> None:
+def hj212_devices_remove(mn: str, by: By = None, settings: SettingsFile = None, data: DataFolder = None) -> None:
     """注销数采仪，读数保留 · Forget a logger; its readings stay."""
     from ingest.storage import loggers
 
     with _database(settings, data) as database, database.write() as connection:
-        loggers.remove(connection, mn)
+        loggers.remove(connection, mn, _author(by))
     out.print(f"[green]✓[/] {mn}", highlight=False)
 
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
-from governance.database import in_order
+from ingest.storage import changes
 from ingest.storage.changes import NOBODY, Author
 from ingest.storage.tables import hj212_device as table
-from ingest.storage.tables import registry_change as change
 from ingest.storage.tables import station as station_table
 from sensors.errors import ConfigurationError, NotFound
 from sensors.wire.hj212.packet import Edition
@@ -75,6 +74,4 @@ def _note(
     author: Author,
 ) -> None:
     """Write down that the registry changed; running gateways follow it. A password is not written down."""
-    in_order(connection, change)
-    noted = {"what": "hj212_device", "key": mn, "body": dict(body), "before": before}
-    connection.execute(sa.insert(change).values(**noted, by=author.by, at_ms=author.at_ms))
+    changes.note(connection, "hj212_device", mn, body, before=before, author=author)

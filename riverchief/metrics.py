@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 
 from api.context import Part
 from governance import outbox
+from governance.callbacks import Result
 from governance.database import Database
 from governance.finding import Kind
 from governance.lifecycle import EventType
@@ -187,6 +188,7 @@ FIGURES: Mapping[str, Figure] = {
             "from observed_at of the deciding reading to the acceptance of the opened incident; "
             "without retrospective ones and silence",
         ),
+        Figure("callbacks", "counter", "按结果统计的平台回调", "callbacks of platforms, by outcome", ("outcome",)),
         # time-series server
         Figure("spool_bytes", "gauge", "待转发到时序库的字节", "bytes waiting for the time-series server"),
         Figure("spool_entries", "gauge", "待转发到时序库的条目", "entries waiting for the time-series server"),
@@ -277,6 +279,7 @@ class Watch:
     observed_to_delivered: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
     quarantined: dict[str, int] = field(default_factory=lambda: {reason.key: 0 for reason in Reason})
     deliveries: dict[str, int] = field(default_factory=lambda: {"delivered": 0, "refused": 0, "retry": 0})
+    callbacks: dict[str, int] = field(default_factory=lambda: {result.value: 0 for result in Result})
 
     def batch(self, messages: Sequence[Message], outcome: Outcome) -> None:
         """A batch was stored and acknowledged just now."""
@@ -291,6 +294,10 @@ class Watch:
         self.sent_to_stored.observe((now_ms - np.array(sent, np.float64)) / 1000)
         for rejected in outcome.rejected:
             self.quarantined[rejected.reason.key] += 1
+
+    def called_back(self, result: Result) -> None:
+        """A platform called back."""
+        self.callbacks[result.value] += 1
 
     def delivery(self, attempt: Attempt) -> None:
         """An attempt at a delivery has been settled."""
@@ -496,6 +503,7 @@ def _forwarding(forwarder: Forwarder) -> Iterator[Metric]:
 
 def _deliveries(watch: Watch) -> Iterator[Metric]:
     yield _many("deliveries", dict(watch.deliveries))
+    yield _many("callbacks", dict(watch.callbacks))
     yield _histogram("decided_to_delivered_seconds", {"": watch.decided_to_delivered})
     yield _histogram("observed_to_delivered_seconds", {"": watch.observed_to_delivered})
 

@@ -15,7 +15,7 @@ from api.context import Context, Part
 from api.limits import BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
-from api.routes import commands, credentials, incidents, ledger, reaches, readings, registry, stations, upkeep
+from api.routes import audit, commands, credentials, incidents, ledger, reaches, readings, registry, stations, upkeep
 from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.wire.telemetry import MAX_BYTES
 
@@ -48,7 +48,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (commands, stations, readings, reaches, incidents, ledger):
+    for subject in (audit, commands, stations, readings, reaches, incidents, ledger):
         api.include_router(subject.router)
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router):
         api.include_router(router)

@@ -28,7 +28,7 @@ from ingest.storage import changes as changes_
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
-from riverchief import clock, files, logs, serve
+from riverchief import audit_cli, clock, files, logs, serve
 from riverchief import settings as settings_
 from riverchief.alone import alone
 from riverchief.broker_admin import Address
@@ -65,6 +65,7 @@ hj212 = typer.Typer(help="HJ 212 报文和数采仪 · HJ 212 frames and loggers
 app.add_typer(hj212, name="hj212")
 hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
 hj212.add_typer(hj212_devices, name="devices")
+app.add_typer(audit_cli.app, name="audit")
 
 out = Console()
 err = Console(stderr=True)
@@ -929,7 +930,7 @@ def hj212_devices_add(
     if password is None and not any_password:
         password = typer.prompt("PW", hide_input=sys.stdin.isatty())
     with _database(settings, data) as database, database.write() as connection:
-        loggers.save(connection, Logger(mn, station, None if any_password else password, st, edition))
+        loggers.save(connection, Logger(mn, station, None if any_password else password, st, edition), _author(None))
     out.print(f"[green]✓[/] {mn} → {station}", highlight=False)
 
 
@@ -961,7 +962,7 @@ def hj212_devices_remove(mn: str, settings: SettingsFile = None, data: DataFolde
     from ingest.storage import loggers
 
     with _database(settings, data) as database, database.write() as connection:
-        loggers.remove(connection, mn)
+        loggers.remove(connection, mn, _author(None))
     out.print(f"[green]✓[/] {mn}", highlight=False)
 
 

@@ -45,6 +45,9 @@ class BrokerUsers(Protocol):
     def dismiss(self, user: str) -> None:
         """From now on there is no such user; who is signed in by it is cut off."""
 
+    def denies(self) -> bool:
+        """Whether a login may do nothing but what it was admitted for; asking proves that we may administer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:

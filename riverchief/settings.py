@@ -153,6 +153,13 @@ class AuditSection(_Section):
     roots_url: str | None = None
 
 
+class PlatformsSection(_Section):
+    """What the external platforms tell us, and how their list is compared with ours."""
+
+    file: Path | None = None
+    reconcile_at: Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "03:30"
+
+
 class ApiSection(_Section):
     """The address of the API and the console."""
 
@@ -204,6 +211,7 @@ class Settings(BaseSettings):
     ingest: IngestSection = IngestSection()
     outbox: OutboxSection = OutboxSection()
     audit: AuditSection = AuditSection()
+    platforms: PlatformsSection = PlatformsSection()
     api: ApiSection = ApiSection()
     grafana: GrafanaSection = GrafanaSection()
     watch: WatchSection = WatchSection()

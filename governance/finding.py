@@ -27,6 +27,8 @@ class Kind(StrEnum):
     THRESHOLD = "threshold"
     TREND = "trend"
     NO_DATA = "no_data"
+    FORECAST = "forecast"
+    """What has not come yet: informs, and pages nobody until it comes."""
 
 
 class Change(StrEnum):

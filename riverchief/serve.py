@@ -16,6 +16,7 @@ from governance.outbox import Attempt, Deliverer
 from ingest import journal
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Retirement
+from ingest.forecasts import Forecasts
 from ingest.forward import Forwarder
 from ingest.intake import Intake
 from ingest.outlook import EVERY_S as OUTLOOK_S
@@ -105,6 +106,7 @@ class System:
             self.devices = Devices(logins, Claims(self.database, logins, clock.now_ms), endpoint(settings))
         self.forwarder: Forwarder | None = None
         self.outlook: Outlook | None = None
+        self.forecasts: Forecasts | None = None
         self.retention: Retention | None = None
         self.housekeeping: Housekeeping | None = None
         if Role.WORKER in roles:
@@ -190,6 +192,15 @@ class System:
         if stores.server is not None and stores.spool is not None:
             self.forwarder = Forwarder(database, stores.spool, stores.server, known, clock_ms=clock.now_ms)
         self.outlook = Outlook(database, stores.readings, known, clock_ms=clock.now_ms, spool=stores.spool)
+        self.forecasts = Forecasts(
+            database,
+            stores.readings,
+            known,
+            self.rules,
+            clock_ms=clock.now_ms,
+            source=self.settings.site.source,
+            on_findings=self.deliverer.wake if self.deliverer else lambda: None,
+        )
         keep_days = self.settings.readings.keep_days
         if keep_days:
             if stores.keeper is None:
@@ -198,7 +209,7 @@ class System:
             retention.check(keep_days, lookback_s)
             self.retention = Retention(database, known, stores.keeper, keep_days=keep_days, clock_ms=clock.now_ms)
         retirement = Retirement(self.devices.credentials) if self.devices else None
-        found = (self.forwarder, self.outlook, self.retention, retirement)
+        found = (self.forwarder, self.outlook, self.retention, retirement, self.forecasts)
         jobs: list[Job] = [job for job in found if job is not None]
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 
@@ -309,6 +320,9 @@ class System:
             seen = self.outlook.last_round_ms
             ok = self.outlook.alive and (seen is None or now_ms - seen < 3 * OUTLOOK_S * 1000)
             found.append(Part("outlook", ok, self.outlook.last_error or "judging", False))
+        if self.forecasts:
+            trouble = self.forecasts.last_error
+            found.append(Part("forecasts", self.forecasts.alive and not trouble, trouble or "forecasting", False))
         if self.retention:
             trouble = self.retention.last_error
             found.append(Part("retention", self.retention.alive and not trouble, trouble or "keeping", False))

@@ -35,6 +35,7 @@ from riverchief.alone import alone
 from riverchief.broker_users import broker_users, endpoint
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
+from riverchief.reconciler import Reconciler
 from riverchief.settings import Settings, secret
 from riverchief.signals import on_signal
 from riverchief.stores import open_stores
@@ -81,6 +82,7 @@ class System:
         token = secret(settings.api.token, settings.api.token_file)
         mqtt = mqtt_settings(settings)
         outbox_secret = secret(settings.outbox.secret, settings.outbox.secret_file)
+        self.platforms = files.read_platforms(settings.platforms.file, outbox_secret)
         heartbeat_url = secret(settings.watch.heartbeat_url, settings.watch.heartbeat_url_file)
         otlp_url = settings.watch.otlp_url
         self.tracing = Tracing(otlp_url, settings.watch.trace_share) if otlp_url else None
@@ -108,6 +110,7 @@ class System:
         self.outlook: Outlook | None = None
         self.forecasts: Forecasts | None = None
         self.retention: Retention | None = None
+        self.reconciler: Reconciler | None = None
         self.housekeeping: Housekeeping | None = None
         if Role.WORKER in roles:
             self._prepare_worker()
@@ -173,6 +176,7 @@ class System:
                     clock_ms=clock.now_ms,
                     intake=self.intake,
                     source=self.source,
+                    gateway=self.gateway,
                     republisher=self.republisher,
                     forwarder=self.forwarder,
                     spool=self.stores.spool.waiting if self.stores.spool else None,
@@ -184,6 +188,8 @@ class System:
             box=settings.box,
             photos=settings.photos,
             devices=self.devices,
+            platforms=self.platforms,
+            called_back=self.watch.called_back,
         )
 
     def _prepare_worker(self) -> None:
@@ -209,7 +215,12 @@ class System:
             retention.check(keep_days, lookback_s)
             self.retention = Retention(database, known, stores.keeper, keep_days=keep_days, clock_ms=clock.now_ms)
         retirement = Retirement(self.devices.credentials) if self.devices else None
-        found = (self.forwarder, self.outlook, self.retention, retirement, self.forecasts)
+        daily = [one for one in self.platforms.known if one.list is not None and one.list.url]
+        if daily:
+            self.reconciler = Reconciler(
+                database, daily, at=self.settings.platforms.reconcile_at, clock_ms=clock.now_ms
+            )
+        found = (self.forwarder, self.outlook, self.retention, retirement, self.reconciler, self.forecasts)
         jobs: list[Job] = [job for job in found if job is not None]
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 
@@ -323,6 +334,9 @@ class System:
         if self.forecasts:
             trouble = self.forecasts.last_error
             found.append(Part("forecasts", self.forecasts.alive and not trouble, trouble or "forecasting", False))
+        if self.reconciler:
+            trouble = self.reconciler.last_error
+            found.append(Part("reconciliation", self.reconciler.alive and not trouble, trouble or "comparing", False))
         if self.retention:
             trouble = self.retention.last_error
             found.append(Part("retention", self.retention.alive and not trouble, trouble or "keeping", False))

@@ -172,16 +172,70 @@ def worker_command(settings: SettingsFile = None, data: DataFolder = None) -> No
 
 @app.command()
 def simulate(
+    scenario: Annotated[str | None, typer.Argument(help="场景名或 .toml 文件 · a scenario, or a .toml file")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="列出场景 · describe the scenarios")] = False,
+    table: Annotated[
+        Path | None, typer.Option("--out", help="写成带真值的表，不发布 · write a table with its truth instead")
+    ] = None,
     settings: SettingsFile = None,
     history_days: Annotated[float, typer.Option(min=0, max=366, help="先发历史天数 · days of history first")] = 14.0,
     every: Annotated[float, typer.Option(min=0.1, max=3600, help="读数间隔秒数 · seconds between readings")] = 60.0,
     seed: Annotated[int, typer.Option(help="模拟种子 · seed of the simulated water")] = 1,
+    as_json: AsJson = False,
 ) -> None:
-    """模拟站点经 MQTT 上报，直到停止 · The site's stations publish a simulated river until stopped."""
+    """模拟站点经 MQTT 上报，直到停止；或写成表 · Stations publish a simulated river, or it becomes a table."""
+    if list_:
+        _list_scenarios(as_json)
+        return
+    if table is not None:
+        _write_scenario(scenario, table, _load(settings), seed, as_json)
+        return
+    if scenario is not None:
+        raise ConfigurationError(f"scenario {scenario}: say where its table goes with --out")
     from riverchief import simulate as simulate_
 
     truth = simulate_.run(_load(settings), history_days=history_days, every_s=every, seed=seed)
     out.print(f"{truth.messages_sent} 条消息 messages, {truth.readings_sent} 条读数 readings")
+
+
+def _list_scenarios(as_json: bool) -> None:
+    from riverchief.simulate_table import listed
+
+    if as_json:
+        out.print_json(data={"scenarios": [dataclasses.asdict(found) for found in listed()]})
+        return
+    for found in listed():
+        out.print(f"[bold]{found.key}[/]  {found.zh} · {found.en}", highlight=False)
+        out.print(f"  {found.see_zh}\n  {found.see_en}\n", highlight=False)
+
+
+def _write_scenario(scenario: str | None, table: Path, settings: Settings, seed: int, as_json: bool) -> None:
+    from riverchief.simulate_table import write
+
+    if scenario is None:
+        raise ConfigurationError("--out needs a scenario; riverchief simulate --list names them")
+    with _progress(f"模拟 {scenario}") as told:
+        written = write(scenario, table, settings, seed=seed, on_progress=told)
+    if as_json:
+        passages = [
+            {
+                "event": p.event.name,
+                "kind": str(p.event.kind),
+                "station": p.station,
+                "first": rfc3339(p.first_ms),
+                "peak": rfc3339(p.peak_ms),
+                "last": rfc3339(p.last_ms),
+                "strength": round(p.strength, 2),
+            }
+            for p in written.passages
+        ]
+        out.print_json(data={"rows": written.rows, "stations": written.stations, "passages": passages})
+        return
+    out.print(
+        f"[green]✓[/] {table}: {written.rows:,} 行 rows, {written.stations} 站 stations,"
+        f" {len(written.passages)} 次事件经过 passages of events",
+        highlight=False,
+    )
 
 
 # -- looking after ---------------------------------------------------------------------------------------------------

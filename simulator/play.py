@@ -19,7 +19,8 @@ from sensors.units import IDENTITY, Linear, conversion
 from sensors.wire.telemetry import Sample
 from simulator.device import Fleet
 from simulator.hj212 import Logger
-from simulator.transport import MEMORY, Fate, Kind, Put, Settled, Transport, Trouble
+from simulator.scenario import Trouble
+from simulator.transport import MEMORY, Fate, Kind, Put, Settled, Transport
 from simulator.trunk import Trunks
 
 LIVE_TICK_S: Final = 0.05
@@ -144,7 +145,7 @@ class Hj212Line:
 
     def flush(self, timeout_s: float) -> bool:
         end = time.monotonic() + timeout_s
-        return all([logger.flush(max(0.0, end - time.monotonic())) for logger in self._loggers.values()])
+        return min((logger.flush(max(0.0, end - time.monotonic())) for logger in self._loggers.values()), default=True)
 
     def close(self, timeout_s: float) -> bool:
         done = self.flush(timeout_s)
@@ -241,7 +242,7 @@ def play(
     report : callable
         A sample in canonical units → as the station's sensors report it (:class:`Reporting`).
     settled : callable
-        Told the fate of each sample; its sample is the canonical one.
+        Told the fate of each sample.
     on_progress : callable
         Called about twice a second.
     """
@@ -252,7 +253,7 @@ def play(
         run.connect()
         run.go()
         run.finish()
-        answered = all([line.flush(goodbye_s) for line in run.distinct])
+        answered = min((line.flush(goodbye_s) for line in run.distinct), default=True)
     finally:
         closed = [line.close(goodbye_s if not stop.is_set() else min(goodbye_s, 5.0)) for line in run.distinct]
     acked = sum(line.state().acked for line in run.distinct)
@@ -291,7 +292,8 @@ class _Run:
     def prepare(self, troubles: Iterable[Trouble], seed: int, boot: int, memory: int, per_message: int) -> None:
         of: dict[str, list[Trouble]] = {}
         for trouble in troubles:
-            of.setdefault(trouble.station, []).append(trouble)
+            for key in trouble.stations:
+                of.setdefault(key, []).append(trouble)
         self.transports = {
             key: Transport(
                 key,

@@ -9,14 +9,16 @@ a run of the same seed puts the same messages onto the wire.
 import hashlib
 import heapq
 import json
+import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from sensors.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import MAX_SAMPLES, Sample, Telemetry, encode
+from simulator.scenario import Trouble, TroubleKind
 
 MEMORY: Final = 10_000
 """Samples a device remembers while it cannot send: a week at one a minute. The oldest go first when it is full, as in
@@ -25,98 +27,17 @@ the ring memory of most loggers (engineering choice)."""
 READINGS_A_MESSAGE: Final = 8_000
 """So that a burst stays below the 256 KiB of a message: a reading takes about 20 bytes, a sample 45 more."""
 
-BATTERY_TOLD: Final = ((50.0, "battery"), (20.0, "battery_low"), (5.0, "battery_critical"))
-"""Per cent of the battery at which a device says so (engineering choice)."""
+BATTERY_TOLD: Final = ((50, "battery"), (20, "battery_low"), (5, "battery_critical"))
+"""Per cent of a battery at which a device says so (engineering choice)."""
+BATTERY_LASTS: Final = 0.9
+"""Share of a battery trouble in which it still carries the device; then the device is off until it is replaced."""
+BATTERY_EMPTY: Final = 10.5 / 12.6
+"""Of a full battery's volts: where a lead battery counts as empty (from memory, unverified)."""
+STARTS_S: Final = 30
+"""How long a device takes to start, where its reboot does not say (engineering choice)."""
 
 
-# -- troubles ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Something between ``start_ms`` and ``end_ms`` (event time, ms since the epoch) at one station."""
-
-    station: str
-    start_ms: int
-    end_ms: int
-
-    def during(self, at_ms: int) -> bool:
-        return self.start_ms <= at_ms < self.end_ms
-
-
-@dataclass(frozen=True, slots=True)
-class Lost(Trouble):
-    """A ``share`` (0…1) of the messages is counted by the device and never arrives."""
-
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicated(Trouble):
-    """A ``share`` (0…1) of the messages is sent twice, byte for byte."""
-
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Reordered(Trouble):
-    """A ``share`` (0…1) of the messages is overtaken by the one after it."""
-
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Delayed(Trouble):
-    """A ``share`` (0…1) of the messages arrives up to ``longest_s`` late."""
-
-    share: float
-    longest_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outage(Trouble):
-    """No line: the device measures and remembers, and sends all of it when the line is back, oldest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reboot(Trouble):
-    """The device starts anew at ``start_ms`` and measures again from ``end_ms``, with a new ``boot`` and ``seq`` 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClockError(Trouble):
-    """The device's clock is ``off_s`` ahead (below zero: behind) until it is set."""
-
-    off_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class ClockDrift(Trouble):
-    """The device's clock gains ``s_per_day`` (below zero: loses) until it is set."""
-
-    s_per_day: float
-
-
-@dataclass(frozen=True, slots=True)
-class Battery(Trouble):
-    """The battery is full at ``start_ms`` and empty at ``empty_ms``; from then to ``end_ms`` the device is off."""
-
-    empty_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class PowerLoss(Trouble):
-    """No mains: the device runs ``reserve_s`` on its battery and is off for the rest."""
-
-    reserve_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Door(Trouble):
-    """The door of the cabinet stands open."""
-
-
-# -- what comes out -------------------------------------------------------------------------------------------------------
+# -- what comes out -------------------------------------------------------------------------------------------------
 
 
 class Kind(StrEnum):
@@ -170,7 +91,7 @@ class Settled:
     seq: int | None = None
 
 
-# -- the device between both ----------------------------------------------------------------------------------------------
+# -- the device between both ----------------------------------------------------------------------------------------
 
 
 class Transport:
@@ -231,9 +152,9 @@ class Transport:
         self.seq = 0
         self.readings = 0
         self.reachable = True
-        mine = [t for t in troubles if t.station == station]
-        self._chances = [t for t in mine if isinstance(t, Lost | Duplicated | Reordered | Delayed)]
-        self._clock = [t for t in mine if isinstance(t, ClockError | ClockDrift)]
+        mine = [t for t in troubles if station in t.stations]
+        self._chances = [t for t in mine if t.kind in _CHANCES]
+        self._clock = [t for t in mine if t.kind in _CLOCKS]
         self._timeline = deque(sorted(_timeline(mine), key=lambda step: step[0]))
         self._seed = seed
         self._memory_size = memory
@@ -264,13 +185,11 @@ class Transport:
 
     def told(self, at_ms: int) -> int:
         """What the device's clock shows at the true time ``at_ms``."""
-        off_ms = 0.0
+        off_s = 0.0
         for t in self._clock:
-            if t.during(at_ms):
-                off_ms += (
-                    t.off_s * 1000 if isinstance(t, ClockError) else (at_ms - t.start_ms) / DAY_MS * t.s_per_day * 1000
-                )
-        return at_ms + round(off_ms)
+            if t.start_ms <= at_ms < t.end_ms:
+                off_s += t.clock_s + (at_ms - t.start_ms) / DAY_MS * t.drift_s_per_day
+        return at_ms + round(off_s * 1000)
 
     def take(self, sample: Sample) -> list[Put]:
         """The sample measured at its true time; what leaves the device by then, oldest first.
@@ -372,7 +291,7 @@ class Transport:
         put = Put(self.station, now_ms, Kind.TELEMETRY, encode(message), message)
         self.seq += 1
         self.readings += readings
-        lost = self._happens(Lost, now_ms) is not None
+        lost = self._happens(TroubleKind.LOST, now_ms)
         for sample, told in carried:
             self._settle(sample, told, Fate.LOST if lost else Fate.SENT, message.seq)
         before, self._held = self._held, []
@@ -381,22 +300,21 @@ class Transport:
         self._puts += before  # what was overtaken comes behind
 
     def _line(self, put: Put, now_ms: int) -> None:
-        copies = 2 if self._happens(Duplicated, now_ms) else 1
-        late = self._happens(Delayed, now_ms)
-        for _ in range(copies):
-            if isinstance(late, Delayed):
-                due_ms = now_ms + max(1, round(1000 * late.longest_s * self._chance("late")))
+        copies = 2 if self._happens(TroubleKind.DUPLICATED, now_ms) else 1
+        if late := self._happens(TroubleKind.DELAYED, now_ms):
+            due_ms = now_ms + max(1, round(-1000 * late.delay_s * math.log(1.0 - self._chance("late"))))
+            for _ in range(copies):
                 self._number += 1
                 heapq.heappush(self._under_way, (due_ms, self._number, put))
-            elif self._happens(Reordered, now_ms):
-                self._held.append(put)
-            else:
-                self._puts.append(put)
+        elif self._happens(TroubleKind.REORDERED, now_ms):
+            self._held += [put] * copies
+        else:
+            self._puts += [put] * copies
 
-    def _happens(self, kind: type[Trouble], now_ms: int) -> Trouble | None:
+    def _happens(self, kind: TroubleKind, now_ms: int) -> Trouble | None:
         """The trouble of this kind that hits the message just numbered."""
         for t in self._chances:
-            if type(t) is kind and t.during(now_ms) and self._chance(kind.__name__) < t.share:
+            if t.kind is kind and t.start_ms <= now_ms < t.end_ms and self._chance(kind) < t.share:
                 return t
         return None
 
@@ -406,30 +324,38 @@ class Transport:
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
 
 
-def _timeline(troubles: Iterable[Trouble]) -> Iterable[tuple[int, str, dict[str, Any]]]:
+_CHANCES = (TroubleKind.LOST, TroubleKind.DUPLICATED, TroubleKind.REORDERED, TroubleKind.DELAYED)
+_CLOCKS = (TroubleKind.CLOCK_ERROR, TroubleKind.CLOCK_DRIFT)
+
+_Step = tuple[int, str, dict[str, Any]]
+
+
+def _timeline(troubles: Iterable[Trouble]) -> Iterator[_Step]:
     """(when, step, more) of everything that happens at an instant."""
     for t in troubles:
-        match t:
-            case Outage():
+        match t.kind:
+            case TroubleKind.OUTAGE:
                 yield t.start_ms, "out", {}
                 yield t.end_ms, "in", {}
-            case Reboot():
+            case TroubleKind.REBOOT:
+                back_ms = max(t.end_ms, t.start_ms + 1000 * STARTS_S)
                 yield t.start_ms, "off", {}
-                yield t.end_ms, "on", {}
-                yield t.end_ms, "event", {"event": "restarted"}
-            case Door():
+                yield back_ms, "on", {}
+                yield back_ms, "event", {"event": "restarted"}
+            case TroubleKind.DOOR:
                 yield t.start_ms, "event", {"event": "door_open"}
-                yield t.end_ms, "event", {"event": "door_closed"}
-            case PowerLoss():
-                yield t.start_ms, "event", {"event": "power_lost"}
-                if (off_ms := t.start_ms + round(1000 * t.reserve_s)) < t.end_ms:
-                    yield off_ms, "off", {}
-                    yield t.end_ms, "on", {}
-                yield t.end_ms, "event", {"event": "power_restored"}
-            case Battery():
-                for percent, name in BATTERY_TOLD:
-                    when = t.start_ms + round((t.empty_ms - t.start_ms) * (1 - percent / 100))
-                    yield when, "event", {"event": name, "percent": percent}
-                yield t.empty_ms, "off", {}
-                yield t.end_ms, "on", {}
-                yield t.end_ms, "event", {"event": "battery_replaced", "percent": 100}
+                if t.end_ms > t.start_ms:
+                    yield t.end_ms, "event", {"event": "door_closed"}
+            case TroubleKind.BATTERY:
+                yield from _battery(t)
+
+
+def _battery(t: Trouble) -> Iterator[_Step]:
+    empty_ms = t.start_ms + round((t.end_ms - t.start_ms) * BATTERY_LASTS)
+    for percent, name in BATTERY_TOLD:
+        when = t.start_ms + round((empty_ms - t.start_ms) * (1 - percent / 100))
+        volts = t.volts * (BATTERY_EMPTY + (1 - BATTERY_EMPTY) * percent / 100)
+        yield when, "event", {"event": name, "percent": percent, "volts": round(volts, 2)}
+    yield empty_ms, "off", {}
+    yield t.end_ms, "on", {}
+    yield t.end_ms, "event", {"event": "battery_replaced", "percent": 100, "volts": t.volts}

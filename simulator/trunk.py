@@ -7,6 +7,7 @@ connection. MQTT 3.1.1 is written straight to the socket (:mod:`simulator.packet
 What the broker has not acknowledged is kept and sent again after a reconnect.
 """
 
+import contextlib
 import secrets
 import selectors
 import socket
@@ -229,10 +230,8 @@ class Trunks:
         if self._rung:
             return
         self._rung = True
-        try:
+        with contextlib.suppress(OSError):  # it rings already, or the thread has ended
             self._bell_in.send(b"!")
-        except OSError:  # it rings already, or the thread has ended
-            pass
 
     # ---- below: only on the thread
 
@@ -253,10 +252,8 @@ class Trunks:
         finally:
             for line in self._lines:
                 if line.sock is not None and not line.wants_to_write:
-                    try:
+                    with contextlib.suppress(OSError):
                         line.sock.send(packets.DISCONNECT)
-                    except OSError:
-                        pass
                 line.close()
             self._selector.close()
             self._bell.close()

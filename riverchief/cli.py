@@ -28,7 +28,7 @@ from ingest.storage import changes as changes_
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
-from riverchief import clock, files, logs, serve
+from riverchief import clock, files, logs, serve, simulate_cli
 from riverchief import settings as settings_
 from riverchief.alone import alone
 from riverchief.broker_admin import Address
@@ -166,18 +166,7 @@ def worker_command(settings: SettingsFile = None, data: DataFolder = None) -> No
     serve.run(_load(settings, data), serve.Role.WORKER)
 
 
-@app.command()
-def simulate(
-    settings: SettingsFile = None,
-    history_days: Annotated[float, typer.Option(min=0, max=366, help="先发历史天数 · days of history first")] = 14.0,
-    every: Annotated[float, typer.Option(min=0.1, max=3600, help="读数间隔秒数 · seconds between readings")] = 60.0,
-    seed: Annotated[int, typer.Option(help="模拟种子 · seed of the simulated water")] = 1,
-) -> None:
-    """模拟站点经 MQTT 上报，直到停止 · The site's stations publish a simulated river until stopped."""
-    from riverchief import simulate as simulate_
-
-    truth = simulate_.run(_load(settings), history_days=history_days, every_s=every, seed=seed)
-    out.print(f"{truth.messages_sent} 条消息 messages, {truth.readings_sent} 条读数 readings")
+app.command()(simulate_cli.simulate)
 
 
 # -- looking after ---------------------------------------------------------------------------------------------------

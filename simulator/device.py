@@ -79,6 +79,7 @@ class Device:
         self._goodbye: int | None = None
         self._cut = False
         self._away = False
+        self._patient_until = 0.0
         self.refusal = ""
         self._client = self._make_client(connection)
 
@@ -93,8 +94,10 @@ class Device:
 
     @property
     def reachable(self) -> bool:
-        """Whether the line stands and does not lag far behind."""
-        return not self._away and len(self._waiting) < MOST_WAITING and self.connected
+        """Whether the line stands, or is just coming back, and does not lag far behind."""
+        if self._away or len(self._waiting) >= MOST_WAITING:
+            return False
+        return self.connected or time.monotonic() < self._patient_until
 
     @property
     def unacknowledged(self) -> int:
@@ -143,6 +146,7 @@ class Device:
         """Lose the connection without a goodbye and stay away, or come back."""
         self._away = away
         self._next_try = 0.0
+        self._patient_until = time.monotonic() + CONNECT_TIMEOUT_S
         if away:
             self.cut()
 
@@ -213,7 +217,7 @@ class Device:
     def _disconnected(
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any
     ) -> None:
-        if reason.is_failure:
+        if reason.is_failure and not self._away:
             log.info("device_disconnected", station=self.station, reason=str(reason))
         self._goodbye = None
 
@@ -377,12 +381,12 @@ class Fleet:
         try:
             while not self._gone.is_set():
                 now = time.monotonic()
-                self._reconnect(now)
+                more = self._reconnect(now)
                 if now >= misc_at:
                     misc_at = now + _MISC_EVERY_S
                     for device in self:
                         device._client.loop_misc()
-                for key, events in self.selector.select(0.05 if self.down or self._closing else 0.25):
+                for key, events in self.selector.select(0.0 if more else 0.05 if self.down or self._closing else 0.25):
                     if key.data is None:
                         self._bell.recv(4096)
                     else:
@@ -399,20 +403,26 @@ class Fleet:
         finally:
             self._end()
 
-    def _reconnect(self, now: float) -> None:
-        """Connect what is not connected. A broker out of reach is everybody's: one attempt in turn, then all wait."""
+    def _reconnect(self, now: float) -> bool:
+        """Connect some of what is not connected; True when there may be more of it.
+
+        A broker out of reach is everybody's: one attempt in turn, then all wait.
+        """
         if now < self._unreachable_until:
-            return
+            return False
         due = (
             d for d in list(self.down) if d._next_try <= now and (d.unacknowledged if self._closing else not d._away)
         )
+        tried = 0
         for device in islice(due, _CONNECTS_A_TURN):
+            tried += 1
             if not device._connect(now):
                 device._next_try = 0.0
                 self._unreachable_until = time.monotonic() + self._unreachable_s
                 self._unreachable_s = min(self._unreachable_s * 2, LONGEST_RETRY_S)
-                return
+                return False
             self._unreachable_s = FIRST_RETRY_S
+        return tried == _CONNECTS_A_TURN
 
     def _end(self) -> None:
         for device in self:

@@ -61,6 +61,7 @@ class Line(Protocol):
 class LineState:
     """How a line is: connections standing of those wanted, messages not answered and answered, and why not let in."""
 
+    name: str
     connected: int
     wanted: int
     under_way: int
@@ -71,7 +72,8 @@ class LineState:
 class MqttLine:
     """Devices with a connection of their own (session, last will) and mass devices that share a few."""
 
-    def __init__(self, fleet: Fleet | None, trunks: Trunks | None = None) -> None:
+    def __init__(self, fleet: Fleet | None, trunks: Trunks | None = None, *, name: str = "MQTT") -> None:
+        self._name = name
         self._fleet, self._trunks = fleet, trunks
         self._own: Mapping[str, object] = fleet.devices if fleet is not None else {}
 
@@ -97,6 +99,7 @@ class MqttLine:
         fleet, trunks = self._fleet, self._trunks
         refusal = next((d.refusal for d in fleet if d.refusal), "") if fleet is not None else ""
         return LineState(
+            self._name,
             (fleet.connected if fleet is not None else 0) + (trunks.connected if trunks is not None else 0),
             (len(fleet) if fleet is not None else 0) + (len(trunks) if trunks is not None else 0),
             (sum(d.unacknowledged for d in fleet) if fleet is not None else 0)
@@ -122,7 +125,8 @@ class Hj212Line:
     cabinet are left out: HJ 212 has no packet for a door or a battery.
     """
 
-    def __init__(self, loggers: Mapping[str, Logger]) -> None:
+    def __init__(self, loggers: Mapping[str, Logger], *, name: str = "HJ 212") -> None:
+        self._name = name
         self._loggers = loggers
         self._put = 0
 
@@ -141,7 +145,7 @@ class Hj212Line:
     def state(self) -> LineState:
         under_way = sum(logger.unanswered for logger in self._loggers.values())
         connected = sum(logger.connected for logger in self._loggers.values())
-        return LineState(connected, len(self._loggers), under_way, max(0, self._put - under_way))
+        return LineState(self._name, connected, len(self._loggers), under_way, max(0, self._put - under_way))
 
     def flush(self, timeout_s: float) -> bool:
         end = time.monotonic() + timeout_s
@@ -185,7 +189,7 @@ class Progress:
     messages: int
     readings: int
     remembered: int
-    line: LineState
+    lines: tuple[LineState, ...]
     waiting: bool = False
 
     @property
@@ -252,7 +256,7 @@ def play(
     try:
         run.connect()
         run.go()
-        run.finish()
+        run.finish(goodbye_s)
         answered = min((line.flush(goodbye_s) for line in run.distinct), default=True)
     finally:
         closed = [line.close(goodbye_s if not stop.is_set() else min(goodbye_s, 5.0)) for line in run.distinct]
@@ -310,7 +314,8 @@ class _Run:
         self.unsent: set[Transport] = set()
         self.distinct = list({id(line): line for line in self.lines.values()}.values())
         self.at_ms = self.pace.start_ms
-        self._told = 0.0
+        self._told = self._looked = 0.0
+        self._looked_at = 0
 
     def connect(self) -> None:
         """Wait a moment for the lines, so that a run does not begin with a burst of what it measured meanwhile."""
@@ -343,7 +348,15 @@ class _Run:
                 self.stop.wait(LIVE_TICK_S)
             self._tell()
 
-    def finish(self) -> None:
+    def finish(self, patience_s: float) -> None:
+        """Send what is in memory, as soon as the lines allow it or patience ends."""
+        until = time.monotonic() + patience_s
+        while self.unsent and time.monotonic() < until:
+            self._knock()
+            if not any(transport.waits for transport in self.unsent):
+                break
+            self._tell(waiting=True)
+            time.sleep(LIVE_TICK_S)
         for transport in self.transports.values():
             transport.reachable = self.lines[transport.station].reachable(transport.station)
             self._put(transport.finish(self.at_ms))
@@ -363,21 +376,28 @@ class _Run:
         for transport in self.troubled:
             if (due := transport.next_ms) is not None and due <= to_ms:
                 self._put(transport.advance(to_ms))
-        for transport in [*self.unsent]:  # a line may be back
+        self._knock()
+        return count
+
+    def _knock(self) -> None:
+        """A line may be back."""
+        for transport in [*self.unsent]:
             transport.reachable = self.lines[transport.station].reachable(transport.station)
-            self._put(transport.advance(to_ms))
+            self._put(transport.advance(self.at_ms))
             if not transport.remembered:
                 self.unsent.discard(transport)
-        return count
 
     def _wait_for_room(self) -> None:
         """As fast as possible is as fast as the other side answers; when it is away, time stands still."""
+        if time.monotonic() < self._looked + LIVE_TICK_S and self.messages < self._looked_at + SAMPLES_A_STEP:
+            return
         while not self.stop.is_set():
             states = [line.state() for line in self.distinct]
             if sum(s.under_way for s in states) < MOST_UNDER_WAY and all(s.connected or not s.wanted for s in states):
-                return
+                break
             self._tell(waiting=True)
             self.stop.wait(LIVE_TICK_S)
+        self._looked, self._looked_at = time.monotonic(), self.messages
 
     def _put(self, puts: Iterable[Put]) -> None:
         for put in puts:
@@ -398,18 +418,11 @@ class _Run:
         if not now and moment - self._told < 0.5:
             return
         self._told = moment
-        states = [line.state() for line in self.distinct]
-        line = LineState(
-            sum(s.connected for s in states),
-            sum(s.wanted for s in states),
-            sum(s.under_way for s in states),
-            sum(s.acked for s in states),
-            next((s.refusal for s in states if s.refusal), ""),
-        )
+        lines = tuple(line.state() for line in self.distinct)
         remembered = sum(t.remembered for t in self.unsent)
         self.on_progress(
             Progress(
-                self.at_ms, self.pace.start_ms, self.end_ms, self.messages, self.readings, remembered, line, waiting
+                self.at_ms, self.pace.start_ms, self.end_ms, self.messages, self.readings, remembered, lines, waiting
             )
         )
 

@@ -115,6 +115,7 @@ class Transport:
         "_chances",
         "_clock",
         "_events",
+        "_first_boot",
         "_held",
         "_memory",
         "_memory_size",
@@ -148,7 +149,7 @@ class Transport:
         if not 1 <= per_message <= MAX_SAMPLES:
             raise ValueError(f"per_message is {per_message}; a message carries 1 to {MAX_SAMPLES} samples")
         self.station = station
-        self.boot = boot
+        self.boot = self._first_boot = boot
         self.seq = 0
         self.readings = 0
         self.reachable = True
@@ -173,6 +174,11 @@ class Transport:
     def remembered(self) -> int:
         """Samples in memory, not sent yet."""
         return len(self._memory)
+
+    @property
+    def waits(self) -> bool:
+        """Whether samples are in memory only because the real line does not take them."""
+        return bool(self._memory) and not self.reachable and not (self._off or self._outages)
 
     @property
     def next_ms(self) -> int | None:
@@ -319,8 +325,8 @@ class Transport:
         return None
 
     def _chance(self, what: str) -> float:
-        """A number in 0…1 that depends on seed, station, boot, message and purpose alone."""
-        text = f"{self._seed}/{self.station}/{self.boot}/{self.seq}/{what}"
+        """A number in 0…1 that depends on seed, station, number of the start, message and purpose alone."""
+        text = f"{self._seed}/{self.station}/{self.boot - self._first_boot}/{self.seq}/{what}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
 
 

@@ -1,4 +1,4 @@
-"""What a device with troubles puts onto the wire: nothing disappears without a word, and the clock of the water stays."""
+"""What a device with troubles puts onto the wire: nothing disappears without a word; the clock of the water stays."""
 
 import json
 from collections import Counter

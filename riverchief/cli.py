@@ -28,7 +28,7 @@ from ingest.storage import changes as changes_
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
-from riverchief import clock, files, logs, serve, simulate_cli
+from riverchief import clock, files, logs, reconcile_cli, serve, simulate_cli
 from riverchief import settings as settings_
 from riverchief.alone import alone
 from riverchief.broker_admin import Address
@@ -65,6 +65,8 @@ hj212 = typer.Typer(help="HJ 212 报文和数采仪 · HJ 212 frames and loggers
 app.add_typer(hj212, name="hj212")
 hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
 hj212.add_typer(hj212_devices, name="devices")
+
+app.command("reconcile")(reconcile_cli.reconcile)
 
 out = Console()
 err = Console(stderr=True)
@@ -831,6 +833,8 @@ def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
     serve.mqtt_settings(loaded)
     found = files.read_rules(loaded.site.rules, known)
     files.read_mappings(loaded.ingest.mappings, known)
+    usual_secret = settings_.secret(loaded.outbox.secret, loaded.outbox.secret_file)
+    files.read_platforms(loaded.platforms.file, usual_secret)
     if loaded.site.stations is not None:
         files.read_stations(loaded.site.stations, known)
     count = len(found.thresholds) + len(found.trends) + len(found.no_data)
@@ -908,6 +912,7 @@ def hj212_devices_add(
     any_password: Annotated[bool, typer.Option("--any-password", help="不核对密码 · do not check PW")] = False,
     st: Annotated[str, typer.Option(help="系统编码，21 地表水 · system code, 21 is surface water")] = "21",
     edition: Annotated[int, typer.Option(help="2005 | 2017 | 2025")] = 2017,
+    by: By = None,
     settings: SettingsFile = None,
     data: DataFolder = None,
 ) -> None:
@@ -918,7 +923,8 @@ def hj212_devices_add(
     if password is None and not any_password:
         password = typer.prompt("PW", hide_input=sys.stdin.isatty())
     with _database(settings, data) as database, database.write() as connection:
-        loggers.save(connection, Logger(mn, station, None if any_password else password, st, edition))
+        logger = Logger(mn, station, None if any_password else password, st, edition)
+        loggers.save(connection, logger, _author(by))
     out.print(f"[green]✓[/] {mn} → {station}", highlight=False)
 
 
@@ -945,12 +951,12 @@ def hj212_devices_list(settings: SettingsFile = None, data: DataFolder = None, a
 
 
 @hj212_devices.command("remove")
-def hj212_devices_remove(mn: str, settings: SettingsFile = None, data: DataFolder = None) -> None:
+def hj212_devices_remove(mn: str, by: By = None, settings: SettingsFile = None, data: DataFolder = None) -> None:
     """注销数采仪，读数保留 · Forget a logger; its readings stay."""
     from ingest.storage import loggers
 
     with _database(settings, data) as database, database.write() as connection:
-        loggers.remove(connection, mn)
+        loggers.remove(connection, mn, _author(by))
     out.print(f"[green]✓[/] {mn}", highlight=False)
 
 

@@ -34,6 +34,7 @@ from riverchief.alone import alone
 from riverchief.broker_users import broker_users, endpoint
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
+from riverchief.reconciler import Reconciler
 from riverchief.settings import Settings, secret
 from riverchief.signals import on_signal
 from riverchief.stores import open_stores
@@ -80,6 +81,7 @@ class System:
         token = secret(settings.api.token, settings.api.token_file)
         mqtt = mqtt_settings(settings)
         outbox_secret = secret(settings.outbox.secret, settings.outbox.secret_file)
+        self.platforms = files.read_platforms(settings.platforms.file, outbox_secret)
         heartbeat_url = secret(settings.watch.heartbeat_url, settings.watch.heartbeat_url_file)
         otlp_url = settings.watch.otlp_url
         self.tracing = Tracing(otlp_url, settings.watch.trace_share) if otlp_url else None
@@ -106,6 +108,7 @@ class System:
         self.forwarder: Forwarder | None = None
         self.outlook: Outlook | None = None
         self.retention: Retention | None = None
+        self.reconciler: Reconciler | None = None
         self.housekeeping: Housekeeping | None = None
         if Role.WORKER in roles:
             self._prepare_worker()
@@ -171,6 +174,7 @@ class System:
                     clock_ms=clock.now_ms,
                     intake=self.intake,
                     source=self.source,
+                    gateway=self.gateway,
                     republisher=self.republisher,
                     forwarder=self.forwarder,
                     spool=self.stores.spool.waiting if self.stores.spool else None,
@@ -182,6 +186,8 @@ class System:
             box=settings.box,
             photos=settings.photos,
             devices=self.devices,
+            platforms=self.platforms,
+            called_back=self.watch.called_back,
         )
 
     def _prepare_worker(self) -> None:
@@ -198,7 +204,12 @@ class System:
             retention.check(keep_days, lookback_s)
             self.retention = Retention(database, known, stores.keeper, keep_days=keep_days, clock_ms=clock.now_ms)
         retirement = Retirement(self.devices.credentials) if self.devices else None
-        found = (self.forwarder, self.outlook, self.retention, retirement)
+        daily = [one for one in self.platforms.known if one.list is not None and one.list.url]
+        if daily:
+            self.reconciler = Reconciler(
+                database, daily, at=self.settings.platforms.reconcile_at, clock_ms=clock.now_ms
+            )
+        found = (self.forwarder, self.outlook, self.retention, retirement, self.reconciler)
         jobs: list[Job] = [job for job in found if job is not None]
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 
@@ -309,6 +320,9 @@ class System:
             seen = self.outlook.last_round_ms
             ok = self.outlook.alive and (seen is None or now_ms - seen < 3 * OUTLOOK_S * 1000)
             found.append(Part("outlook", ok, self.outlook.last_error or "judging", False))
+        if self.reconciler:
+            trouble = self.reconciler.last_error
+            found.append(Part("reconciliation", self.reconciler.alive and not trouble, trouble or "comparing", False))
         if self.retention:
             trouble = self.retention.last_error
             found.append(Part("retention", self.retention.alive and not trouble, trouble or "keeping", False))

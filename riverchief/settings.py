@@ -145,6 +145,13 @@ class OutboxSection(_Section):
     give_up_after_days: Annotated[float, Field(gt=0, le=60)] = 7.0
 
 
+class PlatformsSection(_Section):
+    """What the external platforms tell us, and how their list is compared with ours."""
+
+    file: Path | None = None
+    reconcile_at: Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "03:30"
+
+
 class ApiSection(_Section):
     """The address of the API and the console."""
 
@@ -195,6 +202,7 @@ class Settings(BaseSettings):
     hj212: Hj212Section = Hj212Section()
     ingest: IngestSection = IngestSection()
     outbox: OutboxSection = OutboxSection()
+    platforms: PlatformsSection = PlatformsSection()
     api: ApiSection = ApiSection()
     grafana: GrafanaSection = GrafanaSection()
     watch: WatchSection = WatchSection()

@@ -7,22 +7,25 @@ same hours sent again after a restart are the same readings.
 import math
 import ssl
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from riverchief import clock, files
+import polars as pl
+
+from riverchief import clock, files, simulate_table
 from riverchief.serve import mqtt_settings
 from riverchief.settings import Settings
 from riverchief.signals import on_signal
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
+from sensors.times import DAY_MS
 from sensors.wire.hj212.readings import MN
 from sensors.wire.hj212.readings import Logger as Known
-from simulator import live, water
-from simulator import scenario as scenario_
+from simulator import live, truth
 from simulator.device import Connection, Fleet
+from simulator.faults import Instruments
 from simulator.hj212 import Line as Platform
 from simulator.hj212 import Logger
 from simulator.play import (
@@ -37,11 +40,14 @@ from simulator.play import (
     play,
 )
 from simulator.scenario import Scenario
-from simulator.source import Ahead, at_intervals
+from simulator.source import Ahead, measured
 from simulator.transport import Settled
 from simulator.trunk import Trunks
+from simulator.witness import Witness
+from simulator.world import World
 
 HISTORY_STEP_S = 900
+SPIN_UP_STEP_MS = 6 * 3_600_000
 OWN_CONNECTIONS = 2000
 """Stations with a connection, session and last will of their own; further ones share connections."""
 STATIONS_A_TRUNK = 5000
@@ -110,9 +116,9 @@ class Cast:
 def cast(settings: Settings, order: Order, now_ms: int) -> Cast:
     """Read everything before anything starts; raises ConfigurationError with file, line and reason."""
     site = files.read_stations(settings.site.stations, catalogue())
-    first = _scenario(order.scenario, site, None)
+    first = simulate_table.read(order.scenario, site)
     pace = Pace.ending_now(now_ms // 1000 * 1000, first.end_ms - first.start_ms, order.speed)
-    happening = _scenario(order.scenario, site, pace.start_ms)
+    happening = simulate_table.read(order.scenario, site, start_ms=pace.start_ms)
     registry = happening.registry(site)
     for key in order.loggers:
         if key not in registry:
@@ -124,10 +130,29 @@ def cast(settings: Settings, order: Order, now_ms: int) -> Cast:
     return Cast(happening, registry, pace, tuple(order.loggers), own, shared, wanted - allowed)
 
 
+@dataclass(frozen=True, slots=True)
+class River:
+    """The water of a run and the sensors in it."""
+
+    world: World
+    instruments: Instruments
+
+
+def fill(order: Order, cast: Cast, on_progress: Callable[[float], object] = lambda share: None) -> River:
+    """Let the river run until it is itself, some days before the run begins; ``on_progress`` is told the share done."""
+    world = World(cast.registry, cast.scenario, seed=order.seed)
+    begin_ms, end_ms = world.now_ms, cast.scenario.start_ms
+    while world.now_ms < end_ms:
+        world.advance(min(world.now_ms + SPIN_UP_STEP_MS, end_ms))
+        on_progress((world.now_ms - begin_ms) / max(1, end_ms - begin_ms))
+    return River(world, Instruments(cast.registry, cast.scenario, world, seed=order.seed, known=catalogue()))
+
+
 def perform(
     settings: Settings,
     order: Order,
     cast: Cast,
+    river: River,
     *,
     stop: threading.Event,
     settled: Callable[[Settled], object] | None = None,
@@ -138,16 +163,8 @@ def perform(
     lines = _lines(settings, order, cast, boot)
     keys = [s.key for s in cast.registry.stations]
     happening, pace = cast.scenario, cast.pace
-    source = Ahead(
-        at_intervals(
-            cast.registry.stations,
-            pace.start_ms,
-            lambda station, at_ms: water.series(station, at_ms, seed=order.seed),
-            happening.step_s,
-        ),
-        pace.start_ms,
-        happening.end_ms,
-    )
+    stretches = measured(cast.registry, happening, river.world, river.instruments)
+    source = Ahead(stretches, pace.start_ms, happening.end_ms)
     return play(
         source,
         keys,
@@ -164,6 +181,26 @@ def perform(
         settled=settled,
         on_progress=on_progress,
     )
+
+
+def write_truth(
+    out: Path,
+    cast: Cast,
+    river: River,
+    witness: Witness,
+    until_ms: int,
+    on_progress: Callable[[float], object] = lambda share: None,
+) -> int:
+    """The table of exactly what was played, up to ``until_ms``, with what became of it; the number of rows."""
+    played = replace(cast.scenario, days=(until_ms - cast.scenario.start_ms) / DAY_MS)
+
+    def pieces() -> Iterator[pl.DataFrame]:
+        made = truth.frames(cast.registry, played, river.world, river.instruments, on_progress)
+        for station, (frame, _) in zip(cast.registry.stations, made, strict=True):
+            at_ms, _ = truth.instants(played, station)
+            yield frame.with_columns(witness.columns(station.key, at_ms))
+
+    return simulate_table.save(out, pieces())
 
 
 def _lines(settings: Settings, order: Order, cast: Cast, boot: int) -> dict[str, Line]:
@@ -187,17 +224,6 @@ def _lines(settings: Settings, order: Order, cast: Cast, boot: int) -> dict[str,
         }
         lines |= dict.fromkeys(cast.loggers, Hj212Line(made, name=f"HJ 212 {to.host}:{to.port}"))
     return lines
-
-
-def _scenario(name: str, site: Registry, start_ms: int | None) -> Scenario:
-    path = Path(name)
-    if path.suffix == ".toml":
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"scenario {path} cannot be read: {error}") from error
-        return scenario_.parse(text, site, key=path.stem, source=str(path), start_ms=start_ms)
-    return scenario_.parse(scenario_.text_of(name), site, key=name, source=f"{name}.toml", start_ms=start_ms)
 
 
 # -- what the commands are told --------------------------------------------------------------------------------------

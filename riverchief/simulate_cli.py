@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from riverchief.terminal import err, out, progress_bar
 from sensors.errors import ConfigurationError
-from sensors.times import beijing
+from sensors.times import beijing, rfc3339
 
 if TYPE_CHECKING:
     from riverchief.settings import Settings
     from riverchief.simulate import Cast, Order
     from simulator.play import LineState, Played, Progress
 
-out = Console()
-err = Console(stderr=True)
-
-PATIENCE_S = 2.0
+AWAY_S = 2.0
 """A broker that does not answer for so long is said to be away."""
 TOLD_EVERY_S = 30.0
 """Where standard error is no terminal, a line of progress comes so often."""
@@ -33,6 +30,10 @@ def simulate(
         typer.Argument(
             help="场景或 .toml 文件；不给则模拟本站点 · a scenario or a .toml file; without, the site's own"
         ),
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="列出场景 · describe the scenarios")] = False,
+    table: Annotated[
+        Path | None, typer.Option("--out", help="写成带真值的表，不发布 · write a table with its truth instead")
     ] = None,
     settings: Annotated[
         Path | None,
@@ -72,9 +73,16 @@ def simulate(
     from riverchief import clock, logs
     from riverchief import settings as settings_
     from riverchief import simulate as simulate_
+    from riverchief.simulate_table import check_target
 
+    if list_:
+        _list_scenarios(as_json)
+        return
     loaded = settings_.load(settings)
     logs.configure(loaded.log)
+    if table is not None:
+        _write_scenario(scenario, table, loaded, seed, as_json)
+        return
     if scenario is None:
         only = {"--truth": truth, "--hj212": hj212, "--logger": logger, "--stations": stations}
         if given := [name for name, value in only.items() if value]:
@@ -95,8 +103,8 @@ def simulate(
     if stations is not None:
         _write_stations(cast, stations)
         return
-    if truth is not None and not (truth.parent.is_dir() and truth.name.endswith((".csv", ".csv.gz"))):
-        raise ConfigurationError(f"--truth {truth}: a .csv or .csv.gz in a folder that exists is needed")
+    if truth is not None:
+        check_target(truth)
     played = _play(loaded, order, cast, truth)
     if as_json:
         out.print_json(data=dataclasses.asdict(played) | {"fates": {k.value: n for k, n in played.fates.items()}})
@@ -145,11 +153,12 @@ def _write_stations(cast: "Cast", path: Path) -> None:
 def _play(settings: "Settings", order: "Order", cast: "Cast", truth: Path | None) -> "Played":
     from riverchief import simulate as simulate_
     from riverchief.signals import on_signal
-    from sensors.parameters import catalogue
     from simulator.witness import Witness
 
     for sentence in announced(settings, order, cast):
         err.print(sentence, highlight=False, soft_wrap=True)
+    with progress_bar("放水 filling the river") as told:
+        river = simulate_.fill(order, cast, told)
     stop = threading.Event()
     witness = Witness() if truth is not None else None
     with on_signal(lambda *_: stop.set()), err.status("连接 connecting …") as status:
@@ -164,10 +173,10 @@ def _play(settings: "Settings", order: "Order", cast: "Cast", truth: Path | None
             if not err.is_terminal and teller.due(moment):
                 err.print(line, highlight=False, soft_wrap=True)
 
-        played = simulate_.perform(settings, order, cast, stop=stop, settled=witness, on_progress=progress)
-        if witness is not None and truth is not None:
-            status.update(f"写真值 writing {truth} …")
-            witness.write(truth, catalogue())
+        played = simulate_.perform(settings, order, cast, river, stop=stop, settled=witness, on_progress=progress)
+    if witness is not None and truth is not None:
+        with progress_bar(f"真值 {truth.name}") as told:
+            simulate_.write_truth(truth, cast, river, witness, played.until_ms, told)
     return played
 
 
@@ -214,7 +223,7 @@ class Teller:
         self._refusals[name] = line.refusal
         if line.wanted and not line.connected:
             since = self._away_since.setdefault(name, moment)
-            if name not in self._told and moment - since >= PATIENCE_S and not line.refusal:
+            if name not in self._told and moment - since >= AWAY_S and not line.refusal:
                 self._told.add(name)
                 yield (
                     f"[yellow]{name} 无应答，设备缓存数据，持续重连 · "
@@ -261,3 +270,43 @@ def _tell(played: "Played", truth: Path | None) -> None:
             "[yellow]有消息未获应答 · some messages were never answered: the other side was away at the end[/]",
             soft_wrap=True,
         )
+
+
+def _list_scenarios(as_json: bool) -> None:
+    from riverchief.simulate_table import listed
+
+    if as_json:
+        out.print_json(data={"scenarios": [dataclasses.asdict(found) for found in listed()]})
+        return
+    for found in listed():
+        out.print(f"[bold]{found.key}[/]  {found.zh} · {found.en}", highlight=False)
+        out.print(f"  {found.see_zh}\n  {found.see_en}\n", highlight=False)
+
+
+def _write_scenario(scenario: str | None, table: Path, settings: "Settings", seed: int, as_json: bool) -> None:
+    from riverchief.simulate_table import write
+
+    if scenario is None:
+        raise ConfigurationError("--out needs a scenario; riverchief simulate --list names them")
+    with progress_bar(f"模拟 {scenario}") as told:
+        written = write(scenario, table, settings, seed=seed, on_progress=told)
+    if as_json:
+        passages = [
+            {
+                "event": p.event.name,
+                "kind": str(p.event.kind),
+                "station": p.station,
+                "first": rfc3339(p.first_ms),
+                "peak": rfc3339(p.peak_ms),
+                "last": rfc3339(p.last_ms),
+                "strength": round(p.strength, 2),
+            }
+            for p in written.passages
+        ]
+        out.print_json(data={"rows": written.rows, "stations": written.stations, "passages": passages})
+        return
+    out.print(
+        f"[green]✓[/] {table}: {written.rows:,} 行 rows, {written.stations} 站 stations,"
+        f" {len(written.passages)} 次事件经过 passages of events",
+        highlight=False,
+    )

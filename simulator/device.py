@@ -77,7 +77,7 @@ class Device:
         self._next_try = 0.0
         self._retry_s = FIRST_RETRY_S
         self._goodbye: int | None = None
-        self._cut = False
+        self._cut = self._meant = False
         self._away = False
         self._patient_until = 0.0
         self.refusal = ""
@@ -139,7 +139,7 @@ class Device:
 
     def cut(self) -> None:
         """Lose the connection without a goodbye, as in a power cut; the device then comes back by itself."""
-        self._cut = True
+        self._cut = self._meant = True
         self._fleet.attend(self)
 
     def away(self, away: bool) -> None:
@@ -210,6 +210,7 @@ class Device:
             self.refusal = str(reason)
             return
         self.refusal = ""
+        self._meant = False
         self._retry_s = FIRST_RETRY_S
         client.publish(topic(self.station, "status"), ONLINE, qos=1, retain=True)
         self._fleet.attend(self)
@@ -217,7 +218,7 @@ class Device:
     def _disconnected(
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any
     ) -> None:
-        if reason.is_failure and not self._away:
+        if reason.is_failure and not self._meant:
             log.info("device_disconnected", station=self.station, reason=str(reason))
         self._goodbye = None
 

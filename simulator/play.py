@@ -160,9 +160,10 @@ class Hj212Line:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Event time of a run: it begins at ``start_ms``, and ``speed`` seconds of it pass in a second."""
+    """Event time of a run: ``start_ms`` of it is due at ``wall_ms``, and ``speed`` seconds of it pass in a second."""
 
     start_ms: int
+    wall_ms: int
     speed: float = 1.0
 
     @classmethod
@@ -174,8 +175,12 @@ class Pace:
         if not speed > 0:
             raise ValueError(f"a speed of {speed:g} is none; it must be above zero")
         if speed == AS_FAST_AS_POSSIBLE:
-            return cls(now_ms - length_ms, speed)
-        return cls(now_ms - length_ms + math.ceil(length_ms / max(speed, 1.0)), speed)
+            return cls(now_ms - length_ms, now_ms, speed)
+        return cls(now_ms - length_ms + math.ceil(length_ms / max(speed, 1.0)), now_ms, speed)
+
+    def due_ms(self, wall_ms: int) -> int:
+        """The event time that is due at ``wall_ms``; not for a run as fast as possible."""
+        return self.start_ms + round((wall_ms - self.wall_ms) * self.speed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,14 +333,8 @@ class _Run:
     def go(self) -> None:
         fast = self.pace.speed == AS_FAST_AS_POSSIBLE
         step_ms = SHORTEST_STEP_MS
-        wall_ms = self.clock()
-        if not fast and self.pace.speed <= 1:
-            self.at_ms = self.pace.start_ms
         while not self.stop.is_set() and (self.end_ms is None or self.at_ms < self.end_ms):
-            if fast:
-                to_ms = self.at_ms + step_ms
-            else:
-                to_ms = self.pace.start_ms + round((self.clock() - wall_ms) * self.pace.speed)
+            to_ms = self.at_ms + step_ms if fast else self.pace.due_ms(self.clock())
             if self.end_ms is not None:
                 to_ms = min(to_ms, self.end_ms)
             if to_ms > self.at_ms:

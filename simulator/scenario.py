@@ -484,7 +484,7 @@ class _Reader:
     # -- when
 
     def _moments(self, row: _Row) -> list[int]:
-        """When a row begins: ``at`` after the start, or on ``day`` (from 1) at the ``clock`` in Beijing; then ``every``."""
+        """When a row begins: ``at`` after the start, or on ``day`` (from 1) at the ``clock`` in Beijing; ``every``."""
         if "at" in row.values:
             if "clock" in row.values or "day" in row.values:
                 raise row.wrong("either at, or day and clock", "at")

@@ -1,13 +1,17 @@
 """The water as its sensors see it, handed out in the order of time, made a stretch ahead."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from sensors.reading import Floats, Ints
-from sensors.stations import Station
+from sensors.reading import Ints
+from sensors.stations import Registry
 from sensors.wire.telemetry import Sample
+from simulator import truth
+from simulator.faults import Instruments, Measured
+from simulator.scenario import Scenario
+from simulator.world import World
 
 Stretch = Callable[[int, int], Iterable[tuple[str, Sample]]]
 """(from, to) in ms → (station, sample in canonical units) with ``from`` ≤ time < ``to``; oldest first."""
@@ -40,35 +44,28 @@ class Ahead:
             self._made_ms = end_ms
 
 
-def at_intervals(
-    stations: Sequence[Station],
-    start_ms: int,
-    series: Callable[[Station, Ints], Mapping[str, Floats]],
-    step_s: int | None = None,
-) -> Stretch:
-    """Stretches of stations that measure every ``step_s`` (None: each at its own interval), from ``start_ms`` on.
-
-    ``series`` gives a station's values at instants (n,) in canonical units, NaN where there is none.
-    """
+def measured(registry: Registry, scenario: Scenario, world: World, instruments: Instruments) -> Stretch:
+    """Stretches of what the stations of a scenario report, the very numbers of its table."""
 
     def make(from_ms: int, to_ms: int) -> list[tuple[str, Sample]]:
         found: list[tuple[str, Sample]] = []
-        for station in stations:
-            step_ms = 1000 * (step_s or station.interval_s)
-            first = -(-(from_ms - start_ms) // step_ms)
-            at_ms = np.arange(start_ms + first * step_ms, to_ms, step_ms, dtype=np.int64)
+        for station in registry.stations:
+            at_ms, step_ms = truth.instants(scenario, station)
+            at_ms = at_ms[np.searchsorted(at_ms, from_ms) : np.searchsorted(at_ms, to_ms)]
             if len(at_ms):
-                found += [(station.key, sample) for sample in samples(at_ms, series(station, at_ms))]
+                said = instruments.read(station, at_ms, step_ms)
+                found += [(station.key, sample) for sample in samples(at_ms, said)]
         found.sort(key=lambda of: of[1].at_ms)  # stable: stations of one instant stay in their order
         return found
 
     return make
 
 
-def samples(at_ms: Ints, values: Mapping[str, Floats]) -> Iterator[Sample]:
-    """(n,) columns as samples; a missing value (NaN) is left out, an instant without any too."""
-    columns = [column.tolist() for column in values.values()]
-    for at, row in zip(at_ms.tolist(), zip(*columns, strict=True), strict=True):
-        present = {key: value for key, value in zip(values, row, strict=True) if not math.isnan(value)}
-        if present:
-            yield Sample(at, present)
+def samples(at_ms: Ints, said: Mapping[str, Measured]) -> Iterator[Sample]:
+    """What sensors said at (n,) instants as samples; what they did not say is left out, an instant without any too."""
+    columns = [(key, of.value.tolist(), of.status) for key, of in said.items()]
+    for i, at in enumerate(at_ms.tolist()):
+        values = {key: value[i] for key, value, _ in columns if not math.isnan(value[i])}
+        if values:
+            status = {key: flags[i] for key, _, flags in columns if key in values and flags[i] != "N"}
+            yield Sample(at, values, status)

@@ -1,86 +1,58 @@
-"""What was really played, written down: each sample with its true time, the time its device wrote, and its fate."""
+"""What was really played, written down: the table of a scenario with what became of each of its samples."""
 
-import csv
-import gzip
-import io
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
-from sensors.parameters import Catalogue, Parameter
-from sensors.times import rfc3339
+import polars as pl
+
+from sensors.reading import Ints
 from simulator.transport import Fate, Settled
 
-_SUFFIX: Final = {
-    "°C": "degC",
-    "mg/L": "mg_L",
-    "µg/L": "ug_L",
-    "µS/cm": "uS_cm",
-    "NTU": "NTU",
-    "mV": "mV",
-    "m": "m",
-    "cm": "cm",
-    "mm": "mm",
-    "m³/s": "m3_s",
-    "psu": "psu",
-    "QSU": "QSU",
-}
-
-
-def header(parameter: Parameter) -> str:
-    """A table's column for the parameter in its canonical unit, as :mod:`sensors.columns` reads it: ``do_mg_L``."""
-    if parameter.key == "ph":
-        return "pH"
-    suffix = _SUFFIX.get(parameter.unit)
-    return parameter.key if suffix is None else f"{parameter.key}_{suffix}"
+COLUMNS: Final = ("sent_time", "fate", "boot", "seq")
 
 
 class Witness:
-    """Takes every settled sample of a run; :meth:`write` makes the table of what was played.
+    """Takes every settled sample of a run; :meth:`columns` lays them beside the truth of the water.
 
-    Columns: ``station``, ``time`` (true, UTC), the parameters, then what a truth without devices has not:
-    ``sent_time`` (what the device wrote, where its clock was wrong), ``fate`` (:class:`simulator.transport.Fate`),
-    ``boot`` and ``seq`` of the message that carried it. Rows by station, then time.
+    A table of what was played has four columns more than one without devices: ``sent_time``, what the device wrote as
+    the time where its clock was wrong (``time`` is the true one); ``fate`` (:class:`simulator.transport.Fate`; empty
+    where nothing was measured); ``boot`` and ``seq`` of the message that carried the sample.
     """
 
     def __init__(self) -> None:
-        self._settled: dict[str, list[Settled]] = {}
+        self._settled: dict[str, dict[int, Settled]] = {}
 
     def __call__(self, settled: Settled) -> None:
-        self._settled.setdefault(settled.station, []).append(settled)
+        self._settled.setdefault(settled.station, {})[settled.sample.at_ms] = settled
 
     def __len__(self) -> int:
         return sum(map(len, self._settled.values()))
 
-    def rows(self, fate: Fate | None = None) -> Iterator[Settled]:
-        """What was settled, by station and true time; of one fate or of all."""
+    @property
+    def fates(self) -> Counter[Fate]:
+        """How many samples came to what."""
+        return Counter(one.fate for one in self)
+
+    def __iter__(self) -> Iterator[Settled]:
+        """By station, then true time."""
         for station in sorted(self._settled):
-            for one in sorted(self._settled[station], key=lambda s: s.sample.at_ms):
-                if fate is None or one.fate is fate:
-                    yield one
+            yield from (one for _, one in sorted(self._settled[station].items()))
 
-    def write(self, path: Path, catalogue: Catalogue) -> int:
-        """The table as CSV, gzip where the name ends in .gz, the same bytes for the same run; the number of rows."""
-        with path.open("wb") as file:
-            if path.suffix != ".gz":
-                return self._write(io.TextIOWrapper(file, "utf-8", newline=""), catalogue)
-            with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-                return self._write(io.TextIOWrapper(packed, "utf-8", newline=""), catalogue)
+    def columns(self, station: str, at_ms: Ints) -> list[pl.Series]:
+        """:data:`COLUMNS` for the rows of ``station`` at ``at_ms`` (n,)."""
+        of = self._settled.get(station, {})
+        rows = [of.get(at) for at in at_ms.tolist()]
+        wrong = [None if one is None or one.told_ms == one.sample.at_ms else one.told_ms for one in rows]
+        return [
+            times_or_none(wrong).alias("sent_time"),
+            pl.Series("fate", [None if one is None else one.fate.value for one in rows], dtype=pl.String),
+            pl.Series("boot", [None if one is None else one.boot for one in rows], dtype=pl.Int64),
+            pl.Series("seq", [None if one is None else one.seq for one in rows], dtype=pl.Int64),
+        ]
 
-    def _write(self, out: TextIO, catalogue: Catalogue) -> int:
-        measured = {key for of in self._settled.values() for one in of for key in one.sample.values}
-        keys = [p.key for p in catalogue.parameters if p.key in measured]
-        table = csv.writer(out, lineterminator="\n")
-        table.writerow(
-            ["station", "time", *(header(catalogue[key]) for key in keys), "sent_time", "fate", "boot", "seq"]
-        )
-        count = 0
-        for one in self.rows():
-            at_ms = one.sample.at_ms
-            sent = "" if one.told_ms == at_ms else rfc3339(one.told_ms)
-            values = [one.sample.values.get(key, "") for key in keys]
-            number = ["" if n is None else n for n in (one.boot, one.seq)]
-            table.writerow([one.station, rfc3339(at_ms), *values, sent, one.fate.value, *number])
-            count += 1
-        out.flush()
-        return count
+
+def times_or_none(at_ms: list[int | None]) -> pl.Series:
+    """Instants as ISO 8601 with a Z, to the millisecond where a clock is off by parts of a second."""
+    moments = pl.Series(at_ms, dtype=pl.Int64).cast(pl.Datetime("ms"))
+    return moments.dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").str.replace(".000Z", "Z", literal=True)

@@ -101,7 +101,7 @@ class Event:
 
     ``reach`` and ``km`` (down the reach, None for the whole of it) say where; ``size`` 1 is what domain facts §7.4 call
     usual, for rain it is the depth in mm and for a salt tide the conductivity at the mouth in µS/cm. ``closed`` is a
-    gate's. ``line`` stands in the file.
+    gate's. ``line`` is where the file says so.
     """
 
     name: str
@@ -114,6 +114,8 @@ class Event:
     outfall: str = ""
     closed: bool = False
     line: int = 0
+    sudden: bool = False
+    """There and gone within seconds, as no water does: for a demo that lasts a minute. No file can say it."""
 
     @property
     def natural(self) -> bool:

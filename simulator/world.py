@@ -40,6 +40,8 @@ _FLOW: Mapping[EventKind, tuple[float, tuple[float, ...]]] = {
 """m³/s of size 1 into a creek or lake, and its content."""
 _FOR_A_RIVER = 30.0
 """A river needs so much more to notice."""
+_SUDDEN_SHARE, _SUDDEN_S = 0.24, 6.0
+"""Of sewage in the water at size 1, and how soon it is there."""
 _RAMP_S: Mapping[EventKind, float] = {
     EventKind.SEWAGE: 900.0,
     EventKind.ACID: 180.0,
@@ -142,6 +144,10 @@ class World:
         if event.start_ms < self.now_ms:
             raise ValueError(f"{event.name} begins before the water's present")
         self.events.append(event)
+
+    def refine(self, step_s: float) -> None:
+        """Go on in steps of ``step_s``. What follows differs a little from what the old steps would have given."""
+        self.step_ms = round(step_s * 1000)
 
     def forget(self, before_ms: int) -> None:
         """Let go of what was recorded before: a live run needs only the latest hours."""
@@ -311,7 +317,8 @@ class World:
         content[TEMP] = np.where(net.tidal, self._outside_c[0], self._outside_c[1])
         content[[BOD, NH, PO]] *= np.where(net.tidal, 1.0, fouled)
         content[EC] *= 1 - 0.10 * float(chunk.warmth[i])
-        content[DO] *= _oxygen_of(content[TEMP])
+        holds = _oxygen_of(self._outside_c)
+        content[DO] *= np.where(net.tidal, holds[0], holds[1])
         content[CHL] *= 1 + 0.4 * float(chunk.warmth[i])
         leak = net.leak * chunk.leak[i][net.reach]
         sewage = np.array(network.SEWAGE)
@@ -412,6 +419,9 @@ class World:
 
     def _discharge(self, event: Event, share: float, inflow: Floats, load: Floats) -> None:
         cell = self.network.cell(event.reach, event.km or 0.0)
+        if event.sudden:
+            self._pour(event, share, cell, load)
+            return
         per_size, content = _FLOW[event.kind]
         river = self.network.reaches[self._reach_index[event.reach]].water is Water.RIVER
         flow = per_size * event.size * share * (_FOR_A_RIVER if river else 1.0)
@@ -419,6 +429,17 @@ class World:
         load[:M, cell] += np.array(content) * flow
         load[M : 2 * M, cell] += self._content[M : 2 * M, cell] * flow
         load[self._row(event), cell] += flow
+
+    def _pour(self, event: Event, share: float, cell: int, load: Floats) -> None:
+        """Bring a cell at once to a share of the discharge, and back at once when it is over: a demo is short."""
+        _, content = _FLOW[event.kind]
+        part = _SUDDEN_SHARE * event.size * share
+        without = self._content[M : 2 * M, cell]
+        target = without + part * (np.array(content) - without)
+        rate = self._volume[cell] / _SUDDEN_S
+        load[:M, cell] += rate * (target - self._content[:M, cell])
+        row = self._row(event)
+        load[row, cell] += rate * (part - self._content[row, cell])
 
     def _dredge(self, event: Event, share: float, load: Floats) -> None:
         """Mud is stirred up: solids, and a little of what lay in it."""
@@ -433,6 +454,7 @@ class World:
         """Prescribe the water beyond the ends of the network."""
         net = self.network
         warmth = float(chunk.warmth[i])
+        holds = float(_oxygen_of(self._outside_c[:1])[0])
         for cells, dirty in ((net.upper, True), (net.lower, False)):
             for cell in cells.tolist():
                 fouled = float(np.exp(chunk.outside[i][net.reach[cell]]))
@@ -442,7 +464,7 @@ class World:
                 )
                 water[TEMP] = self._outside_c[0]
                 water[EC] *= 1 - 0.14 * warmth
-                water[DO] *= float(_oxygen_of(water[TEMP : TEMP + 1])[0])
+                water[DO] *= holds
                 water[CHL] *= 1 + 0.4 * warmth
                 water[SOLIDS] += 30.0 * min(self._stored_mm / 10, 2.0)
                 self._content[:M, cell] = self._content[M : 2 * M, cell] = water
@@ -527,6 +549,8 @@ def shape(event: Event, at_ms: int) -> float:
         return 0.0
     if event.kind is EventKind.RAIN:
         return 1.0
+    if event.sudden:
+        return float(min(1.0, (event.end_ms - at_ms) / 600_000))
     ramp_s = min(_RAMP_S.get(event.kind, 600.0), (event.end_ms - event.start_ms) / 3000)
     rising, falling = (at_ms - event.start_ms) / 1000 / ramp_s, (event.end_ms - at_ms) / 1000 / ramp_s
     return float(min(1.0, rising, falling))
@@ -562,6 +586,10 @@ class _Recorder:
         for name, row in zip(names, dyes, strict=True):
             self._dyes.setdefault(name, (self._forgotten + self._count, []))[1].append(row.copy())
         self._count += 1
+
+    def refine(self, step_s: float) -> None:
+        """Go on in steps of ``step_s``. What follows differs a little from what the old steps would have given."""
+        self.step_ms = round(step_s * 1000)
 
     def forget(self, before_ms: int) -> None:
         keep = int(np.searchsorted(self._at[: self._count], before_ms))

@@ -21,13 +21,14 @@ _SCHEME = "bearer"
 class Guard:
     """ASGI: asks for the bearer token wherever a request below ``prefix`` may change something.
 
-    Without a token nobody is asked, and nobody ever at the paths ``open_to_all``, which check for themselves. A web
-    page of another origin is turned away even then: it would use the reach of its reader's browser, not its own.
+    Without a token nobody is asked, and nobody ever at the paths ``open_to_all`` (one that ends with a slash stands for
+    all below it), which check for themselves. A web page of another origin is turned away even then: it would use the
+    reach of its reader's browser, not its own.
     """
 
     def __init__(self, app: ASGIApp, token: str | None, prefix: str, open_to_all: Collection[str] = ()) -> None:
         self._app = app
-        self._open = frozenset(open_to_all)
+        self._open = tuple(open_to_all)
         self._token = None if token is None else token.encode()
         self._prefix = prefix
 
@@ -43,7 +44,7 @@ class Guard:
         if scope["method"] in _SAFE or not path.startswith(self._prefix):
             return None
         headers = Headers(scope=scope)
-        if self._token is None or path in self._open:
+        if self._token is None or _is_open(path, self._open):
             return _foreign(headers)
         given = headers.getlist("authorization")
         if not given:
@@ -62,8 +63,12 @@ def describe(schema: dict[str, Any], open_to_all: Collection[str] = ()) -> None:
     schemes[_SCHEME] = {"type": "http", "scheme": _SCHEME}
     for name, path in schema["paths"].items():
         for method, operation in path.items():
-            if method.upper() not in _SAFE and name not in open_to_all:
+            if method.upper() not in _SAFE and not _is_open(name, open_to_all):
                 operation["security"] = [{_SCHEME: []}]
+
+
+def _is_open(path: str, open_to_all: Collection[str]) -> bool:
+    return any(path.startswith(one) if one.endswith("/") else path == one for one in open_to_all)
 
 
 def _unauthorized(detail: str, error: str) -> Problem:

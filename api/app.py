@@ -15,15 +15,28 @@ from api.context import Context, Part
 from api.limits import BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
-from api.routes import commands, credentials, incidents, ledger, reaches, readings, registry, stations, upkeep
+from api.routes import (
+    audit,
+    commands,
+    credentials,
+    deliveries,
+    incidents,
+    ledger,
+    platforms,
+    reaches,
+    readings,
+    registry,
+    stations,
+    upkeep,
+)
 from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.wire.telemetry import MAX_BYTES
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "/api/v1"
-OPEN = frozenset({f"{PREFIX}{credentials.CLAIMS}"})
-"""Changes that need no token: a new device has none, it shows the secret on its label."""
+OPEN = frozenset({f"{PREFIX}{credentials.CLAIMS}", f"{PREFIX}{platforms.CALLBACKS}/"})
+"""Changes that need no token: a new device shows the secret on its label, a platform's callback is signed."""
 MOST_BYTES = 1024 * 1024
 READINGS_MOST_BYTES = MAX_BYTES + 4096
 """A telemetry message and what names its station; a larger message than allowed still leaves a trace in quarantine."""
@@ -48,9 +61,11 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (commands, stations, readings, reaches, incidents, ledger):
+    for subject in (audit, commands, stations, readings, reaches, incidents, ledger):
         api.include_router(subject.router)
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router):
+        api.include_router(router)
+    for router in (deliveries.router, deliveries.schemas, platforms.router):
         api.include_router(router)
     app.include_router(api)
     app.include_router(_root)

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from governance import platforms
+from governance.platforms import Platforms
 from ingest.checks import rules
 from ingest.checks.rules import Rules
 from sensors import columns, stationbook, stationfile, stationtable
@@ -161,3 +163,20 @@ def _times(path: Path, column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.
     if column.null_count():
         raise ConfigurationError(f"{path}: column time is empty in row {int(column.is_null().arg_max() or 0) + 2}")
     return np.asarray(column.cast(pl.Int64).to_numpy(), np.int64)
+
+
+def read_platforms(path: Path | None, usual_secret: str | None) -> Platforms:
+    """The external platforms of a file; none without one. Raises ConfigurationError naming file and fault."""
+    if path is None:
+        return Platforms()
+    try:
+        return platforms.read(_text(path), lambda file: _secret_in(path.parent / file), usual_secret)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _secret_in(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read the secret in {file}: {type(error).__name__}") from error

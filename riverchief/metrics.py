@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 
 from api.context import Part
 from governance import outbox
+from governance.callbacks import Result
 from governance.database import Database
 from governance.finding import Kind
 from governance.lifecycle import EventType
@@ -37,6 +38,7 @@ from ingest.forward import Forwarder
 from ingest.intake import Intake
 from ingest.pipeline import Outcome
 from ingest.republish import Republisher
+from ingest.sources.hj212 import Gateway
 from ingest.sources.mqtt import MqttSource
 from ingest.storage.spool import Waiting
 from ingest.storage.tables import gap as gap_table
@@ -127,6 +129,25 @@ FIGURES: Mapping[str, Figure] = {
             "the most unacknowledged since the start; where it stays is the broker's window",
         ),
         Figure("mqtt_window", "gauge", "本端愿意持有的未确认消息上限", "unacknowledged messages we are ready to hold"),
+        # HJ 212 gateway
+        Figure("hj212_connections", "gauge", "现有数采仪连接", "loggers connected now"),
+        Figure("hj212_frames", "counter", "收到的报文", "frames received"),
+        Figure("hj212_broken_frames", "counter", "不能识读的报文", "frames that could not be read"),
+        Figure(
+            "hj212_answers",
+            "counter",
+            "按结果统计的应答：accepted 为已入库，refused 为拒绝",
+            "answers to loggers, by outcome: accepted once stored, refused",
+            ("outcome",),
+        ),
+        Figure("hj212_requests", "counter", "发给数采仪的请求（补数、命令）", "requests to loggers: gaps, commands"),
+        Figure(
+            "hj212_turned_away",
+            "counter",
+            "未能服务的连接：full 为连接已满，dropped 为断开",
+            "connections not served: full for want of room, dropped for what came over them",
+            ("reason",),
+        ),
         # stations
         Figure(
             "stations",
@@ -167,6 +188,7 @@ FIGURES: Mapping[str, Figure] = {
             "from observed_at of the deciding reading to the acceptance of the opened incident; "
             "without retrospective ones and silence",
         ),
+        Figure("callbacks", "counter", "按结果统计的平台回调", "callbacks of platforms, by outcome", ("outcome",)),
         # time-series server
         Figure("spool_bytes", "gauge", "待转发到时序库的字节", "bytes waiting for the time-series server"),
         Figure("spool_entries", "gauge", "待转发到时序库的条目", "entries waiting for the time-series server"),
@@ -257,6 +279,7 @@ class Watch:
     observed_to_delivered: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
     quarantined: dict[str, int] = field(default_factory=lambda: {reason.key: 0 for reason in Reason})
     deliveries: dict[str, int] = field(default_factory=lambda: {"delivered": 0, "refused": 0, "retry": 0})
+    callbacks: dict[str, int] = field(default_factory=lambda: {result.value: 0 for result in Result})
 
     def batch(self, messages: Sequence[Message], outcome: Outcome) -> None:
         """A batch was stored and acknowledged just now."""
@@ -271,6 +294,10 @@ class Watch:
         self.sent_to_stored.observe((now_ms - np.array(sent, np.float64)) / 1000)
         for rejected in outcome.rejected:
             self.quarantined[rejected.reason.key] += 1
+
+    def called_back(self, result: Result) -> None:
+        """A platform called back."""
+        self.callbacks[result.value] += 1
 
     def delivery(self, attempt: Attempt) -> None:
         """An attempt at a delivery has been settled."""
@@ -297,6 +324,7 @@ class Running:
     clock_ms: Callable[[], int]
     intake: Intake | None = None
     source: MqttSource | None = None
+    gateway: Gateway | None = None
     republisher: Republisher | None = None
     forwarder: Forwarder | None = None
     spool: Callable[[], Waiting] | None = None
@@ -335,6 +363,8 @@ class Parts(Collector):
             yield from _stations(running.intake, running.clock_ms())
         if running.source is not None:
             yield from _broker(running.source)
+        if running.gateway is not None:
+            yield from _gateway(running.gateway)
         if running.republisher is not None:
             yield from _republishing(running.republisher)
         if running.forwarder is not None:
@@ -447,6 +477,16 @@ def _broker(source: MqttSource) -> Iterator[Metric]:
     yield _one("mqtt_window", source.window)
 
 
+def _gateway(gateway: Gateway) -> Iterator[Metric]:
+    c = gateway.counters
+    yield _one("hj212_connections", gateway.connections)
+    yield _one("hj212_frames", c.frames)
+    yield _one("hj212_broken_frames", c.broken)
+    yield _many("hj212_answers", {"accepted": c.answered, "refused": c.refused})
+    yield _one("hj212_requests", c.asked)
+    yield _many("hj212_turned_away", {"full": c.turned_away, "dropped": c.dropped})
+
+
 def _republishing(republisher: Republisher) -> Iterator[Metric]:
     yield _one("observed_published", republisher.published)
     yield _one("observed_waiting", republisher.waiting)
@@ -463,6 +503,7 @@ def _forwarding(forwarder: Forwarder) -> Iterator[Metric]:
 
 def _deliveries(watch: Watch) -> Iterator[Metric]:
     yield _many("deliveries", dict(watch.deliveries))
+    yield _many("callbacks", dict(watch.callbacks))
     yield _histogram("decided_to_delivered_seconds", {"": watch.decided_to_delivered})
     yield _histogram("observed_to_delivered_seconds", {"": watch.observed_to_delivered})
 

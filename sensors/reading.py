@@ -70,6 +70,7 @@ class Reason(IntEnum):
     ENCRYPTED = 17
     INCOMPLETE = 18
     PAST_UNAVAILABLE = 19
+    NEEDS_TEMPERATURE = 20
 
     @property
     def key(self) -> str:

@@ -144,7 +144,7 @@ def _with_bracket(name: str, before: str, inside: str, catalogue: Catalogue) -> 
     if remark := _REMARK.match(inside):
         return _counted_as(name, found, parameter, remark)
     nested = _BRACKETED.match(before)
-    if nested and (remark := _REMARK.match(_spelled(nested[2]))):
+    if nested and (remark := _REMARK.match(spelled(nested[2]))):
         bare = _made(name, parameter, inside)
         return None if bare is None else _counted_as(name, bare, parameter, remark)
     return _made(name, parameter, inside) if found.convert == IDENTITY else None

@@ -22,9 +22,9 @@ class Parameter:
     """One row of the catalogue; values in the canonical ``unit``.
 
     ``instrument`` and ``plausible`` are closed ranges. ``step`` is the believable change between two samples,
-    ``step_share`` the same as a share of the level, ``per_hour`` what may come on top in an hour. ``spike`` and ``shift``
-    are the smallest heights the learning tests look at, shares of the level where ``relative``; ``shift`` is infinite
-    where steps are not tested. ``event`` names what a change tells of the water, empty where nothing.
+    ``step_share`` the same as a share of the level, ``per_hour`` what may come on top in an hour. ``spike`` and
+    ``shift`` are the smallest heights the learning tests look at, shares of the level where ``relative``; ``shift`` is
+    infinite where steps are not tested. ``event`` names what a change tells of the water, empty where nothing.
     """
 
     key: str

@@ -89,7 +89,15 @@ class Assessed:
 
 
 def assess(
-    series: Codes, parameter: Codes, at: Ints, value: Floats, status: Bytes, memory: Memory, catalogue: Catalogue
+    series: Codes,
+    parameter: Codes,
+    at: Ints,
+    value: Floats,
+    status: Bytes,
+    memory: Memory,
+    catalogue: Catalogue,
+    *,
+    learn: bool = True,
 ) -> Assessed:
     """Judge readings that continue their series.
 
@@ -107,6 +115,8 @@ def assess(
         HJ 212 data flag of the device as an ASCII code.
     memory : Memory
         What the series remember; read, not changed.
+    learn : bool
+        Whether these readings go into the sketches; without, they are judged by the thresholds in force.
 
     Returns
     -------
@@ -135,9 +145,11 @@ def assess(
         told = ~np.isin(status, _DEVICE_BAD) & ~np.isin(status, _DEVICE_GOOD) & (status != ord("T"))
         _raise(flag, bits, told, Flag.SUSPECT, QualityTest.DEVICE_STATUS)
 
-    _raise(flag, bits, _dead_zero(series, parameter, at, value, flag, memory, catalogue), Flag.BAD, QualityTest.SENTINEL)
+    _raise(
+        flag, bits, _dead_zero(series, parameter, at, value, flag, memory, catalogue), Flag.BAD, QualityTest.SENTINEL
+    )
 
-    return _compare(series, parameter, at, value, flag, bits, memory, catalogue)
+    return _compare(series, parameter, at, value, flag, bits, memory, catalogue, learn)
 
 
 def _dead_zero(
@@ -232,12 +244,13 @@ def _compare(
     bits: Bits,
     memory: Memory,
     catalogue: Catalogue,
+    learn: bool,
 ) -> Assessed:
     """The tests that compare a reading with its neighbours and its series' past."""
     accepted = np.flatnonzero(flag < Flag.BAD)  # what is bad by itself is left out of everything that compares
     line = _Line(series[accepted], at[accepted], value[accepted], memory)
     p, here = parameter[accepted], line.here
-    days = Days.of(memory, line.touched, line.segment, line.t[here])
+    days = Days.of(memory, line.touched, line.segment, line.t[here], learn=learn)
     past = Past(memory, days, p[line.starts], catalogue)
     new_flag, new_bits = flag[accepted], bits[accepted]
 
@@ -263,11 +276,15 @@ def _compare(
 
         lowest = _lowest(line, memory)
         limit = _run_limit(past, mature)
-        stuck = catalogue.flat[p] & (run_samples >= limit) & ((line.t[here] - run_start) / 1000.0 >= _run_seconds(mature))
+        stuck = (
+            catalogue.flat[p] & (run_samples >= limit) & ((line.t[here] - run_start) / 1000.0 >= _run_seconds(mature))
+        )
         stuck &= ~(catalogue.relative[p] & (line.x[here] <= lowest))
         _raise(new_flag, new_bits, stuck, Flag.SUSPECT, QualityTest.FLAT_LINE)
 
-        shift_limit = np.maximum(np.where(np.isinf(catalogue.shift[p]), 2.0 * floor, catalogue.shift[p]), past.column(T_SHIFT))
+        shift_limit = np.maximum(
+            np.where(np.isinf(catalogue.shift[p]), 2.0 * floor, catalogue.shift[p]), past.column(T_SHIFT)
+        )
         weak = mature & ((found.step > 4.0 * past.column(JUMP)) | ((run_samples > 1) & (past.column(REPEATS) < RARELY)))
         line.mark[here] = (found.shift > shift_limit / 8.0) * np.uint8(BUSY) + weak * np.uint8(WEAK)
         q = line.q
@@ -292,6 +309,8 @@ def _compare(
     earlier = earlier[~_among(earlier, here)]
     owner = line.touched[np.searchsorted(line.origin, earlier, side="right") - 1] if len(earlier) else line.touched[:0]
     carried = _carry(line, days, past, rhythm, run_samples, run_start, lowest, memory, (series, at, runs))
+    if not learn:
+        carried = carried.without_learning()
     alone = np.zeros(len(at), np.bool_)
     alone[accepted] = ramp
     return Assessed(flag, bits, out, alone, owner, line.t[earlier], q[earlier], carried)
@@ -507,7 +526,7 @@ def _restless(line: _Line, place: Places) -> Floats:
     window = line.x[place[:, None] + np.arange(-31, 0)]
     view = np.lib.stride_tricks.sliding_window_view(window, 7, axis=1)[:, :24]
     middle = bn.nanmedian(np.ascontiguousarray(view), axis=2)
-    return np.nan_to_num(np.asarray(bn.nanmedian(np.abs(window[:, 7:] - middle), axis=1)))
+    return np.asarray(np.nan_to_num(bn.nanmedian(np.abs(window[:, 7:] - middle), axis=1)))
 
 
 def _mark(line: _Line, places: Places, test: QualityTest) -> Places:
@@ -752,4 +771,3 @@ def _carry(
         fit_added=rhythm.fit_added,
         turned=turned,
     )
-

@@ -48,11 +48,18 @@ _PROBES: Final = {
     ),
 }  # fmt: skip
 _SAME: Final = {"do_saturation": "do_percent", "do_sat": "do_percent", "odo_percent": "do_percent", "no3": "nitrate",
-                "no3_n": "nitrate_n", "nh4": "ammonium", "nh4_n": "ammonium_n", "cl": "chloride", "clo2": "chlorine_dioxide",
+                "no3_n": "nitrate_n", "nh4": "ammonium", "nh4_n": "ammonium_n", "cl": "chloride",
+                "clo2": "chlorine_dioxide",
                 "free_chlorine": "chlorine", "pc": "phycocyanin"}  # fmt: skip
 _UNIT: Final = re.compile(
-    r"_(mg_l|ug_l|ppb|ppm|psi|bar|kpa|hpa|m3_h|m3_s|l_s|ms_cm|us_cm|ntu|fnu|mv|v|m|cm|mm|m_s|percent|degc|degf|psu|qsu|rfu|1)$"
+    r"_(mg_l|ug_l|ppb|ppm|psi|bar|kpa|hpa|m3_h|m3_s|l_s|ms_cm|us_cm|ntu|fnu|mv|v|m|cm|mm|m_s|percent|degc|degf|psu"
+    r"|qsu|rfu|1)$"
 )
+_LABEL: Final = re.compile(
+    r"^(anomaly|type|event|natural_event|label|flag|qc|quality|comment|note)(_|$)"
+    r"|_(flag|qc|qual|code)s?$"
+)
+"""What somebody says of the readings is no reading."""
 _NUMBER: Final = re.compile(r"_\d+(?=_|$)")
 
 
@@ -84,6 +91,9 @@ def sensors(names: Sequence[str], catalogue: Catalogue) -> Sensors:
     parameters = list(catalogue.parameters)
     found, left, used = [], [], set()
     for name in names:
+        if _LABEL.match(columns.spelled(name)):
+            left.append(name)
+            continue
         column = columns.column(name, catalogue)
         if column is not None and column.parameter not in used:
             used.add(column.parameter)

@@ -183,7 +183,7 @@ def watch(
     upstream : (station above, station below, ms from one to the other or 0) each
         An alarm above makes the station below listen harder for six hours, or twice the travel time.
     """
-    stations = np.unique(station)
+    stations = np.asarray(np.unique(station), np.int64)
     new = memory.taken(stations)
     who = np.searchsorted(stations, station)
     said = _instants(who, parameter, at, move, ramp, tests, new, catalogue)
@@ -288,7 +288,7 @@ def _learn(said: _Said, new: Watched) -> None:
             who, today = int(said.who[start]), int(day[start])
             if today > new.day[who]:
                 if new.day[who] >= 0:
-                    new.counts[who] = forget(new.counts[who], np.float64(_KEEP_DAY ** (today - new.day[who])))
+                    new.counts[who] = forget(new.counts[who], np.array(_KEEP_DAY ** (today - new.day[who])))
                     one = new.counts[who][None, None, :]
                     drawn = quantiles(one, np.array([[UNUSUAL]]), np.ones((1, 1)))[0, 0, 0]
                     new.usual[who] = drawn if one.sum() >= 40 * ONE else 0.0
@@ -439,11 +439,12 @@ def meaning(moves: Floats, total: float, needed: float, *, supported: bool, alon
     def of(name: str) -> float:
         return float(moves[_AT[name]])
 
+    down = max(0.0, -of("oxygen"))
     load = max(of("ammonia"), of("organic"), of("phosphorus"), of("nitrogen"))
     scores = {
         Cause.ACID: -of("ph") - max(0.0, -of("oxygen")),
         Cause.ALKALI: of("ph") - max(0.0, of("oxygen")),
-        Cause.SEWAGE: load + max(0.0, of("salt")) * 0.5 - of("oxygen") if load > LEAST or of("oxygen") < -LEAST else 0.0,
+        Cause.SEWAGE: load + 0.5 * max(0.0, of("salt")) + down if max(load, down) > LEAST else 0.0,
         Cause.OVERFLOW: (max(load, -of("oxygen")) - of("salt") + of("turbidity")) if of("salt") < -SECOND else 0.0,
         Cause.OXYGEN_SAG: -of("oxygen") - abs(of("salt")) - max(load, 0.0),
         Cause.SALT: of("salt") - abs(of("ph")) - abs(of("oxygen")),
@@ -462,5 +463,3 @@ def meaning(moves: Floats, total: float, needed: float, *, supported: bool, alon
     speaking = tuple((name, size) for name, size in ranked if abs(size) > LEAST)
     silent = tuple((name, size) for name, size in ranked if abs(size) <= LEAST and size != 0.0)
     return Meaning(cause, round(min(0.95, max(0.2, confidence)), 2), speaking, silent)
-
-

@@ -4,7 +4,7 @@
 applied by the caller once the readings are durable.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 import numpy as np
@@ -119,6 +119,17 @@ class Memory:
             for name in _SLOW:
                 getattr(self, name)[rows] = getattr(carried.turned, name)
 
+    def put(self, series: Codes, other: "Memory") -> None:
+        """These series remember what the first ones of ``other`` do."""
+        for name in _BLANK:
+            if name not in ("station", "parameter"):
+                getattr(self, name)[series] = getattr(other, name)[: len(series)]
+
+    def forget_recent(self) -> None:
+        """All series forget their last readings; what they learned stays."""
+        for name in (*_RECENT, "dead_at", "dead_run"):
+            getattr(self, name)[:] = _BLANK[name]
+
     def taken(self, series: Codes) -> Self:
         """A memory of these series alone, in this order."""
         made = type(self)()
@@ -198,3 +209,10 @@ class Carried:
     fit_place: Ints
     fit_added: Ints
     turned: Turned | None
+
+    def without_learning(self) -> "Carried":
+        """The same, but nothing is added to the sketches."""
+        none = np.empty(0, np.int64)
+        return replace(
+            self, place=none, weight=np.empty(0, np.int32), phase=none, moved=none, fit_place=none, fit_added=none
+        )

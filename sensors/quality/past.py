@@ -57,10 +57,9 @@ that also return to their base; here every local peak counts, which is the senso
 factors are smaller in proportion (docs/detection.md)."""
 
 _SHARES: Final[Floats] = np.array(
-    [[0.5, 0.5, 0.5], [0.8, 0.95, 0.95], [0.99, 0.999, 0.999], [0.5, 0.98, 0.98], [0.02, 0.95, 0.95]]
-    + [[0.995, 0.995, 0.995], [0.95, 0.95, 0.95]]
+    [[0.5, 0.5], [0.8, 0.95], [0.99, 0.999], [0.5, 0.98], [0.02, 0.95], [0.995, 0.995], [0.95, 0.95]]
 )
-"""(k, 3) the quantiles drawn of each statistic."""
+"""(k, 2) the quantiles drawn of each statistic."""
 
 RUN_UNIT: Final = 64.0
 """Bin 24 of the run lengths: one to 55,000 readings can be told apart."""
@@ -98,7 +97,8 @@ class Days:
     gap: Ints
 
     @classmethod
-    def of(cls, memory: Memory, touched: Codes, segment: Places, at: Ints) -> "Days":
+    def of(cls, memory: Memory, touched: Codes, segment: Places, at: Ints, *, learn: bool) -> "Days":
+        """The blocks of new readings; where nothing is to be learned no day turns."""
         day = at // DAY_MS
         new = np.ones(len(at), np.bool_)
         new[1:] = (segment[1:] != segment[:-1]) | (day[1:] != day[:-1])
@@ -111,7 +111,7 @@ class Days:
         before = np.empty(len(first), np.int64)
         before[1:] = b_day[:-1]
         before[begins] = memory.day[touched[of_block[begins]]]
-        gap = np.where(before == NO_DAY, 0, np.maximum(b_day - before, 0))
+        gap = np.where((before == NO_DAY) | (not learn), 0, np.maximum(b_day - before, 0))
         return cls(touched, first, np.cumsum(new) - 1, of_block, b_day, rank, gap)
 
     @cached_property
@@ -212,7 +212,7 @@ class Past:
         """The thresholds of blocks that begin a day, from their sketches as the day begins."""
         parameter = self.block_parameter[blocks]
         cat = self.catalogue
-        spike, shift = cat.spike[parameter], cat.shift[parameter]
+        spike = cat.spike[parameter]
         unit = {LEVEL: level_unit(parameter, cat), RUN: np.full(len(parameter), RUN_UNIT)}
         units = np.stack([unit.get(one, spike) for one in statistics], axis=1)
         if statistics == [LEVEL]:
@@ -248,7 +248,8 @@ class Past:
         """
         days, memory = self.days, self.memory
         known = np.flatnonzero(~np.isnan(move))
-        whole = np.rint(move[known] * (MOVE_STEPS / unit[known])).astype(np.int64)
+        part = MOVE_STEPS / unit[known]
+        whole = np.rint(move[known] * part).astype(np.int64)
         phases = np.stack([solar[known], lunar[known] + PHASES]).astype(np.int64)  # flat within (2, PHASES)
         block = days.of_row[known]
         turning = days.touched[days.turning]
@@ -280,7 +281,7 @@ class Past:
         flat_was = was.reshape(len(was), size)
         left = [
             whole,
-            *(np.rint((move[known] - flat_was[block, p]) * (MOVE_STEPS / unit[known])).astype(np.int64) for p in phases),
+            *(np.rint((move[known] - flat_was[block, p]) * part).astype(np.int64) for p in phases),
         ]
         sizes = np.abs(np.stack(left, axis=1))  # (known, 3)
         fit = memory.fit[turning]

@@ -358,8 +358,8 @@ def _statistics(line: _Line, p: Codes, scale: Floats, base: Floats, earlier: Flo
     apart = np.maximum(6 * 3_600_000.0, 4.0 * pace)
     near = np.maximum(t[line.here] - t[line.here - 1], t[line.here - 2] - t[line.here - 3]) <= apart
     near &= t[line.here - 1] - t[line.here - 2] <= apart
-    single = np.where(near, _stands_out(x1, x2, x0, base), 0.0) / scale
-    first, second = _stands_out(x2, x3, x0, earlier), _stands_out(x1, x3, x0, earlier)
+    single = np.where(near, tests.stands_out(x1, x2, x0, base), 0.0) / scale
+    first, second = tests.stands_out(x2, x3, x0, earlier), tests.stands_out(x1, x3, x0, earlier)
     same = np.sign(x2 - earlier) == np.sign(x1 - earlier)
     double = np.where(near & same, np.minimum(first, second), 0.0) / scale
     single[np.isnan(base)] = np.nan
@@ -375,16 +375,6 @@ def _statistics(line: _Line, p: Codes, scale: Floats, base: Floats, earlier: Flo
     noise = np.abs(x1 - (x0 + x2) / 2.0) / scale
     step = np.abs(x0 - x1) / scale
     return _Found(spike, single, double, shift, noise, step)
-
-
-def _stands_out(x: Floats, before: Floats, after: Floats, base: Floats) -> Floats:
-    """How far x stands out beyond both neighbours; 0 unless these lie within a fifth of its height of the base."""
-    height = x - base
-    sign = np.sign(height)
-    out = np.minimum(sign * (x - before), sign * (x - after))
-    close = tests.SPIKE_RETURN * np.abs(height)
-    returns = (np.abs(before - base) <= close) & (np.abs(after - base) <= close)
-    return np.asarray(np.where(returns & (out > 0), out, 0.0))
 
 
 def _moves(line: _Line, p: Codes, past: Past, catalogue: Catalogue) -> tuple[Floats, Rhythm]:

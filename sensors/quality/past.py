@@ -239,6 +239,8 @@ class Past:
         total = np.maximum(runs.sum(axis=1), 1)
         drawn[blocks, REPEATS] = 1.0 - single / total
         drawn[blocks, T_MOVE] = np.maximum(q[MOVE][:, 0], 3.0 * q[STEP][:, 0])
+        young = blocks[many < ENOUGH]  # a few readings tell nothing of their sensor: its kind's floors hold
+        drawn[young[:, None], [RESOLUTION, JUMP, T_SPIKE, T_SHIFT, T_NOISE, T_MOVE]] = 0.0
 
     def rhythm(self, move: Floats, solar: Codes, lunar: Codes, unit: Floats) -> tuple[Floats, "Rhythm"]:
         """Moves without what is usual at this time of the day or of the tide, where that explained the past.

@@ -2,9 +2,11 @@
 
 import gzip
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import polars as pl
 
 from riverchief import files
 from riverchief.settings import Settings
@@ -66,26 +68,35 @@ def write(
 
     The water takes most of the time, so that it is the first nine tenths of the progress.
     """
-    if not out.name.endswith((".csv", ".csv.gz")):
-        raise ConfigurationError(f"{out}: a table is written as .csv or .csv.gz")
+    check_target(out)
     known = catalogue()
     site = files.read_stations(settings.site.stations, known)
     scenario = read(name, site)
     registry = scenario.registry(site)
-    rows, passages = 0, list[Passage]()
+    passages: list[Passage] = []
 
     def told(phase: str, share: float) -> None:
         on_progress(0.9 * share if phase == "water" else 0.9 + 0.1 * share)
 
+    def pieces() -> Iterator[pl.DataFrame]:
+        for frame, passed in table(registry, scenario, seed=seed, known=known, on_progress=told):
+            passages.extend(passed)
+            yield frame
+
+    rows = save(out, pieces())
+    return Written(rows, len(registry.stations), tuple(passages), out.stat().st_size)
+
+
+def save(out: Path, frames: Iterable[pl.DataFrame]) -> int:
+    """Write frames of the same columns below each other to ``out`` (.csv or .csv.gz), whole or not at all; the rows."""
+    rows = 0
     part = out.with_name(f".{out.name}.part")
     try:
         with part.open("wb") as raw:
             target: gzip.GzipFile | io.BufferedWriter = packed(raw) if out.suffix == ".gz" else raw
-            pieces = table(registry, scenario, seed=seed, known=known, on_progress=told)
-            for frame, passed in pieces:
+            for frame in frames:
                 target.write(csv(frame, header=rows == 0))
                 rows += len(frame)
-                passages += passed
             if target is not raw:
                 target.close()
         part.replace(out)
@@ -93,4 +104,12 @@ def write(
         raise ConfigurationError(f"{out} cannot be written: {error}") from error
     finally:
         part.unlink(missing_ok=True)
-    return Written(rows, len(registry.stations), tuple(passages), out.stat().st_size)
+    return rows
+
+
+def check_target(out: Path) -> None:
+    """Refuse a place where no table can be written before the work for it begins."""
+    if not out.name.endswith((".csv", ".csv.gz")):
+        raise ConfigurationError(f"{out}: a table is written as .csv or .csv.gz")
+    if not out.parent.is_dir():
+        raise ConfigurationError(f"{out} cannot be written: the folder {out.parent} does not exist")

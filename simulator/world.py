@@ -388,7 +388,7 @@ class World:
         return np.asarray(there)
 
     def _runoff(self, rain: float, hours: float) -> float:
-        """mm/h that run off the ground in this step, of rain in mm/h; dust gathers in dry weather and is washed away."""
+        """mm/h that run off the ground, of rain in mm/h; dust gathers in dry weather and is washed away."""
         self._stored_mm += rain * _RUNOFF_SHARE * hours
         runs = float(self._stored_mm * (1 - np.exp(-hours / _RUNOFF_H)) / hours)
         self._stored_mm -= runs * hours

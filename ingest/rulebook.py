@@ -82,6 +82,4 @@ def version(connection: sa.Connection, rule: str, version: str) -> Version:
 def _version(row: sa.Row[tuple[object, ...]]) -> Version:
     v = row._mapping
     said = Text(v["text_zh"], v["text_en"])
-    return Version(
-        v["rule"], v["version"], v["kind"], v["colour"], v["body"], said, v["since_ms"], v["until_ms"]
-    )
+    return Version(v["rule"], v["version"], v["kind"], v["colour"], v["body"], said, v["since_ms"], v["until_ms"])

@@ -20,6 +20,7 @@ from api.routes import (
     commands,
     credentials,
     deliveries,
+    evidence,
     incidents,
     ledger,
     platforms,
@@ -61,7 +62,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (audit, commands, stations, readings, reaches, incidents, ledger):
+    for subject in (audit, commands, stations, readings, reaches, incidents, evidence, ledger):
         api.include_router(subject.router)
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router):
         api.include_router(router)

@@ -28,7 +28,7 @@ from sensors.texts import Text, say
 from sensors.times import beijing
 
 CHINESE, FIXED = "STSong-Light", "Courier"
-_WIDTH = A4[0] - 36 * mm
+_WIDTH = A4[0] - 36 * mm - 12  # what a frame leaves
 _CHART_HEIGHT, _MAP_HEIGHT = 58 * mm, 70 * mm
 _TIME = "%Y-%m-%d %H:%M"
 _INK, _WATER, _GREY = colors.HexColor("#17302f"), colors.HexColor("#2b6f8a"), colors.HexColor("#7d8a89")
@@ -56,7 +56,7 @@ class _Pack:
         self._plain = ParagraphStyle("plain", fontName=CHINESE, fontSize=9.5, leading=14, wordWrap="CJK")
         self._small = ParagraphStyle("small", self._plain, fontSize=8, leading=11.5, textColor=_GREY)
         self._cell = ParagraphStyle("cell", self._plain, fontSize=8.5, leading=12)
-        self._hash = ParagraphStyle("hash", self._cell, fontName=FIXED, fontSize=6.5, leading=9)
+        self._hash = ParagraphStyle("hash", self._cell, fontName=FIXED, fontSize=6, leading=8.5)
         self._title = ParagraphStyle("title", self._plain, fontSize=17, leading=24)
         self._head = ParagraphStyle("head", self._plain, fontSize=12, leading=18, spaceBefore=9, textColor=_INK)
 
@@ -156,17 +156,15 @@ class _Pack:
         left, bottom, width, height = 13 * mm, 7 * mm, _WIDTH - 15 * mm, _CHART_HEIGHT - 11 * mm
         drawing = Drawing(_WIDTH, _CHART_HEIGHT)
         s = chart.series
-        known = s.value[~np.isnan(s.value)]
-        extremes = [*known, *([] if chart.limit is None else [chart.limit])]
-        low, high = (min(extremes), max(extremes)) if extremes else (0.0, 1.0)
-        room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
-        low, high = low - room, high + room
+        flags = unpack(s.packed)[0]
+        usable = ~np.isnan(s.value) & (flags < Flag.SUSPECT)
+        low, high = _range(s.value[usable if usable.any() else ~np.isnan(s.value)], chart.limit)
 
         def x(at: float) -> float:
             return float(left + (at - chart.start_ms) / (chart.end_ms - chart.start_ms) * width)
 
         def y(value: float) -> float:
-            return float(bottom + (value - low) / (high - low) * height)
+            return float(bottom + min(1.0, max(0.0, (value - low) / (high - low))) * height)
 
         drawing.add(Rect(left, bottom, width, height, fillColor=None, strokeColor=colors.lightgrey, strokeWidth=0.5))
         for share in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -183,15 +181,18 @@ class _Pack:
             line.strokeDashArray, line.strokeWidth = [3, 2], 0.8
             drawing.add(line)
             drawing.add(_word(left + width - 1, y(chart.limit) + 2, f"{chart.limit:g}", "end", _FLAGS[Flag.BAD]))
-        for stretch in _stretches(s.at, s.value, 3 * chart.station.interval_s * 1000 + (s.bucket_ms or 0)):
+        for stretch in _stretches(
+            s.at[usable], s.value[usable], 3 * chart.station.interval_s * 1000 + (s.bucket_ms or 0)
+        ):
             points = [coordinate for at, value in stretch for coordinate in (x(at), y(value))]
             if len(points) > 2:
                 drawing.add(PolyLine(points, strokeColor=_WATER, strokeWidth=0.7))
-        flags = unpack(s.packed)[0]
         for at, value, flag in zip(s.at, s.value, flags, strict=True):
             if not np.isnan(value) and (flag >= Flag.SUSPECT or len(s.at) <= 200):
                 ink = _FLAGS.get(Flag(int(flag)), _GREY)
-                drawing.add(Circle(x(at), y(value), 1.5 if flag >= Flag.SUSPECT else 0.9, fillColor=ink, strokeWidth=0))
+                drawing.add(
+                    Circle(x(at), y(value), 1.5 if flag >= Flag.SUSPECT else 0.9, fillColor=ink, strokeColor=None)
+                )
         return drawing
 
     def _map(self) -> Iterable[Any]:
@@ -249,7 +250,7 @@ class _Pack:
             note = f"{beijing(photo.taken_ms, _TIME)} · {photo.by or '—'} · {photo.note} · SHA-256 {photo.sha256}"
             try:
                 shown = Image(str(picture.file))
-                scale = min(_WIDTH * 0.6 / shown.imageWidth, 80 * mm / shown.imageHeight)
+                scale = min(_WIDTH * 0.6 / shown.imageWidth, 80 * mm / shown.imageHeight, 1.0)
                 shown.drawWidth, shown.drawHeight = shown.imageWidth * scale, shown.imageHeight * scale
                 shown.hAlign = "LEFT"
                 yield KeepTogether([shown, self._text(note, self._small)])
@@ -299,6 +300,16 @@ def _word(x: float, y: float, text: str, anchor: str, ink: Any = _GREY, size: fl
     return String(x, y, text, fontName=CHINESE, fontSize=size, textAnchor=anchor, fillColor=ink)
 
 
+def _range(values: Any, limit: float | None) -> tuple[float, float]:
+    """From where to where a chart goes: usable readings and the limit; what lies beyond is drawn at the edge."""
+    shown = [*values, *([] if limit is None else [limit])]
+    if not shown:
+        return 0.0, 1.0
+    low, high = float(min(shown)), float(max(shown))
+    room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
+    return (max(0.0, low - room) if low >= 0 else low - room), high + room
+
+
 def _stretches(at: Any, value: Any, pause_ms: int) -> Iterable[list[tuple[float, float]]]:
     """The readings that one line joins: a pause or a missing value ends it."""
     found: list[tuple[float, float]] = []
@@ -343,7 +354,7 @@ def _map(registry: Registry, station: str, language: str) -> Drawing | None:
     for one in registry.stations:
         x, y = at((one.lon, one.lat))
         mine = one.key == station
-        drawing.add(Circle(x, y, 2.6 if mine else 1.6, fillColor=_FLAGS[Flag.BAD] if mine else _INK, strokeWidth=0))
+        drawing.add(Circle(x, y, 2.6 if mine else 1.6, fillColor=_FLAGS[Flag.BAD] if mine else _INK, strokeColor=None))
         if mine:
             drawing.add(Circle(x, y, 6, fillColor=None, strokeColor=_FLAGS[Flag.BAD], strokeWidth=1))
         if mine or len(registry.stations) <= 25:

@@ -18,6 +18,7 @@ from governance.outbox import Attempt, Deliverer
 from ingest import journal
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Retirement
+from ingest.forecasts import Forecasts
 from ingest.forward import Forwarder
 from ingest.intake import Intake
 from ingest.outlook import EVERY_S as OUTLOOK_S
@@ -111,6 +112,7 @@ class System:
             self.devices = Devices(logins, Claims(self.database, logins, clock.now_ms), endpoint(settings))
         self.forwarder: Forwarder | None = None
         self.outlook: Outlook | None = None
+        self.forecasts: Forecasts | None = None
         self.retention: Retention | None = None
         self.sealing: Sealing | None = None
         self.reconciler: Reconciler | None = None
@@ -202,6 +204,15 @@ class System:
         if stores.server is not None and stores.spool is not None:
             self.forwarder = Forwarder(database, stores.spool, stores.server, known, clock_ms=clock.now_ms)
         self.outlook = Outlook(database, stores.readings, known, clock_ms=clock.now_ms, spool=stores.spool)
+        self.forecasts = Forecasts(
+            database,
+            stores.readings,
+            known,
+            self.rules,
+            clock_ms=clock.now_ms,
+            source=self.settings.site.source,
+            on_findings=self.deliverer.wake if self.deliverer else lambda: None,
+        )
         keep_days = self.settings.readings.keep_days
         if keep_days:
             if stores.keeper is None:
@@ -216,7 +227,8 @@ class System:
             self.reconciler = Reconciler(
                 database, daily, at=self.settings.platforms.reconcile_at, clock_ms=clock.now_ms
             )
-        found = (self.forwarder, self.outlook, self.retention, retirement, self.reconciler, self.sealing)
+        regular = (self.forwarder, self.outlook, self.forecasts, self.retention, retirement)
+        found = (*regular, self.reconciler, self.sealing)
         jobs: list[Job] = [job for job in found if job is not None]
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 
@@ -342,6 +354,9 @@ class System:
         if self.sealing:
             trouble = self.sealing.last_error
             found.append(Part("trail", self.sealing.alive and not trouble, trouble or "sealing", False))
+        if self.forecasts:
+            trouble = self.forecasts.last_error
+            found.append(Part("forecasts", self.forecasts.alive and not trouble, trouble or "forecasting", False))
         if self.reconciler:
             trouble = self.reconciler.last_error
             found.append(Part("reconciliation", self.reconciler.alive and not trouble, trouble or "comparing", False))

@@ -6,7 +6,7 @@ from alembic import op
 from governance.tables import GUARDS
 
 revision = "0026"
-down_revision = "0023"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 

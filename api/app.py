@@ -20,6 +20,7 @@ from api.routes import (
     commands,
     credentials,
     deliveries,
+    evidence,
     incidents,
     ledger,
     platforms,
@@ -62,7 +63,18 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (audit, commands, stations, readings, reaches, incidents, ledger, rules):
+    subjects = (
+        audit,
+        commands,
+        stations,
+        readings,
+        reaches,
+        incidents,
+        evidence,
+        ledger,
+        rules,
+    )
+    for subject in subjects:
         api.include_router(subject.router)
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router, rules.at_stations):
         api.include_router(router)

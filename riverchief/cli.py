@@ -26,7 +26,7 @@ from ingest.storage import changes as changes_
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
-from riverchief import clock, files, logs, reconcile_cli, serve, simulate_cli
+from riverchief import audit_cli, clock, files, foresight_cli, logs, reconcile_cli, serve, simulate_cli
 from riverchief import settings as settings_
 from riverchief.alone import alone
 from riverchief.broker_admin import Address
@@ -64,6 +64,8 @@ hj212 = typer.Typer(help="HJ 212 报文和数采仪 · HJ 212 frames and loggers
 app.add_typer(hj212, name="hj212")
 hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
 hj212.add_typer(hj212_devices, name="devices")
+app.add_typer(audit_cli.app, name="audit")
+app.add_typer(foresight_cli.app)
 
 app.command("reconcile")(reconcile_cli.reconcile)
 

@@ -25,6 +25,7 @@ from sensors.wire.hj212.readings import MN
 from sensors.wire.hj212.readings import Logger as Known
 from simulator import live, truth
 from simulator.device import Connection, Fleet
+from simulator.faults import Instruments
 from simulator.hj212 import Line as Platform
 from simulator.hj212 import Logger
 from simulator.play import (
@@ -38,12 +39,12 @@ from simulator.play import (
     Reporting,
     play,
 )
-from simulator.reports import Reports
 from simulator.scenario import Scenario
-from simulator.source import Ahead
+from simulator.source import Ahead, measured
 from simulator.transport import Settled
 from simulator.trunk import Trunks
 from simulator.witness import Witness
+from simulator.world import World
 
 HISTORY_STEP_S = 900
 SPIN_UP_STEP_MS = 6 * 3_600_000
@@ -52,10 +53,6 @@ OWN_CONNECTIONS = 2000
 STATIONS_A_TRUNK = 5000
 DESCRIPTORS_KEPT = 200
 """Descriptors left for files, trunks and all that is not a device's connection."""
-
-
-def nobody(share: float) -> None:
-    """Tells no progress."""
 
 
 def run(settings: Settings, *, history_days: float, every_s: float, seed: int) -> live.Truth:
@@ -133,24 +130,29 @@ def cast(settings: Settings, order: Order, now_ms: int) -> Cast:
     return Cast(happening, registry, pace, tuple(order.loggers), own, shared, wanted - allowed)
 
 
-def fill(order: Order, cast: Cast, *, keep: bool, on_progress: Callable[[float], object] = nobody) -> Reports:
-    """Let the river run until it is itself, some days before the run begins; ``on_progress`` is told the share done.
+@dataclass(frozen=True, slots=True)
+class River:
+    """The water of a run and the sensors in it."""
 
-    With ``keep`` the whole run stays in memory, for its truth.
-    """
-    made = Reports(cast.registry, cast.scenario, seed=order.seed, known=catalogue(), forget=not keep)
-    begin_ms, end_ms = made.world.now_ms, cast.scenario.start_ms
-    while made.world.now_ms < end_ms:
-        made.world.advance(min(made.world.now_ms + SPIN_UP_STEP_MS, end_ms))
-        on_progress((made.world.now_ms - begin_ms) / max(1, end_ms - begin_ms))
-    return made
+    world: World
+    instruments: Instruments
+
+
+def fill(order: Order, cast: Cast, on_progress: Callable[[float], object] = lambda share: None) -> River:
+    """Let the river run until it is itself, some days before the run begins; ``on_progress`` is told the share done."""
+    world = World(cast.registry, cast.scenario, seed=order.seed)
+    begin_ms, end_ms = world.now_ms, cast.scenario.start_ms
+    while world.now_ms < end_ms:
+        world.advance(min(world.now_ms + SPIN_UP_STEP_MS, end_ms))
+        on_progress((world.now_ms - begin_ms) / max(1, end_ms - begin_ms))
+    return River(world, Instruments(cast.registry, cast.scenario, world, seed=order.seed, known=catalogue()))
 
 
 def perform(
     settings: Settings,
     order: Order,
     cast: Cast,
-    river: Reports,
+    river: River,
     *,
     stop: threading.Event,
     settled: Callable[[Settled], object] | None = None,
@@ -161,7 +163,8 @@ def perform(
     lines = _lines(settings, order, cast, boot)
     keys = [s.key for s in cast.registry.stations]
     happening, pace = cast.scenario, cast.pace
-    source = Ahead(river, pace.start_ms, happening.end_ms)
+    stretches = measured(cast.registry, happening, river.world, river.instruments)
+    source = Ahead(stretches, pace.start_ms, happening.end_ms)
     return play(
         source,
         keys,
@@ -183,10 +186,10 @@ def perform(
 def write_truth(
     out: Path,
     cast: Cast,
-    river: Reports,
+    river: River,
     witness: Witness,
     until_ms: int,
-    on_progress: Callable[[float], object] = nobody,
+    on_progress: Callable[[float], object] = lambda share: None,
 ) -> int:
     """The table of exactly what was played, up to ``until_ms``, with what became of it; the number of rows."""
     played = replace(cast.scenario, days=(until_ms - cast.scenario.start_ms) / DAY_MS)

@@ -158,7 +158,7 @@ def _play(settings: "Settings", order: "Order", cast: "Cast", truth: Path | None
     for sentence in announced(settings, order, cast):
         err.print(sentence, highlight=False, soft_wrap=True)
     with progress_bar("放水 filling the river") as told:
-        river = simulate_.fill(order, cast, keep=truth is not None, on_progress=told)
+        river = simulate_.fill(order, cast, told)
     stop = threading.Event()
     witness = Witness() if truth is not None else None
     with on_signal(lambda *_: stop.set()), err.status("连接 connecting …") as status:

@@ -20,7 +20,6 @@ from sensors.wire.telemetry import Sample
 from simulator.device import Fleet
 from simulator.hj212 import Logger
 from simulator.scenario import Trouble
-from simulator.source import Source
 from simulator.transport import MEMORY, Fate, Kind, Put, Settled, Transport
 from simulator.trunk import Trunks
 
@@ -35,6 +34,13 @@ CONNECT_S: Final = 5.0
 """How long a run waits at its start for its devices to be connected before it goes on without."""
 
 AS_FAST_AS_POSSIBLE: Final = math.inf
+
+
+class Source(Protocol):
+    """The water as its sensors see it."""
+
+    def advance(self, to_ms: int) -> Iterable[tuple[str, Sample]]:
+        """(station, sample in canonical units) since the last call and before ``to_ms``; each station's in order."""
 
 
 class Line(Protocol):

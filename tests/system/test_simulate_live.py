@@ -113,7 +113,7 @@ class Stage:
     def play(self, *, on_progress=lambda progress: None, **order):
         self.order = simulate.Order(str(self.file), **order)
         self.cast = simulate.cast(self.settings, self.order, time.time_ns() // 1_000_000)
-        self.river = simulate.fill(self.order, self.cast, keep=True)
+        self.river = simulate.fill(self.order, self.cast)
         teller = Teller()
 
         def progress(now):

@@ -1,7 +1,11 @@
 """A scenario played over real lines: what arrives is what the truth says, whatever befalls devices and broker."""
 
 import csv
+import gzip
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -227,6 +231,49 @@ def test_a_run_that_is_stopped_writes_the_truth_of_the_part_that_was_played(brok
     assert 60 < played.messages < 3 * 180
     assert len(rows) == played.messages
     assert decoded(watcher.received) == readings_of(rows)
+
+
+def command(stage: Stage, *more: str) -> subprocess.Popen[str]:
+    settings = stage.folder / "settings.toml"
+    settings.write_text(f"[mqtt]\nport = {stage.settings.mqtt.port}\n[log]\nlevel = 'error'\n", encoding="utf-8")
+    words = [sys.executable, "-m", "riverchief", "simulate", str(stage.file), "--settings", str(settings), *more]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_ctrl_c_ends_the_command_and_leaves_the_truth_of_what_was_played(broker, tmp_path):
+    watcher = Subscriber(broker.port)
+    stage = Stage(tmp_path, broker.port, SCENARIO)
+    truth = tmp_path / "truth.csv.gz"
+    process = command(stage, "--speed", "600", "--truth", str(truth), "--json")
+    until(lambda: count(watcher.received) > 20, "some messages have arrived")
+    process.send_signal(signal.SIGINT)
+    said, complained = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, complained
+    told = json.loads(said)
+    until(lambda: count(watcher.received) == told["messages"], "all messages have arrived")
+    watcher.close()
+    with gzip.open(truth, "rt", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert 20 < len(rows) < 3 * 180
+    assert decoded(watcher.received) == readings_of(rows)
+
+
+def test_without_any_broker_the_command_says_so_in_words_and_fails(broker, tmp_path):
+    broker.stop()
+    stage = Stage(tmp_path, broker.port, SCENARIO.replace("3h", "20min"))
+    process = command(stage, "--speed", "max")
+    assert process.stderr is not None
+    complained = ""
+    while "无应答" not in complained:
+        line = process.stderr.readline()
+        assert line, complained
+        complained += line
+    process.send_signal(signal.SIGINT)
+    _, more = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert f"127.0.0.1:{broker.port} 无应答" in complained
+    assert "does not answer" in complained
+    assert "Traceback" not in complained + more
 
 
 def test_a_broker_that_comes_late_and_goes_in_between_costs_no_sample_and_is_told(broker, tmp_path):

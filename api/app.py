@@ -20,12 +20,14 @@ from api.routes import (
     commands,
     credentials,
     deliveries,
+    evidence,
     incidents,
     ledger,
     platforms,
     reaches,
     readings,
     registry,
+    rules,
     stations,
     upkeep,
 )
@@ -61,9 +63,20 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (audit, commands, stations, readings, reaches, incidents, ledger):
+    subjects = (
+        audit,
+        commands,
+        stations,
+        readings,
+        reaches,
+        incidents,
+        evidence,
+        ledger,
+        rules,
+    )
+    for subject in subjects:
         api.include_router(subject.router)
-    for router in (upkeep.router, upkeep.files, registry.router, credentials.router):
+    for router in (upkeep.router, upkeep.files, registry.router, credentials.router, rules.at_stations):
         api.include_router(router)
     for router in (deliveries.router, deliveries.schemas, platforms.router):
         api.include_router(router)

@@ -852,10 +852,12 @@ def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJs
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="ingest | latency | store")],
+    name: Annotated[str, typer.Argument(help="devices | ingest | latency | store")],
     json_: Annotated[Path | None, typer.Option("--json", help="结果写入 JSON · write the result as JSON")] = None,
     seconds: Annotated[float, typer.Option(min=2, max=600, help="测量时长 · how long to measure")] = 15.0,
-    stations: Annotated[int, typer.Option(min=1, max=20_000, help="站点数 · stations")] = 500,
+    stations: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="站点数 · stations; default 500, devices: 50,000")
+    ] = None,
     broker: Annotated[str | None, typer.Option(help="mosquitto | nats")] = None,
     rate: Annotated[
         float | None, typer.Option(help="latency: 消息/秒，默认峰值一半 · messages/s, default half the top")
@@ -870,7 +872,9 @@ def bench(
     if name not in BENCHES:
         raise ConfigurationError(f"no benchmark {name!r}; there are {', '.join(sorted(BENCHES))}")
     logs.configure(settings_.LogSection(level="warning"))
-    result = BENCHES[name](Plan(seconds, stations, broker, rate, readings), err)
+    result = BENCHES[name](
+        Plan(seconds, stations or (50_000 if name == "devices" else 500), broker, rate, readings), err
+    )
     out.print_json(data=result)
     if json_ is not None:
         json_.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -17,6 +17,7 @@ from api.problems import Faults
 from api.registries import Registries
 from api.routes import (
     audit,
+    backtests,
     commands,
     credentials,
     deliveries,
@@ -62,7 +63,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (audit, commands, stations, readings, reaches, incidents, ledger, rules):
+    for subject in (audit, backtests, commands, stations, readings, reaches, incidents, ledger, rules):
         api.include_router(subject.router)
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router, rules.at_stations):
         api.include_router(router)

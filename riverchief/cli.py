@@ -26,7 +26,18 @@ from ingest.storage import changes as changes_
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
-from riverchief import audit_cli, clock, files, foresight_cli, logs, reconcile_cli, rules_cli, serve, simulate_cli
+from riverchief import (
+    audit_cli,
+    backtest_cli,
+    clock,
+    files,
+    foresight_cli,
+    logs,
+    reconcile_cli,
+    rules_cli,
+    serve,
+    simulate_cli,
+)
 from riverchief import settings as settings_
 from riverchief.alone import alone
 from riverchief.broker_admin import Address
@@ -67,6 +78,7 @@ app.add_typer(audit_cli.app, name="audit")
 app.add_typer(foresight_cli.app)
 
 app.command("reconcile")(reconcile_cli.reconcile)
+app.command("backtest")(backtest_cli.run)
 
 SettingsFile = Annotated[
     Path | None,

@@ -21,6 +21,7 @@ from api.routes import (
     commands,
     credentials,
     deliveries,
+    evidence,
     incidents,
     ledger,
     platforms,
@@ -63,7 +64,19 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (audit, backtests, commands, stations, readings, reaches, incidents, ledger, rules):
+    subjects = (
+        audit,
+        backtests,
+        commands,
+        stations,
+        readings,
+        reaches,
+        incidents,
+        evidence,
+        ledger,
+        rules,
+    )
+    for subject in subjects:
         api.include_router(subject.router)
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router, rules.at_stations):
         api.include_router(router)

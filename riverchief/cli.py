@@ -30,6 +30,7 @@ from riverchief import (
     audit_cli,
     backtest_cli,
     clock,
+    evidence_cli,
     files,
     foresight_cli,
     logs,
@@ -75,6 +76,7 @@ app.add_typer(hj212, name="hj212")
 hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
 hj212.add_typer(hj212_devices, name="devices")
 app.add_typer(audit_cli.app, name="audit")
+app.command("evidence")(evidence_cli.evidence)
 app.add_typer(foresight_cli.app)
 
 app.command("reconcile")(reconcile_cli.reconcile)

@@ -17,6 +17,7 @@ from api.problems import Faults
 from api.registries import Registries
 from api.routes import (
     audit,
+    backtests,
     commands,
     credentials,
     deliveries,
@@ -65,6 +66,7 @@ def create_app(context: Context) -> FastAPI:
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
     subjects = (
         audit,
+        backtests,
         commands,
         stations,
         readings,

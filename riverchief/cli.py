@@ -28,6 +28,7 @@ from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from riverchief import (
     audit_cli,
+    backtest_cli,
     clock,
     evidence_cli,
     files,
@@ -79,6 +80,7 @@ app.command("evidence")(evidence_cli.evidence)
 app.add_typer(foresight_cli.app)
 
 app.command("reconcile")(reconcile_cli.reconcile)
+app.command("backtest")(backtest_cli.run)
 
 SettingsFile = Annotated[
     Path | None,

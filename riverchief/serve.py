@@ -35,6 +35,7 @@ from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
 from riverchief import __version__, backup, clock, files, metrics, migrations
 from riverchief.alone import alone
+from riverchief.backtester import Backtester
 from riverchief.broker_users import broker_users, endpoint
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
@@ -232,7 +233,7 @@ class System:
                 database, daily, at=self.settings.platforms.reconcile_at, clock_ms=clock.now_ms
             )
         regular = (self.forwarder, self.outlook, self.forecasts, self.retention, retirement)
-        found = (*regular, self.reconciler, self.sealing)
+        found = (*regular, self.reconciler, self.sealing, Backtester(database, self.settings))
         jobs: list[Job] = [job for job in found if job is not None]
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 

@@ -242,6 +242,7 @@ alarm = sa.Table(
     sa.Column("fired_at_ms", sa.BigInteger, nullable=False),
     sa.Column("since_ms", sa.BigInteger, nullable=False),
     sa.Column("retrospective", sa.Boolean, nullable=False),
+    sa.Column("held", sa.Boolean, nullable=False, server_default=sa.false(), comment="flapping: calm for longer"),
 )
 
 device_event = sa.Table(

@@ -16,13 +16,13 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))
 
 import numpy as np
-from simulator.world import World
 
 from riverchief import files
 from sensors import tracing
 from sensors.parameters import catalogue
 from sensors.tracing import HOUR_MS, PlaceKind, River
 from simulator.scenario import Event, EventKind, Scenario
+from simulator.world import World
 
 START_MS = 1_778_428_800_000  # 2026-05-11
 APART_H, LASTS_H = 60, 2
@@ -97,15 +97,15 @@ def main() -> None:
             unseen += 1
             print(f"| {e.kind} | {case.outfall or f'{e.reach} km {e.km:.1f}'} | nowhere | | | | | |")
             continue
-        station, since_ms = found
+        place, since_ms = found
         row = []
-        for after in ranks:
+        for after, got in ranks.items():
             now_ms = since_ms + after * HOUR_MS
             began = time.perf_counter()
-            listed = traced(river, series, at, station, since_ms, now_ms)
+            listed = traced(river, series, at, place, since_ms, now_ms)
             spent.append(time.perf_counter() - began)
             right = [i for i, c in enumerate(listed, 1) if _right(c, case)]
-            ranks[after].append(right[0] if right else 99)
+            got.append(right[0] if right else 99)
             row.append(str(right[0]) if right else "–")
             if asked.show:
                 for c in listed[:3]:
@@ -119,11 +119,11 @@ def main() -> None:
             inside, error = "yes" if held[-1] else "no", f"{errors[-1]:.1f}"
         source = case.outfall or f"{e.reach} km {e.km:.1f}"
         late = (since_ms - e.start_ms) / HOUR_MS
-        print(f"| {e.kind} | {source} | {station} | {late:.1f} | {' | '.join(row)} | {inside} | {error} |", flush=True)
-    for after, got in ranks.items():
-        got_ = np.array(got)
+        print(f"| {e.kind} | {source} | {place} | {late:.1f} | {' | '.join(row)} | {inside} | {error} |", flush=True)
+    for after, every in ranks.items():
+        got_ = np.array(every)
         shares = ", ".join(f"{(got_ <= n).mean():.0%} among the first {n}" for n in (1, 3, 5))
-        print(f"\n{after} h after the finding, {len(got)} events: {shares}")
+        print(f"\n{after} h after the finding, {len(every)} events: {shares}")
     print(
         f"release inside its window: {np.mean(held):.0%}; median error {np.median(errors):.1f} h; "
         f"nobody saw: {unseen}; {np.mean(spent) * 1000:.0f} ms a trace"
@@ -136,9 +136,7 @@ def _found(world: World, series: dict[str, dict[str, np.ndarray]], e: Event, at:
     for station, lines in series.items():
         if not (world.marked(station, at).get(e.name, np.zeros(1)).max() > 1e-3):
             continue
-        for name, v in lines.items():
-            if name not in ("nh3n", "ph", "conductivity"):
-                continue
+        for v in [line for name, line in lines.items() if name in ("nh3n", "ph", "conductivity")]:
             before = v[at < e.start_ms][-144:]
             middle = np.median(before)
             wide = max(np.quantile(np.abs(before - middle), 0.95), 1e-6)

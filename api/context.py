@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from governance.callbacks import Result
+from governance.contacts import Directory
 from governance.database import Database
+from governance.notices import Links, Policy
 from governance.platforms import Platforms
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Endpoint
@@ -41,6 +43,16 @@ class Devices:
     endpoint: Endpoint
 
 
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Who is told of incidents, when, and how they confirm; ``title`` is the site's name as messages say it."""
+
+    directory: Callable[[], Directory]
+    policy: Policy
+    links: Links | None
+    title: str
+
+
 @dataclass(frozen=True)
 class Context:
     """Stores to read, and the doors into the running system.
@@ -51,7 +63,7 @@ class Context:
     ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
     ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
     told. ``devices`` makes the logins of devices; None where no broker is administered. ``platforms`` may call back and
-    be compared with; ``called_back`` counts what came of a callback.
+    be compared with; ``called_back`` counts what came of a callback. ``telling`` is who gets messages; None for nobody.
     """
 
     database: Database
@@ -69,4 +81,5 @@ class Context:
     photos: Path | None = None
     devices: Devices | None = None
     platforms: Platforms = field(default_factory=Platforms)
+    telling: Telling | None = None
     called_back: Callable[[Result], None] = lambda result: None

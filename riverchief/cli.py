@@ -28,7 +28,7 @@ from ingest.storage import changes as changes_
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
-from riverchief import clock, files, logs, reconcile_cli, serve
+from riverchief import clock, files, logs, messages, notices_cli, reconcile_cli, serve
 from riverchief import settings as settings_
 from riverchief.alone import alone
 from riverchief.broker_admin import Address
@@ -67,6 +67,8 @@ hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.",
 hj212.add_typer(hj212_devices, name="devices")
 
 app.command("reconcile")(reconcile_cli.reconcile)
+app.add_typer(notices_cli.notify, name="notify")
+app.add_typer(notices_cli.shifts, name="oncall")
 
 out = Console()
 err = Console(stderr=True)
@@ -846,6 +848,7 @@ def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
     files.read_mappings(loaded.ingest.mappings, known)
     usual_secret = settings_.secret(loaded.outbox.secret, loaded.outbox.secret_file)
     files.read_platforms(loaded.platforms.file, usual_secret)
+    messages.directory(loaded)
     if loaded.site.stations is not None:
         files.read_stations(loaded.site.stations, known)
     count = len(found.thresholds) + len(found.trends) + len(found.no_data)

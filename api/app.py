@@ -16,9 +16,11 @@ from api.limits import BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
 from api.routes import (
+    audit,
     commands,
     credentials,
     deliveries,
+    evidence,
     incidents,
     ledger,
     notices,
@@ -26,6 +28,7 @@ from api.routes import (
     reaches,
     readings,
     registry,
+    rules,
     stations,
     upkeep,
 )
@@ -61,9 +64,20 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (commands, stations, readings, reaches, incidents, ledger):
+    subjects = (
+        audit,
+        commands,
+        stations,
+        readings,
+        reaches,
+        incidents,
+        evidence,
+        ledger,
+        rules,
+    )
+    for subject in subjects:
         api.include_router(subject.router)
-    for router in (upkeep.router, upkeep.files, registry.router, credentials.router):
+    for router in (upkeep.router, upkeep.files, registry.router, credentials.router, rules.at_stations):
         api.include_router(router)
     for router in (deliveries.router, deliveries.schemas, platforms.router, notices.router):
         api.include_router(router)

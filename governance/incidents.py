@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from governance import cloudevents, lifecycle
+from governance import audit, cloudevents, lifecycle
 from governance.finding import Colour, Finding, Kind
 from governance.lifecycle import Action, Condition, Conflict, Effects, Entry, Incident, State, What
 from governance.tables import incident as incidents_
@@ -310,7 +310,20 @@ def _write(
     for table, rows in ((conditions_, new), (entries_, entries), (outbox, events)):
         if rows:
             connection.execute(sa.insert(table), rows)
+    audit.append_many(connection, [_trail(ids[change.key], change) for change in changes])
     return tuple(told)
+
+
+def _trail(incident_id: int, change: _Changed) -> audit.New:
+    """What the trail keeps of a change: the entry, the incident after it, and the conditions it touched."""
+    entry, condition = change.effects.entry, change.effects.condition
+    body = {
+        "entry": _entry_row(incident_id, entry),
+        "incident": _incident_row(change.incident),
+        "conditions": [] if condition is None else [_condition_row(incident_id, condition)],
+    }
+    role = "" if entry.observed_at_ms is None else "rule"
+    return audit.New(f"incident.{entry.what}", "incident", incident_id, body, entry.by, entry.at_ms, role)
 
 
 def _one(connection: sa.Connection, incident_id: int, *, lock: bool) -> Incident:

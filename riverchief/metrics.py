@@ -39,6 +39,7 @@ from ingest.forward import Forwarder
 from ingest.intake import Intake
 from ingest.pipeline import Outcome
 from ingest.republish import Republisher
+from ingest.sources.hj212 import Gateway
 from ingest.sources.mqtt import MqttSource
 from ingest.storage.spool import Waiting
 from ingest.storage.tables import gap as gap_table
@@ -129,6 +130,25 @@ FIGURES: Mapping[str, Figure] = {
             "the most unacknowledged since the start; where it stays is the broker's window",
         ),
         Figure("mqtt_window", "gauge", "本端愿意持有的未确认消息上限", "unacknowledged messages we are ready to hold"),
+        # HJ 212 gateway
+        Figure("hj212_connections", "gauge", "现有数采仪连接", "loggers connected now"),
+        Figure("hj212_frames", "counter", "收到的报文", "frames received"),
+        Figure("hj212_broken_frames", "counter", "不能识读的报文", "frames that could not be read"),
+        Figure(
+            "hj212_answers",
+            "counter",
+            "按结果统计的应答：accepted 为已入库，refused 为拒绝",
+            "answers to loggers, by outcome: accepted once stored, refused",
+            ("outcome",),
+        ),
+        Figure("hj212_requests", "counter", "发给数采仪的请求（补数、命令）", "requests to loggers: gaps, commands"),
+        Figure(
+            "hj212_turned_away",
+            "counter",
+            "未能服务的连接：full 为连接已满，dropped 为断开",
+            "connections not served: full for want of room, dropped for what came over them",
+            ("reason",),
+        ),
         # stations
         Figure(
             "stations",
@@ -327,6 +347,7 @@ class Running:
     clock_ms: Callable[[], int]
     intake: Intake | None = None
     source: MqttSource | None = None
+    gateway: Gateway | None = None
     republisher: Republisher | None = None
     forwarder: Forwarder | None = None
     spool: Callable[[], Waiting] | None = None
@@ -366,6 +387,8 @@ class Parts(Collector):
             yield from _stations(running.intake, running.clock_ms())
         if running.source is not None:
             yield from _broker(running.source)
+        if running.gateway is not None:
+            yield from _gateway(running.gateway)
         if running.republisher is not None:
             yield from _republishing(running.republisher)
         if running.forwarder is not None:
@@ -483,6 +506,16 @@ def _broker(source: MqttSource) -> Iterator[Metric]:
     yield _one("mqtt_unacknowledged", source.unacknowledged)
     yield _one("mqtt_unacknowledged_peak", source.most_unacknowledged)
     yield _one("mqtt_window", source.window)
+
+
+def _gateway(gateway: Gateway) -> Iterator[Metric]:
+    c = gateway.counters
+    yield _one("hj212_connections", gateway.connections)
+    yield _one("hj212_frames", c.frames)
+    yield _one("hj212_broken_frames", c.broken)
+    yield _many("hj212_answers", {"accepted": c.answered, "refused": c.refused})
+    yield _one("hj212_requests", c.asked)
+    yield _many("hj212_turned_away", {"full": c.turned_away, "dropped": c.dropped})
 
 
 def _republishing(republisher: Republisher) -> Iterator[Metric]:

@@ -147,6 +147,14 @@ class OutboxSection(_Section):
     give_up_after_days: Annotated[float, Field(gt=0, le=60)] = 7.0
 
 
+class AuditSection(_Section):
+    """The trail of every change, and where its signed roots are kept outside the database."""
+
+    key_file: Path | None = None
+    roots_file: Path | None = None
+    roots_url: str | None = None
+
+
 class PlatformsSection(_Section):
     """What the external platforms tell us, and how their list is compared with ours."""
 
@@ -223,6 +231,7 @@ class Settings(BaseSettings):
     hj212: Hj212Section = Hj212Section()
     ingest: IngestSection = IngestSection()
     outbox: OutboxSection = OutboxSection()
+    audit: AuditSection = AuditSection()
     platforms: PlatformsSection = PlatformsSection()
     notices: NoticesSection = NoticesSection()
     api: ApiSection = ApiSection()
@@ -269,6 +278,8 @@ class Settings(BaseSettings):
             raise ValueError("outbox.url is given but no outbox.secret: deliveries must be signed")
         if self.notices.public_url and not (self.notices.secret or self.notices.secret_file):
             raise ValueError("notices.public_url is given but no notices.secret: links must be signed")
+        if self.audit.roots_url and not (self.outbox.secret or self.outbox.secret_file):
+            raise ValueError("audit.roots_url is given but no outbox.secret: what is sent must be signed")
         if self.api.host not in LOOPBACK and not (self.api.token or self.api.token_file):
             raise ValueError(f"api.host {self.api.host} is reachable from outside, so api.token is needed")
         return self

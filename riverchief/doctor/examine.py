@@ -18,6 +18,7 @@ CHECKS: Mapping[str, Check] = {
     "data": place.folder,
     "database": database.database,
     "broker": broker.broker,
+    "broker_admin": broker.administration,
     "influx": servers.influx,
     "grafana": servers.grafana_,
     "outbox": servers.outbox,

@@ -61,9 +61,9 @@ class Context:
     """Stores to read, and the doors into the running system.
 
     ``submit`` hands a message to the ingest and answers once it is durable; None where no ingest runs in this
-    process. ``command`` asks something of a station's HJ 212 logger; None where no gateway runs; ``mqtt_commands`` asks
-    devices over the broker. ``token`` is asked of everybody who changes something; None means that nobody is asked,
-    which the wiring allows on loopback only.
+    process. ``command`` asks something of a station's HJ 212 logger; None where no gateway runs;
+    ``mqtt_commands`` asks devices over the broker. ``token`` is asked of everybody
+    who changes something; None means that nobody is asked, which the wiring allows on loopback only.
     ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
     ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
     told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the

@@ -13,6 +13,7 @@ from typing import Annotated
 import sqlalchemy as sa
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from governance import audit
 from governance.notice_tables import oncall_shift
 from sensors.errors import ConfigurationError
 from sensors.texts import Text, say
@@ -103,18 +104,20 @@ def read(text: str, known: Callable[[str], bool]) -> tuple[list[Shift], list[Tex
 def replace(connection: sa.Connection, shifts: Sequence[Shift], *, by: str, now_ms: int) -> int:
     """Put a plan in force: from its first shift on, what was planned before is dropped. Returns how many were dropped.
 
-    A shift under way at that moment ends there. The caller commits.
+    A shift under way at that moment ends there. The plan goes into the trail. The caller commits.
     """
     c = oncall_shift.c
     begin = min(shift.starts_at_ms for shift in shifts)
     dropped = connection.execute(sa.delete(oncall_shift).where(c.starts_at_ms >= begin)).rowcount
     connection.execute(sa.update(oncall_shift).where(c.ends_at_ms > begin).values(ends_at_ms=begin))
-    add(connection, shifts, by=by, now_ms=now_ms)
+    add(connection, shifts, by=by, now_ms=now_ms, what="oncall.replaced")
     return dropped
 
 
-def add(connection: sa.Connection, shifts: Iterable[Shift], *, by: str, now_ms: int) -> None:
-    """Add shifts to what is planned; the caller commits."""
+def add(
+    connection: sa.Connection, shifts: Iterable[Shift], *, by: str, now_ms: int, what: str = "oncall.added"
+) -> None:
+    """Add shifts to what is planned, and tell the trail; the caller commits."""
     rows = [
         {
             "person": s.person,
@@ -128,6 +131,7 @@ def add(connection: sa.Connection, shifts: Iterable[Shift], *, by: str, now_ms: 
         for s in shifts
     ]
     connection.execute(sa.insert(oncall_shift), rows)
+    audit.append(connection, what, kind="oncall", id="office", body={"shifts": rows}, by=by, at_ms=now_ms)
 
 
 def on_call(connection: sa.Connection, at_ms: int) -> list[list[str]]:

@@ -16,6 +16,7 @@ from api.limits import BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
 from api.routes import (
+    assessments,
     audit,
     commands,
     credentials,
@@ -62,7 +63,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (audit, commands, stations, readings, reaches, incidents, evidence, ledger):
+    for subject in (assessments, audit, commands, stations, readings, reaches, incidents, evidence, ledger):
         api.include_router(subject.router)
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router):
         api.include_router(router)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from governance.assessment import Formula, Indicator
 from governance.callbacks import Result
 from governance.database import Database
 from governance.platforms import Platforms
@@ -53,8 +54,8 @@ class Context:
     ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
     ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
     told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the
-    public keys that the roots of the trail are signed with. ``platforms`` may call back and be compared with;
-    ``called_back`` counts what came of a callback.
+    public keys that the roots of the trail are signed with, ``formula`` that of the assessment.
+    ``platforms`` may call back and be compared with; ``called_back`` counts what came of a callback.
     """
 
     database: Database
@@ -72,5 +73,6 @@ class Context:
     photos: Path | None = None
     devices: Devices | None = None
     audit_keys: Sequence[Ed25519PublicKey] = ()
+    formula: Formula = field(default_factory=lambda: Formula(dict.fromkeys(Indicator, 1.0)))
     platforms: Platforms = field(default_factory=Platforms)
     called_back: Callable[[Result], None] = lambda result: None

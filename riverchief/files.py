@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from governance import platforms
+from governance import assessment, platforms
+from governance.assessment import Formula
 from governance.platforms import Platforms
 from ingest.checks import rules
 from ingest.checks.rules import Rules
@@ -40,6 +41,15 @@ def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
     path = path or shipped("rules.toml")
     try:
         return rules.read(_text(path), catalogue)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def read_formula(path: Path | None) -> Formula:
+    """The formula of the assessment in a file, or the shipped example; raises ConfigurationError naming the fault."""
+    path = path or shipped("assessment.toml")
+    try:
+        return assessment.read(_text(path))
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
 

@@ -28,6 +28,7 @@ from api.routes import (
     reaches,
     readings,
     registry,
+    rules,
     stations,
     upkeep,
 )
@@ -63,9 +64,21 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (assessments, audit, commands, stations, readings, reaches, incidents, evidence, ledger):
+    subjects = (
+        assessments,
+        audit,
+        commands,
+        stations,
+        readings,
+        reaches,
+        incidents,
+        evidence,
+        ledger,
+        rules,
+    )
+    for subject in subjects:
         api.include_router(subject.router)
-    for router in (upkeep.router, upkeep.files, registry.router, credentials.router):
+    for router in (upkeep.router, upkeep.files, registry.router, credentials.router, rules.at_stations):
         api.include_router(router)
     for router in (deliveries.router, deliveries.schemas, platforms.router):
         api.include_router(router)

@@ -35,6 +35,7 @@ from riverchief import (
     foresight_cli,
     logs,
     reconcile_cli,
+    rules_cli,
     serve,
     simulate_cli,
 )
@@ -58,10 +59,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 quarantine = typer.Typer(help="隔离区：未能使用的数据 · What could not be used.", no_args_is_help=True)
-rules = typer.Typer(help="规则 · Rules.", no_args_is_help=True)
 stations = typer.Typer(help="站点 · The registry.", no_args_is_help=True)
 app.add_typer(quarantine, name="quarantine")
-app.add_typer(rules, name="rules")
+app.add_typer(rules_cli.app, name="rules")
 app.add_typer(stations, name="stations")
 claims = typer.Typer(help="标签密钥 · Secrets on labels, by which a device claims its login.", no_args_is_help=True)
 stations.add_typer(claims, name="claims")
@@ -365,28 +365,6 @@ def outbox_replay(ids: list[int], settings: SettingsFile = None, data: DataFolde
         for one in ids:
             outbox_.replay(connection, one, clock.now_ms())
     out.print(f"{len(ids)} 条将重新投递 will be sent again")
-
-
-@rules.command("check")
-def rules_check(file: Annotated[Path | None, typer.Argument(help="规则文件 · rules file")] = None) -> None:
-    """检查规则文件 · Read a rules file and say what it says."""
-    found = files.read_rules(file, catalogue())
-    table = Table()
-    for name in ("编号 id", "版本 version", "种类 kind", "紧急 colour", "内容 content"):
-        table.add_column(name, overflow="fold")
-    for t in found.thresholds:
-        sign = ">" if t.side.sign > 0 else "<"
-        text = f"{t.parameter} {sign} {t.limit:g}, {t.samples} x, {t.pending_s} s"
-        text += f"; 恢复 clear {t.clear:g}, {t.keep_firing_s} s"
-        table.add_row(t.id, t.version, "threshold", t.colour, text)
-    for r in found.trends:
-        sign = "+" if r.side.sign > 0 else "-"
-        table.add_row(
-            r.id, r.version, "trend", r.colour, f"{r.parameter} {sign}{r.per_hour:g}/h, {r.window_s // 3600} h"
-        )
-    for n in found.no_data:
-        table.add_row(n.id, n.version, "no_data", n.colour, f"{n.intervals:g} x, ≥ {n.at_least_s} s")
-    out.print(table)
 
 
 @stations.command("import")
@@ -845,8 +823,7 @@ def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
     files.read_platforms(loaded.platforms.file, usual_secret)
     if loaded.site.stations is not None:
         files.read_stations(loaded.site.stations, known)
-    count = len(found.thresholds) + len(found.trends) + len(found.no_data)
-    out.print(f"[green]✓[/] 设置有效 settings are valid; {count} 条规则 rules")
+    out.print(f"[green]✓[/] 设置有效 settings are valid; {len(found)} 条规则 rules")
 
 
 @app.command()

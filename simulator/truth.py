@@ -50,6 +50,8 @@ COLUMNS = {
 TENTH = 0.1
 _AFTER_GATE_MS = 6 * HOUR_MS
 _NATURAL_SHARE = 0.02
+_TRACE = 0.02
+"""Less of the dye than this share of the most that any station saw is no presence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,8 @@ def happened(world: World, station: Station, at_ms: Ints, measured: Sequence[str
     whose = np.full(len(at_ms), -1)
     names = list(polluting)
     if names:
-        relative = np.array([polluting[name] / polluting[name].max() for name in names])
-        whose = np.where(relative.max(axis=0) > 0.01, relative.argmax(axis=0), -1)
+        relative = np.array([polluting[name] / world.strongest(name) for name in names])
+        whose = np.where(relative.max(axis=0) > _TRACE, relative.argmax(axis=0), -1)
     there, kinds = np.zeros(len(at_ms), bool), [""] * len(at_ms)
     passages: list[Passage] = []
     for i, name in enumerate(names):

@@ -16,7 +16,7 @@ from sensors.reading import Bools, Floats, Ints
 from sensors.stations import Registry, Water
 from sensors.times import BEIJING_OFFSET_MS, DAY_MS
 from simulator import chemistry, hydraulics, network, tide, weather
-from simulator.chemistry import BOD, CHL, DO, EC, NH, PO, SOLIDS, TEMP, TRACERS
+from simulator.chemistry import ALK, BOD, CHL, DIC, DO, EC, NH, PO, SOLIDS, TEMP, TRACERS
 from simulator.noise import HOUR_MS, key_of, wander
 from simulator.scenario import DISCHARGES, Event, EventKind, Scenario
 
@@ -70,6 +70,8 @@ class _Chunk:
     warmth: Floats
     leak: Floats
     outside: Floats
+    """(k, reaches, 4): pollution, salts, oxygen and phosphorus of the water that comes from elsewhere, as factors."""
+    traffic: Floats
     jitter: Floats
 
 
@@ -138,6 +140,10 @@ class World:
         at_ms = np.asarray(at_ms, np.int64)
         self.advance(int(at_ms.max()))
         return self._recorder.dyes(self._stations[station], at_ms)
+
+    def strongest(self, name: str) -> float:
+        """The largest share 0…1 of an event's marked water that any station saw; 0 when it never came to one."""
+        return self._recorder.strongest.get(name, 0.0)
 
     def add(self, event: Event) -> None:
         """Let something happen from now on that the scenario did not say; it must not lie in the past."""
@@ -224,11 +230,21 @@ class World:
         rhythm = 1 + 0.35 * np.cos(2 * np.pi * (day - 20.5) / 24) + 0.25 * np.cos(4 * np.pi * (day - 8.5) / 24)
         names = [r.key for r in net.reaches]
         drift = np.array([wander(middle, key_of(self.seed, name, "leak"), (30.0, 0.35), (5.0, 0.25)) for name in names])
-        outside = np.array(
+        shared = np.array(
             [
                 wander(middle, key_of(self.seed, name, "outside"), (90.0, 0.35), (22.0, 0.2), (4.0, 0.1))
                 for name in names
             ]
+        )
+        own = np.array(
+            [
+                [wander(middle, key_of(self.seed, name, what), (60.0, 0.2), (14.0, 0.2), (3.0, 0.12)) for name in names]
+                for what in ("nh3n", "salts", "oxygen", "phosphorus")
+            ]
+        )
+        outside = np.exp(own + 0.75 * shared[None])
+        traffic = np.array(
+            [wander(middle, key_of(self.seed, name, "traffic"), (8.0, 0.35), (2.0, 0.25), (0.6, 0.2)) for name in names]
         )
         jitter = np.array(
             [
@@ -246,6 +262,7 @@ class World:
             weather.warmth(middle),
             (rhythm * np.exp(drift)).T,
             outside.T,
+            np.exp(traffic).T,
             jitter.T,
         )
 
@@ -281,7 +298,14 @@ class World:
         current = np.zeros(len(net.reach))
         current[net.mesh.up] = speed
         acts = chemistry.Weathering(
-            float(chunk.light[i]), float(chunk.balance_c[i]), float(chunk.wind[i]), current, depth, bloom, stagnant
+            float(chunk.light[i]),
+            float(chunk.balance_c[i]),
+            float(chunk.wind[i]),
+            current,
+            depth,
+            bloom,
+            stagnant,
+            chunk.traffic[i][net.reach],
         )
         waters = content[: 2 * M].reshape(2, M, -1)
         content[: 2 * M] = chemistry.react(waters, net.bed, acts, step_s, _REAL).reshape(2 * M, -1)
@@ -308,15 +332,18 @@ class World:
         """What enters: water (n,), its load (rows, n); where algae bloom, where the bed is hungry; open gates."""
         net = self.network
         n = len(net.reach)
-        rows = len(self._content)
-        load = np.zeros((rows, n))
+        runs = self._runoff(float(chunk.rain[i]), step_s / 3600)
+        spilling = self._spilling(runs, middle_ms)
+        load = np.zeros((len(self._content), n))
         season = 1 + network.SEASON_FLOW * float(chunk.warmth[i])
         base = net.base * np.where(net.tidal, self.scenario.weather.flow * season, 1 + 0.3 * (season - 1))
-        fouled = np.exp(chunk.outside[i])[net.reach]
+        foul, salts, oxygen, phosphorus = (chunk.outside[i, :, j][net.reach] for j in range(4))
         content = net.base_content.copy()
         content[TEMP] = np.where(net.tidal, self._outside_c[0], self._outside_c[1])
-        content[[BOD, NH, PO]] *= np.where(net.tidal, 1.0, fouled)
-        content[EC] *= 1 - 0.10 * float(chunk.warmth[i])
+        content[[BOD, NH]] *= np.where(net.tidal, 1.0, foul)
+        content[PO] *= np.where(net.tidal, 1.0, phosphorus)
+        content[EC] *= (1 - 0.10 * float(chunk.warmth[i])) * salts**0.12
+        content[DO] *= oxygen**-0.15
         holds = _oxygen_of(self._outside_c)
         content[DO] *= np.where(net.tidal, holds[0], holds[1])
         content[CHL] *= 1 + 0.4 * float(chunk.warmth[i])
@@ -326,14 +353,8 @@ class World:
         both = content * base + sewage[:, None] * leak
         inflow = base + leak
 
-        rain = float(chunk.rain[i])
-        hours = step_s / 3600
-        self._stored_mm += rain * _RUNOFF_SHARE * hours
-        runs = self._stored_mm * (1 - np.exp(-hours / _RUNOFF_H)) / hours  # mm/h
-        self._stored_mm -= runs * hours
-        self._dust += (1 - self._dust) * hours / 24 / _DUST_DAYS - self._dust * min(runs * hours / _FLUSH_MM, 1.0)
         if runs > 1e-4:
-            self._rain_runs(runs, inflow, both, load, active, middle_ms)
+            self._rain_runs(runs, spilling, inflow, both, load)
         load[:M] += both
         load[M : 2 * M] += both
 
@@ -366,14 +387,26 @@ class World:
             there &= np.abs(np.arange(len(net.reach)) - cell) <= 1
         return np.asarray(there)
 
+    def _runoff(self, rain: float, hours: float) -> float:
+        """mm/h that run off the ground, of rain in mm/h; dust gathers in dry weather and is washed away."""
+        self._stored_mm += rain * _RUNOFF_SHARE * hours
+        runs = float(self._stored_mm * (1 - np.exp(-hours / _RUNOFF_H)) / hours)
+        self._stored_mm -= runs * hours
+        self._dust += (1 - self._dust) * hours / 24 / _DUST_DAYS - self._dust * min(runs * hours / _FLUSH_MM, 1.0)
+        return runs
+
+    def _spilling(self, runs: float, at_ms: int) -> tuple[Event | None, Event | None]:
+        """The rain whose water runs off now, and its overflow if the sewers are full."""
+        if runs <= 1e-4:
+            return None, None
+        raining = [e for e in self.events if e.kind is EventKind.RAIN and e.start_ms <= at_ms < e.end_ms + DAY_MS]
+        latest = max(raining, key=lambda e: e.start_ms, default=None)
+        if latest is None or runs <= _SEWERS_MM_H or not self.network.combined:
+            return latest, None
+        return latest, self._overflow(latest, at_ms)
+
     def _rain_runs(
-        self,
-        runs: float,
-        inflow: Floats,
-        both: Floats,
-        load: Floats,
-        active: Sequence[tuple[Event, float]],
-        middle_ms: int,
+        self, runs: float, spilling: tuple[Event | None, Event | None], inflow: Floats, both: Floats, load: Floats
     ) -> None:
         """Runoff of ``runs`` mm/h enters along creeks and lakes; where sewers are combined and full, it overflows."""
         net = self.network
@@ -381,9 +414,8 @@ class World:
         water[TEMP] = float(self._outside_c[1]) - 2.5
         water[SOLIDS] *= 0.25 + 1.75 * self._dust
         water[[BOD, PO]] *= 0.5 + self._dust
+        latest, overflow = spilling
         over = max(runs - _SEWERS_MM_H, 0.0)
-        raining = [e for e in self.events if e.kind is EventKind.RAIN and e.start_ms <= middle_ms < e.end_ms + DAY_MS]
-        latest = max(raining, key=lambda e: e.start_ms, default=None)
         for number, r in enumerate(net.reaches):
             cells = net.own[r.key]
             flow = runs / 3.6e6 * net.catchment_m2[number]
@@ -395,7 +427,7 @@ class World:
             both[:, cells] += water[:, None] * each
             if latest is not None:
                 load[self._row(latest), cells] += each
-            if spilled > 0 and latest is not None:
+            if spilled > 0 and overflow is not None:
                 cell = net.combined[number]
                 dirty = np.array(network.OVERFLOW)
                 dirty[TEMP] = float(self._outside_c[1]) - 1.5
@@ -404,7 +436,7 @@ class World:
                 inflow[cell] += spilled
                 load[:M, cell] += dirty * spilled
                 load[M : 2 * M, cell] += water * spilled
-                load[self._row(self._overflow(latest, middle_ms)), cell] += spilled
+                load[self._row(overflow), cell] += spilled
 
     def _overflow(self, rain: Event, at_ms: int) -> Event:
         """The overflow that ``rain`` brings, noticed at its first moment and lengthened while it lasts."""
@@ -457,11 +489,15 @@ class World:
         holds = float(_oxygen_of(self._outside_c[:1])[0])
         for cells, dirty in ((net.upper, True), (net.lower, False)):
             for cell in cells.tolist():
-                fouled = float(np.exp(chunk.outside[i][net.reach[cell]]))
-                clean = np.array(network.CLEAN_BRANCH)
-                water = (
-                    clean + fouled * (np.array(network.DIRTY_BRANCH) - clean) if dirty else np.array(network.SEAWARD)
-                )
+                foul, salts, oxygen, phosphorus = chunk.outside[i, net.reach[cell]].tolist()
+                water = np.array(network.SEAWARD)
+                if dirty:
+                    clean = np.array(network.CLEAN_BRANCH)
+                    more = np.full(M, foul)
+                    more[[EC, DO, ALK, PO]] = salts, oxygen, salts, phosphorus
+                    dirt = np.array(network.DIRTY_BRANCH) - clean
+                    water = clean + more * dirt
+                    water[DIC] = clean[DIC] + salts * dirt[ALK] + oxygen * (dirt[DIC] - dirt[ALK])
                 water[TEMP] = self._outside_c[0]
                 water[EC] *= 1 - 0.14 * warmth
                 water[DO] *= holds
@@ -574,6 +610,7 @@ class _Recorder:
         self._content = np.zeros((256, 2 * M, stations))
         self._extra = np.zeros((256, 3, stations))
         self._dyes: dict[str, tuple[int, list[Floats]]] = {}
+        self.strongest: dict[str, float] = {}
         self._count = 0
         self._forgotten = 0
 
@@ -585,6 +622,7 @@ class _Recorder:
         self._at[self._count], self._content[self._count], self._extra[self._count] = at_ms, content, extra
         for name, row in zip(names, dyes, strict=True):
             self._dyes.setdefault(name, (self._forgotten + self._count, []))[1].append(row.copy())
+            self.strongest[name] = max(self.strongest.get(name, 0.0), float(row.max(initial=0.0)))
         self._count += 1
 
     def refine(self, step_s: float) -> None:

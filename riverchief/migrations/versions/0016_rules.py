@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    held = sa.Column(
+    held: sa.Column[bool] = sa.Column(
         "held", sa.Boolean(), nullable=False, server_default=sa.false(), comment="flapping: calm for longer"
     )
     op.add_column("alarm", held)

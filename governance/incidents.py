@@ -315,12 +315,12 @@ def _write(
 
 
 def _trail(incident_id: int, change: _Changed) -> audit.New:
-    """What the trail keeps of a change: the entry, the incident after it, and the condition it touched."""
+    """What the trail keeps of a change: the entry, the incident after it, and the conditions it touched."""
     entry, condition = change.effects.entry, change.effects.condition
     body = {
         "entry": _entry_row(incident_id, entry),
         "incident": _incident_row(change.incident),
-        "condition": None if condition is None else _condition_row(incident_id, condition),
+        "conditions": [] if condition is None else [_condition_row(incident_id, condition)],
     }
     role = "" if entry.observed_at_ms is None else "rule"
     return audit.New(f"incident.{entry.what}", "incident", incident_id, body, entry.by, entry.at_ms, role)

@@ -44,6 +44,7 @@ class What(StrEnum):
 
     FIRED = "fired"
     RESOLVED = "resolved"
+    WITHDRAWN = "withdrawn"
     PROMOTED = "promoted"
     ACKNOWLEDGED = "acknowledged"
     COMMENTED = "commented"
@@ -201,8 +202,12 @@ def concerned(open_incidents: Iterable[Incident], finding: Finding) -> tuple[Inc
 
     RESOLVED concerns every incident in which that condition is active, possibly none; late data concern retrospective
     ones only: they tell of the past and end nothing that is live.
+
+    WITHDRAWN concerns every incident that rests on that firing, whether its condition is still active or not.
     """
     same = [i for i in open_incidents if i.cause == finding.cause and i.is_open]
+    if finding.change is Change.WITHDRAWN:
+        return tuple(i for i in same if _rested(i, finding) is not None)
     if finding.change is Change.RESOLVED:
         # The incident of the finding's own sort first: it is the one whose entry carries the finding's id.
         holding = [i for i in same if _ended(i, finding) is not None and (i.retrospective or not finding.retrospective)]
@@ -224,6 +229,8 @@ def advance(incident: Incident | None, finding: Finding, now_ms: int) -> tuple[I
     """
     if finding.change is Change.RESOLVED:
         return None if incident is None else _resolve(incident, finding, now_ms)
+    if finding.change is Change.WITHDRAWN:
+        return None if incident is None else _withdraw(incident, finding, now_ms)
     return _open(finding, now_ms) if incident is None else _append(incident, finding, now_ms)
 
 
@@ -315,6 +322,17 @@ def _ended(incident: Incident, finding: Finding) -> Condition | None:
         if condition.key == _key(finding):
             later = finding.retrospective and condition.since_ms > finding.observed_at_ms
             return None if later else condition
+    return None
+
+
+def _rested(incident: Incident, finding: Finding) -> Condition | None:
+    """The condition whose firing a WITHDRAWN takes back: the one that covers its instant."""
+    for condition in incident.conditions:
+        end_ms = finding.observed_at_ms if condition.active else condition.resolved_at_ms
+        if condition.key == _key(finding) and end_ms is not None:
+            first_ms = min(condition.since_ms, incident.since_ms)
+            if first_ms <= finding.observed_at_ms <= end_ms:
+                return condition
     return None
 
 
@@ -452,4 +470,22 @@ def _resolve(incident: Incident, finding: Finding, now_ms: int) -> tuple[Inciden
         conditions=conditions,
     )
     entry = _entry(incident, after, finding, What.RESOLVED, now_ms)
+    return after, Effects(entry, EventType.UPDATED, Notify.INFORM, condition)
+
+
+def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
+    """The finding is taken back: its condition is over, and the history says why."""
+    rested = _rested(incident, finding)
+    if rested is None:
+        return None
+    condition = replace(rested, resolved_at_ms=max(finding.observed_at_ms, rested.resolved_at_ms or 0))
+    conditions = _with(incident.conditions, condition)
+    resolved = [c.resolved_at_ms for c in conditions if c.resolved_at_ms is not None]
+    after = replace(
+        incident,
+        recovered_at_ms=max(resolved) if len(resolved) == len(conditions) else incident.recovered_at_ms,
+        version=incident.version + 1,
+        conditions=conditions,
+    )
+    entry = _entry(incident, after, finding, What.WITHDRAWN, now_ms)
     return after, Effects(entry, EventType.UPDATED, Notify.INFORM, condition)

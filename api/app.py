@@ -8,14 +8,26 @@ from fastapi import APIRouter, FastAPI, Response
 from starlette.responses import PlainTextResponse
 
 from api import access, problems
-from api.access import Guard
+from api.access import Guard, Keeper
 from api.answers import answer
 from api.asking import Asked
 from api.context import Context, Part
 from api.limits import BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
-from api.routes import commands, credentials, incidents, ledger, reaches, readings, registry, stations, upkeep
+from api.routes import (
+    commands,
+    credentials,
+    incidents,
+    ledger,
+    login,
+    people,
+    reaches,
+    readings,
+    registry,
+    stations,
+    upkeep,
+)
 from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.wire.telemetry import MAX_BYTES
 
@@ -23,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 PREFIX = "/api/v1"
 OPEN = frozenset({f"{PREFIX}{credentials.CLAIMS}"})
-"""Changes that need no token: a new device has none, it shows the secret on its label."""
+"""Paths that need no token: a new device has none, it shows the secret on its label."""
 MOST_BYTES = 1024 * 1024
 READINGS_MOST_BYTES = MAX_BYTES + 4096
 """A telemetry message and what names its station; a larger message than allowed still leaves a trace in quarantine."""
@@ -34,7 +46,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def create_app(context: Context) -> FastAPI:
     """The application. Raises ConfigurationError for a token nobody could show."""
     if context.token is not None and not context.token.strip():
-        raise ConfigurationError("the API token is empty: set one, or leave it out to ask nobody on loopback")
+        raise ConfigurationError("the API token is empty: set one, or leave it out")
     app = _Application(
         title="Riverchief",
         version="1",
@@ -46,18 +58,20 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.context = context
     app.state.registries = Registries(context)
+    app.state.keeper = Keeper(context, app.state.registries)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (commands, stations, readings, reaches, incidents, ledger):
+    for subject in (commands, stations, readings, reaches, incidents, ledger, people):
         api.include_router(subject.router)
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router):
         api.include_router(router)
     app.include_router(api)
     app.include_router(_root)
+    app.include_router(login.router)
     problems.install(app)
     # the last one added is the first one passed
     app.add_middleware(BodyLimit, limit=_most_bytes)
-    app.add_middleware(Guard, token=context.token, prefix="/api/", open_to_all=OPEN)
+    app.add_middleware(Guard, keeper=app.state.keeper, prefix="/api/", open_to_all=OPEN)
     app.add_middleware(Faults)
     app.add_middleware(SecurityHeaders, strict=("/api/", "/healthz", "/readyz", "/metrics"))
     return app

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from governance.database import Database
+from governance.deadlines import STANDARD, Policy
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Endpoint
 from ingest.pipeline import Receipt
@@ -44,8 +45,9 @@ class Context:
     """Stores to read, and the doors into the running system.
 
     ``submit`` hands a message to the ingest and answers once it is durable; None where no ingest runs in this
-    process. ``command`` asks something of a station's HJ 212 logger; None where no gateway runs. ``token`` is asked of
-    everybody who changes something; None means that nobody is asked, which the wiring allows on loopback only.
+    process. ``command`` asks something of a station's HJ 212 logger; None where no gateway runs. ``token`` is one
+    that may do everything, for machines. ``open``: nobody is asked who they are, which the wiring allows on loopback
+    only. ``policy`` are the deadlines.
     ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
     ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
     told. ``devices`` makes the logins of devices; None where no broker is administered.
@@ -65,3 +67,5 @@ class Context:
     box: Box | None = None
     photos: Path | None = None
     devices: Devices | None = None
+    open: bool = False
+    policy: Policy = STANDARD

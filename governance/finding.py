@@ -27,6 +27,8 @@ class Kind(StrEnum):
     THRESHOLD = "threshold"
     TREND = "trend"
     NO_DATA = "no_data"
+    REPORT = "report"
+    """No check: somebody reported it."""
 
 
 class Change(StrEnum):

@@ -28,7 +28,7 @@ from ingest.storage import changes as changes_
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
-from riverchief import clock, files, logs, serve
+from riverchief import clock, files, logs, serve, users_cli
 from riverchief import settings as settings_
 from riverchief.alone import alone
 from riverchief.broker_admin import Address
@@ -63,6 +63,7 @@ setup = typer.Typer(help="首次设置，可重复运行 · First set-up; each m
 app.add_typer(setup, name="setup")
 hj212 = typer.Typer(help="HJ 212 报文和数采仪 · HJ 212 frames and loggers.", no_args_is_help=True)
 app.add_typer(hj212, name="hj212")
+app.add_typer(users_cli.users, name="users")
 hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
 hj212.add_typer(hj212_devices, name="devices")
 

@@ -29,7 +29,7 @@ from ingest.storage import retention
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
-from riverchief import clock, files, metrics, migrations
+from riverchief import clock, files, metrics, migrations, users_cli
 from riverchief.alone import alone
 from riverchief.broker_users import broker_users, endpoint
 from riverchief.heartbeat import Heartbeat
@@ -85,6 +85,8 @@ class System:
         self.tracing = Tracing(otlp_url, settings.watch.trace_share) if otlp_url else None
         self.database = open_database(settings)
         self._register_stations()
+        if Role.API in roles and token is None and not settings.access.open:
+            users_cli.first_administrator(self.database, settings.data)
         self.stores = open_stores(settings, self.database, self.catalogue)
         self.watch = metrics.Watch(clock.now_ms)
         self.deliverer: Deliverer | None = None
@@ -182,6 +184,7 @@ class System:
             box=settings.box,
             photos=settings.photos,
             devices=self.devices,
+            open=settings.access.open,
         )
 
     def _prepare_worker(self) -> None:

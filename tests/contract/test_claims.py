@@ -71,6 +71,7 @@ class Site:
             lambda: self.now_ms,
             token="示例-token",
             devices=Devices(self.credentials, self.claims, Endpoint("broker.example", 8883, True, "PEM")),
+            open=True,
         )
         self.client = self.client_at("192.0.2.1")
 

@@ -82,7 +82,7 @@ def water(tmp_path: Path) -> Iterator[Water3]:
         registry.save(connection, Registry(stations, (), reaches, CATALOGUE))
     store = SqlReadings(database, CATALOGUE)
     spool = Spool(database, CATALOGUE, clock_ms=lambda: T0, most_bytes=2**30)
-    context = Context(database, store, CATALOGUE, "/test", lambda: T0)
+    context = Context(database, store, CATALOGUE, "/test", lambda: T0, open=True)
     yield Water3(database, store, spool, TestClient(create_app(context)))
     database.close()
 

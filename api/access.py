@@ -55,14 +55,21 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/(incidents|worklist|processes|me|rules)(/.*)?", Right.INCIDENTS),
     ("GET", r"/people(/.*)?", Right.INCIDENTS),
     ("GET", r"/audit(/.*)?", Right.AUDIT),
+    ("GET", r"/(assessments|backtests|notices|oncall)(/.*)?", Right.INCIDENTS),
+    ("GET", r"/schemas/.*", Right.LOOK),
+    ("GET", r"/(deliveries|callbacks|reconciliations)(/.*)?", Right.ACCOUNT),
     ("*", r"/incidents", Right.REPORT),
     ("*", r"/incidents/[^/]+/actions", Right.INCIDENTS),
     ("*", r"/people(/.*)?", Right.PEOPLE),
     ("*", r"/readings", Right.SEND),
+    ("*", r"/backtests", Right.REVIEW),
+    ("*", r"/(deliveries|reconciliations)(/.*)?", Right.DISPATCH),
+    ("*", r"/(notices|oncall)(/.*)?", Right.DISPATCH),
+    ("*", r"/rules(/.*)?", Right.REGISTRY),
     ("*", r"/quarantine/.*", Right.REVIEW),
     ("*", r"/stations/[^/]+/credentials(/.*)?", Right.DEVICES),
     ("*", r"/stations/[^/]+/commands(/.*)?", Right.DEVICES),
-    ("*", r"/stations/[^/]+/(visits|calibrations|checks|photos)(/.*)?", Right.REVIEW),
+    ("*", r"/stations/[^/]+/(visits|calibrations|checks|photos|reviews|mutes)(/.*)?", Right.REVIEW),
     ("*", r"/(visits|calibrations|checks|photos)/.*", Right.REVIEW),
     ("*", r"/(stations|regions)(/.*)?", Right.REGISTRY),
 )
@@ -70,7 +77,18 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
 
 _COMPILED = tuple((method, re.compile(path), right) for method, path, right in NEEDS)
 
-PAGES_FOR_ALL = ("/login", "/logout", "/healthz", "/readyz", "/metrics", "/_nicegui/", "/favicon.ico", "/public", "/r/")
+PAGES_FOR_ALL = (
+    "/login",
+    "/logout",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/_nicegui/",
+    "/favicon.ico",
+    "/a/",
+    "/public",
+    "/r/",
+)
 """Pages and files that nobody has to sign in for."""
 
 
@@ -153,14 +171,14 @@ class Keeper:
 class Guard:
     """ASGI: below ``prefix`` asks who it is and whether they may; elsewhere sends browsers to sign in.
 
-    Nobody is asked at the paths ``open_to_all``, which check for themselves, and on an open site (loopback only). A web
-    page of another origin is turned away where the browser, not a token, says who it is: it would use the reach of its
-    reader's browser, not its own.
+    Nobody is asked at the paths ``open_to_all`` (one that ends with a slash stands for all below it), which check for
+    themselves, and on an open site (loopback only). A web page of another origin is turned away where the browser, not
+    a token, says who it is: it would use the reach of its reader's browser, not its own.
     """
 
     def __init__(self, app: ASGIApp, keeper: Keeper, prefix: str, open_to_all: Collection[str] = ()) -> None:
         self._app = app
-        self._open = frozenset(open_to_all)
+        self._open = tuple(open_to_all)
         self._keeper = keeper
         self._prefix = prefix
 
@@ -194,7 +212,7 @@ class Guard:
 
     async def _api(self, scope: Scope, path: str, headers: Headers) -> Problem | None:
         method = scope["method"]
-        if path in self._open:
+        if _is_open(path, self._open):
             return _foreign(headers) if method not in _SAFE and self._keeper.open else None
         given = headers.getlist("authorization")
         if given:
@@ -270,7 +288,7 @@ def describe(schema: dict[str, Any], open_to_all: Collection[str] = ()) -> None:
     schemes[_SCHEME] = {"type": "http", "scheme": _SCHEME}
     for name, path in schema["paths"].items():
         for operation in path.values():
-            if name not in open_to_all:
+            if not _is_open(name, open_to_all):
                 operation["security"] = [{_SCHEME: []}]
 
 
@@ -294,6 +312,10 @@ def _cookies(headers: Headers) -> dict[str, str]:
 def _text(header: str) -> str:
     """A header's bytes as the UTF-8 they mostly are."""
     return header.encode("latin-1").decode("utf-8", "replace")
+
+
+def _is_open(path: str, open_to_all: Collection[str]) -> bool:
+    return any(path.startswith(one) if one.endswith("/") else path == one for one in open_to_all)
 
 
 def _unauthorized(detail: str, error: str) -> Problem:

@@ -23,7 +23,7 @@ def perform(
             now_ms=context.clock_ms(),
             source=context.source,
             expected_version=expected_version,
-            policy=context.policy,
+            policy=context.deadlines,
             normal=normal,
         )
 

@@ -7,7 +7,7 @@ import structlog
 from fastapi import APIRouter, FastAPI, Response
 from starlette.responses import PlainTextResponse
 
-from api import access, problems
+from api import access, confirm, problems
 from api.access import Guard, Keeper
 from api.answers import answer
 from api.asking import Asked
@@ -16,15 +16,23 @@ from api.limits import BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
 from api.routes import (
+    assessments,
+    audit,
+    backtests,
     commands,
     credentials,
+    deliveries,
+    evidence,
     incidents,
     ledger,
     login,
+    notices,
     people,
+    platforms,
     reaches,
     readings,
     registry,
+    rules,
     stations,
     upkeep,
 )
@@ -34,8 +42,8 @@ from sensors.wire.telemetry import MAX_BYTES
 log = structlog.get_logger(__name__)
 
 PREFIX = "/api/v1"
-OPEN = frozenset({f"{PREFIX}{credentials.CLAIMS}"})
-"""Paths that need no token: a new device has none, it shows the secret on its label."""
+OPEN = frozenset({f"{PREFIX}{credentials.CLAIMS}", f"{PREFIX}{platforms.CALLBACKS}/"})
+"""Changes that need no token: a new device shows the secret on its label, a platform's callback is signed."""
 MOST_BYTES = 1024 * 1024
 READINGS_MOST_BYTES = MAX_BYTES + 4096
 """A telemetry message and what names its station; a larger message than allowed still leaves a trace in quarantine."""
@@ -61,13 +69,30 @@ def create_app(context: Context) -> FastAPI:
     app.state.keeper = Keeper(context, app.state.registries)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (commands, stations, readings, reaches, incidents, ledger, people):
+    subjects = (
+        assessments,
+        audit,
+        backtests,
+        commands,
+        stations,
+        readings,
+        reaches,
+        incidents,
+        evidence,
+        ledger,
+        people,
+        rules,
+    )
+    for subject in subjects:
         api.include_router(subject.router)
-    for router in (upkeep.router, upkeep.files, registry.router, credentials.router):
+    for router in (upkeep.router, upkeep.files, registry.router, credentials.router, rules.at_stations):
+        api.include_router(router)
+    for router in (deliveries.router, deliveries.schemas, platforms.router, notices.router):
         api.include_router(router)
     app.include_router(api)
     app.include_router(_root)
     app.include_router(login.router)
+    app.include_router(confirm.router)
     problems.install(app)
     # the last one added is the first one passed
     app.add_middleware(BodyLimit, limit=_most_bytes)

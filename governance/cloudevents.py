@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from governance.finding import Finding
@@ -110,6 +111,12 @@ def build(incident: Incident, effects: Effects, *, source: str, finding: Finding
     }
     body = json.dumps(envelope, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Event(event_id, effects.event, body)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of our events, as the API publishes it."""
+    found: dict[str, Any] = json.loads(files("governance").joinpath("incident_event.schema.json").read_text("utf-8"))
+    return found
 
 
 def parse(body: bytes) -> dict[str, Any]:

@@ -27,6 +27,14 @@ class Kind(StrEnum):
     THRESHOLD = "threshold"
     TREND = "trend"
     NO_DATA = "no_data"
+    RATE = "rate"
+    CLASS = "class"
+    TARGET = "target"
+    BLACK_ODOROUS = "black_odorous"
+    DAILY_PATTERN = "daily_pattern"
+    EVENT = "event"
+    FORECAST = "forecast"
+    """What has not come yet: informs, and pages nobody until it comes."""
     REPORT = "report"
     """No check: somebody reported it."""
 
@@ -36,6 +44,8 @@ class Change(StrEnum):
 
     FIRED = "fired"
     RESOLVED = "resolved"
+    WITHDRAWN = "withdrawn"
+    """It rested on readings that turned out to be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,7 @@ class Finding:
     comes from data too old to act on: it informs and never pages. ``value`` and ``limit`` are in the canonical unit;
     None where the rule has none (no data). ``text`` is the sentence that explains the decision with its numbers.
     ``message`` is the id of the message that brought the deciding reading; None where no message did (silence).
+    ``held``: the condition keeps coming back, so that it ends only after a longer calm.
     """
 
     rule: str
@@ -64,6 +75,7 @@ class Finding:
     retrospective: bool
     text: Text
     message: str | None = None
+    held: bool = False
 
     @property
     def id(self) -> str:

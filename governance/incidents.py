@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from governance import cloudevents, lifecycle
+from governance import audit, cloudevents, lifecycle
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Colour, Finding, Kind
 from governance.lifecycle import (
@@ -475,7 +475,21 @@ def _write(
     for table, rows in ((conditions_, new), (entries_, entries), (outbox, events)):
         if rows:
             connection.execute(sa.insert(table), rows)
+    audit.append_many(connection, [_trail(ids[change.key], change) for change in changes])
     return tuple(told)
+
+
+def _trail(incident_id: int, change: _Changed) -> audit.New:
+    """What the trail keeps of a change: the entry, the incident after it, the conditions touched and taken out."""
+    entry, effects = change.effects.entry, change.effects
+    body = {
+        "entry": _entry_row(incident_id, entry),
+        "incident": _incident_row(change.incident),
+        "conditions": [_condition_row(incident_id, condition) for condition in effects.conditions],
+        "gone": [list(key) for key in effects.gone],
+    }
+    role = entry.role if entry.observed_at_ms is None else "rule"
+    return audit.New(f"incident.{entry.what}", "incident", incident_id, body, entry.by, entry.at_ms, role)
 
 
 def _one(connection: sa.Connection, incident_id: int, *, lock: bool) -> Incident:

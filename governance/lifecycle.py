@@ -96,6 +96,7 @@ class What(StrEnum):
 
     FIRED = "fired"
     RESOLVED = "resolved"
+    WITHDRAWN = "withdrawn"
     PROMOTED = "promoted"
     REPORTED = "reported"
     ACCEPTED = "accepted"
@@ -477,8 +478,12 @@ def concerned(open_incidents: Iterable[Incident], finding: Finding) -> tuple[Inc
 
     RESOLVED concerns every incident in which that condition is active, possibly none; late data concern retrospective
     ones only: they tell of the past and end nothing that is live.
+
+    WITHDRAWN concerns every incident that rests on that firing, whether its condition is still active or not.
     """
     same = [i for i in open_incidents if finding.cause in i.causes and i.is_open]
+    if finding.change is Change.WITHDRAWN:
+        return tuple(i for i in same if _rested(i, finding) is not None)
     if finding.change is Change.RESOLVED:
         # The incident of the finding's own sort first: it is the one whose entry carries the finding's id.
         holding = [i for i in same if _ended(i, finding) is not None and (i.retrospective or not finding.retrospective)]
@@ -508,6 +513,8 @@ def advance(
     """
     if finding.change is Change.RESOLVED:
         return None if incident is None else _resolve(incident, finding, now_ms)
+    if finding.change is Change.WITHDRAWN:
+        return None if incident is None else _withdraw(incident, finding, now_ms)
     if incident is None:
         return _open(finding, now_ms, place, policy)
     return _append(incident, finding, now_ms, policy)
@@ -1126,7 +1133,7 @@ def sentence(key: str, /, **values: object) -> str:
     return f"{text.zh}。 / {text.en}."
 
 
-_SOURCES: Mapping[Kind, Source] = {}
+_SOURCES: Mapping[Kind, Source] = {Kind.EVENT: Source.EVENT, Kind.FORECAST: Source.FORECAST}
 """Findings whose incidents do not come from a rule."""
 
 
@@ -1145,6 +1152,17 @@ def _ended(incident: Incident, finding: Finding) -> Condition | None:
         if condition.key == _key(finding):
             later = finding.retrospective and condition.since_ms > finding.observed_at_ms
             return None if later else condition
+    return None
+
+
+def _rested(incident: Incident, finding: Finding) -> Condition | None:
+    """The condition whose firing a WITHDRAWN takes back: the one that covers its instant."""
+    for condition in incident.conditions:
+        end_ms = finding.observed_at_ms if condition.active else condition.resolved_at_ms
+        if condition.key == _key(finding) and end_ms is not None:
+            first_ms = min(condition.since_ms, incident.since_ms)
+            if first_ms <= finding.observed_at_ms <= end_ms:
+                return condition
     return None
 
 
@@ -1217,14 +1235,17 @@ def _open(finding: Finding, now_ms: int, place: Place, policy: Policy) -> tuple[
     )
     opened = _timed(opened, now_ms, policy)
     entry = _entry(None, opened, finding, What.FIRED, now_ms)
-    return opened, Effects(entry, EventType.OPENED, Notify.INFORM if past else Notify.PAGE, (condition,))
+    quiet = past or finding.kind is Kind.FORECAST
+    return opened, Effects(entry, EventType.OPENED, Notify.INFORM if quiet else Notify.PAGE, (condition,))
 
 
 def _append(incident: Incident, finding: Finding, now_ms: int, policy: Policy) -> tuple[Incident, Effects]:
     live = not finding.retrospective
-    promoted = live and incident.retrospective
-    more_urgent = live and finding.colour.rank < incident.colour.rank
-    back = live and incident.recovered_at_ms is not None
+    foretold = finding.kind is Kind.FORECAST
+    promoted = live and incident.retrospective and not foretold
+    come = live and incident.kind is Kind.FORECAST and not foretold  # what was forecast is there now
+    more_urgent = come or (live and not foretold and finding.colour.rank < incident.colour.rank)
+    back = live and not foretold and incident.recovered_at_ms is not None
     condition = _fired(incident, finding)
     after = replace(
         incident,
@@ -1283,4 +1304,22 @@ def _resolve(incident: Incident, finding: Finding, now_ms: int) -> tuple[Inciden
         conditions=conditions,
     )
     entry = _entry(incident, after, finding, What.RESOLVED, now_ms)
+    return after, Effects(entry, EventType.UPDATED, Notify.INFORM, (condition,))
+
+
+def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
+    """The finding is taken back: its condition is over, and the history says why."""
+    rested = _rested(incident, finding)
+    if rested is None:
+        return None
+    condition = replace(rested, resolved_at_ms=max(finding.observed_at_ms, rested.resolved_at_ms or 0))
+    conditions = _with(incident.conditions, condition)
+    resolved = [c.resolved_at_ms for c in conditions if c.resolved_at_ms is not None]
+    after = replace(
+        incident,
+        recovered_at_ms=max(resolved) if len(resolved) == len(conditions) else incident.recovered_at_ms,
+        version=incident.version + 1,
+        conditions=conditions,
+    )
+    entry = _entry(incident, after, finding, What.WITHDRAWN, now_ms)
     return after, Effects(entry, EventType.UPDATED, Notify.INFORM, (condition,))

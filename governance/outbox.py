@@ -169,8 +169,25 @@ def retry_after(value: str | None, now_ms: int) -> float | None:
 
 def refused(connection: sa.Connection, *, limit: int = 100) -> list[Delivery]:
     """The dead letters, newest first."""
-    query = sa.select(outbox).where(outbox.c.status == Status.REFUSED.value).order_by(outbox.c.id.desc()).limit(limit)
+    return listed(connection, Status.REFUSED, limit=limit)
+
+
+def listed(connection: sa.Connection, status: Status, *, limit: int, before: int | None = None) -> list[Delivery]:
+    """Deliveries of one status, newest first; the next page begins with ``before`` = the last one's id."""
+    query = sa.select(outbox).where(outbox.c.status == status.value).order_by(outbox.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(outbox.c.id < before)
     return [_delivery(row) for row in connection.execute(query)]
+
+
+def delivery(connection: sa.Connection, delivery_id: int) -> Delivery:
+    """The delivery of this number; raises NotFound."""
+    row = None
+    if 0 < delivery_id < 2**31:
+        row = connection.execute(sa.select(outbox).where(outbox.c.id == delivery_id)).first()
+    if row is None:
+        raise NotFound(sentence("incident.delivery_unknown", id=delivery_id))
+    return _delivery(row)
 
 
 def replay(connection: sa.Connection, delivery_id: int, now_ms: int) -> None:
@@ -183,6 +200,8 @@ def replay(connection: sa.Connection, delivery_id: int, now_ms: int) -> None:
         "claimed_by": None,
         "claimed_until_ms": None,
     }
+    if not 0 < delivery_id < 2**31:
+        raise NotFound(sentence("incident.delivery_unknown", id=delivery_id))
     dead = sa.and_(outbox.c.id == delivery_id, outbox.c.status == Status.REFUSED.value)
     if connection.execute(sa.update(outbox).where(dead).values(fresh)).rowcount:
         return

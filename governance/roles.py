@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sensors.errors import WaterError
+from sensors.errors import Refused
 from sensors.texts import Text, say
 
 
@@ -110,7 +110,7 @@ TERMED = frozenset({Role.GENERAL_CHIEF, Role.CHIEF, Role.DEPUTY})
 """Roles whose reach comes from appointments with a term, and ends with it."""
 
 
-class Forbidden(WaterError):
+class Forbidden(Refused):
     """The role or the region does not allow it; ``allowed`` is what would be."""
 
     def __init__(self, message: str, allowed: tuple[str, ...] = ()) -> None:

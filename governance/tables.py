@@ -188,3 +188,58 @@ outbox = sa.Table(
     sa.Index("ix_outbox_in_order", "incident_id", "status", "id"),
     sqlite_autoincrement=True,
 )
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("n", sa.BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3 … without a gap"),
+    sa.Column("at_ms", sa.BigInteger, nullable=False, comment="wall clock"),
+    sa.Column("by", sa.Text, nullable=False, comment="a person, a rule or a program"),
+    sa.Column("role", sa.Text, nullable=False, comment="in which role; '' where none is known"),
+    sa.Column("what", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False, comment="what kind of thing it happened to"),
+    sa.Column("subject", sa.Text, nullable=False, comment="its id"),
+    sa.Column("body", sa.Text, nullable=False, comment="canonical JSON (RFC 8785) exactly as hashed"),
+    sa.Column("prev_hash", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False, comment="SHA-256 over prev_hash and the record"),
+    sa.Index("ix_audit_subject", "kind", "subject", "n"),
+    sa.Index("ix_audit_at_ms", "at_ms"),
+    comment="append-only; triggers forbid anything else",
+)
+
+audit_root = sa.Table(
+    "audit_root",
+    metadata,
+    sa.Column("size", sa.BigInteger, primary_key=True, autoincrement=False, comment="entries it covers"),
+    sa.Column("root", sa.String(64), nullable=False, comment="head of the Merkle tree, hexadecimal"),
+    sa.Column("head", sa.String(64), nullable=False, comment="hash of entry number size"),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("key", sa.String(16), nullable=False, comment="which key signed it"),
+    sa.Column("signature", sa.Text, nullable=False, comment="Ed25519, base64"),
+    sa.Column("peaks", sa.Text, nullable=False, comment="what the next root is built on, hexadecimal, by spaces"),
+    sa.Column("sent_at_ms", sa.BigInteger, comment="when it was everywhere outside"),
+    comment="append-only but for sent_at_ms",
+)
+
+GUARDS = {
+    "sqlite": (
+        "CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit "
+        "BEGIN SELECT RAISE(ABORT, 'the trail is never changed'); END",
+        "CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit "
+        "BEGIN SELECT RAISE(ABORT, 'the trail is never changed'); END",
+    ),
+    "postgresql": (
+        "CREATE OR REPLACE FUNCTION audit_guard() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'the trail is never changed'; END $$",
+        "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_guard()",
+    ),
+}
+"""What forbids changing the trail, by database. Its owner can take that away; what he then does, verifying shows."""
+
+
+@sa.event.listens_for(audit, "after_create")
+def _guard(_table: sa.Table, connection: sa.Connection, **_: object) -> None:
+    for statement in GUARDS[connection.dialect.name]:
+        connection.exec_driver_sql(statement)

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 import structlog
 
-from governance.database import Database, in_order
+from governance.database import Database
 from ingest.credentials import Credentials, Issued
+from ingest.storage import changes
 from ingest.storage.tables import device_claim as table
-from ingest.storage.tables import registry_change, station
+from ingest.storage.tables import station
 from sensors.errors import NotFound, WaterError
 from sensors.times import DAY_MS
 
@@ -190,6 +191,4 @@ def _is(key: str, wanted: bytes) -> sa.ColumnElement[bool]:
 
 
 def _note(connection: sa.Connection, key: str, by: str, now_ms: int, body: dict[str, object]) -> None:
-    in_order(connection, registry_change)
-    noted = {"what": "claim", "key": key, "body": body, "by": by, "at_ms": now_ms}
-    connection.execute(sa.insert(registry_change).values(**noted))
+    changes.note(connection, "claim", key, body, author=changes.Author(by, now_ms))

@@ -14,10 +14,11 @@ from typing import Protocol
 import sqlalchemy as sa
 import structlog
 
-from governance.database import Database, in_order
+from governance.database import Database
 from ingest.rounds import Rounds
+from ingest.storage import changes
 from ingest.storage.tables import device_credential as table
-from ingest.storage.tables import registry_change, station
+from ingest.storage.tables import station
 from sensors.errors import NotFound, Refused, StorageUnavailable, WaterError
 
 log = structlog.get_logger(__name__)
@@ -43,6 +44,9 @@ class BrokerUsers(Protocol):
 
     def dismiss(self, user: str) -> None:
         """From now on there is no such user; who is signed in by it is cut off."""
+
+    def denies(self) -> bool:
+        """Whether a login may do nothing but what it was admitted for; asking proves that we may administer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,4 @@ def _credential(row: sa.Row[tuple[object, ...]]) -> Credential:
 
 def _note(connection: sa.Connection, key: str, user: str, by: str, now_ms: int, body: dict[str, object]) -> None:
     """Write down who changed what; the password is nowhere to be written."""
-    in_order(connection, registry_change)
-    noted = {"what": "credential", "key": f"{key}/{user}", "body": body, "by": by, "at_ms": now_ms}
-    connection.execute(sa.insert(registry_change).values(**noted))
+    changes.note(connection, "credential", f"{key}/{user}", body, author=changes.Author(by, now_ms))

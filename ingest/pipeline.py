@@ -16,11 +16,13 @@ from governance.database import Database
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Finding
 from governance.regions import Place, Regions
-from ingest import alarms, means, quarantine, validate
+from ingest import alarms, means, quarantine, rulebook, validate
 from ingest.checks.alarms import Key
 from ingest.checks.alarms import apply as apply_to_alarms
 from ingest.checks.engine import LATE_S, Checks, usable
 from ingest.checks.rules import Rules
+from ingest.checks.upstream import River
+from ingest.grouping import grouped
 from ingest.history import History
 from ingest.late import LateVerdict, judge
 from ingest.ledger import Ledger
@@ -34,7 +36,7 @@ from sensors.errors import LongTermUnavailable, StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.quality import Assessed, assess
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack, unpack
-from sensors.upkeep import Marks, Visit, muted, spans
+from sensors.upkeep import Marks, Mute, Visit, muted, spans
 from sensors.wire import mapping, telemetry
 from sensors.wire.decode import decode
 from sensors.wire.hj212.readings import SOURCE, Logger, addressed, mn_of
@@ -114,6 +116,7 @@ class Site:
         self._fresh = False
         self._visits: tuple[Visit, ...] = ()
         self._upkeep_due = True
+        self._rules_kept = False
         self.refresh()
 
     # -- the journey -------------------------------------------------------------------------------------------------
@@ -127,6 +130,7 @@ class Site:
         clock = _Stopwatch()
         if not self._fresh:
             self.refresh()
+        self._keep_rules(now_ms)
         try:
             messages, replayed = self._replays(messages)
             messages = self._addressed(messages)
@@ -256,13 +260,14 @@ class Site:
         """Look for stations that fell silent or speak again; what the clock asks between batches."""
         if not self._fresh:
             self.refresh()
+        self._keep_rules(now_ms)
         try:
             cleared = self._follow_upkeep(now_ms)
             if not self.history.load_more(LOADED_AT_ONCE, now_ms):
                 return cleared
             checks = self.history.checks
             registry, heard = self.history.registry, self.history.heard
-            excused = muted(self._visits, registry.index, now_ms)
+            excused = muted(self._visits, registry.index, now_ms)  # a mute of all rules excuses silence, too
             findings = checks.withdrawn(registry) + checks.tick(registry, heard, excused, connected_since_ms, now_ms)
             if findings:
                 changed = apply_to_alarms(checks.alarms, findings)
@@ -285,11 +290,13 @@ class Site:
             return []
         with self.database.read() as connection:
             done = upkeep_store.load(connection)
+            mutes = [one for _, one in upkeep_store.mutes(connection)]
         history, before = self.history, self.marks
+        history.checks.mute(mutes)
         wanted = Marks(spans(history.registry, done), history.registry.index, self.catalogue)
         told: Sequence[Finding] = ()
         if wanted.spans != before.spans:
-            moved = remark(wanted.spans ^ before.spans, wanted, history, self.store, now_ms)
+            moved = remark(wanted.spans ^ before.spans, wanted, history, self.store, now_ms, done.reviews)
             changed = apply_to_alarms(history.checks.alarms, moved.lasting)
             told = sorted(moved.findings, key=_order)
             with self.database.write() as connection:
@@ -303,7 +310,7 @@ class Site:
                 history.load(station, now_ms)
             if told:
                 self.on_findings()
-        self._visits, self._upkeep_due = done.visits, False
+        self._visits, self._upkeep_due = (*done.visits, *_as_visits(mutes)), False
         return list(told)
 
     # -- stages that need what the site remembers --------------------------------------------------------------------
@@ -328,9 +335,10 @@ class Site:
         good = sorted_.live[usable(packed[sorted_.live])]
         batch = sorted_.batch
         findings = checks.evaluate(sorted_.series[good], batch.at[good], batch.value[good], now_ms)
+        findings = grouped(sorted(findings, key=_order), self.river, self.database, now_ms)
         changed = apply_to_alarms(checks.alarms, findings) | apply_to_alarms(checks.alarms, past.lasting)
         # in the order of events, so that what is told does not hang on the order in which series were first heard
-        return [*sorted(findings, key=_order), *sorted(past.findings, key=_order)], changed
+        return [*findings, *sorted(past.findings, key=_order)], changed
 
     def _marked(self, sorted_: "_Sorted", live: Assessed) -> Assessed:
         """The verdicts with the marks of checks and visits, also on what is remembered of the series."""
@@ -430,6 +438,13 @@ class Site:
                 self.spool.add_lines(connection, [held.payload])
         quarantine.settle(connection, [held.id for held in replayed], quarantine.REPLAYED, now_ms)
 
+    def _keep_rules(self, now_ms: int) -> None:
+        """Write down, once, which rules are in force from here on, before one of them raises anything."""
+        if not self._rules_kept:
+            with self.database.write() as connection:
+                rulebook.keep(connection, self.rules, self.catalogue, now_ms)
+            self._rules_kept = True
+
     # -- memory ------------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
@@ -439,10 +454,13 @@ class Site:
             self._fingerprint = registry_store.fingerprint(connection)
             self.loggers: Mapping[str, Logger] = loggers.load(connection)
             known = alarms.load(connection)
+            mutes = [one for _, one in upkeep_store.mutes(connection)]
             self.marks = Marks(upkeep_store.marks(connection), registry.index, self.catalogue)
         self.store.forget()
         self.ledger.forget()
-        checks = Checks(self.rules, self.catalogue, known, self.late_s)
+        checks = Checks(self.rules, self.catalogue, known, self.late_s, registry)
+        checks.mute(mutes)
+        self.river = River(registry)
         self.history = History(registry, self.store.at_hand, checks, self.catalogue)
         self._fresh = True
 
@@ -455,8 +473,13 @@ class Site:
             registry = registry_store.load(connection, self.catalogue)
             self.loggers = loggers.load(connection)
         self._upkeep_due = True
+        known = self.history.registry
         try:
+            if (registry.reaches, registry.regions) != (known.reaches, known.regions):
+                raise ValueError("targets or regions changed: rules speak of other stations now")
             self.history.adopt(registry)
+            self.history.checks.follow(registry)
+            self.river = River(registry)
             self._fingerprint = fingerprint
         except ValueError:
             self.refresh()
@@ -492,6 +515,11 @@ def _sort(batch: Batch, history: History, now_ms: int) -> _Sorted:
         # where a series has late readings, its new ones rest on them: all are judged together, in their neighbourhood
         newer &= ~np.isin(series, series[~newer])
     return _Sorted(batch, series, np.flatnonzero(newer), np.flatnonzero(~newer))
+
+
+def _as_visits(mutes: Sequence[Mute]) -> list[Visit]:
+    """Planned work as far as silence is concerned."""
+    return [Visit(one.station, one.since_ms, one.until_ms) for one in mutes if not one.rules]
 
 
 def _order(finding: Finding) -> tuple[int, int, str, str]:

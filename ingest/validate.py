@@ -24,13 +24,14 @@ class Accepted:
 
 def accept(decoded: Decoded, messages: Sequence[Message], registry: Registry, now_ms: int) -> Accepted:
     """Pass the readings that can be used; never raises for what is in them."""
-    batch = decoded.batch
-    if any(m.only is not None for m in messages):
-        batch, unknown = _only(batch, decoded.unknown, messages, registry)
-    else:
-        unknown = dict(decoded.unknown)
     station_of = np.array([registry.index.get(m.station, -1) for m in messages], np.int32)
-    batch = replace(batch, station=station_of[batch.message])
+    batch, unknown = replace(decoded.batch, station=station_of[decoded.batch.message]), dict(decoded.unknown)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # while each reading still has its company: oxygen in % of saturation needs the temperature beside it
+        value = registry.canonical(batch) + 0.0  # -0.0 becomes 0.0: SQLite does not keep the sign, other stores do
+    batch = replace(batch, value=value)
+    if any(m.only is not None for m in messages):
+        batch, unknown = _only(batch, unknown, messages, registry)
     reason = np.zeros(len(batch), np.uint8)
     reason[batch.at > now_ms + FUTURE_MS] = Reason.TIME_IN_FUTURE
     reason[batch.at < YEAR_2000_MS] = Reason.TIME_BEFORE_2000
@@ -41,11 +42,11 @@ def accept(decoded: Decoded, messages: Sequence[Message], registry: Registry, no
     strangers = _silent_strangers(batch, decoded, messages, station_of)
     if not good.all():
         batch = batch.take(np.flatnonzero(good))
-    with np.errstate(over="ignore"):
-        value = registry.canonical(batch) + 0.0  # -0.0 becomes 0.0: SQLite does not keep the sign, other stores do
-    batch = replace(batch, value=value)
-    if not (finite := np.isfinite(value)).all():
-        rejected += _refuse(batch, {}, np.where(finite, 0, Reason.NOT_A_NUMBER).astype(np.uint8), messages, registry)
+    if not (finite := np.isfinite(batch.value)).all():
+        why = np.where(
+            np.isnan(batch.value), Reason.NEEDS_TEMPERATURE, Reason.NOT_A_NUMBER
+        )  # what is decoded is finite
+        rejected += _refuse(batch, {}, np.where(finite, 0, why).astype(np.uint8), messages, registry)
         batch = batch.take(np.flatnonzero(finite))
     told = [r for one in decoded.rejected if (r := _still_refused(one, messages[one.message].only)) is not None]
     return Accepted(batch, (*told, *rejected, *strangers))
@@ -92,6 +93,8 @@ def _refuse(
             why, detail = stranger(messages[message].station)
         elif why is Reason.UNKNOWN_PARAMETER:
             detail = f"{', '.join(sorted(set(names)))[:200]}: not in the parameter catalogue"
+        elif why is Reason.NEEDS_TEMPERATURE:
+            detail = f"{names[0]} comes in % of saturation: its message needs water_temp (0 to 40 °C) for the same time"
         elif why is Reason.NOT_A_NUMBER:
             detail = f"{names[0]} becomes too large for a number when it is converted to its unit"
         else:

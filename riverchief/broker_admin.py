@@ -165,10 +165,14 @@ class DynamicSecurity:
 
     def ensure_defaults(self) -> None:
         """Deny whatever no role allows."""
-        found = self._ask({"command": "getDefaultACLAccess"})["data"]["acls"]
-        if {one["acltype"]: one["allow"] for one in found} != DEFAULTS:
+        if not self.denies():
             acls = [{"acltype": kind, "allow": allow} for kind, allow in DEFAULTS.items()]
             self._run({"command": "setDefaultACLAccess", "acls": acls})
+
+    def denies(self) -> bool:
+        """Whether the broker denies whatever no role allows."""
+        found = self._ask({"command": "getDefaultACLAccess"})["data"]["acls"]
+        return {one["acltype"]: one["allow"] for one in found} == DEFAULTS
 
     def ensure_role(self, role: Role) -> None:
         """Make the role, or bring its rights to what they should be."""

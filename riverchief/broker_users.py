@@ -37,6 +37,10 @@ class MosquittoUsers:
         with self._signed_in() as security:
             security.remove(user)
 
+    def denies(self) -> bool:
+        with self._signed_in() as security:
+            return security.denies()
+
     @contextmanager
     def _signed_in(self) -> Iterator[DynamicSecurity]:
         try:
@@ -83,6 +87,14 @@ class NatsUsers:
 
     def dismiss(self, user: str) -> None:
         self._change(user, None)
+
+    def denies(self) -> bool:
+        try:
+            self.read(self._users_file)
+            os.kill(int(self._pid_file.read_text(encoding="ascii")), 0)
+        except (OSError, ValueError) as error:
+            raise BrokerAway(f"the NATS server cannot be told of its users: {error}") from error
+        return True
 
     def _change(self, user: str, entry: dict[str, Any] | None) -> None:
         with self._lock:

@@ -6,16 +6,14 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from governance import outbox as outbox_
@@ -28,11 +26,28 @@ from ingest.storage import changes as changes_
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
-from riverchief import clock, files, logs, serve, users_cli
+from riverchief import (
+    assessment_cli,
+    audit_cli,
+    backtest_cli,
+    clock,
+    evidence_cli,
+    files,
+    foresight_cli,
+    logs,
+    messages,
+    notices_cli,
+    reconcile_cli,
+    rules_cli,
+    serve,
+    simulate_cli,
+    users_cli,
+)
 from riverchief import settings as settings_
 from riverchief.alone import alone
 from riverchief.broker_admin import Address
 from riverchief.settings import Settings
+from riverchief.terminal import err, out, progress_bar
 from sensors import stationbook, stationfile, stationtable
 from sensors.errors import ConfigurationError, NotFound, Refused, WaterError
 from sensors.parameters import catalogue
@@ -48,10 +63,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 quarantine = typer.Typer(help="隔离区：未能使用的数据 · What could not be used.", no_args_is_help=True)
-rules = typer.Typer(help="规则 · Rules.", no_args_is_help=True)
 stations = typer.Typer(help="站点 · The registry.", no_args_is_help=True)
 app.add_typer(quarantine, name="quarantine")
-app.add_typer(rules, name="rules")
+app.add_typer(rules_cli.app, name="rules")
 app.add_typer(stations, name="stations")
 claims = typer.Typer(help="标签密钥 · Secrets on labels, by which a device claims its login.", no_args_is_help=True)
 stations.add_typer(claims, name="claims")
@@ -66,12 +80,15 @@ app.add_typer(hj212, name="hj212")
 app.add_typer(users_cli.users, name="users")
 hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
 hj212.add_typer(hj212_devices, name="devices")
+app.add_typer(audit_cli.app, name="audit")
+app.command("evidence")(evidence_cli.evidence)
+app.command("assessment")(assessment_cli.assessment)
+app.add_typer(foresight_cli.app)
 
-out = Console()
-err = Console(stderr=True)
-
-PATIENCE_S = 2.0
-"""Work that takes longer shows its progress."""
+app.command("reconcile")(reconcile_cli.reconcile)
+app.command("backtest")(backtest_cli.run)
+app.add_typer(notices_cli.notify, name="notify")
+app.add_typer(notices_cli.shifts, name="oncall")
 
 SettingsFile = Annotated[
     Path | None,
@@ -167,18 +184,7 @@ def worker_command(settings: SettingsFile = None, data: DataFolder = None) -> No
     serve.run(_load(settings, data), serve.Role.WORKER)
 
 
-@app.command()
-def simulate(
-    settings: SettingsFile = None,
-    history_days: Annotated[float, typer.Option(min=0, max=366, help="先发历史天数 · days of history first")] = 14.0,
-    every: Annotated[float, typer.Option(min=0.1, max=3600, help="读数间隔秒数 · seconds between readings")] = 60.0,
-    seed: Annotated[int, typer.Option(help="模拟种子 · seed of the simulated water")] = 1,
-) -> None:
-    """模拟站点经 MQTT 上报，直到停止 · The site's stations publish a simulated river until stopped."""
-    from riverchief import simulate as simulate_
-
-    truth = simulate_.run(_load(settings), history_days=history_days, every_s=every, seed=seed)
-    out.print(f"{truth.messages_sent} 条消息 messages, {truth.readings_sent} 条读数 readings")
+app.command()(simulate_cli.simulate)
 
 
 # -- looking after ---------------------------------------------------------------------------------------------------
@@ -367,28 +373,6 @@ def outbox_replay(ids: list[int], settings: SettingsFile = None, data: DataFolde
         for one in ids:
             outbox_.replay(connection, one, clock.now_ms())
     out.print(f"{len(ids)} 条将重新投递 will be sent again")
-
-
-@rules.command("check")
-def rules_check(file: Annotated[Path | None, typer.Argument(help="规则文件 · rules file")] = None) -> None:
-    """检查规则文件 · Read a rules file and say what it says."""
-    found = files.read_rules(file, catalogue())
-    table = Table()
-    for name in ("编号 id", "版本 version", "种类 kind", "紧急 colour", "内容 content"):
-        table.add_column(name, overflow="fold")
-    for t in found.thresholds:
-        sign = ">" if t.side.sign > 0 else "<"
-        text = f"{t.parameter} {sign} {t.limit:g}, {t.samples} x, {t.pending_s} s"
-        text += f"; 恢复 clear {t.clear:g}, {t.keep_firing_s} s"
-        table.add_row(t.id, t.version, "threshold", t.colour, text)
-    for r in found.trends:
-        sign = "+" if r.side.sign > 0 else "-"
-        table.add_row(
-            r.id, r.version, "trend", r.colour, f"{r.parameter} {sign}{r.per_hour:g}/h, {r.window_s // 3600} h"
-        )
-    for n in found.no_data:
-        table.add_row(n.id, n.version, "no_data", n.colour, f"{n.intervals:g} x, ≥ {n.at_least_s} s")
-    out.print(table)
 
 
 @stations.command("import")
@@ -735,7 +719,7 @@ def classify(
     options = classify_.Options(
         water_body, classify_.items(items), Oxygen.SATURATION if saturation else Oxygen.MG_L, rounded, strict
     )
-    with _progress(file.name) as progress:
+    with progress_bar(file.name) as progress:
         summary = classify_.classify(file, to or sys.stdout.buffer, options, catalogue(), progress)
     if as_json:
         (out if to else err).print_json(data=dataclasses.asdict(summary))
@@ -757,7 +741,7 @@ def backup(
     from riverchief import backup as backup_
 
     loaded = _load(settings, data)
-    with _progress("备份 backup") as progress:
+    with progress_bar("备份 backup") as progress:
         made = backup_.take(loaded, target or loaded.data / "backups", keep=keep, archive=archive, progress=progress)
     if as_json:
         out.print_json(data=made.as_json())
@@ -780,7 +764,7 @@ def restore(
     from riverchief import restore as restore_
 
     loaded = _load(settings, data)
-    with _progress("恢复 restore") as progress:
+    with progress_bar("恢复 restore") as progress:
         done = restore_.restore(loaded, source, replace=replace, progress=progress)
     if as_json:
         out.print_json(data=done.as_json())
@@ -821,7 +805,7 @@ def archive(
     rules_ = files.read_rules(loaded.site.rules, known)
     kept_days = max(0, (now_ms - edge_ms) // DAY_MS) if before else keep_days
     retention.check(kept_days, max(rules_.lookback_s(p.key) for p in known.parameters))
-    with _database(settings, data) as database, _progress("归档 archive") as progress:
+    with _database(settings, data) as database, progress_bar("归档 archive") as progress:
         keeper = open_stores(loaded, database, known).keeper
         if keeper is None:
             raise ConfigurationError("readings.archive (or influx.url) must say where older readings go")
@@ -843,10 +827,12 @@ def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
     serve.mqtt_settings(loaded)
     found = files.read_rules(loaded.site.rules, known)
     files.read_mappings(loaded.ingest.mappings, known)
+    usual_secret = settings_.secret(loaded.outbox.secret, loaded.outbox.secret_file)
+    files.read_platforms(loaded.platforms.file, usual_secret)
+    messages.directory(loaded)
     if loaded.site.stations is not None:
         files.read_stations(loaded.site.stations, known)
-    count = len(found.thresholds) + len(found.trends) + len(found.no_data)
-    out.print(f"[green]✓[/] 设置有效 settings are valid; {count} 条规则 rules")
+    out.print(f"[green]✓[/] 设置有效 settings are valid; {len(found)} 条规则 rules")
 
 
 @app.command()
@@ -877,10 +863,12 @@ def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJs
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="ingest | latency | store")],
+    name: Annotated[str, typer.Argument(help="devices | ingest | latency | store")],
     json_: Annotated[Path | None, typer.Option("--json", help="结果写入 JSON · write the result as JSON")] = None,
     seconds: Annotated[float, typer.Option(min=2, max=600, help="测量时长 · how long to measure")] = 15.0,
-    stations: Annotated[int, typer.Option(min=1, max=20_000, help="站点数 · stations")] = 500,
+    stations: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="站点数 · stations; default 500, devices: 50,000")
+    ] = None,
     broker: Annotated[str | None, typer.Option(help="mosquitto | nats")] = None,
     rate: Annotated[
         float | None, typer.Option(help="latency: 消息/秒，默认峰值一半 · messages/s, default half the top")
@@ -895,7 +883,9 @@ def bench(
     if name not in BENCHES:
         raise ConfigurationError(f"no benchmark {name!r}; there are {', '.join(sorted(BENCHES))}")
     logs.configure(settings_.LogSection(level="warning"))
-    result = BENCHES[name](Plan(seconds, stations, broker, rate, readings), err)
+    result = BENCHES[name](
+        Plan(seconds, stations or (50_000 if name == "devices" else 500), broker, rate, readings), err
+    )
     out.print_json(data=result)
     if json_ is not None:
         json_.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -920,6 +910,7 @@ def hj212_devices_add(
     any_password: Annotated[bool, typer.Option("--any-password", help="不核对密码 · do not check PW")] = False,
     st: Annotated[str, typer.Option(help="系统编码，21 地表水 · system code, 21 is surface water")] = "21",
     edition: Annotated[int, typer.Option(help="2005 | 2017 | 2025")] = 2017,
+    by: By = None,
     settings: SettingsFile = None,
     data: DataFolder = None,
 ) -> None:
@@ -930,7 +921,8 @@ def hj212_devices_add(
     if password is None and not any_password:
         password = typer.prompt("PW", hide_input=sys.stdin.isatty())
     with _database(settings, data) as database, database.write() as connection:
-        loggers.save(connection, Logger(mn, station, None if any_password else password, st, edition))
+        logger = Logger(mn, station, None if any_password else password, st, edition)
+        loggers.save(connection, logger, _author(by))
     out.print(f"[green]✓[/] {mn} → {station}", highlight=False)
 
 
@@ -957,12 +949,12 @@ def hj212_devices_list(settings: SettingsFile = None, data: DataFolder = None, a
 
 
 @hj212_devices.command("remove")
-def hj212_devices_remove(mn: str, settings: SettingsFile = None, data: DataFolder = None) -> None:
+def hj212_devices_remove(mn: str, by: By = None, settings: SettingsFile = None, data: DataFolder = None) -> None:
     """注销数采仪，读数保留 · Forget a logger; its readings stay."""
     from ingest.storage import loggers
 
     with _database(settings, data) as database, database.write() as connection:
-        loggers.remove(connection, mn)
+        loggers.remove(connection, mn, _author(by))
     out.print(f"[green]✓[/] {mn}", highlight=False)
 
 
@@ -975,7 +967,7 @@ def migrate_command(
     """换库：SQLite 与 PostgreSQL 互迁，逐行核对 · Copy a site into another database; every row is compared."""
     from riverchief import migrate
 
-    with _progress("迁移 migrate") as progress:
+    with progress_bar("迁移 migrate") as progress:
         moved = migrate.move(source, target, catalogue(), progress)
     if as_json:
         out.print_json(data=dataclasses.asdict(moved))
@@ -1158,7 +1150,7 @@ def setup_influx(
         written = [] if secrets is None else setup_.influx_tokens(secrets, server)
         if since is not None:
             first = to_ms(datetime.fromisoformat(f"{_day(since)}T00:00:00+08:00"))
-            with _progress("小时与日值 hours and days") as told:
+            with progress_bar("小时与日值 hours and days") as told:
                 now = clock.now_ms()
                 for done in influx_setup.make_again(server, catalogue(), first, now):
                     told((done - first) / max(now - first, 1))
@@ -1183,7 +1175,7 @@ def _refill(loaded: Settings) -> int:
         stores = open_stores(loaded, database, catalogue())
         if stores.spool is None:
             raise ConfigurationError("influx.url is empty: there is no time-series server to fill again")
-        with _progress("重发 refill") as told:
+        with progress_bar("重发 refill") as told:
             work = Refill(database, stores.recent, stores.spool, archive=stores.archive, wait=time.sleep)
             for share, readings in work.run():
                 told(share)
@@ -1194,23 +1186,6 @@ def _refill(loaded: Settings) -> int:
 
 
 # -- helpers ---------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[float], None]]:
-    """A bar on the terminal once the work takes longer than two seconds; told the share done, 0 to 1."""
-    began, bar = time.monotonic(), Progress(console=err, transient=True)
-    task = bar.add_task(what, total=1.0)
-
-    def told(share: float) -> None:
-        if err.is_terminal and time.monotonic() - began > PATIENCE_S:
-            bar.start()
-            bar.update(task, completed=share)
-
-    try:
-        yield told
-    finally:
-        bar.stop()
 
 
 def _author(by: str | None) -> Author:

@@ -27,16 +27,19 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from api.context import Part
-from governance import outbox
+from governance import notice_store, outbox
+from governance.callbacks import Result
 from governance.database import Database
 from governance.finding import Kind
 from governance.lifecycle import EventType
+from governance.messenger import Messenger
 from governance.outbox import Attempt, Status
 from ingest import quarantine
 from ingest.forward import Forwarder
 from ingest.intake import Intake
 from ingest.pipeline import Outcome
 from ingest.republish import Republisher
+from ingest.sources.hj212 import Gateway
 from ingest.sources.mqtt import MqttSource
 from ingest.storage.spool import Waiting
 from ingest.storage.tables import gap as gap_table
@@ -127,6 +130,25 @@ FIGURES: Mapping[str, Figure] = {
             "the most unacknowledged since the start; where it stays is the broker's window",
         ),
         Figure("mqtt_window", "gauge", "本端愿意持有的未确认消息上限", "unacknowledged messages we are ready to hold"),
+        # HJ 212 gateway
+        Figure("hj212_connections", "gauge", "现有数采仪连接", "loggers connected now"),
+        Figure("hj212_frames", "counter", "收到的报文", "frames received"),
+        Figure("hj212_broken_frames", "counter", "不能识读的报文", "frames that could not be read"),
+        Figure(
+            "hj212_answers",
+            "counter",
+            "按结果统计的应答：accepted 为已入库，refused 为拒绝",
+            "answers to loggers, by outcome: accepted once stored, refused",
+            ("outcome",),
+        ),
+        Figure("hj212_requests", "counter", "发给数采仪的请求（补数、命令）", "requests to loggers: gaps, commands"),
+        Figure(
+            "hj212_turned_away",
+            "counter",
+            "未能服务的连接：full 为连接已满，dropped 为断开",
+            "connections not served: full for want of room, dropped for what came over them",
+            ("reason",),
+        ),
         # stations
         Figure(
             "stations",
@@ -167,6 +189,29 @@ FIGURES: Mapping[str, Figure] = {
             "from observed_at of the deciding reading to the acceptance of the opened incident; "
             "without retrospective ones and silence",
         ),
+        Figure(
+            "notices", "counter", "按结果统计的发送通知尝试", "attempts at messages to people, by outcome", ("outcome",)
+        ),
+        Figure(
+            "notices_waiting",
+            "gauge",
+            "待发送的通知，含夜间留待早晨的",
+            "messages waiting, those held till morning too",
+        ),
+        Figure("notices_dead", "gauge", "已放弃的通知", "messages given up"),
+        Figure(
+            "notices_overdue_seconds",
+            "gauge",
+            "最早应发而未发的通知已迟多久，无则 0",
+            "how late the message is that should have been sent first, 0 for none",
+        ),
+        Figure(
+            "notices_unconfirmed",
+            "gauge",
+            "已逐级通知完仍无人确认的事件",
+            "incidents nobody confirmed though every step was told",
+        ),
+        Figure("callbacks", "counter", "按结果统计的平台回调", "callbacks of platforms, by outcome", ("outcome",)),
         # time-series server
         Figure("spool_bytes", "gauge", "待转发到时序库的字节", "bytes waiting for the time-series server"),
         Figure("spool_entries", "gauge", "待转发到时序库的条目", "entries waiting for the time-series server"),
@@ -257,6 +302,7 @@ class Watch:
     observed_to_delivered: Histogram = field(default_factory=lambda: Histogram(LATENCY_S))
     quarantined: dict[str, int] = field(default_factory=lambda: {reason.key: 0 for reason in Reason})
     deliveries: dict[str, int] = field(default_factory=lambda: {"delivered": 0, "refused": 0, "retry": 0})
+    callbacks: dict[str, int] = field(default_factory=lambda: {result.value: 0 for result in Result})
 
     def batch(self, messages: Sequence[Message], outcome: Outcome) -> None:
         """A batch was stored and acknowledged just now."""
@@ -271,6 +317,10 @@ class Watch:
         self.sent_to_stored.observe((now_ms - np.array(sent, np.float64)) / 1000)
         for rejected in outcome.rejected:
             self.quarantined[rejected.reason.key] += 1
+
+    def called_back(self, result: Result) -> None:
+        """A platform called back."""
+        self.callbacks[result.value] += 1
 
     def delivery(self, attempt: Attempt) -> None:
         """An attempt at a delivery has been settled."""
@@ -297,10 +347,12 @@ class Running:
     clock_ms: Callable[[], int]
     intake: Intake | None = None
     source: MqttSource | None = None
+    gateway: Gateway | None = None
     republisher: Republisher | None = None
     forwarder: Forwarder | None = None
     spool: Callable[[], Waiting] | None = None
     heartbeat: Heartbeat | None = None
+    messenger: Messenger | None = None
     parts: Callable[[], list[Part]] = list
 
 
@@ -335,6 +387,8 @@ class Parts(Collector):
             yield from _stations(running.intake, running.clock_ms())
         if running.source is not None:
             yield from _broker(running.source)
+        if running.gateway is not None:
+            yield from _gateway(running.gateway)
         if running.republisher is not None:
             yield from _republishing(running.republisher)
         if running.forwarder is not None:
@@ -344,6 +398,8 @@ class Parts(Collector):
             yield _one("heartbeat_ok", float(beat.ok))
             yield _one("heartbeat_timestamp_seconds", (beat.last_ok_ms or 0) / 1e3)
         yield from _deliveries(running.watch)
+        if running.messenger is not None:
+            yield _many("notices", dict(running.messenger.counts))
         yield _many("part_ok", {part.name: float(part.ok) for part in running.parts()})
         try:
             yield from self._database()
@@ -356,11 +412,16 @@ class Parts(Collector):
         running, now_ms = self._running, self._running.clock_ms()
         with running.database.read() as connection:
             pending = outbox.pending_counts(connection)
+            told = notice_store.waiting(connection)
         slow = self._slow_figures(now_ms)
         found: list[Metric] = [
             _one("outbox_pending", pending.pending),
             _one("outbox_refused", pending.refused),
             _one("outbox_oldest_age_seconds", _age_s(pending.oldest_pending_at_ms, now_ms)),
+            _one("notices_waiting", told.waiting),
+            _one("notices_dead", told.dead),
+            _one("notices_overdue_seconds", _age_s(told.oldest_due_at_ms, now_ms)),
+            _one("notices_unconfirmed", told.unconfirmed),
             _many("quarantine_held", {reason.key: slow.held.get(reason.key, 0) for reason in Reason}),
             _one("ledger_gaps", slow.gaps),
             _one("ledger_missing_messages", slow.missing),
@@ -447,6 +508,16 @@ def _broker(source: MqttSource) -> Iterator[Metric]:
     yield _one("mqtt_window", source.window)
 
 
+def _gateway(gateway: Gateway) -> Iterator[Metric]:
+    c = gateway.counters
+    yield _one("hj212_connections", gateway.connections)
+    yield _one("hj212_frames", c.frames)
+    yield _one("hj212_broken_frames", c.broken)
+    yield _many("hj212_answers", {"accepted": c.answered, "refused": c.refused})
+    yield _one("hj212_requests", c.asked)
+    yield _many("hj212_turned_away", {"full": c.turned_away, "dropped": c.dropped})
+
+
 def _republishing(republisher: Republisher) -> Iterator[Metric]:
     yield _one("observed_published", republisher.published)
     yield _one("observed_waiting", republisher.waiting)
@@ -463,6 +534,7 @@ def _forwarding(forwarder: Forwarder) -> Iterator[Metric]:
 
 def _deliveries(watch: Watch) -> Iterator[Metric]:
     yield _many("deliveries", dict(watch.deliveries))
+    yield _many("callbacks", dict(watch.callbacks))
     yield _histogram("decided_to_delivered_seconds", {"": watch.decided_to_delivered})
     yield _histogram("observed_to_delivered_seconds", {"": watch.observed_to_delivered})
 

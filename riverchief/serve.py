@@ -1,6 +1,7 @@
 """The running system: which parts run in this process, started in order and ended in the opposite one."""
 
 import contextlib
+import json
 import random
 import socket
 import threading
@@ -11,17 +12,21 @@ import structlog
 import uvicorn
 
 from api.context import Context, Devices, Part
+from governance import audit
 from governance.database import Database
+from governance.messenger import Messenger
 from governance.outbox import Attempt, Deliverer
 from ingest import journal
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Retirement
+from ingest.forecasts import Forecasts
 from ingest.forward import Forwarder
 from ingest.intake import Intake
 from ingest.outlook import EVERY_S as OUTLOOK_S
 from ingest.outlook import Outlook
 from ingest.pipeline import Site
 from ingest.republish import Republisher
+from ingest.sources.commands import MqttCommands
 from ingest.sources.hj212 import Gateway, GatewaySettings
 from ingest.sources.mqtt import MqttSettings, MqttSource
 from ingest.storage import registry as registry_store
@@ -29,11 +34,15 @@ from ingest.storage import retention
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
-from riverchief import clock, files, metrics, migrations, users_cli
+from ingest.traces import Traces
+from riverchief import __version__, backup, clock, files, messages, metrics, migrations, users_cli
 from riverchief.alone import alone
+from riverchief.backtester import Backtester
 from riverchief.broker_users import broker_users, endpoint
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
+from riverchief.reconciler import Reconciler
+from riverchief.sealing import Sealing, public_keys, sealing
 from riverchief.settings import Settings, secret
 from riverchief.signals import on_signal
 from riverchief.stores import open_stores
@@ -80,10 +89,13 @@ class System:
         token = secret(settings.api.token, settings.api.token_file)
         mqtt = mqtt_settings(settings)
         outbox_secret = secret(settings.outbox.secret, settings.outbox.secret_file)
+        self.directory = messages.directory(settings)
+        self.platforms = files.read_platforms(settings.platforms.file, outbox_secret)
         heartbeat_url = secret(settings.watch.heartbeat_url, settings.watch.heartbeat_url_file)
         otlp_url = settings.watch.otlp_url
         self.tracing = Tracing(otlp_url, settings.watch.trace_share) if otlp_url else None
         self.database = open_database(settings)
+        self._tell_trail()
         self._register_stations()
         if Role.API in roles and token is None and not settings.access.open:
             users_cli.first_administrator(self.database, settings.data)
@@ -107,13 +119,18 @@ class System:
             self.devices = Devices(logins, Claims(self.database, logins, clock.now_ms), endpoint(settings))
         self.forwarder: Forwarder | None = None
         self.outlook: Outlook | None = None
+        self.forecasts: Forecasts | None = None
+        self.traces: Traces | None = None
         self.retention: Retention | None = None
+        self.sealing: Sealing | None = None
+        self.reconciler: Reconciler | None = None
+        self.messenger: Messenger | None = None
         self.housekeeping: Housekeeping | None = None
         if Role.WORKER in roles:
             self._prepare_worker()
-        wake = self.deliverer.wake if self.deliverer else lambda: None
         self.intake: Intake | None = None
         self.source: MqttSource | None = None
+        self.commands: MqttCommands | None = None
         self.gateway: Gateway | None = None
         self.republisher: Republisher | None = None
         self.heartbeat: Heartbeat | None = None
@@ -125,7 +142,7 @@ class System:
                 self.catalogue,
                 source=settings.site.source,
                 late_s=settings.ingest.late_after_s,
-                on_findings=wake,
+                on_findings=self._wake,
                 spool=self.stores.spool,
                 mappings=mappings,
             )
@@ -142,6 +159,7 @@ class System:
                 self.intake.watch(self.tracing.batch)
             if settings.mqtt.enabled:
                 self.source = MqttSource(mqtt, self.intake, clock.now_ms, mappings.topics)
+                self.commands = MqttCommands(mqtt)
             if settings.hj212.enabled:
                 self.gateway = Gateway(gateway_settings(settings), self.intake, clock.now_ms)
             if settings.mqtt.enabled and settings.mqtt.republish:
@@ -164,6 +182,7 @@ class System:
             clock_ms=clock.now_ms,
             submit=self.intake.submit if self.intake else None,
             command=self.gateway.command if self.gateway else None,
+            mqtt_commands=self.commands,
             token=token,
             parts=self.parts,
             metrics=metrics.exposition(
@@ -173,18 +192,25 @@ class System:
                     clock_ms=clock.now_ms,
                     intake=self.intake,
                     source=self.source,
+                    gateway=self.gateway,
                     republisher=self.republisher,
                     forwarder=self.forwarder,
                     spool=self.stores.spool.waiting if self.stores.spool else None,
                     heartbeat=self.heartbeat,
+                    messenger=self.messenger,
                     parts=self.parts,
                 )
             ),
-            wake=wake,
+            wake=self._wake,
             box=settings.box,
             photos=settings.photos,
             devices=self.devices,
             open=settings.access.open,
+            audit_keys=public_keys(settings),
+            formula=files.read_formula(settings.site.assessment),
+            platforms=self.platforms,
+            telling=messages.telling(settings, self.directory),
+            called_back=self.watch.called_back,
         )
 
     def _prepare_worker(self) -> None:
@@ -193,6 +219,12 @@ class System:
         if stores.server is not None and stores.spool is not None:
             self.forwarder = Forwarder(database, stores.spool, stores.server, known, clock_ms=clock.now_ms)
         self.outlook = Outlook(database, stores.readings, known, clock_ms=clock.now_ms, spool=stores.spool)
+        wake = self.deliverer.wake if self.deliverer else lambda: None
+        source, now = self.settings.site.source, clock.now_ms
+        self.forecasts = Forecasts(
+            database, stores.readings, known, self.rules, clock_ms=now, source=source, on_findings=wake
+        )
+        self.traces = Traces(database, stores.readings, known, clock_ms=now, source=source, on_entry=wake)
         keep_days = self.settings.readings.keep_days
         if keep_days:
             if stores.keeper is None:
@@ -201,9 +233,36 @@ class System:
             retention.check(keep_days, lookback_s)
             self.retention = Retention(database, known, stores.keeper, keep_days=keep_days, clock_ms=clock.now_ms)
         retirement = Retirement(self.devices.credentials) if self.devices else None
-        found = (self.forwarder, self.outlook, self.retention, retirement)
+        self.sealing = sealing(self.settings, database, clock.now_ms)
+        daily = [one for one in self.platforms.known if one.list is not None and one.list.url]
+        if daily:
+            self.reconciler = Reconciler(
+                database, daily, at=self.settings.platforms.reconcile_at, clock_ms=clock.now_ms
+            )
+        if self.directory is not None:
+            self.messenger = messages.messenger(self.settings, database, self.directory)
+        regular = (self.forwarder, self.outlook, self.forecasts, self.retention, retirement)
+        found = (
+            *regular,
+            self.reconciler,
+            self.messenger,
+            self.sealing,
+            Backtester(database, self.settings),
+        )
         jobs: list[Job] = [job for job in found if job is not None]
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
+
+    def _tell_trail(self) -> None:
+        """What this process runs with is an entry of the trail; the rules only when they are others than before."""
+        said = {"version": __version__, "roles": str(self.roles), "settings": backup.without_secrets(self.settings)}
+        rules = (self.settings.site.rules or files.shipped("rules.toml")).read_text(encoding="utf-8")
+        with self.database.write() as connection:
+            now_ms = clock.now_ms()
+            entries = [audit.New("system.started", "system", self.settings.site.source, said, "riverchief", now_ms)]
+            known = audit.listing(connection, what="rules.loaded", limit=1)
+            if not known or json.loads(known[0].body)["text"] != rules:
+                entries.append(audit.New("rules.loaded", "rules", "file", {"text": rules}, "riverchief", now_ms))
+            audit.append_many(connection, entries)
 
     def _register_stations(self) -> None:
         """A new site begins with the stations of its file; later the database is what counts."""
@@ -215,6 +274,13 @@ class System:
                 author = Author(str(self.settings.site.stations), clock.now_ms())
                 registry_store.save(connection, book.registry, author)
                 upkeep_store.save(connection, book.upkeep, author)
+
+    def _wake(self) -> None:
+        """There is something in the outbox."""
+        if self.deliverer:
+            self.deliverer.wake()
+        if self.messenger:
+            self.messenger.wake()
 
     def _connected_since(self) -> int | None:
         """Since when devices can reach us; a site of loggers alone is connected while it listens."""
@@ -240,6 +306,8 @@ class System:
             self.gateway.start()
         if self.source:
             self.source.start()
+        if self.commands:
+            self.commands.start()
         if self.republisher:
             self.republisher.start()
         if self.heartbeat:
@@ -257,6 +325,8 @@ class System:
             log.warning("the last batch did not finish in time; its messages will be delivered again")
         if self.source:
             self.source.stop()
+        if self.commands:
+            self.commands.stop()
         if self.gateway:
             self.gateway.stop()
         if self.republisher:
@@ -312,6 +382,21 @@ class System:
             seen = self.outlook.last_round_ms
             ok = self.outlook.alive and (seen is None or now_ms - seen < 3 * OUTLOOK_S * 1000)
             found.append(Part("outlook", ok, self.outlook.last_error or "judging", False))
+        if self.messenger:
+            trouble = self.messenger.last_error
+            found.append(Part("notices", self.messenger.alive and not trouble, trouble or "telling", False))
+        if self.sealing:
+            trouble = self.sealing.last_error
+            found.append(Part("trail", self.sealing.alive and not trouble, trouble or "sealing", False))
+        if self.traces:
+            trouble = self.traces.last_error
+            found.append(Part("traces", self.traces.alive and not trouble, trouble or "tracing", False))
+        if self.forecasts:
+            trouble = self.forecasts.last_error
+            found.append(Part("forecasts", self.forecasts.alive and not trouble, trouble or "forecasting", False))
+        if self.reconciler:
+            trouble = self.reconciler.last_error
+            found.append(Part("reconciliation", self.reconciler.alive and not trouble, trouble or "comparing", False))
         if self.retention:
             trouble = self.retention.last_error
             found.append(Part("retention", self.retention.alive and not trouble, trouble or "keeping", False))

@@ -88,8 +88,8 @@ _OTHER_NAMES = {
 """Names other tables use; the catalogue's own keys, names and codes are read from the catalogue."""
 
 _BRACKETED = re.compile(r"^(.+?)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]$")
-_REMARK = re.compile(r"^(以[npf][_−]?计|as_[npf])$")
-"""As N, P or F-, which is what the catalogue means; as NH4 or PO4 would be another number."""
+_REMARK = re.compile(r"^(?:以([a-z0-9]+)[_−+]*计|as_([a-z0-9]+))$")
+"""As N, P or F-, which is what the catalogue means; as NH4 or PO4 is another number and is converted."""
 _RESPELLED = str.maketrans({"µ": "u", "μ": "u", "/": "_", "·": "_", "-": "_", " ": "_"})
 
 
@@ -138,9 +138,28 @@ def _with_bracket(name: str, before: str, inside: str, catalogue: Catalogue) -> 
     if found is None:
         return None
     again = column(inside, catalogue)
-    if _REMARK.match(inside) or (again is not None and again.parameter == found.parameter):
+    if again is not None and again.parameter == found.parameter:
         return Column(name, found.parameter, found.convert)
-    return _made(name, catalogue[found.parameter], inside) if found.convert == IDENTITY else None
+    parameter = catalogue[found.parameter]
+    if remark := _REMARK.match(inside):
+        return _counted_as(name, found, parameter, remark)
+    nested = _BRACKETED.match(before)
+    if nested and (remark := _REMARK.match(_spelled(nested[2]))):
+        bare = _made(name, parameter, inside)
+        return None if bare is None else _counted_as(name, bare, parameter, remark)
+    return _made(name, parameter, inside) if found.convert == IDENTITY else None
+
+
+def _counted_as(name: str, found: Column, parameter: Parameter, remark: re.Match[str]) -> Column | None:
+    """The column with its numbers counted as the remark says: 以NH4计 holds 0.776 of nitrogen."""
+    species = (remark[1] or remark[2]).upper()
+    if species == "F" and parameter.key == "f":
+        return Column(name, parameter.key, found.convert)
+    try:
+        share = conversion(f"{parameter.unit} {species}", parameter.unit, parameter.key)
+    except ConfigurationError:
+        return None
+    return Column(name, parameter.key, Linear(found.convert.gain * share.gain, found.convert.offset * share.gain))
 
 
 def columns(names: Sequence[str], catalogue: Catalogue) -> Mapped:
@@ -175,6 +194,6 @@ def _made(name: str, parameter: Parameter | None, suffix: str) -> Column | None:
     if parameter is None or unit is None:
         return None
     try:
-        return Column(name, parameter.key, conversion(unit, parameter.unit))
+        return Column(name, parameter.key, conversion(unit, parameter.unit, parameter.key))
     except ConfigurationError:  # a unit this parameter is not measured in: some other quantity of the same name
         return None

@@ -18,7 +18,7 @@ from sensors.standards.gb3838 import WaterClass
 from sensors.standards.hj915 import CheckKind
 from sensors.stations import Deployment, Device, Reach, Registry, Station, Water, clashes, station
 from sensors.times import from_ms, rfc3339, to_ms
-from sensors.units import conversion
+from sensors.units import conversion, needs_temperature
 from sensors.upkeep import Check, Upkeep, Visit
 
 LONGEST_KEY = 64
@@ -228,7 +228,8 @@ class _Desk:
     def _deployment(self, row: Mapping[str, Any]) -> Deployment:
         key, parameter, unit = self._of("station", row, "station"), self._parameter(row), _text(row, "unit")
         unit = unit or self.catalogue[parameter].unit
-        conversion(unit, self.catalogue[parameter].unit)
+        if not needs_temperature(unit, parameter):
+            conversion(unit, self.catalogue[parameter].unit, parameter)
         gain, offset = _number(row, "gain", 1.0), _number(row, "offset", 0.0)
         if gain == 0:
             raise ConfigurationError("gain 0 would turn every reading into the same value")

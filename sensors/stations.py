@@ -16,10 +16,11 @@ from sensors.errors import ConfigurationError
 from sensors.network import Outfall, Region, Travel
 from sensors.parameters import Catalogue
 from sensors.quality.tests import FAULT_CODES
-from sensors.reading import Batch, Floats
+from sensors.reading import Batch, Floats, Places
 from sensors.standards.gb3838 import WaterClass
+from sensors.standards.oxygen import saturation
 from sensors.times import rfc3339
-from sensors.units import IDENTITY, Linear, conversion
+from sensors.units import IDENTITY, Linear, conversion, needs_temperature
 from sensors.wire.telemetry import STATION
 
 RESERVED = frozenset({"latest"})
@@ -224,11 +225,18 @@ class Registry:
         for d in sorted(self.deployments, key=lambda d: d.since_ms):
             if d.station not in self.index:
                 raise ConfigurationError(f"a deployment names station {d.station}, which is not registered")
-            parameter = self.catalogue[d.parameter]
-            unit = conversion(d.unit, parameter.unit)
-            rule = Linear(unit.gain * d.gain, unit.offset * d.gain + d.offset)
+            rule = linear(d, self.catalogue)
             rows.setdefault((self.index[d.station], self.catalogue.index[d.parameter]), []).append((d.since_ms, rule))
         return {key: rules for key, rules in rows.items() if any(rule != IDENTITY for _, rule in rules)}
+
+    @cached_property
+    def _in_percent(self) -> dict[int, list[tuple[int, bool]]]:
+        """Station → [(since, oxygen comes in % of saturation)] ascending, only where it does at some time."""
+        rows: dict[int, list[tuple[int, bool]]] = {}
+        for d in sorted(self.deployments, key=lambda d: d.since_ms):
+            if d.parameter == "do":
+                rows.setdefault(self.index[d.station], []).append((d.since_ms, needs_temperature(d.unit, d.parameter)))
+        return {station: rules for station, rules in rows.items() if any(percent for _, percent in rules)}
 
     def cycles_s(self, at_ms: int) -> dict[str, dict[str, int]]:
         """Station → parameter → spacing of results in seconds, where the deployment in force at ``at_ms`` names one."""
@@ -244,9 +252,11 @@ class Registry:
     def canonical(self, batch: Batch) -> Floats:
         """(n,) the values in canonical units, each by the deployment in force at its own time.
 
-        A reading before the first deployment of its series is taken to be in the canonical unit already.
+        A reading before the first deployment of its series is taken to be in the canonical unit already. Oxygen in
+        % of saturation becomes mg/L by the temperature, and the salinity where there is one, that its own message has
+        for the same instant; NaN without a temperature from 0 to 40 °C.
         """
-        if not self._in_force:
+        if not self._in_force and not self._in_percent:
             return batch.value
         value = batch.value.copy()
         code = np.isin(batch.value, FAULT_CODES)  # a logger's fault code is no measurement: -999 cm is not -9.99 m
@@ -261,4 +271,33 @@ class Registry:
             measured = ~code[rows]
             rows, which = rows[measured], which[measured]
             value[rows] = value[rows] * gain[which + 1] + offset[which + 1]
+        for station_index, since_percent in self._in_percent.items():
+            oxygen = np.flatnonzero((batch.station == station_index) & (batch.parameter == self.catalogue.index["do"]))
+            oxygen = oxygen[~code[oxygen]]
+            since = np.array([s for s, _ in since_percent], np.int64)
+            percent = np.array([False] + [p for _, p in since_percent])
+            oxygen = oxygen[percent[np.searchsorted(since, batch.at[oxygen], side="right")]]
+            if len(oxygen):
+                temperature = self._beside(batch, value, oxygen, "water_temp", np.nan)
+                salinity = self._beside(batch, value, oxygen, "salinity", 0.0)
+                value[oxygen] *= saturation(temperature, salinity) / 100.0
         return value
+
+    def _beside(self, batch: Batch, value: Floats, rows: Places, parameter: str, otherwise: float) -> Floats:
+        """(rows,) what the same message says of ``parameter`` at the same instant."""
+        its = np.flatnonzero(batch.parameter == self.catalogue.index.get(parameter, -2))
+        found = dict(
+            zip(zip(batch.message[its].tolist(), batch.at[its].tolist(), strict=True), value[its], strict=True)
+        )
+        keys = zip(batch.message[rows].tolist(), batch.at[rows].tolist(), strict=True)
+        return np.array([found.get(key, otherwise) for key in keys], np.float64)
+
+
+def linear(deployment: Deployment, catalogue: Catalogue) -> Linear:
+    """Gain and offset from what is reported to the canonical unit; to % of saturation where that is reported.
+
+    ConfigurationError where the unit is none of the parameter.
+    """
+    d, parameter = deployment, catalogue[deployment.parameter]
+    unit = IDENTITY if needs_temperature(d.unit, d.parameter) else conversion(d.unit, parameter.unit, d.parameter)
+    return Linear(unit.gain * d.gain, unit.offset * d.gain + d.offset)

@@ -1,6 +1,7 @@
 """Units a deployment may report in, and how each becomes the parameter's canonical unit.
 
-Exact factors by definition; only conversions that need nothing but the value itself are here.
+Factors are exact by definition, those of another species (ammonia as NH4, phosphorus as PO4) follow from atomic masses.
+One conversion needs more than the value: oxygen in % of saturation needs the water's temperature (``SATURATION``).
 """
 
 from dataclasses import dataclass
@@ -37,6 +38,19 @@ _TO: dict[tuple[str, str], Linear] = {
     ("cm", "mm"): Linear(10.0),
 }
 
+_N, _H, _P, _O = 14.007, 1.008, 30.974, 15.999
+"""Atomic masses, g/mol: IUPAC's abridged standard atomic weights."""
+
+_SPECIES: dict[str, dict[str, float]] = {
+    "nh3n": {"N": 1.0, "NH4": _N / (_N + 4 * _H), "NH3": _N / (_N + 3 * _H)},
+    "tn": {"N": 1.0},
+    "tp": {"P": 1.0, "PO4": _P / (_P + 4 * _O), "P2O5": 2 * _P / (2 * _P + 5 * _O)},
+}
+"""How much of the element (what the standard means) a milligram of each species holds, by parameter."""
+
+SATURATION = "%"
+"""A deployment of ``do`` may report % of saturation; mg/L then depends on temperature and salinity of the moment."""
+
 _SPELLINGS = {
     "uS/cm": "µS/cm",
     "μS/cm": "µS/cm",  # the Greek letter looks the same and is not
@@ -52,12 +66,27 @@ _SPELLINGS = {
 }
 
 
-def conversion(unit: str, canonical: str) -> Linear:
-    """How values in ``unit`` become ``canonical``; raises ConfigurationError for a pair without an exact rule."""
+def conversion(unit: str, canonical: str, parameter: str = "") -> Linear:
+    """How values in ``unit`` become ``canonical``.
+
+    ``unit`` may name the species the value counts, after a space: ``mg/L NH4`` for ``nh3n``, ``µg/L PO4`` for ``tp``;
+    that means something only for the ``parameter`` it is measured of. ConfigurationError for a pair without a rule.
+    """
+    mass, _, species = unit.partition(" ")
+    share = _SPECIES.get(parameter, {}).get(species.removesuffix("+").removesuffix("3-"))
+    if species and share is not None:
+        linear = conversion(mass, canonical)
+        return Linear(linear.gain * share, linear.offset)
     spelled = _SPELLINGS.get(unit, unit)
     if spelled == canonical:
         return IDENTITY
     try:
         return _TO[spelled, canonical]
     except KeyError:
-        raise ConfigurationError(f"no conversion from {unit} to {canonical} is known") from None
+        of = f" for {parameter}" if parameter else ""
+        raise ConfigurationError(f"no conversion from {unit} to {canonical} is known{of}") from None
+
+
+def needs_temperature(unit: str, parameter: str) -> bool:
+    """Whether values in ``unit`` become canonical only with the water's temperature: oxygen in % of saturation."""
+    return unit == SATURATION and parameter == "do"

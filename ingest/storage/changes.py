@@ -1,12 +1,17 @@
-"""Every change of the registry with who, when, old and new; running programs follow the registry by these numbers."""
+"""Every change of the registry with who, when, old and new; running programs follow the registry by these numbers.
+
+Each is an entry of the trail (`governance.audit`) as well.
+"""
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
+from governance import audit
 from governance.database import in_order
 from ingest.storage.tables import registry_change as table
 
@@ -49,15 +54,31 @@ def put(
     after = json.loads(json.dumps(values))  # as it comes back: a tuple is a list
     if before == after:
         return False
-    in_order(connection, table)  # or `fingerprint` could miss a change
     if before is None:
         connection.execute(sa.insert(where).values(**key, **values))
     else:
         connection.execute(sa.update(where).where(mine).values(**values))
     named = "/".join(str(value) for value in key.values())
-    noted = {"what": where.name, "key": named, "body": after, "before": before, "by": author.by, "at_ms": author.at_ms}
-    connection.execute(sa.insert(table).values(**noted))
+    note(connection, where.name, named, after, before=before, author=author)
     return True
+
+
+def note(
+    connection: sa.Connection,
+    what: str,
+    key: str,
+    body: Mapping[str, object],
+    *,
+    before: Mapping[str, object] | None = None,
+    author: Author = NOBODY,
+) -> None:
+    """Write down a change that was made in this transaction, here and in the trail; never a password."""
+    in_order(connection, table)  # or `fingerprint` could miss a change
+    noted = {"what": what, "key": key, "body": dict(body), "before": before, "by": author.by, "at_ms": author.at_ms}
+    connection.execute(sa.insert(table).values(**noted))
+    at_ms = time.time_ns() // 1_000_000 if author.at_ms is None else author.at_ms
+    told = {"before": before, "after": body}
+    audit.append(connection, f"registry.{what}", kind=what, id=key, body=told, by=author.by, at_ms=at_ms)
 
 
 def fingerprint(connection: sa.Connection) -> int:

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from ingest.storage import changes
+from ingest.storage.changes import NOBODY, Author
 from ingest.storage.tables import hj212_device as table
-from ingest.storage.tables import registry_change as change
 from ingest.storage.tables import station as station_table
 from sensors.errors import ConfigurationError, NotFound
 from sensors.wire.hj212.packet import Edition
@@ -18,8 +19,8 @@ def load(connection: sa.Connection) -> dict[str, Logger]:
     return {r.mn: Logger(r.mn, r.station, r.password, r.st, r.edition, r.last_at_ms) for r in rows}
 
 
-def save(connection: sa.Connection, logger: Logger) -> None:
-    """Register a logger or change what is known of it; how far its data reach stays.
+def save(connection: sa.Connection, logger: Logger, author: Author = NOBODY) -> None:
+    """Register a logger or change what is known of it; how far its data reach stays. Kept with who, when, old and new.
 
     Raises ConfigurationError naming what cannot be, NotFound for a station nobody registered.
     """
@@ -33,18 +34,20 @@ def save(connection: sa.Connection, logger: Logger) -> None:
         raise ConfigurationError(f"MN {logger.mn}: a password is made of letters and digits")
     if connection.execute(sa.select(station_table.c.id).where(station_table.c.key == logger.station)).first() is None:
         raise NotFound(f"station {logger.station} is not registered")
+    before = _told(connection, logger.mn)
     values = {"station": logger.station, "password": logger.password, "st": logger.st, "edition": logger.edition}
     changed = connection.execute(sa.update(table).where(table.c.mn == logger.mn).values(**values))
     if not changed.rowcount:
         connection.execute(sa.insert(table).values(mn=logger.mn, **values))
-    _note(connection, logger.mn, {"station": logger.station, "st": logger.st, "edition": logger.edition})
+    _note(connection, logger.mn, before, _told(connection, logger.mn) or {}, author)
 
 
-def remove(connection: sa.Connection, mn: str) -> None:
+def remove(connection: sa.Connection, mn: str, author: Author = NOBODY) -> None:
     """Forget a logger; its readings stay. Raises NotFound."""
+    before = _told(connection, mn)
     if not connection.execute(sa.delete(table).where(table.c.mn == mn)).rowcount:
         raise NotFound(f"no logger with MN {mn[:80]!r} is registered")
-    _note(connection, mn, {"removed": True})
+    _note(connection, mn, before, {"removed": True}, author)
 
 
 def heard(connection: sa.Connection, newest: Mapping[str, int]) -> None:
@@ -55,6 +58,20 @@ def heard(connection: sa.Connection, newest: Mapping[str, int]) -> None:
         connection.execute(told, [{"of": mn, "at": at} for mn, at in sorted(newest.items())])
 
 
-def _note(connection: sa.Connection, mn: str, body: Mapping[str, object]) -> None:
-    """Write down that the registry changed; running gateways follow it. The password is not written."""
-    connection.execute(sa.insert(change).values(what="hj212_device", key=mn, body=dict(body)))
+def _told(connection: sa.Connection, mn: str) -> dict[str, object] | None:
+    """What of a logger is written down when it changes: never its password, only whether it is checked."""
+    row = connection.execute(sa.select(table).where(table.c.mn == mn)).one_or_none()
+    if row is None:
+        return None
+    return {"station": row.station, "st": row.st, "edition": row.edition, "password_checked": row.password is not None}
+
+
+def _note(
+    connection: sa.Connection,
+    mn: str,
+    before: Mapping[str, object] | None,
+    body: Mapping[str, object],
+    author: Author,
+) -> None:
+    """Write down that the registry changed; running gateways follow it. A password is not written down."""
+    changes.note(connection, "hj212_device", mn, body, before=before, author=author)

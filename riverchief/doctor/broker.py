@@ -19,7 +19,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from ingest.credentials import BrokerAway
 from ingest.sources.mqtt import MqttSettings, sign_in
+from riverchief.broker_users import broker_users
 from riverchief.doctor.findings import Finding, failure, ok, warning
 from riverchief.serve import mqtt_settings
 from riverchief.settings import Settings
@@ -140,6 +142,23 @@ def _visit(m: MqttSettings, name: str, *, keep: bool) -> Iterator["_Client"]:
         yield client
     finally:
         client.close()
+
+
+def administration(settings: Settings) -> Iterator[Finding]:
+    """Whether we can make the logins of devices, and whether the broker holds them to their rights."""
+    users = broker_users(settings)
+    if users is None:
+        yield ok("broker_admin", "broker_admin_off")
+        return
+    try:
+        denies = users.denies()
+    except BrokerAway as error:
+        yield failure("broker_admin", "broker_admin_refuses", user=settings.broker_admin.user, error=error)
+        return
+    if denies:
+        yield ok("broker_admin", "broker_admin_ok", user=settings.broker_admin.user)
+    else:
+        yield failure("broker_admin", "broker_admin_allows", user=settings.broker_admin.user)
 
 
 class _Client:

@@ -18,9 +18,11 @@ CHECKS: Mapping[str, Check] = {
     "data": place.folder,
     "database": database.database,
     "broker": broker.broker,
+    "broker_admin": broker.administration,
     "influx": servers.influx,
     "grafana": servers.grafana_,
     "outbox": servers.outbox,
+    "notices": servers.notices,
     "running": servers.running,
 }
 

@@ -286,7 +286,7 @@ def _value(key: str, given: Any, catalogue: Catalogue) -> Value:
     if "unit" not in given:
         return Value(key, path)
     try:
-        return Value(key, path, conversion(str(given["unit"]), catalogue[key].unit))
+        return Value(key, path, conversion(str(given["unit"]), catalogue[key].unit, key))
     except ConfigurationError as error:
         raise ConfigurationError(f"values.{key}.unit: {error}") from None
 

@@ -1092,6 +1092,45 @@ def test_a_new_and_a_corrected_deployment_are_followed(world: World):
     assert [value for value, _ in world.readings().values()] == pytest.approx([0.9, 0.91, 1.0])
 
 
+def test_oxygen_in_percent_becomes_milligrams_by_the_temperature_beside_it(world: World):
+    world.register(
+        SHIWAN,
+        QICHA,
+        deployments=[
+            Deployment("shiwan", "do", T0 + STEP, "%"),
+            Deployment("shiwan", "water_temp", T0, "°F"),
+            Deployment("shiwan", "do", T0 + 4 * STEP, "mg/L"),
+        ],
+    )
+    world.site.follow_registry()
+    world.take(
+        message(
+            "shiwan",
+            {
+                T0: {"do": 6.0, "water_temp": 68.0},
+                T0 + STEP: {"do": 100.0, "water_temp": 68.0},
+                T0 + 2 * STEP: {"do": 100.0, "water_temp": 68.0, "salinity": 10.0},
+                T0 + 3 * STEP: {"do": 80.0},
+                T0 + 4 * STEP: {"do": 6.5},
+            },
+        ),
+        message("shiwan", {T0 + 3 * STEP: {"water_temp": 68.0}}),  # another message is not beside it
+    )
+    oxygen = [value for (key, _), (value, _) in world.readings().items() if key == "do"]
+    assert oxygen == pytest.approx([6.0, 9.09, 8.57, 6.5], abs=0.005)  # 9.09 and 8.57 mg/L at 20 °C: standard tables
+    (held,) = world.held()
+    assert (held.reason, held.refused) == ("needs_temperature", ((T0 + 3 * STEP, "do"),))
+    assert "water_temp" in held.detail
+
+
+def test_a_fault_code_of_a_sensor_in_percent_stays_the_code_it_is(world: World):
+    world.register(SHIWAN, QICHA, deployments=[Deployment("shiwan", "do", T0, "%")])
+    world.site.follow_registry()
+    world.take(message("shiwan", {T0: {"do": -9999.0, "water_temp": 20.0}}))
+    assert world.readings()["do", T0][0] == -9999.0
+    assert world.flags()["do", T0] == Flag.BAD
+
+
 @BOTH
 def test_what_a_device_says_of_itself_is_kept_beside_its_readings(world: World):
     said = [

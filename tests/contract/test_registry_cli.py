@@ -111,6 +111,26 @@ def test_a_change_is_shown_from_what_to_what(data: Path) -> None:
 # -- labels ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_logger_is_changed_and_removed_with_who_old_and_new_and_without_its_password(data: Path) -> None:
+    run(data, "add", "fsc-1", "--lon", "113.1", "--lat", "23.0")
+
+    def devices(*arguments: str) -> None:
+        done = CliRunner().invoke(app, ["hj212", "devices", *arguments, "--by", "示例", "--data", str(data)])
+        assert done.exit_code == 0, done.output
+
+    devices("add", "88888880000001", "fsc-1", "--password", "123456")
+    devices("add", "88888880000001", "fsc-1", "--password", "654321", "--edition", "2005")
+    devices("remove", "88888880000001")
+    removed, changed, new = changes(data, "88888880000001")
+    assert {one["by"] for one in (removed, changed, new)} == {"示例"}
+    assert all(one["at_ms"] for one in (removed, changed, new))
+    assert (new["before"], new["after"]["edition"]) == (None, 2017)
+    assert (changed["before"]["edition"], changed["after"]["edition"]) == (2017, 2005)
+    assert (removed["before"]["station"], removed["after"]) == ("fsc-1", {"removed": True})
+    assert "123456" not in str((removed, changed, new))
+    assert "654321" not in str((removed, changed, new))
+
+
 def test_the_labels_name_every_station_in_both_languages_and_their_codes_lead_to_it(data: Path, tmp_path: Path) -> None:
     run(data, "import", EXAMPLE)
     file = tmp_path / "labels.pdf"

@@ -20,6 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from riverchief import setup
 from riverchief.broker_admin import (
     ADMIN,
+    DEFAULTS,
     HEALTH_TOPIC,
     Address,
     BrokerUnavailable,
@@ -30,6 +31,9 @@ from riverchief.broker_admin import (
     device_role,
     ingest_role,
 )
+from riverchief.doctor.broker import administration
+from riverchief.doctor.findings import Level
+from riverchief.settings import load
 from sensors.errors import ConfigurationError
 from tests.rig import eventually
 from tests.stack import ShippedBroker, plugin
@@ -317,3 +321,23 @@ def test_a_plain_broker_without_the_plugin_is_named_as_the_cause(tmp_path: Path)
 def test_a_broker_that_is_not_there_is_named() -> None:
     with pytest.raises(BrokerUnavailable, match=r"127\.0\.0\.1:1 cannot be reached"):
         accepts(Address("127.0.0.1", 1), "a", "b")
+
+
+def test_the_doctor_tells_whether_logins_can_be_made_and_whether_they_bind(
+    broker: ShippedBroker, admin: DynamicSecurity, tmp_path: Path
+) -> None:
+    def said(password: str) -> list[tuple[Level, str]]:
+        file = tmp_path / "settings.toml"
+        where = f"host = '{broker.inside.host}'\nport = {broker.inside.port}\npassword = '{password}'\n"
+        file.write_text(f"[broker_admin]\nenabled = true\n{where}", encoding="utf-8")
+        return [(found.level, found.text.en) for found in administration(load(file))]
+
+    password = broker.secret("riverchief/broker_admin_password")
+    assert [level for level, _ in said(password)] == [Level.OK]
+    admin._run(
+        {"command": "setDefaultACLAccess", "acls": [{"acltype": kind, "allow": True} for kind in DEFAULTS]},
+    )
+    ((level, words),) = said(password)
+    assert (level, "allows by default" in words) == (Level.FAILURE, True)
+    ((level, words),) = said("示例-wrong")
+    assert (level, "示例-wrong" in words) == (Level.FAILURE, False)

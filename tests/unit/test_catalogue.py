@@ -271,6 +271,30 @@ def test_the_canonical_unit_needs_no_conversion(p: Parameter) -> None:
     assert conversion(p.unit, p.unit) == IDENTITY
 
 
+@pytest.mark.parametrize(
+    ("parameter", "unit", "value", "expected"),
+    [
+        ("nh3n", "mg/L NH4", 1.2878, 1.0),  # 18.039 / 14.007
+        ("nh3n", "mg/L NH4+", 1.2878, 1.0),
+        ("nh3n", "µg/L NH3", 1215.9, 1.0),  # 17.031 / 14.007
+        ("tp", "mg/L PO4", 3.0662, 1.0),  # 94.970 / 30.974
+        ("tp", "mg/L P2O5", 2.2914, 1.0),  # 141.943 / 61.948
+        ("tp", "mg/L P", 0.4, 0.4),
+        ("nh3n", "mg/L N", 0.4, 0.4),
+    ],
+)
+def test_what_is_counted_as_another_species_holds_less_of_the_element(
+    parameter: str, unit: str, value: float, expected: float
+) -> None:
+    assert value * conversion(unit, "mg/L", parameter).gain == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("parameter", "unit"), [("tp", "mg/L NH4"), ("do", "mg/L N"), ("", "mg/L NH4")])
+def test_a_species_means_something_only_for_its_own_parameter(parameter: str, unit: str) -> None:
+    with pytest.raises(ConfigurationError, match=unit):
+        conversion(unit, "mg/L", parameter)
+
+
 @pytest.mark.parametrize(("unit", "canonical"), [("mg/L", "NTU"), ("%", "mg/L"), ("", "mg/L"), ("psu", "µS/cm")])
 def test_a_conversion_nobody_knows_is_refused_by_name(unit: str, canonical: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(canonical)):

@@ -84,6 +84,10 @@ def test_a_parameter_is_found_by_its_key_its_chinese_name_and_its_codes(key):
         ("化学需氧量(COD)", "codcr", IDENTITY),
         ("总磷(以P计)(ug/L)", "tp", Linear(0.001)),
         ("氨氮(以N计)", "nh3n", IDENTITY),
+        ("氨氮(以NH4计)", "nh3n", Linear(14.007 / 18.039)),
+        ("氨氮（以NH4+计）(μg/L)", "nh3n", Linear(0.001 * (14.007 / 18.039))),
+        ("总磷 (as PO4)", "tp", Linear(30.974 / 94.97)),
+        ("氟化物(以F-计)", "f", IDENTITY),
         ("铬(六价)(mg/L)", "cr6", IDENTITY),
         ("粪大肠菌群(个/L)", "fcoli", IDENTITY),
         ("粪大肠菌群(MPN/L)", "fcoli", IDENTITY),
@@ -95,7 +99,8 @@ def test_a_parameter_is_found_by_its_key_its_chinese_name_and_its_codes(key):
 def test_headers_as_people_write_them(header, parameter, convert):
     found = column(header, catalogue())
     assert found is not None
-    assert (found.parameter, found.convert) == (parameter, convert)
+    assert (found.parameter, found.convert.offset) == (parameter, convert.offset)
+    assert found.convert.gain == pytest.approx(convert.gain, rel=1e-12)
 
 
 @pytest.mark.parametrize("header", ["", "_", "do_", "_mg_L", "do (%)", "do_m", "ph_mg_L", "level_mg_L", "()", "mg/L"])
@@ -106,7 +111,8 @@ def test_a_header_that_is_not_certainly_ours_is_not_ours(header):
 @pytest.mark.parametrize(
     "header",
     [
-        "氨氮(以NH4计)",
+        "氨氮(以PO4计)",
+        "总磷(以NH4计)(mg/L)",
         "溶解氧(pH)",
         "氨氮(ug/L)(mg/L)",
         "溶解氧饱和度(%)",

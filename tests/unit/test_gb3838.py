@@ -196,6 +196,34 @@ def test_saturation_is_that_of_the_published_tables():
     assert np.isnan(oxygen.saturation(np.array([-1.0, 41.0]))).all()
 
 
+PUBLISHED = """
+7.23581 7.89093 1.6425  0.26    0.0011  II
+7.82    7.083   3.49    0.49    0.1319  III
+8.44919 9.56756 2.14239 0.14    0.00914 II
+7.74456 6.84781 6.75    0.13    nan     IV
+7.6111  7.49981 3.4226  0.02992 nan     II
+7.68229 6.66661 2.83    0.11    nan     II
+6.46448 8.85981 3.14018 0.12216 0.1642  III
+7.77    4.69996 1.06    0.03589 0.00563 IV
+6.88472 5.86969 3.20348 0.16    0.12121 III
+7.75793 7.08294 4.11474 0.16    0.07279 III
+6.8371  8.19773 4.39    0.21    0.11892 III
+8.57    6.97    6.03    0.2027  0.09496 IV
+"""
+"""pH, DO, CODMn, NH3-N, TP and the class the national platform gave them: the first rows with a class of 2020-06-15
+08:00 (古北口, 三岔口, 岗南水库, 河津大桥, 画匠营子, 海勃湾, 辽河公园, 汤河水库, 盘锦兴安, 珠尔山, 白沙滩, 圈河).
+
+Kept in the public repository jikin001/water_quality, 2020-06/2020-06-15.json. The fifth is class II by 7.49981 mg/L.
+"""
+
+
+@pytest.mark.parametrize("row", PUBLISHED.split("\n")[1:-1])
+def test_published_values_have_their_published_class(row):
+    *values, published = row.split()
+    sample = dict(zip(("ph", "do", "codmn", "nh3n", "tp"), map(float, values), strict=True))
+    assert judge(sample, RIVER).water_class is WaterClass.of(published)
+
+
 # -- below the detection limit -----------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from governance.outbox import Attempt, Delivery, Status
 from ingest.checks.rules import Rules
 from ingest.intake import Intake
 from ingest.pipeline import Outcome, Site
+from ingest.sources.hj212 import Counters as GatewayCounters
 from ingest.storage import registry as registry_store
 from ingest.storage.spool import Waiting
 from ingest.storage.sql import SqlReadings
@@ -61,9 +62,16 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         clock_ms=lambda: NOW,
         intake=Intake(site, clock_ms=lambda: NOW),
         source=made(connected_since_ms=1, received=2, unacknowledged=3, most_unacknowledged=20, window=2000),
+        gateway=made(
+            connections=3,
+            counters=GatewayCounters(
+                connected=9, turned_away=1, dropped=2, frames=40, broken=4, answered=30, refused=5, asked=6
+            ),
+        ),
         republisher=made(published=1, waiting=0, connected_since_ms=1, last_error=""),
         forwarder=made(state=made(error="", sent_rows=5, refused_lines=0)),
         spool=lambda: Waiting(1, 60, 1234, NOW - 5000),
+        messenger=made(counts={"sent": 2, "failed": 1, "dead": 0}),
         heartbeat=made(ok=True, last_ok_ms=NOW),
         parts=lambda: [Part("ingest", True, ""), Part("mqtt", False, "away")],
     )
@@ -190,6 +198,13 @@ def attempt(status: Status, **data: Any) -> Attempt:
     )
     said = {"retrospective": False, "kind": "threshold", "observed_at": "2026-05-12T09:59:59.500Z"}
     return Attempt(row, NOW - 10, NOW, 200, status, said | data)
+
+
+def test_what_the_gateway_counted_is_told(running: Running) -> None:
+    assert value(running, "riverchief_hj212_connections") == 3
+    assert value(running, "riverchief_hj212_answers_total", outcome="accepted") == 30
+    assert value(running, "riverchief_hj212_answers_total", outcome="refused") == 5
+    assert value(running, "riverchief_hj212_turned_away_total", reason="full") == 1
 
 
 def test_only_what_could_page_counts_from_the_observation_to_the_delivery() -> None:

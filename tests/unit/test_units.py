@@ -16,6 +16,8 @@ from tests.stack import is_setting
 FOLDER = Path("config/systemd")
 UNIT = (FOLDER / "riverchief@.service").read_text(encoding="utf-8")
 FULL_STACK = (FOLDER / "riverchief@.service.d" / "full-stack.conf").read_text(encoding="utf-8")
+BROKER_ADMIN = (FOLDER / "riverchief@.service.d" / "broker-admin.conf").read_text(encoding="utf-8")
+ALL = UNIT + FULL_STACK + BROKER_ADMIN
 SECRETS = "/etc/riverchief/secrets/"
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
@@ -61,13 +63,13 @@ def test_the_service_is_shut_in(installed: Path) -> None:
 
 def test_every_credential_is_a_file_that_the_set_up_makes(tmp_path: Path) -> None:
     made = {*setup.prepare(tmp_path, ["broker.example"], datetime.now(UTC)), "riverchief/influx_token"}
-    loaded = dict(re.findall(r"^LoadCredential=(\w+):(\S+)$", UNIT + FULL_STACK, re.MULTILINE))
-    assert len(loaded) == 4
+    loaded = dict(re.findall(r"^LoadCredential=(\w+):(\S+)$", ALL, re.MULTILINE))
+    assert len(loaded) == 5
     assert {path.removeprefix(SECRETS) for path in loaded.values()} <= made
-    assert set(re.findall(r"%d/(\w+)", UNIT + FULL_STACK)) == set(loaded)
+    assert set(re.findall(r"%d/(\w+)", ALL)) == set(loaded)
 
 
-@pytest.mark.parametrize("text", [UNIT, UNIT + FULL_STACK], ids=["alone", "full-stack"])
+@pytest.mark.parametrize("text", [UNIT, UNIT + FULL_STACK, ALL], ids=["alone", "full-stack", "all"])
 def test_the_variables_are_settings_that_hold_together(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("RIVERCHIEF_")]:
         monkeypatch.delenv(name)

@@ -1,0 +1,93 @@
+"""Deliveries to the external platform: what waits, what was refused and is sent again; the schema of an event."""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from api.answers import answer, when
+from api.asking import Asked, Cursor, Limit, mark, place_by_number
+from governance import cloudevents, outbox
+from governance.outbox import Delivery, Status
+
+router = APIRouter(prefix="/deliveries", tags=["platforms"])
+schemas = APIRouter(prefix="/schemas", tags=["platforms"])
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryView:
+    """An event on its way; ``refused`` is a dead letter. ``error`` is what the receiver or the network said last."""
+
+    id: int
+    event_id: str
+    incident: int | None
+    type: str
+    status: Status
+    created_at: str | None
+    next_attempt_at: str | None
+    delivered_at: str | None
+    attempts: int
+    http_status: int | None
+    error: str | None
+    event: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPage:
+    """Deliveries, newest first; the counts are of all there are."""
+
+    items: list[DeliveryView]
+    next_cursor: str | None
+    pending: int
+    refused: int
+
+
+@router.get("", response_model=DeliveryPage)
+def list_deliveries(
+    asked: Asked,
+    status: Annotated[Status, Query(description="`refused`: the dead letters")] = Status.REFUSED,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Deliveries of one status, newest first: the dead letters unless another one is asked for."""
+    before = place_by_number("deliveries", cursor)
+    with asked.database.read() as connection:
+        found = outbox.listed(connection, status, limit=limit + 1, before=before)
+        counts = outbox.pending_counts(connection)
+    page = found[:limit]
+    following = mark("deliveries", page[-1].id) if len(found) > limit else None
+    return answer(DeliveryPage([_view(one) for one in page], following, counts.pending, counts.refused))
+
+
+@router.post("/{number}/replay", status_code=202, response_model=DeliveryView)
+def replay(asked: Asked, number: int) -> Response:
+    """Send a dead letter again, under the same event id; 409 for one that is not dead."""
+    with asked.database.write() as connection:
+        outbox.replay(connection, number, asked.clock_ms())
+        found = outbox.delivery(connection, number)
+    asked.wake()
+    return answer(_view(found), 202)
+
+
+@schemas.get("/incident-event")
+def incident_event() -> Response:
+    """The JSON schema of the events we deliver."""
+    return answer(cloudevents.schema(), media_type="application/schema+json")
+
+
+def _view(d: Delivery) -> DeliveryView:
+    return DeliveryView(
+        id=d.id,
+        event_id=d.event_id,
+        incident=d.incident_id,
+        type=d.type,
+        status=d.status,
+        created_at=when(d.created_at_ms),
+        next_attempt_at=when(d.next_attempt_at_ms) if d.status is Status.PENDING else None,
+        delivered_at=when(d.delivered_at_ms),
+        attempts=d.attempts,
+        http_status=d.last_status,
+        error=d.last_error,
+        event=json.loads(d.body),
+    )

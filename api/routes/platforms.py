@@ -1,0 +1,187 @@
+"""What external platforms tell us, and whether they have the same incidents as we do."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
+from starlette.concurrency import run_in_threadpool
+
+from api import problems
+from api.acting import proven
+from api.answers import answer, when
+from api.asking import Asked, Cursor, Limit, Strict, Words, mark, place_by_number
+from api.problems import Problem
+from governance import callbacks, reconciliation
+from governance.callbacks import Result, Told
+from governance.reconciliation import Kept
+
+CALLBACKS = "/callbacks"
+
+router = APIRouter(tags=["platforms"])
+
+_SORTS = {
+    Result.FORGED: problems.UNAUTHORIZED,
+    Result.UNREADABLE: problems.INVALID,
+    Result.UNKNOWN: problems.NOT_FOUND,
+    Result.REFUSED: problems.REFUSED,
+    Result.REPLAYED: problems.REFUSED,
+}
+
+
+class TheirList(Strict):
+    """A platform's list of incidents, as it would answer it itself: what its entries mean stands in our file."""
+
+    platform: Words = Field(max_length=64)
+    by: Words = Field(max_length=200, description="the name of who compares")
+    items: list[dict[str, Any]] = Field(max_length=reconciliation.MOST_ITEMS)
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackDone:
+    """What came of a callback; ``repeat``: it was told before, and nothing was done again."""
+
+    outcome: str
+    incident: int | None
+    action: str | None
+    version: int | None
+    repeat: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackView:
+    """A callback that was taken down."""
+
+    platform: str
+    event_id: str
+    received_at: str | None
+    outcome: str
+    detail: str
+    incident: int | None
+    action: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """The newest callbacks first."""
+
+    items: list[CallbackView]
+
+
+@dataclass(frozen=True, slots=True)
+class ReconciliationView:
+    """A comparison; ``closed`` when both sides agree, but for what was on its way."""
+
+    id: int
+    platform: str
+    at: str | None
+    by: str
+    closed: bool
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ReconciliationPage:
+    """Comparisons, newest first."""
+
+    items: list[ReconciliationView]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SentAgain:
+    """How many incidents are told again, in how many events."""
+
+    incidents: int
+    events: int
+
+
+@router.post(CALLBACKS + "/{platform}", response_model=CallbackDone)
+async def call_back(asked: Asked, platform: str, request: Request) -> Response:
+    """A platform tells us what became of an incident; signed like our deliveries (Standard Webhooks), no token.
+
+    401: no signature of theirs, or more than five minutes off our clock. 409: a replay, or the incident does not accept
+    it, with what it accepts now. The same id in a new attempt is answered as the first time, with `repeat`.
+    """
+    body = await request.body()
+    headers = dict(request.headers)
+    return await run_in_threadpool(_call_back, asked, platform, headers, body)
+
+
+def _call_back(asked: Asked, name: str, headers: dict[str, str], body: bytes) -> Response:
+    platform = asked.platforms.named(name)
+    told = callbacks.receive(
+        asked.database, platform, headers, body, asked.clock_ms(), source=asked.source, proven=partial(proven, asked)
+    )
+    asked.called_back(told.outcome)
+    if told.outcome is Result.APPLIED:
+        asked.wake()
+    sort = _SORTS.get(told.outcome) or _SORTS.get(told.final)
+    if sort is not None:
+        raise Problem(sort, told.detail, _members(told))
+    repeat = told.outcome is Result.REPEATED
+    return answer(CallbackDone(told.final.value, told.incident_id, told.action, told.version, repeat))
+
+
+def _members(told: Told) -> dict[str, Any]:
+    return {"allowed": list(told.allowed)} if told.final is Result.REFUSED else {}
+
+
+@router.get(CALLBACKS, response_model=Callbacks)
+def list_callbacks(asked: Asked, limit: Limit = 100) -> Response:
+    """The callbacks that were proved to be a platform's, newest first, with what came of each."""
+    with asked.database.read() as connection:
+        found = callbacks.recent(connection, limit=limit)
+    views = [
+        CallbackView(c.platform, c.event_id, when(c.received_at_ms), c.outcome, c.detail, c.incident_id, c.action)
+        for c in found
+    ]
+    return answer(Callbacks(views))
+
+
+@router.get("/reconciliations", response_model=ReconciliationPage)
+def list_reconciliations(
+    asked: Asked,
+    platform: Annotated[str | None, Query(description="of this platform alone")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Comparisons of a platform's list with ours, newest first."""
+    before = place_by_number("reconciliations", cursor)
+    with asked.database.read() as connection:
+        found = reconciliation.kept(connection, platform=platform, limit=limit + 1, before=before)
+    page = found[:limit]
+    following = mark("reconciliations", page[-1].id) if len(found) > limit else None
+    return answer(ReconciliationPage([_view(one) for one in page], following))
+
+
+@router.get("/reconciliations/{number}", response_model=ReconciliationView)
+def get_reconciliation(asked: Asked, number: int) -> Response:
+    """One comparison."""
+    with asked.database.read() as connection:
+        return answer(_view(reconciliation.report(connection, number)))
+
+
+@router.post("/reconciliations", response_model=ReconciliationView, status_code=201)
+def reconcile(asked: Asked, theirs: TheirList) -> Response:
+    """Compare a list that a platform gave with our incidents, and keep what differs."""
+    platform = asked.platforms.named(theirs.platform)
+    with asked.database.write() as connection:
+        kept = reconciliation.reconcile(connection, platform, theirs.items, asked.clock_ms(), by=theirs.by)
+    return answer(_view(kept), 201)
+
+
+@router.post("/reconciliations/{number}/resend", response_model=SentAgain)
+def resend(asked: Asked, number: int) -> Response:
+    """Tell the platform again, under the same event ids, what it lacked or had otherwise."""
+    with asked.database.write() as connection:
+        found = reconciliation.report(connection, number)
+        wanted = reconciliation.to_send(found)
+        events = reconciliation.resend(connection, wanted, asked.clock_ms())
+    asked.wake()
+    return answer(SentAgain(len(wanted), events))
+
+
+def _view(one: Kept) -> ReconciliationView:
+    return ReconciliationView(one.id, one.platform, when(one.at_ms), one.by, one.closed, dict(one.report))

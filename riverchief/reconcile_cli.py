@@ -1,0 +1,113 @@
+"""``riverchief reconcile``: compare a platform's list of incidents with ours, and send again what it lacks."""
+
+import dataclasses
+import getpass
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from governance import reconciliation
+from governance.platforms import Platform
+from governance.reconciliation import Kept
+from riverchief import clock, files, logs, reconciler, serve
+from riverchief import settings as settings_
+from riverchief.settings import secret
+from sensors.errors import ConfigurationError
+from sensors.texts import say
+from sensors.times import beijing
+
+out = Console()
+SHOWN = 20
+
+
+def reconcile(
+    platform: Annotated[str | None, typer.Argument(help="平台，不给则全部 · platform; none means all")] = None,
+    settings: Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="对方清单 JSON，代替抓取 · their list as JSON instead of fetching it")
+    ] = None,
+    resend: Annotated[bool, typer.Option("--resend", help="重发对方缺少或不同的 · send again what they lack")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")] = False,
+) -> None:
+    """与外部平台对账 · Compare a platform's incidents with ours; exit code 1 when they differ."""
+    overrides = {} if data is None else {"data": data}
+    loaded = settings_.load(settings, **overrides)
+    logs.configure(loaded.log)
+    usual = secret(loaded.outbox.secret, loaded.outbox.secret_file)
+    known = files.read_platforms(loaded.platforms.file, usual)
+    chosen = [known.named(platform)] if platform else [one for one in known.known if one.list is not None]
+    if not chosen:
+        raise ConfigurationError("no platform has a list; platforms.file names them (config/platforms.toml shows one)")
+    if file is not None and len(chosen) > 1:
+        raise ConfigurationError("--file is the list of one platform; name it")
+    database = serve.open_database(loaded)
+    found: list[tuple[Kept, int]] = []
+    try:
+        for one in chosen:
+            kept = _given(database, one, file) if file else reconciler.compare(database, one, clock.now_ms, by=_who())
+            again = 0
+            if resend:
+                with database.write() as connection:
+                    again = reconciliation.resend(connection, reconciliation.to_send(kept), clock.now_ms())
+            found.append((kept, again))
+    finally:
+        database.close()
+    if as_json:
+        out.print_json(data=[dataclasses.asdict(kept) | {"events_sent_again": again} for kept, again in found])
+    else:
+        for kept, again in found:
+            _show(kept, again)
+    raise typer.Exit(0 if all(kept.closed for kept, _ in found) else 1)
+
+
+def _given(database: Any, platform: Platform, file: Path) -> Kept:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{file} cannot be read as JSON: {error}") from error
+    items = content if isinstance(content, list) else reconciliation.entries(platform, content)
+    if items is None:
+        raise ConfigurationError(f"{file} holds no list of incidents")
+    with database.write() as connection:
+        return reconciliation.reconcile(connection, platform, items, clock.now_ms(), by=_who())
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return ""
+
+
+def _show(kept: Kept, again: int) -> None:
+    report = kept.report
+    values = {
+        "platform": kept.platform,
+        "at": beijing(kept.at_ms),
+        "ours": report["ours"],
+        "theirs": report["theirs"],
+        "same": report["same"],
+        "on_the_way": len(report["on_the_way"]),
+    }
+    _say("reconciled", **values)
+    for name in ("they_lack", "we_lack"):
+        if report[name]:
+            numbers = ", ".join(map(str, report[name][:SHOWN])) + (" …" if len(report[name]) > SHOWN else "")
+            _say(name, count=len(report[name]), numbers=numbers)
+    for one in report["differing"][:SHOWN]:
+        _say("differs", incident=one["incident"], ours=one["ours"], theirs=one["theirs"])
+    if len(report["differing"]) > SHOWN:
+        _say("differ", count=len(report["differing"]))
+    if report["unreadable"]:
+        _say("unreadable", count=report["unreadable"])
+    if again:
+        _say("sent_again", count=again)
+
+
+def _say(key: str, **values: object) -> None:
+    text = say(f"platform.{key}", **values)
+    out.print(f"{text.zh} · {text.en}", highlight=False, markup=False, soft_wrap=True)

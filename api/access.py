@@ -213,7 +213,7 @@ class Guard:
     async def _api(self, scope: Scope, path: str, headers: Headers) -> Problem | None:
         method = scope["method"]
         if _is_open(path, self._open):
-            return _foreign(headers) if method not in _SAFE and self._keeper.open else None
+            return _foreign(headers) if method not in _SAFE else None
         given = headers.getlist("authorization")
         if given:
             scheme, _, shown = given[0].partition(" ")

@@ -597,7 +597,7 @@ def act(
         _short(action, comment)
     missing = [kinds for kinds in (step.evidence if needs is None else needs) if not kinds & order.shown]
     if missing:
-        wanted = _listed(f"evidence.{kind}" for kind in Evidence if kind in missing[0])
+        wanted = _listed(f"shown.{kind}" for kind in Evidence if kind in missing[0])
         key = "incident.needs_comment" if missing[0] == frozenset({Evidence.TEXT}) else "incident.needs_evidence"
         raise NotNow(sentence(key, id=incident.id, action=_label(action), evidence=wanted), allowed(incident, actor))
     if step.needs_quiet:
@@ -679,7 +679,7 @@ def act(
         past = incident.retrospective
         cause = f"{incident.cause}|past|{incident.since_ms}" if past else incident.cause
         after = replace(after, closed_at_ms=None, open_cause=cause)
-    if step.to is not None:
+    if after.state is not incident.state:  # dispatching again gives nobody more time
         after = _timed(after, now_ms, policy)
     entry = _told(incident, after, step.what, actor, replace(order, comment=comment), now_ms, details)
     return after, Effects(entry, step.event, Notify.PAGE if action in _CALLS else Notify.INFORM)

@@ -126,10 +126,11 @@ def make(dialect: str, folder: Path) -> Iterator[Site]:
         called_back=counted.append,
         wake=lambda: woken.append(None),
     )
-    yield Site(database, context, TestClient(create_app(context)), clock, counted, woken)
+    yield Site(database, context, TestClient(create_app(context), headers=AUTH), clock, counted, woken)
     database.close()
 
 
+WOLF = Order(Action.FALSE_ALARM, comment="y", reason="other")
 ACCEPTED = ["reject", "dispatch", "false_alarm", "comment", "supervise", "merge", "emergency"]
 """What a platform may do with an accepted incident."""
 
@@ -205,7 +206,7 @@ def test_a_callback_after_the_incident_moved_on_is_refused_with_what_is_allowed_
 
 def test_with_seq_a_callback_that_rests_on_an_older_state_is_stale(one: Site) -> None:
     strict = read(SHIPPED.replace('# seq = "data.seq"', 'seq = "data.seq"'))
-    one.client = TestClient(create_app(replace(one.context, platforms=strict)))
+    one.client = TestClient(create_app(replace(one.context, platforms=strict)), headers=AUTH)
     (number,) = one.open("a")
     assert one.call("cb-1", told(number, "remark", remark="x", seq=1)).status_code == 200
     stale = one.call("cb-2", told(number, "accepted", seq=1))
@@ -251,8 +252,10 @@ def test_refusals_stand_in_the_trail_and_a_forger_cannot_fill_it(one: Site) -> N
 
 def test_a_platform_nobody_set_up_is_not_found_and_the_token_guards_everything_else(one: Site) -> None:
     assert one.client.post("/api/v1/callbacks/elsewhere", content=b"{}").status_code == 404
-    assert one.client.post("/api/v1/reconciliations", json={}).status_code == 401
-    assert one.client.post("/api/v1/callbacks", json={}).status_code == 401
+    stranger = TestClient(one.client.app)
+    assert stranger.post("/api/v1/reconciliations", json={}).status_code == 401
+    assert stranger.post("/api/v1/callbacks", json={}).status_code == 401
+    assert stranger.get("/api/v1/reconciliations").status_code == 401
 
 
 def test_what_was_taken_down_is_listed_and_forgotten_after_three_months(one: Site) -> None:
@@ -389,7 +392,7 @@ def test_what_was_closed_long_ago_is_not_looked_for_but_is_known_when_they_list_
         incidents.act(
             connection,
             number,
-            Order(Action.FALSE_ALARM, comment="y", reason="other"),
+            WOLF,
             OPERATOR,
             now_ms=NOW - HOUR,
             source="/test",
@@ -536,7 +539,7 @@ def test_a_dead_letter_is_seen_and_sent_again_over_the_api(site: Site) -> None:
     (letter,) = found["items"]
     assert (letter["http_status"], letter["error"], letter["event"]["data"]["incident"]) == (410, "HTTP 410 gone", 1)
     url = f"/api/v1/deliveries/{letter['id']}/replay"
-    assert site.client.post(url).status_code == 401
+    assert TestClient(site.client.app).post(url).status_code == 401
     sent = site.client.post(url, headers=AUTH)
     assert sent.status_code == 202
     assert sent.json()["status"] == Status.PENDING
@@ -552,7 +555,7 @@ def test_every_event_we_deliver_fits_the_published_schema(one: Site) -> None:
         incidents.act(
             connection,
             number,
-            Order(Action.FALSE_ALARM, comment="y", reason="other"),
+            WOLF,
             OPERATOR,
             now_ms=NOW,
             source="/test",

@@ -8,7 +8,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from governance.callbacks import Result
+from governance.contacts import Directory
 from governance.database import Database
+from governance.notices import Links, Policy
 from governance.platforms import Platforms
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Endpoint
@@ -44,6 +46,16 @@ class Devices:
     endpoint: Endpoint
 
 
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Who is told of incidents, when, and how they confirm; ``title`` is the site's name as messages say it."""
+
+    directory: Callable[[], Directory]
+    policy: Policy
+    links: Links | None
+    title: str
+
+
 @dataclass(frozen=True)
 class Context:
     """Stores to read, and the doors into the running system.
@@ -56,7 +68,7 @@ class Context:
     ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
     told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the
     public keys that the roots of the trail are signed with. ``platforms`` may call back and be compared with;
-    ``called_back`` counts what came of a callback.
+    ``called_back`` counts what came of a callback. ``telling`` is who gets messages; None for nobody.
     """
 
     database: Database
@@ -76,4 +88,5 @@ class Context:
     devices: Devices | None = None
     audit_keys: Sequence[Ed25519PublicKey] = ()
     platforms: Platforms = field(default_factory=Platforms)
+    telling: Telling | None = None
     called_back: Callable[[Result], None] = lambda result: None

@@ -28,11 +28,14 @@ from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from riverchief import (
     audit_cli,
+    backtest_cli,
     clock,
     evidence_cli,
     files,
     foresight_cli,
     logs,
+    messages,
+    notices_cli,
     reconcile_cli,
     rules_cli,
     serve,
@@ -79,6 +82,9 @@ app.command("evidence")(evidence_cli.evidence)
 app.add_typer(foresight_cli.app)
 
 app.command("reconcile")(reconcile_cli.reconcile)
+app.command("backtest")(backtest_cli.run)
+app.add_typer(notices_cli.notify, name="notify")
+app.add_typer(notices_cli.shifts, name="oncall")
 
 SettingsFile = Annotated[
     Path | None,
@@ -819,6 +825,7 @@ def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
     files.read_mappings(loaded.ingest.mappings, known)
     usual_secret = settings_.secret(loaded.outbox.secret, loaded.outbox.secret_file)
     files.read_platforms(loaded.platforms.file, usual_secret)
+    messages.directory(loaded)
     if loaded.site.stations is not None:
         files.read_stations(loaded.site.stations, known)
     out.print(f"[green]✓[/] 设置有效 settings are valid; {len(found)} 条规则 rules")

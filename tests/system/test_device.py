@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from sensors.parameters import catalogue
-from sensors.stations import Registry, Station, Water
+from sensors.stations import Reach, Registry, Station, Water
 from sensors.wire.telemetry import Sample
 from simulator.device import Connection, Fleet
-from simulator.discharge import Discharge
 from simulator.live import run
 from simulator.replay import Table
+from simulator.scenario import Event, EventKind
 from tests.mosquitto import MOSQUITTO, PATIENCE_S, Broker, Subscriber, retained_status, until
 
 pytestmark = [pytest.mark.broker, pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")]
@@ -224,10 +224,11 @@ def test_devices_speak_tls_and_refuse_a_broker_they_do_not_know(tmp_path):
 def test_a_run_sends_history_then_live_readings_and_tells_the_truth_about_both(broker, watcher):
     registry = Registry(
         stations=(
-            Station("qcc-1", "奇槎涌一", "Qicha 1", 113.15, 23.02, water=Water.CREEK, parameters=("do", "nh3n")),
+            Station("qcc-1", "奇槎涌一", "Qicha 1", 113.15, 23.02, "qcc", Water.CREEK, parameters=("do", "nh3n")),
             Station("qcc-2", "奇槎涌二", "Qicha 2", 113.15, 23.01, water=Water.CREEK),
             Station("cat-point", "回放", "replayed", 113.17, 23.03),
         ),
+        reaches=(Reach("qcc", "奇槎涌", "Qicha Creek", Water.CREEK, ((113.15, 23.03), (113.15, 23.0))),),
         catalogue=catalogue(),
     )
     n = 200
@@ -239,8 +240,9 @@ def test_a_run_sends_history_then_live_readings_and_tells_the_truth_about_both(b
     start_ms = time.time_ns() // 1_000_000
     stop, phases = threading.Event(), Counter()
 
-    def discharges(live_ms: int) -> tuple[Discharge, ...]:
-        return (Discharge("qcc-1", live_ms, ramp_s=0, hold_s=3600, decay_s=60),)
+    def happening(live_ms: int) -> tuple[Event, ...]:
+        start_ms = live_ms + 60_000
+        return (Event("sewage", EventKind.SEWAGE, start_ms, start_ms + 3_600_000, reach="qcc", km=0.5, sudden=True),)
 
     def progress(told) -> None:
         phases[told.phase] += 1
@@ -256,7 +258,7 @@ def test_a_run_sends_history_then_live_readings_and_tells_the_truth_about_both(b
         interval_s=0.3,
         seed=4,
         replay=[recorded],
-        discharges=discharges,
+        happening=happening,
         stop=stop,
         on_progress=progress,
     )
@@ -282,7 +284,7 @@ def test_a_run_sends_history_then_live_readings_and_tells_the_truth_about_both(b
     assert len(live) == 5
     assert all(s.at_ms == m.sent_at_ms for m, s in live), "the instant of publishing is the instant of the reading"
     assert live[0][1].at_ms >= truth.live_from_ms
-    assert all(s.values["nh3n"] > 5 for _, s in live[1:]), "the discharge begins with the live part"
+    assert [e.name for e in truth.events] == ["sewage"], "the discharge belongs to the truth of the run"
 
     played = [s for m in found["cat-point"] for s in m.samples]
     before = [s for s in played if s.at_ms < start_ms]
@@ -315,7 +317,7 @@ def test_live_readings_are_spread_over_the_interval_and_missed_ones_are_not_sent
         stop=stop,
         clock=lambda: now[0],
         sleep=sleep,
-        discharges=lambda live_ms: (),
+        happening=lambda live_ms: (),
     )
     until(lambda: all(watcher.status(f"s{i}") == [True, False] for i in range(4)))
     at = {

@@ -10,6 +10,10 @@ depends_on = None
 
 
 def upgrade() -> None:
+    held = sa.Column(
+        "held", sa.Boolean(), nullable=False, server_default=sa.false(), comment="flapping: calm for longer"
+    )
+    op.add_column("alarm", held)
     op.create_table(
         "review",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -75,3 +79,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("backtest", "rule_version", "mute", "review"):
         op.drop_table(table)
+    op.drop_column("alarm", "held")

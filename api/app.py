@@ -16,6 +16,7 @@ from api.limits import BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
 from api.routes import (
+    assessments,
     audit,
     backtests,
     commands,
@@ -66,6 +67,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
     subjects = (
+        assessments,
         audit,
         backtests,
         commands,

@@ -27,6 +27,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from riverchief import (
+    assessment_cli,
     audit_cli,
     backtest_cli,
     clock,
@@ -79,6 +80,7 @@ hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.",
 hj212.add_typer(hj212_devices, name="devices")
 app.add_typer(audit_cli.app, name="audit")
 app.command("evidence")(evidence_cli.evidence)
+app.command("assessment")(assessment_cli.assessment)
 app.add_typer(foresight_cli.app)
 
 app.command("reconcile")(reconcile_cli.reconcile)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from governance import contacts, oncall, platforms
+from governance import assessment, contacts, oncall, platforms
+from governance.assessment import Formula
 from governance.contacts import Directory
 from governance.oncall import Shift
 from governance.platforms import Platforms
@@ -50,6 +51,15 @@ def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
 def parse_rules(text: str, catalogue: Catalogue) -> Rules:
     """Rules from the text of a file; raises ConfigurationError naming every fault."""
     return rules.read(text, catalogue)
+
+
+def read_formula(path: Path | None) -> Formula:
+    """The formula of the assessment in a file, or the shipped example; raises ConfigurationError naming the fault."""
+    path = path or shipped("assessment.toml")
+    try:
+        return assessment.read(_text(path))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def read_stations(path: Path | None, catalogue: Catalogue) -> Registry:

@@ -204,6 +204,7 @@ class System:
             photos=settings.photos,
             devices=self.devices,
             audit_keys=public_keys(settings),
+            formula=files.read_formula(settings.site.assessment),
             platforms=self.platforms,
             telling=messages.telling(settings, self.directory),
             called_back=self.watch.called_back,

@@ -10,10 +10,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    held = sa.Column(
-        "held", sa.Boolean(), nullable=False, server_default=sa.false(), comment="flapping: calm for longer"
-    )
-    op.add_column("alarm", held)
+    says = "flapping: calm for longer"
+    op.add_column("alarm", sa.Column("held", sa.Boolean(), nullable=False, server_default=sa.false(), comment=says))
     op.create_table(
         "review",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from governance import platforms
+from governance import assessment, contacts, oncall, platforms
+from governance.assessment import Formula
+from governance.contacts import Directory
+from governance.oncall import Shift
 from governance.platforms import Platforms
 from ingest.checks import rules
 from ingest.checks.rules import Rules
@@ -17,6 +20,7 @@ from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.stationbook import Book
 from sensors.stations import Registry
+from sensors.texts import Text
 from sensors.wire import mapping
 from sensors.wire.mapping import Mappings
 from simulator.replay import Table
@@ -47,6 +51,15 @@ def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
 def parse_rules(text: str, catalogue: Catalogue) -> Rules:
     """Rules from the text of a file; raises ConfigurationError naming every fault."""
     return rules.read(text, catalogue)
+
+
+def read_formula(path: Path | None) -> Formula:
+    """The formula of the assessment in a file, or the shipped example; raises ConfigurationError naming the fault."""
+    path = path or shipped("assessment.toml")
+    try:
+        return assessment.read(_text(path))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def read_stations(path: Path | None, catalogue: Catalogue) -> Registry:
@@ -202,6 +215,22 @@ def read_platforms(path: Path | None, usual_secret: str | None) -> Platforms:
         return Platforms()
     try:
         return platforms.read(_text(path), lambda file: _secret_in(path.parent / file), usual_secret)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def read_contacts(path: Path) -> Directory:
+    """The contacts of a file; raises ConfigurationError naming file and fault, never an address."""
+    try:
+        return contacts.read(_text(path), lambda file: _secret_in(path.parent / file))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def read_shifts(path: Path, directory: Directory) -> tuple[list[Shift], list[Text]]:
+    """The shifts of a plan, and what a reader should know; raises ConfigurationError naming file and fault."""
+    try:
+        return oncall.read(_text(path), lambda key: directory.get(key) is not None)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
 

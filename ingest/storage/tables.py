@@ -318,6 +318,18 @@ forecast = sa.Table(
     sa.Column("text_en", sa.Text, nullable=False),
 )
 
+trace = sa.Table(
+    "trace",
+    metadata,
+    sa.Column("incident_id", sa.Integer, sa.ForeignKey("incident.id"), primary_key=True, autoincrement=False),
+    sa.Column("station", sa.String(64), nullable=False),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("made_ms", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.Text, nullable=False, comment="JSON: what was seen and where not, candidates, reasons"),
+    sa.Column("text_zh", sa.Text, nullable=False),
+    sa.Column("text_en", sa.Text, nullable=False),
+)
+
 hj212_device = sa.Table(
     "hj212_device",
     metadata,

@@ -1,4 +1,4 @@
-"""Asking a device over the broker: a sample now, and its answer, through the API; and what happens without an answer."""
+"""Asking a device over the broker through the API: its answer, and what happens without one."""
 
 import json
 import threading

@@ -4,14 +4,16 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0016"
-down_revision = "0018"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    says = "flapping: calm for longer"
-    op.add_column("alarm", sa.Column("held", sa.Boolean(), nullable=False, server_default=sa.false(), comment=says))
+    held: sa.Column[bool] = sa.Column(
+        "held", sa.Boolean(), nullable=False, server_default=sa.false(), comment="flapping: calm for longer"
+    )
+    op.add_column("alarm", held)
     op.create_table(
         "review",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),

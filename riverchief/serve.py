@@ -14,6 +14,7 @@ import uvicorn
 from api.context import Context, Devices, Part
 from governance import audit
 from governance.database import Database
+from governance.messenger import Messenger
 from governance.outbox import Attempt, Deliverer
 from ingest import journal
 from ingest.claims import Claims
@@ -25,6 +26,7 @@ from ingest.outlook import EVERY_S as OUTLOOK_S
 from ingest.outlook import Outlook
 from ingest.pipeline import Site
 from ingest.republish import Republisher
+from ingest.sources.commands import MqttCommands
 from ingest.sources.hj212 import Gateway, GatewaySettings
 from ingest.sources.mqtt import MqttSettings, MqttSource
 from ingest.storage import registry as registry_store
@@ -33,8 +35,9 @@ from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
 from ingest.traces import Traces
-from riverchief import __version__, backup, clock, files, metrics, migrations
+from riverchief import __version__, backup, clock, files, messages, metrics, migrations, users_cli
 from riverchief.alone import alone
+from riverchief.backtester import Backtester
 from riverchief.broker_users import broker_users, endpoint
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
@@ -86,6 +89,7 @@ class System:
         token = secret(settings.api.token, settings.api.token_file)
         mqtt = mqtt_settings(settings)
         outbox_secret = secret(settings.outbox.secret, settings.outbox.secret_file)
+        self.directory = messages.directory(settings)
         self.platforms = files.read_platforms(settings.platforms.file, outbox_secret)
         heartbeat_url = secret(settings.watch.heartbeat_url, settings.watch.heartbeat_url_file)
         otlp_url = settings.watch.otlp_url
@@ -93,6 +97,8 @@ class System:
         self.database = open_database(settings)
         self._tell_trail()
         self._register_stations()
+        if Role.API in roles and token is None and not settings.access.open:
+            users_cli.first_administrator(self.database, settings.data)
         self.stores = open_stores(settings, self.database, self.catalogue)
         self.watch = metrics.Watch(clock.now_ms)
         self.deliverer: Deliverer | None = None
@@ -118,12 +124,13 @@ class System:
         self.retention: Retention | None = None
         self.sealing: Sealing | None = None
         self.reconciler: Reconciler | None = None
+        self.messenger: Messenger | None = None
         self.housekeeping: Housekeeping | None = None
         if Role.WORKER in roles:
             self._prepare_worker()
-        wake = self.deliverer.wake if self.deliverer else lambda: None
         self.intake: Intake | None = None
         self.source: MqttSource | None = None
+        self.commands: MqttCommands | None = None
         self.gateway: Gateway | None = None
         self.republisher: Republisher | None = None
         self.heartbeat: Heartbeat | None = None
@@ -135,7 +142,7 @@ class System:
                 self.catalogue,
                 source=settings.site.source,
                 late_s=settings.ingest.late_after_s,
-                on_findings=wake,
+                on_findings=self._wake,
                 spool=self.stores.spool,
                 mappings=mappings,
             )
@@ -152,6 +159,7 @@ class System:
                 self.intake.watch(self.tracing.batch)
             if settings.mqtt.enabled:
                 self.source = MqttSource(mqtt, self.intake, clock.now_ms, mappings.topics)
+                self.commands = MqttCommands(mqtt)
             if settings.hj212.enabled:
                 self.gateway = Gateway(gateway_settings(settings), self.intake, clock.now_ms)
             if settings.mqtt.enabled and settings.mqtt.republish:
@@ -174,6 +182,7 @@ class System:
             clock_ms=clock.now_ms,
             submit=self.intake.submit if self.intake else None,
             command=self.gateway.command if self.gateway else None,
+            mqtt_commands=self.commands,
             token=token,
             parts=self.parts,
             metrics=metrics.exposition(
@@ -188,15 +197,19 @@ class System:
                     forwarder=self.forwarder,
                     spool=self.stores.spool.waiting if self.stores.spool else None,
                     heartbeat=self.heartbeat,
+                    messenger=self.messenger,
                     parts=self.parts,
                 )
             ),
-            wake=wake,
+            wake=self._wake,
             box=settings.box,
             photos=settings.photos,
             devices=self.devices,
+            open=settings.access.open,
             audit_keys=public_keys(settings),
+            formula=files.read_formula(settings.site.assessment),
             platforms=self.platforms,
+            telling=messages.telling(settings, self.directory),
             called_back=self.watch.called_back,
         )
 
@@ -226,8 +239,16 @@ class System:
             self.reconciler = Reconciler(
                 database, daily, at=self.settings.platforms.reconcile_at, clock_ms=clock.now_ms
             )
+        if self.directory is not None:
+            self.messenger = messages.messenger(self.settings, database, self.directory)
         regular = (self.forwarder, self.outlook, self.forecasts, self.retention, retirement)
-        found = (*regular, self.reconciler, self.sealing)
+        found = (
+            *regular,
+            self.reconciler,
+            self.messenger,
+            self.sealing,
+            Backtester(database, self.settings),
+        )
         jobs: list[Job] = [job for job in found if job is not None]
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 
@@ -254,6 +275,13 @@ class System:
                 registry_store.save(connection, book.registry, author)
                 upkeep_store.save(connection, book.upkeep, author)
 
+    def _wake(self) -> None:
+        """There is something in the outbox."""
+        if self.deliverer:
+            self.deliverer.wake()
+        if self.messenger:
+            self.messenger.wake()
+
     def _connected_since(self) -> int | None:
         """Since when devices can reach us; a site of loggers alone is connected while it listens."""
         if self.source:
@@ -278,6 +306,8 @@ class System:
             self.gateway.start()
         if self.source:
             self.source.start()
+        if self.commands:
+            self.commands.start()
         if self.republisher:
             self.republisher.start()
         if self.heartbeat:
@@ -295,6 +325,8 @@ class System:
             log.warning("the last batch did not finish in time; its messages will be delivered again")
         if self.source:
             self.source.stop()
+        if self.commands:
+            self.commands.stop()
         if self.gateway:
             self.gateway.stop()
         if self.republisher:
@@ -350,6 +382,9 @@ class System:
             seen = self.outlook.last_round_ms
             ok = self.outlook.alive and (seen is None or now_ms - seen < 3 * OUTLOOK_S * 1000)
             found.append(Part("outlook", ok, self.outlook.last_error or "judging", False))
+        if self.messenger:
+            trouble = self.messenger.last_error
+            found.append(Part("notices", self.messenger.alive and not trouble, trouble or "telling", False))
         if self.sealing:
             trouble = self.sealing.last_error
             found.append(Part("trail", self.sealing.alive and not trouble, trouble or "sealing", False))

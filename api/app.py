@@ -16,6 +16,7 @@ from api.limits import BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
 from api.routes import (
+    audit,
     commands,
     credentials,
     deliveries,
@@ -60,7 +61,7 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
-    for subject in (commands, stations, readings, reaches, incidents, ledger):
+    for subject in (audit, commands, stations, readings, reaches, incidents, ledger):
         api.include_router(subject.router)
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router):
         api.include_router(router)

@@ -1,9 +1,11 @@
 """What the API and the console need to be given; made by the wiring, asked for nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from governance.callbacks import Result
 from governance.database import Database
@@ -50,8 +52,9 @@ class Context:
     everybody who changes something; None means that nobody is asked, which the wiring allows on loopback only.
     ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
     ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
-    told. ``devices`` makes the logins of devices; None where no broker is administered. ``platforms`` may call back and
-    be compared with; ``called_back`` counts what came of a callback.
+    told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the
+    public keys that the roots of the trail are signed with. ``platforms`` may call back and be compared with;
+    ``called_back`` counts what came of a callback.
     """
 
     database: Database
@@ -68,5 +71,6 @@ class Context:
     box: Box | None = None
     photos: Path | None = None
     devices: Devices | None = None
+    audit_keys: Sequence[Ed25519PublicKey] = ()
     platforms: Platforms = field(default_factory=Platforms)
     called_back: Callable[[Result], None] = lambda result: None

@@ -27,6 +27,14 @@ class Kind(StrEnum):
     THRESHOLD = "threshold"
     TREND = "trend"
     NO_DATA = "no_data"
+    RATE = "rate"
+    CLASS = "class"
+    TARGET = "target"
+    BLACK_ODOROUS = "black_odorous"
+    DAILY_PATTERN = "daily_pattern"
+    EVENT = "event"
+    FORECAST = "forecast"
+    """What has not come yet: informs, and pages nobody until it comes."""
 
 
 class Change(StrEnum):
@@ -34,6 +42,8 @@ class Change(StrEnum):
 
     FIRED = "fired"
     RESOLVED = "resolved"
+    WITHDRAWN = "withdrawn"
+    """It rested on readings that turned out to be wrong."""
 
 
 @dataclass(frozen=True, slots=True)

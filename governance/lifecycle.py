@@ -384,14 +384,17 @@ def _open(finding: Finding, now_ms: int) -> tuple[Incident, Effects]:
         conditions=(condition,),
     )
     entry = _entry(None, opened, finding, What.FIRED, now_ms)
-    return opened, Effects(entry, EventType.OPENED, Notify.INFORM if past else Notify.PAGE, condition)
+    quiet = past or finding.kind is Kind.FORECAST
+    return opened, Effects(entry, EventType.OPENED, Notify.INFORM if quiet else Notify.PAGE, condition)
 
 
 def _append(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects]:
     live = not finding.retrospective
-    promoted = live and incident.retrospective
-    more_urgent = live and finding.colour.rank < incident.colour.rank
-    back = live and incident.recovered_at_ms is not None
+    foretold = finding.kind is Kind.FORECAST
+    promoted = live and incident.retrospective and not foretold
+    come = live and incident.kind is Kind.FORECAST and not foretold  # what was forecast is there now
+    more_urgent = come or (live and not foretold and finding.colour.rank < incident.colour.rank)
+    back = live and not foretold and incident.recovered_at_ms is not None
     condition = _fired(incident, finding)
     after = replace(
         incident,

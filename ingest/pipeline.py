@@ -424,7 +424,7 @@ class Site:
             self.marks = Marks(upkeep_store.marks(connection), registry.index, self.catalogue)
         self.store.forget()
         self.ledger.forget()
-        checks = Checks(self.rules, self.catalogue, known, self.late_s)
+        checks = Checks(self.rules, self.catalogue, known, self.late_s, registry)
         self.history = History(registry, self.store.at_hand, checks, self.catalogue)
         self._fresh = True
 
@@ -437,8 +437,12 @@ class Site:
             registry = registry_store.load(connection, self.catalogue)
             self.loggers = loggers.load(connection)
         self._upkeep_due = True
+        known = self.history.registry
         try:
+            if (registry.reaches, registry.regions) != (known.reaches, known.regions):
+                raise ValueError("targets or regions changed: rules speak of other stations now")
             self.history.adopt(registry)
+            self.history.checks.follow(registry)
             self._fingerprint = fingerprint
         except ValueError:
             self.refresh()

@@ -6,16 +6,14 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from governance import outbox as outbox_
@@ -28,11 +26,12 @@ from ingest.storage import changes as changes_
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
-from riverchief import clock, files, logs, reconcile_cli, serve
+from riverchief import audit_cli, clock, files, foresight_cli, logs, reconcile_cli, serve, simulate_cli
 from riverchief import settings as settings_
 from riverchief.alone import alone
 from riverchief.broker_admin import Address
 from riverchief.settings import Settings
+from riverchief.terminal import err, out, progress_bar
 from sensors import stationbook, stationfile, stationtable
 from sensors.errors import ConfigurationError, NotFound, Refused, WaterError
 from sensors.parameters import catalogue
@@ -65,14 +64,10 @@ hj212 = typer.Typer(help="HJ 212 报文和数采仪 · HJ 212 frames and loggers
 app.add_typer(hj212, name="hj212")
 hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
 hj212.add_typer(hj212_devices, name="devices")
+app.add_typer(audit_cli.app, name="audit")
+app.add_typer(foresight_cli.app)
 
 app.command("reconcile")(reconcile_cli.reconcile)
-
-out = Console()
-err = Console(stderr=True)
-
-PATIENCE_S = 2.0
-"""Work that takes longer shows its progress."""
 
 SettingsFile = Annotated[
     Path | None,
@@ -168,18 +163,7 @@ def worker_command(settings: SettingsFile = None, data: DataFolder = None) -> No
     serve.run(_load(settings, data), serve.Role.WORKER)
 
 
-@app.command()
-def simulate(
-    settings: SettingsFile = None,
-    history_days: Annotated[float, typer.Option(min=0, max=366, help="先发历史天数 · days of history first")] = 14.0,
-    every: Annotated[float, typer.Option(min=0.1, max=3600, help="读数间隔秒数 · seconds between readings")] = 60.0,
-    seed: Annotated[int, typer.Option(help="模拟种子 · seed of the simulated water")] = 1,
-) -> None:
-    """模拟站点经 MQTT 上报，直到停止 · The site's stations publish a simulated river until stopped."""
-    from riverchief import simulate as simulate_
-
-    truth = simulate_.run(_load(settings), history_days=history_days, every_s=every, seed=seed)
-    out.print(f"{truth.messages_sent} 条消息 messages, {truth.readings_sent} 条读数 readings")
+app.command()(simulate_cli.simulate)
 
 
 # -- looking after ---------------------------------------------------------------------------------------------------
@@ -736,7 +720,7 @@ def classify(
     options = classify_.Options(
         water_body, classify_.items(items), Oxygen.SATURATION if saturation else Oxygen.MG_L, rounded, strict
     )
-    with _progress(file.name) as progress:
+    with progress_bar(file.name) as progress:
         summary = classify_.classify(file, to or sys.stdout.buffer, options, catalogue(), progress)
     if as_json:
         (out if to else err).print_json(data=dataclasses.asdict(summary))
@@ -758,7 +742,7 @@ def backup(
     from riverchief import backup as backup_
 
     loaded = _load(settings, data)
-    with _progress("备份 backup") as progress:
+    with progress_bar("备份 backup") as progress:
         made = backup_.take(loaded, target or loaded.data / "backups", keep=keep, archive=archive, progress=progress)
     if as_json:
         out.print_json(data=made.as_json())
@@ -781,7 +765,7 @@ def restore(
     from riverchief import restore as restore_
 
     loaded = _load(settings, data)
-    with _progress("恢复 restore") as progress:
+    with progress_bar("恢复 restore") as progress:
         done = restore_.restore(loaded, source, replace=replace, progress=progress)
     if as_json:
         out.print_json(data=done.as_json())
@@ -822,7 +806,7 @@ def archive(
     rules_ = files.read_rules(loaded.site.rules, known)
     kept_days = max(0, (now_ms - edge_ms) // DAY_MS) if before else keep_days
     retention.check(kept_days, max(rules_.lookback_s(p.key) for p in known.parameters))
-    with _database(settings, data) as database, _progress("归档 archive") as progress:
+    with _database(settings, data) as database, progress_bar("归档 archive") as progress:
         keeper = open_stores(loaded, database, known).keeper
         if keeper is None:
             raise ConfigurationError("readings.archive (or influx.url) must say where older readings go")
@@ -980,7 +964,7 @@ def migrate_command(
     """换库：SQLite 与 PostgreSQL 互迁，逐行核对 · Copy a site into another database; every row is compared."""
     from riverchief import migrate
 
-    with _progress("迁移 migrate") as progress:
+    with progress_bar("迁移 migrate") as progress:
         moved = migrate.move(source, target, catalogue(), progress)
     if as_json:
         out.print_json(data=dataclasses.asdict(moved))
@@ -1163,7 +1147,7 @@ def setup_influx(
         written = [] if secrets is None else setup_.influx_tokens(secrets, server)
         if since is not None:
             first = to_ms(datetime.fromisoformat(f"{_day(since)}T00:00:00+08:00"))
-            with _progress("小时与日值 hours and days") as told:
+            with progress_bar("小时与日值 hours and days") as told:
                 now = clock.now_ms()
                 for done in influx_setup.make_again(server, catalogue(), first, now):
                     told((done - first) / max(now - first, 1))
@@ -1188,7 +1172,7 @@ def _refill(loaded: Settings) -> int:
         stores = open_stores(loaded, database, catalogue())
         if stores.spool is None:
             raise ConfigurationError("influx.url is empty: there is no time-series server to fill again")
-        with _progress("重发 refill") as told:
+        with progress_bar("重发 refill") as told:
             work = Refill(database, stores.recent, stores.spool, archive=stores.archive, wait=time.sleep)
             for share, readings in work.run():
                 told(share)
@@ -1199,23 +1183,6 @@ def _refill(loaded: Settings) -> int:
 
 
 # -- helpers ---------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[float], None]]:
-    """A bar on the terminal once the work takes longer than two seconds; told the share done, 0 to 1."""
-    began, bar = time.monotonic(), Progress(console=err, transient=True)
-    task = bar.add_task(what, total=1.0)
-
-    def told(share: float) -> None:
-        if err.is_terminal and time.monotonic() - began > PATIENCE_S:
-            bar.start()
-            bar.update(task, completed=share)
-
-    try:
-        yield told
-    finally:
-        bar.stop()
 
 
 def _author(by: str | None) -> Author:

@@ -1,6 +1,7 @@
 """The running system: which parts run in this process, started in order and ended in the opposite one."""
 
 import contextlib
+import json
 import random
 import socket
 import threading
@@ -11,11 +12,13 @@ import structlog
 import uvicorn
 
 from api.context import Context, Devices, Part
+from governance import audit
 from governance.database import Database
 from governance.outbox import Attempt, Deliverer
 from ingest import journal
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Retirement
+from ingest.forecasts import Forecasts
 from ingest.forward import Forwarder
 from ingest.intake import Intake
 from ingest.outlook import EVERY_S as OUTLOOK_S
@@ -29,12 +32,13 @@ from ingest.storage import retention
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
-from riverchief import clock, files, metrics, migrations
+from riverchief import __version__, backup, clock, files, metrics, migrations
 from riverchief.alone import alone
 from riverchief.broker_users import broker_users, endpoint
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
 from riverchief.reconciler import Reconciler
+from riverchief.sealing import Sealing, public_keys, sealing
 from riverchief.settings import Settings, secret
 from riverchief.signals import on_signal
 from riverchief.stores import open_stores
@@ -86,6 +90,7 @@ class System:
         otlp_url = settings.watch.otlp_url
         self.tracing = Tracing(otlp_url, settings.watch.trace_share) if otlp_url else None
         self.database = open_database(settings)
+        self._tell_trail()
         self._register_stations()
         self.stores = open_stores(settings, self.database, self.catalogue)
         self.watch = metrics.Watch(clock.now_ms)
@@ -107,7 +112,9 @@ class System:
             self.devices = Devices(logins, Claims(self.database, logins, clock.now_ms), endpoint(settings))
         self.forwarder: Forwarder | None = None
         self.outlook: Outlook | None = None
+        self.forecasts: Forecasts | None = None
         self.retention: Retention | None = None
+        self.sealing: Sealing | None = None
         self.reconciler: Reconciler | None = None
         self.housekeeping: Housekeeping | None = None
         if Role.WORKER in roles:
@@ -186,6 +193,7 @@ class System:
             box=settings.box,
             photos=settings.photos,
             devices=self.devices,
+            audit_keys=public_keys(settings),
             platforms=self.platforms,
             called_back=self.watch.called_back,
         )
@@ -196,6 +204,15 @@ class System:
         if stores.server is not None and stores.spool is not None:
             self.forwarder = Forwarder(database, stores.spool, stores.server, known, clock_ms=clock.now_ms)
         self.outlook = Outlook(database, stores.readings, known, clock_ms=clock.now_ms, spool=stores.spool)
+        self.forecasts = Forecasts(
+            database,
+            stores.readings,
+            known,
+            self.rules,
+            clock_ms=clock.now_ms,
+            source=self.settings.site.source,
+            on_findings=self.deliverer.wake if self.deliverer else lambda: None,
+        )
         keep_days = self.settings.readings.keep_days
         if keep_days:
             if stores.keeper is None:
@@ -204,14 +221,28 @@ class System:
             retention.check(keep_days, lookback_s)
             self.retention = Retention(database, known, stores.keeper, keep_days=keep_days, clock_ms=clock.now_ms)
         retirement = Retirement(self.devices.credentials) if self.devices else None
+        self.sealing = sealing(self.settings, database, clock.now_ms)
         daily = [one for one in self.platforms.known if one.list is not None and one.list.url]
         if daily:
             self.reconciler = Reconciler(
                 database, daily, at=self.settings.platforms.reconcile_at, clock_ms=clock.now_ms
             )
-        found = (self.forwarder, self.outlook, self.retention, retirement, self.reconciler)
+        regular = (self.forwarder, self.outlook, self.forecasts, self.retention, retirement)
+        found = (*regular, self.reconciler, self.sealing)
         jobs: list[Job] = [job for job in found if job is not None]
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
+
+    def _tell_trail(self) -> None:
+        """What this process runs with is an entry of the trail; the rules only when they are others than before."""
+        said = {"version": __version__, "roles": str(self.roles), "settings": backup.without_secrets(self.settings)}
+        rules = (self.settings.site.rules or files.shipped("rules.toml")).read_text(encoding="utf-8")
+        with self.database.write() as connection:
+            now_ms = clock.now_ms()
+            entries = [audit.New("system.started", "system", self.settings.site.source, said, "riverchief", now_ms)]
+            known = audit.listing(connection, what="rules.loaded", limit=1)
+            if not known or json.loads(known[0].body)["text"] != rules:
+                entries.append(audit.New("rules.loaded", "rules", "file", {"text": rules}, "riverchief", now_ms))
+            audit.append_many(connection, entries)
 
     def _register_stations(self) -> None:
         """A new site begins with the stations of its file; later the database is what counts."""
@@ -320,6 +351,12 @@ class System:
             seen = self.outlook.last_round_ms
             ok = self.outlook.alive and (seen is None or now_ms - seen < 3 * OUTLOOK_S * 1000)
             found.append(Part("outlook", ok, self.outlook.last_error or "judging", False))
+        if self.sealing:
+            trouble = self.sealing.last_error
+            found.append(Part("trail", self.sealing.alive and not trouble, trouble or "sealing", False))
+        if self.forecasts:
+            trouble = self.forecasts.last_error
+            found.append(Part("forecasts", self.forecasts.alive and not trouble, trouble or "forecasting", False))
         if self.reconciler:
             trouble = self.reconciler.last_error
             found.append(Part("reconciliation", self.reconciler.alive and not trouble, trouble or "comparing", False))

@@ -145,6 +145,14 @@ class OutboxSection(_Section):
     give_up_after_days: Annotated[float, Field(gt=0, le=60)] = 7.0
 
 
+class AuditSection(_Section):
+    """The trail of every change, and where its signed roots are kept outside the database."""
+
+    key_file: Path | None = None
+    roots_file: Path | None = None
+    roots_url: str | None = None
+
+
 class PlatformsSection(_Section):
     """What the external platforms tell us, and how their list is compared with ours."""
 
@@ -202,6 +210,7 @@ class Settings(BaseSettings):
     hj212: Hj212Section = Hj212Section()
     ingest: IngestSection = IngestSection()
     outbox: OutboxSection = OutboxSection()
+    audit: AuditSection = AuditSection()
     platforms: PlatformsSection = PlatformsSection()
     api: ApiSection = ApiSection()
     grafana: GrafanaSection = GrafanaSection()
@@ -245,6 +254,8 @@ class Settings(BaseSettings):
             raise ValueError("mqtt has a password but no mqtt.user")
         if self.outbox.url and not (self.outbox.secret or self.outbox.secret_file):
             raise ValueError("outbox.url is given but no outbox.secret: deliveries must be signed")
+        if self.audit.roots_url and not (self.outbox.secret or self.outbox.secret_file):
+            raise ValueError("audit.roots_url is given but no outbox.secret: what is sent must be signed")
         if self.api.host not in LOOPBACK and not (self.api.token or self.api.token_file):
             raise ValueError(f"api.host {self.api.host} is reachable from outside, so api.token is needed")
         return self

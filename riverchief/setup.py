@@ -19,7 +19,7 @@ from governance.database import Database, metadata
 from ingest.storage import influx_setup
 from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import TimeSeriesServer
-from riverchief import broker_admin, certificates
+from riverchief import broker_admin, certificates, sealing
 from riverchief.broker_admin import ADMIN, Address, DynamicSecurity, Role
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
@@ -119,6 +119,7 @@ def prepare(folder: Path, names: Sequence[str], now: datetime) -> list[str]:
             _own_folder(folder, holder)
         return [
             *_random_secrets(folder),
+            *_trail_key(folder),
             *_broker_state(folder),
             *_other_brokers_users(folder),
             *_broker_certificate(folder, names, now),
@@ -155,6 +156,15 @@ def _random_secrets(folder: Path) -> list[str]:
             if new or not (folder / holder / file).exists():
                 made.append(_write(folder, holder, file, secret.form(words).encode()))
     return made
+
+
+def _trail_key(folder: Path) -> list[str]:
+    """The key that signs the trail, and its public half."""
+    if (folder / "riverchief" / "audit_key.pem").exists():
+        return []
+    private, public = sealing.new_key()
+    written = [_write(folder, "riverchief", "audit_key.pub", public)]
+    return [*written, _write(folder, "riverchief", "audit_key.pem", private)]
 
 
 def _broker_state(folder: Path) -> list[str]:

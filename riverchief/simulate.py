@@ -1,21 +1,58 @@
-"""Devices that are not there, for a stack that has none yet: the site's own stations publish a simulated river.
+"""Devices that are not there: a scenario, or the site's own stations, published over real lines.
 
-They publish over MQTT like devices do. The history lies on a fixed grid, so that the same hours sent again after a
-restart are the same readings.
+They publish over MQTT and HJ 212 like devices do. The history of a site's stations lies on a fixed grid, so that the
+same hours sent again after a restart are the same readings.
 """
 
+import math
 import ssl
 import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from riverchief import clock, files
+import polars as pl
+
+from riverchief import clock, files, simulate_table
 from riverchief.serve import mqtt_settings
 from riverchief.settings import Settings
 from riverchief.signals import on_signal
+from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
-from simulator import live
-from simulator.device import Connection
+from sensors.stations import Registry
+from sensors.times import DAY_MS
+from sensors.wire.hj212.readings import MN
+from sensors.wire.hj212.readings import Logger as Known
+from simulator import live, truth
+from simulator.device import Connection, Fleet
+from simulator.faults import Instruments
+from simulator.hj212 import Line as Platform
+from simulator.hj212 import Logger
+from simulator.play import (
+    AS_FAST_AS_POSSIBLE,
+    Hj212Line,
+    Line,
+    MqttLine,
+    Pace,
+    Played,
+    Progress,
+    Reporting,
+    play,
+)
+from simulator.scenario import Scenario
+from simulator.source import Ahead, measured
+from simulator.transport import Settled
+from simulator.trunk import Trunks
+from simulator.witness import Witness
+from simulator.world import World
 
 HISTORY_STEP_S = 900
+SPIN_UP_STEP_MS = 6 * 3_600_000
+OWN_CONNECTIONS = 2000
+"""Stations with a connection, session and last will of their own; further ones share connections."""
+STATIONS_A_TRUNK = 5000
+DESCRIPTORS_KEPT = 200
+"""Descriptors left for files, trunks and all that is not a device's connection."""
 
 
 def run(settings: Settings, *, history_days: float, every_s: float, seed: int) -> live.Truth:
@@ -25,14 +62,12 @@ def run(settings: Settings, *, history_days: float, every_s: float, seed: int) -
     it is left out). Raises ConfigurationError when a file cannot be used.
     """
     registry = files.read_stations(settings.site.stations, catalogue())
-    m = mqtt_settings(settings)
-    connection = Connection(m.host, m.port, m.user, m.password, tls=_trust(m.ca_file) if m.tls else None)
     step_ms = HISTORY_STEP_S * 1000
     stop = threading.Event()
     with on_signal(lambda *_: stop.set()):
         return live.run(
             registry,
-            connection,
+            connection(settings),
             start_ms=clock.now_ms() // step_ms * step_ms,
             boot=clock.now_ms() // 1000,
             history_days=history_days,
@@ -44,5 +79,210 @@ def run(settings: Settings, *, history_days: float, every_s: float, seed: int) -
         )
 
 
-def _trust(ca_file: str | None) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=ca_file)
+# -- a scenario ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to play and how.
+
+    ``speed`` is event time over wall time, infinite for as fast as possible. ``platform`` and ``loggers`` (station →
+    logger) are for stations that speak HJ 212; all others speak MQTT. ``own`` of these have a connection of their own.
+    """
+
+    scenario: str
+    speed: float = 1.0
+    seed: int = 1
+    own: int = OWN_CONNECTIONS
+    per_message: int = 1
+    platform: tuple[str, int] | None = None
+    loggers: Mapping[str, Known] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Who plays: the scenario with its start, its registry, and its stations by the line they speak on."""
+
+    scenario: Scenario
+    registry: Registry
+    pace: Pace
+    loggers: tuple[str, ...]
+    own: tuple[str, ...]
+    shared: tuple[str, ...]
+    refused_connections: int = 0
+    """Connections wanted beyond what the system allows this process; their stations share some."""
+
+
+def cast(settings: Settings, order: Order, now_ms: int) -> Cast:
+    """Read everything before anything starts; raises ConfigurationError with file, line and reason."""
+    site = files.read_stations(settings.site.stations, catalogue())
+    first = simulate_table.read(order.scenario, site)
+    pace = Pace.ending_now(now_ms // 1000 * 1000, first.end_ms - first.start_ms, order.speed)
+    happening = simulate_table.read(order.scenario, site, start_ms=pace.start_ms)
+    registry = happening.registry(site)
+    for key in order.loggers:
+        if key not in registry:
+            raise ConfigurationError(f"logger {order.loggers[key].mn}: station {key} takes no part in {order.scenario}")
+    over_mqtt = [s.key for s in registry.stations if s.key not in order.loggers]
+    wanted = min(order.own, len(over_mqtt))
+    allowed = min(wanted, allow_connections(wanted + len(order.loggers)) - len(order.loggers))
+    own, shared = tuple(over_mqtt[:allowed]), tuple(over_mqtt[allowed:])
+    return Cast(happening, registry, pace, tuple(order.loggers), own, shared, wanted - allowed)
+
+
+@dataclass(frozen=True, slots=True)
+class River:
+    """The water of a run and the sensors in it."""
+
+    world: World
+    instruments: Instruments
+
+
+def fill(order: Order, cast: Cast, on_progress: Callable[[float], object] = lambda share: None) -> River:
+    """Let the river run until it is itself, some days before the run begins; ``on_progress`` is told the share done."""
+    world = World(cast.registry, cast.scenario, seed=order.seed)
+    begin_ms, end_ms = world.now_ms, cast.scenario.start_ms
+    while world.now_ms < end_ms:
+        world.advance(min(world.now_ms + SPIN_UP_STEP_MS, end_ms))
+        on_progress((world.now_ms - begin_ms) / max(1, end_ms - begin_ms))
+    return River(world, Instruments(cast.registry, cast.scenario, world, seed=order.seed, known=catalogue()))
+
+
+def perform(
+    settings: Settings,
+    order: Order,
+    cast: Cast,
+    river: River,
+    *,
+    stop: threading.Event,
+    settled: Callable[[Settled], object] | None = None,
+    on_progress: Callable[[Progress], object] = lambda progress: None,
+) -> Played:
+    """Play the scenario until its end, or until ``stop`` is set."""
+    boot = clock.now_ms() // 1000
+    lines = _lines(settings, order, cast, boot)
+    keys = [s.key for s in cast.registry.stations]
+    happening, pace = cast.scenario, cast.pace
+    stretches = measured(cast.registry, happening, river.world, river.instruments)
+    source = Ahead(stretches, pace.start_ms, happening.end_ms)
+    return play(
+        source,
+        keys,
+        lines,
+        pace,
+        end_ms=happening.end_ms,
+        stop=stop,
+        clock=clock.now_ms,
+        troubles=happening.troubles,
+        seed=order.seed,
+        boot=boot,
+        per_message=order.per_message,
+        report=Reporting(cast.registry, catalogue()),
+        settled=settled,
+        on_progress=on_progress,
+    )
+
+
+def write_truth(
+    out: Path,
+    cast: Cast,
+    river: River,
+    witness: Witness,
+    until_ms: int,
+    on_progress: Callable[[float], object] = lambda share: None,
+) -> int:
+    """The table of exactly what was played, up to ``until_ms``, with what became of it; the number of rows."""
+    played = replace(cast.scenario, days=(until_ms - cast.scenario.start_ms) / DAY_MS)
+
+    def pieces() -> Iterator[pl.DataFrame]:
+        made = truth.frames(cast.registry, played, river.world, river.instruments, on_progress)
+        for station, (frame, _) in zip(cast.registry.stations, made, strict=True):
+            at_ms, _ = truth.instants(played, station)
+            yield frame.with_columns(witness.columns(station.key, at_ms))
+
+    return simulate_table.save(out, pieces())
+
+
+def _lines(settings: Settings, order: Order, cast: Cast, boot: int) -> dict[str, Line]:
+    lines: dict[str, Line] = {}
+    about = connection(settings)
+    if cast.own or cast.shared:
+        fleet = Fleet(cast.own, about, boot=boot) if cast.own else None
+        trunks = (
+            Trunks(cast.shared, about, connections=math.ceil(len(cast.shared) / STATIONS_A_TRUNK))
+            if cast.shared
+            else None
+        )
+        name = f"MQTT {about.host}:{about.port}"
+        lines |= dict.fromkeys((*cast.own, *cast.shared), MqttLine(fleet, trunks, name=name))
+    if cast.loggers:
+        assert order.platform is not None
+        to = Platform(*order.platform)
+        made = {
+            key: Logger(to, known.mn, known.password or "", clock.now_ms, st=known.st)
+            for key, known in order.loggers.items()
+        }
+        lines |= dict.fromkeys(cast.loggers, Hj212Line(made, name=f"HJ 212 {to.host}:{to.port}"))
+    return lines
+
+
+# -- what the commands are told --------------------------------------------------------------------------------------
+
+
+def speed(text: str) -> float:
+    """``max`` or a number above zero; raises ConfigurationError."""
+    if text == "max":
+        return AS_FAST_AS_POSSIBLE
+    try:
+        value = float(text.removesuffix("x"))
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ConfigurationError(f"--speed {text!r} must be a number above 0, or max")
+    return value
+
+
+def address(text: str) -> tuple[str, int]:
+    """``HOST:PORT``; raises ConfigurationError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise ConfigurationError(f"--hj212 {text!r} must be HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def loggers(entries: Sequence[str], password: str) -> dict[str, Known]:
+    """``STATION=MN`` entries as loggers by station; raises ConfigurationError."""
+    found: dict[str, Known] = {}
+    for entry in entries:
+        station, _, mn = entry.partition("=")
+        if not station or not MN.fullmatch(mn):
+            raise ConfigurationError(f"--logger {entry!r} must be STATION=MN")
+        if station in found:
+            raise ConfigurationError(f"--logger {entry!r}: station {station} has a logger already")
+        found[station] = Known(mn, station, password)
+    return found
+
+
+def connection(settings: Settings) -> Connection:
+    """How devices reach the broker of ``[mqtt]``."""
+    m = mqtt_settings(settings)
+    return Connection(
+        m.host, m.port, m.user, m.password, tls=ssl.create_default_context(cafile=m.ca_file) if m.tls else None
+    )
+
+
+def allow_connections(wanted: int) -> int:
+    """Raise this process's limit of open files so that it may hold ``wanted`` connections; how many it may hold.
+
+    The soft limit is raised up to the hard one, which only the administrator may change.
+    """
+    try:
+        import resource
+    except ImportError:  # no such limit on this system
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    need = wanted + DESCRIPTORS_KEPT
+    if soft != resource.RLIM_INFINITY and soft < need:
+        soft = need if hard == resource.RLIM_INFINITY else min(need, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else max(0, min(wanted, soft - DESCRIPTORS_KEPT))

@@ -32,6 +32,8 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 0.25, 15.0
 CONNECT_TIMEOUT_S = 5.0
 WINDOW = 100
 """Messages a device has on the way to the broker at once."""
+MOST_WAITING = 1000
+"""Messages that wait for a device's connection; then it keeps what it measures in its own memory."""
 
 _CONNECTS_A_TURN = 20  # connecting blocks: those already connected must not wait for all the others
 _MISC_EVERY_S = 1.0
@@ -58,7 +60,8 @@ class Device:
     """One station's publisher; made and driven by a :class:`Fleet`.
 
     ``messages_sent`` and ``readings_sent`` count what was given to :meth:`publish`, ``acked`` and ``refused`` what the
-    broker answered; they agree with ``seq`` and ``total`` of the last message.
+    broker answered to telemetry; they agree with ``seq`` and ``total`` of the last message. ``refusal`` says why the
+    broker does not let the device in.
     """
 
     def __init__(self, station: str, connection: Connection, boot: int, fleet: "Fleet") -> None:
@@ -69,12 +72,15 @@ class Device:
         self.acked = 0
         self.refused = 0
         self._fleet = fleet
-        self._waiting: deque[bytes] = deque()
-        self._on_the_way: set[int] = set()
+        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._on_the_way: dict[int, str] = {}
         self._next_try = 0.0
         self._retry_s = FIRST_RETRY_S
         self._goodbye: int | None = None
-        self._cut = False
+        self._cut = self._meant = False
+        self._away = False
+        self._patient_until = 0.0
+        self.refusal = ""
         self._client = self._make_client(connection)
 
     @property
@@ -87,8 +93,15 @@ class Device:
         return self._client.is_connected()
 
     @property
+    def reachable(self) -> bool:
+        """Whether the line stands, or is just coming back, and does not lag far behind."""
+        if self._away or len(self._waiting) >= MOST_WAITING:
+            return False
+        return self.connected or time.monotonic() < self._patient_until
+
+    @property
     def unacknowledged(self) -> int:
-        """Messages given to :meth:`publish` that the broker has not answered yet."""
+        """Messages given to :meth:`publish` or :meth:`send` that the broker has not answered yet."""
         with self._fleet.changed:
             return len(self._waiting) + len(self._on_the_way)
 
@@ -104,9 +117,19 @@ class Device:
             self._fleet.refuse_when_closed()
             total = self.readings_sent + readings
             payload = encode(Telemetry(samples, self.messages_sent, self.boot, total, sent_at_ms))
-            self._waiting.append(payload)
+            self._waiting.append(("telemetry", payload))
             self.messages_sent += 1
             self.readings_sent = total
+        self._fleet.attend(self)
+
+    def send(self, kind: str, payload: bytes, readings: int = 0) -> None:
+        """Queue a message somebody else has numbered and encoded, ``telemetry`` or ``event``; returns at once."""
+        with self._fleet.changed:
+            self._fleet.refuse_when_closed()
+            self._waiting.append((kind, payload))
+            if kind == "telemetry":
+                self.messages_sent += 1
+                self.readings_sent += readings
         self._fleet.attend(self)
 
     def flush(self, timeout_s: float) -> bool:
@@ -116,8 +139,16 @@ class Device:
 
     def cut(self) -> None:
         """Lose the connection without a goodbye, as in a power cut; the device then comes back by itself."""
-        self._cut = True
+        self._cut = self._meant = True
         self._fleet.attend(self)
+
+    def away(self, away: bool) -> None:
+        """Lose the connection without a goodbye and stay away, or come back."""
+        self._away = away
+        self._next_try = 0.0
+        self._patient_until = time.monotonic() + CONNECT_TIMEOUT_S
+        if away:
+            self.cut()
 
     # ---- below: only on the fleet's thread
 
@@ -174,8 +205,12 @@ class Device:
 
     def _connected(self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
-            log.warning("broker_refused_device", station=self.station, reason=str(reason))
+            if not self.refusal:
+                log.warning("broker_refused_device", station=self.station, reason=str(reason))
+            self.refusal = str(reason)
             return
+        self.refusal = ""
+        self._meant = False
         self._retry_s = FIRST_RETRY_S
         client.publish(topic(self.station, "status"), ONLINE, qos=1, retain=True)
         self._fleet.attend(self)
@@ -183,7 +218,7 @@ class Device:
     def _disconnected(
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Any
     ) -> None:
-        if reason.is_failure:
+        if reason.is_failure and not self._meant:
             log.info("device_disconnected", station=self.station, reason=str(reason))
         self._goodbye = None
 
@@ -192,13 +227,13 @@ class Device:
             client.disconnect()
             return
         with self._fleet.changed:
-            if mid not in self._on_the_way:
+            kind = self._on_the_way.pop(mid, None)
+            if kind is None:
                 return
-            self._on_the_way.discard(mid)
             if reason.is_failure:  # MQTT 5 only: the broker took the message and threw it away
                 self.refused += 1
                 log.warning("broker_refused_message", station=self.station, reason=str(reason))
-            else:
+            elif kind == "telemetry":
                 self.acked += 1
             if not self._waiting and not self._on_the_way:
                 self._fleet.changed.notify_all()
@@ -233,11 +268,12 @@ class Device:
             return
         while self._waiting and len(self._on_the_way) < WINDOW:
             with self._fleet.changed:  # nobody may see the message in neither place
-                sent = self._client.publish(topic(self.station), self._waiting[0], qos=1)
+                kind, payload = self._waiting[0]
+                sent = self._client.publish(topic(self.station, kind), payload, qos=1)
                 if sent.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:  # an old message still holds this packet identifier
                     break
                 self._waiting.popleft()
-                self._on_the_way.add(sent.mid)
+                self._on_the_way[sent.mid] = kind
         if closing and not self._waiting and not self._on_the_way and self._goodbye is None:
             self._goodbye = self._client.publish(topic(self.station, "status"), OFFLINE, qos=1, retain=True).mid
 
@@ -346,12 +382,12 @@ class Fleet:
         try:
             while not self._gone.is_set():
                 now = time.monotonic()
-                self._reconnect(now)
+                more = self._reconnect(now)
                 if now >= misc_at:
                     misc_at = now + _MISC_EVERY_S
                     for device in self:
                         device._client.loop_misc()
-                for key, events in self.selector.select(0.05 if self.down or self._closing else 0.25):
+                for key, events in self.selector.select(0.0 if more else 0.05 if self.down or self._closing else 0.25):
                     if key.data is None:
                         self._bell.recv(4096)
                     else:
@@ -368,18 +404,26 @@ class Fleet:
         finally:
             self._end()
 
-    def _reconnect(self, now: float) -> None:
-        """Connect what is not connected. A broker out of reach is everybody's: one attempt in turn, then all wait."""
+    def _reconnect(self, now: float) -> bool:
+        """Connect some of what is not connected; True when there may be more of it.
+
+        A broker out of reach is everybody's: one attempt in turn, then all wait.
+        """
         if now < self._unreachable_until:
-            return
-        due = (d for d in list(self.down) if d._next_try <= now and (d.unacknowledged or not self._closing))
+            return False
+        due = (
+            d for d in list(self.down) if d._next_try <= now and (d.unacknowledged if self._closing else not d._away)
+        )
+        tried = 0
         for device in islice(due, _CONNECTS_A_TURN):
+            tried += 1
             if not device._connect(now):
                 device._next_try = 0.0
                 self._unreachable_until = time.monotonic() + self._unreachable_s
                 self._unreachable_s = min(self._unreachable_s * 2, LONGEST_RETRY_S)
-                return
+                return False
             self._unreachable_s = FIRST_RETRY_S
+        return tried == _CONNECTS_A_TURN
 
     def _end(self) -> None:
         for device in self:

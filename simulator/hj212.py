@@ -80,6 +80,7 @@ class Logger:
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._away = threading.Event()
+        self._connected = threading.Event()
         self._numbers = itertools.count()
         self._bell_in, self._bell = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name=f"logger-{mn}", daemon=True)
@@ -120,6 +121,11 @@ class Logger:
         """Lose the line, or have it again; what is reported meanwhile waits."""
         (self._away.set if away else self._away.clear)()
         self._ring()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the line stands."""
+        return self._connected.is_set()
 
     @property
     def unanswered(self) -> int:
@@ -193,10 +199,13 @@ class Logger:
                 with (
                     self._line.tls.wrap_socket(raw, server_hostname=self._line.host) if self._line.tls else raw as sock
                 ):
+                    self._connected.set()
                     self._talk(sock)
             except OSError as error:
                 log.debug("logger_has_no_line", mn=self.mn, error=str(error))
                 self._wait(None, _RETRY_S)
+            finally:
+                self._connected.clear()
 
     def _talk(self, sock: socket.socket) -> None:
         """Until the line is lost, or the platform does not answer."""

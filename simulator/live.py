@@ -14,10 +14,10 @@ from sensors.stations import Registry, Station
 from sensors.times import DAY_MS
 from sensors.units import IDENTITY, Linear, conversion
 from sensors.wire.telemetry import Sample
-from simulator import scenario, water
+from simulator import discharge, water
 from simulator.device import Connection, Device, Fleet
+from simulator.discharge import Discharge
 from simulator.replay import SAMPLES_PER_MESSAGE, Table, Track, samples, tracks
-from simulator.scenario import Discharge
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def run(
     Live readings carry the instant at which they are published as ``at``: latency is measured from it.
     """
     rest = sleep or stop.wait
-    happening = discharges or (lambda live_ms: scenario.demo_scenario(registry, start_ms, seed, live_ms=live_ms))
+    happening = discharges or (lambda live_ms: discharge.demo_scenario(registry, start_ms, seed, live_ms=live_ms))
     recorded = [
         (table, track) for table in replay for track in tracks(table, now_ms=start_ms, history_days=history_days)
     ]
@@ -175,7 +175,7 @@ def _simulate(
 ) -> list[Sample]:
     """The station's samples at ``at_ms`` (n,), in the units its deployments report in."""
     values = water.series(station, at_ms, seed=seed)
-    values = scenario.apply(values, station.key, at_ms, discharges)
+    values = discharge.apply(values, station.key, at_ms, discharges)
     columns = [as_reported(registry, station.key, key, at_ms, value).tolist() for key, value in values.items()]
     return [
         Sample(at, dict(zip(values, row, strict=True)))

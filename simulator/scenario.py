@@ -1,146 +1,759 @@
-"""What happens to the water: pollution laid over the ordinary day. Pure; the events are the truth of a run."""
+"""What happens in a run, as a TOML file says it: events in the water, faults of sensors, troubles of devices.
 
-import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+Pure. Everything is checked when a file is read: a place that does not exist, a key nobody knows, gates that contradict
+each other are refused with file, line and reason, before anything starts. The format is told in docs/simulator.md.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from itertools import combinations
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sensors.errors import ConfigurationError
-from sensors.parameters import Catalogue, catalogue
-from sensors.reading import Floats, Ints
-from sensors.stations import Reach, Registry, Station
-from sensors.times import DAY_MS
-from simulator.water import rounded
+from sensors.network import length_km
+from sensors.reading import Floats
+from sensors.stations import Reach, Registry, Station, Water
+from sensors.times import BEIJING, BEIJING_OFFSET_MS, DAY_MS, to_ms
 
-QICHACHONG = "奇槎涌"
+KM_PER_DEGREE = 111.195
 
-_ADDED = {"nh3n": 6.8, "do": -2.8, "codmn": 6.0, "tp": 0.7, "tn": 8.0, "orp": -150.0, "ph": -0.15}
-_SHARE = {"conductivity": 0.30, "turbidity": 1.0}
-_LOWEST = {"do": 0.3, "ph": 6.5, "orp": -300.0}
-"""Full-strength sewage in canonical units (domain facts §7.4, dry-weather sewage): added, or a share of the level."""
+_E = TypeVar("_E", bound=StrEnum)
+
+
+class EventKind(StrEnum):
+    """What can happen to the water (domain facts §7.4)."""
+
+    RAIN = "rain"
+    """Rain and its runoff; where sewers are combined and it is strong, an overflow follows by itself."""
+    OVERFLOW = "overflow"
+    """Never written in a file: what a rain does at combined outfalls."""
+    SEWAGE = "sewage"
+    ACID = "acid"
+    ALKALI = "alkali"
+    BRINE = "brine"
+    BLOOM = "bloom"
+    LOW_OXYGEN = "low_oxygen"
+    DREDGING = "dredging"
+    GATE = "gate"
+    SALT_TIDE = "salt_tide"
+
+
+NATURAL = frozenset({EventKind.RAIN, EventKind.GATE, EventKind.SALT_TIDE})
+"""Changes of the water that nobody pollutes by: marked ``natural_event``, an alarm of a broken sensor is a mistake."""
+
+DISCHARGES = frozenset({EventKind.SEWAGE, EventKind.ACID, EventKind.ALKALI, EventKind.BRINE})
+
+
+class FaultKind(StrEnum):
+    """What can happen to a sensor (domain facts §7.4, last paragraph). The water stays as it is."""
+
+    SPIKE = "spike"
+    SPIKE_CLUSTER = "spike_cluster"
+    FLAT_LINE = "flat_line"
+    DRIFT = "drift"
+    FOULING = "fouling"
+    OUT_OF_WATER = "out_of_water"
+    BURSTS = "bursts"
+    """Wiper or bubbles."""
+    CLIPPING = "clipping"
+    SUPPLY = "supply"
+    """No power: a gap of everything; what the logger kept comes in one burst afterwards."""
+    CLOCK = "clock"
+    """The logger's clock is wrong: its readings carry the wrong times."""
+    UNIT = "unit"
+    """Values in a unit a thousand times smaller."""
+    OFFSET = "offset"
+    NOISE = "noise"
+    SENTINEL = "sentinel"
+
+
+WHOLE_STATION = frozenset({FaultKind.OUT_OF_WATER, FaultKind.SUPPLY, FaultKind.CLOCK})
+"""Faults of everything that hangs there; others name a parameter."""
+
+
+class TroubleKind(StrEnum):
+    """What can happen to a device and its messages on their way; a table does not show it, a live run does."""
+
+    LOST = "lost"
+    DUPLICATED = "duplicated"
+    REORDERED = "reordered"
+    DELAYED = "delayed"
+    OUTAGE = "outage"
+    """No network: the device buffers and sends all of it in one burst when it is back."""
+    REBOOT = "reboot"
+    CLOCK_ERROR = "clock_error"
+    CLOCK_DRIFT = "clock_drift"
+    BATTERY = "battery"
+    DOOR = "door"
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """Where a discharge comes by later: after ``delay_s``, with ``share`` (0…1) of its strength."""
+class Event:
+    """Something that happens to the water. ``start_ms`` and ``end_ms``: while its cause lasts, UTC.
 
-    station: str
-    delay_s: float
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class Discharge:
-    """Sewage let into the water at ``station``: rises over ``ramp_s``, stays for ``hold_s``, fades with ``decay_s``.
-
-    ``size`` 1 brings a creek's ammonia nitrogen to about 8 mg/L. ``decay_s`` is the time constant of the exponential
-    fading.
+    ``reach`` and ``km`` (down the reach, None for the whole of it) say where; ``size`` 1 is what domain facts §7.4 call
+    usual, for rain it is the depth in mm and for a salt tide the conductivity at the mouth in µS/cm. ``closed`` is a
+    gate's. ``line`` is where the file says so.
     """
 
-    station: str
+    name: str
+    kind: EventKind
     start_ms: int
-    ramp_s: float
-    hold_s: float
-    decay_s: float
+    end_ms: int
     size: float = 1.0
-    downstream: tuple[Arrival, ...] = ()
+    reach: str = ""
+    km: float | None = None
+    outfall: str = ""
+    closed: bool = False
+    line: int = 0
+    sudden: bool = False
+    """There and gone within seconds, as no water does: for a demo that lasts a minute. No file can say it."""
 
-    def strength(self, station: str, at_ms: Ints) -> Floats:
-        """(n,) strength at ``station`` at the instants ``at_ms``; 0 where it never comes.
+    @property
+    def natural(self) -> bool:
+        return self.kind in NATURAL
 
-        Downstream it arrives later, weaker and more gradual: mixing stretches the rise by a quarter of the travel time.
-        """
-        if station == self.station:
-            return self.size * self._shape(at_ms, 0.0)
-        total = np.zeros(len(at_ms))
-        for arrival in self.downstream:
-            if arrival.station == station:
-                total += self.size * arrival.share * self._shape(at_ms, arrival.delay_s)
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that happens to a sensor from ``start_ms`` until ``end_ms``, UTC.
+
+    ``parameter`` is "" for what befalls the whole station. ``size`` 1 is usual for the kind and parameter. ``visit_ms``
+    is when somebody came, cleaned or calibrated and set the value back; None where it went away by itself.
+    """
+
+    name: str
+    kind: FaultKind
+    station: str
+    parameter: str
+    start_ms: int
+    end_ms: int
+    size: float = 1.0
+    visit_ms: int | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Somebody looks after the sensors of a station: what is dirty is clean and what has drifted is set back."""
+
+    station: str
+    at_ms: int
+    parameters: tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that happens to the devices of ``stations`` from ``start_ms`` until ``end_ms``, UTC.
+
+    ``share`` (0…1) of the messages is lost, duplicated, reordered or delayed, for ``delay_s`` in the mean. A clock is
+    ``clock_s`` ahead (clock_error) or gains ``drift_s_per_day`` (clock_drift). A battery goes from ``volts`` to nothing
+    at the end. A reboot and a door happen at ``start_ms``; an outage ends with the burst.
+    """
+
+    name: str
+    kind: TroubleKind
+    stations: tuple[str, ...]
+    start_ms: int
+    end_ms: int
+    share: float = 1.0
+    delay_s: float = 60.0
+    clock_s: float = 0.0
+    drift_s_per_day: float = 0.0
+    volts: float = 12.6
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """Results of ``parameters`` come every ``cycle_s`` at ``stations``; 0 with every reading."""
+
+    stations: tuple[str, ...]
+    parameters: tuple[str, ...]
+    cycle_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """``cloud`` 0…1 is the mean cover, ``flow`` scales the fresh water, ``heat`` in °C is added to the season."""
+
+    cloud: float = 0.35
+    flow: float = 1.0
+    heat: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """Stations that are in no registry, ``count`` of them, for a run of the light model."""
+
+    count: int
+    prefix: str
+    box: tuple[float, float, float, float]
+    interval_s: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A run: ``days`` from ``start_ms``, a row every ``step_s`` (None: each station's own interval)."""
+
+    key: str
+    zh: str
+    en: str
+    see_zh: str
+    see_en: str
+    start_ms: int
+    days: float
+    step_s: int | None = None
+    spin_up_days: float = 6.0
+    weather: Weather = Weather()
+    stations: tuple[str, ...] = ()
+    generated: Generated | None = None
+    events: tuple[Event, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    visits: tuple[Visit, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
+    cycles: tuple[Cycle, ...] = ()
+
+    @property
+    def end_ms(self) -> int:
+        return self.start_ms + round(self.days * DAY_MS)
+
+    def registry(self, site: Registry) -> Registry:
+        """The stations that take part: those of ``site``, or some of them, or the generated ones."""
+        if self.generated is not None:
+            return replace(site, stations=tuple(_generate(self.generated)), deployments=(), outfalls=(), travels=())
+        if self.stations:
+            return replace(site, stations=tuple(site[key] for key in self.stations))
+        return site
+
+
+# -- finding scenarios -----------------------------------------------------------------------------------------------
+
+
+def shipped() -> tuple[str, ...]:
+    """The keys of the scenarios that come with the simulator, in alphabetical order."""
+    folder = files("simulator") / "scenarios"
+    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+
+
+def text_of(key: str) -> str:
+    """The file of a shipped scenario; raises ConfigurationError naming those there are."""
+    if key not in shipped():
+        raise ConfigurationError(f"no scenario {key!r}; shipped are {', '.join(shipped())}, or name a .toml file")
+    return (files("simulator") / "scenarios" / f"{key}.toml").read_text(encoding="utf-8")
+
+
+def headline(text: str) -> tuple[str, str, str, str]:
+    """Title and what a user should see, each in Chinese and English, without reading the rest."""
+    head = tomllib.loads(text).get("scenario", {})
+    zh, en, see_zh, see_en = (str(head.get(name, "")).strip() for name in ("zh", "en", "see_zh", "see_en"))
+    return zh, en, see_zh, see_en
+
+
+# -- reading a file --------------------------------------------------------------------------------------------------
+
+_HEAD = frozenset({"zh", "en", "see_zh", "see_en", "start", "days", "step", "spin_up", "stations"})
+_WHEN = frozenset({"at", "day", "clock", "for", "every", "times"})
+_KEYS: Mapping[str, frozenset[str]] = {
+    "event": _WHEN | {"kind", "outfall", "reach", "station", "km", "size", "mm", "us_cm", "state"},
+    "fault": _WHEN | {"kind", "station", "parameter", "size", "visit"},
+    "visit": frozenset({"station", "at", "day", "clock", "parameters", "note", "every", "times"}),
+    "trouble": _WHEN | {"kind", "stations", "station", "gateway", "share", "delay", "ahead", "per_day", "volts"},
+    "cycle": frozenset({"stations", "water", "parameters", "cycle"}),
+    "weather": frozenset({"cloud", "flow", "heat"}),
+    "generate": frozenset({"count", "prefix", "box", "interval"}),
+    "scenario": _HEAD,
+}
+_LISTS = ("event", "fault", "visit", "trouble", "cycle")
+_UNITS_S = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(-?\d+(?:\.\d+)?)\s*(ms|s|min|h|d)")
+_CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+_SHARED = frozenset({TroubleKind.LOST, TroubleKind.DUPLICATED, TroubleKind.REORDERED, TroubleKind.DELAYED})
+_MOMENTS = frozenset({TroubleKind.REBOOT, TroubleKind.DOOR})
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One table of the file, able to say where it stands when something is wrong with it."""
+
+    name: str
+    number: int
+    values: Mapping[str, Any]
+    lines: Mapping[tuple[str, int, str], int] = field(repr=False)
+    source: str = ""
+
+    def line(self, key: str = "") -> int:
+        return self.lines.get((self.name, self.number, key), self.lines.get((self.name, self.number, ""), 1))
+
+    def wrong(self, reason: str, key: str = "") -> ConfigurationError:
+        title = f"{self.name} {self.number + 1}" if self.name in _LISTS else self.name
+        return ConfigurationError(f"{self.source}:{self.line(key)}: {title}: {reason}")
+
+    def check(self) -> None:
+        for key in self.values:
+            if key not in _KEYS[self.name]:
+                raise self.wrong(f"unknown key {key!r}; known are {', '.join(sorted(_KEYS[self.name]))}", key)
+
+    def text(self, key: str, default: str = "") -> str:
+        value = self.values.get(key, default)
+        if not isinstance(value, str):
+            raise self.wrong(f"{key} {value!r} must be text", key)
+        return value
+
+    def number_of(self, key: str, default: float, least: float = -1e12, most: float = 1e12) -> float:
+        value = self.values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise self.wrong(f"{key} {value!r} must be a number from {least:g} to {most:g}", key)
+        return float(value)
+
+    def seconds(self, key: str, default: float | None = None, *, least: float = 0.0) -> float:
+        value = self.values.get(key)
+        if value is None:
+            if default is None:
+                raise self.wrong(f"{key} is missing")
+            return default
+        found = _DURATION.findall(value) if isinstance(value, str) else []
+        if not found or _DURATION.sub("", value).strip():
+            raise self.wrong(f"{key} {value!r} must be a duration such as '90min', '2h' or '1d 6h'", key)
+        total = sum(float(n) * _UNITS_S[unit] for n, unit in found)
+        if total < least or any(n.startswith("-") for n, _ in found):
+            raise self.wrong(
+                f"{key} {value!r} must not be {'negative' if total < 0 else 'shorter than ' + str(least)}", key
+            )
         return total
 
-    def _shape(self, at_ms: Ints, delay_s: float) -> Floats:
-        ramp_s = max(self.ramp_s + delay_s / 4, 1e-3)
-        since_s = (at_ms - self.start_ms) / 1000 - delay_s
-        fading_s = np.maximum(since_s - ramp_s - self.hold_s, 0.0)
-        shape: Floats = np.clip(since_s / ramp_s, 0.0, 1.0) * np.exp(-fading_s / max(self.decay_s, 1e-3))
-        return shape
+    def several(self, key: str) -> tuple[str, ...]:
+        value = self.values.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise self.wrong(f"{key} {value!r} must be a list of texts", key)
+        return tuple(value)
+
+    def one_of(self, key: str, kinds: type[_E]) -> _E:
+        value = self.text(key)
+        try:
+            return kinds(value)
+        except ValueError:
+            raise self.wrong(f"{key} {value!r} must be one of {', '.join(kinds)}", key) from None
 
 
-def apply(
-    values: Mapping[str, Floats],
-    station: str,
-    at_ms: Ints,
-    discharges: Iterable[Discharge],
-    known: Catalogue | None = None,
-) -> dict[str, Floats]:
-    """The values of ``station`` with the discharges in the water; canonical units, catalogue decimals.
+def load(key: str, site: Registry) -> Scenario:
+    """A shipped scenario by its key; raises ConfigurationError when there is none."""
+    return parse(text_of(key), site, key=key, source=f"{key}.toml")
 
-    ``values`` maps parameter keys to (n,) arrays at ``at_ms``; what sewage does not change stays as it is.
+
+def parse(text: str, site: Registry, *, key: str, source: str, start_ms: int | None = None) -> Scenario:
+    """The scenario a TOML text tells, for the stations, reaches and outfalls of ``site``.
+
+    ``start_ms`` replaces the start the file names: a live run begins now. Raises ConfigurationError with ``source``,
+    line and reason for anything that cannot be meant.
     """
-    at_ms = np.asarray(at_ms, np.int64)
-    strength = np.sum([np.zeros(len(at_ms)), *(d.strength(station, at_ms) for d in discharges)], axis=0)
-    if not strength.any():
-        return dict(values)
-    changed = dict(values)
-    for key in values.keys() & _ADDED.keys():
-        floor = np.minimum(values[key], _LOWEST.get(key, -np.inf))
-        changed[key] = np.maximum(values[key] + _ADDED[key] * strength, floor)
-    for key in values.keys() & _SHARE.keys():
-        changed[key] = values[key] * (1 + _SHARE[key] * strength)
-    return rounded(changed, known or catalogue())
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"at line (\d+)", str(error))
+        raise ConfigurationError(f"{source}:{found[1] if found else 1}: {error}") from error
+    return _Reader(data, line_numbers(text), site, key, source, start_ms).scenario()
 
 
-def demo_scenario(registry: Registry, now_ms: int, seed: int, *, live_ms: int | None = None) -> tuple[Discharge, ...]:
-    """What the demo shows: one discharge in the history and one that starts ten seconds after the live part.
-
-    The place is the uppermost station of 奇槎涌, or the first station where there is none. The past one is about five
-    days before ``now_ms`` and lasts two hours; ``live_ms`` is the start of the live part (``now_ms`` if not given).
-    In the live one travel times are shortened to a minute a station, so that it is seen to move within the demo.
-    """
-    if not registry.stations:
-        raise ConfigurationError("the registry has no station to let anything happen at")
-    path = _qichachong(registry) or registry.stations[:1]
-    source, below = path[0].key, [s.key for s in path[1:4]]
-    jitter = hashlib.blake2b(f"{seed}/past".encode(), digest_size=2).digest()
-    past_ms = now_ms - 5 * DAY_MS + round((int.from_bytes(jitter, "big") / 2**16 - 0.5) * 6 * 3_600_000)
-    past = Discharge(
-        source, past_ms, ramp_s=1200, hold_s=6000, decay_s=1500, size=0.85, downstream=_arrivals(below, 2400.0)
-    )
-    start_ms = (now_ms if live_ms is None else live_ms) + 10_000
-    live = Discharge(source, start_ms, ramp_s=8, hold_s=420, decay_s=240, downstream=_arrivals(below, 60.0))
-    return past, live
+def line_numbers(text: str) -> dict[tuple[str, int, str], int]:
+    """(table, its number from 0, key or "") → line from 1. Knows the plain layout of these files only."""
+    found: dict[tuple[str, int, str], int] = {}
+    counts: dict[str, int] = {}
+    table, number = "", 0
+    for line, content in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*(\[\[?)\s*([\w.-]+)\s*\]", content):
+            table, number = header[2], counts.get(header[2], 0) if header[1] == "[[" else 0
+            counts[table] = number + 1
+            found.setdefault((table, number, ""), line)
+        elif entry := re.match(r"\s*([\w-]+)\s*=", content):
+            found.setdefault((table, number, entry[1]), line)
+    return found
 
 
-def _arrivals(stations: Iterable[str], delay_s: float) -> tuple[Arrival, ...]:
-    """Each station ``delay_s`` after the one above it, with 60 % of its strength."""
-    return tuple(Arrival(key, delay_s * i, 0.6**i) for i, key in enumerate(stations, 1))
+class _Reader:
+    """Reads one file; every method raises ConfigurationError that says where."""
+
+    def __init__(
+        self,
+        data: Mapping[str, Any],
+        lines: Mapping[tuple[str, int, str], int],
+        site: Registry,
+        key: str,
+        source: str,
+        start_ms: int | None,
+    ) -> None:
+        self.data, self.lines, self.key, self.source = data, lines, key, source
+        self.head = self._single("scenario")
+        for name, value in data.items():
+            if name not in _KEYS:
+                line = lines.get((name, 0, ""), lines.get(("", 0, name), 1))
+                known = ", ".join(sorted(_KEYS))
+                raise ConfigurationError(f"{source}:{line}: unknown table {name!r}; known are {known}")
+            if name in _LISTS and not (isinstance(value, list) and all(isinstance(v, dict) for v in value)):
+                raise ConfigurationError(f"{source}:{lines.get((name, 0, ''), 1)}: {name} must be written [[{name}]]")
+        self.start_ms = self._start() if start_ms is None else start_ms
+        self.days = self.head.seconds("days", least=600.0) / 86_400
+        self.end_ms = self.start_ms + round(self.days * DAY_MS)
+        self.generated = self._generated()
+        chosen = self.head.several("stations")
+        for station in chosen:
+            if station not in site:
+                raise self.head.wrong(f"station {station!r} is not registered", "stations")
+        self.site = site
+        self.registry = self._shell(chosen).registry(site)
+        self.reaches = {r.key: r for r in site.reaches}
+        self.outfalls = {o.key: o for o in site.outfalls}
+
+    def _shell(self, chosen: tuple[str, ...]) -> Scenario:
+        zh, en, see_zh, see_en = (self.head.text(name).strip() for name in ("zh", "en", "see_zh", "see_en"))
+        step_s = self.head.seconds("step", 0.0)
+        spin_up = self.head.seconds("spin_up", 6 * 86_400) / 86_400
+        return Scenario(
+            self.key,
+            zh,
+            en,
+            see_zh,
+            see_en,
+            start_ms=self.start_ms,
+            days=self.days,
+            step_s=round(step_s) or None,
+            spin_up_days=spin_up,
+            stations=chosen,
+            generated=self.generated,
+        )
+
+    def scenario(self) -> Scenario:
+        weather, usual = self._single("weather"), Weather()
+        events = [event for row in self._rows("event") for event in self._events(row)]
+        faults = [fault for row in self._rows("fault") for fault in self._faults(row)]
+        self._contradictions(events)
+        return replace(
+            self._shell(self.head.several("stations")),
+            weather=Weather(
+                weather.number_of("cloud", usual.cloud, 0, 1),
+                weather.number_of("flow", usual.flow, 0.05, 20),
+                weather.number_of("heat", usual.heat, -15, 15),
+            ),
+            events=tuple(sorted(events, key=lambda e: e.start_ms)),
+            faults=tuple(sorted(faults, key=lambda f: f.start_ms)),
+            visits=tuple(visit for row in self._rows("visit") for visit in self._visits(row)),
+            troubles=tuple(trouble for row in self._rows("trouble") for trouble in self._troubles(row)),
+            cycles=tuple(self._cycle(row) for row in self._rows("cycle")),
+        )
+
+    def _single(self, name: str) -> _Row:
+        values = self.data.get(name, {})
+        if not isinstance(values, dict):
+            raise ConfigurationError(f"{self.source}:{self.lines.get((name, 0, ''), 1)}: {name} must be one [{name}]")
+        row = _Row(name, 0, values, self.lines, self.source)
+        row.check()
+        return row
+
+    def _rows(self, name: str) -> list[_Row]:
+        rows = [_Row(name, i, values, self.lines, self.source) for i, values in enumerate(self.data.get(name, []))]
+        for row in rows:
+            row.check()
+        return rows
+
+    def _start(self) -> int:
+        value = self.head.values.get("start")
+        if isinstance(value, date) and not isinstance(value, datetime):
+            return to_ms(datetime(value.year, value.month, value.day, tzinfo=BEIJING))
+        if not isinstance(value, datetime) or value.tzinfo is None:
+            raise self.head.wrong(f"start {value!s} must be a day, or a time with its offset", "start")
+        return to_ms(value)
+
+    def _generated(self) -> Generated | None:
+        if "generate" not in self.data:
+            return None
+        row = self._single("generate")
+        count = row.number_of("count", 0, 1, 100_000)
+        box = row.values.get("box", [113.0, 22.9, 113.3, 23.15])
+        if not isinstance(box, list) or len(box) != 4 or not box[0] < box[2] or not box[1] < box[3]:
+            raise row.wrong(f"box {box!r} must be [west, south, east, north]", "box")
+        prefix = row.text("prefix", self.key)
+        return Generated(int(count), prefix, tuple(box), round(row.seconds("interval", 300.0, least=1.0)))
+
+    # -- when
+
+    def _moments(self, row: _Row) -> list[int]:
+        """When a row begins: ``at`` after the start, or on ``day`` (from 1) at the ``clock`` in Beijing; ``every``."""
+        if "at" in row.values:
+            if "clock" in row.values or "day" in row.values:
+                raise row.wrong("either at, or day and clock", "at")
+            first_ms = self.start_ms + round(row.seconds("at") * 1000)
+        else:
+            clock = _CLOCK.fullmatch(row.text("clock"))
+            if clock is None:
+                raise row.wrong("when: at = '6h' after the start, or clock = '02:30' (Beijing) with day = 2", "clock")
+            day = row.number_of("day", 1, 1, 4000)
+            midnight_ms = (self.start_ms + BEIJING_OFFSET_MS) // DAY_MS * DAY_MS - BEIJING_OFFSET_MS
+            first_ms = midnight_ms + round((day - 1) * DAY_MS) + (int(clock[1]) * 60 + int(clock[2])) * 60_000
+            if "day" not in row.values and first_ms < self.start_ms:
+                first_ms += DAY_MS
+        every_ms = round(row.seconds("every", 0.0) * 1000)
+        times = row.number_of("times", 1_000_000 if every_ms else 1, 1, 1_000_000)
+        if times > 1 and not every_ms:
+            raise row.wrong("times needs every", "times")
+        last_ms = self.end_ms if every_ms else first_ms + 1
+        starts = list(range(first_ms, max(last_ms, first_ms + 1), every_ms or 1))[: int(times)]
+        if first_ms >= self.end_ms:
+            raise row.wrong(
+                f"begins after the end of the run ({self.days:g} days)", "at" if "at" in row.values else "clock"
+            )
+        return starts
+
+    # -- what
+
+    def _events(self, row: _Row) -> list[Event]:
+        kind = row.one_of("kind", EventKind)
+        if kind is EventKind.OVERFLOW:
+            raise row.wrong("an overflow is not written down: a strong rain brings it at combined outfalls", "kind")
+        lasts_ms = round(row.seconds("for", least=1.0) * 1000)
+        closed = False
+        if kind is EventKind.GATE:
+            state = row.text("state", "closed")
+            if state not in ("open", "closed"):
+                raise row.wrong(f"state {state!r} must be open or closed", "state")
+            closed = state == "closed"
+        elif "state" in row.values:
+            raise row.wrong("state is a gate's", "state")
+        reach, km, outfall = self._place(row, kind)
+        if kind is EventKind.RAIN:
+            size = row.number_of("mm", 20.0, 0.1, 500)
+        elif kind is EventKind.SALT_TIDE:
+            size = row.number_of("us_cm", 6000.0, 500, 45_000)
+        else:
+            size = row.number_of("size", 1.0, 1e-6, 100)
+        name = f"{kind}-{row.number + 1}"
+        starts = self._moments(row)
+        return [
+            Event(
+                name if len(starts) == 1 else f"{name}.{i}",
+                kind,
+                start,
+                start + lasts_ms,
+                size,
+                reach,
+                km,
+                outfall,
+                closed,
+                row.line(),
+            )
+            for i, start in enumerate(starts, 1)
+        ]
+
+    def _place(self, row: _Row, kind: EventKind) -> tuple[str, float | None, str]:
+        named = [key for key in ("outfall", "reach", "station") if key in row.values]
+        if kind in (EventKind.RAIN, EventKind.SALT_TIDE):
+            if named:
+                raise row.wrong(f"a {kind} comes everywhere, it has no {named[0]}", named[0])
+            return "", None, ""
+        if len(named) != 1:
+            raise row.wrong(f"needs one place: outfall, reach or station, not {len(named)}")
+        if named[0] == "outfall":
+            key = row.text("outfall")
+            outfall = self.outfalls.get(key)
+            if outfall is None:
+                raise row.wrong(f"outfall {key!r} is not registered", "outfall")
+            if outfall.reach not in self.reaches:
+                raise row.wrong(f"outfall {key} lies on no reach ({outfall.reach!r} is not registered)", "outfall")
+            length = length_km(self.reaches[outfall.reach].line)
+            if not 0 <= outfall.km <= length:
+                raise row.wrong(
+                    f"outfall {key} at {outfall.km:g} km lies beyond its reach ({length:.1f} km)", "outfall"
+                )
+            return outfall.reach, outfall.km, key
+        if named[0] == "station":
+            station = self._station(row, "station")
+            if self.generated is not None:
+                return station.key, None, ""
+            reach = self.reaches.get(station.reach)
+            if reach is None:
+                raise row.wrong(f"station {station.key} lies on no reach", "station")
+            return station.reach, along_km(reach, station.lon, station.lat), ""
+        key = row.text("reach")
+        if key not in self.reaches:
+            raise row.wrong(f"reach {key!r} is not registered", "reach")
+        if "km" not in row.values:
+            if kind in DISCHARGES:
+                raise row.wrong(f"a {kind} enters at one place: km is missing", "reach")
+            return key, None, ""
+        return key, row.number_of("km", 0.0, 0.0, length_km(self.reaches[key].line)), ""
+
+    def _station(self, row: _Row, key: str) -> Station:
+        name = row.text(key)
+        if name not in self.registry:
+            raise row.wrong(f"station {name!r} is not registered", key)
+        return self.registry[name]
+
+    def _contradictions(self, events: Iterable[Event]) -> None:
+        gates = [e for e in events if e.kind is EventKind.GATE]
+        for one, other in combinations(gates, 2):
+            together = one.start_ms < other.end_ms and other.start_ms < one.end_ms
+            if one.reach == other.reach and one.closed != other.closed and together:
+                states = ["closed" if e.closed else "open" for e in (one, other)]
+                raise ConfigurationError(
+                    f"{self.source}:{other.line}: {other.name}: the gate of {one.reach} is {states[1]} while"
+                    f" {one.name} (line {one.line}) has it {states[0]}"
+                )
+
+    def _faults(self, row: _Row) -> list[Fault]:
+        kind = row.one_of("kind", FaultKind)
+        station, parameter = self._station(row, "station"), row.text("parameter")
+        if kind in WHOLE_STATION:
+            if parameter:
+                raise row.wrong(f"{kind} befalls the whole station, not {parameter}", "parameter")
+        elif parameter not in (station.parameters or (parameter,)) or parameter not in self.site.catalogue:
+            raise row.wrong(f"station {station.key} does not measure {parameter!r}", "parameter")
+        lasts_ms = round(row.seconds("for", 1.0 if kind is FaultKind.SPIKE else None) * 1000)
+        visit_ms = round(row.seconds("visit") * 1000) if "visit" in row.values else None
+        size = row.number_of("size", 1.0, -100, 100)
+        name = f"{kind}-{row.number + 1}"
+        starts = self._moments(row)
+        return [
+            Fault(
+                name if len(starts) == 1 else f"{name}.{i}",
+                kind,
+                station.key,
+                parameter,
+                start,
+                start + max(lasts_ms, 1),
+                size,
+                None if visit_ms is None else start + visit_ms,
+                row.line(),
+            )
+            for i, start in enumerate(starts, 1)
+        ]
+
+    def _visits(self, row: _Row) -> list[Visit]:
+        station, parameters = self._station(row, "station"), row.several("parameters")
+        for parameter in parameters:
+            if parameter not in self.site.catalogue:
+                raise row.wrong(f"unknown parameter {parameter!r}", "parameters")
+        return [Visit(station.key, at, parameters, row.text("note")) for at in self._moments(row)]
+
+    def _troubles(self, row: _Row) -> list[Trouble]:
+        kind = row.one_of("kind", TroubleKind)
+        stations = self._of_trouble(row)
+        lasts_ms = round(row.seconds("for", 0.0 if kind in _MOMENTS else None) * 1000)
+        for key, kinds in (
+            ("share", _SHARED),
+            ("delay", {TroubleKind.DELAYED, TroubleKind.REORDERED}),
+            ("ahead", {TroubleKind.CLOCK_ERROR}),
+            ("per_day", {TroubleKind.CLOCK_DRIFT}),
+            ("volts", {TroubleKind.BATTERY}),
+        ):
+            if key in row.values and kind not in kinds:
+                raise row.wrong(f"{key} says nothing about {kind}", key)
+        ahead = row.values.get("ahead", "0s")
+        behind = isinstance(ahead, str) and ahead.startswith("-")
+        clock_s = replace(row, values={"ahead": str(ahead).lstrip("-")}).seconds("ahead")
+        starts = self._moments(row)
+        name = f"{kind}-{row.number + 1}"
+        return [
+            Trouble(
+                name if len(starts) == 1 else f"{name}.{i}",
+                kind,
+                stations,
+                start,
+                start + lasts_ms,
+                share=row.number_of("share", 0.1 if kind in _SHARED else 1.0, 0, 1),
+                delay_s=row.seconds("delay", 60.0),
+                clock_s=-clock_s if behind else clock_s,
+                drift_s_per_day=row.number_of("per_day", 0.0, -86_400, 86_400),
+                volts=row.number_of("volts", 12.6, 0, 60),
+                line=row.line(),
+            )
+            for i, start in enumerate(starts, 1)
+        ]
+
+    def _of_trouble(self, row: _Row) -> tuple[str, ...]:
+        """``station``, ``gateway`` or ``stations`` with patterns such as ``qcc-*``; all of them when none is named."""
+        named = [key for key in ("station", "stations", "gateway") if key in row.values]
+        if len(named) > 1:
+            raise row.wrong(f"either {' or '.join(named)}", named[1])
+        if not named:
+            return tuple(s.key for s in self.registry.stations)
+        if named[0] == "station":
+            return (self._station(row, "station").key,)
+        if named[0] == "gateway":
+            found = tuple(s.key for s in self.registry.stations if s.gateway == row.text("gateway"))
+        else:
+            found = self._matching(row)
+        if not found:
+            raise row.wrong(f"no station of {named[0]} {row.values[named[0]]!r} is registered", named[0])
+        return found
+
+    def _matching(self, row: _Row) -> tuple[str, ...]:
+        patterns = row.several("stations")
+        for pattern in patterns:
+            if not any(fnmatchcase(s.key, pattern) for s in self.registry.stations):
+                raise row.wrong(f"station {pattern!r} is not registered", "stations")
+        return tuple(s.key for s in self.registry.stations if any(fnmatchcase(s.key, p) for p in patterns))
+
+    def _cycle(self, row: _Row) -> Cycle:
+        if "water" in row.values and "stations" in row.values:
+            raise row.wrong("either water or stations", "water")
+        if "water" in row.values:
+            water = row.one_of("water", Water)
+            stations = tuple(s.key for s in self.registry.stations if s.water is water)
+        elif "stations" in row.values:
+            stations = self._matching(row)
+        else:
+            stations = tuple(s.key for s in self.registry.stations)
+        parameters = row.several("parameters")
+        for parameter in parameters:
+            if parameter not in self.site.catalogue:
+                raise row.wrong(f"unknown parameter {parameter!r}", "parameters")
+        return Cycle(stations, parameters, round(row.seconds("cycle")))
 
 
-def _qichachong(registry: Registry) -> tuple[Station, ...]:
-    """The stations of 奇槎涌 from its upper end down; empty when the registry has none."""
-    reaches = {r.key: r for r in registry.reaches}
-
-    def there(station: Station) -> bool:
-        reach = reaches.get(station.reach)
-        return QICHACHONG in station.zh or (reach is not None and QICHACHONG in reach.zh)
-
-    found = [s for s in registry.stations if there(s)]
-    if not found:
-        return ()
-    same = [s for s in found if s.reach == found[0].reach]
-    reach = reaches.get(found[0].reach)
-    return tuple(same if reach is None else sorted(same, key=lambda s: along(reach, s.lon, s.lat)))
+# -- places ----------------------------------------------------------------------------------------------------------
 
 
-def along(reach: Reach, lon: float, lat: float) -> float:
-    """How far down ``reach`` the point of its line nearest to (lon, lat) lies, in degrees of latitude."""
+def along_km(reach: Reach, lon: float, lat: float) -> float:
+    """How far down ``reach`` the point of its line nearest to (lon, lat) lies, in km."""
     shrink = np.cos(np.radians(lat))
-    line = np.array(reach.line) * (shrink, 1.0)
+    line: Floats = np.array(reach.line) * (shrink, 1.0)
     start, step = line[:-1], np.diff(line, axis=0)
     length = np.hypot(*step.T)
     squared = np.where(length > 0, length**2, 1.0)
     share = np.clip(((np.array([lon * shrink, lat]) - start) * step).sum(axis=1) / squared, 0.0, 1.0)
     away = np.hypot(*(start + share[:, None] * step - (lon * shrink, lat)).T)
     nearest = int(np.argmin(away))
-    return float(length[:nearest].sum() + share[nearest] * length[nearest])
+    return float(length[:nearest].sum() + share[nearest] * length[nearest]) * KM_PER_DEGREE
+
+
+_KINDS = (Water.RIVER, Water.CREEK, Water.CREEK, Water.CREEK, Water.CREEK, Water.LAKE)
+_PROBES = ("water_temp", "ph", "do", "conductivity", "turbidity", "nh3n")
+
+
+def _generate(plan: Generated) -> Sequence[Station]:
+    """Stations on a grid over the box, kinds in turn; drawn, not surveyed."""
+    west, south, east, north = plan.box
+    columns = int(np.ceil(np.sqrt(plan.count)))
+    width = len(str(plan.count))
+    return [
+        Station(
+            f"{plan.prefix}-{i + 1:0{width}d}",
+            f"示例站 {i + 1}",
+            f"Example station {i + 1}",
+            round(west + (east - west) * (i % columns + 0.5) / columns, 5),
+            round(south + (north - south) * (i // columns + 0.5) / columns, 5),
+            water=_KINDS[i % len(_KINDS)],
+            interval_s=plan.interval_s,
+            parameters=(*_PROBES, "chla") if _KINDS[i % len(_KINDS)] is Water.LAKE else _PROBES,
+            note="示例 made up",
+        )
+        for i in range(plan.count)
+    ]

@@ -32,15 +32,18 @@ from api.context import Context
 from api.registries import find
 from api.series import Bucket, Point, arrow_of, csv_of, flag_name, pieces, points
 from ingest.classes import STATION, Shown, shown
+from ingest.forecasts import Kept, kept
 from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from ingest.storage.port import Latest
 from ingest.storage.port import series as series_of
 from sensors.datum import Datum, wgs84
 from sensors.errors import ConfigurationError, Refused
+from sensors.forecast import HOUR_MS, Verdict
 from sensors.parameters import Catalogue, Parameter
 from sensors.reporting import Reporting, reporting
 from sensors.stations import Station, station
+from sensors.texts import Text
 from sensors.times import DAY_MS
 
 router = APIRouter(prefix="/stations", tags=["stations"])
@@ -161,6 +164,61 @@ class SeriesOfStation:
     end: str | None
     bucket_ms: int | None
     points: list[Point] | list[Bucket]
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastPoint:
+    """The median at an instant and the ends of the interval that is to hold four truths of five."""
+
+    at: str | None
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class CrossingView:
+    """When a limit will be passed; null where not within three days. ``rule`` null: the limit of the target class."""
+
+    rule: str | None
+    limit: float
+    above: bool
+    expected_at: str | None
+    earliest_at: str | None
+    latest_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastOfSeries:
+    """What one series will be like; without ``points`` where it is not shown, and ``text`` says why.
+
+    ``ratio`` is the mean absolute error to that of saying no change, over the ``days`` before; ``coverage`` the share
+    of the truths of these days that the interval held.
+    """
+
+    station: str
+    parameter: str
+    unit: str
+    issued_at: str | None
+    shown: bool
+    verdict: str
+    text: Text
+    last_at: str | None
+    last: float | None
+    step_h: int
+    ratio: float | None
+    ratio_daily: float | None
+    coverage: float | None
+    days: int
+    points: list[ForecastPoint]
+    crossings: list[CrossingView]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecasts:
+    """The newest forecasts of a station."""
+
+    items: list[ForecastOfSeries]
 
 
 # -- the registry ------------------------------------------------------------------------------------------------------
@@ -305,6 +363,26 @@ def series_of_station(
     return answer(body, headers=VARY)
 
 
+@router.get("/{key}/forecast", response_model=Forecasts)
+def forecast_of_station(
+    asked: Asked,
+    known: Known,
+    key: str,
+    parameter: Annotated[str | None, Query(description="one parameter; all where not given")] = None,
+) -> Response:
+    """What the next three days will be like, and when a limit will be passed; made once an hour.
+
+    Shown only where forecasts of the past were better than saying no change.
+    """
+    found = find(known.recent(), key)
+    if parameter is not None and parameter not in asked.catalogue:
+        keys = ", ".join(asked.catalogue.index)
+        raise ConfigurationError(f"parameter {parameter[:80]!r} is not in the catalogue; known are {keys}")
+    with asked.database.read() as connection:
+        made = kept(connection, found.key, parameter)
+    return answer(Forecasts([_forecast(one, asked.catalogue) for one in made if one.parameter in asked.catalogue]))
+
+
 # -- how it is done ----------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +402,33 @@ def _checked(row: dict[str, Any], asked: Context) -> Station:
 def _feature(s: Station) -> dict[str, Any]:
     properties = {name: value for name, value in asdict(s).items() if name not in {"lon", "lat"}}
     return feature(s.key, {"type": "Point", "coordinates": [s.lon, s.lat]}, properties)
+
+
+def _forecast(one: Kept, catalogue: Catalogue) -> ForecastOfSeries:
+    def at(hours: float | None) -> str | None:
+        return None if hours is None else when(round(one.issued_ms + hours * HOUR_MS))
+
+    return ForecastOfSeries(
+        station=one.station,
+        parameter=one.parameter,
+        unit=catalogue[one.parameter].unit,
+        issued_at=when(one.issued_ms),
+        shown=one.verdict is Verdict.SHOWN,
+        verdict=one.verdict,
+        text=one.text,
+        last_at=when(one.last_ms),
+        last=one.last,
+        step_h=one.step_h,
+        ratio=one.ratio,
+        ratio_daily=one.ratio_daily,
+        coverage=one.coverage,
+        days=one.days,
+        points=[ForecastPoint(when(at_ms), value, low, high) for at_ms, value, low, high in one.points],
+        crossings=[
+            CrossingView(c["rule"], c["limit"], c["above"], at(c["expected_h"]), at(c["earliest_h"]), at(c["latest_h"]))
+            for c in one.crossings
+        ],
+    )
 
 
 def _live(asked: Context) -> dict[str, Shown]:

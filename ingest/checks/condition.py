@@ -4,9 +4,12 @@ Time without readings proves nothing: a pause longer than ``gap_ms`` starts the 
 and leaves a firing condition firing.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
+
+from ingest.checks.schedule import Speaks
 
 
 class Phase(IntEnum):
@@ -18,7 +21,11 @@ class Phase(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """One rule at one series: bad is ``sign * (x - limit) > 0``, calm is ``sign * (x - clear) <= 0``."""
+    """One rule at one series: bad is ``sign * (x - limit) > 0``, calm is ``sign * (x - clear) <= 0``.
+
+    With a ``centre``, x is the distance from it. Outside the times in which it ``speaks`` nothing begins. What fires
+    for the ``flaps``-th time within ``flap_ms`` is held: it ends only after ``hold_ms`` of calm.
+    """
 
     sign: int
     limit: float
@@ -28,12 +35,28 @@ class Watch:
     keep_ms: int
     gap_ms: int
     late_ms: int
+    centre: float = math.nan
+    speaks: Speaks | None = None
+    flaps: int = 0
+    flap_ms: int = 0
+    hold_ms: int = 0
+
+    def bad(self, x: float) -> bool:
+        """Whether a value is beyond the limit."""
+        return self.sign * (self._distance(x) - self.limit) > 0
+
+    def calm(self, x: float) -> bool:
+        """Whether a value is back on the good side of the clear value."""
+        return self.sign * (self._distance(x) - self.clear) <= 0
+
+    def _distance(self, x: float) -> float:
+        return x if math.isnan(self.centre) else abs(x - self.centre)
 
 
 @dataclass(slots=True)
 class State:
     """Where a condition stands. ``count`` and ``calm_count`` are the bad and the calm readings in a row that brought it
-    there; ``past`` says that it fired on data too old to act on."""
+    there; ``past`` says that it fired on data too old to act on; ``firings`` are the instants of those not long ago."""
 
     phase: Phase = Phase.IDLE
     since_ms: int = 0
@@ -43,12 +66,25 @@ class State:
     calm_count: int = 0
     fired_at_ms: int = 0
     past: bool = False
+    firings: tuple[int, ...] = ()
     before: "State | None" = None
+
+    def fired_lately(self, watch: Watch, at_ms: int) -> int:
+        """How often it fired within the time that counts for flapping."""
+        return sum(at_ms - one < watch.flap_ms for one in self.firings)
+
+    def quiet_ms(self, watch: Watch) -> int:
+        """How long it must be calm before it ends: longer for one that keeps coming back."""
+        held = watch.flaps and self.fired_lately(watch, self.fired_at_ms) >= watch.flaps
+        return max(watch.keep_ms, watch.hold_ms) if held else watch.keep_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A condition that fired or ended. ``since_ms`` is when it began (fired) or when calm began (ended)."""
+    """A condition that fired or ended. ``since_ms`` is when it began (fired) or when calm began (ended).
+
+    ``held`` is how often it fired lately where that is so often that it is held, else 0.
+    """
 
     fired: bool
     at_ms: int
@@ -56,6 +92,7 @@ class Turn:
     value: float
     count: int
     past: bool
+    held: int = 0
 
 
 def walk(watch: Watch, state: State, samples: Iterable[tuple[int, float]], now_ms: int) -> list[Turn]:
@@ -66,36 +103,43 @@ def walk(watch: Watch, state: State, samples: Iterable[tuple[int, float]], now_m
     turns: list[Turn] = []
     for at, x in samples:
         state.before = replace(state, before=None)
-        bad = watch.sign * (x - watch.limit) > 0
-        calm = watch.sign * (x - watch.clear) <= 0
+        bad, calm = watch.bad(x), watch.calm(x)
         paused = at - state.last_ms > watch.gap_ms
         state.last_ms = at
+        may_begin = bad and (watch.speaks is None or watch.speaks.covers(at))
         if state.phase is Phase.IDLE or state.phase is Phase.PENDING:
-            if not bad:
+            if not may_begin:
                 state.phase = Phase.IDLE
                 continue
             if state.phase is Phase.IDLE or paused:
                 state.phase, state.since_ms, state.count = Phase.PENDING, at, 0
             state.count += 1
             if state.count >= watch.samples and at - state.since_ms >= watch.pending_ms:
-                state.phase, state.fired_at_ms, state.past = Phase.FIRING, at, now_ms - at > watch.late_ms
-                state.before = None
-                turns.append(Turn(True, at, state.since_ms, x, state.count, state.past))
+                turns.append(_fire(watch, state, at, x, now_ms))
             continue
         if not calm:
             if state.phase is Phase.RECOVERING:
                 state.phase = Phase.FIRING
-            if bad and state.past and now_ms - at <= watch.late_ms:
+            if may_begin and state.past and now_ms - at <= watch.late_ms:
                 state.past, state.before = False, None
                 turns.append(Turn(True, at, state.since_ms, x, state.count, False))
             continue
         if state.phase is Phase.FIRING or paused:
             state.phase, state.calm_since_ms, state.calm_count = Phase.RECOVERING, at, 0
         state.calm_count += 1
-        if state.calm_count >= watch.samples and at - state.calm_since_ms >= watch.keep_ms:
+        if state.calm_count >= watch.samples and at - state.calm_since_ms >= state.quiet_ms(watch):
             turns.append(Turn(False, at, state.calm_since_ms, x, state.calm_count, state.past))
             state.phase, state.past, state.before = Phase.IDLE, False, None
     return turns
+
+
+def _fire(watch: Watch, state: State, at: int, x: float, now_ms: int) -> Turn:
+    """The condition fires with this sample."""
+    state.phase, state.fired_at_ms, state.past = Phase.FIRING, at, now_ms - at > watch.late_ms
+    state.firings = (*(one for one in state.firings if at - one < watch.flap_ms), at) if watch.flaps else ()
+    state.before = None
+    lately = len(state.firings)
+    return Turn(True, at, state.since_ms, x, state.count, state.past, lately if 0 < watch.flaps <= lately else 0)
 
 
 def take_back(state: State, at_ms: int) -> bool:

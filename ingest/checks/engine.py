@@ -6,7 +6,7 @@ them: what appears only with them is a retrospective finding.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,18 @@ from ingest.checks import wording
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.condition import Phase, State, Turn, Watch, take_back, walk
 from ingest.checks.no_data import Silence
-from ingest.checks.rules import NoData, Rules, Threshold, Trend
-from ingest.checks.spans import Span, news, spans
+from ingest.checks.pattern import PatternWatches
+from ingest.checks.places import Places
+from ingest.checks.rate import RateWatches
+from ingest.checks.rules import Bound, DailyPattern, Limit, Rate, Rule, Rules, Trend, Watched
+from ingest.checks.schedule import Mute, Mutes, Speaks
+from ingest.checks.spans import Span, gone, news, spans
 from ingest.checks.trend import TrendWatches
 from sensors.parameters import Catalogue
 from sensors.reading import Bools, Codes, Flag, Floats, Ints, QualityTest
 from sensors.stations import Registry, Station
-from sensors.texts import say
+from sensors.texts import Text, say
+from sensors.times import DAY_MS, beijing
 
 LATE_S = 900
 """Older than this (or two intervals of the station, whichever is longer) a reading is too old to wake anybody for."""
@@ -33,6 +38,9 @@ GAP_S = 1800
 """A pause of three promised intervals, and at least half an hour, breaks a pending or recovering count: in less the
 water of a tidal river hardly becomes another, and loggers keep thinner records than they send live (our choice)."""
 
+
+ELSEWHERE = ("event:", "forecast:")
+"""Causes of findings that others raise and end; no rule of the engine speaks of them."""
 
 _BELIEVED = int(QualityTest.PLAUSIBLE_RANGE | QualityTest.OVER_RANGE)
 
@@ -48,22 +56,55 @@ def usable(packed: Ints) -> Bools:
     return np.asarray((flag < Flag.SUSPECT) | extreme)
 
 
+Derived = TrendWatches | RateWatches | PatternWatches
+"""What judges something made of readings: their trend, their rate, their daily pattern."""
+
+
+def derived(rule: Watched) -> Derived | None:
+    """The judge of a rule about something made of readings; None where it judges the readings themselves."""
+    match rule:
+        case Trend():
+            return TrendWatches(rule)
+        case Rate():
+            return RateWatches(rule)
+        case DailyPattern():
+            return PatternWatches(rule)
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Watched:
     """A watch with what is needed to speak about it."""
 
-    rule: Threshold | Trend
+    rule: Watched
     station: Station
     parameter: str
     watch: Watch
+    bound: Bound
+
+    @property
+    def key(self) -> Key:
+        return self.rule.id, self.station.key, self.parameter
 
 
 class Checks:
-    """The rules bound to the series that exist; remembers the state of every condition that is not idle."""
+    """The rules bound to the series that exist; remembers the state of every condition that is not idle.
 
-    def __init__(self, rules: Rules, catalogue: Catalogue, alarms: dict[Key, Alarm], late_s: int = LATE_S) -> None:
+    ``registry`` is what the rules know of regions and targets; without one stations lie in their own region alone.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        catalogue: Catalogue,
+        alarms: dict[Key, Alarm],
+        late_s: int = LATE_S,
+        registry: Registry | None = None,
+    ) -> None:
         self.rules = rules
         self.alarms = alarms
+        self.mutes = Mutes()
+        self._places = Places(registry or Registry(catalogue=catalogue))
         self._catalogue = catalogue
         self._late_ms = late_s * 1000
         self._watched: list[_Watched] = []
@@ -71,48 +112,80 @@ class Checks:
         self._phase = np.zeros(0, np.uint8)
         self._past = np.zeros(0, np.bool_)
         self._sign, self._limit, self._clear = np.zeros(0), np.zeros(0), np.zeros(0)
-        # series → its threshold watches, as ranges of a flat list: (first, how many)
+        self._centre = np.zeros(0)  # NaN where values are compared as they are
+        self._centred = False
+        # series → its watches of readings themselves, as ranges of a flat list: (first, how many)
         self._first, self._many = np.zeros(0, np.int64), np.zeros(0, np.int64)
-        self._trends: dict[str, TrendWatches] = {r.id: TrendWatches(r) for r in rules.trends}
-        self._silence = Silence(rules.no_data, alarms)
+        self._derived: dict[str, Derived] = {
+            rule.id: judge for rule in rules if isinstance(rule, Watched) and (judge := derived(rule)) is not None
+        }
+        self._silence = Silence(rules.no_data, alarms, self.speak)
 
     # -- binding -----------------------------------------------------------------------------------------------------
 
+    def follow(self, registry: Registry) -> None:
+        """Stations were added; those bound already stay as they are."""
+        self._places = Places(registry)
+
+    def mute(self, mutes: Iterable[Mute]) -> None:
+        """These are the mutes from here on."""
+        self.mutes.take(mutes)
+
+    def speak(self, station: Station) -> tuple[Rule, ...]:
+        """The rules that speak of a station."""
+        return self.rules.speaking(station, self._places)
+
     def bind(self, series: int, station: Station, parameter: str) -> None:
         """A series exists now; every rule that speaks of it watches it from here on."""
-        mine = [r for r in self.rules.thresholds if r.parameter == parameter and r.where.matches(station)]
+        rules = self.speak(station)
+        target = self._places.target(station)
+        mine = [
+            (rule, bound)
+            for rule in rules
+            if isinstance(rule, Limit)
+            and rule.id not in self._derived
+            and (bound := rule.bound(parameter, station, target)) is not None
+        ]
         self._first, self._many = _room(self._first, series + 1), _room(self._many, series + 1)
         self._first[series], self._many[series] = len(self._watched), len(mine)
-        for rule in mine:
-            self._add(rule, station, parameter, _threshold_watch(rule, station, self._late_ms))
-        for trend in self.rules.trends:
-            if trend.parameter == parameter and trend.where.matches(station):
-                number = self._add(trend, station, parameter, _trend_watch(trend, station, self._late_ms))
-                self._trends[trend.id].bind(series, number)
+        for rule, bound in mine:
+            self._add(rule, station, parameter, bound)
+        for one in rules:
+            if isinstance(one, Rate | Trend | DailyPattern) and one.parameter == parameter:
+                self._derived[one.id].bind(series, self._add(one, station, parameter, _bound(one)))
 
-    def _add(self, rule: Threshold | Trend, station: Station, parameter: str, watch: Watch) -> int:
+    def _add(self, rule: Watched, station: Station, parameter: str, bound: Bound) -> int:
         number = len(self._watched)
-        self._watched.append(_Watched(rule, station, parameter, watch))
+        speaks = Speaks(rule.id, station.key, rule.when, self.mutes)
+        watch = _watch(rule, bound, station, self._late_ms, speaks)
+        self._watched.append(_Watched(rule, station, parameter, watch, bound))
         self._phase, self._past = _room(self._phase, number + 1), _room(self._past, number + 1)
         self._sign, self._limit = _room(self._sign, number + 1), _room(self._limit, number + 1)
-        self._clear = _room(self._clear, number + 1)
+        self._clear, self._centre = _room(self._clear, number + 1), _room(self._centre, number + 1)
         self._sign[number], self._limit[number], self._clear[number] = watch.sign, watch.limit, watch.clear
+        self._centre[number] = watch.centre
+        self._centred |= not np.isnan(watch.centre)
         return number
 
     def restore(self, series: int, at: Ints, value: Floats, now_ms: int) -> None:
         """Rebuild the conditions of a series from its stored usable readings (oldest first) and the alarms table."""
         for number in self._threshold_watches(series):
             self._restore(number, list(zip(at.tolist(), value.tolist(), strict=True)), now_ms)
-        for trend in self._trends.values():
-            if (row := trend.row(series)) is not None:
-                # judgements before the last few rest on a window that began before these readings do
-                judged = trend.replay(row, at, value)[-2 * trend.rule.samples :]
-                self._restore(trend.number(row), [(end, slope) for end, slope, _ in judged], now_ms)
+        for judge in self._derived.values():
+            if (row := judge.row(series)) is not None:
+                judged = judge.replay(row, at, value)
+                if isinstance(judge, TrendWatches):
+                    # judgements before the last few rest on a window that began before these readings do
+                    judged = judged[-2 * judge.rule.samples :]
+                self._restore(judge.number(row), [(end, x) for end, x, _ in judged], now_ms)
 
     def _restore(self, number: int, samples: Sequence[tuple[int, float]], now_ms: int) -> None:
         watched = self._watched[number]
         state = State()
-        if alarm := self.alarms.get((watched.rule.id, watched.station.key, watched.parameter)):
+        if alarm := self.alarms.get(watched.key):
+            walk(watched.watch, state, [sample for sample in samples if sample[0] < alarm.fired_at_ms], now_ms)
+            lately = (at for at in state.firings if alarm.fired_at_ms - at < watched.watch.flap_ms)
+            state = State(firings=(*lately, alarm.fired_at_ms) if watched.watch.flaps else ())
             state.phase, state.past = Phase.FIRING, alarm.past
             state.since_ms, state.fired_at_ms, state.last_ms = alarm.since_ms, alarm.fired_at_ms, alarm.fired_at_ms
             state.count = watched.watch.samples  # it took at least as many to fire
@@ -135,15 +208,15 @@ class Checks:
 
     def evaluate(self, series: Codes, at: Ints, value: Floats, now_ms: int) -> list[Finding]:
         """Judge usable readings that continue their series, sorted by (series, at), canonical units."""
-        findings = self._thresholds(series, at, value, now_ms)
-        for trend in self._trends.values():
-            findings += self._trend(trend, series, at, value, now_ms)
+        findings = self._limits(series, at, value, now_ms)
+        for judge in self._derived.values():
+            findings += self._judge(judge, series, at, value, now_ms)
         return findings
 
     def withdraw(self, series: Codes, at: Ints, value: Floats) -> None:
         """These readings, the newest of their series, were usable and turned out not to be: they count no longer."""
-        for trend in self._trends.values():
-            trend.withdraw(series, at, value)
+        for judge in self._derived.values():
+            judge.withdraw(series, at, value)
         for one, at_ms in zip(series.tolist(), at.tolist(), strict=True):
             for number in self._threshold_watches(one):
                 if (state := self._states.get(number)) is not None and take_back(state, at_ms):
@@ -151,23 +224,26 @@ class Checks:
 
     def withdrawn(self, registry: Registry) -> list[Finding]:
         """Alarms nobody watches any more, because their rule is gone or no longer speaks of their station."""
-        known: list[Threshold | Trend | NoData] = [*self.rules.thresholds, *self.rules.trends, *self.rules.no_data]
-        rules = {rule.id: rule for rule in known}
         gateways = {s.gateway for s in registry.stations}
+        speaking: dict[str, set[str]] = {}
         gone = []
         for key, alarm in self.alarms.items():
-            rule, station = rules.get(key[0]), key[1]
-            gateway = alarm.cause == f"silence:gateway:{station}"
-            watched = (
-                station in gateways
-                if gateway
-                else station in registry and rule is not None and (rule.where.matches(registry[station]))
-            )
-            if rule is None or not watched:
+            rule, station = key[0], key[1]
+            if alarm.cause == f"silence:gateway:{station}":
+                watched = station in gateways and self.rules.get(rule) is not None
+            elif self.rules.get(rule) is None and alarm.cause.startswith(ELSEWHERE):
+                continue  # no rule of ours raised it
+            elif station not in registry:
+                watched = False
+            else:
+                if station not in speaking:
+                    speaking[station] = {one.id for one in self.speak(registry[station])}
+                watched = rule in speaking[station]
+            if not watched:
                 gone.append(_withdrawn(key, alarm))
         return gone
 
-    def _thresholds(self, series: Codes, at: Ints, value: Floats, now_ms: int) -> list[Finding]:
+    def _limits(self, series: Codes, at: Ints, value: Floats, now_ms: int) -> list[Finding]:
         many = self._many[series]
         rows = np.repeat(np.arange(len(series)), many)
         if not len(rows):
@@ -175,6 +251,9 @@ class Checks:
         offset = np.arange(len(rows)) - np.repeat(np.cumsum(many) - many, many)
         number = np.repeat(self._first[series], many) + offset
         x = value[rows]
+        if self._centred:
+            centre = self._centre[number]
+            x = np.where(np.isnan(centre), x, np.abs(x - centre))
         bad = self._sign[number] * (x - self._limit[number]) > 0
         calm = self._sign[number] * (x - self._clear[number]) <= 0
         phase = self._phase[number]
@@ -199,18 +278,19 @@ class Checks:
 
     def _keep(self, number: int, state: State) -> None:
         self._phase[number], self._past[number] = state.phase, state.past
-        if state.phase is Phase.IDLE and (state.before is None or state.before.phase is Phase.IDLE):
+        before = state.before is None or state.before.phase is Phase.IDLE
+        if state.phase is Phase.IDLE and before and not state.firings:
             self._states.pop(number, None)
         else:
             self._states[number] = state
 
-    def _trend(self, trend: "TrendWatches", series: Codes, at: Ints, value: Floats, now_ms: int) -> list[Finding]:
+    def _judge(self, judge: Derived, series: Codes, at: Ints, value: Floats, now_ms: int) -> list[Finding]:
         findings = []
-        for row, judged in trend.add(series, at, value):
-            number = trend.number(row)
+        for row, judged in judge.add(series, at, value):
+            number = judge.number(row)
             watched = self._watched[number]
             state = self._states.get(number) or State()
-            turns = walk(watched.watch, state, [(end, slope) for end, slope, _ in judged], now_ms)
+            turns = walk(watched.watch, state, [(end, x) for end, x, _ in judged], now_ms)
             self._keep(number, state)
             means = {end: mean for end, _, mean in judged}
             findings += [self._finding(watched, turn, means[turn.at_ms]) for turn in turns]
@@ -226,11 +306,11 @@ class Checks:
         """
         findings: list[Finding] = []
         lasting: list[Finding] = []
-        for number in [*self._threshold_watches(series), *self._trend_watches(series)]:
+        for number in [*self._threshold_watches(series), *self._derived_watches(series)]:
             watched = self._watched[number]
             known, _ = self._spans(watched, *before, now_ms)
             shown, means = self._spans(watched, *after, now_ms)
-            alarm = self.alarms.get((watched.rule.id, watched.station.key, watched.parameter))
+            alarm = self.alarms.get(watched.key)
             fired_at_ms, past = (alarm.fired_at_ms, alarm.past) if alarm else (None, False)
             for one in news(known, shown, fired_at_ms, past):
                 found = [self._finding(watched, turn, means.get(turn.at_ms)) for turn in one.turns]
@@ -239,24 +319,62 @@ class Checks:
                     lasting += found
         return findings, lasting
 
+    def disproved(
+        self, series: int, before: tuple[Ints, Floats], after: tuple[Ints, Floats], reason: Text, now_ms: int
+    ) -> list[Finding]:
+        """What rested on readings that somebody declared wrong: usable readings (at, value) with and without them.
+
+        Each crossing that is no longer there is withdrawn, whether it is still on or long over; ``reason`` says who
+        declared what, and why.
+        """
+        found = []
+        for number in [*self._threshold_watches(series), *self._derived_watches(series)]:
+            watched = self._watched[number]
+            was, _ = self._spans(watched, *before, now_ms)
+            still, _ = self._spans(watched, *after, now_ms)
+            alarm = self.alarms.get(watched.key)
+            for span in gone(was, still):
+                on = alarm is not None and span.holds(alarm.fired_at_ms)
+                found.append(self._disproved(watched, span, alarm if on else None, reason))
+        return found
+
+    def _disproved(self, watched: _Watched, span: Span, alarm: Alarm | None, reason: Text) -> Finding:
+        turn = span.fired
+        text = say(
+            "finding.disproved",
+            station=wording.name(watched.station),
+            parameter=wording.parameter(self._catalogue[watched.parameter]),
+            since=beijing(turn.since_ms, "%Y-%m-%d %H:%M"),
+            reason=reason,
+        )
+        finding = self._finding(watched, turn, None)
+        return replace(
+            finding,
+            change=Change.WITHDRAWN,
+            cause=alarm.cause if alarm else finding.cause,
+            observed_at_ms=alarm.fired_at_ms if alarm else turn.at_ms,
+            retrospective=alarm.past if alarm else turn.past,
+            text=text,
+        )
+
     def _spans(self, watched: _Watched, at: Ints, value: Floats, now_ms: int) -> tuple[list[Span], dict[int, float]]:
-        """The crossings in these readings; for trends, the mean that goes with each judgement by its time."""
-        if not isinstance(watched.rule, Trend):
+        """The crossings in these readings; for what is made of readings, the value that goes with each judgement."""
+        one = derived(watched.rule)
+        if one is None:
             return spans(watched.watch, list(zip(at.tolist(), value.tolist(), strict=True)), now_ms), {}
-        one = TrendWatches(watched.rule)
         one.bind(0, 0)
         judged = one.replay(0, at, value)
-        slopes, means = [(end, slope) for end, slope, _ in judged], {end: mean for end, _, mean in judged}
-        return spans(watched.watch, slopes, now_ms), means
+        made, means = [(end, x) for end, x, _ in judged], {end: mean for end, _, mean in judged}
+        return spans(watched.watch, made, now_ms), means
 
     def _threshold_watches(self, series: int) -> range:
         if series >= len(self._first):
             return range(0)
         return range(int(self._first[series]), int(self._first[series] + self._many[series]))
 
-    def _trend_watches(self, series: int) -> list[int]:
-        rows = ((trend, trend.row(series)) for trend in self._trends.values())
-        return [trend.number(row) for trend, row in rows if row is not None]
+    def _derived_watches(self, series: int) -> list[int]:
+        rows = ((judge, judge.row(series)) for judge in self._derived.values())
+        return [judge.number(row) for judge, row in rows if row is not None]
 
     # -- no data -----------------------------------------------------------------------------------------------------
 
@@ -269,52 +387,65 @@ class Checks:
     # -- words -------------------------------------------------------------------------------------------------------
 
     def _finding(self, watched: _Watched, turn: Turn, value: float | None) -> Finding:
-        rule, station = watched.rule, watched.station
-        shown = self._catalogue[watched.parameter]
-        if isinstance(rule, Threshold):
-            kind, limit, measured = Kind.THRESHOLD, rule.limit, turn.value
-            text = wording.threshold(rule, station, turn, self._catalogue)
-        else:
-            kind, limit = Kind.TREND, rule.per_hour
-            measured = turn.value if value is None or np.isnan(value) else value
-            text = wording.trend(rule, station, turn, shown, measured)
+        rule, station, bound = watched.rule, watched.station, watched.bound
+        parameter = self._catalogue[watched.parameter]
+        measured = turn.value if value is None or np.isnan(value) else value
+        alarm = None if turn.fired else self.alarms.get(watched.key)
         return Finding(
             rule=rule.id,
             version=rule.version,
-            kind=kind,
+            kind=Kind(rule.kind),
             change=Change.FIRED if turn.fired else Change.RESOLVED,
-            cause=f"water:{station.key}",
+            cause=alarm.cause if alarm else f"water:{station.key}",
             station=station.key,
             parameter=watched.parameter,
             observed_at_ms=turn.at_ms,
             since_ms=turn.since_ms,
             value=measured,
-            limit=limit,
+            limit=_said_limit(rule, bound, turn.value),
             colour=rule.colour,
             retrospective=turn.past,
-            text=text,
+            text=wording.reading(rule, bound, station, turn, parameter, measured, self._places.target(station)),
         )
 
 
-def _threshold_watch(rule: Threshold, station: Station, late_ms: int) -> Watch:
+def _said_limit(rule: Watched, bound: Bound, x: float) -> float:
+    """The limit as the rule says it: a size for what moves, the share for a pattern, otherwise what was crossed."""
+    match rule:
+        case Trend() | Rate():
+            return rule.per_hour
+        case DailyPattern():
+            return rule.share
+    return bound.crossed(x)
+
+
+def _bound(rule: Trend | Rate | DailyPattern) -> Bound:
+    if isinstance(rule, DailyPattern):
+        return Bound(-1, rule.share, rule.clear_share)
+    return Bound(rule.side.sign, rule.side.sign * rule.per_hour, rule.side.sign * rule.clear_per_hour)
+
+
+def _watch(rule: Watched, bound: Bound, station: Station, late_ms: int, speaks: Speaks) -> Watch:
+    gap_ms = max(GAP_INTERVALS * station.interval_s, GAP_S) * 1000
+    late_ms = max(late_ms, 2 * station.interval_s * 1000)  # a bin is complete only when the next reading arrives
+    sides = (bound.sign, bound.limit, bound.clear)
+    if isinstance(rule, Trend):
+        gap_ms = GAP_INTERVALS * (rule.window_s * 1000 // rule.bins)
+        return Watch(*sides, 0, rule.samples, 0, gap_ms, late_ms, speaks=speaks)
+    if isinstance(rule, DailyPattern):
+        return Watch(*sides, 0, rule.days, 0, GAP_INTERVALS * DAY_MS, late_ms, speaks=speaks)
     return Watch(
-        rule.side.sign,
-        rule.limit,
-        rule.clear,
+        *sides,
         rule.pending_s * 1000,
         rule.samples,
         rule.keep_firing_s * 1000,
-        max(GAP_INTERVALS * station.interval_s, GAP_S) * 1000,
-        max(late_ms, 2 * station.interval_s * 1000),
-    )
-
-
-def _trend_watch(rule: Trend, station: Station, late_ms: int) -> Watch:
-    bin_ms = rule.window_s * 1000 // rule.bins
-    sign = rule.side.sign
-    late_ms = max(late_ms, 2 * station.interval_s * 1000)  # a bin is complete only when the next reading arrives
-    return Watch(
-        sign, sign * rule.per_hour, sign * rule.clear_per_hour, 0, rule.samples, 0, GAP_INTERVALS * bin_ms, late_ms
+        gap_ms,
+        late_ms,
+        bound.centre,
+        speaks,
+        rule.flaps,
+        rule.flap_window_s * 1000,
+        rule.hold_s * 1000,
     )
 
 

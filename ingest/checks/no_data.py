@@ -1,25 +1,33 @@
 """Who fell silent, and who speaks again. The clock asks; readings never do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from governance.finding import Change, Finding, Kind
 from ingest.checks.alarms import Alarm, Key
-from ingest.checks.rules import NoData
+from ingest.checks.rules import NoData, Rule
 from ingest.checks.wording import duration, name
-from sensors.reading import Ints
+from sensors.reading import Bools, Ints
 from sensors.stations import Registry, Station
 from sensors.texts import Text, say
 from sensors.times import beijing
 
 
 class Silence:
-    """The no-data rules. ``alarms`` are those of the engine: it keeps them up to date between two calls."""
+    """The no-data rules. ``alarms`` are those of the engine: it keeps them up to date between two calls.
 
-    def __init__(self, rules: Sequence[NoData], alarms: dict[Key, Alarm]) -> None:
+    ``speak`` names the rules that speak of a station.
+    """
+
+    def __init__(
+        self, rules: Sequence[NoData], alarms: dict[Key, Alarm], speak: Callable[[Station], Sequence[Rule]]
+    ) -> None:
         self._rules = rules
         self.alarms = alarms
+        self._speak = speak
+        self._registry: Registry | None = None
+        self._spoken_of: dict[str, Bools] = {}
         self._back: dict[tuple[str, str | None], int] = {}  # (rule, gateway) → ms when it was found speaking again
 
     def tick(
@@ -35,6 +43,10 @@ class Silence:
         if connected_since_ms is None:
             return []
         findings: list[Finding] = []
+        if registry is not self._registry:
+            mine = [{one.id for one in self._speak(s)} for s in registry.stations]
+            self._spoken_of = {rule.id: np.array([rule.id in ids for ids in mine], np.bool_) for rule in self._rules}
+            self._registry = registry
         for rule in self._rules:
             findings += self._silence(rule, registry, heard_ms, excused_ms, connected_since_ms, now_ms)
         return findings
@@ -50,7 +62,7 @@ class Silence:
     ) -> list[Finding]:
         stations = registry.stations
         patience = np.array([max(rule.intervals * s.interval_s, rule.at_least_s) * 1000 for s in stations])
-        concerned = np.array([rule.where.matches(s) for s in stations], np.bool_) & (heard_ms >= 0)
+        concerned = self._spoken_of[rule.id] & (heard_ms >= 0)
         since = np.array([max(connected_since_ms, self._back.get((rule.id, s.gateway), 0)) for s in stations], np.int64)
         silent = concerned & (now_ms - np.maximum(np.maximum(heard_ms, since), excused_ms) > patience)
         speaking = concerned & (now_ms - heard_ms <= patience)
@@ -71,7 +83,7 @@ class Silence:
                     newest = int(heard_ms[members].max())
                     text = say("finding.gateway_speaking", gateway=gateway, at=beijing(newest))
                     findings.append(_silence_over(rule, gateway, alarm, newest, text))
-            elif down and len(fresh) > 1:
+            elif down and len(fresh) > 1 and rule.when.covers(now_ms):
                 findings.append(_gateway_silent(rule, gateway, [stations[i] for i in fresh], heard_ms[fresh]))
                 excused.update(members)
             elif not down and silent[members].any():
@@ -84,7 +96,7 @@ class Silence:
             if speaking[i] and alarm:
                 text = say("finding.speaking", station=name(s), at=beijing(int(heard_ms[i])))
                 findings.append(_silence_over(rule, s.key, alarm, int(heard_ms[i]), text))
-            elif silent[i] and not alarm and i not in excused:
+            elif silent[i] and not alarm and i not in excused and rule.when.covers(now_ms):
                 findings.append(_station_silent(rule, s, int(heard_ms[i]), int(patience[i])))
         return findings
 

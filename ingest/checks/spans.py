@@ -34,8 +34,8 @@ def spans(watch: Watch, samples: Samples, now_ms: int) -> list[Span]:
     state = State()
     for piece in _pieces(watch, samples):
         going = state.phase in (Phase.FIRING, Phase.RECOVERING)
-        if going and watch.sign * (piece[0][1] - watch.limit) > 0:
-            state, going = State(), False
+        if going and watch.bad(piece[0][1]):
+            state, going = State(firings=state.firings), False
         for turn in walk(watch, state, piece, now_ms):
             if not turn.fired:
                 found[-1] = replace(found[-1], ended=turn, last_ms=turn.at_ms)
@@ -79,3 +79,10 @@ def news(before: Sequence[Span], after: Sequence[Span], alarm_ms: int | None, al
             yield News(turns, lasting=span.ended is None and i == len(after) - 1 and alarm_ms is None)
         elif span.ended is not None and all(other.ended is None for other in known):
             yield News((span.ended,), lasting=False)
+
+
+def gone(before: Sequence[Span], after: Sequence[Span]) -> Iterator[Span]:
+    """The crossings of which nothing is left."""
+    for span in before:
+        if not any(other.meets(span) for other in after):
+            yield span

@@ -1,19 +1,24 @@
-"""Robust slopes: the Theil-Sen estimate over the means of equal bins of event time.
+"""Robust slopes over the means of equal bins of event time: the Theil-Sen estimate and the Mann-Kendall test.
 
-Source: Theil (1950), Sen (1968): the median of the slopes between all pairs of points.
+Sources: Theil (1950), Sen (1968): the median of the slopes between all pairs of points. Mann (1945), Kendall (1975);
+Hirsch, Slack and Smith (1982) for seasons: both compare only points of the same season. The test takes bins for
+independent; water is not, so that its level is a sieve and no probability.
 """
+
+import math
 
 import numpy as np
 
-from ingest.checks.rules import Trend
+from ingest.checks.rules import DAY_S, TIDE_S, Season, Trend
 from sensors.quality.tests import nanmedian
 from sensors.reading import Codes, Floats, Ints
+from sensors.times import BEIJING_OFFSET_MS
 
 Judgement = tuple[int, float, float]
 """(ms of the end of the bin that was completed, slope an hour, mean of that bin)."""
 
 
-def theil_sen(means: Floats, bin_hours: Floats) -> Floats:
+def theil_sen(means: Floats, bin_hours: Floats, seasons: Ints | None = None) -> Floats:
     """Slope of each row.
 
     Parameters
@@ -22,16 +27,46 @@ def theil_sen(means: Floats, bin_hours: Floats) -> Floats:
         Mean of each bin, oldest first; NaN where a bin is empty.
     bin_hours : (n,) float array
         Width of a row's bins in hours, > 0.
+    seasons : (n, bins) int array, optional
+        The season of each bin; only bins of one season are compared.
 
     Returns
     -------
     (n,) float array
-        Unit per hour; NaN where a row has fewer than two filled bins.
+        Unit per hour; NaN where a row has no two filled bins to compare.
     """
     first, second = np.triu_indices(means.shape[1], k=1)
     with np.errstate(invalid="ignore"):
         slopes = (means[:, second] - means[:, first]) / (second - first)
+    if seasons is not None:
+        slopes = np.where(seasons[:, first] == seasons[:, second], slopes, np.nan)
     return np.asarray(nanmedian(slopes) / bin_hours)
+
+
+def mann_kendall(means: Floats, seasons: Ints | None = None) -> Floats:
+    """(n,) two-sided p of each row's trend by the normal approximation, ties counted; 1 where nothing can be compared.
+
+    ``means`` and ``seasons`` as for :func:`theil_sen`.
+    """
+    n, bins = means.shape
+    same = np.ones((n, bins, bins), np.bool_)
+    if seasons is not None:
+        same = seasons[:, :, None] == seasons[:, None, :]
+    filled = ~np.isnan(means)
+    same &= filled[:, :, None] & filled[:, None, :]
+    with np.errstate(invalid="ignore"):
+        later = np.sign(means[:, None, :] - means[:, :, None])  # [row, earlier, later]
+    score = np.where(same, later, 0.0)[:, *np.triu_indices(bins, k=1)].sum(axis=1)
+    size = same.sum(axis=2)
+    equal = (same & (later == 0)).sum(axis=2)
+    variance = (_spread(size) - _spread(equal)).sum(axis=1) / 18
+    z = np.where(variance > 0, (np.abs(score) - 1) / np.sqrt(np.maximum(variance, 1e-12)), 0.0)
+    return np.array([math.erfc(max(one, 0.0) / math.sqrt(2)) for one in z.tolist()])
+
+
+def _spread(size: Ints) -> Floats:
+    """k (k - 1)(2 k + 5) of each group of k, shared by its members."""
+    return (size - 1.0) * (2.0 * size + 5.0) * (size > 0)
 
 
 class Bins:
@@ -154,11 +189,28 @@ class TrendWatches:
         if not judged:
             return []
         hours = np.full(len(judged), self._bins.width_ms / 3_600_000)
-        slopes = theil_sen(np.stack([means for _, _, means in judged]), hours)
+        stacked, seasons = np.stack([means for _, _, means in judged]), self._seasons([at for _, at, _ in judged])
+        slopes = theil_sen(stacked, hours, seasons)
+        slopes[np.isnan(slopes)] = 0.0  # bins enough, and no two of one season
+        if self.rule.significance < 1:
+            slopes = np.where(mann_kendall(stacked, seasons) <= self.rule.significance, slopes, 0.0)
         found: dict[int, list[Judgement]] = {}
         for (row, at, means), slope in zip(judged, slopes.tolist(), strict=True):
             found.setdefault(row, []).append((at, slope, float(means[~np.isnan(means)][-1])))
         return list(found.items())
+
+    def _seasons(self, ends: list[int]) -> Ints | None:
+        """(n, bins) the season of each bin of the windows that end at these instants (ms); None without seasons."""
+        if self.rule.season is Season.NONE:
+            return None
+        width = self._bins.width_ms
+        begins = np.array(ends, np.int64)[:, None] - width * np.arange(self._bins.bins, 0, -1)
+        if self.rule.season is Season.DAY:
+            period, begins = 1000 * DAY_S, begins + BEIJING_OFFSET_MS
+        else:
+            period = 1000 * TIDE_S
+        many = max(1, round(period / width))
+        return np.asarray(begins % period * many // period)
 
     def withdraw(self, series: Codes, at: Ints, value: Floats) -> None:
         row = self._look_up(series) if len(self._numbers) else np.full(len(series), -1)

@@ -1,8 +1,21 @@
 """What a finding says: one sentence in each language, with the numbers it rests on."""
 
+from collections.abc import Mapping
+
 from ingest.checks.condition import Turn
-from ingest.checks.rules import Side, Threshold, Trend
-from sensors.parameters import Catalogue, Parameter
+from ingest.checks.rules import (
+    BlackOdorous,
+    Bound,
+    ClassExceeded,
+    DailyPattern,
+    Rate,
+    Side,
+    TargetMissed,
+    Trend,
+    Watched,
+)
+from sensors.parameters import Parameter
+from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Station
 from sensors.texts import Text, say
 from sensors.times import beijing
@@ -20,34 +33,85 @@ def duration(ms: int) -> Text:
     return Text(f"{ms // 1000}秒", f"{ms // 1000} s")
 
 
-def threshold(rule: Threshold, station: Station, turn: Turn, catalogue: Catalogue) -> Text:
-    parameter = catalogue[rule.parameter]
+def parameter(one: Parameter) -> Text:
+    return Text(one.zh, one.en)
+
+
+def reading(
+    rule: Watched,
+    bound: Bound,
+    station: Station,
+    turn: Turn,
+    shown: Parameter,
+    value: float,
+    target: WaterClass | None = None,
+) -> Text:
+    """Of a rule about readings: what fired or ended. ``value`` is what was measured (a trend's last mean, a day's
+    swing), ``turn.value`` what was compared."""
     values: dict[str, object] = {
         "station": name(station),
-        "parameter": Text(parameter.zh, parameter.en),
-        "value": parameter.show(turn.value),
-        "limit": parameter.show(rule.limit),
+        "parameter": parameter(shown),
         "at": _when(turn, turn.at_ms),
     }
+    match rule:
+        case Trend():
+            return _trend(rule, turn, shown, value, values)
+        case Rate():
+            return _held(turn, _rate(rule, turn, shown, value, values))
+        case DailyPattern():
+            share = f"{100 * turn.value:.0f} %"
+            values |= {"share": share, "swing": shown.show(value)}
+            if not turn.fired:
+                return say("finding.pattern_back", **values)
+            return say("finding.pattern_lost", limit=f"{100 * rule.share:.0f} %", count=turn.count, **values)
+    limit = bound.crossed(turn.value)
+    values |= {"value": shown.show(turn.value), "limit": shown.show(limit)}
     if not turn.fired:
         return say("finding.back", held=duration(turn.at_ms - turn.since_ms), **values)
-    key = "finding.above" if rule.side is Side.ABOVE else "finding.below"
-    return say(key, samples=turn.count, since=_when(turn, turn.since_ms), **values)
+    above = turn.value > limit
+    said = say(
+        "finding.above" if above else "finding.below", samples=turn.count, since=_when(turn, turn.since_ms), **values
+    )
+    match rule:
+        case ClassExceeded():
+            said = say("finding.class_exceeded", said=said, water_class=_class(rule.worse_than))
+        case TargetMissed() if target is not None:
+            said = say("finding.target_missed", said=said, water_class=_class(target))
+        case BlackOdorous():
+            said = say("finding.black_odorous", said=said, grade=Text(rule.grade.zh, rule.grade.en))
+    return _held(turn, said)
 
 
-def trend(rule: Trend, station: Station, turn: Turn, parameter: Parameter, value: float) -> Text:
-    """``turn.value`` is the slope an hour; ``value`` what the parameter stood at."""
-    values: dict[str, object] = {
-        "station": name(station),
-        "parameter": Text(parameter.zh, parameter.en),
-        "slope": _slope(turn.value, parameter),
-        "at": _when(turn, turn.at_ms),
-    }
+def _held(turn: Turn, said: Text) -> Text:
+    return say("finding.held", said=said, count=turn.held) if turn.fired and turn.held else said
+
+
+def _class(one: WaterClass) -> Text:
+    return Text(f"{one.sign}类", f"class {one.roman}")
+
+
+def _rate(rule: Rate, turn: Turn, shown: Parameter, value: float, values: Mapping[str, object]) -> Text:
     if not turn.fired:
-        return say("finding.steady", **values)
+        return say("finding.steady", slope=_slope(turn.value, shown), **values)
+    key = "finding.jumped" if rule.side is Side.ABOVE else "finding.dropped"
+    return say(
+        key,
+        slope=_slope(turn.value, shown),
+        limit=_slope(rule.per_hour, shown),
+        value=shown.show(value),
+        window=duration(rule.over_s * 1000),
+        samples=turn.count,
+        **values,
+    )
+
+
+def _trend(rule: Trend, turn: Turn, shown: Parameter, value: float, values: Mapping[str, object]) -> Text:
+    slope = _slope(turn.value, shown)
+    if not turn.fired:
+        return say("finding.steady", slope=slope, **values)
     key = "finding.rising" if rule.side is Side.ABOVE else "finding.falling"
-    span, limit = duration(rule.window_s * 1000), _slope(rule.per_hour, parameter)
-    return say(key, window=span, value=parameter.show(value), limit=limit, count=rule.bins, **values)
+    span, limit = duration(rule.window_s * 1000), _slope(rule.per_hour, shown)
+    return say(key, slope=slope, window=span, value=shown.show(value), limit=limit, count=rule.bins, **values)
 
 
 def _slope(per_hour: float, parameter: Parameter) -> str:

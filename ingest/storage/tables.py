@@ -296,6 +296,27 @@ live_class = sa.Table(
     sa.Column("carried", sa.Text, comment="what a station was like, for the next judgement"),
 )
 
+forecast = sa.Table(
+    "forecast",
+    metadata,
+    sa.Column("station", sa.String(64), primary_key=True),
+    sa.Column("parameter", sa.String(32), primary_key=True),
+    sa.Column("issued_ms", sa.BigInteger, nullable=False),
+    sa.Column("verdict", sa.String(16), nullable=False),
+    sa.Column("step_h", sa.Integer, nullable=False),
+    sa.Column("last_ms", sa.BigInteger),
+    sa.Column("last", sa.Double),
+    sa.Column("ratio", sa.Double, comment="error to that of persistence on the series' own past"),
+    sa.Column("ratio_daily", sa.Double),
+    sa.Column("coverage", sa.Double),
+    sa.Column("days", sa.Integer, nullable=False),
+    sa.Column("points", sa.Text, nullable=False, comment="JSON, [ms, median, low, high]; empty where it is not shown"),
+    sa.Column("crossings", sa.Text, nullable=False, comment="JSON"),
+    sa.Column("warned", sa.Text, nullable=False, comment="JSON, by rule: rounds in a row, and since when it is said"),
+    sa.Column("text_zh", sa.Text, nullable=False),
+    sa.Column("text_en", sa.Text, nullable=False),
+)
+
 hj212_device = sa.Table(
     "hj212_device",
     metadata,

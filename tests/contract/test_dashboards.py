@@ -45,7 +45,7 @@ from sensors.stations import Deployment, Registry, Station
 from sensors.texts import Text
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
-from simulator import scenario, water
+from simulator import discharge, water
 from tests.grafana import Frame, Servers, Window, joined
 from tests.influx import real_server
 from tests.postgres import server as postgres_server
@@ -226,13 +226,13 @@ def _registry(now: int) -> Registry:
 
 def _live_through(site: Site, registry: Registry, now: int) -> None:
     """Twenty-four hours as the devices lived them: sewage, silence, restarts, holes, nonsense."""
-    sewage = scenario.Discharge(
+    sewage = discharge.Discharge(
         SEWER,
         now - 6 * HOUR,
         ramp_s=1200,
         hold_s=6000,
         decay_s=1500,
-        downstream=(scenario.Arrival("qcc-huanhu-2", 2400, 0.8),),
+        downstream=(discharge.Arrival("qcc-huanhu-2", 2400, 0.8),),
     )
     again = replace(sewage, start_ms=now - 40 * MINUTE)
     at = np.arange(now - DAY - 30_000, now, STEP, dtype=np.int64)
@@ -267,10 +267,12 @@ def _live_through(site: Site, registry: Registry, now: int) -> None:
     site.tick(now - 20 * HOUR, now)
 
 
-def _samples(registry: Registry, station: Station, at: Ints, happening: tuple[scenario.Discharge, ...]) -> list[Sample]:
+def _samples(
+    registry: Registry, station: Station, at: Ints, happening: tuple[discharge.Discharge, ...]
+) -> list[Sample]:
     if station.key == GAUGE:
         return [Sample(ms, {"rain": float(i % 7 == 0)}) for i, ms in enumerate(at.tolist())]
-    values = scenario.apply(water.series(station, at, seed=3), station.key, at, happening)
+    values = discharge.apply(water.series(station, at, seed=3), station.key, at, happening)
     if station.key == LAKE:
         values["do"] = np.where(
             np.arange(len(at)) % 40 == 20, -999.0, values["do"]

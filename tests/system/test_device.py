@@ -22,9 +22,9 @@ from sensors.parameters import catalogue
 from sensors.stations import Registry, Station, Water
 from sensors.wire.telemetry import Sample, Telemetry, parse
 from simulator.device import Connection, Fleet
+from simulator.discharge import Discharge
 from simulator.live import run
 from simulator.replay import Table
-from simulator.scenario import Discharge
 
 MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 PATIENCE_S = 60

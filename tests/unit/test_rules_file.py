@@ -159,8 +159,9 @@ def test_patterns_and_waters_are_read() -> None:
 
 
 def test_the_rules_look_back_as_far_as_they_need() -> None:
-    both = rules(ONE + TREND)
+    both = rules(ONE + "flaps = 0\n" + TREND)
     assert both.lookback_s("nh3n") == 1200
+    assert rules(ONE).lookback_s("nh3n") == 6 * 3600, "to know whether it keeps coming back"
     assert both.lookback_s("do") == 259_200 + 6 * 21_600
     assert both.lookback_s("ph") == 0
 

@@ -9,8 +9,9 @@ import pytest
 from sensors.parameters import catalogue
 from sensors.stationfile import read
 from sensors.stations import Registry, Station, Water
-from simulator import scenario, water
-from simulator.scenario import Arrival, Discharge
+from simulator import discharge as pollution
+from simulator import water
+from simulator.discharge import Arrival, Discharge
 
 DAY_MS = 86_400_000
 JUNE = 1_780_243_200_000  # 2026-05-31T16:00Z, midnight in Beijing
@@ -150,7 +151,7 @@ def test_values_carry_the_decimals_of_the_catalogue_and_only_what_the_station_me
 
 def discharged(station: str, at_ms: np.ndarray, discharge: Discharge) -> dict[str, np.ndarray]:
     ordinary = water.series(replace(CREEK, key=station), at_ms, seed=3)
-    return scenario.apply(ordinary, station, at_ms, [discharge])
+    return pollution.apply(ordinary, station, at_ms, [discharge])
 
 
 def test_a_discharge_raises_ammonia_above_5_lowers_oxygen_and_goes_away_again():
@@ -187,13 +188,13 @@ def test_a_discharge_reaches_the_station_below_later_and_weaker_and_no_other():
 
 def test_the_demo_shows_5_mg_of_ammonia_at_qichachong_within_25_seconds_and_one_in_the_past(chancheng):
     for seed in range(5):
-        past, live = scenario.demo_scenario(chancheng, JUNE, seed, live_ms=JUNE + 60_000)
+        past, live = pollution.demo_scenario(chancheng, JUNE, seed, live_ms=JUNE + 60_000)
         assert past.station == live.station == "qcc-huanhu-1"
         assert [a.station for a in live.downstream] == ["qcc-huanhu-2", "qcc-huanhu-3"]
         station = chancheng[live.station]
         for offset in range(0, 5000, 500):  # wherever the interval of 5 s happens to fall
             at_ms = np.arange(JUNE + 60_000 + offset, JUNE + 85_001, 5000)
-            values = scenario.apply(water.series(station, at_ms, seed=seed), station.key, at_ms, [past, live])
+            values = pollution.apply(water.series(station, at_ms, seed=seed), station.key, at_ms, [past, live])
             assert values["nh3n"][0] < 2
             assert values["nh3n"].max() > 5
         assert live.hold_s >= 180
@@ -205,10 +206,10 @@ def test_the_demo_shows_5_mg_of_ammonia_at_qichachong_within_25_seconds_and_one_
 
 def test_the_demo_finds_the_upper_end_of_the_creek_whatever_the_order_of_the_registry(chancheng):
     shuffled = replace(chancheng, stations=tuple(reversed(chancheng.stations)))
-    assert scenario.demo_scenario(shuffled, JUNE, 0)[1].station == "qcc-huanhu-1"
+    assert pollution.demo_scenario(shuffled, JUNE, 0)[1].station == "qcc-huanhu-1"
 
 
 def test_a_registry_without_qichachong_has_its_discharge_at_the_first_station():
-    past, live = scenario.demo_scenario(Registry(stations=(RIVER, LAKE)), JUNE, 0)
+    past, live = pollution.demo_scenario(Registry(stations=(RIVER, LAKE)), JUNE, 0)
     assert past.station == live.station == "river"
     assert not live.downstream

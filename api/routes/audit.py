@@ -1,0 +1,212 @@
+"""The trail: who changed what when, and the proof that nothing of it was changed since."""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from sqlalchemy import Connection
+
+from api.answers import answer, when
+from api.asking import Asked, Cursor, Limit, instant, mark, place_by_number
+from governance import audit, merkle, roots
+from governance.merkle import Line, Root
+from sensors.errors import Refused
+
+router = APIRouter(prefix="/audit", tags=["audit"])
+
+_verifying = threading.Lock()
+"""A verification reads everything: one at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """An entry: what happened to which thing by whom; `hash` is SHA-256 over `prev` and the record."""
+
+    n: int
+    at: str | None
+    by: str
+    role: str
+    what: str
+    kind: str
+    id: str
+    body: Mapping[str, Any]
+    prev: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """Entries, newest first."""
+
+    items: list[AuditEntry]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FaultView:
+    """What is wrong with entries `n` to `until`."""
+
+    n: int
+    until: int
+    wrong: audit.Wrong
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedView:
+    """Entries walked, the last one's hash, signed roots that fit, and entries under no root yet; faults by number.
+
+    `signatures` is false where this process knows no public key, so that the roots were compared unchecked.
+    """
+
+    ok: bool
+    entries: int
+    head: str
+    roots: int
+    unsigned: int
+    signatures: bool
+    faults: list[FaultView]
+
+
+@dataclass(frozen=True, slots=True)
+class RootView:
+    """A signed root over the first `size` entries."""
+
+    size: int
+    at: str | None
+    at_ms: int
+    root: str
+    head: str
+    origin: str
+    key: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """All roots, oldest first, and the public keys (raw, hexadecimal) by the name that the roots call them."""
+
+    items: list[RootView]
+    keys: dict[str, str]
+
+
+@router.get("", response_model=AuditPage)
+def list_entries(
+    asked: Asked,
+    what: Annotated[
+        str | None, Query(description="incident.closed; registry finds all that begin with registry.")
+    ] = None,
+    kind: Annotated[str | None, Query(description="of things of this kind: incident, station, plan …")] = None,
+    id: Annotated[str | None, Query(description="of the thing called so")] = None,
+    by: Annotated[str | None, Query(description="done by this person, rule or program")] = None,
+    since: Annotated[str | None, Query(description="from this instant, RFC 3339")] = None,
+    until: Annotated[str | None, Query(description="before this instant, RFC 3339")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """The trail, newest first."""
+    with asked.database.read() as connection:
+        found = audit.listing(
+            connection,
+            what=what,
+            kind=kind,
+            id=id,
+            by=by,
+            since_ms=None if since is None else instant("since", since),
+            until_ms=None if until is None else instant("until", until),
+            before_n=place_by_number("audit", cursor),
+            limit=limit + 1,
+        )
+    following = mark("audit", found[limit - 1].n) if len(found) > limit else None
+    return answer(AuditPage([_entry(line) for line in found[:limit]], following))
+
+
+@router.get("/verify", response_model=VerifiedView)
+def verify(asked: Asked) -> Response:
+    """Walk the whole trail and compare it with its signed roots; one at a time.
+
+    What the database itself forgot can only be seen with roots kept outside: `riverchief audit verify --roots FILE`.
+    """
+    if not _verifying.acquire(blocking=False):
+        raise Refused("a verification is under way; try again when it has ended")
+    try:
+        with asked.database.read() as connection:
+            _take_the_time(connection)
+            found = roots.verify(connection, asked.audit_keys)
+    finally:
+        _verifying.release()
+    faults = [FaultView(fault.n, fault.until, fault.wrong, fault.detail) for fault in found.faults]
+    signatures = bool(asked.audit_keys)
+    return answer(VerifiedView(found.ok, found.entries, found.head, found.roots, found.unsigned, signatures, faults))
+
+
+@router.get("/roots", response_model=Roots)
+def list_roots(asked: Asked) -> Response:
+    """The signed roots: what to keep outside."""
+    with asked.database.read() as connection:
+        found = roots.listing(connection)
+    keys = {merkle.key_id(key): key.public_bytes_raw().hex() for key in asked.audit_keys}
+    return answer(Roots([_root(root) for root in found], keys))
+
+
+@router.get("/{n}", response_model=AuditEntry)
+def get_entry(asked: Asked, n: int) -> Response:
+    """One entry."""
+    with asked.database.read() as connection:
+        return answer(_entry(audit.get(connection, n)))
+
+
+@router.get("/{n}/proof")
+def get_proof(
+    asked: Asked, n: int, since: Annotated[int | None, Query(description="size of an earlier root you hold")] = None
+) -> Response:
+    """That the entry is in the trail under the newest root, and that this root continues an earlier one.
+
+    A document to hand on: `riverchief audit check PROOF.json --key PUBLIC.pem` checks it without this server. 409 while
+    no root covers the entry.
+    """
+    with asked.database.read() as connection:
+        return answer(roots.proof(connection, n, since=since).as_json())
+
+
+def _take_the_time(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+
+
+def _entry(line: Line) -> AuditEntry:
+    try:
+        body = json.loads(line.body)
+    except ValueError:
+        body = None  # somebody changed it: verifying says so
+    if not isinstance(body, dict):
+        body = {"unreadable": line.body}
+    return AuditEntry(
+        n=line.n,
+        at=when(line.at_ms),
+        by=line.by,
+        role=line.role,
+        what=line.what,
+        kind=line.kind,
+        id=line.id,
+        body=body,
+        prev=line.prev,
+        hash=line.hash,
+    )
+
+
+def _root(root: Root) -> RootView:
+    return RootView(
+        size=root.size,
+        at=when(root.at_ms),
+        at_ms=root.at_ms,
+        root=root.root,
+        head=root.head,
+        origin=root.origin,
+        key=root.key,
+        signature=root.signature,
+    )

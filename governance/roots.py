@@ -1,0 +1,136 @@
+"""Signed roots of the trail: made once a day, kept outside, and what verifying compares the trail with.
+
+The chain alone shows what was changed inside it. It cannot show that its end was cut off, or that somebody wrote all of
+it anew; the roots do, as long as one of them lies where that person cannot reach (`governance.merkle`).
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from governance import audit, merkle
+from governance.audit import Fault, Verified, Wrong
+from governance.merkle import GENESIS, Proof, Root, Tree
+from governance.tables import audit_root as table
+from sensors.errors import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A new root, and what was found wrong with the entries that it is the first to cover."""
+
+    root: Root
+    faults: Sequence[Fault]
+
+
+def seal(connection: sa.Connection, key: Ed25519PrivateKey, *, origin: str, now_ms: int) -> Sealed | None:
+    """Sign the trail as it stands now; None when a root covers all of it already.
+
+    Only the entries since the last root are read, and compared on the way. A trail found broken is signed all the same:
+    the root says what it was at this time, the caller tells what is wrong with it.
+    """
+    last = connection.execute(sa.select(table).order_by(table.c.size.desc()).limit(1)).one_or_none()
+    before = (0, GENESIS) if last is None else (last.size, last.head)
+    tree = Tree() if last is None else Tree(last.size, [bytes.fromhex(peak) for peak in last.peaks.split()])
+    found = Verified()
+    for line in audit.walk(audit.everything(connection, after_n=before[0]), found, before):
+        tree.add(merkle.leaf(line.hash))
+    if not found.entries:
+        return None
+    root = merkle.sign(key, size=tree.size, root=tree.root(), head=found.head, at_ms=now_ms, origin=origin)
+    values = {name: getattr(root, name) for name in Root.__slots__}
+    peaks = " ".join(peak.hex() for peak in tree.peaks)
+    connection.execute(sa.insert(table).values(**values, peaks=peaks))
+    return Sealed(root, found.faults)
+
+
+def listing(connection: sa.Connection, *, unsent: bool = False) -> list[Root]:
+    """All roots, oldest first; or those that have not yet reached every place outside."""
+    query = sa.select(*(table.c[name] for name in Root.__slots__)).order_by(table.c.size)
+    if unsent:
+        query = query.where(table.c.sent_at_ms.is_(None))
+    return [Root(**row._mapping) for row in connection.execute(query)]
+
+
+def sent(connection: sa.Connection, root: Root, now_ms: int) -> None:
+    """A root has reached every place outside."""
+    connection.execute(sa.update(table).where(table.c.size == root.size).values(sent_at_ms=now_ms))
+
+
+def verify(
+    connection: sa.Connection,
+    keys: Iterable[Ed25519PublicKey],
+    outside: Sequence[Root] = (),
+    progress: Callable[[float], None] = lambda share: None,
+) -> Verified:
+    """Walk the whole trail and compare it with every root, ours and those kept ``outside``.
+
+    Without the roots from outside only what the database itself still knows can be missed. Without any key the roots
+    are compared, but not their signatures. ``progress`` is told the share done, 0 to 1.
+    """
+    known = {merkle.key_id(key): key for key in keys}
+    found = Verified()
+    roots: dict[int, set[str]] = {}
+    for root in (*listing(connection), *outside):
+        if known and (root.key not in known or not root.signed_by(known[root.key])):
+            why = "is not valid" if root.key in known else f"was made with key {root.key}, which was not given"
+            detail = f"the signature of the root of {root.size} entries {why}"
+            audit.tell(found, Fault(root.size, Wrong.SIGNATURE, root.size, detail))
+        else:
+            roots.setdefault(root.size, set()).add(root.root)
+    last, _ = audit.head(connection)
+    tree, covered, aligned = Tree(), 0, True
+    for line in audit.walk(audit.everything(connection), found):
+        aligned = aligned and line.n == tree.size + 1
+        if not aligned:  # an entry is missing, which is told: what follows stands at other places than in the tree
+            continue
+        tree.add(merkle.leaf(line.hash))
+        if signed := roots.pop(tree.size, None):
+            if signed == {tree.root()}:
+                found.roots += len(signed)
+            elif not any(f.until > covered and f.wrong is not Wrong.SIGNATURE for f in found.faults):
+                # else it is told more exactly already
+                detail = f"entries {covered + 1} to {tree.size} are not those that were signed"
+                audit.tell(found, Fault(covered + 1, Wrong.REWRITTEN, tree.size, detail))
+            covered = tree.size
+        if line.n % 1000 == 0:
+            progress(min(1.0, line.n / max(1, last)))
+    beyond = max((size for size in roots if size > last), default=0)
+    if beyond:
+        audit.tell(found, Fault(last + 1, Wrong.CUT_OFF, beyond, f"entries {last + 1} to {beyond} are cut off"))
+    found.unsigned = max(0, last - covered)
+    found.faults.sort(key=lambda fault: (fault.n, fault.until))
+    progress(1.0)
+    return found
+
+
+def proof(connection: sa.Connection, n: int, *, since: int | None = None) -> Proof:
+    """The proof that entry ``n`` is in the trail, under the newest root.
+
+    ``since`` is the size of an earlier root that the newest must continue (default: the one before it). Raises NotFound
+    where there is no such entry, Refused where no root covers it yet or there is no root of that size.
+    """
+    line = audit.get(connection, n)
+    roots = listing(connection)
+    if not roots or roots[-1].size < n:
+        raise Refused(f"entry {n} is under no root yet: the next one covers it")
+    newest = roots[-1]
+    earlier = next((root for root in roots if root.size == since), None)
+    if since is not None and earlier is None:
+        known = ", ".join(str(root.size) for root in roots[-10:])
+        raise Refused(f"there is no root of {since} entries; the newest are of {known}")
+    if earlier is None and len(roots) > 1:
+        earlier = roots[-2]
+    leaves = [merkle.leaf(one) for one in audit.hashes(connection, newest.size)]
+    if len(leaves) != newest.size:
+        raise Refused(f"the trail has {len(leaves)} of the {newest.size} entries that are signed: verify it first")
+    path = merkle.inclusion(leaves, n - 1)
+    further = merkle.consistency(leaves, earlier.size) if earlier else ()
+    return Proof(line, newest, tuple(path), earlier, tuple(further))
+
+
+def as_json(fault: Fault) -> Mapping[str, object]:
+    """A fault for machines."""
+    return {"n": fault.n, "until": fault.until, "wrong": fault.wrong.value, "detail": fault.detail}

@@ -1,0 +1,108 @@
+"""The swing between day and night, day after day: whether water still breathes, or its sensor no longer shows it."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from statistics import median
+
+import numpy as np
+
+from ingest.checks.rules import DailyPattern
+from ingest.checks.trend import Judgement
+from sensors.reading import Codes, Floats, Ints
+from sensors.times import BEIJING_OFFSET_MS, DAY_MS
+
+_HOUR_MS = 3_600_000
+_EXTREME = 3
+"""Hours averaged at either end: one odd hour makes no day."""
+
+
+@dataclass(slots=True)
+class _Days:
+    """The Beijing day under way by hours, and the swings of the days that had their pattern."""
+
+    past: deque[float]
+    day: int = -1
+    sums: list[float] = field(default_factory=lambda: [0.0] * 24)
+    counts: list[int] = field(default_factory=lambda: [0] * 24)
+
+    def begin(self, day: int) -> None:
+        self.day, self.sums, self.counts = day, [0.0] * 24, [0] * 24
+
+
+class PatternWatches:
+    """One rule about the daily pattern at all its series."""
+
+    def __init__(self, rule: DailyPattern) -> None:
+        self.rule = rule
+        self._days: list[_Days] = []
+        self._row_of: dict[int, int] = {}
+        self._rows = np.full(0, -1, np.int64)  # series → row
+        self._numbers: list[int] = []
+
+    def bind(self, series: int, number: int) -> None:
+        if series >= len(self._rows):
+            self._rows = np.concatenate([self._rows, np.full(2 * series + 64 - len(self._rows), -1, np.int64)])
+        self._rows[series] = self._row_of[series] = len(self._numbers)
+        self._numbers.append(number)
+        self._days.append(_Days(deque(maxlen=self.rule.past_days)))
+
+    def row(self, series: int) -> int | None:
+        return self._row_of.get(series)
+
+    def number(self, row: int) -> int:
+        return self._numbers[row]
+
+    def add(self, series: Codes, at: Ints, value: Floats) -> list[tuple[int, list[Judgement]]]:
+        """Take readings in; for each row with completed days, the judgements they lead to: (end of the day, its swing
+        as a share of the past's, its swing)."""
+        if not self._numbers:
+            return []
+        known = series < len(self._rows)
+        row = np.where(known, self._rows[np.where(known, series, 0)], -1)
+        mine = np.flatnonzero(row >= 0)
+        found: dict[int, list[Judgement]] = {}
+        for one, at_ms, x in zip(row[mine].tolist(), at[mine].tolist(), value[mine].tolist(), strict=True):
+            if (judged := self._take(self._days[one], at_ms, x)) is not None:
+                found.setdefault(one, []).append(judged)
+        return list(found.items())
+
+    def _take(self, days: _Days, at_ms: int, x: float) -> Judgement | None:
+        day, of_day = divmod(at_ms + BEIJING_OFFSET_MS, DAY_MS)
+        judged = None
+        if day > days.day:
+            judged = self._completed(days) if days.day >= 0 else None
+            days.begin(day)
+        if day == days.day:
+            hour = of_day // _HOUR_MS
+            days.sums[hour] += x
+            days.counts[hour] += 1
+        return judged
+
+    def _completed(self, days: _Days) -> Judgement | None:
+        """The judgement of the day that is over; a day that lost its pattern does not become the past."""
+        rule = self.rule
+        means = sorted(s / n for s, n in zip(days.sums, days.counts, strict=True) if n)
+        if len(means) < rule.min_hours:
+            return None
+        swing = (sum(means[-_EXTREME:]) - sum(means[:_EXTREME])) / _EXTREME
+        usual = median(days.past) if 2 * len(days.past) >= rule.past_days else None
+        share = None if usual is None or usual < rule.least or usual <= 0 else swing / usual
+        if share is None or share >= rule.share:
+            days.past.append(swing)
+        if share is None:
+            return None
+        return (days.day + 1) * DAY_MS - BEIJING_OFFSET_MS, share, swing
+
+    def withdraw(self, series: Codes, at: Ints, value: Floats) -> None:
+        for one, at_ms, x in zip(series.tolist(), at.tolist(), value.tolist(), strict=True):
+            row = self._row_of.get(one)
+            day, of_day = divmod(at_ms + BEIJING_OFFSET_MS, DAY_MS)
+            if row is not None and self._days[row].day == day:
+                self._days[row].sums[of_day // _HOUR_MS] -= x
+                self._days[row].counts[of_day // _HOUR_MS] -= 1
+
+    def replay(self, row: int, at: Ints, value: Floats) -> list[Judgement]:
+        """Start the row anew from these readings; all judgements they lead to."""
+        self._days[row] = days = _Days(deque(maxlen=self.rule.past_days))
+        judged = (self._take(days, at_ms, x) for at_ms, x in zip(at.tolist(), value.tolist(), strict=True))
+        return [one for one in judged if one is not None]

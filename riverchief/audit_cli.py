@@ -1,0 +1,192 @@
+"""``riverchief audit``: the trail verified, sealed and proven."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from governance import audit, merkle, roots
+from governance.database import Database
+from governance.merkle import ProofInvalid
+from riverchief import clock, logs, sealing, serve
+from riverchief import settings as settings_
+from riverchief.settings import Settings
+from sensors.errors import ConfigurationError
+from sensors.times import beijing
+
+app = typer.Typer(help="审计链：谁何时改了什么，有无篡改 · The trail of every change.", no_args_is_help=True)
+out = Console(soft_wrap=True)
+err = Console(stderr=True)
+
+SettingsFile = Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")]
+DataFolder = Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")]
+AsJson = Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")]
+Keys = Annotated[
+    list[Path] | None,
+    typer.Option("--key", help="公钥文件 PEM，可多次 · public key, may be repeated"),
+]
+
+
+@app.command()
+def verify(
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    kept: Annotated[
+        Path | None, typer.Option("--roots", help="库外保存的树根 · the roots kept outside; default: audit.roots_file")
+    ] = None,
+    key: Keys = None,
+    as_json: AsJson = False,
+) -> None:
+    """核验整条链，指出被改、删、换、截的条目 · Verify the whole trail; exit code 1 names what is wrong."""
+    with _open(settings, data) as (loaded, database):
+        keys = [one for file in key for one in sealing.read_public(file)] if key else sealing.public_keys(loaded)
+        usual = sealing.roots_file(loaded)
+        outside = sealing.read_roots(kept or usual) if kept or usual.exists() else []
+        with Progress(console=err, transient=True, disable=not err.is_terminal) as bar, database.read() as connection:
+            task = bar.add_task("核验 verifying", total=1.0)
+            found = roots.verify(connection, keys, outside, lambda share: bar.update(task, completed=share))
+    if as_json:
+        told = {
+            "ok": found.ok,
+            "entries": found.entries,
+            "head": found.head,
+            "roots": found.roots,
+            "unsigned": found.unsigned,
+            "signatures": bool(keys),
+            "outside": len(outside),
+            "faults": [roots.as_json(fault) for fault in found.faults],
+        }
+        out.print_json(data=told)
+    else:
+        for fault in found.faults:
+            out.print(f"[red]✗[/] {fault.wrong.value}: {fault.detail}", highlight=False)
+        sign = "[green]✓[/] 完整 whole" if found.ok else "[red]✗ 不完整 not whole[/]"
+        out.print(
+            f"{sign} · {found.entries} 条 entries · {found.roots} 个树根相符 roots fit "
+            f"(库外 outside {len(outside)}) · {found.unsigned} 条尚未签名 not signed yet",
+            highlight=False,
+        )
+        if not outside:
+            out.print("未用库外树根：末尾被截则无从发现 · without roots from outside a cut-off end stays unseen")
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_entries(
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    what: Annotated[str | None, typer.Option(help="如 incident.closed，registry · such as")] = None,
+    kind: Annotated[str | None, typer.Option(help="对象类别 · kind of thing")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="对象编号 · id of the thing")] = None,
+    by: Annotated[str | None, typer.Option(help="何人 · by whom")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """列出条目，新的在前 · List entries, newest first."""
+    with _open(settings, data) as (_, database), database.read() as connection:
+        found = audit.listing(connection, what=what, kind=kind, id=id, by=by, limit=limit)
+    if as_json:
+        out.print_json(data=[dataclasses.asdict(line) | {"body": json.loads(line.body)} for line in found])
+        return
+    table = Table()
+    for name in ("编号 n", "时间 at", "何人 by", "何事 what", "对象 subject"):
+        table.add_column(name, overflow="fold")
+    for line in found:
+        table.add_row(
+            str(line.n), beijing(line.at_ms, "%Y-%m-%d %H:%M:%S"), line.by, line.what, f"{line.kind} {line.id}"
+        )
+    out.print(table)
+
+
+@app.command()
+def seal(settings: SettingsFile = None, data: DataFolder = None) -> None:
+    """立即签一个树根 · Sign a root now instead of tomorrow."""
+    with _open(settings, data) as (loaded, database):
+        job = sealing.sealing(loaded, database, clock.now_ms)
+        made = job.seal()
+        trouble = job.send()
+    out.print(
+        "无新条目 · nothing was added" if made is None else f"[green]✓[/] {made.size} {made.root}", highlight=False
+    )
+    if trouble:
+        err.print(f"[yellow]![/] {trouble}", highlight=False)
+
+
+@app.command()
+def proof(
+    n: int,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    since: Annotated[int | None, typer.Option(help="手中旧树根的条数 · size of an earlier root you hold")] = None,
+    file: Annotated[Path | None, typer.Option("--out", help="写入文件 · write to a file")] = None,
+) -> None:
+    """一条目的证明，可离线核对 · The proof of one entry, to be checked anywhere."""
+    with _open(settings, data) as (_, database), database.read() as connection:
+        made = roots.proof(connection, n, since=since)
+    text = json.dumps(made.as_json(), ensure_ascii=False, indent=1) + "\n"
+    if file is None:
+        sys.stdout.write(text)
+        return
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from error
+    out.print(f"[green]✓[/] {file}", highlight=False)
+
+
+@app.command()
+def check(file: Annotated[Path, typer.Argument(help="证明 · PROOF.json")], key: Keys = None) -> None:
+    """离线核对一个证明，不需数据库 · Check a proof with a public key alone."""
+    if not key:
+        raise ConfigurationError("say with --key which public key the site has (audit-key.pub)")
+    keys = [one for name in key for one in sealing.read_public(name)]
+    try:
+        found = merkle.read_proof(file.read_bytes())
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+    try:
+        merkle.check_proof(found, keys)
+    except ProofInvalid as error:
+        out.print(f"[red]✗[/] {error}", highlight=False)
+        raise typer.Exit(1) from None
+    entry = found.entry
+    out.print(
+        f"[green]✓[/] {entry.n} · {beijing(entry.at_ms, '%Y-%m-%d %H:%M:%S')} · {entry.by} · {entry.what} · "
+        f"{entry.kind} {entry.id} · 树根 root {found.root.size} ({beijing(found.root.at_ms, '%Y-%m-%d')})",
+        highlight=False,
+    )
+    out.print(entry.body, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def key(settings: SettingsFile = None, data: DataFolder = None) -> None:
+    """显示公钥，供他人核对 · Show the public key, for those who check."""
+    loaded = _load(settings, data)
+    for one in sealing.public_keys(loaded) or [sealing.signing_key(loaded).public_key()]:
+        out.print(f"# {merkle.key_id(one)}", highlight=False)
+        sys.stdout.write(sealing.public_pem(one).decode())
+
+
+def _load(settings: Path | None, data: Path | None) -> Settings:
+    loaded = settings_.load(settings, **({} if data is None else {"data": data}))
+    logs.configure(loaded.log)
+    return loaded
+
+
+@contextmanager
+def _open(settings: Path | None, data: Path | None) -> Iterator[tuple[Settings, Database]]:
+    loaded = _load(settings, data)
+    database = serve.open_database(loaded)
+    try:
+        yield loaded, database
+    finally:
+        database.close()

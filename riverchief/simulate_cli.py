@@ -1,0 +1,312 @@
+"""``riverchief simulate``: what a run says to people while it plays, and the command itself."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from riverchief.terminal import err, out, progress_bar
+from sensors.errors import ConfigurationError
+from sensors.times import beijing, rfc3339
+
+if TYPE_CHECKING:
+    from riverchief.settings import Settings
+    from riverchief.simulate import Cast, Order
+    from simulator.play import LineState, Played, Progress
+
+AWAY_S = 2.0
+"""A broker that does not answer for so long is said to be away."""
+TOLD_EVERY_S = 30.0
+"""Where standard error is no terminal, a line of progress comes so often."""
+
+
+def simulate(
+    scenario: Annotated[
+        str | None,
+        typer.Argument(
+            help="场景或 .toml 文件；不给则模拟本站点 · a scenario or a .toml file; without, the site's own"
+        ),
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="列出场景 · describe the scenarios")] = False,
+    table: Annotated[
+        Path | None, typer.Option("--out", help="写成带真值的表，不发布 · write a table with its truth instead")
+    ] = None,
+    settings: Annotated[
+        Path | None,
+        typer.Option("--settings", "-c", help="设置文件 · settings file (config/settings.sample.toml explains)"),
+    ] = None,
+    history_days: Annotated[
+        float, typer.Option(min=0, max=366, help="无场景时先发历史天数 · without a scenario: days of history first")
+    ] = 14.0,
+    every: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="无场景时读数间隔秒数 · without a scenario: s between readings")
+    ] = 60.0,
+    seed: Annotated[int, typer.Option(help="模拟种子 · seed of the simulated water")] = 1,
+    speed: Annotated[str, typer.Option(help="1 实时，60 快 60 倍，max 尽快 · 1 live, 60 times faster, max")] = "1",
+    truth: Annotated[
+        Path | None, typer.Option(help="写出所播内容的真值表 · write the truth of what was played (.csv, .csv.gz)")
+    ] = None,
+    hj212: Annotated[
+        str | None,
+        typer.Option(help="HJ 212 网关 HOST:PORT，已登记的数采仪由此上报 · gateway; registered loggers use it"),
+    ] = None,
+    logger: Annotated[
+        list[str] | None, typer.Option(help="STATION=MN，代替登记表 · instead of the registered loggers")
+    ] = None,
+    logger_password_file: Annotated[
+        Path | None, typer.Option(help="--logger 的 PW 所在文件 · file with the PW of --logger")
+    ] = None,
+    connections: Annotated[
+        int | None, typer.Option(min=0, max=50_000, help="独立连接的站点数 · stations with a connection of their own")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="每条消息的样本数 · samples a message")] = 1,
+    stations: Annotated[
+        Path | None, typer.Option(help="写出场景的站点文件后结束 · write the scenario's stations to import, and end")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")] = False,
+) -> None:
+    """模拟站点按场景经 MQTT、HJ 212 上报 · Devices that are not there publish a scenario, or the site's own river."""
+    from riverchief import clock, logs
+    from riverchief import settings as settings_
+    from riverchief import simulate as simulate_
+    from riverchief.simulate_table import check_target
+
+    if list_:
+        _list_scenarios(as_json)
+        return
+    loaded = settings_.load(settings)
+    logs.configure(loaded.log)
+    if table is not None:
+        _write_scenario(scenario, table, loaded, seed, as_json)
+        return
+    if scenario is None:
+        only = {"--truth": truth, "--hj212": hj212, "--logger": logger, "--stations": stations}
+        if given := [name for name, value in only.items() if value]:
+            raise ConfigurationError(f"{given[0]} needs a scenario")
+        told = simulate_.run(loaded, history_days=history_days, every_s=every, seed=seed)
+        out.print(f"{told.messages_sent} 条消息 messages, {told.readings_sent} 条读数 readings")
+        return
+    order = simulate_.Order(
+        scenario,
+        simulate_.speed(speed),
+        seed,
+        simulate_.OWN_CONNECTIONS if connections is None else connections,
+        batch,
+        None if hj212 is None else simulate_.address(hj212),
+        _loggers(loaded, hj212, logger or [], logger_password_file),
+    )
+    cast = simulate_.cast(loaded, order, clock.now_ms())
+    if stations is not None:
+        _write_stations(cast, stations)
+        return
+    if truth is not None:
+        check_target(truth)
+    played = _play(loaded, order, cast, truth)
+    if as_json:
+        out.print_json(data=dataclasses.asdict(played) | {"fates": {k.value: n for k, n in played.fates.items()}})
+    else:
+        _tell(played, truth)
+    raise typer.Exit(0 if played.answered else 1)
+
+
+def _loggers(settings: "Settings", hj212: str | None, entries: list[str], password_file: Path | None) -> dict[str, Any]:
+    """The loggers that play: those named, or those registered at the site."""
+    from riverchief import serve
+    from riverchief import settings as settings_
+    from riverchief import simulate as simulate_
+
+    if hj212 is None:
+        if entries:
+            raise ConfigurationError("--logger needs --hj212 HOST:PORT")
+        return {}
+    if entries:
+        return dict(simulate_.loggers(entries, settings_.secret(None, password_file) or ""))
+    from ingest.storage import loggers as logger_store
+
+    database = serve.open_database(settings)
+    try:
+        with database.read() as connection:
+            found = {known.station: known for known in logger_store.load(connection).values()}
+    finally:
+        database.close()
+    if not found:
+        raise ConfigurationError(
+            "--hj212: no logger is registered; riverchief hj212 devices add MN STATION, or --logger STATION=MN"
+        )
+    return found
+
+
+def _write_stations(cast: "Cast", path: Path) -> None:
+    from sensors import stationfile
+    from sensors.stationbook import Book
+    from sensors.upkeep import Upkeep
+
+    path.write_text(stationfile.write(Book(cast.registry, Upkeep())), encoding="utf-8")
+    count = len(cast.registry.stations)
+    err.print(f"[green]✓[/] {path}: {count:,} 个站点 stations; riverchief stations import {path}", highlight=False)
+
+
+def _play(settings: "Settings", order: "Order", cast: "Cast", truth: Path | None) -> "Played":
+    from riverchief import simulate as simulate_
+    from riverchief.signals import on_signal
+    from simulator.witness import Witness
+
+    for sentence in announced(settings, order, cast):
+        err.print(sentence, highlight=False, soft_wrap=True)
+    with progress_bar("放水 filling the river") as told:
+        river = simulate_.fill(order, cast, told)
+    stop = threading.Event()
+    witness = Witness() if truth is not None else None
+    with on_signal(lambda *_: stop.set()), err.status("连接 connecting …") as status:
+        teller = Teller()
+
+        def progress(now: "Progress") -> None:
+            moment = time.monotonic()
+            for sentence in teller.news(now, moment):
+                err.print(sentence, highlight=False, soft_wrap=True)
+            line = teller.line(now)
+            status.update(line)
+            if not err.is_terminal and teller.due(moment):
+                err.print(line, highlight=False, soft_wrap=True)
+
+        played = simulate_.perform(settings, order, cast, river, stop=stop, settled=witness, on_progress=progress)
+    if witness is not None and truth is not None:
+        with progress_bar(f"真值 {truth.name}") as told:
+            simulate_.write_truth(truth, cast, river, witness, played.until_ms, told)
+    return played
+
+
+def announced(settings: "Settings", order: "Order", cast: "Cast") -> list[str]:
+    """What a run says before it begins."""
+    from simulator.play import AS_FAST_AS_POSSIBLE
+
+    pace = "尽快 as fast as possible" if order.speed == AS_FAST_AS_POSSIBLE else f"{order.speed:g} ×"
+    begin, end = (beijing(at, "%Y-%m-%d %H:%M") for at in (cast.pace.start_ms, cast.scenario.end_ms))
+    who = [f"MQTT {settings.mqtt.host}:{settings.mqtt.port}: {len(cast.own) + len(cast.shared):,}"]
+    if cast.loggers and order.platform is not None:
+        who.append(f"HJ 212 {order.platform[0]}:{order.platform[1]}: {len(cast.loggers):,}")
+    told = [
+        f"{cast.scenario.zh} {cast.scenario.en} · {begin} – {end} · {pace} · 种子 seed {order.seed}",
+        f"站点 stations: {', '.join(who)}",
+    ]
+    if cast.refused_connections:
+        told.append(
+            f"[yellow]系统只允许 {len(cast.own):,} 个独立连接（打开文件数上限），"
+            f"另 {cast.refused_connections:,} 个站点共用连接 · "
+            f"the limit of open files allows {len(cast.own):,} connections; "
+            f"{cast.refused_connections:,} more stations share some (ulimit -n raises it)[/]"
+        )
+    return told
+
+
+class Teller:
+    """Says in plain words what happens to the lines, once, and makes the line of progress."""
+
+    def __init__(self) -> None:
+        self._away_since: dict[str, float] = {}
+        self._told: set[str] = set()
+        self._refusals: dict[str, str] = {}
+        self._next = 0.0
+
+    def news(self, now: "Progress", moment: float) -> list[str]:
+        """Sentences that were not said yet; ``moment`` is a monotonic clock in s."""
+        return [sentence for line in now.lines for sentence in self._of(line, moment)]
+
+    def _of(self, line: "LineState", moment: float) -> Iterator[str]:
+        name = line.name
+        if line.refusal and line.refusal != self._refusals.get(name):
+            yield f"[red]{name} 拒绝设备连接 refuses devices: {line.refusal}[/]"
+        self._refusals[name] = line.refusal
+        if line.wanted and not line.connected:
+            since = self._away_since.setdefault(name, moment)
+            if name not in self._told and moment - since >= AWAY_S and not line.refusal:
+                self._told.add(name)
+                yield (
+                    f"[yellow]{name} 无应答，设备缓存数据，持续重连 · "
+                    "does not answer; devices keep what they measure and try again[/]"
+                )
+            return
+        since = self._away_since.pop(name, moment)
+        if name in self._told:
+            self._told.discard(name)
+            yield f"[green]{name} 已恢复，补发 · answers again after {moment - since:.0f} s; sending what was kept[/]"
+
+    def line(self, now: "Progress") -> str:
+        """One line: where the run is and how its devices are."""
+        share = "" if now.share is None else f"{now.share:.0%} · "
+        connected, wanted = sum(s.connected for s in now.lines), sum(s.wanted for s in now.lines)
+        line = (
+            f"{share}{beijing(now.at_ms, '%m-%d %H:%M')} · {now.messages:,} 条消息 messages"
+            f" · {now.readings:,} 条读数 readings · 连接 connected {connected:,}/{wanted:,}"
+        )
+        if under_way := sum(s.under_way for s in now.lines):
+            line += f" · 未应答 unanswered {under_way:,}"
+        if now.remembered:
+            line += f" · 缓存 kept {now.remembered:,} 样本 samples"
+        return line
+
+    def due(self, moment: float) -> bool:
+        """Whether a line of progress is due where there is no terminal."""
+        if moment < self._next:
+            return False
+        self._next = moment + TOLD_EVERY_S
+        return True
+
+
+def _tell(played: "Played", truth: Path | None) -> None:
+    out.print(
+        f"{played.messages:,} 条消息 messages, {played.readings:,} 条读数 readings, "
+        f"{played.events:,} 个设备事件 device events; {played.seconds:.0f} s"
+    )
+    out.print("样本 samples: " + ", ".join(f"{fate.value} {n:,}" for fate, n in sorted(played.fates.items())))
+    if truth is not None:
+        out.print(f"真值 truth: {truth}")
+    if not played.answered:
+        err.print(
+            "[yellow]有消息未获应答 · some messages were never answered: the other side was away at the end[/]",
+            soft_wrap=True,
+        )
+
+
+def _list_scenarios(as_json: bool) -> None:
+    from riverchief.simulate_table import listed
+
+    if as_json:
+        out.print_json(data={"scenarios": [dataclasses.asdict(found) for found in listed()]})
+        return
+    for found in listed():
+        out.print(f"[bold]{found.key}[/]  {found.zh} · {found.en}", highlight=False)
+        out.print(f"  {found.see_zh}\n  {found.see_en}\n", highlight=False)
+
+
+def _write_scenario(scenario: str | None, table: Path, settings: "Settings", seed: int, as_json: bool) -> None:
+    from riverchief.simulate_table import write
+
+    if scenario is None:
+        raise ConfigurationError("--out needs a scenario; riverchief simulate --list names them")
+    with progress_bar(f"模拟 {scenario}") as told:
+        written = write(scenario, table, settings, seed=seed, on_progress=told)
+    if as_json:
+        passages = [
+            {
+                "event": p.event.name,
+                "kind": str(p.event.kind),
+                "station": p.station,
+                "first": rfc3339(p.first_ms),
+                "peak": rfc3339(p.peak_ms),
+                "last": rfc3339(p.last_ms),
+                "strength": round(p.strength, 2),
+            }
+            for p in written.passages
+        ]
+        out.print_json(data={"rows": written.rows, "stations": written.stations, "passages": passages})
+        return
+    out.print(
+        f"[green]✓[/] {table}: {written.rows:,} 行 rows, {written.stations} 站 stations,"
+        f" {len(written.passages)} 次事件经过 passages of events",
+        highlight=False,
+    )

@@ -1,0 +1,456 @@
+"""A run: samples of a water that is not there go through each device's troubles onto real lines, in event time.
+
+The clock of the machine is never touched. A run has a *pace*: live, faster, or as fast as the lines take it; what is
+played carries the event time it belongs to. A faster run lies in the past so far that it ends now: a reading from the
+future is refused by every ingest.
+"""
+
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol
+
+from sensors.parameters import Catalogue
+from sensors.stations import Registry
+from sensors.units import IDENTITY, Linear, conversion
+from sensors.wire.telemetry import Sample
+from simulator.device import Fleet
+from simulator.hj212 import Logger
+from simulator.scenario import Trouble
+from simulator.transport import MEMORY, Fate, Kind, Put, Settled, Transport
+from simulator.trunk import Trunks
+
+LIVE_TICK_S: Final = 0.05
+SHORTEST_STEP_MS, LONGEST_STEP_MS = 1000, 3_600_000
+SAMPLES_A_STEP: Final = 4000
+"""A step of a run as fast as possible is cut so that about so many samples come out of it."""
+MOST_UNDER_WAY: Final = 20_000
+"""Messages on the lines that the other side has not answered; a run as fast as possible then waits."""
+LOGGER_WAITING: Final = 1000
+CONNECT_S: Final = 5.0
+"""How long a run waits at its start for its devices to be connected before it goes on without."""
+
+AS_FAST_AS_POSSIBLE: Final = math.inf
+
+
+class Source(Protocol):
+    """The water as its sensors see it."""
+
+    def advance(self, to_ms: int) -> Iterable[tuple[str, Sample]]:
+        """(station, sample in canonical units) since the last call and before ``to_ms``; each station's in order."""
+
+
+class Line(Protocol):
+    """A real way to the other side for some of the stations."""
+
+    def reachable(self, station: str) -> bool: ...
+
+    def put(self, put: Put) -> None: ...
+
+    def state(self) -> "LineState": ...
+
+    def flush(self, timeout_s: float) -> bool: ...
+
+    def close(self, timeout_s: float) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LineState:
+    """How a line is: connections standing of those wanted, messages not answered and answered, and why not let in."""
+
+    name: str
+    connected: int
+    wanted: int
+    under_way: int
+    acked: int
+    refusal: str = ""
+
+
+class MqttLine:
+    """Devices with a connection of their own (session, last will) and mass devices that share a few."""
+
+    def __init__(self, fleet: Fleet | None, trunks: Trunks | None = None, *, name: str = "MQTT") -> None:
+        self._name = name
+        self._fleet, self._trunks = fleet, trunks
+        self._own: Mapping[str, object] = fleet.devices if fleet is not None else {}
+
+    def reachable(self, station: str) -> bool:
+        if self._fleet is not None and station in self._own:
+            return self._fleet[station].reachable
+        return self._trunks is not None and self._trunks.reachable(station)
+
+    def put(self, put: Put) -> None:
+        if self._fleet is not None and put.station in self._own:
+            device = self._fleet[put.station]
+            if put.kind in (Kind.CUT, Kind.BACK):
+                device.away(put.kind is Kind.CUT)
+            else:
+                device.send(put.kind, put.payload, _readings(put))
+        elif self._trunks is not None:
+            if put.kind in (Kind.CUT, Kind.BACK):
+                self._trunks.say(put.station, online=put.kind is Kind.BACK)
+            else:
+                self._trunks.send(put.station, put.kind, put.payload)
+
+    def state(self) -> LineState:
+        fleet, trunks = self._fleet, self._trunks
+        refusal = next((d.refusal for d in fleet if d.refusal), "") if fleet is not None else ""
+        return LineState(
+            self._name,
+            (fleet.connected if fleet is not None else 0) + (trunks.connected if trunks is not None else 0),
+            (len(fleet) if fleet is not None else 0) + (len(trunks) if trunks is not None else 0),
+            (sum(d.unacknowledged for d in fleet) if fleet is not None else 0)
+            + (trunks.unacknowledged if trunks is not None else 0),
+            (fleet.acked if fleet is not None else 0) + (trunks.acked if trunks is not None else 0),
+            refusal or (trunks.refusal if trunks is not None else ""),
+        )
+
+    def flush(self, timeout_s: float) -> bool:
+        end = time.monotonic() + timeout_s
+        done = self._fleet is None or self._fleet.flush(timeout_s)
+        return (self._trunks is None or self._trunks.flush(max(0.0, end - time.monotonic()))) and done
+
+    def close(self, timeout_s: float) -> bool:
+        done = self._fleet is None or self._fleet.close(timeout_s)
+        return (self._trunks is None or self._trunks.close(timeout_s)) and done
+
+
+class Hj212Line:
+    """Stations whose logger speaks HJ 212: one connection a logger, each packet answered before the next.
+
+    A message of several samples is several packets, because a packet of real-time data has one DataTime. Events of the
+    cabinet are left out: HJ 212 has no packet for a door or a battery.
+    """
+
+    def __init__(self, loggers: Mapping[str, Logger], *, name: str = "HJ 212") -> None:
+        self._name = name
+        self._loggers = loggers
+        self._put = 0
+
+    def reachable(self, station: str) -> bool:
+        return self._loggers[station].unanswered < LOGGER_WAITING
+
+    def put(self, put: Put) -> None:
+        logger = self._loggers[put.station]
+        if put.kind in (Kind.CUT, Kind.BACK):
+            logger.away(put.kind is Kind.CUT)
+        elif put.message is not None:
+            for sample in put.message.samples:
+                logger.report(sample)
+                self._put += 1
+
+    def state(self) -> LineState:
+        under_way = sum(logger.unanswered for logger in self._loggers.values())
+        connected = sum(logger.connected for logger in self._loggers.values())
+        return LineState(self._name, connected, len(self._loggers), under_way, max(0, self._put - under_way))
+
+    def flush(self, timeout_s: float) -> bool:
+        end = time.monotonic() + timeout_s
+        return min((logger.flush(max(0.0, end - time.monotonic())) for logger in self._loggers.values()), default=True)
+
+    def close(self, timeout_s: float) -> bool:
+        done = self.flush(timeout_s)
+        for logger in self._loggers.values():
+            logger.close()
+        return done
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Event time of a run: ``start_ms`` of it is due at ``wall_ms``, and ``speed`` seconds of it pass in a second."""
+
+    start_ms: int
+    wall_ms: int
+    speed: float = 1.0
+
+    @classmethod
+    def ending_now(cls, now_ms: int, length_ms: int, speed: float) -> "Pace":
+        """For a run of ``length_ms``: live it begins now; a faster one begins so early that it ends in the present.
+
+        As fast as possible, the whole length lies before now: how long it will take nobody knows.
+        """
+        if not speed > 0:
+            raise ValueError(f"a speed of {speed:g} is none; it must be above zero")
+        if speed == AS_FAST_AS_POSSIBLE:
+            return cls(now_ms - length_ms, now_ms, speed)
+        return cls(now_ms - length_ms + math.ceil(length_ms / max(speed, 1.0)), now_ms, speed)
+
+    def due_ms(self, wall_ms: int) -> int:
+        """The event time that is due at ``wall_ms``; not for a run as fast as possible."""
+        return self.start_ms + round((wall_ms - self.wall_ms) * self.speed)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is. ``remembered`` samples wait in devices' memories; ``waiting`` says that the run stands still
+    until a line takes more."""
+
+    at_ms: int
+    start_ms: int
+    end_ms: int | None
+    messages: int
+    readings: int
+    remembered: int
+    lines: tuple[LineState, ...]
+    waiting: bool = False
+
+    @property
+    def share(self) -> float | None:
+        """0…1 of the event time played; None for a run without an end."""
+        if self.end_ms is None:
+            return None
+        return (self.at_ms - self.start_ms) / max(1, self.end_ms - self.start_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a run put onto the lines. ``until_ms``: event time reached; what was not played is not in it."""
+
+    start_ms: int
+    until_ms: int
+    stations: int
+    messages: int
+    readings: int
+    events: int
+    acked: int
+    fates: Mapping[Fate, int]
+    answered: bool
+    seconds: float
+
+
+def play(
+    source: Source,
+    stations: Sequence[str],
+    lines: Mapping[str, Line],
+    pace: Pace,
+    *,
+    end_ms: int | None,
+    stop: threading.Event,
+    clock: Callable[[], int],
+    troubles: Iterable[Trouble] = (),
+    seed: int = 0,
+    boot: int,
+    memory: int = MEMORY,
+    per_message: int = 1,
+    report: Callable[[str, Sample], Sample] = lambda station, sample: sample,
+    settled: Callable[[Settled], object] | None = None,
+    on_progress: Callable[[Progress], object] = lambda progress: None,
+    goodbye_s: float = 10.0,
+) -> Played:
+    """Play ``source`` until ``end_ms`` of event time, or until ``stop`` is set; the lines are closed in the end.
+
+    Parameters
+    ----------
+    lines : mapping
+        Each station's line.
+    clock : callable
+        The time in ms since the epoch; only asked, never set.
+    report : callable
+        A sample in canonical units → as the station's sensors report it (:class:`Reporting`).
+    settled : callable
+        Told the fate of each sample.
+    on_progress : callable
+        Called about twice a second.
+    """
+    run = _Run(source, stations, lines, pace, end_ms, stop, clock, report, settled, on_progress)
+    run.prepare(troubles, seed, boot, memory, per_message)
+    began = time.monotonic()
+    try:
+        run.connect()
+        run.go()
+        run.finish(goodbye_s)
+        answered = min((line.flush(goodbye_s) for line in run.distinct), default=True)
+    finally:
+        closed = [line.close(goodbye_s if not stop.is_set() else min(goodbye_s, 5.0)) for line in run.distinct]
+    acked = sum(line.state().acked for line in run.distinct)
+    return Played(
+        pace.start_ms,
+        run.at_ms,
+        len(stations),
+        run.messages,
+        run.readings,
+        run.events,
+        acked,
+        dict(run.fates),
+        answered and all(closed),
+        time.monotonic() - began,
+    )
+
+
+@dataclass
+class _Run:
+    source: Source
+    stations: Sequence[str]
+    lines: Mapping[str, Line]
+    pace: Pace
+    end_ms: int | None
+    stop: threading.Event
+    clock: Callable[[], int]
+    report: Callable[[str, Sample], Sample]
+    settled: Callable[[Settled], object] | None
+    on_progress: Callable[[Progress], object]
+    at_ms: int = 0
+    messages: int = 0
+    readings: int = 0
+    events: int = 0
+    fates: Counter[Fate] = field(default_factory=Counter)
+
+    def prepare(self, troubles: Iterable[Trouble], seed: int, boot: int, memory: int, per_message: int) -> None:
+        of: dict[str, list[Trouble]] = {}
+        for trouble in troubles:
+            for key in trouble.stations:
+                of.setdefault(key, []).append(trouble)
+        self.transports = {
+            key: Transport(
+                key,
+                of.get(key, ()),
+                seed=seed,
+                boot=boot,
+                memory=memory,
+                per_message=per_message,
+                settled=self._settle,
+            )
+            for key in self.stations
+        }
+        self.troubled = [self.transports[key] for key in self.stations if key in of]
+        self.unsent: set[Transport] = set()
+        self.distinct = list({id(line): line for line in self.lines.values()}.values())
+        self.at_ms = self.pace.start_ms
+        self._told = self._looked = 0.0
+        self._looked_at = 0
+
+    def connect(self) -> None:
+        """Wait a moment for the lines, so that a run does not begin with a burst of what it measured meanwhile."""
+        until = time.monotonic() + CONNECT_S
+        while time.monotonic() < until and not self.stop.wait(LIVE_TICK_S):
+            if all(state.connected == state.wanted for state in (line.state() for line in self.distinct)):
+                return
+            self._tell(waiting=True)
+
+    def go(self) -> None:
+        fast = self.pace.speed == AS_FAST_AS_POSSIBLE
+        step_ms = SHORTEST_STEP_MS
+        while not self.stop.is_set() and (self.end_ms is None or self.at_ms < self.end_ms):
+            to_ms = self.at_ms + step_ms if fast else self.pace.due_ms(self.clock())
+            if self.end_ms is not None:
+                to_ms = min(to_ms, self.end_ms)
+            if to_ms > self.at_ms:
+                count = self._step(to_ms)
+                if fast:
+                    factor = 2.0 if count < SAMPLES_A_STEP / 2 else 0.5 if count > SAMPLES_A_STEP else 1.0
+                    step_ms = int(min(max(step_ms * factor, SHORTEST_STEP_MS), LONGEST_STEP_MS))
+                    self._wait_for_room()
+            if not fast:
+                self.stop.wait(LIVE_TICK_S)
+            self._tell()
+
+    def finish(self, patience_s: float) -> None:
+        """Send what is in memory, as soon as the lines allow it or patience ends."""
+        until = time.monotonic() + patience_s
+        while self.unsent and time.monotonic() < until:
+            self._knock()
+            if not any(transport.waits for transport in self.unsent):
+                break
+            self._tell(waiting=True)
+            time.sleep(LIVE_TICK_S)
+        for transport in self.transports.values():
+            transport.reachable = self.lines[transport.station].reachable(transport.station)
+            self._put(transport.finish(self.at_ms))
+        self._tell(now=True)
+
+    def _step(self, to_ms: int) -> int:
+        count = 0
+        for key, sample in self.source.advance(to_ms):
+            count += 1
+            transport = self.transports[key]
+            transport.reachable = self.lines[key].reachable(key)
+            if puts := transport.take(self.report(key, sample)):
+                self._put(puts)
+            if transport.remembered:
+                self.unsent.add(transport)
+        self.at_ms = to_ms
+        for transport in self.troubled:
+            if (due := transport.next_ms) is not None and due <= to_ms:
+                self._put(transport.advance(to_ms))
+        self._knock()
+        return count
+
+    def _knock(self) -> None:
+        """A line may be back."""
+        for transport in [*self.unsent]:
+            transport.reachable = self.lines[transport.station].reachable(transport.station)
+            self._put(transport.advance(self.at_ms))
+            if not transport.remembered:
+                self.unsent.discard(transport)
+
+    def _wait_for_room(self) -> None:
+        """As fast as possible is as fast as the other side answers; when it is away, time stands still."""
+        if time.monotonic() < self._looked + LIVE_TICK_S and self.messages < self._looked_at + SAMPLES_A_STEP:
+            return
+        while not self.stop.is_set():
+            states = [line.state() for line in self.distinct]
+            if sum(s.under_way for s in states) < MOST_UNDER_WAY and all(s.connected or not s.wanted for s in states):
+                break
+            self._tell(waiting=True)
+            self.stop.wait(LIVE_TICK_S)
+        self._looked, self._looked_at = time.monotonic(), self.messages
+
+    def _put(self, puts: Iterable[Put]) -> None:
+        for put in puts:
+            self.lines[put.station].put(put)
+            if put.kind is Kind.TELEMETRY:
+                self.messages += 1
+                self.readings += _readings(put)
+            elif put.kind is Kind.EVENT:
+                self.events += 1
+
+    def _settle(self, settled: Settled) -> None:
+        self.fates[settled.fate] += 1
+        if self.settled is not None:
+            self.settled(settled)
+
+    def _tell(self, *, waiting: bool = False, now: bool = False) -> None:
+        moment = time.monotonic()
+        if not now and moment - self._told < 0.5:
+            return
+        self._told = moment
+        lines = tuple(line.state() for line in self.distinct)
+        remembered = sum(t.remembered for t in self.unsent)
+        self.on_progress(
+            Progress(
+                self.at_ms, self.pace.start_ms, self.end_ms, self.messages, self.readings, remembered, lines, waiting
+            )
+        )
+
+
+class Reporting:
+    """A sample in canonical units as the sensors in force at its instant report it: the way ingest goes, backwards."""
+
+    def __init__(self, registry: Registry, catalogue: Catalogue) -> None:
+        rules: dict[tuple[str, str], list[tuple[int, Linear]]] = {}
+        for d in sorted(registry.deployments, key=lambda d: d.since_ms):
+            unit = conversion(d.unit, catalogue[d.parameter].unit)
+            rule = Linear(unit.gain * d.gain, unit.offset * d.gain + d.offset)
+            rules.setdefault((d.station, d.parameter), []).append((d.since_ms, rule))
+        self._rules = {key: of for key, of in rules.items() if any(rule != IDENTITY for _, rule in of)}
+        self._stations = {station for station, _ in self._rules}
+
+    def __call__(self, station: str, sample: Sample) -> Sample:
+        if station not in self._stations:
+            return sample
+        values = {key: self._reported(station, key, sample.at_ms, value) for key, value in sample.values.items()}
+        return replace(sample, values=values)
+
+    def _reported(self, station: str, parameter: str, at_ms: int, value: float) -> float:
+        in_force = IDENTITY
+        for since_ms, rule in self._rules.get((station, parameter), ()):
+            if since_ms <= at_ms:
+                in_force = rule
+        return (value - in_force.offset) / in_force.gain
+
+
+def _readings(put: Put) -> int:
+    return 0 if put.message is None else sum(len(s.values) for s in put.message.samples)

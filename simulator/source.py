@@ -1,0 +1,71 @@
+"""The water as its sensors see it, handed out in the order of time, made a stretch ahead."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import numpy as np
+
+from sensors.reading import Ints
+from sensors.stations import Registry
+from sensors.wire.telemetry import Sample
+from simulator import truth
+from simulator.faults import Instruments, Measured
+from simulator.scenario import Scenario
+from simulator.world import World
+
+Stretch = Callable[[int, int], Iterable[tuple[str, Sample]]]
+"""(from, to) in ms → (station, sample in canonical units) with ``from`` ≤ time < ``to``; oldest first."""
+
+
+class Ahead:
+    """A :class:`simulator.play.Source` of stretches: made ``stretch_ms`` at a time, because arrays are made at once."""
+
+    def __init__(self, make: Stretch, start_ms: int, end_ms: int | None = None, *, stretch_ms: int = 3_600_000) -> None:
+        self._make = make
+        self._made_ms = start_ms
+        self._end_ms = end_ms
+        self._stretch_ms = stretch_ms
+        self._ready: list[tuple[str, Sample]] = []
+        self._next = 0
+
+    def advance(self, to_ms: int) -> Iterator[tuple[str, Sample]]:
+        """What comes before ``to_ms``."""
+        while True:
+            while self._next < len(self._ready) and self._ready[self._next][1].at_ms < to_ms:
+                self._next += 1
+                yield self._ready[self._next - 1]
+            if self._next < len(self._ready) or self._made_ms >= to_ms:
+                return
+            if self._end_ms is not None and self._made_ms >= self._end_ms:
+                return
+            end_ms = self._made_ms + self._stretch_ms
+            end_ms = end_ms if self._end_ms is None else min(end_ms, self._end_ms)
+            self._ready, self._next = list(self._make(self._made_ms, end_ms)), 0
+            self._made_ms = end_ms
+
+
+def measured(registry: Registry, scenario: Scenario, world: World, instruments: Instruments) -> Stretch:
+    """Stretches of what the stations of a scenario report, the very numbers of its table."""
+
+    def make(from_ms: int, to_ms: int) -> list[tuple[str, Sample]]:
+        found: list[tuple[str, Sample]] = []
+        for station in registry.stations:
+            at_ms, step_ms = truth.instants(scenario, station)
+            at_ms = at_ms[np.searchsorted(at_ms, from_ms) : np.searchsorted(at_ms, to_ms)]
+            if len(at_ms):
+                said = instruments.read(station, at_ms, step_ms)
+                found += [(station.key, sample) for sample in samples(at_ms, said)]
+        found.sort(key=lambda of: of[1].at_ms)  # stable: stations of one instant stay in their order
+        return found
+
+    return make
+
+
+def samples(at_ms: Ints, said: Mapping[str, Measured]) -> Iterator[Sample]:
+    """What sensors said at (n,) instants as samples; what they did not say is left out, an instant without any too."""
+    columns = [(key, of.value.tolist(), of.status) for key, of in said.items()]
+    for i, at in enumerate(at_ms.tolist()):
+        values = {key: value[i] for key, value, _ in columns if not math.isnan(value[i])}
+        if values:
+            status = {key: flags[i] for key, _, flags in columns if key in values and flags[i] != "N"}
+            yield Sample(at, values, status)

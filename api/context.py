@@ -13,6 +13,7 @@ from governance.platforms import Platforms
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Endpoint
 from ingest.pipeline import Receipt
+from ingest.sources.commands import MqttCommands
 from ingest.sources.hj212 import Answer
 from ingest.storage.port import ReadingStore
 from sensors.datum import Box
@@ -48,8 +49,8 @@ class Context:
     """Stores to read, and the doors into the running system.
 
     ``submit`` hands a message to the ingest and answers once it is durable; None where no ingest runs in this
-    process. ``command`` asks something of a station's HJ 212 logger; None where no gateway runs. ``token`` is asked of
-    everybody who changes something; None means that nobody is asked, which the wiring allows on loopback only.
+    process. ``command`` asks something of a station's HJ 212 logger; None where no gateway runs;
+    ``mqtt_commands`` asks devices over the broker. ``token`` is asked of everybody who changes something; None means that nobody is asked, which the wiring allows on loopback only.
     ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
     ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
     told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the
@@ -64,6 +65,7 @@ class Context:
     clock_ms: Callable[[], int]
     submit: Callable[[Message], "Future[Receipt]"] | None = None
     command: Callable[[str, Command], "Future[Answer]"] | None = None
+    mqtt_commands: MqttCommands | None = None
     token: str | None = None
     parts: Callable[[], list[Part]] = list
     metrics: Callable[[], bytes] = lambda: b""

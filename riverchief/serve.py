@@ -25,6 +25,7 @@ from ingest.outlook import EVERY_S as OUTLOOK_S
 from ingest.outlook import Outlook
 from ingest.pipeline import Site
 from ingest.republish import Republisher
+from ingest.sources.commands import MqttCommands
 from ingest.sources.hj212 import Gateway, GatewaySettings
 from ingest.sources.mqtt import MqttSettings, MqttSource
 from ingest.storage import registry as registry_store
@@ -122,6 +123,7 @@ class System:
         wake = self.deliverer.wake if self.deliverer else lambda: None
         self.intake: Intake | None = None
         self.source: MqttSource | None = None
+        self.commands: MqttCommands | None = None
         self.gateway: Gateway | None = None
         self.republisher: Republisher | None = None
         self.heartbeat: Heartbeat | None = None
@@ -150,6 +152,7 @@ class System:
                 self.intake.watch(self.tracing.batch)
             if settings.mqtt.enabled:
                 self.source = MqttSource(mqtt, self.intake, clock.now_ms, mappings.topics)
+                self.commands = MqttCommands(mqtt)
             if settings.hj212.enabled:
                 self.gateway = Gateway(gateway_settings(settings), self.intake, clock.now_ms)
             if settings.mqtt.enabled and settings.mqtt.republish:
@@ -172,6 +175,7 @@ class System:
             clock_ms=clock.now_ms,
             submit=self.intake.submit if self.intake else None,
             command=self.gateway.command if self.gateway else None,
+            mqtt_commands=self.commands,
             token=token,
             parts=self.parts,
             metrics=metrics.exposition(
@@ -279,6 +283,8 @@ class System:
             self.gateway.start()
         if self.source:
             self.source.start()
+        if self.commands:
+            self.commands.start()
         if self.republisher:
             self.republisher.start()
         if self.heartbeat:
@@ -296,6 +302,8 @@ class System:
             log.warning("the last batch did not finish in time; its messages will be delivered again")
         if self.source:
             self.source.stop()
+        if self.commands:
+            self.commands.stop()
         if self.gateway:
             self.gateway.stop()
         if self.republisher:

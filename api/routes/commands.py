@@ -1,25 +1,35 @@
-"""What is asked of a station's logger: a sample now, a sample kept, the clock, intervals, data of a time range."""
+"""What is asked of a station: a sample now, a sample kept, the clock, intervals, data of a time range.
+
+A station with an HJ 212 logger connected is asked through the gateway, any other through the broker.
+"""
 
 import asyncio
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.answers import answer
 from api.asking import Asked, Known, Words, instant
+from api.context import Context
 from api.problems import unavailable
 from api.registries import find
-from sensors.errors import ConfigurationError
+from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.codes import Cn
 from sensors.wire.hj212.exchange import Command
 
 router = APIRouter(prefix="/stations", tags=["commands"])
+T = TypeVar("T")
 
 WITHIN_S = 60.0
 """A logger has the standard's time to say whether it will, and to do it."""
+DEVICE_WITHIN_S = 20.0
+"""An MQTT device is connected or it is not; a pump takes some seconds."""
+BY_MQTT = ("sample_now", "keep_sample", "set_interval")
+"""What the telemetry contract knows (design §4.1)."""
 
 Name = Literal["sample_now", "keep_sample", "set_time", "set_interval", "send_now", "send_history"]
 _HISTORY = {"minute": Cn.MINUTE, "hour": Cn.HOUR, "day": Cn.DAY}
@@ -40,11 +50,12 @@ class NewCommand(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class CommandAnswer:
-    """What the logger made of it: ``qn_rtn`` of its first answer (9011), ``exe_rtn`` of its last (9012), both as HJ 212
-    numbers them (1: will do, done), and the fields it sent in between."""
+    """What was made of it: by HJ 212, ``qn_rtn`` of the first answer (9011), ``exe_rtn`` of the last (9012), both as the
+    standard numbers them (1: will do, done), and the fields sent in between; by MQTT what the device replied."""
 
     station: str
     command: str
+    by: Literal["hj212", "mqtt"]
     done: bool
     qn_rtn: int | None
     exe_rtn: int | None
@@ -52,23 +63,55 @@ class CommandAnswer:
 
 
 @router.post("/{key}/commands", response_model=CommandAnswer)
-async def ask_logger(asked: Asked, known: Known, key: str, new: NewCommand) -> Response:
-    """Ask something of the station's HJ 212 logger and wait for its result.
+async def ask_station(asked: Asked, known: Known, key: str, new: NewCommand) -> Response:
+    """Ask something of the station's logger or device and wait for its result.
 
-    404 when no logger of the station is connected, 503 when it does not answer or no gateway runs in this process.
+    404 when no logger of the station is connected and nothing can be asked over the broker, 503 when nobody answers.
     """
     command = _command(new)
     station = find(known.now(), key)
-    if asked.command is None:
-        raise unavailable("no HJ 212 gateway runs in this process (hj212.enabled)")
-    waiting = asyncio.wrap_future(asked.command(station.key, command))
-    done, _ = await asyncio.wait({waiting}, timeout=WITHIN_S)
+    if asked.command is None and asked.mqtt_commands is None:
+        raise unavailable("neither an HJ 212 gateway nor a broker's connection runs in this process")
+    if asked.command is not None:
+        try:
+            result = await _within(asked.command(station.key, command), WITHIN_S, station.key, new.command)
+            return answer(
+                CommandAnswer(
+                    station.key, new.command, "hj212", result.done, result.qn_rtn, result.exe_rtn, dict(result.fields)
+                )
+            )
+        except NotFound:
+            if asked.mqtt_commands is None:
+                raise
+    return await _ask_device(asked, station.key, new)
+
+
+async def _ask_device(asked: Context, station: str, new: NewCommand) -> Response:
+    if new.command not in BY_MQTT:
+        raise Refused(f"{station} has no logger connected, and over MQTT only {', '.join(BY_MQTT)} can be asked")
+    arguments: dict[str, object] = {}
+    if new.factor is not None:
+        parameter = asked.catalogue.by_code.get(new.factor)
+        if parameter is None:
+            raise ConfigurationError(f"factor {new.factor!r} is no code of the catalogue")
+        arguments["parameter"] = parameter.key
+    if new.seconds is not None:
+        arguments["seconds"] = new.seconds
+    assert asked.mqtt_commands is not None
+    sent = asked.mqtt_commands.ask(station, new.command, arguments)
+    try:
+        reply = await _within(sent, DEVICE_WITHIN_S, station, new.command)
+    finally:
+        asked.mqtt_commands.forget(sent)
+    return answer(CommandAnswer(station, new.command, "mqtt", reply.done, None, None, dict(reply.fields)))
+
+
+async def _within(future: "Future[T]", seconds: float, station: str, command: str) -> T:
+    waiting = asyncio.wrap_future(future)
+    done, _ = await asyncio.wait({waiting}, timeout=seconds)
     if not done:
-        raise unavailable(f"the logger of station {station.key} did not finish {new.command} within {WITHIN_S:g} s")
-    result = waiting.result()
-    return answer(
-        CommandAnswer(station.key, new.command, result.done, result.qn_rtn, result.exe_rtn, dict(result.fields))
-    )
+        raise unavailable(f"{station} did not answer {command} within {seconds:g} s")
+    return waiting.result()
 
 
 def _command(new: NewCommand) -> Command:

@@ -1,0 +1,139 @@
+"""What is asked of an MQTT device: published on its ``command`` topic, answered on its ``reply`` topic.
+
+A connection of its own, so that nothing here waits behind readings or they behind it. A command is never retained and is
+not kept for a device that is away: a sample taken an hour later is not the one that was asked for.
+"""
+
+import json
+import secrets
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import paho.mqtt.client as paho
+import structlog
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from ingest.sources.mqtt import MqttSettings, sign_in
+from sensors.errors import StorageUnavailable
+from sensors.wire.telemetry import topic
+
+log = structlog.get_logger(__name__)
+
+MOST_OPEN = 1000
+"""Commands that wait for an answer; beyond them something is wrong and nothing more is asked."""
+MOST_REPLY_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the device made of it; ``fields`` is whatever it says beside ``done``, as text."""
+
+    done: bool
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+class Unanswered(StorageUnavailable):
+    """The broker is away, or too much waits for an answer already."""
+
+
+class MqttCommands:
+    """Asks devices over the broker; ``ask`` may be called from any thread."""
+
+    def __init__(self, settings: MqttSettings) -> None:
+        s = replace(settings, client_id=f"{settings.client_id}-commands")
+        self._settings = s
+        self._lock = threading.Lock()
+        self._open: dict[tuple[str, str], Future[Reply]] = {}
+        self._listening = threading.Event()
+        self._client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=s.client_id,
+            protocol=MQTTProtocolVersion.MQTTv5 if s.version == 5 else MQTTProtocolVersion.MQTTv311,
+        )
+        sign_in(self._client, s)
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_disconnect = self._on_disconnect
+        self._client.on_message = self._on_message
+
+    def start(self) -> None:
+        """Connect in the background, for good."""
+        s = self._settings
+        self._client.connect_async(s.host, s.port, s.keepalive_s)
+        self._client.loop_start()
+
+    def stop(self) -> None:
+        """Leave; what waits for an answer fails."""
+        self._client.disconnect()
+        self._client.loop_stop()
+        self._give_up("the connection was closed")
+
+    @property
+    def listening(self) -> bool:
+        return self._listening.is_set()
+
+    def ask(self, station: str, command: str, arguments: Mapping[str, object]) -> "Future[Reply]":
+        """Ask the station's device; the future fails with Unanswered. Whoever gives up waiting calls ``forget``."""
+        result: Future[Reply] = Future()
+        result.set_running_or_notify_cancel()
+        number = secrets.token_hex(8)
+        with self._lock:
+            if not self.listening or len(self._open) >= MOST_OPEN:
+                why = "too many commands wait for an answer" if self.listening else "the broker is not connected"
+                result.set_exception(Unanswered(f"{command} was not sent to {station}: {why}"))
+                return result
+            self._open[station, number] = result
+        body = {"id": number, "command": command, **arguments}
+        self._client.publish(topic(station, "command"), json.dumps(body), qos=1)
+        return result
+
+    def forget(self, result: "Future[Reply]") -> None:
+        """Nobody waits for this answer any more."""
+        with self._lock:
+            self._open = {key: one for key, one in self._open.items() if one is not result}
+
+    # -- the network thread ------------------------------------------------------------------------------------------
+
+    def _on_connect(self, client: paho.Client, _u: Any, _flags: Any, reason: ReasonCode, _p: Any) -> None:
+        if reason.is_failure:
+            log.error("mqtt commands refused", reason=str(reason))
+        else:
+            client.subscribe(topic("+", "reply"), qos=1)
+
+    def _on_subscribe(self, _c: paho.Client, _u: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
+        if any(reason.is_failure for reason in reasons):
+            log.error("mqtt replies may not be read", reasons=[str(reason) for reason in reasons])
+        else:
+            self._listening.set()
+
+    def _on_disconnect(self, _c: paho.Client, _u: Any, _flags: Any, _reason: ReasonCode, _p: Any) -> None:
+        self._listening.clear()
+        self._give_up("the connection to the broker was lost")
+
+    def _on_message(self, _c: paho.Client, _u: Any, message: paho.MQTTMessage) -> None:
+        station = message.topic.split("/")[2]
+        try:
+            if len(message.payload) > MOST_REPLY_BYTES:
+                raise ValueError("too long")
+            body = json.loads(message.payload)
+            number, done = body["id"], body["done"]
+            if not isinstance(number, str) or not isinstance(done, bool):
+                raise ValueError("id must be text and done true or false")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            log.warning("a reply cannot be read", station=station, error=f"{type(error).__name__}: {error}"[:200])
+            return
+        with self._lock:
+            result = self._open.pop((station, number), None)
+        if result is not None:
+            fields = {str(k)[:80]: str(v)[:400] for k, v in body.items() if k not in ("id", "done")}
+            result.set_result(Reply(done, fields))
+
+    def _give_up(self, why: str) -> None:
+        with self._lock:
+            waiting, self._open = self._open, {}
+        for (station, _), result in waiting.items():
+            result.set_exception(Unanswered(f"the command to {station} has no answer: {why}"))

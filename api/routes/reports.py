@@ -145,13 +145,13 @@ def report(
         )
         kept = Report(store.ticket(), made.id, now_ms, contact.strip(), who, 0)
         store.add(connection, kept)
-        near = [] if place.lon is None or place.lat is None else _near(connection, place.lon, place.lat, now_ms, made.id)
+        near = (
+            [] if place.lon is None or place.lat is None else _near(connection, place.lon, place.lat, now_ms, made.id)
+        )
         told = store.progress(kept, made, now_ms, asked.policy.reopen_within_ms)
     asked.wake()
     return answer(
-        NewReportView(
-            told.ticket, told.state, told.text, rfc3339(told.at_ms), told.over, told.may_object, len(near)
-        ),
+        NewReportView(told.ticket, told.state, told.text, rfc3339(told.at_ms), told.over, told.may_object, len(near)),
         201,
     )
 

@@ -4,7 +4,7 @@ A reading that becomes doubtful proves nothing any more; one that is cleared is 
 is told, as a retrospective finding when it is too old to act on.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,10 @@ from governance.finding import Finding
 from ingest.checks.engine import usable
 from ingest.history import History
 from ingest.storage.port import ReadingStore, Window
-from sensors.reading import Batch, Floats, Ints
+from sensors.reading import Batch, Floats, Ints, QualityTest
+from sensors.texts import say
 from sensors.times import DAY_MS
-from sensors.upkeep import Marks, Span
+from sensors.upkeep import Marks, Review, Span, Verdict
 
 AT_ONCE_MS = 7 * DAY_MS
 """Readings are looked through by weeks: a failed check may cast doubt on months."""
@@ -33,8 +34,18 @@ class Remarked:
     lasting: tuple[Finding, ...]
 
 
-def remark(changed: Iterable[Span], marks: Marks, history: History, store: ReadingStore, now_ms: int) -> Remarked:
-    """What the stored readings below the ``changed`` spans become under the ``marks`` now in force."""
+def remark(
+    changed: Iterable[Span],
+    marks: Marks,
+    history: History,
+    store: ReadingStore,
+    now_ms: int,
+    reviews: Sequence[Review] = (),
+) -> Remarked:
+    """What the stored readings below the ``changed`` spans become under the ``marks`` now in force.
+
+    What rested on readings that one of the ``reviews`` calls bad is withdrawn.
+    """
     verdicts: dict[tuple[int, int], dict[int, int]] = {}
     for span in changed:
         for station, window in _stored(span, history, store):
@@ -44,7 +55,7 @@ def remark(changed: Iterable[Span], marks: Marks, history: History, store: Readi
     findings: list[Finding] = []
     lasting: list[Finding] = []
     for (station, parameter), mine in sorted(verdicts.items()):
-        found, left = _judged(station, parameter, mine, history, store, now_ms)
+        found, left = _judged(station, parameter, mine, history, store, now_ms, reviews)
         findings += found
         lasting += left
     rows = [(s, p, at, packed) for (s, p), mine in sorted(verdicts.items()) for at, packed in sorted(mine.items())]
@@ -66,17 +77,47 @@ def _stored(span: Span, history: History, store: ReadingStore) -> Iterator[tuple
 
 
 def _judged(
-    station: int, parameter: int, verdicts: dict[int, int], history: History, store: ReadingStore, now_ms: int
+    station: int,
+    parameter: int,
+    verdicts: dict[int, int],
+    history: History,
+    store: ReadingStore,
+    now_ms: int,
+    reviews: Sequence[Review],
 ) -> tuple[list[Finding], list[Finding]]:
-    """What the rules say of a series without and with the new verdicts (:meth:`Checks.late`)."""
+    """What the rules say of a series without and with the new verdicts (:meth:`Checks.late`, ``disproved``)."""
     registry, reach_ms = history.registry, history.lookback_ms[parameter]
-    name = registry.catalogue.parameters[parameter].key
-    around = store.window(registry.stations[station].key, min(verdicts) - reach_ms, max(verdicts) + reach_ms, [name])
+    key, name = registry.stations[station].key, registry.catalogue.parameters[parameter].key
+    around = store.window(key, min(verdicts) - reach_ms, max(verdicts) + reach_ms, [name])
     packed = np.array(
         [verdicts.get(at, was) for at, was in zip(around.at.tolist(), around.packed.tolist(), strict=True)]
     )
     series = int(history.series(np.array([station]), np.array([parameter]), now_ms)[0])
-    return history.checks.late(series, _usable(around, around.packed), _usable(around, packed), now_ms)
+    before, after = _usable(around, around.packed), _usable(around, packed)
+    found, lasting = history.checks.late(series, before, after, now_ms)
+    fresh = (packed >> 4 & _BAD != 0) & (around.packed >> 4 & _BAD == 0)
+    if fresh.any() and (review := _review(reviews, key, name, around.at[fresh].tolist())) is not None:
+        reason = say("finding.reviewed_bad", by=review.by, reason=review.reason)
+        gone, ended = history.checks.disproved(series, before, after, reason, now_ms)
+        found, lasting = found + gone, lasting + ended
+    return found, lasting
+
+
+_BAD = int(QualityTest.REVIEWED_BAD)
+
+
+def _review(reviews: Sequence[Review], station: str, parameter: str, at_ms: Sequence[int]) -> Review | None:
+    """The newest review that calls such readings bad."""
+    mine = [
+        r
+        for r in reviews
+        if not r.void
+        and r.verdict is Verdict.BAD
+        and r.station == station
+        and r.parameter in ("", parameter)
+        and any(r.since_ms <= at < r.until_ms for at in at_ms)
+    ]
+    return max(mine, key=lambda r: r.at_ms, default=None)
 
 
 def _usable(window: Window, packed: Ints) -> tuple[Ints, Floats]:

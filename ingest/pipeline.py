@@ -13,12 +13,16 @@ import sqlalchemy as sa
 
 from governance import incidents
 from governance.database import Database
+from governance.deadlines import STANDARD, Policy
 from governance.finding import Finding
-from ingest import alarms, means, quarantine, validate
+from governance.regions import Place, Regions
+from ingest import alarms, means, quarantine, rulebook, validate
 from ingest.checks.alarms import Key
 from ingest.checks.alarms import apply as apply_to_alarms
 from ingest.checks.engine import LATE_S, Checks, usable
 from ingest.checks.rules import Rules
+from ingest.checks.upstream import River
+from ingest.grouping import grouped
 from ingest.history import History
 from ingest.late import LateVerdict, judge
 from ingest.ledger import Ledger
@@ -32,7 +36,7 @@ from sensors.errors import LongTermUnavailable, StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.quality import Assessed, assess
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack, unpack
-from sensors.upkeep import Marks, Visit, muted, spans
+from sensors.upkeep import Marks, Mute, Visit, muted, spans
 from sensors.wire import mapping, telemetry
 from sensors.wire.decode import decode
 from sensors.wire.hj212.readings import SOURCE, Logger, addressed, mn_of
@@ -96,6 +100,7 @@ class Site:
         on_findings: Callable[[], None] = lambda: None,
         spool: Spool | None = None,
         mappings: Mappings = mapping.NONE,
+        policy: Policy = STANDARD,
     ) -> None:
         self.database = database
         self.store = store
@@ -106,10 +111,12 @@ class Site:
         self.on_findings = on_findings
         self.spool = spool
         self.mappings = mappings
+        self.policy = policy
         self.ledger = Ledger()
         self._fresh = False
         self._visits: tuple[Visit, ...] = ()
         self._upkeep_due = True
+        self._rules_kept = False
         self.refresh()
 
     # -- the journey -------------------------------------------------------------------------------------------------
@@ -123,6 +130,7 @@ class Site:
         clock = _Stopwatch()
         if not self._fresh:
             self.refresh()
+        self._keep_rules(now_ms)
         try:
             messages, replayed = self._replays(messages)
             messages = self._addressed(messages)
@@ -131,7 +139,7 @@ class Site:
             clock.lap("decode")
             told = means.uncovered(accepted.batch, decoded.periods, self.history.registry, self.store)
             sorted_ = _sort(told, self.history, now_ms)
-            live = self._marked(sorted_, assess(*sorted_.live_columns(), self.history.tail, self.catalogue))
+            live = self._marked(sorted_, assess(*sorted_.live_columns(), self.history.memory, self.catalogue))
             past = judge(
                 sorted_.batch.take(sorted_.late),
                 sorted_.series[sorted_.late],
@@ -161,17 +169,17 @@ class Site:
                 self.ledger.count(
                     connection, self.history.registry, messages, decoded.headers, stored, duplicate, rejected
                 )
-                recorded = incidents.record(connection, findings, now_ms, source=self.source)
+                recorded = self._record(connection, findings, now_ms)
                 alarms.save(connection, self.history.checks.alarms, changed)
             clock.lap("store")
         except BaseException:
             self._fresh = False  # what was remembered may be ahead of what was stored: read it again
             raise
-        self.history.tail.apply(live.carried)
+        self.history.memory.apply(live.carried)
         self.history.heard_of(sorted_.series, sorted_.batch.at)
         try:
             for station in past.stations:
-                self.history.load(station, now_ms)  # late data changed the past its tail and rules rest on
+                self.history.load(station, now_ms)  # late data changed the past its memory and rules rest on
         except StorageUnavailable:
             self._fresh = False  # the batch is stored all the same: read everything again before the next one
         if findings:
@@ -189,6 +197,20 @@ class Site:
             headers=decoded.headers,
             told=recorded.told,
         )
+
+    def _record(self, connection: sa.Connection, findings: Sequence[Finding], now_ms: int) -> incidents.Recorded:
+        return incidents.record(connection, findings, now_ms, source=self.source, place=self._place, policy=self.policy)
+
+    def _place(self, subject: str) -> Place:
+        """Where a station lies, or a gateway: in the region and on the reach that its stations have in common."""
+        registry = self.history.registry
+        if subject in registry:
+            s = registry[subject]
+            return Place(s.region, s.reach, s.lon, s.lat)
+        behind = [s for s in registry.stations if s.gateway == subject]
+        reaches = {s.reach for s in behind}
+        region = Regions(registry.regions).common(s.region for s in behind)
+        return Place(region, reaches.pop() if len(reaches) == 1 else "")
 
     def hear(self, messages: Sequence[Message], now_ms: int) -> Outcome:
         """Take in what devices say of themselves: connection state (retained, last will) and events."""
@@ -238,18 +260,19 @@ class Site:
         """Look for stations that fell silent or speak again; what the clock asks between batches."""
         if not self._fresh:
             self.refresh()
+        self._keep_rules(now_ms)
         try:
             cleared = self._follow_upkeep(now_ms)
             if not self.history.load_more(LOADED_AT_ONCE, now_ms):
                 return cleared
             checks = self.history.checks
             registry, heard = self.history.registry, self.history.heard
-            excused = muted(self._visits, registry.index, now_ms)
+            excused = muted(self._visits, registry.index, now_ms)  # a mute of all rules excuses silence, too
             findings = checks.withdrawn(registry) + checks.tick(registry, heard, excused, connected_since_ms, now_ms)
             if findings:
                 changed = apply_to_alarms(checks.alarms, findings)
                 with self.database.write() as connection:
-                    incidents.record(connection, findings, now_ms, source=self.source)
+                    self._record(connection, findings, now_ms)
                     alarms.save(connection, checks.alarms, changed)
                 self.on_findings()
         except BaseException:
@@ -267,25 +290,27 @@ class Site:
             return []
         with self.database.read() as connection:
             done = upkeep_store.load(connection)
+            mutes = [one for _, one in upkeep_store.mutes(connection)]
         history, before = self.history, self.marks
+        history.checks.mute(mutes)
         wanted = Marks(spans(history.registry, done), history.registry.index, self.catalogue)
         told: Sequence[Finding] = ()
         if wanted.spans != before.spans:
-            moved = remark(wanted.spans ^ before.spans, wanted, history, self.store, now_ms)
+            moved = remark(wanted.spans ^ before.spans, wanted, history, self.store, now_ms, done.reviews)
             changed = apply_to_alarms(history.checks.alarms, moved.lasting)
             told = sorted(moved.findings, key=_order)
             with self.database.write() as connection:
                 keys = [s.key for s in history.registry.stations]
                 self.store.reflag(connection, keys, moved.batch, moved.packed)
                 upkeep_store.save_marks(connection, before.spans, wanted.spans)
-                incidents.record(connection, told, now_ms, source=self.source)
+                self._record(connection, told, now_ms)
                 alarms.save(connection, history.checks.alarms, changed)
             self.marks = wanted
             for station in moved.stations:
                 history.load(station, now_ms)
             if told:
                 self.on_findings()
-        self._visits, self._upkeep_due = done.visits, False
+        self._visits, self._upkeep_due = (*done.visits, *_as_visits(mutes)), False
         return list(told)
 
     # -- stages that need what the site remembers --------------------------------------------------------------------
@@ -300,19 +325,20 @@ class Site:
     ) -> tuple[list[Finding], set[Key]]:
         """All findings of the batch, and the alarms they change."""
         checks = self.history.checks
-        tail = self.history.tail
+        memory = self.history.memory
         again, at, verdict = live.again_series, live.again_at, live.again_packed
         if len(again):
             # a reading of an earlier batch lost its good name: take it out of what already rests on it
-            place = (tail.at[again] == at[:, None]).argmax(axis=1)
-            lost = np.flatnonzero(usable(tail.packed[again, place]) & ~usable(verdict))
-            checks.withdraw(again[lost], at[lost], tail.value[again[lost], place[lost]])
+            place = (memory.at[again] == at[:, None]).argmax(axis=1)
+            lost = np.flatnonzero(usable(memory.packed[again, place]) & ~usable(verdict))
+            checks.withdraw(again[lost], at[lost], memory.value[again[lost], place[lost]])
         good = sorted_.live[usable(packed[sorted_.live])]
         batch = sorted_.batch
         findings = checks.evaluate(sorted_.series[good], batch.at[good], batch.value[good], now_ms)
+        findings = grouped(sorted(findings, key=_order), self.river, self.database, now_ms)
         changed = apply_to_alarms(checks.alarms, findings) | apply_to_alarms(checks.alarms, past.lasting)
         # in the order of events, so that what is told does not hang on the order in which series were first heard
-        return [*sorted(findings, key=_order), *sorted(past.findings, key=_order)], changed
+        return [*findings, *sorted(past.findings, key=_order)], changed
 
     def _marked(self, sorted_: "_Sorted", live: Assessed) -> Assessed:
         """The verdicts with the marks of checks and visits, also on what is remembered of the series."""
@@ -412,6 +438,13 @@ class Site:
                 self.spool.add_lines(connection, [held.payload])
         quarantine.settle(connection, [held.id for held in replayed], quarantine.REPLAYED, now_ms)
 
+    def _keep_rules(self, now_ms: int) -> None:
+        """Write down, once, which rules are in force from here on, before one of them raises anything."""
+        if not self._rules_kept:
+            with self.database.write() as connection:
+                rulebook.keep(connection, self.rules, self.catalogue, now_ms)
+            self._rules_kept = True
+
     # -- memory ------------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
@@ -421,10 +454,13 @@ class Site:
             self._fingerprint = registry_store.fingerprint(connection)
             self.loggers: Mapping[str, Logger] = loggers.load(connection)
             known = alarms.load(connection)
+            mutes = [one for _, one in upkeep_store.mutes(connection)]
             self.marks = Marks(upkeep_store.marks(connection), registry.index, self.catalogue)
         self.store.forget()
         self.ledger.forget()
         checks = Checks(self.rules, self.catalogue, known, self.late_s, registry)
+        checks.mute(mutes)
+        self.river = River(registry)
         self.history = History(registry, self.store.at_hand, checks, self.catalogue)
         self._fresh = True
 
@@ -443,6 +479,7 @@ class Site:
                 raise ValueError("targets or regions changed: rules speak of other stations now")
             self.history.adopt(registry)
             self.history.checks.follow(registry)
+            self.river = River(registry)
             self._fingerprint = fingerprint
         except ValueError:
             self.refresh()
@@ -478,6 +515,11 @@ def _sort(batch: Batch, history: History, now_ms: int) -> _Sorted:
         # where a series has late readings, its new ones rest on them: all are judged together, in their neighbourhood
         newer &= ~np.isin(series, series[~newer])
     return _Sorted(batch, series, np.flatnonzero(newer), np.flatnonzero(~newer))
+
+
+def _as_visits(mutes: Sequence[Mute]) -> list[Visit]:
+    """Planned work as far as silence is concerned."""
+    return [Visit(one.station, one.since_ms, one.until_ms) for one in mutes if not one.rules]
 
 
 def _order(finding: Finding) -> tuple[int, int, str, str]:

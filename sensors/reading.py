@@ -28,7 +28,10 @@ class Flag(IntEnum):
 
 
 class QualityTest(IntFlag):
-    """The tests that raised a flag, as a bit set stored beside it. Bits are never reused for another test."""
+    """The tests that raised a flag, as a bit set stored beside it. Bits are never reused for another test.
+
+    Flag and tests share 31 bits; bits 23 and 24 hold the flag that a review replaced (:mod:`sensors.upkeep`).
+    """
 
     SENTINEL = 1 << 0
     INSTRUMENT_RANGE = 1 << 1
@@ -40,6 +43,12 @@ class QualityTest(IntFlag):
     OVER_RANGE = 1 << 7
     CALIBRATION = 1 << 8
     MAINTENANCE = 1 << 9
+    SHIFT = 1 << 10
+    NOISE = 1 << 11
+    OUT_OF_WATER = 1 << 12
+    CROSS_CHECK = 1 << 13
+    REVIEWED_GOOD = 1 << 25
+    REVIEWED_BAD = 1 << 26
 
 
 class Reason(IntEnum):

@@ -8,6 +8,7 @@ come and go with the records they rest on, values never change.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -85,6 +86,48 @@ class Visit:
     note: str = ""
 
 
+class Verdict(StrEnum):
+    """What a reviewer says of readings."""
+
+    GOOD = "good"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A person looked at the readings of ``parameter`` ("" for all) with since <= observed_at < until and says what
+    they are worth. That goes before all tests and marks; ``void`` takes it back."""
+
+    station: str
+    parameter: str
+    since_ms: int
+    until_ms: int
+    verdict: Verdict
+    reason: str
+    by: str
+    at_ms: int
+    void: bool = False
+
+    def meets(self, other: "Review") -> bool:
+        """Whether both speak of the same readings."""
+        same = self.parameter == other.parameter or not self.parameter or not other.parameter
+        return (
+            self.station == other.station and same and self.since_ms < other.until_ms and other.since_ms < self.until_ms
+        )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mute:
+    """Planned work: from ``since_ms`` until ``until_ms`` no rule (or only ``rules``) begins anything at ``station``."""
+
+    station: str
+    since_ms: int
+    until_ms: int
+    rules: tuple[str, ...] = ()
+    by: str = ""
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Photo:
     """A photo of a station; its bytes lie in a file named after their SHA-256 (hex)."""
@@ -104,6 +147,7 @@ class Upkeep:
 
     checks: tuple[Check, ...] = ()
     visits: tuple[Visit, ...] = ()
+    reviews: tuple[Review, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -133,11 +177,14 @@ def faults_of(visits: Iterable[Visit]) -> list[tuple[Visit, str]]:
 
 
 def spans(registry: Registry, upkeep: Upkeep) -> set[Span]:
-    """All marks in force; a void check casts no doubt."""
+    """All marks in force; what is void marks nothing."""
     found = {
         Span(v.station, parameter, QualityTest.MAINTENANCE, v.since_ms, FAR_MS if v.until_ms is None else v.until_ms)
         for v in upkeep.visits
         for parameter in v.parameters or ("",)
+    }
+    found |= {
+        Span(r.station, r.parameter, _SAID[r.verdict], r.since_ms, r.until_ms) for r in upkeep.reviews if not r.void
     }
     by_kind: dict[tuple[str, str, CheckKind], list[Check]] = defaultdict(list)
     for check in upkeep.checks:
@@ -183,12 +230,18 @@ def _hanging(deployed: Sequence[Deployment], at_ms: int) -> tuple[int | None, in
     return since, FAR_MS
 
 
+_SAID: Final = {Verdict.GOOD: QualityTest.REVIEWED_GOOD, Verdict.BAD: QualityTest.REVIEWED_BAD}
+_REVIEWED: Final = int(QualityTest.REVIEWED_GOOD | QualityTest.REVIEWED_BAD)
+_WAS: Final = 23
+"""Bits 23 and 24 of a reviewed reading hold the flag it had before (1 to 4), less one."""
+
+
 class Marks:
-    """Spans as columns, to be laid over readings."""
+    """Spans as columns, to be laid over readings; reviews last, for they go before everything else."""
 
     def __init__(self, found: Iterable[Span], stations: Mapping[str, int], catalogue: Catalogue) -> None:
         self.spans = frozenset(found)
-        known = [s for s in sorted(self.spans) if s.station in stations]
+        known = sorted((s for s in self.spans if s.station in stations), key=lambda s: (int(s.test) & _REVIEWED > 0, s))
         self._station = [stations[s.station] for s in known]
         self._parameter = [catalogue.index[s.parameter] if s.parameter else -1 for s in known]
         self._test = [int(s.test) for s in known]
@@ -204,16 +257,32 @@ class Marks:
             mine = (station == self._station[i]) & (at >= self._start[i]) & (at < self._end[i])
             if self._parameter[i] >= 0:
                 mine &= parameter == self._parameter[i]
-            marked[mine] = np.maximum(marked[mine] & 15, int(Flag.SUSPECT)) | (marked[mine] >> 4 | self._test[i]) << 4
+            if self._test[i] & _REVIEWED:
+                marked[mine] = _reviewed(marked[mine], self._test[i])
+            else:
+                tests = marked[mine] >> 4 | self._test[i]
+                marked[mine] = np.maximum(marked[mine] & 15, int(Flag.SUSPECT)) | tests << 4
         return marked
 
 
 MARKED: Final = int(QualityTest.CALIBRATION | QualityTest.MAINTENANCE)
-"""The tests that people's records raise."""
+"""The tests by which people's records cast doubt."""
+
+
+def _reviewed(packed: Ints, test: int) -> Ints:
+    """(n,) what a reviewer says, the flag there was kept beside it; what is missing stays so."""
+    flag, tests = packed & 15, packed >> 4
+    said = int(Flag.GOOD if test == QualityTest.REVIEWED_GOOD else Flag.BAD)
+    kept = said | (tests | test | (flag - 1 & 3) << _WAS) << 4
+    return np.asarray(np.where((flag <= Flag.BAD) & (tests & _REVIEWED == 0), kept, packed), np.int64)
 
 
 def _bare(packed: Ints) -> Ints:
     """(n,) the verdicts without these marks: what had no other complaint is good again."""
+    reviewed = packed >> 4 & _REVIEWED != 0
+    if reviewed.any():
+        before = (packed >> 4 >> _WAS & 3) + 1 | (packed >> 4 & ~(_REVIEWED | 3 << _WAS)) << 4
+        packed = np.where(reviewed, before, packed)
     tests = packed >> 4 & ~MARKED
     lifted = (packed >> 4 & MARKED != 0) & (packed & 15 == Flag.SUSPECT) & (tests == 0)
     return np.asarray(np.where(lifted, int(Flag.GOOD), packed & 15) | tests << 4, np.int64)

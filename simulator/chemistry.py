@@ -59,6 +59,8 @@ class Weathering:
     """Chlorophyll in µg/L that a bloom strives for; 0 where there is none."""
     stagnant: Floats
     """0…1: a warm, still, hungry bed (low-oxygen night)."""
+    traffic: Floats
+    """What ships and gusts stir up beside the current, as a factor."""
 
 
 def react(content: Floats, bed: Bed, acts: Weathering, step_s: float, real: Floats) -> Floats:
@@ -76,9 +78,10 @@ def react(content: Floats, bed: Bed, acts: Weathering, step_s: float, real: Floa
     deep = extinction * depth
     lit = acts.light * (1 - np.exp(-deep)) / deep
     bloom = acts.bloom * real
-    room = np.maximum(1 - chl / np.maximum(bed.richest, bloom), -1.0)
-    grown = (bed.growth + 2.2 * (bloom > 0)) * 1.066**warm * lit / (lit + 0.12) * room * chl
-    breath = 0.10 * k47 * chl
+    blooming = bloom > bed.richest
+    grown = bed.growth * np.where(blooming, 1.5, 1.0) * 1.066**warm * lit / (lit + 0.12) * chl
+    # where it is crowded, all that grows is eaten and breathed away again
+    breath = k47 * (0.10 + 0.40 * chl / np.where(blooming, bloom, bed.richest)) * chl
     made, used = _O2_PER_CHL * grown, _O2_PER_CHL * breath
 
     aerobic = do / (do + 0.6)
@@ -95,22 +98,22 @@ def react(content: Floats, bed: Bed, acts: Weathering, step_s: float, real: Floa
     hot = 1.0 / (1.0 + np.exp(-(temp - 28.0) / 0.7))
     starved = 1.0 / (1.0 + (do / 1.2) ** 2)
     freed = bed.release * (0.02 + 1.1 * hot * starved) * (1 + 1.5 * stagnant) / depth
-    aim = bed.fine + bed.stirred * (acts.current / 0.5) ** 2
+    aim = bed.fine * acts.traffic**0.4 + bed.stirred * acts.traffic * (acts.current / 0.5) ** 2
     sunk = bed.settling / depth
 
     change = np.empty_like(content)
     change[:, TEMP] = (0.62 + 0.2 * acts.wind) / depth * (acts.balance_c + 2.0 * stagnant - temp)
     change[:, DO] = aired + made - used - decayed - 4.57 * nitrified - bed_demand
-    change[:, BOD] = 0.5 * used - decayed - 0.25 / depth * bod
-    change[:, NH] = 0.05 * decayed + 0.3 * freed - nitrified - 0.007 * np.maximum(made, 0.0) * nh / (nh + 0.05)
+    change[:, BOD] = 0.15 * used - decayed - 0.25 / depth * bod
+    change[:, NH] = 0.05 * decayed + 0.3 * freed - nitrified - 0.007 * made * nh / (nh + 0.05)
     change[:, NO] = nitrified - 0.06 * k47 * (1 - aerobic) * no
-    change[:, PO] = 0.004 * decayed + 0.05 * freed - 0.0010 * np.maximum(made, 0.0) * po / (po + 0.01)
+    change[:, PO] = 0.004 * decayed + 0.05 * freed - 0.0010 * made * po / (po + 0.01)
     change[:, SOLIDS] = sunk * (aim - solids)
     change[:, OM] = -0.02 * (om - 1.2)
     change[:, EC] = 0.0
     change[:, ALK] = -nitrified / 7.0 + 0.02 * freed
     change[:, DIC] = (used + decayed + bed_demand - made) / _O2_PER_MMOL - outgassed + 0.02 * freed
-    change[:, CHL] = grown - breath - 0.04 * chl + 0.9 * np.maximum(bloom - chl, 0.0) * (bloom > 0) * acts.light
+    change[:, CHL] = grown - breath - 0.04 * chl + 0.5 * np.maximum(bloom - chl, 0.0) * acts.light
     after = content + days * change
     return np.asarray(np.maximum(after, _FLOORS[:, None]))
 
@@ -152,7 +155,7 @@ def ph(temp: Floats, alk: Floats, dic: Floats) -> Floats:
 def measured(content: Floats) -> dict[str, Floats]:
     """What stations can measure, by parameter key in its canonical unit, of content (…, 12) with tracers last."""
     temp, do, bod, nh, no, po, solids, om, ec, alk, dic, chl = (content[..., i] for i in range(len(TRACERS)))
-    tp = po + 0.0016 * solids + 0.0011 * chl
+    tp = po + 0.0010 * solids + 0.0011 * chl
     codmn = om + 0.32 * bod + 0.018 * chl
     salinity = np.maximum(ec - 60.0, 0.0) * 5.6e-4
     # oxygen sets the potential; a little ammonia more lowers it (sulphide comes with it)

@@ -15,7 +15,7 @@ from sensors.stations import Registry, Station
 from simulator import weather
 from simulator.noise import HOUR_MS, key_of, normal, uniform, wander
 from simulator.scenario import Fault, FaultKind, Scenario, Visit
-from simulator.world import World
+from simulator.water import Water
 
 ANALYSER_S = 4 * 3600
 ANALYSED = frozenset({"codmn", "nh3n", "tp", "tn", "codcr"})
@@ -57,7 +57,7 @@ SENSORS: Mapping[str, Sensor] = {
     "codcr": Sensor(0.5, 0.03, 0.0, 370.0, 25.0, 9.0, 2.0, 2.5, 4.0),
     "bod5": Sensor(0.1, 0.05, 0.0, 500.0, 10.0, 3.0, 1.0, 1.0, 0.5),
     "nh3n": Sensor(0.008, 0.015, 20.0, 100.0, 3.0, 0.9, 0.15, 0.15, 0.05),
-    "tp": Sensor(0.003, 0.02, 0.0, 10.0, 0.5, 0.15, 0.02, 0.025, 0.01),
+    "tp": Sensor(0.003, 0.04, 0.0, 10.0, 0.5, 0.15, 0.02, 0.025, 0.01),
     "tn": Sensor(0.03, 0.015, 0.0, 100.0, 5.0, 1.5, 0.3, 0.4, 0.1),
     "orp": Sensor(2.5, 0.0, 120.0, 999.0, 260.0, 90.0, 20.0, 20.0),
     "transparency": Sensor(1.0, 0.03, 0.0, 500.0, 60.0, 20.0, 5.0, 8.0),
@@ -94,7 +94,7 @@ class Measured:
 class Instruments:
     """The sensors of a scenario's stations above its water."""
 
-    def __init__(self, registry: Registry, scenario: Scenario, water: World, *, seed: int, known: Catalogue) -> None:
+    def __init__(self, registry: Registry, scenario: Scenario, water: Water, *, seed: int, known: Catalogue) -> None:
         self.registry, self.scenario, self.water, self.seed, self.known = registry, scenario, water, seed, known
         self.visits = _visits(scenario)
         self.faults: dict[str, list[Fault]] = {}
@@ -149,14 +149,14 @@ class Instruments:
         """What the sensor says when nothing ails it."""
         sensor = SENSORS[parameter]
         if self.cycle_s(station, parameter) > 3600:
-            water = self.water.series(station.key, at_ms - SAMPLED_BEFORE_MS)[parameter]
+            water = self.water.value(station.key, parameter, at_ms - SAMPLED_BEFORE_MS)
         elif sensor.response_s > 0:
             water = np.zeros(len(at_ms))
             for lag, weight in _LAGUERRE:
                 before_ms = at_ms - round(lag * sensor.response_s * 1000)
-                water = water + weight * self.water.series(station.key, before_ms)[parameter]
+                water = water + weight * self.water.value(station.key, parameter, before_ms)
         else:
-            water = self.water.series(station.key, at_ms)[parameter]
+            water = self.water.value(station.key, parameter, at_ms)
         if parameter == "rain":  # mm since the reading before
             water = water * station.interval_s / 3600
         chance = normal(at_ms, key_of(self.seed, station.key, parameter, "noise"))
@@ -235,7 +235,7 @@ class Instruments:
         if parameter == "turbidity":
             return np.asarray(value + grown * (sensor.creep + np.abs(normals) * 0.5 * sensor.creep))
         if parameter == "do":
-            mean = np.mean([self.water.series(station.key, at_ms - h * HOUR_MS)["do"] for h in range(0, 24, 4)], axis=0)
+            mean = np.mean([self.water.value(station.key, "do", at_ms - h * HOUR_MS) for h in range(0, 24, 4)], axis=0)
             return np.asarray(
                 np.maximum(mean + (value - mean) * np.maximum(1 - 0.7 * grown, 0.1) - sensor.creep * grown, 0.0)
             )

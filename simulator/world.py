@@ -16,7 +16,7 @@ from sensors.reading import Bools, Floats, Ints
 from sensors.stations import Registry, Water
 from sensors.times import BEIJING_OFFSET_MS, DAY_MS
 from simulator import chemistry, hydraulics, network, tide, weather
-from simulator.chemistry import BOD, CHL, DO, EC, NH, PO, SOLIDS, TEMP, TRACERS
+from simulator.chemistry import ALK, BOD, CHL, DIC, DO, EC, NH, PO, SOLIDS, TEMP, TRACERS
 from simulator.noise import HOUR_MS, key_of, wander
 from simulator.scenario import DISCHARGES, Event, EventKind, Scenario
 
@@ -40,7 +40,12 @@ _FLOW: Mapping[EventKind, tuple[float, tuple[float, ...]]] = {
 """m³/s of size 1 into a creek or lake, and its content."""
 _FOR_A_RIVER = 30.0
 """A river needs so much more to notice."""
-_SUDDEN_SHARE, _SUDDEN_S = 0.24, 6.0
+_GAUGE_ZERO_M = 1.2
+"""Level gauges stand on a zero of their own."""
+_MARGIN, _MOST_KEPT = 24, 40
+DISCHARGED: Mapping[EventKind, tuple[float, ...]] = {kind: content for kind, (_, content) in _FLOW.items()}
+"""Content of what each kind of discharge lets in."""
+_SUDDEN_SHARE, _SUDDEN_S = 0.24, 3.0
 """Of sewage in the water at size 1, and how soon it is there."""
 _RAMP_S: Mapping[EventKind, float] = {
     EventKind.SEWAGE: 900.0,
@@ -70,6 +75,8 @@ class _Chunk:
     warmth: Floats
     leak: Floats
     outside: Floats
+    """(k, reaches, 4): pollution, salts, oxygen and phosphorus of the water that comes from elsewhere, as factors."""
+    traffic: Floats
     jitter: Floats
 
 
@@ -79,7 +86,8 @@ class World:
     Parameters
     ----------
     registry : Registry
-        Its reaches make the network, its stations are where something is measured; a station must lie on a reach.
+        Its reaches make the network, its stations are where something is measured. A station on no reach gets a place
+        on one that is made up.
     scenario : Scenario
         Start, weather and events.
     seed : int
@@ -89,6 +97,7 @@ class World:
     """
 
     def __init__(self, registry: Registry, scenario: Scenario, *, seed: int, step_s: float = STEP_S) -> None:
+        registry = network.placed(registry)
         self.registry, self.scenario, self.seed = registry, scenario, seed
         self.network = network.build(registry)
         self.step_ms = round(step_s * 1000)
@@ -115,6 +124,7 @@ class World:
     def advance(self, to_ms: int) -> None:
         """Bring the water to ``to_ms`` (ms since the epoch, UTC) or the first step after it; never back."""
         while self.now_ms < to_ms:
+            self._fade()
             chunk = self._prepare(min(_CHUNK, -(-(to_ms - self.now_ms) // self.step_ms)))
             for i in range(len(chunk.at_ms) - 1):
                 self._step(chunk, i)
@@ -133,11 +143,23 @@ class World:
         self.advance(int(at_ms.max()))
         return self._recorder.values(self._stations[station], at_ms, without_events)
 
+    def value(self, station: str, parameter: str, at_ms: Ints, *, without_events: bool = False) -> Floats:
+        """One parameter of :meth:`series`."""
+        at_ms = np.asarray(at_ms, np.int64)
+        if not len(at_ms):
+            return np.zeros(0)
+        self.advance(int(at_ms.max()))
+        return self._recorder.value(self._stations[station], parameter, at_ms, without_events)
+
     def marked(self, station: str, at_ms: Ints) -> dict[str, Floats]:
         """Name of an event → (n,) share 0…1 of its marked water at the station; only events that ever came by."""
         at_ms = np.asarray(at_ms, np.int64)
         self.advance(int(at_ms.max()))
         return self._recorder.dyes(self._stations[station], at_ms)
+
+    def strongest(self, name: str) -> float:
+        """The largest share 0…1 of an event's marked water that any station saw; 0 when it never came to one."""
+        return self._recorder.strongest.get(name, 0.0)
 
     def add(self, event: Event) -> None:
         """Let something happen from now on that the scenario did not say; it must not lie in the past."""
@@ -224,11 +246,21 @@ class World:
         rhythm = 1 + 0.35 * np.cos(2 * np.pi * (day - 20.5) / 24) + 0.25 * np.cos(4 * np.pi * (day - 8.5) / 24)
         names = [r.key for r in net.reaches]
         drift = np.array([wander(middle, key_of(self.seed, name, "leak"), (30.0, 0.35), (5.0, 0.25)) for name in names])
-        outside = np.array(
+        shared = np.array(
             [
                 wander(middle, key_of(self.seed, name, "outside"), (90.0, 0.35), (22.0, 0.2), (4.0, 0.1))
                 for name in names
             ]
+        )
+        own = np.array(
+            [
+                [wander(middle, key_of(self.seed, name, what), (60.0, 0.2), (14.0, 0.2), (3.0, 0.12)) for name in names]
+                for what in ("nh3n", "salts", "oxygen", "phosphorus")
+            ]
+        )
+        outside = np.exp(own + 0.75 * shared[None])
+        traffic = np.array(
+            [wander(middle, key_of(self.seed, name, "traffic"), (8.0, 0.35), (2.0, 0.25), (0.6, 0.2)) for name in names]
         )
         jitter = np.array(
             [
@@ -246,6 +278,7 @@ class World:
             weather.warmth(middle),
             (rhythm * np.exp(drift)).T,
             outside.T,
+            np.exp(traffic).T,
             jitter.T,
         )
 
@@ -281,7 +314,14 @@ class World:
         current = np.zeros(len(net.reach))
         current[net.mesh.up] = speed
         acts = chemistry.Weathering(
-            float(chunk.light[i]), float(chunk.balance_c[i]), float(chunk.wind[i]), current, depth, bloom, stagnant
+            float(chunk.light[i]),
+            float(chunk.balance_c[i]),
+            float(chunk.wind[i]),
+            current,
+            depth,
+            bloom,
+            stagnant,
+            chunk.traffic[i][net.reach],
         )
         waters = content[: 2 * M].reshape(2, M, -1)
         content[: 2 * M] = chemistry.react(waters, net.bed, acts, step_s, _REAL).reshape(2 * M, -1)
@@ -308,15 +348,18 @@ class World:
         """What enters: water (n,), its load (rows, n); where algae bloom, where the bed is hungry; open gates."""
         net = self.network
         n = len(net.reach)
-        rows = len(self._content)
-        load = np.zeros((rows, n))
+        runs = self._runoff(float(chunk.rain[i]), step_s / 3600)
+        spilling = self._spilling(runs, middle_ms)
+        load = np.zeros((len(self._content), n))
         season = 1 + network.SEASON_FLOW * float(chunk.warmth[i])
         base = net.base * np.where(net.tidal, self.scenario.weather.flow * season, 1 + 0.3 * (season - 1))
-        fouled = np.exp(chunk.outside[i])[net.reach]
+        foul, salts, oxygen, phosphorus = (chunk.outside[i, :, j][net.reach] for j in range(4))
         content = net.base_content.copy()
         content[TEMP] = np.where(net.tidal, self._outside_c[0], self._outside_c[1])
-        content[[BOD, NH, PO]] *= np.where(net.tidal, 1.0, fouled)
-        content[EC] *= 1 - 0.10 * float(chunk.warmth[i])
+        content[[BOD, NH]] *= np.where(net.tidal, 1.0, foul)
+        content[PO] *= np.where(net.tidal, 1.0, phosphorus)
+        content[EC] *= (1 - 0.10 * float(chunk.warmth[i])) * salts**0.12
+        content[DO] *= oxygen**-0.15
         holds = _oxygen_of(self._outside_c)
         content[DO] *= np.where(net.tidal, holds[0], holds[1])
         content[CHL] *= 1 + 0.4 * float(chunk.warmth[i])
@@ -326,14 +369,8 @@ class World:
         both = content * base + sewage[:, None] * leak
         inflow = base + leak
 
-        rain = float(chunk.rain[i])
-        hours = step_s / 3600
-        self._stored_mm += rain * _RUNOFF_SHARE * hours
-        runs = self._stored_mm * (1 - np.exp(-hours / _RUNOFF_H)) / hours  # mm/h
-        self._stored_mm -= runs * hours
-        self._dust += (1 - self._dust) * hours / 24 / _DUST_DAYS - self._dust * min(runs * hours / _FLUSH_MM, 1.0)
         if runs > 1e-4:
-            self._rain_runs(runs, inflow, both, load, active, middle_ms)
+            self._rain_runs(runs, spilling, inflow, both, load)
         load[:M] += both
         load[M : 2 * M] += both
 
@@ -344,7 +381,7 @@ class World:
                 if event.closed:
                     opened[self._reach_index[event.reach]] *= 1 - share
             elif event.kind in DISCHARGES:
-                self._discharge(event, share, inflow, load)
+                self._discharge(event, share, inflow, load, step_s)
             elif event.kind is EventKind.DREDGING:
                 self._dredge(event, share, load)
             elif event.kind in (EventKind.BLOOM, EventKind.LOW_OXYGEN):
@@ -366,14 +403,26 @@ class World:
             there &= np.abs(np.arange(len(net.reach)) - cell) <= 1
         return np.asarray(there)
 
+    def _runoff(self, rain: float, hours: float) -> float:
+        """mm/h that run off the ground, of rain in mm/h; dust gathers in dry weather and is washed away."""
+        self._stored_mm += rain * _RUNOFF_SHARE * hours
+        runs = float(self._stored_mm * (1 - np.exp(-hours / _RUNOFF_H)) / hours)
+        self._stored_mm -= runs * hours
+        self._dust += (1 - self._dust) * hours / 24 / _DUST_DAYS - self._dust * min(runs * hours / _FLUSH_MM, 1.0)
+        return runs
+
+    def _spilling(self, runs: float, at_ms: int) -> tuple[Event | None, Event | None]:
+        """The rain whose water runs off now, and its overflow if the sewers are full."""
+        if runs <= 1e-4:
+            return None, None
+        raining = [e for e in self.events if e.kind is EventKind.RAIN and e.start_ms <= at_ms < e.end_ms + DAY_MS]
+        latest = max(raining, key=lambda e: e.start_ms, default=None)
+        if latest is None or runs <= _SEWERS_MM_H or not self.network.combined:
+            return latest, None
+        return latest, self._overflow(latest, at_ms)
+
     def _rain_runs(
-        self,
-        runs: float,
-        inflow: Floats,
-        both: Floats,
-        load: Floats,
-        active: Sequence[tuple[Event, float]],
-        middle_ms: int,
+        self, runs: float, spilling: tuple[Event | None, Event | None], inflow: Floats, both: Floats, load: Floats
     ) -> None:
         """Runoff of ``runs`` mm/h enters along creeks and lakes; where sewers are combined and full, it overflows."""
         net = self.network
@@ -381,9 +430,8 @@ class World:
         water[TEMP] = float(self._outside_c[1]) - 2.5
         water[SOLIDS] *= 0.25 + 1.75 * self._dust
         water[[BOD, PO]] *= 0.5 + self._dust
+        latest, overflow = spilling
         over = max(runs - _SEWERS_MM_H, 0.0)
-        raining = [e for e in self.events if e.kind is EventKind.RAIN and e.start_ms <= middle_ms < e.end_ms + DAY_MS]
-        latest = max(raining, key=lambda e: e.start_ms, default=None)
         for number, r in enumerate(net.reaches):
             cells = net.own[r.key]
             flow = runs / 3.6e6 * net.catchment_m2[number]
@@ -395,7 +443,7 @@ class World:
             both[:, cells] += water[:, None] * each
             if latest is not None:
                 load[self._row(latest), cells] += each
-            if spilled > 0 and latest is not None:
+            if spilled > 0 and overflow is not None:
                 cell = net.combined[number]
                 dirty = np.array(network.OVERFLOW)
                 dirty[TEMP] = float(self._outside_c[1]) - 1.5
@@ -404,7 +452,7 @@ class World:
                 inflow[cell] += spilled
                 load[:M, cell] += dirty * spilled
                 load[M : 2 * M, cell] += water * spilled
-                load[self._row(self._overflow(latest, middle_ms)), cell] += spilled
+                load[self._row(overflow), cell] += spilled
 
     def _overflow(self, rain: Event, at_ms: int) -> Event:
         """The overflow that ``rain`` brings, noticed at its first moment and lengthened while it lasts."""
@@ -417,11 +465,11 @@ class World:
         self.occurred[name] = Event(name, EventKind.OVERFLOW, started.start_ms, at_ms, line=rain.line)
         return known
 
-    def _discharge(self, event: Event, share: float, inflow: Floats, load: Floats) -> None:
-        cell = self.network.cell(event.reach, event.km or 0.0)
+    def _discharge(self, event: Event, share: float, inflow: Floats, load: Floats, step_s: float) -> None:
         if event.sudden:
-            self._pour(event, share, cell, load)
+            self._pour(event, share, load, step_s)
             return
+        cell = self.network.cell(event.reach, event.km or 0.0)
         per_size, content = _FLOW[event.kind]
         river = self.network.reaches[self._reach_index[event.reach]].water is Water.RIVER
         flow = per_size * event.size * share * (_FOR_A_RIVER if river else 1.0)
@@ -430,16 +478,17 @@ class World:
         load[M : 2 * M, cell] += self._content[M : 2 * M, cell] * flow
         load[self._row(event), cell] += flow
 
-    def _pour(self, event: Event, share: float, cell: int, load: Floats) -> None:
-        """Bring a cell at once to a share of the discharge, and back at once when it is over: a demo is short."""
+    def _pour(self, event: Event, share: float, load: Floats, step_s: float) -> None:
+        """Bring the cells around a place at once to a share of the discharge, and back when it is over."""
+        there = self._cells_of(event)
         _, content = _FLOW[event.kind]
         part = _SUDDEN_SHARE * event.size * share
-        without = self._content[M : 2 * M, cell]
-        target = without + part * (np.array(content) - without)
-        rate = self._volume[cell] / _SUDDEN_S
-        load[:M, cell] += rate * (target - self._content[:M, cell])
+        without = self._content[M : 2 * M, there]
+        target = without + part * (np.array(content)[:, None] - without)
+        rate = self._volume[there] * (1 - np.exp(-step_s / _SUDDEN_S)) / step_s
+        load[:M, there] += rate * (target - self._content[:M, there])
         row = self._row(event)
-        load[row, cell] += rate * (part - self._content[row, cell])
+        load[row, there] += rate * (part - self._content[row, there])
 
     def _dredge(self, event: Event, share: float, load: Floats) -> None:
         """Mud is stirred up: solids, and a little of what lay in it."""
@@ -457,11 +506,15 @@ class World:
         holds = float(_oxygen_of(self._outside_c[:1])[0])
         for cells, dirty in ((net.upper, True), (net.lower, False)):
             for cell in cells.tolist():
-                fouled = float(np.exp(chunk.outside[i][net.reach[cell]]))
-                clean = np.array(network.CLEAN_BRANCH)
-                water = (
-                    clean + fouled * (np.array(network.DIRTY_BRANCH) - clean) if dirty else np.array(network.SEAWARD)
-                )
+                foul, salts, oxygen, phosphorus = chunk.outside[i, net.reach[cell]].tolist()
+                water = np.array(network.SEAWARD)
+                if dirty:
+                    clean = np.array(network.CLEAN_BRANCH)
+                    more = np.full(M, foul)
+                    more[[EC, DO, ALK, PO]] = salts, oxygen, salts, phosphorus
+                    dirt = np.array(network.DIRTY_BRANCH) - clean
+                    water = clean + more * dirt
+                    water[DIC] = clean[DIC] + salts * dirt[ALK] + oxygen * (dirt[DIC] - dirt[ALK])
                 water[TEMP] = self._outside_c[0]
                 water[EC] *= 1 - 0.14 * warmth
                 water[DO] *= holds
@@ -505,13 +558,15 @@ class World:
     # -- dyes and records
 
     def _dye(self, event: Event) -> None:
-        fresh = np.zeros((1, self._content.shape[1]))
+        self._dyes.append(event)
+        self._content = np.concatenate([self._content, np.zeros((1, self._content.shape[1]))])
+
+    def _fade(self) -> None:
+        """Let go of dyes that are nowhere any more."""
         gone = [i for i, e in enumerate(self._dyes) if e.end_ms + DAY_MS < self.now_ms and self._faded(i)]
         if gone:
             self._content = np.delete(self._content, [2 * M + i for i in gone], axis=0)
             self._dyes = [e for i, e in enumerate(self._dyes) if i not in gone]
-        self._dyes.append(event)
-        self._content = np.concatenate([self._content, fresh])
 
     def _faded(self, i: int) -> bool:
         return bool(self._content[2 * M + i].max() < _GONE)
@@ -574,6 +629,8 @@ class _Recorder:
         self._content = np.zeros((256, 2 * M, stations))
         self._extra = np.zeros((256, 3, stations))
         self._dyes: dict[str, tuple[int, list[Floats]]] = {}
+        self.strongest: dict[str, float] = {}
+        self._kept: dict[tuple[int, bool], tuple[int, dict[str, Floats]]] = {}
         self._count = 0
         self._forgotten = 0
 
@@ -585,6 +642,7 @@ class _Recorder:
         self._at[self._count], self._content[self._count], self._extra[self._count] = at_ms, content, extra
         for name, row in zip(names, dyes, strict=True):
             self._dyes.setdefault(name, (self._forgotten + self._count, []))[1].append(row.copy())
+            self.strongest[name] = max(self.strongest.get(name, 0.0), float(row.max(initial=0.0)))
         self._count += 1
 
     def refine(self, step_s: float) -> None:
@@ -594,11 +652,19 @@ class _Recorder:
     def forget(self, before_ms: int) -> None:
         keep = int(np.searchsorted(self._at[: self._count], before_ms))
         keep = max(min(keep, self._count - 2), 0)
+        if keep < _MARGIN:
+            return  # a little at a time is not worth the copying
         self._at = self._at[keep : self._count].copy()
         self._content = self._content[keep : self._count].copy()
         self._extra = self._extra[keep : self._count].copy()
+        self._kept.clear()
         self._count -= keep
         self._forgotten += keep
+        for name, (began, dyes) in list(self._dyes.items()):
+            if began + len(dyes) <= self._forgotten:
+                del self._dyes[name]
+            elif began < self._forgotten:
+                self._dyes[name] = (self._forgotten, dyes[self._forgotten - began :])
 
     def _between(self, at_ms: Ints) -> tuple[int, int]:
         known = self._at[: self._count]
@@ -609,12 +675,29 @@ class _Recorder:
 
     def values(self, station: int, at_ms: Ints, without_events: bool) -> dict[str, Floats]:
         low, high = self._between(at_ms)
-        rows = slice(M, 2 * M) if without_events else slice(0, M)
-        known = chemistry.measured(self._content[low:high, rows, station])
-        known["level"], known["flow"], known["rain"] = (self._extra[low:high, i, station] for i in range(3))
-        known["level"] = known["level"] + 1.2  # gauges stand on their own zero
         steps = self._at[low:high]
+        known = self._measured(station, low, high, without_events)
         return {key: np.interp(at_ms, steps, value) for key, value in known.items()}
+
+    def value(self, station: int, parameter: str, at_ms: Ints, without_events: bool) -> Floats:
+        low, high = self._between(at_ms)
+        known = self._measured(station, low, high, without_events)[parameter]
+        return np.interp(at_ms, self._at[low:high], known)
+
+    def _measured(self, station: int, low: int, high: int, without_events: bool) -> dict[str, Floats]:
+        """What can be measured at the steps from ``low`` to ``high``. A table asks for the same steps over and over."""
+        wanted = (station, without_events)
+        kept = self._kept.get(wanted)
+        if kept is None or low < kept[0] or high > kept[0] + len(kept[1]["ph"]):
+            first = max(low - _MARGIN, 0)
+            rows = slice(M, 2 * M) if without_events else slice(0, M)
+            known = chemistry.measured(self._content[first:high, rows, station])
+            known["level"], known["flow"], known["rain"] = (self._extra[first:high, i, station] for i in range(3))
+            known["level"] = known["level"] + _GAUGE_ZERO_M
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            kept = self._kept[wanted] = first, known
+        return {key: value[low - kept[0] : high - kept[0]] for key, value in kept[1].items()}
 
     def dyes(self, station: int, at_ms: Ints) -> dict[str, Floats]:
         found = {}

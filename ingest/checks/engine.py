@@ -21,7 +21,7 @@ from ingest.checks.pattern import PatternWatches
 from ingest.checks.places import Places
 from ingest.checks.rate import RateWatches
 from ingest.checks.rules import Bound, DailyPattern, Limit, Rate, Rule, Rules, Trend, Watched
-from ingest.checks.schedule import Mute, Mutes, Speaks
+from ingest.checks.schedule import Mutes, Speaks
 from ingest.checks.spans import Span, gone, news, spans
 from ingest.checks.trend import TrendWatches
 from sensors.parameters import Catalogue
@@ -29,6 +29,7 @@ from sensors.reading import Bools, Codes, Flag, Floats, Ints, QualityTest
 from sensors.stations import Registry, Station
 from sensors.texts import Text, say
 from sensors.times import DAY_MS, beijing
+from sensors.upkeep import Mute
 
 LATE_S = 900
 """Older than this (or two intervals of the station, whichever is longer) a reading is too old to wake anybody for."""
@@ -186,6 +187,7 @@ class Checks:
             walk(watched.watch, state, [sample for sample in samples if sample[0] < alarm.fired_at_ms], now_ms)
             lately = (at for at in state.firings if alarm.fired_at_ms - at < watched.watch.flap_ms)
             state = State(firings=(*lately, alarm.fired_at_ms) if watched.watch.flaps else ())
+            state.held = int(alarm.held)
             state.phase, state.past = Phase.FIRING, alarm.past
             state.since_ms, state.fired_at_ms, state.last_ms = alarm.since_ms, alarm.fired_at_ms, alarm.fired_at_ms
             state.count = watched.watch.samples  # it took at least as many to fire
@@ -201,7 +203,8 @@ class Checks:
         else:
             walk(watched.watch, state, samples, now_ms)
             if state.phase in (Phase.FIRING, Phase.RECOVERING):  # never announced: the next bad reading announces it
-                state.phase, state.past = Phase.PENDING, False
+                state.phase, state.past, state.held = Phase.PENDING, False, 0
+                state.firings = tuple(at for at in state.firings if at < state.fired_at_ms)
         self._keep(number, state)
 
     # -- judging -----------------------------------------------------------------------------------------------------
@@ -321,13 +324,14 @@ class Checks:
 
     def disproved(
         self, series: int, before: tuple[Ints, Floats], after: tuple[Ints, Floats], reason: Text, now_ms: int
-    ) -> list[Finding]:
+    ) -> tuple[list[Finding], list[Finding]]:
         """What rested on readings that somebody declared wrong: usable readings (at, value) with and without them.
 
         Each crossing that is no longer there is withdrawn, whether it is still on or long over; ``reason`` says who
-        declared what, and why.
+        declared what, and why. Returns all findings, and those of them that end what is firing now.
         """
-        found = []
+        found: list[Finding] = []
+        ended: list[Finding] = []
         for number in [*self._threshold_watches(series), *self._derived_watches(series)]:
             watched = self._watched[number]
             was, _ = self._spans(watched, *before, now_ms)
@@ -336,7 +340,8 @@ class Checks:
             for span in gone(was, still):
                 on = alarm is not None and span.holds(alarm.fired_at_ms)
                 found.append(self._disproved(watched, span, alarm if on else None, reason))
-        return found
+                ended += found[-1:] if on else []
+        return found, ended
 
     def _disproved(self, watched: _Watched, span: Span, alarm: Alarm | None, reason: Text) -> Finding:
         turn = span.fired
@@ -396,7 +401,7 @@ class Checks:
             version=rule.version,
             kind=Kind(rule.kind),
             change=Change.FIRED if turn.fired else Change.RESOLVED,
-            cause=alarm.cause if alarm else f"water:{station.key}",
+            cause=alarm.cause if alarm else f"{'pattern' if isinstance(rule, DailyPattern) else 'water'}:{station.key}",
             station=station.key,
             parameter=watched.parameter,
             observed_at_ms=turn.at_ms,
@@ -406,6 +411,7 @@ class Checks:
             colour=rule.colour,
             retrospective=turn.past,
             text=wording.reading(rule, bound, station, turn, parameter, measured, self._places.target(station)),
+            held=bool(turn.fired and turn.held),
         )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from sensors.errors import ConfigurationError
 from sensors.texts import Text, say
 from sensors.times import BEIJING_OFFSET_MS, DAY_MS
+from sensors.upkeep import Mute
 
 _HOURS = re.compile(r"(\d{1,2})(?::(\d\d))?-(\d{1,2})(?::(\d\d))?")
 _MINUTE_MS = 60_000
@@ -109,18 +110,6 @@ def schedule(row: Mapping[str, Any]) -> Schedule:
     if not isinstance(months, list) or any(isinstance(m, bool) or m not in range(1, 13) for m in months):
         raise ConfigurationError(f"months {months!r} must be a list of numbers from 1 to 12")
     return Schedule(hours, Days(days), tuple(sorted(set(months))))
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Mute:
-    """Planned work: from ``since_ms`` until ``until_ms`` no rule (or only ``rules``) begins anything at ``station``."""
-
-    station: str
-    since_ms: int
-    until_ms: int
-    rules: tuple[str, ...] = ()
-    by: str = ""
-    reason: str = ""
 
 
 class Mutes:

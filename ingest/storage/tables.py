@@ -242,6 +242,7 @@ alarm = sa.Table(
     sa.Column("fired_at_ms", sa.BigInteger, nullable=False),
     sa.Column("since_ms", sa.BigInteger, nullable=False),
     sa.Column("retrospective", sa.Boolean, nullable=False),
+    sa.Column("held", sa.Boolean, nullable=False, server_default=sa.false(), comment="flapping: calm for longer"),
 )
 
 device_event = sa.Table(
@@ -317,6 +318,18 @@ forecast = sa.Table(
     sa.Column("text_en", sa.Text, nullable=False),
 )
 
+trace = sa.Table(
+    "trace",
+    metadata,
+    sa.Column("incident_id", sa.Integer, sa.ForeignKey("incident.id"), primary_key=True, autoincrement=False),
+    sa.Column("station", sa.String(64), nullable=False),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("made_ms", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.Text, nullable=False, comment="JSON: what was seen and where not, candidates, reasons"),
+    sa.Column("text_zh", sa.Text, nullable=False),
+    sa.Column("text_en", sa.Text, nullable=False),
+)
+
 hj212_device = sa.Table(
     "hj212_device",
     metadata,
@@ -350,4 +363,61 @@ device_claim = sa.Table(
     sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("expires_at_ms", sa.BigInteger, nullable=False),
     sa.Column("used_at_ms", sa.BigInteger),
+)
+
+review = sa.Table(
+    "review",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("station", sa.String(64), sa.ForeignKey("station.key"), nullable=False, index=True),
+    sa.Column("parameter", sa.String(32), nullable=False, comment="empty: all of the station"),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("until_ms", sa.BigInteger, nullable=False),
+    sa.Column("verdict", sa.String(8), nullable=False, comment="good or bad"),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False, comment="when it was given"),
+    sa.Column("void", sa.Boolean, nullable=False),
+    sa.UniqueConstraint("station", "parameter", "since_ms", "at_ms"),
+)
+
+mute = sa.Table(
+    "mute",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("station", sa.String(64), sa.ForeignKey("station.key"), nullable=False, index=True),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("until_ms", sa.BigInteger, nullable=False),
+    sa.Column("rules", sa.JSON, nullable=False, comment="ids; an empty list: all rules"),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.UniqueConstraint("station", "since_ms"),
+)
+
+rule_version = sa.Table(
+    "rule_version",
+    metadata,
+    sa.Column("rule", sa.String(64), primary_key=True),
+    sa.Column("version", sa.String(8), primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("colour", sa.String(16), nullable=False),
+    sa.Column("body", sa.Text, nullable=False, comment="the rule as TOML"),
+    sa.Column("text_zh", sa.Text, nullable=False),
+    sa.Column("text_en", sa.Text, nullable=False),
+    sa.Column("since_ms", sa.BigInteger, nullable=False, comment="when it came into force, the last time"),
+    sa.Column("until_ms", sa.BigInteger, comment="when it was replaced or taken out; NULL while in force"),
+)
+
+backtest = sa.Table(
+    "backtest",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("created_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True, comment="waiting, running, done or failed"),
+    sa.Column("progress", sa.Float, nullable=False, comment="0 to 1"),
+    sa.Column("request", sa.JSON, nullable=False),
+    sa.Column("result", sa.JSON(none_as_null=True)),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("finished_at_ms", sa.BigInteger),
 )

@@ -7,19 +7,23 @@ from typing import Any
 import sqlalchemy as sa
 
 from ingest.storage.changes import NOBODY, Author, put
-from ingest.storage.tables import calibration, mark, photo, visit
+from ingest.storage.tables import calibration, mark, mute, photo, review, visit
 from sensors.errors import NotFound, Refused
 from sensors.reading import QualityTest
 from sensors.standards.hj915 import CheckKind
 from sensors.times import rfc3339
-from sensors.upkeep import Check, Photo, Span, Upkeep, Visit, faults_of
+from sensors.upkeep import Check, Mute, Photo, Review, Span, Upkeep, Verdict, Visit, faults_of
 
 _CHECK_KEY = ("station", "parameter", "kind", "at_ms")
 
 
 def load(connection: sa.Connection) -> Upkeep:
     """Everything that was ever done."""
-    return Upkeep(tuple(c for _, c in checks(connection)), tuple(v for _, v in visits(connection)))
+    return Upkeep(
+        tuple(c for _, c in checks(connection)),
+        tuple(v for _, v in visits(connection)),
+        tuple(r for _, r in reviews(connection)),
+    )
 
 
 def save(connection: sa.Connection, done: Upkeep, author: Author = NOBODY) -> None:
@@ -124,6 +128,93 @@ def _put_visit(connection: sa.Connection, one: Visit, author: Author) -> None:
 
 def _visit(row: sa.Row[Any]) -> Visit:
     return Visit(row.station, row.since_ms, row.until_ms, tuple(row.parameters), row.by, row.note)
+
+
+# -- reviews -----------------------------------------------------------------------------------------------------------
+
+
+def reviews(connection: sa.Connection, station: str | None = None) -> list[tuple[int, Review]]:
+    """(number, review), oldest first."""
+    query = sa.select(review).order_by(review.c.since_ms, review.c.id)
+    if station is not None:
+        query = query.where(review.c.station == station)
+    return [
+        (row.id, Review(**{name: row._mapping[name] for name in Review.__slots__} | {"verdict": Verdict(row.verdict)}))
+        for row in connection.execute(query)
+    ]
+
+
+def add_review(connection: sa.Connection, new: Review, author: Author) -> int:
+    """Keep a review; its number. Raises Refused where one in force speaks of the same readings."""
+    for number, one in reviews(connection, new.station):
+        if not one.void and one.meets(new):
+            raise Refused(
+                f"review {number} of {new.station} says {one.verdict} of readings from {rfc3339(one.since_ms)} to "
+                f"{rfc3339(one.until_ms)}; void it first"
+            )
+    _put_review(connection, new, author)
+    mine = sa.and_(*(review.c[name] == getattr(new, name) for name in _REVIEW_KEY))
+    return int(connection.execute(sa.select(review.c.id).where(mine)).scalar_one())
+
+
+def void_review(connection: sa.Connection, station: str, number: int, author: Author) -> Review:
+    """Take a review back; it stays on record. Raises NotFound, and Refused where it was taken back before."""
+    found = dict(reviews(connection, station))
+    if number not in found:
+        raise NotFound(f"station {station} has no review {number}")
+    if found[number].void:
+        raise Refused(f"review {number} of {station} is void already")
+    after = replace(found[number], void=True)
+    _put_review(connection, after, author)
+    return after
+
+
+_REVIEW_KEY = ("station", "parameter", "since_ms", "at_ms")
+
+
+def _put_review(connection: sa.Connection, one: Review, author: Author) -> None:
+    values = {name: getattr(one, name) for name in Review.__slots__} | {"verdict": one.verdict.value}
+    put(connection, review, {name: values.pop(name) for name in _REVIEW_KEY}, values, author)
+
+
+# -- mutes -------------------------------------------------------------------------------------------------------------
+
+
+def mutes(connection: sa.Connection, station: str | None = None) -> list[tuple[int, Mute]]:
+    """(number, mute), oldest first."""
+    query = sa.select(mute).order_by(mute.c.since_ms, mute.c.id)
+    if station is not None:
+        query = query.where(mute.c.station == station)
+    return [
+        (row.id, Mute(row.station, row.since_ms, row.until_ms, tuple(row.rules), row.by, row.reason))
+        for row in connection.execute(query)
+    ]
+
+
+def add_mute(connection: sa.Connection, new: Mute, author: Author) -> int:
+    """Keep a mute; its number. Raises Refused where one of the station begins at the same instant."""
+    mine = (mute.c.station == new.station) & (mute.c.since_ms == new.since_ms)
+    if (number := connection.execute(sa.select(mute.c.id).where(mine)).scalar()) is not None:
+        raise Refused(f"mute {number} of {new.station} begins at {rfc3339(new.since_ms)} already; end that one")
+    _put_mute(connection, new, author)
+    return int(connection.execute(sa.select(mute.c.id).where(mine)).scalar_one())
+
+
+def end_mute(connection: sa.Connection, station: str, number: int, until_ms: int, author: Author) -> Mute:
+    """End a mute earlier, or extend it. Raises NotFound, and Refused where it would end before it began."""
+    found = dict(mutes(connection, station))
+    if number not in found:
+        raise NotFound(f"station {station} has no mute {number}")
+    if until_ms <= found[number].since_ms:
+        raise Refused(f"mute {number} of {station} began at {rfc3339(found[number].since_ms)} and cannot end before")
+    after = replace(found[number], until_ms=until_ms)
+    _put_mute(connection, after, author)
+    return after
+
+
+def _put_mute(connection: sa.Connection, one: Mute, author: Author) -> None:
+    values = {"until_ms": one.until_ms, "rules": list(one.rules), "by": one.by, "reason": one.reason}
+    put(connection, mute, {"station": one.station, "since_ms": one.since_ms}, values, author)
 
 
 # -- photos ------------------------------------------------------------------------------------------------------------

@@ -39,8 +39,7 @@ def settings_(settings: Settings) -> Iterator[Finding]:
     known = catalogue()
     rules = 0
     try:
-        found = files.read_rules(settings.site.rules, known)
-        rules = len(found.thresholds) + len(found.trends) + len(found.no_data)
+        rules = len(files.read_rules(settings.site.rules, known))
         if settings.site.stations is not None:
             files.read_stations(settings.site.stations, known)
     except ConfigurationError as error:

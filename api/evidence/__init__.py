@@ -1,0 +1,30 @@
+"""The evidence pack of an incident: gathered from the stores (``gather``), set as a PDF (``pdf``)."""
+
+from pathlib import Path
+
+from api import exports
+from api.evidence import gather, pdf
+from governance.database import Database
+from ingest.storage.port import ReadingStore
+from sensors.parameters import Catalogue
+
+
+def pack(
+    database: Database,
+    store: ReadingStore,
+    catalogue: Catalogue,
+    incident_id: int,
+    *,
+    by: str,
+    role: str = "",
+    origin: str,
+    photos: Path | None,
+    now_ms: int,
+    language: str = "zh",
+) -> bytes:
+    """The pack of an incident as a PDF, and the entry that it was exported. Raises NotFound and StorageUnavailable."""
+    found = gather.gather(database, store, catalogue, incident_id, by=by, origin=origin, photos=photos, now_ms=now_ms)
+    made = pdf.typeset(found, language)
+    body = {"format": "pdf", "language": language}
+    exports.note(database, "evidence", f"incident/{incident_id}", made, body, by=by, role=role, at_ms=now_ms)
+    return made

@@ -1,0 +1,205 @@
+"""Everything an evidence pack shows of an incident, gathered from the stores at one instant."""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from governance import audit, incidents, roots
+from governance.database import Database
+from governance.lifecycle import Entry, Incident
+from governance.merkle import Line, Root
+from ingest.storage import registry as registry_store
+from ingest.storage import upkeep as upkeep_store
+from ingest.storage.photos import Photos
+from ingest.storage.port import ReadingStore, Series
+from ingest.storage.port import series as series_of
+from sensors.errors import LongTermUnavailable, NotFound
+from sensors.parameters import Catalogue, Parameter
+from sensors.reading import Flag, unpack
+from sensors.stations import Registry, Station
+from sensors.upkeep import Photo
+
+BEFORE_MS = AFTER_MS = 6 * 3_600_000
+"""What a chart shows before and after the event."""
+RAIN_BEFORE_MS = 24 * 3_600_000
+POINTS = 800
+CHARTS = 4
+PHOTOS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A series around the event; ``limit`` None where the condition has none that is known."""
+
+    station: Station
+    parameter: Parameter
+    series: Series
+    start_ms: int
+    end_ms: int
+    limit: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rain:
+    """The sum of a gauge's usable readings, in mm, from ``start_ms`` to ``end_ms``."""
+
+    station: Station
+    readings: int
+    mm: float
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The rule as it stood when the incident was opened; ``entry`` is where the trail tells it."""
+
+    id: str
+    version: str
+    settings: tuple[tuple[str, str], ...]
+    entry: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A photo and its file."""
+
+    photo: Photo
+    file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of an incident at ``at_ms``; ``unanswered`` says whose readings could not be asked for."""
+
+    at_ms: int
+    by: str
+    origin: str
+    incident: Incident
+    history: Sequence[Entry]
+    registry: Registry
+    charts: Sequence[Chart]
+    rain: Sequence[Rain]
+    rule: Rule
+    pictures: Sequence[Picture]
+    trail: Sequence[Line]
+    root: Root | None
+    unanswered: bool
+
+
+def gather(
+    database: Database,
+    store: ReadingStore,
+    catalogue: Catalogue,
+    incident_id: int,
+    *,
+    by: str,
+    origin: str,
+    photos: Path | None,
+    now_ms: int,
+) -> Evidence:
+    """What the stores know of an incident. Raises NotFound and StorageUnavailable."""
+    with database.read() as connection:
+        incident = incidents.get(connection, incident_id)
+        history = incidents.history(connection, incident_id)
+        registry = registry_store.load(connection, catalogue)
+        trail = audit.of(connection, "incident", incident_id)
+        signed = roots.listing(connection)
+        rule = _rule(connection, incident)
+        pictures = _pictures(connection, incident, photos, now_ms)
+    start_ms = incident.since_ms - BEFORE_MS
+    end_ms = max(start_ms + 1, min(incident.last_observed_at_ms + AFTER_MS, now_ms))
+    charts: list[Chart] = []
+    rain: list[Rain] = []
+    unanswered = False
+    try:
+        charts = _charts(store, catalogue, registry, incident, start_ms, end_ms)
+        rain = _rain(store, catalogue, registry, incident.since_ms - RAIN_BEFORE_MS, end_ms)
+    except LongTermUnavailable:
+        unanswered = True
+    root = signed[-1] if signed and trail and signed[-1].size >= trail[-1].n else None
+    return Evidence(
+        at_ms=now_ms,
+        by=by,
+        origin=origin,
+        incident=incident,
+        history=history,
+        registry=registry,
+        charts=charts,
+        rain=rain,
+        rule=rule,
+        pictures=pictures,
+        trail=trail,
+        root=root,
+        unanswered=unanswered,
+    )
+
+
+def _charts(
+    store: ReadingStore, catalogue: Catalogue, registry: Registry, incident: Incident, start_ms: int, end_ms: int
+) -> list[Chart]:
+    """The series the incident rests on, its own first."""
+    stations = {station.key: station for station in registry.stations}
+    wanted = [(incident.station, incident.parameter or "")]
+    wanted += [(condition.station, condition.parameter) for condition in incident.conditions]
+    found: list[Chart] = []
+    for key, name in dict.fromkeys(wanted):
+        if len(found) == CHARTS or key not in stations or name not in catalogue.index:
+            continue
+        parameter = catalogue.parameters[catalogue.index[name]]
+        limit = incident.limit if (key, name) == wanted[0] else None
+        series = series_of(store, key, name, start_ms, end_ms, POINTS)
+        found.append(Chart(stations[key], parameter, series, start_ms, end_ms, limit))
+    return found
+
+
+def _rain(store: ReadingStore, catalogue: Catalogue, registry: Registry, start_ms: int, end_ms: int) -> list[Rain]:
+    if "rain" not in catalogue.index:
+        return []
+    found = []
+    for station in registry.stations:
+        window = store.window(station.key, start_ms, end_ms, ["rain"])
+        usable = unpack(window.packed)[0] < Flag.SUSPECT
+        if usable.any():
+            found.append(Rain(station, int(usable.sum()), float(window.value[usable].sum()), start_ms, end_ms))
+    return found
+
+
+def _rule(connection: sa.Connection, incident: Incident) -> Rule:
+    """The rule's own words from the rules that were loaded when the incident was opened."""
+    loaded = audit.listing(connection, what="rules.loaded", until_ms=incident.opened_at_ms + 1, limit=1)
+    if not loaded:
+        return Rule(incident.rule, incident.rule_version, (), None)
+    told = tomllib.loads(json.loads(loaded[0].body)["text"])
+    for rows in told.values():
+        for row in rows if isinstance(rows, list) else ():
+            if isinstance(row, dict) and row.get("id") == incident.rule:
+                return Rule(incident.rule, incident.rule_version, _settings(row), loaded[0].n)
+    return Rule(incident.rule, incident.rule_version, (), None)
+
+
+def _settings(row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, json.dumps(value, ensure_ascii=False, default=str)) for name, value in row.items())
+
+
+def _pictures(connection: sa.Connection, incident: Incident, folder: Path | None, now_ms: int) -> list[Picture]:
+    """Photos of its stations, taken while it lasted."""
+    if folder is None:
+        return []
+    kept = Photos(folder)
+    until_ms = incident.closed_at_ms or now_ms
+    stations = dict.fromkeys([incident.station, *(condition.station for condition in incident.conditions)])
+    found: list[Picture] = []
+    for key in stations:
+        for photo in upkeep_store.photos(connection, key):
+            if incident.since_ms <= photo.taken_ms <= until_ms and len(found) < PHOTOS:
+                try:
+                    found.append(Picture(photo, kept.path(photo.sha256)))
+                except NotFound:
+                    continue  # a restored database whose photos were not copied
+    return found

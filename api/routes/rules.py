@@ -1,0 +1,240 @@
+"""The rules in force, every version that ever was, and what people do about them at a station: reviews and mutes."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from api.answers import answer, when
+from api.asking import Asked, Known, Strict, Words, instant
+from api.registries import find
+from ingest import rulebook
+from ingest.storage import upkeep as store
+from ingest.storage.changes import Author
+from sensors.errors import ConfigurationError
+from sensors.times import rfc3339
+from sensors.upkeep import Mute, Review, Verdict
+
+router = APIRouter(prefix="/rules", tags=["rules"])
+at_stations = APIRouter(prefix="/stations/{key}", tags=["rules"])
+
+LONGEST_MUTE_MS = 90 * 86_400_000
+"""Planned work that goes on longer is entered again: a mute that nobody remembers hides a river."""
+
+
+class NewReview(Strict):
+    """Somebody looked at readings and says what they are worth; that goes before all tests."""
+
+    parameter: Words = Field("", description="left out: all of the station")
+    since: str = Field(description="RFC 3339; the first reading meant")
+    until: str = Field(description="RFC 3339; readings before it are meant")
+    verdict: Literal["good", "bad"]
+    reason: Words = Field(min_length=1, max_length=1000)
+    by: Words = Field(min_length=1, max_length=200)
+
+
+class Void(Strict):
+    """The review was wrong itself."""
+
+    by: Words = Field(min_length=1, max_length=200)
+
+
+class NewMute(Strict):
+    """Planned work: until it ends the rules begin nothing at the station."""
+
+    since: Annotated[str | None, Field(description="RFC 3339; now where not given")] = None
+    until: str = Field(description="RFC 3339; at most 90 days after since")
+    rules: list[Words] = Field(default_factory=list, description="ids; left out: all rules, silence too")
+    reason: Words = Field(min_length=1, max_length=1000)
+    by: Words = Field(min_length=1, max_length=200)
+
+
+class NewEnd(Strict):
+    """The work was done earlier, or takes longer."""
+
+    until: Annotated[str | None, Field(description="RFC 3339; now where not given")] = None
+    by: Words = Field(min_length=1, max_length=200)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleView:
+    """One version of a rule; `until` is null while it is in force; `body` is the rule as TOML."""
+
+    id: str
+    version: str
+    kind: str
+    colour: str
+    zh: str
+    en: str
+    body: str
+    since: str | None
+    until: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleList:
+    """Rules by id; the versions of one rule: in force first."""
+
+    items: list[RuleView]
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewView:
+    """A review; `void` ones are kept and count for nothing."""
+
+    number: int
+    parameter: str
+    since: str | None
+    until: str | None
+    verdict: str
+    reason: str
+    by: str
+    at: str | None
+    void: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewList:
+    """Reviews, newest first."""
+
+    items: list[ReviewView]
+
+
+@dataclass(frozen=True, slots=True)
+class MuteView:
+    """A mute; without `rules` it is of all."""
+
+    number: int
+    since: str | None
+    until: str | None
+    rules: tuple[str, ...]
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class MuteList:
+    """Mutes, newest first."""
+
+    items: list[MuteView]
+
+
+@router.get("", response_model=RuleList)
+def list_rules(asked: Asked) -> Response:
+    """The rules in force."""
+    with asked.database.read() as connection:
+        return answer(RuleList([_rule(one) for one in rulebook.in_force(connection)]))
+
+
+@router.get("/{rule}", response_model=RuleList)
+def rule_versions(asked: Asked, rule: str) -> Response:
+    """All versions of a rule, the one in force first; `rule@version` names one. 404 where none ever was in force."""
+    id_, _, wanted = rule.partition("@")
+    with asked.database.read() as connection:
+        found = [rulebook.version(connection, id_, wanted)] if wanted else rulebook.versions(connection, id_)
+    return answer(RuleList([_rule(one) for one in found]))
+
+
+@at_stations.get("/reviews", response_model=ReviewList)
+def list_reviews(asked: Asked, known: Known, key: str) -> Response:
+    """What people said of the station's readings, newest first."""
+    find(known.recent(), key)
+    with asked.database.read() as connection:
+        return answer(ReviewList([_review(n, r) for n, r in reversed(store.reviews(connection, key))]))
+
+
+@at_stations.post("/reviews", status_code=201, response_model=ReviewView)
+def add_review(asked: Asked, known: Known, key: str, new: NewReview) -> Response:
+    """Say that readings are good or bad: what rested on bad ones is withdrawn, what good ones show is told.
+
+    409 where a review in force speaks of the same readings.
+    """
+    now_ms = asked.clock_ms()
+    since_ms, until_ms = instant("since", new.since), instant("until", new.until)
+    if until_ms <= since_ms:
+        raise ConfigurationError(f"until {new.until} is not after since {new.since}")
+    if since_ms > now_ms:
+        raise ConfigurationError(f"since {new.since} lies in the future: only readings there are can be reviewed")
+    if new.parameter and new.parameter not in asked.catalogue:
+        raise ConfigurationError(f"unknown parameter {new.parameter[:40]!r}")
+    find(known.recent(), key)
+    said = Verdict(new.verdict)
+    made = Review(key, new.parameter, since_ms, min(until_ms, now_ms), said, new.reason, new.by, now_ms)
+    with asked.database.write() as connection:
+        number = store.add_review(connection, made, Author(new.by, now_ms))
+    return answer(_review(number, made), 201)
+
+
+@at_stations.post("/reviews/{number}/void", response_model=ReviewView)
+def void_review(asked: Asked, known: Known, key: str, number: int, void: Void) -> Response:
+    """Take a review back: the readings get their own verdicts again."""
+    find(known.recent(), key)
+    with asked.database.write() as connection:
+        after = store.void_review(connection, key, number, Author(void.by, asked.clock_ms()))
+    return answer(_review(number, after))
+
+
+@at_stations.get("/mutes", response_model=MuteList)
+def list_mutes(asked: Asked, known: Known, key: str) -> Response:
+    """Planned work at the station, newest first."""
+    find(known.recent(), key)
+    with asked.database.read() as connection:
+        return answer(MuteList([_mute(n, m) for n, m in reversed(store.mutes(connection, key))]))
+
+
+@at_stations.post("/mutes", status_code=201, response_model=MuteView)
+def add_mute(asked: Asked, known: Known, key: str, new: NewMute) -> Response:
+    """Announce planned work: the rules begin nothing at the station until it ends; what is on may still end."""
+    now_ms = asked.clock_ms()
+    since_ms = now_ms if new.since is None else instant("since", new.since)
+    until_ms = instant("until", new.until)
+    if not 0 < until_ms - since_ms <= LONGEST_MUTE_MS:
+        raise ConfigurationError(
+            f"until {new.until} must lie after since {rfc3339(since_ms)} and at most 90 days after it"
+        )
+    find(known.recent(), key)
+    made = Mute(key, since_ms, until_ms, tuple(new.rules), new.by, new.reason)
+    with asked.database.write() as connection:
+        in_force = {one.rule for one in rulebook.in_force(connection)}
+        if unknown := sorted(set(new.rules) - in_force):
+            raise ConfigurationError(f"no rule {unknown[0][:80]!r} is in force")
+        number = store.add_mute(connection, made, Author(new.by, now_ms))
+    return answer(_mute(number, made), 201)
+
+
+@at_stations.post("/mutes/{number}/end", response_model=MuteView)
+def end_mute(asked: Asked, known: Known, key: str, number: int, end: NewEnd) -> Response:
+    """End a mute earlier or later than planned."""
+    find(known.recent(), key)
+    now_ms = asked.clock_ms()
+    until_ms = now_ms if end.until is None else instant("until", end.until)
+    if until_ms > now_ms + LONGEST_MUTE_MS:
+        raise ConfigurationError(f"until {end.until} is more than 90 days ahead")
+    with asked.database.write() as connection:
+        after = store.end_mute(connection, key, number, until_ms, Author(end.by, now_ms))
+    return answer(_mute(number, after))
+
+
+def _rule(one: rulebook.Version) -> RuleView:
+    return RuleView(
+        one.rule,
+        one.version,
+        one.kind,
+        one.colour,
+        one.text.zh,
+        one.text.en,
+        one.body,
+        when(one.since_ms),
+        when(one.until_ms),
+    )
+
+
+def _review(number: int, r: Review) -> ReviewView:
+    return ReviewView(
+        number, r.parameter, when(r.since_ms), when(r.until_ms), r.verdict.value, r.reason, r.by, when(r.at_ms), r.void
+    )
+
+
+def _mute(number: int, m: Mute) -> MuteView:
+    return MuteView(number, when(m.since_ms), when(m.until_ms), m.rules, m.reason, m.by)

@@ -1,0 +1,174 @@
+"""``riverchief rules``: what rules say, what contradicts itself in them, and every version that was ever in force."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from ingest import rulebook
+from ingest.checks import explain
+from ingest.checks.explain import Fault
+from ingest.checks.rules import Rules
+from ingest.storage import registry as registry_store
+from riverchief import files, logs, serve
+from riverchief import settings as settings_
+from sensors.parameters import catalogue
+from sensors.stations import Registry
+from sensors.texts import Text, say
+from sensors.times import beijing
+
+app = typer.Typer(help="规则 · Rules.", no_args_is_help=True)
+out = Console()
+
+SettingsFile = Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")]
+DataFolder = Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")]
+AsJson = Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")]
+SHOWN = 3
+"""Stations named where a rule goes before another."""
+
+
+@app.command("check")
+def check(
+    file: Annotated[Path | None, typer.Argument(help="规则文件 · rules file")] = None,
+    stations: Annotated[
+        Path | None, typer.Option("--stations", help="对照的站点文件 · stations the rules are to fit")
+    ] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """逐条解释规则并找出矛盾 · Explain each rule in a sentence and find contradictions; exit code 1 when there are any.
+
+    Without --stations the rules are held against the stations registered at the site, where there is a database.
+    """
+    known = catalogue()
+    rules = files.read_rules(file, known)
+    registry = _registry(stations, settings, data)
+    faults = explain.faults(rules, known, registry)
+    before = explain.overrides(rules, registry) if registry else []
+    if as_json:
+        out.print_json(data=_as_json(rules, faults, before, registry))
+    else:
+        _show(rules, faults, before)
+        if registry is None:
+            out.print("没有可对照的站点（--stations）· no stations to hold them against (--stations)")
+    if any(fault.serious for fault in faults):
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """正在执行的规则 · The rules in force at the site."""
+    with _reading(settings, data) as connection:
+        found = rulebook.in_force(connection)
+    if as_json:
+        out.print_json(data=[_version_json(one) for one in found])
+        return
+    for one in found:
+        out.print(f"[bold]{escape(one.rule)}[/]@{one.version} {one.text.zh} · {one.text.en}", highlight=False)
+
+
+@app.command("show")
+def show(
+    rule: Annotated[str, typer.Argument(help="编号或 编号@版本 · an id, or id@version as incidents name it")],
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """某条规则的各版本 · A rule as it was in force, also long ago."""
+    id_, _, wanted = rule.partition("@")
+    with _reading(settings, data) as connection:
+        found = [rulebook.version(connection, id_, wanted)] if wanted else rulebook.versions(connection, id_)
+    if as_json:
+        out.print_json(data=[_version_json(one) for one in found])
+        return
+    for one in found:
+        until = "…" if one.until_ms is None else beijing(one.until_ms, "%Y-%m-%d %H:%M")
+        since = beijing(one.since_ms, "%Y-%m-%d %H:%M")
+        out.print(f"[bold]{escape(one.rule)}@{one.version}[/] {since} – {until}", highlight=False)
+        out.print(f"{one.text.zh}\n{one.text.en}\n\n{one.body}", markup=False, highlight=False)
+
+
+def _registry(stations: Path | None, settings: Path | None, data: Path | None) -> Registry | None:
+    """The stations to hold rules against: of a file, or of the site's database where there is one."""
+    known = catalogue()
+    if stations is not None:
+        return files.read_stations(stations, known)
+    loaded = settings_.load(settings, **({} if data is None else {"data": data}))
+    if loaded.database.url or not (loaded.data / "riverchief.db").exists():
+        if settings is None and data is None:
+            return None
+        if not loaded.database.url:
+            return None
+    with _reading(settings, data) as connection:
+        return registry_store.load(connection, known)
+
+
+class _reading:
+    """The site's database, to be read."""
+
+    def __init__(self, settings: Path | None, data: Path | None) -> None:
+        loaded = settings_.load(settings, **({} if data is None else {"data": data}))
+        logs.configure(loaded.log)
+        self._database = serve.open_database(loaded)
+
+    def __enter__(self) -> Any:
+        self._connection = self._database.read()
+        return self._connection.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._connection.__exit__(*error)
+        self._database.close()
+
+
+_SHOWN_AS = {"red": "red", "orange": "dark_orange", "yellow": "yellow", "blue": "blue"}
+
+
+def _show(rules: Rules, faults: list[Fault], before: list[tuple[str, str, tuple[str, ...]]]) -> None:
+    known = catalogue()
+    for rule in rules:
+        text = explain.sentence(rule, known)
+        head = f"[bold]{escape(rule.id)}[/]@{rule.version} {rule.kind} [{_SHOWN_AS[rule.colour]}]{rule.colour}[/]"
+        out.print(f"{head}\n  {escape(text.zh)}\n  {escape(text.en)}", highlight=False, soft_wrap=True)
+    for one, other, stations in before:
+        text = _goes_before(one, other, stations)
+        out.print(f"  {text.zh} · {text.en}", markup=False, highlight=False)
+    for fault in faults:
+        mark = "[red]✗[/]" if fault.serious else "[yellow]![/]"
+        out.print(f"{mark} {escape(fault.text.zh)} · {escape(fault.text.en)}", highlight=False, soft_wrap=True)
+    if not faults:
+        out.print(f"[green]✓[/] {len(rules)} 条规则，没有矛盾 · {len(rules)} rules, no contradiction")
+
+
+def _goes_before(one: str, other: str, stations: tuple[str, ...]) -> Text:
+    shown = ", ".join(stations[:SHOWN]) + ("…" if len(stations) > SHOWN else "")
+    return say("rule.goes_before", rule=one, other=other, stations=shown)
+
+
+def _as_json(
+    rules: Rules, faults: list[Fault], before: list[tuple[str, str, tuple[str, ...]]], registry: Registry | None
+) -> dict[str, Any]:
+    known = catalogue()
+    return {
+        "rules": [
+            {
+                "id": rule.id,
+                "version": rule.version,
+                "kind": rule.kind,
+                "colour": rule.colour,
+                "zh": (text := explain.sentence(rule, known)).zh,
+                "en": text.en,
+            }
+            for rule in rules
+        ],
+        "held_against_stations": None if registry is None else len(registry.stations),
+        "overrides": [{"rule": one, "before": other, "stations": list(s)} for one, other, s in before],
+        "faults": [{"rules": list(f.rules), "serious": f.serious, "zh": f.text.zh, "en": f.text.en} for f in faults],
+    }
+
+
+def _version_json(one: rulebook.Version) -> dict[str, Any]:
+    found = {name: getattr(one, name) for name in one.__slots__ if name != "text"}
+    return found | {"zh": one.text.zh, "en": one.text.en}

@@ -1,0 +1,200 @@
+"""The evidence pack: one PDF that a person without this system can read, and that says what the stores say."""
+
+import io
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pypdf
+import pypdfium2
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+import ingest.storage.tables  # noqa: F401 - names its tables in the metadata
+from api import evidence
+from api.app import create_app
+from api.context import Context
+from governance import audit, incidents, roots
+from governance.database import Database, metadata
+from governance.finding import Change, Colour, Finding, Kind
+from ingest.checks import rules
+from ingest.pipeline import Site
+from ingest.storage import registry, upkeep
+from ingest.storage.changes import Author
+from ingest.storage.photos import Photos
+from ingest.storage.sql import SqlReadings
+from riverchief import sealing
+from sensors.errors import NotFound
+from sensors.parameters import catalogue
+from sensors.reading import Message
+from sensors.stations import Reach, Registry, Station, Water
+from sensors.texts import Text
+from sensors.times import rfc3339
+from sensors.upkeep import Photo
+
+T = 1_790_000_000_000
+MINUTE = 60_000
+CATALOGUE = catalogue()
+RULES = """
+[[threshold]]
+id = "nh3n-high"
+parameter = "nh3n"
+side = "above"
+limit = 2.0
+samples = 3
+colour = "orange"
+"""
+STATIONS = (
+    Station("qicha", "奇槎涌（示例）", "Qicha (example)", 113.14, 23.02, reach="qichachong", water=Water.CREEK),
+    Station("shiwan", "石湾（示例）", "Shiwan (example)", 113.05, 23.0, reach="dongping"),
+)
+REACHES = (
+    Reach("dongping", "东平河", "Dongping", Water.RIVER, ((113.0, 23.0), (113.06, 23.01), (113.12, 23.0))),
+    Reach("qichachong", "奇槎涌", "Qicha Creek", Water.CREEK, ((113.14, 23.03), (113.1, 23.0)), "dongping"),
+)
+
+
+class River:
+    """A creek in which ammonia rose, with rain, a photo and what people did about it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.database = Database(f"sqlite:///{folder / 'river.db'}")
+        metadata.create_all(self.database.engine)
+        with self.database.write() as connection:
+            registry.save(connection, Registry(STATIONS, (), REACHES, CATALOGUE), Author("周工（示例）", T))
+            audit.append(connection, "rules.loaded", kind="rules", id="file", body={"text": RULES}, by="x", at_ms=T)
+        self.store = SqlReadings(self.database, CATALOGUE)
+        site = Site(self.database, self.store, rules.read(RULES, CATALOGUE), CATALOGUE)
+        dice = random.Random(7)
+        for i in range(60):
+            at = T + i * 5 * MINUTE
+            value = 0.8 + 0.1 * dice.random() + (2.2 if 30 <= i < 45 else 0.0) + (30.0 if i == 20 else 0.0)
+            values = {"nh3n": round(value, 3), "rain": 0.4 if i % 10 == 0 else 0.0}
+            body = {"seq": i, "readings": [{"at": rfc3339(at), "values": values}]}
+            site.process([Message("qicha", json.dumps(body).encode(), at + 1000)], at + 1000)
+        self.now_ms = T + 8 * 60 * MINUTE
+        with self.database.read() as connection:
+            (self.incident,) = incidents.list_incidents(connection, limit=5)
+        self.photos = folder / "photos"
+        picture = io.BytesIO()
+        Image.new("RGB", (80, 60), "#4a7").save(picture, "PNG")
+        name = Photos(self.photos).add(picture.getvalue())
+        taken = Photo(
+            "qicha", name, "image/png", 100, self.incident.since_ms + 1000, "李工（示例）", "排口 <b>外溢</b>"
+        )
+        with self.database.write() as connection:
+            upkeep.add_photo(connection, taken, Author("李工（示例）", T))
+
+    def pack(self, language: str = "zh") -> bytes:
+        return evidence.pack(
+            self.database,
+            self.store,
+            CATALOGUE,
+            self.incident.id,
+            by="陈主任（示例）",
+            origin="/river/test",
+            photos=self.photos,
+            now_ms=self.now_ms,
+            language=language,
+        )
+
+
+@pytest.fixture
+def river(tmp_path: Path) -> Iterator[River]:
+    made = River(tmp_path)
+    yield made
+    made.database.close()
+
+
+def words(pdf: bytes) -> str:
+    """All text of a PDF, without line breaks, which fall where they fall."""
+    return "".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(pdf)).pages).replace("\n", "")
+
+
+def test_the_pack_says_what_happened_by_which_rule_what_was_done_and_how_to_check_it(river: River) -> None:
+    with river.database.write() as connection:
+        key = sealing.new_key()[0]
+        (river.folder / "key.pem").write_bytes(key)
+    settings = sealing.Settings(data=river.folder)
+    with river.database.write() as connection:
+        sealed = roots.seal(connection, sealing.signing_key(settings), origin="/river/test", now_ms=T)
+    assert sealed is not None
+    text = words(river.pack())
+    assert f"第{river.incident.id}号" in text
+    assert river.incident.title.zh.replace(" ", "") in text.replace(" ", "")
+    assert "奇槎涌（示例） · 氨氮" in text
+    assert "nh3n-high" in text
+    assert '"above"' in text  # the rule's own words
+    assert "降雨合计 2.4 mm" in text
+    assert "陈主任（示例）" in text
+    assert "排口 <b>外溢</b>" in text  # as it was typed, not as markup
+    with river.database.read() as connection:
+        lines = audit.of(connection, "incident", river.incident.id)
+        history = incidents.history(connection, river.incident.id)
+    assert lines
+    assert all(line.hash in text for line in lines)
+    assert all(entry.text.zh.replace(" ", "") in text.replace(" ", "") for entry in history)
+    assert sealed.root.root in text
+    assert f"audit proof {lines[-1].n}" in text
+
+
+def test_the_pack_without_a_root_photos_or_rain_says_so(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'river.db'}")
+    metadata.create_all(database.engine)
+    store = SqlReadings(database, CATALOGUE)
+    finding = Finding(
+        rule="gone",
+        version="1",
+        kind=Kind.NO_DATA,
+        change=Change.FIRED,
+        cause="x/y",
+        station="unknown-gateway",
+        parameter=None,
+        observed_at_ms=T,
+        since_ms=T,
+        value=None,
+        limit=None,
+        colour=Colour.BLUE,
+        retrospective=False,
+        text=Text("网关<x>&无数据", "gateway <x>& silent"),
+    )
+    with database.write() as connection:
+        (number,) = incidents.record(connection, [finding], T, source="/s").ids
+    given = {"by": "", "origin": "/s", "photos": None, "now_ms": T}
+    text = words(evidence.pack(database, store, CATALOGUE, number, **given))  # type: ignore[arg-type]
+    for said in (
+        "网关<x>&无数据",
+        "没有雨量数据",
+        "无照片",
+        "没有可画的监测项",
+        "尚未被每日树根覆盖",
+        "没有当时的规则原文",
+    ):
+        assert said in text
+    with pytest.raises(NotFound):
+        evidence.pack(database, store, CATALOGUE, 99, **given)  # type: ignore[arg-type]
+    database.close()
+
+
+def test_the_api_hands_out_the_pack_in_both_languages_and_the_trail_knows_of_it(river: River) -> None:
+    context = Context(
+        river.database, river.store, CATALOGUE, "/river/test", lambda: river.now_ms, photos=river.photos, open=True
+    )
+    client = TestClient(create_app(context))
+    answer = client.get(f"/api/v1/incidents/{river.incident.id}/evidence", params={"lang": "en"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pdf")
+    assert "What was done" in words(answer.content)
+    assert client.get("/api/v1/incidents/99/evidence").status_code == 404
+    with river.database.read() as connection:
+        (entry,) = audit.listing(connection, what="export.evidence")
+    assert json.loads(entry.body)["bytes"] == len(answer.content)
+
+
+def test_the_pack_has_a_chart_with_the_limit_and_a_map(river: River) -> None:
+    page = pypdfium2.PdfDocument(river.pack())[0].render(scale=1).to_pil().convert("RGB")
+    colours = {colour for _, colour in page.getcolors(maxcolors=10**6)}
+    assert any(r > 180 and g < 80 and b < 80 for r, g, b in colours)  # the limit and the event
+    assert any(abs(r - 43) < 20 and abs(g - 111) < 20 and abs(b - 138) < 20 for r, g, b in colours)  # the water

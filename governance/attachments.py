@@ -11,7 +11,7 @@ from sensors.errors import NotFound
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """``id`` is the SHA-256 of the bytes in hex; ``at_ms`` when it came. A file brought twice keeps its first bringer."""
+    """``id`` is the SHA-256 of the bytes in hex; ``at_ms`` when it came. Brought twice, the first bringer stays."""
 
     id: str
     media_type: str

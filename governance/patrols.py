@@ -6,14 +6,16 @@ least 10 min and 1 km, Sixian 5 min and 300 m, Akqi 30 min and 2 km; domain fact
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import asin, cos, radians, sin, sqrt
-from typing import Any
 
 import sqlalchemy as sa
 
-from governance.roles import Actor
+from governance import people
+from governance.assessment import By, Share
+from governance.roles import Actor, Role
 from governance.tables import patrol as table
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.texts import Text, say
@@ -84,7 +86,7 @@ WAYS = ("walk", "drone", "meeting", "on_site")
 def walked(track: Sequence[Point]) -> Walked:
     """What the track proves. A stretch faster than ``FASTEST_M_S`` adds nothing: the receiver jumped, nobody walked."""
     metres, jumps = 0.0, 0
-    for before, after in zip(track, track[1:], strict=False):
+    for before, after in pairwise(track):
         step = distance_m(before.lon, before.lat, after.lon, after.lat)
         if step > FASTEST_M_S * (after.at_ms - before.at_ms) / 1000.0:
             jumps += 1
@@ -190,13 +192,40 @@ def distance_m(lon: float, lat: float, other_lon: float, other_lat: float) -> fl
     return 2 * _EARTH_M * asin(sqrt(min(1.0, a)))
 
 
+DUE: Mapping[Role, int] = {Role.CHIEF: 3, Role.GRID_WORKER: 4}
+"""Patrols a month that are due of each. Published rules differ by place and warning (domain facts §6.1): a day in ten of
+village chiefs is Guangzhou's of 2021, once a week of grid workers is Akqi's; the rest of the roles owe none here."""
+
+
+class Patrolled:
+    """Who patrolled and who should have, for the assessment: valid patrols, at most those due, of those due."""
+
+    def __init__(self, connection: sa.Connection, street: Callable[[str], str]) -> None:
+        self._connection = connection
+        self._street = street
+
+    def done(self, by: By, start_ms: int, end_ms: int) -> Mapping[str, Share]:
+        """Shares by person or street; nothing by reach: who owes a patrol owes it of all the water of a region."""
+        t = table.c
+        query = sa.select(t.by, sa.func.count()).where(t.valid, t.started_ms >= start_ms, t.started_ms < end_ms)
+        walked = {row[0]: int(row[1]) for row in self._connection.execute(query.group_by(t.by))}
+        found: dict[str, Share] = {}
+        for person in people.listing(self._connection):
+            due = DUE.get(person.role, 0)
+            if not due or by is By.REACH or (by is By.CHIEF and person.role is not Role.CHIEF):
+                continue
+            key = person.name if by is By.CHIEF else self._street(person.region)
+            found[key] = found.get(key, Share()) + Share(min(due, walked.get(person.name, 0)), due)
+        return found
+
+
 _COLUMNS = (
     *("key", "by", "role", "reach", "region", "started_ms", "ended_ms", "uploaded_ms"),
     *("metres", "minutes", "jumps", "valid", "way", "note"),
 )
 
 
-def _patrol(row: Mapping[str, Any]) -> Patrol:
+def _patrol(row: sa.RowMapping) -> Patrol:
     return Patrol(
         **{name: row[name] for name in _COLUMNS},
         why=Text(row["why_zh"], row["why_en"]),

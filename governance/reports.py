@@ -8,9 +8,7 @@ the office sees.
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -161,5 +159,5 @@ def similar(connection: sa.Connection, lon: float, lat: float, now_ms: int, *, w
     return [incidents.get(connection, number) for metres, number in near if metres <= NEAR_M][:20]
 
 
-def _report(row: Mapping[str, Any]) -> Report:
+def _report(row: sa.RowMapping) -> Report:
     return Report(**{name: row[name] for name in Report.__slots__})

@@ -244,6 +244,7 @@ def _guard(_table: sa.Table, connection: sa.Connection, **_: object) -> None:
     for statement in GUARDS[connection.dialect.name]:
         connection.exec_driver_sql(statement)
 
+
 attachment = sa.Table(
     "attachment",
     metadata,

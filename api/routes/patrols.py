@@ -94,7 +94,7 @@ class PatrolPage:
 
 @router.post("", status_code=201, response_model=PatrolView)
 def upload(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewPatrol) -> Response:
-    """Keep a patrol and file the problems found on it, all or nothing. The same patrol again is answered as it stands."""
+    """Keep a patrol and file the problems found on it, all or nothing. The same patrol twice is one."""
     actor, now_ms = on_behalf(who, new.by), asked.clock_ms()
     with asked.database.read() as connection:
         try:
@@ -207,13 +207,15 @@ def _file(
         place=Place(region, new.reach, lon, lat),
         now_ms=asked.clock_ms(),
         source=asked.source,
-        policy=asked.policy,
+        policy=asked.deadlines,
     )
     return made.id
 
 
 def _view(one: Patrol, *, whole: bool = True) -> PatrolView:
-    line = {"type": "LineString", "coordinates": [[p.lon, p.lat] for p in one.track]} if whole and one.track else None
+    line: dict[str, object] | None = None
+    if whole and one.track:
+        line = {"type": "LineString", "coordinates": [[p.lon, p.lat] for p in one.track]}
     return PatrolView(
         id=one.key,
         by=one.by,

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import sqlalchemy as sa
-from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from api.access import Keeping, Who
 from api.answers import answer
 from api.asking import Asked, Known, Strict, Words
 from api.context import Context
 from api.routes.attachments import keep
+from api.routes.incidents import within_reach
 from governance import incidents
 from governance import reports as store
 from governance.content import examine
@@ -141,14 +142,14 @@ def report(
             place=place,
             now_ms=now_ms,
             source=asked.source,
-            policy=asked.policy,
+            policy=asked.deadlines,
         )
         kept = Report(store.ticket(), made.id, now_ms, contact.strip(), who, 0)
         store.add(connection, kept)
         near = (
             [] if place.lon is None or place.lat is None else _near(connection, place.lon, place.lat, now_ms, made.id)
         )
-        told = store.progress(kept, made, now_ms, asked.policy.reopen_within_ms)
+        told = store.progress(kept, made, now_ms, asked.deadlines.reopen_within_ms)
     asked.wake()
     return answer(
         NewReportView(told.ticket, told.state, told.text, rfc3339(told.at_ms), told.over, told.may_object, len(near)),
@@ -178,7 +179,7 @@ def object_to(asked: Asked, ticket: str, objection: Objection) -> Response:
             CITIZEN,
             now_ms=asked.clock_ms(),
             source=asked.source,
-            policy=asked.policy,
+            policy=asked.deadlines,
         )
         store.objected(connection, ticket)
     asked.wake()
@@ -190,8 +191,7 @@ def origins(asked: Asked, who: Who, incident_id: int) -> Response:
     """The citizens' reports behind an incident, and open incidents near it that may be the same thing."""
     with asked.database.read() as connection:
         found = incidents.get(connection, incident_id)
-        if not who.covers(found.place.region):
-            raise NotFound(f"incident {incident_id} is not here")
+        within_reach(found, who)
         behind = store.of_incident(connection, incident_id)
         lon, lat = found.place.lon, found.place.lat
         near = [] if lon is None or lat is None else _near(connection, lon, lat, asked.clock_ms(), incident_id)
@@ -239,5 +239,5 @@ def _near(connection: sa.Connection, lon: float, lat: float, now_ms: int, withou
 
 
 def _view(asked: Context, kept: Report, case: Incident) -> ReportView:
-    told = store.progress(kept, case, asked.clock_ms(), asked.policy.reopen_within_ms)
+    told = store.progress(kept, case, asked.clock_ms(), asked.deadlines.reopen_within_ms)
     return ReportView(told.ticket, told.state, told.text, rfc3339(told.at_ms), told.over, told.may_object)

@@ -193,7 +193,7 @@ def distance_m(lon: float, lat: float, other_lon: float, other_lat: float) -> fl
 
 
 DUE: Mapping[Role, int] = {Role.CHIEF: 3, Role.GRID_WORKER: 4}
-"""Patrols a month that are due of each. Published rules differ by place and warning (domain facts §6.1): a day in ten of
+"""Patrols a month that are due of each. Published rules differ by place (domain facts §6.1): a day in ten of
 village chiefs is Guangzhou's of 2021, once a week of grid workers is Akqi's; the rest of the roles owe none here."""
 
 

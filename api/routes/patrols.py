@@ -27,6 +27,10 @@ MOST_BYTES = 2 * 1024 * 1024
 router = APIRouter(prefix=PATROLS, tags=["patrols"])
 
 
+TrackPoint = Annotated[tuple[Words, float, float], Field(strict=False)]
+"""A list of three in JSON; its members are as strict as everything else."""
+
+
 class Problem(Strict):
     """Something seen on the way; it becomes an incident."""
 
@@ -52,7 +56,7 @@ class NewPatrol(Strict):
     way: Words = Field("walk", examples=list(store.WAYS))
     reach: Words = ""
     note: Words = Field("", max_length=4000)
-    track: list[tuple[str, float, float]] = Field(default_factory=list, max_length=store.MOST_POINTS)
+    track: list[TrackPoint] = Field(default_factory=list, max_length=store.MOST_POINTS)
     problems: list[Problem] = Field(default_factory=list, max_length=50)
     by: Words | None = Field(None, max_length=80, description="on whose behalf; for machines and open sites only")
 
@@ -88,7 +92,7 @@ class PatrolView:
 class PatrolPage:
     """Patrols, the last uploaded first."""
 
-    patrols: list[PatrolView]
+    items: list[PatrolView]
     next_cursor: str | None
 
 

@@ -172,6 +172,11 @@ def object_to(asked: Asked, ticket: str, objection: Objection) -> Response:
     with asked.database.write() as connection:
         kept = store.get(connection, ticket)
         case = store.case(connection, kept)
+        told = store.progress(kept, case, asked.clock_ms(), asked.deadlines.reopen_within_ms)
+        if not told.may_object:
+            raise Refused(
+                f"{told.text.zh}：现在不能提出异议。 / The report is {told.text.en}: it cannot be objected to now."
+            )
         after = incidents.act(
             connection,
             case.id,

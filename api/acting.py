@@ -80,4 +80,4 @@ def _known(context: Context, order: Order, regions: Regions) -> None:
             try:
                 people.get(connection, to.responsible)
             except NotFound:
-                raise Refused(sentence("role.no_person", name=to.responsible[:80])) from None
+                raise Refused(sentence("person.no_person", name=to.responsible[:80])) from None

@@ -63,7 +63,7 @@ def add(
     if (role is Role.HANDLER) != (department is not None):
         raise ConfigurationError(f"{name}: a handler, and nobody else, belongs to a department")
     if connection.execute(sa.select(people_.c.id).where(people_.c.name == name)).first():
-        raise Refused(sentence("role.person_exists", name=name))
+        raise Refused(sentence("person.person_exists", name=name))
     row = {
         "name": name,
         "role": role.value,
@@ -85,7 +85,7 @@ def get(connection: sa.Connection, name: str) -> Person:
     query = sa.select(people_).where(people_.c.name == name.strip(), people_.c.removed_at_ms.is_(None))
     row = connection.execute(query).mappings().first()
     if row is None:
-        raise NotFound(sentence("role.no_person", name=name[:NAME_LIMIT]))
+        raise NotFound(sentence("person.no_person", name=name[:NAME_LIMIT]))
     return _person(row)
 
 
@@ -108,11 +108,11 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
             people_.c.role == Role.ADMINISTRATOR.value, people_.c.removed_at_ms.is_(None), people_.c.id != one.id
         )
         if not connection.execute(others).scalar_one():
-            raise Refused(sentence("role.last_administrator", name=one.name))
+            raise Refused(sentence("person.last_administrator", name=one.name))
     mine = sa.select(incidents_.c.id).where(incidents_.c.responsible == one.name, incidents_.c.open_cause.is_not(None))
     left = list(connection.execute(mine.order_by(incidents_.c.id)).scalars())
     if left:
-        raise Refused(sentence("role.has_cases", name=one.name, count=len(left), incidents=_numbers(left)))
+        raise Refused(sentence("person.has_cases", name=one.name, count=len(left), incidents=_numbers(left)))
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(removed_at_ms=now_ms))
     _end(connection, appointments_.c.person_id == one.id, now_ms)
     _revoke(connection, one.id, now_ms)
@@ -186,7 +186,7 @@ def appoint(
     """
     one = get(connection, name)
     if one.role not in TERMED:
-        raise Refused(sentence("role.not_a_chief", name=one.name, role=label(one.role)))
+        raise Refused(sentence("person.not_a_chief", name=one.name, role=label(one.role)))
     if region not in regions:
         raise ConfigurationError(f"region {region!r} is not registered")
     if until_ms is not None and until_ms <= since_ms:
@@ -281,7 +281,7 @@ def removable(connection: sa.Connection, region: str, regions: Regions) -> None:
         query = query.where(incidents_.c.region.in_(sorted(below)))
     left = list(connection.execute(query.order_by(incidents_.c.id)).scalars())
     if left:
-        raise Refused(sentence("role.region_has_cases", region=region, count=len(left), incidents=_numbers(left)))
+        raise Refused(sentence("person.region_has_cases", region=region, count=len(left), incidents=_numbers(left)))
 
 
 def _appoint(

@@ -477,7 +477,7 @@ class StartPage:
     def _do(self, incident_id: int, order: Order) -> None:
         actor = self.keeper.now(self.actor)
         if actor is None:
-            raise Refused(sentence("role.no_person", name=self.actor.name))
+            raise Refused(sentence("person.no_person", name=self.actor.name))
         if not self.named:
             actor = replace(actor, name=self.name)
         perform(self.context, incident_id, order, actor, self.keeper.regions)

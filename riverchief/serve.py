@@ -43,6 +43,7 @@ from riverchief.broker_users import broker_users, endpoint
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
 from riverchief.reconciler import Reconciler
+from riverchief.reminders import Reminders
 from riverchief.sealing import Sealing, public_keys, sealing
 from riverchief.settings import Settings, secret
 from riverchief.signals import on_signal
@@ -86,6 +87,7 @@ class System:
         self._started_ms = clock.now_ms()
         self.catalogue = catalogue()
         self.rules = files.read_rules(settings.site.rules, self.catalogue)
+        self.processes = files.read_processes(settings.site.processes)
         mappings = files.read_mappings(settings.ingest.mappings, self.catalogue)
         token = secret(settings.api.token, settings.api.token_file)
         mqtt = mqtt_settings(settings)
@@ -123,6 +125,7 @@ class System:
         self.forecasts: Forecasts | None = None
         self.traces: Traces | None = None
         self.retention: Retention | None = None
+        self.reminders: Reminders | None = None
         self.sealing: Sealing | None = None
         self.reconciler: Reconciler | None = None
         self.messenger: Messenger | None = None
@@ -146,6 +149,7 @@ class System:
                 on_findings=self._wake,
                 spool=self.stores.spool,
                 mappings=mappings,
+                policy=self.processes.policy,
             )
             self.intake = Intake(
                 site,
@@ -209,6 +213,7 @@ class System:
             reports_an_hour=settings.reports.an_hour,
             patrols=Counts(settings.reports.patrol_minutes, settings.reports.patrol_metres),
             open=settings.access.open,
+            processes=self.processes,
             audit_keys=public_keys(settings),
             formula=files.read_formula(settings.site.assessment),
             platforms=self.platforms,
@@ -244,9 +249,13 @@ class System:
             )
         if self.directory is not None:
             self.messenger = messages.messenger(self.settings, database, self.directory)
-        regular = (self.forwarder, self.outlook, self.forecasts, self.retention, retirement)
+        regular = (self.forwarder, self.outlook, self.forecasts, self.traces, self.retention, retirement)
+        self.reminders = Reminders(
+            database, known, self.processes.policy, source=source, clock_ms=clock.now_ms, wake=wake
+        )
         found = (
             *regular,
+            self.reminders,
             self.reconciler,
             self.messenger,
             self.sealing,
@@ -400,6 +409,9 @@ class System:
         if self.reconciler:
             trouble = self.reconciler.last_error
             found.append(Part("reconciliation", self.reconciler.alive and not trouble, trouble or "comparing", False))
+        if self.reminders:
+            trouble = self.reminders.last_error
+            found.append(Part("reminders", self.reminders.alive and not trouble, trouble or "watching", False))
         if self.retention:
             trouble = self.retention.last_error
             found.append(Part("retention", self.retention.alive and not trouble, trouble or "keeping", False))

@@ -552,7 +552,7 @@ def test_opening_the_link_changes_nothing_and_the_button_confirms_in_the_persons
     assert page.headers["referrer-policy"] == "no-referrer"
     assert page.headers["cache-control"] == "no-store"
     with office.database.read() as connection:
-        assert incidents.get(connection, 1).state is State.OPENED
+        assert incidents.get(connection, 1).state is State.REPORTED
     done = site.post(path, data={"comment": "我去看 <b>"})
     assert done.status_code == 200
     with office.database.read() as connection:
@@ -585,7 +585,7 @@ def test_a_link_that_was_altered_is_not_valid_and_one_that_ended_says_so(office:
     assert site.get(path).status_code == 410
     assert site.post(path).status_code == 410
     with office.database.read() as connection:
-        assert incidents.get(connection, 1).state is State.OPENED
+        assert incidents.get(connection, 1).state is State.REPORTED
 
 
 def test_a_message_of_many_confirms_all_of_them(office: Office) -> None:

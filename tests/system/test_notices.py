@@ -219,7 +219,7 @@ def test_a_red_incident_is_told_at_once_to_who_is_on_call_and_the_nearest_chief_
     for key in ("duty", "street"):
         (text,) = office.phones.to(key)
         assert text.startswith("【红】环湖氨氮8.4高于2.0（a）。请10分钟内确认 https://r.example.cn/a/")
-    office.go()
+    office.go(120)
     office.messenger().round()
     assert len(office.phones.got) == 2
     assert office.phones.to("district") == []

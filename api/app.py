@@ -16,7 +16,9 @@ from api.limits import BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
 from api.routes import (
+    assessments,
     audit,
+    backtests,
     commands,
     credentials,
     deliveries,
@@ -65,7 +67,9 @@ def create_app(context: Context) -> FastAPI:
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
     subjects = (
+        assessments,
         audit,
+        backtests,
         commands,
         stations,
         readings,

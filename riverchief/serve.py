@@ -34,8 +34,10 @@ from ingest.storage import retention
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
+from ingest.traces import Traces
 from riverchief import __version__, backup, clock, files, messages, metrics, migrations
 from riverchief.alone import alone
+from riverchief.backtester import Backtester
 from riverchief.broker_users import broker_users, endpoint
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
@@ -116,6 +118,7 @@ class System:
         self.forwarder: Forwarder | None = None
         self.outlook: Outlook | None = None
         self.forecasts: Forecasts | None = None
+        self.traces: Traces | None = None
         self.retention: Retention | None = None
         self.sealing: Sealing | None = None
         self.reconciler: Reconciler | None = None
@@ -201,6 +204,7 @@ class System:
             photos=settings.photos,
             devices=self.devices,
             audit_keys=public_keys(settings),
+            formula=files.read_formula(settings.site.assessment),
             platforms=self.platforms,
             telling=messages.telling(settings, self.directory),
             called_back=self.watch.called_back,
@@ -212,15 +216,12 @@ class System:
         if stores.server is not None and stores.spool is not None:
             self.forwarder = Forwarder(database, stores.spool, stores.server, known, clock_ms=clock.now_ms)
         self.outlook = Outlook(database, stores.readings, known, clock_ms=clock.now_ms, spool=stores.spool)
+        wake = self.deliverer.wake if self.deliverer else lambda: None
+        source, now = self.settings.site.source, clock.now_ms
         self.forecasts = Forecasts(
-            database,
-            stores.readings,
-            known,
-            self.rules,
-            clock_ms=clock.now_ms,
-            source=self.settings.site.source,
-            on_findings=self.deliverer.wake if self.deliverer else lambda: None,
+            database, stores.readings, known, self.rules, clock_ms=now, source=source, on_findings=wake
         )
+        self.traces = Traces(database, stores.readings, known, clock_ms=now, source=source, on_entry=wake)
         keep_days = self.settings.readings.keep_days
         if keep_days:
             if stores.keeper is None:
@@ -238,7 +239,13 @@ class System:
         if self.directory is not None:
             self.messenger = messages.messenger(self.settings, database, self.directory)
         regular = (self.forwarder, self.outlook, self.forecasts, self.retention, retirement)
-        found = (*regular, self.reconciler, self.messenger, self.sealing)
+        found = (
+            *regular,
+            self.reconciler,
+            self.messenger,
+            self.sealing,
+            Backtester(database, self.settings),
+        )
         jobs: list[Job] = [job for job in found if job is not None]
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 
@@ -378,6 +385,9 @@ class System:
         if self.sealing:
             trouble = self.sealing.last_error
             found.append(Part("trail", self.sealing.alive and not trouble, trouble or "sealing", False))
+        if self.traces:
+            trouble = self.traces.last_error
+            found.append(Part("traces", self.traces.alive and not trouble, trouble or "tracing", False))
         if self.forecasts:
             trouble = self.forecasts.last_error
             found.append(Part("forecasts", self.forecasts.alive and not trouble, trouble or "forecasting", False))

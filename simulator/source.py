@@ -11,7 +11,7 @@ from sensors.wire.telemetry import Sample
 from simulator import truth
 from simulator.faults import Instruments, Measured
 from simulator.scenario import Scenario
-from simulator.world import World
+from simulator.water import Water
 
 Stretch = Callable[[int, int], Iterable[tuple[str, Sample]]]
 """(from, to) in ms → (station, sample in canonical units) with ``from`` ≤ time < ``to``; oldest first."""
@@ -44,7 +44,7 @@ class Ahead:
             self._made_ms = end_ms
 
 
-def measured(registry: Registry, scenario: Scenario, world: World, instruments: Instruments) -> Stretch:
+def measured(registry: Registry, scenario: Scenario, world: Water, instruments: Instruments) -> Stretch:
     """Stretches of what the stations of a scenario report, the very numbers of its table."""
 
     def make(from_ms: int, to_ms: int) -> list[tuple[str, Sample]]:

@@ -89,6 +89,10 @@ class Directory:
             raise NotFound(f"{text.zh}。 / {text.en}.")
         return found
 
+    def called(self, name: str) -> Contact | None:
+        """The contact of a person as the record names people; None for somebody who cannot be reached."""
+        return next((one for one in self.contacts if name in (one.name, one.key)), None)
+
     def office(self, duty: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
         """Who of the office is called, first to last; ``duty``: the keys on call by rank."""
         known = {one.key for one in self.contacts}

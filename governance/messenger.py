@@ -33,7 +33,7 @@ from governance.notice_store import Notice, Wanted
 from governance.notice_tables import notice as notices_
 from governance.notice_tables import notice_mark as marks_
 from governance.notice_tables import notice_watch as watches_
-from governance.notices import CALLS, STALE_MS, Item, Kind, Links, Policy, compose, kind_of
+from governance.notices import CALLS, STALE_MS, Item, Kind, Links, Policy, compose, concerned, kind_of
 from governance.tables import incident as incidents_
 from governance.tables import outbox
 from sensors.errors import StorageUnavailable
@@ -231,6 +231,9 @@ class Messenger:
             colour = Colour.BLUE if kind is Kind.PAST else Colour(data["colour"])
             steps = directory.steps(place, colour, duty)
             who = called.get(number, ()) if kind in {Kind.RECOVERED, Kind.CLOSED} else _first(kind, steps)
+            named = [directory.called(name) for name in concerned(data, kind)]
+            if any(named):  # the case has somebody: the others are not told of their task
+                who = tuple(one.key for one in named if one is not None)
             due_ms = policy.unconfirmed_at(colour, now_ms) if kind in CALLS and row.notify == "page" else None
             minutes = policy.confirm.get(colour) if due_ms is not None else None
             text = data["title"] if kind in CALLS or kind is Kind.PAST else data["text"]
@@ -327,11 +330,14 @@ class Messenger:
         claim = {"claimed_by": self._name, "claimed_until_ms": now_ms + LEASE_MS}
         with self._database.write() as connection:
             ids = list(connection.execute(due.with_for_update(skip_locked=True)).scalars())
+            self._bury(connection, ids, now_ms)
             taken = sa.update(notices_).where(n.id.in_(ids)).values(claim).returning(notices_)
             found = {row["id"]: notice_store.of(row) for row in connection.execute(taken).mappings()}
             told = notice_store.items(connection, ids)
             claimed = []
             for one in ids:
+                if found[one].status != "pending":
+                    continue
                 if one in told:
                     claimed.append(_Claimed(self._written(connection, found[one], told[one]), tuple(told[one])))
                 else:  # everything it was to tell of has been confirmed meanwhile
@@ -340,6 +346,15 @@ class Messenger:
         with self._lock:
             self._in_flight |= {one.notice.id for one in claimed}
         return claimed
+
+    def _bury(self, connection: sa.Connection, ids: Sequence[int], now_ms: int) -> None:
+        """Messages of days ago, as a restored backup has them, are not sent any more."""
+        old = (notices_.c.id.in_(ids), notices_.c.attempts == 0, notices_.c.created_at_ms < now_ms - 2 * STALE_MS)
+        gone = {"status": "dead", "last_error": "too old to be told"}
+        number = connection.execute(sa.update(notices_).where(*old).values(gone)).rowcount
+        if number:
+            self.counts["dead"] += number
+            log.error("messages are too old to be told", count=number)
 
     def _written(self, connection: sa.Connection, notice: Notice, told: Sequence[Item]) -> Notice:
         """The message with its words; from here on nothing is added to it."""

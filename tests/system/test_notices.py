@@ -302,6 +302,18 @@ def test_nothing_older_than_a_day_calls_anybody(office: Office) -> None:
     assert office.phones.got == []
 
 
+def test_a_message_of_days_ago_from_a_restored_backup_is_not_sent_any_more(office: Office) -> None:
+    office.fire("a")
+    office.messenger().make()
+    assert office.made is not None
+    office.fire("b")
+    office.made.make()
+    office.clock[0] += 3 * DAY_MS
+    office.go()
+    assert office.phones.got == []
+    assert set(office.statuses()) == {"dead"}
+
+
 # -- at night ----------------------------------------------------------------------------------------------------------
 
 

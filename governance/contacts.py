@@ -144,12 +144,13 @@ class Directory:
     def with_people(self, people: Sequence[Contact]) -> "Directory":
         """The directory with roles and places taken from what is known of people; their channels stay the file's.
 
-        ``people`` have no channels; whoever is not in the file cannot be reached and is left out.
+        ``people`` have no channels, and their keys are the names of the record; whoever is not in the file, under key
+        or name, cannot be reached and is left out.
         """
         known = {one.key: one for one in people}
         merged = []
         for one in self.contacts:
-            found = known.get(one.key)
+            found = known.get(one.key) or known.get(one.name)
             if found is None:
                 merged.append(one)
                 continue

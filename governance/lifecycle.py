@@ -1245,7 +1245,7 @@ def _append(incident: Incident, finding: Finding, now_ms: int, policy: Policy) -
     promoted = live and incident.retrospective and not foretold
     come = live and incident.kind is Kind.FORECAST and not foretold  # what was forecast is there now
     more_urgent = come or (live and not foretold and finding.colour.rank < incident.colour.rank)
-    back = live and not foretold and incident.recovered_at_ms is not None
+    back = live and not foretold and not finding.explained and incident.recovered_at_ms is not None
     condition = _fired(incident, finding)
     after = replace(
         incident,

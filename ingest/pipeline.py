@@ -139,7 +139,7 @@ class Site:
             clock.lap("decode")
             told = means.uncovered(accepted.batch, decoded.periods, self.history.registry, self.store)
             sorted_ = _sort(told, self.history, now_ms)
-            live = self._marked(sorted_, assess(*sorted_.live_columns(), self.history.tail, self.catalogue))
+            live = self._marked(sorted_, assess(*sorted_.live_columns(), self.history.memory, self.catalogue))
             past = judge(
                 sorted_.batch.take(sorted_.late),
                 sorted_.series[sorted_.late],
@@ -175,11 +175,11 @@ class Site:
         except BaseException:
             self._fresh = False  # what was remembered may be ahead of what was stored: read it again
             raise
-        self.history.tail.apply(live.carried)
+        self.history.memory.apply(live.carried)
         self.history.heard_of(sorted_.series, sorted_.batch.at)
         try:
             for station in past.stations:
-                self.history.load(station, now_ms)  # late data changed the past its tail and rules rest on
+                self.history.load(station, now_ms)  # late data changed the past its memory and rules rest on
         except StorageUnavailable:
             self._fresh = False  # the batch is stored all the same: read everything again before the next one
         if findings:
@@ -325,13 +325,13 @@ class Site:
     ) -> tuple[list[Finding], set[Key]]:
         """All findings of the batch, and the alarms they change."""
         checks = self.history.checks
-        tail = self.history.tail
+        memory = self.history.memory
         again, at, verdict = live.again_series, live.again_at, live.again_packed
         if len(again):
             # a reading of an earlier batch lost its good name: take it out of what already rests on it
-            place = (tail.at[again] == at[:, None]).argmax(axis=1)
-            lost = np.flatnonzero(usable(tail.packed[again, place]) & ~usable(verdict))
-            checks.withdraw(again[lost], at[lost], tail.value[again[lost], place[lost]])
+            place = (memory.at[again] == at[:, None]).argmax(axis=1)
+            lost = np.flatnonzero(usable(memory.packed[again, place]) & ~usable(verdict))
+            checks.withdraw(again[lost], at[lost], memory.value[again[lost], place[lost]])
         good = sorted_.live[usable(packed[sorted_.live])]
         batch = sorted_.batch
         findings = checks.evaluate(sorted_.series[good], batch.at[good], batch.value[good], now_ms)

@@ -729,6 +729,32 @@ def classify(
 
 
 @app.command()
+def assess(
+    file: Annotated[Path, typer.Argument(help="表格 · a table: .csv, .csv.gz, .xlsx, .parquet")],
+    to: Annotated[Path, typer.Option("--out", help="可疑读数与事件 · where the flags go")],
+    network: Annotated[
+        list[str] | None,
+        typer.Option("--network", help="上游>下游，或其文件 · a>b>c, or a file with such lines"),
+    ] = None,
+    offset: Annotated[
+        str | None, typer.Option("--offset", help="未注明时区的时间，如 +08:00 · of times that say none; default UTC")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """检验一张表：哪些读数不可信，何时水质突变 · Which readings of a table are doubtful, and when the water changed."""
+    from riverchief import assess as assess_
+
+    edges, shift = assess_.network(network or ()), assess_.offset(offset)
+    with progress_bar(file.name) as progress:
+        summary = assess_.assess_file(file, to, catalogue(), network=edges, offset=shift, progress=progress)
+    if as_json:
+        out.print_json(data=dataclasses.asdict(summary))
+    else:
+        for line in assess_.told(summary):
+            err.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def backup(
     target: Annotated[Path | None, typer.Argument(help="目标目录 · default: backups in the data folder")] = None,
     settings: SettingsFile = None,

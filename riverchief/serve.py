@@ -92,12 +92,13 @@ class System:
         token = secret(settings.api.token, settings.api.token_file)
         mqtt = mqtt_settings(settings)
         outbox_secret = secret(settings.outbox.secret, settings.outbox.secret_file)
-        self.directory = messages.directory(settings)
+        contacts = messages.directory(settings)
         self.platforms = files.read_platforms(settings.platforms.file, outbox_secret)
         heartbeat_url = secret(settings.watch.heartbeat_url, settings.watch.heartbeat_url_file)
         otlp_url = settings.watch.otlp_url
         self.tracing = Tracing(otlp_url, settings.watch.trace_share) if otlp_url else None
         self.database = open_database(settings)
+        self.directory = None if contacts is None else messages.Roster(contacts, self.database, clock.now_ms)
         self._tell_trail()
         self._register_stations()
         if Role.API in roles and token is None and not settings.access.open:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from governance import cloudevents, incidents, lifecycle
+from governance import audit, cloudevents, incidents, lifecycle
 from governance.cloudevents import SignatureInvalid
 from governance.database import Database
 from governance.lifecycle import Action, sentence
@@ -239,6 +239,17 @@ def _remember(connection: sa.Connection, platform: str, event_id: str, proof: st
         "allowed": list(told.allowed),
     }
     connection.execute(sa.insert(callbacks_).values(row))
+    body = {name: row[name] for name in ("outcome", "detail", "incident_id", "action")}
+    audit.append(
+        connection,
+        f"callback.{told.outcome.value}",
+        kind="callback",
+        id=f"{platform}/{event_id}",
+        body=body,
+        by=platform,
+        role="platform",
+        at_ms=now_ms,
+    )
 
 
 def _digest(content: bytes) -> str:

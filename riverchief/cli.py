@@ -29,15 +29,19 @@ from ingest.storage.changes import Author
 from riverchief import (
     assessment_cli,
     audit_cli,
+    backtest_cli,
     clock,
     evidence_cli,
     files,
     foresight_cli,
     logs,
+    messages,
+    notices_cli,
     reconcile_cli,
     rules_cli,
     serve,
     simulate_cli,
+    users_cli,
 )
 from riverchief import settings as settings_
 from riverchief.alone import alone
@@ -73,6 +77,7 @@ setup = typer.Typer(help="首次设置，可重复运行 · First set-up; each m
 app.add_typer(setup, name="setup")
 hj212 = typer.Typer(help="HJ 212 报文和数采仪 · HJ 212 frames and loggers.", no_args_is_help=True)
 app.add_typer(hj212, name="hj212")
+app.add_typer(users_cli.users, name="users")
 hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
 hj212.add_typer(hj212_devices, name="devices")
 app.add_typer(audit_cli.app, name="audit")
@@ -81,6 +86,9 @@ app.command("assessment")(assessment_cli.assessment)
 app.add_typer(foresight_cli.app)
 
 app.command("reconcile")(reconcile_cli.reconcile)
+app.command("backtest")(backtest_cli.run)
+app.add_typer(notices_cli.notify, name="notify")
+app.add_typer(notices_cli.shifts, name="oncall")
 
 SettingsFile = Annotated[
     Path | None,
@@ -721,6 +729,32 @@ def classify(
 
 
 @app.command()
+def assess(
+    file: Annotated[Path, typer.Argument(help="表格 · a table: .csv, .csv.gz, .xlsx, .parquet")],
+    to: Annotated[Path, typer.Option("--out", help="可疑读数与事件 · where the flags go")],
+    network: Annotated[
+        list[str] | None,
+        typer.Option("--network", help="上游>下游，或其文件 · a>b>c, or a file with such lines"),
+    ] = None,
+    offset: Annotated[
+        str | None, typer.Option("--offset", help="未注明时区的时间，如 +08:00 · of times that say none; default UTC")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """检验一张表：哪些读数不可信，何时水质突变 · Which readings of a table are doubtful, and when the water changed."""
+    from riverchief import assess as assess_
+
+    edges, shift = assess_.network(network or ()), assess_.offset(offset)
+    with progress_bar(file.name) as progress:
+        summary = assess_.assess_file(file, to, catalogue(), network=edges, offset=shift, progress=progress)
+    if as_json:
+        out.print_json(data=dataclasses.asdict(summary))
+    else:
+        for line in assess_.told(summary):
+            err.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
 def backup(
     target: Annotated[Path | None, typer.Argument(help="目标目录 · default: backups in the data folder")] = None,
     settings: SettingsFile = None,
@@ -821,6 +855,7 @@ def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
     files.read_mappings(loaded.ingest.mappings, known)
     usual_secret = settings_.secret(loaded.outbox.secret, loaded.outbox.secret_file)
     files.read_platforms(loaded.platforms.file, usual_secret)
+    messages.directory(loaded)
     if loaded.site.stations is not None:
         files.read_stations(loaded.site.stations, known)
     out.print(f"[green]✓[/] 设置有效 settings are valid; {len(found)} 条规则 rules")
@@ -854,10 +889,12 @@ def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJs
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="ingest | latency | store")],
+    name: Annotated[str, typer.Argument(help="devices | ingest | latency | store")],
     json_: Annotated[Path | None, typer.Option("--json", help="结果写入 JSON · write the result as JSON")] = None,
     seconds: Annotated[float, typer.Option(min=2, max=600, help="测量时长 · how long to measure")] = 15.0,
-    stations: Annotated[int, typer.Option(min=1, max=20_000, help="站点数 · stations")] = 500,
+    stations: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="站点数 · stations; default 500, devices: 50,000")
+    ] = None,
     broker: Annotated[str | None, typer.Option(help="mosquitto | nats")] = None,
     rate: Annotated[
         float | None, typer.Option(help="latency: 消息/秒，默认峰值一半 · messages/s, default half the top")
@@ -872,7 +909,9 @@ def bench(
     if name not in BENCHES:
         raise ConfigurationError(f"no benchmark {name!r}; there are {', '.join(sorted(BENCHES))}")
     logs.configure(settings_.LogSection(level="warning"))
-    result = BENCHES[name](Plan(seconds, stations, broker, rate, readings), err)
+    result = BENCHES[name](
+        Plan(seconds, stations or (50_000 if name == "devices" else 500), broker, rate, readings), err
+    )
     out.print_json(data=result)
     if json_ is not None:
         json_.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ SECRETS = (
     ("mqtt", "password"),
     ("broker_admin", "password"),
     ("outbox", "secret"),
+    ("notices", "secret"),
     ("api", "token"),
     ("influx", "token"),
     ("influx", "password"),
@@ -27,6 +28,7 @@ SECRETS = (
     ("watch", "heartbeat_url"),
 )
 """Section and name of each secret; ``{name}_file`` is the file it may stand in instead."""
+_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -158,7 +160,26 @@ class PlatformsSection(_Section):
     """What the external platforms tell us, and how their list is compared with ours."""
 
     file: Path | None = None
-    reconcile_at: Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "03:30"
+    reconcile_at: Annotated[str, Field(pattern=f"^{_CLOCK}$")] = "03:30"
+
+
+class NoticesSection(_Section):
+    """Messages to people: whom, when, and how they confirm."""
+
+    contacts: Path | None = None
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] | None = None
+    secret: SecretStr | None = None
+    secret_file: Path | None = None
+    quiet: Annotated[str, Field(pattern=f"^{_CLOCK}-{_CLOCK}$")] = "22:00-07:00"
+    morning: Annotated[str, Field(pattern=f"^{_CLOCK}$")] = "07:30"
+    digest: Annotated[str, Field(pattern=f"^{_CLOCK}$")] = "08:00"
+    confirm_red_min: Annotated[int, Field(ge=1, le=1440)] = 10
+    confirm_orange_min: Annotated[int, Field(ge=1, le=1440)] = 30
+    confirm_yellow_min: Annotated[int, Field(ge=1, le=1440)] = 120
+    window_s: Annotated[int, Field(ge=1, le=3600)] = 60
+    most: Annotated[int, Field(ge=1, le=100)] = 5
+    per_minute: Annotated[int, Field(ge=1, le=600)] = 15
+    link_hours: Annotated[int, Field(ge=1, le=168)] = 24
 
 
 class ApiSection(_Section):
@@ -168,6 +189,12 @@ class ApiSection(_Section):
     port: Port = 8080
     token: SecretStr | None = None
     token_file: Path | None = None
+
+
+class AccessSection(_Section):
+    """Who may use the API and the console."""
+
+    open: bool = False
 
 
 class GrafanaSection(_Section):
@@ -213,7 +240,9 @@ class Settings(BaseSettings):
     outbox: OutboxSection = OutboxSection()
     audit: AuditSection = AuditSection()
     platforms: PlatformsSection = PlatformsSection()
+    notices: NoticesSection = NoticesSection()
     api: ApiSection = ApiSection()
+    access: AccessSection = AccessSection()
     grafana: GrafanaSection = GrafanaSection()
     watch: WatchSection = WatchSection()
     log: LogSection = LogSection()
@@ -255,10 +284,14 @@ class Settings(BaseSettings):
             raise ValueError("mqtt has a password but no mqtt.user")
         if self.outbox.url and not (self.outbox.secret or self.outbox.secret_file):
             raise ValueError("outbox.url is given but no outbox.secret: deliveries must be signed")
+        if self.access.open and self.api.host not in LOOPBACK:
+            raise ValueError(f"access.open lets everybody do everything, and api.host {self.api.host} is not loopback")
+        if self.access.open and (self.api.token or self.api.token_file):
+            raise ValueError("access.open and api.token contradict each other; keep one")
+        if self.notices.public_url and not (self.notices.secret or self.notices.secret_file):
+            raise ValueError("notices.public_url is given but no notices.secret: links must be signed")
         if self.audit.roots_url and not (self.outbox.secret or self.outbox.secret_file):
             raise ValueError("audit.roots_url is given but no outbox.secret: what is sent must be signed")
-        if self.api.host not in LOOPBACK and not (self.api.token or self.api.token_file):
-            raise ValueError(f"api.host {self.api.host} is reachable from outside, so api.token is needed")
         return self
 
     @classmethod

@@ -23,7 +23,7 @@ from sensors.stations import Registry
 from sensors.times import DAY_MS
 from sensors.wire.hj212.readings import MN
 from sensors.wire.hj212.readings import Logger as Known
-from simulator import live, truth
+from simulator import live, truth, water
 from simulator.device import Connection, Fleet
 from simulator.faults import Instruments
 from simulator.hj212 import Line as Platform
@@ -43,8 +43,8 @@ from simulator.scenario import Scenario
 from simulator.source import Ahead, measured
 from simulator.transport import Settled
 from simulator.trunk import Trunks
+from simulator.water import Water
 from simulator.witness import Witness
-from simulator.world import World
 
 HISTORY_STEP_S = 900
 SPIN_UP_STEP_MS = 6 * 3_600_000
@@ -134,13 +134,13 @@ def cast(settings: Settings, order: Order, now_ms: int) -> Cast:
 class River:
     """The water of a run and the sensors in it."""
 
-    world: World
+    world: Water
     instruments: Instruments
 
 
 def fill(order: Order, cast: Cast, on_progress: Callable[[float], object] = lambda share: None) -> River:
     """Let the river run until it is itself, some days before the run begins; ``on_progress`` is told the share done."""
-    world = World(cast.registry, cast.scenario, seed=order.seed)
+    world = water.of(cast.registry, cast.scenario, seed=order.seed)
     begin_ms, end_ms = world.now_ms, cast.scenario.start_ms
     while world.now_ms < end_ms:
         world.advance(min(world.now_ms + SPIN_UP_STEP_MS, end_ms))
@@ -160,27 +160,25 @@ def perform(
 ) -> Played:
     """Play the scenario until its end, or until ``stop`` is set."""
     boot = clock.now_ms() // 1000
-    lines = _lines(settings, order, cast, boot)
-    keys = [s.key for s in cast.registry.stations]
     happening, pace = cast.scenario, cast.pace
     stretches = measured(cast.registry, happening, river.world, river.instruments)
-    source = Ahead(stretches, pace.start_ms, happening.end_ms)
-    return play(
-        source,
-        keys,
-        lines,
-        pace,
-        end_ms=happening.end_ms,
-        stop=stop,
-        clock=clock.now_ms,
-        troubles=happening.troubles,
-        seed=order.seed,
-        boot=boot,
-        per_message=order.per_message,
-        report=Reporting(cast.registry, catalogue()),
-        settled=settled,
-        on_progress=on_progress,
-    )
+    with Ahead(stretches, pace.start_ms, happening.end_ms) as source:
+        return play(
+            source,
+            [s.key for s in cast.registry.stations],
+            _lines(settings, order, cast, boot),
+            pace,
+            end_ms=happening.end_ms,
+            stop=stop,
+            clock=clock.now_ms,
+            troubles=happening.troubles,
+            seed=order.seed,
+            boot=boot,
+            per_message=order.per_message,
+            report=Reporting(cast.registry, catalogue()),
+            settled=settled,
+            on_progress=on_progress,
+        )
 
 
 def write_truth(

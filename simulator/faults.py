@@ -15,7 +15,7 @@ from sensors.stations import Registry, Station
 from simulator import weather
 from simulator.noise import HOUR_MS, key_of, normal, uniform, wander
 from simulator.scenario import Fault, FaultKind, Scenario, Visit
-from simulator.world import World
+from simulator.water import Water
 
 ANALYSER_S = 4 * 3600
 ANALYSED = frozenset({"codmn", "nh3n", "tp", "tn", "codcr"})
@@ -94,7 +94,7 @@ class Measured:
 class Instruments:
     """The sensors of a scenario's stations above its water."""
 
-    def __init__(self, registry: Registry, scenario: Scenario, water: World, *, seed: int, known: Catalogue) -> None:
+    def __init__(self, registry: Registry, scenario: Scenario, water: Water, *, seed: int, known: Catalogue) -> None:
         self.registry, self.scenario, self.water, self.seed, self.known = registry, scenario, water, seed, known
         self.visits = _visits(scenario)
         self.faults: dict[str, list[Fault]] = {}
@@ -149,14 +149,14 @@ class Instruments:
         """What the sensor says when nothing ails it."""
         sensor = SENSORS[parameter]
         if self.cycle_s(station, parameter) > 3600:
-            water = self.water.series(station.key, at_ms - SAMPLED_BEFORE_MS)[parameter]
+            water = self.water.value(station.key, parameter, at_ms - SAMPLED_BEFORE_MS)
         elif sensor.response_s > 0:
             water = np.zeros(len(at_ms))
             for lag, weight in _LAGUERRE:
                 before_ms = at_ms - round(lag * sensor.response_s * 1000)
-                water = water + weight * self.water.series(station.key, before_ms)[parameter]
+                water = water + weight * self.water.value(station.key, parameter, before_ms)
         else:
-            water = self.water.series(station.key, at_ms)[parameter]
+            water = self.water.value(station.key, parameter, at_ms)
         if parameter == "rain":  # mm since the reading before
             water = water * station.interval_s / 3600
         chance = normal(at_ms, key_of(self.seed, station.key, parameter, "noise"))
@@ -235,7 +235,7 @@ class Instruments:
         if parameter == "turbidity":
             return np.asarray(value + grown * (sensor.creep + np.abs(normals) * 0.5 * sensor.creep))
         if parameter == "do":
-            mean = np.mean([self.water.series(station.key, at_ms - h * HOUR_MS)["do"] for h in range(0, 24, 4)], axis=0)
+            mean = np.mean([self.water.value(station.key, "do", at_ms - h * HOUR_MS) for h in range(0, 24, 4)], axis=0)
             return np.asarray(
                 np.maximum(mean + (value - mean) * np.maximum(1 - 0.7 * grown, 0.1) - sensor.creep * grown, 0.0)
             )

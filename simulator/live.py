@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
 
@@ -14,10 +14,16 @@ from sensors.stations import Registry, Station
 from sensors.times import DAY_MS
 from sensors.units import IDENTITY, Linear, conversion
 from sensors.wire.telemetry import Sample
-from simulator import discharge, water
+from simulator import showcase
 from simulator.device import Connection, Device, Fleet
-from simulator.discharge import Discharge
+from simulator.faults import Instruments
 from simulator.replay import SAMPLES_PER_MESSAGE, Table, Track, samples, tracks
+from simulator.scenario import Event
+from simulator.source import samples as samples_of
+from simulator.world import World
+
+FORGOTTEN_MS = 3 * 3_600_000
+"""What the water of a live run was longer ago is not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class Truth:
     readings_sent: int
     acked: int
     stations: Mapping[str, StationTruth]
-    discharges: tuple[Discharge, ...]
+    events: tuple[Event, ...]
     live_from_ms: int | None
 
 
@@ -61,7 +67,7 @@ def run(
     interval_s: float = 5.0,
     seed: int = 0,
     replay: Sequence[Table] = (),
-    discharges: Callable[[int], Sequence[Discharge]] | None = None,
+    happening: Callable[[int], Sequence[Event]] | None = None,
     stop: threading.Event,
     clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     sleep: Callable[[float], object] | None = None,
@@ -81,9 +87,8 @@ def run(
         Length and spacing of the simulated history. A replayed record keeps its own spacing.
     interval_s : float
         Seconds between two live readings of a station; stations are spread evenly over it.
-    discharges : callable
-        Start of the live part (ms) → what happens to the water. Asked once before the history with ``start_ms`` and
-        once when the live part starts; what lies in the past must not depend on its argument. None: the demo scenario.
+    happening : callable
+        Start of the live part (ms) → what happens to the water from then on. None: what the demo shows.
     clock, sleep : callable
         The time in ms since the epoch; ``sleep`` takes seconds and defaults to waiting for ``stop``.
     boot : int
@@ -92,34 +97,39 @@ def run(
     Live readings carry the instant at which they are published as ``at``: latency is measured from it.
     """
     rest = sleep or stop.wait
-    happening = discharges or (lambda live_ms: discharge.demo_scenario(registry, start_ms, seed, live_ms=live_ms))
     recorded = [
         (table, track) for table in replay for track in tracks(table, now_ms=start_ms, history_days=history_days)
     ]
     played = {track.key for _, track in recorded}
     simulated = [s for s in registry.stations if s.key not in played]
-    past = tuple(happening(start_ms)) if simulated else ()
-    everything, live_from_ms = past, None
+    river = _River(registry, simulated, start_ms, history_days, seed) if simulated else None
+    live_from_ms = None
     boot = start_ms // 1000 if boot is None else boot
     fleet = Fleet([*(s.key for s in simulated), *sorted(played)], connection, boot=boot)
     try:
         first_ms = start_ms - round(history_days * DAY_MS)
         at_ms = np.arange(first_ms, start_ms, history_step_s * 1000, dtype=np.int64)
-        parts = [
-            _Part(fleet[s.key], len(at_ms), partial(_simulated_rows, registry, s, seed, past, at_ms)) for s in simulated
-        ]
+        step_ms = history_step_s * 1000
+        parts = []
+        if river is not None:
+            parts = [
+                _Part(fleet[s.key], len(at_ms), partial(_simulated_rows, river, s, at_ms, step_ms)) for s in simulated
+            ]
         parts += [_Part(fleet[t.key], len(t.history), partial(_recorded_rows, table, t)) for table, t in recorded]
         _send_history(fleet, parts, stop, clock, on_progress)
         if not stop.is_set():
             live_from_ms = clock()
-            everything = tuple(happening(live_from_ms)) if simulated else ()
-            sources = [_simulated(registry, s, seed, everything) for s in simulated]
+            sources: list[_Source] = []
+            if river is not None:
+                river.go_live((happening or partial(showcase.live, registry))(live_from_ms))
+                sources = [river.source(s, max(round(interval_s * 1000), 1)) for s in simulated]
             sources += [_recorded(table, track) for table, track in recorded]
             _send_live(fleet, sources, interval_s, stop, clock, rest, on_progress)
     finally:
         fleet.close()
+    events = () if river is None else river.events
     by_station = {d.station: StationTruth(d.messages_sent, d.readings_sent, d.acked) for d in fleet}
-    return Truth(fleet.messages_sent, fleet.readings_sent, fleet.acked, by_station, everything, live_from_ms)
+    return Truth(fleet.messages_sent, fleet.readings_sent, fleet.acked, by_station, events, live_from_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +145,47 @@ class _Part:
         return -(-self.rows // SAMPLES_PER_MESSAGE)
 
 
-def _simulated_rows(
-    registry: Registry, station: Station, seed: int, past: tuple[Discharge, ...], at_ms: Ints, start: int, end: int
-) -> list[Sample]:
-    return _simulate(registry, station, at_ms[start:end], seed, past)
+class _River:
+    """The water of a run and its sensors: a history in long steps, then the present in short ones."""
+
+    def __init__(self, registry: Registry, stations: Sequence[Station], start_ms: int, days: float, seed: int) -> None:
+        self._registry = registry
+        there = replace(registry, stations=tuple(stations))
+        scenario = showcase.history(there, start_ms, days, seed)
+        self.events = scenario.events
+        self._coarse_until_ms = start_ms - 2 * showcase.STEP_S * 1000
+        self._world = World(there, scenario, seed=seed, step_s=showcase.STEP_S)
+        self._instruments = Instruments(there, scenario, self._world, seed=seed, known=registry.catalogue)
+
+    def rows(self, station: Station, at_ms: Ints, step_ms: int) -> list[Sample]:
+        """The station's samples at ``at_ms`` (n,), in the units its deployments report in."""
+        if int(at_ms[-1]) > self._coarse_until_ms:  # a long step must not carry the water beyond the present
+            self._world.advance(self._coarse_until_ms)
+            self._world.refine(showcase.LIVE_STEP_S)
+        said = self._instruments.read(station, at_ms, step_ms)
+        for key, measured in said.items():
+            measured.value = as_reported(self._registry, station.key, key, at_ms, measured.value)
+        return list(samples_of(at_ms, said))
+
+    def go_live(self, events: Sequence[Event]) -> None:
+        """From now on ``events`` happen."""
+        for event in events:
+            self._world.add(event)
+        self.events = (*self.events, *events)
+
+    def source(self, station: Station, interval_ms: int) -> "_Source":
+        """Reads the station whenever it is its turn."""
+
+        def read(at_ms: int) -> Sample | None:
+            self._world.forget(at_ms - FORGOTTEN_MS)
+            found = self.rows(station, np.array([at_ms], np.int64), interval_ms)
+            return found[0] if found else None
+
+        return station.key, read
+
+
+def _simulated_rows(river: _River, station: Station, at_ms: Ints, step_ms: int, start: int, end: int) -> list[Sample]:
+    return river.rows(station, at_ms[start:end], step_ms)
 
 
 def _recorded_rows(table: Table, track: Track, start: int, end: int) -> list[Sample]:
@@ -146,13 +193,6 @@ def _recorded_rows(table: Table, track: Track, start: int, end: int) -> list[Sam
 
 
 _Source = tuple[str, Callable[[int], Sample | None]]
-
-
-def _simulated(registry: Registry, station: Station, seed: int, discharges: tuple[Discharge, ...]) -> _Source:
-    def read(at_ms: int) -> Sample:
-        return _simulate(registry, station, np.array([at_ms], np.int64), seed, discharges)[0]
-
-    return station.key, read
 
 
 def _recorded(table: Table, track: Track) -> _Source:
@@ -168,19 +208,6 @@ def _recorded(table: Table, track: Track) -> _Source:
         return next(samples(table, [int(row)], np.array([at_ms], np.int64)), None)
 
     return track.key, read
-
-
-def _simulate(
-    registry: Registry, station: Station, at_ms: Ints, seed: int, discharges: Iterable[Discharge]
-) -> list[Sample]:
-    """The station's samples at ``at_ms`` (n,), in the units its deployments report in."""
-    values = water.series(station, at_ms, seed=seed)
-    values = discharge.apply(values, station.key, at_ms, discharges)
-    columns = [as_reported(registry, station.key, key, at_ms, value).tolist() for key, value in values.items()]
-    return [
-        Sample(at, dict(zip(values, row, strict=True)))
-        for at, row in zip(at_ms.tolist(), zip(*columns, strict=True), strict=True)
-    ]
 
 
 def as_reported(registry: Registry, station: str, parameter: str, at_ms: Ints, values: Floats) -> Floats:

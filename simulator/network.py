@@ -6,17 +6,18 @@ leaves with the tide and comes back. Creeks begin in a slow pond and end at a ga
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sensors.errors import ConfigurationError
-from sensors.network import OutfallKind, in_a_circle, length_km
+from sensors.network import OutfallKind, in_a_circle, length_km, place_at
 from sensors.reading import Bools, Floats, Places
 from sensors.stations import Reach, Registry, Station, Water
 from simulator.chemistry import Bed
 from simulator.hydraulics import Mesh, cuts, distances
+from simulator.noise import key_of
 from simulator.scenario import along_km
 
 # content:        °C    DO   BOD   NH   NO3  PO4    NTU    OM     EC    alk   DIC  chl
@@ -126,11 +127,50 @@ class Network:
         return cells[i : i + 2], share
 
 
+_STRANGE = "~"
+"""Begins the keys of waters that are in no registry; no real key can."""
+_STRANGE_LINES: Mapping[Water, tuple[tuple[float, float], ...]] = {
+    Water.RIVER: ((113.00, 23.0), (113.12, 23.0)),
+    Water.CREEK: ((113.06, 23.04), (113.06, 23.0)),
+    Water.LAKE: ((113.02, 23.02), (113.03, 23.02)),
+}
+
+
+def placed(registry: Registry) -> Registry:
+    """The registry with a place for every station: those on no known reach lie on a made-up one of their kind."""
+    known = {r.key for r in registry.reaches}
+    strange = [s for s in registry.stations if s.reach not in known]
+    if not strange:
+        return registry
+    kinds = {s.water for s in strange}
+    if Water.CREEK in kinds:
+        kinds.add(Water.RIVER)
+    reaches = tuple(
+        Reach(
+            f"{_STRANGE}{kind}",
+            kind,
+            kind,
+            kind,
+            line,
+            downstream=f"{_STRANGE}{Water.RIVER}" if kind is Water.CREEK else None,
+        )
+        for kind, line in _STRANGE_LINES.items()
+        if kind in kinds
+    )
+    moved = {}
+    for s in strange:
+        line = _STRANGE_LINES[s.water]
+        lon, lat = place_at(line, length_km(line) * (0.1 + 0.8 * key_of(0, s.key, "place") / 2**64))
+        moved[s.key] = replace(s, reach=f"{_STRANGE}{s.water}", lon=lon, lat=lat)
+    stations = tuple(moved.get(s.key, s) for s in registry.stations)
+    return replace(registry, reaches=(*registry.reaches, *reaches), stations=stations)
+
+
 def build(registry: Registry) -> Network:
     """Cut the registry's reaches into cells; raises ConfigurationError where they run in a circle."""
     reaches = registry.reaches
     if not reaches:
-        raise ConfigurationError("the registry has no reach: the water model needs a river")
+        raise ConfigurationError("there is no reach and no station: the water model needs a place")
     index = {r.key: i for i, r in enumerate(reaches)}
     if circle := in_a_circle((r.key, r.downstream) for r in reaches if r.downstream):
         raise ConfigurationError(f"reaches run in a circle: {', '.join(sorted(circle))}")

@@ -527,6 +527,8 @@ class _Reader:
             closed = state == "closed"
         elif "state" in row.values:
             raise row.wrong("state is a gate's", "state")
+        if self.generated is not None and kind not in (*DISCHARGES, EventKind.RAIN, EventKind.SALT_TIDE):
+            raise row.wrong(f"stations that are made up know no {kind}", "kind")
         reach, km, outfall = self._place(row, kind)
         if kind is EventKind.RAIN:
             size = row.number_of("mm", 20.0, 0.1, 500)

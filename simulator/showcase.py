@@ -13,7 +13,7 @@ QICHACHONG = "奇槎涌"
 STEP_S = 600
 """Of the history's water: the newcomer waits for it."""
 LIVE_STEP_S = 5
-FIRST_MS = 10_000
+FIRST_MS = 5_000
 _HOLD_MS, _FADE_MS, _TRAVEL_MS, _LEFT = 420_000, 600_000, 60_000, 0.7
 
 
@@ -45,7 +45,7 @@ def history(registry: Registry, start_ms: int, days: float, seed: int) -> Scenar
 
 
 def live(registry: Registry, live_ms: int) -> tuple[Event, ...]:
-    """Sewage ten seconds after ``live_ms``, in full strength at once; a minute later, weaker, at each station below.
+    """Sewage five seconds after ``live_ms``, in full strength at once; a minute later, weaker, at each station below.
 
     Water is not so fast: the travel is shortened so that it is seen within the demo. It fades within twenty minutes.
     """

@@ -18,10 +18,11 @@ import polars as pl
 from sensors.parameters import Catalogue
 from sensors.reading import Bools, Floats, Ints
 from sensors.stations import Registry, Station
+from simulator import water
 from simulator.faults import SENSORS, Instruments
 from simulator.noise import HOUR_MS
 from simulator.scenario import Event, EventKind, Scenario
-from simulator.world import World
+from simulator.water import Water
 
 COLUMNS = {
     "water_temp": "water_temp_degC",
@@ -80,7 +81,7 @@ class Truth:
     passages: tuple[Passage, ...]
 
 
-def happened(world: World, station: Station, at_ms: Ints, measured: Sequence[str]) -> Truth:
+def happened(world: Water, station: Station, at_ms: Ints, measured: Sequence[str]) -> Truth:
     """Which events were at ``station`` at ``at_ms`` (n,), ascending; judged by the parameters it ``measured``."""
     events = {e.name: e for e in (*world.events, *world.occurred.values())}
     dyes = world.marked(station.key, at_ms)
@@ -121,7 +122,7 @@ def happened(world: World, station: Station, at_ms: Ints, measured: Sequence[str
     return Truth(there, kinds, natural, natural_kinds, tuple(passages))
 
 
-def _natural(world: World, station: Station, at_ms: Ints, dyes: dict[str, Floats]) -> tuple[Bools, list[str]]:
+def _natural(world: Water, station: Station, at_ms: Ints, dyes: dict[str, Floats]) -> tuple[Bools, list[str]]:
     there, kinds = np.zeros(len(at_ms), bool), [""] * len(at_ms)
     for event in world.events:
         if not event.natural:
@@ -156,7 +157,7 @@ def columns(registry: Registry) -> list[str]:
 def frames(
     registry: Registry,
     scenario: Scenario,
-    world: World,
+    world: Water,
     instruments: Instruments,
     on_progress: Callable[[float], object] = lambda share: None,
 ) -> Iterator[tuple[pl.DataFrame, tuple[Passage, ...]]]:
@@ -208,7 +209,7 @@ def table(
     on_progress: Callable[[str, float], object] = lambda phase, share: None,
 ) -> Iterator[tuple[pl.DataFrame, tuple[Passage, ...]]]:
     """Advance the water to the scenario's end and give its table, see :func:`frames`."""
-    world = World(registry, scenario, seed=seed)
+    world = water.of(registry, scenario, seed=seed)
     begin_ms = world.now_ms
     instruments = Instruments(registry, scenario, world, seed=seed, known=known)
     while world.now_ms < scenario.end_ms:

@@ -40,7 +40,12 @@ _FLOW: Mapping[EventKind, tuple[float, tuple[float, ...]]] = {
 """m³/s of size 1 into a creek or lake, and its content."""
 _FOR_A_RIVER = 30.0
 """A river needs so much more to notice."""
-_SUDDEN_SHARE, _SUDDEN_S = 0.24, 6.0
+_GAUGE_ZERO_M = 1.2
+"""Level gauges stand on a zero of their own."""
+_MARGIN, _MOST_KEPT = 24, 40
+DISCHARGED: Mapping[EventKind, tuple[float, ...]] = {kind: content for kind, (_, content) in _FLOW.items()}
+"""Content of what each kind of discharge lets in."""
+_SUDDEN_SHARE, _SUDDEN_S = 0.24, 3.0
 """Of sewage in the water at size 1, and how soon it is there."""
 _RAMP_S: Mapping[EventKind, float] = {
     EventKind.SEWAGE: 900.0,
@@ -81,7 +86,8 @@ class World:
     Parameters
     ----------
     registry : Registry
-        Its reaches make the network, its stations are where something is measured; a station must lie on a reach.
+        Its reaches make the network, its stations are where something is measured. A station on no reach gets a place
+        on one that is made up.
     scenario : Scenario
         Start, weather and events.
     seed : int
@@ -91,6 +97,7 @@ class World:
     """
 
     def __init__(self, registry: Registry, scenario: Scenario, *, seed: int, step_s: float = STEP_S) -> None:
+        registry = network.placed(registry)
         self.registry, self.scenario, self.seed = registry, scenario, seed
         self.network = network.build(registry)
         self.step_ms = round(step_s * 1000)
@@ -117,6 +124,7 @@ class World:
     def advance(self, to_ms: int) -> None:
         """Bring the water to ``to_ms`` (ms since the epoch, UTC) or the first step after it; never back."""
         while self.now_ms < to_ms:
+            self._fade()
             chunk = self._prepare(min(_CHUNK, -(-(to_ms - self.now_ms) // self.step_ms)))
             for i in range(len(chunk.at_ms) - 1):
                 self._step(chunk, i)
@@ -134,6 +142,14 @@ class World:
             return {key: np.zeros(0) for key in chemistry.measured(np.ones((0, M)))}
         self.advance(int(at_ms.max()))
         return self._recorder.values(self._stations[station], at_ms, without_events)
+
+    def value(self, station: str, parameter: str, at_ms: Ints, *, without_events: bool = False) -> Floats:
+        """One parameter of :meth:`series`."""
+        at_ms = np.asarray(at_ms, np.int64)
+        if not len(at_ms):
+            return np.zeros(0)
+        self.advance(int(at_ms.max()))
+        return self._recorder.value(self._stations[station], parameter, at_ms, without_events)
 
     def marked(self, station: str, at_ms: Ints) -> dict[str, Floats]:
         """Name of an event → (n,) share 0…1 of its marked water at the station; only events that ever came by."""
@@ -365,7 +381,7 @@ class World:
                 if event.closed:
                     opened[self._reach_index[event.reach]] *= 1 - share
             elif event.kind in DISCHARGES:
-                self._discharge(event, share, inflow, load)
+                self._discharge(event, share, inflow, load, step_s)
             elif event.kind is EventKind.DREDGING:
                 self._dredge(event, share, load)
             elif event.kind in (EventKind.BLOOM, EventKind.LOW_OXYGEN):
@@ -449,11 +465,11 @@ class World:
         self.occurred[name] = Event(name, EventKind.OVERFLOW, started.start_ms, at_ms, line=rain.line)
         return known
 
-    def _discharge(self, event: Event, share: float, inflow: Floats, load: Floats) -> None:
-        cell = self.network.cell(event.reach, event.km or 0.0)
+    def _discharge(self, event: Event, share: float, inflow: Floats, load: Floats, step_s: float) -> None:
         if event.sudden:
-            self._pour(event, share, cell, load)
+            self._pour(event, share, load, step_s)
             return
+        cell = self.network.cell(event.reach, event.km or 0.0)
         per_size, content = _FLOW[event.kind]
         river = self.network.reaches[self._reach_index[event.reach]].water is Water.RIVER
         flow = per_size * event.size * share * (_FOR_A_RIVER if river else 1.0)
@@ -462,16 +478,17 @@ class World:
         load[M : 2 * M, cell] += self._content[M : 2 * M, cell] * flow
         load[self._row(event), cell] += flow
 
-    def _pour(self, event: Event, share: float, cell: int, load: Floats) -> None:
-        """Bring a cell at once to a share of the discharge, and back at once when it is over: a demo is short."""
+    def _pour(self, event: Event, share: float, load: Floats, step_s: float) -> None:
+        """Bring the cells around a place at once to a share of the discharge, and back when it is over."""
+        there = self._cells_of(event)
         _, content = _FLOW[event.kind]
         part = _SUDDEN_SHARE * event.size * share
-        without = self._content[M : 2 * M, cell]
-        target = without + part * (np.array(content) - without)
-        rate = self._volume[cell] / _SUDDEN_S
-        load[:M, cell] += rate * (target - self._content[:M, cell])
+        without = self._content[M : 2 * M, there]
+        target = without + part * (np.array(content)[:, None] - without)
+        rate = self._volume[there] * (1 - np.exp(-step_s / _SUDDEN_S)) / step_s
+        load[:M, there] += rate * (target - self._content[:M, there])
         row = self._row(event)
-        load[row, cell] += rate * (part - self._content[row, cell])
+        load[row, there] += rate * (part - self._content[row, there])
 
     def _dredge(self, event: Event, share: float, load: Floats) -> None:
         """Mud is stirred up: solids, and a little of what lay in it."""
@@ -541,13 +558,15 @@ class World:
     # -- dyes and records
 
     def _dye(self, event: Event) -> None:
-        fresh = np.zeros((1, self._content.shape[1]))
+        self._dyes.append(event)
+        self._content = np.concatenate([self._content, np.zeros((1, self._content.shape[1]))])
+
+    def _fade(self) -> None:
+        """Let go of dyes that are nowhere any more."""
         gone = [i for i, e in enumerate(self._dyes) if e.end_ms + DAY_MS < self.now_ms and self._faded(i)]
         if gone:
             self._content = np.delete(self._content, [2 * M + i for i in gone], axis=0)
             self._dyes = [e for i, e in enumerate(self._dyes) if i not in gone]
-        self._dyes.append(event)
-        self._content = np.concatenate([self._content, fresh])
 
     def _faded(self, i: int) -> bool:
         return bool(self._content[2 * M + i].max() < _GONE)
@@ -611,6 +630,7 @@ class _Recorder:
         self._extra = np.zeros((256, 3, stations))
         self._dyes: dict[str, tuple[int, list[Floats]]] = {}
         self.strongest: dict[str, float] = {}
+        self._kept: dict[tuple[int, bool], tuple[int, dict[str, Floats]]] = {}
         self._count = 0
         self._forgotten = 0
 
@@ -632,11 +652,19 @@ class _Recorder:
     def forget(self, before_ms: int) -> None:
         keep = int(np.searchsorted(self._at[: self._count], before_ms))
         keep = max(min(keep, self._count - 2), 0)
+        if keep < _MARGIN:
+            return  # a little at a time is not worth the copying
         self._at = self._at[keep : self._count].copy()
         self._content = self._content[keep : self._count].copy()
         self._extra = self._extra[keep : self._count].copy()
+        self._kept.clear()
         self._count -= keep
         self._forgotten += keep
+        for name, (began, dyes) in list(self._dyes.items()):
+            if began + len(dyes) <= self._forgotten:
+                del self._dyes[name]
+            elif began < self._forgotten:
+                self._dyes[name] = (self._forgotten, dyes[self._forgotten - began :])
 
     def _between(self, at_ms: Ints) -> tuple[int, int]:
         known = self._at[: self._count]
@@ -647,12 +675,29 @@ class _Recorder:
 
     def values(self, station: int, at_ms: Ints, without_events: bool) -> dict[str, Floats]:
         low, high = self._between(at_ms)
-        rows = slice(M, 2 * M) if without_events else slice(0, M)
-        known = chemistry.measured(self._content[low:high, rows, station])
-        known["level"], known["flow"], known["rain"] = (self._extra[low:high, i, station] for i in range(3))
-        known["level"] = known["level"] + 1.2  # gauges stand on their own zero
         steps = self._at[low:high]
+        known = self._measured(station, low, high, without_events)
         return {key: np.interp(at_ms, steps, value) for key, value in known.items()}
+
+    def value(self, station: int, parameter: str, at_ms: Ints, without_events: bool) -> Floats:
+        low, high = self._between(at_ms)
+        known = self._measured(station, low, high, without_events)[parameter]
+        return np.interp(at_ms, self._at[low:high], known)
+
+    def _measured(self, station: int, low: int, high: int, without_events: bool) -> dict[str, Floats]:
+        """What can be measured at the steps from ``low`` to ``high``. A table asks for the same steps over and over."""
+        wanted = (station, without_events)
+        kept = self._kept.get(wanted)
+        if kept is None or low < kept[0] or high > kept[0] + len(kept[1]["ph"]):
+            first = max(low - _MARGIN, 0)
+            rows = slice(M, 2 * M) if without_events else slice(0, M)
+            known = chemistry.measured(self._content[first:high, rows, station])
+            known["level"], known["flow"], known["rain"] = (self._extra[first:high, i, station] for i in range(3))
+            known["level"] = known["level"] + _GAUGE_ZERO_M
+            if len(self._kept) >= _MOST_KEPT:
+                self._kept.clear()
+            kept = self._kept[wanted] = first, known
+        return {key: value[low - kept[0] : high - kept[0]] for key, value in kept[1].items()}
 
     def dyes(self, station: int, at_ms: Ints) -> dict[str, Floats]:
         found = {}

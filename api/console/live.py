@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from api.console.model import Model, build
 from api.context import Context
 from governance import incidents
-from governance.lifecycle import State
-from ingest import ledger
+from ingest import ledger, traces
 from ingest.storage import registry as registry_store
 from sensors.errors import WaterError
 from sensors.stations import Registry
@@ -96,11 +95,12 @@ class Live:
             if self._registry is None or mark != self._registry_mark:
                 self._registry, self._registry_mark = registry_store.load(connection, context.catalogue), mark
             open_ = incidents.list_incidents(connection, open_only=True, limit=OPEN_LIMIT)
-            closed = incidents.list_incidents(connection, state=State.CLOSED, limit=4 * CLOSED_SHOWN)
+            closed = incidents.list_incidents(connection, open_only=False, limit=4 * CLOSED_SHOWN)
             closed = sorted(closed, key=lambda i: i.closed_at_ms or 0, reverse=True)[:CLOSED_SHOWN]
             counts = incidents.counts(connection)
+            sources = traces.likeliest(connection, [one.id for one in open_])
             day = beijing_day(now_ms).isoformat()
             if (day, now_ms // 10_000) != self._accounts_mark:
                 self._accounts = tuple(ledger.accounts(connection, day=day))
                 self._accounts_mark = (day, now_ms // 10_000)
-        return build(self._registry, context.store.latest(), [*open_, *closed], counts, self._accounts, now_ms)
+        return build(self._registry, context.store.latest(), [*open_, *closed], counts, self._accounts, now_ms, sources)

@@ -12,6 +12,7 @@ from governance import lifecycle
 from governance.finding import Colour, Kind
 from governance.incidents import Counts
 from governance.lifecycle import Action, Incident, State
+from governance.roles import Actor
 from ingest.ledger import Account
 from ingest.storage.port import Latest
 from sensors.stations import Registry
@@ -89,10 +90,17 @@ class IncidentView:
     state: State
     retrospective: bool
     active: int
-    acknowledged_by: str | None
+    accepted_by: str | None
     closed_at_ms: int | None
     limit: float | None
     actions: tuple[Action, ...]
+    incident: Incident = field(repr=False)
+    source: Text | None = None
+    """The sentence that names where it may have come from."""
+
+    def open_to(self, actor: Actor) -> tuple[Action, ...]:
+        """What the incident accepts now from this person."""
+        return lifecycle.allowed(self.incident, actor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +169,12 @@ def build(
     counts: Counts,
     accounts: Iterable[Account],
     now_ms: int,
+    sources: Mapping[int, Text] | None = None,
 ) -> Model:
-    """The picture of this moment; ``incidents`` holds the open ones and those closed ones that shall be listed."""
+    """The picture of this moment; ``incidents`` holds the open ones and those closed ones that shall be listed.
+
+    ``sources`` names where an incident may have come from.
+    """
     rows: dict[str, list[Latest]] = {}
     for row in latest:
         rows.setdefault(row.station, []).append(row)
@@ -189,7 +201,7 @@ def build(
     return Model(
         at_ms=now_ms,
         stations=tuple(stations),
-        incidents=tuple(_row(registry, incident) for incident in order),
+        incidents=tuple(_row(registry, incident, (sources or {}).get(incident.id)) for incident in order),
         by_state=by_state,
         open_by_colour=dict(counts.open_by_colour),
         open_retrospective=counts.open_retrospective,
@@ -221,7 +233,7 @@ def _worst(registry: Registry, incidents: Iterable[Incident]) -> dict[str, Colou
     return worst
 
 
-def _row(registry: Registry, incident: Incident) -> IncidentView:
+def _row(registry: Registry, incident: Incident, source: Text | None) -> IncidentView:
     if incident.station in registry:
         known = registry[incident.station]
         name = Text(known.zh, known.en)
@@ -240,10 +252,12 @@ def _row(registry: Registry, incident: Incident) -> IncidentView:
         state=incident.state,
         retrospective=incident.retrospective,
         active=len(incident.active),
-        acknowledged_by=incident.acknowledged_by,
+        accepted_by=incident.accepted_by,
         closed_at_ms=incident.closed_at_ms,
         limit=incident.limit,
         actions=lifecycle.allowed(incident),
+        incident=incident,
+        source=source,
     )
 
 

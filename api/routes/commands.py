@@ -50,7 +50,7 @@ class NewCommand(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class CommandAnswer:
-    """What was made of it: by HJ 212, ``qn_rtn`` of the first answer (9011), ``exe_rtn`` of the last (9012), both as the
+    """What was made of it: by HJ 212, ``qn_rtn`` of the first answer (9011), ``exe_rtn`` of the last (9012), as the
     standard numbers them (1: will do, done), and the fields sent in between; by MQTT what the device replied."""
 
     station: str

@@ -1,7 +1,7 @@
 """What is asked of an MQTT device: published on its ``command`` topic, answered on its ``reply`` topic.
 
-A connection of its own, so that nothing here waits behind readings or they behind it. A command is never retained and is
-not kept for a device that is away: a sample taken an hour later is not the one that was asked for.
+A connection of its own, so that nothing here waits behind readings or they behind it. A command is neither retained nor
+kept for a device that is away: a sample taken an hour later is not the one that was asked for.
 """
 
 import json

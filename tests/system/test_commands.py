@@ -1,4 +1,4 @@
-"""Asking a device over the broker: a sample now, and its answer, through the API; and what happens without an answer."""
+"""Asking a device over the broker through the API: its answer, and what happens without one."""
 
 import json
 import threading
@@ -84,7 +84,7 @@ def context(tmp_path: Path, commands: MqttCommands) -> Iterator[Context]:
     with database.write() as connection:
         registry_store.save(connection, Registry((STATION,), catalogue=catalogue()))
     store = SqlReadings(database, catalogue())
-    yield Context(database, store, catalogue(), "/test", lambda: 1_790_000_000_000, mqtt_commands=commands)
+    yield Context(database, store, catalogue(), "/test", lambda: 1_790_000_000_000, mqtt_commands=commands, open=True)
     database.close()
 
 

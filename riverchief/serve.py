@@ -1,7 +1,6 @@
 """The running system: which parts run in this process, started in order and ended in the opposite one."""
 
 import contextlib
-import json
 import random
 import socket
 import threading
@@ -266,16 +265,19 @@ class System:
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 
     def _tell_trail(self) -> None:
-        """What this process runs with is an entry of the trail; the rules only when they are others than before."""
+        """What this process runs with is an entry of the trail."""
         said = {"version": __version__, "roles": str(self.roles), "settings": backup.without_secrets(self.settings)}
-        rules = (self.settings.site.rules or files.shipped("rules.toml")).read_text(encoding="utf-8")
+        source = self.settings.site.source
         with self.database.write() as connection:
-            now_ms = clock.now_ms()
-            entries = [audit.New("system.started", "system", self.settings.site.source, said, "riverchief", now_ms)]
-            known = audit.listing(connection, what="rules.loaded", limit=1)
-            if not known or json.loads(known[0].body)["text"] != rules:
-                entries.append(audit.New("rules.loaded", "rules", "file", {"text": rules}, "riverchief", now_ms))
-            audit.append_many(connection, entries)
+            audit.append(
+                connection,
+                "system.started",
+                kind="system",
+                id=source,
+                body=said,
+                by="riverchief",
+                at_ms=clock.now_ms(),
+            )
 
     def _register_stations(self) -> None:
         """A new site begins with the stations of its file; later the database is what counts."""

@@ -7,7 +7,7 @@ import structlog
 from fastapi import APIRouter, FastAPI, Response
 from starlette.responses import PlainTextResponse
 
-from api import access, problems
+from api import access, confirm, problems
 from api.access import Guard
 from api.answers import answer
 from api.asking import Asked
@@ -16,13 +16,16 @@ from api.limits import BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
 from api.routes import (
+    assessments,
     audit,
+    backtests,
     commands,
     credentials,
     deliveries,
     evidence,
     incidents,
     ledger,
+    notices,
     platforms,
     reaches,
     readings,
@@ -64,7 +67,9 @@ def create_app(context: Context) -> FastAPI:
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
     subjects = (
+        assessments,
         audit,
+        backtests,
         commands,
         stations,
         readings,
@@ -78,10 +83,11 @@ def create_app(context: Context) -> FastAPI:
         api.include_router(subject.router)
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router, rules.at_stations):
         api.include_router(router)
-    for router in (deliveries.router, deliveries.schemas, platforms.router):
+    for router in (deliveries.router, deliveries.schemas, platforms.router, notices.router):
         api.include_router(router)
     app.include_router(api)
     app.include_router(_root)
+    app.include_router(confirm.router)
     problems.install(app)
     # the last one added is the first one passed
     app.add_middleware(BodyLimit, limit=_most_bytes)

@@ -167,6 +167,12 @@ def everything(connection: sa.Connection, *, after_n: int = 0) -> Iterator[Line]
     return _lines(connection.execution_options(yield_per=AT_ONCE), query)
 
 
+def chosen(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Iterator[Line]:
+    """The entries that a condition on the table picks, by number, never all in memory."""
+    query = sa.select(table).where(where).order_by(table.c.n)
+    return _lines(connection.execution_options(yield_per=AT_ONCE), query)
+
+
 def hashes(connection: sa.Connection, size: int, *, after_n: int = 0) -> Iterator[str]:
     """The hashes of the entries after ``after_n`` up to ``size``, by number."""
     query = sa.select(table.c.hash).where(table.c.n > after_n, table.c.n <= size).order_by(table.c.n)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.exc import IntegrityError
 
-from governance import cloudevents, incidents, lifecycle
+from governance import audit, cloudevents, incidents, lifecycle
 from governance.cloudevents import SignatureInvalid
 from governance.database import Database
 from governance.lifecycle import Action, sentence
@@ -28,6 +28,8 @@ from sensors.times import DAY_MS
 
 REMEMBERED_MS = 90 * DAY_MS
 """For how long an id is known; a time stamp alone protects from then on."""
+
+FORGERY_MS = 600_000
 
 WORDS = 200
 """Characters of a name or a status that we read."""
@@ -52,6 +54,10 @@ class Result(StrEnum):
     """It concerns no incident of ours."""
     REFUSED = "refused"
     """The incident does not accept it, now or ever."""
+
+
+_QUIET = frozenset({Result.APPLIED, Result.UNCHANGED, Result.REPEATED})
+"""Outcomes of which the trail need not be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,9 @@ def receive(
     try:
         cloudevents.verify(platform.secret, lower, body, now_ms // 1000)
     except SignatureInvalid as error:
-        return _told(platform, "", Told(Result.FORGED, str(error)))
+        told = Told(Result.FORGED, str(error))
+        _note_forgery(database, platform, told, now_ms)
+        return _told(platform, "", told)
     event_id, stamp = lower["webhook-id"][:WORDS], lower["webhook-timestamp"]
     proof = f"{_digest(body)} {_digest(stamp.encode() + b'.' + body)}"
     try:
@@ -121,6 +129,8 @@ def receive(
             told = known or _act(connection, platform, words, body, now_ms, source)
             if known is None:
                 _remember(connection, platform.name, event_id, proof, told, now_ms)
+            if told.outcome not in _QUIET:
+                audit.append_many(connection, [_trail(platform, event_id, told, now_ms)])
     except IntegrityError:  # the same id came twice at one moment: the other one was first
         with database.read() as connection:
             known = _known(connection, platform.name, event_id, proof)
@@ -142,6 +152,22 @@ def forget(connection: sa.Connection, now_ms: int) -> int:
     """Drop what nobody can replay any more; returns how many."""
     old = sa.delete(callbacks_).where(callbacks_.c.received_at_ms < now_ms - REMEMBERED_MS)
     return connection.execute(old).rowcount
+
+
+def _trail(platform: Platform, event_id: str, told: Told, now_ms: int) -> audit.New:
+    """What the trail keeps of a callback that was refused; what was done stands there as the incident's change."""
+    body = {"event_id": event_id, "detail": told.detail, "incident": told.incident_id, "action": told.action}
+    return audit.New(f"callback.{told.outcome}", "platform", platform.name, body, platform.name, now_ms)
+
+
+def _note_forgery(database: Database, platform: Platform, told: Told, now_ms: int) -> None:
+    """A forgery goes into the trail once in ten minutes: whoever forges must not be able to fill it."""
+    what = f"callback.{Result.FORGED}"
+    with database.read() as connection:
+        last = audit.listing(connection, what=what, limit=1)
+    if not last or now_ms - last[0].at_ms >= FORGERY_MS:
+        with database.write() as connection:
+            audit.append_many(connection, [_trail(platform, "", told, now_ms)])
 
 
 def _act(

@@ -55,6 +55,7 @@ class Finding:
     comes from data too old to act on: it informs and never pages. ``value`` and ``limit`` are in the canonical unit;
     None where the rule has none (no data). ``text`` is the sentence that explains the decision with its numbers.
     ``message`` is the id of the message that brought the deciding reading; None where no message did (silence).
+    ``held``: the condition keeps coming back, so that it ends only after a longer calm.
     """
 
     rule: str
@@ -72,6 +73,7 @@ class Finding:
     retrospective: bool
     text: Text
     message: str | None = None
+    held: bool = False
 
     @property
     def id(self) -> str:

@@ -9,7 +9,9 @@ from ingest.storage.tables import alarm as table
 def load(connection: sa.Connection) -> dict[Key, Alarm]:
     """All firing conditions."""
     return {
-        (row.rule, row.station, row.parameter): Alarm(row.cause, row.fired_at_ms, row.since_ms, row.retrospective)
+        (row.rule, row.station, row.parameter): Alarm(
+            row.cause, row.fired_at_ms, row.since_ms, row.retrospective, row.held
+        )
         for row in connection.execute(sa.select(table))
     }
 
@@ -30,5 +32,6 @@ def save(connection: sa.Connection, alarms: dict[Key, Alarm], changed: set[Key])
                     fired_at_ms=alarm.fired_at_ms,
                     since_ms=alarm.since_ms,
                     retrospective=alarm.past,
+                    held=alarm.held,
                 )
             )

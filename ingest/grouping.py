@@ -35,8 +35,15 @@ def grouped(findings: Sequence[Finding], river: River, database: Database, now_m
         if one.change is Change.FIRED and not one.retrospective and one.cause.startswith(WATER):
             crossings.append(Crossing(one.cause, one.station, one.parameter or "", one.since_ms, None))
             own.add(one.cause)
+        elif one.change is not Change.FIRED:
+            crossings = [_ended(crossing, one) for crossing in crossings]
         found.append(one)
     return found
+
+
+def _ended(crossing: Crossing, finding: Finding) -> Crossing:
+    same = (crossing.station, crossing.parameter) == (finding.station, finding.parameter)
+    return replace(crossing, end_ms=finding.observed_at_ms) if same and crossing.end_ms is None else crossing
 
 
 PASSES = frozenset({Kind.THRESHOLD, Kind.RATE, Kind.CLASS, Kind.TARGET, Kind.BLACK_ODOROUS, Kind.EVENT})

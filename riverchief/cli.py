@@ -27,12 +27,16 @@ from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from riverchief import (
+    assessment_cli,
     audit_cli,
+    backtest_cli,
     clock,
     evidence_cli,
     files,
     foresight_cli,
     logs,
+    messages,
+    notices_cli,
     reconcile_cli,
     rules_cli,
     serve,
@@ -76,9 +80,13 @@ hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.",
 hj212.add_typer(hj212_devices, name="devices")
 app.add_typer(audit_cli.app, name="audit")
 app.command("evidence")(evidence_cli.evidence)
+app.command("assessment")(assessment_cli.assessment)
 app.add_typer(foresight_cli.app)
 
 app.command("reconcile")(reconcile_cli.reconcile)
+app.command("backtest")(backtest_cli.run)
+app.add_typer(notices_cli.notify, name="notify")
+app.add_typer(notices_cli.shifts, name="oncall")
 
 SettingsFile = Annotated[
     Path | None,
@@ -819,6 +827,7 @@ def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
     files.read_mappings(loaded.ingest.mappings, known)
     usual_secret = settings_.secret(loaded.outbox.secret, loaded.outbox.secret_file)
     files.read_platforms(loaded.platforms.file, usual_secret)
+    messages.directory(loaded)
     if loaded.site.stations is not None:
         files.read_stations(loaded.site.stations, known)
     out.print(f"[green]✓[/] 设置有效 settings are valid; {len(found)} 条规则 rules")
@@ -852,10 +861,12 @@ def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJs
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="ingest | latency | store")],
+    name: Annotated[str, typer.Argument(help="devices | ingest | latency | store")],
     json_: Annotated[Path | None, typer.Option("--json", help="结果写入 JSON · write the result as JSON")] = None,
     seconds: Annotated[float, typer.Option(min=2, max=600, help="测量时长 · how long to measure")] = 15.0,
-    stations: Annotated[int, typer.Option(min=1, max=20_000, help="站点数 · stations")] = 500,
+    stations: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="站点数 · stations; default 500, devices: 50,000")
+    ] = None,
     broker: Annotated[str | None, typer.Option(help="mosquitto | nats")] = None,
     rate: Annotated[
         float | None, typer.Option(help="latency: 消息/秒，默认峰值一半 · messages/s, default half the top")
@@ -870,7 +881,9 @@ def bench(
     if name not in BENCHES:
         raise ConfigurationError(f"no benchmark {name!r}; there are {', '.join(sorted(BENCHES))}")
     logs.configure(settings_.LogSection(level="warning"))
-    result = BENCHES[name](Plan(seconds, stations, broker, rate, readings), err)
+    result = BENCHES[name](
+        Plan(seconds, stations or (50_000 if name == "devices" else 500), broker, rate, readings), err
+    )
     out.print_json(data=result)
     if json_ is not None:
         json_.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from governance import platforms
+from governance import assessment, contacts, oncall, platforms
+from governance.assessment import Formula
+from governance.contacts import Directory
+from governance.oncall import Shift
 from governance.platforms import Platforms
 from ingest.checks import rules
 from ingest.checks.rules import Rules
@@ -17,6 +20,7 @@ from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.stationbook import Book
 from sensors.stations import Registry
+from sensors.texts import Text
 from sensors.wire import mapping
 from sensors.wire.mapping import Mappings
 from simulator.replay import Table
@@ -39,7 +43,21 @@ def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
     """The rules of a file, or the shipped ones; raises ConfigurationError naming file and fault."""
     path = path or shipped("rules.toml")
     try:
-        return rules.read(_text(path), catalogue)
+        return parse_rules(_text(path), catalogue)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def parse_rules(text: str, catalogue: Catalogue) -> Rules:
+    """Rules from the text of a file; raises ConfigurationError naming every fault."""
+    return rules.read(text, catalogue)
+
+
+def read_formula(path: Path | None) -> Formula:
+    """The formula of the assessment in a file, or the shipped example; raises ConfigurationError naming the fault."""
+    path = path or shipped("assessment.toml")
+    try:
+        return assessment.read(_text(path))
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
@@ -133,6 +151,32 @@ def read_table(path: Path, catalogue: Catalogue) -> Table:
     return Table(station[order], time[order], {key: value[order] for key, value in values.items()}, source=path.name)
 
 
+def read_events(path: Path) -> dict[str, list[tuple[int, int]]]:
+    """Station name → stretches (first, last ms) in which the column ``event`` of a table is 1; empty without one.
+
+    Rows without a value are nobody's statement. Raises ConfigurationError naming file and column.
+    """
+    frame = _frame(path)
+    names = {name.strip().lower(): name for name in frame.columns}
+    if "event" not in names:
+        return {}
+    time = _times(path, frame[names["time"]])
+    label = frame[names["event"]].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+    station = frame[names["station"]].cast(pl.String).fill_null("").to_numpy() if "station" in names else None
+    found: dict[str, list[tuple[int, int]]] = {}
+    all_names = [path.name.split(".")[0]] if station is None else dict.fromkeys(station.tolist())
+    for name in all_names:
+        rows = np.arange(len(time)) if station is None else np.flatnonzero(station == name)
+        rows = rows[np.argsort(time[rows], kind="stable")]
+        rows = rows[~np.isnan(label[rows])]
+        on = np.concatenate([[False], label[rows] == 1, [False]])
+        first, last = np.flatnonzero(on[1:] & ~on[:-1]), np.flatnonzero(on[:-1] & ~on[1:]) - 1
+        spans = zip(time[rows][first].tolist(), time[rows][last].tolist(), strict=True)
+        if len(rows):
+            found[str(name)] = list(spans)
+    return found
+
+
 def _frame(path: Path) -> pl.DataFrame:
     try:
         if path.suffix == ".parquet":
@@ -171,6 +215,22 @@ def read_platforms(path: Path | None, usual_secret: str | None) -> Platforms:
         return Platforms()
     try:
         return platforms.read(_text(path), lambda file: _secret_in(path.parent / file), usual_secret)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def read_contacts(path: Path) -> Directory:
+    """The contacts of a file; raises ConfigurationError naming file and fault, never an address."""
+    try:
+        return contacts.read(_text(path), lambda file: _secret_in(path.parent / file))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def read_shifts(path: Path, directory: Directory) -> tuple[list[Shift], list[Text]]:
+    """The shifts of a plan, and what a reader should know; raises ConfigurationError naming file and fault."""
+    try:
+        return oncall.read(_text(path), lambda key: directory.get(key) is not None)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
 

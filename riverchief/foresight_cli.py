@@ -1,6 +1,7 @@
 """``riverchief forecast`` and ``riverchief trace``: what is coming, and where something came from."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,16 +9,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ingest import forecasts
+from ingest import forecasts, traces
 from ingest.storage import registry as registry_store
-from riverchief import logs
+from riverchief import clock, logs
 from riverchief import settings as settings_
 from riverchief.serve import open_database
 from riverchief.settings import Settings
+from riverchief.stores import open_stores
 from sensors.errors import ConfigurationError, NotFound
 from sensors.forecast import HOUR_MS, Verdict
 from sensors.parameters import catalogue
-from sensors.times import beijing, rfc3339
+from sensors.times import beijing, rfc3339, to_ms
 
 app = typer.Typer()
 
@@ -81,6 +83,77 @@ def forecast(
     for at_ms, value, low, high in one.points:
         table.add_row(beijing(at_ms), what.show(value), f"{low:.{what.decimals}f} – {high:.{what.decimals}f}")
     out.print(table)
+
+
+@app.command()
+def trace(
+    incident: Annotated[int | None, typer.Argument(help="事件编号 · number of the incident")] = None,
+    station: Annotated[str | None, typer.Option(help="不按事件，而按站点 · a station instead of an incident")] = None,
+    at: Annotated[str | None, typer.Option(help="何时发现，RFC 3339 · when it was found there")] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """溯源：排口和河段按传播时间和潮流排序 · Where it came from: outfalls and stretches, ranked."""
+    if (incident is None) == (station is None):
+        raise ConfigurationError("name an incident, or a station with --station and --at")
+    if (station is None) != (at is None):
+        raise ConfigurationError("--station and --at belong together")
+    loaded, known = _load(settings, data), catalogue()
+    database = open_database(loaded)
+    try:
+        store = open_stores(loaded, database, known).readings
+        if station is None or at is None:
+            found = traces.of_incident(database, store, known, incident or 0, clock.now_ms())
+        else:
+            with database.read() as connection:
+                registry = registry_store.load(connection, known)
+            found = traces.trace(store, known, registry, station, _instant(at), clock.now_ms())
+    finally:
+        database.close()
+    if as_json:
+        typer.echo(json.dumps(_trace(found), ensure_ascii=False))
+        return
+    out = Console()
+    out.print(f"{found.text.zh}\n{found.text.en}", highlight=False)
+    for i, one in enumerate(found.candidates, 1):
+        span = f"{beijing(one.early_ms)} – {beijing(one.late_ms)}"
+        out.print(f"[bold]{i}. {one.name.zh} · {one.name.en}[/] {one.probability:.0%} · {span}", highlight=False)
+        for reason in one.reasons:
+            out.print(f"   {reason.zh} · {reason.en}", highlight=False, markup=False)
+
+
+def _instant(text: str) -> int:
+    try:
+        return to_ms(datetime.fromisoformat(text))
+    except ValueError as error:
+        raise ConfigurationError(f"--at {text[:40]!r} is no time such as 2026-05-12T10:30:00+08:00: {error}") from None
+
+
+def _trace(found: traces.Traced) -> dict[str, Any]:
+    return {
+        "station": found.station,
+        "since": rfc3339(found.since_ms),
+        "text": {"zh": found.text.zh, "en": found.text.en},
+        "seen": [{"station": s.station, "onset_at": rfc3339(s.onset_ms)} for s in found.seen],
+        "quiet": [q.station for q in found.quiet],
+        "candidates": [
+            {
+                "kind": str(c.kind),
+                "key": c.key,
+                "name": {"zh": c.name.zh, "en": c.name.en},
+                "reach": c.reach,
+                "from_km": round(c.from_km, 2),
+                "to_km": round(c.to_km, 2),
+                "probability": round(c.probability, 3),
+                "early_at": rfc3339(c.early_ms),
+                "likely_at": rfc3339(c.likely_ms),
+                "late_at": rfc3339(c.late_ms),
+                "reasons": [{"zh": r.zh, "en": r.en} for r in c.reasons],
+            }
+            for c in found.candidates
+        ],
+    }
 
 
 def _plain(one: forecasts.Kept) -> dict[str, Any]:

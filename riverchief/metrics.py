@@ -27,11 +27,12 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from api.context import Part
-from governance import outbox
+from governance import notice_store, outbox
 from governance.callbacks import Result
 from governance.database import Database
 from governance.finding import Kind
 from governance.lifecycle import EventType
+from governance.messenger import Messenger
 from governance.outbox import Attempt, Status
 from ingest import quarantine
 from ingest.forward import Forwarder
@@ -188,6 +189,28 @@ FIGURES: Mapping[str, Figure] = {
             "from observed_at of the deciding reading to the acceptance of the opened incident; "
             "without retrospective ones and silence",
         ),
+        Figure(
+            "notices", "counter", "按结果统计的发送通知尝试", "attempts at messages to people, by outcome", ("outcome",)
+        ),
+        Figure(
+            "notices_waiting",
+            "gauge",
+            "待发送的通知，含夜间留待早晨的",
+            "messages waiting, those held till morning too",
+        ),
+        Figure("notices_dead", "gauge", "已放弃的通知", "messages given up"),
+        Figure(
+            "notices_overdue_seconds",
+            "gauge",
+            "最早应发而未发的通知已迟多久，无则 0",
+            "how late the message is that should have been sent first, 0 for none",
+        ),
+        Figure(
+            "notices_unconfirmed",
+            "gauge",
+            "已逐级通知完仍无人确认的事件",
+            "incidents nobody confirmed though every step was told",
+        ),
         Figure("callbacks", "counter", "按结果统计的平台回调", "callbacks of platforms, by outcome", ("outcome",)),
         # time-series server
         Figure("spool_bytes", "gauge", "待转发到时序库的字节", "bytes waiting for the time-series server"),
@@ -329,6 +352,7 @@ class Running:
     forwarder: Forwarder | None = None
     spool: Callable[[], Waiting] | None = None
     heartbeat: Heartbeat | None = None
+    messenger: Messenger | None = None
     parts: Callable[[], list[Part]] = list
 
 
@@ -374,6 +398,8 @@ class Parts(Collector):
             yield _one("heartbeat_ok", float(beat.ok))
             yield _one("heartbeat_timestamp_seconds", (beat.last_ok_ms or 0) / 1e3)
         yield from _deliveries(running.watch)
+        if running.messenger is not None:
+            yield _many("notices", dict(running.messenger.counts))
         yield _many("part_ok", {part.name: float(part.ok) for part in running.parts()})
         try:
             yield from self._database()
@@ -386,11 +412,16 @@ class Parts(Collector):
         running, now_ms = self._running, self._running.clock_ms()
         with running.database.read() as connection:
             pending = outbox.pending_counts(connection)
+            told = notice_store.waiting(connection)
         slow = self._slow_figures(now_ms)
         found: list[Metric] = [
             _one("outbox_pending", pending.pending),
             _one("outbox_refused", pending.refused),
             _one("outbox_oldest_age_seconds", _age_s(pending.oldest_pending_at_ms, now_ms)),
+            _one("notices_waiting", told.waiting),
+            _one("notices_dead", told.dead),
+            _one("notices_overdue_seconds", _age_s(told.oldest_due_at_ms, now_ms)),
+            _one("notices_unconfirmed", told.unconfirmed),
             _many("quarantine_held", {reason.key: slow.held.get(reason.key, 0) for reason in Reason}),
             _one("ledger_gaps", slow.gaps),
             _one("ledger_missing_messages", slow.missing),

@@ -25,13 +25,15 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from governance import cloudevents, merkle, roots
+from governance import audit, cloudevents, merkle, roots
+from governance.assessment import CLASSES
 from governance.database import Database
 from governance.merkle import ProofInvalid, Root
+from ingest import classes
 from ingest.rounds import Rounds
 from riverchief.settings import Settings, secret
 from sensors.errors import ConfigurationError, StorageUnavailable
-from sensors.times import beijing_day, rfc3339
+from sensors.times import DAY_MS, beijing_day, rfc3339
 
 EVERY_S = 60.0
 TIMEOUT_S = 10.0
@@ -188,7 +190,26 @@ class Sealing(Rounds):
             known = roots.listing(connection)
         if known and beijing_day(known[-1].at_ms) >= beijing_day(now_ms):
             return None
+        self._tell_classes(now_ms)
         return self.seal()
+
+    def _tell_classes(self, now_ms: int) -> None:
+        """The class that every reach shows is an entry a day, from which an assessment is made again later."""
+        with self._database.write() as connection:
+            found = classes.shown(connection, classes.REACH)
+            told = {
+                key: {
+                    "class": None if one.water_class is None else one.water_class.roman,
+                    "target": None if one.target is None else one.target.roman,
+                    "met": one.met,
+                    "deciding": one.deciding,
+                }
+                for key, one in found.items()
+                if now_ms - one.at_ms < DAY_MS  # an older one says nothing of this day
+            }
+            if told:
+                body = {"reaches": told}
+                audit.append(connection, CLASSES, kind="water", id="reaches", body=body, by="riverchief", at_ms=now_ms)
 
     def seal(self) -> Root | None:
         """Seal the trail now; None when nothing was added since the last root."""

@@ -14,6 +14,7 @@ import uvicorn
 from api.context import Context, Devices, Part
 from governance import audit
 from governance.database import Database
+from governance.messenger import Messenger
 from governance.outbox import Attempt, Deliverer
 from ingest import journal
 from ingest.claims import Claims
@@ -33,8 +34,10 @@ from ingest.storage import retention
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
-from riverchief import __version__, backup, clock, files, metrics, migrations
+from ingest.traces import Traces
+from riverchief import __version__, backup, clock, files, messages, metrics, migrations
 from riverchief.alone import alone
+from riverchief.backtester import Backtester
 from riverchief.broker_users import broker_users, endpoint
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
@@ -86,6 +89,7 @@ class System:
         token = secret(settings.api.token, settings.api.token_file)
         mqtt = mqtt_settings(settings)
         outbox_secret = secret(settings.outbox.secret, settings.outbox.secret_file)
+        self.directory = messages.directory(settings)
         self.platforms = files.read_platforms(settings.platforms.file, outbox_secret)
         heartbeat_url = secret(settings.watch.heartbeat_url, settings.watch.heartbeat_url_file)
         otlp_url = settings.watch.otlp_url
@@ -114,13 +118,14 @@ class System:
         self.forwarder: Forwarder | None = None
         self.outlook: Outlook | None = None
         self.forecasts: Forecasts | None = None
+        self.traces: Traces | None = None
         self.retention: Retention | None = None
         self.sealing: Sealing | None = None
         self.reconciler: Reconciler | None = None
+        self.messenger: Messenger | None = None
         self.housekeeping: Housekeeping | None = None
         if Role.WORKER in roles:
             self._prepare_worker()
-        wake = self.deliverer.wake if self.deliverer else lambda: None
         self.intake: Intake | None = None
         self.source: MqttSource | None = None
         self.commands: MqttCommands | None = None
@@ -135,7 +140,7 @@ class System:
                 self.catalogue,
                 source=settings.site.source,
                 late_s=settings.ingest.late_after_s,
-                on_findings=wake,
+                on_findings=self._wake,
                 spool=self.stores.spool,
                 mappings=mappings,
             )
@@ -190,15 +195,18 @@ class System:
                     forwarder=self.forwarder,
                     spool=self.stores.spool.waiting if self.stores.spool else None,
                     heartbeat=self.heartbeat,
+                    messenger=self.messenger,
                     parts=self.parts,
                 )
             ),
-            wake=wake,
+            wake=self._wake,
             box=settings.box,
             photos=settings.photos,
             devices=self.devices,
             audit_keys=public_keys(settings),
+            formula=files.read_formula(settings.site.assessment),
             platforms=self.platforms,
+            telling=messages.telling(settings, self.directory),
             called_back=self.watch.called_back,
         )
 
@@ -208,15 +216,12 @@ class System:
         if stores.server is not None and stores.spool is not None:
             self.forwarder = Forwarder(database, stores.spool, stores.server, known, clock_ms=clock.now_ms)
         self.outlook = Outlook(database, stores.readings, known, clock_ms=clock.now_ms, spool=stores.spool)
+        wake = self.deliverer.wake if self.deliverer else lambda: None
+        source, now = self.settings.site.source, clock.now_ms
         self.forecasts = Forecasts(
-            database,
-            stores.readings,
-            known,
-            self.rules,
-            clock_ms=clock.now_ms,
-            source=self.settings.site.source,
-            on_findings=self.deliverer.wake if self.deliverer else lambda: None,
+            database, stores.readings, known, self.rules, clock_ms=now, source=source, on_findings=wake
         )
+        self.traces = Traces(database, stores.readings, known, clock_ms=now, source=source, on_entry=wake)
         keep_days = self.settings.readings.keep_days
         if keep_days:
             if stores.keeper is None:
@@ -231,8 +236,16 @@ class System:
             self.reconciler = Reconciler(
                 database, daily, at=self.settings.platforms.reconcile_at, clock_ms=clock.now_ms
             )
+        if self.directory is not None:
+            self.messenger = messages.messenger(self.settings, database, self.directory)
         regular = (self.forwarder, self.outlook, self.forecasts, self.retention, retirement)
-        found = (*regular, self.reconciler, self.sealing)
+        found = (
+            *regular,
+            self.reconciler,
+            self.messenger,
+            self.sealing,
+            Backtester(database, self.settings),
+        )
         jobs: list[Job] = [job for job in found if job is not None]
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 
@@ -258,6 +271,13 @@ class System:
                 author = Author(str(self.settings.site.stations), clock.now_ms())
                 registry_store.save(connection, book.registry, author)
                 upkeep_store.save(connection, book.upkeep, author)
+
+    def _wake(self) -> None:
+        """There is something in the outbox."""
+        if self.deliverer:
+            self.deliverer.wake()
+        if self.messenger:
+            self.messenger.wake()
 
     def _connected_since(self) -> int | None:
         """Since when devices can reach us; a site of loggers alone is connected while it listens."""
@@ -359,9 +379,15 @@ class System:
             seen = self.outlook.last_round_ms
             ok = self.outlook.alive and (seen is None or now_ms - seen < 3 * OUTLOOK_S * 1000)
             found.append(Part("outlook", ok, self.outlook.last_error or "judging", False))
+        if self.messenger:
+            trouble = self.messenger.last_error
+            found.append(Part("notices", self.messenger.alive and not trouble, trouble or "telling", False))
         if self.sealing:
             trouble = self.sealing.last_error
             found.append(Part("trail", self.sealing.alive and not trouble, trouble or "sealing", False))
+        if self.traces:
+            trouble = self.traces.last_error
+            found.append(Part("traces", self.traces.alive and not trouble, trouble or "tracing", False))
         if self.forecasts:
             trouble = self.forecasts.last_error
             found.append(Part("forecasts", self.forecasts.alive and not trouble, trouble or "forecasting", False))

@@ -20,6 +20,7 @@ SECRETS = (
     ("mqtt", "password"),
     ("broker_admin", "password"),
     ("outbox", "secret"),
+    ("notices", "secret"),
     ("api", "token"),
     ("influx", "token"),
     ("influx", "password"),
@@ -27,6 +28,7 @@ SECRETS = (
     ("watch", "heartbeat_url"),
 )
 """Section and name of each secret; ``{name}_file`` is the file it may stand in instead."""
+_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9]"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -41,6 +43,7 @@ class SiteSection(_Section):
     source: Annotated[str, Field(pattern=r"^\S+$")] = "/riverchief"
     rules: Path | None = None
     stations: Path | None = None
+    assessment: Path | None = None
     box: tuple[float, float, float, float] | None = None
 
 
@@ -157,7 +160,26 @@ class PlatformsSection(_Section):
     """What the external platforms tell us, and how their list is compared with ours."""
 
     file: Path | None = None
-    reconcile_at: Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "03:30"
+    reconcile_at: Annotated[str, Field(pattern=f"^{_CLOCK}$")] = "03:30"
+
+
+class NoticesSection(_Section):
+    """Messages to people: whom, when, and how they confirm."""
+
+    contacts: Path | None = None
+    public_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] | None = None
+    secret: SecretStr | None = None
+    secret_file: Path | None = None
+    quiet: Annotated[str, Field(pattern=f"^{_CLOCK}-{_CLOCK}$")] = "22:00-07:00"
+    morning: Annotated[str, Field(pattern=f"^{_CLOCK}$")] = "07:30"
+    digest: Annotated[str, Field(pattern=f"^{_CLOCK}$")] = "08:00"
+    confirm_red_min: Annotated[int, Field(ge=1, le=1440)] = 10
+    confirm_orange_min: Annotated[int, Field(ge=1, le=1440)] = 30
+    confirm_yellow_min: Annotated[int, Field(ge=1, le=1440)] = 120
+    window_s: Annotated[int, Field(ge=1, le=3600)] = 60
+    most: Annotated[int, Field(ge=1, le=100)] = 5
+    per_minute: Annotated[int, Field(ge=1, le=600)] = 15
+    link_hours: Annotated[int, Field(ge=1, le=168)] = 24
 
 
 class ApiSection(_Section):
@@ -212,6 +234,7 @@ class Settings(BaseSettings):
     outbox: OutboxSection = OutboxSection()
     audit: AuditSection = AuditSection()
     platforms: PlatformsSection = PlatformsSection()
+    notices: NoticesSection = NoticesSection()
     api: ApiSection = ApiSection()
     grafana: GrafanaSection = GrafanaSection()
     watch: WatchSection = WatchSection()
@@ -254,6 +277,8 @@ class Settings(BaseSettings):
             raise ValueError("mqtt has a password but no mqtt.user")
         if self.outbox.url and not (self.outbox.secret or self.outbox.secret_file):
             raise ValueError("outbox.url is given but no outbox.secret: deliveries must be signed")
+        if self.notices.public_url and not (self.notices.secret or self.notices.secret_file):
+            raise ValueError("notices.public_url is given but no notices.secret: links must be signed")
         if self.audit.roots_url and not (self.outbox.secret or self.outbox.secret_file):
             raise ValueError("audit.roots_url is given but no outbox.secret: what is sent must be signed")
         if self.api.host not in LOOPBACK and not (self.api.token or self.api.token_file):

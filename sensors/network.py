@@ -120,3 +120,19 @@ def reachable(below: Mapping[str, Iterable[str]], node: str) -> set[str]:
             found.add(one)
             ahead += below.get(one, ())
     return found
+
+
+def along_km(line: Sequence[tuple[float, float]], lon: float, lat: float) -> float:
+    """How far down a polyline of (lon, lat) its point nearest to a place lies, in km; 0 for a line of one point."""
+    shrink = cos(radians(lat))
+    nearest, place, done = float("inf"), 0.0, 0.0
+    for (a, b), step in zip(pairwise(line), _steps_km(line), strict=True):
+        dx, dy = (b[0] - a[0]) * shrink, b[1] - a[1]
+        px, py = (lon - a[0]) * shrink, lat - a[1]
+        square = dx * dx + dy * dy
+        share = min(1.0, max(0.0, (px * dx + py * dy) / square)) if square else 0.0
+        away = hypot(px - share * dx, py - share * dy)
+        if away < nearest:
+            nearest, place = away, done + share * step
+        done += step
+    return place

@@ -94,10 +94,13 @@ class Device:
 
     @property
     def reachable(self) -> bool:
-        """Whether the line stands, or is just coming back, and does not lag far behind."""
-        if self._away or len(self._waiting) >= MOST_WAITING:
+        """Whether the broker can be reached and does not lag far behind.
+
+        Of a device that is away on purpose, or just coming back, it is assumed.
+        """
+        if len(self._waiting) >= MOST_WAITING:
             return False
-        return self.connected or time.monotonic() < self._patient_until
+        return self._away or self.connected or time.monotonic() < self._patient_until
 
     @property
     def unacknowledged(self) -> int:

@@ -30,7 +30,9 @@ SAMPLES_A_STEP: Final = 4000
 MOST_UNDER_WAY: Final = 20_000
 """Messages on the lines that the other side has not answered; a run as fast as possible then waits."""
 LOGGER_WAITING: Final = 1000
-CONNECT_S: Final = 5.0
+HURRIED_S: Final = 2.0
+"""How long a run that was stopped waits for answers."""
+CONNECT_S: Final = 3.0
 """How long a run waits at its start for its devices to be connected before it goes on without."""
 
 AS_FAST_AS_POSSIBLE: Final = math.inf
@@ -207,7 +209,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """What a run put onto the lines. ``until_ms``: event time reached; what was not played is not in it."""
+    """What a run put onto the lines. ``until_ms``: event time reached; what was not played is not in it.
+
+    ``answered``: the other side took everything that a device could send.
+    """
 
     start_ms: int
     until_ms: int
@@ -258,13 +263,16 @@ def play(
     run = _Run(source, stations, lines, pace, end_ms, stop, clock, report, settled, on_progress)
     run.prepare(troubles, seed, boot, memory, per_message)
     began = time.monotonic()
+    answered = False
     try:
         run.connect()
         run.go()
+        if stop.is_set():  # somebody waits for us to end
+            goodbye_s = min(goodbye_s, HURRIED_S)
         run.finish(goodbye_s)
         answered = min((line.flush(goodbye_s) for line in run.distinct), default=True)
     finally:
-        closed = [line.close(goodbye_s if not stop.is_set() else min(goodbye_s, 5.0)) for line in run.distinct]
+        closed = [line.close(goodbye_s) for line in run.distinct]
     acked = sum(line.state().acked for line in run.distinct)
     return Played(
         pace.start_ms,
@@ -275,7 +283,7 @@ def play(
         run.events,
         acked,
         dict(run.fates),
-        answered and all(closed),
+        answered and all(closed) and not run.left and not run.strangers,
         time.monotonic() - began,
     )
 
@@ -296,6 +304,7 @@ class _Run:
     messages: int = 0
     readings: int = 0
     events: int = 0
+    left: int = 0
     fates: Counter[Fate] = field(default_factory=Counter)
 
     def prepare(self, troubles: Iterable[Trouble], seed: int, boot: int, memory: int, per_message: int) -> None:
@@ -318,6 +327,8 @@ class _Run:
         self.troubled = [self.transports[key] for key in self.stations if key in of]
         self.unsent: set[Transport] = set()
         self.distinct = list({id(line): line for line in self.lines.values()}.values())
+        self.strangers = {line.state().name for line in self.distinct}
+        """Lines that have never stood."""
         self.at_ms = self.pace.start_ms
         self._told = self._looked = 0.0
         self._looked_at = 0
@@ -326,7 +337,7 @@ class _Run:
         """Wait a moment for the lines, so that a run does not begin with a burst of what it measured meanwhile."""
         until = time.monotonic() + CONNECT_S
         while time.monotonic() < until and not self.stop.wait(LIVE_TICK_S):
-            if all(state.connected == state.wanted for state in (line.state() for line in self.distinct)):
+            if all(state.connected == state.wanted for state in self._states()):
                 return
             self._tell(waiting=True)
 
@@ -356,6 +367,8 @@ class _Run:
                 break
             self._tell(waiting=True)
             time.sleep(LIVE_TICK_S)
+        self._states()
+        self.left = sum(transport.remembered for transport in self.unsent if transport.waits)
         for transport in self.transports.values():
             transport.reachable = self.lines[transport.station].reachable(transport.station)
             self._put(transport.finish(self.at_ms))
@@ -386,12 +399,17 @@ class _Run:
             if not transport.remembered:
                 self.unsent.discard(transport)
 
+    def _states(self) -> tuple[LineState, ...]:
+        states = tuple(line.state() for line in self.distinct)
+        self.strangers -= {state.name for state in states if state.connected or not state.wanted}
+        return states
+
     def _wait_for_room(self) -> None:
         """As fast as possible is as fast as the other side answers; when it is away, time stands still."""
         if time.monotonic() < self._looked + LIVE_TICK_S and self.messages < self._looked_at + SAMPLES_A_STEP:
             return
         while not self.stop.is_set():
-            states = [line.state() for line in self.distinct]
+            states = self._states()
             if sum(s.under_way for s in states) < MOST_UNDER_WAY and all(s.connected or not s.wanted for s in states):
                 break
             self._tell(waiting=True)
@@ -417,7 +435,7 @@ class _Run:
         if not now and moment - self._told < 0.5:
             return
         self._told = moment
-        lines = tuple(line.state() for line in self.distinct)
+        lines = self._states()
         remembered = sum(t.remembered for t in self.unsent)
         self.on_progress(
             Progress(

@@ -18,6 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+import governance.notice_tables
 import governance.platform_tables
 import governance.tables  # noqa: F401  (registers its tables)
 import ingest.storage.tables  # noqa: F401  (registers its tables)

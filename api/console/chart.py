@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from api.console.model import duration
+from ingest.forecasts import Kept
 from ingest.storage.port import Latest, Series
 from sensors.parameters import Parameter
 from sensors.reading import Bools, Flag, Ints, unpack
@@ -14,9 +15,11 @@ from sensors.texts import Text, say
 from sensors.times import BEIJING_OFFSET_MS, DAY_MS, beijing, beijing_day
 
 POINTS = 600
+FRESH_MS = 3 * DAY_MS // 24
+"""A forecast older than this is not drawn."""
 RANGES = {"1h": DAY_MS // 24, "24h": DAY_MS, "7d": 7 * DAY_MS, "14d": 14 * DAY_MS}
 FONT = '"Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", system-ui, sans-serif'
-LINE, BAND, QUIET, DOUBT, LIMIT = "#0b5a5e", "#9fc0c0", "#5b6c70", "#6a4c93", "#14262a"
+LINE, BAND, AHEAD, QUIET, DOUBT, LIMIT = "#0b5a5e", "#9fc0c0", "#d9d3c3", "#5b6c70", "#6a4c93", "#14262a"
 _CROSS = "path://M-5,-4L-4,-5L0,-1L4,-5L5,-4L1,0L5,4L4,5L0,1L-4,5L-5,4L-1,0Z"
 _TOOLTIP = """rows => {
   const text = rows.map(row => row.data && row.data.value ? row.data.value[2] : row.value[2]).filter(Boolean);
@@ -42,6 +45,16 @@ class View:
     end_ms: int
     limit: float | None
     language: str
+    forecast: Kept | None = None
+
+    @property
+    def ahead(self) -> list[tuple[int, float, float, float]]:
+        """The points of the forecast to show, half as far ahead as the chart looks back, a day at most."""
+        found = self.forecast
+        if found is None or self.end_ms - found.issued_ms > FRESH_MS:
+            return []
+        until_ms = self.end_ms + min(DAY_MS, (self.end_ms - self.start_ms) // 2)
+        return [point for point in found.points if point[0] <= until_ms]
 
     @property
     def usable(self) -> Bools:
@@ -103,7 +116,7 @@ def options(view: View) -> dict[str, Any]:
         "xAxis": {
             "type": "time",
             "min": view.start_ms + BEIJING_OFFSET_MS,
-            "max": view.end_ms + BEIJING_OFFSET_MS,
+            "max": max([view.end_ms, *(at_ms for at_ms, *_ in view.ahead)]) + BEIJING_OFFSET_MS,
             "axisLine": {"lineStyle": {"color": QUIET}},
             "axisLabel": {"color": QUIET, "fontSize": 12, "hideOverlap": True, "formatter": _TICKS},
             "splitNumber": 6,
@@ -143,6 +156,7 @@ def options(view: View) -> dict[str, Any]:
                 "data": line,
                 "markLine": _limit(view),
             },
+            *_ahead(view),
             _flags(view, "suspect", at[flag == Flag.SUSPECT], s.value[flag == Flag.SUSPECT]),
             _flags(view, "bad", at[flag == Flag.BAD], s.value[flag == Flag.BAD]),
         ],
@@ -202,6 +216,8 @@ def sentence(view: View) -> str:
         key = "trend_steady" if abs(moved) < parameter.step else "trend_up" if moved > 0 else "trend_down"
         span = duration((view.end_ms - view.start_ms) // 4)
         parts.append(view.say(key, span=span, by=parameter.show(abs(moved))))
+    if view.forecast is not None and view.ahead:
+        parts.append(str(getattr(view.forecast.text, view.language)))
     flag, _ = unpack(s.packed)
     if flagged := int((flag >= Flag.SUSPECT).sum()):
         parts.append(view.say("left_out", count=flagged))
@@ -244,6 +260,33 @@ def _line(view: View, at: Ints, good: Bools) -> list[dict[str, Any]]:
     return rows
 
 
+def _ahead(view: View) -> list[dict[str, Any]]:
+    """The forecast: a light band, and the median dashed in it; nothing where it is not shown."""
+    rows = [(at_ms + BEIJING_OFFSET_MS, value, low, high) for at_ms, value, low, high in view.ahead]
+    word = str(getattr(say("forecast.band"), view.language))
+    base = {"type": "line", "symbol": "none", "stack": "ahead", "silent": True, "lineStyle": {"opacity": 0}}
+    return [
+        {**base, "id": "ahead-low", "data": [[at, low, None] for at, _, low, _ in rows]},
+        {
+            **base,
+            "id": "ahead",
+            "areaStyle": {"color": AHEAD, "opacity": 0.45},
+            "data": [[at, high - low, None] for at, _, low, high in rows],
+        },
+        {
+            "id": "ahead-median",
+            "type": "line",
+            "symbol": "none",
+            "silent": True,
+            "lineStyle": {"color": LINE, "width": 1.2, "type": "dashed", "opacity": 0.7},
+            "data": [
+                [at, value, f"{word} {_shown(view, value, unit=True)} ({_shown(view, low)}–{_shown(view, high)})"]
+                for at, value, low, high in rows
+            ],
+        },
+    ]
+
+
 def _flags(view: View, kind: str, at: Any, value: Any) -> dict[str, Any]:
     """Marks on the axis itself, apart from the line: suspect hollow, bad a cross."""
     word = view.say(f"flag_{kind}")
@@ -279,6 +322,7 @@ def _scale(view: View, good: Bools) -> tuple[float, float, float]:
     """Ends and step of the value axis: round numbers around all values and the limit."""
     s = view.series
     values = [*s.low[good].tolist(), *s.high[good].tolist()] + ([] if view.limit is None else [view.limit])
+    values += [end for _, _, low, high in view.ahead for end in (low, high)]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     if high - low < 2 * view.parameter.step:
         low, high = (low + high) / 2 - view.parameter.step, (low + high) / 2 + view.parameter.step

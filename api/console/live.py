@@ -10,7 +10,7 @@ from api.console.model import Model, build
 from api.context import Context
 from governance import incidents
 from governance.lifecycle import State
-from ingest import ledger
+from ingest import ledger, traces
 from ingest.storage import registry as registry_store
 from sensors.errors import WaterError
 from sensors.stations import Registry
@@ -99,8 +99,9 @@ class Live:
             closed = incidents.list_incidents(connection, state=State.CLOSED, limit=4 * CLOSED_SHOWN)
             closed = sorted(closed, key=lambda i: i.closed_at_ms or 0, reverse=True)[:CLOSED_SHOWN]
             counts = incidents.counts(connection)
+            sources = traces.likeliest(connection, [one.id for one in open_])
             day = beijing_day(now_ms).isoformat()
             if (day, now_ms // 10_000) != self._accounts_mark:
                 self._accounts = tuple(ledger.accounts(connection, day=day))
                 self._accounts_mark = (day, now_ms // 10_000)
-        return build(self._registry, context.store.latest(), [*open_, *closed], counts, self._accounts, now_ms)
+        return build(self._registry, context.store.latest(), [*open_, *closed], counts, self._accounts, now_ms, sources)

@@ -93,6 +93,8 @@ class IncidentView:
     closed_at_ms: int | None
     limit: float | None
     actions: tuple[Action, ...]
+    source: Text | None = None
+    """The sentence that names where it may have come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +163,12 @@ def build(
     counts: Counts,
     accounts: Iterable[Account],
     now_ms: int,
+    sources: Mapping[int, Text] | None = None,
 ) -> Model:
-    """The picture of this moment; ``incidents`` holds the open ones and those closed ones that shall be listed."""
+    """The picture of this moment; ``incidents`` holds the open ones and those closed ones that shall be listed.
+
+    ``sources`` names where an incident may have come from.
+    """
     rows: dict[str, list[Latest]] = {}
     for row in latest:
         rows.setdefault(row.station, []).append(row)
@@ -189,7 +195,7 @@ def build(
     return Model(
         at_ms=now_ms,
         stations=tuple(stations),
-        incidents=tuple(_row(registry, incident) for incident in order),
+        incidents=tuple(_row(registry, incident, (sources or {}).get(incident.id)) for incident in order),
         by_state=by_state,
         open_by_colour=dict(counts.open_by_colour),
         open_retrospective=counts.open_retrospective,
@@ -221,7 +227,7 @@ def _worst(registry: Registry, incidents: Iterable[Incident]) -> dict[str, Colou
     return worst
 
 
-def _row(registry: Registry, incident: Incident) -> IncidentView:
+def _row(registry: Registry, incident: Incident, source: Text | None) -> IncidentView:
     if incident.station in registry:
         known = registry[incident.station]
         name = Text(known.zh, known.en)
@@ -244,6 +250,7 @@ def _row(registry: Registry, incident: Incident) -> IncidentView:
         closed_at_ms=incident.closed_at_ms,
         limit=incident.limit,
         actions=lifecycle.allowed(incident),
+        source=source,
     )
 
 

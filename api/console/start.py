@@ -27,6 +27,7 @@ from api.context import Context
 from governance import incidents
 from governance.finding import Colour, Kind
 from governance.lifecycle import Action, State
+from ingest.forecasts import Kept, kept
 from ingest.storage.port import series as series_of
 from sensors.errors import WaterError
 from sensors.texts import Text, say
@@ -349,6 +350,8 @@ class StartPage:
                 title.props["lang"] = _html_language(self.language)
                 other = tag("p", "rc-row-other", self.other(row.sentence))
                 other.props["lang"] = _html_language("en" if self.language == "zh" else "zh")
+                if row.source is not None:
+                    tag("p", "rc-quiet", self.of(row.source), testid=f"start-incident-{row.id}-source")
                 with tag("div", "rc-row-foot"):
                     if row.retrospective:
                         tag("span", "rc-tag", self.say("retrospective"))
@@ -515,7 +518,8 @@ class StartPage:
         latest = next((r for r in rows if r.parameter == self.parameter), None)
         newest = latest.newest_at_ms if latest else None
         limit = self._limit()
-        now = (station, self.parameter, self.range, newest, limit, self.as_table)
+        ahead = await asyncio.to_thread(self._forecast)
+        now = (station, self.parameter, self.range, newest, limit, self.as_table, ahead and ahead.issued_ms)
         if now == self.charted:
             return
         self.charted = now
@@ -549,6 +553,7 @@ class StartPage:
             end_ms=end_ms,
             limit=limit,
             language=self.language,
+            forecast=ahead,
         )
         if not len(series.at):
             self.sentence.set_text("")
@@ -557,6 +562,17 @@ class StartPage:
         else:
             self.sentence.set_text(chart.sentence(view))
             self._draw(view)
+
+    def _forecast(self) -> Kept | None:
+        """What was last forecast of the series one looks at; None where nothing was, or the store does not answer."""
+        if not self.station or not self.parameter:
+            return None
+        try:
+            with self.context.database.read() as connection:
+                found = kept(connection, self.station, self.parameter)
+        except WaterError:
+            return None
+        return found[0] if found else None
 
     def _draw(self, view: chart.View) -> None:
         if self.as_table:

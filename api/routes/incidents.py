@@ -13,6 +13,7 @@ from api.asking import Asked, Cursor, Limit, Words, mark, place_by_number
 from api.problems import Problem
 from governance import incidents, lifecycle
 from governance.lifecycle import Action, Conflict, Entry, Incident, State
+from ingest import traces
 from sensors.errors import ConfigurationError, Refused
 from sensors.texts import Text
 
@@ -111,6 +112,51 @@ class IncidentPage:
     next_cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class SeenView:
+    """A station that saw the event, since when, give or take ``spread_s``."""
+
+    station: str
+    onset_at: str | None
+    spread_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateView:
+    """An outfall or a stretch (``from_km`` to ``to_km`` down its reach) it may have come from.
+
+    ``probability`` is its share of all places; released between ``early_at`` and ``late_at`` with 80 %.
+    """
+
+    kind: str
+    key: str
+    name: Text
+    reach: str
+    from_km: float
+    to_km: float
+    probability: float
+    early_at: str | None
+    likely_at: str | None
+    late_at: str | None
+    reasons: tuple[Text, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceOfIncident:
+    """Where an incident may have come from, likeliest first; ``quiet`` are stations that were well and saw nothing."""
+
+    incident: int
+    station: str
+    since: str | None
+    made_at: str | None
+    text: Text
+    seen: list[SeenView]
+    quiet: list[str]
+    rises: tuple[str, ...]
+    falls: tuple[str, ...]
+    candidates: list[CandidateView]
+
+
 @router.get("", response_model=IncidentPage)
 def list_incidents(
     asked: Asked,
@@ -149,6 +195,43 @@ def get_incident(asked: Asked, incident_id: int) -> Response:
         incident = incidents.get(connection, incident_id)
         history = incidents.history(connection, incident_id)
     return _in_full(incident, history)
+
+
+@router.get("/{incident_id}/trace", response_model=TraceOfIncident)
+def trace_incident(asked: Asked, incident_id: int) -> Response:
+    """Where it may have come from: outfalls and stretches ranked by travel time and tide, with the reasoning.
+
+    The trace that is kept, else one made now; 404 for an incident without a source (no data, a trend, a forecast).
+    """
+    found = traces.of_incident(asked.database, asked.store, asked.catalogue, incident_id, asked.clock_ms())
+    body = TraceOfIncident(
+        incident=incident_id,
+        station=found.station,
+        since=when(found.since_ms),
+        made_at=when(found.made_ms),
+        text=found.text,
+        seen=[SeenView(s.station, when(s.onset_ms), s.spread_ms / 1000) for s in found.seen],
+        quiet=[q.station for q in found.quiet],
+        rises=found.rises,
+        falls=found.falls,
+        candidates=[
+            CandidateView(
+                kind=c.kind,
+                key=c.key,
+                name=c.name,
+                reach=c.reach,
+                from_km=round(c.from_km, 2),
+                to_km=round(c.to_km, 2),
+                probability=round(c.probability, 3),
+                early_at=when(c.early_ms),
+                likely_at=when(c.likely_ms),
+                late_at=when(c.late_ms),
+                reasons=c.reasons,
+            )
+            for c in found.candidates
+        ],
+    )
+    return answer(body)
 
 
 @router.post("/{incident_id}/actions", response_model=IncidentInFull)

@@ -56,7 +56,8 @@ class Watch:
 @dataclass(slots=True)
 class State:
     """Where a condition stands. ``count`` and ``calm_count`` are the bad and the calm readings in a row that brought it
-    there; ``past`` says that it fired on data too old to act on; ``firings`` are the instants of those not long ago."""
+    there; ``past`` says that it fired on data too old to act on; ``firings`` are the instants of those not long ago;
+    ``held`` is how many they were when it fired, where that is too many, else 0."""
 
     phase: Phase = Phase.IDLE
     since_ms: int = 0
@@ -67,16 +68,12 @@ class State:
     fired_at_ms: int = 0
     past: bool = False
     firings: tuple[int, ...] = ()
+    held: int = 0
     before: "State | None" = None
-
-    def fired_lately(self, watch: Watch, at_ms: int) -> int:
-        """How often it fired within the time that counts for flapping."""
-        return sum(at_ms - one < watch.flap_ms for one in self.firings)
 
     def quiet_ms(self, watch: Watch) -> int:
         """How long it must be calm before it ends: longer for one that keeps coming back."""
-        held = watch.flaps and self.fired_lately(watch, self.fired_at_ms) >= watch.flaps
-        return max(watch.keep_ms, watch.hold_ms) if held else watch.keep_ms
+        return max(watch.keep_ms, watch.hold_ms) if self.held else watch.keep_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +119,14 @@ def walk(watch: Watch, state: State, samples: Iterable[tuple[int, float]], now_m
                 state.phase = Phase.FIRING
             if may_begin and state.past and now_ms - at <= watch.late_ms:
                 state.past, state.before = False, None
-                turns.append(Turn(True, at, state.since_ms, x, state.count, False))
+                turns.append(Turn(True, at, state.since_ms, x, state.count, False, state.held))
             continue
         if state.phase is Phase.FIRING or paused:
             state.phase, state.calm_since_ms, state.calm_count = Phase.RECOVERING, at, 0
         state.calm_count += 1
         if state.calm_count >= watch.samples and at - state.calm_since_ms >= state.quiet_ms(watch):
             turns.append(Turn(False, at, state.calm_since_ms, x, state.calm_count, state.past))
-            state.phase, state.past, state.before = Phase.IDLE, False, None
+            state.phase, state.past, state.held, state.before = Phase.IDLE, False, 0, None
     return turns
 
 
@@ -138,8 +135,8 @@ def _fire(watch: Watch, state: State, at: int, x: float, now_ms: int) -> Turn:
     state.phase, state.fired_at_ms, state.past = Phase.FIRING, at, now_ms - at > watch.late_ms
     state.firings = (*(one for one in state.firings if at - one < watch.flap_ms), at) if watch.flaps else ()
     state.before = None
-    lately = len(state.firings)
-    return Turn(True, at, state.since_ms, x, state.count, state.past, lately if 0 < watch.flaps <= lately else 0)
+    state.held = len(state.firings) if 0 < watch.flaps <= len(state.firings) else 0
+    return Turn(True, at, state.since_ms, x, state.count, state.past, state.held)
 
 
 def take_back(state: State, at_ms: int) -> bool:

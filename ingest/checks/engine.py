@@ -187,6 +187,7 @@ class Checks:
             walk(watched.watch, state, [sample for sample in samples if sample[0] < alarm.fired_at_ms], now_ms)
             lately = (at for at in state.firings if alarm.fired_at_ms - at < watched.watch.flap_ms)
             state = State(firings=(*lately, alarm.fired_at_ms) if watched.watch.flaps else ())
+            state.held = int(alarm.held)
             state.phase, state.past = Phase.FIRING, alarm.past
             state.since_ms, state.fired_at_ms, state.last_ms = alarm.since_ms, alarm.fired_at_ms, alarm.fired_at_ms
             state.count = watched.watch.samples  # it took at least as many to fire
@@ -202,7 +203,8 @@ class Checks:
         else:
             walk(watched.watch, state, samples, now_ms)
             if state.phase in (Phase.FIRING, Phase.RECOVERING):  # never announced: the next bad reading announces it
-                state.phase, state.past = Phase.PENDING, False
+                state.phase, state.past, state.held = Phase.PENDING, False, 0
+                state.firings = tuple(at for at in state.firings if at < state.fired_at_ms)
         self._keep(number, state)
 
     # -- judging -----------------------------------------------------------------------------------------------------
@@ -409,6 +411,7 @@ class Checks:
             colour=rule.colour,
             retrospective=turn.past,
             text=wording.reading(rule, bound, station, turn, parameter, measured, self._places.target(station)),
+            held=bool(turn.fired and turn.held),
         )
 
 

@@ -242,6 +242,7 @@ alarm = sa.Table(
     sa.Column("fired_at_ms", sa.BigInteger, nullable=False),
     sa.Column("since_ms", sa.BigInteger, nullable=False),
     sa.Column("retrospective", sa.Boolean, nullable=False),
+    sa.Column("held", sa.Boolean, nullable=False, server_default=sa.false(), comment="flapping: calm for longer"),
 )
 
 device_event = sa.Table(
@@ -313,6 +314,18 @@ forecast = sa.Table(
     sa.Column("points", sa.Text, nullable=False, comment="JSON, [ms, median, low, high]; empty where it is not shown"),
     sa.Column("crossings", sa.Text, nullable=False, comment="JSON"),
     sa.Column("warned", sa.Text, nullable=False, comment="JSON, by rule: rounds in a row, and since when it is said"),
+    sa.Column("text_zh", sa.Text, nullable=False),
+    sa.Column("text_en", sa.Text, nullable=False),
+)
+
+trace = sa.Table(
+    "trace",
+    metadata,
+    sa.Column("incident_id", sa.Integer, sa.ForeignKey("incident.id"), primary_key=True, autoincrement=False),
+    sa.Column("station", sa.String(64), nullable=False),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("made_ms", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.Text, nullable=False, comment="JSON: what was seen and where not, candidates, reasons"),
     sa.Column("text_zh", sa.Text, nullable=False),
     sa.Column("text_en", sa.Text, nullable=False),
 )

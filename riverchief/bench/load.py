@@ -1,7 +1,7 @@
 """The load: many stations' messages over one MQTT connection, written straight to the socket.
 
 paho spends about as much time publishing a message as the whole ingest spends on it; a benchmark would then measure
-its own generator. So this speaks the few packets of MQTT 3.1.1 that QoS 1 publishing needs. Started as a process of its
+its own generator. So this writes the packets of MQTT itself (:mod:`simulator.packets`). Started as a process of its
 own; reads its orders as JSON on standard input and answers with JSON lines.
 """
 
@@ -9,13 +9,13 @@ import json
 import random
 import select
 import socket
-import struct
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
+from simulator import packets
 
 BASE = {"water_temp": 25.0, "ph": 7.1, "do": 5.0, "conductivity": 400.0, "turbidity": 20.0, "nh3n": 0.9}
 """Six ordinary values of a message; noise of half a percent keeps every check busy and none of them alarmed."""
@@ -32,9 +32,7 @@ class Publisher:
         self._next = 0
         self.sent = 0
         self.acknowledged = 0
-        fields = b"".join(_text(t) for t in ("MQTT",)) + bytes([4, 0xC2]) + struct.pack(">H", 0)
-        fields += _text(f"load-{random.getrandbits(32):08x}") + _text(user) + _text(password)
-        self._socket.sendall(bytes([0x10]) + _length(len(fields)) + fields)
+        self._socket.sendall(packets.connect(f"load-{random.getrandbits(32):08x}", user, password, 0, clean=True))
         answer = self._socket.recv(4)
         if len(answer) < 4 or answer[3] != 0:
             raise ConnectionError(f"the broker refuses the load generator: {answer.hex()}")
@@ -42,13 +40,12 @@ class Publisher:
 
     def packet(self, name: str, payload: bytes) -> bytes:
         self._next = self._next % 65_535 + 1
-        fields = _text(name) + struct.pack(">H", self._next) + payload
-        return bytes([0x32]) + _length(len(fields)) + fields
+        return packets.publish(name, payload, self._next)
 
-    def send(self, packets: list[bytes]) -> None:
+    def send(self, messages: list[bytes]) -> None:
         """Send, reading acknowledgements whenever the window is full."""
-        for start in range(0, len(packets), 100):
-            some = packets[start : start + 100]
+        for start in range(0, len(messages), 100):
+            some = messages[start : start + 100]
             while self.sent - self.acknowledged + len(some) > WINDOW:
                 self._read(10.0)
             self._socket.sendall(b"".join(some))
@@ -72,20 +69,6 @@ class Publisher:
             self._rest %= 4
 
 
-def _text(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack(">H", len(data)) + data
-
-
-def _length(n: int) -> bytes:
-    out = bytearray()
-    while True:
-        n, digit = divmod(n, 128)
-        out.append(digit | (0x80 if n else 0))
-        if not n:
-            return bytes(out)
-
-
 def values(rng: random.Random) -> dict[str, float]:
     """One message's values."""
     return {key: round(base * (1 + rng.gauss(0, 0.005)), 3) for key, base in BASE.items()}
@@ -105,12 +88,12 @@ def prepared(orders: dict[str, Any], publisher: Publisher) -> Iterator[bytes]:
 
 def flood(orders: dict[str, Any], publisher: Publisher) -> None:
     """As fast as the broker takes them."""
-    packets = list(prepared(orders, publisher))
-    _say(ready=len(packets))
+    messages = list(prepared(orders, publisher))
+    _say(ready=len(messages))
     sys.stdin.readline()
     began = time.time()
-    for start in range(0, len(packets), 500):
-        publisher.send(packets[start : start + 500])
+    for start in range(0, len(messages), 500):
+        publisher.send(messages[start : start + 500])
     publisher.drain(120)
     _say(began=began, seconds=time.time() - began, sent=publisher.sent, acknowledged=publisher.acknowledged)
 
@@ -128,7 +111,7 @@ def pace(orders: dict[str, Any], publisher: Publisher) -> None:
         if due <= 0:
             time.sleep(0.001)
             continue
-        packets = []
+        messages = []
         for _ in range(due):
             s = total % stations
             total += 1
@@ -138,8 +121,8 @@ def pace(orders: dict[str, Any], publisher: Publisher) -> None:
                 measured["nh3n"] = OVER_NH3N
             message = Telemetry((Sample(at, measured),), counts[s], 1, (counts[s] + 1) * len(BASE), at)
             counts[s] += 1
-            packets.append(publisher.packet(topic(f"bench-{s}"), encode(message)))
-        publisher.send(packets)
+            messages.append(publisher.packet(topic(f"bench-{s}"), encode(message)))
+        publisher.send(messages)
     publisher.drain(60)
     _say(began=began, seconds=time.time() - began, sent=publisher.sent, acknowledged=publisher.acknowledged)
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from governance import outbox
+from governance import notice_store, oncall, outbox
 from governance.database import Database
 from ingest import quarantine
 from ingest.storage import registry as registry_store
@@ -24,6 +24,8 @@ from sensors.times import DAY_MS, beijing
 WAL_BYTES = 256 * 2**20
 """The write-ahead log is copied back every 16 MiB; one so large shows a reader that never ends."""
 STUCK_MS = 600_000
+AHEAD_MS = 7 * DAY_MS
+"""How far ahead somebody should be planned to be on call."""
 CLOCK_MS = 300_000
 NAMED = 5
 
@@ -49,6 +51,7 @@ def database(settings: Settings) -> Iterator[Finding]:
             yield from _log(Path(f"{db.url.database}-wal"))
         yield from _ingest_at_work(settings.database_url)
         yield from _deliveries(db)
+        yield from _notices(settings, db)
         yield from _quarantine(db)
         yield from _stations(db)
     finally:
@@ -94,6 +97,25 @@ def _deliveries(db: Database) -> Iterator[Finding]:
     oldest = counts.oldest_pending_at_ms
     if oldest is not None and clock.now_ms() - oldest > STUCK_MS:
         yield warning("outbox", "outbox_stuck", count=counts.pending, since=beijing(oldest))
+
+
+def _notices(settings: Settings, db: Database) -> Iterator[Finding]:
+    """What waits for people, what they never got, and whether somebody is on call."""
+    if settings.notices.contacts is None:
+        return
+    now_ms = clock.now_ms()
+    with db.read() as connection:
+        told = notice_store.waiting(connection)
+        planned = oncall.shifts(connection, now_ms, now_ms + AHEAD_MS)
+    if told.dead:
+        yield warning("notices", "notices_dead", count=told.dead)
+    if told.oldest_due_at_ms is not None and now_ms - told.oldest_due_at_ms > STUCK_MS:
+        yield failure("notices", "notices_stuck", since=beijing(told.oldest_due_at_ms))
+    if told.unconfirmed:
+        yield failure("notices", "notices_unconfirmed", count=told.unconfirmed)
+    gap_ms = oncall.uncovered(planned, now_ms, now_ms + AHEAD_MS)
+    if gap_ms is not None:
+        yield warning("notices", "notices_uncovered", at=beijing(gap_ms))
 
 
 def _quarantine(db: Database) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ CHECKS: Mapping[str, Check] = {
     "influx": servers.influx,
     "grafana": servers.grafana_,
     "outbox": servers.outbox,
+    "notices": servers.notices,
     "running": servers.running,
 }
 

@@ -13,8 +13,9 @@ import httpx
 
 from dashboards import catalogue as boards
 from dashboards import parts
+from governance import channels
 from ingest.storage.timeseries import AccessDenied, NotSetUp, ServerTrouble
-from riverchief import grafana
+from riverchief import grafana, messages
 from riverchief.doctor.broker import NETWORK_S, certificate
 from riverchief.doctor.findings import Finding, failure, ok, warning
 from riverchief.settings import LOOPBACK, Settings, secret
@@ -122,6 +123,35 @@ def outbox(settings: Settings) -> Iterator[Finding]:
     yield ok("outbox", "outbox_ok", where=where)
     if url.scheme == "https":
         yield from certificate("outbox", url.host, port, ssl.create_default_context())
+
+
+def notices(settings: Settings) -> Iterator[Finding]:
+    """Whether the contacts can be read and their channels reached where the address says how; nothing is sent."""
+    known = messages.directory(settings)
+    if known is None:
+        yield warning("notices", "notices_off")
+        return
+    ways = sum(len(one.channels) for one in known.contacts)
+    yield ok("notices", "notices_ok", contacts=len(known.contacts), channels=ways)
+    if not settings.notices.public_url:
+        yield warning("notices", "notices_no_link")
+    asked: set[tuple[str, int]] = set()
+    for contact in known.contacts:
+        for channel in contact.channels:
+            where = channels.host(channel)
+            if where is None or where in asked:
+                continue
+            asked.add(where)
+            try:
+                socket.create_connection(where, timeout=NETWORK_S).close()
+            except OSError as error:
+                yield failure(
+                    "notices",
+                    "notices_away",
+                    contact=contact.key,
+                    kind=channel.kind,
+                    error=error.strerror or _name(error),
+                )
 
 
 def running(settings: Settings) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from importlib.resources import files
 from alembic import command
 from alembic.config import Config
 
+import governance.notice_tables
 import governance.platform_tables
 import governance.tables  # noqa: F401  (registers its tables)
 import ingest.storage.tables  # noqa: F401  (registers its tables)

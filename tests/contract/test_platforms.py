@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context
-from governance import callbacks, cloudevents, incidents, platforms, reconciliation
+from governance import audit, callbacks, cloudevents, incidents, platforms, reconciliation
 from governance.callbacks import Result
 from governance.database import Database, metadata
 from governance.finding import Change, Colour, Finding, Kind
@@ -230,6 +230,19 @@ def test_a_word_that_means_nothing_here_is_taken_and_changes_nothing(one: Site) 
     (number,) = one.open("a")
     assert one.call("cb-1", told(number, "received")).json()["outcome"] == "unchanged"
     assert one.state(number) == (State.OPENED, 1)
+
+
+def test_refusals_stand_in_the_trail_and_a_forger_cannot_fill_it(one: Site) -> None:
+    (number,) = one.open("a")
+    for n in range(3):
+        one.call(f"x-{n}", told(number, "accepted"), secret="another")
+    one.call("cb-1", told(number, "accepted"))
+    one.call("cb-1", told(number, "accepted"))
+    one.call("cb-2", told(number, "accepted"))
+    one.call("cb-3", told(999, "accepted"))
+    with one.database.read() as connection:
+        found = [line.what for line in audit.listing(connection, limit=99) if line.what.startswith("callback")]
+    assert sorted(found) == ["callback.forged", "callback.refused", "callback.replayed", "callback.unknown"]
 
 
 def test_a_platform_nobody_set_up_is_not_found_and_the_token_guards_everything_else(one: Site) -> None:

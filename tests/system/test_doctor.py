@@ -410,6 +410,24 @@ def test_the_platform_is_reached_and_nothing_is_delivered(told: Told, tmp_path: 
         one(told(servers.outbox, toml), Level.FAILURE, "is not trusted", "self")
 
 
+def test_the_channels_to_people_are_reached_and_nothing_is_sent(told: Told, tmp_path: Path) -> None:
+    one(told(servers.notices), Level.WARNING, "nobody gets a message")
+    gone = free_port()
+    with answering(200) as (port, asked):
+        (tmp_path / "contacts.toml").write_text(
+            f"""[[contact]]
+key = "duty-1"
+name = "duty"
+channels = [{{ url = "json://u:{SECRET}@127.0.0.1:{port}/x" }}, {{ url = "json://u:{SECRET}@127.0.0.1:{gone}/" }}]"""
+        )
+        found = told(servers.notices, f"[notices]\ncontacts = '{tmp_path / 'contacts.toml'}'\n")
+        assert asked == []
+    one(found, Level.OK, "1 contacts with 2 channels")
+    one(found, Level.WARNING, "no link")
+    one(found, Level.FAILURE, "json of duty-1", "refused")
+    assert SECRET not in str(found)
+
+
 def test_the_parts_of_the_running_system_are_told(told: Told) -> None:
     parts: list[dict[str, Any]] = [
         {"name": "ingest", "ok": True, "detail": ""},

@@ -374,6 +374,32 @@ def test_only_a_dead_letter_can_be_sent_again(database: Database):
         replay(connection, 99, T)
 
 
+def test_after_a_day_down_busy_slow_and_saying_yes_twice_nothing_is_lost_doubled_or_out_of_order(
+    database: Database, receiver: Receiver, deliver
+):
+    now = [clock()]
+    answers: list[tuple[int, dict[str, str]]] = [(503, {})] * 6 + [(429, {"retry-after": "3600"}), (410, {})]
+    asked = iter(answers)
+    receiver.script = lambda cause, seq: next(asked, (200, {})) if cause == "a" else (200, {})
+    with database.write() as connection:
+        incidents.record(connection, [fired("a", n) for n in (1, 2, 3)], now[0], source="/riverchief/test")
+    deliver(clock=lambda: now[0], backoff_s=3600.0, backoff_cap_s=4 * 3600.0)
+    until(lambda: len(receiver.got) == 1)
+    for tries in range(2, 9):
+        until(lambda tries=tries: rows(database)[0].attempts == tries - 1)
+        now[0] += 4 * 3_600_000
+        until(lambda tries=tries: len(receiver.got) >= tries)
+    until(lambda: settled(database))
+    assert now[0] - rows(database)[0].created_at_ms > 24 * 3_600_000
+    assert [r.status for r in rows(database)] == [Status.REFUSED, Status.DELIVERED, Status.DELIVERED]
+    assert [seq for _, seq, _ in receiver.got] == [1] * 8 + [2, 3]
+    with database.write() as connection:
+        replay(connection, rows(database)[0].id, now[0])
+    until(lambda: settled(database))
+    assert sorted(seq for _, seq, _ in receiver.taken) == [1, 2, 3]
+    assert len({event_id for *_, event_id in receiver.got}) == 3
+
+
 def test_already_there_counts_as_delivered(database: Database, receiver: Receiver, deliver):
     receiver.script = lambda cause, seq: (409, {})
     deliver()

@@ -213,6 +213,8 @@ def naive(
     late = max(900, 2 * station.interval_s) * 1000
     firing, late_only, began = False, False, 0
     run_: list[int] = []  # bad readings in a row while quiet, calm ones in a row while firing
+    firings: list[int] = []
+    held = False
     previous = None
     for at, x, now in samples:
         bad = x > rule.limit if rule.side is Side.ABOVE else x < rule.limit
@@ -222,13 +224,15 @@ def naive(
         previous = at
         counts = calm if firing else bad
         run_ = [*run_, at] if counts else []
-        need = rule.keep_firing_s if firing else rule.pending_s
+        need = max(rule.keep_firing_s, rule.hold_s if held else 0) if firing else rule.pending_s
         if run_ and len(run_) >= rule.samples and at - run_[0] >= need * 1000:
             if firing:
                 found.append((rule.id, station.key, RESOLVED, at, run_[0], late_only))
                 late_only = False
             else:
                 began, late_only = run_[0], now - at > late
+                firings.append(at)
+                held = bool(rule.flaps) and sum(at - f < 1000 * rule.flap_window_s for f in firings) >= rule.flaps
                 found.append((rule.id, station.key, FIRED, at, began, late_only))
             firing, run_ = not firing, []
         elif firing and bad and late_only and now - at <= late:
@@ -251,6 +255,9 @@ def thresholds(draw: st.DrawFn) -> Threshold:
         pending_s=draw(st.sampled_from([0, 300, 600])),
         samples=draw(st.integers(1, 4)),
         keep_firing_s=draw(st.sampled_from([0, 600, 3600])),
+        flaps=draw(st.sampled_from([0, 2, 3])),
+        flap_window_s=draw(st.sampled_from([3600, 6 * 3600])),
+        hold_s=draw(st.sampled_from([1800, 7200])),
     )
 
 

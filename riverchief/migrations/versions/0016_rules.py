@@ -4,12 +4,16 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0016"
-down_revision = "0018"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
+    held: sa.Column[bool] = sa.Column(
+        "held", sa.Boolean(), nullable=False, server_default=sa.false(), comment="flapping: calm for longer"
+    )
+    op.add_column("alarm", held)
     op.create_table(
         "review",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -75,3 +79,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in ("backtest", "rule_version", "mute", "review"):
         op.drop_table(table)
+    op.drop_column("alarm", "held")

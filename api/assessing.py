@@ -1,0 +1,216 @@
+"""An assessment made from the stores: the trail's entries, the registry's regions, and the sheet that is handed on."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+import xlsxwriter
+
+from governance import assessment, audit
+from governance.assessment import Assessment, By, Formula, Groups, Indicator, Patrols, Row
+from governance.database import Database
+from governance.tables import audit as trail
+from ingest.storage import registry as registry_store
+from sensors.network import Level
+from sensors.parameters import Catalogue
+from sensors.stations import Registry
+from sensors.texts import Text, say
+from sensors.times import beijing
+
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+def make(
+    database: Database,
+    catalogue: Catalogue,
+    month: str,
+    by: By,
+    formula: Formula,
+    *,
+    now_ms: int,
+    patrols: Patrols | None = None,
+) -> tuple[Assessment, Registry]:
+    """The assessment of a month, and the registry that names its streets and reaches.
+
+    Raises ConfigurationError for what is no month, and StorageUnavailable.
+    """
+    since_ms = assessment.reads_from(month, formula)
+    wanted = (trail.c.kind == "incident") | (trail.c.what == assessment.CLASSES)
+    with database.read() as connection:
+        registry = registry_store.load(connection, catalogue)
+        lines = audit.chosen(connection, wanted & (trail.c.at_ms >= since_ms))
+        made = assessment.assess(
+            lines, month, by, formula, now_ms=now_ms, groups=groups(registry, chiefs(connection)), patrols=patrols
+        )
+    return made, registry
+
+
+def chiefs(connection: sa.Connection) -> dict[str, list[str]]:
+    """The chiefs of each reach; nobody where no people are known."""
+    del connection
+    return {}
+
+
+def groups(registry: Registry, chiefs_of: dict[str, list[str]]) -> Groups:
+    """Where stations, reaches and regions belong by the registry; a reach belongs to the streets of its stations."""
+    regions = {region.code: region for region in registry.regions}
+    reaches = {station.key: station.reach for station in registry.stations}
+    places = {station.key: station.region for station in registry.stations}
+
+    def street(code: str) -> str:
+        seen: set[str] = set()
+        here = code
+        while here in regions and here not in seen:
+            if regions[here].level is Level.STREET:
+                return here
+            seen.add(here)
+            here = regions[here].parent or ""
+        return code
+
+    def water(by: By, reach: str) -> Sequence[str]:
+        if by is By.REACH:
+            return (reach,)
+        if by is By.CHIEF:
+            return chiefs_of.get(reach, ())
+        return sorted({street(places[key]) for key, on in reaches.items() if on == reach and places[key]})
+
+    return Groups(street, lambda key: reaches.get(key, ""), lambda key: places.get(key, ""), water)
+
+
+def name_of(by: By, key: str, registry: Registry) -> Text:
+    """How a row is called."""
+    if not key:
+        return say("assessment.nobody")
+    if by is By.REACH:
+        found = next((Text(reach.zh, reach.en) for reach in registry.reaches if reach.key == key), None)
+    elif by is By.STREET:
+        found = next((Text(region.zh, region.en) for region in registry.regions if region.code == key), None)
+    else:
+        found = None
+    return found or Text(key, key)
+
+
+# -- the sheet ---------------------------------------------------------------------------------------------------------
+
+
+def sheet(made: Assessment, registry: Registry) -> bytes:
+    """The assessment as an Excel file: the rows, every incident behind them, and the formula with its source.
+
+    Text is written as text, whatever it begins with: a name is no formula.
+    """
+    out = io.BytesIO()
+    book = xlsxwriter.Workbook(out, {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False})
+    formats = {
+        "head": book.add_format({"bold": True, "bg_color": "#dfeceb", "border": 1, "text_wrap": True}),
+        "title": book.add_format({"bold": True, "font_size": 14}),
+        "share": book.add_format({"num_format": "0.0%"}),
+        "score": book.add_format({"num_format": "0.00", "bold": True}),
+    }
+    _summary(book, made, registry, formats)
+    _cases(book, made, registry, formats)
+    _basis(book, made, formats)
+    book.close()
+    return out.getvalue()
+
+
+def _summary(book: Any, made: Assessment, registry: Registry, formats: dict[str, Any]) -> None:
+    page = book.add_worksheet("汇总 summary")
+    title = _both(say("assessment.title", month=made.month, by=say(f"assessment.{made.by.value}")))
+    note = f" · {_both(say('assessment.example'))}" if made.formula.example else ""
+    page.write_string(0, 0, title + note, formats["title"])
+    heads = [say(f"assessment.{made.by.value}"), say("assessment.cases")]
+    for indicator in Indicator:
+        heads += [say(f"assessment.{indicator.value}"), say("assessment.good"), say("assessment.of")]
+    heads += [say("assessment.improvement"), say("assessment.score")]
+    for column, head in enumerate(heads):
+        page.write(2, column, _both(head), formats["head"])
+    for number, row in enumerate([*made.rows, made.total]):
+        last = number == len(made.rows)
+        name = say("assessment.total") if last else name_of(made.by, row.key, registry)
+        _row(page, 3 + number, row, _both(name), formats)
+    page.set_column(0, 0, 26)
+    page.set_column(1, len(heads), 11)
+    page.freeze_panes(3, 1)
+
+
+def _row(page: Any, at: int, row: Row, name: str, formats: dict[str, Any]) -> None:
+    page.write_string(at, 0, name)
+    page.write_number(at, 1, row.cases)
+    column = 2
+    for indicator in Indicator:
+        share = row.shares[indicator]
+        if not share.available:
+            page.write_string(at, column, _both(say("assessment.unavailable")))
+        else:
+            if share.value is not None:
+                page.write_number(at, column, share.value, formats["share"])
+            page.write_number(at, column + 1, share.good)
+            page.write_number(at, column + 2, share.of)
+        column += 3
+    if row.improvement is not None:
+        page.write_number(at, column, row.improvement, formats["share"])
+    if row.score is not None:
+        page.write_number(at, column + 1, row.score, formats["score"])
+
+
+def _cases(book: Any, made: Assessment, registry: Registry, formats: dict[str, Any]) -> None:
+    page = book.add_worksheet("事件 incidents")
+    names = ("incident", "opened", "state", "colour", "responsible", "street_of", "reach", "closed")
+    heads = [say(f"assessment.{name}") for name in names]
+    for indicator in (Indicator.ACCEPTANCE, Indicator.HANDLING):
+        name = say(f"assessment.{indicator.value}")
+        for part in (say("assessment.good"), say("assessment.of")):
+            heads.append(Text(f"{name.zh} {part.zh}", f"{name.en} {part.en}"))
+    heads.append(say("assessment.recurred"))
+    for column, head in enumerate(heads):
+        page.write(0, column, _both(head), formats["head"])
+    street = groups(registry, {}).street
+    for at, case in enumerate(made.cases, 1):
+        page.write_number(at, 0, case.id)
+        when = (beijing(case.opened_at_ms, _TIME), case.closed_at_ms and beijing(case.closed_at_ms, _TIME))
+        texts = (when[0], case.state, case.colour, case.responsible, street(case.region), case.reach, when[1] or "")
+        for column, text in enumerate(texts, 1):
+            page.write_string(at, column, text)
+        counts = (case.acceptance.good, case.acceptance.of, case.handling.good, case.handling.of, int(case.recurred))
+        for column, count in enumerate(counts, 1 + len(texts)):
+            page.write_number(at, column, count)
+    page.set_column(0, len(heads), 15)
+    page.freeze_panes(1, 1)
+
+
+def _basis(book: Any, made: Assessment, formats: dict[str, Any]) -> None:
+    page = book.add_worksheet("依据 basis")
+    formula = made.formula
+    rows: list[tuple[str, str | float]] = [
+        (
+            _both(say("assessment.weight", name=say(f"assessment.{indicator.value}"))),
+            formula.weights.get(indicator, 0.0),
+        )
+        for indicator in Indicator
+    ]
+    rows += [
+        (_both(say("assessment.grace")), float(formula.closing_grace_days)),
+        (_both(say("assessment.again_within")), float(formula.recurrence_days)),
+        (_both(say("assessment.until")), beijing(made.until_ms, _TIME)),
+        (_both(say("assessment.last_entry")), float(made.last_n)),
+        (_both(say("assessment.head")), made.head),
+    ]
+    if formula.example:
+        page.write(0, 0, _both(say("assessment.example")), formats["title"])
+    for at, (name, value) in enumerate(rows, 2):
+        page.write_string(at, 0, name)
+        if isinstance(value, str):
+            page.write_string(at, 1, value)
+        else:
+            page.write_number(at, 1, value)
+    page.write_string(3 + len(rows), 0, _both(say("assessment.reproduce")))
+    page.set_column(0, 0, 60)
+    page.set_column(1, 1, 70)
+
+
+_TIME = "%Y-%m-%d %H:%M"
+
+
+def _both(text: Text) -> str:
+    return text.zh if text.zh == text.en else f"{text.zh} {text.en}"

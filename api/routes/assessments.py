@@ -1,0 +1,96 @@
+"""Assessment (考核) of a month: by chief, street or reach; as JSON or as an Excel file."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from api import assessing, exports
+from api.answers import VARY, answer, when
+from api.asking import JSON, Accept, Asked, preferred
+from api.assessing import XLSX
+from governance.assessment import Assessment, By, Indicator, Row
+from sensors.stations import Registry
+
+router = APIRouter(prefix="/assessments", tags=["assessments"])
+
+
+@dataclass(frozen=True, slots=True)
+class ShareView:
+    """`good` of `of`; `value` from 0 to 1, null where nothing can be told. Not `available`: nobody records it."""
+
+    good: int
+    of: int
+    value: float | None
+    available: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """A chief, street or reach; `key` is empty for what belongs to none."""
+
+    key: str
+    zh: str
+    en: str
+    cases: int
+    indicators: dict[Indicator, ShareView]
+    improvement: float | None
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AssessmentView:
+    """The month's rows and its total, the weights, and up to which entry of the trail it was made.
+
+    `example`: the formula is the shipped example and no site's own.
+    """
+
+    month: str
+    by: By
+    example: bool
+    weights: dict[Indicator, float]
+    until: str | None
+    last_entry: int
+    head: str
+    rows: list[RowView]
+    total: RowView
+
+
+@router.get("", response_model=AssessmentView, responses={200: {"content": {XLSX: {}}}})
+def get_assessment(
+    asked: Asked,
+    month: Annotated[str, Query(description="2026-10, Beijing time")],
+    by: Annotated[By, Query(description="what a row stands for")] = By.STREET,
+    accept: Accept = JSON,
+) -> Response:
+    """A month's assessment, made from the trail; as Excel with `Accept` of a spreadsheet. An export is an entry."""
+    now_ms = asked.clock_ms()
+    made, registry = assessing.make(asked.database, asked.catalogue, month, by, asked.formula, now_ms=now_ms)
+    if preferred(accept, (JSON, XLSX)) == XLSX:
+        data = assessing.sheet(made, registry)
+        body = {"month": month, "by": by, "format": "xlsx"}
+        exports.note(asked.database, "assessment", f"assessment/{month}", data, body, by="api", role="", at_ms=now_ms)
+        named = {"Content-Disposition": f'attachment; filename="assessment-{month}-{by}.xlsx"', **VARY}
+        return Response(data, media_type=XLSX, headers=named)
+    return answer(view(made, registry), headers=VARY)
+
+
+def view(made: Assessment, registry: Registry) -> AssessmentView:
+    """An assessment as it is answered."""
+    return AssessmentView(
+        month=made.month,
+        by=made.by,
+        example=made.formula.example,
+        weights=dict(made.formula.weights),
+        until=when(made.until_ms),
+        last_entry=made.last_n,
+        head=made.head,
+        rows=[_row(row, made.by, registry) for row in made.rows],
+        total=_row(made.total, made.by, registry),
+    )
+
+
+def _row(row: Row, by: By, registry: Registry) -> RowView:
+    name = assessing.name_of(by, row.key, registry)
+    shares = {name: ShareView(s.good, s.of, s.value, s.available) for name, s in row.shares.items()}
+    return RowView(row.key, name.zh, name.en, row.cases, shares, row.improvement, row.score)

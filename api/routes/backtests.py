@@ -1,0 +1,105 @@
+"""Rules tried on the past: asked for here, done in the background, read when it is done."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from api.answers import answer, when
+from api.asking import Asked, Known, Limit, Strict, Words, instant
+from api.registries import find
+from ingest import backtests
+from ingest.checks import rules as rules_
+from sensors.errors import ConfigurationError
+from sensors.times import DAY_MS
+
+router = APIRouter(prefix="/backtests", tags=["rules"])
+
+LONGEST_MS = 366 * DAY_MS
+LONGEST_TEXT = 200_000
+
+
+class NewBacktest(Strict):
+    """Rules to try, as a file would hold them, and the past to try them on; they are compared with those in force."""
+
+    rules: Words = Field(min_length=1, max_length=LONGEST_TEXT, description="TOML as in config/rules.toml")
+    since: str = Field(description="RFC 3339")
+    until: str | None = Field(None, description="RFC 3339; now where not given")
+    stations: list[Words] = Field(default_factory=list, description="left out: all")
+    by: Words = Field("", max_length=200)
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestView:
+    """A backtest: `waiting`, `running`, `done` or `failed`; `result` once it is done, `error` where it failed."""
+
+    id: int
+    state: str
+    progress: float
+    created: str | None
+    finished: str | None
+    by: str
+    since: str | None
+    until: str | None
+    stations: list[str]
+    error: str
+    result: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestList:
+    """Newest first, without their results."""
+
+    items: list[BacktestView]
+
+
+@router.post("", status_code=202, response_model=BacktestView)
+def ask(asked: Asked, known: Known, new: NewBacktest) -> Response:
+    """Ask for a backtest; 202 with its number, to be asked for until it is done. Faults of the rules are all told."""
+    now_ms = asked.clock_ms()
+    since_ms = instant("since", new.since)
+    until_ms = now_ms if new.until is None else min(instant("until", new.until), now_ms)
+    if not 0 < until_ms - since_ms <= LONGEST_MS:
+        raise ConfigurationError(f"since {new.since} must lie before until and at most 366 days before it")
+    rules_.read(new.rules, asked.catalogue)
+    registry = known.now()
+    for key in new.stations:
+        find(registry, key)
+    request = {"rules": new.rules, "since_ms": since_ms, "until_ms": until_ms, "stations": new.stations}
+    with asked.database.write() as connection:
+        number = backtests.add(connection, request, new.by, now_ms)
+        made = backtests.get(connection, number)
+    return answer(_view(made), 202, headers={"Location": f"/api/v1/backtests/{number}"})
+
+
+@router.get("", response_model=BacktestList)
+def list_backtests(asked: Asked, limit: Limit = 50) -> Response:
+    """The backtests that were asked for, newest first."""
+    with asked.database.read() as connection:
+        found = backtests.listing(connection, limit)
+    return answer(BacktestList([_view(one, whole=False) for one in found]))
+
+
+@router.get("/{number}", response_model=BacktestView)
+def get_backtest(asked: Asked, number: int) -> Response:
+    """How far a backtest is, and what came of it."""
+    with asked.database.read() as connection:
+        return answer(_view(backtests.get(connection, number)))
+
+
+def _view(one: backtests.Asked, *, whole: bool = True) -> BacktestView:
+    return BacktestView(
+        id=one.id,
+        state=one.state,
+        progress=one.progress,
+        created=when(one.created_at_ms),
+        finished=when(one.finished_at_ms),
+        by=one.by,
+        since=when(one.request["since_ms"]),
+        until=when(one.request["until_ms"]),
+        stations=one.request["stations"],
+        error=one.error,
+        result=one.result if whole else None,
+    )

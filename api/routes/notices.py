@@ -1,0 +1,196 @@
+"""Messages to people: what was told to whom, what waits and why; who is on call."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from api.answers import answer, when
+from api.asking import Asked, Cursor, Limit, Strict, Words, instant, mark, place_by_number
+from api.context import Context, Telling
+from governance import notice_store, oncall
+from governance.notice_store import Notice
+from governance.notices import Item
+from governance.oncall import Shift
+from sensors.errors import ConfigurationError, Refused
+from sensors.texts import Text, say
+from sensors.times import DAY_MS
+
+router = APIRouter(tags=["notices"])
+
+WEEKS_MS = 28 * DAY_MS
+
+
+class NewTest(Strict):
+    """Whom to send a test message."""
+
+    contact: Words = Field(max_length=64)
+
+
+class NewShift(Strict):
+    """Somebody on call from ``begins`` until ``until`` (RFC 3339)."""
+
+    person: Words = Field(max_length=64)
+    begins: Words
+    until: Words
+    rank: int = Field(1, ge=1, le=9)
+
+
+class NewShifts(Strict):
+    """Shifts of their own: they hold over the rotation and its holidays."""
+
+    by: Words = Field(max_length=200, description="the name of who plans")
+    shifts: list[NewShift] = Field(min_length=1, max_length=1000)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemView:
+    """What a message says of an incident; ``incident`` is null in a test."""
+
+    incident: int | None
+    kind: str
+    colour: str
+    at: str | None
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeView:
+    """A message to one contact. ``channel`` is the kind of channel that took it; addresses are never shown."""
+
+    id: int
+    contact: str
+    status: str
+    created_at: str | None
+    due_at: str | None
+    sent_at: str | None
+    confirmed_at: str | None
+    channel: str | None
+    attempts: int
+    error: str | None
+    items: list[ItemView]
+
+
+@dataclass(frozen=True, slots=True)
+class NoticePage:
+    """Messages, newest first; the counts are of all there are."""
+
+    items: list[NoticeView]
+    next_cursor: str | None
+    waiting: int
+    dead: int
+    unconfirmed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftView:
+    """Somebody on call."""
+
+    person: str
+    begins: str | None
+    until: str | None
+    rank: int
+    sort: str
+
+
+@dataclass(frozen=True, slots=True)
+class OnCall:
+    """Who is on call now, by rank; the shifts of the next four weeks; when first nobody is (null: always somebody)."""
+
+    now: list[list[str]]
+    shifts: list[ShiftView]
+    uncovered_from: str | None
+
+
+@router.get("/notices", response_model=NoticePage)
+def list_notices(
+    asked: Asked,
+    status: Annotated[Literal["pending", "sent", "dead", "cancelled"] | None, Query()] = None,
+    contact: Annotated[str | None, Query(description="to this contact alone")] = None,
+    incident: Annotated[int | None, Query(description="that tell of this incident", ge=1, lt=2**31)] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """Messages to people, newest first: what each said, who took it, and what still waits or was given up."""
+    before = place_by_number("notices", cursor)
+    with asked.database.read() as connection:
+        found = notice_store.listed(
+            connection, status=status, contact=contact, incident=incident, limit=limit + 1, before=before
+        )
+        page = found[:limit]
+        told = notice_store.items(connection, [one.id for one in page])
+        counts = notice_store.waiting(connection)
+    following = mark("notices", page[-1].id) if len(found) > limit else None
+    views = [_view(one, told.get(one.id, [])) for one in page]
+    return answer(NoticePage(views, following, counts.waiting, counts.dead, counts.unconfirmed))
+
+
+@router.post("/notices/test", status_code=202, response_model=NoticeView)
+def test(asked: Asked, new: NewTest) -> Response:
+    """Send a contact a test message through the worker; `GET /notices` tells what came of it."""
+    telling = _telling(asked)
+    contact = telling.directory().named(new.contact)
+    text = say("notice.test_text", name=contact.name, site=telling.title)
+    with asked.database.write() as connection:
+        number = notice_store.test(connection, contact.key, text, asked.clock_ms(), telling.policy)
+        made, told = notice_store.get(connection, number), notice_store.items(connection, [number])
+    asked.wake()
+    return answer(_view(made, told[number]), 202)
+
+
+@router.get("/oncall", response_model=OnCall)
+def get_oncall(
+    asked: Asked, at: Annotated[str | None, Query(description="an instant, now by default (RFC 3339)")] = None
+) -> Response:
+    """Who of the office is on call."""
+    at_ms = asked.clock_ms() if at is None else instant("at", at)
+    with asked.database.read() as connection:
+        planned = oncall.shifts(connection, at_ms, at_ms + WEEKS_MS)
+    gap_ms = oncall.uncovered(planned, at_ms, at_ms + WEEKS_MS)
+    return answer(OnCall(oncall.ranks(planned, at_ms), [_shift(one) for one in planned], when(gap_ms)))
+
+
+@router.post("/oncall/shifts", status_code=201, response_model=OnCall)
+def add_shifts(asked: Asked, new: NewShifts) -> Response:
+    """Add shifts: somebody stands in, or a holiday is planned by hand."""
+    known = _telling(asked).directory()
+    shifts = []
+    for number, one in enumerate(new.shifts):
+        known.named(one.person)
+        begins, until = instant(f"shifts.{number}.begins", one.begins), instant(f"shifts.{number}.until", one.until)
+        if begins >= until:
+            raise ConfigurationError(f"shifts.{number}: until {one.until} must lie after begins {one.begins}")
+        shifts.append(Shift(one.person, begins, until, one.rank))
+    with asked.database.write() as connection:
+        oncall.add(connection, shifts, by=new.by, now_ms=asked.clock_ms())
+    return Response(get_oncall(asked).body, 201, media_type="application/json")
+
+
+def _telling(context: Context) -> Telling:
+    if context.telling is None:
+        text = say("notice.nobody_told")
+        raise Refused(f"{text.zh}。 / {text.en}.")
+    return context.telling
+
+
+def _view(n: Notice, told: list[Item]) -> NoticeView:
+    items = [ItemView(i.incident_id or None, i.kind.value, i.colour.value, when(i.at_ms), i.text) for i in told]
+    return NoticeView(
+        id=n.id,
+        contact=n.contact,
+        status=n.status,
+        created_at=when(n.created_at_ms),
+        due_at=when(n.due_at_ms) if n.status == "pending" else None,
+        sent_at=when(n.sent_at_ms),
+        confirmed_at=when(n.acknowledged_at_ms),
+        channel=n.sent_by,
+        attempts=n.attempts,
+        error=n.last_error,
+        items=items,
+    )
+
+
+def _shift(s: Shift) -> ShiftView:
+    sort = {oncall.ROTATION: "rotation", oncall.HOLIDAY: "holiday"}.get(s.priority, "single")
+    return ShiftView(s.person, when(s.starts_at_ms), when(s.ends_at_ms), s.rank, sort)

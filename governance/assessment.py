@@ -1,0 +1,375 @@
+"""Assessment (考核): how a month's work was done, by chief, street or reach. Pure, and made from the trail alone.
+
+Whoever has the trail's entries gets the same numbers: incidents and their deadlines come from the entries
+``incident.*``, the water's class from the daily entry ``water.classes``. Who patrolled comes from a :class:`Patrols`
+where there is one. Everything concerns the incidents opened in the month (Beijing time), judged by what had happened
+``closing_grace_days`` after its end.
+
+The weights stand in ``config/assessment.toml`` and are an example.
+"""
+
+import json
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+from governance.merkle import Line
+from sensors.errors import ConfigurationError
+from sensors.times import BEIJING, DAY_MS, to_ms
+
+CLASSES = "water.classes"
+"""The daily entry of the class that every reach shows."""
+
+_HANDLERS = frozenset({"dispatched", "transferred", "rework", "handling"})
+"""States in which the clock of those who handle runs."""
+_DROPPED = frozenset({"rejected", "false_alarm"})
+
+
+class By(StrEnum):
+    """What a row of an assessment stands for."""
+
+    CHIEF = "chief"
+    STREET = "street"
+    REACH = "reach"
+
+
+class Indicator(StrEnum):
+    """What is assessed; each is a share, 1 is best."""
+
+    PATROL = "patrol"
+    ACCEPTANCE = "acceptance"
+    HANDLING = "handling"
+    CLOSING = "closing"
+    RECURRENCE = "recurrence"
+    WATER = "water"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """``good`` of ``of``; ``available`` false where nobody recorded such things at all."""
+
+    good: int = 0
+    of: int = 0
+    available: bool = True
+
+    @property
+    def value(self) -> float | None:
+        """0 to 1; None where there is nothing to tell."""
+        return self.good / self.of if self.of and self.available else None
+
+    def __add__(self, other: "Share") -> "Share":
+        return Share(self.good + other.good, self.of + other.of, self.available and other.available)
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """The weights of the indicators and the terms; ``example`` as long as no site has decided on its own."""
+
+    weights: Mapping[Indicator, float]
+    closing_grace_days: int = 15
+    recurrence_days: int = 30
+    retrospective: bool = False
+    example: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One incident as an assessment sees it; times ms UTC.
+
+    ``acceptance`` and ``handling`` are its steps in time and all its steps so far. ``dropped``: rejected, a false alarm
+    or merged into another; it counts for the acceptance alone.
+    """
+
+    id: int
+    opened_at_ms: int
+    state: str
+    colour: str
+    cause: str
+    region: str
+    reach: str
+    responsible: str
+    retrospective: bool
+    acceptance: Share
+    handling: Share
+    closed_at_ms: int | None
+    dropped: bool
+    recurred: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A chief, street or reach ('' for what belongs to none): its indicators and its score, 0 to 100.
+
+    ``improvement`` is the share of days on target less that of the month before; None where either cannot be told.
+    """
+
+    key: str
+    shares: Mapping[Indicator, Share]
+    score: float | None
+    improvement: float | None
+    cases: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """A month's assessment; ``last_n`` and ``head`` name the entry up to which the trail was read."""
+
+    month: str
+    by: By
+    formula: Formula
+    start_ms: int
+    end_ms: int
+    until_ms: int
+    rows: Sequence[Row]
+    total: Row
+    cases: Sequence[Case]
+    last_n: int
+    head: str
+
+
+class Patrols(Protocol):
+    """Who patrols; asked for the valid patrols of a month and those that were due, by chief, street or reach."""
+
+    def done(self, by: By, start_ms: int, end_ms: int) -> Mapping[str, Share]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Where things belong: ``street`` of a region's code, ``reach`` and ``region`` of a station, ``water`` the keys
+    (chiefs, streets) of a reach."""
+
+    street: Callable[[str], str] = lambda region: region
+    reach: Callable[[str], str] = lambda station: ""
+    region: Callable[[str], str] = lambda station: ""
+    water: Callable[[By, str], Sequence[str]] = lambda by, reach: (reach,) if by is By.REACH else ()
+
+
+def read(text: str) -> Formula:
+    """The formula of a file; raises ConfigurationError naming what is wrong."""
+    try:
+        told = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(str(error)) from error
+    unknown = sorted(set(told) - {"example", "weights", "terms"})
+    if unknown:
+        raise ConfigurationError(f"{unknown[0]} is nothing a formula says")
+    weights: dict[Indicator, float] = {}
+    for name, weight in told.get("weights", {}).items():
+        if name not in list(Indicator):
+            raise ConfigurationError(f"weights.{name} is no indicator: {', '.join(Indicator)}")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < 1e6:
+            raise ConfigurationError(f"weights.{name} {weight!r} is no number from 0 on")
+        weights[Indicator(name)] = float(weight)
+    if not any(weights.values()):
+        raise ConfigurationError("all weights are 0: nothing would count")
+    terms = told.get("terms", {})
+    formula = Formula(weights, example=told.get("example", True) is not False)
+    for name, value in terms.items():
+        default = getattr(formula, name, None) if name in _TERMS else None
+        if default is None or type(value) is not type(default) or (not isinstance(value, bool) and value < 0):
+            raise ConfigurationError(f"terms.{name} {value!r} is no term of a formula: {', '.join(_TERMS)}")
+    return replace(formula, **terms)
+
+
+_TERMS = ("closing_grace_days", "recurrence_days", "retrospective")
+
+
+def month_of(text: str) -> tuple[int, int]:
+    """Start and end (exclusive) of a month ``2026-10`` in Beijing, ms UTC; raises ConfigurationError."""
+    try:
+        first = datetime.strptime(text, "%Y-%m").replace(tzinfo=BEIJING)
+    except ValueError:
+        raise ConfigurationError(f"month {text[:20]!r} is not a month such as 2026-10") from None
+    if len(text) != len("2026-10"):
+        raise ConfigurationError(f"month {text[:20]!r} is not a month such as 2026-10")
+    return to_ms(first), to_ms(_next(first))
+
+
+def _next(first: datetime) -> datetime:
+    return first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+
+
+def assess(
+    lines: Iterable[Line],
+    month: str,
+    by: By,
+    formula: Formula,
+    *,
+    now_ms: int,
+    groups: Groups | None = None,
+    patrols: Patrols | None = None,
+) -> Assessment:
+    """The assessment of a month from the trail's entries in their order, at least those since :func:`reads_from`.
+
+    Before the term is over it is judged as of ``now_ms``. Raises ConfigurationError for what is no month.
+    """
+    groups = groups or Groups()
+    start_ms, end_ms = month_of(month)
+    until_ms = min(now_ms, end_ms + formula.closing_grace_days * DAY_MS)
+    before_ms = month_of(_earlier(start_ms))[0]
+    told = _Told(formula, groups)
+    last_n, head = 0, ""
+    for line in lines:
+        if line.at_ms > until_ms:
+            continue
+        last_n, head = line.n, line.hash
+        if line.kind == "incident" and line.what.startswith("incident."):
+            told.incident(line)
+        elif line.what == CLASSES and before_ms <= line.at_ms < end_ms:
+            told.classes(line, earlier=line.at_ms < start_ms)
+    cases = [
+        case
+        for case in told.cases(until_ms)
+        if start_ms <= case.opened_at_ms < end_ms and (formula.retrospective or not case.retrospective)
+    ]
+    patrolled = None if patrols is None else patrols.done(by, start_ms, end_ms)
+    keyed: dict[str, list[Case]] = {}
+    for case in cases:
+        keyed.setdefault(_key(case, by, groups), []).append(case)
+    days, days_before = told.days(by)
+    keys = sorted(keyed.keys() | days.keys() | (patrolled or {}).keys())
+    rows = [
+        _row(key, keyed.get(key, []), days.get(key), days_before.get(key), _patrol(patrolled, key), formula)
+        for key in keys
+    ]
+    every, every_before = told.all_days()
+    walked = Share(available=False)
+    if patrolled is not None:
+        walked = sum(patrolled.values(), Share())
+    total = _row("", cases, every, every_before, walked, formula)
+    return Assessment(month, by, formula, start_ms, end_ms, until_ms, rows, total, cases, last_n, head)
+
+
+def reads_from(month: str, formula: Formula) -> int:
+    """The instant from which on the trail has to be read for a month, ms UTC."""
+    start_ms, _ = month_of(month)
+    return min(start_ms - formula.recurrence_days * DAY_MS, month_of(_earlier(start_ms))[0])
+
+
+def _earlier(start_ms: int) -> str:
+    """The month before the one that begins then."""
+    return datetime.fromtimestamp((start_ms - DAY_MS) / 1000, BEIJING).strftime("%Y-%m")
+
+
+def _key(case: Case, by: By, groups: Groups) -> str:
+    if by is By.CHIEF:
+        return case.responsible
+    return groups.street(case.region) if by is By.STREET else case.reach
+
+
+def _patrol(patrolled: Mapping[str, Share] | None, key: str) -> Share:
+    return Share(available=False) if patrolled is None else patrolled.get(key, Share())
+
+
+def _row(
+    key: str, cases: Sequence[Case], days: Share | None, days_before: Share | None, patrol: Share, formula: Formula
+) -> Row:
+    real = [case for case in cases if not case.dropped]
+    shares = {
+        Indicator.PATROL: patrol,
+        Indicator.ACCEPTANCE: sum((case.acceptance for case in cases), Share()),
+        Indicator.HANDLING: sum((case.handling for case in real), Share()),
+        Indicator.CLOSING: Share(sum(case.closed_at_ms is not None for case in real), len(real)),
+        Indicator.RECURRENCE: Share(sum(not case.recurred for case in real), len(real)),
+        Indicator.WATER: days or Share(),
+    }
+    weighed = [(formula.weights.get(name, 0.0), share.value) for name, share in shares.items()]
+    known = [(weight, value) for weight, value in weighed if value is not None and weight]
+    whole = sum(weight for weight, _ in known)
+    score = round(100 * sum(weight * value for weight, value in known) / whole, 2) if whole else None
+    now, then = (days or Share()).value, (days_before or Share()).value
+    improvement = None if now is None or then is None else now - then
+    return Row(key, shares, score, improvement, len(cases))
+
+
+@dataclass(slots=True)
+class _Course:
+    """What the entries said of one incident so far."""
+
+    opened_at_ms: int
+    row: dict[str, Any]
+    accepted: Share | None = None
+    handling: Share = field(default_factory=Share)
+    closed_at_ms: int | None = None
+
+
+class _Told:
+    """The entries read so far."""
+
+    def __init__(self, formula: Formula, groups: Groups) -> None:
+        self._formula = formula
+        self._groups = groups
+        self._courses: dict[int, _Course] = {}
+        self._days: dict[bool, dict[str, Share]] = {False: {}, True: {}}
+
+    def incident(self, line: Line) -> None:
+        row = json.loads(line.body)["incident"]
+        course = self._courses.get(int(line.id))
+        if course is None:
+            self._courses[int(line.id)] = _Course(row["opened_at_ms"], row)
+            return
+        before, after = course.row["state"], row["state"]
+        if before != after:
+            due_ms = course.row.get("due_ms")
+            step = Share(int(due_ms is None or line.at_ms <= due_ms), 1)
+            if before == "reported" and course.accepted is None:
+                course.accepted = step
+            elif before in _HANDLERS:
+                course.handling += step
+        course.closed_at_ms = line.at_ms if after == "closed" else None
+        course.row = row
+
+    def classes(self, line: Line, *, earlier: bool) -> None:
+        found = self._days[earlier]
+        for reach, shown in json.loads(line.body)["reaches"].items():
+            if shown.get("met") is not None:
+                found[reach] = found.get(reach, Share()) + Share(int(shown["met"]), 1)
+
+    def days(self, by: By) -> tuple[dict[str, Share], dict[str, Share]]:
+        """The days on target of this month and the one before, by key."""
+        made: tuple[dict[str, Share], dict[str, Share]] = ({}, {})
+        for place, earlier in zip(made, (False, True), strict=True):
+            for reach, share in self._days[earlier].items():
+                for key in self._groups.water(by, reach):
+                    place[key] = place.get(key, Share()) + share
+        return made
+
+    def all_days(self) -> tuple[Share, Share]:
+        """The same over all reaches."""
+        return sum(self._days[False].values(), Share()), sum(self._days[True].values(), Share())
+
+    def cases(self, until_ms: int) -> list[Case]:
+        closed: dict[str, list[int]] = {}
+        for course in self._courses.values():
+            if course.closed_at_ms is not None:
+                closed.setdefault(course.row["cause"], []).append(course.closed_at_ms)
+        return [self._case(number, course, closed, until_ms) for number, course in sorted(self._courses.items())]
+
+    def _case(self, number: int, course: _Course, closed: Mapping[str, Sequence[int]], until_ms: int) -> Case:
+        row = course.row
+        state = row["state"]
+        due_ms = row.get("due_ms")
+        late = due_ms is not None and due_ms < until_ms and not row.get("paused_at_ms")
+        accepted = course.accepted or Share(0, int(state == "reported" and late))
+        handling = course.handling + Share(0, int(state in _HANDLERS and late))
+        within_ms = self._formula.recurrence_days * DAY_MS
+        ends = closed.get(row["cause"], ())
+        return Case(
+            id=number,
+            opened_at_ms=course.opened_at_ms,
+            state=state,
+            colour=row["colour"],
+            cause=row["cause"],
+            region=row.get("region") or self._groups.region(row["station"]),
+            reach=row.get("reach") or self._groups.reach(row["station"]),
+            responsible=row.get("responsible") or "",
+            retrospective=bool(row["retrospective"]),
+            acceptance=accepted,
+            handling=handling,
+            closed_at_ms=course.closed_at_ms,
+            dropped=state in _DROPPED or row.get("merged_into") is not None,
+            recurred=any(0 <= course.opened_at_ms - end <= within_ms for end in ends),
+        )

@@ -1,0 +1,313 @@
+"""Upstream tracing of incidents: what the stations say of an event, and where it may have come from, kept beside it.
+
+When an incident of the water opens, its source is traced at once and again an hour and six hours later, when more
+stations have seen it or have not. The likeliest is written into the incident's history; all of it is in the table.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+import structlog
+
+from governance import incidents
+from governance.database import Database
+from governance.finding import Kind
+from governance.lifecycle import Action, Incident
+from governance.tables import incident as incident_table
+from ingest.checks.engine import usable
+from ingest.rounds import Rounds
+from ingest.storage import registry as registry_store
+from ingest.storage.port import ReadingStore, Window
+from ingest.storage.tables import trace as table
+from sensors import tracing
+from sensors.errors import ConfigurationError, LongTermUnavailable, NotFound, StorageUnavailable, WaterError
+from sensors.parameters import Catalogue
+from sensors.reading import Floats, Ints
+from sensors.stations import Registry
+from sensors.texts import Text, say
+from sensors.times import beijing
+from sensors.tracing import BACK_H, HOUR_MS, Candidate, Current, PlaceKind, Quiet, River, Seen
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 30.0
+AFTER_H = (0, 1, 6)
+"""When an incident is traced, in hours after it opened."""
+BY = "riverchief"
+"""Whose entry of the history names the source."""
+_WITHOUT = (Kind.NO_DATA, Kind.TREND, Kind.FORECAST)
+"""Kinds of findings that have no source: nothing came, or it came over days, or it has not come yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """Where an event may have come from, as of ``made_ms``; no candidates where ``text`` says why not."""
+
+    station: str
+    since_ms: int
+    made_ms: int
+    seen: tuple[Seen, ...]
+    quiet: tuple[Quiet, ...]
+    rises: tuple[str, ...]
+    falls: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    text: Text
+
+
+def trace(
+    store: ReadingStore, catalogue: Catalogue, registry: Registry, station: str, since_ms: int, now_ms: int
+) -> Traced:
+    """Trace an event that was found at ``station`` at ``since_ms`` from what is stored, as of ``now_ms``.
+
+    Raises NotFound for a station that is unknown or lies on no reach, ConfigurationError where reaches flow in a circle
+    or the event lies in the future, StorageUnavailable.
+    """
+    if since_ms > now_ms:
+        raise ConfigurationError(f"an event at {beijing(since_ms)} has not happened yet")
+    river = River(registry)
+    river.spot(station)
+    end_ms = min(now_ms, since_ms + tracing.LOOK_H * HOUR_MS)
+    start_ms = since_ms - (BACK_H + 6) * HOUR_MS
+    readings: dict[str, dict[str, tuple[Ints, Floats]]] = {}
+    currents: dict[str, Current] = {}
+    for key in (station, *river.near(station)):
+        lines = _lines(_window(store, key, start_ms, end_ms), catalogue)
+        reach = registry[key].reach
+        for name, current_of in (("flow", tracing.current_of_flow), ("level", tracing.current_of_levels)):
+            if name in lines and reach not in currents:
+                current = current_of(*lines[name], since_ms - BACK_H * HOUR_MS, end_ms)
+                if current is not None:
+                    currents[reach] = current
+        readings[key] = {name: line for name, line in lines.items() if name in tracing.TELLING}
+    told = tracing.evidence(readings, station, since_ms, end_ms)
+    rain = _rained(store, catalogue, registry, station, since_ms)
+    found = tracing.trace(river, told.seen, told.quiet, currents, rises=told.rises, falls=told.falls, rain=rain)
+    return Traced(
+        station,
+        since_ms,
+        now_ms,
+        told.seen,
+        told.quiet,
+        tuple(sorted(told.rises)),
+        tuple(sorted(told.falls)),
+        tuple(found),
+        sentence(found),
+    )
+
+
+def sentence(found: list[Candidate]) -> Text:
+    """The likeliest places and the release of the first, in one sentence."""
+    if not found:
+        return say("trace.nothing")
+    first = found[0]
+    names = [say("trace.place", name=c.name, share=f"{100 * c.probability:.0f}") for c in found[:3]]
+    return say(
+        "trace.likeliest",
+        places=Text("、".join(n.zh for n in names), ", ".join(n.en for n in names)),
+        early=beijing(first.early_ms),
+        late=beijing(first.late_ms),
+    )
+
+
+def kept(connection: sa.Connection, incident_id: int) -> Traced | None:
+    """The newest trace of an incident; None where none was made."""
+    row = connection.execute(sa.select(table).where(table.c.incident_id == incident_id)).mappings().one_or_none()
+    return None if row is None else _read(row)
+
+
+def likeliest(connection: sa.Connection, incident_ids: list[int]) -> dict[int, Text]:
+    """Incident → the sentence that names its likeliest source, for those that have one."""
+    query = sa.select(table.c.incident_id, table.c.text_zh, table.c.text_en, table.c.body)
+    rows = connection.execute(query.where(table.c.incident_id.in_(incident_ids))) if incident_ids else ()
+    return {row.incident_id: Text(row.text_zh, row.text_en) for row in rows if json.loads(row.body)["candidates"]}
+
+
+def of_incident(database: Database, store: ReadingStore, catalogue: Catalogue, incident_id: int, now_ms: int) -> Traced:
+    """The trace of an incident: the one kept, or one made now. Raises NotFound, also where it has no source."""
+    with database.read() as connection:
+        found = kept(connection, incident_id)
+        incident = incidents.get(connection, incident_id)
+        registry = registry_store.load(connection, catalogue)
+    if found is not None:
+        return found
+    if incident.kind in _WITHOUT:
+        raise NotFound(f"incident {incident_id} is of kind {incident.kind}: it has no source that could be traced")
+    return trace(store, catalogue, registry, incident.station, _since(incident), now_ms)
+
+
+class Traces(Rounds):
+    """A thread that traces the incidents that opened; one for a database."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: ReadingStore,
+        catalogue: Catalogue,
+        *,
+        clock_ms: Callable[[], int],
+        source: str,
+        on_entry: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__("traces")
+        self._database = database
+        self._store = store
+        self._catalogue = catalogue
+        self._clock_ms = clock_ms
+        self._source = source
+        self._on_entry = on_entry
+        self.last_error = ""
+
+    def next_round(self) -> float:
+        try:
+            self.round()
+            self.last_error = ""
+        except StorageUnavailable as error:
+            self.last_error = str(error)
+            log.warning("tracing waits for the database", error=str(error))
+        except Exception as error:
+            self.last_error = f"{type(error).__name__}: {error}"
+            log.exception("a round of tracing failed")
+        return EVERY_S
+
+    def round(self) -> int:
+        """Trace what is due; how many were. Raises StorageUnavailable."""
+        now_ms = self._clock_ms()
+        with self._database.read() as connection:
+            due = self._due(connection, now_ms)
+            registry = registry_store.load(connection, self._catalogue) if due else Registry()
+        for incident in due:
+            if self._stopping.is_set():
+                break
+            try:
+                found = trace(self._store, self._catalogue, registry, incident.station, _since(incident), now_ms)
+            except StorageUnavailable:
+                raise
+            except WaterError as error:
+                text = Text(f"无法溯源：{error}", f"cannot be traced: {error}")
+                found = Traced(incident.station, _since(incident), now_ms, (), (), (), (), (), text)
+            self._keep(incident, found)
+        return len(due)
+
+    def _due(self, connection: sa.Connection, now_ms: int) -> list[Incident]:
+        """Open live incidents of the water whose next trace is due."""
+        i = incident_table.c
+        query = (
+            sa.select(i.id, i.opened_at_ms, table.c.made_ms)
+            .outerjoin(table, table.c.incident_id == i.id)
+            .where(
+                i.open_cause.is_not(None),
+                i.retrospective.is_(False),
+                i.kind.not_in([kind.value for kind in _WITHOUT]),
+                i.opened_at_ms > now_ms - 24 * HOUR_MS,
+            )
+            .order_by(i.id)
+        )
+        due = []
+        for row in connection.execute(query):
+            at = [row.opened_at_ms + hours * HOUR_MS for hours in AFTER_H]
+            if any(one <= now_ms and (row.made_ms is None or row.made_ms < one) for one in at):
+                due.append(incidents.get(connection, row.id))
+        return due
+
+    def _keep(self, incident: Incident, found: Traced) -> None:
+        with self._database.write() as connection:
+            before = kept(connection, incident.id)
+            same = table.c.incident_id == incident.id
+            connection.execute(sa.delete(table).where(same))
+            connection.execute(sa.insert(table).values(incident_id=incident.id, **_row(found)))
+            first = found.candidates[0].key if found.candidates else None
+            known = before.candidates[0].key if before is not None and before.candidates else None
+            if first is None or first == known:
+                return
+            try:
+                with connection.begin_nested():
+                    incidents.act(
+                        connection,
+                        incident.id,
+                        Action.COMMENT,
+                        by=BY,
+                        comment=f"{found.text.zh}。 / {found.text.en}.",
+                        now_ms=found.made_ms,
+                        source=self._source,
+                    )
+            except WaterError as error:  # closed meanwhile: the table has it, the history needs it no more
+                log.info("the source of an incident is not added to its history", incident=incident.id, why=str(error))
+                return
+        self._on_entry()
+
+
+# -- how it is done --------------------------------------------------------------------------------------------------
+
+
+def _since(incident: Incident) -> int:
+    """When the first condition of the incident's own station fired: by then there was something to see."""
+    mine = [c.fired_at_ms for c in incident.conditions if c.station == incident.station]
+    return min([*mine, incident.observed_at_ms])
+
+
+def _window(store: ReadingStore, station: str, start_ms: int, end_ms: int) -> Window:
+    try:
+        return store.window(station, start_ms, end_ms)
+    except LongTermUnavailable:
+        return store.at_hand.window(station, start_ms, end_ms)
+
+
+def _lines(window: Window, catalogue: Catalogue) -> dict[str, tuple[Ints, Floats]]:
+    good = window.take(np.flatnonzero(usable(window.packed)))
+    found = {}
+    for code in np.unique(good.parameter).tolist():
+        mine = good.parameter == code
+        found[catalogue.parameters[code].key] = (good.at[mine], good.value[mine])
+    return found
+
+
+def _rained(store: ReadingStore, catalogue: Catalogue, registry: Registry, station: str, since_ms: int) -> bool | None:
+    """Whether any gauge within reach measured rain in the six hours before; None without a gauge that works."""
+    gauges = [s.key for s in registry.stations if "rain" in s.parameters][:8]
+    totals = []
+    for gauge in gauges:
+        line = _lines(_window(store, gauge, since_ms - 6 * HOUR_MS, since_ms), catalogue).get("rain")
+        if line is not None:
+            totals.append(float(line[1].sum()))
+    return max(totals) >= 1.0 if totals else None
+
+
+def _row(found: Traced) -> dict[str, Any]:
+    body = {
+        "seen": [asdict(s) for s in found.seen],
+        "quiet": [asdict(q) for q in found.quiet],
+        "rises": found.rises,
+        "falls": found.falls,
+        "candidates": [asdict(c) for c in found.candidates],
+    }
+    return {
+        "station": found.station,
+        "since_ms": found.since_ms,
+        "made_ms": found.made_ms,
+        "body": json.dumps(body, ensure_ascii=False),
+        "text_zh": found.text.zh,
+        "text_en": found.text.en,
+    }
+
+
+def _read(row: sa.RowMapping) -> Traced:
+    body = json.loads(row["body"])
+    candidates = []
+    for one in body["candidates"]:
+        texts = {"name": Text(**one["name"]), "reasons": tuple(Text(**r) for r in one["reasons"])}
+        candidates.append(Candidate(**{**one, **texts, "kind": PlaceKind(one["kind"])}))
+    return Traced(
+        row["station"],
+        row["since_ms"],
+        row["made_ms"],
+        tuple(Seen(**s) for s in body["seen"]),
+        tuple(Quiet(**q) for q in body["quiet"]),
+        tuple(body["rises"]),
+        tuple(body["falls"]),
+        tuple(candidates),
+        Text(row["text_zh"], row["text_en"]),
+    )

@@ -1,0 +1,69 @@
+"""``riverchief assessment``: a month's assessment on the screen or as an Excel file."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from governance.assessment import By, Indicator
+from riverchief import clock, files, logs, serve
+from riverchief import settings as settings_
+from riverchief.evidence_cli import who
+from sensors.errors import ConfigurationError
+from sensors.parameters import catalogue
+from sensors.texts import say
+
+out = Console(soft_wrap=True)
+
+
+def assessment(
+    month: Annotated[str, typer.Option(help="月份，如 2026-10 · month")],
+    by: Annotated[By, typer.Option(help="按河长、镇街或河段 · chief, street or reach")] = By.STREET,
+    file: Annotated[Path | None, typer.Option("--out", help="写入 Excel · write an Excel file")] = None,
+    settings: Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")] = False,
+) -> None:
+    """月度考核 · The assessment of a month, made from the trail."""
+    from api import assessing, exports
+    from api.routes.assessments import view
+
+    loaded = settings_.load(settings, **({} if data is None else {"data": data}))
+    logs.configure(loaded.log)
+    formula = files.read_formula(loaded.site.assessment)
+    now_ms = clock.now_ms()
+    database = serve.open_database(loaded)
+    try:
+        made, registry = assessing.make(database, catalogue(), month, by, formula, now_ms=now_ms)
+        if file is not None:
+            sheet = assessing.sheet(made, registry)
+            _write(file, sheet)
+            body = {"month": month, "by": by, "format": "xlsx"}
+            exports.note(database, "assessment", f"assessment/{month}", sheet, body, by=who(), role="", at_ms=now_ms)
+    finally:
+        database.close()
+    if as_json:
+        out.print_json(json.dumps(msgspec.to_builtins(view(made, registry)), ensure_ascii=False))
+        return
+    table = Table(title=f"{month}{' · 示例公式 example formula' if formula.example else ''}")
+    for head in ("", "事件", *(say(f"assessment.{name.value}").zh for name in Indicator), "得分 score"):
+        table.add_column(head, justify="right" if head else "left")
+    for row in [*made.rows, made.total]:
+        name = say("assessment.total") if row is made.total else assessing.name_of(by, row.key, registry)
+        shares = [row.shares[indicator] for indicator in Indicator]
+        told = ["—" if share.value is None else f"{share.value:.1%}" for share in shares]
+        table.add_row(name.zh, str(row.cases), *told, "—" if row.score is None else f"{row.score:.2f}")
+    out.print(table)
+    if file is not None:
+        out.print(f"[green]✓[/] {file}", highlight=False)
+
+
+def _write(file: Path, data: bytes) -> None:
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from error

@@ -1,0 +1,207 @@
+"""``riverchief backtest``: what a change of rules would have raised, on the stored past or on recorded tables."""
+
+import time
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table as Shown
+
+from ingest import backtest
+from ingest.backtest import Label, Past, Raised, Tried
+from ingest.checks.rules import Rules
+from ingest.storage import registry as registry_store
+from ingest.storage import upkeep as upkeep_store
+from ingest.storage.port import Window
+from riverchief import backtest_report, clock, files, logs, serve
+from riverchief import settings as settings_
+from riverchief.settings import Settings
+from riverchief.stores import open_stores
+from sensors.errors import ConfigurationError
+from sensors.parameters import Catalogue, catalogue
+from sensors.reading import Flag
+from sensors.stations import Registry
+from sensors.texts import say
+from sensors.times import DAY_MS, beijing, to_ms
+from simulator.replay import Table, keys, replay_stations
+
+out = Console()
+err = Console(stderr=True)
+PATIENCE_S = 2.0
+LISTED = 20
+
+
+def run(
+    rules: Annotated[Path, typer.Argument(help="要试的规则文件 · the rules to try")],
+    tables: Annotated[
+        list[Path] | None, typer.Argument(help="记录表；不给则用已存数据 · recorded tables; none: what is stored")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="起，RFC 3339 或日期 · from, a time or a day")] = None,
+    until: Annotated[str | None, typer.Option(help="止 · to; now where not given")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="对照的规则；默认站点执行的规则 · compared with; the site's rules by default")
+    ] = None,
+    stations: Annotated[Path | None, typer.Option(help="表中站点的登记文件 · stations of the tables")] = None,
+    station: Annotated[list[str] | None, typer.Option(help="只用这些站点 · only these stations")] = None,
+    html: Annotated[Path | None, typer.Option(help="写出带图的网页 · write a page with a chart")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")] = False,
+    settings: Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")] = None,
+) -> None:
+    """在历史数据上试规则 · Try rules on the past with the live code, and compare with the rules in force.
+
+    A table with a column `event` (1 = the water really changed) is scored: found, missed, false alarms.
+    """
+    known = catalogue()
+    loaded = settings_.load(settings, **({} if data is None else {"data": data}))
+    logs.configure(loaded.log)
+    tried_rules = files.read_rules(rules, known)
+    other_rules = files.read_rules(against or loaded.site.rules, known)
+    if tables:
+        past = from_tables(tables, stations, known)
+        if station:
+            past = _only(past, station)
+        since_ms, until_ms = _range(past, since, until)
+    else:
+        if since is None:
+            raise ConfigurationError("give recorded tables, or --since for what is stored")
+        since_ms = _instant("--since", since)
+        until_ms = clock.now_ms() if until is None else _instant("--until", until)
+        past = _stored(loaded, known, since_ms, until_ms, station or [])
+    tried, in_force = try_both(tried_rules, other_rules, past, known, since_ms, until_ms)
+    if html is not None:
+        html.write_text(backtest_report.page(tried, in_force, past), encoding="utf-8")
+    if as_json:
+        out.print_json(data=backtest.as_json(tried, in_force))
+    else:
+        _show(tried, in_force)
+
+
+def try_both(
+    rules: Rules, other: Rules, past: Past, known: Catalogue, since_ms: int, until_ms: int
+) -> tuple[Tried, Tried]:
+    """The rules that are tried and those they are compared with, on the same past."""
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task("回放 replaying", total=2.0, visible=False)
+        begun = time.monotonic()
+
+        def told(done: float, share: float) -> None:
+            progress.update(task, completed=done + share, visible=time.monotonic() - begun > PATIENCE_S)
+
+        first = backtest.attempt(rules, past, known, since_ms, until_ms, on_progress=lambda s: told(0.0, s))
+        second = backtest.attempt(other, past, known, since_ms, until_ms, on_progress=lambda s: told(1.0, s))
+    return first, second
+
+
+def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> Past:
+    """The past of recorded tables; a column ``event`` labels its stations."""
+    registry = files.read_stations(stations, known) if stations else Registry(catalogue=known)
+    readings: dict[str, Window] = {}
+    labels: list[Label] = []
+    labelled: set[str] = set()
+    for path in paths:
+        table = files.read_table(path, known)
+        named = keys(table)
+        made = [s for s in replay_stations(table) if s.key not in registry]
+        registry = registry.with_stations(replace(s, gateway=None) for s in made)
+        for name, key in named.items():
+            if key in readings:
+                raise ConfigurationError(f"{path}: station {key} is in another table, too")
+            readings[key] = _window(table, name, known)
+        for name, spans in files.read_events(path).items():
+            labelled.add(named[name])
+            labels += [Label(named[name], start, end) for start, end in spans]
+    return Past(registry, readings, labels=tuple(labels), labelled=frozenset(labelled))
+
+
+def _window(table: Table, name: str, known: Catalogue) -> Window:
+    rows = np.flatnonzero(table.station == name)
+    pieces = []
+    for key, values in table.columns.items():
+        mine = rows[np.isfinite(values[rows])]
+        parameter = np.full(len(mine), known.index[key], np.int32)
+        pieces.append(Window(parameter, table.at_ms[mine], values[mine], np.full(len(mine), int(Flag.GOOD))))
+    found = pieces[0]
+    for piece in pieces[1:]:
+        found = found.join(piece)
+    return found
+
+
+def _only(past: Past, stations: list[str]) -> Past:
+    if unknown := sorted(set(stations) - set(past.readings)):
+        raise ConfigurationError(f"station {unknown[0]} is in none of the tables; there are {', '.join(past.readings)}")
+    readings = {key: window for key, window in past.readings.items() if key in stations}
+    labels = tuple(one for one in past.labels if one.station in stations)
+    return replace(past, readings=readings, labels=labels, labelled=past.labelled & set(stations))
+
+
+def _stored(loaded: Settings, known: Catalogue, since_ms: int, until_ms: int, stations: list[str]) -> Past:
+    database = serve.open_database(loaded)
+    try:
+        stores = open_stores(loaded, database, known)
+        with database.read() as connection:
+            registry = registry_store.load(connection, known)
+            upkeep = upkeep_store.load(connection)
+        return backtest.stored(registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=stations)
+    finally:
+        database.close()
+
+
+def _range(past: Past, since: str | None, until: str | None) -> tuple[int, int]:
+    """The range given, or all of the tables."""
+    at = [window.at for window in past.readings.values() if len(window)]
+    if not at:
+        raise ConfigurationError("the tables hold no reading")
+    since_ms = min(int(one.min()) for one in at) if since is None else _instant("--since", since)
+    until_ms = max(int(one.max()) for one in at) + 1 if until is None else _instant("--until", until)
+    if until_ms <= since_ms:
+        raise ConfigurationError(f"--until {until} is not after --since {since}")
+    return since_ms, until_ms
+
+
+def _instant(name: str, text: str) -> int:
+    """A time with an offset, or a Beijing day."""
+    try:
+        if len(text) == len("2026-05-12"):
+            return to_ms(datetime.fromisoformat(f"{text}T00:00:00+08:00"))
+        return to_ms(datetime.fromisoformat(text))
+    except ValueError as error:
+        example = "2026-05-12 or 2026-05-12T10:30:00+08:00"
+        raise ConfigurationError(
+            f"{name} {text!r} is neither a day nor a time with an offset, such as {example}"
+        ) from error
+
+
+def _show(tried: Tried, in_force: Tried) -> None:
+    table = Shown()
+    for name in ("", "试用 tried", "对照 compared with"):
+        table.add_column(name)
+    for key, values in backtest_report.figures(tried, in_force):
+        text = say(key)
+        table.add_row(f"{text.zh} {text.en}", *values)
+    out.print(table)
+    days = (tried.until_ms - tried.since_ms) / DAY_MS
+    out.print(f"{days:.1f} 天 days, {tried.readings:,} 个读数 readings", highlight=False)
+    rules = Shown()
+    for name in ("规则 rule", "试用 tried", "对照 compared with"):
+        rules.add_column(name)
+    for rule in sorted({*tried.fired, *in_force.fired}):
+        rules.add_row(escape(rule), str(tried.fired.get(rule, 0)), str(in_force.fired.get(rule, 0)))
+    out.print(rules)
+    difference = backtest.compare(tried, in_force)
+    for mark, found in (("[red]+[/]", difference.new), ("[green]-[/]", difference.gone)):
+        _list(mark, found)
+
+
+def _list(mark: str, found: tuple[Raised, ...]) -> None:
+    for one in found[:LISTED]:
+        told: Any = f"{beijing(one.since_ms, '%Y-%m-%d %H:%M')} {one.zh} · {one.en}"
+        out.print(f"{mark} {escape(told)}", highlight=False, soft_wrap=True)
+    if len(found) > LISTED:
+        out.print(f"{mark} … {len(found) - LISTED} 条 more (--json, --html)", highlight=False)

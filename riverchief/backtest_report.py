@@ -1,0 +1,128 @@
+"""A backtest as one page of HTML: figures, a chart of what was raised when, and the differences. No script, no host."""
+
+from collections.abc import Sequence
+from html import escape
+
+from ingest.backtest import Past, Raised, Tried, compare
+from sensors.texts import say
+from sensors.times import DAY_MS, beijing
+
+WIDTH, ROW, LEFT, TOP = 1000, 26, 190, 34
+COLOURS = {"red": "#c0392b", "orange": "#e67e22", "yellow": "#d4b106", "blue": "#2e86c1"}
+"""Of the urgencies, dark enough to be told apart on white."""
+SHOWN = 200
+"""Incidents listed of each kind of difference."""
+
+
+def page(tried: Tried, in_force: Tried | None, past: Past) -> str:
+    """The whole page."""
+    parts = [f"<h1>{_both('backtest.title')}</h1>", _figures(tried, in_force), _chart(tried, in_force, past)]
+    if in_force is not None:
+        difference = compare(tried, in_force)
+        parts += [_list("backtest.new", difference.new), _list("backtest.gone", difference.gone)]
+    else:
+        parts.append(_list("backtest.raised", tried.raised))
+    return (
+        f"<!doctype html><html lang='zh'><meta charset='utf-8'><title>Backtest</title>{_STYLE}{''.join(parts)}</html>"
+    )
+
+
+_STYLE = """<style>body{font:15px/1.5 sans-serif;max-width:1060px;margin:2em auto;padding:0 1em;color:#222}
+table{border-collapse:collapse}td,th{padding:.2em .9em .2em 0;text-align:left;vertical-align:top}
+th{font-weight:600}svg text{font:12px sans-serif;fill:#333}li{margin:.2em 0}</style>"""
+
+
+def _both(key: str, **values: object) -> str:
+    text = say(key, **values)
+    return escape(f"{text.zh} · {text.en}")
+
+
+def figures(tried: Tried, in_force: Tried | None) -> list[tuple[str, list[str]]]:
+    """The figures to compare: (key of the row's name, value tried, value in force)."""
+    sides = [tried] if in_force is None else [tried, in_force]
+    rows = [
+        ("backtest.incidents", [str(len(one.raised)) for one in sides]),
+        ("backtest.pages", [str(one.pages) for one in sides]),
+        ("backtest.pages_a_week", [f"{one.pages_a_week:.1f}" for one in sides]),
+        ("backtest.findings", [str(sum(one.fired.values())) for one in sides]),
+    ]
+    if tried.score is not None:
+        scores = [one.score for one in sides if one.score is not None]
+        rows += [
+            ("backtest.hits", [f"{s.hits} / {s.events}" for s in scores]),
+            ("backtest.misses", [str(len(s.misses)) for s in scores]),
+            ("backtest.false_alarms", [str(s.false_alarms) for s in scores]),
+            ("backtest.delay", ["–" if s.delay_s is None else f"{s.delay_s / 60:.0f} min" for s in scores]),
+        ]
+    return rows
+
+
+def _figures(tried: Tried, in_force: Tried | None) -> str:
+    since, until = beijing(tried.since_ms, "%Y-%m-%d %H:%M"), beijing(tried.until_ms, "%Y-%m-%d %H:%M")
+    heads = [_both("backtest.tried")] + ([_both("backtest.in_force")] if in_force is not None else [])
+    head = "".join(f"<th>{one}</th>" for one in ("", *heads))
+    rows = "".join(
+        f"<tr><th>{_both(key)}</th>{''.join(f'<td>{escape(value)}</td>' for value in values)}</tr>"
+        for key, values in figures(tried, in_force)
+    )
+    told = _both("backtest.range", since=since, until=until, readings=f"{tried.readings:,}")
+    return f"<p>{told}</p><table><tr>{head}</tr>{rows}</table>"
+
+
+def _chart(tried: Tried, in_force: Tried | None, past: Past) -> str:
+    """Incidents as bars by station over time: above the rules tried, below (paler) those in force; labels behind."""
+    stations = sorted({s for side in (tried, in_force) if side for one in side.raised for s in one.stations})
+    stations = sorted({*stations, *past.labelled}) or sorted(past.readings)
+    height = TOP + ROW * len(stations) + 10
+    bars = [_label(label.station, label.start_ms, label.end_ms, stations, tried) for label in past.labels]
+    for i, station in enumerate(stations):
+        y = TOP + ROW * i
+        bars.append(f"<text x='0' y='{y + 16}'>{escape(station[:26])}</text>")
+        bars.append(f"<line x1='{LEFT}' x2='{WIDTH}' y1='{y + ROW - 2}' y2='{y + ROW - 2}' stroke='#eee'/>")
+    for side, shift, opacity in ((tried, 3, 1.0), (in_force, 13, 0.45)):
+        for one in side.raised if side else ():
+            for station in one.stations:
+                y = TOP + ROW * stations.index(station) + shift
+                bars.append(_bar(one, y, opacity, tried))
+    step_ms = max(1, (tried.until_ms - tried.since_ms) // (8 * DAY_MS)) * DAY_MS
+    days = range(-(-tried.since_ms // DAY_MS) * DAY_MS, tried.until_ms, step_ms)
+    ticks = "".join(
+        f"<line x1='{_x(at, tried):.1f}' x2='{_x(at, tried):.1f}' y1='{TOP - 8}' y2='{height - 8}' stroke='#ddd'/>"
+        f"<text x='{_x(at, tried):.1f}' y='{TOP - 14}'>{beijing(at, '%m-%d')}</text>"
+        for at in days
+    )
+    legend = _both("backtest.legend")
+    drawn = f"{ticks}{''.join(bars)}"
+    svg = f"<svg viewBox='0 0 {WIDTH} {height}' width='100%' role='img' aria-label='{legend}'>{drawn}</svg>"
+    return f"<p>{legend}</p>{svg}"
+
+
+def _x(at_ms: int, tried: Tried) -> float:
+    share = (min(max(at_ms, tried.since_ms), tried.until_ms) - tried.since_ms) / (tried.until_ms - tried.since_ms)
+    return LEFT + share * (WIDTH - LEFT)
+
+
+def _bar(one: Raised, y: int, opacity: float, tried: Tried) -> str:
+    x, end = _x(one.since_ms, tried), _x(one.last_ms, tried)
+    colour = COLOURS.get(one.colour, "#555")
+    title = escape(f"{one.zh} · {one.en}")
+    return (
+        f"<rect x='{x:.1f}' y='{y}' width='{max(end - x, 2):.1f}' height='8' fill='{colour}' "
+        f"fill-opacity='{opacity}'><title>{title}</title></rect>"
+    )
+
+
+def _label(station: str, start_ms: int, end_ms: int, stations: Sequence[str], tried: Tried) -> str:
+    if station not in stations or end_ms < tried.since_ms or start_ms > tried.until_ms:
+        return ""
+    x, end = _x(start_ms, tried), _x(end_ms, tried)
+    y = TOP + ROW * stations.index(station)
+    return f"<rect x='{x:.1f}' y='{y}' width='{max(end - x, 2):.1f}' height='{ROW - 3}' fill='#bbb' fill-opacity='.6'/>"
+
+
+def _list(key: str, raised: Sequence[Raised]) -> str:
+    items = "".join(
+        f"<li>{beijing(one.since_ms, '%Y-%m-%d %H:%M')} {escape(one.zh)}<br>{escape(one.en)}</li>"
+        for one in raised[:SHOWN]
+    )
+    return f"<h2>{_both(key, count=len(raised))}</h2><ul>{items}</ul>"

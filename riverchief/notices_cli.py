@@ -1,0 +1,218 @@
+"""``riverchief notify`` and ``riverchief oncall``: who is told, whether it arrives, and who is on call."""
+
+import dataclasses
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from governance import channels, notice_store, oncall
+from governance.contacts import Contact, Directory, Place
+from governance.database import Database
+from governance.finding import Colour
+from governance.notices import TEST, Item, Kind, Policy, compose
+from riverchief import clock, files, logs, messages, serve
+from riverchief import settings as settings_
+from riverchief.settings import Settings
+from sensors.errors import ConfigurationError
+from sensors.texts import Text, say
+from sensors.times import BEIJING, DAY_MS, beijing, rfc3339, to_ms
+
+notify = typer.Typer(help="通知：谁会收到什么 · Messages to people.", no_args_is_help=True)
+shifts = typer.Typer(help="值班表 · Who of the office is on call.", no_args_is_help=True)
+out = Console()
+
+SettingsFile = Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")]
+DataFolder = Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")]
+AsJson = Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")]
+DAYS = 28
+
+
+@notify.command("test")
+def notify_test(
+    person: Annotated[str, typer.Argument(help="联系人 · key of a contact")],
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
+    """经每个渠道各发一条测试消息 · A test message through every channel; exit code 1 when one does not take it."""
+    loaded = _load(settings, data)
+    contact = _directory(loaded).named(person)
+    text = say("notice.test_text", name=contact.name, site=loaded.site.name)
+    item = Item(TEST, Kind.TEST, Colour.BLUE, clock.now_ms(), Text("", ""), text)
+    failed = False
+    for number, channel in enumerate(contact.channels, 1):
+        body = compose([item], contact.language, short=channel.short, link=None)
+        outcome = channels.send(channel, loaded.site.name, body)
+        failed |= not outcome.ok
+        mark = "✓" if outcome.ok else "✗"
+        out.print(f"{mark} {number} {channel.kind} {outcome.error or ''}".rstrip(), highlight=False, markup=False)
+    raise typer.Exit(1 if failed else 0)
+
+
+@notify.command("preview")
+def preview(
+    station: Annotated[str, typer.Argument(help="站点 · station key")],
+    colour: Annotated[Colour, typer.Option(help="red | orange | yellow | blue")] = Colour.RED,
+    at: Annotated[str | None, typer.Option(help="北京时间 HH:MM，默认现在 · Beijing time, now by default")] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """若此刻出事，谁在何时收到 · Who would be told, when, and who next if nobody confirms; sends nothing."""
+    loaded = _load(settings, data)
+    known, policy, at_ms = _directory(loaded), messages.policy(loaded.notices), _at(at)
+    with _database(loaded) as database, database.read() as connection:
+        place = messages.places(connection, [station]).get(station)
+        duty = oncall.on_call(connection, at_ms)
+    if place is None:
+        raise ConfigurationError(f"station {station!r} is not registered")
+    rows = list(_steps(known, place, colour, duty, at_ms, policy))
+    if as_json:
+        out.print_json(data=[{"step": s, "contact": c.key, "at": rfc3339(t)} for s, c, t in rows])
+        return
+    if not rows:
+        out.print(_both(say("notice.nobody")))
+    for step, contact, told_ms in rows:
+        ways = ", ".join(channel.kind for channel in contact.channels)
+        out.print(f"{step} {beijing(told_ms)} {contact.key} {contact.name} ({ways})", highlight=False, markup=False)
+
+
+@notify.command("list")
+def list_(
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    status: Annotated[str | None, typer.Option(help="pending | sent | dead | cancelled")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """最近的通知 · The newest messages, and what became of them."""
+    with _database(_load(settings, data)) as database, database.read() as connection:
+        found = notice_store.listed(connection, status=status, limit=limit)
+        told = notice_store.items(connection, [one.id for one in found])
+    if as_json:
+        rows = [
+            {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
+            | {"incidents": [item.incident_id for item in told.get(one.id, [])], "body": _without_link(one.body)}
+            for one in found
+        ]
+        out.print_json(data=rows)
+        return
+    for one in found:
+        numbers = [str(item.incident_id) for item in told.get(one.id, [])][:5]
+        at = beijing(one.sent_at_ms or one.due_at_ms)
+        rest = one.sent_by or one.last_error or ""
+        line = f"{one.id} {one.status} {at} {one.contact} [{', '.join(numbers)}] {rest}"
+        out.print(line, highlight=False, markup=False)
+
+
+@shifts.command("show")
+def show(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """现在和今后四周谁值班 · Who is on call now and in the next four weeks; exit code 1 when nobody is at some time."""
+    now_ms = clock.now_ms()
+    with _database(_load(settings, data)) as database, database.read() as connection:
+        planned = oncall.shifts(connection, now_ms, now_ms + DAYS * DAY_MS)
+    gap_ms = oncall.uncovered(planned, now_ms, now_ms + DAYS * DAY_MS)
+    if as_json:
+        rows = [
+            {"person": s.person, "begins": rfc3339(s.starts_at_ms), "until": rfc3339(s.ends_at_ms), "rank": s.rank}
+            for s in planned
+        ]
+        gap = None if gap_ms is None else rfc3339(gap_ms)
+        out.print_json(data={"now": oncall.ranks(planned, now_ms), "shifts": rows, "uncovered_from": gap})
+    else:
+        table = Table("开始 begins", "结束 until", "顺序 rank", "人员 person")
+        for s in planned:
+            times = (beijing(at, "%Y-%m-%d %H:%M") for at in (s.starts_at_ms, s.ends_at_ms))
+            table.add_row(*times, str(s.rank), s.person)
+        out.print(table)
+        if gap_ms is not None:
+            out.print(_both(say("notice.uncovered", at=beijing(gap_ms))), highlight=False, markup=False)
+    raise typer.Exit(0 if gap_ms is None else 1)
+
+
+@shifts.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="值班计划 TOML · the plan (config/oncall.sample.toml shows one)")],
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
+    """导入值班计划，替换自其首班起的安排 · Put a plan in force; it replaces what was planned from then on."""
+    loaded = _load(settings, data)
+    found, notes = files.read_shifts(file, _directory(loaded))
+    with _database(loaded) as database, database.write() as connection:
+        dropped = oncall.replace(connection, found, by=_who(), now_ms=clock.now_ms())
+    for note in notes:
+        out.print(_both(note), highlight=False, markup=False, soft_wrap=True)
+    out.print(_both(say("notice.imported", count=len(found), dropped=dropped)), highlight=False, markup=False)
+
+
+def _steps(
+    known: Directory, place: Place, colour: Colour, duty: list[list[str]], at_ms: int, policy: Policy
+) -> Iterator[tuple[int, Contact, int]]:
+    on_duty = {key for keys in known.office(duty)[:1] for key in keys}
+    told_ms: int | None = at_ms
+    for number, step in enumerate(known.steps(place, colour, duty)):
+        if told_ms is None:
+            return
+        for key in step:
+            due_ms = policy.due(colour, told_ms, on_duty=key in on_duty) if number == 0 else told_ms
+            yield number + 1, known.named(key), due_ms
+        told_ms = policy.unconfirmed_at(colour, told_ms)
+
+
+def _without_link(body: str | None) -> str | None:
+    """A message as it may be shown: whoever has its link may confirm in another's name."""
+    return None if body is None else " ".join("…" if "/a/" in word else word for word in body.split(" "))
+
+
+def _at(text: str | None) -> int:
+    now = datetime.now(BEIJING)
+    if text is None:
+        return to_ms(now)
+    try:
+        at = datetime.strptime(text, "%H:%M").replace(tzinfo=BEIJING).timetz()
+    except ValueError:
+        raise ConfigurationError(f"--at {text!r} is not a time of day such as 02:00") from None
+    return to_ms(datetime.combine(now.date(), at))
+
+
+def _load(settings: Path | None, data: Path | None) -> Settings:
+    overrides = {} if data is None else {"data": data}
+    loaded = settings_.load(settings, **overrides)
+    logs.configure(loaded.log)
+    return loaded
+
+
+def _directory(loaded: Settings) -> Directory:
+    found = messages.directory(loaded)
+    if found is None:
+        raise ConfigurationError(
+            "notices.contacts names no file: nobody is told (config/contacts.sample.toml shows one)"
+        )
+    return found
+
+
+@contextmanager
+def _database(loaded: Settings) -> Iterator[Database]:
+    database = serve.open_database(loaded)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return ""
+
+
+def _both(text: Text) -> str:
+    return f"{text.zh} · {text.en}"

@@ -1,0 +1,109 @@
+"""The assessment over a real trail: the Excel file says what its entries say."""
+
+import io
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+import ingest.storage.tables  # noqa: F401 - names its tables in the metadata
+from api.app import create_app
+from api.assessing import XLSX
+from api.context import Context
+from governance import assessment, audit
+from governance.assessment import By, Indicator
+from governance.database import Database
+from ingest.storage import registry
+from ingest.storage.changes import Author
+from ingest.storage.sql import SqlReadings
+from riverchief import files, migrations
+from riverchief.cli import app
+from sensors.network import Level, Region
+from sensors.parameters import catalogue
+from sensors.stations import Reach, Registry, Station, Water
+from tests.unit.test_assessment import Trail, at
+
+CATALOGUE = catalogue()
+REGIONS = (
+    Region("d", "示例区", "District", Level.DISTRICT),
+    Region("s1", "=1+1 示例镇街", "Street one", Level.STREET, "d"),
+    Region("grid-1", "网格一", "Cell", Level.GRID, "s1"),
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
+    migrations.upgrade(database)
+    trail = Trail()
+    trail.walk(1, 5, chief="李河长（示例）")
+    trail.walk(2, 6, accept_h=3, chief="=HYPERLINK(1)")
+    trail.incident(3, at(20))
+    trail.classes(3, dongping=True)
+    trail.classes(4, dongping=False)
+    with database.write() as connection:
+        stations = (Station("shiwan", "石湾", "Shiwan", 113.05, 23.0, reach="dongping", region="grid-1"),)
+        reaches = (Reach("dongping", "东平河", "Dongping", Water.RIVER, ((113.0, 23.0), (113.1, 23.0))),)
+        registry.save(connection, Registry(stations, (), reaches, CATALOGUE, regions=REGIONS), Author("x", at(1)))
+        for line in trail.lines:
+            body = json.loads(line.body)
+            audit.append(connection, line.what, kind=line.kind, id=line.id, body=body, by="x", at_ms=line.at_ms)
+    database.close()
+    return tmp_path
+
+
+def shown(book: bytes) -> pl.DataFrame:
+    """The rows of the summary."""
+    frame = pl.read_excel(io.BytesIO(book), sheet_name="汇总 summary", has_header=False, drop_empty_rows=False)
+    return frame.slice(3)
+
+
+def test_the_sheet_shows_what_the_entries_give_when_anybody_counts_again(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "考核.xlsx"
+    arguments = ["assessment", "--month", "2026-10", "--by", "chief", "--out", str(file), "--data", str(data), "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    database = Database(f"sqlite:///{data / 'riverchief.db'}")
+    with database.read() as connection:
+        lines = list(audit.everything(connection))
+    again = assessment.assess(lines, "2026-10", By.CHIEF, files.read_formula(None), now_ms=at(1, month=12))
+    rows = shown(file.read_bytes()).rows()
+    assert [row[0] for row in rows] == ["（无归属） (nobody's)", "=HYPERLINK(1)", "李河长（示例）", "合计 all"]
+    for row, made in zip(rows, [*again.rows, again.total], strict=True):
+        assert int(row[1]) == made.cases
+        for place, indicator in enumerate(Indicator):
+            value, good, of = row[2 + 3 * place : 5 + 3 * place]
+            share = made.shares[indicator]
+            if not share.available:
+                assert value == "无记录 not available"
+                continue
+            assert (int(float(good)), int(float(of))) == (share.good, share.of)
+            assert (None if value is None else float(value)) == pytest.approx(share.value)
+        assert (None if row[-1] is None else float(row[-1])) == made.score
+    told = json.loads(result.output)
+    assert (told["example"], told["total"]["score"]) == (True, again.total.score)
+    with database.read() as connection:
+        (entry,) = audit.listing(connection, what="export.assessment")
+    assert json.loads(entry.body)["bytes"] == file.stat().st_size
+    database.close()
+
+
+def test_the_api_answers_by_street_and_as_a_spreadsheet(data: Path) -> None:
+    database = Database(f"sqlite:///{data / 'riverchief.db'}")
+    context = Context(database, SqlReadings(database, CATALOGUE), CATALOGUE, "/s", lambda: at(1, month=12))
+    client = TestClient(create_app(context))
+    told = client.get("/api/v1/assessments", params={"month": "2026-10"}).json()
+    (row,) = told["rows"]
+    assert (row["key"], row["zh"], row["cases"]) == ("s1", "=1+1 示例镇街", 3)
+    assert row["indicators"]["acceptance"] == {"good": 1, "of": 3, "value": pytest.approx(1 / 3), "available": True}
+    assert row["indicators"]["water"]["value"] == 0.5
+    assert row["indicators"]["patrol"] == {"good": 0, "of": 0, "value": None, "available": False}
+    sheet = client.get("/api/v1/assessments", params={"month": "2026-10"}, headers={"Accept": XLSX})
+    assert sheet.headers["content-type"] == XLSX
+    assert shown(sheet.content).rows()[0][0] == "=1+1 示例镇街 Street one"  # a name is no formula
+    wrong = client.get("/api/v1/assessments", params={"month": "2026-13"})
+    assert (wrong.status_code, "2026-13" in wrong.json()["detail"]) == (400, True)
+    database.close()

@@ -1,0 +1,705 @@
+"""Messages to people over real HTTP and SMTP: once, grouped, held at night, repeated upwards, confirmed by a link."""
+
+import json
+import re
+import socket
+import threading
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
+from typer.testing import CliRunner
+
+from api.app import create_app
+from api.context import Context, Telling
+from governance import channels, incidents, notice_store, oncall
+from governance.channels import Outcome
+from governance.contacts import Channel, Contact, Directory, Role
+from governance.database import Database, metadata
+from governance.finding import Change, Colour, Finding, Kind
+from governance.lifecycle import State
+from governance.messenger import Bucket, Messenger
+from governance.notice_tables import notice as notices_
+from governance.notices import Links, Policy
+from governance.oncall import Shift
+from ingest.storage import registry as registry_store
+from ingest.storage.sql import SqlReadings
+from riverchief import messages
+from riverchief.cli import app as cli
+from sensors.network import Level, Region
+from sensors.parameters import catalogue
+from sensors.stations import Registry, Station
+from sensors.texts import Text
+from sensors.times import DAY_MS, to_ms
+from tests.postgres import DIALECTS, fresh
+from tests.rig import eventually
+
+NOON = to_ms(datetime.fromisoformat("2026-05-12T12:00:00+08:00"))
+NIGHT = to_ms(datetime.fromisoformat("2026-05-12T23:30:00+08:00"))
+MINUTE = 60_000
+REGIONS = (
+    Region("chancheng", "禅城区", "Chancheng", Level.DISTRICT),
+    Region("shiwan", "石湾镇街道", "Shiwan", Level.STREET, "chancheng"),
+    Region("zumiao", "祖庙街道", "Zumiao", Level.STREET, "chancheng"),
+)
+STATIONS = (
+    Station("s1", "环湖", "Lake", 113.1, 23.0, region="shiwan"),
+    Station("s2", "澜石", "Lanshi", 113.1, 23.0, region="shiwan"),
+    Station("z1", "祖庙", "Zumiao", 113.1, 23.0, region="zumiao", gateway="gw"),
+)
+
+
+@dataclass
+class Phones:
+    """A gateway that takes messages over HTTP: what came to whom, and what it answers."""
+
+    answers: Callable[[str], int] = lambda who: 200
+    got: list[tuple[str, str]] = field(default_factory=list)
+    taken: list[tuple[str, str]] = field(default_factory=list)
+    port: int = 0
+
+    def start(self) -> ThreadingHTTPServer:
+        phones = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                told = (self.path.partition("?")[0].strip("/"), body["message"])
+                phones.got.append(told)
+                status = phones.answers(told[0])
+                if status < 300:
+                    phones.taken.append(told)
+                self.send_response(status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = server.server_address[1]
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        return server
+
+    def to(self, who: str) -> list[str]:
+        return [text for name, text in self.taken if name == who]
+
+    def channel(self, who: str, **other: Any) -> Channel:
+        return Channel(f"json://user:S3CRET@127.0.0.1:{self.port}/{who}", **other)
+
+
+@dataclass
+class Office:
+    """A database with incidents, a messenger that goes round when told to, and a clock that stands."""
+
+    database: Database
+    phones: Phones
+    directory: Directory
+    clock: list[int]
+    policy: Policy = field(default_factory=Policy)
+    links: Links = field(default_factory=lambda: Links("https://r.example.cn", b"a key"))
+    made: Messenger | None = None
+
+    def messenger(self, **other: Any) -> Messenger:
+        values: dict[str, Any] = {"policy": self.policy, "links": self.links, "send": channels.send} | other
+        made = Messenger(
+            self.database, lambda: self.directory, places=messages.places, clock=lambda: self.clock[0], **values
+        )
+        made.make()  # from here on
+        self.made = made
+        return made
+
+    def go(self, seconds: float = 0.0) -> None:
+        """Go round until nothing is left to do now; then let time pass, and again."""
+        messenger = self.made or self.messenger()
+        for wait_s in (0.0, seconds)[: 2 if seconds else 1]:
+            self.clock[0] += round(wait_s * 1000)
+            for _ in range(60):
+                if not messenger.round():
+                    break
+
+    def fire(self, *causes: str, colour: Colour = Colour.RED, station: str = "s1", **other: Any) -> list[int]:
+        with self.database.write() as connection:
+            findings = [fired(c, self.clock[0], colour, station, **other) for c in causes]
+            return list(incidents.record(connection, findings, self.clock[0], source="/test").ids)
+
+    def act(self, number: int, action: str, by: str = "李某（示例）") -> None:
+        with self.database.write() as connection:
+            incidents.act(connection, number, action, by=by, comment="看过", now_ms=self.clock[0], source="/test")
+
+    def statuses(self) -> list[str]:
+        with self.database.read() as connection:
+            return [n.status for n in reversed(notice_store.listed(connection, limit=99_999))]
+
+    def site(self) -> TestClient:
+        telling = Telling(lambda: self.directory, self.policy, self.links, "示例站点")
+        context = Context(
+            database=self.database,
+            store=SqlReadings(self.database, catalogue()),
+            catalogue=catalogue(),
+            source="/test",
+            clock_ms=lambda: self.clock[0],
+            token="operator",
+            telling=telling,
+        )
+        return TestClient(create_app(context))
+
+
+def fired(cause: str, at_ms: int, colour: Colour, station: str, **other: Any) -> Finding:
+    values: dict[str, Any] = {
+        "rule": f"r-{cause}",
+        "version": "1",
+        "kind": Kind.THRESHOLD,
+        "change": Change.FIRED,
+        "cause": cause,
+        "station": station,
+        "parameter": "nh3n",
+        "observed_at_ms": at_ms,
+        "since_ms": at_ms,
+        "value": 8.4,
+        "limit": 2.0,
+        "colour": colour,
+        "retrospective": False,
+        "text": Text(f"环湖氨氮8.4高于2.0（{cause}）", f"Lake NH3-N 8.4 above 2.0 ({cause})"),
+    }
+    return Finding(**(values | other))
+
+
+@pytest.fixture
+def phones() -> Iterator[Phones]:
+    made = Phones()
+    server = made.start()
+    yield made
+    server.shutdown()
+    server.server_close()
+
+
+def who(phones: Phones, key: str, *roles: Role, **other: Any) -> Contact:
+    return Contact(key, f"{key}（示例）", roles=roles, channels=(phones.channel(key),), **other)
+
+
+@pytest.fixture
+def office(request: pytest.FixtureRequest, phones: Phones, tmp_path: Path) -> Iterator[Office]:
+    database = Database(fresh(getattr(request, "param", "sqlite"), tmp_path))
+    metadata.create_all(database.engine)
+    with database.write() as connection:
+        registry_store.save(connection, Registry(STATIONS, regions=REGIONS, catalogue=catalogue()))
+    directory = Directory(
+        (
+            who(phones, "duty", Role.OFFICE),
+            who(phones, "street", Role.CHIEF, regions=("shiwan",)),
+            who(phones, "district", Role.CHIEF, regions=("chancheng",)),
+            who(phones, "engineer", Role.ENGINEER, language="en"),
+        )
+    )
+    made = Office(database, phones, directory, [NOON])
+    made.messenger()
+    yield made
+    database.close()
+
+
+BOTH = pytest.mark.parametrize("office", DIALECTS, indirect=True)
+
+
+# -- told, once --------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_a_red_incident_is_told_at_once_to_who_is_on_call_and_the_nearest_chief_and_only_once(office: Office) -> None:
+    office.fire("a")
+    office.go()
+    for key in ("duty", "street"):
+        (text,) = office.phones.to(key)
+        assert text.startswith("【红】环湖氨氮8.4高于2.0（a）。请10分钟内确认 https://r.example.cn/a/")
+    office.go()
+    office.messenger().round()
+    assert len(office.phones.got) == 2
+    assert office.phones.to("district") == []
+
+
+def test_a_repetition_on_an_open_incident_tells_nobody_and_a_worse_colour_does(office: Office) -> None:
+    office.fire("a", colour=Colour.YELLOW)
+    office.go(61)
+    office.fire("a", colour=Colour.YELLOW, rule="r2")
+    office.go(61)
+    assert len(office.phones.to("street")) == 1
+    office.fire("a", colour=Colour.RED, rule="r3")
+    office.go(61)
+    assert office.phones.to("street")[1].startswith("【红·续】")
+
+
+@BOTH
+def test_what_comes_together_in_one_region_is_one_message(office: Office) -> None:
+    office.fire("a", "b", "c", colour=Colour.YELLOW)
+    office.go(30)
+    assert office.phones.got == [], "yellow waits for company"
+    office.fire("d", colour=Colour.YELLOW, station="s2")
+    office.go(30)
+    (text,) = office.phones.to("street")
+    assert text.startswith("【黄】石湾镇街道4件，最急：")
+    assert len(text.splitlines()) == 5
+
+
+def test_a_flood_of_5000_findings_in_a_minute_is_a_handful_of_messages_and_no_incident_is_left_out(
+    office: Office,
+) -> None:
+    calls: list[str] = []
+    office.made = office.messenger(send=lambda channel, title, body: calls.append(body) or Outcome(True))
+    stations = ("s1", "s2", "z1", "elsewhere")
+    for second in range(0, 60, 6):
+        for part in range(5):
+            batch = second * 500 // 6 + part * 100
+            findings = [
+                fired(f"c{n}", office.clock[0], Colour.RED if n % 3 else Colour.YELLOW, stations[n % 4])
+                for n in range(batch, batch + 100)
+            ]
+            with office.database.write() as connection:
+                incidents.record(connection, findings, office.clock[0], source="/test")
+        office.go(6)
+    office.go(120)
+    with office.database.read() as connection:
+        opened = connection.execute(sa.text("SELECT count(*) FROM incident")).scalar_one()
+        told = connection.execute(sa.text("SELECT count(DISTINCT incident_id) FROM notice_item")).scalar_one()
+        messages_ = connection.execute(
+            sa.select(notices_.c.contact, sa.func.count()).group_by(notices_.c.contact)
+        ).all()
+    assert (opened, told) == (5000, 5000)
+    assert all(number <= 12 for _, number in messages_), messages_
+    assert len(calls) <= 30
+
+
+def test_a_gateway_and_a_station_nobody_knows_are_told_of_too(office: Office) -> None:
+    office.fire("a", station="gw")
+    office.go()
+    assert len(office.phones.to("duty")) == 1
+    assert len(office.phones.to("district")) == 1, "the nearest chief above the gateway's street"
+    office.fire("b", station="nowhere")
+    office.go(61)
+    assert len(office.phones.to("duty")) == 2
+
+
+def test_what_happened_before_anybody_was_to_be_told_is_not_told(office: Office) -> None:
+    with office.database.write() as connection:
+        connection.execute(sa.text("DELETE FROM notice_mark"))
+    office.fire("old")
+    office.messenger()
+    office.go()
+    assert office.phones.got == []
+
+
+def test_nothing_older_than_a_day_calls_anybody(office: Office) -> None:
+    office.fire("a")
+    office.clock[0] += 25 * 3_600_000
+    office.go()
+    assert office.phones.got == []
+
+
+# -- at night ----------------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_at_night_yellow_waits_for_the_morning_as_one_message_and_red_does_not(office: Office) -> None:
+    office.clock[0] = NIGHT
+    office.fire("a", "b", colour=Colour.YELLOW)
+    office.fire("c", colour=Colour.YELLOW, station="s2")
+    office.go()
+    office.fire("d", colour=Colour.ORANGE)
+    office.go(60)
+    assert [name for name, _ in office.phones.taken] == ["duty"], "orange at night is for those on call"
+    office.fire("e", colour=Colour.RED)
+    office.go(60)
+    assert len(office.phones.to("street")) == 1
+    office.clock[0] = to_ms(datetime.fromisoformat("2026-05-13T07:30:00+08:00"))
+    office.act(1, "acknowledge")
+    office.go()
+    morning = [text for text in office.phones.to("street") if "件" in text]
+    assert len(morning) == 1
+    assert "（b）" in morning[0]
+    assert "（a）" not in morning[0], "confirmed meanwhile"
+
+
+def test_what_late_data_show_is_told_once_a_day_and_asks_for_nothing(office: Office) -> None:
+    office.fire("a", retrospective=True)
+    office.go()
+    office.go(3600)
+    assert office.phones.got == []
+    office.clock[0] = to_ms(datetime.fromisoformat("2026-05-13T08:00:00+08:00"))
+    office.go()
+    ((name, text),) = office.phones.taken
+    assert name == "engineer"
+    assert text.startswith("[blue, past] Lake NH3-N")
+    assert "/a/" not in text
+
+
+# -- nobody confirms ---------------------------------------------------------------------------------------------------
+
+
+@BOTH
+def test_what_nobody_confirms_goes_up_step_by_step_and_stays_visible_at_the_end(office: Office) -> None:
+    office.fire("a")
+    office.go()
+    office.go(9 * 60)
+    assert office.phones.to("district") == []
+    office.go(61)
+    (text,) = office.phones.to("district")
+    assert text.startswith("【红·10分钟无人确认】环湖氨氮8.4")
+    office.go(11 * 60)
+    office.go(24 * 3600)
+    assert len(office.phones.to("district")) == 1
+    with office.database.read() as connection:
+        assert notice_store.waiting(connection).unconfirmed == 1
+
+
+@BOTH
+def test_whoever_confirms_stops_every_call_to_everybody(office: Office) -> None:
+    office.fire("a", "b")
+    office.go()
+    office.act(1, "acknowledge")
+    office.go(11 * 60)
+    (text,) = office.phones.to("district")
+    assert "（b）" in text
+    assert "（a）" not in text
+
+
+def test_what_was_closed_is_told_to_those_who_were_called_and_to_nobody_else(office: Office) -> None:
+    office.fire("a")
+    office.go()
+    office.act(1, "false_alarm")
+    office.go(61)
+    assert office.phones.to("street")[-1].startswith("【结案】事件1：")
+    assert office.phones.to("district") == []
+    office.fire("b", colour=Colour.YELLOW)
+    office.go(1)
+    office.act(2, "false_alarm")
+    office.go(61)
+    assert len(office.phones.to("street")) == 2, "never called, never told of the end"
+    assert "cancelled" in office.statuses()
+
+
+# -- channels ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_channel_that_fails_is_followed_by_the_next_one_at_once_and_tried_again_later(office: Office) -> None:
+    office.directory = Directory(
+        (
+            replace(
+                who(office.phones, "duty", Role.OFFICE),
+                channels=(office.phones.channel("one"), office.phones.channel("two", short=True)),
+            ),
+        )
+    )
+    office.phones.answers = lambda name: 503 if name == "one" else 200
+    office.fire("a")
+    with capture_logs() as logs:
+        office.go()
+    assert [name for name, _ in office.phones.got] == ["one", "two"]
+    assert office.statuses() == ["sent"]
+    assert "S3CRET" not in str(logs)
+    assert [e["error"] for e in logs if e["event"] == "a channel did not take a message"] == ["json: HTTP 503"]
+    office.phones.answers = lambda name: 500
+    office.clock[0] += 60_000
+    office.fire("b")
+    office.go()
+    tries = len(office.phones.got)
+    office.go(1)
+    assert len(office.phones.got) == tries, "not asked again at once"
+    office.phones.answers = lambda name: 200
+    office.go(6)
+    assert office.statuses() == ["sent", "sent"]
+    assert office.made is not None
+    assert office.made.counts["sent"] == 2
+
+
+def test_a_message_nobody_takes_for_a_day_is_dead_and_visible(office: Office) -> None:
+    office.phones.answers = lambda name: 500
+    office.fire("a", colour=Colour.BLUE)
+    office.go()
+    office.clock[0] = to_ms(datetime.fromisoformat("2026-05-13T08:00:00+08:00"))
+    office.go()
+    office.go(25 * 3600)
+    assert office.statuses() == ["dead"]
+    with office.database.read() as connection:
+        assert notice_store.waiting(connection).dead == 1
+
+
+def test_a_channel_is_not_given_more_than_it_takes_in_a_minute() -> None:
+    now = [0.0]
+    bucket = Bucket(15, lambda: now[0])
+    assert [bucket.wait_s("u") for _ in range(15)] == [0.0] * 15
+    assert bucket.wait_s("u") == pytest.approx(4.0)
+    assert bucket.wait_s("other") == 0.0
+    now[0] = 4.1
+    assert bucket.wait_s("u") == 0.0
+    assert bucket.wait_s("u") > 0
+
+
+def test_a_worker_that_dies_between_sending_and_writing_down_is_stood_in_for_after_its_claim_ended(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying = office.messenger()
+    monkeypatch.setattr(dying, "_settle", lambda *_, **__: None)
+    office.fire("a")
+    dying.round()
+    sent = len(office.phones.got)
+    office.messenger()
+    office.go(60)
+    assert len(office.phones.got) == sent, "claimed"
+    office.go(61)
+    assert office.statuses() == ["sent", "sent"]
+    assert set(office.phones.got[:sent]) == set(office.phones.got[sent:]), "the same words and link again"
+
+
+class Mail:
+    """The smallest SMTP server: takes one message after the other."""
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.port = self._door.getsockname()[1]
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                peer, _ = self._door.accept()
+            except OSError:
+                return
+            with peer, peer.makefile("rwb") as stream:
+                self._talk(stream)
+
+    def _talk(self, stream: Any) -> None:
+        def say(line: str) -> None:
+            stream.write(line.encode() + b"\r\n")
+            stream.flush()
+
+        say("220 test")
+        for raw in stream:
+            verb = raw.decode().strip().upper()[:4]
+            if verb == "DATA":
+                say("354 go on")
+                lines = list(iter(stream.readline, b".\r\n"))
+                self.got.append(b"".join(lines).decode())
+                say("250 taken")
+            elif verb == "QUIT":
+                say("221 bye")
+                return
+            else:
+                say("250 fine")
+
+    def close(self) -> None:
+        self._door.close()
+
+
+def test_a_mail_arrives_with_the_sites_name_as_its_subject() -> None:
+    mail = Mail()
+    channel = Channel(f"mailto://127.0.0.1:{mail.port}/?from=a@example.com&to=chief@example.com&mode=insecure")
+    assert channels.send(channel, "River office", "[red] Lake NH3-N 8.4") == Outcome(True)
+    mail.close()
+    (text,) = mail.got
+    assert "Subject: River office" in text
+    assert "To: chief@example.com" in text
+    assert "Lake NH3-N 8.4" in text
+
+
+def test_a_channel_where_nobody_answers_says_so_without_its_address() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+    outcome = channels.send(Channel(f"json://user:S3CRET@127.0.0.1:{port}/x"), "", "text")
+    assert outcome == Outcome(False, "json: not taken")
+
+
+def test_the_thread_sends_what_is_woken_and_stops(office: Office) -> None:
+    messenger = office.messenger(poll_s=30.0)
+    messenger.start()
+    eventually("started", lambda: messenger.alive)
+    office.fire("a")
+    messenger.wake()
+    eventually("told", lambda: len(office.phones.taken) == 2)
+    assert messenger.stop(20)
+    assert office.statuses() == ["sent", "sent"]
+
+
+# -- confirmed by a link -----------------------------------------------------------------------------------------------
+
+
+def link(text: str) -> str:
+    found = re.search(r"https://r\.example\.cn(/a/\S+)", text)
+    assert found, text
+    return found[1]
+
+
+@BOTH
+def test_opening_the_link_changes_nothing_and_the_button_confirms_in_the_persons_name(office: Office) -> None:
+    office.fire("a")
+    office.go()
+    site, path = office.site(), link(office.phones.to("street")[0])
+    for _ in range(2):
+        page = site.get(path)
+        assert page.status_code == 200
+        assert site.head(path).status_code == 200
+    assert "环湖氨氮8.4" in page.text
+    assert "script" not in page.text
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["cache-control"] == "no-store"
+    with office.database.read() as connection:
+        assert incidents.get(connection, 1).state is State.OPENED
+    done = site.post(path, data={"comment": "我去看 <b>"})
+    assert done.status_code == 200
+    with office.database.read() as connection:
+        found, history = incidents.get(connection, 1), incidents.history(connection, 1)
+    assert (found.state, found.acknowledged_by) == (State.ACKNOWLEDGED, "street（示例）")
+    assert history[-1].comment == "我去看 <b>"
+    office.go(11 * 60)
+    assert office.phones.to("district") == []
+    again = site.post(path)
+    assert "1件" in again.text
+    with office.database.read() as connection:
+        assert len(incidents.history(connection, 1)) == len(history)
+
+
+def test_a_link_that_was_altered_is_not_valid_and_one_that_ended_says_so(office: Office) -> None:
+    office.fire("a")
+    office.go()
+    site, path = office.site(), link(office.phones.to("street")[0])
+    other = link(office.phones.to("duty")[0])
+    mixed = path.split(".")[0] + "." + other.split(".")[1]
+    for wrong in (
+        path[:-1] + ("A" if path[-1] != "A" else "B"),
+        mixed,
+        "/a/x",
+        "/a/zzzzzzz.AAAAAAAAAAAA",
+        "/a/é.AAAAAAAAAAAA",
+    ):
+        assert site.post(wrong).status_code == 404, wrong
+    office.clock[0] += 25 * 3_600_000
+    assert site.get(path).status_code == 410
+    assert site.post(path).status_code == 410
+    with office.database.read() as connection:
+        assert incidents.get(connection, 1).state is State.OPENED
+
+
+def test_a_message_of_many_confirms_all_of_them(office: Office) -> None:
+    office.fire(*(f"c{n}" for n in range(250)))
+    office.go()
+    site, path = office.site(), link(office.phones.to("street")[0])
+    office.act(7, "acknowledge")
+    said = site.post(path).text
+    assert "249件" in said
+    assert "此前已有人确认或已结案：1件" in said
+
+
+# -- over the API and the command line ---------------------------------------------------------------------------------
+
+
+def test_who_was_told_what_is_seen_over_the_api_and_no_address_or_link_is(office: Office) -> None:
+    office.fire("a")
+    office.go()
+    site = office.site()
+    answer = site.get("/api/v1/notices", params={"incident": 1})
+    found = answer.json()
+    assert {(n["contact"], n["status"], n["channel"]) for n in found["items"]} == {
+        ("duty", "sent", "json"),
+        ("street", "sent", "json"),
+    }
+    assert "S3CRET" not in answer.text
+    assert "/a/" not in answer.text
+    assert site.get("/api/v1/notices", params={"incident": 2}).json()["items"] == []
+    auth = {"Authorization": "Bearer operator"}
+    assert site.post("/api/v1/notices/test", json={"contact": "duty"}).status_code == 401
+    assert site.post("/api/v1/notices/test", json={"contact": "nobody"}, headers=auth).status_code == 404
+    assert site.post("/api/v1/notices/test", json={"contact": "duty"}, headers=auth).status_code == 202
+    office.go()
+    assert office.phones.to("duty")[-1].startswith("【测试】duty（示例），这是示例站点的测试消息")
+
+
+def test_who_is_on_call_is_called_and_a_shift_added_over_the_api_holds(office: Office) -> None:
+    office.directory = Directory((*office.directory.contacts, who(office.phones, "second", Role.OFFICE)))
+    with office.database.write() as connection:
+        oncall.replace(
+            connection, [Shift("duty", NOON - DAY_MS, NOON + DAY_MS, 1, oncall.ROTATION)], by="x", now_ms=NOON
+        )
+    site, auth = office.site(), {"Authorization": "Bearer operator"}
+    office.fire("a")
+    office.go()
+    assert office.phones.to("second") == []
+    shift = {"person": "second", "begins": "2026-05-12T12:00:00+08:00", "until": "2026-05-12T18:00:00+08:00"}
+    body = {"by": "示例", "shifts": [shift]}
+    made = site.post("/api/v1/oncall/shifts", json=body, headers=auth)
+    assert made.status_code == 201, made.text
+    assert made.json()["now"] == [["second"]]
+    assert made.json()["uncovered_from"] == "2026-05-13T04:00:00Z"
+    office.fire("b")
+    office.go(61)
+    assert len(office.phones.to("second")) == 1
+    assert len(office.phones.to("duty")) == 1
+    body["shifts"][0] = shift | {"person": "zoe"}
+    assert site.post("/api/v1/oncall/shifts", json=body, headers=auth).status_code == 404
+    body["shifts"][0] = shift | {"until": "2026-05-12T11:00:00+08:00"}
+    assert site.post("/api/v1/oncall/shifts", json=body, headers=auth).status_code == 400
+
+
+def test_a_new_plan_replaces_what_was_planned_from_its_first_shift_on(office: Office) -> None:
+    def planned() -> list[tuple[str, int, int]]:
+        with office.database.read() as connection:
+            found = oncall.shifts(connection, NOON - 99 * DAY_MS, NOON + 99 * DAY_MS)
+        return [(s.person, (s.starts_at_ms - NOON) // DAY_MS, (s.ends_at_ms - NOON) // DAY_MS) for s in found]
+
+    def put(*shifts: tuple[str, int, int]) -> None:
+        with office.database.write() as connection:
+            rows = [Shift(p, NOON + b * DAY_MS, NOON + e * DAY_MS) for p, b, e in shifts]
+            oncall.replace(connection, rows, by="x", now_ms=NOON)
+
+    put(("a", -9, -2), ("b", -2, 5), ("a", 5, 12))
+    put(("c", 1, 8), ("d", 8, 15))
+    assert planned() == [("a", -9, -2), ("b", -2, 1), ("c", 1, 8), ("d", 8, 15)]
+
+
+def test_the_commands_try_every_channel_import_a_plan_and_say_who_would_be_told(phones: Phones, tmp_path: Path) -> None:
+    (tmp_path / "contacts.toml").write_text(
+        f"""
+[[contact]]
+key = "duty-1"
+name = "示例值班员"
+roles = ["office"]
+channels = [{{ url = "json://user:S3CRET@127.0.0.1:{phones.port}/a" }}, {{ url_file = "address" }}]
+"""
+    )
+    (tmp_path / "address").write_text(f"json://127.0.0.1:{phones.port}/b\n")
+    (tmp_path / "plan.toml").write_text('[[rotation]]\npeople = ["duty-1"]\nbegins = 2020-01-06\nuntil = 2022-01-03\n')
+    settings = tmp_path / "settings.toml"
+    settings.write_text(
+        f"data = '{tmp_path}'\n[notices]\ncontacts = '{tmp_path}/contacts.toml'\n[log]\nlevel = 'error'\n"
+    )
+
+    def run(*words: str) -> tuple[int, str]:
+        found = CliRunner().invoke(cli, [*words, "-c", str(settings)])
+        return found.exit_code, found.output
+
+    assert run("notify", "test", "duty-1")[0] == 0
+    assert [name for name, _ in phones.taken] == ["a", "b"]
+    phones.answers = lambda name: 500 if name == "b" else 200
+    code, said = run("notify", "test", "duty-1")
+    assert code == 1
+    assert "✓ 1 json" in said
+    assert "✗ 2 json json: HTTP 500" in said
+    assert "S3CRET" not in said
+    code, said = run("oncall", "import", str(tmp_path / "plan.toml"))
+    assert code == 0, said
+    code, said = run("oncall", "show", "--json")
+    assert code == 1, "nobody is on call today"
+    assert run("stations", "import", "config/stations.toml")[0] == 0
+    station = tomllib.loads(Path("config/stations.toml").read_text("utf-8"))["station"][0]["key"]
+    code, said = run("notify", "preview", station, "--colour", "yellow", "--at", "02:00", "--json")
+    assert code == 0, said
+    (row,) = json.loads(said)
+    assert (row["step"], row["contact"], row["at"][10:]) == (1, "duty-1", "T23:30:00Z")
+    assert run("notify", "preview", "nowhere")[0] != 0
+    assert run("notify", "list", "--json") == (0, "[]\n")

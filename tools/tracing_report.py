@@ -1,0 +1,180 @@
+"""Make the table of docs/tracing.md: ``python tools/tracing_report.py [--events 24] [--seed 1]``.
+
+Discharges are let into the simulated water of ``config/stations.toml`` at outfalls and at places no outfall is, one
+every 60 hours, at all hours of the tide. A station's readings every ten minutes (2 % noise) are what is known; where
+ammonia (or pH, or conductivity) first leaves the range of the day before, the event is traced an hour and six hours
+later, by the functions the running system uses. The true source is right when it is the outfall named, or the stretch
+that holds it.
+"""
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))
+
+import numpy as np
+
+from riverchief import files
+from sensors import tracing
+from sensors.parameters import catalogue
+from sensors.tracing import HOUR_MS, PlaceKind, River
+from simulator.scenario import Event, EventKind, Scenario
+from simulator.world import World
+
+START_MS = 1_778_428_800_000  # 2026-05-11
+APART_H, LASTS_H = 60, 2
+STEP_MS = 600_000
+MEASURED = ("nh3n", "do", "ph", "conductivity", "turbidity", "level")
+KINDS = {"industrial": (EventKind.ACID, EventKind.BRINE), "other": (EventKind.SEWAGE,)}
+
+
+@dataclass
+class Case:
+    """One discharge and where it was put."""
+
+    event: Event
+    outfall: str
+
+
+def cases(river: River, events: int, seed: int) -> list[Case]:
+    """Two of three at outfalls, one anywhere along a creek or river with stations."""
+    rng = np.random.default_rng(seed)
+    outfalls = list(river.registry.outfalls)
+    reaches = sorted({s.reach for s in river.registry.stations} & river.reaches.keys())
+    found = []
+    for i in range(events):
+        start = START_MS + 30 * HOUR_MS + i * APART_H * HOUR_MS + int(rng.integers(0, 25)) * HOUR_MS // 2
+        if i % 3 < 2:
+            o = outfalls[(i // 3 * 2 + i % 3) % len(outfalls)]
+            place, reach, km = o.key, o.reach, min(o.km, river.length[o.reach])
+            kind = rng.choice(KINDS.get(str(o.kind), KINDS["other"]))
+        else:
+            reach = reaches[int(rng.integers(len(reaches)))]
+            place, km, kind = "", float(rng.uniform(0.05, 0.95) * river.length[reach]), EventKind.SEWAGE
+        size = float(rng.uniform(1.0, 2.5))
+        event = Event(f"d{i}", EventKind(kind), start, start + LASTS_H * HOUR_MS, size, reach, km, place)
+        found.append(Case(event, place))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--show", action="store_true", help="print every ranking")
+    asked = parser.parse_args()
+    registry = files.read_book(Path(__file__).parents[1] / "config" / "stations.toml", catalogue()).registry
+    river = River(registry)
+    made = cases(river, asked.events, asked.seed)
+    days = (made[-1].event.end_ms - START_MS) / 86_400_000 + 3
+    scenario = Scenario("tracing", "", "", "", "", START_MS, days, events=tuple(c.event for c in made))
+    world = World(registry, scenario, seed=asked.seed)
+    rng = np.random.default_rng(asked.seed + 1)
+    print("| discharge | true source | found at | after h | rank +1 h | rank +6 h | release within window | error h |")
+    print("|---|---|---|---|---|---|---|---|")
+    ranks: dict[int, list[int]] = {1: [], 6: []}
+    spent: list[float] = []
+    held, errors, unseen = [], [], 0
+    for case in made:
+        e, right = case.event, list[int]()
+        at = np.arange(e.start_ms - 48 * HOUR_MS, e.start_ms + 36 * HOUR_MS, STEP_MS)
+        at = at[at >= START_MS]
+        series: dict[str, dict[str, np.ndarray]] = {}
+        for s in registry.stations:
+            if s.reach not in river.reaches:
+                continue
+            values = world.series(s.key, at)
+            series[s.key] = {
+                k: values[k] * (1 + 0.02 * rng.normal(size=len(at))) if k != "level" else values[k]
+                for k in MEASURED
+                if k in values and (k in s.parameters or not s.parameters)
+            }
+        found = _found(world, series, e, at)
+        if found is None:
+            unseen += 1
+            print(f"| {e.kind} | {case.outfall or f'{e.reach} km {e.km:.1f}'} | nowhere | | | | | |")
+            continue
+        place, since_ms = found
+        row = []
+        for after, got in ranks.items():
+            now_ms = since_ms + after * HOUR_MS
+            began = time.perf_counter()
+            listed = traced(river, series, at, place, since_ms, now_ms)
+            spent.append(time.perf_counter() - began)
+            right = [i for i, c in enumerate(listed, 1) if _right(c, case)]
+            got.append(right[0] if right else 99)
+            row.append(str(right[0]) if right else "–")
+            if asked.show:
+                for c in listed[:3]:
+                    print(f"    {c.name.en} {c.probability:.2f}: " + "; ".join(r.en for r in c.reasons))
+        inside = "–"
+        error = "–"
+        if right:
+            c = listed[right[0] - 1]
+            held.append(c.early_ms <= e.start_ms <= c.late_ms)
+            errors.append(abs(c.likely_ms - e.start_ms) / HOUR_MS)
+            inside, error = "yes" if held[-1] else "no", f"{errors[-1]:.1f}"
+        source = case.outfall or f"{e.reach} km {e.km:.1f}"
+        late = (since_ms - e.start_ms) / HOUR_MS
+        print(f"| {e.kind} | {source} | {place} | {late:.1f} | {' | '.join(row)} | {inside} | {error} |", flush=True)
+    for after, every in ranks.items():
+        got_ = np.array(every)
+        shares = ", ".join(f"{(got_ <= n).mean():.0%} among the first {n}" for n in (1, 3, 5))
+        print(f"\n{after} h after the finding, {len(every)} events: {shares}")
+    print(
+        f"release inside its window: {np.mean(held):.0%}; median error {np.median(errors):.1f} h; "
+        f"nobody saw: {unseen}; {np.mean(spent) * 1000:.0f} ms a trace"
+    )
+
+
+def _found(world: World, series: dict[str, dict[str, np.ndarray]], e: Event, at: np.ndarray) -> tuple[str, int] | None:
+    """The first station and time at which the event's water stands out (two samples), as a check would find it."""
+    best: tuple[str, int] | None = None
+    for station, lines in series.items():
+        if not (world.marked(station, at).get(e.name, np.zeros(1)).max() > 1e-3):
+            continue
+        for v in [line for name, line in lines.items() if name in ("nh3n", "ph", "conductivity")]:
+            before = v[at < e.start_ms][-144:]
+            middle = np.median(before)
+            wide = max(np.quantile(np.abs(before - middle), 0.95), 1e-6)
+            beyond = (np.abs(v - middle) > 3 * wide) & (at > e.start_ms)
+            both = np.flatnonzero(beyond[1:] & beyond[:-1])
+            if len(both) and (best is None or at[both[0] + 1] < best[1]):
+                best = station, int(at[both[0] + 1])
+    return best
+
+
+def traced(
+    river: River, series: dict[str, dict[str, np.ndarray]], at: np.ndarray, station: str, since_ms: int, now_ms: int
+) -> list[tracing.Candidate]:
+    """As the running system does it, from what is known at ``now_ms``."""
+    known = at <= now_ms
+    near = [station, *(s for s in river.near(station) if s in series)]
+    readings = {
+        key: {name: (at[known], line[known]) for name, line in series[key].items() if name != "level"} for key in near
+    }
+    seen = tracing.evidence(readings, station, since_ms, now_ms)
+    currents = {}
+    for key in near:
+        if "level" in series[key]:
+            one = tracing.current_of_levels(
+                at[known], series[key]["level"][known], since_ms - (tracing.BACK_H + 6) * HOUR_MS, now_ms
+            )
+            reach = river.registry[key].reach
+            if one is not None and reach not in currents:
+                currents[reach] = one
+    return tracing.trace(river, seen.seen, seen.quiet, currents, rises=seen.rises, falls=seen.falls)
+
+
+def _right(c: tracing.Candidate, case: Case) -> bool:
+    if case.outfall:
+        return c.kind is PlaceKind.OUTFALL and c.key == case.outfall
+    km = case.event.km or 0.0
+    return c.kind is PlaceKind.STRETCH and c.reach == case.event.reach and c.from_km - 0.05 <= km <= c.to_km + 0.05
+
+
+if __name__ == "__main__":
+    main()

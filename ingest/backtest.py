@@ -42,7 +42,7 @@ from sensors.upkeep import Upkeep
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
 
-SLICE_MS = 6 * 3_600_000
+SLICE_MS = 2 * 3_600_000
 """Event time that goes in at once; silence is looked for at the instant it begins, whatever the slices."""
 AT_ONCE = 500
 """Samples of a message."""
@@ -295,7 +295,7 @@ def _prepare(database: Database, past: Past, catalogue: Catalogue) -> None:
 
 
 def _silences(rules: Rules, past: Past) -> list[int]:
-    """The instants at which a station has been silent for long enough."""
+    """The instants at which a station has been silent for long enough, and at which it speaks again."""
     places, found = Places(past.registry), []
     for key, window in past.readings.items():
         station = past.registry[key]
@@ -304,7 +304,7 @@ def _silences(rules: Rules, past: Past) -> list[int]:
                 patience = _patience_ms(rule, station)
                 at = np.unique(window.at)
                 silent = np.flatnonzero(np.diff(at, append=at[-1] + 2 * patience) > patience)
-                found += (at[silent] + patience + 1000).tolist()
+                found += [*(at[silent] + patience + 1000).tolist(), *at[silent[silent < len(at) - 1] + 1].tolist()]
     return found
 
 

@@ -16,6 +16,7 @@ from governance import audit
 from governance.database import Database
 from governance.messenger import Messenger
 from governance.outbox import Attempt, Deliverer
+from governance.patrols import Counts
 from ingest import journal
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Retirement
@@ -35,7 +36,7 @@ from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
 from ingest.traces import Traces
-from riverchief import __version__, backup, clock, files, messages, metrics, migrations
+from riverchief import __version__, backup, clock, files, messages, metrics, migrations, users_cli
 from riverchief.alone import alone
 from riverchief.backtester import Backtester
 from riverchief.broker_users import broker_users, endpoint
@@ -97,6 +98,8 @@ class System:
         self.database = open_database(settings)
         self._tell_trail()
         self._register_stations()
+        if Role.API in roles and token is None and not settings.access.open:
+            users_cli.first_administrator(self.database, settings.data)
         self.stores = open_stores(settings, self.database, self.catalogue)
         self.watch = metrics.Watch(clock.now_ms)
         self.deliverer: Deliverer | None = None
@@ -203,6 +206,9 @@ class System:
             box=settings.box,
             photos=settings.photos,
             devices=self.devices,
+            reports_an_hour=settings.reports.an_hour,
+            patrols=Counts(settings.reports.patrol_minutes, settings.reports.patrol_metres),
+            open=settings.access.open,
             audit_keys=public_keys(settings),
             formula=files.read_formula(settings.site.assessment),
             platforms=self.platforms,

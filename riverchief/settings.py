@@ -191,6 +191,20 @@ class ApiSection(_Section):
     token_file: Path | None = None
 
 
+class AccessSection(_Section):
+    """Who may use the API and the console."""
+
+    open: bool = False
+
+
+class ReportsSection(_Section):
+    """What citizens may report, and when a patrol counts."""
+
+    an_hour: Annotated[int, Field(ge=1, le=1000)] = 6
+    patrol_minutes: Annotated[float, Field(ge=0, le=1440)] = 10.0
+    patrol_metres: Annotated[float, Field(ge=0, le=100_000)] = 1000.0
+
+
 class GrafanaSection(_Section):
     """Where ``dashboards publish`` puts them."""
 
@@ -236,6 +250,8 @@ class Settings(BaseSettings):
     platforms: PlatformsSection = PlatformsSection()
     notices: NoticesSection = NoticesSection()
     api: ApiSection = ApiSection()
+    access: AccessSection = AccessSection()
+    reports: ReportsSection = ReportsSection()
     grafana: GrafanaSection = GrafanaSection()
     watch: WatchSection = WatchSection()
     log: LogSection = LogSection()
@@ -277,12 +293,14 @@ class Settings(BaseSettings):
             raise ValueError("mqtt has a password but no mqtt.user")
         if self.outbox.url and not (self.outbox.secret or self.outbox.secret_file):
             raise ValueError("outbox.url is given but no outbox.secret: deliveries must be signed")
+        if self.access.open and self.api.host not in LOOPBACK:
+            raise ValueError(f"access.open lets everybody do everything, and api.host {self.api.host} is not loopback")
+        if self.access.open and (self.api.token or self.api.token_file):
+            raise ValueError("access.open and api.token contradict each other; keep one")
         if self.notices.public_url and not (self.notices.secret or self.notices.secret_file):
             raise ValueError("notices.public_url is given but no notices.secret: links must be signed")
         if self.audit.roots_url and not (self.outbox.secret or self.outbox.secret_file):
             raise ValueError("audit.roots_url is given but no outbox.secret: what is sent must be signed")
-        if self.api.host not in LOOPBACK and not (self.api.token or self.api.token_file):
-            raise ValueError(f"api.host {self.api.host} is reachable from outside, so api.token is needed")
         return self
 
     @classmethod

@@ -37,10 +37,12 @@ from riverchief import (
     logs,
     messages,
     notices_cli,
+    processes_cli,
     reconcile_cli,
     rules_cli,
     serve,
     simulate_cli,
+    users_cli,
 )
 from riverchief import settings as settings_
 from riverchief.alone import alone
@@ -76,6 +78,8 @@ setup = typer.Typer(help="首次设置，可重复运行 · First set-up; each m
 app.add_typer(setup, name="setup")
 hj212 = typer.Typer(help="HJ 212 报文和数采仪 · HJ 212 frames and loggers.", no_args_is_help=True)
 app.add_typer(hj212, name="hj212")
+app.add_typer(users_cli.users, name="users")
+app.add_typer(processes_cli.processes, name="processes")
 hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
 hj212.add_typer(hj212_devices, name="devices")
 app.add_typer(audit_cli.app, name="audit")

@@ -28,6 +28,7 @@ from dashboards import parts
 from governance import incidents
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
+from governance.lifecycle import Action, Order
 from governance.tables import outbox
 from ingest import ledger
 from ingest.pipeline import Site
@@ -45,8 +46,10 @@ from sensors.stations import Deployment, Registry, Station
 from sensors.texts import Text
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
-from simulator.scenario import Event, EventKind, Scenario
+from simulator.faults import ANALYSED, Instruments
+from simulator.scenario import Cycle, Event, EventKind, Scenario
 from simulator.world import World
+from tests.cases import OPERATOR
 from tests.grafana import Frame, Servers, Window, joined
 from tests.influx import real_server
 from tests.postgres import server as postgres_server
@@ -232,10 +235,11 @@ def _live_through(site: Site, registry: Registry, now: int) -> None:
         Event("past", EventKind.SEWAGE, now - 6 * HOUR, now - 4 * HOUR, **place),
         Event("now", EventKind.SEWAGE, now - 40 * MINUTE, now + HOUR, **place),
     )
-    day = Scenario("day", "", "", "", "", now - DAY - HOUR, 1.1, spin_up_days=1.0, events=events)
-    river = World(registry, day, seed=3)
+    at_once = Cycle(tuple(s.key for s in registry.stations), tuple(sorted(ANALYSED)), 0)
+    day = Scenario("day", "", "", "", "", now - DAY - HOUR, 1.1, spin_up_days=1.0, events=events, cycles=(at_once,))
+    probes = Instruments(registry, day, World(registry, day, seed=3), seed=3, known=KNOWN)
     at = np.arange(now - DAY - 30_000, now, STEP, dtype=np.int64)
-    samples = {s.key: _samples(registry, s, at, river) for s in registry.stations}
+    samples = {s.key: _samples(registry, s, at, probes) for s in registry.stations}
     sent = Counter[str]()
     for i, at_ms in enumerate(at.tolist()):
         messages = []
@@ -266,11 +270,10 @@ def _live_through(site: Site, registry: Registry, now: int) -> None:
     site.tick(now - 20 * HOUR, now)
 
 
-def _samples(registry: Registry, station: Station, at: Ints, river: World) -> list[Sample]:
+def _samples(registry: Registry, station: Station, at: Ints, probes: Instruments) -> list[Sample]:
     if station.key == GAUGE:
         return [Sample(ms, {"rain": float(i % 7 == 0)}) for i, ms in enumerate(at.tolist())]
-    series = river.series(station.key, at)
-    values = {key: np.round(series[key], KNOWN[key].decimals) for key in station.parameters}
+    values = {key: said.value for key, said in probes.read(station, at, STEP).items()}
     if station.key == LAKE:
         values["do"] = np.where(
             np.arange(len(at)) % 40 == 20, -999.0, values["do"]
@@ -322,14 +325,13 @@ def _work(database: Database, now: int) -> None:
         made = {i.rule: i for i in incidents.list_incidents(connection, limit=100)}
     with database.write() as connection:
 
-        def act(rule: str, action: str, at_ms: int) -> None:
-            incidents.act(
-                connection, made[rule].id, action, by="李示例", comment="示例", now_ms=at_ms, source="/riverchief"
-            )
+        def act(rule: str, action: Action, at_ms: int) -> None:
+            order = Order(action, comment="示例", reason="other" if action is Action.FALSE_ALARM else "")
+            incidents.act(connection, made[rule].id, order, OPERATOR, now_ms=at_ms, source="/riverchief")
 
         for colour, wait in ((Colour.RED, 4 * MINUTE), (Colour.ORANGE, 20 * MINUTE), (Colour.YELLOW, 90 * MINUTE)):
-            act(f"rule-{colour}", "acknowledge", made[f"rule-{colour}"].opened_at_ms + wait)
-        act("rule-blue", "false_alarm", now - 2 * HOUR)
+            act(f"rule-{colour}", Action.ACCEPT, made[f"rule-{colour}"].opened_at_ms + wait)
+        act("rule-blue", Action.FALSE_ALARM, now - 2 * HOUR)
         for row in connection.execute(sa.select(outbox.c.id, outbox.c.created_at_ms)).all():
             took = 90 + 10 * (row.id % 9)
             values = {"status": "delivered", "delivered_at_ms": row.created_at_ms + took, "attempts": 1}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from api.context import Context
-from governance import dispatch, incidents, people
+from governance import attachments, dispatch, incidents, people
 from governance.dispatch import Suggestion
 from governance.lifecycle import Action, Incident, Order, sentence
 from governance.regions import Regions
@@ -28,14 +28,13 @@ def perform(
     """
     with context.database.read() as connection:
         before = incidents.get(connection, incident_id)
+        attachments.get(connection, order.attachments)
     if order.action is Action.DISPATCH and not order.assignment:
         found = suggestion(context, before, regions())
         order = replace(order, assignment=found.assignment or None, matter=order.matter or found.matter)
     elif order.assignment:
         _known(context, order, regions())
-    if order.matter and context.processes.known and context.processes.named(order.matter) is None:
-        known = ", ".join(p.key for p in context.processes.known)
-        raise ConfigurationError(f"matter {order.matter!r} is no process; there are {known}")
+    known_matter(context, order.matter)
     process = context.processes.of(before)
     with context.database.write() as connection:
         return incidents.act(
@@ -50,6 +49,13 @@ def perform(
             normal=proven(context, before) if order.action is Action.CLOSE else None,
             needs=process.needs if process and order.action is Action.FINISH else None,
         )
+
+
+def known_matter(context: Context, matter: str) -> None:
+    """Raises ConfigurationError, naming those there are, for what is no process."""
+    if matter and context.processes.known and context.processes.named(matter) is None:
+        known = ", ".join(p.key for p in context.processes.known)
+        raise ConfigurationError(f"matter {matter!r} is no process; there are {known}")
 
 
 def suggestion(context: Context, incident: Incident, regions: Regions) -> Suggestion:

@@ -1,7 +1,6 @@
 """The running system: which parts run in this process, started in order and ended in the opposite one."""
 
 import contextlib
-import json
 import random
 import socket
 import threading
@@ -16,6 +15,7 @@ from governance import audit
 from governance.database import Database
 from governance.messenger import Messenger
 from governance.outbox import Attempt, Deliverer
+from governance.patrols import Counts
 from ingest import journal
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Retirement
@@ -91,12 +91,13 @@ class System:
         token = secret(settings.api.token, settings.api.token_file)
         mqtt = mqtt_settings(settings)
         outbox_secret = secret(settings.outbox.secret, settings.outbox.secret_file)
-        self.directory = messages.directory(settings)
+        contacts = messages.directory(settings)
         self.platforms = files.read_platforms(settings.platforms.file, outbox_secret)
         heartbeat_url = secret(settings.watch.heartbeat_url, settings.watch.heartbeat_url_file)
         otlp_url = settings.watch.otlp_url
         self.tracing = Tracing(otlp_url, settings.watch.trace_share) if otlp_url else None
         self.database = open_database(settings)
+        self.directory = None if contacts is None else messages.Roster(contacts, self.database, clock.now_ms)
         self._tell_trail()
         self._register_stations()
         if Role.API in roles and token is None and not settings.access.open:
@@ -209,6 +210,8 @@ class System:
             box=settings.box,
             photos=settings.photos,
             devices=self.devices,
+            reports_an_hour=settings.reports.an_hour,
+            patrols=Counts(settings.reports.patrol_minutes, settings.reports.patrol_metres),
             open=settings.access.open,
             processes=self.processes,
             audit_keys=public_keys(settings),
@@ -262,16 +265,19 @@ class System:
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 
     def _tell_trail(self) -> None:
-        """What this process runs with is an entry of the trail; the rules only when they are others than before."""
+        """What this process runs with is an entry of the trail."""
         said = {"version": __version__, "roles": str(self.roles), "settings": backup.without_secrets(self.settings)}
-        rules = (self.settings.site.rules or files.shipped("rules.toml")).read_text(encoding="utf-8")
+        source = self.settings.site.source
         with self.database.write() as connection:
-            now_ms = clock.now_ms()
-            entries = [audit.New("system.started", "system", self.settings.site.source, said, "riverchief", now_ms)]
-            known = audit.listing(connection, what="rules.loaded", limit=1)
-            if not known or json.loads(known[0].body)["text"] != rules:
-                entries.append(audit.New("rules.loaded", "rules", "file", {"text": rules}, "riverchief", now_ms))
-            audit.append_many(connection, entries)
+            audit.append(
+                connection,
+                "system.started",
+                kind="system",
+                id=source,
+                body=said,
+                by="riverchief",
+                at_ms=clock.now_ms(),
+            )
 
     def _register_stations(self) -> None:
         """A new site begins with the stations of its file; later the database is what counts."""

@@ -70,7 +70,7 @@ async def confirm(asked: Asked, keeper: Keeping, token: str, request: Request) -
             comment,
             asked.clock_ms(),
             source=asked.source,
-            policy=asked.deadlines,
+            policy=asked.processes.policy,
         )
         asked.wake()
         told = [say("notice.page_done", count=said.done, at=beijing(said.at_ms))]

@@ -14,6 +14,7 @@ from governance.database import Database
 from governance.finding import Colour
 from governance.messenger import REGION, Messenger
 from governance.notices import Links, Policy
+from governance.terms import Appointment
 from ingest.storage.tables import region as region_table
 from ingest.storage.tables import station as station_table
 from riverchief import clock, files
@@ -95,7 +96,7 @@ _TOLD: Mapping[roles.Role, contacts.Role] = {
 
 def reachable(connection: sa.Connection, now_ms: int) -> list[Contact]:
     """The people of the record as contacts without channels, by name: chiefs by their terms in force."""
-    terms: dict[str, list[people.Appointment]] = {}
+    terms: dict[str, list[Appointment]] = {}
     for term in people.appointments(connection):
         if term.in_force(now_ms):
             terms.setdefault(term.name, []).append(term)

@@ -6,12 +6,13 @@ never given twice, not even after a removal. Tokens are random; only their SHA-2
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
-from governance import incidents
+from governance import audit, incidents
 from governance.lifecycle import FINAL, Incident, sentence
 from governance.regions import Place, Regions
 from governance.roles import TERMED, Actor, Department, Role, label
@@ -94,6 +95,7 @@ def add(
     number = connection.execute(sa.insert(people_).values(row).returning(people_.c.id)).scalar_one()
     if role in TERMED and region:
         _appoint(connection, number, region, "", "", now_ms, None)
+    _note(connection, "added", name, row, by, now_ms)
     return get(connection, name)
 
 
@@ -114,7 +116,7 @@ def listing(connection: sa.Connection, *, removed: bool = False) -> list[Person]
     return [_person(row) for row in connection.execute(query).mappings()]
 
 
-def remove(connection: sa.Connection, name: str, *, now_ms: int) -> None:
+def remove(connection: sa.Connection, name: str, *, by: str = "", now_ms: int) -> None:
     """Take somebody's role, terms and tokens away; the record keeps the name.
 
     Raises NotFound, and Refused for the last administrator and for whom open incidents would be left without anybody.
@@ -132,26 +134,31 @@ def remove(connection: sa.Connection, name: str, *, now_ms: int) -> None:
         raise Refused(sentence("role.has_cases", name=one.name, count=len(left), incidents=_numbers(left)))
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(removed_at_ms=now_ms))
     _end(connection, appointments_.c.person_id == one.id, now_ms)
-    revoke(connection, one.name, now_ms=now_ms, person_id=one.id)
+    revoke(connection, one.name, by=by, now_ms=now_ms, person_id=one.id)
+    _note(connection, "removed", one.name, {"role": one.role, "region": one.region}, by, now_ms)
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------------
 
 
-def issue(connection: sa.Connection, name: str, *, now_ms: int, expires_at_ms: int | None = None) -> str:
+def issue(connection: sa.Connection, name: str, *, by: str = "", now_ms: int, expires_at_ms: int | None = None) -> str:
     """A new token of somebody; it can be shown this once. Raises NotFound."""
     one = get(connection, name)
     made = PREFIX + secrets.token_urlsafe(32)
     row = {"person_id": one.id, "hash": hashed(made), "created_at_ms": now_ms, "expires_at_ms": expires_at_ms}
     connection.execute(sa.insert(tokens_).values(row))
+    _note(connection, "token_issued", one.name, {"expires_at_ms": expires_at_ms}, by, now_ms)
     return made
 
 
-def revoke(connection: sa.Connection, name: str, *, now_ms: int, person_id: int | None = None) -> int:
+def revoke(connection: sa.Connection, name: str, *, by: str = "", now_ms: int, person_id: int | None = None) -> int:
     """End all tokens of somebody; how many there were. Raises NotFound."""
     number = get(connection, name).id if person_id is None else person_id
     mine = (tokens_.c.person_id == number) & tokens_.c.revoked_at_ms.is_(None)
-    return connection.execute(sa.update(tokens_).where(mine).values(revoked_at_ms=now_ms)).rowcount
+    ended = connection.execute(sa.update(tokens_).where(mine).values(revoked_at_ms=now_ms)).rowcount
+    if ended:
+        _note(connection, "tokens_revoked", name, {"tokens": ended}, by, now_ms)
+    return ended
 
 
 def by_token(connection: sa.Connection, token: str, now_ms: int) -> Person | None:
@@ -221,6 +228,16 @@ def appoint(
         if since_ms > now_ms:
             continue  # `inherit` hands over when the day has come
         moved += _hand_over(connection, held, one.name, by, now_ms, source, regions)
+    body = {
+        "region": region,
+        "reach": reach,
+        "deputy_of": deputy_of,
+        "since_ms": since_ms,
+        "until_ms": until_ms,
+        "predecessors": [held.name for held in before],
+        "incidents": moved,
+    }
+    _note(connection, "appointed", one.name, body, by, now_ms)
     return moved
 
 
@@ -301,6 +318,11 @@ def removable(connection: sa.Connection, region: str, regions: Regions) -> None:
     left = list(connection.execute(query.order_by(incidents_.c.id)).scalars())
     if left:
         raise Refused(sentence("role.region_has_cases", region=region, count=len(left), incidents=_numbers(left)))
+
+
+def _note(connection: sa.Connection, what: str, name: str, body: Mapping[str, Any], by: str, now_ms: int) -> None:
+    """An entry of the trail; never a token."""
+    audit.append(connection, f"person.{what}", kind="person", id=name, body=body, by=by, at_ms=now_ms)
 
 
 def _appoint(

@@ -13,7 +13,7 @@ from api import problems
 from api.access import Keeping, Who, on_behalf
 from api.acting import perform
 from api.answers import answer, when
-from api.asking import Asked, Cursor, Limit, Strict, Words, mark, place_by_number
+from api.asking import Asked, Cursor, Limit, Strict, Words, instant, mark, place_by_number
 from api.context import Context
 from api.problems import Problem
 from governance import incidents, lifecycle
@@ -320,12 +320,20 @@ def report(asked: Asked, who: Who, keeper: Keeping, new: NewReport) -> Response:
 
 
 @router.get("/{incident_id}", response_model=IncidentInFull)
-def get_incident(asked: Asked, who: Who, incident_id: int) -> Response:
+def get_incident(
+    asked: Asked,
+    who: Who,
+    incident_id: int,
+    as_of: Annotated[str | None, Query(description="as it stood at this instant, RFC 3339; from the trail")] = None,
+) -> Response:
     """One incident with its conditions and its history; the ETag is what `If-Match` of an action wants."""
     with asked.database.read() as connection:
-        incident = incidents.get(connection, incident_id)
-        _within_reach(incident, who)
-        history = incidents.history(connection, incident_id)
+        if as_of is not None:
+            incident, history = incidents.as_of(connection, incident_id, instant("as_of", as_of))
+        else:
+            incident = incidents.get(connection, incident_id)
+            history = incidents.history(connection, incident_id)
+        within_reach(incident, who)
     return _in_full(incident, history, who, asked)
 
 
@@ -336,7 +344,7 @@ def trace_incident(asked: Asked, who: Who, incident_id: int) -> Response:
     The trace that is kept, else one made now; 404 for an incident without a source (no data, a trend, a forecast).
     """
     with asked.database.read() as connection:
-        _within_reach(incidents.get(connection, incident_id), who)
+        within_reach(incidents.get(connection, incident_id), who)
     found = traces.of_incident(asked.database, asked.store, asked.catalogue, incident_id, asked.clock_ms())
     body = TraceOfIncident(
         incident=incident_id,
@@ -443,7 +451,7 @@ def _one_of(kinds: type[Choice], text: str, name: str) -> Choice:
         raise ConfigurationError(f"{name} {text!r} must be one of {', '.join(kinds)}") from None
 
 
-def _within_reach(incident: Incident, who: Actor) -> None:
+def within_reach(incident: Incident, who: Actor) -> None:
     if not lifecycle.concerns(incident, who):
         region = incident.place.region or "—"
         raise Forbidden(lifecycle.sentence("incident.elsewhere", id=incident.id, region=region))

@@ -125,10 +125,10 @@ def add_person(asked: Asked, who: Who, keeper: Keeping, new: NewPerson) -> Respo
 
 
 @router.delete("/people/{name}", status_code=204)
-def remove_person(asked: Asked, keeper: Keeping, name: str) -> Response:
+def remove_person(asked: Asked, who: Who, keeper: Keeping, name: str) -> Response:
     """Take away role, terms and tokens; the name stays in the record. 409 while open incidents are theirs."""
     with asked.database.write() as connection:
-        people.remove(connection, name, now_ms=asked.clock_ms())
+        people.remove(connection, name, by=who.name, now_ms=asked.clock_ms())
     keeper.forget()
     return Response(status_code=204)
 
@@ -158,18 +158,18 @@ def appoint(asked: Asked, who: Who, keeper: Keeping, name: str, new: NewTerm) ->
 
 
 @router.post("/people/{name}/tokens", status_code=201, response_model=TokenView)
-def issue_token(asked: Asked, name: str) -> Response:
+def issue_token(asked: Asked, who: Who, name: str) -> Response:
     """A new token of somebody; shown this once."""
     with asked.database.write() as connection:
-        token = people.issue(connection, name, now_ms=asked.clock_ms())
+        token = people.issue(connection, name, by=who.name, now_ms=asked.clock_ms())
     return answer(TokenView(name, token), 201, {"Cache-Control": "no-store"})
 
 
 @router.delete("/people/{name}/tokens", status_code=204)
-def revoke_tokens(asked: Asked, keeper: Keeping, name: str) -> Response:
+def revoke_tokens(asked: Asked, who: Who, keeper: Keeping, name: str) -> Response:
     """End all tokens of somebody."""
     with asked.database.write() as connection:
-        people.revoke(connection, name, now_ms=asked.clock_ms())
+        people.revoke(connection, name, by=who.name, now_ms=asked.clock_ms())
     keeper.forget()
     return Response(status_code=204)
 

@@ -50,6 +50,8 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/stations/[^/]+/credentials", Right.DEVICES),
     ("GET", r"/(stations|reaches|regions|outfalls|travels)(/.*)?", Right.LOOK),
     ("GET", r"/photos/.*", Right.LOOK),
+    ("GET", r"/attachments/.*", Right.INCIDENTS),
+    ("GET", r"/patrols(/.*)?", Right.INCIDENTS),
     ("GET", r"/registry/.*", Right.ACCOUNT),
     ("GET", r"/(ledger|quarantine)(/.*)?", Right.ACCOUNT),
     ("GET", r"/(incidents|worklist|processes|me|rules)(/.*)?", Right.INCIDENTS),
@@ -58,7 +60,7 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/(assessments|backtests|notices|oncall)(/.*)?", Right.INCIDENTS),
     ("GET", r"/schemas/.*", Right.LOOK),
     ("GET", r"/(deliveries|callbacks|reconciliations)(/.*)?", Right.ACCOUNT),
-    ("*", r"/incidents", Right.REPORT),
+    ("*", r"/(incidents|attachments|patrols)", Right.REPORT),
     ("*", r"/incidents/[^/]+/actions", Right.INCIDENTS),
     ("*", r"/people(/.*)?", Right.PEOPLE),
     ("*", r"/readings", Right.SEND),
@@ -264,7 +266,7 @@ def on_behalf(actor: Actor, by: str | None) -> Actor:
     if actor.name in (MACHINE, ANYBODY):
         return Actor(by.strip(), actor.role, actor.regions, actor.department)
     raise Forbidden(
-        sentence("role.not_yourself", name=actor.name, by=by[:80]),
+        sentence("person.not_yourself", name=actor.name, by=by[:80]),
         tuple(sorted(RIGHTS[actor.role])),
     )
 

@@ -8,8 +8,10 @@ import sqlalchemy as sa
 import xlsxwriter
 
 from governance import assessment, audit, people
-from governance.assessment import Assessment, By, Formula, Groups, Indicator, Patrols, Row
+from governance import terms as terms_
+from governance.assessment import Assessment, By, Formula, Groups, Indicator, Row
 from governance.database import Database
+from governance.patrols import Patrolled
 from governance.regions import Place, Regions
 from governance.tables import audit as trail
 from ingest.storage import registry as registry_store
@@ -30,7 +32,6 @@ def make(
     formula: Formula,
     *,
     now_ms: int,
-    patrols: Patrols | None = None,
 ) -> tuple[Assessment, Registry]:
     """The assessment of a month, and the registry that names its streets and reaches.
 
@@ -42,9 +43,9 @@ def make(
         registry = registry_store.load(connection, catalogue)
         held = chiefs(connection, registry, min(now_ms, assessment.month_of(month)[1] - 1))
         lines = audit.chosen(connection, wanted & (trail.c.at_ms >= since_ms))
-        made = assessment.assess(
-            lines, month, by, formula, now_ms=now_ms, groups=groups(registry, held), patrols=patrols
-        )
+        belongs = groups(registry, held)
+        walked = Patrolled(connection, belongs.street)
+        made = assessment.assess(lines, month, by, formula, now_ms=now_ms, groups=belongs, patrols=walked)
     return made, registry
 
 
@@ -55,7 +56,7 @@ def chiefs(connection: sa.Connection, registry: Registry, at_ms: int) -> dict[st
     found: dict[str, list[str]] = {}
     for reach in registry.reaches:
         places = {station.region for station in registry.stations if station.reach == reach.key}
-        names = {people.responsible(terms, Place(code, reach.key), known, at_ms) for code in places}
+        names = {terms_.responsible(terms, Place(code, reach.key), known, at_ms) for code in places}
         found[reach.key] = sorted(names - {""})
     return found
 

@@ -43,6 +43,7 @@ class SiteSection(_Section):
     source: Annotated[str, Field(pattern=r"^\S+$")] = "/riverchief"
     rules: Path | None = None
     stations: Path | None = None
+    processes: Path | None = None
     assessment: Path | None = None
     box: tuple[float, float, float, float] | None = None
 
@@ -135,7 +136,7 @@ class IngestSection(_Section):
 
     batch_messages: Annotated[int, Field(ge=1, le=20_000)] = 2000
     linger_ms: Annotated[int, Field(ge=0, le=1000)] = 4
-    late_after_s: Annotated[int, Field(ge=60)] = 900
+    late_after_s: Annotated[int, Field(ge=60, le=604_800)] = 900
     mappings: Path | None = None
 
 
@@ -197,6 +198,14 @@ class AccessSection(_Section):
     open: bool = False
 
 
+class ReportsSection(_Section):
+    """What citizens may report, and when a patrol counts."""
+
+    an_hour: Annotated[int, Field(ge=1, le=1000)] = 6
+    patrol_minutes: Annotated[float, Field(ge=0, le=1440)] = 10.0
+    patrol_metres: Annotated[float, Field(ge=0, le=100_000)] = 1000.0
+
+
 class GrafanaSection(_Section):
     """Where ``dashboards publish`` puts them."""
 
@@ -243,6 +252,7 @@ class Settings(BaseSettings):
     notices: NoticesSection = NoticesSection()
     api: ApiSection = ApiSection()
     access: AccessSection = AccessSection()
+    reports: ReportsSection = ReportsSection()
     grafana: GrafanaSection = GrafanaSection()
     watch: WatchSection = WatchSection()
     log: LogSection = LogSection()

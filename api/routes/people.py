@@ -10,6 +10,7 @@ from api.answers import answer, when
 from api.asking import Asked, Strict, Words, instant
 from governance import people
 from governance.roles import RIGHTS, Department, Right, Role
+from governance.terms import Appointment
 from sensors.errors import ConfigurationError
 
 router = APIRouter(tags=["people"])
@@ -190,7 +191,7 @@ def department_of(text: str) -> Department:
         raise ConfigurationError(f"department {text!r} must be one of {', '.join(Department)}") from None
 
 
-def _view(one: people.Person, terms: list[people.Appointment]) -> PersonView:
+def _view(one: people.Person, terms: list[Appointment]) -> PersonView:
     mine = [
         TermView(t.region, t.reach, t.deputy_of, when(t.since_ms), when(t.until_ms))
         for t in terms

@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI, Response
 from starlette.responses import PlainTextResponse
 
 from api import access, confirm, problems
-from api.access import Guard
+from api.access import Guard, Keeper
 from api.answers import answer
 from api.asking import Asked
 from api.context import Context, Part
@@ -25,7 +25,9 @@ from api.routes import (
     evidence,
     incidents,
     ledger,
+    login,
     notices,
+    people,
     platforms,
     reaches,
     readings,
@@ -52,7 +54,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def create_app(context: Context) -> FastAPI:
     """The application. Raises ConfigurationError for a token nobody could show."""
     if context.token is not None and not context.token.strip():
-        raise ConfigurationError("the API token is empty: set one, or leave it out to ask nobody on loopback")
+        raise ConfigurationError("the API token is empty: set one, or leave it out")
     app = _Application(
         title="Riverchief",
         version="1",
@@ -64,6 +66,7 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.context = context
     app.state.registries = Registries(context)
+    app.state.keeper = Keeper(context, app.state.registries)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
     subjects = (
@@ -77,6 +80,7 @@ def create_app(context: Context) -> FastAPI:
         incidents,
         evidence,
         ledger,
+        people,
         rules,
     )
     for subject in subjects:
@@ -87,11 +91,12 @@ def create_app(context: Context) -> FastAPI:
         api.include_router(router)
     app.include_router(api)
     app.include_router(_root)
+    app.include_router(login.router)
     app.include_router(confirm.router)
     problems.install(app)
     # the last one added is the first one passed
     app.add_middleware(BodyLimit, limit=_most_bytes)
-    app.add_middleware(Guard, token=context.token, prefix="/api/", open_to_all=OPEN)
+    app.add_middleware(Guard, keeper=app.state.keeper, prefix="/api/", open_to_all=OPEN)
     app.add_middleware(Faults)
     app.add_middleware(SecurityHeaders, strict=("/api/", "/healthz", "/readyz", "/metrics"))
     return app

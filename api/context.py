@@ -11,6 +11,8 @@ from governance.assessment import Formula, Indicator
 from governance.callbacks import Result
 from governance.contacts import Directory
 from governance.database import Database
+from governance.deadlines import STANDARD
+from governance.deadlines import Policy as Deadlines
 from governance.notices import Links, Policy
 from governance.platforms import Platforms
 from ingest.claims import Claims
@@ -63,8 +65,8 @@ class Context:
 
     ``submit`` hands a message to the ingest and answers once it is durable; None where no ingest runs in this
     process. ``command`` asks something of a station's HJ 212 logger; None where no gateway runs;
-    ``mqtt_commands`` asks devices over the broker. ``token`` is asked of everybody
-    who changes something; None means that nobody is asked, which the wiring allows on loopback only.
+    ``mqtt_commands`` asks devices over the broker. ``token`` is one that may do everything, for machines. ``open``:
+    nobody is asked who they are, which the wiring allows on loopback only. ``deadlines`` are the limits in force.
     ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
     ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
     told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the
@@ -93,3 +95,5 @@ class Context:
     platforms: Platforms = field(default_factory=Platforms)
     telling: Telling | None = None
     called_back: Callable[[Result], None] = lambda result: None
+    open: bool = False
+    deadlines: Deadlines = STANDARD

@@ -19,6 +19,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from governance.lifecycle import Conflict
+from governance.roles import Forbidden
 from ingest.credentials import BrokerAway
 from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable, WaterError
 from sensors.texts import Text
@@ -69,6 +70,7 @@ _SORTS = {
 
 _OF_ERRORS: tuple[tuple[type[Exception], Sort], ...] = (
     (NotFound, NOT_FOUND),
+    (Forbidden, FORBIDDEN),
     (Conflict, CHANGED),
     (Refused, REFUSED),
     (ConfigurationError, INVALID),

@@ -8,7 +8,7 @@ is refused. An action that the incident does not accept (it has moved on) is ref
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -20,11 +20,19 @@ from sqlalchemy.exc import IntegrityError
 from governance import audit, cloudevents, incidents, lifecycle
 from governance.cloudevents import SignatureInvalid
 from governance.database import Database
-from governance.lifecycle import Action, sentence
+from governance.lifecycle import Action, Evidence, FalseAlarm, Incident, Order, sentence
 from governance.platform_tables import callback as callbacks_
 from governance.platforms import CallbackWords, Platform, at
+from governance.roles import administrator
 from sensors.errors import NotFound, Refused
 from sensors.times import DAY_MS
+
+Proven = Callable[[Incident], Mapping[tuple[str, str, str], int]]
+"""Counts the good readings since each condition of an incident ended; without it nothing is closed from outside."""
+
+SHOWN_THERE = (Action.FINISH, Action.VERIFY)
+"""What was photographed and measured over there stays there: a text is enough here."""
+THEIRS = (frozenset({Evidence.TEXT}),)
 
 REMEMBERED_MS = 90 * DAY_MS
 """For how long an id is known; a time stamp alone protects from then on."""
@@ -105,7 +113,14 @@ class _Wish:
 
 
 def receive(
-    database: Database, platform: Platform, headers: Mapping[str, str], body: bytes, now_ms: int, *, source: str
+    database: Database,
+    platform: Platform,
+    headers: Mapping[str, str],
+    body: bytes,
+    now_ms: int,
+    *,
+    source: str,
+    proven: Proven = lambda _: {},
 ) -> Told:
     """Take one callback. Raises StorageUnavailable, and NotFound where the platform may not call back.
 
@@ -126,7 +141,7 @@ def receive(
     try:
         with database.write() as connection:
             known = _known(connection, platform.name, event_id, proof)
-            told = known or _act(connection, platform, words, body, now_ms, source)
+            told = known or _act(connection, platform, words, body, now_ms, source, proven)
             if known is None:
                 _remember(connection, platform.name, event_id, proof, told, now_ms)
             if told.outcome not in _QUIET:
@@ -170,8 +185,18 @@ def _note_forgery(database: Database, platform: Platform, told: Told, now_ms: in
             audit.append_many(connection, [_trail(platform, "", told, now_ms)])
 
 
+def _order(action: Action, comment: str | None) -> Order:
+    return Order(action, comment=comment, reason=FalseAlarm.OTHER.value if action is Action.FALSE_ALARM else "")
+
+
 def _act(
-    connection: sa.Connection, platform: Platform, words: CallbackWords, body: bytes, now_ms: int, source: str
+    connection: sa.Connection,
+    platform: Platform,
+    words: CallbackWords,
+    body: bytes,
+    now_ms: int,
+    source: str,
+    proven: Proven,
 ) -> Told:
     try:
         wish = _wish(words, body, platform.zh)
@@ -192,9 +217,10 @@ def _act(
             after = incidents.act(
                 connection,
                 wish.incident_id,
-                wish.action,
-                by=wish.by,
-                comment=wish.comment,
+                _order(wish.action, wish.comment),
+                administrator(wish.by),
+                needs=THEIRS if wish.action in SHOWN_THERE else None,
+                normal=proven(before) if wish.action is Action.CLOSE else None,
                 now_ms=now_ms,
                 expected_version=wish.seq,
                 source=source,

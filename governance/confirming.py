@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from governance import incidents, notice_store
 from governance.contacts import Contact, Directory
 from governance.database import Database
-from governance.lifecycle import Action, sentence
+from governance.lifecycle import Action, Order, sentence
 from governance.messenger import UNCONFIRMED
 from governance.notice_store import Notice
 from governance.notice_tables import notice as notices_
 from governance.notices import TEST, Item, Links, number_of
+from governance.roles import administrator
 from sensors.errors import NotFound, Refused
 from sensors.texts import say
 from sensors.times import beijing
@@ -86,7 +87,8 @@ def _confirmed(connection: sa.Connection, number: int, by: str, comment: str, no
         if incidents.get(connection, number).state not in UNCONFIRMED:
             return False
         with connection.begin_nested():
-            incidents.act(connection, number, Action.ACKNOWLEDGE, by=by, comment=comment, now_ms=now_ms, source=source)
+            order = Order(Action.ACCEPT, comment=comment)
+            incidents.act(connection, number, order, administrator(by), now_ms=now_ms, source=source)
     except (Refused, NotFound):  # somebody else was faster
         return False
     return True

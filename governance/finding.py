@@ -35,6 +35,8 @@ class Kind(StrEnum):
     EVENT = "event"
     FORECAST = "forecast"
     """What has not come yet: informs, and pages nobody until it comes."""
+    REPORT = "report"
+    """No check: somebody reported it."""
 
 
 class Change(StrEnum):

@@ -43,7 +43,7 @@ AT_ONCE = 500
 LEASE_MS = 120_000
 """Longer than any channel takes: a claim is not renewed."""
 BACKOFF_S, BACKOFF_CAP_S = 5.0, 600.0
-UNCONFIRMED = frozenset({State.OPENED})
+UNCONFIRMED = frozenset({State.REPORTED})
 """States in which nobody has said yet that they know."""
 _MARK = "outbox"
 

@@ -161,6 +161,8 @@ url = "{events}"
 secret = "{secret}"
 [api]
 port = {port}
+[access]
+open = true
 [log]
 level = "warning"
 """

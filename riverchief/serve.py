@@ -35,7 +35,7 @@ from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
 from ingest.traces import Traces
-from riverchief import __version__, backup, clock, files, messages, metrics, migrations
+from riverchief import __version__, backup, clock, files, messages, metrics, migrations, users_cli
 from riverchief.alone import alone
 from riverchief.backtester import Backtester
 from riverchief.broker_users import broker_users, endpoint
@@ -97,6 +97,8 @@ class System:
         self.database = open_database(settings)
         self._tell_trail()
         self._register_stations()
+        if Role.API in roles and token is None and not settings.access.open:
+            users_cli.first_administrator(self.database, settings.data)
         self.stores = open_stores(settings, self.database, self.catalogue)
         self.watch = metrics.Watch(clock.now_ms)
         self.deliverer: Deliverer | None = None
@@ -203,6 +205,7 @@ class System:
             box=settings.box,
             photos=settings.photos,
             devices=self.devices,
+            open=settings.access.open,
             audit_keys=public_keys(settings),
             formula=files.read_formula(settings.site.assessment),
             platforms=self.platforms,

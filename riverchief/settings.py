@@ -191,6 +191,12 @@ class ApiSection(_Section):
     token_file: Path | None = None
 
 
+class AccessSection(_Section):
+    """Who may use the API and the console."""
+
+    open: bool = False
+
+
 class GrafanaSection(_Section):
     """Where ``dashboards publish`` puts them."""
 
@@ -236,6 +242,7 @@ class Settings(BaseSettings):
     platforms: PlatformsSection = PlatformsSection()
     notices: NoticesSection = NoticesSection()
     api: ApiSection = ApiSection()
+    access: AccessSection = AccessSection()
     grafana: GrafanaSection = GrafanaSection()
     watch: WatchSection = WatchSection()
     log: LogSection = LogSection()
@@ -277,12 +284,14 @@ class Settings(BaseSettings):
             raise ValueError("mqtt has a password but no mqtt.user")
         if self.outbox.url and not (self.outbox.secret or self.outbox.secret_file):
             raise ValueError("outbox.url is given but no outbox.secret: deliveries must be signed")
+        if self.access.open and self.api.host not in LOOPBACK:
+            raise ValueError(f"access.open lets everybody do everything, and api.host {self.api.host} is not loopback")
+        if self.access.open and (self.api.token or self.api.token_file):
+            raise ValueError("access.open and api.token contradict each other; keep one")
         if self.notices.public_url and not (self.notices.secret or self.notices.secret_file):
             raise ValueError("notices.public_url is given but no notices.secret: links must be signed")
         if self.audit.roots_url and not (self.outbox.secret or self.outbox.secret_file):
             raise ValueError("audit.roots_url is given but no outbox.secret: what is sent must be signed")
-        if self.api.host not in LOOPBACK and not (self.api.token or self.api.token_file):
-            raise ValueError(f"api.host {self.api.host} is reachable from outside, so api.token is needed")
         return self
 
     @classmethod

@@ -32,7 +32,7 @@ def mount(app: FastAPI, context: Context) -> None:
     NiceGUI keeps one global application, so a second call in the same process would show the first call's stores.
     """
     live = Live(context)
-    register(context, live)
+    register(context, live, app.state.keeper)
     console.on_startup(live.follow)
     ui.run_with(
         app,

@@ -1,6 +1,7 @@
 """What external platforms tell us, and whether they have the same incidents as we do."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -8,6 +9,7 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from api import problems
+from api.acting import proven
 from api.answers import answer, when
 from api.asking import Asked, Cursor, Limit, Strict, Words, mark, place_by_number
 from api.problems import Problem
@@ -109,7 +111,9 @@ async def call_back(asked: Asked, platform: str, request: Request) -> Response:
 
 def _call_back(asked: Asked, name: str, headers: dict[str, str], body: bytes) -> Response:
     platform = asked.platforms.named(name)
-    told = callbacks.receive(asked.database, platform, headers, body, asked.clock_ms(), source=asked.source)
+    told = callbacks.receive(
+        asked.database, platform, headers, body, asked.clock_ms(), source=asked.source, proven=partial(proven, asked)
+    )
     asked.called_back(told.outcome)
     if told.outcome is Result.APPLIED:
         asked.wake()

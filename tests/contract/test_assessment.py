@@ -93,7 +93,7 @@ def test_the_sheet_shows_what_the_entries_give_when_anybody_counts_again(data: P
 
 def test_the_api_answers_by_street_and_as_a_spreadsheet(data: Path) -> None:
     database = Database(f"sqlite:///{data / 'riverchief.db'}")
-    context = Context(database, SqlReadings(database, CATALOGUE), CATALOGUE, "/s", lambda: at(1, month=12))
+    context = Context(database, SqlReadings(database, CATALOGUE), CATALOGUE, "/s", lambda: at(1, month=12), open=True)
     client = TestClient(create_app(context))
     told = client.get("/api/v1/assessments", params={"month": "2026-10"}).json()
     (row,) = told["rows"]

@@ -180,7 +180,9 @@ def test_the_pack_without_a_root_photos_or_rain_says_so(tmp_path: Path) -> None:
 
 
 def test_the_api_hands_out_the_pack_in_both_languages_and_the_trail_knows_of_it(river: River) -> None:
-    context = Context(river.database, river.store, CATALOGUE, "/river/test", lambda: river.now_ms, photos=river.photos)
+    context = Context(
+        river.database, river.store, CATALOGUE, "/river/test", lambda: river.now_ms, photos=river.photos, open=True
+    )
     client = TestClient(create_app(context))
     answer = client.get(f"/api/v1/incidents/{river.incident.id}/evidence", params={"lang": "en"})
     assert (answer.status_code, answer.headers["content-type"]) == (200, "application/pdf")

@@ -30,7 +30,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from sensors.errors import StorageUnavailable
 from sensors.parameters import catalogue
-from sensors.quality import Tail, assess
+from sensors.quality import Memory, assess
 from sensors.reading import Flag, Message, QualityTest, Reason, pack
 from sensors.stations import Deployment, Registry, Station, Water
 from sensors.times import rfc3339
@@ -257,7 +257,9 @@ def judged_at_once(readings: Mapping[tuple[str, int], tuple[float, int]]) -> dic
     at = np.array([at for _, at in keys], np.int64)
     value = np.array([readings[key][0] for key in keys])
     status = np.full(len(keys), ord("N"), np.uint8)
-    verdict = assess(parameter, parameter, at, value, status, Tail(len(CATALOGUE)), CATALOGUE)
+    every = np.arange(len(CATALOGUE), dtype=np.int32)
+    memory = Memory.of(np.zeros(len(CATALOGUE), np.int32), every)
+    verdict = assess(parameter, parameter, at, value, status, memory, CATALOGUE)
     return dict(zip(keys, pack(verdict.flag, verdict.tests).tolist(), strict=True))
 
 

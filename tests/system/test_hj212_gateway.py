@@ -622,7 +622,14 @@ def test_the_example_of_the_standard_from_a_logger_nobody_knows(make: Callable[.
 def test_the_api_asks_a_logger_and_tells_how_it_went(make: Callable[..., Site212]) -> None:
     site = make()
     context = Context(
-        site.database, site.store, catalogue(), "/test", now_ms, site.intake.submit, command=site.gateway.command
+        site.database,
+        site.store,
+        catalogue(),
+        "/test",
+        now_ms,
+        site.intake.submit,
+        command=site.gateway.command,
+        open=True,
     )
     api = TestClient(create_app(context))
 

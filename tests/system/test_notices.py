@@ -25,11 +25,12 @@ from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Role
 from governance.database import Database, metadata
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import State
+from governance.lifecycle import Action, Order, State
 from governance.messenger import Bucket, Messenger
 from governance.notice_tables import notice as notices_
 from governance.notices import Links, Policy
 from governance.oncall import Shift
+from governance.roles import administrator
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import messages
@@ -133,7 +134,8 @@ class Office:
 
     def act(self, number: int, action: str, by: str = "李某（示例）") -> None:
         with self.database.write() as connection:
-            incidents.act(connection, number, action, by=by, comment="看过", now_ms=self.clock[0], source="/test")
+            order = Order(Action(action), comment="看过", reason="other" if action == "false_alarm" else "")
+            incidents.act(connection, number, order, administrator(by), now_ms=self.clock[0], source="/test")
 
     def statuses(self) -> list[str]:
         with self.database.read() as connection:
@@ -318,7 +320,7 @@ def test_at_night_yellow_waits_for_the_morning_as_one_message_and_red_does_not(o
     office.go(60)
     assert len(office.phones.to("street")) == 1
     office.clock[0] = to_ms(datetime.fromisoformat("2026-05-13T07:30:00+08:00"))
-    office.act(1, "acknowledge")
+    office.act(1, "accept")
     office.go()
     morning = [text for text in office.phones.to("street") if "件" in text]
     assert len(morning) == 1
@@ -362,7 +364,7 @@ def test_what_nobody_confirms_goes_up_step_by_step_and_stays_visible_at_the_end(
 def test_whoever_confirms_stops_every_call_to_everybody(office: Office) -> None:
     office.fire("a", "b")
     office.go()
-    office.act(1, "acknowledge")
+    office.act(1, "accept")
     office.go(11 * 60)
     (text,) = office.phones.to("district")
     assert "（b）" in text
@@ -555,7 +557,7 @@ def test_opening_the_link_changes_nothing_and_the_button_confirms_in_the_persons
     assert done.status_code == 200
     with office.database.read() as connection:
         found, history = incidents.get(connection, 1), incidents.history(connection, 1)
-    assert (found.state, found.acknowledged_by) == (State.ACKNOWLEDGED, "street（示例）")
+    assert (found.state, found.accepted_by) == (State.ACCEPTED, "street（示例）")
     assert history[-1].comment == "我去看 <b>"
     office.go(11 * 60)
     assert office.phones.to("district") == []
@@ -590,7 +592,7 @@ def test_a_message_of_many_confirms_all_of_them(office: Office) -> None:
     office.fire(*(f"c{n}" for n in range(250)))
     office.go()
     site, path = office.site(), link(office.phones.to("street")[0])
-    office.act(7, "acknowledge")
+    office.act(7, "accept")
     said = site.post(path).text
     assert "249件" in said
     assert "此前已有人确认或已结案：1件" in said

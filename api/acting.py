@@ -1,7 +1,7 @@
 """What the routes and the console share of acting on an incident: what readings prove, and the one transaction."""
 
 from api.context import Context
-from governance import incidents
+from governance import attachments, incidents
 from governance.lifecycle import Action, Incident, Order
 from governance.roles import Actor
 from ingest.storage.port import good_since
@@ -13,6 +13,7 @@ def perform(
     """Do it and return the incident after it. Raises what `governance.incidents.act` raises."""
     with context.database.read() as connection:
         before = incidents.get(connection, incident_id)
+        attachments.get(connection, order.attachments)
     normal = proven(context, before) if order.action is Action.CLOSE else None
     with context.database.write() as connection:
         return incidents.act(

@@ -17,6 +17,7 @@ from api.problems import Faults
 from api.registries import Registries
 from api.routes import (
     assessments,
+    attachments,
     audit,
     backtests,
     commands,
@@ -27,26 +28,44 @@ from api.routes import (
     ledger,
     login,
     notices,
+    patrols,
     people,
     platforms,
     reaches,
     readings,
     registry,
+    reports,
     rules,
     stations,
     upkeep,
 )
+from governance import content
 from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.wire.telemetry import MAX_BYTES
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "/api/v1"
-OPEN = frozenset({f"{PREFIX}{credentials.CLAIMS}", f"{PREFIX}{platforms.CALLBACKS}/"})
-"""Changes that need no token: a new device shows the secret on its label, a platform's callback is signed."""
+OPEN = frozenset(
+    {
+        f"{PREFIX}{credentials.CLAIMS}",
+        f"{PREFIX}{platforms.CALLBACKS}/",
+        f"{PREFIX}{reports.REPORTS}",
+        f"{PREFIX}{reports.REPORTS}/",
+    }
+)
+"""What needs no token: a new device shows the secret on its label, a platform's callback is signed, a citizen reports
+and follows by a ticket."""
 MOST_BYTES = 1024 * 1024
 READINGS_MOST_BYTES = MAX_BYTES + 4096
 """A telemetry message and what names its station; a larger message than allowed still leaves a trace in quarantine."""
+LARGER = {
+    f"{PREFIX}/readings": READINGS_MOST_BYTES,
+    f"{PREFIX}/attachments": content.MOST_BYTES,
+    f"{PREFIX}{reports.REPORTS}": reports.MOST_BYTES,
+    f"{PREFIX}{patrols.PATROLS}": patrols.MOST_BYTES,
+}
+"""Where a body may be larger than elsewhere."""
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -71,6 +90,7 @@ def create_app(context: Context) -> FastAPI:
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
     subjects = (
         assessments,
+        attachments,
         audit,
         backtests,
         commands,
@@ -80,13 +100,16 @@ def create_app(context: Context) -> FastAPI:
         incidents,
         evidence,
         ledger,
+        patrols,
         people,
+        reports,
         rules,
     )
     for subject in subjects:
         api.include_router(subject.router)
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router, rules.at_stations):
         api.include_router(router)
+    api.include_router(reports.cases)
     for router in (deliveries.router, deliveries.schemas, platforms.router, notices.router):
         api.include_router(router)
     app.include_router(api)
@@ -112,7 +135,7 @@ class _Application(FastAPI):
 
 
 def _most_bytes(path: str) -> int:
-    return READINGS_MOST_BYTES if path == f"{PREFIX}/readings" else MOST_BYTES
+    return LARGER.get(path, MOST_BYTES)
 
 
 _root = APIRouter(include_in_schema=False)

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 import xlsxwriter
 
 from governance import assessment, audit
-from governance.assessment import Assessment, By, Formula, Groups, Indicator, Patrols, Row
+from governance.assessment import Assessment, By, Formula, Groups, Indicator, Row
 from governance.database import Database
+from governance.patrols import Patrolled
 from governance.tables import audit as trail
 from ingest.storage import registry as registry_store
 from sensors.network import Level
@@ -29,7 +30,6 @@ def make(
     formula: Formula,
     *,
     now_ms: int,
-    patrols: Patrols | None = None,
 ) -> tuple[Assessment, Registry]:
     """The assessment of a month, and the registry that names its streets and reaches.
 
@@ -40,9 +40,9 @@ def make(
     with database.read() as connection:
         registry = registry_store.load(connection, catalogue)
         lines = audit.chosen(connection, wanted & (trail.c.at_ms >= since_ms))
-        made = assessment.assess(
-            lines, month, by, formula, now_ms=now_ms, groups=groups(registry, chiefs(connection)), patrols=patrols
-        )
+        belongs = groups(registry, chiefs(connection))
+        walked = Patrolled(connection, belongs.street)
+        made = assessment.assess(lines, month, by, formula, now_ms=now_ms, groups=belongs, patrols=walked)
     return made, registry
 
 

@@ -243,3 +243,56 @@ GUARDS = {
 def _guard(_table: sa.Table, connection: sa.Connection, **_: object) -> None:
     for statement in GUARDS[connection.dialect.name]:
         connection.exec_driver_sql(statement)
+
+
+attachment = sa.Table(
+    "attachment",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True, comment="SHA-256 of the bytes; the file is called so"),
+    sa.Column("media_type", sa.String(40), nullable=False),
+    sa.Column("bytes", sa.Integer, nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+)
+
+report = sa.Table(
+    "report",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("ticket", sa.String(20), nullable=False, unique=True),
+    sa.Column("incident_id", sa.Integer, sa.ForeignKey("incident.id"), nullable=False, index=True),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("contact", sa.Text, nullable=False, comment="for the office alone"),
+    sa.Column("sender", sa.String(32), nullable=False, comment="keyed hash of the network address"),
+    sa.Column("unsolved", sa.Integer, nullable=False, comment="how often the citizen said it is not solved"),
+    sa.Index("ix_report_sender", "sender", "at_ms"),
+    sqlite_autoincrement=True,
+)
+
+patrol = sa.Table(
+    "patrol",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("key", sa.String(64), nullable=False, unique=True, comment="made by the device"),
+    sa.Column("by", sa.Text, nullable=False, index=True),
+    sa.Column("role", sa.String(32), nullable=False),
+    sa.Column("reach", sa.Text, nullable=False),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("started_ms", sa.BigInteger, nullable=False, index=True),
+    sa.Column("ended_ms", sa.BigInteger, nullable=False),
+    sa.Column("uploaded_ms", sa.BigInteger, nullable=False),
+    sa.Column("metres", sa.Double, nullable=False),
+    sa.Column("minutes", sa.Double, nullable=False),
+    sa.Column("jumps", sa.Integer, nullable=False),
+    sa.Column("valid", sa.Boolean, nullable=False),
+    sa.Column("why_zh", sa.Text, nullable=False),
+    sa.Column("why_en", sa.Text, nullable=False),
+    sa.Column("way", sa.String(16), nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("problems", sa.JSON, nullable=False, comment="numbers of incidents"),
+    sa.Column("track", sa.JSON, nullable=False, comment="[[ms, lon, lat], …]"),
+    sqlite_autoincrement=True,
+)

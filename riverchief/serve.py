@@ -16,6 +16,7 @@ from governance import audit
 from governance.database import Database
 from governance.messenger import Messenger
 from governance.outbox import Attempt, Deliverer
+from governance.patrols import Counts
 from ingest import journal
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Retirement
@@ -205,6 +206,8 @@ class System:
             box=settings.box,
             photos=settings.photos,
             devices=self.devices,
+            reports_an_hour=settings.reports.an_hour,
+            patrols=Counts(settings.reports.patrol_minutes, settings.reports.patrol_metres),
             open=settings.access.open,
             audit_keys=public_keys(settings),
             formula=files.read_formula(settings.site.assessment),

@@ -197,6 +197,14 @@ class AccessSection(_Section):
     open: bool = False
 
 
+class ReportsSection(_Section):
+    """What citizens may report, and when a patrol counts."""
+
+    an_hour: Annotated[int, Field(ge=1, le=1000)] = 6
+    patrol_minutes: Annotated[float, Field(ge=0, le=1440)] = 10.0
+    patrol_metres: Annotated[float, Field(ge=0, le=100_000)] = 1000.0
+
+
 class GrafanaSection(_Section):
     """Where ``dashboards publish`` puts them."""
 
@@ -243,6 +251,7 @@ class Settings(BaseSettings):
     notices: NoticesSection = NoticesSection()
     api: ApiSection = ApiSection()
     access: AccessSection = AccessSection()
+    reports: ReportsSection = ReportsSection()
     grafana: GrafanaSection = GrafanaSection()
     watch: WatchSection = WatchSection()
     log: LogSection = LogSection()

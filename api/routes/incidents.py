@@ -16,7 +16,7 @@ from api.answers import answer, when
 from api.asking import Asked, Cursor, Limit, Strict, Words, mark, place_by_number
 from api.context import Context
 from api.problems import Problem
-from governance import incidents, lifecycle
+from governance import attachments, incidents, lifecycle
 from governance.finding import Colour
 from governance.lifecycle import (
     Action,
@@ -303,6 +303,7 @@ def report(asked: Asked, who: Who, keeper: Keeping, new: NewReport) -> Response:
         place = replace(place, region=keeper.regions().at(place.lon, place.lat))
     order = Order(Action.ACCEPT, comment=new.text, attachments=tuple(new.attachments), matter=new.matter)
     with asked.database.write() as connection:
+        attachments.get(connection, new.attachments)
         made = incidents.report(
             connection,
             order,
@@ -324,7 +325,7 @@ def get_incident(asked: Asked, who: Who, incident_id: int) -> Response:
     """One incident with its conditions and its history; the ETag is what `If-Match` of an action wants."""
     with asked.database.read() as connection:
         incident = incidents.get(connection, incident_id)
-        _within_reach(incident, who)
+        within_reach(incident, who)
         history = incidents.history(connection, incident_id)
     return _in_full(incident, history, who, asked)
 
@@ -336,7 +337,7 @@ def trace_incident(asked: Asked, who: Who, incident_id: int) -> Response:
     The trace that is kept, else one made now; 404 for an incident without a source (no data, a trend, a forecast).
     """
     with asked.database.read() as connection:
-        _within_reach(incidents.get(connection, incident_id), who)
+        within_reach(incidents.get(connection, incident_id), who)
     found = traces.of_incident(asked.database, asked.store, asked.catalogue, incident_id, asked.clock_ms())
     body = TraceOfIncident(
         incident=incident_id,
@@ -443,7 +444,8 @@ def _one_of(kinds: type[Choice], text: str, name: str) -> Choice:
         raise ConfigurationError(f"{name} {text!r} must be one of {', '.join(kinds)}") from None
 
 
-def _within_reach(incident: Incident, who: Actor) -> None:
+def within_reach(incident: Incident, who: Actor) -> None:
+    """Raises Forbidden for an incident that does not concern who asks."""
     if not lifecycle.concerns(incident, who):
         region = incident.place.region or "—"
         raise Forbidden(lifecycle.sentence("incident.elsewhere", id=incident.id, region=region))

@@ -14,7 +14,7 @@ def reasons(bits: int) -> Text:
 def event(meaning: Meaning, total: float, needed: float, *, supported: bool, alone: bool) -> Text:
     """The sentence of an alarm: what it looks like, how sure, and the moves for and against it."""
     moves = [
-        say("event.move", role=say(f"role.{role}"), direction=say("event.up" if size > 0 else "event.down"),
+        say("event.move", role=say(f"sensor_role.{role}"), direction=say("event.up" if size > 0 else "event.down"),
             size=f"{abs(size):.1f}")
         for role, size in meaning.evidence
     ]  # fmt: skip
@@ -28,7 +28,7 @@ def event(meaning: Meaning, total: float, needed: float, *, supported: bool, alo
         needed=f"{needed:.1f}",
     )
     if meaning.against:
-        quiet = [say(f"role.{role}") for role, _ in meaning.against]
+        quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
         told = _and(
             told, say("event.quiet", roles=Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet)))
         )

@@ -43,6 +43,7 @@ class SiteSection(_Section):
     source: Annotated[str, Field(pattern=r"^\S+$")] = "/riverchief"
     rules: Path | None = None
     stations: Path | None = None
+    processes: Path | None = None
     assessment: Path | None = None
     box: tuple[float, float, float, float] | None = None
 

@@ -36,9 +36,9 @@ from simulator.play import (
     Pace,
     Played,
     Progress,
-    Reporting,
     play,
 )
+from simulator.reported import Reporting
 from simulator.scenario import Scenario
 from simulator.source import Ahead, measured
 from simulator.transport import Settled
@@ -175,7 +175,7 @@ def perform(
             seed=order.seed,
             boot=boot,
             per_message=order.per_message,
-            report=Reporting(cast.registry, catalogue()),
+            report=Reporting(cast.registry),
             settled=settled,
             on_progress=on_progress,
         )

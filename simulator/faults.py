@@ -143,6 +143,9 @@ class Instruments:
             silent = silent | (at_ms // cycle_ms == (at_ms - step_ms) // cycle_ms)
             value[silent] = np.nan
         bad[silent] = -1
+        for i in np.flatnonzero(silent):
+            if kind[i] != FaultKind.SUPPLY:
+                kind[i] = ""
         return Measured(value, bad, kind, status)
 
     def _healthy(self, station: Station, parameter: str, at_ms: Ints) -> Floats:

@@ -46,7 +46,8 @@ from sensors.stations import Deployment, Registry, Station
 from sensors.texts import Text
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
-from simulator.scenario import Event, EventKind, Scenario
+from simulator.faults import ANALYSED, Instruments
+from simulator.scenario import Cycle, Event, EventKind, Scenario
 from simulator.world import World
 from tests.cases import OPERATOR
 from tests.grafana import Frame, Servers, Window, joined
@@ -234,10 +235,11 @@ def _live_through(site: Site, registry: Registry, now: int) -> None:
         Event("past", EventKind.SEWAGE, now - 6 * HOUR, now - 4 * HOUR, **place),
         Event("now", EventKind.SEWAGE, now - 40 * MINUTE, now + HOUR, **place),
     )
-    day = Scenario("day", "", "", "", "", now - DAY - HOUR, 1.1, spin_up_days=1.0, events=events)
-    river = World(registry, day, seed=3)
+    at_once = Cycle(tuple(s.key for s in registry.stations), tuple(sorted(ANALYSED)), 0)
+    day = Scenario("day", "", "", "", "", now - DAY - HOUR, 1.1, spin_up_days=1.0, events=events, cycles=(at_once,))
+    probes = Instruments(registry, day, World(registry, day, seed=3), seed=3, known=KNOWN)
     at = np.arange(now - DAY - 30_000, now, STEP, dtype=np.int64)
-    samples = {s.key: _samples(registry, s, at, river) for s in registry.stations}
+    samples = {s.key: _samples(registry, s, at, probes) for s in registry.stations}
     sent = Counter[str]()
     for i, at_ms in enumerate(at.tolist()):
         messages = []
@@ -268,11 +270,10 @@ def _live_through(site: Site, registry: Registry, now: int) -> None:
     site.tick(now - 20 * HOUR, now)
 
 
-def _samples(registry: Registry, station: Station, at: Ints, river: World) -> list[Sample]:
+def _samples(registry: Registry, station: Station, at: Ints, probes: Instruments) -> list[Sample]:
     if station.key == GAUGE:
         return [Sample(ms, {"rain": float(i % 7 == 0)}) for i, ms in enumerate(at.tolist())]
-    series = river.series(station.key, at)
-    values = {key: np.round(series[key], KNOWN[key].decimals) for key in station.parameters}
+    values = {key: said.value for key, said in probes.read(station, at, STEP).items()}
     if station.key == LAKE:
         values["do"] = np.where(
             np.arange(len(at)) % 40 == 20, -999.0, values["do"]

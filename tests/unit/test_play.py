@@ -9,7 +9,8 @@ from sensors.parameters import catalogue
 from sensors.stations import Deployment, Registry, Station
 from sensors.wire.telemetry import Sample
 from simulator import packets
-from simulator.play import AS_FAST_AS_POSSIBLE, LineState, Pace, Progress, Reporting
+from simulator.play import AS_FAST_AS_POSSIBLE, LineState, Pace, Progress
+from simulator.reported import Reporting
 from simulator.source import Ahead
 
 NOW = 1_780_000_000_000
@@ -91,7 +92,7 @@ def test_a_sample_is_reported_in_the_unit_and_by_the_gain_in_force_at_its_instan
         ),
         catalogue=catalogue(),
     )
-    reporting = Reporting(registry, catalogue())
+    reporting = Reporting(registry)
     assert reporting("a", Sample(0, {"conductivity": 400.0, "do": 5.0})).values == {"conductivity": 0.4, "do": 5.0}
     assert reporting("a", Sample(1000, {"conductivity": 400.0})).values == {"conductivity": 195.0}
     other = Sample(0, {"conductivity": 400.0})

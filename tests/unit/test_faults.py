@@ -1,0 +1,264 @@
+"""Sensors say what the water is, a little wrong; faults do what their names say; the truth of a run labels both."""
+
+import gzip
+import io
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from sensors.parameters import catalogue
+from sensors.stationfile import read
+from sensors.stations import Registry
+from simulator import scenario, truth
+from simulator.faults import SENSORS, Instruments, Measured
+from simulator.scenario import Cycle, EventKind, Fault, FaultKind, Scenario, Visit
+from simulator.world import World
+
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+MAY = 1_778_428_800_000  # 2026-05-11, midnight in Beijing
+SITE = read((Path(__file__).parents[2] / "config" / "stations.toml").read_text(encoding="utf-8"), catalogue())
+STEP_MS = 300_000
+AT_MS = np.arange(MAY, MAY + 2 * DAY_MS, STEP_MS)
+QCC, LAKE = SITE["qcc-huanhu-1"], SITE["shiwan-lake-1"]
+DAYS = Scenario("test", "", "", "", "", MAY, 2, spin_up_days=1.5)
+STATIONS = replace(SITE, stations=(QCC, LAKE))
+
+
+@lru_cache(maxsize=1)
+def water() -> World:
+    world = World(STATIONS, DAYS, seed=3)
+    world.advance(MAY + 2 * DAY_MS)
+    return world
+
+
+def said(*faults: Fault, station=QCC, visits: tuple[Visit, ...] = (), **changes) -> dict[str, Measured]:
+    happening = replace(DAYS, faults=faults, visits=visits, **changes)
+    return Instruments(STATIONS, happening, water(), seed=3, known=catalogue()).read(station, AT_MS, STEP_MS)
+
+
+def fault(kind: FaultKind, parameter: str, *, hours: float = 12, size: float = 1.0, station=QCC, **more) -> Fault:
+    return Fault("f", kind, station.key, parameter, MAY + 6 * HOUR_MS, MAY + round((6 + hours) * HOUR_MS), size, **more)
+
+
+def during(hours: float = 12) -> np.ndarray:
+    return (AT_MS >= MAY + 6 * HOUR_MS) & (MAY + (6 + hours) * HOUR_MS > AT_MS)
+
+
+def test_a_healthy_sensor_is_near_the_water_with_the_decimals_of_the_catalogue():
+    for key, got in said().items():
+        there = ~np.isnan(got.value)
+        truth_ = water().value(QCC.key, key, AT_MS)
+        assert np.array_equal(np.round(got.value[there], catalogue()[key].decimals), got.value[there])
+        assert set(np.unique(got.bad[there])) == {0}
+        if key in ("water_temp", "ph", "do", "conductivity"):
+            assert np.abs(got.value - truth_).max() < 6 * SENSORS[key].accuracy / 4
+
+
+def test_analysers_give_a_result_every_four_hours_and_probes_every_time():
+    got = said()
+    for key in ("nh3n", "codmn", "tp"):
+        times = AT_MS[~np.isnan(got[key].value)]
+        assert len(times) == 12
+        assert set(np.diff(times)) == {4 * HOUR_MS}
+    assert not np.isnan(got["do"].value).any()
+    at_once = said(cycles=(Cycle((QCC.key,), ("nh3n",), 0),))
+    assert not np.isnan(at_once["nh3n"].value).any()
+
+
+def test_below_the_detection_limit_half_of_it_is_reported():
+    class Clean:
+        def value(self, station, parameter, at_ms):
+            return np.full(len(at_ms), 0.045)
+
+    at_once = replace(DAYS, cycles=(Cycle((QCC.key,), ("nh3n",), 0),))
+    poor = Instruments(STATIONS, at_once, Clean(), seed=3, known=catalogue()).read(QCC, AT_MS, STEP_MS)["nh3n"].value
+    low = poor[poor < 0.05]
+    assert len(low) > 300
+    assert set(low) == {0.025}
+
+
+def test_a_sensor_answers_a_step_gradually():
+    class Step:
+        def value(self, station, parameter, at_ms):
+            return np.where(at_ms >= MAY, 6.0, 2.0)
+
+    probes = Instruments(STATIONS, DAYS, Step(), seed=3, known=catalogue())
+    at_ms = MAY + np.arange(0, 600_000, 5000)
+    value = probes.read(QCC, at_ms, 5000)["do"].value
+    assert value[0] == pytest.approx(2, abs=0.15)
+    assert 2.5 < value[at_ms == MAY + 30_000][0] < 5.9
+    assert value[-1] == pytest.approx(6, abs=0.15)
+
+
+def test_a_spike_is_one_reading_and_returns():
+    got, healthy = said(fault(FaultKind.SPIKE, "do", hours=0.001))["do"], said()["do"]
+    assert got.bad.sum() == 1
+    (row,) = np.flatnonzero(got.bad)
+    assert abs(got.value[row] - healthy.value[row]) > 1.94, "more than the 95th percentile of 4-hour changes"
+    assert np.array_equal(np.delete(got.value, row), np.delete(healthy.value, row))
+
+
+def test_a_stuck_sensor_repeats_itself_exactly():
+    got = said(fault(FaultKind.FLAT_LINE, "do"))["do"]
+    assert len(set(got.value[during()])) == 1
+    assert (got.bad == during()).all()
+    assert set(np.array(got.kind)[during()]) == {"flat_line"}
+
+
+def test_drift_grows_in_a_line_and_calibration_sets_it_back():
+    visit_ms = MAY + 30 * HOUR_MS
+    got, healthy = said(fault(FaultKind.DRIFT, "ph", hours=40, visit_ms=visit_ms))["ph"], said()["ph"]
+    off = got.value - healthy.value
+    assert np.abs(off[visit_ms <= AT_MS]).max() == 0
+    before = (AT_MS >= MAY + 6 * HOUR_MS) & (visit_ms > AT_MS)
+    hours = (AT_MS[before] - MAY) / HOUR_MS
+    assert abs(np.corrcoef(hours, off[before])[0, 1]) > 0.99
+    assert abs(off[before][-1]) == pytest.approx(0.6, abs=0.05)
+    wrong = got.bad[before] == 1
+    assert not wrong[0], "at first it is right within its accuracy"
+    assert wrong[-1]
+    visited = said(fault(FaultKind.DRIFT, "ph", hours=40), visits=(Visit(QCC.key, visit_ms),))["ph"]
+    assert np.abs((visited.value - healthy.value)[visit_ms <= AT_MS]).max() == 0
+
+
+def test_fouling_pulls_oxygen_down_flattens_its_day_and_jumps_back_at_the_cleaning():
+    visit_ms = MAY + 42 * HOUR_MS
+    got = said(fault(FaultKind.FOULING, "do", hours=42, visit_ms=visit_ms))["do"].value
+    healthy = said()["do"].value
+    second = (AT_MS >= MAY + 26 * HOUR_MS) & (visit_ms > AT_MS)
+    assert (healthy - got)[second].mean() > 0.8
+    assert np.std(np.diff(got[second][::12])) < 0.9 * np.std(np.diff(healthy[second][::12]))
+    assert np.abs((healthy - got)[visit_ms <= AT_MS]).max() == 0
+    muddy = said(fault(FaultKind.FOULING, "turbidity", hours=42, visit_ms=visit_ms))["turbidity"].value
+    assert (muddy - said()["turbidity"].value)[second].mean() > 15
+
+
+def test_out_of_the_water_everything_says_air():
+    got = said(fault(FaultKind.OUT_OF_WATER, ""))
+    dry = during()
+    assert got["conductivity"].value[dry].max() < 10
+    assert got["do"].value[dry].min() > 7
+    assert np.ptp(got["water_temp"].value[dry]) > 2, "it follows the air"
+    assert np.array_equal(got["level"].value, said()["level"].value)
+    assert got["level"].bad.sum() == 0
+
+
+def test_the_other_faults_do_what_they_are_called():
+    healthy = said()
+
+    def got(kind: FaultKind, parameter: str) -> tuple[np.ndarray, np.ndarray, Measured]:
+        found = said(fault(kind, parameter))[parameter]
+        return found.value[during()], healthy[parameter].value[during()], found
+
+    value, _, found = got(FaultKind.CLIPPING, "turbidity")
+    assert set(value) == {1000.0}
+    assert set(np.array(found.status)[during()]) == {"T"}
+    value, right, _ = got(FaultKind.UNIT, "conductivity")
+    assert value == pytest.approx(right / 1000, abs=0.06)
+    assert set(got(FaultKind.SENTINEL, "ph")[0]) == {-999.0}
+    value, right, _ = got(FaultKind.OFFSET, "ph")
+    assert np.ptp(value - right) < 0.02
+    assert abs((value - right).mean()) > 0.5
+    value, right, _ = got(FaultKind.NOISE, "do")
+    assert np.std(np.diff(value)) > 5 * np.std(np.diff(right))
+    value, right, found = got(FaultKind.BURSTS, "turbidity")
+    assert 0.05 < found.bad[during()].mean() < 0.9
+    assert (value >= right - 0.05).all()
+    _, _, found = got(FaultKind.SPIKE_CLUSTER, "turbidity")
+    assert 0.1 < found.bad[during()].mean() < 0.8
+
+
+def test_without_power_there_is_a_gap_that_nobody_can_judge():
+    got = said(fault(FaultKind.SUPPLY, ""))
+    for key in ("do", "ph", "nh3n"):
+        assert np.isnan(got[key].value[during()]).all()
+        assert set(got[key].bad[during()]) == {-1}
+        assert "supply" in got[key].kind
+
+
+def test_a_wrong_clock_tells_another_hours_water():
+    got = said(fault(FaultKind.CLOCK, ""))["do"]
+    earlier = water().value(QCC.key, "do", AT_MS - 2 * HOUR_MS)
+    assert np.abs(got.value - earlier)[during()].max() < 0.3
+    assert (got.bad[during()] == 1).all()
+
+
+# -- the table of a run ----------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def everything() -> pl.DataFrame:
+    return table("everything")
+
+
+def table(key: str, seed: int = 1, days: float | None = None) -> pl.DataFrame:
+    found = scenario.load(key, SITE)
+    found = found if days is None else replace(found, days=days)
+    frames = truth.table(found.registry(SITE), found, seed=seed, known=catalogue())
+    return pl.concat([frame for frame, _ in frames])
+
+
+def packed(frame: pl.DataFrame) -> bytes:
+    raw = io.BytesIO()
+    with truth.packed(raw) as target:
+        target.write(truth.csv(frame, header=True))
+    return raw.getvalue()
+
+
+def test_every_event_and_fault_of_everything_is_labelled():
+    found = everything()
+    kinds = set(found.filter(pl.col("event") == 1)["event_type"].unique())
+    pollution = set(EventKind) - scenario.NATURAL
+    assert kinds == {str(kind) for kind in pollution}
+    natural = set(found.filter(pl.col("natural_event") == 1)["event_type"].unique())
+    assert natural >= {str(kind) for kind in scenario.NATURAL}
+    types = {kind for c in found.columns if c.startswith("type_") for kind in found[c].unique() if kind}
+    assert types == {str(kind) for kind in FaultKind}
+    assert 0.01 < found["event"].mean() < 0.15
+    assert 0.01 < found["anomaly"].mean() < 0.15
+
+
+def test_the_table_has_the_columns_of_the_recorded_ones():
+    found = everything()
+    parameters = [c.removeprefix("anomaly_") for c in found.columns if c.startswith("anomaly_")]
+    assert found.columns[:2] == ["station", "time"]
+    assert found.columns[2 : 2 + len(parameters)] == parameters
+    assert {"water_temp_degC", "pH", "do_mg_L", "conductivity_uS_cm", "turbidity_NTU", "level_m"} <= set(parameters)
+    assert [f"type_{p}" for p in parameters] == [c for c in found.columns if c.startswith("type_")]
+    assert found.columns[-4:] == ["anomaly", "event", "event_type", "natural_event"]
+    assert found["time"].str.contains(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$").all()
+    missing = found.filter(pl.col("nh3n_mg_L").is_null())
+    assert missing["anomaly_nh3n_mg_L"].is_null().all(), "what is not there is not judged"
+
+
+def test_a_calm_week_has_no_event_and_no_fault():
+    found = table("calm-week", days=1.0)
+    assert found["event"].sum() == found["anomaly"].sum() == found["natural_event"].sum() == 0
+
+
+def test_the_same_seed_is_the_same_bytes_and_another_seed_is_not():
+    one = packed(table("night-discharge", days=0.1))
+    assert packed(table("night-discharge", days=0.1)) == one
+    assert packed(table("night-discharge", 2, days=0.1)) != one
+    assert gzip.decompress(one).startswith(b"station,time,")
+
+
+def test_an_event_is_there_while_its_water_is_and_not_elsewhere():
+    found = everything().filter(pl.col("event_type") == "sewage", pl.col("event") == 1)
+    assert set(found["station"].unique()) == {"qcc-huanhu-2", "qcc-huanhu-3", "mdc-2"}
+
+
+def test_thousands_of_stations_are_like_water_and_unlike_each_other():
+    city = scenario.load("city", SITE)
+    city = replace(city, days=0.5, events=(), generated=replace(city.generated, count=60))
+    registry: Registry = city.registry(SITE)
+    found = pl.concat([f for f, _ in truth.table(registry, city, seed=1, known=catalogue())])
+    assert found["station"].n_unique() == 60
+    means = found.group_by("station").agg(pl.col("do_mg_L").mean())["do_mg_L"]
+    assert means.n_unique() == 60
+    assert means.min() > 2
+    assert means.max() < 12

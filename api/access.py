@@ -266,7 +266,7 @@ def on_behalf(actor: Actor, by: str | None) -> Actor:
     if actor.name in (MACHINE, ANYBODY):
         return Actor(by.strip(), actor.role, actor.regions, actor.department)
     raise Forbidden(
-        sentence("role.not_yourself", name=actor.name, by=by[:80]),
+        sentence("person.not_yourself", name=actor.name, by=by[:80]),
         tuple(sorted(RIGHTS[actor.role])),
     )
 

@@ -107,6 +107,7 @@ def create_app(context: Context) -> FastAPI:
     )
     for subject in subjects:
         api.include_router(subject.router)
+    api.include_router(incidents.tasks)
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router, rules.at_stations):
         api.include_router(router)
     api.include_router(reports.cases)

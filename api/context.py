@@ -12,8 +12,7 @@ from governance.assessment import Formula, Indicator
 from governance.callbacks import Result
 from governance.contacts import Directory
 from governance.database import Database
-from governance.deadlines import STANDARD
-from governance.deadlines import Policy as Deadlines
+from governance.dispatch import EMPTY, Processes
 from governance.notices import Links, Policy
 from governance.patrols import Counts
 from governance.platforms import Platforms
@@ -68,9 +67,9 @@ class Context:
     ``submit`` hands a message to the ingest and answers once it is durable; None where no ingest runs in this
     process. ``command`` asks something of a station's HJ 212 logger; None where no gateway runs;
     ``mqtt_commands`` asks devices over the broker. ``token`` is one that may do everything, for machines. ``open``:
-    nobody is asked who they are, which the wiring allows on loopback only. ``deadlines`` are the limits in force.
-    ``sender_key`` hides where reports come from, of which one sender may make ``reports_an_hour``; ``patrols`` says
-    when a patrol counts.
+    nobody is asked who they are, which the wiring allows on loopback only. ``processes`` say how each kind of
+    incident is dealt with, and by when. ``sender_key`` hides where reports come from, of which one sender may make
+    ``reports_an_hour``; ``patrols`` says when a patrol counts.
     ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
     ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
     told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the
@@ -103,4 +102,4 @@ class Context:
     reports_an_hour: int = 6
     patrols: Counts = field(default_factory=Counts)
     open: bool = False
-    deadlines: Deadlines = STANDARD
+    processes: Processes = EMPTY

@@ -291,6 +291,17 @@ def _remember(connection: sa.Connection, platform: str, event_id: str, proof: st
         "allowed": list(told.allowed),
     }
     connection.execute(sa.insert(callbacks_).values(row))
+    body = {name: row[name] for name in ("outcome", "detail", "incident_id", "action")}
+    audit.append(
+        connection,
+        f"callback.{told.outcome.value}",
+        kind="callback",
+        id=f"{platform}/{event_id}",
+        body=body,
+        by=platform,
+        role="platform",
+        at_ms=now_ms,
+    )
 
 
 def _digest(content: bytes) -> str:

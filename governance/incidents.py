@@ -334,6 +334,44 @@ def list_incidents(
     return _load(connection, query)
 
 
+def worklist(
+    connection: sa.Connection, actor: Actor, now_ms: int, *, limit: int
+) -> list[tuple[Incident, tuple[Action, ...]]]:
+    """At most ``limit`` open incidents that wait for somebody, most urgent first, and what would carry them on."""
+    query = sa.select(incidents_).where(incidents_.c.open_cause.is_not(None))
+    if actor.regions is not None:
+        near = incidents_.c.region.in_(sorted(actor.regions))
+        query = query.where(near | (incidents_.c.responsible == actor.name))
+    if actor.department is not None:  # a handler is waited for only where the department leads or takes part
+        ours = incidents_.c.department == actor.department.value
+        query = query.where(ours | sa.cast(incidents_.c.joint, sa.Text).contains(f'"{actor.department.value}"'))
+    found = [(one, lifecycle.waiting_for(one, actor)) for one in _load(connection, query)]
+    waiting = [pair for pair in found if pair[1]]
+    return sorted(waiting, key=lambda pair: lifecycle.urgency(pair[0], now_ms))[:limit]
+
+
+def by_rule(
+    connection: sa.Connection, *, since_ms: int = 0, regions: Collection[str] | None = None
+) -> list[tuple[str, str, int, int, dict[str, int]]]:
+    """Rule, version, incidents, false alarms, and these by reason: how often a rule was right; most incidents first."""
+    c = incidents_.c
+    wolf = c.state == State.FALSE_ALARM.value
+    query = sa.select(c.rule, c.rule_version, wolf.label("wolf"), c.reason, sa.func.count().label("n"))
+    query = query.where(c.rule != "", c.opened_at_ms >= since_ms).group_by(c.rule, c.rule_version, wolf, c.reason)
+    if regions is not None:
+        query = query.where(c.region.in_(sorted(regions)))
+    total: dict[tuple[str, str], int] = {}
+    reasons: dict[tuple[str, str], dict[str, int]] = {}
+    for row in connection.execute(query):
+        key = (row.rule, row.rule_version)
+        total[key] = total.get(key, 0) + row.n
+        if row.wolf:
+            of = reasons.setdefault(key, {})
+            of[row.reason or "-"] = of.get(row.reason or "-", 0) + row.n
+    order = sorted(total, key=lambda key: (-total[key], key))
+    return [(*key, total[key], sum(reasons.get(key, {}).values()), reasons.get(key, {})) for key in order]
+
+
 def counts(connection: sa.Connection) -> Counts:
     """How many incidents there are now; states and colours without any count 0."""
     grouping = (incidents_.c.state, incidents_.c.colour, incidents_.c.retrospective)

@@ -851,6 +851,43 @@ def concerns(incident: Incident, actor: Actor) -> bool:
     return actor.covers(incident.place.region) or (bool(actor.name) and incident.case.responsible == actor.name)
 
 
+_ON = (
+    Action.EMERGENCY_REPORTED,
+    Action.ACCEPT,
+    Action.DISPATCH,
+    Action.START,
+    Action.CONTRIBUTE,
+    Action.FINISH,
+    Action.VERIFY,
+    Action.CLOSE,
+)
+"""Actions that carry a case on."""
+
+
+def waiting_for(incident: Incident, actor: Actor) -> tuple[Action, ...]:
+    """The actions by which this person would carry the incident on; none where it waits for somebody else.
+
+    A chief, a deputy and a grid worker are waited for where they are responsible, or nobody is.
+    """
+    case = incident.case
+    possible = [a for a in allowed(incident, actor) if a in _ON]
+    if incident.state in (State.DISPATCHED, State.TRANSFERRED):  # dispatched once; again is no duty
+        possible = [a for a in possible if a is not Action.DISPATCH]
+    theirs = case.responsible == actor.name or not (case.responsible or case.department)
+    if actor.role in (Role.HANDLER, Role.ADMINISTRATOR) or theirs:
+        return tuple(possible)
+    return tuple(a for a in possible if STEPS[incident.state, a].right is not Right.HANDLE)
+
+
+def urgency(incident: Incident, now_ms: int) -> tuple[bool, bool, int, int, int]:
+    """The order of a work list, most urgent first: emergency to be reported, overdue, colour, deadline, number."""
+    case = incident.case
+    unreported = bool(case.emergency) and case.emergency_reported_at_ms is None
+    overdue = case.due_ms is not None and case.due_ms < now_ms and case.paused_at_ms is None
+    far = 2**62 if case.due_ms is None or case.paused_at_ms is not None else case.due_ms
+    return not unreported, not overdue, incident.colour.rank, far, incident.id
+
+
 TITLE_LIMIT = 80
 BY_TIME = "deadline"
 """Who speaks when time does."""

@@ -28,12 +28,12 @@ from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Place
 from governance.database import Database, in_order
 from governance.finding import Colour
-from governance.lifecycle import State
+from governance.lifecycle import FINAL, State
 from governance.notice_store import Notice, Wanted
 from governance.notice_tables import notice as notices_
 from governance.notice_tables import notice_mark as marks_
 from governance.notice_tables import notice_watch as watches_
-from governance.notices import CALLS, STALE_MS, Item, Kind, Links, Policy, compose, kind_of
+from governance.notices import CALLS, STALE_MS, Item, Kind, Links, Policy, compose, concerned, kind_of
 from governance.tables import incident as incidents_
 from governance.tables import outbox
 from sensors.errors import StorageUnavailable
@@ -43,8 +43,27 @@ AT_ONCE = 500
 LEASE_MS = 120_000
 """Longer than any channel takes: a claim is not renewed."""
 BACKOFF_S, BACKOFF_CAP_S = 5.0, 600.0
-UNCONFIRMED = frozenset({State.REPORTED})
+UNCONFIRMED = frozenset({State.REPORTED, State.REOPENED})
 """States in which nobody has said yet that they know."""
+SETTLING = frozenset(
+    {
+        "accepted",
+        "rejected",
+        "dispatched",
+        "started",
+        "returned",
+        "transferred",
+        "contributed",
+        "finished",
+        "verified",
+        "reworked",
+        "closed",
+        "false_alarm",
+        "absorbed",
+        "paused",
+    }
+)
+"""What somebody does who knows of the incident: nobody is called for it any more, until it calls anew."""
 _MARK = "outbox"
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -216,21 +235,27 @@ class Messenger:
         places = self._places(connection, {data["station"] for _, data in events})
         duty = oncall.on_call(connection, now_ms)
         on_duty = {key for keys in directory.office(duty)[:1] for key in keys}
-        settled = {row.incident_id for row, data in events if data["state"] not in UNCONFIRMED}
-        notice_store.drop(connection, {number for number in settled if states.get(number) not in UNCONFIRMED})
+        settled: set[int] = set()
         news = {row.incident_id for row, data in events if kind_of(data, row.notify) in {Kind.RECOVERED, Kind.CLOSED}}
         called = notice_store.told(connection, news)
         wanted: list[Wanted] = []
         watched: dict[int, tuple[Colour, int]] = {}
         for row, data in events:
             kind, number = kind_of(data, row.notify), row.incident_id
+            if data["what"] in SETTLING:
+                settled.add(number)
+                watched.pop(number, None)
+                wanted = [one for one in wanted if one.item.incident_id != number or one.item.kind not in CALLS]
             stale = now_ms - row.created_at_ms > STALE_MS
-            if kind is None or stale or (kind in CALLS and states.get(number) not in UNCONFIRMED):
+            if kind is None or stale or (kind in CALLS and not _calls(kind, states.get(number))):
                 continue
             place = places.get(data["station"]) or Place(Text(data["station"], data["station"]))
             colour = Colour.BLUE if kind is Kind.PAST else Colour(data["colour"])
             steps = directory.steps(place, colour, duty)
             who = called.get(number, ()) if kind in {Kind.RECOVERED, Kind.CLOSED} else _first(kind, steps)
+            named = [directory.called(name) for name in concerned(data, kind)]
+            if any(named):  # the case has somebody: the others are not told of their task
+                who = tuple(one.key for one in named if one is not None)
             due_ms = policy.unconfirmed_at(colour, now_ms) if kind in CALLS and row.notify == "page" else None
             minutes = policy.confirm.get(colour) if due_ms is not None else None
             text = data["title"] if kind in CALLS or kind is Kind.PAST else data["text"]
@@ -248,6 +273,7 @@ class Messenger:
             wanted += [
                 Wanted(key, place.bucket, item, policy.due(colour, now_ms, on_duty=key in on_duty)) for key in who
             ]
+        notice_store.drop(connection, settled)
         notice_store.watch(connection, watched, now_ms)
         notice_store.gather(connection, wanted, now_ms, policy)
 
@@ -270,7 +296,7 @@ class Messenger:
             wanted: list[Wanted] = []
             for row in rows:
                 incident = known[row["incident_id"]]
-                if incident["state"] not in UNCONFIRMED or now_ms - row["since_ms"] > STALE_MS:
+                if incident["state"] in FINAL or now_ms - row["since_ms"] > STALE_MS:
                     over.add(incident["id"])
                     continue
                 wanted += self._raise(connection, row, incident, places, directory, duty, now_ms)
@@ -327,11 +353,14 @@ class Messenger:
         claim = {"claimed_by": self._name, "claimed_until_ms": now_ms + LEASE_MS}
         with self._database.write() as connection:
             ids = list(connection.execute(due.with_for_update(skip_locked=True)).scalars())
+            self._bury(connection, ids, now_ms)
             taken = sa.update(notices_).where(n.id.in_(ids)).values(claim).returning(notices_)
             found = {row["id"]: notice_store.of(row) for row in connection.execute(taken).mappings()}
             told = notice_store.items(connection, ids)
             claimed = []
             for one in ids:
+                if found[one].status != "pending":
+                    continue
                 if one in told:
                     claimed.append(_Claimed(self._written(connection, found[one], told[one]), tuple(told[one])))
                 else:  # everything it was to tell of has been confirmed meanwhile
@@ -340,6 +369,15 @@ class Messenger:
         with self._lock:
             self._in_flight |= {one.notice.id for one in claimed}
         return claimed
+
+    def _bury(self, connection: sa.Connection, ids: Sequence[int], now_ms: int) -> None:
+        """Messages of days ago, as a restored backup has them, are not sent any more."""
+        old = (notices_.c.id.in_(ids), notices_.c.attempts == 0, notices_.c.created_at_ms < now_ms - 2 * STALE_MS)
+        gone = {"status": "dead", "last_error": "too old to be told"}
+        number = connection.execute(sa.update(notices_).where(*old).values(gone)).rowcount
+        if number:
+            self.counts["dead"] += number
+            log.error("messages are too old to be told", count=number)
 
     def _written(self, connection: sa.Connection, notice: Notice, told: Sequence[Item]) -> Notice:
         """The message with its words; from here on nothing is added to it."""
@@ -412,6 +450,11 @@ class Messenger:
     def _states(self, connection: sa.Connection, ids: set[int]) -> dict[int, str]:
         query = sa.select(incidents_.c.id, incidents_.c.state).where(incidents_.c.id.in_(sorted(ids)))
         return {row.id: row.state for row in connection.execute(query)}
+
+
+def _calls(kind: Kind, state: str | None) -> bool:
+    """Whether an incident in this state calls: what opened only while nobody knows, what became worse until its end."""
+    return state in UNCONFIRMED if kind is Kind.OPENED else state is not None and state not in FINAL
 
 
 def _first(kind: Kind, steps: Sequence[tuple[str, ...]]) -> tuple[str, ...]:

@@ -6,19 +6,20 @@ never given twice, not even after a removal. Tokens are random; only their SHA-2
 
 import hashlib
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
-from governance import incidents
+from governance import audit, incidents
 from governance.lifecycle import FINAL, Incident, sentence
-from governance.regions import Place, Regions
+from governance.regions import Regions
 from governance.roles import TERMED, Actor, Department, Role, label
 from governance.tables import appointment as appointments_
 from governance.tables import incident as incidents_
 from governance.tables import person as people_
 from governance.tables import token as tokens_
+from governance.terms import Appointment
 from sensors.errors import ConfigurationError, NotFound, Refused
 
 PREFIX = "rc_"
@@ -37,26 +38,6 @@ class Person:
     department: Department | None
     created_at_ms: int
     removed_at_ms: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Appointment:
-    """A term: ``name`` is chief of a region's water, or of one reach in it, from ``since_ms`` to ``until_ms``.
-
-    ``deputy_of`` names the chief whom a deputy (河长助理) helps.
-    """
-
-    id: int
-    name: str
-    role: Role
-    region: str
-    reach: str
-    deputy_of: str
-    since_ms: int
-    until_ms: int | None
-
-    def in_force(self, at_ms: int) -> bool:
-        return self.since_ms <= at_ms and (self.until_ms is None or at_ms < self.until_ms)
 
 
 def add(
@@ -82,7 +63,7 @@ def add(
     if (role is Role.HANDLER) != (department is not None):
         raise ConfigurationError(f"{name}: a handler, and nobody else, belongs to a department")
     if connection.execute(sa.select(people_.c.id).where(people_.c.name == name)).first():
-        raise Refused(sentence("role.person_exists", name=name))
+        raise Refused(sentence("person.person_exists", name=name))
     row = {
         "name": name,
         "role": role.value,
@@ -94,6 +75,8 @@ def add(
     number = connection.execute(sa.insert(people_).values(row).returning(people_.c.id)).scalar_one()
     if role in TERMED and region:
         _appoint(connection, number, region, "", "", now_ms, None)
+    told = {"role": role.value, "region": region, "department": row["department"]}
+    _tell(connection, "person.added", name, told, by, now_ms)
     return get(connection, name)
 
 
@@ -102,7 +85,7 @@ def get(connection: sa.Connection, name: str) -> Person:
     query = sa.select(people_).where(people_.c.name == name.strip(), people_.c.removed_at_ms.is_(None))
     row = connection.execute(query).mappings().first()
     if row is None:
-        raise NotFound(sentence("role.no_person", name=name[:NAME_LIMIT]))
+        raise NotFound(sentence("person.no_person", name=name[:NAME_LIMIT]))
     return _person(row)
 
 
@@ -114,7 +97,7 @@ def listing(connection: sa.Connection, *, removed: bool = False) -> list[Person]
     return [_person(row) for row in connection.execute(query).mappings()]
 
 
-def remove(connection: sa.Connection, name: str, *, now_ms: int) -> None:
+def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> None:
     """Take somebody's role, terms and tokens away; the record keeps the name.
 
     Raises NotFound, and Refused for the last administrator and for whom open incidents would be left without anybody.
@@ -125,32 +108,39 @@ def remove(connection: sa.Connection, name: str, *, now_ms: int) -> None:
             people_.c.role == Role.ADMINISTRATOR.value, people_.c.removed_at_ms.is_(None), people_.c.id != one.id
         )
         if not connection.execute(others).scalar_one():
-            raise Refused(sentence("role.last_administrator", name=one.name))
+            raise Refused(sentence("person.last_administrator", name=one.name))
     mine = sa.select(incidents_.c.id).where(incidents_.c.responsible == one.name, incidents_.c.open_cause.is_not(None))
     left = list(connection.execute(mine.order_by(incidents_.c.id)).scalars())
     if left:
-        raise Refused(sentence("role.has_cases", name=one.name, count=len(left), incidents=_numbers(left)))
+        raise Refused(sentence("person.has_cases", name=one.name, count=len(left), incidents=_numbers(left)))
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(removed_at_ms=now_ms))
     _end(connection, appointments_.c.person_id == one.id, now_ms)
-    revoke(connection, one.name, now_ms=now_ms, person_id=one.id)
+    _revoke(connection, one.id, now_ms)
+    _tell(connection, "person.removed", one.name, {"role": one.role.value, "region": one.region}, by, now_ms)
 
 
 # -- tokens ----------------------------------------------------------------------------------------------------------
 
 
-def issue(connection: sa.Connection, name: str, *, now_ms: int, expires_at_ms: int | None = None) -> str:
+def issue(connection: sa.Connection, name: str, *, by: str, now_ms: int, expires_at_ms: int | None = None) -> str:
     """A new token of somebody; it can be shown this once. Raises NotFound."""
     one = get(connection, name)
     made = PREFIX + secrets.token_urlsafe(32)
     row = {"person_id": one.id, "hash": hashed(made), "created_at_ms": now_ms, "expires_at_ms": expires_at_ms}
     connection.execute(sa.insert(tokens_).values(row))
+    _tell(connection, "token.issued", one.name, {"expires_at_ms": expires_at_ms}, by, now_ms)
     return made
 
 
-def revoke(connection: sa.Connection, name: str, *, now_ms: int, person_id: int | None = None) -> int:
+def revoke(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> int:
     """End all tokens of somebody; how many there were. Raises NotFound."""
-    number = get(connection, name).id if person_id is None else person_id
-    mine = (tokens_.c.person_id == number) & tokens_.c.revoked_at_ms.is_(None)
+    ended = _revoke(connection, get(connection, name).id, now_ms)
+    _tell(connection, "token.revoked", name, {"count": ended}, by, now_ms)
+    return ended
+
+
+def _revoke(connection: sa.Connection, person_id: int, now_ms: int) -> int:
+    mine = (tokens_.c.person_id == person_id) & tokens_.c.revoked_at_ms.is_(None)
     return connection.execute(sa.update(tokens_).where(mine).values(revoked_at_ms=now_ms)).rowcount
 
 
@@ -196,7 +186,7 @@ def appoint(
     """
     one = get(connection, name)
     if one.role not in TERMED:
-        raise Refused(sentence("role.not_a_chief", name=one.name, role=label(one.role)))
+        raise Refused(sentence("person.not_a_chief", name=one.name, role=label(one.role)))
     if region not in regions:
         raise ConfigurationError(f"region {region!r} is not registered")
     if until_ms is not None and until_ms <= since_ms:
@@ -216,6 +206,9 @@ def appoint(
         for held in before:
             _end(connection, appointments_.c.id == held.id, since_ms)
     _appoint(connection, one.id, region, reach, deputy_of, since_ms, until_ms)
+    term = {"region": region, "reach": reach, "deputy_of": deputy_of, "since_ms": since_ms, "until_ms": until_ms}
+    told = term | {"instead_of": [held.name for held in before]}
+    _tell(connection, "person.appointed", one.name, told, by, now_ms)
     moved: list[int] = []
     for held in before:
         if since_ms > now_ms:
@@ -268,18 +261,6 @@ def appointments(connection: sa.Connection, name: str | None = None) -> list[App
     ]
 
 
-def responsible(terms: Iterable[Appointment], place: Place, regions: Regions, at_ms: int) -> str:
-    """The chief who answers for a place: of its reach in the lowest region that has one; "" when nobody does."""
-    held = [a for a in terms if a.in_force(at_ms) and a.role in (Role.CHIEF, Role.GENERAL_CHIEF)]
-    for code in regions.up(place.region):
-        here = [a for a in held if a.region == code]
-        for wanted in (place.reach, ""):
-            found = [a.name for a in here if a.reach == wanted and (wanted or not a.reach)]
-            if found:
-                return found[-1]
-    return ""
-
-
 def actor(connection: sa.Connection, one: Person, regions: Regions, now_ms: int) -> Actor:
     """Somebody as they may act now. The reach of chiefs and deputies is that of their terms in force."""
     if one.role not in TERMED:
@@ -300,7 +281,7 @@ def removable(connection: sa.Connection, region: str, regions: Regions) -> None:
         query = query.where(incidents_.c.region.in_(sorted(below)))
     left = list(connection.execute(query.order_by(incidents_.c.id)).scalars())
     if left:
-        raise Refused(sentence("role.region_has_cases", region=region, count=len(left), incidents=_numbers(left)))
+        raise Refused(sentence("person.region_has_cases", region=region, count=len(left), incidents=_numbers(left)))
 
 
 def _appoint(
@@ -326,6 +307,11 @@ def _appoint(
 def _end(connection: sa.Connection, which: sa.ColumnElement[bool], at_ms: int) -> None:
     later = appointments_.c.until_ms.is_(None) | (appointments_.c.until_ms > at_ms)
     connection.execute(sa.update(appointments_).where(which, later).values(until_ms=at_ms))
+
+
+def _tell(connection: sa.Connection, what: str, name: str, body: dict[str, Any], by: str, now_ms: int) -> None:
+    """A change of people is an entry of the trail; tokens are not in it."""
+    audit.append_many(connection, [audit.New(what, "person", name, body, by, now_ms)])
 
 
 def _numbers(ids: list[int]) -> str:

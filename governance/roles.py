@@ -140,7 +140,7 @@ class Actor:
     def must(self, right: Right) -> None:
         """Raises Forbidden, naming the roles that may, unless the role has the right."""
         if not self.may(right):
-            text = say("role.forbidden", role=label(self.role), right=say(f"right.{right}"), roles=who(right))
+            text = say("person.forbidden", role=label(self.role), right=say(f"right.{right}"), roles=who(right))
             raise Forbidden(f"{text.zh}。 / {text.en}.", tuple(sorted(RIGHTS[self.role])))
 
 
@@ -151,7 +151,7 @@ def administrator(name: str) -> Actor:
 
 def label(role: Role) -> Text:
     """The role's name as people read it."""
-    return say(f"role.{role}")
+    return say(f"person.{role}")
 
 
 def who(right: Right) -> Text:

@@ -20,6 +20,7 @@ from ingest import alarms, means, quarantine, rulebook, validate
 from ingest.checks.alarms import Key
 from ingest.checks.alarms import apply as apply_to_alarms
 from ingest.checks.engine import LATE_S, Checks, usable
+from ingest.checks.no_data import Heard
 from ingest.checks.rules import Rules
 from ingest.checks.upstream import River
 from ingest.grouping import grouped
@@ -268,7 +269,9 @@ class Site:
             checks = self.history.checks
             registry, heard = self.history.registry, self.history.heard
             excused = muted(self._visits, registry.index, now_ms)  # a mute of all rules excuses silence, too
-            findings = checks.withdrawn(registry) + checks.tick(registry, heard, excused, connected_since_ms, now_ms)
+            sensors = Heard(self.history.station, self.history.parameter, self.history.newest)
+            findings = checks.withdrawn(registry)
+            findings += checks.tick(registry, heard, excused, connected_since_ms, now_ms, sensors)
             if findings:
                 changed = apply_to_alarms(checks.alarms, findings)
                 with self.database.write() as connection:

@@ -37,6 +37,7 @@ from riverchief import (
     logs,
     messages,
     notices_cli,
+    processes_cli,
     reconcile_cli,
     rules_cli,
     serve,
@@ -78,6 +79,7 @@ app.add_typer(setup, name="setup")
 hj212 = typer.Typer(help="HJ 212 报文和数采仪 · HJ 212 frames and loggers.", no_args_is_help=True)
 app.add_typer(hj212, name="hj212")
 app.add_typer(users_cli.users, name="users")
+app.add_typer(processes_cli.processes, name="processes")
 hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
 hj212.add_typer(hj212_devices, name="devices")
 app.add_typer(audit_cli.app, name="audit")

@@ -1,23 +1,28 @@
 """Messages to people, wired: the settings' policy and links, and where the registry says that a station stands."""
 
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import time
 
 import sqlalchemy as sa
 
 from api.context import Telling
-from governance import channels
-from governance.contacts import Directory, Place
+from governance import channels, contacts, people, roles
+from governance.contacts import Contact, Directory, Place
 from governance.database import Database
 from governance.finding import Colour
 from governance.messenger import Messenger
 from governance.notices import Links, Policy
+from governance.terms import Appointment
 from ingest.storage.tables import region as region_table
 from ingest.storage.tables import station as station_table
 from riverchief import clock, files
 from riverchief.settings import NoticesSection, Settings, secret
+from sensors.errors import StorageUnavailable
 from sensors.texts import Text
 
+RECENT_MS = 5000
 DEEPEST = 8
 """Regions on the way up; there are five levels."""
 
@@ -53,18 +58,74 @@ def directory(settings: Settings) -> Directory | None:
     return found
 
 
-def telling(settings: Settings, known: Directory | None) -> Telling | None:
+class Roster:
+    """The contacts as they are now: the file's, with the roles and terms of the people of the same names.
+
+    Asks the database again after ``RECENT_MS``; while it does not answer, the last answer stands.
+    """
+
+    def __init__(self, file: Directory, database: Database, clock_ms: Callable[[], int]) -> None:
+        self._file = file
+        self._database = database
+        self._clock_ms = clock_ms
+        self._at_ms: int | None = None
+        self._found = file
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Directory:
+        now_ms = self._clock_ms()
+        with self._lock:
+            if self._at_ms is None or not 0 <= now_ms - self._at_ms < RECENT_MS:
+                with suppress(StorageUnavailable), self._database.read() as connection:
+                    self._found = self._file.with_people(reachable(connection, now_ms))
+                self._at_ms = now_ms
+            return self._found
+
+
+_TOLD: Mapping[roles.Role, contacts.Role] = {
+    roles.Role.GENERAL_CHIEF: contacts.Role.CHIEF,
+    roles.Role.CHIEF: contacts.Role.CHIEF,
+    roles.Role.DEPUTY: contacts.Role.CHIEF,
+    roles.Role.GRID_WORKER: contacts.Role.CHIEF,
+    roles.Role.OFFICE: contacts.Role.OFFICE,
+    roles.Role.OPERATOR: contacts.Role.OFFICE,
+    roles.Role.REVIEWER: contacts.Role.ENGINEER,
+}
+"""Why somebody is told, by what they are; handlers and verifiers get their tasks by name."""
+
+
+def reachable(connection: sa.Connection, now_ms: int) -> list[Contact]:
+    """The people of the record as contacts without channels, by name: chiefs by their terms in force."""
+    terms: dict[str, list[Appointment]] = {}
+    for term in people.appointments(connection):
+        if term.in_force(now_ms):
+            terms.setdefault(term.name, []).append(term)
+    found = []
+    for one in people.listing(connection):
+        held = terms.get(one.name, [])
+        regions = [term.region for term in held if not term.reach]
+        if one.region and one.role not in roles.TERMED:
+            regions.append(one.region)
+        reaches = tuple(term.reach for term in held if term.reach)
+        told = _TOLD.get(one.role)
+        if told is contacts.Role.CHIEF and not regions and not reaches:
+            told = None  # whose term is over answers for nothing, and not for everything
+        found.append(Contact(one.name, one.name, "zh", (told,) if told else (), tuple(regions), reaches))
+    return found
+
+
+def telling(settings: Settings, known: Callable[[], Directory] | None) -> Telling | None:
     """What the API needs to know of it; None where nobody is told."""
     if known is None:
         return None
-    return Telling(lambda: known, policy(settings.notices), links(settings.notices), settings.site.name)
+    return Telling(known, policy(settings.notices), links(settings.notices), settings.site.name)
 
 
-def messenger(settings: Settings, database: Database, known: Directory) -> Messenger:
+def messenger(settings: Settings, database: Database, known: Callable[[], Directory]) -> Messenger:
     """Tells people."""
     return Messenger(
         database,
-        lambda: known,
+        known,
         places=places,
         clock=clock.now_ms,
         policy=policy(settings.notices),

@@ -1,7 +1,6 @@
 """The running system: which parts run in this process, started in order and ended in the opposite one."""
 
 import contextlib
-import json
 import random
 import socket
 import threading
@@ -43,6 +42,7 @@ from riverchief.broker_users import broker_users, endpoint
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
 from riverchief.reconciler import Reconciler
+from riverchief.reminders import Reminders
 from riverchief.sealing import Sealing, public_keys, sealing
 from riverchief.settings import Settings, secret
 from riverchief.signals import on_signal
@@ -86,16 +86,18 @@ class System:
         self._started_ms = clock.now_ms()
         self.catalogue = catalogue()
         self.rules = files.read_rules(settings.site.rules, self.catalogue)
+        self.processes = files.read_processes(settings.site.processes)
         mappings = files.read_mappings(settings.ingest.mappings, self.catalogue)
         token = secret(settings.api.token, settings.api.token_file)
         mqtt = mqtt_settings(settings)
         outbox_secret = secret(settings.outbox.secret, settings.outbox.secret_file)
-        self.directory = messages.directory(settings)
+        contacts = messages.directory(settings)
         self.platforms = files.read_platforms(settings.platforms.file, outbox_secret)
         heartbeat_url = secret(settings.watch.heartbeat_url, settings.watch.heartbeat_url_file)
         otlp_url = settings.watch.otlp_url
         self.tracing = Tracing(otlp_url, settings.watch.trace_share) if otlp_url else None
         self.database = open_database(settings)
+        self.directory = None if contacts is None else messages.Roster(contacts, self.database, clock.now_ms)
         self._tell_trail()
         self._register_stations()
         if Role.API in roles and token is None and not settings.access.open:
@@ -123,6 +125,7 @@ class System:
         self.forecasts: Forecasts | None = None
         self.traces: Traces | None = None
         self.retention: Retention | None = None
+        self.reminders: Reminders | None = None
         self.sealing: Sealing | None = None
         self.reconciler: Reconciler | None = None
         self.messenger: Messenger | None = None
@@ -146,6 +149,7 @@ class System:
                 on_findings=self._wake,
                 spool=self.stores.spool,
                 mappings=mappings,
+                policy=self.processes.policy,
             )
             self.intake = Intake(
                 site,
@@ -209,6 +213,7 @@ class System:
             reports_an_hour=settings.reports.an_hour,
             patrols=Counts(settings.reports.patrol_minutes, settings.reports.patrol_metres),
             open=settings.access.open,
+            processes=self.processes,
             audit_keys=public_keys(settings),
             formula=files.read_formula(settings.site.assessment),
             platforms=self.platforms,
@@ -244,9 +249,13 @@ class System:
             )
         if self.directory is not None:
             self.messenger = messages.messenger(self.settings, database, self.directory)
-        regular = (self.forwarder, self.outlook, self.forecasts, self.retention, retirement)
+        regular = (self.forwarder, self.outlook, self.forecasts, self.traces, self.retention, retirement)
+        self.reminders = Reminders(
+            database, known, self.processes.policy, source=source, clock_ms=clock.now_ms, wake=wake
+        )
         found = (
             *regular,
+            self.reminders,
             self.reconciler,
             self.messenger,
             self.sealing,
@@ -256,16 +265,19 @@ class System:
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 
     def _tell_trail(self) -> None:
-        """What this process runs with is an entry of the trail; the rules only when they are others than before."""
+        """What this process runs with is an entry of the trail."""
         said = {"version": __version__, "roles": str(self.roles), "settings": backup.without_secrets(self.settings)}
-        rules = (self.settings.site.rules or files.shipped("rules.toml")).read_text(encoding="utf-8")
+        source = self.settings.site.source
         with self.database.write() as connection:
-            now_ms = clock.now_ms()
-            entries = [audit.New("system.started", "system", self.settings.site.source, said, "riverchief", now_ms)]
-            known = audit.listing(connection, what="rules.loaded", limit=1)
-            if not known or json.loads(known[0].body)["text"] != rules:
-                entries.append(audit.New("rules.loaded", "rules", "file", {"text": rules}, "riverchief", now_ms))
-            audit.append_many(connection, entries)
+            audit.append(
+                connection,
+                "system.started",
+                kind="system",
+                id=source,
+                body=said,
+                by="riverchief",
+                at_ms=clock.now_ms(),
+            )
 
     def _register_stations(self) -> None:
         """A new site begins with the stations of its file; later the database is what counts."""
@@ -400,6 +412,9 @@ class System:
         if self.reconciler:
             trouble = self.reconciler.last_error
             found.append(Part("reconciliation", self.reconciler.alive and not trouble, trouble or "comparing", False))
+        if self.reminders:
+            trouble = self.reminders.last_error
+            found.append(Part("reminders", self.reminders.alive and not trouble, trouble or "watching", False))
         if self.retention:
             trouble = self.retention.last_error
             found.append(Part("retention", self.retention.alive and not trouble, trouble or "keeping", False))

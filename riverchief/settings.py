@@ -43,6 +43,7 @@ class SiteSection(_Section):
     source: Annotated[str, Field(pattern=r"^\S+$")] = "/riverchief"
     rules: Path | None = None
     stations: Path | None = None
+    processes: Path | None = None
     assessment: Path | None = None
     box: tuple[float, float, float, float] | None = None
 
@@ -135,7 +136,7 @@ class IngestSection(_Section):
 
     batch_messages: Annotated[int, Field(ge=1, le=20_000)] = 2000
     linger_ms: Annotated[int, Field(ge=0, le=1000)] = 4
-    late_after_s: Annotated[int, Field(ge=60)] = 900
+    late_after_s: Annotated[int, Field(ge=60, le=604_800)] = 900
     mappings: Path | None = None
 
 

@@ -45,7 +45,7 @@ def first_administrator(database: Database, folder: Path) -> None:
             return
         now_ms = clock.now_ms()
         people.add(connection, FIRST, Role.ADMINISTRATOR, by="serve", now_ms=now_ms)
-        token = people.issue(connection, FIRST, now_ms=now_ms)
+        token = people.issue(connection, FIRST, by="serve", now_ms=now_ms)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / TOKEN_FILE
         path.unlink(missing_ok=True)
@@ -74,7 +74,7 @@ def add(
             connection, name, role, region=region, department=department, by=_author(by), now_ms=now_ms, regions=regions
         )
         if print_token:
-            token = people.issue(connection, name, now_ms=now_ms)
+            token = people.issue(connection, name, by=_author(by), now_ms=now_ms)
     if token is None:
         out.print(f"✓ {name}: {label(role).zh} {label(role).en}", highlight=False)
     else:
@@ -114,10 +114,10 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
 
 
 @users.command("remove")
-def remove(name: Name, settings: SettingsFile = None, data: DataFolder = None) -> None:
+def remove(name: Name, by: By = None, settings: SettingsFile = None, data: DataFolder = None) -> None:
     """移除人员 · Take role, terms and tokens away; refused while open incidents are theirs."""
     with _writing(settings, data) as (connection, _, now_ms, _):
-        people.remove(connection, name, now_ms=now_ms)
+        people.remove(connection, name, by=_author(by), now_ms=now_ms)
     out.print(f"✓ {name}", highlight=False)
 
 
@@ -125,14 +125,15 @@ def remove(name: Name, settings: SettingsFile = None, data: DataFolder = None) -
 def token(
     name: Name,
     revoke: Annotated[bool, typer.Option(help="先作废旧令牌 · revoke the old ones first")] = False,
+    by: By = None,
     settings: SettingsFile = None,
     data: DataFolder = None,
 ) -> None:
     """发放新令牌，显示一次 · A new token, shown this once."""
     with _writing(settings, data) as (connection, _, now_ms, _):
         if revoke:
-            people.revoke(connection, name, now_ms=now_ms)
-        made = people.issue(connection, name, now_ms=now_ms)
+            people.revoke(connection, name, by=_author(by), now_ms=now_ms)
+        made = people.issue(connection, name, by=_author(by), now_ms=now_ms)
     typer.echo(made)
 
 

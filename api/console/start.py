@@ -120,7 +120,7 @@ class StartPage:
         self._choose_first()
         ui.page_title(self.say("title"))
         ui.colors(primary="#0b5a5e")
-        ui.add_css(_css())
+        ui.add_css(page_css())
         ui.add_head_html(_WATCH)
         if self.language == "en":
             ui.run_javascript('document.documentElement.lang = "en"')  # the page's own language is for all clients
@@ -157,6 +157,8 @@ class StartPage:
                 tag("span", "rc-bar-word rc-when-live", self.say("live"))
                 tag("span", "rc-bar-word rc-when-cut", self.say("not_live"))
                 self.clock = tag("time", "rc-clock", self._clock(), testid="start-as-of")
+                tasks = tag("a", "rc-language", self.say("tasks"), testid="start-tasks")
+                tasks.props["href"] = "/worklist"
             with tag("nav", "rc-languages", label=self.say("language")):
                 self.links: dict[str, Element] = {}
                 for language, word in (("zh", "中"), ("en", "En")):
@@ -475,10 +477,10 @@ class StartPage:
     def _do(self, incident_id: int, order: Order) -> None:
         actor = self.keeper.now(self.actor)
         if actor is None:
-            raise Refused(sentence("role.no_person", name=self.actor.name))
+            raise Refused(sentence("person.no_person", name=self.actor.name))
         if not self.named:
             actor = replace(actor, name=self.name)
-        perform(self.context, incident_id, order, actor)
+        perform(self.context, incident_id, order, actor, self.keeper.regions)
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
@@ -758,5 +760,5 @@ def _one_language(message: str, language: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _css() -> str:
+def page_css() -> str:
     return Path(__file__).with_name("console.css").read_text(encoding="utf-8")

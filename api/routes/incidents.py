@@ -11,9 +11,9 @@ from pydantic import Field
 
 from api import problems
 from api.access import Keeping, Who, on_behalf
-from api.acting import perform
+from api.acting import known_matter, perform, suggestion
 from api.answers import answer, when
-from api.asking import Asked, Cursor, Limit, Strict, Words, mark, place_by_number
+from api.asking import Asked, Cursor, Limit, Strict, Words, instant, mark, place_by_number
 from api.context import Context
 from api.problems import Problem
 from governance import attachments, incidents, lifecycle
@@ -23,6 +23,7 @@ from governance.lifecycle import (
     Assignment,
     Conflict,
     Entry,
+    Evidence,
     FalseAlarm,
     Incident,
     NotNow,
@@ -38,6 +39,7 @@ from sensors.errors import ConfigurationError, Refused
 from sensors.texts import Text
 
 router = APIRouter(prefix="/incidents", tags=["incidents"])
+tasks = APIRouter(prefix="/worklist", tags=["incidents"])
 
 _TAG = re.compile(r'\s*(?:W/)?"([^"]*)"\s*')
 
@@ -255,6 +257,64 @@ class TraceOfIncident:
     candidates: list[CandidateView]
 
 
+@dataclass(frozen=True, slots=True)
+class SuggestionView:
+    """To whom, and how; "" and null for what nobody can say."""
+
+    matter: str
+    name: Text | None
+    region: str
+    responsible: str
+    department: Department | None
+    joint: tuple[Department, ...]
+    handle: str | None
+    evidence: tuple[Evidence, ...]
+    steps: tuple[str, ...]
+    checklist: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleView:
+    """A version of a rule: incidents, how many of them false alarms, and these by reason."""
+
+    rule: str
+    version: str
+    incidents: int
+    false_alarms: int
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatistics:
+    """Rules, those with most incidents first."""
+
+    items: list[RuleView]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An incident that waits for who asks; `actions` are those that carry it on."""
+
+    incident: IncidentView
+    actions: tuple[Action, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Worklist:
+    """What waits for who asks, most urgent first."""
+
+    items: list[Task]
+
+
+@tasks.get("", response_model=Worklist)
+def worklist(asked: Asked, who: Who, limit: Limit = 100) -> Response:
+    """What waits for who asks: emergencies to be reported, then what is overdue, then by urgency and deadline."""
+    now_ms = asked.clock_ms()
+    with asked.database.read() as connection:
+        found = incidents.worklist(connection, who, now_ms, limit=limit)
+    return answer(Worklist([Task(_view(i, who, now_ms), actions) for i, actions in found]))
+
+
 @router.get("", response_model=IncidentPage)
 def list_incidents(
     asked: Asked,
@@ -301,6 +361,7 @@ def report(asked: Asked, who: Who, keeper: Keeping, new: NewReport) -> Response:
     place = Place(new.region, new.reach, new.lon, new.lat)
     if not place.region and place.lon is not None and place.lat is not None:
         place = replace(place, region=keeper.regions().at(place.lon, place.lat))
+    known_matter(asked, new.matter)
     order = Order(Action.ACCEPT, comment=new.text, attachments=tuple(new.attachments), matter=new.matter)
     with asked.database.write() as connection:
         attachments.get(connection, new.attachments)
@@ -313,11 +374,24 @@ def report(asked: Asked, who: Who, keeper: Keeping, new: NewReport) -> Response:
             place=place,
             now_ms=asked.clock_ms(),
             source=asked.source,
-            policy=asked.deadlines,
+            policy=asked.processes.policy,
         )
         history = incidents.history(connection, made.id)
     asked.wake()
     return _in_full(made, history, who, asked, 201)
+
+
+@router.get("/statistics", response_model=RuleStatistics)
+def statistics(
+    asked: Asked,
+    who: Who,
+    since: Annotated[str | None, Query(description="opened since, RFC 3339; always when left out")] = None,
+) -> Response:
+    """How often each rule was right: incidents by rule, how many were false alarms, and why; within reach."""
+    since_ms = 0 if since is None else instant("since", since)
+    with asked.database.read() as connection:
+        found = incidents.by_rule(connection, since_ms=since_ms, regions=who.regions)
+    return answer(RuleStatistics([RuleView(*one) for one in found]))
 
 
 @router.get("/{incident_id}", response_model=IncidentInFull)
@@ -369,10 +443,34 @@ def trace_incident(asked: Asked, who: Who, incident_id: int) -> Response:
     return answer(body)
 
 
+@router.get("/{incident_id}/suggestion", response_model=SuggestionView)
+def suggest(asked: Asked, who: Who, keeper: Keeping, incident_id: int) -> Response:
+    """To whom a dispatch without arguments would go, and the standard process with its steps and checklist."""
+    with asked.database.read() as connection:
+        incident = incidents.get(connection, incident_id)
+    within_reach(incident, who)
+    found = suggestion(asked, incident, keeper.regions())
+    process, to = found.process, found.assignment
+    view = SuggestionView(
+        matter=found.matter,
+        name=Text(process.zh, process.en) if process else None,
+        region=to.region,
+        responsible=to.responsible,
+        department=to.department,
+        joint=to.joint,
+        handle=str(process.handle) if process and process.handle else None,
+        evidence=process.evidence if process else (),
+        steps=process.steps if process else (),
+        checklist=process.checklist if process else (),
+    )
+    return answer(view)
+
+
 @router.post("/{incident_id}/actions", response_model=IncidentInFull)
 def act(
     asked: Asked,
     who: Who,
+    keeper: Keeping,
     incident_id: int,
     new: NewAction,
     if_match: Annotated[str | None, Header(description="the ETag the decision rests on")] = None,
@@ -393,7 +491,7 @@ def act(
         )
     try:
         order = _order(new, before, actor)
-        after = perform(asked, incident_id, order, actor, None if tags is None else before.version)
+        after = perform(asked, incident_id, order, actor, keeper.regions, None if tags is None else before.version)
     except (Conflict, NotNow, Forbidden):
         raise
     except Refused as error:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from api.access import Keeping, Who, on_behalf
+from api.acting import known_matter
 from api.answers import answer
 from api.asking import Asked, Cursor, Known, Limit, Strict, Words, instant, mark, place_by_number
 from api.context import Context
@@ -198,6 +199,7 @@ def _file(
         lon, lat = nearest.lon, nearest.lat
     region = "" if lon is None or lat is None else regions.at(lon, lat)
     attachments.get(connection, one.attachments)
+    known_matter(asked, one.matter)
     try:
         colour = Colour(one.colour)
     except ValueError:
@@ -211,7 +213,7 @@ def _file(
         place=Place(region, new.reach, lon, lat),
         now_ms=asked.clock_ms(),
         source=asked.source,
-        policy=asked.deadlines,
+        policy=asked.processes.policy,
     )
     return made.id
 

@@ -10,6 +10,7 @@ from api.answers import answer, when
 from api.asking import Asked, Strict, Words, instant
 from governance import people
 from governance.roles import RIGHTS, Department, Right, Role
+from governance.terms import Appointment
 from sensors.errors import ConfigurationError
 
 router = APIRouter(tags=["people"])
@@ -125,10 +126,10 @@ def add_person(asked: Asked, who: Who, keeper: Keeping, new: NewPerson) -> Respo
 
 
 @router.delete("/people/{name}", status_code=204)
-def remove_person(asked: Asked, keeper: Keeping, name: str) -> Response:
+def remove_person(asked: Asked, who: Who, keeper: Keeping, name: str) -> Response:
     """Take away role, terms and tokens; the name stays in the record. 409 while open incidents are theirs."""
     with asked.database.write() as connection:
-        people.remove(connection, name, now_ms=asked.clock_ms())
+        people.remove(connection, name, by=who.name, now_ms=asked.clock_ms())
     keeper.forget()
     return Response(status_code=204)
 
@@ -158,18 +159,18 @@ def appoint(asked: Asked, who: Who, keeper: Keeping, name: str, new: NewTerm) ->
 
 
 @router.post("/people/{name}/tokens", status_code=201, response_model=TokenView)
-def issue_token(asked: Asked, name: str) -> Response:
+def issue_token(asked: Asked, who: Who, name: str) -> Response:
     """A new token of somebody; shown this once."""
     with asked.database.write() as connection:
-        token = people.issue(connection, name, now_ms=asked.clock_ms())
+        token = people.issue(connection, name, by=who.name, now_ms=asked.clock_ms())
     return answer(TokenView(name, token), 201, {"Cache-Control": "no-store"})
 
 
 @router.delete("/people/{name}/tokens", status_code=204)
-def revoke_tokens(asked: Asked, keeper: Keeping, name: str) -> Response:
+def revoke_tokens(asked: Asked, who: Who, keeper: Keeping, name: str) -> Response:
     """End all tokens of somebody."""
     with asked.database.write() as connection:
-        people.revoke(connection, name, now_ms=asked.clock_ms())
+        people.revoke(connection, name, by=who.name, now_ms=asked.clock_ms())
     keeper.forget()
     return Response(status_code=204)
 
@@ -190,7 +191,7 @@ def department_of(text: str) -> Department:
         raise ConfigurationError(f"department {text!r} must be one of {', '.join(Department)}") from None
 
 
-def _view(one: people.Person, terms: list[people.Appointment]) -> PersonView:
+def _view(one: people.Person, terms: list[Appointment]) -> PersonView:
     mine = [
         TermView(t.region, t.reach, t.deputy_of, when(t.since_ms), when(t.until_ms))
         for t in terms

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from api.access import Keeping, Who
+from api.acting import known_matter
 from api.answers import answer
 from api.asking import Asked, Known, Strict, Words
 from api.context import Context
@@ -120,6 +121,7 @@ def report(
     who = store.sender(asked.sender_key, host)
     with asked.database.read() as connection:
         store.allow(connection, who, now_ms, an_hour=asked.reports_an_hour)
+    known_matter(asked, matter)
     if not text.strip():
         raise Refused("say in a few words what was seen")
     place = _place(asked, keeper.regions(), known.recent(), lon, lat, datum, station, reach)
@@ -142,14 +144,14 @@ def report(
             place=place,
             now_ms=now_ms,
             source=asked.source,
-            policy=asked.deadlines,
+            policy=asked.processes.policy,
         )
         kept = Report(store.ticket(), made.id, now_ms, contact.strip(), who, 0)
         store.add(connection, kept)
         near = (
             [] if place.lon is None or place.lat is None else _near(connection, place.lon, place.lat, now_ms, made.id)
         )
-        told = store.progress(kept, made, now_ms, asked.deadlines.reopen_within_ms)
+        told = store.progress(kept, made, now_ms, asked.processes.policy.reopen_within_ms)
     asked.wake()
     return answer(
         NewReportView(told.ticket, told.state, told.text, rfc3339(told.at_ms), told.over, told.may_object, len(near)),
@@ -172,7 +174,7 @@ def object_to(asked: Asked, ticket: str, objection: Objection) -> Response:
     with asked.database.write() as connection:
         kept = store.get(connection, ticket)
         case = store.case(connection, kept)
-        told = store.progress(kept, case, asked.clock_ms(), asked.deadlines.reopen_within_ms)
+        told = store.progress(kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
         if not told.may_object:
             raise Refused(
                 f"{told.text.zh}：现在不能提出异议。 / The report is {told.text.en}: it cannot be objected to now."
@@ -184,7 +186,7 @@ def object_to(asked: Asked, ticket: str, objection: Objection) -> Response:
             CITIZEN,
             now_ms=asked.clock_ms(),
             source=asked.source,
-            policy=asked.deadlines,
+            policy=asked.processes.policy,
         )
         store.objected(connection, ticket)
     asked.wake()
@@ -244,5 +246,5 @@ def _near(connection: sa.Connection, lon: float, lat: float, now_ms: int, withou
 
 
 def _view(asked: Context, kept: Report, case: Incident) -> ReportView:
-    told = store.progress(kept, case, asked.clock_ms(), asked.deadlines.reopen_within_ms)
+    told = store.progress(kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
     return ReportView(told.ticket, told.state, told.text, rfc3339(told.at_ms), told.over, told.may_object)

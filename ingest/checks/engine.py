@@ -16,7 +16,7 @@ from governance.finding import Change, Colour, Finding, Kind
 from ingest.checks import wording
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.condition import Phase, State, Turn, Watch, take_back, walk
-from ingest.checks.no_data import Silence
+from ingest.checks.no_data import Heard, Silence
 from ingest.checks.pattern import PatternWatches
 from ingest.checks.places import Places
 from ingest.checks.rate import RateWatches
@@ -384,10 +384,16 @@ class Checks:
     # -- no data -----------------------------------------------------------------------------------------------------
 
     def tick(
-        self, registry: Registry, heard_ms: Ints, excused_ms: Ints, connected_since_ms: int | None, now_ms: int
+        self,
+        registry: Registry,
+        heard_ms: Ints,
+        excused_ms: Ints,
+        connected_since_ms: int | None,
+        now_ms: int,
+        sensors: Heard | None = None,
     ) -> list[Finding]:
-        """Which stations fell silent, which speak again (:meth:`ingest.checks.no_data.Silence.tick`)."""
-        return self._silence.tick(registry, heard_ms, excused_ms, connected_since_ms, now_ms)
+        """Which stations and sensors fell silent, which speak again (:meth:`ingest.checks.no_data.Silence.tick`)."""
+        return self._silence.tick(registry, heard_ms, excused_ms, connected_since_ms, now_ms, sensors)
 
     # -- words -------------------------------------------------------------------------------------------------------
 
@@ -460,7 +466,7 @@ def _withdrawn(key: Key, alarm: Alarm) -> Finding:
     return Finding(
         rule=rule,
         version="",
-        kind=Kind.NO_DATA if not parameter else Kind.THRESHOLD,
+        kind=Kind.NO_DATA if alarm.cause.startswith("silence:") else Kind.THRESHOLD,
         change=Change.RESOLVED,
         cause=alarm.cause,
         station=station,

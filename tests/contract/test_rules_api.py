@@ -29,7 +29,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def client(world: World) -> TestClient:
-    context = Context(world.database, world.store, CATALOGUE, "/test", clock_ms=lambda: NOW)
+    context = Context(world.database, world.store, CATALOGUE, "/test", clock_ms=lambda: NOW, open=True)
     return TestClient(create_app(context), base_url="http://test/api/v1")
 
 

@@ -280,6 +280,49 @@ def test_what_keeps_coming_back_is_held_and_pages_no_more(world: World) -> None:
     assert not world.incidents()[0].active, "two hours of calm do, over a restart as well"
 
 
+# -- a station over its sensors ----------------------------------------------------------------------------------------
+
+SENSORS = """
+[[no_data]]
+id = "silent"
+colour = "blue"
+
+[[no_data]]
+id = "sensor-silent"
+sensors = true
+colour = "blue"
+"""
+
+
+def test_a_sensor_is_missed_while_its_station_speaks_and_a_silent_station_explains_all_of_its_own(made: Any) -> None:
+    world = made(SENSORS)
+    told: list[tuple[str, str | None, str]] = []
+
+    def run(start: int, n: int, *parameters: str) -> None:
+        for i in range(start, start + n):
+            if parameters:
+                world.take(message("shiwan", {T0 + i * STEP: dict.fromkeys(parameters, 5 + 0.01 * (i % 7))}))
+            told.extend((f.rule, f.parameter, f.change.value) for f in world.tick(T0 + i * STEP + 2000))
+
+    run(0, 6, "do", "ph")
+    run(6, 2, "ph")
+    assert not told, "one or two may be late"
+    run(8, 4, "ph")
+    assert told == [("sensor-silent", "do", "fired")]
+    world.start()
+    run(12, 4, "ph")
+    assert len(told) == 1, "a restart tells nobody twice"
+    run(16, 2, "do", "ph")
+    assert told[1:] == [("sensor-silent", "do", "resolved")]
+    told.clear()
+    run(18, 12)
+    assert told == [("silent", None, "fired")]
+    run(30, 1, "ph")
+    assert told[1:] == [("silent", None, "resolved")], "oxygen has its turn before it"
+    run(31, 4, "ph")
+    assert ("sensor-silent", "do", "fired") in told
+
+
 # -- down the river ----------------------------------------------------------------------------------------------------
 
 UPPER = Reach("upper", "上游", "Upper", Water.RIVER, ((113.0, 23.0), (113.1, 23.0)), downstream="lower")

@@ -330,7 +330,7 @@ def test_where_the_site_is_not_open_nobody_looks_or_acts_without_signing_in(
 ) -> None:
     with database.write() as connection:
         people.add(connection, "李某（示例）", Role.OPERATOR, by="test", now_ms=now_ms())
-        known = people.issue(connection, "李某（示例）", now_ms=now_ms())
+        known = people.issue(connection, "李某（示例）", by="test", now_ms=now_ms())
     river.pollute(BAD)
     desk.goto(river.url)
     desk.get_by_test_id("login-token").fill("guessed")
@@ -345,7 +345,7 @@ def test_where_the_site_is_not_open_nobody_looks_or_acts_without_signing_in(
     with database.write() as connection:
         assert incidents.counts(connection).by_state[State.ACCEPTED] == 1
         people.add(connection, "管理员（示例）", Role.ADMINISTRATOR, by="test", now_ms=now_ms())
-        people.remove(connection, "李某（示例）", now_ms=now_ms())
+        people.remove(connection, "李某（示例）", by="test", now_ms=now_ms())
     time.sleep(access.RECENT_S)
     desk.goto(river.url)
     expect(desk.get_by_test_id("login-token")).to_be_visible()

@@ -683,7 +683,7 @@ def test_serve_listens_to_loggers_where_the_settings_say_so(tmp_path: Path) -> N
     port, door = free_port(), free_port()
     settings = tmp_path / "settings.toml"
     settings.write_text(
-        f"data = '{tmp_path}'\n[mqtt]\nenabled = false\n[api]\nport = {door}\n"
+        f"data = '{tmp_path}'\n[mqtt]\nenabled = false\n[access]\nopen = true\n[api]\nport = {door}\n"
         f"[hj212]\nenabled = true\nhost = '127.0.0.1'\nport = {port}\n"
     )
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")

@@ -382,12 +382,14 @@ def test_a_spike_that_was_counted_is_taken_back() -> None:
     watch = Watch(1, 2.0, 1.8, 0, 3, 0, 10 * MINUTE, DAY)
     state = State()
     walk(watch, state, [(START, 2.5)], START)
-    assert take_back(state, START)
+    assert take_back(watch, state, START)
     assert state.phase is Phase.IDLE
     walk(watch, state, [(START + MINUTE, 2.5), (START + 2 * MINUTE, 2.6)], START)
-    assert not take_back(state, START + MINUTE), "only the newest can be taken back"
-    assert take_back(state, START + 2 * MINUTE)
-    assert (state.phase, state.count) == (Phase.PENDING, 1)
+    assert take_back(watch, state, START + MINUTE), "a test may need two successors to be sure"
+    assert (state.phase, state.count, state.since_ms) == (Phase.PENDING, 1, START + 2 * MINUTE)
+    assert not take_back(watch, state, START + MINUTE), "once"
+    assert take_back(watch, state, START + 2 * MINUTE)
+    assert state.phase is Phase.IDLE
 
 
 def test_an_alarm_whose_rule_is_gone_is_withdrawn_and_the_others_stay() -> None:

@@ -353,6 +353,17 @@ def test_a_condition_that_ended_in_the_store_but_was_never_announced_ends_with_t
     assert not desk.alarms
 
 
+def test_a_held_alarm_stays_held_after_a_restart_that_no_longer_sees_why() -> None:
+    rule = replace(NH3N, samples=1, keep_firing_s=0, hold_s=7200)
+    told = {("nh3n-high", "shiwan", "nh3n"): Alarm("water:shiwan", START, START, False, held=True)}
+    desk = Desk(Rules((rule,)), [(SHIWAN, "nh3n")], told)
+    stored = [START + 5 * HOUR + i * 5 * MINUTE for i in range(60)]  # bad all the time since it fired
+    desk.checks.restore(0, np.array(stored), np.full(60, 3.0), stored[-1])
+    calm = [stored[-1] + (i + 1) * 5 * MINUTE for i in range(40)]
+    found = [f for at in calm for f in desk.give([0], [at], [1.0], at)]
+    assert [(f.change, f.observed_at_ms) for f in found] == [(RESOLVED, calm[0] + 2 * HOUR)]
+
+
 @pytest.mark.parametrize("calm_after", [0, 1, 2])
 def test_a_condition_that_fired_in_the_store_but_was_never_announced_is_announced_by_the_next_bad_reading(
     calm_after: int,

@@ -1,60 +1,288 @@
-"""Who is asking: whoever changes something shows the token; reading is open for now.
+"""Who is asking, and whether they may: enforced by method and path before a body is read.
 
-Enforced by method and path before a body is read, so that a new route cannot forget it.
+One table says which right each route needs, so that a new route cannot forget it: a path that the table does not know
+is the administrator's alone. Where a right counts, in which region, is for the routes: they are given the `Actor`.
 """
 
+import base64
+import binascii
+import hashlib
 import hmac
+import re
+import threading
+import time
 from collections.abc import Collection
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
 
+from anyio import to_thread
+from fastapi import Depends, Request
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import problems
+from api.context import Context
 from api.problems import Problem
+from api.registries import Registries
+from governance import people
+from governance.lifecycle import sentence
+from governance.regions import Regions
+from governance.roles import RIGHTS, Actor, Forbidden, Right, administrator
+from sensors.errors import NotFound, WaterError
+
+COOKIE = "rc-token"
+"""A browser's login: the token itself, for our pages only and out of reach of scripts."""
+AS_COOKIE = "rc-as"
+"""On an open site: whose part the browser plays."""
+RECENT_S = 2.0
+MACHINE = "api"
+"""The name under which the token of the settings acts."""
+ANYBODY = "本机 local"
+"""The name of whoever uses an open site without saying who it is."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _SCHEME = "bearer"
 
+NEEDS: tuple[tuple[str, str, Right], ...] = (
+    ("GET", r"/openapi\.json", Right.LOOK),
+    ("GET", r"/stations/[^/]+/credentials", Right.DEVICES),
+    ("GET", r"/(stations|reaches|regions|outfalls|travels)(/.*)?", Right.LOOK),
+    ("GET", r"/photos/.*", Right.LOOK),
+    ("GET", r"/attachments/.*", Right.INCIDENTS),
+    ("GET", r"/patrols(/.*)?", Right.INCIDENTS),
+    ("GET", r"/registry/.*", Right.ACCOUNT),
+    ("GET", r"/(ledger|quarantine)(/.*)?", Right.ACCOUNT),
+    ("GET", r"/(incidents|worklist|processes|me|rules)(/.*)?", Right.INCIDENTS),
+    ("GET", r"/people(/.*)?", Right.INCIDENTS),
+    ("GET", r"/audit(/.*)?", Right.AUDIT),
+    ("GET", r"/(assessments|backtests|notices|oncall)(/.*)?", Right.INCIDENTS),
+    ("GET", r"/schemas/.*", Right.LOOK),
+    ("GET", r"/(deliveries|callbacks|reconciliations)(/.*)?", Right.ACCOUNT),
+    ("*", r"/(incidents|attachments|patrols)", Right.REPORT),
+    ("*", r"/incidents/[^/]+/actions", Right.INCIDENTS),
+    ("*", r"/people(/.*)?", Right.PEOPLE),
+    ("*", r"/readings", Right.SEND),
+    ("*", r"/reaches/[^/]+/plan", Right.DISPATCH),
+    ("*", r"/backtests", Right.REVIEW),
+    ("*", r"/(deliveries|reconciliations)(/.*)?", Right.DISPATCH),
+    ("*", r"/(notices|oncall)(/.*)?", Right.DISPATCH),
+    ("*", r"/rules(/.*)?", Right.REGISTRY),
+    ("*", r"/quarantine/.*", Right.REVIEW),
+    ("*", r"/stations/[^/]+/credentials(/.*)?", Right.DEVICES),
+    ("*", r"/stations/[^/]+/commands(/.*)?", Right.DEVICES),
+    ("*", r"/stations/[^/]+/(visits|calibrations|checks|photos|reviews|mutes)(/.*)?", Right.REVIEW),
+    ("*", r"/(visits|calibrations|checks|photos)/.*", Right.REVIEW),
+    ("*", r"/(stations|regions)(/.*)?", Right.REGISTRY),
+)
+"""Method (``*``: one that changes something), path below the prefix, and the right it needs; the first that fits."""
+
+_COMPILED = tuple((method, re.compile(path), right) for method, path, right in NEEDS)
+
+PAGES_FOR_ALL = (
+    "/login",
+    "/logout",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/_nicegui/",
+    "/favicon.ico",
+    "/a/",
+    "/public",
+    "/r/",
+)
+"""Pages and files that nobody has to sign in for."""
+
+
+def right_of(method: str, path: str) -> Right | None:
+    """The right that a route below the prefix needs; None for one the table does not know."""
+    kind = "GET" if method in _SAFE else "*"
+    return next((right for known, pattern, right in _COMPILED if known == kind and pattern.fullmatch(path)), None)
+
+
+class Keeper:
+    """Knows people by what they show. Asks the database; an answer stands for ``RECENT_S``."""
+
+    def __init__(self, context: Context, registries: Registries) -> None:
+        self._context = context
+        self._registries = registries
+        self._token = None if context.token is None else context.token.encode()
+        self.open = context.open and context.token is None
+        self._lock = threading.Lock()
+        self._recent: dict[str, tuple[float, Actor]] = {}
+
+    def regions(self) -> Regions:
+        """The tree of regions, and the stations in it, as of a moment ago."""
+        registry = self._registries.recent()
+        return Regions(registry.regions, registry.stations)
+
+    def by_token(self, token: str) -> Actor | None:
+        """Whose token it is; None for one that is not valid. Raises StorageUnavailable."""
+        if self._token is not None and hmac.compare_digest(token.encode("utf-8", "replace"), self._token):
+            return administrator(MACHINE)
+        key = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+        known = self._fresh(key)
+        if known is None and token.startswith(people.PREFIX):
+            now_ms = self._context.clock_ms()
+            with self._context.database.read() as connection:
+                one = people.by_token(connection, token, now_ms)
+                known = None if one is None else people.actor(connection, one, self.regions(), now_ms)
+            if known is not None:
+                self._keep(key, known)
+        return known
+
+    def by_name(self, name: str) -> Actor | None:
+        """Somebody as they may act now; None for nobody."""
+        now_ms = self._context.clock_ms()
+        with self._context.database.read() as connection:
+            try:
+                one = people.get(connection, name)
+            except NotFound:
+                return None
+            return people.actor(connection, one, self.regions(), now_ms)
+
+    def forget(self) -> None:
+        """People were changed through this API."""
+        with self._lock:
+            self._recent.clear()
+
+    def by_cookies(self, cookies: dict[str, str]) -> Actor | None:
+        """Who signed in with this browser."""
+        if self.open and (part := cookies.get(AS_COOKIE)):
+            return self.by_name(unpacked(part))
+        token = cookies.get(COOKIE)
+        return None if token is None else self.by_token(unpacked(token))
+
+    def now(self, actor: Actor) -> Actor | None:
+        """The same person as things stand now: a page may have been open for hours."""
+        if actor.name in (MACHINE, ANYBODY):
+            return actor
+        return self.by_name(actor.name)
+
+    def _fresh(self, key: str) -> Actor | None:
+        kept = self._recent.get(key)
+        return kept[1] if kept is not None and time.monotonic() - kept[0] < RECENT_S else None
+
+    def _keep(self, key: str, actor: Actor) -> None:
+        with self._lock:
+            if len(self._recent) > 10_000:
+                self._recent.clear()
+            self._recent[key] = time.monotonic(), actor
+
 
 class Guard:
-    """ASGI: asks for the bearer token wherever a request below ``prefix`` may change something.
+    """ASGI: below ``prefix`` asks who it is and whether they may; elsewhere sends browsers to sign in.
 
-    Without a token nobody is asked, and nobody ever at the paths ``open_to_all`` (one that ends with a slash stands for
-    all below it), which check for themselves. A web page of another origin is turned away even then: it would use the
-    reach of its reader's browser, not its own.
+    Nobody is asked at the paths ``open_to_all`` (one that ends with a slash stands for all below it), which check for
+    themselves, and on an open site (loopback only). A web page of another origin is turned away where the browser, not
+    a token, says who it is: it would use the reach of its reader's browser, not its own.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, prefix: str, open_to_all: Collection[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, keeper: Keeper, prefix: str, open_to_all: Collection[str] = ()) -> None:
         self._app = app
         self._open = tuple(open_to_all)
-        self._token = None if token is None else token.encode()
+        self._keeper = keeper
         self._prefix = prefix
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = self._refusal(scope) if scope["type"] == "http" else None
-        if problem is None:
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-        else:
-            await problem.response()(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> Problem | None:
+            return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if scope["method"] in _SAFE or not path.startswith(self._prefix):
-            return None
         headers = Headers(scope=scope)
-        if self._token is None or _is_open(path, self._open):
-            return _foreign(headers)
+        if scope["type"] == "http" and path.startswith(self._prefix):
+            try:
+                problem = await self._api(scope, path, headers)
+            except WaterError as error:
+                problem = problems.of(error)
+            if problem is not None:
+                await problem.response()(scope, receive, send)
+                return
+        elif not path.startswith(PAGES_FOR_ALL):
+            try:
+                actor = await to_thread.run_sync(self._keeper.by_cookies, _cookies(headers))
+            except WaterError as error:
+                await problems.of(error).response()(scope, receive, send)
+                return
+            if actor is None and self._keeper.open:
+                actor = administrator(ANYBODY)
+            if actor is None:
+                await _sign_in(scope, path, headers, receive, send)
+                return
+            scope["actor"] = actor
+        await self._app(scope, receive, send)
+
+    async def _api(self, scope: Scope, path: str, headers: Headers) -> Problem | None:
+        method = scope["method"]
+        if _is_open(path, self._open):
+            return _foreign(headers) if method not in _SAFE else None
         given = headers.getlist("authorization")
-        if not given:
-            return _unauthorized("a change needs the header Authorization: Bearer <token>", "")
-        scheme, _, shown = given[0].partition(" ")
-        if len(given) > 1 or scheme.lower() != _SCHEME:
-            return _unauthorized("the header Authorization must be given once, as Bearer <token>", "")
-        if not hmac.compare_digest(shown.strip().encode("latin-1"), self._token):
-            return _unauthorized("the token is not valid", ', error="invalid_token"')
+        if given:
+            scheme, _, shown = given[0].partition(" ")
+            if len(given) > 1 or scheme.lower() != _SCHEME:
+                return _unauthorized("the header Authorization must be given once, as Bearer <token>", "")
+            actor = await to_thread.run_sync(self._keeper.by_token, _text(shown.strip()))
+            if actor is None:
+                return _unauthorized("the token is not valid", ', error="invalid_token"')
+        else:
+            if method not in _SAFE and (foreign := _foreign(headers)) is not None:
+                return foreign
+            actor = await to_thread.run_sync(self._keeper.by_cookies, _cookies(headers))
+            if actor is None and self._keeper.open:
+                actor = administrator(ANYBODY)
+            if actor is None:
+                return _unauthorized("the header Authorization: Bearer <token> is needed", "")
+        scope["actor"] = actor
+        right = right_of(method, path.removeprefix(self._prefix).removeprefix("v1"))
+        try:
+            actor.must(Right.PEOPLE if right is None else right)
+        except Forbidden as error:
+            return problems.of(error)
         return None
+
+
+async def _asking(request: Request) -> Actor:
+    actor: Actor = request.scope["actor"]
+    return actor
+
+
+async def _keeping(request: Request) -> Keeper:
+    keeper: Keeper = request.app.state.keeper
+    return keeper
+
+
+Who = Annotated[Actor, Depends(_asking)]
+"""Who is asking, for a route."""
+Keeping = Annotated[Keeper, Depends(_keeping)]
+
+
+def on_behalf(actor: Actor, by: str | None) -> Actor:
+    """Under whose name it stands: a person's own. A machine, and an open site, say who they speak for.
+
+    Raises Forbidden when a person gives another name.
+    """
+    if not by or by.strip() == actor.name:
+        return actor
+    if actor.name in (MACHINE, ANYBODY):
+        return Actor(by.strip(), actor.role, actor.regions, actor.department)
+    raise Forbidden(
+        sentence("person.not_yourself", name=actor.name, by=by[:80]),
+        tuple(sorted(RIGHTS[actor.role])),
+    )
+
+
+def packed(text: str) -> str:
+    """Text as a cookie can hold it."""
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def unpacked(text: str) -> str:
+    """What `packed` made it from; "" for what it did not make."""
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""
 
 
 def describe(schema: dict[str, Any], open_to_all: Collection[str] = ()) -> None:
@@ -62,9 +290,31 @@ def describe(schema: dict[str, Any], open_to_all: Collection[str] = ()) -> None:
     schemes = schema.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes[_SCHEME] = {"type": "http", "scheme": _SCHEME}
     for name, path in schema["paths"].items():
-        for method, operation in path.items():
-            if method.upper() not in _SAFE and not _is_open(name, open_to_all):
+        for operation in path.values():
+            if not _is_open(name, open_to_all):
                 operation["security"] = [{_SCHEME: []}]
+
+
+async def _sign_in(scope: Scope, path: str, headers: Headers, receive: Receive, send: Send) -> None:
+    """A browser that asked for a page is shown the way; everything else is refused."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": "not signed in"})
+        return
+    if scope["method"] in _SAFE and "text/html" in headers.get("accept", ""):
+        query = scope.get("query_string", b"").decode("latin-1")
+        wanted = quote(f"{path}?{query}" if query else path, safe="")
+        await RedirectResponse(f"/login?next={wanted}", 303)(scope, receive, send)
+        return
+    await _unauthorized("sign in at /login", "").response()(scope, receive, send)
+
+
+def _cookies(headers: Headers) -> dict[str, str]:
+    return cookie_parser(headers.get("cookie", ""))
+
+
+def _text(header: str) -> str:
+    """A header's bytes as the UTF-8 they mostly are."""
+    return header.encode("latin-1").decode("utf-8", "replace")
 
 
 def _is_open(path: str, open_to_all: Collection[str]) -> bool:
@@ -80,6 +330,4 @@ def _foreign(headers: Headers) -> Problem | None:
     origin = headers.get("origin")
     if origin is None or urlsplit(origin).netloc == headers.get("host"):
         return None
-    return Problem(
-        problems.FORBIDDEN, f"no token is configured, so changes from web pages of {origin[:120]} are refused"
-    )
+    return Problem(problems.FORBIDDEN, f"changes from web pages of {origin[:120]} are refused: show a token")

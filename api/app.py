@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI, Response
 from starlette.responses import PlainTextResponse
 
 from api import access, confirm, problems
-from api.access import Guard
+from api.access import Guard, Keeper
 from api.answers import answer
 from api.asking import Asked
 from api.context import Context, Part
@@ -17,6 +17,7 @@ from api.problems import Faults
 from api.registries import Registries
 from api.routes import (
     assessments,
+    attachments,
     audit,
     backtests,
     commands,
@@ -25,26 +26,47 @@ from api.routes import (
     evidence,
     incidents,
     ledger,
+    login,
     notices,
+    patrols,
+    people,
     platforms,
     reaches,
     readings,
     registry,
+    reports,
+    riverfiles,
     rules,
     stations,
     upkeep,
 )
+from governance import content
 from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.wire.telemetry import MAX_BYTES
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "/api/v1"
-OPEN = frozenset({f"{PREFIX}{credentials.CLAIMS}", f"{PREFIX}{platforms.CALLBACKS}/"})
-"""Changes that need no token: a new device shows the secret on its label, a platform's callback is signed."""
+OPEN = frozenset(
+    {
+        f"{PREFIX}{credentials.CLAIMS}",
+        f"{PREFIX}{platforms.CALLBACKS}/",
+        f"{PREFIX}{reports.REPORTS}",
+        f"{PREFIX}{reports.REPORTS}/",
+    }
+)
+"""What needs no token: a new device shows the secret on its label, a platform's callback is signed, a citizen reports
+and follows by a ticket."""
 MOST_BYTES = 1024 * 1024
 READINGS_MOST_BYTES = MAX_BYTES + 4096
 """A telemetry message and what names its station; a larger message than allowed still leaves a trace in quarantine."""
+LARGER = {
+    f"{PREFIX}/readings": READINGS_MOST_BYTES,
+    f"{PREFIX}/attachments": content.MOST_BYTES,
+    f"{PREFIX}{reports.REPORTS}": reports.MOST_BYTES,
+    f"{PREFIX}{patrols.PATROLS}": patrols.MOST_BYTES,
+}
+"""Where a body may be larger than elsewhere."""
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -52,7 +74,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def create_app(context: Context) -> FastAPI:
     """The application. Raises ConfigurationError for a token nobody could show."""
     if context.token is not None and not context.token.strip():
-        raise ConfigurationError("the API token is empty: set one, or leave it out to ask nobody on loopback")
+        raise ConfigurationError("the API token is empty: set one, or leave it out")
     app = _Application(
         title="Riverchief",
         version="1",
@@ -64,34 +86,43 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.context = context
     app.state.registries = Registries(context)
+    app.state.keeper = Keeper(context, app.state.registries)
     app.state.replaying = set()
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
     subjects = (
         assessments,
+        attachments,
         audit,
         backtests,
         commands,
         stations,
         readings,
         reaches,
+        riverfiles,
         incidents,
         evidence,
         ledger,
+        patrols,
+        people,
+        reports,
         rules,
     )
     for subject in subjects:
         api.include_router(subject.router)
+    api.include_router(incidents.tasks)
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router, rules.at_stations):
         api.include_router(router)
+    api.include_router(reports.cases)
     for router in (deliveries.router, deliveries.schemas, platforms.router, notices.router):
         api.include_router(router)
     app.include_router(api)
     app.include_router(_root)
+    app.include_router(login.router)
     app.include_router(confirm.router)
     problems.install(app)
     # the last one added is the first one passed
     app.add_middleware(BodyLimit, limit=_most_bytes)
-    app.add_middleware(Guard, token=context.token, prefix="/api/", open_to_all=OPEN)
+    app.add_middleware(Guard, keeper=app.state.keeper, prefix="/api/", open_to_all=OPEN)
     app.add_middleware(Faults)
     app.add_middleware(SecurityHeaders, strict=("/api/", "/healthz", "/readyz", "/metrics"))
     return app
@@ -107,7 +138,7 @@ class _Application(FastAPI):
 
 
 def _most_bytes(path: str) -> int:
-    return READINGS_MOST_BYTES if path == f"{PREFIX}/readings" else MOST_BYTES
+    return LARGER.get(path, MOST_BYTES)
 
 
 _root = APIRouter(include_in_schema=False)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
+from api.access import Keeping
 from api.asking import Asked
 from api.context import Context
 from governance import confirming
@@ -51,7 +52,7 @@ def look(asked: Asked, token: str) -> Response:
 
 
 @router.post("/a/{token}")
-async def confirm(asked: Asked, token: str, request: Request) -> Response:
+async def confirm(asked: Asked, keeper: Keeping, token: str, request: Request) -> Response:
     """Confirm, in the name of whom the message was sent to."""
     fields = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=8)
     comment = fields.get("comment", [""])[0]
@@ -60,7 +61,17 @@ async def confirm(asked: Asked, token: str, request: Request) -> Response:
         found = _found(asked, token)
         if isinstance(found, Response):
             return found
-        said = confirming.confirm(asked.database, found, comment, asked.clock_ms(), source=asked.source)
+        contact = found.contact
+        actor = keeper.by_name(contact.name) or keeper.by_name(contact.key) or confirming.stands_in(contact)
+        said = confirming.confirm(
+            asked.database,
+            found,
+            actor,
+            comment,
+            asked.clock_ms(),
+            source=asked.source,
+            policy=asked.processes.policy,
+        )
         asked.wake()
         told = [say("notice.page_done", count=said.done, at=beijing(said.at_ms))]
         if said.before:

@@ -1,5 +1,6 @@
 """What the API and the console need to be given; made by the wiring, asked for nothing else."""
 
+import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -11,7 +12,9 @@ from governance.assessment import Formula, Indicator
 from governance.callbacks import Result
 from governance.contacts import Directory
 from governance.database import Database
+from governance.dispatch import EMPTY, Processes
 from governance.notices import Links, Policy
+from governance.patrols import Counts
 from governance.platforms import Platforms
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Endpoint
@@ -63,8 +66,10 @@ class Context:
 
     ``submit`` hands a message to the ingest and answers once it is durable; None where no ingest runs in this
     process. ``command`` asks something of a station's HJ 212 logger; None where no gateway runs;
-    ``mqtt_commands`` asks devices over the broker. ``token`` is asked of everybody
-    who changes something; None means that nobody is asked, which the wiring allows on loopback only.
+    ``mqtt_commands`` asks devices over the broker. ``token`` is one that may do everything, for machines. ``open``:
+    nobody is asked who they are, which the wiring allows on loopback only. ``processes`` say how each kind of
+    incident is dealt with, and by when. ``sender_key`` hides where reports come from, of which one sender may make
+    ``reports_an_hour``; ``patrols`` says when a patrol counts.
     ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
     ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
     told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the
@@ -93,3 +98,8 @@ class Context:
     platforms: Platforms = field(default_factory=Platforms)
     telling: Telling | None = None
     called_back: Callable[[Result], None] = lambda result: None
+    sender_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    reports_an_hour: int = 6
+    patrols: Counts = field(default_factory=Counts)
+    open: bool = False
+    processes: Processes = EMPTY

@@ -19,6 +19,8 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from governance.lifecycle import Conflict
+from governance.reports import TooMany
+from governance.roles import Forbidden
 from ingest.credentials import BrokerAway
 from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable, WaterError
 from sensors.texts import Text
@@ -69,7 +71,9 @@ _SORTS = {
 
 _OF_ERRORS: tuple[tuple[type[Exception], Sort], ...] = (
     (NotFound, NOT_FOUND),
+    (Forbidden, FORBIDDEN),
     (Conflict, CHANGED),
+    (TooMany, TOO_MANY),
     (Refused, REFUSED),
     (ConfigurationError, INVALID),
     (StorageUnavailable, UNAVAILABLE),
@@ -146,7 +150,8 @@ def of(error: WaterError) -> Problem:
         if isinstance(error, kind):
             allowed = getattr(error, "allowed", None)
             members = {} if allowed is None else {"allowed": [str(action) for action in allowed]}
-            headers = {"Retry-After": str(RETRY_AFTER_S)} if sort is UNAVAILABLE else {}
+            wait_s = error.retry_s if isinstance(error, TooMany) else RETRY_AFTER_S
+            headers = {"Retry-After": str(wait_s)} if sort in (UNAVAILABLE, TOO_MANY) else {}
             return Problem(sort, str(error), members, headers)
     return fault(error)
 

@@ -28,7 +28,7 @@ def _open() -> parts.Panel:
         "Not closed now, and of these not accepted; whatever the window.",
     )
     query = Sql(f"""SELECT count(*) AS "未结案 open",
-  count(*) FILTER (WHERE i.state = 'opened') AS "未受理 not accepted"
+  count(*) FILTER (WHERE i.state = 'reported') AS "未受理 not accepted"
 {_FROM} WHERE i.closed_at_ms IS NULL AND {_CHOSEN}""")
     return parts.stat(head, Size(8, 4), query)
 
@@ -174,7 +174,7 @@ def board() -> Board:
                 "受理用时 · Time to accept",
                 "从新开到受理：一半在 p50 内，九成在 p90 内。",
                 "From opening to acceptance: half within p50, nine of ten within p90.",
-                "acknowledged_at_ms",
+                "accepted_at_ms",
             ),
             _how_soon(
                 "结案用时 · Time to close",

@@ -62,7 +62,7 @@ def _waiting() -> parts.Panel:
     query = Sql(f"""SELECT count(*) AS "件数 count",
   EXTRACT(EPOCH FROM now()) - min(i.opened_at_ms) / 1000.0 AS "最久 oldest"
 FROM incident i LEFT JOIN station s ON s.key = i.station
-WHERE i.state = 'opened' AND NOT i.retrospective AND (s.key IS NULL OR {parts.IN_REGION})""")
+WHERE i.state = 'reported' AND NOT i.retrospective AND (s.key IS NULL OR {parts.IN_REGION})""")
     return parts.stat(head, Size(4, 4), query).override_by_name("最久 oldest", [parts.set_("unit", "s")])
 
 

@@ -65,9 +65,19 @@ INK: Final = "#2a9d8f"
 """The measured line, of no language."""
 
 STATES: Final[Mapping[str, tuple[str, str]]] = {
-    "opened": ("未受理 opened", GREY),
-    "acknowledged": ("已受理 accepted", GREY),
+    "reported": ("待受理 reported", GREY),
+    "accepted": ("已受理 accepted", GREY),
+    "dispatched": ("已派遣 dispatched", GREY),
+    "handling": ("处置中 in hand", GREY),
+    "handled": ("待核查 handled", GREY),
+    "verified": ("已核查 verified", GREY),
+    "returned": ("已退回 returned", GREY),
+    "transferred": ("已转交 transferred", GREY),
+    "rework": ("返工 rework", GREY),
+    "reopened": ("重新打开 reopened", GREY),
     "closed": ("已结案 closed", GREY),
+    "rejected": ("不予受理 rejected", GREY),
+    "false_alarm": ("误报 false alarm", GREY),
 }
 """Where an incident stands."""
 
@@ -365,7 +375,7 @@ def incident_rows(head: Head, size: Size, where: str) -> table_builders.Panel:
     """Open incidents, most urgent first. ``where`` speaks of ``i``, the incident, and ``s``, its station if any."""
     query = Sql(f"""SELECT i.colour AS "colour", i.id AS "id", i.title_zh AS "what", i.state AS "state",
   to_timestamp(i.since_ms / 1000.0) AS "since", COALESCE(s.zh, i.station) AS "where", i.station AS "station",
-  COALESCE(i.parameter, '') AS "parameter", COALESCE(i.acknowledged_by, '—') AS "who"
+  COALESCE(i.parameter, '') AS "parameter", COALESCE(NULLIF(i.responsible, ''), i.accepted_by, '—') AS "who"
 FROM incident i LEFT JOIN station s ON s.key = i.station
 WHERE i.closed_at_ms IS NULL AND {where}
 ORDER BY i.retrospective, array_position(ARRAY['red', 'orange', 'yellow', 'blue'], i.colour), i.opened_at_ms

@@ -23,6 +23,10 @@ _TEST_NAMES: Final = {
     QualityTest.OVER_RANGE: "超量程 over range",
     QualityTest.CALIBRATION: "核查不合格 failed check",
     QualityTest.MAINTENANCE: "现场作业 visit",
+    QualityTest.SHIFT: "突变不回 step",
+    QualityTest.NOISE: "噪声突增 noise",
+    QualityTest.OUT_OF_WATER: "出水 out of water",
+    QualityTest.CROSS_CHECK: "参数矛盾 cross-check",
 }
 _REASON_WORDS: Final = {reason.key: (reason.key.replace("_", " "), parts.GREY) for reason in Reason}
 

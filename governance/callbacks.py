@@ -8,7 +8,7 @@ is refused. An action that the incident does not accept (it has moved on) is ref
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -20,11 +20,19 @@ from sqlalchemy.exc import IntegrityError
 from governance import audit, cloudevents, incidents, lifecycle
 from governance.cloudevents import SignatureInvalid
 from governance.database import Database
-from governance.lifecycle import Action, sentence
+from governance.lifecycle import Action, Evidence, FalseAlarm, Incident, Order, sentence
 from governance.platform_tables import callback as callbacks_
 from governance.platforms import CallbackWords, Platform, at
+from governance.roles import administrator
 from sensors.errors import NotFound, Refused
 from sensors.times import DAY_MS
+
+Proven = Callable[[Incident], Mapping[tuple[str, str, str], int]]
+"""Counts the good readings since each condition of an incident ended; without it nothing is closed from outside."""
+
+SHOWN_THERE = (Action.FINISH, Action.VERIFY)
+"""What was photographed and measured over there stays there: a text is enough here."""
+THEIRS = (frozenset({Evidence.TEXT}),)
 
 REMEMBERED_MS = 90 * DAY_MS
 """For how long an id is known; a time stamp alone protects from then on."""
@@ -54,10 +62,6 @@ class Result(StrEnum):
     """It concerns no incident of ours."""
     REFUSED = "refused"
     """The incident does not accept it, now or ever."""
-
-
-_QUIET = frozenset({Result.APPLIED, Result.UNCHANGED, Result.REPEATED})
-"""Outcomes of which the trail need not be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,14 @@ class _Wish:
 
 
 def receive(
-    database: Database, platform: Platform, headers: Mapping[str, str], body: bytes, now_ms: int, *, source: str
+    database: Database,
+    platform: Platform,
+    headers: Mapping[str, str],
+    body: bytes,
+    now_ms: int,
+    *,
+    source: str,
+    proven: Proven = lambda _: {},
 ) -> Told:
     """Take one callback. Raises StorageUnavailable, and NotFound where the platform may not call back.
 
@@ -126,10 +137,10 @@ def receive(
     try:
         with database.write() as connection:
             known = _known(connection, platform.name, event_id, proof)
-            told = known or _act(connection, platform, words, body, now_ms, source)
+            told = known or _act(connection, platform, words, body, now_ms, source, proven)
             if known is None:
                 _remember(connection, platform.name, event_id, proof, told, now_ms)
-            if told.outcome not in _QUIET:
+            if known is None or told.outcome is Result.REPLAYED:
                 audit.append_many(connection, [_trail(platform, event_id, told, now_ms)])
     except IntegrityError:  # the same id came twice at one moment: the other one was first
         with database.read() as connection:
@@ -155,9 +166,10 @@ def forget(connection: sa.Connection, now_ms: int) -> int:
 
 
 def _trail(platform: Platform, event_id: str, told: Told, now_ms: int) -> audit.New:
-    """What the trail keeps of a callback that was refused; what was done stands there as the incident's change."""
-    body = {"event_id": event_id, "detail": told.detail, "incident": told.incident_id, "action": told.action}
-    return audit.New(f"callback.{told.outcome}", "platform", platform.name, body, platform.name, now_ms)
+    """What the trail keeps of a callback."""
+    outcome, name = told.outcome.value, platform.name
+    body = {"outcome": outcome, "detail": told.detail, "incident_id": told.incident_id, "action": told.action}
+    return audit.New(f"callback.{outcome}", "callback", f"{name}/{event_id}", body, name, now_ms, "platform")
 
 
 def _note_forgery(database: Database, platform: Platform, told: Told, now_ms: int) -> None:
@@ -170,8 +182,18 @@ def _note_forgery(database: Database, platform: Platform, told: Told, now_ms: in
             audit.append_many(connection, [_trail(platform, "", told, now_ms)])
 
 
+def _order(action: Action, comment: str | None) -> Order:
+    return Order(action, comment=comment, reason=FalseAlarm.OTHER.value if action is Action.FALSE_ALARM else "")
+
+
 def _act(
-    connection: sa.Connection, platform: Platform, words: CallbackWords, body: bytes, now_ms: int, source: str
+    connection: sa.Connection,
+    platform: Platform,
+    words: CallbackWords,
+    body: bytes,
+    now_ms: int,
+    source: str,
+    proven: Proven,
 ) -> Told:
     try:
         wish = _wish(words, body, platform.zh)
@@ -192,9 +214,10 @@ def _act(
             after = incidents.act(
                 connection,
                 wish.incident_id,
-                wish.action,
-                by=wish.by,
-                comment=wish.comment,
+                _order(wish.action, wish.comment),
+                administrator(wish.by),
+                needs=THEIRS if wish.action in SHOWN_THERE else None,
+                normal=proven(before) if wish.action is Action.CLOSE else None,
                 now_ms=now_ms,
                 expected_version=wish.seq,
                 source=source,

@@ -7,18 +7,23 @@ to everybody; the deadline of handling is not touched.
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+import structlog
 
 from governance import incidents, notice_store
 from governance.contacts import Contact, Directory
+from governance.contacts import Role as Told
 from governance.database import Database
-from governance.lifecycle import Action, sentence
-from governance.messenger import UNCONFIRMED
+from governance.deadlines import STANDARD, Policy
+from governance.lifecycle import Action, Order, State, sentence
 from governance.notice_store import Notice
 from governance.notice_tables import notice as notices_
 from governance.notices import TEST, Item, Links, number_of
+from governance.roles import Actor, Right, Role
 from sensors.errors import NotFound, Refused
 from sensors.texts import say
 from sensors.times import beijing
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 AT_ONCE = 100
 COMMENT = 500
@@ -66,27 +71,52 @@ def look(database: Database, directory: Directory, links: Links, token: str, now
     return Asked(notice, contact, tuple(items))
 
 
-def confirm(database: Database, asked: Asked, comment: str, now_ms: int, *, source: str) -> Confirmed:
-    """Confirm every incident of a message that nobody has confirmed, in the person's name."""
+def confirm(
+    database: Database,
+    asked: Asked,
+    actor: Actor,
+    comment: str,
+    now_ms: int,
+    *,
+    source: str,
+    policy: Policy = STANDARD,
+) -> Confirmed:
+    """Confirm every incident of a message that is still called out for, in the person's name.
+
+    Whoever may accept incidents accepts what is reported; everybody else leaves a remark. Either way the calls end.
+    """
     remark = comment.replace("\x00", "").strip()[:COMMENT] or say("notice.confirmed_by_link").zh
     numbers = sorted(item.incident_id for item in asked.items if item.incident_id != TEST)
     done = 0
     for start in range(0, len(numbers), AT_ONCE):
         with database.write() as connection:
             for number in numbers[start : start + AT_ONCE]:
-                done += _confirmed(connection, number, asked.contact.name, remark, now_ms, source)
+                if notice_store.confirm(connection, number):
+                    done += 1
+                    _note(connection, number, actor, remark, now_ms, source, policy)
     with database.write() as connection:
         first = (notices_.c.id == asked.notice.id, notices_.c.acknowledged_at_ms.is_(None))
         connection.execute(sa.update(notices_).where(*first).values(acknowledged_at_ms=now_ms))
     return Confirmed(done, len(numbers) - done, now_ms)
 
 
-def _confirmed(connection: sa.Connection, number: int, by: str, comment: str, now_ms: int, source: str) -> bool:
-    try:
-        if incidents.get(connection, number).state not in UNCONFIRMED:
-            return False
-        with connection.begin_nested():
-            incidents.act(connection, number, Action.ACKNOWLEDGE, by=by, comment=comment, now_ms=now_ms, source=source)
-    except (Refused, NotFound):  # somebody else was faster
-        return False
-    return True
+def stands_in(contact: Contact) -> Actor:
+    """The person of a contact whom the list of people does not know: by the roles of the contacts' file."""
+    return Actor(contact.name, Role.OFFICE if Told.OFFICE in contact.roles else Role.CHIEF)
+
+
+def _note(
+    connection: sa.Connection, number: int, actor: Actor, remark: str, now_ms: int, source: str, policy: Policy
+) -> None:
+    """Write it into the incident's history: as an acceptance where that is possible, else as a remark."""
+    state = incidents.get(connection, number).state
+    accepts = [Action.ACCEPT] if state is State.REPORTED and actor.may(Right.ACCEPT) else []
+    for action in (*accepts, Action.COMMENT):
+        try:
+            with connection.begin_nested():
+                order = Order(action, comment=remark)
+                incidents.act(connection, number, order, actor, now_ms=now_ms, source=source, policy=policy)
+        except Refused as error:
+            log.info("a confirmation could not be written down as this", action=action.value, error=str(error))
+        else:
+            return

@@ -89,6 +89,10 @@ class Directory:
             raise NotFound(f"{text.zh}。 / {text.en}.")
         return found
 
+    def called(self, name: str) -> Contact | None:
+        """The contact of a person as the record names people; None for somebody who cannot be reached."""
+        return next((one for one in self.contacts if name in (one.name, one.key)), None)
+
     def office(self, duty: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
         """Who of the office is called, first to last; ``duty``: the keys on call by rank."""
         known = {one.key for one in self.contacts}
@@ -140,12 +144,13 @@ class Directory:
     def with_people(self, people: Sequence[Contact]) -> "Directory":
         """The directory with roles and places taken from what is known of people; their channels stay the file's.
 
-        ``people`` have no channels; whoever is not in the file cannot be reached and is left out.
+        ``people`` have no channels, and their keys are the names of the record; whoever is not in the file, under key
+        or name, cannot be reached and is left out.
         """
         known = {one.key: one for one in people}
         merged = []
         for one in self.contacts:
-            found = known.get(one.key)
+            found = known.get(one.key) or known.get(one.name)
             if found is None:
                 merged.append(one)
                 continue

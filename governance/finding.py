@@ -35,6 +35,8 @@ class Kind(StrEnum):
     EVENT = "event"
     FORECAST = "forecast"
     """What has not come yet: informs, and pages nobody until it comes."""
+    REPORT = "report"
+    """No check: somebody reported it."""
 
 
 class Change(StrEnum):
@@ -55,7 +57,8 @@ class Finding:
     comes from data too old to act on: it informs and never pages. ``value`` and ``limit`` are in the canonical unit;
     None where the rule has none (no data). ``text`` is the sentence that explains the decision with its numbers.
     ``message`` is the id of the message that brought the deciding reading; None where no message did (silence).
-    ``held``: the condition keeps coming back, so that it ends only after a longer calm.
+    ``held``: the condition keeps coming back, so that it ends only after a longer calm. ``explained``: what is known
+    already explains it, such as water polluted upstream that arrives; by itself it wakes nobody again.
     """
 
     rule: str
@@ -74,6 +77,7 @@ class Finding:
     text: Text
     message: str | None = None
     held: bool = False
+    explained: bool = False
 
     @property
     def id(self) -> str:

@@ -4,7 +4,9 @@ Every function takes an open connection and never commits: the caller's transact
 No SQL here belongs to one database only.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,19 +14,48 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from governance import audit, cloudevents, lifecycle
+from governance.deadlines import STANDARD, Policy
 from governance.finding import Colour, Finding, Kind
-from governance.lifecycle import Action, Condition, Conflict, Effects, Entry, Incident, State, What
+from governance.lifecycle import (
+    FINAL,
+    Action,
+    Case,
+    Condition,
+    Conflict,
+    Effects,
+    Entry,
+    Evidence,
+    Incident,
+    NotNow,
+    Order,
+    Source,
+    State,
+    What,
+)
+from governance.regions import NOWHERE, Place
+from governance.roles import Actor, Department
 from governance.tables import incident as incidents_
+from governance.tables import incident_cause as causes_
 from governance.tables import incident_condition as conditions_
 from governance.tables import incident_entry as entries_
 from governance.tables import outbox
 from sensors.errors import NotFound, Refused, StorageUnavailable
 from sensors.texts import Text
+from sensors.times import DAY_MS, beijing
 
 AT_ONCE = 500
 """Findings handled by one set of statements."""
 
 TRIES = 5
+
+Placing = Callable[[str], Place]
+"""Tells where a station or gateway lies."""
+
+
+def nowhere(_station: str) -> Place:
+    """For who does not know where anything lies."""
+    return NOWHERE
+
 
 PROVISIONAL = 2**40
 """Above every number the database gives: an incident not stored yet sorts as the newest, as it will be."""
@@ -77,15 +108,24 @@ class _Changed:
     finding: Finding | None
 
 
-def record(connection: sa.Connection, findings: Sequence[Finding], now_ms: int, *, source: str) -> Recorded:
+def record(
+    connection: sa.Connection,
+    findings: Sequence[Finding],
+    now_ms: int,
+    *,
+    source: str,
+    place: Placing = nowhere,
+    policy: Policy = STANDARD,
+) -> Recorded:
     """Turn findings into incidents, in the order given; no findings, no statement.
 
-    A finding recorded before, by this worker or another, changes nothing. ``source`` is the CloudEvents source.
+    A finding recorded before, by this worker or another, changes nothing. ``source`` is the CloudEvents source,
+    ``place`` tells where the station of a new incident lies, ``policy`` the deadlines.
     Raises StorageUnavailable when other workers keep getting in between; nothing has been written then.
     """
     total = Recorded()
     for start in range(0, len(findings), AT_ONCE):
-        part = _record(connection, findings[start : start + AT_ONCE], now_ms, source)
+        part = _record(connection, findings[start : start + AT_ONCE], now_ms, source, place, policy)
         total = Recorded(
             total.opened + part.opened,
             total.updated + part.updated,
@@ -99,32 +139,126 @@ def record(connection: sa.Connection, findings: Sequence[Finding], now_ms: int, 
 def act(
     connection: sa.Connection,
     incident_id: int,
-    action: Action | str,
+    order: Order,
+    actor: Actor,
     *,
-    by: str,
-    comment: str | None,
     now_ms: int,
-    expected_version: int | None = None,
     source: str,
+    expected_version: int | None = None,
+    policy: Policy = STANDARD,
+    normal: Mapping[tuple[str, str, str], int] | None = None,
+    needs: tuple[frozenset[Evidence], ...] | None = None,
 ) -> Incident:
-    """Apply what a person does and return the incident after it.
+    """Apply what a person does and return the incident after it; see `lifecycle.act` for what it needs.
 
-    Raises NotFound, Refused (unknown or forbidden action, missing name or comment) and Conflict when
-    ``expected_version`` is given and is not the incident's.
+    Raises NotFound, Forbidden, NotNow, Refused, and Conflict when ``expected_version`` is given and is not the
+    incident's.
     """
-    before = _one(connection, incident_id, lock=True)
-    try:
-        wanted = Action(action)
-    except ValueError:
-        allowed = lifecycle.labels(lifecycle.allowed(before))
-        raise Refused(lifecycle.sentence("incident.unknown_action", action=action, allowed=allowed)) from None
+    ids = [incident_id] if order.into is None else sorted({incident_id, order.into})
+    found = {number: _one(connection, number, lock=True) for number in ids}  # in order: two that merge cannot deadlock
+    before = found[incident_id]
     if expected_version is not None and expected_version != before.version:
         raise Conflict(
             lifecycle.sentence("incident.changed", id=incident_id, version=before.version, expected=expected_version)
         )
-    after, effects = lifecycle.act(before, wanted, by=by, comment=comment, now_ms=now_ms)
-    _write(connection, {before.id: before}, [_Changed(before.id, after, effects, None)], now_ms, source)
-    return after
+    if order.action is Action.MERGE:
+        if order.into is None:
+            raise Refused(lifecycle.sentence("incident.needs_into", id=incident_id))
+        steps = lifecycle.merge(before, found[order.into], order, actor, now_ms)
+        changes = [_Changed(i.id, i, effects, None) for i, effects in steps]
+    elif order.action is Action.SPLIT:
+        (rest, left), (new, right) = lifecycle.split(before, order, actor, now_ms, policy)
+        new = replace(new, id=PROVISIONAL)
+        changes = [_Changed(rest.id, rest, left, None), _Changed(new.id, new, right, None)]
+    else:
+        after, effects = lifecycle.act(before, order, actor, now_ms, policy=policy, normal=normal, needs=needs)
+        if order.action is Action.REOPEN:
+            _reopenable(connection, before, after, now_ms, policy)
+        changes = [_Changed(before.id, after, effects, None)]
+    _write(connection, found, changes, now_ms, source)
+    return changes[0].incident
+
+
+def report(
+    connection: sa.Connection,
+    order: Order,
+    actor: Actor,
+    *,
+    colour: Colour,
+    origin: Source,
+    place: Place,
+    now_ms: int,
+    source: str,
+    policy: Policy = STANDARD,
+) -> Incident:
+    """File what somebody reports as a new incident and return it. Raises Forbidden and Refused."""
+    cause = f"report/{uuid.uuid4().hex}"
+    made, effects = lifecycle.reported(
+        order, actor, now_ms, cause=cause, colour=colour, source=origin, place=place, policy=policy
+    )
+    change = _Changed(PROVISIONAL, replace(made, id=PROVISIONAL), effects, None)
+    (told,) = _write(connection, {}, [change], now_ms, source)
+    return replace(made, id=told.incident_id)
+
+
+def remind(
+    connection: sa.Connection,
+    now_ms: int,
+    *,
+    up: Callable[[str], str],
+    source: str,
+    policy: Policy = STANDARD,
+    limit: int = AT_ONCE,
+) -> list[int]:
+    """Fire the reminders and escalations that are due; the incidents they were for, at most ``limit``.
+
+    What fired is written in the same transaction as when it fires next: killed before the commit nothing was said, and
+    after it nothing is said again.
+    """
+    due = (incidents_.c.alert_at_ms <= now_ms) & incidents_.c.paused_at_ms.is_(None)
+    query = sa.select(incidents_).where(due, incidents_.c.open_cause.is_not(None))
+    query = query.order_by(incidents_.c.alert_at_ms, incidents_.c.id).limit(limit).with_for_update(skip_locked=True)
+    before = {incident.id: incident for incident in _load(connection, query)}
+    changes = []
+    for incident in before.values():
+        step = lifecycle.remind(incident, now_ms, up=up, policy=policy)
+        if step is not None:
+            changes.append(_Changed(incident.id, step[0], step[1], None))
+    if changes:
+        _write(connection, before, changes, now_ms, source)
+    return [change.key for change in changes]
+
+
+def succeed(
+    connection: sa.Connection,
+    old: str,
+    new: str,
+    *,
+    by: str,
+    now_ms: int,
+    source: str,
+    within: Callable[[Incident], bool] = lambda _: True,
+) -> list[int]:
+    """Hand the open cases of one person to another; the incidents. ``within`` chooses among them."""
+    query = sa.select(incidents_).where(incidents_.c.responsible == old, incidents_.c.open_cause.is_not(None))
+    found = _load(connection, query.order_by(incidents_.c.id).with_for_update())
+    before = {incident.id: incident for incident in found if within(incident)}
+    changes = [_Changed(i.id, *lifecycle.succeed(i, new, by, now_ms), None) for i in before.values()]
+    if changes:
+        _write(connection, before, changes, now_ms, source)
+    return list(before)
+
+
+def _reopenable(connection: sa.Connection, before: Incident, after: Incident, now_ms: int, policy: Policy) -> None:
+    """Raises NotNow when it is too late, or the same cause is open again already."""
+    ended = before.closed_at_ms or 0
+    if now_ms - ended > policy.reopen_within_ms:
+        days = policy.reopen_within_ms // DAY_MS
+        raise NotNow(lifecycle.sentence("incident.too_late", id=before.id, days=days))
+    query = sa.select(incidents_.c.id).where(incidents_.c.open_cause == after.open_cause)
+    other = connection.execute(query).scalar()
+    if other is not None:
+        raise NotNow(lifecycle.sentence("incident.open_again", id=before.id, other=other))
 
 
 def get(connection: sa.Connection, incident_id: int) -> Incident:
@@ -138,52 +272,129 @@ def history(connection: sa.Connection, incident_id: int) -> list[Entry]:
     rows = connection.execute(query).mappings().all() if 0 < incident_id < 2**31 else []
     if not rows:
         raise NotFound(lifecycle.sentence("incident.unknown", id=incident_id))
-    return [
-        Entry(
-            seq=row["seq"],
-            at_ms=row["at_ms"],
-            observed_at_ms=row["observed_at_ms"],
-            what=What(row["what"]),
-            by=row["by"],
-            from_state=None if row["from_state"] is None else State(row["from_state"]),
-            to_state=State(row["to_state"]),
-            text=Text(row["text_zh"], row["text_en"]),
-            finding_id=row["finding_id"],
-            comment=row["comment"],
-            value=row["value"],
-            limit=row["limit_value"],
-        )
-        for row in rows
-    ]
+    return [_entry(row) for row in rows]
+
+
+def as_of(connection: sa.Connection, incident_id: int, at_ms: int) -> tuple[Incident, list[Entry]]:
+    """An incident and its history as they stood at an instant, made from the trail's entries alone.
+
+    Raises NotFound where the trail knows nothing of it at that time; what happened before there was a trail is missing.
+    """
+    lines = audit.of(connection, "incident", incident_id, until_ms=at_ms)
+    if not lines:
+        raise NotFound(lifecycle.sentence("incident.unknown_then", id=incident_id, at=beijing(at_ms, "%Y-%m-%d %H:%M")))
+    conditions: dict[tuple[str, str, str], Condition] = {}
+    history = []
+    for line in lines:
+        body = json.loads(line.body)
+        history.append(_entry(body["entry"]))
+        for rule, station, parameter in body["gone"]:
+            conditions.pop((rule, station, parameter), None)
+        for row in body["conditions"]:
+            condition = _condition(row)
+            conditions[condition.key] = condition
+    found = tuple(conditions[key] for key in sorted(conditions))
+    return _incident({**body["incident"], "id": incident_id}, found, tuple(body["also"])), history
+
+
+def _entry(row: Mapping[Any, Any]) -> Entry:
+    """An entry from its row, of the table or of the trail."""
+    return Entry(
+        seq=row["seq"],
+        at_ms=row["at_ms"],
+        observed_at_ms=row["observed_at_ms"],
+        what=What(row["what"]),
+        by=row["by"],
+        from_state=None if row["from_state"] is None else State(row["from_state"]),
+        to_state=State(row["to_state"]),
+        text=Text(row["text_zh"], row["text_en"]),
+        finding_id=row["finding_id"],
+        comment=row["comment"],
+        value=row["value"],
+        limit=row["limit_value"],
+        role=row["role"],
+        attachments=tuple(row["attachments"]),
+        measurement=row["measurement"],
+        details=row["details"],
+    )
 
 
 def list_incidents(
     connection: sa.Connection,
     *,
     state: State | None = None,
-    open_only: bool = False,
+    open_only: bool | None = None,
     station: str | None = None,
     retrospective: bool | None = None,
+    colour: Colour | None = None,
+    regions: Collection[str] | None = None,
+    responsible: str = "",
     limit: int,
     before_id: int | None = None,
 ) -> list[Incident]:
     """At most ``limit`` incidents, newest first; the next page begins with ``before_id`` = the last one's id.
 
-    ``station`` finds every incident in which that station has or had a condition, not only those it opened.
+    ``open_only`` false: only those that are over. ``station`` finds every incident in which that station has or had a
+    condition, not only those it opened; ``regions`` are those within somebody's reach (None: all), beside what
+    ``responsible`` is responsible for.
     """
     query = sa.select(incidents_).order_by(incidents_.c.id.desc()).limit(limit)
     if state is not None:
         query = query.where(incidents_.c.state == state.value)
-    if open_only:
-        query = query.where(incidents_.c.open_cause.is_not(None))
+    if open_only is not None:
+        is_open = incidents_.c.open_cause.is_not(None)
+        query = query.where(is_open if open_only else ~is_open)
     if station is not None:
         there = sa.select(conditions_.c.incident_id).where(conditions_.c.station == station)
         query = query.where(incidents_.c.id.in_(there))
     if retrospective is not None:
         query = query.where(incidents_.c.retrospective == retrospective)
+    if colour is not None:
+        query = query.where(incidents_.c.colour == colour.value)
+    if regions is not None:
+        theirs = incidents_.c.region.in_(sorted(regions))
+        query = query.where(theirs | (incidents_.c.responsible == responsible) if responsible else theirs)
     if before_id is not None:
         query = query.where(incidents_.c.id < before_id)
     return _load(connection, query)
+
+
+def worklist(
+    connection: sa.Connection, actor: Actor, now_ms: int, *, limit: int
+) -> list[tuple[Incident, tuple[Action, ...]]]:
+    """At most ``limit`` open incidents that wait for somebody, most urgent first, and what would carry them on."""
+    query = sa.select(incidents_).where(incidents_.c.open_cause.is_not(None))
+    if actor.regions is not None:
+        near = incidents_.c.region.in_(sorted(actor.regions))
+        query = query.where(near | (incidents_.c.responsible == actor.name))
+    if actor.department is not None:  # a handler is waited for only where the department leads or takes part
+        ours = incidents_.c.department == actor.department.value
+        query = query.where(ours | sa.cast(incidents_.c.joint, sa.Text).contains(f'"{actor.department.value}"'))
+    found = [(one, lifecycle.waiting_for(one, actor)) for one in _load(connection, query)]
+    waiting = [pair for pair in found if pair[1]]
+    return sorted(waiting, key=lambda pair: lifecycle.urgency(pair[0], now_ms))[:limit]
+
+
+def by_rule(
+    connection: sa.Connection, *, since_ms: int = 0, regions: Collection[str] | None = None
+) -> list[tuple[str, str, int, int, dict[str, int]]]:
+    """Rule, version, incidents, false alarms, and these by reason: how often a rule was right; most incidents first."""
+    c = incidents_.c
+    wolf = c.state == State.FALSE_ALARM.value
+    query = sa.select(c.rule, c.rule_version, wolf.label("wolf"), c.reason, sa.func.count().label("n"))
+    query = query.where(c.rule != "", c.opened_at_ms >= since_ms).group_by(c.rule, c.rule_version, wolf, c.reason)
+    if regions is not None:
+        query = query.where(c.region.in_(sorted(regions)))
+    total: dict[tuple[str, str], int] = {}
+    reasons: dict[tuple[str, str], dict[str, int]] = {}
+    for row in connection.execute(query):
+        key = (row.rule, row.rule_version)
+        total[key] = total.get(key, 0) + row.n
+        if row.wolf:
+            of = reasons.setdefault(key, {})
+            of[row.reason or "-"] = of.get(row.reason or "-", 0) + row.n
+    order = sorted(total, key=lambda key: (-total[key], key))
+    return [(*key, total[key], sum(reasons.get(key, {}).values()), reasons.get(key, {})) for key in order]
 
 
 def counts(connection: sa.Connection) -> Counts:
@@ -195,7 +406,7 @@ def counts(connection: sa.Connection) -> Counts:
     past = 0
     for state, colour, retrospective, number in connection.execute(query):
         by_state[State(state)] += number
-        if State(state) is State.CLOSED:
+        if State(state) in FINAL:
             continue
         if retrospective:
             past += number
@@ -204,14 +415,16 @@ def counts(connection: sa.Connection) -> Counts:
     return Counts(by_state, by_colour, past)
 
 
-def _record(connection: sa.Connection, findings: Sequence[Finding], now_ms: int, source: str) -> Recorded:
+def _record(
+    connection: sa.Connection, findings: Sequence[Finding], now_ms: int, source: str, place: Placing, policy: Policy
+) -> Recorded:
     looked = None
     for _ in range(TRIES):
         fresh = _unseen(connection, findings)
         if not fresh:
             return Recorded(unchanged=len(findings))
         before = _open_incidents(connection, sorted({f.cause for f in fresh}))
-        changes, decided = _judge(before, fresh, now_ms)
+        changes, decided = _judge(before, fresh, now_ms, place, policy)
         if not changes:
             return Recorded(unchanged=len(findings))
         try:
@@ -238,16 +451,19 @@ def _unseen(connection: sa.Connection, findings: Sequence[Finding]) -> list[Find
 
 def _open_incidents(connection: sa.Connection, causes: Sequence[str]) -> dict[int, Incident]:
     """The open incidents of these causes by id, locked until the transaction ends where the database can."""
+    taken = sa.select(causes_.c.incident_id).where(causes_.c.cause.in_(causes))
     query = (
         sa.select(incidents_)
-        .where(incidents_.c.cause.in_(causes), incidents_.c.open_cause.is_not(None))
+        .where(incidents_.c.cause.in_(causes) | incidents_.c.id.in_(taken), incidents_.c.open_cause.is_not(None))
         .order_by(incidents_.c.id)
         .with_for_update()
     )
     return {incident.id: incident for incident in _load(connection, query)}
 
 
-def _judge(before: Mapping[int, Incident], findings: Sequence[Finding], now_ms: int) -> tuple[list[_Changed], int]:
+def _judge(
+    before: Mapping[int, Incident], findings: Sequence[Finding], now_ms: int, place: Placing, policy: Policy
+) -> tuple[list[_Changed], int]:
     """The changes the findings make, in order, and how many findings made any; each finding makes its changes once."""
     book = dict(before)
     changes: list[_Changed] = []
@@ -256,7 +472,8 @@ def _judge(before: Mapping[int, Incident], findings: Sequence[Finding], now_ms: 
         if finding.id in told:
             continue
         for target in lifecycle.concerned(book.values(), finding):
-            step = lifecycle.advance(target, finding, now_ms)
+            where = NOWHERE if target is not None else place(finding.station)
+            step = lifecycle.advance(target, finding, now_ms, place=where, policy=policy)
             if step is None:
                 continue
             after, effects = step
@@ -288,6 +505,7 @@ def _write(
     events: list[dict[str, Any]] = []
     told: list[Told] = []
     touched: dict[tuple[int, tuple[str, str, str]], Condition] = {}
+    gone: list[tuple[int, tuple[str, str, str]]] = []
     for change in changes:
         incident_id = ids[change.key]
         event = cloudevents.build(
@@ -296,14 +514,24 @@ def _write(
         entries.append(_entry_row(incident_id, change.effects.entry))
         events.append(_outbox_row(incident_id, event, change.effects, now_ms))
         told.append(Told(incident_id, event.id, change.finding))
-        if change.effects.condition is not None:
-            touched[change.key, change.effects.condition.key] = change.effects.condition
+        for condition in change.effects.conditions:
+            touched[change.key, condition.key] = condition
+        gone += [(change.key, key) for key in change.effects.gone]
+    for key, condition_key in gone:
+        columns = dict(zip(("rule", "station", "parameter"), condition_key, strict=True))
+        same = sa.and_(conditions_.c.incident_id == ids[key], *(conditions_.c[n] == v for n, v in columns.items()))
+        connection.execute(sa.delete(conditions_).where(same))
+    for key, incident in last.items():
+        known = before[key].case.also if key in before else ()
+        fresh = [{"incident_id": ids[key], "cause": cause} for cause in incident.case.also if cause not in known]
+        if fresh:
+            connection.execute(sa.insert(causes_), fresh)
     new: list[dict[str, Any]] = []
     for (key, condition_key), condition in touched.items():
         row = _condition_row(ids[key], condition)
         if key in before and any(c.key == condition_key for c in before[key].conditions):
-            columns = ("incident_id", "rule", "station", "parameter")
-            same = sa.and_(*(conditions_.c[name] == row[name] for name in columns))
+            names = ("incident_id", "rule", "station", "parameter")
+            same = sa.and_(*(conditions_.c[name] == row[name] for name in names))
             connection.execute(sa.update(conditions_).where(same).values(row))
         else:
             new.append(row)
@@ -315,14 +543,16 @@ def _write(
 
 
 def _trail(incident_id: int, change: _Changed) -> audit.New:
-    """What the trail keeps of a change: the entry, the incident after it, and the conditions it touched."""
-    entry, condition = change.effects.entry, change.effects.condition
+    """What the trail keeps of a change: the entry, the incident after it, the conditions touched and taken out."""
+    entry, effects = change.effects.entry, change.effects
     body = {
         "entry": _entry_row(incident_id, entry),
         "incident": _incident_row(change.incident),
-        "conditions": [] if condition is None else [_condition_row(incident_id, condition)],
+        "conditions": [_condition_row(incident_id, condition) for condition in effects.conditions],
+        "gone": [list(key) for key in effects.gone],
+        "also": list(change.incident.case.also),
     }
-    role = "" if entry.observed_at_ms is None else "rule"
+    role = entry.role if entry.observed_at_ms is None else "rule"
     return audit.New(f"incident.{entry.what}", "incident", incident_id, body, entry.by, entry.at_ms, role)
 
 
@@ -337,36 +567,42 @@ def _one(connection: sa.Connection, incident_id: int, *, lock: bool) -> Incident
 def _load(connection: sa.Connection, query: sa.Select[Any]) -> list[Incident]:
     """The incidents a query over the incident table finds, with their conditions, in the query's order."""
     rows = connection.execute(query).mappings().all()
-    conditions = _conditions(connection, [row["id"] for row in rows])
-    return [
-        Incident(
-            id=row["id"],
-            cause=row["cause"],
-            open_cause=row["open_cause"],
-            state=State(row["state"]),
-            colour=Colour(row["colour"]),
-            kind=Kind(row["kind"]),
-            retrospective=row["retrospective"],
-            station=row["station"],
-            parameter=row["parameter"],
-            title=Text(row["title_zh"], row["title_en"]),
-            rule=row["rule"],
-            rule_version=row["rule_version"],
-            value=row["value"],
-            limit=row["limit_value"],
-            observed_at_ms=row["observed_at_ms"],
-            since_ms=row["since_ms"],
-            last_observed_at_ms=row["last_observed_at_ms"],
-            opened_at_ms=row["opened_at_ms"],
-            acknowledged_at_ms=row["acknowledged_at_ms"],
-            acknowledged_by=row["acknowledged_by"],
-            recovered_at_ms=row["recovered_at_ms"],
-            closed_at_ms=row["closed_at_ms"],
-            version=row["version"],
-            conditions=tuple(conditions.get(row["id"], ())),
-        )
-        for row in rows
-    ]
+    numbers = [row["id"] for row in rows]
+    conditions = _conditions(connection, numbers)
+    also = _also(connection, numbers)
+    return [_incident(row, tuple(conditions.get(row["id"], ())), also.get(row["id"], ())) for row in rows]
+
+
+def _incident(row: Mapping[Any, Any], conditions: tuple[Condition, ...], also: tuple[str, ...]) -> Incident:
+    """An incident from its row, of the table or of the trail."""
+    return Incident(
+        id=row["id"],
+        cause=row["cause"],
+        open_cause=row["open_cause"],
+        state=State(row["state"]),
+        colour=Colour(row["colour"]),
+        kind=Kind(row["kind"]),
+        retrospective=row["retrospective"],
+        station=row["station"],
+        parameter=row["parameter"],
+        title=Text(row["title_zh"], row["title_en"]),
+        rule=row["rule"],
+        rule_version=row["rule_version"],
+        value=row["value"],
+        limit=row["limit_value"],
+        observed_at_ms=row["observed_at_ms"],
+        since_ms=row["since_ms"],
+        last_observed_at_ms=row["last_observed_at_ms"],
+        opened_at_ms=row["opened_at_ms"],
+        accepted_at_ms=row["accepted_at_ms"],
+        accepted_by=row["accepted_by"],
+        recovered_at_ms=row["recovered_at_ms"],
+        closed_at_ms=row["closed_at_ms"],
+        version=row["version"],
+        conditions=conditions,
+        place=Place(row["region"], row["reach"], row["lon"], row["lat"]),
+        case=_case(row, also),
+    )
 
 
 def _conditions(connection: sa.Connection, ids: Iterable[int]) -> dict[int, list[Condition]]:
@@ -377,15 +613,45 @@ def _conditions(connection: sa.Connection, ids: Iterable[int]) -> dict[int, list
     c = conditions_.c
     query = sa.select(conditions_).where(c.incident_id.in_(wanted)).order_by(c.rule, c.station, c.parameter)
     for row in connection.execute(query).mappings():
-        condition = Condition(
-            rule=row["rule"],
-            station=row["station"],
-            parameter=row["parameter"],
-            since_ms=row["since_ms"],
-            fired_at_ms=row["fired_at_ms"],
-            resolved_at_ms=row["resolved_at_ms"],
-        )
-        found.setdefault(row["incident_id"], []).append(condition)
+        found.setdefault(row["incident_id"], []).append(_condition(row))
+    return found
+
+
+def _condition(row: Mapping[Any, Any]) -> Condition:
+    return Condition(
+        rule=row["rule"],
+        station=row["station"],
+        parameter=row["parameter"],
+        since_ms=row["since_ms"],
+        fired_at_ms=row["fired_at_ms"],
+        resolved_at_ms=row["resolved_at_ms"],
+    )
+
+
+_PLAIN = tuple(
+    name
+    for name in Case.__slots__
+    if name not in {"source", "department", "joint", "contributed", "also"}  # kept in another shape
+)
+
+
+def _case(row: Mapping[Any, Any], also: tuple[str, ...]) -> Case:
+    return Case(
+        source=Source(row["source"]),
+        department=None if row["department"] is None else Department(row["department"]),
+        joint=tuple(Department(d) for d in row["joint"]),
+        contributed=tuple(Department(d) for d in row["contributed"]),
+        also=also,
+        **{name: row[name] for name in _PLAIN},
+    )
+
+
+def _also(connection: sa.Connection, ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    """The causes beside their own of incidents, by id."""
+    found: dict[int, tuple[str, ...]] = {}
+    query = sa.select(causes_).where(causes_.c.incident_id.in_(ids)).order_by(causes_.c.incident_id, causes_.c.cause)
+    for row in connection.execute(query) if ids else ():
+        found[row.incident_id] = (*found.get(row.incident_id, ()), row.cause)
     return found
 
 
@@ -409,11 +675,20 @@ def _incident_row(incident: Incident) -> dict[str, Any]:
         "since_ms": incident.since_ms,
         "last_observed_at_ms": incident.last_observed_at_ms,
         "opened_at_ms": incident.opened_at_ms,
-        "acknowledged_at_ms": incident.acknowledged_at_ms,
-        "acknowledged_by": incident.acknowledged_by,
+        "accepted_at_ms": incident.accepted_at_ms,
+        "accepted_by": incident.accepted_by,
         "recovered_at_ms": incident.recovered_at_ms,
         "closed_at_ms": incident.closed_at_ms,
         "version": incident.version,
+        "region": incident.place.region,
+        "reach": incident.place.reach,
+        "lon": incident.place.lon,
+        "lat": incident.place.lat,
+        **{name: getattr(incident.case, name) for name in _PLAIN},
+        "source": incident.case.source.value,
+        "department": incident.case.department.value if incident.case.department else None,
+        "joint": [d.value for d in incident.case.joint],
+        "contributed": [d.value for d in incident.case.contributed],
     }
 
 
@@ -445,6 +720,10 @@ def _entry_row(incident_id: int, entry: Entry) -> dict[str, Any]:
         "text_en": entry.text.en,
         "value": entry.value,
         "limit_value": entry.limit,
+        "role": entry.role,
+        "attachments": list(entry.attachments),
+        "measurement": dict(entry.measurement),
+        "details": dict(entry.details),
     }
 
 

@@ -1,19 +1,24 @@
 """How an incident lives: pure, and driven by one table.
 
 Three questions, three functions. *Whom does a finding concern?* ``concerned``. *What does it change?* ``advance``.
-*What may a person do, and what comes of it?* ``act``. None of them looks at a clock, a database or the network.
+*What may a person do, and what comes of it?* ``act`` (and ``merge``, ``split``, which touch two incidents). Time brings
+reminders and escalation: ``remind``. None of them looks at a clock, a database or the network.
 
 Every change of an incident is exactly one history entry: ``Incident.version`` is also the ``seq`` of its newest entry.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
+from governance.deadlines import EMERGENCY_MS, STANDARD, Phase, Policy
 from governance.finding import Change, Colour, Finding, Kind
+from governance.regions import NOWHERE, Place
+from governance.roles import Actor, Department, Forbidden, Right, Role, label
 from sensors.errors import Refused
 from sensors.texts import Text, say
-from sensors.times import DAY_MS
+from sensors.times import DAY_MS, beijing
 
 JOIN_WITHIN_MS = DAY_MS
 """Late findings of one cause at most this far apart in event time are one retrospective incident."""
@@ -23,20 +28,67 @@ COMMENT_LIMIT = 4000
 
 
 class State(StrEnum):
-    """Where an incident stands. A closed incident is final: the same cause opens a new one."""
+    """Where an incident stands (domain facts §6.2)."""
 
-    OPENED = "opened"
-    ACKNOWLEDGED = "acknowledged"
+    REPORTED = "reported"
+    ACCEPTED = "accepted"
+    DISPATCHED = "dispatched"
+    HANDLING = "handling"
+    HANDLED = "handled"
+    VERIFIED = "verified"
     CLOSED = "closed"
+    REJECTED = "rejected"
+    RETURNED = "returned"
+    TRANSFERRED = "transferred"
+    REWORK = "rework"
+    REOPENED = "reopened"
+    FALSE_ALARM = "false_alarm"
+
+
+FINAL = frozenset({State.CLOSED, State.REJECTED, State.FALSE_ALARM})
+"""Here an incident rests: the same cause opens a new one, unless this one is reopened."""
+
+WAITS_FOR: Mapping[State, Phase] = {
+    State.REPORTED: Phase.ACCEPT,
+    State.ACCEPTED: Phase.DISPATCH,
+    State.RETURNED: Phase.DISPATCH,
+    State.REOPENED: Phase.DISPATCH,
+    State.DISPATCHED: Phase.START,
+    State.TRANSFERRED: Phase.START,
+    State.REWORK: Phase.START,
+    State.HANDLING: Phase.HANDLE,
+    State.HANDLED: Phase.VERIFY,
+    State.VERIFIED: Phase.CLOSE,
+}
+"""What an open incident waits for, and so which limit it is under."""
 
 
 class Action(StrEnum):
-    """What a person can do with an incident."""
+    """What a person can do with an incident, in the order in which they come up."""
 
-    ACKNOWLEDGE = "acknowledge"
-    COMMENT = "comment"
+    ACCEPT = "accept"
+    REJECT = "reject"
+    DISPATCH = "dispatch"
+    START = "start"
+    RETURN = "return"
+    TRANSFER = "transfer"
+    CONTRIBUTE = "contribute"
+    FINISH = "finish"
+    VERIFY = "verify"
+    REWORK = "rework"
     CLOSE = "close"
+    REOPEN = "reopen"
     FALSE_ALARM = "false_alarm"
+    COMMENT = "comment"
+    SUPERVISE = "supervise"
+    RELEASE = "release"
+    PAUSE = "pause"
+    RESUME = "resume"
+    MERGE = "merge"
+    SPLIT = "split"
+    EMERGENCY = "emergency"
+    EMERGENCY_REPORTED = "emergency_reported"
+    EVALUATE = "evaluate"
 
 
 class What(StrEnum):
@@ -46,10 +98,69 @@ class What(StrEnum):
     RESOLVED = "resolved"
     WITHDRAWN = "withdrawn"
     PROMOTED = "promoted"
-    ACKNOWLEDGED = "acknowledged"
-    COMMENTED = "commented"
+    REPORTED = "reported"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    DISPATCHED = "dispatched"
+    STARTED = "started"
+    RETURNED = "returned"
+    TRANSFERRED = "transferred"
+    CONTRIBUTED = "contributed"
+    FINISHED = "finished"
+    VERIFIED = "verified"
+    REWORKED = "reworked"
     CLOSED = "closed"
+    REOPENED = "reopened"
     FALSE_ALARM = "false_alarm"
+    COMMENTED = "commented"
+    SUPERVISED = "supervised"
+    RELEASED = "released"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    MERGED = "merged"
+    ABSORBED = "absorbed"
+    SPLIT = "split"
+    SPLIT_OFF = "split_off"
+    REMINDED = "reminded"
+    OVERDUE = "overdue"
+    SUCCEEDED = "succeeded"
+    EMERGENCY = "emergency"
+    EMERGENCY_REPORTED = "emergency_reported"
+    EVALUATED = "evaluated"
+
+
+class Source(StrEnum):
+    """Where an incident comes from."""
+
+    RULE = "rule"
+    EVENT = "event"
+    FORECAST = "forecast"
+    DEVICE = "device"
+    PATROL = "patrol"
+    CITIZEN = "citizen"
+    HOTLINE = "hotline"
+    PERSON = "person"
+    PLATFORM = "platform"
+
+
+class FalseAlarm(StrEnum):
+    """Why it was none; counted for the rule that raised it."""
+
+    SENSOR_FAULT = "sensor_fault"
+    MAINTENANCE = "maintenance"
+    CALIBRATION = "calibration"
+    RULE_TOO_TIGHT = "rule_too_tight"
+    NATURAL = "natural"
+    DUPLICATE = "duplicate"
+    TEST = "test"
+    OTHER = "other"
+
+
+class PauseReason(StrEnum):
+    """Why the clock of a deadline stands still."""
+
+    MAINTENANCE = "maintenance"
+    OTHER_DEPARTMENT = "other_department"
 
 
 class EventType(StrEnum):
@@ -71,32 +182,149 @@ class Conflict(Refused):
     """The incident was changed by somebody else since the caller looked at it."""
 
 
+class NotNow(Refused):
+    """The state does not allow it; ``allowed`` is what it would allow this actor."""
+
+    def __init__(self, message: str, allowed: tuple[Action, ...] = ()) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class Evidence(StrEnum):
+    """What an action may have to show."""
+
+    TEXT = "text"
+    PHOTO = "photo"
+    MEASUREMENT = "measurement"
+
+
+_TEXT = (frozenset({Evidence.TEXT}),)
+_SHOWN = (frozenset({Evidence.TEXT}), frozenset({Evidence.PHOTO, Evidence.MEASUREMENT}))
+_ANY = (frozenset(Evidence),)
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One row of the lifecycle: where the action leads and what it asks for."""
+    """One row of the lifecycle: where the action leads (None: the state stays), who may do it, and what it asks for.
 
-    to: State
+    ``evidence`` is a list of alternatives: of each set at least one sort must be shown.
+    """
+
+    to: State | None
     what: What
+    right: Right
     event: EventType = EventType.UPDATED
-    needs_comment: bool = False
+    evidence: tuple[frozenset[Evidence], ...] = ()
     needs_quiet: bool = False
-    """Refused while a condition of the incident is still active."""
+    """Refused while a condition is still active, and until enough good readings have followed its end."""
 
 
-_COMMENT = What.COMMENTED
-_FALSE = Step(State.CLOSED, What.FALSE_ALARM, EventType.CLOSED, needs_comment=True)
+def _steps() -> dict[tuple[State, Action], Step]:
+    s, a, w, r = State, Action, What, Right
+    closed = EventType.CLOSED
+    accept = Step(s.ACCEPTED, w.ACCEPTED, r.ACCEPT)
+    reject = Step(s.REJECTED, w.REJECTED, r.ACCEPT, closed, _TEXT)
+    false = Step(s.FALSE_ALARM, w.FALSE_ALARM, r.ACCEPT, closed, _TEXT)
+    dispatch = Step(s.DISPATCHED, w.DISPATCHED, r.DISPATCH)
+    start = Step(s.HANDLING, w.STARTED, r.HANDLE)
+    give_back = Step(s.RETURNED, w.RETURNED, r.HANDLE, evidence=_TEXT)
+    transfer = Step(s.TRANSFERRED, w.TRANSFERRED, r.HANDLE, evidence=_TEXT)
+    rework = Step(s.REWORK, w.REWORKED, r.VERIFY, evidence=_TEXT)
+    reopen = Step(s.REOPENED, w.REOPENED, r.REOPEN, evidence=_TEXT)
+    table = {
+        (s.REPORTED, a.ACCEPT): accept,
+        (s.REOPENED, a.ACCEPT): accept,
+        (s.REPORTED, a.REJECT): reject,
+        (s.ACCEPTED, a.REJECT): reject,
+        (s.RETURNED, a.REJECT): reject,
+        (s.REOPENED, a.REJECT): reject,
+        (s.ACCEPTED, a.DISPATCH): dispatch,
+        (s.RETURNED, a.DISPATCH): dispatch,
+        (s.REOPENED, a.DISPATCH): dispatch,
+        (s.DISPATCHED, a.DISPATCH): dispatch,  # to somebody else
+        (s.TRANSFERRED, a.DISPATCH): dispatch,
+        (s.HANDLING, a.FINISH): Step(s.HANDLED, w.FINISHED, r.HANDLE, evidence=_SHOWN),
+        (s.HANDLED, a.VERIFY): Step(s.VERIFIED, w.VERIFIED, r.VERIFY, evidence=_ANY),
+        (s.HANDLED, a.REWORK): rework,
+        (s.VERIFIED, a.REWORK): rework,
+        (s.VERIFIED, a.CLOSE): Step(s.CLOSED, w.CLOSED, r.CLOSE, closed, _TEXT, needs_quiet=True),
+        (s.CLOSED, a.EVALUATE): Step(None, w.EVALUATED, r.EVALUATE),
+    }
+    for state in (s.DISPATCHED, s.TRANSFERRED, s.REWORK):
+        table[state, a.START] = start
+    for state in (s.DISPATCHED, s.TRANSFERRED, s.HANDLING, s.REWORK):
+        table[state, a.RETURN] = give_back
+        table[state, a.TRANSFER] = transfer
+        table[state, a.PAUSE] = Step(None, w.PAUSED, r.HANDLE, evidence=_TEXT)
+        table[state, a.RESUME] = Step(None, w.RESUMED, r.HANDLE)
+        table[state, a.CONTRIBUTE] = Step(None, w.CONTRIBUTED, r.HANDLE, evidence=_SHOWN)
+    for state in FINAL:
+        table[state, a.REOPEN] = reopen
+    for state in State:
+        if state not in FINAL:
+            table[state, a.FALSE_ALARM] = false
+            table[state, a.COMMENT] = Step(None, w.COMMENTED, r.COMMENT, evidence=_TEXT)
+            table[state, a.SUPERVISE] = Step(None, w.SUPERVISED, r.SUPERVISE, evidence=_TEXT)
+            table[state, a.RELEASE] = Step(None, w.RELEASED, r.SUPERVISE)
+            table[state, a.MERGE] = Step(s.CLOSED, w.MERGED, r.ACCEPT, closed)
+            table[state, a.SPLIT] = Step(None, w.SPLIT, r.ACCEPT, evidence=_TEXT)
+            table[state, a.EMERGENCY] = Step(None, w.EMERGENCY, r.ACCEPT, evidence=_TEXT)
+            table[state, a.EMERGENCY_REPORTED] = Step(None, w.EMERGENCY_REPORTED, r.ACCEPT, evidence=_TEXT)
+    return table
 
-STEPS: Mapping[tuple[State, Action], Step] = {
-    (State.OPENED, Action.ACKNOWLEDGE): Step(State.ACKNOWLEDGED, What.ACKNOWLEDGED),
-    (State.OPENED, Action.COMMENT): Step(State.OPENED, _COMMENT, needs_comment=True),
-    (State.OPENED, Action.FALSE_ALARM): _FALSE,
-    (State.ACKNOWLEDGED, Action.COMMENT): Step(State.ACKNOWLEDGED, _COMMENT, needs_comment=True),
-    (State.ACKNOWLEDGED, Action.CLOSE): Step(
-        State.CLOSED, What.CLOSED, EventType.CLOSED, needs_comment=True, needs_quiet=True
-    ),
-    (State.ACKNOWLEDGED, Action.FALSE_ALARM): _FALSE,
-}
+
+STEPS: Mapping[tuple[State, Action], Step] = _steps()
 """What is not in this table is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """To whom something is dispatched: the grid cell, the responsible chief, the lead department and those that join.
+
+    Empty where it is nobody; a later assignment leaves standing what it does not name.
+    """
+
+    region: str = ""
+    responsible: str = ""
+    department: Department | None = None
+    joint: tuple[Department, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.region or self.responsible or self.department)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What somebody wants done with an incident, and what they show for it.
+
+    ``attachments`` are the ids of stored photos and files; ``measurement`` holds values by parameter, canonical units.
+    ``reason`` is the code that a false alarm or a pause needs, ``grade`` (I to IV) that of an emergency, ``score`` (0
+    to 100) the evaluation's. ``matter`` is the key of the process that fits (`governance.dispatch`).
+    """
+
+    action: Action
+    comment: str | None = None
+    attachments: tuple[str, ...] = ()
+    measurement: Mapping[str, float] = field(default_factory=dict)
+    assignment: Assignment | None = None
+    matter: str = ""
+    reason: str = ""
+    grade: str = ""
+    score: float | None = None
+    into: int | None = None
+    conditions: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def shown(self) -> frozenset[Evidence]:
+        """The sorts of evidence that come with it."""
+        found = set()
+        if self.comment and self.comment.strip():
+            found.add(Evidence.TEXT)
+        if self.attachments:
+            found.add(Evidence.PHOTO)
+        if self.measurement:
+            found.add(Evidence.MEASUREMENT)
+        return frozenset(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +348,42 @@ class Condition:
     @property
     def active(self) -> bool:
         return self.resolved_at_ms is None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What people made of an incident: whose it is, by when, and what became of it. Empty where nobody did anything.
+
+    ``department`` leads and ``joint`` take part; ``contributed`` of these have done theirs. ``due_ms`` is the deadline
+    of the present state, which began at ``step_since_ms``; ``alert_at_ms`` is when somebody is told next, ``alerts``
+    counts how often in this state, ``escalated_to`` is the region it went up to. While ``paused_at_ms`` is given the
+    clock stands still. ``merged_into`` names the incident that goes on in its place.
+    """
+
+    source: Source = Source.RULE
+    matter: str = ""
+    responsible: str = ""
+    department: Department | None = None
+    joint: tuple[Department, ...] = ()
+    contributed: tuple[Department, ...] = ()
+    handler: str = ""
+    verifier: str = ""
+    step_since_ms: int = 0
+    due_ms: int | None = None
+    alert_at_ms: int | None = None
+    alerts: int = 0
+    escalated_to: str = ""
+    paused_at_ms: int | None = None
+    pause_reason: str = ""
+    supervised_at_ms: int | None = None
+    supervised_by: str = ""
+    emergency: str = ""
+    emergency_due_ms: int | None = None
+    emergency_reported_at_ms: int | None = None
+    merged_into: int | None = None
+    reason: str = ""
+    score: float | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +412,23 @@ class Incident:
     since_ms: int
     last_observed_at_ms: int
     opened_at_ms: int
-    acknowledged_at_ms: int | None
-    acknowledged_by: str | None
+    accepted_at_ms: int | None
+    accepted_by: str | None
     recovered_at_ms: int | None
     closed_at_ms: int | None
     version: int
     conditions: tuple[Condition, ...]
+    place: Place = NOWHERE
+    case: Case = Case()
 
     @property
     def is_open(self) -> bool:
-        return self.state is not State.CLOSED
+        return self.state not in FINAL
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The causes whose findings it takes: its own, and those of incidents merged into it or split from."""
+        return (self.cause, *self.case.also)
 
     @property
     def active(self) -> tuple[Condition, ...]:
@@ -181,31 +452,36 @@ class Entry:
     comment: str | None = None
     value: float | None = None
     limit: float | None = None
+    role: str = ""
+    attachments: tuple[str, ...] = ()
+    measurement: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What one change asks the store to write: an entry, an outward event, and the condition it touched, if any."""
+    """What one change asks the store to write: an entry, an outward event, the conditions touched and taken out."""
 
     entry: Entry
     event: EventType
     notify: Notify
-    condition: Condition | None = None
+    conditions: tuple[Condition, ...] = ()
+    gone: tuple[tuple[str, str, str], ...] = ()
 
 
 def concerned(open_incidents: Iterable[Incident], finding: Finding) -> tuple[Incident | None, ...]:
     """Which of the open incidents of its cause a finding is about; None stands for one that has to be opened.
 
-    FIRED concerns exactly one. Live: the live incident, else the retrospective one in which the same condition is
-    still active (it will be promoted), else a new one. Retrospective: the nearest retrospective one in event time, no
-    further than ``JOIN_WITHIN_MS``, else a new one.
+    FIRED concerns exactly one. Live: the live incident (of several the one that has this condition), else the
+    retrospective one in which the same condition is still active (it will be promoted), else a new one. Retrospective:
+    the nearest retrospective one in event time, no further than ``JOIN_WITHIN_MS``, else a new one.
 
     RESOLVED concerns every incident in which that condition is active, possibly none; late data concern retrospective
     ones only: they tell of the past and end nothing that is live.
 
     WITHDRAWN concerns every incident that rests on that firing, whether its condition is still active or not.
     """
-    same = [i for i in open_incidents if i.cause == finding.cause and i.is_open]
+    same = [i for i in open_incidents if finding.cause in i.causes and i.is_open]
     if finding.change is Change.WITHDRAWN:
         return tuple(i for i in same if _rested(i, finding) is not None)
     if finding.change is Change.RESOLVED:
@@ -213,7 +489,7 @@ def concerned(open_incidents: Iterable[Incident], finding: Finding) -> tuple[Inc
         holding = [i for i in same if _ended(i, finding) is not None and (i.retrospective or not finding.retrospective)]
         return tuple(sorted(holding, key=lambda i: (i.retrospective != finding.retrospective, i.id)))
     if not finding.retrospective:
-        live = [i for i in same if not i.retrospective]
+        live = sorted((i for i in same if not i.retrospective), key=lambda i: _key(finding) not in _keys(i))
         promoted = [i for i in same if any(c.key == _key(finding) for c in i.active)]
         newest = sorted(promoted, key=lambda i: i.last_observed_at_ms, reverse=True)
         candidates: list[Incident | None] = [*live, *newest, None]
@@ -222,82 +498,669 @@ def concerned(open_incidents: Iterable[Incident], finding: Finding) -> tuple[Inc
     return (min(near, key=lambda i: (_gap_ms(i, finding), i.id), default=None),)
 
 
-def advance(incident: Incident | None, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
+def advance(
+    incident: Incident | None,
+    finding: Finding,
+    now_ms: int,
+    *,
+    place: Place = NOWHERE,
+    policy: Policy = STANDARD,
+) -> tuple[Incident, Effects] | None:
     """Apply a finding to an incident ``concerned`` named; None when it changes nothing.
 
-    Idempotence by the finding's id is the store's: it alone knows every entry ever written.
+    ``place`` is where a new incident lies. Idempotence by the finding's id is the store's: it alone knows every entry
+    ever written.
     """
     if finding.change is Change.RESOLVED:
         return None if incident is None else _resolve(incident, finding, now_ms)
     if finding.change is Change.WITHDRAWN:
         return None if incident is None else _withdraw(incident, finding, now_ms)
-    return _open(finding, now_ms) if incident is None else _append(incident, finding, now_ms)
+    if incident is None:
+        return _open(finding, now_ms, place, policy)
+    return _append(incident, finding, now_ms, policy)
 
 
-def act(incident: Incident, action: Action, *, by: str, comment: str | None, now_ms: int) -> tuple[Incident, Effects]:
-    """Apply what a person does; raises Refused saying what is refused, why, and what is allowed now."""
-    by = by.strip()
-    comment = (comment or "").strip() or None
-    label = say(f"action.{action}")
-    step = STEPS.get((incident.state, action))
-    if not by:
-        raise Refused(sentence("incident.needs_name", id=incident.id, action=label))
-    if step is None and not incident.is_open:
-        raise Refused(sentence("incident.is_closed", id=incident.id, action=label))
-    if step is None:
-        raise Refused(
-            sentence(
-                "incident.not_now",
-                id=incident.id,
-                action=label,
-                state=say(f"state.{incident.state}"),
-                allowed=labels(allowed(incident)),
-            )
+def reported(
+    order: Order,
+    actor: Actor,
+    now_ms: int,
+    *,
+    cause: str,
+    colour: Colour,
+    source: Source,
+    place: Place,
+    policy: Policy = STANDARD,
+) -> tuple[Incident, Effects]:
+    """A new incident that somebody reports; ``cause`` must be nobody else's. Raises Refused without a text."""
+    if not actor.may(Right.REPORT):
+        actor.must(Right.REPORT)
+    words = (order.comment or "").strip()
+    if not words:
+        raise Refused(sentence("incident.report_needs_text"))
+    _short(order.action, words)
+    title = words if len(words) <= TITLE_LIMIT else words[: TITLE_LIMIT - 1] + "…"
+    incident = Incident(
+        id=0,
+        cause=cause,
+        open_cause=cause,
+        state=State.REPORTED,
+        colour=colour,
+        kind=Kind.REPORT,
+        retrospective=False,
+        station="",
+        parameter=None,
+        title=Text(title, title),
+        rule="",
+        rule_version="",
+        value=None,
+        limit=None,
+        observed_at_ms=now_ms,
+        since_ms=now_ms,
+        last_observed_at_ms=now_ms,
+        opened_at_ms=now_ms,
+        accepted_at_ms=None,
+        accepted_by=None,
+        recovered_at_ms=None,
+        closed_at_ms=None,
+        version=1,
+        conditions=(),
+        place=place,
+        case=Case(source=source, matter=order.matter),
+    )
+    incident = _timed(incident, now_ms, policy)
+    entry = _told(None, incident, What.REPORTED, actor, order, now_ms, {"source": source.value})
+    return incident, Effects(entry, EventType.OPENED, Notify.PAGE)
+
+
+def act(
+    incident: Incident,
+    order: Order,
+    actor: Actor,
+    now_ms: int,
+    *,
+    policy: Policy = STANDARD,
+    normal: Mapping[tuple[str, str, str], int] | None = None,
+    needs: tuple[frozenset[Evidence], ...] | None = None,
+) -> tuple[Incident, Effects]:
+    """Apply what a person does.
+
+    ``normal`` counts, for each condition, the good readings since its end: what closing a sensor-raised incident rests
+    on; None where nobody asked the readings, and then it is not closed. ``needs`` replaces the evidence of the table.
+
+    Raises Forbidden for what role, region or department do not allow, NotNow for what the state does not, and Refused
+    for what is missing; each says what is allowed now. Merging and splitting are `merge` and `split`.
+    """
+    action = order.action
+    step = _admitted(incident, action, actor)
+    comment = (order.comment or "").strip() or None
+    if comment is not None:
+        _short(action, comment)
+    missing = [kinds for kinds in (step.evidence if needs is None else needs) if not kinds & order.shown]
+    if missing:
+        wanted = _listed(f"shown.{kind}" for kind in Evidence if kind in missing[0])
+        key = "incident.needs_comment" if missing[0] == frozenset({Evidence.TEXT}) else "incident.needs_evidence"
+        raise NotNow(sentence(key, id=incident.id, action=_label(action), evidence=wanted), allowed(incident, actor))
+    if step.needs_quiet:
+        _prove_quiet(incident, action, actor, policy, normal)
+    file, place = incident.case, incident.place
+    after = replace(incident, version=incident.version + 1, state=step.to or incident.state)
+    details: dict[str, Any] = {}
+    if action is Action.ACCEPT:
+        after = replace(after, accepted_at_ms=now_ms, accepted_by=actor.name)
+    if order.matter and step.right in (Right.ACCEPT, Right.DISPATCH):
+        file = replace(file, matter=order.matter)
+        details["matter"] = order.matter
+    if order.assignment and action in (Action.ACCEPT, Action.DISPATCH, Action.TRANSFER):
+        given = order.assignment
+        place = replace(place, region=given.region or place.region)
+        file = replace(
+            file,
+            responsible=given.responsible or file.responsible,
+            department=given.department or file.department,
+            joint=given.joint or (file.joint if given.department in (None, file.department) else ()),
+            contributed=() if given.joint else file.contributed,
         )
-    if step.needs_comment and comment is None:
-        raise Refused(sentence("incident.needs_comment", id=incident.id, action=label))
-    if comment is not None and len(comment) > COMMENT_LIMIT:
-        raise Refused(sentence("incident.comment_too_long", action=label, length=len(comment), limit=COMMENT_LIMIT))
-    if step.needs_quiet and incident.active:
-        names = [" ".join(part for part in (c.rule, c.station, c.parameter) if part) for c in incident.active]
-        raise Refused(
-            sentence(
-                "incident.still_active",
-                id=incident.id,
-                action=label,
-                count=len(names),
-                conditions=Text("、".join(names), ", ".join(names)),
-                allowed=labels(allowed(incident)),
-            )
+        details["to"] = {
+            "region": place.region,
+            "responsible": file.responsible,
+            "department": file.department.value if file.department else "",
+            "joint": [d.value for d in file.joint],
+        }
+    if action in (Action.DISPATCH, Action.TRANSFER) and not order.assignment and not _assigned(incident):
+        raise NotNow(
+            sentence("incident.needs_assignment", id=incident.id, action=_label(action)), allowed(incident, actor)
         )
-    after = replace(incident, state=step.to, version=incident.version + 1)
-    if action is Action.ACKNOWLEDGE:
-        after = replace(after, acknowledged_at_ms=now_ms, acknowledged_by=by)
-    if step.to is State.CLOSED:
+    match action:
+        case Action.FALSE_ALARM:
+            file = replace(file, reason=_code(FalseAlarm, order.reason, incident, action))
+            details["reason"] = file.reason
+        case Action.START:
+            file = replace(file, handler=actor.name)
+        case Action.CONTRIBUTE:
+            done = actor.department or file.department
+            if done is not None and done not in file.contributed:
+                file = replace(file, contributed=(*file.contributed, done))
+            details["department"] = done.value if done else ""
+        case Action.FINISH:
+            file = replace(file, handler=actor.name)
+        case Action.VERIFY:
+            file = replace(file, verifier=actor.name)
+        case Action.REWORK:
+            file = replace(file, verifier="")
+        case Action.SUPERVISE:
+            file = replace(file, supervised_at_ms=now_ms, supervised_by=actor.name)
+        case Action.RELEASE:
+            file = replace(file, supervised_at_ms=None, supervised_by="")
+        case Action.PAUSE:
+            reason = _code(PauseReason, order.reason, incident, action)
+            file = replace(file, paused_at_ms=now_ms, pause_reason=reason)
+            details["reason"] = reason
+        case Action.EMERGENCY:
+            within = EMERGENCY_MS.get(order.grade)
+            if within is None:
+                raise Refused(sentence("incident.needs_grade", grade=order.grade, grades=", ".join(EMERGENCY_MS)))
+            file = replace(file, emergency=order.grade, emergency_due_ms=now_ms + within, emergency_reported_at_ms=None)
+            details |= {"grade": order.grade, "report_by": file.emergency_due_ms}
+        case Action.EMERGENCY_REPORTED:
+            file = replace(file, emergency_reported_at_ms=now_ms)
+        case Action.EVALUATE:
+            if order.score is None or not 0 <= order.score <= 100:
+                raise Refused(sentence("incident.needs_score", id=incident.id, score=order.score))
+            file = replace(file, score=order.score)
+            details["score"] = order.score
+        case Action.REOPEN:
+            file = replace(file, handler="", verifier="", contributed=(), reason="", score=None)
+    after = replace(after, place=place, case=file)
+    if action is Action.RESUME:
+        after = _resumed(after, now_ms, policy)
+    if after.state in FINAL and incident.state not in FINAL:
         after = replace(after, closed_at_ms=now_ms, open_cause=None)
+    if action is Action.REOPEN:
+        past = incident.retrospective
+        cause = f"{incident.cause}|past|{incident.since_ms}" if past else incident.cause
+        after = replace(after, closed_at_ms=None, open_cause=cause)
+    if after.state is not incident.state:  # dispatching again gives nobody more time
+        after = _timed(after, now_ms, policy)
+    entry = _told(incident, after, step.what, actor, replace(order, comment=comment), now_ms, details)
+    return after, Effects(entry, step.event, Notify.PAGE if action in _CALLS else Notify.INFORM)
+
+
+def merge(
+    incident: Incident, into: Incident, order: Order, actor: Actor, now_ms: int
+) -> tuple[tuple[Incident, Effects], tuple[Incident, Effects]]:
+    """Close an incident because another one goes on in its place, which takes over its conditions and causes.
+
+    Raises what `act` raises, for either, and Refused where the two do not go together.
+    """
+    for one in (incident, into):
+        _admitted(one, Action.MERGE, actor)
+    if incident.id == into.id or (into.retrospective and not incident.retrospective):
+        raise NotNow(sentence("incident.cannot_merge", id=incident.id, into=into.id), allowed(incident, actor))
+    known = {c.key: c for c in into.conditions}
+    brought = tuple(c for c in incident.conditions if c.key not in known or (c.active and not known[c.key].active))
+    order = replace(order, into=into.id)
+    gone = replace(
+        incident,
+        state=State.CLOSED,
+        version=incident.version + 1,
+        closed_at_ms=now_ms,
+        open_cause=None,
+        case=replace(incident.case, merged_into=into.id, due_ms=None, alert_at_ms=None, paused_at_ms=None),
+    )
+    also = dict.fromkeys((*into.case.also, *incident.causes))
+    also.pop(into.cause, None)
+    conditions = into.conditions
+    for condition in brought:
+        conditions = _with(conditions, condition)
+    kept = replace(
+        into,
+        version=into.version + 1,
+        colour=min(incident.colour, into.colour, key=lambda c: c.rank) if not incident.retrospective else into.colour,
+        since_ms=min(incident.since_ms, into.since_ms),
+        last_observed_at_ms=max(incident.last_observed_at_ms, into.last_observed_at_ms),
+        recovered_at_ms=None if any(c.active for c in conditions) else into.recovered_at_ms,
+        conditions=conditions,
+        case=replace(into.case, also=tuple(also)),
+    )
+    left = _told(incident, gone, What.MERGED, actor, order, now_ms, {"into": into.id})
+    right = _told(into, kept, What.ABSORBED, actor, order, now_ms, {"merged": incident.id})
+    return (
+        (gone, Effects(left, EventType.CLOSED, Notify.INFORM)),
+        (kept, Effects(right, EventType.UPDATED, Notify.INFORM, brought)),
+    )
+
+
+def split(
+    incident: Incident, order: Order, actor: Actor, now_ms: int, policy: Policy = STANDARD
+) -> tuple[tuple[Incident, Effects], tuple[Incident, Effects]]:
+    """Take some conditions of an incident into a new one, which begins where incidents begin.
+
+    Raises what `act` raises, and Refused where the conditions are not some of the incident's.
+    """
+    _admitted(incident, Action.SPLIT, actor)
+    wanted = set(order.conditions)
+    taken = tuple(c for c in incident.conditions if c.key in wanted)
+    if not wanted or len(taken) != len(wanted) or len(taken) == len(incident.conditions):
+        raise NotNow(sentence("incident.cannot_split", id=incident.id), allowed(incident, actor))
+    if not (order.comment or "").strip():
+        raise NotNow(
+            sentence("incident.needs_comment", id=incident.id, action=_label(Action.SPLIT)), allowed(incident, actor)
+        )
+    left_over = tuple(c for c in incident.conditions if c.key not in wanted)
+    cause = f"{incident.cause}|split|{incident.id}.{incident.version + 1}"
+    first = min(taken, key=lambda c: c.since_ms)
+    new = replace(
+        incident,
+        id=0,
+        cause=cause,
+        open_cause=f"{cause}|past|{first.since_ms}" if incident.retrospective else cause,
+        state=State.REPORTED,
+        station=first.station,
+        parameter=first.parameter or None,
+        rule=first.rule,
+        opened_at_ms=now_ms,
+        since_ms=first.since_ms,
+        accepted_at_ms=None,
+        accepted_by=None,
+        recovered_at_ms=_recovered(taken),
+        version=1,
+        conditions=taken,
+        case=Case(source=incident.case.source, also=incident.causes),
+    )
+    new = _timed(new, now_ms, policy)
+    rest = replace(incident, version=incident.version + 1, conditions=left_over, recovered_at_ms=_recovered(left_over))
+    details = {"conditions": ["/".join(c.key) for c in taken]}
+    left = _told(incident, rest, What.SPLIT, actor, order, now_ms, details)
+    right = _told(None, new, What.SPLIT_OFF, actor, order, now_ms, {"from": incident.id})
+    return (
+        (rest, Effects(left, EventType.UPDATED, Notify.INFORM, gone=tuple(c.key for c in taken))),
+        (new, Effects(right, EventType.OPENED, Notify.INFORM, taken)),
+    )
+
+
+def remind(
+    incident: Incident, now_ms: int, *, up: Callable[[str], str], policy: Policy = STANDARD
+) -> tuple[Incident, Effects] | None:
+    """What time does to an open incident: a reminder, then one level up, and again; None when nothing is due.
+
+    ``up`` names the region one level above another, "" above the highest. Once it has fired, ``alert_at_ms`` lies in
+    the future or nowhere: asked again it does nothing.
+    """
+    case = incident.case
+    if not incident.is_open or case.alert_at_ms is None or case.due_ms is None or case.paused_at_ms is not None:
+        return None
+    if now_ms < case.alert_at_ms:
+        return None
+    if now_ms < case.due_ms:
+        what, notify = What.REMINDED, Notify.INFORM
+        case = replace(case, alerts=1, alert_at_ms=case.due_ms)
+    else:
+        what, notify = What.OVERDUE, Notify.PAGE
+        below = case.escalated_to or incident.place.region
+        higher = up(below)
+        alerts = max(case.alerts, 1) + 1
+        case = replace(
+            case,
+            alerts=alerts,
+            escalated_to=higher or below,
+            alert_at_ms=now_ms + policy.again_ms if higher or alerts < 3 else None,
+            supervised_at_ms=case.supervised_at_ms or now_ms,
+            supervised_by=case.supervised_by or BY_TIME,
+        )
+    after = replace(incident, case=case, version=incident.version + 1)
+    due = incident.case.due_ms or 0
     entry = Entry(
         seq=after.version,
         at_ms=now_ms,
         observed_at_ms=None,
-        what=step.what,
-        by=by,
+        what=what,
+        by=BY_TIME,
         from_state=incident.state,
         to_state=after.state,
-        text=say(f"incident.{step.what}", id=incident.id, by=by),
-        comment=comment,
+        text=say(f"incident.{what}", id=incident.id, due=beijing(due), step=say(f"phase.{WAITS_FOR[incident.state]}")),
+        details={"due": due, "alerts": case.alerts, "escalated_to": case.escalated_to},
     )
-    return after, Effects(entry, step.event, Notify.INFORM)
+    return after, Effects(entry, EventType.UPDATED, notify)
 
 
-def allowed(incident: Incident) -> tuple[Action, ...]:
-    """The actions the incident would accept now (given a name and, where asked for, a comment)."""
-    steps = ((action, STEPS.get((incident.state, action))) for action in Action)
-    return tuple(a for a, step in steps if step is not None and not (step.needs_quiet and incident.active))
+def succeed(incident: Incident, new: str, by: str, now_ms: int) -> tuple[Incident, Effects]:
+    """An open case goes over to the responsible's successor."""
+    old = incident.case.responsible
+    after = replace(incident, case=replace(incident.case, responsible=new), version=incident.version + 1)
+    entry = Entry(
+        seq=after.version,
+        at_ms=now_ms,
+        observed_at_ms=None,
+        what=What.SUCCEEDED,
+        by=by,
+        from_state=incident.state,
+        to_state=incident.state,
+        text=say("incident.succeeded", id=incident.id, by=by, old=old, new=new),
+        details={"from": old, "to": new},
+    )
+    return after, Effects(entry, EventType.UPDATED, Notify.INFORM)
+
+
+def allowed(incident: Incident, actor: Actor | None = None) -> tuple[Action, ...]:
+    """The actions the incident would accept now from this actor, given what each asks for; from anybody without one."""
+    return tuple(action for action in Action if _open_to(incident, action, actor))
+
+
+def concerns(incident: Incident, actor: Actor) -> bool:
+    """Whether an incident is within somebody's reach: by its place, or because it is theirs."""
+    return actor.covers(incident.place.region) or (bool(actor.name) and incident.case.responsible == actor.name)
+
+
+_ON = (
+    Action.EMERGENCY_REPORTED,
+    Action.ACCEPT,
+    Action.DISPATCH,
+    Action.START,
+    Action.CONTRIBUTE,
+    Action.FINISH,
+    Action.VERIFY,
+    Action.CLOSE,
+)
+"""Actions that carry a case on."""
+
+
+def waiting_for(incident: Incident, actor: Actor) -> tuple[Action, ...]:
+    """The actions by which this person would carry the incident on; none where it waits for somebody else.
+
+    A chief, a deputy and a grid worker are waited for where they are responsible, or nobody is.
+    """
+    case = incident.case
+    possible = [a for a in allowed(incident, actor) if a in _ON]
+    if incident.state in (State.DISPATCHED, State.TRANSFERRED):  # dispatched once; again is no duty
+        possible = [a for a in possible if a is not Action.DISPATCH]
+    theirs = case.responsible == actor.name or not (case.responsible or case.department)
+    if actor.role in (Role.HANDLER, Role.ADMINISTRATOR) or theirs:
+        return tuple(possible)
+    return tuple(a for a in possible if STEPS[incident.state, a].right is not Right.HANDLE)
+
+
+def urgency(incident: Incident, now_ms: int) -> tuple[bool, bool, int, int, int]:
+    """The order of a work list, most urgent first: emergency to be reported, overdue, colour, deadline, number."""
+    case = incident.case
+    unreported = bool(case.emergency) and case.emergency_reported_at_ms is None
+    overdue = case.due_ms is not None and case.due_ms < now_ms and case.paused_at_ms is None
+    far = 2**62 if case.due_ms is None or case.paused_at_ms is not None else case.due_ms
+    return not unreported, not overdue, incident.colour.rank, far, incident.id
+
+
+TITLE_LIMIT = 80
+BY_TIME = "deadline"
+"""Who speaks when time does."""
+
+_CALLS = frozenset({Action.DISPATCH, Action.TRANSFER, Action.REOPEN, Action.REWORK, Action.EMERGENCY, Action.SUPERVISE})
+"""Actions after which somebody else has to move."""
+
+
+def _open_to(incident: Incident, action: Action, actor: Actor | None) -> bool:
+    step = STEPS.get((incident.state, action))
+    if step is None or (step.needs_quiet and incident.active) or not _timely(incident, action):
+        return False
+    return actor is None or (
+        actor.may(step.right) and concerns(incident, actor) and _personal(incident, action, actor) is None
+    )
+
+
+def _timely(incident: Incident, action: Action) -> bool:
+    """What the marks of an incident allow beside its state."""
+    case = incident.case
+    match action:
+        case Action.PAUSE:
+            return case.paused_at_ms is None
+        case Action.RESUME:
+            return case.paused_at_ms is not None
+        case Action.SUPERVISE:
+            return case.supervised_at_ms is None
+        case Action.RELEASE:
+            return case.supervised_at_ms is not None
+        case Action.EMERGENCY_REPORTED:
+            return bool(case.emergency) and case.emergency_reported_at_ms is None
+        case Action.CONTRIBUTE:
+            return bool(_waiting(incident))
+        case Action.FINISH:
+            return not _waiting(incident)
+        case Action.SPLIT:
+            return len(incident.conditions) > 1
+        case Action.REOPEN:
+            return case.merged_into is None
+        case _:
+            return True
+
+
+def _waiting(incident: Incident) -> tuple[Department, ...]:
+    """The joint departments that have not done their part yet."""
+    return tuple(d for d in incident.case.joint if d not in incident.case.contributed)
+
+
+def _personal(incident: Incident, action: Action, actor: Actor) -> str | None:
+    """Why this very person may not, whose role may; the key of the sentence, None when they may."""
+    step = STEPS[incident.state, action]
+    case = incident.case
+    if action in (Action.VERIFY, Action.CLOSE) and actor.name == case.handler:
+        return "incident.own_work"
+    if step.right is Right.HANDLE and actor.role is Role.HANDLER:
+        if action is Action.CONTRIBUTE:
+            return None if actor.department in _waiting(incident) else "incident.other_department"
+        if actor.department is None or actor.department is not case.department:
+            return "incident.other_department"
+    return None
+
+
+def _admitted(incident: Incident, action: Action, actor: Actor) -> Step:
+    """The row of the table, once state, role and region admit it; raises Forbidden or NotNow."""
+    if not actor.name.strip():
+        raise Refused(sentence("incident.needs_name", id=incident.id, action=_label(action)))
+    now = allowed(incident, actor)
+    rights = {step.right for (_, known), step in STEPS.items() if known is action}
+    if not any(actor.may(right) for right in rights):
+        told = sentence(
+            "incident.role_forbids", id=incident.id, action=_label(action), role=label(actor.role), allowed=labels(now)
+        )
+        raise Forbidden(told, now)
+    if not concerns(incident, actor):
+        raise Forbidden(sentence("incident.elsewhere", id=incident.id, region=incident.place.region or "—"), now)
+    step = STEPS.get((incident.state, action))
+    if step is None or not _timely(incident, action):
+        key = "incident.not_now" if incident.is_open else "incident.is_over"
+        if step is not None and action is Action.FINISH:
+            key = "incident.waits_for"
+        raise NotNow(
+            sentence(
+                key,
+                id=incident.id,
+                action=_label(action),
+                state=say(f"state.{incident.state}"),
+                allowed=labels(now),
+                departments=_listed(f"department.{d}" for d in _waiting(incident)),
+            ),
+            now,
+        )
+    if (why := _personal(incident, action, actor)) is not None:
+        raise Forbidden(
+            sentence(
+                why,
+                id=incident.id,
+                action=_label(action),
+                by=actor.name,
+                department=say(f"department.{incident.case.department}") if incident.case.department else "—",
+                allowed=labels(now),
+            ),
+            now,
+        )
+    return step
+
+
+def _prove_quiet(
+    incident: Incident,
+    action: Action,
+    actor: Actor,
+    policy: Policy,
+    normal: Mapping[tuple[str, str, str], int] | None,
+) -> None:
+    """Nothing active, and enough good readings since: a dead sensor proves nothing. Raises NotNow."""
+    now = allowed(incident, actor)
+    if incident.active:
+        names = [_named(c) for c in incident.active]
+        raise NotNow(
+            sentence(
+                "incident.still_active",
+                id=incident.id,
+                action=_label(action),
+                count=len(names),
+                conditions=Text("、".join(names), ", ".join(names)),
+                allowed=labels(now),
+            ),
+            now,
+        )
+    needed = policy.proof.get(incident.case.matter, policy.close_after)
+    if incident.retrospective:
+        return  # of the past: what happens now proves nothing about it
+    for condition in incident.conditions:
+        seen = (normal or {}).get(condition.key, 0)
+        if seen < needed:
+            raise NotNow(
+                sentence(
+                    "incident.not_proven",
+                    id=incident.id,
+                    action=_label(action),
+                    condition=_named(condition),
+                    seen=seen,
+                    needed=needed,
+                    allowed=labels(a for a in now if a is not action),
+                ),
+                tuple(a for a in now if a is not action),
+            )
+
+
+def _named(condition: Condition) -> str:
+    return " ".join(part for part in condition.key if part)
+
+
+def _assigned(incident: Incident) -> bool:
+    return bool(incident.case.responsible or incident.case.department or incident.place.region)
+
+
+def _code(kinds: type[StrEnum], given: str, incident: Incident, action: Action) -> str:
+    try:
+        return kinds(given).value
+    except ValueError:
+        raise Refused(
+            sentence(
+                "incident.needs_reason",
+                id=incident.id,
+                action=_label(action),
+                reason=given[:80],
+                reasons=", ".join(kinds),
+            )
+        ) from None
+
+
+def _short(action: Action, comment: str) -> None:
+    if len(comment) > COMMENT_LIMIT:
+        raise Refused(
+            sentence("incident.comment_too_long", action=_label(action), length=len(comment), limit=COMMENT_LIMIT)
+        )
+
+
+def _label(action: Action) -> Text:
+    return say(f"action.{action}")
+
+
+def _listed(keys: Iterable[str]) -> Text:
+    names = [say(key) for key in keys]
+    return Text("、".join(n.zh for n in names), ", ".join(n.en for n in names))
+
+
+def _told(
+    before: Incident | None,
+    after: Incident,
+    what: What,
+    actor: Actor,
+    order: Order,
+    now_ms: int,
+    details: Mapping[str, Any],
+) -> Entry:
+    """The entry of what a person did."""
+    return Entry(
+        seq=after.version,
+        at_ms=now_ms,
+        observed_at_ms=None,
+        what=what,
+        by=actor.name.strip(),
+        from_state=before.state if before else None,
+        to_state=after.state,
+        text=say(f"incident.{what}", id=(before or after).id, by=actor.name.strip(), other=order.into),
+        comment=order.comment,
+        role=actor.role.value,
+        attachments=order.attachments,
+        measurement=order.measurement,
+        details=details,
+    )
+
+
+def _timed(incident: Incident, now_ms: int, policy: Policy) -> Incident:
+    """The incident with the deadline of the state it has just come into; none for the past and for what is over."""
+    case = replace(
+        incident.case,
+        step_since_ms=now_ms,
+        due_ms=None,
+        alert_at_ms=None,
+        alerts=0,
+        escalated_to="",
+        paused_at_ms=None,
+        pause_reason="",
+    )
+    phase = WAITS_FOR.get(incident.state)
+    if phase is not None and not incident.retrospective:
+        due = policy.due(phase, incident.colour, now_ms, case.matter)
+        case = replace(case, due_ms=due, alert_at_ms=policy.reminder(now_ms, due))
+    return replace(incident, case=case)
+
+
+def _tightened(incident: Incident, policy: Policy) -> Incident:
+    """The deadline after the colour became more urgent: never a later one."""
+    case, phase = incident.case, WAITS_FOR.get(incident.state)
+    if phase is None or case.due_ms is None:
+        return incident
+    due = min(case.due_ms, policy.due(phase, incident.colour, case.step_since_ms, case.matter))
+    alert = case.alert_at_ms
+    if alert is not None:
+        alert = min(alert, policy.reminder(case.step_since_ms, due) if not case.alerts else max(due, alert))
+    return replace(incident, case=replace(case, due_ms=due, alert_at_ms=alert))
+
+
+def _resumed(incident: Incident, now_ms: int, policy: Policy) -> Incident:
+    """The clock goes on with what was left of the limit when it stopped."""
+    case, phase = incident.case, WAITS_FOR.get(incident.state)
+    stopped, due = case.paused_at_ms, case.due_ms
+    case = replace(case, paused_at_ms=None, pause_reason="")
+    if stopped is not None and due is not None and phase is not None and due > stopped:
+        if policy.limit(phase, incident.colour, case.matter).unit in ("m", "h"):
+            due += now_ms - stopped
+        else:
+            due = max(due, policy.later(now_ms, policy.between(stopped, due)))
+        alert = due if case.alerts else max(now_ms, due - int((due - case.step_since_ms) * (1 - policy.remind_at)))
+        case = replace(case, due_ms=due, alert_at_ms=alert)
+    return replace(incident, case=case)
+
+
+def _recovered(conditions: Iterable[Condition]) -> int | None:
+    """When the last of the conditions ended; None while one is active, and of none."""
+    ends = [c.resolved_at_ms for c in conditions]
+    return max((e for e in ends if e is not None), default=None) if None not in ends else None
+
+
+def _keys(incident: Incident) -> frozenset[tuple[str, str, str]]:
+    return frozenset(c.key for c in incident.conditions)
 
 
 def labels(actions: Iterable[Action]) -> Text:
     """The names of actions as people read them, joined."""
-    names = [say(f"action.{action}") for action in actions]
+    names = [say(f"action.{action}") for action in actions] or [say("incident.nothing")]
     return Text("、".join(n.zh for n in names), ", ".join(n.en for n in names))
 
 
@@ -305,6 +1168,10 @@ def sentence(key: str, /, **values: object) -> str:
     """A sentence of the catalogue in both languages, as error messages carry it: ``中文。 / English.``"""
     text = say(key, **values)
     return f"{text.zh}。 / {text.en}."
+
+
+_SOURCES: Mapping[Kind, Source] = {Kind.EVENT: Source.EVENT, Kind.FORECAST: Source.FORECAST}
+"""Findings whose incidents do not come from a rule."""
 
 
 def _key(finding: Finding) -> tuple[str, str, str]:
@@ -372,14 +1239,14 @@ def _entry(before: Incident | None, after: Incident, finding: Finding, what: Wha
     )
 
 
-def _open(finding: Finding, now_ms: int) -> tuple[Incident, Effects]:
+def _open(finding: Finding, now_ms: int, place: Place, policy: Policy) -> tuple[Incident, Effects]:
     past = finding.retrospective
     condition = _fired(None, finding)
     opened = Incident(
         id=0,
         cause=finding.cause,
         open_cause=f"{finding.cause}|past|{finding.since_ms}" if past else finding.cause,
-        state=State.OPENED,
+        state=State.REPORTED,
         colour=Colour.BLUE if past else finding.colour,
         kind=finding.kind,
         retrospective=past,
@@ -394,25 +1261,28 @@ def _open(finding: Finding, now_ms: int) -> tuple[Incident, Effects]:
         since_ms=finding.since_ms,
         last_observed_at_ms=finding.observed_at_ms,
         opened_at_ms=now_ms,
-        acknowledged_at_ms=None,
-        acknowledged_by=None,
+        accepted_at_ms=None,
+        accepted_by=None,
         recovered_at_ms=None,
         closed_at_ms=None,
         version=1,
         conditions=(condition,),
+        place=place,
+        case=Case(source=_SOURCES.get(finding.kind, Source.RULE)),
     )
+    opened = _timed(opened, now_ms, policy)
     entry = _entry(None, opened, finding, What.FIRED, now_ms)
     quiet = past or finding.kind is Kind.FORECAST
-    return opened, Effects(entry, EventType.OPENED, Notify.INFORM if quiet else Notify.PAGE, condition)
+    return opened, Effects(entry, EventType.OPENED, Notify.INFORM if quiet else Notify.PAGE, (condition,))
 
 
-def _append(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects]:
+def _append(incident: Incident, finding: Finding, now_ms: int, policy: Policy) -> tuple[Incident, Effects]:
     live = not finding.retrospective
     foretold = finding.kind is Kind.FORECAST
     promoted = live and incident.retrospective and not foretold
     come = live and incident.kind is Kind.FORECAST and not foretold  # what was forecast is there now
     more_urgent = come or (live and not foretold and finding.colour.rank < incident.colour.rank)
-    back = live and not foretold and incident.recovered_at_ms is not None
+    back = live and not foretold and not finding.explained and incident.recovered_at_ms is not None
     condition = _fired(incident, finding)
     after = replace(
         incident,
@@ -438,9 +1308,10 @@ def _append(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident
             limit=finding.limit,
             observed_at_ms=finding.observed_at_ms,
         )
+        after = _timed(after, now_ms, policy) if promoted else _tightened(after, policy)
     entry = _entry(incident, after, finding, What.PROMOTED if promoted else What.FIRED, now_ms)
     notify = Notify.PAGE if promoted or more_urgent or back else Notify.INFORM
-    return after, Effects(entry, EventType.UPDATED, notify, condition)
+    return after, Effects(entry, EventType.UPDATED, notify, (condition,))
 
 
 def _still_recovered(incident: Incident, condition: Condition, finding: Finding) -> int | None:
@@ -470,7 +1341,7 @@ def _resolve(incident: Incident, finding: Finding, now_ms: int) -> tuple[Inciden
         conditions=conditions,
     )
     entry = _entry(incident, after, finding, What.RESOLVED, now_ms)
-    return after, Effects(entry, EventType.UPDATED, Notify.INFORM, condition)
+    return after, Effects(entry, EventType.UPDATED, Notify.INFORM, (condition,))
 
 
 def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
@@ -488,4 +1359,4 @@ def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incide
         conditions=conditions,
     )
     entry = _entry(incident, after, finding, What.WITHDRAWN, now_ms)
-    return after, Effects(entry, EventType.UPDATED, Notify.INFORM, condition)
+    return after, Effects(entry, EventType.UPDATED, Notify.INFORM, (condition,))

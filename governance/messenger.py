@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,12 +28,12 @@ from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Place
 from governance.database import Database, in_order
 from governance.finding import Colour
-from governance.lifecycle import State
+from governance.lifecycle import FINAL, State
 from governance.notice_store import Notice, Wanted
 from governance.notice_tables import notice as notices_
 from governance.notice_tables import notice_mark as marks_
 from governance.notice_tables import notice_watch as watches_
-from governance.notices import CALLS, STALE_MS, Item, Kind, Links, Policy, compose, kind_of
+from governance.notices import CALLS, STALE_MS, Item, Kind, Links, Policy, compose, concerned, kind_of
 from governance.tables import incident as incidents_
 from governance.tables import outbox
 from sensors.errors import StorageUnavailable
@@ -43,9 +43,30 @@ AT_ONCE = 500
 LEASE_MS = 120_000
 """Longer than any channel takes: a claim is not renewed."""
 BACKOFF_S, BACKOFF_CAP_S = 5.0, 600.0
-UNCONFIRMED = frozenset({State.OPENED})
+UNCONFIRMED = frozenset({State.REPORTED, State.REOPENED})
 """States in which nobody has said yet that they know."""
+SETTLING = frozenset(
+    {
+        "accepted",
+        "rejected",
+        "dispatched",
+        "started",
+        "returned",
+        "transferred",
+        "contributed",
+        "finished",
+        "verified",
+        "reworked",
+        "closed",
+        "false_alarm",
+        "absorbed",
+        "paused",
+    }
+)
+"""What somebody does who knows of the incident: nobody is called for it any more, until it calls anew."""
 _MARK = "outbox"
+REGION = "@"
+"""Before a region's code where a station's key may stand, too."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -89,7 +110,7 @@ class Messenger:
     directory : callable
         The contacts as they are now.
     places : callable
-        Where stations stand, by key; one that is not registered is left out.
+        Where stations stand, by key, and regions, by their code after ``REGION``; what is not registered is left out.
     links : Links or None
         Makes the links by which somebody confirms; without it messages have none.
     send : callable
@@ -213,24 +234,30 @@ class Messenger:
         events = [(row, json.loads(row.body).get("data")) for row in rows if row.incident_id is not None]
         events = [(row, data) for row, data in events if isinstance(data, dict) and "incident" in data]
         states = self._states(connection, {row.incident_id for row, _ in events})
-        places = self._places(connection, {data["station"] for _, data in events})
+        places = self._places(connection, {key for _, data in events for key in _keys(data)})
         duty = oncall.on_call(connection, now_ms)
         on_duty = {key for keys in directory.office(duty)[:1] for key in keys}
-        settled = {row.incident_id for row, data in events if data["state"] not in UNCONFIRMED}
-        notice_store.drop(connection, {number for number in settled if states.get(number) not in UNCONFIRMED})
+        settled: set[int] = set()
         news = {row.incident_id for row, data in events if kind_of(data, row.notify) in {Kind.RECOVERED, Kind.CLOSED}}
         called = notice_store.told(connection, news)
         wanted: list[Wanted] = []
         watched: dict[int, tuple[Colour, int]] = {}
         for row, data in events:
             kind, number = kind_of(data, row.notify), row.incident_id
+            if data["what"] in SETTLING:
+                settled.add(number)
+                watched.pop(number, None)
+                wanted = [one for one in wanted if one.item.incident_id != number or one.item.kind not in CALLS]
             stale = now_ms - row.created_at_ms > STALE_MS
-            if kind is None or stale or (kind in CALLS and states.get(number) not in UNCONFIRMED):
+            if kind is None or stale or (kind in CALLS and not _calls(kind, states.get(number))):
                 continue
-            place = places.get(data["station"]) or Place(Text(data["station"], data["station"]))
+            place = _place(places, data)
             colour = Colour.BLUE if kind is Kind.PAST else Colour(data["colour"])
             steps = directory.steps(place, colour, duty)
             who = called.get(number, ()) if kind in {Kind.RECOVERED, Kind.CLOSED} else _first(kind, steps)
+            named = [directory.called(name) for name in concerned(data, kind)]
+            if any(named):  # the case has somebody: the others are not told of their task
+                who = tuple(one.key for one in named if one is not None)
             due_ms = policy.unconfirmed_at(colour, now_ms) if kind in CALLS and row.notify == "page" else None
             minutes = policy.confirm.get(colour) if due_ms is not None else None
             text = data["title"] if kind in CALLS or kind is Kind.PAST else data["text"]
@@ -248,6 +275,7 @@ class Messenger:
             wanted += [
                 Wanted(key, place.bucket, item, policy.due(colour, now_ms, on_duty=key in on_duty)) for key in who
             ]
+        notice_store.drop(connection, settled)
         notice_store.watch(connection, watched, now_ms)
         notice_store.gather(connection, wanted, now_ms, policy)
 
@@ -264,13 +292,13 @@ class Messenger:
             rows = connection.execute(due.with_for_update(skip_locked=True)).mappings().all()
             query = sa.select(incidents_).where(incidents_.c.id.in_([row["incident_id"] for row in rows]))
             known = {row["id"]: row for row in connection.execute(query).mappings()}
-            places = self._places(connection, {row["station"] for row in known.values()})
+            places = self._places(connection, {key for row in known.values() for key in _keys(row)})
             directory, duty = self._directory(), oncall.on_call(connection, now_ms)
             over: set[int] = set()
             wanted: list[Wanted] = []
             for row in rows:
                 incident = known[row["incident_id"]]
-                if incident["state"] not in UNCONFIRMED or now_ms - row["since_ms"] > STALE_MS:
+                if incident["state"] in FINAL or now_ms - row["since_ms"] > STALE_MS:
                     over.add(incident["id"])
                     continue
                 wanted += self._raise(connection, row, incident, places, directory, duty, now_ms)
@@ -288,8 +316,7 @@ class Messenger:
         duty: Sequence[Sequence[str]],
         now_ms: int,
     ) -> list[Wanted]:
-        station, colour, step = incident["station"], Colour(row["colour"]), row["step"] + 1
-        place = places.get(station) or Place(Text(station, station))
+        colour, step, place = Colour(row["colour"]), row["step"] + 1, _place(places, incident)
         steps = directory.steps(place, colour, duty)
         left = step < len(steps)
         due_ms = self._policy.unconfirmed_at(colour, now_ms) if left else None
@@ -327,11 +354,14 @@ class Messenger:
         claim = {"claimed_by": self._name, "claimed_until_ms": now_ms + LEASE_MS}
         with self._database.write() as connection:
             ids = list(connection.execute(due.with_for_update(skip_locked=True)).scalars())
+            self._bury(connection, ids, now_ms)
             taken = sa.update(notices_).where(n.id.in_(ids)).values(claim).returning(notices_)
             found = {row["id"]: notice_store.of(row) for row in connection.execute(taken).mappings()}
             told = notice_store.items(connection, ids)
             claimed = []
             for one in ids:
+                if found[one].status != "pending":
+                    continue
                 if one in told:
                     claimed.append(_Claimed(self._written(connection, found[one], told[one]), tuple(told[one])))
                 else:  # everything it was to tell of has been confirmed meanwhile
@@ -340,6 +370,15 @@ class Messenger:
         with self._lock:
             self._in_flight |= {one.notice.id for one in claimed}
         return claimed
+
+    def _bury(self, connection: sa.Connection, ids: Sequence[int], now_ms: int) -> None:
+        """Messages of days ago, as a restored backup has them, are not sent any more."""
+        old = (notices_.c.id.in_(ids), notices_.c.attempts == 0, notices_.c.created_at_ms < now_ms - 2 * STALE_MS)
+        gone = {"status": "dead", "last_error": "too old to be told"}
+        number = connection.execute(sa.update(notices_).where(*old).values(gone)).rowcount
+        if number:
+            self.counts["dead"] += number
+            log.error("messages are too old to be told", count=number)
 
     def _written(self, connection: sa.Connection, notice: Notice, told: Sequence[Item]) -> Notice:
         """The message with its words; from here on nothing is added to it."""
@@ -414,9 +453,28 @@ class Messenger:
         return {row.id: row.state for row in connection.execute(query)}
 
 
+def _keys(incident: Any) -> tuple[str, str]:
+    """What may say where an incident is: its station, and with a mark before it the region somebody named."""
+    return str(incident["station"]), f"{REGION}{incident.get('region') or ''}"
+
+
+def _place(places: Mapping[str, Place], incident: Any) -> Place:
+    """Where an incident is: its station's place, else the region and reach it was reported from."""
+    station, region = _keys(incident)
+    if station in places:
+        return places[station]
+    place = places.get(region) or Place(Text(station, station))
+    return replace(place, reach=str(incident.get("reach") or ""))
+
+
+def _calls(kind: Kind, state: str | None) -> bool:
+    """Whether an incident in this state calls: what opened only while nobody knows, what became worse until its end."""
+    return state in UNCONFIRMED if kind is Kind.OPENED else state is not None and state not in FINAL
+
+
 def _first(kind: Kind, steps: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """Who is told first: what is overdue or supervised goes one step up as well."""
-    if kind in {Kind.OVERDUE, Kind.SUPERVISED}:
+    if kind in {Kind.OVERDUE, Kind.SUPERVISED, Kind.EMERGENCY}:
         return tuple(key for step in steps[:2] for key in step)
     return steps[0] if steps else ()
 

@@ -134,6 +134,13 @@ def drop(connection: sa.Connection, incident_ids: Collection[int]) -> None:
         )
 
 
+def confirm(connection: sa.Connection, incident_id: int) -> bool:
+    """Somebody says that they know of an incident; False when nobody was asked any more."""
+    asked = connection.execute(sa.delete(watches_).where(watches_.c.incident_id == incident_id)).rowcount
+    drop(connection, [incident_id])
+    return bool(asked)
+
+
 def watch(connection: sa.Connection, due: Mapping[int, tuple[Colour, int]], now_ms: int) -> None:
     """From now on somebody has to confirm these incidents by (colour, ms); a call repeated begins the steps anew."""
     for part in _parts(sorted(due)):

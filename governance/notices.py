@@ -42,6 +42,7 @@ class Kind(StrEnum):
     REMINDER = "reminder"
     OVERDUE = "overdue"
     SUPERVISED = "supervised"
+    EMERGENCY = "emergency"
     ESCALATED = "escalated"
     """Nobody confirmed in time."""
     RECOVERED = "recovered"
@@ -51,24 +52,28 @@ class Kind(StrEnum):
 
 CALLS = frozenset({Kind.OPENED, Kind.AGAIN, Kind.PROMOTED, Kind.REOPENED})
 """What somebody has to confirm."""
-PRESSING = CALLS | {Kind.ESCALATED, Kind.REMINDER, Kind.OVERDUE, Kind.SUPERVISED}
+PRESSING = CALLS | {Kind.ESCALATED, Kind.REMINDER, Kind.OVERDUE, Kind.SUPERVISED, Kind.EMERGENCY}
 """What the colour's times hold for; the rest is told as news."""
 
 _KINDS: Mapping[str, Kind] = {
+    "reported": Kind.OPENED,
     "promoted": Kind.PROMOTED,
     "reopened": Kind.REOPENED,
-    "reopen": Kind.REOPENED,
     "dispatched": Kind.DISPATCHED,
     "transferred": Kind.DISPATCHED,
-    "rework": Kind.DISPATCHED,
-    "reminder": Kind.REMINDER,
+    "reworked": Kind.DISPATCHED,
+    "succeeded": Kind.DISPATCHED,
     "reminded": Kind.REMINDER,
     "overdue": Kind.OVERDUE,
-    "escalated": Kind.OVERDUE,
     "supervised": Kind.SUPERVISED,
+    "emergency": Kind.EMERGENCY,
+    "rejected": Kind.CLOSED,
     "closed": Kind.CLOSED,
     "false_alarm": Kind.CLOSED,
 }
+
+TO_HANDLER = frozenset({Kind.DISPATCHED, Kind.REMINDER, Kind.OVERDUE, Kind.SUPERVISED})
+"""What concerns whoever answers for the case now, and, once it is overdue, the one above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,14 @@ def kind_of(event: Mapping[str, Any], notify: str) -> Kind | None:
     if what == "resolved":
         return Kind.RECOVERED if event.get("recovered_at") else None
     return _KINDS.get(str(what))
+
+
+def concerned(event: Mapping[str, Any], kind: Kind) -> tuple[str, ...]:
+    """The names of those whom an event (its ``data``) concerns by name: who answers for the case, and who is above."""
+    names = [event.get("responsible")] if kind in TO_HANDLER else []
+    if kind is Kind.OVERDUE:
+        names.append(event.get("escalated_to"))
+    return tuple(dict.fromkeys(name for name in names if isinstance(name, str) and name))
 
 
 def first_line(items: Sequence[Item], language: str, *, room: int | None, link: str | None) -> str:

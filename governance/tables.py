@@ -1,4 +1,4 @@
-"""The tables of incidents and their deliveries, in SQLAlchemy Core on the one ``metadata``.
+"""The tables of incidents, people and deliveries, in SQLAlchemy Core on the one ``metadata``.
 
 Every ``*_ms`` column holds whole milliseconds since the epoch, UTC (``sensors.times``).
 """
@@ -34,15 +34,53 @@ incident = sa.Table(
     sa.Column("since_ms", sa.BigInteger, nullable=False),
     sa.Column("last_observed_at_ms", sa.BigInteger, nullable=False),
     sa.Column("opened_at_ms", sa.BigInteger, nullable=False),
-    sa.Column("acknowledged_at_ms", sa.BigInteger),
-    sa.Column("acknowledged_by", sa.Text),
+    sa.Column("accepted_at_ms", sa.BigInteger),
+    sa.Column("accepted_by", sa.Text),
     sa.Column("recovered_at_ms", sa.BigInteger),
     sa.Column("closed_at_ms", sa.BigInteger),
     sa.Column("version", sa.Integer, nullable=False, comment="seq of the newest history entry"),
+    sa.Column("region", sa.Text, nullable=False, server_default="", comment="code of the region, a grid cell if known"),
+    sa.Column("reach", sa.Text, nullable=False, server_default=""),
+    sa.Column("lon", sa.Double),
+    sa.Column("lat", sa.Double),
+    sa.Column("source", sa.Text, nullable=False, server_default="rule"),
+    sa.Column("matter", sa.Text, nullable=False, server_default="", comment="key of the process that fits"),
+    sa.Column("responsible", sa.Text, nullable=False, server_default="", comment="name of the chief"),
+    sa.Column("department", sa.Text, comment="the leading one"),
+    sa.Column("joint", sa.JSON, nullable=False, server_default="[]", comment="departments that take part"),
+    sa.Column("contributed", sa.JSON, nullable=False, server_default="[]", comment="of these, who has done theirs"),
+    sa.Column("handler", sa.Text, nullable=False, server_default=""),
+    sa.Column("verifier", sa.Text, nullable=False, server_default=""),
+    sa.Column("step_since_ms", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("due_ms", sa.BigInteger, comment="deadline of the present state"),
+    sa.Column("alert_at_ms", sa.BigInteger, comment="next reminder or escalation"),
+    sa.Column("alerts", sa.Integer, nullable=False, server_default="0", comment="in the present state"),
+    sa.Column("escalated_to", sa.Text, nullable=False, server_default="", comment="code of a region"),
+    sa.Column("paused_at_ms", sa.BigInteger),
+    sa.Column("pause_reason", sa.Text, nullable=False, server_default=""),
+    sa.Column("supervised_at_ms", sa.BigInteger, comment="督办"),
+    sa.Column("supervised_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("emergency", sa.Text, nullable=False, server_default="", comment="grade I to IV"),
+    sa.Column("emergency_due_ms", sa.BigInteger),
+    sa.Column("emergency_reported_at_ms", sa.BigInteger),
+    sa.Column("merged_into", sa.Integer, comment="number of the incident that goes on instead"),
+    sa.Column("reason", sa.Text, nullable=False, server_default="", comment="why it was a false alarm"),
+    sa.Column("score", sa.Double),
     sa.CheckConstraint("(open_cause IS NULL) = (closed_at_ms IS NOT NULL)", name="open_or_closed"),
     sa.Index("ix_incident_cause", "cause"),
     sa.Index("ix_incident_state", "state", "colour", "retrospective"),
+    sa.Index("ix_incident_alert", "alert_at_ms"),
+    sa.Index("ix_incident_region", "region", "state"),
     sqlite_autoincrement=True,  # a number once given is never given again
+)
+
+incident_cause = sa.Table(
+    "incident_cause",
+    metadata,
+    sa.Column("incident_id", sa.Integer, sa.ForeignKey("incident.id"), primary_key=True),
+    sa.Column("cause", sa.Text, primary_key=True),
+    sa.Index("ix_incident_cause_cause", "cause"),
+    comment="causes an incident takes beside its own, since it was merged or split",
 )
 
 incident_condition = sa.Table(
@@ -76,8 +114,52 @@ incident_entry = sa.Table(
     sa.Column("text_en", sa.Text, nullable=False),
     sa.Column("value", sa.Double),
     sa.Column("limit_value", sa.Double),
+    sa.Column("role", sa.Text, nullable=False, server_default="", comment="of the person"),
+    sa.Column("attachments", sa.JSON, nullable=False, server_default="[]", comment="ids"),
+    sa.Column("measurement", sa.JSON, nullable=False, server_default="{}", comment="values by parameter"),
+    sa.Column("details", sa.JSON, nullable=False, server_default="{}"),
     sa.UniqueConstraint("incident_id", "seq"),
     comment="append-only",
+)
+
+person = sa.Table(
+    "person",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.String(80), nullable=False, unique=True),
+    sa.Column("role", sa.String(32), nullable=False),
+    sa.Column("region", sa.Text, nullable=False, comment="code; empty: everywhere"),
+    sa.Column("department", sa.String(32)),
+    sa.Column("created_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("removed_at_ms", sa.BigInteger, comment="the name stays: the record speaks of it"),
+    sqlite_autoincrement=True,
+)
+
+appointment = sa.Table(
+    "appointment",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("person_id", sa.Integer, sa.ForeignKey("person.id"), nullable=False, index=True),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("reach", sa.Text, nullable=False, comment="key of one reach; empty: all water of the region"),
+    sa.Column("deputy_of", sa.Text, nullable=False, server_default="", comment="name of the chief"),
+    sa.Column("since_ms", sa.BigInteger, nullable=False),
+    sa.Column("until_ms", sa.BigInteger),
+    sa.Index("ix_appointment_place", "region", "reach"),
+    sqlite_autoincrement=True,
+)
+
+token = sa.Table(
+    "token",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("person_id", sa.Integer, sa.ForeignKey("person.id"), nullable=False, index=True),
+    sa.Column("hash", sa.String(64), nullable=False, unique=True, comment="SHA-256 of a random secret"),
+    sa.Column("created_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("expires_at_ms", sa.BigInteger),
+    sa.Column("revoked_at_ms", sa.BigInteger),
+    sqlite_autoincrement=True,
 )
 
 outbox = sa.Table(
@@ -140,6 +222,17 @@ audit_root = sa.Table(
     comment="append-only but for sent_at_ms",
 )
 
+plan = sa.Table(
+    "plan",
+    metadata,
+    sa.Column("reach", sa.String(64), primary_key=True),
+    sa.Column("problem", sa.Text, nullable=False),
+    sa.Column("goals", sa.JSON, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("changed_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("changed_by", sa.Text, nullable=False),
+)
+
 GUARDS = {
     "sqlite": (
         "CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit "
@@ -161,3 +254,56 @@ GUARDS = {
 def _guard(_table: sa.Table, connection: sa.Connection, **_: object) -> None:
     for statement in GUARDS[connection.dialect.name]:
         connection.exec_driver_sql(statement)
+
+
+attachment = sa.Table(
+    "attachment",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True, comment="SHA-256 of the bytes; the file is called so"),
+    sa.Column("media_type", sa.String(40), nullable=False),
+    sa.Column("bytes", sa.Integer, nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("height", sa.Integer, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+)
+
+report = sa.Table(
+    "report",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("ticket", sa.String(20), nullable=False, unique=True),
+    sa.Column("incident_id", sa.Integer, sa.ForeignKey("incident.id"), nullable=False, index=True),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("contact", sa.Text, nullable=False, comment="for the office alone"),
+    sa.Column("sender", sa.String(32), nullable=False, comment="keyed hash of the network address"),
+    sa.Column("unsolved", sa.Integer, nullable=False, comment="how often the citizen said it is not solved"),
+    sa.Index("ix_report_sender", "sender", "at_ms"),
+    sqlite_autoincrement=True,
+)
+
+patrol = sa.Table(
+    "patrol",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("key", sa.String(64), nullable=False, unique=True, comment="made by the device"),
+    sa.Column("by", sa.Text, nullable=False, index=True),
+    sa.Column("role", sa.String(32), nullable=False),
+    sa.Column("reach", sa.Text, nullable=False),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("started_ms", sa.BigInteger, nullable=False, index=True),
+    sa.Column("ended_ms", sa.BigInteger, nullable=False),
+    sa.Column("uploaded_ms", sa.BigInteger, nullable=False),
+    sa.Column("metres", sa.Double, nullable=False),
+    sa.Column("minutes", sa.Double, nullable=False),
+    sa.Column("jumps", sa.Integer, nullable=False),
+    sa.Column("valid", sa.Boolean, nullable=False),
+    sa.Column("why_zh", sa.Text, nullable=False),
+    sa.Column("why_en", sa.Text, nullable=False),
+    sa.Column("way", sa.String(16), nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("problems", sa.JSON, nullable=False, comment="numbers of incidents"),
+    sa.Column("track", sa.JSON, nullable=False, comment="[[ms, lon, lat], …]"),
+    sqlite_autoincrement=True,
+)

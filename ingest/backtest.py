@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import ingest.storage.tables  # noqa: F401  (registers its tables)
 from governance.database import Database, metadata
 from governance.finding import Change, Finding, Kind
 from ingest.checks.engine import LATE_S
+from ingest.checks.no_data import cycle_of
 from ingest.checks.places import Places
 from ingest.checks.rules import NoData, Rules
 from ingest.history import stored_status
@@ -35,14 +36,14 @@ from ingest.storage.port import ReadingStore, Window
 from ingest.storage.sql import SqlReadings
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
-from sensors.reading import Message
-from sensors.stations import Registry, Station
+from sensors.reading import Ints, Message
+from sensors.stations import Registry
 from sensors.times import DAY_MS, rfc3339
 from sensors.upkeep import Upkeep
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
 
-SLICE_MS = 6 * 3_600_000
+SLICE_MS = 2 * 3_600_000
 """Event time that goes in at once; silence is looked for at the instant it begins, whatever the slices."""
 AT_ONCE = 500
 """Samples of a message."""
@@ -286,8 +287,11 @@ def _in_a_hurry(connection: Any, _record: Any) -> None:
 def _prepare(database: Database, past: Past, catalogue: Catalogue) -> None:
     """The registry without its conversions: what is stored is canonical already."""
     registry = past.registry
+    plain = tuple(
+        replace(d, unit=catalogue[d.parameter].unit, gain=1.0, offset=0.0, device="") for d in registry.deployments
+    )
     bare = Registry(
-        registry.stations, (), registry.reaches, catalogue, (), registry.outfalls, registry.travels, registry.regions
+        registry.stations, plain, registry.reaches, catalogue, (), registry.outfalls, registry.travels, registry.regions
     )
     with database.write() as connection:
         registry_store.save(connection, bare)
@@ -295,21 +299,29 @@ def _prepare(database: Database, past: Past, catalogue: Catalogue) -> None:
 
 
 def _silences(rules: Rules, past: Past) -> list[int]:
-    """The instants at which a station has been silent for long enough."""
+    """The instants at which a station has been silent for long enough, and at which it speaks again."""
     places, found = Places(past.registry), []
+    cycles_s = past.registry.cycles_s(max(int(w.at.max()) for w in past.readings.values() if len(w)))
+    names = [p.key for p in past.registry.catalogue.parameters]
     for key, window in past.readings.items():
         station = past.registry[key]
         for rule in rules.speaking(station, places):
-            if isinstance(rule, NoData):
-                patience = _patience_ms(rule, station)
-                at = np.unique(window.at)
-                silent = np.flatnonzero(np.diff(at, append=at[-1] + 2 * patience) > patience)
-                found += (at[silent] + patience + 1000).tolist()
+            if isinstance(rule, NoData) and rule.sensors:
+                for code in np.unique(window.parameter).tolist():
+                    cycle_s = cycle_of(station, names[code], cycles_s.get(key, {}))
+                    found += _pauses(window.at[window.parameter == code], _patience_ms(rule, cycle_s))
+            elif isinstance(rule, NoData):
+                found += _pauses(np.unique(window.at), _patience_ms(rule, station.interval_s))
     return found
 
 
-def _patience_ms(rule: NoData, station: Station) -> int:
-    return int(1000 * max(rule.intervals * station.interval_s, rule.at_least_s))
+def _pauses(at: Ints, patience_ms: int) -> list[int]:
+    silent = np.flatnonzero(np.diff(at, append=at[-1] + 2 * patience_ms) > patience_ms)
+    return [*(at[silent] + patience_ms + 1000).tolist(), *at[silent[silent < len(at) - 1] + 1].tolist()]
+
+
+def _patience_ms(rule: NoData, cycle_s: int) -> int:
+    return int(1000 * max(rule.intervals * cycle_s, rule.at_least_s))
 
 
 def _cuts(first_ms: int, until_ms: int, also: Iterable[int]) -> list[int]:

@@ -72,7 +72,7 @@ def _joined(one: Finding, explained: Explained) -> Finding:
         since=beijing(explained.by.since_ms),
         travel=duration(round(explained.way.typical_ms, -5)),
     )
-    return replace(one, cause=explained.by.cause, text=text)
+    return replace(one, cause=explained.by.cause, text=text, explained=True)
 
 
 def _open(connection: sa.Connection) -> list[Crossing]:

@@ -1,16 +1,15 @@
-"""What ingest remembers of every series: its newest reading, the tail the quality tests compare with, and the state of
+"""What ingest remembers of every series: its newest reading, what the quality tests compare with, and the state of
 the rules. All of it is rebuilt from the stores when a station is first heard of after a start (design rule 8)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from ingest.checks.engine import Checks, usable
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
-from sensors.quality import Carried, Tail, assess
-from sensors.quality.assess import KEEP
+from sensors.quality import Memory, assess
+from sensors.quality.memory import KEEP
 from sensors.quality.tests import FLAT_SECONDS
 from sensors.reading import Bools, Bytes, Codes, Flag, Ints, QualityTest, pack
 from sensors.stations import Registry
@@ -27,7 +26,7 @@ class History:
 
     def __init__(self, registry: Registry, store: ReadingStore, checks: Checks, catalogue: Catalogue) -> None:
         self.registry = registry
-        self.tail = Tail()
+        self.memory = Memory()
         self.checks = checks
         self._store = store
         self._catalogue = catalogue
@@ -102,17 +101,17 @@ class History:
         return piece
 
     def _rebuild(self, pieces: dict[int, Window], now_ms: int) -> None:
-        """Tails and conditions of these series from their stored readings."""
+        """What is remembered, and the conditions, of these series from their stored readings."""
         series = np.array(list(pieces), np.int64)
         windows = [w.take(np.flatnonzero(accepted(w))) for w in pieces.values()]  # bad readings are compared with none
-        _, carried = judge_again(windows, [stored_status(w) for w in windows], self._catalogue)
-        for row, which in enumerate(carried.series.tolist()):
+        fresh = self.memory.taken(series)
+        fresh.forget(np.arange(len(series)))
+        judge_again(windows, [stored_status(w) for w in windows], fresh, self._catalogue, learn=True)
+        for row, window in enumerate(windows):
             # the stored verdicts are the true ones: the beginning of a window lacked its own past
-            known = ~np.isnan(carried.value[row])
-            place = np.searchsorted(windows[which].at, carried.at[row, known])
-            carried.packed[row, known] = windows[which].packed[place]
-        self.tail.forget(series)
-        self.tail.apply(replace(carried, series=series[carried.series]))
+            known = ~np.isnan(fresh.value[row])
+            fresh.packed[row, known] = window.packed[np.searchsorted(window.at, fresh.at[row, known])]
+        self.memory.put(series, fresh)
         for number, window in pieces.items():
             good = usable(window.packed)
             self.checks.restore(number, window.at[good], window.value[good], now_ms)
@@ -123,7 +122,7 @@ class History:
         self.station = np.append(self.station, np.int32(station))
         self.parameter = np.append(self.parameter, np.int32(parameter))
         self.newest = np.append(self.newest, np.int64(NEVER))
-        self.tail.grow(number + 1)
+        self.memory.bind(number, station, parameter)
         self.checks.bind(number, self.registry.stations[station], self._catalogue.parameters[parameter].key)
         return number
 
@@ -148,7 +147,7 @@ def accepted(window: Window) -> Bools:
 
 
 def accepted_before(store: ReadingStore, station: str, parameter: str, at_ms: int) -> Window:
-    """The last accepted readings before a moment, as many as a tail keeps, however long the sensor has been dead."""
+    """The last accepted readings before a moment, as many as a series remembers, however long it was dead."""
     limit = ENOUGH
     while True:
         found = store.before(station, parameter, at_ms, limit)
@@ -168,12 +167,12 @@ def stored_status(window: Window) -> Bytes:
 
 
 def judge_again(
-    windows: Sequence[Window], statuses: Sequence[Bytes], catalogue: Catalogue
-) -> tuple[list[Ints], Carried]:
-    """The quality verdicts of whole windows, each one series beginning anew, in one pass of the very same tests.
+    windows: Sequence[Window], statuses: Sequence[Bytes], memory: Memory, catalogue: Catalogue, *, learn: bool
+) -> list[Ints]:
+    """The quality verdicts of whole windows, by window, in one pass of the very same tests.
 
-    ``windows`` is not empty. Returns the packed verdicts by window, and what their series would carry on (numbered as
-    the windows are).
+    ``windows`` is not empty; the first one continues the first series of ``memory`` and so on. What the series carry on
+    is applied to ``memory``.
     """
     sizes = [len(w) for w in windows]
     verdict = assess(
@@ -182,11 +181,13 @@ def judge_again(
         np.concatenate([w.at for w in windows]),
         np.concatenate([w.value for w in windows]),
         np.concatenate(statuses),
-        Tail(len(windows)),
+        memory,
         catalogue,
+        learn=learn,
     )
+    memory.apply(verdict.carried)
     packed = pack(verdict.flag, verdict.tests)
-    return np.split(packed, np.cumsum(sizes)[:-1]), verdict.carried
+    return np.split(packed, np.cumsum(sizes)[:-1])
 
 
 def merge(stored: Window, parameter: Codes, at: Ints, value: Sequence[float]) -> Window:

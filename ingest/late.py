@@ -8,7 +8,7 @@ from governance.finding import Finding
 from ingest.checks.engine import usable
 from ingest.history import History, accepted, accepted_before, judge_again, merge, stored_status
 from ingest.storage.port import ReadingStore, Window
-from sensors.quality.assess import KEEP
+from sensors.quality.memory import KEEP
 from sensors.reading import Batch, Bools, Bytes, Flag, Floats, Ints, Places, QualityTest
 from sensors.upkeep import Marks
 
@@ -42,7 +42,11 @@ def judge(batch: Batch, series: Ints, history: History, store: ReadingStore, mar
     around = [_neighbourhood(batch, g, history, store) for g in disturbed]
     verdicts: list[Ints] = []
     if around:
-        verdicts, _ = judge_again([n.merged for n in around], [n.status for n in around], history.registry.catalogue)
+        # by the thresholds in force, and without learning: what a series learned is of its own time
+        memory = history.memory.taken(np.array([g.series for g in disturbed]))
+        memory.forget_recent()
+        windows, statuses = [n.merged for n in around], [n.status for n in around]
+        verdicts = judge_again(windows, statuses, memory, history.registry.catalogue, learn=False)
         verdicts = [
             marks.lay(np.full(len(n.merged), g.station), n.merged.parameter, n.merged.at, verdict)
             for g, n, verdict in zip(disturbed, around, verdicts, strict=True)
@@ -142,17 +146,18 @@ def _window(g: _Group, start_ms: int, end_ms: int, history: History, store: Read
 
 
 def _affected(merged: Window, verdict: Ints, late: Ints, newest_ms: int) -> Bools:
-    """From the accepted reading before the first late one on: before that, the window's own beginning is in the way.
+    """From the two accepted readings before the first late one on: before that, the window's own beginning is in the
+    way.
 
-    The last accepted reading of a window that ends before its series does lacks its successor and is left alone, too:
-    bad ones after it succeed nobody.
+    The last two accepted readings of a window that ends before its series does lack their successors and are left
+    alone, too: bad ones after them succeed nobody.
     """
     affected = np.asarray(merged.at >= late.min())
     before = np.flatnonzero(accepted(merged) & ~affected)
-    affected[before[-1:]] = True
+    affected[before[-2:]] = True
     if merged.at[-1] < newest_ms:
         ends = np.flatnonzero((verdict & 15 < Flag.BAD) & ~np.isin(merged.at, late))
-        affected[ends[-1:]] = False
+        affected[ends[-2:]] = False
     return affected
 
 

@@ -13,11 +13,14 @@ import sqlalchemy as sa
 
 from governance import incidents
 from governance.database import Database
+from governance.deadlines import STANDARD, Policy
 from governance.finding import Finding
+from governance.regions import Place, Regions
 from ingest import alarms, means, quarantine, rulebook, validate
 from ingest.checks.alarms import Key
 from ingest.checks.alarms import apply as apply_to_alarms
 from ingest.checks.engine import LATE_S, Checks, usable
+from ingest.checks.no_data import Heard
 from ingest.checks.rules import Rules
 from ingest.checks.upstream import River
 from ingest.grouping import grouped
@@ -98,6 +101,7 @@ class Site:
         on_findings: Callable[[], None] = lambda: None,
         spool: Spool | None = None,
         mappings: Mappings = mapping.NONE,
+        policy: Policy = STANDARD,
     ) -> None:
         self.database = database
         self.store = store
@@ -108,6 +112,7 @@ class Site:
         self.on_findings = on_findings
         self.spool = spool
         self.mappings = mappings
+        self.policy = policy
         self.ledger = Ledger()
         self._fresh = False
         self._visits: tuple[Visit, ...] = ()
@@ -135,7 +140,7 @@ class Site:
             clock.lap("decode")
             told = means.uncovered(accepted.batch, decoded.periods, self.history.registry, self.store)
             sorted_ = _sort(told, self.history, now_ms)
-            live = self._marked(sorted_, assess(*sorted_.live_columns(), self.history.tail, self.catalogue))
+            live = self._marked(sorted_, assess(*sorted_.live_columns(), self.history.memory, self.catalogue))
             past = judge(
                 sorted_.batch.take(sorted_.late),
                 sorted_.series[sorted_.late],
@@ -165,17 +170,17 @@ class Site:
                 self.ledger.count(
                     connection, self.history.registry, messages, decoded.headers, stored, duplicate, rejected
                 )
-                recorded = incidents.record(connection, findings, now_ms, source=self.source)
+                recorded = self._record(connection, findings, now_ms)
                 alarms.save(connection, self.history.checks.alarms, changed)
             clock.lap("store")
         except BaseException:
             self._fresh = False  # what was remembered may be ahead of what was stored: read it again
             raise
-        self.history.tail.apply(live.carried)
+        self.history.memory.apply(live.carried)
         self.history.heard_of(sorted_.series, sorted_.batch.at)
         try:
             for station in past.stations:
-                self.history.load(station, now_ms)  # late data changed the past its tail and rules rest on
+                self.history.load(station, now_ms)  # late data changed the past its memory and rules rest on
         except StorageUnavailable:
             self._fresh = False  # the batch is stored all the same: read everything again before the next one
         if findings:
@@ -193,6 +198,20 @@ class Site:
             headers=decoded.headers,
             told=recorded.told,
         )
+
+    def _record(self, connection: sa.Connection, findings: Sequence[Finding], now_ms: int) -> incidents.Recorded:
+        return incidents.record(connection, findings, now_ms, source=self.source, place=self._place, policy=self.policy)
+
+    def _place(self, subject: str) -> Place:
+        """Where a station lies, or a gateway: in the region and on the reach that its stations have in common."""
+        registry = self.history.registry
+        if subject in registry:
+            s = registry[subject]
+            return Place(s.region, s.reach, s.lon, s.lat)
+        behind = [s for s in registry.stations if s.gateway == subject]
+        reaches = {s.reach for s in behind}
+        region = Regions(registry.regions).common(s.region for s in behind)
+        return Place(region, reaches.pop() if len(reaches) == 1 else "")
 
     def hear(self, messages: Sequence[Message], now_ms: int) -> Outcome:
         """Take in what devices say of themselves: connection state (retained, last will) and events."""
@@ -250,11 +269,13 @@ class Site:
             checks = self.history.checks
             registry, heard = self.history.registry, self.history.heard
             excused = muted(self._visits, registry.index, now_ms)  # a mute of all rules excuses silence, too
-            findings = checks.withdrawn(registry) + checks.tick(registry, heard, excused, connected_since_ms, now_ms)
+            sensors = Heard(self.history.station, self.history.parameter, self.history.newest)
+            findings = checks.withdrawn(registry)
+            findings += checks.tick(registry, heard, excused, connected_since_ms, now_ms, sensors)
             if findings:
                 changed = apply_to_alarms(checks.alarms, findings)
                 with self.database.write() as connection:
-                    incidents.record(connection, findings, now_ms, source=self.source)
+                    self._record(connection, findings, now_ms)
                     alarms.save(connection, checks.alarms, changed)
                 self.on_findings()
         except BaseException:
@@ -285,7 +306,7 @@ class Site:
                 keys = [s.key for s in history.registry.stations]
                 self.store.reflag(connection, keys, moved.batch, moved.packed)
                 upkeep_store.save_marks(connection, before.spans, wanted.spans)
-                incidents.record(connection, told, now_ms, source=self.source)
+                self._record(connection, told, now_ms)
                 alarms.save(connection, history.checks.alarms, changed)
             self.marks = wanted
             for station in moved.stations:
@@ -307,13 +328,13 @@ class Site:
     ) -> tuple[list[Finding], set[Key]]:
         """All findings of the batch, and the alarms they change."""
         checks = self.history.checks
-        tail = self.history.tail
+        memory = self.history.memory
         again, at, verdict = live.again_series, live.again_at, live.again_packed
         if len(again):
             # a reading of an earlier batch lost its good name: take it out of what already rests on it
-            place = (tail.at[again] == at[:, None]).argmax(axis=1)
-            lost = np.flatnonzero(usable(tail.packed[again, place]) & ~usable(verdict))
-            checks.withdraw(again[lost], at[lost], tail.value[again[lost], place[lost]])
+            place = (memory.at[again] == at[:, None]).argmax(axis=1)
+            lost = np.flatnonzero(usable(memory.packed[again, place]) & ~usable(verdict))
+            checks.withdraw(again[lost], at[lost], memory.value[again[lost], place[lost]])
         good = sorted_.live[usable(packed[sorted_.live])]
         batch = sorted_.batch
         findings = checks.evaluate(sorted_.series[good], batch.at[good], batch.value[good], now_ms)

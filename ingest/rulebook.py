@@ -1,9 +1,11 @@
 """Every version of a rule that was ever in force, so that an old incident can show what raised it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
+from governance import audit
 from ingest.checks import explain
 from ingest.checks.rules import Rules
 from ingest.storage.tables import rule_version as table
@@ -27,19 +29,24 @@ class Version:
 
 
 def keep(connection: sa.Connection, rules: Rules, catalogue: Catalogue, now_ms: int) -> None:
-    """These rules are in force from now on; those that were and are not any more end now."""
+    """These rules are in force from now on, and those that no longer are end now: each an entry of the trail."""
+    told: list[audit.New] = []
     known = {(row.rule, row.version): row.until_ms for row in connection.execute(sa.select(table))}
     current = {(rule.id, rule.version): rule for rule in rules}
     for key, until_ms in known.items():
         mine = (table.c.rule == key[0]) & (table.c.version == key[1])
         if key in current and until_ms is not None:
             connection.execute(sa.update(table).where(mine).values(since_ms=now_ms, until_ms=None))
+            told.append(_entry("in_force", current[key], catalogue, now_ms))
         elif key not in current and until_ms is None:
             connection.execute(sa.update(table).where(mine).values(until_ms=now_ms))
+            body = {"version": key[1]}
+            told.append(audit.New("rule.ended", "rule", key[0], body, "riverchief", now_ms))
     new = []
     for key, rule in current.items():
         if key not in known:
             text = explain.sentence(rule, catalogue)
+            told.append(_entry("in_force", rule, catalogue, now_ms))
             new.append(
                 {
                     "rule": rule.id,
@@ -54,6 +61,19 @@ def keep(connection: sa.Connection, rules: Rules, catalogue: Catalogue, now_ms: 
             )
     if new:
         connection.execute(sa.insert(table), new)
+    audit.append_many(connection, told)
+
+
+def _entry(what: str, rule: Any, catalogue: Catalogue, now_ms: int) -> audit.New:
+    """A version of a rule, in its own words."""
+    body = {
+        "version": rule.version,
+        "kind": rule.kind,
+        "colour": rule.colour,
+        "toml": explain.toml(rule),
+        "text": explain.sentence(rule, catalogue),
+    }
+    return audit.New(f"rule.{what}", "rule", rule.id, body, "riverchief", now_ms)
 
 
 def in_force(connection: sa.Connection) -> list[Version]:

@@ -16,7 +16,8 @@ import structlog
 from governance import incidents
 from governance.database import Database
 from governance.finding import Kind
-from governance.lifecycle import Action, Incident
+from governance.lifecycle import Action, Incident, Order
+from governance.roles import administrator
 from governance.tables import incident as incident_table
 from ingest.checks.engine import usable
 from ingest.rounds import Rounds
@@ -228,9 +229,8 @@ class Traces(Rounds):
                     incidents.act(
                         connection,
                         incident.id,
-                        Action.COMMENT,
-                        by=BY,
-                        comment=f"{found.text.zh}。 / {found.text.en}.",
+                        Order(Action.COMMENT, comment=f"{found.text.zh}。 / {found.text.en}."),
+                        administrator(BY),
                         now_ms=found.made_ms,
                         source=self._source,
                     )

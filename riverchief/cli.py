@@ -37,10 +37,12 @@ from riverchief import (
     logs,
     messages,
     notices_cli,
+    processes_cli,
     reconcile_cli,
     rules_cli,
     serve,
     simulate_cli,
+    users_cli,
 )
 from riverchief import settings as settings_
 from riverchief.alone import alone
@@ -76,6 +78,8 @@ setup = typer.Typer(help="首次设置，可重复运行 · First set-up; each m
 app.add_typer(setup, name="setup")
 hj212 = typer.Typer(help="HJ 212 报文和数采仪 · HJ 212 frames and loggers.", no_args_is_help=True)
 app.add_typer(hj212, name="hj212")
+app.add_typer(users_cli.users, name="users")
+app.add_typer(processes_cli.processes, name="processes")
 hj212_devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
 hj212.add_typer(hj212_devices, name="devices")
 app.add_typer(audit_cli.app, name="audit")
@@ -723,6 +727,32 @@ def classify(
         (out if to else err).print_json(data=dataclasses.asdict(summary))
     else:
         for line in classify_.told(summary):
+            err.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def assess(
+    file: Annotated[Path, typer.Argument(help="表格 · a table: .csv, .csv.gz, .xlsx, .parquet")],
+    to: Annotated[Path, typer.Option("--out", help="可疑读数与事件 · where the flags go")],
+    network: Annotated[
+        list[str] | None,
+        typer.Option("--network", help="上游>下游，或其文件 · a>b>c, or a file with such lines"),
+    ] = None,
+    offset: Annotated[
+        str | None, typer.Option("--offset", help="未注明时区的时间，如 +08:00 · of times that say none; default UTC")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """检验一张表：哪些读数不可信，何时水质突变 · Which readings of a table are doubtful, and when the water changed."""
+    from riverchief import assess as assess_
+
+    edges, shift = assess_.network(network or ()), assess_.offset(offset)
+    with progress_bar(file.name) as progress:
+        summary = assess_.assess_file(file, to, catalogue(), network=edges, offset=shift, progress=progress)
+    if as_json:
+        out.print_json(data=dataclasses.asdict(summary))
+    else:
+        for line in assess_.told(summary):
             err.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from governance import assessment, contacts, oncall, platforms
+from governance import assessment, contacts, dispatch, oncall, platforms
 from governance.assessment import Formula
 from governance.contacts import Directory
+from governance.dispatch import Processes
 from governance.oncall import Shift
 from governance.platforms import Platforms
 from ingest.checks import rules
@@ -58,6 +59,15 @@ def read_formula(path: Path | None) -> Formula:
     path = path or shipped("assessment.toml")
     try:
         return assessment.read(_text(path))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def read_processes(path: Path | None) -> Processes:
+    """The processes of a file, or the shipped ones; raises ConfigurationError naming file and fault."""
+    path = path or shipped("processes.toml")
+    try:
+        return dispatch.read(_text(path))
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
 

@@ -1,23 +1,28 @@
 """Messages to people, wired: the settings' policy and links, and where the registry says that a station stands."""
 
-from collections.abc import Collection, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import time
 
 import sqlalchemy as sa
 
 from api.context import Telling
-from governance import channels
-from governance.contacts import Directory, Place
+from governance import channels, contacts, people, roles
+from governance.contacts import Contact, Directory, Place
 from governance.database import Database
 from governance.finding import Colour
-from governance.messenger import Messenger
+from governance.messenger import REGION, Messenger
 from governance.notices import Links, Policy
+from governance.terms import Appointment
 from ingest.storage.tables import region as region_table
 from ingest.storage.tables import station as station_table
 from riverchief import clock, files
 from riverchief.settings import NoticesSection, Settings, secret
+from sensors.errors import StorageUnavailable
 from sensors.texts import Text
 
+RECENT_MS = 5000
 DEEPEST = 8
 """Regions on the way up; there are five levels."""
 
@@ -53,18 +58,74 @@ def directory(settings: Settings) -> Directory | None:
     return found
 
 
-def telling(settings: Settings, known: Directory | None) -> Telling | None:
+class Roster:
+    """The contacts as they are now: the file's, with the roles and terms of the people of the same names.
+
+    Asks the database again after ``RECENT_MS``; while it does not answer, the last answer stands.
+    """
+
+    def __init__(self, file: Directory, database: Database, clock_ms: Callable[[], int]) -> None:
+        self._file = file
+        self._database = database
+        self._clock_ms = clock_ms
+        self._at_ms: int | None = None
+        self._found = file
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Directory:
+        now_ms = self._clock_ms()
+        with self._lock:
+            if self._at_ms is None or not 0 <= now_ms - self._at_ms < RECENT_MS:
+                with suppress(StorageUnavailable), self._database.read() as connection:
+                    self._found = self._file.with_people(reachable(connection, now_ms))
+                self._at_ms = now_ms
+            return self._found
+
+
+_TOLD: Mapping[roles.Role, contacts.Role] = {
+    roles.Role.GENERAL_CHIEF: contacts.Role.CHIEF,
+    roles.Role.CHIEF: contacts.Role.CHIEF,
+    roles.Role.DEPUTY: contacts.Role.CHIEF,
+    roles.Role.GRID_WORKER: contacts.Role.CHIEF,
+    roles.Role.OFFICE: contacts.Role.OFFICE,
+    roles.Role.OPERATOR: contacts.Role.OFFICE,
+    roles.Role.REVIEWER: contacts.Role.ENGINEER,
+}
+"""Why somebody is told, by what they are; handlers and verifiers get their tasks by name."""
+
+
+def reachable(connection: sa.Connection, now_ms: int) -> list[Contact]:
+    """The people of the record as contacts without channels, by name: chiefs by their terms in force."""
+    terms: dict[str, list[Appointment]] = {}
+    for term in people.appointments(connection):
+        if term.in_force(now_ms):
+            terms.setdefault(term.name, []).append(term)
+    found = []
+    for one in people.listing(connection):
+        held = terms.get(one.name, [])
+        regions = [term.region for term in held if not term.reach]
+        if one.region and one.role not in roles.TERMED:
+            regions.append(one.region)
+        reaches = tuple(term.reach for term in held if term.reach)
+        told = _TOLD.get(one.role)
+        if told is contacts.Role.CHIEF and not regions and not reaches:
+            told = None  # whose term is over answers for nothing, and not for everything
+        found.append(Contact(one.name, one.name, "zh", (told,) if told else (), tuple(regions), reaches))
+    return found
+
+
+def telling(settings: Settings, known: Callable[[], Directory] | None) -> Telling | None:
     """What the API needs to know of it; None where nobody is told."""
     if known is None:
         return None
-    return Telling(lambda: known, policy(settings.notices), links(settings.notices), settings.site.name)
+    return Telling(known, policy(settings.notices), links(settings.notices), settings.site.name)
 
 
-def messenger(settings: Settings, database: Database, known: Directory) -> Messenger:
+def messenger(settings: Settings, database: Database, known: Callable[[], Directory]) -> Messenger:
     """Tells people."""
     return Messenger(
         database,
-        lambda: known,
+        known,
         places=places,
         clock=clock.now_ms,
         policy=policy(settings.notices),
@@ -73,28 +134,37 @@ def messenger(settings: Settings, database: Database, known: Directory) -> Messe
     )
 
 
-def places(connection: sa.Connection, stations: Collection[str]) -> Mapping[str, Place]:
-    """Where stations stand, by key; a gateway stands where its first station does. Others are left out."""
-    s = station_table.c
-    query = sa.select(s.key, s.gateway, s.zh, s.en, s.reach, s.region).order_by(s.id)
-    wanted = sorted(stations)
-    rows = connection.execute(query.where(s.key.in_(wanted) | s.gateway.in_(wanted))).all()
-    if not rows:
-        return {}
+def places(connection: sa.Connection, wanted: Collection[str]) -> Mapping[str, Place]:
+    """Where stations stand, by key, and regions, by `REGION` and code; a gateway stands where its first station does.
+
+    What is not registered is left out.
+    """
     r = region_table.c
     regions = {row.code: row for row in connection.execute(sa.select(r.code, r.zh, r.en, r.parent))}
-    found: dict[str, Place] = {}
-    for row in rows:
+
+    def up(code: str) -> tuple[str, ...]:
         chain: list[str] = []
-        code = row.region
         while code in regions and code not in chain and len(chain) < DEEPEST:
             chain.append(code)
             code = regions[code].parent
-        nearest = regions.get(row.region)
-        named = None if nearest is None else Text(nearest.zh, nearest.en)
-        place = Place(Text(row.zh, row.en), tuple(chain), row.reach, named)
-        if row.key in stations:
+        return tuple(chain)
+
+    def named(code: str) -> Text | None:
+        return Text(regions[code].zh, regions[code].en) if code in regions else None
+
+    found: dict[str, Place] = {}
+    for key in wanted:
+        code = key.removeprefix(REGION)
+        name = named(code)
+        if key.startswith(REGION) and name is not None:
+            found[key] = Place(name, up(code), "", name)
+    keys = sorted(key for key in wanted if not key.startswith(REGION))
+    s = station_table.c
+    query = sa.select(s.key, s.gateway, s.zh, s.en, s.reach, s.region).order_by(s.id)
+    for row in connection.execute(query.where(s.key.in_(keys) | s.gateway.in_(keys))):
+        place = Place(Text(row.zh, row.en), up(row.region), row.reach, named(row.region))
+        if row.key in wanted:
             found[row.key] = place
-        if row.gateway in stations and row.gateway not in found:
+        if row.gateway in wanted and row.gateway not in found:
             found[row.gateway] = place
     return found

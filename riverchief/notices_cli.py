@@ -66,8 +66,9 @@ def preview(
 ) -> None:
     """若此刻出事，谁在何时收到 · Who would be told, when, and who next if nobody confirms; sends nothing."""
     loaded = _load(settings, data)
-    known, policy, at_ms = _directory(loaded), messages.policy(loaded.notices), _at(at)
+    file, policy, at_ms = _directory(loaded), messages.policy(loaded.notices), _at(at)
     with _database(loaded) as database, database.read() as connection:
+        known = file.with_people(messages.reachable(connection, at_ms))
         place = messages.places(connection, [station]).get(station)
         duty = oncall.on_call(connection, at_ms)
     if place is None:

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from ingest import rulebook
 from ingest.checks import explain
@@ -124,15 +123,15 @@ class _reading:
         self._database.close()
 
 
+_SHOWN_AS = {"red": "red", "orange": "dark_orange", "yellow": "yellow", "blue": "blue"}
+
+
 def _show(rules: Rules, faults: list[Fault], before: list[tuple[str, str, tuple[str, ...]]]) -> None:
     known = catalogue()
-    table = Table(show_lines=True)
-    for name in ("编号 id", "版本 version", "种类 kind", "紧急 colour", "内容 what it says"):
-        table.add_column(name, overflow="fold")
     for rule in rules:
         text = explain.sentence(rule, known)
-        table.add_row(escape(rule.id), rule.version, rule.kind, rule.colour, escape(f"{text.zh}\n{text.en}"))
-    out.print(table)
+        head = f"[bold]{escape(rule.id)}[/]@{rule.version} {rule.kind} [{_SHOWN_AS[rule.colour]}]{rule.colour}[/]"
+        out.print(f"{head}\n  {escape(text.zh)}\n  {escape(text.en)}", highlight=False, soft_wrap=True)
     for one, other, stations in before:
         text = _goes_before(one, other, stations)
         out.print(f"  {text.zh} · {text.en}", markup=False, highlight=False)

@@ -1,7 +1,6 @@
 """The running system: which parts run in this process, started in order and ended in the opposite one."""
 
 import contextlib
-import json
 import random
 import socket
 import threading
@@ -16,6 +15,7 @@ from governance import audit
 from governance.database import Database
 from governance.messenger import Messenger
 from governance.outbox import Attempt, Deliverer
+from governance.patrols import Counts
 from ingest import journal
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Retirement
@@ -35,13 +35,14 @@ from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
 from ingest.traces import Traces
-from riverchief import __version__, backup, clock, files, messages, metrics, migrations
+from riverchief import __version__, backup, clock, files, messages, metrics, migrations, users_cli
 from riverchief.alone import alone
 from riverchief.backtester import Backtester
 from riverchief.broker_users import broker_users, endpoint
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
 from riverchief.reconciler import Reconciler
+from riverchief.reminders import Reminders
 from riverchief.sealing import Sealing, public_keys, sealing
 from riverchief.settings import Settings, secret
 from riverchief.signals import on_signal
@@ -85,18 +86,22 @@ class System:
         self._started_ms = clock.now_ms()
         self.catalogue = catalogue()
         self.rules = files.read_rules(settings.site.rules, self.catalogue)
+        self.processes = files.read_processes(settings.site.processes)
         mappings = files.read_mappings(settings.ingest.mappings, self.catalogue)
         token = secret(settings.api.token, settings.api.token_file)
         mqtt = mqtt_settings(settings)
         outbox_secret = secret(settings.outbox.secret, settings.outbox.secret_file)
-        self.directory = messages.directory(settings)
+        contacts = messages.directory(settings)
         self.platforms = files.read_platforms(settings.platforms.file, outbox_secret)
         heartbeat_url = secret(settings.watch.heartbeat_url, settings.watch.heartbeat_url_file)
         otlp_url = settings.watch.otlp_url
         self.tracing = Tracing(otlp_url, settings.watch.trace_share) if otlp_url else None
         self.database = open_database(settings)
+        self.directory = None if contacts is None else messages.Roster(contacts, self.database, clock.now_ms)
         self._tell_trail()
         self._register_stations()
+        if Role.API in roles and token is None and not settings.access.open:
+            users_cli.first_administrator(self.database, settings.data)
         self.stores = open_stores(settings, self.database, self.catalogue)
         self.watch = metrics.Watch(clock.now_ms)
         self.deliverer: Deliverer | None = None
@@ -120,6 +125,7 @@ class System:
         self.forecasts: Forecasts | None = None
         self.traces: Traces | None = None
         self.retention: Retention | None = None
+        self.reminders: Reminders | None = None
         self.sealing: Sealing | None = None
         self.reconciler: Reconciler | None = None
         self.messenger: Messenger | None = None
@@ -143,6 +149,7 @@ class System:
                 on_findings=self._wake,
                 spool=self.stores.spool,
                 mappings=mappings,
+                policy=self.processes.policy,
             )
             self.intake = Intake(
                 site,
@@ -203,6 +210,10 @@ class System:
             box=settings.box,
             photos=settings.photos,
             devices=self.devices,
+            reports_an_hour=settings.reports.an_hour,
+            patrols=Counts(settings.reports.patrol_minutes, settings.reports.patrol_metres),
+            open=settings.access.open,
+            processes=self.processes,
             audit_keys=public_keys(settings),
             formula=files.read_formula(settings.site.assessment),
             platforms=self.platforms,
@@ -238,9 +249,13 @@ class System:
             )
         if self.directory is not None:
             self.messenger = messages.messenger(self.settings, database, self.directory)
-        regular = (self.forwarder, self.outlook, self.forecasts, self.retention, retirement)
+        regular = (self.forwarder, self.outlook, self.forecasts, self.traces, self.retention, retirement)
+        self.reminders = Reminders(
+            database, known, self.processes.policy, source=source, clock_ms=clock.now_ms, wake=wake
+        )
         found = (
             *regular,
+            self.reminders,
             self.reconciler,
             self.messenger,
             self.sealing,
@@ -250,16 +265,19 @@ class System:
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)
 
     def _tell_trail(self) -> None:
-        """What this process runs with is an entry of the trail; the rules only when they are others than before."""
+        """What this process runs with is an entry of the trail."""
         said = {"version": __version__, "roles": str(self.roles), "settings": backup.without_secrets(self.settings)}
-        rules = (self.settings.site.rules or files.shipped("rules.toml")).read_text(encoding="utf-8")
+        source = self.settings.site.source
         with self.database.write() as connection:
-            now_ms = clock.now_ms()
-            entries = [audit.New("system.started", "system", self.settings.site.source, said, "riverchief", now_ms)]
-            known = audit.listing(connection, what="rules.loaded", limit=1)
-            if not known or json.loads(known[0].body)["text"] != rules:
-                entries.append(audit.New("rules.loaded", "rules", "file", {"text": rules}, "riverchief", now_ms))
-            audit.append_many(connection, entries)
+            audit.append(
+                connection,
+                "system.started",
+                kind="system",
+                id=source,
+                body=said,
+                by="riverchief",
+                at_ms=clock.now_ms(),
+            )
 
     def _register_stations(self) -> None:
         """A new site begins with the stations of its file; later the database is what counts."""
@@ -394,6 +412,9 @@ class System:
         if self.reconciler:
             trouble = self.reconciler.last_error
             found.append(Part("reconciliation", self.reconciler.alive and not trouble, trouble or "comparing", False))
+        if self.reminders:
+            trouble = self.reminders.last_error
+            found.append(Part("reminders", self.reminders.alive and not trouble, trouble or "watching", False))
         if self.retention:
             trouble = self.retention.last_error
             found.append(Part("retention", self.retention.alive and not trouble, trouble or "keeping", False))

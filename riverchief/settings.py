@@ -43,6 +43,7 @@ class SiteSection(_Section):
     source: Annotated[str, Field(pattern=r"^\S+$")] = "/riverchief"
     rules: Path | None = None
     stations: Path | None = None
+    processes: Path | None = None
     assessment: Path | None = None
     box: tuple[float, float, float, float] | None = None
 
@@ -135,7 +136,7 @@ class IngestSection(_Section):
 
     batch_messages: Annotated[int, Field(ge=1, le=20_000)] = 2000
     linger_ms: Annotated[int, Field(ge=0, le=1000)] = 4
-    late_after_s: Annotated[int, Field(ge=60)] = 900
+    late_after_s: Annotated[int, Field(ge=60, le=604_800)] = 900
     mappings: Path | None = None
 
 
@@ -191,6 +192,20 @@ class ApiSection(_Section):
     token_file: Path | None = None
 
 
+class AccessSection(_Section):
+    """Who may use the API and the console."""
+
+    open: bool = False
+
+
+class ReportsSection(_Section):
+    """What citizens may report, and when a patrol counts."""
+
+    an_hour: Annotated[int, Field(ge=1, le=1000)] = 6
+    patrol_minutes: Annotated[float, Field(ge=0, le=1440)] = 10.0
+    patrol_metres: Annotated[float, Field(ge=0, le=100_000)] = 1000.0
+
+
 class GrafanaSection(_Section):
     """Where ``dashboards publish`` puts them."""
 
@@ -236,6 +251,8 @@ class Settings(BaseSettings):
     platforms: PlatformsSection = PlatformsSection()
     notices: NoticesSection = NoticesSection()
     api: ApiSection = ApiSection()
+    access: AccessSection = AccessSection()
+    reports: ReportsSection = ReportsSection()
     grafana: GrafanaSection = GrafanaSection()
     watch: WatchSection = WatchSection()
     log: LogSection = LogSection()
@@ -277,12 +294,14 @@ class Settings(BaseSettings):
             raise ValueError("mqtt has a password but no mqtt.user")
         if self.outbox.url and not (self.outbox.secret or self.outbox.secret_file):
             raise ValueError("outbox.url is given but no outbox.secret: deliveries must be signed")
+        if self.access.open and self.api.host not in LOOPBACK:
+            raise ValueError(f"access.open lets everybody do everything, and api.host {self.api.host} is not loopback")
+        if self.access.open and (self.api.token or self.api.token_file):
+            raise ValueError("access.open and api.token contradict each other; keep one")
         if self.notices.public_url and not (self.notices.secret or self.notices.secret_file):
             raise ValueError("notices.public_url is given but no notices.secret: links must be signed")
         if self.audit.roots_url and not (self.outbox.secret or self.outbox.secret_file):
             raise ValueError("audit.roots_url is given but no outbox.secret: what is sent must be signed")
-        if self.api.host not in LOOPBACK and not (self.api.token or self.api.token_file):
-            raise ValueError(f"api.host {self.api.host} is reachable from outside, so api.token is needed")
         return self
 
     @classmethod

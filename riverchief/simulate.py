@@ -36,9 +36,9 @@ from simulator.play import (
     Pace,
     Played,
     Progress,
-    Reporting,
     play,
 )
+from simulator.reported import Reporting
 from simulator.scenario import Scenario
 from simulator.source import Ahead, measured
 from simulator.transport import Settled
@@ -160,27 +160,25 @@ def perform(
 ) -> Played:
     """Play the scenario until its end, or until ``stop`` is set."""
     boot = clock.now_ms() // 1000
-    lines = _lines(settings, order, cast, boot)
-    keys = [s.key for s in cast.registry.stations]
     happening, pace = cast.scenario, cast.pace
     stretches = measured(cast.registry, happening, river.world, river.instruments)
-    source = Ahead(stretches, pace.start_ms, happening.end_ms)
-    return play(
-        source,
-        keys,
-        lines,
-        pace,
-        end_ms=happening.end_ms,
-        stop=stop,
-        clock=clock.now_ms,
-        troubles=happening.troubles,
-        seed=order.seed,
-        boot=boot,
-        per_message=order.per_message,
-        report=Reporting(cast.registry, catalogue()),
-        settled=settled,
-        on_progress=on_progress,
-    )
+    with Ahead(stretches, pace.start_ms, happening.end_ms) as source:
+        return play(
+            source,
+            [s.key for s in cast.registry.stations],
+            _lines(settings, order, cast, boot),
+            pace,
+            end_ms=happening.end_ms,
+            stop=stop,
+            clock=clock.now_ms,
+            troubles=happening.troubles,
+            seed=order.seed,
+            boot=boot,
+            per_message=order.per_message,
+            report=Reporting(cast.registry),
+            settled=settled,
+            on_progress=on_progress,
+        )
 
 
 def write_truth(

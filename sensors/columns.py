@@ -120,13 +120,13 @@ class Mapped:
 def column(name: str, catalogue: Catalogue) -> Column | None:
     """What the column called ``name`` holds; None for labels, station, time and everything not in the catalogue."""
     names = _names(catalogue)
-    spelled = _spelled(name)
-    if (parameter := names.get(spelled)) is not None:
+    plain = spelled(name)
+    if (parameter := names.get(plain)) is not None:
         return Column(name, parameter.key, IDENTITY)
     if bracketed := _BRACKETED.match(unicodedata.normalize("NFKC", name.strip())):
-        return _with_bracket(name, bracketed[1], _spelled(bracketed[2]), catalogue)
-    for i in (i for i, letter in enumerate(spelled) if letter == "_"):
-        found = _made(name, names.get(spelled[:i]), spelled[i + 1 :])
+        return _with_bracket(name, bracketed[1], spelled(bracketed[2]), catalogue)
+    for i in (i for i, letter in enumerate(plain) if letter == "_"):
+        found = _made(name, names.get(plain[:i]), plain[i + 1 :])
         if found is not None:
             return found
     return None
@@ -144,7 +144,7 @@ def _with_bracket(name: str, before: str, inside: str, catalogue: Catalogue) -> 
     if remark := _REMARK.match(inside):
         return _counted_as(name, found, parameter, remark)
     nested = _BRACKETED.match(before)
-    if nested and (remark := _REMARK.match(_spelled(nested[2]))):
+    if nested and (remark := _REMARK.match(spelled(nested[2]))):
         bare = _made(name, parameter, inside)
         return None if bare is None else _counted_as(name, bare, parameter, remark)
     return _made(name, parameter, inside) if found.convert == IDENTITY else None
@@ -176,16 +176,16 @@ def columns(names: Sequence[str], catalogue: Catalogue) -> Mapped:
     return Mapped(tuple(kept.values()), tuple(doubled))
 
 
-def _spelled(text: str) -> str:
+def spelled(text: str) -> str:
     """Small letters, one spelling of brackets, degrees, subscripts and wide letters (NFKC), ``_`` for separators."""
     return unicodedata.normalize("NFKC", text.strip()).replace("°", "deg").casefold().translate(_RESPELLED)
 
 
 def _names(catalogue: Catalogue) -> dict[str, Parameter]:
-    names = {_spelled(other): catalogue[key] for other, key in _OTHER_NAMES.items() if key in catalogue}
-    names |= {_spelled(code): p for code, p in catalogue.by_code.items()}
+    names = {spelled(other): catalogue[key] for other, key in _OTHER_NAMES.items() if key in catalogue}
+    names |= {spelled(code): p for code, p in catalogue.by_code.items()}
     for p in catalogue.parameters:
-        names |= {_spelled(p.zh): p, _spelled(p.en): p}
+        names |= {spelled(p.zh): p, spelled(p.en): p}
     return names | {p.key: p for p in catalogue.parameters}
 
 

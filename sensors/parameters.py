@@ -5,11 +5,11 @@ the same rows as named objects and as columns for the vectorised checks.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,7 +22,9 @@ class Parameter:
     """One row of the catalogue; values in the canonical ``unit``.
 
     ``instrument`` and ``plausible`` are closed ranges. ``step`` is the believable change between two samples,
-    ``step_share`` the same as a share of the level, ``per_hour`` what may come on top in an hour.
+    ``step_share`` the same as a share of the level, ``per_hour`` what may come on top in an hour. ``spike`` and
+    ``shift`` are the smallest heights the learning tests look at, shares of the level where ``relative``; ``shift`` is
+    infinite where steps are not tested. ``event`` names what a change tells of the water, empty where nothing.
     """
 
     key: str
@@ -37,6 +39,11 @@ class Parameter:
     per_hour: float
     zero_is_dead: bool
     flat: bool
+    relative: bool = False
+    optical: bool = False
+    spike: float = 0.0
+    shift: float = np.inf
+    event: str = ""
     code: str | None = None
     code_2005: str | None = None
 
@@ -50,7 +57,17 @@ class Catalogue:
     """All parameters in a fixed order; the position is the code used in a :class:`~sensors.reading.Batch`."""
 
     def __init__(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        self.parameters: tuple[Parameter, ...] = tuple(_parameter(key, row) for key, row in rows.items())
+        self._hold(_parameter(key, row) for key, row in rows.items())
+
+    @classmethod
+    def of(cls, parameters: Iterable[Parameter]) -> Self:
+        """A catalogue of these parameters."""
+        made = cls({})
+        made._hold(parameters)
+        return made
+
+    def _hold(self, parameters: Iterable[Parameter]) -> None:
+        self.parameters: tuple[Parameter, ...] = tuple(parameters)
         self.index: dict[str, int] = {p.key: i for i, p in enumerate(self.parameters)}
         self.by_code: dict[str, Parameter] = {
             code: p for p in self.parameters for code in (p.code, p.code_2005) if code is not None
@@ -95,6 +112,22 @@ class Catalogue:
         return np.array([p.zero_is_dead for p in self.parameters], np.bool_)
 
     @cached_property
+    def spike(self) -> Floats:
+        return self._column("spike")
+
+    @cached_property
+    def shift(self) -> Floats:
+        return self._column("shift")
+
+    @cached_property
+    def relative(self) -> Bools:
+        return np.array([p.relative for p in self.parameters], np.bool_)
+
+    @cached_property
+    def optical(self) -> Bools:
+        return np.array([p.optical for p in self.parameters], np.bool_)
+
+    @cached_property
     def flat(self) -> Bools:
         return np.array([p.flat for p in self.parameters], np.bool_)
 
@@ -104,6 +137,7 @@ def _parameter(key: str, row: Mapping[str, Any]) -> Parameter:
     if unknown := set(row) - known:
         raise ConfigurationError(f"parameters.toml: [{key}] has an unknown entry {sorted(unknown)[0]!r}")
     low, high = row["instrument"]
+    relative = bool(row.get("relative", False))
     p_low, p_high = row.get("plausible", row["instrument"])
     return Parameter(
         key=key,
@@ -118,6 +152,11 @@ def _parameter(key: str, row: Mapping[str, Any]) -> Parameter:
         per_hour=float(row["per_hour"]),
         zero_is_dead=bool(row.get("zero_is_dead", False)),
         flat=bool(row["flat"]),
+        relative=relative,
+        optical=bool(row.get("optical", False)),
+        spike=float(row.get("spike", row.get("step_share", 0.3) if relative else row["step"])),
+        shift=float(row.get("shift", np.inf)),
+        event=str(row.get("event", "")),
         code=row.get("code"),
         code_2005=row.get("code_2005"),
     )

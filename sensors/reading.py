@@ -43,6 +43,10 @@ class QualityTest(IntFlag):
     OVER_RANGE = 1 << 7
     CALIBRATION = 1 << 8
     MAINTENANCE = 1 << 9
+    SHIFT = 1 << 10
+    NOISE = 1 << 11
+    OUT_OF_WATER = 1 << 12
+    CROSS_CHECK = 1 << 13
     REVIEWED_GOOD = 1 << 25
     REVIEWED_BAD = 1 << 26
 

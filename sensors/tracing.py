@@ -48,6 +48,9 @@ NEIGHBOURS = 10
 SHOWN = 8
 """Candidates of an answer."""
 
+MIX_KM, MIX_KM_H, MIX_SHARE = 1.5, 0.4, 0.1
+"""Mixing carries something against the current, so far and so fast, and what we give for it beforehand (our choice)."""
+
 _QUIET = 1.6
 _MISSED, _IMPOSSIBLE = 4.5, 12.0
 _OUTFALL = 1.1
@@ -273,8 +276,11 @@ def onset(at_ms: Ints, value: Floats, peak_ms: int, *, up: bool) -> tuple[int, i
 
 Readings = Mapping[str, tuple[Ints, Floats]]
 """Parameter → (ms, good values), oldest first."""
-LOOK_H = 12
-"""So long before and after the event a neighbour's readings may show it."""
+LOOK_H, BEFORE_H = 12, 6
+"""So long after and before the event a neighbour's readings may show it (our choice)."""
+FURTHER, AT_NEIGHBOURS = 3.0, 4.0
+"""How many times further than the outer values of the day before a value must go to stand out: where the event was
+found, and at neighbours, of which there are many to be wrong about (our choice)."""
 TELLING = ("nh3n", "do", "ph", "conductivity", "turbidity", "codmn", "tp", "tn", "orp", "codcr")
 """Parameters by which a station is said to have seen something."""
 
@@ -296,7 +302,9 @@ def evidence(readings: Mapping[str, Readings], station: str, since_ms: int, now_
     did. Neighbours are asked about what stood out at the station; one without enough readings says nothing.
     """
     end_ms = min(now_ms, since_ms + LOOK_H * HOUR_MS)
-    found = {name: _stands_out(*line, since_ms - 3 * HOUR_MS, end_ms) for name, line in readings[station].items()}
+    found = {
+        name: _stands_out(*line, since_ms - 3 * HOUR_MS, end_ms, FURTHER) for name, line in readings[station].items()
+    }
     changed = {name: way for name, way in found.items() if name in TELLING and isinstance(way, tuple)}
     rises = frozenset(name for name, (up, _, _) in changed.items() if up)
     falls = frozenset(changed) - rises
@@ -306,20 +314,19 @@ def evidence(readings: Mapping[str, Readings], station: str, since_ms: int, now_
     for other, lines in readings.items():
         if other == station:
             continue
-        told = {
-            name: _stands_out(*lines[name], first[0] - LOOK_H * HOUR_MS, end_ms) for name in lines if name in changed
-        }
+        begin_ms = first[0] - BEFORE_H * HOUR_MS
+        told = {name: _stands_out(*lines[name], begin_ms, end_ms, AT_NEIGHBOURS) for name in lines if name in changed}
         same = sorted(
             (way[1], way[2]) for name, way in told.items() if isinstance(way, tuple) and way[0] == changed[name][0]
         )
-        if same and 2 * len(same) >= len(told):
+        if len(same) >= min(2, len(told)) > 0 and 2 * len(same) >= len(told):
             seen.append(Seen(other, *same[len(same) // 2]))
         elif not same and any(way == "quiet" for way in told.values()):
             quiet.append(Quiet(other, max(int(lines[name][0][-1]) for name in told)))
     return Evidence(tuple(seen), tuple(quiet), rises, falls)
 
 
-def _stands_out(at_ms: Ints, value: Floats, from_ms: int, until_ms: int) -> tuple[bool, int, int] | str:
+def _stands_out(at_ms: Ints, value: Floats, from_ms: int, until_ms: int, further: float) -> tuple[bool, int, int] | str:
     """(up, onset, spread) of the first departure from the day before; "quiet", or "" where there is too little."""
     good = np.isfinite(value)
     at, v = at_ms[good], value[good]
@@ -332,7 +339,7 @@ def _stands_out(at_ms: Ints, value: Floats, from_ms: int, until_ms: int) -> tupl
     high = max(float(np.quantile(before, 0.95)) - middle, noise)
     low = max(middle - float(np.quantile(before, 0.05)), noise)
     over = np.where(v >= middle, (v - middle) / high, (middle - v) / low)
-    beyond = np.flatnonzero(inside & (over > 3))
+    beyond = np.flatnonzero(inside & (over > further))
     if len(beyond) < 2:
         return "quiet"
     first = int(beyond[0])
@@ -358,7 +365,7 @@ def trace(
     ----------
     river : River
     seen : sequence of Seen
-        Stations that saw it, at least one.
+        Stations that saw it, at least one; the first is where it was found.
     quiet : sequence of Quiet
         Stations that were well and saw nothing.
     currents : mapping of reach to Current
@@ -378,8 +385,8 @@ def trace(
     if not seen:
         raise ValueError("an event that no station saw cannot be traced")
     ends = {s.station: river.spot(s.station) for s in seen} | {q.station: river.spot(q.station) for q in quiet}
-    first_ms = min(s.onset_ms for s in seen)
-    first = min(seen, key=lambda s: s.onset_ms)
+    first_ms = seen[0].onset_ms
+    first = seen[0]
     last_ms = max([s.onset_ms for s in seen] + [q.until_ms for q in quiet])
     start_ms = first_ms - BACK_H * HOUR_MS
     steps = int(min(last_ms - start_ms, 3 * BACK_H * HOUR_MS) // STEP_MS) + 2
@@ -417,6 +424,7 @@ def trace(
     found = []
     for score, place, likely, arrivals, paths in scored[:SHOWN]:
         early, best_ms, late, member = _window(likely, releases, start_ms)
+        late = max(best_ms, min(late, first.onset_ms))  # nothing is seen before it is let in
         reasons = _reasons(
             river,
             place,
@@ -530,12 +538,13 @@ def _prior(place: _Place, rises: frozenset[str], falls: frozenset[str], rain: bo
 
 
 def _members() -> Floats:
-    """(m,) log weights of the ensemble: speeds from least to most, then strengths of the tide."""
+    """(m,) log weights of the ensemble: speeds from least to most times strengths of the tide, and mixing alone."""
     position = np.linspace(-1, 1, _SPEEDS)
     speed = -0.5 * (position * 1.5) ** 2
     ratio = np.log([share for _, share in TIDAL_RATIOS])
     weights = (speed[:, None] + ratio[None, :]).ravel()
-    return np.asarray(weights - _logsum(weights))
+    weights = weights - _logsum(weights) + np.log(1 - MIX_SHARE)
+    return np.append(weights, np.log(MIX_SHARE))
 
 
 def _running(river: River, currents: Mapping[str, Current], start_ms: int, steps: int) -> dict[str, Floats]:
@@ -605,17 +614,18 @@ def _arrivals(paths: Sequence[_Path], running: Mapping[str, Floats], releases: I
         arrived = moving & (after >= goal)
         far[arrived] = step + ((goal - place)[arrived] / moved[arrived])
         place = np.minimum(after, goal)
-    return far
+    mixed = np.where(whole <= MIX_KM, whole / MIX_KM_H / hours, np.inf)
+    return np.concatenate([far, (releases[None, :] + mixed[:, None])[:, :, None]], axis=2)
 
 
 def _likelihood(
     arrivals: Mapping[str, Floats], releases: Ints, seen: Sequence[Seen], quiet: Sequence[Quiet], start_ms: int
 ) -> Floats:
     """(r, m) the log likelihood of what the stations saw, for water let in at each release."""
-    members = len(TIDAL_RATIOS) * _SPEEDS
+    members = len(TIDAL_RATIOS) * _SPEEDS + 1
     total = np.zeros((len(releases), members))
     begun = releases[:, None].astype(np.float64)
-    first = min(seen, key=lambda one: one.onset_ms)
+    first = seen[0]
     for one in seen:
         most = _IMPOSSIBLE if one is first else _MISSED  # others may have seen something else
         if one.station not in arrivals:
@@ -649,7 +659,8 @@ def _window(likely: Floats, releases: Ints, start_ms: int) -> tuple[int, int, in
     best = int(np.argmax(by_release))
     member = int(np.argmax(share[best]))
     ms = [start_ms + int(releases[min(i, len(releases) - 1)]) * STEP_MS for i in (early, best, late)]
-    return ms[0], ms[1], ms[2], member
+    half_ms = STEP_MS * int(releases[1] - releases[0])  # a release stands for the time up to its neighbours
+    return ms[0] - half_ms, ms[1], ms[2] + half_ms, member
 
 
 def _logsum(values: Floats) -> float:

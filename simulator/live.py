@@ -5,19 +5,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import zip_longest
 
 import numpy as np
 
-from sensors.reading import Floats, Ints
+from sensors.reading import Ints
 from sensors.stations import Registry, Station
 from sensors.times import DAY_MS
-from sensors.units import IDENTITY, Linear, conversion
 from sensors.wire.telemetry import Sample
 from simulator import showcase
 from simulator.device import Connection, Device, Fleet
 from simulator.faults import Instruments
 from simulator.replay import SAMPLES_PER_MESSAGE, Table, Track, samples, tracks
+from simulator.reported import Reporting
 from simulator.scenario import Event
 from simulator.source import samples as samples_of
 from simulator.world import World
@@ -149,7 +148,7 @@ class _River:
     """The water of a run and its sensors: a history in long steps, then the present in short ones."""
 
     def __init__(self, registry: Registry, stations: Sequence[Station], start_ms: int, days: float, seed: int) -> None:
-        self._registry = registry
+        self._reporting = Reporting(registry)
         there = replace(registry, stations=tuple(stations))
         scenario = showcase.history(there, start_ms, days, seed)
         self.events = scenario.events
@@ -164,7 +163,7 @@ class _River:
             self._world.refine(showcase.LIVE_STEP_S)
         said = self._instruments.read(station, at_ms, step_ms)
         for key, measured in said.items():
-            measured.value = as_reported(self._registry, station.key, key, at_ms, measured.value)
+            measured.value = self._reporting.values(station.key, key, at_ms, measured.value)
         return list(samples_of(at_ms, said))
 
     def go_live(self, events: Sequence[Event]) -> None:
@@ -208,22 +207,6 @@ def _recorded(table: Table, track: Track) -> _Source:
         return next(samples(table, [int(row)], np.array([at_ms], np.int64)), None)
 
     return track.key, read
-
-
-def as_reported(registry: Registry, station: str, parameter: str, at_ms: Ints, values: Floats) -> Floats:
-    """(n,) canonical values as the probe in force at each instant would report them: the way ingest goes, backwards."""
-    deployed = sorted(
-        (d for d in registry.deployments if (d.station, d.parameter) == (station, parameter)), key=lambda d: d.since_ms
-    )
-    reported = values
-    for d, end_ms in zip_longest(deployed, [d.since_ms for d in deployed[1:]]):
-        unit = conversion(d.unit, registry.catalogue[parameter].unit)
-        rule = Linear(unit.gain * d.gain, unit.offset * d.gain + d.offset)
-        if rule == IDENTITY:
-            continue
-        there = (at_ms >= d.since_ms) & (at_ms < (np.iinfo(np.int64).max if end_ms is None else end_ms))
-        reported = np.where(there, (values - rule.offset) / rule.gain, reported)
-    return reported
 
 
 def _send_history(

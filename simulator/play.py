@@ -10,12 +10,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from sensors.parameters import Catalogue
-from sensors.stations import Registry
-from sensors.units import IDENTITY, Linear, conversion
 from sensors.wire.telemetry import Sample
 from simulator.device import Fleet
 from simulator.hj212 import Logger
@@ -254,7 +251,7 @@ def play(
     clock : callable
         The time in ms since the epoch; only asked, never set.
     report : callable
-        A sample in canonical units → as the station's sensors report it (:class:`Reporting`).
+        A sample in canonical units → as the station's sensors report it (:class:`simulator.reported.Reporting`).
     settled : callable
         Told the fate of each sample.
     on_progress : callable
@@ -442,32 +439,6 @@ class _Run:
                 self.at_ms, self.pace.start_ms, self.end_ms, self.messages, self.readings, remembered, lines, waiting
             )
         )
-
-
-class Reporting:
-    """A sample in canonical units as the sensors in force at its instant report it: the way ingest goes, backwards."""
-
-    def __init__(self, registry: Registry, catalogue: Catalogue) -> None:
-        rules: dict[tuple[str, str], list[tuple[int, Linear]]] = {}
-        for d in sorted(registry.deployments, key=lambda d: d.since_ms):
-            unit = conversion(d.unit, catalogue[d.parameter].unit)
-            rule = Linear(unit.gain * d.gain, unit.offset * d.gain + d.offset)
-            rules.setdefault((d.station, d.parameter), []).append((d.since_ms, rule))
-        self._rules = {key: of for key, of in rules.items() if any(rule != IDENTITY for _, rule in of)}
-        self._stations = {station for station, _ in self._rules}
-
-    def __call__(self, station: str, sample: Sample) -> Sample:
-        if station not in self._stations:
-            return sample
-        values = {key: self._reported(station, key, sample.at_ms, value) for key, value in sample.values.items()}
-        return replace(sample, values=values)
-
-    def _reported(self, station: str, parameter: str, at_ms: int, value: float) -> float:
-        in_force = IDENTITY
-        for since_ms, rule in self._rules.get((station, parameter), ()):
-            if since_ms <= at_ms:
-                in_force = rule
-        return (value - in_force.offset) / in_force.gain
 
 
 def _readings(put: Put) -> int:

@@ -2,6 +2,9 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -18,30 +21,59 @@ Stretch = Callable[[int, int], Iterable[tuple[str, Sample]]]
 
 
 class Ahead:
-    """A :class:`simulator.play.Source` of stretches: made ``stretch_ms`` at a time, because arrays are made at once."""
+    """A :class:`simulator.play.Source` of stretches, a context manager.
+
+    Arrays are made ``stretch_ms`` at a time, and the next stretch by a thread while this one is handed out: thousands
+    of stations take seconds to be made, and a live run has none to spare. Nobody else may touch the water until it is
+    closed.
+    """
 
     def __init__(self, make: Stretch, start_ms: int, end_ms: int | None = None, *, stretch_ms: int = 3_600_000) -> None:
         self._make = make
-        self._made_ms = start_ms
         self._end_ms = end_ms
         self._stretch_ms = stretch_ms
+        self._made_ms = start_ms
         self._ready: list[tuple[str, Sample]] = []
         self._next = 0
+        self._maker = ThreadPoolExecutor(1, thread_name_prefix="water")
+        self._coming: Future[list[tuple[str, Sample]]] | None = None
+        self._order()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for the stretch that is being made, and make no more."""
+        self._maker.shutdown(cancel_futures=True)
 
     def advance(self, to_ms: int) -> Iterator[tuple[str, Sample]]:
-        """What comes before ``to_ms``."""
+        """What comes before ``to_ms``; waits where it is not made yet, and raises what went wrong in making it."""
         while True:
             while self._next < len(self._ready) and self._ready[self._next][1].at_ms < to_ms:
                 self._next += 1
                 yield self._ready[self._next - 1]
-            if self._next < len(self._ready) or self._made_ms >= to_ms:
+            if self._next < len(self._ready) or self._made_ms >= to_ms or self._coming is None:
                 return
-            if self._end_ms is not None and self._made_ms >= self._end_ms:
-                return
-            end_ms = self._made_ms + self._stretch_ms
-            end_ms = end_ms if self._end_ms is None else min(end_ms, self._end_ms)
-            self._ready, self._next = list(self._make(self._made_ms, end_ms)), 0
-            self._made_ms = end_ms
+            self._ready, self._next = self._coming.result(), 0
+            self._made_ms = self._until()
+            self._order()
+
+    def _until(self) -> int:
+        until_ms = self._made_ms + self._stretch_ms
+        return until_ms if self._end_ms is None else min(until_ms, self._end_ms)
+
+    def _order(self) -> None:
+        """Have the next stretch made; none when all is made."""
+        over = self._end_ms is not None and self._made_ms >= self._end_ms
+        self._coming = None if over else self._maker.submit(self._stretch, self._made_ms, self._until())
+
+    def _stretch(self, from_ms: int, to_ms: int) -> list[tuple[str, Sample]]:
+        return list(self._make(from_ms, to_ms))
 
 
 def measured(registry: Registry, scenario: Scenario, world: Water, instruments: Instruments) -> Stretch:

@@ -59,7 +59,7 @@ class Running:
     def settings(self) -> Path:
         path = self.folder / "settings.toml"
         path.write_text(
-            f"data = '{self.folder}'\n[database]\nurl = '{self.url}'\n[log]\nlevel = 'warning'\n"
+            f"data = '{self.folder}'\n[database]\nurl = '{self.url}'\n[log]\nlevel = 'warning'\n[access]\nopen = true\n"
             f"[mqtt]\nport = {self.broker.port}\n"
             f"user = '{self.broker.ingest.user}'\npassword = '{self.broker.ingest.password}'\n{self.more}"
         )

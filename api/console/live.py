@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from api.console.model import Model, build
 from api.context import Context
 from governance import incidents
-from governance.lifecycle import State
 from ingest import ledger, traces
 from ingest.storage import registry as registry_store
 from sensors.errors import WaterError
@@ -96,7 +95,7 @@ class Live:
             if self._registry is None or mark != self._registry_mark:
                 self._registry, self._registry_mark = registry_store.load(connection, context.catalogue), mark
             open_ = incidents.list_incidents(connection, open_only=True, limit=OPEN_LIMIT)
-            closed = incidents.list_incidents(connection, state=State.CLOSED, limit=4 * CLOSED_SHOWN)
+            closed = incidents.list_incidents(connection, open_only=False, limit=4 * CLOSED_SHOWN)
             closed = sorted(closed, key=lambda i: i.closed_at_ms or 0, reverse=True)[:CLOSED_SHOWN]
             counts = incidents.counts(connection)
             sources = traces.likeliest(connection, [one.id for one in open_])

@@ -12,6 +12,7 @@ from governance import lifecycle
 from governance.finding import Colour, Kind
 from governance.incidents import Counts
 from governance.lifecycle import Action, Incident, State
+from governance.roles import Actor
 from ingest.ledger import Account
 from ingest.storage.port import Latest
 from sensors.stations import Registry
@@ -89,12 +90,17 @@ class IncidentView:
     state: State
     retrospective: bool
     active: int
-    acknowledged_by: str | None
+    accepted_by: str | None
     closed_at_ms: int | None
     limit: float | None
     actions: tuple[Action, ...]
+    incident: Incident = field(repr=False)
     source: Text | None = None
     """The sentence that names where it may have come from."""
+
+    def open_to(self, actor: Actor) -> tuple[Action, ...]:
+        """What the incident accepts now from this person."""
+        return lifecycle.allowed(self.incident, actor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,10 +252,11 @@ def _row(registry: Registry, incident: Incident, source: Text | None) -> Inciden
         state=incident.state,
         retrospective=incident.retrospective,
         active=len(incident.active),
-        acknowledged_by=incident.acknowledged_by,
+        accepted_by=incident.accepted_by,
         closed_at_ms=incident.closed_at_ms,
         limit=incident.limit,
         actions=lifecycle.allowed(incident),
+        incident=incident,
         source=source,
     )
 

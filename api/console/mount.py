@@ -10,8 +10,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.console import start, tasks
 from api.console.live import Live
-from api.console.start import register
 from api.context import Context
 
 NOT_OURS = ("/api", "/metrics", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json")
@@ -32,7 +32,8 @@ def mount(app: FastAPI, context: Context) -> None:
     NiceGUI keeps one global application, so a second call in the same process would show the first call's stores.
     """
     live = Live(context)
-    register(context, live)
+    start.register(context, live, app.state.keeper)
+    tasks.register(context, live, app.state.keeper)
     console.on_startup(live.follow)
     ui.run_with(
         app,

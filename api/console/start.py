@@ -6,9 +6,9 @@ the same. Live news come from the one shared picture of :mod:`api.console.live`.
 
 import asyncio
 import json
-import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,17 +19,19 @@ from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
+from api.access import ANYBODY, MACHINE, Keeper
+from api.acting import perform
 from api.console import chart
 from api.console.components.river_map import RiverMap
 from api.console.live import Live, Trouble
 from api.console.model import Data, IncidentView, Model, StationView, delta, duration
 from api.context import Context
-from governance import incidents
 from governance.finding import Colour, Kind
-from governance.lifecycle import Action, State
+from governance.lifecycle import STEPS, Action, Evidence, Order, State, concerns, sentence
+from governance.roles import Actor
 from ingest.forecasts import Kept, kept
 from ingest.storage.port import series as series_of
-from sensors.errors import WaterError
+from sensors.errors import Refused, WaterError
 from sensors.texts import Text, say
 from sensors.times import beijing, beijing_day, rfc3339
 
@@ -42,8 +44,22 @@ SHOWN = 60
 ANNOUNCE_S = 60.0
 """The reader aloud is told of new incidents at most this often."""
 
-BUTTONS = (Action.ACKNOWLEDGE, Action.CLOSE, Action.FALSE_ALARM)
-_NEEDS_COMMENT = (Action.CLOSE, Action.FALSE_ALARM)
+BUTTONS = (
+    Action.ACCEPT,
+    Action.DISPATCH,
+    Action.START,
+    Action.FINISH,
+    Action.VERIFY,
+    Action.REWORK,
+    Action.CLOSE,
+    Action.RETURN,
+    Action.REJECT,
+    Action.FALSE_ALARM,
+)
+"""In the order of a row; what asks for more than words (merging, pausing …) is done over the API."""
+_QUIET = (Action.REWORK, Action.RETURN, Action.REJECT, Action.FALSE_ALARM)
+_SHOWN = 3
+"""Buttons of a row of the list; the rest stands on the work list."""
 
 # The bar "connection lost" must appear when the server cannot say anything any more, so the browser decides it.
 _WATCH = """<script>
@@ -54,19 +70,19 @@ addEventListener("load", () => setInterval(() => {
 </script>"""
 
 
-def register(context: Context, live: Live) -> None:
+def register(context: Context, live: Live, keeper: Keeper) -> None:
     """Make ``/`` answer with this page."""
 
     @ui.page("/")
     async def start(request: Request) -> None:
-        page = StartPage(context, live, dict(request.query_params))
+        page = StartPage(context, live, dict(request.query_params), request.scope["actor"], keeper)
         await page.build()
 
 
 class StartPage:
     """One client's page: what it chose, what it was last shown, and the elements to change."""
 
-    def __init__(self, context: Context, live: Live, query: dict[str, str]) -> None:
+    def __init__(self, context: Context, live: Live, query: dict[str, str], actor: Actor, keeper: Keeper) -> None:
         self.context = context
         self.live = live
         self.language = query.get("lang", "zh") if query.get("lang") in LANGUAGES else "zh"
@@ -82,8 +98,10 @@ class StartPage:
         self.charted: tuple[object, ...] = ()
         self.chips: dict[str, tuple[Element, TextElement]] = {}
         self.announced = float("-inf")
-        self.name = ""
-        self.token = ""
+        self.actor = actor
+        self.keeper = keeper
+        self.named = actor.name not in (ANYBODY, MACHINE)
+        self.name = actor.name if self.named else ""
 
     def say(self, key: str, /, **values: object) -> str:
         """A sentence of the page's section of the catalogue."""
@@ -102,7 +120,7 @@ class StartPage:
         self._choose_first()
         ui.page_title(self.say("title"))
         ui.colors(primary="#0b5a5e")
-        ui.add_css(_css())
+        ui.add_css(page_css())
         ui.add_head_html(_WATCH)
         if self.language == "en":
             ui.run_javascript('document.documentElement.lang = "en"')  # the page's own language is for all clients
@@ -139,6 +157,8 @@ class StartPage:
                 tag("span", "rc-bar-word rc-when-live", self.say("live"))
                 tag("span", "rc-bar-word rc-when-cut", self.say("not_live"))
                 self.clock = tag("time", "rc-clock", self._clock(), testid="start-as-of")
+                tasks = tag("a", "rc-language", self.say("tasks"), testid="start-tasks")
+                tasks.props["href"] = "/worklist"
             with tag("nav", "rc-languages", label=self.say("language")):
                 self.links: dict[str, Element] = {}
                 for language, word in (("zh", "中"), ("en", "En")):
@@ -255,7 +275,7 @@ class StartPage:
         if model is None:
             return
         for colour in Colour:
-            number = model.open_by_colour.get(colour, 0)
+            number = self._open_of(model, colour)
             self.figures[colour].set_text(str(number))
             self.figures[colour].classes(**{"remove" if number else "add": "rc-none"})
         for state in Data:
@@ -273,14 +293,23 @@ class StartPage:
         self.past.set_text(self.say("retrospective_count", count=model.open_retrospective))
         self.past.set_visibility(bool(model.open_retrospective))
 
+    def _mine(self, model: Model | None) -> tuple[IncidentView, ...]:
+        """The rows within reach of who looks."""
+        rows = model.incidents if model else ()
+        return rows if self.actor.regions is None else tuple(r for r in rows if concerns(r.incident, self.actor))
+
+    def _open_of(self, model: Model, colour: Colour) -> int:
+        if self.actor.regions is None:
+            return model.open_by_colour.get(colour, 0)
+        mine = (r for r in self._mine(model) if r.incident.is_open and not r.retrospective)
+        return sum(r.colour is colour for r in mine)
+
     def _announce(self, before: Model | None) -> None:
         model = self.model
         if model is None or before is None or time.monotonic() - self.announced < ANNOUNCE_S:
             return
         known = {row.id for row in before.incidents}
-        fresh = [
-            r for r in model.incidents if r.id not in known and not r.retrospective and r.state is not State.CLOSED
-        ]
+        fresh = [r for r in self._mine(model) if r.id not in known and not r.retrospective and r.incident.is_open]
         if fresh:
             worst = min(fresh, key=lambda row: row.colour.rank)
             self.announced = time.monotonic()
@@ -292,8 +321,8 @@ class StartPage:
 
     def _show_incidents(self) -> None:
         """Bring the list up to date row by row: what did not change is not touched and keeps its focus."""
-        rows = self.model.incidents if self.model else ()
-        open_ = sum(row.state is not State.CLOSED for row in rows)
+        rows = self._mine(self.model)
+        open_ = sum(row.incident.is_open for row in rows)
         shown = rows if self.all_rows else (*rows[: min(SHOWN, open_)], *rows[open_:])
         for gone in self.rows.keys() - {row.id for row in shown}:
             self.rows.pop(gone)[1].delete()
@@ -326,7 +355,7 @@ class StartPage:
                 tag("p", "rc-quiet", self.say("last_closed", ago=ago) if last else self.say("nothing_yet"))
 
     def _fill_row(self, element: Element, row: IncidentView) -> None:
-        closed = row.state is State.CLOSED
+        closed = not row.incident.is_open
         element.classes(
             replace=" ".join(
                 ["rc-row", *(["rc-past"] if row.retrospective else []), *(["rc-closed"] if closed else [])]
@@ -363,28 +392,30 @@ class StartPage:
                     self._row_buttons(row)
 
     def _state(self, row: IncidentView) -> str:
-        state = self.say(f"state_{row.state}")
-        if row.acknowledged_by:
-            state = self.say("by", state=state, by=row.acknowledged_by)
-        if row.state is State.CLOSED:
+        state = self.of(say(f"state.{row.state}"))
+        if row.accepted_by and row.state is State.ACCEPTED:
+            state = self.say("by", state=state, by=row.accepted_by)
+        if not row.incident.is_open:
             return state
-        return state if row.active else self.say("recovered", state=state)
+        return state if row.active or row.kind is Kind.REPORT else self.say("recovered", state=state)
 
     def _row_buttons(self, row: IncidentView) -> None:
         with tag("span", "rc-actions"):
-            for action in BUTTONS:
-                if action in row.actions:
-                    kind = (
-                        "rc-button rc-main-button" if action is not Action.FALSE_ALARM else "rc-button rc-quiet-button"
-                    )
-                    button(
-                        self.say(f"do_{action}"),
-                        partial(self._act, row, action),
-                        kind,
-                        testid=f"start-incident-{row.id}-{action}",
-                    )
-            if row.state is State.ACKNOWLEDGED and Action.CLOSE not in row.actions:
+            possible = row.open_to(self.actor)
+            for action in [a for a in BUTTONS if a in possible][:_SHOWN]:
+                kind = "rc-button rc-quiet-button" if action in _QUIET else "rc-button rc-main-button"
+                button(
+                    self._label(action),
+                    partial(self._act, row, action),
+                    kind,
+                    testid=f"start-incident-{row.id}-{action}",
+                )
+            if row.state is State.VERIFIED and Action.CLOSE not in row.actions:
                 tag("span", "rc-why", self.say("not_yet")).props["title"] = self.say("not_yet_why", count=row.active)
+
+    def _label(self, action: Action) -> str:
+        word = self.of(say(f"action.{action}"))
+        return word[:1].upper() + word[1:]
 
     def _all_rows(self) -> None:
         self.all_rows = True
@@ -392,41 +423,42 @@ class StartPage:
 
     async def _act(self, row: IncidentView, action: Action) -> None:
         """Ask for name and comment, then do it; a refusal is shown in the dialog and nothing typed is lost."""
-        needs_comment = action in _NEEDS_COMMENT
+        asks = STEPS[row.state, action].evidence
+        needs_comment = bool(asks)
+        needs_proof = any(Evidence.TEXT not in kinds for kinds in asks)
         with ui.dialog() as dialog, tag("form", "rc-dialog", testid="start-dialog") as form:
             form.props["lang"] = _html_language(self.language)
-            tag("h2", text=self.say(f"ask_{action}", id=row.id))
+            tag("h2", text=self.say("ask", id=row.id, action=self._label(action)))
             tag("p", "rc-quiet", self.of(row.sentence))
-            name = self._field("your_name", "name", ui.input(value=self.name).props("autofocus maxlength=80"))
+            name = ui.input(value=self.name).props("autofocus maxlength=80")
+            if self.named:  # signed in: it stands under that name
+                name.delete()
+            else:
+                self._field("your_name", "name", name)
             words = "comment" if needs_comment else "comment_optional"
             comment = self._field(words, "comment", ui.textarea().props("autogrow maxlength=4000"))
-            token = None
-            if self.context.token is not None:
-                token = self._field("token", "token", ui.input(value=self.token, password=True))
+            proof = self._field("proof", "proof", ui.input().props("maxlength=400")) if needs_proof else None
             problem = tag("p", "rc-problem", testid="start-dialog-error")
             problem.props["role"] = "alert"
             with tag("div", "rc-dialog-foot"):
                 button(self.say("cancel"), dialog.close, "rc-button", testid="start-dialog-cancel")
-                confirm = tag(
-                    "button", "rc-button rc-main-button", self.say(f"do_{action}"), testid="start-dialog-confirm"
-                )
+                confirm = tag("button", "rc-button rc-main-button", self._label(action), testid="start-dialog-confirm")
                 confirm.props["type"] = "submit"
 
         async def submit() -> None:
-            self.name, self.token = name.value or "", (token.value or "") if token else ""
-            if self.context.token is not None and not secrets.compare_digest(
-                self.token.encode(), self.context.token.encode()
-            ):
-                problem.set_text(self.say("token_wrong"))
-                return
+            if not self.named:
+                self.name = name.value or ""
             try:
-                await asyncio.to_thread(self._do, row.id, action, self.name, comment.value or "")
+                order = Order(action, comment=comment.value or None, **evidence(proof.value or "" if proof else ""))
+                await asyncio.to_thread(self._do, row.id, order)
             except WaterError as error:
                 problem.set_text(_one_language(str(error), self.language))
                 return
             dialog.close()
             self.context.wake()
-            ui.notify(self.say(f"done_{action}", id=row.id), position="bottom", color="dark", timeout=4000)
+            ui.notify(
+                self.say("done", id=row.id, action=self._label(action)), position="bottom", color="dark", timeout=4000
+            )
             await self.live.refresh()
             await self._tick()
 
@@ -442,17 +474,13 @@ class StartPage:
         field.props["data-testid"] = f"start-dialog-{name}"
         return field
 
-    def _do(self, incident_id: int, action: Action, by: str, comment: str) -> None:
-        with self.context.database.write() as connection:
-            incidents.act(
-                connection,
-                incident_id,
-                action,
-                by=by,
-                comment=comment or None,
-                now_ms=self.context.clock_ms(),
-                source=self.context.source,
-            )
+    def _do(self, incident_id: int, order: Order) -> None:
+        actor = self.keeper.now(self.actor)
+        if actor is None:
+            raise Refused(sentence("person.no_person", name=self.actor.name))
+        if not self.named:
+            actor = replace(actor, name=self.name)
+        perform(self.context, incident_id, order, actor, self.keeper.regions)
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
@@ -460,7 +488,7 @@ class StartPage:
         """Without a choice: the station of the most urgent open incident, else the first that ever reported."""
         if self.model is None or self.station:
             return
-        live = [r for r in self.model.incidents if r.state is not State.CLOSED and r.station in self.model.index]
+        live = [r for r in self._mine(self.model) if r.incident.is_open and r.station in self.model.index]
         if live:
             row = min(live, key=lambda r: (r.retrospective, r.colour.rank, -r.id))
             self.station, self.parameter = row.station, self.parameter or row.parameter or ""
@@ -702,6 +730,25 @@ def _table(rows: list[dict[str, Any]], view: chart.View) -> None:
     table.props("flat dense :rows-per-page-options=[50]").props["data-testid"] = "start-chart-table"
 
 
+def evidence(text: str) -> dict[str, Any]:
+    """What somebody shows, in one line: ``nh3n=0.8`` is a measurement, anything else the id of a stored photo.
+
+    Raises Refused for a measurement that is no number.
+    """
+    attachments: list[str] = []
+    measurement: dict[str, float] = {}
+    for word in text.replace(",", " ").replace("，", " ").split():
+        name, equals, value = word.partition("=")
+        if not equals:
+            attachments.append(word)
+            continue
+        try:
+            measurement[name] = float(value)
+        except ValueError:
+            raise Refused(sentence("incident.no_number", word=word)) from None
+    return {"attachments": tuple(attachments), "measurement": measurement}
+
+
 def _html_language(language: str) -> str:
     return {"zh": "zh-CN", "en": "en"}[language]
 
@@ -713,5 +760,5 @@ def _one_language(message: str, language: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _css() -> str:
+def page_css() -> str:
     return Path(__file__).with_name("console.css").read_text(encoding="utf-8")

@@ -1,11 +1,9 @@
 """Everything an evidence pack shows of an incident, gathered from the stores at one instant."""
 
 import json
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,6 +20,7 @@ from sensors.errors import LongTermUnavailable, NotFound
 from sensors.parameters import Catalogue, Parameter
 from sensors.reading import Flag, unpack
 from sensors.stations import Registry, Station
+from sensors.texts import Text
 from sensors.upkeep import Photo
 
 BEFORE_MS = AFTER_MS = 6 * 3_600_000
@@ -57,11 +56,12 @@ class Rain:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The rule as it stood when the incident was opened; ``entry`` is where the trail tells it."""
+    """The version of the rule that raised the incident: its sentence, its own words, and the entry that has them."""
 
     id: str
     version: str
-    settings: tuple[tuple[str, str], ...]
+    text: Text | None
+    toml: str
     entry: int | None
 
 
@@ -171,20 +171,13 @@ def _rain(store: ReadingStore, catalogue: Catalogue, registry: Registry, start_m
 
 
 def _rule(connection: sa.Connection, incident: Incident) -> Rule:
-    """The rule's own words from the rules that were loaded when the incident was opened."""
-    loaded = audit.listing(connection, what="rules.loaded", until_ms=incident.opened_at_ms + 1, limit=1)
-    if not loaded:
-        return Rule(incident.rule, incident.rule_version, (), None)
-    told = tomllib.loads(json.loads(loaded[0].body)["text"])
-    for rows in told.values():
-        for row in rows if isinstance(rows, list) else ():
-            if isinstance(row, dict) and row.get("id") == incident.rule:
-                return Rule(incident.rule, incident.rule_version, _settings(row), loaded[0].n)
-    return Rule(incident.rule, incident.rule_version, (), None)
-
-
-def _settings(row: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, json.dumps(value, ensure_ascii=False, default=str)) for name, value in row.items())
+    """The rule's own words, from the entry of the trail that put this version of it in force."""
+    for line in reversed(audit.of(connection, "rule", incident.rule)):
+        told = json.loads(line.body)
+        if told["version"] == incident.rule_version and "toml" in told:
+            text = Text(told["text"]["zh"], told["text"]["en"])
+            return Rule(incident.rule, incident.rule_version, text, told["toml"], line.n)
+    return Rule(incident.rule, incident.rule_version, None, "", None)
 
 
 def _pictures(connection: sa.Connection, incident: Incident, folder: Path | None, now_ms: int) -> list[Picture]:

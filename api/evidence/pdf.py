@@ -57,6 +57,7 @@ class _Pack:
         self._small = ParagraphStyle("small", self._plain, fontSize=8, leading=11.5, textColor=_GREY)
         self._cell = ParagraphStyle("cell", self._plain, fontSize=8.5, leading=12)
         self._hash = ParagraphStyle("hash", self._cell, fontName=FIXED, fontSize=6, leading=8.5)
+        self._code = ParagraphStyle("code", self._cell, fontSize=7.5, leading=10.5, leftIndent=4 * mm)
         self._title = ParagraphStyle("title", self._plain, fontSize=17, leading=24)
         self._head = ParagraphStyle("head", self._plain, fontSize=12, leading=18, spaceBefore=9, textColor=_INK)
 
@@ -220,9 +221,9 @@ class _Pack:
         rule = self.found.rule
         yield self._text(self.say("rule"), self._head)
         yield self._text(self.say("rule_is", id=rule.id, version=rule.version), self._plain)
-        if rule.settings:
-            rows = [[self._text(name, self._cell), self._text(value, self._cell)] for name, value in rule.settings]
-            yield Table(rows, colWidths=[40 * mm, _WIDTH - 40 * mm], style=TableStyle(_GRID))
+        if rule.text is not None:
+            yield self._text(self.of(rule.text), self._plain)
+            yield self._text(rule.toml.strip(), self._code)
             yield self._text(self.say("rule_from", n=rule.entry), self._small)
         else:
             yield self._text(self.say("rule_unknown"), self._small)

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
+from api.access import Who
 from api.answers import answer, when
 from api.asking import Asked, Cursor, Limit, mark, place_by_number
-from governance import cloudevents, outbox
+from governance import audit, cloudevents, outbox
 from governance.outbox import Delivery, Status
 
 router = APIRouter(prefix="/deliveries", tags=["platforms"])
@@ -61,11 +62,22 @@ def list_deliveries(
 
 
 @router.post("/{number}/replay", status_code=202, response_model=DeliveryView)
-def replay(asked: Asked, number: int) -> Response:
+def replay(asked: Asked, who: Who, number: int) -> Response:
     """Send a dead letter again, under the same event id; 409 for one that is not dead."""
     with asked.database.write() as connection:
         outbox.replay(connection, number, asked.clock_ms())
         found = outbox.delivery(connection, number)
+        told = {"event_id": found.event_id, "incident": found.incident_id}
+        audit.append(
+            connection,
+            "delivery.replayed",
+            kind="delivery",
+            id=number,
+            body=told,
+            by=who.name,
+            at_ms=asked.clock_ms(),
+            role=who.role.value,
+        )
     asked.wake()
     return answer(_view(found), 202)
 

@@ -1,42 +1,113 @@
 """Incidents: what is wrong in the water, what happened since, and what people do about it."""
 
 import re
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from api import problems
+from api.access import Keeping, Who, on_behalf
+from api.acting import known_matter, perform, suggestion
 from api.answers import answer, when
-from api.asking import Asked, Cursor, Limit, Words, mark, place_by_number
+from api.asking import Asked, Cursor, Limit, Strict, Words, instant, mark, place_by_number
+from api.context import Context
 from api.problems import Problem
-from governance import incidents, lifecycle
-from governance.lifecycle import Action, Conflict, Entry, Incident, State
+from governance import attachments, incidents, lifecycle
+from governance.finding import Colour
+from governance.lifecycle import (
+    Action,
+    Assignment,
+    Conflict,
+    Entry,
+    Evidence,
+    FalseAlarm,
+    Incident,
+    NotNow,
+    Order,
+    PauseReason,
+    Source,
+    State,
+)
+from governance.regions import Place
+from governance.roles import Actor, Department, Forbidden
 from ingest import traces
 from sensors.errors import ConfigurationError, Refused
 from sensors.texts import Text
 
 router = APIRouter(prefix="/incidents", tags=["incidents"])
+tasks = APIRouter(prefix="/worklist", tags=["incidents"])
 
 _TAG = re.compile(r'\s*(?:W/)?"([^"]*)"\s*')
 
 
-class NewAction(BaseModel):
-    """What somebody does with an incident."""
+Id = Annotated[Words, Field(min_length=1, max_length=128)]
+Code = Annotated[Words, Field(max_length=64)]
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+
+class NewAssignment(Strict):
+    """To whom: a grid cell (code), a chief (name), the leading department and those that take part."""
+
+    region: Code = ""
+    responsible: Words = Field("", max_length=80)
+    department: Code | None = Field(None, examples=list(Department))
+    joint: list[Code] = Field(default_factory=list, max_length=8)
+
+
+class Name(Strict):
+    """A condition of an incident, by what names it; `parameter` is "" where the rule has none."""
+
+    rule: Words
+    station: Words
+    parameter: Words = ""
+
+
+class NewAction(Strict):
+    """What somebody does with an incident, and what they show for it.
+
+    `to` goes with accept, dispatch and transfer; a dispatch without it takes the suggestion. `reason` is the code of a
+    false alarm or a pause, `grade` (I to IV) that of an emergency, `score` (0 to 100) the evaluation's, `into` the
+    incident to merge into, `conditions` those to split off.
+    """
 
     action: Words = Field(max_length=64, examples=list(Action))
-    by: Words = Field(max_length=200, description="the name of who does it")
+    by: Words | None = Field(None, max_length=80, description="on whose behalf; for machines and open sites only")
     comment: Words | None = Field(None, description="why; asked for by most actions")
+    attachments: list[Id] = Field(default_factory=list, max_length=50, description="ids of stored photos and files")
+    measurement: dict[Code, float] = Field(default_factory=dict, description="values by parameter, canonical units")
+    to: NewAssignment | None = None
+    matter: Code = Field("", description="key of the process that fits")
+    reason: Code = Field("", examples=[*FalseAlarm, *PauseReason])
+    grade: Code = ""
+    score: float | None = None
+    into: int | None = None
+    conditions: list[Name] = Field(default_factory=list, max_length=1000)
+
+
+class NewReport(Strict):
+    """What somebody has seen: in words, with a place, and photos stored before."""
+
+    text: Words = Field(max_length=4000)
+    colour: Code = Field("yellow", examples=list(Colour))
+    source: Code = Field("person", examples=["person", "patrol", "hotline"])
+    matter: Code = ""
+    region: Code = Field("", description="code of the grid cell; found from the place when left out")
+    reach: Code = ""
+    lon: float | None = Field(None, ge=-180, le=180)
+    lat: float | None = Field(None, ge=-90, le=90)
+    attachments: list[Id] = Field(default_factory=list, max_length=50)
+    by: Words | None = Field(None, max_length=80, description="on whose behalf; for machines and open sites only")
 
 
 @dataclass(frozen=True, slots=True)
 class IncidentView:
     """An incident as it stands; ``version`` is its ETag, ``active`` the number of conditions not over yet.
 
-    ``allowed`` are the actions it would accept now. Values are in the parameter's canonical unit.
+    ``allowed`` are the actions it would accept now from who asks; ``due_at`` is when the present step must be done; a
+    part that nobody filled in is "" or null. Values are in the parameter's canonical unit.
     """
 
     id: int
@@ -57,13 +128,38 @@ class IncidentView:
     since: str | None
     last_observed_at: str | None
     opened_at: str | None
-    acknowledged_at: str | None
-    acknowledged_by: str | None
+    accepted_at: str | None
+    accepted_by: str | None
     recovered_at: str | None
     closed_at: str | None
     active: int
     allowed: tuple[Action, ...]
     version: int
+    source: Source
+    matter: str
+    region: str
+    reach: str
+    lon: float | None
+    lat: float | None
+    responsible: str
+    department: Department | None
+    joint: tuple[Department, ...]
+    contributed: tuple[Department, ...]
+    handler: str
+    verifier: str
+    due_at: str | None
+    overdue: bool
+    escalated_to: str
+    paused_at: str | None
+    pause_reason: str
+    supervised_at: str | None
+    supervised_by: str
+    emergency: str
+    emergency_due_at: str | None
+    emergency_reported_at: str | None
+    merged_into: int | None
+    reason: str
+    score: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +189,10 @@ class EntryView:
     comment: str | None
     value: float | None
     limit: float | None
+    role: str
+    attachments: tuple[str, ...]
+    measurement: Mapping[str, float]
+    details: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,52 +257,169 @@ class TraceOfIncident:
     candidates: list[CandidateView]
 
 
+@dataclass(frozen=True, slots=True)
+class SuggestionView:
+    """To whom, and how; "" and null for what nobody can say."""
+
+    matter: str
+    name: Text | None
+    region: str
+    responsible: str
+    department: Department | None
+    joint: tuple[Department, ...]
+    handle: str | None
+    evidence: tuple[Evidence, ...]
+    steps: tuple[str, ...]
+    checklist: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleView:
+    """A version of a rule: incidents, how many of them false alarms, and these by reason."""
+
+    rule: str
+    version: str
+    incidents: int
+    false_alarms: int
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatistics:
+    """Rules, those with most incidents first."""
+
+    items: list[RuleView]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An incident that waits for who asks; `actions` are those that carry it on."""
+
+    incident: IncidentView
+    actions: tuple[Action, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Worklist:
+    """What waits for who asks, most urgent first."""
+
+    items: list[Task]
+
+
+@tasks.get("", response_model=Worklist)
+def worklist(asked: Asked, who: Who, limit: Limit = 100) -> Response:
+    """What waits for who asks: emergencies to be reported, then what is overdue, then by urgency and deadline."""
+    now_ms = asked.clock_ms()
+    with asked.database.read() as connection:
+        found = incidents.worklist(connection, who, now_ms, limit=limit)
+    return answer(Worklist([Task(_view(i, who, now_ms), actions) for i, actions in found]))
+
+
 @router.get("", response_model=IncidentPage)
 def list_incidents(
     asked: Asked,
+    who: Who,
+    keeper: Keeping,
     state: State | None = None,
-    open_: Annotated[bool | None, Query(alias="open", description="true: not closed; false: closed")] = None,
+    open_: Annotated[bool | None, Query(alias="open", description="true: not over; false: over")] = None,
+    region: Annotated[str | None, Query(description="code of a region; what lies below it, too")] = None,
+    colour: Colour | None = None,
     station: Annotated[str | None, Query(description="that has or had a condition in it")] = None,
     retrospective: Annotated[bool | None, Query(description="found in late data only")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Incidents, newest first."""
+    """Incidents within reach of who asks, newest first."""
     before = place_by_number("incidents", cursor)
-    if open_ is False:
-        if state not in {None, State.CLOSED}:
-            return answer(IncidentPage([], None))
-        state = State.CLOSED
+    regions = who.regions
+    if region is not None:
+        below = keeper.regions().within(region) if region in keeper.regions() else frozenset({region})
+        regions = below if regions is None else regions if below is None else regions & below
     with asked.database.read() as connection:
         found = incidents.list_incidents(
             connection,
             state=state,
-            open_only=bool(open_),
+            open_only=open_,
             station=station,
             retrospective=retrospective,
+            colour=colour,
+            regions=regions,
+            responsible=who.name if region is None else "",
             limit=limit + 1,
             before_id=before,
         )
     page = found[:limit]
     following = mark("incidents", page[-1].id) if len(found) > limit else None
-    return answer(IncidentPage([_view(i) for i in page], following))
+    now_ms = asked.clock_ms()
+    return answer(IncidentPage([_view(i, who, now_ms) for i in page], following))
+
+
+@router.post("", status_code=201, response_model=IncidentInFull)
+def report(asked: Asked, who: Who, keeper: Keeping, new: NewReport) -> Response:
+    """Report something seen; it waits to be accepted."""
+    actor = on_behalf(who, new.by)
+    place = Place(new.region, new.reach, new.lon, new.lat)
+    if not place.region and place.lon is not None and place.lat is not None:
+        place = replace(place, region=keeper.regions().at(place.lon, place.lat))
+    known_matter(asked, new.matter)
+    order = Order(Action.ACCEPT, comment=new.text, attachments=tuple(new.attachments), matter=new.matter)
+    with asked.database.write() as connection:
+        attachments.get(connection, new.attachments)
+        made = incidents.report(
+            connection,
+            order,
+            actor,
+            colour=_one_of(Colour, new.colour, "colour"),
+            origin=_one_of(Source, new.source, "source"),
+            place=place,
+            now_ms=asked.clock_ms(),
+            source=asked.source,
+            policy=asked.processes.policy,
+        )
+        history = incidents.history(connection, made.id)
+    asked.wake()
+    return _in_full(made, history, who, asked, 201)
+
+
+@router.get("/statistics", response_model=RuleStatistics)
+def statistics(
+    asked: Asked,
+    who: Who,
+    since: Annotated[str | None, Query(description="opened since, RFC 3339; always when left out")] = None,
+) -> Response:
+    """How often each rule was right: incidents by rule, how many were false alarms, and why; within reach."""
+    since_ms = 0 if since is None else instant("since", since)
+    with asked.database.read() as connection:
+        found = incidents.by_rule(connection, since_ms=since_ms, regions=who.regions)
+    return answer(RuleStatistics([RuleView(*one) for one in found]))
 
 
 @router.get("/{incident_id}", response_model=IncidentInFull)
-def get_incident(asked: Asked, incident_id: int) -> Response:
+def get_incident(
+    asked: Asked,
+    who: Who,
+    incident_id: int,
+    as_of: Annotated[str | None, Query(description="as it stood at this instant, RFC 3339; from the trail")] = None,
+) -> Response:
     """One incident with its conditions and its history; the ETag is what `If-Match` of an action wants."""
     with asked.database.read() as connection:
-        incident = incidents.get(connection, incident_id)
-        history = incidents.history(connection, incident_id)
-    return _in_full(incident, history)
+        if as_of is not None:
+            incident, history = incidents.as_of(connection, incident_id, instant("as_of", as_of))
+        else:
+            incident = incidents.get(connection, incident_id)
+            history = incidents.history(connection, incident_id)
+        within_reach(incident, who)
+    return _in_full(incident, history, who, asked)
 
 
 @router.get("/{incident_id}/trace", response_model=TraceOfIncident)
-def trace_incident(asked: Asked, incident_id: int) -> Response:
+def trace_incident(asked: Asked, who: Who, incident_id: int) -> Response:
     """Where it may have come from: outfalls and stretches ranked by travel time and tide, with the reasoning.
 
     The trace that is kept, else one made now; 404 for an incident without a source (no data, a trend, a forecast).
     """
+    with asked.database.read() as connection:
+        within_reach(incidents.get(connection, incident_id), who)
     found = traces.of_incident(asked.database, asked.store, asked.catalogue, incident_id, asked.clock_ms())
     body = TraceOfIncident(
         incident=incident_id,
@@ -234,43 +451,110 @@ def trace_incident(asked: Asked, incident_id: int) -> Response:
     return answer(body)
 
 
+@router.get("/{incident_id}/suggestion", response_model=SuggestionView)
+def suggest(asked: Asked, who: Who, keeper: Keeping, incident_id: int) -> Response:
+    """To whom a dispatch without arguments would go, and the standard process with its steps and checklist."""
+    with asked.database.read() as connection:
+        incident = incidents.get(connection, incident_id)
+    within_reach(incident, who)
+    found = suggestion(asked, incident, keeper.regions())
+    process, to = found.process, found.assignment
+    view = SuggestionView(
+        matter=found.matter,
+        name=Text(process.zh, process.en) if process else None,
+        region=to.region,
+        responsible=to.responsible,
+        department=to.department,
+        joint=to.joint,
+        handle=str(process.handle) if process and process.handle else None,
+        evidence=process.evidence if process else (),
+        steps=process.steps if process else (),
+        checklist=process.checklist if process else (),
+    )
+    return answer(view)
+
+
 @router.post("/{incident_id}/actions", response_model=IncidentInFull)
 def act(
     asked: Asked,
+    who: Who,
+    keeper: Keeping,
     incident_id: int,
     new: NewAction,
     if_match: Annotated[str | None, Header(description="the ETag the decision rests on")] = None,
 ) -> Response:
     """Do something with an incident; answers the incident after it.
 
-    409 names what is allowed now; 412 when the incident is no longer the one that `If-Match` names.
+    403 where role, region or department forbid it and 409 where the state does, both naming what is allowed now; 412
+    when the incident is no longer the one that `If-Match` names.
     """
     tags = None if if_match is None else _tags(if_match)
-    with asked.database.write() as connection:
+    actor = on_behalf(who, new.by)
+    with asked.database.read() as connection:
         before = incidents.get(connection, incident_id)
-        if tags is not None and str(before.version) not in tags:
-            expected = ", ".join(sorted(tags))[:80]
-            raise Conflict(
-                lifecycle.sentence("incident.changed", id=incident_id, version=before.version, expected=expected)
-            )
-        try:
-            after = incidents.act(
-                connection,
-                incident_id,
-                new.action,
-                by=new.by,
-                comment=new.comment,
-                now_ms=asked.clock_ms(),
-                expected_version=None if tags is None else before.version,
-                source=asked.source,
-            )
-        except Conflict:
-            raise
-        except Refused as error:
-            raise Problem(problems.REFUSED, str(error), {"allowed": lifecycle.allowed(before)}) from None
-        history = incidents.history(connection, incident_id)
+    if tags is not None and str(before.version) not in tags:
+        expected = ", ".join(sorted(tags))[:80]
+        raise Conflict(
+            lifecycle.sentence("incident.changed", id=incident_id, version=before.version, expected=expected)
+        )
+    try:
+        order = _order(new, before, actor)
+        after = perform(asked, incident_id, order, actor, keeper.regions, None if tags is None else before.version)
+    except (Conflict, NotNow, Forbidden):
+        raise
+    except Refused as error:
+        raise Problem(problems.REFUSED, str(error), {"allowed": lifecycle.allowed(before, actor)}) from None
     asked.wake()
-    return _in_full(after, history)
+    with asked.database.read() as connection:
+        history = incidents.history(connection, incident_id)
+    return _in_full(after, history, who, asked)
+
+
+def _order(new: NewAction, incident: Incident, actor: Actor) -> Order:
+    """What is wanted, in our words; raises Refused for an unknown action and ConfigurationError for unknown codes."""
+    try:
+        action = Action(new.action)
+    except ValueError:
+        allowed = lifecycle.labels(lifecycle.allowed(incident, actor))
+        raise Refused(lifecycle.sentence("incident.unknown_action", action=new.action, allowed=allowed)) from None
+    to = None
+    if new.to is not None:
+        to = Assignment(
+            new.to.region,
+            new.to.responsible,
+            None if new.to.department is None else _one_of(Department, new.to.department, "department"),
+            tuple(_one_of(Department, one, "department") for one in new.to.joint),
+        )
+    return Order(
+        action,
+        comment=new.comment,
+        attachments=tuple(new.attachments),
+        measurement=new.measurement,
+        assignment=to,
+        matter=new.matter,
+        reason=new.reason,
+        grade=new.grade,
+        score=new.score,
+        into=new.into,
+        conditions=tuple((c.rule, c.station, c.parameter) for c in new.conditions),
+    )
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def _one_of(kinds: type[Choice], text: str, name: str) -> Choice:
+    try:
+        return kinds(text)
+    except ValueError:
+        raise ConfigurationError(f"{name} {text!r} must be one of {', '.join(kinds)}") from None
+
+
+def within_reach(incident: Incident, who: Actor) -> None:
+    """Raises Forbidden for an incident that does not concern who asks."""
+    if not lifecycle.concerns(incident, who):
+        region = incident.place.region or "—"
+        raise Forbidden(lifecycle.sentence("incident.elsewhere", id=incident.id, region=region))
 
 
 def _tags(text: str) -> frozenset[str] | None:
@@ -284,15 +568,15 @@ def _tags(text: str) -> frozenset[str] | None:
     return tags
 
 
-def _in_full(incident: Incident, history: list[Entry]) -> Response:
+def _in_full(incident: Incident, history: list[Entry], who: Actor, asked: Context, status: int = 200) -> Response:
     conditions = [
         ConditionView(
             c.rule, c.station, c.parameter or None, when(c.since_ms), when(c.fired_at_ms), when(c.resolved_at_ms)
         )
         for c in incident.conditions
     ]
-    body = IncidentInFull(_view(incident), conditions, [_entry(e) for e in history])
-    return answer(body, headers={"ETag": f'"{incident.version}"'})
+    body = IncidentInFull(_view(incident, who, asked.clock_ms()), conditions, [_entry(e) for e in history])
+    return answer(body, status, headers={"ETag": f'"{incident.version}"'})
 
 
 def _entry(e: Entry) -> EntryView:
@@ -308,10 +592,15 @@ def _entry(e: Entry) -> EntryView:
         comment=e.comment,
         value=e.value,
         limit=e.limit,
+        role=e.role,
+        attachments=e.attachments,
+        measurement=e.measurement,
+        details=e.details,
     )
 
 
-def _view(i: Incident) -> IncidentView:
+def _view(i: Incident, who: Actor, now_ms: int) -> IncidentView:
+    case = i.case
     return IncidentView(
         id=i.id,
         cause=i.cause,
@@ -331,11 +620,36 @@ def _view(i: Incident) -> IncidentView:
         since=when(i.since_ms),
         last_observed_at=when(i.last_observed_at_ms),
         opened_at=when(i.opened_at_ms),
-        acknowledged_at=when(i.acknowledged_at_ms),
-        acknowledged_by=i.acknowledged_by,
+        accepted_at=when(i.accepted_at_ms),
+        accepted_by=i.accepted_by,
         recovered_at=when(i.recovered_at_ms),
         closed_at=when(i.closed_at_ms),
         active=len(i.active),
-        allowed=lifecycle.allowed(i),
+        allowed=lifecycle.allowed(i, who),
         version=i.version,
+        source=case.source,
+        matter=case.matter,
+        region=i.place.region,
+        reach=i.place.reach,
+        lon=i.place.lon,
+        lat=i.place.lat,
+        responsible=case.responsible,
+        department=case.department,
+        joint=case.joint,
+        contributed=case.contributed,
+        handler=case.handler,
+        verifier=case.verifier,
+        due_at=when(case.due_ms),
+        overdue=case.due_ms is not None and case.due_ms < now_ms and case.paused_at_ms is None,
+        escalated_to=case.escalated_to,
+        paused_at=when(case.paused_at_ms),
+        pause_reason=case.pause_reason,
+        supervised_at=when(case.supervised_at_ms),
+        supervised_by=case.supervised_by,
+        emergency=case.emergency,
+        emergency_due_at=when(case.emergency_due_ms),
+        emergency_reported_at=when(case.emergency_reported_at_ms),
+        merged_into=case.merged_into,
+        reason=case.reason,
+        score=case.score,
     )

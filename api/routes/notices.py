@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
+from api.access import Who, on_behalf
 from api.answers import answer, when
 from api.asking import Asked, Cursor, Limit, Strict, Words, instant, mark, place_by_number
 from api.context import Context, Telling
@@ -152,9 +153,9 @@ def get_oncall(
 
 
 @router.post("/oncall/shifts", status_code=201, response_model=OnCall)
-def add_shifts(asked: Asked, new: NewShifts) -> Response:
+def add_shifts(asked: Asked, who: Who, new: NewShifts) -> Response:
     """Add shifts: somebody stands in, or a holiday is planned by hand."""
-    known = _telling(asked).directory()
+    known, by = _telling(asked).directory(), on_behalf(who, new.by).name
     shifts = []
     for number, one in enumerate(new.shifts):
         known.named(one.person)
@@ -163,7 +164,7 @@ def add_shifts(asked: Asked, new: NewShifts) -> Response:
             raise ConfigurationError(f"shifts.{number}: until {one.until} must lie after begins {one.begins}")
         shifts.append(Shift(one.person, begins, until, one.rank))
     with asked.database.write() as connection:
-        oncall.add(connection, shifts, by=new.by, now_ms=asked.clock_ms())
+        oncall.add(connection, shifts, by=by, now_ms=asked.clock_ms())
     return Response(get_oncall(asked).body, 201, media_type="application/json")
 
 

@@ -1,6 +1,7 @@
 """What external platforms tell us, and whether they have the same incidents as we do."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -8,10 +9,12 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from api import problems
+from api.access import Who, on_behalf
+from api.acting import proven
 from api.answers import answer, when
 from api.asking import Asked, Cursor, Limit, Strict, Words, mark, place_by_number
 from api.problems import Problem
-from governance import callbacks, reconciliation
+from governance import audit, callbacks, reconciliation
 from governance.callbacks import Result, Told
 from governance.reconciliation import Kept
 
@@ -109,7 +112,9 @@ async def call_back(asked: Asked, platform: str, request: Request) -> Response:
 
 def _call_back(asked: Asked, name: str, headers: dict[str, str], body: bytes) -> Response:
     platform = asked.platforms.named(name)
-    told = callbacks.receive(asked.database, platform, headers, body, asked.clock_ms(), source=asked.source)
+    told = callbacks.receive(
+        asked.database, platform, headers, body, asked.clock_ms(), source=asked.source, proven=partial(proven, asked)
+    )
     asked.called_back(told.outcome)
     if told.outcome is Result.APPLIED:
         asked.wake()
@@ -160,21 +165,33 @@ def get_reconciliation(asked: Asked, number: int) -> Response:
 
 
 @router.post("/reconciliations", response_model=ReconciliationView, status_code=201)
-def reconcile(asked: Asked, theirs: TheirList) -> Response:
+def reconcile(asked: Asked, who: Who, theirs: TheirList) -> Response:
     """Compare a list that a platform gave with our incidents, and keep what differs."""
     platform = asked.platforms.named(theirs.platform)
+    by = on_behalf(who, theirs.by).name
     with asked.database.write() as connection:
-        kept = reconciliation.reconcile(connection, platform, theirs.items, asked.clock_ms(), by=theirs.by)
+        kept = reconciliation.reconcile(connection, platform, theirs.items, asked.clock_ms(), by=by)
     return answer(_view(kept), 201)
 
 
 @router.post("/reconciliations/{number}/resend", response_model=SentAgain)
-def resend(asked: Asked, number: int) -> Response:
+def resend(asked: Asked, who: Who, number: int) -> Response:
     """Tell the platform again, under the same event ids, what it lacked or had otherwise."""
     with asked.database.write() as connection:
         found = reconciliation.report(connection, number)
         wanted = reconciliation.to_send(found)
         events = reconciliation.resend(connection, wanted, asked.clock_ms())
+        told = {"platform": found.platform, "incidents": list(wanted), "events": events}
+        audit.append(
+            connection,
+            "reconciliation.resent",
+            kind="reconciliation",
+            id=number,
+            body=told,
+            by=who.name,
+            at_ms=asked.clock_ms(),
+            role=who.role.value,
+        )
     asked.wake()
     return answer(SentAgain(len(wanted), events))
 

@@ -16,7 +16,7 @@ from governance.finding import Change, Colour, Finding, Kind
 from ingest.checks import wording
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.condition import Phase, State, Turn, Watch, take_back, walk
-from ingest.checks.no_data import Silence
+from ingest.checks.no_data import Heard, Silence
 from ingest.checks.pattern import PatternWatches
 from ingest.checks.places import Places
 from ingest.checks.rate import RateWatches
@@ -195,10 +195,10 @@ class Checks:
             turns = walk(watched.watch, state, samples, now_ms)
             # what the readings show and nobody told yet is told by the next reading: until then the alarm stands
             if state.phase is Phase.IDLE and turns:
-                state.phase, state.before = Phase.RECOVERING, None
+                state.phase, state.recent = Phase.RECOVERING, ()
                 state.calm_since_ms, state.calm_count = turns[-1].since_ms, turns[-1].count
             elif state.phase is Phase.IDLE or state.phase is Phase.PENDING:
-                state.phase, state.before = Phase.FIRING, None
+                state.phase, state.recent = Phase.FIRING, ()
             state.past = alarm.past
         else:
             walk(watched.watch, state, samples, now_ms)
@@ -222,7 +222,8 @@ class Checks:
             judge.withdraw(series, at, value)
         for one, at_ms in zip(series.tolist(), at.tolist(), strict=True):
             for number in self._threshold_watches(one):
-                if (state := self._states.get(number)) is not None and take_back(state, at_ms):
+                state = self._states.get(number)
+                if state is not None and take_back(self._watched[number].watch, state, at_ms):
                     self._keep(number, state)
 
     def withdrawn(self, registry: Registry) -> list[Finding]:
@@ -281,8 +282,8 @@ class Checks:
 
     def _keep(self, number: int, state: State) -> None:
         self._phase[number], self._past[number] = state.phase, state.past
-        before = state.before is None or state.before.phase is Phase.IDLE
-        if state.phase is Phase.IDLE and before and not state.firings:
+        idle = all(before.phase is Phase.IDLE for _, _, before in state.recent)
+        if state.phase is Phase.IDLE and idle and not state.firings:
             self._states.pop(number, None)
         else:
             self._states[number] = state
@@ -384,10 +385,16 @@ class Checks:
     # -- no data -----------------------------------------------------------------------------------------------------
 
     def tick(
-        self, registry: Registry, heard_ms: Ints, excused_ms: Ints, connected_since_ms: int | None, now_ms: int
+        self,
+        registry: Registry,
+        heard_ms: Ints,
+        excused_ms: Ints,
+        connected_since_ms: int | None,
+        now_ms: int,
+        sensors: Heard | None = None,
     ) -> list[Finding]:
-        """Which stations fell silent, which speak again (:meth:`ingest.checks.no_data.Silence.tick`)."""
-        return self._silence.tick(registry, heard_ms, excused_ms, connected_since_ms, now_ms)
+        """Which stations and sensors fell silent, which speak again (:meth:`ingest.checks.no_data.Silence.tick`)."""
+        return self._silence.tick(registry, heard_ms, excused_ms, connected_since_ms, now_ms, sensors)
 
     # -- words -------------------------------------------------------------------------------------------------------
 
@@ -460,7 +467,7 @@ def _withdrawn(key: Key, alarm: Alarm) -> Finding:
     return Finding(
         rule=rule,
         version="",
-        kind=Kind.NO_DATA if not parameter else Kind.THRESHOLD,
+        kind=Kind.NO_DATA if alarm.cause.startswith("silence:") else Kind.THRESHOLD,
         change=Change.RESOLVED,
         cause=alarm.cause,
         station=station,

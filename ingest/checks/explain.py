@@ -86,7 +86,8 @@ def sentence(rule: Rule, catalogue: Catalogue) -> Text:
             return say("rule.daily_pattern", days=rule.days, share=share, past=rule.past_days, **values)
         case NoData():
             least = duration(rule.at_least_s * 1000)
-            return say("rule.no_data", intervals=f"{rule.intervals:g}", least=least, **values)
+            key = "rule.no_data_sensors" if rule.sensors else "rule.no_data"
+            return say(key, intervals=f"{rule.intervals:g}", least=least, **values)
         case Event():
             kinds = Text("、".join(rule.kinds), ", ".join(rule.kinds)) if rule.kinds else say("rule.any_kind")
             return say("rule.event", kinds=kinds, confidence=f"{100 * rule.confidence:g} %", **values)
@@ -166,6 +167,8 @@ def _times(rule: Rule) -> dict[str, Any]:
 
 
 def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, list):
         return f"[{', '.join(_toml(one) for one in value)}]"
     if isinstance(value, str):

@@ -1,6 +1,7 @@
 """Who fell silent, and who speaks again. The clock asks; readings never do."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -8,10 +9,36 @@ from governance.finding import Change, Finding, Kind
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.rules import NoData, Rule
 from ingest.checks.wording import duration, name
-from sensors.reading import Bools, Ints
+from sensors.reading import Bools, Codes, Ints
+from sensors.standards import gb3838
 from sensors.stations import Registry, Station
 from sensors.texts import Text, say
 from sensors.times import beijing
+
+PAUSE_INTERVALS = 3
+"""A station that says nothing for so many promised intervals has paused."""
+ANALYSER_S = 4 * 3600
+"""An analyser gives one result in so long where its deployment names no cycle, as in the national network."""
+PROBED = frozenset({"ph", "do", "water_temp"})
+"""Parameters with a class that a probe in the water gives at every interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The newest reading of every series: station and parameter (n,) by position, ``newest_ms`` (n,) -1 for never."""
+
+    station: Codes
+    parameter: Codes
+    newest_ms: Ints
+
+
+@dataclass(slots=True)
+class _Expected:
+    """Of each series whether a rule waits for it, and for how long; as long as neither registry nor series change."""
+
+    concerned: Bools
+    cycle_ms: Ints
+    patience_ms: Ints
 
 
 class Silence:
@@ -28,10 +55,19 @@ class Silence:
         self._speak = speak
         self._registry: Registry | None = None
         self._spoken_of: dict[str, Bools] = {}
+        self._expected: dict[str, _Expected] = {}
+        self._last_heard = np.zeros(0, np.int64)
+        self._resumed = np.zeros(0, np.int64)  # (stations,) when they spoke again after a pause
         self._back: dict[tuple[str, str | None], int] = {}  # (rule, gateway) → ms when it was found speaking again
 
     def tick(
-        self, registry: Registry, heard_ms: Ints, excused_ms: Ints, connected_since_ms: int | None, now_ms: int
+        self,
+        registry: Registry,
+        heard_ms: Ints,
+        excused_ms: Ints,
+        connected_since_ms: int | None,
+        now_ms: int,
+        sensors: Heard | None = None,
     ) -> list[Finding]:
         """Which stations fell silent, which speak again.
 
@@ -47,7 +83,13 @@ class Silence:
             mine = [{one.id for one in self._speak(s)} for s in registry.stations]
             self._spoken_of = {rule.id: np.array([rule.id in ids for ids in mine], np.bool_) for rule in self._rules}
             self._registry = registry
+            self._expected = {}
+        self._follow(registry, heard_ms)
         for rule in self._rules:
+            if rule.sensors:
+                if sensors is not None:
+                    findings += self._sensors(rule, registry, sensors, heard_ms, excused_ms, connected_since_ms, now_ms)
+                continue
             findings += self._silence(rule, registry, heard_ms, excused_ms, connected_since_ms, now_ms)
         return findings
 
@@ -100,10 +142,87 @@ class Silence:
                 findings.append(_station_silent(rule, s, int(heard_ms[i]), int(patience[i])))
         return findings
 
+    def _follow(self, registry: Registry, heard_ms: Ints) -> None:
+        """Note which stations speak again after a pause: their sensors have their turn before them."""
+        more = len(heard_ms) - len(self._last_heard)
+        if more > 0:
+            self._last_heard = np.concatenate([self._last_heard, heard_ms[-more:]])
+            self._resumed = np.concatenate([self._resumed, np.zeros(more, np.int64)])
+        spacing = np.array([s.interval_s for s in registry.stations], np.int64) * 1000
+        paused = heard_ms - self._last_heard > PAUSE_INTERVALS * spacing
+        self._resumed[paused] = heard_ms[paused]
+        self._last_heard = heard_ms.copy()
+
+    def _sensors(
+        self,
+        rule: NoData,
+        registry: Registry,
+        sensors: Heard,
+        heard_ms: Ints,
+        excused_ms: Ints,
+        connected_since_ms: int,
+        now_ms: int,
+    ) -> list[Finding]:
+        """Sensors that say nothing while their station speaks; a silent station explains all of its own."""
+        expected = self._expected.get(rule.id)
+        if expected is None or len(expected.concerned) != len(sensors.station):
+            expected = self._expected[rule.id] = self._expect(rule, registry, sensors, now_ms)
+        stations, names = registry.stations, registry.catalogue.parameters
+        where = sensors.station
+        spacing = np.array([s.interval_s for s in stations], np.int64) * 1000
+        speaks = (now_ms - heard_ms <= PAUSE_INTERVALS * spacing)[where] & (sensors.newest_ms >= 0)
+        since = np.maximum(np.maximum(self._resumed, excused_ms)[where], connected_since_ms)
+        waiting = now_ms - np.maximum(sensors.newest_ms, since) > expected.patience_ms
+        findings = []
+        for i in np.flatnonzero(expected.concerned & speaks & waiting).tolist():
+            station, parameter = stations[where[i]], names[sensors.parameter[i]]
+            cause = f"silence:{station.key}:{parameter.key}"
+            if (rule.id, station.key, parameter.key) in self.alarms or not rule.when.covers(now_ms):
+                continue
+            newest_ms, cycle = int(sensors.newest_ms[i]), duration(int(expected.cycle_ms[i]))
+            said = {"station": name(station), "parameter": Text(parameter.zh, parameter.en)}
+            text = say("finding.sensor_silent", since=beijing(newest_ms), interval=cycle, **said)
+            at_ms = newest_ms + int(expected.patience_ms[i])
+            found = _silent(rule, station.key, cause, newest_ms, at_ms, text)
+            findings.append(replace(found, parameter=parameter.key))
+        on = {(key[1], key[2]): alarm for key, alarm in self.alarms.items() if key[0] == rule.id and key[2]}
+        if on:
+            for i in np.flatnonzero(now_ms - sensors.newest_ms <= expected.patience_ms).tolist():
+                station, parameter = stations[where[i]], names[sensors.parameter[i]]
+                if alarm := on.get((station.key, parameter.key)):
+                    said = {"station": name(station), "parameter": Text(parameter.zh, parameter.en)}
+                    text = say("finding.sensor_speaking", at=beijing(int(sensors.newest_ms[i])), **said)
+                    over = _silence_over(rule, station.key, alarm, int(sensors.newest_ms[i]), text)
+                    findings.append(replace(over, parameter=parameter.key))
+        return findings
+
+    def _expect(self, rule: NoData, registry: Registry, sensors: Heard, now_ms: int) -> _Expected:
+        cycles, names = registry.cycles_s(now_ms), registry.catalogue.parameters
+        gone = {
+            (d.station, d.parameter)
+            for d in sorted(registry.deployments, key=lambda d: d.since_ms)
+            if d.until_ms is not None and d.until_ms <= now_ms
+        } - {(d.station, d.parameter) for d in registry.deployments if d.until_ms is None}
+        concerned, cycle_s = [], []
+        for where, code in zip(sensors.station.tolist(), sensors.parameter.tolist(), strict=True):
+            station, key = registry.stations[where], names[code].key
+            listed = not station.parameters or key in station.parameters
+            concerned.append(bool(self._spoken_of[rule.id][where]) and listed and (station.key, key) not in gone)
+            cycle_s.append(cycle_of(station, key, cycles.get(station.key, {})))
+        cycle_ms = np.array(cycle_s, np.int64) * 1000
+        patience_ms = np.maximum(rule.intervals * cycle_ms, rule.at_least_s * 1000).astype(np.int64)
+        return _Expected(np.array(concerned, np.bool_), cycle_ms, patience_ms)
+
     def _known(self, rule: NoData, subject: str, cause: str) -> Alarm | None:
         """The alarm of this station or gateway; a gateway may be named like one of its stations."""
         alarm = self.alarms.get((rule.id, subject, ""))
         return alarm if alarm and alarm.cause == cause else None
+
+
+def cycle_of(station: Station, parameter: str, cycles_s: Mapping[str, int]) -> int:
+    """How often a sensor gives a result, in seconds: by its deployment, else as its kind usually does."""
+    analysed = gb3838.direction(parameter) is not None and parameter not in PROBED
+    return cycles_s.get(parameter, max(station.interval_s, ANALYSER_S) if analysed else station.interval_s)
 
 
 def _station_silent(rule: NoData, station: Station, heard_ms: int, patience_ms: int) -> Finding:

@@ -342,15 +342,19 @@ class DailyPattern(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoData(Rule):
-    """No reading for ``intervals`` times the promised spacing, and at least ``at_least_s``."""
+    """No reading for ``intervals`` times the promised spacing, and at least ``at_least_s``.
+
+    Of the station as a whole, or with ``sensors`` of each of its sensors while the station itself speaks.
+    """
 
     kind: ClassVar[str] = "no_data"
     intervals: float
     at_least_s: int
+    sensors: bool = False
 
     @property
     def subject(self) -> tuple[object, ...]:
-        return (self.kind,)
+        return self.kind, self.sensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -578,6 +582,12 @@ def _number(name: str, value: Any, _: Catalogue) -> int | float:
     return float(value)  # 2 and 2.0 are the same rule and have the same version
 
 
+def _truth(name: str, value: Any, _: Catalogue) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{name} {value!r} must be true or false")
+    return value
+
+
 def _text(name: str, value: Any, _: Catalogue) -> Any:
     return value
 
@@ -594,6 +604,7 @@ _CHECKED: Mapping[str, _Check] = {
     "kinds": _names,
     "worse_than": _class,
     "grade": _grade,
+    "sensors": _truth,
 }
 _SCOPE = frozenset({"stations", "reaches", "waters", "regions", "hours", "on_days", "months"})
 _DEFAULTS: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import sqlalchemy as sa
 
-from sensors.reading import Batch, Codes, Floats, Ints, Places
+from sensors.reading import Batch, Codes, Flag, Floats, Ints, Places, unpack
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +150,23 @@ def gaps(
     edges = np.concatenate([[start_ms], store.window(station, start_ms, end_ms, [parameter]).at, [end_ms]])
     wide = np.flatnonzero(np.diff(edges) > longer_than_ms)
     return [(int(edges[i]), int(edges[i + 1])) for i in wide]
+
+
+PROOF = 100
+"""Readings looked at to see whether a condition stays over; no site needs more of them."""
+
+
+def good_since(store: ReadingStore, station: str, parameter: str, since_ms: int, now_ms: int) -> int:
+    """How many usable readings were observed from an instant on, at most ``PROOF``; of any parameter for "".
+
+    Readings of the future count for nothing.
+    """
+    end_ms = now_ms + 1
+    if end_ms <= since_ms:
+        return 0
+    found = 0
+    for one in [parameter] if parameter else sorted(store.newest(station)):
+        found += int((unpack(store.raw(station, one, since_ms, end_ms, PROOF).packed)[0] < Flag.SUSPECT).sum())
+        if found >= PROOF:
+            return PROOF
+    return found

@@ -6,14 +6,25 @@ from typing import Any
 import sqlalchemy as sa
 
 from governance.database import Database
-from ingest.storage.changes import NOBODY, Author, fingerprint, put
+from ingest.storage.changes import NOBODY, Author, fingerprint, note, put
 from ingest.storage.tables import deployment, device, outfall, reach, region, station, travel
+from sensors.errors import NotFound, Refused
 from sensors.network import Level, Outfall, OutfallKind, Region, Travel
 from sensors.parameters import Catalogue
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Deployment, Device, Reach, Registry, Station, Water
 
-__all__ = ["Reaches", "fingerprint", "load", "online", "save", "save_deployments", "save_stations", "set_online"]
+__all__ = [
+    "Reaches",
+    "fingerprint",
+    "load",
+    "online",
+    "remove_region",
+    "save",
+    "save_deployments",
+    "save_stations",
+    "set_online",
+]
 
 
 def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
@@ -96,6 +107,21 @@ def save_stations(connection: sa.Connection, stations: Iterable[Station], author
     """Insert or change stations; a station is never deleted, its readings would lose their name."""
     for s in stations:
         _keep(connection, station, s, ("key",), author, water=s.water.value, parameters=list(s.parameters))
+
+
+def remove_region(connection: sa.Connection, code: str, author: Author = NOBODY) -> None:
+    """Take a region out of the tree. Raises NotFound, and Refused while stations or regions hang below it."""
+    row = connection.execute(sa.select(region).where(region.c.code == code)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"region {code[:80]!r} is not registered")
+    below = list(connection.execute(sa.select(region.c.code).where(region.c.parent == code)).scalars())
+    here = list(connection.execute(sa.select(station.c.key).where(station.c.region == code)).scalars())
+    if below or here:
+        raise Refused(
+            f"region {code!r} cannot be removed: {', '.join(sorted(below + here)[:20])} would hang in the air"
+        )
+    connection.execute(sa.delete(region).where(region.c.code == code))
+    note(connection, "region", code, {}, before=dict(row), author=author)
 
 
 def set_online(connection: sa.Connection, key: str, online: bool, at_ms: int) -> None:

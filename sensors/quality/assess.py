@@ -1,22 +1,50 @@
 """All quality tests over the readings of many series at once, with what each series must remember between batches.
 
 The same function judges a live micro-batch, a late batch inside its stored neighbourhood, and a whole table: only the
-:class:`Tail` handed in differs. It changes nothing: what a series must remember comes back as :class:`Carried` and is
-applied by the caller once the readings are durable.
+:class:`Memory` handed in differs, and any cutting of a table by time gives the same flags. The tests follow the
+prototype of the detection notes, section 3; their limits are drawn from each series' own past
+(:mod:`sensors.quality.past`). The verdict on a reading uses at most its two successors.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
+import bottleneck as bn
 import numpy as np
 
 from sensors.parameters import Catalogue
 from sensors.quality import tests
+from sensors.quality.memory import (
+    BUSY,
+    COUNT,
+    JUMP,
+    KEEP,
+    LEVEL,
+    LONG_RUN,
+    MOVE,
+    NOISE,
+    PHASES,
+    REPEATS,
+    RUN,
+    SHIFT,
+    SPIKE,
+    STEP,
+    T_LEVEL,
+    T_MOVE,
+    T_NOISE,
+    T_SHIFT,
+    T_SPIKE,
+    WEAK,
+    Carried,
+    Memory,
+    Turned,
+)
+from sensors.quality.past import ENOUGH, RUN_UNIT, Days, Past, Rhythm, level_unit
+from sensors.quality.sketch import ONE, bins
 from sensors.reading import Bits, Bools, Bytes, Codes, Flag, Floats, Ints, Places, QualityTest, pack
+from sensors.times import DAY_MS
 
-KEEP = 10
-"""Accepted samples a series remembers: eight before a candidate spike, the candidate, and one to spare."""
-
-ZERO_BELOW_STEPS = 5.0
+ZERO_BELOW_STEPS: Final = 5.0
 """Zero is a dead sensor only when the water stood this many believable steps above it: 2 mg/L of oxygen, 0.5 of pH,
 25 µS/cm (the prototype used 2, 1 and 1; an anoxic creek slides to zero, it does not jump there)."""
 
@@ -26,76 +54,34 @@ off. Others than N and S (manual value) make it suspect. T says the value is abo
 suspect, but at least so much."""
 _DEVICE_GOOD = np.frombuffer(b"NS", np.uint8)
 
+RARELY: Final = 0.3
+"""An exact repeat is weak evidence of a logger holding its value where fewer readings than this repeat (rule 6)."""
 
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """What ``assess`` wants remembered: rows for the series that were touched.
+LUNAR_MS: Final = 89_428_328
+"""A lunar day, 24 h 50 min 28 s: tides repeat after it, daylight does not."""
 
-    ``series`` (s,); ``at`` (s, KEEP) ms and ``value`` (s, KEEP), newest last, NaN and 0 where there is none yet;
-    ``packed`` (s, KEEP) flag and tests of those samples; ``run_samples`` (s,) and ``run_start`` (s,) ms of the
-    current run of equal values.
-    """
-
-    series: Codes
-    at: Ints
-    value: Floats
-    packed: Ints
-    run_samples: Codes
-    run_start: Ints
-
-
-class Tail:
-    """The remembered end of every series, as columns that grow with the number of series."""
-
-    def __init__(self, size: int = 0) -> None:
-        self._room = 0
-        self.at = np.zeros((0, KEEP), np.int64)
-        self.value = np.zeros((0, KEEP), np.float64)
-        self.packed = np.zeros((0, KEEP), np.int64)
-        self.run_samples = np.zeros(0, np.int32)
-        self.run_start = np.zeros(0, np.int64)
-        self.grow(size)
-
-    def grow(self, size: int) -> None:
-        """Make room for ``size`` series; new ones remember nothing."""
-        if size <= self._room:
-            return
-        room = max(size, 2 * self._room, 256)
-        more = room - self._room
-        self.at = np.concatenate([self.at, np.zeros((more, KEEP), np.int64)])
-        self.value = np.concatenate([self.value, np.full((more, KEEP), np.nan)])
-        self.packed = np.concatenate([self.packed, np.zeros((more, KEEP), np.int64)])
-        self.run_samples = np.concatenate([self.run_samples, np.zeros(more, np.int32)])
-        self.run_start = np.concatenate([self.run_start, np.zeros(more, np.int64)])
-        self._room = room
-
-    def forget(self, series: Codes) -> None:
-        """These series remember nothing any more."""
-        self.at[series] = 0
-        self.value[series] = np.nan
-        self.packed[series] = 0
-        self.run_samples[series] = 0
-        self.run_start[series] = 0
-
-    def apply(self, carried: Carried) -> None:
-        """Remember what ``assess`` asked for."""
-        self.at[carried.series] = carried.at
-        self.value[carried.series] = carried.value
-        self.packed[carried.series] = carried.packed
-        self.run_samples[carried.series] = carried.run_samples
-        self.run_start[carried.series] = carried.run_start
+MOVE_SHORT: Final = 8
+MOVE_WINDOWS: Final = ((450_000, 24), (750_000, 12))
+"""A move is the departure from the median of the last two hours, at least eight readings: 24 at steps up to 7.5
+minutes, 12 up to 12.5. At steps below 4.5 minutes eight readings (a works' inlet turns within minutes)."""
+MOVE_FAST_MS: Final = 270_000
 
 
 @dataclass(frozen=True, slots=True)
 class Assessed:
     """The verdict on a batch.
 
-    ``flag`` and ``tests`` (n,) belong to the rows handed in. ``again_*`` (m,) name samples of *earlier* batches whose
-    verdict changed (a spike shows only once its successor is there). ``carried`` is to be applied after storing.
+    ``flag`` and ``tests`` (n,) belong to the rows handed in, as ``move`` (n,) does: the departure from the last two
+    hours in units of what is usual for the series, NaN where nothing can be said, and ``ramp`` (n,): it alone climbs or
+    falls far, over several readings. ``again_*`` (m,) name samples of
+    *earlier* batches whose verdict changed (a spike shows only once its successor is there). ``carried`` is to be
+    applied after storing.
     """
 
     flag: Bytes
     tests: Bits
+    move: Floats
+    ramp: Bools
     again_series: Codes
     again_at: Ints
     again_packed: Ints
@@ -103,7 +89,15 @@ class Assessed:
 
 
 def assess(
-    series: Codes, parameter: Codes, at: Ints, value: Floats, status: Bytes, tail: Tail, catalogue: Catalogue
+    series: Codes,
+    parameter: Codes,
+    at: Ints,
+    value: Floats,
+    status: Bytes,
+    memory: Memory,
+    catalogue: Catalogue,
+    *,
+    learn: bool = True,
 ) -> Assessed:
     """Judge readings that continue their series.
 
@@ -114,13 +108,15 @@ def assess(
     parameter : (n,) int array
         Index into the catalogue; the same for all rows of a series.
     at : (n,) int array
-        ms since the epoch UTC; every reading is newer than what ``tail`` remembers of its series.
+        ms since the epoch UTC; every reading is newer than what ``memory`` remembers of its series.
     value : (n,) float array
         Canonical unit, finite.
     status : (n,) uint8 array
         HJ 212 data flag of the device as an ASCII code.
-    tail : Tail
+    memory : Memory
         What the series remember; read, not changed.
+    learn : bool
+        Whether these readings go into the sketches; without, they are judged by the thresholds in force.
 
     Returns
     -------
@@ -149,14 +145,15 @@ def assess(
         told = ~np.isin(status, _DEVICE_BAD) & ~np.isin(status, _DEVICE_GOOD) & (status != ord("T"))
         _raise(flag, bits, told, Flag.SUSPECT, QualityTest.DEVICE_STATUS)
 
-    _raise(flag, bits, _dead_zero(series, parameter, at, value, flag, tail, catalogue), Flag.BAD, QualityTest.SENTINEL)
+    _raise(
+        flag, bits, _dead_zero(series, parameter, at, value, flag, memory, catalogue), Flag.BAD, QualityTest.SENTINEL
+    )
 
-    accepted = np.flatnonzero(flag < Flag.BAD)  # what is bad by itself is left out of everything that compares
-    return _compare(series, parameter, at, value, flag, bits, accepted, tail, catalogue)
+    return _compare(series, parameter, at, value, flag, bits, memory, catalogue, learn)
 
 
 def _dead_zero(
-    series: Codes, parameter: Codes, at: Ints, value: Floats, flag: Bytes, tail: Tail, catalogue: Catalogue
+    series: Codes, parameter: Codes, at: Ints, value: Floats, flag: Bytes, memory: Memory, catalogue: Catalogue
 ) -> Bools:
     """Exactly 0 from a sensor whose last accepted other value stood clearly above it (prototype rule 1).
 
@@ -169,8 +166,8 @@ def _dead_zero(
     number = np.arange(len(value))
     known = np.maximum.accumulate(np.where((flag < Flag.BAD) & (value != 0.0), number, -1))
     first = np.maximum.accumulate(np.where(np.diff(series, prepend=-1) != 0, number, 0))
-    level = np.where(known >= first, value[known], tail.value[series, -1])
-    since = np.where(known >= first, at[known], tail.at[series, -1])
+    level = np.where(known >= first, value[known], memory.value[series, -1])
+    since = np.where(known >= first, at[known], memory.at[series, -1])
     recent = (at - since <= tests.GAP_SECONDS * 1000) | (catalogue.plausible[parameter, 0] > 0)
     with np.errstate(invalid="ignore"):
         return np.asarray(zero & recent & (np.abs(level) > ZERO_BELOW_STEPS * catalogue.step[parameter]))
@@ -193,6 +190,51 @@ def _raise(
     bits[where] |= np.uint32(test)
 
 
+class _Line:
+    """The readings of all touched series on one flat line: KEEP remembered ones of the first, its new ones, and so on.
+
+    ``x``, ``t``, ``q``, ``mark``, ``move`` are columns of that line; ``here`` (n,) are the places of the new readings,
+    ``segment`` (n,) their series among the ``touched`` (m,).
+    """
+
+    def __init__(self, series: Codes, at: Ints, value: Floats, memory: Memory) -> None:
+        self.starts = np.flatnonzero(np.diff(series, prepend=-1))
+        self.touched = series[self.starts]
+        m = len(self.touched)
+        lengths = np.diff(np.append(self.starts, len(series)))
+        self.segment = np.repeat(np.arange(m), lengths)
+        self.here = np.arange(len(series)) + (self.segment + 1) * KEEP
+        self.origin = self.starts + np.arange(m) * KEEP
+        size = len(series) + m * KEEP
+        remembered = self.origin[:, None] + np.arange(KEEP)
+        self.x, self.t = np.empty(size), np.empty(size, np.int64)
+        self.q, self.mark, self.move = np.empty(size, np.int64), np.zeros(size, np.uint8), np.zeros(size)
+        for column, name in ((self.x, "value"), (self.t, "at"), (self.q, "packed"), (self.mark, "mark")):
+            column[remembered] = getattr(memory, name)[self.touched]
+        self.move[remembered] = memory.move[self.touched]
+        self.x[self.here], self.t[self.here] = value, at
+        self._dense = 3 * len(series) > size
+        self._medians: dict[int, Floats] = {}
+        if m:
+            ends = np.append(self.here[self.starts[1:] - 1], self.here[-1])
+            self.newest = ends[:, None] + np.arange(1 - KEEP, 1)
+            self.ends = np.append(self.starts[1:] - 1, len(series) - 1)
+        else:
+            self.newest, self.ends = np.empty((0, KEEP), np.intp), np.empty(0, np.intp)
+
+    def lag(self, k: int) -> Floats:
+        """(n,) the value ``k`` readings before each new one; NaN where there is none."""
+        return np.asarray(self.x[self.here - k])
+
+    def median_before(self, place: Places, window: int) -> Floats:
+        """(…,) the median of the ``window`` readings before each place; NaN where there are fewer."""
+        if not self._dense or window > MOVE_WINDOWS[0][1]:
+            return np.asarray(bn.median(self.x[place[:, None] + np.arange(-window, 0)], axis=1))
+        if window not in self._medians:
+            self._medians[window] = bn.move_median(self.x, window)
+        return np.asarray(self._medians[window][place - 1])
+
+
 def _compare(
     series: Codes,
     parameter: Codes,
@@ -200,139 +242,522 @@ def _compare(
     value: Floats,
     flag: Bytes,
     bits: Bits,
-    accepted: Places,
-    tail: Tail,
+    memory: Memory,
     catalogue: Catalogue,
+    learn: bool,
 ) -> Assessed:
-    """The tests that compare a sample with its neighbours, on one flat line of [remembered | new] per series."""
-    s, p = series[accepted], parameter[accepted]
-    starts = np.flatnonzero(np.diff(s, prepend=-1))  # first new sample of each series
-    touched = s[starts]
-    m = len(touched)
-    counts = np.diff(np.append(starts, len(s)))
-    # layout: KEEP remembered slots of the first series, its new samples, KEEP slots of the second, …
-    segment = np.repeat(np.arange(m), counts)
-    here = np.arange(len(s)) + (segment + 1) * KEEP
-    size = len(s) + m * KEEP
-    remembered = (starts + np.arange(m) * KEEP)[:, None] + np.arange(KEEP)
-    x, t, q = np.full(size, np.nan), np.zeros(size, np.int64), np.zeros(size, np.int64)
-    x[remembered], t[remembered], q[remembered] = tail.value[touched], tail.at[touched], tail.packed[touched]
-    x[here], t[here] = value[accepted], at[accepted]
-
+    """The tests that compare a reading with its neighbours and its series' past."""
+    accepted = np.flatnonzero(flag < Flag.BAD)  # what is bad by itself is left out of everything that compares
+    line = _Line(series[accepted], at[accepted], value[accepted], memory)
+    p, here = parameter[accepted], line.here
+    days = Days.of(memory, line.touched, line.segment, line.t[here], learn=learn)
+    past = Past(memory, days, p[line.starts], catalogue)
     new_flag, new_bits = flag[accepted], bits[accepted]
-    fast = _rate(x, t, here, here - 1, p, catalogue)
-    _raise(new_flag, new_bits, fast, Flag.SUSPECT, QualityTest.RATE_OF_CHANGE)
 
-    run_samples, run_start = _runs(x, t, here, segment, starts, tail.run_samples[touched], tail.run_start[touched])
-    stuck = catalogue.flat[p] & tests.flat_line(run_samples, (t[here] - run_start) / 1000.0)
-    _raise(new_flag, new_bits, stuck, Flag.SUSPECT, QualityTest.FLAT_LINE)
-    # a reading none of the comparing tests could judge still passed the range tests: it is good, not unknown
-    q[here] = pack(new_flag, new_bits)
+    run_samples, run_start = _runs(line, memory)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scale, base, earlier_base = _scale(line, p, past, catalogue)
+        found = _statistics(line, p, scale, base, earlier_base, catalogue)
+        move, rhythm = _moves(line, p, past, catalogue)
+        floor = catalogue.spike[p]
+        rows: list[Places] = [np.flatnonzero(~np.isnan(one)) for one in (found.spike, found.shift, found.noise)]
+        rows.append(np.flatnonzero(found.step > 0))
+        rows += [np.arange(len(here)), np.flatnonzero(~np.isnan(move))]
+        sizes = [found.spike, found.shift, found.noise, found.step, run_samples.astype(np.float64), np.abs(move)]
+        units = [floor, floor, floor, floor, np.full(len(here), RUN_UNIT), floor]
+        past.fill(
+            [SPIKE, SHIFT, NOISE, STEP, RUN, MOVE],
+            rows,
+            [bins(size[row], unit[row]) for size, unit, row in zip(sizes, units, rows, strict=True)],
+        )
+        mature = past.column(COUNT) >= ENOUGH
+        z = np.where(mature, move / np.maximum(past.column(T_MOVE), 0.05 * floor), np.nan)
+        line.move[here] = z
 
-    again = _spikes(x, t, q, here, p, catalogue)
-    _excuse(x, t, q, here, again, p, catalogue)
-    own = _positions(again, here)
+        lowest = _lowest(line, memory)
+        limit = _run_limit(past, mature)
+        stuck = (
+            catalogue.flat[p] & (run_samples >= limit) & ((line.t[here] - run_start) / 1000.0 >= _run_seconds(mature))
+        )
+        stuck &= ~(catalogue.relative[p] & (line.x[here] <= lowest))
+        _raise(new_flag, new_bits, stuck, Flag.SUSPECT, QualityTest.FLAT_LINE)
+
+        shift_limit = np.maximum(
+            np.where(np.isinf(catalogue.shift[p]), 2.0 * floor, catalogue.shift[p]), past.column(T_SHIFT)
+        )
+        weak = mature & ((found.step > 4.0 * past.column(JUMP)) | ((run_samples > 1) & (past.column(REPEATS) < RARELY)))
+        line.mark[here] = (found.shift > shift_limit / 8.0) * np.uint8(BUSY) + weak * np.uint8(WEAK)
+        q = line.q
+        q[here] = pack(new_flag, new_bits)
+        again = [
+            *_spikes(line, p, scale, found, past, catalogue),
+            _shifts(line, p, found, shift_limit, series, memory, catalogue),
+            _noise(line, p, scale, found, floor, past, memory, catalogue),
+        ]
+        dead = flag >= Flag.BAD
+        dead[accepted] = _nearly_nothing(line, p, catalogue)
+        runs = dead_runs(series, dead, memory)
+        again += out_of_water(line, accepted, series, at, runs, memory, _kinds(catalogue))
+        ramp = _ramps(line, z)
+        z = _after_gap(line, z)
+        z[_after_dead(series, runs, memory)[accepted]] = np.nan
+
     flag[accepted], bits[accepted] = (q[here] & 15).astype(np.uint8), (q[here] >> 4).astype(np.uint32)
-
-    last = np.append(here[starts[1:] - 1], here[-1]) if m else np.empty(0, np.int64)
-    newest = last[:, None] + np.arange(1 - KEEP, 1)
-    ends = np.append(starts[1:] - 1, len(s) - 1) if m else np.empty(0, np.int64)
-    carried = Carried(touched, t[newest], x[newest], q[newest], run_samples[ends], run_start[ends])
-    earlier = again[~own]
-    again_series = touched[np.searchsorted(starts + np.arange(m) * KEEP, earlier, side="right") - 1] if m else touched
-    return Assessed(flag, bits, again_series, t[earlier], q[earlier], carried)
-
-
-def _spikes(
-    x: Floats,
-    t: Ints,
-    q: Ints,
-    here: Places,
-    parameter: Codes,
-    catalogue: Catalogue,
-) -> Places:
-    """Re-flag, in ``q``, the sample before each new one where it turns out to be a spike; returns those places."""
-    candidate = here - 1
-    # cheap first: a spike stands out from its successor by more than the floor
-    floor = catalogue.step[parameter]
-    with np.errstate(invalid="ignore"):
-        jump = np.abs(x[candidate] - x[here]) > floor
-    gap = np.maximum(t[here] - t[candidate], t[candidate] - t[candidate - 1])
-    chosen = np.flatnonzero(jump & (gap <= tests.GAP_SECONDS * 1000))
-    if not len(chosen):
-        return np.empty(0, np.intp)
-    candidate = candidate[chosen]
-    windows = x[candidate[:, None] + np.arange(-8, 1)]
-    base = np.abs(tests.nanmedian(windows[:, 1:-1]))
-    height = floor[chosen] + catalogue.step_share[parameter[chosen]] * np.where(np.isnan(base), 0.0, base)
-    found = candidate[tests.spike(windows, x[here[chosen]], floor=height)]
-    already = (q[found] >> 4) & int(QualityTest.SPIKE)
-    found = np.asarray(found[already == 0])
-    q[found] = np.maximum(q[found] & 15, int(Flag.SUSPECT)) | (((q[found] >> 4) | int(QualityTest.SPIKE)) << 4)
-    return found
+    out = np.full(len(at), np.nan)
+    out[accepted] = z
+    earlier = np.unique(np.concatenate(again)) if again else np.empty(0, np.intp)
+    earlier = earlier[~_among(earlier, here)]
+    owner = line.touched[np.searchsorted(line.origin, earlier, side="right") - 1] if len(earlier) else line.touched[:0]
+    carried = _carry(line, days, past, rhythm, run_samples, run_start, lowest, memory, (series, at, runs))
+    if not learn:
+        carried = carried.without_learning()
+    alone = np.zeros(len(at), np.bool_)
+    alone[accepted] = ramp
+    return Assessed(flag, bits, out, alone, owner, line.t[earlier], q[earlier], carried)
 
 
-def _rate(
-    x: Floats,
-    t: Ints,
-    place: Places,
-    before: Places,
-    parameter: Codes,
-    catalogue: Catalogue,
-) -> Bools:
-    """Which samples moved too fast away from the one at ``before``."""
-    level = np.abs(x[before])
-    step = catalogue.step[parameter] + catalogue.step_share[parameter] * np.where(np.isnan(level), 0.0, level)
-    elapsed_s = (t[place] - t[before]) / 1000.0
-    verdict = tests.rate_of_change(x[place], x[before], elapsed_s, step=step, per_hour=catalogue.per_hour[parameter])
-    return np.asarray(verdict == Flag.SUSPECT)
+# -- statistics ------------------------------------------------------------------------------------------------------
 
 
-def _excuse(
-    x: Floats,
-    t: Ints,
-    q: Ints,
-    here: Places,
-    spikes: Places,
-    parameter: Codes,
-    catalogue: Catalogue,
-) -> None:
-    """In ``q``: a sample that came back from a spike did not move too fast if it agrees with what was before it."""
-    if not len(spikes):
-        return
-    rows = np.searchsorted(here, spikes + 1)
-    still = _rate(x, t, spikes + 1, spikes - 1, parameter[rows], catalogue)
-    back = spikes[~still] + 1
-    itself = (q[back] >> 4) & int(QualityTest.SPIKE)  # within one batch it may have turned out a spike already
-    only = ((q[back] >> 4) - itself == int(QualityTest.RATE_OF_CHANGE)) & ((q[back] & 15) == int(Flag.SUSPECT))
-    clean = np.where(itself > 0, int(Flag.SUSPECT) | (itself << 4), int(Flag.GOOD))
-    q[back[only]] = clean[only]
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """(n,) the statistics as each new reading settles them, in the kind's floor's unit; NaN where there is no past.
+
+    ``single`` and ``double``: how far the reading before, and the two before, stand out from their neighbours.
+    """
+
+    spike: Floats
+    single: Floats
+    double: Floats
+    shift: Floats
+    noise: Floats
+    step: Floats
 
 
-def _runs(
-    x: Floats,
-    t: Ints,
-    here: Places,
-    segment: Places,
-    starts: Places,
-    carried_samples: Codes,
-    carried_start: Ints,
-) -> tuple[Codes, Ints]:
+def _scale(line: _Line, p: Codes, past: Past, catalogue: Catalogue) -> tuple[Floats, Floats, Floats]:
+    """(n,) what differences are divided by: 1, or where noise grows with the level the larger of the local median and
+    the median of two weeks (the second keeps near-zero water from exploding); and the medians before the last reading
+    and before the one before it."""
+    here = line.here
+    base, earlier = line.median_before(here - 1, 7), line.median_before(here - 2, 7)
+    relative = np.flatnonzero(catalogue.relative[p])
+    size = np.abs(line.x[here[relative]])
+    past.fill([LEVEL], [relative], [bins(np.sqrt(size / level_unit(p[relative], catalogue)), 1.0)])
+    scale = np.ones(len(here))
+    local = np.fmax(np.abs(base[relative]), past.column(T_LEVEL)[relative])
+    scale[relative] = np.fmax(local, catalogue.step[p[relative]] / 20.0)
+    return scale, base, earlier
+
+
+def _statistics(line: _Line, p: Codes, scale: Floats, base: Floats, earlier: Floats, catalogue: Catalogue) -> _Found:
+    """How each new reading shows the ones before it: a spike of one or two, a step, noise."""
+    x0, x1, x2, x3 = (line.lag(k) for k in range(4))
+    x4, x5, x6 = (line.lag(k) for k in (4, 5, 6))
+    t = line.t
+    pace = (t[line.here - 2] - t[line.here - 9]) / 7.0
+    apart = np.maximum(6 * 3_600_000.0, 4.0 * pace)
+    near = np.maximum(t[line.here] - t[line.here - 1], t[line.here - 2] - t[line.here - 3]) <= apart
+    near &= t[line.here - 1] - t[line.here - 2] <= apart
+    single = np.where(near, tests.stands_out(x1, x2, x0, base), 0.0) / scale
+    first, second = tests.stands_out(x2, x3, x0, earlier), tests.stands_out(x1, x3, x0, earlier)
+    same = np.sign(x2 - earlier) == np.sign(x1 - earlier)
+    double = np.where(near & same, np.minimum(first, second), 0.0) / scale
+    single[np.isnan(base)] = np.nan
+    # the sketch sees every local peak, returned or not: the ordinary unrest of the sensor
+    peak = np.minimum(np.abs(x1 - x2), np.abs(x1 - x0)) / scale
+    spike = np.where((x1 > x2) == (x1 > x0), peak, 0.0)
+    spike[np.isnan(x2)] = np.nan
+    high = np.maximum(np.maximum(x3, x4), np.maximum(x5, x6))
+    low = np.minimum(np.minimum(x3, x4), np.minimum(x5, x6))
+    above = np.minimum(np.minimum(x0, x1), x2) - high
+    below = low - np.maximum(np.maximum(x0, x1), x2)
+    shift = np.maximum(np.maximum(above, below), 0.0) / scale
+    noise = np.abs(x1 - (x0 + x2) / 2.0) / scale
+    step = np.abs(x0 - x1) / scale
+    return _Found(spike, single, double, shift, noise, step)
+
+
+def _moves(line: _Line, p: Codes, past: Past, catalogue: Catalogue) -> tuple[Floats, Rhythm]:
+    """(n,) departures from the last two hours without the usual ones of the day or the tide; and what to remember.
+
+    Where noise grows with the level the departure is one of the logarithm; half the usual level is added for optical
+    sensors and analysers, which read near zero.
+    """
+    here, t = line.here, line.t
+    pace = (t[here] - t[here - MOVE_SHORT]) / MOVE_SHORT
+    middle = line.median_before(here, MOVE_SHORT)
+    before = MOVE_FAST_MS
+    for up_to, window in MOVE_WINDOWS:
+        some = np.flatnonzero((pace > before) & (pace <= up_to))
+        if len(some):
+            middle[some] = line.median_before(here[some], window)
+        before = up_to
+    x = line.x[here]
+    relative = np.flatnonzero(catalogue.relative[p])
+    move = x - middle
+    if len(relative):
+        pr = p[relative]
+        salt = catalogue.flat[pr] & ~catalogue.optical[pr]
+        more = np.where(salt, 0.0, 0.5 * past.column(T_LEVEL)[relative]) + catalogue.step[pr] / 20.0
+        ratio = np.maximum(x[relative] + more, 1e-6 + 0 * more) / np.maximum(middle[relative] + more, 1e-6)
+        move[relative] = np.log(ratio)
+    move[_no_event(catalogue)[p]] = np.nan
+    solar = t[here] % DAY_MS * PHASES // DAY_MS
+    lunar = t[here] % LUNAR_MS * PHASES // LUNAR_MS
+    return past.rhythm(move, solar, lunar, catalogue.spike[p])
+
+
+PAUSE_MS: Final = 2 * 3_600_000
+PAUSE_STEPS: Final = 4
+"""A pause of two hours and four usual steps among the last eight readings: their median is of another water."""
+
+RAMP: Final = 6.0
+RAMP_SAMPLES: Final = 4
+RAMP_STEP: Final = 0.6
+"""A sensor that departs this far, this many readings in one direction, and made at most this share of the way in one
+step is believed alone: plumes ramp, faults jump (detection notes, rule 7)."""
+
+
+def _ramps(line: _Line, z: Floats) -> Bools:
+    """(n,) where a sensor alone climbs or falls like a plume does."""
+    out = np.zeros(len(z), np.bool_)
+    rows = np.flatnonzero(np.abs(z) >= RAMP)
+    if len(rows):
+        place = line.here[rows]
+        last = line.move[place[:, None] + np.arange(1 - RAMP_SAMPLES, 1)]
+        steady = np.where(last >= RAMP, 1, np.where(last <= -RAMP, -1, 0)).sum(axis=1)
+        window = line.x[place[:, None] + np.arange(-2 * RAMP_SAMPLES, 1)]
+        steps = np.abs(np.diff(window, axis=1)).max(axis=1)
+        way = window.max(axis=1) - window.min(axis=1)
+        out[rows] = (np.abs(steady) == RAMP_SAMPLES) & (steps <= RAMP_STEP * way)
+    return out
+
+
+def _after_gap(line: _Line, z: Floats) -> Floats:
+    """(n,) the moves, but none across a pause: what changed while nobody looked is not sudden."""
+    rows = np.flatnonzero(np.abs(z) > 0.5)
+    if not len(rows):
+        return z
+    steps = np.diff(line.t[line.here[rows][:, None] + np.arange(-MOVE_SHORT, 1)], axis=1)
+    pause = steps.max(axis=1) > np.maximum(PAUSE_MS, PAUSE_STEPS * np.asarray(bn.median(steps, axis=1)))
+    out = z.copy()
+    out[rows[pause]] = np.nan
+    return out
+
+
+def _no_event(catalogue: Catalogue) -> Bools:
+    return np.array([not parameter.event for parameter in catalogue.parameters], np.bool_)
+
+
+def _runs(line: _Line, memory: Memory) -> tuple[Codes, Ints]:
     """For each new sample, how many equal values in a row end here and since when."""
+    here, segment, starts = line.here, line.segment, line.starts
     n = len(here)
-    fresh = x[here] != x[here - 1]  # NaN before: a run begins
+    fresh = line.x[here] != line.x[here - 1]  # NaN before: a run begins
     number = np.arange(n)
     began = np.maximum.accumulate(np.where(fresh, number, -1))
     began = np.where(began >= starts[segment], began, -1) if n else began  # a run does not cross into another series
     continues = began < 0
-    samples = np.where(continues, carried_samples[segment] + number - starts[segment] + 1, number - began + 1)
-    since = np.where(continues, carried_start[segment], t[here][began])
+    carried = memory.run_samples[line.touched][segment]
+    samples = np.where(continues, carried + number - starts[segment] + 1, number - began + 1)
+    since = np.where(continues, memory.run_start[line.touched][segment], line.t[here][began])
     return samples.astype(np.int32), since
 
 
-def _positions(places: Places, here: Places) -> Bools:
+def _lowest(line: _Line, memory: Memory) -> Floats:
+    """(n,) the lowest accepted value of the series before or at each new reading."""
+    if not len(line.here):
+        return np.empty(0)
+    x = line.x[line.here]
+    out = np.empty(len(x))
+    ends = np.append(line.starts[1:], len(x))
+    if len(line.starts) == len(x):
+        return np.asarray(np.minimum(x, memory.lowest[line.touched]))
+    for start, end, had in zip(line.starts.tolist(), ends.tolist(), memory.lowest[line.touched].tolist(), strict=True):
+        np.minimum.accumulate(x[start:end], out=out[start:end])
+        np.minimum(out[start:end], had, out=out[start:end])
+    return out
+
+
+# -- verdicts --------------------------------------------------------------------------------------------------------
+
+
+def _run_limit(past: Past, mature: Bools) -> Floats:
+    """(n,) how many equal values are too many for this series (detection notes, rule 4)."""
+    share = np.clip(past.column(REPEATS), 1e-6, 1 - 1e-6)
+    rare = np.log(1e-9) / np.log(share)
+    own = np.maximum(rare, 3.0 * past.column(LONG_RUN))
+    return np.maximum(float(tests.FLAT_SAMPLES), np.where(mature, own, 0.0))
+
+
+def _run_seconds(mature: Bools) -> Floats:
+    """(n,) how long equal values must last: six hours, twelve before the series has a past."""
+    return np.where(mature, tests.FLAT_SECONDS / 2, tests.FLAT_SECONDS)
+
+
+def _spikes(line: _Line, p: Codes, scale: Floats, found: _Found, past: Past, catalogue: Catalogue) -> list[Places]:
+    """Re-flag spikes of one and of two readings; returns the places re-flagged."""
+    limit = np.maximum(catalogue.spike[p], past.column(T_SPIKE))
+    marked = []
+    for statistic, places in ((found.single, (1,)), (found.double, (1, 2))):
+        chosen = np.flatnonzero(statistic > limit)
+        if not len(chosen):
+            continue
+        first = line.here[chosen] - places[-1]
+        restless = _restless(line, first) / scale[chosen]
+        times = np.where(catalogue.optical[p[chosen]], tests.SPIKE_RESTLESS, tests.SPIKE_RESTLESS_OTHERS)
+        chosen = chosen[statistic[chosen] > times * restless]
+        marked += [_mark(line, line.here[chosen] - back, QualityTest.SPIKE) for back in places]
+    return marked
+
+
+def _restless(line: _Line, place: Places) -> Floats:
+    """(c,) median over the 24 readings before of their distance from the median of the 7 before each."""
+    window = line.x[place[:, None] + np.arange(-31, 0)]
+    view = np.lib.stride_tricks.sliding_window_view(window, 7, axis=1)[:, :24]
+    middle = bn.nanmedian(np.ascontiguousarray(view), axis=2)
+    return np.asarray(np.nan_to_num(bn.nanmedian(np.abs(window[:, 7:] - middle), axis=1)))
+
+
+def _mark(line: _Line, places: Places, test: QualityTest) -> Places:
+    """In ``q``: these readings are at least suspect, for this reason; returns those for which that is news."""
+    q = line.q
+    news = np.asarray(places[((q[places] >> 4) & int(test)) == 0])
+    q[news] = np.maximum(q[news] & 15, int(Flag.SUSPECT)) | (((q[news] >> 4) | int(test)) << 4)
+    return news
+
+
+def _shifts(
+    line: _Line, p: Codes, found: _Found, limit: Floats, series: Codes, memory: Memory, catalogue: Catalogue
+) -> Places:
+    """Re-flag the first reading of a step that no other kind of sensor shows, once two more confirm it."""
+    chosen = np.flatnonzero((found.shift > limit) & np.isfinite(catalogue.shift[p]))
+    chosen = chosen[~_others_busy(line, p, chosen, 5, memory, catalogue)]
+    return _mark(line, line.here[chosen] - 2, QualityTest.SHIFT)
+
+
+def _noise(
+    line: _Line,
+    p: Codes,
+    scale: Floats,
+    found: _Found,
+    floor: Floats,
+    past: Past,
+    memory: Memory,
+    catalogue: Catalogue,
+) -> Places:
+    """Re-flag the reading before: the last twelve differ from their neighbours as they never did."""
+    limit = np.maximum(0.6 * floor, past.column(T_NOISE))
+    chosen = np.flatnonzero((found.noise > limit) & (past.column(COUNT) >= ENOUGH))
+    if not len(chosen):
+        return np.empty(0, np.intp)
+    window = line.x[line.here[chosen][:, None] + np.arange(-13, 1)]
+    second = np.abs(window[:, 1:-1] - (window[:, :-2] + window[:, 2:]) / 2.0)
+    chosen = chosen[np.asarray(bn.median(second, axis=1)) / scale[chosen] > limit[chosen]]
+    chosen = chosen[~_others_busy(line, p, chosen, 24, memory, catalogue)]
+    return _mark(line, line.here[chosen] - 1, QualityTest.NOISE)
+
+
+def _others_busy(line: _Line, p: Codes, rows: Places, reach: int, memory: Memory, catalogue: Catalogue) -> Bools:
+    """(c,) whether another kind of sensor at the station moved within the last ``reach`` readings of these rows."""
+    if not len(rows):
+        return np.zeros(0, np.bool_)
+    kinds = _kinds(catalogue)
+    station = memory.station[line.touched]
+    concerned = np.unique(station[line.segment[rows]])
+    others = np.flatnonzero(np.isin(memory.station, concerned))
+    others = others[~np.isin(others, line.touched) & (memory.day[others] >= 0)]
+    place = np.flatnonzero(line.mark & BUSY)
+    owner = np.searchsorted(line.origin, place, side="right") - 1
+    old_row, old_col = np.nonzero(memory.mark[others] & BUSY)
+    busy_at = np.concatenate([line.t[place], memory.at[others[old_row], old_col]])
+    busy_station = np.concatenate([station[owner], memory.station[others[old_row]]]).astype(np.int64)
+    touched_kind = kinds[memory.parameter[line.touched]]
+    busy_kind = np.concatenate([touched_kind[owner], kinds[memory.parameter[others[old_row]]]])
+    here = line.here[rows]
+    end, begin = line.t[here], line.t[here - (reach - 1)]
+    mine, kind = station[line.segment[rows]].astype(np.int64), touched_kind[line.segment[rows]]
+    total = _within(busy_station, busy_at, mine, begin, end)
+    key, wanted = busy_station * 256 + busy_kind, mine * 256 + kind
+    return np.asarray(total > _within(key, busy_at, wanted, begin, end))
+
+
+def _within(group: Ints, at: Ints, wanted: Ints, begin: Ints, end: Ints) -> Ints:
+    """(c,) how many of the moments of a group lie in each closed interval."""
+    key = np.sort((group << 42) | at)
+    return np.asarray(
+        np.searchsorted(key, (wanted << 42) | end, side="right") - np.searchsorted(key, (wanted << 42) | begin)
+    )
+
+
+def _nearly_nothing(line: _Line, p: Codes, catalogue: Catalogue) -> Bools:
+    """(n,) whether conductivity or depth is next to nothing beside its last 24: the sensor is out of the water."""
+    out = np.zeros(len(p), np.bool_)
+    for key, share, above in (("conductivity", 0.10, 30.0), ("depth", 0.15, 0.0)):
+        rows = np.flatnonzero(p == catalogue.index.get(key, -1))
+        middle = np.asarray(bn.nanmedian(line.x[line.here[rows][:, None] + np.arange(-24, 0)], axis=1))
+        out[rows] = (line.x[line.here[rows]] < share * middle) & (middle > above)
+    return out
+
+
+def _after_dead(series: Codes, runs: Codes, memory: Memory) -> Bools:
+    """(n,) whether the reading before was not of the water."""
+    before = np.empty(len(series), np.bool_)
+    before[1:] = runs[:-1] > 0
+    first = np.flatnonzero(np.diff(series, prepend=-1))
+    before[first] = memory.dead_run[series[first]] > 0
+    return before
+
+
+def _kinds(catalogue: Catalogue) -> Ints:
+    """(parameters,) a number for each kind of sensor: those that tell the same of the water share one."""
+    names = [parameter.event or parameter.key for parameter in catalogue.parameters]
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return np.array([numbers[name] for name in names], np.int64)
+
+
+def _among(places: Places, here: Places) -> Bools:
     """Which of these places hold new samples rather than remembered ones."""
     if not len(here):
         return np.zeros(len(places), np.bool_)
     found = np.searchsorted(here, places)
     return np.asarray(here[np.minimum(found, len(here) - 1)] == places)
+
+
+# -- out of the water ------------------------------------------------------------------------------------------------
+
+DEAD_COUNTS: Final = 8
+"""A run of dead readings speaks against the other sensors only while it is this short: a sensor that is dead for weeks
+tells nothing of its neighbours (detection notes, section 5)."""
+
+INVOLVED: Final = 4
+"""Kinds of sensor that must be involved for weak evidence to make a visit."""
+
+
+def dead_runs(series: Codes, dead: Bools, memory: Memory) -> Codes:
+    """(n,) how many readings in a row, up to and with each, were not of the water."""
+    number = np.arange(len(series))
+    first = np.diff(series, prepend=-1) != 0
+    start = np.maximum.accumulate(np.where(first, number, 0))
+    alive = np.maximum.accumulate(np.where(~dead, number, -1))
+    carried = np.where(alive >= start, 0, memory.dead_run[series])
+    return np.asarray(np.where(dead, number - np.maximum(alive, start - 1) + carried, 0), np.int32)
+
+
+def out_of_water(
+    line: _Line, accepted: Places, series: Codes, at: Ints, runs: Codes, memory: Memory, kinds: Ints
+) -> list[Places]:
+    """Mark what a sonde measured while it was taken out, cleaned, or its logger held its values (rule 6).
+
+    Two kinds dead at once: all sensors of the station at that instant. One kind dead, and within one reading weak
+    evidence at so many others that four kinds are involved: those with the evidence.
+    """
+    dead = np.flatnonzero((runs > 0) & (runs <= DEAD_COUNTS))
+    stations = np.unique(memory.station[series])
+    held = np.flatnonzero((memory.dead_run > 0) & (memory.dead_run <= DEAD_COUNTS))
+    held = held[np.isin(memory.station[held], stations)]
+    if not len(dead) + len(held):
+        return []
+    gone = np.concatenate([series[dead], held])
+    gone_at = np.concatenate([at[dead], memory.dead_at[held]])
+    gone_station, gone_kind = memory.station[gone], kinds[memory.parameter[gone]]
+    marked = []
+    for station in np.unique(gone_station).tolist():
+        mine = gone_station == station
+        sensors = np.flatnonzero(memory.station[line.touched] == station)
+        if not len(sensors):
+            continue
+        spans = [np.arange(line.origin[i], line.newest[i, -1] + 1) for i in sensors.tolist()]
+        place = np.concatenate(spans)
+        kind = np.repeat(kinds[memory.parameter[line.touched[sensors]]], [len(s) for s in spans])
+        real = ~np.isnan(line.x[place])
+        place, kind = place[real], kind[real]
+        order = np.argsort(line.t[place], kind="stable")
+        place, kind = place[order], kind[order]
+        marked += _visits(line, place, kind, gone_at[mine], gone_kind[mine])
+    return marked
+
+
+def _visits(line: _Line, place: Places, kind: Ints, gone_at: Ints, gone_kind: Ints) -> list[Places]:
+    """One station: its readings by time, and when which kinds of sensor were dead."""
+    t, weak = line.t[place], (line.mark[place] & WEAK) > 0
+    when = np.unique(gone_at)
+    every = np.unique(np.concatenate([t, when]))
+    marked = []
+    order = np.argsort(gone_at, kind="stable")
+    gone_at, gone_kind = gone_at[order], gone_kind[order]
+    for moment in when.tolist():
+        i = int(np.searchsorted(every, moment))
+        before, after = every[max(i - 1, 0)], every[min(i + 1, len(every) - 1)]
+        here = slice(*np.searchsorted(gone_at, [moment, moment + 1]).tolist())
+        if len(set(gone_kind[here].tolist())) > 1:
+            first, last = np.searchsorted(t, [moment, moment + 1]).tolist()
+            marked.append(_mark(line, place[first:last], QualityTest.OUT_OF_WATER))
+            continue
+        first, last = np.searchsorted(t, [before, after + 1]).tolist()
+        hints = first + np.flatnonzero(weak[first:last])
+        around = slice(*np.searchsorted(gone_at, [before, after + 1]).tolist())
+        if len(set(kind[hints].tolist()) | set(gone_kind[around].tolist())) >= INVOLVED:
+            marked.append(_mark(line, place[hints], QualityTest.OUT_OF_WATER))
+    return marked
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+
+def _carry(
+    line: _Line,
+    days: Days,
+    past: Past,
+    rhythm: Rhythm,
+    run_samples: Codes,
+    run_start: Ints,
+    lowest: Floats,
+    memory: Memory,
+    dead: tuple[Codes, Ints, Codes],
+) -> Carried:
+    """What the touched series are to remember."""
+    ends, newest = line.ends, line.newest
+    series, at, runs = dead
+    last = np.flatnonzero(np.append(np.diff(series) != 0, True)) if len(series) else np.empty(0, np.intp)
+    latest = np.maximum.accumulate(np.where(runs > 0, np.arange(len(runs)), -1))[last]
+    begin = np.append(0, last[:-1] + 1)
+    dead_at = np.where(latest >= begin, at[latest], memory.dead_at[series[last]])
+    turned = None
+    if days.turning.any():
+        blocks = days.inner[np.append(np.diff(days.whose) != 0, True)]
+        turned = Turned(
+            days.touched[days.turning],
+            past.counts,
+            past.drawn[blocks],
+            rhythm.usual,
+            rhythm.sums,
+            rhythm.many,
+            rhythm.fit,
+        )
+    place = np.concatenate(past.places) if past.places else np.empty(0, np.int64)
+    first = memory.first[line.touched]
+    return Carried(
+        series=line.touched,
+        at=line.t[newest],
+        value=line.x[newest],
+        packed=line.q[newest],
+        mark=line.mark[newest],
+        move=line.move[newest],
+        run_samples=run_samples[ends],
+        run_start=run_start[ends],
+        lowest=lowest[ends],
+        first=np.where(memory.day[line.touched] < 0, line.t[line.here[line.starts]], first),
+        day=line.t[line.here[ends]] // DAY_MS,
+        dead_series=series[last],
+        dead_at=dead_at,
+        dead_run=runs[last],
+        place=place,
+        weight=np.full(len(place), ONE, np.int32),
+        distinct=len(line.touched) == len(line.here),
+        phase=rhythm.phase,
+        moved=rhythm.moved,
+        fit_place=rhythm.fit_place,
+        fit_added=rhythm.fit_added,
+        turned=turned,
+    )

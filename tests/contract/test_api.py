@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 import governance.tables  # noqa: F401 - names its tables in the metadata
 import ingest.storage.tables  # noqa: F401 - the same
-from api.app import MOST_BYTES, READINGS_MOST_BYTES, create_app
+from api import access
+from api.app import MOST_BYTES, OPEN, READINGS_MOST_BYTES, create_app
 from api.context import Context, Part
 from api.routes import readings as readings_route
 from governance import incidents
@@ -114,7 +115,14 @@ def make_river(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
         intake.start()
         woken: list[None] = []
         context = Context(
-            database, store, known, "/riverchief/test", lambda: NOW, intake.submit, wake=lambda: woken.append(None)
+            database,
+            store,
+            known,
+            "/riverchief/test",
+            lambda: NOW,
+            intake.submit,
+            wake=lambda: woken.append(None),
+            open=True,
         )
         rivers.append(River(database, store, site, intake, context, TestClient(create_app(context)), woken))
         return rivers[-1]
@@ -202,7 +210,7 @@ def test_the_openapi_document_describes_every_route_and_its_problems(river: Rive
             assert PROBLEM in operation["responses"]["default"]["content"], path
             assert "422" not in operation["responses"]
             # a claim shows the secret of its label instead of a token
-            assert ("security" in operation) == (method != "get" and path != "/api/v1/claims"), path
+            assert ("security" in operation) == (path != "/api/v1/claims"), (path, method)
     text = json.dumps(document)
     defined = document["components"]["schemas"]
     for reference in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
@@ -259,7 +267,11 @@ def test_a_store_that_cannot_answer_asks_to_come_back_later(river: River) -> Non
 
 # -- who is asking -----------------------------------------------------------------------------------------------------
 
-CHANGES = [
+ASKED = [
+    ("GET", "/api/v1/stations"),
+    ("GET", "/api/v1/incidents"),
+    ("GET", "/api/v1/ledger"),
+    ("GET", "/api/v1/openapi.json"),
     ("POST", "/api/v1/stations"),
     ("PATCH", "/api/v1/stations/shiwan"),
     ("POST", "/api/v1/readings"),
@@ -269,11 +281,13 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), CHANGES)
+@pytest.mark.parametrize(("method", "path"), ASKED)
 @pytest.mark.parametrize(
     "shown", [None, "Bearer wrong", "Bearer ", "Basic river-token", "river-token", "Bearer river-token2", "Bearer é"]
 )
-def test_nobody_changes_anything_without_the_token(river: River, method: str, path: str, shown: str | None) -> None:
+def test_nobody_reads_or_changes_anything_without_a_token(
+    river: River, method: str, path: str, shown: str | None
+) -> None:
     client = river.asked(token="river-token")
     headers = {} if shown is None else {"Authorization": shown.encode("latin-1")}
     response = client.request(method, path, content=b"{", headers=headers)  # type: ignore[arg-type]
@@ -282,13 +296,26 @@ def test_nobody_changes_anything_without_the_token(river: River, method: str, pa
     assert "river-token" not in response.text.replace("river-token2", "")
 
 
-def test_the_token_opens_every_change_and_reading_needs_none(river: River) -> None:
+def test_the_token_of_the_settings_opens_everything(river: River) -> None:
     client = river.asked(token="river-token")
+    client.headers["Authorization"] = "bearer river-token"
     assert client.get("/api/v1/stations").status_code == 200
-    response = client.post(
-        "/api/v1/readings", json=message("shiwan", (NOW, {"ph": 7.0})), headers={"Authorization": "bearer river-token"}
-    )
-    assert response.status_code == 202
+    assert client.post("/api/v1/readings", json=message("shiwan", (NOW, {"ph": 7.0}))).status_code == 202
+
+
+def test_a_site_that_is_not_open_asks_everybody_even_without_a_token_of_its_own(river: River) -> None:
+    is_problem(river.asked(open=False).get("/api/v1/stations"), 401, "Authorization")
+
+
+def test_every_route_says_which_right_it_needs(river: River) -> None:
+    paths = river.client.get("/api/v1/openapi.json").json()["paths"]
+    unsaid = [
+        (method, path)
+        for path, methods in paths.items()
+        for method in methods
+        if access.right_of(method.upper(), path.removeprefix("/api/v1")) is None and path not in OPEN
+    ]
+    assert unsaid == []
 
 
 def test_the_whole_token_counts_whatever_its_letters(river: River) -> None:
@@ -906,6 +933,10 @@ def _fired(river: River, station: str = "shiwan", at_ms: int = NOW - MINUTE, **o
         return incidents.record(connection, [replace(finding, **other)], NOW, source="/t").ids[0]
 
 
+REPORTED = ["accept", "reject", "false_alarm", "comment", "supervise", "merge", "emergency"]
+"""What an administrator may do with an incident just reported."""
+
+
 def _act(river: River, number: int, action: str, *, if_match: str | None = None, **body: Any) -> Any:
     headers = {} if if_match is None else {"If-Match": if_match}
     content = {"action": action, "by": "梁工", **body}
@@ -921,26 +952,27 @@ def test_an_incident_is_listed_and_told_in_full(river: River) -> None:
     assert listed == [full["incident"]]
     incident = full["incident"]
     assert (incident["state"], incident["open"], incident["colour"], incident["version"]) == (
-        "opened",
+        "reported",
         True,
         "yellow",
         1,
     )
     assert incident["title"] == {"zh": "石湾氨氮2.40 mg/L", "en": "Shiwan: ammonia 2.40 mg/L"}
     assert incident["observed_at"] == rfc3339(NOW - MINUTE)
-    assert incident["allowed"] == ["acknowledge", "comment", "false_alarm"]
+    assert incident["allowed"] == REPORTED
+    assert (incident["reach"], incident["due_at"], incident["overdue"]) == ("", "2026-05-13T02:30:00Z", False)
     assert [(c["station"], c["resolved_at"]) for c in full["conditions"]] == [("shiwan", None)]
     assert [(e["seq"], e["what"], e["by"]) for e in full["history"]] == [(1, "fired", "nh3n-high")]
 
 
 def test_an_action_changes_the_incident_and_wakes_the_deliverer(river: River) -> None:
     number = _fired(river)
-    response = _act(river, number, "acknowledge", if_match='"1"')
+    response = _act(river, number, "accept", if_match='"1"')
     assert response.status_code == 200
     assert response.headers["etag"] == '"2"'
     body = response.json()
-    assert (body["incident"]["state"], body["incident"]["acknowledged_by"]) == ("acknowledged", "梁工")
-    assert [e["what"] for e in body["history"]] == ["fired", "acknowledged"]
+    assert (body["incident"]["state"], body["incident"]["accepted_by"]) == ("accepted", "梁工")
+    assert [e["what"] for e in body["history"]] == ["fired", "accepted"]
     assert len(river.woken) == 1
     assert river.client.get(f"/api/v1/incidents/{number}").json() == body
 
@@ -948,18 +980,18 @@ def test_an_action_changes_the_incident_and_wakes_the_deliverer(river: River) ->
 def test_a_forbidden_action_is_told_what_is_allowed_now(river: River) -> None:
     number = _fired(river)
     document = is_problem(_act(river, number, "close", comment="clean again"), 409, str(number))
-    assert document["allowed"] == ["acknowledge", "comment", "false_alarm"]
-    assert is_problem(_act(river, number, "dispatch"), 409, "dispatch")["allowed"] == document["allowed"]
+    assert document["allowed"] == REPORTED
+    assert is_problem(_act(river, number, "delete"), 409, "delete")["allowed"] == document["allowed"]
     assert is_problem(_act(river, number, "comment"), 409)["allowed"] == document["allowed"]  # without a comment
-    _act(river, number, "false_alarm", comment="the probe was being cleaned")
-    assert is_problem(_act(river, number, "acknowledge"), 409)["allowed"] == []
+    _act(river, number, "false_alarm", comment="the probe was being cleaned", reason="maintenance")
+    assert is_problem(_act(river, number, "accept"), 409)["allowed"] == ["reopen"]
     assert len(river.woken) == 1
     assert river.client.get(f"/api/v1/incidents/{number}").json()["incident"]["version"] == 2
 
 
 def test_a_decision_that_rests_on_an_older_state_is_refused(river: River) -> None:
     number = _fired(river)
-    _act(river, number, "acknowledge")
+    _act(river, number, "accept")
     is_problem(_act(river, number, "comment", comment="late", if_match='"1"'), 412, "2", "1")
     assert river.client.get(f"/api/v1/incidents/{number}").json()["incident"]["version"] == 2
     assert _act(river, number, "comment", comment="now", if_match='"1", W/"2"').status_code == 200
@@ -969,13 +1001,14 @@ def test_a_decision_that_rests_on_an_older_state_is_refused(river: River) -> Non
 @pytest.mark.parametrize("if_match", ["1", "", '"1', '"1", x'])
 def test_an_if_match_that_is_none_is_refused(river: River, if_match: str) -> None:
     number = _fired(river)
-    is_problem(_act(river, number, "acknowledge", if_match=if_match), 400, "If-Match")
+    is_problem(_act(river, number, "accept", if_match=if_match), 400, "If-Match")
 
 
 @pytest.mark.parametrize(
     ("body", "named"),
     [
-        ({"action": "comment", "comment": "x"}, "by"),
+        ({"action": "comment", "comment": "x", "by": 3}, "by"),
+        ({"action": "dispatch", "by": "梁工", "to": {"department": "police"}}, "police"),
         ({"by": "梁工"}, "action"),
         ({"action": 7, "by": "梁工"}, "action"),
         ({"action": "comment", "by": "梁工", "comment": "\x00"}, "comment"),
@@ -997,22 +1030,23 @@ def test_an_incident_that_is_not_there_is_named(river: River, number: str) -> No
 
 def test_incidents_are_found_by_state_and_station_page_by_page(river: River) -> None:
     numbers = [_fired(river, station) for station in ("shiwan", "qicha", "nandou")]
-    _act(river, numbers[0], "false_alarm", comment="the probe was being cleaned")
+    _act(river, numbers[0], "false_alarm", comment="the probe was being cleaned", reason="maintenance")
 
     def listed(**asked: Any) -> list[int]:
         return [i["id"] for i in river.client.get("/api/v1/incidents", params=asked).json()["items"]]
 
     assert listed() == numbers[::-1]
-    assert listed(state="closed") == [numbers[0]]
+    assert listed(state="false_alarm") == [numbers[0]]
+    assert listed(state="closed") == []
     assert listed(open=True) == [numbers[2], numbers[1]]
     assert listed(open=False) == [numbers[0]]
-    assert listed(open=False, state="opened") == []
+    assert listed(open=False, state="reported") == []
     assert listed(station="qicha") == [numbers[1]]
     first = river.client.get("/api/v1/incidents", params={"limit": 2}).json()
     rest = river.client.get("/api/v1/incidents", params={"limit": 2, "cursor": first["next_cursor"]}).json()
     assert [i["id"] for i in first["items"] + rest["items"]] == numbers[::-1]
     assert rest["next_cursor"] is None
-    is_problem(river.client.get("/api/v1/incidents?state=handling"), 400, "state")
+    is_problem(river.client.get("/api/v1/incidents?state=opened"), 400, "state")
 
 
 # -- ledger and quarantine ---------------------------------------------------------------------------------------------

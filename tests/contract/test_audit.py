@@ -20,6 +20,8 @@ from governance.database import Database, metadata
 from governance.merkle import GENESIS, Root
 from governance.tables import GUARDS, audit_root
 from governance.tables import audit as table
+from ingest import rulebook
+from ingest.checks import rules
 from ingest.storage import changes, registry
 from ingest.storage.changes import Author
 from sensors.errors import NotFound, Refused
@@ -137,6 +139,18 @@ def test_a_change_of_the_registry_is_an_entry_with_before_and_after(database: Da
     assert json.loads(second.body)["before"]["zh"] == "石湾"
     assert json.loads(second.body)["after"]["zh"] == "石湾大桥"
     assert login.what == "registry.credential"
+
+
+def test_every_version_of_a_rule_is_an_entry_when_it_begins_and_when_it_ends(database: Database) -> None:
+    text = '[[threshold]]\nid = "x"\nparameter = "do"\nside = "below"\nlimit = {limit}\nsamples = 3\ncolour = "red"\n'
+    for limit in (2.0, 2.0, 3.0):
+        with database.write() as connection:
+            rulebook.keep(connection, rules.read(text.format(limit=limit), catalogue()), catalogue(), T)
+    with database.read() as connection:
+        told = [(line.what, json.loads(line.body)) for line in audit.of(connection, "rule", "x")]
+    assert [what for what, _ in told] == ["rule.in_force", "rule.ended", "rule.in_force"]
+    assert "limit = 3.0" in told[2][1]["toml"]
+    assert told[1][1]["version"] == told[0][1]["version"] != told[2][1]["version"]
 
 
 # -- tampering, by somebody who owns the database and knows how it works -----------------------------------------------
@@ -290,3 +304,12 @@ def test_a_proof_of_every_entry_holds_and_continues_every_earlier_root(trail: Co
 
 def test_both_databases_are_guarded() -> None:
     assert set(GUARDS) == {"sqlite", "postgresql"}
+
+
+def test_an_entry_under_no_root_yet_whose_hash_was_made_to_fit_breaks_the_chain_behind_it(trail: Copy) -> None:
+    trail.raw.execute("UPDATE audit SET body = '{}' WHERE n = 11")
+    with trail.database.read() as connection:
+        line = audit.get(connection, 11)
+    trail.raw.execute("UPDATE audit SET hash = ? WHERE n = 11", (line.expected_hash(),))
+    (fault,) = verify(trail.database).faults
+    assert (fault.n, fault.until, fault.wrong) == (11, 12, Wrong.OUT_OF_ORDER)

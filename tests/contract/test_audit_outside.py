@@ -60,7 +60,7 @@ class Site:
         known = catalogue()
         store = SqlReadings(self.database, known)
         keys = sealing.public_keys(self.settings)
-        context = Context(self.database, store, known, "/river", lambda: self.now_ms, audit_keys=keys)
+        context = Context(self.database, store, known, "/river", lambda: self.now_ms, audit_keys=keys, open=True)
         return TestClient(create_app(context))
 
     def run(self, *arguments: object) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from api.context import Context
 from governance import incidents
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Action
+from governance.lifecycle import Action, Order
 from ingest import classes
 from ingest.outlook import Outlook, annotate
 from ingest.storage import lineprotocol, registry, schema
@@ -25,6 +25,7 @@ from sensors.reading import PLAIN, Batch, Flag
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Deployment, Reach, Registry, Station, Water
 from sensors.texts import Text
+from tests.cases import OPERATOR
 
 CATALOGUE = catalogue()
 T0 = 1_790_000_040_000
@@ -82,7 +83,7 @@ def water(tmp_path: Path) -> Iterator[Water3]:
         registry.save(connection, Registry(stations, (), reaches, CATALOGUE))
     store = SqlReadings(database, CATALOGUE)
     spool = Spool(database, CATALOGUE, clock_ms=lambda: T0, most_bytes=2**30)
-    context = Context(database, store, CATALOGUE, "/test", lambda: T0)
+    context = Context(database, store, CATALOGUE, "/test", lambda: T0, open=True)
     yield Water3(database, store, spool, TestClient(create_app(context)))
     database.close()
 
@@ -209,9 +210,8 @@ def test_an_incident_is_one_annotation_that_follows_it_to_its_end(water: Water3)
         incidents.act(
             connection,
             1,
-            Action.FALSE_ALARM,
-            by="示例",
-            comment="示例",
+            Order(Action.FALSE_ALARM, comment="示例", reason="other"),
+            OPERATOR,
             now_ms=T0 + 2 * MINUTE,
             source="/test",
         )

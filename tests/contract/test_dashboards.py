@@ -28,6 +28,7 @@ from dashboards import parts
 from governance import incidents
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
+from governance.lifecycle import Action, Order
 from governance.tables import outbox
 from ingest import ledger
 from ingest.pipeline import Site
@@ -48,6 +49,7 @@ from sensors.wire.telemetry import Sample, Telemetry
 from simulator.faults import ANALYSED, Instruments
 from simulator.scenario import Cycle, Event, EventKind, Scenario
 from simulator.world import World
+from tests.cases import OPERATOR
 from tests.grafana import Frame, Servers, Window, joined
 from tests.influx import real_server
 from tests.postgres import server as postgres_server
@@ -323,14 +325,13 @@ def _work(database: Database, now: int) -> None:
         made = {i.rule: i for i in incidents.list_incidents(connection, limit=100)}
     with database.write() as connection:
 
-        def act(rule: str, action: str, at_ms: int) -> None:
-            incidents.act(
-                connection, made[rule].id, action, by="李示例", comment="示例", now_ms=at_ms, source="/riverchief"
-            )
+        def act(rule: str, action: Action, at_ms: int) -> None:
+            order = Order(action, comment="示例", reason="other" if action is Action.FALSE_ALARM else "")
+            incidents.act(connection, made[rule].id, order, OPERATOR, now_ms=at_ms, source="/riverchief")
 
         for colour, wait in ((Colour.RED, 4 * MINUTE), (Colour.ORANGE, 20 * MINUTE), (Colour.YELLOW, 90 * MINUTE)):
-            act(f"rule-{colour}", "acknowledge", made[f"rule-{colour}"].opened_at_ms + wait)
-        act("rule-blue", "false_alarm", now - 2 * HOUR)
+            act(f"rule-{colour}", Action.ACCEPT, made[f"rule-{colour}"].opened_at_ms + wait)
+        act("rule-blue", Action.FALSE_ALARM, now - 2 * HOUR)
         for row in connection.execute(sa.select(outbox.c.id, outbox.c.created_at_ms)).all():
             took = 90 + 10 * (row.id % 9)
             values = {"status": "delivered", "delivered_at_ms": row.created_at_ms + took, "attempts": 1}

@@ -116,7 +116,7 @@ def tidal(tmp_path: Path) -> Iterator[Tidal]:
 
 
 def client(tidal: Tidal) -> TestClient:
-    context = Context(tidal.database, tidal.store, CATALOGUE, "/test", lambda: tidal.clock[0])
+    context = Context(tidal.database, tidal.store, CATALOGUE, "/test", lambda: tidal.clock[0], open=True)
     return TestClient(create_app(context), base_url="http://127.0.0.1")
 
 

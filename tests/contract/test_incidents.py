@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from governance import incidents
 from governance.database import Database, metadata
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Action, Conflict, Incident, State, What
+from governance.lifecycle import Action, Conflict, Incident, NotNow, Order, State, What
+from governance.roles import Actor
 from governance.tables import incident, incident_condition, incident_entry, outbox
-from sensors.errors import NotFound, Refused
+from sensors.errors import NotFound
 from sensors.texts import Text
+from tests.cases import OPERATOR, WAY
 from tests.postgres import DIALECTS, fresh
 
 HOUR = 3_600_000
@@ -63,11 +65,33 @@ def record(database: Database, *findings: Finding, now_ms: int = NOW) -> inciden
         return incidents.record(connection, findings, now_ms, source=SOURCE)
 
 
-def act(database: Database, number: int, action: Action | str, comment: str | None = "理由", **other: int) -> Incident:
+def act(
+    database: Database,
+    number: int,
+    action: Action,
+    comment: str | None = "理由",
+    actor: Actor = OPERATOR,
+    now_ms: int = NOW,
+    **other: int,
+) -> Incident:
+    order = Order(action, comment=comment, reason="sensor_fault" if action is Action.FALSE_ALARM else "")
     with database.write() as connection:
-        return incidents.act(
-            connection, number, action, by="李河长", comment=comment, now_ms=NOW, source=SOURCE, **other
-        )
+        return incidents.act(connection, number, order, actor, now_ms=now_ms, source=SOURCE, **other)
+
+
+def walk(database: Database, number: int, steps: int) -> None:
+    """The first steps of an incident's way."""
+    with database.write() as connection:
+        for actor, order in WAY[:steps]:
+            incidents.act(connection, number, order, actor, now_ms=NOW, source=SOURCE)
+
+
+def close(database: Database, number: int, seen: int = 3) -> Incident:
+    """The last step, with so many good readings since the recovery."""
+    normal = {c.key: seen for c in get(database, number).conditions}
+    actor, order = WAY[-1]
+    with database.write() as connection:
+        return incidents.act(connection, number, order, actor, now_ms=NOW, source=SOURCE, normal=normal)
 
 
 def get(database: Database, number: int) -> Incident:
@@ -91,7 +115,7 @@ def test_a_finding_becomes_an_incident_with_its_history_and_a_delivery(database:
         (entry,) = incidents.history(connection, made.ids[0])
         (row,) = connection.execute(sa.select(outbox)).mappings()
     assert (stored.state, stored.colour, stored.cause, stored.version) == (
-        State.OPENED,
+        State.REPORTED,
         Colour.YELLOW,
         "shiwan/nh3n",
         1,
@@ -122,7 +146,7 @@ def test_a_failure_in_the_same_transaction_leaves_no_trace_of_the_incident(datab
             if what == "record":
                 incidents.record(connection, [fired(), fired(T + HOUR, cause="other")], NOW, source=SOURCE)
             else:
-                incidents.act(connection, 1, Action.FALSE_ALARM, by="李", comment="理由", now_ms=NOW, source=SOURCE)
+                incidents.act(connection, 1, Order(Action.COMMENT, comment="理由"), OPERATOR, now_ms=NOW, source=SOURCE)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -149,10 +173,10 @@ def test_a_finding_redelivered_after_its_incident_was_closed_opens_nothing(datab
 
 def test_history_and_version_count_every_change_in_order(database: Database):
     record(database, fired(), fired(T + HOUR, rule="b", colour=Colour.RED))
-    act(database, 1, Action.ACKNOWLEDGE, None)
+    walk(database, 1, 5)
     act(database, 1, Action.COMMENT, "已到现场")
     record(database, resolved(T + 2 * HOUR), resolved(T + 2 * HOUR, rule="b"))
-    closed = act(database, 1, Action.CLOSE)
+    closed = close(database, 1)
     with database.read() as connection:
         history = incidents.history(connection, 1)
         sent = [
@@ -161,18 +185,25 @@ def test_history_and_version_count_every_change_in_order(database: Database):
     assert [e.what.value for e in history] == [
         "fired",
         "fired",
-        "acknowledged",
+        "accepted",
+        "dispatched",
+        "started",
+        "finished",
+        "verified",
         "commented",
         "resolved",
         "resolved",
         "closed",
     ]
-    assert [e.seq for e in history] == list(range(1, 8)) == [event["data"]["seq"] for event in sent]
-    assert closed.version == 7
+    assert [e.seq for e in history] == list(range(1, 12)) == [event["data"]["seq"] for event in sent]
+    assert closed.version == 11
     assert get(database, 1) == closed
-    assert [event["data"]["notify"] for event in sent] == ["page", "page", *["inform"] * 5]
-    assert [event["type"].rsplit(".", 1)[1] for event in sent] == ["opened", *["updated"] * 5, "closed"]
-    assert (history[3].by, history[3].comment, history[3].observed_at_ms) == ("李河长", "已到现场", None)
+    assert [event["data"]["notify"] for event in sent] == ["page", "page", "inform", "page", *["inform"] * 7]
+    assert [event["type"].rsplit(".", 1)[1] for event in sent] == ["opened", *["updated"] * 9, "closed"]
+    assert (history[7].by, history[7].comment, history[7].observed_at_ms) == (OPERATOR.name, "已到现场", None)
+    finished = history[5]
+    assert (finished.attachments, finished.measurement, finished.role) == (("7",), {"nh3n": 0.8}, "handler")
+    assert history[3].details["to"]["department"] == "water"
 
 
 def test_one_cause_has_one_open_incident_and_a_new_one_after_closing(database: Database):
@@ -192,14 +223,16 @@ def test_the_database_itself_refuses_a_second_open_incident_of_a_cause(database:
 
 def test_closing_is_refused_while_a_condition_is_active_and_changes_nothing(database: Database):
     record(database, fired())
-    act(database, 1, Action.ACKNOWLEDGE, None)
+    walk(database, 1, 5)
     before = everything(database)
-    with pytest.raises(Refused, match="still active"):
-        act(database, 1, Action.CLOSE)
+    with pytest.raises(NotNow, match="still active"):
+        close(database, 1)
     assert everything(database) == before
     record(database, resolved(T + HOUR))
     assert get(database, 1).recovered_at_ms == T + HOUR
-    assert act(database, 1, Action.CLOSE).state is State.CLOSED
+    with pytest.raises(NotNow, match="needs 3 good readings"):
+        close(database, 1, seen=2)
+    assert close(database, 1).state is State.CLOSED
 
 
 def test_late_findings_are_grouped_by_event_time_and_several_stay_open_beside_the_live_one(database: Database):
@@ -239,9 +272,9 @@ def test_who_looked_at_an_old_version_is_told_so_and_changes_nothing(database: D
     act(database, seen, Action.COMMENT, expected_version=1)
     before = everything(database)
     with pytest.raises(Conflict, match=r"现为第2版，您看到的是第1版.* / .*now version 2, you saw 1"):
-        act(database, seen, Action.ACKNOWLEDGE, None, expected_version=1)
+        act(database, seen, Action.ACCEPT, None, expected_version=1)
     assert everything(database) == before
-    assert act(database, seen, Action.ACKNOWLEDGE, None, expected_version=2).version == 3
+    assert act(database, seen, Action.ACCEPT, None, expected_version=2).version == 3
 
 
 def test_what_does_not_exist_is_said_to_be_missing(database: Database):
@@ -253,8 +286,6 @@ def test_what_does_not_exist_is_said_to_be_missing(database: Database):
             incidents.history(connection, number)
     with pytest.raises(NotFound):
         act(database, 2, Action.COMMENT)
-    with pytest.raises(Refused, match=r"没有“delete”.*allowed are: acknowledge, comment, false alarm"):
-        act(database, 1, "delete")
 
 
 def test_lists_show_the_newest_first_page_by_page_and_by_what_is_asked(database: Database):
@@ -262,7 +293,7 @@ def test_lists_show_the_newest_first_page_by_page_and_by_what_is_asked(database:
     record(database, fired(T - 40 * HOUR, retrospective=True, cause="c0", rule="past", station="s9"))
     record(database, fired(T + HOUR, cause="c0", rule="neighbour", station="s7"))
     act(database, 2, Action.FALSE_ALARM)
-    act(database, 3, Action.ACKNOWLEDGE, None)
+    act(database, 3, Action.ACCEPT, None)
 
     def numbers(**asked: object) -> list[int]:
         with database.read() as connection:
@@ -272,15 +303,16 @@ def test_lists_show_the_newest_first_page_by_page_and_by_what_is_asked(database:
     assert numbers(limit=2) == [5, 4]
     assert numbers(limit=2, before_id=4) == [3, 2]
     assert numbers(open_only=True) == [5, 4, 3, 1]
-    assert numbers(state=State.CLOSED) == [2]
+    assert numbers(state=State.FALSE_ALARM) == numbers(open_only=False) == [2]
     assert numbers(station="s0") == [3, 1]
     assert numbers(station="s7") == [1]
     assert numbers(retrospective=True) == [5]
-    assert numbers(retrospective=False, state=State.OPENED) == [4, 1]
+    assert numbers(retrospective=False, state=State.REPORTED) == [4, 1]
     with database.read() as connection:
         assert incidents.list_incidents(connection, limit=10)[4] == incidents.get(connection, 1)
         counts = incidents.counts(connection)
-    assert counts.by_state == {State.OPENED: 3, State.ACKNOWLEDGED: 1, State.CLOSED: 1}
+    found = {state: n for state, n in counts.by_state.items() if n}
+    assert found == {State.REPORTED: 3, State.ACCEPTED: 1, State.FALSE_ALARM: 1}
     assert counts.open_by_colour == {Colour.RED: 0, Colour.ORANGE: 0, Colour.YELLOW: 3, Colour.BLUE: 0}
     assert counts.open_retrospective == 1
 
@@ -370,3 +402,23 @@ def test_found_in_one_batch_or_one_by_one_the_store_says_the_same(database: Data
     assert at_once == one_by_one
     for found, history in at_once:
         assert [e.seq for e in history] == list(range(1, found.version + 1))
+
+
+def test_an_incident_is_shown_as_it_stood_at_any_instant(database: Database):
+    record(database, fired(), now_ms=NOW)
+    record(database, fired(T + HOUR, station="other"), now_ms=NOW + HOUR)
+    record(database, resolved(T + 2 * HOUR), now_ms=NOW + 2 * HOUR)
+    number = 1
+    seen = []
+    with database.read() as connection:
+        for hours in (0, 1, 2, 3):
+            seen.append(incidents.as_of(connection, number, NOW + hours * HOUR))
+        now = (incidents.get(connection, number), incidents.history(connection, number))
+        with pytest.raises(NotFound):
+            incidents.as_of(connection, number, NOW - 1)
+        with pytest.raises(NotFound):
+            incidents.as_of(connection, 99, NOW)
+    assert [len(history) for _, history in seen] == [1, 2, 3, 3]
+    assert [len(found.active) for found, _ in seen] == [1, 2, 1, 1]
+    assert [found.version for found, _ in seen] == [1, 2, 3, 3]
+    assert seen[-1] == now

@@ -30,7 +30,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from sensors.errors import StorageUnavailable
 from sensors.parameters import catalogue
-from sensors.quality import Tail, assess
+from sensors.quality import Memory, assess
 from sensors.reading import Flag, Message, QualityTest, Reason, pack
 from sensors.stations import Deployment, Registry, Station, Water
 from sensors.times import rfc3339
@@ -212,6 +212,8 @@ class World:
             }
         names = {row["id"]: (row["cause"], row["retrospective"], row["opened_at_ms"]) for row in tables["incident"]}
         found: dict[str, list[Any]] = {}
+        # its numbers and hashes are those of its order and of the numbers of incidents
+        tables["audit"] = [self._without_numbers(row, names) for row in tables["audit"]]
         for table, rows in tables.items():
             for row in rows:
                 row.pop("id", None)
@@ -224,6 +226,16 @@ class World:
         for s in self.site.history.registry.stations:
             found[f"reading {s.key}"] = sorted(self.readings(s.key).items())
         return found
+
+    @staticmethod
+    def _without_numbers(row: dict[str, Any], names: Mapping[int, object]) -> dict[str, Any]:
+        if row["kind"] != "incident":
+            return {name: row[name] for name in ("what", "kind", "subject", "body")}
+        body = json.loads(row["body"])
+        for part in (body["entry"], *body["conditions"]):
+            part["incident_id"] = names[part["incident_id"]]
+        kept = {name: row[name] for name in ("what", "kind", "by", "role", "at_ms")}
+        return kept | {"subject": names[int(row["subject"])], "body": body}
 
 
 BOTH = pytest.mark.parametrize("world", DIALECTS, indirect=True)
@@ -257,7 +269,9 @@ def judged_at_once(readings: Mapping[tuple[str, int], tuple[float, int]]) -> dic
     at = np.array([at for _, at in keys], np.int64)
     value = np.array([readings[key][0] for key in keys])
     status = np.full(len(keys), ord("N"), np.uint8)
-    verdict = assess(parameter, parameter, at, value, status, Tail(len(CATALOGUE)), CATALOGUE)
+    every = np.arange(len(CATALOGUE), dtype=np.int32)
+    memory = Memory.of(np.zeros(len(CATALOGUE), np.int32), every)
+    verdict = assess(parameter, parameter, at, value, status, memory, CATALOGUE)
     return dict(zip(keys, pack(verdict.flag, verdict.tests).tolist(), strict=True))
 
 

@@ -24,7 +24,7 @@ from governance import audit, callbacks, cloudevents, incidents, platforms, reco
 from governance.callbacks import Result
 from governance.database import Database, metadata
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import State
+from governance.lifecycle import Action, Order, State
 from governance.outbox import Status
 from governance.platforms import Platform
 from governance.reconciliation import Ours, PlatformAway, Theirs, compare
@@ -36,6 +36,7 @@ from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.parameters import catalogue
 from sensors.texts import Text
 from sensors.times import DAY_MS
+from tests.cases import OPERATOR
 from tests.postgres import DIALECTS, fresh
 
 NOW = 1_778_580_000_000  # 2026-05-12T10:00:00Z
@@ -125,9 +126,13 @@ def make(dialect: str, folder: Path) -> Iterator[Site]:
         called_back=counted.append,
         wake=lambda: woken.append(None),
     )
-    yield Site(database, context, TestClient(create_app(context)), clock, counted, woken)
+    yield Site(database, context, TestClient(create_app(context), headers=AUTH), clock, counted, woken)
     database.close()
 
+
+WOLF = Order(Action.FALSE_ALARM, comment="y", reason="other")
+ACCEPTED = ["reject", "dispatch", "false_alarm", "comment", "supervise", "merge", "emergency"]
+"""What a platform may do with an accepted incident."""
 
 # -- callbacks ---------------------------------------------------------------------------------------------------------
 
@@ -139,12 +144,12 @@ def test_a_callback_becomes_an_action_under_the_name_of_who_did_it_there(site: S
     assert answer.json() == {
         "outcome": "applied",
         "incident": number,
-        "action": "acknowledge",
+        "action": "accept",
         "version": 2,
         "repeat": False,
     }
     with site.database.read() as connection:
-        assert incidents.get(connection, number).acknowledged_by == "区平台（示例） 张某（示例）"
+        assert incidents.get(connection, number).accepted_by == "区平台（示例） 张某（示例）"
     assert site.counted == [Result.APPLIED]
     assert len(site.woken) == 1
 
@@ -157,7 +162,7 @@ def test_the_same_callback_in_a_new_attempt_is_done_once_and_answered_as_the_fir
     assert again.status_code == 200
     assert again.json()["repeat"] is True
     assert again.json()["outcome"] == "applied"
-    assert site.state(number) == (State.OPENED, 2)
+    assert site.state(number) == (State.REPORTED, 2)
     assert site.counted == [Result.APPLIED, Result.REPEATED]
 
 
@@ -169,7 +174,7 @@ def test_a_copied_request_or_another_body_under_a_known_id_is_refused_and_logged
         other = site.call("cb-1", told(number, "closed", remark="二"), at_ms=NOW + 1000)
     assert (copied.status_code, other.status_code) == (409, 409)
     assert [e["log_level"] for e in logs if e.get("outcome") == "replayed"] == ["warning", "warning"]
-    assert site.state(number) == (State.OPENED, 2)
+    assert site.state(number) == (State.REPORTED, 2)
     assert site.counted[1:] == [Result.REPLAYED, Result.REPLAYED]
 
 
@@ -183,7 +188,7 @@ def test_what_is_not_proved_or_too_old_is_refused_logged_and_not_remembered(one:
         assert SECRET not in answer.text
         assert [e["outcome"] for e in logs if "outcome" in e] == ["forged"]
         assert one.counted == [Result.FORGED]
-        assert one.state(number) == (State.OPENED, 1)
+        assert one.state(number) == (State.REPORTED, 1)
     assert one.call("cb-1", told(number, "accepted")).status_code == 200, "a forger must not use up an id"
 
 
@@ -192,21 +197,21 @@ def test_a_callback_after_the_incident_moved_on_is_refused_with_what_is_allowed_
     site.call("cb-1", told(number, "accepted"))
     late = site.call("cb-2", told(number, "accepted"))
     assert late.status_code == 409
-    assert late.json()["allowed"] == ["comment", "false_alarm"]
+    assert late.json()["allowed"] == ACCEPTED
     again = site.call("cb-2", told(number, "accepted"), at_ms=NOW + 1000)
     assert again.status_code == 409
-    assert again.json()["allowed"] == ["comment", "false_alarm"]
-    assert site.state(number) == (State.ACKNOWLEDGED, 2)
+    assert again.json()["allowed"] == ACCEPTED
+    assert site.state(number) == (State.ACCEPTED, 2)
 
 
 def test_with_seq_a_callback_that_rests_on_an_older_state_is_stale(one: Site) -> None:
     strict = read(SHIPPED.replace('# seq = "data.seq"', 'seq = "data.seq"'))
-    one.client = TestClient(create_app(replace(one.context, platforms=strict)))
+    one.client = TestClient(create_app(replace(one.context, platforms=strict)), headers=AUTH)
     (number,) = one.open("a")
     assert one.call("cb-1", told(number, "remark", remark="x", seq=1)).status_code == 200
     stale = one.call("cb-2", told(number, "accepted", seq=1))
     assert stale.status_code == 409
-    assert "acknowledge" in stale.json()["allowed"]
+    assert "accept" in stale.json()["allowed"]
     assert one.call("cb-3", told(number, "accepted", seq=2)).status_code == 200
 
 
@@ -229,10 +234,10 @@ def test_a_callback_that_cannot_be_used_says_what_is_wrong(one: Site) -> None:
 def test_a_word_that_means_nothing_here_is_taken_and_changes_nothing(one: Site) -> None:
     (number,) = one.open("a")
     assert one.call("cb-1", told(number, "received")).json()["outcome"] == "unchanged"
-    assert one.state(number) == (State.OPENED, 1)
+    assert one.state(number) == (State.REPORTED, 1)
 
 
-def test_refusals_stand_in_the_trail_and_a_forger_cannot_fill_it(one: Site) -> None:
+def test_what_came_of_callbacks_stands_in_the_trail_and_a_forger_cannot_fill_it(one: Site) -> None:
     (number,) = one.open("a")
     for n in range(3):
         one.call(f"x-{n}", told(number, "accepted"), secret="another")
@@ -242,13 +247,16 @@ def test_refusals_stand_in_the_trail_and_a_forger_cannot_fill_it(one: Site) -> N
     one.call("cb-3", told(999, "accepted"))
     with one.database.read() as connection:
         found = [line.what for line in audit.listing(connection, limit=99) if line.what.startswith("callback")]
-    assert sorted(found) == ["callback.forged", "callback.refused", "callback.replayed", "callback.unknown"]
+    outcomes = ("applied", "forged", "refused", "replayed", "unknown")
+    assert sorted(found) == [f"callback.{outcome}" for outcome in outcomes]
 
 
 def test_a_platform_nobody_set_up_is_not_found_and_the_token_guards_everything_else(one: Site) -> None:
     assert one.client.post("/api/v1/callbacks/elsewhere", content=b"{}").status_code == 404
-    assert one.client.post("/api/v1/reconciliations", json={}).status_code == 401
-    assert one.client.post("/api/v1/callbacks", json={}).status_code == 401
+    stranger = TestClient(one.client.app)
+    assert stranger.post("/api/v1/reconciliations", json={}).status_code == 401
+    assert stranger.post("/api/v1/callbacks", json={}).status_code == 401
+    assert stranger.get("/api/v1/reconciliations").status_code == 401
 
 
 def test_what_was_taken_down_is_listed_and_forgotten_after_three_months(one: Site) -> None:
@@ -291,8 +299,8 @@ def test_whatever_a_platform_sends_is_answered(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (('"acknowledge"', '"explode"'), "explode"),
-        (('["opened"]', '["ajar"]'), "ajar"),
+        (('"accept"', '"explode"'), "explode"),
+        (('["reported", "reopened"]', '["ajar"]'), "ajar"),
         (('name = "district"', 'name = "District!"'), "platform.0.name"),
         (('incident = "data.incident"', 'incident = "data["'), "JMESPath"),
         (('items = "items"', 'itms = "items"'), "itms"),
@@ -313,15 +321,15 @@ def test_a_platform_without_any_secret_is_refused() -> None:
 
 # -- reconciliation ----------------------------------------------------------------------------------------------------
 
-STATES = {"new": frozenset({State.OPENED}), "closed": frozenset({State.CLOSED})}
+STATES = {"new": frozenset({State.REPORTED}), "closed": frozenset({State.CLOSED})}
 
 
 def test_what_each_side_lacks_and_what_differs_is_told_and_what_is_on_its_way_is_no_difference() -> None:
     ours = [
-        Ours(1, State.OPENED, NOW - HOUR),
-        Ours(2, State.OPENED, NOW - HOUR),
+        Ours(1, State.REPORTED, NOW - HOUR),
+        Ours(2, State.REPORTED, NOW - HOUR),
         Ours(3, State.CLOSED, NOW - HOUR),
-        Ours(4, State.OPENED, NOW - HOUR, waiting=True),
+        Ours(4, State.REPORTED, NOW - HOUR, waiting=True),
         Ours(5, State.CLOSED, NOW - 1000),
     ]
     theirs = [Theirs(1, "new"), Theirs(3, "new", "yesterday"), Theirs(5, "new"), Theirs(77, "new")]
@@ -334,7 +342,7 @@ def test_what_each_side_lacks_and_what_differs_is_told_and_what_is_on_its_way_is
 
 
 def test_a_list_that_fits_closes() -> None:
-    found = compare([Ours(1, State.OPENED, NOW - HOUR)], [Theirs(1, "new")], STATES, NOW)
+    found = compare([Ours(1, State.REPORTED, NOW - HOUR)], [Theirs(1, "new")], STATES, NOW)
     assert found.closed
 
 
@@ -382,11 +390,18 @@ def test_a_given_list_is_compared_kept_and_what_they_lack_sent_again_by_one_comm
 def test_what_was_closed_long_ago_is_not_looked_for_but_is_known_when_they_list_it(one: Site) -> None:
     (number,) = one.open("a")
     with one.database.write() as connection:
-        incidents.act(connection, number, "false_alarm", by="x", comment="y", now_ms=NOW - HOUR, source="/test")
+        incidents.act(
+            connection,
+            number,
+            WOLF,
+            OPERATOR,
+            now_ms=NOW - HOUR,
+            source="/test",
+        )
     delivered(one)
     one.clock[0] = NOW + 30 * DAY_MS
     assert given_list(one).json()["report"]["ours"] == 0
-    report = given_list(one, {"incident": number, "status": "closed"}).json()["report"]
+    report = given_list(one, {"incident": number, "status": "invalid"}).json()["report"]
     assert (report["same"], report["we_lack"]) == (1, [])
 
 
@@ -525,7 +540,7 @@ def test_a_dead_letter_is_seen_and_sent_again_over_the_api(site: Site) -> None:
     (letter,) = found["items"]
     assert (letter["http_status"], letter["error"], letter["event"]["data"]["incident"]) == (410, "HTTP 410 gone", 1)
     url = f"/api/v1/deliveries/{letter['id']}/replay"
-    assert site.client.post(url).status_code == 401
+    assert TestClient(site.client.app).post(url).status_code == 401
     sent = site.client.post(url, headers=AUTH)
     assert sent.status_code == 202
     assert sent.json()["status"] == Status.PENDING
@@ -538,7 +553,14 @@ def test_every_event_we_deliver_fits_the_published_schema(one: Site) -> None:
     (number,) = one.open("a")
     one.call("cb-1", told(number, "accepted"))
     with one.database.write() as connection:
-        incidents.act(connection, number, "false_alarm", by="x", comment="y", now_ms=NOW, source="/test")
+        incidents.act(
+            connection,
+            number,
+            WOLF,
+            OPERATOR,
+            now_ms=NOW,
+            source="/test",
+        )
     schema = one.client.get("/api/v1/schemas/incident-event").json()
     jsonschema.Draft202012Validator.check_schema(schema)
     check = jsonschema.Draft202012Validator(schema)

@@ -74,6 +74,7 @@ class Desk:
             lambda: self.now,
             box=Box(112.0, 21.5, 114.8, 24.0),
             photos=folder / "photos",
+            open=True,
         )
         self.client = TestClient(create_app(self.context))
 

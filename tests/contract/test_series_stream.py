@@ -87,7 +87,7 @@ class Served:
 
     def __init__(self, store: SqlReadings, broken_after: int | None = None) -> None:
         self.store = Counting(store, broken_after)
-        context = Context(store._database, self.store, catalogue(), "/test", clock_ms=lambda: END)
+        context = Context(store._database, self.store, catalogue(), "/test", clock_ms=lambda: END, open=True)
         port = free_port()
         self.address = f"http://127.0.0.1:{port}"
         self._server = uvicorn.Server(

@@ -112,7 +112,7 @@ def creek(tmp_path: Path) -> Iterator[Creek]:
 
 
 def client(creek: Creek) -> TestClient:
-    context = Context(creek.database, creek.store, CATALOGUE, "/test", lambda: creek.clock[0])
+    context = Context(creek.database, creek.store, CATALOGUE, "/test", lambda: creek.clock[0], open=True)
     return TestClient(create_app(context), base_url="http://127.0.0.1")
 
 

@@ -84,7 +84,7 @@ def context(tmp_path: Path, commands: MqttCommands) -> Iterator[Context]:
     with database.write() as connection:
         registry_store.save(connection, Registry((STATION,), catalogue=catalogue()))
     store = SqlReadings(database, catalogue())
-    yield Context(database, store, catalogue(), "/test", lambda: 1_790_000_000_000, mqtt_commands=commands)
+    yield Context(database, store, catalogue(), "/test", lambda: 1_790_000_000_000, mqtt_commands=commands, open=True)
     database.close()
 
 

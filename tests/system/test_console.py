@@ -15,9 +15,11 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 import ingest.storage.tables  # noqa: F401  (the tables must be known before they are created)
-from governance import incidents
+from api import access
+from governance import incidents, people
 from governance.database import Database, metadata
 from governance.lifecycle import State
+from governance.roles import Role
 from ingest.checks import rules
 from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
@@ -65,6 +67,7 @@ context = Context(
     source="/riverchief/test",
     clock_ms=lambda: time.time_ns() // 1_000_000,
     token=sys.argv[3] or None,
+    open=not sys.argv[3],
 )
 app = create_app(context)
 mount(app, context)
@@ -228,7 +231,7 @@ def too_small(page: Page) -> list[str]:
     )
 
 
-def test_a_polluted_station_turns_red_without_a_reload_and_is_acknowledged_by_name(
+def test_a_polluted_station_turns_red_without_a_reload_and_is_accepted_by_name(
     river: River, watched: Watched, database: Database
 ) -> None:
     page = watched.look(river.url)
@@ -253,7 +256,7 @@ def test_a_polluted_station_turns_red_without_a_reload_and_is_acknowledged_by_na
     expect(entry).to_contain_text("Qicha Creek")
     expect(page.get_by_test_id("start-counts-red")).to_contain_text("1")
 
-    page.get_by_test_id(f"start-incident-{red.id}-acknowledge").click()
+    page.get_by_test_id(f"start-incident-{red.id}-accept").click()
     page.get_by_test_id("start-dialog-confirm").click()
     expect(page.get_by_test_id("start-dialog-error")).to_contain_text("谁")  # refused: no name was given
     assert too_small(page) == []
@@ -261,11 +264,11 @@ def test_a_polluted_station_turns_red_without_a_reload_and_is_acknowledged_by_na
     page.get_by_test_id("start-dialog-confirm").click()
 
     expect(entry).to_contain_text("已受理（李某）")
-    expect(page.get_by_test_id(f"start-incident-{red.id}-acknowledge")).to_have_count(0)
+    expect(page.get_by_test_id(f"start-incident-{red.id}-accept")).to_have_count(0)
     expect(page.get_by_test_id(f"start-incident-{red.id}-close")).to_have_count(0)  # the water is not back yet
     with database.read() as connection:
         stored = incidents.get(connection, red.id)
-    assert (stored.state, stored.acknowledged_by) == (State.ACKNOWLEDGED, "李某")
+    assert (stored.state, stored.accepted_by) == (State.ACCEPTED, "李某")
     assert page.evaluate("window.sameDocument") is True
     assert not too_wide(page)
 
@@ -307,7 +310,7 @@ def test_the_list_is_the_map_for_the_keyboard(river: River, desk: Page) -> None:
 def test_a_cut_connection_is_said_and_a_half_written_comment_survives_it(river: River, desk: Page) -> None:
     page = Watched(desk).look(river.url)
     river.pollute(BAD)
-    page.locator("[data-testid^=start-incident-][data-testid$=-acknowledge]").first.click()
+    page.locator("[data-testid^=start-incident-][data-testid$=-accept]").first.click()
     page.get_by_test_id("start-dialog-name").fill("王某")
     page.get_by_test_id("start-dialog-comment").fill("正在赶往现场")
     page.evaluate("window.sameDocument = true; window.socket.io.engine.close()")
@@ -322,19 +325,30 @@ def test_a_cut_connection_is_said_and_a_half_written_comment_survives_it(river: 
 
 
 @pytest.mark.parametrize("token", ["a-secret-of-this-site"])
-def test_where_the_site_has_a_token_nobody_acts_without_it(river: River, desk: Page, database: Database) -> None:
-    page = Watched(desk).look(river.url)
+def test_where_the_site_is_not_open_nobody_looks_or_acts_without_signing_in(
+    river: River, desk: Page, database: Database
+) -> None:
+    with database.write() as connection:
+        people.add(connection, "李某（示例）", Role.OPERATOR, by="test", now_ms=now_ms())
+        known = people.issue(connection, "李某（示例）", by="test", now_ms=now_ms())
     river.pollute(BAD)
-    page.locator("[data-testid^=start-incident-][data-testid$=-acknowledge]").first.click()
-    page.get_by_test_id("start-dialog-name").fill("路人")
-    page.get_by_test_id("start-dialog-token").fill("guessed")
-    page.get_by_test_id("start-dialog-confirm").click()
-    expect(page.get_by_test_id("start-dialog-error")).not_to_be_empty()
-    with database.read() as connection:
-        assert incidents.counts(connection).by_state[State.ACKNOWLEDGED] == 0
-    page.get_by_test_id("start-dialog-token").fill("a-secret-of-this-site")
-    page.get_by_test_id("start-dialog-confirm").click()
-    expect(page.get_by_test_id("start-incidents")).to_contain_text("路人")
+    desk.goto(river.url)
+    desk.get_by_test_id("login-token").fill("guessed")
+    desk.get_by_test_id("login-go").click()
+    expect(desk.locator("[role=alert]")).to_contain_text("令牌无效")
+    desk.get_by_test_id("login-token").fill(known)
+    desk.get_by_test_id("login-go").click()
+    desk.locator("[data-testid^=start-incident-][data-testid$=-accept]").first.click()
+    expect(desk.get_by_test_id("start-dialog-name")).to_have_count(0)  # it stands under the name signed in with
+    desk.get_by_test_id("start-dialog-confirm").click()
+    expect(desk.get_by_test_id("start-incidents")).to_contain_text("李某（示例）")
+    with database.write() as connection:
+        assert incidents.counts(connection).by_state[State.ACCEPTED] == 1
+        people.add(connection, "管理员（示例）", Role.ADMINISTRATOR, by="test", now_ms=now_ms())
+        people.remove(connection, "李某（示例）", by="test", now_ms=now_ms())
+    time.sleep(access.RECENT_S)
+    desk.goto(river.url)
+    expect(desk.get_by_test_id("login-token")).to_be_visible()
 
 
 def test_every_script_of_the_page_carries_the_nonce_of_its_policy_and_the_api_keeps_its_own_words(river: River) -> None:

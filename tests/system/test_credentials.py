@@ -75,6 +75,7 @@ class Site:
             "/riverchief/test",
             lambda: self.now_ms,
             devices=Devices(self.credentials, claims, endpoint(loaded)),
+            open=True,
         )
         self.client = TestClient(create_app(context))
         self.heard: list[tuple[str, bytes]] = []

@@ -622,7 +622,14 @@ def test_the_example_of_the_standard_from_a_logger_nobody_knows(make: Callable[.
 def test_the_api_asks_a_logger_and_tells_how_it_went(make: Callable[..., Site212]) -> None:
     site = make()
     context = Context(
-        site.database, site.store, catalogue(), "/test", now_ms, site.intake.submit, command=site.gateway.command
+        site.database,
+        site.store,
+        catalogue(),
+        "/test",
+        now_ms,
+        site.intake.submit,
+        command=site.gateway.command,
+        open=True,
     )
     api = TestClient(create_app(context))
 
@@ -676,7 +683,7 @@ def test_serve_listens_to_loggers_where_the_settings_say_so(tmp_path: Path) -> N
     port, door = free_port(), free_port()
     settings = tmp_path / "settings.toml"
     settings.write_text(
-        f"data = '{tmp_path}'\n[mqtt]\nenabled = false\n[api]\nport = {door}\n"
+        f"data = '{tmp_path}'\n[mqtt]\nenabled = false\n[access]\nopen = true\n[api]\nport = {door}\n"
         f"[hj212]\nenabled = true\nhost = '127.0.0.1'\nport = {port}\n"
     )
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")

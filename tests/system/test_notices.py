@@ -20,16 +20,18 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context, Telling
-from governance import channels, incidents, notice_store, oncall
+from governance import channels, incidents, notice_store, oncall, people, roles
 from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Role
 from governance.database import Database, metadata
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import State
+from governance.lifecycle import Action, Assignment, Order, Source, State
 from governance.messenger import Bucket, Messenger
 from governance.notice_tables import notice as notices_
 from governance.notices import Links, Policy
 from governance.oncall import Shift
+from governance.regions import Place, Regions
+from governance.roles import administrator
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import messages
@@ -133,7 +135,8 @@ class Office:
 
     def act(self, number: int, action: str, by: str = "李某（示例）") -> None:
         with self.database.write() as connection:
-            incidents.act(connection, number, action, by=by, comment="看过", now_ms=self.clock[0], source="/test")
+            order = Order(Action(action), comment="看过", reason="other" if action == "false_alarm" else "")
+            incidents.act(connection, number, order, administrator(by), now_ms=self.clock[0], source="/test")
 
     def statuses(self) -> list[str]:
         with self.database.read() as connection:
@@ -219,7 +222,7 @@ def test_a_red_incident_is_told_at_once_to_who_is_on_call_and_the_nearest_chief_
     for key in ("duty", "street"):
         (text,) = office.phones.to(key)
         assert text.startswith("【红】环湖氨氮8.4高于2.0（a）。请10分钟内确认 https://r.example.cn/a/")
-    office.go()
+    office.go(120)
     office.messenger().round()
     assert len(office.phones.got) == 2
     assert office.phones.to("district") == []
@@ -302,6 +305,18 @@ def test_nothing_older_than_a_day_calls_anybody(office: Office) -> None:
     assert office.phones.got == []
 
 
+def test_a_message_of_days_ago_from_a_restored_backup_is_not_sent_any_more(office: Office) -> None:
+    office.fire("a")
+    office.messenger().make()
+    assert office.made is not None
+    office.fire("b")
+    office.made.make()
+    office.clock[0] += 3 * DAY_MS
+    office.go()
+    assert office.phones.got == []
+    assert set(office.statuses()) == {"dead"}
+
+
 # -- at night ----------------------------------------------------------------------------------------------------------
 
 
@@ -318,7 +333,7 @@ def test_at_night_yellow_waits_for_the_morning_as_one_message_and_red_does_not(o
     office.go(60)
     assert len(office.phones.to("street")) == 1
     office.clock[0] = to_ms(datetime.fromisoformat("2026-05-13T07:30:00+08:00"))
-    office.act(1, "acknowledge")
+    office.act(1, "accept")
     office.go()
     morning = [text for text in office.phones.to("street") if "件" in text]
     assert len(morning) == 1
@@ -337,6 +352,81 @@ def test_what_late_data_show_is_told_once_a_day_and_asks_for_nothing(office: Off
     assert name == "engineer"
     assert text.startswith("[blue, past] Lake NH3-N")
     assert "/a/" not in text
+
+
+# -- who is told by name -----------------------------------------------------------------------------------------------
+
+
+def test_what_becomes_worse_after_it_was_accepted_calls_again_and_goes_up_unless_somebody_acts(office: Office) -> None:
+    office.fire("a", colour=Colour.YELLOW)
+    office.go(61)
+    office.act(1, "accept")
+    office.go()
+    office.fire("a", colour=Colour.RED, rule="r2")
+    office.go(61)
+    assert office.phones.to("street")[-1].startswith("【红·续】")
+    office.go(10 * 60)
+    assert len(office.phones.to("district")) == 1
+
+
+def test_a_task_is_told_to_whom_it_was_given_and_to_nobody_else(office: Office) -> None:
+    office.directory = Directory((*office.directory.contacts, who(office.phones, "handler")))
+    office.fire("a")
+    office.go()
+    office.act(1, "accept")
+    office.go(60)
+    before = len(office.phones.taken)
+    assignment = Assignment(region="shiwan", responsible="handler（示例）")
+    with office.database.write() as connection:
+        order = Order(Action.DISPATCH, assignment=assignment)
+        incidents.act(connection, 1, order, administrator("x"), now_ms=office.clock[0], source="/test")
+    office.go(61)
+    told = office.phones.taken[before:]
+    assert [name for name, _ in told] == ["handler"]
+    assert told[0][1].startswith("【红·派单】事件1：")
+
+
+def test_what_a_citizen_reports_from_a_place_without_a_station_reaches_the_chief_of_its_region(office: Office) -> None:
+    with office.database.write() as connection:
+        incidents.report(
+            connection,
+            Order(Action.COMMENT, comment="河水发黑"),
+            administrator("市民（示例）"),
+            colour=Colour.YELLOW,
+            origin=Source.CITIZEN,
+            place=Place("shiwan"),
+            now_ms=office.clock[0],
+            source="/test",
+        )
+    office.go(61)
+    assert len(office.phones.to("street")) == 1
+
+
+def test_chiefs_come_from_the_record_by_their_terms_and_nobody_answers_for_everything_once_a_term_is_over(
+    office: Office,
+) -> None:
+    regions = Regions(REGIONS, STATIONS)
+    file = Directory((replace(who(office.phones, "li"), name="李某（示例）"), who(office.phones, "duty", Role.OFFICE)))
+    roster = messages.Roster(file, office.database, lambda: office.clock[0])
+    with office.database.write() as connection:
+        people.add(connection, "李某（示例）", roles.Role.CHIEF, by="x", now_ms=NOON)
+        people.appoint(
+            connection,
+            "李某（示例）",
+            region="zumiao",
+            since_ms=NOON,
+            until_ms=NOON + DAY_MS,
+            by="x",
+            now_ms=NOON,
+            source="/test",
+            regions=regions,
+        )
+    with office.database.read() as connection:
+        place = messages.places(connection, ["z1"])["z1"]
+    assert roster().steps(place, Colour.RED, [])[0] == ("duty", "li")
+    office.clock[0] += 2 * DAY_MS
+    assert roster().named("li").roles == ()
+    assert roster().steps(place, Colour.RED, []) == [("duty",)]
 
 
 # -- nobody confirms ---------------------------------------------------------------------------------------------------
@@ -362,7 +452,7 @@ def test_what_nobody_confirms_goes_up_step_by_step_and_stays_visible_at_the_end(
 def test_whoever_confirms_stops_every_call_to_everybody(office: Office) -> None:
     office.fire("a", "b")
     office.go()
-    office.act(1, "acknowledge")
+    office.act(1, "accept")
     office.go(11 * 60)
     (text,) = office.phones.to("district")
     assert "（b）" in text
@@ -550,19 +640,30 @@ def test_opening_the_link_changes_nothing_and_the_button_confirms_in_the_persons
     assert page.headers["referrer-policy"] == "no-referrer"
     assert page.headers["cache-control"] == "no-store"
     with office.database.read() as connection:
-        assert incidents.get(connection, 1).state is State.OPENED
+        assert incidents.get(connection, 1).state is State.REPORTED
     done = site.post(path, data={"comment": "我去看 <b>"})
     assert done.status_code == 200
     with office.database.read() as connection:
         found, history = incidents.get(connection, 1), incidents.history(connection, 1)
-    assert (found.state, found.acknowledged_by) == (State.ACKNOWLEDGED, "street（示例）")
-    assert history[-1].comment == "我去看 <b>"
+    assert found.state is State.REPORTED, "a chief knows of it; accepting is the office's"
+    assert (history[-1].by, history[-1].role, history[-1].comment) == ("street（示例）", "chief", "我去看 <b>")
     office.go(11 * 60)
     assert office.phones.to("district") == []
     again = site.post(path)
-    assert "1件" in again.text
+    assert "此前已有人确认或已结案：1件" in again.text
     with office.database.read() as connection:
         assert len(incidents.history(connection, 1)) == len(history)
+
+
+def test_whoever_may_accept_accepts_by_the_link_and_in_the_role_of_the_record(office: Office) -> None:
+    with office.database.write() as connection:
+        people.add(connection, "duty（示例）", roles.Role.OPERATOR, by="x", now_ms=NOON)
+    office.fire("a")
+    office.go()
+    office.site().post(link(office.phones.to("duty")[0]))
+    with office.database.read() as connection:
+        found, last = incidents.get(connection, 1), incidents.history(connection, 1)[-1]
+    assert (found.state, found.accepted_by, last.role) == (State.ACCEPTED, "duty（示例）", "operator")
 
 
 def test_a_link_that_was_altered_is_not_valid_and_one_that_ended_says_so(office: Office) -> None:
@@ -583,14 +684,15 @@ def test_a_link_that_was_altered_is_not_valid_and_one_that_ended_says_so(office:
     assert site.get(path).status_code == 410
     assert site.post(path).status_code == 410
     with office.database.read() as connection:
-        assert incidents.get(connection, 1).state is State.OPENED
+        assert incidents.get(connection, 1).state is State.REPORTED
 
 
 def test_a_message_of_many_confirms_all_of_them(office: Office) -> None:
     office.fire(*(f"c{n}" for n in range(250)))
     office.go()
     site, path = office.site(), link(office.phones.to("street")[0])
-    office.act(7, "acknowledge")
+    office.act(7, "accept")
+    office.go()
     said = site.post(path).text
     assert "249件" in said
     assert "此前已有人确认或已结案：1件" in said
@@ -602,8 +704,9 @@ def test_a_message_of_many_confirms_all_of_them(office: Office) -> None:
 def test_who_was_told_what_is_seen_over_the_api_and_no_address_or_link_is(office: Office) -> None:
     office.fire("a")
     office.go()
-    site = office.site()
-    answer = site.get("/api/v1/notices", params={"incident": 1})
+    site, auth = office.site(), {"Authorization": "Bearer operator"}
+    assert site.get("/api/v1/notices").status_code == 401
+    answer = site.get("/api/v1/notices", params={"incident": 1}, headers=auth)
     found = answer.json()
     assert {(n["contact"], n["status"], n["channel"]) for n in found["items"]} == {
         ("duty", "sent", "json"),
@@ -611,8 +714,7 @@ def test_who_was_told_what_is_seen_over_the_api_and_no_address_or_link_is(office
     }
     assert "S3CRET" not in answer.text
     assert "/a/" not in answer.text
-    assert site.get("/api/v1/notices", params={"incident": 2}).json()["items"] == []
-    auth = {"Authorization": "Bearer operator"}
+    assert site.get("/api/v1/notices", params={"incident": 2}, headers=auth).json()["items"] == []
     assert site.post("/api/v1/notices/test", json={"contact": "duty"}).status_code == 401
     assert site.post("/api/v1/notices/test", json={"contact": "nobody"}, headers=auth).status_code == 404
     assert site.post("/api/v1/notices/test", json={"contact": "duty"}, headers=auth).status_code == 202

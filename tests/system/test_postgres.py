@@ -308,7 +308,7 @@ def test_a_nul_character_in_a_name_a_comment_or_a_filter_is_answered_and_not_a_f
         registry.save(connection, Registry((SHIWAN,), catalogue=CATALOGUE))
     store = SqlReadings(database, CATALOGUE)
     intake = Intake(Site(database, store, Rules(), CATALOGUE), clock_ms=lambda: T0)
-    context = Context(database, store, CATALOGUE, "/test", lambda: T0, intake.submit)
+    context = Context(database, store, CATALOGUE, "/test", lambda: T0, intake.submit, open=True)
     client = TestClient(create_app(context))
     new = {"key": "new", "zh": NUL, "en": NUL, "lon": 113.1, "lat": 23.0, "note": NUL}
     made = client.post("/api/v1/stations", json=new)

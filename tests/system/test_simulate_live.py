@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+import psutil
 import pytest
 
+from ingest import ledger
+from ingest.storage import registry as registry_store
+from riverchief import files, simulate, simulate_table
 from riverchief import settings as settings_
-from riverchief import simulate, simulate_table
 from riverchief.settings import Settings
 from riverchief.simulate_cli import Teller
 from sensors import columns
@@ -30,6 +33,7 @@ from simulator.trunk import Trunks
 from simulator.witness import Witness
 from tests.hj212_site import PASSWORD, Site212
 from tests.mosquitto import MOSQUITTO, PATIENCE_S, Broker, Subscriber, retained_status, until
+from tests.rig import Running
 
 pytestmark = [pytest.mark.broker, pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")]
 
@@ -105,11 +109,11 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 class Stage:
     """A scenario file, settings that name the broker, and a run of both."""
 
-    def __init__(self, folder: Path, port: int, text: str) -> None:
+    def __init__(self, folder: Path, port: int, text: str, **login: str) -> None:
         self.folder = folder
         self.file = folder / "try.toml"
         self.file.write_text(text, encoding="utf-8")
-        self.settings: Settings = settings_.load(None, mqtt={"port": port}, data=folder)
+        self.settings: Settings = settings_.load(None, mqtt={"port": port, **login}, data=folder)
         self.witness = Witness()
         self.stop = threading.Event()
         self.told: list[str] = []
@@ -233,6 +237,12 @@ def test_a_run_that_is_stopped_writes_the_truth_of_the_part_that_was_played(brok
     assert decoded(watcher.received) == readings_of(rows)
 
 
+def listens(site: Running) -> bool:
+    """Whether the ingest is connected to its broker."""
+    process = psutil.Process(site.process.pid)
+    return any(c.raddr and c.raddr.port == site.broker.port for c in process.net_connections())
+
+
 def command(stage: Stage, *more: str) -> subprocess.Popen[str]:
     settings = stage.folder / "settings.toml"
     settings.write_text(f"[mqtt]\nport = {stage.settings.mqtt.port}\n[log]\nlevel = 'error'\n", encoding="utf-8")
@@ -296,7 +306,7 @@ def test_a_broker_that_comes_late_and_goes_in_between_costs_no_sample_and_is_tol
             broker.start()
             step = next(steps)
 
-    played = stage.play(speed=1500.0, seed=1, on_progress=progress)
+    played = stage.play(speed=900.0, seed=1, on_progress=progress)
     (watcher,) = watchers
     rows = stage.truth()
     until(lambda: len(decoded(watcher.received)) >= len(readings_of(rows)), "all readings have arrived")
@@ -348,6 +358,47 @@ def test_one_run_speaks_mqtt_and_hj212_and_both_arrive(broker, tmp_path):
 
 def _ms(text: str) -> int:
     return to_ms(datetime.fromisoformat(text))
+
+
+def noticeable(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Without what no numbering can tell: what was sent before the first message heard of a station, and what after the
+    last one of a start."""
+    first: dict[str, tuple[int, int]] = {}
+    last: dict[tuple[str, int], int] = {}
+    numbered = [(row, int(row["boot"]), int(row["seq"])) for row in rows if row["boot"]]
+    for row, boot, seq in numbered:
+        if row["fate"] == "sent":
+            first.setdefault(row["station"], (boot, seq))
+            last[row["station"], boot] = max(seq, last.get((row["station"], boot), 0))
+    return [
+        row
+        for row, boot, seq in numbered
+        if first[row["station"]] < (boot, seq) < (boot, last.get((row["station"], boot), -1))
+    ]
+
+
+def test_the_ledger_of_a_site_misses_exactly_what_the_truth_says_was_lost(running, tmp_path):
+    """From the devices' troubles to the account: the books know what nobody told them."""
+    site = running("mosquitto")
+    text = SCENARIO + TROUBLES[: TROUBLES.index('[[trouble]]\nkind = "clock_error"')]
+    login = site.broker.device
+    stage = Stage(tmp_path, site.broker.port, text, user=login.user, password=login.password)
+    with site.database.write() as connection:
+        registry_store.save(connection, files.read_stations(None, KNOWN))
+    site.start()
+    until(lambda: listens(site), "the ingest has subscribed")
+    stage.play(speed=simulate.speed("max"), seed=11)
+    rows = stage.truth()
+    stored, lost = readings_of(rows), readings_of(noticeable(rows), "lost")
+    until(lambda: site.booked("stored") >= len(stored), "all readings are stored")
+    assert len(lost) > 50
+    assert site.booked("stored") == len(stored)
+    with site.database.read() as connection:
+        accounts = ledger.accounts(connection, limit=1000)
+    assert sum(a.missing for a in accounts) == len(lost)
+    assert sum(a.duplicate for a in accounts) > 0
+    assert sum(a.quarantined for a in accounts) == 0
+    assert all(a.closed for a in accounts)
 
 
 def test_a_fast_run_ends_in_the_present_and_never_in_the_future(broker, tmp_path):

@@ -7,9 +7,10 @@ import pytest
 
 from governance.cloudevents import MalformedEvent, SignatureInvalid, build, parse, sign, verify
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Action, act, advance
+from governance.lifecycle import Action, Order, act, advance
 from sensors.errors import ConfigurationError
 from sensors.texts import Text
+from tests.cases import OPERATOR
 
 AT = 1_778_580_000_000  # 2026-05-12T10:00:00Z
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -54,7 +55,7 @@ def test_the_event_says_where_what_how_urgent_and_why():
             "incident": 7,
             "seq": 1,
             "what": "fired",
-            "state": "opened",
+            "state": "reported",
             "colour": "orange",
             "notify": "page",
             "retrospective": False,
@@ -69,12 +70,29 @@ def test_the_event_says_where_what_how_urgent_and_why():
             "opened_at": "2026-05-12T10:00:00.500Z",
             "recovered_at": None,
             "closed_at": None,
+            "accepted_at": None,
+            "source": "rule",
+            "matter": "",
+            "region": "",
+            "reach": "",
+            "responsible": "",
+            "department": None,
+            "joint": [],
+            "due_at": "2026-05-12T10:30:00.500Z",
+            "escalated_to": "",
+            "supervised": False,
+            "emergency": "",
+            "merged_into": None,
             "rule": {"id": "do-low", "version": "2"},
             "message": "qicha/3/1842",
             "title": {"zh": "奇槎涌溶解氧1.2", "en": "Qicha: oxygen 1.2"},
             "text": {"zh": "奇槎涌溶解氧1.2", "en": "Qicha: oxygen 1.2"},
             "by": "do-low",
+            "role": "",
             "comment": None,
+            "attachments": [],
+            "measurement": {},
+            "details": {},
         },
     }
 
@@ -83,20 +101,22 @@ def test_an_event_built_twice_has_the_same_id_and_the_next_change_another():
     incident, effects = opened()
     first = build(incident, effects, source="/riverchief", finding=FINDING)
     assert build(incident, effects, source="/riverchief", finding=FINDING) == first
-    later, change = act(incident, Action.ACKNOWLEDGE, by="李河长", comment=None, now_ms=AT + 500)
+    later, change = act(incident, Order(Action.ACCEPT), OPERATOR, AT + 500)
     assert build(later, change, source="/riverchief").id != first.id
     assert "." not in build(later, change, source="https://river.example.cn/a").id
 
 
 def test_what_a_person_did_is_told_with_name_comment_and_the_incidents_headline():
     incident, _ = opened()
-    closed, effects = act(incident, Action.FALSE_ALARM, by="李河长", comment="探头离水", now_ms=AT + 9_000)
+    closed, effects = act(
+        incident, Order(Action.FALSE_ALARM, comment="探头离水", reason="sensor_fault"), OPERATOR, AT + 9_000
+    )
     event = json.loads(build(closed, effects, source="/riverchief").body)
     assert event["type"] == "river.incident.closed"
     assert {k: event["data"][k] for k in ("by", "comment", "state", "closed_at", "value", "rule", "what")} == {
-        "by": "李河长",
+        "by": OPERATOR.name,
         "comment": "探头离水",
-        "state": "closed",
+        "state": "false_alarm",
         "closed_at": "2026-05-12T10:00:09Z",
         "value": 1.2,
         "rule": {"id": "do-low", "version": "2"},

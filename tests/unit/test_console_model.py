@@ -45,7 +45,7 @@ def incident(id_: int, where: str, colour: Colour, **other: object) -> Incident:
         id=id_,
         cause=f"{where}/nh3n/{id_}",
         open_cause=f"{where}/nh3n/{id_}",
-        state=State.OPENED,
+        state=State.REPORTED,
         colour=colour,
         kind=Kind.THRESHOLD,
         retrospective=False,
@@ -60,8 +60,8 @@ def incident(id_: int, where: str, colour: Colour, **other: object) -> Incident:
         since_ms=NOW - 2 * MINUTE,
         last_observed_at_ms=NOW - MINUTE,
         opened_at_ms=NOW - MINUTE + id_,
-        acknowledged_at_ms=None,
-        acknowledged_by=None,
+        accepted_at_ms=None,
+        accepted_by=None,
         recovered_at_ms=None,
         closed_at_ms=None,
         version=1,
@@ -144,10 +144,10 @@ def test_live_incidents_stand_newest_first_above_late_data_and_closed_ones() -> 
 
 
 def test_only_actions_the_lifecycle_accepts_are_offered() -> None:
-    acknowledged = incident(1, "shiwan", Colour.RED, state=State.ACKNOWLEDGED, acknowledged_by="李某")
-    quiet = replace(acknowledged, conditions=(replace(acknowledged.conditions[0], resolved_at_ms=NOW),))
-    assert Action.ACKNOWLEDGE in picture(incident(1, "shiwan", Colour.RED)).incidents[0].actions
-    assert Action.CLOSE not in picture(acknowledged).incidents[0].actions
+    verified = incident(1, "shiwan", Colour.RED, state=State.VERIFIED)
+    quiet = replace(verified, conditions=(replace(verified.conditions[0], resolved_at_ms=NOW),))
+    assert Action.ACCEPT in picture(incident(1, "shiwan", Colour.RED)).incidents[0].actions
+    assert Action.CLOSE not in picture(verified).incidents[0].actions
     assert Action.CLOSE in picture(quiet).incidents[0].actions
 
 

@@ -9,7 +9,8 @@ from sensors.parameters import catalogue
 from sensors.stations import Deployment, Registry, Station
 from sensors.wire.telemetry import Sample
 from simulator import packets
-from simulator.play import AS_FAST_AS_POSSIBLE, LineState, Pace, Progress, Reporting
+from simulator.play import AS_FAST_AS_POSSIBLE, LineState, Pace, Progress
+from simulator.reported import Reporting
 from simulator.source import Ahead
 
 NOW = 1_780_000_000_000
@@ -65,13 +66,21 @@ def test_what_is_made_ahead_comes_out_in_order_once_and_to_the_end():
         asked.append((from_ms, to_ms))
         return [("a", Sample(at, {"do": 1.0})) for at in range(from_ms, to_ms, 10)]
 
-    source = Ahead(make, 0, 250, stretch_ms=100)
-    assert [s.at_ms for _, s in source.advance(0)] == []
-    assert [s.at_ms for _, s in source.advance(5)] == [0]
-    assert [s.at_ms for _, s in source.advance(125)] == list(range(10, 130, 10))
-    assert [s.at_ms for _, s in source.advance(10_000)] == list(range(130, 250, 10))
-    assert list(source.advance(20_000)) == []
+    with Ahead(make, 0, 250, stretch_ms=100) as source:
+        assert [s.at_ms for _, s in source.advance(0)] == []
+        assert [s.at_ms for _, s in source.advance(5)] == [0]
+        assert [s.at_ms for _, s in source.advance(125)] == list(range(10, 130, 10))
+        assert [s.at_ms for _, s in source.advance(10_000)] == list(range(130, 250, 10))
+        assert list(source.advance(20_000)) == []
     assert asked == [(0, 100), (100, 200), (200, 250)]
+
+
+def test_what_goes_wrong_while_the_water_is_made_is_not_swallowed():
+    def make(from_ms: int, to_ms: int) -> list[tuple[str, Sample]]:
+        raise ValueError("the river is dry")
+
+    with Ahead(make, 0) as source, pytest.raises(ValueError, match="dry"):
+        list(source.advance(1))
 
 
 def test_a_sample_is_reported_in_the_unit_and_by_the_gain_in_force_at_its_instant():
@@ -83,7 +92,7 @@ def test_a_sample_is_reported_in_the_unit_and_by_the_gain_in_force_at_its_instan
         ),
         catalogue=catalogue(),
     )
-    reporting = Reporting(registry, catalogue())
+    reporting = Reporting(registry)
     assert reporting("a", Sample(0, {"conductivity": 400.0, "do": 5.0})).values == {"conductivity": 0.4, "do": 5.0}
     assert reporting("a", Sample(1000, {"conductivity": 400.0})).values == {"conductivity": 195.0}
     other = Sample(0, {"conductivity": 400.0})

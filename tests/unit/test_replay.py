@@ -15,8 +15,8 @@ from sensors.stations import Deployment, Registry, Station
 from sensors.times import to_ms
 from sensors.wire.telemetry import STATION
 from simulator import replay
-from simulator.live import as_reported
 from simulator.replay import Table
+from simulator.reported import Reporting
 
 DAY_MS = 86_400_000
 NOW = 1_780_000_000_000
@@ -170,6 +170,6 @@ def test_a_simulated_probe_reports_in_the_unit_of_the_deployment_in_force():
         catalogue=catalogue(),
     )
     at_ms = np.array([0, 1000, 1999, 2000])
-    sent = as_reported(registry, "a", "conductivity", at_ms, np.full(4, 410.0))
+    sent = Reporting(registry).values("a", "conductivity", at_ms, np.full(4, 410.0))
     assert sent == pytest.approx([410.0, 0.2, 0.2, 410.0])
-    assert as_reported(registry, "a", "ph", at_ms, np.full(4, 7.0)) == pytest.approx([7.0] * 4)
+    assert Reporting(registry).values("a", "ph", at_ms, np.full(4, 7.0)) == pytest.approx([7.0] * 4)

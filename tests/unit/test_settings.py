@@ -70,7 +70,8 @@ def test_the_sample_as_it_stands_is_a_working_file(tmp_path: Path) -> None:
         ("[mqtt]\npassword = 'p'", "no mqtt.user"),
         ("[mqtt]\nuser = 'u'\npassword = 'p'\npassword_file = 'f'", "keep one"),
         ("[outbox]\nurl = 'https://platform.example/events'", "deliveries must be signed"),
-        ("[api]\nhost = '0.0.0.0'", "api.token is needed"),
+        ("[api]\nhost = '0.0.0.0'\n[access]\nopen = true", "api.host 0.0.0.0 is not loopback"),
+        ("[api]\ntoken = 't'\n[access]\nopen = true", "access.open and api.token contradict each other"),
         ("[api]\nport = ", "settings.toml"),
     ],
 )

@@ -24,9 +24,9 @@ def sample(at_ms: int, value: float | None = None) -> Sample:
 class Run:
     """A device that measures once a minute, and what it put onto the wire and settled."""
 
-    def __init__(self, *troubles: Trouble, seed: int = 1, minutes: int = 60, **more: int) -> None:
+    def __init__(self, *troubles: Trouble, seed: int = 1, boot: int = 100, minutes: int = 60, **more: int) -> None:
         self.settled: list[Settled] = []
-        self.device = Transport("a", troubles, seed=seed, boot=100, settled=self.settled.append, **more)
+        self.device = Transport("a", troubles, seed=seed, boot=boot, settled=self.settled.append, **more)
         self.puts: list[Put] = []
         for i in range(minutes):
             self.puts += self.device.take(sample(i * MINUTE))
@@ -203,6 +203,13 @@ EVERYTHING = (
 def test_the_same_seed_is_the_same_wire_and_another_seed_another():
     assert Run(*EVERYTHING, seed=7).puts == Run(*EVERYTHING, seed=7).puts
     assert Run(*EVERYTHING, seed=7).puts != Run(*EVERYTHING, seed=8).puts
+
+
+def test_another_start_of_the_same_seed_is_hit_by_the_same_troubles():
+    first, second = Run(*EVERYTHING, seed=7), Run(*EVERYTHING, seed=7, boot=200)
+    assert [(p.at_ms, p.message and (p.message.boot - 100, p.message.seq)) for p in first.puts] == [
+        (p.at_ms, p.message and (p.message.boot - 200, p.message.seq)) for p in second.puts
+    ]
 
 
 def test_how_often_time_is_told_changes_nothing_that_is_sent():

@@ -1,0 +1,89 @@
+"""What the routes and the console share of acting on an incident: suggestion, proof, change."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from api.context import Context
+from governance import attachments, dispatch, incidents, people
+from governance.dispatch import Suggestion
+from governance.lifecycle import Action, Incident, Order, sentence
+from governance.regions import Regions
+from governance.roles import Actor
+from ingest.storage.port import good_since
+from sensors.errors import ConfigurationError, NotFound, Refused
+
+
+def perform(
+    context: Context,
+    incident_id: int,
+    order: Order,
+    actor: Actor,
+    regions: Callable[[], Regions],
+    expected_version: int | None = None,
+) -> Incident:
+    """Do it and return the incident after it: one click is enough, a dispatch to nobody takes the suggestion.
+
+    Raises what `governance.incidents.act` raises, Refused for a chief nobody knows, ConfigurationError for an unknown
+    region or process.
+    """
+    with context.database.read() as connection:
+        before = incidents.get(connection, incident_id)
+        attachments.get(connection, order.attachments)
+    if order.action is Action.DISPATCH and not order.assignment:
+        found = suggestion(context, before, regions())
+        order = replace(order, assignment=found.assignment or None, matter=order.matter or found.matter)
+    elif order.assignment:
+        _known(context, order, regions())
+    known_matter(context, order.matter)
+    process = context.processes.of(before)
+    with context.database.write() as connection:
+        return incidents.act(
+            connection,
+            incident_id,
+            order,
+            actor,
+            now_ms=context.clock_ms(),
+            source=context.source,
+            expected_version=expected_version,
+            policy=context.processes.policy,
+            normal=proven(context, before) if order.action is Action.CLOSE else None,
+            needs=process.needs if process and order.action is Action.FINISH else None,
+        )
+
+
+def known_matter(context: Context, matter: str) -> None:
+    """Raises ConfigurationError, naming those there are, for what is no process."""
+    if matter and context.processes.known and context.processes.named(matter) is None:
+        known = ", ".join(p.key for p in context.processes.known)
+        raise ConfigurationError(f"matter {matter!r} is no process; there are {known}")
+
+
+def suggestion(context: Context, incident: Incident, regions: Regions) -> Suggestion:
+    """To whom the incident could be dispatched."""
+    with context.database.read() as connection:
+        terms = people.appointments(connection)
+    return dispatch.suggest(incident, context.processes, terms, regions, context.clock_ms())
+
+
+def proven(context: Context, incident: Incident) -> dict[tuple[str, str, str], int]:
+    """How many good readings followed the end of each condition, in event time: what closing rests on."""
+    now_ms = context.clock_ms()
+    return {
+        c.key: good_since(context.store, c.station, c.parameter, c.resolved_at_ms, now_ms)
+        for c in incident.conditions
+        if c.resolved_at_ms is not None
+    }
+
+
+def _known(context: Context, order: Order, regions: Regions) -> None:
+    to = order.assignment
+    if to is None:
+        return
+    if to.region and to.region not in regions:
+        raise ConfigurationError(f"region {to.region!r} is not registered")
+    if to.responsible:
+        with context.database.read() as connection:
+            try:
+                people.get(connection, to.responsible)
+            except NotFound:
+                raise Refused(sentence("person.no_person", name=to.responsible[:80])) from None

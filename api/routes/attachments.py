@@ -1,0 +1,88 @@
+"""Photos and files for cases: looked into, kept under their hash, shown to whoever may see cases."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Query, Response
+from fastapi.responses import FileResponse
+
+from api.access import Who
+from api.answers import answer
+from api.asking import Asked, Words
+from api.context import Context
+from governance import attachments as store
+from governance.attachments import Attachment
+from governance.content import MOST_BYTES, Content, examine
+from ingest.storage.photos import Photos
+from sensors.errors import NotFound
+from sensors.times import rfc3339
+
+router = APIRouter(prefix="/attachments", tags=["cases"])
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentView:
+    """``id`` goes into the `attachments` of an action or a report; ``width`` and ``height`` are 0 for a document."""
+
+    id: str
+    media_type: str
+    bytes: int
+    width: int
+    height: int
+    name: str
+    by: str
+    at: str
+
+
+@router.post("", status_code=201, response_model=AttachmentView)
+def attach(
+    asked: Asked,
+    who: Who,
+    data: Annotated[
+        bytes, Body(media_type="image/jpeg", description=f"JPEG, PNG, WebP or PDF itself, up to {MOST_BYTES} bytes")
+    ],
+    name: Annotated[Words, Query(max_length=200, description="what people call it")] = "",
+) -> Response:
+    """Keep a photo or a PDF; the body is the file itself. The same file twice is one."""
+    return answer(view(keep(asked, data, examine(data), name, who.name)), 201)
+
+
+@router.get("/{name}", responses={200: {"content": {"image/jpeg": {}}}})
+def get_attachment(asked: Asked, name: str) -> Response:
+    """The bytes of an attachment; they never change."""
+    with asked.database.read() as connection:
+        (found,) = store.get(connection, [name])
+    headers = {"Cache-Control": "private, max-age=31536000, immutable"}
+    if found.media_type == "application/pdf":  # never inside a page of ours
+        headers["Content-Disposition"] = f'attachment; filename="{name[:12]}.pdf"'
+    return FileResponse(photos(asked).path(name), media_type=found.media_type, headers=headers)
+
+
+def keep(asked: Context, data: bytes, content: Content, name: str, by: str) -> Attachment:
+    """The file on the disk first, then the row that speaks of it."""
+    made = Attachment(
+        id=photos(asked).add(data),
+        media_type=content.media_type,
+        bytes=len(data),
+        width=content.width,
+        height=content.height,
+        name=name,
+        by=by,
+        at_ms=asked.clock_ms(),
+    )
+    with asked.database.write() as connection:
+        return store.add(connection, made)
+
+
+def photos(asked: Context) -> Photos:
+    """The folder; raises NotFound where this process has none."""
+    if asked.photos is None:
+        raise NotFound("this process keeps no photos")
+    return Photos(asked.photos)
+
+
+def view(one: Attachment) -> AttachmentView:
+    """How an attachment is answered."""
+    return AttachmentView(
+        one.id, one.media_type, one.bytes, one.width, one.height, one.name, one.by, rfc3339(one.at_ms)
+    )

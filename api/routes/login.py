@@ -1,0 +1,94 @@
+"""Signing in with a browser: a token becomes a cookie that no script can read. Plain pages, no script of their own."""
+
+from functools import partial
+from html import escape
+from urllib.parse import parse_qs
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+from starlette.responses import HTMLResponse, RedirectResponse
+
+from api.access import ANYBODY, AS_COOKIE, COOKIE, Keeping, packed
+from api.asking import Asked
+from governance import people
+from governance.roles import label
+from sensors.texts import Text, say
+
+router = APIRouter(include_in_schema=False)
+
+DAYS = 30
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+_STYLE = """
+body{font:16px/1.6 system-ui,"Noto Sans CJK SC",sans-serif;max-width:34rem;margin:10vh auto;padding:0 1rem;
+color:#17302f}
+input,button{font:inherit;padding:.5rem .75rem;border:1px solid #57706f;border-radius:.4rem}
+input{width:100%;box-sizing:border-box}button{background:#0b5a5e;color:#fff;cursor:pointer;margin:.4rem 0}
+li{list-style:none;margin:.2rem 0}ul{padding:0}.wrong{color:#a11}.quiet{color:#57706f}
+"""
+
+
+@router.get("/login")
+def show(asked: Asked, keeper: Keeping, next: str = "/") -> Response:
+    """The page to sign in; on an open site the list of people whose part one may play."""
+    return _page(asked, keeper, _inside(next))
+
+
+@router.post("/login")
+async def sign_in(request: Request, asked: Asked, keeper: Keeping) -> Response:
+    """Sign in with the token of a form; on an open site as a person of the list."""
+    body = await request.body()
+    fields = {name: values[0] for name, values in parse_qs(body[:8192].decode("utf-8", "replace")).items()}
+    after = _inside(fields.get("next", "/"))
+    response = RedirectResponse(after, 303)
+    secure = request.url.scheme == "https"
+    if keeper.open and "as" in fields:
+        response.set_cookie(AS_COOKIE, packed(fields["as"]), httponly=True, samesite="strict", secure=secure)
+        return response
+    token = fields.get("token", "").strip()
+    if not token or await to_thread.run_sync(keeper.by_token, token) is None:
+        return await to_thread.run_sync(partial(_page, asked, keeper, after, wrong=True))
+    response.set_cookie(COOKIE, packed(token), max_age=DAYS * 86_400, httponly=True, samesite="strict", secure=secure)
+    return response
+
+
+@router.post("/logout")
+def sign_out() -> Response:
+    """Forget who this browser is."""
+    response = RedirectResponse("/login", 303)
+    for name in (COOKIE, AS_COOKIE):
+        response.delete_cookie(name)
+    return response
+
+
+def _inside(path: str) -> str:
+    """A path of ours, nothing that leads elsewhere."""
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) else "/"
+
+
+def _page(asked: Asked, keeper: Keeping, after: str, *, wrong: bool = False) -> Response:
+    rows = ""
+    if keeper.open:
+        with asked.database.read() as connection:
+            everybody = people.listing(connection)
+        choices = [(p.name, _both(label(p.role)), p.region) for p in everybody]
+        rows = "".join(
+            f'<li><button name="as" value="{escape(name)}">{escape(name)}</button> '
+            f'<span class="quiet">{escape(role)} {escape(region)}</span></li>'
+            for name, role, region in [(ANYBODY, "", ""), *choices]
+        )
+        rows = f"<p>{_both(say('login.open'))}</p><ul>{rows}</ul>"
+    problem = f'<p class="wrong" role="alert">{_both(say("login.wrong"))}</p>' if wrong else ""
+    page = f"""<!doctype html><html lang="zh-CN"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1"><title>{say("login.title").zh}</title>
+<style>{_STYLE}</style></head><body><h1>{_both(say("login.title"))}</h1>{problem}
+<form method="post" action="/login"><input type="hidden" name="next" value="{escape(after)}">
+<label>{_both(say("login.token"))}<input name="token" type="password" autocomplete="current-password"
+ data-testid="login-token" autofocus></label>
+<button data-testid="login-go">{_both(say("login.go"))}</button>{rows}</form>
+<p class="quiet">{_both(say("login.help"))}</p></body></html>"""
+    headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
+    return HTMLResponse(page, 401 if wrong else 200, headers)
+
+
+def _both(text: Text) -> str:
+    return escape(f"{text.zh} · {text.en}")

@@ -1,0 +1,243 @@
+"""Patrols: uploaded whole, once, from a field that was without a signal."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from api.access import Keeping, Who, on_behalf
+from api.acting import known_matter
+from api.answers import answer
+from api.asking import Asked, Cursor, Known, Limit, Strict, Words, instant, mark, place_by_number
+from api.context import Context
+from governance import attachments, incidents
+from governance import patrols as store
+from governance.finding import Colour
+from governance.lifecycle import Action, Order, Source
+from governance.patrols import Patrol, Point
+from governance.regions import Place, Regions
+from governance.roles import Actor
+from sensors.errors import ConfigurationError, NotFound
+from sensors.texts import Text
+from sensors.times import rfc3339
+
+PATROLS = "/patrols"
+MOST_BYTES = 2 * 1024 * 1024
+router = APIRouter(prefix=PATROLS, tags=["patrols"])
+
+
+TrackPoint = Annotated[tuple[Words, float, float], Field(strict=False)]
+"""A list of three in JSON; its members are as strict as everything else."""
+
+
+class Problem(Strict):
+    """Something seen on the way; it becomes an incident."""
+
+    text: Words = Field(max_length=4000)
+    at: Words = Field(max_length=64, description="RFC 3339")
+    lon: float | None = Field(None, ge=-180, le=180)
+    lat: float | None = Field(None, ge=-90, le=90)
+    colour: Words = Field("yellow", examples=list(Colour))
+    matter: Words = Field("", max_length=64)
+    attachments: list[Words] = Field(default_factory=list, max_length=20)
+
+
+class NewPatrol(Strict):
+    """A patrol as the device recorded it; `id` is made by the device and makes a second upload the same one.
+
+    `track` holds [RFC 3339 time, lon, lat] in WGS 84, in order of time. Where no track is meant (`way`: drone, meeting,
+    on_site) it may be empty.
+    """
+
+    id: Words = Field(max_length=64)
+    started_at: Words = Field(max_length=64)
+    ended_at: Words = Field(max_length=64)
+    way: Words = Field("walk", examples=list(store.WAYS))
+    reach: Words = ""
+    note: Words = Field("", max_length=4000)
+    track: list[TrackPoint] = Field(default_factory=list, max_length=store.MOST_POINTS)
+    problems: list[Problem] = Field(default_factory=list, max_length=50)
+    by: Words | None = Field(None, max_length=80, description="on whose behalf; for machines and open sites only")
+
+
+@dataclass(frozen=True, slots=True)
+class PatrolView:
+    """A patrol: ``valid`` says whether it counts by the site's rule and ``why`` tells the numbers.
+
+    ``problems`` are numbers of incidents; ``track`` is GeoJSON, null in lists. Metres and minutes are what the track
+    proves: jumps of the receiver are left out and counted.
+    """
+
+    id: str
+    by: str
+    role: str
+    reach: str
+    region: str
+    started_at: str
+    ended_at: str
+    uploaded_at: str
+    metres: int
+    minutes: float
+    jumps: int
+    valid: bool
+    why: Text
+    way: str
+    note: str
+    problems: tuple[int, ...]
+    track: dict[str, object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PatrolPage:
+    """Patrols, the last uploaded first."""
+
+    items: list[PatrolView]
+    next_cursor: str | None
+
+
+@router.post("", status_code=201, response_model=PatrolView)
+def upload(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewPatrol) -> Response:
+    """Keep a patrol and file the problems found on it, all or nothing. The same patrol twice is one."""
+    actor, now_ms = on_behalf(who, new.by), asked.clock_ms()
+    with asked.database.read() as connection:
+        try:
+            return answer(_view(store.find(connection, new.id, actor.name)))
+        except NotFound:
+            pass
+    started_ms, ended_ms = instant("started_at", new.started_at), instant("ended_at", new.ended_at)
+    track = [Point(instant(f"track[{i}]", at), lon, lat) for i, (at, lon, lat) in enumerate(new.track)]
+    store.checked(new.id, new.way, started_ms, ended_ms, track, now_ms)
+    if new.reach and new.reach not in {one.key for one in known.recent().reaches}:
+        raise NotFound(f"reach {new.reach[:80]!r} is not registered")
+    regions = keeper.regions()
+    done = store.walked(track)
+    valid, why = store.counts(new.way, done, asked.patrols)
+    middle = track[len(track) // 2] if track else None
+    with asked.database.write() as connection:
+        numbers = [_file(connection, asked, actor, regions, new, one, track) for one in new.problems]
+        made = Patrol(
+            key=new.id,
+            by=actor.name,
+            role=actor.role,
+            reach=new.reach,
+            region="" if middle is None else regions.at(middle.lon, middle.lat),
+            started_ms=started_ms,
+            ended_ms=ended_ms,
+            uploaded_ms=now_ms,
+            metres=done.metres,
+            minutes=done.minutes,
+            jumps=done.jumps,
+            valid=valid,
+            why=why,
+            way=new.way,
+            note=new.note,
+            problems=tuple(numbers),
+            track=tuple(track),
+        )
+        store.add(connection, made)
+    if numbers:
+        asked.wake()
+    return answer(_view(made), 201)
+
+
+@router.get("", response_model=PatrolPage)
+def list_patrols(
+    asked: Asked,
+    who: Who,
+    by: Annotated[Words | None, Query(description="only this person's")] = None,
+    reach: Annotated[Words | None, Query()] = None,
+    start: Annotated[str | None, Query(description="began at or after, RFC 3339")] = None,
+    end: Annotated[str | None, Query(description="began before, RFC 3339")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Response:
+    """One's own patrols, and those of the regions one answers for."""
+    before = place_by_number("patrols", cursor)
+    with asked.database.read() as connection:
+        found = store.listing(
+            connection,
+            by=by,
+            reach=reach,
+            start_ms=None if start is None else instant("start", start),
+            end_ms=None if end is None else instant("end", end),
+            before_id=before,
+            limit=limit + 1,
+        )
+    following = mark("patrols", found[limit - 1][0]) if len(found) > limit else None
+    seen = [_view(one, whole=False) for _, one in found[:limit] if store.may_see(who, one)]
+    return answer(PatrolPage(seen, following))
+
+
+@router.get("/{key}", response_model=PatrolView)
+def get_patrol(asked: Asked, who: Who, key: str) -> Response:
+    """One patrol with its track."""
+    with asked.database.read() as connection:
+        one = store.find(connection, key)
+    if not store.may_see(who, one):
+        raise NotFound(f"patrol {key[:80]!r} is not here")
+    return answer(_view(one))
+
+
+def _file(
+    connection: sa.Connection,
+    asked: Context,
+    actor: Actor,
+    regions: Regions,
+    new: NewPatrol,
+    one: Problem,
+    track: list[Point],
+) -> int:
+    """The number of the incident a problem becomes; without a place of its own it is where the track was then."""
+    at_ms = instant("problems.at", one.at)
+    lon, lat = one.lon, one.lat
+    if (lon is None) != (lat is None):
+        raise ConfigurationError("problems: lon and lat go together")
+    if lon is None and track:
+        nearest = min(track, key=lambda point: abs(point.at_ms - at_ms))
+        lon, lat = nearest.lon, nearest.lat
+    region = "" if lon is None or lat is None else regions.at(lon, lat)
+    attachments.get(connection, one.attachments)
+    known_matter(asked, one.matter)
+    try:
+        colour = Colour(one.colour)
+    except ValueError:
+        raise ConfigurationError(f"colour {one.colour!r} must be one of {', '.join(Colour)}") from None
+    made = incidents.report(
+        connection,
+        Order(Action.ACCEPT, comment=one.text, attachments=tuple(one.attachments), matter=one.matter),
+        actor,
+        colour=colour,
+        origin=Source.PATROL,
+        place=Place(region, new.reach, lon, lat),
+        now_ms=asked.clock_ms(),
+        source=asked.source,
+        policy=asked.processes.policy,
+    )
+    return made.id
+
+
+def _view(one: Patrol, *, whole: bool = True) -> PatrolView:
+    line: dict[str, object] | None = None
+    if whole and one.track:
+        line = {"type": "LineString", "coordinates": [[p.lon, p.lat] for p in one.track]}
+    return PatrolView(
+        id=one.key,
+        by=one.by,
+        role=one.role,
+        reach=one.reach,
+        region=one.region,
+        started_at=rfc3339(one.started_ms),
+        ended_at=rfc3339(one.ended_ms),
+        uploaded_at=rfc3339(one.uploaded_ms),
+        metres=round(one.metres),
+        minutes=round(one.minutes, 1),
+        jumps=one.jumps,
+        valid=one.valid,
+        why=one.why,
+        way=one.way,
+        note=one.note,
+        problems=one.problems,
+        track=line,
+    )

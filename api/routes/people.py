@@ -1,0 +1,200 @@
+"""People, their roles and terms, and their tokens; and who one is oneself."""
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from api.access import Keeping, Who
+from api.answers import answer, when
+from api.asking import Asked, Strict, Words, instant
+from governance import people
+from governance.roles import RIGHTS, Department, Right, Role
+from governance.terms import Appointment
+from sensors.errors import ConfigurationError
+
+router = APIRouter(tags=["people"])
+
+
+class NewPerson(Strict):
+    """Somebody new. A handler names the department; a region's code narrows where the role counts."""
+
+    name: Words = Field(max_length=people.NAME_LIMIT)
+    role: Words = Field(max_length=32, examples=list(Role))
+    region: Words = Field("", max_length=64)
+    department: Words | None = Field(None, max_length=32, examples=list(Department))
+
+
+class NewTerm(Strict):
+    """A term of office: of all water of a region, or of one reach in it."""
+
+    region: Words = Field(max_length=64)
+    reach: Words = Field("", max_length=64)
+    deputy_of: Words = Field("", max_length=people.NAME_LIMIT, description="the chief whom a deputy helps")
+    since: str | None = Field(None, description="RFC 3339; now when left out")
+    until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TermView:
+    """A term; `until` is null while nobody knows its end."""
+
+    region: str
+    reach: str
+    deputy_of: str
+    since: str | None
+    until: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PersonView:
+    """Somebody; `region` is "" where the role counts everywhere."""
+
+    name: str
+    role: Role
+    region: str
+    department: Department | None
+    terms: list[TermView]
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """Everybody, by name."""
+
+    items: list[PersonView]
+
+
+@dataclass(frozen=True, slots=True)
+class Appointed:
+    """Somebody after an appointment, and the open incidents taken over with it."""
+
+    person: PersonView
+    inherited: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenView:
+    """A new token, shown this once."""
+
+    name: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    """Who one is here: role, rights, and the codes of the regions within reach (null: all)."""
+
+    name: str
+    role: Role
+    department: Department | None
+    rights: list[Right]
+    regions: list[str] | None
+
+
+@router.get("/me", response_model=Me)
+def me(who: Who) -> Response:
+    """Who one is, and what one may."""
+    regions = None if who.regions is None else sorted(who.regions)
+    return answer(Me(who.name, who.role, who.department, sorted(RIGHTS[who.role]), regions))
+
+
+@router.get("/people", response_model=People)
+def list_people(asked: Asked) -> Response:
+    """Everybody with roles and terms; no tokens."""
+    with asked.database.read() as connection:
+        terms = people.appointments(connection)
+        return answer(People([_view(one, terms) for one in people.listing(connection)]))
+
+
+@router.post("/people", status_code=201, response_model=PersonView)
+def add_person(asked: Asked, who: Who, keeper: Keeping, new: NewPerson) -> Response:
+    """Somebody new. 409 for a name that was given before: the record speaks of it."""
+    role, department = role_of(new.role), None if new.department is None else department_of(new.department)
+    with asked.database.write() as connection:
+        made = people.add(
+            connection,
+            new.name,
+            role,
+            region=new.region,
+            department=department,
+            by=who.name,
+            now_ms=asked.clock_ms(),
+            regions=keeper.regions(),
+        )
+        view = _view(made, people.appointments(connection, made.name))
+    return answer(view, 201)
+
+
+@router.delete("/people/{name}", status_code=204)
+def remove_person(asked: Asked, who: Who, keeper: Keeping, name: str) -> Response:
+    """Take away role, terms and tokens; the name stays in the record. 409 while open incidents are theirs."""
+    with asked.database.write() as connection:
+        people.remove(connection, name, by=who.name, now_ms=asked.clock_ms())
+    keeper.forget()
+    return Response(status_code=204)
+
+
+@router.post("/people/{name}/appointments", status_code=201, response_model=Appointed)
+def appoint(asked: Asked, who: Who, keeper: Keeping, name: str, new: NewTerm) -> Response:
+    """Begin a term: the predecessor's ends, and the open incidents go over."""
+    now_ms = asked.clock_ms()
+    with asked.database.write() as connection:
+        moved = people.appoint(
+            connection,
+            name,
+            region=new.region,
+            reach=new.reach,
+            deputy_of=new.deputy_of,
+            since_ms=now_ms if new.since is None else instant("since", new.since),
+            until_ms=None if new.until is None else instant("until", new.until),
+            by=who.name,
+            now_ms=now_ms,
+            source=asked.source,
+            regions=keeper.regions(),
+        )
+        view = _view(people.get(connection, name), people.appointments(connection, name))
+    keeper.forget()
+    asked.wake()
+    return answer(Appointed(view, moved), 201)
+
+
+@router.post("/people/{name}/tokens", status_code=201, response_model=TokenView)
+def issue_token(asked: Asked, who: Who, name: str) -> Response:
+    """A new token of somebody; shown this once."""
+    with asked.database.write() as connection:
+        token = people.issue(connection, name, by=who.name, now_ms=asked.clock_ms())
+    return answer(TokenView(name, token), 201, {"Cache-Control": "no-store"})
+
+
+@router.delete("/people/{name}/tokens", status_code=204)
+def revoke_tokens(asked: Asked, who: Who, keeper: Keeping, name: str) -> Response:
+    """End all tokens of somebody."""
+    with asked.database.write() as connection:
+        people.revoke(connection, name, by=who.name, now_ms=asked.clock_ms())
+    keeper.forget()
+    return Response(status_code=204)
+
+
+def role_of(text: str) -> Role:
+    """The role called so; raises ConfigurationError listing them."""
+    try:
+        return Role(text)
+    except ValueError:
+        raise ConfigurationError(f"role {text!r} must be one of {', '.join(Role)}") from None
+
+
+def department_of(text: str) -> Department:
+    """The department called so; raises ConfigurationError listing them."""
+    try:
+        return Department(text)
+    except ValueError:
+        raise ConfigurationError(f"department {text!r} must be one of {', '.join(Department)}") from None
+
+
+def _view(one: people.Person, terms: list[Appointment]) -> PersonView:
+    mine = [
+        TermView(t.region, t.reach, t.deputy_of, when(t.since_ms), when(t.until_ms))
+        for t in terms
+        if t.name == one.name
+    ]
+    return PersonView(one.name, one.role, one.region, one.department, mine)

@@ -1,0 +1,250 @@
+"""What citizens report: without an account, followed by a ticket, answered honestly."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import sqlalchemy as sa
+from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+
+from api.access import Keeping, Who
+from api.acting import known_matter
+from api.answers import answer
+from api.asking import Asked, Known, Strict, Words
+from api.context import Context
+from api.routes.attachments import keep
+from api.routes.incidents import within_reach
+from governance import incidents
+from governance import reports as store
+from governance.content import examine
+from governance.finding import Colour
+from governance.lifecycle import Action, Incident, Order, Source
+from governance.regions import Place, Regions
+from governance.reports import CITIZEN, Report
+from sensors.datum import Datum, wgs84
+from sensors.errors import ConfigurationError, NotFound, Refused
+from sensors.stations import Registry
+from sensors.texts import Text
+from sensors.times import rfc3339
+
+REPORTS = "/reports"
+MOST_BYTES = 34 * 1024 * 1024
+"""Three photos at full size and the words."""
+MOST_PHOTOS = 3
+
+router = APIRouter(prefix=REPORTS, tags=["citizens"])
+cases = APIRouter(prefix="/incidents", tags=["cases"])
+
+
+@dataclass(frozen=True, slots=True)
+class ReportView:
+    """What the public is told of a report; ``text`` says in words where it stands."""
+
+    ticket: str
+    state: str
+    text: Text
+    at: str
+    over: bool
+    may_object: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewReportView:
+    """The answer to a report: its ticket, and how many open cases near it may be the same thing."""
+
+    ticket: str
+    state: str
+    text: Text
+    at: str
+    over: bool
+    may_object: bool
+    nearby: int
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """A report behind an incident, as the office sees it."""
+
+    ticket: str
+    incident: int
+    at: str
+    contact: str
+    unsolved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """An open incident near in place and time."""
+
+    id: int
+    state: str
+    title: Text
+    opened_at: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Where an incident comes from, and what it may be another one of."""
+
+    reports: list[Behind]
+    similar: list[Near]
+
+
+class Objection(Strict):
+    """What is not solved."""
+
+    comment: Words
+
+
+@router.post("", status_code=201, response_model=NewReportView)
+def report(
+    asked: Asked,
+    keeper: Keeping,
+    known: Known,
+    request: Request,
+    text: Annotated[Words, Form(max_length=2000, description="what was seen")],
+    lon: Annotated[float | None, Form(ge=-180, le=180)] = None,
+    lat: Annotated[float | None, Form(ge=-90, le=90)] = None,
+    datum: Annotated[Words, Form(description="WGS 84, or GCJ-02 of a phone's map")] = "WGS 84",
+    station: Annotated[Words, Form(description="the station whose sign was scanned")] = "",
+    reach: Annotated[Words, Form(description="the water whose sign was scanned")] = "",
+    matter: Annotated[Words, Form(max_length=64, description="key of the process that fits")] = "",
+    contact: Annotated[Words, Form(max_length=100, description="for questions; only the office sees it")] = "",
+    photos: Annotated[list[UploadFile] | None, File(description=f"up to {MOST_PHOTOS}: JPEG, PNG, WebP")] = None,
+) -> Response:
+    """Report something seen at the water. No account is needed; the ticket is the way back.
+
+    429 when the same sender reports faster than people do.
+    """
+    now_ms = asked.clock_ms()
+    host = request.client.host if request.client else ""
+    who = store.sender(asked.sender_key, host)
+    with asked.database.read() as connection:
+        store.allow(connection, who, now_ms, an_hour=asked.reports_an_hour)
+    known_matter(asked, matter)
+    if not text.strip():
+        raise Refused("say in a few words what was seen")
+    place = _place(asked, keeper.regions(), known.recent(), lon, lat, datum, station, reach)
+    files = [(one.file.read(), one.filename or "") for one in photos or [] if one.size]
+    if len(files) > MOST_PHOTOS:
+        raise Refused(f"{len(files)} photos: at most {MOST_PHOTOS} are taken")
+    looked = [(data, examine(data), name) for data, name in files]
+    if not all(content.is_photo for _, content, _ in looked):
+        raise Refused("only photos are taken here: JPEG, PNG or WebP")
+    shown = [keep(asked, data, content, name[:200], CITIZEN.name).id for data, content, name in looked]
+    order = Order(Action.ACCEPT, comment=text.strip(), attachments=tuple(shown), matter=matter)
+    with asked.database.write() as connection:
+        store.allow(connection, who, now_ms, an_hour=asked.reports_an_hour)
+        made = incidents.report(
+            connection,
+            order,
+            CITIZEN,
+            colour=Colour.YELLOW,
+            origin=Source.CITIZEN,
+            place=place,
+            now_ms=now_ms,
+            source=asked.source,
+            policy=asked.processes.policy,
+        )
+        kept = Report(store.ticket(), made.id, now_ms, contact.strip(), who, 0)
+        store.add(connection, kept)
+        near = (
+            [] if place.lon is None or place.lat is None else _near(connection, place.lon, place.lat, now_ms, made.id)
+        )
+        told = store.progress(kept, made, now_ms, asked.processes.policy.reopen_within_ms)
+    asked.wake()
+    return answer(
+        NewReportView(told.ticket, told.state, told.text, rfc3339(told.at_ms), told.over, told.may_object, len(near)),
+        201,
+    )
+
+
+@router.get("/{ticket}", response_model=ReportView)
+def follow(asked: Asked, ticket: str) -> Response:
+    """Where a report stands. No names and no comments: those are the office's."""
+    with asked.database.read() as connection:
+        kept = store.get(connection, ticket)
+        case = store.case(connection, kept)
+    return answer(_view(asked, kept, case))
+
+
+@router.post("/{ticket}/objections", response_model=ReportView)
+def object_to(asked: Asked, ticket: str, objection: Objection) -> Response:
+    """Say of a closed case that it is not solved: it is opened again. 409 when it is not closed, or for too long."""
+    with asked.database.write() as connection:
+        kept = store.get(connection, ticket)
+        case = store.case(connection, kept)
+        told = store.progress(kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
+        if not told.may_object:
+            raise Refused(
+                f"{told.text.zh}：现在不能提出异议。 / The report is {told.text.en}: it cannot be objected to now."
+            )
+        after = incidents.act(
+            connection,
+            case.id,
+            Order(Action.REOPEN, comment=objection.comment),
+            CITIZEN,
+            now_ms=asked.clock_ms(),
+            source=asked.source,
+            policy=asked.processes.policy,
+        )
+        store.objected(connection, ticket)
+    asked.wake()
+    return answer(_view(asked, kept, after))
+
+
+@cases.get("/{incident_id}/origins", response_model=Origins)
+def origins(asked: Asked, who: Who, incident_id: int) -> Response:
+    """The citizens' reports behind an incident, and open incidents near it that may be the same thing."""
+    with asked.database.read() as connection:
+        found = incidents.get(connection, incident_id)
+        within_reach(found, who)
+        behind = store.of_incident(connection, incident_id)
+        lon, lat = found.place.lon, found.place.lat
+        near = [] if lon is None or lat is None else _near(connection, lon, lat, asked.clock_ms(), incident_id)
+    return answer(
+        Origins(
+            [Behind(r.ticket, r.incident_id, rfc3339(r.at_ms), r.contact, r.unsolved) for r in behind],
+            [Near(i.id, i.state, i.title, rfc3339(i.opened_at_ms), i.case.source) for i in near],
+        )
+    )
+
+
+def _place(
+    asked: Context,
+    regions: Regions,
+    registry: Registry,
+    lon: float | None,
+    lat: float | None,
+    datum: str,
+    station: str,
+    reach: str,
+) -> Place:
+    """Where it is: as told, else where the scanned sign stands. Raises ConfigurationError for what is no place here."""
+    if (lon is None) != (lat is None):
+        raise ConfigurationError("lon and lat go together")
+    if station and station not in registry:
+        raise NotFound(f"station {station[:80]!r} is not registered")
+    if reach and reach not in {one.key for one in registry.reaches}:
+        raise NotFound(f"reach {reach[:80]!r} is not registered")
+    region = ""
+    if station:
+        sign = registry[station]
+        reach, region = reach or sign.reach, sign.region
+        if lon is None:
+            lon, lat, datum = sign.lon, sign.lat, Datum.WGS84
+    if lon is not None and lat is not None:
+        lon, lat = wgs84(lon, lat, Datum.of(datum))
+        if asked.box is not None:
+            asked.box.check(lon, lat)
+        region = regions.at(lon, lat) or region
+    return Place(region, reach, lon, lat)
+
+
+def _near(connection: sa.Connection, lon: float, lat: float, now_ms: int, without: int) -> list[Incident]:
+    return store.similar(connection, lon, lat, now_ms, without=without)
+
+
+def _view(asked: Context, kept: Report, case: Incident) -> ReportView:
+    told = store.progress(kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
+    return ReportView(told.ticket, told.state, told.text, rfc3339(told.at_ms), told.over, told.may_object)

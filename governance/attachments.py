@@ -1,0 +1,42 @@
+"""What is attached to cases: the file lies in the folder of the photos under its hash, who brought it stands here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from governance.tables import attachment as table
+from sensors.errors import NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """``id`` is the SHA-256 of the bytes in hex; ``at_ms`` when it came. Brought twice, the first bringer stays."""
+
+    id: str
+    media_type: str
+    bytes: int
+    width: int
+    height: int
+    name: str
+    by: str
+    at_ms: int
+
+
+def add(connection: sa.Connection, made: Attachment) -> Attachment:
+    """Keep it; what is there already stays as it is and is returned."""
+    known = connection.execute(sa.select(table).where(table.c.id == made.id)).mappings().one_or_none()
+    if known is not None:
+        return Attachment(**known)
+    connection.execute(sa.insert(table).values({name: getattr(made, name) for name in made.__slots__}))
+    return made
+
+
+def get(connection: sa.Connection, ids: Sequence[str]) -> list[Attachment]:
+    """Those with these ids, in their order. Raises NotFound, naming the first that nobody brought."""
+    rows = connection.execute(sa.select(table).where(table.c.id.in_(ids))).mappings()
+    found = {row["id"]: Attachment(**row) for row in rows}
+    for one in ids:
+        if one not in found:
+            raise NotFound(f"attachment {one[:80]!r} is not here: upload it first")
+    return [found[one] for one in ids]

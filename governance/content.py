@@ -1,0 +1,67 @@
+"""Whether an attachment is what it says it is: looked into, never believed by name or header. Pure.
+
+A photo is decoded whole, so that half a photo, a text called ``.jpg`` or a picture that unfolds to gigabytes is refused
+here and not by whoever looks at it later.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+from sensors.errors import Refused
+
+MOST_BYTES = 10 * 1024 * 1024
+"""A phone's photo at full size; the field app sends at most 400 kB."""
+MOST_PIXELS = 50_000_000
+"""Decoded it is 150 MB at most; cameras of phones in use make 12 to 48 million."""
+
+_PHOTOS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+_PDF = b"%PDF-"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an attachment is; ``width`` and ``height`` in pixels, 0 for a document."""
+
+    media_type: str
+    width: int = 0
+    height: int = 0
+
+    @property
+    def is_photo(self) -> bool:
+        return self.media_type.startswith("image/")
+
+
+def examine(data: bytes) -> Content:
+    """What the bytes are. Raises Refused, saying what is wrong, for everything that is not taken."""
+    if not data:
+        raise Refused("the attachment is empty")
+    if len(data) > MOST_BYTES:
+        raise Refused(f"the attachment has {len(data)} bytes, at most {MOST_BYTES} are taken")
+    if data.startswith(_PDF):
+        if b"%%EOF" not in data[-2048:]:
+            raise Refused("the attachment begins as a PDF and does not end as one")
+        return Content("application/pdf")
+    return _photo(data)
+
+
+def _photo(data: bytes) -> Content:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of what is refused below
+            image = Image.open(io.BytesIO(data), formats=tuple(_PHOTOS))
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise Refused(f"the photo unfolds to {width} x {height} pixels, at most {MOST_PIXELS} are taken")
+        if getattr(image, "n_frames", 1) > 1:
+            raise Refused("the attachment is a film or an animation: send a photo")
+        image.load()
+    except UnidentifiedImageError:
+        raise Refused("the attachment is no photo (JPEG, PNG, WebP) and no PDF") from None
+    except Image.DecompressionBombError:
+        raise Refused(f"the photo unfolds to far more than the {MOST_PIXELS} pixels that are taken") from None
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise Refused(f"the photo cannot be read to its end: {error}") from None
+    return Content(_PHOTOS[str(image.format)], width, height)

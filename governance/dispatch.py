@@ -1,0 +1,211 @@
+"""Standard processes (一门式) and what they suggest: who answers, which department leads, by when. Pure.
+
+The processes stand in ``config/processes.toml``, which is the manual of this reader.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from governance.deadlines import STANDARD, Limit, Phase, Policy, limit, office_hours
+from governance.finding import Colour, Kind
+from governance.lifecycle import Assignment, Evidence, Incident
+from governance.regions import Place, Regions
+from governance.roles import Department
+from governance.terms import Appointment, responsible
+from sensors.errors import ConfigurationError
+from sensors.network import Level
+from sensors.times import DAY_MS
+
+HOUR_MS = 3_600_000
+_LEVELS = {level.key: level for level in Level}
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """How one kind of incident is dealt with; ``evidence`` is what a result must show one of, beside a text."""
+
+    key: str
+    zh: str
+    en: str
+    kinds: tuple[Kind, ...] = ()
+    parameters: tuple[str, ...] = ()
+    department: Department | None = None
+    joint: tuple[Department, ...] = ()
+    level: Level = Level.GRID
+    handle: Limit | None = None
+    close_after: int | None = None
+    evidence: tuple[Evidence, ...] = (Evidence.PHOTO, Evidence.MEASUREMENT)
+    steps: tuple[str, ...] = ()
+    checklist: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> tuple[frozenset[Evidence], ...]:
+        """What finishing asks for, as the lifecycle understands it."""
+        text = (frozenset({Evidence.TEXT}),)
+        return (*text, frozenset(self.evidence)) if self.evidence else text
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """All processes in the order of the file, and the deadlines that stand with them."""
+
+    known: tuple[Process, ...] = ()
+    policy: Policy = STANDARD
+
+    def named(self, key: str) -> Process | None:
+        return next((p for p in self.known if p.key == key), None)
+
+    def of(self, incident: Incident) -> Process | None:
+        """The process of an incident: the one somebody chose, else the first that fits."""
+        if incident.case.matter:
+            return self.named(incident.case.matter)
+        for one in self.known:
+            if incident.kind in one.kinds and (not one.parameters or incident.parameter in one.parameters):
+                return one
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """To whom an incident could be dispatched, and as what; ``process`` is None where none fits."""
+
+    process: Process | None
+    assignment: Assignment
+    matter: str = ""
+
+
+def suggest(
+    incident: Incident, processes: Processes, terms: Iterable[Appointment], regions: Regions, now_ms: int
+) -> Suggestion:
+    """Grid cell, chief and department from the place, the kind and the process.
+
+    The cell is the incident's own, else that of its point; the chief the one in force at the process's level or the
+    nearest above.
+    """
+    process = processes.of(incident)
+    place = incident.place
+    region = place.region
+    if not region and place.lon is not None and place.lat is not None:
+        region = regions.at(place.lon, place.lat)
+    way = regions.up(region)
+    wanted = process.level if process else Level.GRID
+    start = next((code for code in way if code not in regions or regions[code].level <= wanted), region)
+    kept = [*way[way.index(start) :]] if start in way else []
+    chief = ""
+    terms = list(terms)
+    for code in kept:
+        chief = responsible(terms, Place(code, place.reach), regions, now_ms)
+        if chief:
+            break
+    return Suggestion(
+        process,
+        Assignment(
+            region=region,
+            responsible=chief,
+            department=process.department if process else None,
+            joint=process.joint if process else (),
+        ),
+        process.key if process else "",
+    )
+
+
+def read(text: str) -> Processes:
+    """The processes of a file; raises ConfigurationError naming every row that is wrong."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"not TOML: {error}") from error
+    faults: list[str] = [f"{name} is not known" for name in tables if name not in ("deadlines", "process")]
+    found: dict[str, Process] = {}
+    for number, row in enumerate(tables.get("process", []), 1):
+        try:
+            one = _process(row)
+            if one.key in found:
+                raise ConfigurationError("the key is there twice")
+            found[one.key] = one
+        except (ConfigurationError, ValueError, TypeError) as error:
+            faults.append(f"process {number} ({row.get('key', '?')}): {error}")
+    policy = STANDARD
+    try:
+        policy = _policy(tables.get("deadlines", {}), found.values())
+    except (ConfigurationError, ValueError, TypeError) as error:
+        faults.append(f"deadlines: {error}")
+    if faults:
+        raise ConfigurationError("; ".join(faults))
+    return Processes(tuple(found.values()), policy)
+
+
+def _process(row: Mapping[str, Any]) -> Process:
+    known = set(Process.__slots__)
+    if unknown := sorted(set(row) - known):
+        raise ConfigurationError(f"{', '.join(unknown)} is not known")
+    for name in ("key", "zh", "en"):
+        if not isinstance(row.get(name), str) or not row[name]:
+            raise ConfigurationError(f"{name} is missing")
+    level = row.get("level", "grid")
+    if level not in _LEVELS:
+        raise ConfigurationError(f"level {level!r} must be one of {', '.join(_LEVELS)}")
+    after = row.get("close_after")
+    if after is not None and (not isinstance(after, int) or after < 1):
+        raise ConfigurationError(f"close_after {after!r} must be a whole number from 1 on")
+    evidence = tuple(Evidence(e) for e in row.get("evidence", ["photo", "measurement"]))
+    return Process(
+        key=row["key"],
+        zh=row["zh"],
+        en=row["en"],
+        kinds=tuple(Kind(kind) for kind in row.get("kinds", [])),
+        parameters=tuple(row.get("parameters", [])),
+        department=Department(row["department"]) if "department" in row else None,
+        joint=tuple(Department(d) for d in row.get("joint", [])),
+        level=_LEVELS[level],
+        handle=limit(row["handle"]) if "handle" in row else None,
+        close_after=after,
+        evidence=evidence,
+        steps=tuple(row.get("steps", [])),
+        checklist=tuple(row.get("checklist", [])),
+    )
+
+
+_PLAIN = {"office", "remind_at", "again_h", "reopen_days", "close_after"}
+
+
+def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> Policy:
+    limits = dict(STANDARD.limits)
+    for name, colours in row.items():
+        if name in _PLAIN:
+            continue
+        phase = Phase(name)
+        for colour, text in colours.items():
+            limits[phase, Colour(colour)] = limit(text)
+    processes = list(processes)
+    remind_at = float(row.get("remind_at", STANDARD.remind_at))
+    if not 0 < remind_at < 1:
+        raise ConfigurationError(f"remind_at {remind_at} must lie between 0 and 1")
+    numbers = {name: int(row[name]) for name in ("again_h", "reopen_days", "close_after") if name in row}
+    if any(number < 1 for number in numbers.values()):
+        raise ConfigurationError(f"{', '.join(numbers)} must be whole numbers from 1 on")
+    policy = Policy(
+        limits=limits,
+        handle={p.key: p.handle for p in processes if p.handle is not None},
+        office=office_hours(row["office"]) if "office" in row else STANDARD.office,
+        remind_at=remind_at,
+        again_ms=numbers.get("again_h", 24) * HOUR_MS,
+        reopen_within_ms=numbers.get("reopen_days", 30) * DAY_MS,
+        close_after=numbers.get("close_after", STANDARD.close_after),
+        proof={p.key: p.close_after for p in processes if p.close_after is not None},
+    )
+    for phase in Phase:  # a more urgent colour never has more time
+        for colour, less in zip(list(Colour), list(Colour)[1:], strict=False):
+            if _rough(policy.limits[phase, colour]) > _rough(policy.limits[phase, less]):
+                raise ConfigurationError(f"{phase}: {colour} has more time than {less}")
+    return policy
+
+
+def _rough(span: Limit) -> float:
+    """A limit in hours as it feels: a working day is a day and an office hour an hour at least."""
+    return span.amount * {"m": 1 / 60, "h": 1.0, "wh": 1.0, "wd": 24.0}[span.unit]
+
+
+EMPTY = Processes()

@@ -1,0 +1,234 @@
+"""Patrols (巡河): what a track proves, when a patrol counts, and where they are kept.
+
+A patrol is recorded in the field and arrives whole, often hours later; its number is made by the device, so that an
+upload that is tried again is the same patrol. What counts is the site's to say: published rules differ (Guangzhou at
+least 10 min and 1 km, Sixian 5 min and 300 m, Akqi 30 min and 2 km; domain facts §6.1).
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import asin, cos, radians, sin, sqrt
+
+import sqlalchemy as sa
+
+from governance import people
+from governance.assessment import By, Share
+from governance.roles import Actor, Role
+from governance.tables import patrol as table
+from sensors.errors import ConfigurationError, NotFound, Refused
+from sensors.texts import Text, say
+from sensors.times import DAY_MS
+
+MOST_POINTS = 20_000
+"""A point a second for five hours and a half."""
+LONGEST_MS = DAY_MS
+FASTEST_M_S = 15.0
+"""Between two points no faster than this (54 km/h, a boat or a motorcycle): beyond it the receiver has jumped."""
+_EARTH_M = 6_371_008.8
+_KEY = re.compile(r"[A-Za-z0-9-]{8,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """When a patrol counts: at least so many minutes and metres."""
+
+    minutes: float = 10.0
+    metres: float = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where the patroller was: ms UTC, WGS 84 degrees."""
+
+    at_ms: int
+    lon: float
+    lat: float
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What a track proves: length without the jumps of the receiver, time from its first to its last point."""
+
+    metres: float
+    minutes: float
+    jumps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Patrol:
+    """One patrol as kept; ``problems`` are the numbers of the incidents reported on it."""
+
+    key: str
+    by: str
+    role: str
+    reach: str
+    region: str
+    started_ms: int
+    ended_ms: int
+    uploaded_ms: int
+    metres: float
+    minutes: float
+    jumps: int
+    valid: bool
+    why: Text
+    way: str
+    note: str
+    problems: tuple[int, ...]
+    track: tuple[Point, ...] = ()
+
+
+WAYS = ("walk", "drone", "meeting", "on_site")
+"""Ways to patrol (多样化巡河); only a walk has to prove its length."""
+
+
+def walked(track: Sequence[Point]) -> Walked:
+    """What the track proves. A stretch faster than ``FASTEST_M_S`` adds nothing: the receiver jumped, nobody walked."""
+    metres, jumps = 0.0, 0
+    for before, after in pairwise(track):
+        step = distance_m(before.lon, before.lat, after.lon, after.lat)
+        if step > FASTEST_M_S * (after.at_ms - before.at_ms) / 1000.0:
+            jumps += 1
+        else:
+            metres += step
+    minutes = (track[-1].at_ms - track[0].at_ms) / 60_000 if track else 0.0
+    return Walked(metres, minutes, jumps)
+
+
+def counts(way: str, done: Walked, rule: Counts) -> tuple[bool, Text]:
+    """Whether a patrol counts, and the sentence that says why."""
+    if way != "walk":
+        return True, say("patrol.other_way", way=say(f"patrol.way_{way}"))
+    values = {
+        "metres": f"{done.metres:.0f}",
+        "minutes": f"{done.minutes:.0f}",
+        "least_metres": f"{rule.metres:.0f}",
+        "least_minutes": f"{rule.minutes:.0f}",
+    }
+    enough = done.metres >= rule.metres and done.minutes >= rule.minutes
+    return enough, say("patrol.counts" if enough else "patrol.too_short", **values)
+
+
+def checked(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[Point], now_ms: int) -> None:
+    """Raises ConfigurationError naming what cannot be."""
+    if not _KEY.fullmatch(key):
+        raise ConfigurationError(f"patrol {key[:80]!r} must be 8 to 64 letters, digits and -, made by the device")
+    if way not in WAYS:
+        raise ConfigurationError(f"way {way!r} must be one of {', '.join(WAYS)}")
+    if ended_ms < started_ms:
+        raise ConfigurationError("the patrol ends before it starts")
+    if ended_ms - started_ms > LONGEST_MS:
+        raise ConfigurationError("the patrol lasts longer than a day: it was not ended")
+    if ended_ms > now_ms + 5 * 60_000:
+        raise ConfigurationError("the patrol ends in the future: the clock of the device is wrong")
+    if len(track) > MOST_POINTS:
+        raise ConfigurationError(f"the track has {len(track)} points, at most {MOST_POINTS} are taken")
+    for i, point in enumerate(track):
+        if not (-180 <= point.lon <= 180 and -90 <= point.lat <= 90):
+            raise ConfigurationError(f"track[{i}]: lon {point.lon}, lat {point.lat} is no place on Earth")
+        if i and point.at_ms <= track[i - 1].at_ms:
+            raise ConfigurationError(f"track[{i}] is not later than the point before it")
+    if track and not (started_ms <= track[0].at_ms and track[-1].at_ms <= ended_ms):
+        raise ConfigurationError("the track reaches beyond the patrol's start and end")
+
+
+def add(connection: sa.Connection, made: Patrol) -> None:
+    """Keep a patrol. Raises Refused when another one of this number is there."""
+    row = {name: getattr(made, name) for name in _COLUMNS} | {
+        "why_zh": made.why.zh,
+        "why_en": made.why.en,
+        "problems": list(made.problems),
+        "track": [[p.at_ms, p.lon, p.lat] for p in made.track],
+    }
+    try:
+        connection.execute(sa.insert(table).values(row))
+    except sa.exc.IntegrityError:
+        raise Refused(f"patrol {made.key} is here already") from None
+
+
+def find(connection: sa.Connection, key: str, by: str | None = None) -> Patrol:
+    """A patrol with its track, by its number; raises NotFound, also for one that is not ``by`` whom it should be."""
+    row = connection.execute(sa.select(table).where(table.c.key == key)).mappings().one_or_none()
+    if row is None or (by is not None and row["by"] != by):
+        raise NotFound(f"patrol {key[:80]!r} is not here")
+    return _patrol(row)
+
+
+def listing(
+    connection: sa.Connection,
+    *,
+    by: str | None = None,
+    reach: str | None = None,
+    start_ms: int | None = None,
+    end_ms: int | None = None,
+    before_id: int | None = None,
+    limit: int = 100,
+) -> list[tuple[int, Patrol]]:
+    """(number, patrol) without tracks, the last uploaded first; ``start_ms`` to ``end_ms`` is when they began."""
+    columns = [c for c in table.c if c.name != "track"]
+    query = sa.select(*columns).order_by(table.c.id.desc()).limit(limit)
+    for condition in (
+        None if by is None else table.c.by == by,
+        None if reach is None else table.c.reach == reach,
+        None if start_ms is None else table.c.started_ms >= start_ms,
+        None if end_ms is None else table.c.started_ms < end_ms,
+        None if before_id is None else table.c.id < before_id,
+    ):
+        if condition is not None:
+            query = query.where(condition)
+    return [(row["id"], _patrol(row)) for row in connection.execute(query).mappings()]
+
+
+def may_see(actor: Actor, one: Patrol) -> bool:
+    """One's own, and those of the regions one answers for."""
+    return one.by == actor.name or actor.covers(one.region)
+
+
+def distance_m(lon: float, lat: float, other_lon: float, other_lat: float) -> float:
+    """Metres between two places on a sphere of the Earth's mean radius; within 0.5 % of the ellipsoid."""
+    north, east = radians(other_lat - lat), radians(other_lon - lon)
+    a = sin(north / 2) ** 2 + cos(radians(lat)) * cos(radians(other_lat)) * sin(east / 2) ** 2
+    return 2 * _EARTH_M * asin(sqrt(min(1.0, a)))
+
+
+DUE: Mapping[Role, int] = {Role.CHIEF: 3, Role.GRID_WORKER: 4}
+"""Patrols a month that are due of each. Published rules differ by place (domain facts §6.1): a day in ten of
+village chiefs is Guangzhou's of 2021, once a week of grid workers is Akqi's; the rest of the roles owe none here."""
+
+
+class Patrolled:
+    """Who patrolled and who should have, for the assessment: valid patrols, at most those due, of those due."""
+
+    def __init__(self, connection: sa.Connection, street: Callable[[str], str]) -> None:
+        self._connection = connection
+        self._street = street
+
+    def done(self, by: By, start_ms: int, end_ms: int) -> Mapping[str, Share]:
+        """Shares by person or street; nothing by reach: who owes a patrol owes it of all the water of a region."""
+        t = table.c
+        query = sa.select(t.by, sa.func.count()).where(t.valid, t.started_ms >= start_ms, t.started_ms < end_ms)
+        walked = {row[0]: int(row[1]) for row in self._connection.execute(query.group_by(t.by))}
+        found: dict[str, Share] = {}
+        for person in people.listing(self._connection):
+            due = DUE.get(person.role, 0)
+            if not due or by is By.REACH or (by is By.CHIEF and person.role is not Role.CHIEF):
+                continue
+            key = person.name if by is By.CHIEF else self._street(person.region)
+            found[key] = found.get(key, Share()) + Share(min(due, walked.get(person.name, 0)), due)
+        return found
+
+
+_COLUMNS = (
+    *("key", "by", "role", "reach", "region", "started_ms", "ended_ms", "uploaded_ms"),
+    *("metres", "minutes", "jumps", "valid", "way", "note"),
+)
+
+
+def _patrol(row: sa.RowMapping) -> Patrol:
+    return Patrol(
+        **{name: row[name] for name in _COLUMNS},
+        why=Text(row["why_zh"], row["why_en"]),
+        problems=tuple(row["problems"]),
+        track=tuple(Point(int(at), lon, lat) for at, lon, lat in row.get("track", ())),
+    )

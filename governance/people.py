@@ -1,0 +1,331 @@
+"""People: who they are, what they are appointed to and for how long, and the tokens by which they are known.
+
+Every function takes an open connection and never commits. A person's name is what the record speaks of, so that it is
+never given twice, not even after a removal. Tokens are random; only their SHA-256 is kept.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from governance import audit, incidents
+from governance.lifecycle import FINAL, Incident, sentence
+from governance.regions import Regions
+from governance.roles import TERMED, Actor, Department, Role, label
+from governance.tables import appointment as appointments_
+from governance.tables import incident as incidents_
+from governance.tables import person as people_
+from governance.tables import token as tokens_
+from governance.terms import Appointment
+from sensors.errors import ConfigurationError, NotFound, Refused
+
+PREFIX = "rc_"
+"""By which a token is recognised where it should not be, in a log or a mail."""
+NAME_LIMIT = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody with a role; ``region`` is the code of where it counts, "" everywhere."""
+
+    id: int
+    name: str
+    role: Role
+    region: str
+    department: Department | None
+    created_at_ms: int
+    removed_at_ms: int | None
+
+
+def add(
+    connection: sa.Connection,
+    name: str,
+    role: Role,
+    *,
+    region: str = "",
+    department: Department | None = None,
+    by: str,
+    now_ms: int,
+    regions: Regions | None = None,
+) -> Person:
+    """A new person; a chief or deputy with a region is appointed to it at once.
+
+    Raises ConfigurationError for a name, region or department that cannot be, Refused for a name given before.
+    """
+    name = name.strip()
+    if not name or len(name) > NAME_LIMIT or any(not letter.isprintable() for letter in name):
+        raise ConfigurationError(f"name {name[:NAME_LIMIT]!r} must be 1 to {NAME_LIMIT} printable characters")
+    if region and regions is not None and region not in regions:
+        raise ConfigurationError(f"region {region!r} is not registered")
+    if (role is Role.HANDLER) != (department is not None):
+        raise ConfigurationError(f"{name}: a handler, and nobody else, belongs to a department")
+    if connection.execute(sa.select(people_.c.id).where(people_.c.name == name)).first():
+        raise Refused(sentence("person.person_exists", name=name))
+    row = {
+        "name": name,
+        "role": role.value,
+        "region": region,
+        "department": department.value if department else None,
+        "created_at_ms": now_ms,
+        "created_by": by,
+    }
+    number = connection.execute(sa.insert(people_).values(row).returning(people_.c.id)).scalar_one()
+    if role in TERMED and region:
+        _appoint(connection, number, region, "", "", now_ms, None)
+    told = {"role": role.value, "region": region, "department": row["department"]}
+    _tell(connection, "person.added", name, told, by, now_ms)
+    return get(connection, name)
+
+
+def get(connection: sa.Connection, name: str) -> Person:
+    """Somebody who is not removed; raises NotFound."""
+    query = sa.select(people_).where(people_.c.name == name.strip(), people_.c.removed_at_ms.is_(None))
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        raise NotFound(sentence("person.no_person", name=name[:NAME_LIMIT]))
+    return _person(row)
+
+
+def listing(connection: sa.Connection, *, removed: bool = False) -> list[Person]:
+    """Everybody, by name; those removed, too, if asked."""
+    query = sa.select(people_).order_by(people_.c.name)
+    if not removed:
+        query = query.where(people_.c.removed_at_ms.is_(None))
+    return [_person(row) for row in connection.execute(query).mappings()]
+
+
+def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> None:
+    """Take somebody's role, terms and tokens away; the record keeps the name.
+
+    Raises NotFound, and Refused for the last administrator and for whom open incidents would be left without anybody.
+    """
+    one = get(connection, name)
+    if one.role is Role.ADMINISTRATOR:
+        others = sa.select(sa.func.count()).where(
+            people_.c.role == Role.ADMINISTRATOR.value, people_.c.removed_at_ms.is_(None), people_.c.id != one.id
+        )
+        if not connection.execute(others).scalar_one():
+            raise Refused(sentence("person.last_administrator", name=one.name))
+    mine = sa.select(incidents_.c.id).where(incidents_.c.responsible == one.name, incidents_.c.open_cause.is_not(None))
+    left = list(connection.execute(mine.order_by(incidents_.c.id)).scalars())
+    if left:
+        raise Refused(sentence("person.has_cases", name=one.name, count=len(left), incidents=_numbers(left)))
+    connection.execute(sa.update(people_).where(people_.c.id == one.id).values(removed_at_ms=now_ms))
+    _end(connection, appointments_.c.person_id == one.id, now_ms)
+    _revoke(connection, one.id, now_ms)
+    _tell(connection, "person.removed", one.name, {"role": one.role.value, "region": one.region}, by, now_ms)
+
+
+# -- tokens ----------------------------------------------------------------------------------------------------------
+
+
+def issue(connection: sa.Connection, name: str, *, by: str, now_ms: int, expires_at_ms: int | None = None) -> str:
+    """A new token of somebody; it can be shown this once. Raises NotFound."""
+    one = get(connection, name)
+    made = PREFIX + secrets.token_urlsafe(32)
+    row = {"person_id": one.id, "hash": hashed(made), "created_at_ms": now_ms, "expires_at_ms": expires_at_ms}
+    connection.execute(sa.insert(tokens_).values(row))
+    _tell(connection, "token.issued", one.name, {"expires_at_ms": expires_at_ms}, by, now_ms)
+    return made
+
+
+def revoke(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> int:
+    """End all tokens of somebody; how many there were. Raises NotFound."""
+    ended = _revoke(connection, get(connection, name).id, now_ms)
+    _tell(connection, "token.revoked", name, {"count": ended}, by, now_ms)
+    return ended
+
+
+def _revoke(connection: sa.Connection, person_id: int, now_ms: int) -> int:
+    mine = (tokens_.c.person_id == person_id) & tokens_.c.revoked_at_ms.is_(None)
+    return connection.execute(sa.update(tokens_).where(mine).values(revoked_at_ms=now_ms)).rowcount
+
+
+def by_token(connection: sa.Connection, token: str, now_ms: int) -> Person | None:
+    """Whose token it is; None for one that is unknown, revoked, expired, or of somebody removed."""
+    valid = (
+        (tokens_.c.hash == hashed(token))
+        & tokens_.c.revoked_at_ms.is_(None)
+        & (tokens_.c.expires_at_ms.is_(None) | (tokens_.c.expires_at_ms > now_ms))
+        & people_.c.removed_at_ms.is_(None)
+    )
+    query = sa.select(people_).join(tokens_, tokens_.c.person_id == people_.c.id).where(valid)
+    row = connection.execute(query).mappings().first()
+    return None if row is None else _person(row)
+
+
+def hashed(token: str) -> str:
+    """How a token is kept: it has 256 random bits, so that no salt and no slow hash is needed."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+# -- terms -----------------------------------------------------------------------------------------------------------
+
+
+def appoint(
+    connection: sa.Connection,
+    name: str,
+    *,
+    region: str,
+    reach: str = "",
+    deputy_of: str = "",
+    since_ms: int,
+    until_ms: int | None = None,
+    by: str,
+    now_ms: int,
+    source: str,
+    regions: Regions,
+) -> list[int]:
+    """Begin a term. Whoever held the same office before ends then, and the successor takes over the open cases.
+
+    The incidents that went over. Raises NotFound, ConfigurationError for an unknown region or a term that ends before
+    it begins, Refused for a role without terms.
+    """
+    one = get(connection, name)
+    if one.role not in TERMED:
+        raise Refused(sentence("person.not_a_chief", name=one.name, role=label(one.role)))
+    if region not in regions:
+        raise ConfigurationError(f"region {region!r} is not registered")
+    if until_ms is not None and until_ms <= since_ms:
+        raise ConfigurationError(f"a term of {one.name} must end after it begins")
+    if deputy_of:
+        get(connection, deputy_of)
+    before: list[Appointment] = []
+    if one.role is not Role.DEPUTY:
+        before = [
+            a
+            for a in appointments(connection)
+            if (a.region, a.reach) == (region, reach)
+            and a.role is one.role
+            and a.name != one.name
+            and (a.until_ms is None or a.until_ms > since_ms)
+        ]
+        for held in before:
+            _end(connection, appointments_.c.id == held.id, since_ms)
+    _appoint(connection, one.id, region, reach, deputy_of, since_ms, until_ms)
+    term = {"region": region, "reach": reach, "deputy_of": deputy_of, "since_ms": since_ms, "until_ms": until_ms}
+    told = term | {"instead_of": [held.name for held in before]}
+    _tell(connection, "person.appointed", one.name, told, by, now_ms)
+    moved: list[int] = []
+    for held in before:
+        if since_ms > now_ms:
+            continue  # `inherit` hands over when the day has come
+        moved += _hand_over(connection, held, one.name, by, now_ms, source, regions)
+    return moved
+
+
+def inherit(connection: sa.Connection, *, now_ms: int, source: str, regions: Regions) -> list[int]:
+    """Hand over the open cases of chiefs whose term has ended to who holds the office now; the incidents."""
+    known = appointments(connection)
+    moved: list[int] = []
+    for held in known:
+        if held.until_ms is None or held.until_ms > now_ms or held.role is Role.DEPUTY:
+            continue
+        heirs = [
+            a
+            for a in known
+            if (a.region, a.reach, a.role) == (held.region, held.reach, held.role) and a.in_force(now_ms)
+        ]
+        if heirs and all(a.name != held.name for a in heirs):
+            moved += _hand_over(connection, held, heirs[-1].name, heirs[-1].name, now_ms, source, regions)
+    return moved
+
+
+def _hand_over(
+    connection: sa.Connection, held: Appointment, new: str, by: str, now_ms: int, source: str, regions: Regions
+) -> list[int]:
+    below = regions.within(held.region)
+
+    def within(incident: Incident) -> bool:
+        here = below is None or incident.place.region in below
+        return here and held.reach in ("", incident.place.reach)
+
+    return incidents.succeed(connection, held.name, new, by=by, now_ms=now_ms, source=source, within=within)
+
+
+def appointments(connection: sa.Connection, name: str | None = None) -> list[Appointment]:
+    """All terms, past and future, oldest first; of one person if named."""
+    query = (
+        sa.select(appointments_, people_.c.name, people_.c.role)
+        .join(people_, people_.c.id == appointments_.c.person_id)
+        .order_by(appointments_.c.since_ms, appointments_.c.id)
+    )
+    if name is not None:
+        query = query.where(people_.c.name == name)
+    return [
+        Appointment(row.id, row.name, Role(row.role), row.region, row.reach, row.deputy_of, row.since_ms, row.until_ms)
+        for row in connection.execute(query)
+    ]
+
+
+def actor(connection: sa.Connection, one: Person, regions: Regions, now_ms: int) -> Actor:
+    """Somebody as they may act now. The reach of chiefs and deputies is that of their terms in force."""
+    if one.role not in TERMED:
+        return Actor(one.name, one.role, regions.within(one.region), one.department)
+    reach: frozenset[str] | None = frozenset()
+    for term in appointments(connection, one.name):
+        if term.in_force(now_ms) and reach is not None:
+            below = regions.within(term.region)
+            reach = None if below is None else reach | below
+    return Actor(one.name, one.role, reach, one.department)
+
+
+def removable(connection: sa.Connection, region: str, regions: Regions) -> None:
+    """Raises Refused, with the list, when incidents are open in a region or below it."""
+    below = regions.within(region)
+    query = sa.select(incidents_.c.id).where(incidents_.c.state.not_in([state.value for state in FINAL]))
+    if below is not None:
+        query = query.where(incidents_.c.region.in_(sorted(below)))
+    left = list(connection.execute(query.order_by(incidents_.c.id)).scalars())
+    if left:
+        raise Refused(sentence("person.region_has_cases", region=region, count=len(left), incidents=_numbers(left)))
+
+
+def _appoint(
+    connection: sa.Connection,
+    person_id: int,
+    region: str,
+    reach: str,
+    deputy_of: str,
+    since_ms: int,
+    until_ms: int | None,
+) -> None:
+    row = {
+        "person_id": person_id,
+        "region": region,
+        "reach": reach,
+        "deputy_of": deputy_of,
+        "since_ms": since_ms,
+        "until_ms": until_ms,
+    }
+    connection.execute(sa.insert(appointments_).values(row))
+
+
+def _end(connection: sa.Connection, which: sa.ColumnElement[bool], at_ms: int) -> None:
+    later = appointments_.c.until_ms.is_(None) | (appointments_.c.until_ms > at_ms)
+    connection.execute(sa.update(appointments_).where(which, later).values(until_ms=at_ms))
+
+
+def _tell(connection: sa.Connection, what: str, name: str, body: dict[str, Any], by: str, now_ms: int) -> None:
+    """A change of people is an entry of the trail; tokens are not in it."""
+    audit.append_many(connection, [audit.New(what, "person", name, body, by, now_ms)])
+
+
+def _numbers(ids: list[int]) -> str:
+    shown = ", ".join(f"#{number}" for number in ids[:20])
+    return shown if len(ids) <= 20 else f"{shown} …"
+
+
+def _person(row: sa.RowMapping) -> Person:
+    return Person(
+        id=row["id"],
+        name=row["name"],
+        role=Role(row["role"]),
+        region=row["region"],
+        department=None if row["department"] is None else Department(row["department"]),
+        created_at_ms=row["created_at_ms"],
+        removed_at_ms=row["removed_at_ms"],
+    )

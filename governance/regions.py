@@ -1,0 +1,92 @@
+"""The tree of regions: who lies in whom, what is one level up, and which grid cell a point belongs to. Pure.
+
+The regions themselves are registered with the stations (`sensors.network.Region`); this is how governance reads them.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import cos, hypot, radians
+
+from sensors.network import Level, Region
+from sensors.stations import Station
+
+NEAR_KM = 2.0
+"""A point farther than this from every station belongs to no grid cell by nearness. Our choice."""
+
+_KM_PER_DEGREE = 111.195
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is, as far as known: a region's code, a reach's key, WGS 84 degrees."""
+
+    region: str = ""
+    reach: str = ""
+    lon: float | None = None
+    lat: float | None = None
+
+
+NOWHERE = Place()
+
+
+class Regions:
+    """The five levels as they stand. Codes that are not registered are their own world: nothing lies in them."""
+
+    def __init__(self, regions: Iterable[Region] = (), stations: Iterable[Station] = ()) -> None:
+        self._known: Mapping[str, Region] = {r.code: r for r in regions}
+        self._stations = tuple(s for s in stations if s.region)
+        self._below: dict[str, list[str]] = {}
+        for region in self._known.values():
+            if region.parent:
+                self._below.setdefault(region.parent, []).append(region.code)
+
+    def __contains__(self, code: str) -> bool:
+        return code in self._known
+
+    def __getitem__(self, code: str) -> Region:
+        return self._known[code]
+
+    def parent(self, code: str) -> str:
+        """The region one level up; "" above the highest and for unknown codes."""
+        region = self._known.get(code)
+        return (region.parent or "") if region else ""
+
+    def up(self, code: str) -> tuple[str, ...]:
+        """The region and all above it, nearest first."""
+        found: list[str] = []
+        while code and code not in found:
+            found.append(code)
+            code = self.parent(code)
+        return tuple(found)
+
+    def within(self, code: str) -> frozenset[str] | None:
+        """The codes of a region and all below it; None, everything, for "" and for a region above which nothing is."""
+        if not code:
+            return None
+        region = self._known.get(code)
+        if region is not None and not region.parent and region.level is Level.DISTRICT:
+            return None
+        found: set[str] = set()
+        ahead = [code]
+        while ahead:
+            one = ahead.pop()
+            if one not in found:
+                found.add(one)
+                ahead += self._below.get(one, ())
+        return frozenset(found)
+
+    def common(self, codes: Iterable[str]) -> str:
+        """The lowest region in which all of these lie; "" where there is none."""
+        ways = [self.up(code) for code in codes if code]
+        if not ways:
+            return ""
+        return next((code for code in ways[0] if all(code in way for way in ways[1:])), "")
+
+    def at(self, lon: float, lat: float) -> str:
+        """The region of a point: that of the nearest station, "" when none is near."""
+        best, least = "", NEAR_KM
+        for station in self._stations:
+            km = _KM_PER_DEGREE * hypot((station.lon - lon) * cos(radians(lat)), station.lat - lat)
+            if km <= least:
+                best, least = station.region, km
+        return best

@@ -1,0 +1,163 @@
+"""What citizens report (群众举报): a ticket for each, an incident behind it, and answers without an account.
+
+A report is an incident in the state ``reported`` from the first moment; the office accepts, rejects or merges it like
+any other. Kept beside it is what the public may ask by: the ticket, which nobody can guess, and a contact, which only
+the office sees.
+"""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from governance import incidents
+from governance.lifecycle import Incident, State
+from governance.patrols import distance_m
+from governance.roles import Actor, Right, Role
+from governance.tables import incident as incident_table
+from governance.tables import report as table
+from sensors.errors import NotFound, WaterError
+from sensors.texts import Text, say
+from sensors.times import DAY_MS
+
+NEAR_M = 300.0
+"""Reports no further apart than this may be of one thing (our choice: two bridges of an urban creek)."""
+NEAR_MS = 2 * DAY_MS
+HOUR_MS = 3_600_000
+_LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
+"""No letters that are read as another one over the telephone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Citizen(Actor):
+    """Somebody without an account: may report, and say of what was closed that it is not solved."""
+
+    def may(self, right: Right) -> bool:
+        return right in (Right.REPORT, Right.REOPEN)
+
+
+CITIZEN = Citizen("市民 citizen", Role.PUBLIC)
+
+
+class TooMany(WaterError):
+    """The same sender reports faster than people do; ``retry_s`` is when to try again."""
+
+    def __init__(self, retry_s: int) -> None:
+        super().__init__(f"too many reports from here: try again in {retry_s} s, or call the hotline on the sign")
+        self.retry_s = retry_s
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """``sender`` is a keyed hash of where it came from: enough to count by, useless to find anybody."""
+
+    ticket: str
+    incident_id: int
+    at_ms: int
+    contact: str
+    sender: str
+    unsolved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the public is told of a ticket: a step in words, when it was reached, and whether it is over."""
+
+    ticket: str
+    state: State
+    text: Text
+    at_ms: int
+    over: bool
+    may_object: bool
+
+
+def ticket() -> str:
+    """A number to follow a report by: 12 letters and digits in groups, 59 bits; nobody guesses one of a million."""
+    letters = "".join(secrets.choice(_LETTERS) for _ in range(12))
+    return "-".join(letters[i : i + 4] for i in (0, 4, 8))
+
+
+def spelled(text: str) -> str:
+    """A ticket as it was given out, however somebody types it."""
+    letters = "".join(letter for letter in text.upper() if letter in _LETTERS)
+    return "-".join(letters[i : i + 4] for i in range(0, len(letters), 4))
+
+
+def sender(key: bytes, address: str) -> str:
+    """A keyed hash of a network address."""
+    return hmac.new(key, address.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def allow(connection: sa.Connection, who: str, now_ms: int, *, an_hour: int) -> None:
+    """Raises TooMany when this sender has reported ``an_hour`` times within the last hour."""
+    query = sa.select(table.c.at_ms).where(table.c.sender == who, table.c.at_ms > now_ms - HOUR_MS)
+    times = sorted(connection.execute(query).scalars())
+    if len(times) >= an_hour:
+        raise TooMany(max(1, -(-(times[-an_hour] + HOUR_MS - now_ms) // 1000)))
+
+
+def add(connection: sa.Connection, made: Report) -> None:
+    """Keep a report."""
+    connection.execute(sa.insert(table).values({name: getattr(made, name) for name in made.__slots__}))
+
+
+def get(connection: sa.Connection, given: str) -> Report:
+    """By its ticket; raises NotFound, which does not say whether the ticket is wrong or was never given out."""
+    row = connection.execute(sa.select(table).where(table.c.ticket == spelled(given))).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"no report with the ticket {given[:40]!r}")
+    return _report(row)
+
+
+def of_incident(connection: sa.Connection, incident_id: int) -> list[Report]:
+    """The reports behind an incident, those merged into it included, oldest first."""
+    merged = sa.select(incident_table.c.id).where(incident_table.c.merged_into == incident_id)
+    mine = (table.c.incident_id == incident_id) | table.c.incident_id.in_(merged)
+    rows = connection.execute(sa.select(table).where(mine).order_by(table.c.at_ms)).mappings()
+    return [_report(row) for row in rows]
+
+
+def objected(connection: sa.Connection, given: str) -> None:
+    """Count that a citizen said it is not solved."""
+    changed = sa.update(table).where(table.c.ticket == spelled(given)).values(unsolved=table.c.unsolved + 1)
+    connection.execute(changed)
+
+
+def case(connection: sa.Connection, one: Report) -> Incident:
+    """The incident that decides about a report: where it was merged, the one that goes on."""
+    found = incidents.get(connection, one.incident_id)
+    seen = {found.id}
+    while (into := found.case.merged_into) is not None and into not in seen:
+        found = incidents.get(connection, into)
+        seen.add(found.id)
+    return found
+
+
+def progress(one: Report, incident: Incident, now_ms: int, reopen_within_ms: int) -> Progress:
+    """What the public is told; no names, no comments: those are the office's."""
+    over = not incident.is_open
+    closed_ms = incident.closed_at_ms or 0
+    may_object = incident.state is State.CLOSED and now_ms - closed_ms <= reopen_within_ms
+    at_ms = max(one.at_ms, incident.case.step_since_ms, closed_ms)
+    return Progress(one.ticket, incident.state, say(f"report.{incident.state}"), at_ms, over, may_object)
+
+
+def similar(connection: sa.Connection, lon: float, lat: float, now_ms: int, *, without: int = 0) -> list[Incident]:
+    """Open incidents near in place and time, nearest first: what a report may be another one of."""
+    rows = connection.execute(
+        sa.select(incident_table.c.id, incident_table.c.lon, incident_table.c.lat).where(
+            incident_table.c.open_cause.is_not(None),
+            incident_table.c.id != without,
+            incident_table.c.last_observed_at_ms > now_ms - NEAR_MS,
+            incident_table.c.lon.between(lon - 0.01, lon + 0.01),
+            incident_table.c.lat.between(lat - 0.01, lat + 0.01),
+        )
+    ).all()
+    near = sorted((distance_m(lon, lat, row.lon, row.lat), row.id) for row in rows)
+    return [incidents.get(connection, number) for metres, number in near if metres <= NEAR_M][:20]
+
+
+def _report(row: sa.RowMapping) -> Report:
+    return Report(**{name: row[name] for name in Report.__slots__})

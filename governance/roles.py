@@ -1,0 +1,160 @@
+"""Who may do what, and where: roles, rights, and the person in action. Pure.
+
+The roles are those of the river-chief system (domain facts §6.2). What a role may do stands in one table; where it may
+do it follows from the person's region and appointments (`governance.people`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sensors.errors import Refused
+from sensors.texts import Text, say
+
+
+class Role(StrEnum):
+    """What somebody is here."""
+
+    GENERAL_CHIEF = "general_chief"
+    CHIEF = "chief"
+    DEPUTY = "deputy"
+    OFFICE = "office"
+    OPERATOR = "operator"
+    HANDLER = "handler"
+    GRID_WORKER = "grid_worker"
+    VERIFIER = "verifier"
+    REVIEWER = "reviewer"
+    AUDITOR = "auditor"
+    ADMINISTRATOR = "administrator"
+    PUBLIC = "public"
+
+
+class Department(StrEnum):
+    """Which department a handler belongs to."""
+
+    WATER = "water"
+    ENVIRONMENT = "environment"
+    URBAN_MANAGEMENT = "urban_management"
+    HOUSING = "housing"
+    INDUSTRY = "industry"
+
+
+class Right(StrEnum):
+    """What a role may allow. The first group concerns incidents, the second the platform."""
+
+    INCIDENTS = "incidents"
+    """See incidents."""
+    REPORT = "report"
+    COMMENT = "comment"
+    ACCEPT = "accept"
+    """Accept and reject, merge and split, call a false alarm, declare an emergency."""
+    DISPATCH = "dispatch"
+    HANDLE = "handle"
+    VERIFY = "verify"
+    CLOSE = "close"
+    REOPEN = "reopen"
+    SUPERVISE = "supervise"
+    EVALUATE = "evaluate"
+
+    LOOK = "look"
+    """See the water: stations, readings, reaches, regions, live classes."""
+    ACCOUNT = "account"
+    """See the ledger, the quarantine and who changed the registry."""
+    REVIEW = "review"
+    """Judge data: calibrations, visits, replay of the quarantine."""
+    REGISTRY = "registry"
+    """Change stations and what hangs there."""
+    SEND = "send"
+    """Send readings over HTTP."""
+    DEVICES = "devices"
+    """Logins of devices and commands to them."""
+    PEOPLE = "people"
+    """Change people, appointments and tokens."""
+    AUDIT = "audit"
+
+
+_SEE = {Right.LOOK, Right.INCIDENTS}
+_FIELD = _SEE | {Right.REPORT, Right.COMMENT, Right.HANDLE}
+_CENTRE = _SEE | {
+    Right.REPORT,
+    Right.COMMENT,
+    Right.ACCEPT,
+    Right.DISPATCH,
+    Right.VERIFY,
+    Right.CLOSE,
+    Right.REOPEN,
+    Right.ACCOUNT,
+}
+
+RIGHTS: Mapping[Role, frozenset[Right]] = {
+    Role.GENERAL_CHIEF: frozenset(
+        _SEE | {Right.REPORT, Right.COMMENT, Right.DISPATCH, Right.SUPERVISE, Right.REOPEN, Right.ACCOUNT}
+    ),
+    Role.CHIEF: frozenset(_FIELD | {Right.DISPATCH, Right.VERIFY, Right.SUPERVISE, Right.REOPEN}),
+    Role.DEPUTY: frozenset(_FIELD),
+    Role.OFFICE: frozenset(_CENTRE | {Right.SUPERVISE, Right.EVALUATE}),
+    Role.OPERATOR: frozenset(_CENTRE),
+    Role.HANDLER: frozenset(_FIELD),
+    Role.GRID_WORKER: frozenset(_FIELD),
+    Role.VERIFIER: frozenset(_SEE | {Right.COMMENT, Right.VERIFY}),
+    Role.REVIEWER: frozenset(
+        _SEE | {Right.COMMENT, Right.ACCOUNT, Right.REVIEW, Right.REGISTRY, Right.SEND, Right.DEVICES}
+    ),
+    Role.AUDITOR: frozenset(_SEE | {Right.ACCOUNT, Right.AUDIT}),
+    Role.ADMINISTRATOR: frozenset(Right),
+    Role.PUBLIC: frozenset({Right.LOOK}),
+}
+"""What is not in this table is forbidden."""
+
+TERMED = frozenset({Role.GENERAL_CHIEF, Role.CHIEF, Role.DEPUTY})
+"""Roles whose reach comes from appointments with a term, and ends with it."""
+
+
+class Forbidden(Refused):
+    """The role or the region does not allow it; ``allowed`` is what would be."""
+
+    def __init__(self, message: str, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Somebody who does something: the name for the record, the role, and where it counts.
+
+    ``regions`` are the codes of all regions within reach; None reaches everything, also what has no region.
+    """
+
+    name: str
+    role: Role
+    regions: frozenset[str] | None = None
+    department: Department | None = None
+
+    def may(self, right: Right) -> bool:
+        return right in RIGHTS[self.role]
+
+    def covers(self, region: str) -> bool:
+        """Whether the region with this code ("" : unknown) is within reach."""
+        return self.regions is None or region in self.regions
+
+    def must(self, right: Right) -> None:
+        """Raises Forbidden, naming the roles that may, unless the role has the right."""
+        if not self.may(right):
+            text = say("person.forbidden", role=label(self.role), right=say(f"right.{right}"), roles=who(right))
+            raise Forbidden(f"{text.zh}。 / {text.en}.", tuple(sorted(RIGHTS[self.role])))
+
+
+def administrator(name: str) -> Actor:
+    """Somebody who may do everything everywhere: the system itself, the platform, and an open demo."""
+    return Actor(name, Role.ADMINISTRATOR)
+
+
+def label(role: Role) -> Text:
+    """The role's name as people read it."""
+    return say(f"person.{role}")
+
+
+def who(right: Right) -> Text:
+    """The roles that have a right, as people read them."""
+    names = [label(role) for role in Role if right in RIGHTS[role]]
+    return Text("、".join(n.zh for n in names), ", ".join(n.en for n in names))

@@ -1,0 +1,39 @@
+"""Terms of office: who is appointed to which water, and who answers for a place at a moment. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from governance.regions import Place, Regions
+from governance.roles import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Appointment:
+    """A term: ``name`` is chief of a region's water, or of one reach in it, from ``since_ms`` to ``until_ms``.
+
+    ``deputy_of`` names the chief whom a deputy (河长助理) helps.
+    """
+
+    id: int
+    name: str
+    role: Role
+    region: str
+    reach: str
+    deputy_of: str
+    since_ms: int
+    until_ms: int | None
+
+    def in_force(self, at_ms: int) -> bool:
+        return self.since_ms <= at_ms and (self.until_ms is None or at_ms < self.until_ms)
+
+
+def responsible(terms: Iterable[Appointment], place: Place, regions: Regions, at_ms: int) -> str:
+    """The chief who answers for a place: of its reach in the lowest region that has one; "" when nobody does."""
+    held = [a for a in terms if a.in_force(at_ms) and a.role in (Role.CHIEF, Role.GENERAL_CHIEF)]
+    for code in regions.up(place.region):
+        here = [a for a in held if a.region == code]
+        for wanted in (place.reach, ""):
+            found = [a.name for a in here if a.reach == wanted and (wanted or not a.reach)]
+            if found:
+                return found[-1]
+    return ""

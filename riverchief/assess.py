@@ -1,0 +1,459 @@
+"""``riverchief assess``: quality and event checks over a table, the very functions of the live ingest.
+
+This module reads the table and finds its sensors, station by station and piece by piece; what is doubtful and what is
+an event is decided in :mod:`sensors.quality`. Everything it had to assume is said on stderr.
+"""
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from riverchief import tables
+from sensors.errors import ConfigurationError
+from sensors.parameters import Catalogue
+from sensors.quality import Memory, assess
+from sensors.quality.columns import Sensor, Sensors, sensors
+from sensors.quality.events import Alarms, Watched, meaning, watch
+from sensors.quality.wording import event as event_sentence
+from sensors.quality.wording import reasons
+from sensors.reading import Bools, Flag, Floats, Ints, Places, QualityTest, pack
+from sensors.times import DAY_MS
+
+COLUMNS = ("station", "time", "parameter", "kind", "flag", "reason")
+
+TIME = ("time", "timestamp", "datetime", "date_time", "date", "observed_at", "时间", "监测时间", "采样时间", "日期时间")
+STATION = ("station", "station_id", "station_name", "site", "site_id", "断面", "断面名称", "站点", "站点名称", "监测点")
+
+_ZONED = ("%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%dT%H:%M%#z")
+_NAIVE = (
+    "%Y-%m-%dT%H:%M:%S%.f",
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%dT%H:%M",
+    "%Y-%m-%d %H:%M",
+    "%Y/%m/%d %H:%M:%S",
+    "%Y/%m/%d %H:%M",
+    "%Y年%m月%d日 %H:%M",
+    "%Y%m%d%H%M%S",
+)
+
+VALUES_AT_ONCE = 60_000
+"""Values of one pass: few enough to stay in the processor's cache, enough to make a pass worth it."""
+
+NUMBERS = 0.5
+"""A column of which fewer filled cells than this are numbers is no sensor."""
+
+TOLD = 5
+
+Progress = Callable[[float], None]
+
+
+@dataclass
+class Summary:
+    """What was assessed, how much was doubtful, and everything that had to be assumed or left out."""
+
+    file: str
+    rows: int = 0
+    stations: int = 0
+    values: int = 0
+    suspect: int = 0
+    bad: int = 0
+    events: int = 0
+    by_test: dict[str, int] = field(default_factory=dict)
+    columns: dict[str, str] = field(default_factory=dict)
+    left_alone: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A table in memory: rows sorted by (station, time), each key once. ``values`` (rows, sensors), NaN missing."""
+
+    names: list[str]
+    station: Places
+    at: Ints
+    values: Floats
+    found: Sensors
+
+
+def assess_file(
+    source: Path,
+    out: Path,
+    catalogue: Catalogue,
+    *,
+    network: Sequence[tuple[str, str]] = (),
+    offset: timedelta | None = None,
+    progress: Progress = lambda share: None,
+) -> Summary:
+    """Write the doubtful readings and the events of a table: ``station,time,parameter,kind,flag,reason``.
+
+    ``network`` names which station is upstream of which; ``offset`` from UTC is that of times that say none.
+    Raises ConfigurationError naming file and column for what cannot be used.
+    """
+    summary = Summary(source.name)
+    table = read(source, catalogue, summary, offset)
+    edges = _edges(source, table.names, network)
+    judged = judge(table, edges, progress)
+    frame = _frame(table, judged, summary)
+    with tables.writing(out, COLUMNS) as sink:
+        sink.write(frame)
+    return summary
+
+
+# -- judging ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdicts: ``packed`` (rows, sensors), 0 where there is no value, and the alarms."""
+
+    packed: Ints
+    alarms: Alarms
+
+
+def judge(table: Read, edges: Sequence[tuple[int, int, int]] = (), progress: Progress = lambda share: None) -> Judged:
+    """Assess a table: stations one after the other, in pieces of some ten thousand values."""
+    columns, kinds = table.found.sensors, table.found.catalogue
+    n, k = table.values.shape
+    parameter = np.array([c.parameter for c in columns], np.int64)
+    packed = np.zeros((n, k), np.int64)
+    moves, ramps = np.full((n, k), np.nan), np.zeros((n, k), np.bool_)
+    starts = np.flatnonzero(np.append(True, np.diff(table.station) != 0)) if n else np.empty(0, np.intp)
+    ends = np.append(starts[1:], n)
+    rows_at_once = max(1, VALUES_AT_ONCE // max(1, k))
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        memory = Memory.of(np.zeros(k, np.int32), parameter.astype(np.int32))
+        for first in range(start, end, rows_at_once):
+            last = min(end, first + rows_at_once)
+            block = table.values[first:last]
+            series, row = np.nonzero(~np.isnan(block.T))
+            at = table.at[first + row]
+            verdict = assess(
+                series, parameter[series], at, block[row, series], np.full(len(row), ord("N"), np.uint8), memory, kinds
+            )
+            packed[first + row, series] = pack(verdict.flag, verdict.tests)
+            moves[first + row, series] = verdict.move
+            ramps[first + row, series] = verdict.ramp
+            if len(verdict.again_at):
+                earlier = start + np.searchsorted(table.at[start:end], verdict.again_at)
+                packed[earlier, verdict.again_series] = verdict.again_packed
+            memory.apply(verdict.carried)
+            progress(0.9 * last / max(n, 1))
+    return Judged(packed, _alarms(table, packed, moves, ramps, parameter, edges))
+
+
+def _alarms(
+    table: Read, packed: Ints, moves: Floats, ramps: Bools, parameter: Ints, edges: Sequence[tuple[int, int, int]]
+) -> Alarms:
+    rows, column = np.nonzero(packed)
+    watched = Watched()
+    watched.grow(len(table.names))
+    seen = watch(
+        table.station[rows],
+        parameter[column],
+        table.at[rows],
+        moves[rows, column],
+        ramps[rows, column],
+        packed[rows, column] >> 4,
+        watched,
+        table.found.catalogue,
+        tuple(edges),
+    )
+    return seen.alarms
+
+
+def _edges(source: Path, names: Sequence[str], network: Sequence[tuple[str, str]]) -> list[tuple[int, int, int]]:
+    """The network by position; upstream stations first do not matter, alarms are matched by time."""
+    for pair in network:
+        if missing := [name for name in pair if name not in names]:
+            known = ", ".join(names[:8])
+            raise ConfigurationError(f"--network names {missing[0]!r}, but the stations of {source.name} are {known}")
+    return [(names.index(a), names.index(b), 0) for a, b in network]
+
+
+def network(text: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs (above, below) from ``a>b>c`` given any number of times, or a file with such lines."""
+    pairs: list[tuple[str, str]] = []
+    for one in text:
+        lines = [one]
+        if ">" not in one:
+            try:
+                lines = Path(one).read_text(encoding="utf-8").splitlines()
+            except OSError as error:
+                raise ConfigurationError(
+                    f"--network {one}: neither a>b nor a readable file: {error.strerror}"
+                ) from error
+        for line in lines:
+            chain = [name.strip() for name in line.split("#")[0].split(">")]
+            if chain == [""]:
+                continue
+            if len(chain) < 2 or not all(chain):
+                raise ConfigurationError(f"--network: {line!r} must name stations from upstream down, a>b")
+            pairs += itertools.pairwise(chain)
+    return pairs
+
+
+def offset(text: str | None) -> timedelta | None:
+    """``+08:00`` as a timedelta; raises ConfigurationError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([+-])(\d{1,2}):?(\d{2})", text.strip())
+    if match is None or int(match[2]) > 14 or int(match[3]) > 59:
+        raise ConfigurationError(f"offset {text!r} must be like +08:00")
+    return (1 if match[1] == "+" else -1) * timedelta(hours=int(match[2]), minutes=int(match[3]))
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta | None = None) -> Read:
+    """The table as numbers; what is assumed, left out or put in order is told in the summary's notes."""
+    with tables.reading(source) as table:
+        names = list(table.names)
+        time_at = _named(source, names, TIME, needed=True)
+        station_at = _named(source, names, STATION, needed=False)
+        others = [i for i in range(len(names)) if i not in (time_at, station_at)]
+        found = sensors([names[i] for i in others], catalogue)
+        place = {names[i]: i for i in reversed(others)}
+        if not found.sensors:
+            raise ConfigurationError(f"{source}: no column names a parameter; found {', '.join(names[:8])}")
+        stamps: list[pl.Series] = []
+        stations: list[pl.Series] = []
+        cells: list[list[Floats]] = []
+        unread = np.zeros(len(found.sensors), np.int64)
+        for piece in table.pieces():
+            frame = piece.frame
+            stamps.append(frame[str(time_at)])
+            if station_at is not None:
+                stations.append(frame[str(station_at)].cast(pl.String))
+            numbers = [_numbers(frame[str(place[c.name])]) for c in found.sensors]
+            unread += np.array([u for _, u in numbers])
+            cells.append([v for v, _ in numbers])
+    if not stamps or not sum(len(s) for s in stamps):
+        raise ConfigurationError(f"{source} has no rows")
+    at, ok = _times(source, names[time_at or 0], pl.concat(stamps), offset, summary)
+    columns = [np.concatenate([piece[i] for piece in cells]) for i in range(len(found.sensors))]
+    summary.rows = len(at)
+    keep, found, columns = _sensors(found, columns, unread, summary)
+    values = np.stack([c.canonical(v) for c, v in zip(found.sensors, columns, strict=True)], axis=1) if keep else None
+    if values is None:
+        raise ConfigurationError(f"{source}: no column of {', '.join(summary.left_alone[:8])} holds numbers")
+    values[~np.isfinite(values)] = np.nan
+    if station_at is None:
+        label = source.name.split(".")[0]
+        summary.notes.append(f"没有站点列，视为一个站点 no station column: one station, called {label!r}")
+        known, who = [label], np.zeros(len(at), np.intp)
+    else:
+        known, who = _stations(pl.concat(stations), summary)
+    rows = np.flatnonzero(ok)
+    return _sorted(known, who[rows], at[rows], values[rows], found, summary)
+
+
+def _named(source: Path, names: Sequence[str], wanted: Sequence[str], *, needed: bool) -> int | None:
+    spelled = [name.strip().lower().replace(" ", "_") for name in names]
+    for one in wanted:
+        if one in spelled:
+            return spelled.index(one)
+    if needed:
+        raise ConfigurationError(f"{source}: no column called time; found {', '.join(names[:8])}")
+    return None
+
+
+def _numbers(cells: pl.Series) -> tuple[Floats, int]:
+    """(n,) numbers, NaN where there is none, and how many filled cells are no numbers."""
+    if cells.dtype.is_numeric():
+        numbers = cells.cast(pl.Float64)
+        return np.array(numbers.fill_null(float("nan")).to_numpy(), np.float64), 0
+    text = cells.cast(pl.String)
+    numbers = text.cast(pl.Float64, strict=False)
+    filled = len(text) - text.null_count()
+    found = len(numbers) - numbers.null_count()
+    if filled > found:
+        text = text.str.strip_chars()
+        numbers = text.cast(pl.Float64, strict=False)
+        found = len(numbers) - numbers.null_count()
+        filled = int((text.is_not_null() & (text.str.len_bytes() > 0)).sum())
+    return np.array(numbers.fill_null(float("nan")).to_numpy(), np.float64), filled - found
+
+
+def _sensors(
+    found: Sensors, columns: list[Floats], unread: Ints, summary: Summary
+) -> tuple[list[int], Sensors, list[Floats]]:
+    """The columns that hold numbers; what each is taken as, and what is left alone, goes to the summary."""
+    summary.left_alone = list(found.left)
+    keep = []
+    for i, (column, values) in enumerate(zip(found.sensors, columns, strict=True)):
+        numbers = int(np.isfinite(values).sum())
+        if not numbers:
+            summary.notes.append(f"{column.name}: 没有数值 no numbers in it; left alone")
+        elif numbers < NUMBERS * (numbers + unread[i]):
+            summary.notes.append(f"{column.name}: 多为文字 mostly text; left alone")
+            summary.left_alone.append(column.name)
+        else:
+            if unread[i]:
+                summary.notes.append(f"{column.name}: 不是数字 {int(unread[i]):,} cells are no numbers; left out")
+            summary.columns[column.name] = column.taken_as
+            keep.append(i)
+    guessed = [c.name for c in (found.sensors[i] for i in keep) if c.taken_as == "generic"]
+    if guessed:
+        summary.notes.append(f"按一般传感器检验 assessed as plain sensors: {', '.join(guessed)}")
+    if summary.left_alone:
+        summary.notes.append(f"未检验 left alone: {', '.join(summary.left_alone)}")
+    kept: tuple[Sensor, ...] = tuple(found.sensors[i] for i in keep)
+    return keep, Sensors(kept, found.catalogue, found.left), [columns[i] for i in keep]
+
+
+def _times(
+    source: Path, name: str, cells: pl.Series, offset: timedelta | None, summary: Summary
+) -> tuple[Ints, np.ndarray]:
+    """(n,) ms and which could be read; refuses a column that is mostly no time."""
+    if isinstance(cells.dtype, pl.Datetime):
+        zone = cells.dtype.time_zone
+        stamps = cells.dt.convert_time_zone("UTC") if zone else cells
+        return _ms(source, name, stamps, zoned=zone is not None, offset=offset, filled=len(cells), summary=summary)
+    text = cells.cast(pl.String).str.strip_chars()
+    filled = int((text.is_not_null() & (text.str.len_bytes() > 0)).sum())
+    sample = text.drop_nulls().head(200)
+    zoned = bool(len(sample)) and bool(
+        (sample.str.contains(r"(Z|z|[+-]\d{2}:?\d{2})$") & sample.str.contains(":")).any()
+    )
+    if zoned and bool(text.str.ends_with("Z").all()):
+        text = text.str.strip_suffix("Z")
+        forms: tuple[str, ...] = _NAIVE
+    else:
+        text, forms = (text.str.replace(r"[zZ]$", "+00:00"), _ZONED) if zoned else (text, _NAIVE)
+    best: pl.Series | None = None
+    for form in forms:
+        try:
+            stamps = text.str.to_datetime(form, time_unit="ms", strict=False)
+        except pl.exceptions.PolarsError:
+            continue
+        if best is None or stamps.null_count() < best.null_count():
+            best = stamps
+        if len(stamps) - stamps.null_count() >= filled:
+            break
+    if best is None or len(best) - best.null_count() < NUMBERS * max(filled, 1):
+        first = sample[0] if len(sample) else ""
+        raise ConfigurationError(
+            f"{source}, column {name}: {first!r} is no time; write 2026-05-12T10:30:00Z or 2026-05-12 10:30:00"
+        )
+    return _ms(source, name, best, zoned=zoned, offset=offset, filled=filled, summary=summary)
+
+
+def _ms(
+    source: Path, name: str, stamps: pl.Series, *, zoned: bool, offset: timedelta | None, filled: int, summary: Summary
+) -> tuple[Ints, np.ndarray]:
+    known = stamps.is_not_null().to_numpy()
+    at = np.array(stamps.dt.epoch("ms").fill_null(0).to_numpy(), np.int64)
+    if not zoned:
+        if offset is None:
+            summary.notes.append(f"{name}: 时间未注明时区 no offset in the times: taken as UTC (--offset +08:00)")
+        else:
+            at = at - int(offset.total_seconds() * 1000)
+    if lost := len(known) - int(known.sum()):
+        summary.notes.append(f"{name}: {lost:,} 行时间无法识读 rows without a readable time; left out")
+    strange = known & ((at < 0) | (at > 4_102_444_800_000))
+    if strange.any():
+        summary.notes.append(f"{name}: {int(strange.sum()):,} rows are before 1970 or after 2100 年份不对; left out")
+    return at, known & ~strange
+
+
+def _stations(cells: pl.Series, summary: Summary) -> tuple[list[str], Places]:
+    names = cells.str.strip_chars().fill_null("")
+    known = names.unique(maintain_order=True).to_list()
+    if "" in known:
+        summary.notes.append("有的行没有站点名，归为一个站点 rows without a station name are one station, called ''")
+    codes = names.replace_strict(known, list(range(len(known))), return_dtype=pl.Int64)
+    return known, np.array(codes.to_numpy(), np.intp)
+
+
+def _sorted(known: list[str], who: Places, at: Ints, values: Floats, found: Sensors, summary: Summary) -> Read:
+    """Rows by station and time; of rows with one key each column's last number counts."""
+    back = int(((np.diff(at) < 0) & (np.diff(who) == 0)).sum())
+    order = np.lexsort((np.arange(len(at)), at, who))
+    if back:
+        summary.notes.append(f"时间倒退 {back:,} 次，已按时间排序 times go back {back:,} times: sorted")
+        who, at, values = who[order], at[order], values[order]
+    elif (np.diff(who) < 0).any():
+        who, at, values = who[order], at[order], values[order]
+    again = np.append(False, (np.diff(at) == 0) & (np.diff(who) == 0))
+    if again.any():
+        twice = int(again.sum())
+        summary.notes.append(f"重复取后者 {twice:,} rows have the time of another: the last number counts")
+        for row in np.flatnonzero(again).tolist():
+            values[row] = np.where(np.isnan(values[row]), values[row - 1], values[row])
+        keep = np.append(~again[1:], True)
+        who, at, values = who[keep], at[keep], values[keep]
+    summary.stations = len(np.unique(who))
+    summary.values = int((~np.isnan(values)).sum())
+    return Read(known, who, at, values, found)
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _frame(table: Read, judged: Judged, summary: Summary) -> pl.DataFrame:
+    """The rows to write, by station and time; the events of an instant before its readings."""
+    row, column = np.nonzero((judged.packed & 15) >= Flag.SUSPECT)
+    packed = judged.packed[row, column]
+    bits = packed >> 4
+    summary.suspect = int(((packed & 15) == Flag.SUSPECT).sum())
+    summary.bad = int(((packed & 15) == Flag.BAD).sum())
+    counts = {str(t.name).lower(): int(((bits & int(t)) != 0).sum()) for t in QualityTest}
+    summary.by_test = {name: count for name, count in counts.items() if count}
+    sets, which = np.unique(bits, return_inverse=True)
+    told = np.array([_both(reasons(int(one))) for one in sets] or [""], object)
+    names = np.array([c.name for c in table.found.sensors], object)
+    alarms = judged.alarms
+    summary.events = _runs(alarms)
+    sentences = []
+    for i in range(len(alarms.at)):
+        supported, alone = bool(alarms.supported[i]), bool(alarms.alone[i])
+        total, needed = float(alarms.total[i]), float(alarms.needed[i])
+        what = meaning(alarms.moves[i], total, needed, supported=supported, alone=alone)
+        sentences.append(_both(event_sentence(what, total, needed, supported=supported, alone=alone)))
+    station = np.concatenate([alarms.station, table.station[row]])
+    at = np.concatenate([alarms.at, table.at[row]])
+    events = len(alarms.at)
+    order = np.lexsort((np.arange(len(at)), at, station))
+    stamps = pl.Series(at[order]).cast(pl.Datetime("ms"))
+    whole = bool((at % 1000 == 0).all())
+    frame = {
+        "0": np.array(table.names, object)[station[order]] if len(order) else [],
+        "2": np.concatenate([np.full(events, "", object), names[column]])[order],
+        "3": np.concatenate([np.full(events, "event", object), np.full(len(row), "fault", object)])[order],
+        "4": np.concatenate([np.full(events, int(Flag.SUSPECT)), packed & 15])[order],
+        "5": np.concatenate([np.array(sentences, object), told[which] if len(row) else np.empty(0, object)])[order],
+    }
+    text = pl.String
+    series = [pl.Series(name, list(v), text) if name != "4" else pl.Series(name, v) for name, v in frame.items()]
+    series.insert(1, stamps.dt.strftime("%Y-%m-%dT%H:%M:%SZ" if whole else "%Y-%m-%dT%H:%M:%S%.3fZ").alias("1"))
+    return pl.DataFrame(series)
+
+
+def _both(text: object) -> str:
+    return f"{getattr(text, 'zh', '')} {getattr(text, 'en', '')}"
+
+
+def _runs(alarms: Alarms) -> int:
+    """How many events the alarms are: those of a station within six hours are one."""
+    if not len(alarms.at):
+        return 0
+    order = np.lexsort((alarms.at, alarms.station))
+    apart = np.diff(alarms.at[order]) > DAY_MS // 4
+    return 1 + int((apart | (np.diff(alarms.station[order]) != 0)).sum())
+
+
+def told(summary: Summary) -> Iterator[str]:
+    """The summary for people: what was assumed, and what was found."""
+    yield from summary.notes
+    tests = ", ".join(f"{name} {count:,}" for name, count in summary.by_test.items()) or "-"
+    yield (
+        f"{summary.rows:,} 行 rows, {summary.stations} 站 stations, {summary.values:,} 值 values: "
+        f"可疑 suspect {summary.suspect:,}, 无效 bad {summary.bad:,} ({tests}); 事件 events {summary.events:,}"
+    )

@@ -1,0 +1,210 @@
+"""``riverchief users``: people, roles, terms and tokens; and the first administrator of a new site."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from governance import people
+from governance.database import Database
+from governance.regions import Regions
+from governance.roles import Department, Role, label
+from sensors.errors import ConfigurationError
+from sensors.times import beijing, to_ms
+
+log = structlog.get_logger(__name__)
+
+users = typer.Typer(help="人员、角色、任期和令牌 · People, roles, terms and tokens.", no_args_is_help=True)
+out = Console()
+
+FIRST = "系统管理员 administrator"
+TOKEN_FILE = "administrator.token"  # noqa: S105 - the name of a file
+
+SettingsFile = Annotated[
+    Path | None,
+    typer.Option("--settings", "-c", help="设置文件 · settings file (config/settings.sample.toml explains)"),
+]
+DataFolder = Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")]
+By = Annotated[str | None, typer.Option("--by", help="何人更改，默认登录名 · who changes it; default: the login name")]
+AsJson = Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")]
+Name = Annotated[str, typer.Argument(help="姓名 · name, given once and for ever")]
+
+
+def first_administrator(database: Database, folder: Path) -> None:
+    """Give a site without anybody its first administrator; the token is written to a file for its owner alone."""
+    from riverchief import clock
+
+    with database.write() as connection:
+        if people.listing(connection, removed=True):
+            return
+        now_ms = clock.now_ms()
+        people.add(connection, FIRST, Role.ADMINISTRATOR, by="serve", now_ms=now_ms)
+        token = people.issue(connection, FIRST, by="serve", now_ms=now_ms)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / TOKEN_FILE
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(token + "\n", encoding="utf-8")
+    log.warning("the site has its first administrator; sign in with the token in this file", file=str(path.resolve()))
+
+
+@users.command("add")
+def add(
+    name: Name,
+    role: Annotated[Role, typer.Option(help="角色 · role")],
+    region: Annotated[str, typer.Option(help="区域代码，缺省为全域 · code of a region; everywhere if left out")] = "",
+    department: Annotated[Department | None, typer.Option(help="部门（处置人员）· a handler's department")] = None,
+    print_token: Annotated[
+        bool, typer.Option("--print-token", help="发放令牌并显示一次 · issue and show a token")
+    ] = False,
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
+    """登记人员 · Somebody new; a chief or deputy with a region is appointed to it at once."""
+    token = None
+    with _writing(settings, data) as (connection, regions, now_ms, _):
+        people.add(
+            connection, name, role, region=region, department=department, by=_author(by), now_ms=now_ms, regions=regions
+        )
+        if print_token:
+            token = people.issue(connection, name, by=_author(by), now_ms=now_ms)
+    if token is None:
+        out.print(f"✓ {name}: {label(role).zh} {label(role).en}", highlight=False)
+    else:
+        typer.echo(token)  # alone, so that a script can take it
+
+
+@users.command("list")
+def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """人员名单 · Everybody."""
+    with _writing(settings, data) as (connection, _, now_ms, _):
+        found = people.listing(connection)
+        terms = people.appointments(connection)
+    rows: list[dict[str, Any]] = [
+        {
+            "name": one.name,
+            "role": one.role.value,
+            "region": one.region,
+            "department": one.department.value if one.department else None,
+            "terms": [
+                {"region": t.region, "reach": t.reach, "since_ms": t.since_ms, "until_ms": t.until_ms}
+                for t in terms
+                if t.name == one.name
+            ],
+        }
+        for one in found
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        return
+    table = Table("姓名 name", "角色 role", "区域 region", "部门 department", "任期 terms")
+    for row in rows:
+        held = [t for t in row["terms"] if t["until_ms"] is None or t["until_ms"] > now_ms]
+        told = "; ".join(f"{t['region']} {t['reach']} {beijing(t['since_ms'], '%Y-%m-%d')}–" for t in held)
+        role = label(Role(row["role"]))
+        table.add_row(row["name"], f"{role.zh} {role.en}", row["region"] or "—", row["department"] or "—", told or "—")
+    out.print(table)
+
+
+@users.command("remove")
+def remove(name: Name, by: By = None, settings: SettingsFile = None, data: DataFolder = None) -> None:
+    """移除人员 · Take role, terms and tokens away; refused while open incidents are theirs."""
+    with _writing(settings, data) as (connection, _, now_ms, _):
+        people.remove(connection, name, by=_author(by), now_ms=now_ms)
+    out.print(f"✓ {name}", highlight=False)
+
+
+@users.command("token")
+def token(
+    name: Name,
+    revoke: Annotated[bool, typer.Option(help="先作废旧令牌 · revoke the old ones first")] = False,
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
+    """发放新令牌，显示一次 · A new token, shown this once."""
+    with _writing(settings, data) as (connection, _, now_ms, _):
+        if revoke:
+            people.revoke(connection, name, by=_author(by), now_ms=now_ms)
+        made = people.issue(connection, name, by=_author(by), now_ms=now_ms)
+    typer.echo(made)
+
+
+@users.command("appoint")
+def appoint(
+    name: Name,
+    region: Annotated[str, typer.Option(help="区域代码 · code of the region")],
+    reach: Annotated[str, typer.Option(help="河段，缺省为区域内全部水体 · one reach only")] = "",
+    deputy_of: Annotated[str, typer.Option(help="所助河长 · the chief whom a deputy helps")] = "",
+    since: Annotated[str | None, typer.Option(help="起，RFC 3339，默认现在 · since; now if left out")] = None,
+    until: Annotated[str | None, typer.Option(help="止，RFC 3339 · until")] = None,
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
+    """任命河长：前任任期结束，未结案事件由接任者继承 · Begin a term; the successor inherits the open incidents."""
+    with _writing(settings, data) as (connection, regions, now_ms, source):
+        moved = people.appoint(
+            connection,
+            name,
+            region=region,
+            reach=reach,
+            deputy_of=deputy_of,
+            since_ms=now_ms if since is None else _instant("since", since),
+            until_ms=None if until is None else _instant("until", until),
+            by=_author(by),
+            now_ms=now_ms,
+            source=source,
+            regions=regions,
+        )
+    inherited = ", ".join(f"#{number}" for number in moved) or "—"
+    out.print(f"✓ {name} → {region} {reach} · 继承事件 inherited {inherited}", highlight=False)
+
+
+@contextmanager
+def _writing(settings: Path | None, data: Path | None) -> Iterator[tuple[Any, Regions, int, str]]:
+    """One transaction of the site's database: connection, the tree of regions, now, the site's source."""
+    from ingest.storage import registry as registry_store
+    from riverchief import clock, logs
+    from riverchief import settings as settings_
+    from riverchief.serve import open_database
+    from sensors.parameters import catalogue
+
+    loaded = settings_.load(settings, **({} if data is None else {"data": data}))
+    logs.configure(loaded.log)
+    database = open_database(loaded)
+    try:
+        with database.write() as connection:
+            registry = registry_store.load(connection, catalogue())
+            yield connection, Regions(registry.regions, registry.stations), clock.now_ms(), loaded.site.source
+    finally:
+        database.close()
+
+
+def _author(by: str | None) -> str:
+    import getpass
+
+    if by:
+        return by
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "command line"
+
+
+def _instant(name: str, text: str) -> int:
+    from datetime import datetime
+
+    try:
+        return to_ms(datetime.fromisoformat(text))
+    except ValueError:
+        raise ConfigurationError(
+            f"{name} {text!r} is not a time with an offset, such as 2026-05-12T00:00:00+08:00"
+        ) from None

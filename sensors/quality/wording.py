@@ -1,0 +1,41 @@
+"""Why a reading is doubtful and what an event looks like, in one sentence of each language."""
+
+from sensors.quality.events import Meaning
+from sensors.reading import QualityTest
+from sensors.texts import Text, say
+
+
+def reasons(bits: int) -> Text:
+    """The tests in a bit set, the gravest first."""
+    told = [say(f"quality.{str(test.name).lower()}") for test in QualityTest if test & bits]
+    return Text("；".join(text.zh for text in told), "; ".join(text.en for text in told))
+
+
+def event(meaning: Meaning, total: float, needed: float, *, supported: bool, alone: bool) -> Text:
+    """The sentence of an alarm: what it looks like, how sure, and the moves for and against it."""
+    moves = [
+        say("event.move", role=say(f"sensor_role.{role}"), direction=say("event.up" if size > 0 else "event.down"),
+            size=f"{abs(size):.1f}")
+        for role, size in meaning.evidence
+    ]  # fmt: skip
+    evidence = Text("，".join(m.zh for m in moves), ", ".join(m.en for m in moves))
+    told = say(
+        "event.sudden",
+        cause=say(f"event.{meaning.cause}"),
+        confidence=round(100 * meaning.confidence),
+        evidence=evidence,
+        total=f"{total:.1f}",
+        needed=f"{needed:.1f}",
+    )
+    if meaning.against:
+        quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
+        told = _and(
+            told, say("event.quiet", roles=Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet)))
+        )
+    if supported:
+        told = _and(told, say("event.upstream"))
+    return _and(told, say("event.alone")) if alone else told
+
+
+def _and(first: Text, second: Text) -> Text:
+    return Text(first.zh + second.zh, first.en + second.en)

@@ -1,0 +1,319 @@
+"""The ways in beside the sensors: citizens' reports, patrols, attachments; through the API, as their users do."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from api.app import create_app
+from api.context import Context
+from governance import people
+from governance.assessment import By
+from governance.database import Database
+from governance.patrols import Patrolled
+from governance.roles import Role
+from governance.tables import attachment, outbox, patrol, report
+from ingest.storage import registry as registry_store
+from ingest.storage.sql import SqlReadings
+from riverchief import migrations
+from sensors.network import Level, Region
+from sensors.parameters import catalogue
+from sensors.stations import Reach, Registry, Station, Water
+from sensors.times import rfc3339
+
+NOW = 1_790_000_000_000
+MINUTE, DAY = 60_000, 86_400_000
+NORTH, SOUTH = Region("440604001", "北街", "North", Level.STREET), Region("440604002", "南街", "South", Level.STREET)
+REACH = Reach("qichachong", "奇槎涌", "Qicha", Water.CREEK, ((113.10, 23.00), (113.14, 23.02)))
+STATIONS = (
+    Station("qicha", "奇槎", "Qicha", 113.1200, 23.0100, reach="qichachong", region=NORTH.code),
+    Station("far", "远", "far", 113.2000, 23.0900, region=SOUTH.code),
+)
+
+
+@pytest.fixture
+def clock() -> list[int]:
+    return [NOW]
+
+
+@pytest.fixture
+def context(tmp_path: Path, clock: list[int]) -> Iterator[Context]:
+    database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
+    migrations.upgrade(database)
+    with database.write() as connection:
+        known = Registry(STATIONS, reaches=(REACH,), regions=(NORTH, SOUTH), catalogue=catalogue())
+        registry_store.save(connection, known)
+    store = SqlReadings(database, catalogue())
+    yield Context(
+        database,
+        store,
+        catalogue(),
+        "/test",
+        lambda: clock[0],
+        token="示例-token",
+        photos=tmp_path / "photos",
+        reports_an_hour=3,
+    )
+    database.close()
+
+
+@pytest.fixture
+def public(context: Context) -> TestClient:
+    """Somebody without an account."""
+    return TestClient(create_app(context))
+
+
+def login(context: Context, name: str, role: Role, region: str = "") -> TestClient:
+    with context.database.write() as connection:
+        people.add(connection, name, role, region=region, by="test", now_ms=NOW)
+        token = people.issue(connection, name, now_ms=NOW)
+    return TestClient(create_app(context), headers={"Authorization": f"Bearer {token}"})
+
+
+def photo(colour: int = 90) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (64, 48), (colour, 120, 160)).save(data, "JPEG")
+    return data.getvalue()
+
+
+def tell(public: TestClient, text: str = "桥下有污水流出", *photos: bytes, **place: Any) -> Any:
+    files = [("photos", (f"{i}.jpg", data, "image/jpeg")) for i, data in enumerate(photos)]
+    return public.post("/api/v1/reports", data={"text": text, "station": "qicha"} | place, files=files or None)
+
+
+def rows(context: Context, table: sa.Table) -> int:
+    with context.database.read() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+
+
+# -- reports -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_citizen_reports_follows_and_says_it_is_not_solved(
+    context: Context, public: TestClient, clock: list[int]
+) -> None:
+    told = tell(public, "桥下有污水流出", photo(), photo(10), contact="示例 000-0000")
+    assert told.status_code == 201, told.text
+    ticket = told.json()["ticket"]
+    assert told.json()["state"] == "reported"
+    office = login(context, "示例办公室", Role.OFFICE)
+    (case,) = office.get("/api/v1/incidents").json()["items"]
+    assert (case["source"], case["region"], case["reach"], case["colour"]) == (
+        "citizen",
+        NORTH.code,
+        "qichachong",
+        "yellow",
+    )
+    full = office.get(f"/api/v1/incidents/{case['id']}").json()
+    shown = full["history"][0]["attachments"]
+    assert len(shown) == 2
+    picture = office.get(f"/api/v1/attachments/{shown[0]}")
+    assert (picture.status_code, picture.headers["content-type"], picture.content) == (200, "image/jpeg", photo())
+    assert public.get(f"/api/v1/attachments/{shown[0]}").status_code == 401
+
+    def act(**body: Any) -> None:
+        done = office.post(f"/api/v1/incidents/{case['id']}/actions", json=body)
+        assert done.status_code == 200, done.text
+
+    act(action="reject", comment="不属实")
+    followed = public.get(f"/api/v1/reports/{ticket.lower().replace('-', ' ')}").json()
+    assert (followed["state"], followed["over"], followed["may_object"]) == ("rejected", True, False)
+    assert "不属实" not in str(followed), "comments are the office's"
+    refused = public.post(f"/api/v1/reports/{ticket}/objections", json={"comment": "还在流"})
+    assert refused.status_code == 409
+
+    behind = office.get(f"/api/v1/incidents/{case['id']}/origins").json()["reports"]
+    assert [(one["ticket"], one["contact"]) for one in behind] == [(ticket, "示例 000-0000")]
+    assert public.get("/api/v1/reports/AAAA-BBBB-CCCC").status_code == 404
+
+
+def test_what_was_closed_is_opened_again_by_who_reported_it(context: Context, public: TestClient) -> None:
+    ticket = tell(public).json()["ticket"]
+    office = login(context, "示例办公室", Role.OFFICE)
+    handler = login(context, "示例处置", Role.GRID_WORKER)
+    (case,) = office.get("/api/v1/incidents").json()["items"]
+    shown = handler.post("/api/v1/attachments", content=photo(), headers={"Content-Type": "image/jpeg"}).json()["id"]
+
+    def act(who: TestClient, action: str, **more: Any) -> Any:
+        body = {"action": action, "comment": "示例", "attachments": [shown]} | more
+        done = who.post(f"/api/v1/incidents/{case['id']}/actions", json=body)
+        assert done.status_code == 200, (action, done.text)
+        return done.json()
+
+    act(office, "accept")
+    act(office, "dispatch", to={"responsible": "示例处置"})
+    act(handler, "start")
+    act(handler, "finish")
+    act(office, "verify")
+    act(office, "close")
+    assert public.get(f"/api/v1/reports/{ticket}").json()["may_object"] is True
+    again = public.post(f"/api/v1/reports/{ticket}/objections", json={"comment": "还在流"})
+    assert (again.status_code, again.json()["state"]) == (200, "reopened")
+    entry = office.get(f"/api/v1/incidents/{case['id']}").json()["history"][-1]
+    assert (entry["what"], entry["comment"], entry["by"]) == ("reopened", "还在流", "市民 citizen")
+
+
+def test_reports_near_in_place_and_time_are_offered_for_merging_and_the_ticket_follows(
+    context: Context, public: TestClient, clock: list[int]
+) -> None:
+    first = tell(public, "桥下污水", station="", lon=113.1200, lat=23.0100).json()
+    assert first["nearby"] == 0
+    clock[0] += DAY
+    second = tell(public, "这里很臭", station="", lon=113.1215, lat=23.0110).json()
+    assert second["nearby"] == 1
+    assert tell(public, "别处", station="", lon=113.1300, lat=23.0180).json()["nearby"] == 0
+    office = login(context, "示例办公室", Role.OFFICE)
+    cases = {one["title"]["zh"]: one["id"] for one in office.get("/api/v1/incidents").json()["items"]}
+    (near,) = office.get(f"/api/v1/incidents/{cases['这里很臭']}/origins").json()["similar"]
+    assert near["id"] == cases["桥下污水"]
+    merged = office.post(
+        f"/api/v1/incidents/{cases['这里很臭']}/actions",
+        json={"action": "merge", "into": near["id"], "comment": "同一处"},
+    )
+    assert merged.status_code == 200, merged.text
+    office.post(f"/api/v1/incidents/{near['id']}/actions", json={"action": "accept"})
+    assert public.get(f"/api/v1/reports/{second['ticket']}").json()["state"] == "accepted"
+    behind = office.get(f"/api/v1/incidents/{near['id']}/origins").json()["reports"]
+    assert {one["ticket"] for one in behind} == {first["ticket"], second["ticket"]}
+
+
+def test_one_sender_cannot_flood_and_is_told_when_to_come_back(
+    context: Context, public: TestClient, clock: list[int]
+) -> None:
+    for _ in range(3):
+        assert tell(public).status_code == 201
+        clock[0] += MINUTE
+    refused = tell(public)
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, str(57 * 60))
+    assert rows(context, report) == 3
+    clock[0] += 57 * MINUTE
+    assert tell(public).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("place", "photos", "status", "named"),
+    [
+        ({"text": "  "}, [], 409, "few words"),
+        ({"station": "nowhere"}, [], 404, "nowhere"),
+        ({"reach": "nowhere"}, [], 404, "nowhere"),
+        ({"lon": "113.1"}, [], 400, "go together"),
+        ({"lon": "500", "lat": "23"}, [], 400, "lon"),
+        ({"lon": "113.1", "lat": "23", "datum": "BD-09"}, [], 400, "BD-09"),
+        ({}, [b"<script>alert(1)</script>"], 409, "no photo"),
+        ({}, [b"%PDF-1.4\n%%EOF"], 409, "only photos"),
+        ({}, [photo(i) for i in range(4)], 409, "at most 3"),
+        ({}, [bytes(11 * 1024 * 1024)], 409, "at most"),
+        ({}, [bytes(36 * 1024 * 1024)], 413, "most here"),
+    ],
+)
+def test_a_report_that_cannot_be_is_refused_and_leaves_nothing(
+    context: Context, public: TestClient, place: dict[str, str], photos: list[bytes], status: int, named: str
+) -> None:
+    told = tell(public, **{"text": "示例"} | place) if not photos else tell(public, "示例", *photos, **place)
+    assert (told.status_code, named in told.text) == (status, True), told.text
+    assert (rows(context, report), rows(context, outbox), rows(context, attachment)) == (0, 0, 0)
+
+
+# -- attachments -------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_photo_twice_is_one_and_what_nobody_uploaded_cannot_be_shown(context: Context) -> None:
+    grid = login(context, "示例网格员", Role.GRID_WORKER)
+    ids = {grid.post("/api/v1/attachments", content=photo()).json()["id"] for _ in range(2)}
+    assert len(ids) == 1
+    assert rows(context, attachment) == 1
+    refused = grid.post("/api/v1/incidents", json={"text": "示例", "attachments": ["f" * 64]})
+    assert (refused.status_code, "upload it first" in refused.text) == (404, True)
+    assert grid.post("/api/v1/attachments", content=b"no photo").status_code == 409
+    assert grid.post("/api/v1/attachments", content=bytes(11 * 1024 * 1024)).status_code == 413
+    assert grid.get("/api/v1/attachments/..%2f..%2fetc%2fpasswd").status_code == 404
+
+
+def test_the_public_uploads_nothing_by_itself(context: Context, public: TestClient) -> None:
+    assert public.post("/api/v1/attachments", content=photo()).status_code == 401
+    viewer = login(context, "示例公众", Role.PUBLIC)
+    assert viewer.post("/api/v1/attachments", content=photo()).status_code == 403
+
+
+# -- patrols -----------------------------------------------------------------------------------------------------------
+
+
+def walk(key: str = "0f8c1d2e-0001", minutes: int = 20, metres: float = 1200, **more: Any) -> dict[str, Any]:
+    start = NOW - DAY
+    track = [
+        [rfc3339(start + i * MINUTE), 113.1200, 23.0100 + metres * i / minutes / 111_195] for i in range(minutes + 1)
+    ]
+    times = {"started_at": rfc3339(start), "ended_at": rfc3339(start + minutes * MINUTE)}
+    return {"id": key, **times, "track": track, "reach": "qichachong", **more}
+
+
+def test_a_patrol_uploaded_late_and_twice_is_one_with_its_problems_as_incidents(context: Context) -> None:
+    grid = login(context, "示例网格员", Role.GRID_WORKER, NORTH.code)
+    shown = grid.post("/api/v1/attachments", content=photo()).json()["id"]
+    problem = {"text": "漂浮物", "at": rfc3339(NOW - DAY + 10 * MINUTE), "attachments": [shown]}
+    first = grid.post("/api/v1/patrols", json=walk(problems=[problem]))
+    assert first.status_code == 201, first.text
+    again = grid.post("/api/v1/patrols", json=walk(problems=[problem]))
+    assert (again.status_code, again.json()) == (200, first.json())
+    made = first.json()
+    assert (made["valid"], made["metres"], made["minutes"], made["region"]) == (True, 1200, 20.0, NORTH.code)
+    (number,) = made["problems"]
+    case = grid.get(f"/api/v1/incidents/{number}").json()["incident"]
+    assert (case["source"], case["reach"]) == ("patrol", "qichachong")
+    assert case["lat"] == pytest.approx(23.0100 + 600 / 111_195)
+    assert len(made["track"]["coordinates"]) == 21
+
+
+def test_a_patrol_that_does_not_count_is_kept_with_the_numbers_that_say_why(context: Context) -> None:
+    grid = login(context, "示例网格员", Role.GRID_WORKER)
+    made = grid.post("/api/v1/patrols", json=walk(metres=600)).json()
+    assert (made["valid"], "600" in made["why"]["en"], "1000" in made["why"]["zh"]) == (False, True, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "named"),
+    [
+        ({"reach": "nowhere"}, 404, "nowhere"),
+        ({"way": "swim"}, 400, "swim"),
+        ({"problems": [{"text": "示例", "at": rfc3339(NOW), "attachments": ["x"]}]}, 404, "upload it first"),
+        ({"problems": [{"text": "示例", "at": rfc3339(NOW), "colour": "pink"}]}, 400, "pink"),
+        ({"started_at": "yesterday"}, 400, "yesterday"),
+    ],
+)
+def test_a_patrol_with_a_fault_leaves_nothing_behind(
+    context: Context, change: dict[str, Any], status: int, named: str
+) -> None:
+    grid = login(context, "示例网格员", Role.GRID_WORKER)
+    good = {"text": "示例", "at": rfc3339(NOW - DAY)}
+    body = walk(problems=[good]) | change
+    if "problems" in change:
+        body["problems"] = [good, *change["problems"]]
+    told = grid.post("/api/v1/patrols", json=body)
+    assert (told.status_code, named in told.text) == (status, True), told.text
+    assert (rows(context, patrol), rows(context, outbox)) == (0, 0)
+
+
+def test_patrols_are_seen_by_who_walked_and_by_who_answers_for_the_region(context: Context) -> None:
+    mine = login(context, "示例网格员", Role.GRID_WORKER, NORTH.code)
+    other = login(context, "示例网格员乙", Role.GRID_WORKER, SOUTH.code)
+    office = login(context, "示例办公室", Role.OFFICE)
+    assert mine.post("/api/v1/patrols", json=walk()).status_code == 201
+    assert len(office.get("/api/v1/patrols").json()["items"]) == 1
+    assert other.get("/api/v1/patrols").json()["items"] == []
+    assert other.get("/api/v1/patrols/0f8c1d2e-0001").status_code == 404
+    assert mine.get("/api/v1/patrols/0f8c1d2e-0001").status_code == 200
+
+
+def test_the_assessment_counts_valid_patrols_of_those_that_were_due(context: Context) -> None:
+    grid = login(context, "示例网格员", Role.GRID_WORKER, NORTH.code)
+    for i in range(3):
+        assert grid.post("/api/v1/patrols", json=walk(f"0f8c1d2e-000{i}")).status_code == 201
+    grid.post("/api/v1/patrols", json=walk("0f8c1d2e-0009", metres=100))
+    with context.database.read() as connection:
+        done = Patrolled(connection, lambda region: region).done(By.STREET, NOW - 2 * DAY, NOW)
+    assert {key: (share.good, share.of) for key, share in done.items()} == {NORTH.code: (3, 4)}

@@ -1,0 +1,171 @@
+"""Rules, reviews, mutes and backtests over HTTP, and what is refused."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from api.app import create_app
+from api.context import Context
+from riverchief.cli import app
+from sensors.times import rfc3339
+from tests.contract.test_pipeline import CATALOGUE, DAY, HOUR, RULES, STEP, T0, World, bad, calm, river
+
+NOW = T0 + DAY
+SAID = {"reason": "示例：电极气泡", "by": "示例李工"}
+WORK = {"reason": "示例：清淤", "by": "示例王工"}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    world.feed(river(T0, [*calm(5), *bad(6)]))
+    yield world
+    world.database.close()
+
+
+@pytest.fixture
+def client(world: World) -> TestClient:
+    context = Context(world.database, world.store, CATALOGUE, "/test", clock_ms=lambda: NOW, open=True)
+    return TestClient(create_app(context), base_url="http://test/api/v1")
+
+
+def span(since: int, until: int) -> dict[str, str]:
+    return {"since": rfc3339(since), "until": rfc3339(until)}
+
+
+def test_the_rules_in_force_and_the_version_an_incident_names(client: TestClient, world: World) -> None:
+    found = client.get("/rules").json()["items"]
+    assert {one["id"] for one in found} == {"nh3n-high", "ph-acid", "do-low", "temp-rising", "silent"}
+    (incident,) = world.incidents()
+    (shown,) = client.get(f"/rules/{incident.rule}@{incident.rule_version}").json()["items"]
+    assert "limit = 2.0" in shown["body"]
+    assert shown["until"] is None
+    assert "above 2.000 mg/L" in shown["en"]
+    for unknown in ("nobody", "nh3n-high@00000000"):
+        answer = client.get(f"/rules/{unknown}")
+        assert answer.status_code == 404
+        assert unknown.partition("@")[2] or unknown in answer.json()["detail"]
+
+
+def test_a_review_withdraws_an_incident_and_can_be_taken_back(client: TestClient, world: World) -> None:
+    body = span(T0 + 5 * STEP, T0 + 11 * STEP) | SAID | {"parameter": "nh3n", "verdict": "bad"}
+    made = client.post("/stations/shiwan/reviews", json=body)
+    assert made.status_code == 201, made.text
+    world.site.follow_registry()
+    world.tick(T0 + 11 * STEP)
+    assert not world.incidents()[0].active
+    again = client.post("/stations/shiwan/reviews", json=body | {"verdict": "good"})
+    assert again.status_code == 409
+    number = made.json()["number"]
+    assert client.post(f"/stations/shiwan/reviews/{number}/void", json={"by": "示例"}).json()["void"] is True
+    world.site.follow_registry()
+    world.tick(T0 + 12 * STEP)
+    assert any(i.active for i in world.incidents())
+    assert [r["void"] for r in client.get("/stations/shiwan/reviews").json()["items"]] == [True]
+    assert client.post(f"/stations/shiwan/reviews/{number}/void", json={"by": "示例"}).status_code == 409
+
+
+def test_planned_work_is_announced_extended_and_ended(client: TestClient) -> None:
+    made = client.post("/stations/shiwan/mutes", json=span(NOW, NOW + DAY) | WORK | {"rules": ["nh3n-high"]})
+    assert made.status_code == 201, made.text
+    number = made.json()["number"]
+    ended = client.post(f"/stations/shiwan/mutes/{number}/end", json={"until": rfc3339(NOW + HOUR), "by": "示例"})
+    assert ended.json()["until"] == rfc3339(NOW + HOUR)
+    assert len(client.get("/stations/shiwan/mutes").json()["items"]) == 1
+
+
+REVIEW = span(T0, T0 + HOUR) | SAID | {"verdict": "bad"}
+MUTE = span(NOW, NOW + HOUR) | WORK
+BACKTEST = {"rules": RULES, "since": rfc3339(T0)}
+NAN = '[[threshold]]\nid = "a"\nparameter = "do"\nside = "below"\nlimit = nan\ncolour = "red"\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "named"),
+    [
+        ("/stations/nobody/reviews", REVIEW, 404, "nobody"),
+        ("/stations/shiwan/reviews", REVIEW | {"verdict": "so-so"}, 422, "so-so"),
+        ("/stations/shiwan/reviews", REVIEW | {"reason": ""}, 422, "reason"),
+        ("/stations/shiwan/reviews", REVIEW | {"parameter": "gold"}, 422, "gold"),
+        ("/stations/shiwan/reviews", REVIEW | span(T0 + HOUR, T0), 422, "not after"),
+        ("/stations/shiwan/reviews", REVIEW | span(NOW + HOUR, NOW + DAY), 422, "future"),
+        ("/stations/shiwan/reviews", REVIEW | {"since": "yesterday"}, 422, "yesterday"),
+        ("/stations/shiwan/mutes", MUTE | span(NOW, NOW - 1000), 422, "until"),
+        ("/stations/shiwan/mutes", MUTE | span(NOW, NOW + 91 * DAY), 422, "90 days"),
+        ("/stations/shiwan/mutes", MUTE | {"rules": ["no-such-rule"]}, 422, "no-such-rule"),
+        ("/stations/shiwan/mutes", {"by": "x", "reason": "y"}, 422, "until"),
+        ("/backtests", BACKTEST | {"rules": "[[threshold"}, 422, "rules"),
+        ("/backtests", BACKTEST | {"rules": NAN}, 422, "nan"),
+        ("/backtests", BACKTEST | {"rules": RULES + "[[surprise]]\nid = 'x'\n"}, 422, "surprise"),
+        ("/backtests", BACKTEST | {"since": rfc3339(NOW + HOUR)}, 422, "since"),
+        ("/backtests", BACKTEST | {"stations": ["nobody"]}, 404, "nobody"),
+    ],
+)
+def test_what_cannot_be_is_refused_naming_the_value(
+    client: TestClient, path: str, body: dict[str, Any], status: int, named: str
+) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code in {status, 400 if status == 422 else status}, answer.text
+    assert named in answer.text
+
+
+def test_a_backtest_is_asked_for_and_waits_for_the_worker(client: TestClient) -> None:
+    asked = client.post("/backtests", json=BACKTEST | {"by": "示例"})
+    assert asked.status_code == 202, asked.text
+    number = asked.json()["id"]
+    assert asked.headers["location"] == f"/api/v1/backtests/{number}"
+    got = client.get(f"/backtests/{number}").json()
+    assert (got["state"], got["until"], got["result"]) == ("waiting", rfc3339(NOW), None)
+    assert [one["id"] for one in client.get("/backtests").json()["items"]] == [number]
+    assert client.get("/backtests/999").status_code == 404
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    def run(text: str, *more: str) -> tuple[int, str]:
+        file = tmp_path / "rules.toml"
+        file.write_text(text, encoding="utf-8")
+        result = CliRunner().invoke(app, ["rules", "check", str(file), *more])
+        return result.exit_code, result.output + str(result.exception or "")
+
+    return run
+
+
+def test_rules_check_explains_in_both_languages_and_fails_on_contradictions(check: Callable[..., Any]) -> None:
+    code, said = check(RULES)
+    assert code == 0
+    assert "连续3次" in said
+    assert "3 readings in a row" in said
+    looser = '[[threshold]]\nid = "red"\nparameter = "nh3n"\nside = "above"\nlimit = 1.0\ncolour = "red"\n'
+    inverted = RULES + looser
+    code, said = check(inverted)
+    assert code == 1
+    assert "颜色颠倒" in said
+    code, said = check(RULES.replace("limit = 2.0", "limit = nan", 1))
+    assert code != 0
+    for part in ("rules.toml", "nh3n-high", "nan"):
+        assert part in said
+
+
+def test_rules_are_held_against_stations(check: Callable[..., Any]) -> None:
+    stations = str(Path(__file__).parents[2] / "config" / "stations.toml")
+    code, said = check(
+        RULES.replace('colour = "red"', 'colour = "red"\nstations = ["atlantis"]', 1), "--stations", stations
+    )
+    assert code == 1
+    assert "atlantis" in said
+
+
+def test_the_examples_of_the_shipped_file_are_rules(check: Callable[..., Any]) -> None:
+    shipped = (Path(__file__).parents[2] / "config" / "rules.toml").read_text(encoding="utf-8")
+    examples = shipped[shipped.index("# What a site switches on") :].splitlines()[1:]
+    code, said = check("\n".join(line.removeprefix("#").removeprefix(" ") for line in examples))
+    assert code == 0, said
+    assert "do-pattern-lost" in said

@@ -1,0 +1,80 @@
+"""An attachment is what its bytes are, whatever it is called."""
+
+import io
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from governance.content import MOST_BYTES, examine
+from sensors.errors import Refused
+
+
+def photo(kind: str = "JPEG", size: tuple[int, int] = (64, 48)) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", size, (40, 120, 160)).save(data, kind)
+    return data.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG of a few kilobytes that says it is 60,000 x 60,000 pixels."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(("kind", "media_type"), [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp")])
+def test_photos_are_taken_with_their_size(kind: str, media_type: str) -> None:
+    found = examine(photo(kind))
+    assert (found.media_type, found.width, found.height, found.is_photo) == (media_type, 64, 48, True)
+
+
+def test_a_pdf_is_taken_and_is_no_photo() -> None:
+    found = examine(b"%PDF-1.4\n1 0 obj\nendobj\ntrailer\n%%EOF\n")
+    assert (found.media_type, found.is_photo) == ("application/pdf", False)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "empty"),
+        (b"<script>alert(1)</script>", "no photo"),
+        (b"GIF89a" + bytes(100), "no photo"),
+        (b"PK\x03\x04" + bytes(1000), "no photo"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no photo"),
+        (b"\xff\xd8\xff" + bytes(500), "no photo"),
+        (b"%PDF-1.7 and then nothing", "does not end"),
+        (bytes(MOST_BYTES + 1), "at most"),
+    ],
+    ids=["nothing", "script", "animation", "archive", "drawing", "begins-like-a-photo", "half-a-pdf", "too-large"],
+)
+def test_what_is_no_photo_is_refused_with_the_reason(data: bytes, why: str) -> None:
+    with pytest.raises(Refused, match=why):
+        examine(data)
+
+
+def test_half_a_photo_is_refused() -> None:
+    whole = photo(size=(640, 480))
+    with pytest.raises(Refused, match="cannot be read to its end"):
+        examine(whole[: len(whole) // 2])
+
+
+def test_a_picture_that_unfolds_to_gigabytes_is_refused_before_it_unfolds() -> None:
+    data = bomb()
+    assert len(data) < 2000
+    with pytest.raises(Refused, match="unfolds to"):
+        examine(data)
+
+
+def test_an_animation_in_a_format_of_photos_is_refused() -> None:
+    data = io.BytesIO()
+    frames = [Image.new("RGB", (8, 8), (i, 0, 0)) for i in (0, 200)]
+    frames[0].save(data, "WEBP", save_all=True, append_images=frames[1:])
+    with pytest.raises(Refused, match="animation"):
+        examine(data.getvalue())

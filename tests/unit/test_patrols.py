@@ -1,0 +1,75 @@
+"""What a track proves, and when a patrol counts."""
+
+import pytest
+
+from governance.patrols import Counts, Point, Walked, checked, counts, distance_m, walked
+from sensors.errors import ConfigurationError
+
+T0 = 1_790_000_000_000
+MINUTE = 60_000
+
+
+def track(*metres_north: float, step_ms: int = MINUTE) -> list[Point]:
+    """A walk along a meridian."""
+    return [Point(T0 + i * step_ms, 113.1, 23.0 + m / 111_195.0) for i, m in enumerate(metres_north)]
+
+
+def test_a_degree_is_as_long_as_it_is_on_the_earth() -> None:
+    assert distance_m(113.0, 23.0, 113.0, 24.0) == pytest.approx(111_195, rel=1e-4)
+    assert distance_m(113.0, 23.0, 114.0, 23.0) == pytest.approx(102_356, rel=1e-3)
+
+
+def test_a_walk_is_as_long_as_its_stretches() -> None:
+    done = walked(track(0, 80, 160, 100))
+    assert (round(done.metres), done.minutes, done.jumps) == (220, 3.0, 0)
+
+
+def test_a_jump_of_the_receiver_is_no_walk() -> None:
+    done = walked(track(0, 80, 5000, 160))
+    assert (round(done.metres), done.jumps) == (80, 2)
+
+
+def test_no_track_proves_nothing() -> None:
+    assert walked([]) == Walked(0.0, 0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "metres", "valid"),
+    [(10, 1000, True), (9.9, 1000, False), (10, 999, False), (60, 5000, True)],
+)
+def test_a_patrol_counts_when_it_was_long_enough_in_both(minutes: float, metres: float, valid: bool) -> None:
+    found, why = counts("walk", Walked(metres, minutes, 0), Counts(10, 1000))
+    assert found is valid
+    assert "1000" in why.zh
+    assert "1000" in why.en
+
+
+def test_a_drone_or_a_meeting_need_not_prove_a_length() -> None:
+    assert counts("drone", Walked(0, 0, 0), Counts())[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"key": "a b"}, "made by the device"),
+        ({"way": "swim"}, "walk, drone"),
+        ({"ended_ms": T0 - 1}, "ends before"),
+        ({"ended_ms": T0 + 25 * 60 * MINUTE}, "longer than a day"),
+        ({"now_ms": T0}, "future"),
+        ({"track": [Point(T0, 113.0, 95.0)]}, "track\\[0\\]"),
+        ({"track": [Point(T0 + 1, 113.0, 23.0), Point(T0 + 1, 113.0, 23.0)]}, "track\\[1\\] is not later"),
+        ({"track": [Point(T0 - 1, 113.0, 23.0)]}, "beyond"),
+    ],
+)
+def test_what_cannot_be_is_named(change: dict[str, object], why: str) -> None:
+    given = {
+        "key": "0f8c1d2e-1111",
+        "way": "walk",
+        "started_ms": T0,
+        "ended_ms": T0 + 20 * MINUTE,
+        "track": track(0, 50),
+        "now_ms": T0 + 60 * 60 * MINUTE,
+    }
+    checked(**given)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=why):
+        checked(**given | change)  # type: ignore[arg-type]

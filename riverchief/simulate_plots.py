@@ -7,6 +7,7 @@ the bay of Florida are not the Pearl River, so shapes are compared, not levels.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class Series:
 def draw(settings: Settings, records: Path, folder: Path, *, seed: int, told: Callable[[float], object]) -> list[Path]:
     """Draw all pictures into ``folder``; raises ConfigurationError when matplotlib or the records are missing."""
     try:
-        import matplotlib.pyplot as plt
+        plt: Any = import_module("matplotlib.pyplot")
     except ImportError as error:
         raise ConfigurationError("--plots needs matplotlib: pip install 'riverchief[dev]'") from error
     for name in (BAY, CREEK):

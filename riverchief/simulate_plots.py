@@ -66,7 +66,7 @@ def draw(settings: Settings, records: Path, folder: Path, *, seed: int, told: Ca
     ]
     simulated = _simulated(settings, seed, told)
     river, creek, lake = (simulated[key] for key in ("dph-shiwan-3", "qcc-huanhu-2", "shiwan-lake-1"))
-    pictures = {
+    pictures: dict[str, Callable[[], Any]] = {
         "curves": lambda: _curves(plt, recorded[0], river, recorded[1], creek),
         "day": lambda: _day(plt, (recorded[1], creek, lake)),
         "spectrum": lambda: _spectrum(plt, (recorded[0], river)),

@@ -67,6 +67,10 @@ def simulate(
     stations: Annotated[
         Path | None, typer.Option(help="写出场景的站点文件后结束 · write the scenario's stations to import, and end")
     ] = None,
+    score: Annotated[
+        bool,
+        typer.Option("--score", help="整个系统跑一遍，按真值评分 · run the whole system on it and score it"),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")] = False,
 ) -> None:
     """模拟站点按场景经 MQTT、HJ 212 上报 · Devices that are not there publish a scenario, or the site's own river."""
@@ -80,6 +84,11 @@ def simulate(
         return
     loaded = settings_.load(settings)
     logs.configure(loaded.log)
+    if score:
+        from riverchief import score_cli
+
+        score_cli.run(scenario, loaded, seed, as_json)
+        return
     if table is not None:
         _write_scenario(scenario, table, loaded, seed, as_json)
         return

@@ -64,6 +64,7 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("*", r"/incidents/[^/]+/actions", Right.INCIDENTS),
     ("*", r"/people(/.*)?", Right.PEOPLE),
     ("*", r"/readings", Right.SEND),
+    ("*", r"/reaches/[^/]+/plan", Right.DISPATCH),
     ("*", r"/backtests", Right.REVIEW),
     ("*", r"/(deliveries|reconciliations)(/.*)?", Right.DISPATCH),
     ("*", r"/(notices|oncall)(/.*)?", Right.DISPATCH),

@@ -7,10 +7,12 @@ from typing import Any
 import sqlalchemy as sa
 import xlsxwriter
 
-from governance import assessment, audit
+from governance import assessment, audit, people
+from governance import terms as terms_
 from governance.assessment import Assessment, By, Formula, Groups, Indicator, Row
 from governance.database import Database
 from governance.patrols import Patrolled
+from governance.regions import Place, Regions
 from governance.tables import audit as trail
 from ingest.storage import registry as registry_store
 from sensors.network import Level
@@ -39,17 +41,24 @@ def make(
     wanted = (trail.c.kind == "incident") | (trail.c.what == assessment.CLASSES)
     with database.read() as connection:
         registry = registry_store.load(connection, catalogue)
+        held = chiefs(connection, registry, min(now_ms, assessment.month_of(month)[1] - 1))
         lines = audit.chosen(connection, wanted & (trail.c.at_ms >= since_ms))
-        belongs = groups(registry, chiefs(connection))
+        belongs = groups(registry, held)
         walked = Patrolled(connection, belongs.street)
         made = assessment.assess(lines, month, by, formula, now_ms=now_ms, groups=belongs, patrols=walked)
     return made, registry
 
 
-def chiefs(connection: sa.Connection) -> dict[str, list[str]]:
-    """The chiefs of each reach; nobody where no people are known."""
-    del connection
-    return {}
+def chiefs(connection: sa.Connection, registry: Registry, at_ms: int) -> dict[str, list[str]]:
+    """The chiefs who answer for each reach at an instant: its own, or those of the water where its stations are."""
+    terms = people.appointments(connection)
+    known = Regions(registry.regions)
+    found: dict[str, list[str]] = {}
+    for reach in registry.reaches:
+        places = {station.region for station in registry.stations if station.reach == reach.key}
+        names = {terms_.responsible(terms, Place(code, reach.key), known, at_ms) for code in places}
+        found[reach.key] = sorted(names - {""})
+    return found
 
 
 def groups(registry: Registry, chiefs_of: dict[str, list[str]]) -> Groups:

@@ -64,10 +64,6 @@ class Result(StrEnum):
     """The incident does not accept it, now or ever."""
 
 
-_QUIET = frozenset({Result.APPLIED, Result.UNCHANGED, Result.REPEATED})
-"""Outcomes of which the trail need not be told."""
-
-
 @dataclass(frozen=True, slots=True)
 class Told:
     """What came of a callback. ``first`` is the outcome of the first attempt where this one repeats it.
@@ -144,7 +140,7 @@ def receive(
             told = known or _act(connection, platform, words, body, now_ms, source, proven)
             if known is None:
                 _remember(connection, platform.name, event_id, proof, told, now_ms)
-            if told.outcome not in _QUIET:
+            if known is None or told.outcome is Result.REPLAYED:
                 audit.append_many(connection, [_trail(platform, event_id, told, now_ms)])
     except IntegrityError:  # the same id came twice at one moment: the other one was first
         with database.read() as connection:
@@ -170,9 +166,10 @@ def forget(connection: sa.Connection, now_ms: int) -> int:
 
 
 def _trail(platform: Platform, event_id: str, told: Told, now_ms: int) -> audit.New:
-    """What the trail keeps of a callback that was refused; what was done stands there as the incident's change."""
-    body = {"event_id": event_id, "detail": told.detail, "incident": told.incident_id, "action": told.action}
-    return audit.New(f"callback.{told.outcome}", "platform", platform.name, body, platform.name, now_ms)
+    """What the trail keeps of a callback."""
+    outcome, name = told.outcome.value, platform.name
+    body = {"outcome": outcome, "detail": told.detail, "incident_id": told.incident_id, "action": told.action}
+    return audit.New(f"callback.{outcome}", "callback", f"{name}/{event_id}", body, name, now_ms, "platform")
 
 
 def _note_forgery(database: Database, platform: Platform, told: Told, now_ms: int) -> None:
@@ -291,17 +288,6 @@ def _remember(connection: sa.Connection, platform: str, event_id: str, proof: st
         "allowed": list(told.allowed),
     }
     connection.execute(sa.insert(callbacks_).values(row))
-    body = {name: row[name] for name in ("outcome", "detail", "incident_id", "action")}
-    audit.append(
-        connection,
-        f"callback.{told.outcome.value}",
-        kind="callback",
-        id=f"{platform}/{event_id}",
-        body=body,
-        by=platform,
-        role="platform",
-        at_ms=now_ms,
-    )
 
 
 def _digest(content: bytes) -> str:

@@ -4,6 +4,7 @@ Every function takes an open connection and never commits: the caller's transact
 No SQL here belongs to one database only.
 """
 
+import json
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ from governance.tables import incident_entry as entries_
 from governance.tables import outbox
 from sensors.errors import NotFound, Refused, StorageUnavailable
 from sensors.texts import Text
-from sensors.times import DAY_MS
+from sensors.times import DAY_MS, beijing
 
 AT_ONCE = 500
 """Findings handled by one set of statements."""
@@ -271,27 +272,51 @@ def history(connection: sa.Connection, incident_id: int) -> list[Entry]:
     rows = connection.execute(query).mappings().all() if 0 < incident_id < 2**31 else []
     if not rows:
         raise NotFound(lifecycle.sentence("incident.unknown", id=incident_id))
-    return [
-        Entry(
-            seq=row["seq"],
-            at_ms=row["at_ms"],
-            observed_at_ms=row["observed_at_ms"],
-            what=What(row["what"]),
-            by=row["by"],
-            from_state=None if row["from_state"] is None else State(row["from_state"]),
-            to_state=State(row["to_state"]),
-            text=Text(row["text_zh"], row["text_en"]),
-            finding_id=row["finding_id"],
-            comment=row["comment"],
-            value=row["value"],
-            limit=row["limit_value"],
-            role=row["role"],
-            attachments=tuple(row["attachments"]),
-            measurement=row["measurement"],
-            details=row["details"],
-        )
-        for row in rows
-    ]
+    return [_entry(row) for row in rows]
+
+
+def as_of(connection: sa.Connection, incident_id: int, at_ms: int) -> tuple[Incident, list[Entry]]:
+    """An incident and its history as they stood at an instant, made from the trail's entries alone.
+
+    Raises NotFound where the trail knows nothing of it at that time; what happened before there was a trail is missing.
+    """
+    lines = audit.of(connection, "incident", incident_id, until_ms=at_ms)
+    if not lines:
+        raise NotFound(lifecycle.sentence("incident.unknown_then", id=incident_id, at=beijing(at_ms, "%Y-%m-%d %H:%M")))
+    conditions: dict[tuple[str, str, str], Condition] = {}
+    history = []
+    for line in lines:
+        body = json.loads(line.body)
+        history.append(_entry(body["entry"]))
+        for rule, station, parameter in body["gone"]:
+            conditions.pop((rule, station, parameter), None)
+        for row in body["conditions"]:
+            condition = _condition(row)
+            conditions[condition.key] = condition
+    found = tuple(conditions[key] for key in sorted(conditions))
+    return _incident({**body["incident"], "id": incident_id}, found, tuple(body["also"])), history
+
+
+def _entry(row: Mapping[Any, Any]) -> Entry:
+    """An entry from its row, of the table or of the trail."""
+    return Entry(
+        seq=row["seq"],
+        at_ms=row["at_ms"],
+        observed_at_ms=row["observed_at_ms"],
+        what=What(row["what"]),
+        by=row["by"],
+        from_state=None if row["from_state"] is None else State(row["from_state"]),
+        to_state=State(row["to_state"]),
+        text=Text(row["text_zh"], row["text_en"]),
+        finding_id=row["finding_id"],
+        comment=row["comment"],
+        value=row["value"],
+        limit=row["limit_value"],
+        role=row["role"],
+        attachments=tuple(row["attachments"]),
+        measurement=row["measurement"],
+        details=row["details"],
+    )
 
 
 def list_incidents(
@@ -525,6 +550,7 @@ def _trail(incident_id: int, change: _Changed) -> audit.New:
         "incident": _incident_row(change.incident),
         "conditions": [_condition_row(incident_id, condition) for condition in effects.conditions],
         "gone": [list(key) for key in effects.gone],
+        "also": list(change.incident.case.also),
     }
     role = entry.role if entry.observed_at_ms is None else "rule"
     return audit.New(f"incident.{entry.what}", "incident", incident_id, body, entry.by, entry.at_ms, role)
@@ -544,37 +570,39 @@ def _load(connection: sa.Connection, query: sa.Select[Any]) -> list[Incident]:
     numbers = [row["id"] for row in rows]
     conditions = _conditions(connection, numbers)
     also = _also(connection, numbers)
-    return [
-        Incident(
-            id=row["id"],
-            cause=row["cause"],
-            open_cause=row["open_cause"],
-            state=State(row["state"]),
-            colour=Colour(row["colour"]),
-            kind=Kind(row["kind"]),
-            retrospective=row["retrospective"],
-            station=row["station"],
-            parameter=row["parameter"],
-            title=Text(row["title_zh"], row["title_en"]),
-            rule=row["rule"],
-            rule_version=row["rule_version"],
-            value=row["value"],
-            limit=row["limit_value"],
-            observed_at_ms=row["observed_at_ms"],
-            since_ms=row["since_ms"],
-            last_observed_at_ms=row["last_observed_at_ms"],
-            opened_at_ms=row["opened_at_ms"],
-            accepted_at_ms=row["accepted_at_ms"],
-            accepted_by=row["accepted_by"],
-            recovered_at_ms=row["recovered_at_ms"],
-            closed_at_ms=row["closed_at_ms"],
-            version=row["version"],
-            conditions=tuple(conditions.get(row["id"], ())),
-            place=Place(row["region"], row["reach"], row["lon"], row["lat"]),
-            case=_case(row, also.get(row["id"], ())),
-        )
-        for row in rows
-    ]
+    return [_incident(row, tuple(conditions.get(row["id"], ())), also.get(row["id"], ())) for row in rows]
+
+
+def _incident(row: Mapping[Any, Any], conditions: tuple[Condition, ...], also: tuple[str, ...]) -> Incident:
+    """An incident from its row, of the table or of the trail."""
+    return Incident(
+        id=row["id"],
+        cause=row["cause"],
+        open_cause=row["open_cause"],
+        state=State(row["state"]),
+        colour=Colour(row["colour"]),
+        kind=Kind(row["kind"]),
+        retrospective=row["retrospective"],
+        station=row["station"],
+        parameter=row["parameter"],
+        title=Text(row["title_zh"], row["title_en"]),
+        rule=row["rule"],
+        rule_version=row["rule_version"],
+        value=row["value"],
+        limit=row["limit_value"],
+        observed_at_ms=row["observed_at_ms"],
+        since_ms=row["since_ms"],
+        last_observed_at_ms=row["last_observed_at_ms"],
+        opened_at_ms=row["opened_at_ms"],
+        accepted_at_ms=row["accepted_at_ms"],
+        accepted_by=row["accepted_by"],
+        recovered_at_ms=row["recovered_at_ms"],
+        closed_at_ms=row["closed_at_ms"],
+        version=row["version"],
+        conditions=conditions,
+        place=Place(row["region"], row["reach"], row["lon"], row["lat"]),
+        case=_case(row, also),
+    )
 
 
 def _conditions(connection: sa.Connection, ids: Iterable[int]) -> dict[int, list[Condition]]:
@@ -585,16 +613,19 @@ def _conditions(connection: sa.Connection, ids: Iterable[int]) -> dict[int, list
     c = conditions_.c
     query = sa.select(conditions_).where(c.incident_id.in_(wanted)).order_by(c.rule, c.station, c.parameter)
     for row in connection.execute(query).mappings():
-        condition = Condition(
-            rule=row["rule"],
-            station=row["station"],
-            parameter=row["parameter"],
-            since_ms=row["since_ms"],
-            fired_at_ms=row["fired_at_ms"],
-            resolved_at_ms=row["resolved_at_ms"],
-        )
-        found.setdefault(row["incident_id"], []).append(condition)
+        found.setdefault(row["incident_id"], []).append(_condition(row))
     return found
+
+
+def _condition(row: Mapping[Any, Any]) -> Condition:
+    return Condition(
+        rule=row["rule"],
+        station=row["station"],
+        parameter=row["parameter"],
+        since_ms=row["since_ms"],
+        fired_at_ms=row["fired_at_ms"],
+        resolved_at_ms=row["resolved_at_ms"],
+    )
 
 
 _PLAIN = tuple(
@@ -604,7 +635,7 @@ _PLAIN = tuple(
 )
 
 
-def _case(row: sa.RowMapping, also: tuple[str, ...]) -> Case:
+def _case(row: Mapping[Any, Any], also: tuple[str, ...]) -> Case:
     return Case(
         source=Source(row["source"]),
         department=None if row["department"] is None else Department(row["department"]),

@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -65,6 +65,8 @@ SETTLING = frozenset(
 )
 """What somebody does who knows of the incident: nobody is called for it any more, until it calls anew."""
 _MARK = "outbox"
+REGION = "@"
+"""Before a region's code where a station's key may stand, too."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -108,7 +110,7 @@ class Messenger:
     directory : callable
         The contacts as they are now.
     places : callable
-        Where stations stand, by key; one that is not registered is left out.
+        Where stations stand, by key, and regions, by their code after ``REGION``; what is not registered is left out.
     links : Links or None
         Makes the links by which somebody confirms; without it messages have none.
     send : callable
@@ -232,7 +234,7 @@ class Messenger:
         events = [(row, json.loads(row.body).get("data")) for row in rows if row.incident_id is not None]
         events = [(row, data) for row, data in events if isinstance(data, dict) and "incident" in data]
         states = self._states(connection, {row.incident_id for row, _ in events})
-        places = self._places(connection, {data["station"] for _, data in events})
+        places = self._places(connection, {key for _, data in events for key in _keys(data)})
         duty = oncall.on_call(connection, now_ms)
         on_duty = {key for keys in directory.office(duty)[:1] for key in keys}
         settled: set[int] = set()
@@ -249,7 +251,7 @@ class Messenger:
             stale = now_ms - row.created_at_ms > STALE_MS
             if kind is None or stale or (kind in CALLS and not _calls(kind, states.get(number))):
                 continue
-            place = places.get(data["station"]) or Place(Text(data["station"], data["station"]))
+            place = _place(places, data)
             colour = Colour.BLUE if kind is Kind.PAST else Colour(data["colour"])
             steps = directory.steps(place, colour, duty)
             who = called.get(number, ()) if kind in {Kind.RECOVERED, Kind.CLOSED} else _first(kind, steps)
@@ -290,7 +292,7 @@ class Messenger:
             rows = connection.execute(due.with_for_update(skip_locked=True)).mappings().all()
             query = sa.select(incidents_).where(incidents_.c.id.in_([row["incident_id"] for row in rows]))
             known = {row["id"]: row for row in connection.execute(query).mappings()}
-            places = self._places(connection, {row["station"] for row in known.values()})
+            places = self._places(connection, {key for row in known.values() for key in _keys(row)})
             directory, duty = self._directory(), oncall.on_call(connection, now_ms)
             over: set[int] = set()
             wanted: list[Wanted] = []
@@ -314,8 +316,7 @@ class Messenger:
         duty: Sequence[Sequence[str]],
         now_ms: int,
     ) -> list[Wanted]:
-        station, colour, step = incident["station"], Colour(row["colour"]), row["step"] + 1
-        place = places.get(station) or Place(Text(station, station))
+        colour, step, place = Colour(row["colour"]), row["step"] + 1, _place(places, incident)
         steps = directory.steps(place, colour, duty)
         left = step < len(steps)
         due_ms = self._policy.unconfirmed_at(colour, now_ms) if left else None
@@ -452,6 +453,20 @@ class Messenger:
         return {row.id: row.state for row in connection.execute(query)}
 
 
+def _keys(incident: Any) -> tuple[str, str]:
+    """What may say where an incident is: its station, and with a mark before it the region somebody named."""
+    return str(incident["station"]), f"{REGION}{incident.get('region') or ''}"
+
+
+def _place(places: Mapping[str, Place], incident: Any) -> Place:
+    """Where an incident is: its station's place, else the region and reach it was reported from."""
+    station, region = _keys(incident)
+    if station in places:
+        return places[station]
+    place = places.get(region) or Place(Text(station, station))
+    return replace(place, reach=str(incident.get("reach") or ""))
+
+
 def _calls(kind: Kind, state: str | None) -> bool:
     """Whether an incident in this state calls: what opened only while nobody knows, what became worse until its end."""
     return state in UNCONFIRMED if kind is Kind.OPENED else state is not None and state not in FINAL
@@ -459,7 +474,7 @@ def _calls(kind: Kind, state: str | None) -> bool:
 
 def _first(kind: Kind, steps: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """Who is told first: what is overdue or supervised goes one step up as well."""
-    if kind in {Kind.OVERDUE, Kind.SUPERVISED}:
+    if kind in {Kind.OVERDUE, Kind.SUPERVISED, Kind.EMERGENCY}:
         return tuple(key for step in steps[:2] for key in step)
     return steps[0] if steps else ()
 

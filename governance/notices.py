@@ -42,6 +42,7 @@ class Kind(StrEnum):
     REMINDER = "reminder"
     OVERDUE = "overdue"
     SUPERVISED = "supervised"
+    EMERGENCY = "emergency"
     ESCALATED = "escalated"
     """Nobody confirmed in time."""
     RECOVERED = "recovered"
@@ -51,10 +52,11 @@ class Kind(StrEnum):
 
 CALLS = frozenset({Kind.OPENED, Kind.AGAIN, Kind.PROMOTED, Kind.REOPENED})
 """What somebody has to confirm."""
-PRESSING = CALLS | {Kind.ESCALATED, Kind.REMINDER, Kind.OVERDUE, Kind.SUPERVISED}
+PRESSING = CALLS | {Kind.ESCALATED, Kind.REMINDER, Kind.OVERDUE, Kind.SUPERVISED, Kind.EMERGENCY}
 """What the colour's times hold for; the rest is told as news."""
 
 _KINDS: Mapping[str, Kind] = {
+    "reported": Kind.OPENED,
     "promoted": Kind.PROMOTED,
     "reopened": Kind.REOPENED,
     "dispatched": Kind.DISPATCHED,
@@ -64,6 +66,7 @@ _KINDS: Mapping[str, Kind] = {
     "reminded": Kind.REMINDER,
     "overdue": Kind.OVERDUE,
     "supervised": Kind.SUPERVISED,
+    "emergency": Kind.EMERGENCY,
     "rejected": Kind.CLOSED,
     "closed": Kind.CLOSED,
     "false_alarm": Kind.CLOSED,

@@ -222,6 +222,17 @@ audit_root = sa.Table(
     comment="append-only but for sent_at_ms",
 )
 
+plan = sa.Table(
+    "plan",
+    metadata,
+    sa.Column("reach", sa.String(64), primary_key=True),
+    sa.Column("problem", sa.Text, nullable=False),
+    sa.Column("goals", sa.JSON, nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("changed_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("changed_by", sa.Text, nullable=False),
+)
+
 GUARDS = {
     "sqlite": (
         "CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit "

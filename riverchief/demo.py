@@ -25,8 +25,10 @@ import numpy as np
 import uvicorn
 from rich.console import Console
 
-from governance import incidents
+from governance import incidents, people
 from governance.database import Database
+from governance.regions import Regions
+from governance.roles import Department, Role, label
 from ingest import ledger
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
@@ -137,6 +139,20 @@ def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]
         author = Author("demo", clock.now_ms())
         registry_store.save(connection, registry, author)
         upkeep_store.save(connection, book.upkeep, author)
+        regions = Regions(registry.regions)
+        for role in Role:  # whose part one may play at /login
+            department = Department.ENVIRONMENT if role is Role.HANDLER else None
+            region = "chancheng/zumiao" if role in (Role.CHIEF, Role.DEPUTY) else "chancheng"
+            people.add(
+                connection,
+                f"{label(role).zh}（示例）",
+                role,
+                region=region,
+                department=department,
+                by="demo",
+                now_ms=clock.now_ms(),
+                regions=regions,
+            )
     return database, registry
 
 

@@ -12,7 +12,7 @@ from governance import channels, contacts, people, roles
 from governance.contacts import Contact, Directory, Place
 from governance.database import Database
 from governance.finding import Colour
-from governance.messenger import Messenger
+from governance.messenger import REGION, Messenger
 from governance.notices import Links, Policy
 from governance.terms import Appointment
 from ingest.storage.tables import region as region_table
@@ -134,28 +134,37 @@ def messenger(settings: Settings, database: Database, known: Callable[[], Direct
     )
 
 
-def places(connection: sa.Connection, stations: Collection[str]) -> Mapping[str, Place]:
-    """Where stations stand, by key; a gateway stands where its first station does. Others are left out."""
-    s = station_table.c
-    query = sa.select(s.key, s.gateway, s.zh, s.en, s.reach, s.region).order_by(s.id)
-    wanted = sorted(stations)
-    rows = connection.execute(query.where(s.key.in_(wanted) | s.gateway.in_(wanted))).all()
-    if not rows:
-        return {}
+def places(connection: sa.Connection, wanted: Collection[str]) -> Mapping[str, Place]:
+    """Where stations stand, by key, and regions, by `REGION` and code; a gateway stands where its first station does.
+
+    What is not registered is left out.
+    """
     r = region_table.c
     regions = {row.code: row for row in connection.execute(sa.select(r.code, r.zh, r.en, r.parent))}
-    found: dict[str, Place] = {}
-    for row in rows:
+
+    def up(code: str) -> tuple[str, ...]:
         chain: list[str] = []
-        code = row.region
         while code in regions and code not in chain and len(chain) < DEEPEST:
             chain.append(code)
             code = regions[code].parent
-        nearest = regions.get(row.region)
-        named = None if nearest is None else Text(nearest.zh, nearest.en)
-        place = Place(Text(row.zh, row.en), tuple(chain), row.reach, named)
-        if row.key in stations:
+        return tuple(chain)
+
+    def named(code: str) -> Text | None:
+        return Text(regions[code].zh, regions[code].en) if code in regions else None
+
+    found: dict[str, Place] = {}
+    for key in wanted:
+        code = key.removeprefix(REGION)
+        name = named(code)
+        if key.startswith(REGION) and name is not None:
+            found[key] = Place(name, up(code), "", name)
+    keys = sorted(key for key in wanted if not key.startswith(REGION))
+    s = station_table.c
+    query = sa.select(s.key, s.gateway, s.zh, s.en, s.reach, s.region).order_by(s.id)
+    for row in connection.execute(query.where(s.key.in_(keys) | s.gateway.in_(keys))):
+        place = Place(Text(row.zh, row.en), up(row.region), row.reach, named(row.region))
+        if row.key in wanted:
             found[row.key] = place
-        if row.gateway in stations and row.gateway not in found:
+        if row.gateway in wanted and row.gateway not in found:
             found[row.gateway] = place
     return found

@@ -156,7 +156,11 @@ def _write_stations(cast: "Cast", path: Path) -> None:
 
     path.write_text(stationfile.write(Book(cast.registry, Upkeep())), encoding="utf-8")
     count = len(cast.registry.stations)
-    err.print(f"[green]✓[/] {path}: {count:,} 个站点 stations; riverchief stations import {path}", highlight=False)
+    err.print(
+        f"[green]✓[/] {path}: {count:,} 个站点 stations; riverchief stations import {path}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _play(settings: "Settings", order: "Order", cast: "Cast", truth: Path | None) -> "Played":

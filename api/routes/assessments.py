@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from api import assessing, exports
+from api.access import Who
 from api.answers import VARY, answer, when
 from api.asking import JSON, Accept, Asked, preferred
 from api.assessing import XLSX
@@ -59,6 +60,7 @@ class AssessmentView:
 @router.get("", response_model=AssessmentView, responses={200: {"content": {XLSX: {}}}})
 def get_assessment(
     asked: Asked,
+    who: Who,
     month: Annotated[str, Query(description="2026-10, Beijing time")],
     by: Annotated[By, Query(description="what a row stands for")] = By.STREET,
     accept: Accept = JSON,
@@ -69,7 +71,9 @@ def get_assessment(
     if preferred(accept, (JSON, XLSX)) == XLSX:
         data = assessing.sheet(made, registry)
         body = {"month": month, "by": by, "format": "xlsx"}
-        exports.note(asked.database, "assessment", f"assessment/{month}", data, body, by="api", role="", at_ms=now_ms)
+        exports.note(
+            asked.database, "assessment", f"assessment/{month}", data, body, by=who.name, role=who.role, at_ms=now_ms
+        )
         named = {"Content-Disposition": f'attachment; filename="assessment-{month}-{by}.xlsx"', **VARY}
         return Response(data, media_type=XLSX, headers=named)
     return answer(view(made, registry), headers=VARY)

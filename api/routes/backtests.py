@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from pydantic import Field
 
+from api.access import Who, on_behalf
 from api.answers import answer, when
 from api.asking import Asked, Known, Limit, Strict, Words, instant
 from api.registries import find
@@ -28,7 +29,7 @@ class NewBacktest(Strict):
     since: str = Field(description="RFC 3339")
     until: str | None = Field(None, description="RFC 3339; now where not given")
     stations: list[Words] = Field(default_factory=list, description="left out: all")
-    by: Words = Field("", max_length=200)
+    by: Words | None = Field(None, max_length=200, description="for whom a machine speaks; a person has a name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class BacktestList:
 
 
 @router.post("", status_code=202, response_model=BacktestView)
-def ask(asked: Asked, known: Known, new: NewBacktest) -> Response:
+def ask(asked: Asked, known: Known, who: Who, new: NewBacktest) -> Response:
     """Ask for a backtest; 202 with its number, to be asked for until it is done. Faults of the rules are all told."""
     now_ms = asked.clock_ms()
     since_ms = instant("since", new.since)
@@ -69,7 +70,7 @@ def ask(asked: Asked, known: Known, new: NewBacktest) -> Response:
         find(registry, key)
     request = {"rules": new.rules, "since_ms": since_ms, "until_ms": until_ms, "stations": new.stations}
     with asked.database.write() as connection:
-        number = backtests.add(connection, request, new.by, now_ms)
+        number = backtests.add(connection, request, on_behalf(who, new.by).name, now_ms)
         made = backtests.get(connection, number)
     return answer(_view(made), 202, headers={"Location": f"/api/v1/backtests/{number}"})
 

@@ -5,7 +5,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from api import evidence
+from api.access import Who
 from api.asking import Asked
+from api.routes.incidents import within_reach
+from governance import incidents
 
 router = APIRouter(prefix="/incidents", tags=["incidents"])
 
@@ -15,16 +18,20 @@ PDF = "application/pdf"
 @router.get("/{incident_id}/evidence", response_class=Response, responses={200: {"content": {PDF: {}}}})
 def get_evidence(
     asked: Asked,
+    who: Who,
     incident_id: int,
     lang: Annotated[Literal["zh", "en"], Query(description="zh or en")] = "zh",
 ) -> Response:
     """One PDF: charts with flags, map, rain, rule, everything done, photos, and the proof that nothing was changed."""
+    with asked.database.read() as connection:
+        within_reach(incidents.get(connection, incident_id), who)
     made = evidence.pack(
         asked.database,
         asked.store,
         asked.catalogue,
         incident_id,
-        by="api",
+        by=who.name,
+        role=who.role,
         origin=asked.source,
         photos=asked.photos,
         now_ms=asked.clock_ms(),

@@ -395,12 +395,20 @@ def statistics(
 
 
 @router.get("/{incident_id}", response_model=IncidentInFull)
-def get_incident(asked: Asked, who: Who, incident_id: int) -> Response:
+def get_incident(
+    asked: Asked,
+    who: Who,
+    incident_id: int,
+    as_of: Annotated[str | None, Query(description="as it stood at this instant, RFC 3339; from the trail")] = None,
+) -> Response:
     """One incident with its conditions and its history; the ETag is what `If-Match` of an action wants."""
     with asked.database.read() as connection:
-        incident = incidents.get(connection, incident_id)
+        if as_of is not None:
+            incident, history = incidents.as_of(connection, incident_id, instant("as_of", as_of))
+        else:
+            incident = incidents.get(connection, incident_id)
+            history = incidents.history(connection, incident_id)
         within_reach(incident, who)
-        history = incidents.history(connection, incident_id)
     return _in_full(incident, history, who, asked)
 
 

@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Response
 from pydantic import Field
 
+from api.access import Who, on_behalf
 from api.answers import answer, when
 from api.asking import Asked, Known, Strict, Words, instant
-from api.registries import find
+from api.registries import Registries, find
+from governance.roles import Actor, Forbidden
 from ingest import rulebook
 from ingest.storage import upkeep as store
 from ingest.storage.changes import Author
@@ -31,13 +33,13 @@ class NewReview(Strict):
     until: str = Field(description="RFC 3339; readings before it are meant")
     verdict: Literal["good", "bad"]
     reason: Words = Field(min_length=1, max_length=1000)
-    by: Words = Field(min_length=1, max_length=200)
+    by: Words | None = Field(None, max_length=200, description="for whom a machine speaks; a person has a name")
 
 
 class Void(Strict):
     """The review was wrong itself."""
 
-    by: Words = Field(min_length=1, max_length=200)
+    by: Words | None = Field(None, max_length=200, description="for whom a machine speaks; a person has a name")
 
 
 class NewMute(Strict):
@@ -47,14 +49,14 @@ class NewMute(Strict):
     until: str = Field(description="RFC 3339; at most 90 days after since")
     rules: list[Words] = Field(default_factory=list, description="ids; left out: all rules, silence too")
     reason: Words = Field(min_length=1, max_length=1000)
-    by: Words = Field(min_length=1, max_length=200)
+    by: Words | None = Field(None, max_length=200, description="for whom a machine speaks; a person has a name")
 
 
 class NewEnd(Strict):
     """The work was done earlier, or takes longer."""
 
     until: Annotated[str | None, Field(description="RFC 3339; now where not given")] = None
-    by: Words = Field(min_length=1, max_length=200)
+    by: Words | None = Field(None, max_length=200, description="for whom a machine speaks; a person has a name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def list_reviews(asked: Asked, known: Known, key: str) -> Response:
 
 
 @at_stations.post("/reviews", status_code=201, response_model=ReviewView)
-def add_review(asked: Asked, known: Known, key: str, new: NewReview) -> Response:
+def add_review(asked: Asked, known: Known, who: Who, key: str, new: NewReview) -> Response:
     """Say that readings are good or bad: what rested on bad ones is withdrawn, what good ones show is told.
 
     409 where a review in force speaks of the same readings.
@@ -158,20 +160,20 @@ def add_review(asked: Asked, known: Known, key: str, new: NewReview) -> Response
         raise ConfigurationError(f"since {new.since} lies in the future: only readings there are can be reviewed")
     if new.parameter and new.parameter not in asked.catalogue:
         raise ConfigurationError(f"unknown parameter {new.parameter[:40]!r}")
-    find(known.recent(), key)
+    by = _by(who, new.by, known, key)
     said = Verdict(new.verdict)
-    made = Review(key, new.parameter, since_ms, min(until_ms, now_ms), said, new.reason, new.by, now_ms)
+    made = Review(key, new.parameter, since_ms, min(until_ms, now_ms), said, new.reason, by, now_ms)
     with asked.database.write() as connection:
-        number = store.add_review(connection, made, Author(new.by, now_ms))
+        number = store.add_review(connection, made, Author(by, now_ms))
     return answer(_review(number, made), 201)
 
 
 @at_stations.post("/reviews/{number}/void", response_model=ReviewView)
-def void_review(asked: Asked, known: Known, key: str, number: int, void: Void) -> Response:
+def void_review(asked: Asked, known: Known, who: Who, key: str, number: int, void: Void) -> Response:
     """Take a review back: the readings get their own verdicts again."""
-    find(known.recent(), key)
+    by = _by(who, void.by, known, key)
     with asked.database.write() as connection:
-        after = store.void_review(connection, key, number, Author(void.by, asked.clock_ms()))
+        after = store.void_review(connection, key, number, Author(by, asked.clock_ms()))
     return answer(_review(number, after))
 
 
@@ -184,7 +186,7 @@ def list_mutes(asked: Asked, known: Known, key: str) -> Response:
 
 
 @at_stations.post("/mutes", status_code=201, response_model=MuteView)
-def add_mute(asked: Asked, known: Known, key: str, new: NewMute) -> Response:
+def add_mute(asked: Asked, known: Known, who: Who, key: str, new: NewMute) -> Response:
     """Announce planned work: the rules begin nothing at the station until it ends; what is on may still end."""
     now_ms = asked.clock_ms()
     since_ms = now_ms if new.since is None else instant("since", new.since)
@@ -193,27 +195,36 @@ def add_mute(asked: Asked, known: Known, key: str, new: NewMute) -> Response:
         raise ConfigurationError(
             f"until {new.until} must lie after since {rfc3339(since_ms)} and at most 90 days after it"
         )
-    find(known.recent(), key)
-    made = Mute(key, since_ms, until_ms, tuple(new.rules), new.by, new.reason)
+    by = _by(who, new.by, known, key)
+    made = Mute(key, since_ms, until_ms, tuple(new.rules), by, new.reason)
     with asked.database.write() as connection:
         in_force = {one.rule for one in rulebook.in_force(connection)}
         if unknown := sorted(set(new.rules) - in_force):
             raise ConfigurationError(f"no rule {unknown[0][:80]!r} is in force")
-        number = store.add_mute(connection, made, Author(new.by, now_ms))
+        number = store.add_mute(connection, made, Author(by, now_ms))
     return answer(_mute(number, made), 201)
 
 
 @at_stations.post("/mutes/{number}/end", response_model=MuteView)
-def end_mute(asked: Asked, known: Known, key: str, number: int, end: NewEnd) -> Response:
+def end_mute(asked: Asked, known: Known, who: Who, key: str, number: int, end: NewEnd) -> Response:
     """End a mute earlier or later than planned."""
-    find(known.recent(), key)
+    by = _by(who, end.by, known, key)
     now_ms = asked.clock_ms()
     until_ms = now_ms if end.until is None else instant("until", end.until)
     if until_ms > now_ms + LONGEST_MUTE_MS:
         raise ConfigurationError(f"until {end.until} is more than 90 days ahead")
     with asked.database.write() as connection:
-        after = store.end_mute(connection, key, number, until_ms, Author(end.by, now_ms))
+        after = store.end_mute(connection, key, number, until_ms, Author(by, now_ms))
     return answer(_mute(number, after))
+
+
+def _by(who: Actor, by: str | None, known: Registries, station: str) -> str:
+    """Under whose name it stands. Raises NotFound, and Forbidden for a station beyond somebody's reach."""
+    region = find(known.recent(), station).region
+    if not who.covers(region):
+        reach = ", ".join(sorted(who.regions or ())) or "no region"
+        raise Forbidden(f"station {station} lies in region {region or '(none)'}; {who.name} answers for {reach}")
+    return on_behalf(who, by).name
 
 
 def _rule(one: rulebook.Version) -> RuleView:

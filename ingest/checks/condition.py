@@ -11,6 +11,9 @@ from enum import IntEnum
 
 from ingest.checks.schedule import Speaks
 
+TAKEN_BACK = 3
+"""Samples that may still be taken back: a quality test knows two successors before it is sure."""
+
 
 class Phase(IntEnum):
     IDLE = 0
@@ -56,7 +59,8 @@ class Watch:
 @dataclass(slots=True)
 class State:
     """Where a condition stands. ``count`` and ``calm_count`` are the bad and the calm readings in a row that brought it
-    there; ``past`` says that it fired on data too old to act on; ``firings`` are the instants of those not long ago;
+    there; ``past`` says that it fired on data too old to act on; ``firings`` are the instants of those not long ago,
+    ``recent`` the newest samples with the state before each;
     ``held`` is how many they were when it fired, where that is too many, else 0."""
 
     phase: Phase = Phase.IDLE
@@ -69,7 +73,7 @@ class State:
     past: bool = False
     firings: tuple[int, ...] = ()
     held: int = 0
-    before: "State | None" = None
+    recent: "tuple[tuple[int, float, State], ...]" = ()
 
     def quiet_ms(self, watch: Watch) -> int:
         """How long it must be calm before it ends: longer for one that keeps coming back."""
@@ -99,7 +103,7 @@ def walk(watch: Watch, state: State, samples: Iterable[tuple[int, float]], now_m
     """
     turns: list[Turn] = []
     for at, x in samples:
-        state.before = replace(state, before=None)
+        state.recent = (*state.recent[1 - TAKEN_BACK :], (at, x, replace(state, recent=())))
         bad, calm = watch.bad(x), watch.calm(x)
         paused = at - state.last_ms > watch.gap_ms
         state.last_ms = at
@@ -118,7 +122,7 @@ def walk(watch: Watch, state: State, samples: Iterable[tuple[int, float]], now_m
             if state.phase is Phase.RECOVERING:
                 state.phase = Phase.FIRING
             if may_begin and state.past and now_ms - at <= watch.late_ms:
-                state.past, state.before = False, None
+                state.past, state.recent = False, ()
                 turns.append(Turn(True, at, state.since_ms, x, state.count, False, state.held))
             continue
         if state.phase is Phase.FIRING or paused:
@@ -126,7 +130,7 @@ def walk(watch: Watch, state: State, samples: Iterable[tuple[int, float]], now_m
         state.calm_count += 1
         if state.calm_count >= watch.samples and at - state.calm_since_ms >= state.quiet_ms(watch):
             turns.append(Turn(False, at, state.calm_since_ms, x, state.calm_count, state.past))
-            state.phase, state.past, state.held, state.before = Phase.IDLE, False, 0, None
+            state.phase, state.past, state.held, state.recent = Phase.IDLE, False, 0, ()
     return turns
 
 
@@ -134,19 +138,24 @@ def _fire(watch: Watch, state: State, at: int, x: float, now_ms: int) -> Turn:
     """The condition fires with this sample."""
     state.phase, state.fired_at_ms, state.past = Phase.FIRING, at, now_ms - at > watch.late_ms
     state.firings = (*(one for one in state.firings if at - one < watch.flap_ms), at) if watch.flaps else ()
-    state.before = None
+    state.recent = ()
     state.held = len(state.firings) if 0 < watch.flaps <= len(state.firings) else 0
     return Turn(True, at, state.since_ms, x, state.count, state.past, state.held)
 
 
-def take_back(state: State, at_ms: int) -> bool:
-    """The newest sample, at ``at_ms``, turned out to be none: ``state`` (changed in place) is as if it had not come.
+def take_back(watch: Watch, state: State, at_ms: int) -> bool:
+    """One of the newest samples, at ``at_ms``, turned out to be none: ``state`` (changed in place) is as if it had not
+    come. True when it was concerned.
 
-    True when it was concerned. A condition that fired or ended because of that sample stays as it is.
+    A condition that fired or ended because of that sample, or would end without it, stays as it is: the next sample
+    tells.
     """
-    before = state.before
-    if before is None or state.last_ms != at_ms:
+    place = next((i for i, (at, _, _) in enumerate(state.recent) if at == at_ms), None)
+    if place is None:
+        return False
+    again = replace(state.recent[place][2], recent=state.recent[:place])
+    if walk(watch, again, [(at, x) for at, x, _ in state.recent[place + 1 :]], at_ms):
         return False
     for name in State.__slots__:
-        setattr(state, name, getattr(before, name))
+        setattr(state, name, getattr(again, name))
     return True

@@ -195,10 +195,10 @@ class Checks:
             turns = walk(watched.watch, state, samples, now_ms)
             # what the readings show and nobody told yet is told by the next reading: until then the alarm stands
             if state.phase is Phase.IDLE and turns:
-                state.phase, state.before = Phase.RECOVERING, None
+                state.phase, state.recent = Phase.RECOVERING, ()
                 state.calm_since_ms, state.calm_count = turns[-1].since_ms, turns[-1].count
             elif state.phase is Phase.IDLE or state.phase is Phase.PENDING:
-                state.phase, state.before = Phase.FIRING, None
+                state.phase, state.recent = Phase.FIRING, ()
             state.past = alarm.past
         else:
             walk(watched.watch, state, samples, now_ms)
@@ -222,7 +222,8 @@ class Checks:
             judge.withdraw(series, at, value)
         for one, at_ms in zip(series.tolist(), at.tolist(), strict=True):
             for number in self._threshold_watches(one):
-                if (state := self._states.get(number)) is not None and take_back(state, at_ms):
+                state = self._states.get(number)
+                if state is not None and take_back(self._watched[number].watch, state, at_ms):
                     self._keep(number, state)
 
     def withdrawn(self, registry: Registry) -> list[Finding]:
@@ -281,8 +282,8 @@ class Checks:
 
     def _keep(self, number: int, state: State) -> None:
         self._phase[number], self._past[number] = state.phase, state.past
-        before = state.before is None or state.before.phase is Phase.IDLE
-        if state.phase is Phase.IDLE and before and not state.firings:
+        idle = all(before.phase is Phase.IDLE for _, _, before in state.recent)
+        if state.phase is Phase.IDLE and idle and not state.firings:
             self._states.pop(number, None)
         else:
             self._states[number] = state

@@ -304,3 +304,12 @@ def test_a_proof_of_every_entry_holds_and_continues_every_earlier_root(trail: Co
 
 def test_both_databases_are_guarded() -> None:
     assert set(GUARDS) == {"sqlite", "postgresql"}
+
+
+def test_an_entry_under_no_root_yet_whose_hash_was_made_to_fit_breaks_the_chain_behind_it(trail: Copy) -> None:
+    trail.raw.execute("UPDATE audit SET body = '{}' WHERE n = 11")
+    with trail.database.read() as connection:
+        line = audit.get(connection, 11)
+    trail.raw.execute("UPDATE audit SET hash = ? WHERE n = 11", (line.expected_hash(),))
+    (fault,) = verify(trail.database).faults
+    assert (fault.n, fault.until, fault.wrong) == (11, 12, Wrong.OUT_OF_ORDER)

@@ -149,7 +149,7 @@ def test_an_operator_runs_a_case_through_every_row_of_the_lifecycle(district: Di
     assert (sent["department"], sent["responsible"]) == ("environment", "社区河长（示例）")
     assert sent["joint"] == ["urban_management", "housing"]
     assert [name for name in ("环境", "社区河长", "甲街河长", "核查员") if district.tasks(name)] == ["环境", "社区河长"]
-    result = {"comment": "已截流", "attachments": ["17"]}
+    result = {"comment": "已截流", "measurement": {"nh3n": 1.1}}
     district.act("环境", number, "return", comment="不属本部门")
     district.act("调度员", number, "dispatch", to={"department": "housing", "joint": ["urban_management"]})
     district.act("住建", number, "transfer", comment="排口归环境", to={"department": "environment"})
@@ -202,7 +202,7 @@ def test_an_operator_runs_a_case_through_every_row_of_the_lifecycle(district: Di
 
 
 def test_a_grid_worker_reports_and_the_office_rejects_or_accepts(one: District) -> None:
-    body = {"text": "河面大片漂浮物", "lon": 113.1001, "lat": 23.0001, "matter": "litter", "attachments": ["3"]}
+    body = {"text": "河面大片漂浮物", "lon": 113.1001, "lat": 23.0001, "matter": "litter"}
     made = one.of("网格员").post("/api/v1/incidents", json=body).json()["incident"]
     assert (made["state"], made["region"], made["kind"]) == ("reported", "d/a/1/x", "report")
     number = made["id"]

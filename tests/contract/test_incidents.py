@@ -402,3 +402,23 @@ def test_found_in_one_batch_or_one_by_one_the_store_says_the_same(database: Data
     assert at_once == one_by_one
     for found, history in at_once:
         assert [e.seq for e in history] == list(range(1, found.version + 1))
+
+
+def test_an_incident_is_shown_as_it_stood_at_any_instant(database: Database):
+    record(database, fired(), now_ms=NOW)
+    record(database, fired(T + HOUR, station="other"), now_ms=NOW + HOUR)
+    record(database, resolved(T + 2 * HOUR), now_ms=NOW + 2 * HOUR)
+    number = 1
+    seen = []
+    with database.read() as connection:
+        for hours in (0, 1, 2, 3):
+            seen.append(incidents.as_of(connection, number, NOW + hours * HOUR))
+        now = (incidents.get(connection, number), incidents.history(connection, number))
+        with pytest.raises(NotFound):
+            incidents.as_of(connection, number, NOW - 1)
+        with pytest.raises(NotFound):
+            incidents.as_of(connection, 99, NOW)
+    assert [len(history) for _, history in seen] == [1, 2, 3, 3]
+    assert [len(found.active) for found, _ in seen] == [1, 2, 1, 1]
+    assert [found.version for found, _ in seen] == [1, 2, 3, 3]
+    assert seen[-1] == now

@@ -237,7 +237,7 @@ def test_a_word_that_means_nothing_here_is_taken_and_changes_nothing(one: Site) 
     assert one.state(number) == (State.REPORTED, 1)
 
 
-def test_refusals_stand_in_the_trail_and_a_forger_cannot_fill_it(one: Site) -> None:
+def test_what_came_of_callbacks_stands_in_the_trail_and_a_forger_cannot_fill_it(one: Site) -> None:
     (number,) = one.open("a")
     for n in range(3):
         one.call(f"x-{n}", told(number, "accepted"), secret="another")
@@ -247,7 +247,8 @@ def test_refusals_stand_in_the_trail_and_a_forger_cannot_fill_it(one: Site) -> N
     one.call("cb-3", told(999, "accepted"))
     with one.database.read() as connection:
         found = [line.what for line in audit.listing(connection, limit=99) if line.what.startswith("callback")]
-    assert sorted(found) == ["callback.forged", "callback.refused", "callback.replayed", "callback.unknown"]
+    outcomes = ("applied", "forged", "refused", "replayed", "unknown")
+    assert sorted(found) == [f"callback.{outcome}" for outcome in outcomes]
 
 
 def test_a_platform_nobody_set_up_is_not_found_and_the_token_guards_everything_else(one: Site) -> None:

@@ -25,12 +25,12 @@ from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Role
 from governance.database import Database, metadata
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Action, Assignment, Order, State
+from governance.lifecycle import Action, Assignment, Order, Source, State
 from governance.messenger import Bucket, Messenger
 from governance.notice_tables import notice as notices_
 from governance.notices import Links, Policy
 from governance.oncall import Shift
-from governance.regions import Regions
+from governance.regions import Place, Regions
 from governance.roles import administrator
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
@@ -384,6 +384,22 @@ def test_a_task_is_told_to_whom_it_was_given_and_to_nobody_else(office: Office) 
     told = office.phones.taken[before:]
     assert [name for name, _ in told] == ["handler"]
     assert told[0][1].startswith("【红·派单】事件1：")
+
+
+def test_what_a_citizen_reports_from_a_place_without_a_station_reaches_the_chief_of_its_region(office: Office) -> None:
+    with office.database.write() as connection:
+        incidents.report(
+            connection,
+            Order(Action.COMMENT, comment="河水发黑"),
+            administrator("市民（示例）"),
+            colour=Colour.YELLOW,
+            origin=Source.CITIZEN,
+            place=Place("shiwan"),
+            now_ms=office.clock[0],
+            source="/test",
+        )
+    office.go(61)
+    assert len(office.phones.to("street")) == 1
 
 
 def test_chiefs_come_from_the_record_by_their_terms_and_nobody_answers_for_everything_once_a_term_is_over(

@@ -306,7 +306,7 @@ def test_a_broker_that_comes_late_and_goes_in_between_costs_no_sample_and_is_tol
             broker.start()
             step = next(steps)
 
-    played = stage.play(speed=1500.0, seed=1, on_progress=progress)
+    played = stage.play(speed=900.0, seed=1, on_progress=progress)
     (watcher,) = watchers
     rows = stage.truth()
     until(lambda: len(decoded(watcher.received)) >= len(readings_of(rows)), "all readings have arrived")

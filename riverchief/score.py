@@ -7,6 +7,7 @@ flagged, found and raised is then held against the truth; nothing here judges wa
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from governance.finding import Change, Finding, Kind
 from ingest import backtest, ledger, traces
 from ingest.backtest import WATER
 from ingest.checks.engine import LATE_S, usable
+from ingest.checks.rules import Rules
 from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore
@@ -36,10 +38,9 @@ from simulator.faults import Instruments
 from simulator.reported import Reporting
 from simulator.scenario import DISCHARGES, EventKind, Scenario
 from simulator.source import measured
-from simulator.transport import Fate, Put, Settled, Transport
+from simulator.transport import Fate, Put, Transport
 from simulator.transport import Kind as Sent
 from simulator.truth import Passage
-from simulator.water import Water
 from simulator.witness import Witness
 
 HOUR_MS = 3_600_000
@@ -52,8 +53,8 @@ QUIET_MS = 6 * HOUR_MS
 """An event is over after so long without another alarm, as the site's own finding says."""
 FIRST = 3
 """A source is traced where it is among so many."""
-SHARE_OF_WORK = (0.35, 0.95)
-"""Progress after the water and after the run."""
+SHARE_OF_WATER = 0.25
+"""Of the whole work, about."""
 
 Progress = Callable[[float], object]
 
@@ -170,126 +171,121 @@ def score(
     """Run the system with the site's rules on a scenario; raises ConfigurationError with file, line and reason."""
     known = catalogue()
     site = files.read_stations(settings.site.stations, known)
-    rules = files.read_rules(settings.site.rules, known)
     scenario = simulate_table.read(name, site)
     if scenario.generated is not None:
         raise ConfigurationError(f"{name}: its stations are made up for load, without faults and events to be found")
+    rules = files.read_rules(settings.site.rules, known)
+    with played(
+        scenario, scenario.registry(site), rules, seed=seed, lead_days=lead_days, on_progress=on_progress
+    ) as run:
+        return run.score()
+
+
+@contextmanager
+def played(
+    scenario: Scenario,
+    registry: Registry,
+    rules: Rules,
+    *,
+    seed: int,
+    lead_days: float = LEAD_DAYS,
+    on_progress: Progress = lambda share: None,
+) -> Iterator["Run"]:
+    """A scenario played into a site on a store that is thrown away at the end of the block."""
     with backtest.throw_away() as database:
-        store = SqlReadings(database, known)
-        registry = scenario.registry(site)
         with database.write() as connection:
             registry_store.save(connection, registry)
-        run = Run(database, store, Site(database, store, rules, known, late_s=LATE_S + SLICE_MS // 1000))
-        return run.score(scenario, registry, seed, known, lead_days, on_progress)
+        run = Run(database, scenario, registry, rules, seed=seed, lead_days=lead_days)
+        run.fill(on_progress)
+        run.play(on_progress)
+        yield run
 
 
 class Run:
-    """A scenario played into a site, and what came of it. ``findings`` in the order in which they were told."""
+    """A scenario that is played into a site, with days of the same water before it, and what came of it.
 
-    def __init__(self, database: Database, store: ReadingStore, site: Site) -> None:
-        self.database, self.store, self.site = database, store, site
+    ``findings`` and ``messages`` stand in the order in which they were told and arrived.
+    """
+
+    def __init__(
+        self, database: Database, scenario: Scenario, registry: Registry, rules: Rules, *, seed: int, lead_days: float
+    ) -> None:
+        self.asked, self.registry, self.seed = scenario, registry, seed
+        self.catalogue = catalogue()
+        self.database = database
+        self.store = SqlReadings(database, self.catalogue)
+        self.site = Site(database, self.store, rules, self.catalogue, late_s=LATE_S + SLICE_MS // 1000)
+        begin_ms = scenario.start_ms - round(lead_days * DAY_MS)
+        self.scenario = replace(scenario, start_ms=begin_ms, days=scenario.days + lead_days)
+        self.world = water.of(registry, self.scenario, seed=seed)
+        self.instruments = Instruments(registry, self.scenario, self.world, seed=seed, known=self.catalogue)
+        self.witness = Witness()
         self.findings: list[Finding] = []
         self.messages: list[Message] = []
-        """Every message in the order of its arrival."""
-        self.arrived: dict[tuple[str, int], int] = {}
+        self._newest: dict[tuple[str, int], int] = {}
         """(station, boot) → the highest number that arrived."""
 
-    def play(
-        self,
-        scenario: Scenario,
-        registry: Registry,
-        world: Water,
-        instruments: Instruments,
-        seed: int,
-        known: Catalogue,
-        settled: Callable[[Settled], object],
-        on_progress: Progress = lambda share: None,
-    ) -> None:
+    def fill(self, on_progress: Progress = lambda share: None) -> None:
+        """The water of the whole time."""
+        begin_ms, end_ms = self.world.now_ms, self.scenario.end_ms
+        while self.world.now_ms < end_ms:
+            self.world.advance(min(self.world.now_ms + STRETCH_MS, end_ms))
+            on_progress(SHARE_OF_WATER * (self.world.now_ms - begin_ms) / (end_ms - begin_ms))
+
+    def play(self, on_progress: Progress = lambda share: None) -> None:
         """Everything from the devices to the incidents, in event time."""
+        scenario = self.scenario
         transports = {
-            s.key: Transport(s.key, scenario.troubles, seed=seed, boot=1, settled=settled) for s in registry.stations
+            s.key: Transport(s.key, scenario.troubles, seed=self.seed, boot=1, settled=self.witness)
+            for s in self.registry.stations
         }
-        report = Reporting(registry)
+        report = Reporting(self.registry)
         moment = [scenario.start_ms]
-        tracer = traces.Traces(self.database, self.store, known, clock_ms=lambda: moment[0], source="/score")
-        make = measured(registry, scenario, world, instruments)
+        tracer = traces.Traces(
+            self.database, self.store, self.catalogue, clock_ms=lambda: moment[0], source=self.site.source
+        )
+        make = measured(self.registry, scenario, self.world, self.instruments)
         for from_ms in range(scenario.start_ms, scenario.end_ms, STRETCH_MS):
             until_ms = min(from_ms + STRETCH_MS, scenario.end_ms)
             samples = list(make(from_ms, until_ms))
-            at = 0
+            next_ = 0
             for slice_ms in range(from_ms, until_ms, SLICE_MS):
                 moment[0] = to_ms = min(slice_ms + SLICE_MS, until_ms)
                 puts: list[Put] = []
-                while at < len(samples) and samples[at][1].at_ms < to_ms:
-                    key, sample = samples[at]
+                while next_ < len(samples) and samples[next_][1].at_ms < to_ms:
+                    key, sample = samples[next_]
                     puts += transports[key].take(report(key, sample))
-                    at += 1
+                    next_ += 1
                 for transport in transports.values():
                     if (due := transport.next_ms) is not None and due <= to_ms:
                         puts += transport.advance(to_ms)
                 self._arrive(puts, to_ms)
                 self.findings += self.site.tick(scenario.start_ms, to_ms)
+                if to_ms % HOUR_MS == 0:
+                    tracer.round()
             backtest.close(self.database, until_ms - backtest.CLOSED_AFTER_MS, until_ms)
-            tracer.round()
-            on_progress((until_ms - scenario.start_ms) / (scenario.end_ms - scenario.start_ms))
+            share = (until_ms - scenario.start_ms) / (scenario.end_ms - scenario.start_ms)
+            on_progress(SHARE_OF_WATER + (1 - SHARE_OF_WATER) * share)
         self._arrive([p for t in transports.values() for p in t.finish(scenario.end_ms)], scenario.end_ms)
 
-    def _arrive(self, puts: list[Put], now_ms: int) -> None:
-        puts.sort(key=lambda put: put.at_ms)
-        said = [m for put in puts if (m := _message(put)) is not None]
+    def _arrive(self, puts: Sequence[Put], now_ms: int) -> None:
+        """A batch reaches the site in the order in which it left the devices; what was held up is among it."""
+        said = [_message(put, now_ms) for put in puts]
         telemetry = [m for m in said if m.kind == "telemetry"]
         for put in puts:
             if put.message is not None:
                 number = (put.station, put.message.boot or 0)
-                self.arrived[number] = max(self.arrived.get(number, -1), put.message.seq or 0)
+                self._newest[number] = max(self._newest.get(number, -1), put.message.seq or 0)
         self.messages += telemetry
         if telemetry:
             self.findings += self.site.process(telemetry, now_ms).findings
         if other := [m for m in said if m.kind != "telemetry"]:
             self.site.hear(other, now_ms)
 
-    def score(
-        self,
-        asked: Scenario,
-        registry: Registry,
-        seed: int,
-        known: Catalogue,
-        lead_days: float,
-        on_progress: Progress,
-    ) -> Score:
-        """Play and hold against the truth."""
-        scenario = replace(asked, start_ms=asked.start_ms - round(lead_days * DAY_MS), days=asked.days + lead_days)
-        world = water.of(registry, scenario, seed=seed)
-        begin_ms = world.now_ms
-        while world.now_ms < scenario.end_ms:
-            world.advance(min(world.now_ms + STRETCH_MS, scenario.end_ms))
-            on_progress(SHARE_OF_WORK[0] * (world.now_ms - begin_ms) / (scenario.end_ms - begin_ms))
-        instruments = Instruments(registry, scenario, world, seed=seed, known=known)
-        witness = Witness()
-        low, high = SHARE_OF_WORK
-        self.play(
-            scenario,
-            registry,
-            world,
-            instruments,
-            seed,
-            known,
-            witness,
-            lambda share: on_progress(low + (high - low) * share),
-        )
-        return self.held_against(asked, registry, world, instruments, seed, known, witness)
-
-    def held_against(
-        self,
-        asked: Scenario,
-        registry: Registry,
-        world: Water,
-        instruments: Instruments,
-        seed: int,
-        known: Catalogue,
-        witness: Witness,
-    ) -> Score:
-        """The score of what was played, from the beginning of the scenario as it was ``asked`` for."""
+    def score(self) -> Score:
+        """What came of it, held against the truth, from the beginning of the scenario as it was asked for."""
+        asked, registry, world, instruments = self.asked, self.registry, self.world, self.instruments
+        witness = self.witness
         reports = _by_station(witness)
         alarms = event_alarms(self.findings)
         others = _water_alarms(self.findings)
@@ -306,7 +302,7 @@ class Run:
             passages += happened.passages
             mine = [a for a in alarms.get(station.key, ()) if a.end_ms >= asked.start_ms]
             told_ms, arrived = reports.of(station.key, at_ms)
-            flags = _flags(self.store, station.key, known, told_ms[arrived])
+            flags = _flags(self.store, station.key, self.catalogue, told_ms[arrived])
             tolerance_ms = scoring.TOLERANCE_STEPS * step_ms
             months += len(at_ms) * step_ms / scoring.MONTH_MS
             events_there = scoring.spans_of(at_ms, happened.event, happened.event_type)
@@ -347,7 +343,7 @@ class Run:
         incidents = incidents_of(self.database, asked.start_ms)
         return Score(
             scenario=asked.key,
-            seed=seed,
+            seed=self.seed,
             days=asked.days,
             stations=len(registry.stations),
             months=months,
@@ -362,20 +358,20 @@ class Run:
             natural_flagged=natural_flagged,
             incidents=incidents,
             traced=_traced(self.database, incidents, passages),
-            account=self._account(witness),
+            account=self._account(),
         )
 
-    def _account(self, witness: Witness) -> Account:
+    def _account(self) -> Account:
         fates: Counter[str] = Counter()
         sent = lost = unknowable = 0
-        for one in witness:
+        for one in self.witness:
             readings = len(one.sample.values)
             fates[one.fate.value] += readings
             if one.fate is Fate.SENT:
                 sent += readings
             elif one.fate is Fate.LOST:
                 lost += readings
-                if (one.seq or 0) > self.arrived.get((one.station, one.boot or 0), -1):
+                if (one.seq or 0) > self._newest.get((one.station, one.boot or 0), -1):
                     unknowable += readings
         with self.database.read() as connection:
             accounts = ledger.accounts(connection, limit=10_000_000)
@@ -395,13 +391,13 @@ class Run:
 _NONE: Ints = np.empty(0, np.int64)
 
 
-def _message(put: Put) -> Message | None:
+def _message(put: Put, now_ms: int) -> Message:
     if put.kind is Sent.TELEMETRY:
-        return Message(put.station, put.payload, put.at_ms, source="score", topic=f"rivers/v1/{put.station}/telemetry")
+        return Message(put.station, put.payload, now_ms, source="score", topic=f"rivers/v1/{put.station}/telemetry")
     if put.kind is Sent.EVENT:
-        return Message(put.station, put.payload, put.at_ms, source="score", kind="event")
-    online = b"true" if put.kind is Sent.BACK else b"false"
-    return Message(put.station, b'{"online": ' + online + b"}", put.at_ms, source="score", kind="status")
+        return Message(put.station, put.payload, now_ms, source="score", kind="event")
+    online = b'{"online": true}' if put.kind is Sent.BACK else b'{"online": false}'
+    return Message(put.station, online, now_ms, source="score", kind="status")
 
 
 # -- what came of it ---------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Thing:
     """Something that was there: a fault of one sensor (``parameter``), or an event at a station (``parameter`` empty).
 
     ``delay_ms`` from its beginning to the first alarm in event time, None where it was missed. ``fault`` and ``event``:
-    what it was called, whichever is right. ``by``: which checks found an event (``event`` the detector, ``rule`` a rule).
+    what it was called, whichever is right. ``by``: what found an event, ``event`` the detector, ``rule`` a rule.
     """
 
     kind: str

@@ -30,13 +30,13 @@ from riverchief.scoring import Span, Thing
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue, catalogue
-from sensors.reading import Bools, Ints, Message
-from sensors.stations import Registry
+from sensors.reading import PLAIN, Bools, Ints, Message, QualityTest, unpack
+from sensors.stations import Registry, Station
 from sensors.times import DAY_MS, rfc3339
 from simulator import truth, water
 from simulator.faults import Instruments
 from simulator.reported import Reporting
-from simulator.scenario import DISCHARGES, EventKind, Scenario
+from simulator.scenario import DISCHARGES, EventKind, Fault, FaultKind, Scenario
 from simulator.source import measured
 from simulator.transport import Fate, Put, Transport
 from simulator.transport import Kind as Sent
@@ -44,7 +44,7 @@ from simulator.truth import Passage
 from simulator.witness import Witness
 
 HOUR_MS = 3_600_000
-LEAD_DAYS = 7.0
+LEAD_DAYS = 5.0
 """The site has watched its water for so long before the scenario begins; the first three days no event is told."""
 SLICE_MS = 300_000
 """Event time of a batch: the usual interval of a station, so that it is judged reading by reading as in live ingest."""
@@ -132,7 +132,7 @@ class Score:
     false_faults: int
     false_events: int
     natural_events: int
-    false_by_parameter: Mapping[str, int]
+    false_by: Mapping[str, int]
     natural_samples: int
     natural_flagged: int
     incidents: tuple[Incident, ...]
@@ -292,7 +292,7 @@ class Run:
         faults: list[Thing] = []
         events: list[Thing] = []
         passages: list[Passage] = []
-        false_by: Counter[str] = Counter()
+        false_by: Counter[tuple[str, str]] = Counter()
         false_events = natural_events = natural_samples = natural_flagged = 0
         months = 0.0
         for station in registry.stations:
@@ -305,36 +305,64 @@ class Run:
             flags = _flags(self.store, station.key, self.catalogue, told_ms[arrived])
             tolerance_ms = scoring.TOLERANCE_STEPS * step_ms
             months += len(at_ms) * step_ms / scoring.MONTH_MS
-            events_there = scoring.spans_of(at_ms, happened.event, happened.event_type)
+            events_there = [Span(p.first_ms, p.last_ms) for p in happened.passages]
             natural_there = list(scoring.runs(at_ms[happened.natural], scoring.MERGE_STEPS * step_ms))
-            called: list[tuple[str, Bools, Bools, Ints]] = []
+            called: list[tuple[Bools, Bools]] = []
             for parameter, of in said.items():
-                stored, bad_at = flags.get(parameter, (_NONE, _NONE))
-                judged = arrived & (of.bad >= 0) & np.isin(told_ms, stored)
-                flagged = judged & np.isin(told_ms, bad_at)
+                stored_ms, packed = flags.get(parameter, (_NONE, _NONE))
+                place = np.searchsorted(stored_ms, told_ms)
+                known = np.append(stored_ms, -2)[place] == told_ms
+                verdict = np.append(packed, PLAIN)[place]
+                judged = arrived & (of.bad >= 0) & known
+                flagged = judged & ~usable(verdict)
                 wrong = judged & (of.bad == 1)
                 natural_samples += int((judged & ~wrong & happened.natural).sum())
                 natural_flagged += int((flagged & ~wrong & happened.natural).sum())
-                called.append((parameter, judged & ~wrong, flagged, at_ms))
+                called.append((judged & ~wrong, flagged))
                 own_ms = scoring.step_of(at_ms[judged])
-                things = scoring.spans_of(at_ms[judged], wrong[judged], np.array(of.kind, object)[judged].tolist())
-                for span, kind in things:
+                kinds = np.array(of.kind, object)
+                spans = []
+                for fault in instruments.faults.get(station.key, ()):
+                    if fault.parameter not in ("", parameter):
+                        continue
+                    its = wrong & (kinds == str(fault.kind)) & (at_ms >= fault.start_ms) & (at_ms < fault.end_ms)
+                    if not its.any():
+                        continue
+                    span = _around(at_ms[its])
+                    spans.append(span)
                     delay_ms = scoring.first_sample(at_ms[flagged], span, scoring.TOLERANCE_STEPS * own_ms)
                     as_event = any(a.touches(span, tolerance_ms) for a in mine) and not any(
-                        e.touches(span, tolerance_ms) for e, _ in events_there
+                        e.touches(span, tolerance_ms) for e in events_there
                     )
-                    faults.append(Thing(kind, station.key, parameter, span, delay_ms, delay_ms is not None, as_event))
-                false = scoring.false_runs(at_ms[flagged], [span for span, _ in things], own_ms)
-                false_by[parameter] += scoring.count(false, own_ms)
-            for span, kind in events_there:
+                    faults.append(
+                        Thing(str(fault.kind), station.key, parameter, span, delay_ms, delay_ms is not None, as_event)
+                    )
+                for alarm in scoring.false_runs(at_ms[flagged], spans, own_ms):
+                    at_it = flagged & (at_ms >= alarm.start_ms) & (at_ms <= alarm.end_ms)
+                    false_by[parameter, _tests(verdict[at_it])] += scoring.count([alarm], own_ms)
+            faults += _silences(self.findings, station, instruments.faults.get(station.key, ()), asked)
+            for passage, span in zip(happened.passages, events_there, strict=True):
                 delay_ms = scoring.first_touch(mine, span, tolerance_ms)
                 rules_ms = scoring.first_touch(others.get(station.key, ()), span, tolerance_ms)
                 by = tuple(n for n, found in (("event", delay_ms), ("rule", rules_ms)) if found is not None)
                 first = min((d for d in (delay_ms, rules_ms) if d is not None), default=None)
-                as_fault = any(_mostly_flagged(good, flagged, at, span) for _, good, flagged, at in called)
-                events.append(Thing(kind, station.key, "", span, first, as_fault, delay_ms is not None, by))
+                there = (at_ms >= span.start_ms) & (at_ms <= span.end_ms)
+                as_fault = any(_mostly(good & there, flagged) for good, flagged in called)
+                events.append(
+                    Thing(
+                        str(passage.event.kind),
+                        station.key,
+                        "",
+                        span,
+                        first,
+                        as_fault,
+                        delay_ms is not None,
+                        by,
+                        passage.event.name,
+                    )
+                )
             for alarm in mine:
-                if any(alarm.touches(span, tolerance_ms) for span, _ in events_there):
+                if any(alarm.touches(span, tolerance_ms) for span in events_there):
                     continue
                 if any(alarm.touches(span, tolerance_ms) for span in natural_there):
                     natural_events += 1
@@ -353,7 +381,7 @@ class Run:
             false_faults=sum(false_by.values()),
             false_events=false_events,
             natural_events=natural_events,
-            false_by_parameter={key: n for key, n in sorted(false_by.items()) if n},
+            false_by={f"{parameter} {tests}": n for (parameter, tests), n in sorted(false_by.items())},
             natural_samples=natural_samples,
             natural_flagged=natural_flagged,
             incidents=incidents,
@@ -452,22 +480,47 @@ def _by_station(witness: Witness) -> _Reports:
 
 
 def _flags(store: ReadingStore, station: str, known: Catalogue, told_ms: Ints) -> dict[str, tuple[Ints, Ints]]:
-    """Parameter → the instants stored and those of them that lost their good name."""
+    """Parameter → the instants stored, ascending, and the verdicts on them."""
     if not len(told_ms):
         return {}
     window = store.window(station, int(told_ms.min()), int(told_ms.max()))
-    good = usable(window.packed)
+    window = window.take(np.argsort(window.at, kind="stable"))
     found = {}
     for code in np.unique(window.parameter).tolist():
         its = window.parameter == code
-        found[known.parameters[code].key] = (window.at[its], window.at[its & ~good])
+        found[known.parameters[code].key] = (window.at[its], window.packed[its])
     return found
 
 
-def _mostly_flagged(good: Bools, flagged: Bools, at_ms: Ints, span: Span) -> bool:
+def _around(at_ms: Ints) -> Span:
+    return Span(int(at_ms[0]), int(at_ms[-1]))
+
+
+def _tests(packed: Ints) -> str:
+    """The test that raised most of some flags."""
+    _, bits = unpack(packed)
+    most = max(QualityTest, key=lambda test: int(((bits & int(test)) != 0).sum()))
+    return str(most.name).lower()
+
+
+def _mostly(good: Bools, flagged: Bools) -> bool:
     """Whether more than half of a sensor's good samples of an event were called faulty."""
-    there = good & (at_ms >= span.start_ms) & (at_ms <= span.end_ms)
-    return bool(there.any()) and float(flagged[there].mean()) > 0.5
+    return bool(good.any()) and float(flagged[good].mean()) > 0.5
+
+
+def _silences(
+    findings: Sequence[Finding], station: Station, faults: Iterable[Fault], asked: Scenario
+) -> Iterator[Thing]:
+    """The times without power of a station that was scored: found where it, or its gateway, was called silent."""
+    names = {station.key, station.gateway}
+    silent = [f for f in findings if f.kind is Kind.NO_DATA and f.change is Change.FIRED and f.station in names]
+    for fault in faults:
+        if fault.kind is not FaultKind.SUPPLY or not asked.start_ms <= fault.start_ms < asked.end_ms:
+            continue
+        span = Span(fault.start_ms, fault.end_ms)
+        told = [f.observed_at_ms for f in silent if f.since_ms <= span.end_ms and f.observed_at_ms >= span.start_ms]
+        delay_ms = min(told) - span.start_ms if told else None
+        yield Thing(str(fault.kind), station.key, "", span, delay_ms, delay_ms is not None, False)
 
 
 def incidents_of(database: Database, since_ms: int) -> tuple[Incident, ...]:
@@ -554,6 +607,8 @@ def as_json(found: Score) -> dict[str, Any]:
                 ],
                 "called_fault": sum(t.fault for t in of),
                 "called_event": sum(t.event for t in of),
+                "separate": len({t.name for t in of if t.name}),
+                "separate_found": len({t.name for t in of if t.name and t.found}),
                 "by_rules_only": sum(t.by == ("rule",) for t in of),
                 "median_delay_min": scoring.median_minutes(of),
             }
@@ -573,7 +628,7 @@ def as_json(found: Score) -> dict[str, Any]:
         "events": side(found.events),
         "false_fault_alarms": found.false_faults,
         "false_fault_alarms_per_station_month": round(found.false_faults / found.months, 3),
-        "false_fault_alarms_by_parameter": dict(found.false_by_parameter),
+        "false_fault_alarms_by": dict(found.false_by),
         "false_event_alarms": found.false_events,
         "false_event_alarms_per_station_month": round(found.false_events / found.months, 3),
         "event_alarms_of_natural_events": found.natural_events,

@@ -67,7 +67,7 @@ def _table(title: str, things: tuple[Thing, ...]) -> Table:
 
 def sentences(found: Score) -> Iterator[str]:
     """What the tables do not say, one sentence each."""
-    worst = ", ".join(f"{key} {n}" for key, n in Counter(found.false_by_parameter).most_common(3))
+    worst = ", ".join(f"{key} {n}" for key, n in Counter(found.false_by).most_common(3))
     faults, events = found.false_faults / found.months, found.false_events / found.months
     yield (
         f"误报（每站月）false alarms a station-month: 故障 faults {faults:.2f} ({found.false_faults}"
@@ -75,6 +75,9 @@ def sentences(found: Score) -> Iterator[str]:
         f" {found.months:.1f} 站月 station-months; 自然事件期间的事件告警 event alarms of natural events"
         f" {found.natural_events}"
     )
+    if events_ := {t.name for t in found.events}:
+        seen = {t.name for t in found.events if t.found}
+        yield f"至少一站发现 events found at one station or more: {len(seen)} / {len(events_)}"
     if found.natural_samples:
         share = found.natural_flagged / found.natural_samples
         yield f"自然事件好数据被标记 good samples of natural events flagged: {share:.2%} / {found.natural_samples:,}"

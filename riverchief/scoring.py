@@ -4,12 +4,12 @@ Runs of true samples are things, runs of flagged samples are alarms. A thing is 
 steps of tolerance before and after; alarms that touch nothing are false.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from sensors.reading import Bools, Ints
+from sensors.reading import Ints
 from sensors.times import DAY_MS
 
 MERGE_STEPS = 4
@@ -38,6 +38,7 @@ class Thing:
 
     ``delay_ms`` from its beginning to the first alarm in event time, None where it was missed. ``fault`` and ``event``:
     what it was called, whichever is right. ``by``: what found an event, ``event`` the detector, ``rule`` a rule.
+    ``name``: of an event, which passes by several stations.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Thing:
     fault: bool
     event: bool
     by: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def found(self) -> bool:
@@ -65,16 +67,6 @@ def runs(at_ms: Ints, gap_ms: int) -> Iterator[Span]:
 def step_of(at_ms: Ints) -> int:
     """The usual spacing of (n,) ascending instants, ms; a quarter of an hour where there are not two."""
     return int(np.median(np.diff(at_ms))) if len(at_ms) > 1 else DAY_MS // 96
-
-
-def spans_of(at_ms: Ints, there: Bools, kinds: Sequence[str]) -> list[tuple[Span, str]]:
-    """Runs of what was there with the kind that most of their samples have; another kind begins another run."""
-    gap_ms = MERGE_STEPS * step_of(at_ms)
-    names = np.array(kinds, object)
-    found = []
-    for kind in sorted({str(k) for k in names[there]}):
-        found += [(span, kind) for span in runs(at_ms[there & (names == kind)], gap_ms)]
-    return sorted(found, key=lambda one: (one[0].start_ms, one[1]))
 
 
 def first_touch(alarms: Iterable[Span], thing: Span, tolerance_ms: int) -> int | None:

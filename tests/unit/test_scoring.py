@@ -22,12 +22,6 @@ def test_samples_four_steps_apart_are_one_run_and_five_steps_apart_are_two():
     assert list(scoring.runs(at(), STEP)) == []
 
 
-def test_two_kinds_of_fault_that_touch_are_two_things():
-    there = np.array([0, 1, 1, 1, 1, 0], bool)
-    found = scoring.spans_of(at(0, 1, 2, 3, 4, 5), there, ["", "drift", "drift", "spike", "drift", ""])
-    assert found == [(Span(STEP, 4 * STEP), "drift"), (Span(3 * STEP, 3 * STEP), "spike")]
-
-
 def test_a_thing_is_found_by_a_flag_two_steps_after_it_and_missed_by_one_three_steps_after():
     thing = Span(10 * STEP, 12 * STEP)
     assert scoring.first_sample(at(14), thing, 2 * STEP) == 4 * STEP

@@ -1,7 +1,7 @@
 """``riverchief simulate SCENARIO --score``: the whole system on a scenario whose truth is known.
 
 The scenario's samples go through the troubles of their devices and reach a :class:`~ingest.pipeline.Site` on a
-throw-away store, in the order and as late as they would arrive, in batches of a few minutes of event time. What it
+throw-away store, in the order and as late as they would arrive, in batches of a quarter of an hour of event time. What it
 flagged, found and raised is then held against the truth; nothing here judges water.
 """
 
@@ -46,8 +46,8 @@ from simulator.witness import Witness
 HOUR_MS = 3_600_000
 LEAD_DAYS = 5.0
 """The site has watched its water for so long before the scenario begins; the first three days no event is told."""
-SLICE_MS = 300_000
-"""Event time of a batch: the usual interval of a station, so that it is judged reading by reading as in live ingest."""
+SLICE_MS = 900_000
+"""Event time of a batch. How a record is cut changes no verdict; only silence is looked for once a batch."""
 STRETCH_MS = 6 * HOUR_MS
 QUIET_MS = 6 * HOUR_MS
 """An event is over after so long without another alarm, as the site's own finding says."""

@@ -74,6 +74,10 @@ def simulate(
     records: Annotated[
         Path | None, typer.Option(help="--plots 所用实测表的目录 · folder of the recorded tables for --plots")
     ] = None,
+    score: Annotated[
+        bool,
+        typer.Option("--score", help="整个系统跑一遍，按真值评分 · run the whole system on it and score it"),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")] = False,
 ) -> None:
     """模拟站点按场景经 MQTT、HJ 212 上报 · Devices that are not there publish a scenario, or the site's own river."""
@@ -89,6 +93,11 @@ def simulate(
     logs.configure(loaded.log)
     if plots is not None:
         _draw(loaded, plots, records, seed)
+        return
+    if score:
+        from riverchief import score_cli
+
+        score_cli.run(scenario, loaded, seed, as_json)
         return
     if table is not None:
         _write_scenario(scenario, table, loaded, seed, as_json)

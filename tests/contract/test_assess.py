@@ -125,7 +125,7 @@ def test_a_network_names_stations_of_the_table_and_is_never_guessed(tmp_path: Pa
     frame = pl.concat([table().with_columns(station=pl.lit(s)) for s in ("upstream", "downstream")])
     told, _ = flags(frame, tmp_path, network=[("upstream", "downstream")])
     assert set(told["station"]) == {"upstream", "downstream"}
-    with pytest.raises(ConfigurationError, match="'above', but the stations of in.csv are upstream"):
+    with pytest.raises(ConfigurationError, match=r"'above', but the stations of in\.csv are upstream"):
         flags(frame, tmp_path, network=[("above", "downstream")])
     assert assess_.network(["a > b>c"]) == [("a", "b"), ("b", "c")]
 

@@ -133,7 +133,6 @@ class Site:
         clock = _Stopwatch()
         if not self._fresh:
             self.refresh()
-        self._keep_rules(now_ms)
         try:
             messages, replayed = self._replays(messages)
             messages = self._addressed(messages)
@@ -161,6 +160,8 @@ class Site:
             stored, duplicate = _fates(sorted_, past, accepted.batch, len(messages))
             rejected = accepted.rejected
             with self.database.write() as connection:
+                if not self._rules_kept:  # before one of them raises anything
+                    rulebook.keep(connection, self.rules, self.catalogue, now_ms)
                 keys = [s.key for s in self.history.registry.stations]
                 again = self._earlier(live.again_series, live.again_at)
                 self.store.write(connection, keys, sorted_.batch, packed)
@@ -176,6 +177,7 @@ class Site:
                 )
                 recorded = self._record(connection, findings, now_ms)
                 alarms.save(connection, self.history.checks.alarms, changed)
+            self._rules_kept = True
             clock.lap("store")
         except BaseException:
             self._fresh = False  # what was remembered may be ahead of what was stored: read it again

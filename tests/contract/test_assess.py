@@ -1,6 +1,6 @@
 """``riverchief assess``: tables as people have them, good and bad."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ def table(days: int = 12, seed: int = 1) -> pl.DataFrame:
     """A quiet river, every quarter of an hour, with a spike on the eleventh day."""
     rng = np.random.default_rng(seed)
     n = days * 96
-    start = datetime(2026, 5, 1)  # noqa: DTZ001 - the text says Z
-    at = pl.Series([start + timedelta(minutes=15 * i) for i in range(n)])
+    at = pl.datetime_range(
+        pl.datetime(2026, 5, 1), pl.datetime(2026, 5, 1) + timedelta(minutes=15 * (n - 1)), "15m", eager=True
+    )
     do = (7 + np.sin(np.arange(n) / 15) + rng.normal(0, 0.05, n)).round(2)
     do[10 * 96] = 15.0
     return pl.DataFrame(
@@ -124,7 +125,7 @@ def test_a_network_names_stations_of_the_table_and_is_never_guessed(tmp_path: Pa
     frame = pl.concat([table().with_columns(station=pl.lit(s)) for s in ("upstream", "downstream")])
     told, _ = flags(frame, tmp_path, network=[("upstream", "downstream")])
     assert set(told["station"]) == {"upstream", "downstream"}
-    with pytest.raises(ConfigurationError, match="'above', but the stations"):
+    with pytest.raises(ConfigurationError, match=r"'above', but the stations of in\.csv are upstream"):
         flags(frame, tmp_path, network=[("above", "downstream")])
     assert assess_.network(["a > b>c"]) == [("a", "b"), ("b", "c")]
 

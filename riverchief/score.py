@@ -1,8 +1,8 @@
 """``riverchief simulate SCENARIO --score``: the whole system on a scenario whose truth is known.
 
 The scenario's samples go through the troubles of their devices and reach a :class:`~ingest.pipeline.Site` on a
-throw-away store, in the order and as late as they would arrive, in batches of a quarter of an hour of event time. What it
-flagged, found and raised is then held against the truth; nothing here judges water.
+throw-away store, in the order and as late as they would arrive, in batches of a quarter of an hour of event time. What
+it flagged, found and raised is then held against the truth; nothing here judges water.
 """
 
 from collections import Counter

@@ -132,6 +132,7 @@ class Score:
     false_faults: int
     false_events: int
     natural_events: int
+    fault_events: int
     false_by: Mapping[str, int]
     natural_samples: int
     natural_flagged: int
@@ -293,7 +294,7 @@ class Run:
         events: list[Thing] = []
         passages: list[Passage] = []
         false_by: Counter[tuple[str, str]] = Counter()
-        false_events = natural_events = natural_samples = natural_flagged = 0
+        false_events = natural_events = fault_events = natural_samples = natural_flagged = 0
         months = 0.0
         for station in registry.stations:
             at_ms, step_ms = truth.instants(asked, station)
@@ -307,6 +308,12 @@ class Run:
             months += len(at_ms) * step_ms / scoring.MONTH_MS
             events_there = [Span(p.first_ms, p.last_ms) for p in happened.passages]
             natural_there = list(scoring.runs(at_ms[happened.natural], scoring.MERGE_STEPS * step_ms))
+            unexplained = [
+                alarm
+                for alarm in mine
+                if not any(alarm.touches(span, tolerance_ms) for span in (*events_there, *natural_there))
+            ]
+            of_faults: set[Span] = set()
             called: list[tuple[Bools, Bools]] = []
             for parameter, of in said.items():
                 stored_ms, packed = flags.get(parameter, (_NONE, _NONE))
@@ -331,9 +338,9 @@ class Run:
                     span = _around(at_ms[its])
                     spans.append(span)
                     delay_ms = scoring.first_sample(at_ms[flagged], span, scoring.TOLERANCE_STEPS * own_ms)
-                    as_event = any(a.touches(span, tolerance_ms) for a in mine) and not any(
-                        e.touches(span, tolerance_ms) for e in events_there
-                    )
+                    its_alarms = [alarm for alarm in unexplained if _of_fault(alarm, span, tolerance_ms)]
+                    of_faults.update(its_alarms)
+                    as_event = bool(its_alarms)
                     faults.append(
                         Thing(str(fault.kind), station.key, parameter, span, delay_ms, delay_ms is not None, as_event)
                     )
@@ -361,13 +368,11 @@ class Run:
                         passage.event.name,
                     )
                 )
-            for alarm in mine:
-                if any(alarm.touches(span, tolerance_ms) for span in events_there):
-                    continue
-                if any(alarm.touches(span, tolerance_ms) for span in natural_there):
-                    natural_events += 1
-                else:
-                    false_events += scoring.count([alarm], step_ms)
+            fault_events += len(of_faults)
+            false_events += scoring.count([alarm for alarm in unexplained if alarm not in of_faults], step_ms)
+            natural_events += sum(
+                not any(alarm.touches(span, tolerance_ms) for span in events_there) for alarm in mine
+            ) - len(unexplained)
         incidents = incidents_of(self.database, asked.start_ms)
         return Score(
             scenario=asked.key,
@@ -381,6 +386,7 @@ class Run:
             false_faults=sum(false_by.values()),
             false_events=false_events,
             natural_events=natural_events,
+            fault_events=fault_events,
             false_by={f"{parameter} {tests}": n for (parameter, tests), n in sorted(false_by.items())},
             natural_samples=natural_samples,
             natural_flagged=natural_flagged,
@@ -501,6 +507,11 @@ def _tests(packed: Ints) -> str:
     _, bits = unpack(packed)
     most = max(QualityTest, key=lambda test: int(((bits & int(test)) != 0).sum()))
     return str(most.name).lower()
+
+
+def _of_fault(alarm: Span, fault: Span, tolerance_ms: int) -> bool:
+    """Whether an alarm began within an hour of the beginning or the end of a fault."""
+    return any(-tolerance_ms <= alarm.start_ms - edge_ms <= HOUR_MS for edge_ms in (fault.start_ms, fault.end_ms))
 
 
 def _mostly(good: Bools, flagged: Bools) -> bool:
@@ -632,6 +643,7 @@ def as_json(found: Score) -> dict[str, Any]:
         "false_event_alarms": found.false_events,
         "false_event_alarms_per_station_month": round(found.false_events / found.months, 3),
         "event_alarms_of_natural_events": found.natural_events,
+        "event_alarms_of_faults": found.fault_events,
         "natural_samples": found.natural_samples,
         "natural_samples_flagged": found.natural_flagged,
         "label": {"right": right, "called": called},

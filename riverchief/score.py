@@ -116,9 +116,10 @@ class Account:
 class Score:
     """What a run came to; ``months`` are station-months that were scored.
 
-    ``false_faults`` and ``false_events`` are alarms without a cause, ``natural_events`` event alarms while something
-    natural happened (rain, a gate, a salt tide). ``natural_samples`` good samples of such times, ``natural_flagged`` of
-    them that lost their good flag.
+    ``false_faults`` and ``false_events`` are alarms without a cause, ``false_by`` the former by parameter and the test
+    that spoke. ``natural_events`` are event alarms while something natural happened (rain, a gate, a salt tide),
+    ``fault_events`` those at the beginning or end of a fault. ``natural_samples`` are good samples of natural times,
+    ``natural_flagged`` of them those that lost their good flag.
     """
 
     scenario: str

@@ -19,7 +19,7 @@ from governance.database import Database
 from governance.finding import Change, Finding, Kind
 from ingest import backtest, ledger, traces
 from ingest.backtest import WATER
-from ingest.checks.engine import LATE_S, usable
+from ingest.checks.engine import LATE_S
 from ingest.checks.rules import Rules
 from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
@@ -30,7 +30,7 @@ from riverchief.scoring import Span, Thing
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue, catalogue
-from sensors.reading import PLAIN, Bools, Ints, Message, QualityTest, unpack
+from sensors.reading import PLAIN, Bools, Flag, Ints, Message, QualityTest, unpack
 from sensors.stations import Registry, Station
 from sensors.times import DAY_MS, rfc3339
 from simulator import truth, water
@@ -322,7 +322,7 @@ class Run:
                 known = np.append(stored_ms, -2)[place] == told_ms
                 verdict = np.append(packed, PLAIN)[place]
                 judged = arrived & (of.bad >= 0) & known
-                flagged = judged & ~usable(verdict)
+                flagged = judged & ((verdict & 15) >= Flag.SUSPECT)
                 wrong = judged & (of.bad == 1)
                 natural_samples += int((judged & ~wrong & happened.natural).sum())
                 natural_flagged += int((flagged & ~wrong & happened.natural).sum())

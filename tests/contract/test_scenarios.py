@@ -23,7 +23,6 @@ MISSED = {
     FaultKind.CLOCK: "a clock two hours behind gives plausible values at plausible times",
     FaultKind.DRIFT: "within days a drift stays inside what the water does by itself; failed checks find it",
     FaultKind.FOULING: "as drift, and the daily swing it flattens is judged over weeks",
-    FaultKind.CLIPPING: "values at the end of the range with the device's flag T",
 }
 """Kinds of fault that may be missed, and why; every other kind has to be found."""
 

@@ -71,7 +71,7 @@ def public(context: Context) -> TestClient:
 def login(context: Context, name: str, role: Role, region: str = "") -> TestClient:
     with context.database.write() as connection:
         people.add(connection, name, role, region=region, by="test", now_ms=NOW)
-        token = people.issue(connection, name, now_ms=NOW)
+        token = people.issue(connection, name, by="test", now_ms=NOW)
     return TestClient(create_app(context), headers={"Authorization": f"Bearer {token}"})
 
 

@@ -32,11 +32,18 @@ def add(connection: sa.Connection, made: Attachment) -> Attachment:
     return made
 
 
-def get(connection: sa.Connection, ids: Sequence[str]) -> list[Attachment]:
-    """Those with these ids, in their order. Raises NotFound, naming the first that nobody brought."""
+def known(connection: sa.Connection, ids: Sequence[str]) -> list[Attachment]:
+    """Those of these ids that somebody brought, each once, in their order."""
     rows = connection.execute(sa.select(table).where(table.c.id.in_(ids))).mappings()
     found = {row["id"]: Attachment(**row) for row in rows}
+    return [found[one] for one in dict.fromkeys(ids) if one in found]
+
+
+def get(connection: sa.Connection, ids: Sequence[str]) -> list[Attachment]:
+    """Those with these ids, in their order. Raises NotFound, naming the first that nobody brought."""
+    found = known(connection, ids)
+    here = {one.id for one in found}
     for one in ids:
-        if one not in found:
+        if one not in here:
             raise NotFound(f"attachment {one[:80]!r} is not here: upload it first")
-    return [found[one] for one in ids]
+    return found

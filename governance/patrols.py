@@ -13,7 +13,7 @@ from math import asin, cos, radians, sin, sqrt
 
 import sqlalchemy as sa
 
-from governance import people
+from governance import audit, people
 from governance.assessment import By, Share
 from governance.roles import Actor, Role
 from governance.tables import patrol as table
@@ -145,6 +145,26 @@ def add(connection: sa.Connection, made: Patrol) -> None:
         connection.execute(sa.insert(table).values(row))
     except sa.exc.IntegrityError:
         raise Refused(f"patrol {made.key} is here already") from None
+    told = {
+        "reach": made.reach,
+        "started_ms": made.started_ms,
+        "ended_ms": made.ended_ms,
+        "metres": round(made.metres),
+        "minutes": round(made.minutes, 1),
+        "valid": made.valid,
+        "way": made.way,
+        "problems": list(made.problems),
+    }
+    audit.append(
+        connection,
+        "patrol.uploaded",
+        kind="patrol",
+        id=made.key,
+        body=told,
+        by=made.by,
+        role=made.role,
+        at_ms=made.uploaded_ms,
+    )
 
 
 def find(connection: sa.Connection, key: str, by: str | None = None) -> Patrol:

@@ -202,7 +202,7 @@ def attempt(
         raise ConfigurationError(f"no reading from {rfc3339(since_ms)} to {rfc3339(until_ms)}")
     first_ms = min(int(window.at.min()) for window in past.readings.values() if len(window))
     feeds = [_Feed(key, window, catalogue) for key, window in past.readings.items()]
-    with _throw_away() as database:
+    with throw_away() as database:
         _prepare(database, past, catalogue)
         store = SqlReadings(database, catalogue)
         site = Site(database, store, rules, catalogue, late_s=SLICE_MS // 1000 + LATE_S)
@@ -214,7 +214,7 @@ def attempt(
                 findings += site.process(messages, end_ms).findings
             findings += site.tick(first_ms, end_ms)
             if closed_after_ms is not None:
-                _close(database, end_ms - closed_after_ms, end_ms)
+                close(database, end_ms - closed_after_ms, end_ms)
             on_progress((end_ms - first_ms) / (until_ms - first_ms))
         raised = _raised(database, since_ms)
     told = tuple(one for one in findings if one.observed_at_ms >= since_ms)
@@ -268,7 +268,7 @@ class _Feed:
 
 
 @contextmanager
-def _throw_away() -> Iterator[Database]:
+def throw_away() -> Iterator[Database]:
     """A database that nobody will miss: nothing waits for a disk."""
     with tempfile.TemporaryDirectory(prefix="riverchief-backtest-") as folder:
         database = Database(f"sqlite:///{Path(folder) / 'tried.db'}")
@@ -330,7 +330,7 @@ def _cuts(first_ms: int, until_ms: int, also: Iterable[int]) -> list[int]:
     return sorted({first_ms - 1, until_ms, *hours, *(at for at in also if first_ms <= at < until_ms)})
 
 
-def _close(database: Database, over_ms: int, now_ms: int) -> None:
+def close(database: Database, over_ms: int, now_ms: int) -> None:
     """Incidents that were over before ``over_ms`` are closed: people did something meanwhile."""
     table = governed.incident
     done = sa.update(table).where(

@@ -1,34 +1,49 @@
 """What ingest remembers of every series: its newest reading, what the quality tests compare with, and the state of
 the rules. All of it is rebuilt from the stores when a station is first heard of after a start (design rule 8)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ingest.checks.engine import Checks, usable
+from ingest.memories import Learned
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
-from sensors.quality import Memory, assess
+from sensors.quality import Assessed, Carried, Memory, assess
+from sensors.quality.events import Seen, Watched, watch
 from sensors.quality.memory import KEEP
 from sensors.quality.tests import FLAT_SECONDS
-from sensors.reading import Bools, Bytes, Codes, Flag, Ints, QualityTest, pack
+from sensors.reading import Batch, Bools, Bytes, Codes, Flag, Ints, QualityTest
 from sensors.stations import Registry
 
 NEVER = -1
+STATION = ""
+"""Stands for the parameter where something is of the station as a whole."""
 SHORTEST_S = FLAT_SECONDS + 3600
 """The quality tests look back this far: the longest run a stuck sensor needs, and an hour to see where it began."""
-ENOUGH = 32
+ENOUGH = KEEP + 4
 """Readings a series wants behind it; looked up one by one where the look-back holds fewer (slow analysers)."""
 
 
 class History:
     """Columns by series; a series is one parameter at one station."""
 
-    def __init__(self, registry: Registry, store: ReadingStore, checks: Checks, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        store: ReadingStore,
+        checks: Checks,
+        catalogue: Catalogue,
+        learned: Callable[[str], Mapping[str, Learned]],
+    ) -> None:
+        """``learned`` tells what is written down of a station's series, by parameter."""
         self.registry = registry
         self.memory = Memory()
+        self.watched = Watched()
+        self.watched.grow(len(registry.stations))
         self.checks = checks
         self._store = store
+        self._learned = learned
         self._catalogue = catalogue
         self._of = np.full((len(registry.stations), len(catalogue)), NEVER, np.int64)
         self._loaded = np.zeros(len(registry.stations), np.bool_)
@@ -50,6 +65,7 @@ class History:
         self._of = np.concatenate([self._of, np.full((more, len(self._catalogue)), NEVER, np.int64)])
         self._loaded = np.concatenate([self._loaded, np.zeros(more, np.bool_)])
         self.heard = np.concatenate([self.heard, np.full(more, NEVER, np.int64)])
+        self.watched.grow(len(registry.stations))
         self.registry = registry
 
     def series(self, station: Codes, parameter: Codes, now_ms: int) -> Ints:
@@ -84,7 +100,7 @@ class History:
             int(self._of[station, self._catalogue.index[name]]): self._piece(key, name, newest[name], recent)
             for name in newest
         }
-        self._rebuild(pieces, now_ms)
+        self._rebuild(key, pieces, now_ms)
 
     def _piece(self, station: str, name: str, newest_ms: int, recent: Window) -> Window:
         """What a series must see of its own past."""
@@ -100,21 +116,94 @@ class History:
             piece = accepted_before(self._store, station, name, int(piece.at[0])).join(piece)
         return piece
 
-    def _rebuild(self, pieces: dict[int, Window], now_ms: int) -> None:
+    def _rebuild(self, station: str, pieces: dict[int, Window], now_ms: int) -> None:
         """What is remembered, and the conditions, of these series from their stored readings."""
         series = np.array(list(pieces), np.int64)
-        windows = [w.take(np.flatnonzero(accepted(w))) for w in pieces.values()]  # bad readings are compared with none
+        learned = self._learned(station)
         fresh = self.memory.taken(series)
         fresh.forget(np.arange(len(series)))
-        judge_again(windows, [stored_status(w) for w in windows], fresh, self._catalogue, learn=True)
-        for row, window in enumerate(windows):
+        known: list[Window] = []
+        new: list[Window] = []
+        for row, (number, piece) in enumerate(pieces.items()):
+            name = self._catalogue.parameters[self.parameter[number]].key
+            before, after = self._since(station, name, piece, learned.get(name), fresh, row)
+            known.append(before.take(np.flatnonzero(accepted(before))))  # bad readings are compared with none
+            new.append(after.take(np.flatnonzero(accepted(after))))
+        days = fresh.day.copy()
+        judge_again(known, [stored_status(w) for w in known], fresh, self._catalogue, learn=False)
+        fresh.day[:] = days
+        again = judge_again(new, [stored_status(w) for w in new], fresh, self._catalogue, learn=True)
+        self._watch_again(station, new, again, learned.get(STATION))
+        for row, windows in enumerate(zip(known, new, pieces.values(), strict=True)):
             # the stored verdicts are the true ones: the beginning of a window lacked its own past
-            known = ~np.isnan(fresh.value[row])
-            fresh.packed[row, known] = window.packed[np.searchsorted(window.at, fresh.at[row, known])]
+            for window in windows[:2]:
+                mine = np.flatnonzero(np.isin(fresh.at[row], window.at) & ~np.isnan(fresh.value[row]))
+                fresh.packed[row, mine] = window.packed[np.searchsorted(window.at, fresh.at[row, mine])]
+            bad = ~accepted(windows[2])
+            fresh.dead_run[row] = len(bad) - 1 - np.flatnonzero(np.append(True, ~bad))[-1] + 1 if len(bad) else 0
+            fresh.dead_at[row] = windows[2].at[-1] if len(bad) and bad[-1] else 0
         self.memory.put(series, fresh)
         for number, window in pieces.items():
             good = usable(window.packed)
             self.checks.restore(number, window.at[good], window.value[good], now_ms)
+
+    def _watch_again(self, station: str, windows: Sequence[Window], verdict: Assessed, learned: Learned | None) -> None:
+        """What is remembered of the station's instants, from what is written down and the readings since."""
+        i = self.registry.index[station]
+        one = Watched()
+        one.grow(1)
+        upto_ms = -1
+        if learned is not None and one.thaw(0, learned.body):
+            upto_ms = learned.upto_ms
+        at = np.concatenate([w.at for w in windows])
+        rows = np.flatnonzero(at > upto_ms)
+        seen = watch(
+            np.zeros(len(rows), np.int64),
+            np.concatenate([w.parameter for w in windows])[rows],
+            at[rows],
+            verdict.move[rows],
+            verdict.ramp[rows],
+            verdict.tests[rows].astype(np.int64),
+            one,
+            self._catalogue,
+        )
+        if len(seen.stations):
+            one.apply(seen.stations, seen.memory)
+        self.watched.apply(np.array([i]), one)
+
+    def watch(self, batch: Batch, live: Assessed, edges: Sequence[tuple[int, int, int]]) -> Seen:
+        """What the stations of a batch say together."""
+        tests = live.tests.astype(np.int64)
+        station, parameter = batch.station.astype(np.int64), batch.parameter
+        return watch(station, parameter, batch.at, live.move, live.ramp, tests, self.watched, self._catalogue, edges)
+
+    def _since(
+        self, station: str, name: str, piece: Window, learned: Learned | None, fresh: Memory, row: int
+    ) -> tuple[Window, Window]:
+        """The readings that only stand beside new ones, and those that still have to be learned from."""
+        if learned is None or (learned.body and not fresh.thaw(row, learned.body)):
+            return piece.take(np.empty(0, np.intp)), piece
+        after = piece.take(np.flatnonzero(piece.at > learned.upto_ms))
+        if not len(piece) or piece.at[0] > learned.upto_ms:
+            newest_ms = int(piece.at[-1]) if len(piece) else learned.upto_ms
+            after = self._store.window(station, learned.upto_ms + 1, newest_ms, [name])
+        return accepted_before(self._store, station, name, learned.upto_ms + 1), after
+
+    def learned(self, carried: Carried, seen: Seen) -> list[tuple[str, str, Learned]]:
+        """What is to be written down with a batch: of series heard of for the first time, and at the turn of a day."""
+        new = np.flatnonzero(self.memory.day[carried.series] < 0)
+        rows = [(int(carried.series[i]), int(carried.first[i]) - 1, b"") for i in new.tolist()]
+        latest = {series: Learned(upto_ms, body) for series, upto_ms, body in rows + carried.frozen()}
+        stations, parameters = self.registry.stations, self._catalogue.parameters
+        turned = np.flatnonzero(seen.memory.day > self.watched.day[seen.stations])
+        together = [
+            (stations[seen.stations[i]].key, STATION, Learned(int(seen.memory.at[i, 1]), seen.memory.frozen(i)))
+            for i in turned.tolist()
+        ]
+        return together + [
+            (stations[self.station[series]].key, parameters[self.parameter[series]].key, one)
+            for series, one in latest.items()
+        ]
 
     def _add(self, station: int, parameter: int) -> int:
         number = len(self.newest)
@@ -168,8 +257,8 @@ def stored_status(window: Window) -> Bytes:
 
 def judge_again(
     windows: Sequence[Window], statuses: Sequence[Bytes], memory: Memory, catalogue: Catalogue, *, learn: bool
-) -> list[Ints]:
-    """The quality verdicts of whole windows, by window, in one pass of the very same tests.
+) -> Assessed:
+    """The quality verdicts of whole windows, one after the other, in one pass of the very same tests.
 
     ``windows`` is not empty; the first one continues the first series of ``memory`` and so on. What the series carry on
     is applied to ``memory``.
@@ -186,8 +275,7 @@ def judge_again(
         learn=learn,
     )
     memory.apply(verdict.carried)
-    packed = pack(verdict.flag, verdict.tests)
-    return np.split(packed, np.cumsum(sizes)[:-1])
+    return verdict
 
 
 def merge(stored: Window, parameter: Codes, at: Ints, value: Sequence[float]) -> Window:

@@ -9,7 +9,7 @@ from ingest.checks.engine import usable
 from ingest.history import History, accepted, accepted_before, judge_again, merge, stored_status
 from ingest.storage.port import ReadingStore, Window
 from sensors.quality.memory import KEEP
-from sensors.reading import Batch, Bools, Bytes, Flag, Floats, Ints, Places, QualityTest
+from sensors.reading import Batch, Bools, Bytes, Flag, Floats, Ints, Places, QualityTest, pack
 from sensors.upkeep import Marks
 
 
@@ -46,7 +46,8 @@ def judge(batch: Batch, series: Ints, history: History, store: ReadingStore, mar
         memory = history.memory.taken(np.array([g.series for g in disturbed]))
         memory.forget_recent()
         windows, statuses = [n.merged for n in around], [n.status for n in around]
-        verdicts = judge_again(windows, statuses, memory, history.registry.catalogue, learn=False)
+        told = judge_again(windows, statuses, memory, history.registry.catalogue, learn=False)
+        verdicts = np.split(pack(told.flag, told.tests), np.cumsum([len(w) for w in windows])[:-1])
         verdicts = [
             marks.lay(np.full(len(n.merged), g.station), n.merged.parameter, n.merged.at, verdict)
             for g, n, verdict in zip(disturbed, around, verdicts, strict=True)

@@ -16,7 +16,8 @@ from governance.database import Database
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Finding
 from governance.regions import Place, Regions
-from ingest import alarms, means, quarantine, rulebook, validate
+from ingest import alarms, means, memories, quarantine, rulebook, validate
+from ingest.checks import events
 from ingest.checks.alarms import Key
 from ingest.checks.alarms import apply as apply_to_alarms
 from ingest.checks.engine import LATE_S, Checks, usable
@@ -36,6 +37,7 @@ from ingest.storage.spool import Spool
 from sensors.errors import LongTermUnavailable, StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.quality import Assessed, assess
+from sensors.quality.events import Seen
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack, unpack
 from sensors.upkeep import Marks, Mute, Visit, muted, spans
 from sensors.wire import mapping, telemetry
@@ -131,7 +133,6 @@ class Site:
         clock = _Stopwatch()
         if not self._fresh:
             self.refresh()
-        self._keep_rules(now_ms)
         try:
             messages, replayed = self._replays(messages)
             messages = self._addressed(messages)
@@ -141,6 +142,7 @@ class Site:
             told = means.uncovered(accepted.batch, decoded.periods, self.history.registry, self.store)
             sorted_ = _sort(told, self.history, now_ms)
             live = self._marked(sorted_, assess(*sorted_.live_columns(), self.history.memory, self.catalogue))
+            seen = self.history.watch(sorted_.batch.take(sorted_.live), live, self.edges)
             past = judge(
                 sorted_.batch.take(sorted_.late),
                 sorted_.series[sorted_.late],
@@ -152,16 +154,19 @@ class Site:
             packed = np.empty(len(sorted_.batch), np.int64)
             packed[sorted_.live], packed[sorted_.late] = pack(live.flag, live.tests), past.packed
             clock.lap("quality")
-            findings, changed = self._check(sorted_, packed, live, past, now_ms)
+            findings, changed = self._check(sorted_, packed, live, past, seen, now_ms)
             findings = self._attributed(findings, sorted_.batch, messages, decoded.headers)
             clock.lap("check")
             stored, duplicate = _fates(sorted_, past, accepted.batch, len(messages))
             rejected = accepted.rejected
             with self.database.write() as connection:
+                if not self._rules_kept:  # before one of them raises anything
+                    rulebook.keep(connection, self.rules, self.catalogue, now_ms)
                 keys = [s.key for s in self.history.registry.stations]
                 again = self._earlier(live.again_series, live.again_at)
                 self.store.write(connection, keys, sorted_.batch, packed)
                 self.store.reflag(connection, keys, again, live.again_packed)
+                memories.save(connection, self.history.learned(live.carried, seen))
                 self.store.reflag(connection, keys, past.again, past.again_packed)
                 quarantine.add(connection, self.history.registry, messages, decoded.headers, rejected)
                 self._settle(connection, replayed, now_ms)
@@ -172,11 +177,13 @@ class Site:
                 )
                 recorded = self._record(connection, findings, now_ms)
                 alarms.save(connection, self.history.checks.alarms, changed)
+            self._rules_kept = True
             clock.lap("store")
         except BaseException:
             self._fresh = False  # what was remembered may be ahead of what was stored: read it again
             raise
         self.history.memory.apply(live.carried)
+        self.history.watched.apply(seen.stations, seen.memory)
         self.history.heard_of(sorted_.series, sorted_.batch.at)
         try:
             for station in past.stations:
@@ -324,6 +331,7 @@ class Site:
         packed: Ints,
         live: Assessed,
         past: LateVerdict,
+        seen: Seen,
         now_ms: int,
     ) -> tuple[list[Finding], set[Key]]:
         """All findings of the batch, and the alarms they change."""
@@ -338,6 +346,7 @@ class Site:
         good = sorted_.live[usable(packed[sorted_.live])]
         batch = sorted_.batch
         findings = checks.evaluate(sorted_.series[good], batch.at[good], batch.value[good], now_ms)
+        findings += events.findings(seen, self.history.registry.stations, checks.alarms, self.late_s * 1000, now_ms)
         findings = grouped(sorted(findings, key=_order), self.river, self.database, now_ms)
         changed = apply_to_alarms(checks.alarms, findings) | apply_to_alarms(checks.alarms, past.lasting)
         # in the order of events, so that what is told does not hang on the order in which series were first heard
@@ -464,8 +473,13 @@ class Site:
         checks = Checks(self.rules, self.catalogue, known, self.late_s, registry)
         checks.mute(mutes)
         self.river = River(registry)
-        self.history = History(registry, self.store.at_hand, checks, self.catalogue)
+        self.edges = events.edges(registry, self.river)
+        self.history = History(registry, self.store.at_hand, checks, self.catalogue, self._learned)
         self._fresh = True
+
+    def _learned(self, station: str) -> Mapping[str, memories.Learned]:
+        with self.database.read() as connection:
+            return memories.load(connection, station)
 
     def follow_registry(self) -> bool:
         """Take up stations that were registered meanwhile; true when there were any."""
@@ -483,6 +497,7 @@ class Site:
             self.history.adopt(registry)
             self.history.checks.follow(registry)
             self.river = River(registry)
+            self.edges = events.edges(registry, self.river)
             self._fingerprint = fingerprint
         except ValueError:
             self.refresh()

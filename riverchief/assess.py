@@ -42,7 +42,7 @@ _NAIVE = (
     "%Y%m%d%H%M%S",
 )
 
-VALUES_AT_ONCE = 60_000
+VALUES_AT_ONCE = 150_000
 """Values of one pass: few enough to stay in the processor's cache, enough to make a pass worth it."""
 
 NUMBERS = 0.5

@@ -67,6 +67,17 @@ def simulate(
     stations: Annotated[
         Path | None, typer.Option(help="写出场景的站点文件后结束 · write the scenario's stations to import, and end")
     ] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(help="画图：模拟与实测对照 · pictures of simulated beside recorded water"),
+    ] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="--plots 所用实测表的目录 · folder of the recorded tables for --plots")
+    ] = None,
+    score: Annotated[
+        bool,
+        typer.Option("--score", help="整个系统跑一遍，按真值评分 · run the whole system on it and score it"),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")] = False,
 ) -> None:
     """模拟站点按场景经 MQTT、HJ 212 上报 · Devices that are not there publish a scenario, or the site's own river."""
@@ -80,6 +91,14 @@ def simulate(
         return
     loaded = settings_.load(settings)
     logs.configure(loaded.log)
+    if plots is not None:
+        _draw(loaded, plots, records, seed)
+        return
+    if score:
+        from riverchief import score_cli
+
+        score_cli.run(scenario, loaded, seed, as_json)
+        return
     if table is not None:
         _write_scenario(scenario, table, loaded, seed, as_json)
         return
@@ -274,6 +293,17 @@ def _tell(played: "Played", truth: Path | None) -> None:
             "[yellow]有消息未获应答 · some messages were never answered: the other side was away at the end[/]",
             soft_wrap=True,
         )
+
+
+def _draw(settings: "Settings", folder: Path, records: Path | None, seed: int) -> None:
+    from riverchief.simulate_plots import draw
+
+    if records is None:
+        raise ConfigurationError("--plots needs --records FOLDER with the recorded tables to compare with")
+    with progress_bar("模拟 simulating") as told:
+        made = draw(settings, records, folder, seed=seed, told=told)
+    for path in made:
+        out.print(f"[green]✓[/] {path}", highlight=False)
 
 
 def _list_scenarios(as_json: bool) -> None:

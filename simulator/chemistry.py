@@ -89,7 +89,7 @@ def react(content: Floats, bed: Bed, acts: Weathering, step_s: float, real: Floa
     nitrified = 0.16 * 1.08**warm * do / (do + 1.5) * nh
     bed_demand = bed.sediment_demand * k47 * do / (do + 1.2) * (1 + 3.5 * stagnant) / depth
     speed = np.sqrt(np.maximum(acts.current, 0.01))
-    exchange = (3.93 * speed / np.sqrt(depth) + 0.35 + 1.2 * acts.wind) * 1.024**warm / depth * (1 - 0.75 * stagnant)
+    exchange = (3.93 * speed / np.sqrt(depth) + 0.9 + 1.6 * acts.wind) * 1.024**warm / depth * (1 - 0.75 * stagnant)
     aired = exchange * (full - do)
 
     _, carbonic = carbonic_acid(temp, alk, dic)

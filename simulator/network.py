@@ -263,12 +263,12 @@ def build(registry: Registry) -> Network:
         combined,
         np.minimum(by_kind("dispersion")[mesh.up], by_kind("dispersion")[mesh.down]),
         Bed(
-            sediment_demand=np.select([in_river, lake], [0.7, 0.9], 1.5),
+            sediment_demand=np.select([in_river, lake], [0.8, 1.2], 2.6),
             fine=np.select([in_river, lake], [12.0, 6.0], 12.0),
             stirred=np.select([in_river, lake], [42.0, 10.0], 20.0),
             settling=np.select([in_river, lake], [55.0, 2.0], 9.0),
-            richest=np.select([in_river, lake], [26.0, 62.0], 62.0),
-            growth=np.select([in_river, lake], [1.1, 1.5], 2.2),
+            richest=np.select([in_river, lake], [26.0, 46.0], 46.0),
+            growth=np.select([in_river, lake], [1.1, 1.9], 2.6),
             release=np.select([in_river, lake], [0.3, 0.35], 1.0),
         ),
     )

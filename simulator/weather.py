@@ -43,7 +43,7 @@ def sky(at_ms: Ints, seed: int, *, cloud: float, heat: float, rain: Floats) -> S
     hour = ((at_ms + BEIJING_OFFSET_MS) % DAY_MS) / HOUR_MS
     daily = np.cos(2 * np.pi * (hour - 15.0) / 24)
     air = slow + (3.4 - 1.8 * cover) * daily - 3.0 * np.minimum(rain / 6.0, 1.0)
-    balance = slow + 15.0 * (light - 0.28) - 2.5 * np.minimum(rain / 6.0, 1.0)
+    balance = slow + 30.0 * (light - (0.24 + 0.05 * season)) - 2.5 * np.minimum(rain / 6.0, 1.0)
     wind = np.clip(0.35 + 0.5 * wander(at_ms, key_of(seed, "wind"), (30.0, 0.6), (6.0, 0.4)) + 0.15 * daily, 0.05, 1.0)
     return Sky(light, np.asarray(air), np.asarray(balance), wind)
 

@@ -111,6 +111,7 @@ class World:
         self._low = np.array([cells[0] for cells, _ in spots], np.intp)
         self._high = np.array([cells[1] for cells, _ in spots], np.intp)
         self._share = np.array([share for _, share in spots])
+        self._eddies_m = np.where(self.network.tidal[self._low], 500.0, 160.0)
         self._sums = self.network.mesh.upstream_sums()
         self._spacing = network.spacing(self.network)
         self._reach_index = {r.key: i for i, r in enumerate(self.network.reaches)}
@@ -222,6 +223,10 @@ class World:
         if not len(hours):
             return np.zeros((len(at_ms), len(self.network.reach)))
         table = tide.height(at_ms[:, None], hours[None, :])
+        # wind and the weather over the sea: decimetres within days, a centimetre within an hour
+        table += wander(at_ms, key_of(self.seed, "surge"), (110.0, 0.10), (31.0, 0.06), (7.0, 0.02), (1.6, 0.008))[
+            :, None
+        ]
         return table[:, np.minimum(np.searchsorted(hours, self.network.later_h), len(hours) - 1)]
 
     def _cells_level(self, level: Floats, height: Floats) -> Floats:
@@ -580,7 +585,7 @@ class World:
     def _record(self, chunk: _Chunk, i: int, flow: Floats) -> None:
         net = self.network
         reach_m = net.length_m[self._low]
-        share = np.clip(self._share + chunk.jitter[i] * 140.0 / reach_m, 0.0, 1.0)
+        share = np.clip(self._share + chunk.jitter[i] * self._eddies_m / reach_m, 0.0, 1.0)
         content = self._content
         here = content[:, self._low] * (1 - share) + content[:, self._high] * share
         level = self._cells_level(self._level, self._height)[self._low]

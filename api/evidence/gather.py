@@ -7,7 +7,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from governance import audit, incidents, roots
+from governance import attachments, audit, incidents, roots
 from governance.database import Database
 from governance.lifecycle import Entry, Incident
 from governance.merkle import Line, Root
@@ -16,12 +16,11 @@ from ingest.storage import upkeep as upkeep_store
 from ingest.storage.photos import Photos
 from ingest.storage.port import ReadingStore, Series
 from ingest.storage.port import series as series_of
-from sensors.errors import LongTermUnavailable, NotFound
+from sensors.errors import LongTermUnavailable
 from sensors.parameters import Catalogue, Parameter
 from sensors.reading import Flag, unpack
 from sensors.stations import Registry, Station
 from sensors.texts import Text
-from sensors.upkeep import Photo
 
 BEFORE_MS = AFTER_MS = 6 * 3_600_000
 """What a chart shows before and after the event."""
@@ -67,9 +66,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A photo and its file."""
+    """A photo, or another file of the case: ``sha256`` of its bytes, ``at_ms`` when it was taken or brought."""
 
-    photo: Photo
+    sha256: str
+    at_ms: int
+    by: str
+    note: str
     file: Path
 
 
@@ -111,7 +113,7 @@ def gather(
         trail = audit.of(connection, "incident", incident_id)
         signed = roots.listing(connection)
         rule = _rule(connection, incident)
-        pictures = _pictures(connection, incident, photos, now_ms)
+        pictures = _pictures(connection, incident, history, photos, now_ms)
     start_ms = incident.since_ms - BEFORE_MS
     end_ms = max(start_ms + 1, min(incident.last_observed_at_ms + AFTER_MS, now_ms))
     charts: list[Chart] = []
@@ -180,19 +182,25 @@ def _rule(connection: sa.Connection, incident: Incident) -> Rule:
     return Rule(incident.rule, incident.rule_version, None, "", None)
 
 
-def _pictures(connection: sa.Connection, incident: Incident, folder: Path | None, now_ms: int) -> list[Picture]:
-    """Photos of its stations, taken while it lasted."""
+def _pictures(
+    connection: sa.Connection, incident: Incident, history: Sequence[Entry], folder: Path | None, now_ms: int
+) -> list[Picture]:
+    """What was attached to its entries, then photos of its stations taken while it lasted."""
     if folder is None:
         return []
     kept = Photos(folder)
+    brought = [
+        Picture(one.id, one.at_ms, one.by, one.name, kept.path(one.id))
+        for one in attachments.known(connection, [id_ for entry in history for id_ in entry.attachments])
+        if kept.holds(one.id)
+    ]
     until_ms = incident.closed_at_ms or now_ms
     stations = dict.fromkeys([incident.station, *(condition.station for condition in incident.conditions)])
-    found: list[Picture] = []
-    for key in stations:
-        for photo in upkeep_store.photos(connection, key):
-            if incident.since_ms <= photo.taken_ms <= until_ms and len(found) < PHOTOS:
-                try:
-                    found.append(Picture(photo, kept.path(photo.sha256)))
-                except NotFound:
-                    continue  # a restored database whose photos were not copied
-    return found
+    taken = [
+        Picture(photo.sha256, photo.taken_ms, photo.by, photo.note, kept.path(photo.sha256))
+        for key in stations
+        for photo in upkeep_store.photos(connection, key)
+        if incident.since_ms <= photo.taken_ms <= until_ms
+        and kept.holds(photo.sha256)  # not so where a database was restored without its photos
+    ]
+    return [*brought, *taken][:PHOTOS]

@@ -247,8 +247,8 @@ class _Pack:
         if not self.found.pictures:
             yield self._text(self.say("no_photos"), self._plain)
         for picture in self.found.pictures:
-            photo = picture.photo
-            note = f"{beijing(photo.taken_ms, _TIME)} · {photo.by or '—'} · {photo.note} · SHA-256 {photo.sha256}"
+            at, by = beijing(picture.at_ms, _TIME), picture.by or "—"
+            note = f"{at} · {by} · {picture.note} · SHA-256 {picture.sha256}"
             try:
                 shown = Image(str(picture.file))
                 scale = min(_WIDTH * 0.6 / shown.imageWidth, 80 * mm / shown.imageHeight, 1.0)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from governance.finding import Change, Colour, Finding, Kind
-from ingest.checks import wording
+from ingest.checks import events, wording
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.condition import Phase, State, Turn, Watch, take_back, walk
 from ingest.checks.no_data import Heard, Silence
@@ -235,7 +235,7 @@ class Checks:
             rule, station = key[0], key[1]
             if alarm.cause == f"silence:gateway:{station}":
                 watched = station in gateways and self.rules.get(rule) is not None
-            elif self.rules.get(rule) is None and alarm.cause.startswith(ELSEWHERE):
+            elif rule == events.RULE or (self.rules.get(rule) is None and alarm.cause.startswith(ELSEWHERE)):
                 continue  # no rule of ours raised it
             elif station not in registry:
                 watched = False

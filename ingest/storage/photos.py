@@ -50,9 +50,12 @@ class Photos:
             raise StorageUnavailable(f"the photo cannot be kept: {error.strerror}") from error
         return name
 
+    def holds(self, name: str) -> bool:
+        """Whether the file is here."""
+        return bool(_NAME.fullmatch(name)) and (self._folder / name[:2] / name).is_file()
+
     def path(self, name: str) -> Path:
         """The file of a photo; raises NotFound."""
-        path = self._folder / name[:2] / name
-        if not _NAME.fullmatch(name) or not path.is_file():
+        if not self.holds(name):
             raise NotFound(f"photo {name[:80]!r} is not here")
-        return path
+        return self._folder / name[:2] / name

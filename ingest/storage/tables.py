@@ -297,6 +297,15 @@ live_class = sa.Table(
     sa.Column("carried", sa.Text, comment="what a station was like, for the next judgement"),
 )
 
+memory = sa.Table(
+    "memory",
+    metadata,
+    sa.Column("station", sa.String(64), primary_key=True),
+    sa.Column("parameter", sa.String(32), primary_key=True),
+    sa.Column("upto_ms", sa.BigInteger, nullable=False, comment="the newest reading it knows"),
+    sa.Column("body", sa.LargeBinary, nullable=False, comment="what the quality tests learned; empty: nothing yet"),
+)
+
 forecast = sa.Table(
     "forecast",
     metadata,

@@ -5,11 +5,12 @@ from typing import Any
 
 from rich.console import Console
 
-from riverchief.bench import devices, ingest, latency, store
+from riverchief.bench import assess, devices, ingest, latency, store
 from riverchief.bench.rig import Plan
 
 BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {
     "devices": devices.run,
+    "assess": assess.run,
     "ingest": ingest.run,
     "latency": latency.run,
     "store": store.run,

@@ -9,6 +9,8 @@ Like ``assess``, :func:`watch` reads what is remembered and hands back what is t
 and the same table cut anywhere between two instants give the same alarms. The verdict on an instant uses the next one.
 """
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -56,12 +58,14 @@ WARM_UP_MS: Final = 3 * DAY_MS
 """No alarm in the first three days."""
 
 LASTING: Final = 0.5
-"""The next instant must still show half as much: water takes longer than a step of up to an hour to pass."""
+"""The next instant must still show half as much, and still a second witness: water takes longer than a step of up to an
+hour to pass, and noise that happened to second a broken sensor does not."""
 
 LASTING_FAST: Final = 0.75
 FAST_MS: Final = 450_000
 SLOW_MS: Final = 3_600_000
-"""At steps up to 7.5 minutes both neighbours must show three quarters; above an hour an instant stands alone."""
+"""At steps up to 7.5 minutes both neighbours must show three quarters, by whichever witnesses; above an
+hour an instant stands alone."""
 
 HEARD_MS: Final = 6 * 3_600_000
 """How long an alarm upstream makes the stations below listen harder, where no travel time is known."""
@@ -70,8 +74,13 @@ SUPPORTED: Final = 4.5 / 7.0
 SUPPORTED_SECOND: Final = 0.8
 """What is enough then, as a share, and of the second witness (detection notes, rule 8)."""
 
+_VISIT: Final = int(QualityTest.OUT_OF_WATER | QualityTest.MAINTENANCE)
+
 AFTER_VISIT: Final = 8.5
 """Steps after a visit during which the medians of the last hours still hold what was measured then."""
+
+FORM: Final = 1
+"""Number of the written form; another one is not read."""
 
 _KEEP_DAY: Final = float(np.exp(-1.0 / 15.0))
 
@@ -128,6 +137,27 @@ class Watched:
         for name in self.__dataclass_fields__:
             getattr(self, name)[stations] = getattr(new, name)
 
+    def frozen(self, row: int) -> bytes:
+        """All that is remembered of a station, to be written down."""
+        parts = [np.ascontiguousarray(getattr(self, name)[row]).tobytes() for name in self.__dataclass_fields__]
+        return zlib.compress(bytes([FORM]) + b"".join(parts), 1)
+
+    def thaw(self, row: int, body: bytes) -> bool:
+        """What was written down is remembered again; false where the form is another one."""
+        try:
+            plain = zlib.decompress(body)
+        except zlib.error:
+            return False
+        columns = [getattr(self, name) for name in self.__dataclass_fields__]
+        if len(plain) != 1 + sum(column[0].nbytes for column in columns) or plain[0] != FORM:
+            return False
+        place = 1
+        for column in columns:
+            size = column[0].nbytes
+            column[row] = np.frombuffer(plain[place : place + size], column.dtype).reshape(column.shape[1:])
+            place += size
+        return True
+
     def taken(self, stations: Codes) -> "Watched":
         """These stations alone, in this order, as a copy."""
         made = Watched()
@@ -170,7 +200,7 @@ def watch(
     tests: Ints,
     memory: Watched,
     catalogue: Catalogue,
-    upstream: tuple[tuple[int, int, int], ...] = (),
+    upstream: Sequence[tuple[int, int, int]] = (),
 ) -> Seen:
     """Watch new readings of stations; every reading is at or after the last instant remembered of its station.
 
@@ -218,7 +248,7 @@ def _instants(
     key = (who.astype(np.int64) << 42) | at
     had_row, had_col = np.nonzero(new.at > 0)
     had_key = (had_row.astype(np.int64) << 42) | new.at[had_row, had_col]
-    every, place = np.unique(np.concatenate([had_key, key]), return_inverse=True)
+    every, place = _unique(np.concatenate([had_key, key]))
     moves = np.zeros((len(every), len(ROLES)))
     moves[place[: len(had_key)]] = new.moves[had_row, had_col]
     mine = place[len(had_key) :]
@@ -236,10 +266,19 @@ def _instants(
     alone[mine[believed]] = True
     visit = np.zeros(len(every), np.bool_)
     visit[place[: len(had_key)]] = new.visit[had_row, had_col]
-    visit[mine[(tests & int(QualityTest.OUT_OF_WATER)) != 0]] = True
+    visit[mine[(tests & _VISIT) != 0]] = True
     said = _Said((every >> 42).astype(np.intp), every & ((1 << 42) - 1), moves, alone, visit, old)
     said.total, said.second = _evidence(moves)
     return said
+
+
+def _unique(key: Ints) -> tuple[Ints, Places]:
+    """``np.unique`` with its inverse; without sorting what a table brings in order already."""
+    if len(key) and (key[1:] >= key[:-1]).all():
+        first = np.append(True, key[1:] != key[:-1])
+        return key[first], np.cumsum(first) - 1
+    every, place = np.unique(key, return_inverse=True)
+    return every, place
 
 
 def _believed(role: Codes, move: Floats) -> Bools:
@@ -320,7 +359,7 @@ def natural(moves: Floats) -> Bools:
 
 
 def _judge(
-    said: _Said, new: Watched, stations: Codes, memory: Watched, upstream: tuple[tuple[int, int, int], ...]
+    said: _Said, new: Watched, stations: Codes, memory: Watched, upstream: Sequence[tuple[int, int, int]]
 ) -> Alarms:
     """Which instants are alarms; in ``new`` the last two instants and the last alarm are remembered."""
     n = len(said.at)
@@ -329,9 +368,10 @@ def _judge(
     step = np.zeros(n, np.int64)
     step[1:] = np.diff(said.at)
     step[~same_before] = 0
-    before, after = np.zeros(n), np.zeros(n)
+    before, after, second_after = np.zeros(n), np.zeros(n), np.zeros(n)
     before[1:] = np.where(same_before[1:], said.total[:-1], 0.0)
     after[:-1] = np.where(same_after[:-1], said.total[1:], 0.0)
+    second_after[:-1] = np.where(same_after[:-1], said.second[1:], 0.0)
     decided_at = np.where(same_after, np.append(said.at[1:], 0), 0) if n else said.at
     settled = same_after & (said.at > new.known[said.who])
     slow = step > SLOW_MS
@@ -342,7 +382,8 @@ def _judge(
 
     def lasts(needs: Floats) -> Bools:
         share = np.where(fast, LASTING_FAST, LASTING)
-        return np.asarray(slow | ((after >= share * needs) & (~fast | (before >= share * needs))))
+        confirmed = np.where(fast, before >= share * needs, second_after > LEAST)
+        return np.asarray(slow | ((after >= share * needs) & confirmed))
 
     alone = said.ramp & settled & (said.at - new.first[said.who] >= WARM_UP_MS) & ~_visited(said, step, same_after, new)
     hit = (ready & (said.total >= needed) & (said.second >= SECOND) & lasts(needed)) | alone

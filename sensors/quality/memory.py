@@ -4,6 +4,7 @@
 applied by the caller once the readings are durable.
 """
 
+import zlib
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
@@ -130,6 +131,22 @@ class Memory:
         for name in (*_RECENT, "dead_at", "dead_run"):
             getattr(self, name)[:] = _BLANK[name]
 
+    def thaw(self, series: int, body: bytes) -> bool:
+        """Learned once more is what :meth:`Carried.frozen` wrote down; false where the form is another one."""
+        try:
+            plain = zlib.decompress(body)
+        except zlib.error:
+            return False
+        if len(plain) != 1 + sum(getattr(self, name)[0].nbytes for name in _FROZEN) or plain[0] != FORM:
+            return False
+        place = 1
+        for name in _FROZEN:
+            column = getattr(self, name)
+            size = column[0].nbytes
+            column[series] = np.frombuffer(plain[place : place + size], column.dtype).reshape(column.shape[1:])
+            place += size
+        return True
+
     def taken(self, series: Codes) -> Self:
         """A memory of these series alone, in this order."""
         made = type(self)()
@@ -163,6 +180,10 @@ _BLANK: Final = {
 
 _RECENT: Final = ("at", "value", "packed", "mark", "move", "run_samples", "run_start", "lowest", "first", "day")
 _SLOW: Final = ("counts", "drawn", "usual", "sums", "many", "fit")
+_FROZEN: Final = ("lowest", "first", "day", *_SLOW)
+
+FORM: Final = 1
+"""Number of the written form; another one is not read, and what was learned is learned anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +230,23 @@ class Carried:
     fit_place: Ints
     fit_added: Ints
     turned: Turned | None
+
+    def frozen(self) -> list[tuple[int, int, bytes]]:
+        """Of the series that entered a new day: series, the newest reading it knows (ms), and all it has learned.
+
+        About half a kilobyte each; written down with the readings, a restart need only read what came after.
+        """
+        if self.turned is None:
+            return []
+        whole = {name: getattr(self.turned, name) for name in _SLOW}
+        row_of = {series: row for row, series in enumerate(self.series.tolist())}
+        written = []
+        for i, series in enumerate(self.turned.series.tolist()):
+            row = row_of[series]
+            parts = [self.lowest[row].tobytes(), self.first[row].tobytes(), self.day[row].tobytes()]
+            parts += [np.ascontiguousarray(whole[name][i]).tobytes() for name in _SLOW]
+            written.append((series, int(self.at[row, -1]), zlib.compress(bytes([FORM]) + b"".join(parts), 1)))
+        return written
 
     def without_learning(self) -> "Carried":
         """The same, but nothing is added to the sketches."""

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from PIL import Image
+from pypdf import PdfReader
 
 from api.app import create_app
 from api.context import Context
@@ -267,6 +268,10 @@ def test_a_patrol_uploaded_late_and_twice_is_one_with_its_problems_as_incidents(
     assert (case["source"], case["reach"]) == ("patrol", "qichachong")
     assert case["lat"] == pytest.approx(23.0100 + 600 / 111_195)
     assert len(made["track"]["coordinates"]) == 21
+    evidence = grid.get(f"/api/v1/incidents/{number}/evidence")
+    assert evidence.status_code == 200, evidence.text
+    pages = "".join(page.extract_text() for page in PdfReader(io.BytesIO(evidence.content)).pages)
+    assert shown in pages.replace("\n", ""), "the photo and its hash are in the evidence"
 
 
 def test_a_patrol_that_does_not_count_is_kept_with_the_numbers_that_say_why(context: Context) -> None:

@@ -458,7 +458,13 @@ def test_what_the_image_is_built_from_is_all_that_is_sent_to_the_builder() -> No
         )
 
     needed = ["pyproject.toml", "constraints.txt", "README.md", "LICENSE", "config/rules.toml", "dashboards/generated"]
-    needed += ["riverchief/migrations/versions", "sensors/parameters.toml", "simulator/records", "api/console"]
+    needed += [
+        "riverchief/migrations/versions",
+        "sensors/parameters.toml",
+        "simulator/records",
+        "simulator/scenarios",
+        "api/console",
+    ]
     assert not [path for path in needed if left_out(path)]
     for path in (
         ".git",

@@ -197,7 +197,7 @@ def everything() -> pl.DataFrame:
 
 def table(key: str, seed: int = 1, days: float | None = None) -> pl.DataFrame:
     found = scenario.load(key, SITE)
-    found = found if days is None else replace(found, days=days)
+    found = found if days is None else replace(found, days=days, spin_up_days=0.5)
     frames = truth.table(found.registry(SITE), found, seed=seed, known=catalogue())
     return pl.concat([frame for frame, _ in frames])
 

@@ -116,7 +116,7 @@ def test_the_level_has_its_peak_at_12_42_hours_with_unequal_highs_and_spring_tid
     assert np.abs(np.diff(high)).mean() > 0.05, "the two highs of a day differ"
     at_ms = every(600, 15)
     gauge = ordinary().value("dph-shiwan-4", "level", at_ms)
-    assert np.corrcoef(gauge, tide.height(at_ms, 0.3))[0, 1] > 0.99
+    assert np.corrcoef(gauge, tide.height(at_ms, 0.3))[0, 1] > 0.95
 
 
 def test_the_river_turns_with_the_tide_and_stations_upstream_have_it_later():

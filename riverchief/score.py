@@ -1,0 +1,670 @@
+"""``riverchief simulate SCENARIO --score``: the whole system on a scenario whose truth is known.
+
+The scenario's samples go through the troubles of their devices and reach a :class:`~ingest.pipeline.Site` on a
+throw-away store, in the order and as late as they would arrive, a quarter of an hour of event time at once. What it
+flagged, found and raised is then held against the truth; nothing here judges water.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+import governance.tables as governed
+from governance.database import Database
+from governance.finding import Change, Finding, Kind
+from ingest import backtest, ledger, traces
+from ingest.backtest import WATER
+from ingest.checks.engine import LATE_S, usable
+from ingest.checks.rules import Rules
+from ingest.pipeline import Site
+from ingest.storage import registry as registry_store
+from ingest.storage.port import ReadingStore
+from ingest.storage.sql import SqlReadings
+from riverchief import files, scoring, simulate_table
+from riverchief.scoring import Span, Thing
+from riverchief.settings import Settings
+from sensors.errors import ConfigurationError
+from sensors.parameters import Catalogue, catalogue
+from sensors.reading import PLAIN, Bools, Ints, Message, QualityTest, unpack
+from sensors.stations import Registry, Station
+from sensors.times import DAY_MS, rfc3339
+from simulator import truth, water
+from simulator.faults import Instruments
+from simulator.reported import Reporting
+from simulator.scenario import DISCHARGES, EventKind, Fault, FaultKind, Scenario
+from simulator.source import measured
+from simulator.transport import Fate, Put, Transport
+from simulator.transport import Kind as Sent
+from simulator.truth import Passage
+from simulator.witness import Witness
+
+HOUR_MS = 3_600_000
+LEAD_DAYS = 5.0
+"""The site has watched its water for so long before the scenario begins; the first three days no event is told."""
+SLICE_MS = 900_000
+"""Event time of a batch. How a record is cut changes no verdict; only silence is looked for once a batch."""
+STRETCH_MS = 6 * HOUR_MS
+QUIET_MS = 6 * HOUR_MS
+"""An event is over after so long without another alarm, as the site's own finding says."""
+FIRST = 3
+"""A source is traced where it is among so many."""
+SHARE_OF_WATER = 0.25
+"""Of the whole work, about."""
+
+Progress = Callable[[float], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """An incident that was raised; ``rule`` raised it, ``pages`` how often it called somebody."""
+
+    id: int
+    kind: str
+    rule: str
+    colour: str
+    station: str
+    stations: tuple[str, ...]
+    since_ms: int
+    retrospective: bool
+    pages: int
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """An incident of a discharge with an outfall: which one it was, and its place among the candidates, from 1 on.
+
+    ``place`` is None where it is no candidate at all.
+    """
+
+    event: str
+    outfall: str
+    station: str
+    incident: int
+    place: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Readings that left the devices and what the ledger says of them.
+
+    ``lost`` went away on the line, ``missing`` the ledger says are missing; None where it knows that something is but
+    not how much. ``unknowable`` of the lost ones were the last of their device before the run ended or it restarted:
+    no number after them tells.
+    """
+
+    sent: int
+    lost: int
+    unknowable: int
+    stored: int
+    duplicate: int
+    quarantined: int
+    missing: int | None
+    fates: Mapping[str, int]
+
+    @property
+    def right(self) -> bool:
+        return self.missing is not None and self.lost - self.unknowable <= self.missing <= self.lost
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a run came to; ``months`` are station-months that were scored.
+
+    ``false_faults`` and ``false_events`` are alarms without a cause, ``natural_events`` event alarms while something
+    natural happened (rain, a gate, a salt tide). ``natural_samples`` good samples of such times, ``natural_flagged`` of
+    them that lost their good flag.
+    """
+
+    scenario: str
+    seed: int
+    days: float
+    stations: int
+    months: float
+    readings: int
+    faults: tuple[Thing, ...]
+    events: tuple[Thing, ...]
+    false_faults: int
+    false_events: int
+    natural_events: int
+    false_by: Mapping[str, int]
+    natural_samples: int
+    natural_flagged: int
+    incidents: tuple[Incident, ...]
+    traced: tuple[Tracing, ...]
+    account: Account
+
+    @property
+    def pages(self) -> int:
+        return sum(one.pages for one in self.incidents)
+
+    @property
+    def pages_a_week(self) -> float:
+        return self.pages * 7 / self.days
+
+    @property
+    def label_right(self) -> tuple[int, int]:
+        """Of all things that were called a fault or an event: how many were called the right one and not the other."""
+        called = [(t.fault, t.event) for t in self.faults if t.fault or t.event]
+        right = sum(fault and not event for fault, event in called)
+        called_events = [(t.fault, t.event) for t in self.events if t.fault or t.event]
+        right += sum(event and not fault for fault, event in called_events)
+        return right, len(called) + len(called_events)
+
+
+# -- the run -----------------------------------------------------------------------------------------------------------
+
+
+def score(
+    name: str,
+    settings: Settings,
+    *,
+    seed: int,
+    on_progress: Progress = lambda share: None,
+    lead_days: float = LEAD_DAYS,
+) -> Score:
+    """Run the system with the site's rules on a scenario; raises ConfigurationError with file, line and reason."""
+    known = catalogue()
+    site = files.read_stations(settings.site.stations, known)
+    scenario = simulate_table.read(name, site)
+    if scenario.generated is not None:
+        raise ConfigurationError(f"{name}: its stations are made up for load, without faults and events to be found")
+    rules = files.read_rules(settings.site.rules, known)
+    with played(
+        scenario, scenario.registry(site), rules, seed=seed, lead_days=lead_days, on_progress=on_progress
+    ) as run:
+        return run.score()
+
+
+@contextmanager
+def played(
+    scenario: Scenario,
+    registry: Registry,
+    rules: Rules,
+    *,
+    seed: int,
+    lead_days: float = LEAD_DAYS,
+    on_progress: Progress = lambda share: None,
+) -> Iterator["Run"]:
+    """A scenario played into a site on a store that is thrown away at the end of the block."""
+    with backtest.throw_away() as database:
+        with database.write() as connection:
+            registry_store.save(connection, registry)
+        run = Run(database, scenario, registry, rules, seed=seed, lead_days=lead_days)
+        run.fill(on_progress)
+        run.play(on_progress)
+        yield run
+
+
+class Run:
+    """A scenario that is played into a site, with days of the same water before it, and what came of it.
+
+    ``findings`` and ``messages`` stand in the order in which they were told and arrived.
+    """
+
+    def __init__(
+        self, database: Database, scenario: Scenario, registry: Registry, rules: Rules, *, seed: int, lead_days: float
+    ) -> None:
+        self.asked, self.registry, self.seed = scenario, registry, seed
+        self.catalogue = catalogue()
+        self.database = database
+        self.store = SqlReadings(database, self.catalogue)
+        self.site = Site(database, self.store, rules, self.catalogue, late_s=LATE_S + SLICE_MS // 1000)
+        begin_ms = scenario.start_ms - round(lead_days * DAY_MS)
+        self.scenario = replace(scenario, start_ms=begin_ms, days=scenario.days + lead_days)
+        self.world = water.of(registry, self.scenario, seed=seed)
+        self.instruments = Instruments(registry, self.scenario, self.world, seed=seed, known=self.catalogue)
+        self.witness = Witness()
+        self.findings: list[Finding] = []
+        self.messages: list[Message] = []
+        self._newest: dict[tuple[str, int], int] = {}
+        """(station, boot) → the highest number that arrived."""
+
+    def fill(self, on_progress: Progress = lambda share: None) -> None:
+        """The water of the whole time."""
+        begin_ms, end_ms = self.world.now_ms, self.scenario.end_ms
+        while self.world.now_ms < end_ms:
+            self.world.advance(min(self.world.now_ms + STRETCH_MS, end_ms))
+            on_progress(SHARE_OF_WATER * (self.world.now_ms - begin_ms) / (end_ms - begin_ms))
+
+    def play(self, on_progress: Progress = lambda share: None) -> None:
+        """Everything from the devices to the incidents, in event time."""
+        scenario = self.scenario
+        transports = {
+            s.key: Transport(s.key, scenario.troubles, seed=self.seed, boot=1, settled=self.witness)
+            for s in self.registry.stations
+        }
+        report = Reporting(self.registry)
+        moment = [scenario.start_ms]
+        tracer = traces.Traces(
+            self.database, self.store, self.catalogue, clock_ms=lambda: moment[0], source=self.site.source
+        )
+        make = measured(self.registry, scenario, self.world, self.instruments)
+        for from_ms in range(scenario.start_ms, scenario.end_ms, STRETCH_MS):
+            until_ms = min(from_ms + STRETCH_MS, scenario.end_ms)
+            samples = list(make(from_ms, until_ms))
+            next_ = 0
+            for slice_ms in range(from_ms, until_ms, SLICE_MS):
+                moment[0] = to_ms = min(slice_ms + SLICE_MS, until_ms)
+                puts: list[Put] = []
+                while next_ < len(samples) and samples[next_][1].at_ms < to_ms:
+                    key, sample = samples[next_]
+                    puts += transports[key].take(report(key, sample))
+                    next_ += 1
+                for transport in transports.values():
+                    if (due := transport.next_ms) is not None and due <= to_ms:
+                        puts += transport.advance(to_ms)
+                self._arrive(puts, to_ms)
+                self.findings += self.site.tick(scenario.start_ms, to_ms)
+                if to_ms % HOUR_MS == 0:
+                    tracer.round()
+            backtest.close(self.database, until_ms - backtest.CLOSED_AFTER_MS, until_ms)
+            share = (until_ms - scenario.start_ms) / (scenario.end_ms - scenario.start_ms)
+            on_progress(SHARE_OF_WATER + (1 - SHARE_OF_WATER) * share)
+        self._arrive([p for t in transports.values() for p in t.finish(scenario.end_ms)], scenario.end_ms)
+
+    def _arrive(self, puts: Sequence[Put], now_ms: int) -> None:
+        """A batch reaches the site in the order in which it left the devices; what was held up is among it."""
+        said = [_message(put, now_ms) for put in puts]
+        telemetry = [m for m in said if m.kind == "telemetry"]
+        for put in puts:
+            if put.message is not None:
+                number = (put.station, put.message.boot or 0)
+                self._newest[number] = max(self._newest.get(number, -1), put.message.seq or 0)
+        self.messages += telemetry
+        if telemetry:
+            self.findings += self.site.process(telemetry, now_ms).findings
+        if other := [m for m in said if m.kind != "telemetry"]:
+            self.site.hear(other, now_ms)
+
+    def score(self) -> Score:
+        """What came of it, held against the truth, from the beginning of the scenario as it was asked for."""
+        asked, registry, world, instruments = self.asked, self.registry, self.world, self.instruments
+        witness = self.witness
+        reports = _by_station(witness)
+        alarms = event_alarms(self.findings)
+        others = _water_alarms(self.findings)
+        faults: list[Thing] = []
+        events: list[Thing] = []
+        passages: list[Passage] = []
+        false_by: Counter[tuple[str, str]] = Counter()
+        false_events = natural_events = natural_samples = natural_flagged = 0
+        months = 0.0
+        for station in registry.stations:
+            at_ms, step_ms = truth.instants(asked, station)
+            said = instruments.read(station, at_ms, step_ms)
+            happened = truth.happened(world, station, at_ms, list(said))
+            passages += happened.passages
+            mine = [a for a in alarms.get(station.key, ()) if a.end_ms >= asked.start_ms]
+            told_ms, arrived = reports.of(station.key, at_ms)
+            flags = _flags(self.store, station.key, self.catalogue, told_ms[arrived])
+            tolerance_ms = scoring.TOLERANCE_STEPS * step_ms
+            months += len(at_ms) * step_ms / scoring.MONTH_MS
+            events_there = [Span(p.first_ms, p.last_ms) for p in happened.passages]
+            natural_there = list(scoring.runs(at_ms[happened.natural], scoring.MERGE_STEPS * step_ms))
+            called: list[tuple[Bools, Bools]] = []
+            for parameter, of in said.items():
+                stored_ms, packed = flags.get(parameter, (_NONE, _NONE))
+                place = np.searchsorted(stored_ms, told_ms)
+                known = np.append(stored_ms, -2)[place] == told_ms
+                verdict = np.append(packed, PLAIN)[place]
+                judged = arrived & (of.bad >= 0) & known
+                flagged = judged & ~usable(verdict)
+                wrong = judged & (of.bad == 1)
+                natural_samples += int((judged & ~wrong & happened.natural).sum())
+                natural_flagged += int((flagged & ~wrong & happened.natural).sum())
+                called.append((judged & ~wrong, flagged))
+                own_ms = scoring.step_of(at_ms[judged])
+                kinds = np.array(of.kind, object)
+                spans = []
+                for fault in instruments.faults.get(station.key, ()):
+                    if fault.parameter not in ("", parameter):
+                        continue
+                    its = wrong & (kinds == str(fault.kind)) & (at_ms >= fault.start_ms) & (at_ms < fault.end_ms)
+                    if not its.any():
+                        continue
+                    span = _around(at_ms[its])
+                    spans.append(span)
+                    delay_ms = scoring.first_sample(at_ms[flagged], span, scoring.TOLERANCE_STEPS * own_ms)
+                    as_event = any(a.touches(span, tolerance_ms) for a in mine) and not any(
+                        e.touches(span, tolerance_ms) for e in events_there
+                    )
+                    faults.append(
+                        Thing(str(fault.kind), station.key, parameter, span, delay_ms, delay_ms is not None, as_event)
+                    )
+                for alarm in scoring.false_runs(at_ms[flagged], spans, own_ms):
+                    at_it = flagged & (at_ms >= alarm.start_ms) & (at_ms <= alarm.end_ms)
+                    false_by[parameter, _tests(verdict[at_it])] += scoring.count([alarm], own_ms)
+            faults += _silences(self.findings, station, instruments.faults.get(station.key, ()), asked)
+            for passage, span in zip(happened.passages, events_there, strict=True):
+                delay_ms = scoring.first_touch(mine, span, tolerance_ms)
+                rules_ms = scoring.first_touch(others.get(station.key, ()), span, tolerance_ms)
+                by = tuple(n for n, found in (("event", delay_ms), ("rule", rules_ms)) if found is not None)
+                first = min((d for d in (delay_ms, rules_ms) if d is not None), default=None)
+                there = (at_ms >= span.start_ms) & (at_ms <= span.end_ms)
+                as_fault = any(_mostly(good & there, flagged) for good, flagged in called)
+                events.append(
+                    Thing(
+                        str(passage.event.kind),
+                        station.key,
+                        "",
+                        span,
+                        first,
+                        as_fault,
+                        delay_ms is not None,
+                        by,
+                        passage.event.name,
+                    )
+                )
+            for alarm in mine:
+                if any(alarm.touches(span, tolerance_ms) for span in events_there):
+                    continue
+                if any(alarm.touches(span, tolerance_ms) for span in natural_there):
+                    natural_events += 1
+                else:
+                    false_events += scoring.count([alarm], step_ms)
+        incidents = incidents_of(self.database, asked.start_ms)
+        return Score(
+            scenario=asked.key,
+            seed=self.seed,
+            days=asked.days,
+            stations=len(registry.stations),
+            months=months,
+            readings=sum(len(of.sample.values) for of in witness if of.sample.at_ms >= asked.start_ms),
+            faults=tuple(faults),
+            events=tuple(events),
+            false_faults=sum(false_by.values()),
+            false_events=false_events,
+            natural_events=natural_events,
+            false_by={f"{parameter} {tests}": n for (parameter, tests), n in sorted(false_by.items())},
+            natural_samples=natural_samples,
+            natural_flagged=natural_flagged,
+            incidents=incidents,
+            traced=_traced(self.database, incidents, passages),
+            account=self._account(),
+        )
+
+    def _account(self) -> Account:
+        fates: Counter[str] = Counter()
+        sent = lost = unknowable = 0
+        for one in self.witness:
+            readings = len(one.sample.values)
+            fates[one.fate.value] += readings
+            if one.fate is Fate.SENT:
+                sent += readings
+            elif one.fate is Fate.LOST:
+                lost += readings
+                if (one.seq or 0) > self._newest.get((one.station, one.boot or 0), -1):
+                    unknowable += readings
+        with self.database.read() as connection:
+            accounts = ledger.accounts(connection, limit=10_000_000)
+        unknown = any(a.missing is None for a in accounts)
+        return Account(
+            sent=sent,
+            lost=lost,
+            unknowable=unknowable,
+            stored=sum(a.stored for a in accounts),
+            duplicate=sum(a.duplicate for a in accounts),
+            quarantined=sum(a.quarantined for a in accounts),
+            missing=None if unknown else sum(a.missing or 0 for a in accounts),
+            fates=dict(sorted(fates.items())),
+        )
+
+
+_NONE: Ints = np.empty(0, np.int64)
+
+
+def _message(put: Put, now_ms: int) -> Message:
+    if put.kind is Sent.TELEMETRY:
+        return Message(put.station, put.payload, now_ms, source="score", topic=f"rivers/v1/{put.station}/telemetry")
+    if put.kind is Sent.EVENT:
+        return Message(put.station, put.payload, now_ms, source="score", kind="event")
+    online = b'{"online": true}' if put.kind is Sent.BACK else b'{"online": false}'
+    return Message(put.station, online, now_ms, source="score", kind="status")
+
+
+# -- what came of it ---------------------------------------------------------------------------------------------------
+
+
+def event_alarms(findings: Iterable[Finding]) -> dict[str, list[Span]]:
+    """Station → when the event detector spoke, from its first alarm to the last, as its findings say."""
+    found: dict[str, list[Span]] = {}
+    since: dict[str, int] = {}
+    last_ms = 0
+    for one in sorted(findings, key=lambda f: f.observed_at_ms):
+        if one.kind is not Kind.EVENT or one.parameter is not None:
+            continue
+        last_ms = max(last_ms, one.observed_at_ms)
+        if one.change is Change.FIRED:
+            since.setdefault(one.station, one.observed_at_ms)
+        elif (start := since.pop(one.station, None)) is not None:
+            found.setdefault(one.station, []).append(Span(start, max(start, one.observed_at_ms - QUIET_MS)))
+    for station, start in since.items():
+        found.setdefault(station, []).append(Span(start, max(start, last_ms)))
+    return found
+
+
+def _water_alarms(findings: Iterable[Finding]) -> dict[str, list[Span]]:
+    """Station → when the rules for the water began to speak, the event detector left out."""
+    found: dict[str, list[Span]] = {}
+    for one in findings:
+        if one.change is Change.FIRED and one.kind in WATER - {Kind.EVENT}:
+            found.setdefault(one.station, []).append(Span(one.observed_at_ms, one.observed_at_ms))
+    return found
+
+
+class _Reports:
+    """What each station's samples were told to be measured at, and whether they arrived."""
+
+    def __init__(self, told: Mapping[str, Mapping[int, int]]) -> None:
+        self._told = told
+
+    def of(self, station: str, at_ms: Ints) -> tuple[Ints, Bools]:
+        """(n,) times as told and whether they arrived, for (n,) true instants."""
+        told = self._told.get(station, {})
+        found = np.array([told.get(at, -1) for at in at_ms.tolist()], np.int64)
+        return found, found >= 0
+
+
+def _by_station(witness: Witness) -> _Reports:
+    told: dict[str, dict[int, int]] = {}
+    for one in witness:
+        if one.fate is Fate.SENT:
+            told.setdefault(one.station, {})[one.sample.at_ms] = one.told_ms
+    return _Reports(told)
+
+
+def _flags(store: ReadingStore, station: str, known: Catalogue, told_ms: Ints) -> dict[str, tuple[Ints, Ints]]:
+    """Parameter → the instants stored, ascending, and the verdicts on them."""
+    if not len(told_ms):
+        return {}
+    window = store.window(station, int(told_ms.min()), int(told_ms.max()))
+    window = window.take(np.argsort(window.at, kind="stable"))
+    found = {}
+    for code in np.unique(window.parameter).tolist():
+        its = window.parameter == code
+        found[known.parameters[code].key] = (window.at[its], window.packed[its])
+    return found
+
+
+def _around(at_ms: Ints) -> Span:
+    return Span(int(at_ms[0]), int(at_ms[-1]))
+
+
+def _tests(packed: Ints) -> str:
+    """The test that raised most of some flags."""
+    _, bits = unpack(packed)
+    most = max(QualityTest, key=lambda test: int(((bits & int(test)) != 0).sum()))
+    return str(most.name).lower()
+
+
+def _mostly(good: Bools, flagged: Bools) -> bool:
+    """Whether more than half of a sensor's good samples of an event were called faulty."""
+    return bool(good.any()) and float(flagged[good].mean()) > 0.5
+
+
+def _silences(
+    findings: Sequence[Finding], station: Station, faults: Iterable[Fault], asked: Scenario
+) -> Iterator[Thing]:
+    """The times without power of a station that was scored: found where it, or its gateway, was called silent."""
+    names = {station.key, station.gateway}
+    silent = [f for f in findings if f.kind is Kind.NO_DATA and f.change is Change.FIRED and f.station in names]
+    for fault in faults:
+        if fault.kind is not FaultKind.SUPPLY or not asked.start_ms <= fault.start_ms < asked.end_ms:
+            continue
+        span = Span(fault.start_ms, fault.end_ms)
+        told = [f.observed_at_ms for f in silent if f.since_ms <= span.end_ms and f.observed_at_ms >= span.start_ms]
+        delay_ms = min(told) - span.start_ms if told else None
+        yield Thing(str(fault.kind), station.key, "", span, delay_ms, delay_ms is not None, False)
+
+
+def incidents_of(database: Database, since_ms: int) -> tuple[Incident, ...]:
+    """The incidents that began from ``since_ms`` on, in the order in which they were opened."""
+    table, conditions, outbox = governed.incident, governed.incident_condition, governed.outbox
+    with database.read() as connection:
+        rows = (
+            connection.execute(sa.select(table).where(table.c.since_ms >= since_ms).order_by(table.c.id))
+            .mappings()
+            .all()
+        )
+        pages = Counter(connection.execute(sa.select(outbox.c.incident_id).where(outbox.c.notify == "page")).scalars())
+        stations: dict[int, list[str]] = {}
+        for id_, station in connection.execute(sa.select(conditions.c.incident_id, conditions.c.station).distinct()):
+            stations.setdefault(id_, []).append(station)
+    return tuple(
+        Incident(
+            id=row["id"],
+            kind=row["kind"],
+            rule=row["rule"],
+            colour=row["colour"],
+            station=row["station"],
+            stations=tuple(sorted(stations.get(row["id"], [row["station"]]))),
+            since_ms=row["since_ms"],
+            retrospective=row["retrospective"],
+            pages=pages[row["id"]],
+            title=row["title_zh"] + " " + row["title_en"],
+        )
+        for row in rows
+    )
+
+
+def _traced(database: Database, incidents: Sequence[Incident], passages: Sequence[Passage]) -> tuple[Tracing, ...]:
+    """The newest trace of every live incident of the water that began while a discharge of an outfall passed by."""
+    found = []
+    with database.read() as connection:
+        for one in incidents:
+            if one.retrospective or one.kind not in {kind.value for kind in WATER}:
+                continue
+            passed = [p for p in passages if p.station == one.station and _passes(p, one.since_ms)]
+            kept = traces.kept(connection, one.id) if passed else None
+            if kept is None:
+                continue
+            event = max(passed, key=lambda p: p.strength).event
+            keys = [candidate.key for candidate in kept.candidates]
+            place = keys.index(event.outfall) + 1 if event.outfall in keys else None
+            found.append(Tracing(event.name, event.outfall, one.station, one.id, place))
+    return tuple(found)
+
+
+def _passes(passage: Passage, at_ms: int) -> bool:
+    event = passage.event
+    known = bool(event.outfall) and event.kind in (*DISCHARGES, EventKind.OVERFLOW)
+    return known and passage.first_ms - HOUR_MS <= at_ms <= passage.last_ms + HOUR_MS
+
+
+def by_kind(things: Iterable[Thing]) -> Iterator[tuple[str, list[Thing]]]:
+    """The things of each kind, in alphabetical order."""
+    kinds: dict[str, list[Thing]] = {}
+    for thing in things:
+        kinds.setdefault(thing.kind, []).append(thing)
+    yield from sorted(kinds.items())
+
+
+def as_json(found: Score) -> dict[str, Any]:
+    """The score as plain values."""
+
+    def side(things: Sequence[Thing]) -> dict[str, Any]:
+        return {
+            kind: {
+                "there": len(of),
+                "found": sum(t.found for t in of),
+                "missed": [
+                    {
+                        "station": t.station,
+                        "parameter": t.parameter or None,
+                        "from": rfc3339(t.span.start_ms),
+                        "to": rfc3339(t.span.end_ms),
+                        "called_fault": t.fault,
+                        "called_event": t.event,
+                    }
+                    for t in of
+                    if not t.found
+                ],
+                "called_fault": sum(t.fault for t in of),
+                "called_event": sum(t.event for t in of),
+                "separate": len({t.name for t in of if t.name}),
+                "separate_found": len({t.name for t in of if t.name and t.found}),
+                "by_rules_only": sum(t.by == ("rule",) for t in of),
+                "median_delay_min": scoring.median_minutes(of),
+            }
+            for kind, of in by_kind(things)
+        }
+
+    right, called = found.label_right
+    account = found.account
+    return {
+        "scenario": found.scenario,
+        "seed": found.seed,
+        "days": found.days,
+        "stations": found.stations,
+        "station_months": round(found.months, 3),
+        "readings": found.readings,
+        "faults": side(found.faults),
+        "events": side(found.events),
+        "false_fault_alarms": found.false_faults,
+        "false_fault_alarms_per_station_month": round(found.false_faults / found.months, 3),
+        "false_fault_alarms_by": dict(found.false_by),
+        "false_event_alarms": found.false_events,
+        "false_event_alarms_per_station_month": round(found.false_events / found.months, 3),
+        "event_alarms_of_natural_events": found.natural_events,
+        "natural_samples": found.natural_samples,
+        "natural_samples_flagged": found.natural_flagged,
+        "label": {"right": right, "called": called},
+        "incidents": [
+            {
+                "id": one.id,
+                "kind": one.kind,
+                "rule": one.rule,
+                "colour": one.colour,
+                "station": one.station,
+                "stations": list(one.stations),
+                "since": rfc3339(one.since_ms),
+                "retrospective": one.retrospective,
+                "pages": one.pages,
+                "title": one.title,
+            }
+            for one in found.incidents
+        ],
+        "pages": found.pages,
+        "pages_a_week": round(found.pages_a_week, 2),
+        "traced": [
+            {"event": t.event, "outfall": t.outfall, "station": t.station, "incident": t.incident, "place": t.place}
+            for t in found.traced
+        ],
+        "ledger": {
+            "sent": account.sent,
+            "lost": account.lost,
+            "lost_unknowable": account.unknowable,
+            "stored": account.stored,
+            "duplicate": account.duplicate,
+            "quarantined": account.quarantined,
+            "missing": account.missing,
+            "right": account.right,
+            "fates": dict(account.fates),
+        },
+    }

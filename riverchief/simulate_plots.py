@@ -1,0 +1,229 @@
+"""``riverchief simulate --plots``: simulated water beside recorded water, as the pictures of docs/simulator.md.
+
+Needs matplotlib, which only developers install. The records are tables as the tests use them; the river of Texas and
+the bay of Florida are not the Pearl River, so shapes are compared, not levels.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from riverchief.settings import Settings
+from riverchief.simulate_table import read
+from sensors.errors import ConfigurationError
+from sensors.parameters import catalogue
+from sensors.reading import Floats
+from simulator.truth import COLUMNS, table
+
+DAYS, STEP_MIN = 28, 15
+BAY, CREEK = "nerrs_apacpwq_labelled.csv.gz", "neon_pringle_creek_clean.csv.gz"
+SCENARIO = "calm-week"
+_SHOWN = ("water_temp", "ph", "do", "conductivity", "turbidity")
+_LABELS = {
+    "water_temp": "water temperature °C",
+    "ph": "pH",
+    "do": "DO mg/L",
+    "conductivity": "EC µS/cm",
+    "turbidity": "turbidity NTU",
+    "level": "level m",
+    "tp": "TP",
+    "nh3n": "NH3-N",
+}
+_OTHER_NAMES = {"turbidity_FNU": "turbidity", "depth_m": "level"}
+_COLOURS = {True: "#c0392b", False: "#2c5f8a"}
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A station's parameters every quarter of an hour: (n,) each, NaN where missing; ``hour`` by the sun."""
+
+    name: str
+    simulated: bool
+    hour: Floats
+    values: Mapping[str, Floats]
+
+
+def draw(settings: Settings, records: Path, folder: Path, *, seed: int, told: Callable[[float], object]) -> list[Path]:
+    """Draw all pictures into ``folder``; raises ConfigurationError when matplotlib or the records are missing."""
+    try:
+        plt: Any = import_module("matplotlib.pyplot")
+    except ImportError as error:
+        raise ConfigurationError("--plots needs matplotlib: pip install 'riverchief[dev]'") from error
+    for name in (BAY, CREEK):
+        if not (records / name).is_file():
+            raise ConfigurationError(f"{records} has no {name}: --records names the folder of recorded tables")
+    plt.switch_backend("Agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    recorded = [
+        _recorded(records / BAY, "apalachicola_cat_point", "Apalachicola Bay (recorded)", -5.7, 2012, 5),
+        _recorded(records / CREEK, "pringle_creek_downstream", "Pringle Creek (recorded)", -6.5, 2019, 7),
+    ]
+    simulated = _simulated(settings, seed, told)
+    river, creek, lake = (simulated[key] for key in ("dph-shiwan-3", "qcc-huanhu-2", "shiwan-lake-1"))
+    pictures: dict[str, Callable[[], Any]] = {
+        "curves": lambda: _curves(plt, recorded[0], river, recorded[1], creek),
+        "day": lambda: _day(plt, (recorded[1], creek, lake)),
+        "spectrum": lambda: _spectrum(plt, (recorded[0], river)),
+        "changes": lambda: _changes(plt, (*recorded, river, creek)),
+        "correlations": lambda: _correlations(plt, (recorded[0], river)),
+    }
+    made = []
+    for name, picture in pictures.items():
+        figure, path = picture(), folder / f"simulator-{name}.png"
+        figure.savefig(path, dpi=56, metadata={"Software": None})
+        plt.close(figure)
+        made.append(path)
+    return made
+
+
+def _simulated(settings: Settings, seed: int, told: Callable[[float], object]) -> dict[str, Series]:
+    from dataclasses import replace
+
+    from riverchief import files
+
+    site = files.read_stations(settings.site.stations, catalogue())
+    stations = tuple(site[key] for key in ("dph-shiwan-3", "qcc-huanhu-2", "shiwan-lake-1") if key in site)
+    if len(stations) < 3:
+        raise ConfigurationError("--plots shows stations of the shipped example, which this site does not have")
+    stations = tuple(replace(s, parameters=(*_SHOWN, "level", "tp", "nh3n")) for s in stations)
+    weeks = replace(read(SCENARIO, site), days=float(DAYS), step_s=60 * STEP_MIN)
+    found = {}
+    pieces = table(
+        replace(site, stations=stations), weeks, seed=seed, known=catalogue(), on_progress=lambda _, s: told(s)
+    )
+    for frame, _ in pieces:
+        key = frame["station"][0]
+        there_are = [p for p in COLUMNS if COLUMNS[p] in frame.columns]
+        values = {p: frame[COLUMNS[p]].cast(pl.Float64).fill_null(math.nan).to_numpy() for p in there_are}
+        times = frame["time"].str.to_datetime("%Y-%m-%dT%H:%M:%SZ")
+        found[key] = Series(f"{key} (simulated)", True, _solar(times, 7.55), values)
+    return found
+
+
+def _recorded(path: Path, station: str, name: str, solar_h: float, year: int, month: int) -> Series:
+    """Four weeks of a record; what its keeper marked as bad is left out."""
+    frame = pl.read_csv(path, infer_schema_length=20_000).filter(pl.col("station") == station)
+    times = pl.col("time").str.to_datetime("%Y-%m-%dT%H:%M:%SZ")
+    frame = frame.with_columns(times.alias("at")).filter(pl.col("at") >= pl.datetime(year, month, 1, time_zone=None))
+    minutes = frame["at"].dt.minute().to_numpy()
+    frame = frame.filter(pl.Series(minutes % STEP_MIN == 0)).head(DAYS * 24 * 60 // STEP_MIN)
+    values = {}
+    for column in frame.columns:
+        key = _OTHER_NAMES.get(column) or next((k for k, c in COLUMNS.items() if c == column), None)
+        if key is None or not frame[column].dtype.is_numeric():
+            continue
+        series = frame[column].cast(pl.Float64).fill_null(math.nan).to_numpy().copy()
+        if f"anomaly_{column}" in frame.columns:
+            series[(frame[f"anomaly_{column}"].fill_null(0) == 1).to_numpy()] = math.nan
+        values[key] = series
+    return Series(name, False, _solar(frame["at"], solar_h), values)
+
+
+def _solar(times: pl.Series, offset_h: float) -> Floats:
+    hours = times.dt.hour().to_numpy() + times.dt.minute().to_numpy() / 60
+    return np.asarray((hours + offset_h) % 24)
+
+
+def _curves(plt: Any, *shown: Series) -> Any:
+    """Ten days of every parameter, a recorded column beside a simulated one."""
+    figure, axes = plt.subplots(len(_SHOWN), len(shown), figsize=(15, 8.5), sharex=True, constrained_layout=True)
+    for column, series in enumerate(shown):
+        for row, key in enumerate(_SHOWN):
+            axis, values = axes[row][column], series.values[key][: 10 * 24 * 60 // STEP_MIN]
+            axis.plot(np.arange(len(values)) * STEP_MIN / 1440, values, lw=0.7, color=_COLOURS[series.simulated])
+            axis.set_ylabel(_LABELS[key], fontsize=8)
+            axis.tick_params(labelsize=7)
+        axes[0][column].set_title(series.name, fontsize=10)
+        axes[-1][column].set_xlabel("days", fontsize=8)
+    return figure
+
+
+def _day(plt: Any, shown: Sequence[Series]) -> Any:
+    """Mean of each hour by the sun, and the middle half of the days, as the difference from the daily mean."""
+    keys = ("do", "ph", "water_temp")
+    figure, axes = plt.subplots(
+        len(keys), len(shown), figsize=(11, 6.5), sharex=True, sharey="row", constrained_layout=True
+    )
+    for column, series in enumerate(shown):
+        for row, key in enumerate(keys):
+            values, axis = series.values[key], axes[row][column]
+            days = len(values) // (1440 // STEP_MIN)
+            by_day = values[: days * (1440 // STEP_MIN)].reshape(days, -1)
+            off = (by_day - np.nanmean(by_day, axis=1, keepdims=True)).ravel()
+            hour = series.hour[: len(off)].astype(int)
+            groups = [off[(hour == h) & ~np.isnan(off)] for h in range(24)]
+            low, middle, high = (np.array([np.percentile(g, q) for g in groups]) for q in (25, 50, 75))
+            axis.fill_between(range(24), low, high, alpha=0.25, color=_COLOURS[series.simulated])
+            axis.plot(range(24), middle, color=_COLOURS[series.simulated])
+            axis.set_ylabel(f"{_LABELS[key]} − daily mean", fontsize=8)
+        axes[0][column].set_title(series.name, fontsize=10)
+        axes[-1][column].set_xlabel("hour by the sun", fontsize=8)
+    return figure
+
+
+def _spectrum(plt: Any, shown: Sequence[Series]) -> Any:
+    """Power by period; the tide and the day stand out of a red background."""
+    keys = ("level", "conductivity", "do", "turbidity")
+    figure, axes = plt.subplots(1, len(keys), figsize=(15, 4), constrained_layout=True)
+    for axis, key in zip(axes, keys, strict=True):
+        for series in shown:
+            values = series.values[key]
+            there = ~np.isnan(values)
+            filled = np.interp(np.arange(len(values)), np.flatnonzero(there), values[there])
+            power = np.abs(np.fft.rfft((filled - filled.mean()) * np.hanning(len(filled)))) ** 2
+            period_h = 1 / np.fft.rfftfreq(len(filled), STEP_MIN / 60)[1:]
+            smooth = np.convolve(power[1:], np.ones(3) / 3, "same")
+            axis.loglog(period_h, smooth / smooth.sum(), lw=0.8, color=_COLOURS[series.simulated], label=series.name)
+        for hours in (12.42, 24.0):
+            axis.axvline(hours, color="grey", lw=0.5, ls=":")
+        axis.set_title(_LABELS[key], fontsize=10)
+        axis.set_xlabel("period h", fontsize=8)
+    axes[0].legend(fontsize=7)
+    return figure
+
+
+def _changes(plt: Any, shown: Sequence[Series]) -> Any:
+    """How much a parameter changes within an hour, as the share of changes larger than that."""
+    figure, axes = plt.subplots(1, len(_SHOWN), figsize=(15, 4), constrained_layout=True, sharey=True)
+    for axis, key in zip(axes, _SHOWN, strict=True):
+        for series, style in zip(shown, ("-", "--") * 2, strict=False):
+            values = series.values[key]
+            change = np.abs(values[4:] - values[:-4])
+            change = np.sort(change[~np.isnan(change)])
+            share = 1 - np.arange(len(change)) / len(change)
+            axis.loglog(
+                np.maximum(change, 1e-3), share, style, lw=1, color=_COLOURS[series.simulated], label=series.name
+            )
+        axis.set_title(_LABELS[key], fontsize=10)
+        axis.set_xlabel("change within an hour, at least", fontsize=8)
+        axis.set_ylim(1e-3, 1.1)
+    axes[0].set_ylabel("share of hours", fontsize=8)
+    axes[0].legend(fontsize=6)
+    return figure
+
+
+def _correlations(plt: Any, shown: Sequence[Series]) -> Any:
+    """Correlations of a recorded and a simulated tidal station, and those known of 平洲 (docs/simulator.md)."""
+    figure, axes = plt.subplots(1, len(shown), figsize=(11, 4.5), constrained_layout=True)
+    for axis, series in zip(axes, shown, strict=True):
+        keys = [k for k in (*_SHOWN, "level", "nh3n", "tp") if k in series.values]
+        matrix = np.array([[_r(series.values[a], series.values[b]) for b in keys] for a in keys])
+        axis.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r")
+        axis.set_xticks(range(len(keys)), keys, rotation=45, ha="right", fontsize=8)
+        axis.set_yticks(range(len(keys)), keys, fontsize=8)
+        for i in range(len(keys)):
+            for j in range(len(keys)):
+                axis.text(j, i, f"{matrix[i, j]:.2f}", ha="center", va="center", fontsize=7)
+        axis.set_title(series.name, fontsize=10)
+    return figure
+
+
+def _r(a: Floats, b: Floats) -> float:
+    both = ~np.isnan(a) & ~np.isnan(b)
+    return float(np.corrcoef(a[both], b[both])[0, 1]) if both.sum() > 10 else math.nan

@@ -1,0 +1,137 @@
+"""``riverchief assess``: tables as people have them, good and bad."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from riverchief import assess as assess_
+from riverchief.assess import Summary, assess_file, judge, read
+from riverchief.cli import app
+from sensors.errors import ConfigurationError
+from sensors.parameters import catalogue
+
+CATALOGUE = catalogue()
+
+
+def table(days: int = 12, seed: int = 1) -> pl.DataFrame:
+    """A quiet river, every quarter of an hour, with a spike on the eleventh day."""
+    rng = np.random.default_rng(seed)
+    n = days * 96
+    at = pl.datetime_range(
+        pl.datetime(2026, 5, 1), pl.datetime(2026, 5, 1) + timedelta(minutes=15 * (n - 1)), "15m", eager=True
+    )
+    do = (7 + np.sin(np.arange(n) / 15) + rng.normal(0, 0.05, n)).round(2)
+    do[10 * 96] = 15.0
+    return pl.DataFrame(
+        {
+            "time": at.dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "DO (mg/L)": do,
+            "conductivity_mS_cm": (0.4 + rng.normal(0, 0.002, n)).round(4),
+            "plant_pH": (7.3 + rng.normal(0, 0.02, n)).round(2),
+            "remark": ["fine"] * n,
+        }
+    )
+
+
+def flags(frame: pl.DataFrame, folder: Path, **options: object) -> tuple[pl.DataFrame, Summary]:
+    frame.write_csv(folder / "in.csv")
+    summary = assess_file(folder / "in.csv", folder / "out.csv", CATALOGUE, **options)  # type: ignore[arg-type]
+    told = pl.read_csv(folder / "out.csv", schema_overrides={"parameter": pl.String, "time": pl.String})
+    return told, summary
+
+
+def test_the_doubtful_readings_of_a_table_are_written_with_their_own_column_and_a_reason(tmp_path: Path) -> None:
+    told, summary = flags(table(), tmp_path)
+    assert told.columns == ["station", "time", "parameter", "kind", "flag", "reason"]
+    spike = told.filter(pl.col("time") == "2026-05-11T00:00:00Z")
+    assert spike.rows()[0][:5] == ("in", "2026-05-11T00:00:00Z", "DO (mg/L)", "fault", 3)
+    assert "spike" in spike["reason"][0]
+    assert len(told) < 5
+    assert summary.columns == {"DO (mg/L)": "do", "conductivity_mS_cm": "conductivity", "plant_pH": "ph"}
+    assert summary.left_alone == ["remark"]
+    assert any("no station column" in note for note in summary.notes)
+
+
+def test_a_table_in_any_order_and_with_rows_twice_gets_the_same_flags_and_says_so(tmp_path: Path) -> None:
+    told, _ = flags(table(), tmp_path)
+    mixed = pl.concat([table(), table().head(50)]).sample(fraction=1.0, shuffle=True, seed=1)
+    again, summary = flags(mixed, tmp_path)
+    assert again.equals(told)
+    assert any("sorted" in note for note in summary.notes)
+    assert any("50 rows have the time of another" in note for note in summary.notes)
+
+
+def test_times_without_an_offset_are_utc_unless_told_and_that_is_said(tmp_path: Path) -> None:
+    told, _ = flags(table(), tmp_path)
+    naive = table().with_columns(pl.col("time").str.strip_suffix("Z").str.replace("T", " "))
+    again, summary = flags(naive, tmp_path)
+    assert again.equals(told)
+    assert any("taken as UTC" in note for note in summary.notes)
+    beijing, summary = flags(naive, tmp_path, offset=timedelta(hours=8))
+    assert "2026-05-10T16:00:00Z" in beijing["time"].to_list()
+    assert not any("taken as UTC" in note for note in summary.notes)
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (pl.DataFrame({"time": ["2026-05-01T00:00:00Z"], "remark": ["x"]}), "no column names a parameter"),
+        (pl.DataFrame({"when": ["2026-05-01T00:00:00Z"], "ph": [7.0]}), "no column called time"),
+        (pl.DataFrame({"time": ["yesterday", "today"], "ph": [7.0, 7.1]}), "'yesterday' is no time"),
+        (pl.DataFrame({"time": ["2026-05-01T00:00:00Z"] * 2, "ph": ["good", "bad"]}), "holds numbers"),
+        (pl.DataFrame({"time": [], "ph": []}, schema={"time": pl.String, "ph": pl.Float64}), "no rows"),
+    ],
+)
+def test_what_cannot_be_assessed_is_refused_with_the_column_and_the_reason(
+    frame: pl.DataFrame, words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        flags(frame, tmp_path)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_a_short_table_a_constant_column_and_one_without_values_are_assessed(rows: int, tmp_path: Path) -> None:
+    frame = table().head(rows).with_columns(ph=pl.lit(7.0), turbidity=pl.lit(None, pl.Float64))
+    told, summary = flags(frame, tmp_path)
+    assert told.is_empty()
+    assert summary.rows == rows
+    assert any("turbidity: " in note for note in summary.notes)
+
+
+def test_steps_that_change_and_pauses_are_assessed(tmp_path: Path) -> None:
+    frame = table(30)
+    uneven = pl.concat([frame[:500], frame[500:1500:4], frame[2000:]])
+    told, _ = flags(uneven, tmp_path)
+    assert len(told.filter(pl.col("kind") == "event")) == 0
+    assert len(told) < 12
+
+
+def test_a_table_in_pieces_of_any_size_gets_the_same_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table(15).write_csv(tmp_path / "in.csv")
+    held = read(tmp_path / "in.csv", CATALOGUE, Summary("in"))
+    whole = judge(held)
+    for size in (7, 300, 1000):
+        monkeypatch.setattr(assess_, "VALUES_AT_ONCE", size)
+        cut = judge(held)
+        assert np.array_equal(cut.packed, whole.packed)
+        assert np.array_equal(cut.alarms.at, whole.alarms.at)
+
+
+def test_a_network_names_stations_of_the_table_and_is_never_guessed(tmp_path: Path) -> None:
+    frame = pl.concat([table().with_columns(station=pl.lit(s)) for s in ("upstream", "downstream")])
+    told, _ = flags(frame, tmp_path, network=[("upstream", "downstream")])
+    assert set(told["station"]) == {"upstream", "downstream"}
+    with pytest.raises(ConfigurationError, match=r"'above', but the stations of in\.csv are upstream"):
+        flags(frame, tmp_path, network=[("above", "downstream")])
+    assert assess_.network(["a > b>c"]) == [("a", "b"), ("b", "c")]
+
+
+def test_the_command_answers_in_json_and_refuses_in_a_sentence(tmp_path: Path) -> None:
+    table().write_csv(tmp_path / "in.csv")
+    done = CliRunner().invoke(app, ["assess", str(tmp_path / "in.csv"), "--out", str(tmp_path / "o.csv"), "--json"])
+    assert done.exit_code == 0
+    assert '"suspect"' in done.stdout

@@ -1,8 +1,8 @@
 """``riverchief simulate SCENARIO --score``: the whole system on a scenario whose truth is known.
 
 The scenario's samples go through the troubles of their devices and reach a :class:`~ingest.pipeline.Site` on a
-throw-away store, in the order and as late as they would arrive, a quarter of an hour of event time at once. What it
-flagged, found and raised is then held against the truth; nothing here judges water.
+throw-away store, in the order and as late as they would arrive, in batches of a quarter of an hour of event time. What
+it flagged, found and raised is then held against the truth; nothing here judges water.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from governance.database import Database
 from governance.finding import Change, Finding, Kind
 from ingest import backtest, ledger, traces
 from ingest.backtest import WATER
-from ingest.checks.engine import LATE_S, usable
+from ingest.checks.engine import LATE_S
 from ingest.checks.rules import Rules
 from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
@@ -30,7 +30,7 @@ from riverchief.scoring import Span, Thing
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue, catalogue
-from sensors.reading import PLAIN, Bools, Ints, Message, QualityTest, unpack
+from sensors.reading import PLAIN, Bools, Flag, Ints, Message, QualityTest, unpack
 from sensors.stations import Registry, Station
 from sensors.times import DAY_MS, rfc3339
 from simulator import truth, water
@@ -116,9 +116,10 @@ class Account:
 class Score:
     """What a run came to; ``months`` are station-months that were scored.
 
-    ``false_faults`` and ``false_events`` are alarms without a cause, ``natural_events`` event alarms while something
-    natural happened (rain, a gate, a salt tide). ``natural_samples`` good samples of such times, ``natural_flagged`` of
-    them that lost their good flag.
+    ``false_faults`` and ``false_events`` are alarms without a cause, ``false_by`` the former by parameter and the test
+    that spoke. ``natural_events`` are event alarms while something natural happened (rain, a gate, a salt tide),
+    ``fault_events`` those at the beginning or end of a fault. ``natural_samples`` are good samples of natural times,
+    ``natural_flagged`` of them those that lost their good flag.
     """
 
     scenario: str
@@ -132,6 +133,7 @@ class Score:
     false_faults: int
     false_events: int
     natural_events: int
+    fault_events: int
     false_by: Mapping[str, int]
     natural_samples: int
     natural_flagged: int
@@ -293,7 +295,7 @@ class Run:
         events: list[Thing] = []
         passages: list[Passage] = []
         false_by: Counter[tuple[str, str]] = Counter()
-        false_events = natural_events = natural_samples = natural_flagged = 0
+        false_events = natural_events = fault_events = natural_samples = natural_flagged = 0
         months = 0.0
         for station in registry.stations:
             at_ms, step_ms = truth.instants(asked, station)
@@ -307,6 +309,12 @@ class Run:
             months += len(at_ms) * step_ms / scoring.MONTH_MS
             events_there = [Span(p.first_ms, p.last_ms) for p in happened.passages]
             natural_there = list(scoring.runs(at_ms[happened.natural], scoring.MERGE_STEPS * step_ms))
+            unexplained = [
+                alarm
+                for alarm in mine
+                if not any(alarm.touches(span, tolerance_ms) for span in (*events_there, *natural_there))
+            ]
+            of_faults: set[Span] = set()
             called: list[tuple[Bools, Bools]] = []
             for parameter, of in said.items():
                 stored_ms, packed = flags.get(parameter, (_NONE, _NONE))
@@ -314,7 +322,7 @@ class Run:
                 known = np.append(stored_ms, -2)[place] == told_ms
                 verdict = np.append(packed, PLAIN)[place]
                 judged = arrived & (of.bad >= 0) & known
-                flagged = judged & ~usable(verdict)
+                flagged = judged & ((verdict & 15) >= Flag.SUSPECT)
                 wrong = judged & (of.bad == 1)
                 natural_samples += int((judged & ~wrong & happened.natural).sum())
                 natural_flagged += int((flagged & ~wrong & happened.natural).sum())
@@ -331,9 +339,9 @@ class Run:
                     span = _around(at_ms[its])
                     spans.append(span)
                     delay_ms = scoring.first_sample(at_ms[flagged], span, scoring.TOLERANCE_STEPS * own_ms)
-                    as_event = any(a.touches(span, tolerance_ms) for a in mine) and not any(
-                        e.touches(span, tolerance_ms) for e in events_there
-                    )
+                    its_alarms = [alarm for alarm in unexplained if _of_fault(alarm, span, tolerance_ms)]
+                    of_faults.update(its_alarms)
+                    as_event = bool(its_alarms)
                     faults.append(
                         Thing(str(fault.kind), station.key, parameter, span, delay_ms, delay_ms is not None, as_event)
                     )
@@ -361,13 +369,11 @@ class Run:
                         passage.event.name,
                     )
                 )
-            for alarm in mine:
-                if any(alarm.touches(span, tolerance_ms) for span in events_there):
-                    continue
-                if any(alarm.touches(span, tolerance_ms) for span in natural_there):
-                    natural_events += 1
-                else:
-                    false_events += scoring.count([alarm], step_ms)
+            fault_events += len(of_faults)
+            false_events += scoring.count([alarm for alarm in unexplained if alarm not in of_faults], step_ms)
+            natural_events += sum(
+                not any(alarm.touches(span, tolerance_ms) for span in events_there) for alarm in mine
+            ) - len(unexplained)
         incidents = incidents_of(self.database, asked.start_ms)
         return Score(
             scenario=asked.key,
@@ -381,6 +387,7 @@ class Run:
             false_faults=sum(false_by.values()),
             false_events=false_events,
             natural_events=natural_events,
+            fault_events=fault_events,
             false_by={f"{parameter} {tests}": n for (parameter, tests), n in sorted(false_by.items())},
             natural_samples=natural_samples,
             natural_flagged=natural_flagged,
@@ -501,6 +508,11 @@ def _tests(packed: Ints) -> str:
     _, bits = unpack(packed)
     most = max(QualityTest, key=lambda test: int(((bits & int(test)) != 0).sum()))
     return str(most.name).lower()
+
+
+def _of_fault(alarm: Span, fault: Span, tolerance_ms: int) -> bool:
+    """Whether an alarm began within an hour of the beginning or the end of a fault."""
+    return any(-tolerance_ms <= alarm.start_ms - edge_ms <= HOUR_MS for edge_ms in (fault.start_ms, fault.end_ms))
 
 
 def _mostly(good: Bools, flagged: Bools) -> bool:
@@ -632,6 +644,7 @@ def as_json(found: Score) -> dict[str, Any]:
         "false_event_alarms": found.false_events,
         "false_event_alarms_per_station_month": round(found.false_events / found.months, 3),
         "event_alarms_of_natural_events": found.natural_events,
+        "event_alarms_of_faults": found.fault_events,
         "natural_samples": found.natural_samples,
         "natural_samples_flagged": found.natural_flagged,
         "label": {"right": right, "called": called},

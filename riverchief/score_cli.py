@@ -73,7 +73,7 @@ def sentences(found: Score) -> Iterator[str]:
         f"误报（每站月）false alarms a station-month: 故障 faults {faults:.2f} ({found.false_faults}"
         f"{': ' + worst if worst else ''}), 事件 events {events:.2f} ({found.false_events});"
         f" {found.months:.1f} 站月 station-months; 自然事件期间的事件告警 event alarms of natural events"
-        f" {found.natural_events}"
+        f" {found.natural_events}, 故障引起 of faults {found.fault_events}"
     )
     if events_ := {t.name for t in found.events}:
         seen = {t.name for t in found.events if t.found}

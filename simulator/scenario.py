@@ -232,7 +232,9 @@ class Scenario:
         if self.generated is not None:
             return replace(site, stations=tuple(_generate(self.generated)), deployments=(), outfalls=(), travels=())
         if self.stations:
-            return replace(site, stations=tuple(site[key] for key in self.stations))
+            there = set(self.stations)
+            deployments = tuple(d for d in site.deployments if d.station in there)
+            return replace(site, stations=tuple(site[key] for key in self.stations), deployments=deployments)
         return site
 
 

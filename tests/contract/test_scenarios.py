@@ -1,0 +1,211 @@
+"""The whole system on a scenario whose truth is known: what is found, what is missed, and what is left alone.
+
+Eleven stations of the shipped site for three days, after three days in which nothing happens: light rain, one night of
+sewage from an outfall, every kind of fault there is, and messages that are lost, doubled, late and out of order.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from governance.tables import incident, incident_entry, outbox
+from ingest.backtest import WATER
+from riverchief import files, score
+from riverchief.score import Run, Score
+from sensors.parameters import catalogue
+from sensors.times import DAY_MS, beijing
+from simulator import scenario
+from simulator.scenario import FaultKind
+
+MISSED = {
+    FaultKind.CLOCK: "a clock two hours behind gives plausible values at plausible times",
+    FaultKind.DRIFT: "within days a drift stays inside what the water does by itself; failed checks find it",
+    FaultKind.FOULING: "as drift, and the daily swing it flattens is judged over weeks",
+}
+"""Kinds of fault that may be missed, and why; every other kind has to be found."""
+
+TAKEN_FOR_EVENTS = {
+    FaultKind.OUT_OF_WATER: "all sensors move together the moment the water leaves them, as in a plume",
+    FaultKind.CLIPPING: "turbidity at the end of its range counts as much as one sensor may; a second finds company",
+    FaultKind.UNIT: "the value comes back by a factor of a thousand",
+    FaultKind.DRIFT: "the value that is set back moves at once",
+    FaultKind.FOULING: "the value that is set back moves at once",
+}
+"""Kinds of fault that may be told as an event of the water, too; no other may."""
+
+HAPPENS = """
+[scenario]
+zh = "三天"
+en = "Three days"
+start = 2026-05-18
+days = "3d"
+spin_up = "1d"
+stations = [
+    "qcc-huanhu-1", "qcc-huanhu-2", "qcc-huanhu-3", "pynd-1", "pynd-2", "pynd-3", "fjh-2",
+    "dph-shiwan-3", "dph-shiwan-4", "shiwan-lake-1", "shiwan-lake-2",
+]
+
+[[cycle]]
+water = "creek"
+parameters = ["nh3n"]
+cycle = "0s"
+
+[[event]]
+kind = "rain"
+mm = 6
+at = "10h"
+for = "5h"
+
+[[event]]
+kind = "sewage"
+outfall = "pk-qcc-02"
+day = 3
+clock = "01:30"
+for = "3h"
+size = 1.2
+"""
+
+FAULTS = (
+    ("spike", "fjh-2", "ph", "3h", "5min"),
+    ("spike_cluster", "pynd-2", "turbidity", "2d 2h", "3h"),
+    ("flat_line", "pynd-1", "do", "1d 6h", "20h"),
+    ("drift", "dph-shiwan-3", "ph", "1h", "70h"),
+    ("fouling", "shiwan-lake-1", "do", "1h", "70h"),
+    ("out_of_water", "shiwan-lake-2", "", "1d 9h", "8h"),
+    ("bursts", "shiwan-lake-1", "turbidity", "1d 5h", "12h"),
+    ("clipping", "dph-shiwan-3", "turbidity", "1d 4h", "5h"),
+    ("supply", "fjh-2", "", "1d 1h", "9h"),
+    ("clock", "dph-shiwan-4", "", "2d", "1d"),
+    ("unit", "pynd-2", "conductivity", "1d 10h", "5h"),
+    ("offset", "pynd-3", "ph", "1d 10h", "1d"),
+    ("noise", "fjh-2", "do", "2d", "1d"),
+    ("sentinel", "pynd-3", "do", "2d 15h", "3h"),
+)
+
+TROUBLES = """
+[[trouble]]
+kind = "lost"
+stations = ["dph-*"]
+share = 0.05
+at = "2h"
+for = "2d"
+
+[[trouble]]
+kind = "duplicated"
+stations = ["qcc-*"]
+share = 0.1
+at = "2h"
+for = "3d"
+
+[[trouble]]
+kind = "reordered"
+stations = ["pynd-*"]
+share = 0.05
+delay = "10min"
+at = "2h"
+for = "12h"
+
+[[trouble]]
+kind = "delayed"
+stations = ["shiwan-*"]
+share = 0.1
+delay = "20min"
+at = "2h"
+for = "1d"
+"""
+
+
+def _told() -> str:
+    faults = ""
+    for kind, station, parameter, at, long in FAULTS:
+        faults += f'\n[[fault]]\nkind = "{kind}"\nstation = "{station}"\nat = "{at}"\n'
+        faults += f'parameter = "{parameter}"\n' if parameter else ""
+        faults += f'for = "{long}"\n' if kind != "spike" else ""
+    return HAPPENS + faults + TROUBLES
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    known = catalogue()
+    site = files.read_stations(None, known)
+    asked = scenario.parse(_told(), site, key="three-days", source="three-days.toml")
+    rules = files.read_rules(None, known)
+    with score.played(asked, asked.registry(site), rules, seed=1, lead_days=3) as played:
+        yield played
+
+
+@pytest.fixture(scope="module")
+def scored(run: Run) -> Score:
+    return run.score()
+
+
+def test_every_kind_of_fault_is_found_or_its_miss_is_listed(scored: Score) -> None:
+    found = {kind for kind, things in score.by_kind(scored.faults) if any(t.found for t in things)}
+    assert {t.kind for t in scored.faults} == {str(kind) for kind in FaultKind}
+    assert {str(kind) for kind in FaultKind} - found <= {str(kind) for kind in MISSED}
+
+
+def test_no_other_fault_of_a_sensor_becomes_an_event_of_the_water(scored: Score) -> None:
+    assert {t.kind for t in scored.faults if t.event} <= {str(kind) for kind in TAKEN_FOR_EVENTS}
+
+
+def test_good_readings_of_a_rain_keep_their_good_name(scored: Score) -> None:
+    assert scored.natural_samples > 1000
+    assert scored.natural_flagged < 0.01 * scored.natural_samples
+
+
+def test_a_night_of_sewage_is_one_incident_below_its_outfall(scored: Score) -> None:
+    passed = [t for t in scored.events if t.kind == "sewage"]
+    assert {t.station for t in passed} == {"qcc-huanhu-2", "qcc-huanhu-3"}
+    assert all(t.found and not t.fault for t in passed)
+    begin_ms, end_ms = min(t.span.start_ms for t in passed), max(t.span.end_ms for t in passed)
+    raised = [
+        one
+        for one in scored.incidents
+        if one.kind in {kind.value for kind in WATER}
+        and {"qcc-huanhu-1", "qcc-huanhu-2", "qcc-huanhu-3"} & set(one.stations)
+        and begin_ms <= one.since_ms <= end_ms + DAY_MS // 12
+    ]
+    assert [one.station for one in raised] == ["qcc-huanhu-2"], [(one.title, beijing(one.since_ms)) for one in raised]
+    assert not raised[0].retrospective
+    assert "qcc-huanhu-3" in raised[0].stations
+
+
+def test_the_outfall_is_among_the_first_three_candidates(scored: Score) -> None:
+    assert [(t.outfall, t.place is not None and t.place <= 3) for t in scored.traced] == [("pk-qcc-02", True)]
+
+
+def test_the_ledger_misses_what_the_line_lost_and_nothing_else(scored: Score) -> None:
+    account = scored.account
+    assert account.lost > 100
+    assert account.right, account
+    assert account.stored == account.sent
+    assert account.duplicate > 100
+
+
+def test_the_score_reads_as_plain_values(scored: Score) -> None:
+    told = score.as_json(scored)
+    assert told["faults"]["spike"]["found"] == 1
+    assert told["ledger"]["right"] is True
+    assert told["events"]["sewage"]["separate_found"] == 1
+
+
+def test_the_messages_handed_in_again_change_nothing(run: Run) -> None:
+    def stands() -> tuple[Any, ...]:
+        with run.database.read() as connection:
+            tables = [list(connection.execute(sa.select(table)).all()) for table in (incident, incident_entry, outbox)]
+        readings = []
+        for station in run.registry.stations:
+            window = run.store.window(station.key, run.asked.start_ms, run.asked.end_ms)
+            readings.append((window.at.tobytes(), window.value.tobytes(), window.packed.tobytes()))
+        return *tables, readings
+
+    before = stands()
+    again = [m for m in run.messages if m.received_at_ms > run.asked.end_ms - 2 * DAY_MS and m.station[:3] == "qcc"]
+    assert len(again) > 1000
+    outcome = run.site.process(again, run.asked.end_ms)
+    assert int(outcome.stored.sum()) == 0
+    assert outcome.findings == ()
+    assert stands() == before

@@ -234,6 +234,7 @@ def test_a_case_goes_through_all_roles_and_the_trail_proves_each_step(district: 
     assert (then["state"], then["verifier"]) == ("verified", "示例核查员")
     pack = auditor.get(f"/api/v1/incidents/{number}/evidence")
     assert (pack.status_code, pack.content[:5]) == (200, b"%PDF-")
+    assert b"/Subtype /Image" in pack.content, "the handler's photo is in it"
 
 
 def _closed(district: District, number: int, start_ms: int) -> bool:

@@ -289,6 +289,16 @@ def test_a_successor_inherits_the_open_cases_and_the_reach(district: District) -
     assert admin.delete("/api/v1/people/管理员（示例）").status_code == 409, "the last administrator"
 
 
+def test_somebody_appointed_again_to_their_own_office_holds_it_once(district: District) -> None:
+    admin = district.of("管理员")
+    district.clock[0] += HOUR
+    again = admin.post("/api/v1/people/甲街河长（示例）/appointments", json={"region": "d/a"}).json()
+    assert again["inherited"] == []
+    terms = again["person"]["terms"]
+    assert [term["until"] for term in terms] == [rfc3339(district.clock[0]), None]
+    assert terms[1]["since"] == terms[0]["until"]
+
+
 def test_a_term_that_begins_later_hands_over_when_the_day_has_come(one: District) -> None:
     number = one.fire()
     for action in ("accept", "dispatch"):

@@ -35,6 +35,7 @@ def perform(
     elif order.assignment:
         _known(context, order, regions())
     known_matter(context, order.matter)
+    _measurable(context, order)
     process = context.processes.of(before)
     with context.database.write() as connection:
         return incidents.act(
@@ -56,6 +57,21 @@ def known_matter(context: Context, matter: str) -> None:
     if matter and context.processes.known and context.processes.named(matter) is None:
         known = ", ".join(p.key for p in context.processes.known)
         raise ConfigurationError(f"matter {matter!r} is no process; there are {known}")
+
+
+def _measurable(context: Context, order: Order) -> None:
+    """Raises ConfigurationError for a measurement of nothing we know, or that no instrument could have shown."""
+    for key, value in order.measurement.items():
+        if key not in context.catalogue:
+            raise ConfigurationError(sentence("incident.not_measured", parameter=key[:64]))
+        parameter = context.catalogue[key]
+        least, most = parameter.instrument
+        if not least <= value <= most:
+            raise ConfigurationError(
+                sentence(
+                    "incident.not_measurable", parameter=key, value=value, least=least, most=most, unit=parameter.unit
+                )
+            )
 
 
 def suggestion(context: Context, incident: Incident, regions: Regions) -> Suggestion:

@@ -193,6 +193,9 @@ def appoint(
         raise ConfigurationError(f"a term of {one.name} must end after it begins")
     if deputy_of:
         get(connection, deputy_of)
+    same = appointments_.c.deputy_of.in_(["", deputy_of])
+    here = (appointments_.c.region == region) & (appointments_.c.reach == reach)
+    _end(connection, (appointments_.c.person_id == one.id) & here & same, since_ms)  # a new term of the same office
     before: list[Appointment] = []
     if one.role is not Role.DEPUTY:
         before = [

@@ -50,6 +50,7 @@ class Running:
         migrations.upgrade(self.database)
         self.process: subprocess.Popen[bytes] | None = None
         self.more = ""
+        self.open = True
 
     def register(self, *stations: Station) -> None:
         with self.database.write() as connection:
@@ -59,7 +60,8 @@ class Running:
     def settings(self) -> Path:
         path = self.folder / "settings.toml"
         path.write_text(
-            f"data = '{self.folder}'\n[database]\nurl = '{self.url}'\n[log]\nlevel = 'warning'\n[access]\nopen = true\n"
+            f"data = '{self.folder}'\n[database]\nurl = '{self.url}'\n[log]\nlevel = 'warning'\n"
+            f"[access]\nopen = {str(self.open).lower()}\n"
             f"[mqtt]\nport = {self.broker.port}\n"
             f"user = '{self.broker.ingest.user}'\npassword = '{self.broker.ingest.password}'\n{self.more}"
         )

@@ -13,7 +13,7 @@ from api import problems
 from api.access import Keeping, Who, on_behalf
 from api.acting import known_matter, perform, suggestion
 from api.answers import answer, when
-from api.asking import Asked, Cursor, Limit, Strict, Words, instant, mark, place_by_number
+from api.asking import Asked, Cursor, Known, Limit, Strict, Words, instant, mark, place_by_number
 from api.context import Context
 from api.problems import Problem
 from governance import attachments, incidents, lifecycle
@@ -35,11 +35,14 @@ from governance.lifecycle import (
 from governance.regions import Place
 from governance.roles import Actor, Department, Forbidden
 from ingest import traces
-from sensors.errors import ConfigurationError, Refused
+from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.texts import Text
 
 router = APIRouter(prefix="/incidents", tags=["incidents"])
 tasks = APIRouter(prefix="/worklist", tags=["incidents"])
+
+SEEN_BY_PEOPLE = (Source.PERSON, Source.PATROL, Source.HOTLINE)
+"""What somebody may file here: sensors, devices, platforms and citizens have ways of their own."""
 
 _TAG = re.compile(r'\s*(?:W/)?"([^"]*)"\s*')
 
@@ -355,12 +358,20 @@ def list_incidents(
 
 
 @router.post("", status_code=201, response_model=IncidentInFull)
-def report(asked: Asked, who: Who, keeper: Keeping, new: NewReport) -> Response:
+def report(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewReport) -> Response:
     """Report something seen; it waits to be accepted."""
     actor = on_behalf(who, new.by)
     place = Place(new.region, new.reach, new.lon, new.lat)
     if not place.region and place.lon is not None and place.lat is not None:
         place = replace(place, region=keeper.regions().at(place.lon, place.lat))
+    if (new.lon is None) != (new.lat is None):
+        raise ConfigurationError("lon and lat go together")
+    if new.region and new.region not in keeper.regions():
+        raise ConfigurationError(f"region {new.region!r} is not registered")
+    if new.reach and new.reach not in {one.key for one in known.recent().reaches}:
+        raise NotFound(f"reach {new.reach!r} is not registered")
+    if new.source not in SEEN_BY_PEOPLE:
+        raise ConfigurationError(f"source {new.source!r} must be one of {', '.join(SEEN_BY_PEOPLE)}")
     known_matter(asked, new.matter)
     order = Order(Action.ACCEPT, comment=new.text, attachments=tuple(new.attachments), matter=new.matter)
     with asked.database.write() as connection:
@@ -370,7 +381,7 @@ def report(asked: Asked, who: Who, keeper: Keeping, new: NewReport) -> Response:
             order,
             actor,
             colour=_one_of(Colour, new.colour, "colour"),
-            origin=_one_of(Source, new.source, "source"),
+            origin=Source(new.source),
             place=place,
             now_ms=asked.clock_ms(),
             source=asked.source,

@@ -20,6 +20,7 @@ from governance.finding import Colour
 from governance.lifecycle import Action, Incident, Order, Source
 from governance.regions import Place, Regions
 from governance.reports import CITIZEN, Report
+from governance.roles import Right
 from sensors.datum import Datum, wgs84
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.stations import Registry
@@ -62,7 +63,7 @@ class NewReportView:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """A report behind an incident, as the office sees it."""
+    """A report behind an incident; ``contact`` is "" for all but the office and its operators."""
 
     ticket: str
     incident: int
@@ -202,9 +203,13 @@ def origins(asked: Asked, who: Who, incident_id: int) -> Response:
         behind = store.of_incident(connection, incident_id)
         lon, lat = found.place.lon, found.place.lat
         near = [] if lon is None or lat is None else _near(connection, lon, lat, asked.clock_ms(), incident_id)
+    office = who.may(Right.ACCEPT)
     return answer(
         Origins(
-            [Behind(r.ticket, r.incident_id, rfc3339(r.at_ms), r.contact, r.unsolved) for r in behind],
+            [
+                Behind(r.ticket, r.incident_id, rfc3339(r.at_ms), r.contact if office else "", r.unsolved)
+                for r in behind
+            ],
             [Near(i.id, i.state, i.title, rfc3339(i.opened_at_ms), i.case.source) for i in near],
         )
     )

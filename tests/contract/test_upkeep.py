@@ -145,10 +145,10 @@ def test_what_is_remembered_of_doubtful_readings_is_what_a_restart_would_read(wo
     visit(world, T0 + 3 * STEP, T0 + 6 * STEP, "nh3n")
     follow(world, T0)
     world.feed(river(T0, calm(12)))
-    lived = world.site.history.tail
+    lived = world.site.history.memory
     world.start()
     world.tick(T0 + 12 * STEP)
-    read = world.site.history.tail
+    read = world.site.history.memory
     assert lived.packed[0].tolist() == read.packed[0].tolist()
     assert (lived.packed[0] >> 4).any()
 

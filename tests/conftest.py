@@ -21,11 +21,13 @@ settings.load_profile("riverchief")
 
 SLOWEST_FIRST = ("faults", "system", "contract", "unit")
 """Folders of tests that wait for processes first, so that none of them is left over for the end of a run."""
+LONGEST = ("test_pipeline.py", "test_api.py", "test_reading_store.py", "test_scenarios.py", "test_water.py")
+"""Files that take longest in their folder: one process works on a file, so none of them may be begun last."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out, and say so, what cannot run here; on CI a missing server is a failure instead."""
-    items.sort(key=lambda item: SLOWEST_FIRST.index(item.path.relative_to(Path(__file__).parent).parts[0]))
+    items.sort(key=_place)
     lacking = {
         "broker": shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists(),
         "browser": shutil.which("chromium") is None,
@@ -37,6 +39,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, missing in lacking.items():
             if missing and item.get_closest_marker(marker) and not ON_CI:
                 item.add_marker(pytest.mark.skip(reason=f"no {marker} here (tests/servers.sh installs it)"))
+
+
+def _place(item: pytest.Item) -> tuple[int, int]:
+    """Where a test stands: the folders that wait longest first, and in each the files that take longest."""
+    where = item.path.relative_to(Path(__file__).parent)
+    longest = LONGEST.index(where.name) if where.name in LONGEST else len(LONGEST)
+    return SLOWEST_FIRST.index(where.parts[0]), longest
 
 
 def pytest_sessionfinish() -> None:

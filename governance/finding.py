@@ -33,6 +33,8 @@ class Kind(StrEnum):
     BLACK_ODOROUS = "black_odorous"
     DAILY_PATTERN = "daily_pattern"
     EVENT = "event"
+    DEVICE = "device"
+    """No check of ours: the device says it of itself."""
     FORECAST = "forecast"
     """What has not come yet: informs, and pages nobody until it comes."""
     REPORT = "report"

@@ -1170,7 +1170,11 @@ def sentence(key: str, /, **values: object) -> str:
     return f"{text.zh}。 / {text.en}."
 
 
-_SOURCES: Mapping[Kind, Source] = {Kind.EVENT: Source.EVENT, Kind.FORECAST: Source.FORECAST}
+_SOURCES: Mapping[Kind, Source] = {
+    Kind.EVENT: Source.EVENT,
+    Kind.FORECAST: Source.FORECAST,
+    Kind.DEVICE: Source.DEVICE,
+}
 """Findings whose incidents do not come from a rule."""
 
 

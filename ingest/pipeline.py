@@ -17,7 +17,7 @@ from governance.deadlines import STANDARD, Policy
 from governance.finding import Finding
 from governance.regions import Place, Regions
 from ingest import alarms, means, memories, quarantine, rulebook, validate
-from ingest.checks import events
+from ingest.checks import devices, events
 from ingest.checks.alarms import Key
 from ingest.checks.alarms import apply as apply_to_alarms
 from ingest.checks.engine import LATE_S, Checks, usable
@@ -170,7 +170,9 @@ class Site:
                 self.store.reflag(connection, keys, past.again, past.again_packed)
                 quarantine.add(connection, self.history.registry, messages, decoded.headers, rejected)
                 self._settle(connection, replayed, now_ms)
-                self._keep_notices(connection, messages, decoded)
+                of_devices = self._of_devices(self._keep_notices(connection, messages, decoded), now_ms)
+                findings = [*findings, *of_devices]
+                changed = changed | apply_to_alarms(self.history.checks.alarms, of_devices)
                 loggers.heard(connection, _newest_by_logger(messages, accepted.batch))
                 self.ledger.count(
                     connection, self.history.registry, messages, decoded.headers, stored, duplicate, rejected
@@ -225,6 +227,8 @@ class Site:
         if not self._fresh:
             self.refresh()
         rejected: list[Rejected] = []
+        events_: list[devices.Said] = []
+        told: list[Finding] = []
         messages, replayed = self._replays(messages)
         due = {held.id for held in replayed} | {None}
         with self.database.write() as connection:
@@ -235,6 +239,7 @@ class Site:
                     rejected.append(Rejected(i, *validate.stranger(message.station), ()))
                 elif message.kind == "event":
                     device_events.add(connection, message)
+                    events_ += self._heard(message.station, message.payload, message.received_at_ms)
                 elif (online := device_events.online(message.payload)) is None:
                     rejected.append(
                         Rejected(i, Reason.WRONG_SHAPE, 'a status is {"online": true} or {"online": false}', ())
@@ -243,8 +248,33 @@ class Site:
                     registry_store.set_online(connection, message.station, online, message.received_at_ms)
             quarantine.add(connection, self.history.registry, messages, [None] * len(messages), rejected)
             self._settle(connection, replayed, now_ms)
+            told = self._of_devices(events_, now_ms)
+            opened = self._record(connection, told, now_ms).opened if told else 0
+            self._tell(connection, told)
+        if told:
+            self._fresh = True
+            self.on_findings()
         none = np.zeros(len(messages), np.int64)
-        return Outcome(len(messages), none, none, tuple(rejected), 0, (), 0)
+        return Outcome(len(messages), none, none, tuple(rejected), 0, tuple(told), opened)
+
+    def _heard(self, station: str, body: bytes, received_at_ms: int) -> list[devices.Said]:
+        """What an event of a device says that somebody must look at, if anything."""
+        one = devices.said(self.history.registry[station], body, received_at_ms)
+        return [] if one is None else [one]
+
+    def _of_devices(self, said: Sequence[devices.Said], now_ms: int) -> list[Finding]:
+        """What follows from what devices said."""
+        if not said:
+            return []
+        until = muted(self._visits, self.history.registry.index, now_ms)
+        excused = {one.station.key for one in said if until[self.history.registry.index[one.station.key]] == now_ms}
+        return devices.findings(said, self.history.checks.alarms, excused, now_ms - int(self.late_s * 1000))
+
+    def _tell(self, connection: sa.Connection, findings: Sequence[Finding]) -> None:
+        """Remember and keep the alarms that findings about devices change."""
+        if findings:
+            self._fresh = False  # until the transaction has ended well
+            alarms.save(connection, self.history.checks.alarms, apply_to_alarms(self.history.checks.alarms, findings))
 
     def set_aside(self, message: Message, error: Exception, now_ms: int) -> Outcome:
         """Quarantine a message that cannot be processed now and keeps nobody waiting; it can be replayed later.
@@ -410,12 +440,17 @@ class Site:
             found = addressed(messages, self.loggers, self.catalogue)
         return found
 
-    def _keep_notices(self, connection: sa.Connection, messages: Sequence[Message], decoded: Decoded) -> None:
-        """What a logger says of itself in a frame, kept as an event of its station."""
+    def _keep_notices(
+        self, connection: sa.Connection, messages: Sequence[Message], decoded: Decoded
+    ) -> list[devices.Said]:
+        """What a logger says of itself in a frame, kept as an event of its station; what of it is new and matters."""
+        new: list[devices.Said] = []
         for i, body in decoded.notices.items():
             message = messages[i]
-            if message.only is None or message.replay_of is None:
-                device_events.add_once(connection, message.station, message.received_at_ms, body)
+            known = message.only is None or message.replay_of is None
+            if known and device_events.add_once(connection, message.station, message.received_at_ms, body):
+                new += self._heard(message.station, body.encode(), message.received_at_ms)
+        return new
 
     def _replays(self, messages: Sequence[Message]) -> tuple[Sequence[Message], list[quarantine.Held]]:
         """The entries that are handed in again; one that was replayed before has nothing left to give."""

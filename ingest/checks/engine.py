@@ -40,7 +40,7 @@ GAP_S = 1800
 water of a tidal river hardly becomes another, and loggers keep thinner records than they send live (our choice)."""
 
 
-ELSEWHERE = ("event:", "forecast:")
+ELSEWHERE = ("event:", "forecast:", "device:")
 """Causes of findings that others raise and end; no rule of the engine speaks of them."""
 
 _BELIEVED = int(QualityTest.PLAUSIBLE_RANGE | QualityTest.OVER_RANGE)

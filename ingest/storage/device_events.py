@@ -29,11 +29,13 @@ def add(connection: sa.Connection, message: Message) -> None:
     )
 
 
-def add_once(connection: sa.Connection, station: str, received_at_ms: int, body: str) -> None:
-    """Keep an event unless it is there already: a logger that has no answer yet sends it again."""
+def add_once(connection: sa.Connection, station: str, received_at_ms: int, body: str) -> bool:
+    """Keep an event unless it is there already: a logger that has no answer yet sends it again. Whether it is new."""
     known = sa.select(table.c.id).where((table.c.station == station) & (table.c.body == body)).limit(1)
-    if connection.execute(known).first() is None:
-        connection.execute(sa.insert(table).values(station=station, received_at_ms=received_at_ms, body=body))
+    if connection.execute(known).first() is not None:
+        return False
+    connection.execute(sa.insert(table).values(station=station, received_at_ms=received_at_ms, body=body))
+    return True
 
 
 def listing(connection: sa.Connection, station: str, limit: int = 100) -> list[dict[str, Any]]:

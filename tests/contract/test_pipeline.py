@@ -18,6 +18,7 @@ import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
 from governance import incidents
 from governance.database import Database, metadata
+from governance.finding import Colour, Kind
 from governance.incidents import Incident
 from governance.lifecycle import What
 from governance.tables import outbox
@@ -27,6 +28,8 @@ from ingest.pipeline import Outcome, Site
 from ingest.quarantine import Held
 from ingest.storage import device_events
 from ingest.storage import registry as registry_store
+from ingest.storage import upkeep as upkeep_store
+from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
 from sensors.errors import StorageUnavailable
 from sensors.parameters import catalogue
@@ -34,6 +37,7 @@ from sensors.quality import Memory, assess
 from sensors.reading import Flag, Message, QualityTest, Reason, pack
 from sensors.stations import Deployment, Registry, Station, Water
 from sensors.times import rfc3339
+from sensors.upkeep import Visit
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
 from tests.postgres import DIALECTS, fresh
@@ -1146,6 +1150,43 @@ def test_a_fault_code_of_a_sensor_in_percent_stays_the_code_it_is(world: World):
     world.take(message("shiwan", {T0: {"do": -9999.0, "water_temp": 20.0}}))
     assert world.readings()["do", T0][0] == -9999.0
     assert world.flags()["do", T0] == Flag.BAD
+
+
+def said(event: str, received: int, station: str = "shiwan", **more: Any) -> Message:
+    return raw(json.dumps({"event": event} | more).encode(), station, received, kind="event")
+
+
+def test_an_open_door_is_an_incident_of_the_device_until_it_is_closed(world: World):
+    outcome = world.site.hear([said("door_open", T0), said("door_open", T0 + MINUTE)], T0 + MINUTE)
+    assert (outcome.opened, len(outcome.findings)) == (1, 1), "said twice is one"
+    (one,) = world.incidents()
+    assert (one.kind, one.colour, one.case.source, bool(one.active)) == (Kind.DEVICE, Colour.YELLOW, "device", True)
+    world.start()
+    world.site.hear([said("power_lost", T0 + 2 * MINUTE)], T0 + 2 * MINUTE)
+    assert len(world.incidents()) == 1, "one device is one cause"
+    world.site.hear([said("door_closed", T0 + 3 * MINUTE), said("power_restored", T0 + 3 * MINUTE)], T0 + 3 * MINUTE)
+    assert [bool(i.active) for i in world.incidents()] == [False]
+    assert world.tick(T0 + 4 * MINUTE) == []
+
+
+def test_a_door_opened_while_somebody_works_there_is_no_incident(world: World):
+    with world.database.write() as connection:
+        visit = Visit("shiwan", T0 - HOUR, None, (), "示例", "")
+        upkeep_store.begin_visit(connection, visit, Author("示例", T0 - HOUR))
+    world.site.follow_registry()
+    world.tick(T0)
+    world.site.hear([said("door_open", T0), said("leak", T0 + 1)], T0 + 1)
+    (one,) = world.incidents()
+    assert "漏水" in one.title.zh
+
+
+def test_what_a_device_says_too_late_informs_and_pages_nobody_and_nonsense_is_only_kept(world: World):
+    events = [said("intrusion", T0, at=rfc3339(T0 - DAY)), said("hello", T0), said("leak", T0, at=7)]
+    outcome = world.site.hear(events, T0)
+    past, live = outcome.findings[0], outcome.findings[-1]
+    assert (past.retrospective, live.retrospective) == (True, False)
+    assert {bool(i.active) for i in world.incidents()} == {False}, "what nothing ends is over once it was told"
+    assert world.pages() == 1
 
 
 @BOTH

@@ -1,0 +1,122 @@
+"""What devices say of themselves that somebody must look at: from an event of a device to a finding.
+
+A device event is no reading: it says nothing of the water, and resolves nothing but itself. While somebody is at the
+station (a visit) its door may be open.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from governance.finding import Change, Colour, Finding, Kind
+from ingest.checks.alarms import Alarm, Key
+from ingest.checks.wording import name
+from sensors.stations import Station
+from sensors.texts import say
+from sensors.times import YEAR_2000_MS, beijing, to_ms
+
+VERSION: Final = "1"
+"""Grows with every change of what is told of a device."""
+PREFIX: Final = "device-"
+
+BEGINS: Final[Mapping[str, Colour]] = {
+    "door_open": Colour.YELLOW,
+    "intrusion": Colour.ORANGE,
+    "leak": Colour.ORANGE,
+    "power_lost": Colour.YELLOW,
+    "battery_low": Colour.BLUE,
+    "alarm": Colour.ORANGE,
+    "alarm_event": Colour.ORANGE,
+}
+"""Events that need somebody, and how urgently (our choice). The last two are HJ/T 212-2005's 2071 and 2072."""
+ENDS: Final[Mapping[str, str]] = {
+    "door_closed": "door_open",
+    "power_restored": "power_lost",
+    "power_back": "power_lost",
+    "battery_ok": "battery_low",
+}
+"""What ends which. An event that nothing ends is over as soon as it was told."""
+EXCUSED: Final = frozenset({"door_open", "power_lost"})
+"""Ordinary while somebody works at the station."""
+
+
+_Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class _Body(msgspec.Struct):
+    event: str
+    at: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One event of a device: what, and when it was, ms UTC."""
+
+    station: Station
+    what: str
+    at_ms: int
+
+
+def said(station: Station, body: bytes, received_at_ms: int) -> Said | None:
+    """What an event's body says; None for one that says nothing known. ``at`` is when it was."""
+    try:
+        told = msgspec.json.decode(body, type=_Body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if told.event not in BEGINS and told.event not in ENDS:
+        return None
+    try:
+        at_ms = to_ms(msgspec.convert(told.at, _Instant))
+    except (msgspec.ValidationError, OverflowError):
+        at_ms = received_at_ms
+    return Said(station, told.event, at_ms if YEAR_2000_MS < at_ms <= received_at_ms else received_at_ms)
+
+
+def findings(
+    events: Iterable[Said], alarms: Mapping[Key, Alarm], excused: Collection[str], late_ms: int
+) -> list[Finding]:
+    """What begins and what ends; an event that goes on tells nothing new.
+
+    ``excused`` are the stations somebody works at now; what was before ``late_ms`` informs and pages nobody.
+    """
+    firing = {key: alarm for key, alarm in alarms.items() if key[0].startswith(PREFIX)}
+    told: list[Finding] = []
+    for one in sorted(events, key=lambda e: e.at_ms):
+        what = ENDS.get(one.what, one.what)
+        key = (PREFIX + what, one.station.key, "")
+        since = firing.get(key)
+        if one.what in ENDS:
+            if since is not None:
+                told.append(_finding(one, what, Change.RESOLVED, since.since_ms, since.past))
+                del firing[key]
+        elif since is None and not (what in EXCUSED and one.station.key in excused):
+            begun = _finding(one, what, Change.FIRED, one.at_ms, one.at_ms < late_ms)
+            told.append(begun)
+            if what in ENDS.values():
+                firing[key] = Alarm(begun.cause, one.at_ms, one.at_ms, begun.retrospective)
+            else:
+                told.append(_finding(one, what, Change.RESOLVED, one.at_ms, begun.retrospective))
+    return told
+
+
+def _finding(one: Said, what: str, change: Change, since_ms: int, past: bool) -> Finding:
+    key = f"device.{what}" if change is Change.FIRED else "device.over"
+    return Finding(
+        rule=PREFIX + what,
+        version=VERSION,
+        kind=Kind.DEVICE,
+        change=change,
+        cause=f"device:{one.station.key}",
+        station=one.station.key,
+        parameter=None,
+        observed_at_ms=one.at_ms,
+        since_ms=since_ms,
+        value=None,
+        limit=None,
+        colour=BEGINS[what],
+        retrospective=past,
+        text=say(key, station=name(one.station), at=beijing(one.at_ms), what=say(f"device.{what}_short")),
+    )

@@ -366,7 +366,7 @@ def worklist(
     query = sa.select(incidents_).where(incidents_.c.open_cause.is_not(None))
     if actor.regions is not None:
         near = incidents_.c.region.in_(sorted(actor.regions))
-        query = query.where(near | (incidents_.c.responsible == actor.name))
+        query = query.where(near | incidents_.c.responsible.in_([actor.name, *sorted(actor.helps)]))
     if actor.department is not None:  # a handler is waited for only where the department leads or takes part
         ours = incidents_.c.department == actor.department.value
         query = query.where(ours | sa.cast(incidents_.c.joint, sa.Text).contains(f'"{actor.department.value}"'))

@@ -848,7 +848,7 @@ def allowed(incident: Incident, actor: Actor | None = None) -> tuple[Action, ...
 
 def concerns(incident: Incident, actor: Actor) -> bool:
     """Whether an incident is within somebody's reach: by its place, or because it is theirs."""
-    return actor.covers(incident.place.region) or (bool(actor.name) and incident.case.responsible == actor.name)
+    return actor.covers(incident.place.region) or actor.answers_for(incident.case.responsible)
 
 
 _ON = (
@@ -873,7 +873,7 @@ def waiting_for(incident: Incident, actor: Actor) -> tuple[Action, ...]:
     possible = [a for a in allowed(incident, actor) if a in _ON]
     if incident.state in (State.DISPATCHED, State.TRANSFERRED):  # dispatched once; again is no duty
         possible = [a for a in possible if a is not Action.DISPATCH]
-    theirs = case.responsible == actor.name or not (case.responsible or case.department)
+    theirs = actor.answers_for(case.responsible) or not (case.responsible or case.department)
     if actor.role in (Role.HANDLER, Role.ADMINISTRATOR) or theirs:
         return tuple(possible)
     return tuple(a for a in possible if STEPS[incident.state, a].right is not Right.HANDLE)

@@ -51,7 +51,7 @@ def add(
     now_ms: int,
     regions: Regions | None = None,
 ) -> Person:
-    """A new person; a chief or deputy with a region is appointed to it at once.
+    """A new person; a chief or deputy with a region is appointed to it at once, and who held the office leaves it.
 
     Raises ConfigurationError for a name, region or department that cannot be, Refused for a name given before.
     """
@@ -74,6 +74,10 @@ def add(
     }
     number = connection.execute(sa.insert(people_).values(row).returning(people_.c.id)).scalar_one()
     if role in TERMED and region:
+        for held in appointments(connection):
+            same = (held.region, held.reach) == (region, "") and held.role is role and role is not Role.DEPUTY
+            if same and held.in_force(now_ms):  # `inherit` hands the open cases over
+                _end(connection, appointments_.c.id == held.id, now_ms)
         _appoint(connection, number, region, "", "", now_ms, None)
     told = {"role": role.value, "region": region, "department": row["department"]}
     _tell(connection, "person.added", name, told, by, now_ms)
@@ -269,11 +273,14 @@ def actor(connection: sa.Connection, one: Person, regions: Regions, now_ms: int)
     if one.role not in TERMED:
         return Actor(one.name, one.role, regions.within(one.region), one.department)
     reach: frozenset[str] | None = frozenset()
+    helps: set[str] = set()
     for term in appointments(connection, one.name):
-        if term.in_force(now_ms) and reach is not None:
-            below = regions.within(term.region)
-            reach = None if below is None else reach | below
-    return Actor(one.name, one.role, reach, one.department)
+        if term.in_force(now_ms):
+            helps |= {term.deputy_of} if term.deputy_of else set()
+            if reach is not None:
+                below = regions.within(term.region)
+                reach = None if below is None else reach | below
+    return Actor(one.name, one.role, reach, one.department, frozenset(helps))
 
 
 def removable(connection: sa.Connection, region: str, regions: Regions) -> None:

@@ -122,13 +122,15 @@ class Forbidden(Refused):
 class Actor:
     """Somebody who does something: the name for the record, the role, and where it counts.
 
-    ``regions`` are the codes of all regions within reach; None reaches everything, also what has no region.
+    ``regions`` are the codes of all regions within reach; None reaches everything, also what has no region. ``helps``
+    are the names of the chiefs whose deputy (河长助理) somebody is.
     """
 
     name: str
     role: Role
     regions: frozenset[str] | None = None
     department: Department | None = None
+    helps: frozenset[str] = frozenset()
 
     def may(self, right: Right) -> bool:
         return right in RIGHTS[self.role]
@@ -136,6 +138,10 @@ class Actor:
     def covers(self, region: str) -> bool:
         """Whether the region with this code ("" : unknown) is within reach."""
         return self.regions is None or region in self.regions
+
+    def answers_for(self, responsible: str) -> bool:
+        """Whether a case of this chief is theirs: their own, or that of a chief they help."""
+        return bool(responsible) and (responsible == self.name or responsible in self.helps)
 
     def must(self, right: Right) -> None:
         """Raises Forbidden, naming the roles that may, unless the role has the right."""

@@ -103,7 +103,8 @@ def _registry(stations: Path | None, settings: Path | None, data: Path | None) -
         if not loaded.database.url:
             return None
     with _reading(settings, data) as connection:
-        return registry_store.load(connection, known)
+        registered = registry_store.load(connection, known)
+    return registered if registered.stations else None  # a site without stations says nothing of its rules
 
 
 class _reading:

@@ -5,7 +5,7 @@ map are vectors drawn here from our own data.
 """
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import cos, radians
 from typing import Any
 from xml.sax.saxutils import escape
@@ -22,6 +22,7 @@ from reportlab.platypus import Image, KeepTogether, Paragraph, SimpleDocTemplate
 
 from api.evidence.gather import Chart, Evidence
 from sensors.errors import WaterError
+from sensors.parameters import catalogue
 from sensors.reading import Flag, unpack
 from sensors.stations import Registry
 from sensors.texts import Text, say
@@ -237,10 +238,16 @@ class _Pack:
             told = self.of(entry.text)
             if entry.comment:
                 told += f"\n{self.say('comment', text=entry.comment)}"
+            if entry.measurement:
+                told += f"\n{self.say('measured', values=self._measured(entry.measurement))}"
             at = beijing(entry.at_ms, f"{_TIME}:%S")
             rows.append([self._text(text, self._cell) for text in (str(entry.seq), at, entry.by, told)])
         widths = [10 * mm, 34 * mm, 34 * mm, _WIDTH - 78 * mm]
         yield Table(rows, colWidths=widths, repeatRows=1, style=TableStyle(_GRID))
+
+    def _measured(self, values: Mapping[str, float]) -> str:
+        known = catalogue()
+        return ", ".join(f"{key} {known[key].show(value) if key in known else value}" for key, value in values.items())
 
     def _photos(self) -> Iterable[Any]:
         yield self._text(self.say("photos"), self._head)

@@ -220,6 +220,36 @@ def test_a_report_that_cannot_be_is_refused_and_leaves_nothing(
     assert (rows(context, report), rows(context, outbox), rows(context, attachment)) == (0, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("given", "status", "named"),
+    [
+        ({"source": "rule"}, 400, "hotline"),
+        ({"source": "citizen"}, 400, "hotline"),
+        ({"region": "nowhere"}, 400, "nowhere"),
+        ({"reach": "nowhere"}, 404, "nowhere"),
+        ({"lon": 113.1}, 400, "go together"),
+    ],
+)
+def test_what_a_person_files_says_truly_whence_and_where(
+    context: Context, given: dict[str, Any], status: int, named: str
+) -> None:
+    grid = login(context, "示例网格员", Role.GRID_WORKER, NORTH.code)
+    told = grid.post("/api/v1/incidents", json={"text": "示例"} | given)
+    assert (told.status_code, named in told.text) == (status, True), told.text
+    assert rows(context, outbox) == 0
+
+
+def test_what_was_measured_is_something_that_can_be_measured(context: Context) -> None:
+    office = login(context, "示例办公室", Role.OFFICE)
+    number = office.post("/api/v1/incidents", json={"text": "示例", "region": NORTH.code}).json()["incident"]["id"]
+    path = f"/api/v1/incidents/{number}/actions"
+    for values, named in (({"nh3": 0.6}, "nh3"), ({"ph": 71}, "14")):
+        told = office.post(path, json={"action": "comment", "comment": "示例", "measurement": values})
+        assert (told.status_code, named in told.json()["detail"]) == (400, True), told.text
+    told = office.post(path, json={"action": "comment", "comment": "示例", "measurement": {"ph": 7.1, "nh3n": 0.6}})
+    assert told.json()["history"][-1]["measurement"] == {"ph": 7.1, "nh3n": 0.6}
+
+
 # -- attachments -------------------------------------------------------------------------------------------------------
 
 

@@ -349,10 +349,11 @@ def _water(store: SqlReadings, registry: Registry, now: int) -> Iterator[bytes]:
         batch = Batch.of([i] * len(found), found.parameter.tolist(), found.at.tolist(), found.value.tolist())
         packed = found.packed.copy()
         if s.key == LAKE:
-            rows = np.flatnonzero(found.parameter == KNOWN.index["do"])[-40:]
             verdicts = [
                 (flag, test) for flag in (Flag.UNKNOWN, Flag.SUSPECT, Flag.BAD, Flag.MISSING) for test in QualityTest
             ]
+            measured = (found.parameter == KNOWN.index["do"]) & (found.value > 0)  # a fault code keeps its own verdict
+            rows = np.flatnonzero(measured)[-len(verdicts) :]
             for row, (flag, test) in zip(rows.tolist(), verdicts, strict=False):
                 packed[row] = pack(np.array([flag], np.uint8), np.array([test], np.uint32))[0]
         yield from lineprotocol.encode(keys, reaches, batch, packed, KNOWN)

@@ -289,6 +289,16 @@ def test_a_successor_inherits_the_open_cases_and_the_reach(district: District) -
     assert admin.delete("/api/v1/people/管理员（示例）").status_code == 409, "the last administrator"
 
 
+def test_somebody_appointed_again_to_their_own_office_holds_it_once(district: District) -> None:
+    admin = district.of("管理员")
+    district.clock[0] += HOUR
+    again = admin.post("/api/v1/people/甲街河长（示例）/appointments", json={"region": "d/a"}).json()
+    assert again["inherited"] == []
+    terms = again["person"]["terms"]
+    assert [term["until"] for term in terms] == [rfc3339(district.clock[0]), None]
+    assert terms[1]["since"] == terms[0]["until"]
+
+
 def test_a_term_that_begins_later_hands_over_when_the_day_has_come(one: District) -> None:
     number = one.fire()
     for action in ("accept", "dispatch"):
@@ -313,6 +323,43 @@ def test_a_term_that_begins_later_hands_over_when_the_day_has_come(one: District
     reminders.round()
     assert one.of("调度员").get(f"/api/v1/incidents/{number}").json()["incident"]["responsible"] == "后任（示例）"
     assert reminders.round() == 0
+
+
+def test_a_chief_added_for_an_office_that_is_held_takes_it_over_with_its_cases(one: District) -> None:
+    number = one.fire()
+    for action in ("accept", "dispatch"):
+        one.act("调度员", number, action)
+    one.clock[0] += HOUR
+    with one.database.write() as connection:
+        people.add(connection, "后任（示例）", Role.CHIEF, region="d/a/1", by="test", now_ms=one.clock[0])
+        held = [t.name for t in people.appointments(connection) if t.region == "d/a/1" and t.in_force(one.clock[0])]
+    assert sorted(held) == ["后任（示例）", "河长助理（示例）"]
+    _reminders(one).round()
+    assert one.of("调度员").get(f"/api/v1/incidents/{number}").json()["incident"]["responsible"] == "后任（示例）"
+
+
+def test_a_deputy_is_waited_for_where_the_chief_they_help_is_responsible(one: District) -> None:
+    number = one.fire()
+    for action in ("accept", "dispatch"):
+        one.act("调度员", number, action)
+    assert one.tasks("河长助理") == []
+    with one.database.write() as connection:
+        people.appoint(
+            connection,
+            "河长助理（示例）",
+            region="d/a/1",
+            deputy_of="社区河长（示例）",
+            since_ms=one.clock[0],
+            by="test",
+            now_ms=one.clock[0],
+            source="/district",
+            regions=Regions(REGIONS),
+        )
+    one.clock[0] += MINUTE
+    fresh_start = TestClient(one.clients["河长助理（示例）"].app, headers=one.clients["河长助理（示例）"].headers)
+    fresh_start.app.state.keeper.forget()  # type: ignore[attr-defined]
+    (task,) = fresh_start.get("/api/v1/worklist").json()["items"]
+    assert (task["incident"]["id"], "start" in task["actions"]) == (number, True)
 
 
 def _reminders(district: District) -> Reminders:

@@ -422,3 +422,23 @@ def test_an_incident_is_shown_as_it_stood_at_any_instant(database: Database):
     assert [len(found.active) for found, _ in seen] == [1, 2, 1, 1]
     assert [found.version for found, _ in seen] == [1, 2, 3, 3]
     assert seen[-1] == now
+
+
+def test_a_flood_of_5000_findings_in_a_minute_is_one_incident_for_each_cause(database: Database) -> None:
+    causes = [f"water:s{k}" for k in range(6)]
+    findings = []
+    for n in range(2500):  # every 24 ms another rule of a station fires, and 12 ms later it is over
+        k, rule = n % 6, n // 6 % 5
+        colour = (Colour.YELLOW, Colour.ORANGE, Colour.RED)[n // 6 % 3]
+        one = {"cause": causes[k], "station": f"s{k}", "rule": f"r{rule}", "colour": colour}
+        findings += [fired(T + 24 * n, **one), resolved(T + 24 * n + 12, **one)]
+    for start in range(0, len(findings), 500):
+        part = findings[start : start + 500]
+        for _ in range(2):  # a restart tells the same again
+            record(database, *part)
+    with database.read() as connection:
+        found = incidents.list_incidents(connection, limit=100)
+        entries = connection.execute(sa.select(sa.func.count()).select_from(incident_entry)).scalar_one()
+    assert sorted(one.cause for one in found) == causes
+    assert {one.colour for one in found} == {Colour.RED}
+    assert entries == len(findings), "the histories leave nothing out"

@@ -30,6 +30,7 @@ TAKEN_FOR_EVENTS = {
     FaultKind.OUT_OF_WATER: "all sensors move together the moment the water leaves them, as in a plume",
     FaultKind.CLIPPING: "turbidity at the end of its range counts as much as one sensor may; a second finds company",
     FaultKind.UNIT: "the value comes back by a factor of a thousand",
+    FaultKind.OFFSET: "a step of one sensor finds company in what another does by itself",
     FaultKind.DRIFT: "the value that is set back moves at once",
     FaultKind.FOULING: "the value that is set back moves at once",
 }

@@ -364,14 +364,20 @@ def test_a_change_committed_after_a_later_numbered_one_is_annotated_all_the_same
     thread = threading.Thread(target=slow)
     thread.start()
     assert numbered.wait(30)
-    with here.database.write() as connection:
-        record(connection, [fired("s2", Text("一", "a"))], T0, source="/test")
+
+    def after() -> None:  # it waits for the slow one: entries of the trail have one order
+        with here.database.write() as connection:
+            record(connection, [fired("s2", Text("一", "a"))], T0, source="/test")
+
+    later = threading.Thread(target=after)
+    later.start()
     found: list[int] = []
     annotating = threading.Thread(target=lambda: found.append(annotate(here.database, here.spool)))
     annotating.start()
     annotating.join(1.0)  # it may end here or wait for the slow one; either way none may be left out
     may_commit.set()
     thread.join()
+    later.join()
     annotating.join()
     annotate(here.database, here.spool)
     told = b"\n".join(line for entry in here.spool.next(100) for line in entry.lines)

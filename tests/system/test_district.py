@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import paho.mqtt.client as paho
+import pypdf
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from PIL import Image
@@ -234,6 +235,9 @@ def test_a_case_goes_through_all_roles_and_the_trail_proves_each_step(district: 
     assert (then["state"], then["verifier"]) == ("verified", "示例核查员")
     pack = auditor.get(f"/api/v1/incidents/{number}/evidence")
     assert (pack.status_code, pack.content[:5]) == (200, b"%PDF-")
+    words = "".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(pack.content)).pages)
+    assert "nh3n 0.600 mg/L" in words
+    assert b"/Subtype /Image" in pack.content, "the handler's photo is in it"
 
 
 def _closed(district: District, number: int, start_ms: int) -> bool:

@@ -87,7 +87,7 @@ def test_one_worker_forwards_and_another_takes_over_when_it_is_killed(
     second.terminate()
     assert second.wait(60) == 0
     write()
-    assert held.waiting().entries == 1
+    assert held.waiting().entries >= 1  # at least the reading: a class may have been judged as the worker left
     third = worker(url, settings)
     eventually("a third finds the lock free", lambda: held.waiting().entries == 0)
     third.terminate()

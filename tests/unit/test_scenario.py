@@ -125,3 +125,11 @@ def test_troubles_find_their_stations_by_gateway_or_pattern():
     assert parsed(text.format("outage", 'gateway = "gw-nandou"')).troubles[0].stations == ("pynd-1", "pynd-2", "pynd-3")
     assert parsed(text.format("lost", 'stations = ["fsc-*"]')).troubles[0].stations == ("fsc-1", "fsc-2", "fsc-gate")
     assert len(parsed(text.format("lost", "share = 0.2")).troubles[0].stations) == len(SITE.stations)
+
+
+def test_a_scenario_of_some_stations_takes_only_what_hangs_there():
+    found = parsed('stations = ["fsc-1", "qcc-huanhu-3"]\n').registry(SITE)
+    assert [s.key for s in found.stations] == ["fsc-1", "qcc-huanhu-3"]
+    assert {d.station for d in found.deployments} <= {"fsc-1", "qcc-huanhu-3"}
+    assert any(d.station == "fsc-1" for d in SITE.deployments) == any(d.station == "fsc-1" for d in found.deployments)
+    assert found.outfalls == SITE.outfalls

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from governance.finding import Change, Colour, Finding, Kind
-from riverchief import score, scoring
+from riverchief import score, score_cli, scoring, settings
 from riverchief.scoring import Span, Thing
+from sensors.errors import ConfigurationError
 from sensors.texts import Text
 
 MINUTE = 60_000
@@ -85,3 +86,17 @@ def test_the_ledger_is_right_when_it_misses_what_was_lost_and_can_be_known(lost,
 def _score(faults: tuple[Thing, ...] = (), events: tuple[Thing, ...] = ()) -> score.Score:
     account = score.Account(0, 0, 0, 0, 0, 0, 0, {})
     return score.Score("x", 1, 7, 1, 0.2, 0, faults, events, 0, 0, 0, 0, {}, 0, 0, (), (), account)
+
+
+def test_scoring_without_a_scenario_or_on_one_made_for_load_is_refused_with_the_reason():
+    with pytest.raises(ConfigurationError, match="needs a scenario"):
+        score_cli.run(None, settings.Settings(), 1, False)
+    with pytest.raises(ConfigurationError, match="province: its stations are made up for load"):
+        score.score("province", settings.Settings(), seed=1)
+
+
+def test_what_is_told_names_the_misses_and_the_state_of_the_ledger(capsys):
+    score_cli.tell(_score(faults=(Thing("drift", "fsc-1", "ph", Span(0, HOUR), None, False, False),)))
+    told = capsys.readouterr().out
+    assert "× drift fsc-1 ph" in told
+    assert "✓ 账本 ledger: 缺失 missing 0" in told

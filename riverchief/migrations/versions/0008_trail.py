@@ -5,7 +5,7 @@ from alembic import op
 
 from governance.tables import GUARDS
 
-revision = "0026"
+revision = "0008"
 down_revision = "0007"
 branch_labels = None
 depends_on = None

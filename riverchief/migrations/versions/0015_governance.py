@@ -5,8 +5,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0020"
-down_revision = "0025"
+revision = "0015"
+down_revision = "0014"
 branch_labels = None
 depends_on = None
 

@@ -80,6 +80,10 @@ class History:
                 self._add(int(station[row]), int(parameter[row]))
         return self._of[station, parameter] if len(new) else found
 
+    def of(self, station: Codes, parameter: Codes) -> Ints:
+        """(n,) the series of parameters of stations, NEVER where nothing was heard of it."""
+        return np.asarray(self._of[station, parameter])
+
     def load(self, station: int, now_ms: int) -> None:
         """Rebuild what is remembered of a station from the store."""
         key = self.registry.stations[station].key

@@ -1,6 +1,8 @@
 """Late data: judged in their own time, inside the neighbourhood that is stored around them (design rule 4)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
@@ -8,6 +10,7 @@ from governance.finding import Finding
 from ingest.checks.engine import usable
 from ingest.history import History, accepted, accepted_before, judge_again, merge, stored_status
 from ingest.storage.port import ReadingStore, Window
+from sensors.quality.crosscheck import CONCERNED, cross_check, laid
 from sensors.quality.memory import KEEP
 from sensors.reading import Batch, Bools, Bytes, Flag, Floats, Ints, Places, QualityTest, pack
 from sensors.upkeep import Marks
@@ -33,8 +36,19 @@ class LateVerdict:
 _NOTHING = LateVerdict(np.empty(0, np.int64), np.empty(0, np.bool_), Batch.empty(), np.empty(0, np.int64), (), (), ())
 
 
-def judge(batch: Batch, series: Ints, history: History, store: ReadingStore, marks: Marks, now_ms: int) -> LateVerdict:
-    """Judge readings that are older than what their series already has; sorted by (series, at), each key once."""
+def judge(
+    batch: Batch,
+    series: Ints,
+    history: History,
+    store: ReadingStore,
+    marks: Marks,
+    now_ms: int,
+    beside: tuple[Batch, Ints],
+) -> LateVerdict:
+    """Judge readings that are older than what their series already has; sorted by (series, at), each key once.
+
+    ``beside`` are readings that came with them and are not late, with their verdicts: witnesses of the cross-checks.
+    """
     if not len(batch):
         return _NOTHING
     packed, new = np.empty(len(batch), np.int64), np.ones(len(batch), np.bool_)
@@ -49,10 +63,14 @@ def judge(batch: Batch, series: Ints, history: History, store: ReadingStore, mar
         told = judge_again(windows, statuses, memory, history.registry.catalogue, learn=False)
         verdicts = np.split(pack(told.flag, told.tests), np.cumsum([len(w) for w in windows])[:-1])
         verdicts = [
+            _still_contradicted(n, verdict, batch.at[g.rows])
+            for g, n, verdict in zip(disturbed, around, verdicts, strict=True)
+        ]
+        verdicts = [
             marks.lay(np.full(len(n.merged), g.station), n.merged.parameter, n.merged.at, verdict)
             for g, n, verdict in zip(disturbed, around, verdicts, strict=True)
         ]
-    again: list[tuple[int, int, int, int]] = []
+    again = _cross(batch, disturbed, around, verdicts, beside, history, store)
     findings: list[Finding] = []
     lasting: list[Finding] = []
     for g, n, verdict in zip(disturbed, around, verdicts, strict=True):
@@ -138,6 +156,67 @@ def _neighbourhood(batch: Batch, g: _Group, history: History, store: ReadingStor
     status[np.searchsorted(merged.at, stored.at)] = stored_status(stored)
     status[np.searchsorted(merged.at, at)] = batch.status[g.rows]
     return _Neighbourhood(stored, merged, status)
+
+
+def _still_contradicted(n: _Neighbourhood, verdict: Ints, late: Ints) -> Ints:
+    """What other parameters said of the stored readings around the late ones; the series alone does not tell it."""
+    contradicted = n.stored.at[(n.stored.packed >> 4 & QualityTest.CROSS_CHECK) != 0]
+    return laid(verdict, np.isin(n.merged.at, np.setdiff1d(contradicted, late)))
+
+
+def _cross(
+    batch: Batch,
+    disturbed: Sequence[_Group],
+    around: Sequence[_Neighbourhood],
+    verdicts: Sequence[Ints],
+    beside: tuple[Batch, Ints],
+    history: History,
+    store: ReadingStore,
+) -> list[tuple[int, int, int, int]]:
+    """Lay the cross-checks at the late instants into the ``verdicts``; returns (station, parameter, at, packed) of the
+    readings of other series that are stored and have another verdict now."""
+    catalogue = history.registry.catalogue
+    concerned = [key for key in CONCERNED if key in catalogue]
+    numbers = {catalogue.index[key] for key in concerned}
+    again: list[tuple[int, int, int, int]] = []
+    for station in sorted({g.station for g in disturbed if g.parameter in numbers}):
+        mine = [i for i, g in enumerate(disturbed) if g.station == station and g.parameter in numbers]
+        late = np.unique(np.concatenate([batch.at[disturbed[i].rows] for i in mine]))
+        stored = store.window(history.registry.stations[station].key, int(late[0]), int(late[-1]), concerned)
+        live, live_packed = beside
+        with_them = np.flatnonzero((live.station == station) & np.isin(live.at, late))
+        columns = [(stored.parameter, stored.at, stored.value, stored.packed, np.full(len(stored), _STORED))]
+        columns += [
+            (
+                live.parameter[with_them],
+                live.at[with_them],
+                live.value[with_them],
+                live_packed[with_them],
+                np.full(len(with_them), _LIVE),
+            )
+        ]
+        for i in mine:
+            merged = around[i].merged
+            columns.append((merged.parameter, merged.at, merged.value, verdicts[i], np.full(len(merged), i)))
+        parameter, at, value, packed, owner = (np.concatenate(column) for column in zip(*columns, strict=True))
+        order = np.lexsort((np.arange(len(at)), at, parameter))
+        order = order[np.isin(at[order], late)]
+        last = np.append((np.diff(parameter[order]) != 0) | (np.diff(at[order]) != 0), True)
+        rows = order[last]
+        who = np.full(len(rows), station)
+        told = cross_check(who, parameter[rows], at[rows], value[rows], packed[rows], catalogue)
+        for k in np.flatnonzero(told != packed[rows]).tolist():
+            row = rows[k]
+            if owner[row] >= 0:
+                merged = around[owner[row]].merged
+                verdicts[owner[row]][np.searchsorted(merged.at, at[row])] = told[k]
+            elif owner[row] == _STORED:
+                again.append((station, int(parameter[row]), int(at[row]), int(told[k])))
+    return again
+
+
+_STORED: Final = -1
+_LIVE: Final = -2
 
 
 def _window(g: _Group, start_ms: int, end_ms: int, history: History, store: ReadingStore) -> Window:

@@ -24,6 +24,7 @@ from ingest.checks.engine import LATE_S, Checks, usable
 from ingest.checks.no_data import Heard
 from ingest.checks.rules import Rules
 from ingest.checks.upstream import River
+from ingest.crosscheck import crossed
 from ingest.grouping import grouped
 from ingest.history import History
 from ingest.late import LateVerdict, judge
@@ -150,6 +151,10 @@ class Site:
                 self.store,
                 self.marks,
                 now_ms,
+                (sorted_.batch.take(sorted_.live), pack(live.flag, live.tests)),
+            )
+            live, noted = crossed(
+                sorted_.batch, sorted_.series, sorted_.live, sorted_.late, past.packed, live, self.history
             )
             packed = np.empty(len(sorted_.batch), np.int64)
             packed[sorted_.live], packed[sorted_.late] = pack(live.flag, live.tests), past.packed
@@ -185,6 +190,7 @@ class Site:
             self._fresh = False  # what was remembered may be ahead of what was stored: read it again
             raise
         self.history.memory.apply(live.carried)
+        self.history.memory.note(noted.series, noted.at, noted.packed)
         self.history.watched.apply(seen.stations, seen.memory)
         self.history.heard_of(sorted_.series, sorted_.batch.at)
         try:

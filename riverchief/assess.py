@@ -19,6 +19,7 @@ from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.quality import Memory, assess
 from sensors.quality.columns import Sensor, Sensors, sensors
+from sensors.quality.crosscheck import CONCERNED, contradictions, laid
 from sensors.quality.events import Alarms, Watched, meaning, watch
 from sensors.quality.wording import event as event_sentence
 from sensors.quality.wording import reasons
@@ -144,7 +145,22 @@ def judge(table: Read, edges: Sequence[tuple[int, int, int]] = (), progress: Pro
                 packed[earlier, verdict.again_series] = verdict.again_packed
             memory.apply(verdict.carried)
             progress(0.9 * last / max(n, 1))
+    _cross(table, packed)
     return Judged(packed, _alarms(table, packed, moves, ramps, parameter, edges))
+
+
+def _cross(table: Read, packed: Ints) -> None:
+    """In place: the readings of a row that contradict each other."""
+    place = {kind: i for i, c in enumerate(table.found.sensors) if (kind := _key(table, c)) in CONCERNED}
+    if len(place) < 2:
+        return
+    values = {key: np.where(packed[:, i] & 15 < Flag.BAD, table.values[:, i], np.nan) for key, i in place.items()}
+    for key, wrong in contradictions(values).items():
+        packed[:, place[key]] = laid(packed[:, place[key]], wrong)
+
+
+def _key(table: Read, sensor: Sensor) -> str:
+    return table.found.catalogue.parameters[sensor.parameter].key
 
 
 def _alarms(

@@ -120,6 +120,11 @@ class Memory:
             for name in _SLOW:
                 getattr(self, name)[rows] = getattr(carried.turned, name)
 
+    def note(self, series: Codes, at: Ints, packed: Ints) -> None:
+        """These remembered readings (n,) have another verdict."""
+        row, column = np.nonzero(self.at[series] == at[:, None])
+        self.packed[series[row], column] = packed[row]
+
     def put(self, series: Codes, other: "Memory") -> None:
         """These series remember what the first ones of ``other`` do."""
         for name in _BLANK:

@@ -56,6 +56,17 @@ def test_the_doubtful_readings_of_a_table_are_written_with_their_own_column_and_
     assert any("no station column" in note for note in summary.notes)
 
 
+def test_a_contradiction_within_a_row_of_a_table_is_told(tmp_path: Path) -> None:
+    frame = table().with_columns(
+        pl.lit(28.0).alias("water_temp_degC"),
+        pl.when(pl.int_range(pl.len()) == 100).then(17.0).otherwise(pl.col("DO (mg/L)")).alias("DO (mg/L)"),
+    )
+    told, summary = flags(frame, tmp_path)
+    assert summary.by_test["cross_check"] == 1
+    (one,) = told.filter(pl.col("reason").str.contains("contradicts another parameter")).rows()
+    assert one[1:5] == (frame["time"][100], "DO (mg/L)", "fault", 3)
+
+
 def test_a_table_in_any_order_and_with_rows_twice_gets_the_same_flags_and_says_so(tmp_path: Path) -> None:
     told, _ = flags(table(), tmp_path)
     mixed = pl.concat([table(), table().head(50)]).sample(fraction=1.0, shuffle=True, seed=1)

@@ -1,0 +1,87 @@
+"""Readings of one station at one instant that contradict each other, in live batches: what arrived together, and what
+of the same instant arrived before (:mod:`sensors.quality.crosscheck`; late data: :mod:`ingest.late`)."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from ingest.history import History
+from sensors.quality import Assessed
+from sensors.quality.crosscheck import CONCERNED, cross_check
+from sensors.reading import Batch, Ints, Places, QualityTest, pack, unpack
+
+_STATION: Final = 42
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Verdicts that ``assess`` did not give: series, time and verdict of readings that are or will be remembered."""
+
+    series: Ints
+    at: Ints
+    packed: Ints
+
+
+def crossed(
+    batch: Batch, series: Ints, live: Places, late: Places, late_packed: Ints, verdict: Assessed, history: History
+) -> tuple[Assessed, Noted]:
+    """The live ``verdict`` with that of the cross-checks, and what is to be remembered of it after storing.
+
+    ``batch`` and ``series`` (n,) hold live and late readings; the late ones, with their verdicts, are witnesses only.
+    A remembered reading that is contradicted now is re-flagged like a spike is.
+    """
+    packed = np.empty(len(batch), np.int64)
+    packed[live], packed[late] = pack(verdict.flag, verdict.tests), late_packed
+    old, column = _remembered(batch, live, history)
+    memory = history.memory
+    old_at, old_packed = memory.at[old, column], memory.packed[old, column]
+    again = (verdict.again_series.astype(np.int64) << _STATION) | verdict.again_at
+    key = (old << _STATION) | old_at
+    for i in np.flatnonzero(np.isin(key, again)).tolist():  # re-flagged by this very batch
+        old_packed[i] = verdict.again_packed[np.flatnonzero(again == key[i])[-1]]
+    before = np.concatenate([packed, old_packed])
+    told = cross_check(
+        np.concatenate([batch.station, history.station[old]]),
+        np.concatenate([batch.parameter, history.parameter[old]]),
+        np.concatenate([batch.at, old_at]),
+        np.concatenate([batch.value, memory.value[old, column]]),
+        before,
+        history.registry.catalogue,
+    )
+    mine, theirs = told[: len(batch)][live], told[len(batch) :]
+    new = live[mine != packed[live]]
+    moved = np.flatnonzero((theirs != old_packed) & (theirs >> 4 & QualityTest.CROSS_CHECK != 0))
+    if not len(new) and not len(moved):
+        none = np.empty(0, np.int64)
+        return verdict, Noted(none, none, none)
+    kept = ~np.isin(again, key[moved])
+    flag, tests = unpack(mine)
+    noted = Noted(
+        np.concatenate([series[new], old[moved]]),
+        np.concatenate([batch.at[new], old_at[moved]]),
+        np.concatenate([told[new], theirs[moved]]),
+    )
+    return replace(
+        verdict,
+        flag=flag,
+        tests=tests,
+        again_series=np.concatenate([verdict.again_series[kept], old[moved]]),
+        again_at=np.concatenate([verdict.again_at[kept], old_at[moved]]),
+        again_packed=np.concatenate([verdict.again_packed[kept], theirs[moved]]),
+    ), noted
+
+
+def _remembered(batch: Batch, live: Places, history: History) -> tuple[Ints, Ints]:
+    """(series, column) in memory of what arrived before of the instants of these readings, and could contradict."""
+    catalogue, memory = history.registry.catalogue, history.memory
+    numbers = np.array([catalogue.index[key] for key in CONCERNED if key in catalogue])
+    rows = live[np.isin(batch.parameter[live], numbers)]
+    instants = np.unique((batch.station[rows].astype(np.int64) << _STATION) | batch.at[rows])
+    station, at = instants >> _STATION, instants & ((1 << _STATION) - 1)
+    series = history.of(np.repeat(station, len(numbers)), np.tile(numbers, len(station)))
+    when = np.repeat(at, len(numbers))
+    some = np.flatnonzero(series >= 0)
+    some = some[history.newest[series[some]] >= when[some]]
+    row, column = np.nonzero(memory.at[series[some]] == when[some][:, None])
+    return series[some][row], column

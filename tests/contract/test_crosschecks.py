@@ -1,0 +1,63 @@
+"""Contradictions between parameters of one sample in the live ingest: together, apart, late, and after a restart."""
+
+from pathlib import Path
+
+import pytest
+
+from sensors.reading import Flag, QualityTest
+from tests.contract.test_pipeline import STEP, T0, World, message
+
+DOUBT = int(Flag.SUSPECT) | int(QualityTest.CROSS_CHECK) << 4
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def verdicts(world: World, at: int = T0) -> dict[str, int]:
+    return {key: packed for (key, when), (_, packed) in world.readings().items() if when == at}
+
+
+def test_a_contradiction_within_a_message_is_stored_with_its_reason_and_raises_no_alarm(world: World) -> None:
+    told = [world.take(message("shiwan", {T0 + i * STEP: {"nh3n": 9.0, "tn": 2.0}})).findings for i in range(6)]
+    assert all(verdicts(world, T0 + i * STEP) == {"nh3n": DOUBT, "tn": DOUBT} for i in range(6))
+    assert not any(told)
+
+
+@pytest.mark.parametrize("first", ["nh3n", "tn"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_contradiction_with_what_came_before_doubts_both(world: World, first: str, restart: bool) -> None:
+    sample = {"nh3n": 1.5, "tn": 0.4}
+    world.take(message("shiwan", {T0: {first: sample.pop(first)}}))
+    assert set(verdicts(world).values()) == {int(Flag.GOOD)}
+    if restart:
+        world.start()
+    world.take(message("shiwan", {T0: sample}))
+    assert verdicts(world) == {"nh3n": DOUBT, "tn": DOUBT}
+    world.take(message("shiwan", {T0 + STEP: {"nh3n": 0.3, "tn": 0.6}}))
+    memory = world.site.history.memory
+    for row in range(2):  # what is remembered says the same as what is stored
+        assert memory.packed[row, memory.at[row] == T0].tolist() == [DOUBT]
+
+
+def test_late_readings_contradict_and_are_contradicted(world: World) -> None:
+    for i in range(4):
+        world.take(message("shiwan", {T0 + i * STEP: {"tn": 0.4 if i == 1 else 2.0}}))
+    world.take(message("shiwan", {T0 + 3 * STEP: {"nh3n": 0.5}}))
+    late = {T0 + i * STEP: {"nh3n": 1.0} for i in range(3)}
+    world.take(message("shiwan", late, received=T0 + 5 * STEP))
+    doubted = [verdicts(world, T0 + i * STEP) for i in range(4)]
+    assert doubted[1] == {"nh3n": DOUBT, "tn": DOUBT}
+    assert all(set(doubted[i].values()) == {int(Flag.GOOD)} for i in (0, 2, 3))
+    # a correction takes it back
+    world.take(message("shiwan", {T0 + STEP: {"tn": 1.9}}, received=T0 + 6 * STEP))
+    assert set(verdicts(world, T0 + STEP).values()) == {int(Flag.GOOD)}
+
+
+def test_other_late_readings_leave_an_earlier_contradiction_alone(world: World) -> None:
+    for i in (0, 1, 3):
+        world.take(message("shiwan", {T0 + i * STEP: {"nh3n": 1.5 if i == 1 else 0.3, "tn": 0.6}}))
+    world.take(message("shiwan", {T0 + 2 * STEP: {"nh3n": 0.3, "tn": 0.6}}, received=T0 + 5 * STEP))
+    assert verdicts(world, T0 + STEP) == {"nh3n": DOUBT, "tn": DOUBT}
+    assert set(verdicts(world, T0 + 2 * STEP).values()) == {int(Flag.GOOD)}

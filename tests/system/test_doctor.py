@@ -241,7 +241,7 @@ def test_mosquitto_as_it_comes_limits_us_and_drops_what_queues(told: Told, tmp_p
     limited = one(found, Level.WARNING, "only 20 messages", "this window limits us")
     assert limited.advice is not None
     assert "max_inflight_messages 2000" in limited.advice.en
-    one(found, Level.WARNING, "kept 1000 queued messages and dropped 2080")
+    one(found, Level.WARNING, "queued messages and dropped")  # how many, a busy machine may count otherwise
 
 
 def _listens(port: int) -> bool:

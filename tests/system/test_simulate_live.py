@@ -184,7 +184,7 @@ def test_the_messages_of_a_live_run_decoded_equal_the_table(broker, tmp_path, ow
     watcher = Subscriber(broker.port)
     stage = Stage(tmp_path, broker.port, SCENARIO + TROUBLES)
     played = stage.play(speed=simulate.speed("max"), seed=7, own=own)
-    until(lambda: count(watcher.received) == played.messages, "all messages have arrived")
+    until(lambda: count(watcher.received) >= played.messages, "all messages have arrived")  # QoS 1 may deliver twice
     watcher.close()
     rows = stage.truth()
     assert played.answered
@@ -229,7 +229,7 @@ def test_a_run_that_is_stopped_writes_the_truth_of_the_part_that_was_played(brok
             stage.stop.set()
 
     played = stage.play(speed=2400.0, seed=1, on_progress=stop_soon)
-    until(lambda: count(watcher.received) == played.messages, "all messages have arrived")
+    until(lambda: count(watcher.received) >= played.messages, "all messages have arrived")  # QoS 1 may deliver twice
     watcher.close()
     rows = stage.truth()
     assert 60 < played.messages < 3 * 180

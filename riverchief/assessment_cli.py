@@ -10,9 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from governance.assessment import By, Indicator
-from riverchief import clock, files, logs, serve
-from riverchief import settings as settings_
-from riverchief.evidence_cli import who
+from riverchief import clock, files
+from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.texts import say
@@ -24,28 +23,24 @@ def assessment(
     month: Annotated[str, typer.Option(help="月份，如 2026-10 · month")],
     by: Annotated[By, typer.Option(help="按河长、镇街或河段 · chief, street or reach")] = By.STREET,
     file: Annotated[Path | None, typer.Option("--out", help="写入 Excel · write an Excel file")] = None,
-    settings: Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")] = False,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
 ) -> None:
     """月度考核 · The assessment of a month, made from the trail."""
     from api import assessing, exports
     from api.routes.assessments import view
 
-    loaded = settings_.load(settings, **({} if data is None else {"data": data}))
-    logs.configure(loaded.log)
+    loaded = load(settings, data)
     formula = files.read_formula(loaded.site.assessment)
     now_ms = clock.now_ms()
-    database = serve.open_database(loaded)
-    try:
+    with opened(loaded) as database:
         made, registry = assessing.make(database, catalogue(), month, by, formula, now_ms=now_ms)
         if file is not None:
             sheet = assessing.sheet(made, registry)
             _write(file, sheet)
             body = {"month": month, "by": by, "format": "xlsx"}
             exports.note(database, "assessment", f"assessment/{month}", sheet, body, by=who(), role="", at_ms=now_ms)
-    finally:
-        database.close()
     if as_json:
         out.print_json(json.dumps(msgspec.to_builtins(view(made, registry)), ensure_ascii=False))
         return

@@ -16,8 +16,8 @@ from rich.table import Table
 from governance import audit, merkle, roots
 from governance.database import Database
 from governance.merkle import ProofInvalid
-from riverchief import clock, logs, sealing, serve
-from riverchief import settings as settings_
+from riverchief import clock, sealing
+from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
 from sensors.times import beijing
@@ -26,9 +26,6 @@ app = typer.Typer(help="审计链：谁何时改了什么，有无篡改 · The 
 out = Console(soft_wrap=True)
 err = Console(stderr=True)
 
-SettingsFile = Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")]
-DataFolder = Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")]
-AsJson = Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")]
 Keys = Annotated[
     list[Path] | None,
     typer.Option("--key", help="公钥文件 PEM，可多次 · public key, may be repeated"),
@@ -170,23 +167,14 @@ def check(file: Annotated[Path, typer.Argument(help="证明 · PROOF.json")], ke
 @app.command()
 def key(settings: SettingsFile = None, data: DataFolder = None) -> None:
     """显示公钥，供他人核对 · Show the public key, for those who check."""
-    loaded = _load(settings, data)
+    loaded = load(settings, data)
     for one in sealing.public_keys(loaded) or [sealing.signing_key(loaded).public_key()]:
         out.print(f"# {merkle.key_id(one)}", highlight=False)
         sys.stdout.write(sealing.public_pem(one).decode())
 
 
-def _load(settings: Path | None, data: Path | None) -> Settings:
-    loaded = settings_.load(settings, **({} if data is None else {"data": data}))
-    logs.configure(loaded.log)
-    return loaded
-
-
 @contextmanager
 def _open(settings: Path | None, data: Path | None) -> Iterator[tuple[Settings, Database]]:
-    loaded = _load(settings, data)
-    database = serve.open_database(loaded)
-    try:
+    loaded = load(settings, data)
+    with opened(loaded) as database:
         yield loaded, database
-    finally:
-        database.close()

@@ -19,8 +19,8 @@ from ingest.checks.rules import Rules
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import Window
-from riverchief import backtest_report, clock, files, logs, serve
-from riverchief import settings as settings_
+from riverchief import backtest_report, clock, files
+from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened
 from riverchief.settings import Settings
 from riverchief.stores import open_stores
 from sensors.errors import ConfigurationError
@@ -50,17 +50,16 @@ def run(
     stations: Annotated[Path | None, typer.Option(help="表中站点的登记文件 · stations of the tables")] = None,
     station: Annotated[list[str] | None, typer.Option(help="只用这些站点 · only these stations")] = None,
     html: Annotated[Path | None, typer.Option(help="写出带图的网页 · write a page with a chart")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")] = False,
-    settings: Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")] = None,
+    as_json: AsJson = False,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
 ) -> None:
     """在历史数据上试规则 · Try rules on the past with the live code, and compare with the rules in force.
 
     A table with a column `event` (1 = the water really changed) is scored: found, missed, false alarms.
     """
     known = catalogue()
-    loaded = settings_.load(settings, **({} if data is None else {"data": data}))
-    logs.configure(loaded.log)
+    loaded = load(settings, data)
     tried_rules = files.read_rules(rules, known)
     other_rules = files.read_rules(against or loaded.site.rules, known)
     if tables:
@@ -142,15 +141,12 @@ def _only(past: Past, stations: list[str]) -> Past:
 
 
 def _stored(loaded: Settings, known: Catalogue, since_ms: int, until_ms: int, stations: list[str]) -> Past:
-    database = serve.open_database(loaded)
-    try:
+    with opened(loaded) as database:
         stores = open_stores(loaded, database, known)
         with database.read() as connection:
             registry = registry_store.load(connection, known)
             upkeep = upkeep_store.load(connection)
         return backtest.stored(registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=stations)
-    finally:
-        database.close()
 
 
 def _range(past: Past, since: str | None, until: str | None) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """The command line: one function a command, each a thin skin over a part."""
 
 import dataclasses
-import getpass
 import json
 import sys
 import time
@@ -17,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from governance import outbox as outbox_
+from governance.database import Database
 from ingest import claims as claims_
 from ingest import ledger as ledger_
 from ingest import quarantine as quarantine_
@@ -47,6 +47,7 @@ from riverchief import (
 from riverchief import settings as settings_
 from riverchief.alone import alone
 from riverchief.broker_admin import Address
+from riverchief.options import AsJson, By, DataFolder, SettingsFile, load, opened, who
 from riverchief.settings import Settings
 from riverchief.terminal import err, out, progress_bar
 from sensors import stationbook, stationfile, stationtable
@@ -92,14 +93,6 @@ app.command("backtest")(backtest_cli.run)
 app.add_typer(notices_cli.notify, name="notify")
 app.add_typer(notices_cli.shifts, name="oncall")
 
-SettingsFile = Annotated[
-    Path | None,
-    typer.Option("--settings", "-c", help="设置文件 · settings file (config/settings.sample.toml explains)"),
-]
-DataFolder = Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")]
-By = Annotated[str | None, typer.Option("--by", help="何人更改，默认登录名 · who changes it; default: the login name")]
-AsJson = Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")]
-
 
 def main() -> None:
     """The entry point: what we refuse is one sentence and exit code 2, never a traceback."""
@@ -111,14 +104,7 @@ def main() -> None:
 
 
 def _load(settings: Path | None, data: Path | None = None, port: int | None = None) -> Settings:
-    overrides: dict[str, Any] = {}
-    if data is not None:
-        overrides["data"] = data
-    if port is not None:
-        overrides["api"] = {"port": port}
-    loaded = settings_.load(settings, **overrides)
-    logs.configure(loaded.log)
-    return loaded
+    return load(settings, data) if port is None else load(settings, data, api={"port": port})
 
 
 # -- running ---------------------------------------------------------------------------------------------------------
@@ -1218,16 +1204,10 @@ def _refill(loaded: Settings) -> int:
 
 def _author(by: str | None) -> Author:
     """Whoever is named, or whoever is logged in."""
-    try:
-        return Author(by or getpass.getuser(), clock.now_ms())
-    except (KeyError, OSError):  # a container's user may have no name
-        return Author("", clock.now_ms())
+    return Author(by or who(), clock.now_ms())
 
 
 @contextmanager
-def _database(settings: Path | None, data: Path | None) -> Iterator[Any]:
-    database = serve.open_database(_load(settings, data))
-    try:
+def _database(settings: Path | None, data: Path | None) -> Iterator[Database]:
+    with opened(load(settings, data)) as database:
         yield database
-    finally:
-        database.close()

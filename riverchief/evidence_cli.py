@@ -1,14 +1,13 @@
 """``riverchief evidence``: the evidence pack of an incident as a file."""
 
-import getpass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from riverchief import clock, logs, serve
-from riverchief import settings as settings_
+from riverchief import clock
+from riverchief.options import DataFolder, SettingsFile, load, opened, who
 from riverchief.stores import open_stores
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
@@ -20,16 +19,14 @@ def evidence(
     incident: Annotated[int, typer.Argument(help="事件编号 · number of the incident")],
     file: Annotated[Path, typer.Option("--out", help="写入的 PDF · the PDF to write")],
     english: Annotated[bool, typer.Option("--english", help="英文版 · in English")] = False,
-    settings: Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
 ) -> None:
     """事件证据包（PDF）· The evidence pack of an incident."""
     from api.evidence import pack
 
-    loaded = settings_.load(settings, **({} if data is None else {"data": data}))
-    logs.configure(loaded.log)
-    database = serve.open_database(loaded)
-    try:
+    loaded = load(settings, data)
+    with opened(loaded) as database:
         stores = open_stores(loaded, database, catalogue())
         made = pack(
             database,
@@ -42,18 +39,8 @@ def evidence(
             now_ms=clock.now_ms(),
             language="en" if english else "zh",
         )
-    finally:
-        database.close()
     try:
         file.write_bytes(made)
     except OSError as error:
         raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from error
     out.print(f"[green]✓[/] {file} · {len(made):,} bytes", highlight=False)
-
-
-def who() -> str:
-    """Whoever is logged in; a container's user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""

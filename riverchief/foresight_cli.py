@@ -2,7 +2,6 @@
 
 import json
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,10 +10,8 @@ from rich.table import Table
 
 from ingest import forecasts, traces
 from ingest.storage import registry as registry_store
-from riverchief import clock, logs
-from riverchief import settings as settings_
-from riverchief.serve import open_database
-from riverchief.settings import Settings
+from riverchief import clock
+from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened
 from riverchief.stores import open_stores
 from sensors.errors import ConfigurationError, NotFound
 from sensors.forecast import HOUR_MS, Verdict
@@ -22,16 +19,6 @@ from sensors.parameters import catalogue
 from sensors.times import beijing, rfc3339, to_ms
 
 app = typer.Typer()
-
-SettingsFile = Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")]
-DataFolder = Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")]
-AsJson = Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")]
-
-
-def _load(settings: Path | None, data: Path | None) -> Settings:
-    loaded = settings_.load(settings, **({} if data is None else {"data": data}))
-    logs.configure(loaded.log)
-    return loaded
 
 
 @app.command()
@@ -43,18 +30,14 @@ def forecast(
     as_json: AsJson = False,
 ) -> None:
     """未来三天的预报，以及何时越限 · What the next three days will be like, and when a limit will be passed."""
-    loaded, known = _load(settings, data), catalogue()
-    database = open_database(loaded)
-    try:
-        with database.read() as connection:
-            registry = registry_store.load(connection, known)
-            if station not in registry:
-                raise NotFound(f"station {station[:80]!r} is not registered")
-            if parameter not in known:
-                raise ConfigurationError(f"parameter {parameter[:80]!r} is not in the catalogue")
-            found = forecasts.kept(connection, station, parameter)
-    finally:
-        database.close()
+    loaded, known = load(settings, data), catalogue()
+    with opened(loaded) as database, database.read() as connection:
+        registry = registry_store.load(connection, known)
+        if station not in registry:
+            raise NotFound(f"station {station[:80]!r} is not registered")
+        if parameter not in known:
+            raise ConfigurationError(f"parameter {parameter[:80]!r} is not in the catalogue")
+        found = forecasts.kept(connection, station, parameter)
     if not found:
         raise NotFound(
             f"no forecast of {parameter} at {station} has been made yet: serve or worker makes one every hour"
@@ -99,9 +82,8 @@ def trace(
         raise ConfigurationError("name an incident, or a station with --station and --at")
     if (station is None) != (at is None):
         raise ConfigurationError("--station and --at belong together")
-    loaded, known = _load(settings, data), catalogue()
-    database = open_database(loaded)
-    try:
+    loaded, known = load(settings, data), catalogue()
+    with opened(loaded) as database:
         store = open_stores(loaded, database, known).readings
         if station is None or at is None:
             found = traces.of_incident(database, store, known, incident or 0, clock.now_ms())
@@ -109,8 +91,6 @@ def trace(
             with database.read() as connection:
                 registry = registry_store.load(connection, known)
             found = traces.trace(store, known, registry, station, _instant(at), clock.now_ms())
-    finally:
-        database.close()
     if as_json:
         typer.echo(json.dumps(_trace(found), ensure_ascii=False))
         return

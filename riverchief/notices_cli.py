@@ -1,9 +1,7 @@
 """``riverchief notify`` and ``riverchief oncall``: who is told, whether it arrives, and who is on call."""
 
 import dataclasses
-import getpass
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +12,10 @@ from rich.table import Table
 
 from governance import channels, notice_store, oncall
 from governance.contacts import Contact, Directory, Place
-from governance.database import Database
 from governance.finding import Colour
 from governance.notices import TEST, Item, Kind, Policy, compose
-from riverchief import clock, files, logs, messages, serve
-from riverchief import settings as settings_
+from riverchief import clock, files, messages
+from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
 from sensors.texts import Text, say
@@ -28,9 +25,6 @@ notify = typer.Typer(help="通知：谁会收到什么 · Messages to people.", 
 shifts = typer.Typer(help="值班表 · Who of the office is on call.", no_args_is_help=True)
 out = Console()
 
-SettingsFile = Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")]
-DataFolder = Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")]
-AsJson = Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")]
 DAYS = 28
 
 
@@ -41,7 +35,7 @@ def notify_test(
     data: DataFolder = None,
 ) -> None:
     """经每个渠道各发一条测试消息 · A test message through every channel; exit code 1 when one does not take it."""
-    loaded = _load(settings, data)
+    loaded = load(settings, data)
     contact = _directory(loaded).named(person)
     text = say("notice.test_text", name=contact.name, site=loaded.site.name)
     item = Item(TEST, Kind.TEST, Colour.BLUE, clock.now_ms(), Text("", ""), text)
@@ -65,9 +59,9 @@ def preview(
     as_json: AsJson = False,
 ) -> None:
     """若此刻出事，谁在何时收到 · Who would be told, when, and who next if nobody confirms; sends nothing."""
-    loaded = _load(settings, data)
+    loaded = load(settings, data)
     file, policy, at_ms = _directory(loaded), messages.policy(loaded.notices), _at(at)
-    with _database(loaded) as database, database.read() as connection:
+    with opened(loaded) as database, database.read() as connection:
         known = file.with_people(messages.reachable(connection, at_ms))
         place = messages.places(connection, [station]).get(station)
         duty = oncall.on_call(connection, at_ms)
@@ -93,7 +87,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """最近的通知 · The newest messages, and what became of them."""
-    with _database(_load(settings, data)) as database, database.read() as connection:
+    with opened(load(settings, data)) as database, database.read() as connection:
         found = notice_store.listed(connection, status=status, limit=limit)
         told = notice_store.items(connection, [one.id for one in found])
     if as_json:
@@ -116,7 +110,7 @@ def list_(
 def show(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
     """现在和今后四周谁值班 · Who is on call now and in the next four weeks; exit code 1 when nobody is at some time."""
     now_ms = clock.now_ms()
-    with _database(_load(settings, data)) as database, database.read() as connection:
+    with opened(load(settings, data)) as database, database.read() as connection:
         planned = oncall.shifts(connection, now_ms, now_ms + DAYS * DAY_MS)
     gap_ms = oncall.uncovered(planned, now_ms, now_ms + DAYS * DAY_MS)
     if as_json:
@@ -144,10 +138,10 @@ def import_(
     data: DataFolder = None,
 ) -> None:
     """导入值班计划，替换自其首班起的安排 · Put a plan in force; it replaces what was planned from then on."""
-    loaded = _load(settings, data)
+    loaded = load(settings, data)
     found, notes = files.read_shifts(file, _directory(loaded))
-    with _database(loaded) as database, database.write() as connection:
-        dropped = oncall.replace(connection, found, by=_who(), now_ms=clock.now_ms())
+    with opened(loaded) as database, database.write() as connection:
+        dropped = oncall.replace(connection, found, by=who(), now_ms=clock.now_ms())
     for note in notes:
         out.print(_both(note), highlight=False, markup=False, soft_wrap=True)
     out.print(_both(say("notice.imported", count=len(found), dropped=dropped)), highlight=False, markup=False)
@@ -183,13 +177,6 @@ def _at(text: str | None) -> int:
     return to_ms(datetime.combine(now.date(), at))
 
 
-def _load(settings: Path | None, data: Path | None) -> Settings:
-    overrides = {} if data is None else {"data": data}
-    loaded = settings_.load(settings, **overrides)
-    logs.configure(loaded.log)
-    return loaded
-
-
 def _directory(loaded: Settings) -> Directory:
     found = messages.directory(loaded)
     if found is None:
@@ -197,22 +184,6 @@ def _directory(loaded: Settings) -> Directory:
             "notices.contacts names no file: nobody is told (config/contacts.sample.toml shows one)"
         )
     return found
-
-
-@contextmanager
-def _database(loaded: Settings) -> Iterator[Database]:
-    database = serve.open_database(loaded)
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return ""
 
 
 def _both(text: Text) -> str:

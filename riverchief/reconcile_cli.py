@@ -1,7 +1,6 @@
 """``riverchief reconcile``: compare a platform's list of incidents with ours, and send again what it lacks."""
 
 import dataclasses
-import getpass
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +11,8 @@ from rich.console import Console
 from governance import reconciliation
 from governance.platforms import Platform
 from governance.reconciliation import Kept
-from riverchief import clock, files, logs, reconciler, serve
-from riverchief import settings as settings_
+from riverchief import clock, files, reconciler
+from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from riverchief.settings import secret
 from sensors.errors import ConfigurationError
 from sensors.texts import say
@@ -25,18 +24,16 @@ SHOWN = 20
 
 def reconcile(
     platform: Annotated[str | None, typer.Argument(help="平台，不给则全部 · platform; none means all")] = None,
-    settings: Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
     file: Annotated[
         Path | None, typer.Option("--file", help="对方清单 JSON，代替抓取 · their list as JSON instead of fetching it")
     ] = None,
     resend: Annotated[bool, typer.Option("--resend", help="重发对方缺少或不同的 · send again what they lack")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """与外部平台对账 · Compare a platform's incidents with ours; exit code 1 when they differ."""
-    overrides = {} if data is None else {"data": data}
-    loaded = settings_.load(settings, **overrides)
-    logs.configure(loaded.log)
+    loaded = load(settings, data)
     usual = secret(loaded.outbox.secret, loaded.outbox.secret_file)
     known = files.read_platforms(loaded.platforms.file, usual)
     chosen = [known.named(platform)] if platform else [one for one in known.known if one.list is not None]
@@ -44,18 +41,15 @@ def reconcile(
         raise ConfigurationError("no platform has a list; platforms.file names them (config/platforms.toml shows one)")
     if file is not None and len(chosen) > 1:
         raise ConfigurationError("--file is the list of one platform; name it")
-    database = serve.open_database(loaded)
     found: list[tuple[Kept, int]] = []
-    try:
+    with opened(loaded) as database:
         for one in chosen:
-            kept = _given(database, one, file) if file else reconciler.compare(database, one, clock.now_ms, by=_who())
+            kept = _given(database, one, file) if file else reconciler.compare(database, one, clock.now_ms, by=who())
             again = 0
             if resend:
                 with database.write() as connection:
                     again = reconciliation.resend(connection, reconciliation.to_send(kept), clock.now_ms())
             found.append((kept, again))
-    finally:
-        database.close()
     if as_json:
         out.print_json(data=[dataclasses.asdict(kept) | {"events_sent_again": again} for kept, again in found])
     else:
@@ -73,14 +67,7 @@ def _given(database: Any, platform: Platform, file: Path) -> Kept:
     if items is None:
         raise ConfigurationError(f"{file} holds no list of incidents")
     with database.write() as connection:
-        return reconciliation.reconcile(connection, platform, items, clock.now_ms(), by=_who())
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return ""
+        return reconciliation.reconcile(connection, platform, items, clock.now_ms(), by=who())
 
 
 def _show(kept: Kept, again: int) -> None:

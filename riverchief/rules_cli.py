@@ -1,8 +1,11 @@
 """``riverchief rules``: what rules say, what contradicts itself in them, and every version that was ever in force."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import sqlalchemy as sa
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -12,8 +15,9 @@ from ingest.checks import explain
 from ingest.checks.explain import Fault
 from ingest.checks.rules import Rules
 from ingest.storage import registry as registry_store
-from riverchief import files, logs, serve
+from riverchief import files
 from riverchief import settings as settings_
+from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened
 from sensors.parameters import catalogue
 from sensors.stations import Registry
 from sensors.texts import Text, say
@@ -22,9 +26,6 @@ from sensors.times import beijing
 app = typer.Typer(help="规则 · Rules.", no_args_is_help=True)
 out = Console()
 
-SettingsFile = Annotated[Path | None, typer.Option("--settings", "-c", help="设置文件 · settings file")]
-DataFolder = Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")]
-AsJson = Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")]
 SHOWN = 3
 """Stations named where a rule goes before another."""
 
@@ -107,21 +108,11 @@ def _registry(stations: Path | None, settings: Path | None, data: Path | None) -
     return registered if registered.stations else None  # a site without stations says nothing of its rules
 
 
-class _reading:
+@contextmanager
+def _reading(settings: Path | None, data: Path | None) -> Iterator[sa.Connection]:
     """The site's database, to be read."""
-
-    def __init__(self, settings: Path | None, data: Path | None) -> None:
-        loaded = settings_.load(settings, **({} if data is None else {"data": data}))
-        logs.configure(loaded.log)
-        self._database = serve.open_database(loaded)
-
-    def __enter__(self) -> Any:
-        self._connection = self._database.read()
-        return self._connection.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._connection.__exit__(*error)
-        self._database.close()
+    with opened(load(settings, data)) as database, database.read() as connection:
+        yield connection
 
 
 _SHOWN_AS = {"red": "red", "orange": "dark_orange", "yellow": "yellow", "blue": "blue"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from riverchief.options import SettingsFile
 from riverchief.terminal import err, out, progress_bar
 from sensors.errors import ConfigurationError
 from sensors.times import beijing, rfc3339
@@ -35,10 +36,7 @@ def simulate(
     table: Annotated[
         Path | None, typer.Option("--out", help="写成带真值的表，不发布 · write a table with its truth instead")
     ] = None,
-    settings: Annotated[
-        Path | None,
-        typer.Option("--settings", "-c", help="设置文件 · settings file (config/settings.sample.toml explains)"),
-    ] = None,
+    settings: SettingsFile = None,
     history_days: Annotated[
         float, typer.Option(min=0, max=366, help="无场景时先发历史天数 · without a scenario: days of history first")
     ] = 14.0,

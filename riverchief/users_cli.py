@@ -15,6 +15,7 @@ from governance import people
 from governance.database import Database
 from governance.regions import Regions
 from governance.roles import Department, Role, label
+from riverchief.options import AsJson, By, DataFolder, SettingsFile, load, opened, who
 from sensors.errors import ConfigurationError
 from sensors.times import beijing, to_ms
 
@@ -26,13 +27,6 @@ out = Console()
 FIRST = "系统管理员 administrator"
 TOKEN_FILE = "administrator.token"  # noqa: S105 - the name of a file
 
-SettingsFile = Annotated[
-    Path | None,
-    typer.Option("--settings", "-c", help="设置文件 · settings file (config/settings.sample.toml explains)"),
-]
-DataFolder = Annotated[Path | None, typer.Option("--data", help="数据目录 · folder of the embedded store")]
-By = Annotated[str | None, typer.Option("--by", help="何人更改，默认登录名 · who changes it; default: the login name")]
-AsJson = Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")]
 Name = Annotated[str, typer.Argument(help="姓名 · name, given once and for ever")]
 
 
@@ -172,31 +166,17 @@ def appoint(
 def _writing(settings: Path | None, data: Path | None) -> Iterator[tuple[Any, Regions, int, str]]:
     """One transaction of the site's database: connection, the tree of regions, now, the site's source."""
     from ingest.storage import registry as registry_store
-    from riverchief import clock, logs
-    from riverchief import settings as settings_
-    from riverchief.serve import open_database
+    from riverchief import clock
     from sensors.parameters import catalogue
 
-    loaded = settings_.load(settings, **({} if data is None else {"data": data}))
-    logs.configure(loaded.log)
-    database = open_database(loaded)
-    try:
-        with database.write() as connection:
-            registry = registry_store.load(connection, catalogue())
-            yield connection, Regions(registry.regions, registry.stations), clock.now_ms(), loaded.site.source
-    finally:
-        database.close()
+    loaded = load(settings, data)
+    with opened(loaded) as database, database.write() as connection:
+        registry = registry_store.load(connection, catalogue())
+        yield connection, Regions(registry.regions, registry.stations), clock.now_ms(), loaded.site.source
 
 
 def _author(by: str | None) -> str:
-    import getpass
-
-    if by:
-        return by
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "command line"
+    return by or who() or "command line"
 
 
 def _instant(name: str, text: str) -> int:

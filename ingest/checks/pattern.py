@@ -4,10 +4,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
-import numpy as np
-
 from ingest.checks.rules import DailyPattern
-from ingest.checks.trend import Judgement
+from ingest.checks.watches import Judgement, WalkedWatches
 from sensors.reading import Codes, Floats, Ints
 from sensors.times import BEIJING_OFFSET_MS, DAY_MS
 
@@ -29,44 +27,21 @@ class _Days:
         self.day, self.sums, self.counts = day, [0.0] * 24, [0] * 24
 
 
-class PatternWatches:
+class PatternWatches(WalkedWatches):
     """One rule about the daily pattern at all its series."""
 
     def __init__(self, rule: DailyPattern) -> None:
+        super().__init__()
         self.rule = rule
         self._days: list[_Days] = []
-        self._row_of: dict[int, int] = {}
-        self._rows = np.full(0, -1, np.int64)  # series → row
-        self._numbers: list[int] = []
 
     def bind(self, series: int, number: int) -> None:
-        if series >= len(self._rows):
-            self._rows = np.concatenate([self._rows, np.full(2 * series + 64 - len(self._rows), -1, np.int64)])
-        self._rows[series] = self._row_of[series] = len(self._numbers)
-        self._numbers.append(number)
+        super().bind(series, number)
         self._days.append(_Days(deque(maxlen=self.rule.past_days)))
 
-    def row(self, series: int) -> int | None:
-        return self._row_of.get(series)
-
-    def number(self, row: int) -> int:
-        return self._numbers[row]
-
-    def add(self, series: Codes, at: Ints, value: Floats) -> list[tuple[int, list[Judgement]]]:
-        """Take readings in; for each row with completed days, the judgements they lead to: (end of the day, its swing
-        as a share of the past's, its swing)."""
-        if not self._numbers:
-            return []
-        known = series < len(self._rows)
-        row = np.where(known, self._rows[np.where(known, series, 0)], -1)
-        mine = np.flatnonzero(row >= 0)
-        found: dict[int, list[Judgement]] = {}
-        for one, at_ms, x in zip(row[mine].tolist(), at[mine].tolist(), value[mine].tolist(), strict=True):
-            if (judged := self._take(self._days[one], at_ms, x)) is not None:
-                found.setdefault(one, []).append(judged)
-        return list(found.items())
-
-    def _take(self, days: _Days, at_ms: int, x: float) -> Judgement | None:
+    def _judge(self, row: int, at_ms: int, x: float) -> Judgement | None:
+        """Of a day that is over: (its end, its swing as a share of the past's, its swing)."""
+        days = self._days[row]
         day, of_day = divmod(at_ms + BEIJING_OFFSET_MS, DAY_MS)
         judged = None
         if day > days.day:
@@ -101,8 +76,5 @@ class PatternWatches:
                 self._days[row].sums[of_day // _HOUR_MS] -= x
                 self._days[row].counts[of_day // _HOUR_MS] -= 1
 
-    def replay(self, row: int, at: Ints, value: Floats) -> list[Judgement]:
-        """Start the row anew from these readings; all judgements they lead to."""
-        self._days[row] = days = _Days(deque(maxlen=self.rule.past_days))
-        judged = (self._take(days, at_ms, x) for at_ms, x in zip(at.tolist(), value.tolist(), strict=True))
-        return [one for one in judged if one is not None]
+    def _restart(self, row: int) -> None:
+        self._days[row] = _Days(deque(maxlen=self.rule.past_days))

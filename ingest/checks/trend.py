@@ -10,12 +10,10 @@ import math
 import numpy as np
 
 from ingest.checks.rules import DAY_S, TIDE_S, Season, Trend
+from ingest.checks.watches import Judgement, Watches
 from sensors.quality.tests import nanmedian
 from sensors.reading import Codes, Floats, Ints
 from sensors.times import BEIJING_OFFSET_MS
-
-Judgement = tuple[int, float, float]
-"""(ms of the end of the bin that was completed, slope an hour, mean of that bin)."""
 
 
 def theil_sen(means: Floats, bin_hours: Floats, seasons: Ints | None = None) -> Floats:
@@ -111,30 +109,17 @@ class Bins:
         self.head[watch] = number
 
 
-class TrendWatches:
+class TrendWatches(Watches):
     """One trend rule at all its series."""
 
     def __init__(self, rule: Trend) -> None:
+        super().__init__()
         self.rule = rule
         self._bins = Bins(rule.window_s * 1000 // rule.bins, rule.bins)
-        self._row_of: dict[int, int] = {}
-        self._rows = np.full(0, -1, np.int64)  # series → row
-        self._numbers: list[int] = []
 
     def bind(self, series: int, number: int) -> None:
-        row = len(self._numbers)
-        self._numbers.append(number)
-        self._row_of[series] = row
-        if series >= len(self._rows):
-            self._rows = np.concatenate([self._rows, np.full(2 * series + 64 - len(self._rows), -1, np.int64)])
-        self._rows[series] = row
-        self._bins.grow(row + 1)
-
-    def row(self, series: int) -> int | None:
-        return self._row_of.get(series)
-
-    def number(self, row: int) -> int:
-        return self._numbers[row]
+        super().bind(series, number)
+        self._bins.grow(len(self._numbers))
 
     def add(self, series: Codes, at: Ints, value: Floats) -> list[tuple[int, list[Judgement]]]:
         """Take readings in; for each row with completed bins, the judgements they lead to."""
@@ -157,10 +142,6 @@ class TrendWatches:
             here = row == one
             judged += self._cross(one, number[here], x[here])
         return self._slopes(judged)
-
-    def _look_up(self, series: Codes) -> Ints:
-        known = series < len(self._rows)
-        return np.where(known, self._rows[np.where(known, series, 0)], -1)
 
     def _put(self, row: Ints, number: Ints, value: Floats) -> None:
         slot = number % self._bins.bins

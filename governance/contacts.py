@@ -3,16 +3,16 @@
 The address of a channel is a secret: it is in no ``repr``, no log and no answer; a channel is named by its kind alone.
 """
 
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from governance.finding import Colour
+from governance.tomlfile import Table, parse
 from sensors.errors import ConfigurationError, NotFound
 from sensors.texts import Text, say, sentence
 
@@ -175,11 +175,7 @@ def _at(rows: Sequence[tuple[str, ...]], index: int) -> tuple[str, ...]:
     return rows[index] if index < len(rows) else ()
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Channel(_Table):
+class _Channel(Table):
     url: SecretStr | None = None
     url_file: Path | None = None
     short: bool = False
@@ -191,19 +187,19 @@ class _Channel(_Table):
         return self
 
 
-class _Contact(_Table):
+class _Contact(Table):
     key: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     name: Annotated[str, Field(min_length=1, max_length=100)]
     language: Literal["zh", "en"] = "zh"
-    roles: list[Role] = []
-    regions: list[str] = []
-    reaches: list[str] = []
+    roles: list[Role] = Field(default_factory=list)
+    regions: list[str] = Field(default_factory=list)
+    reaches: list[str] = Field(default_factory=list)
     least: Colour = Colour.BLUE
     channels: list[_Channel] = Field(min_length=1)
 
 
-class _File(_Table):
-    contact: list[_Contact] = []
+class _File(Table):
+    contact: list[_Contact] = Field(default_factory=list)
 
 
 def read(text: str, secret_in: Callable[[Path], str]) -> Directory:
@@ -211,14 +207,7 @@ def read(text: str, secret_in: Callable[[Path], str]) -> Directory:
 
     Raises ConfigurationError naming the first thing that is wrong, never an address.
     """
-    try:
-        file = _File.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"not TOML: {error}") from error
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise ConfigurationError(f"{where}: {fault['msg'].removeprefix('Value error, ')}") from None
+    file = parse(text, _File)
     found: dict[str, Contact] = {}
     for one in file.contact:
         if one.key in found:

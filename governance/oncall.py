@@ -4,17 +4,17 @@ A plan is a TOML file (``config/oncall.sample.toml``). Where shifts of one rank 
 holds: a single shift over a holiday's, a holiday's over the rotation.
 """
 
-import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Annotated
 
 import sqlalchemy as sa
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from governance import audit
 from governance.notice_tables import oncall_shift
+from governance.tomlfile import Table, parse
 from sensors.errors import ConfigurationError
 from sensors.texts import Text, say
 from sensors.times import BEIJING, DAY_MS, to_ms
@@ -34,18 +34,14 @@ class Shift:
     priority: int = SINGLE
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Rotation(_Table):
+class _Rotation(Table):
     people: list[str] = Field(min_length=1)
     begins: date
     until: date
     days: Annotated[int, Field(ge=1, le=366)] = 7
     handover: time = time(8, 30)
     rank: Annotated[int, Field(ge=1, le=9)] = 1
-    holidays: list[str] = []
+    holidays: list[str] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _forward(self) -> "_Rotation":
@@ -54,7 +50,7 @@ class _Rotation(_Table):
         return self
 
 
-class _Shift(_Table):
+class _Shift(Table):
     person: str
     begins: AwareDatetime
     until: AwareDatetime
@@ -67,9 +63,9 @@ class _Shift(_Table):
         return self
 
 
-class _Plan(_Table):
-    rotation: list[_Rotation] = []
-    shift: list[_Shift] = []
+class _Plan(Table):
+    rotation: list[_Rotation] = Field(default_factory=list)
+    shift: list[_Shift] = Field(default_factory=list)
 
 
 def read(text: str, known: Callable[[str], bool]) -> tuple[list[Shift], list[Text]]:
@@ -77,14 +73,7 @@ def read(text: str, known: Callable[[str], bool]) -> tuple[list[Shift], list[Tex
 
     ``known`` tells whether there is a contact of this key. Raises ConfigurationError naming the first fault.
     """
-    try:
-        plan = _Plan.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"not TOML: {error}") from error
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise ConfigurationError(f"{where}: {fault['msg'].removeprefix('Value error, ')}") from None
+    plan = parse(text, _Plan)
     named = [p for r in plan.rotation for p in (*r.people, *r.holidays)] + [s.person for s in plan.shift]
     strange = [person for person in named if not known(person)]
     if strange:

@@ -3,7 +3,6 @@
 Places in what they send are written in JMESPath, and looked up once the message is known to be theirs.
 """
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Annotated, Any
 import jmespath
 from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr
 
 from governance import cloudevents
 from governance.lifecycle import Action, State, sentence
+from governance.tomlfile import Table, parse
 from sensors.errors import ConfigurationError, NotFound
 
 NOTHING = ""
@@ -33,11 +33,7 @@ def _place(text: str) -> str:
 _Path = Annotated[str, AfterValidator(_place)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Callback(_Table):
+class _Callback(Table):
     incident: _Path = "data.incident"
     status: _Path = "data.status"
     by: _Path = "data.by"
@@ -46,7 +42,7 @@ class _Callback(_Table):
     actions: dict[str, str] = Field(min_length=1)
 
 
-class _Listing(_Table):
+class _Listing(Table):
     url: str | None = None
     items: _Path = "items"
     next: _Path | None = None
@@ -56,7 +52,7 @@ class _Listing(_Table):
     states: dict[str, list[str]] = Field(min_length=1)
 
 
-class _Platform(_Table):
+class _Platform(Table):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
     zh: str = ""
     secret: SecretStr | None = None
@@ -65,8 +61,8 @@ class _Platform(_Table):
     list: _Listing | None = None
 
 
-class _File(_Table):
-    platform: list[_Platform] = []
+class _File(Table):
+    platform: list[_Platform] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +121,7 @@ def read(text: str, secret_in: Callable[[Path], str], usual_secret: str | None) 
 
     Raises ConfigurationError naming the first thing that is wrong, never a secret.
     """
-    try:
-        file = _File.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"not TOML: {error}") from error
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise ConfigurationError(f"{where}: {fault['msg'].removeprefix('Value error, ')}") from None
+    file = parse(text, _File)
     found: dict[str, Platform] = {}
     for one in file.platform:
         if one.name in found:

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any
 
+from governance.deadlines import working
 from sensors.errors import ConfigurationError
 from sensors.texts import Text, say
 from sensors.times import BEIJING_OFFSET_MS, DAY_MS
@@ -162,16 +162,6 @@ def _clock(minute: int) -> str:
     return f"{minute // 60:02d}:{minute % 60:02d}"
 
 
-@lru_cache(maxsize=4096)
 def _works(day: int) -> bool:
-    """Whether people work on this Beijing day (days since 1970-01-01).
-
-    By the State Council's holidays as ``chinesecalendar`` has them; in years it does not know, Monday to Friday.
-    """
-    import chinese_calendar  # its tables take a moment to load
-
-    when = _EPOCH + timedelta(days=day)
-    try:
-        return bool(chinese_calendar.is_workday(when))
-    except NotImplementedError:
-        return when.weekday() < 5
+    """Whether people work on this Beijing day (days since 1970-01-01)."""
+    return working(_EPOCH + timedelta(days=day))

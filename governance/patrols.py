@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import asin, cos, radians, sin, sqrt
 
 import sqlalchemy as sa
 
@@ -18,6 +17,7 @@ from governance.assessment import By, Share
 from governance.roles import Actor, Role
 from governance.tables import patrol as table
 from sensors.errors import ConfigurationError, NotFound, Refused
+from sensors.network import distance_km
 from sensors.texts import Text, say
 from sensors.times import DAY_MS
 
@@ -26,7 +26,6 @@ MOST_POINTS = 20_000
 LONGEST_MS = DAY_MS
 FASTEST_M_S = 15.0
 """Between two points no faster than this (54 km/h, a boat or a motorcycle): beyond it the receiver has jumped."""
-_EARTH_M = 6_371_008.8
 _KEY = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 
@@ -87,7 +86,7 @@ def walked(track: Sequence[Point]) -> Walked:
     """What the track proves. A stretch faster than ``FASTEST_M_S`` adds nothing: the receiver jumped, nobody walked."""
     metres, jumps = 0.0, 0
     for before, after in pairwise(track):
-        step = distance_m(before.lon, before.lat, after.lon, after.lat)
+        step = 1000 * distance_km((before.lon, before.lat), (after.lon, after.lat))
         if step > FASTEST_M_S * (after.at_ms - before.at_ms) / 1000.0:
             jumps += 1
         else:
@@ -203,13 +202,6 @@ def listing(
 def may_see(actor: Actor, one: Patrol) -> bool:
     """One's own, and those of the regions one answers for."""
     return one.by == actor.name or actor.covers(one.region)
-
-
-def distance_m(lon: float, lat: float, other_lon: float, other_lat: float) -> float:
-    """Metres between two places on a sphere of the Earth's mean radius; within 0.5 % of the ellipsoid."""
-    north, east = radians(other_lat - lat), radians(other_lon - lon)
-    a = sin(north / 2) ** 2 + cos(radians(lat)) * cos(radians(other_lat)) * sin(east / 2) ** 2
-    return 2 * _EARTH_M * asin(sqrt(min(1.0, a)))
 
 
 DUE: Mapping[Role, int] = {Role.CHIEF: 3, Role.GRID_WORKER: 4}

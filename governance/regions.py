@@ -5,15 +5,12 @@ The regions themselves are registered with the stations (`sensors.network.Region
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import cos, hypot, radians
 
-from sensors.network import Level, Region
+from sensors.network import Level, Region, distance_km
 from sensors.stations import Station
 
 NEAR_KM = 2.0
 """A point farther than this from every station belongs to no grid cell by nearness. Our choice."""
-
-_KM_PER_DEGREE = 111.195
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +83,7 @@ class Regions:
         """The region of a point: that of the nearest station, "" when none is near."""
         best, least = "", NEAR_KM
         for station in self._stations:
-            km = _KM_PER_DEGREE * hypot((station.lon - lon) * cos(radians(lat)), station.lat - lat)
+            km = distance_km((lon, lat), (station.lon, station.lat))
             if km <= least:
                 best, least = station.region, km
         return best

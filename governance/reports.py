@@ -14,11 +14,11 @@ import sqlalchemy as sa
 
 from governance import incidents
 from governance.lifecycle import Incident, State
-from governance.patrols import distance_m
 from governance.roles import Actor, Right, Role
 from governance.tables import incident as incident_table
 from governance.tables import report as table
 from sensors.errors import NotFound, WaterError
+from sensors.network import distance_km
 from sensors.texts import Text, say
 from sensors.times import DAY_MS
 
@@ -155,7 +155,7 @@ def similar(connection: sa.Connection, lon: float, lat: float, now_ms: int, *, w
             incident_table.c.lat.between(lat - 0.01, lat + 0.01),
         )
     ).all()
-    near = sorted((distance_m(lon, lat, row.lon, row.lat), row.id) for row in rows)
+    near = sorted((1000 * distance_km((lon, lat), (row.lon, row.lat)), row.id) for row in rows)
     return [incidents.get(connection, number) for metres, number in near if metres <= NEAR_M][:20]
 
 

@@ -9,7 +9,7 @@ from enum import IntEnum, StrEnum
 from itertools import pairwise
 from math import cos, hypot, radians
 
-_KM_PER_DEGREE = 111.195
+KM_PER_DEGREE = 111.195
 """Of a great circle, mean Earth."""
 
 
@@ -97,9 +97,12 @@ def place_at(line: Sequence[tuple[float, float]], km: float) -> tuple[float, flo
 
 
 def _steps_km(line: Sequence[tuple[float, float]]) -> list[float]:
-    return [
-        _KM_PER_DEGREE * hypot((b[0] - a[0]) * cos(radians((a[1] + b[1]) / 2)), b[1] - a[1]) for a, b in pairwise(line)
-    ]
+    return [distance_km(a, b) for a, b in pairwise(line)]
+
+
+def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
+    """Kilometres between two places (lon, lat) that are near each other, on a sphere of the Earth's mean radius."""
+    return KM_PER_DEGREE * hypot((b[0] - a[0]) * cos(radians((a[1] + b[1]) / 2)), b[1] - a[1])
 
 
 def in_a_circle(edges: Iterable[tuple[str, str]]) -> set[str]:

@@ -18,12 +18,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sensors.errors import ConfigurationError
-from sensors.network import length_km
+from sensors.network import KM_PER_DEGREE, length_km
 from sensors.reading import Floats
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.times import BEIJING, BEIJING_OFFSET_MS, DAY_MS, to_ms
-
-KM_PER_DEGREE = 111.195
 
 _E = TypeVar("_E", bound=StrEnum)
 

@@ -22,6 +22,7 @@ from reportlab.platypus import Image, KeepTogether, Paragraph, SimpleDocTemplate
 
 from api.evidence.gather import Chart, Evidence
 from sensors.errors import WaterError
+from sensors.network import KM_PER_DEGREE
 from sensors.parameters import catalogue
 from sensors.reading import Flag, unpack
 from sensors.stations import Registry
@@ -367,8 +368,9 @@ def _map(registry: Registry, station: str, language: str) -> Drawing | None:
             drawing.add(Circle(x, y, 6, fillColor=None, strokeColor=_FLAGS[Flag.BAD], strokeWidth=1))
         if mine or len(registry.stations) <= 25:
             drawing.add(_word(x + 7, y + 3, getattr(one, language), "start", _FLAGS[Flag.BAD] if mine else _INK))
-    km = next(k for k in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000) if k / 111.195 * scale > 18 * mm or k == 1000)
-    length = km / 111.195 * scale
+    per_km = scale / KM_PER_DEGREE
+    km = next(k for k in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000) if k * per_km > 18 * mm or k == 1000)
+    length = km * per_km
     drawing.add(Line(4 * mm, 4 * mm, 4 * mm + length, 4 * mm, strokeColor=_INK, strokeWidth=1))
     drawing.add(_word(4 * mm, 5.5 * mm, f"{km:g} km", "start", _INK))
     drawing.add(_word(_WIDTH - 6 * mm, _MAP_HEIGHT - 7 * mm, "N ↑", "middle", _INK, 8))

@@ -2,8 +2,9 @@
 
 import pytest
 
-from governance.patrols import Counts, Point, Walked, checked, counts, distance_m, walked
+from governance.patrols import Counts, Point, Walked, checked, counts, walked
 from sensors.errors import ConfigurationError
+from sensors.network import distance_km
 
 T0 = 1_790_000_000_000
 MINUTE = 60_000
@@ -15,8 +16,8 @@ def track(*metres_north: float, step_ms: int = MINUTE) -> list[Point]:
 
 
 def test_a_degree_is_as_long_as_it_is_on_the_earth() -> None:
-    assert distance_m(113.0, 23.0, 113.0, 24.0) == pytest.approx(111_195, rel=1e-4)
-    assert distance_m(113.0, 23.0, 114.0, 23.0) == pytest.approx(102_356, rel=1e-3)
+    assert 1000 * distance_km((113.0, 23.0), (113.0, 24.0)) == pytest.approx(111_195, rel=1e-4)
+    assert 1000 * distance_km((113.0, 23.0), (114.0, 23.0)) == pytest.approx(102_356, rel=1e-3)
 
 
 def test_a_walk_is_as_long_as_its_stretches() -> None:

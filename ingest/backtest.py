@@ -340,9 +340,24 @@ def close(database: Database, over_ms: int, now_ms: int) -> None:
         connection.execute(done.values(open_cause=None, state="closed", closed_at_ms=now_ms))
 
 
+def called(connection: sa.Connection) -> Counter[int]:
+    """How often each incident called somebody."""
+    outbox = governed.outbox
+    return Counter(connection.execute(sa.select(outbox.c.incident_id).where(outbox.c.notify == "page")).scalars())
+
+
+def stations_of(connection: sa.Connection) -> dict[int, tuple[str, ...]]:
+    """The stations whose conditions each incident holds, in their order."""
+    found: dict[int, set[str]] = {}
+    conditions = governed.incident_condition
+    for id_, station in connection.execute(sa.select(conditions.c.incident_id, conditions.c.station)):
+        found.setdefault(id_, set()).add(station)
+    return {id_: tuple(sorted(stations)) for id_, stations in found.items()}
+
+
 def _raised(database: Database, since_ms: int) -> tuple[Raised, ...]:
     """The incidents that began in the range, oldest first."""
-    table, entries, conditions = governed.incident, governed.incident_entry, governed.incident_condition
+    table, entries = governed.incident, governed.incident_entry
     with database.read() as connection:
         rows = connection.execute(sa.select(table).order_by(table.c.id)).mappings().all()
         fired = entries.c.what.in_(("fired", "promoted"))
@@ -351,20 +366,13 @@ def _raised(database: Database, since_ms: int) -> tuple[Raised, ...]:
             sa.select(entries.c.incident_id, entries.c.observed_at_ms).where(fired).order_by(entries.c.seq)
         ):
             firings.setdefault(id_, []).append(at_ms)
-        pages = Counter(
-            connection.execute(
-                sa.select(governed.outbox.c.incident_id).where(governed.outbox.c.notify == "page")
-            ).scalars()
-        )
-        stations: dict[int, list[str]] = {}
-        for id_, station in connection.execute(sa.select(conditions.c.incident_id, conditions.c.station).distinct()):
-            stations.setdefault(id_, []).append(station)
+        pages, stations = called(connection), stations_of(connection)
     return tuple(
         Raised(
             id=row["id"],
             cause=row["cause"],
             station=row["station"],
-            stations=tuple(sorted(stations.get(row["id"], [row["station"]]))),
+            stations=stations.get(row["id"], (row["station"],)),
             rule=row["rule"],
             version=row["rule_version"],
             kind=row["kind"],

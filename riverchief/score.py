@@ -18,7 +18,7 @@ import governance.tables as governed
 from governance.database import Database
 from governance.finding import Change, Finding, Kind
 from ingest import backtest, ledger, traces
-from ingest.backtest import WATER
+from ingest.backtest import WATER, called, stations_of
 from ingest.checks.engine import LATE_S
 from ingest.checks.rules import Rules
 from ingest.pipeline import Site
@@ -537,17 +537,11 @@ def _silences(
 
 def incidents_of(database: Database, since_ms: int) -> tuple[Incident, ...]:
     """The incidents that began from ``since_ms`` on, in the order in which they were opened."""
-    table, conditions, outbox = governed.incident, governed.incident_condition, governed.outbox
+    table = governed.incident
     with database.read() as connection:
-        rows = (
-            connection.execute(sa.select(table).where(table.c.since_ms >= since_ms).order_by(table.c.id))
-            .mappings()
-            .all()
-        )
-        pages = Counter(connection.execute(sa.select(outbox.c.incident_id).where(outbox.c.notify == "page")).scalars())
-        stations: dict[int, list[str]] = {}
-        for id_, station in connection.execute(sa.select(conditions.c.incident_id, conditions.c.station).distinct()):
-            stations.setdefault(id_, []).append(station)
+        query = sa.select(table).where(table.c.since_ms >= since_ms).order_by(table.c.id)
+        rows = connection.execute(query).mappings().all()
+        pages, stations = called(connection), stations_of(connection)
     return tuple(
         Incident(
             id=row["id"],
@@ -555,7 +549,7 @@ def incidents_of(database: Database, since_ms: int) -> tuple[Incident, ...]:
             rule=row["rule"],
             colour=row["colour"],
             station=row["station"],
-            stations=tuple(sorted(stations.get(row["id"], [row["station"]]))),
+            stations=stations.get(row["id"], (row["station"],)),
             since_ms=row["since_ms"],
             retrospective=row["retrospective"],
             pages=pages[row["id"]],

@@ -161,14 +161,11 @@ class Limit(Rule):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Threshold(Limit):
-    """A value beyond ``limit``; canonical units."""
+class OneSided(Limit):
+    """A limit of one parameter, on one side."""
 
-    kind: ClassVar[str] = "threshold"
     parameter: str
     side: Side
-    limit: float
-    clear: float
 
     @property
     def subject(self) -> tuple[object, ...]:
@@ -176,31 +173,31 @@ class Threshold(Limit):
 
     def judges(self, parameter: str) -> bool:
         return parameter == self.parameter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold(OneSided):
+    """A value beyond ``limit``; canonical units."""
+
+    kind: ClassVar[str] = "threshold"
+    limit: float
+    clear: float
 
     def bound(self, parameter: str, station: Station, target: WaterClass | None) -> Bound | None:
         return Bound(self.side.sign, self.limit, self.clear) if parameter == self.parameter else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rate(Limit):
+class Rate(OneSided):
     """A change beyond ``per_hour`` against the newest usable reading at least ``over_s`` (at most twice that) ago.
 
     ``per_hour`` and ``clear_per_hour`` are positive sizes.
     """
 
     kind: ClassVar[str] = "rate"
-    parameter: str
-    side: Side
     per_hour: float
     clear_per_hour: float
     over_s: int
-
-    @property
-    def subject(self) -> tuple[object, ...]:
-        return self.kind, self.parameter, self.side, self.colour
-
-    def judges(self, parameter: str) -> bool:
-        return parameter == self.parameter
 
     def bound(self, parameter: str, station: Station, target: WaterClass | None) -> Bound | None:
         sign = self.side.sign

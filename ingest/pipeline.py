@@ -233,32 +233,37 @@ class Site:
         if not self._fresh:
             self.refresh()
         rejected: list[Rejected] = []
-        events_: list[devices.Said] = []
+        said: list[devices.Said] = []
         told: list[Finding] = []
+        opened = 0
         messages, replayed = self._replays(messages)
         due = {held.id for held in replayed} | {None}
-        with self.database.write() as connection:
-            for i, message in enumerate(messages):
-                if message.replay_of not in due:
-                    continue  # it was replayed before
-                if message.station not in self.history.registry:
-                    rejected.append(Rejected(i, *validate.stranger(message.station), ()))
-                elif message.kind == "event":
-                    device_events.add(connection, message)
-                    events_ += self._heard(message.station, message.payload, message.received_at_ms)
-                elif (online := device_events.online(message.payload)) is None:
-                    rejected.append(
-                        Rejected(i, Reason.WRONG_SHAPE, 'a status is {"online": true} or {"online": false}', ())
-                    )
-                else:
-                    registry_store.set_online(connection, message.station, online, message.received_at_ms)
-            quarantine.add(connection, self.history.registry, messages, [None] * len(messages), rejected)
-            self._settle(connection, replayed, now_ms)
-            told = self._of_devices(events_, now_ms)
-            opened = self._record(connection, told, now_ms).opened if told else 0
-            self._tell(connection, told)
+        try:
+            with self.database.write() as connection:
+                for i, message in enumerate(messages):
+                    if message.replay_of not in due:
+                        continue  # it was replayed before
+                    if message.station not in self.history.registry:
+                        rejected.append(Rejected(i, *validate.stranger(message.station), ()))
+                    elif message.kind == "event":
+                        device_events.add(connection, message)
+                        said += self._heard(message.station, message.payload, message.received_at_ms)
+                    elif (online := device_events.online(message.payload)) is None:
+                        rejected.append(
+                            Rejected(i, Reason.WRONG_SHAPE, 'a status is {"online": true} or {"online": false}', ())
+                        )
+                    else:
+                        registry_store.set_online(connection, message.station, online, message.received_at_ms)
+                quarantine.add(connection, self.history.registry, messages, [None] * len(messages), rejected)
+                self._settle(connection, replayed, now_ms)
+                if told := self._of_devices(said, now_ms):
+                    opened = self._record(connection, told, now_ms).opened
+                    known = self.history.checks.alarms
+                    alarms.save(connection, known, apply_to_alarms(known, told))
+        except BaseException:
+            self._fresh = False  # the alarms may be ahead of what was stored: read them again
+            raise
         if told:
-            self._fresh = True
             self.on_findings()
         none = np.zeros(len(messages), np.int64)
         return Outcome(len(messages), none, none, tuple(rejected), 0, tuple(told), opened)
@@ -275,12 +280,6 @@ class Site:
         until = muted(self._visits, self.history.registry.index, now_ms)
         excused = {one.station.key for one in said if until[self.history.registry.index[one.station.key]] == now_ms}
         return devices.findings(said, self.history.checks.alarms, excused, now_ms - int(self.late_s * 1000))
-
-    def _tell(self, connection: sa.Connection, findings: Sequence[Finding]) -> None:
-        """Remember and keep the alarms that findings about devices change."""
-        if findings:
-            self._fresh = False  # until the transaction has ended well
-            alarms.save(connection, self.history.checks.alarms, apply_to_alarms(self.history.checks.alarms, findings))
 
     def set_aside(self, message: Message, error: Exception, now_ms: int) -> Outcome:
         """Quarantine a message that cannot be processed now and keeps nobody waiting; it can be replayed later.

@@ -144,12 +144,15 @@ def progress(one: Report, incident: Incident, now_ms: int, reopen_within_ms: int
     return Progress(one.ticket, incident.state, say(f"report.{incident.state}"), at_ms, over, may_object)
 
 
-def similar(connection: sa.Connection, lon: float, lat: float, now_ms: int, *, without: int = 0) -> list[Incident]:
-    """Open incidents near in place and time, nearest first: what a report may be another one of."""
+def similar(connection: sa.Connection, one: Incident, now_ms: int) -> list[Incident]:
+    """Other open incidents near in place and time, nearest first: what it may be another one of."""
+    lon, lat = one.place.lon, one.place.lat
+    if lon is None or lat is None:
+        return []
     rows = connection.execute(
         sa.select(incident_table.c.id, incident_table.c.lon, incident_table.c.lat).where(
             incident_table.c.open_cause.is_not(None),
-            incident_table.c.id != without,
+            incident_table.c.id != one.id,
             incident_table.c.last_observed_at_ms > now_ms - NEAR_MS,
             incident_table.c.lon.between(lon - 0.01, lon + 0.01),
             incident_table.c.lat.between(lat - 0.01, lat + 0.01),

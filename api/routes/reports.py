@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import sqlalchemy as sa
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from api.access import Keeping, Who
@@ -49,15 +48,9 @@ class ReportView:
 
 
 @dataclass(frozen=True, slots=True)
-class NewReportView:
+class NewReportView(ReportView):
     """The answer to a report: its ticket, and how many open cases near it may be the same thing."""
 
-    ticket: str
-    state: str
-    text: Text
-    at: str
-    over: bool
-    may_object: bool
     nearby: int
 
 
@@ -149,9 +142,7 @@ def report(
         )
         kept = Report(store.ticket(), made.id, now_ms, contact.strip(), who, 0)
         store.add(connection, kept)
-        near = (
-            [] if place.lon is None or place.lat is None else _near(connection, place.lon, place.lat, now_ms, made.id)
-        )
+        near = store.similar(connection, made, now_ms)
         told = store.progress(kept, made, now_ms, asked.processes.policy.reopen_within_ms)
     asked.wake()
     return answer(
@@ -201,8 +192,7 @@ def origins(asked: Asked, who: Who, incident_id: int) -> Response:
         found = incidents.get(connection, incident_id)
         within_reach(found, who)
         behind = store.of_incident(connection, incident_id)
-        lon, lat = found.place.lon, found.place.lat
-        near = [] if lon is None or lat is None else _near(connection, lon, lat, asked.clock_ms(), incident_id)
+        near = store.similar(connection, found, asked.clock_ms())
     office = who.may(Right.ACCEPT)
     return answer(
         Origins(
@@ -244,10 +234,6 @@ def _place(
             asked.box.check(lon, lat)
         region = regions.at(lon, lat) or region
     return Place(region, reach, lon, lat)
-
-
-def _near(connection: sa.Connection, lon: float, lat: float, now_ms: int, without: int) -> list[Incident]:
-    return store.similar(connection, lon, lat, now_ms, without=without)
 
 
 def _view(asked: Context, kept: Report, case: Incident) -> ReportView:

@@ -7,6 +7,7 @@ another worker takes over when that process ends.
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
@@ -115,5 +116,6 @@ class Housekeeping:
     def _end(self) -> None:
         if self.active:
             self.active = False
-            for job in self._jobs:
-                job.stop(10)
+            # all are told before any is waited for: an end takes as long as the slowest, not as all of them
+            with ThreadPoolExecutor(max(1, len(self._jobs))) as ending:
+                list(ending.map(lambda job: job.stop(10), self._jobs))

@@ -10,7 +10,7 @@ import sys
 def main() -> None:
     """The entry point of the command line."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    from riverchief.cli import main as command_line
+    from riverchief.cli.app import main as command_line
 
     command_line()
 

@@ -35,7 +35,7 @@ from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
 from ingest.traces import Traces
-from riverchief import __version__, backup, clock, files, messages, metrics, migrations, users_cli
+from riverchief import __version__, administrator, backup, clock, files, messages, metrics, migrations
 from riverchief.alone import alone
 from riverchief.backtester import Backtester
 from riverchief.broker_users import broker_users, endpoint
@@ -101,7 +101,7 @@ class System:
         self._tell_trail()
         self._register_stations()
         if Role.API in roles and token is None and not settings.access.open:
-            users_cli.first_administrator(self.database, settings.data)
+            administrator.first(self.database, settings.data)
         self.stores = open_stores(settings, self.database, self.catalogue)
         self.watch = metrics.Watch(clock.now_ms)
         self.deliverer: Deliverer | None = None

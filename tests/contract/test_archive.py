@@ -26,7 +26,7 @@ from ingest.storage.port import LongTerm, ReadingStore, Series, Window
 from ingest.storage.retention import ArchiveKeeper, Moved, Retention, ServerKeeper, move_out
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from riverchief.cli import app
+from riverchief.cli.app import app
 from sensors.errors import ConfigurationError, Refused, StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, QualityTest

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from riverchief import assess as assess_
 from riverchief.assess import Summary, assess_file, judge, read
-from riverchief.cli import app
+from riverchief.cli.app import app
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 

@@ -20,7 +20,7 @@ from ingest.storage import registry
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
 from riverchief import files, migrations
-from riverchief.cli import app
+from riverchief.cli.app import app
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water

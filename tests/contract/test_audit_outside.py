@@ -18,7 +18,7 @@ from governance.database import Database
 from ingest.storage.sql import SqlReadings
 from riverchief import migrations, sealing
 from riverchief import settings as settings_
-from riverchief.cli import app
+from riverchief.cli.app import app
 from riverchief.sealing import Sealing
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError

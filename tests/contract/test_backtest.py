@@ -18,7 +18,7 @@ from ingest.checks import rules
 from ingest.storage import registry as registry_store
 from riverchief import serve
 from riverchief.backtester import Backtester
-from riverchief.cli import app
+from riverchief.cli.app import app
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError, NotFound
 from sensors.stations import Registry

@@ -23,7 +23,7 @@ from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import migrations
-from riverchief.cli import app
+from riverchief.cli.app import app
 from sensors.errors import NotFound
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station

@@ -12,7 +12,7 @@ from governance.finding import Change, Colour, Finding, Kind
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import gap, ledger
 from riverchief import migrations
-from riverchief.cli import app
+from riverchief.cli.app import app
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.texts import Text

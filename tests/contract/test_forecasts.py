@@ -23,7 +23,7 @@ from ingest.forecasts import Forecasts, limits
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
 from riverchief import migrations
-from riverchief.cli import app
+from riverchief.cli.app import app
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, pack
 from sensors.standards.gb3838 import WaterClass

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from dashboards import catalogue, parts
 from riverchief import grafana
 from riverchief.broker import free_port
-from riverchief.cli import app
+from riverchief.cli.app import app
 from riverchief.grafana import Done
 from sensors.errors import ConfigurationError, Refused, StorageUnavailable
 from tests.rig import eventually

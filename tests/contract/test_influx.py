@@ -34,7 +34,7 @@ from ingest.storage.timeseries import (
     TimeSeriesServer,
 )
 from ingest.storage.victoria import VictoriaReadings
-from riverchief.cli import app
+from riverchief.cli.app import app
 from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.parameters import Catalogue, catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest

@@ -30,7 +30,7 @@ from governance.platforms import Platform
 from governance.reconciliation import Ours, PlatformAway, Theirs, compare
 from governance.tables import outbox
 from ingest.storage.sql import SqlReadings
-from riverchief.cli import app as cli
+from riverchief.cli.app import app as cli
 from riverchief.reconciler import Reconciler
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.parameters import catalogue

@@ -11,7 +11,7 @@ import zxingcpp
 from pypdf import PdfReader
 from typer.testing import CliRunner
 
-from riverchief.cli import app
+from riverchief.cli.app import app
 from sensors.errors import ConfigurationError, NotFound, Refused
 
 EXAMPLE = "config/stations.toml"

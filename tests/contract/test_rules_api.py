@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context
-from riverchief.cli import app
+from riverchief.cli.app import app
 from sensors.times import rfc3339
 from tests.contract.test_pipeline import CATALOGUE, DAY, HOUR, RULES, STEP, T0, World, bad, calm, river
 

@@ -30,7 +30,7 @@ from ingest.storage.timeseries import Kind as ServerKind
 from ingest.storage.timeseries import Refused, ServerSettings, TimeSeriesServer
 from riverchief import files, migrations
 from riverchief.broker import free_port
-from riverchief.cli import app
+from riverchief.cli.app import app
 from sensors.errors import LongTermUnavailable
 from sensors.parameters import Catalogue, catalogue
 from sensors.reading import PLAIN, Batch, Message

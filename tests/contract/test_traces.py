@@ -21,7 +21,7 @@ from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
 from ingest.traces import Traces
 from riverchief import files, migrations
-from riverchief.cli import app
+from riverchief.cli.app import app
 from sensors.errors import NotFound
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch

@@ -28,7 +28,7 @@ from riverchief import migrations, setup
 from riverchief.broker import Broker, free_port, plugin
 from riverchief.broker_admin import Address, DynamicSecurity, accepts, ingest_role
 from riverchief.broker_users import MosquittoUsers, NatsUsers, broker_users, endpoint
-from riverchief.cli import app
+from riverchief.cli.app import app
 from riverchief.settings import load
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue

@@ -21,7 +21,7 @@ from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import device_event, reach, registry_change
 from riverchief import migrate, migrations
 from riverchief.alone import alone
-from riverchief.cli import app
+from riverchief.cli.app import app
 from riverchief.migrate import NotTheSame, move
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue

@@ -35,7 +35,7 @@ from governance.roles import administrator
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import messages
-from riverchief.cli import app as cli
+from riverchief.cli.app import app as cli
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station

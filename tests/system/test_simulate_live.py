@@ -19,8 +19,8 @@ from ingest import ledger
 from ingest.storage import registry as registry_store
 from riverchief import files, simulate, simulate_table
 from riverchief import settings as settings_
+from riverchief.cli.simulate import Teller
 from riverchief.settings import Settings
-from riverchief.simulate_cli import Teller
 from sensors import columns
 from sensors.parameters import catalogue
 from sensors.reading import Message

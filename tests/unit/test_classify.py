@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from riverchief import classify, tables
 from riverchief.classify import Options
-from riverchief.cli import app
+from riverchief.cli.app import app
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.standards import gb3838

@@ -381,7 +381,7 @@ def test_health_checks_ask_what_the_programs_answer() -> None:
 def test_the_commands_are_commands() -> None:
     from typer.testing import CliRunner
 
-    from riverchief.cli import app
+    from riverchief.cli.app import app
 
     for name, service in SERVICES.items():
         if service["image"].startswith("riverchief"):

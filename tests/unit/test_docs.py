@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from governance import tables as governance_tables
 from ingest.storage import tables as ingest_tables
-from riverchief.cli import app
+from riverchief.cli.app import app
 from sensors import texts
 from sensors.reading import Reason
 

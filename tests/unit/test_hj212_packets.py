@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from riverchief.hj212_cli import decode
+from riverchief.cli.hj212 import decode
 from sensors.errors import ConfigurationError
 from sensors.times import BEIJING, to_ms
 from sensors.wire.hj212 import exchange, frame, packet

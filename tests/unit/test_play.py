@@ -3,7 +3,7 @@
 import pytest
 
 from riverchief import simulate
-from riverchief.simulate_cli import Teller
+from riverchief.cli.simulate import Teller
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.stations import Deployment, Registry, Station

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from governance.finding import Change, Colour, Finding, Kind
-from riverchief import score, score_cli, scoring, settings
+from riverchief import score, scoring, settings
+from riverchief.cli import score as score_cli
 from riverchief.scoring import Span, Thing
 from sensors.errors import ConfigurationError
 from sensors.texts import Text

@@ -12,7 +12,7 @@ from governance import reconciliation
 from governance.platforms import Platform
 from governance.reconciliation import Kept
 from riverchief import clock, files, reconciler
-from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened, who
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from riverchief.settings import secret
 from sensors.errors import ConfigurationError
 from sensors.texts import say

@@ -5,11 +5,20 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, BinaryIO, TextIO
+from typing import Annotated, Any, BinaryIO, TextIO
 
-from sensors.times import BEIJING, from_ms
+import typer
+from rich.table import Table
+
+from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, site_database
+from riverchief.terminal import out
+from sensors.times import BEIJING, beijing, from_ms
 from sensors.wire.hj212.frame import Broken, Fault, Frame, FrameReader
 from sensors.wire.hj212.packet import Packet, parse, plain, read_time
+
+app = typer.Typer(help="HJ 212 报文和数采仪 · HJ 212 frames and loggers.", no_args_is_help=True)
+devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
+app.add_typer(devices, name="devices")
 
 READ_BYTES = 65_536
 
@@ -96,7 +105,64 @@ def _beijing(at_ms: int) -> str:
     return moment.isoformat(timespec="seconds")
 
 
-def run() -> None:
-    """``hj212 decode``: stdin to stdout, the summary on standard error."""
+@app.command("decode")
+def decode_command() -> None:
+    """从标准输入读报文，每帧输出一行 JSON · Frames on stdin; one JSON object a frame, a summary on stderr."""
     tally = decode(sys.stdin.buffer, sys.stdout)
     sys.stderr.write(tally.sentence() + "\n")
+
+
+@devices.command("add")
+def devices_add(
+    mn: Annotated[str, typer.Argument(help="设备唯一标识 · MN")],
+    station: Annotated[str, typer.Argument(help="站点 · station key")],
+    password: Annotated[str | None, typer.Option(help="访问密码 PW；不给则从标准输入读 · read from stdin")] = None,
+    any_password: Annotated[bool, typer.Option("--any-password", help="不核对密码 · do not check PW")] = False,
+    st: Annotated[str, typer.Option(help="系统编码，21 地表水 · system code, 21 is surface water")] = "21",
+    edition: Annotated[int, typer.Option(help="2005 | 2017 | 2025")] = 2017,
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
+    """登记或更改数采仪 · Register a logger, or change what is known of it."""
+    from ingest.storage import loggers
+    from sensors.wire.hj212.readings import Logger
+
+    if password is None and not any_password:
+        password = typer.prompt("PW", hide_input=sys.stdin.isatty())
+    with site_database(settings, data) as database, database.write() as connection:
+        logger = Logger(mn, station, None if any_password else password, st, edition)
+        loggers.save(connection, logger, author(by))
+    out.print(f"[green]✓[/] {mn} → {station}", highlight=False)
+
+
+@devices.command("list")
+def devices_listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """列出数采仪，不显示密码 · List the loggers; passwords are not shown."""
+    from ingest.storage import loggers
+
+    with site_database(settings, data) as database, database.read() as connection:
+        known = loggers.load(connection).values()
+    if as_json:
+        names = ("mn", "station", "st", "edition", "last_at_ms")
+        rows = [{n: getattr(one, n) for n in names} | {"password": one.password is not None} for one in known]
+        out.print_json(data=rows)
+        return
+    table = Table()
+    for name in ("MN", "站点 station", "ST", "版本 edition", "密码 password", "最新数据 newest data"):
+        table.add_column(name, overflow="fold", no_wrap=name == "MN")
+    for one in known:
+        checked = "不核对 any" if one.password is None else "核对 checked"
+        newest = "" if one.last_at_ms is None else beijing(one.last_at_ms, "%Y-%m-%d %H:%M")
+        table.add_row(one.mn, one.station, one.st, str(one.edition), checked, newest)
+    out.print(table)
+
+
+@devices.command("remove")
+def devices_remove(mn: str, by: By = None, settings: SettingsFile = None, data: DataFolder = None) -> None:
+    """注销数采仪，读数保留 · Forget a logger; its readings stay."""
+    from ingest.storage import loggers
+
+    with site_database(settings, data) as database, database.write() as connection:
+        loggers.remove(connection, mn, author(by))
+    out.print(f"[green]✓[/] {mn}", highlight=False)

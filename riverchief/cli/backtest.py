@@ -20,7 +20,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import Window
 from riverchief import backtest_report, clock, files
-from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
 from riverchief.settings import Settings
 from riverchief.stores import open_stores
 from sensors.errors import ConfigurationError

@@ -3,15 +3,20 @@
 import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from governance.database import Database
-from riverchief import logs
+from ingest.storage.changes import Author
+from riverchief import clock, logs
 from riverchief import settings as settings_
+from riverchief.serve import open_database
 from riverchief.settings import Settings
+from sensors.errors import ConfigurationError
+from sensors.times import beijing_day
 
 SettingsFile = Annotated[
     Path | None,
@@ -34,8 +39,6 @@ def load(settings: Path | None, data: Path | None = None, **overrides: Any) -> S
 @contextmanager
 def opened(loaded: Settings) -> Iterator[Database]:
     """The site's database, closed afterwards. Raises StorageUnavailable."""
-    from riverchief.serve import open_database  # it knows the commands that make the first people
-
     database = open_database(loaded)
     try:
         yield database
@@ -49,3 +52,25 @@ def who() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return ""
+
+
+@contextmanager
+def site_database(settings: Path | None, data: Path | None) -> Iterator[Database]:
+    """The database of the site these settings are of. Raises ConfigurationError and StorageUnavailable."""
+    with opened(load(settings, data)) as database:
+        yield database
+
+
+def author(by: str | None) -> Author:
+    """Whoever is named, or whoever is logged in, now."""
+    return Author(by or who(), clock.now_ms())
+
+
+def day_of(day: str | None) -> str:
+    """A Beijing day as it was given; today where none was. Raises ConfigurationError."""
+    if day is None:
+        return beijing_day(clock.now_ms()).isoformat()
+    try:
+        return date.fromisoformat(day).isoformat()
+    except ValueError:
+        raise ConfigurationError(f"day {day!r} must be YYYY-MM-DD, or all") from None

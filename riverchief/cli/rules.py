@@ -17,7 +17,7 @@ from ingest.checks.rules import Rules
 from ingest.storage import registry as registry_store
 from riverchief import files
 from riverchief import settings as settings_
-from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
 from sensors.parameters import catalogue
 from sensors.stations import Registry
 from sensors.texts import Text, say

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from riverchief.options import SettingsFile
+from riverchief.cli.options import SettingsFile
 from riverchief.terminal import err, out, progress_bar
 from sensors.errors import ConfigurationError
 from sensors.times import beijing, rfc3339
@@ -93,9 +93,9 @@ def simulate(
         _draw(loaded, plots, records, seed)
         return
     if score:
-        from riverchief import score_cli
+        from riverchief.cli.score import run as score_run
 
-        score_cli.run(scenario, loaded, seed, as_json)
+        score_run(scenario, loaded, seed, as_json)
         return
     if table is not None:
         _write_scenario(scenario, table, loaded, seed, as_json)

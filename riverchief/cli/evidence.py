@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from riverchief import clock
-from riverchief.options import DataFolder, SettingsFile, load, opened, who
+from riverchief.cli.options import DataFolder, SettingsFile, load, opened, who
 from riverchief.stores import open_stores
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue

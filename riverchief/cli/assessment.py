@@ -11,7 +11,7 @@ from rich.table import Table
 
 from governance.assessment import By, Indicator
 from riverchief import clock, files
-from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened, who
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.texts import say

@@ -15,7 +15,7 @@ from governance.contacts import Contact, Directory, Place
 from governance.finding import Colour
 from governance.notices import TEST, Item, Kind, Policy, compose
 from riverchief import clock, files, messages
-from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened, who
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
 from sensors.texts import Text, say

@@ -1,4 +1,4 @@
-"""``riverchief users``: people, roles, terms and tokens; and the first administrator of a new site."""
+"""``riverchief users``: people, roles, terms and tokens."""
 
 import json
 from collections.abc import Iterator
@@ -6,46 +6,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from governance import people
-from governance.database import Database
 from governance.regions import Regions
 from governance.roles import Department, Role, label
-from riverchief.options import AsJson, By, DataFolder, SettingsFile, load, opened, who
+from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, load, opened, who
 from sensors.errors import ConfigurationError
 from sensors.times import beijing, to_ms
-
-log = structlog.get_logger(__name__)
 
 users = typer.Typer(help="人员、角色、任期和令牌 · People, roles, terms and tokens.", no_args_is_help=True)
 out = Console()
 
-FIRST = "系统管理员 administrator"
-TOKEN_FILE = "administrator.token"  # noqa: S105 - the name of a file
-
 Name = Annotated[str, typer.Argument(help="姓名 · name, given once and for ever")]
-
-
-def first_administrator(database: Database, folder: Path) -> None:
-    """Give a site without anybody its first administrator; the token is written to a file for its owner alone."""
-    from riverchief import clock
-
-    with database.write() as connection:
-        if people.listing(connection, removed=True):
-            return
-        now_ms = clock.now_ms()
-        people.add(connection, FIRST, Role.ADMINISTRATOR, by="serve", now_ms=now_ms)
-        token = people.issue(connection, FIRST, by="serve", now_ms=now_ms)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / TOKEN_FILE
-        path.unlink(missing_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(token + "\n", encoding="utf-8")
-    log.warning("the site has its first administrator; sign in with the token in this file", file=str(path.resolve()))
 
 
 @users.command("add")

@@ -11,7 +11,7 @@ from rich.table import Table
 from ingest import forecasts, traces
 from ingest.storage import registry as registry_store
 from riverchief import clock
-from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
 from riverchief.stores import open_stores
 from sensors.errors import ConfigurationError, NotFound
 from sensors.forecast import HOUR_MS, Verdict

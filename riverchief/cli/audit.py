@@ -17,7 +17,7 @@ from governance import audit, merkle, roots
 from governance.database import Database
 from governance.merkle import ProofInvalid
 from riverchief import clock, sealing
-from riverchief.options import AsJson, DataFolder, SettingsFile, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
 from sensors.times import beijing

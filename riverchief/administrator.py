@@ -1,0 +1,31 @@
+"""The first administrator of a new site."""
+
+from pathlib import Path
+
+import structlog
+
+from governance import people
+from governance.database import Database
+from governance.roles import Role
+from riverchief import clock
+
+log = structlog.get_logger(__name__)
+
+FIRST = "系统管理员 administrator"
+TOKEN_FILE = "administrator.token"  # noqa: S105 - the name of a file
+
+
+def first(database: Database, folder: Path) -> None:
+    """Give a site without anybody its first administrator; the token is written to a file for its owner alone."""
+    with database.write() as connection:
+        if people.listing(connection, removed=True):
+            return
+        now_ms = clock.now_ms()
+        people.add(connection, FIRST, Role.ADMINISTRATOR, by="serve", now_ms=now_ms)
+        token = people.issue(connection, FIRST, by="serve", now_ms=now_ms)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / TOKEN_FILE
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(token + "\n", encoding="utf-8")
+    log.warning("the site has its first administrator; sign in with the token in this file", file=str(path.resolve()))

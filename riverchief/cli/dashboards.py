@@ -1,0 +1,59 @@
+"""``riverchief dashboards``: Grafana's, made by code."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from riverchief import settings as settings_
+from riverchief.cli.options import AsJson, SettingsFile, load
+from riverchief.terminal import out
+from sensors.errors import ConfigurationError
+
+app = typer.Typer(help="Grafana 仪表盘 · Dashboards.", no_args_is_help=True)
+
+
+@app.command("build")
+def build(
+    folder: Annotated[Path, typer.Argument(help="目标目录 · folder to write to")] = Path("dashboards/generated"),
+    settings: SettingsFile = None,
+) -> None:
+    """由代码生成仪表盘 JSON · Write the dashboards as Grafana reads them."""
+    from dashboards import catalogue as boards
+    from dashboards import parts
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for board in boards.build(load(settings).grafana.console_url):
+        file = folder / f"{board.uid}.json"
+        file.write_text(parts.text(board), encoding="utf-8")
+        out.print(str(file), highlight=False, soft_wrap=True)
+
+
+@app.command("publish")
+def publish(
+    settings: SettingsFile = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="覆盖在 Grafana 中改过的 · overwrite what was edited in Grafana")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """发布仪表盘到 Grafana；再次发布不改变任何东西 · Put the dashboards into Grafana; twice changes nothing."""
+    from dashboards import catalogue as boards
+    from dashboards import parts
+    from riverchief import grafana
+
+    chosen = load(settings).grafana
+    if chosen.url is None:
+        raise ConfigurationError("grafana.url is not set: there is no Grafana to publish to")
+    published = grafana.publish(
+        [parts.plain(board) for board in boards.build(chosen.console_url)],
+        url=chosen.url,
+        token=settings_.secret(chosen.token, chosen.token_file),
+        force=force,
+    )
+    if as_json:
+        out.print_json(data=[dataclasses.asdict(one) for one in published])
+        return
+    for one in published:
+        out.print(f"{one.uid:14} {one.done:10} {one.url}", highlight=False, soft_wrap=True)

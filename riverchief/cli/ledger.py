@@ -1,0 +1,82 @@
+"""``riverchief ledger``: did everything arrive that was sent?"""
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ingest import ledger as ledger_
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, day_of, load, site_database
+from riverchief.settings import Settings
+from riverchief.terminal import err, out
+from sensors.parameters import catalogue
+
+app = typer.Typer()
+
+
+@app.command()
+def ledger(
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    day: Annotated[str | None, typer.Option(help="北京时间日期，all 为全部 · Beijing day YYYY-MM-DD, or all")] = None,
+    station: Annotated[str | None, typer.Option(help="站点 · station key")] = None,
+    verify: Annotated[bool, typer.Option(help="与库中读数核对 · recount the stored readings")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """账本：发送 = 入库 + 重复 + 隔离 + 缺失 · The loss account; exit code 1 when it does not close."""
+    with site_database(settings, data) as database:
+        chosen = None if day == "all" else day_of(day)
+        with database.read() as connection:
+            accounts = ledger_.accounts(connection, day=chosen, station=station)
+            everything = ledger_.accounts(connection, station=station, limit=10_000_000) if verify else []
+        wrong = _recount(database, load(settings, data), everything) if verify else {}
+    closed = all(a.closed for a in accounts) and not wrong
+    if as_json:
+        rows = [dataclasses.asdict(a) | {"sent": a.sent, "closed": a.closed} for a in accounts]
+        out.print_json(data={"day": chosen, "closed": closed, "accounts": rows, "recount_differs": wrong})
+    else:
+        _show_ledger(accounts, chosen)
+        for key, (counted, booked) in wrong.items():
+            err.print(
+                f"[red]✗[/] {key}: 库中 {counted} 条，账上 {booked} 条 · {counted} stored, {booked} in the account"
+            )
+    raise typer.Exit(0 if closed else 1)
+
+
+def _recount(database: Any, settings: Settings, accounts: list[ledger_.Account]) -> dict[str, tuple[int, int]]:
+    from riverchief.stores import open_stores
+
+    counted = open_stores(settings, database, catalogue()).readings.count()  # what has left the database counts, too
+    booked: dict[str, int] = {}
+    for account in accounts:
+        booked[account.station] = booked.get(account.station, 0) + account.stored
+    return {
+        key: (counted.get(key, 0), booked.get(key, 0))
+        for key in sorted(booked.keys() | counted.keys())
+        if counted.get(key, 0) != booked.get(key, 0) and key in booked
+    }
+
+
+def _show_ledger(accounts: list[ledger_.Account], day: str | None) -> None:
+    if not accounts:
+        out.print(f"{day or ''} 没有账目 · no entries")
+        return
+    table = Table(title=f"账本 ledger {day or ''}".strip())
+    for name in (
+        "站点 station",
+        "日 day",
+        "发送 sent",
+        "入库 stored",
+        "重复 duplicate",
+        "隔离 quarantined",
+        "缺失 missing",
+        "",
+    ):
+        table.add_column(name, justify="left" if name in ("站点 station", "日 day", "") else "right")
+    for a in accounts:
+        sent = "未知 unknown" if a.sent is None else f"{a.sent:,}"
+        missing = f"≥ {a.messages_missing} 条消息 messages" if a.missing is None else f"{a.missing:,}"
+        mark = "[green]✓[/]" if a.closed else "[red]✗[/]"
+        table.add_row(a.station, a.day, sent, f"{a.stored:,}", f"{a.duplicate:,}", f"{a.quarantined:,}", missing, mark)
+    out.print(table)

@@ -1,0 +1,36 @@
+"""``riverchief outbox``: deliveries that were given up."""
+
+import dataclasses
+import json
+
+import typer
+
+from governance import outbox as outbox_
+from riverchief import clock
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, site_database
+from riverchief.terminal import out
+
+app = typer.Typer(help="外发箱：死信 · Deliveries that were given up.", no_args_is_help=True)
+
+
+@app.command("list")
+def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """列出死信 · List the dead letters, and how many deliveries still wait."""
+    with site_database(settings, data) as database, database.read() as connection:
+        dead, counts = outbox_.refused(connection), outbox_.pending_counts(connection)
+    if as_json:
+        rows = [dataclasses.asdict(d) | {"body": json.loads(d.body)} for d in dead]
+        out.print_json(data={"pending": counts.pending, "refused": rows})
+        return
+    out.print(f"待投递 pending {counts.pending} · 死信 refused {counts.refused}")
+    for d in dead:
+        out.print(f"{d.id}: 事件 incident {d.incident_id}, {d.attempts} 次 attempts, {d.last_error or d.last_status}")
+
+
+@app.command("replay")
+def replay(ids: list[int], settings: SettingsFile = None, data: DataFolder = None) -> None:
+    """重新投递死信 · Send dead letters again, after their cause was mended."""
+    with site_database(settings, data) as database, database.write() as connection:
+        for one in ids:
+            outbox_.replay(connection, one, clock.now_ms())
+    out.print(f"{len(ids)} 条将重新投递 will be sent again")

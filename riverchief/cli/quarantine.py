@@ -1,0 +1,104 @@
+"""``riverchief quarantine``: what could not be used, and its replay."""
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ingest import quarantine as quarantine_
+from ingest.pipeline import Receipt, Site
+from riverchief import clock, files
+from riverchief.alone import alone
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, site_database
+from riverchief.terminal import out
+from sensors.parameters import catalogue
+from sensors.times import beijing
+
+app = typer.Typer(help="隔离区：未能使用的数据 · What could not be used.", no_args_is_help=True)
+
+
+@app.command("list")
+def listing(
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    station: Annotated[str | None, typer.Option(help="站点 · station key")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """列出被隔离的数据 · List what is held."""
+    with site_database(settings, data) as database, database.read() as connection:
+        held = quarantine_.listing(connection, station=station, limit=limit)
+    if as_json:
+        rows = [dataclasses.asdict(h) | {"payload": h.payload[:2000].decode("utf-8", "replace")} for h in held]
+        out.print_json(data=rows)
+        return
+    if not held:
+        out.print("没有被拒数据 · nothing is held")
+        return
+    table = Table()
+    for name in ("编号 id", "时间 received", "站点 station", "原因 reason", "说明 detail"):
+        table.add_column(name, overflow="fold")
+    for h in held:
+        table.add_row(str(h.id), beijing(h.received_at_ms), h.station, h.reason, h.detail)
+    out.print(table)
+
+
+@app.command("replay")
+def replay(
+    ids: Annotated[list[int] | None, typer.Argument(help="编号；不给则全部 · ids; none means all held")] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """修正原因后重放 · Process held messages again, after their cause was fixed."""
+    from riverchief.stores import open_stores
+
+    loaded = load(settings, data)
+    known = catalogue()
+    with alone(loaded.database_url) as writer, site_database(settings, data) as database:
+        stores = open_stores(loaded, database, known)
+        rules_ = files.read_rules(loaded.site.rules, known)
+        site = Site(
+            writer or database,
+            stores.readings,
+            rules_,
+            known,
+            source=loaded.site.source,
+            late_s=loaded.ingest.late_after_s,
+            mappings=files.read_mappings(loaded.ingest.mappings, known),
+            spool=stores.spool,
+        )
+        with database.read() as connection:
+            held = (
+                [quarantine_.get(connection, i) for i in ids]
+                if ids
+                else quarantine_.listing(connection, limit=1_000_000)[::-1]
+            )
+        results: list[dict[str, Any]] = []
+        for one in held:
+            if one.status != quarantine_.HELD:
+                results.append({"id": one.id, "stored": 0, "duplicate": 0, "refused": 0, "status": one.status})
+                continue
+            receipt = site.process([one.message()], clock.now_ms()).receipt(0)
+            with database.read() as connection:
+                status = quarantine_.get(connection, one.id).status  # a line stays where there is nobody to send it to
+            results.append(
+                {"id": one.id, "stored": receipt.stored, "duplicate": receipt.duplicate, **_refused(receipt)}
+                | {"status": status}
+            )
+    if as_json:
+        out.print_json(data=results)
+        return
+    for r in results:
+        out.print(
+            f"{r['id']}: 入库 {r['stored']} · 重复 {r['duplicate']} · 再次被拒 {r['refused']}"
+            f" / stored, duplicate, refused again · {r['status']} {r.get('reasons', '')}"
+        )
+
+
+def _refused(receipt: Receipt) -> dict[str, Any]:
+    return {
+        "refused": len(receipt.rejected),
+        "reasons": ", ".join(r.detail for r in receipt.rejected),
+    }

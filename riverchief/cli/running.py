@@ -1,0 +1,157 @@
+"""What runs: the demo, the site and its parts, and what looks whether it can or how fast."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from riverchief import files, logs, messages, serve
+from riverchief import settings as settings_
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load
+from riverchief.settings import Settings
+from riverchief.terminal import err, out
+from sensors.errors import ConfigurationError
+from sensors.parameters import catalogue
+
+app = typer.Typer()
+
+
+@app.command()
+def demo(
+    for_: Annotated[
+        float | None, typer.Option("--for", min=1, max=86_400, help="秒数后自行停止 · stop after seconds")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="结果写入 JSON · write the result as JSON")] = None,
+    browser: Annotated[bool, typer.Option(help="打开浏览器 · open the browser")] = True,
+    replay: Annotated[list[Path] | None, typer.Option(help="回放记录表 · play recorded tables as devices")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="控制台端口 · port of the console")] = None,
+    seed: Annotated[int, typer.Option(help="模拟种子 · seed of the simulated water")] = 1,
+    data: DataFolder = None,
+    broker: Annotated[str | None, typer.Option(help="mosquitto | nats")] = None,
+) -> None:
+    """一分钟看到河流：代理、接入、事件、控制台和模拟的禅城 · A river on screen in a minute."""
+    from riverchief import demo as demo_
+
+    logs.configure(settings_.LogSection(level="warning"))
+    demo_.run(
+        seconds=for_,
+        report=report,
+        browser=browser,
+        replay=replay or [],
+        port=port,
+        seed=seed,
+        console=err,
+        data=data,
+        broker_kind=broker,
+    )
+
+
+@app.command("serve")
+def serve_command(
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="端口 · port")] = None,
+) -> None:
+    """全部部件在一个进程里运行 · Everything in one process."""
+    serve.run(_on_port(settings, data, port))
+
+
+def _on_port(settings: Path | None, data: Path | None, port: int | None) -> Settings:
+    return load(settings, data) if port is None else load(settings, data, api={"port": port})
+
+
+@app.command("ingest")
+def ingest_command(settings: SettingsFile = None, data: DataFolder = None) -> None:
+    """只运行接入 · Ingest alone."""
+    serve.run(load(settings, data), serve.Role.INGEST)
+
+
+@app.command("api")
+def api_command(
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="端口 · port")] = None,
+) -> None:
+    """只运行接口和控制台 · API and console alone."""
+    serve.run(_on_port(settings, data, port), serve.Role.API)
+
+
+@app.command("worker")
+def worker_command(settings: SettingsFile = None, data: DataFolder = None) -> None:
+    """只运行投递 · Deliveries alone."""
+    serve.run(load(settings, data), serve.Role.WORKER)
+
+
+@app.command()
+def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
+    """检查设置、规则、站点和报文映射，不启动 · Check settings, rules, stations and mappings; start nothing."""
+    loaded = load(settings, data)
+    known = catalogue()
+    serve.mqtt_settings(loaded)
+    found = files.read_rules(loaded.site.rules, known)
+    files.read_mappings(loaded.ingest.mappings, known)
+    usual_secret = settings_.secret(loaded.outbox.secret, loaded.outbox.secret_file)
+    files.read_platforms(loaded.platforms.file, usual_secret)
+    messages.directory(loaded)
+    if loaded.site.stations is not None:
+        files.read_stations(loaded.site.stations, known)
+    out.print(f"[green]✓[/] 设置有效 settings are valid; {len(found)} 条规则 rules")
+
+
+@app.command()
+def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
+    """逐项检查各连接并说明如何处理 · Try every connection and say what to do; exit code 1 when something fails."""
+    from riverchief.doctor import Level, examine, unreadable
+
+    marks = {Level.OK: "[green]✓[/]", Level.WARNING: "[yellow]![/]", Level.FAILURE: "[red]✗[/]"}
+    try:
+        loaded = load(settings, data)
+    except ConfigurationError as error:
+        found = [unreadable(error)]
+    else:
+        with err.status("检查中 examining …"):
+            found = examine(loaded)
+    failed = any(one.level is Level.FAILURE for one in found)
+    if as_json:
+        out.print_json(data={"ok": not failed, "findings": [dataclasses.asdict(one) for one in found]})
+    else:
+        for one in found:
+            out.print(f"{marks[one.level]} {escape(one.text.zh)}", highlight=False, soft_wrap=True)
+            out.print(f"  [dim]{escape(one.text.en)}[/]", highlight=False, soft_wrap=True)
+            if one.advice is not None:
+                out.print(f"  → {escape(one.advice.zh)}", highlight=False, soft_wrap=True)
+                out.print(f"  [dim]→ {escape(one.advice.en)}[/]", highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="assess | devices | ingest | latency | store")],
+    json_: Annotated[Path | None, typer.Option("--json", help="结果写入 JSON · write the result as JSON")] = None,
+    seconds: Annotated[float, typer.Option(min=2, max=600, help="测量时长 · how long to measure")] = 15.0,
+    stations: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="站点数 · stations; default 500, devices: 50,000")
+    ] = None,
+    broker: Annotated[str | None, typer.Option(help="mosquitto | nats")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="latency: 消息/秒，默认峰值一半 · messages/s, default half the top")
+    ] = None,
+    readings: Annotated[
+        int, typer.Option(min=100_000, max=200_000_000, help="store: 写入读数 · readings to write")
+    ] = 5_000_000,
+) -> None:
+    """基准测试 · Benchmarks: the machine, the versions, and a ratio measured in the same run."""
+    from riverchief.bench import BENCHES, Plan
+
+    if name not in BENCHES:
+        raise ConfigurationError(f"no benchmark {name!r}; there are {', '.join(sorted(BENCHES))}")
+    logs.configure(settings_.LogSection(level="warning"))
+    result = BENCHES[name](
+        Plan(seconds, stations or (50_000 if name == "devices" else 500), broker, rate, readings), err
+    )
+    out.print_json(data=result)
+    if json_ is not None:
+        json_.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

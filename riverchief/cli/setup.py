@@ -1,0 +1,206 @@
+"""``riverchief setup``: the first set-up of a site; each may be run again."""
+
+import dataclasses
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from riverchief import clock, files, serve
+from riverchief import settings as settings_
+from riverchief.broker_admin import Address
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, day_of, load, site_database
+from riverchief.settings import Settings
+from riverchief.terminal import out, progress_bar
+from sensors.errors import ConfigurationError
+from sensors.parameters import catalogue
+from sensors.times import to_ms
+from sensors.wire.telemetry import STATION
+
+app = typer.Typer(help="首次设置，可重复运行 · First set-up; each may be run again.", no_args_is_help=True)
+
+SecretsFolder = Annotated[Path, typer.Argument(help="密钥目录 · folder of the secrets")]
+
+
+@app.command("secrets")
+def secrets(
+    folder: SecretsFolder,
+    names: Annotated[
+        list[str],
+        typer.Option("--name", help="代理的主机名或地址，可用逗号 · names or addresses of the broker; commas allowed"),
+    ],
+) -> None:
+    """生成密钥、证书和代理的首个用户 · Random secrets, certificate and first users; what is there stays."""
+    from riverchief import setup as setup_
+
+    wanted = sorted({name.strip() for given in names for name in given.split(",")} - {""})
+    made = setup_.prepare(folder, wanted, datetime.now(UTC))
+    out.print(f"{folder}: {', '.join(made) or '已齐备，未作更改 · complete, nothing changed'}", soft_wrap=True)
+
+
+@app.command("tls")
+def tls(
+    folder: SecretsFolder,
+    certificate: Annotated[Path, typer.Option(help="证书链 PEM · certificate with its chain")],
+    key: Annotated[Path, typer.Option(help="私钥 PEM · its private key")],
+    authority: Annotated[Path | None, typer.Option(help="设备应信任的机构 · authority that devices trust")] = None,
+) -> None:
+    """代理改用自备证书 · Give the broker a certificate of your own; restart it afterwards."""
+    from riverchief import setup as setup_
+
+    setup_.install_certificate(folder, certificate, key, authority)
+    out.print("证书已安装，请重启代理 · installed; restart the broker")
+
+
+@app.command("broker")
+def broker(
+    admin_password_file: Annotated[Path, typer.Option(help="代理管理员密码 · password of the broker's administrator")],
+    simulator: Annotated[
+        bool, typer.Option("--simulator", help="用户是模拟器 · the user is the simulator, not the ingest")
+    ] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """为接入建立用户和权限 · Give the ingest its user and rights (dynamic-security plugin)."""
+    from riverchief import setup as setup_
+    from riverchief.broker_admin import ingest_role, simulator_role
+
+    loaded = load(settings)
+    password = settings_.secret(loaded.mqtt.password, loaded.mqtt.password_file)
+    if loaded.mqtt.user is None or password is None:
+        raise ConfigurationError("mqtt.user and its password are needed: they are what is signed in with")
+    stations = files.read_stations(loaded.site.stations, catalogue()).stations if simulator else ()
+    mapped = files.read_mappings(loaded.ingest.mappings, catalogue()).topics
+    role = simulator_role([s.key for s in stations]) if simulator else ingest_role(mapped)
+    setup_.broker(_broker_address(loaded), _admin_password(admin_password_file), loaded.mqtt.user, password, role)
+    out.print(f"[green]✓[/] 用户 user {loaded.mqtt.user}")
+
+
+@app.command("device")
+def device(
+    station: Annotated[str, typer.Argument(help="站点 · station key")],
+    admin_password_file: Annotated[Path, typer.Option(help="代理管理员密码 · password of the broker's administrator")],
+    certificate: Annotated[
+        Path | None, typer.Option(help="改发证书，写入此目录 · a certificate instead, written into this folder")
+    ] = None,
+    secrets: Annotated[
+        Path | None, typer.Option(help="密钥目录，签发证书用 · folder of the secrets, to sign the certificate")
+    ] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """设备登录：用户名为站点，密码只显示一次 · A device's login; the password is shown once."""
+    from riverchief import setup as setup_
+
+    if not STATION.fullmatch(station):
+        raise ConfigurationError(f"{station!r} is not the key of a station: 1 to 64 of a-z, 0-9 and -")
+    address = _broker_address(load(settings))
+    if certificate is not None:
+        if secrets is None:
+            raise ConfigurationError("--certificate needs --secrets: the authority that signs lies there")
+        password = _admin_password(admin_password_file)
+        for file in setup_.device_certificate(secrets, address, password, station, certificate, datetime.now(UTC)):
+            out.print(f"[green]✓[/] {file}", highlight=False, soft_wrap=True)
+        return
+    password = setup_.device(address, _admin_password(admin_password_file), station)
+    out.print(f"用户 user: {station}\n密码 password: {password}", highlight=False, markup=False)
+
+
+def _admin_password(file: Path) -> str:
+    return settings_.secret(None, file) or ""
+
+
+def _broker_address(loaded: Settings) -> Address:
+    if loaded.mqtt.tls and loaded.mqtt.ca_file is None:
+        raise ConfigurationError("mqtt.tls needs mqtt.ca_file here: the broker's administrator trusts no one else")
+    return Address(loaded.mqtt.host, loaded.mqtt.port, loaded.mqtt.ca_file)
+
+
+@app.command("database")
+def setupsite_database(
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    reader: Annotated[str | None, typer.Option(help="仪表盘的只读用户 · the dashboards' own user")] = None,
+) -> None:
+    """建立或升级库表 · Make or upgrade the tables; let the dashboards read theirs."""
+    from riverchief import setup as setup_
+
+    with site_database(settings, data) as database:
+        if reader is not None:
+            setup_.grant_reading(database, reader)
+        out.print(f"[green]✓[/] {database.url.render_as_string(hide_password=True)}", highlight=False)
+
+
+@app.command("influx")
+def influx(
+    settings: SettingsFile = None,
+    secrets: Annotated[
+        Path | None, typer.Option(help="密钥目录：以管理员设置并发放令牌 · be the administrator, hand out tokens")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="自北京时间此日起重算小时与日值 · make hours and days again since YYYY-MM-DD")
+    ] = None,
+    refill: Annotated[
+        bool, typer.Option("--refill", help="服务器丢失数据后全部重发 · send everything again to a server that lost it")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """时序库：建库、保留期、小时与日汇总 · Databases, retention, hours and days on the time-series server."""
+    from ingest.storage import influx_setup
+    from ingest.storage.timeseries import TimeSeriesServer
+    from riverchief import setup as setup_
+    from riverchief import stores
+
+    loaded = load(settings)
+    server = stores.time_series_server(loaded)
+    if server is None:
+        raise ConfigurationError("influx.url is empty: there is no time-series server to set up")
+    if secrets is not None:
+        signed_in = dataclasses.replace(server.settings, token=setup_.influx_admin_token(secrets))
+        server = TimeSeriesServer(signed_in)
+    influx = loaded.influx
+    plan = influx_setup.Plan(influx.raw_days, influx.hourly_days, influx.daily_days, catalogue())
+    marks = {influx_setup.Did.KEPT: "·", influx_setup.Did.BY_HAND: "[yellow]![/]"}
+    steps = []
+    with server:
+        for step in influx_setup.set_up(server, plan):
+            steps.append({"what": step.what, "did": step.did.value, "zh": step.note.zh, "en": step.note.en})
+            if not as_json:
+                mark = marks.get(step.did, "[green]✓[/]")
+                out.print(f"{mark} {step.what}: {step.note.zh} · {step.note.en}", highlight=False, soft_wrap=True)
+        written = [] if secrets is None else setup_.influx_tokens(secrets, server)
+        if since is not None:
+            first = to_ms(datetime.fromisoformat(f"{day_of(since)}T00:00:00+08:00"))
+            with progress_bar("小时与日值 hours and days") as told:
+                now = clock.now_ms()
+                for done in influx_setup.make_again(server, catalogue(), first, now):
+                    told((done - first) / max(now - first, 1))
+    again = _refill(loaded) if refill else None
+    if as_json:
+        out.print_json(data={"steps": steps, "written": written, "refilled": again})
+    else:
+        for file in written:
+            out.print(f"[green]✓[/] {file}", highlight=False)
+        if again is not None:
+            out.print(f"[green]✓[/] {again:,} 条读数排队重发 · readings wait in the spool to be sent again")
+
+
+def _refill(loaded: Settings) -> int:
+    """Put everything into the spool again; the number of readings."""
+    from ingest.refill import Refill
+    from riverchief.stores import open_stores
+
+    total = 0
+    database = serve.open_database(loaded)
+    try:
+        stores = open_stores(loaded, database, catalogue())
+        if stores.spool is None:
+            raise ConfigurationError("influx.url is empty: there is no time-series server to fill again")
+        with progress_bar("重发 refill") as told:
+            work = Refill(database, stores.recent, stores.spool, archive=stores.archive, wait=time.sleep)
+            for share, readings in work.run():
+                told(share)
+                total = readings
+    finally:
+        database.close()
+    return total

@@ -1,0 +1,135 @@
+"""What the site holds, as a whole: backup, restore, archive, another database."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from riverchief import clock, files
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, site_database
+from riverchief.terminal import err, out, progress_bar
+from sensors.errors import ConfigurationError
+from sensors.parameters import catalogue
+from sensors.times import DAY_MS
+
+app = typer.Typer()
+
+
+@app.command()
+def backup(
+    target: Annotated[Path | None, typer.Argument(help="目标目录 · default: backups in the data folder")] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="只留最新几份 · keep the newest only")] = None,
+    archive: Annotated[bool, typer.Option(help="连同归档月份 · with the archived months")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """备份，不停机并经核对 · Back up while everything runs; verified before it gets its name."""
+    from riverchief import backup as backup_
+
+    loaded = load(settings, data)
+    with progress_bar("备份 backup") as progress:
+        made = backup_.take(loaded, target or loaded.data / "backups", keep=keep, archive=archive, progress=progress)
+    if as_json:
+        out.print_json(data=made.as_json())
+        return
+    rows = sum(made.manifest.rows.values())
+    out.print(f"[green]✓[/] {made.folder}: {rows:,} 行 rows, {made.bytes / 2**20:,.1f} MiB", soft_wrap=True)
+    for name, how in made.manifest.left_out.items():
+        out.print(f"  未含 not included: {escape(f'{name}: {how}')}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(help="备份目录 · a folder that `riverchief backup` made")],
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    replace: Annotated[bool, typer.Option("--replace", help="现有数据改名留存 · put aside what is there")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """恢复备份，先停止其他进程 · Restore a backup; nothing else may run meanwhile."""
+    from riverchief import restore as restore_
+
+    loaded = load(settings, data)
+    with progress_bar("恢复 restore") as progress:
+        done = restore_.restore(loaded, source, replace=replace, progress=progress)
+    if as_json:
+        out.print_json(data=done.as_json())
+        return
+    rows = sum(done.manifest.rows.values())
+    out.print(f"[green]✓[/] {escape(done.database)}: {rows:,} 行 rows, {done.manifest.taken_at}", soft_wrap=True)
+    for place in done.aside:
+        out.print(f"  原有数据 what was there: {escape(place)}", highlight=False, soft_wrap=True)
+    for name, how in done.manifest.left_out.items():
+        out.print(f"  另行恢复 to be restored apart: {escape(f'{name}: {how}')}", highlight=False, soft_wrap=True)
+    out.print(
+        "接下来 next: riverchief ledger --day all --verify，再启动 then start；"
+        f"设置见 the settings are in {escape(str(source / 'settings'))}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def archive(
+    before: Annotated[str | None, typer.Option(help="此月之前，默认按 keep_days · months before YYYY-MM")] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """整月读数移出数据库，核对后删除 · Move whole months out of the database, compared before they are deleted."""
+    from ingest.storage import retention
+    from ingest.storage.archive import bounds
+    from riverchief.stores import open_stores
+
+    loaded = load(settings, data)
+    known = catalogue()
+    keep_days = loaded.readings.keep_days
+    if before is None and not keep_days:
+        raise ConfigurationError("say --before YYYY-MM, or set readings.keep_days: so far everything is kept")
+    now_ms = clock.now_ms()
+    edge_ms = bounds(before)[0] if before else retention.due(keep_days, now_ms)
+    rules_ = files.read_rules(loaded.site.rules, known)
+    kept_days = max(0, (now_ms - edge_ms) // DAY_MS) if before else keep_days
+    retention.check(kept_days, max(rules_.lookback_s(p.key) for p in known.parameters))
+    with site_database(settings, data) as database, progress_bar("归档 archive") as progress:
+        keeper = open_stores(loaded, database, known).keeper
+        if keeper is None:
+            raise ConfigurationError("readings.archive (or influx.url) must say where older readings go")
+        moved = retention.move_out(database, known, keeper, edge_ms, progress=progress)
+    if as_json:
+        out.print_json(data=dataclasses.asdict(moved))
+    else:
+        out.print(f"[green]✓[/] {moved.readings:,} 条读数移出 readings moved: {', '.join(moved.months) or '无 none'}")
+        for key, month in moved.refused[:10]:
+            err.print(f"[yellow]![/] {key} {month}: 长期库不全，留在数据库 · not all held elsewhere, stays")
+    raise typer.Exit(1 if moved.refused else 0)
+
+
+@app.command("migrate")
+def migrate_command(
+    source: Annotated[str, typer.Option("--from", help="原库地址 · URL of the database to copy")],
+    target: Annotated[str, typer.Option("--to", help="新的空库地址 · URL of a new, empty database")],
+    as_json: AsJson = False,
+) -> None:
+    """换库：SQLite 与 PostgreSQL 互迁，逐行核对 · Copy a site into another database; every row is compared."""
+    from riverchief import migrate
+
+    with progress_bar("迁移 migrate") as progress:
+        moved = migrate.move(source, target, catalogue(), progress)
+    if as_json:
+        out.print_json(data=dataclasses.asdict(moved))
+        return
+    for name, rows in moved.rows.items():
+        out.print(f"  {name}: {rows:,}", highlight=False)
+    if moved.mended:
+        out.print(f"  {moved.mended:,} 处空字符改写为 \\x00 · NUL characters are written as \\x00", highlight=False)
+    rows = sum(moved.rows.values())
+    out.print(
+        f"[green]✓[/] {rows:,} 行 rows, {moved.readings:,} 条读数 readings, {moved.seconds:.1f} s；"
+        "逐行一致，现在可将 database.url 指向新库 every row is the same; database.url may now name the new one",
+        soft_wrap=True,
+        highlight=False,
+    )

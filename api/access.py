@@ -30,6 +30,7 @@ from governance import people
 from governance.lifecycle import sentence
 from governance.regions import Regions
 from governance.roles import RIGHTS, Actor, Forbidden, Right, administrator
+from ingest.storage.changes import Author
 from sensors.errors import NotFound, WaterError
 
 COOKIE = "rc-token"
@@ -269,6 +270,12 @@ def on_behalf(actor: Actor, by: str | None) -> Actor:
         sentence("person.not_yourself", name=actor.name, by=by[:80]),
         tuple(sorted(RIGHTS[actor.role])),
     )
+
+
+def author(actor: Actor, by: str | None, now_ms: int) -> Author:
+    """Who changes the registry now, as `on_behalf` knows them; raises Forbidden."""
+    one = on_behalf(actor, by)
+    return Author(one.name, now_ms, one.role.value)
 
 
 def packed(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 from fastapi import Depends, Header, Query, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from api.context import Context
 from api.registries import Registries
@@ -63,6 +63,11 @@ Replaying = Annotated[set[int], Depends(_replaying)]
 Accept = Annotated[str, Header(include_in_schema=False)]
 Words = Annotated[str, AfterValidator(_words)]
 """Text from a person that goes into the database."""
+By = Annotated[
+    Words | None,
+    Field(max_length=200, description="on whose behalf, from a machine or an open site; a person's own name is taken"),
+]
+"""Who a body names; `api.access.on_behalf` binds it to who signed in."""
 Cursor = Annotated[str | None, Query(description="`next_cursor` of the page before")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="entries of a page")]
 MapLimit = Annotated[int, Query(ge=1, le=20_000, description="entries of a page; a map wants them all at once")]

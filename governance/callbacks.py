@@ -23,7 +23,8 @@ from governance.database import Database
 from governance.lifecycle import Action, Evidence, FalseAlarm, Incident, Order, sentence
 from governance.platform_tables import callback as callbacks_
 from governance.platforms import CallbackWords, Platform, at
-from governance.roles import administrator
+from governance.regions import Regions
+from governance.roles import Actor, Role
 from sensors.errors import NotFound, Refused
 from sensors.times import DAY_MS
 
@@ -38,6 +39,9 @@ REMEMBERED_MS = 90 * DAY_MS
 """For how long an id is known; a time stamp alone protects from then on."""
 
 FORGERY_MS = 600_000
+
+EVERYWHERE = Regions()
+"""Of a site that has no tree of regions."""
 
 WORDS = 200
 """Characters of a name or a status that we read."""
@@ -117,8 +121,11 @@ def receive(
     *,
     source: str,
     proven: Proven = lambda _: {},
+    regions: Regions = EVERYWHERE,
 ) -> Told:
-    """Take one callback. Raises StorageUnavailable, and NotFound where the platform may not call back.
+    """Take one callback; the platform acts in its own name and role, in its region. ``regions`` is the tree of them.
+
+    Raises StorageUnavailable, and NotFound where the platform may not call back.
 
     Nothing is remembered of what is not proved to be theirs.
     """
@@ -137,7 +144,7 @@ def receive(
     try:
         with database.write() as connection:
             known = _known(connection, platform.name, event_id, proof)
-            told = known or _act(connection, platform, words, body, now_ms, source, proven)
+            told = known or _act(connection, platform, words, body, now_ms, source, proven, regions)
             if known is None:
                 _remember(connection, platform.name, event_id, proof, told, now_ms)
             if known is None or told.outcome is Result.REPLAYED:
@@ -169,7 +176,7 @@ def _trail(platform: Platform, event_id: str, told: Told, now_ms: int) -> audit.
     """What the trail keeps of a callback."""
     outcome, name = told.outcome.value, platform.name
     body = {"outcome": outcome, "detail": told.detail, "incident_id": told.incident_id, "action": told.action}
-    return audit.New(f"callback.{outcome}", "callback", f"{name}/{event_id}", body, name, now_ms, "platform")
+    return audit.New(f"callback.{outcome}", "callback", f"{name}/{event_id}", body, name, now_ms, Role.PLATFORM.value)
 
 
 def _note_forgery(database: Database, platform: Platform, told: Told, now_ms: int) -> None:
@@ -194,6 +201,7 @@ def _act(
     now_ms: int,
     source: str,
     proven: Proven,
+    regions: Regions,
 ) -> Told:
     try:
         wish = _wish(words, body, platform.zh)
@@ -209,13 +217,14 @@ def _act(
         before = incidents.get(connection, wish.incident_id)
     except NotFound as error:
         return Told(Result.UNKNOWN, str(error), wish.incident_id, wish.action)
+    actor = Actor(wish.by, Role.PLATFORM, regions.within(platform.region))
     try:
         with connection.begin_nested():
             after = incidents.act(
                 connection,
                 wish.incident_id,
                 _order(wish.action, wish.comment),
-                administrator(wish.by),
+                actor,
                 needs=THEIRS if wish.action in SHOWN_THERE else None,
                 normal=proven(before) if wish.action is Action.CLOSE else None,
                 now_ms=now_ms,
@@ -223,7 +232,8 @@ def _act(
                 source=source,
             )
     except Refused as error:
-        allowed = tuple(str(action) for action in lifecycle.allowed(before))
+        asked_for = set(words.actions.values())
+        allowed = tuple(str(action) for action in lifecycle.allowed(before, actor) if action in asked_for)
         return Told(Result.REFUSED, str(error), wish.incident_id, wish.action, allowed)
     return Told(Result.APPLIED, wish.status, wish.incident_id, wish.action, version=after.version)
 

@@ -846,6 +846,11 @@ def allowed(incident: Incident, actor: Actor | None = None) -> tuple[Action, ...
     return tuple(action for action in Action if _open_to(incident, action, actor))
 
 
+def rights_of(action: Action) -> frozenset[Right]:
+    """The rights that allow an action, in one state or another."""
+    return frozenset(step.right for (_, known), step in STEPS.items() if known is action)
+
+
 def concerns(incident: Incident, actor: Actor) -> bool:
     """Whether an incident is within somebody's reach: by its place, or because it is theirs."""
     return actor.covers(incident.place.region) or actor.answers_for(incident.case.responsible)
@@ -955,8 +960,7 @@ def _admitted(incident: Incident, action: Action, actor: Actor) -> Step:
     if not actor.name.strip():
         raise Refused(sentence("incident.needs_name", id=incident.id, action=_label(action)))
     now = allowed(incident, actor)
-    rights = {step.right for (_, known), step in STEPS.items() if known is action}
-    if not any(actor.may(right) for right in rights):
+    if not any(actor.may(right) for right in rights_of(action)):
         told = sentence(
             "incident.role_forbids", id=incident.id, action=_label(action), role=label(actor.role), allowed=labels(now)
         )

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from governance import audit, incidents
 from governance.lifecycle import FINAL, Incident, sentence
 from governance.regions import Regions
-from governance.roles import TERMED, Actor, Department, Role, label
+from governance.roles import PERSONS, TERMED, Actor, Department, Role, label
 from governance.tables import appointment as appointments_
 from governance.tables import incident as incidents_
 from governance.tables import person as people_
@@ -58,6 +58,8 @@ def add(
     name = name.strip()
     if not name or len(name) > NAME_LIMIT or any(not letter.isprintable() for letter in name):
         raise ConfigurationError(f"name {name[:NAME_LIMIT]!r} must be 1 to {NAME_LIMIT} printable characters")
+    if role not in PERSONS:
+        raise ConfigurationError(sentence("person.no_person_is", role=label(role)))
     if region and regions is not None and region not in regions:
         raise ConfigurationError(f"region {region!r} is not registered")
     if (role is Role.HANDLER) != (department is not None):

@@ -14,9 +14,13 @@ from jmespath.parser import ParsedResult
 from pydantic import AfterValidator, Field, SecretStr
 
 from governance import cloudevents
-from governance.lifecycle import Action, State, sentence
+from governance.lifecycle import Action, State, rights_of, sentence
+from governance.roles import RIGHTS, Role
 from governance.tomlfile import Table, parse
 from sensors.errors import ConfigurationError, NotFound
+
+UNSAYABLE = frozenset({Action.MERGE, Action.SPLIT, Action.EMERGENCY, Action.EVALUATE, Action.PAUSE})
+"""They ask for a number, a list, a grade, a score or a reason of ours, which a callback does not carry."""
 
 NOTHING = ""
 """Stands for an action in the file where their word changes nothing here."""
@@ -55,6 +59,7 @@ class _Listing(Table):
 class _Platform(Table):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
     zh: str = ""
+    region: str = ""
     secret: SecretStr | None = None
     secret_file: Path | None = None
     callback: _Callback | None = None
@@ -92,13 +97,17 @@ class ListWords:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """One external platform; ``secret`` signs what goes either way (Standard Webhooks)."""
+    """One external platform; ``secret`` signs what goes either way (Standard Webhooks).
+
+    ``region`` is the code of where it may act, "" everywhere.
+    """
 
     name: str
     zh: str
     secret: str = field(repr=False)
     callback: CallbackWords | None = None
     list: ListWords | None = None
+    region: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +154,8 @@ def _platform(one: _Platform, secret_in: Callable[[Path], str], usual_secret: st
     except ConfigurationError as error:
         raise ConfigurationError(f"platform {one.name!r}: {error}") from error
     callback = None if one.callback is None else _callback(one.name, one.callback)
-    return Platform(
-        one.name, one.zh or one.name, secret, callback, None if one.list is None else _list(one.name, one.list)
-    )
+    listing = None if one.list is None else _list(one.name, one.list)
+    return Platform(one.name, one.zh or one.name, secret, callback, listing, one.region)
 
 
 def _callback(name: str, table: _Callback) -> CallbackWords:
@@ -156,10 +164,20 @@ def _callback(name: str, table: _Callback) -> CallbackWords:
         if action != NOTHING and action not in list(Action):
             known = ", ".join(Action)
             raise ConfigurationError(f"platform {name!r}: {action!r}, meant by {word!r}, is no action; known: {known}")
-        actions[word] = None if action == NOTHING else Action(action)
+        actions[word] = None if action == NOTHING else _theirs(name, word, Action(action))
     c = jmespath.compile
     seq = None if table.seq is None else c(table.seq)
     return CallbackWords(c(table.incident), c(table.status), c(table.by), c(table.comment), seq, actions)
+
+
+def _theirs(name: str, word: str, action: Action) -> Action:
+    """The action, once a platform may do it at all and a callback can carry what it asks for."""
+    possible = tuple(a for a in Action if a not in UNSAYABLE and rights_of(a) & RIGHTS[Role.PLATFORM])
+    if action not in possible:
+        raise ConfigurationError(
+            sentence("platform.not_theirs", name=name, word=word, action=action, known=", ".join(possible))
+        )
+    return action
 
 
 def _list(name: str, table: _Listing) -> ListWords:

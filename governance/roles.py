@@ -27,6 +27,8 @@ class Role(StrEnum):
     AUDITOR = "auditor"
     ADMINISTRATOR = "administrator"
     PUBLIC = "public"
+    PLATFORM = "platform"
+    """An external platform that calls back: no person, and nobody can be given it."""
 
 
 class Department(StrEnum):
@@ -103,8 +105,16 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
     Role.AUDITOR: frozenset(_SEE | {Right.ACCOUNT, Right.AUDIT}),
     Role.ADMINISTRATOR: frozenset(Right),
     Role.PUBLIC: frozenset({Right.LOOK}),
+    Role.PLATFORM: frozenset((_CENTRE | _FIELD | {Right.SUPERVISE}) - {Right.LOOK, Right.ACCOUNT}),
 }
-"""What is not in this table is forbidden."""
+"""What is not in this table is forbidden.
+
+A platform speaks for the centre and the departments over there: it does with incidents what theirs do here, and sees
+and changes nothing else. The file of the platforms narrows it further, to the words agreed on.
+"""
+
+PERSONS = tuple(role for role in Role if role is not Role.PLATFORM)
+"""What somebody can be."""
 
 TERMED = frozenset({Role.GENERAL_CHIEF, Role.CHIEF, Role.DEPUTY})
 """Roles whose reach comes from appointments with a term, and ends with it."""
@@ -151,7 +161,7 @@ class Actor:
 
 
 def administrator(name: str) -> Actor:
-    """Somebody who may do everything everywhere: the system itself, the platform, and an open demo."""
+    """Somebody who may do everything everywhere: the system itself, the machines' token, and an open demo."""
     return Actor(name, Role.ADMINISTRATOR)
 
 

@@ -28,7 +28,7 @@ from rich.console import Console
 from governance import incidents, people
 from governance.database import Database
 from governance.regions import Regions
-from governance.roles import Department, Role, label
+from governance.roles import PERSONS, Department, Role, label
 from ingest import ledger
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
@@ -140,7 +140,7 @@ def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]
         registry_store.save(connection, registry, author)
         upkeep_store.save(connection, book.upkeep, author)
         regions = Regions(registry.regions)
-        for role in Role:  # whose part one may play at /login
+        for role in PERSONS:  # whose part one may play at /login
             department = Department.ENVIRONMENT if role is Role.HANDLER else None
             region = "chancheng/zumiao" if role in (Role.CHIEF, Role.DEPUTY) else "chancheng"
             people.add(

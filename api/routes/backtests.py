@@ -9,7 +9,7 @@ from pydantic import Field
 
 from api.access import Who, on_behalf
 from api.answers import answer, when
-from api.asking import Asked, Known, Limit, Strict, Words, instant
+from api.asking import Asked, By, Known, Limit, Strict, Words, instant
 from api.registries import find
 from ingest import backtests
 from ingest.checks import rules as rules_
@@ -29,7 +29,7 @@ class NewBacktest(Strict):
     since: str = Field(description="RFC 3339")
     until: str | None = Field(None, description="RFC 3339; now where not given")
     stations: list[Words] = Field(default_factory=list, description="left out: all")
-    by: Words | None = Field(None, max_length=200, description="for whom a machine speaks; a person has a name")
+    by: By = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class BacktestList:
 @router.post("", status_code=202, response_model=BacktestView)
 def ask(asked: Asked, known: Known, who: Who, new: NewBacktest) -> Response:
     """Ask for a backtest; 202 with its number, to be asked for until it is done. Faults of the rules are all told."""
-    now_ms = asked.clock_ms()
+    now_ms, by = asked.clock_ms(), on_behalf(who, new.by).name
     since_ms = instant("since", new.since)
     until_ms = now_ms if new.until is None else min(instant("until", new.until), now_ms)
     if not 0 < until_ms - since_ms <= LONGEST_MS:
@@ -70,7 +70,7 @@ def ask(asked: Asked, known: Known, who: Who, new: NewBacktest) -> Response:
         find(registry, key)
     request = {"rules": new.rules, "since_ms": since_ms, "until_ms": until_ms, "stations": new.stations}
     with asked.database.write() as connection:
-        number = backtests.add(connection, request, on_behalf(who, new.by).name, now_ms)
+        number = backtests.add(connection, request, by, now_ms)
         made = backtests.get(connection, number)
     return answer(_view(made), 202, headers={"Location": f"/api/v1/backtests/{number}"})
 

@@ -7,8 +7,9 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import problems
+from api.access import Who, on_behalf
 from api.answers import answer, when
-from api.asking import Asked, Words
+from api.asking import Asked, By, Words
 from api.context import Context, Devices
 from api.problems import Problem
 from ingest import credentials as credentials_store
@@ -21,7 +22,6 @@ router = APIRouter(tags=["devices"])
 
 CLAIMS = "/claims"
 """Open to whoever has the secret of a label: a device has no token yet."""
-BY = "api"
 
 Key = Annotated[str, Path(max_length=64)]
 User = Annotated[str, Path(max_length=80)]
@@ -40,7 +40,7 @@ class Rotation(_Strict):
     others_end_in_s: int | None = Field(
         None, ge=0, le=30 * 86_400, description="null: they stay until revoked; 0: they end now"
     )
-    by: Words = Field("", max_length=80, description="who asks for it, for the record")
+    by: By = None
 
 
 class NewClaim(_Strict):
@@ -118,22 +118,23 @@ def list_credentials(asked: Asked, key: Key) -> Response:
 
 
 @router.post("/stations/{key}/credentials", status_code=201, response_model=IssuedView)
-def issue_credentials(asked: Asked, key: Key, rotation: Rotation | None = None) -> Response:
+def issue_credentials(asked: Asked, who: Who, key: Key, rotation: Rotation | None = None) -> Response:
     """Make a login for a station's device; the password is shown this once.
 
     The station's other logins stay until they are revoked, or end after `others_end_in_s`, so that a device can be
     given the new one while the old one still works. 503 where no broker is administered, or it cannot be told.
     """
-    devices = _devices(asked)
     asked_for = rotation or Rotation()
-    issued = devices.credentials.issue(key, asked_for.by or BY, others_end_in_s=asked_for.others_end_in_s)
+    by = on_behalf(who, asked_for.by).name
+    devices = _devices(asked)
+    issued = devices.credentials.issue(key, by, others_end_in_s=asked_for.others_end_in_s)
     return _shown_once(issued, devices.endpoint)
 
 
 @router.delete("/stations/{key}/credentials/{user}", status_code=204)
-def revoke_credentials(asked: Asked, key: Key, user: User) -> Response:
+def revoke_credentials(asked: Asked, who: Who, key: Key, user: User) -> Response:
     """Take a login away: a device that is connected by it is cut off. Again is no harm."""
-    _devices(asked).credentials.revoke(key, user, BY)
+    _devices(asked).credentials.revoke(key, user, who.name)
     return Response(status_code=204)
 
 

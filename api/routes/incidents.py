@@ -13,7 +13,7 @@ from api import problems
 from api.access import Keeping, Who, on_behalf
 from api.acting import known_matter, perform, suggestion
 from api.answers import answer, when
-from api.asking import Asked, Cursor, Known, Limit, Strict, Words, instant, mark, place_by_number
+from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, instant, mark, place_by_number
 from api.context import Context
 from api.problems import Problem
 from governance import attachments, incidents, lifecycle
@@ -77,7 +77,7 @@ class NewAction(Strict):
     """
 
     action: Words = Field(max_length=64, examples=list(Action))
-    by: Words | None = Field(None, max_length=80, description="on whose behalf; for machines and open sites only")
+    by: By = None
     comment: Words | None = Field(None, description="why; asked for by most actions")
     attachments: list[Id] = Field(default_factory=list, max_length=50, description="ids of stored photos and files")
     measurement: dict[Code, float] = Field(default_factory=dict, description="values by parameter, canonical units")
@@ -102,7 +102,7 @@ class NewReport(Strict):
     lon: float | None = Field(None, ge=-180, le=180)
     lat: float | None = Field(None, ge=-90, le=90)
     attachments: list[Id] = Field(default_factory=list, max_length=50)
-    by: Words | None = Field(None, max_length=80, description="on whose behalf; for machines and open sites only")
+    by: By = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from api.access import Who, on_behalf
 from api.answers import answer, when
-from api.asking import Asked, Cursor, Limit, Strict, Words, instant, mark, place_by_number
+from api.asking import Asked, By, Cursor, Limit, Strict, Words, instant, mark, place_by_number
 from api.context import Context, Telling
 from governance import notice_store, oncall
 from governance.notice_store import Notice
@@ -41,7 +41,7 @@ class NewShift(Strict):
 class NewShifts(Strict):
     """Shifts of their own: they hold over the rotation and its holidays."""
 
-    by: Words = Field(max_length=200, description="the name of who plans")
+    by: By = None
     shifts: list[NewShift] = Field(min_length=1, max_length=1000)
 
 
@@ -155,7 +155,8 @@ def get_oncall(
 @router.post("/oncall/shifts", status_code=201, response_model=OnCall)
 def add_shifts(asked: Asked, who: Who, new: NewShifts) -> Response:
     """Add shifts: somebody stands in, or a holiday is planned by hand."""
-    known, by = _telling(asked).directory(), on_behalf(who, new.by).name
+    by = on_behalf(who, new.by).name
+    known = _telling(asked).directory()
     shifts = []
     for number, one in enumerate(new.shifts):
         known.named(one.person)

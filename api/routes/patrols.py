@@ -10,7 +10,7 @@ from pydantic import Field
 from api.access import Keeping, Who, on_behalf
 from api.acting import known_matter
 from api.answers import answer
-from api.asking import Asked, Cursor, Known, Limit, Strict, Words, instant, mark, place_by_number
+from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, instant, mark, place_by_number
 from api.context import Context
 from governance import attachments, incidents
 from governance import patrols as store
@@ -59,7 +59,7 @@ class NewPatrol(Strict):
     note: Words = Field("", max_length=4000)
     track: list[TrackPoint] = Field(default_factory=list, max_length=store.MOST_POINTS)
     problems: list[Problem] = Field(default_factory=list, max_length=50)
-    by: Words | None = Field(None, max_length=80, description="on whose behalf; for machines and open sites only")
+    by: By = None
 
 
 @dataclass(frozen=True, slots=True)

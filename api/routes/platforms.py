@@ -9,10 +9,10 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from api import problems
-from api.access import Who, on_behalf
+from api.access import Keeper, Keeping, Who, on_behalf
 from api.acting import proven
 from api.answers import answer, when
-from api.asking import Asked, Cursor, Limit, Strict, Words, mark, place_by_number
+from api.asking import Asked, By, Cursor, Limit, Strict, Words, mark, place_by_number
 from api.problems import Problem
 from governance import audit, callbacks, reconciliation
 from governance.callbacks import Result, Told
@@ -35,7 +35,7 @@ class TheirList(Strict):
     """A platform's list of incidents, as it would answer it itself: what its entries mean stands in our file."""
 
     platform: Words = Field(max_length=64)
-    by: Words = Field(max_length=200, description="the name of who compares")
+    by: By = None
     items: list[dict[str, Any]] = Field(max_length=reconciliation.MOST_ITEMS)
 
 
@@ -99,7 +99,7 @@ class SentAgain:
 
 
 @router.post(CALLBACKS + "/{platform}", response_model=CallbackDone)
-async def call_back(asked: Asked, platform: str, request: Request) -> Response:
+async def call_back(asked: Asked, keeper: Keeping, platform: str, request: Request) -> Response:
     """A platform tells us what became of an incident; signed like our deliveries (Standard Webhooks), no token.
 
     401: no signature of theirs, or more than five minutes off our clock. 409: a replay, or the incident does not accept
@@ -107,13 +107,20 @@ async def call_back(asked: Asked, platform: str, request: Request) -> Response:
     """
     body = await request.body()
     headers = dict(request.headers)
-    return await run_in_threadpool(_call_back, asked, platform, headers, body)
+    return await run_in_threadpool(_call_back, asked, keeper, platform, headers, body)
 
 
-def _call_back(asked: Asked, name: str, headers: dict[str, str], body: bytes) -> Response:
+def _call_back(asked: Asked, keeper: Keeper, name: str, headers: dict[str, str], body: bytes) -> Response:
     platform = asked.platforms.named(name)
     told = callbacks.receive(
-        asked.database, platform, headers, body, asked.clock_ms(), source=asked.source, proven=partial(proven, asked)
+        asked.database,
+        platform,
+        headers,
+        body,
+        asked.clock_ms(),
+        source=asked.source,
+        proven=partial(proven, asked),
+        regions=keeper.regions(),
     )
     asked.called_back(told.outcome)
     if told.outcome is Result.APPLIED:
@@ -167,8 +174,8 @@ def get_reconciliation(asked: Asked, number: int) -> Response:
 @router.post("/reconciliations", response_model=ReconciliationView, status_code=201)
 def reconcile(asked: Asked, who: Who, theirs: TheirList) -> Response:
     """Compare a list that a platform gave with our incidents, and keep what differs."""
-    platform = asked.platforms.named(theirs.platform)
     by = on_behalf(who, theirs.by).name
+    platform = asked.platforms.named(theirs.platform)
     with asked.database.write() as connection:
         kept = reconciliation.reconcile(connection, platform, theirs.items, asked.clock_ms(), by=by)
     return answer(_view(kept), 201)

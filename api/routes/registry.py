@@ -6,13 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from api.access import Keeping, Who
+from api.access import Keeping, Who, author
 from api.answers import VARY, answer, feature, features, when
 from api.asking import GEOJSON, JSON, Accept, Asked, Cursor, Known, Limit, mark, place_by_number, preferred
 from governance import people
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
-from ingest.storage.changes import Author
 from sensors.network import Outfall, Region, Travel, place_at
 from sensors.stations import Registry
 
@@ -120,7 +119,7 @@ def remove_region(asked: Asked, who: Who, keeper: Keeping, known: Known, code: s
     """Take a region out of the tree. 409 with the list while incidents are open in it, or something hangs below it."""
     with asked.database.write() as connection:
         people.removable(connection, code, keeper.regions())
-        registry_store.remove_region(connection, code, Author(who.name, asked.clock_ms()))
+        registry_store.remove_region(connection, code, author(who, None, asked.clock_ms()))
     known.changed()
     keeper.forget()
     return Response(status_code=204)

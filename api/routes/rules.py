@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from api.access import Who, on_behalf
+from api.access import Who, author
 from api.answers import answer, when
-from api.asking import Asked, Known, Strict, Words, instant
+from api.asking import Asked, By, Known, Strict, Words, instant
 from api.registries import Registries, find
 from governance.roles import Actor, Forbidden
 from ingest import rulebook
@@ -33,13 +33,13 @@ class NewReview(Strict):
     until: str = Field(description="RFC 3339; readings before it are meant")
     verdict: Literal["good", "bad"]
     reason: Words = Field(min_length=1, max_length=1000)
-    by: Words | None = Field(None, max_length=200, description="for whom a machine speaks; a person has a name")
+    by: By = None
 
 
 class Void(Strict):
     """The review was wrong itself."""
 
-    by: Words | None = Field(None, max_length=200, description="for whom a machine speaks; a person has a name")
+    by: By = None
 
 
 class NewMute(Strict):
@@ -49,14 +49,14 @@ class NewMute(Strict):
     until: str = Field(description="RFC 3339; at most 90 days after since")
     rules: list[Words] = Field(default_factory=list, description="ids; left out: all rules, silence too")
     reason: Words = Field(min_length=1, max_length=1000)
-    by: Words | None = Field(None, max_length=200, description="for whom a machine speaks; a person has a name")
+    by: By = None
 
 
 class NewEnd(Strict):
     """The work was done earlier, or takes longer."""
 
     until: Annotated[str | None, Field(description="RFC 3339; now where not given")] = None
-    by: Words | None = Field(None, max_length=200, description="for whom a machine speaks; a person has a name")
+    by: By = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +153,7 @@ def add_review(asked: Asked, known: Known, who: Who, key: str, new: NewReview) -
     409 where a review in force speaks of the same readings.
     """
     now_ms = asked.clock_ms()
+    by = _by(who, new.by, known, key, now_ms)
     since_ms, until_ms = instant("since", new.since), instant("until", new.until)
     if until_ms <= since_ms:
         raise ConfigurationError(f"until {new.until} is not after since {new.since}")
@@ -160,20 +161,19 @@ def add_review(asked: Asked, known: Known, who: Who, key: str, new: NewReview) -
         raise ConfigurationError(f"since {new.since} lies in the future: only readings there are can be reviewed")
     if new.parameter and new.parameter not in asked.catalogue:
         raise ConfigurationError(f"unknown parameter {new.parameter[:40]!r}")
-    by = _by(who, new.by, known, key)
     said = Verdict(new.verdict)
-    made = Review(key, new.parameter, since_ms, min(until_ms, now_ms), said, new.reason, by, now_ms)
+    made = Review(key, new.parameter, since_ms, min(until_ms, now_ms), said, new.reason, by.by, now_ms)
     with asked.database.write() as connection:
-        number = store.add_review(connection, made, Author(by, now_ms))
+        number = store.add_review(connection, made, by)
     return answer(_review(number, made), 201)
 
 
 @at_stations.post("/reviews/{number}/void", response_model=ReviewView)
 def void_review(asked: Asked, known: Known, who: Who, key: str, number: int, void: Void) -> Response:
     """Take a review back: the readings get their own verdicts again."""
-    by = _by(who, void.by, known, key)
+    by = _by(who, void.by, known, key, asked.clock_ms())
     with asked.database.write() as connection:
-        after = store.void_review(connection, key, number, Author(by, asked.clock_ms()))
+        after = store.void_review(connection, key, number, by)
     return answer(_review(number, after))
 
 
@@ -189,42 +189,42 @@ def list_mutes(asked: Asked, known: Known, key: str) -> Response:
 def add_mute(asked: Asked, known: Known, who: Who, key: str, new: NewMute) -> Response:
     """Announce planned work: the rules begin nothing at the station until it ends; what is on may still end."""
     now_ms = asked.clock_ms()
+    by = _by(who, new.by, known, key, now_ms)
     since_ms = now_ms if new.since is None else instant("since", new.since)
     until_ms = instant("until", new.until)
     if not 0 < until_ms - since_ms <= LONGEST_MUTE_MS:
         raise ConfigurationError(
             f"until {new.until} must lie after since {rfc3339(since_ms)} and at most 90 days after it"
         )
-    by = _by(who, new.by, known, key)
-    made = Mute(key, since_ms, until_ms, tuple(new.rules), by, new.reason)
+    made = Mute(key, since_ms, until_ms, tuple(new.rules), by.by, new.reason)
     with asked.database.write() as connection:
         in_force = {one.rule for one in rulebook.in_force(connection)}
         if unknown := sorted(set(new.rules) - in_force):
             raise ConfigurationError(f"no rule {unknown[0][:80]!r} is in force")
-        number = store.add_mute(connection, made, Author(by, now_ms))
+        number = store.add_mute(connection, made, by)
     return answer(_mute(number, made), 201)
 
 
 @at_stations.post("/mutes/{number}/end", response_model=MuteView)
 def end_mute(asked: Asked, known: Known, who: Who, key: str, number: int, end: NewEnd) -> Response:
     """End a mute earlier or later than planned."""
-    by = _by(who, end.by, known, key)
     now_ms = asked.clock_ms()
+    by = _by(who, end.by, known, key, now_ms)
     until_ms = now_ms if end.until is None else instant("until", end.until)
     if until_ms > now_ms + LONGEST_MUTE_MS:
         raise ConfigurationError(f"until {end.until} is more than 90 days ahead")
     with asked.database.write() as connection:
-        after = store.end_mute(connection, key, number, until_ms, Author(by, now_ms))
+        after = store.end_mute(connection, key, number, until_ms, by)
     return answer(_mute(number, after))
 
 
-def _by(who: Actor, by: str | None, known: Registries, station: str) -> str:
+def _by(who: Actor, by: str | None, known: Registries, station: str, now_ms: int) -> Author:
     """Under whose name it stands. Raises NotFound, and Forbidden for a station beyond somebody's reach."""
     region = find(known.recent(), station).region
     if not who.covers(region):
         reach = ", ".join(sorted(who.regions or ())) or "no region"
         raise Forbidden(f"station {station} lies in region {region or '(none)'}; {who.name} answers for {reach}")
-    return on_behalf(who, by).name
+    return author(who, by, now_ms)
 
 
 def _rule(one: rulebook.Version) -> RuleView:

@@ -9,6 +9,7 @@ from pydantic import Field
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import StreamingResponse
 
+from api.access import Who, author
 from api.answers import VARY, answer, feature, features, when
 from api.asking import (
     ARROW,
@@ -34,7 +35,6 @@ from api.series import Bucket, Point, arrow_of, csv_of, flag_name, pieces, point
 from ingest.classes import STATION, Shown, shown
 from ingest.forecasts import Kept, kept
 from ingest.storage import registry as registry_store
-from ingest.storage.changes import Author
 from ingest.storage.port import Latest
 from ingest.storage.port import series as series_of
 from sensors.datum import Datum, wgs84
@@ -237,7 +237,7 @@ def list_stations(known: Known, accept: Accept = JSON, limit: MapLimit = 100, cu
 
 
 @router.post("", status_code=201, response_model=Station)
-def add_station(asked: Asked, known: Known, new: NewStation) -> Response:
+def add_station(asked: Asked, known: Known, who: Who, new: NewStation) -> Response:
     """Register a station; 409 when its key is taken."""
     if new.key in RESERVED:
         raise ConfigurationError(f"station key {new.key!r} is a word of this API, no station can be called that")
@@ -248,7 +248,7 @@ def add_station(asked: Asked, known: Known, new: NewStation) -> Response:
         with asked.database.write() as connection:
             if made.key in registry_store.load(connection, asked.catalogue):
                 raise Refused(taken)
-            registry_store.save_stations(connection, [made], Author("api", asked.clock_ms()))
+            registry_store.save_stations(connection, [made], author(who, None, asked.clock_ms()))
     except IntegrityError:  # another worker registered it at the same moment
         raise Refused(taken) from None
     known.changed()
@@ -278,7 +278,7 @@ def get_station(known: Known, key: str, accept: Accept = JSON) -> Response:
 
 
 @router.patch("/{key}", response_model=Station)
-def change_station(asked: Asked, known: Known, key: str, change: StationChange) -> Response:
+def change_station(asked: Asked, known: Known, who: Who, key: str, change: StationChange) -> Response:
     """Change what is given of a station and leave the rest; the result is checked as a new station is."""
     given = change.model_dump(exclude_unset=True)
     if absent := [name for name, value in given.items() if value is None and name != "gateway"]:
@@ -288,7 +288,7 @@ def change_station(asked: Asked, known: Known, key: str, change: StationChange) 
         if "datum" in given and not {"lon", "lat"} <= given.keys():
             raise ConfigurationError(f"station {key}: datum is given without both lon and lat")
         after = _checked(asdict(before) | given, asked)
-        registry_store.save_stations(connection, [after], Author("api", asked.clock_ms()))
+        registry_store.save_stations(connection, [after], author(who, None, asked.clock_ms()))
     known.changed()
     return answer(after)
 

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import Field
 from starlette.responses import FileResponse
 
+from api.access import Who, author
 from api.answers import answer, when
-from api.asking import Asked, Cursor, Known, Limit, Strict, Words, instant, mark, place
+from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, instant, mark, place
 from api.context import Context
 from api.registries import find
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as store
-from ingest.storage.changes import Author
 from ingest.storage.photos import MOST_BYTES, Photos, media_type
 from sensors import stationbook
 from sensors.errors import ConfigurationError, NotFound, Refused
@@ -49,14 +49,14 @@ class NewDeployment(Strict):
     depth_m: float | None = None
     cycle_s: int | None = Field(None, description="spacing of an analyser's results")
     method: Literal["", "NTU", "FNU"] = ""
-    by: Words = ""
+    by: By = None
 
 
 class EndOfDeployment(Strict):
     """The sensor was taken away."""
 
     until: Instant = None
-    by: Words = ""
+    by: By = None
 
 
 class NewCheck(Strict):
@@ -73,7 +73,7 @@ class NewCheck(Strict):
     limit: float | None = Field(None, description="the largest error that passes, where it is not the table's")
     device: Words = ""
     lot: Words = Field("", description="of the standard")
-    by: Words
+    by: By = None
     note: Words = ""
 
 
@@ -89,7 +89,7 @@ class Correction(Strict):
     lot: Words | None = None
     note: Words | None = None
     void: bool | None = None
-    by: Words
+    by: By = None
 
 
 class NewVisit(Strict):
@@ -98,7 +98,7 @@ class NewVisit(Strict):
     since: Instant = None
     until: Annotated[str | None, Field(description="left out: the visit goes on")] = None
     parameters: list[Words] = Field(default_factory=list, description="sensors worked on; none: the whole station")
-    by: Words
+    by: By = None
     note: Words = ""
 
 
@@ -107,7 +107,7 @@ class EndOfVisit(Strict):
 
     until: Instant = None
     note: Words | None = None
-    by: Words = ""
+    by: By = None
 
 
 # -- what goes out -----------------------------------------------------------------------------------------------------
@@ -226,12 +226,13 @@ def list_deployments(asked: Asked, known: Known, key: str) -> Response:
 
 
 @router.post("/deployments", status_code=201, response_model=DeploymentView)
-def add_deployment(asked: Asked, known: Known, key: str, new: NewDeployment) -> Response:
+def add_deployment(asked: Asked, known: Known, who: Who, key: str, new: NewDeployment) -> Response:
     """Hang a sensor; 409 when it overlaps with another one.
 
     Readings observed from `since` on that arrive from now on are converted by it; what is stored stays as it is.
     """
     now_ms = asked.clock_ms()
+    by = author(who, new.by, now_ms)
     with asked.database.write() as connection:
         registry = registry_store.load(connection, asked.catalogue)
         find(registry, key)
@@ -241,20 +242,19 @@ def add_deployment(asked: Asked, known: Known, key: str, new: NewDeployment) -> 
         row |= {"station": key, "since": new.since or when(now_ms)}
         made: Deployment = stationbook.one("deployment", row, asked.catalogue, known=named)
         _fits(made, [d for d in registry.deployments if d.station == key or (d.device and d.device == made.device)])
-        author = Author(new.by or "api", now_ms)
         if new.device and (new.model or new.manufacturer or new.device not in {d.serial for d in registry.devices}):
-            registry_store.save(connection, Registry(catalogue=asked.catalogue, devices=tuple(device)), author)
-        registry_store.save_deployments(connection, [made], author)
+            registry_store.save(connection, Registry(catalogue=asked.catalogue, devices=tuple(device)), by)
+        registry_store.save_deployments(connection, [made], by)
         after = registry_store.load(connection, asked.catalogue)
     known.changed()
     return answer(_deployment(made, after, now_ms), 201)
 
 
 @router.post("/deployments/{parameter}/end", response_model=DeploymentView)
-def end_deployment(asked: Asked, known: Known, key: str, parameter: str, end: EndOfDeployment) -> Response:
+def end_deployment(asked: Asked, known: Known, who: Who, key: str, parameter: str, end: EndOfDeployment) -> Response:
     """The sensor of a parameter was taken away; 409 when none hangs there."""
     now_ms = asked.clock_ms()
-    until_ms = _instant(end.until, "until", now_ms)
+    by, until_ms = author(who, end.by, now_ms), _instant(end.until, "until", now_ms)
     with asked.database.write() as connection:
         registry = registry_store.load(connection, asked.catalogue)
         find(registry, key)
@@ -266,7 +266,7 @@ def end_deployment(asked: Asked, known: Known, key: str, parameter: str, end: En
         if until_ms <= mine[-1].since_ms:
             raise Refused(f"{mine[-1]} cannot end before it begins")
         ended = Deployment(**{n: getattr(mine[-1], n) for n in Deployment.__slots__} | {"until_ms": until_ms})
-        registry_store.save_deployments(connection, [ended], Author(end.by or "api", now_ms))
+        registry_store.save_deployments(connection, [ended], by)
         after = registry_store.load(connection, asked.catalogue)
     known.changed()
     return answer(_deployment(ended, after, now_ms))
@@ -286,29 +286,30 @@ def list_calibrations(asked: Asked, known: Known, key: str, limit: Limit = 100, 
 
 
 @router.post("/calibrations", status_code=201, response_model=CheckView)
-def add_calibration(asked: Asked, known: Known, key: str, new: NewCheck) -> Response:
+def add_calibration(asked: Asked, known: Known, who: Who, key: str, new: NewCheck) -> Response:
     """Keep a check. One that fails makes the data since the last one of its type suspect, until one passes."""
     now_ms = asked.clock_ms()
+    by = author(who, new.by, now_ms)
     with asked.database.write() as connection:
         registry = registry_store.load(connection, asked.catalogue)
         find(registry, key)
-        row = new.model_dump(exclude_none=True) | {"station": key, "at": new.at or when(now_ms)}
+        row = new.model_dump(exclude_none=True) | {"station": key, "at": new.at or when(now_ms), "by": by.by}
         made: Check = stationbook.one("check", row, asked.catalogue, known=registry)
         _past("at", made.at_ms, now_ms)
-        number = store.add_check(connection, made, Author(new.by, now_ms))
+        number = store.add_check(connection, made, by)
     return answer(_check(number, made), 201)
 
 
 @router.patch("/calibrations/{number}", response_model=CheckView)
-def correct_calibration(asked: Asked, known: Known, key: str, number: int, change: Correction) -> Response:
+def correct_calibration(asked: Asked, known: Known, who: Who, key: str, number: int, change: Correction) -> Response:
     """Correct a check; the marks that rest on it follow."""
+    by = author(who, change.by, asked.clock_ms())
     find(known.recent(), key)
     given = change.model_dump(exclude_unset=True, exclude={"by"})
     if absent := [n for n in given if given[n] is None and n in {"standard", "reading", "lot", "note", "void"}]:
         raise ConfigurationError(f"calibration {number}: {absent[0]} cannot be null; leave it out to keep it")
     with asked.database.write() as connection:
-        author = Author(change.by, asked.clock_ms())
-        corrected = store.correct_check(connection, key, number, author, **given)
+        corrected = store.correct_check(connection, key, number, by, **given)
     return answer(_check(number, corrected))
 
 
@@ -326,31 +327,33 @@ def list_visits(asked: Asked, known: Known, key: str, limit: Limit = 100, cursor
 
 
 @router.post("/visits", status_code=201, response_model=VisitView)
-def begin_visit(asked: Asked, known: Known, key: str, new: NewVisit) -> Response:
+def begin_visit(asked: Asked, known: Known, who: Who, key: str, new: NewVisit) -> Response:
     """Begin a visit: until it ends, the sensors worked on raise no alarm and their readings are marked.
 
     409 while another visit of the station goes on.
     """
     now_ms = asked.clock_ms()
+    by = author(who, new.by, now_ms)
     with asked.database.write() as connection:
         registry = registry_store.load(connection, asked.catalogue)
         find(registry, key)
-        row = new.model_dump(exclude_none=True) | {"station": key, "since": new.since or when(now_ms)}
+        row = new.model_dump(exclude_none=True) | {"station": key, "since": new.since or when(now_ms), "by": by.by}
         made: Visit = stationbook.one("visit", row, asked.catalogue, known=registry)
         _past("since", made.since_ms, now_ms)
-        number = store.begin_visit(connection, made, Author(new.by, now_ms))
+        number = store.begin_visit(connection, made, by)
     return answer(_visit(number, made), 201)
 
 
 @router.post("/visits/{number}/end", response_model=VisitView)
-def end_visit(asked: Asked, known: Known, key: str, number: int, end: EndOfVisit) -> Response:
+def end_visit(asked: Asked, known: Known, who: Who, key: str, number: int, end: EndOfVisit) -> Response:
     """End a visit; 409 when it is over already."""
-    find(known.recent(), key)
     now_ms = asked.clock_ms()
+    by = author(who, end.by, now_ms)
+    find(known.recent(), key)
     until_ms = _instant(end.until, "until", now_ms)
     _past("until", until_ms, now_ms)
     with asked.database.write() as connection:
-        ended = store.end_visit(connection, key, number, until_ms, Author(end.by or "api", now_ms), end.note)
+        ended = store.end_visit(connection, key, number, until_ms, by, end.note)
     return answer(_visit(number, ended))
 
 
@@ -369,20 +372,22 @@ def list_photos(asked: Asked, known: Known, key: str) -> Response:
 def add_photo(
     asked: Asked,
     known: Known,
+    who: Who,
     key: str,
     data: Annotated[bytes, Body(media_type="image/jpeg", description=f"JPEG, PNG or WebP, up to {MOST_BYTES} bytes")],
-    by: Annotated[Words, Query(description="who took it")] = "",
+    by: Annotated[By, Query()] = None,
     note: Annotated[Words, Query()] = "",
     taken: Annotated[str | None, Query(description="RFC 3339; now where not given")] = None,
 ) -> Response:
     """Keep a photo of the station; the body is the photo itself. The same photo twice is one."""
-    find(known.recent(), key)
     now_ms = asked.clock_ms()
+    taker = author(who, by, now_ms)
+    find(known.recent(), key)
     kind = media_type(data)
     taken_ms = _instant(taken, "taken", now_ms)
-    made = Photo(key, _photos(asked).add(data), kind, len(data), taken_ms, by, note)
+    made = Photo(key, _photos(asked).add(data), kind, len(data), taken_ms, taker.by, note)
     with asked.database.write() as connection:
-        store.add_photo(connection, made, Author(by or "api", now_ms))
+        store.add_photo(connection, made, taker)
     return answer(_photo(made), 201)
 
 

@@ -18,10 +18,11 @@ from ingest.storage.tables import registry_change as table
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who changes something, and when (ms UTC)."""
+    """Who changes something, when (ms UTC), and in which role where it is a person's."""
 
     by: str = ""
     at_ms: int | None = None
+    role: str = ""
 
 
 NOBODY = Author()
@@ -78,7 +79,9 @@ def note(
     connection.execute(sa.insert(table).values(**noted))
     at_ms = time.time_ns() // 1_000_000 if author.at_ms is None else author.at_ms
     told = {"before": before, "after": body}
-    audit.append(connection, f"registry.{what}", kind=what, id=key, body=told, by=author.by, at_ms=at_ms)
+    audit.append(
+        connection, f"registry.{what}", kind=what, id=key, body=told, by=author.by, at_ms=at_ms, role=author.role
+    )
 
 
 def fingerprint(connection: sa.Connection) -> int:

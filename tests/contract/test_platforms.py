@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from governance.lifecycle import Action, Order, State
 from governance.outbox import Status
 from governance.platforms import Platform
 from governance.reconciliation import Ours, PlatformAway, Theirs, compare
+from governance.regions import Place
 from governance.tables import outbox
 from ingest.storage.sql import SqlReadings
 from riverchief.cli.app import app as cli
@@ -131,8 +133,8 @@ def make(dialect: str, folder: Path) -> Iterator[Site]:
 
 
 WOLF = Order(Action.FALSE_ALARM, comment="y", reason="other")
-ACCEPTED = ["reject", "dispatch", "false_alarm", "comment", "supervise", "merge", "emergency"]
-"""What a platform may do with an accepted incident."""
+ACCEPTED = ["dispatch", "false_alarm", "comment"]
+"""What the platform of the sample may ask for once an incident is accepted: its own words, no more."""
 
 # -- callbacks ---------------------------------------------------------------------------------------------------------
 
@@ -152,6 +154,35 @@ def test_a_callback_becomes_an_action_under_the_name_of_who_did_it_there(site: S
         assert incidents.get(connection, number).accepted_by == "区平台（示例） 张某（示例）"
     assert site.counted == [Result.APPLIED]
     assert len(site.woken) == 1
+
+
+def test_in_history_and_trail_a_platform_is_a_platform_and_no_administrator(one: Site) -> None:
+    (number,) = one.open("a")
+    one.call("cb-1", told(number, "accepted"))
+    with one.database.read() as connection:
+        last = incidents.history(connection, number)[-1]
+        kept = audit.listing(connection, what="incident.accepted", limit=1)[0]
+    assert (last.by, last.role) == ("区平台（示例） 张某（示例）", "platform")
+    assert (kept.by, kept.role) == (last.by, "platform")
+
+
+def test_a_platform_acts_in_its_own_region_and_nowhere_else(one: Site) -> None:
+    local = read(SHIPPED.replace('# region = "chancheng/zumiao"', 'region = "chancheng/zumiao"'))
+    one.client = TestClient(create_app(replace(one.context, platforms=local)), headers=AUTH)
+    with one.database.write() as connection:
+        here = partial(incidents.record, connection, now_ms=NOW - HOUR, source="/test")
+        (theirs,) = here([fired("a")], place=lambda _: Place("chancheng/zumiao")).ids
+        (ours,) = here([fired("b")], place=lambda _: Place("chancheng/shiwan")).ids
+    assert one.call("cb-1", told(theirs, "accepted")).status_code == 200
+    refused = one.call("cb-2", told(ours, "accepted"))
+    assert (refused.status_code, refused.json()["allowed"]) == (409, [])
+    assert "chancheng/shiwan" in refused.json()["detail"]
+    assert one.state(ours) == (State.REPORTED, 1)
+
+
+def test_nobody_can_be_given_the_role_of_a_platform(one: Site) -> None:
+    body = {"name": "示例平台", "role": "platform"}
+    assert one.client.post("/api/v1/people", json=body).status_code == 400
 
 
 def test_the_same_callback_in_a_new_attempt_is_done_once_and_answered_as_the_first_time(site: Site) -> None:
@@ -300,6 +331,8 @@ def test_whatever_a_platform_sends_is_answered(body: bytes) -> None:
     ("change", "says"),
     [
         (('"accept"', '"explode"'), "explode"),
+        (('"accept"', '"evaluate"'), "evaluate"),  # for our office alone
+        (('"accept"', '"merge"'), "merge"),  # a callback cannot say into which
         (('["reported", "reopened"]', '["ajar"]'), "ajar"),
         (('name = "district"', 'name = "District!"'), "platform.0.name"),
         (('incident = "data.incident"', 'incident = "data["'), "JMESPath"),

@@ -200,7 +200,6 @@ def test_a_check_is_judged_at_once_and_a_failed_one_marks_the_data_until_it_is_c
         ({"standard": None}, 400, "standard"),
         ({"at": rfc3339(NOW + HOUR)}, 400, "has not come yet"),
         ({"type": "zero_drift", "parameter": "nh3n"}, 400, "span"),
-        ({"by": None}, 400, "by"),
         ({"limit": -1}, 400, "limit"),
     ],
 )

@@ -210,7 +210,7 @@ def test_who_changed_what_is_written_down_and_no_password_is_anywhere(site: Site
     with site.database.read() as connection:
         written = changes.listing(connection, what="credential", key="shiwan")
     assert [(one.key, one.by, dict(one.after)) for one in written] == [
-        (f"shiwan/{user}", "api", {"revoked": True}),
+        (f"shiwan/{user}", "本机 local", {"revoked": True}),
         (f"shiwan/{user}", "示例 engineer", {"issued": True}),
     ]
     site.database.close()

@@ -2,9 +2,9 @@
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import sqlalchemy as sa
 import xlsxwriter
 
 from governance import assessment, audit, people
@@ -13,7 +13,9 @@ from governance.assessment import Assessment, By, Formula, Groups, Indicator, Ro
 from governance.database import Database
 from governance.patrols import Patrolled
 from governance.regions import Place, Regions
+from governance.roles import Actor
 from governance.tables import audit as trail
+from governance.terms import Appointment
 from ingest.storage import registry as registry_store
 from sensors.network import Level
 from sensors.parameters import Catalogue
@@ -32,40 +34,58 @@ def make(
     formula: Formula,
     *,
     now_ms: int,
+    who: Actor | None = None,
 ) -> tuple[Assessment, Registry]:
-    """The assessment of a month, and the registry that names its streets and reaches.
+    """The assessment of a month as ``who`` may see it, and the registry that names its streets and reaches.
 
-    Raises ConfigurationError for what is no month, and StorageUnavailable.
+    Somebody bound to regions sees the rows that lie in them: chiefs with a term there in the month (and themselves),
+    streets, reaches with a station there. Raises ConfigurationError for what is no month, and StorageUnavailable.
     """
     since_ms = assessment.reads_from(month, formula)
     wanted = (trail.c.kind == "incident") | (trail.c.what == assessment.CLASSES)
     with database.read() as connection:
         registry = registry_store.load(connection, catalogue)
-        held = chiefs(connection, registry, min(now_ms, assessment.month_of(month)[1] - 1))
+        terms = people.appointments(connection)
         lines = audit.chosen(connection, wanted & (trail.c.at_ms >= since_ms))
-        belongs = groups(registry, held)
+        belongs = groups(registry, terms)
         walked = Patrolled(connection, belongs.street)
-        made = assessment.assess(lines, month, by, formula, now_ms=now_ms, groups=belongs, patrols=walked)
+        seen = None if who is None or who.regions is None else partial(_seen, who, by, month, registry, terms)
+        made = assessment.assess(lines, month, by, formula, now_ms=now_ms, groups=belongs, patrols=walked, seen=seen)
     return made, registry
 
 
-def chiefs(connection: sa.Connection, registry: Registry, at_ms: int) -> dict[str, list[str]]:
-    """The chiefs who answer for each reach at an instant: its own, or those of the water where its stations are."""
-    terms = people.appointments(connection)
+def _seen(who: Actor, by: By, month: str, registry: Registry, terms: Sequence[Appointment], key: str) -> bool:
+    """Whether somebody bound to regions may see the row called so."""
+    if by is By.STREET:
+        return who.covers(key)
+    if by is By.REACH:
+        return any(station.reach == key and who.covers(station.region) for station in registry.stations)
+    start_ms, end_ms = assessment.month_of(month)
+    return who.answers_for(key) or any(
+        term.name == key
+        and term.since_ms < end_ms
+        and (term.until_ms is None or term.until_ms > start_ms)
+        and who.covers(term.region)
+        for term in terms
+    )
+
+
+def chiefs(terms: Sequence[Appointment], registry: Registry, reach: str, at_ms: int) -> list[str]:
+    """The chiefs who answer for a reach at an instant: its own, or those of the water where its stations are."""
     known = Regions(registry.regions)
-    found: dict[str, list[str]] = {}
-    for reach in registry.reaches:
-        places = {station.region for station in registry.stations if station.reach == reach.key}
-        names = {terms_.responsible(terms, Place(code, reach.key), known, at_ms) for code in places}
-        found[reach.key] = sorted(names - {""})
-    return found
+    places = {station.region for station in registry.stations if station.reach == reach}
+    return sorted({terms_.responsible(terms, Place(code, reach), known, at_ms) for code in places} - {""})
 
 
-def groups(registry: Registry, chiefs_of: dict[str, list[str]]) -> Groups:
-    """Where stations, reaches and regions belong by the registry; a reach belongs to the streets of its stations."""
+def groups(registry: Registry, terms: Sequence[Appointment]) -> Groups:
+    """Where stations, reaches and regions belong by the registry, and the chiefs by their terms.
+
+    A reach belongs to the streets of its stations, and to the chiefs of that day.
+    """
     regions = {region.code: region for region in registry.regions}
     reaches = {station.key: station.reach for station in registry.stations}
     places = {station.key: station.region for station in registry.stations}
+    known = Regions(registry.regions)
 
     def street(code: str) -> str:
         seen: set[str] = set()
@@ -77,14 +97,17 @@ def groups(registry: Registry, chiefs_of: dict[str, list[str]]) -> Groups:
             here = regions[here].parent or ""
         return code
 
-    def water(by: By, reach: str) -> Sequence[str]:
+    def water(by: By, reach: str, at_ms: int) -> Sequence[str]:
         if by is By.REACH:
             return (reach,)
         if by is By.CHIEF:
-            return chiefs_of.get(reach, ())
+            return chiefs(terms, registry, reach, at_ms)
         return sorted({street(places[key]) for key, on in reaches.items() if on == reach and places[key]})
 
-    return Groups(street, lambda key: reaches.get(key, ""), lambda key: places.get(key, ""), water)
+    def chief(name: str, at_ms: int) -> str:
+        return terms_.chief_of(terms, name, known, at_ms)
+
+    return Groups(street, lambda key: reaches.get(key, ""), lambda key: places.get(key, ""), water, chief)
 
 
 def name_of(by: By, key: str, registry: Registry) -> Text:
@@ -174,7 +197,7 @@ def _cases(book: Any, made: Assessment, registry: Registry, formats: dict[str, A
     heads.append(say("assessment.recurred"))
     for column, head in enumerate(heads):
         page.write(0, column, _both(head), formats["head"])
-    street = groups(registry, {}).street
+    street = groups(registry, ()).street
     for at, case in enumerate(made.cases, 1):
         page.write_number(at, 0, case.id)
         when = (beijing(case.opened_at_ms, _TIME), case.closed_at_ms and beijing(case.closed_at_ms, _TIME))

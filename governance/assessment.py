@@ -10,7 +10,7 @@ The weights stand in ``config/assessment.toml`` and are an example.
 
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -79,8 +79,10 @@ class Formula:
 class Case:
     """One incident as an assessment sees it; times ms UTC.
 
-    ``acceptance`` and ``handling`` are its steps in time and all its steps so far. ``dropped``: rejected, a false alarm
-    or merged into another; it counts for the acceptance alone.
+    ``acceptance`` and ``handling`` are its steps in time and all its steps so far. ``responsible`` is the chief who had
+    it at the end of the month, or who got it first after that; ``handled`` tells the steps of each chief who had it
+    meanwhile: a step in time is of who had it then, a late one of who had it when its limit passed. ``dropped``:
+    rejected, a false alarm or merged into another; it counts for the acceptance alone.
     """
 
     id: int
@@ -94,6 +96,7 @@ class Case:
     retrospective: bool
     acceptance: Share
     handling: Share
+    handled: Mapping[str, Share]
     closed_at_ms: int | None
     dropped: bool
     recurred: bool
@@ -139,12 +142,14 @@ class Patrols(Protocol):
 @dataclass(frozen=True, slots=True)
 class Groups:
     """Where things belong: ``street`` of a region's code, ``reach`` and ``region`` of a station, ``water`` the keys
-    (chiefs, streets) of a reach."""
+    (chiefs, streets) of a reach at an instant, ``chief`` whose work it is that somebody does at an instant: a deputy's
+    is that of the chief."""
 
     street: Callable[[str], str] = lambda region: region
     reach: Callable[[str], str] = lambda station: ""
     region: Callable[[str], str] = lambda station: ""
-    water: Callable[[By, str], Sequence[str]] = lambda by, reach: (reach,) if by is By.REACH else ()
+    water: Callable[[By, str, int], Sequence[str]] = lambda by, reach, at_ms: (reach,) if by is By.REACH else ()
+    chief: Callable[[str, int], str] = lambda name, at_ms: name
 
 
 def read(text: str) -> Formula:
@@ -201,16 +206,18 @@ def assess(
     now_ms: int,
     groups: Groups | None = None,
     patrols: Patrols | None = None,
+    seen: Callable[[str], bool] | None = None,
 ) -> Assessment:
     """The assessment of a month from the trail's entries in their order, at least those since :func:`reads_from`.
 
-    Before the term is over it is judged as of ``now_ms``. Raises ConfigurationError for what is no month.
+    Before the term is over it is judged as of ``now_ms``. ``seen`` tells which rows who asks may see: the others, their
+    incidents and their part of the total are left out. Raises ConfigurationError for what is no month.
     """
     groups = groups or Groups()
     start_ms, end_ms = month_of(month)
     until_ms = min(now_ms, end_ms + formula.closing_grace_days * DAY_MS)
     before_ms = month_of(_earlier(start_ms))[0]
-    told = _Told(formula, groups)
+    told = _Told(formula, groups, end_ms)
     last_n, head = 0, ""
     for line in lines:
         if line.at_ms > until_ms:
@@ -226,20 +233,28 @@ def assess(
         if start_ms <= case.opened_at_ms < end_ms and (formula.retrospective or not case.retrospective)
     ]
     patrolled = None if patrols is None else patrols.done(by, start_ms, end_ms)
+    water = told.water(by)
+    handled = _handled(cases) if by is By.CHIEF else {}
+    named = {_key(case, by, groups) for case in cases}
+    keys = [k for k in sorted(named | handled.keys() | water.keys() | (patrolled or {}).keys()) if not seen or seen(k)]
+    if seen is not None:
+        cases = [case for case in cases if seen(_key(case, by, groups))]
+        patrolled = None if patrolled is None else {k: share for k, share in patrolled.items() if seen(k)}
     keyed: dict[str, list[Case]] = {}
     for case in cases:
         keyed.setdefault(_key(case, by, groups), []).append(case)
-    days, days_before = told.days(by)
-    keys = sorted(keyed.keys() | days.keys() | (patrolled or {}).keys())
-    rows = [
-        _row(key, keyed.get(key, []), days.get(key), days_before.get(key), _patrol(patrolled, key), formula)
-        for key in keys
-    ]
-    every, every_before = told.all_days()
-    walked = Share(available=False)
-    if patrolled is not None:
-        walked = sum(patrolled.values(), Share())
-    total = _row("", cases, every, every_before, walked, formula)
+    rows = []
+    for key in keys:
+        mine = keyed.get(key, [])
+        steps = handled.get(key, Share()) if by is By.CHIEF else _steps(mine)
+        rows.append(_row(key, mine, steps, told.days(water.get(key, {})), _patrol(patrolled, key), formula))
+    walked = Share(available=False) if patrolled is None else sum(patrolled.values(), Share())
+    steps = sum((row.shares[Indicator.HANDLING] for row in rows), Share()) if by is By.CHIEF else _steps(cases)
+    every: dict[str, set[int]] = {}
+    for key in keys:
+        for reach, of in water.get(key, {}).items():
+            every.setdefault(reach, set()).update(of)
+    total = _row("", cases, steps, told.days(told.all_water() if seen is None else every), walked, formula)
     return Assessment(month, by, formula, start_ms, end_ms, until_ms, rows, total, cases, last_n, head)
 
 
@@ -264,23 +279,37 @@ def _patrol(patrolled: Mapping[str, Share] | None, key: str) -> Share:
     return Share(available=False) if patrolled is None else patrolled.get(key, Share())
 
 
+def _steps(cases: Iterable[Case]) -> Share:
+    return sum((case.handling for case in cases if not case.dropped), Share())
+
+
+def _handled(cases: Iterable[Case]) -> dict[str, Share]:
+    """The steps of handling by the chief they count for."""
+    found: dict[str, Share] = {}
+    for case in cases:
+        for name, share in () if case.dropped else case.handled.items():
+            found[name] = found.get(name, Share()) + share
+    return found
+
+
 def _row(
-    key: str, cases: Sequence[Case], days: Share | None, days_before: Share | None, patrol: Share, formula: Formula
+    key: str, cases: Sequence[Case], steps: Share, water: tuple[Share, Share], patrol: Share, formula: Formula
 ) -> Row:
     real = [case for case in cases if not case.dropped]
+    days, days_before = water
     shares = {
         Indicator.PATROL: patrol,
         Indicator.ACCEPTANCE: sum((case.acceptance for case in cases), Share()),
-        Indicator.HANDLING: sum((case.handling for case in real), Share()),
+        Indicator.HANDLING: steps,
         Indicator.CLOSING: Share(sum(case.closed_at_ms is not None for case in real), len(real)),
         Indicator.RECURRENCE: Share(sum(not case.recurred for case in real), len(real)),
-        Indicator.WATER: days or Share(),
+        Indicator.WATER: days,
     }
     weighed = [(formula.weights.get(name, 0.0), share.value) for name, share in shares.items()]
     known = [(weight, value) for weight, value in weighed if value is not None and weight]
     whole = sum(weight for weight, _ in known)
     score = round(100 * sum(weight * value for weight, value in known) / whole, 2) if whole else None
-    now, then = (days or Share()).value, (days_before or Share()).value
+    now, then = days.value, days_before.value
     improvement = None if now is None or then is None else now - then
     return Row(key, shares, score, improvement, len(cases))
 
@@ -292,24 +321,33 @@ class _Course:
     opened_at_ms: int
     row: dict[str, Any]
     accepted: Share | None = None
-    handling: Share = field(default_factory=Share)
+    handled: list[tuple[str, Share]] = field(default_factory=list)
+    held: list[tuple[int, str]] = field(default_factory=list)
+    """Since when whose it is."""
     closed_at_ms: int | None = None
+
+    def holder(self, at_ms: int) -> str:
+        """Whose it was at an instant; who got it first after that where it was nobody's yet."""
+        before = [name for since_ms, name in self.held if since_ms <= at_ms]
+        return before[-1] if before and before[-1] else next((name for _, name in self.held if name), "")
 
 
 class _Told:
     """The entries read so far."""
 
-    def __init__(self, formula: Formula, groups: Groups) -> None:
+    def __init__(self, formula: Formula, groups: Groups, end_ms: int) -> None:
         self._formula = formula
         self._groups = groups
+        self._end_ms = end_ms
         self._courses: dict[int, _Course] = {}
-        self._days: dict[bool, dict[str, Share]] = {False: {}, True: {}}
+        self._days: dict[bool, dict[str, dict[int, Share]]] = {False: {}, True: {}}
 
     def incident(self, line: Line) -> None:
         row = json.loads(line.body)["incident"]
         course = self._courses.get(int(line.id))
+        chief = row.get("responsible") or ""
         if course is None:
-            self._courses[int(line.id)] = _Course(row["opened_at_ms"], row)
+            self._courses[int(line.id)] = _Course(row["opened_at_ms"], row, held=[(line.at_ms, chief)])
             return
         before, after = course.row["state"], row["state"]
         if before != after:
@@ -318,7 +356,9 @@ class _Told:
             if before == "reported" and course.accepted is None:
                 course.accepted = step
             elif before in _HANDLERS:
-                course.handling += step
+                course.handled.append(self._step(course, step, line.at_ms, due_ms))
+        if chief != course.held[-1][1]:
+            course.held.append((line.at_ms, chief))
         course.closed_at_ms = line.at_ms if after == "closed" else None
         course.row = row
 
@@ -326,20 +366,38 @@ class _Told:
         found = self._days[earlier]
         for reach, shown in json.loads(line.body)["reaches"].items():
             if shown.get("met") is not None:
-                found[reach] = found.get(reach, Share()) + Share(int(shown["met"]), 1)
+                days = found.setdefault(reach, {})
+                days[line.at_ms] = days.get(line.at_ms, Share()) + Share(int(shown["met"]), 1)
 
-    def days(self, by: By) -> tuple[dict[str, Share], dict[str, Share]]:
-        """The days on target of this month and the one before, by key."""
-        made: tuple[dict[str, Share], dict[str, Share]] = ({}, {})
-        for place, earlier in zip(made, (False, True), strict=True):
-            for reach, share in self._days[earlier].items():
-                for key in self._groups.water(by, reach):
-                    place[key] = place.get(key, Share()) + share
-        return made
+    def water(self, by: By) -> dict[str, dict[str, set[int]]]:
+        """The judged days (ms) of each reach that count for each key: for a chief those of the own term."""
+        found: dict[str, dict[str, set[int]]] = {}
+        for reach, days in self._days[False].items():
+            for at_ms in days:
+                for key in self._groups.water(by, reach, at_ms):
+                    found.setdefault(key, {}).setdefault(reach, set()).add(at_ms)
+        if by is not By.CHIEF:  # a street has its reaches also in a month in which none could be judged
+            for reach, days in self._days[True].items():
+                for at_ms in days:
+                    for key in self._groups.water(by, reach, at_ms):
+                        found.setdefault(key, {}).setdefault(reach, set())
+        return found
 
-    def all_days(self) -> tuple[Share, Share]:
-        """The same over all reaches."""
-        return sum(self._days[False].values(), Share()), sum(self._days[True].values(), Share())
+    def all_water(self) -> dict[str, set[int]]:
+        """All judged days of all reaches."""
+        reaches = self._days[False].keys() | self._days[True].keys()
+        return {reach: set(self._days[False].get(reach, ())) for reach in reaches}
+
+    def days(self, of: Mapping[str, Collection[int]]) -> tuple[Share, Share]:
+        """Days on target of this month, and of the month before all those of the same reaches."""
+        now = [self._days[False][reach][at_ms] for reach, days in of.items() for at_ms in days]
+        then = [share for reach in of for share in self._days[True].get(reach, {}).values()]
+        return sum(now, Share()), sum(then, Share())
+
+    def _step(self, course: _Course, step: Share, at_ms: int, due_ms: int | None) -> tuple[str, Share]:
+        """A step, and whose it is: in time of who does it, late of who let its limit pass."""
+        when = at_ms if step.good or due_ms is None else due_ms
+        return self._groups.chief(course.holder(when), when), step
 
     def cases(self, until_ms: int) -> list[Case]:
         closed: dict[str, list[int]] = {}
@@ -354,7 +412,13 @@ class _Told:
         due_ms = row.get("due_ms")
         late = due_ms is not None and due_ms < until_ms and not row.get("paused_at_ms")
         accepted = course.accepted or Share(0, int(state == "reported" and late))
-        handling = course.handling + Share(0, int(state in _HANDLERS and late))
+        handled = list(course.handled)
+        if state in _HANDLERS and late:
+            handled.append(self._step(course, Share(0, 1), until_ms, due_ms))
+        by_chief: dict[str, Share] = {}
+        for name, share in handled:
+            by_chief[name] = by_chief.get(name, Share()) + share
+        end_ms = min(self._end_ms, until_ms)
         within_ms = self._formula.recurrence_days * DAY_MS
         ends = closed.get(row["cause"], ())
         return Case(
@@ -365,10 +429,11 @@ class _Told:
             cause=row["cause"],
             region=row.get("region") or self._groups.region(row["station"]),
             reach=row.get("reach") or self._groups.reach(row["station"]),
-            responsible=row.get("responsible") or "",
+            responsible=self._groups.chief(course.holder(end_ms), end_ms),
             retrospective=bool(row["retrospective"]),
             acceptance=accepted,
-            handling=handling,
+            handling=sum(by_chief.values(), Share()),
+            handled=by_chief,
             closed_at_ms=course.closed_at_ms,
             dropped=state in _DROPPED or row.get("merged_into") is not None,
             recurred=any(0 <= course.opened_at_ms - end <= within_ms for end in ends),

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 
 from governance import audit, people
 from governance.assessment import By, Share
-from governance.roles import Actor, Role
+from governance.roles import TERMED, Actor, Role
 from governance.tables import patrol as table
+from governance.terms import Appointment
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.network import distance_km
 from sensors.texts import Text, say
@@ -210,7 +211,10 @@ village chiefs is Guangzhou's of 2021, once a week of grid workers is Akqi's; th
 
 
 class Patrolled:
-    """Who patrolled and who should have, for the assessment: valid patrols, at most those due, of those due."""
+    """Who patrolled and who should have, for the assessment: valid patrols, at most those due, of those due.
+
+    Who was in office for a part of the month, or left since, owes that part, rounded to whole patrols.
+    """
 
     def __init__(self, connection: sa.Connection, street: Callable[[str], str]) -> None:
         self._connection = connection
@@ -221,14 +225,34 @@ class Patrolled:
         t = table.c
         query = sa.select(t.by, sa.func.count()).where(t.valid, t.started_ms >= start_ms, t.started_ms < end_ms)
         walked = {row[0]: int(row[1]) for row in self._connection.execute(query.group_by(t.by))}
+        terms: dict[str, list[Appointment]] = {}
+        for term in people.appointments(self._connection):
+            terms.setdefault(term.name, []).append(term)
         found: dict[str, Share] = {}
-        for person in people.listing(self._connection):
-            due = DUE.get(person.role, 0)
-            if not due or by is By.REACH or (by is By.CHIEF and person.role is not Role.CHIEF):
+        for person in people.listing(self._connection, removed=True):
+            month = DUE.get(person.role, 0)
+            if not month or by is By.REACH or (by is By.CHIEF and person.role is not Role.CHIEF):
                 continue
-            key = person.name if by is By.CHIEF else self._street(person.region)
+            held = [(one.since_ms, one.until_ms, one.region) for one in terms.get(person.name, ())]
+            if person.role not in TERMED:
+                held = [(person.created_at_ms, person.removed_at_ms, person.region)]
+            served = [(max(since, start_ms), min(until or end_ms, end_ms), region) for since, until, region in held]
+            served = [span for span in served if span[0] < span[1]]
+            if not served:
+                continue
+            due = int(month * _covered(served) / (end_ms - start_ms) + 0.5)
+            key = person.name if by is By.CHIEF else self._street(served[-1][2])
             found[key] = found.get(key, Share()) + Share(min(due, walked.get(person.name, 0)), due)
         return found
+
+
+def _covered(spans: Sequence[tuple[int, int, str]]) -> int:
+    """How long at least one of the spans lasts, ms."""
+    total, reached = 0, 0
+    for since, until, _ in sorted(spans):
+        total += max(0, until - max(since, reached))
+        reached = max(reached, until)
+    return total
 
 
 _COLUMNS = (

@@ -6,6 +6,7 @@ never given twice, not even after a removal. Tokens are random; only their SHA-2
 
 import hashlib
 import secrets
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import sqlalchemy as sa
 from governance import audit, incidents
 from governance.lifecycle import FINAL, Incident, sentence
 from governance.regions import Regions
-from governance.roles import PERSONS, TERMED, Actor, Department, Role, label
+from governance.roles import PERSONS, RIGHTS, TERMED, Actor, Department, Right, Role, label
 from governance.tables import appointment as appointments_
 from governance.tables import incident as incidents_
 from governance.tables import person as people_
@@ -101,6 +102,33 @@ def listing(connection: sa.Connection, *, removed: bool = False) -> list[Person]
     if not removed:
         query = query.where(people_.c.removed_at_ms.is_(None))
     return [_person(row) for row in connection.execute(query).mappings()]
+
+
+def seen_by(
+    actor: Actor, everybody: Iterable[Person], terms: Sequence[Appointment], regions: Regions, now_ms: int
+) -> list[Person]:
+    """Those of ``everybody`` whom somebody may see: themselves, and whom their role and region show them.
+
+    Who leads (chiefs, deputies, office) sees who has a region or a term in theirs; an operator sees who can be given a
+    case there, also from above. Auditors, and who has no bounds, see all.
+    """
+    if actor.role in (Role.AUDITOR, Role.ADMINISTRATOR):
+        return list(everybody)
+    held: dict[str, set[str]] = {}
+    for term in terms:
+        if term.in_force(now_ms):
+            held.setdefault(term.name, set()).add(term.region)
+
+    def shown(one: Person) -> bool:
+        places = held.get(one.name, set()) if one.role in TERMED else {one.region}
+        if actor.role is not Role.OPERATOR:
+            return actor.regions is None or any(actor.covers(place) for place in places)
+        if one.role not in TERMED and (Right.HANDLE not in RIGHTS[one.role] or one.role is Role.ADMINISTRATOR):
+            return False
+        reached = [regions.within(place) for place in places]
+        return actor.regions is None or any(reach is None or reach & actor.regions for reach in reached)
+
+    return [one for one in everybody if one.name == actor.name or shown(one)]
 
 
 def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> None:

@@ -70,6 +70,10 @@ class Right(StrEnum):
     """Send readings over HTTP."""
     DEVICES = "devices"
     """Logins of devices and commands to them."""
+    STAFF = "staff"
+    """See who is who within reach: names, roles, terms."""
+    ASSESS = "assess"
+    """See the assessment of what lies within reach."""
     PEOPLE = "people"
     """Change people, appointments and tokens."""
     AUDIT = "audit"
@@ -77,6 +81,7 @@ class Right(StrEnum):
 
 _SEE = {Right.LOOK, Right.INCIDENTS}
 _FIELD = _SEE | {Right.REPORT, Right.COMMENT, Right.HANDLE}
+_LEAD = {Right.STAFF, Right.ASSESS}
 _CENTRE = _SEE | {
     Right.REPORT,
     Right.COMMENT,
@@ -90,19 +95,19 @@ _CENTRE = _SEE | {
 
 RIGHTS: Mapping[Role, frozenset[Right]] = {
     Role.GENERAL_CHIEF: frozenset(
-        _SEE | {Right.REPORT, Right.COMMENT, Right.DISPATCH, Right.SUPERVISE, Right.REOPEN, Right.ACCOUNT}
+        _SEE | _LEAD | {Right.REPORT, Right.COMMENT, Right.DISPATCH, Right.SUPERVISE, Right.REOPEN, Right.ACCOUNT}
     ),
-    Role.CHIEF: frozenset(_FIELD | {Right.DISPATCH, Right.VERIFY, Right.SUPERVISE, Right.REOPEN}),
-    Role.DEPUTY: frozenset(_FIELD),
-    Role.OFFICE: frozenset(_CENTRE | {Right.SUPERVISE, Right.EVALUATE}),
-    Role.OPERATOR: frozenset(_CENTRE),
+    Role.CHIEF: frozenset(_FIELD | _LEAD | {Right.DISPATCH, Right.VERIFY, Right.SUPERVISE, Right.REOPEN}),
+    Role.DEPUTY: frozenset(_FIELD | _LEAD),
+    Role.OFFICE: frozenset(_CENTRE | _LEAD | {Right.SUPERVISE, Right.EVALUATE}),
+    Role.OPERATOR: frozenset(_CENTRE | {Right.STAFF}),
     Role.HANDLER: frozenset(_FIELD),
     Role.GRID_WORKER: frozenset(_FIELD),
     Role.VERIFIER: frozenset(_SEE | {Right.COMMENT, Right.VERIFY}),
     Role.REVIEWER: frozenset(
         _SEE | {Right.COMMENT, Right.ACCOUNT, Right.REVIEW, Right.REGISTRY, Right.SEND, Right.DEVICES}
     ),
-    Role.AUDITOR: frozenset(_SEE | {Right.ACCOUNT, Right.AUDIT}),
+    Role.AUDITOR: frozenset(_SEE | _LEAD | {Right.ACCOUNT, Right.AUDIT}),
     Role.ADMINISTRATOR: frozenset(Right),
     Role.PUBLIC: frozenset({Right.LOOK}),
     Role.PLATFORM: frozenset((_CENTRE | _FIELD | {Right.SUPERVISE}) - {Right.LOOK, Right.ACCOUNT}),

@@ -27,6 +27,20 @@ class Appointment:
         return self.since_ms <= at_ms and (self.until_ms is None or at_ms < self.until_ms)
 
 
+def chief_of(terms: Iterable[Appointment], name: str, regions: Regions, at_ms: int) -> str:
+    """Whose work it is that somebody does at an instant: a deputy's is that of the chief they help.
+
+    Of a deputy who helps nobody by name: of the chief of the same water. Anybody else's is their own.
+    """
+    held = list(terms)
+    mine = [a for a in held if a.name == name and a.role is Role.DEPUTY and a.in_force(at_ms)]
+    for term in mine:
+        found = term.deputy_of or responsible(held, Place(term.region, term.reach), regions, at_ms)
+        if found:
+            return found
+    return name
+
+
 def responsible(terms: Iterable[Appointment], place: Place, regions: Regions, at_ms: int) -> str:
     """The chief who answers for a place: of its reach in the lowest region that has one; "" when nobody does."""
     held = [a for a in terms if a.in_force(at_ms) and a.role in (Role.CHIEF, Role.GENERAL_CHIEF)]

@@ -65,9 +65,12 @@ def get_assessment(
     by: Annotated[By, Query(description="what a row stands for")] = By.STREET,
     accept: Accept = JSON,
 ) -> Response:
-    """A month's assessment, made from the trail; as Excel with `Accept` of a spreadsheet. An export is an entry."""
+    """A month's assessment, made from the trail; as Excel with `Accept` of a spreadsheet. An export is an entry.
+
+    Chiefs and their deputies see what lies in their regions, themselves included, and the total of that.
+    """
     now_ms = asked.clock_ms()
-    made, registry = assessing.make(asked.database, asked.catalogue, month, by, asked.formula, now_ms=now_ms)
+    made, registry = assessing.make(asked.database, asked.catalogue, month, by, asked.formula, now_ms=now_ms, who=who)
     if preferred(accept, (JSON, XLSX)) == XLSX:
         data = assessing.sheet(made, registry)
         body = {"month": month, "by": by, "format": "xlsx"}

@@ -99,11 +99,13 @@ def me(who: Who) -> Response:
 
 
 @router.get("/people", response_model=People)
-def list_people(asked: Asked) -> Response:
-    """Everybody with roles and terms; no tokens."""
+def list_people(asked: Asked, who: Who, keeper: Keeping) -> Response:
+    """Those whom role and region show to who asks, with roles and terms; no tokens."""
     with asked.database.read() as connection:
         terms = people.appointments(connection)
-        return answer(People([_view(one, terms) for one in people.listing(connection)]))
+        everybody = people.listing(connection)
+    found = people.seen_by(who, everybody, terms, keeper.regions(), asked.clock_ms())
+    return answer(People([_view(one, terms) for one in found]))
 
 
 @router.post("/people", status_code=201, response_model=PersonView)

@@ -12,9 +12,10 @@ from api.access import Who
 from api.answers import answer, when
 from api.asking import Asked, Known, Strict, Words
 from api.classes import LiveClassView, view
-from governance import audit, incidents, lifecycle, plans
+from governance import audit, incidents, lifecycle, people, plans
 from governance.assessment import CLASSES
 from governance.plans import Goal, Plan
+from governance.roles import Right
 from ingest.classes import REACH, shown
 from sensors.errors import NotFound
 from sensors.network import length_km
@@ -83,10 +84,10 @@ def get_file(asked: Asked, known: Known, who: Who, key: str) -> Response:
     registry = known.now()
     reach = _reach(registry, key)
     with asked.database.read() as connection:
-        chiefs = assessing.chiefs(connection, registry, asked.clock_ms()).get(key, [])
+        chiefs = assessing.chiefs(people.appointments(connection), registry, key, asked.clock_ms())
         live = shown(connection, REACH).get(key)
         days = audit.listing(connection, what=CLASSES, limit=DAYS)
-        found = incidents.list_incidents(connection, limit=INCIDENTS)
+        found = incidents.list_incidents(connection, limit=INCIDENTS) if who.may(Right.INCIDENTS) else []
         plan = plans.get(connection, key)
     mine = {station.key for station in registry.stations if station.reach == key}
     body = RiverFile(

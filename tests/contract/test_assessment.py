@@ -10,12 +10,15 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 import ingest.storage.tables  # noqa: F401 - names its tables in the metadata
+from api import assessing
 from api.app import create_app
 from api.assessing import XLSX
 from api.context import Context
-from governance import assessment, audit
-from governance.assessment import By, Indicator
+from governance import assessment, audit, people
+from governance.assessment import By, Indicator, Share
 from governance.database import Database
+from governance.regions import Regions
+from governance.roles import Role
 from ingest.storage import registry
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
@@ -88,6 +91,34 @@ def test_the_sheet_shows_what_the_entries_give_when_anybody_counts_again(data: P
     with database.read() as connection:
         (entry,) = audit.listing(connection, what="export.assessment")
     assert json.loads(entry.body)["bytes"] == file.stat().st_size
+    database.close()
+
+
+def test_chiefs_who_followed_each_other_are_assessed_for_their_own_part_of_the_month(tmp_path: Path) -> None:
+    """Twelve days of one and nineteen of the other: of three patrols a month one and two; each its own water."""
+    database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
+    migrations.upgrade(database)
+    trail = Trail()
+    for day in (3, 4, 20):
+        trail.classes(day, dongping=day == 3)
+    old, new = "前任（示例）", "后任（示例）"
+    with database.write() as connection:
+        stations = (Station("shiwan", "石湾", "Shiwan", 113.05, 23.0, reach="dongping", region="grid-1"),)
+        reaches = (Reach("dongping", "东平河", "Dongping", Water.RIVER, ((113.0, 23.0), (113.1, 23.0))),)
+        registry.save(connection, Registry(stations, (), reaches, CATALOGUE, regions=REGIONS), Author("x", at(1)))
+        people.add(connection, old, Role.CHIEF, region="s1", by="x", now_ms=at(1, 0, month=9))
+        people.add(connection, new, Role.CHIEF, by="x", now_ms=at(13, 0))
+        term = {"region": "s1", "since_ms": at(13, 0), "now_ms": at(13, 0)}
+        people.appoint(connection, new, **term, by="x", source="/s", regions=Regions(REGIONS))
+        people.remove(connection, old, by="x", now_ms=at(25))
+        for line in trail.lines:
+            audit.append(
+                connection, line.what, kind=line.kind, id=line.id, body=json.loads(line.body), by="x", at_ms=line.at_ms
+            )
+    made, _ = assessing.make(database, CATALOGUE, "2026-10", By.CHIEF, files.read_formula(None), now_ms=at(1, month=12))
+    found = {row.key: row.shares for row in made.rows}
+    assert {key: shares[Indicator.WATER] for key, shares in found.items()} == {old: Share(1, 2), new: Share(0, 1)}
+    assert {key: shares[Indicator.PATROL].of for key, shares in found.items()} == {old: 1, new: 2}
     database.close()
 
 

@@ -1,29 +1,41 @@
-"""Who may ask what: every route of the API with no token and as people of seven roles, and in whose name."""
+"""Who may ask what: every route of the API with no token and as people of eight roles, and in whose name."""
 
+import io
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
 from api import access
 from api.app import create_app
+from api.assessing import XLSX
 from api.context import Context
-from governance import audit, people
+from governance import audit, incidents, people
 from governance.database import Database
-from governance.roles import RIGHTS, Right, Role
+from governance.finding import Change, Colour, Finding, Kind
+from governance.lifecycle import Action, Assignment, Order
+from governance.regions import Place, Regions
+from governance.roles import RIGHTS, Department, Right, Role
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
 from riverchief import migrations
+from sensors.network import Level, Region
 from sensors.parameters import catalogue
-from sensors.stations import Registry, Station
+from sensors.stations import Reach, Registry, Station, Water
+from sensors.texts import Text
 from sensors.times import rfc3339
+from tests.cases import OPERATOR
 
 NOW = 1_790_000_000_000
-ROLES = (Role.PUBLIC, Role.GRID_WORKER, Role.CHIEF, Role.OFFICE, Role.REVIEWER, Role.AUDITOR, Role.ADMINISTRATOR)
+ROLES = (
+    *(Role.PUBLIC, Role.GRID_WORKER, Role.CHIEF, Role.OPERATOR, Role.OFFICE),
+    *(Role.REVIEWER, Role.AUDITOR, Role.ADMINISTRATOR),
+)
 
 WITHOUT_A_TOKEN = {
     "/claims",
@@ -36,7 +48,8 @@ WITHOUT_A_TOKEN = {
 
 LOOKERS = set(ROLES)
 STAFF = LOOKERS - {Role.PUBLIC}
-ACCOUNTS = {Role.OFFICE, Role.REVIEWER, Role.AUDITOR, Role.ADMINISTRATOR}
+ACCOUNTS = {Role.OPERATOR, Role.OFFICE, Role.REVIEWER, Role.AUDITOR, Role.ADMINISTRATOR}
+CENTRE = {Role.OPERATOR, Role.OFFICE, Role.ADMINISTRATOR}
 SENSITIVE: dict[tuple[str, str], set[Role]] = {
     ("GET", "/me"): LOOKERS,
     ("GET", "/stations"): LOOKERS,
@@ -46,7 +59,8 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
     ("GET", "/incidents/{incident_id}/evidence"): STAFF,
     ("GET", "/attachments/{name}"): STAFF,
     ("GET", "/patrols"): STAFF,
-    ("GET", "/people"): STAFF,
+    ("GET", "/people"): {Role.CHIEF, Role.OPERATOR, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
+    ("GET", "/assessments"): {Role.CHIEF, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
     ("POST", "/people"): {Role.ADMINISTRATOR},
     ("DELETE", "/people/{name}"): {Role.ADMINISTRATOR},
     ("POST", "/people/{name}/appointments"): {Role.ADMINISTRATOR},
@@ -66,12 +80,12 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
     ("GET", "/quarantine"): ACCOUNTS,
     ("POST", "/quarantine/{entry}/replay"): {Role.REVIEWER, Role.ADMINISTRATOR},
     ("GET", "/deliveries"): ACCOUNTS,
-    ("POST", "/deliveries/{number}/replay"): {Role.OFFICE, Role.ADMINISTRATOR},
+    ("POST", "/deliveries/{number}/replay"): CENTRE,
     ("GET", "/callbacks"): ACCOUNTS,
-    ("POST", "/reconciliations"): {Role.OFFICE, Role.ADMINISTRATOR},
+    ("POST", "/reconciliations"): CENTRE,
     ("GET", "/notices"): ACCOUNTS,  # they tell of incidents everywhere
-    ("POST", "/notices/test"): {Role.OFFICE, Role.ADMINISTRATOR},
-    ("POST", "/oncall/shifts"): {Role.OFFICE, Role.ADMINISTRATOR},
+    ("POST", "/notices/test"): CENTRE,
+    ("POST", "/oncall/shifts"): CENTRE,
 }
 """Who may, written down apart from the table in force."""
 
@@ -84,6 +98,7 @@ def context(tmp_path: Path) -> Iterator[Context]:
     database.close()
 
 
+BEGAN = NOW - 86_400_000
 AT = rfc3339(NOW - 1000)
 BOSS = "管理员（示例）"
 NAMING: dict[tuple[str, str], dict[str, object]] = {
@@ -106,6 +121,109 @@ NAMING: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/reconciliations"): {"platform": "district", "items": []},
 }
 """Every route whose body says who did it, with a body it takes."""
+
+
+REGIONS = (
+    Region("d", "示例区", "District", Level.DISTRICT),
+    Region("d/n", "北街", "North", Level.STREET, "d"),
+    Region("d/n/1", "北一网格", "North 1", Level.GRID, "d/n"),
+    Region("d/s", "南街", "South", Level.STREET, "d"),
+)
+PEOPLE: dict[str, tuple[Role, str]] = {
+    "区总": (Role.GENERAL_CHIEF, "d"),
+    "北长": (Role.CHIEF, "d/n"),
+    "北助": (Role.DEPUTY, "d/n"),
+    "北格": (Role.GRID_WORKER, "d/n/1"),
+    "南长": (Role.CHIEF, "d/s"),
+    "办": (Role.OFFICE, "d"),
+    "北调度": (Role.OPERATOR, "d/n"),
+    "处置": (Role.HANDLER, ""),
+    "审计": (Role.AUDITOR, ""),
+    "管理": (Role.ADMINISTRATOR, ""),
+}
+"""Made up; their names say where and what they are."""
+NORTH = {"北长", "北助", "北格", "北调度"}
+
+
+def fired(station: str) -> Finding:
+    return Finding(
+        rule="nh3n",
+        version="1",
+        kind=Kind.THRESHOLD,
+        change=Change.FIRED,
+        cause=station,
+        station=station,
+        parameter="nh3n",
+        observed_at_ms=BEGAN,
+        since_ms=BEGAN,
+        value=2.4,
+        limit=2.0,
+        colour=Colour.YELLOW,
+        retrospective=False,
+        text=Text("氨氮 2.4", "ammonia 2.4"),
+    )
+
+
+@pytest.fixture
+def district(context: Context) -> dict[str, TestClient]:
+    """A district with two streets, and a client for everybody in it."""
+    stations = (
+        Station("north", "北", "North", 113.05, 23.0, reach="up", region="d/n/1"),
+        Station("south", "南", "South", 113.06, 23.0, reach="down", region="d/s"),
+    )
+    reaches = tuple(Reach(key, key, key, Water.RIVER, ((113.0, 23.0), (113.1, 23.0))) for key in ("up", "down"))
+    tree, tokens = Regions(REGIONS), {}
+    with context.database.write() as connection:
+        registry.save(connection, Registry(stations, (), reaches, catalogue(), regions=REGIONS))
+        for name, (role, region) in PEOPLE.items():
+            department = Department.WATER if role is Role.HANDLER else None
+            people.add(
+                connection, name, role, region=region, department=department, by="test", now_ms=BEGAN, regions=tree
+            )
+            tokens[name] = people.issue(connection, name, by="test", now_ms=BEGAN)
+        for station, region in (("north", "d/n/1"), ("south", "d/s")):
+            found = incidents.record(
+                connection, [fired(station)], BEGAN, source="/test", place=lambda _, region=region: Place(region)
+            )
+            for order in (
+                Order(Action.ACCEPT),
+                Order(Action.DISPATCH, assignment=Assignment(responsible="北长" if station == "north" else "南长")),
+            ):
+                incidents.act(connection, found.ids[0], order, OPERATOR, now_ms=BEGAN, source="/test")
+    app = create_app(context)
+    return {name: TestClient(app, headers={"Authorization": f"Bearer {token}"}) for name, token in tokens.items()}
+
+
+def test_each_sees_the_people_whom_role_and_region_show(district: dict[str, TestClient]) -> None:
+    def seen(name: str) -> set[str]:
+        return {one["name"] for one in district[name].get("/api/v1/people").json()["items"]}
+
+    everybody = set(PEOPLE)
+    assert seen("审计") == seen("管理") == seen("办") == seen("区总") == everybody
+    assert seen("北长") == seen("北助") == NORTH
+    assert seen("南长") == {"南长"}
+    assert seen("北调度") == {"北调度", "区总", "北长", "北助", "北格", "处置"}, "whom a case can be given to"
+    assert district["北格"].get("/api/v1/people").status_code == 403
+    assert district["处置"].get("/api/v1/people").status_code == 403
+
+
+def test_each_sees_the_assessment_of_the_own_regions_and_its_total(district: dict[str, TestClient]) -> None:
+    def seen(name: str, by: str) -> tuple[set[str], int]:
+        told = district[name].get("/api/v1/assessments", params={"month": "2026-09", "by": by}).json()
+        return {row["key"] for row in told["rows"]}, told["total"]["cases"]
+
+    assert seen("审计", "chief") == seen("办", "chief") == seen("区总", "chief") == ({"北长", "南长"}, 2)
+    assert seen("北长", "chief") == seen("北助", "chief") == ({"北长"}, 1)
+    assert seen("北长", "street") == ({"d/n"}, 1)
+    assert seen("南长", "street") == ({"d/s"}, 1)
+    assert seen("南长", "reach") == ({"down"}, 1)
+    sheet = district["北长"].get(
+        "/api/v1/assessments", params={"month": "2026-09", "by": "chief"}, headers={"Accept": XLSX}
+    )
+    cells = str([page.rows() for page in pl.read_excel(io.BytesIO(sheet.content), sheet_id=0).values()])
+    assert "北长" in cells
+    assert "南长" not in cells
+    assert district["北调度"].get("/api/v1/assessments?month=2026-09").status_code == 403
 
 
 def test_nobody_can_write_down_somebody_elses_name(context: Context) -> None:

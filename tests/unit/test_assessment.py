@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -139,6 +140,63 @@ def test_the_same_cause_again_within_thirty_days_of_its_closing_is_a_recurrence(
     trail.incident(3, at(20), cause="qicha/do")
     assert made(trail).total.shares[Indicator.RECURRENCE] == Share(2, 3)
     assert [case.recurred for case in made(trail).cases] == [False, True, False]
+
+
+def test_a_case_that_went_over_counts_for_who_had_it_when_each_step_was_due() -> None:
+    trail = Trail()
+    trail.walk(1, 5, chief="前任（示例）")
+    due = at(20, 9)
+    for number, over in ((2, due - HOUR), (3, due + HOUR)):  # handed over before its limit, and after it
+        trail.incident(number, at(18))
+        trail.incident(number, at(18, 10), "dispatched", state="handling", due_ms=due, responsible="前任（示例）")
+        trail.incident(number, over, "succeeded", responsible="后任（示例）")
+        trail.incident(number, due + 2 * HOUR, "finished", state="handled")
+    before, after = made(trail).rows
+    assert (before.key, before.cases, after.key, after.cases) == ("前任（示例）", 1, "后任（示例）", 2)
+    assert before.shares[Indicator.HANDLING] == Share(2, 3), "late while it was theirs"
+    assert after.shares[Indicator.HANDLING] == Share(0, 1)
+    assert made(trail).total.shares[Indicator.HANDLING] == Share(2, 4)
+
+
+def test_who_came_after_the_end_of_the_month_is_not_assessed_for_it() -> None:
+    trail = Trail()
+    trail.incident(1, at(30))
+    trail.incident(1, at(30, 10), "dispatched", state="handling", due_ms=at(5, month=11), responsible="前任（示例）")
+    trail.incident(1, at(3, month=11), "succeeded", responsible="后任（示例）")
+    assert [(row.key, row.cases) for row in made(trail, now_ms=at(4, month=11)).rows] == [("前任（示例）", 1)]
+
+
+def test_a_chief_answers_for_the_water_of_the_own_days_and_for_what_the_deputy_does() -> None:
+    trail = Trail()
+    for day in (3, 4, 20, 21):
+        trail.classes(day, dongping=day < 10)
+    trail.classes(20, month=9, dongping=True)
+    trail.walk(1, 5, chief="助理（示例）")
+
+    def water(by: By, reach: str, at_ms: int) -> list[str]:
+        return ["前任（示例）" if at_ms < at(10) else "后任（示例）"]
+
+    groups = Groups(water=water, chief=lambda name, at_ms: "前任（示例）" if name == "助理（示例）" else name)
+    rows = {row.key: row for row in made(trail, groups=groups).rows}
+    assert {key: row.shares[Indicator.WATER] for key, row in rows.items()} == {
+        "前任（示例）": Share(2, 2),
+        "后任（示例）": Share(0, 2),
+    }
+    assert (rows["前任（示例）"].improvement, rows["后任（示例）"].improvement) == (0.0, -1.0)
+    assert (rows["前任（示例）"].cases, rows["前任（示例）"].shares[Indicator.HANDLING].of) == (1, 2)
+    assert made(trail, groups=groups).total.shares[Indicator.WATER] == Share(2, 4)
+
+
+def test_who_may_see_some_rows_only_gets_their_cases_and_their_total() -> None:
+    trail = Trail()
+    trail.walk(1, 5, chief="李河长")
+    trail.walk(2, 6, chief="王河长", finish_h=30)
+    trail.classes(3, dongping=True, qicha=False)
+    groups = Groups(water=lambda by, reach, at_ms: ["李河长"] if reach == "dongping" else ["王河长"])
+    found = made(trail, groups=groups, seen=lambda key: key == "李河长")
+    assert [row.key for row in found.rows] == ["李河长"]
+    assert [case.id for case in found.cases] == [1]
+    assert found.total == replace(found.rows[0], key="")
 
 
 def test_days_on_target_are_counted_by_reach_and_compared_with_the_month_before() -> None:

@@ -20,6 +20,7 @@ from ingest import alarms, means, memories, quarantine, rulebook, validate
 from ingest.checks import devices, events
 from ingest.checks.alarms import Key
 from ingest.checks.alarms import apply as apply_to_alarms
+from ingest.checks.clocks import Clocks
 from ingest.checks.engine import LATE_S, Checks, usable
 from ingest.checks.no_data import Heard
 from ingest.checks.rules import Rules
@@ -176,6 +177,7 @@ class Site:
                 quarantine.add(connection, self.history.registry, messages, decoded.headers, rejected)
                 self._settle(connection, replayed, now_ms)
                 of_devices = self._of_devices(self._keep_notices(connection, messages, decoded), now_ms)
+                of_devices += self.clocks.follow(decoded, messages, self.history.registry, self.history.checks.alarms)
                 findings = [*findings, *of_devices]
                 changed = changed | apply_to_alarms(self.history.checks.alarms, of_devices)
                 loggers.heard(connection, _newest_by_logger(messages, accepted.batch))
@@ -514,6 +516,7 @@ class Site:
         checks.mute(mutes)
         self.river = River(registry)
         self.edges = events.edges(registry, self.river)
+        self.clocks = Clocks()
         self.history = History(registry, self.store.at_hand, checks, self.catalogue, self._learned)
         self._fresh = True
 

@@ -7,11 +7,8 @@ import numpy as np
 
 from sensors.reading import Batch, Bools, Message, Reason, Rejected
 from sensors.stations import Registry
-from sensors.times import YEAR_2000_MS, rfc3339
+from sensors.times import FUTURE_MS, YEAR_2000_MS, rfc3339
 from sensors.wire.telemetry import STATION, Decoded
-
-FUTURE_MS = 5 * 60_000
-"""A device's clock may be this far ahead (engineering choice: GSM and NTP clocks stay within seconds)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from governance.database import Database
 from governance.finding import Change, Finding, Kind
 from ingest import backtest, ledger, traces
 from ingest.backtest import WATER, called, stations_of
+from ingest.checks import clocks
 from ingest.checks.engine import LATE_S
 from ingest.checks.rules import Rules
 from ingest.pipeline import Site
@@ -32,7 +33,7 @@ from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue, catalogue
 from sensors.reading import PLAIN, Bools, Flag, Ints, Message, QualityTest, unpack
 from sensors.stations import Registry, Station
-from sensors.times import DAY_MS, rfc3339
+from sensors.times import DAY_MS, FUTURE_MS, rfc3339
 from simulator import truth, water
 from simulator.faults import Instruments
 from simulator.reported import Reporting
@@ -238,7 +239,7 @@ class Run:
         """Everything from the devices to the incidents, in event time."""
         scenario = self.scenario
         transports = {
-            s.key: Transport(s.key, scenario.troubles, seed=self.seed, boot=1, settled=self.witness)
+            s.key: Transport(s.key, scenario.on_the_way, seed=self.seed, boot=1, settled=self.witness)
             for s in self.registry.stations
         }
         report = Reporting(self.registry)
@@ -348,7 +349,9 @@ class Run:
                 for alarm in scoring.false_runs(at_ms[flagged], spans, own_ms):
                     at_it = flagged & (at_ms >= alarm.start_ms) & (at_ms <= alarm.end_ms)
                     false_by[parameter, _tests(verdict[at_it])] += scoring.count([alarm], own_ms)
-            faults += _silences(self.findings, station, instruments.faults.get(station.key, ()), asked)
+            befallen = instruments.faults.get(station.key, ())
+            faults += _silences(self.findings, station, befallen, asked)
+            faults += _clocks(self.findings, station, befallen, asked)
             for passage, span in zip(happened.passages, events_there, strict=True):
                 delay_ms = scoring.first_touch(mine, span, tolerance_ms)
                 rules_ms = scoring.first_touch(others.get(station.key, ()), span, tolerance_ms)
@@ -472,10 +475,10 @@ class _Reports:
         self._told = told
 
     def of(self, station: str, at_ms: Ints) -> tuple[Ints, Bools]:
-        """(n,) times as told and whether they arrived, for (n,) true instants."""
+        """(n,) times as told and whether they arrived and were taken, for (n,) true instants; the future is not."""
         told = self._told.get(station, {})
         found = np.array([told.get(at, -1) for at in at_ms.tolist()], np.int64)
-        return found, found >= 0
+        return found, (found >= 0) & (found <= at_ms + SLICE_MS + FUTURE_MS)
 
 
 def _by_station(witness: Witness) -> _Reports:
@@ -532,6 +535,22 @@ def _silences(
         span = Span(fault.start_ms, fault.end_ms)
         told = [f.observed_at_ms for f in silent if f.since_ms <= span.end_ms and f.observed_at_ms >= span.start_ms]
         delay_ms = min(told) - span.start_ms if told else None
+        yield Thing(str(fault.kind), station.key, "", span, delay_ms, delay_ms is not None, False)
+
+
+def _clocks(findings: Sequence[Finding], station: Station, faults: Iterable[Fault], asked: Scenario) -> Iterator[Thing]:
+    """The times of a wrong clock of a station that was scored: found where its device was told of."""
+    told = [
+        f.observed_at_ms
+        for f in findings
+        if f.rule == clocks.RULE and f.change is Change.FIRED and f.station == station.key
+    ]
+    for fault in faults:
+        if fault.kind is not FaultKind.CLOCK or not asked.start_ms <= fault.start_ms < asked.end_ms:
+            continue
+        span = Span(fault.start_ms, fault.end_ms)
+        found = [at_ms for at_ms in told if span.start_ms <= at_ms <= span.end_ms]
+        delay_ms = min(found) - span.start_ms if found else None
         yield Thing(str(fault.kind), station.key, "", span, delay_ms, delay_ms is not None, False)
 
 

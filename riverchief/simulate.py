@@ -171,7 +171,7 @@ def perform(
             end_ms=happening.end_ms,
             stop=stop,
             clock=clock.now_ms,
-            troubles=happening.troubles,
+            troubles=happening.on_the_way,
             seed=order.seed,
             boot=boot,
             per_message=order.per_message,

@@ -6,6 +6,8 @@ BEIJING = timezone(timedelta(hours=8), "UTC+8")
 DAY_MS = 86_400_000
 BEIJING_OFFSET_MS = 8 * 3_600_000
 YEAR_2000_MS = 946_684_800_000
+FUTURE_MS = 5 * 60_000
+"""A device's clock may be this far ahead (engineering choice: GSM and NTP clocks stay within seconds)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)

@@ -115,17 +115,21 @@ class Instruments:
         """What the station measures and the model knows."""
         return tuple(p for p in station.parameters or ("water_temp", "ph", "do", "conductivity") if p in SENSORS)
 
-    def read(self, station: Station, at_ms: Ints, step_ms: int) -> dict[str, Measured]:
-        """What the station reports at ``at_ms`` (n,), ascending, one reading every ``step_ms``; canonical units."""
-        at_ms = np.asarray(at_ms, np.int64)
-        return {p: self._read(station, p, at_ms, step_ms) for p in self.parameters(station)}
+    def read(self, station: Station, at_ms: Ints, step_ms: int, *, told: bool = True) -> dict[str, Measured]:
+        """What the station reports at ``at_ms`` (n,), ascending, one reading every ``step_ms``; canonical units.
 
-    def _read(self, station: Station, parameter: str, at_ms: Ints, step_ms: int) -> Measured:
+        ``at_ms`` is what the logger's clock says; where not ``told``, the true time: then a clock that is wrong is a
+        trouble of the device (:attr:`Scenario.on_the_way`).
+        """
+        at_ms = np.asarray(at_ms, np.int64)
+        return {p: self._read(station, p, at_ms, step_ms, told) for p in self.parameters(station)}
+
+    def _read(self, station: Station, parameter: str, at_ms: Ints, step_ms: int, told: bool) -> Measured:
         faults = [f for f in self.faults.get(station.key, ()) if f.parameter in ("", parameter)]
         seen_ms = at_ms
         for fault in faults:
-            if fault.kind is FaultKind.CLOCK:  # a row that says 12:00 was measured when it was another time
-                seen_ms = np.where(_during(fault, at_ms), seen_ms - round(2 * HOUR_MS * fault.size), seen_ms)
+            if told and fault.kind is FaultKind.CLOCK:  # a row that says 12:00 was measured when it was another time
+                seen_ms = np.where(_during(fault, at_ms), seen_ms - fault.ahead_ms, seen_ms)
         value = self._healthy(station, parameter, seen_ms)
         bad = np.zeros(len(at_ms), np.int64)
         kind, status = [""] * len(at_ms), ["N"] * len(at_ms)

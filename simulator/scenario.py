@@ -65,7 +65,7 @@ class FaultKind(StrEnum):
     SUPPLY = "supply"
     """No power: a gap of everything; what the logger kept comes in one burst afterwards."""
     CLOCK = "clock"
-    """The logger's clock is wrong: its readings carry the wrong times."""
+    """The logger's clock is ahead by two hours times the size: its readings carry the wrong times."""
     UNIT = "unit"
     """Values in a unit a thousand times smaller."""
     OFFSET = "offset"
@@ -137,6 +137,11 @@ class Fault:
     size: float = 1.0
     visit_ms: int | None = None
     line: int = 0
+
+    @property
+    def ahead_ms(self) -> int:
+        """Of a clock: by how much."""
+        return round(DAY_MS / 12 * self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +229,18 @@ class Scenario:
     @property
     def end_ms(self) -> int:
         return self.start_ms + round(self.days * DAY_MS)
+
+    @property
+    def on_the_way(self) -> tuple[Trouble, ...]:
+        """What a live run shows: the troubles, and the faults of loggers' clocks as what they are there."""
+        clocks = (f for f in self.faults if f.kind is FaultKind.CLOCK)
+        return (
+            *self.troubles,
+            *(
+                Trouble(f.name, TroubleKind.CLOCK_ERROR, (f.station,), f.start_ms, f.end_ms, clock_s=f.ahead_ms / 1000)
+                for f in clocks
+            ),
+        )
 
     def registry(self, site: Registry) -> Registry:
         """The stations that take part: those of ``site``, or some of them, or the generated ones."""

@@ -77,7 +77,7 @@ class Ahead:
 
 
 def measured(registry: Registry, scenario: Scenario, world: Water, instruments: Instruments) -> Stretch:
-    """Stretches of what the stations of a scenario report, the very numbers of its table."""
+    """Stretches of what the stations of a scenario measure, the very numbers of its table; at the true times."""
 
     def make(from_ms: int, to_ms: int) -> list[tuple[str, Sample]]:
         found: list[tuple[str, Sample]] = []
@@ -85,7 +85,7 @@ def measured(registry: Registry, scenario: Scenario, world: Water, instruments: 
             at_ms, step_ms = truth.instants(scenario, station)
             at_ms = at_ms[np.searchsorted(at_ms, from_ms) : np.searchsorted(at_ms, to_ms)]
             if len(at_ms):
-                said = instruments.read(station, at_ms, step_ms)
+                said = instruments.read(station, at_ms, step_ms, told=False)
                 found += [(station.key, sample) for sample in samples(at_ms, said)]
         found.sort(key=lambda of: of[1].at_ms)  # stable: stations of one instant stay in their order
         return found

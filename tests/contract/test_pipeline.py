@@ -1169,6 +1169,20 @@ def test_an_open_door_is_an_incident_of_the_device_until_it_is_closed(world: Wor
     assert world.tick(T0 + 4 * MINUTE) == []
 
 
+def test_a_clock_hours_ahead_is_an_incident_of_the_device_and_its_readings_wait_in_quarantine(world: World):
+    for i in range(15):
+        now = T0 + i * 5 * MINUTE
+        outcome = world.take(message("shiwan", {now + 2 * HOUR: {"ph": 7.1}}, received=now))
+        assert {r.reason for r in outcome.rejected} == {Reason.TIME_IN_FUTURE}
+    (one,) = world.incidents()
+    assert (one.kind, one.cause, bool(one.active)) == (Kind.DEVICE, "device:shiwan", True)
+    assert "快2小时" in one.title.zh
+    world.start()
+    later = T0 + 2 * HOUR
+    world.take(message("shiwan", {later: {"ph": 7.1}}))
+    assert [bool(i.active) for i in world.incidents()] == [False]
+
+
 def test_a_door_opened_while_somebody_works_there_is_no_incident(world: World):
     with world.database.write() as connection:
         visit = Visit("shiwan", T0 - HOUR, None, (), "示例", "")

@@ -15,7 +15,7 @@ from sensors.stationfile import read
 from sensors.stations import Registry
 from simulator import scenario, truth
 from simulator.faults import SENSORS, Instruments, Measured
-from simulator.scenario import Cycle, EventKind, Fault, FaultKind, Scenario, Visit
+from simulator.scenario import Cycle, EventKind, Fault, FaultKind, Scenario, TroubleKind, Visit
 from simulator.world import World
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -185,6 +185,12 @@ def test_a_wrong_clock_tells_another_hours_water():
     earlier = water().value(QCC.key, "do", AT_MS - 2 * HOUR_MS)
     assert np.abs(got.value - earlier)[during()].max() < 0.3
     assert (got.bad[during()] == 1).all()
+
+
+def test_on_the_wire_a_wrong_clock_is_wrong_by_what_the_table_says():
+    wrong = fault(FaultKind.CLOCK, "")
+    (trouble,) = replace(DAYS, faults=(wrong,)).on_the_way
+    assert (trouble.kind, trouble.clock_s, trouble.stations) == (TroubleKind.CLOCK_ERROR, 7200.0, (wrong.station,))
 
 
 # -- the table of a run ----------------------------------------------------------------------------------------------

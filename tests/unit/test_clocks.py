@@ -1,0 +1,100 @@
+"""A device's clock is wrong when what it says of the time stays off by the same, message for message."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from governance.finding import Change, Finding
+from ingest.checks import clocks
+from ingest.checks.alarms import Alarm, Key, apply
+from ingest.checks.clocks import Clocks
+from sensors.parameters import catalogue
+from sensors.reading import Message
+from sensors.stations import Registry, Station
+from sensors.wire import mapping
+from sensors.wire.decode import decode
+from sensors.wire.telemetry import Sample, Telemetry, encode
+
+CATALOGUE = catalogue()
+T0 = 1_778_581_800_000
+MINUTE, HOUR = 60_000, 3_600_000
+SITE = Registry(
+    tuple(Station(f"s{i}", f"示例{i}", f"example {i}", 113.1, 23.0) for i in range(30)), catalogue=CATALOGUE
+)
+
+
+class Line:
+    """Messages that arrive one by one; the alarms they lead to."""
+
+    def __init__(self) -> None:
+        self.clocks, self.alarms = Clocks(), dict[Key, Alarm]()
+
+    def hear(self, received: int, at: int, station: str = "s0", source: str = "mqtt", sent: int | None = None) -> list:
+        body = encode(Telemetry((Sample(at, {"ph": 7.0}),), sent_at_ms=sent))
+        said = [Message(station, body, received, source)]
+        found = self.clocks.follow(decode(said, CATALOGUE, {}, mapping.NONE), said, SITE, self.alarms)
+        apply(self.alarms, found)
+        return found
+
+    def every_five_minutes(self, behind: Iterable[int], start: int = T0, **how: str) -> list[Finding]:
+        told = []
+        for i, off in enumerate(behind):
+            received = start + i * 5 * MINUTE
+            told += self.hear(received, received - off, **how)
+        return told
+
+
+@pytest.mark.parametrize(("off", "word"), [(8 * HOUR, "behind"), (-2 * HOUR, "ahead"), (-8 * HOUR, "ahead")])
+def test_a_clock_that_is_hours_wrong_for_an_hour_is_told_once_until_it_is_set(off: int, word: str) -> None:
+    line = Line()
+    (told,) = line.every_five_minutes([off] * 40)
+    assert (told.change, told.rule, told.cause) == (Change.FIRED, clocks.RULE, "device:s0")
+    assert told.observed_at_ms == T0 + HOUR
+    assert word in told.text.en
+    assert f"{abs(off) // HOUR} h" in told.text.en
+    (over,) = line.hear(T0 + 4 * HOUR, T0 + 4 * HOUR)
+    assert (over.change, over.since_ms) == (Change.RESOLVED, told.since_ms)
+    assert line.hear(T0 + 5 * HOUR, T0 + 5 * HOUR) == []
+
+
+def test_after_a_restart_a_wrong_clock_that_was_told_is_not_told_again() -> None:
+    line = Line()
+    assert line.every_five_minutes([8 * HOUR] * 20)
+    line.clocks = Clocks()
+    assert line.every_five_minutes([8 * HOUR] * 20, T0 + 2 * HOUR) == []
+
+
+def test_a_logger_that_was_offline_and_sends_its_memory_has_no_wrong_clock() -> None:
+    day, hour = 288, 12
+    assert Line().every_five_minutes((day - 4 * i) * 5 * MINUTE for i in range(72)) == [], "four at a time"
+    assert Line().every_five_minutes((7 * day - i) * 5 * MINUTE for i in range(2 * day)) == [], "twice as fast as life"
+    assert Line().every_five_minutes([*[2 * HOUR] * hour, *[0] * hour] * 3) == [], "held up, but not for an hour"
+
+
+def test_an_analysers_result_is_of_water_taken_an_hour_before() -> None:
+    assert Line().every_five_minutes([HOUR + 10 * MINUTE] * 60) == []
+
+
+def test_what_a_device_says_of_when_it_sent_goes_before_the_age_of_its_readings() -> None:
+    line = Line()
+    for i in range(30):  # one that always sends what is six hours old, and knows what time it is
+        assert line.hear(T0 + i * 5 * MINUTE, T0 + i * 5 * MINUTE - 6 * HOUR, sent=T0 + i * 5 * MINUTE) == []
+
+
+def test_files_that_people_upload_may_be_of_any_age() -> None:
+    assert Line().every_five_minutes([8 * HOUR] * 40, source="http") == []
+
+
+def test_when_most_stations_are_off_it_is_our_own_clock() -> None:
+    line = Line()
+    for i in range(20):
+        for station in range(20):
+            received = T0 + i * 5 * MINUTE
+            assert line.hear(received, received - 8 * HOUR, f"s{station}") == []
+
+
+def test_strangers_and_messages_without_a_time_say_nothing() -> None:
+    line = Line()
+    assert line.every_five_minutes([8 * HOUR] * 20, station="nobody") == []
+    said = [Message("s0", b"garbage", T0 + i * 5 * MINUTE) for i in range(20)]
+    assert line.clocks.follow(decode(said, CATALOGUE, {}, mapping.NONE), said, SITE, {}) == []

@@ -734,6 +734,7 @@ def _outbox_row(incident_id: int, event: cloudevents.Event, effects: Effects, no
         "type": event.type,
         "body": event.body,
         "notify": effects.notify.value,
+        "repeats": effects.repeats,
         "created_at_ms": now_ms,
         "pending_since_ms": now_ms,
         "next_attempt_at_ms": now_ms,

@@ -460,13 +460,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What one change asks the store to write: an entry, an outward event, the conditions touched and taken out."""
+    """What one change asks the store to write: an entry, an outward event, the conditions touched and taken out.
+
+    ``repeats``: one more finding, after which the incident has the same state, colour and kind; any later event of it
+    tells as much of how it stands.
+    """
 
     entry: Entry
     event: EventType
     notify: Notify
     conditions: tuple[Condition, ...] = ()
     gone: tuple[tuple[str, str, str], ...] = ()
+    repeats: bool = False
 
 
 def concerned(open_incidents: Iterable[Incident], finding: Finding) -> tuple[Incident | None, ...]:
@@ -1319,7 +1324,16 @@ def _append(incident: Incident, finding: Finding, now_ms: int, policy: Policy) -
         after = _timed(after, now_ms, policy) if promoted else _tightened(after, policy)
     entry = _entry(incident, after, finding, What.PROMOTED if promoted else What.FIRED, now_ms)
     notify = Notify.PAGE if promoted or more_urgent or back else Notify.INFORM
-    return after, Effects(entry, EventType.UPDATED, notify, (condition,))
+    return after, _update(incident, after, entry, notify, condition)
+
+
+def _update(before: Incident, after: Incident, entry: Entry, notify: Notify, condition: Condition) -> Effects:
+    """What one more finding asks the store to write; it only repeats where what the incident is stays the same."""
+
+    def is_(incident: Incident) -> tuple[object, ...]:
+        return incident.state, incident.colour, incident.kind, incident.retrospective
+
+    return Effects(entry, EventType.UPDATED, notify, (condition,), repeats=is_(before) == is_(after))
 
 
 def _still_recovered(incident: Incident, condition: Condition, finding: Finding) -> int | None:
@@ -1349,7 +1363,7 @@ def _resolve(incident: Incident, finding: Finding, now_ms: int) -> tuple[Inciden
         conditions=conditions,
     )
     entry = _entry(incident, after, finding, What.RESOLVED, now_ms)
-    return after, Effects(entry, EventType.UPDATED, Notify.INFORM, (condition,))
+    return after, _update(incident, after, entry, Notify.INFORM, condition)
 
 
 def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
@@ -1367,4 +1381,4 @@ def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incide
         conditions=conditions,
     )
     entry = _entry(incident, after, finding, What.WITHDRAWN, now_ms)
-    return after, Effects(entry, EventType.UPDATED, Notify.INFORM, (condition,))
+    return after, _update(incident, after, entry, Notify.INFORM, condition)

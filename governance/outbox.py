@@ -4,6 +4,11 @@ A row is *pending* until the receiver took it (*delivered*) or refused it for go
 visible and can be sent again). Between sending and settling the process may die: the row is sent again under the same
 event id, and the receiver knows it already.
 
+A flood of findings is not a flood of events. What only tells of one more finding (``repeats``) waits while its incident
+was told of a moment ago, and is *superseded*, never sent, once a later event of the incident may be sent: each event
+tells how the incident stands. What was tried once is tried until it is settled. What changes an incident (state,
+colour, what people did) waits for nothing and is never superseded.
+
 Several workers may deliver for one database. A worker claims rows before it sends them, in a short transaction of its
 own, and holds the claim until it has written down the answer:
 
@@ -58,10 +63,16 @@ LEASE_S = 20.0
 """For how long a claim holds unless it is renewed, which is done when half of it has passed."""
 
 TELL_AGAIN_MS = 600_000
+GATHER_S = 60.0
+"""A repetition waits until its incident was last told of this long ago; a quarter where it pages. As messages to people
+do; our choice."""
+
 REMEMBERED = 300
 """Characters of an answer kept beside a row."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+_OTHER = outbox.alias("other")
 
 
 class Status(StrEnum):
@@ -70,6 +81,11 @@ class Status(StrEnum):
     PENDING = "pending"
     DELIVERED = "delivered"
     REFUSED = "refused"
+    SUPERSEDED = "superseded"
+    """Never sent: a later event of the incident told it."""
+
+
+_PENDING = Status.PENDING.value
 
 
 class Verdict(Enum):
@@ -92,6 +108,7 @@ class Delivery:
     type: str
     body: str
     notify: str
+    repeats: bool
     created_at_ms: int
     pending_since_ms: int
     next_attempt_at_ms: int
@@ -106,7 +123,10 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class PendingCounts:
-    """How much waits, how much was refused, and since when the oldest waiting row exists (ms; None: nothing waits)."""
+    """How much waits, how much was refused, and since when the oldest waiting row exists (ms; None: nothing waits).
+
+    A repetition that is still being gathered is late for nobody and not the oldest.
+    """
 
     pending: int
     refused: int
@@ -213,8 +233,9 @@ def replay(connection: sa.Connection, delivery_id: int, now_ms: int) -> None:
 
 def pending_counts(connection: sa.Connection) -> PendingCounts:
     """What the metrics show of the outbox."""
+    owed = ~outbox.c.repeats | (outbox.c.attempts > 0)
     query = (
-        sa.select(outbox.c.status, sa.func.count(), sa.func.min(outbox.c.created_at_ms))
+        sa.select(outbox.c.status, sa.func.count(), sa.func.min(sa.case((owed, outbox.c.created_at_ms))))
         .where(outbox.c.status.in_([Status.PENDING.value, Status.REFUSED.value]))
         .group_by(outbox.c.status)
     )
@@ -244,6 +265,8 @@ class Deliverer:
         A row that fails this long after it became pending is refused.
     lease_s : float
         For how long a claimed row is nobody else's if this worker dies.
+    gather_s : float
+        For how long after an event of an incident its repetitions are gathered, a quarter of it where they page.
     watch : callable
         Told of every attempt once its outcome is written down; must not block.
     """
@@ -263,6 +286,7 @@ class Deliverer:
         give_up_after_s: float = 7 * 86_400.0,
         poll_s: float = 1.0,
         lease_s: float = LEASE_S,
+        gather_s: float = GATHER_S,
         watch: Callable[[Attempt], None] = lambda attempt: None,
     ) -> None:
         try:
@@ -285,6 +309,7 @@ class Deliverer:
         self._give_up_after_s = give_up_after_s
         self._poll_s = poll_s
         self._lease_ms = round(lease_s * 1000)
+        self._gather_ms = round(gather_s * 1000)
         self._name = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:12]}"
         self._renew_at_ms = 0
         self._watch = watch
@@ -378,40 +403,53 @@ class Deliverer:
         self.last_round_at_ms = self._clock()
         return wait_s
 
-    def _due(self, now_ms: int, free: int) -> sa.Select[int]:
-        """The ids of up to ``free`` rows that may be sent now and are in nobody's hands, the most urgent first."""
-        earlier = outbox.alias("earlier")
-        pending = Status.PENDING.value
-        blocked = (
-            sa.select(sa.literal(1))
-            .where(
-                earlier.c.incident_id == outbox.c.incident_id,
-                earlier.c.status == pending,
-                earlier.c.id < outbox.c.id,
-            )
-            .exists()
-        )
-        unclaimed = outbox.c.claimed_until_ms.is_(None) | (outbox.c.claimed_until_ms <= now_ms)
-        mine = outbox.c.incident_id.in_(list(self._in_flight))
-        pages_first = sa.case((outbox.c.notify == "page", 0), else_=1)
+    def _due(self, now_ms: int, free: int) -> sa.Select[tuple[int, int]]:
+        """Up to ``free`` rows (id, incident) that may be sent now and are in nobody's hands, the most urgent first."""
+        o = outbox.c
+        blocked = _another(_OTHER.c.id < o.id, ~_yields(_OTHER, outbox, now_ms))
+        overtaken = _another(_OTHER.c.id > o.id, _yields(outbox, _OTHER, now_ms), self._ripe(_OTHER, now_ms))
+        mine = o.incident_id.in_(list(self._in_flight))
         return (
-            sa.select(outbox.c.id)
-            .where(outbox.c.status == pending, outbox.c.next_attempt_at_ms <= now_ms, unclaimed, ~blocked, ~mine)
-            .order_by(pages_first, outbox.c.next_attempt_at_ms, outbox.c.id)
+            sa.select(o.id, o.incident_id)
+            .where(o.status == _PENDING, self._ripe(outbox, now_ms), _free(outbox, now_ms), ~blocked, ~overtaken, ~mine)
+            .order_by(sa.case((o.notify == "page", 0), else_=1), o.next_attempt_at_ms, o.id)
             .limit(free)
         )
 
+    def _ripe(self, row: sa.FromClause, now_ms: int) -> sa.ColumnElement[bool]:
+        """Whether a row's time has come: a repetition nobody tried yet waits while its incident was just told of."""
+        told = outbox.alias("told")
+        last = (
+            sa.select(told.c.delivered_at_ms)
+            .where(told.c.incident_id == row.c.incident_id, told.c.status == Status.DELIVERED.value)
+            .order_by(told.c.id.desc())
+            .limit(1)
+            .correlate(row)
+            .scalar_subquery()
+        )
+        wait_ms = sa.case((row.c.notify == "page", self._gather_ms // 4), else_=self._gather_ms)
+        at_once = ~row.c.repeats | (row.c.attempts > 0) | (sa.func.coalesce(last, 0) + wait_ms <= now_ms)
+        return (row.c.next_attempt_at_ms <= now_ms) & at_once
+
     def _claim(self, now_ms: int, free: int) -> list[Delivery]:
-        """Take up to ``free`` of the rows that are due, but none that another worker is claiming at this moment."""
+        """Take up to ``free`` of the rows that are due, but none that another worker is claiming at this moment.
+
+        What they tell of as well is superseded.
+        """
         claim = {"claimed_by": self._name, "claimed_until_ms": now_ms + self._lease_ms}
+        o = outbox.c
         with self._database.write() as connection:
-            due = self._due(now_ms, free).with_for_update(skip_locked=True, of=outbox)
-            ids = list(connection.execute(due).scalars())
-            taken = sa.update(outbox).where(outbox.c.id.in_(ids)).values(claim).returning(outbox)
+            due = connection.execute(self._due(now_ms, free).with_for_update(skip_locked=True, of=outbox)).all()
+            ids, numbers = [row.id for row in due], [row.incident_id for row in due]
+            followed = _another(_OTHER.c.id > o.id, _OTHER.c.id.in_(ids), _yields(outbox, _OTHER, now_ms))
+            drop = sa.update(outbox).where(o.incident_id.in_(numbers), o.status == _PENDING, followed)
+            connection.execute(drop.values(status=Status.SUPERSEDED.value))
+            first = ~_another(_OTHER.c.id < o.id)  # another worker may have taken an earlier one in between
+            taken = sa.update(outbox).where(o.id.in_(ids), first).values(claim).returning(outbox)
             rows = {row.id: row for row in connection.execute(taken)}
         if not self._in_flight:
             self._renew_at_ms = now_ms + self._lease_ms // 2
-        return [_delivery(rows[one]) for one in ids]
+        return [_delivery(rows[one]) for one in ids if one in rows]
 
     def _renew(self, now_ms: int) -> None:
         """Hold on to the rows that are still being sent."""
@@ -579,6 +617,26 @@ class Deliverer:
             self._watch(attempt)
         except Exception:  # whoever looks on must not stop the deliveries
             log.exception("a watcher of the deliveries failed")
+
+
+def _another(*that: sa.ColumnElement[bool]) -> sa.Exists:
+    """Whether another waiting row of the same incident is like that."""
+    same = (_OTHER.c.incident_id == outbox.c.incident_id, _OTHER.c.status == _PENDING)
+    return sa.select(sa.literal(1)).where(*same, *that).correlate(outbox).exists()
+
+
+def _free(row: sa.FromClause, now_ms: int) -> sa.ColumnElement[bool]:
+    """Whether a row is in nobody's hands."""
+    return row.c.claimed_until_ms.is_(None) | (row.c.claimed_until_ms <= now_ms)
+
+
+def _yields(row: sa.FromClause, later: sa.FromClause, now_ms: int) -> sa.ColumnElement[bool]:
+    """Whether a row need not be sent where a later one of its incident is: a repetition that no receiver can know of.
+
+    One that pages yields to what pages, too, or changes the incident.
+    """
+    told_by = (row.c.notify != "page") | (later.c.notify == "page") | ~later.c.repeats
+    return row.c.repeats & (row.c.attempts == 0) & _free(row, now_ms) & told_by
 
 
 def _next(now_ms: int) -> sa.Select[int | None]:

@@ -164,7 +164,8 @@ def ours(connection: sa.Connection, listed: Iterable[int], now_ms: int) -> list[
     for start in range(0, len(more), AT_ONCE):
         part = query.where(c.id.in_(more[start : start + AT_ONCE]))
         found |= {row.id: row for row in connection.execute(part)}
-    marks = sa.select(o.incident_id, o.status).where(o.status != Status.DELIVERED.value).distinct()
+    unsettled = o.status.in_([Status.PENDING.value, Status.REFUSED.value])
+    marks = sa.select(o.incident_id, o.status).where(unsettled).distinct()
     marked: dict[str, set[int]] = {}
     for number, status in connection.execute(marks):
         marked.setdefault(status, set()).add(number)
@@ -233,7 +234,8 @@ def entries(platform: Platform, page: Any) -> list[Any] | None:
 def resend(connection: sa.Connection, incident_ids: Iterable[int], now_ms: int) -> int:
     """Make every event of these incidents pending again, in their order; returns how many. The caller commits.
 
-    Events that still wait are left alone. The ids stay: a receiver that has one says so and nothing is doubled.
+    Events that still wait, or that a later one superseded, are left alone. The ids stay: a receiver that has one says
+    so and nothing is doubled.
     """
     fresh = {
         "status": Status.PENDING.value,
@@ -244,10 +246,11 @@ def resend(connection: sa.Connection, incident_ids: Iterable[int], now_ms: int) 
         "claimed_by": None,
         "claimed_until_ms": None,
     }
+    settled = outbox.c.status.in_([Status.DELIVERED.value, Status.REFUSED.value])
     wanted, done = sorted(set(incident_ids)), 0
     for start in range(0, len(wanted), AT_ONCE):
         part = outbox.c.incident_id.in_(wanted[start : start + AT_ONCE])
-        again = sa.update(outbox).where(part, outbox.c.status != Status.PENDING.value).values(fresh)
+        again = sa.update(outbox).where(part, settled).values(fresh)
         done += connection.execute(again).rowcount
     return done
 

@@ -171,6 +171,13 @@ outbox = sa.Table(
     sa.Column("type", sa.Text, nullable=False),
     sa.Column("body", sa.Text, nullable=False, comment="the JSON exactly as sent"),
     sa.Column("notify", sa.Text, nullable=False, comment="page or inform"),
+    sa.Column(
+        "repeats",
+        sa.Boolean,
+        nullable=False,
+        server_default=sa.false(),
+        comment="tells nothing that a later event of its incident does not tell",
+    ),
     sa.Column("created_at_ms", sa.BigInteger, nullable=False),
     sa.Column(
         "pending_since_ms", sa.BigInteger, nullable=False, comment="created or replayed; giving up counts from it"
@@ -183,7 +190,7 @@ outbox = sa.Table(
     sa.Column("last_error", sa.Text),
     sa.Column("claimed_by", sa.Text, comment="the worker that is sending it; NULL: nobody"),
     sa.Column("claimed_until_ms", sa.BigInteger, comment="then the claim of a worker that died is void"),
-    sa.CheckConstraint("status IN ('pending', 'delivered', 'refused')", name="status"),
+    sa.CheckConstraint("status IN ('pending', 'delivered', 'refused', 'superseded')", name="status"),
     sa.Index("ix_outbox_due", "status", "next_attempt_at_ms"),
     sa.Index("ix_outbox_in_order", "incident_id", "status", "id"),
     sqlite_autoincrement=True,

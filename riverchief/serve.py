@@ -113,6 +113,7 @@ class System:
                 clock=clock.now_ms,
                 rng=random.Random(),
                 give_up_after_s=settings.outbox.give_up_after_days * 86_400,
+                gather_s=settings.outbox.gather_s,
                 watch=self._attempted,
             )
         users = broker_users(settings)

@@ -147,6 +147,7 @@ class OutboxSection(_Section):
     secret: SecretStr | None = None
     secret_file: Path | None = None
     give_up_after_days: Annotated[float, Field(gt=0, le=60)] = 7.0
+    gather_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
 
 
 class AuditSection(_Section):

@@ -18,7 +18,9 @@ schemas = APIRouter(prefix="/schemas", tags=["platforms"])
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """An event on its way; ``refused`` is a dead letter. ``error`` is what the receiver or the network said last."""
+    """An event on its way; ``refused`` is a dead letter, ``superseded`` one that a later event of the incident told.
+
+    ``error`` is what the receiver or the network said last."""
 
     id: int
     event_id: str

@@ -123,7 +123,7 @@ def test_what_was_committed_before_a_kill_reaches_platform_and_people_after_it(w
     settings = tmp_path / "settings.toml"
     settings.write_text(
         f"data = '{tmp_path}'\n[mqtt]\nenabled = false\n[log]\nlevel = 'warning'\n"
-        f"[outbox]\nurl = 'http://127.0.0.1:{world.port}/events'\nsecret = '{SECRET}'\n"
+        f"[outbox]\nurl = 'http://127.0.0.1:{world.port}/events'\nsecret = '{SECRET}'\ngather_s = 0\n"
         f"[notices]\ncontacts = '{tmp_path}/contacts.toml'\n"
     )
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
@@ -143,12 +143,13 @@ def test_what_was_committed_before_a_kill_reaches_platform_and_people_after_it(w
         connection.execute(sa.update(notices_).values(claimed_until_ms=1))
     world.hold.set()
     with worker(settings):
-        eventually("all is delivered", lambda: _count(database, outbox, "delivered") == 6)
+        eventually("all is delivered", lambda: _count(database, outbox, "pending") == 0)
         eventually("people are told", lambda: _count(database, notices_, "sent") == 1)
     for number in (1, 2):
         told = [(seq, event) for incident, seq, event in world.events if incident == number]
-        assert [seq for seq, _ in told] == [1, 1, 2, 3], "sent again after the kill, and then in order"
-        assert len({event for _, event in told}) == 3
+        assert [seq for seq, _ in told] == [1, 1, 3], "sent again after the kill, and then the newest"
+        assert len({event for _, event in told}) == 2
+    assert (_count(database, outbox, "delivered"), _count(database, outbox, "superseded")) == (4, 2)
     assert len(set(world.texts)) == 1, "if told twice, in the same words"
     database.close()
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,9 +21,10 @@ import sqlalchemy as sa
 import uvicorn
 from structlog.testing import capture_logs
 
-from governance import cloudevents, incidents
+from governance import cloudevents, incidents, reconciliation
 from governance.database import Database, metadata
 from governance.finding import Change, Colour, Finding, Kind
+from governance.lifecycle import Action, Order
 from governance.outbox import (
     Deliverer,
     Delivery,
@@ -36,6 +37,7 @@ from governance.outbox import (
     retry_after,
     verdict,
 )
+from governance.roles import administrator
 from governance.tables import outbox
 from riverchief.receiver import create_receiver
 from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
@@ -185,8 +187,10 @@ def deliver(database: Database, receiver: Receiver) -> Iterator[Callable[..., De
 
 
 def record(database: Database, *findings: Finding) -> None:
+    """Findings whose events are to be sent each for itself, as if each changed its incident."""
     with database.write() as connection:
         incidents.record(connection, findings, clock(), source="/riverchief/test")
+        connection.execute(sa.update(outbox).values(repeats=False))
 
 
 def rows(database: Database) -> list[Delivery]:
@@ -383,6 +387,7 @@ def test_after_a_day_down_busy_slow_and_saying_yes_twice_nothing_is_lost_doubled
     receiver.script = lambda cause, seq: next(asked, (200, {})) if cause == "a" else (200, {})
     with database.write() as connection:
         incidents.record(connection, [fired("a", n) for n in (1, 2, 3)], now[0], source="/riverchief/test")
+        connection.execute(sa.update(outbox).values(repeats=False))
     deliver(clock=lambda: now[0], backoff_s=3600.0, backoff_cap_s=4 * 3600.0)
     until(lambda: len(receiver.got) == 1)
     for tries in range(2, 9):
@@ -666,6 +671,137 @@ def test_a_storm_through_a_faltering_receiver_loses_nothing_doubles_nothing_and_
     for c in range(12):
         assert [seq for cause, seq, _ in receiver.taken if cause == f"c{c}"] == list(range(1, 8))
     assert receiver.bad_signatures == 0
+
+
+# A flood of findings is no flood of events --------------------------------------------------------------------------
+
+
+def again(cause: str, number: int, change: Change = Change.FIRED) -> Finding:
+    """One more finding of a few rules of a cause."""
+    return replace(fired(cause, number), rule=f"{cause}-{number % 5}", change=change)
+
+
+def told(database: Database, *findings: Finding, at_ms: int) -> None:
+    with database.write() as connection:
+        incidents.record(connection, findings, at_ms, source="/riverchief/test")
+
+
+def gathered(database: Database) -> bool:
+    """Whether all that waits is a repetition nobody has tried to send, and nothing is on its way."""
+    held = outbox.c.repeats & (outbox.c.attempts == 0) & outbox.c.claimed_by.is_(None)
+    with database.read() as connection:
+        query = sa.select(sa.literal(1)).where(outbox.c.status == "pending", ~held).limit(1)
+        return connection.execute(query).first() is None
+
+
+def waiting(database: Database) -> list[Delivery]:
+    return [row for row in rows(database) if row.status is Status.PENDING]
+
+
+def test_of_5000_findings_in_a_minute_a_handful_of_events_leave_and_each_incident_ends_as_it_stands(
+    database: Database, receiver: Receiver, deliver
+):
+    now = [T]
+    deliverer = deliver(clock=lambda: now[0], poll_s=0.02)
+    for batch in range(10):
+        numbers = range(batch * 100, batch * 100 + 100)
+        told(database, *(again(cause, n) for n in numbers for cause in "abcde"), at_ms=now[0])
+        if batch == 5:
+            with database.write() as connection:
+                office = administrator("受理员甲（示例）")
+                incidents.act(connection, 1, Order(Action.ACCEPT), office, now_ms=now[0], source="/riverchief/test")
+        deliverer.wake()
+        until(lambda: gathered(database))
+        now[0] += 6_000
+    assert sorted((cause, seq) for cause, seq, _ in receiver.taken) == [("a", 1), ("a", 601), *((c, 1) for c in "bcde")]
+    now[0] += 60_000
+    until(lambda: settled(database))
+    seqs = {cause: [seq for c, seq, _ in receiver.taken if c == cause] for cause in "abcde"}
+    assert seqs == {"a": [1, 601, 1001]} | {cause: [1, 1000] for cause in "bcde"}
+    statuses = [row.status for row in rows(database)]
+    assert (statuses.count(Status.DELIVERED), statuses.count(Status.SUPERSEDED)) == (11, 4990)
+
+
+def test_who_is_called_again_is_told_before_the_minute_is_over_and_by_no_mere_repetition(
+    database: Database, receiver: Receiver, deliver
+):
+    now = [T]
+    deliver(clock=lambda: now[0], poll_s=0.02)
+    told(database, again("a", 5), at_ms=now[0])
+    until(lambda: len(receiver.taken) == 1)
+    told(database, again("a", 10, Change.RESOLVED), again("a", 15), again("a", 16), at_ms=now[0])
+    until(lambda: gathered(database))
+    assert [row.notify for row in waiting(database)] == ["inform", "page", "inform"]
+    now[0] += 15_000
+    until(lambda: len(receiver.taken) == 2 and gathered(database))
+    now[0] += 59_000
+    until(lambda: gathered(database))
+    assert [seq for _, seq, _ in receiver.taken] == [1, 3]
+    now[0] += 1_000
+    until(lambda: settled(database))
+    assert [seq for _, seq, _ in receiver.taken] == [1, 3, 4]
+
+
+def test_after_a_day_of_findings_with_the_receiver_down_it_hears_what_was_tried_and_how_things_stand(
+    database: Database, receiver: Receiver, deliver
+):
+    now, up = [T], threading.Event()
+    receiver.script = lambda cause, seq: (200, {}) if seq == 1 or up.is_set() else (503, {})
+    deliver(clock=lambda: now[0], poll_s=0.02, backoff_s=600.0, backoff_cap_s=600.0)
+    told(database, *(again(cause, 1) for cause in "ab"), at_ms=now[0])
+    until(lambda: settled(database))
+    for hour in range(24):
+        now[0] += 3_600_000
+        tried = [row.attempts for row in rows(database)]
+        told(database, *(again(cause, 10 * hour + n) for n in range(2, 12) for cause in "ab"), at_ms=now[0])
+        until(lambda tried=tried: sum(row.attempts for row in rows(database)) == sum(tried) + 2)
+    assert len(waiting(database)) == 480 - 18, "what came in one go was told by its last"
+    up.set()
+    now[0] += 3_600_000
+    until(lambda: len(receiver.taken) == 4)
+    now[0] += 60_000
+    until(lambda: settled(database))
+    for cause in "ab":
+        assert [seq for c, seq, _ in receiver.taken if c == cause] == [1, 11, 241]
+    assert len({event_id for *_, event_id in receiver.taken}) == len(receiver.taken) == 6
+
+
+def test_what_was_superseded_is_not_sent_again_with_the_others_and_a_dead_letter_is(
+    database: Database, receiver: Receiver, deliver
+):
+    now = [T]
+    receiver.script = lambda cause, seq: (410 if seq > 1 else 200, {})
+    deliver(clock=lambda: now[0], poll_s=0.02)
+    told(database, *(again("a", n) for n in range(1, 5)), at_ms=now[0])
+    until(lambda: gathered(database))
+    now[0] += 60_000
+    until(lambda: settled(database))
+    assert [row.status.value for row in rows(database)] == ["delivered", "superseded", "superseded", "refused"]
+    receiver.script = lambda cause, seq: (200, {})
+    with database.write() as connection:
+        assert reconciliation.resend(connection, [1], now[0]) == 2
+    until(lambda: len(receiver.taken) == 2)
+    now[0] += 60_000
+    until(lambda: settled(database))
+    assert [seq for _, seq, _ in receiver.taken] == [1, 1, 4]
+
+
+@BOTH
+def test_two_workers_that_gather_keep_the_order_send_nothing_twice_and_end_with_the_newest(
+    database: Database, receiver: Receiver, deliver
+):
+    workers = [deliver(gather_s=0.1, poll_s=0.02) for _ in range(2)]
+    for number in range(1, 21):
+        told(database, *(again(f"c{c}", number) for c in range(20)), at_ms=clock())
+        for one in workers:
+            one.wake()
+    until(lambda: settled(database))
+    for c in range(20):
+        seqs = [seq for cause, seq, _ in receiver.taken if cause == f"c{c}"]
+        assert seqs == sorted(set(seqs))
+        assert (seqs[0], seqs[-1]) == (1, 20)
+    delivered = {row.event_id for row in rows(database) if row.status is Status.DELIVERED}
+    assert sorted(delivered) == sorted(event_id for *_, event_id in receiver.taken)
 
 
 # Several workers ----------------------------------------------------------------------------------------------------

@@ -103,6 +103,19 @@ def test_a_repetition_of_the_same_colour_is_appended_and_pages_nobody():
     assert len(incident.active) == 2
 
 
+def test_only_a_finding_that_leaves_the_incident_as_it_is_repeats():
+    incident = opened()
+    more = changed(incident, fired(T + 1))
+    urgent = changed(incident, fired(T + 1, colour=Colour.RED))
+    over = changed(incident, resolved(T + 2))
+    back = changed(over[0], fired(T + 3))
+    past = opened(fired(retrospective=True))
+    promoted = changed(past, fired(T + 1))
+    told = [effects.repeats for _, effects in (more, urgent, over, back, promoted)]
+    assert told == [True, False, True, True, False]
+    assert not act(incident, Order(Action.ACCEPT), OPERATOR, NOW)[1].repeats
+
+
 def test_a_more_urgent_finding_raises_the_colour_and_the_headline_and_pages():
     urgent = fired(T + HOUR, rule="nh3n-very-high", colour=Colour.RED, value=9.9, text=Text("很高", "very high"))
     incident, effects = changed(opened(), urgent)

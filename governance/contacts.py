@@ -109,6 +109,10 @@ class Directory:
         everywhere = tuple(c.key for c in chiefs if not c.regions and not c.reaches)
         return [keys for keys in (of_reach, *levels, everywhere) if keys]
 
+    def chiefs_of(self, region: str) -> tuple[str, ...]:
+        """Who answers for one region, and not for those in it or above it."""
+        return tuple(c.key for c in self.contacts if Role.CHIEF in c.roles and region and region in c.regions)
+
     def engineers(self, place: Place) -> tuple[str, ...]:
         """Who looks after the sensors of a place."""
         return tuple(

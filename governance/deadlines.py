@@ -17,7 +17,7 @@ from itertools import pairwise
 
 from governance.finding import Colour
 from sensors.errors import ConfigurationError
-from sensors.times import BEIJING, from_ms, to_ms
+from sensors.times import BEIJING, DAY_MS, from_ms, to_ms
 
 HOUR_MS = 3_600_000
 
@@ -27,7 +27,7 @@ REMIND_AT = 0.8
 AGAIN_MS = 24 * HOUR_MS
 """An overdue step goes another level up after this; from memory."""
 
-EMERGENCY_MS: Mapping[str, int] = {"I": 2 * HOUR_MS, "II": 2 * HOUR_MS, "III": 4 * HOUR_MS, "IV": 4 * HOUR_MS}
+EMERGENCY: Mapping[str, str] = {"I": "2h", "II": "2h", "III": "4h", "IV": "4h"}
 """Within which a pollution emergency of each grade is reported upwards: III and IV to the city, I and II to province
 and ministry. From memory of 环境保护部令第17号, not verified."""
 
@@ -102,6 +102,34 @@ def _warn(year: int) -> None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Emergencies:
+    """By when a pollution emergency is reported upwards, and how it is called out until then.
+
+    ``within`` by grade. While nobody but whoever declared it has done anything, it is called one level up each
+    ``answer``; once somebody has, when ``remind_at`` of the time is over and when it is; then ``again`` and again for a
+    day. The two spans are our choice.
+    """
+
+    within: Mapping[str, Limit] = field(default_factory=lambda: {g: limit(text) for g, text in EMERGENCY.items()})
+    answer: Limit = Limit(10, "m")
+    again: Limit = Limit(30, "m")
+
+    def next_call(self, grade: str, due_ms: int, now_ms: int, remind_at: float, *, answered: bool) -> int | None:
+        """When it is called out next, while it is not reported; None a day after the hours are over."""
+        remind_ms = due_ms - round((1 - remind_at) * _span_ms(self.within[grade])) if grade in self.within else due_ms
+        if now_ms < remind_ms:
+            return remind_ms if answered else min(now_ms + _span_ms(self.answer), remind_ms)
+        if now_ms < due_ms:
+            return due_ms
+        return now_ms + _span_ms(self.again) if now_ms < due_ms + DAY_MS else None
+
+
+def _span_ms(span: Limit) -> int:
+    """The length of a limit that runs day and night."""
+    return span.amount * {"m": _MINUTE_MS, "h": HOUR_MS}[span.unit]
+
+
 _STANDARD: Mapping[Phase, tuple[str, str, str, str]] = {  # red, orange, yellow, blue
     Phase.ACCEPT: ("10m", "30m", "2wh", "1wd"),
     Phase.DISPATCH: ("30m", "1h", "4wh", "1wd"),
@@ -137,6 +165,7 @@ class Policy:
     """Good readings after the recovery that a sensor-raised incident needs before it is closed."""
     proof: Mapping[str, int] = field(default_factory=dict)
     """The same of single processes, by their key."""
+    emergencies: Emergencies = field(default_factory=Emergencies)
 
     def limit(self, phase: Phase, colour: Colour, process: str = "") -> Limit:
         """What applies: the process's own limit for the handling, never longer than a more urgent colour allows."""
@@ -152,10 +181,8 @@ class Policy:
 
     def after(self, since_ms: int, span: Limit) -> int:
         """The instant a limit ends that begins at ``since_ms``."""
-        if span.unit == "m":
-            return since_ms + span.amount * _MINUTE_MS
-        if span.unit == "h":
-            return since_ms + span.amount * HOUR_MS
+        if span.unit in ("m", "h"):
+            return since_ms + _span_ms(span)
         whole = HOUR_MS if span.unit == "wh" else self.day_ms
         return self.later(since_ms, span.amount * whole)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from governance.deadlines import STANDARD, Limit, Phase, Policy, limit, office_hours
+from governance.deadlines import STANDARD, Emergencies, Limit, Phase, Policy, limit, office_hours
 from governance.finding import Colour, Kind
 from governance.lifecycle import Assignment, Evidence, Incident
 from governance.regions import Place, Regions
@@ -168,7 +168,7 @@ def _process(row: Mapping[str, Any]) -> Process:
     )
 
 
-_PLAIN = {"office", "remind_at", "again_h", "reopen_days", "close_after"}
+_PLAIN = {"emergency", "office", "remind_at", "again_h", "reopen_days", "close_after"}
 
 
 def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> Policy:
@@ -188,6 +188,7 @@ def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> Policy:
         raise ConfigurationError(f"{', '.join(numbers)} must be whole numbers from 1 on")
     policy = Policy(
         limits=limits,
+        emergencies=_emergencies(row.get("emergency", {})),
         handle={p.key: p.handle for p in processes if p.handle is not None},
         office=office_hours(row["office"]) if "office" in row else STANDARD.office,
         remind_at=remind_at,
@@ -201,6 +202,19 @@ def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> Policy:
             if _rough(policy.limits[phase, colour]) > _rough(policy.limits[phase, less]):
                 raise ConfigurationError(f"{phase}: {colour} has more time than {less}")
     return policy
+
+
+def _emergencies(row: Mapping[str, Any]) -> Emergencies:
+    """The hours of reporting an emergency and its calls; minutes and hours, day and night."""
+    found = Emergencies()
+    spans = {name: limit(text) for name, text in row.items()}
+    for name, span in spans.items():
+        if name not in (*found.within, "answer", "again"):
+            raise ConfigurationError(f"emergency: {name} is not known")
+        if span.unit not in ("m", "h"):
+            raise ConfigurationError(f"emergency: {name} {span} must be minutes or hours")
+    within = {grade: spans.get(grade, span) for grade, span in found.within.items()}
+    return Emergencies(within, spans.get("answer", found.answer), spans.get("again", found.again))
 
 
 def _rough(span: Limit) -> float:

@@ -216,8 +216,10 @@ def remind(
     after it nothing is said again.
     """
     due = (incidents_.c.alert_at_ms <= now_ms) & incidents_.c.paused_at_ms.is_(None)
-    query = sa.select(incidents_).where(due, incidents_.c.open_cause.is_not(None))
-    query = query.order_by(incidents_.c.alert_at_ms, incidents_.c.id).limit(limit).with_for_update(skip_locked=True)
+    unreported = incidents_.c.emergency_alert_at_ms <= now_ms
+    query = sa.select(incidents_).where(due | unreported, incidents_.c.open_cause.is_not(None))
+    first = sa.case((unreported, 0), else_=incidents_.c.alert_at_ms)
+    query = query.order_by(first, incidents_.c.id).limit(limit).with_for_update(skip_locked=True)
     before = {incident.id: incident for incident in _load(connection, query)}
     changes = []
     for incident in before.values():
@@ -642,7 +644,7 @@ def _case(row: Mapping[Any, Any], also: tuple[str, ...]) -> Case:
         joint=tuple(Department(d) for d in row["joint"]),
         contributed=tuple(Department(d) for d in row["contributed"]),
         also=also,
-        **{name: row[name] for name in _PLAIN},
+        **{name: row[name] for name in _PLAIN if name in row},  # an old entry of the trail lacks what came later
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from governance.deadlines import EMERGENCY_MS, STANDARD, Phase, Policy
+from governance.deadlines import STANDARD, Phase, Policy
 from governance.finding import Change, Colour, Finding, Kind
 from governance.regions import NOWHERE, Place
 from governance.roles import Actor, Department, Forbidden, Right, Role, label
@@ -126,6 +126,7 @@ class What(StrEnum):
     SUCCEEDED = "succeeded"
     EMERGENCY = "emergency"
     EMERGENCY_REPORTED = "emergency_reported"
+    EMERGENCY_UNREPORTED = "emergency_unreported"
     EVALUATED = "evaluated"
 
 
@@ -357,7 +358,9 @@ class Case:
     ``department`` leads and ``joint`` take part; ``contributed`` of these have done theirs. ``due_ms`` is the deadline
     of the present state, which began at ``step_since_ms``; ``alert_at_ms`` is when somebody is told next, ``alerts``
     counts how often in this state, ``escalated_to`` is the region it went up to. While ``paused_at_ms`` is given the
-    clock stands still. ``merged_into`` names the incident that goes on in its place.
+    clock stands still. An ``emergency`` (its grade) that ``emergency_by`` declared is reported upwards by
+    ``emergency_due_ms``; until then it is called out at ``emergency_alert_at_ms``, so far ``emergency_calls`` times
+    since. ``merged_into`` names the incident that goes on in its place.
     """
 
     source: Source = Source.RULE
@@ -378,7 +381,10 @@ class Case:
     supervised_at_ms: int | None = None
     supervised_by: str = ""
     emergency: str = ""
+    emergency_by: str = ""
     emergency_due_ms: int | None = None
+    emergency_alert_at_ms: int | None = None
+    emergency_calls: int = 0
     emergency_reported_at_ms: int | None = None
     merged_into: int | None = None
     reason: str = ""
@@ -661,13 +667,10 @@ def act(
             file = replace(file, paused_at_ms=now_ms, pause_reason=reason)
             details["reason"] = reason
         case Action.EMERGENCY:
-            within = EMERGENCY_MS.get(order.grade)
-            if within is None:
-                raise Refused(sentence("incident.needs_grade", grade=order.grade, grades=", ".join(EMERGENCY_MS)))
-            file = replace(file, emergency=order.grade, emergency_due_ms=now_ms + within, emergency_reported_at_ms=None)
+            file = _declared(file, order.grade, actor, now_ms, policy)
             details |= {"grade": order.grade, "report_by": file.emergency_due_ms}
         case Action.EMERGENCY_REPORTED:
-            file = replace(file, emergency_reported_at_ms=now_ms)
+            file = replace(file, emergency_reported_at_ms=now_ms, emergency_alert_at_ms=None)
         case Action.EVALUATE:
             if order.score is None or not 0 <= order.score <= 100:
                 raise Refused(sentence("incident.needs_score", id=incident.id, score=order.score))
@@ -675,11 +678,14 @@ def act(
             details["score"] = order.score
         case Action.REOPEN:
             file = replace(file, handler="", verifier="", contributed=(), reason="", score=None)
+    if actor.name != file.emergency_by:
+        file = _answered(file, now_ms, policy)
     after = replace(after, place=place, case=file)
     if action is Action.RESUME:
         after = _resumed(after, now_ms, policy)
     if after.state in FINAL and incident.state not in FINAL:
-        after = replace(after, closed_at_ms=now_ms, open_cause=None)
+        file = replace(after.case, emergency_alert_at_ms=None)
+        after = replace(after, closed_at_ms=now_ms, open_cause=None, case=file)
     if action is Action.REOPEN:
         past = incident.retrospective
         cause = f"{incident.cause}|past|{incident.since_ms}" if past else incident.cause
@@ -710,7 +716,14 @@ def merge(
         version=incident.version + 1,
         closed_at_ms=now_ms,
         open_cause=None,
-        case=replace(incident.case, merged_into=into.id, due_ms=None, alert_at_ms=None, paused_at_ms=None),
+        case=replace(
+            incident.case,
+            merged_into=into.id,
+            due_ms=None,
+            alert_at_ms=None,
+            paused_at_ms=None,
+            emergency_alert_at_ms=None,
+        ),
     )
     also = dict.fromkeys((*into.case.also, *incident.causes))
     also.pop(into.cause, None)
@@ -725,7 +738,7 @@ def merge(
         last_observed_at_ms=max(incident.last_observed_at_ms, into.last_observed_at_ms),
         recovered_at_ms=None if any(c.active for c in conditions) else into.recovered_at_ms,
         conditions=conditions,
-        case=replace(into.case, also=tuple(also)),
+        case=replace(_graver(into.case, incident.case), also=tuple(also)),
     )
     left = _told(incident, gone, What.MERGED, actor, order, now_ms, {"into": into.id})
     right = _told(into, kept, What.ABSORBED, actor, order, now_ms, {"merged": incident.id})
@@ -788,10 +801,13 @@ def remind(
 ) -> tuple[Incident, Effects] | None:
     """What time does to an open incident: a reminder, then one level up, and again; None when nothing is due.
 
-    ``up`` names the region one level above another, "" above the highest. Once it has fired, ``alert_at_ms`` lies in
-    the future or nowhere: asked again it does nothing.
+    An emergency that is not reported goes first, and no pause stops it. ``up`` names the region one level above
+    another, "" above the highest. Once it has fired, the next time lies in the future or nowhere: asked again it does
+    nothing.
     """
     case = incident.case
+    if incident.is_open and case.emergency_alert_at_ms is not None and case.emergency_alert_at_ms <= now_ms:
+        return _called_out(incident, now_ms, up, policy)
     if not incident.is_open or case.alert_at_ms is None or case.due_ms is None or case.paused_at_ms is not None:
         return None
     if now_ms < case.alert_at_ms:
@@ -826,6 +842,69 @@ def remind(
         details={"due": due, "alerts": case.alerts, "escalated_to": case.escalated_to},
     )
     return after, Effects(entry, EventType.UPDATED, notify)
+
+
+def _declared(case: Case, grade: str, actor: Actor, now_ms: int, policy: Policy) -> Case:
+    """A case that is an emergency from now on. Raises Refused for a grade that does not exist."""
+    within = policy.emergencies.within.get(grade)
+    if within is None:
+        raise Refused(sentence("incident.needs_grade", grade=grade, grades=", ".join(policy.emergencies.within)))
+    due = policy.after(now_ms, within)
+    return replace(
+        case,
+        emergency=grade,
+        emergency_by=actor.name,
+        emergency_due_ms=due,
+        emergency_alert_at_ms=policy.emergencies.next_call(grade, due, now_ms, policy.remind_at, answered=False),
+        emergency_calls=0,
+        emergency_reported_at_ms=None,
+    )
+
+
+def _answered(case: Case, now_ms: int, policy: Policy) -> Case:
+    """Somebody else deals with the emergency: it is called out again only when its hours run out."""
+    alert, due = case.emergency_alert_at_ms, case.emergency_due_ms
+    if alert is None or due is None or now_ms >= due:
+        return case
+    later = policy.emergencies.next_call(case.emergency, due, now_ms, policy.remind_at, answered=True)
+    return replace(case, emergency_alert_at_ms=max(alert, later or alert))
+
+
+def _graver(one: Case, other: Case) -> Case:
+    """The first with the emergency of the graver of two; one that is not reported before one that is."""
+
+    def gravity(case: Case) -> tuple[bool, bool, int]:
+        known = case.emergency in GRADES
+        unreported = bool(case.emergency) and case.emergency_reported_at_ms is None
+        return not case.emergency, not unreported, GRADES.index(case.emergency) if known else len(GRADES)
+
+    if gravity(one) <= gravity(other):
+        return one
+    return replace(one, **{name: getattr(other, name) for name in Case.__slots__ if name.startswith("emergency")})
+
+
+def _called_out(incident: Incident, now_ms: int, up: Callable[[str], str], policy: Policy) -> tuple[Incident, Effects]:
+    """An emergency that nobody reported is called out, one level higher each time."""
+    due, calls = incident.case.emergency_due_ms or now_ms, incident.case.emergency_calls + 1
+    level = incident.place.region
+    for _ in range(calls):
+        level = up(level) or level
+    following = policy.emergencies.next_call(incident.case.emergency, due, now_ms, policy.remind_at, answered=False)
+    case = replace(incident.case, emergency_calls=calls, emergency_alert_at_ms=following)
+    after = replace(incident, case=case, version=incident.version + 1)
+    grade = incident.case.emergency
+    entry = Entry(
+        seq=after.version,
+        at_ms=now_ms,
+        observed_at_ms=None,
+        what=What.EMERGENCY_UNREPORTED,
+        by=BY_TIME,
+        from_state=incident.state,
+        to_state=incident.state,
+        text=say("incident.emergency_unreported", id=incident.id, grade=grade, calls=calls, due=beijing(due)),
+        details={"grade": grade, "report_by": due, "calls": calls, "escalated_to": level},
+    )
+    return after, Effects(entry, EventType.UPDATED, Notify.PAGE)
 
 
 def succeed(incident: Incident, new: str, by: str, now_ms: int) -> tuple[Incident, Effects]:
@@ -898,6 +977,8 @@ def urgency(incident: Incident, now_ms: int) -> tuple[bool, bool, int, int, int]
     return not unreported, not overdue, incident.colour.rank, far, incident.id
 
 
+GRADES = ("I", "II", "III", "IV")
+"""Of an emergency, the gravest first."""
 TITLE_LIMIT = 80
 BY_TIME = "deadline"
 """Who speaks when time does."""

@@ -252,12 +252,15 @@ class Messenger:
             if kind is None or stale or (kind in CALLS and not _calls(kind, states.get(number))):
                 continue
             place = _place(places, data)
-            colour = Colour.BLUE if kind is Kind.PAST else Colour(data["colour"])
+            colour = _urgency(kind, data)
             steps = directory.steps(place, colour, duty)
-            who = called.get(number, ()) if kind in {Kind.RECOVERED, Kind.CLOSED} else _first(kind, steps)
-            named = [directory.called(name) for name in concerned(data, kind)]
-            if any(named):  # the case has somebody: the others are not told of their task
-                who = tuple(one.key for one in named if one is not None)
+            who = called.get(number, ()) if kind in {Kind.RECOVERED, Kind.CLOSED} else _first(kind, steps, data)
+            named = [one.key for one in map(directory.called, concerned(data, kind)) if one is not None]
+            if named:  # the case has somebody: the others are not told of their task, but who is above of what is late
+                above = directory.chiefs_of(data.get("escalated_to") or "") if kind is Kind.OVERDUE else ()
+                who = tuple(dict.fromkeys((*named, *above)))
+            if kind is Kind.EMERGENCY:  # called out again by its history; here it is only kept open to be confirmed
+                watched[number] = (colour, now_ms + STALE_MS + 1)
             due_ms = policy.unconfirmed_at(colour, now_ms) if kind in CALLS and row.notify == "page" else None
             minutes = policy.confirm.get(colour) if due_ms is not None else None
             text = data["title"] if kind in CALLS or kind is Kind.PAST else data["text"]
@@ -472,10 +475,18 @@ def _calls(kind: Kind, state: str | None) -> bool:
     return state in UNCONFIRMED if kind is Kind.OPENED else state is not None and state not in FINAL
 
 
-def _first(kind: Kind, steps: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """Who is told first: what is overdue or supervised goes one step up as well."""
+def _urgency(kind: Kind, data: Mapping[str, Any]) -> Colour:
+    """As which colour something is told: late data as blue, an emergency as red."""
+    if kind is Kind.EMERGENCY:
+        return Colour.RED
+    return Colour.BLUE if kind is Kind.PAST else Colour(data["colour"])
+
+
+def _first(kind: Kind, steps: Sequence[tuple[str, ...]], data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Who is told first: what is overdue or supervised goes one step up as well, an emergency one with each call."""
     if kind in {Kind.OVERDUE, Kind.SUPERVISED, Kind.EMERGENCY}:
-        return tuple(key for step in steps[:2] for key in step)
+        calls = (data.get("details") or {}).get("calls", 0) if kind is Kind.EMERGENCY else 0
+        return tuple(key for step in steps[: 2 + calls] for key in step)
     return steps[0] if steps else ()
 
 

@@ -22,6 +22,7 @@ AT_ONCE = 500
 EVERYWHERE = "*"
 """The bucket of a contact who has got many messages within a window."""
 _CONFIRMABLE = [kind.value for kind in (*CALLS, Kind.ESCALATED)]
+_CALLED = [*_CONFIRMABLE, Kind.EMERGENCY.value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def told(connection: sa.Connection, incident_ids: Collection[int]) -> dict[int, 
         query = (
             sa.select(items_.c.incident_id, notices_.c.contact)
             .join(notices_, notices_.c.id == items_.c.notice_id)
-            .where(items_.c.incident_id.in_(part), items_.c.kind.in_(_CONFIRMABLE), notices_.c.body.is_not(None))
+            .where(items_.c.incident_id.in_(part), items_.c.kind.in_(_CALLED), notices_.c.body.is_not(None))
             .distinct()
         )
         for incident_id, contact in connection.execute(query):

@@ -67,13 +67,14 @@ _KINDS: Mapping[str, Kind] = {
     "overdue": Kind.OVERDUE,
     "supervised": Kind.SUPERVISED,
     "emergency": Kind.EMERGENCY,
+    "emergency_unreported": Kind.EMERGENCY,
     "rejected": Kind.CLOSED,
     "closed": Kind.CLOSED,
     "false_alarm": Kind.CLOSED,
 }
 
 TO_HANDLER = frozenset({Kind.DISPATCHED, Kind.REMINDER, Kind.OVERDUE, Kind.SUPERVISED})
-"""What concerns whoever answers for the case now, and, once it is overdue, the one above."""
+"""What concerns whoever answers for the case now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +157,9 @@ def kind_of(event: Mapping[str, Any], notify: str) -> Kind | None:
 
 
 def concerned(event: Mapping[str, Any], kind: Kind) -> tuple[str, ...]:
-    """The names of those whom an event (its ``data``) concerns by name: who answers for the case, and who is above."""
-    names = [event.get("responsible")] if kind in TO_HANDLER else []
-    if kind is Kind.OVERDUE:
-        names.append(event.get("escalated_to"))
-    return tuple(dict.fromkeys(name for name in names if isinstance(name, str) and name))
+    """The names of those whom an event (its ``data``) concerns by name: who answers for the case."""
+    name = event.get("responsible") if kind in TO_HANDLER else None
+    return (name,) if isinstance(name, str) and name else ()
 
 
 def first_line(items: Sequence[Item], language: str, *, room: int | None, link: str | None) -> str:
@@ -233,7 +232,7 @@ def _head(item: Item, language: str) -> str:
 
 def _tail(most: Item, items: Sequence[Item], language: str, link: str | None) -> str:
     asked = [item.minutes for item in items if item.kind in CALLS and item.minutes is not None]
-    urgent = most.kind in CALLS or most.kind is Kind.ESCALATED
+    urgent = most.kind in CALLS or most.kind in {Kind.ESCALATED, Kind.EMERGENCY}
     if not link or not urgent:
         return ""
     if asked:

@@ -61,7 +61,10 @@ incident = sa.Table(
     sa.Column("supervised_at_ms", sa.BigInteger, comment="督办"),
     sa.Column("supervised_by", sa.Text, nullable=False, server_default=""),
     sa.Column("emergency", sa.Text, nullable=False, server_default="", comment="grade I to IV"),
+    sa.Column("emergency_by", sa.Text, nullable=False, server_default="", comment="who declared it"),
     sa.Column("emergency_due_ms", sa.BigInteger),
+    sa.Column("emergency_alert_at_ms", sa.BigInteger, comment="next call while it is not reported"),
+    sa.Column("emergency_calls", sa.Integer, nullable=False, server_default="0"),
     sa.Column("emergency_reported_at_ms", sa.BigInteger),
     sa.Column("merged_into", sa.Integer, comment="number of the incident that goes on instead"),
     sa.Column("reason", sa.Text, nullable=False, server_default="", comment="why it was a false alarm"),
@@ -70,6 +73,7 @@ incident = sa.Table(
     sa.Index("ix_incident_cause", "cause"),
     sa.Index("ix_incident_state", "state", "colour", "retrospective"),
     sa.Index("ix_incident_alert", "alert_at_ms"),
+    sa.Index("ix_incident_emergency", "emergency_alert_at_ms"),
     sa.Index("ix_incident_region", "region", "state"),
     sqlite_autoincrement=True,  # a number once given is never given again
 )

@@ -159,6 +159,7 @@ class IncidentView:
     supervised_by: str
     emergency: str
     emergency_due_at: str | None
+    emergency_calls: int
     emergency_reported_at: str | None
     merged_into: int | None
     reason: str
@@ -659,6 +660,7 @@ def _view(i: Incident, who: Actor, now_ms: int) -> IncidentView:
         supervised_by=case.supervised_by,
         emergency=case.emergency,
         emergency_due_at=when(case.emergency_due_ms),
+        emergency_calls=case.emergency_calls,
         emergency_reported_at=when(case.emergency_reported_at_ms),
         merged_into=case.merged_into,
         reason=case.reason,

@@ -26,7 +26,7 @@ from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.texts import Text
-from sensors.times import rfc3339
+from sensors.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests.cases import OPERATOR
 from tests.postgres import DIALECTS, fresh
@@ -395,6 +395,32 @@ def test_what_was_not_committed_is_told_again_and_nothing_is_told_twice(one: Dis
     for expected in ([number], []):
         with one.database.write() as connection:
             assert incidents.remind(connection, NOW + 9 * MINUTE, up=str, source="/district") == expected
+
+
+def test_an_emergency_nobody_reports_is_in_the_history_each_time_it_is_called_out_and_once(district: District) -> None:
+    number = district.fire(colour=Colour.BLUE)
+    district.act("调度员", number, "emergency", comment="饮用水源", grade="I")
+    for minutes in (0, 10, 20):
+        district.clock[0] = NOW + minutes * MINUTE
+        for _ in range(2):
+            _reminders(district).round()
+    district.act("河长办", number, "comment", comment="已联系")
+    for minutes in (30, 90, 96, 121):
+        district.clock[0] = NOW + minutes * MINUTE
+        _reminders(district).round()
+    district.act("河长办", number, "emergency_reported", comment="已报省厅")
+    district.clock[0] += DAY_MS
+    _reminders(district).round()
+    body = district.of("河长办").get(f"/api/v1/incidents/{number}").json()
+    told = [e for e in body["history"] if e["what"] == "emergency_unreported"]
+    assert [(e["details"]["calls"], e["details"]["escalated_to"]) for e in told] == [
+        (1, "d/a/1"),
+        (2, "d/a"),
+        (3, "d"),
+        (4, "d"),
+    ]
+    assert "第1次催报" in told[0]["text"]["zh"]
+    assert body["incident"]["emergency_calls"] == 4
 
 
 def test_the_work_list_stands_in_order_of_urgency(one: District) -> None:

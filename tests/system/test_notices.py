@@ -228,6 +228,52 @@ def test_a_red_incident_is_told_at_once_to_who_is_on_call_and_the_nearest_chief_
     assert office.phones.to("district") == []
 
 
+def test_an_emergency_calls_at_night_whatever_its_colour_and_one_step_more_each_time_until_somebody_confirms(
+    office: Office,
+) -> None:
+    office.clock[0] = NIGHT
+    (number,) = office.fire("a", colour=Colour.YELLOW)
+    office.go()
+    assert office.phones.got == []
+    with office.database.write() as connection:
+        order = Order(Action.EMERGENCY, comment="水源", grade="II")
+        duty = administrator("受理员（示例）")
+        incidents.act(connection, number, order, duty, now_ms=NIGHT, source="/test")
+    office.go(1)
+    assert {key: len(office.phones.to(key)) for key in ("duty", "street", "district")} == dict.fromkeys(
+        ("duty", "street", "district"), 1
+    )
+    (text,) = office.phones.to("street")
+    assert text.startswith(f"【红·应急】事件{number}：")
+    office.clock[0] = NIGHT + 10 * MINUTE
+    with office.database.write() as connection:
+        assert incidents.remind(connection, office.clock[0], up=str, source="/test") == [number]
+    office.go(16)
+    assert len(office.phones.to("street")) == 2
+    link = office.phones.to("street")[-1].rsplit(" ", 1)[-1].split("/a/")[1]
+    assert office.site().post(f"/a/{link}").status_code == 200
+    with office.database.read() as connection:
+        after = incidents.get(connection, number)
+        assert incidents.history(connection, number)[-1].by == "street（示例）"
+    assert after.case.emergency_alert_at_ms == NIGHT + 96 * MINUTE
+
+
+def test_what_is_overdue_is_told_to_who_answers_for_it_and_to_who_is_above(office: Office) -> None:
+    (number,) = office.fire("a", colour=Colour.YELLOW)
+    with office.database.write() as connection:
+        to = Order(Action.DISPATCH, assignment=Assignment(region="shiwan", responsible="street（示例）"))
+        for order in (Order(Action.ACCEPT), to):
+            incidents.act(connection, number, order, administrator("李某（示例）"), now_ms=NOON, source="/test")
+    office.go(61)
+    office.phones.taken.clear()
+    office.clock[0] += DAY_MS
+    up = {"shiwan": "chancheng"}.get
+    with office.database.write() as connection:
+        assert incidents.remind(connection, office.clock[0], up=lambda r: up(r, ""), source="/test") == [number]
+    office.go(61)
+    assert sorted(key for key, _ in office.phones.taken) == ["district", "street"]
+
+
 def test_a_repetition_on_an_open_incident_tells_nobody_and_a_worse_colour_does(office: Office) -> None:
     office.fire("a", colour=Colour.YELLOW)
     office.go(61)

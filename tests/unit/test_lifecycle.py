@@ -32,7 +32,19 @@ from governance.regions import Place
 from governance.roles import Actor, Department, Forbidden, Role
 from sensors.errors import Refused
 from sensors.texts import Text
-from tests.cases import ADMINISTRATOR, CHIEF, DONE, EVERYBODY, HOUSING, OPERATOR, TO_WATER, VERIFIER, WATER, WAY
+from tests.cases import (
+    ADMINISTRATOR,
+    CHIEF,
+    DONE,
+    EVERYBODY,
+    HOUSING,
+    OFFICE,
+    OPERATOR,
+    TO_WATER,
+    VERIFIER,
+    WATER,
+    WAY,
+)
 
 HOUR = 3_600_000
 T = 1_778_580_000_000  # 2026-05-12 18:00 in Beijing
@@ -435,6 +447,66 @@ def test_a_deadline_is_reminded_of_and_then_goes_up_level_by_level():
     assert incident.case.alert_at_ms is None
     accepted, _ = act(incident, Order(Action.ACCEPT), ADMINISTRATOR, due + 49 * HOUR)
     assert (accepted.case.alerts, accepted.case.escalated_to) == (0, "")
+
+
+def emergency(grade: str = "II", now_ms: int = NOW) -> Incident:
+    return act(opened(), Order(Action.EMERGENCY, comment="水源", grade=grade), OPERATOR, now_ms)[0]
+
+
+def calls(incident: Incident, until_ms: int) -> list[int]:
+    """After how many minutes an emergency nobody deals with is called out."""
+    found = []
+    while (at_ms := incident.case.emergency_alert_at_ms) is not None and at_ms <= until_ms:
+        step = remind(incident, at_ms, up=str)
+        assert step is not None
+        incident, effects = step
+        assert (effects.entry.what, effects.notify) == (What.EMERGENCY_UNREPORTED, Notify.PAGE)
+        found.append((at_ms - NOW) // 60_000)
+    return found
+
+
+def test_an_emergency_nobody_deals_with_is_called_out_again_and_again_until_a_day_after_its_hours():
+    ten = list(range(10, 91, 10))
+    assert calls(emergency(), NOW + 3 * HOUR) == [*ten, 96, 120, 150, 180]
+    assert calls(emergency("IV"), NOW + 4 * HOUR)[-2:] == [192, 240]
+    assert calls(emergency(), NOW + 99 * HOUR)[-1] == 120 + 24 * 60
+
+
+def test_an_emergency_goes_one_level_up_with_each_call_whatever_stands_still():
+    above = {"d/a/1": "d/a", "d/a": "d"}
+    incident = replace(emergency(), place=Place("d/a/1"))
+    incident = replace(incident, case=replace(incident.case, paused_at_ms=NOW, due_ms=None, alert_at_ms=None))
+    levels = []
+    for minutes in (10, 20, 30):
+        assert remind(incident, NOW + minutes * 60_000 - 1, up=lambda r: above.get(r, "")) is None
+        step = remind(incident, NOW + minutes * 60_000, up=lambda r: above.get(r, ""))
+        assert step is not None
+        incident = step[0]
+        levels.append((step[1].entry.details["calls"], step[1].entry.details["escalated_to"]))
+    assert levels == [(1, "d/a"), (2, "d"), (3, "d")]
+
+
+def test_who_deals_with_an_emergency_is_called_only_when_its_hours_run_out_and_who_reports_it_never():
+    own = act(emergency(), Order(Action.COMMENT, comment="已电话通知"), OPERATOR, NOW + 60_000)[0]
+    assert calls(own, NOW + HOUR)[0] == 10, "who declared it has told nobody else"
+    answered = act(emergency(), Order(Action.COMMENT, comment="收到"), CHIEF, NOW + 60_000)[0]
+    assert calls(answered, NOW + 2 * HOUR) == [96, 120]
+    late = act(answered, Order(Action.COMMENT, comment="收到"), CHIEF, NOW + 100 * 60_000)[0]
+    assert calls(late, NOW + 2 * HOUR) == [120]
+    reported = act(answered, Order(Action.EMERGENCY_REPORTED, comment="已报省厅"), OFFICE, NOW + HOUR)[0]
+    assert calls(reported, NOW + 99 * HOUR) == []
+    over = act(emergency(), Order(Action.FALSE_ALARM, comment="误报", reason="test"), OPERATOR, NOW + 1)[0]
+    assert calls(over, NOW + 99 * HOUR) == []
+
+
+def test_an_emergency_that_is_merged_goes_on_in_the_other_incident():
+    into = replace(opened(fired(cause="other")), id=2)
+    (gone, _), (kept, _) = merge(replace(emergency(), id=1), into, Order(Action.MERGE, into=2), OPERATOR, NOW)
+    assert (kept.case.emergency, kept.case.emergency_due_ms) == ("II", NOW + 2 * HOUR)
+    assert calls(kept, NOW + 20 * 60_000) == [10, 20]
+    assert gone.case.emergency_alert_at_ms is None
+    graver = replace(act(into, Order(Action.EMERGENCY, comment="c", grade="I"), OPERATOR, NOW)[0], id=2)
+    assert merge(emergency(), graver, Order(Action.MERGE, into=2), OPERATOR, NOW)[1][0].case.emergency == "I"
 
 
 def test_a_pause_stops_the_clock_and_gives_back_what_was_left():

@@ -1,0 +1,25 @@
+"""who declared an emergency, and when it is called out next"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0024"
+down_revision = "0023"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    for column in (
+        sa.Column("emergency_by", sa.Text(), nullable=False, server_default="", comment="who declared it"),
+        sa.Column("emergency_alert_at_ms", sa.BigInteger(), comment="next call while it is not reported"),
+        sa.Column("emergency_calls", sa.Integer(), nullable=False, server_default="0"),
+    ):
+        op.add_column("incident", column)
+    op.create_index("ix_incident_emergency", "incident", ["emergency_alert_at_ms"])
+
+
+def downgrade() -> None:
+    op.drop_index("ix_incident_emergency", "incident")
+    for name in ("emergency_calls", "emergency_alert_at_ms", "emergency_by"):
+        op.drop_column("incident", name)

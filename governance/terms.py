@@ -1,6 +1,6 @@
 """Terms of office: who is appointed to which water, and who answers for a place at a moment. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from governance.regions import Place, Regions
@@ -51,3 +51,17 @@ def responsible(terms: Iterable[Appointment], place: Place, regions: Regions, at
             if found:
                 return found[-1]
     return ""
+
+
+def offices(
+    terms: Iterable[Appointment], places: Collection[str], reach: str, regions: Regions, at_ms: int
+) -> list[Appointment]:
+    """The terms over the water of a reach that lies in these regions: in force or to come, none that has ended.
+
+    Those of the regions above count, too; the highest region first, a chief before who helps them, then by beginning.
+    """
+    depth = {code: len(regions.up(code)) for place in places for code in regions.up(place)}
+    found = [
+        a for a in terms if a.region in depth and a.reach in ("", reach) and (a.until_ms is None or a.until_ms > at_ms)
+    ]
+    return sorted(found, key=lambda a: (depth[a.region], a.region, a.role is Role.DEPUTY, a.since_ms, a.id))

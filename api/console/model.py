@@ -65,6 +65,7 @@ class StationView:
     colour: Colour | None
     newest_at_ms: int | None
     headline: tuple[Latest, ...]
+    reach: str = ""
 
     @property
     def code(self) -> int:
@@ -192,6 +193,7 @@ def build(
                 colour=worst.get(s.key),
                 newest_at_ms=newest,
                 headline=tuple(mine),
+                reach=s.reach,
             )
         )
     by_state = dict.fromkeys(Data, 0)

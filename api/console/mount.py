@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from typing import Any
 
 from fastapi import FastAPI
 from nicegui import app as console
@@ -10,12 +11,17 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.console import start, tasks
+from api.console import start
+from api.console.frame import Page, Shared, register
 from api.console.live import Live
+from api.console.reaches import ReachesPage, ReachFile
+from api.console.tasks import TasksPage
 from api.context import Context
 
 NOT_OURS = ("/api", "/metrics", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json")
 """Paths the console never answers, not even with its own "not found": the API has its own words for that."""
+
+PAGES: tuple[type[Page[Any]], ...] = (TasksPage, ReachesPage, ReachFile)
 
 RECONNECT_S = 60.0
 """A page whose connection breaks for less than this goes on where it was, half-written comments included."""
@@ -32,8 +38,10 @@ def mount(app: FastAPI, context: Context) -> None:
     NiceGUI keeps one global application, so a second call in the same process would show the first call's stores.
     """
     live = Live(context)
-    start.register(context, live, app.state.keeper)
-    tasks.register(context, live, app.state.keeper)
+    shared = Shared(context, live, app.state.keeper, app.state.registries)
+    start.register(shared)
+    for page in PAGES:
+        register(page, shared)
     console.on_startup(live.follow)
     ui.run_with(
         app,

@@ -5,13 +5,9 @@ the same. Live news come from the one shared picture of :mod:`api.console.live`.
 """
 
 import asyncio
-import json
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request
@@ -19,73 +15,47 @@ from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
-from api.access import ANYBODY, MACHINE, Keeper
-from api.acting import perform
-from api.console import chart
+from api.console import chart, menu, orders
 from api.console.components.river_map import RiverMap
-from api.console.live import Live, Trouble
+from api.console.elements import HTML_LANGUAGE, button, link, pennant, pressed, tag
+from api.console.frame import Framed, Shared
+from api.console.live import Trouble
 from api.console.model import Data, IncidentView, Model, StationView, delta, duration
-from api.context import Context
+from api.console.models.orders import IN_A_ROW, ON
 from governance.finding import Colour, Kind
-from governance.lifecycle import STEPS, Action, Evidence, Order, State, concerns, sentence
-from governance.roles import Actor
+from governance.lifecycle import Action, State, concerns
 from ingest.forecasts import Kept, kept
 from ingest.storage.port import series as series_of
-from sensors.errors import Refused, WaterError
+from sensors.errors import WaterError
 from sensors.texts import Text, say
-from sensors.times import beijing, beijing_day, rfc3339
+from sensors.times import beijing, rfc3339
 
-Field = TypeVar("Field", ui.input, ui.textarea)
-
-LANGUAGES = ("zh", "en")
 SHOWN = 60
 """Incident rows of one page; the rest waits behind a button."""
 
 ANNOUNCE_S = 60.0
 """The reader aloud is told of new incidents at most this often."""
 
-BUTTONS = (
-    Action.ACCEPT,
-    Action.DISPATCH,
-    Action.START,
-    Action.FINISH,
-    Action.VERIFY,
-    Action.REWORK,
-    Action.CLOSE,
-    Action.RETURN,
-    Action.REJECT,
-    Action.FALSE_ALARM,
-)
-"""In the order of a row; what asks for more than words (merging, pausing …) is done over the API."""
-_QUIET = (Action.REWORK, Action.RETURN, Action.REJECT, Action.FALSE_ALARM)
 _SHOWN = 3
-"""Buttons of a row of the list; the rest stands on the work list."""
-
-# The bar "connection lost" must appear when the server cannot say anything any more, so the browser decides it.
-_WATCH = """<script>
-addEventListener("load", () => setInterval(() => {
-  const cut = Boolean(window.socket) && !window.socket.connected;
-  document.body.classList.toggle("rc-cut", cut);
-}, 1000));
-</script>"""
+"""Buttons of a row of the list; the rest stands on the work list and on the incident's page."""
 
 
-def register(context: Context, live: Live, keeper: Keeper) -> None:
+def register(shared: Shared) -> None:
     """Make ``/`` answer with this page."""
 
     @ui.page("/")
     async def start(request: Request) -> None:
-        page = StartPage(context, live, dict(request.query_params), request.scope["actor"], keeper)
-        await page.build()
+        await StartPage(shared, request).build()
 
 
-class StartPage:
+class StartPage(Framed):
     """One client's page: what it chose, what it was last shown, and the elements to change."""
 
-    def __init__(self, context: Context, live: Live, query: dict[str, str], actor: Actor, keeper: Keeper) -> None:
-        self.context = context
-        self.live = live
-        self.language = query.get("lang", "zh") if query.get("lang") in LANGUAGES else "zh"
+    entry = menu.MAP
+
+    def __init__(self, shared: Shared, request: Request) -> None:
+        super().__init__(shared, request)
+        query = self.query
         self.station = query.get("station", "")
         self.parameter = query.get("parameter", "")
         self.range = query.get("range", "24h") if query.get("range") in chart.RANGES else "24h"
@@ -98,38 +68,18 @@ class StartPage:
         self.charted: tuple[object, ...] = ()
         self.chips: dict[str, tuple[Element, TextElement]] = {}
         self.announced = float("-inf")
-        self.actor = actor
-        self.keeper = keeper
-        self.named = actor.name not in (ANYBODY, MACHINE)
-        self.name = actor.name if self.named else ""
-
-    def say(self, key: str, /, **values: object) -> str:
-        """A sentence of the page's section of the catalogue."""
-        return self.of(say(f"console.{key}", **values))
-
-    def of(self, text: Text) -> str:
-        return str(getattr(text, self.language))
-
-    def other(self, text: Text) -> str:
-        return text.en if self.language == "zh" else text.zh
 
     # -- building ----------------------------------------------------------------------------------------------------
 
     async def build(self) -> None:
         self.model = await self.live.now()
         self._choose_first()
-        ui.page_title(self.say("title"))
-        ui.colors(primary="#0b5a5e")
-        ui.add_css(page_css())
-        ui.add_head_html(_WATCH)
-        if self.language == "en":
-            ui.run_javascript('document.documentElement.lang = "en"')  # the page's own language is for all clients
-        ui.context.client.content.classes("rc-page")
-        self._skip_links()
-        self._top_bar()
+        self.open_frame(
+            "", ("start-incidents", self.say("skip_incidents")), ("start-chart-panel", self.say("skip_chart"))
+        )
         with tag("main", "rc-main"):
             with tag("section", "rc-panel rc-map-panel", label=self.say("map_name")):
-                self.map = RiverMap(self.language, lambda: self.live.model, self._station_chosen)
+                self.map = RiverMap(self.language, lambda: self.live.model, self._station_chosen, self._reach_chosen)
                 self.map.props["data-testid"] = "start-map"
             with tag("aside", "rc-rail"):
                 self._counts()
@@ -143,37 +93,12 @@ class StartPage:
         await self._show_chart()
         ui.timer(1.0, self._tick)
 
-    def _skip_links(self) -> None:
-        for target, key in (("start-incidents", "skip_incidents"), ("start-chart-panel", "skip_chart")):
-            tag("a", "rc-skip", self.say(key)).props["href"] = f"#{target}"
-
-    def _top_bar(self) -> None:
-        with tag("header", "rc-bar"):
-            with tag("h1"):
-                tag("span", text="河长").props["lang"] = "zh-CN"
-                tag("span", "rc-bar-latin", text="Riverchief")
-            with tag("div", "rc-bar-state"):
-                tag("span", "rc-alive", testid="start-live").props["title"] = self.say("live")
-                tag("span", "rc-bar-word rc-when-live", self.say("live"))
-                tag("span", "rc-bar-word rc-when-cut", self.say("not_live"))
-                self.clock = tag("time", "rc-clock", self._clock(), testid="start-as-of")
-                tasks = tag("a", "rc-language", self.say("tasks"), testid="start-tasks")
-                tasks.props["href"] = "/worklist"
-            with tag("nav", "rc-languages", label=self.say("language")):
-                self.links: dict[str, Element] = {}
-                for language, word in (("zh", "中"), ("en", "En")):
-                    link = tag("a", "rc-language", word, testid=f"start-lang-{language}")
-                    link.props["lang"] = {"zh": "zh-CN", "en": "en"}[language]
-                    if language == self.language:
-                        link.props["aria-current"] = "true"
-                    self.links[language] = link
-        self._link_languages()
-        with tag("div", "rc-stale", testid="start-stale") as bar:
-            bar.props["role"] = "status"
-            tag("strong", text=self.say("cut"))
-            tag("span", text=self.say("cut_detail"))
-        self.trouble_bar = tag("div", "rc-trouble", testid="start-error")
-        self.trouble_bar.props["role"] = "alert"
+    def fill_bar(self) -> None:
+        """Whether the picture is alive, and of when it is."""
+        tag("span", "rc-alive", testid="start-live").props["title"] = self.say("live")
+        tag("span", "rc-bar-word rc-when-live", self.say("live"))
+        tag("span", "rc-bar-word rc-when-cut", self.say("not_live"))
+        self.clock = tag("time", "rc-clock", self._clock(), testid="start-as-of")
 
     def _counts(self) -> None:
         with tag("section", "rc-panel rc-counts", label=self.say("counts"), testid="start-counts"):
@@ -212,6 +137,7 @@ class StartPage:
                 with tag("div", "rc-chart-title"):
                     self.title = tag("h2", testid="start-chart-station")
                     self.title_state = tag("span", "rc-quiet")
+                    self.reach = link("", "", testid="start-chart-reach")
                 with tag("div", "rc-tools"):
                     with tag("div", "rc-group", label=self.say("range")) as group:
                         group.props["role"] = "group"
@@ -376,16 +302,17 @@ class StartPage:
                         tag("strong", text=name)
                         sentence = sentence.removeprefix(name)
                     tag("span", text=sentence)
-                title.props["lang"] = _html_language(self.language)
+                title.props["lang"] = HTML_LANGUAGE[self.language]
                 other = tag("p", "rc-row-other", self.other(row.sentence))
-                other.props["lang"] = _html_language("en" if self.language == "zh" else "zh")
+                other.props["lang"] = HTML_LANGUAGE["en" if self.language == "zh" else "zh"]
                 if row.source is not None:
                     tag("p", "rc-quiet", self.of(row.source), testid=f"start-incident-{row.id}-source")
                 with tag("div", "rc-row-foot"):
                     if row.retrospective:
                         tag("span", "rc-tag", self.say("retrospective"))
-                    tag("span", "rc-number", f"#{row.id}")
-                    since = tag("time", text=self.say("since", at=self._moment(row.since_ms)))
+                    number = link(f"#{row.id}", self.to(f"/incidents/{row.id}"), testid=f"start-incident-{row.id}-page")
+                    number.props["title"] = self.say("frame.open_incident")
+                    since = tag("time", text=self.say("since", at=self.moment(row.since_ms)))
                     since.props["datetime"] = rfc3339(row.since_ms)
                     since.props["title"] = f"{rfc3339(row.since_ms)} (UTC)"
                     tag("span", text=self._state(row))
@@ -402,10 +329,10 @@ class StartPage:
     def _row_buttons(self, row: IncidentView) -> None:
         with tag("span", "rc-actions"):
             possible = row.open_to(self.actor)
-            for action in [a for a in BUTTONS if a in possible][:_SHOWN]:
-                kind = "rc-button rc-quiet-button" if action in _QUIET else "rc-button rc-main-button"
+            for action in [a for a in IN_A_ROW if a in possible][:_SHOWN]:
+                kind = "rc-button rc-main-button" if action in ON else "rc-button rc-quiet-button"
                 button(
-                    self._label(action),
+                    orders.label(self, action),
                     partial(self._act, row, action),
                     kind,
                     testid=f"start-incident-{row.id}-{action}",
@@ -413,74 +340,16 @@ class StartPage:
             if row.state is State.VERIFIED and Action.CLOSE not in row.actions:
                 tag("span", "rc-why", self.say("not_yet")).props["title"] = self.say("not_yet_why", count=row.active)
 
-    def _label(self, action: Action) -> str:
-        word = self.of(say(f"action.{action}"))
-        return word[:1].upper() + word[1:]
-
     def _all_rows(self) -> None:
         self.all_rows = True
         self._show_incidents()
 
     async def _act(self, row: IncidentView, action: Action) -> None:
-        """Ask for name and comment, then do it; a refusal is shown in the dialog and nothing typed is lost."""
-        asks = STEPS[row.state, action].evidence
-        needs_comment = bool(asks)
-        needs_proof = any(Evidence.TEXT not in kinds for kinds in asks)
-        with ui.dialog() as dialog, tag("form", "rc-dialog", testid="start-dialog") as form:
-            form.props["lang"] = _html_language(self.language)
-            tag("h2", text=self.say("ask", id=row.id, action=self._label(action)))
-            tag("p", "rc-quiet", self.of(row.sentence))
-            name = ui.input(value=self.name).props("autofocus maxlength=80")
-            if self.named:  # signed in: it stands under that name
-                name.delete()
-            else:
-                self._field("your_name", "name", name)
-            words = "comment" if needs_comment else "comment_optional"
-            comment = self._field(words, "comment", ui.textarea().props("autogrow maxlength=4000"))
-            proof = self._field("proof", "proof", ui.input().props("maxlength=400")) if needs_proof else None
-            problem = tag("p", "rc-problem", testid="start-dialog-error")
-            problem.props["role"] = "alert"
-            with tag("div", "rc-dialog-foot"):
-                button(self.say("cancel"), dialog.close, "rc-button", testid="start-dialog-cancel")
-                confirm = tag("button", "rc-button rc-main-button", self._label(action), testid="start-dialog-confirm")
-                confirm.props["type"] = "submit"
+        await orders.ask(self, row.incident, action, self._acted)
 
-        async def submit() -> None:
-            if not self.named:
-                self.name = name.value or ""
-            try:
-                order = Order(action, comment=comment.value or None, **evidence(proof.value or "" if proof else ""))
-                await asyncio.to_thread(self._do, row.id, order)
-            except WaterError as error:
-                problem.set_text(_one_language(str(error), self.language))
-                return
-            dialog.close()
-            self.context.wake()
-            ui.notify(
-                self.say("done", id=row.id, action=self._label(action)), position="bottom", color="dark", timeout=4000
-            )
-            await self.live.refresh()
-            await self._tick()
-
-        form.on("submit.prevent", submit)
-        dialog.on("hide", dialog.delete)
-        dialog.open()
-
-    def _field(self, words: str, name: str, field: Field) -> Field:
-        """A field under its name: Quasar's own floating labels are too small to read."""
-        with tag("label", "rc-field") as label:
-            tag("span", text=self.say(words))
-        field.props("outlined dense").move(label)
-        field.props["data-testid"] = f"start-dialog-{name}"
-        return field
-
-    def _do(self, incident_id: int, order: Order) -> None:
-        actor = self.keeper.now(self.actor)
-        if actor is None:
-            raise Refused(sentence("person.no_person", name=self.actor.name))
-        if not self.named:
-            actor = replace(actor, name=self.name)
-        perform(self.context, incident_id, order, actor, self.keeper.regions)
+    async def _acted(self) -> None:
+        await self.live.refresh()
+        await self._tick()
 
     # -- choosing ----------------------------------------------------------------------------------------------------
 
@@ -498,6 +367,9 @@ class StartPage:
     async def _station_chosen(self, key: str) -> None:
         await self._choose(station=key)
 
+    def _reach_chosen(self, key: str) -> None:
+        ui.navigate.to(self.to(f"/reaches/{key}"))
+
     async def _incident_chosen(self, row: IncidentView) -> None:
         if self.model is not None and row.station in self.model.index:
             await self._choose(station=row.station, parameter=row.parameter or self.parameter)
@@ -511,19 +383,19 @@ class StartPage:
         self.chosen |= {"station", "parameter", "range"}
         await self._show_chart()
         ui.navigate.history.replace(self._url(self.language))
-        self._link_languages()
+        self.link_languages()
 
     def _url(self, language: str) -> str:
         query = {"lang": language} if language != "zh" or "lang" in self.chosen else {}
         query |= {name: getattr(self, name) for name in ("station", "parameter", "range") if name in self.chosen}
         return "/?" + urlencode({name: value for name, value in query.items() if value}) if query else "/"
 
-    def _link_languages(self) -> None:
-        for language, link in self.links.items():
-            link.props["href"] = (
+    def link_languages(self) -> None:
+        for language, item in self.links.items():
+            item.props["href"] = (
                 self._url(language) if language == "zh" and "lang" not in self.chosen else (self._url_in(language))
             )
-            link.update()
+            item.update()
 
     def _url_in(self, language: str) -> str:
         url = self._url(language)
@@ -585,7 +457,7 @@ class StartPage:
         )
         if not len(series.at):
             self.sentence.set_text("")
-            at = self._moment(newest)
+            at = self.moment(newest)
             self._instead_of_chart("start-chart-empty", self.say("nothing_in_range", at=at), self.say("wider"))
         else:
             self.sentence.set_text(chart.sentence(view))
@@ -629,9 +501,14 @@ class StartPage:
         self.map.select(self.station)
         self.title.set_text(self.of(station.name) if station else self.say("chart"))
         self.title_state.set_text(self._age(station) if station else "")
+        reach = station.reach if station else ""
+        self.reach.set_text(self.say("frame.river_file") if reach else "")
+        self.reach.props["href"] = self.to(f"/reaches/{reach}")
+        self.reach.set_visibility(bool(reach))
+        self.reach.update()
         for name, choice in self.range_buttons.items():
-            _pressed(choice, name == self.range)
-        _pressed(self.table_button, self.as_table)
+            pressed(choice, name == self.range)
+        pressed(self.table_button, self.as_table)
         if list(self.chips) != parameters:  # otherwise they stay, and with them the keyboard's place
             self.parameters.clear()
             with self.parameters:
@@ -643,8 +520,8 @@ class StartPage:
             figure.set_text(self.context.catalogue[key].show(row.value) if row and row.value is not None else "—")
             old = bool(row and station and (row.at_ms or 0) < (station.newest_at_ms or 0) - 3000 * station.interval_s)
             figure.classes(**{"add" if old and shown else "remove": "rc-old"})
-            chip.props["title"] = f"{self._moment(row.at_ms)} · {rfc3339(row.at_ms)} (UTC)" if row and row.at_ms else ""
-            _pressed(chip, key == self.parameter)
+            chip.props["title"] = f"{self.moment(row.at_ms)} · {rfc3339(row.at_ms)} (UTC)" if row and row.at_ms else ""
+            pressed(chip, key == self.parameter)
 
     def _chip(self, key: str) -> tuple[Element, TextElement]:
         parameter = self.context.catalogue[key]
@@ -668,48 +545,11 @@ class StartPage:
     def _age(self, station: StationView) -> str:
         if station.newest_at_ms is None:
             return self.say(Data.NEVER)
-        at = self._moment(station.newest_at_ms)
+        at = self.moment(station.newest_at_ms)
         return self.say("station_state", state=say(f"console.{station.state}"), at=at)
-
-    def _moment(self, at_ms: int) -> str:
-        """Beijing time, with the date when it is not today."""
-        today = beijing_day(at_ms) == beijing_day(self.context.clock_ms())
-        return beijing(at_ms, "%H:%M" if today else "%m-%d %H:%M")
 
 
 # -- elements --------------------------------------------------------------------------------------------------------
-
-
-def tag(name: str, classes: str = "", text: str = "", *, label: str = "", testid: str = "") -> TextElement:
-    """A plain HTML element; text is text, never markup."""
-    element = TextElement(tag=name, text=text)
-    if classes:
-        element.classes(classes)
-    if label:
-        element.props["aria-label"] = label
-    if testid:
-        element.props["data-testid"] = testid
-    return element
-
-
-def button(text: str, action: Callable[[], Any], classes: str, *, testid: str = "") -> TextElement:
-    """A plain button, without the looks of a component library."""
-    element = tag("button", classes, text, testid=testid)
-    element.props["type"] = "button"
-    element.on("click", lambda _: action())
-    return element
-
-
-def pennant(colour: Colour) -> None:
-    """The urgency's sign: its colour and its character, so that it is read without seeing colours."""
-    sign = tag("span", f"rc-pennant rc-{colour}", say(f"incident.{colour}").zh)
-    sign.props["lang"] = "zh-CN"
-    sign.props["title"] = say(f"incident.{colour}").en
-
-
-def _pressed(element: Element, pressed: bool) -> None:
-    element.props["aria-pressed"] = json.dumps(pressed)
-    element.update()
 
 
 def _table(rows: list[dict[str, Any]], view: chart.View) -> None:
@@ -728,37 +568,3 @@ def _table(rows: list[dict[str, Any]], view: chart.View) -> None:
     ]
     table = ui.table(columns=columns, rows=rows, row_key="at", pagination=50).classes("rc-table")
     table.props("flat dense :rows-per-page-options=[50]").props["data-testid"] = "start-chart-table"
-
-
-def evidence(text: str) -> dict[str, Any]:
-    """What somebody shows, in one line: ``nh3n=0.8`` is a measurement, anything else the id of a stored photo.
-
-    Raises Refused for a measurement that is no number.
-    """
-    attachments: list[str] = []
-    measurement: dict[str, float] = {}
-    for word in text.replace(",", " ").replace("，", " ").split():
-        name, equals, value = word.partition("=")
-        if not equals:
-            attachments.append(word)
-            continue
-        try:
-            measurement[name] = float(value)
-        except ValueError:
-            raise Refused(sentence("incident.no_number", word=word)) from None
-    return {"attachments": tuple(attachments), "measurement": measurement}
-
-
-def _html_language(language: str) -> str:
-    return {"zh": "zh-CN", "en": "en"}[language]
-
-
-def _one_language(message: str, language: str) -> str:
-    """Our refusals carry both languages (``中文。 / English.``); show the page's."""
-    zh, _, en = message.partition(" / ")
-    return zh if language == "zh" or not en else en
-
-
-@lru_cache(maxsize=1)
-def page_css() -> str:
-    return Path(__file__).with_name("console.css").read_text(encoding="utf-8")

@@ -1,78 +1,64 @@
 """The work list ``/worklist`` (待办): what waits for who looks, most urgent first, and the actions for it."""
 
+from dataclasses import dataclass
 from functools import partial
 
-from fastapi import Request
-from nicegui import ui
-
-from api.access import Keeper
-from api.console.live import Live
-from api.console.model import IncidentView
-from api.console.start import BUTTONS, StartPage, button, page_css, pennant, tag
-from api.context import Context
-from governance.lifecycle import urgency, waiting_for
+from api.console import menu, orders
+from api.console.elements import button, link, pennant, tag
+from api.console.frame import Page
+from api.console.models.orders import IN_A_ROW, ON
+from governance import incidents
+from governance.lifecycle import Incident
 from sensors.texts import say
 from sensors.times import beijing
 
-
-def register(context: Context, live: Live, keeper: Keeper) -> None:
-    """Make ``/worklist`` answer with this page."""
-
-    @ui.page("/worklist")
-    async def tasks(request: Request) -> None:
-        await TasksPage(context, live, dict(request.query_params), request.scope["actor"], keeper).build()
+LIMIT = 200
 
 
-class TasksPage(StartPage):
-    """One client's work list; acting on a row is the start page's."""
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits, most urgent first."""
 
-    async def build(self) -> None:
-        self.model = await self.live.now()
-        ui.page_title(self.say("tasks"))
-        ui.colors(primary="#0b5a5e")
-        ui.add_css(page_css())
-        ui.context.client.content.classes("rc-page")
-        with tag("header", "rc-bar"):
-            tag("h1", text=self.say("tasks"))
-            with tag("div", "rc-bar-state"):
-                tag("span", text=self.actor.name, testid="tasks-name")
-                tag("a", "rc-language", self.say("to_map"), testid="tasks-map").props["href"] = "/"
-        with tag("main", "rc-panel"):
-            self.list = tag("ul", "rc-list", testid="tasks-list")
-        self._show_tasks()
-        ui.timer(2.0, self._tick)
+    rows: tuple[Incident, ...]
 
-    async def _tick(self) -> None:
-        self.live.look()
-        if self.live.model is not None and self.live.model is not self.model:
-            self.model = self.live.model
-            self._show_tasks()
 
-    def _show_tasks(self) -> None:
-        now_ms = self.context.clock_ms()
-        rows = [row for row in self._mine(self.model) if waiting_for(row.incident, self.actor)]
-        rows.sort(key=lambda row: urgency(row.incident, now_ms))
-        self.list.clear()
-        with self.list:
-            if not rows:
-                tag("li", "rc-empty", self.say("no_tasks"), testid="tasks-empty")
-            for row in rows:
-                with tag("li", "rc-row", testid=f"tasks-{row.id}"):
-                    pennant(row.colour)
-                    self._task(row, now_ms)
+class TasksPage(Page[Waiting]):
+    """One person's work list."""
 
-    def _task(self, row: IncidentView, now_ms: int) -> None:
-        due = row.incident.case.due_ms
+    entry = menu.TASKS
+    every_s = 2.0
+
+    def read(self) -> Waiting:
+        with self.context.database.read() as connection:
+            found = incidents.worklist(connection, self.actor, self.context.clock_ms(), limit=LIMIT)
+        return Waiting(tuple(incident for incident, _ in found))
+
+    def draw(self, model: Waiting) -> None:
+        with tag("section", "rc-panel rc-incidents", label=self.say("tasks")):
+            with tag("div", "rc-head"):
+                tag("h1", text=self.say("tasks"))
+            with tag("ul", "rc-list", testid="tasks-list"):
+                if not model.rows:
+                    tag("li", "rc-empty", self.say("no_tasks"), testid="tasks-empty")
+                for incident in model.rows:
+                    with tag("li", "rc-row", testid=f"tasks-{incident.id}"):
+                        pennant(incident.colour)
+                        self._task(incident)
+
+    def _task(self, incident: Incident) -> None:
+        due_ms = incident.case.due_ms
         with tag("div", "rc-row-body"):
-            tag("strong", text=self.of(row.sentence))
+            link(self.of(incident.title), self.to(f"/incidents/{incident.id}"), "rc-row-title rc-link")
             with tag("div", "rc-row-foot"):
-                tag("span", "rc-number", f"#{row.id}")
-                tag("span", text=self.of(say(f"state.{row.state}")))
-                if due is not None:
-                    key = "overdue_since" if due < now_ms else "due_at"
-                    tag("span", "rc-tag" if due < now_ms else "", self.say(key, at=beijing(due)))
+                tag("span", "rc-number", f"#{incident.id}")
+                tag("span", text=self.of(say(f"state.{incident.state}")))
+                if due_ms is not None:
+                    overdue = due_ms < self.context.clock_ms()
+                    words = self.say("overdue_since" if overdue else "due_at", at=beijing(due_ms))
+                    tag("span", "rc-tag" if overdue else "", words)
                 with tag("span", "rc-actions"):
-                    possible = row.open_to(self.actor)
-                    for action in (a for a in BUTTONS if a in possible):
-                        name = f"tasks-{row.id}-{action}"
-                        button(self._label(action), partial(self._act, row, action), "rc-button", testid=name)
+                    possible = orders.open_to(self, incident)
+                    for action in (a for a in IN_A_ROW if a in possible):
+                        kind = "rc-button rc-main-button" if action in ON else "rc-button rc-quiet-button"
+                        act = partial(orders.ask, self, incident, action, self.again)
+                        button(orders.label(self, action), act, kind, testid=f"tasks-{incident.id}-{action}")

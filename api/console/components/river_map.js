@@ -12,6 +12,7 @@ const WATER = "#b4cbcd";
 const WATER_WIDTH = { river: 8, creek: 4.5, lake: 13 };
 const FLAG = { width: 21, height: 18, foot: 8 };
 const REACH = 15; // px around a mark that still hit it
+const BESIDE = 9; // px beside a river that still hit it
 const FONT = '"Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", system-ui, sans-serif';
 const LABELS_FROM_ZOOM = 13;
 const FEW = 60; // so few stations are always labelled
@@ -25,7 +26,7 @@ export default {
     reaches: String,
     resourcePath: String,
   },
-  emits: ["ready", "station"],
+  emits: ["ready", "station", "reach"],
   data: () => ({ open: false, state: "loading", since: "" }),
 
   render() {
@@ -110,8 +111,11 @@ export default {
     this.canvas = L.DomUtil.create("canvas", "rc-map-paper", this.$refs.map);
     this.canvas.setAttribute("aria-hidden", "true");
     this.map.on("move zoom viewreset resize", () => this.soon());
-    this.map.on("click", (event) => this.choose(this.hit(event.containerPoint)?.key));
-    this.map.on("mousemove", (event) => this.hover(this.hit(event.containerPoint)));
+    this.map.on("click", (event) => this.clicked(event.containerPoint));
+    this.map.on("mousemove", (event) => {
+      this.hover(this.hit(event.containerPoint));
+      this.$refs.map.style.cursor = this.hovered || this.river(event.containerPoint) ? "pointer" : "";
+    });
     this.map.on("mouseout", () => this.hover(null));
     this.watcher = new ResizeObserver(() => this.map.invalidateSize({ pan: false }));
     this.watcher.observe(this.$refs.map);
@@ -448,10 +452,35 @@ export default {
       return best;
     },
 
+    clicked(point) {
+      const mark = this.hit(point);
+      if (mark) return this.choose(mark.key);
+      const river = this.river(point);
+      if (river) this.$emit("reach", river.key);
+    },
+
+    river(point) {
+      const scale = 2 ** this.map.getZoom();
+      const corner = this.map.getPixelBounds().min;
+      const away = (line) =>
+        Math.min(...line.points.slice(1).map(([u, v], i) => {
+          const [ax, ay] = [line.points[i][0] * scale - corner.x, line.points[i][1] * scale - corner.y];
+          const [bx, by] = [u * scale - corner.x - ax, v * scale - corner.y - ay];
+          const part = Math.max(0, Math.min(1, ((point.x - ax) * bx + (point.y - ay) * by) / (bx * bx + by * by || 1)));
+          return Math.hypot(point.x - ax - part * bx, point.y - ay - part * by);
+        }));
+      let best = null;
+      let nearest = BESIDE;
+      for (const line of this.lines) {
+        const distance = away(line);
+        if (distance < nearest) [best, nearest] = [line, distance];
+      }
+      return best;
+    },
+
     hover(mark) {
       if (mark === this.hovered) return;
       this.hovered = mark;
-      this.$refs.map.style.cursor = mark ? "pointer" : "";
       this.soon();
     },
 
@@ -486,13 +515,13 @@ function mark(feature, code) {
 }
 
 function lines(feature) {
-  const { zh, en, water } = feature.properties;
+  const { key, zh, en, water } = feature.properties;
   const shapes = { LineString: (c) => [c], MultiLineString: (c) => c, Polygon: (c) => c }[feature.geometry?.type];
   if (!shapes) return [];
   return shapes(feature.geometry.coordinates).map((coordinates) => {
     const places = coordinates.map(([lon, lat]) => [lat, lon]);
     const points = places.map((place) => L.CRS.EPSG3857.latLngToPoint(L.latLng(place), 0)).map(({ x, y }) => [x, y]);
-    return { zh, en, water: water in WATER_WIDTH ? water : "river", places, points };
+    return { key, zh, en, water: water in WATER_WIDTH ? water : "river", places, points };
   });
 }
 

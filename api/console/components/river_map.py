@@ -35,10 +35,17 @@ _WORDS = (
 class RiverMap(ui.element, component="river_map.js"):
     """5,000 stations and more: the browser fetches where they are, the server sends what became of them.
 
-    ``on_station`` is called with a station's key when somebody chooses it on the map or in the list.
+    ``on_station`` is called with a station's key when somebody chooses it on the map or in the list, ``on_reach`` with
+    that of a river somebody clicks on.
     """
 
-    def __init__(self, language: str, model: Callable[[], Model | None], on_station: Callable[[str], Any]) -> None:
+    def __init__(
+        self,
+        language: str,
+        model: Callable[[], Model | None],
+        on_station: Callable[[str], Any],
+        on_reach: Callable[[str], Any],
+    ) -> None:
         super().__init__()
         self._model = model
         self.add_resource(_LEAFLET)
@@ -57,6 +64,7 @@ class RiverMap(ui.element, component="river_map.js"):
         self.props["stations"], self.props["reaches"] = STATIONS, REACHES
         self.on("ready", self._ready)
         self.on("station", lambda event: on_station(str(event.args)))
+        self.on("reach", lambda event: on_reach(str(event.args)))
 
     def _ready(self, event: GenericEventArguments) -> None:
         """The browser holds so many stations now: paint them all, or have it look again when they are not ours."""

@@ -1,0 +1,248 @@
+"""Drawings made here, as SVG: the badge of a water class, a reach's classes day by day, a sketch of the water. Pure.
+
+They print, scale, and need neither tiles nor a script. Every text in them is escaped.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from reportlab.graphics.barcode.qr import QrCodeWidget
+
+from sensors.network import place_at
+from sensors.standards.gb3838 import WaterClass
+
+INK, QUIET, LINE, WATER, DARK = "#14262a", "#56676b", "#dbe3e2", "#b4cbcd", "#22363a"
+LETTERS = {1: "Ⅰ", 2: "Ⅱ", 3: "Ⅲ", 4: "Ⅳ", 5: "Ⅴ", 6: "劣Ⅴ"}
+SHORT = {**LETTERS, 6: "劣"}
+"""Where there is no room for two signs that could still be read."""
+LARGE = 40
+"""Pixels from which a badge has that room."""
+Point = tuple[float, float]
+
+
+def badge(water_class: WaterClass | None, size: int = 28) -> str:
+    """Circle Ⅰ Ⅱ, rounded square Ⅲ, triangle Ⅳ, diamond Ⅴ, octagon 劣Ⅴ, dashed ring where nothing can be judged.
+
+    The shape says it without colours: for red-blind eyes green and orange are one. Letters are black on every colour.
+    """
+    if water_class is None:
+        shape = '<circle cx="16" cy="16" r="13" fill="#fff" stroke="#56676b" stroke-width="2" stroke-dasharray="4 3"/>'
+        letter, label = "—", "—"
+    else:
+        shape, label = _shape(water_class), water_class.sign
+        letter = LETTERS[int(water_class)] if size >= LARGE else SHORT[int(water_class)]
+    font = max(12.0, size * (0.36 if len(letter) > 1 else 0.4 if water_class is WaterClass.IV else 0.46))
+    low = size * (0.78 if water_class is WaterClass.IV else 0.5) + (0 if water_class is WaterClass.IV else 0.36 * font)
+    return (
+        f'<svg class="rc-badge-mark" viewBox="0 0 {size} {size}" width="{size}" height="{size}" role="img" '
+        f'aria-label="{escape(label)}"><g transform="scale({size / 32:.4g})">{shape}</g><text x="{size / 2}" '
+        f'y="{low:.1f}" text-anchor="middle" font-size="{font:.1f}" font-weight="700" fill="#000">{letter}</text></svg>'
+    )
+
+
+def _shape(water_class: WaterClass) -> str:
+    look = f'fill="{water_class.colour}" stroke="{DARK}" stroke-width="1.6" stroke-linejoin="round"'
+    match water_class:
+        case WaterClass.I | WaterClass.II:
+            return f'<circle cx="16" cy="16" r="13" {look}/>'
+        case WaterClass.III:
+            return f'<rect x="3.5" y="3.5" width="25" height="25" rx="6" {look}/>'
+        case WaterClass.IV:
+            return f'<path d="M16 2L31 29H1Z" {look}/>'
+        case WaterClass.V:
+            return f'<path d="M16 1.5L30.5 16L16 30.5L1.5 16Z" {look}/>'
+        case _:
+            corners = " ".join(
+                f"{16 + 14.4 * math.cos(math.pi / 8 + i * math.pi / 4):.1f},"
+                f"{16 + 14.4 * math.sin(math.pi / 8 + i * math.pi / 4):.1f}"
+                for i in range(8)
+            )
+            return f'<polygon points="{corners}" {look.replace("1.6", "2.6")}/>'
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """The class a reach showed on a day (``05-12``); None where it could not be judged or nobody wrote it down."""
+
+    name: str
+    water_class: WaterClass | None
+
+
+def classes_by_day(days: Sequence[Day], target: WaterClass | None, label: str, target_word: str) -> str:
+    """One column a day, oldest first, in the row of its class, best on top; a dashed line below the target."""
+    row, left, top = 19.0, 34.0, 6.0
+    wide = max(18.0, min(26.0, 1120 / max(1, len(days))))
+    width, height = left + wide * len(days) + 8, top + 6 * row + 24
+    parts = [
+        f'<text x="{left - 6}" y="{top + row * (i - 1) + 14}" text-anchor="end" font-size="12" fill="{QUIET}">'
+        f"{LETTERS[i]}</text>"
+        f'<path d="M{left} {top + row * i}H{width - 8}" stroke="{LINE}" stroke-width="1"/>'
+        for i in range(1, 7)
+    ]
+    step = max(1, math.ceil(len(days) * 46 / (width - left)))
+    for i, day in enumerate(days):
+        x = left + wide * i
+        if (len(days) - 1 - i) % step == 0:
+            parts.append(
+                f'<text x="{x + wide / 2:.1f}" y="{height - 6}" text-anchor="middle" font-size="12" fill="{QUIET}">'
+                f"{escape(day.name)}</text>"
+            )
+        if day.water_class is None:
+            parts.append(f'<circle cx="{x + wide / 2:.1f}" cy="{top + 6 * row - 4}" r="1.6" fill="#8c9a99"/>')
+            continue
+        y = top + row * (int(day.water_class) - 1)
+        parts.append(
+            f'<rect x="{x + 0.8:.1f}" y="{y + 1.5}" width="{wide - 1.6:.1f}" height="{row - 3}" rx="2.5" '
+            f'fill="{day.water_class.colour}" stroke="{DARK}" stroke-width="0.9">'
+            f"<title>{escape(day.name)} {escape(day.water_class.sign)}</title></rect>"
+        )
+        parts.append(
+            f'<text x="{x + wide / 2:.1f}" y="{y + 14}" text-anchor="middle" font-size="12" fill="#000">'
+            f"{SHORT[int(day.water_class)]}</text>"
+        )
+    if target is not None:
+        y = top + row * int(target)
+        parts.append(
+            f'<path d="M{left} {y}H{width - 8}" stroke="{INK}" stroke-width="1.6" stroke-dasharray="5 3">'
+            f"<title>{escape(target_word)}</title></path>"
+        )
+    return _svg(width, height, label, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Something on a sketch: where (lon, lat), what it is called, and its sort (station, here, outfall, likely)."""
+
+    at: Point
+    name: str
+    sort: str
+    rank: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A stretch of a line, ``from_km`` to ``to_km`` down from its upper end, with its rank (1: likeliest)."""
+
+    line: Sequence[Point]
+    from_km: float
+    to_km: float
+    rank: int
+
+
+def sketch(
+    lines: Sequence[Sequence[Point]], places: Sequence[Place], stretches: Sequence[Stretch] = (), label: str = ""
+) -> str:
+    """The water as it lies, north on top, around what is shown on it; numbers stand for the ranks beside it."""
+    shown = [place.at for place in places] + [p for s in stretches for p in _part(s)]
+    shown = shown or [p for line in lines for p in line]
+    if not shown:
+        return _svg(320, 40, label, [])
+    width, height, margin = 460.0, 260.0, 40.0
+    lon0, lat0 = (min(p[0] for p in shown), min(p[1] for p in shown))
+    lon1, lat1 = (max(p[0] for p in shown), max(p[1] for p in shown))
+    squeeze = math.cos(math.radians((lat0 + lat1) / 2))
+    span_x, span_y = max((lon1 - lon0) * squeeze, 0.006), max(lat1 - lat0, 0.006)
+    scale = min((width - 2 * margin) / span_x, (height - 2 * margin) / span_y)
+    mid = ((lon0 + lon1) / 2, (lat0 + lat1) / 2)
+
+    def xy(point: Point) -> Point:
+        return (
+            width / 2 + (point[0] - mid[0]) * squeeze * scale,
+            height / 2 - (point[1] - mid[1]) * scale,
+        )
+
+    def path(points: Sequence[Point]) -> str:
+        return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in map(xy, points))
+
+    parts = [f'<rect width="{width}" height="{height}" fill="#e6eceb"/>']
+    for colour, wide in ((DARK, 7.5), (WATER, 5.0)):
+        parts += [
+            f'<path d="{path(line)}" fill="none" stroke="{colour}" stroke-width="{wide}" stroke-linejoin="round" '
+            'stroke-linecap="round"/>'
+            for line in lines
+            if len(line) > 1
+        ]
+    for one in sorted(stretches, key=lambda s: -s.rank):
+        x, y = xy(place_at(one.line, (one.from_km + one.to_km) / 2))
+        parts.append(
+            f'<path d="{path(_part(one))}" fill="none" stroke="#6a4c93" stroke-width="6" stroke-linecap="round" '
+            f'stroke-opacity="{0.95 if one.rank == 1 else 0.55}"/>' + _number(x, y - 14, one.rank)
+        )
+    taken: list[Point] = []
+    for place in sorted(places, key=lambda p: (p.sort != "here", p.rank or 99)):
+        x, y = xy(place.at)
+        parts.append(_mark(place, x, y))
+        crowded = any(abs(x - a) < 90 and abs(y - b) < 14 for a, b in taken)
+        if not crowded or place.sort == "here":
+            taken.append((x, y))
+            side, anchor = (9, "start") if x < width * 0.62 else (-9, "end")
+            parts.append(
+                f'<text x="{x + side:.1f}" y="{y + 4.5:.1f}" text-anchor="{anchor}" font-size="12" fill="{INK}" '
+                f'stroke="#eef2f1" stroke-width="3.5" paint-order="stroke" stroke-linejoin="round">'
+                f"{escape(place.name)}</text>"
+            )
+    km = 10 ** math.floor(math.log10(max(span_y * 111.3 / 2, 0.11)))
+    bar = km / 111.3 * scale
+    parts.append(
+        f'<path d="M12 {height - 12}h{bar:.1f}" stroke="{QUIET}" stroke-width="2"/>'
+        f'<text x="12" y="{height - 18}" font-size="12" fill="{QUIET}">{km:g} km</text>'
+    )
+    return _svg(width, height, label, parts)
+
+
+def code(text: str, label: str) -> str:
+    """A QR code (error correction M) of a text, with the quiet zone that readers need."""
+    made = QrCodeWidget(text, barLevel="M").qr
+    made.make()
+    count = made.getModuleCount()
+    dark = "".join(
+        f"M{column + 4} {row + 4}h1v1h-1z"
+        for row in range(count)
+        for column in range(count)
+        if made.isDark(row, column)
+    )
+    side = count + 8
+    return (
+        f'<svg viewBox="0 0 {side} {side}" width="132" height="132" role="img" aria-label="{escape(label)}" '
+        f'shape-rendering="crispEdges"><rect width="{side}" height="{side}" fill="#fff"/><path d="{dark}"/></svg>'
+    )
+
+
+def _part(one: Stretch) -> list[Point]:
+    """The points of a stretch, dense enough to follow the bends."""
+    steps = 12
+    return [place_at(one.line, one.from_km + (one.to_km - one.from_km) * i / steps) for i in range(steps + 1)]
+
+
+def _mark(place: Place, x: float, y: float) -> str:
+    title = f"<title>{escape(place.name)}</title>"
+    if place.sort == "here":
+        return (
+            f'<g>{title}<circle cx="{x:.1f}" cy="{y:.1f}" r="8.5" fill="#fff" stroke="#0b5a5e" stroke-width="2.5"/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{DARK}"/></g>'
+        )
+    if place.sort in ("outfall", "likely"):
+        look = ("#6a4c93", "#fff") if place.sort == "likely" else ("#fff", DARK)
+        drawn = (
+            f'<g>{title}<rect x="{x - 5:.1f}" y="{y - 5:.1f}" width="10" height="10" fill="{look[0]}" '
+            f'stroke="{look[1]}" stroke-width="1.5"/></g>'
+        )
+        return drawn + (_number(x, y - 14, place.rank) if place.rank else "")
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{DARK}" stroke="#fff" stroke-width="1.5">{title}</circle>'
+
+
+def _number(x: float, y: float, rank: int) -> str:
+    return (
+        f'<g><circle cx="{x:.1f}" cy="{y:.1f}" r="9" fill="#6a4c93" stroke="#fff" stroke-width="1.5"/>'
+        f'<text x="{x:.1f}" y="{y + 4:.1f}" text-anchor="middle" font-size="12" font-weight="700" fill="#fff">'
+        f"{rank}</text></g>"
+    )
+
+
+def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
+    return (
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" role="img" '
+        f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    )

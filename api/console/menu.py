@@ -1,0 +1,39 @@
+"""Which pages there are and who may see them: each stands for a route of the API and asks for its right. Pure."""
+
+from dataclasses import dataclass
+
+from api.access import right_of
+from governance.roles import Actor, Right
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A page: its word in the catalogue (``frame.KEY``), its path, and the route below the prefix it stands for."""
+
+    key: str
+    path: str
+    route: str
+
+    @property
+    def right(self) -> Right:
+        """What the route needs; a route that the table does not know is the administrator's."""
+        return right_of("GET", self.route) or Right.PEOPLE
+
+
+MAP = Entry("map", "/", "/stations")
+TASKS = Entry("tasks", "/worklist", "/worklist")
+REACHES = Entry("reaches", "/reaches", "/reaches")
+REACH = Entry("reaches", "/reaches/{key}", "/reaches/-/file")
+INCIDENT = Entry("tasks", "/incidents/{number}", "/incidents/-")
+MESSAGES = Entry("messages", "/messages", "/notices")
+ONCALL = Entry("oncall", "/oncall", "/oncall")
+ASSESSMENT = Entry("assessment", "/assessment", "/assessments")
+PEOPLE = Entry("people", "/people", "/people")
+TRAIL = Entry("trail", "/trail", "/audit")
+
+ENTRIES = (MAP, TASKS, REACHES, MESSAGES, ONCALL, ASSESSMENT, PEOPLE, TRAIL)
+
+
+def menu(actor: Actor) -> tuple[Entry, ...]:
+    """What this person's menu holds: no page that would turn them away."""
+    return tuple(entry for entry in ENTRIES if actor.may(entry.right))

@@ -1,0 +1,88 @@
+"""What a dialog asks for before somebody acts on an incident, from the same table that judges the action. Pure."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from governance.deadlines import EMERGENCY_MS
+from governance.lifecycle import STEPS, Action, Evidence, FalseAlarm, Incident, PauseReason, Step
+
+
+class Need(StrEnum):
+    """Whether a field is there, and whether it must be filled in."""
+
+    NO = "no"
+    OPTIONAL = "optional"
+    REQUIRED = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """The fields of a dialog; ``reasons`` are the codes to choose from, ``conditions`` those that can be split off."""
+
+    comment: Need
+    proof: Need
+    reasons: tuple[str, ...] = ()
+    grades: tuple[str, ...] = ()
+    to: bool = False
+    into: bool = False
+    score: bool = False
+    conditions: tuple[tuple[str, str, str], ...] = ()
+
+
+_SHOWS_MORE = frozenset(
+    {Action.COMMENT, Action.VERIFY, Action.REWORK, Action.RETURN, Action.REOPEN, Action.EMERGENCY, Action.SUPERVISE}
+)
+"""Actions that may bring a photo or a measurement though they need not."""
+
+BUTTONS = (
+    Action.EMERGENCY_REPORTED,
+    Action.ACCEPT,
+    Action.DISPATCH,
+    Action.START,
+    Action.CONTRIBUTE,
+    Action.FINISH,
+    Action.VERIFY,
+    Action.CLOSE,
+    Action.REOPEN,
+    Action.COMMENT,
+    Action.RESUME,
+    Action.REWORK,
+    Action.RETURN,
+    Action.TRANSFER,
+    Action.PAUSE,
+    Action.REJECT,
+    Action.FALSE_ALARM,
+    Action.SUPERVISE,
+    Action.RELEASE,
+    Action.MERGE,
+    Action.SPLIT,
+    Action.EMERGENCY,
+    Action.EVALUATE,
+)
+"""All actions in the order of a row: first what carries the case on."""
+
+ON = frozenset(BUTTONS[:9])
+"""What carries a case on; the rest is quieter."""
+_ALSO = (Action.REWORK, Action.RETURN, Action.REJECT, Action.FALSE_ALARM)
+IN_A_ROW = (*(a for a in BUTTONS if a in ON and a is not Action.REOPEN), *_ALSO)
+"""What a row of a list offers; the incident's page offers everything."""
+
+
+def asks(incident: Incident, action: Action) -> Asks:
+    """What to ask before ``action``; raises KeyError for one that the state does not know."""
+    step: Step = STEPS[incident.state, action]
+    text = any(kinds == {Evidence.TEXT} for kinds in step.evidence)
+    shown = any(Evidence.TEXT not in kinds for kinds in step.evidence)
+    return Asks(
+        comment=Need.REQUIRED if text else Need.OPTIONAL,
+        proof=Need.REQUIRED if shown else Need.OPTIONAL if action in _SHOWS_MORE else Need.NO,
+        reasons=tuple(_REASONS.get(action, ())),
+        grades=tuple(EMERGENCY_MS) if action is Action.EMERGENCY else (),
+        to=action in (Action.DISPATCH, Action.TRANSFER),
+        into=action is Action.MERGE,
+        score=action is Action.EVALUATE,
+        conditions=tuple(c.key for c in incident.conditions) if action is Action.SPLIT else (),
+    )
+
+
+_REASONS = {Action.FALSE_ALARM: tuple(FalseAlarm), Action.PAUSE: tuple(PauseReason)}

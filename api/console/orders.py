@@ -1,0 +1,165 @@
+"""Acting on an incident from any page: one dialog, made from what the lifecycle asks for."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nicegui import ui
+
+from api.acting import perform, suggestion
+from api.console.components.photo_input import PhotoInput
+from api.console.dialogs import Dialog
+from api.console.elements import tag
+from api.console.frame import Framed
+from api.console.models.orders import Need, asks
+from api.routes.incidents import within_reach
+from governance import incidents, people
+from governance.dispatch import Suggestion
+from governance.lifecycle import Action, Assignment, Incident, Order, allowed, sentence
+from governance.regions import Regions
+from governance.roles import Department, Right
+from sensors.errors import Refused
+from sensors.texts import Text, say
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """To whom it could go: the suggestion, all regions and all people."""
+
+    found: Suggestion
+    regions: dict[str, str]
+    people: dict[str, str]
+
+
+def label(page: Framed, action: Action) -> str:
+    """The action's word on a button."""
+    word = page.of(say(f"action.{action}"))
+    return word[:1].upper() + word[1:]
+
+
+def open_to(page: Framed, incident: Incident) -> tuple[Action, ...]:
+    """What the incident accepts now from who looks."""
+    return allowed(incident, page.actor)
+
+
+async def ask(page: Framed, incident: Incident, action: Action, after: Callable[[], Awaitable[None]]) -> None:
+    """Ask what the action needs, then do it; a refusal is shown in the dialog and nothing typed is lost.
+
+    ``after`` shows what became of it.
+    """
+    wanted = asks(incident, action)
+    offer = await asyncio.to_thread(_offer, page, incident) if wanted.to else None
+    dialog = Dialog(page, page.say("console.ask", id=incident.id, action=label(page, action)), page.of(incident.title))
+    name = None if page.named else dialog.text("name", page.say("console.your_name"), page.name)
+    given: dict[str, Any] = {}
+    if offer is not None:
+        _to(dialog, page, offer, given)
+    if wanted.reasons:
+        options = {code: page.say(f"reason.{code}") for code in wanted.reasons}
+        given["reason"] = dialog.choice("reason", page.say("form.reason"), options)
+    if wanted.grades:
+        given["grade"] = dialog.choice("grade", page.say("form.grade"), {g: g for g in wanted.grades}, "IV")
+    if wanted.into:
+        given["into"] = dialog.number("into", page.say("form.into"), 1, whole=True)
+    if wanted.score:
+        given["score"] = dialog.number("score", page.say("form.score"), 0, 100)
+    if wanted.conditions:
+        named = {i: " · ".join(part for part in key if part) for i, key in enumerate(wanted.conditions)}
+        given["conditions"] = dialog.choice("conditions", page.say("form.conditions"), named, [], several=True)
+    words = "console.comment" if wanted.comment is Need.REQUIRED else "console.comment_optional"
+    comment = dialog.text("comment", page.say(words), long=True)
+    photos, measured, value = None, None, None
+    if wanted.proof is not Need.NO:
+        with dialog.form, tag("div", "rc-field"):
+            tag("span", text=page.say("form.proof" if wanted.proof is Need.REQUIRED else "form.proof_optional"))
+            photos = PhotoInput(page.language)
+        known = {p.key: f"{page.of(Text(p.zh, p.en))} {_unit(p.unit)}" for p in page.context.catalogue.parameters}
+        measured = dialog.choice("parameter", page.say("form.measured"), known, incident.parameter)
+        value = dialog.number("value", page.say("form.value"))
+
+    async def submit() -> None:
+        if name is not None:
+            page.name = (name.value or "").strip()
+        if photos is not None and photos.sending:
+            raise Refused(sentence("form.still_sending"))
+        order = _order(action, comment.value, given, wanted.conditions)
+        if photos is not None:
+            order = replace(order, attachments=photos.ids)
+        if measured is not None and value is not None and measured.value and value.value is not None:
+            order = replace(order, measurement={str(measured.value): float(value.value)})
+        await asyncio.to_thread(_do, page, incident.id, order)
+        page.context.wake()
+        ui.notify(
+            page.say("console.done", id=incident.id, action=label(page, action)),
+            position="bottom",
+            color="dark",
+            timeout=4000,
+        )
+        await after()
+
+    dialog.open(label(page, action), submit)
+
+
+def _to(dialog: Dialog, page: Framed, offer: _Offer, given: dict[str, Any]) -> None:
+    to = offer.found.assignment
+    departments = {str(d): page.say(f"department.{d}") for d in Department}
+    matters = {p.key: page.of(Text(p.zh, p.en)) for p in page.context.processes.known}
+    if matters:
+        given["matter"] = dialog.choice("matter", page.say("form.matter"), matters, offer.found.matter or None)
+    given["department"] = dialog.choice("department", page.say("form.department"), departments, to.department)
+    given["joint"] = dialog.choice("joint", page.say("form.joint"), departments, list(to.joint), several=True)
+    people_ = {**({to.responsible: to.responsible} if to.responsible else {}), **offer.people}
+    given["responsible"] = dialog.choice("responsible", page.say("form.responsible"), people_, to.responsible or None)
+    regions = {**({to.region: to.region} if to.region else {}), **offer.regions}
+    given["region"] = dialog.choice("region", page.say("form.region"), regions, to.region or None)
+
+
+def _order(
+    action: Action, comment: str | None, given: dict[str, Any], conditions: tuple[tuple[str, str, str], ...]
+) -> Order:
+    said = {name: field.value for name, field in given.items()}
+    to = None
+    if "department" in said:
+        to = Assignment(
+            said["region"] or "",
+            said["responsible"] or "",
+            Department(said["department"]) if said["department"] else None,
+            tuple(Department(one) for one in said["joint"] or ()),
+        )
+    return Order(
+        action,
+        comment=comment or None,
+        assignment=to,
+        matter=said.get("matter") or "",
+        reason=str(said.get("reason") or ""),
+        grade=said.get("grade") or "",
+        score=said.get("score"),
+        into=None if said.get("into") is None else int(said["into"]),
+        conditions=tuple(conditions[i] for i in said.get("conditions") or ()),
+    )
+
+
+def _do(page: Framed, incident_id: int, order: Order) -> None:
+    actor = page.acting()
+    if not page.named:
+        actor = replace(actor, name=page.name)
+    perform(page.context, incident_id, order, actor, page.keeper.regions)
+
+
+def _offer(page: Framed, incident: Incident) -> _Offer:
+    regions: Regions = page.keeper.regions()
+    with page.context.database.read() as connection:
+        now = incidents.get(connection, incident.id)
+        within_reach(now, page.actor)
+        terms = people.appointments(connection)
+        everybody = people.listing(connection) if page.actor.may(Right.STAFF) else []
+    everybody = people.seen_by(page.actor, everybody, terms, regions, page.context.clock_ms())
+    registry = page.shared.registries.recent()
+    names = {r.code: page.of(Text(r.zh, r.en)) for r in registry.regions}
+    role = {p.name: f"{p.name} · {page.say(f'person.{p.role}')}" for p in everybody}
+    return _Offer(suggestion(page.context, now, regions), names, role)
+
+
+def _unit(unit: str) -> str:
+    return "" if unit == "1" else f"({unit})"

@@ -1,0 +1,286 @@
+"""All reaches ``/reaches``, and one river, one file (一河一档) ``/reaches/{key}``: to read in the morning, to print."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from nicegui import ui
+
+from api import riverfile
+from api.console import marks, menu
+from api.console.elements import badge, button, link, pennant, picture, tag
+from api.console.frame import Page, cell
+from api.console.model import duration
+from api.console.models import reach as models
+from api.console.models.reach import GoalRow, ReachPage, ReachRow
+from governance import incidents
+from governance.finding import Colour
+from governance.lifecycle import concerns
+from governance.roles import Right
+from sensors.standards.gb3838 import WaterClass
+from sensors.texts import Text, say
+from sensors.times import beijing
+
+OPEN_LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Reaches:
+    """All reaches, the worst water first."""
+
+    rows: tuple[ReachRow, ...]
+
+
+class ReachesPage(Page[Reaches]):
+    """Every reach with its class, its target and its open incidents."""
+
+    entry = menu.REACHES
+    section = "river"
+
+    def read(self) -> Reaches:
+        registry = self.shared.registries.recent()
+        reach_of = {station.key: station.reach for station in registry.stations}
+        open_: Counter[str] = Counter()
+        if self.actor.may(Right.INCIDENTS):
+            with self.context.database.read() as connection:
+                found = incidents.list_incidents(connection, open_only=True, limit=OPEN_LIMIT)
+            open_.update(
+                i.place.reach or reach_of.get(i.station, "")
+                for i in found
+                if concerns(i, self.actor) and not i.retrospective
+            )
+        return Reaches(models.rows(registry, riverfile.classes_of(self.context), open_))
+
+    def draw(self, model: Reaches) -> None:
+        tag("h1", text=self.say("frame.reaches"))
+        if not model.rows:
+            self.empty("none", "none_next", testid="reaches-empty")
+        with tag("ul", "rc-cards", testid="reaches-list"):
+            for row in model.rows:
+                with tag("li"), tag("a", "rc-panel rc-card", testid=f"reach-{row.key}") as card:
+                    card.props["href"] = self.to(f"/reaches/{row.key}")
+                    badge(row.live_class, 40)
+                    with tag("div", "rc-card-body"):
+                        tag("strong", text=self.of(row.name))
+                        if row.target is None:
+                            tag("span", "rc-quiet", self.say("no_target"))
+                        else:
+                            key = "target_unknown" if row.met is None else "target_met" if row.met else "target_missed"
+                            words = self.say(key, target=class_word(row.target))
+                            tag("span", "rc-missed" if row.met is False else "rc-quiet", words)
+                        parts = self.say("stations_count", count=row.stations)
+                        if row.open:
+                            parts += " · " + self.say("open_count", count=row.open)
+                        tag("span", "rc-quiet", parts)
+
+
+class ReachFile(Page[ReachPage]):
+    """One river, one file."""
+
+    entry = menu.REACH
+    section = "river"
+    every_s = 30.0
+
+    def read(self) -> ReachPage:
+        registry = self.shared.registries.recent()
+        key = str(self.request.path_params["key"])
+        file = riverfile.gather(self.context, registry, self.actor, key)
+        return models.page(file, registry, self.context.clock_ms())
+
+    def title(self, model: ReachPage) -> str:
+        return self.of(model.name)
+
+    def draw(self, model: ReachPage) -> None:
+        self._head(model)
+        self._classes(model)
+        with tag("div", "rc-two"):
+            with tag("div", "rc-stack"):
+                self._people(model)
+                self._plan(model)
+                self._outfalls(model)
+                self._sign(model)
+            with tag("div", "rc-stack"):
+                self._stations(model)
+                self._incidents(model)
+        tag("p", "rc-quiet rc-printed", self.say("printed", at=beijing(self.context.clock_ms(), "%Y-%m-%d %H:%M")))
+
+    def _head(self, model: ReachPage) -> None:
+        with tag("section", "rc-panel rc-river-head", label=self.of(model.name)):
+            badge(model.live_class, 64)
+            with tag("div", "rc-river-words"):
+                tag("p", "rc-quiet", self.say("file"))
+                tag("h1", text=self.of(model.name), testid="river-name")
+                if model.live is None:
+                    tag("p", text=self.say("never_judged"))
+                else:
+                    tag("p", text=model.live.zh if self.language == "zh" else model.live.en, testid="river-live")
+                facts = [self.say(f"water_{model.water}"), self.say("length", km=f"{model.length_km:.1f}")]
+                facts.append(
+                    self.say("target", target=class_word(model.target)) if model.target else self.say("no_target")
+                )
+                if model.month_told:
+                    facts.append(self.say("month", met=model.month_met, told=model.month_told))
+                with tag("p", "rc-facts"):
+                    for fact in facts:
+                        tag("span", text=fact)
+                    if model.downstream_name is not None:
+                        words = self.say("flows_into", name=model.downstream_name)
+                        link(words, self.to(f"/reaches/{model.downstream}"))
+                if model.note:
+                    tag("p", "rc-quiet", model.note)
+            with tag("div", "rc-river-do rc-screen"):
+                button(
+                    self.say("print"), lambda: ui.run_javascript("window.print()"), "rc-button", testid="river-print"
+                )
+                link(self.say("all"), self.to("/reaches"), "rc-button")
+
+    def _people(self, model: ReachPage) -> None:
+        with self.panel("chiefs", testid="river-chiefs"):
+            if not model.levels:
+                self.empty("no_chiefs", "no_chiefs_next")
+                return
+            for level in model.levels:
+                with tag("div", "rc-level"):
+                    place = self.of(level.region)
+                    tag("h3", text=f"{place} · {self.say(f'level_{level.level}')}" if level.level else place)
+                    with tag("ul"):
+                        for held in level.people:
+                            with tag("li", "rc-person"):
+                                tag("strong", text=held.name)
+                                role = self.say(f"person.{held.role}")
+                                if held.deputy_of:
+                                    role += " · " + self.say("helps", name=held.deputy_of)
+                                tag("span", text=role)
+                                since = self.moment_day(held.since)
+                                until = self.moment_day(held.until)
+                                words = (
+                                    self.say("term", since=since, until=until)
+                                    if held.until
+                                    else self.say("term_open", since=since)
+                                )
+                                tag("span", "rc-quiet", words)
+
+    def moment_day(self, at: str | None) -> str:
+        """The Beijing day of an instant of the answer."""
+        at_ms = models.instant_ms(at)
+        return "—" if at_ms is None else beijing(at_ms, "%Y-%m-%d")
+
+    def _stations(self, model: ReachPage) -> None:
+        with self.panel("stations", testid="river-stations"):
+            if not model.stations:
+                self.empty("no_stations", "no_stations_next")
+            else:
+                now_ms = self.context.clock_ms()
+                with tag("ul", "rc-way"):
+                    for row in model.stations:
+                        with tag("li", "rc-way-stop"):
+                            badge(row.water_class, 30)
+                            with tag("div", "rc-card-body"):
+                                link(self.of(row.name), self.to("/", station=row.key))
+                                words = self.say("at_km", km=f"{row.km:.1f}") + " · " + self.say(f"console.{row.state}")
+                                if row.newest_at_ms is not None:
+                                    ago = duration(now_ms - row.newest_at_ms)
+                                    words += " · " + self.say("newest", ago=ago)
+                                tag("span", "rc-quiet", words)
+                                if row.evidence is not None:
+                                    tag("span", "rc-quiet", self.of(row.evidence))
+            places = [marks.Place((lon, lat), self.of(name), "station") for _, name, lon, lat in model.places]
+            if len(model.outline) > 1:
+                picture(marks.sketch([model.outline], places, label=self.say("sketch")), "rc-sketch")
+
+    def _classes(self, model: ReachPage) -> None:
+        with self.panel("classes", testid="river-classes"):
+            if not model.days:
+                self.empty("no_classes", "no_classes_next")
+                return
+            target = class_word(model.target) if model.target else "—"
+            words = self.say("classes_label", days=len(model.days), target=target)
+            picture(marks.classes_by_day(model.days, model.target, words, words), "rc-days", testid="river-days")
+            tag("p", "rc-quiet", self.say("classes_note", target=target))
+            with tag("details", "rc-more"):
+                tag("summary", text=self.say("as_table"))
+                heads = {name: self.say(f"column_{name}") for name in ("day", "class", "deciding")}
+                with self.table(heads, testid="river-days-table"):
+                    for row in model.told[:90]:
+                        with tag("tr"):
+                            for words, text in zip(heads.values(), self._told(row), strict=True):
+                                cell(words, text)
+
+    def _told(self, row: tuple[str, str, str]) -> tuple[str, str, str]:
+        day, name, deciding = row
+        known = self.context.catalogue
+        words = [
+            self.of(Text(known[key].zh, known[key].en)) if key in known else key for key in deciding.split(", ") if key
+        ]
+        shown = "—" if name == "—" else class_word(WaterClass.of(name))
+        return day, shown, "、".join(words) if self.language == "zh" else ", ".join(words)
+
+    def _plan(self, model: ReachPage) -> None:
+        with self.panel("plan", testid="river-plan"):
+            if model.problem:
+                tag("p", text=model.problem)
+            if not model.goals:
+                self.empty("no_plan", "no_plan_next")
+                return
+            with tag("ul", "rc-goals"):
+                for goal in model.goals:
+                    self._goal(goal)
+            if model.plan_changed is not None:
+                at, by = model.plan_changed
+                tag("p", "rc-quiet", self.say("plan_changed", at=self.moment(at), by=by))
+
+    def _goal(self, goal: GoalRow) -> None:
+        with tag("li", "rc-goal"):
+            with tag("div", "rc-goal-head"):
+                tag("strong", text=goal.goal)
+                tag("span", text=f"{goal.progress:.0%}")
+            bar = tag("progress", label=goal.goal)
+            bar.props["max"], bar.props["value"] = 1, goal.progress
+            if goal.measure:
+                tag("p", text=goal.measure)
+            parts = [goal.responsible] if goal.responsible else []
+            if goal.due:
+                parts.append(self.say("goal_late" if goal.late else "goal_due", due=goal.due))
+            tag("p", "rc-missed" if goal.late else "rc-quiet", " · ".join(parts))
+
+    def _incidents(self, model: ReachPage) -> None:
+        with self.panel("incidents", testid="river-incidents"):
+            if not model.incidents:
+                self.empty("no_incidents")
+                return
+            with tag("ul", "rc-list rc-short"):
+                for one in model.incidents[:12]:
+                    with tag("li", "rc-row" + ("" if one["open"] else " rc-closed")):
+                        pennant(Colour(one["colour"]))
+                        with tag("div", "rc-row-body"):
+                            href = self.to(f"/incidents/{one['id']}")
+                            link(self.of(one["title"]), href, "rc-row-title rc-link")
+                            state = self.of(say(f"state.{one['state']}"))
+                            since = self.say("console.since", at=self.moment(models.instant_ms(one["since"])))
+                            tag("span", "rc-quiet", f"#{one['id']} · {state} · {since}")
+
+    def _outfalls(self, model: ReachPage) -> None:
+        with self.panel("outfalls", testid="river-outfalls"):
+            if not model.outfalls:
+                self.empty("no_outfalls")
+                return
+            with tag("ul", "rc-way"):
+                for one in model.outfalls:
+                    with tag("li", "rc-way-stop"):
+                        name = one["zh"] if self.language == "zh" else one["en"]
+                        tag("strong", text=name)
+                        kind = self.say(f"outfall_{one['kind']}")
+                        at = self.say("at_km", km=f"{one['km']:.1f}")
+                        tag("span", "rc-quiet", f"{kind} · {at}")
+
+    def _sign(self, model: ReachPage) -> None:
+        with self.panel("sign", testid="river-sign"):
+            tag("p", text=self.say("sign_says"))
+            address = str(self.request.base_url).rstrip("/") + f"/report?reach={model.key}"
+            with tag("div", "rc-sign"):
+                picture(marks.code(address, self.say("sign_code")), "rc-code")
+                link(address, address, "rc-link rc-address")
+
+
+def class_word(water_class: WaterClass) -> str:
+    """``Ⅲ``, ``劣Ⅴ``: as signs and reports print it."""
+    return marks.LETTERS[int(water_class)]

@@ -1,0 +1,254 @@
+"""A site with a past, for the tests of the pages: rivers judged for weeks, people in office, cases in every hand.
+
+``python -m tests.pages_site FOLDER PORT [TOKEN]`` serves what `seed` laid down; without a token the site is open.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import sqlalchemy as sa
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+import ingest.storage.tables  # noqa: F401  (the tables must be known before they are created)
+from api.app import create_app
+from api.console.mount import mount
+from api.context import Context, Telling
+from governance import audit, incidents, notice_store, oncall, people, plans, roots, tables
+from governance.contacts import Channel, Contact, Directory
+from governance.contacts import Role as Told
+from governance.database import Database, metadata
+from governance.finding import Colour
+from governance.lifecycle import Action, Assignment, Order, Source
+from governance.notice_store import Wanted
+from governance.notice_tables import notice
+from governance.notices import Item, Kind, Policy
+from governance.oncall import Shift
+from governance.plans import Goal
+from governance.regions import Place, Regions
+from governance.roles import Actor, Department, Role
+from ingest import classes
+from ingest.checks import rules
+from ingest.pipeline import Site
+from ingest.storage import registry as registry_store
+from ingest.storage.sql import SqlReadings
+from riverchief import files
+from sensors import stationfile
+from sensors.parameters import catalogue
+from sensors.reading import Message
+from sensors.texts import Text
+from sensors.times import DAY_MS
+from sensors.wire.telemetry import Sample, Telemetry, encode
+
+ROOT = Path(__file__).parents[1]
+MINUTE, HOUR = 60_000, 3_600_000
+RIVER = "qichachong-huanhu"
+STATION = "qcc-huanhu-3"
+GRID = "chancheng/zumiao/qicha/1/a"
+OFFICE, CHIEF, AUDITOR, PUBLIC = "李调度（示例）", "陈河长（示例）", "周审计（示例）", "公众（示例）"
+ADMINISTRATOR = "管理员（示例）"
+SOURCE = "/riverchief/test"
+KEY = Ed25519PrivateKey.from_private_bytes(b"a key of a site made up for test"[:32])
+DUTY = ("duty-1", "duty-2")
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def directory() -> Directory:
+    channel = (Channel("json://127.0.0.1:9/x"),)
+    return Directory(
+        (
+            Contact("duty-1", "值班甲（示例）", roles=(Told.OFFICE,), channels=channel),
+            Contact("duty-2", "值班乙（示例）", roles=(Told.OFFICE,), channels=channel),
+            Contact("chief-qicha", CHIEF, roles=(Told.CHIEF,), reaches=(RIVER,), channels=channel),
+        )
+    )
+
+
+def seed(folder: Path) -> Database:
+    """The database of the site, filled; the caller closes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    database = Database(f"sqlite:///{folder / 'river.db'}")
+    metadata.create_all(database.engine)
+    known = catalogue()
+    registry = stationfile.read((ROOT / "config/stations.toml").read_text(encoding="utf-8"), known)
+    now = now_ms()
+    regions = Regions(registry.regions, registry.stations)
+    with database.write() as connection:
+        registry_store.save(connection, registry)
+        for name, role, region in (
+            (OFFICE, Role.OFFICE, "chancheng"),
+            (CHIEF, Role.CHIEF, ""),
+            ("何总河长（示例）", Role.GENERAL_CHIEF, ""),
+            ("罗助理（示例）", Role.DEPUTY, ""),
+            ("梁村级河长（示例）", Role.CHIEF, ""),
+            ("黄网格员（示例）", Role.GRID_WORKER, GRID),
+            (AUDITOR, Role.AUDITOR, "chancheng"),
+            (PUBLIC, Role.PUBLIC, ""),
+            (ADMINISTRATOR, Role.ADMINISTRATOR, ""),
+        ):
+            people.add(connection, name, role, region=region, by="test", now_ms=now, regions=regions)
+        for name, region, reach, helps in (
+            ("何总河长（示例）", "chancheng", "", ""),
+            (CHIEF, "chancheng/zumiao", RIVER, ""),
+            ("罗助理（示例）", "chancheng/zumiao", RIVER, CHIEF),
+            ("梁村级河长（示例）", "chancheng/zumiao/qicha/1", "", ""),
+        ):
+            people.appoint(
+                connection,
+                name,
+                region=region,
+                reach=reach,
+                deputy_of=helps,
+                since_ms=now - 200 * DAY_MS,
+                until_ms=now + 400 * DAY_MS if helps else None,
+                by=ADMINISTRATOR,
+                now_ms=now,
+                source=SOURCE,
+                regions=regions,
+            )
+        _past(connection, now)
+        start_ms = now - now % DAY_MS
+        oncall.add(
+            connection,
+            [Shift(DUTY[i % 2], start_ms + 7 * i * DAY_MS, start_ms + 7 * (i + 1) * DAY_MS, 1, 0) for i in range(3)],
+            by=OFFICE,
+            now_ms=now,
+        )
+    _readings(database, now)
+    _cases(database, now)
+    with database.write() as connection:
+        roots.seal(connection, KEY, origin=SOURCE, now_ms=now_ms())
+    return database
+
+
+def _past(connection: sa.Connection, now: int) -> None:
+    """Forty days of the class of the creek, and its plan."""
+    course = [*["V"] * 3, ">V", ">V", *["V"] * 2, *["IV"] * 3, "V", "V", ">V", "V", *["IV"] * 2, "III", "III"]
+    course += [*["IV"] * 3, *["V"] * 3, *["IV"] * 3, *["III"] * 3, *["IV"] * 2, *["V"] * 2, "IV", "IV"]
+    for i, name in enumerate(course):
+        if i == 11:
+            continue  # a day without a record
+        told = {"class": name, "target": "V", "met": name != ">V", "deciding": ["nh3n"]}
+        at_ms = now - (len(course) - 1 - i) * DAY_MS
+        body = {"reaches": {RIVER: told}}
+        audit.append(connection, "water.classes", kind="water", id="reaches", body=body, by="riverchief", at_ms=at_ms)
+    goals = [
+        Goal("氨氮稳定达到Ⅴ类", "截污管网错混接改造12处", CHIEF, "2099-12-31", 0.65),
+        Goal("消除晴天溢流口", "封堵或改造3处", "祖庙街道（示例）", "2025-06-30", 0.33),
+    ]
+    plans.put(connection, RIVER, "晴天有污水溢流，内源淤积", goals, by=CHIEF, role="chief", now_ms=now - 9 * DAY_MS)
+
+
+def _readings(database: Database, now: int) -> None:
+    """Six hours of readings, the last minutes of which are polluted."""
+    catalogue_ = catalogue()
+    store = SqlReadings(database, catalogue_)
+    in_force = rules.read((ROOT / "config/rules.toml").read_text(encoding="utf-8"), catalogue_)
+    site = Site(database, store, in_force, catalogue_)
+    times = range(now - 6 * HOUR, now - 6 * MINUTE, 5 * MINUTE)
+    for n, station in enumerate(("qcc-huanhu-1", "qcc-huanhu-2", STATION, "dph-shiwan-1")):
+        samples = [
+            Sample(
+                at, {"nh3n": round(0.6 + 0.01 * ((i + n) % 9), 3), "do": 6.2 + 0.01 * (i % 7), "codmn": 4.0, "tp": 0.1}
+            )
+            for i, at in enumerate(times)
+        ]
+        payload = encode(Telemetry(tuple(samples), seq=0, boot=1, sent_at_ms=now))
+        site.process([Message(station, payload, now)], now)
+    values = [0.65]
+    while values[-1] < 8.4:
+        values.append(min(8.4, round(1.2 * values[-1] + 0.25, 3)))
+    values += [8.4] * 3
+    samples = [Sample(now - 8_000 * (len(values) - i), {"nh3n": v}) for i, v in enumerate(values, 1)]
+    payload = encode(Telemetry(tuple(samples), seq=1, boot=1, sent_at_ms=now))
+    site.process([Message(STATION, payload, now)], now)
+    classes.update(database, store, catalogue_, now)
+
+
+def _cases(database: Database, now: int) -> None:
+    """A litter report on its way, messages told and given up, and a delivery that was refused."""
+    operator = Actor(OFFICE, Role.OFFICE)
+    worker = Actor("黄网格员（示例）", Role.GRID_WORKER, frozenset({GRID}))
+    with database.write() as connection:
+        place = Place(GRID, RIVER, 113.1478, 23.0205)
+        made = incidents.report(
+            connection,
+            Order(Action.ACCEPT, comment="环湖花园桥下有成片漂浮垃圾，约十平方米"),
+            operator,
+            colour=Colour.YELLOW,
+            origin=Source.HOTLINE,
+            place=place,
+            now_ms=now - 5 * HOUR,
+            source=SOURCE,
+        )
+        for order, who, ago in (
+            (Order(Action.ACCEPT), operator, 290),
+            (
+                Order(Action.DISPATCH, assignment=Assignment(GRID, CHIEF, Department.URBAN_MANAGEMENT)),
+                operator,
+                280,
+            ),
+            (Order(Action.START), worker, 120),
+            (Order(Action.COMMENT, comment="船已到，预计一小时清完"), worker, 90),
+        ):
+            incidents.act(connection, made.id, order, who, now_ms=now - ago * MINUTE, source=SOURCE)
+        red = incidents.list_incidents(connection, colour=Colour.RED, limit=1)[0]
+        text = Text("奇槎涌环湖花园段氨氮8.40（限值4.0）", "Qicha Creek NH3-N 8.40 (limit 4.0)")
+        place_ = Text("奇槎涌环湖花园段", "Qicha Creek")
+        items = [
+            Wanted("duty-1", GRID, Item(red.id, Kind.OPENED, Colour.RED, now - 4 * MINUTE, place_, text, 10), now),
+            Wanted("chief-qicha", GRID, Item(red.id, Kind.OPENED, Colour.RED, now - 4 * MINUTE, place_, text, 10), now),
+            Wanted("duty-2", GRID, Item(made.id, Kind.OPENED, Colour.YELLOW, now - 4 * HOUR, place_, made.title), now),
+        ]
+        notice_store.gather(connection, items, now - 4 * MINUTE, Policy())
+        c = notice.c
+        connection.execute(
+            sa.update(notice)
+            .where(c.contact == "duty-1")
+            .values(
+                status="sent",
+                body="x",
+                sent_at_ms=now - 3 * MINUTE,
+                sent_by="wecombot",
+                acknowledged_at_ms=now - MINUTE,
+            )
+        )
+        connection.execute(
+            sa.update(notice)
+            .where(c.contact == "chief-qicha")
+            .values(status="dead", body="x", attempts=7, last_error="the gateway answers 403")
+        )
+        oldest = sa.select(sa.func.min(tables.outbox.c.id)).scalar_subquery()
+        connection.execute(
+            sa.update(tables.outbox)
+            .where(tables.outbox.c.id == oldest)
+            .values(status="refused", attempts=3, last_status=422, last_error="平台拒收：编号格式不符")
+        )
+
+
+def serve(folder: Path, port: int, token: str) -> None:
+    database = Database(f"sqlite:///{folder / 'river.db'}")
+    context = Context(
+        database=database,
+        store=SqlReadings(database, catalogue()),
+        catalogue=catalogue(),
+        source=SOURCE,
+        clock_ms=now_ms,
+        token=token or None,
+        open=not token,
+        photos=folder / "photos",
+        processes=files.read_processes(None),
+        audit_keys=(KEY.public_key(),),
+        telling=Telling(directory, Policy(), None, "测试站 test site"),
+    )
+    app = create_app(context)
+    mount(app, context)
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "")

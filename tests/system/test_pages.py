@@ -1,0 +1,121 @@
+"""The pages in a real browser, over one site with a past that all these tests share."""
+
+import base64
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests import pages_site
+from tests.pages_site import CHIEF, PUBLIC, RIVER, ROOT
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists() and not os.environ.get("CI"), reason="Chromium is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("pages")
+    pages_site.seed(folder).close()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    command = [sys.executable, "-m", "tests.pages_site", str(folder), str(port)]
+    server = subprocess.Popen(command, cwd=ROOT, env=environment)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            assert server.poll() is None, "the server stopped while starting"
+            try:
+                if httpx.get(f"{url}/healthz").status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+Look = Callable[..., Page]
+
+
+@pytest.fixture
+def look(browser: Browser, site: str) -> Iterator[Look]:
+    """Opens a page as somebody; at the end nothing may have complained, run over the side or be too small to read."""
+    opened: list[tuple[Page, list[str]]] = []
+
+    def at(path: str, who: str = "", size: dict[str, int] = DESK) -> Page:
+        context = browser.new_context(viewport=size)
+        if who:
+            part = base64.urlsafe_b64encode(who.encode()).decode().rstrip("=")
+            context.add_cookies([{"name": "rc-as", "value": part, "url": site}])
+        page = context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.append((page, complaints))
+        page.goto(site + path)
+        return page
+
+    yield at
+    for page, complaints in opened:
+        assert [c for c in complaints if "403" not in c and "404" not in c] == []
+        assert not page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+        assert (
+            page.evaluate("""() => [...document.querySelectorAll("body *")].filter(element =>
+            [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()) && element.checkVisibility()
+            && parseFloat(getComputedStyle(element).fontSize) < 12).map(element => element.textContent.trim())""")
+            == []
+        )
+        page.context.close()
+
+
+def test_a_chief_reads_the_river_file_on_the_phone_and_sees_only_pages_of_theirs(look: Look) -> None:
+    page = look("/reaches", CHIEF, PHONE)
+    expect(page.get_by_test_id("menu").locator("a")).not_to_have_count(0)
+    expect(page.get_by_test_id("menu-trail")).to_have_count(0)
+    page.get_by_test_id(f"reach-{RIVER}").click()
+    expect(page.get_by_test_id("river-name")).to_have_text("奇槎涌环湖花园段")
+    expect(page.get_by_test_id("river-live")).to_contain_text("未达到目标")
+    expect(page.get_by_test_id("river-chiefs")).to_contain_text(CHIEF)
+    expect(page.get_by_test_id("river-plan")).to_contain_text("65%")
+    expect(page.get_by_test_id("river-incidents").locator("li")).to_have_count(2)
+    expect(page.get_by_test_id("river-days").locator("svg")).to_be_visible()
+
+
+def test_who_may_not_see_a_page_is_told_politely_with_the_status_of_the_api(look: Look, site: str) -> None:
+    page = look("/incidents/1", PUBLIC)
+    expect(page.get_by_test_id("refused")).to_contain_text("不能“查看事件”")
+    cookie = {"rc-as": base64.urlsafe_b64encode(PUBLIC.encode()).decode().rstrip("=")}
+    for path, status in (("/worklist", 403), ("/reaches/nowhere", 404), (f"/reaches/{RIVER}", 200)):
+        assert httpx.get(site + path, cookies=cookie).status_code == status, path

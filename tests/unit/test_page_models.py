@@ -1,0 +1,119 @@
+"""What the pages show, from literals: who sees which page, what a dialog asks, how a river file reads."""
+
+import re
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from api.access import right_of
+from api.console import marks
+from api.console.marks import Day
+from api.console.menu import ENTRIES, INCIDENT, REACH, menu
+from api.console.models import orders, reach
+from api.console.models.orders import Need
+from governance.finding import Colour
+from governance.lifecycle import STEPS, Action, FalseAlarm, Order, Source, State, reported
+from governance.regions import Place, Regions
+from governance.roles import Actor, Right, Role
+from governance.terms import Appointment, offices
+from sensors.network import Level, Region
+from sensors.standards.gb3838 import WaterClass
+
+DAY = 86_400_000
+T = 1_790_000_000_000
+
+
+def case(state: State) -> "object":
+    made, _ = reported(
+        Order(Action.ACCEPT, comment="桥下有漂浮垃圾"),
+        Actor("李某（示例）", Role.OPERATOR),
+        T,
+        cause="x",
+        colour=Colour.YELLOW,
+        source=Source.HOTLINE,
+        place=Place(),
+    )
+    return replace(made, state=state)
+
+
+def test_every_page_asks_for_a_right_that_the_table_of_the_api_knows():
+    for entry in (*ENTRIES, REACH, INCIDENT):
+        assert right_of("GET", entry.route) is entry.right
+
+
+def test_a_menu_holds_no_page_that_would_turn_its_reader_away():
+    assert {e.key for e in menu(Actor("x", Role.PUBLIC))} == {"map", "reaches"}
+    for role in Role:
+        actor = Actor("x", role)
+        assert all(actor.may(entry.right) for entry in menu(actor))
+    assert "trail" in {e.key for e in menu(Actor("x", Role.AUDITOR))}
+    assert "trail" not in {e.key for e in menu(Actor("x", Role.CHIEF))}
+
+
+def test_a_dialog_asks_for_what_the_lifecycle_would_refuse_without():
+    finish = orders.asks(case(State.HANDLING), Action.FINISH)
+    assert (finish.comment, finish.proof) == (Need.REQUIRED, Need.REQUIRED)
+    false = orders.asks(case(State.REPORTED), Action.FALSE_ALARM)
+    assert (false.comment, false.reasons) == (Need.REQUIRED, tuple(FalseAlarm))
+    assert orders.asks(case(State.ACCEPTED), Action.DISPATCH).to
+    assert orders.asks(case(State.REPORTED), Action.ACCEPT) == orders.Asks(Need.OPTIONAL, Need.NO)
+    assert orders.asks(case(State.REPORTED), Action.EMERGENCY).grades == ("I", "II", "III", "IV")
+
+
+def test_every_action_has_its_button():
+    assert set(orders.BUTTONS) == set(Action)
+    for state, action in STEPS:
+        orders.asks(case(state), action)
+
+
+def test_nobody_is_shown_as_chief_after_the_term_ended_and_the_highest_level_comes_first():
+    regions = Regions(
+        [
+            Region("d", "区", "District", Level.DISTRICT),
+            Region("s", "街", "Street", Level.STREET, "d"),
+            Region("t", "另一街", "Other", Level.STREET, "d"),
+        ]
+    )
+
+    def term(number: int, name: str, region: str, reach_: str = "", until: int | None = None, **other: object):
+        return Appointment(number, name, other.get("role", Role.CHIEF), region, reach_, "", T - DAY, until)
+
+    terms = [
+        term(1, "助理", "s", "r", role=Role.DEPUTY),
+        term(2, "街河长", "s", "r"),
+        term(3, "前任", "s", "r", T),
+        term(4, "区河长", "d"),
+        term(5, "别处", "t"),
+        term(6, "别的河", "s", "other"),
+    ]
+    assert [a.name for a in offices(terms, {"s"}, "r", regions, T)] == ["区河长", "街河长", "助理"]
+
+
+def test_of_several_records_of_a_day_the_newest_counts_and_a_day_without_one_stays_empty():
+    told = [
+        {"at": "2026-05-12T10:00:00Z", "class": "IV", "met": True},
+        {"at": "2026-05-12T02:00:00Z", "class": "V", "met": False},
+        {"at": "2026-05-09T17:00:00Z", "class": None, "met": None},  # the 10th in Beijing
+    ]
+    days = reach.last_days(reach.classes_by_day(told), date(2026, 5, 13))
+    assert days == (Day("05-10", None), Day("05-11", None), Day("05-12", WaterClass.IV), Day("05-13", None))
+
+
+@pytest.mark.parametrize("water_class", [None, *WaterClass])
+def test_a_badge_says_its_class_by_letter_and_shape(water_class):
+    drawn = marks.badge(water_class, 40)
+    assert (marks.LETTERS[water_class] if water_class else "—") in drawn
+    drawings = [re.sub(r"#[0-9a-f]+|label=.*?>|<text.*", "", marks.badge(one)) for one in (None, *WaterClass)]
+    assert len(set(drawings)) == 6  # I and II share the circle; nobody has to tell colours apart
+
+
+def test_what_people_name_things_is_no_markup_in_a_drawing():
+    svg = marks.sketch([[(113.0, 23.0), (113.1, 23.1)]], [marks.Place((113.0, 23.0), "<script>", "station")])
+    assert "<script>" not in svg
+    assert "&lt;script&gt;" in svg
+
+
+def test_the_rights_of_a_page_are_those_of_the_people_in_charge():
+    assert INCIDENT.right is Right.INCIDENTS
+    assert REACH.right is Right.LOOK

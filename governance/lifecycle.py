@@ -968,6 +968,25 @@ def waiting_for(incident: Incident, actor: Actor) -> tuple[Action, ...]:
     return tuple(a for a in possible if STEPS[incident.state, a].right is not Right.HANDLE)
 
 
+def hindered(incident: Incident, actor: Actor) -> dict[Action, str]:
+    """Why what would carry the incident on is closed to this person now, in a sentence of both languages.
+
+    Only what the state knows: nothing tells here how a case that waits to be accepted could be closed.
+    """
+    found: dict[Action, str] = {}
+    for action in _ON:
+        known = (incident.state, action) in STEPS and (action is not Action.CONTRIBUTE or bool(incident.case.joint))
+        again = action is Action.DISPATCH and incident.state in (State.DISPATCHED, State.TRANSFERRED)
+        if not known or again or action is Action.EMERGENCY_REPORTED or _open_to(incident, action, actor):
+            continue
+        try:
+            if _admitted(incident, action, actor).needs_quiet:
+                _prove_quiet(incident, action, actor, STANDARD, None)
+        except Refused as error:
+            found[action] = str(error)
+    return found
+
+
 def urgency(incident: Incident, now_ms: int) -> tuple[bool, bool, int, int, int]:
     """The order of a work list, most urgent first: emergency to be reported, overdue, colour, deadline, number."""
     case = incident.case

@@ -3,8 +3,10 @@
 ``python -m tests.pages_site FOLDER PORT [TOKEN]`` serves what `seed` laid down; without a token the site is open.
 """
 
+import struct
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -42,14 +44,29 @@ from sensors.times import DAY_MS
 from sensors.wire.telemetry import Sample, Telemetry, encode
 
 ROOT = Path(__file__).parents[1]
+
+
+def _picture() -> bytes:
+    """A photo: a PNG of one green colour."""
+    width, height = 64, 48
+    rows = b"".join(b"\0" + bytes((70, 110, 90)) * width for _ in range(height))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
 MINUTE, HOUR = 60_000, 3_600_000
 RIVER = "qichachong-huanhu"
 STATION = "qcc-huanhu-3"
 GRID = "chancheng/zumiao/qicha/1/a"
 OFFICE, CHIEF, AUDITOR, PUBLIC = "李调度（示例）", "陈河长（示例）", "周审计（示例）", "公众（示例）"
-ADMINISTRATOR = "管理员（示例）"
+ADMINISTRATOR, WORKER = "管理员（示例）", "黄网格员（示例）"
 SOURCE = "/riverchief/test"
 KEY = Ed25519PrivateKey.from_private_bytes(b"a key of a site made up for test"[:32])
+PHOTO = _picture()
 DUTY = ("duty-1", "duty-2")
 
 
@@ -85,7 +102,7 @@ def seed(folder: Path) -> Database:
             ("何总河长（示例）", Role.GENERAL_CHIEF, ""),
             ("罗助理（示例）", Role.DEPUTY, ""),
             ("梁村级河长（示例）", Role.CHIEF, ""),
-            ("黄网格员（示例）", Role.GRID_WORKER, GRID),
+            (WORKER, Role.GRID_WORKER, GRID),
             (AUDITOR, Role.AUDITOR, "chancheng"),
             (PUBLIC, Role.PUBLIC, ""),
             (ADMINISTRATOR, Role.ADMINISTRATOR, ""),
@@ -172,7 +189,7 @@ def _readings(database: Database, now: int) -> None:
 def _cases(database: Database, now: int) -> None:
     """A litter report on its way, messages told and given up, and a delivery that was refused."""
     operator = Actor(OFFICE, Role.OFFICE)
-    worker = Actor("黄网格员（示例）", Role.GRID_WORKER, frozenset({GRID}))
+    worker = Actor(WORKER, Role.GRID_WORKER, frozenset({GRID}))
     with database.write() as connection:
         place = Place(GRID, RIVER, 113.1478, 23.0205)
         made = incidents.report(

@@ -170,22 +170,27 @@ def sketch(
             f'<path d="{path(_part(one))}" fill="none" stroke="#6a4c93" stroke-width="6" stroke-linecap="round" '
             f'stroke-opacity="{0.95 if one.rank == 1 else 0.55}"/>' + _number(x, y - 14, one.rank)
         )
-    taken: list[Point] = []
-    for place in sorted(places, key=lambda p: (p.sort != "here", p.rank or 99)):
-        x, y = xy(place.at)
-        parts.append(_mark(place, x, y))
-        crowded = any(abs(x - a) < 90 and abs(y - b) < 14 for a, b in taken)
-        if not crowded or place.sort == "here":
-            taken.append((x, y))
-            side, anchor = (9, "start") if x < width * 0.62 else (-9, "end")
-            parts.append(
-                f'<text x="{x + side:.1f}" y="{y + 4.5:.1f}" text-anchor="{anchor}" font-size="12" fill="{INK}" '
-                f'stroke="#eef2f1" stroke-width="3.5" paint-order="stroke" stroke-linejoin="round">'
-                f"{escape(place.name)}</text>"
-            )
+    spots = [(place, *xy(place.at)) for place in places]
+    parts += [
+        _mark(place, x, y) for place, x, y in sorted(spots, key=lambda one: (one[0].sort == "here", -one[0].rank))
+    ]
+    taken = [(x - 11, y - 25, x + 11, y + 9) for _, x, y in spots]
+    for place, x, y in sorted(spots, key=lambda one: (one[0].sort != "here", one[0].rank or 99)):
+        long = 12.5 * sum(1 if ord(letter) > 0x2E7F else 0.56 for letter in place.name)
+        for left in (x + 13, x - 13 - long):
+            box = (left, y - 7, left + long, y + 7)
+            free = left > 0 and left + long < width
+            if free and not any(a < box[2] and c > box[0] and b < box[3] and d > box[1] for a, b, c, d in taken):
+                taken.append(box)
+                parts.append(
+                    f'<text x="{left:.1f}" y="{y + 4.5:.1f}" font-size="12" fill="{INK}" stroke="#eef2f1" '
+                    f'stroke-width="3.5" paint-order="stroke" stroke-linejoin="round">{escape(place.name)}</text>'
+                )
+                break
     km = 10 ** math.floor(math.log10(max(span_y * 111.3 / 2, 0.11)))
     bar = km / 111.3 * scale
     parts.append(
+        f'<rect x="6" y="{height - 32}" width="{max(bar, 44) + 12:.1f}" height="26" rx="4" fill="#eef2f1"/>'
         f'<path d="M12 {height - 12}h{bar:.1f}" stroke="{QUIET}" stroke-width="2"/>'
         f'<text x="12" y="{height - 18}" font-size="12" fill="{QUIET}">{km:g} km</text>'
     )

@@ -10,21 +10,35 @@ from api.access import right_of
 from api.console import marks
 from api.console.marks import Day
 from api.console.menu import ENTRIES, INCIDENT, REACH, menu
+from api.console.models import incident as cases
 from api.console.models import orders, reach
 from api.console.models.orders import Need
 from governance.finding import Colour
-from governance.lifecycle import STEPS, Action, FalseAlarm, Order, Source, State, reported
+from governance.lifecycle import (
+    STEPS,
+    Action,
+    Entry,
+    FalseAlarm,
+    Incident,
+    Order,
+    Source,
+    State,
+    What,
+    hindered,
+    reported,
+)
 from governance.regions import Place, Regions
 from governance.roles import Actor, Right, Role
 from governance.terms import Appointment, offices
 from sensors.network import Level, Region
 from sensors.standards.gb3838 import WaterClass
+from sensors.texts import Text
 
 DAY = 86_400_000
 T = 1_790_000_000_000
 
 
-def case(state: State) -> "object":
+def case(state: State) -> Incident:
     made, _ = reported(
         Order(Action.ACCEPT, comment="桥下有漂浮垃圾"),
         Actor("李某（示例）", Role.OPERATOR),
@@ -117,3 +131,55 @@ def test_what_people_name_things_is_no_markup_in_a_drawing():
 def test_the_rights_of_a_page_are_those_of_the_people_in_charge():
     assert INCIDENT.right is Right.INCIDENTS
     assert REACH.right is Right.LOOK
+
+
+def entry(seq: int, state: State, *, before: State | None = None, what: What = What.FIRED, comment: str | None = None):
+    return Entry(seq, T + seq, T + seq, what, "规则", before, state, Text(f"第{seq}次", f"no. {seq}"), comment=comment)
+
+
+def test_a_case_on_a_branch_stands_where_it_left_the_straight_way():
+    history = [
+        entry(1, State.REPORTED),
+        entry(2, State.ACCEPTED, before=State.REPORTED),
+        entry(3, State.DISPATCHED, before=State.ACCEPTED),
+        entry(4, State.RETURNED, before=State.DISPATCHED),
+    ]
+    way = [(stop.state, stop.sort) for stop in cases.stops(case(State.RETURNED), history)]
+    assert way[:4] == [
+        (State.REPORTED, "done"),
+        (State.ACCEPTED, "done"),
+        (State.RETURNED, "now"),
+        (State.DISPATCHED, "ahead"),
+    ]
+    rejected = cases.stops(case(State.REJECTED), [entry(1, State.REPORTED), entry(2, State.REJECTED)])
+    assert [stop.state for stop in rejected] == [State.REPORTED, State.REJECTED]
+
+
+def test_findings_that_repeat_themselves_are_one_line_and_what_people_wrote_is_never_hidden():
+    state = State.REPORTED
+    history = [entry(1, state), *(entry(n, state, before=state) for n in (2, 3, 4))]
+    history += [entry(5, state, before=state, what=What.COMMENTED, comment="看过"), entry(6, state, before=state)]
+    assert [(line.seq, line.times) for line in cases.lines(history)] == [(6, 1), (5, 1), (4, 4)]
+
+
+def test_the_deadline_says_how_much_is_left_and_that_a_paused_clock_stands():
+    def at(due: int | None, **case_: object):
+        made = case(State.HANDLING)
+        return replace(made, case=replace(made.case, due_ms=due, step_since_ms=T, **case_))
+
+    hour = 3_600_000
+    assert cases.deadline(at(T + 10 * hour), T + hour) == ("left", Text("还剩9小时", "9 h left"))
+    assert cases.deadline(at(T + 10 * hour), T + 9 * hour)[0] == "soon"
+    assert cases.deadline(at(T + hour), T + 3 * hour) == ("over", Text("已超时2小时", "2 h overdue"))
+    assert cases.deadline(at(T + hour, paused_at_ms=T, pause_reason="maintenance"), T + 3 * hour)[0] == "paused"
+
+
+def test_a_grey_button_names_its_reason_and_what_the_state_does_not_know_is_not_shown():
+    handled = case(State.HANDLED)
+    handled = replace(handled, case=replace(handled.case, handler="李某（示例）"))
+    own = hindered(handled, Actor("李某（示例）", Role.OPERATOR))
+    assert set(own) == {Action.VERIFY}
+    assert "自己办结" in own[Action.VERIFY]
+    assert hindered(handled, Actor("王某（示例）", Role.OPERATOR)) == {}
+    worker = hindered(case(State.REPORTED), Actor("黄某（示例）", Role.GRID_WORKER))
+    assert set(worker) == {Action.ACCEPT}

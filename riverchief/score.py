@@ -315,6 +315,7 @@ class Run:
                 for alarm in mine
                 if not any(alarm.touches(span, tolerance_ms) for span in (*events_there, *natural_there))
             ]
+            befallen = instruments.befallen(station, asked.start_ms, asked.end_ms, step_ms)
             of_faults: set[Span] = set()
             called: list[tuple[Bools, Bools]] = []
             for parameter, of in said.items():
@@ -331,7 +332,7 @@ class Run:
                 own_ms = scoring.step_of(at_ms[judged])
                 kinds = np.array(of.kind, object)
                 spans = []
-                for fault in instruments.faults.get(station.key, ()):
+                for fault in befallen:
                     if fault.parameter not in ("", parameter):
                         continue
                     its = wrong & (kinds == str(fault.kind)) & (at_ms >= fault.start_ms) & (at_ms < fault.end_ms)

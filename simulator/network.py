@@ -17,26 +17,46 @@ from sensors.reading import Bools, Floats, Places
 from sensors.stations import Reach, Registry, Station, Water
 from simulator.chemistry import Bed
 from simulator.hydraulics import Mesh, cuts, distances
-from simulator.noise import key_of
+from simulator.noise import key_of, lattice
 from simulator.scenario import along_km
 
-# content:        °C    DO   BOD   NH   NO3  PO4    NTU    OM     EC    alk   DIC  chl
-DIRTY_BRANCH = (23.0, 4.2, 3.2, 0.98, 3.2, 0.085, 24.0, 1.75, 420.0, 2.05, 2.20, 6.0)
-CLEAN_BRANCH = (23.0, 6.6, 1.3, 0.14, 2.3, 0.035, 20.0, 1.25, 300.0, 1.75, 1.82, 5.0)
-SEAWARD = (23.0, 6.3, 1.4, 0.18, 2.4, 0.040, 22.0, 1.30, 305.0, 1.78, 1.86, 5.0)
-CREEK_HEAD = (23.0, 4.8, 4.5, 0.55, 4.0, 0.10, 16.0, 3.2, 440.0, 2.30, 2.50, 16.0)
-LAKE_HEAD = (23.0, 7.0, 3.0, 0.25, 1.1, 0.03, 12.0, 3.6, 330.0, 1.90, 1.95, 22.0)
-SEWAGE = (25.0, 0.3, 170.0, 32.0, 6.0, 3.2, 110.0, 22.0, 950.0, 4.60, 5.60, 0.2)
-EFFLUENT = (26.0, 6.5, 5.0, 0.6, 9.0, 0.22, 6.0, 3.5, 620.0, 2.40, 2.60, 0.5)
-RUNOFF = (23.0, 7.6, 9.0, 0.55, 1.3, 0.07, 190.0, 3.5, 90.0, 0.75, 0.83, 0.2)
-OVERFLOW = (24.0, 1.0, 95.0, 15.0, 3.5, 1.7, 420.0, 16.0, 520.0, 2.60, 3.20, 0.2)
-ACID = (27.0, 6.0, 20.0, 0.5, 3.0, 0.1, 50.0, 60.0, 9500.0, -88.0, 0.10, 0.2)
-ALKALI = (27.0, 6.0, 25.0, 0.5, 3.0, 0.1, 60.0, 90.0, 15000.0, 130.0, 4.0, 0.2)
-BRINE = (27.0, 5.5, 10.0, 1.0, 6.0, 0.1, 20.0, 50.0, 42000.0, 4.0, 4.2, 0.2)
+# content:        °C    DO   BOD   NH   NO3  PO4    NTU    OM     EC    alk   DIC  chl  organic
+DIRTY_BRANCH = (23.0, 2.6, 3.2, 0.90, 3.6, 0.090, 10.0, 2.00, 440.0, 2.05, 2.28, 8.0, 6.0)
+CLEAN_BRANCH = (23.0, 7.2, 1.2, 0.10, 2.1, 0.022, 22.0, 0.95, 284.0, 1.70, 1.75, 8.0, 3.0)
+SEAWARD = (23.0, 6.9, 1.3, 0.14, 2.2, 0.026, 22.0, 1.00, 290.0, 1.74, 1.80, 8.0, 3.5)
+CREEK_HEAD = (23.0, 4.8, 4.2, 0.50, 4.0, 0.09, 12.0, 3.0, 440.0, 2.30, 2.50, 16.0, 4.0)
+LAKE_HEAD = (23.0, 7.0, 3.0, 0.25, 1.1, 0.03, 9.0, 3.5, 330.0, 1.90, 1.95, 22.0, 3.0)
+SEWAGE = (25.0, 0.3, 170.0, 32.0, 6.0, 3.0, 45.0, 20.0, 950.0, 4.60, 5.60, 0.2, 65.0)
+EFFLUENT = (26.0, 6.5, 5.0, 0.6, 9.0, 0.21, 3.0, 3.4, 620.0, 2.40, 2.60, 0.5, 3.0)
+RUNOFF = (23.0, 7.6, 9.0, 0.55, 1.3, 0.07, 165.0, 3.0, 90.0, 0.75, 0.83, 0.2, 25.0)
+OVERFLOW = (24.0, 1.0, 95.0, 15.0, 3.5, 1.5, 300.0, 13.0, 520.0, 2.60, 3.20, 0.2, 120.0)
+ACID = (27.0, 6.0, 20.0, 0.5, 3.0, 0.1, 45.0, 60.0, 9500.0, -88.0, 0.10, 0.2, 5.0)
+ALKALI = (27.0, 6.0, 25.0, 0.5, 3.0, 0.1, 50.0, 90.0, 15000.0, 130.0, 4.0, 0.2, 10.0)
+BRINE = (27.0, 5.5, 10.0, 1.0, 6.0, 0.1, 18.0, 50.0, 42000.0, 4.0, 4.2, 0.2, 2.0)
 """Content of what flows in, tracers in the order of ``chemistry.TRACERS``."""
+
+SIDE_CREEKS = (
+    (23.0, 1.0, 9.0, 10.0, 2.0, 0.55, 10.0, 3.6, 440.0, 2.45, 2.90, 12.0, 9.0),
+    (23.0, 0.8, 5.0, 0.15, 10.0, 0.28, 5.0, 6.5, 820.0, 2.10, 2.44, 6.0, 5.0),
+    (23.0, 9.0, 5.0, 0.60, 1.4, 0.26, 8.0, 4.0, 340.0, 1.90, 1.90, 70.0, 12.0),
+)
+"""The many small creeks of a delta, which no registry has and each ebb empties into its river: one with raw sewage; one
+that lives on treated water, rich in nitrate and salts and still poor in oxygen; one behind fish ponds, green and rich
+in phosphorus. Assumed.
+That poor oxygen comes with much ammonia here and with little there is what 平洲 shows: r(EC, NH3-N) is 0.01 there, and
+its saltiest, poorest water has the least ammonia."""
+
+SIDE_KINDS = (0.25, 0.55, 0.2)
+"""How much of them is of each kind."""
+SIDE_SHARE = 0.85
+"""Surface of small creeks beside a river, as a share of its own. Assumed: 10 km² of delta drain to each km of river, with
+1.5 km of creek to the km², 12 m wide, which is 0.75 of a river 240 m wide; a little more for ponds with gates."""
 
 UP_KM, DOWN_KM = 14.0, 9.0
 """Tidal water above and below the reach of a river; the tide moves it by some 7 km."""
+
+BRANCH_KM = 5.0
+"""From one cleaner branch that joins to the next (assumed)."""
 
 STORE_M2 = 9.5e6
 """Surface of the branches further up, which the tide fills and drains through the river."""
@@ -63,8 +83,8 @@ class Kind:
 
 
 KINDS: Mapping[Water, Kind] = {
-    Water.RIVER: Kind(500.0, 240.0, 6.5, 70.0, 90.0, 0.0, 0.0),
-    Water.CREEK: Kind(320.0, 16.0, 1.7, 1.7, 4.0, 0.014, 0.9),
+    Water.RIVER: Kind(500.0, 240.0, 6.5, 70.0, 35.0, 0.0, 0.0),
+    Water.CREEK: Kind(320.0, 16.0, 1.7, 1.7, 4.0, 0.0098, 0.9),
     Water.LAKE: Kind(200.0, 130.0, 1.8, 0.02, 0.8, 0.0, 0.35),
 }
 
@@ -97,7 +117,7 @@ class Network:
     base: Floats
     """(n,) m³/s that flow in on an ordinary day."""
     base_content: Floats
-    """(12, n) its content."""
+    """(13, n) its content."""
     leak: Floats
     """(n,) m³/s of sewage."""
     catchment_m2: Floats
@@ -107,6 +127,8 @@ class Network:
     dispersion: Floats
     """(f,) m²/s."""
     bed: Bed
+    sides: Floats
+    """(kinds, n) how much of each kind of small creek lies beside a cell of a tidal river; patchy."""
 
     def cell(self, reach: str, km: float) -> int:
         """The cell ``km`` down a reach; its ends for what lies beyond."""
@@ -234,7 +256,7 @@ def build(registry: Registry) -> Network:
         if o.kind is OutfallKind.COMBINED:
             combined.setdefault(index[o.reach], cell)
         elif o.kind is OutfallKind.SEWAGE:
-            leak[cell] += 0.012
+            leak[cell] += 0.002
         elif o.kind is OutfallKind.PLANT:
             content[:, cell] = EFFLUENT
             base[cell] = 1.5
@@ -264,20 +286,51 @@ def build(registry: Registry) -> Network:
         np.minimum(by_kind("dispersion")[mesh.up], by_kind("dispersion")[mesh.down]),
         Bed(
             sediment_demand=np.select([in_river, lake], [0.8, 1.2], 2.6),
-            fine=np.select([in_river, lake], [12.0, 6.0], 12.0),
-            stirred=np.select([in_river, lake], [42.0, 10.0], 20.0),
-            settling=np.select([in_river, lake], [55.0, 2.0], 9.0),
+            fine=np.select([in_river, lake], [4.0, 4.5], 9.0),
+            stirred=np.select([in_river, lake], [60.0, 8.0], 16.0),
+            settling=np.select([in_river, lake], [36.0, 2.0], 9.0),
+            richness=np.select([in_river, lake], [0.22, 0.45], 0.45)
+            * np.exp(0.7 * _patches(reaches, reach, length, "mud", 1.0)),
+            mud_demand=np.select([in_river, lake], [0.0003, 0.004], 0.008),
+            nitrifiers=np.exp(0.8 * _patches(reaches, reach, length, "nitrifiers", 3.0)),
             richest=np.select([in_river, lake], [26.0, 46.0], 46.0),
-            growth=np.select([in_river, lake], [1.1, 1.9], 2.6),
+            growth=np.select([in_river, lake], [1.9, 1.9], 2.6),
             release=np.select([in_river, lake], [0.3, 0.35], 1.0),
         ),
+        _small_creeks(reaches, reach, length) * tidal * np.select([role == "own", role == "above"], [1.0, 0.3], 0.5),
     )
+
+
+def _patches(reaches: tuple[Reach, ...], reach: Places, length: Floats, what: str, every_km: float) -> Floats:
+    """(n,) smooth numbers in −1…1 by place alone, new every ``every_km``: bed and banks are the same for every seed."""
+    found = np.zeros(len(reach))
+    for i, r in enumerate(reaches):
+        cells = np.flatnonzero(reach == i)
+        metres = np.cumsum(length[cells]) - length[cells] / 2
+        found[cells] = lattice(np.round(3600 * metres).astype(np.int64), every_km, key_of(0, r.key, what))
+    return found
+
+
+def _small_creeks(reaches: tuple[Reach, ...], reach: Places, length: Floats) -> Floats:
+    """(kinds, n) where which small creeks are: none for kilometres, then a town's or a village's; by length as many as
+    ``SIDE_KINDS`` says."""
+    found = np.array(
+        [
+            np.maximum(_patches(reaches, reach, length, f"small creeks {j}", 2.0) + 0.1, 0.0)
+            for j in range(len(SIDE_CREEKS))
+        ]
+    )
+    for i in range(len(reaches)):
+        its = reach == i
+        mean = (found[:, its] * length[its]).sum(axis=1) / length[its].sum()
+        found[:, its] *= (np.array(SIDE_KINDS) / np.maximum(mean, 0.05))[:, None]
+    return found
 
 
 def _ordinary(
     reaches: tuple[Reach, ...], reach: Places, role: NDArray[np.str_], length: Floats
 ) -> tuple[Places, Floats, Floats]:
-    """Heads, and what flows into every cell on an ordinary day: (heads), (n,) m³/s and (12, n) content."""
+    """Heads, and what flows into every cell on an ordinary day: (heads), (n,) m³/s and (13, n) content."""
     n = len(reach)
     base, content = np.zeros(n), np.zeros((len(CREEK_HEAD), n))
     heads: list[int] = []
@@ -285,8 +338,10 @@ def _ordinary(
         cells = np.flatnonzero((reach == i) & np.isin(role, ["own", "above", "beyond"]))
         if r.water is Water.RIVER and r.downstream is None:
             # cleaner branches join on the way down: that is why the ebb is dirtier than the flood
-            joining = np.linspace(0.2, 1.0, len(cells)) * length[cells]
-            base[cells] = 150.0 * joining / joining.sum()
+            metres = np.cumsum(length[cells]) - length[cells] / 2
+            away_km = (metres / 1000 + BRANCH_KM / 2) % BRANCH_KM - BRANCH_KM / 2
+            joining = length[cells] * np.exp(-((away_km / 0.6) ** 2)) * np.where(role[cells] == "above", 0.1, 1.0)
+            base[cells] = 330.0 * joining / joining.sum()
             content[:, cells] = np.array(CLEAN_BRANCH)[:, None]
         else:
             heads.append(int(cells[0]))

@@ -6,7 +6,7 @@ each other are refused with file, line and reason, before anything starts. The f
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
@@ -63,7 +63,8 @@ class FaultKind(StrEnum):
     """Wiper or bubbles."""
     CLIPPING = "clipping"
     SUPPLY = "supply"
-    """No power: a gap of everything; what the logger kept comes in one burst afterwards."""
+    """No power: nothing comes. The logger's battery carries its sensors for some hours, ``KEPT_MS``; what it kept comes
+    in one burst when the power is back, and the rest is a gap."""
     CLOCK = "clock"
     """The logger's clock is ahead by two hours times the size: its readings carry the wrong times."""
     UNIT = "unit"
@@ -75,6 +76,11 @@ class FaultKind(StrEnum):
 
 WHOLE_STATION = frozenset({FaultKind.OUT_OF_WATER, FaultKind.SUPPLY, FaultKind.CLOCK})
 """Faults of everything that hangs there; others name a parameter."""
+
+
+KEPT_MS = 4 * 3_600_000
+"""How long the battery in a logger measures on without power; its modem needs more than that and is off at once
+(engineering choice, not verified)."""
 
 
 class TroubleKind(StrEnum):
@@ -396,6 +402,14 @@ def line_numbers(text: str) -> dict[tuple[str, int, str], int]:
     return found
 
 
+def _cut(faults: Iterable[Fault]) -> Iterator[Trouble]:
+    """Without power the line is cut, too: what the logger measures meanwhile waits in its memory."""
+    for fault in faults:
+        if fault.kind is FaultKind.SUPPLY:
+            back_ms = fault.end_ms if fault.visit_ms is None else fault.visit_ms
+            yield Trouble(fault.name, TroubleKind.OUTAGE, (fault.station,), fault.start_ms, back_ms, line=fault.line)
+
+
 class _Reader:
     """Reads one file; every method raises ConfigurationError that says where."""
 
@@ -463,7 +477,7 @@ class _Reader:
             events=tuple(sorted(events, key=lambda e: e.start_ms)),
             faults=tuple(sorted(faults, key=lambda f: f.start_ms)),
             visits=tuple(visit for row in self._rows("visit") for visit in self._visits(row)),
-            troubles=tuple(trouble for row in self._rows("trouble") for trouble in self._troubles(row)),
+            troubles=(*(trouble for row in self._rows("trouble") for trouble in self._troubles(row)), *_cut(faults)),
             cycles=tuple(self._cycle(row) for row in self._rows("cycle")),
         )
 

@@ -34,7 +34,7 @@ def sky(at_ms: Ints, seed: int, *, cloud: float, heat: float, rain: Floats) -> S
 
     ``rain``: (n,) mm/h, it darkens and cools. Another seed is another spell of weather; the season stays.
     """
-    spell = wander(at_ms, key_of(seed, "cloud"), (70.0, 0.30), (24.0, 0.25), (5.0, 0.25), (0.8, 0.20))
+    spell = wander(at_ms, key_of(seed, "cloud"), (70.0, 0.30), (24.0, 0.25), (5.0, 0.35), (1.6, 0.5), (0.6, 0.45))
     cover = np.clip(cloud + 0.75 * spell + 0.5 * np.minimum(rain / 4.0, 1.0), 0.0, 1.0)
     light = clear_sky(at_ms) * (1.0 - 0.75 * cover**1.3)
     season = warmth(at_ms)
@@ -44,7 +44,8 @@ def sky(at_ms: Ints, seed: int, *, cloud: float, heat: float, rain: Floats) -> S
     daily = np.cos(2 * np.pi * (hour - 15.0) / 24)
     air = slow + (3.4 - 1.8 * cover) * daily - 3.0 * np.minimum(rain / 6.0, 1.0)
     balance = slow + 30.0 * (light - (0.24 + 0.05 * season)) - 2.5 * np.minimum(rain / 6.0, 1.0)
-    wind = np.clip(0.35 + 0.5 * wander(at_ms, key_of(seed, "wind"), (30.0, 0.6), (6.0, 0.4)) + 0.15 * daily, 0.05, 1.0)
+    gusts = wander(at_ms, key_of(seed, "wind"), (30.0, 0.6), (6.0, 0.4), (1.5, 0.35), (0.5, 0.25))
+    wind = np.clip(0.35 + 0.5 * gusts + 0.15 * daily, 0.05, 1.0)
     return Sky(light, np.asarray(air), np.asarray(balance), wind)
 
 

@@ -16,9 +16,10 @@ from sensors.reading import Bools, Floats, Ints
 from sensors.stations import Registry, Water
 from sensors.times import BEIJING_OFFSET_MS, DAY_MS
 from simulator import chemistry, hydraulics, network, tide, weather
-from simulator.chemistry import ALK, BOD, CHL, DIC, DO, EC, NH, PO, SOLIDS, TEMP, TRACERS
-from simulator.noise import HOUR_MS, key_of, wander
+from simulator.chemistry import ALK, BOD, CHL, DIC, DO, EC, NH, ORGANIC, PO, SOLIDS, TEMP, TRACERS
+from simulator.noise import HOUR_MS, key_of, keys_of, wander
 from simulator.scenario import DISCHARGES, Event, EventKind, Scenario
+from simulator.upper import Upper
 
 STEP_S = 300
 M = len(TRACERS)
@@ -43,6 +44,10 @@ _FOR_A_RIVER = 30.0
 _GAUGE_ZERO_M = 1.2
 """Level gauges stand on a zero of their own."""
 _MARGIN, _MOST_KEPT = 24, 40
+_FAST_TIDE = 8e-5
+"""m/s: 1.7 m in six hours."""
+_AT_THE_BANK = 0.08
+"""Share of a small creek's water at a station beside it when the ebb brings most of it: it has not mixed across yet."""
 DISCHARGED: Mapping[EventKind, tuple[float, ...]] = {kind: content for kind, (_, content) in _FLOW.items()}
 """Content of what each kind of discharge lets in."""
 _SUDDEN_SHARE, _SUDDEN_S = 0.24, 3.0
@@ -75,9 +80,16 @@ class _Chunk:
     warmth: Floats
     leak: Floats
     outside: Floats
-    """(k, reaches, 4): pollution, salts, oxygen and phosphorus of the water that comes from elsewhere, as factors."""
+    """(k, reaches, 5): pollution, salts, oxygen, phosphorus and algae of what comes from elsewhere, as factors."""
     traffic: Floats
+    fluff: Floats
+    sides: Floats
+    """(k, kinds, n): how strong the small creeks beside the cells of tidal rivers are, as factors."""
     jitter: Floats
+    banks: Floats
+    """(k, kinds, s): share of their water that a station at the bank sees, before it has mixed across."""
+    clouds: Floats
+    """(k, 2, s): mineral and organic particles at the station against the mean of the cell, as factors."""
 
 
 class World:
@@ -111,13 +123,19 @@ class World:
         self._low = np.array([cells[0] for cells, _ in spots], np.intp)
         self._high = np.array([cells[1] for cells, _ in spots], np.intp)
         self._share = np.array([share for _, share in spots])
-        self._eddies_m = np.where(self.network.tidal[self._low], 500.0, 160.0)
+        self._eddies_m = np.where(self.network.tidal[self._low], 500.0, 260.0)
         self._sums = self.network.mesh.upstream_sums()
         self._spacing = network.spacing(self.network)
         self._reach_index = {r.key: i for i, r in enumerate(self.network.reaches)}
         self._order, self._joins = self._downstream_first()
         self._dyes: list[Event] = []
         self._recorder = _Recorder(len(spots))
+        self._upper = Upper(len(spots))
+        kinds = len(network.SIDE_CREEKS)
+        self._side_keys = keys_of(seed, "side creeks", count=kinds * len(self.network.reach)).reshape(kinds, -1)
+        beside = self._beside()
+        self._bank_strength = np.array([self.network.sides[:, b].mean(axis=1) for b in beside]).reshape(-1, kinds).T
+        self._side_content = np.array(network.SIDE_CREEKS)
         self._start()
 
     # -- asking
@@ -195,6 +213,12 @@ class World:
                 del left[i]
         return order, joins
 
+    def _beside(self) -> list[Bools]:
+        """For each station (n,) the cells whose small creeks it sees: its own, and those next to it."""
+        net = self.network
+        cells = np.arange(len(net.reach))
+        return [(net.reach == net.reach[low]) & (np.abs(cells - low) <= 2) for low in self._low]
+
     def _start(self) -> None:
         net = self.network
         n = len(net.reach)
@@ -250,7 +274,9 @@ class World:
         day = ((middle + BEIJING_OFFSET_MS) % DAY_MS) / HOUR_MS
         rhythm = 1 + 0.35 * np.cos(2 * np.pi * (day - 20.5) / 24) + 0.25 * np.cos(4 * np.pi * (day - 8.5) / 24)
         names = [r.key for r in net.reaches]
-        drift = np.array([wander(middle, key_of(self.seed, name, "leak"), (30.0, 0.35), (5.0, 0.25)) for name in names])
+        drift = np.array(
+            [wander(middle, key_of(self.seed, name, "leak"), (30.0, 0.24), (5.0, 0.17), (1.3, 0.2)) for name in names]
+        )
         shared = np.array(
             [
                 wander(middle, key_of(self.seed, name, "outside"), (90.0, 0.35), (22.0, 0.2), (4.0, 0.1))
@@ -259,20 +285,44 @@ class World:
         )
         own = np.array(
             [
-                [wander(middle, key_of(self.seed, name, what), (60.0, 0.2), (14.0, 0.2), (3.0, 0.12)) for name in names]
+                [
+                    wander(middle, key_of(self.seed, name, what), (60.0, 0.3), (14.0, 0.25), (3.0, 0.15))
+                    for name in names
+                ]
                 for what in ("nh3n", "salts", "oxygen", "phosphorus")
             ]
         )
-        outside = np.exp(own + 0.75 * shared[None])
+        green = np.array(
+            [wander(middle, key_of(self.seed, name, "green"), (50.0, 0.3), (7.0, 0.5), (1.8, 0.5)) for name in names]
+        )
+        outside = np.exp(np.concatenate([own + 0.5 * shared[None], green[None]]))
         traffic = np.array(
             [wander(middle, key_of(self.seed, name, "traffic"), (8.0, 0.35), (2.0, 0.25), (0.6, 0.2)) for name in names]
         )
-        jitter = np.array(
+        fluff = np.array(
+            [wander(middle, key_of(self.seed, name, "fluff"), (70.0, 0.4), (9.0, 0.4), (2.0, 0.3)) for name in names]
+        )
+        kinds, cells = self._side_keys.shape
+        tidal = np.flatnonzero(net.tidal)
+        sides = np.ones((steps, kinds, cells))
+        pulses = wander(middle[:, None, None], self._side_keys[:, tidal], (5.0, 0.6), (1.6, 0.5))
+        pumped = np.array(
             [
-                wander(middle, key_of(self.seed, s.key, "eddies"), (2.5, 0.4), (0.7, 0.4), (0.25, 0.3))
-                for s in self.registry.stations
+                [wander(middle, key_of(self.seed, name, "pumped", str(j)), (50.0, 0.7), (11.0, 0.9)) for name in names]
+                for j in range(kinds)
             ]
-        ).reshape(len(self.registry.stations), steps)
+        )
+        sides[:, :, tidal] = 0.7 * np.exp(pulses + pumped.transpose(2, 0, 1)[:, :, net.reach[tidal]])
+        at_stations = [s.key for s in self.registry.stations]
+
+        def of_each(what: str, *octaves: tuple[float, float]) -> Floats:
+            found = [wander(middle, key_of(self.seed, key, what), *octaves) for key in at_stations]
+            return np.array(found).reshape(len(at_stations), steps)
+
+        jitter = of_each("eddies", (2.5, 0.4), (0.7, 0.4), (0.25, 0.3))
+        banks = np.stack([of_each(f"bank {j}", (2.5, 0.6), (0.8, 0.5), (0.3, 0.3)) for j in range(kinds)])
+        both = of_each("clouds", (2.2, 0.12), (0.8, 0.12), (0.3, 0.10))
+        flocs = of_each("flocs", (2.2, 0.15), (0.8, 0.15), (0.3, 0.12))
         return _Chunk(
             at_ms,
             self._heights(at_ms),
@@ -284,7 +334,11 @@ class World:
             (rhythm * np.exp(drift)).T,
             outside.T,
             np.exp(traffic).T,
+            np.exp(fluff).T,
+            sides,
             jitter.T,
+            np.maximum(banks, 0.0).transpose(2, 0, 1),
+            np.exp(np.stack([both, both + flocs])).transpose(2, 0, 1),
         )
 
     # -- one step
@@ -327,13 +381,14 @@ class World:
             bloom,
             stagnant,
             chunk.traffic[i][net.reach],
+            chunk.fluff[i][net.reach],
         )
         waters = content[: 2 * M].reshape(2, M, -1)
         content[: 2 * M] = chemistry.react(waters, net.bed, acts, step_s, _REAL).reshape(2 * M, -1)
         content[2 * M :] *= np.exp(-step_s / 86_400 / _DYE_DAYS)
         self._content, self._volume, self._level, self._height = content, after, level, chunk.height[i + 1]
         self._outflow, self.now_ms = flow, then_ms
-        self._record(chunk, i, flow)
+        self._record(chunk, i, flow, current, depth, step_s)
 
     def _warm_outside(self, chunk: _Chunk, i: int, step_s: float) -> None:
         rate = (0.62 + 0.2 * float(chunk.wind[i])) / np.array([6.5, 1.9]) / 86_400
@@ -357,8 +412,11 @@ class World:
         spilling = self._spilling(runs, middle_ms)
         load = np.zeros((len(self._content), n))
         season = 1 + network.SEASON_FLOW * float(chunk.warmth[i])
-        base = net.base * np.where(net.tidal, self.scenario.weather.flow * season, 1 + 0.3 * (season - 1))
-        foul, salts, oxygen, phosphorus = (chunk.outside[i, :, j][net.reach] for j in range(4))
+        # the flood comes up the cleaner branches, too, and pushes their water in
+        rise = np.clip((chunk.height[i + 1] - chunk.height[i]) / step_s / _FAST_TIDE, 0.0, 1.0)
+        pushed = 0.3 + 1.7 * rise
+        base = net.base * np.where(net.tidal, pushed * self.scenario.weather.flow * season, 1 + 0.3 * (season - 1))
+        foul, salts, oxygen, phosphorus, green = (chunk.outside[i, :, j][net.reach] for j in range(5))
         content = net.base_content.copy()
         content[TEMP] = np.where(net.tidal, self._outside_c[0], self._outside_c[1])
         content[[BOD, NH]] *= np.where(net.tidal, 1.0, foul)
@@ -367,7 +425,7 @@ class World:
         content[DO] *= oxygen**-0.15
         holds = _oxygen_of(self._outside_c)
         content[DO] *= np.where(net.tidal, holds[0], holds[1])
-        content[CHL] *= 1 + 0.4 * float(chunk.warmth[i])
+        content[CHL] *= (1 + 0.4 * float(chunk.warmth[i])) * green
         leak = net.leak * chunk.leak[i][net.reach]
         sewage = np.array(network.SEWAGE)
         sewage[TEMP] = 0.5 * (float(self._outside_c[1]) + 25.0)
@@ -378,6 +436,7 @@ class World:
             self._rain_runs(runs, spilling, inflow, both, load)
         load[:M] += both
         load[M : 2 * M] += both
+        self._small_creeks(chunk, i, step_s, load)
 
         bloom, stagnant = np.zeros(n), np.zeros(n)
         opened = np.ones(len(net.reaches))
@@ -398,6 +457,28 @@ class World:
                 dye = self._row(event)
                 load[dye, there] += (share - self._content[dye, there]) * self._volume[there] / 3600
         return inflow, load, bloom, stagnant, opened
+
+    def _ebb(self, chunk: _Chunk, i: int, step_s: float) -> Floats:
+        """(n,) m/s by which the tide falls, 0 while it rises and where there is none."""
+        fall = (chunk.height[i] - chunk.height[i + 1]) / step_s
+        return np.asarray(np.maximum(fall, 0.0) * self.network.tidal)
+
+    def _small_creeks(self, chunk: _Chunk, i: int, step_s: float, load: Floats) -> None:
+        """What the ebb draws out of the small creeks beside tidal rivers takes the place of as much river water."""
+        net = self.network
+        content = self._side_content = np.array(network.SIDE_CREEKS)
+        content[:, TEMP] = self._outside_c[1]
+        content[:, DO] *= float(_oxygen_of(self._outside_c[1:])[0])
+        content[:, CHL] *= 1 + 0.4 * float(chunk.warmth[i])
+        content[:, EC] *= 1 - 0.10 * float(chunk.warmth[i])
+        # in the dry months their gates are shut more often, to keep them full and, in winter, salt out
+        fresh = self.scenario.weather.flow * (1 + network.SEASON_FLOW * float(chunk.warmth[i]))
+        drawn = network.SIDE_SHARE * min(fresh, 1.0) ** 0.5 * net.width_m * net.length_m * self._ebb(chunk, i, step_s)
+        each = drawn * net.sides * chunk.sides[i]
+        brought, taken = content.T @ each, each.sum(axis=0)
+        load[:M] += brought - taken * self._content[:M]
+        load[M : 2 * M] += brought - taken * self._content[M : 2 * M]
+        load[2 * M :] -= taken * self._content[2 * M :]
 
     def _cells_of(self, event: Event) -> Bools:
         """(n,) the cells an event of a whole reach happens in: with the water above it, or around its place."""
@@ -511,7 +592,7 @@ class World:
         holds = float(_oxygen_of(self._outside_c[:1])[0])
         for cells, dirty in ((net.upper, True), (net.lower, False)):
             for cell in cells.tolist():
-                foul, salts, oxygen, phosphorus = chunk.outside[i, net.reach[cell]].tolist()
+                foul, salts, oxygen, phosphorus, _ = chunk.outside[i, net.reach[cell]].tolist()
                 water = np.array(network.SEAWARD)
                 if dirty:
                     clean = np.array(network.CLEAN_BRANCH)
@@ -582,12 +663,29 @@ class World:
                 return 2 * M + i
         raise KeyError(event.name)
 
-    def _record(self, chunk: _Chunk, i: int, flow: Floats) -> None:
+    def _record(self, chunk: _Chunk, i: int, flow: Floats, current: Floats, depth: Floats, step_s: float) -> None:
         net = self.network
         reach_m = net.length_m[self._low]
         share = np.clip(self._share + chunk.jitter[i] * self._eddies_m / reach_m, 0.0, 1.0)
         content = self._content
         here = content[:, self._low] * (1 - share) + content[:, self._high] * share
+        waters = here[: 2 * M].reshape(2, M, -1)
+        # what cells of half a kilometre do not tell: the bank has other water than the middle
+        ebb = np.minimum(self._ebb(chunk, i, step_s)[self._low] / _FAST_TIDE, 1.0)
+        bank = _AT_THE_BANK * (0.25 + 0.75 * ebb) * self._bank_strength * chunk.banks[i]
+        for j, side in enumerate(self._side_content):
+            waters += bank[j] * (side[:, None] - waters)
+        waters[:, SOLIDS] *= chunk.clouds[i, 0]
+        waters[:, ORGANIC] *= chunk.clouds[i, 1]
+        self._upper.step(
+            waters,
+            net.bed.growth[self._low],
+            float(chunk.light[i]),
+            float(chunk.wind[i]),
+            current[self._low],
+            depth[self._low],
+            step_s,
+        )
         level = self._cells_level(self._level, self._height)[self._low]
         through = np.zeros(len(net.reach))
         through[net.mesh.up] = flow
@@ -649,10 +747,6 @@ class _Recorder:
             self._dyes.setdefault(name, (self._forgotten + self._count, []))[1].append(row.copy())
             self.strongest[name] = max(self.strongest.get(name, 0.0), float(row.max(initial=0.0)))
         self._count += 1
-
-    def refine(self, step_s: float) -> None:
-        """Go on in steps of ``step_s``. What follows differs a little from what the old steps would have given."""
-        self.step_ms = round(step_s * 1000)
 
     def forget(self, before_ms: int) -> None:
         keep = int(np.searchsorted(self._at[: self._count], before_ms))

@@ -49,8 +49,8 @@ its saltiest, poorest water has the least ammonia."""
 SIDE_KINDS = (0.25, 0.55, 0.2)
 """How much of them is of each kind."""
 SIDE_SHARE = 0.85
-"""Surface of small creeks beside a river, as a share of its own. Assumed: 10 km² of delta drain to each km of river, with
-1.5 km of creek to the km², 12 m wide, which is 0.75 of a river 240 m wide; a little more for ponds with gates."""
+"""Surface of small creeks beside a river, as a share of its own. Assumed: 10 km² of delta drain to each km of river,
+with 1.5 km of creek to the km², 12 m wide, which is 0.75 of a river 240 m wide; a little more for ponds with gates."""
 
 UP_KM, DOWN_KM = 14.0, 9.0
 """Tidal water above and below the reach of a river; the tide moves it by some 7 km."""

@@ -50,7 +50,7 @@ class Change(StrEnum):
     """It rested on readings that turned out to be wrong."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One change of one rule's condition, in event time.
 
@@ -69,14 +69,14 @@ class Finding:
     change: Change
     cause: str
     station: str
-    parameter: str | None
     observed_at_ms: int
     since_ms: int
-    value: float | None
-    limit: float | None
     colour: Colour
-    retrospective: bool
     text: Text
+    parameter: str | None = None
+    value: float | None = None
+    limit: float | None = None
+    retrospective: bool = False
     message: str | None = None
     held: bool = False
     explained: bool = False

@@ -19,7 +19,8 @@ from governance import incidents
 from governance.database import Database, insert_many
 from governance.finding import Change, Colour, Finding, Kind
 from ingest.checks.engine import usable
-from ingest.checks.rules import Rules, Side, Threshold
+from ingest.checks.places import Places
+from ingest.checks.rules import Rule, Rules, Side, Threshold
 from ingest.rounds import Rounds
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore, Window
@@ -31,6 +32,7 @@ from sensors.forecast import Crossing, Forecast, Verdict
 from sensors.parameters import Catalogue, Parameter
 from sensors.reading import Floats, Ints
 from sensors.standards import gb3838
+from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry, Station
 from sensors.texts import Text, say
 from sensors.times import beijing
@@ -104,14 +106,13 @@ def kept(connection: sa.Connection, station: str, parameter: str | None = None) 
     return [_kept(row) for row in connection.execute(query).mappings()]
 
 
-def limits(rules: Rules, registry: Registry, station: Station, parameter: str) -> list[Limit]:
-    """The limits of a series: those of the threshold rules in force, and that of its reach's target class."""
+def limits(rules: Sequence[Rule], target: WaterClass | None, station: Station, parameter: str) -> list[Limit]:
+    """The limits of a series: of the threshold ``rules`` that speak of its station, and of its reach's target class."""
     found = [
         Limit(rule.limit, rule.side is Side.ABOVE, rule.id, rule.version, rule.colour)
-        for rule in rules.thresholds
-        if isinstance(rule, Threshold) and rule.parameter == parameter and rule.where.matches(station)
+        for rule in rules
+        if isinstance(rule, Threshold) and rule.parameter == parameter
     ]
-    target = next((reach.target for reach in registry.reaches if reach.key == station.reach), None)
     if target is not None and parameter in gb3838.evaluated(gb3838.Water.of(station.water)):
         limit = gb3838.limit(parameter, gb3838.Water.of(station.water), target)
         side = gb3838.direction(parameter)
@@ -244,11 +245,14 @@ class Forecasts(Rounds):
                 (row.rule, row.station, row.parameter)
                 for row in connection.execute(sa.select(alarms).where(alarms.c.station.in_(keys)))
             }
+            places, speaking = Places(registry), dict[str, tuple[Rule, ...]]()
             rows: list[list[object]] = []
             findings: list[Finding] = []
             for station, name, one in made:
                 parameter = self._catalogue[name]
-                near = limits(self._rules, registry, station, name)
+                if station.key not in speaking:
+                    speaking[station.key] = self._rules.speaking(station, places)
+                near = limits(speaking[station.key], places.target(station), station, name)
                 crossed = [(limit, _shown_crossing(one, limit)) for limit in near]
                 told = before.get((station.key, name))
                 said = _Said(station, parameter, one, {} if told is None else json.loads(told.warned))
@@ -352,7 +356,6 @@ class _Said:
             value=_number(self._one.last),
             limit=_number(limit.limit),
             colour=colour,
-            retrospective=False,
             text=text,
         )
 

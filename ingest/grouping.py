@@ -30,8 +30,15 @@ def grouped(findings: Sequence[Finding], river: River, database: Database, now_m
         crossings = _open(connection)
     own = {one.cause for one in crossings}
     found: list[Finding] = []
+    joined: dict[tuple[str, str, str | None], str] = {}
     for said in findings:
-        one = said if said.cause in own else _down_the_river(said, river, crossings)
+        key = (said.rule, said.station, said.parameter)
+        if said.change is not Change.FIRED and key in joined:
+            one = replace(said, cause=joined[key])  # it ends where it began, a moment ago
+        else:
+            one = said if said.cause in own else _down_the_river(said, river, crossings)
+        if one.cause != said.cause:
+            joined[key] = one.cause
         if one.change is Change.FIRED and not one.retrospective and one.cause.startswith(WATER):
             crossings.append(Crossing(one.cause, one.station, one.parameter or "", one.since_ms, None))
             own.add(one.cause)

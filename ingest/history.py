@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ingest.checks.engine import Checks, usable
+from ingest.checks.engine import Checks, Shown
 from ingest.memories import Learned
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
@@ -148,8 +148,7 @@ class History:
             fresh.dead_at[row] = windows[2].at[-1] if len(bad) and bad[-1] else 0
         self.memory.put(series, fresh)
         for number, window in pieces.items():
-            good = usable(window.packed)
-            self.checks.restore(number, window.at[good], window.value[good], now_ms)
+            self.checks.restore(number, Shown.of(window.at, window.value, window.packed), now_ms)
 
     def _watch_again(self, station: str, windows: Sequence[Window], verdict: Assessed, learned: Learned | None) -> None:
         """What is remembered of the station's instants, from what is written down and the readings since."""

@@ -1,18 +1,21 @@
 """Late data: judged in their own time, inside the neighbourhood that is stored around them (design rule 4)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from governance.finding import Finding
-from ingest.checks.engine import usable
+from ingest import late_events
+from ingest.checks.engine import Shown
 from ingest.history import History, accepted, accepted_before, judge_again, merge, stored_status
+from ingest.late_events import REACH_MS, Said, Told
 from ingest.storage.port import ReadingStore, Window
+from sensors.quality import Assessed
 from sensors.quality.crosscheck import CONCERNED, cross_check, laid
 from sensors.quality.memory import KEEP
-from sensors.reading import Batch, Bools, Bytes, Flag, Floats, Ints, Places, QualityTest, pack
+from sensors.reading import Batch, Bools, Bytes, Flag, Ints, Places, QualityTest, pack
 from sensors.upkeep import Marks
 
 
@@ -44,10 +47,12 @@ def judge(
     marks: Marks,
     now_ms: int,
     beside: tuple[Batch, Ints],
+    events_told: Told,
 ) -> LateVerdict:
     """Judge readings that are older than what their series already has; sorted by (series, at), each key once.
 
-    ``beside`` are readings that came with them and are not late, with their verdicts: witnesses of the cross-checks.
+    ``beside`` are readings that came with them and are not late, with their verdicts: witnesses of the cross-checks and
+    of events. ``events_told`` says of which events people were told at a station.
     """
     if not len(batch):
         return _NOTHING
@@ -73,13 +78,19 @@ def judge(
     again = _cross(batch, disturbed, around, verdicts, beside, history, store)
     findings: list[Finding] = []
     lasting: list[Finding] = []
+    if around:
+        work = _Work(batch, disturbed, around, told, verdicts, beside, history, store, marks)
+        for station in sorted({g.station for g in disturbed}):
+            found, left = work.events(station, events_told, now_ms)
+            findings += found
+            lasting += left
     for g, n, verdict in zip(disturbed, around, verdicts, strict=True):
         late = batch.at[g.rows]
         packed[g.rows] = verdict[np.searchsorted(n.merged.at, late)]
         affected = _affected(n.merged, verdict, late, int(history.newest[g.series]))
         again += _changed(n.stored, n.merged, verdict, affected, late, g.station)
         judged = replace(n.merged, packed=_settled(n.stored, n.merged, verdict, affected))
-        found, left = history.checks.late(g.series, _usable(n.stored), _usable(judged), now_ms)
+        found, left = history.checks.late(g.series, _shown(n.stored), _shown(judged), now_ms)
         findings += found
         lasting += left
     moved = Batch.of([a[0] for a in again], [a[1] for a in again], [a[2] for a in again], [0.0] * len(again))
@@ -115,6 +126,83 @@ class _Neighbourhood:
 
 _NOTHING_SAID = np.frombuffer(b"NS", np.uint8)
 """HJ 212 data flags by which the device vouches for a reading."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """All that is known of the late readings of a batch, to be asked for events."""
+
+    batch: Batch
+    disturbed: Sequence[_Group]
+    around: Sequence[_Neighbourhood]
+    told: Assessed
+    verdicts: Sequence[Ints]
+    beside: tuple[Batch, Ints]
+    history: History
+    store: ReadingStore
+    marks: Marks
+
+    def events(self, station: int, known: Told, now_ms: int) -> tuple[list[Finding], list[Finding]]:
+        """The sudden changes that the late readings of a station show (:mod:`ingest.late_events`)."""
+        catalogue = self.history.registry.catalogue
+        mine = [i for i, g in enumerate(self.disturbed) if g.station == station]
+        tells = [i for i in mine if catalogue.parameters[self.disturbed[i].parameter].event]
+        if not tells:
+            return [], []
+        late = np.unique(np.concatenate([self.batch.at[self.disturbed[i].rows] for i in tells]))
+        starts = np.cumsum([0, *(len(n.merged) for n in self.around)])
+        parts = []
+        for i in tells:
+            n, rows = self.around[i].merged, slice(int(starts[i]), int(starts[i + 1]))
+            parts.append(Said.of(self.told, rows, n.parameter, n.at, self.verdicts[i]))
+        others = self._others(station, {self.disturbed[i].parameter for i in mine}, late)
+
+        def without() -> Said:
+            windows = [self.around[i].stored for i in tells]
+            series = np.array([self.disturbed[i].series for i in tells])
+            return Said.together([*self._said(station, series, windows), *others])
+
+        return late_events.findings(
+            station, late, Said.together([*parts, *others]), without, self.history, known, now_ms
+        )
+
+    def _others(self, station: int, disturbed: Collection[int], late: Ints) -> list[Said]:
+        """What the other sensors of the station say around the late readings."""
+        history, parameters = self.history, self.history.registry.catalogue.parameters
+        telling = [p for p, one in enumerate(parameters) if one.event and p not in disturbed]
+        series = history.of(np.full(len(telling), station), np.array(telling, np.int64))
+        windows, numbers = [], []
+        live = self.beside[0]
+        for parameter, number in zip(telling, series.tolist(), strict=True):
+            if number < 0:
+                continue
+            group = _Group(station, number, parameter, np.empty(0, np.intp))
+            first, last = int(late[0]) - REACH_MS, int(late[-1]) + REACH_MS
+            stored = _window(group, first, last, history, self.store)
+            key, name = history.registry.stations[station].key, parameters[parameter].key
+            stored = accepted_before(self.store, key, name, first).join(stored)
+            rows = np.flatnonzero((live.station == station) & (live.parameter == parameter) & (live.at <= last))
+            merged = merge(stored, live.parameter[rows], live.at[rows], live.value[rows].tolist())
+            if len(merged):
+                windows.append(merged)
+                numbers.append(number)
+        return self._said(station, np.array(numbers, np.int64), windows)
+
+    def _said(self, station: int, series: Ints, windows: Sequence[Window]) -> list[Said]:
+        if not windows:
+            return []
+        memory = self.history.memory.taken(series)
+        memory.forget_recent()
+        statuses = [stored_status(w) for w in windows]
+        told = judge_again(windows, statuses, memory, self.history.registry.catalogue, learn=False)
+        starts = np.cumsum([0, *(len(w) for w in windows)])
+        said = []
+        for w, first, last in zip(windows, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+            rows = slice(first, last)
+            packed = pack(told.flag[rows], told.tests[rows])
+            packed = self.marks.lay(np.full(len(w), station), w.parameter, w.at, packed)
+            said.append(Said.of(told, rows, w.parameter, w.at, packed))
+        return said
 
 
 def _groups(batch: Batch, series: Ints) -> list[_Group]:
@@ -258,6 +346,5 @@ def _changed(
     return [(station, int(have.parameter[i]), int(have.at[i]), int(verdict[place[i]])) for i in rows.tolist()]
 
 
-def _usable(window: Window) -> tuple[Ints, Floats]:
-    good = usable(window.packed)
-    return window.at[good], window.value[good]
+def _shown(window: Window) -> Shown:
+    return Shown.of(window.at, window.value, window.packed)

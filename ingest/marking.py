@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from governance.finding import Finding
-from ingest.checks.engine import usable
+from ingest.checks.engine import Shown
 from ingest.history import History
 from ingest.storage.port import ReadingStore, Window
-from sensors.reading import Batch, Floats, Ints, QualityTest
+from sensors.reading import Batch, Ints, QualityTest
 from sensors.texts import say
 from sensors.times import DAY_MS
 from sensors.upkeep import Marks, Review, Span, Verdict
@@ -93,7 +93,8 @@ def _judged(
         [verdicts.get(at, was) for at, was in zip(around.at.tolist(), around.packed.tolist(), strict=True)]
     )
     series = int(history.series(np.array([station]), np.array([parameter]), now_ms)[0])
-    before, after = _usable(around, around.packed), _usable(around, packed)
+    before = Shown.of(around.at, around.value, around.packed)
+    after = Shown.of(around.at, around.value, packed)
     found, lasting = history.checks.late(series, before, after, now_ms)
     fresh = (packed >> 4 & _BAD != 0) & (around.packed >> 4 & _BAD == 0)
     if fresh.any() and (review := _review(reviews, key, name, around.at[fresh].tolist())) is not None:
@@ -118,8 +119,3 @@ def _review(reviews: Sequence[Review], station: str, parameter: str, at_ms: Sequ
         and any(r.since_ms <= at < r.until_ms for at in at_ms)
     ]
     return max(mine, key=lambda r: r.at_ms, default=None)
-
-
-def _usable(window: Window, packed: Ints) -> tuple[Ints, Floats]:
-    good = usable(packed)
-    return window.at[good], window.value[good]

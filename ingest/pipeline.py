@@ -16,7 +16,7 @@ from governance.database import Database
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Finding
 from governance.regions import Place, Regions
-from ingest import alarms, means, memories, quarantine, rulebook, validate
+from ingest import alarms, late_events, means, memories, quarantine, rulebook, validate
 from ingest.checks import devices, events
 from ingest.checks.alarms import Key
 from ingest.checks.alarms import apply as apply_to_alarms
@@ -41,7 +41,7 @@ from sensors.parameters import Catalogue
 from sensors.quality import Assessed, assess
 from sensors.quality.events import Seen
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack, unpack
-from sensors.upkeep import Marks, Mute, Visit, muted, spans
+from sensors.upkeep import Marks, Mute, Visit, at_work, muted, spans
 from sensors.wire import mapping, telemetry
 from sensors.wire.decode import decode
 from sensors.wire.hj212.readings import SOURCE, Logger, addressed, mn_of
@@ -92,6 +92,8 @@ class Site:
     history: History
     marks: Marks
     """What checks and visits say of the stored readings, as the stored verdicts have it."""
+    _visits: tuple[Visit, ...]
+    """When somebody is, or was, at work at a station."""
 
     def __init__(
         self,
@@ -119,7 +121,6 @@ class Site:
         self.policy = policy
         self.ledger = Ledger()
         self._fresh = False
-        self._visits: tuple[Visit, ...] = ()
         self._upkeep_due = True
         self._rules_kept = False
         self.refresh()
@@ -153,6 +154,7 @@ class Site:
                 self.marks,
                 now_ms,
                 (sorted_.batch.take(sorted_.live), pack(live.flag, live.tests)),
+                self._events_told,
             )
             live, noted = crossed(
                 sorted_.batch, sorted_.series, sorted_.live, sorted_.late, past.packed, live, self.history
@@ -279,9 +281,11 @@ class Site:
         """What follows from what devices said."""
         if not said:
             return []
-        until = muted(self._visits, self.history.registry.index, now_ms)
-        excused = {one.station.key for one in said if until[self.history.registry.index[one.station.key]] == now_ms}
-        return devices.findings(said, self.history.checks.alarms, excused, now_ms - int(self.late_s * 1000))
+        late_ms = now_ms - int(self.late_s * 1000)
+        return devices.findings(said, self.history.checks.alarms, self._excused, late_ms)
+
+    def _excused(self, one: devices.Said) -> bool:
+        return at_work(self._visits, one.station.key, one.at_ms)
 
     def set_aside(self, message: Message, error: Exception, now_ms: int) -> Outcome:
         """Quarantine a message that cannot be processed now and keeps nobody waiting; it can be replayed later.
@@ -376,18 +380,27 @@ class Site:
         memory = self.history.memory
         again, at, verdict = live.again_series, live.again_at, live.again_packed
         if len(again):
-            # a reading of an earlier batch lost its good name: take it out of what already rests on it
+            # readings of earlier batches lost their good name: take them out of what already rests on them
             place = (memory.at[again] == at[:, None]).argmax(axis=1)
-            lost = np.flatnonzero(usable(memory.packed[again, place]) & ~usable(verdict))
-            checks.withdraw(again[lost], at[lost], memory.value[again[lost], place[lost]])
-        good = sorted_.live[usable(packed[sorted_.live])]
-        batch = sorted_.batch
-        findings = checks.evaluate(sorted_.series[good], batch.at[good], batch.value[good], now_ms)
-        findings += events.findings(seen, self.history.registry.stations, checks.alarms, self.late_s * 1000, now_ms)
+            checks.withdraw(again, at, memory.value[again, place], memory.packed[again, place], verdict)
+        rows, batch = sorted_.live, sorted_.batch
+        findings = checks.evaluate(sorted_.series[rows], batch.at[rows], batch.value[rows], packed[rows], now_ms)
+        findings += checks.sudden.live(
+            seen,
+            self.history.watched,
+            batch.station[sorted_.live],
+            batch.at[sorted_.live],
+            self.history.registry.stations,
+            now_ms,
+        )
         findings = grouped(sorted(findings, key=_order), self.river, self.database, now_ms)
         changed = apply_to_alarms(checks.alarms, findings) | apply_to_alarms(checks.alarms, past.lasting)
         # in the order of events, so that what is told does not hang on the order in which series were first heard
         return [*findings, *sorted(past.findings, key=_order)], changed
+
+    def _events_told(self, station: str) -> list[tuple[int, int]]:
+        with self.database.read() as connection:
+            return late_events.told(connection, station, [rule.id for rule in self.rules.events])
 
     def _marked(self, sorted_: "_Sorted", live: Assessed) -> Assessed:
         """The verdicts with the marks of checks and visits, also on what is remembered of the series."""
@@ -509,6 +522,7 @@ class Site:
             self.loggers: Mapping[str, Logger] = loggers.load(connection)
             known = alarms.load(connection)
             mutes = [one for _, one in upkeep_store.mutes(connection)]
+            self._visits = (*(one for _, one in upkeep_store.visits(connection)), *_as_visits(mutes))
             self.marks = Marks(upkeep_store.marks(connection), registry.index, self.catalogue)
         self.store.forget()
         self.ledger.forget()

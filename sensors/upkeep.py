@@ -298,5 +298,13 @@ def muted(visits: Iterable[Visit], stations: Mapping[str, int], now_ms: int) -> 
     return until
 
 
+def at_work(visits: Iterable[Visit], station: str, at_ms: int) -> bool:
+    """Whether somebody was at the station then."""
+    return any(
+        one.station == station and one.since_ms <= at_ms and (one.until_ms is None or at_ms <= one.until_ms)
+        for one in visits
+    )
+
+
 def _when(at_ms: int) -> str:
     return beijing(at_ms, "%Y-%m-%d %H:%M")

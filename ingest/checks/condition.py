@@ -129,7 +129,8 @@ def walk(watch: Watch, state: State, samples: Iterable[tuple[int, float]], now_m
             state.phase, state.calm_since_ms, state.calm_count = Phase.RECOVERING, at, 0
         state.calm_count += 1
         if state.calm_count >= watch.samples and at - state.calm_since_ms >= state.quiet_ms(watch):
-            turns.append(Turn(False, at, state.calm_since_ms, x, state.calm_count, state.past))
+            past = state.past and now_ms - at > watch.late_ms
+            turns.append(Turn(False, at, state.calm_since_ms, x, state.calm_count, past))
             state.phase, state.past, state.held, state.recent = Phase.IDLE, False, 0, ()
     return turns
 

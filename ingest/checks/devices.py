@@ -1,10 +1,10 @@
 """What devices say of themselves that somebody must look at: from an event of a device to a finding.
 
-A device event is no reading: it says nothing of the water, and resolves nothing but itself. While somebody is at the
-station (a visit) its door may be open.
+A device event is no reading: it says nothing of the water, and resolves nothing but itself. While somebody was at the
+station (a visit) its door may have been open.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -76,11 +76,11 @@ def said(station: Station, body: bytes, received_at_ms: int) -> Said | None:
 
 
 def findings(
-    events: Iterable[Said], alarms: Mapping[Key, Alarm], excused: Collection[str], late_ms: int
+    events: Iterable[Said], alarms: Mapping[Key, Alarm], excused: Callable[[Said], bool], late_ms: int
 ) -> list[Finding]:
     """What begins and what ends; an event that goes on tells nothing new.
 
-    ``excused`` are the stations somebody works at now; what was before ``late_ms`` informs and pages nobody.
+    ``excused`` says whether somebody was at work there; what was before ``late_ms`` informs and pages nobody.
     """
     firing = {key: alarm for key, alarm in alarms.items() if key[0].startswith(PREFIX)}
     told: list[Finding] = []
@@ -92,7 +92,7 @@ def findings(
             if since is not None:
                 told.append(_finding(one, what, Change.RESOLVED, since.since_ms, since.past))
                 del firing[key]
-        elif since is None and not (what in EXCUSED and one.station.key in excused):
+        elif since is None and not (what in EXCUSED and excused(one)):
             begun = _finding(one, what, Change.FIRED, one.at_ms, one.at_ms < late_ms)
             told.append(begun)
             if what in ENDS.values():
@@ -111,11 +111,8 @@ def _finding(one: Said, what: str, change: Change, since_ms: int, past: bool) ->
         change=change,
         cause=f"device:{one.station.key}",
         station=one.station.key,
-        parameter=None,
         observed_at_ms=one.at_ms,
         since_ms=since_ms,
-        value=None,
-        limit=None,
         colour=BEGINS[what],
         retrospective=past,
         text=say(key, station=name(one.station), at=beijing(one.at_ms), what=say(f"device.{what}_short")),

@@ -5,7 +5,7 @@ one reading at a time. Late data are judged in their own time by the very same w
 them: what appears only with them is a retrospective finding.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,18 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from governance.finding import Change, Colour, Finding, Kind
-from ingest.checks import events, wording
+from ingest.checks import wording
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.condition import Phase, State, Turn, Watch, take_back, walk
+from ingest.checks.events import Sudden
 from ingest.checks.no_data import Heard, Silence
 from ingest.checks.pattern import PatternWatches
 from ingest.checks.places import Places
 from ingest.checks.rate import RateWatches
-from ingest.checks.rules import Bound, DailyPattern, Limit, Rate, Rule, Rules, Trend, Watched
+from ingest.checks.rules import Bound, DailyPattern, Event, Limit, Rate, Rule, Rules, Trend, Watched
 from ingest.checks.schedule import Mutes, Speaks
 from ingest.checks.spans import Span, gone, news, spans
 from ingest.checks.trend import TrendWatches
 from sensors.parameters import Catalogue
+from sensors.quality.events import Cause
 from sensors.reading import Bools, Codes, Flag, Floats, Ints, QualityTest
 from sensors.stations import Registry, Station
 from sensors.texts import Text, say
@@ -40,10 +42,12 @@ GAP_S = 1800
 water of a tidal river hardly becomes another, and loggers keep thinner records than they send live (our choice)."""
 
 
-ELSEWHERE = ("event:", "forecast:", "device:")
-"""Causes of findings that others raise and end; no rule of the engine speaks of them."""
+ELSEWHERE = "device:"
+"""Causes of findings that others raise and end; no rule speaks of them."""
 
 _BELIEVED = int(QualityTest.PLAUSIBLE_RANGE | QualityTest.OVER_RANGE)
+_DOUBTS = int(QualityTest.CROSS_CHECK)
+"""Tests that say that one of several readings is wrong, and not which."""
 
 
 def usable(packed: Ints) -> Bools:
@@ -55,6 +59,43 @@ def usable(packed: Ints) -> Bools:
     flag, tests = packed & 15, packed >> 4
     extreme = (flag == Flag.SUSPECT) & (tests != 0) & ((tests & ~_BELIEVED) == 0)
     return np.asarray((flag < Flag.SUSPECT) | extreme)
+
+
+def doubtful(packed: Ints) -> Bools:
+    """(n,) true for readings whose own tests are good but for what another parameter says (decision 0044).
+
+    Such a reading may begin something and keep it up, and ends nothing: it counts where it is beyond a limit only.
+    """
+    tests = packed >> 4
+    doubts = (tests & _DOUBTS != 0) & (tests & ~(_BELIEVED | _DOUBTS) == 0)
+    return np.asarray(((packed & 15) == Flag.SUSPECT) & doubts)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What rules may rest on of the readings of one series, oldest first; (n,) each, canonical unit."""
+
+    at: Ints
+    value: Floats
+    doubted: Bools
+
+    @classmethod
+    def of(cls, at: Ints, value: Floats, packed: Ints) -> "Shown":
+        doubted = doubtful(packed)
+        rows = usable(packed) | doubted
+        return cls(at[rows], value[rows], doubted[rows])
+
+    def firm(self) -> tuple[Ints, Floats]:
+        """Without the doubted ones: what is made of readings rests on these."""
+        return self.at[~self.doubted], self.value[~self.doubted]
+
+    def samples(self, watch: Watch) -> list[tuple[int, float]]:
+        """(ms, value) as a condition counts them."""
+        columns = zip(self.at.tolist(), self.value.tolist(), self.doubted.tolist(), strict=True)
+        return [(at, value) for at, value, doubted in columns if not doubted or watch.bad(value)]
+
+    def doubts(self) -> frozenset[int]:
+        return frozenset(self.at[self.doubted].tolist())
 
 
 Derived = TrendWatches | RateWatches | PatternWatches
@@ -121,6 +162,7 @@ class Checks:
             rule.id: judge for rule in rules if isinstance(rule, Watched) and (judge := derived(rule)) is not None
         }
         self._silence = Silence(rules.no_data, alarms, self.speak)
+        self.sudden = Sudden(rules, alarms, self._of_event, self._late_ms)
 
     # -- binding -----------------------------------------------------------------------------------------------------
 
@@ -135,6 +177,13 @@ class Checks:
     def speak(self, station: Station) -> tuple[Rule, ...]:
         """The rules that speak of a station."""
         return self.rules.speaking(station, self._places)
+
+    def _of_event(self, station: Station, cause: Cause, confidence: float, at_ms: int) -> Event | None:
+        """The most urgent rule that speaks of such an event now."""
+        for rule in self.rules.of_event(cause, station, self._places):
+            if confidence >= rule.confidence and Speaks(rule.id, station.key, rule.when, self.mutes).covers(at_ms):
+                return rule
+        return None
 
     def bind(self, series: int, station: Station, parameter: str) -> None:
         """A series exists now; every rule that speaks of it watches it from here on."""
@@ -168,13 +217,13 @@ class Checks:
         self._centred |= not np.isnan(watch.centre)
         return number
 
-    def restore(self, series: int, at: Ints, value: Floats, now_ms: int) -> None:
-        """Rebuild the conditions of a series from its stored usable readings (oldest first) and the alarms table."""
+    def restore(self, series: int, shown: Shown, now_ms: int) -> None:
+        """Rebuild the conditions of a series from its stored readings and the alarms table."""
         for number in self._threshold_watches(series):
-            self._restore(number, list(zip(at.tolist(), value.tolist(), strict=True)), now_ms)
+            self._restore(number, shown.samples(self._watched[number].watch), now_ms)
         for judge in self._derived.values():
             if (row := judge.row(series)) is not None:
-                judged = judge.replay(row, at, value)
+                judged = judge.replay(row, *shown.firm())
                 if isinstance(judge, TrendWatches):
                     # judgements before the last few rest on a window that began before these readings do
                     judged = judged[-2 * judge.rule.samples :]
@@ -209,21 +258,30 @@ class Checks:
 
     # -- judging -----------------------------------------------------------------------------------------------------
 
-    def evaluate(self, series: Codes, at: Ints, value: Floats, now_ms: int) -> list[Finding]:
-        """Judge usable readings that continue their series, sorted by (series, at), canonical units."""
-        findings = self._limits(series, at, value, now_ms)
+    def evaluate(self, series: Codes, at: Ints, value: Floats, packed: Ints, now_ms: int) -> list[Finding]:
+        """Judge readings that continue their series, sorted by (series, at), canonical units, with their verdicts."""
+        firm, doubted = usable(packed), doubtful(packed)
+        rows = np.flatnonzero(firm | doubted)
+        findings = self._limits(series[rows], at[rows], value[rows], doubted[rows], now_ms)
+        rows = np.flatnonzero(firm)
         for judge in self._derived.values():
-            findings += self._judge(judge, series, at, value, now_ms)
+            findings += self._judge(judge, series[rows], at[rows], value[rows], now_ms)
         return findings
 
-    def withdraw(self, series: Codes, at: Ints, value: Floats) -> None:
-        """These readings, the newest of their series, were usable and turned out not to be: they count no longer."""
-        for judge in self._derived.values():
-            judge.withdraw(series, at, value)
-        for one, at_ms in zip(series.tolist(), at.tolist(), strict=True):
-            for number in self._threshold_watches(one):
-                state = self._states.get(number)
-                if state is not None and take_back(self._watched[number].watch, state, at_ms):
+    def withdraw(self, series: Codes, at: Ints, value: Floats, was: Ints, now: Ints) -> None:
+        """The verdicts on these readings, the newest of their series, changed: what counts no longer is taken back."""
+        lost = np.flatnonzero(usable(was) & ~usable(now))
+        if len(lost):
+            for judge in self._derived.values():
+                judge.withdraw(series[lost], at[lost], value[lost])
+        counted = (usable(was) | doubtful(was)) & ~usable(now)
+        doubted = doubtful(now)
+        for i in np.flatnonzero(counted).tolist():
+            for number in self._threshold_watches(int(series[i])):
+                watch, state = self._watched[number].watch, self._states.get(number)
+                if state is None or (doubted[i] and watch.bad(float(value[i]))):
+                    continue
+                if take_back(watch, state, int(at[i])):
                     self._keep(number, state)
 
     def withdrawn(self, registry: Registry) -> list[Finding]:
@@ -235,7 +293,7 @@ class Checks:
             rule, station = key[0], key[1]
             if alarm.cause == f"silence:gateway:{station}":
                 watched = station in gateways and self.rules.get(rule) is not None
-            elif rule == events.RULE or (self.rules.get(rule) is None and alarm.cause.startswith(ELSEWHERE)):
+            elif self.rules.get(rule) is None and alarm.cause.startswith(ELSEWHERE):
                 continue  # no rule of ours raised it
             elif station not in registry:
                 watched = False
@@ -247,7 +305,7 @@ class Checks:
                 gone.append(_withdrawn(key, alarm))
         return gone
 
-    def _limits(self, series: Codes, at: Ints, value: Floats, now_ms: int) -> list[Finding]:
+    def _limits(self, series: Codes, at: Ints, value: Floats, doubted: Bools, now_ms: int) -> list[Finding]:
         many = self._many[series]
         rows = np.repeat(np.arange(len(series)), many)
         if not len(rows):
@@ -259,6 +317,9 @@ class Checks:
             centre = self._centre[number]
             x = np.where(np.isnan(centre), x, np.abs(x - centre))
         bad = self._sign[number] * (x - self._limit[number]) > 0
+        if doubted.any():
+            counts = np.flatnonzero(bad | ~doubted[rows])
+            rows, number, x, bad = rows[counts], number[counts], x[counts], bad[counts]
         calm = self._sign[number] * (x - self._clear[number]) <= 0
         phase = self._phase[number]
         firing = phase == Phase.FIRING
@@ -270,15 +331,17 @@ class Checks:
         for chosen in np.unique(number[turning]).tolist():
             mine = rows[number == chosen]
             samples = zip(at[mine].tolist(), value[mine].tolist(), strict=True)
-            findings += self._advance(chosen, samples, now_ms)
+            findings += self._advance(chosen, samples, frozenset(at[mine][doubted[mine]].tolist()), now_ms)
         return findings
 
-    def _advance(self, number: int, samples: Iterable[tuple[int, float]], now_ms: int) -> list[Finding]:
+    def _advance(
+        self, number: int, samples: Iterable[tuple[int, float]], doubts: Container[int], now_ms: int
+    ) -> list[Finding]:
         watched = self._watched[number]
         state = self._states.get(number) or State()
         turns = walk(watched.watch, state, samples, now_ms)
         self._keep(number, state)
-        return [self._finding(watched, turn, None) for turn in turns]
+        return [_on_the_table(self._finding(watched, turn, None, doubts)) for turn in turns]
 
     def _keep(self, number: int, state: State) -> None:
         self._phase[number], self._past[number] = state.phase, state.past
@@ -297,13 +360,11 @@ class Checks:
             turns = walk(watched.watch, state, [(end, x) for end, x, _ in judged], now_ms)
             self._keep(number, state)
             means = {end: mean for end, _, mean in judged}
-            findings += [self._finding(watched, turn, means[turn.at_ms]) for turn in turns]
+            findings += [_on_the_table(self._finding(watched, turn, means[turn.at_ms])) for turn in turns]
         return findings
 
-    def late(
-        self, series: int, before: tuple[Ints, Floats], after: tuple[Ints, Floats], now_ms: int
-    ) -> tuple[list[Finding], list[Finding]]:
-        """What late readings show: usable readings (at, value) of the series around them, without and with them.
+    def late(self, series: int, before: Shown, after: Shown, now_ms: int) -> tuple[list[Finding], list[Finding]]:
+        """What late readings show: the readings of the series around them, without and with them.
 
         Returns all findings, and those of them that change what is firing now. They are retrospective when
         they are too old to act on; a reading that was overtaken by seconds is not.
@@ -312,21 +373,21 @@ class Checks:
         lasting: list[Finding] = []
         for number in [*self._threshold_watches(series), *self._derived_watches(series)]:
             watched = self._watched[number]
-            known, _ = self._spans(watched, *before, now_ms)
-            shown, means = self._spans(watched, *after, now_ms)
+            known, _ = self._spans(watched, before, now_ms)
+            shown, means = self._spans(watched, after, now_ms)
             alarm = self.alarms.get(watched.key)
             fired_at_ms, past = (alarm.fired_at_ms, alarm.past) if alarm else (None, False)
             for one in news(known, shown, fired_at_ms, past):
-                found = [self._finding(watched, turn, means.get(turn.at_ms)) for turn in one.turns]
+                found = [self._finding(watched, turn, means.get(turn.at_ms), after.doubts()) for turn in one.turns]
                 findings += found
                 if one.lasting:
                     lasting += found
         return findings, lasting
 
     def disproved(
-        self, series: int, before: tuple[Ints, Floats], after: tuple[Ints, Floats], reason: Text, now_ms: int
+        self, series: int, before: Shown, after: Shown, reason: Text, now_ms: int
     ) -> tuple[list[Finding], list[Finding]]:
-        """What rested on readings that somebody declared wrong: usable readings (at, value) with and without them.
+        """What rested on readings that somebody declared wrong: the readings with and without them.
 
         Each crossing that is no longer there is withdrawn, whether it is still on or long over; ``reason`` says who
         declared what, and why. Returns all findings, and those of them that end what is firing now.
@@ -335,8 +396,8 @@ class Checks:
         ended: list[Finding] = []
         for number in [*self._threshold_watches(series), *self._derived_watches(series)]:
             watched = self._watched[number]
-            was, _ = self._spans(watched, *before, now_ms)
-            still, _ = self._spans(watched, *after, now_ms)
+            was, _ = self._spans(watched, before, now_ms)
+            still, _ = self._spans(watched, after, now_ms)
             alarm = self.alarms.get(watched.key)
             for span in gone(was, still):
                 on = alarm is not None and span.holds(alarm.fired_at_ms)
@@ -363,13 +424,13 @@ class Checks:
             text=text,
         )
 
-    def _spans(self, watched: _Watched, at: Ints, value: Floats, now_ms: int) -> tuple[list[Span], dict[int, float]]:
+    def _spans(self, watched: _Watched, shown: Shown, now_ms: int) -> tuple[list[Span], dict[int, float]]:
         """The crossings in these readings; for what is made of readings, the value that goes with each judgement."""
         one = derived(watched.rule)
         if one is None:
-            return spans(watched.watch, list(zip(at.tolist(), value.tolist(), strict=True)), now_ms), {}
+            return spans(watched.watch, shown.samples(watched.watch), now_ms), {}
         one.bind(0, 0)
-        judged = one.replay(0, at, value)
+        judged = one.replay(0, *shown.firm())
         made, means = [(end, x) for end, x, _ in judged], {end: mean for end, _, mean in judged}
         return spans(watched.watch, made, now_ms), means
 
@@ -398,16 +459,18 @@ class Checks:
 
     # -- words -------------------------------------------------------------------------------------------------------
 
-    def _finding(self, watched: _Watched, turn: Turn, value: float | None) -> Finding:
+    def _finding(
+        self, watched: _Watched, turn: Turn, value: float | None, doubts: Container[int] = frozenset()
+    ) -> Finding:
         rule, station, bound = watched.rule, watched.station, watched.bound
         parameter = self._catalogue[watched.parameter]
         measured = turn.value if value is None or np.isnan(value) else value
         alarm = None if turn.fired else self.alarms.get(watched.key)
-        return Finding(
-            rule=rule.id,
-            version=rule.version,
-            kind=Kind(rule.kind),
-            change=Change.FIRED if turn.fired else Change.RESOLVED,
+        text = wording.reading(rule, bound, station, turn, parameter, measured, self._places.target(station))
+        if turn.at_ms in doubts:
+            text = wording.doubted(text, parameter, station, self._catalogue)
+        return rule.found(
+            Change.FIRED if turn.fired else Change.RESOLVED,
             cause=alarm.cause if alarm else f"{'pattern' if isinstance(rule, DailyPattern) else 'water'}:{station.key}",
             station=station.key,
             parameter=watched.parameter,
@@ -415,11 +478,16 @@ class Checks:
             since_ms=turn.since_ms,
             value=measured,
             limit=_said_limit(rule, bound, turn.value),
-            colour=rule.colour,
             retrospective=turn.past,
-            text=wording.reading(rule, bound, station, turn, parameter, measured, self._places.target(station)),
+            text=text,
             held=bool(turn.fired and turn.held),
         )
+
+
+def _on_the_table(finding: Finding) -> Finding:
+    """The end of the alarm that is on concerns the incident that holds it, also where what was found in the past became
+    one of today: it is no late news, however late it is."""
+    return replace(finding, retrospective=False) if finding.change is Change.RESOLVED else finding
 
 
 def _said_limit(rule: Watched, bound: Bound, x: float) -> float:
@@ -474,8 +542,6 @@ def _withdrawn(key: Key, alarm: Alarm) -> Finding:
         parameter=parameter or None,
         observed_at_ms=alarm.fired_at_ms,
         since_ms=alarm.since_ms,
-        value=None,
-        limit=None,
         colour=Colour.BLUE,
         retrospective=alarm.past,
         text=say("finding.withdrawn", rule=rule, station=station),

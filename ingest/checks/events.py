@@ -1,34 +1,35 @@
-"""Sudden changes of the water, live: from the moves of a batch to findings.
+"""Sudden changes of the water: from the alarms of the detector to findings of the ``[[event]]`` rules.
 
-What an event is stands in :mod:`sensors.quality.events`; here it gets a beginning, an end and a sentence. It ends when
-the station has spoken for six hours without another alarm: silence ends nothing (design rule 5).
+What an event is stands in :mod:`sensors.quality.events`; here the rules say how urgent it is, and it gets a beginning,
+an end and a sentence. One event is on at a station at a time. What goes on tells nothing new unless a more urgent rule
+speaks of it, or what was found in the past goes on now. It ends when the station has spoken for six hours without
+another alarm, whatever rule would speak of that one: silence ends nothing (design rule 5).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Change, Finding
 from ingest.checks.alarms import Alarm, Key
+from ingest.checks.rules import Event, Rules
 from ingest.checks.upstream import River
 from ingest.checks.wording import name
-from sensors.quality.events import Seen, meaning
+from sensors.quality.events import Alarms, Cause, Seen, Watched, meaning
 from sensors.quality.wording import event as sentence
+from sensors.reading import Codes, Ints
 from sensors.stations import Registry, Station
-from sensors.texts import say
+from sensors.texts import Text, say
 from sensors.times import beijing
 
 WATER: Final = "water:"
 """One cause is one water (decision 0006)."""
 
-RULE: Final = "sudden-change"
-VERSION: Final = "1"
-"""Grows with every change of what an event is."""
-
 QUIET_MS: Final = 6 * 3_600_000
-SURE: Final = 0.7
-"""From this confidence on an event is orange, below yellow."""
+
+Choose = Callable[[Station, Cause, float, int], Event | None]
+"""The rule that speaks of an event: station, what it looks like, how sure (0 to 1), when (ms)."""
 
 
 def edges(registry: Registry, river: River) -> tuple[tuple[int, int, int], ...]:
@@ -42,83 +43,141 @@ def edges(registry: Registry, river: River) -> tuple[tuple[int, int, int], ...]:
     )
 
 
-def findings(
-    seen: Seen, stations: Sequence[Station], alarms: Mapping[Key, Alarm], late_ms: int, now_ms: int
-) -> list[Finding]:
-    """What begins and what ends with a batch; an alarm that goes on tells nothing new."""
-    told: list[Finding] = []
-    firing: dict[int, tuple[int, int, bool]] = {}  # station → (since, last alarm, past)
-    for row in range(len(seen.stations)):
-        i = int(seen.stations[row])
-        if alarm := alarms.get((RULE, stations[i].key, "")):
-            firing[i] = (alarm.since_ms, int(seen.memory.alarmed[row]), alarm.past)
-    found = seen.alarms
-    for a in np.argsort(found.at, kind="stable").tolist():
-        i, at_ms = int(found.station[a]), int(found.at[a])
-        # the verdict on an instant waits for the next one
-        past = at_ms < now_ms - late_ms - 2000 * stations[i].interval_s
-        if i in firing and at_ms - firing[i][1] <= QUIET_MS:
-            since_ms, last_ms, was_past = firing[i]
-            firing[i] = (since_ms, max(last_ms, at_ms), was_past and past)
-            if past or not was_past:
-                continue  # an alarm that goes on; but what was found in the past and goes on now is told again
-        elif i in firing:
-            told.append(_ended(stations[i], *firing[i], firing[i][1] + QUIET_MS))
-        told.append(_begun(seen, a, stations[i], past=past))
-        firing[i] = (at_ms, max(at_ms, firing[i][1]) if i in firing else at_ms, past)
-    for row in range(len(seen.stations)):
-        i = int(seen.stations[row])
-        newest = int(seen.memory.at[row, 1])
-        if i in firing and newest - firing[i][1] > QUIET_MS:
-            told.append(_ended(stations[i], *firing[i], newest))
-    return told
+class Sudden:
+    """The event rules. ``alarms`` are those of the engine: it keeps them up to date between two calls."""
+
+    def __init__(self, rules: Rules, alarms: Mapping[Key, Alarm], choose: Choose, late_ms: int) -> None:
+        self._rules = {rule.id: rule for rule in rules.events}
+        self._alarms = alarms
+        self._choose = choose
+        self._late_ms = late_ms
+
+    def live(
+        self,
+        seen: Seen,
+        before: Watched,
+        station: Codes,
+        at: Ints,
+        stations: Sequence[Station],
+        now_ms: int,
+    ) -> list[Finding]:
+        """What begins and what ends with readings (``station``, ``at``) that continue their series.
+
+        ``before`` is what was remembered before ``seen``; the cutting of the batches changes nothing that is told.
+        """
+        on = {station for rule, station, _ in self._alarms if rule in self._rules}
+        alarmed = set(seen.alarms.station.tolist())
+        told: list[Finding] = []
+        for i in seen.stations.tolist():
+            if i not in alarmed and stations[i].key not in on:
+                continue
+            going = self.going(stations[i].key)
+            last_ms = max([int(before.alarmed[i]), *(one.fired_at_ms for one in going.values())])
+            instants = np.unique(at[station == i])
+            rows = np.flatnonzero(seen.alarms.station == i)
+            found, _ = self.story(stations[i], seen.alarms, rows, going, last_ms, instants, now_ms)
+            told += found
+        return told
+
+    def going(self, station: str) -> dict[str, Alarm]:
+        """The event that is on at a station, by the rules that speak of it."""
+        return {rule: alarm for rule in self._rules if (alarm := self._alarms.get((rule, station, "")))}
+
+    def story(
+        self,
+        station: Station,
+        found: Alarms,
+        rows: Iterable[int],
+        going: Mapping[str, Alarm],
+        last_ms: int,
+        instants: Ints,
+        now_ms: int,
+        late: bool = False,
+    ) -> tuple[list[Finding], dict[str, Alarm]]:
+        """What the alarms in ``rows`` tell of a station, and what is on after them.
+
+        ``last_ms`` is the last alarm of what is ``going`` on; ``instants`` are those at which the station spoke. The
+        end of what is on is told to whatever incident holds it, that of an event of ``late`` data to past ones only.
+        """
+        told: list[Finding] = []
+        on = dict(going)
+        for a in sorted(rows, key=lambda row: int(found.at[row])):
+            at_ms = int(found.at[a])
+            if at_ms - last_ms > QUIET_MS:
+                told += self._ended(station, on, last_ms, instants, now_ms, late)
+                on = {}
+            last_ms = max(last_ms, at_ms)
+            what = meaning(
+                found.moves[a],
+                float(found.total[a]),
+                float(found.needed[a]),
+                supported=bool(found.supported[a]),
+                alone=bool(found.alone[a]),
+            )
+            rule = self._choose(station, what.cause, what.confidence, at_ms)
+            past = self._past(station, at_ms, now_ms)
+            if rule is None or any(self._says(one, alarm, rule, past) for one, alarm in on.items()):
+                continue
+            text = say(
+                "finding.event",
+                station=name(station),
+                at=_when(at_ms, past),
+                what=sentence(
+                    what,
+                    float(found.total[a]),
+                    float(found.needed[a]),
+                    supported=bool(found.supported[a]),
+                    alone=bool(found.alone[a]),
+                ),
+            )
+            begun = rule.found(
+                Change.FIRED,
+                cause=f"{WATER}{station.key}",
+                station=station.key,
+                observed_at_ms=at_ms,
+                since_ms=at_ms,
+                value=round(float(found.total[a]), 2),
+                limit=round(float(found.needed[a]), 2),
+                retrospective=past,
+                text=text,
+            )
+            told.append(begun)
+            on[rule.id] = Alarm(begun.cause, at_ms, at_ms, past)
+        if on and len(instants) and int(instants[-1]) - last_ms > QUIET_MS:
+            told += self._ended(station, on, last_ms, instants, now_ms, late)
+            on = {}
+        return told, on
+
+    def _says(self, told: str, alarm: Alarm, rule: Event, past: bool) -> bool:
+        """Whether what was told already says as much: as urgent, and of the present where this is."""
+        return self._rules[told].colour.rank <= rule.colour.rank and (past or not alarm.past)
+
+    def _past(self, station: Station, at_ms: int, now_ms: int) -> bool:
+        """Whether it is too late to act on; the verdict on an instant waits for the next one."""
+        return at_ms < now_ms - self._late_ms - 2000 * station.interval_s
+
+    def _ended(
+        self, station: Station, on: Mapping[str, Alarm], last_ms: int, instants: Ints, now_ms: int, late: bool
+    ) -> Iterator[Finding]:
+        """The end, at the first instant after six hours without an alarm."""
+        calm = int(instants[np.searchsorted(instants, last_ms + QUIET_MS, side="right")])
+        news = late and all(alarm.past for alarm in on.values())
+        for rule, alarm in on.items():
+            yield self._rules[rule].found(
+                Change.RESOLVED,
+                cause=alarm.cause,
+                station=station.key,
+                observed_at_ms=calm,
+                since_ms=alarm.since_ms,
+                retrospective=news,
+                text=_over(station, last_ms, calm, self._past(station, calm, now_ms)),
+            )
 
 
-def _begun(seen: Seen, a: int, station: Station, *, past: bool) -> Finding:
-    found = seen.alarms
-    total, needed = float(found.total[a]), float(found.needed[a])
-    supported, alone = bool(found.supported[a]), bool(found.alone[a])
-    what = meaning(found.moves[a], total, needed, supported=supported, alone=alone)
-    at_ms = int(found.at[a])
-    text = say(
-        "finding.event",
-        station=name(station),
-        at=beijing(at_ms),
-        what=sentence(what, total, needed, supported=supported, alone=alone),
-    )
-    return Finding(
-        rule=RULE,
-        version=VERSION,
-        kind=Kind.EVENT,
-        change=Change.FIRED,
-        cause=f"{WATER}{station.key}",
-        station=station.key,
-        parameter=None,
-        observed_at_ms=at_ms,
-        since_ms=at_ms,
-        value=round(total, 2),
-        limit=round(needed, 2),
-        colour=Colour.ORANGE if what.confidence >= SURE else Colour.YELLOW,
-        retrospective=past,
-        text=text,
-    )
+def _over(station: Station, last_ms: int, calm_ms: int, past: bool) -> Text:
+    return say("finding.event_over", station=name(station), since=_when(last_ms, past), at=_when(calm_ms, past))
 
 
-def _ended(station: Station, since_ms: int, last_ms: int, past: bool, at_ms: int) -> Finding:
-    text = say("finding.event_over", station=name(station), since=beijing(last_ms), at=beijing(at_ms))
-    return Finding(
-        rule=RULE,
-        version=VERSION,
-        kind=Kind.EVENT,
-        change=Change.RESOLVED,
-        cause=f"{WATER}{station.key}",
-        station=station.key,
-        parameter=None,
-        observed_at_ms=at_ms,
-        since_ms=since_ms,
-        value=None,
-        limit=None,
-        colour=Colour.YELLOW,
-        retrospective=past,
-        text=text,
-    )
+def _when(at_ms: int, past: bool) -> str:
+    """With the year where the past is spoken of."""
+    return beijing(at_ms, "%Y-%m-%d %H:%M" if past else "%m-%d %H:%M")

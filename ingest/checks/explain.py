@@ -8,6 +8,7 @@ from typing import Any
 
 from ingest.checks.places import Places
 from ingest.checks.rules import (
+    SUREST,
     BlackOdorous,
     ClassExceeded,
     DailyPattern,
@@ -23,8 +24,10 @@ from ingest.checks.rules import (
     Threshold,
     Trend,
 )
+from ingest.checks.schedule import ALWAYS
 from ingest.checks.wording import duration
 from sensors.parameters import Catalogue
+from sensors.quality.events import Cause
 from sensors.standards.black_odorous import Grade
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry, Station
@@ -89,8 +92,10 @@ def sentence(rule: Rule, catalogue: Catalogue) -> Text:
             key = "rule.no_data_sensors" if rule.sensors else "rule.no_data"
             return say(key, intervals=f"{rule.intervals:g}", least=least, **values)
         case Event():
-            kinds = Text("、".join(rule.kinds), ", ".join(rule.kinds)) if rule.kinds else say("rule.any_kind")
-            return say("rule.event", kinds=kinds, confidence=f"{100 * rule.confidence:g} %", **values)
+            named = [say(f"rule.cause_{one}") for one in rule.kinds]
+            kinds = Text("、".join(n.zh for n in named), ", ".join(n.en for n in named))
+            sure = say("rule.sure", confidence=f"{100 * rule.confidence:g} %") if rule.confidence else Text("", "")
+            return say("rule.event", kinds=kinds if named else say("rule.any_kind"), sure=sure, **values)
     raise TypeError(f"{rule.kind} has no sentence")
 
 
@@ -185,10 +190,45 @@ def faults(rules: Rules, catalogue: Catalogue, registry: Registry | None = None)
 
     What is wrong with a rule by itself (an unknown entry, a clear value on the bad side) is refused when it is read.
     """
-    found = [*_inverted(rules, registry), *_out_of_reach(rules, catalogue)]
+    found = [*_inverted(rules, registry), *_out_of_reach(rules, catalogue), *_of_events(rules, registry)]
     if registry is not None:
         found += [*_nowhere(rules, registry), *_twice(rules, registry), *_hasty(rules, registry)]
     return found
+
+
+def _of_events(rules: Rules, registry: Registry | None) -> Iterator[Fault]:
+    """Rules for events that never speak, and stations whose events no rule tells."""
+    for rule in rules.events:
+        if rule.confidence > SUREST:
+            yield Fault((rule.id,), True, say("rule.never_sure", rule=rule.id, most=f"{100 * SUREST:g} %"))
+    places = Places(registry or Registry())
+    untold: list[str] = []
+    free: set[str] = set()
+    hidden: dict[str, str] = {}
+    for station in registry.stations if registry is not None else [_ANYWHERE]:
+        told = False
+        for cause in Cause:
+            steps = rules.of_event(cause, station, places)
+            told |= bool(steps)
+            for n, rule in enumerate(steps):
+                before = (
+                    one for one in steps[:n] if one.confidence <= rule.confidence and one.when in (ALWAYS, rule.when)
+                )
+                if one := next(before, None):
+                    hidden.setdefault(rule.id, one.id)
+                else:
+                    free.add(rule.id)
+        if not told:
+            untold.append(station.key)
+    for mild, urgent in hidden.items():
+        if mild not in free:
+            yield Fault((urgent, mild), True, say("rule.hidden", urgent=urgent, mild=mild))
+    if registry is not None and untold:
+        yield Fault((), False, say("rule.no_event", station=untold[0], count=len(untold)))
+
+
+_ANYWHERE = Station("anywhere", "", "", 0.0, 0.0)
+"""Where rules without a scope speak."""
 
 
 def overrides(rules: Rules, registry: Registry) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -201,9 +241,16 @@ def overrides(rules: Rules, registry: Registry) -> list[tuple[str, str, tuple[st
             if rule in speaking or not rule.where.matches(station, regions):
                 continue
             for other in speaking:
-                if other.subject == rule.subject:
+                if other.subject == rule.subject or _names_it(other, rule):
                     found.setdefault((other.id, rule.id), []).append(station.key)
     return [(one, other, tuple(stations)) for (one, other), stations in found.items()]
+
+
+def _names_it(one: Rule, other: Rule) -> bool:
+    """Whether a rule for events says by name what the other one would say."""
+    if not isinstance(one, Event) or not isinstance(other, Event):
+        return False
+    return bool(set(one.kinds or Cause) & set(other.kinds or Cause))
 
 
 def _together(one: Rule, other: Rule, registry: Registry | None) -> bool:
@@ -225,7 +272,7 @@ def _speaking(one: Rule, other: Rule, station: Station, places: Places) -> Itera
 def _inverted(rules: Rules, registry: Registry | None) -> Iterator[Fault]:
     """A more urgent colour that comes before a less urgent one."""
     for one, other in combinations(list(rules), 2):
-        if type(one) is not type(other) or one.colour == other.colour:
+        if type(one) is not type(other) or one.colour == other.colour or isinstance(one, Event):
             continue
         if one.subject[:-1] != other.subject[:-1] or not _together(one, other, registry):
             continue

@@ -1,11 +1,11 @@
 """Who fell silent, and who speaks again. The clock asks; readings never do."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from governance.finding import Change, Finding, Kind
+from governance.finding import Change, Finding
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.rules import NoData, Rule
 from ingest.checks.wording import duration, name
@@ -183,8 +183,7 @@ class Silence:
             said = {"station": name(station), "parameter": Text(parameter.zh, parameter.en)}
             text = say("finding.sensor_silent", since=beijing(newest_ms), interval=cycle, **said)
             at_ms = newest_ms + int(expected.patience_ms[i])
-            found = _silent(rule, station.key, cause, newest_ms, at_ms, text)
-            findings.append(replace(found, parameter=parameter.key))
+            findings.append(_silent(rule, station.key, cause, newest_ms, at_ms, text, parameter.key))
         on = {(key[1], key[2]): alarm for key, alarm in self.alarms.items() if key[0] == rule.id and key[2]}
         if on:
             for i in np.flatnonzero(now_ms - sensors.newest_ms <= expected.patience_ms).tolist():
@@ -192,8 +191,8 @@ class Silence:
                 if alarm := on.get((station.key, parameter.key)):
                     said = {"station": name(station), "parameter": Text(parameter.zh, parameter.en)}
                     text = say("finding.sensor_speaking", at=beijing(int(sensors.newest_ms[i])), **said)
-                    over = _silence_over(rule, station.key, alarm, int(sensors.newest_ms[i]), text)
-                    findings.append(replace(over, parameter=parameter.key))
+                    at_ms = int(sensors.newest_ms[i])
+                    findings.append(_silence_over(rule, station.key, alarm, at_ms, text, parameter.key))
         return findings
 
     def _expect(self, rule: NoData, registry: Registry, sensors: Heard, now_ms: int) -> _Expected:
@@ -240,39 +239,29 @@ def _gateway_silent(rule: NoData, gateway: str, stations: Sequence[Station], hea
     return _silent(rule, gateway, f"silence:gateway:{gateway}", since, since + patience_ms, text)
 
 
-def _silent(rule: NoData, subject: str, cause: str, since_ms: int, at_ms: int, text: Text) -> Finding:
-    return Finding(
-        rule=rule.id,
-        version=rule.version,
-        kind=Kind.NO_DATA,
-        change=Change.FIRED,
+def _silent(
+    rule: NoData, subject: str, cause: str, since_ms: int, at_ms: int, text: Text, parameter: str | None = None
+) -> Finding:
+    return rule.found(
+        Change.FIRED,
         cause=cause,
         station=subject,
-        parameter=None,
+        parameter=parameter,
         observed_at_ms=at_ms,
         since_ms=since_ms,
-        value=None,
-        limit=None,
-        colour=rule.colour,
-        retrospective=False,
         text=text,
     )
 
 
-def _silence_over(rule: NoData, subject: str, alarm: Alarm, at_ms: int, text: Text) -> Finding:
-    return Finding(
-        rule=rule.id,
-        version=rule.version,
-        kind=Kind.NO_DATA,
-        change=Change.RESOLVED,
+def _silence_over(
+    rule: NoData, subject: str, alarm: Alarm, at_ms: int, text: Text, parameter: str | None = None
+) -> Finding:
+    return rule.found(
+        Change.RESOLVED,
         cause=alarm.cause,
         station=subject,
-        parameter=None,
+        parameter=parameter,
         observed_at_ms=at_ms,
         since_ms=alarm.since_ms,
-        value=None,
-        limit=None,
-        colour=rule.colour,
-        retrospective=False,
         text=text,
     )

@@ -17,15 +17,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from governance.finding import Colour
+from governance.finding import Change, Colour, Finding, Kind
 from ingest.checks.places import Places
 from ingest.checks.schedule import ALWAYS, Schedule, schedule
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
+from sensors.quality.events import Cause
 from sensors.standards import black_odorous, gb3838
 from sensors.standards.black_odorous import Grade
 from sensors.standards.gb3838 import Direction, WaterClass
 from sensors.stations import Station, Water
+from sensors.texts import Text
 
 FLAPS = 3
 FLAP_WINDOW_S = 6 * 3600
@@ -34,6 +36,8 @@ HOLD_S = 2 * 3600
 and the time the live class takes to become better."""
 
 LONGEST_ID = 64
+SUREST = 0.95
+"""The event detector is never surer (:func:`sensors.quality.events.meaning`)."""
 MOST_SAMPLES = 24
 """A count must fit into what a series remembers after a restart."""
 DAY_S = 86_400
@@ -124,6 +128,40 @@ class Rule:
     def subject(self) -> tuple[object, ...]:
         """Rules with the same subject speak of the same thing: the one with the more exact scope counts."""
         return self.kind, self.colour
+
+    def found(
+        self,
+        change: Change,
+        *,
+        cause: str,
+        station: str,
+        observed_at_ms: int,
+        since_ms: int,
+        text: Text,
+        parameter: str | None = None,
+        value: float | None = None,
+        limit: float | None = None,
+        retrospective: bool = False,
+        held: bool = False,
+    ) -> Finding:
+        """What this rule says of a station, in its own name, version and colour."""
+        return Finding(
+            rule=self.id,
+            version=self.version,
+            kind=Kind(self.kind),
+            change=change,
+            cause=cause,
+            station=station,
+            parameter=parameter,
+            observed_at_ms=observed_at_ms,
+            since_ms=since_ms,
+            value=value,
+            limit=limit,
+            colour=self.colour,
+            retrospective=retrospective,
+            text=text,
+            held=held,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,15 +394,16 @@ class NoData(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event(Rule):
-    """How urgent an event of the water is, by its ``kinds`` (none: all), where it is at least ``confidence`` sure."""
+    """How urgent an event of the water is, by what it looks like (``kinds``, none: whatever it looks like), where the
+    detector is at least ``confidence`` sure. Which of several speaks: :meth:`Rules.of_event`."""
 
     kind: ClassVar[str] = "event"
-    kinds: tuple[str, ...] = ()
+    kinds: tuple[Cause, ...] = ()
     confidence: float = 0.0
 
     @property
     def subject(self) -> tuple[object, ...]:
-        return self.kind, self.kinds
+        return self.kind, self.kinds, self.confidence, self.colour
 
 
 Watched = Limit | Trend | DailyPattern
@@ -398,19 +437,34 @@ class Rules:
     def speaking(self, station: Station, places: Places) -> tuple[Rule, ...]:
         """The rules that speak of a station: of those with one subject only the most exact, in the file's order."""
         regions = places.regions(station)
-        matching = [rule for rule in self if rule.where.matches(station, regions)]
+        of_events = {id(rule) for cause in Cause for rule in self.of_event(cause, station, places)}
+        matching = [
+            rule
+            for rule in self
+            if rule.where.matches(station, regions) and (not isinstance(rule, Event) or id(rule) in of_events)
+        ]
         best: dict[tuple[object, ...], tuple[int, ...]] = {}
         exact = [rule.where.exactness(station, regions) for rule in matching]
         for rule, how in zip(matching, exact, strict=True):
             best[rule.subject] = max(best.get(rule.subject, how), how)
         return tuple(rule for rule, how in zip(matching, exact, strict=True) if how == best[rule.subject])
 
-    def event(self, kind: str, station: Station, places: Places, confidence: float = 1.0) -> Event | None:
-        """The rule that gives an event of this kind its colour; one that names the kind goes before one for all."""
-        mine = [rule for rule in self.speaking(station, places) if isinstance(rule, Event)]
-        named = [rule for rule in mine if kind in rule.kinds] or [rule for rule in mine if not rule.kinds]
-        sure = [rule for rule in named if confidence >= rule.confidence]
-        return min(sure, key=lambda rule: rule.colour.rank, default=None)
+    def of_event(self, cause: Cause, station: Station, places: Places) -> tuple[Event, ...]:
+        """The rules for an event at a station that looks like ``cause``, the most urgent first.
+
+        Those that name the cause go before those for all, and of either the most exact scope counts; several of one
+        scope are steps of confidence and colour.
+        """
+        regions = places.regions(station)
+        matching = [rule for rule in self.events if rule.where.matches(station, regions)]
+        mine = [rule for rule in matching if cause in rule.kinds] or [rule for rule in matching if not rule.kinds]
+        most = max((rule.where.exactness(station, regions) for rule in mine), default=None)
+        return tuple(
+            sorted(
+                (rule for rule in mine if rule.where.exactness(station, regions) == most),
+                key=lambda rule: (rule.colour.rank, rule.confidence),
+            )
+        )
 
     def lookback_s(self, parameter: str) -> int:
         """How far back the rules of a parameter may need to see to know their own state."""
@@ -550,6 +604,14 @@ def _names(name: str, value: Any, _: Catalogue | None = None) -> tuple[str, ...]
     return tuple(value)
 
 
+def _causes(name: str, value: Any, _: Catalogue) -> tuple[Cause, ...]:
+    known = {str(one) for one in Cause}
+    for one in _names(name, value):
+        if one not in known:
+            raise ConfigurationError(f"{name}: {one!r} must be one of {', '.join(Cause)}")
+    return tuple(Cause(one) for one in dict.fromkeys(value))
+
+
 def _class(name: str, value: Any, _: Catalogue) -> WaterClass:
     found = WaterClass.of(value) if isinstance(value, str) else None
     if found is None or found is WaterClass.WORSE:
@@ -598,7 +660,7 @@ _CHECKED: Mapping[str, _Check] = {
     "season": _choice(Season),
     "parameter": _parameter,
     "parameters": _parameters,
-    "kinds": _names,
+    "kinds": _causes,
     "worse_than": _class,
     "grade": _grade,
     "sensors": _truth,

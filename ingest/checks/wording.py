@@ -14,7 +14,8 @@ from ingest.checks.rules import (
     Trend,
     Watched,
 )
-from sensors.parameters import Parameter
+from sensors.parameters import Catalogue, Parameter
+from sensors.quality.crosscheck import PARTNERS
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Station
 from sensors.texts import Text, say
@@ -80,6 +81,14 @@ def reading(
         case BlackOdorous():
             said = say("finding.black_odorous", said=said, grade=Text(rule.grade.zh, rule.grade.en))
     return _held(turn, said)
+
+
+def doubted(said: Text, one: Parameter, station: Station, catalogue: Catalogue) -> Text:
+    """With what the deciding reading contradicts, as far as the station measures it."""
+    keys = [key for key in PARTNERS.get(one.key, ()) if not station.parameters or key in station.parameters]
+    others = [catalogue[key] for key in keys if key in catalogue]
+    names = Text("、".join(o.zh for o in others), " or ".join(o.en for o in others))
+    return say("finding.doubted", said=said, others=names if others else say("finding.others"))
 
 
 def _held(turn: Turn, said: Text) -> Text:

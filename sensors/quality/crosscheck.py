@@ -35,6 +35,11 @@ conductivity to 25 °C reads half at 0 °C and a third more at 40 °C."""
 CONCERNED: Final = ("water_temp", "do", "conductivity", "salinity", "nh3n", "tn", "codmn", "codcr", "bod5")
 """Parameters that can contradict another, or stand as a witness."""
 
+PARTNERS: Final[Mapping[str, tuple[str, ...]]] = {
+    key: tuple(w for p, w, *_ in PARTS if p == key) + tuple(p for p, w, *_ in PARTS if w == key) for key in CONCERNED
+} | {"conductivity": ("salinity",), "salinity": ("conductivity",), "do": ("water_temp",)}
+"""Which parameters each may contradict."""
+
 _TEST: Final = int(QualityTest.CROSS_CHECK)
 _REVIEWED: Final = int(QualityTest.REVIEWED_GOOD | QualityTest.REVIEWED_BAD)
 

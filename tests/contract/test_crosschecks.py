@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from governance.finding import Change, Finding
 from sensors.reading import Flag, QualityTest
 from tests.contract.test_pipeline import STEP, T0, World, message
 
@@ -19,10 +20,61 @@ def verdicts(world: World, at: int = T0) -> dict[str, int]:
     return {key: packed for (key, when), (_, packed) in world.readings().items() if when == at}
 
 
-def test_a_contradiction_within_a_message_is_stored_with_its_reason_and_raises_no_alarm(world: World) -> None:
-    told = [world.take(message("shiwan", {T0 + i * STEP: {"nh3n": 9.0, "tn": 2.0}})).findings for i in range(6)]
+def test_a_contradiction_within_a_message_is_stored_with_its_reason(world: World) -> None:
+    for i in range(6):
+        world.take(message("shiwan", {T0 + i * STEP: {"nh3n": 9.0, "tn": 2.0}}))
     assert all(verdicts(world, T0 + i * STEP) == {"nh3n": DOUBT, "tn": DOUBT} for i in range(6))
-    assert not any(told)
+
+
+HIGH = [1.0, 1.0, 3.0, 3.1, 3.0, 3.2, 3.1]
+"""Ammonia of an orange incident."""
+
+
+def alarms(
+    world: World, ammonia: list[float], nitrogen: float, restart: bool = False, apart: bool = False
+) -> list[Finding]:
+    """What is told of ammonia beside a total nitrogen analyser that shows one value."""
+    told: list[Finding] = []
+    for i, value in enumerate(ammonia):
+        sample = {"nh3n": value + 0.01 * (i % 2), "tn": nitrogen + 0.01 * (i % 3)}
+        at = T0 + i * STEP
+        for values in [{key: x} for key, x in sample.items()] if apart else [sample]:
+            told += world.take(message("shiwan", {at: values})).findings
+        if restart:
+            world.start()
+    return [f for f in told if f.parameter == "nh3n"]
+
+
+@pytest.mark.parametrize(("restart", "apart"), [(False, False), (True, False), (False, True)])
+def test_a_total_nitrogen_analyser_stuck_low_keeps_no_ammonia_alarm_quiet(
+    tmp_path: Path, restart: bool, apart: bool
+) -> None:
+    found = []
+    for n, nitrogen in enumerate((6.0, 0.4)):
+        (tmp_path / str(n)).mkdir()
+        found += alarms(World(tmp_path / str(n)), HIGH, nitrogen, restart, apart)
+    sound, doubted = found
+    assert (doubted.id, doubted.colour, doubted.since_ms) == (sound.id, sound.colour, sound.since_ms)
+    if not apart:  # apart it was told before the other one spoke
+        assert "contradicts total nitrogen" in doubted.text.en
+        assert "与同站总氮矛盾" in doubted.text.zh
+    assert "contradicts" not in sound.text.en
+
+
+def test_a_doubted_reading_ends_no_alarm(world: World) -> None:
+    told = alarms(world, HIGH + [1.2] * 6, 0.4)
+    assert [f.change for f in told] == [Change.FIRED], "who is wrong is not known: perhaps it is the ammonia"
+    for i in range(6):
+        told += world.take(message("shiwan", {T0 + (20 + i) * STEP: {"nh3n": 1.2 + 0.01 * i, "tn": 6.0}})).findings
+    assert [f.change for f in told] == [Change.FIRED, Change.RESOLVED]
+
+
+def test_a_calm_reading_that_is_contradicted_later_counts_no_longer(world: World) -> None:
+    told = alarms(world, HIGH, 6.0)
+    for i in range(7, 13):  # calm, but total nitrogen arrives a moment later and denies it each time
+        told += world.take(message("shiwan", {T0 + i * STEP: {"nh3n": 1.2 + 0.01 * (i % 2)}})).findings
+        told += world.take(message("shiwan", {T0 + i * STEP: {"tn": 0.4}})).findings
+    assert [f.change for f in told] == [Change.FIRED]
 
 
 @pytest.mark.parametrize("first", ["nh3n", "tn"])

@@ -1,14 +1,26 @@
 """Sudden changes of the water in the live ingest: told once, with reasons, ended by the water and not by silence."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from governance.finding import Change, Finding, Kind
-from ingest.checks.events import RULE
+from governance.finding import Change, Colour, Finding, Kind
+from ingest.checks.alarms import Key
+from sensors.upkeep import Mute
 from tests.contract.test_pipeline import T0, World, message
 
+RULES = """
+[[event]]
+id = "event"
+colour = "yellow"
+
+[[event]]
+id = "event-sure"
+colour = "orange"
+confidence = 0.7
+"""
 STEP = 15 * 60_000
 DAY = 96
 
@@ -46,7 +58,11 @@ def feed(world: World, water: dict[str, np.ndarray], first: int, last: int, at_o
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+    return World(tmp_path, text=RULES)
+
+
+def firing(world: World) -> list[Key]:
+    return [key for key in world.site.history.checks.alarms if key[0].startswith("event")]
 
 
 def test_a_discharge_is_told_once_with_its_reasons_and_ends_when_the_water_is_calm(world: World) -> None:
@@ -56,7 +72,11 @@ def test_a_discharge_is_told_once_with_its_reasons_and_ends_when_the_water_is_ca
     told = feed(world, water, 6 * DAY, 8 * DAY, at_once=1)
     assert [f.change for f in told] == [Change.FIRED, Change.RESOLVED]
     first, last = told
-    assert (first.rule, first.station, first.retrospective) == (RULE, "shiwan", False)
+    rule = world.site.rules.get("event-sure")
+    assert (first.rule, first.version, first.station) == (rule.id, rule.version, "shiwan")
+    assert (first.colour, first.retrospective) == (Colour.ORANGE, False)
+    (incident,) = world.incidents()
+    assert (incident.rule, incident.rule_version, incident.colour) == (rule.id, rule.version, Colour.ORANGE)
     assert 0 <= first.observed_at_ms - (T0 + 6 * DAY * STEP) <= 2 * STEP
     assert "sewage" in first.text.en
     assert "conductivity up" in first.text.en
@@ -70,7 +90,7 @@ def test_silence_ends_no_event(world: World) -> None:
     feed(world, water, 0, 6 * DAY + 4)
     at = T0 + (6 * DAY + 4) * STEP
     world.site.tick(at, at + 86_400_000)
-    assert (RULE, "shiwan", "") in world.site.history.checks.alarms
+    assert firing(world) == [("event-sure", "shiwan", "")]
 
 
 def test_a_restart_before_and_within_an_event_changes_nothing_that_is_told(tmp_path: Path) -> None:
@@ -80,7 +100,7 @@ def test_a_restart_before_and_within_an_event_changes_nothing_that_is_told(tmp_p
     for restarts in (False, True):
         folder = tmp_path / str(restarts)
         folder.mkdir()
-        world = World(folder)
+        world = World(folder, text=RULES)
         findings = []
         for first in range(0, 8 * DAY, 40):
             findings += feed(world, water, first, min(8 * DAY, first + 40))
@@ -97,3 +117,169 @@ def test_one_broken_sensor_raises_no_event(world: World) -> None:
     water["conductivity"][6 * DAY : 6 * DAY + 20] = 2000.0
     water["do"][7 * DAY] = 0.3
     assert feed(world, water, 0, 8 * DAY) == []
+
+
+def test_the_cutting_of_the_batches_changes_nothing_that_is_told(tmp_path: Path) -> None:
+    water = creek(8 * DAY)
+    discharge(water, 6 * DAY)
+    discharge(water, 7 * DAY)
+    told = []
+    for at_once in (9, 8 * DAY):
+        folder = tmp_path / str(at_once)
+        folder.mkdir()
+        found = feed(World(folder, text=RULES), water, 0, 8 * DAY, at_once)
+        # what was found in the past and goes on now is told again: that hangs on when "now" is
+        told.append([(f.change, f.observed_at_ms) for f in found if f.retrospective or f.change is Change.RESOLVED])
+    assert told[0] == told[1]
+    assert [change for change, _ in told[0]] == [Change.FIRED, Change.RESOLVED] * 2
+
+
+def test_what_no_rule_speaks_of_is_not_told(tmp_path: Path) -> None:
+    water = creek(8 * DAY)
+    discharge(water, 6 * DAY)
+    for n, text in enumerate(("", RULES.split("[[event]]")[2].join(["[[event]]", 'stations = ["elsewhere"]']))):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        world = World(folder, text=text)
+        assert feed(world, water, 0, 8 * DAY) == []
+        assert firing(world) == []
+
+
+def test_a_mute_of_all_rules_keeps_events_quiet_and_one_of_a_rule_leaves_the_next_to_speak(tmp_path: Path) -> None:
+    water = creek(7 * DAY)
+    discharge(water, 6 * DAY)
+    for muted, told in (((), []), (("event-sure",), ["event"])):
+        folder = tmp_path / f"{len(muted)}"
+        folder.mkdir()
+        world = World(folder, text=RULES)
+        world.site.history.checks.mute([Mute("shiwan", T0 + 5 * DAY * STEP, T0 + 7 * DAY * STEP, muted)])
+        assert [f.rule for f in feed(world, water, 0, 6 * DAY + 8)] == told
+
+
+def test_an_event_that_becomes_more_urgent_is_told_again_and_one_that_becomes_milder_is_not(tmp_path: Path) -> None:
+    steps = RULES.replace("0.7", "0.85")
+    water = creek(8 * DAY)
+    discharge(water, 6 * DAY)
+    water["ph"] -= 3.0 * ((np.arange(8 * DAY) >= 6 * DAY + 4) & (np.arange(8 * DAY) < 6 * DAY + 10))
+    world = World(tmp_path, text=steps)
+    feed(world, water, 0, 6 * DAY)
+    told = feed(world, water, 6 * DAY, 8 * DAY, at_once=1)
+    assert [(f.change, f.rule) for f in told] == [
+        (Change.FIRED, "event"),
+        (Change.FIRED, "event-sure"),
+        (Change.RESOLVED, "event-sure"),
+        (Change.RESOLVED, "event"),
+    ]
+    (incident,) = world.incidents()
+    assert (incident.colour, incident.active) == (Colour.ORANGE, ())
+    assert world.pages() == 2, "once for each colour"
+
+
+def test_an_event_found_in_the_past_that_goes_on_now_ends_with_all_that_was_told_of_it(tmp_path: Path) -> None:
+    """A milder rule spoke of the past, a more urgent one of the present: one incident, and nothing of it stays on."""
+    water = creek(8 * DAY)
+    discharge(water, 6 * DAY)
+    water["ph"] -= 3.0 * ((np.arange(8 * DAY) >= 6 * DAY + 4) & (np.arange(8 * DAY) < 6 * DAY + 10))
+    world = World(tmp_path, text=RULES.replace("0.7", "0.85"))
+    told = feed(world, water, 0, 8 * DAY)
+    assert {(f.rule, f.retrospective) for f in told if f.change is Change.FIRED} == {
+        ("event", True),
+        ("event-sure", True),
+        ("event-sure", False),
+    }
+    (incident,) = world.incidents()
+    assert (incident.retrospective, incident.active) == (False, ())
+
+
+# -- late data ---------------------------------------------------------------------------------------------------------
+
+OFF, ON = 6 * DAY, 6 * DAY + 60
+"""The station cannot be reached for fifteen hours; what it measured meanwhile comes after what it measures now."""
+
+
+def outage() -> dict[str, np.ndarray]:
+    water = creek(8 * DAY)
+    discharge(water, OFF + 30)
+    return water
+
+
+def buffered(world: World, water: dict[str, np.ndarray], parts: list[range], restart: bool = False) -> list[Finding]:
+    """The readings now, then the buffer in pieces, then the rest of the day."""
+    told = feed(world, water, OFF - 8, OFF) + feed(world, water, ON, ON + 3, at_once=1)
+    now = T0 + (ON + 3) * STEP
+    for part in parts:
+        values = {T0 + i * STEP: {key: round(float(v[i]), 3) for key, v in water.items()} for i in part}
+        told += [f for f in world.take(message("shiwan", values), now=now).findings if f.kind is Kind.EVENT]
+        if restart:
+            world.start()
+    return told + feed(world, water, ON + 3, ON + 40)
+
+
+def pieces(size: int) -> list[range]:
+    return [range(i, min(i + size, ON)) for i in range(OFF, ON, size)]
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the quiet days before the outage."""
+    folder = tmp_path_factory.mktemp("before")
+    world = World(folder, text=RULES)
+    assert feed(world, outage(), 0, OFF - 8, at_once=96) == []
+    world.database.close()
+    return folder
+
+
+def continued(before: Path, folder: Path) -> World:
+    shutil.copytree(before, folder, dirs_exist_ok=True)
+    return World(folder, text=RULES)
+
+
+@pytest.mark.parametrize(
+    ("parts", "restart"),
+    [([range(OFF, ON)], False), (pieces(7), False), (pieces(7), True), (pieces(20)[::-1], False)],
+    ids=["at once", "in pieces", "restarted", "newest first"],
+)
+def test_a_discharge_in_a_buffer_that_comes_late_is_told_once_of_its_own_time_and_pages_nobody(
+    before: Path, tmp_path: Path, parts: list[range], restart: bool
+) -> None:
+    world = continued(before, tmp_path)
+    told = buffered(world, outage(), parts, restart)
+    assert [(f.change, f.retrospective) for f in told] == [(Change.FIRED, True), (Change.RESOLVED, True)]
+    assert told[0].observed_at_ms == T0 + (OFF + 30) * STEP, "when it would have been told live"
+    (incident,) = world.incidents()
+    assert (incident.retrospective, incident.active, world.pages()) == (True, (), 0)
+    again = [
+        message("shiwan", {T0 + i * STEP: {k: round(float(v[i]), 3) for k, v in outage().items()} for i in part})
+        for part in parts
+    ]
+    assert not any(world.take(one, now=T0 + (ON + 60) * STEP).findings for one in again), "a replay changes nothing"
+
+
+def test_what_was_told_live_is_not_told_again_by_late_readings_beside_it(before: Path, tmp_path: Path) -> None:
+    water = outage()
+    world = continued(before, tmp_path)
+    held_back = OFF + 32
+    told = feed(world, water, OFF - 8, held_back, at_once=1) + feed(world, water, held_back + 1, ON + 10, at_once=1)
+    assert [(f.change, f.retrospective) for f in told] == [(Change.FIRED, False), (Change.RESOLVED, False)]
+    values = {T0 + held_back * STEP: {key: round(float(v[held_back]), 3) for key, v in water.items()}}
+    assert world.take(message("shiwan", values), now=T0 + (ON + 10) * STEP).findings == ()
+
+
+def test_a_late_reading_of_one_sensor_is_heard_beside_what_the_others_said_in_time(
+    before: Path, tmp_path: Path
+) -> None:
+    """Oxygen and turbidity come late; conductivity, temperature and pH were there, and were no event by themselves."""
+    water = outage()
+    world = continued(before, tmp_path)
+    in_time = {key: v for key, v in water.items() if key not in ("do", "turbidity")}
+    feed(world, water, OFF - 8, OFF, at_once=4)
+    told = feed(world, in_time, OFF, ON, at_once=4) + feed(world, water, ON, ON + 3, at_once=1)
+    assert told == []
+    values = {
+        T0 + i * STEP: {key: round(float(water[key][i]), 3) for key in ("do", "turbidity")} for i in range(OFF, ON)
+    }
+    found = [
+        f for f in world.take(message("shiwan", values), now=T0 + (ON + 3) * STEP).findings if f.kind is Kind.EVENT
+    ]
+    assert [(f.change, f.retrospective) for f in found] == [(Change.FIRED, True), (Change.RESOLVED, True)]
+    assert "conductivity up" in found[0].text.en

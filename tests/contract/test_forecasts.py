@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
 from governance.lifecycle import Incident
 from governance.tables import outbox
-from ingest.checks.rules import Rules, Side, Threshold
+from ingest.checks.places import Places
+from ingest.checks.rules import Rules, Side, Threshold, Where
 from ingest.forecasts import Forecasts, limits
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
@@ -241,6 +242,19 @@ def test_questions_about_what_does_not_exist_are_answered_clearly(tidal):
 def test_the_limits_are_those_of_the_rules_and_of_the_target_class(tidal):
     with tidal.database.read() as connection:
         known = registry.load(connection, CATALOGUE)
-    found = limits(Rules(thresholds=(RULE,)), known, known["creek"], "do")
+    creek, places = known["creek"], Places(known)
+    found = limits((RULE,), places.target(creek), creek, "do")
     assert [(one.limit, one.above, one.rule) for one in found] == [(3.0, False, "")]  # class IV, at least 3 mg/L
-    assert limits(Rules(), known, known["drift"], "nh3n") == []
+    assert limits((), None, known["drift"], "nh3n") == []
+
+
+def test_the_limit_that_is_forecast_is_that_of_the_rule_that_speaks_of_the_station(tidal):
+    """A rule written again for a region or a station goes before the general one, as it does for the readings."""
+    with tidal.database.read() as connection:
+        known = registry.load(connection, CATALOGUE)
+    creek, places = known["creek"], Places(known)
+    mine = replace(RULE, id="mine", limit=RULE.limit + 1, where=Where(stations=("creek",)))
+    elsewhere = replace(RULE, id="elsewhere", where=Where(regions=("nowhere",)))
+    rules = Rules(thresholds=(RULE, mine, elsewhere))
+    found = limits(rules.speaking(creek, places), None, creek, RULE.parameter)
+    assert [one.rule for one in found] == ["mine"]

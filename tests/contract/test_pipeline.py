@@ -1187,11 +1187,19 @@ def test_a_door_opened_while_somebody_works_there_is_no_incident(world: World):
     with world.database.write() as connection:
         visit = Visit("shiwan", T0 - HOUR, None, (), "示例", "")
         upkeep_store.begin_visit(connection, visit, Author("示例", T0 - HOUR))
-    world.site.follow_registry()
-    world.tick(T0)
+    world.start()
     world.site.hear([said("door_open", T0), said("leak", T0 + 1)], T0 + 1)
     (one,) = world.incidents()
-    assert "漏水" in one.title.zh
+    assert "漏水" in one.title.zh, "nothing was heard since the start, and the visit is known all the same"
+
+
+def test_a_door_opened_during_a_visit_that_is_told_of_long_after_it_is_no_incident(world: World):
+    with world.database.write() as connection:
+        visit = Visit("shiwan", T0 - 2 * HOUR, T0 - HOUR, (), "示例", "")
+        upkeep_store.begin_visit(connection, visit, Author("示例", T0 - HOUR))
+    world.start()
+    world.site.hear([said("door_open", T0, at=rfc3339(T0 - 90 * MINUTE))], T0)
+    assert world.incidents() == []
 
 
 def test_what_a_device_says_too_late_informs_and_pages_nobody_and_nonsense_is_only_kept(world: World):

@@ -13,7 +13,7 @@ from governance.finding import Change, Colour, Finding, Kind
 from ingest.checks import alarms as alarm_book
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.condition import Phase, State, Turn, Watch, take_back, walk
-from ingest.checks.engine import LATE_S, Checks, usable
+from ingest.checks.engine import LATE_S, Checks, Shown, usable
 from ingest.checks.rules import NoData, Rules, Side, Threshold, Trend, Where
 from ingest.checks.trend import Bins, theil_sen
 from ingest.history import ENOUGH, SHORTEST_S
@@ -174,6 +174,14 @@ def test_the_number_of_readings_named_is_that_of_the_bad_ones() -> None:
 # -- the engine against a plain reading of the rules -------------------------------------------------------------------
 
 
+Series = tuple[np.ndarray, np.ndarray]
+WAS, NOW = np.array([int(Flag.GOOD)]), np.array([int(Flag.BAD)])
+
+
+def good(at: np.ndarray, value: np.ndarray) -> Shown:
+    return Shown.of(at, value, np.full(len(at), int(Flag.GOOD)))
+
+
 @dataclass
 class Desk:
     """The checks at some stations as the pipeline uses them: findings change the alarms, a restart keeps only these."""
@@ -188,15 +196,20 @@ class Desk:
             self.checks.bind(number, station, parameter)
 
     def give(self, series: Sequence[int], at: Sequence[int], value: Sequence[float], now: int) -> list[Finding]:
-        findings = self.checks.evaluate(np.array(series, np.int64), np.array(at, np.int64), np.array(value, float), now)
+        packed = np.full(len(at), int(Flag.GOOD))
+        columns = np.array(series, np.int64), np.array(at, np.int64), np.array(value, float), packed
+        findings = self.checks.evaluate(*columns, now)
         alarm_book.apply(self.alarms, findings)
         return findings
+
+    def late(self, before: Series, after: Series, now: int) -> tuple[list[Finding], list[Finding]]:
+        return self.checks.late(0, good(*before), good(*after), now)
 
     def restarted(self, past: Sequence[tuple[Sequence[int], Sequence[float]]], now: int) -> "Desk":
         """A new process that knows the alarms table and the stored readings of each series."""
         fresh = Desk(self.rules, self.series, dict(self.alarms))
         for number, (at, value) in enumerate(past):
-            fresh.checks.restore(number, np.array(at, np.int64), np.array(value, float), now)
+            fresh.checks.restore(number, good(np.array(at, np.int64), np.array(value, float)), now)
         return fresh
 
 
@@ -227,7 +240,7 @@ def naive(
         need = max(rule.keep_firing_s, rule.hold_s if held else 0) if firing else rule.pending_s
         if run_ and len(run_) >= rule.samples and at - run_[0] >= need * 1000:
             if firing:
-                found.append((rule.id, station.key, RESOLVED, at, run_[0], late_only))
+                found.append((rule.id, station.key, RESOLVED, at, run_[0], False))
                 late_only = False
             else:
                 began, late_only = run_[0], now - at > late
@@ -347,7 +360,7 @@ def test_a_condition_that_ended_in_the_store_but_was_never_announced_ends_with_t
     told = {("nh3n-high", "shiwan", "nh3n"): Alarm("water:shiwan", START, START, False)}
     desk = Desk(Rules((NH3N,)), [(SHIWAN, "nh3n")], told)
     at = [START + i * 5 * MINUTE for i in range(1, 40)]
-    desk.checks.restore(0, np.array(at), np.full(39, 1.0), at[-1])
+    desk.checks.restore(0, good(np.array(at), np.full(39, 1.0)), at[-1])
     found = desk.give([0] * 4, [at[-1] + (i + 1) * 5 * MINUTE for i in range(4)], [1.0] * 4, at[-1] + 20 * MINUTE)
     assert [(f.change, f.observed_at_ms) for f in found] == [(RESOLVED, at[-1] + 5 * MINUTE)]
     assert not desk.alarms
@@ -358,7 +371,7 @@ def test_a_held_alarm_stays_held_after_a_restart_that_no_longer_sees_why() -> No
     told = {("nh3n-high", "shiwan", "nh3n"): Alarm("water:shiwan", START, START, False, held=True)}
     desk = Desk(Rules((rule,)), [(SHIWAN, "nh3n")], told)
     stored = [START + 5 * HOUR + i * 5 * MINUTE for i in range(60)]  # bad all the time since it fired
-    desk.checks.restore(0, np.array(stored), np.full(60, 3.0), stored[-1])
+    desk.checks.restore(0, good(np.array(stored), np.full(60, 3.0)), stored[-1])
     calm = [stored[-1] + (i + 1) * 5 * MINUTE for i in range(40)]
     found = [f for at in calm for f in desk.give([0], [at], [1.0], at)]
     assert [(f.change, f.observed_at_ms) for f in found] == [(RESOLVED, calm[0] + 2 * HOUR)]
@@ -371,7 +384,7 @@ def test_a_condition_that_fired_in_the_store_but_was_never_announced_is_announce
     desk = Desk(Rules((NH3N,)), [(SHIWAN, "nh3n")])
     stored = [3.0] * 10 + [1.0] * calm_after
     at = [START + i * 5 * MINUTE for i in range(len(stored) + 1)]
-    desk.checks.restore(0, np.array(at[:-1]), np.array(stored), at[-2])
+    desk.checks.restore(0, good(np.array(at[:-1]), np.array(stored)), at[-2])
     found = desk.give([0], at[-1:], [3.0], at[-1])
     assert [(f.change, f.observed_at_ms) for f in found] == [(FIRED, at[-1])]
 
@@ -468,7 +481,7 @@ def without(series: tuple[np.ndarray, np.ndarray], first: int, last: int) -> tup
 def test_late_data_show_what_happened_in_their_own_time_and_wake_nobody() -> None:
     desk = Desk(Rules((NH3N,)), [(SHIWAN, "nh3n")])
     after = stretch((1.0, 20), (3.0, 10), (1.0, 20))
-    found, lasting = desk.checks.late(0, without(after, 20, 30), after, START + DAY)
+    found, lasting = desk.late(without(after, 20, 30), after, START + DAY)
     assert [brief(f)[2:] for f in found] == [
         (FIRED, START + 22 * 5 * MINUTE, START + 20 * 5 * MINUTE, True),
         (RESOLVED, START + 33 * 5 * MINUTE, START + 30 * 5 * MINUTE, True),
@@ -480,11 +493,11 @@ def test_late_data_show_what_happened_in_their_own_time_and_wake_nobody() -> Non
 def test_what_was_known_without_the_late_data_is_not_found_again() -> None:
     desk = Desk(Rules((NH3N,)), [(SHIWAN, "nh3n")])
     after = stretch((1.0, 20), (3.0, 20), (1.0, 20), (3.0, 10), (1.0, 20))
-    found, _ = desk.checks.late(0, without(after, 60, 70), after, START + DAY)
+    found, _ = desk.late(without(after, 60, 70), after, START + DAY)
     assert [f.since_ms for f in found if f.change is FIRED] == [START + 60 * 5 * MINUTE]
     # late readings in the middle, at the beginning or at the end of a known stretch only make it longer
     for first, last in ((25, 30), (18, 25), (35, 45)):
-        assert desk.checks.late(0, without(after, first, last), after, START + DAY) == ([], [])
+        assert desk.late(without(after, first, last), after, START + DAY) == ([], [])
 
 
 def test_late_data_in_several_messages_are_found_once() -> None:
@@ -492,21 +505,21 @@ def test_late_data_in_several_messages_are_found_once() -> None:
     whole = stretch((1.0, 20), (3.0, 10), (1.0, 20))
     found = []
     for i in range(20, 30):
-        found += desk.checks.late(0, without(whole, i, 30), without(whole, i + 1, 30), START + DAY)[0]
+        found += desk.late(without(whole, i, 30), without(whole, i + 1, 30), START + DAY)[0]
     assert [f.change for f in found if f.change is FIRED] == [FIRED]
 
 
 def test_late_data_that_show_nothing_bad_are_no_finding() -> None:
     desk = Desk(Rules((NH3N, DO)), [(SHIWAN, "nh3n")])
     after = stretch((1.0, 50))
-    assert desk.checks.late(0, without(after, 10, 20), after, START + DAY) == ([], [])
+    assert desk.late(without(after, 10, 20), after, START + DAY) == ([], [])
 
 
 def test_a_condition_that_late_data_leave_firing_is_remembered_and_announced_once_it_is_timely() -> None:
     desk = Desk(Rules((NH3N,)), [(SHIWAN, "nh3n")])
     after = stretch((1.0, 20), (3.0, 3))
     now = int(after[0][-1]) + HOUR
-    found, lasting = desk.checks.late(0, without(after, 20, 22), after, now)
+    found, lasting = desk.late(without(after, 20, 22), after, now)
     assert [brief(f)[2:] for f in lasting] == [(FIRED, int(after[0][-1]), START + 20 * 5 * MINUTE, True)]
     assert found == lasting
     alarm_book.apply(desk.alarms, lasting)
@@ -519,7 +532,7 @@ def test_the_announcement_after_late_data_does_not_speak_of_no_readings() -> Non
     desk = Desk(Rules((NH3N,)), [(SHIWAN, "nh3n")])
     after = stretch((1.0, 20), (3.0, 3))
     now = int(after[0][-1]) + HOUR
-    _, lasting = desk.checks.late(0, without(after, 20, 22), after, now)
+    _, lasting = desk.late(without(after, 20, 22), after, now)
     alarm_book.apply(desk.alarms, lasting)
     desk = desk.restarted([(after[0].tolist(), after[1].tolist())], now)
     text = desk.give([0], [now], [3.0], now)[0].text
@@ -534,7 +547,7 @@ def test_late_data_beside_a_firing_condition_do_not_fire_it_again() -> None:
     desk.give([0] * len(at), at.tolist(), value.tolist(), int(at[-1]))
     assert len(desk.alarms) == 1
     before = dict(desk.alarms)
-    found, lasting = desk.checks.late(0, (at, value), after, int(at[-1]))
+    found, lasting = desk.late((at, value), after, int(at[-1]))
     assert [f.change for f in found] == [FIRED, RESOLVED]
     assert lasting == []
     assert desk.alarms == before
@@ -545,7 +558,7 @@ def test_late_data_do_not_speak_for_a_condition_that_is_known_to_be_firing() -> 
     told_ = {("nh3n-high", "shiwan", "nh3n"): Alarm("water:shiwan", START - DAY, START - DAY, False)}
     desk = Desk(Rules((NH3N,)), [(SHIWAN, "nh3n")], told_)
     after = stretch((1.0, 20), (3.0, 3))
-    _, lasting = desk.checks.late(0, without(after, 20, 22), after, START + DAY)
+    _, lasting = desk.late(without(after, 20, 22), after, START + DAY)
     assert lasting == []
 
 
@@ -723,7 +736,7 @@ def test_a_reading_that_turns_out_a_spike_is_taken_out_of_the_trend_again() -> N
     deciding = 34  # the 56th hour, in whose bin the trend is decided
     odd = later[deciding] + MINUTE
     told(spoilt, [*later[: deciding + 1], odd], [*more[: deciding + 1], 500.0])
-    spoilt.checks.withdraw(np.array([0]), np.array([odd]), np.array([500.0]))
+    spoilt.checks.withdraw(np.array([0]), np.array([odd]), np.array([500.0]), WAS, NOW)
     (found,) = told(spoilt, later[deciding + 1 :], more[deciding + 1 :])
     (expected,) = told(plain, later, more)
     assert brief(found) == brief(expected)
@@ -735,8 +748,9 @@ def test_a_reading_older_than_the_window_is_withdrawn_without_harm() -> None:
     at, value = hours(100, -0.06)
     told(desk, at, value)
     old = [t for t in at if t < START + 26 * HOUR]
-    desk.checks.withdraw(np.zeros(len(old), np.int64), np.array(old), np.full(len(old), 500.0))
-    desk.checks.withdraw(np.array([7]), np.array([START]), np.array([500.0]))  # a series without a trend
+    columns = np.zeros(len(old), np.int64), np.array(old), np.full(len(old), 500.0)
+    desk.checks.withdraw(*columns, np.repeat(WAS, len(old)), np.repeat(NOW, len(old)))
+    desk.checks.withdraw(np.array([7]), np.array([START]), np.array([500.0]), WAS, NOW)  # a series without a trend
     plain = trend_desk()
     told(plain, at, value)
     later, more = [t + 100 * HOUR for t in at], [3.0] * len(at)
@@ -775,7 +789,7 @@ def test_a_late_trend_is_found_in_its_own_time_and_names_the_oxygen_and_not_the_
     at, value = hours(120, -0.06)
     after = np.array(at), np.array(value)
     keep = (after[0] < START + 30 * HOUR) | (after[0] >= START + 100 * HOUR)
-    found, lasting = trend_desk().checks.late(0, (after[0][keep], after[1][keep]), after, at[-1] + DAY)
+    found, lasting = trend_desk().late((after[0][keep], after[1][keep]), after, at[-1] + DAY)
     assert [f.change for f in found] == [FIRED]
     assert found[0].retrospective
     assert lasting == found

@@ -14,12 +14,13 @@ from ingest.checks import explain
 from ingest.checks.pattern import PatternWatches
 from ingest.checks.places import Places
 from ingest.checks.rate import RateWatches
-from ingest.checks.rules import Bound, Rules, read
+from ingest.checks.rules import SUREST, Bound, Rules, read
 from ingest.checks.schedule import Mutes, schedule
 from ingest.checks.trend import TrendWatches, mann_kendall, theil_sen
 from sensors.errors import ConfigurationError
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
+from sensors.quality.events import ROLES, Cause, meaning
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
@@ -155,9 +156,43 @@ def test_an_event_that_is_named_goes_before_one_for_all() -> None:
     both = rules(
         rule("event", id="any", colour="blue") + rule("event", id="acid", colour="red", kinds=["acid"], confidence=0.6)
     )
-    assert both.event("acid", SHIWAN, PLACES, 0.9).id == "acid"
-    assert both.event("acid", SHIWAN, PLACES, 0.5) is None, "not sure enough for the rule that speaks of it"
-    assert both.event("bloom", SHIWAN, PLACES).id == "any"
+    assert of_event(both, Cause.ACID) == ["acid"], "where it is not sure enough nothing is told"
+    assert of_event(both, Cause.BLOOM) == ["any"]
+
+
+def of_event(all_: Rules, cause: Cause, station: Station = SHIWAN) -> list[str]:
+    return [one.id for one in all_.of_event(cause, station, PLACES)]
+
+
+def test_an_event_is_as_urgent_as_the_most_exact_scope_says_step_by_step() -> None:
+    two = rule("event", id="any", colour="yellow") + rule("event", id="sure", colour="orange", confidence=0.7)
+    found = rules(two + rule("event", id="calm", colour="blue", stations=["lake"]))
+    assert of_event(found, Cause.SEWAGE) == ["sure", "any"]
+    assert of_event(found, Cause.SEWAGE, LAKE) == ["calm"], "the station's own rule goes before both general steps"
+    assert [one.id for one in found.speaking(LAKE, PLACES)] == ["calm"]
+
+
+def test_an_event_of_a_kind_that_is_none_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigurationError, match=r"'sewerage' must be one of acid, .*sewage"):
+        rules(rule("event", kinds=["sewerage"]))
+
+
+def test_an_event_rule_that_never_speaks_is_found() -> None:
+    any_ = rule("event", id="any", colour="yellow")
+    assert told(any_) == []
+    assert told(any_ + rule("event", id="sure", colour="orange", confidence=0.7)) == []
+    hidden = told(rule("event", id="mild", colour="blue", confidence=0.8) + any_)
+    assert hidden == [(True, "any is at least as urgent as mild and asks for no more confidence: mild never fires")]
+    assert told(rule("event", id="mild", confidence=0.8) + rule("event", id="night", colour="red", hours="22-6")) == []
+    assert told(any_ + rule("event", id="vain", colour="red", confidence=0.99))[0][0] is True
+    assert told(rule("event", id="river", waters=["river"])) == [
+        (False, "no rule speaks of events at 1 stations such as lake: what is detected there is not told")
+    ]
+
+
+def test_the_detector_is_never_surer_than_a_rule_may_ask_for() -> None:
+    wild = np.full(len(ROLES), 40.0)
+    assert meaning(wild, 400.0, 7.0, supported=True, alone=False).confidence <= SUREST
 
 
 # -- schedules and mutes -----------------------------------------------------------------------------------------------
@@ -361,9 +396,13 @@ def test_a_contradiction_is_found_and_said(text: str, serious: bool, named: str)
 
 def test_colours_that_speak_at_other_times_or_places_do_not_contradict() -> None:
     urgent = {"limit": 2.0, "colour": "red"}
-    assert not told(high("o", limit=4.0, hours="6-22") + high("r", hours="22-6", **urgent))
-    assert not told(high("o", limit=4.0, stations=["shiwan"]) + high("r", stations=["lake"], **urgent))
-    assert not told(high("o", limit=2.0) + high("r", limit=4.0, colour="red"))
+    assert not grave(high("o", limit=4.0, hours="6-22") + high("r", hours="22-6", **urgent))
+    assert not grave(high("o", limit=4.0, stations=["shiwan"]) + high("r", stations=["lake"], **urgent))
+    assert not grave(high("o", limit=2.0) + high("r", limit=4.0, colour="red"))
+
+
+def grave(text: str) -> list[str]:
+    return [said for serious, said in told(text) if serious]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
-"""Schema migrations of the relational database (Alembic), and the one call that brings a database up to date."""
+"""Schema migrations of the relational database (Alembic), and the one call that brings a database up to date.
 
-from collections.abc import Callable
+Alembic is loaded only where there is something to do, which is once in a version and not at every start.
+"""
+
 from importlib.resources import files
+from typing import Literal
 
-from alembic import command
-from alembic.config import Config
+import sqlalchemy as sa
 
 import governance.notice_tables
 import governance.platform_tables
@@ -13,19 +15,40 @@ import ingest.storage.tables  # noqa: F401  (registers its tables)
 from governance.database import Database
 
 
+VERSION = sa.table("alembic_version", sa.column("version_num"))
+
+
+def newest() -> str:
+    """The revision that this program's code is written for; each file begins with its number."""
+    steps = files("riverchief").joinpath("migrations", "versions").iterdir()
+    return max(step.name for step in steps if step.name[:4].isdecimal()).partition("_")[0]
+
+
 def upgrade(database: Database, to: str = "head") -> None:
     """Bring the schema up to date; safe to call at every start and by several processes at once."""
-    _run(database, command.upgrade, to)
+    if to != "head" or _revision(database) != newest():
+        _run(database, "upgrade", to)
 
 
 def downgrade(database: Database, to: str) -> None:
     """Bring the schema back to an earlier revision, for a program of that time; ``base`` leaves no table of ours."""
-    _run(database, command.downgrade, to)
+    _run(database, "downgrade", to)
 
 
-def _run(database: Database, step: Callable[[Config, str], None], to: str) -> None:
+def _revision(database: Database) -> str | None:
+    """Where the database stands; None where it is empty."""
+    with database.read() as connection:
+        if not sa.inspect(connection).has_table(VERSION.name):
+            return None
+        return connection.execute(sa.select(VERSION.c.version_num)).scalar()
+
+
+def _run(database: Database, step: Literal["upgrade", "downgrade"], to: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(files("riverchief").joinpath("migrations")))
     with database.alter() as connection:
         config.attributes["connection"] = connection
-        step(config, to)
+        getattr(command, step)(config, to)

@@ -39,6 +39,8 @@ def tables(database: Database) -> set[str]:
 def test_the_migrated_schema_is_the_declared_one(database: Database) -> None:
     migrations.upgrade(database)
     assert differences(database) == []
+    with database.read() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == migrations.newest()
 
 
 def test_starting_again_on_a_migrated_database_changes_nothing(database: Database) -> None:

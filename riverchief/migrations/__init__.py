@@ -14,7 +14,6 @@ import governance.tables  # noqa: F401  (registers its tables)
 import ingest.storage.tables  # noqa: F401  (registers its tables)
 from governance.database import Database
 
-
 VERSION = sa.table("alembic_version", sa.column("version_num"))
 
 

@@ -30,6 +30,8 @@ metadata = sa.MetaData(
     }
 )
 
+SYNCHRONOUS = "FULL"
+"""How SQLite syncs; only tests, whose files are thrown away, set it to OFF."""
 BUSY_TIMEOUT_MS = 15_000
 """How long a writer waits for another one, on either database."""
 
@@ -267,7 +269,7 @@ def _on_connect_sqlite(dbapi: Any, _record: Any) -> None:
     dbapi.isolation_level = None  # we say BEGIN ourselves: the driver's own habit defers it and locks too late
     cursor = dbapi.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute(f"PRAGMA synchronous={SYNCHRONOUS}")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.execute("PRAGMA cache_size=-65536")
     cursor.execute("PRAGMA wal_autocheckpoint=4000")

@@ -1,5 +1,6 @@
 """What the tests share: real servers or a word about their absence, and running sites."""
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from governance import database
 from tests import influx, postgres
 from tests.rig import Running
 
@@ -18,6 +20,9 @@ ON_CI = os.environ.get("CI") == "true"
 settings.register_profile("riverchief", deadline=None, derandomize=ON_CI)
 settings.load_profile("riverchief")
 
+
+database.SYNCHRONOUS = "OFF"
+"""In the process of the tests; what a power cut does is not tested, a kill -9 does not care."""
 
 SLOWEST_FIRST = ("faults", "system", "contract", "unit")
 """Folders of tests that wait for processes first, so that none of them is left over for the end of a run."""
@@ -39,6 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, missing in lacking.items():
             if missing and item.get_closest_marker(marker) and not ON_CI:
                 item.add_marker(pytest.mark.skip(reason=f"no {marker} here (tests/servers.sh installs it)"))
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _place(item: pytest.Item) -> tuple[int, int]:

@@ -21,13 +21,13 @@ from ingest.sources.hj212 import Gateway, GatewaySettings
 from ingest.storage import loggers as logger_store
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from riverchief import migrations
 from riverchief.clock import now_ms
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from sensors.wire.hj212.frame import Frame, FrameReader
 from sensors.wire.hj212.packet import Packet, parse
 from sensors.wire.hj212.readings import Logger
+from tests.databases import with_tables
 
 PASSWORD = "123456"
 
@@ -38,7 +38,7 @@ class Site212:
     def __init__(self, folder: Path, clock: Callable[[], int] = now_ms, **settings: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.database = Database(f"sqlite:///{folder / 'riverchief.db'}")
-        migrations.upgrade(self.database)
+        with_tables(self.database)
         self.store = SqlReadings(self.database, catalogue())
         self.site = Site(self.database, self.store, Rules(), catalogue())
         self.intake = Intake(self.site, clock_ms=clock)

@@ -20,7 +20,7 @@ from api.context import Context, Telling
 from governance import audit, incidents, notice_store, oncall, people, plans, roots, tables
 from governance.contacts import Channel, Contact, Directory
 from governance.contacts import Role as Told
-from governance.database import Database, metadata
+from governance.database import Database
 from governance.finding import Colour
 from governance.lifecycle import Action, Assignment, Order, Source
 from governance.notice_store import Wanted
@@ -42,6 +42,7 @@ from sensors.reading import Message
 from sensors.texts import Text
 from sensors.times import DAY_MS
 from sensors.wire.telemetry import Sample, Telemetry, encode
+from tests.databases import with_tables
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,7 +90,7 @@ def seed(folder: Path) -> Database:
     """The database of the site, filled; the caller closes it."""
     folder.mkdir(parents=True, exist_ok=True)
     database = Database(f"sqlite:///{folder / 'river.db'}")
-    metadata.create_all(database.engine)
+    with_tables(database)
     known = catalogue()
     registry = stationfile.read((ROOT / "config/stations.toml").read_text(encoding="utf-8"), known)
     now = now_ms()

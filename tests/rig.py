@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from governance.database import Database
 from ingest.storage import registry as registry_store
 from ingest.storage.tables import ledger as ledger_table
-from riverchief import migrations
 from riverchief.broker import Broker
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
+from tests.databases import with_tables
 
 KINDS = ("mosquitto", "nats")
 
@@ -47,7 +47,7 @@ class Running:
         self.broker.start()
         self.url = url
         self.database = Database(url or f"sqlite:///{folder / 'riverchief.db'}")
-        migrations.upgrade(self.database)
+        with_tables(self.database)
         self.process: subprocess.Popen[bytes] | None = None
         self.more = ""
         self.open = True

@@ -26,7 +26,7 @@ from api.app import MOST_BYTES, READINGS_MOST_BYTES, create_app
 from api.context import Context, Part
 from api.routes import readings as readings_route
 from governance import incidents
-from governance.database import Database, metadata
+from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
 from ingest.checks.rules import Rules
 from ingest.intake import Intake
@@ -40,6 +40,7 @@ from sensors.stations import Reach, Registry, Station, Water
 from sensors.texts import Text
 from sensors.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import MAX_BYTES
+from tests.databases import with_tables
 
 NOW = 1_778_580_000_000  # 2026-05-12T10:00:00Z
 MINUTE = 60_000
@@ -105,7 +106,7 @@ def make_river(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
 
     def make() -> River:
         database = Database(f"sqlite:///{tmp_path_factory.mktemp('api') / 'river.db'}")
-        metadata.create_all(database.engine)
+        with_tables(database)
         known = catalogue()
         with database.write() as connection:
             registry_store.save(connection, Registry((SHIWAN, QICHA), (), REACHES, known))

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
-from governance.database import Database, metadata
+from governance.database import Database
 from ingest.storage import registry, retention
 from ingest.storage.archive import ParquetArchive, bounds, month_of
 from ingest.storage.port import LongTerm, ReadingStore, Series, Window
@@ -32,6 +32,7 @@ from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, QualityTest
 from sensors.stations import Registry, Station
 from sensors.times import DAY_MS
+from tests.databases import with_tables
 from tests.postgres import DIALECTS, fresh
 from tests.rig import eventually
 
@@ -63,7 +64,7 @@ class Shelf:
 
     def __init__(self, folder: Path, dialect: str) -> None:
         self.database = Database(fresh(dialect, folder))
-        metadata.create_all(self.database.engine)
+        with_tables(self.database)
         with self.database.write() as connection:
             stations = tuple(Station(key, key, key, 113.1, 23.0) for key in STATIONS)
             registry.save(connection, Registry(stations, catalogue=CATALOGUE))

@@ -22,11 +22,12 @@ from governance.roles import Role
 from ingest.storage import registry
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
-from riverchief import files, migrations
+from riverchief import files
 from riverchief.cli.app import app
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
+from tests.databases import with_tables
 from tests.unit.test_assessment import Trail, at
 
 CATALOGUE = catalogue()
@@ -40,7 +41,7 @@ REGIONS = (
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     trail = Trail()
     trail.walk(1, 5, chief="李河长（示例）")
     trail.walk(2, 6, accept_h=3, chief="=HYPERLINK(1)")
@@ -97,7 +98,7 @@ def test_the_sheet_shows_what_the_entries_give_when_anybody_counts_again(data: P
 def test_chiefs_who_followed_each_other_are_assessed_for_their_own_part_of_the_month(tmp_path: Path) -> None:
     """Twelve days of one and nineteen of the other: of three patrols a month one and two; each its own water."""
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     trail = Trail()
     for day in (3, 4, 20):
         trail.classes(day, dongping=day == 3)

@@ -27,6 +27,7 @@ from ingest.storage.changes import Author
 from sensors.errors import NotFound, Refused
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
+from tests.databases import with_tables
 from tests.postgres import DIALECTS, fresh
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -36,7 +37,7 @@ T = 1_790_000_000_000
 @pytest.fixture(params=DIALECTS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     database = Database(fresh(request.param, tmp_path))
-    metadata.create_all(database.engine)
+    with_tables(database)
     yield database
     database.close()
 

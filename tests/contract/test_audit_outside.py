@@ -16,7 +16,7 @@ from api.context import Context
 from governance import audit, cloudevents, merkle, roots
 from governance.database import Database
 from ingest.storage.sql import SqlReadings
-from riverchief import migrations, sealing
+from riverchief import sealing
 from riverchief import settings as settings_
 from riverchief.cli.app import app
 from riverchief.sealing import Sealing
@@ -24,6 +24,7 @@ from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.times import DAY_MS
+from tests.databases import with_tables
 
 T = 1_790_000_000_000
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -36,7 +37,7 @@ class Site:
         self.settings: Settings = settings_.load(None, data=folder)
         folder.mkdir()
         self.database = Database(self.settings.database_url)
-        migrations.upgrade(self.database)
+        with_tables(self.database)
         self.now_ms = T
 
     def add(self, count: int = 3) -> None:

@@ -21,11 +21,11 @@ from governance.roles import Role
 from governance.tables import attachment, outbox, patrol, report
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from riverchief import migrations
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.times import rfc3339
+from tests.databases import with_tables
 
 NOW = 1_790_000_000_000
 MINUTE, DAY = 60_000, 86_400_000
@@ -45,7 +45,7 @@ def clock() -> list[int]:
 @pytest.fixture
 def context(tmp_path: Path, clock: list[int]) -> Iterator[Context]:
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     with database.write() as connection:
         known = Registry(STATIONS, reaches=(REACH,), regions=(NORTH, SOUTH), catalogue=catalogue())
         registry_store.save(connection, known)

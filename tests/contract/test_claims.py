@@ -22,12 +22,12 @@ from ingest.credentials import BrokerAway, Credentials, Endpoint
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from riverchief import migrations
 from riverchief.cli.app import app
 from sensors.errors import NotFound
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from sensors.times import DAY_MS
+from tests.databases import with_tables
 from tests.postgres import DIALECTS, server
 
 NOW = 1_778_580_000_000
@@ -55,7 +55,7 @@ class Site:
 
     def __init__(self, url: str) -> None:
         self.database = Database(url)
-        migrations.upgrade(self.database)
+        with_tables(self.database)
         known = catalogue()
         with self.database.write() as connection:
             registry_store.save(connection, Registry(STATIONS, catalogue=known))

@@ -19,13 +19,13 @@ from ingest.outlook import Outlook, annotate
 from ingest.storage import lineprotocol, registry, schema
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
-from riverchief import migrations
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Deployment, Reach, Registry, Station, Water
 from sensors.texts import Text
 from tests.cases import OPERATOR
+from tests.databases import with_tables
 
 CATALOGUE = catalogue()
 T0 = 1_790_000_040_000
@@ -66,7 +66,7 @@ class Water3:
 @pytest.fixture
 def water(tmp_path: Path) -> Iterator[Water3]:
     database = Database(f"sqlite:///{tmp_path / 'river.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     measured = tuple(GOOD)
     stations = (
         Station("up", "上", "up", 113.1, 23.0, reach="creek", water=Water.CREEK, interval_s=300, parameters=measured),

@@ -11,11 +11,11 @@ from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import gap, ledger
-from riverchief import migrations
 from riverchief.cli.app import app
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.texts import Text
+from tests.databases import with_tables
 
 DAY = "2026-05-12"
 NOW = 1_778_581_800_000
@@ -26,7 +26,7 @@ def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
     database = Database(f"sqlite:///{folder / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     SqlReadings(database, catalogue())
     database.close()
     return folder

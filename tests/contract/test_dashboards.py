@@ -36,7 +36,7 @@ from ingest.storage import lineprotocol, schema
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import Kind as Server
-from riverchief import files, migrations
+from riverchief import files
 from riverchief.broker import free_port
 from sensors.parameters import catalogue
 from sensors.reading import Batch, Flag, Floats, Ints, Message, QualityTest, pack
@@ -50,6 +50,7 @@ from simulator.faults import ANALYSED, Instruments
 from simulator.scenario import Cycle, Event, EventKind, Scenario
 from simulator.world import World
 from tests.cases import OPERATOR
+from tests.databases import with_tables
 from tests.grafana import Frame, Servers, Window, joined
 from tests.influx import real_server
 from tests.postgres import server as postgres_server
@@ -183,7 +184,7 @@ def _status(address: str) -> int:
 def day(metrics: list[tuple[float, str]]) -> Iterator[Day]:
     now = int(time.time() * 1000) // 1000 * 1000
     database = Database(postgres_server().database())
-    migrations.upgrade(database)
+    with_tables(database)
     registry = _registry(now)
     with database.write() as connection:
         registry_store.save(connection, registry)
@@ -752,7 +753,7 @@ def test_a_watcher_that_is_well_is_calm_and_one_that_is_not_there_is_alarming(da
 def nothing(day: Day) -> Iterator[tuple[Servers, Window]]:
     """A new installation: no station, no reading yet. Its metrics are asked for under a name nobody has."""
     database = Database(postgres_server().database())
-    migrations.upgrade(database)
+    with_tables(database)
     SqlReadings(database, KNOWN)
     influx = real_server(Server.INFLUXDB1)
     name = influx.fresh().settings.bucket

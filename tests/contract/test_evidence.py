@@ -17,7 +17,7 @@ from api import evidence
 from api.app import create_app
 from api.context import Context
 from governance import audit, incidents, roots
-from governance.database import Database, metadata
+from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
 from ingest.checks import rules
 from ingest.pipeline import Site
@@ -33,6 +33,7 @@ from sensors.stations import Reach, Registry, Station, Water
 from sensors.texts import Text
 from sensors.times import rfc3339
 from sensors.upkeep import Photo
+from tests.databases import with_tables
 
 T = 1_790_000_000_000
 MINUTE = 60_000
@@ -62,7 +63,7 @@ class River:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.database = Database(f"sqlite:///{folder / 'river.db'}")
-        metadata.create_all(self.database.engine)
+        with_tables(self.database)
         with self.database.write() as connection:
             registry.save(connection, Registry(STATIONS, (), REACHES, CATALOGUE), Author("周工（示例）", T))
         self.store = SqlReadings(self.database, CATALOGUE)
@@ -142,7 +143,7 @@ def test_the_pack_says_what_happened_by_which_rule_what_was_done_and_how_to_chec
 
 def test_the_pack_without_a_root_photos_or_rain_says_so(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'river.db'}")
-    metadata.create_all(database.engine)
+    with_tables(database)
     store = SqlReadings(database, CATALOGUE)
     finding = Finding(
         rule="gone",

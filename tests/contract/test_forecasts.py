@@ -23,13 +23,13 @@ from ingest.checks.rules import Rules, Side, Threshold, Where
 from ingest.forecasts import Forecasts, limits
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
-from riverchief import migrations
 from riverchief.cli.app import app
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, pack
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.texts import Text
+from tests.databases import with_tables
 
 CATALOGUE = catalogue()
 HOUR = 3_600_000
@@ -98,7 +98,7 @@ class Tidal:
 @pytest.fixture
 def tidal(tmp_path: Path) -> Iterator[Tidal]:
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     stations = (
         Station("creek", "潮涌", "tidal creek", 113.1, 23.0, reach="creek", water=Water.CREEK, parameters=("nh3n",)),
         Station("drift", "漂", "drift", 113.1, 23.0, parameters=("nh3n",)),

@@ -21,10 +21,11 @@ from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind, TimeSeriesServer
 from ingest.storage.victoria import VictoriaReadings
-from riverchief import files, migrations
+from riverchief import files
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest
 from sensors.stations import Registry, Station
+from tests.databases import with_tables
 from tests.influx import RealServer, real_server
 from tests.proxy import Behaviour, CutAnswer, CutRequest, Forward, HangUp, Proxy, Silent, Slow, Status, TooLarge
 from tests.rig import eventually
@@ -44,7 +45,7 @@ class Desk:
 
     def __init__(self, folder: Path, real: RealServer, proxy: Proxy) -> None:
         self.database = Database(f"sqlite:///{folder / 'riverchief.db'}")
-        migrations.upgrade(self.database)
+        with_tables(self.database)
         stations = tuple(Station(key, key, key, 113.1, 23.0, reach="r1") for key in STATIONS)
         with self.database.write() as connection:
             registry.save(connection, Registry(stations, catalogue=CATALOGUE))
@@ -282,7 +283,7 @@ def test_a_line_the_server_never_takes_is_quarantined_and_the_others_go_through(
 
 def test_without_a_time_series_server_a_refused_line_stays_in_quarantine(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     with database.write() as connection:
         quarantine.keep_lines(connection, [("s1", b"water,station=s1 ph=7 1", "field type conflict")], T0)
     site = Site(database, SqlReadings(database, CATALOGUE), files.read_rules(None, CATALOGUE), CATALOGUE)

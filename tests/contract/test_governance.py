@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from api.app import create_app
 from api.context import Context
 from governance import audit, incidents, people
-from governance.database import Database, metadata
+from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
 from governance.lifecycle import Action, Order, What
 from governance.regions import Place, Regions
@@ -29,6 +29,7 @@ from sensors.texts import Text
 from sensors.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests.cases import OPERATOR
+from tests.databases import with_tables
 from tests.postgres import DIALECTS, fresh
 
 NOW = 1_778_580_000_000  # Tuesday 2026-05-12, 18:00 in Beijing
@@ -120,7 +121,7 @@ def one(tmp_path: Path) -> Iterator[District]:
 
 def _district(url: str) -> Iterator[District]:
     database, known, clock = Database(url), catalogue(), [NOW]
-    metadata.create_all(database.engine)
+    with_tables(database)
     with database.write() as connection:
         registry_store.save(connection, Registry((STATION,), (), (REACH,), known, (), (), (), REGIONS))
     processes = files.read_processes(None)

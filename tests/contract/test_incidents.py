@@ -1,18 +1,19 @@
 """The incident store on both databases."""
 
 import json
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from governance import incidents
-from governance.database import Database, metadata
+from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
 from governance.lifecycle import Action, Conflict, Incident, NotNow, Order, State, What
 from governance.roles import Actor
@@ -20,6 +21,7 @@ from governance.tables import incident, incident_condition, incident_entry, outb
 from sensors.errors import NotFound
 from sensors.texts import Text
 from tests.cases import OPERATOR, WAY
+from tests.databases import with_tables
 from tests.postgres import DIALECTS, fresh
 
 HOUR = 3_600_000
@@ -31,7 +33,7 @@ SOURCE = "/riverchief/test"
 @pytest.fixture(params=DIALECTS)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     database = Database(fresh(request.param, tmp_path))
-    metadata.create_all(database.engine)
+    with_tables(database)
     yield database
     database.close()
 
@@ -385,21 +387,23 @@ findings_ = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.parametrize("dialect", DIALECTS)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(findings_, min_size=1, max_size=25))
-def test_found_in_one_batch_or_one_by_one_the_store_says_the_same(database: Database, findings: list[Finding]):
-    metadata.drop_all(database.engine)
-    metadata.create_all(database.engine)
-    record(database, *findings)
-    with database.read() as connection:
-        at_once = [(i, incidents.history(connection, i.id)) for i in incidents.list_incidents(connection, limit=100)]
-    metadata.drop_all(database.engine)
-    metadata.create_all(database.engine)
-    for finding in findings:
-        record(database, finding)
-    with database.read() as connection:
-        one_by_one = [(i, incidents.history(connection, i.id)) for i in incidents.list_incidents(connection, limit=100)]
-    assert at_once == one_by_one
+def test_found_in_one_batch_or_one_by_one_the_store_says_the_same(dialect: str, findings: list[Finding]):
+    def kept(*batches: list[Finding]) -> list[tuple[Incident, Sequence[object]]]:
+        with tempfile.TemporaryDirectory() as folder:
+            database = with_tables(Database(fresh(dialect, Path(folder))))
+            for batch in batches:
+                record(database, *batch)
+            with database.read() as connection:
+                found = incidents.list_incidents(connection, limit=100)
+                told = [(i, incidents.history(connection, i.id)) for i in found]
+            database.close()
+            return told
+
+    at_once = kept(findings)
+    assert at_once == kept(*([finding] for finding in findings))
     for found, history in at_once:
         assert [e.seq for e in history] == list(range(1, found.version + 1))
 

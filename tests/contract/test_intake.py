@@ -12,7 +12,7 @@ import structlog.testing
 
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
-from governance.database import Database, metadata
+from governance.database import Database
 from ingest import intake as intake_module
 from ingest import ledger, quarantine
 from ingest.checks.rules import Rules
@@ -26,6 +26,7 @@ from sensors.reading import Message, Reason
 from sensors.stations import Registry, Station
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
+from tests.databases import with_tables
 
 T0 = 1_790_000_100_000
 CATALOGUE = catalogue()
@@ -46,7 +47,7 @@ class Mill:
 
     def __init__(self, folder: Path, **options: Any) -> None:
         self.database = Database(f"sqlite:///{folder / 'river.db'}")
-        metadata.create_all(self.database.engine)
+        with_tables(self.database)
         with self.database.write() as connection:
             stations = tuple(Station(key, key, key, 113.1, 23.0) for key in ("shiwan", "qicha"))
             registry.save(connection, Registry(stations, catalogue=CATALOGUE))

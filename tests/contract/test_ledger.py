@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
-from governance.database import Database, metadata
+from governance.database import Database
 from ingest import ledger, quarantine
 from ingest.checks.rules import Rules
 from ingest.ledger import Account
@@ -27,6 +27,7 @@ from sensors.stations import Registry, Station
 from sensors.times import rfc3339
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
+from tests.databases import with_tables
 from tests.postgres import DIALECTS, fresh
 
 T0 = 1_790_000_100_000  # 2026-09-21 22:15 in Beijing
@@ -43,7 +44,7 @@ class Books:
 
     def __init__(self, folder: Path, *stations: str, dialect: str = "sqlite") -> None:
         self.database = Database(fresh(dialect, folder))
-        metadata.create_all(self.database.engine)
+        with_tables(self.database)
         self.register(*(stations or ("shiwan",)))
         self.store = SqlReadings(self.database, CATALOGUE)
         self.site = Site(self.database, self.store, Rules(), CATALOGUE)

@@ -12,13 +12,14 @@ from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
 from ingest.storage.port import series
 from ingest.storage.sql import SqlReadings
-from riverchief import files, migrations
+from riverchief import files
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Registry, Station
 from sensors.wire import mapping
 from sensors.wire.mapping import SOURCE, Mappings
+from tests.databases import with_tables
 
 KNOWN = catalogue()
 NOW = 1_778_581_900_000
@@ -32,7 +33,7 @@ class River:
 
     def __init__(self, folder: Path) -> None:
         self.database = Database(f"sqlite:///{folder / 'r.db'}")
-        migrations.upgrade(self.database)
+        with_tables(self.database)
         self.store = SqlReadings(self.database, KNOWN)
         self.register(SHIWAN)
 

@@ -40,6 +40,7 @@ from sensors.times import rfc3339
 from sensors.upkeep import Visit
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
+from tests.databases import with_tables
 from tests.postgres import DIALECTS, fresh
 
 T0 = 1_790_000_100_000
@@ -138,7 +139,7 @@ class World:
         self._url = fresh(dialect, folder)
         self._rules = rules.read(text, CATALOGUE)
         self.database = Database(self._url)
-        metadata.create_all(self.database.engine)
+        with_tables(self.database)
         self.register(*stations)
         self.start()
 

@@ -23,7 +23,7 @@ from api.app import create_app
 from api.context import Context
 from governance import audit, callbacks, cloudevents, incidents, platforms, reconciliation
 from governance.callbacks import Result
-from governance.database import Database, metadata
+from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
 from governance.lifecycle import Action, Order, State
 from governance.outbox import Status
@@ -39,6 +39,7 @@ from sensors.parameters import catalogue
 from sensors.texts import Text
 from sensors.times import DAY_MS
 from tests.cases import OPERATOR
+from tests.databases import with_tables
 from tests.postgres import DIALECTS, fresh
 
 NOW = 1_778_580_000_000  # 2026-05-12T10:00:00Z
@@ -115,7 +116,7 @@ def one(tmp_path: Path) -> Iterator[Site]:
 
 def make(dialect: str, folder: Path) -> Iterator[Site]:
     database = Database(fresh(dialect, folder))
-    metadata.create_all(database.engine)
+    with_tables(database)
     clock, counted, woken = [NOW], list[Result](), list[None]()
     context = Context(
         database=database,

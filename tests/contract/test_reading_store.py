@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
-from governance.database import Database, metadata
+from governance.database import Database
 from ingest.storage import registry
 from ingest.storage.influx import InfluxReadings
 from ingest.storage.port import Latest, ReadingStore, Series, Window, gaps, series
@@ -23,6 +23,7 @@ from ingest.storage.victoria import VictoriaReadings
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest, pack
 from sensors.stations import Registry, Station
+from tests.databases import with_tables
 from tests.influx import real_server
 from tests.postgres import fresh
 
@@ -78,7 +79,7 @@ class Shelf:
 
     def __init__(self, folder: Path, adapter: str) -> None:
         self.database = Database(fresh("postgresql" if adapter == "postgresql" else "sqlite", folder))
-        metadata.create_all(self.database.engine)
+        with_tables(self.database)
         with self.database.write() as connection:
             stations = tuple(Station(key, key, key, 113.1, 23.0) for key in STATIONS)
             registry.save(connection, Registry(stations, catalogue=CATALOGUE))

@@ -13,7 +13,7 @@ import governance.tables  # noqa: F401 - names its tables in the metadata
 import ingest.storage.tables  # noqa: F401 - the same
 from api.app import create_app
 from api.context import Context
-from governance.database import Database, metadata
+from governance.database import Database
 from ingest.checks.rules import Rules
 from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
@@ -28,6 +28,7 @@ from sensors.times import rfc3339
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
 from tests.contract.test_api import is_problem
+from tests.databases import with_tables
 
 NOW = 1_778_580_000_000  # 2026-05-12T10:00:00Z
 MINUTE = 60_000
@@ -44,7 +45,7 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.database = Database(f"sqlite:///{folder / 'river.db'}")
-        metadata.create_all(self.database.engine)
+        with_tables(self.database)
         stations = (
             Station("shiwan", "石湾", "Shiwan", 113.05, 23.0, reach="dongping", region="cc/shiwan"),
             Station("qicha", "奇槎", "Qicha", 113.14, 23.02),

@@ -23,13 +23,13 @@ from governance.regions import Place, Regions
 from governance.roles import RIGHTS, Department, Right, Role
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
-from riverchief import migrations
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.texts import Text
 from sensors.times import rfc3339
 from tests.cases import OPERATOR
+from tests.databases import with_tables
 
 NOW = 1_790_000_000_000
 ROLES = (
@@ -93,7 +93,7 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
 @pytest.fixture
 def context(tmp_path: Path) -> Iterator[Context]:
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     yield Context(database, SqlReadings(database, catalogue()), catalogue(), "/test", lambda: NOW)
     database.close()
 

@@ -12,9 +12,9 @@ from governance.database import Database
 from ingest.storage import registry
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
-from riverchief import migrations
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
+from tests.databases import with_tables
 
 T = 1_790_000_000_000
 
@@ -22,7 +22,7 @@ T = 1_790_000_000_000
 def test_a_reach_answers_with_everything_known_and_its_plan_keeps_its_versions(tmp_path: Path) -> None:
     known = catalogue()
     database = Database(f"sqlite:///{tmp_path / 'river.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     with database.write() as connection:
         line = ((113.0, 23.0), (113.1, 23.0))
         reaches = (Reach("dongping", "东平河", "Dongping", Water.RIVER, line),)

@@ -16,7 +16,7 @@ import ingest.storage.tables  # noqa: F401 - the same
 from api import series
 from api.app import create_app
 from api.context import Context
-from governance.database import Database, metadata
+from governance.database import Database
 from ingest.storage import registry as registry_store
 from ingest.storage.port import Series
 from ingest.storage.sql import SqlReadings
@@ -25,6 +25,7 @@ from sensors.errors import StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import Batch, Flag, QualityTest, pack
 from sensors.stations import Registry, Station
+from tests.databases import with_tables
 from tests.rig import eventually
 
 START = 1_746_057_600_000  # 2025-05-01T00:00:00Z
@@ -44,7 +45,7 @@ def values() -> Any:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlReadings]:
     """A year of minutes of one series, every 1,000th reading a spike."""
     database = Database(f"sqlite:///{tmp_path_factory.mktemp('series') / 'river.db'}")
-    metadata.create_all(database.engine)
+    with_tables(database)
     known = catalogue()
     with database.write() as connection:
         registry_store.save(connection, Registry((Station("s1", "站一", "station one", 113.1, 23.0),), catalogue=known))

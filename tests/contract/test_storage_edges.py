@@ -28,7 +28,7 @@ from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind as ServerKind
 from ingest.storage.timeseries import Refused, ServerSettings, TimeSeriesServer
-from riverchief import files, migrations
+from riverchief import files
 from riverchief.broker import free_port
 from riverchief.cli.app import app
 from sensors.errors import LongTermUnavailable
@@ -38,6 +38,7 @@ from sensors.stations import Deployment, Registry, Station
 from sensors.texts import Text
 from sensors.times import DAY_MS, rfc3339
 from tests import postgres
+from tests.databases import with_tables
 from tests.influx import RealServer, real_server
 from tests.proxy import HangUp, Proxy
 
@@ -75,7 +76,7 @@ class Place:
 
     def __init__(self, folder: Path, url: str = "", *, server: TimeSeriesServer | None = None) -> None:
         self.database = Database(url or f"sqlite:///{folder / 'riverchief.db'}")
-        migrations.upgrade(self.database)
+        with_tables(self.database)
         self.register(Registry(STATIONS, catalogue=CATALOGUE))
         away = ServerSettings(f"http://127.0.0.1:{free_port()}", ServerKind.INFLUXDB1)
         self.server = server or TimeSeriesServer(away)

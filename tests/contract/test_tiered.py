@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
-from governance.database import Database, metadata
+from governance.database import Database
 from ingest.storage import registry, spool
 from ingest.storage.port import Series, Window, gaps, series
 from ingest.storage.spool import Kind, Spool
@@ -21,6 +21,7 @@ from sensors.errors import StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest
 from sensors.stations import Registry, Station
+from tests.databases import with_tables
 
 CATALOGUE = catalogue()
 PARAMETERS = ("ph", "do")
@@ -42,7 +43,7 @@ class Store(SqlReadings):
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self.database = Database(f"sqlite:///{folder / 'river.db'}")
-        metadata.create_all(self.database.engine)
+        with_tables(self.database)
         with self.database.write() as connection:
             registry.save(connection, Registry((Station("s", "示例", "example", 113.1, 23.0),), catalogue=CATALOGUE))
         super().__init__(self.database, CATALOGUE)

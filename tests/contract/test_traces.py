@@ -20,7 +20,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
 from ingest.traces import Traces
-from riverchief import files, migrations
+from riverchief import files
 from riverchief.cli.app import app
 from sensors.errors import NotFound
 from sensors.parameters import catalogue
@@ -28,6 +28,7 @@ from sensors.reading import PLAIN, Batch
 from sensors.texts import Text
 from sensors.times import rfc3339
 from sensors.tracing import River
+from tests.databases import with_tables
 
 CATALOGUE = catalogue()
 HOUR = 3_600_000
@@ -81,7 +82,7 @@ class Creek:
 @pytest.fixture
 def creek(tmp_path: Path) -> Iterator[Creek]:
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     with database.write() as connection:
         registry_store.save(connection, REGISTRY)
     store = SqlReadings(database, CATALOGUE)

@@ -14,10 +14,10 @@ from ingest.storage import registry, retention
 from ingest.storage.archive import ParquetArchive, bounds
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from riverchief import migrations
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch
 from sensors.stations import Registry, Station
+from tests.databases import with_tables
 
 pytestmark = pytest.mark.fault
 
@@ -65,7 +65,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.known = catalogue()
         self.database = Database(f"sqlite:///{folder / 'river.db'}")
-        migrations.upgrade(self.database)
+        with_tables(self.database)
         self.store = SqlReadings(self.database, self.known)
         self.archive = ParquetArchive(folder / "archive", self.known)
         self.both = TieredReadings(self.store, self.known, older=self.archive, edge_ms=self.edge)

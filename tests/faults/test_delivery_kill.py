@@ -21,10 +21,11 @@ from governance.notice_tables import notice as notices_
 from governance.notice_tables import notice_mark
 from governance.tables import outbox
 from ingest.storage import registry as registry_store
-from riverchief import clock, migrations
+from riverchief import clock
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from sensors.texts import Text
+from tests.databases import with_tables
 from tests.rig import eventually
 
 pytestmark = pytest.mark.fault
@@ -127,7 +128,7 @@ def test_what_was_committed_before_a_kill_reaches_platform_and_people_after_it(w
         f"[notices]\ncontacts = '{tmp_path}/contacts.toml'\n"
     )
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     with database.write() as connection:
         station = Station("s1", "环湖", "Lake", 113.1, 23.0)
         registry_store.save(connection, Registry((station,), catalogue=catalogue()))

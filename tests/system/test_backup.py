@@ -30,6 +30,7 @@ from sensors.times import rfc3339
 from sensors.wire.telemetry import Sample
 from simulator.device import Connection, Fleet
 from tests import postgres
+from tests.databases import with_tables
 from tests.rig import Running, eventually
 
 STATIONS = 8
@@ -66,7 +67,7 @@ class Small:
         self.database = Database(self.settings.database_url)
 
     def fill(self, readings: int = 3) -> None:
-        migrations.upgrade(self.database)
+        with_tables(self.database)
         with self.database.write() as connection:
             connection.execute(
                 sa.text("INSERT INTO registry_change (what, key, body) VALUES ('station', :key, '{}')"),
@@ -301,7 +302,7 @@ def test_a_database_that_has_something_in_it_is_never_overwritten(small: Small, 
 def test_a_site_that_was_only_started_is_empty_enough(small: Small, target: Path, tmp_path: Path) -> None:
     made = backup.take(small.settings, target)
     started = Small(tmp_path / "started")
-    migrations.upgrade(started.database)
+    with_tables(started.database)
     started.close()
     restore.restore(started.settings, made.folder)
     assert rows(started.database) == rows(small.database)

@@ -20,11 +20,11 @@ from ingest.sources.commands import MqttCommands, Unanswered
 from ingest.sources.mqtt import MqttSettings
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from riverchief import migrations
 from riverchief.broker import Broker
 from sensors.errors import NotFound
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
+from tests.databases import with_tables
 from tests.rig import KINDS, eventually
 
 pytestmark = pytest.mark.broker
@@ -80,7 +80,7 @@ class Device:
 @pytest.fixture
 def context(tmp_path: Path, commands: MqttCommands) -> Iterator[Context]:
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     with database.write() as connection:
         registry_store.save(connection, Registry((STATION,), catalogue=catalogue()))
     store = SqlReadings(database, catalogue())

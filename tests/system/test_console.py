@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 import ingest.storage.tables  # noqa: F401  (the tables must be known before they are created)
 from api import access
 from governance import incidents, people
-from governance.database import Database, metadata
+from governance.database import Database
 from governance.lifecycle import State
 from governance.roles import Role
 from ingest.checks import rules
@@ -28,6 +28,7 @@ from sensors import stationfile
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.wire.telemetry import Sample, Telemetry, encode
+from tests.databases import with_tables
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
@@ -105,7 +106,7 @@ class River:
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     database = Database(f"sqlite:///{tmp_path / 'river.db'}")
-    metadata.create_all(database.engine)
+    with_tables(database)
     registry = stationfile.read((ROOT / "config/stations.toml").read_text(encoding="utf-8"), catalogue())
     with database.write() as connection:
         registry_store.save(connection, registry)

@@ -24,7 +24,7 @@ from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage.port import series
 from ingest.storage.sql import SqlReadings
-from riverchief import migrations, setup
+from riverchief import setup
 from riverchief.broker import Broker, free_port, plugin
 from riverchief.broker_admin import Address, DynamicSecurity, accepts, ingest_role
 from riverchief.broker_users import MosquittoUsers, NatsUsers, broker_users, endpoint
@@ -33,6 +33,7 @@ from riverchief.settings import load
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
+from tests.databases import with_tables
 from tests.rig import Running, eventually
 from tests.stack import ShippedBroker
 
@@ -53,7 +54,7 @@ class Site:
         self.broker = Broker(folder / "broker", kind=kind, administered=True)
         self.broker.start()
         self.database = Database(f"sqlite:///{folder / 'riverchief.db'}")
-        migrations.upgrade(self.database)
+        with_tables(self.database)
         self.known = catalogue()
         with self.database.write() as connection:
             registry_store.save(connection, Registry(STATIONS, catalogue=self.known))

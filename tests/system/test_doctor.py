@@ -24,7 +24,7 @@ from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import Kind
-from riverchief import migrations, settings
+from riverchief import settings
 from riverchief.alone import alone
 from riverchief.broker import Broker, find, free_port
 from riverchief.clock import now_ms
@@ -34,6 +34,7 @@ from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Registry, Station
 from sensors.wire.telemetry import Sample, Telemetry, encode
+from tests.databases import with_tables
 from tests.influx import real_server
 from tests.rig import eventually
 from tests.system.test_mqtt_tls import certificates
@@ -118,7 +119,7 @@ def site(tmp_path: Path) -> Iterator[Database]:
     """The database the settings of ``told`` point to, with two stations, one of them heard of."""
     (tmp_path / "data").mkdir()
     db = Database(f"sqlite:///{tmp_path / 'data' / 'riverchief.db'}")
-    migrations.upgrade(db)
+    with_tables(db)
     rows = tuple(Station(key, "站", "station", 113.1, 23.0) for key in ("s1", "s2"))
     with db.write() as connection:
         registry_store.save(connection, Registry(rows, catalogue=catalogue()))

@@ -27,7 +27,7 @@ from ingest.storage import device_events
 from ingest.storage import loggers as logger_store
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from riverchief import certificates, migrations
+from riverchief import certificates
 from riverchief.broker import free_port
 from riverchief.clock import now_ms
 from sensors.errors import NotFound
@@ -42,6 +42,7 @@ from sensors.wire.hj212.packet import Edition, write_qn, write_time
 from sensors.wire.hj212.readings import Logger
 from sensors.wire.telemetry import Sample, Telemetry
 from simulator import hj212 as simulated
+from tests.databases import with_tables
 from tests.hj212_frames import EXAMPLE, MN
 from tests.hj212_site import PASSWORD, Site212, Wire
 from tests.rig import eventually
@@ -687,7 +688,7 @@ def test_serve_listens_to_loggers_where_the_settings_say_so(tmp_path: Path) -> N
         f"[hj212]\nenabled = true\nhost = '127.0.0.1'\nport = {port}\n"
     )
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     with database.write() as connection:
         stations = (Station("shiwan", "石湾", "Shiwan", 113.1, 23.0, interval_s=60),)
         registry_store.save(connection, Registry(stations, catalogue=catalogue()))

@@ -17,12 +17,12 @@ from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind
-from riverchief import migrations
 from riverchief.clock import now_ms
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch
 from sensors.stations import Registry, Station
 from tests import postgres
+from tests.databases import with_tables
 from tests.influx import real_server
 from tests.rig import eventually
 
@@ -58,7 +58,7 @@ def test_one_worker_forwards_and_another_takes_over_when_it_is_killed(
     direct = real_server(Kind.INFLUXDB1).fresh()
     url = f"sqlite:///{tmp_path / 'river.db'}" if dialect == "sqlite" else postgres.server().database()
     database = Database(url)
-    migrations.upgrade(database)
+    with_tables(database)
     with database.write() as connection:
         registry.save(connection, Registry((Station("s", "示例", "example", 113.1, 23.0),), catalogue=CATALOGUE))
     held = Spool(database, CATALOGUE, clock_ms=now_ms, most_bytes=2**30)

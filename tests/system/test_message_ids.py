@@ -21,12 +21,13 @@ from ingest.intake import Intake
 from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from riverchief import logs, migrations
+from riverchief import logs
 from riverchief.settings import LogSection
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Registry, Station
 from sensors.wire.telemetry import Header, Sample, Telemetry, encode, message_id
+from tests.databases import with_tables
 from tests.rig import eventually
 
 RULES = """
@@ -65,7 +66,7 @@ class Rig:
         self._platform = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Platform)
         threading.Thread(target=self._platform.serve_forever, daemon=True).start()
         self.database = Database(f"sqlite:///{folder / 'riverchief.db'}")
-        migrations.upgrade(self.database)
+        with_tables(self.database)
         known = catalogue()
         with self.database.write() as connection:
             registry_store.save(connection, Registry((Station("s1", "站一", "one", 113.1, 23.0),), catalogue=known))

@@ -19,7 +19,7 @@ from ingest.pipeline import Site
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import device_event, reach, registry_change
-from riverchief import migrate, migrations
+from riverchief import migrate
 from riverchief.alone import alone
 from riverchief.cli.app import app
 from riverchief.migrate import NotTheSame, move
@@ -29,6 +29,7 @@ from sensors.reading import Message
 from sensors.stations import Deployment, Reach, Registry, Station, Water
 from sensors.texts import Text
 from sensors.times import rfc3339
+from tests.databases import with_tables
 from tests.postgres import server
 
 pytestmark = pytest.mark.postgres
@@ -50,7 +51,7 @@ colour = "orange"
 def site(url: str) -> Database:
     """A site with something in every corner: doubled messages, a crossing, quarantine, events, dead letters."""
     database = Database(url)
-    migrations.upgrade(database)
+    with_tables(database)
     stations = tuple(Station(f"s{i}", f"站{i}", "with 'quotes'", 113.1 + i / 7, 23.0, note="a\nb") for i in range(5))
     line = ((113.1, 23.05), (113.123456789012, 23.0))
     with database.write() as connection:

@@ -16,12 +16,12 @@ from governance.database import Database
 from ingest.storage import registry as registry_store
 from ingest.storage.port import series
 from ingest.storage.sql import SqlReadings
-from riverchief import migrations
 from riverchief.broker import find, free_port
 from riverchief.clock import now_ms
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
+from tests.databases import with_tables
 from tests.rig import eventually
 
 pytestmark = pytest.mark.broker
@@ -70,7 +70,7 @@ def broker(tmp_path: Path) -> Iterator[tuple[int, Path]]:
 
 def prepared(folder: Path, port: int, more: str) -> tuple[Path, Database]:
     database = Database(f"sqlite:///{folder / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     with database.write() as connection:
         station = Station("s1", "站一", "station one", 113.1, 23.0)
         registry_store.save(connection, Registry((station,), catalogue=catalogue()))

@@ -23,7 +23,7 @@ from api.context import Context, Telling
 from governance import channels, incidents, notice_store, oncall, people, roles
 from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Role
-from governance.database import Database, metadata
+from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
 from governance.lifecycle import Action, Assignment, Order, Source, State
 from governance.messenger import Bucket, Messenger
@@ -41,6 +41,7 @@ from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from sensors.texts import Text
 from sensors.times import DAY_MS, to_ms
+from tests.databases import with_tables
 from tests.postgres import DIALECTS, fresh
 from tests.rig import eventually
 
@@ -192,7 +193,7 @@ def who(phones: Phones, key: str, *roles: Role, **other: Any) -> Contact:
 @pytest.fixture
 def office(request: pytest.FixtureRequest, phones: Phones, tmp_path: Path) -> Iterator[Office]:
     database = Database(fresh(getattr(request, "param", "sqlite"), tmp_path))
-    metadata.create_all(database.engine)
+    with_tables(database)
     with database.write() as connection:
         registry_store.save(connection, Registry(STATIONS, regions=REGIONS, catalogue=catalogue()))
     directory = Directory(

@@ -22,7 +22,7 @@ import uvicorn
 from structlog.testing import capture_logs
 
 from governance import cloudevents, incidents, reconciliation
-from governance.database import Database, metadata
+from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
 from governance.lifecycle import Action, Order
 from governance.outbox import (
@@ -42,6 +42,7 @@ from governance.tables import outbox
 from riverchief.receiver import create_receiver
 from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
 from sensors.texts import Text
+from tests.databases import with_tables
 from tests.postgres import DIALECTS, fresh
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -162,7 +163,7 @@ BOTH = pytest.mark.parametrize("database", DIALECTS, indirect=True)
 @pytest.fixture
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     database = Database(fresh(getattr(request, "param", "sqlite"), tmp_path))
-    metadata.create_all(database.engine)
+    with_tables(database)
     yield database
     database.close()
 

@@ -24,13 +24,13 @@ from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import registry_change
 from ingest.storage.tables import station as station_table
-from riverchief import migrations
 from riverchief.broker import Broker
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Deployment, Registry, Station
 from sensors.times import rfc3339
 from sensors.wire.telemetry import Sample, Telemetry, encode
+from tests.databases import with_tables
 from tests.rig import KINDS, eventually
 
 pytestmark = pytest.mark.broker
@@ -75,7 +75,7 @@ class Rig:
         self.broker = Broker(folder / "broker", kind=kind)
         self.broker.start()
         self.database = Database(f"sqlite:///{folder / 'riverchief.db'}")
-        migrations.upgrade(self.database)
+        with_tables(self.database)
         self.known = catalogue()
         with self.database.write() as connection:
             registry_store.save(connection, Registry((S1, S2), deployments, catalogue=self.known))

@@ -20,7 +20,6 @@ from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind
-from riverchief import migrations
 from riverchief.broker import free_port
 from riverchief.clock import now_ms
 from sensors.errors import StorageUnavailable
@@ -29,6 +28,7 @@ from sensors.reading import PLAIN, Batch
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.wire.telemetry import Sample
 from simulator.device import Connection, Fleet
+from tests.databases import with_tables
 from tests.influx import RealServer, real_server
 from tests.proxy import Forward, HangUp, Proxy, Silent, Status
 from tests.rig import Running, eventually
@@ -156,7 +156,7 @@ def test_a_full_disk_stops_the_acknowledgements_in_time_to_be_emptied_again(
     real = real_server(Kind.INFLUXDB1)
     direct = real.fresh()
     database = Database(f"sqlite:///{small_disk / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     with database.write() as connection:
         registry.save(connection, Registry((Station("s", "s", "s", 113.1, 23.0),), catalogue=CATALOGUE))
     held = Spool(database, CATALOGUE, clock_ms=now_ms, most_bytes=2**30, headroom=8 * 2**20)
@@ -195,7 +195,7 @@ def test_a_spool_that_is_full_keeps_the_next_batch_with_its_sender_until_there_i
 ) -> None:
     direct = real_server(Kind.INFLUXDB1).fresh()
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     with database.write() as connection:
         registry.save(connection, Registry((Station("s", "s", "s", 113.1, 23.0),), catalogue=CATALOGUE))
     held = Spool(database, CATALOGUE, clock_ms=now_ms, most_bytes=3000)

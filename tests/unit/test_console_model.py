@@ -10,7 +10,7 @@ from api.console.chart import View, options, sentence, table
 from api.console.live import Live
 from api.console.model import Data, Model, build, classes, code_of, data_state, delta, duration
 from api.context import Context
-from governance.database import Database, metadata
+from governance.database import Database
 from governance.finding import Colour, Kind
 from governance.incidents import Counts
 from governance.lifecycle import Action, Condition, Incident, State
@@ -22,6 +22,7 @@ from sensors.reading import Flag, pack
 from sensors.stations import Registry, Station
 from sensors.texts import Text
 from sensors.times import DAY_MS
+from tests.databases import with_tables
 
 NOW = 1_778_580_000_000
 MINUTE = 60_000
@@ -243,7 +244,7 @@ def test_the_limit_is_a_line_inside_the_picture_and_a_part_of_the_sentence() -> 
 
 def test_a_database_that_fails_leaves_the_last_picture_and_says_since_when(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'river.db'}")
-    metadata.create_all(database.engine)
+    with_tables(database)
     clock = [NOW]
     live = Live(
         Context(

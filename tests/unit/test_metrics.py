@@ -23,13 +23,14 @@ from ingest.sources.hj212 import Counters as GatewayCounters
 from ingest.storage import registry as registry_store
 from ingest.storage.spool import Waiting
 from ingest.storage.sql import SqlReadings
-from riverchief import metrics, migrations
+from riverchief import metrics
 from riverchief.metrics import FIGURES, LATENCY_S, Histogram, Parts, Running, Watch
 from sensors.errors import StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import Message, Reason, Rejected
 from sensors.stations import Registry, Station
 from sensors.wire.telemetry import Header
+from tests.databases import with_tables
 
 NOW = 1_778_580_000_000
 STATIONS = 5000
@@ -45,7 +46,7 @@ UNBOUNDED = {"station", "device", "message", "incident", "event", "user", "id", 
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Every part there is, with 5,000 stations; those with a network of their own stand in by what they would tell."""
     database = Database(f"sqlite:///{tmp_path_factory.mktemp('metrics') / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     known = catalogue()
     rows = tuple(Station(f"s{i}", "站", "station", 113.1, 23.0, interval_s=60) for i in range(STATIONS))
     with database.write() as connection:

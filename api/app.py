@@ -1,11 +1,13 @@
 """The REST API as one ASGI application, and the order in which a request passes its gates."""
 
+import functools
 from typing import Any
 
 import sqlalchemy as sa
 import structlog
 from fastapi import APIRouter, FastAPI, Response
 from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute
 
 from api import access, confirm, problems
 from api.access import Guard, Keeper
@@ -88,6 +90,19 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.keeper = Keeper(context, app.state.registries)
     app.state.replaying = set()
+    app.router.routes.extend(_routes())
+    problems.install(app)
+    # the last one added is the first one passed
+    app.add_middleware(BodyLimit, limit=_most_bytes)
+    app.add_middleware(Guard, keeper=app.state.keeper, prefix="/api/", open_to_all=OPEN)
+    app.add_middleware(Faults)
+    app.add_middleware(SecurityHeaders, strict=("/api/", "/healthz", "/readyz", "/metrics"))
+    return app
+
+
+@functools.cache
+def _routes() -> list[BaseRoute]:
+    """All routes; they hold nothing of an application, and making them takes longer than all the rest of it."""
     api = APIRouter(prefix=PREFIX, responses=problems.RESPONSES)
     subjects = (
         assessments,
@@ -115,17 +130,10 @@ def create_app(context: Context) -> FastAPI:
     api.include_router(reports.cases)
     for router in (deliveries.router, deliveries.schemas, platforms.router, notices.router):
         api.include_router(router)
-    app.include_router(api)
-    app.include_router(_root)
-    app.include_router(login.router)
-    app.include_router(confirm.router)
-    problems.install(app)
-    # the last one added is the first one passed
-    app.add_middleware(BodyLimit, limit=_most_bytes)
-    app.add_middleware(Guard, keeper=app.state.keeper, prefix="/api/", open_to_all=OPEN)
-    app.add_middleware(Faults)
-    app.add_middleware(SecurityHeaders, strict=("/api/", "/healthz", "/readyz", "/metrics"))
-    return app
+    every = APIRouter()
+    for router in (api, _root, login.router, confirm.router):
+        every.include_router(router)
+    return every.routes
 
 
 class _Application(FastAPI):

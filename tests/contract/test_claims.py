@@ -28,7 +28,7 @@ from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from sensors.times import DAY_MS
 from tests.databases import with_tables
-from tests.postgres import DIALECTS, server
+from tests.postgres import DIALECTS, fresh
 
 NOW = 1_778_580_000_000
 STATIONS = (Station("shiwan", "石湾", "Shiwan", 113.05, 23.0), Station("qicha", "奇槎", "Qicha", 113.14, 23.02))
@@ -63,7 +63,7 @@ class Site:
         self.now_ms = NOW
         self.credentials = Credentials(self.database, self.users, lambda: self.now_ms)
         self.claims = Claims(self.database, self.credentials, lambda: self.now_ms)
-        self._context = Context(
+        context = Context(
             self.database,
             SqlReadings(self.database, known),
             known,
@@ -72,10 +72,11 @@ class Site:
             token="示例-token",
             devices=Devices(self.credentials, self.claims, Endpoint("broker.example", 8883, True, "PEM")),
         )
+        self._app = create_app(context)
         self.client = self.client_at("192.0.2.1")
 
     def client_at(self, address: str) -> TestClient:
-        return TestClient(create_app(self._context), client=(address, 50_000))
+        return TestClient(self._app, client=(address, 50_000))
 
     def label(self, station: str = "shiwan", days: int = 30) -> str:
         with self.database.write() as connection:
@@ -97,7 +98,7 @@ def _cheap_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=DIALECTS)
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    made = Site(f"sqlite:///{tmp_path / 'r.db'}" if request.param == "sqlite" else server().database())
+    made = Site(fresh(request.param, tmp_path))
     yield made
     made.database.close()
 

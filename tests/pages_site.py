@@ -36,7 +36,7 @@ from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import files
-from sensors import stationfile
+from sensors import stationfile, times
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.texts import Text
@@ -73,6 +73,10 @@ DUTY = ("duty-1", "duty-2")
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def beijing_day() -> str:
+    return times.beijing_day(now_ms()).isoformat()
 
 
 def directory() -> Directory:
@@ -129,7 +133,7 @@ def seed(folder: Path) -> Database:
                 regions=regions,
             )
         _past(connection, now)
-        start_ms = now - now % DAY_MS
+        start_ms = now - (now + times.BEIJING_OFFSET_MS) % DAY_MS
         oncall.add(
             connection,
             [Shift(DUTY[i % 2], start_ms + 7 * i * DAY_MS, start_ms + 7 * (i + 1) * DAY_MS, 1, 0) for i in range(3)],

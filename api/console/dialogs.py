@@ -43,6 +43,11 @@ class Dialog:
             made.props("clearable options-dense behavior=menu" + (" use-chips" if several else ""))
             return self._named(name, words, made)
 
+    def moment(self, name: str, words: str, *, day: bool = False) -> Any:
+        """An instant, or a day, in Beijing time: ``2026-10-01T08:30``."""
+        with self.form:
+            return self._named(name, words, ui.input().props(f"type={'date' if day else 'datetime-local'}"))
+
     def number(
         self, name: str, words: str, least: float | None = None, most: float | None = None, *, whole: bool = False
     ) -> Any:

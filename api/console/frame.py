@@ -23,7 +23,7 @@ from api.console.menu import Entry, menu
 from api.context import Context
 from api.registries import Registries
 from governance.lifecycle import sentence
-from governance.roles import Actor, Forbidden, label
+from governance.roles import Actor, Forbidden, Right, label
 from sensors.errors import Refused, WaterError
 from sensors.texts import Text, say
 from sensors.times import beijing, beijing_day
@@ -102,6 +102,12 @@ class Framed:
         actor = self.keeper.now(self.actor)
         if actor is None:
             raise Refused(sentence("person.no_person", name=self.actor.name))
+        return actor
+
+    def allowed_to(self, right: Right) -> Actor:
+        """Who acts, once the right is theirs now. Raises Forbidden and Refused."""
+        actor = self.acting()
+        actor.must(right)
         return actor
 
     # -- the frame ---------------------------------------------------------------------------------------------------

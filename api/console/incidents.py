@@ -10,7 +10,7 @@ from nicegui.element import Element
 from api.access import right_of
 from api.console import chart, marks, menu, orders
 from api.console.elements import button, link, one_language, pennant, picture, tag
-from api.console.frame import Page, cell
+from api.console.frame import Framed, Page, cell
 from api.console.models import incident as models
 from api.console.models.incident import CasePage, Line, NoticeRow
 from api.console.models.orders import BUTTONS, ON
@@ -420,23 +420,13 @@ class IncidentPage(Page[CasePage]):
     def _message(self, row: NoticeRow) -> None:
         with tag("p", "rc-line-head"):
             tag("strong", text=row.name)
-            tag("span", f"rc-told rc-told-{'confirmed' if row.confirmed_at_ms else row.status}", self.fate(row))
+            tag("span", f"rc-told rc-told-{'confirmed' if row.confirmed_at_ms else row.status}", fate(self, row))
         words = self.say(f"told.kind_{row.kind}")
         if row.channel:
             words += " · " + self.say("told.through", channel=row.channel)
         tag("p", "rc-quiet", words)
         if row.error and row.status != "sent":
             tag("p", "rc-missed", row.error)
-
-    def fate(self, row: NoticeRow) -> str:
-        """What became of a message, with the time."""
-        if row.confirmed_at_ms:
-            return self.say("told.confirmed", at=self.moment(row.confirmed_at_ms))
-        if row.status == "sent":
-            return self.say("told.sent", at=self.moment(row.sent_at_ms))
-        if row.status == "pending":
-            return self.say("told.pending", at=self.moment(row.due_at_ms))
-        return self.say(f"told.{row.status}", count=row.attempts)
 
     def _origins(self, model: CasePage) -> None:
         if not model.reports and not model.similar:
@@ -455,6 +445,17 @@ class IncidentPage(Page[CasePage]):
                     with tag("li", "rc-card-body"):
                         link(f"#{near.id} {self.of(near.title)}", self.to(f"/incidents/{near.id}"))
                         tag("span", "rc-quiet", self.say("similar", state=say(f"state.{near.state}")))
+
+
+def fate(page: Framed, row: NoticeRow) -> str:
+    """What became of a message, with the time."""
+    if row.confirmed_at_ms:
+        return page.say("told.confirmed", at=page.moment(row.confirmed_at_ms))
+    if row.status == "sent":
+        return page.say("told.sent", at=page.moment(row.sent_at_ms))
+    if row.status == "pending":
+        return page.say("told.pending", at=page.moment(row.due_at_ms))
+    return page.say(f"told.{row.status}", count=row.attempts)
 
 
 def called(context: Context) -> Callable[[str], str]:

@@ -15,6 +15,8 @@ from api.console import start
 from api.console.frame import Page, Shared, register
 from api.console.incidents import IncidentPage
 from api.console.live import Live
+from api.console.messages import Messages
+from api.console.oncall import OnCall
 from api.console.reaches import ReachesPage, ReachFile
 from api.console.tasks import TasksPage
 from api.context import Context
@@ -22,7 +24,7 @@ from api.context import Context
 NOT_OURS = ("/api", "/metrics", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json")
 """Paths the console never answers, not even with its own "not found": the API has its own words for that."""
 
-PAGES: tuple[type[Page[Any]], ...] = (TasksPage, ReachesPage, ReachFile, IncidentPage)
+PAGES: tuple[type[Page[Any]], ...] = (TasksPage, ReachesPage, ReachFile, IncidentPage, Messages, OnCall)
 
 RECONNECT_S = 60.0
 """A page whose connection breaks for less than this goes on where it was, half-written comments included."""

@@ -9,8 +9,10 @@ from fastapi import APIRouter, Query, Response
 from api.access import Who
 from api.answers import answer, when
 from api.asking import Asked, Cursor, Limit, mark, place_by_number
+from api.context import Context
 from governance import audit, cloudevents, outbox
 from governance.outbox import Delivery, Status
+from governance.roles import Actor
 
 router = APIRouter(prefix="/deliveries", tags=["platforms"])
 schemas = APIRouter(prefix="/schemas", tags=["platforms"])
@@ -66,8 +68,13 @@ def list_deliveries(
 @router.post("/{number}/replay", status_code=202, response_model=DeliveryView)
 def replay(asked: Asked, who: Who, number: int) -> Response:
     """Send a dead letter again, under the same event id; 409 for one that is not dead."""
-    with asked.database.write() as connection:
-        outbox.replay(connection, number, asked.clock_ms())
+    return answer(_view(send_again(asked, who, number)), 202)
+
+
+def send_again(context: Context, who: Actor, number: int) -> Delivery:
+    """Put a dead letter into the row again, which the trail tells. Raises NotFound, and Refused for one not dead."""
+    with context.database.write() as connection:
+        outbox.replay(connection, number, context.clock_ms())
         found = outbox.delivery(connection, number)
         told = {"event_id": found.event_id, "incident": found.incident_id}
         audit.append(
@@ -77,11 +84,11 @@ def replay(asked: Asked, who: Who, number: int) -> Response:
             id=number,
             body=told,
             by=who.name,
-            at_ms=asked.clock_ms(),
+            at_ms=context.clock_ms(),
             role=who.role.value,
         )
-    asked.wake()
-    return answer(_view(found), 202)
+    context.wake()
+    return found
 
 
 @schemas.get("/incident-event")

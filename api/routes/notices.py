@@ -1,5 +1,6 @@
 """Messages to people: what was told to whom, what waits and why; who is on call."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -130,14 +131,21 @@ def list_notices(
 @router.post("/notices/test", status_code=202, response_model=NoticeView)
 def test(asked: Asked, new: NewTest) -> Response:
     """Send a contact a test message through the worker; `GET /notices` tells what came of it."""
-    telling = _telling(asked)
-    contact = telling.directory().named(new.contact)
-    text = say("notice.test_text", name=contact.name, site=telling.title)
-    with asked.database.write() as connection:
-        number = notice_store.test(connection, contact.key, text, asked.clock_ms(), telling.policy)
+    number = send_test(asked, new.contact)
+    with asked.database.read() as connection:
         made, told = notice_store.get(connection, number), notice_store.items(connection, [number])
-    asked.wake()
-    return answer(_view(made, told[number]), 202)
+    return answer(_view(made, told.get(number, [])), 202)
+
+
+def send_test(context: Context, key: str) -> int:
+    """Put a test message to a contact into the row; its number. Raises NotFound, and Refused where nobody is told."""
+    telling = _telling(context)
+    contact = telling.directory().named(key)
+    text = say("notice.test_text", name=contact.name, site=telling.title)
+    with context.database.write() as connection:
+        number = notice_store.test(connection, contact.key, text, context.clock_ms(), telling.policy)
+    context.wake()
+    return number
 
 
 @router.get("/oncall", response_model=OnCall)
@@ -156,17 +164,23 @@ def get_oncall(
 def add_shifts(asked: Asked, who: Who, new: NewShifts) -> Response:
     """Add shifts: somebody stands in, or a holiday is planned by hand."""
     by = on_behalf(who, new.by).name
-    known = _telling(asked).directory()
     shifts = []
     for number, one in enumerate(new.shifts):
-        known.named(one.person)
         begins, until = instant(f"shifts.{number}.begins", one.begins), instant(f"shifts.{number}.until", one.until)
         if begins >= until:
             raise ConfigurationError(f"shifts.{number}: until {one.until} must lie after begins {one.begins}")
         shifts.append(Shift(one.person, begins, until, one.rank))
-    with asked.database.write() as connection:
-        oncall.add(connection, shifts, by=by, now_ms=asked.clock_ms())
+    plan_shifts(asked, by, shifts)
     return Response(get_oncall(asked).body, 201, media_type="application/json")
+
+
+def plan_shifts(context: Context, by: str, shifts: Sequence[Shift]) -> None:
+    """Add shifts to the plan. Raises NotFound for a person who is no contact, and Refused where nobody is told."""
+    known = _telling(context).directory()
+    for one in shifts:
+        known.named(one.person)
+    with context.database.write() as connection:
+        oncall.add(connection, shifts, by=by, now_ms=context.clock_ms())
 
 
 def _telling(context: Context) -> Telling:

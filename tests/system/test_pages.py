@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests import pages_site
-from tests.pages_site import CHIEF, OFFICE, PUBLIC, RIVER, ROOT
+from tests.pages_site import AUDITOR, CHIEF, OFFICE, PUBLIC, RIVER, ROOT
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -158,3 +158,31 @@ def test_a_photo_is_shown_before_the_case_is_finished_and_no_photo_is_refused(lo
     expect(page.get_by_test_id("case-stops").locator("[aria-current=step]")).to_contain_text("已办结")
     expect(page.get_by_test_id("case-files").locator("img")).to_have_count(1)
     expect(page.get_by_test_id("case-timeline").locator("blockquote").first).to_contain_text("已清理完毕")
+
+
+def test_a_dead_letter_is_seen_by_who_keeps_account_and_sent_again_by_the_office(look: Look) -> None:
+    page = look("/messages", AUDITOR)
+    expect(page.get_by_test_id("messages-refused")).to_contain_text("编号格式不符")
+    expect(page.get_by_test_id("delivery-1-replay")).to_have_count(0)
+    expect(page.get_by_test_id("messages-table")).to_contain_text(CHIEF)
+    page = look("/messages?show=dead", OFFICE, PHONE)
+    expect(page.get_by_test_id("messages-table").locator("tbody tr")).to_have_count(1)
+    page.get_by_test_id("delivery-1-replay").click()
+    page.get_by_test_id("start-dialog-confirm").click()
+    expect(page.get_by_test_id("messages-refused")).to_have_count(0)
+
+
+def test_the_office_changes_who_is_on_call(look: Look) -> None:
+    page = look("/oncall", OFFICE)
+    expect(page.get_by_test_id("oncall-now")).to_contain_text("值班甲")
+    page.get_by_test_id("oncall-change").click()
+    page.get_by_test_id("start-dialog-confirm").click()
+    expect(page.get_by_test_id("start-dialog-error")).to_contain_text("请选择值班人")
+    page.get_by_test_id("start-dialog-person").click()
+    page.get_by_role("option", name="值班乙（示例）").click()
+    today = pages_site.beijing_day()
+    page.get_by_test_id("start-dialog-begins").fill(f"{today}T00:00")
+    page.get_by_test_id("start-dialog-until").fill(f"{today}T23:59")
+    page.get_by_test_id("start-dialog-confirm").click()
+    expect(page.get_by_test_id("oncall-now")).to_contain_text("值班乙")
+    expect(page.get_by_test_id("oncall-changes")).to_contain_text(OFFICE)

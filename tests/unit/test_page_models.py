@@ -11,7 +11,8 @@ from api.console import marks
 from api.console.marks import Day
 from api.console.menu import ENTRIES, INCIDENT, REACH, menu
 from api.console.models import incident as cases
-from api.console.models import orders, reach
+from api.console.models import messages, orders, reach
+from api.console.models.messages import Duty
 from api.console.models.orders import Need
 from governance.finding import Colour
 from governance.lifecycle import (
@@ -27,9 +28,11 @@ from governance.lifecycle import (
     hindered,
     reported,
 )
+from governance.oncall import ROTATION, SINGLE, Shift
 from governance.regions import Place, Regions
 from governance.roles import Actor, Right, Role
 from governance.terms import Appointment, offices
+from sensors.errors import ConfigurationError
 from sensors.network import Level, Region
 from sensors.standards.gb3838 import WaterClass
 from sensors.texts import Text
@@ -183,3 +186,33 @@ def test_a_grey_button_names_its_reason_and_what_the_state_does_not_know_is_not_
     assert hindered(handled, Actor("王某（示例）", Role.OPERATOR)) == {}
     worker = hindered(case(State.REPORTED), Actor("黄某（示例）", Role.GRID_WORKER))
     assert set(worker) == {Action.ACCEPT}
+
+
+def test_the_calendar_shows_who_takes_over_when_and_marks_a_change_and_a_gap():
+    day = date(2026, 10, 1)
+    start = messages.midnight(day)
+    hour = 3_600_000
+    shifts = [
+        Shift("a", start - DAY, start + 8 * hour, 1, ROTATION),
+        Shift("b", start + 8 * hour, start + 20 * hour, 1, ROTATION),
+        Shift("c", start + 10 * hour, start + 12 * hour, 1, SINGLE),
+    ]
+    assert messages.duties(shifts, day, str.upper) == (
+        Duty("", (("A",),), False),
+        Duty("08:00", (("B",),), False),
+        Duty("10:00", (("C",),), True),
+        Duty("12:00", (("B",),), False),
+        Duty("20:00", (), False),
+    )
+    weeks = messages.calendar(shifts, start, str)
+    assert [len(week) for week in weeks] == [7] * 4
+    assert (weeks[0][0].day, weeks[0][3].sort, weeks[0][2].sort) == (date(2026, 9, 28), "today", "past")
+
+
+def test_a_shift_of_a_form_is_in_beijing_time_and_must_end_after_it_begins():
+    morning, evening, later = "2026-10-01T08:30", "2026-10-01T20:30", "2026-10-02T08:30"
+    begins = messages.midnight(date(2026, 10, 1)) + 17 * 1_800_000
+    assert messages.shift("a", morning, evening, None) == Shift("a", begins, begins + DAY // 2)
+    for wrong in (("", morning, later), ("a", "", ""), ("a", later, morning)):
+        with pytest.raises(ConfigurationError):
+            messages.shift(*wrong, 1)

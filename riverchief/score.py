@@ -350,7 +350,6 @@ class Run:
                 for alarm in scoring.false_runs(at_ms[flagged], spans, own_ms):
                     at_it = flagged & (at_ms >= alarm.start_ms) & (at_ms <= alarm.end_ms)
                     false_by[parameter, _tests(verdict[at_it])] += scoring.count([alarm], own_ms)
-            befallen = instruments.faults.get(station.key, ())
             faults += _silences(self.findings, station, befallen, asked)
             faults += _clocks(self.findings, station, befallen, asked)
             for passage, span in zip(happened.passages, events_there, strict=True):

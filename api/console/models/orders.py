@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from governance.deadlines import EMERGENCY_MS
+from governance.deadlines import EMERGENCY
 from governance.lifecycle import STEPS, Action, Evidence, FalseAlarm, Incident, PauseReason, Step
 
 
@@ -77,7 +77,7 @@ def asks(incident: Incident, action: Action) -> Asks:
         comment=Need.REQUIRED if text else Need.OPTIONAL,
         proof=Need.REQUIRED if shown else Need.OPTIONAL if action in _SHOWS_MORE else Need.NO,
         reasons=tuple(_REASONS.get(action, ())),
-        grades=tuple(EMERGENCY_MS) if action is Action.EMERGENCY else (),
+        grades=tuple(EMERGENCY) if action is Action.EMERGENCY else (),
         to=action in (Action.DISPATCH, Action.TRANSFER),
         into=action is Action.MERGE,
         score=action is Action.EVALUATE,

@@ -1,9 +1,9 @@
 """A backup: one folder that holds the whole site at one instant, verified before it gets its name.
 
 ``riverchief-{time}Z/`` with ``manifest.json``, the database (``database.sqlite``, or ``database.pgdump`` from
-PostgreSQL), ``archive/`` with the months that have left the database, and ``settings/`` without secrets. It is written
-as ``….partial`` and renamed last: what has no manifest or still bears that name was never finished, and is never
-restored.
+PostgreSQL), ``archive/`` with the months that have left the database, ``photos/`` with all photos and attachments,
+``audit-key.pub`` to verify the trail with, and ``settings/`` without secrets. It is written as ``….partial`` and
+renamed last: what has no manifest or still bears that name was never finished, and is never restored.
 
 Nothing waits for it. SQLite is copied from one read transaction, which in write-ahead mode holds up no writer (the log
 cannot be cut back meanwhile, that is all); PostgreSQL is dumped from an exported snapshot. In the same snapshot the
@@ -27,7 +27,8 @@ from pydantic import BaseModel, SecretStr
 from governance import filelock
 from governance.database import Database
 from ingest.storage.archive import ParquetArchive, sync
-from riverchief import __version__, clock, files, pgdump
+from ingest.storage.photos import Photos
+from riverchief import __version__, clock, files, pgdump, sealing
 from riverchief.settings import InfluxSection, Settings
 from sensors.errors import ConfigurationError, Refused, StorageUnavailable
 from sensors.parameters import catalogue
@@ -35,6 +36,8 @@ from sensors.times import from_ms, rfc3339
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+PHOTOS = "photos"
+PUBLIC_KEY = "audit-key.pub"
 PARTIAL = ".partial"
 PREFIX = "riverchief-"
 DATABASE = {"sqlite": "database.sqlite", "postgresql": "database.pgdump"}
@@ -69,6 +72,7 @@ class Manifest:
     archive_files: int
     left_out: Mapping[str, str]
     files: Mapping[str, File]
+    photo_files: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +109,18 @@ def stretch(progress: Progress, start: float, end: float) -> Progress:
 
 
 def take(
-    settings: Settings, target: Path, *, keep: int | None = None, archive: bool = True, progress: Progress = nobody
+    settings: Settings,
+    target: Path,
+    *,
+    keep: int | None = None,
+    archive: bool = True,
+    photos: bool = True,
+    progress: Progress = nobody,
 ) -> Backup:
     """Back the site up into a new folder below ``target``.
 
-    ``keep`` removes the oldest finished backups there beyond that number; ``archive`` takes the archived months along.
+    ``keep`` removes the oldest finished backups there beyond that number; ``archive`` takes the archived months along,
+    ``photos`` the photos and attachments. A photo that an older backup there has is not written again: it is linked.
     Raises StorageUnavailable when there is no room or the database does not answer (nothing half is left), Refused
     while another backup writes to the same place, ConfigurationError when there is no database to back up.
     """
@@ -118,13 +129,14 @@ def take(
         raise ConfigurationError(f"there is no database {url.database}: nothing to back up")
     months = _archive(settings) if archive else None
     with _alone(target), months.alone() if months else nullcontext():
-        _room(target, url, months)
+        pictures = Pictures(settings, target) if photos else None
+        _room(target, url, months, pictures)
         taken_ms = clock.now_ms()
         folder = target / f"{PREFIX}{from_ms(taken_ms):%Y%m%dT%H%M%S}{taken_ms % 1000:03d}Z"
         part = folder.with_name(folder.name + PARTIAL)
         try:
             part.mkdir()
-            manifest = _fill(part, settings, url, months, taken_ms, progress)
+            manifest = _fill(part, settings, url, months, pictures, taken_ms, progress)
             (part / MANIFEST).write_text(
                 json.dumps(asdict(manifest), ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
             )
@@ -185,16 +197,29 @@ def hashed(path: Path) -> File:
 
 
 def _fill(
-    part: Path, settings: Settings, url: sa.URL, months: ParquetArchive | None, taken_ms: int, progress: Progress
+    part: Path,
+    settings: Settings,
+    url: sa.URL,
+    months: ParquetArchive | None,
+    pictures: "Pictures | None",
+    taken_ms: int,
+    progress: Progress,
 ) -> Manifest:
     dialect = url.get_backend_name()
     copy = part / DATABASE[dialect]
     schema, rows = (copy_sqlite if dialect == "sqlite" else _dump)(url, copy, stretch(progress, 0, 0.6))
     archived = 0
     if months is not None:
-        archived = _copy_archive(months.folder, part / "archive", stretch(progress, 0.6, 0.8))
+        archived = _copy_archive(months.folder, part / "archive", stretch(progress, 0.6, 0.7))
+    left_out = _left_out(settings, dialect, archived=months is not None, pictured=pictures is not None)
+    photos = 0
+    if pictures is not None:  # after the database: a photo is on the disk before anything names it
+        photos, damaged = pictures.copy(part / PHOTOS, stretch(progress, 0.7, 0.8))
+        if damaged:
+            left_out["damaged photos"] = f"{', '.join(damaged)}: the content does not fit the name (SHA-256)"
+    if sealing.public_file(settings).is_file():
+        shutil.copyfile(sealing.public_file(settings), part / PUBLIC_KEY)
     _copy_settings(settings, part / "settings")
-    left_out = _left_out(settings, dialect, archived=months is not None)
     found = sorted(path for path in part.rglob("*") if path.is_file())
     listed: dict[str, File] = {}
     for done, path in enumerate(found):
@@ -211,6 +236,7 @@ def _fill(
         archive_files=archived,
         left_out=left_out,
         files=listed,
+        photo_files=photos,
     )
 
 
@@ -298,6 +324,46 @@ def _copy_archive(folder: Path, to: Path, progress: Progress) -> int:
     return len(found)
 
 
+class Pictures:
+    """The photos of a site on their way into a backup; what the newest backup there has already is linked to it."""
+
+    def __init__(self, settings: Settings, target: Path) -> None:
+        self._here = Photos(settings.photos)
+        self._before = Photos(finished(target)[-1] / PHOTOS) if finished(target) else None
+
+    def new_bytes(self) -> int:
+        """The size of what has to be written."""
+        new = (name for name in self._here.names() if self._before is None or not self._before.holds(name))
+        return sum(self._here.path(name).stat().st_size for name in new)
+
+    def copy(self, to: Path, progress: Progress) -> tuple[int, list[str]]:
+        """Copy every photo; how many, and the names of those whose content does not fit them, which are left out."""
+        found, damaged = self._here.names(), []
+        for done, name in enumerate(found):
+            progress(done / len(found))
+            copy = to / name[:2] / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            if self._linked(name, copy):
+                continue
+            shutil.copyfile(self._here.path(name), copy)
+            if hashed(copy).sha256 != name:
+                copy.unlink()
+                damaged.append(name)
+        return len(found) - len(damaged), damaged
+
+    def _linked(self, name: str, copy: Path) -> bool:
+        """Whether the newest backup has the photo whole, and it could be linked."""
+        if self._before is None or not self._before.holds(name):
+            return False
+        before = self._before.path(name)
+        try:
+            if hashed(before).sha256 == name:
+                copy.hardlink_to(before)
+        except OSError:  # a file system without links
+            return False
+        return copy.exists()
+
+
 # -- settings without secrets ------------------------------------------------------------------------------------------
 
 
@@ -356,7 +422,7 @@ def _without_login(text: str) -> str:
     return pgdump.without_password(url).render_as_string(hide_password=False)
 
 
-def _left_out(settings: Settings, dialect: str, *, archived: bool) -> dict[str, str]:
+def _left_out(settings: Settings, dialect: str, *, archived: bool, pictured: bool) -> dict[str, str]:
     """What a restore needs besides, and where it comes from."""
     found = {}
     if names := secrets(settings):
@@ -366,7 +432,7 @@ def _left_out(settings: Settings, dialect: str, *, archived: bool) -> dict[str, 
         found["rights"] = "what other users may read: riverchief setup database --reader NAME gives it again"
     if settings.readings.archive is not None and not archived:
         found["archive"] = f"{settings.readings.archive}: copy it after this backup; a file with its name is complete"
-    if settings.photos.is_dir():
+    if settings.photos.is_dir() and not pictured:
         found["photos"] = f"{settings.photos}: copy it after this backup; a file with its name is never changed"
     if settings.influx.url:
         found["time-series server"] = _of_influx(settings.influx)
@@ -403,13 +469,15 @@ def _alone(target: Path) -> Iterator[None]:
         yield
 
 
-def _room(target: Path, url: sa.URL, months: ParquetArchive | None) -> None:
+def _room(target: Path, url: sa.URL, months: ParquetArchive | None, pictures: "Pictures | None") -> None:
     """Refuse to begin what cannot end; raises StorageUnavailable with both sizes."""
     needed = SPARE
     if url.get_backend_name() == "sqlite":
         needed += Path(url.database or "").stat().st_size
     if months is not None:
         needed += sum(path.stat().st_size for path in months.folder.glob("*/*.parquet"))
+    if pictures is not None:
+        needed += pictures.new_bytes()
     free = shutil.disk_usage(target).free
     if free < needed:
         raise StorageUnavailable(f"{target} has {free >> 20} MiB free, a backup needs about {needed >> 20} MiB")

@@ -21,10 +21,13 @@ from alembic.util import CommandError
 
 from governance.database import Database
 from ingest.storage.archive import sync
-from riverchief import clock, migrations, pgdump
+from ingest.storage.photos import Photos
+from riverchief import clock, migrations, pgdump, sealing
 from riverchief.alone import alone
 from riverchief.backup import (
     DATABASE,
+    PHOTOS,
+    PUBLIC_KEY,
     Manifest,
     Progress,
     check_files,
@@ -56,11 +59,12 @@ class Restored:
 
 
 def restore(settings: Settings, source: Path, *, replace: bool = False, progress: Progress = nobody) -> Restored:
-    """Restore a backup into the database, and the archive, of these settings; nothing of ours may run meanwhile.
+    """Restore a backup into the places of these settings; nothing of ours may run meanwhile.
 
-    With ``replace`` a place that is not empty is put aside under another name. Raises Refused when that is needed and
-    not said, when the place is in use, and for a backup that is not whole; ConfigurationError where the settings do not
-    fit it; StorageUnavailable when it cannot be written.
+    With ``replace`` a database or an archive that is not empty is put aside under another name; photos are added to
+    those that are there. Raises Refused when that is needed and not said, when the place is in use, and for a backup
+    that is not whole; ConfigurationError where the settings do not fit it; StorageUnavailable when it cannot be
+    written.
     """
     manifest = read_manifest(source)
     database = Database(settings.database_url)
@@ -75,6 +79,8 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
             for one in (place, archive):
                 if one is not None and not one.empty() and not replace:
                     raise Refused(f"{one} is not empty; say --replace to put aside what is there and restore")
+            _give_photos(source, settings.photos)
+            _give_public_key(source, sealing.public_file(settings))
             for one in (archive, place):
                 if one is not None:
                     aside += one.fill(source, manifest, mark)
@@ -119,6 +125,21 @@ def _compare(found: Mapping[str, int], manifest: Manifest) -> None:
         raise StorageUnavailable(
             f"table {table} has {found.get(table)} rows after restoring, the backup says {manifest.rows.get(table)}"
         )
+
+
+def _give_photos(source: Path, folder: Path) -> None:
+    """Put the photos of a backup beside those that are here."""
+    kept, here = Photos(source / PHOTOS), Photos(folder)
+    for name in kept.names():
+        if not here.holds(name):
+            here.add(kept.path(name).read_bytes())
+
+
+def _give_public_key(source: Path, file: Path) -> None:
+    """Without its public key nobody can check the roots of the trail; what is here already stays."""
+    if (source / PUBLIC_KEY).is_file() and not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / PUBLIC_KEY, file)
 
 
 class _SqlitePlace:

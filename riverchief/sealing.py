@@ -97,7 +97,8 @@ def _make(file: Path) -> None:
             stream.write(private)
             stream.flush()
             os.fsync(stream.fileno())
-        file.with_suffix(".pub").write_bytes(public)
+        with file.with_suffix(".pub").open("ab") as stream:  # after a restore those of the keys before are there
+            stream.write(public)
     except FileExistsError:
         return  # another process of this site was first
     except OSError as error:

@@ -54,6 +54,10 @@ class Photos:
         """Whether the file is here."""
         return bool(_NAME.fullmatch(name)) and (self._folder / name[:2] / name).is_file()
 
+    def names(self) -> list[str]:
+        """All photos that are here; one that is still being written is none."""
+        return sorted(path.name for path in self._folder.glob("*/*") if _NAME.fullmatch(path.name))
+
     def path(self, name: str) -> Path:
         """The file of a photo; raises NotFound."""
         if not self.holds(name):

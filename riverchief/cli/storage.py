@@ -24,6 +24,7 @@ def backup(
     data: DataFolder = None,
     keep: Annotated[int | None, typer.Option(min=1, help="只留最新几份 · keep the newest only")] = None,
     archive: Annotated[bool, typer.Option(help="连同归档月份 · with the archived months")] = True,
+    photos: Annotated[bool, typer.Option(help="连同照片附件 · with photos and attachments")] = True,
     as_json: AsJson = False,
 ) -> None:
     """备份，不停机并经核对 · Back up while everything runs; verified before it gets its name."""
@@ -31,7 +32,9 @@ def backup(
 
     loaded = load(settings, data)
     with progress_bar("备份 backup") as progress:
-        made = backup_.take(loaded, target or loaded.data / "backups", keep=keep, archive=archive, progress=progress)
+        made = backup_.take(
+            loaded, target or loaded.data / "backups", keep=keep, archive=archive, photos=photos, progress=progress
+        )
     if as_json:
         out.print_json(data=made.as_json())
         return
@@ -65,7 +68,8 @@ def restore(
     for name, how in done.manifest.left_out.items():
         out.print(f"  另行恢复 to be restored apart: {escape(f'{name}: {how}')}", highlight=False, soft_wrap=True)
     out.print(
-        "接下来 next: riverchief ledger --day all --verify，再启动 then start；"
+        "接下来 next: riverchief ledger --day all --verify；"
+        "riverchief audit verify --roots 库外树根 the roots kept outside；再启动 then start；"
         f"设置见 the settings are in {escape(str(source / 'settings'))}",
         highlight=False,
         soft_wrap=True,

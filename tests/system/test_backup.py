@@ -5,23 +5,29 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import sqlalchemy as sa
+from typer.testing import CliRunner
 
+from governance import audit
 from governance.database import Database
+from governance.merkle import Root
 from ingest.storage.archive import bounds
-from riverchief import backup, migrations, pgdump, restore
+from ingest.storage.photos import Photos
+from riverchief import backup, migrations, pgdump, restore, sealing
 from riverchief import settings as settings_
 from riverchief.backup import MANIFEST, PARTIAL
 from riverchief.broker import free_port
+from riverchief.cli.app import app as cli
 from riverchief.clock import now_ms
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError, Refused, StorageUnavailable
@@ -381,6 +387,103 @@ def test_what_must_be_saved_apart_is_named(small: Small, target: Path, tmp_path:
     left = backup.take(told, target, archive=False).manifest.left_out
     assert "influxd backup -portable -database water" in left["time-series server"]
     assert str(archive) in left["archive"]
+
+
+def test_photos_are_in_the_backup_once_and_a_damaged_one_is_named(small: Small, target: Path) -> None:
+    photos = Photos(small.settings.photos)
+    first = photos.add(b"\xff\xd8\xff first")
+    backup.take(small.settings, target)
+    second = photos.add(b"\xff\xd8\xff second")
+    (photos.path(first).parent / "tmp1234").write_bytes(b"half a photo")
+    newer = backup.take(small.settings, target)
+    older, kept = (Photos(folder / backup.PHOTOS) for folder in backup.finished(target))
+    assert (older.names(), kept.names()) == ([first], sorted([first, second]))
+    assert kept.path(first).stat().st_ino == older.path(first).stat().st_ino, "written once"
+    again = small.empty("again")
+    restore.restore(again, newer.folder)
+    assert Photos(again.photos).path(second).read_bytes() == b"\xff\xd8\xff second"
+    restore.restore(again, newer.folder, replace=True)
+    assert Photos(again.photos).names() == kept.names(), "photos that are here are no trouble"
+    new = photos.add(b"\xff\xd8\xff new")
+    photos.path(new).write_bytes(b"rotten")
+    photos.path(second).write_bytes(b"rotten")
+    kept.path(first).write_bytes(b"rotten")
+    third = backup.take(small.settings, target)
+    whole = Photos(third.folder / backup.PHOTOS)
+    assert whole.names() == sorted([first, second]), "each from where it is whole: from here, or from the backup before"
+    assert {name: backup.hashed(whole.path(name)).sha256 for name in whole.names()} == {n: n for n in whole.names()}
+    assert new in third.manifest.left_out["damaged photos"]
+    assert "photos" in backup.take(small.settings, target, photos=False).manifest.left_out
+
+
+# -- the trail ---------------------------------------------------------------------------------------------------------
+
+
+def verified(settings: Settings, *arguments: object) -> tuple[int, dict[str, Any]]:
+    """What ``riverchief audit verify`` says of a site: its exit code and answer."""
+    command = ["audit", "verify", "--json", "--data", str(settings.data), *map(str, arguments)]
+    result = CliRunner().invoke(cli, command)
+    return result.exit_code, json.loads(result.stdout)
+
+
+def entries(small: Small, count: int) -> Root:
+    """Add entries to the trail and seal it."""
+    with small.database.write() as connection:
+        for n in range(count):
+            audit.append(connection, "test.done", kind="test", id=n, body={"n": n}, by="示例", at_ms=now_ms())
+    job = sealing.sealing(small.settings, small.database, now_ms)
+    root = job.seal()
+    assert root is not None
+    assert job.send() == ""
+    return root
+
+
+def test_a_restored_trail_is_proved_by_its_roots_and_an_old_backup_is_told_by_newer_ones(
+    small: Small, target: Path, tmp_path: Path
+) -> None:
+    root = entries(small, 5)
+    outside = tmp_path / "outside.jsonl"
+    taken = backup.take(small.settings, target)
+    shutil.copyfile(sealing.roots_file(small.settings), outside)
+    again = small.empty("again")
+    restore.restore(again, taken.folder)
+    code, told = verified(again, "--roots", outside)
+    assert (code, told["ok"], told["entries"], told["outside"], told["signatures"]) == (0, True, 5, 1, True)
+    assert told["head"] == root.head
+
+    entries(small, 3)
+    code, told = verified(again, "--roots", sealing.roots_file(small.settings))
+    assert (code, [fault["wrong"] for fault in told["faults"]]) == (1, ["cut_off"])
+    assert verified(again)[0] == 0, "without roots from outside nobody sees it"
+
+    elsewhere = Small(tmp_path / "elsewhere")
+    shutil.rmtree(elsewhere.folder)
+    shutil.copytree(again.data, elsewhere.folder)
+    entries(elsewhere, 2)
+    assert verified(elsewhere.settings, "--roots", outside)[0] == 0, "a new key goes beside those before it"
+    assert len(sealing.public_keys(elsewhere.settings)) == 2
+    elsewhere.close()
+
+
+def test_a_backup_whose_trail_was_cut_and_its_manifest_mended_is_told_by_the_roots_outside(
+    small: Small, target: Path, tmp_path: Path
+) -> None:
+    entries(small, 5)
+    taken = backup.take(small.settings, target).folder
+    with sqlite3.connect(taken / "database.sqlite") as connection:
+        connection.execute("DROP TRIGGER audit_no_delete")
+        connection.execute("DELETE FROM audit WHERE n > 3")
+        connection.execute("DELETE FROM audit_root")
+    connection.close()
+    manifest = json.loads((taken / MANIFEST).read_text())
+    manifest["rows"] |= {"audit": 3, "audit_root": 0}
+    manifest["files"]["database.sqlite"] = asdict(backup.hashed(taken / "database.sqlite"))
+    (taken / MANIFEST).write_text(json.dumps(manifest))
+    again = small.empty("again")
+    restore.restore(again, taken)
+    assert verified(again)[0] == 0
+    code, told = verified(again, "--roots", sealing.roots_file(small.settings))
+    assert (code, [fault["wrong"] for fault in told["faults"]]) == (1, ["cut_off"])
 
 
 def test_only_the_newest_are_kept_and_nothing_else_there_is_touched(small: Small, target: Path) -> None:

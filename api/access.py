@@ -90,8 +90,7 @@ PAGES_FOR_ALL = (
     "/_nicegui/",
     "/favicon.ico",
     "/a/",
-    "/public",
-    "/r/",
+    "/report",
 )
 """Pages and files that nobody has to sign in for."""
 
@@ -217,7 +216,7 @@ class Guard:
     async def _api(self, scope: Scope, path: str, headers: Headers) -> Problem | None:
         method = scope["method"]
         if _is_open(path, self._open):
-            return _foreign(headers) if method not in _SAFE else None
+            return foreign(headers) if method not in _SAFE else None
         given = headers.getlist("authorization")
         if given:
             scheme, _, shown = given[0].partition(" ")
@@ -227,8 +226,8 @@ class Guard:
             if actor is None:
                 return _unauthorized("the token is not valid", ', error="invalid_token"')
         else:
-            if method not in _SAFE and (foreign := _foreign(headers)) is not None:
-                return foreign
+            if method not in _SAFE and (refused := foreign(headers)) is not None:
+                return refused
             actor = await to_thread.run_sync(self._keeper.by_cookies, _cookies(headers))
             if actor is None and self._keeper.open:
                 actor = administrator(ANYBODY)
@@ -333,7 +332,8 @@ def _unauthorized(detail: str, error: str) -> Problem:
     return Problem(problems.UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
 
 
-def _foreign(headers: Headers) -> Problem | None:
+def foreign(headers: Headers) -> Problem | None:
+    """Why a change that a web page of another origin asks for is refused; None for our own pages and for programs."""
     origin = headers.get("origin")
     if origin is None or urlsplit(origin).netloc == headers.get("host"):
         return None

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Response
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute
 
-from api import access, confirm, problems
+from api import access, citizen, confirm, problems
 from api.access import Guard, Keeper
 from api.answers import answer
 from api.asking import Asked
@@ -66,6 +66,7 @@ LARGER = {
     f"{PREFIX}/readings": READINGS_MOST_BYTES,
     f"{PREFIX}/attachments": content.MOST_BYTES,
     f"{PREFIX}{reports.REPORTS}": reports.MOST_BYTES,
+    citizen.PATH: reports.MOST_BYTES,
     f"{PREFIX}{patrols.PATROLS}": patrols.MOST_BYTES,
 }
 """Where a body may be larger than elsewhere."""
@@ -131,7 +132,7 @@ def _routes() -> list[BaseRoute]:
     for router in (deliveries.router, deliveries.schemas, platforms.router, notices.router):
         api.include_router(router)
     every = APIRouter()
-    for router in (api, _root, login.router, confirm.router):
+    for router in (api, _root, login.router, confirm.router, citizen.router):
         every.include_router(router)
     return every.routes
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from nicegui import ui
 
-from api import riverfile
+from api import citizen, riverfile
 from api.console import marks, menu
 from api.console.elements import badge, button, link, pennant, picture, tag
 from api.console.frame import Page, cell
@@ -275,7 +275,7 @@ class ReachFile(Page[ReachPage]):
     def _sign(self, model: ReachPage) -> None:
         with self.panel("sign", testid="river-sign"):
             tag("p", text=self.say("sign_says"))
-            address = str(self.request.base_url).rstrip("/") + f"/report?reach={model.key}"
+            address = str(self.request.base_url).rstrip("/") + f"{citizen.PATH}?reach={model.key}"
             with tag("div", "rc-sign"):
                 picture(marks.code(address, self.say("sign_code")), "rc-code")
                 link(address, address, "rc-link rc-address")

@@ -1,5 +1,6 @@
 """What citizens report: without an account, followed by a ticket, answered honestly."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from api.asking import Asked, Known, Strict, Words
 from api.context import Context
 from api.routes.attachments import keep
 from api.routes.incidents import within_reach
-from governance import incidents
+from governance import incidents, lifecycle
 from governance import reports as store
 from governance.content import examine
 from governance.finding import Colour
@@ -110,23 +111,52 @@ def report(
 
     429 when the same sender reports faster than people do.
     """
+    files = [(one.file.read(), one.filename or "") for one in photos or [] if one.size]
+    told = Told(text, matter, contact, lon, lat, datum, station, reach, files)
+    return answer(file(asked, keeper.regions(), known.recent(), sender_of(request), told), 201)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a citizen tells: in words, where (or whose sign was scanned), and photos as (bytes, name)."""
+
+    text: str
+    matter: str = ""
+    contact: str = ""
+    lon: float | None = None
+    lat: float | None = None
+    datum: str = "WGS 84"
+    station: str = ""
+    reach: str = ""
+    photos: Sequence[tuple[bytes, str]] = ()
+
+
+def sender_of(request: Request) -> str:
+    """The network address a report comes from."""
+    return request.client.host if request.client else ""
+
+
+def file(asked: Context, regions: Regions, registry: Registry, host: str, new: Told) -> NewReportView:
+    """File a report from a network address and give out its ticket.
+
+    Raises Refused for what says or shows nothing, TooMany, NotFound for an unknown sign, ConfigurationError for what is
+    no place here.
+    """
     now_ms = asked.clock_ms()
-    host = request.client.host if request.client else ""
     who = store.sender(asked.sender_key, host)
     with asked.database.read() as connection:
         store.allow(connection, who, now_ms, an_hour=asked.reports_an_hour)
-    known_matter(asked, matter)
-    if not text.strip():
-        raise Refused("say in a few words what was seen")
-    place = _place(asked, keeper.regions(), known.recent(), lon, lat, datum, station, reach)
-    files = [(one.file.read(), one.filename or "") for one in photos or [] if one.size]
-    if len(files) > MOST_PHOTOS:
-        raise Refused(f"{len(files)} photos: at most {MOST_PHOTOS} are taken")
-    looked = [(data, examine(data), name) for data, name in files]
+    known_matter(asked, new.matter)
+    if not new.text.strip():
+        raise Refused(lifecycle.sentence("citizen.no_words"))
+    place = _place(asked, regions, registry, new.lon, new.lat, new.datum, new.station, new.reach)
+    if len(new.photos) > MOST_PHOTOS:
+        raise Refused(lifecycle.sentence("citizen.many_photos", count=len(new.photos), most=MOST_PHOTOS))
+    looked = [(data, examine(data), name) for data, name in new.photos]
     if not all(content.is_photo for _, content, _ in looked):
-        raise Refused("only photos are taken here: JPEG, PNG or WebP")
+        raise Refused(lifecycle.sentence("citizen.only_photos"))
     shown = [keep(asked, data, content, name[:200], CITIZEN.name).id for data, content, name in looked]
-    order = Order(Action.ACCEPT, comment=text.strip(), attachments=tuple(shown), matter=matter)
+    order = Order(Action.ACCEPT, comment=new.text.strip(), attachments=tuple(shown), matter=new.matter)
     with asked.database.write() as connection:
         store.allow(connection, who, now_ms, an_hour=asked.reports_an_hour)
         made = incidents.report(
@@ -140,29 +170,37 @@ def report(
             source=asked.source,
             policy=asked.processes.policy,
         )
-        kept = Report(store.ticket(), made.id, now_ms, contact.strip(), who, 0)
+        kept = Report(store.ticket(), made.id, now_ms, new.contact.strip(), who, 0)
         store.add(connection, kept)
         near = store.similar(connection, made, now_ms)
         told = store.progress(kept, made, now_ms, asked.processes.policy.reopen_within_ms)
     asked.wake()
-    return answer(
-        NewReportView(told.ticket, told.state, told.text, rfc3339(told.at_ms), told.over, told.may_object, len(near)),
-        201,
-    )
+    at = rfc3339(told.at_ms)
+    return NewReportView(told.ticket, told.state, told.text, at, told.over, told.may_object, len(near))
 
 
 @router.get("/{ticket}", response_model=ReportView)
 def follow(asked: Asked, ticket: str) -> Response:
     """Where a report stands. No names and no comments: those are the office's."""
+    return answer(followed(asked, ticket))
+
+
+def followed(asked: Context, ticket: str) -> ReportView:
+    """Where a report stands. Raises NotFound."""
     with asked.database.read() as connection:
         kept = store.get(connection, ticket)
         case = store.case(connection, kept)
-    return answer(_view(asked, kept, case))
+    return _view(asked, kept, case)
 
 
 @router.post("/{ticket}/objections", response_model=ReportView)
 def object_to(asked: Asked, ticket: str, objection: Objection) -> Response:
     """Say of a closed case that it is not solved: it is opened again. 409 when it is not closed, or for too long."""
+    return answer(objected(asked, ticket, objection.comment))
+
+
+def objected(asked: Context, ticket: str, comment: str) -> ReportView:
+    """Open a closed case again, since a citizen says that it is not solved. Raises NotFound and Refused."""
     with asked.database.write() as connection:
         kept = store.get(connection, ticket)
         case = store.case(connection, kept)
@@ -174,7 +212,7 @@ def object_to(asked: Asked, ticket: str, objection: Objection) -> Response:
         after = incidents.act(
             connection,
             case.id,
-            Order(Action.REOPEN, comment=objection.comment),
+            Order(Action.REOPEN, comment=comment),
             CITIZEN,
             now_ms=asked.clock_ms(),
             source=asked.source,
@@ -182,7 +220,7 @@ def object_to(asked: Asked, ticket: str, objection: Objection) -> Response:
         )
         store.objected(connection, ticket)
     asked.wake()
-    return answer(_view(asked, kept, after))
+    return _view(asked, kept, after)
 
 
 @cases.get("/{incident_id}/origins", response_model=Origins)

@@ -153,6 +153,7 @@ def test_what_was_closed_is_opened_again_by_who_reported_it(context: Context, pu
     act(office, "verify")
     act(office, "close")
     assert public.get(f"/api/v1/reports/{ticket}").json()["may_object"] is True
+    assert "没有解决，请重新处理" in public.get(f"/report/{ticket}").text
     again = public.post(f"/api/v1/reports/{ticket}/objections", json={"comment": "还在流"})
     assert (again.status_code, again.json()["state"]) == (200, "reopened")
     entry = office.get(f"/api/v1/incidents/{case['id']}").json()["history"][-1]
@@ -248,6 +249,55 @@ def test_what_was_measured_is_something_that_can_be_measured(context: Context) -
         assert (told.status_code, named in told.json()["detail"]) == (400, True), told.text
     told = office.post(path, json={"action": "comment", "comment": "示例", "measurement": {"ph": 7.1, "nh3n": 0.6}})
     assert told.json()["history"][-1]["measurement"] == {"ph": 7.1, "nh3n": 0.6}
+
+
+# -- the citizen's page ------------------------------------------------------------------------------------------------
+
+
+def test_who_scans_a_sign_reads_the_water_reports_with_a_photo_and_follows_without_account_or_script(
+    context: Context, public: TestClient
+) -> None:
+    page = public.get("/report?reach=qichachong")
+    assert (page.status_code, len(page.content) < 60_000) == (200, True)
+    assert "奇槎涌" in page.text
+    assert "没有足够的监测数据" in page.text  # no class by absence
+    nonce = page.headers["content-security-policy"].partition("'nonce-")[2].partition("'")[0]
+    assert page.text.count("<script") == page.text.count(f'<script nonce="{nonce}"') == 1
+    form = {"kind": "litter", "text": "<b>桥下</b>", "reach": "qichachong", "contact": "示例 000-0000"}
+    sent = public.post(
+        "/report", data=form, files=[("photos", ("a.jpg", photo(), "image/jpeg"))], follow_redirects=False
+    )
+    assert sent.status_code == 303, sent.text
+    ticket = sent.headers["location"].split("?")[0].rsplit("/", 1)[1]
+    told = public.get(sent.headers["location"])
+    assert (ticket in told.text, "已收到，等待受理" in told.text, "000-0000" in told.text) == (True, True, False)
+    found = public.get(f"/report?ticket={ticket.lower().replace('-', '')}")
+    assert str(found.url.path) == f"/report/{ticket}"
+    assert "received, waiting" in public.get(f"/report/{ticket}?lang=en").text
+    office = login(context, "示例办公室", Role.OFFICE)
+    (case,) = office.get("/api/v1/incidents").json()["items"]
+    assert (case["title"]["zh"], case["reach"]) == ("垃圾漂浮：<b>桥下</b>", "qichachong")
+    assert public.get("/report/AAAA-BBBB-CCCC").status_code == 404
+    assert public.get("/report?reach=nowhere").status_code == 404
+
+
+def test_what_the_citizens_page_cannot_take_is_said_in_words_and_what_was_typed_stays(
+    context: Context, public: TestClient
+) -> None:
+    def send(**given: Any) -> Any:
+        files = given.pop("files", [("photos", ("", b"", "application/octet-stream"))])
+        return public.post("/report", data={"reach": "qichachong"} | given, files=files)
+
+    nothing = send(text=" ", contact="示例 000-0000")
+    assert (nothing.status_code, "请选择一项" in nothing.text, "示例 000-0000" in nothing.text) == (409, True, True)
+    wrong = send(text="桥下<script>", files=[("photos", ("a.jpg", b"no photo", "image/jpeg"))])
+    assert (wrong.status_code, "请重新选择照片" in wrong.text, "桥下&lt;script&gt;" in wrong.text) == (409, True, True)
+    elsewhere = {"Origin": "https://elsewhere.example"}
+    assert public.post("/report", data={"text": "示例"}, headers=elsewhere).status_code == 403
+    for _ in range(3):
+        assert send(kind="smell").status_code == 200  # the ticket, after the redirect
+    assert send(kind="smell").status_code == 429
+    assert rows(context, report) == 3
 
 
 # -- attachments -------------------------------------------------------------------------------------------------------

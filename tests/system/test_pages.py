@@ -186,3 +186,20 @@ def test_the_office_changes_who_is_on_call(look: Look) -> None:
     page.get_by_test_id("start-dialog-confirm").click()
     expect(page.get_by_test_id("oncall-now")).to_contain_text("值班乙")
     expect(page.get_by_test_id("oncall-changes")).to_contain_text(OFFICE)
+
+
+def test_a_citizens_draft_survives_a_reload_and_the_photo_is_made_small_on_the_phone(look: Look) -> None:
+    page = look(f"/report?reach={RIVER}", "", PHONE)
+    expect(page.get_by_test_id("report-water")).to_contain_text("请勿接触")
+    page.get_by_test_id("report-kind-litter").check()
+    page.get_by_test_id("report-text").fill("桥下有漂浮垃圾")
+    page.reload()
+    expect(page.get_by_test_id("report-text")).to_have_value("桥下有漂浮垃圾")
+    expect(page.get_by_test_id("report-kind-litter")).to_be_checked()
+    picker = page.get_by_test_id("report-photos")
+    picker.set_input_files({"name": "桥.png", "mimeType": "image/png", "buffer": pages_site.PHOTO})
+    page.wait_for_function("document.forms[0].photos.files[0]?.type === 'image/jpeg'")
+    page.get_by_test_id("report-go").click()
+    expect(page.get_by_test_id("report-thanks")).to_be_visible()
+    expect(page.get_by_test_id("report-stages").locator("[aria-current]")).to_have_text("已收到")
+    assert page.evaluate("localStorage.length") == 0

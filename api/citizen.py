@@ -1,0 +1,369 @@
+"""The citizen's pages, without an account: the water behind a sign, a report with photos, and where a ticket stands.
+
+Plain HTML on a phone: they are read and sent without any script. The one script makes photos small before they are
+sent, asks the phone for the place, and keeps a draft until there is a ticket.
+"""
+
+import html
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.responses import HTMLResponse, RedirectResponse
+
+from api import assessing, problems
+from api.access import Keeping, foreign
+from api.asking import Asked, Known
+from api.console.marks import badge
+from api.context import Context
+from api.routes.reports import MOST_PHOTOS, ReportView, Told, file, followed, objected, sender_of
+from governance import people
+from governance.lifecycle import State
+from governance.reports import spelled
+from ingest.classes import REACH, Shown, shown
+from sensors.errors import NotFound, WaterError
+from sensors.stations import Reach, Registry
+from sensors.texts import Text, say
+from sensors.times import beijing, to_ms
+
+PATH = "/report"
+KINDS: Mapping[str, str] = {"smell": "discharge", "litter": "litter", "outfall": "discharge", "shore": "occupation"}
+"""What people see, and the process that fits; anything else the office sorts."""
+STAGES = ("received", "working", "done", "over")
+_STAGE: Mapping[State, int] = {State.REPORTED: 0, State.HANDLED: 2, State.VERIFIED: 2} | dict.fromkeys(
+    (State.CLOSED, State.REJECTED, State.FALSE_ALARM), 3
+)
+
+router = APIRouter(include_in_schema=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What stands in the form: as somebody typed it, for showing it again with what is wrong."""
+
+    kind: str = ""
+    text: str = ""
+    contact: str = ""
+    reach: str = ""
+    station: str = ""
+    lon: str = ""
+    lat: str = ""
+    photos: list[tuple[bytes, str]] = field(default_factory=list)
+
+
+@router.get(PATH)
+def look(asked: Asked, known: Known, request: Request) -> Response:
+    """The water behind a sign, and the form."""
+    query = request.query_params
+    if ticket := query.get("ticket", "").strip():
+        return RedirectResponse(_path(f"{PATH}/{quote(spelled(ticket) or ticket, safe='')}", _language(request)), 303)
+    typed = Typed(reach=query.get("reach", ""), station=query.get("station", ""))
+    return _sheet(asked, known.recent(), request, typed)
+
+
+@router.post(PATH)
+async def send(asked: Asked, keeper: Keeping, known: Known, request: Request) -> Response:
+    """File what the form says; the answer leads to the ticket."""
+    if (refused := foreign(request.headers)) is not None:
+        return refused.response()
+    async with request.form(max_files=MOST_PHOTOS + 3, max_fields=20) as given:
+        photos = [
+            (await one.read(), one.filename or "") for one in given.getlist("photos") if isinstance(one, UploadFile)
+        ]
+        said = {name: value for name, value in given.items() if isinstance(value, str)}
+    typed = Typed(
+        **{name: said.get(name, "")[:2000] for name in ("kind", "text", "contact", "reach", "station", "lon", "lat")},
+        photos=[one for one in photos if one[0]],
+    )
+    return await run_in_threadpool(_filed, asked, keeper, known, request, typed)
+
+
+@router.get(PATH + "/{ticket}")
+def follow(asked: Asked, request: Request, ticket: str) -> Response:
+    """Where a report stands."""
+    language = _language(request)
+    try:
+        view = followed(asked, ticket)
+    except NotFound:
+        return _page(language, "not_found_title", _unknown(ticket, language), 404, request)
+    return _ticket(view, request)
+
+
+@router.post(PATH + "/{ticket}")
+async def object_to(asked: Asked, request: Request, ticket: str) -> Response:
+    """Say that it is not solved."""
+    if (refused := foreign(request.headers)) is not None:
+        return refused.response()
+    async with request.form(max_files=0, max_fields=4) as given:
+        comment = str(given.get("comment") or "")[:2000].strip()
+
+    def done() -> Response:
+        try:
+            return _ticket(objected(asked, ticket, comment), request)
+        except NotFound:
+            return _page(_language(request), "not_found_title", _unknown(ticket, _language(request)), 404, request)
+        except WaterError as error:
+            return _ticket(followed(asked, ticket), request, error)
+
+    return await run_in_threadpool(done)
+
+
+def stage(state: State) -> int:
+    """How far a report has come, as the public sees it: an index of ``STAGES``."""
+    return _STAGE.get(state, 1)
+
+
+def worded(typed: Typed) -> str:
+    """What goes into the record: what kind of thing it is, in words, and what was typed."""
+    kind = say(f"citizen.kind_{typed.kind}").zh if typed.kind in (*KINDS, "other") else ""
+    text = typed.text.strip()
+    if typed.kind == "other":
+        return text
+    return "：".join(part for part in (kind, text) if part)
+
+
+def _filed(asked: Context, keeper: Keeping, known: Known, request: Request, typed: Typed) -> Response:
+    registry = known.recent()
+    matters = {process.key for process in asked.processes.known}
+    matter = KINDS.get(typed.kind, "")
+    try:
+        told = Told(
+            text=worded(typed),
+            matter=matter if matter in matters else "",
+            contact=typed.contact[:100],
+            lon=_degrees(typed.lon),
+            lat=_degrees(typed.lat),
+            station=typed.station,
+            reach=typed.reach,
+            photos=typed.photos,
+        )
+        made = file(asked, keeper.regions(), registry, sender_of(request), told)
+    except WaterError as error:
+        return _sheet(asked, registry, request, typed, error)
+    after = {"new": "1", **({"near": str(made.nearby)} if made.nearby else {})}
+    return RedirectResponse(_path(f"{PATH}/{made.ticket}", _language(request), **after), 303)
+
+
+def _degrees(text: str) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+# -- the pages ---------------------------------------------------------------------------------------------------------
+
+
+def _sheet(
+    asked: Context, registry: Registry, request: Request, typed: Typed, error: WaterError | None = None
+) -> Response:
+    language = _language(request)
+    reach_key = typed.reach
+    if not reach_key and typed.station in registry:
+        reach_key = registry[typed.station].reach
+    reach = next((one for one in registry.reaches if one.key == reach_key), None)
+    if typed.reach and reach is None:
+        return _page(language, "not_found_title", f"<section><p>{_t('no_reach', language)}</p></section>", 404, request)
+    parts = []
+    status = 200
+    if error is not None:
+        problem = problems.of(error)
+        status = problem.sort.status
+        words = _one(problem.detail, language)
+        again = _t("again_photos", language) if typed.photos else ""
+        parts.append(
+            f'<section class="error" role="alert" data-testid="report-error"><p><b>{html.escape(words)}</b></p>'
+            f"<p>{again}</p></section>"
+        )
+    if reach is not None:
+        parts.append(_water(asked, registry, reach, language))
+    parts.append(_form(registry, typed, reach, language))
+    parts.append(
+        f'<section><h2>{_t("follow", language)}</h2><form method="get" action="{PATH}">'
+        f'<label>{_t("ticket", language)}<input type="text" name="ticket" required autocomplete="off" '
+        f'placeholder="ABCD-EFGH-JKLM" data-testid="report-find"></label>{_lang_field(language)}'
+        f'<button class="second">{_t("follow_go", language)}</button></form></section>'
+    )
+    return _page(language, "title", "".join(parts), status, request)
+
+
+def _water(asked: Context, registry: Registry, reach: Reach, language: str) -> str:
+    with asked.database.read() as connection:
+        live = shown(connection, REACH).get(reach.key)
+        terms = people.appointments(connection)
+    chiefs = assessing.chiefs(terms, registry, reach.key, asked.clock_ms())
+    names = ("、" if language == "zh" else ", ").join(chiefs)
+    who = _t("chiefs", language, names=names) if names else _t("no_chiefs", language)
+    watched = any(station.reach == reach.key for station in registry.stations)
+    return (
+        f'<section data-testid="report-water"><div class="water">{badge(live.water_class if live else None, 56)}<div>'
+        f"<h1>{_of(Text(reach.zh, reach.en), language)}</h1>{_in_words(live, watched, language)}</div></div>"
+        f'<p>{who}</p><p class="quiet">{_t("no_proof", language)}</p></section>'
+    )
+
+
+def _in_words(live: Shown | None, watched: bool, language: str) -> str:
+    if live is None or live.water_class is None:
+        return f"<p>{_t('not_judged' if watched else 'not_watched', language)}</p>"
+    one = live.water_class
+    said = _t(f"water_{int(one)}", language, condition=Text(one.zh, one.en))
+    at = _t("measured", language, at=beijing(live.at_ms))
+    return f'<p class="big">{said}</p><p class="quiet">{at}</p>'
+
+
+def _form(registry: Registry, typed: Typed, reach: Reach | None, language: str) -> str:
+    kinds = "".join(
+        f'<label><input type="radio" name="kind" value="{kind}" data-testid="report-kind-{kind}"'
+        f"{' checked' if typed.kind == kind else ''}>{_t(f'kind_{kind}', language)}</label>"
+        for kind in (*KINDS, "other")
+    )
+    if reach is None:
+        options = "".join(
+            f'<option value="{html.escape(one.key)}">{_of(Text(one.zh, one.en), language)}</option>'
+            for one in sorted(registry.reaches, key=lambda one: one.key)
+        )
+        where = (
+            f'<label>{_t("where", language)}<select name="reach"><option value="">{_t("where_unknown", language)}'
+            f"</option>{options}</select></label>"
+        )
+    else:
+        where = f'<input type="hidden" name="reach" value="{html.escape(reach.key)}">'
+    hidden = "".join(
+        f'<input type="hidden" name="{name}" value="{html.escape(getattr(typed, name))}">'
+        for name in ("station", "lon", "lat")
+    )
+    locate = "".join(f' data-{word}="{_t(f"locate_{word}", language, m="{m}")}"' for word in ("wait", "done", "fail"))
+    return (
+        f'<section><h2>{_t("form", language)}</h2><form method="post" action="{_to(PATH, language)}" '
+        f'enctype="multipart/form-data" data-draft><fieldset><legend>{_t("kind", language)}</legend>'
+        f'<div class="kinds">{kinds}</div></fieldset>'
+        f'<label>{_t("text", language)}<textarea name="text" rows="3" maxlength="1900" data-testid="report-text" '
+        f'placeholder="{_t("text_hint", language)}">{html.escape(typed.text)}</textarea></label>'
+        f'<label>{_t("photos", language, most=MOST_PHOTOS)}<input type="file" name="photos" multiple '
+        f'accept="image/jpeg,image/png,image/webp" data-most="{MOST_PHOTOS}" data-testid="report-photos"></label>'
+        f"{where}{hidden}"
+        f'<button type="button" class="second" id="where" hidden{locate}>{_t("locate", language)}</button>'
+        f'<p class="quiet" id="said" role="status"></p>'
+        f'<label>{_t("contact", language)}<input type="text" name="contact" maxlength="100" autocomplete="tel" '
+        f'value="{html.escape(typed.contact)}" data-testid="report-contact"></label>'
+        f'<p class="quiet">{_t("contact_note", language)}</p>'
+        f'<button type="submit" data-wait="{_t("sending", language)}" data-testid="report-go">{_t("go", language)}'
+        f"</button></form></section>"
+    )
+
+
+def _ticket(view: ReportView, request: Request, error: WaterError | None = None) -> Response:
+    language = _language(request)
+    query = request.query_params
+    here = stage(State(view.state))
+    steps = "".join(
+        f'<li class="{"on" if i <= here else ""}"{_now(i == here)}>{_t(f"stage_{name}", language)}</li>'
+        for i, name in enumerate(STAGES)
+    )
+    parts = []
+    if query.get("new"):
+        near = query.get("near", "")
+        many = f"<p>{_t('near', language, count=int(near))}</p>" if near.isdecimal() and len(near) < 4 else ""
+        parts.append(
+            f'<section data-testid="report-thanks"><p class="big">{_t("thanks", language)}</p>{many}</section>'
+        )
+    if error is not None:
+        parts.append(f'<section class="error" role="alert"><p>{html.escape(_one(str(error), language))}</p></section>')
+    at = _t("since", language, at=beijing(to_ms(datetime.fromisoformat(view.at))))
+    parts.append(
+        f'<section><p class="quiet">{_t("ticket", language)}</p>'
+        f'<p class="ticket" data-testid="report-ticket">{html.escape(view.ticket)}</p>'
+        f'<p class="quiet">{_t("keep", language)}</p>'
+        f'<ol class="stages" data-testid="report-stages">{steps}</ol>'
+        f'<p class="big" data-testid="report-state">{_of(view.text, language)}</p><p class="quiet">{at}</p></section>'
+    )
+    if view.may_object:
+        parts.append(
+            f'<section><h2>{_t("solved", language)}</h2><form method="post" '
+            f'action="{_to(f"{PATH}/{view.ticket}", language)}"><label>{_t("unsolved", language)}'
+            f'<textarea name="comment" rows="3" maxlength="1900" required data-testid="report-objection"></textarea>'
+            f'</label><button type="submit" data-testid="report-object">{_t("unsolved_go", language)}</button>'
+            "</form></section>"
+        )
+    parts.append(f'<p><a class="button second" href="{_to(PATH, language)}">{_t("another", language)}</a></p>')
+    return _page(language, "ticket_title", "".join(parts), 409 if error else 200, request, ticket=True)
+
+
+def _unknown(ticket: str, language: str) -> str:
+    return (
+        f'<section class="error" role="alert"><p data-testid="report-unknown">'
+        f"{_t('unknown', language, ticket=ticket[:40])}</p></section>"
+        f'<p><a class="button second" href="{_to(PATH, language)}">{_t("another", language)}</a></p>'
+    )
+
+
+def _page(language: str, title: str, body: str, status: int, request: Request, *, ticket: bool = False) -> Response:
+    nonce = secrets.token_urlsafe(16)
+    other = "en" if language == "zh" else "zh"
+    query = {name: value for name, value in request.query_params.items() if name not in ("lang", "new", "near")}
+    here = request.url.path if request.method == "GET" else PATH
+    switch = f"{here}?{urlencode({**query, 'lang': other})}"
+    name = "English" if other == "en" else "中文"
+    page = (
+        f'<!doctype html><html lang="{"zh-CN" if language == "zh" else "en"}"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{_t(title, language)}</title><style>{_file('citizen.css')}</style></head>"
+        f"<body{' data-ticket=1' if ticket else ''}><header><div><b>{_t('site', language)}</b>"
+        f'<a href="{html.escape(switch)}" lang="{other}" data-testid="report-lang">{name}'
+        f'</a></div></header><main>{body}</main><script nonce="{nonce}">'
+        f"{_file('citizen.js')}</script></body></html>"
+    )
+    policy = (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; img-src 'self' data:; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    )
+    headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store"}
+    return HTMLResponse(page, status, headers)
+
+
+@lru_cache(maxsize=4)
+def _file(name: str) -> str:
+    """Style and script stand in the page itself: one answer is all that a slow network has to bring."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _language(request: Request) -> str:
+    return "en" if request.query_params.get("lang") == "en" else "zh"
+
+
+def _lang_field(language: str) -> str:
+    return '<input type="hidden" name="lang" value="en">' if language == "en" else ""
+
+
+def _path(path: str, language: str, **query: str) -> str:
+    said = {**query, **({"lang": language} if language != "zh" else {})}
+    return f"{path}?{urlencode(said)}" if said else path
+
+
+def _to(path: str, language: str) -> str:
+    """A path as it stands in HTML."""
+    return html.escape(_path(path, language))
+
+
+def _t(key: str, language: str, **values: object) -> str:
+    return _of(say(f"citizen.{key}", **values), language)
+
+
+def _of(text: Text, language: str) -> str:
+    return html.escape(str(getattr(text, language)))
+
+
+def _one(message: str, language: str) -> str:
+    zh, _, en = message.partition(" / ")
+    return zh if language == "zh" or not en else en
+
+
+def _now(here: bool) -> str:
+    return ' aria-current="step"' if here else ""

@@ -15,8 +15,9 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +35,7 @@ from governance.notice_tables import notice as notices_
 from governance.notice_tables import notice_mark as marks_
 from governance.notice_tables import notice_watch as watches_
 from governance.notices import CALLS, STALE_MS, Item, Kind, Links, Policy, compose, concerned, kind_of
+from governance.rounds import Rounds
 from governance.tables import incident as incidents_
 from governance.tables import outbox
 from sensors.errors import StorageUnavailable
@@ -102,8 +104,8 @@ class Bucket:
             return 0.0
 
 
-class Messenger:
-    """A thread that tells people; may be stopped and started again. One for a database, two do no harm.
+class Messenger(Rounds):
+    """A thread that tells people. One for a database, two do no harm.
 
     Parameters
     ----------
@@ -131,6 +133,7 @@ class Messenger:
         workers: int = 4,
         poll_s: float = 1.0,
     ) -> None:
+        super().__init__("messenger")
         self._database = database
         self._directory = directory
         self._places = places
@@ -142,52 +145,28 @@ class Messenger:
         self._workers = workers
         self._poll_s = poll_s
         self._bucket = Bucket(policy.per_minute)
-        self._name = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:12]}"
-        self._woken = threading.Event()
-        self._stopping = threading.Event()
+        self._owner = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:12]}"
         self._lock = threading.Lock()
         self._in_flight: set[int] = set()
-        self._thread: threading.Thread | None = None
         self.last_error = ""
         self.counts = {"sent": 0, "failed": 0, "dead": 0}
 
-    def start(self) -> None:
-        """Begin, also after a stop."""
-        self._stopping.clear()
-        self._thread = threading.Thread(target=self._run, name="messenger", daemon=True)
-        self._thread.start()
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="message") as self._senders:
+            yield
 
-    def stop(self, timeout_s: float = 15.0) -> bool:
-        """Begin nothing new and wait for what is being sent; False when that took longer."""
-        self._stopping.set()
-        self._woken.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-        return not self.alive
-
-    @property
-    def alive(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
-
-    def wake(self) -> None:
-        """Look now; cheap, never blocks."""
-        self._woken.set()
-
-    def _run(self) -> None:
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="message") as senders:
-            while not self._stopping.is_set():
-                self._woken.clear()
-                try:
-                    more = self.round(lambda claimed: senders.submit(self._deliver, claimed))
-                    self.last_error = ""
-                except StorageUnavailable as error:
-                    more, self.last_error = False, str(error)
-                    log.warning("messages wait for the database", error=str(error))
-                except Exception as error:
-                    more, self.last_error = False, type(error).__name__
-                    log.exception("a round of messages failed and is tried again")
-                if not more:
-                    self._woken.wait(self._poll_s)
+    def next_round(self) -> float:
+        try:
+            more = self.round(lambda claimed: self._senders.submit(self._deliver, claimed))
+            self.last_error = ""
+        except StorageUnavailable as error:
+            more, self.last_error = False, str(error)
+            log.warning("messages wait for the database", error=str(error))
+        except Exception as error:
+            more, self.last_error = False, type(error).__name__
+            log.exception("a round of messages failed and is tried again")
+        return 0.0 if more else self._poll_s
 
     def round(self, hand_over: Callable[[_Claimed], object] | None = None) -> bool:
         """Make, escalate and send what is due; True when there may be more. Sends in this thread by default."""
@@ -354,7 +333,7 @@ class Messenger:
         with self._database.read() as connection:
             if connection.execute(due).first() is None:
                 return []
-        claim = {"claimed_by": self._name, "claimed_until_ms": now_ms + LEASE_MS}
+        claim = {"claimed_by": self._owner, "claimed_until_ms": now_ms + LEASE_MS}
         with self._database.write() as connection:
             ids = list(connection.execute(due.with_for_update(skip_locked=True)).scalars())
             self._bury(connection, ids, now_ms)
@@ -417,7 +396,7 @@ class Messenger:
         finally:
             with self._lock:
                 self._in_flight.discard(notice.id)
-            self._woken.set()
+            self.wake()
 
     def _put_back(self, notice: Notice, wait_s: float) -> None:
         later = {"due_at_ms": self._clock() + round(wait_s * 1000), "claimed_by": None, "claimed_until_ms": None}

@@ -32,8 +32,9 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from enum import Enum, StrEnum, auto
@@ -47,6 +48,7 @@ import structlog
 from governance import cloudevents
 from governance.database import Database
 from governance.lifecycle import sentence
+from governance.rounds import Rounds
 from governance.tables import outbox
 from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
 from sensors.texts import say
@@ -244,7 +246,7 @@ def pending_counts(connection: sa.Connection) -> PendingCounts:
     return PendingCounts(pending, found.get(Status.REFUSED.value, (0, None))[0], oldest)
 
 
-class Deliverer:
+class Deliverer(Rounds):
     """A thread that sends pending rows to one address until each is settled; one of any number of workers.
 
     Rows of one incident go one after the other, an earlier one settled before a later one is sent; up to
@@ -296,6 +298,7 @@ class Deliverer:
         if address.scheme not in {"http", "https"} or not address.host:
             raise ConfigurationError("the address of the external platform must begin with http:// or https://")
         cloudevents.sign(secret, "check", 0, b"")  # a secret that cannot sign is found now, not with the first incident
+        super().__init__("deliverer")
         self._url = address
         self._host = address.host
         self._secret = secret
@@ -310,67 +313,41 @@ class Deliverer:
         self._poll_s = poll_s
         self._lease_ms = round(lease_s * 1000)
         self._gather_ms = round(gather_s * 1000)
-        self._name = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:12]}"
+        self._owner = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:12]}"
         self._renew_at_ms = 0
         self._watch = watch
-        self._woken = threading.Event()
-        self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._answers: list[_Answer] = []
         self._in_flight: dict[int, Delivery] = {}  # by incident: on its way or not settled yet; the loop's own
         self._told: dict[str, int] = {}  # trouble: when it was last told
         self._grace_s = 0.0
-        self._thread: threading.Thread | None = None
         self.last_round_at_ms: int | None = None
         """When the loop last saw the database and had nothing left to hand out: a watcher's proof of life."""
 
-    def start(self) -> None:
-        """Begin delivering; does nothing when it already does."""
-        if self._thread is not None and self._thread.is_alive():
-            return
-        self._stopping.clear()
-        client = httpx.Client(
-            timeout=self._timeout_s,
-            follow_redirects=False,
-            limits=httpx.Limits(max_connections=self._concurrency, keepalive_expiry=KEEP_ALIVE_S),
-        )
-        self._thread = threading.Thread(target=self._run, args=(client,), name="deliverer", daemon=True)
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Look for new rows now; cheap, never blocks."""
-        self._woken.set()
-
-    def stop(self, timeout: float) -> bool:
-        """Send nothing new, settle what is on its way; True when that took less than ``timeout`` seconds.
-
-        What could not be settled stays pending and is sent again by the next Deliverer.
-        """
-        thread = self._thread
-        if thread is None:
-            return True
-        self._grace_s = timeout
-        self._stopping.set()
-        self._woken.set()
-        thread.join(timeout)
-        return not thread.is_alive()
-
-    def _run(self, client: httpx.Client) -> None:
-        senders = ThreadPoolExecutor(self._concurrency, thread_name_prefix="delivery")
-        with client:
-            while not self._stopping.is_set():
-                self._woken.clear()
-                self._woken.wait(self._guarded(lambda: self._round(client, senders)))
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """In the end what is on its way is settled; what cannot be stays pending and is sent by the next Deliverer."""
+        limits = httpx.Limits(max_connections=self._concurrency, keepalive_expiry=KEEP_ALIVE_S)
+        self._senders = ThreadPoolExecutor(self._concurrency, thread_name_prefix="delivery")
+        with httpx.Client(timeout=self._timeout_s, follow_redirects=False, limits=limits) as self._client:
+            yield
             give_up_at = time.monotonic() + self._grace_s
             while self._in_flight and time.monotonic() < give_up_at:
                 self._woken.clear()
                 self._guarded(self._settle)
                 if self._in_flight:
                     self._woken.wait(min(0.1, self._poll_s))
-            senders.shutdown(wait=False, cancel_futures=True)
+            self._senders.shutdown(wait=False, cancel_futures=True)
             if self._in_flight:
                 self._guarded(self._give_back)
         self._in_flight.clear()
+
+    def stop(self, timeout_s: float = 15.0) -> bool:
+        self._grace_s = timeout_s
+        return super().stop(timeout_s)
+
+    def next_round(self) -> float:
+        return self._guarded(self._round)
 
     def _guarded(self, job: Callable[[], float]) -> float:
         """The job's answer; the loop outlives whatever goes wrong in it."""
@@ -382,7 +359,7 @@ class Deliverer:
             log.exception("a round of deliveries failed")
         return self._poll_s
 
-    def _round(self, client: httpx.Client, senders: ThreadPoolExecutor) -> float:
+    def _round(self) -> float:
         """Settle, hand out what is due, and say how many seconds may pass until the next look."""
         self._settle()
         now_ms = self._clock()
@@ -396,7 +373,7 @@ class Deliverer:
                 next_at_ms = connection.execute(_next(now_ms)).scalar_one()
             if due:
                 for delivery in self._claim(now_ms, free):
-                    senders.submit(self._attempt, client, delivery)
+                    self._senders.submit(self._attempt, self._client, delivery)
                     self._in_flight[delivery.incident_id] = delivery
             if next_at_ms is not None:
                 wait_s = min(wait_s, max(0.001, (next_at_ms - now_ms) / 1000))
@@ -436,7 +413,7 @@ class Deliverer:
 
         What they tell of as well is superseded.
         """
-        claim = {"claimed_by": self._name, "claimed_until_ms": now_ms + self._lease_ms}
+        claim = {"claimed_by": self._owner, "claimed_until_ms": now_ms + self._lease_ms}
         o = outbox.c
         with self._database.write() as connection:
             due = connection.execute(self._due(now_ms, free).with_for_update(skip_locked=True, of=outbox)).all()
@@ -454,14 +431,14 @@ class Deliverer:
     def _renew(self, now_ms: int) -> None:
         """Hold on to the rows that are still being sent."""
         held = outbox.c.id.in_([delivery.id for delivery in self._in_flight.values()])
-        longer = sa.update(outbox).where(held, outbox.c.claimed_by == self._name)
+        longer = sa.update(outbox).where(held, outbox.c.claimed_by == self._owner)
         with self._database.write() as connection:
             connection.execute(longer.values(claimed_until_ms=now_ms + self._lease_ms))
         self._renew_at_ms = now_ms + self._lease_ms // 2
 
     def _give_back(self) -> float:
         """Let go of the rows that were not settled in time, so that the next worker need not wait for the lease."""
-        mine = sa.update(outbox).where(outbox.c.claimed_by == self._name)
+        mine = sa.update(outbox).where(outbox.c.claimed_by == self._owner)
         with self._database.write() as connection:
             connection.execute(mine.values(claimed_by=None, claimed_until_ms=None))
         return self._poll_s
@@ -476,7 +453,7 @@ class Deliverer:
             answer = _Answer(delivery, self._clock(), None, text[:REMEMBERED])
         with self._lock:
             self._answers.append(replace(answer, began_ms=began_ms))
-        self._woken.set()
+        self.wake()
 
     def _send(self, client: httpx.Client, delivery: Delivery) -> _Answer:
         body = delivery.body.encode()
@@ -507,7 +484,7 @@ class Deliverer:
             return self._poll_s
         pending = outbox.c.status == Status.PENDING.value
         # what is over is over, whoever sent it; but how often a row failed is for its present holder to say
-        may_tell = (sa.bindparam("new_status") != Status.PENDING.value) | (outbox.c.claimed_by == self._name)
+        may_tell = (sa.bindparam("new_status") != Status.PENDING.value) | (outbox.c.claimed_by == self._owner)
         statement = (
             sa.update(outbox)
             .where(outbox.c.id == sa.bindparam("row"), pending, may_tell)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 import structlog
 
 from governance.database import Database
-from ingest.rounds import Rounds
+from governance.rounds import Rounds
 from ingest.storage import changes
 from ingest.storage.tables import device_credential as table
 from ingest.storage.tables import station

@@ -18,10 +18,10 @@ import structlog
 from governance import incidents
 from governance.database import Database, insert_many
 from governance.finding import Change, Colour, Finding, Kind
+from governance.rounds import Rounds
 from ingest.checks.engine import usable
 from ingest.checks.places import Places
 from ingest.checks.rules import Rule, Rules, Side, Threshold
-from ingest.rounds import Rounds
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore, Window
 from ingest.storage.tables import alarm as alarms

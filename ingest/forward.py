@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import structlog
 
 from governance.database import Database
+from governance.rounds import Rounds
 from ingest import quarantine
-from ingest.rounds import Rounds
 from ingest.storage import lineprotocol, schema, spool
 from ingest.storage import registry as registry_store
 from ingest.storage.spool import Entry, Kind, Spool

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 import structlog
 
 from governance.database import Database, in_order
+from governance.rounds import Rounds
 from governance.tables import incident, incident_entry
 from ingest import classes
-from ingest.rounds import Rounds
 from ingest.storage import lineprotocol, schema
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import ReadingStore

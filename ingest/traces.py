@@ -18,9 +18,9 @@ from governance.database import Database
 from governance.finding import Kind
 from governance.lifecycle import Action, Incident, Order
 from governance.roles import administrator
+from governance.rounds import Rounds
 from governance.tables import incident as incident_table
 from ingest.checks.engine import usable
-from ingest.rounds import Rounds
 from ingest.storage import registry as registry_store
 from ingest.storage.port import ReadingStore, Window
 from ingest.storage.tables import trace as table

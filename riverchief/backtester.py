@@ -8,8 +8,8 @@ from multiprocessing.process import BaseProcess
 import structlog
 
 from governance.database import Database
+from governance.rounds import Rounds
 from ingest import backtest, backtests
-from ingest.rounds import Rounds
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from riverchief import clock, files

@@ -9,7 +9,7 @@ from governance import callbacks, reconciliation
 from governance.database import Database
 from governance.platforms import Platform
 from governance.reconciliation import Kept
-from ingest.rounds import Rounds
+from governance.rounds import Rounds
 from sensors.errors import WaterError
 from sensors.times import BEIJING, from_ms, to_ms
 

@@ -12,7 +12,7 @@ from governance import incidents, people
 from governance.database import Database
 from governance.deadlines import Policy
 from governance.regions import Regions
-from ingest.rounds import Rounds
+from governance.rounds import Rounds
 from ingest.storage import registry as registry_store
 from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue

@@ -29,8 +29,8 @@ from governance import audit, cloudevents, merkle, roots
 from governance.assessment import CLASSES
 from governance.database import Database
 from governance.merkle import ProofInvalid, Root
+from governance.rounds import Rounds
 from ingest import classes
-from ingest.rounds import Rounds
 from riverchief.settings import Settings, secret
 from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.times import DAY_MS, beijing_day, rfc3339

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 import structlog
 
 from governance.database import Database
-from ingest.rounds import Rounds
+from governance.rounds import Rounds
 from ingest.storage.archive import EMPTY, ParquetArchive, bounds, matching, month_of, same
 from ingest.storage.port import LongTerm, Window
 from ingest.storage.tables import station as station_table

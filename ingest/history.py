@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ingest.checks.engine import Checks, Shown
+from ingest.checks.events import Measured
 from ingest.memories import Learned
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
@@ -179,6 +180,18 @@ class History:
         tests = live.tests.astype(np.int64)
         station, parameter = batch.station.astype(np.int64), batch.parameter
         return watch(station, parameter, batch.at, live.move, live.ramp, tests, self.watched, self._catalogue, edges)
+
+    def measured(self, station: int, batch: Batch) -> Measured:
+        """The last readings of a station: those remembered, and those of a batch that is not yet."""
+        series = np.flatnonzero(self.station == station)
+        number = np.repeat(self.parameter[series], self.memory.at.shape[1])
+        at, value = self.memory.at[series].ravel(), self.memory.value[series].ravel()
+        known, rows = ~np.isnan(value), np.flatnonzero(batch.station == station)
+        return Measured(
+            np.concatenate([number[known], batch.parameter[rows]]),
+            np.concatenate([at[known], batch.at[rows]]),
+            np.concatenate([value[known], batch.value[rows]]),
+        )
 
     def _since(
         self, station: str, name: str, piece: Window, learned: Learned | None, fresh: Memory, row: int

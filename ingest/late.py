@@ -154,7 +154,7 @@ class _Work:
         parts = []
         for i in tells:
             n, rows = self.around[i].merged, slice(int(starts[i]), int(starts[i + 1]))
-            parts.append(Said.of(self.told, rows, n.parameter, n.at, self.verdicts[i]))
+            parts.append(Said.of(self.told, rows, n, self.verdicts[i]))
         others = self._others(station, {self.disturbed[i].parameter for i in mine}, late)
 
         def without() -> Said:
@@ -201,7 +201,7 @@ class _Work:
             rows = slice(first, last)
             packed = pack(told.flag[rows], told.tests[rows])
             packed = self.marks.lay(np.full(len(w), station), w.parameter, w.at, packed)
-            said.append(Said.of(told, rows, w.parameter, w.at, packed))
+            said.append(Said.of(told, rows, w, packed))
         return said
 
 

@@ -13,11 +13,12 @@ import sqlalchemy as sa
 
 from governance.finding import Finding
 from governance.tables import incident_condition
-from ingest.checks.events import QUIET_MS
+from ingest.checks.events import QUIET_MS, Measured
 from ingest.history import SHORTEST_S, History
+from ingest.storage.port import Window
 from sensors.quality import Assessed
 from sensors.quality.events import Alarms, watch
-from sensors.reading import Bools, Codes, Floats, Ints, Places
+from sensors.reading import Bools, Codes, Floats, Ints
 
 REACH_MS: Final = int(1000 * SHORTEST_S)
 """So far around the late readings instants are looked at: the medians of the last hours, and six hours of calm."""
@@ -31,18 +32,19 @@ Told = Callable[[str], Sequence[Span]]
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What quality tests say of readings of a station: (n,) columns as the detector takes them."""
+    """What quality tests say of readings of a station: (n,) columns as the detector takes them, and the values."""
 
     parameter: Codes
     at: Ints
+    value: Floats
     move: Floats
     ramp: Bools
     tests: Ints
 
     @classmethod
-    def of(cls, verdict: Assessed, rows: slice | Places, parameter: Codes, at: Ints, packed: Ints) -> "Said":
-        """Of the ``rows`` of a verdict; ``packed`` are their flags with the marks of people laid over."""
-        return cls(parameter, at, verdict.move[rows], verdict.ramp[rows], packed >> 4)
+    def of(cls, verdict: Assessed, rows: slice, window: Window, packed: Ints) -> "Said":
+        """Of a window, whose verdict are the ``rows``; ``packed`` are its flags with the marks of people laid over."""
+        return cls(window.parameter, window.at, window.value, verdict.move[rows], verdict.ramp[rows], packed >> 4)
 
     @classmethod
     def together(cls, parts: Sequence["Said"]) -> "Said":
@@ -74,12 +76,15 @@ def findings(
     if new:
         new = [span for span in new if not _meets(span, _spans(_alarms(station, without(), within, history).at))]
     instants = np.unique(np.append(with_them.at, max(int(history.heard[station]), int(late[-1]))))
+    measured = Measured(with_them.parameter, with_them.at, with_them.value)
     every: list[Finding] = []
     lasting: list[Finding] = []
     for first, last in new:
         rows = np.flatnonzero((found.at >= first) & (found.at <= last)).tolist()
         after = going if last_ms < first else {}  # what was on before ended, as far as anybody knows now
-        said, on = sudden.story(one, found, rows, after, last_ms if after else first, instants, now_ms, True)
+        said, on = sudden.story(
+            one, found, rows, after, last_ms if after else first, instants, lambda: measured, now_ms, True
+        )
         every += said
         if on or after:
             lasting += said

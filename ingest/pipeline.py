@@ -391,6 +391,7 @@ class Site:
             batch.station[sorted_.live],
             batch.at[sorted_.live],
             self.history.registry.stations,
+            lambda station: self.history.measured(station, batch),
             now_ms,
         )
         findings = grouped(sorted(findings, key=_order), self.river, self.database, now_ms)

@@ -162,7 +162,7 @@ class Checks:
             rule.id: judge for rule in rules if isinstance(rule, Watched) and (judge := derived(rule)) is not None
         }
         self._silence = Silence(rules.no_data, alarms, self.speak)
-        self.sudden = Sudden(rules, alarms, self._of_event, self._late_ms)
+        self.sudden = Sudden(rules, alarms, self._of_event, self._late_ms, catalogue)
 
     # -- binding -----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ another alarm, whatever rule would speak of that one: silence ends nothing (desi
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -16,9 +18,10 @@ from ingest.checks.alarms import Alarm, Key
 from ingest.checks.rules import Event, Rules
 from ingest.checks.upstream import River
 from ingest.checks.wording import name
+from sensors.parameters import Catalogue, Parameter
 from sensors.quality.events import Alarms, Cause, Seen, Watched, meaning
 from sensors.quality.wording import event as sentence
-from sensors.reading import Codes, Ints
+from sensors.reading import Codes, Floats, Ints
 from sensors.stations import Registry, Station
 from sensors.texts import Text, say
 from sensors.times import beijing
@@ -28,8 +31,38 @@ WATER: Final = "water:"
 
 QUIET_MS: Final = 6 * 3_600_000
 
+BEFORE: Final = 8
+BEFORE_MS: Final = 2 * 3_600_000
+"""What was measured is held against the median of so many readings before, not older than this: the detector looks at
+departures from such a median, and a series remembers as many."""
+
 Choose = Callable[[Station, Cause, float, int], Event | None]
 """The rule that speaks of an event: station, what it looks like, how sure (0 to 1), when (ms)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Readings of one station around an alarm, in any order: (n,) parameter, ms, value in canonical units."""
+
+    parameter: Codes
+    at: Ints
+    value: Floats
+
+    def text(self, at_ms: int, roles: Sequence[str], catalogue: Catalogue) -> Text:
+        """What the sensors of these roles showed before and then: ``; measured: …``; empty where nothing is known."""
+        told: list[tuple[int, Parameter, str, str]] = []
+        for p, one in enumerate(catalogue.parameters):
+            mine = np.flatnonzero((self.parameter == p) & (self.at <= at_ms) & (self.at >= at_ms - BEFORE_MS))
+            mine = mine[np.argsort(self.at[mine])]
+            if one.event in roles and len(mine) > 1 and self.at[mine[-1]] == at_ms:
+                *before, now = self.value[mine[-1 - BEFORE :]].tolist()
+                told.append((roles.index(one.event), one, one.show(float(np.median(before))), one.show(now)))
+        if not told:
+            return Text("", "")
+        told.sort(key=lambda each: each[0])
+        zh = "，".join(f"{one.zh}{before}→{then}" for _, one, before, then in told)
+        en = ", ".join(f"{one.en} {before} → {then}" for _, one, before, then in told)
+        return say("finding.event_measured", values=Text(zh, en))
 
 
 def edges(registry: Registry, river: River) -> tuple[tuple[int, int, int], ...]:
@@ -46,11 +79,14 @@ def edges(registry: Registry, river: River) -> tuple[tuple[int, int, int], ...]:
 class Sudden:
     """The event rules. ``alarms`` are those of the engine: it keeps them up to date between two calls."""
 
-    def __init__(self, rules: Rules, alarms: Mapping[Key, Alarm], choose: Choose, late_ms: int) -> None:
+    def __init__(
+        self, rules: Rules, alarms: Mapping[Key, Alarm], choose: Choose, late_ms: int, catalogue: Catalogue
+    ) -> None:
         self._rules = {rule.id: rule for rule in rules.events}
         self._alarms = alarms
         self._choose = choose
         self._late_ms = late_ms
+        self._catalogue = catalogue
 
     def live(
         self,
@@ -59,11 +95,13 @@ class Sudden:
         station: Codes,
         at: Ints,
         stations: Sequence[Station],
+        measured: Callable[[int], Measured],
         now_ms: int,
     ) -> list[Finding]:
         """What begins and what ends with readings (``station``, ``at``) that continue their series.
 
-        ``before`` is what was remembered before ``seen``; the cutting of the batches changes nothing that is told.
+        ``before`` is what was remembered before ``seen``, ``measured`` the readings of a station by position; the
+        cutting of the batches changes nothing that is told.
         """
         on = {station for rule, station, _ in self._alarms if rule in self._rules}
         alarmed = set(seen.alarms.station.tolist())
@@ -75,8 +113,8 @@ class Sudden:
             last_ms = max([int(before.alarmed[i]), *(one.fired_at_ms for one in going.values())])
             instants = np.unique(at[station == i])
             rows = np.flatnonzero(seen.alarms.station == i)
-            found, _ = self.story(stations[i], seen.alarms, rows, going, last_ms, instants, now_ms)
-            told += found
+            said, _ = self.story(stations[i], seen.alarms, rows, going, last_ms, instants, partial(measured, i), now_ms)
+            told += said
         return told
 
     def going(self, station: str) -> dict[str, Alarm]:
@@ -91,6 +129,7 @@ class Sudden:
         going: Mapping[str, Alarm],
         last_ms: int,
         instants: Ints,
+        measured: Callable[[], Measured],
         now_ms: int,
         late: bool = False,
     ) -> tuple[list[Finding], dict[str, Alarm]]:
@@ -129,6 +168,7 @@ class Sudden:
                     supported=bool(found.supported[a]),
                     alone=bool(found.alone[a]),
                 ),
+                measured=measured().text(at_ms, [role for role, _ in what.evidence], self._catalogue),
             )
             begun = rule.found(
                 Change.FIRED,

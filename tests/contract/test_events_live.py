@@ -81,6 +81,7 @@ def test_a_discharge_is_told_once_with_its_reasons_and_ends_when_the_water_is_ca
     assert "sewage" in first.text.en
     assert "conductivity up" in first.text.en
     assert "oxygen down" in first.text.en
+    assert "µS/cm → 5" in first.text.en, "and what was measured, before and then"
     assert last.observed_at_ms - first.observed_at_ms > 6 * 3_600_000
 
 

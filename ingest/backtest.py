@@ -5,7 +5,6 @@ event time after the others, and what it raised is read from its own incidents. 
 known; an incident is taken to be closed once it was over for some hours.
 """
 
-import math
 import tempfile
 from bisect import bisect_left
 from collections import Counter
@@ -23,7 +22,7 @@ from sqlalchemy import event
 import governance.tables as governed
 import ingest.storage.tables  # noqa: F401  (registers its tables)
 from governance.database import Database, metadata
-from governance.finding import Change, Finding, Kind
+from governance.finding import Change, Colour, Finding, Kind
 from ingest.checks.engine import LATE_S
 from ingest.checks.no_data import cycle_of
 from ingest.checks.places import Places
@@ -136,16 +135,25 @@ class Tried:
         return sum(one.pages for one in self.raised)
 
     @property
+    def by_colour(self) -> dict[str, int]:
+        """Incidents by colour, the most urgent first."""
+        return {colour.value: sum(one.colour == colour for one in self.raised) for colour in Colour}
+
+    @property
     def pages_a_week(self) -> float:
         return self.pages / self.weeks
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Incidents of the rules that were tried and of those in force: only of one, or of both."""
+    """Incidents of the rules that were tried and of those in force: only of one, or of both.
+
+    ``changed`` are those of both that have another colour now: (in force, tried).
+    """
 
     new: tuple[Raised, ...]
     gone: tuple[Raised, ...]
+    changed: tuple[tuple[Raised, Raised], ...]
     both: int
 
 
@@ -183,6 +191,30 @@ def stored(
 # -- trying ------------------------------------------------------------------------------------------------------------
 
 
+def both(
+    rules: Rules,
+    other: Rules,
+    past: Past,
+    catalogue: Catalogue,
+    since_ms: int,
+    until_ms: int,
+    *,
+    on_progress: Progress = lambda share: None,
+) -> tuple[Tried, Tried]:
+    """What two sets of rules would have raised; the same rules are tried once. Raises ConfigurationError."""
+    feeds = _feeds(past, catalogue)
+    same = tuple(rules) == tuple(other)
+
+    def attempted(one: Rules, done: float) -> Tried:
+        def told(share: float) -> None:
+            on_progress(share if same else (done + share) / 2)
+
+        return attempt(one, past, catalogue, since_ms, until_ms, on_progress=told, feeds=feeds)
+
+    tried = attempted(rules, 0.0)
+    return tried, tried if same else attempted(other, 1.0)
+
+
 def attempt(
     rules: Rules,
     past: Past,
@@ -192,8 +224,9 @@ def attempt(
     *,
     on_progress: Progress = lambda share: None,
     closed_after_ms: int | None = CLOSED_AFTER_MS,
+    feeds: Sequence["_Feed"] | None = None,
 ) -> Tried:
-    """What these rules would have raised from ``since_ms`` to ``until_ms``.
+    """What these rules would have raised from ``since_ms`` to ``until_ms``; ``feeds`` are the past's, made once.
 
     Raises ConfigurationError where there is no reading to try them on.
     """
@@ -201,7 +234,7 @@ def attempt(
     if not readings:
         raise ConfigurationError(f"no reading from {rfc3339(since_ms)} to {rfc3339(until_ms)}")
     first_ms = min(int(window.at.min()) for window in past.readings.values() if len(window))
-    feeds = [_Feed(key, window, catalogue) for key, window in past.readings.items()]
+    feeds = _feeds(past, catalogue) if feeds is None else feeds
     with throw_away() as database:
         _prepare(database, past, catalogue)
         store = SqlReadings(database, catalogue)
@@ -224,10 +257,13 @@ def attempt(
 
 
 def compare(tried: Tried, in_force: Tried) -> Difference:
-    """Which incidents are new and which are gone; one at the same station and time with the same sort is the same."""
+    """Which incidents are new, gone or of another colour; one at the same station and time with the same sort is the
+    same."""
     new = tuple(one for one in tried.raised if not _met(one, in_force.raised))
     gone = tuple(one for one in in_force.raised if not _met(one, tried.raised))
-    return Difference(new, gone, len(tried.raised) - len(new))
+    pairs = ((next((other for other in in_force.raised if _met(one, [other])), None), one) for one in tried.raised)
+    changed = tuple((was, one) for was, one in pairs if was is not None and was.colour != one.colour)
+    return Difference(new, gone, changed, len(tried.raised) - len(new))
 
 
 def _met(one: Raised, others: Iterable[Raised]) -> bool:
@@ -245,26 +281,37 @@ class _Feed:
 
     def __init__(self, key: str, window: Window, catalogue: Catalogue) -> None:
         self._key = key
-        order = np.lexsort((window.parameter, window.at))
+        rows = np.lexsort((window.parameter, window.at))
+        rows = rows[~np.isnan(window.value[rows])]
+        at = window.at[rows]
         names = [p.key for p in catalogue.parameters]
-        samples: dict[int, tuple[dict[str, float], dict[str, str]]] = {}
-        columns = (window.at[order], window.parameter[order], window.value[order], stored_status(window)[order])
-        for at, parameter, value, status in zip(*(column.tolist() for column in columns), strict=True):
-            if math.isnan(value):
-                continue
-            values, said = samples.setdefault(at, ({}, {}))
-            values[names[parameter]] = value
-            if status != ord("N"):
-                said[names[parameter]] = chr(status)
-        self._samples = [Sample(at, values, said) for at, (values, said) in samples.items()]
-        self._at = list(samples)
+        keys, values = [names[p] for p in window.parameter[rows].tolist()], window.value[rows].tolist()
+        starts = np.flatnonzero(np.diff(at, prepend=-1))
+        ends = np.append(starts[1:], len(at)).tolist()
+        self._at = at[starts].tolist()
+        said: list[dict[str, str]] = [{} for _ in ends]
+        status = stored_status(window)[rows]
+        for row in np.flatnonzero(status != ord("N")).tolist():
+            said[int(np.searchsorted(starts, row, side="right")) - 1][keys[row]] = chr(status[row])
+        self._samples = [
+            Sample(when, dict(zip(keys[a:b], values[a:b], strict=True)), told)
+            for when, a, b, told in zip(self._at, starts.tolist(), ends, said, strict=True)
+        ]
+        self._sent: dict[tuple[int, int], bytes] = {}
 
     def messages(self, start_ms: int, end_ms: int) -> Iterator[Message]:
         """What was observed in (start, end]."""
         first, last = bisect_left(self._at, start_ms + 1), bisect_left(self._at, end_ms + 1)
         for i in range(first, last, AT_ONCE):
-            body = telemetry.encode(Telemetry(tuple(self._samples[i : min(i + AT_ONCE, last)])))
+            piece = i, min(i + AT_ONCE, last)
+            if piece not in self._sent:
+                self._sent[piece] = telemetry.encode(Telemetry(tuple(self._samples[slice(*piece)])))
+            body = self._sent[piece]
             yield Message(self._key, body, end_ms, source="backtest", topic=f"rivers/v1/{self._key}/telemetry")
+
+
+def _feeds(past: Past, catalogue: Catalogue) -> list[_Feed]:
+    return [_Feed(key, window, catalogue) for key, window in past.readings.items()]
 
 
 @contextmanager
@@ -430,8 +477,9 @@ def as_json(tried: Tried, in_force: Tried | None = None, *, most: int | None = N
         found["difference"] = {
             "new": [_raised_json(one) for one in difference.new[:most]],
             "gone": [_raised_json(one) for one in difference.gone[:most]],
+            "changed": [{"was": was.colour} | _raised_json(one) for was, one in difference.changed[:most]],
             "both": difference.both,
-            "counts": {"new": len(difference.new), "gone": len(difference.gone)},
+            "counts": {name: len(getattr(difference, name)) for name in ("new", "gone", "changed")},
         }
     return found
 
@@ -443,6 +491,7 @@ def _side(tried: Tried, most: int | None) -> dict[str, Any]:
         "count": len(tried.raised),
         "pages": tried.pages,
         "pages_a_week": round(tried.pages_a_week, 2),
+        "by_colour": tried.by_colour,
         "fired": dict(sorted(tried.fired.items())),
         "score": None
         if score is None

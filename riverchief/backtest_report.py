@@ -19,8 +19,11 @@ def page(tried: Tried, in_force: Tried | None, past: Past) -> str:
     parts = [f"<h1>{_both('backtest.title')}</h1>", _figures(tried, in_force), _chart(tried, in_force, past)]
     if in_force is not None:
         difference = compare(tried, in_force)
-        parts += [_list("backtest.new", difference.new), _list("backtest.gone", difference.gone)]
-    else:
+        parts.append(_rules(tried, in_force))
+        for key in ("new", "gone"):
+            parts.append(_list(f"backtest.{key}", getattr(difference, key)))
+        parts.append(_list("backtest.changed", [one for _, one in difference.changed]))
+    if in_force is None or in_force is tried:
         parts.append(_list("backtest.raised", tried.raised))
     return (
         f"<!doctype html><html lang='zh'><meta charset='utf-8'><title>Backtest</title>{_STYLE}{''.join(parts)}</html>"
@@ -42,6 +45,7 @@ def figures(tried: Tried, in_force: Tried | None) -> list[tuple[str, list[str]]]
     sides = [tried] if in_force is None else [tried, in_force]
     rows = [
         ("backtest.incidents", [str(len(one.raised)) for one in sides]),
+        ("backtest.by_colour", [" / ".join(map(str, one.by_colour.values())) for one in sides]),
         ("backtest.pages", [str(one.pages) for one in sides]),
         ("backtest.pages_a_week", [f"{one.pages_a_week:.1f}" for one in sides]),
         ("backtest.findings", [str(sum(one.fired.values())) for one in sides]),
@@ -67,6 +71,16 @@ def _figures(tried: Tried, in_force: Tried | None) -> str:
     )
     told = _both("backtest.range", since=since, until=until, readings=f"{tried.readings:,}")
     return f"<p>{told}</p><table><tr>{head}</tr>{rows}</table>"
+
+
+def _rules(tried: Tried, in_force: Tried) -> str:
+    """How often each rule fired on either side."""
+    rows = "".join(
+        f"<tr><td>{escape(rule)}</td><td>{tried.fired.get(rule, 0)}</td><td>{in_force.fired.get(rule, 0)}</td></tr>"
+        for rule in sorted({*tried.fired, *in_force.fired})
+    )
+    heads = "".join(f"<th>{_both(f'backtest.{key}')}</th>" for key in ("rule", "tried", "in_force"))
+    return f"<h2>{_both('backtest.findings')}</h2><table><tr>{heads}</tr>{rows}</table>"
 
 
 def _chart(tried: Tried, in_force: Tried | None, past: Past) -> str:
@@ -122,7 +136,8 @@ def _label(station: str, start_ms: int, end_ms: int, stations: Sequence[str], tr
 
 def _list(key: str, raised: Sequence[Raised]) -> str:
     items = "".join(
-        f"<li>{beijing(one.since_ms, '%Y-%m-%d %H:%M')} {escape(one.zh)}<br>{escape(one.en)}</li>"
+        f"<li>{_both(f'rule.{one.colour}')} {beijing(one.since_ms, '%Y-%m-%d %H:%M')} {escape(one.zh)}"
+        f"<br>{escape(one.en)}</li>"
         for one in raised[:SHOWN]
     )
     return f"<h2>{_both(key, count=len(raised))}</h2><ul>{items}</ul>"

@@ -107,10 +107,7 @@ def _result(settings: Settings, database: Database, number: int) -> dict[str, ob
     stores = open_stores(settings, database, known)
     past = backtest.stored(registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=request["stations"])
     told = _Told(database, number)
-    tried, in_force = (
-        backtest.attempt(rules, past, known, since_ms, until_ms, on_progress=told.half(i))
-        for i, rules in enumerate((tried_rules, in_force_rules))
-    )
+    tried, in_force = backtest.both(tried_rules, in_force_rules, past, known, since_ms, until_ms, on_progress=told)
     return backtest.as_json(tried, in_force, most=SHORTER)
 
 
@@ -120,11 +117,8 @@ class _Told:
     def __init__(self, database: Database, number: int) -> None:
         self._database, self._number, self._last = database, number, 0.0
 
-    def half(self, which: int) -> backtest.Progress:
-        def tell(share: float) -> None:
-            if time.monotonic() - self._last > TOLD_EVERY_S:
-                self._last = time.monotonic()
-                with self._database.write() as connection:
-                    backtests.tell(connection, self._number, (which + share) / 2)
-
-        return tell
+    def __call__(self, share: float) -> None:
+        if time.monotonic() - self._last > TOLD_EVERY_S:
+            self._last = time.monotonic()
+            with self._database.write() as connection:
+                backtests.tell(connection, self._number, share)

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -87,15 +87,13 @@ def try_both(
 ) -> tuple[Tried, Tried]:
     """The rules that are tried and those they are compared with, on the same past."""
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("回放 replaying", total=2.0, visible=False)
+        task = progress.add_task("回放 replaying", total=1.0, visible=False)
         begun = time.monotonic()
 
-        def told(done: float, share: float) -> None:
-            progress.update(task, completed=done + share, visible=time.monotonic() - begun > PATIENCE_S)
+        def told(share: float) -> None:
+            progress.update(task, completed=share, visible=time.monotonic() - begun > PATIENCE_S)
 
-        first = backtest.attempt(rules, past, known, since_ms, until_ms, on_progress=lambda s: told(0.0, s))
-        second = backtest.attempt(other, past, known, since_ms, until_ms, on_progress=lambda s: told(1.0, s))
-    return first, second
+        return backtest.both(rules, other, past, known, since_ms, until_ms, on_progress=told)
 
 
 def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> Past:
@@ -190,14 +188,31 @@ def _show(tried: Tried, in_force: Tried) -> None:
     for rule in sorted({*tried.fired, *in_force.fired}):
         rules.add_row(escape(rule), str(tried.fired.get(rule, 0)), str(in_force.fired.get(rule, 0)))
     out.print(rules)
+    if tried.score is not None and tried.score.misses:
+        out.print(f"{say('backtest.misses').zh} {say('backtest.misses').en}")
+        for label in tried.score.misses[:LISTED]:
+            since, until = (beijing(at_ms, "%Y-%m-%d %H:%M") for at_ms in (label.start_ms, label.end_ms))
+            out.print(f"  {escape(label.station)} {since} – {until}", highlight=False)
+    if tried is in_force:
+        _list(" ", [_told(one) for one in tried.raised])
+        return
     difference = backtest.compare(tried, in_force)
-    for mark, found in (("[red]+[/]", difference.new), ("[green]-[/]", difference.gone)):
-        _list(mark, found)
+    _list("[red]+[/]", [_told(one) for one in difference.new])
+    _list("[green]-[/]", [_told(one) for one in difference.gone])
+    _list("[yellow]~[/]", [f"{_colour(was)} → {_told(one)}" for was, one in difference.changed])
 
 
-def _list(mark: str, found: tuple[Raised, ...]) -> None:
-    for one in found[:LISTED]:
-        told: Any = f"{beijing(one.since_ms, '%Y-%m-%d %H:%M')} {one.zh} · {one.en}"
-        out.print(f"{mark} {escape(told)}", highlight=False, soft_wrap=True)
-    if len(found) > LISTED:
-        out.print(f"{mark} … {len(found) - LISTED} 条 more (--json, --html)", highlight=False)
+def _told(one: Raised) -> str:
+    return f"{_colour(one)} {beijing(one.since_ms, '%Y-%m-%d %H:%M')} {one.zh} · {one.en}"
+
+
+def _colour(one: Raised) -> str:
+    text = say(f"rule.{one.colour}")
+    return f"{text.zh} {text.en}"
+
+
+def _list(mark: str, told: list[str]) -> None:
+    for one in told[:LISTED]:
+        out.print(f"{mark} {escape(one)}", highlight=False, soft_wrap=True)
+    if len(told) > LISTED:
+        out.print(f"{mark} … {len(told) - LISTED} 条 more (--json, --html)", highlight=False)

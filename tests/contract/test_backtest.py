@@ -144,6 +144,25 @@ def test_differences_are_by_incident_and_pages_by_week(world: World) -> None:
     assert in_force.pages_a_week == pytest.approx(in_force.pages * 7 / 2)
 
 
+def test_an_incident_that_only_becomes_more_urgent_is_neither_new_nor_gone_but_changed(world: World) -> None:
+    world.feed(river(T0, [*calm(20), *bad(5), *calm(5)]))
+    orange, red = (rules.read(text, CATALOGUE) for text in (RULES, RULES.replace('"orange"', '"red"')))
+    tried, in_force = backtest.both(red, orange, past(world), CATALOGUE, T0, END)
+    difference = backtest.compare(tried, in_force)
+    assert (difference.new, difference.gone) == ((), ())
+    assert [(was.colour, now.colour) for was, now in difference.changed] == [("orange", "red")]
+    assert (tried.by_colour["red"], in_force.by_colour["red"]) == (1, 0)
+    assert tried == attempt(RULES.replace('"orange"', '"red"'), past(world)), "what is shared changes nothing"
+
+
+def test_rules_beside_themselves_are_tried_once(world: World) -> None:
+    world.feed(river(T0, [*calm(20), *bad(5), *calm(5)]))
+    same, progress = [rules.read(RULES, CATALOGUE) for _ in range(2)], []
+    tried, in_force = backtest.both(*same, past(world), CATALOGUE, T0, END, on_progress=progress.append)
+    assert tried is in_force
+    assert progress[-1] == pytest.approx(1.0)
+
+
 def test_labels_are_found_or_missed_and_what_meets_none_is_a_false_alarm(world: World) -> None:
     world.feed(river(T0, [*calm(20), *bad(5), *calm(100), *bad(5), *calm(30)]))
     labels = (

@@ -11,11 +11,13 @@ from ingest.checks.rules import (
     Rate,
     Side,
     TargetMissed,
+    Threshold,
     Trend,
     Watched,
 )
 from sensors.parameters import Catalogue, Parameter
 from sensors.quality.crosscheck import PARTNERS
+from sensors.standards import gb3838
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Station
 from sensors.texts import Text, say
@@ -66,7 +68,9 @@ def reading(
                 return say("finding.pattern_back", **values)
             return say("finding.pattern_lost", limit=f"{100 * rule.share:.0f} %", count=turn.count, **values)
     limit = bound.crossed(turn.value)
-    values |= {"value": shown.show(turn.value), "limit": shown.show(limit)}
+    named = _standard(shown.key, station, bound, limit) if isinstance(rule, Threshold) and turn.fired else _NOTHING
+    said_limit = Text(f"{shown.show(limit)}{named.zh}", f"{shown.show(limit)}{named.en}")
+    values |= {"value": shown.show(turn.value), "limit": said_limit}
     if not turn.fired:
         return say("finding.back", held=duration(turn.at_ms - turn.since_ms), **values)
     above = turn.value > limit
@@ -81,6 +85,21 @@ def reading(
         case BlackOdorous():
             said = say("finding.black_odorous", said=said, grade=Text(rule.grade.zh, rule.grade.en))
     return _held(turn, said)
+
+
+_NOTHING = Text("", "")
+
+
+def _standard(parameter: str, station: Station, bound: Bound, limit: float) -> Text:
+    """Whose limit it is, where GB 3838-2002 has that very number for this water on this side."""
+    found, direction = gb3838.limits(parameter, gb3838.Water.of(station.water)), gb3838.direction(parameter)
+    if found is None or limit not in found:
+        return _NOTHING
+    if direction is gb3838.Direction.WITHIN:
+        return say("finding.standard")
+    if (bound.sign > 0) is not (direction is gb3838.Direction.AT_MOST):
+        return _NOTHING
+    return say("finding.standard_class", water_class=_class(WaterClass(len(found) - found[::-1].index(limit))))
 
 
 def doubted(said: Text, one: Parameter, station: Station, catalogue: Catalogue) -> Text:

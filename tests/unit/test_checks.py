@@ -1033,7 +1033,8 @@ def test_a_finding_explains_itself_with_its_numbers_in_both_languages() -> None:
     assert "氨氮" in fired.text.zh
     assert "高于" in fired.text.zh
     assert "Shiwan: ammonia nitrogen" in fired.text.en
-    assert "3 readings in a row above" in fired.text.en
+    assert "3 readings in a row above 2.000 mg/L (GB 3838 class V)" in fired.text.en
+    assert "高于2.000 mg/L（GB 3838 Ⅴ类限值）" in fired.text.zh
     both(over.text, "1.700 mg/L", "2.000 mg/L", "15", "05-12 08:30")
     assert "保持15分钟" in over.text.zh
     assert "15 min" in over.text.en

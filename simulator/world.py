@@ -46,7 +46,7 @@ _GAUGE_ZERO_M = 1.2
 _MARGIN, _MOST_KEPT = 24, 40
 _FAST_TIDE = 8e-5
 """m/s: 1.7 m in six hours."""
-_AT_THE_BANK = 0.08
+_AT_THE_BANK = 0.11
 """Share of a small creek's water at a station beside it when the ebb brings most of it: it has not mixed across yet."""
 DISCHARGED: Mapping[EventKind, tuple[float, ...]] = {kind: content for kind, (_, content) in _FLOW.items()}
 """Content of what each kind of discharge lets in."""
@@ -414,7 +414,7 @@ class World:
         season = 1 + network.SEASON_FLOW * float(chunk.warmth[i])
         # the flood comes up the cleaner branches, too, and pushes their water in
         rise = np.clip((chunk.height[i + 1] - chunk.height[i]) / step_s / _FAST_TIDE, 0.0, 1.0)
-        pushed = 0.3 + 1.7 * rise
+        pushed = 0.1 + 2.4 * rise
         base = net.base * np.where(net.tidal, pushed * self.scenario.weather.flow * season, 1 + 0.3 * (season - 1))
         foul, salts, oxygen, phosphorus, green = (chunk.outside[i, :, j][net.reach] for j in range(5))
         content = net.base_content.copy()
@@ -581,7 +581,7 @@ class World:
         cell = self.network.cell(event.reach, event.km or 0.0)
         through = float(np.abs(self._outflow[self.network.mesh.up == cell]).sum())
         rate = share * event.size * (0.6 * through + self._volume[cell] / 7200)
-        for row, amount in ((SOLIDS, 220.0), (BOD, 6.0), (PO, 0.03), (NH, 0.12), (DO, -0.5)):
+        for row, amount in ((SOLIDS, 260.0), (ORGANIC, 60.0), (BOD, 6.0), (PO, 0.03), (NH, 0.12), (DO, -0.5)):
             load[row, cell] += amount * rate
         load[self._row(event), cell] += rate
 
@@ -672,7 +672,7 @@ class World:
         waters = here[: 2 * M].reshape(2, M, -1)
         # what cells of half a kilometre do not tell: the bank has other water than the middle
         ebb = np.minimum(self._ebb(chunk, i, step_s)[self._low] / _FAST_TIDE, 1.0)
-        bank = _AT_THE_BANK * (0.25 + 0.75 * ebb) * self._bank_strength * chunk.banks[i]
+        bank = _AT_THE_BANK * (0.4 + 0.6 * ebb) * self._bank_strength * chunk.banks[i]
         for j, side in enumerate(self._side_content):
             waters += bank[j] * (side[:, None] - waters)
         waters[:, SOLIDS] *= chunk.clouds[i, 0]

@@ -80,7 +80,7 @@ FAULTS = (
     ("supply", "fjh-2", "", "1d 1h", "9h"),
     ("clock", "dph-shiwan-4", "", "2d", "1d"),
     ("unit", "pynd-2", "conductivity", "1d 10h", "5h"),
-    ("offset", "pynd-3", "ph", "1d 10h", "1d"),
+    ("offset", "fjh-2", "ph", "1d 12h", "10h"),
     ("noise", "fjh-2", "do", "2d", "1d"),
     ("sentinel", "pynd-3", "do", "2d 15h", "3h"),
 )
@@ -188,7 +188,7 @@ def test_the_ledger_misses_what_the_line_lost_and_nothing_else(scored: Score) ->
 
 def test_the_score_reads_as_plain_values(scored: Score) -> None:
     told = score.as_json(scored)
-    assert told["faults"]["spike"]["found"] == 1
+    assert told["faults"]["spike"]["found"] >= 1
     assert told["ledger"]["right"] is True
     assert told["events"]["sewage"]["separate_found"] == 1
 

@@ -182,7 +182,8 @@ def test_the_ledger_misses_what_the_line_lost_and_nothing_else(scored: Score) ->
     account = scored.account
     assert account.lost > 100
     assert account.right, account
-    assert account.stored == account.sent
+    assert account.quarantined > 0, "what a clock hours ahead tells lies in the future"
+    assert account.stored + account.quarantined == account.sent
     assert account.duplicate > 100
 
 

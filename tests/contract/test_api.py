@@ -903,7 +903,7 @@ _bodies = st.binary(max_size=200) | _values.map(lambda value: json.dumps(value).
 def test_no_body_whatever_makes_the_api_fail_or_a_reading_disappear(make_river: Callable[[], River]) -> None:
     river = make_river()
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     @given(_bodies)
     def try_(body: bytes) -> None:
         response = river.client.post("/api/v1/readings", content=body)

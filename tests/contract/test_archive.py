@@ -130,7 +130,7 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shelf]:
     shelf.database.close()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     content=CONTENT,
     start=MOMENT,
@@ -166,7 +166,7 @@ def test_the_archive_answers_every_question_as_the_database_did(
                 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(content=CONTENT, late=CONTENT, start=MOMENT, length=st.integers(1, 1500 * HOUR))
 def test_moving_months_out_changes_no_answer_and_late_data_find_their_place(
     content: Content, late: Content, start: int, length: int

@@ -470,7 +470,7 @@ SHAPED = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(payload=st.binary(max_size=40) | (JSON | SHAPED).map(lambda value: json.dumps(value).encode()))
 def test_whatever_bytes_arrive_the_good_message_beside_them_is_stored(world: World, payload: bytes):
     before = sum(world.store.count().values())
@@ -810,7 +810,7 @@ def unlike_the_whole(
 
 
 @pytest.mark.parametrize("step", [STEP, 4 * HOUR], ids=["every 5 minutes", "every 4 hours"])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from(("ph", "nh3n", "do")), restarts=st.booleans())
 def test_live_data_in_any_batches_get_the_flags_of_the_whole_table_judged_at_once(
     step: int, seed: int, kind: str, restarts: bool
@@ -831,7 +831,7 @@ def test_live_data_in_any_batches_get_the_flags_of_the_whole_table_judged_at_onc
 
 
 @pytest.mark.parametrize("step", [STEP, HOUR, 4 * HOUR], ids=["every 5 minutes", "every hour", "every 4 hours"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 2**32), kind=st.sampled_from(("ph", "nh3n", "do")))
 @example(seed=7200, kind="nh3n")  # every hour: behind a spike the window of a late reading ends with a fault code
 def test_late_data_in_any_order_get_the_flags_of_the_whole_table_judged_at_once(step: int, seed: int, kind: str):

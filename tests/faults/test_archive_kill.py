@@ -1,16 +1,19 @@
 """A move to the archive killed at any of its steps loses and doubles nothing, and the next one finishes it."""
 
+import multiprocessing
+import os
 import shutil
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from governance.database import Database
-from ingest.storage import registry, retention
+from ingest.storage import archive, registry, retention
 from ingest.storage.archive import ParquetArchive, bounds
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
@@ -24,39 +27,35 @@ pytestmark = pytest.mark.fault
 STATIONS = ("shiwan", "qicha-1")
 START, MIDDLE, END = (bounds(month)[0] for month in ("2026-05", "2026-06", "2026-07"))
 EVERY_MS = 6 * 3_600_000
+PROCESSES = multiprocessing.get_context("forkserver")
+"""Its processes are forked from one that has loaded everything, so that a kill at each step costs no start."""
+PROCESSES.set_forkserver_preload(["tests.faults.test_archive_kill"])
 
-DIES = """
-import os, signal, sys
-from pathlib import Path
-from sqlalchemy import event
-from governance.database import Database
-from ingest.storage import archive, retention
-from sensors.parameters import catalogue
 
-url, folder, edge_ms, left = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+def move_and_die(url: str, folder: Path, edge_ms: int, left: int) -> None:
+    """Move out what is older than ``edge_ms``, but die after so many steps. In a process of its own."""
 
-def step(*_):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def step(*_: object) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def after_a_step(call):
-    return lambda *arguments, **named: (step(), call(*arguments, **named))[1]
+    def after_a_step(call: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments, **named: (step(), call(*arguments, **named))[1]
 
-archive.sync = after_a_step(archive.sync)
-archive.pq.write_table = after_a_step(archive.pq.write_table)
-Path.replace = after_a_step(Path.replace)
-Path.mkdir = after_a_step(Path.mkdir)
-retention.ROWS_AT_ONCE = 100
-database = Database(url)
-writes = ("INSERT", "UPDATE", "DELETE")
-event.listen(database.engine, "before_cursor_execute", lambda c, k, sql, *_: sql.startswith(writes) and step())
-event.listen(database.engine, "commit", step)
-known = catalogue()
-keeper = retention.ArchiveKeeper(archive.ParquetArchive(folder, known))
-retention.move_out(database, known, keeper, edge_ms, pause_share=0)
-"""
+    archive.sync = after_a_step(archive.sync)
+    archive.pq.write_table = after_a_step(archive.pq.write_table)
+    Path.replace = after_a_step(Path.replace)  # type: ignore[method-assign]
+    Path.mkdir = after_a_step(Path.mkdir)  # type: ignore[method-assign]
+    retention.ROWS_AT_ONCE = 100
+    database = Database(url)
+    writes = ("INSERT", "UPDATE", "DELETE")
+    event.listen(database.engine, "before_cursor_execute", lambda c, k, sql, *_: sql.startswith(writes) and step())
+    event.listen(database.engine, "commit", step)
+    known = catalogue()
+    keeper = retention.ArchiveKeeper(archive.ParquetArchive(folder, known))
+    retention.move_out(database, known, keeper, edge_ms, pause_share=0)
 
 
 class Site:
@@ -113,9 +112,12 @@ def test_a_move_killed_before_any_of_its_steps_keeps_every_reading_once(tmp_path
         folder = tmp_path / str(steps)
         shutil.copytree(original, folder)
         site = Site(folder)
-        arguments = [str(site.database.url), str(site.archive.folder), str(END), str(steps)]
-        done = subprocess.run([sys.executable, "-c", DIES, *arguments], capture_output=True, check=False)
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()
+        mover = PROCESSES.Process(
+            target=move_and_die, args=(str(site.database.url), site.archive.folder, END, steps), daemon=True
+        )
+        mover.start()
+        mover.join()
+        assert mover.exitcode in (0, -signal.SIGKILL)
         assert site.everything() == before, f"killed after {steps} steps"
         site.move_out(END)
         assert site.everything() == before, f"finished after a kill after {steps} steps"
@@ -123,7 +125,7 @@ def test_a_move_killed_before_any_of_its_steps_keeps_every_reading_once(tmp_path
         assert all(site.store.window(station, 0, END - 1).at.size == 0 for station in STATIONS)
         assert not list(site.archive.folder.rglob("*.part"))
         site.database.close()
-        if done.returncode == 0:
+        if mover.exitcode == 0:
             break
         steps += 1
     assert steps > 20, "the kills hit every file, the edge and the deletions"

@@ -146,7 +146,7 @@ def test_a_backup_taken_under_load_restores_to_books_that_close(
             return site.booked() > 0
 
         eventually("readings are stored", publish)
-        for n in range(3):
+        for n in range(2):
             taking = subprocess.Popen(
                 [sys.executable, "-m", "riverchief", "backup", str(target), "--settings", str(site.settings)]
             )

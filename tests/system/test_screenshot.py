@@ -4,6 +4,7 @@ Leaves the picture in ``build/console.png``; ``make screenshot`` puts it into th
 """
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ ARGUMENTS = [
 @pytest.mark.timeout(200)
 def test_within_a_minute_the_newcomer_sees_a_creek_turn_red(tmp_path: Path) -> None:
     port = free_port()
-    command = [sys.executable, "-m", "riverchief", "demo", "--no-browser", "--for", "75", "--port", str(port)]
+    command = [sys.executable, "-m", "riverchief", "demo", "--no-browser", "--for", "150", "--port", str(port)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
@@ -47,11 +48,12 @@ def test_within_a_minute_the_newcomer_sees_a_creek_turn_red(tmp_path: Path) -> N
                 f"http://127.0.0.1:{port}/?station={red.first.get_attribute('data-station')}&parameter=nh3n&range=1h"
             )
             expect(red.first).to_be_attached(timeout=20_000)
-            page.wait_for_timeout(12_000)  # a few readings more for the picture
+            page.wait_for_timeout(6_000)  # a reading more for the picture
             Path("build").mkdir(exist_ok=True)
             page.screenshot(path="build/console.png")
             assert [url for url in foreign if not url.startswith("data:")] == []
             browser.close()
+        process.send_signal(signal.SIGINT)  # the rest of its time shows nothing new
         assert process.wait(120) == 0, (tmp_path / "log").read_text()
     finally:
         if process.poll() is None:

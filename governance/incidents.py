@@ -124,8 +124,9 @@ def record(
     Raises StorageUnavailable when other workers keep getting in between; nothing has been written then.
     """
     total = Recorded()
+    trail: list[audit.New] = []
     for start in range(0, len(findings), AT_ONCE):
-        part = _record(connection, findings[start : start + AT_ONCE], now_ms, source, place, policy)
+        part = _record(connection, findings[start : start + AT_ONCE], now_ms, source, place, policy, trail)
         total = Recorded(
             total.opened + part.opened,
             total.updated + part.updated,
@@ -133,6 +134,7 @@ def record(
             tuple(dict.fromkeys(total.ids + part.ids)),
             total.told + part.told,
         )
+    audit.append_many(connection, trail)  # last: who appends is waited for, and may wait for no incident any more
     return total
 
 
@@ -418,8 +420,15 @@ def counts(connection: sa.Connection) -> Counts:
 
 
 def _record(
-    connection: sa.Connection, findings: Sequence[Finding], now_ms: int, source: str, place: Placing, policy: Policy
+    connection: sa.Connection,
+    findings: Sequence[Finding],
+    now_ms: int,
+    source: str,
+    place: Placing,
+    policy: Policy,
+    trail: list[audit.New],
 ) -> Recorded:
+    """Record a part of the findings; what the trail is to keep of it is added to ``trail``."""
     looked = None
     for _ in range(TRIES):
         fresh = _unseen(connection, findings)
@@ -431,12 +440,13 @@ def _record(
             return Recorded(unchanged=len(findings))
         try:
             with connection.begin_nested():
-                told = _write(connection, before, changes, now_ms, source)
+                told, kept = _write_but_trail(connection, before, changes, now_ms, source)
         except IntegrityError:
             if looked == (fresh, before):
                 raise  # nobody came first: the rows themselves are wrong
             looked = (fresh, before)
             continue  # another worker opened the incident or recorded the finding first: read again what it wrote
+        trail += kept
         opened = sum(change.effects.entry.seq == 1 for change in changes)
         ids = tuple(dict.fromkeys(one.incident_id for one in told))
         return Recorded(opened, decided - opened, len(findings) - decided, ids, told)
@@ -492,7 +502,16 @@ def _judge(
 def _write(
     connection: sa.Connection, before: Mapping[int, Incident], changes: Sequence[_Changed], now_ms: int, source: str
 ) -> tuple[Told, ...]:
-    """Write incidents, conditions, history and outbox; returns the events that go out, in the order of the changes."""
+    """Write changes and their trail; returns the events that go out, in the order of the changes."""
+    told, trail = _write_but_trail(connection, before, changes, now_ms, source)
+    audit.append_many(connection, trail)
+    return told
+
+
+def _write_but_trail(
+    connection: sa.Connection, before: Mapping[int, Incident], changes: Sequence[_Changed], now_ms: int, source: str
+) -> tuple[tuple[Told, ...], list[audit.New]]:
+    """Write incidents, conditions, history and outbox; the events that go out, and what the trail is to keep."""
     last = {change.key: change.incident for change in changes}
     ids: dict[int, int] = {}
     for key, incident in last.items():
@@ -540,8 +559,7 @@ def _write(
     for table, rows in ((conditions_, new), (entries_, entries), (outbox, events)):
         if rows:
             connection.execute(sa.insert(table), rows)
-    audit.append_many(connection, [_trail(ids[change.key], change) for change in changes])
-    return tuple(told)
+    return tuple(told), [_trail(ids[change.key], change) for change in changes]
 
 
 def _trail(incident_id: int, change: _Changed) -> audit.New:

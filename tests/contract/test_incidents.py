@@ -428,6 +428,17 @@ def test_an_incident_is_shown_as_it_stood_at_any_instant(database: Database):
     assert seen[-1] == now
 
 
+def test_who_appends_to_the_trail_waits_for_no_incident_any_more(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incidents, "AT_ONCE", 2)
+    said: list[str] = []
+    sa.event.listen(database.engine, "before_cursor_execute", lambda c, cursor, statement, *_: said.append(statement))
+    record(database, *(fired(T + n, cause=f"c{n}") for n in range(6)))
+    first = next(n for n, statement in enumerate(said) if statement.startswith("INSERT INTO audit"))
+    assert said[first + 1 :] == [], "otherwise two workers could wait for each other"
+
+
 def test_a_flood_of_5000_findings_in_a_minute_is_one_incident_for_each_cause(database: Database) -> None:
     causes = [f"water:s{k}" for k in range(6)]
     findings = []

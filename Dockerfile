@@ -19,7 +19,7 @@ LABEL org.opencontainers.image.title="riverchief" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --system --uid 10001 --user-group --home-dir /data --no-create-home --shell /usr/sbin/nologin riverchief \
  && install --directory --owner=riverchief --group=riverchief --mode=0700 /data
-RUN apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends libpq5 \
+RUN apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends fonts-noto-cjk libpq5 \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /client/usr/lib/postgresql/15/bin/pg_dump /client/usr/lib/postgresql/15/bin/pg_restore /usr/local/bin/
 COPY --from=build /opt/riverchief /opt/riverchief

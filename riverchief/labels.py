@@ -1,7 +1,7 @@
 """Labels to stick on stations: an A4 sheet (PDF) with QR code, Chinese and English name.
 
-The Chinese letters are those of the reader's own font (STSong-Light, one of the fonts that every PDF reader replaces by
-what it has): nothing is embedded, and no font has to be installed where the sheet is made.
+The Chinese letters are embedded where the machine has a font for them (`api.evidence.font`), else they are those of the
+reader's own font.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from reportlab.graphics.shapes import Drawing
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.units import mm
 from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfgen.canvas import Canvas
 
+from api.evidence import font
 from sensors.errors import ConfigurationError
 from sensors.stations import Station
 
-CHINESE, LATIN = "STSong-Light", "Helvetica"
+LATIN = "Helvetica"
 COLUMNS, ROWS = 2, 5
 _MARGIN, _QR = 10 * mm, 40 * mm
 _WIDTH, _HEIGHT = (A4[0] - 2 * _MARGIN) / COLUMNS, (A4[1] - 2 * _MARGIN) / ROWS
@@ -37,7 +37,13 @@ def write(to: Path, stations: Sequence[Station], console_url: str, site: str) ->
     """Write the sheet; returns the number of pages. Raises ConfigurationError when there is nothing, or no room."""
     if not stations:
         raise ConfigurationError("no station is registered: there is nothing to print")
-    pdfmetrics.registerFont(UnicodeCIDFont(CHINESE))
+    letters = {letter for one in stations for letter in one.zh + one.en} | set(site)
+    with font.chinese(letters) as chinese:
+        _draw(to, stations, console_url, site, chinese)
+    return -(-len(stations) // (COLUMNS * ROWS))
+
+
+def _draw(to: Path, stations: Sequence[Station], console_url: str, site: str, chinese: str) -> None:
     canvas = Canvas(str(to), pagesize=A4)
     canvas.setTitle(f"{site} · labels")
     for number, station in enumerate(stations):
@@ -46,15 +52,14 @@ def write(to: Path, stations: Sequence[Station], console_url: str, site: str) ->
             canvas.showPage()
         x = _MARGIN + place % COLUMNS * _WIDTH
         y = A4[1] - _MARGIN - (place // COLUMNS + 1) * _HEIGHT
-        _label(canvas, x, y, station, address(console_url, station.key), site)
+        _label(canvas, x, y, station, address(console_url, station.key), site, chinese)
     try:
         canvas.save()
     except OSError as error:
         raise ConfigurationError(f"{to} cannot be written: {error.strerror}") from error
-    return -(-len(stations) // (COLUMNS * ROWS))
 
 
-def _label(canvas: Any, x: float, y: float, station: Station, url: str, site: str) -> None:
+def _label(canvas: Any, x: float, y: float, station: Station, url: str, site: str, chinese: str) -> None:
     canvas.setDash(1, 2)
     canvas.rect(x, y, _WIDTH, _HEIGHT)
     canvas.setDash()
@@ -63,10 +68,10 @@ def _label(canvas: Any, x: float, y: float, station: Station, url: str, site: st
     drawing.add(code)
     renderPDF.draw(drawing, canvas, x + 2 * mm, y + (_HEIGHT - _QR) / 2)
     left, room = x + _QR + 4 * mm, _WIDTH - _QR - 6 * mm
-    _line(canvas, left, y + _HEIGHT - 14 * mm, station.zh, CHINESE, 14, room)
-    _line(canvas, left, y + _HEIGHT - 21 * mm, station.en, CHINESE, 9, room)
+    _line(canvas, left, y + _HEIGHT - 14 * mm, station.zh, chinese, 14, room)
+    _line(canvas, left, y + _HEIGHT - 21 * mm, station.en, chinese, 9, room)
     _line(canvas, left, y + _HEIGHT - 30 * mm, station.key, LATIN, 11, room)
-    _line(canvas, left, y + 8 * mm, site, CHINESE, 8, room)
+    _line(canvas, left, y + 8 * mm, site, chinese, 8, room)
 
 
 def _line(canvas: Any, x: float, y: float, text: str, font: str, size: float, room: float) -> None:

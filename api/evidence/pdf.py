@@ -1,7 +1,7 @@
 """The evidence pack as a PDF: one incident on a few pages of A4, to be read without this system.
 
-Chinese letters are those of the reader's own font (STSong-Light), as on the labels: nothing is embedded. Charts and the
-map are vectors drawn here from our own data.
+Its letters are embedded (`api.evidence.font`), or, where this machine has no Chinese font, those of the reader's own
+font, and the document says so. Charts and the map are vectors drawn here from our own data.
 """
 
 import io
@@ -16,10 +16,9 @@ from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.platypus import Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
+from api.evidence import font
 from api.evidence.gather import Chart, Evidence
 from sensors.errors import WaterError
 from sensors.network import KM_PER_DEGREE
@@ -29,7 +28,7 @@ from sensors.stations import Registry
 from sensors.texts import Text, say
 from sensors.times import beijing
 
-CHINESE, FIXED = "STSong-Light", "Courier"
+FIXED = "Courier"
 _WIDTH = A4[0] - 36 * mm - 12  # what a frame leaves
 _CHART_HEIGHT, _MAP_HEIGHT = 58 * mm, 70 * mm
 _TIME = "%Y-%m-%d %H:%M"
@@ -45,17 +44,21 @@ _COLOURS = {"red": "#c22f2f", "orange": "#d9730d", "yellow": "#b89000", "blue": 
 
 def typeset(found: Evidence, language: str = "zh") -> bytes:
     """The pack as the bytes of a PDF; ``language`` zh or en."""
-    pdfmetrics.registerFont(UnicodeCIDFont(CHINESE))
-    return _Pack(found, language).build()
+    draft = _Pack(found, language, "Helvetica")
+    draft.parts()  # tells which letters there are
+    with font.chinese(draft.letters) as name:
+        return _Pack(found, language, name).build()
 
 
 class _Pack:
     """The parts of one pack, in the order they stand."""
 
-    def __init__(self, found: Evidence, language: str) -> None:
+    def __init__(self, found: Evidence, language: str, name: str) -> None:
         self.found = found
         self.language = language
-        self._plain = ParagraphStyle("plain", fontName=CHINESE, fontSize=9.5, leading=14, wordWrap="CJK")
+        self.letters: set[str] = set()
+        self._font = name
+        self._plain = ParagraphStyle("plain", fontName=name, fontSize=9.5, leading=14, wordWrap="CJK")
         self._small = ParagraphStyle("small", self._plain, fontSize=8, leading=11.5, textColor=_GREY)
         self._cell = ParagraphStyle("cell", self._plain, fontSize=8.5, leading=12)
         self._hash = ParagraphStyle("hash", self._cell, fontName=FIXED, fontSize=6, leading=8.5)
@@ -83,8 +86,14 @@ class _Pack:
             author="Riverchief",
             subject=self.of(self.found.incident.title),
         )
-        parts = [
-            *self._header(title),
+        document.build(self.parts(), onFirstPage=self._foot, onLaterPages=self._foot)
+        return out.getvalue()
+
+    def parts(self) -> list[Any]:
+        """What stands on the pages, from the top."""
+        self.letters |= {*self._made(), *self.say("page", number=0)}
+        return [
+            *self._header(self.say("title", id=self.found.incident.id)),
             *self._charts(),
             *self._map(),
             *self._weather(),
@@ -92,16 +101,17 @@ class _Pack:
             *self._timeline(),
             *self._photos(),
             *self._proof(),
+            *([self._text(self.say("no_font"), self._small)] if self._font == font.READERS else []),
         ]
-        document.build(parts, onFirstPage=self._foot, onLaterPages=self._foot)
-        return out.getvalue()
+
+    def _made(self) -> str:
+        return self.say("made", at=beijing(self.found.at_ms, _TIME), by=self.found.by or "—", site=self.found.origin)
 
     def _foot(self, canvas: Any, document: Any) -> None:
         canvas.saveState()
-        canvas.setFont(CHINESE, 8)
+        canvas.setFont(self._font, 8)
         canvas.setFillColor(_GREY)
-        made = self.say("made", at=beijing(self.found.at_ms, _TIME), by=self.found.by or "—", site=self.found.origin)
-        canvas.drawString(18 * mm, 10 * mm, made)
+        canvas.drawString(18 * mm, 10 * mm, self._made())
         canvas.drawRightString(A4[0] - 18 * mm, 10 * mm, self.say("page", number=document.page))
         canvas.restoreState()
 
@@ -173,8 +183,8 @@ class _Pack:
         for share in (0.0, 0.25, 0.5, 0.75, 1.0):
             value, at = low + share * (high - low), chart.start_ms + share * (chart.end_ms - chart.start_ms)
             drawing.add(Line(left, y(value), left + width, y(value), strokeColor=colors.whitesmoke, strokeWidth=0.5))
-            drawing.add(_word(left - 1.5 * mm, y(value) - 2, f"{value:.{chart.parameter.decimals}f}", "end"))
-            drawing.add(_word(x(at), 2 * mm, beijing(int(at)), "middle"))
+            drawing.add(self._word(left - 1.5 * mm, y(value) - 2, f"{value:.{chart.parameter.decimals}f}", "end"))
+            drawing.add(self._word(x(at), 2 * mm, beijing(int(at)), "middle"))
         i = self.found.incident
         begin, end = x(max(i.since_ms, chart.start_ms)), x(min(i.last_observed_at_ms, chart.end_ms))
         shade = colors.Color(0.76, 0.18, 0.18, alpha=0.10)
@@ -183,7 +193,7 @@ class _Pack:
             line = Line(left, y(chart.limit), left + width, y(chart.limit), strokeColor=_FLAGS[Flag.BAD])
             line.strokeDashArray, line.strokeWidth = [3, 2], 0.8
             drawing.add(line)
-            drawing.add(_word(left + width - 1, y(chart.limit) + 2, f"{chart.limit:g}", "end", _FLAGS[Flag.BAD]))
+            drawing.add(self._word(left + width - 1, y(chart.limit) + 2, f"{chart.limit:g}", "end", _FLAGS[Flag.BAD]))
         for stretch in _stretches(
             s.at[usable], s.value[usable], 3 * chart.station.interval_s * 1000 + (s.bucket_ms or 0)
         ):
@@ -203,11 +213,62 @@ class _Pack:
         yield KeepTogether(
             [
                 self._text(self.say("map"), self._head),
-                _map(registry, self.found.incident.station, self.language)
-                or self._text(self.say("no_map"), self._plain),
+                self._sketch(registry, self.found.incident.station) or self._text(self.say("no_map"), self._plain),
                 self._text(self.say("map_note"), self._small),
             ]
         )
+
+    def _sketch(self, registry: Registry, station: str) -> Drawing | None:
+        """The river network with its stations, north up; the incident's station is ringed.
+
+        None where nothing has a place.
+        A sketch: equirectangular around the middle, scale 1 the same both ways.
+        """
+        places = [place for reach in registry.reaches for place in reach.line]
+        places += [(one.lon, one.lat) for one in registry.stations]
+        if not places:
+            return None
+        lons, lats = [p[0] for p in places], [p[1] for p in places]
+        middle_lon, middle_lat = (min(lons) + max(lons)) / 2, (min(lats) + max(lats)) / 2
+        narrow = cos(radians(middle_lat))
+        wide, tall = (max(lons) - min(lons)) * narrow or 1e-3, (max(lats) - min(lats)) or 1e-3
+        scale = min((_WIDTH - 40 * mm) / wide, (_MAP_HEIGHT - 16 * mm) / tall)
+
+        def at(place: Sequence[float]) -> tuple[float, float]:
+            x = _WIDTH / 2 + (place[0] - middle_lon) * narrow * scale
+            return x, _MAP_HEIGHT / 2 + (place[1] - middle_lat) * scale
+
+        drawing = Drawing(_WIDTH, _MAP_HEIGHT)
+        drawing.add(Rect(0, 0, _WIDTH, _MAP_HEIGHT, fillColor=None, strokeColor=colors.lightgrey, strokeWidth=0.5))
+        for reach in registry.reaches:
+            if len(reach.line) > 1:
+                points = [c for place in reach.line for c in at(place)]
+                drawing.add(PolyLine(points, strokeColor=_WATER, strokeWidth=1.6))
+                x, y = at(reach.line[len(reach.line) // 2])
+                drawing.add(self._word(x, y - 9, getattr(reach, self.language), "middle", _WATER))
+        for one in registry.stations:
+            x, y = at((one.lon, one.lat))
+            mine = one.key == station
+            drawing.add(
+                Circle(x, y, 2.6 if mine else 1.6, fillColor=_FLAGS[Flag.BAD] if mine else _INK, strokeColor=None)
+            )
+            if mine:
+                drawing.add(Circle(x, y, 6, fillColor=None, strokeColor=_FLAGS[Flag.BAD], strokeWidth=1))
+            if mine or len(registry.stations) <= 25:
+                drawing.add(
+                    self._word(x + 7, y + 3, getattr(one, self.language), "start", _FLAGS[Flag.BAD] if mine else _INK)
+                )
+        per_km = scale / KM_PER_DEGREE
+        km = next(k for k in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000) if k * per_km > 18 * mm or k == 1000)
+        length = km * per_km
+        drawing.add(Line(4 * mm, 4 * mm, 4 * mm + length, 4 * mm, strokeColor=_INK, strokeWidth=1))
+        drawing.add(self._word(4 * mm, 5.5 * mm, f"{km:g} km", "start", _INK))
+        drawing.add(self._word(_WIDTH - 6 * mm, _MAP_HEIGHT - 7 * mm, "N ↑", "middle", _INK, 8))
+        return drawing
+
+    def _word(self, x: float, y: float, text: str, anchor: str, ink: Any = _GREY, size: float = 6.5) -> String:
+        self.letters.update(text)
+        return String(x, y, text, fontName=self._font, fontSize=size, textAnchor=anchor, fillColor=ink)
 
     def _weather(self) -> Iterable[Any]:
         yield self._text(self.say("weather"), self._head)
@@ -294,6 +355,7 @@ class _Pack:
         yield self._text(f"riverchief audit check proof.json --key {public}", self._hash)
 
     def _text(self, text: str, style: ParagraphStyle) -> Paragraph:
+        self.letters.update(text)
         return Paragraph(escape(text).replace("\n", "<br/>"), style)
 
 
@@ -303,10 +365,6 @@ _GRID: list[Any] = [
     ("TOPPADDING", (0, 0), (-1, -1), 1.5),
     ("BOTTOMPADDING", (0, 0), (-1, -1), 2.5),
 ]
-
-
-def _word(x: float, y: float, text: str, anchor: str, ink: Any = _GREY, size: float = 6.5) -> String:
-    return String(x, y, text, fontName=CHINESE, fontSize=size, textAnchor=anchor, fillColor=ink)
 
 
 def _range(values: Any, limit: float | None) -> tuple[float, float]:
@@ -331,47 +389,3 @@ def _stretches(at: Any, value: Any, pause_ms: int) -> Iterable[list[tuple[float,
             found.append((float(when), float(one)))
     if found:
         yield found
-
-
-def _map(registry: Registry, station: str, language: str) -> Drawing | None:
-    """The river network with its stations, north up; the incident's station is ringed. None where nothing has a place.
-
-    A sketch: equirectangular around the middle, scale 1 the same both ways.
-    """
-    places = [place for reach in registry.reaches for place in reach.line]
-    places += [(one.lon, one.lat) for one in registry.stations]
-    if not places:
-        return None
-    lons, lats = [p[0] for p in places], [p[1] for p in places]
-    middle_lon, middle_lat = (min(lons) + max(lons)) / 2, (min(lats) + max(lats)) / 2
-    narrow = cos(radians(middle_lat))
-    wide, tall = (max(lons) - min(lons)) * narrow or 1e-3, (max(lats) - min(lats)) or 1e-3
-    scale = min((_WIDTH - 40 * mm) / wide, (_MAP_HEIGHT - 16 * mm) / tall)
-
-    def at(place: Sequence[float]) -> tuple[float, float]:
-        x = _WIDTH / 2 + (place[0] - middle_lon) * narrow * scale
-        return x, _MAP_HEIGHT / 2 + (place[1] - middle_lat) * scale
-
-    drawing = Drawing(_WIDTH, _MAP_HEIGHT)
-    drawing.add(Rect(0, 0, _WIDTH, _MAP_HEIGHT, fillColor=None, strokeColor=colors.lightgrey, strokeWidth=0.5))
-    for reach in registry.reaches:
-        if len(reach.line) > 1:
-            points = [c for place in reach.line for c in at(place)]
-            drawing.add(PolyLine(points, strokeColor=_WATER, strokeWidth=1.6))
-            x, y = at(reach.line[len(reach.line) // 2])
-            drawing.add(_word(x, y - 9, getattr(reach, language), "middle", _WATER))
-    for one in registry.stations:
-        x, y = at((one.lon, one.lat))
-        mine = one.key == station
-        drawing.add(Circle(x, y, 2.6 if mine else 1.6, fillColor=_FLAGS[Flag.BAD] if mine else _INK, strokeColor=None))
-        if mine:
-            drawing.add(Circle(x, y, 6, fillColor=None, strokeColor=_FLAGS[Flag.BAD], strokeWidth=1))
-        if mine or len(registry.stations) <= 25:
-            drawing.add(_word(x + 7, y + 3, getattr(one, language), "start", _FLAGS[Flag.BAD] if mine else _INK))
-    per_km = scale / KM_PER_DEGREE
-    km = next(k for k in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000) if k * per_km > 18 * mm or k == 1000)
-    length = km * per_km
-    drawing.add(Line(4 * mm, 4 * mm, 4 * mm + length, 4 * mm, strokeColor=_INK, strokeWidth=1))
-    drawing.add(_word(4 * mm, 5.5 * mm, f"{km:g} km", "start", _INK))
-    drawing.add(_word(_WIDTH - 6 * mm, _MAP_HEIGHT - 7 * mm, "N ↑", "middle", _INK, 8))
-    return drawing

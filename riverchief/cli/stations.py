@@ -197,7 +197,7 @@ def qr(
         raise NotFound(f"station {unknown[0]!r} is not registered")
     chosen = [s for s in registry.stations if not keys or s.key in keys]
     pages = labels.write(to, chosen, url or loaded.grafana.console_url, loaded.site.name)
-    out.print(f"[green]✓[/] {to}: {len(chosen)} 张 labels, {pages} 页 pages", highlight=False)
+    out.print(f"[green]✓[/] {to}: {len(chosen)} 张 labels, {pages} 页 pages", highlight=False, soft_wrap=True)
 
 
 @app.command("list")

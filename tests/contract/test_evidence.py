@@ -11,11 +11,13 @@ import pypdfium2
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from reportlab.pdfbase import pdfmetrics
 
 import ingest.storage.tables  # noqa: F401 - names its tables in the metadata
 from api import evidence
 from api.app import create_app
 from api.context import Context
+from api.evidence import font
 from governance import audit, incidents, roots
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
@@ -25,7 +27,7 @@ from ingest.storage import registry, upkeep
 from ingest.storage.changes import Author
 from ingest.storage.photos import Photos
 from ingest.storage.sql import SqlReadings
-from riverchief import sealing
+from riverchief import labels, sealing
 from sensors.errors import NotFound
 from sensors.parameters import catalogue
 from sensors.reading import Message
@@ -111,7 +113,8 @@ def river(tmp_path: Path) -> Iterator[River]:
 
 def words(pdf: bytes) -> str:
     """All text of a PDF, without line breaks, which fall where they fall."""
-    return "".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(pdf)).pages).replace("\n", "")
+    pages = [page.get_textpage().get_text_bounded() for page in pypdfium2.PdfDocument(pdf)]
+    return "".join(pages).replace("\r", "").replace("\n", "")
 
 
 def test_the_pack_says_what_happened_by_which_rule_what_was_done_and_how_to_check_it(river: River) -> None:
@@ -139,6 +142,58 @@ def test_the_pack_says_what_happened_by_which_rule_what_was_done_and_how_to_chec
     assert all(entry.text.zh.replace(" ", "") in text.replace(" ", "") for entry in history)
     assert sealed.root.root in text
     assert f"audit proof {lines[-1].n}" in text
+
+
+def fonts(pdf: bytes) -> dict[str, bool]:
+    """The fonts of a PDF by name, and whether their letters are in it."""
+    found = {}
+    for page in pypdf.PdfReader(io.BytesIO(pdf)).pages:
+        for one in page["/Resources"]["/Font"].values():
+            described = one.get_object().get("/FontDescriptor")
+            found[one["/BaseFont"]] = described is not None and "/FontFile2" in described.get_object()
+    return found
+
+
+@pytest.mark.skipif(font.installed() is None, reason="no Chinese font here (fonts-noto-cjk)")
+def test_who_has_no_chinese_font_sees_the_letters_all_the_same(river: River) -> None:
+    made = river.pack()
+    assert any("Embedded" in name and embedded for name, embedded in fonts(made).items())
+    assert not any("STSong" in name for name in fonts(made))
+    assert "未嵌入" not in words(made)
+    assert len(made) < 200_000, "the letters it needs, not all there are"
+    page = pypdfium2.PdfDocument(made)[0].render(scale=2).to_numpy()
+    assert (page < 128).any(axis=2).mean() > 0.005, "something stands there"
+
+
+@pytest.mark.skipif(font.installed() is None, reason="no Chinese font here (fonts-noto-cjk)")
+def test_every_document_has_its_own_letters_and_leaves_none_behind(tmp_path: Path) -> None:
+    known = pdfmetrics._fonts, pdfmetrics._dynFaceNames
+    before = [set(one) for one in known]
+    for number, name in enumerate(("很长的名字", "东平河石湾段上游", "奇槎涌环湖")):
+        labels.write(tmp_path / f"{number}.pdf", [Station("s", name, "S", 113.1, 23.0)], "http://r", "示例")
+        assert name in words((tmp_path / f"{number}.pdf").read_bytes())
+    assert [set(one) for one in known] == before
+
+
+def test_without_a_font_to_embed_the_reader_has_to_have_one_and_the_pack_says_so(
+    river: River, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(font, "PLACES", ())
+    made = river.pack()
+    assert any("STSong" in name and not embedded for name, embedded in fonts(made).items())
+    assert "本文件未嵌入中文字体" in words(made)
+    assert river.incident.title.zh.replace(" ", "") in words(made).replace(" ", "")
+
+
+@pytest.mark.parametrize("content", [b"", b"no font at all"])
+def test_a_font_file_that_is_none_is_as_good_as_no_font(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    file = tmp_path / "NotoSansCJK-Regular.ttc"
+    file.write_bytes(content)
+    monkeypatch.setattr(font, "PLACES", (file,))
+    with font.chinese("字") as name:
+        assert name == font.READERS
 
 
 def test_the_pack_without_a_root_photos_or_rain_says_so(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from governance.assessment import Assessment, By, Formula, Groups, Indicator, Ro
 from governance.database import Database
 from governance.patrols import Patrolled
 from governance.regions import Place, Regions
-from governance.roles import Actor
+from governance.roles import Actor, label
 from governance.tables import audit as trail
 from governance.terms import Appointment
 from ingest.storage import registry as registry_store
@@ -48,7 +48,7 @@ def make(
         terms = people.appointments(connection)
         lines = audit.chosen(connection, wanted & (trail.c.at_ms >= since_ms))
         belongs = groups(registry, terms)
-        walked = Patrolled(connection, belongs.street)
+        walked = Patrolled(connection, belongs.street, formula.patrols_due)
         seen = None if who is None or who.regions is None else partial(_seen, who, by, month, registry, terms)
         made = assessment.assess(lines, month, by, formula, now_ms=now_ms, groups=belongs, patrols=walked, seen=seen)
     return made, registry
@@ -224,6 +224,7 @@ def _basis(book: Any, made: Assessment, formats: dict[str, Any]) -> None:
     rows += [
         (_both(say("assessment.grace")), float(formula.closing_grace_days)),
         (_both(say("assessment.again_within")), float(formula.recurrence_days)),
+        *((_both(say("assessment.due", role=label(role))), float(n)) for role, n in formula.patrols_due.items()),
         (_both(say("assessment.until")), beijing(made.until_ms, _TIME)),
         (_both(say("assessment.last_entry")), float(made.last_n)),
         (_both(say("assessment.head")), made.head),

@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from governance.merkle import Line
+from governance.roles import Role
 from sensors.errors import ConfigurationError
 from sensors.times import BEIJING, DAY_MS, to_ms
 
@@ -66,13 +67,19 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """The weights of the indicators and the terms; ``example`` as long as no site has decided on its own."""
+    """The weights of the indicators, the patrols due and the terms; ``example`` until a site has decided on its own.
+
+    ``patrols_due`` is how many a month each person of a role owes. Published rules differ by place (domain facts
+    §6.1): a day in ten of village chiefs is Guangzhou's of 2021, once a week of grid workers is Akqi's; the other roles
+    owe none.
+    """
 
     weights: Mapping[Indicator, float]
     closing_grace_days: int = 15
     recurrence_days: int = 30
     retrospective: bool = False
     example: bool = True
+    patrols_due: Mapping[Role, int] = field(default_factory=lambda: {Role.CHIEF: 3, Role.GRID_WORKER: 4})
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +165,7 @@ def read(text: str) -> Formula:
         told = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(str(error)) from error
-    unknown = sorted(set(told) - {"example", "weights", "terms"})
+    unknown = sorted(set(told) - {"example", "weights", "terms", "patrols_due"})
     if unknown:
         raise ConfigurationError(f"{unknown[0]} is nothing a formula says")
     weights: dict[Indicator, float] = {}
@@ -172,11 +179,27 @@ def read(text: str) -> Formula:
         raise ConfigurationError("all weights are 0: nothing would count")
     terms = told.get("terms", {})
     formula = Formula(weights, example=told.get("example", True) is not False)
+    if "patrols_due" in told:
+        formula = replace(formula, patrols_due=_due(told["patrols_due"]))
     for name, value in terms.items():
         default = getattr(formula, name, None) if name in _TERMS else None
         if default is None or type(value) is not type(default) or (not isinstance(value, bool) and value < 0):
             raise ConfigurationError(f"terms.{name} {value!r} is no term of a formula: {', '.join(_TERMS)}")
     return replace(formula, **terms)
+
+
+MOST_PATROLS = 100
+"""More are due of nobody in a month."""
+
+
+def _due(told: Mapping[str, Any]) -> dict[Role, int]:
+    """Patrols a month by role; a role that is not named owes none."""
+    for name, number in told.items():
+        if name not in list(Role):
+            raise ConfigurationError(f"patrols_due.{name} is no role: {', '.join(Role)}")
+        if type(number) is not int or not 0 <= number <= MOST_PATROLS:
+            raise ConfigurationError(f"patrols_due.{name} {number!r} is no number of patrols from 0 to {MOST_PATROLS}")
+    return {Role(name): number for name, number in told.items()}
 
 
 _TERMS = ("closing_grace_days", "recurrence_days", "retrospective")

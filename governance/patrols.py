@@ -205,20 +205,17 @@ def may_see(actor: Actor, one: Patrol) -> bool:
     return one.by == actor.name or actor.covers(one.region)
 
 
-DUE: Mapping[Role, int] = {Role.CHIEF: 3, Role.GRID_WORKER: 4}
-"""Patrols a month that are due of each. Published rules differ by place (domain facts §6.1): a day in ten of
-village chiefs is Guangzhou's of 2021, once a week of grid workers is Akqi's; the rest of the roles owe none here."""
-
-
 class Patrolled:
     """Who patrolled and who should have, for the assessment: valid patrols, at most those due, of those due.
 
+    ``due`` is how many a month each person of a role owes (`governance.assessment.Formula`).
     Who was in office for a part of the month, or left since, owes that part, rounded to whole patrols.
     """
 
-    def __init__(self, connection: sa.Connection, street: Callable[[str], str]) -> None:
+    def __init__(self, connection: sa.Connection, street: Callable[[str], str], due: Mapping[Role, int]) -> None:
         self._connection = connection
         self._street = street
+        self._due = due
 
     def done(self, by: By, start_ms: int, end_ms: int) -> Mapping[str, Share]:
         """Shares by person or street; nothing by reach: who owes a patrol owes it of all the water of a region."""
@@ -230,7 +227,7 @@ class Patrolled:
             terms.setdefault(term.name, []).append(term)
         found: dict[str, Share] = {}
         for person in people.listing(self._connection, removed=True):
-            month = DUE.get(person.role, 0)
+            month = self._due.get(person.role, 0)
             if not month or by is By.REACH or (by is By.CHIEF and person.role is not Role.CHIEF):
                 continue
             held = [(one.since_ms, one.until_ms, one.region) for one in terms.get(person.name, ())]

@@ -400,5 +400,7 @@ def test_the_assessment_counts_valid_patrols_of_those_that_were_due(context: Con
         assert grid.post("/api/v1/patrols", json=walk(f"0f8c1d2e-000{i}")).status_code == 201
     grid.post("/api/v1/patrols", json=walk("0f8c1d2e-0009", metres=100))
     with context.database.read() as connection:
-        done = Patrolled(connection, lambda region: region).done(By.STREET, NOW - 2 * DAY, NOW + 28 * DAY)
+        done = Patrolled(connection, str, {Role.GRID_WORKER: 4}).done(By.STREET, NOW - 2 * DAY, NOW + 28 * DAY)
+        other = Patrolled(connection, str, {Role.CHIEF: 4}).done(By.STREET, NOW - 2 * DAY, NOW + 28 * DAY)
     assert {key: (share.good, share.of) for key, share in done.items()} == {NORTH.code: (3, 4)}
+    assert other == {}, "who owes none is not assessed by it"

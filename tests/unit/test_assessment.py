@@ -10,6 +10,7 @@ import pytest
 
 from governance.assessment import By, Formula, Groups, Indicator, Share, assess, month_of, read
 from governance.merkle import Line
+from governance.roles import Role
 from riverchief import files
 from sensors.errors import ConfigurationError
 from sensors.times import BEIJING, DAY_MS, to_ms
@@ -254,6 +255,8 @@ def test_the_shipped_formula_is_marked_as_an_example_and_a_wrong_one_is_refused(
     shipped = files.read_formula(None)
     assert shipped.example
     assert sum(shipped.weights.values()) == 100
+    assert shipped.patrols_due == {Role.CHIEF: 3, Role.GRID_WORKER: 4} == read("[weights]\npatrol = 1").patrols_due
+    assert read("[weights]\npatrol = 1\n[patrols_due]\ndeputy = 2").patrols_due == {Role.DEPUTY: 2}
     for text, told in (
         ("[weights]\nspeed = 1", "weights.speed"),
         ("[weights]\npatrol = -1", "weights.patrol"),
@@ -262,6 +265,8 @@ def test_the_shipped_formula_is_marked_as_an_example_and_a_wrong_one_is_refused(
         ("[weights]\npatrol = 1\n[terms]\nrecurrence_days = 1.5", "recurrence_days"),
         ("[weights]\npatrol = 1\n[terms]\nmood = 1", "terms.mood"),
         ("[score]\npatrol = 1", "score"),
+        ("[weights]\npatrol = 1\n[patrols_due]\nmayor = 1", "patrols_due.mayor"),
+        ("[weights]\npatrol = 1\n[patrols_due]\nchief = 1.5", "patrols_due.chief"),
         ("[", "document"),
     ):
         with pytest.raises(ConfigurationError, match=told):

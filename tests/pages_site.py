@@ -7,6 +7,7 @@ import struct
 import sys
 import time
 import zlib
+from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -77,6 +78,11 @@ def now_ms() -> int:
 
 def beijing_day() -> str:
     return times.beijing_day(now_ms()).isoformat()
+
+
+def beijing_minute(utc: str) -> str:
+    """The minute after an instant, as a form has it."""
+    return times.beijing(times.to_ms(datetime.fromisoformat(utc)) + MINUTE, "%Y-%m-%dT%H:%M")
 
 
 def directory() -> Directory:

@@ -295,12 +295,16 @@ class Page(Framed, Generic[M]):
             if next_key:
                 tag("p", "rc-quiet", self.say(next_key, **values))
 
-    def table(self, columns: Mapping[str, str], testid: str = "") -> Element:
-        """A table of the given columns (key: words of its head); rows are added with `row`. Cards on a phone."""
+    def table(self, columns: Mapping[str, str], testid: str = "", figures: int = 0) -> Element:
+        """A table of the given columns (key: words of its head), the last ``figures`` of them numbers; its body.
+
+        Rows of `cell` go into it; on a phone each is a card.
+        """
         with tag("div", "rc-scroll"), tag("table", "rc-rows", testid=testid):
             with tag("thead"), tag("tr"):
-                for words in columns.values():
-                    tag("th", text=words).props["scope"] = "col"
+                for i, words in enumerate(columns.values()):
+                    head = tag("th", "rc-num" if i >= len(columns) - figures else "", words)
+                    head.props["scope"] = "col"
             return tag("tbody")
 
     def go(self, **choice: str) -> None:

@@ -12,19 +12,33 @@ from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.console import start
+from api.console.assessment import AssessmentOfMonth
 from api.console.frame import Page, Shared, register
 from api.console.incidents import IncidentPage
 from api.console.live import Live
 from api.console.messages import Messages
 from api.console.oncall import OnCall
+from api.console.people import PeopleOfTheSite
 from api.console.reaches import ReachesPage, ReachFile
 from api.console.tasks import TasksPage
+from api.console.trail import Trail
 from api.context import Context
 
 NOT_OURS = ("/api", "/metrics", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json")
 """Paths the console never answers, not even with its own "not found": the API has its own words for that."""
 
-PAGES: tuple[type[Page[Any]], ...] = (TasksPage, ReachesPage, ReachFile, IncidentPage, Messages, OnCall)
+PAGES: tuple[type[Page[Any]], ...] = (
+    TasksPage,
+    IncidentPage,
+    ReachesPage,
+    ReachFile,
+    Messages,
+    OnCall,
+    AssessmentOfMonth,
+    PeopleOfTheSite,
+    Trail,
+)
+"""Every page within the frame, but the start page, which is drawn piece by piece."""
 
 RECONNECT_S = 60.0
 """A page whose connection breaks for less than this goes on where it was, half-written comments included."""

@@ -10,7 +10,9 @@ from api.access import Who
 from api.answers import VARY, answer, when
 from api.asking import JSON, Accept, Asked, preferred
 from api.assessing import XLSX
+from api.context import Context
 from governance.assessment import Assessment, By, Indicator, Row
+from governance.roles import Actor
 from sensors.stations import Registry
 
 router = APIRouter(prefix="/assessments", tags=["assessments"])
@@ -69,17 +71,22 @@ def get_assessment(
 
     Chiefs and their deputies see what lies in their regions, themselves included, and the total of that.
     """
+    if preferred(accept, (JSON, XLSX)) == XLSX:
+        named = {"Content-Disposition": f'attachment; filename="assessment-{month}-{by}.xlsx"', **VARY}
+        return Response(spreadsheet(asked, who, month, by), media_type=XLSX, headers=named)
     now_ms = asked.clock_ms()
     made, registry = assessing.make(asked.database, asked.catalogue, month, by, asked.formula, now_ms=now_ms, who=who)
-    if preferred(accept, (JSON, XLSX)) == XLSX:
-        data = assessing.sheet(made, registry)
-        body = {"month": month, "by": by, "format": "xlsx"}
-        exports.note(
-            asked.database, "assessment", f"assessment/{month}", data, body, by=who.name, role=who.role, at_ms=now_ms
-        )
-        named = {"Content-Disposition": f'attachment; filename="assessment-{month}-{by}.xlsx"', **VARY}
-        return Response(data, media_type=XLSX, headers=named)
     return answer(view(made, registry), headers=VARY)
+
+
+def spreadsheet(context: Context, who: Actor, month: str, by: By) -> bytes:
+    """The assessment as an Excel file, which is an entry of the trail. Raises ConfigurationError for no month."""
+    now_ms, database = context.clock_ms(), context.database
+    made, registry = assessing.make(database, context.catalogue, month, by, context.formula, now_ms=now_ms, who=who)
+    data = assessing.sheet(made, registry)
+    body = {"month": month, "by": by, "format": "xlsx"}
+    exports.note(database, "assessment", f"assessment/{month}", data, body, by=who.name, role=who.role, at_ms=now_ms)
+    return data
 
 
 def view(made: Assessment, registry: Registry) -> AssessmentView:

@@ -11,7 +11,9 @@ from sqlalchemy import Connection
 
 from api.answers import answer, when
 from api.asking import Asked, Cursor, Limit, instant, mark, place_by_number
+from api.context import Context
 from governance import audit, merkle, roots
+from governance.audit import Verified
 from governance.merkle import Line, Root
 from sensors.errors import Refused
 
@@ -130,17 +132,22 @@ def verify(asked: Asked) -> Response:
 
     What the database itself forgot can only be seen with roots kept outside: `riverchief audit verify --roots FILE`.
     """
-    if not _verifying.acquire(blocking=False):
-        raise Refused("a verification is under way; try again when it has ended")
-    try:
-        with asked.database.read() as connection:
-            _take_the_time(connection)
-            found = roots.verify(connection, asked.audit_keys)
-    finally:
-        _verifying.release()
+    found = verified(asked)
     faults = [FaultView(fault.n, fault.until, fault.wrong, fault.detail) for fault in found.faults]
     signatures = bool(asked.audit_keys)
     return answer(VerifiedView(found.ok, found.entries, found.head, found.roots, found.unsigned, signatures, faults))
+
+
+def verified(context: Context) -> Verified:
+    """What walking the trail finds. Raises Refused while another walk is under way."""
+    if not _verifying.acquire(blocking=False):
+        raise Refused("正在验证，请等它结束后再试。 / A verification is under way; try again when it has ended.")
+    try:
+        with context.database.read() as connection:
+            _take_the_time(connection)
+            return roots.verify(connection, context.audit_keys)
+    finally:
+        _verifying.release()
 
 
 @router.get("/roots", response_model=Roots)

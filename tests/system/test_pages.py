@@ -62,6 +62,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
+        expect.set_options(timeout=15_000)  # of a busy machine
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         yield browser
         browser.close()
@@ -203,3 +204,47 @@ def test_a_citizens_draft_survives_a_reload_and_the_photo_is_made_small_on_the_p
     expect(page.get_by_test_id("report-thanks")).to_be_visible()
     expect(page.get_by_test_id("report-stages").locator("[aria-current]")).to_have_text("已收到")
     assert page.evaluate("localStorage.length") == 0
+
+
+def test_an_administrator_appoints_a_successor_who_takes_over_the_open_cases(look: Look) -> None:
+    page = look("/people", CHIEF)
+    expect(page.get_by_test_id("people-levels")).to_contain_text("祖庙街道")
+    expect(page.get_by_test_id("people-levels")).not_to_contain_text("南庄镇")  # another street's
+    expect(page.get_by_test_id("people-appoint")).to_have_count(0)
+    page = look("/people", pages_site.ADMINISTRATOR)
+    page.get_by_test_id("people-appoint").click()
+    for field, name in (("person", "梁村级河长（示例）"), ("region", "祖庙街道"), ("reach", "奇槎涌环湖花园段")):
+        page.get_by_test_id(f"start-dialog-{field}").click()
+        page.get_by_role("option", name=name).click()
+    page.get_by_test_id("start-dialog-confirm").click()
+    expect(page.get_by_test_id("people-inherited")).to_contain_text("#2")
+    expect(page.get_by_test_id("people-reaches").locator("tr", has_text="奇槎涌环湖花园段")).to_contain_text(
+        "梁村级河长"
+    )
+
+
+def test_an_auditor_verifies_the_trail_takes_a_proof_and_sees_a_case_as_it_stood(look: Look) -> None:
+    page = look("/trail?kind=incident&id=2", AUDITOR)
+    expect(page.get_by_test_id("trail-entries")).to_contain_text("incident.dispatched")
+    expect(page.get_by_test_id("trail-entries")).not_to_contain_text("plan.changed")
+    page.get_by_test_id("trail-verify").click()
+    expect(page.get_by_test_id("trail-found")).to_contain_text("完整")
+    with page.expect_download() as taken:
+        page.locator("[data-testid$=-proof]").last.click()
+    assert taken.value.suggested_filename.startswith("proof-")
+    accepted = page.get_by_test_id("trail-entries").locator("tr", has_text="incident.accepted")
+    then = accepted.locator("td").nth(1).get_attribute("title").removesuffix(" (UTC)")
+    page.get_by_test_id("trail-incident").fill("2")
+    page.get_by_test_id("trail-at").fill(pages_site.beijing_minute(then))
+    page.get_by_test_id("trail-as-of-go").click()
+    expect(page.get_by_test_id("trail-then")).to_contain_text("已受理，已有2条经过")
+
+
+def test_the_months_assessment_shows_its_formula_and_comes_as_a_spreadsheet(look: Look) -> None:
+    page = look("/assessment?by=street", OFFICE)
+    expect(page.get_by_test_id("assessment-table")).to_contain_text("祖庙街道")
+    expect(page.get_by_test_id("assessment-note")).to_contain_text("试算")
+    expect(page.get_by_test_id("assessment-formula")).to_contain_text("巡河率")
+    with page.expect_download() as taken:
+        page.get_by_test_id("assessment-excel").click()
+    assert Path(taken.value.path()).read_bytes().startswith(b"PK")

@@ -6,12 +6,14 @@ from datetime import date
 
 import pytest
 
+from api import citizen
 from api.access import right_of
 from api.console import marks
 from api.console.marks import Day
 from api.console.menu import ENTRIES, INCIDENT, REACH, menu
+from api.console.models import assessment, messages, orders, reach, trail
 from api.console.models import incident as cases
-from api.console.models import messages, orders, reach
+from api.console.models import people as staff
 from api.console.models.messages import Duty
 from api.console.models.orders import Need
 from governance.finding import Colour
@@ -29,12 +31,14 @@ from governance.lifecycle import (
     reported,
 )
 from governance.oncall import ROTATION, SINGLE, Shift
+from governance.people import Person
 from governance.regions import Place, Regions
 from governance.roles import Actor, Right, Role
 from governance.terms import Appointment, offices
 from sensors.errors import ConfigurationError
 from sensors.network import Level, Region
 from sensors.standards.gb3838 import WaterClass
+from sensors.stations import Reach, Registry, Station, Water
 from sensors.texts import Text
 
 DAY = 86_400_000
@@ -216,3 +220,55 @@ def test_a_shift_of_a_form_is_in_beijing_time_and_must_end_after_it_begins():
     for wrong in (("", morning, later), ("a", "", ""), ("a", later, morning)):
         with pytest.raises(ConfigurationError):
             messages.shift(*wrong, 1)
+
+
+def test_people_stand_in_the_region_of_their_term_and_a_reach_without_a_chief_comes_first():
+    registry = Registry(
+        (
+            Station("a", "甲", "A", 113.0, 23.0, reach="r", region="s"),
+            Station("b", "乙", "B", 113.0, 23.0, reach="q", region="t"),
+        ),
+        reaches=(Reach("q", "无主涌", "Q", Water.CREEK, ()), Reach("r", "河", "R", Water.CREEK, ())),
+        regions=(
+            Region("d", "区", "D", Level.DISTRICT),
+            Region("t", "乙街", "T", Level.STREET, "d"),
+            Region("s", "甲街", "S", Level.STREET, "d"),
+        ),
+    )
+    chief = Person(1, "河长（示例）", Role.CHIEF, "", None, T, None)
+    grid = Person(2, "网格员（示例）", Role.GRID_WORKER, "s", None, T, None)
+    terms = [Appointment(1, chief.name, Role.CHIEF, "s", "r", "", T - DAY, T + DAY)]
+    page = staff.page([chief, grid], terms, registry, T)
+    assert [(b.code, b.depth, [p.person.name for p in b.people]) for b in page.branches] == [
+        ("d", 0, []),
+        ("s", 1, [chief.name, grid.name]),
+        ("t", 1, []),
+    ]
+    assert [(a.key, a.chiefs, a.until_ms) for a in page.reaches] == [("q", (), None), ("r", (chief.name,), T + DAY)]
+    bounded = staff.page([chief], terms, registry, T, frozenset({"s"}))
+    assert ([b.code for b in bounded.branches], [a.key for a in bounded.reaches]) == (["s"], ["r"])
+
+
+def test_the_trails_filter_takes_whole_days_of_beijing():
+    wanted = trail.filter_of({"since": "2026-10-01", "until": "2026-10-01", "what": " incident ", "before": "x"})
+    assert wanted.until_ms - wanted.since_ms == DAY
+    assert (wanted.what, wanted.kind, wanted.before_n, wanted.used) == ("incident", None, None, True)
+    with pytest.raises(ConfigurationError):
+        trail.filter_of({"since": "1 October"})
+
+
+def test_the_months_to_choose_go_over_the_turn_of_the_year():
+    assert assessment.months(messages.midnight(date(2026, 2, 3)), 4) == ["2026-02", "2026-01", "2025-12", "2025-11"]
+
+
+def test_what_a_citizen_chose_stands_in_the_record_even_without_a_word():
+    assert citizen.worded(citizen.Typed(kind="litter")) == "垃圾漂浮"
+    assert citizen.worded(citizen.Typed(kind="litter", text=" 桥下 ")) == "垃圾漂浮：桥下"
+    assert citizen.worded(citizen.Typed(kind="other", text="桥下")) == "桥下"
+    assert citizen.worded(citizen.Typed(kind="<script>")) == ""
+    assert [citizen.stage(state) for state in (State.REPORTED, State.REWORK, State.HANDLED, State.CLOSED)] == [
+        0,
+        1,
+        2,
+        3,
+    ]

@@ -1,0 +1,121 @@
+"""The trail as people read it: filters, entries, what verifying found, and an incident as it stood. Pure."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from api.console.models.messages import midnight
+from governance.audit import Verified
+from governance.lifecycle import Entry, Incident
+from governance.merkle import Line
+from sensors.errors import ConfigurationError
+from sensors.times import BEIJING, DAY_MS, to_ms
+
+FIELDS = ("what", "kind", "id", "by", "since", "until")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What of the trail is shown; days in Beijing, both ends included."""
+
+    what: str | None
+    kind: str | None
+    id: str | None
+    by: str | None
+    since_ms: int | None
+    until_ms: int | None
+    before_n: int | None
+
+    @property
+    def used(self) -> bool:
+        """Whether anything is left out."""
+        return any((self.what, self.kind, self.id, self.by, self.since_ms, self.until_ms))
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRow:
+    """An entry; ``body`` as JSON in lines, or as it stands where it is no JSON any more."""
+
+    n: int
+    at_ms: int
+    by: str
+    role: str
+    what: str
+    kind: str
+    id: str
+    body: str
+    hash: str
+    proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """An incident as it stood at an instant."""
+
+    at_ms: int
+    incident: Incident
+    history: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TrailPage:
+    """The page; ``entries`` counts all there are, ``signed`` how many are under a root."""
+
+    filter: Filter
+    rows: tuple[EntryRow, ...]
+    more: int | None
+    entries: int
+    signed: int
+    as_of: AsOf | None
+    as_of_problem: str
+
+
+def filter_of(query: Mapping[str, str]) -> Filter:
+    """What the address asks for. Raises ConfigurationError for a day that is none."""
+    until_ms = _day(query.get("until", ""))
+    before = query.get("before", "")
+    return Filter(
+        what=query.get("what", "").strip() or None,
+        kind=query.get("kind", "").strip() or None,
+        id=query.get("id", "").strip() or None,
+        by=query.get("by", "").strip() or None,
+        since_ms=_day(query.get("since", "")),
+        until_ms=None if until_ms is None else until_ms + DAY_MS,
+        before_n=int(before) if before.isdecimal() and len(before) < 18 else None,
+    )
+
+
+def row(line: Line, signed: int) -> EntryRow:
+    """An entry as a row; proven where a signed root covers it."""
+    try:
+        body = json.dumps(json.loads(line.body), ensure_ascii=False, indent=2)
+    except ValueError:
+        body = line.body
+    return EntryRow(
+        line.n, line.at_ms, line.by, line.role, line.what, line.kind, line.id, body, line.hash, line.n <= signed
+    )
+
+
+def moment(text: str) -> int:
+    """The instant of a form, Beijing time: ``2026-05-12T14:05``. Raises ConfigurationError."""
+    try:
+        return to_ms(datetime.fromisoformat(text).replace(tzinfo=BEIJING))
+    except ValueError:
+        raise ConfigurationError(f"时间“{text[:30]}”不对。 / {text[:30]!r} is no time.") from None
+
+
+def verdict(found: Verified) -> str:
+    """The key of the sentence: whole, whole but for the end, or broken."""
+    if not found.ok:
+        return "broken"
+    return "whole_but_end" if found.unsigned else "whole"
+
+
+def _day(text: str) -> int | None:
+    if not text.strip():
+        return None
+    try:
+        return midnight(date.fromisoformat(text.strip()))
+    except ValueError:
+        raise ConfigurationError(f"日期“{text[:20]}”不对。 / {text[:20]!r} is no day.") from None

@@ -27,11 +27,11 @@ from api.context import Context
 from api.problems import Problem
 from api.registries import Registries
 from governance import people
-from governance.lifecycle import sentence
 from governance.regions import Regions
 from governance.roles import RIGHTS, Actor, Forbidden, Right, administrator
 from ingest.storage.changes import Author
 from sensors.errors import NotFound, WaterError
+from sensors.texts import sentence
 
 COOKIE = "rc-token"
 """A browser's login: the token itself, for our pages only and out of reach of scripts."""
@@ -221,10 +221,10 @@ class Guard:
         if given:
             scheme, _, shown = given[0].partition(" ")
             if len(given) > 1 or scheme.lower() != _SCHEME:
-                return _unauthorized("the header Authorization must be given once, as Bearer <token>", "")
+                return _unauthorized(sentence("request.token_once"), "")
             actor = await to_thread.run_sync(self._keeper.by_token, _text(shown.strip()))
             if actor is None:
-                return _unauthorized("the token is not valid", ', error="invalid_token"')
+                return _unauthorized(sentence("request.token_invalid"), ', error="invalid_token"')
         else:
             if method not in _SAFE and (refused := foreign(headers)) is not None:
                 return refused
@@ -232,7 +232,7 @@ class Guard:
             if actor is None and self._keeper.open:
                 actor = administrator(ANYBODY)
             if actor is None:
-                return _unauthorized("the header Authorization: Bearer <token> is needed", "")
+                return _unauthorized(sentence("request.token_needed"), "")
         scope["actor"] = actor
         right = right_of(method, path.removeprefix(self._prefix).removeprefix("v1"))
         try:
@@ -311,7 +311,7 @@ async def _sign_in(scope: Scope, path: str, headers: Headers, receive: Receive, 
         wanted = quote(f"{path}?{query}" if query else path, safe="")
         await RedirectResponse(f"/login?next={wanted}", 303)(scope, receive, send)
         return
-    await _unauthorized("sign in at /login", "").response()(scope, receive, send)
+    await _unauthorized(sentence("request.sign_in"), "").response()(scope, receive, send)
 
 
 def _cookies(headers: Headers) -> dict[str, str]:
@@ -337,4 +337,4 @@ def foreign(headers: Headers) -> Problem | None:
     origin = headers.get("origin")
     if origin is None or urlsplit(origin).netloc == headers.get("host"):
         return None
-    return Problem(problems.FORBIDDEN, f"changes from web pages of {origin[:120]} are refused: show a token")
+    return Problem(problems.FORBIDDEN, sentence("request.foreign", origin=origin[:120]))

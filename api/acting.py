@@ -6,11 +6,12 @@ from dataclasses import replace
 from api.context import Context
 from governance import attachments, dispatch, incidents, people
 from governance.dispatch import Suggestion
-from governance.lifecycle import Action, Incident, Order, sentence
+from governance.lifecycle import Action, Incident, Order
 from governance.regions import Regions
 from governance.roles import Actor
 from ingest.storage.port import good_since
 from sensors.errors import ConfigurationError, NotFound, Refused
+from sensors.texts import sentence
 
 
 def perform(
@@ -56,7 +57,7 @@ def known_matter(context: Context, matter: str) -> None:
     """Raises ConfigurationError, naming those there are, for what is no process."""
     if matter and context.processes.known and context.processes.named(matter) is None:
         known = ", ".join(p.key for p in context.processes.known)
-        raise ConfigurationError(f"matter {matter!r} is no process; there are {known}")
+        raise ConfigurationError(sentence("request.no_matter", matter=matter, known=known))
 
 
 def _measurable(context: Context, order: Order) -> None:
@@ -96,7 +97,7 @@ def _known(context: Context, order: Order, regions: Regions) -> None:
     if to is None:
         return
     if to.region and to.region not in regions:
-        raise ConfigurationError(f"region {to.region!r} is not registered")
+        raise ConfigurationError(sentence("registry.no_region", region=to.region))
     if to.responsible:
         with context.database.read() as connection:
             try:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from api.context import Context
 from api.registries import Registries
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 from sensors.times import to_ms
 
 JSON, GEOJSON, CSV = "application/json", "application/geo+json", "text/csv"
@@ -44,7 +45,7 @@ async def _replaying(request: Request) -> set[int]:
 def _words(text: str) -> str:
     """Text that every database can keep."""
     if "\x00" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError("must not hold a NUL or half a surrogate pair")
+        raise ValueError(sentence("request.letters"))
     return text
 
 
@@ -78,9 +79,7 @@ def instant(name: str, text: str) -> int:
     try:
         return to_ms(msgspec.convert(_PLUS_LOST.sub("+", text), _Instant))
     except (msgspec.ValidationError, OverflowError):
-        raise ConfigurationError(
-            f"{name} {text[:80]!r} is not an RFC 3339 time with an offset, such as 2026-05-12T10:30:00Z"
-        ) from None
+        raise ConfigurationError(sentence("request.no_instant", name=name, text=text[:80])) from None
 
 
 def day(text: str) -> str:
@@ -90,7 +89,7 @@ def day(text: str) -> str:
             return date.fromisoformat(text).isoformat()
     except ValueError:
         pass
-    raise ConfigurationError(f"day {text[:80]!r} is not a day such as 2026-05-12")
+    raise ConfigurationError(sentence("request.no_day", text=text[:80]))
 
 
 def mark(kind: str, place: Any) -> str:
@@ -121,7 +120,7 @@ def place_by_number(kind: str, text: str | None) -> int | None:
 
 
 def _stray(cursor: str) -> ConfigurationError:
-    return ConfigurationError(f"cursor {cursor[:80]!r} is none of this list: give next_cursor as it was answered")
+    return ConfigurationError(sentence("request.no_cursor", cursor=cursor[:80]))
 
 
 def preferred(accept: str, offered: Sequence[str]) -> str:

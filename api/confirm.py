@@ -85,7 +85,7 @@ def _found(context: Context, token: str) -> AskedFor | Response:
     try:
         telling = context.telling
         if telling is None or telling.links is None:
-            raise NotFound(_sentence(sentence("notice.page_wrong")))
+            raise NotFound(sentence("notice.page_wrong"))
         return confirming.look(context.database, telling.directory(), telling.links, token, context.clock_ms())
     except LinkExpired as error:
         return _refusal(HTTPStatus.GONE, error)
@@ -102,7 +102,7 @@ def _question(found: AskedFor) -> str:
     )
     more = f"<p>{_both(say('notice.more', count=len(items) - SHOWN))}</p>" if len(items) > SHOWN else ""
     ask = _both(say("notice.page_ask", name=found.contact.name, count=len(items)))
-    button, remark = sentence("notice.page_button"), sentence("notice.page_comment")
+    button, remark = say("notice.page_button"), say("notice.page_comment")
     return (
         f"<p>{ask}</p><ul>{rows}</ul>{more}"
         f'<form method="post"><label>{_both(remark)}<textarea name="comment" rows="2" '
@@ -112,7 +112,7 @@ def _question(found: AskedFor) -> str:
 
 
 def _page(content: str, status: int = 200) -> Response:
-    title = sentence("notice.page_title")
+    title = say("notice.page_title")
     return HTMLResponse(
         '<!doctype html><html lang="zh-CN"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -126,10 +126,6 @@ def _page(content: str, status: int = 200) -> Response:
 def _refusal(status: int, error: WaterError) -> Response:
     zh, _, en = str(error).partition(" / ")
     return _page(f"<p>{_both(Text(zh, en))}</p>", status)
-
-
-def _sentence(text: Text) -> str:
-    return f"{text.zh} / {text.en}"
 
 
 def _both(text: Text) -> str:

@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.problems import Problem
+from sensors.texts import sentence
 
 
 class BodyLimit:
@@ -99,6 +100,6 @@ _DATA = {
 def _too_large(limit: int) -> Problem:
     return Problem(
         problems.TOO_LARGE,
-        f"the body has more than {limit} bytes, which is the most here",
+        sentence("request.too_large", limit=limit),
         headers={"Connection": "close"},
     )

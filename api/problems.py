@@ -21,9 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from governance.lifecycle import Conflict
 from governance.reports import TooMany
 from governance.roles import Forbidden
-from ingest.credentials import BrokerAway
-from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable, WaterError
-from sensors.texts import Text
+from sensors.errors import ConfigurationError, NotFound, Refused, WaterError
+from sensors.texts import Text, keys, sentence
 
 log = structlog.get_logger(__name__)
 
@@ -76,10 +75,9 @@ _OF_ERRORS: tuple[tuple[type[Exception], Sort], ...] = (
     (TooMany, TOO_MANY),
     (Refused, REFUSED),
     (ConfigurationError, INVALID),
-    (StorageUnavailable, UNAVAILABLE),
-    (BrokerAway, UNAVAILABLE),
 )
-"""Which sort an error of ours is; the first that fits, so the special before the general."""
+"""Which sort an error of ours is; the first that fits, so the special before the general. What else may succeed later
+without anybody changing anything is unavailable now."""
 
 SCHEMA: dict[str, Any] = {
     "title": "Problem",
@@ -146,22 +144,22 @@ class Problem(Exception):
 
 def of(error: WaterError) -> Problem:
     """The problem that an error of ours is; one of no known sort is a fault of ours."""
-    for kind, sort in _OF_ERRORS:
-        if isinstance(error, kind):
-            allowed = getattr(error, "allowed", None)
-            members = {} if allowed is None else {"allowed": [str(action) for action in allowed]}
-            wait_s = error.retry_s if isinstance(error, TooMany) else RETRY_AFTER_S
-            headers = {"Retry-After": str(wait_s)} if sort in (UNAVAILABLE, TOO_MANY) else {}
-            return Problem(sort, str(error), members, headers)
-    return fault(error)
+    later = UNAVAILABLE if error.retryable else None
+    sort = next((sort for kind, sort in _OF_ERRORS if isinstance(error, kind)), later)
+    if sort is None:
+        return fault(error)
+    allowed = getattr(error, "allowed", None)
+    members = {} if allowed is None else {"allowed": [str(action) for action in allowed]}
+    wait_s = error.retry_s if isinstance(error, TooMany) else RETRY_AFTER_S
+    headers = {"Retry-After": str(wait_s)} if sort in (UNAVAILABLE, TOO_MANY) else {}
+    return Problem(sort, str(error), members, headers)
 
 
 def fault(error: BaseException) -> Problem:
     """An unforeseen error: logged in full under a number, answered with the number alone."""
     number = uuid.uuid4().urn
     log.error("a request failed", instance=number, exc_info=error)
-    detail = f"系统内部故障，已记录，编号{number}。 / The request failed on our side; it is logged as {number}."
-    return Problem(BROKEN, detail, {"instance": number})
+    return Problem(BROKEN, sentence("request.fault", number=number), {"instance": number})
 
 
 def unavailable(detail: str) -> Problem:
@@ -220,7 +218,7 @@ async def _water_error(_request: Request, error: Exception) -> Response:
 
 
 async def _no_connection(_request: Request, _error: Exception) -> Response:
-    return unavailable("the database has no connection free").response()
+    return unavailable(sentence("store.no_connection")).response()
 
 
 async def _validation(_request: Request, error: Exception) -> Response:
@@ -235,11 +233,11 @@ async def _http(request: Request, error: Exception) -> Response:
     sort = _SORTS.get(status, INVALID if status < 500 else BROKEN)
     path = shorten(request.url.path)
     if status == 404:
-        detail = f"there is nothing at {path}"
+        detail = sentence("request.nothing_there", path=path)
     elif status == 405:
-        detail = f"{path} does not take {request.method}"
+        detail = sentence("request.no_method", path=path, method=request.method)
     else:
-        detail = str(error.detail)
+        detail = sentence("request.refused", why=error.detail)
     headers = {"Allow": _allowed(request)} if status == 405 else error.headers or {}
     return Problem(sort, detail, headers=headers, status=status).response()
 
@@ -257,18 +255,24 @@ def _invalid(faults: Any) -> Problem:
     """FastAPI's list of faults, each with the field, what is wrong and the value."""
     errors = [_one(one) for one in faults]
     detail = "; ".join(
-        f"{one['field']}: {one['message']}" + (f" (given: {one['value']})" if "value" in one else "") for one in errors
+        f"{one['field']}: {one['message']}" + (f" ({one['value']})" if "value" in one else "") for one in errors
     )
     return Problem(INVALID, shorten(detail, 1000), {"errors": errors[:50]})
 
 
 def _one(one: Mapping[str, Any]) -> dict[str, str]:
     where = tuple(one["loc"])
-    message = str(one["msg"]).removeprefix("Value error, ")
+    message, told = str(one["msg"]).removeprefix("Value error, "), one.get("ctx", {})
     if one["type"] == "json_invalid":
-        return {"field": "body", "message": f"not JSON: {one.get('ctx', {}).get('error', message)} at {where[-1]}"}
+        return {
+            "field": "body",
+            "message": sentence("field.json_invalid", why=told.get("error", message), at=where[-1]),
+        }
     if where == ("body",):
-        return {"field": "body", "message": "must be a JSON object, sent with Content-Type: application/json"}
+        return {"field": "body", "message": sentence("field.no_object")}
+    if one["type"] != "value_error":  # what our own validators say is a sentence already
+        key = f"field.{one['type']}"
+        message = sentence(key if key in keys() else "field.other", message=message, **told)
     found = {"field": shorten(".".join(map(str, where))), "message": message}
     if one["type"] not in {"missing", "extra_forbidden"}:
         found["value"] = shorten(one.get("input"))

@@ -7,6 +7,7 @@ from api.context import Context
 from ingest.storage import registry as registry_store
 from sensors.errors import NotFound
 from sensors.stations import Registry, Station
+from sensors.texts import sentence
 
 RECENT_S = 2.0
 
@@ -54,5 +55,5 @@ class Registries:
 def find(registry: Registry, key: str) -> Station:
     """The station called ``key``; raises NotFound naming it."""
     if key not in registry:
-        raise NotFound(f"station {key[:80]!r} is not registered")
+        raise NotFound(sentence("registry.no_station", key=key[:80]))
     return registry[key]

@@ -18,6 +18,7 @@ from ingest.classes import REACH, STATION, Shown, shown
 from sensors.errors import NotFound
 from sensors.network import along_km, length_km
 from sensors.stations import Reach, Registry
+from sensors.texts import sentence
 
 DAYS = 400
 """Days of class history told."""
@@ -168,7 +169,7 @@ def find(registry: Registry, key: str) -> Reach:
     """The reach called ``key``; raises NotFound naming it."""
     found = next((reach for reach in registry.reaches if reach.key == key), None)
     if found is None:
-        raise NotFound(f"没有编号为{key[:80]}的河段。 / reach {key[:80]!r} is not registered")
+        raise NotFound(sentence("registry.no_reach", reach=key[:80]))
     return found
 
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from governance.merkle import Line
 from governance.roles import Role
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 from sensors.times import BEIJING, DAY_MS, to_ms
 
 CLASSES = "water.classes"
@@ -167,16 +168,16 @@ def read(text: str) -> Formula:
         raise ConfigurationError(str(error)) from error
     unknown = sorted(set(told) - {"example", "weights", "terms", "patrols_due"})
     if unknown:
-        raise ConfigurationError(f"{unknown[0]} is nothing a formula says")
+        raise ConfigurationError(sentence("assessment.unknown", unknown=unknown[0]))
     weights: dict[Indicator, float] = {}
     for name, weight in told.get("weights", {}).items():
         if name not in list(Indicator):
-            raise ConfigurationError(f"weights.{name} is no indicator: {', '.join(Indicator)}")
+            raise ConfigurationError(sentence("assessment.no_indicator", name=name, known=", ".join(Indicator)))
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < 1e6:
-            raise ConfigurationError(f"weights.{name} {weight!r} is no number from 0 on")
+            raise ConfigurationError(sentence("assessment.no_weight", name=name, weight=weight))
         weights[Indicator(name)] = float(weight)
     if not any(weights.values()):
-        raise ConfigurationError("all weights are 0: nothing would count")
+        raise ConfigurationError(sentence("assessment.all_zero"))
     terms = told.get("terms", {})
     formula = Formula(weights, example=told.get("example", True) is not False)
     if "patrols_due" in told:
@@ -184,7 +185,7 @@ def read(text: str) -> Formula:
     for name, value in terms.items():
         default = getattr(formula, name, None) if name in _TERMS else None
         if default is None or type(value) is not type(default) or (not isinstance(value, bool) and value < 0):
-            raise ConfigurationError(f"terms.{name} {value!r} is no term of a formula: {', '.join(_TERMS)}")
+            raise ConfigurationError(sentence("assessment.no_term", name=name, value=value, known=", ".join(_TERMS)))
     return replace(formula, **terms)
 
 
@@ -210,9 +211,9 @@ def month_of(text: str) -> tuple[int, int]:
     try:
         first = datetime.strptime(text, "%Y-%m").replace(tzinfo=BEIJING)
     except ValueError:
-        raise ConfigurationError(f"month {text[:20]!r} is not a month such as 2026-10") from None
+        raise ConfigurationError(sentence("assessment.no_month", text=text[:20])) from None
     if len(text) != len("2026-10"):
-        raise ConfigurationError(f"month {text[:20]!r} is not a month such as 2026-10")
+        raise ConfigurationError(sentence("assessment.no_month", text=text[:20]))
     return to_ms(first), to_ms(_next(first))
 
 

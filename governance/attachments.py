@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from governance.tables import attachment as table
 from sensors.errors import NotFound
+from sensors.texts import sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,5 +46,5 @@ def get(connection: sa.Connection, ids: Sequence[str]) -> list[Attachment]:
     here = {one.id for one in found}
     for one in ids:
         if one not in here:
-            raise NotFound(f"attachment {one[:80]!r} is not here: upload it first")
+            raise NotFound(sentence("attachment.unknown", id=one[:80]))
     return found

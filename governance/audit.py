@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from governance.merkle import GENESIS, Line
 from governance.tables import audit as table
 from sensors.errors import NotFound
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 from sensors.times import rfc3339, to_ms
 
 LOCK = 0x7269_7665_7204
@@ -111,7 +111,7 @@ def get(connection: sa.Connection, n: int) -> Line:
     """The entry of this number; raises NotFound."""
     found = list(_lines(connection, sa.select(table).where(table.c.n == n))) if 0 < n < 2**63 else []
     if not found:
-        raise NotFound(f"the trail has no entry {n}")
+        raise NotFound(sentence("trail.no_entry", n=n))
     return found[0]
 
 

@@ -20,12 +20,13 @@ from sqlalchemy.exc import IntegrityError
 from governance import audit, cloudevents, incidents, lifecycle
 from governance.cloudevents import SignatureInvalid
 from governance.database import Database
-from governance.lifecycle import Action, Evidence, FalseAlarm, Incident, Order, sentence
+from governance.lifecycle import Action, Evidence, FalseAlarm, Incident, Order
 from governance.platform_tables import callback as callbacks_
 from governance.platforms import CallbackWords, Platform, at
 from governance.regions import Regions
 from governance.roles import Actor, Role
 from sensors.errors import NotFound, Refused
+from sensors.texts import sentence
 from sensors.times import DAY_MS
 
 Proven = Callable[[Incident], Mapping[tuple[str, str, str], int]]

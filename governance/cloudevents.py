@@ -18,7 +18,7 @@ from typing import Any
 from governance.finding import Finding
 from governance.lifecycle import Effects, Incident
 from sensors.errors import ConfigurationError, WaterError
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 from sensors.times import rfc3339
 
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -159,15 +159,15 @@ def verify(secret: str, headers: Mapping[str, str], body: bytes, now_s: int, tol
     try:
         event_id, stamp, signatures = (lower[f"webhook-{name}"] for name in ("id", "timestamp", "signature"))
     except KeyError as error:
-        raise SignatureInvalid(f"the header {error.args[0]} is missing") from error
+        raise SignatureInvalid(sentence("platform.header_missing", name=error.args[0])) from error
     if not re.fullmatch(r"[0-9]{1,12}", stamp):
-        raise SignatureInvalid("webhook-timestamp is not seconds since the epoch")
+        raise SignatureInvalid(sentence("platform.no_stamp"))
     if abs(now_s - int(stamp)) > tolerance_s:
-        raise SignatureInvalid(f"webhook-timestamp is more than {tolerance_s} s off the receiver's clock")
+        raise SignatureInvalid(sentence("platform.stamp_off", seconds=tolerance_s))
     expected = _signature(_key(secret), event_id, stamp, body).encode()
     fits = [hmac.compare_digest(expected, candidate.encode()) for candidate in signatures.split()]
     if not any(fits):
-        raise SignatureInvalid("no signature fits the body")
+        raise SignatureInvalid(sentence("platform.no_signature"))
 
 
 def _key(secret: str) -> bytes:
@@ -175,9 +175,9 @@ def _key(secret: str) -> bytes:
     try:
         key = base64.b64decode(encoded, validate=True) if secret.startswith(prefix) else secret.encode()
     except (binascii.Error, ValueError):
-        raise ConfigurationError("the webhook secret begins with whsec_ but what follows is not base64") from None
+        raise ConfigurationError(sentence("platform.secret_base64")) from None
     if not key:
-        raise ConfigurationError("the webhook secret is empty: anybody could sign")
+        raise ConfigurationError(sentence("platform.secret_empty"))
     return key
 
 

@@ -14,13 +14,13 @@ from governance.contacts import Contact, Directory
 from governance.contacts import Role as Told
 from governance.database import Database
 from governance.deadlines import STANDARD, Policy
-from governance.lifecycle import Action, Order, State, sentence
+from governance.lifecycle import Action, Order, State
 from governance.notice_store import Notice
 from governance.notice_tables import notice as notices_
 from governance.notices import TEST, Item, Links, number_of
 from governance.roles import Actor, Right, Role
 from sensors.errors import NotFound, Refused
-from sensors.texts import say
+from sensors.texts import say, sentence
 from sensors.times import beijing
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)

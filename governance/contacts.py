@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, model_validator
 from governance.finding import Colour
 from governance.tomlfile import Table, parse
 from sensors.errors import ConfigurationError, NotFound
-from sensors.texts import Text, say, sentence
+from sensors.texts import Text, both, say
 
 
 class Role(StrEnum):
@@ -86,7 +86,7 @@ class Directory:
         if found is None:
             known = ", ".join(one.key for one in self.contacts) or "-"
             text = say("notice.contact_unknown", key=key[:64], known=known)
-            raise NotFound(f"{text.zh}。 / {text.en}.")
+            raise NotFound(both(text))
         return found
 
     def called(self, name: str) -> Contact | None:
@@ -243,4 +243,4 @@ def _channel(key: str, channel: _Channel, secret_in: Callable[[Path], str]) -> C
 
 def word(role: Role) -> Text:
     """What people call a role."""
-    return sentence(f"notice.role_{role}")
+    return say(f"notice.role_{role}")

@@ -9,6 +9,7 @@ import warnings
 from dataclasses import dataclass
 
 from sensors.errors import Refused
+from sensors.texts import sentence
 
 MOST_BYTES = 10 * 1024 * 1024
 """A phone's photo at full size; the field app sends at most 400 kB."""
@@ -35,12 +36,12 @@ class Content:
 def examine(data: bytes) -> Content:
     """What the bytes are. Raises Refused, saying what is wrong, for everything that is not taken."""
     if not data:
-        raise Refused("the attachment is empty")
+        raise Refused(sentence("attachment.empty"))
     if len(data) > MOST_BYTES:
-        raise Refused(f"the attachment has {len(data)} bytes, at most {MOST_BYTES} are taken")
+        raise Refused(sentence("attachment.too_large", size=len(data), most=MOST_BYTES))
     if data.startswith(_PDF):
         if b"%%EOF" not in data[-2048:]:
-            raise Refused("the attachment begins as a PDF and does not end as one")
+            raise Refused(sentence("attachment.pdf_cut"))
         return Content("application/pdf")
     return _photo(data)
 
@@ -54,14 +55,14 @@ def _photo(data: bytes) -> Content:
             image = Image.open(io.BytesIO(data), formats=tuple(_PHOTOS))
         width, height = image.size
         if width * height > MOST_PIXELS:
-            raise Refused(f"the photo unfolds to {width} x {height} pixels, at most {MOST_PIXELS} are taken")
+            raise Refused(sentence("attachment.pixels", width=width, height=height, most=MOST_PIXELS))
         if getattr(image, "n_frames", 1) > 1:
-            raise Refused("the attachment is a film or an animation: send a photo")
+            raise Refused(sentence("attachment.film"))
         image.load()
     except UnidentifiedImageError:
-        raise Refused("the attachment is no photo (JPEG, PNG, WebP) and no PDF") from None
+        raise Refused(sentence("attachment.no_photo")) from None
     except Image.DecompressionBombError:
-        raise Refused(f"the photo unfolds to far more than the {MOST_PIXELS} pixels that are taken") from None
+        raise Refused(sentence("attachment.bomb", most=MOST_PIXELS)) from None
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise Refused(f"the photo cannot be read to its end: {error}") from None
+        raise Refused(sentence("attachment.broken", error=error)) from None
     return Content(_PHOTOS[str(image.format)], width, height)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from sensors.errors import ConfigurationError, StorageUnavailable
+from sensors.texts import sentence
 
 metadata = sa.MetaData(
     naming_convention={
@@ -180,7 +181,7 @@ def execute(connection: sa.Connection, sql: str, values: Sequence[Any]) -> None:
         cursor.execute(sql, values)
     except connection.dialect.loaded_dbapi.Error as error:
         if _passes(error):
-            raise StorageUnavailable(f"the database answers: {error}") from error
+            raise StorageUnavailable(sentence("store.database", error=error)) from error
         raise
     finally:
         cursor.close()
@@ -201,10 +202,10 @@ def translated() -> Iterator[None]:
     try:
         yield
     except PoolTimeout as error:
-        raise StorageUnavailable("all connections to the database are busy") from error
+        raise StorageUnavailable(sentence("store.busy")) from error
     except DBAPIError as error:
         if error.connection_invalidated or (error.orig is not None and _passes(error.orig)):
-            raise StorageUnavailable(f"the database answers: {error.orig}") from error
+            raise StorageUnavailable(sentence("store.database", error=error.orig)) from error
         raise
 
 

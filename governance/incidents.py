@@ -40,7 +40,7 @@ from governance.tables import incident_condition as conditions_
 from governance.tables import incident_entry as entries_
 from governance.tables import outbox
 from sensors.errors import NotFound, Refused, StorageUnavailable
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 from sensors.times import DAY_MS, beijing
 
 AT_ONCE = 500
@@ -160,12 +160,10 @@ def act(
     found = {number: _one(connection, number, lock=True) for number in ids}  # in order: two that merge cannot deadlock
     before = found[incident_id]
     if expected_version is not None and expected_version != before.version:
-        raise Conflict(
-            lifecycle.sentence("incident.changed", id=incident_id, version=before.version, expected=expected_version)
-        )
+        raise Conflict(sentence("incident.changed", id=incident_id, version=before.version, expected=expected_version))
     if order.action is Action.MERGE:
         if order.into is None:
-            raise Refused(lifecycle.sentence("incident.needs_into", id=incident_id))
+            raise Refused(sentence("incident.needs_into", id=incident_id))
         steps = lifecycle.merge(before, found[order.into], order, actor, now_ms)
         changes = [_Changed(i.id, i, effects, None) for i, effects in steps]
     elif order.action is Action.SPLIT:
@@ -258,11 +256,11 @@ def _reopenable(connection: sa.Connection, before: Incident, after: Incident, no
     ended = before.closed_at_ms or 0
     if now_ms - ended > policy.reopen_within_ms:
         days = policy.reopen_within_ms // DAY_MS
-        raise NotNow(lifecycle.sentence("incident.too_late", id=before.id, days=days))
+        raise NotNow(sentence("incident.too_late", id=before.id, days=days))
     query = sa.select(incidents_.c.id).where(incidents_.c.open_cause == after.open_cause)
     other = connection.execute(query).scalar()
     if other is not None:
-        raise NotNow(lifecycle.sentence("incident.open_again", id=before.id, other=other))
+        raise NotNow(sentence("incident.open_again", id=before.id, other=other))
 
 
 def get(connection: sa.Connection, incident_id: int) -> Incident:
@@ -275,7 +273,7 @@ def history(connection: sa.Connection, incident_id: int) -> list[Entry]:
     query = sa.select(entries_).where(entries_.c.incident_id == incident_id).order_by(entries_.c.seq)
     rows = connection.execute(query).mappings().all() if 0 < incident_id < 2**31 else []
     if not rows:
-        raise NotFound(lifecycle.sentence("incident.unknown", id=incident_id))
+        raise NotFound(sentence("incident.unknown", id=incident_id))
     return [_entry(row) for row in rows]
 
 
@@ -286,7 +284,7 @@ def as_of(connection: sa.Connection, incident_id: int, at_ms: int) -> tuple[Inci
     """
     lines = audit.of(connection, "incident", incident_id, until_ms=at_ms)
     if not lines:
-        raise NotFound(lifecycle.sentence("incident.unknown_then", id=incident_id, at=beijing(at_ms, "%Y-%m-%d %H:%M")))
+        raise NotFound(sentence("incident.unknown_then", id=incident_id, at=beijing(at_ms, "%Y-%m-%d %H:%M")))
     conditions: dict[tuple[str, str, str], Condition] = {}
     history = []
     for line in lines:
@@ -450,7 +448,7 @@ def _record(
         opened = sum(change.effects.entry.seq == 1 for change in changes)
         ids = tuple(dict.fromkeys(one.incident_id for one in told))
         return Recorded(opened, decided - opened, len(findings) - decided, ids, told)
-    raise StorageUnavailable(f"{len(findings)} findings could not be recorded: other workers came first {TRIES} times")
+    raise StorageUnavailable(sentence("store.findings", count=len(findings), tries=TRIES))
 
 
 def _unseen(connection: sa.Connection, findings: Sequence[Finding]) -> list[Finding]:
@@ -580,7 +578,7 @@ def _one(connection: sa.Connection, incident_id: int, *, lock: bool) -> Incident
     query = sa.select(incidents_).where(incidents_.c.id == incident_id)
     found = _load(connection, query.with_for_update() if lock else query) if 0 < incident_id < 2**31 else []
     if not found:
-        raise NotFound(lifecycle.sentence("incident.unknown", id=incident_id))
+        raise NotFound(sentence("incident.unknown", id=incident_id))
     return found[0]
 
 

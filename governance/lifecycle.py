@@ -17,7 +17,7 @@ from governance.finding import Change, Colour, Finding, Kind
 from governance.regions import NOWHERE, Place
 from governance.roles import Actor, Department, Forbidden, Right, Role, label
 from sensors.errors import Refused
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 from sensors.times import DAY_MS, beijing
 
 JOIN_WITHIN_MS = DAY_MS
@@ -1271,12 +1271,6 @@ def labels(actions: Iterable[Action]) -> Text:
     """The names of actions as people read them, joined."""
     names = [say(f"action.{action}") for action in actions] or [say("incident.nothing")]
     return Text("、".join(n.zh for n in names), ", ".join(n.en for n in names))
-
-
-def sentence(key: str, /, **values: object) -> str:
-    """A sentence of the catalogue in both languages, as error messages carry it: ``中文。 / English.``"""
-    text = say(key, **values)
-    return f"{text.zh}。 / {text.en}."
 
 
 _SOURCES: Mapping[Kind, Source] = {

@@ -10,13 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from governance.finding import Colour
-from governance.lifecycle import sentence
 from governance.notice_tables import notice as notices_
 from governance.notice_tables import notice_item as items_
 from governance.notice_tables import notice_watch as watches_
 from governance.notices import CALLS, PRESSING, TEST, Item, Kind, Policy
 from sensors.errors import NotFound
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 
 AT_ONCE = 500
 EVERYWHERE = "*"

@@ -47,11 +47,10 @@ import structlog
 
 from governance import cloudevents
 from governance.database import Database
-from governance.lifecycle import sentence
 from governance.rounds import Rounds
 from governance.tables import outbox
 from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
-from sensors.texts import say
+from sensors.texts import say, sentence
 from sensors.times import to_ms
 
 BODY_LIMIT = 64 * 1024

@@ -19,7 +19,7 @@ from governance.tables import patrol as table
 from governance.terms import Appointment
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.network import distance_km
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 from sensors.times import DAY_MS
 
 MOST_POINTS = 20_000
@@ -113,24 +113,24 @@ def counts(way: str, done: Walked, rule: Counts) -> tuple[bool, Text]:
 def checked(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[Point], now_ms: int) -> None:
     """Raises ConfigurationError naming what cannot be."""
     if not _KEY.fullmatch(key):
-        raise ConfigurationError(f"patrol {key[:80]!r} must be 8 to 64 letters, digits and -, made by the device")
+        raise ConfigurationError(sentence("patrol.no_key", key=key[:80]))
     if way not in WAYS:
-        raise ConfigurationError(f"way {way!r} must be one of {', '.join(WAYS)}")
+        raise ConfigurationError(sentence("request.one_of", name="way", text=way, known=", ".join(WAYS)))
     if ended_ms < started_ms:
-        raise ConfigurationError("the patrol ends before it starts")
+        raise ConfigurationError(sentence("patrol.backwards"))
     if ended_ms - started_ms > LONGEST_MS:
-        raise ConfigurationError("the patrol lasts longer than a day: it was not ended")
+        raise ConfigurationError(sentence("patrol.too_long"))
     if ended_ms > now_ms + 5 * 60_000:
-        raise ConfigurationError("the patrol ends in the future: the clock of the device is wrong")
+        raise ConfigurationError(sentence("patrol.ahead"))
     if len(track) > MOST_POINTS:
-        raise ConfigurationError(f"the track has {len(track)} points, at most {MOST_POINTS} are taken")
+        raise ConfigurationError(sentence("patrol.many_points", count=len(track), most=MOST_POINTS))
     for i, point in enumerate(track):
         if not (-180 <= point.lon <= 180 and -90 <= point.lat <= 90):
-            raise ConfigurationError(f"track[{i}]: lon {point.lon}, lat {point.lat} is no place on Earth")
+            raise ConfigurationError(sentence("patrol.no_place", i=i, lon=point.lon, lat=point.lat))
         if i and point.at_ms <= track[i - 1].at_ms:
-            raise ConfigurationError(f"track[{i}] is not later than the point before it")
+            raise ConfigurationError(sentence("patrol.not_later", i=i))
     if track and not (started_ms <= track[0].at_ms and track[-1].at_ms <= ended_ms):
-        raise ConfigurationError("the track reaches beyond the patrol's start and end")
+        raise ConfigurationError(sentence("patrol.beyond"))
 
 
 def add(connection: sa.Connection, made: Patrol) -> None:
@@ -144,7 +144,7 @@ def add(connection: sa.Connection, made: Patrol) -> None:
     try:
         connection.execute(sa.insert(table).values(row))
     except sa.exc.IntegrityError:
-        raise Refused(f"patrol {made.key} is here already") from None
+        raise Refused(sentence("patrol.there", key=made.key)) from None
     told = {
         "reach": made.reach,
         "started_ms": made.started_ms,
@@ -171,7 +171,7 @@ def find(connection: sa.Connection, key: str, by: str | None = None) -> Patrol:
     """A patrol with its track, by its number; raises NotFound, also for one that is not ``by`` whom it should be."""
     row = connection.execute(sa.select(table).where(table.c.key == key)).mappings().one_or_none()
     if row is None or (by is not None and row["by"] != by):
-        raise NotFound(f"patrol {key[:80]!r} is not here")
+        raise NotFound(sentence("patrol.unknown", key=key[:80]))
     return _patrol(row)
 
 

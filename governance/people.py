@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from governance import audit, incidents
-from governance.lifecycle import FINAL, Incident, sentence
+from governance.lifecycle import FINAL, Incident
 from governance.regions import Regions
 from governance.roles import PERSONS, RIGHTS, TERMED, Actor, Department, Right, Role, label
 from governance.tables import appointment as appointments_
@@ -22,6 +22,7 @@ from governance.tables import person as people_
 from governance.tables import token as tokens_
 from governance.terms import Appointment
 from sensors.errors import ConfigurationError, NotFound, Refused
+from sensors.texts import sentence
 
 PREFIX = "rc_"
 """By which a token is recognised where it should not be, in a log or a mail."""
@@ -58,13 +59,13 @@ def add(
     """
     name = name.strip()
     if not name or len(name) > NAME_LIMIT or any(not letter.isprintable() for letter in name):
-        raise ConfigurationError(f"name {name[:NAME_LIMIT]!r} must be 1 to {NAME_LIMIT} printable characters")
+        raise ConfigurationError(sentence("person.no_name", name=name[:NAME_LIMIT], most=NAME_LIMIT))
     if role not in PERSONS:
         raise ConfigurationError(sentence("person.no_person_is", role=label(role)))
     if region and regions is not None and region not in regions:
-        raise ConfigurationError(f"region {region!r} is not registered")
+        raise ConfigurationError(sentence("registry.no_region", region=region))
     if (role is Role.HANDLER) != (department is not None):
-        raise ConfigurationError(f"{name}: a handler, and nobody else, belongs to a department")
+        raise ConfigurationError(sentence("person.handler_only", name=name))
     if connection.execute(sa.select(people_.c.id).where(people_.c.name == name)).first():
         raise Refused(sentence("person.person_exists", name=name))
     row = {
@@ -222,9 +223,9 @@ def appoint(
     if one.role not in TERMED:
         raise Refused(sentence("person.not_a_chief", name=one.name, role=label(one.role)))
     if region not in regions:
-        raise ConfigurationError(f"region {region!r} is not registered")
+        raise ConfigurationError(sentence("registry.no_region", region=region))
     if until_ms is not None and until_ms <= since_ms:
-        raise ConfigurationError(f"a term of {one.name} must end after it begins")
+        raise ConfigurationError(sentence("person.term_backwards", name=one.name))
     if deputy_of:
         get(connection, deputy_of)
     same = appointments_.c.deputy_of.in_(["", deputy_of])

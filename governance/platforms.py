@@ -14,10 +14,11 @@ from jmespath.parser import ParsedResult
 from pydantic import AfterValidator, Field, SecretStr
 
 from governance import cloudevents
-from governance.lifecycle import Action, State, rights_of, sentence
+from governance.lifecycle import Action, State, rights_of
 from governance.roles import RIGHTS, Role
 from governance.tomlfile import Table, parse
 from sensors.errors import ConfigurationError, NotFound
+from sensors.texts import sentence
 
 UNSAYABLE = frozenset({Action.MERGE, Action.SPLIT, Action.EMERGENCY, Action.EVALUATE, Action.PAUSE})
 """They ask for a number, a list, a grade, a score or a reason of ours, which a callback does not carry."""

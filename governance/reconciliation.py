@@ -16,13 +16,14 @@ import sqlalchemy as sa
 import structlog
 
 from governance import cloudevents
-from governance.lifecycle import State, sentence
+from governance.lifecycle import State
 from governance.outbox import Status
 from governance.platform_tables import reconciliation as reports_
 from governance.platforms import ListWords, Platform, at
 from governance.tables import incident as incidents_
 from governance.tables import outbox
 from sensors.errors import ConfigurationError, NotFound, Refused, WaterError
+from sensors.texts import sentence
 from sensors.times import DAY_MS
 
 CLOSED_FOR_MS = 7 * DAY_MS

@@ -19,7 +19,7 @@ from governance.tables import incident as incident_table
 from governance.tables import report as table
 from sensors.errors import NotFound, WaterError
 from sensors.network import distance_km
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 from sensors.times import DAY_MS
 
 NEAR_M = 300.0
@@ -45,7 +45,7 @@ class TooMany(WaterError):
     """The same sender reports faster than people do; ``retry_s`` is when to try again."""
 
     def __init__(self, retry_s: int) -> None:
-        super().__init__(f"too many reports from here: try again in {retry_s} s, or call the hotline on the sign")
+        super().__init__(sentence("report.too_many", seconds=retry_s))
         self.retry_s = retry_s
 
 
@@ -107,7 +107,7 @@ def get(connection: sa.Connection, given: str) -> Report:
     """By its ticket; raises NotFound, which does not say whether the ticket is wrong or was never given out."""
     row = connection.execute(sa.select(table).where(table.c.ticket == spelled(given))).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"no report with the ticket {given[:40]!r}")
+        raise NotFound(sentence("report.no_ticket", ticket=given[:40]))
     return _report(row)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sensors.errors import Refused
-from sensors.texts import Text, say
+from sensors.texts import Text, both, say
 
 
 class Role(StrEnum):
@@ -162,7 +162,7 @@ class Actor:
         """Raises Forbidden, naming the roles that may, unless the role has the right."""
         if not self.may(right):
             text = say("person.forbidden", role=label(self.role), right=say(f"right.{right}"), roles=who(right))
-            raise Forbidden(f"{text.zh}。 / {text.en}.", tuple(sorted(RIGHTS[self.role])))
+            raise Forbidden(both(text), tuple(sorted(RIGHTS[self.role])))
 
 
 def administrator(name: str) -> Actor:

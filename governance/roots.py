@@ -15,6 +15,7 @@ from governance.audit import Fault, Verified, Wrong
 from governance.merkle import GENESIS, Proof, Root, Tree
 from governance.tables import audit_root as table
 from sensors.errors import Refused
+from sensors.texts import sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +116,17 @@ def proof(connection: sa.Connection, n: int, *, since: int | None = None) -> Pro
     line = audit.get(connection, n)
     roots = listing(connection)
     if not roots or roots[-1].size < n:
-        raise Refused(f"entry {n} is under no root yet: the next one covers it")
+        raise Refused(sentence("trail.no_root_yet", n=n))
     newest = roots[-1]
     earlier = next((root for root in roots if root.size == since), None)
     if since is not None and earlier is None:
         known = ", ".join(str(root.size) for root in roots[-10:])
-        raise Refused(f"there is no root of {since} entries; the newest are of {known}")
+        raise Refused(sentence("trail.no_root", since=since, known=known))
     if earlier is None and len(roots) > 1:
         earlier = roots[-2]
     leaves = [merkle.leaf(one) for one in audit.hashes(connection, newest.size)]
     if len(leaves) != newest.size:
-        raise Refused(f"the trail has {len(leaves)} of the {newest.size} entries that are signed: verify it first")
+        raise Refused(sentence("trail.cut", count=len(leaves), size=newest.size))
     path = merkle.inclusion(leaves, n - 1)
     further = merkle.consistency(leaves, earlier.size) if earlier else ()
     return Proof(line, newest, tuple(path), earlier, tuple(further))

@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from governance.database import Database, translated
 from sensors.errors import StorageUnavailable
+from sensors.texts import sentence
 
 LETTING_GO_S = 5.0
 """A server that ends a session tells us before it frees the lock; somebody else has it only when it stays taken."""
@@ -71,10 +72,10 @@ class SoleWriter(Database):
                 self._renew()
             session = self._session
             if session is None:
-                raise StorageUnavailable("another process has become the writer of this database")
+                raise StorageUnavailable(sentence("store.other_writer"))
             if self._renewed:
                 self._renewed = False
-                raise StorageUnavailable("the session with the database was lost and is begun anew")
+                raise StorageUnavailable(sentence("store.session_lost"))
             try:
                 with session.begin():
                     yield session
@@ -107,7 +108,7 @@ class SoleWriter(Database):
         self._lost_at = self._lost_at or time.monotonic()
         self.superseded = time.monotonic() - self._lost_at > LETTING_GO_S
         if not self.superseded:
-            raise StorageUnavailable("the session with the database was lost and its lock is still taken")
+            raise StorageUnavailable(sentence("store.lock_taken"))
 
     def _drop(self) -> None:
         session, self._session = self._session, None

@@ -37,6 +37,7 @@ from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.reading import Ints, Message
 from sensors.stations import Registry
+from sensors.texts import sentence
 from sensors.times import DAY_MS, rfc3339
 from sensors.upkeep import Upkeep
 from sensors.wire import telemetry
@@ -171,9 +172,9 @@ def stored(
 ) -> Past:
     """What the store holds of a range and of the time before it; raises ConfigurationError when it is too much."""
     if unknown := sorted(set(stations) - set(registry.index)):
-        raise ConfigurationError(f"station {unknown[0]} is not registered")
+        raise ConfigurationError(sentence("registry.station_unknown", station=unknown[0]))
     if not until_ms - since_ms > 0:
-        raise ConfigurationError(f"until {rfc3339(until_ms)} is not after since {rfc3339(since_ms)}")
+        raise ConfigurationError(sentence("request.until_since", until=rfc3339(until_ms), since=rfc3339(since_ms)))
     found: dict[str, Window] = {}
     total = 0
     for station in registry.stations:
@@ -184,7 +185,7 @@ def stored(
             found[station.key] = window
             total += len(window)
         if total > MOST_READINGS:
-            raise ConfigurationError(f"more than {MOST_READINGS} readings: choose a shorter time or fewer stations")
+            raise ConfigurationError(sentence("backtest.many", most=MOST_READINGS))
     return Past(registry, found, upkeep)
 
 
@@ -232,7 +233,7 @@ def attempt(
     """
     readings = sum(len(window) for window in past.readings.values())
     if not readings:
-        raise ConfigurationError(f"no reading from {rfc3339(since_ms)} to {rfc3339(until_ms)}")
+        raise ConfigurationError(sentence("backtest.nothing", since=rfc3339(since_ms), until=rfc3339(until_ms)))
     first_ms = min(int(window.at.min()) for window in past.readings.values() if len(window))
     feeds = _feeds(past, catalogue) if feeds is None else feeds
     with throw_away() as database:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from ingest.storage.tables import backtest as table
 from sensors.errors import NotFound
+from sensors.texts import sentence
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 KEPT = 200
@@ -42,7 +43,7 @@ def get(connection: sa.Connection, number: int) -> Asked:
     query = sa.select(table).where(table.c.id == number)
     row = connection.execute(query).one_or_none() if 0 < number < 2**31 else None
     if row is None:
-        raise NotFound(f"there is no backtest {number}")
+        raise NotFound(sentence("backtest.unknown", number=number))
     return _asked(row)
 
 

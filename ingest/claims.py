@@ -22,6 +22,7 @@ from ingest.storage import changes
 from ingest.storage.tables import device_claim as table
 from ingest.storage.tables import station
 from sensors.errors import NotFound, WaterError
+from sensors.texts import sentence
 from sensors.times import DAY_MS
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,7 @@ class TooManyClaims(WaterError):
     retryable = True
 
     def __init__(self, wait_s: float) -> None:
-        super().__init__(f"too many attempts; try again in {wait_s:.0f} s")
+        super().__init__(sentence("device.too_many", seconds=wait_s))
         self.wait_s = wait_s
 
 
@@ -70,7 +71,7 @@ class Label:
 def make(connection: sa.Connection, key: str, by: str, now_ms: int, days: int = DAYS) -> Label:
     """A new secret for a station; one made before is void. Raises NotFound."""
     if connection.execute(sa.select(station.c.id).where(station.c.key == key)).first() is None:
-        raise NotFound(f"station {key[:80]!r} is not registered")
+        raise NotFound(sentence("registry.no_station", key=key[:80]))
     plain = "".join(secrets.choice(SYMBOLS) for _ in range(LENGTH))
     salt = secrets.token_bytes(_SALT)
     expires_at_ms = now_ms + days * DAY_MS
@@ -116,7 +117,7 @@ class Claims:
             same = hmac.compare_digest(_derive(normal(secret), salt), wanted)
         if row is None or not same or not self._consume(key, wanted, now_ms):
             log.warning("a claim was refused", address=address)
-            raise ClaimRefused("station and secret do not belong together, or the secret was used or has expired")
+            raise ClaimRefused(sentence("device.claim_refused"))
         try:
             issued = self._credentials.issue(key, "claim")
         except BaseException:

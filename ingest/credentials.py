@@ -20,6 +20,7 @@ from ingest.storage import changes
 from ingest.storage.tables import device_credential as table
 from ingest.storage.tables import station
 from sensors.errors import NotFound, Refused, StorageUnavailable, WaterError
+from sensors.texts import sentence
 
 log = structlog.get_logger(__name__)
 
@@ -102,9 +103,9 @@ class Credentials:
             # a row of the station is held, so that two who ask at once do not both find a place free
             held = connection.execute(sa.select(station.c.id).where(station.c.key == key).with_for_update())
             if held.first() is None:
-                raise NotFound(f"station {key[:80]!r} is not registered")
+                raise NotFound(sentence("registry.no_station", key=key[:80]))
             if len(_in_force(connection, key)) >= MOST:
-                raise Refused(f"station {key} has {MOST} logins in force, which is the most; revoke one first")
+                raise Refused(sentence("device.many_logins", key=key, most=MOST))
             values = {"station": key, "user": user, "created_at_ms": now_ms, "created_by": by}
             connection.execute(sa.insert(table).values(**values))
             _note(connection, key, user, by, now_ms, {"issued": True})
@@ -129,7 +130,7 @@ class Credentials:
         with self._database.read() as connection:
             known = connection.execute(sa.select(table.c.user).where(_is(key, user))).first()
             if known is None and (user != key or not _registered(connection, key)):
-                raise NotFound(f"station {key[:80]!r} has no login {user[:80]!r}")
+                raise NotFound(sentence("device.no_login", key=key[:80], user=user[:80]))
         self._users.dismiss(user)
         self._forget(key, user, by, self._clock_ms())
 
@@ -162,7 +163,7 @@ class Credentials:
 def listing(connection: sa.Connection, key: str) -> list[Credential]:
     """All logins a station ever had, newest first. Raises NotFound for a station nobody registered."""
     if not _registered(connection, key):
-        raise NotFound(f"station {key[:80]!r} is not registered")
+        raise NotFound(sentence("registry.no_station", key=key[:80]))
     newest_first = table.c.created_at_ms.desc(), table.c.user
     rows = connection.execute(sa.select(table).where(table.c.station == key).order_by(*newest_first))
     return [_credential(row) for row in rows]

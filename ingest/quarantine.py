@@ -11,6 +11,7 @@ from ingest.storage.tables import quarantine as table
 from sensors.errors import NotFound
 from sensors.reading import Message, Reason, Rejected
 from sensors.stations import Registry
+from sensors.texts import sentence
 from sensors.times import beijing_day
 from sensors.wire.telemetry import KINDS, Header
 
@@ -123,7 +124,7 @@ def get(connection: sa.Connection, entry: int) -> Held:
     """One entry; raises NotFound."""
     row = connection.execute(sa.select(table).where(table.c.id == entry)).one_or_none()
     if row is None:
-        raise NotFound(f"no quarantine entry {entry}")
+        raise NotFound(sentence("quarantine.unknown", entry=entry))
     return _held(row)
 
 

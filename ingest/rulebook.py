@@ -11,7 +11,7 @@ from ingest.checks.rules import Rules
 from ingest.storage.tables import rule_version as table
 from sensors.errors import NotFound
 from sensors.parameters import Catalogue
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def versions(connection: sa.Connection, rule: str) -> list[Version]:
     query = sa.select(table).where(table.c.rule == rule)
     found = [_version(row) for row in connection.execute(query)]
     if not found:
-        raise NotFound(f"no rule {rule[:80]!r} was ever in force")
+        raise NotFound(sentence("rule.never_in_force", rule=rule[:80]))
     return sorted(found, key=lambda one: (one.until_ms is not None, -(one.until_ms or 0), one.version))
 
 
@@ -95,7 +95,7 @@ def version(connection: sa.Connection, rule: str, version: str) -> Version:
     """One version of a rule; raises NotFound."""
     found = {one.version: one for one in versions(connection, rule)}
     if version not in found:
-        raise NotFound(f"rule {rule[:80]} has no version {version[:16]!r}; it has {', '.join(found)}")
+        raise NotFound(sentence("rule.no_version", rule=rule[:80], version=version[:16], known=", ".join(found)))
     return found[version]
 
 

@@ -29,7 +29,7 @@ from sensors.errors import ConfigurationError, LongTermUnavailable, NotFound, St
 from sensors.parameters import Catalogue
 from sensors.reading import Floats, Ints
 from sensors.stations import Registry
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 from sensors.times import beijing
 from sensors.tracing import BACK_H, HOUR_MS, Candidate, Current, PlaceKind, Quiet, River, Seen
 
@@ -68,7 +68,7 @@ def trace(
     or the event lies in the future, StorageUnavailable.
     """
     if since_ms > now_ms:
-        raise ConfigurationError(f"an event at {beijing(since_ms)} has not happened yet")
+        raise ConfigurationError(sentence("trace.ahead", at=beijing(since_ms)))
     river = River(registry)
     river.spot(station)
     end_ms = min(now_ms, since_ms + tracing.LOOK_H * HOUR_MS)
@@ -96,11 +96,11 @@ def trace(
         tuple(sorted(told.rises)),
         tuple(sorted(told.falls)),
         tuple(found),
-        sentence(found),
+        summary(found),
     )
 
 
-def sentence(found: list[Candidate]) -> Text:
+def summary(found: list[Candidate]) -> Text:
     """The likeliest places and the release of the first, in one sentence."""
     if not found:
         return say("trace.nothing")
@@ -136,7 +136,7 @@ def of_incident(database: Database, store: ReadingStore, catalogue: Catalogue, i
     if found is not None:
         return found
     if incident.kind in _WITHOUT:
-        raise NotFound(f"incident {incident_id} is of kind {incident.kind}: it has no source that could be traced")
+        raise NotFound(sentence("trace.no_source", id=incident_id, kind=incident.kind))
     return trace(store, catalogue, registry, incident.station, _since(incident), now_ms)
 
 

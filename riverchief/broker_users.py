@@ -17,6 +17,7 @@ from ingest.credentials import BrokerAway, BrokerUsers, Endpoint
 from riverchief.broker_admin import SENT_BY_A_DEVICE, Address, DynamicSecurity, device_role
 from riverchief.settings import Settings, secret
 from sensors.errors import ConfigurationError, WaterError
+from sensors.texts import sentence
 
 
 class MosquittoUsers:
@@ -47,7 +48,7 @@ class MosquittoUsers:
             with DynamicSecurity(self._address, self._password, self._user) as security:
                 yield security
         except WaterError as error:
-            raise BrokerAway(str(error)) from error
+            raise BrokerAway(sentence("device.broker_away", error=error)) from error
 
 
 class NatsUsers:
@@ -93,7 +94,7 @@ class NatsUsers:
             self.read(self._users_file)
             os.kill(int(self._pid_file.read_text(encoding="ascii")), 0)
         except (OSError, ValueError) as error:
-            raise BrokerAway(f"the NATS server cannot be told of its users: {error}") from error
+            raise BrokerAway(sentence("device.nats_away", error=error)) from error
         return True
 
     def _change(self, user: str, entry: dict[str, Any] | None) -> None:
@@ -103,7 +104,7 @@ class NatsUsers:
                 self.write(self._users_file, others if entry is None else [*others, entry])
                 os.kill(int(self._pid_file.read_text(encoding="ascii")), signal.SIGHUP)
             except (OSError, ValueError) as error:
-                raise BrokerAway(f"the NATS server cannot be told of its users: {error}") from error
+                raise BrokerAway(sentence("device.nats_away", error=error)) from error
 
 
 def address(settings: Settings) -> Address:

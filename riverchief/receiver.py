@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from governance import cloudevents
 from governance.finding import Colour
 from governance.lifecycle import Notify, State
-from sensors.texts import Text, say, sentence
+from sensors.texts import Text, say
 from sensors.times import beijing
 
 KEEP = 10_000
@@ -120,7 +120,7 @@ small{color:#5b6875;display:block}
 def _page(inbox: Inbox) -> str:
     title = say("incident.received")
     count = say("incident.received_count", count=len(inbox.events), repeats=inbox.repeats)
-    columns = sentence("incident.received_columns")
+    columns = say("incident.received_columns")
     heads = "".join(
         f"<th>{_lines(Text(zh, en))}</th>" for zh, en in zip(columns.zh.split("|"), columns.en.split("|"), strict=True)
     )
@@ -160,7 +160,7 @@ def _row(received: Received) -> str:
 
 def _label(section: str, choices: type[StrEnum], value: object) -> Text:
     """The catalogue's word for one of the choices, or the value itself when it is none of them."""
-    return sentence(f"{section}.{value}") if value in list(choices) else Text(str(value or ""), "")
+    return say(f"{section}.{value}") if value in list(choices) else Text(str(value or ""), "")
 
 
 def _lines(text: Text) -> str:

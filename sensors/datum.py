@@ -11,6 +11,7 @@ from enum import StrEnum
 from math import cos, isnan, pi, radians, sin, sqrt
 
 from sensors.errors import ConfigurationError
+from sensors.texts import say, sentence
 
 _SEMI_MAJOR_M = 6_378_245.0
 _ECCENTRICITY_2 = 0.006_693_421_622_965_943
@@ -32,7 +33,7 @@ class Datum(StrEnum):
         for one in cls:
             if plain == one.value.upper().replace("-", "").replace(" ", ""):
                 return one
-        raise ConfigurationError(f"datum {text!r} must be WGS 84 or GCJ-02")
+        raise ConfigurationError(sentence("registry.no_datum", text=text))
 
 
 def wgs84(lon: float, lat: float, datum: Datum) -> tuple[float, float]:
@@ -51,7 +52,7 @@ def wgs84(lon: float, lat: float, datum: Datum) -> tuple[float, float]:
             return round(x, 9), round(y, 9)
         if isnan(x) or abs(y) > 90:
             break
-    raise ConfigurationError(f"lon {lon}, lat {lat} in GCJ-02 is no place that can be converted")
+    raise ConfigurationError(sentence("registry.not_convertible", lon=lon, lat=lat))
 
 
 def to_gcj02(lon: float, lat: float) -> tuple[float, float]:
@@ -82,16 +83,16 @@ class Box:
         """From [west, south, east, north]; raises ConfigurationError for what encloses nothing."""
         numbers = [float(s) for s in sides if isinstance(s, int | float) and not isinstance(s, bool)]
         if len(numbers) != 4 or len(sides) != 4 or not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
-            raise ConfigurationError(f"box {list(sides)} must be [west, south, east, north] in degrees")
+            raise ConfigurationError(sentence("registry.no_box", sides=list(sides)))
         return cls(*numbers)
 
     def check(self, lon: float, lat: float) -> None:
         """Raises ConfigurationError where a place lies outside, and says so when the two seem to be swapped."""
         if self._holds(lon, lat):
             return
-        hint = "; longitude and latitude seem to be swapped" if self._holds(lat, lon) else ""
-        sides = f"{self.west:g} to {self.east:g} E, {self.south:g} to {self.north:g} N"
-        raise ConfigurationError(f"lon {lon:g}, lat {lat:g} is outside the site's box ({sides}){hint}")
+        hint = say("registry.swapped") if self._holds(lat, lon) else ""
+        sides = say("registry.sides", west=self.west, east=self.east, south=self.south, north=self.north)
+        raise ConfigurationError(sentence("registry.outside_box", lon=lon, lat=lat, sides=sides, hint=hint))
 
     def _holds(self, lon: float, lat: float) -> bool:
         return self.west <= lon <= self.east and self.south <= lat <= self.north

@@ -17,6 +17,7 @@ from sensors.parameters import Catalogue
 from sensors.standards.gb3838 import WaterClass
 from sensors.standards.hj915 import CheckKind
 from sensors.stations import Deployment, Device, Reach, Registry, Station, Water, clashes, station
+from sensors.texts import both, sentence
 from sensors.times import from_ms, rfc3339, to_ms
 from sensors.units import conversion, needs_temperature
 from sensors.upkeep import Check, Upkeep, Visit
@@ -141,13 +142,13 @@ class _Desk:
             thing = self.make(row)
             identity = _identity(thing)
             if identity in self.found[row.kind]:
-                self.fault(row, _TAKEN[row.kind].format(parameter=getattr(thing, "parameter", "")))
+                self.fault(row, sentence(f"registry.taken_{row.kind}", parameter=getattr(thing, "parameter", "")))
             else:
                 self.found[row.kind][identity] = thing
                 self.rows[row.kind, identity] = row
         except ConfigurationError as exc:
             if isinstance(key, str) and row.kind == "station" and (row.kind, key) in self.rows:
-                self.fault(row, _TAKEN["station"])  # what else is wrong with it does not matter
+                self.fault(row, sentence("registry.taken_station"))  # what else is wrong with it does not matter
             else:
                 self.fault(row, str(exc))
         if isinstance(key, str):
@@ -159,7 +160,7 @@ class _Desk:
     def make(self, row: Row) -> Any:
         values = row.values
         if row.kind != "station" and (unknown := sorted(set(values) - set(COLUMNS[row.kind]))):
-            raise ConfigurationError(f"unknown entry {unknown[0]!r}")
+            raise ConfigurationError(sentence("registry.unknown_entry", unknown=unknown[0]))
         return getattr(self, f"_{row.kind}")(values)
 
     # -- a row of each kind ------------------------------------------------------------------------------------------
@@ -169,10 +170,12 @@ class _Desk:
         names = {level.key: level for level in Level}
         level = names.get(_text(row, "level"))
         if level is None:
-            raise ConfigurationError(f"level {row.get('level')!r} must be one of {', '.join(names)}")
+            raise ConfigurationError(
+                sentence("request.one_of", name="level", text=row.get("level"), known=", ".join(names))
+            )
         parent = _text(row, "parent") or None
         if (parent is None) is not (level is Level.DISTRICT):
-            raise ConfigurationError("a district has no parent" if parent else f"a {level.key} needs a parent")
+            raise ConfigurationError(sentence("registry.top" if parent else "registry.needs_parent", level=level.key))
         return Region(code, _text(row, "zh") or code, _text(row, "en") or code, level, parent, _text(row, "note"))
 
     def _reach(self, row: Mapping[str, Any]) -> Reach:
@@ -194,7 +197,7 @@ class _Desk:
         upper, lower = self._of("reach", row, "upper"), self._of("reach", row, "lower")
         least, typical, most = (_whole(row, name, 1, 30 * 86_400) for name in ("least_s", "typical_s", "most_s"))
         if least is None or typical is None or most is None or not least <= typical <= most:
-            raise ConfigurationError("least_s, typical_s and most_s must be given and grow in this order")
+            raise ConfigurationError(sentence("registry.travel_order"))
         return Travel(upper, lower, least, typical, most, _text(row, "note"))
 
     def _outfall(self, row: Mapping[str, Any]) -> Outfall:
@@ -202,8 +205,8 @@ class _Desk:
         km = _number(row, "km")
         line = next((r.line for r in (*self.found["reach"].values(), *self.known.reaches) if r.key == reach), None)
         if km is None or km < 0 or (line is not None and km > network.length_km(line)):
-            most = "" if line is None else f" to {network.length_km(line):.2f}"
-            raise ConfigurationError(f"km {row.get('km')!r} must be a place on reach {reach}: 0{most}")
+            most = "" if line is None else f"–{network.length_km(line):.2f}"
+            raise ConfigurationError(sentence("registry.no_km", value=row.get("km"), reach=reach, most=most))
         kind = _choice(OutfallKind, row, "type", "other")
         return Outfall(key, _text(row, "zh") or key, _text(row, "en") or key, reach, km, kind, _text(row, "note"))
 
@@ -213,16 +216,16 @@ class _Desk:
     def _station(self, row: Mapping[str, Any]) -> Station:
         parameters = row.get("parameters", [])
         if not isinstance(parameters, list | tuple) or not all(isinstance(p, str) for p in parameters):
-            raise ConfigurationError(f"parameters {parameters!r} must be a list of parameter keys")
+            raise ConfigurationError(sentence("registry.no_list", parameters=parameters))
         if len(set(parameters)) < len(parameters):
-            raise ConfigurationError("parameters names a parameter twice")
+            raise ConfigurationError(sentence("registry.listed_twice"))
         datum = Datum.of(row.get("datum", Datum.WGS84))
         found = station({name: value for name, value in row.items() if name != "datum"}, self.catalogue)
         lon, lat = self._place(found.lon, found.lat, datum)
         if found.reach and found.reach not in self.named["reach"]:
-            raise ConfigurationError(f"reach {found.reach!r} is not registered")
+            raise ConfigurationError(sentence("registry.no_reach", reach=found.reach))
         if found.region and self.named["region"] and found.region not in self.named["region"]:
-            raise ConfigurationError(f"region {found.region!r} is not registered")
+            raise ConfigurationError(sentence("registry.no_region", region=found.region))
         return replace(found, lon=lon, lat=lat)
 
     def _deployment(self, row: Mapping[str, Any]) -> Deployment:
@@ -232,17 +235,17 @@ class _Desk:
             conversion(unit, self.catalogue[parameter].unit, parameter)
         gain, offset = _number(row, "gain", 1.0), _number(row, "offset", 0.0)
         if gain == 0:
-            raise ConfigurationError("gain 0 would turn every reading into the same value")
+            raise ConfigurationError(sentence("upkeep.gain_zero"))
         since = _instant(row, "since")
         until = _instant(row, "until") if row.get("until") is not None else None
         if until is not None and until <= since:
-            raise ConfigurationError("until is not after since")
+            raise ConfigurationError(sentence("upkeep.until_since"))
         device = _text(row, "device")
         if device and device not in self.named["device"]:
-            raise ConfigurationError(f"device {device!r} is not registered")
+            raise ConfigurationError(sentence("registry.no_device", device=device))
         method = _text(row, "method")
         if method not in _METHODS or (method and parameter != "turbidity"):
-            raise ConfigurationError(f"method {method!r} must be NTU or FNU, and of turbidity")
+            raise ConfigurationError(sentence("upkeep.no_method", method=method))
         return Deployment(
             station=key,
             parameter=parameter,
@@ -260,10 +263,10 @@ class _Desk:
     def _check(self, row: Mapping[str, Any]) -> Check:
         standard, reading = _number(row, "standard"), _number(row, "reading")
         if standard is None or reading is None:
-            raise ConfigurationError("standard and reading must be given")
+            raise ConfigurationError(sentence("upkeep.standard_needed"))
         void = row.get("void", False)
         if not isinstance(void, bool):
-            raise ConfigurationError(f"void {void!r} must be true or false")
+            raise ConfigurationError(sentence("upkeep.no_void", void=void))
         check = Check(
             station=self._of("station", row, "station"),
             parameter=self._parameter(row),
@@ -284,9 +287,9 @@ class _Desk:
     def _visit(self, row: Mapping[str, Any]) -> Visit:
         parameters = row.get("parameters", [])
         if not isinstance(parameters, list | tuple) or len(set(map(str, parameters))) < len(parameters):
-            raise ConfigurationError(f"parameters {parameters!r} must be a list of parameter keys, each once")
+            raise ConfigurationError(sentence("upkeep.each_once", parameters=parameters))
         if unknown := [p for p in parameters if not isinstance(p, str) or p not in self.catalogue]:
-            raise ConfigurationError(f"unknown parameter {unknown[0]!r}")
+            raise ConfigurationError(sentence("registry.no_parameter", parameter=unknown[0]))
         until = _instant(row, "until") if row.get("until") is not None else None
         return Visit(
             station=self._of("station", row, "station"),
@@ -306,13 +309,13 @@ class _Desk:
     def _of(self, kind: str, row: Mapping[str, Any], name: str) -> str:
         key = _text(row, name)
         if key not in self.named[kind]:
-            raise ConfigurationError(f"{name} {key!r} is not registered")
+            raise ConfigurationError(sentence("registry.not_registered", name=name, key=key))
         return key
 
     def _parameter(self, row: Mapping[str, Any]) -> str:
         parameter = _text(row, "parameter")
         if parameter not in self.catalogue:
-            raise ConfigurationError(f"unknown parameter {parameter!r}")
+            raise ConfigurationError(sentence("registry.no_parameter", parameter=parameter))
         return parameter
 
     # -- what only all rows together show ----------------------------------------------------------------------------
@@ -326,24 +329,28 @@ class _Desk:
         for earlier, later, why in clashes([*there, *mine.values()]):
             second, first = (later, earlier) if _identity(later) in mine else (earlier, later)
             if _identity(second) in mine:
-                self.fault(self.rows["deployment", _identity(second)], f"{second} {why}: {first}")
+                self.fault(
+                    self.rows["deployment", _identity(second)],
+                    sentence("upkeep.clashes", later=second.named, why=why, earlier=first.named),
+                )
         visits = {_identity(v): v for v in self.done.visits} | self.found["visit"]
         for visit, why in upkeep.faults_of(visits.values()):
             row = self.rows.get(("visit", _identity(visit)))
             if row is not None:
-                self.fault(row, why)
+                self.fault(row, both(why))
             elif self.found["visit"]:
-                self.faults.append(f"the visit of {visit.station} since {rfc3339(visit.since_ms)} {why}")
+                told = {"station": visit.station, "since": rfc3339(visit.since_ms), "why": why}
+                self.faults.append(sentence("upkeep.visit_clashes", **told))
 
     def _tree(self) -> None:
         regions = {r.code: r for r in self.known.regions} | self.found["region"]
         for code, region in self.found["region"].items():
             parent = None if region.parent is None else regions.get(region.parent)
             if region.parent is not None and parent is None:
-                self.fault(self.rows["region", code], f"parent {region.parent!r} is not registered")
+                self.fault(self.rows["region", code], sentence("registry.no_parent", parent=region.parent))
             elif parent is not None and parent.level >= region.level:
                 self.fault(
-                    self.rows["region", code], f"parent {parent.code} is a {parent.level.key}, which is not above"
+                    self.rows["region", code], sentence("registry.not_above", code=parent.code, level=parent.level.key)
                 )
 
     def _graph(self) -> None:
@@ -352,16 +359,16 @@ class _Desk:
         flows = [(r.key, r.downstream) for r in reaches.values() if r.downstream]
         for key, reach in self.found["reach"].items():
             if reach.downstream and reach.downstream not in self.named["reach"]:
-                self.fault(self.rows["reach", key], f"downstream {reach.downstream!r} is not registered")
+                self.fault(self.rows["reach", key], sentence("registry.no_downstream", reach=reach.downstream))
         round_ = network.in_a_circle(flows)
         for key in self.found["reach"]:
             if key in round_:
-                self.fault(self.rows["reach", key], "following downstream leads back here")
+                self.fault(self.rows["reach", key], sentence("registry.leads_back"))
         there = [(t.upper, t.lower) for t in self.known.travels]
         for (upper, lower), travel in self.found["travel"].items():
             edges = [*flows, *there, *((t.upper, t.lower) for t in self.found["travel"].values())]
             if upper in network.in_a_circle(edges) and lower in network.in_a_circle(edges) and not round_:
-                self.fault(self.rows["travel", _identity(travel)], f"water from {upper} would come back to it")
+                self.fault(self.rows["travel", _identity(travel)], sentence("registry.comes_back", reach=upper))
 
     def book(self) -> Book:
         found = {kind: tuple(things.values()) for kind, things in self.found.items()}
@@ -378,19 +385,6 @@ class _Desk:
             ),
             Upkeep(found["check"], found["visit"]),
         )
-
-
-_TAKEN = {
-    "region": "this code is taken by an earlier region",
-    "reach": "this key is taken by an earlier reach",
-    "travel": "these reaches have a travel time already",
-    "outfall": "this key is taken by an earlier outfall",
-    "device": "this serial number is taken by an earlier device",
-    "station": "this key is taken by an earlier station",
-    "deployment": "{parameter} has another deployment since the same instant",
-    "check": "{parameter} has another check of this type at the same instant",
-    "visit": "another visit of the station begins at the same instant",
-}
 
 
 def _identity(thing: Any) -> Any:
@@ -468,7 +462,7 @@ _KIND_OF: Final[Mapping[str, type]] = {
 def _key(row: Mapping[str, Any], name: str) -> str:
     key = _text(row, name)
     if not 1 <= len(key) <= LONGEST_KEY:
-        raise ConfigurationError(f"{name} must be text, not empty and at most {LONGEST_KEY} characters")
+        raise ConfigurationError(sentence("registry.no_key", name=name, most=LONGEST_KEY))
     return key
 
 
@@ -477,21 +471,25 @@ def _choice(kind: Any, row: Mapping[str, Any], name: str, default: str) -> Any:
         return kind(row.get(name, default))
     except ValueError:
         values = [str(one_) for one_ in kind]
-        raise ConfigurationError(f"{name} {row.get(name)!r} must be {', '.join(values[:-1])} or {values[-1]}") from None
+        raise ConfigurationError(
+            sentence(
+                "registry.one_of_both", name=name, text=row.get(name), values=", ".join(values[:-1]), last=values[-1]
+            )
+        ) from None
 
 
 def _target(row: Mapping[str, Any]) -> WaterClass | None:
     target = _text(row, "target")
     found = WaterClass.of(target) if target else None
     if found is WaterClass.WORSE:
-        raise ConfigurationError(f"target {target!r} must be one of I, II, III, IV and V")
+        raise ConfigurationError(sentence("registry.no_target", target=target))
     return found
 
 
 def _text(row: Mapping[str, Any], name: str) -> str:
     value = row.get(name, "")
     if not isinstance(value, str):
-        raise ConfigurationError(f"{name} {value!r} must be text")
+        raise ConfigurationError(sentence("registry.no_text", name=name, value=value))
     return value
 
 
@@ -500,8 +498,8 @@ def _number(row: Mapping[str, Any], name: str, default: float | None = None, lea
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < least:
-        floor = "" if math.isinf(least) else f", {least:g} or more"
-        raise ConfigurationError(f"{name} {value!r} must be a number{floor}")
+        key = "registry.no_number" if math.isinf(least) else "registry.no_number_from"
+        raise ConfigurationError(sentence(key, name=name, value=value, least=least))
     return float(value)
 
 
@@ -510,7 +508,7 @@ def _whole(row: Mapping[str, Any], name: str, least: int, most: int) -> int | No
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise ConfigurationError(f"{name} {value!r} must be whole seconds from {least} to {most}")
+        raise ConfigurationError(sentence("registry.no_seconds", name=name, value=value, least=least, most=most))
     return value
 
 
@@ -521,18 +519,18 @@ def _instant(row: Mapping[str, Any], name: str) -> int:
         try:
             value = datetime.fromisoformat(value)
         except ValueError:
-            raise ConfigurationError(f"{name} {value!r} is not an RFC 3339 time") from None
+            raise ConfigurationError(sentence("registry.not_rfc", name=name, value=value)) from None
     if not isinstance(value, datetime):
-        raise ConfigurationError(f"{name} {value!r} must be an RFC 3339 time such as 2026-05-12T10:30:00+08:00")
+        raise ConfigurationError(sentence("registry.no_time", name=name, value=value))
     try:
         return to_ms(value)
-    except ValueError as exc:
-        raise ConfigurationError(f"{name} {exc}") from None
+    except ValueError:
+        raise ConfigurationError(sentence("registry.no_offset", name=name, moment=value.isoformat())) from None
 
 
 def _line(value: Any) -> tuple[tuple[float, float], ...]:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) < 2:
-        raise ConfigurationError("line must be a list of at least two [lon, lat] points, upstream first")
+        raise ConfigurationError(sentence("registry.no_line"))
     return tuple(_point(point, number) for number, point in enumerate(value, 1))
 
 
@@ -545,5 +543,5 @@ def _point(value: Any, number: int) -> tuple[float, float]:
         and -90 <= value[1] <= 90
     )
     if not good:
-        raise ConfigurationError(f"line: point {number} is {value!r}, [lon, lat] in degrees is needed")
+        raise ConfigurationError(sentence("registry.no_point", number=number, value=value))
     return float(value[0]), float(value[1])

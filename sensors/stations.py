@@ -19,6 +19,7 @@ from sensors.quality.tests import FAULT_CODES
 from sensors.reading import Batch, Floats, Places
 from sensors.standards.gb3838 import WaterClass
 from sensors.standards.oxygen import saturation
+from sensors.texts import Text, say, sentence
 from sensors.times import rfc3339
 from sensors.units import IDENTITY, Linear, conversion, needs_temperature
 from sensors.wire.telemetry import STATION
@@ -91,10 +92,13 @@ class Deployment:
     cycle_s: int | None = None
     method: str = ""
 
-    def __str__(self) -> str:
-        until = "" if self.until_ms is None else f" until {rfc3339(self.until_ms)}"
-        device = f" with {self.device}" if self.device else ""
-        return f"{self.parameter} at {self.station} since {rfc3339(self.since_ms)}{until}{device}"
+    @property
+    def named(self) -> Text:
+        """What hangs where and since when, as a sentence names it."""
+        until = say("upkeep.until", at=rfc3339(self.until_ms)) if self.until_ms is not None else ""
+        device = say("upkeep.with_device", device=self.device) if self.device else ""
+        told = {"parameter": self.parameter, "station": self.station, "since": rfc3339(self.since_ms)}
+        return say("upkeep.deployment", **told, until=until, device=device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,38 +120,38 @@ def station(row: Mapping[str, Any], catalogue: Catalogue) -> Station:
     known = set(Station.__slots__)
     key = row.get("key")
     if not isinstance(key, str) or not STATION.fullmatch(key):
-        raise ConfigurationError(f"station key {key!r} must be 1 to 64 of a-z, 0-9 and -, not starting with -")
+        raise ConfigurationError(sentence("registry.bad_key", key=key))
     if key in RESERVED:
-        raise ConfigurationError(f"station key {key!r} is a word of the API and cannot name a station")
+        raise ConfigurationError(sentence("registry.reserved", key=key))
     if unknown := sorted(set(row) - known):
-        raise ConfigurationError(f"station {key}: unknown entry {unknown[0]!r}")
+        raise ConfigurationError(sentence("registry.station_entry", key=key, unknown=unknown[0]))
     lon, lat = (_number(key, row, name) for name in ("lon", "lat"))
     if not -180 <= lon <= 180 or not -90 <= lat <= 90:
         swapped = -90 <= lon <= 90 and -180 <= lat <= 180
-        hint = "; longitude and latitude seem to be swapped" if swapped else ""
-        raise ConfigurationError(f"station {key}: lon {lon}, lat {lat} is no place on Earth{hint}")
+        hint = say("registry.swapped") if swapped else ""
+        raise ConfigurationError(sentence("registry.no_earth", key=key, lon=lon, lat=lat, hint=hint))
     interval_s = row.get("interval_s", 300)
     if isinstance(interval_s, bool) or not isinstance(interval_s, int) or not 1 <= interval_s <= 86_400:
-        raise ConfigurationError(f"station {key}: interval_s {interval_s!r} must be whole seconds from 1 to 86400")
+        raise ConfigurationError(sentence("registry.bad_interval", key=key, interval_s=interval_s))
     try:
         water = Water(row.get("water", "river"))
     except ValueError:
-        raise ConfigurationError(f"station {key}: water {row['water']!r} must be river, creek or lake") from None
+        raise ConfigurationError(sentence("registry.bad_water", key=key, water=row["water"])) from None
     parameters = row.get("parameters", [])
     if not isinstance(parameters, list | tuple) or not all(isinstance(p, str) for p in parameters):
-        raise ConfigurationError(f"station {key}: parameters {parameters!r} must be a list of parameter keys")
+        raise ConfigurationError(sentence("registry.bad_list", key=key, parameters=parameters))
     for parameter in parameters:
         if parameter not in catalogue:
-            raise ConfigurationError(f"station {key}: unknown parameter {parameter!r}")
+            raise ConfigurationError(sentence("registry.bad_parameter", key=key, parameter=parameter))
     if len(set(parameters)) < len(parameters):
-        raise ConfigurationError(f"station {key}: a parameter is listed twice in {', '.join(parameters)}")
+        raise ConfigurationError(sentence("registry.bad_twice", key=key, parameters=", ".join(parameters)))
     texts = {name: row.get(name, default) for name, default in (("zh", key), ("en", key), ("reach", ""), ("note", ""))}
     texts |= {"region": row.get("region", ""), "gateway": row.get("gateway")}
     for name, text in texts.items():
         if not isinstance(text, str) and not (name == "gateway" and text is None):
-            raise ConfigurationError(f"station {key}: {name} {text!r} must be text")
+            raise ConfigurationError(sentence("registry.bad_text", key=key, name=name, text=text))
     if len(texts["gateway"] or "") > LONGEST_GATEWAY:
-        raise ConfigurationError(f"station {key}: gateway must have at most {LONGEST_GATEWAY} characters")
+        raise ConfigurationError(sentence("registry.long_gateway", key=key, most=LONGEST_GATEWAY))
     return Station(key=key, lon=lon, lat=lat, water=water, interval_s=interval_s, parameters=tuple(parameters), **texts)
 
 
@@ -155,10 +159,10 @@ def _number(key: str, row: Mapping[str, Any], name: str) -> float:
     value = row.get(name)
     if not isinstance(value, bool) and isinstance(value, int | float) and abs(value) <= 360:  # false for NaN
         return float(value)
-    raise ConfigurationError(f"station {key}: {name} {value!r} must be a number of degrees")
+    raise ConfigurationError(sentence("registry.bad_degrees", key=key, name=name, value=value))
 
 
-Clash = tuple[Deployment, Deployment, str]
+Clash = tuple[Deployment, Deployment, Text]
 """Two deployments that cannot both be, and why."""
 
 
@@ -174,13 +178,13 @@ def clashes(deployments: Iterable[Deployment]) -> list[Clash]:
         if (earlier.station, earlier.parameter) != (later.station, later.parameter):
             continue
         if later.since_ms == earlier.since_ms or (earlier.until_ms is not None and earlier.until_ms > later.since_ms):
-            found.append((earlier, later, "overlaps"))
+            found.append((earlier, later, say("upkeep.overlaps")))
         ends[earlier] = min(later.since_ms, later.since_ms if earlier.until_ms is None else earlier.until_ms)
     last: dict[str, Deployment] = {}
     for one in sorted((d for d in ordered if d.device), key=lambda d: d.since_ms):
         before = last.get(one.device)
         if before is not None and before.station != one.station and one.since_ms < _never(ends[before]):
-            found.append((before, one, "hangs elsewhere"))
+            found.append((before, one, say("upkeep.hangs_elsewhere")))
         if before is None or before.station != one.station or _never(ends[one]) > _never(ends[before]):
             last[one.device] = one
     return found
@@ -224,7 +228,7 @@ class Registry:
         rows: dict[tuple[int, int], list[tuple[int, Linear]]] = {}
         for d in sorted(self.deployments, key=lambda d: d.since_ms):
             if d.station not in self.index:
-                raise ConfigurationError(f"a deployment names station {d.station}, which is not registered")
+                raise ConfigurationError(sentence("registry.deployment_lost", station=d.station))
             rule = linear(d, self.catalogue)
             rows.setdefault((self.index[d.station], self.catalogue.index[d.parameter]), []).append((d.since_ms, rule))
         return {key: rules for key, rules in rows.items() if any(rule != IDENTITY for _, rule in rules)}

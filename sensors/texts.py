@@ -41,6 +41,16 @@ def keys() -> tuple[str, ...]:
     return tuple(_sentences())
 
 
-def sentence(key: str) -> Text:
+def sentence(key: str, /, **values: object) -> str:
+    """A sentence in both languages, as errors and refusals carry it: ``中文。 / English.``"""
+    return both(say(key, **values))
+
+
+def both(text: Text) -> str:
+    """A text in both languages, as errors carry it."""
+    return f"{text.zh}。 / {text.en}."
+
+
+def unfilled(key: str) -> Text:
     """The sentence as it stands, placeholders unfilled."""
     return _sentences()[key]

@@ -20,7 +20,7 @@ from sensors.errors import ConfigurationError, NotFound
 from sensors.network import Outfall, OutfallKind, along_km, in_a_circle, length_km
 from sensors.reading import Floats, Ints
 from sensors.stations import Reach, Registry, Water
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 from sensors.times import beijing
 
 HOUR_MS = 3_600_000
@@ -160,7 +160,7 @@ class River:
         self.reaches: dict[str, Reach] = {r.key: r for r in registry.reaches if len(r.line) > 1}
         edges = [(r.key, r.downstream) for r in self.reaches.values() if r.downstream in self.reaches]
         if circle := in_a_circle([(a, b) for a, b in edges if b]):
-            raise ConfigurationError(f"reaches flow in a circle: {', '.join(sorted(circle))}")
+            raise ConfigurationError(sentence("trace.circle", circle=", ".join(sorted(circle))))
         self.length = {key: length_km(r.line) for key, r in self.reaches.items()}
         self.mouth: dict[str, Spot] = {}
         for r in self.reaches.values():
@@ -180,10 +180,10 @@ class River:
     def spot(self, station: str) -> Spot:
         """Where a station lies; raises NotFound for one that is unknown or on no reach with a line."""
         if station not in self.registry:
-            raise NotFound(f"station {station[:80]!r} is not registered")
+            raise NotFound(sentence("registry.no_station", key=station[:80]))
         s = self.registry[station]
         if s.reach not in self.reaches:
-            raise NotFound(f"station {station} lies on no reach of the network: nothing can be traced from there")
+            raise NotFound(sentence("trace.no_reach", station=station))
         return Spot(s.reach, along_km(self.reaches[s.reach].line, s.lon, s.lat))
 
     def down(self, spot: Spot) -> list[Spot]:

@@ -7,6 +7,7 @@ One conversion needs more than the value: oxygen in % of saturation needs the wa
 from dataclasses import dataclass
 
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +84,10 @@ def conversion(unit: str, canonical: str, parameter: str = "") -> Linear:
     try:
         return _TO[spelled, canonical]
     except KeyError:
-        of = f" for {parameter}" if parameter else ""
-        raise ConfigurationError(f"no conversion from {unit} to {canonical} is known{of}") from None
+        told = {"unit": unit, "canonical": canonical, "parameter": parameter}
+        raise ConfigurationError(
+            sentence("registry.no_conversion_of" if parameter else "registry.no_conversion", **told)
+        ) from None
 
 
 def needs_temperature(unit: str, parameter: str) -> bool:

@@ -18,6 +18,7 @@ from sensors.reading import Codes, Flag, Ints, QualityTest
 from sensors.standards import hj915
 from sensors.standards.hj915 import CheckKind, Limit
 from sensors.stations import Deployment, Registry
+from sensors.texts import Text, say
 from sensors.times import beijing
 
 FAR_MS: Final = 253_402_300_799_000
@@ -161,17 +162,17 @@ class Span:
     end_ms: int
 
 
-def faults_of(visits: Iterable[Visit]) -> list[tuple[Visit, str]]:
+def faults_of(visits: Iterable[Visit]) -> list[tuple[Visit, Text]]:
     """Visits that end before they begin, or begin while another one of their station goes on."""
     found = []
     last: dict[str, Visit] = {}
     for visit in sorted(visits, key=lambda v: (v.station, v.since_ms)):
         if visit.until_ms is not None and visit.until_ms <= visit.since_ms:
-            found.append((visit, "ends before it begins"))
+            found.append((visit, say("upkeep.ends_before")))
         earlier = last.get(visit.station)
         if earlier is not None and visit.since_ms < (FAR_MS if earlier.until_ms is None else earlier.until_ms):
-            who = f" of {earlier.by}" if earlier.by else ""
-            found.append((visit, f"begins during the visit{who} that began {_when(earlier.since_ms)}"))
+            key = "upkeep.during_visit_of" if earlier.by else "upkeep.during_visit"
+            found.append((visit, say(key, by=earlier.by, at=_when(earlier.since_ms))))
         last[visit.station] = visit
     return found
 

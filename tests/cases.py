@@ -1,5 +1,6 @@
 """People and orders that carry an incident through its life; names are made up (示例)."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from governance.lifecycle import Action, Assignment, Order
@@ -26,3 +27,9 @@ WAY: Sequence[tuple[Actor, Order]] = (
     (OPERATOR, Order(Action.CLOSE, comment="已恢复 / recovered")),
 )
 """From the report to the closed case, each step by somebody who may."""
+
+
+def in_both_languages(sentence: str) -> bool:
+    """Whether a person reads it in Chinese first, and beside it in English."""
+    zh, _, en = sentence.partition(" / ")
+    return bool(re.search(r"[\u4e00-\u9fff]", zh)) and bool(re.search(r"[A-Za-z]{2}", en))

@@ -22,10 +22,9 @@ from api.console.live import Live
 from api.console.menu import Entry, menu
 from api.context import Context
 from api.registries import Registries
-from governance.lifecycle import sentence
 from governance.roles import Actor, Forbidden, Right, label
 from sensors.errors import Refused, WaterError
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 from sensors.times import beijing, beijing_day
 
 M = TypeVar("M")

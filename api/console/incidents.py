@@ -25,7 +25,7 @@ from ingest.storage.port import series as series_of
 from ingest.traces import Traced
 from sensors.errors import ConfigurationError, NotFound, WaterError
 from sensors.stations import Registry
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 from sensors.times import rfc3339
 
 AROUND_MS = 6 * 3_600_000
@@ -91,7 +91,7 @@ class IncidentPage(Page[CasePage]):
         """The incident of the address. Raises NotFound for what is no number."""
         text = str(self.request.path_params["number"])
         if not text.isdecimal() or len(text) > 9:
-            raise NotFound(lifecycle.sentence("incident.unknown", id=text[:20]))
+            raise NotFound(sentence("incident.unknown", id=text[:20]))
         return int(text)
 
     def _traced(self, number: int) -> Traced | None:

@@ -16,11 +16,11 @@ from api.console.models.orders import Need, asks
 from api.routes.incidents import within_reach
 from governance import incidents, people
 from governance.dispatch import Suggestion
-from governance.lifecycle import Action, Assignment, Incident, Order, allowed, sentence
+from governance.lifecycle import Action, Assignment, Incident, Order, allowed
 from governance.regions import Regions
 from governance.roles import Department, Right
 from sensors.errors import Refused
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 
 
 @dataclass(frozen=True, slots=True)

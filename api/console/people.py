@@ -10,10 +10,10 @@ from api.console.frame import Page, cell
 from api.console.models import people as models
 from api.console.models.people import PeoplePage, PersonRow, TermRow
 from governance import people
-from governance.lifecycle import sentence
 from governance.people import Person
 from governance.roles import PERSONS, TERMED, Department, Right, Role
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 from sensors.times import DAY_MS, beijing
 
 _CHANGE = right_of("POST", "/people") or Right.PEOPLE

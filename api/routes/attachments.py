@@ -15,6 +15,7 @@ from governance.attachments import Attachment
 from governance.content import MOST_BYTES, Content, examine
 from ingest.storage.photos import Photos
 from sensors.errors import NotFound
+from sensors.texts import sentence
 from sensors.times import rfc3339
 
 router = APIRouter(prefix="/attachments", tags=["cases"])
@@ -77,7 +78,7 @@ def keep(asked: Context, data: bytes, content: Content, name: str, by: str) -> A
 def photos(asked: Context) -> Photos:
     """The folder; raises NotFound where this process has none."""
     if asked.photos is None:
-        raise NotFound("this process keeps no photos")
+        raise NotFound(sentence("store.no_photos"))
     return Photos(asked.photos)
 
 

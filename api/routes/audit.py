@@ -16,6 +16,7 @@ from governance import audit, merkle, roots
 from governance.audit import Verified
 from governance.merkle import Line, Root
 from sensors.errors import Refused
+from sensors.texts import sentence
 
 router = APIRouter(prefix="/audit", tags=["audit"])
 
@@ -141,7 +142,7 @@ def verify(asked: Asked) -> Response:
 def verified(context: Context) -> Verified:
     """What walking the trail finds. Raises Refused while another walk is under way."""
     if not _verifying.acquire(blocking=False):
-        raise Refused("正在验证，请等它结束后再试。 / A verification is under way; try again when it has ended.")
+        raise Refused(sentence("trail.verifying"))
     try:
         with context.database.read() as connection:
             _take_the_time(connection)

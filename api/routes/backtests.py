@@ -14,6 +14,7 @@ from api.registries import find
 from ingest import backtests
 from ingest.checks import rules as rules_
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 from sensors.times import DAY_MS
 
 router = APIRouter(prefix="/backtests", tags=["rules"])
@@ -63,7 +64,7 @@ def ask(asked: Asked, known: Known, who: Who, new: NewBacktest) -> Response:
     since_ms = instant("since", new.since)
     until_ms = now_ms if new.until is None else min(instant("until", new.until), now_ms)
     if not 0 < until_ms - since_ms <= LONGEST_MS:
-        raise ConfigurationError(f"since {new.since} must lie before until and at most 366 days before it")
+        raise ConfigurationError(sentence("backtest.span", since=new.since))
     rules_.read(new.rules, asked.catalogue)
     registry = known.now()
     for key in new.stations:

@@ -17,6 +17,7 @@ from api.context import Context
 from api.problems import unavailable
 from api.registries import find
 from sensors.errors import ConfigurationError, NotFound, Refused
+from sensors.texts import sentence
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.codes import Cn
 from sensors.wire.hj212.exchange import Command
@@ -71,7 +72,7 @@ async def ask_station(asked: Asked, known: Known, key: str, new: NewCommand) -> 
     command = _command(new)
     station = find(known.now(), key)
     if asked.command is None and asked.mqtt_commands is None:
-        raise unavailable("neither an HJ 212 gateway nor a broker's connection runs in this process")
+        raise unavailable(sentence("device.no_way"))
     if asked.command is not None:
         try:
             result = await _within(asked.command(station.key, command), WITHIN_S, station.key, new.command)
@@ -88,12 +89,12 @@ async def ask_station(asked: Asked, known: Known, key: str, new: NewCommand) -> 
 
 async def _ask_device(asked: Context, station: str, new: NewCommand) -> Response:
     if new.command not in BY_MQTT:
-        raise Refused(f"{station} has no logger connected, and over MQTT only {', '.join(BY_MQTT)} can be asked")
+        raise Refused(sentence("device.mqtt_only", station=station, known=", ".join(BY_MQTT)))
     arguments: dict[str, object] = {}
     if new.factor is not None:
         parameter = asked.catalogue.by_code.get(new.factor)
         if parameter is None:
-            raise ConfigurationError(f"factor {new.factor!r} is no code of the catalogue")
+            raise ConfigurationError(sentence("device.no_factor", factor=new.factor))
         arguments["parameter"] = parameter.key
     if new.seconds is not None:
         arguments["seconds"] = new.seconds
@@ -110,7 +111,7 @@ async def _within(future: "Future[T]", seconds: float, station: str, command: st
     waiting = asyncio.wrap_future(future)
     done, _ = await asyncio.wait({waiting}, timeout=seconds)
     if not done:
-        raise unavailable(f"{station} did not answer {command} within {seconds:g} s")
+        raise unavailable(sentence("device.silent", station=station, command=command, seconds=seconds))
     return waiting.result()
 
 
@@ -123,9 +124,9 @@ def _command(new: NewCommand) -> Command:
     allowed = {*needed, *(("factor",) if new.command in ("sample_now", "keep_sample") else ())}
     given = {name for name in ("factor", "seconds", "of", "start", "end") if getattr(new, name) is not None}
     if missing := sorted(set(needed) - given):
-        raise ConfigurationError(f"{new.command} needs {', '.join(missing)}")
+        raise ConfigurationError(sentence("device.needs", command=new.command, missing=", ".join(missing)))
     if wrong := sorted(given - allowed):
-        raise ConfigurationError(f"{new.command} takes no {', '.join(wrong)}")
+        raise ConfigurationError(sentence("device.takes_no", command=new.command, wrong=", ".join(wrong)))
     if new.command == "sample_now":
         return exchange.sample_now(new.factor)
     if new.command == "keep_sample":
@@ -142,5 +143,5 @@ def _command(new: NewCommand) -> Command:
     assert new.end is not None
     start_ms, end_ms = instant("start", new.start), instant("end", new.end)
     if start_ms >= end_ms:
-        raise ConfigurationError(f"start {new.start} is not before end {new.end}")
+        raise ConfigurationError(sentence("request.start_end", start=new.start, end=new.end))
     return exchange.fetch(_HISTORY[new.of], start_ms, end_ms)

@@ -16,6 +16,7 @@ from ingest import credentials as credentials_store
 from ingest.claims import LONGEST, ClaimRefused, TooManyClaims
 from ingest.credentials import Credential, Endpoint, Issued
 from ingest.storage import registry as registry_store
+from sensors.texts import sentence
 from sensors.wire.telemetry import topic
 
 router = APIRouter(tags=["devices"])
@@ -161,8 +162,7 @@ def _devices(context: Context) -> Devices:
     if context.devices is None:
         raise Problem(
             problems.UNAVAILABLE,
-            "no broker is administered from here: set [broker_admin] in the settings, or make the login on the broker "
-            "itself (riverchief setup device)",
+            sentence("device.no_broker"),
         )
     return context.devices
 

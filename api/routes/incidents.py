@@ -36,7 +36,7 @@ from governance.regions import Place
 from governance.roles import Actor, Department, Forbidden
 from ingest import traces
 from sensors.errors import ConfigurationError, NotFound, Refused
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 
 router = APIRouter(prefix="/incidents", tags=["incidents"])
 tasks = APIRouter(prefix="/worklist", tags=["incidents"])
@@ -366,13 +366,15 @@ def report(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewReport
     if not place.region and place.lon is not None and place.lat is not None:
         place = replace(place, region=keeper.regions().at(place.lon, place.lat))
     if (new.lon is None) != (new.lat is None):
-        raise ConfigurationError("lon and lat go together")
+        raise ConfigurationError(sentence("request.lon_lat"))
     if new.region and new.region not in keeper.regions():
-        raise ConfigurationError(f"region {new.region!r} is not registered")
+        raise ConfigurationError(sentence("registry.no_region", region=new.region))
     if new.reach and new.reach not in {one.key for one in known.recent().reaches}:
-        raise NotFound(f"reach {new.reach!r} is not registered")
+        raise NotFound(sentence("registry.no_reach", reach=new.reach))
     if new.source not in SEEN_BY_PEOPLE:
-        raise ConfigurationError(f"source {new.source!r} must be one of {', '.join(SEEN_BY_PEOPLE)}")
+        raise ConfigurationError(
+            sentence("request.one_of", name="source", text=new.source, known=", ".join(SEEN_BY_PEOPLE))
+        )
     known_matter(asked, new.matter)
     order = Order(Action.ACCEPT, comment=new.text, attachments=tuple(new.attachments), matter=new.matter)
     with asked.database.write() as connection:
@@ -506,9 +508,7 @@ def act(
         before = incidents.get(connection, incident_id)
     if tags is not None and str(before.version) not in tags:
         expected = ", ".join(sorted(tags))[:80]
-        raise Conflict(
-            lifecycle.sentence("incident.changed", id=incident_id, version=before.version, expected=expected)
-        )
+        raise Conflict(sentence("incident.changed", id=incident_id, version=before.version, expected=expected))
     try:
         order = _order(new, before, actor)
         after = perform(asked, incident_id, order, actor, keeper.regions, None if tags is None else before.version)
@@ -528,7 +528,7 @@ def _order(new: NewAction, incident: Incident, actor: Actor) -> Order:
         action = Action(new.action)
     except ValueError:
         allowed = lifecycle.labels(lifecycle.allowed(incident, actor))
-        raise Refused(lifecycle.sentence("incident.unknown_action", action=new.action, allowed=allowed)) from None
+        raise Refused(sentence("incident.unknown_action", action=new.action, allowed=allowed)) from None
     to = None
     if new.to is not None:
         to = Assignment(
@@ -559,14 +559,14 @@ def _one_of(kinds: type[Choice], text: str, name: str) -> Choice:
     try:
         return kinds(text)
     except ValueError:
-        raise ConfigurationError(f"{name} {text!r} must be one of {', '.join(kinds)}") from None
+        raise ConfigurationError(sentence("request.one_of", name=name, text=text, known=", ".join(kinds))) from None
 
 
 def within_reach(incident: Incident, who: Actor) -> None:
     """Raises Forbidden for an incident that does not concern who asks."""
     if not lifecycle.concerns(incident, who):
         region = incident.place.region or "—"
-        raise Forbidden(lifecycle.sentence("incident.elsewhere", id=incident.id, region=region))
+        raise Forbidden(sentence("incident.elsewhere", id=incident.id, region=region))
 
 
 def _tags(text: str) -> frozenset[str] | None:
@@ -576,7 +576,7 @@ def _tags(text: str) -> frozenset[str] | None:
     found = [_TAG.fullmatch(part) for part in text.split(",")]
     tags = frozenset(match[1] for match in found if match)
     if len(tags) == 0 or not all(found):
-        raise ConfigurationError(f'If-Match {text[:80]!r} is no list of entity tags such as "3"')
+        raise ConfigurationError(sentence("request.no_tags", text=text[:80]))
     return tags
 
 

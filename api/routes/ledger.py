@@ -27,6 +27,7 @@ from ingest.ledger import Account
 from ingest.quarantine import Held
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.reading import Reason
+from sensors.texts import sentence
 
 router = APIRouter(tags=["ledger"])
 
@@ -145,7 +146,7 @@ def list_quarantine(
     """What could not be used, newest first."""
     why = {r.key: r for r in Reason}
     if reason is not None and reason not in why:
-        raise ConfigurationError(f"reason {reason[:80]!r} is not known; known are {', '.join(why)}")
+        raise ConfigurationError(sentence("request.one_of_known", reason=reason[:80], known=", ".join(why)))
     before = place_by_number("quarantine", cursor)
     with asked.database.read() as connection:
         found = quarantine.listing(
@@ -165,7 +166,7 @@ def list_quarantine(
 async def replay(asked: Asked, replaying: Replaying, entry: int) -> Response:
     """Hand what is held to the ingest again, after its cause was put right; what is refused again has a new entry."""
     if entry in replaying:
-        raise Refused(f"quarantine entry {entry} is being replayed at this moment")
+        raise Refused(sentence("quarantine.busy", entry=entry))
     replaying.add(entry)
     try:
         held = await run_in_threadpool(_replayable, asked, entry)
@@ -179,16 +180,13 @@ async def replay(asked: Asked, replaying: Replaying, entry: int) -> Response:
 
 def _replayable(context: Context, entry: int) -> Held:
     if not 0 < entry < 2**63:
-        raise NotFound(f"no quarantine entry {shorten(entry)}")
+        raise NotFound(sentence("quarantine.unknown", entry=shorten(entry)))
     with context.database.read() as connection:
         held = quarantine.get(connection, entry)
     if held.status != quarantine.HELD:
-        raise Refused(f"quarantine entry {entry} was {held.status} already")
+        raise Refused(sentence("quarantine.done", entry=entry, status=held.status))
     if held.payload_bytes > len(held.payload):
-        raise Refused(
-            f"quarantine entry {entry} cannot be replayed: "
-            f"of its {held.payload_bytes} bytes only the first {len(held.payload)} were kept"
-        )
+        raise Refused(sentence("quarantine.cut", entry=entry, bytes=held.payload_bytes, kept=len(held.payload)))
     return held
 
 

@@ -16,7 +16,7 @@ from governance.notice_store import Notice
 from governance.notices import Item
 from governance.oncall import Shift
 from sensors.errors import ConfigurationError, Refused
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 from sensors.times import DAY_MS
 
 router = APIRouter(tags=["notices"])
@@ -168,7 +168,7 @@ def add_shifts(asked: Asked, who: Who, new: NewShifts) -> Response:
     for number, one in enumerate(new.shifts):
         begins, until = instant(f"shifts.{number}.begins", one.begins), instant(f"shifts.{number}.until", one.until)
         if begins >= until:
-            raise ConfigurationError(f"shifts.{number}: until {one.until} must lie after begins {one.begins}")
+            raise ConfigurationError(sentence("notice.shift_ends", number=number, until=one.until, begins=one.begins))
         shifts.append(Shift(one.person, begins, until, one.rank))
     plan_shifts(asked, by, shifts)
     return Response(get_oncall(asked).body, 201, media_type="application/json")
@@ -185,8 +185,7 @@ def plan_shifts(context: Context, by: str, shifts: Sequence[Shift]) -> None:
 
 def _telling(context: Context) -> Telling:
     if context.telling is None:
-        text = say("notice.nobody_told")
-        raise Refused(f"{text.zh}。 / {text.en}.")
+        raise Refused(sentence("notice.nobody_told"))
     return context.telling
 
 

@@ -20,7 +20,7 @@ from governance.patrols import Patrol, Point
 from governance.regions import Place, Regions
 from governance.roles import Actor
 from sensors.errors import ConfigurationError, NotFound
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 from sensors.times import rfc3339
 
 PATROLS = "/patrols"
@@ -110,7 +110,7 @@ def upload(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewPatrol
     track = [Point(instant(f"track[{i}]", at), lon, lat) for i, (at, lon, lat) in enumerate(new.track)]
     store.checked(new.id, new.way, started_ms, ended_ms, track, now_ms)
     if new.reach and new.reach not in {one.key for one in known.recent().reaches}:
-        raise NotFound(f"reach {new.reach[:80]!r} is not registered")
+        raise NotFound(sentence("registry.no_reach", reach=new.reach[:80]))
     regions = keeper.regions()
     done = store.walked(track)
     valid, why = store.counts(new.way, done, asked.patrols)
@@ -176,7 +176,7 @@ def get_patrol(asked: Asked, who: Who, key: str) -> Response:
     with asked.database.read() as connection:
         one = store.find(connection, key)
     if not store.may_see(who, one):
-        raise NotFound(f"patrol {key[:80]!r} is not here")
+        raise NotFound(sentence("patrol.unknown", key=key[:80]))
     return answer(_view(one))
 
 
@@ -193,7 +193,7 @@ def _file(
     at_ms = instant("problems.at", one.at)
     lon, lat = one.lon, one.lat
     if (lon is None) != (lat is None):
-        raise ConfigurationError("problems: lon and lat go together")
+        raise ConfigurationError(sentence("patrol.lon_lat"))
     if lon is None and track:
         nearest = min(track, key=lambda point: abs(point.at_ms - at_ms))
         lon, lat = nearest.lon, nearest.lat
@@ -203,7 +203,9 @@ def _file(
     try:
         colour = Colour(one.colour)
     except ValueError:
-        raise ConfigurationError(f"colour {one.colour!r} must be one of {', '.join(Colour)}") from None
+        raise ConfigurationError(
+            sentence("request.one_of", name="colour", text=one.colour, known=", ".join(Colour))
+        ) from None
     made = incidents.report(
         connection,
         Order(Action.ACCEPT, comment=one.text, attachments=tuple(one.attachments), matter=one.matter),

@@ -12,6 +12,7 @@ from governance import people
 from governance.roles import RIGHTS, Department, Right, Role
 from governance.terms import Appointment
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 
 router = APIRouter(tags=["people"])
 
@@ -182,7 +183,7 @@ def role_of(text: str) -> Role:
     try:
         return Role(text)
     except ValueError:
-        raise ConfigurationError(f"role {text!r} must be one of {', '.join(Role)}") from None
+        raise ConfigurationError(sentence("request.one_of", name="role", text=text, known=", ".join(Role))) from None
 
 
 def department_of(text: str) -> Department:
@@ -190,7 +191,9 @@ def department_of(text: str) -> Department:
     try:
         return Department(text)
     except ValueError:
-        raise ConfigurationError(f"department {text!r} must be one of {', '.join(Department)}") from None
+        raise ConfigurationError(
+            sentence("request.one_of", name="department", text=text, known=", ".join(Department))
+        ) from None
 
 
 def _view(one: people.Person, terms: list[Appointment]) -> PersonView:

@@ -12,6 +12,7 @@ from api.context import Context
 from ingest.classes import REACH, Shown, shown
 from sensors.errors import NotFound
 from sensors.stations import Reach, Registry, Water
+from sensors.texts import sentence
 
 router = APIRouter(prefix="/reaches", tags=["reaches"])
 
@@ -67,7 +68,7 @@ def get_reach(asked: Asked, known: Known, key: str, accept: Accept = JSON) -> Re
     registry = known.now()
     found = next((r for r in registry.reaches if r.key == key), None)
     if found is None:
-        raise NotFound(f"reach {key[:80]!r} is not registered")
+        raise NotFound(sentence("registry.no_reach", reach=key[:80]))
     one = _view(found, registry, _live(asked))
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
         return answer(_feature(one), headers=VARY, media_type=GEOJSON)

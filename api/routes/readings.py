@@ -15,6 +15,7 @@ from api.problems import shorten, unavailable
 from ingest.pipeline import Receipt
 from sensors.errors import ConfigurationError
 from sensors.reading import Message, Reason, Rejected
+from sensors.texts import sentence
 
 router = APIRouter(prefix="/readings", tags=["readings"])
 
@@ -107,7 +108,7 @@ async def receive(asked: Asked, request: Request) -> Response:
 def hand_over(context: Context, message: Message) -> "asyncio.Future[Receipt]":
     """Hand a message to the ingest; raises a Problem (503) where none runs in this process."""
     if context.submit is None:
-        raise unavailable("no ingest runs in this process; send readings to one that ingests")
+        raise unavailable(sentence("store.no_ingest"))
     return asyncio.wrap_future(context.submit(message))
 
 
@@ -115,10 +116,7 @@ async def durable(handed_over: "asyncio.Future[Receipt]", station: str) -> Recei
     """Wait until a message is durable; raises a Problem (503) where that takes too long."""
     done, _ = await asyncio.wait({handed_over}, timeout=DURABLE_WITHIN_S)  # never cancels: the ingest still owns it
     if not done:
-        raise unavailable(
-            f"the message of station {shorten(station)} was not durable within {DURABLE_WITHIN_S:g} s; "
-            "it may still become so, and sending it again doubles nothing"
-        )
+        raise unavailable(sentence("store.not_durable", station=shorten(station), seconds=DURABLE_WITHIN_S))
     return handed_over.result()
 
 
@@ -158,9 +156,9 @@ def _station(body: bytes) -> str:
     except (ValueError, RecursionError):
         station = _leniently(body)
     if not isinstance(station, str):
-        raise ConfigurationError(f"body.station is {shorten(station)}, the key of a station (text) is needed")
+        raise ConfigurationError(sentence("request.no_key", station=shorten(station)))
     if writable(station) != station:
-        raise ConfigurationError(f"body.station {ascii(station)[:80]} holds half a surrogate pair")
+        raise ConfigurationError(sentence("request.half_letter", station=ascii(station)[:80]))
     return station
 
 
@@ -168,9 +166,9 @@ def _leniently(body: bytes) -> Any:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"the body is not JSON: {shorten(str(error))}") from None
+        raise ConfigurationError(sentence("request.not_json", error=shorten(str(error)))) from None
     if not isinstance(content, dict):
-        raise ConfigurationError(f"the body must be a JSON object with a station, this is {shorten(content)}")
+        raise ConfigurationError(sentence("request.no_object", content=shorten(content)))
     if "station" not in content:
-        raise ConfigurationError("body.station is missing: the key of the station that measured")
+        raise ConfigurationError(sentence("request.station_missing"))
     return content["station"]

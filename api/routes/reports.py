@@ -13,7 +13,7 @@ from api.asking import Asked, Known, Strict, Words
 from api.context import Context
 from api.routes.attachments import keep
 from api.routes.incidents import within_reach
-from governance import incidents, lifecycle
+from governance import incidents
 from governance import reports as store
 from governance.content import examine
 from governance.finding import Colour
@@ -24,7 +24,7 @@ from governance.roles import Right
 from sensors.datum import Datum, wgs84
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.stations import Registry
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 from sensors.times import rfc3339
 
 REPORTS = "/reports"
@@ -148,13 +148,13 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
         store.allow(connection, who, now_ms, an_hour=asked.reports_an_hour)
     known_matter(asked, new.matter)
     if not new.text.strip():
-        raise Refused(lifecycle.sentence("citizen.no_words"))
+        raise Refused(sentence("citizen.no_words"))
     place = _place(asked, regions, registry, new.lon, new.lat, new.datum, new.station, new.reach)
     if len(new.photos) > MOST_PHOTOS:
-        raise Refused(lifecycle.sentence("citizen.many_photos", count=len(new.photos), most=MOST_PHOTOS))
+        raise Refused(sentence("citizen.many_photos", count=len(new.photos), most=MOST_PHOTOS))
     looked = [(data, examine(data), name) for data, name in new.photos]
     if not all(content.is_photo for _, content, _ in looked):
-        raise Refused(lifecycle.sentence("citizen.only_photos"))
+        raise Refused(sentence("citizen.only_photos"))
     shown = [keep(asked, data, content, name[:200], CITIZEN.name).id for data, content, name in looked]
     order = Order(Action.ACCEPT, comment=new.text.strip(), attachments=tuple(shown), matter=new.matter)
     with asked.database.write() as connection:
@@ -206,9 +206,7 @@ def objected(asked: Context, ticket: str, comment: str) -> ReportView:
         case = store.case(connection, kept)
         told = store.progress(kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
         if not told.may_object:
-            raise Refused(
-                f"{told.text.zh}：现在不能提出异议。 / The report is {told.text.en}: it cannot be objected to now."
-            )
+            raise Refused(sentence("report.no_objection", state=told.text))
         after = incidents.act(
             connection,
             case.id,
@@ -255,11 +253,11 @@ def _place(
 ) -> Place:
     """Where it is: as told, else where the scanned sign stands. Raises ConfigurationError for what is no place here."""
     if (lon is None) != (lat is None):
-        raise ConfigurationError("lon and lat go together")
+        raise ConfigurationError(sentence("request.lon_lat"))
     if station and station not in registry:
-        raise NotFound(f"station {station[:80]!r} is not registered")
+        raise NotFound(sentence("registry.no_station", key=station[:80]))
     if reach and reach not in {one.key for one in registry.reaches}:
-        raise NotFound(f"reach {reach[:80]!r} is not registered")
+        raise NotFound(sentence("registry.no_reach", reach=reach[:80]))
     region = ""
     if station:
         sign = registry[station]

@@ -10,6 +10,7 @@ from api.riverfile import PlanView, RiverFile, find, gather, plan_view
 from governance import plans
 from governance.plans import Goal
 from sensors.errors import NotFound
+from sensors.texts import sentence
 
 router = APIRouter(prefix="/reaches", tags=["reaches"])
 
@@ -44,7 +45,7 @@ def get_plan(asked: Asked, known: Known, key: str) -> Response:
     with asked.database.read() as connection:
         plan = plans.get(connection, key)
     if plan is None:
-        raise NotFound(f"reach {key} has no plan yet")
+        raise NotFound(sentence("registry.no_plan", key=key))
     return answer(plan_view(plan))
 
 

@@ -15,6 +15,7 @@ from ingest import rulebook
 from ingest.storage import upkeep as store
 from ingest.storage.changes import Author
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 from sensors.times import rfc3339
 from sensors.upkeep import Mute, Review, Verdict
 
@@ -156,11 +157,11 @@ def add_review(asked: Asked, known: Known, who: Who, key: str, new: NewReview) -
     by = _by(who, new.by, known, key, now_ms)
     since_ms, until_ms = instant("since", new.since), instant("until", new.until)
     if until_ms <= since_ms:
-        raise ConfigurationError(f"until {new.until} is not after since {new.since}")
+        raise ConfigurationError(sentence("request.until_since", until=new.until, since=new.since))
     if since_ms > now_ms:
-        raise ConfigurationError(f"since {new.since} lies in the future: only readings there are can be reviewed")
+        raise ConfigurationError(sentence("upkeep.review_ahead", since=new.since))
     if new.parameter and new.parameter not in asked.catalogue:
-        raise ConfigurationError(f"unknown parameter {new.parameter[:40]!r}")
+        raise ConfigurationError(sentence("registry.no_parameter", parameter=new.parameter[:40]))
     said = Verdict(new.verdict)
     made = Review(key, new.parameter, since_ms, min(until_ms, now_ms), said, new.reason, by.by, now_ms)
     with asked.database.write() as connection:
@@ -193,14 +194,12 @@ def add_mute(asked: Asked, known: Known, who: Who, key: str, new: NewMute) -> Re
     since_ms = now_ms if new.since is None else instant("since", new.since)
     until_ms = instant("until", new.until)
     if not 0 < until_ms - since_ms <= LONGEST_MUTE_MS:
-        raise ConfigurationError(
-            f"until {new.until} must lie after since {rfc3339(since_ms)} and at most 90 days after it"
-        )
+        raise ConfigurationError(sentence("upkeep.mute_span", until=new.until, since=rfc3339(since_ms)))
     made = Mute(key, since_ms, until_ms, tuple(new.rules), by.by, new.reason)
     with asked.database.write() as connection:
         in_force = {one.rule for one in rulebook.in_force(connection)}
         if unknown := sorted(set(new.rules) - in_force):
-            raise ConfigurationError(f"no rule {unknown[0][:80]!r} is in force")
+            raise ConfigurationError(sentence("rule.not_in_force", rule=unknown[0][:80]))
         number = store.add_mute(connection, made, by)
     return answer(_mute(number, made), 201)
 
@@ -212,7 +211,7 @@ def end_mute(asked: Asked, known: Known, who: Who, key: str, number: int, end: N
     by = _by(who, end.by, known, key, now_ms)
     until_ms = now_ms if end.until is None else instant("until", end.until)
     if until_ms > now_ms + LONGEST_MUTE_MS:
-        raise ConfigurationError(f"until {end.until} is more than 90 days ahead")
+        raise ConfigurationError(sentence("upkeep.mute_ahead", until=end.until))
     with asked.database.write() as connection:
         after = store.end_mute(connection, key, number, until_ms, by)
     return answer(_mute(number, after))
@@ -223,7 +222,9 @@ def _by(who: Actor, by: str | None, known: Registries, station: str, now_ms: int
     region = find(known.recent(), station).region
     if not who.covers(region):
         reach = ", ".join(sorted(who.regions or ())) or "no region"
-        raise Forbidden(f"station {station} lies in region {region or '(none)'}; {who.name} answers for {reach}")
+        raise Forbidden(
+            sentence("registry.elsewhere", station=station, region=region or "(none)", name=who.name, reach=reach)
+        )
     return author(who, by, now_ms)
 
 

@@ -43,7 +43,7 @@ from sensors.forecast import HOUR_MS, Verdict
 from sensors.parameters import Catalogue, Parameter
 from sensors.reporting import Reporting, reporting
 from sensors.stations import Station, station
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 from sensors.times import DAY_MS
 
 router = APIRouter(prefix="/stations", tags=["stations"])
@@ -240,10 +240,10 @@ def list_stations(known: Known, accept: Accept = JSON, limit: MapLimit = 100, cu
 def add_station(asked: Asked, known: Known, who: Who, new: NewStation) -> Response:
     """Register a station; 409 when its key is taken."""
     if new.key in RESERVED:
-        raise ConfigurationError(f"station key {new.key!r} is a word of this API, no station can be called that")
+        raise ConfigurationError(sentence("registry.reserved", key=new.key))
     row = new.model_dump(exclude_unset=True)
     made = _checked(row, asked)
-    taken = f"station {made.key} is registered already; PATCH changes it"
+    taken = sentence("registry.station_taken", key=made.key)
     try:
         with asked.database.write() as connection:
             if made.key in registry_store.load(connection, asked.catalogue):
@@ -282,11 +282,11 @@ def change_station(asked: Asked, known: Known, who: Who, key: str, change: Stati
     """Change what is given of a station and leave the rest; the result is checked as a new station is."""
     given = change.model_dump(exclude_unset=True)
     if absent := [name for name, value in given.items() if value is None and name != "gateway"]:
-        raise ConfigurationError(f"station {key}: {absent[0]} cannot be null; leave it out to keep it")
+        raise ConfigurationError(sentence("registry.not_null", key=key, name=absent[0]))
     with asked.database.write() as connection:
         before = find(registry_store.load(connection, asked.catalogue), key)
         if "datum" in given and not {"lon", "lat"} <= given.keys():
-            raise ConfigurationError(f"station {key}: datum is given without both lon and lat")
+            raise ConfigurationError(sentence("registry.datum_alone", key=key))
         after = _checked(asdict(before) | given, asked)
         registry_store.save_stations(connection, [after], author(who, None, asked.clock_ms()))
     known.changed()
@@ -331,11 +331,11 @@ def series_of_station(
     found = find(known.recent(), key)
     if parameter not in asked.catalogue:
         keys = ", ".join(asked.catalogue.index)
-        raise ConfigurationError(f"parameter {parameter[:80]!r} is not in the catalogue; known are {keys}")
+        raise ConfigurationError(sentence("registry.not_in_catalogue", parameter=parameter[:80], known=keys))
     end_ms = asked.clock_ms() if end is None else instant("end", end)
     start_ms = end_ms - DAY_MS if start is None else instant("start", start)
     if start_ms >= end_ms:
-        raise ConfigurationError(f"start {when(start_ms)} is not before end {when(end_ms)}")
+        raise ConfigurationError(sentence("request.start_end", start=when(start_ms), end=when(end_ms)))
     what = asked.catalogue[parameter]
     media_type = preferred(accept, (JSON, CSV, ARROW))
     if media_type != JSON:
@@ -377,7 +377,7 @@ def forecast_of_station(
     found = find(known.recent(), key)
     if parameter is not None and parameter not in asked.catalogue:
         keys = ", ".join(asked.catalogue.index)
-        raise ConfigurationError(f"parameter {parameter[:80]!r} is not in the catalogue; known are {keys}")
+        raise ConfigurationError(sentence("registry.not_in_catalogue", parameter=parameter[:80], known=keys))
     with asked.database.read() as connection:
         made = kept(connection, found.key, parameter)
     return answer(Forecasts([_forecast(one, asked.catalogue) for one in made if one.parameter in asked.catalogue]))
@@ -390,7 +390,7 @@ def _checked(row: dict[str, Any], asked: Context) -> Station:
     """The station a row describes, checked as a row of the registry file is, in WGS 84."""
     parameters = row.get("parameters", ())
     if len(set(parameters)) < len(parameters):
-        raise ConfigurationError(f"station {row.get('key')}: parameters names a parameter twice")
+        raise ConfigurationError(sentence("registry.parameter_twice", station=row.get("key")))
     datum = Datum.of(row.pop("datum", Datum.WGS84))
     made = station(row, asked.catalogue)
     lon, lat = wgs84(made.lon, made.lat, datum)

@@ -19,6 +19,7 @@ from ingest.storage.photos import MOST_BYTES, Photos, media_type
 from sensors import stationbook
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.stations import Deployment, Device, Registry, clashes
+from sensors.texts import sentence
 from sensors.upkeep import Check, Photo, Visit
 
 router = APIRouter(prefix="/stations/{key}", tags=["upkeep"])
@@ -262,9 +263,9 @@ def end_deployment(asked: Asked, known: Known, who: Who, key: str, parameter: st
             (d for d in registry.deployments if (d.station, d.parameter) == (key, parameter)), key=lambda d: d.since_ms
         )
         if not mine or mine[-1].until_ms is not None:
-            raise Refused(f"no sensor of {parameter[:40]} hangs at {key}")
+            raise Refused(sentence("upkeep.no_sensor", parameter=parameter[:40], key=key))
         if until_ms <= mine[-1].since_ms:
-            raise Refused(f"{mine[-1]} cannot end before it begins")
+            raise Refused(sentence("upkeep.ends_early", deployment=mine[-1].named))
         ended = Deployment(**{n: getattr(mine[-1], n) for n in Deployment.__slots__} | {"until_ms": until_ms})
         registry_store.save_deployments(connection, [ended], by)
         after = registry_store.load(connection, asked.catalogue)
@@ -307,7 +308,7 @@ def correct_calibration(asked: Asked, known: Known, who: Who, key: str, number: 
     find(known.recent(), key)
     given = change.model_dump(exclude_unset=True, exclude={"by"})
     if absent := [n for n in given if given[n] is None and n in {"standard", "reading", "lot", "note", "void"}]:
-        raise ConfigurationError(f"calibration {number}: {absent[0]} cannot be null; leave it out to keep it")
+        raise ConfigurationError(sentence("upkeep.not_null", number=number, name=absent[0]))
     with asked.database.write() as connection:
         corrected = store.correct_check(connection, key, number, by, **given)
     return answer(_check(number, corrected))
@@ -406,15 +407,15 @@ def get_photo(asked: Asked, name: str) -> Response:
 def _fits(made: Deployment, there: Sequence[Deployment]) -> None:
     same = [d for d in there if (d.station, d.parameter, d.since_ms) == (made.station, made.parameter, made.since_ms)]
     if same:
-        raise Refused(f"{same[0]} is registered already")
+        raise Refused(sentence("upkeep.there_already", deployment=same[0].named))
     for earlier, later, why in clashes([*there, made]):
         if made in (earlier, later):
-            raise Refused(f"{later} {why}: {earlier}")
+            raise Refused(sentence("upkeep.clashes", later=later.named, why=why, earlier=earlier.named))
 
 
 def _photos(asked: Context) -> Photos:
     if asked.photos is None:
-        raise NotFound("this process keeps no photos")
+        raise NotFound(sentence("store.no_photos"))
     return Photos(asked.photos)
 
 
@@ -424,7 +425,7 @@ def _instant(text: str | None, name: str, now_ms: int) -> int:
 
 def _past(name: str, at_ms: int, now_ms: int) -> None:
     if at_ms > now_ms + FUTURE_MS:
-        raise ConfigurationError(f"{name} {when(at_ms)} has not come yet")
+        raise ConfigurationError(sentence("upkeep.not_yet", name=name, at=when(at_ms)))
 
 
 def _page(

@@ -27,7 +27,7 @@ from sensors.standards import black_odorous, gb3838
 from sensors.standards.black_odorous import Grade
 from sensors.standards.gb3838 import Direction, WaterClass
 from sensors.stations import Station, Water
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 
 FLAPS = 3
 FLAP_WINDOW_S = 6 * 3600
@@ -512,20 +512,20 @@ def read(text: str, catalogue: Catalogue) -> Rules:
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"rules: {error}") from error
-    faults = [f"rules: unknown kind of rule [[{kind}]]" for kind in tables if kind not in KINDS]
+        raise ConfigurationError(sentence("rule.not_toml", error=error)) from error
+    faults = [sentence("rule.unknown_kind", kind=kind) for kind in tables if kind not in KINDS]
     rules: dict[str, list[Any]] = {attribute: [] for attribute, _ in KINDS.values()}
     seen: set[str] = set()
     for kind, (attribute, cls) in KINDS.items():
         rows = tables.get(kind, [])
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            faults.append(f"rules: {kind} must be a list of tables, each headed [[{kind}]]")
+            faults.append(sentence("rule.no_tables", kind=kind))
             continue
         for row in rows:
             try:
                 rule = made(cls, row, catalogue)
                 if rule.id in seen:
-                    raise ConfigurationError("the id is used twice")
+                    raise ConfigurationError(sentence("rule.twice_id"))
                 seen.add(rule.id)
                 rules[attribute].append(rule)
             except (ConfigurationError, ValueError, TypeError, OverflowError) as error:
@@ -540,12 +540,12 @@ def made(cls: type[Rule], row: Mapping[str, Any], catalogue: Catalogue) -> Rule:
     names = {f.name for f in fields(cls)} - {"where", "when", "version"}
     given = {name: value for name, value in row.items() if name not in _SCOPE}
     if unknown := sorted(set(given) - names):
-        raise ConfigurationError(f"unknown entry {unknown[0]!r}")
+        raise ConfigurationError(sentence("rule.unknown_entry", unknown=unknown[0]))
     known = {f.name for f in fields(cls) if f.default is not MISSING}
     if missing := sorted(names - set(given) - set(_DEFAULTS) - known):
-        raise ConfigurationError(f"{missing[0]} is missing")
+        raise ConfigurationError(sentence("rule.missing", missing=missing[0]))
     if not isinstance(given["id"], str) or not 1 <= len(given["id"]) <= LONGEST_ID:
-        raise ConfigurationError(f"id {given['id']!r} must be a name of at most {LONGEST_ID} characters")
+        raise ConfigurationError(sentence("rule.no_id", id=given["id"], most=LONGEST_ID))
     values: dict[str, Any] = {name: given.get(name, _DEFAULTS.get(name)) for name in names}
     values |= {f.name: f.default for f in fields(cls) if f.name in names - set(given) and f.name in known}
     for name, of, share in (("clear", "limit", 1.0), ("clear_per_hour", "per_hour", 0.5)):
@@ -578,7 +578,7 @@ def _digest(rule: Rule) -> str:
 def _choice(kind: type[StrEnum]) -> "_Check":
     def checked(name: str, value: Any, _: Catalogue) -> Any:
         if value not in set(kind):
-            raise ConfigurationError(f"{name} {value!r} must be one of {', '.join(kind)}")
+            raise ConfigurationError(sentence("request.one_of", name=name, text=value, known=", ".join(kind)))
         return kind(value)
 
     return checked
@@ -586,7 +586,7 @@ def _choice(kind: type[StrEnum]) -> "_Check":
 
 def _parameter(name: str, value: Any, catalogue: Catalogue) -> str:
     if not isinstance(value, str) or value not in catalogue:
-        raise ConfigurationError(f"unknown {name} {value!r}")
+        raise ConfigurationError(sentence("rule.unknown_value", name=name, value=value))
     return value
 
 
@@ -594,13 +594,13 @@ def _parameters(name: str, value: Any, catalogue: Catalogue) -> tuple[str, ...]:
     for one in _names(name, value):
         _parameter("parameter", one, catalogue)
         if gb3838.direction(one) is None:
-            raise ConfigurationError(f"{name}: {one!r} has no class in GB 3838")
+            raise ConfigurationError(sentence("rule.no_class", name=name, one=one))
     return _names(name, value)
 
 
 def _names(name: str, value: Any, _: Catalogue | None = None) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise ConfigurationError(f"{name} must be a list of names")
+        raise ConfigurationError(sentence("rule.no_names", name=name))
     return tuple(value)
 
 
@@ -608,42 +608,42 @@ def _causes(name: str, value: Any, _: Catalogue) -> tuple[Cause, ...]:
     known = {str(one) for one in Cause}
     for one in _names(name, value):
         if one not in known:
-            raise ConfigurationError(f"{name}: {one!r} must be one of {', '.join(Cause)}")
+            raise ConfigurationError(sentence("request.one_of", name=name, text=one, known=", ".join(Cause)))
     return tuple(Cause(one) for one in dict.fromkeys(value))
 
 
 def _class(name: str, value: Any, _: Catalogue) -> WaterClass:
     found = WaterClass.of(value) if isinstance(value, str) else None
     if found is None or found is WaterClass.WORSE:
-        raise ConfigurationError(f"{name} {value!r} must be a class from I to V")
+        raise ConfigurationError(sentence("rule.no_water_class", name=name, value=value))
     return found
 
 
 def _grade(name: str, value: Any, _: Catalogue) -> Grade:
     if value not in ("mild", "severe"):
-        raise ConfigurationError(f"{name} {value!r} must be mild or severe")
+        raise ConfigurationError(sentence("rule.no_grade", name=name, value=value))
     return Grade.MILD if value == "mild" else Grade.SEVERE
 
 
 def _number(name: str, value: Any, _: Catalogue) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigurationError(f"{name} {value!r} must be a number")
+        raise ConfigurationError(sentence("rule.no_number", name=name, value=value))
     if name in _WHOLE:
         least, most = _WHOLE[name], _MOST.get(name, MOST_S)
         if not isinstance(value, int) or value < least:
-            raise ConfigurationError(f"{name} {value!r} must be a whole number of at least {least}")
+            raise ConfigurationError(sentence("rule.no_whole", name=name, value=value, least=least))
         if value > most:
-            raise ConfigurationError(f"{name} {value} is more than {most}")
+            raise ConfigurationError(sentence("rule.too_much", name=name, value=value, most=most))
         return value
     low, high = _RANGE.get(name, (-math.inf, math.inf))
     if not low <= value <= high:
-        raise ConfigurationError(f"{name} {value} must lie between {low:g} and {high:g}")
+        raise ConfigurationError(sentence("rule.outside", name=name, value=value, low=low, high=high))
     return float(value)  # 2 and 2.0 are the same rule and have the same version
 
 
 def _truth(name: str, value: Any, _: Catalogue) -> bool:
     if not isinstance(value, bool):
-        raise ConfigurationError(f"{name} {value!r} must be true or false")
+        raise ConfigurationError(sentence("rule.no_flag", name=name, value=value))
     return value
 
 
@@ -710,19 +710,19 @@ def _where(row: Mapping[str, Any]) -> Where:
 
 def _contradictions(rule: Rule) -> None:
     if isinstance(rule, Threshold) and rule.side.sign * (rule.clear - rule.limit) > 0:
-        raise ConfigurationError(f"clear {rule.clear} lies on the bad side of limit {rule.limit}")
+        raise ConfigurationError(sentence("rule.clear_wrong", clear=rule.clear, limit=rule.limit))
     if isinstance(rule, Trend) and rule.min_bins > rule.bins:
-        raise ConfigurationError(f"min_bins {rule.min_bins} is more than bins {rule.bins}")
+        raise ConfigurationError(sentence("rule.bins_wrong", min_bins=rule.min_bins, bins=rule.bins))
     if isinstance(rule, Trend) and rule.season is not Season.NONE:
         period_s = DAY_S if rule.season is Season.DAY else TIDE_S
         if rule.window_s < 3 * period_s or 2 * rule.window_s > period_s * rule.bins:
-            least = f"window_s of at least {3 * period_s} and bins of at most {period_s // 2} s"
-            raise ConfigurationError(f"season {rule.season} needs a {least}")
+            told = {"season": rule.season, "window": 3 * period_s, "bin": period_s // 2}
+            raise ConfigurationError(sentence("rule.season_needs", **told))
     if isinstance(rule, Trend | Rate) and not 0 < rule.clear_per_hour <= rule.per_hour:
-        raise ConfigurationError(f"clear_per_hour {rule.clear_per_hour} must lie between 0 and per_hour")
+        raise ConfigurationError(sentence("rule.clear_slope", clear_per_hour=rule.clear_per_hour))
     if isinstance(rule, Limit) and rule.flaps == 1:
-        raise ConfigurationError("flaps 1 would hold every alarm; 0 holds none")
+        raise ConfigurationError(sentence("rule.flaps_one"))
     if isinstance(rule, DailyPattern) and rule.clear_share < rule.share:
-        raise ConfigurationError(f"clear_share {rule.clear_share} is less than share {rule.share}")
+        raise ConfigurationError(sentence("rule.clear_share", clear_share=rule.clear_share, share=rule.share))
     if isinstance(rule, NoData) and rule.intervals < 1.5:
-        raise ConfigurationError(f"intervals {rule.intervals} is below 1.5: a reading a little late would be an alarm")
+        raise ConfigurationError(sentence("rule.intervals_low", intervals=rule.intervals))

@@ -13,7 +13,7 @@ from typing import Any
 
 from governance.deadlines import working
 from sensors.errors import ConfigurationError
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 from sensors.times import BEIJING_OFFSET_MS, DAY_MS
 from sensors.upkeep import Mute
 
@@ -95,7 +95,7 @@ def schedule(row: Mapping[str, Any]) -> Schedule:
     if hours is not None:
         found = _HOURS.fullmatch(hours) if isinstance(hours, str) else None
         if found is None:
-            raise ConfigurationError(f"hours {hours!r} must look like 22:00-06:00 (Beijing time)")
+            raise ConfigurationError(sentence("rule.hours_form", hours=hours))
         start, end = (60 * int(found[i]) + int(found[i + 1] or 0) for i in (1, 3))
         if (
             max(start, end) > 24 * 60
@@ -103,12 +103,12 @@ def schedule(row: Mapping[str, Any]) -> Schedule:
             or int(found[4] or 0) > 59
             or start % 1440 == end % 1440
         ):
-            raise ConfigurationError(f"hours {hours!r} is no stretch of a day")
+            raise ConfigurationError(sentence("rule.hours_empty", hours=hours))
         hours = (start % 1440, end)
     if days not in set(Days):
-        raise ConfigurationError(f"on_days {days!r} must be one of {', '.join(Days)}")
+        raise ConfigurationError(sentence("rule.days_one_of", days=days, known=", ".join(Days)))
     if not isinstance(months, list) or any(isinstance(m, bool) or m not in range(1, 13) for m in months):
-        raise ConfigurationError(f"months {months!r} must be a list of numbers from 1 to 12")
+        raise ConfigurationError(sentence("rule.months_list", months=months))
     return Schedule(hours, Days(days), tuple(sorted(set(months))))
 
 

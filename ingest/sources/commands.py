@@ -19,6 +19,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from ingest.sources.mqtt import MqttSettings, sign_in
 from sensors.errors import StorageUnavailable
+from sensors.texts import Text, say, sentence
 from sensors.wire.telemetry import topic
 
 log = structlog.get_logger(__name__)
@@ -70,7 +71,7 @@ class MqttCommands:
         """Leave; what waits for an answer fails."""
         self._client.disconnect()
         self._client.loop_stop()
-        self._give_up("the connection was closed")
+        self._give_up(say("device.broker_closed"))
 
     @property
     def listening(self) -> bool:
@@ -83,8 +84,8 @@ class MqttCommands:
         number = secrets.token_hex(8)
         with self._lock:
             if not self.listening or len(self._open) >= MOST_OPEN:
-                why = "too many commands wait for an answer" if self.listening else "the broker is not connected"
-                result.set_exception(Unanswered(f"{command} was not sent to {station}: {why}"))
+                why = say("device.commands_full" if self.listening else "device.broker_absent")
+                result.set_exception(Unanswered(sentence("device.not_sent", command=command, station=station, why=why)))
                 return result
             self._open[station, number] = result
         body = {"id": number, "command": command, **arguments}
@@ -112,7 +113,7 @@ class MqttCommands:
 
     def _on_disconnect(self, _c: paho.Client, _u: Any, _flags: Any, _reason: ReasonCode, _p: Any) -> None:
         self._listening.clear()
-        self._give_up("the connection to the broker was lost")
+        self._give_up(say("device.broker_lost"))
 
     def _on_message(self, _c: paho.Client, _u: Any, message: paho.MQTTMessage) -> None:
         station = message.topic.split("/")[2]
@@ -132,8 +133,8 @@ class MqttCommands:
             fields = {str(k)[:80]: str(v)[:400] for k, v in body.items() if k not in ("id", "done")}
             result.set_result(Reply(done, fields))
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, why: Text) -> None:
         with self._lock:
             waiting, self._open = self._open, {}
         for (station, _), result in waiting.items():
-            result.set_exception(Unanswered(f"the command to {station} has no answer: {why}"))
+            result.set_exception(Unanswered(sentence("device.unanswered", station=station, why=why)))

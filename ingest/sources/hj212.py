@@ -25,6 +25,7 @@ from ingest.intake import Intake, Waiting
 from ingest.pipeline import Receipt
 from sensors.errors import ConfigurationError, NotFound, WaterError
 from sensors.reading import Message, Reason
+from sensors.texts import sentence
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.assembly import Assembler, Bundle, Part
 from sensors.wire.hj212.codes import ANSWERS, DATA, EVENTS, NOTICES, Cn, ExeRtn, QnRtn
@@ -333,7 +334,7 @@ class Gateway:
     def _ask_station(self, station: str, command: Command, result: "Future[Answer]") -> None:
         mns = [mn for mn, one in self.loggers.items() if one.station == station and mn in self.by_mn]
         if not mns:
-            result.set_exception(NotFound(f"no HJ 212 logger of station {station} is connected"))
+            result.set_exception(NotFound(sentence("device.no_logger", station=station)))
         else:
             self.by_mn[mns[0]].ask(_Exchange(mns[0], command, result))
 
@@ -447,7 +448,7 @@ class _Connection(asyncio.BufferedProtocol):
         if not self._ended:
             self._take(self._reader.close())
         for waiting in self._asked:
-            waiting.result.set_exception(NoAnswer(f"logger {waiting.mn} has left before it answered"))
+            waiting.result.set_exception(NoAnswer(sentence("device.logger_left", mn=waiting.mn)))
         self._asked.clear()
         self._transport = None
 
@@ -502,7 +503,7 @@ class _Connection(asyncio.BufferedProtocol):
     def ask(self, wanted: _Exchange) -> None:
         """Ask when the requests before it are through."""
         if len(self._asked) >= MOST_ASKED or self._transport is None:
-            wanted.result.set_exception(NoAnswer(f"logger {wanted.mn} has {len(self._asked)} requests to answer first"))
+            wanted.result.set_exception(NoAnswer(sentence("device.logger_busy", mn=wanted.mn, count=len(self._asked))))
             return
         self._asked.append(wanted)
         self._press_on(self._gateway.now())
@@ -603,8 +604,8 @@ class _Connection(asyncio.BufferedProtocol):
             return
         if wanted.qn_rtn is not None or wanted.tries > RESENDS:
             self._asked.popleft()
-            step = "a result" if wanted.qn_rtn is not None else "an answer"
-            wanted.result.set_exception(NoAnswer(f"logger {wanted.mn} did not give {step} to {wanted.command.cn}"))
+            key = "device.logger_no_result" if wanted.qn_rtn is not None else "device.logger_no_answer"
+            wanted.result.set_exception(NoAnswer(sentence(key, mn=wanted.mn, cn=wanted.command.cn)))
             self._press_on(now)
             return
         if not wanted.tries:

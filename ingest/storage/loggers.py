@@ -9,6 +9,7 @@ from ingest.storage.changes import NOBODY, Author
 from ingest.storage.tables import hj212_device as table
 from ingest.storage.tables import station as station_table
 from sensors.errors import ConfigurationError, NotFound
+from sensors.texts import sentence
 from sensors.wire.hj212.packet import Edition
 from sensors.wire.hj212.readings import MN, Logger
 
@@ -25,15 +26,15 @@ def save(connection: sa.Connection, logger: Logger, author: Author = NOBODY) -> 
     Raises ConfigurationError naming what cannot be, NotFound for a station nobody registered.
     """
     if not MN.fullmatch(logger.mn):
-        raise ConfigurationError(f"MN {logger.mn[:80]!r} is not 1 to 64 of letters, digits, _, . and -")
+        raise ConfigurationError(sentence("registry.no_mn", mn=logger.mn[:80]))
     if not (logger.st.isascii() and logger.st.isdigit() and len(logger.st) == 2):
-        raise ConfigurationError(f"MN {logger.mn}: ST {logger.st!r} is not two digits")
+        raise ConfigurationError(sentence("registry.no_st", mn=logger.mn, st=logger.st))
     if logger.edition not in list(Edition):
-        raise ConfigurationError(f"MN {logger.mn}: edition {logger.edition} is none of 2005, 2017 and 2025")
+        raise ConfigurationError(sentence("registry.no_edition", mn=logger.mn, edition=logger.edition))
     if logger.password is not None and not (logger.password.isascii() and logger.password.isalnum()):
-        raise ConfigurationError(f"MN {logger.mn}: a password is made of letters and digits")
+        raise ConfigurationError(sentence("registry.no_password", mn=logger.mn))
     if connection.execute(sa.select(station_table.c.id).where(station_table.c.key == logger.station)).first() is None:
-        raise NotFound(f"station {logger.station} is not registered")
+        raise NotFound(sentence("registry.station_unknown", station=logger.station))
     before = _told(connection, logger.mn)
     values = {"station": logger.station, "password": logger.password, "st": logger.st, "edition": logger.edition}
     changed = connection.execute(sa.update(table).where(table.c.mn == logger.mn).values(**values))
@@ -46,7 +47,7 @@ def remove(connection: sa.Connection, mn: str, author: Author = NOBODY) -> None:
     """Forget a logger; its readings stay. Raises NotFound."""
     before = _told(connection, mn)
     if not connection.execute(sa.delete(table).where(table.c.mn == mn)).rowcount:
-        raise NotFound(f"no logger with MN {mn[:80]!r} is registered")
+        raise NotFound(sentence("registry.no_logger", mn=mn[:80]))
     _note(connection, mn, before, {"removed": True}, author)
 
 

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from sensors.errors import ConfigurationError, NotFound, StorageUnavailable
+from sensors.texts import sentence
 
 MOST_BYTES = 1024 * 1024
 """The field app sends at most 400 kB."""
@@ -17,13 +18,13 @@ _BEGINNINGS = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/pn
 def media_type(data: bytes) -> str:
     """What a photo is, by its first bytes; raises ConfigurationError for what is none we show, or too large."""
     if len(data) > MOST_BYTES:
-        raise ConfigurationError(f"the photo has {len(data)} bytes, at most {MOST_BYTES} are taken")
+        raise ConfigurationError(sentence("attachment.photo_large", size=len(data), most=MOST_BYTES))
     for beginning, name in _BEGINNINGS:
         if data.startswith(beginning):
             return name
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "image/webp"
-    raise ConfigurationError("the body is no photo: JPEG, PNG and WebP are taken")
+    raise ConfigurationError(sentence("attachment.body_no_photo"))
 
 
 class Photos:
@@ -47,7 +48,7 @@ class Photos:
                 os.fsync(file.fileno())
             os.replace(half, path)
         except OSError as error:
-            raise StorageUnavailable(f"the photo cannot be kept: {error.strerror}") from error
+            raise StorageUnavailable(sentence("store.photo_not_kept", error=error.strerror)) from error
         return name
 
     def holds(self, name: str) -> bool:
@@ -61,5 +62,5 @@ class Photos:
     def path(self, name: str) -> Path:
         """The file of a photo; raises NotFound."""
         if not self.holds(name):
-            raise NotFound(f"photo {name[:80]!r} is not here")
+            raise NotFound(sentence("attachment.no_such_photo", name=name[:80]))
         return self._folder / name[:2] / name

@@ -13,6 +13,7 @@ from sensors.network import Level, Outfall, OutfallKind, Region, Travel
 from sensors.parameters import Catalogue
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Deployment, Device, Reach, Registry, Station, Water
+from sensors.texts import sentence
 
 __all__ = [
     "Reaches",
@@ -113,13 +114,11 @@ def remove_region(connection: sa.Connection, code: str, author: Author = NOBODY)
     """Take a region out of the tree. Raises NotFound, and Refused while stations or regions hang below it."""
     row = connection.execute(sa.select(region).where(region.c.code == code)).mappings().one_or_none()
     if row is None:
-        raise NotFound(f"region {code[:80]!r} is not registered")
+        raise NotFound(sentence("registry.no_region", region=code[:80]))
     below = list(connection.execute(sa.select(region.c.code).where(region.c.parent == code)).scalars())
     here = list(connection.execute(sa.select(station.c.key).where(station.c.region == code)).scalars())
     if below or here:
-        raise Refused(
-            f"region {code!r} cannot be removed: {', '.join(sorted(below + here)[:20])} would hang in the air"
-        )
+        raise Refused(sentence("registry.hangs", code=code, below=", ".join(sorted(below + here)[:20])))
     connection.execute(sa.delete(region).where(region.c.code == code))
     note(connection, "region", code, {}, before=dict(row), author=author)
 

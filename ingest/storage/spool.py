@@ -23,6 +23,7 @@ from ingest.storage.tables import spool as table
 from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Ints
+from sensors.texts import sentence
 
 COUNTED_S = 1.0
 """How long a count of what waits is believed; in between, what was added is added to it."""
@@ -106,8 +107,7 @@ class Spool:
             self._disk(connection)
         if self._bytes + more > self._most_bytes:
             raise StorageUnavailable(
-                f"the spool for the time-series server is full: {self._bytes / 2**20:.1f} MiB wait, "
-                f"{self._most_bytes / 2**20:.0f} are allowed (influx.spool_mb)"
+                sentence("store.spool_full", waiting=self._bytes / 2**20, most=self._most_bytes / 2**20)
             )
         self._bytes += more
 
@@ -124,8 +124,7 @@ class Spool:
         free = shutil.disk_usage(file.parent).free - to_grow + unused * size
         if free < self._headroom:
             raise StorageUnavailable(
-                f"the disk of the database is all but full: {max(0, free) / 2**20:.1f} MiB can be used, "
-                f"{self._headroom / 2**20:.0f} are needed to empty the spool"
+                sentence("store.disk_full", free=max(0, free) / 2**20, needed=self._headroom / 2**20)
             )
 
     # -- out: for the forwarder --------------------------------------------------------------------------------------

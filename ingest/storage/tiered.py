@@ -17,6 +17,7 @@ from ingest.storage.spool import Kind, Spool
 from sensors.errors import LongTermUnavailable, StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Ints, pack, unpack
+from sensors.texts import sentence
 from sensors.times import rfc3339
 
 ALL = 2**31 - 1
@@ -200,9 +201,7 @@ def _older_than(edge_ms: int) -> Iterator[None]:
     try:
         yield
     except StorageUnavailable as error:
-        raise LongTermUnavailable(
-            f"readings before {rfc3339(edge_ms)} are in the long-term store, which does not answer: {error}"
-        ) from error
+        raise LongTermUnavailable(sentence("store.long_term", edge=rfc3339(edge_ms), error=error)) from error
 
 
 def _newest_wins(older: Ints, recent: Ints) -> tuple[Ints, Ints]:

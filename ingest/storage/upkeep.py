@@ -11,6 +11,7 @@ from ingest.storage.tables import calibration, mark, mute, photo, review, visit
 from sensors.errors import NotFound, Refused
 from sensors.reading import QualityTest
 from sensors.standards.hj915 import CheckKind
+from sensors.texts import sentence
 from sensors.times import rfc3339
 from sensors.upkeep import Check, Mute, Photo, Review, Span, Upkeep, Verdict, Visit, faults_of
 
@@ -49,8 +50,14 @@ def add_check(connection: sa.Connection, check: Check, author: Author) -> int:
     """Keep a check; its number. Raises Refused when there is one of its kind at the same instant."""
     if (number := _number_of(connection, check)) is not None:
         raise Refused(
-            f"{check.parameter} at {check.station} has a {check.kind} check at {rfc3339(check.at_ms)} already, "
-            f"number {number}; correct that one"
+            sentence(
+                "upkeep.checked_already",
+                parameter=check.parameter,
+                station=check.station,
+                kind=check.kind,
+                at=rfc3339(check.at_ms),
+                number=number,
+            )
         )
     _put_check(connection, check, author)
     return _number_of(connection, check) or 0
@@ -60,7 +67,7 @@ def correct_check(connection: sa.Connection, station: str, number: int, author: 
     """Correct what a check says; its station, parameter, kind and instant stay. Raises NotFound, ConfigurationError."""
     found = [c for n, c in checks(connection, station) if n == number]
     if not found:
-        raise NotFound(f"station {station} has no calibration {number}")
+        raise NotFound(sentence("upkeep.no_calibration", station=station, number=number))
     corrected = replace(found[0], **other)
     corrected.judged()
     _put_check(connection, corrected, author)
@@ -96,9 +103,10 @@ def begin_visit(connection: sa.Connection, new: Visit, author: Author) -> int:
     """Keep a visit; its number. Raises Refused while another one of the station goes on."""
     there = [v for _, v in visits(connection, new.station)]
     if new.since_ms in {v.since_ms for v in there}:
-        raise Refused(f"a visit of {new.station} begins at {rfc3339(new.since_ms)} already")
+        raise Refused(sentence("upkeep.visit_there", station=new.station, since=rfc3339(new.since_ms)))
     if faults := faults_of([*there, new]):
-        raise Refused(f"a visit of {new.station} since {rfc3339(faults[0][0].since_ms)} {faults[0][1]}")
+        since, why = rfc3339(faults[0][0].since_ms), faults[0][1]
+        raise Refused(sentence("upkeep.a_visit_clashes", station=new.station, since=since, why=why))
     _put_visit(connection, new, author)
     mine = (visit.c.station == new.station) & (visit.c.since_ms == new.since_ms)
     return int(connection.execute(sa.select(visit.c.id).where(mine)).scalar_one())
@@ -110,12 +118,12 @@ def end_visit(
     """End a visit. Raises NotFound, and Refused when it is over already or would end before it began."""
     there = dict(visits(connection, station))
     if number not in there:
-        raise NotFound(f"station {station} has no visit {number}")
+        raise NotFound(sentence("upkeep.no_visit", station=station, number=number))
     going = there[number]
     if going.until_ms is not None:
-        raise Refused(f"visit {number} of {station} ended at {rfc3339(going.until_ms)}")
+        raise Refused(sentence("upkeep.visit_over", number=number, station=station, until=rfc3339(going.until_ms)))
     if until_ms <= going.since_ms:
-        raise Refused(f"visit {number} of {station} began at {rfc3339(going.since_ms)} and cannot end before")
+        raise Refused(sentence("upkeep.visit_began", number=number, station=station, since=rfc3339(going.since_ms)))
     ended = replace(going, until_ms=until_ms, note=going.note if note is None else note)
     _put_visit(connection, ended, author)
     return ended
@@ -149,8 +157,14 @@ def add_review(connection: sa.Connection, new: Review, author: Author) -> int:
     for number, one in reviews(connection, new.station):
         if not one.void and one.meets(new):
             raise Refused(
-                f"review {number} of {new.station} says {one.verdict} of readings from {rfc3339(one.since_ms)} to "
-                f"{rfc3339(one.until_ms)}; void it first"
+                sentence(
+                    "upkeep.reviewed_already",
+                    number=number,
+                    station=new.station,
+                    verdict=one.verdict,
+                    since=rfc3339(one.since_ms),
+                    until=rfc3339(one.until_ms),
+                )
             )
     _put_review(connection, new, author)
     mine = sa.and_(*(review.c[name] == getattr(new, name) for name in _REVIEW_KEY))
@@ -161,9 +175,9 @@ def void_review(connection: sa.Connection, station: str, number: int, author: Au
     """Take a review back; it stays on record. Raises NotFound, and Refused where it was taken back before."""
     found = dict(reviews(connection, station))
     if number not in found:
-        raise NotFound(f"station {station} has no review {number}")
+        raise NotFound(sentence("upkeep.no_review", station=station, number=number))
     if found[number].void:
-        raise Refused(f"review {number} of {station} is void already")
+        raise Refused(sentence("upkeep.void_already", number=number, station=station))
     after = replace(found[number], void=True)
     _put_review(connection, after, author)
     return after
@@ -195,7 +209,7 @@ def add_mute(connection: sa.Connection, new: Mute, author: Author) -> int:
     """Keep a mute; its number. Raises Refused where one of the station begins at the same instant."""
     mine = (mute.c.station == new.station) & (mute.c.since_ms == new.since_ms)
     if (number := connection.execute(sa.select(mute.c.id).where(mine)).scalar()) is not None:
-        raise Refused(f"mute {number} of {new.station} begins at {rfc3339(new.since_ms)} already; end that one")
+        raise Refused(sentence("upkeep.mute_there", number=number, station=new.station, since=rfc3339(new.since_ms)))
     _put_mute(connection, new, author)
     return int(connection.execute(sa.select(mute.c.id).where(mine)).scalar_one())
 
@@ -204,9 +218,11 @@ def end_mute(connection: sa.Connection, station: str, number: int, until_ms: int
     """End a mute earlier, or extend it. Raises NotFound, and Refused where it would end before it began."""
     found = dict(mutes(connection, station))
     if number not in found:
-        raise NotFound(f"station {station} has no mute {number}")
+        raise NotFound(sentence("upkeep.no_mute", station=station, number=number))
     if until_ms <= found[number].since_ms:
-        raise Refused(f"mute {number} of {station} began at {rfc3339(found[number].since_ms)} and cannot end before")
+        raise Refused(
+            sentence("upkeep.mute_began", number=number, station=station, since=rfc3339(found[number].since_ms))
+        )
     after = replace(found[number], until_ms=until_ms)
     _put_mute(connection, after, author)
     return after

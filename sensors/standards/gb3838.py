@@ -26,6 +26,7 @@ from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.reading import Bits, Bools, Floats
 from sensors.standards import oxygen
+from sensors.texts import sentence
 from sensors.times import BEIJING_OFFSET_MS, DAY_MS
 
 Classes = NDArray[np.int8]
@@ -105,7 +106,7 @@ class WaterClass(IntEnum):
                 return one
         if spelled.casefold() in {"劣v", "worse than v"}:
             return cls(cls.WORSE)
-        raise ConfigurationError(f"{text!r} is no class of water; the classes are I, II, III, IV, V and >V")
+        raise ConfigurationError(sentence("registry.no_class", text=text))
 
     @property
     def roman(self) -> str:

@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Final
 
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 
 NATIONAL: Final = "national"
 
@@ -58,13 +59,13 @@ def limit(check: CheckKind, parameter: str, *, own: float | None = None, table: 
     """
     rows = _tables().get(table)
     if rows is None:
-        raise ConfigurationError(f"limits {table!r} must be one of {', '.join(_tables())}")
+        raise ConfigurationError(sentence("upkeep.no_table", table=table, known=", ".join(_tables())))
     kind, most = rows.get((check, parameter), (_COUNTED[check], None))
     most = most if own is None else own
     if most is None:
-        raise ConfigurationError(f"a {check} check of {parameter} has no limit in HJ 915: give limit")
+        raise ConfigurationError(sentence("upkeep.no_limit", check=check, parameter=parameter))
     if not (math.isfinite(most) and most > 0):
-        raise ConfigurationError(f"limit {most!r} must be a number above 0")
+        raise ConfigurationError(sentence("upkeep.limit_above", limit=most))
     return Limit(kind, most)
 
 
@@ -80,10 +81,10 @@ def error(
         return reading - standard
     if kind is ErrorKind.RELATIVE:
         if standard == 0:
-            raise ConfigurationError("standard 0 allows no relative error: use a zero check, or a standard above 0")
+            raise ConfigurationError(sentence("upkeep.standard_zero"))
         return (reading - standard) / standard * 100
     if before is None or span is None or span <= 0:
-        raise ConfigurationError("drift needs before (the reading a day earlier) and span above 0")
+        raise ConfigurationError(sentence("upkeep.drift_needs"))
     return (reading - before) / span * 100
 
 

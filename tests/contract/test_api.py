@@ -37,9 +37,10 @@ from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 from sensors.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import MAX_BYTES
+from tests.cases import in_both_languages
 from tests.databases import with_tables
 
 NOW = 1_778_580_000_000  # 2026-05-12T10:00:00Z
@@ -95,6 +96,8 @@ def is_problem(response: Any, status: int, *named: str) -> dict[str, Any]:
     assert {"type", "title", "detail"} <= document.keys()
     assert any("\u4e00" <= letter <= "\u9fff" for letter in document["title"])
     assert " / " in document["title"]
+    for said in (document["detail"], *(one["message"] for one in document.get("errors", ()))):
+        assert in_both_languages(said), said
     for text in named:
         assert text in document["detail"]
     return document
@@ -268,7 +271,7 @@ def test_an_unforeseen_error_is_answered_with_its_number_and_nothing_else(
 def test_a_store_that_cannot_answer_asks_to_come_back_later(river: River) -> None:
     class Away:
         def latest(self, stations: object = None) -> list[object]:
-            raise StorageUnavailable("the database answers: database is locked")
+            raise StorageUnavailable(sentence("store.database", error="database is locked"))
 
     response = river.asked(store=Away()).get("/api/v1/stations/latest")
     is_problem(response, 503, "database is locked")

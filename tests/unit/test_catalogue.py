@@ -16,7 +16,7 @@ from sensors.parameters import Catalogue, Parameter, catalogue
 from sensors.reading import Batch
 from sensors.stations import Deployment, Registry, Station, Water
 from sensors.stations import station as read_station
-from sensors.texts import Text, keys, say, sentence
+from sensors.texts import Text, keys, say, unfilled
 from sensors.times import beijing, beijing_day, from_ms, rfc3339, to_ms
 from sensors.units import IDENTITY, conversion
 
@@ -431,7 +431,7 @@ def placeholders(text: str) -> set[str]:
 
 @pytest.mark.parametrize("key", keys())
 def test_both_languages_use_the_same_values(key: str) -> None:
-    text = sentence(key)
+    text = unfilled(key)
     assert placeholders(text.zh) == placeholders(text.en)
     assert text.zh
     assert text.en
@@ -444,9 +444,9 @@ def test_a_text_inside_a_sentence_speaks_its_own_language() -> None:
     assert "Shiwan" not in got.zh
 
 
-def spoken() -> list[tuple[str, str, set[str] | None, bool]]:
+def spoken() -> list[tuple[str, str, set[str] | None]]:
     """Every say("…") and sentence("…") of the code: (file and line, key with * for a filled-in part, the values given,
-    None when they are not told apart, whether sentences are filled in)."""
+    None when they are not told apart)."""
     found = []
     for package in ("sensors", "governance", "ingest", "api", "dashboards", "simulator", "riverchief"):
         for path in (ROOT / package).rglob("*.py"):
@@ -471,18 +471,18 @@ def spoken() -> list[tuple[str, str, set[str] | None, bool]]:
                     continue
                 given_ = None if any(k.arg is None for k in node.keywords) else {str(k.arg) for k in node.keywords}
                 where = f"{path.relative_to(ROOT)}:{node.lineno}"
-                found.append((where, key, given_, node.func.id == "say"))
+                found.append((where, key, given_))
     return found
 
 
 def test_no_sentence_the_code_says_is_missing() -> None:
     assert len(spoken()) > 10
-    for where, key, _, _ in spoken():
+    for where, key, _ in spoken():
         pattern = re.compile(".+".join(map(re.escape, key.split("*"))))
         assert any(pattern.fullmatch(known) for known in keys()), f"{where}: {key}"
 
 
 def test_every_sentence_is_given_the_values_it_names() -> None:
-    for where, key, given_, filled in spoken():
-        if filled and given_ is not None and "*" not in key:
-            assert placeholders(sentence(key).zh) <= given_, f"{where}: {key}"
+    for where, key, given_ in spoken():
+        if given_ is not None and "*" not in key:
+            assert placeholders(unfilled(key).zh) <= given_, f"{where}: {key}"

@@ -11,6 +11,7 @@ from governance.notice_store import Waiting
 from governance.oncall import SINGLE, Shift
 from governance.outbox import Delivery
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 from sensors.times import BEIJING, DAY_MS, beijing, beijing_day, to_ms
 
 WEEKS = 4
@@ -111,10 +112,10 @@ def duties(shifts: Sequence[Shift], day: date, name: Callable[[str], str]) -> tu
 def shift(person: str, begins: str, until: str, rank: float | None) -> Shift:
     """A shift from a form, whose times are Beijing time (``2026-10-01T08:30``). Raises ConfigurationError."""
     if not person:
-        raise ConfigurationError("请选择值班人。 / Choose who is on call.")
+        raise ConfigurationError(sentence("notice.choose_person"))
     begin_ms, end_ms = _instant(begins), _instant(until)
     if begin_ms >= end_ms:
-        raise ConfigurationError("结束时间必须晚于开始时间。 / The end must lie after the beginning.")
+        raise ConfigurationError(sentence("notice.ends_early"))
     return Shift(person, begin_ms, end_ms, int(rank or 1))
 
 
@@ -122,7 +123,7 @@ def _instant(text: str) -> int:
     try:
         return to_ms(datetime.fromisoformat(text).replace(tzinfo=BEIJING))
     except ValueError:
-        raise ConfigurationError("请填写开始和结束时间。 / Give a beginning and an end.") from None
+        raise ConfigurationError(sentence("notice.give_times")) from None
 
 
 def changes(lines: Iterable[tuple[int, str, str, Sequence[Mapping[str, Any]]]]) -> tuple[Change, ...]:

@@ -13,13 +13,14 @@ from typing import Final
 
 import numpy as np
 
+from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.reading import Codes, Flag, Ints, QualityTest
 from sensors.standards import hj915
 from sensors.standards.hj915 import CheckKind, Limit
 from sensors.stations import Deployment, Registry
-from sensors.texts import Text, say
-from sensors.times import beijing
+from sensors.texts import Text, say, sentence
+from sensors.times import beijing, rfc3339
 
 FAR_MS: Final = 253_402_300_799_000
 """The end of the year 9999: what has no end yet."""
@@ -115,6 +116,32 @@ class Review:
         return (
             self.station == other.station and same and self.since_ms < other.until_ms and other.since_ms < self.until_ms
         )
+
+
+def reviewed(
+    station: str,
+    parameter: str,
+    span_ms: tuple[int, int],
+    verdict: Verdict,
+    reason: str,
+    by: str,
+    now_ms: int,
+    catalogue: Catalogue,
+) -> Review:
+    """A review made now, of readings there are: its end is at most now.
+
+    Raises ConfigurationError for a span that ends before it begins or has not begun, an unknown parameter, no reason.
+    """
+    since_ms, until_ms = span_ms
+    if until_ms <= since_ms:
+        raise ConfigurationError(sentence("request.until_since", until=rfc3339(until_ms), since=rfc3339(since_ms)))
+    if since_ms > now_ms:
+        raise ConfigurationError(sentence("upkeep.review_ahead", since=rfc3339(since_ms)))
+    if parameter and parameter not in catalogue:
+        raise ConfigurationError(sentence("registry.no_parameter", parameter=parameter[:40]))
+    if not reason.strip():
+        raise ConfigurationError(sentence("upkeep.review_why"))
+    return Review(station, parameter, since_ms, min(until_ms, now_ms), verdict, reason, by, now_ms)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -17,7 +17,7 @@ from ingest.storage.changes import Author
 from sensors.errors import ConfigurationError
 from sensors.texts import sentence
 from sensors.times import rfc3339
-from sensors.upkeep import Mute, Review, Verdict
+from sensors.upkeep import Mute, Review, Verdict, reviewed
 
 router = APIRouter(prefix="/rules", tags=["rules"])
 at_stations = APIRouter(prefix="/stations/{key}", tags=["rules"])
@@ -155,15 +155,8 @@ def add_review(asked: Asked, known: Known, who: Who, key: str, new: NewReview) -
     """
     now_ms = asked.clock_ms()
     by = _by(who, new.by, known, key, now_ms)
-    since_ms, until_ms = instant("since", new.since), instant("until", new.until)
-    if until_ms <= since_ms:
-        raise ConfigurationError(sentence("request.until_since", until=new.until, since=new.since))
-    if since_ms > now_ms:
-        raise ConfigurationError(sentence("upkeep.review_ahead", since=new.since))
-    if new.parameter and new.parameter not in asked.catalogue:
-        raise ConfigurationError(sentence("registry.no_parameter", parameter=new.parameter[:40]))
-    said = Verdict(new.verdict)
-    made = Review(key, new.parameter, since_ms, min(until_ms, now_ms), said, new.reason, by.by, now_ms)
+    span = instant("since", new.since), instant("until", new.until)
+    made = reviewed(key, new.parameter, span, Verdict(new.verdict), new.reason, by.by, now_ms, asked.catalogue)
     with asked.database.write() as connection:
         number = store.add_review(connection, made, by)
     return answer(_review(number, made), 201)

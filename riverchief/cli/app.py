@@ -18,6 +18,7 @@ from riverchief.cli import (
     processes,
     quarantine,
     reconcile,
+    review,
     rules,
     running,
     setup,
@@ -40,6 +41,7 @@ for group in (running, ledger, tables, foresight, storage):
     app.add_typer(group.app)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(rules.app, name="rules")
+app.add_typer(review.app, name="review")
 app.add_typer(stations.app, name="stations")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(dashboards.app, name="dashboards")

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import Window
 from riverchief import backtest_report, clock, files
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
 from riverchief.settings import Settings
 from riverchief.stores import open_stores
 from sensors.errors import ConfigurationError
@@ -28,7 +27,7 @@ from sensors.parameters import Catalogue, catalogue
 from sensors.reading import Flag
 from sensors.stations import Registry
 from sensors.texts import say
-from sensors.times import DAY_MS, beijing, to_ms
+from sensors.times import DAY_MS, beijing
 from simulator.replay import Table, keys, replay_stations
 
 out = Console()
@@ -70,8 +69,8 @@ def run(
     else:
         if since is None:
             raise ConfigurationError("give recorded tables, or --since for what is stored")
-        since_ms = _instant("--since", since)
-        until_ms = clock.now_ms() if until is None else _instant("--until", until)
+        since_ms = instant("--since", since)
+        until_ms = clock.now_ms() if until is None else instant("--until", until)
         past = _stored(loaded, known, since_ms, until_ms, station or [])
     tried, in_force = try_both(tried_rules, other_rules, past, known, since_ms, until_ms)
     if html is not None:
@@ -152,24 +151,11 @@ def _range(past: Past, since: str | None, until: str | None) -> tuple[int, int]:
     at = [window.at for window in past.readings.values() if len(window)]
     if not at:
         raise ConfigurationError("the tables hold no reading")
-    since_ms = min(int(one.min()) for one in at) if since is None else _instant("--since", since)
-    until_ms = max(int(one.max()) for one in at) + 1 if until is None else _instant("--until", until)
+    since_ms = min(int(one.min()) for one in at) if since is None else instant("--since", since)
+    until_ms = max(int(one.max()) for one in at) + 1 if until is None else instant("--until", until)
     if until_ms <= since_ms:
         raise ConfigurationError(f"--until {until} is not after --since {since}")
     return since_ms, until_ms
-
-
-def _instant(name: str, text: str) -> int:
-    """A time with an offset, or a Beijing day."""
-    try:
-        if len(text) == len("2026-05-12"):
-            return to_ms(datetime.fromisoformat(f"{text}T00:00:00+08:00"))
-        return to_ms(datetime.fromisoformat(text))
-    except ValueError as error:
-        example = "2026-05-12 or 2026-05-12T10:30:00+08:00"
-        raise ConfigurationError(
-            f"{name} {text!r} is neither a day nor a time with an offset, such as {example}"
-        ) from error
 
 
 def _show(tried: Tried, in_force: Tried) -> None:

@@ -1,7 +1,6 @@
 """``riverchief forecast`` and ``riverchief trace``: what is coming, and where something came from."""
 
 import json
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,12 +10,12 @@ from rich.table import Table
 from ingest import forecasts, traces
 from ingest.storage import registry as registry_store
 from riverchief import clock
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
 from riverchief.stores import open_stores
 from sensors.errors import ConfigurationError, NotFound
 from sensors.forecast import HOUR_MS, Verdict
 from sensors.parameters import catalogue
-from sensors.times import beijing, rfc3339, to_ms
+from sensors.times import beijing, rfc3339
 
 app = typer.Typer()
 
@@ -90,7 +89,7 @@ def trace(
         else:
             with database.read() as connection:
                 registry = registry_store.load(connection, known)
-            found = traces.trace(store, known, registry, station, _instant(at), clock.now_ms())
+            found = traces.trace(store, known, registry, station, instant("--at", at), clock.now_ms())
     if as_json:
         typer.echo(json.dumps(_trace(found), ensure_ascii=False))
         return
@@ -101,13 +100,6 @@ def trace(
         out.print(f"[bold]{i}. {one.name.zh} · {one.name.en}[/] {one.probability:.0%} · {span}", highlight=False)
         for reason in one.reasons:
             out.print(f"   {reason.zh} · {reason.en}", highlight=False, markup=False)
-
-
-def _instant(text: str) -> int:
-    try:
-        return to_ms(datetime.fromisoformat(text))
-    except ValueError as error:
-        raise ConfigurationError(f"--at {text[:40]!r} is no time such as 2026-05-12T10:30:00+08:00: {error}") from None
 
 
 def _trace(found: traces.Traced) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,8 @@ from riverchief import settings as settings_
 from riverchief.serve import open_database
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
-from sensors.times import beijing_day
+from sensors.texts import sentence
+from sensors.times import beijing_day, to_ms
 
 SettingsFile = Annotated[
     Path | None,
@@ -74,3 +75,13 @@ def day_of(day: str | None) -> str:
         return date.fromisoformat(day).isoformat()
     except ValueError:
         raise ConfigurationError(f"day {day!r} must be YYYY-MM-DD, or all") from None
+
+
+def instant(name: str, text: str) -> int:
+    """A time with an offset, or the beginning of a Beijing day, ms UTC; raises ConfigurationError naming the option."""
+    try:
+        if len(text) == len("2026-05-12"):
+            return to_ms(datetime.fromisoformat(f"{text}T00:00:00+08:00"))
+        return to_ms(datetime.fromisoformat(text))
+    except ValueError:
+        raise ConfigurationError(sentence("request.day_or_time", name=name, text=text[:40])) from None

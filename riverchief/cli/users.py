@@ -13,9 +13,8 @@ from rich.table import Table
 from governance import people
 from governance.regions import Regions
 from governance.roles import Department, Role, label
-from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, load, opened, who
-from sensors.errors import ConfigurationError
-from sensors.times import beijing, to_ms
+from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, instant, load, opened, who
+from sensors.times import beijing
 
 users = typer.Typer(help="人员、角色、任期和令牌 · People, roles, terms and tokens.", no_args_is_help=True)
 out = Console()
@@ -126,8 +125,8 @@ def appoint(
             region=region,
             reach=reach,
             deputy_of=deputy_of,
-            since_ms=now_ms if since is None else _instant("since", since),
-            until_ms=None if until is None else _instant("until", until),
+            since_ms=now_ms if since is None else instant("since", since),
+            until_ms=None if until is None else instant("until", until),
             by=_author(by),
             now_ms=now_ms,
             source=source,
@@ -152,14 +151,3 @@ def _writing(settings: Path | None, data: Path | None) -> Iterator[tuple[Any, Re
 
 def _author(by: str | None) -> str:
     return by or who() or "command line"
-
-
-def _instant(name: str, text: str) -> int:
-    from datetime import datetime
-
-    try:
-        return to_ms(datetime.fromisoformat(text))
-    except ValueError:
-        raise ConfigurationError(
-            f"{name} {text!r} is not a time with an offset, such as 2026-05-12T00:00:00+08:00"
-        ) from None

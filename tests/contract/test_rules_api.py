@@ -1,10 +1,12 @@
 """Rules, reviews, mutes and backtests over HTTP, and what is refused."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
@@ -12,6 +14,7 @@ from api.app import create_app
 from api.context import Context
 from riverchief.cli.app import app
 from sensors.times import rfc3339
+from tests.cases import in_both_languages
 from tests.contract.test_pipeline import CATALOGUE, DAY, HOUR, RULES, STEP, T0, World, bad, calm, river
 
 NOW = T0 + DAY
@@ -67,6 +70,32 @@ def test_a_review_withdraws_an_incident_and_can_be_taken_back(client: TestClient
     assert any(i.active for i in world.incidents())
     assert [r["void"] for r in client.get("/stations/shiwan/reviews").json()["items"]] == [True]
     assert client.post(f"/stations/shiwan/reviews/{number}/void", json={"by": "示例"}).status_code == 409
+
+
+def test_the_command_reviews_lists_and_takes_back_like_the_api(
+    client: TestClient, world: World, tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'[database]\nurl = "{world.database.engine.url}"\n', encoding="utf-8")
+    site = ["--settings", str(settings), "--json"]
+    times = ["--since", rfc3339(T0), "--until", rfc3339(T0 + HOUR), "--by", "示例李工"]
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["review", *arguments])
+
+    made = run("add", "shiwan", "bad", "--parameter", "nh3n", *times, "--reason", "示例：电极气泡", *site)
+    assert made.exit_code == 0, made.output
+    (kept,) = client.get("/stations/shiwan/reviews").json()["items"]
+    assert (kept["verdict"], kept["by"], kept["since"]) == ("bad", "示例李工", rfc3339(T0))
+    assert json.loads(made.output)[0]["number"] == kept["number"]
+    assert run("add", "shiwan", "good", *times, "--reason", "示例", *site).exit_code == 1, "judged already"
+    assert run("void", "shiwan", str(kept["number"]), *site).exit_code == 0
+    (listed,) = json.loads(run("list", *site).output)
+    assert (listed["void"], listed["station"]) == (True, "shiwan")
+    for wrong, why in ((["nobody", "bad"], "nobody"), (["shiwan", "bad", "--parameter", "gold"], "gold")):
+        refused = run("add", *wrong, *times, "--reason", "示例", *site)
+        assert why in str(refused.exception)
+        assert in_both_languages(str(refused.exception))
 
 
 def test_planned_work_is_announced_extended_and_ended(client: TestClient) -> None:

@@ -1,0 +1,104 @@
+"""``riverchief review``: what people say readings are worth; it goes before all tests."""
+
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+import typer
+from rich.table import Table
+
+from ingest.storage import registry as registry_store
+from ingest.storage import upkeep as store
+from riverchief import clock
+from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, instant, site_database
+from riverchief.terminal import out
+from sensors.errors import NotFound
+from sensors.parameters import catalogue
+from sensors.texts import say, sentence
+from sensors.times import beijing, rfc3339
+from sensors.upkeep import Review, Verdict, reviewed
+
+app = typer.Typer(help="数据复核 · What people say readings are worth.", no_args_is_help=True)
+
+Station = Annotated[str, typer.Argument(help="站点 · station key")]
+
+
+@app.command("add")
+def add(
+    station: Station,
+    verdict: Annotated[Verdict, typer.Argument(help="good 有效 | bad 无效")],
+    since: Annotated[str, typer.Option(help="起，含，RFC 3339 或日期 · the first reading meant: a time or a day")],
+    until: Annotated[str, typer.Option(help="止，不含 · readings before it are meant")],
+    reason: Annotated[str, typer.Option(help="理由 · why")],
+    parameter: Annotated[str, typer.Option(help="参数，缺省为全部 · all of the station if left out")] = "",
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """判定读数有效或无效 · Call readings good or bad: what rested on bad ones is withdrawn."""
+    known = catalogue()
+    span = instant("--since", since), instant("--until", until)
+    with site_database(settings, data) as database, database.write() as connection:
+        whose = author(by)
+        _registered(connection, station)
+        made = reviewed(station, parameter, span, verdict, reason, whose.by, clock.now_ms(), known)
+        number = store.add_review(connection, made, whose)
+    _told([(number, made)], as_json=as_json)
+
+
+@app.command("list")
+def listing(
+    station: Annotated[str | None, typer.Argument(help="站点，缺省为全部 · station key; all if left out")] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """列出复核，新的在前 · Reviews, newest first; void ones are kept and count for nothing."""
+    with site_database(settings, data) as database, database.read() as connection:
+        if station is not None:
+            _registered(connection, station)
+        found = store.reviews(connection, station)
+    _told(found[::-1], as_json=as_json)
+
+
+@app.command("void")
+def void(
+    station: Station,
+    number: Annotated[int, typer.Argument(help="编号 · its number")],
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """撤销复核 · Take a review back: the readings get their own verdicts again."""
+    with site_database(settings, data) as database, database.write() as connection:
+        after = store.void_review(connection, station, number, author(by))
+    _told([(number, after)], as_json=as_json)
+
+
+def _registered(connection: sa.Connection, station: str) -> None:
+    if station not in registry_store.load(connection, catalogue()):
+        raise NotFound(sentence("registry.no_station", key=station[:80]))
+
+
+def _told(found: list[tuple[int, Review]], *, as_json: bool) -> None:
+    if as_json:
+        out.print_json(data=[_plain(number, one) for number, one in found])
+        return
+    if not found:
+        out.print("没有复核 · no review")
+        return
+    table = Table()
+    for name in ("编号", "站点", "参数", "起", "止", "判定", "理由", "何人"):
+        table.add_column(name, overflow="fold")
+    for number, one in found:
+        verdict = say(f"upkeep.verdict_{one.verdict}").zh + ("（已撤销）" if one.void else "")
+        span = beijing(one.since_ms, "%Y-%m-%d %H:%M"), beijing(one.until_ms, "%Y-%m-%d %H:%M")
+        table.add_row(str(number), one.station, one.parameter or "—", *span, verdict, one.reason, one.by)
+    out.print(table)
+
+
+def _plain(number: int, one: Review) -> dict[str, Any]:
+    times = {"since": rfc3339(one.since_ms), "until": rfc3339(one.until_ms), "at": rfc3339(one.at_ms)}
+    told = {name: getattr(one, name) for name in ("station", "parameter", "reason", "by", "void")}
+    return {"number": number, **told, "verdict": one.verdict.value, **times}

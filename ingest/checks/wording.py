@@ -54,7 +54,7 @@ def reading(
     values: dict[str, object] = {
         "station": name(station),
         "parameter": parameter(shown),
-        "at": _when(turn, turn.at_ms),
+        "at": _when(turn, turn.at_ms, turn.since_ms),
     }
     match rule:
         case Trend():
@@ -75,7 +75,10 @@ def reading(
         return say("finding.back", held=duration(turn.at_ms - turn.since_ms), **values)
     above = turn.value > limit
     said = say(
-        "finding.above" if above else "finding.below", samples=turn.count, since=_when(turn, turn.since_ms), **values
+        "finding.above" if above else "finding.below",
+        samples=turn.count,
+        since=_when(turn, turn.since_ms, turn.at_ms),
+        **values,
     )
     match rule:
         case ClassExceeded():
@@ -148,6 +151,7 @@ def _slope(per_hour: float, parameter: Parameter) -> str:
     return number if parameter.unit == "1" else f"{number} {parameter.unit}"
 
 
-def _when(turn: Turn, at_ms: int) -> str:
-    """With the year where the past is spoken of."""
-    return beijing(at_ms, "%Y-%m-%d %H:%M" if turn.past else "%m-%d %H:%M")
+def _when(turn: Turn, at_ms: int, beside_ms: int) -> str:
+    """With the year where the past is spoken of, and the seconds where the minute is that of ``beside_ms``."""
+    seconds = ":%S" if at_ms != beside_ms and at_ms // 60_000 == beside_ms // 60_000 else ""
+    return beijing(at_ms, ("%Y-%m-%d %H:%M" if turn.past else "%m-%d %H:%M") + seconds)

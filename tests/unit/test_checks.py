@@ -1042,6 +1042,13 @@ def test_a_finding_explains_itself_with_its_numbers_in_both_languages() -> None:
     assert (fired.kind, fired.parameter, fired.value, fired.limit) == (Kind.THRESHOLD, "nh3n", 2.512, 2.0)
 
 
+def test_an_alarm_within_a_minute_says_the_seconds() -> None:
+    desk = Desk(Rules((replace(NH3N, pending_s=0),)), [(replace(SHIWAN, interval_s=5), "nh3n")])
+    at = [START + 5 * SECOND * i for i in range(3)]
+    (found,) = desk.give([0] * 3, at, [2.4] * 3, at[-1])
+    both(found.text, "08:00:00", "08:00:10")
+
+
 def test_low_oxygen_is_said_to_be_below() -> None:
     fired = fire(DO, SHIWAN, 1.5, 1.4, 1.3)[0]
     both(fired.text, "1.30 mg/L", "2.00 mg/L")

@@ -13,7 +13,7 @@ THICK_M, OF_DEPTH = 1.0, 0.4
 """It is so thick, or so much of a shallow water."""
 SUN_C_M_H = 0.77
 """°C an hour that the light of a clear midsummer noon, some 900 W/m², gives to a metre of water."""
-STILL, BY_CURRENT, BY_WIND = 0.25, 6.0, 4.0
+STILL, BY_CURRENT, BY_WIND = 0.2, 4.0, 3.0
 """Share an hour mixed in again: in still water, for each m/s of current, for the square of the wind (0…1). A channel of
 6 m at 0.5 m/s mixes within minutes to a quarter of an hour, a still one in hours (order of magnitude, not measured)."""
 

@@ -27,6 +27,8 @@ _TEST_NAMES: Final = {
     QualityTest.NOISE: "噪声突增 noise",
     QualityTest.OUT_OF_WATER: "出水 out of water",
     QualityTest.CROSS_CHECK: "参数矛盾 cross-check",
+    QualityTest.ATTENUATED: "起落衰减 attenuated",
+    QualityTest.NEIGHBOURS: "偏离邻站 neighbours",
 }
 _REASON_WORDS: Final = {reason.key: (reason.key.replace("_", " "), parts.GREY) for reason in Reason}
 

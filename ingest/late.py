@@ -14,8 +14,10 @@ from ingest.late_events import REACH_MS, Said, Told
 from ingest.storage.port import ReadingStore, Window
 from sensors.quality import Assessed
 from sensors.quality.crosscheck import CONCERNED, cross_check, laid
+from sensors.quality.daily import DAILY
 from sensors.quality.memory import KEEP
 from sensors.reading import Batch, Bools, Bytes, Flag, Ints, Places, QualityTest, pack
+from sensors.times import DAY_MS
 from sensors.upkeep import Marks
 
 
@@ -71,6 +73,7 @@ def judge(
             _still_contradicted(n, verdict, batch.at[g.rows])
             for g, n, verdict in zip(disturbed, around, verdicts, strict=True)
         ]
+        verdicts = [_still_doubted(n, verdict) for n, verdict in zip(around, verdicts, strict=True)]
         verdicts = [
             marks.lay(np.full(len(n.merged), g.station), n.merged.parameter, n.merged.at, verdict)
             for g, n, verdict in zip(disturbed, around, verdicts, strict=True)
@@ -123,6 +126,8 @@ class _Neighbourhood:
     merged: Window
     status: Bytes
 
+
+_OF_DAYS: Final = sum(int(test) for test in DAILY)
 
 _NOTHING_SAID = np.frombuffer(b"NS", np.uint8)
 """HJ 212 data flags by which the device vouches for a reading."""
@@ -250,6 +255,21 @@ def _still_contradicted(n: _Neighbourhood, verdict: Ints, late: Ints) -> Ints:
     """What other parameters said of the stored readings around the late ones; the series alone does not tell it."""
     contradicted = n.stored.at[(n.stored.packed >> 4 & QualityTest.CROSS_CHECK) != 0]
     return laid(verdict, np.isin(n.merged.at, np.setdiff1d(contradicted, late)))
+
+
+def _still_doubted(n: _Neighbourhood, verdict: Ints) -> Ints:
+    """What was said of the days of the stored readings; it is of the late ones of those days, too."""
+    bits = n.stored.packed >> 4 & _OF_DAYS
+    if not bits.any():
+        return verdict
+    days, which = np.unique(n.stored.at // DAY_MS, return_inverse=True)
+    of_day = np.zeros(len(days), np.int64)
+    np.bitwise_or.at(of_day, which, bits)
+    place = np.minimum(np.searchsorted(days, n.merged.at // DAY_MS), len(days) - 1)
+    mine = np.where((days[place] == n.merged.at // DAY_MS) & (verdict & 15 < Flag.BAD), of_day[place], 0)
+    return np.asarray(
+        np.where(mine > 0, np.maximum(verdict & 15, int(Flag.SUSPECT)) | (verdict >> 4 | mine) << 4, verdict)
+    )
 
 
 def _cross(

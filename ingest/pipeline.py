@@ -39,6 +39,7 @@ from ingest.storage.spool import Spool
 from sensors.errors import LongTermUnavailable, StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.quality import Assessed, assess
+from sensors.quality.daily import neighbours
 from sensors.quality.events import Seen
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack, unpack
 from sensors.upkeep import Marks, Mute, Visit, at_work, muted, spans
@@ -144,7 +145,7 @@ class Site:
             clock.lap("decode")
             told = means.uncovered(accepted.batch, decoded.periods, self.history.registry, self.store)
             sorted_ = _sort(told, self.history, now_ms)
-            live = self._marked(sorted_, assess(*sorted_.live_columns(), self.history.memory, self.catalogue))
+            live = self._marked(sorted_, self._assessed(sorted_))
             seen = self.history.watch(sorted_.batch.take(sorted_.live), live, self.edges)
             past = judge(
                 sorted_.batch.take(sorted_.late),
@@ -403,6 +404,9 @@ class Site:
         with self.database.read() as connection:
             return late_events.told(connection, station, [rule.id for rule in self.rules.events])
 
+    def _assessed(self, sorted_: "_Sorted") -> Assessed:
+        return assess(*sorted_.live_columns(), self.history.memory, self.catalogue, network=self.network)
+
     def _marked(self, sorted_: "_Sorted", live: Assessed) -> Assessed:
         """The verdicts with the marks of checks and visits, also on what is remembered of the series."""
         if not self.marks.spans:
@@ -531,6 +535,7 @@ class Site:
         checks.mute(mutes)
         self.river = River(registry)
         self.edges = events.edges(registry, self.river)
+        self.network = neighbours(self.edges)
         self.clocks = Clocks()
         self.history = History(registry, self.store.at_hand, checks, self.catalogue, self._learned)
         self._fresh = True
@@ -556,6 +561,7 @@ class Site:
             self.history.checks.follow(registry)
             self.river = River(registry)
             self.edges = events.edges(registry, self.river)
+            self.network = neighbours(self.edges)
             self._fingerprint = fingerprint
         except ValueError:
             self.refresh()

@@ -20,6 +20,7 @@ from sensors.parameters import Catalogue
 from sensors.quality import Memory, assess
 from sensors.quality.columns import Sensor, Sensors, sensors
 from sensors.quality.crosscheck import CONCERNED, contradictions, laid
+from sensors.quality.daily import neighbours, together
 from sensors.quality.events import Alarms, Watched, meaning, watch
 from sensors.quality.wording import event as event_sentence
 from sensors.quality.wording import reasons
@@ -118,35 +119,57 @@ class Judged:
 
 
 def judge(table: Read, edges: Sequence[tuple[int, int, int]] = (), progress: Progress = lambda share: None) -> Judged:
-    """Assess a table: stations one after the other, in pieces of some ten thousand values."""
+    """Assess a table in pieces of some ten thousand values: stations one after the other, neighbours side by side."""
     columns, kinds = table.found.sensors, table.found.catalogue
     n, k = table.values.shape
     parameter = np.array([c.parameter for c in columns], np.int64)
     packed = np.zeros((n, k), np.int64)
     moves, ramps = np.full((n, k), np.nan), np.zeros((n, k), np.bool_)
-    starts = np.flatnonzero(np.append(True, np.diff(table.station) != 0)) if n else np.empty(0, np.intp)
-    ends = np.append(starts[1:], n)
-    rows_at_once = max(1, VALUES_AT_ONCE // max(1, k))
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        memory = Memory.of(np.zeros(k, np.int32), parameter.astype(np.int32))
-        for first in range(start, end, rows_at_once):
-            last = min(end, first + rows_at_once)
-            block = table.values[first:last]
-            series, row = np.nonzero(~np.isnan(block.T))
-            at = table.at[first + row]
+    done, network = 0, neighbours(edges)
+    for members in together(len(table.names), edges):
+        memory = Memory.of(np.repeat(members, k).astype(np.int32), np.tile(parameter, len(members)).astype(np.int32))
+        spans = [tuple(np.searchsorted(table.station, [one, one + 1]).tolist()) for one in members]
+        for piece in _pieces(table.at, spans, max(1, VALUES_AT_ONCE // max(1, k))):
+            series, row = _by_series(table.values, piece)
+            column = series % k
+            at, letters = table.at[row], np.full(len(row), ord("N"), np.uint8)
             verdict = assess(
-                series, parameter[series], at, block[row, series], np.full(len(row), ord("N"), np.uint8), memory, kinds
+                series, parameter[column], at, table.values[row, column], letters, memory, kinds, network=network
             )
-            packed[first + row, series] = pack(verdict.flag, verdict.tests)
-            moves[first + row, series] = verdict.move
-            ramps[first + row, series] = verdict.ramp
-            if len(verdict.again_at):
-                earlier = start + np.searchsorted(table.at[start:end], verdict.again_at)
-                packed[earlier, verdict.again_series] = verdict.again_packed
+            packed[row, column] = pack(verdict.flag, verdict.tests)
+            moves[row, column] = verdict.move
+            ramps[row, column] = verdict.ramp
+            for i in np.unique(verdict.again_series // k).tolist():
+                again = verdict.again_series // k == i
+                earlier = spans[i][0] + np.searchsorted(table.at[slice(*spans[i])], verdict.again_at[again])
+                packed[earlier, verdict.again_series[again] % k] = verdict.again_packed[again]
             memory.apply(verdict.carried)
-            progress(0.9 * last / max(n, 1))
+            done += sum(last - first for first, last in piece)
+            progress(0.9 * done / max(n, 1))
     _cross(table, packed)
     return Judged(packed, _alarms(table, packed, moves, ramps, parameter, edges))
+
+
+def _pieces(at: Ints, spans: Sequence[tuple[int, int]], rows: int) -> Iterator[list[tuple[int, int]]]:
+    """For each piece of time the rows (first, last) of every station; about so many rows in all."""
+    when = at[slice(*spans[0])] if len(spans) == 1 else np.sort(np.concatenate([at[slice(*span)] for span in spans]))
+    cuts = [*when[rows::rows].tolist(), None]
+    firsts = [first for first, _ in spans]
+    for cut in cuts:
+        lasts = [last if cut is None else first + int(np.searchsorted(at[first:last], cut)) for first, last in spans]
+        yield list(zip(firsts, lasts, strict=True))
+        firsts = lasts
+        spans = [(first, last) for first, (_, last) in zip(firsts, spans, strict=True)]
+
+
+def _by_series(values: Floats, piece: Sequence[tuple[int, int]]) -> tuple[Ints, Places]:
+    """(v,) the series of each value of a piece, numbered by station and column, and its row; sorted by both."""
+    series, rows = [], []
+    for i, (first, last) in enumerate(piece):
+        column, row = np.nonzero(~np.isnan(values[first:last].T))
+        series.append(column + i * values.shape[1])
+        rows.append(row + first)
+    return np.concatenate(series), np.concatenate(rows)
 
 
 def _cross(table: Read, packed: Ints) -> None:

@@ -24,7 +24,9 @@ class Parameter:
     ``instrument`` and ``plausible`` are closed ranges. ``step`` is the believable change between two samples,
     ``step_share`` the same as a share of the level, ``per_hour`` what may come on top in an hour. ``spike`` and
     ``shift`` are the smallest heights the learning tests look at, shares of the level where ``relative``; ``shift`` is
-    infinite where steps are not tested. ``event`` names what a change tells of the water, empty where nothing.
+    infinite where steps are not tested. ``swing`` is the smallest daily swing that is a rhythm, ``near`` the smallest
+    difference between the days of two neighbours that counts; infinite where neither is looked at. ``event`` names
+    what a change tells of the water, empty where nothing.
     """
 
     key: str
@@ -44,6 +46,8 @@ class Parameter:
     spike: float = 0.0
     shift: float = np.inf
     event: str = ""
+    swing: float = float("inf")
+    near: float = float("inf")
     code: str | None = None
     code_2005: str | None = None
 
@@ -120,6 +124,14 @@ class Catalogue:
         return self._column("shift")
 
     @cached_property
+    def swing(self) -> Floats:
+        return self._column("swing")
+
+    @cached_property
+    def near(self) -> Floats:
+        return self._column("near")
+
+    @cached_property
     def relative(self) -> Bools:
         return np.array([p.relative for p in self.parameters], np.bool_)
 
@@ -157,6 +169,8 @@ def _parameter(key: str, row: Mapping[str, Any]) -> Parameter:
         spike=float(row.get("spike", row.get("step_share", 0.3) if relative else row["step"])),
         shift=float(row.get("shift", np.inf)),
         event=str(row.get("event", "")),
+        swing=float(row.get("swing", "inf")),
+        near=float(row.get("near", "inf")),
         code=row.get("code"),
         code_2005=row.get("code_2005"),
     )

@@ -47,6 +47,8 @@ class QualityTest(IntFlag):
     NOISE = 1 << 11
     OUT_OF_WATER = 1 << 12
     CROSS_CHECK = 1 << 13
+    ATTENUATED = 1 << 14
+    NEIGHBOURS = 1 << 15
     REVIEWED_GOOD = 1 << 25
     REVIEWED_BAD = 1 << 26
 

@@ -46,8 +46,8 @@ ELSEWHERE = "device:"
 """Causes of findings that others raise and end; no rule speaks of them."""
 
 _BELIEVED = int(QualityTest.PLAUSIBLE_RANGE | QualityTest.OVER_RANGE)
-_DOUBTS = int(QualityTest.CROSS_CHECK)
-"""Tests that say that one of several readings is wrong, and not which."""
+_DOUBTS = int(QualityTest.CROSS_CHECK | QualityTest.ATTENUATED | QualityTest.NEIGHBOURS)
+"""Tests that say that one of several readings is wrong and not which, or that the sensor is or else the water here."""
 
 
 def usable(packed: Ints) -> Bools:
@@ -62,7 +62,7 @@ def usable(packed: Ints) -> Bools:
 
 
 def doubtful(packed: Ints) -> Bools:
-    """(n,) true for readings whose own tests are good but for what another parameter says (decision 0044).
+    """(n,) true for readings whose own tests are good but for what others or the days before say (decision 0044).
 
     Such a reading may begin something and keep it up, and ends nothing: it counts where it is beyond a limit only.
     """

@@ -1,6 +1,7 @@
 """What a finding says: one sentence in each language, with the numbers it rests on."""
 
 from collections.abc import Mapping
+from math import isfinite
 
 from ingest.checks.condition import Turn
 from ingest.checks.rules import (
@@ -106,10 +107,13 @@ def _standard(parameter: str, station: Station, bound: Bound, limit: float) -> T
 
 
 def doubted(said: Text, one: Parameter, station: Station, catalogue: Catalogue) -> Text:
-    """With what the deciding reading contradicts, as far as the station measures it."""
+    """With what the deciding reading contradicts, as far as the station measures it, or what its days do."""
     keys = [key for key in PARTNERS.get(one.key, ()) if not station.parameters or key in station.parameters]
     others = [catalogue[key] for key in keys if key in catalogue]
     names = Text("、".join(o.zh for o in others), " or ".join(o.en for o in others))
+    if isfinite(one.swing) or isfinite(one.near):
+        key = "finding.doubted_either" if others else "finding.doubted_days"
+        return say(key, said=said, others=names)
     return say("finding.doubted", said=said, others=names if others else say("finding.others"))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from sensors.parameters import Catalogue
 from sensors.quality import tests
+from sensors.quality.daily import DAILY, NOBODY, Followed, Network, follow
 from sensors.quality.memory import (
     BUSY,
     COUNT,
@@ -25,6 +26,7 @@ from sensors.quality.memory import (
     NOISE,
     PHASES,
     REPEATS,
+    RESOLUTION,
     RUN,
     SHIFT,
     SPIKE,
@@ -97,6 +99,7 @@ def assess(
     memory: Memory,
     catalogue: Catalogue,
     *,
+    network: Network = NOBODY,
     learn: bool = True,
 ) -> Assessed:
     """Judge readings that continue their series.
@@ -115,6 +118,8 @@ def assess(
         HJ 212 data flag of the device as an ASCII code.
     memory : Memory
         What the series remember; read, not changed.
+    network : Network
+        The next stations above and below each station (:mod:`sensors.quality.daily`).
     learn : bool
         Whether these readings go into the sketches; without, they are judged by the thresholds in force.
 
@@ -149,7 +154,7 @@ def assess(
         flag, bits, _dead_zero(series, parameter, at, value, flag, memory, catalogue), Flag.BAD, QualityTest.SENTINEL
     )
 
-    return _compare(series, parameter, at, value, flag, bits, memory, catalogue, learn)
+    return _compare(series, parameter, at, value, flag, bits, memory, catalogue, network, learn)
 
 
 def _dead_zero(
@@ -244,6 +249,7 @@ def _compare(
     bits: Bits,
     memory: Memory,
     catalogue: Catalogue,
+    network: Network,
     learn: bool,
 ) -> Assessed:
     """The tests that compare a reading with its neighbours and its series' past."""
@@ -270,6 +276,21 @@ def _compare(
             rows,
             [bins(size[row], unit[row]) for size, unit, row in zip(sizes, units, rows, strict=True)],
         )
+        doubts, followed = follow(
+            line.touched,
+            p[line.starts],
+            line.t[here],
+            line.x[here],
+            days,
+            memory,
+            catalogue,
+            past.drawn[:, RESOLUTION],
+            network,
+            learn=learn,
+        )
+        if doubts.any():
+            for test in DAILY:
+                _raise(new_flag, new_bits, (doubts & np.uint32(test)) > 0, Flag.SUSPECT, test)
         mature = past.column(COUNT) >= ENOUGH
         z = np.where(mature, move / np.maximum(past.column(T_MOVE), 0.05 * floor), np.nan)
         line.move[here] = z
@@ -308,7 +329,7 @@ def _compare(
     earlier = np.unique(np.concatenate(again)) if again else np.empty(0, np.intp)
     earlier = earlier[~_among(earlier, here)]
     owner = line.touched[np.searchsorted(line.origin, earlier, side="right") - 1] if len(earlier) else line.touched[:0]
-    carried = _carry(line, days, past, rhythm, run_samples, run_start, lowest, memory, (series, at, runs))
+    carried = _carry(line, days, past, rhythm, followed, run_samples, run_start, lowest, memory, (series, at, runs))
     if not learn:
         carried = carried.without_learning()
     alone = np.zeros(len(at), np.bool_)
@@ -710,6 +731,7 @@ def _carry(
     days: Days,
     past: Past,
     rhythm: Rhythm,
+    followed: Followed,
     run_samples: Codes,
     run_start: Ints,
     lowest: Floats,
@@ -734,6 +756,11 @@ def _carry(
             rhythm.sums,
             rhythm.many,
             rhythm.fit,
+            followed.hour_sum,
+            followed.hour_many,
+            followed.swing,
+            followed.median,
+            followed.doubt,
         )
     place = np.concatenate(past.places) if past.places else np.empty(0, np.int64)
     first = memory.first[line.touched]
@@ -759,5 +786,7 @@ def _carry(
         moved=rhythm.moved,
         fit_place=rhythm.fit_place,
         fit_added=rhythm.fit_added,
+        hour_place=followed.place,
+        hour_part=followed.part,
         turned=turned,
     )

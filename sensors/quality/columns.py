@@ -44,7 +44,7 @@ _PROBES: Final = {
     "phycocyanin": _like("phycocyanin", step=0.2, spike=0.3, optical=True, event="bloom"),
     "do_percent": _like(
         "do_percent", instrument=(-5.0, 500.0), step=5.0, spike=5.0, shift=10.0, relative=False, flat=True,
-        zero_is_dead=True, event="oxygen",
+        zero_is_dead=True, event="oxygen", swing=10.0,
     ),
 }  # fmt: skip
 _SAME: Final = {"do_saturation": "do_percent", "do_sat": "do_percent", "odo_percent": "do_percent", "no3": "nitrate",

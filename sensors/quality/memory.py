@@ -9,9 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sensors.quality.sketch import BINS
-from sensors.reading import Bytes, Codes, Floats, Ints
+from sensors.reading import Bits, Bytes, Codes, Floats, Ints
+
+Floats32 = NDArray[np.float32]
 
 KEEP: Final = 36
 """Accepted readings a series remembers: 24 for its local restlessness, each with 7 before it, and the successors that
@@ -38,6 +41,11 @@ stood still as it hardly ever does (weak evidence of a visit)."""
 
 PHASES: Final = 48
 """Pieces of a day, solar or lunar, in which the usual move is remembered."""
+
+HOURS: Final = 24
+DAYS: Final = 18
+"""Days of which swing and median are remembered: three to be judged, and fifteen before them, from spring tide to
+spring tide (14.8 days, domain notes, section 7.2)."""
 
 NO_DAY: Final = -1
 
@@ -66,6 +74,11 @@ class Memory:
     sums: Ints = field(default_factory=lambda: np.zeros((0, 2, PHASES), np.int64))
     many: Codes = field(default_factory=lambda: np.zeros((0, 2, PHASES), np.int32))
     fit: Ints = field(default_factory=lambda: np.zeros((0, 3), np.int64))
+    hour_sum: Ints = field(default_factory=lambda: np.zeros((0, HOURS), np.int64))
+    hour_many: Codes = field(default_factory=lambda: np.zeros((0, HOURS), np.int32))
+    swing: Floats32 = field(default_factory=lambda: np.full((0, DAYS), np.nan, np.float32))
+    median: Floats32 = field(default_factory=lambda: np.full((0, DAYS), np.nan, np.float32))
+    doubt: Bits = field(default_factory=lambda: np.zeros(0, np.uint32))
 
     @classmethod
     def of(cls, station: Codes, parameter: Codes) -> Self:
@@ -115,6 +128,8 @@ class Memory:
         np.add.at(self.sums.reshape(-1), carried.phase, carried.moved)
         np.add.at(self.many.reshape(-1), carried.phase, np.int32(1))
         np.add.at(self.fit.reshape(-1), carried.fit_place, carried.fit_added)
+        np.add.at(self.hour_sum.reshape(-1), carried.hour_place, carried.hour_part)
+        np.add.at(self.hour_many.reshape(-1), carried.hour_place, np.int32(1))
         if carried.turned is not None:
             rows = carried.turned.series
             for name in _SLOW:
@@ -142,10 +157,11 @@ class Memory:
             plain = zlib.decompress(body)
         except zlib.error:
             return False
-        if len(plain) != 1 + sum(getattr(self, name)[0].nbytes for name in _FROZEN) or plain[0] != FORM:
+        names = _FORMS.get(plain[0], ()) if plain else ()
+        if not names or len(plain) != 1 + sum(getattr(self, name)[0].nbytes for name in names):
             return False
         place = 1
-        for name in _FROZEN:
+        for name in names:
             column = getattr(self, name)
             size = column[0].nbytes
             column[series] = np.frombuffer(plain[place : place + size], column.dtype).reshape(column.shape[1:])
@@ -181,14 +197,21 @@ _BLANK: Final = {
     "sums": 0,
     "many": 0,
     "fit": 0,
+    "hour_sum": 0,
+    "hour_many": 0,
+    "swing": np.nan,
+    "median": np.nan,
+    "doubt": 0,
 }
 
 _RECENT: Final = ("at", "value", "packed", "mark", "move", "run_samples", "run_start", "lowest", "first", "day")
-_SLOW: Final = ("counts", "drawn", "usual", "sums", "many", "fit")
-_FROZEN: Final = ("lowest", "first", "day", *_SLOW)
+_SKETCHED: Final = ("counts", "drawn", "usual", "sums", "many", "fit")
+_SLOW: Final = (*_SKETCHED, "hour_sum", "hour_many", "swing", "median", "doubt")
 
-FORM: Final = 1
-"""Number of the written form; another one is not read, and what was learned is learned anew."""
+FORM: Final = 2
+"""Number of the written form; one that is not known is not read, and what was learned is learned anew."""
+_FORMS: Final = {1: ("lowest", "first", "day", *_SKETCHED), FORM: ("lowest", "first", "day", *_SLOW)}
+"""What each form holds, in order; the first one knew nothing of days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +225,11 @@ class Turned:
     sums: Ints
     many: Codes
     fit: Ints
+    hour_sum: Ints
+    hour_many: Codes
+    swing: Floats32
+    median: Floats32
+    doubt: Bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +238,8 @@ class Carried:
 
     ``dead_*`` belong to ``dead_series``: the last reading that was not of the water, and the length of that run now.
     ``place`` (flat, into ``counts``) each gain ``weight``; ``phase`` (flat, into ``sums`` and ``many``) gain ``moved``
-    and one. Series that entered a new day come whole, as ``turned``.
+    and one; ``hour_place`` (flat, into ``hour_sum`` and ``hour_many``) gain ``hour_part`` and one. Series that entered
+    a new day come whole, as ``turned``.
     """
 
     series: Codes
@@ -234,6 +263,8 @@ class Carried:
     moved: Ints
     fit_place: Ints
     fit_added: Ints
+    hour_place: Ints
+    hour_part: Ints
     turned: Turned | None
 
     def frozen(self) -> list[tuple[int, int, bytes]]:
@@ -257,5 +288,13 @@ class Carried:
         """The same, but nothing is added to the sketches."""
         none = np.empty(0, np.int64)
         return replace(
-            self, place=none, weight=np.empty(0, np.int32), phase=none, moved=none, fit_place=none, fit_added=none
+            self,
+            place=none,
+            weight=np.empty(0, np.int32),
+            phase=none,
+            moved=none,
+            fit_place=none,
+            fit_added=none,
+            hour_place=none,
+            hour_part=none,
         )

@@ -1,0 +1,95 @@
+"""Doubts of whole days in the live ingest: the same as of a table, over a restart, beside late data."""
+
+from pathlib import Path
+
+import numpy as np
+
+from governance.finding import Change
+from ingest.storage import registry as registry_store
+from sensors.reading import Flag, QualityTest
+from sensors.stations import Reach, Registry, Station, Water
+from tests.contract.test_pipeline import CATALOGUE, DAY, HOUR, T0, Values, World, judged_at_once, message
+
+ATTENUATED = int(QualityTest.ATTENUATED)
+START = T0 // DAY * DAY
+DAYS = 25
+
+
+def month(sinks: int = 20, warms: int | None = None) -> dict[int, Values]:
+    """A creek hour by hour; the swing of oxygen sinks on a day, or the temperature rises."""
+    noise = np.random.default_rng(1).normal(0, 0.02, (DAYS * 24, 3))
+    sun = np.sin(2 * np.pi * np.arange(DAYS * 24) / 24)
+    day = np.arange(DAYS * 24) // 24
+    values = np.stack([20 + 2 * sun, 7.5 + 0.3 * sun, 7 + 1.5 * sun * np.where(day >= sinks, 0.2, 1.0)], axis=1) + noise
+    if warms is not None:
+        values[day >= warms, 0] += 6
+    return {
+        START + i * HOUR: dict(zip(("water_temp", "ph", "do"), row.round(3).tolist(), strict=True))
+        for i, row in enumerate(values)
+    }
+
+
+def doubted(world: World, test: int, station: str = "shiwan") -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for (key, at), (_, packed) in world.readings(station).items():
+        if packed >> 4 & test:
+            assert packed & 15 == Flag.SUSPECT
+            found.setdefault(key, set()).add((at - START) // DAY)
+    return found
+
+
+def test_a_sensor_that_lost_its_swing_is_doubted_live_as_in_a_table_and_over_a_restart(tmp_path: Path) -> None:
+    world, samples = World(tmp_path), month()
+    left_out = START + 24 * DAY + 3 * HOUR
+    times = [at for at in samples if at != left_out]
+    world.take(message("shiwan", {at: samples[at] for at in times[: 23 * 24 + 5]}))
+    assert doubted(world, ATTENUATED) == {"do": {23}}
+    world.start()
+    for first in range(23 * 24 + 5, len(times), 7):  # in messages of seven hours
+        world.take(message("shiwan", {at: samples[at] for at in times[first : first + 7]}))
+    told = judged_at_once({(key, at): (v, 0) for at in times for key, v in samples[at].items()})
+    assert {key: packed for key, (_, packed) in world.readings().items()} == told
+    # a late reading is of its day, and takes nothing from those around it
+    world.take(message("shiwan", {left_out: samples[left_out]}, received=times[-1] + HOUR))
+    assert doubted(world, ATTENUATED) == {"do": {23, 24}}
+    assert world.readings()["do", left_out][1] >> 4 & ATTENUATED
+    after = {key: packed for key, (_, packed) in world.readings().items() if key[1] != left_out}
+    assert after == told
+    world.take(message("shiwan", {times[-1] + 2 * DAY: samples[times[-1]]}))
+    assert not world.readings()["do", times[-1] + 2 * DAY][1] >> 4 & ATTENUATED, "a day without data proves nothing"
+
+
+def test_a_thermometer_that_leaves_the_station_above_by_itself_is_doubted_live(tmp_path: Path) -> None:
+    reach = Reach("creek", "示例涌", "Example Creek", Water.CREEK, ((113.0, 23.0), (113.1, 23.0)))
+    above, below = (
+        Station(key, key, key, lon, 23.0, reach="creek", interval_s=3600)
+        for key, lon in (("above", 113.02), ("below", 113.08))
+    )
+    world = World(tmp_path, stations=(above, below))
+    with world.database.write() as connection:
+        registry_store.save(connection, Registry((above, below), reaches=(reach,), catalogue=CATALOGUE))
+    world.start()
+    calm, warm = month(sinks=DAYS), month(sinks=DAYS, warms=20)
+    for day in range(DAYS):
+        some = slice(24 * day, 24 * day + 24)
+        world.take(message("above", dict(list(calm.items())[some])), message("below", dict(list(warm.items())[some])))
+        if day == 22:
+            world.start()
+    assert doubted(world, int(QualityTest.NEIGHBOURS), "below") == {"water_temp": {22, 23, 24}}
+    assert doubted(world, int(QualityTest.NEIGHBOURS), "above") == {}
+
+
+def test_a_doubted_sensor_still_raises_an_alarm_and_never_ends_one(tmp_path: Path) -> None:
+    world, samples = World(tmp_path), month()
+    world.take(message("shiwan", samples))
+    assert 24 in doubted(world, ATTENUATED)["do"]
+    begin = START + DAYS * DAY
+    low = {begin + i * HOUR // 4: {"do": 1.0 + 0.01 * i, "ph": 7.5, "water_temp": 20.0} for i in range(8)}
+    told = [f for at, sample in low.items() for f in world.take(message("shiwan", {at: sample})).findings]
+    assert ATTENUATED in {packed >> 4 & ATTENUATED for (_, at), (_, packed) in world.readings().items() if at >= begin}
+    (fired,) = [f for f in told if f.rule == "do-low"]
+    assert fired.change is Change.FIRED
+    assert "departed from its past" in fired.text.en
+    better = {at + 3 * HOUR: sample | {"do": 6.0 + 0.01 * i} for i, (at, sample) in enumerate(low.items())}
+    told = [f for at, sample in better.items() for f in world.take(message("shiwan", {at: sample})).findings]
+    assert not [f for f in told if f.rule == "do-low"]

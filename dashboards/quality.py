@@ -29,6 +29,7 @@ _TEST_NAMES: Final = {
     QualityTest.CROSS_CHECK: "参数矛盾 cross-check",
     QualityTest.ATTENUATED: "起落衰减 attenuated",
     QualityTest.NEIGHBOURS: "偏离邻站 neighbours",
+    QualityTest.DRIFT: "作业时回跳 drift",
 }
 _REASON_WORDS: Final = {reason.key: (reason.key.replace("_", " "), parts.GREY) for reason in Reason}
 

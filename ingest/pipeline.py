@@ -31,6 +31,7 @@ from ingest.history import History
 from ingest.late import LateVerdict, judge
 from ingest.ledger import Ledger
 from ingest.marking import remark
+from ingest.returns import Returns
 from ingest.storage import device_events, loggers
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
@@ -42,7 +43,7 @@ from sensors.quality import Assessed, assess
 from sensors.quality.daily import neighbours
 from sensors.quality.events import Seen
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack, unpack
-from sensors.upkeep import Marks, Mute, Visit, at_work, muted, spans
+from sensors.upkeep import FAR_MS, Marks, Mute, Visit, at_work, muted, spans
 from sensors.wire import mapping, telemetry
 from sensors.wire.decode import decode
 from sensors.wire.hj212.readings import SOURCE, Logger, addressed, mn_of
@@ -123,6 +124,8 @@ class Site:
         self.ledger = Ledger()
         self._fresh = False
         self._upkeep_due = True
+        self.returns = Returns()
+        self._look_ms = FAR_MS
         self._rules_kept = False
         self.refresh()
 
@@ -338,14 +341,17 @@ class Site:
         The marks in force move in the transaction that changes the verdicts: a crash at any moment leaves both as they
         were.
         """
-        if not self._upkeep_due:
+        if not self._upkeep_due and now_ms < self._look_ms:
             return []
         with self.database.read() as connection:
             done = upkeep_store.load(connection)
             mutes = [one for _, one in upkeep_store.mutes(connection)]
         history, before = self.history, self.marks
         history.checks.mute(mutes)
-        wanted = Marks(spans(history.registry, done), history.registry.index, self.catalogue)
+        drifted, self._look_ms = self.returns.spans(
+            history.registry, done, before.spans, self.store, self.catalogue, now_ms
+        )
+        wanted = Marks(spans(history.registry, done) | drifted, history.registry.index, self.catalogue)
         told: Sequence[Finding] = ()
         if wanted.spans != before.spans:
             moved = remark(wanted.spans ^ before.spans, wanted, history, self.store, now_ms, done.reviews)

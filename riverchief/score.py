@@ -24,6 +24,8 @@ from ingest.checks.engine import LATE_S
 from ingest.checks.rules import Rules
 from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
+from ingest.storage import upkeep
+from ingest.storage.changes import Author
 from ingest.storage.port import ReadingStore
 from ingest.storage.sql import SqlReadings
 from riverchief import files, scoring, simulate_table
@@ -34,6 +36,7 @@ from sensors.parameters import Catalogue, catalogue
 from sensors.reading import PLAIN, Bools, Flag, Ints, Message, QualityTest, unpack
 from sensors.stations import Registry, Station
 from sensors.times import DAY_MS, FUTURE_MS, rfc3339
+from sensors.upkeep import Visit
 from simulator import truth, water
 from simulator.faults import Instruments
 from simulator.reported import Reporting
@@ -54,6 +57,9 @@ QUIET_MS = 6 * HOUR_MS
 """An event is over after so long without another alarm, as the site's own finding says."""
 FIRST = 3
 """A source is traced where it is among so many."""
+VISIT_MS = 1_800_000
+BY = "示例 example"
+"""How long somebody stays, and who it is."""
 SHARE_OF_WATER = 0.25
 """Of the whole work, about."""
 
@@ -263,6 +269,7 @@ class Run:
                     if (due := transport.next_ms) is not None and due <= to_ms:
                         puts += transport.advance(to_ms)
                 self._arrive(puts, to_ms)
+                self._visited(slice_ms, to_ms)
                 self.findings += self.site.tick(scenario.start_ms, to_ms)
                 if to_ms % HOUR_MS == 0:
                     tracer.round()
@@ -270,6 +277,21 @@ class Run:
             share = (until_ms - scenario.start_ms) / (scenario.end_ms - scenario.start_ms)
             on_progress(SHARE_OF_WATER + (1 - SHARE_OF_WATER) * share)
         self._arrive([p for t in transports.values() for p in t.finish(scenario.end_ms)], scenario.end_ms)
+
+    def _visited(self, from_ms: int, to_ms: int) -> None:
+        """People write down their visits when they come; half an hour each."""
+        came: dict[tuple[str, int], list[tuple[str, ...]]] = {}
+        for one in self.instruments.visits:
+            if from_ms <= one.at_ms < to_ms and one.station in self.registry:
+                came.setdefault((one.station, one.at_ms), []).append(one.parameters)
+        if not came:
+            return
+        with self.database.write() as connection:
+            for (station, at_ms), worked_on in came.items():
+                parameters = tuple(sorted({p for of in worked_on for p in of})) if all(worked_on) else ()
+                visit = Visit(station, at_ms, at_ms + VISIT_MS, parameters, BY)
+                upkeep.begin_visit(connection, visit, Author(BY, at_ms))
+        self.site.follow_registry()
 
     def _arrive(self, puts: Sequence[Put], now_ms: int) -> None:
         """A batch reaches the site in the order in which it left the devices; what was held up is among it."""
@@ -323,7 +345,8 @@ class Run:
                 place = np.searchsorted(stored_ms, told_ms)
                 known = np.append(stored_ms, -2)[place] == told_ms
                 verdict = np.append(packed, PLAIN)[place]
-                judged = arrived & (of.bad >= 0) & known
+                visited = (verdict >> 4 & QualityTest.MAINTENANCE) != 0  # nobody asks then what the sensor says
+                judged = arrived & (of.bad >= 0) & known & ~visited
                 flagged = judged & ((verdict & 15) >= Flag.SUSPECT)
                 wrong = judged & (of.bad == 1)
                 natural_samples += int((judged & ~wrong & happened.natural).sum())

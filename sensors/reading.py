@@ -49,6 +49,7 @@ class QualityTest(IntFlag):
     CROSS_CHECK = 1 << 13
     ATTENUATED = 1 << 14
     NEIGHBOURS = 1 << 15
+    DRIFT = 1 << 16
     REVIEWED_GOOD = 1 << 25
     REVIEWED_BAD = 1 << 26
 

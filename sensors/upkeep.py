@@ -293,7 +293,7 @@ class Marks:
         return marked
 
 
-MARKED: Final = int(QualityTest.CALIBRATION | QualityTest.MAINTENANCE)
+MARKED: Final = int(QualityTest.CALIBRATION | QualityTest.MAINTENANCE | QualityTest.DRIFT)
 """The tests by which people's records cast doubt."""
 
 

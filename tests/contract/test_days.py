@@ -6,11 +6,15 @@ import numpy as np
 
 from governance.finding import Change
 from ingest.storage import registry as registry_store
+from ingest.storage import upkeep as upkeep_store
+from ingest.storage.changes import Author
 from sensors.reading import Flag, QualityTest
 from sensors.stations import Reach, Registry, Station, Water
+from sensors.upkeep import Visit
 from tests.contract.test_pipeline import CATALOGUE, DAY, HOUR, T0, Values, World, judged_at_once, message
 
 ATTENUATED = int(QualityTest.ATTENUATED)
+DRIFT = int(QualityTest.DRIFT)
 START = T0 // DAY * DAY
 DAYS = 25
 
@@ -93,3 +97,35 @@ def test_a_doubted_sensor_still_raises_an_alarm_and_never_ends_one(tmp_path: Pat
     better = {at + 3 * HOUR: sample | {"do": 6.0 + 0.01 * i} for i, (at, sample) in enumerate(low.items())}
     told = [f for at, sample in better.items() for f in world.take(message("shiwan", {at: sample})).findings]
     assert not [f for f in told if f.rule == "do-low"]
+
+
+def test_a_jump_at_a_visit_doubts_the_readings_since_the_sensor_was_last_right(tmp_path: Path) -> None:
+    world, samples = World(tmp_path), month(sinks=DAYS)
+    begin = START + 20 * DAY + 4 * HOUR
+    for at, sample in samples.items():
+        samples[at] = sample | {"do": round(sample["do"] - (2.0 if START + 16 * DAY <= at < begin else 0.0), 3)}
+    first = {at: sample for at, sample in samples.items() if at < begin + 2 * HOUR}
+    world.take(message("shiwan", first))
+    with world.database.write() as connection:
+        for since in (begin - 8 * DAY, begin):
+            visit = Visit("shiwan", since, since + HOUR, ("do",), "示例", "")
+            upkeep_store.begin_visit(connection, visit, Author("示例", since))
+
+    def tick(now: int) -> None:
+        world.site.follow_registry()
+        world.tick(now)
+
+    tick(begin + 2 * HOUR)
+    assert doubted(world, DRIFT) == {}, "the sensor has not settled yet"
+    world.take(message("shiwan", {at: sample for at, sample in samples.items() if at not in first}))
+    before = world.readings()
+    tick(begin + 6 * HOUR)
+    days = doubted(world, DRIFT)
+    assert set(days) == {"do"}
+    assert days["do"] == set(range(15, 21)), "not from the first day on: what creeps was right at first"
+    after = world.readings()
+    left = {key: one for key, one in after.items() if not one[1] >> 4 & DRIFT}
+    assert left == {key: before[key] for key in left}
+    world.start()
+    tick(begin + 3 * DAY)
+    assert world.readings() == after, "it stands after a restart, long after the visit"

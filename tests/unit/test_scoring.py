@@ -51,7 +51,20 @@ def test_an_alarm_left_on_for_three_days_counts_more_than_once():
 
 def finding(hour: int, change: Change, kind: Kind = Kind.EVENT, station: str = "a") -> Finding:
     return Finding(
-        "r", "1", kind, change, "water:a", station, None, hour * HOUR, 0, None, None, Colour.YELLOW, False, Text("", "")
+        rule="r",
+        version="1",
+        kind=kind,
+        change=change,
+        cause="water:a",
+        station=station,
+        parameter=None,
+        observed_at_ms=hour * HOUR,
+        since_ms=0,
+        value=None,
+        limit=None,
+        colour=Colour.YELLOW,
+        retrospective=False,
+        text=Text("", ""),
     )
 
 

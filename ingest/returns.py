@@ -1,0 +1,107 @@
+"""Visits at which a sensor jumped back: from when its readings before are in doubt (:mod:`sensors.quality.returns`).
+
+A visit is looked at once the sensor has settled and its readings have come in. What was found then stands in the marks
+and goes with the visit (decision 0015); readings that arrive later do not change it.
+"""
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+import numpy as np
+
+from ingest.checks.engine import LATE_S
+from ingest.storage.port import ReadingStore
+from sensors.parameters import Catalogue
+from sensors.quality.returns import DAYS_BEFORE, SETTLES_MS, WINDOW_MS, jump
+from sensors.reading import Flag, QualityTest
+from sensors.stations import Registry
+from sensors.times import DAY_MS
+from sensors.upkeep import FAR_MS, Span, Upkeep, Visit
+
+UNKNOWN_MS: Final = 7 * DAY_MS
+"""How far back a jump casts doubt where nothing says when the sensor was last right: stations are visited weekly
+(domain notes, section 8, from memory)."""
+
+FARTHEST_MS: Final = 30 * DAY_MS
+"""And at most, however long nobody came: what crept for months was not seen in most of them."""
+
+OLD_MS: Final = DAY_MS
+"""What was due so long ago was looked at before a restart; what it showed stands in the marks."""
+
+AT_ONCE: Final = 5
+"""Visits looked at in one tick: some tenths of a second, so that readings do not wait."""
+
+
+class Returns:
+    """What the visits of a site showed of the sensors; each is looked at once."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Visit, frozenset[Span]] = {}
+
+    def spans(
+        self,
+        registry: Registry,
+        done: Upkeep,
+        marked: Iterable[Span],
+        store: ReadingStore,
+        catalogue: Catalogue,
+        now_ms: int,
+    ) -> tuple[set[Span], int]:
+        """The doubts that visits cast back, and when to ask again. ``marked`` are the spans marked so far."""
+        kept: dict[tuple[str, int], set[Span]] = {}
+        for span in marked:
+            if span.test is QualityTest.DRIFT:
+                kept.setdefault((span.station, span.end_ms), set()).add(span)
+        found: set[Span] = set()
+        again_ms, left = FAR_MS, AT_ONCE
+        for visit in done.visits:
+            if visit.until_ms is None or visit.station not in registry:
+                continue
+            due_ms = visit.until_ms + SETTLES_MS + WINDOW_MS + LATE_S * 1000
+            if visit not in self._seen and now_ms - OLD_MS <= due_ms <= now_ms and left:
+                self._seen[visit] = frozenset(_drifted(visit, visit.until_ms, registry, done, store, catalogue))
+                left -= 1
+            if visit in self._seen:
+                found |= self._seen[visit]
+                continue
+            found |= kept.get((visit.station, visit.since_ms), set())
+            if due_ms >= now_ms - OLD_MS:
+                again_ms = min(again_ms, max(due_ms, now_ms))
+        return found, again_ms
+
+
+def _drifted(
+    visit: Visit, until_ms: int, registry: Registry, done: Upkeep, store: ReadingStore, catalogue: Catalogue
+) -> Iterable[Span]:
+    """The sensors that jumped at a visit, and from when on they were off by more than anybody would leave: what creeps
+    grows evenly since it was last right; but what was seen to step was right until then."""
+    there = visit.parameters or tuple(store.newest(visit.station))
+    for key in (k for k in there if k in catalogue and catalogue[k].event):
+        first_ms = visit.since_ms - DAYS_BEFORE * DAY_MS - WINDOW_MS
+        window = store.window(visit.station, first_ms, until_ms + SETTLES_MS + WINDOW_MS, [key])
+        good = np.flatnonzero(window.packed & 15 < Flag.BAD)
+        order = good[np.argsort(window.at[good], kind="stable")]
+        size = jump(window.at[order], window.value[order], visit.since_ms, until_ms, catalogue[key])
+        if size is not None:
+            right_ms = _right(visit, key, registry, done)
+            since_ms = right_ms + round((visit.since_ms - right_ms) / abs(size))
+            stepped = window.at[(window.packed >> 4 & QualityTest.SHIFT != 0) & (window.at < visit.since_ms)]
+            since_ms = max(since_ms, int(stepped.max(initial=since_ms)))
+            yield Span(visit.station, key, QualityTest.DRIFT, since_ms, visit.since_ms)
+
+
+def _right(visit: Visit, key: str, registry: Registry, done: Upkeep) -> int:
+    """When the sensor was last set right before a visit, as far as anybody wrote it down."""
+
+    def concerns(parameters: Collection[str]) -> bool:
+        return not parameters or key in parameters
+
+    then = [
+        one.until_ms
+        for one in done.visits
+        if one.station == visit.station and one.until_ms is not None and concerns(one.parameters)
+    ]
+    then += [c.at_ms for c in done.checks if (c.station, c.parameter) == (visit.station, key) and not c.void]
+    then += [d.since_ms for d in registry.deployments if (d.station, d.parameter) == (visit.station, key)]
+    last_ms = max((at_ms for at_ms in then if at_ms <= visit.since_ms), default=visit.since_ms - UNKNOWN_MS)
+    return max(last_ms, visit.since_ms - FARTHEST_MS)

@@ -22,8 +22,8 @@ UNKNOWN_MS: Final = 7 * DAY_MS
 """How far back a jump casts doubt where nothing says when the sensor was last right: stations are visited weekly
 (domain notes, section 8, from memory)."""
 
-FARTHEST_MS: Final = 30 * DAY_MS
-"""And at most, however long nobody came: what crept for months was not seen in most of them."""
+FARTHEST_MS: Final = DAYS_BEFORE * DAY_MS
+"""And at most, however long nobody came: the days that the jump was held against."""
 
 OLD_MS: Final = DAY_MS
 """What was due so long ago was looked at before a restart; what it showed stands in the marks."""

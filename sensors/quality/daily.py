@@ -157,6 +157,7 @@ def follow(
         sums = np.bincount(flat, weights=part[~steady].astype(np.float64), minlength=size).astype(np.int64)
         many = np.bincount(flat, minlength=size).astype(np.int32)
         known = _Known.of(sums.reshape(-1, HOURS), many.reshape(-1, HOURS), days, parameter, memory, catalogue)
+        known.with_steady(segment[steady] * HOURS + hour[steady], part[steady])
         mine = followed[days.segment[days.inner]]
         in_force[days.inner] = np.where(days.gap[days.inner] > 0, 0, in_force[days.inner])
         begins = days.inner[mine & (days.gap[days.inner] > 0)]
@@ -232,6 +233,8 @@ class _Known:
     swing: Floats
     median: Floats
     place_of: Codes
+    steady_sum: Ints
+    steady_many: Codes
 
     @classmethod
     def of(
@@ -255,7 +258,16 @@ class _Known:
         order = np.argsort(key, kind="stable")
         place_of = np.full(len(memory), -1, np.int64)
         place_of[days.touched[days.turning]] = np.flatnonzero(days.turning)
-        return cls(days, parameter, memory, catalogue, sums, many, key[order], swing[order], median[order], place_of)
+        steady = np.zeros((len(days.touched), HOURS), np.int64)
+        return cls(
+            days, parameter, memory, catalogue, sums, many, key[order], swing[order], median[order], place_of,
+            steady, steady.astype(np.int32),
+        )  # fmt: skip
+
+    def with_steady(self, place: Ints, part: Ints) -> None:
+        """The readings of the batch that belong to a day that goes on, by series and hour (flat)."""
+        np.add.at(self.steady_sum.reshape(-1), place, part)
+        np.add.at(self.steady_many.reshape(-1), place, np.int32(1))
 
     @property
     def heard(self) -> Bools:
@@ -275,7 +287,12 @@ class _Known:
         if len(row):
             mine = series[row]
             unit = self.catalogue.spike[memory.parameter[mine]] / PARTS
-            swing[row, column], median[row, column] = features(memory.hour_sum[mine], memory.hour_many[mine], unit)
+            sums, many = memory.hour_sum[mine], memory.hour_many[mine]
+            here = np.minimum(np.searchsorted(self.days.touched, mine), len(self.days.touched) - 1)
+            new = self.days.touched[here] == mine
+            sums[new] += self.steady_sum[here[new]]
+            many[new] += self.steady_many[here[new]]
+            swing[row, column], median[row, column] = features(sums, many, unit)
         key = _key(self.place_of[series][:, None], wanted)
         found = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
         here = (self.key[found] == key) & (self.place_of[series] >= 0)[:, None]

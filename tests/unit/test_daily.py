@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sensors.parameters import catalogue
@@ -37,10 +37,12 @@ def course(key: str, *, share: Swing | None = None, off: Swing | None = None, se
 
 @dataclass
 class Waters:
-    """Series of stations, hour by hour; ``told`` holds the verdict in force on every reading."""
+    """Series of stations, hour by hour, every other one half an hour later; ``told``: the verdicts in force."""
 
     series: list[tuple[int, str, np.ndarray]]
     network: Network
+    asleep: frozenset[int] = frozenset()
+    """Series that say nothing until eight in the morning."""
 
     def __post_init__(self) -> None:
         self.memory = Memory.of(
@@ -49,24 +51,29 @@ class Waters:
         )
         self.told = np.zeros((len(self.series), N * 24), np.int64)
 
-    def give(self, first: int, last: int, *, learn: bool = True) -> None:
-        """The hours from ``first`` until ``last`` in one batch."""
-        many = len(self.series)
-        hours = np.tile(np.arange(first, last), many)
-        series = np.repeat(np.arange(many), last - first)
+    def give(self, first: float, last: float, *, learn: bool = True) -> None:
+        """What was measured from one hour until another, in one batch."""
+        series, hours = [], []
+        for i in range(len(self.series)):
+            mine = np.arange(N * 24)
+            mine = mine[(mine % 24 >= 8) | (i not in self.asleep)]
+            mine = mine[(mine + i % 2 / 2 >= first) & (mine + i % 2 / 2 < last)]
+            series.append(np.full(len(mine), i))
+            hours.append(mine)
+        who, when = np.concatenate(series), np.concatenate(hours)
         verdict = assess(
-            series,
-            self.memory.parameter[series],
-            START + hours * HOUR,
-            np.concatenate([x[first:last] for _, _, x in self.series]),
-            np.full(len(hours), ord("N"), np.uint8),
+            who,
+            self.memory.parameter[who],
+            START + when * HOUR + who % 2 * HOUR // 2,
+            np.concatenate([x[mine] for (_, _, x), mine in zip(self.series, hours, strict=True)]),
+            np.full(len(when), ord("N"), np.uint8),
             self.memory,
             CATALOGUE,
             network=self.network,
             learn=learn,
         )
         self.told[verdict.again_series, (verdict.again_at - START) // HOUR] = verdict.again_packed
-        self.told[series, hours] = pack(verdict.flag, verdict.tests)
+        self.told[who, when] = pack(verdict.flag, verdict.tests)
         self.memory.apply(verdict.carried)
 
     def days(self, test: QualityTest, of: int) -> list[int]:
@@ -171,11 +178,12 @@ def everything() -> tuple[list[tuple[int, str, np.ndarray]], Network]:
     return [*creek({"do": {"share": from_day(20, 0.3)}}), *warm], {0: [1], 1: [0]}
 
 
-@given(st.lists(st.integers(1, N * 24 - 1), max_size=6, unique=True))
+@given(st.lists(st.integers(1, N * 48 - 1), max_size=6, unique=True))
+@example([day * 48 + 1 for day in range(N)])
 @settings(max_examples=15)
 def test_cutting_the_time_anywhere_changes_no_verdict(cuts: list[int]) -> None:
     whole, parts = judged(*everything()), Waters(*everything())
-    edges = [0, *sorted(cuts), N * 24]
+    edges = [0, *(cut / 2 for cut in sorted(cuts)), N * 24]
     for first, last in itertools.pairwise(edges):
         parts.give(first, last)
     assert whole.days(ATTENUATED, 2)
@@ -183,6 +191,18 @@ def test_cutting_the_time_anywhere_changes_no_verdict(cuts: list[int]) -> None:
     assert (parts.told == whole.told).all()
     for name in ("hour_sum", "hour_many", "swing", "median", "doubt"):
         np.testing.assert_array_equal(getattr(parts.memory, name), getattr(whole.memory, name))
+
+
+def test_what_came_with_the_turn_of_a_day_is_of_the_day_before() -> None:
+    two, beside = temperatures(from_day(20, 6.0, otherwise=0.0), None), {0: [1], 1: [0]}
+    whole, parts = Waters(two, beside, frozenset({1})), Waters(two, beside, frozenset({1}))
+    whole.give(0, N * 24)
+    for day in range(N):  # the last hour of one station comes with the first of the other's next day
+        parts.give(max(day * 24 - 23.5, 0), day * 24 - 1)
+        parts.give(day * 24 - 1, day * 24 + 0.5)
+    assert whole.days(NEIGHBOURS, 0)[:2] == [22, 23]
+    seen = slice(0, (N - 1) * 24)
+    assert (parts.told[0, seen] == whole.told[0, seen]).all()
 
 
 def test_an_hour_at_a_time_is_the_same_too() -> None:
@@ -214,7 +234,7 @@ def test_what_was_written_down_is_known_again_and_what_an_older_version_wrote_to
     told = assess(
         series,
         waters.memory.parameter[series],
-        START + hours * HOUR,
+        START + hours * HOUR + series % 2 * HOUR // 2,
         np.concatenate([x[24 * 24 : 25 * 24] for _, _, x in waters.series]),
         np.full(len(hours), ord("N"), np.uint8),
         waters.memory,

@@ -192,24 +192,26 @@ def faults(rules: Rules, catalogue: Catalogue, registry: Registry | None = None)
     """
     found = [*_inverted(rules, registry), *_out_of_reach(rules, catalogue), *_of_events(rules, registry)]
     if registry is not None:
-        found += [*_nowhere(rules, registry), *_twice(rules, registry), *_hasty(rules, registry)]
+        found += [
+            *_nowhere(rules, registry),
+            *_twice(rules, registry),
+            *_hasty(rules, registry),
+            *untold(rules, registry),
+        ]
     return found
 
 
 def _of_events(rules: Rules, registry: Registry | None) -> Iterator[Fault]:
-    """Rules for events that never speak, and stations whose events no rule tells."""
+    """Rules for events that never speak."""
     for rule in rules.events:
         if rule.confidence > SUREST:
             yield Fault((rule.id,), True, say("rule.never_sure", rule=rule.id, most=f"{100 * SUREST:g} %"))
     places = Places(registry or Registry())
-    untold: list[str] = []
     free: set[str] = set()
     hidden: dict[str, str] = {}
     for station in registry.stations if registry is not None else [_ANYWHERE]:
-        told = False
         for cause in Cause:
             steps = rules.of_event(cause, station, places)
-            told |= bool(steps)
             for n, rule in enumerate(steps):
                 before = (
                     one for one in steps[:n] if one.confidence <= rule.confidence and one.when in (ALWAYS, rule.when)
@@ -218,13 +220,17 @@ def _of_events(rules: Rules, registry: Registry | None) -> Iterator[Fault]:
                     hidden.setdefault(rule.id, one.id)
                 else:
                     free.add(rule.id)
-        if not told:
-            untold.append(station.key)
     for mild, urgent in hidden.items():
         if mild not in free:
             yield Fault((urgent, mild), True, say("rule.hidden", urgent=urgent, mild=mild))
-    if registry is not None and untold:
-        yield Fault((), False, say("rule.no_event", station=untold[0], count=len(untold)))
+
+
+def untold(rules: Rules, registry: Registry) -> Iterator[Fault]:
+    """Stations whose events no rule tells."""
+    places = Places(registry)
+    quiet = [s.key for s in registry.stations if not any(rules.of_event(cause, s, places) for cause in Cause)]
+    if quiet:
+        yield Fault((), False, say("rule.no_event", station=quiet[0], count=len(quiet)))
 
 
 _ANYWHERE = Station("anywhere", "", "", 0.0, 0.0)

@@ -10,10 +10,11 @@ from alembic.script import ScriptDirectory
 from governance import notice_store, oncall, outbox
 from governance.database import Database
 from ingest import quarantine
+from ingest.checks import explain
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import quarantine as quarantine_table
-from riverchief import clock, migrations
+from riverchief import clock, files, migrations
 from riverchief.alone import alone
 from riverchief.doctor.findings import Finding, failure, ok, warning
 from riverchief.settings import Settings
@@ -54,6 +55,7 @@ def database(settings: Settings) -> Iterator[Finding]:
         yield from _notices(settings, db)
         yield from _quarantine(db)
         yield from _stations(db)
+        yield from _rules(settings, db)
     finally:
         db.close()
 
@@ -131,6 +133,20 @@ def _quarantine(db: Database) -> Iterator[Finding]:
     worst = sorted(held.items(), key=lambda item: -item[1])[:NAMED]
     values = {"count": sum(held.values()), "new": new, "reasons": ", ".join(f"{reason} {n}" for reason, n in worst)}
     yield (warning if new else ok)("quarantine", "quarantine_grows" if new else "quarantine_held", **values)
+
+
+def _rules(settings: Settings, db: Database) -> Iterator[Finding]:
+    """What contradicts itself in the rules, and stations whose events no rule tells; how they fit otherwise is for
+    ``rules check``, and whether they can be read for ``settings``."""
+    known = catalogue()
+    try:
+        rules = files.read_rules(settings.site.rules, known)
+    except ConfigurationError:
+        return
+    with db.read() as connection:
+        registry = registry_store.load(connection, known)
+    for fault in (*explain.faults(rules, known), *explain.untold(rules, registry)):
+        yield warning("rules", "rules_fault", fault=fault.text)
 
 
 def _stations(db: Database) -> Iterator[Finding]:

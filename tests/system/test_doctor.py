@@ -180,6 +180,14 @@ def test_quarantine_stations_never_heard_of_and_the_newest_reading_are_told(told
     one(found, Level.OK, "1 of 2 stations have readings")
 
 
+def test_rules_that_leave_the_events_of_stations_untold_are_told(told: Told, site: Database, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[[event]]\nid = "lakes"\ncolour = "blue"\nstations = ["s1"]\n', encoding="utf-8")
+    found = told(database.database, f"[site]\nrules = '{mine}'\n")
+    one(found, Level.WARNING, "no rule speaks of events at 1 stations such as s2")
+    assert not [f for f in told(database.database) if f.check == "rules"], "the rules that ship fit"
+
+
 def test_a_clock_behind_the_newest_reading_is_a_failure(
     told: Told, site: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

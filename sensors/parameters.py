@@ -22,7 +22,7 @@ class Parameter:
     """One row of the catalogue; values in the canonical ``unit``.
 
     ``instrument`` and ``plausible`` are closed ranges. ``step`` is the believable change between two samples,
-    ``step_share`` the same as a share of the level, ``per_hour`` what may come on top in an hour. ``spike`` and
+    however close they are: the floor of what learns where it has none of its own. ``spike`` and
     ``shift`` are the smallest heights the learning tests look at, shares of the level where ``relative``; ``shift`` is
     infinite where steps are not tested. ``swing`` is the smallest daily swing that is a rhythm, ``near`` the smallest
     difference between the days of two neighbours that counts; infinite where neither is looked at. ``event`` names
@@ -37,8 +37,6 @@ class Parameter:
     instrument: tuple[float, float]
     plausible: tuple[float, float]
     step: float
-    step_share: float
-    per_hour: float
     zero_is_dead: bool
     flat: bool
     relative: bool = False
@@ -104,14 +102,6 @@ class Catalogue:
         return self._column("step")
 
     @cached_property
-    def step_share(self) -> Floats:
-        return self._column("step_share")
-
-    @cached_property
-    def per_hour(self) -> Floats:
-        return self._column("per_hour")
-
-    @cached_property
     def zero_is_dead(self) -> Bools:
         return np.array([p.zero_is_dead for p in self.parameters], np.bool_)
 
@@ -160,13 +150,11 @@ def _parameter(key: str, row: Mapping[str, Any]) -> Parameter:
         instrument=(float(low), float(high)),
         plausible=(float(p_low), float(p_high)),
         step=float(row["step"]),
-        step_share=float(row.get("step_share", 0.0)),
-        per_hour=float(row["per_hour"]),
         zero_is_dead=bool(row.get("zero_is_dead", False)),
         flat=bool(row["flat"]),
         relative=relative,
         optical=bool(row.get("optical", False)),
-        spike=float(row.get("spike", row.get("step_share", 0.3) if relative else row["step"])),
+        spike=float(row.get("spike", 0.3 if relative else row["step"])),
         shift=float(row.get("shift", np.inf)),
         event=str(row.get("event", "")),
         swing=float(row.get("swing", "inf")),

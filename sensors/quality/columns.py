@@ -23,9 +23,8 @@ _WIDE: Final = (-1e12, 1e12)
 def _like(name: str, **differs: object) -> Parameter:
     """A kind of probe beside the catalogue: limits nothing but fault codes, its noise grows with its level."""
     plain = Parameter(
-        name, name, name, "1", 3, _WIDE, _WIDE, 0.0, 0.3, float("inf"), zero_is_dead=False, flat=False, relative=True,
-        spike=0.3,
-    )  # fmt: skip
+        name, name, name, "1", 3, _WIDE, _WIDE, 0.0, zero_is_dead=False, flat=False, relative=True, spike=0.3
+    )
     return replace(plain, **differs)  # type: ignore[arg-type]
 
 

@@ -155,8 +155,6 @@ def test_values_are_shown_with_the_decimals_of_the_national_stations(key: str, d
 def test_a_parameter_makes_sense(p: Parameter) -> None:
     assert p.instrument[0] <= p.plausible[0] < p.plausible[1] <= p.instrument[1]
     assert p.step > 0
-    assert p.step_share >= 0
-    assert p.per_hour > 0
     assert p.decimals >= 0
     assert p.zh
     assert p.en
@@ -188,7 +186,7 @@ def test_the_columns_are_the_rows() -> None:
         assert CATALOGUE.index[p.key] == i
         assert tuple(CATALOGUE.instrument[i]) == p.instrument
         assert tuple(CATALOGUE.plausible[i]) == p.plausible
-        assert (CATALOGUE.step[i], CATALOGUE.step_share[i], CATALOGUE.per_hour[i]) == (p.step, p.step_share, p.per_hour)
+        assert CATALOGUE.step[i] == p.step
         assert (bool(CATALOGUE.zero_is_dead[i]), bool(CATALOGUE.flat[i])) == (p.zero_is_dead, p.flat)
 
 
@@ -200,7 +198,6 @@ def test_an_unknown_entry_in_the_catalogue_is_refused() -> None:
         "decimals": 0,
         "instrument": [0, 1],
         "step": 1,
-        "per_hour": 1,
         "flat": True,
     }
     assert Catalogue({"x": row})["x"].plausible == (0.0, 1.0)

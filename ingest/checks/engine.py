@@ -147,6 +147,7 @@ class Checks:
         self.alarms = alarms
         self.mutes = Mutes()
         self._places = Places(registry or Registry(catalogue=catalogue))
+        self._speaking: dict[str, tuple[Rule, ...]] = {}
         self._catalogue = catalogue
         self._late_ms = late_s * 1000
         self._watched: list[_Watched] = []
@@ -168,15 +169,18 @@ class Checks:
 
     def follow(self, registry: Registry) -> None:
         """Stations were added; those bound already stay as they are."""
-        self._places = Places(registry)
+        self._places, self._speaking = Places(registry), {}
 
     def mute(self, mutes: Iterable[Mute]) -> None:
         """These are the mutes from here on."""
         self.mutes.take(mutes)
 
     def speak(self, station: Station) -> tuple[Rule, ...]:
-        """The rules that speak of a station."""
-        return self.rules.speaking(station, self._places)
+        """The rules that speak of a station; asked for every series, so that it is worth remembering."""
+        found = self._speaking.get(station.key)
+        if found is None:
+            found = self._speaking[station.key] = self.rules.speaking(station, self._places)
+        return found
 
     def _of_event(self, station: Station, cause: Cause, confidence: float, at_ms: int) -> Event | None:
         """The most urgent rule that speaks of such an event now."""
@@ -535,7 +539,7 @@ def _withdrawn(key: Key, alarm: Alarm) -> Finding:
     return Finding(
         rule=rule,
         version="",
-        kind=Kind.NO_DATA if alarm.cause.startswith("silence:") else Kind.THRESHOLD,
+        kind=Kind.NO_DATA if alarm.cause.startswith("silence:") else Kind.THRESHOLD if parameter else Kind.EVENT,
         change=Change.RESOLVED,
         cause=alarm.cause,
         station=station,

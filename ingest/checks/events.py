@@ -36,6 +36,9 @@ BEFORE_MS: Final = 2 * 3_600_000
 """What was measured is held against the median of so many readings before, not older than this: the detector looks at
 departures from such a median, and a series remembers as many."""
 
+TOLD: Final = 4
+"""So many sensors are told of with their values, those that moved most: the sentence is read on a telephone."""
+
 Choose = Callable[[Station, Cause, float, int], Event | None]
 """The rule that speaks of an event: station, what it looks like, how sure (0 to 1), when (ms)."""
 
@@ -59,7 +62,7 @@ class Measured:
                 told.append((roles.index(one.event), one, one.show(float(np.median(before))), one.show(now)))
         if not told:
             return Text("", "")
-        told.sort(key=lambda each: each[0])
+        told = sorted(told, key=lambda each: each[0])[:TOLD]
         zh = "，".join(f"{one.zh}{before}→{then}" for _, one, before, then in told)
         en = ", ".join(f"{one.en} {before} → {then}" for _, one, before, then in told)
         return say("finding.event_measured", values=Text(zh, en))

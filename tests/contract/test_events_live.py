@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from governance.finding import Change, Colour, Finding, Kind
+from ingest.checks import rules
 from ingest.checks.alarms import Key
 from sensors.upkeep import Mute
-from tests.contract.test_pipeline import T0, World, message
+from tests.contract.test_pipeline import CATALOGUE, T0, World, message
 
 RULES = """
 [[event]]
@@ -149,10 +150,12 @@ def test_what_no_rule_speaks_of_is_not_told(tmp_path: Path) -> None:
 def test_a_mute_of_all_rules_keeps_events_quiet_and_one_of_a_rule_leaves_the_next_to_speak(tmp_path: Path) -> None:
     water = creek(7 * DAY)
     discharge(water, 6 * DAY)
-    for muted, told in (((), []), (("event-sure",), ["event"])):
-        folder = tmp_path / f"{len(muted)}"
+    by_day = RULES + 'hours = "06:00-18:00"\n'  # the discharge comes at a quarter past ten at night
+    cases = (RULES, (), []), (RULES, ("event-sure",), ["event"]), (by_day, ("elsewhere",), ["event"])
+    for n, (text, muted, told) in enumerate(cases):
+        folder = tmp_path / str(n)
         folder.mkdir()
-        world = World(folder, text=RULES)
+        world = World(folder, text=text)
         world.site.history.checks.mute([Mute("shiwan", T0 + 5 * DAY * STEP, T0 + 7 * DAY * STEP, muted)])
         assert [f.rule for f in feed(world, water, 0, 6 * DAY + 8)] == told
 
@@ -190,6 +193,18 @@ def test_an_event_found_in_the_past_that_goes_on_now_ends_with_all_that_was_told
     }
     (incident,) = world.incidents()
     assert (incident.retrospective, incident.active) == (False, ())
+
+
+def test_an_event_whose_rule_is_gone_is_over_and_says_why(world: World) -> None:
+    water = creek(7 * DAY)
+    discharge(water, 6 * DAY)
+    feed(world, water, 0, 6 * DAY + 8)
+    world._rules = rules.read(RULES.replace("event-sure", "another"), CATALOGUE)
+    world.start()
+    (found,) = world.tick(T0 + (6 * DAY + 8) * STEP)
+    assert (found.change, found.rule, found.kind) == (Change.RESOLVED, "event-sure", Kind.EVENT)
+    assert "no longer speaks" in found.text.en
+    assert [bool(i.active) for i in world.incidents()] == [False]
 
 
 # -- late data ---------------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def judge(
     again = _cross(batch, disturbed, around, verdicts, beside, history, store)
     findings: list[Finding] = []
     lasting: list[Finding] = []
-    if around:
+    if around and history.checks.rules.events:
         work = _Work(batch, disturbed, around, told, verdicts, beside, history, store, marks)
         for station in sorted({g.station for g in disturbed}):
             found, left = work.events(station, events_told, now_ms)

@@ -5,11 +5,13 @@ from html import escape
 
 from ingest.backtest import Past, Raised, Tried, compare
 from sensors.texts import say
-from sensors.times import DAY_MS, beijing
+from sensors.times import BEIJING_OFFSET_MS, DAY_MS, beijing
 
 WIDTH, ROW, LEFT, TOP = 1000, 26, 190, 34
 COLOURS = {"red": "#c0392b", "orange": "#e67e22", "yellow": "#d4b106", "blue": "#2e86c1"}
 """Of the urgencies, dark enough to be told apart on white."""
+NAME = 15
+"""Letters of a station's Chinese name beside its row; the rest and the key are told on pointing at it."""
 SHOWN = 200
 """Incidents listed of each kind of difference."""
 
@@ -86,12 +88,13 @@ def _rules(tried: Tried, in_force: Tried) -> str:
 def _chart(tried: Tried, in_force: Tried | None, past: Past) -> str:
     """Incidents as bars by station over time: above the rules tried, below (paler) those in force; labels behind."""
     stations = sorted({s for side in (tried, in_force) if side for one in side.raised for s in one.stations})
-    stations = sorted({*stations, *past.labelled}) or sorted(past.readings)
+    stations = sorted({*stations, *(label.station for label in past.labels)}) or sorted(past.readings)
     height = TOP + ROW * len(stations) + 10
     bars = [_label(label.station, label.start_ms, label.end_ms, stations, tried) for label in past.labels]
     for i, station in enumerate(stations):
         y = TOP + ROW * i
-        bars.append(f"<text x='0' y='{y + 16}'>{escape(station[:26])}</text>")
+        known = past.registry[station].zh if station in past.registry else station
+        bars.append(f"<text x='0' y='{y + 16}'><title>{escape(station)}</title>{escape(known[:NAME])}</text>")
         bars.append(f"<line x1='{LEFT}' x2='{WIDTH}' y1='{y + ROW - 2}' y2='{y + ROW - 2}' stroke='#eee'/>")
     for side, shift, opacity in ((tried, 3, 1.0), (in_force, 13, 0.45)):
         for one in side.raised if side else ():
@@ -99,16 +102,19 @@ def _chart(tried: Tried, in_force: Tried | None, past: Past) -> str:
                 y = TOP + ROW * stations.index(station) + shift
                 bars.append(_bar(one, y, opacity, tried))
     step_ms = max(1, (tried.until_ms - tried.since_ms) // (8 * DAY_MS)) * DAY_MS
-    days = range(-(-tried.since_ms // DAY_MS) * DAY_MS, tried.until_ms, step_ms)
+    first_ms = -(-(tried.since_ms + BEIJING_OFFSET_MS) // DAY_MS) * DAY_MS - BEIJING_OFFSET_MS
+    days = range(first_ms, tried.until_ms, step_ms)
     ticks = "".join(
         f"<line x1='{_x(at, tried):.1f}' x2='{_x(at, tried):.1f}' y1='{TOP - 8}' y2='{height - 8}' stroke='#ddd'/>"
         f"<text x='{_x(at, tried):.1f}' y='{TOP - 14}'>{beijing(at, '%m-%d')}</text>"
         for at in days
     )
     legend = _both("backtest.legend")
+    quiet = len(past.readings.keys() - set(stations))
+    others = f" {_both('backtest.quiet', count=quiet)}" if quiet else ""
     drawn = f"{ticks}{''.join(bars)}"
     svg = f"<svg viewBox='0 0 {WIDTH} {height}' width='100%' role='img' aria-label='{legend}'>{drawn}</svg>"
-    return f"<p>{legend}</p>{svg}"
+    return f"<p>{legend}{others}</p>{svg}"
 
 
 def _x(at_ms: int, tried: Tried) -> float:

@@ -26,6 +26,9 @@ from sensors.stations import Registry, Station
 from sensors.texts import Text, say
 from sensors.times import beijing
 
+TOLD: Final = 4
+"""So many sensors are told of with their values, those that moved most: the sentence is read on a telephone."""
+
 WATER: Final = "water:"
 """One cause is one water (decision 0006)."""
 
@@ -35,9 +38,6 @@ BEFORE: Final = 8
 BEFORE_MS: Final = 2 * 3_600_000
 """What was measured is held against the median of so many readings before, not older than this: the detector looks at
 departures from such a median, and a series remembers as many."""
-
-TOLD: Final = 4
-"""So many sensors are told of with their values, those that moved most: the sentence is read on a telephone."""
 
 Choose = Callable[[Station, Cause, float, int], Event | None]
 """The rule that speaks of an event: station, what it looks like, how sure (0 to 1), when (ms)."""

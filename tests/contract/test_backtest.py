@@ -16,7 +16,7 @@ from ingest import backtest, backtests
 from ingest.backtest import Label, Past
 from ingest.checks import rules
 from ingest.storage import registry as registry_store
-from riverchief import serve
+from riverchief import backtest_report, serve
 from riverchief.backtester import Backtester
 from riverchief.cli.app import app
 from riverchief.settings import Settings
@@ -230,6 +230,22 @@ def test_a_table_with_labels_is_scored_by_the_command_and_drawn(tmp_path: Path) 
     assert drawn.count("<rect") >= 2
     assert "<b>" not in drawn, "names from a file are text"
     assert "http" not in drawn
+
+
+def test_the_chart_has_its_days_at_midnight_in_beijing_and_names_only_stations_that_have_something(
+    world: World,
+) -> None:
+    world.feed(river(T0, [*calm(20), *bad(5), *calm(300)]))
+    world.feed(river(T0, calm(300)), station="qicha")
+    found = past(world)
+    tried = attempt(RULES, found, until=T0 + 24 * HOUR)
+    drawn = backtest_report.page(tried, tried, found)
+    first = T0 + (16 * HOUR - T0 % (24 * HOUR)) % (24 * HOUR)  # midnight in Beijing is 16:00 UTC
+    at = backtest_report.LEFT + (first - T0) / (24 * HOUR) * (backtest_report.WIDTH - backtest_report.LEFT)
+    assert f"<text x='{at:.1f}'" in drawn
+    assert ">石湾<" in drawn
+    assert ">奇槎<" not in drawn
+    assert "1 other stations have none" in drawn
 
 
 @pytest.mark.parametrize(

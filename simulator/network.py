@@ -84,7 +84,7 @@ class Kind:
 
 KINDS: Mapping[Water, Kind] = {
     Water.RIVER: Kind(500.0, 240.0, 6.5, 70.0, 35.0, 0.0, 0.0),
-    Water.CREEK: Kind(320.0, 16.0, 1.7, 1.7, 4.0, 0.0098, 0.9),
+    Water.CREEK: Kind(320.0, 16.0, 1.7, 1.7, 10.0, 0.0098, 0.9),
     Water.LAKE: Kind(200.0, 130.0, 1.8, 0.02, 0.8, 0.0, 0.35),
 }
 

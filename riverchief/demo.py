@@ -15,6 +15,7 @@ import threading
 import time
 import webbrowser
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -38,11 +39,13 @@ from riverchief import clock, files, migrations
 from riverchief.broker import Broker, free_port
 from riverchief.receiver import create_receiver
 from riverchief.signals import on_signal
+from riverchief.simulate import play_present
 from sensors.errors import WaterError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
-from simulator import live
 from simulator.device import Connection
+from simulator.play import Pace, Played, Progress
+from simulator.present import Present
 from simulator.replay import Table, replay_stations
 
 HISTORY_DAYS = 14.0
@@ -110,8 +113,8 @@ def run(
         if browser and _has_screen():
             webbrowser.open(address)
         began = time.monotonic()
-        truth = _simulate(registry, broker, tables, seconds, seed, console, stop)
-        result = _settle(database, truth, inbox, broker.kind, time.monotonic() - began)
+        played = _simulate(registry, broker, tables, seconds, seed, console, stop)
+        result = _settle(database, played, inbox, broker.kind, time.monotonic() - began)
     _tell(result, console)
     if report is not None:
         report.write_text(json.dumps(asdict(result), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
@@ -243,65 +246,58 @@ def _simulate(
     seed: int,
     console: Console,
     stop: threading.Event,
-) -> live.Truth:
+) -> Played:
     """Fourteen days of late history, then live readings, until the time is up or somebody presses Ctrl-C."""
-    finished = threading.Event()
-    connection = Connection(broker.host, broker.port, broker.device.user, broker.device.password)
-    result: list[live.Truth] = []
-    failure: list[BaseException] = []
-    progress: list[live.Progress] = []
-
-    def work() -> None:
-        try:
-            result.append(
-                live.run(
-                    registry,
-                    connection,
-                    start_ms=clock.now_ms(),
-                    history_days=HISTORY_DAYS,
-                    history_step_s=HISTORY_STEP_S,
-                    interval_s=INTERVAL_S,
-                    seed=seed,
-                    replay=tables,
-                    stop=stop,
-                    clock=clock.now_ms,
-                    on_progress=lambda p: progress.append(p) if not progress else progress.__setitem__(0, p),
-                )
-            )
-        except BaseException as error:
-            failure.append(error)
-        finally:
-            finished.set()
-
-    thread = threading.Thread(target=work, name="devices", daemon=True)
-    thread.start()
-    until = None if seconds is None else time.monotonic() + seconds
-    with console.status("发送历史数据 sending fourteen days of history …") as status:
-        while not stop.wait(0.5) and not finished.is_set() and (until is None or time.monotonic() < until):
-            if progress:
-                status.update(_phase(progress[0], until))
+    about = Connection(broker.host, broker.port, broker.device.user, broker.device.password)
+    with (
+        Present(
+            registry,
+            start_ms=clock.now_ms(),
+            history_days=HISTORY_DAYS,
+            step_s=HISTORY_STEP_S,
+            interval_s=INTERVAL_S,
+            seed=seed,
+            replay=tables,
+        ) as source,
+        ThreadPoolExecutor(1, thread_name_prefix="devices") as devices,
+        console.status("发送历史数据 sending fourteen days of history …") as status,
+    ):
+        until = None if seconds is None else time.monotonic() + seconds
+        playing = devices.submit(
+            play_present,
+            source,
+            registry,
+            about,
+            seed=seed,
+            stop=stop,
+            clock_ms=clock.now_ms,
+            on_progress=lambda now: status.update(_phase(now, source.pace, until)),
+        )
+        while not stop.wait(0.5) and not playing.done() and (until is None or time.monotonic() < until):
+            pass
         status.update("停止 stopping …")
         stop.set()
-        thread.join(60)
-    if failure:
-        raise DemoFailed(f"the simulated devices failed: {failure[0]}") from failure[0]
-    if not result:
-        raise DemoFailed("the simulated devices did not stop in time")
-    return result[0]
+        try:
+            return playing.result(60)
+        except TimeoutError:
+            raise DemoFailed("the simulated devices did not stop in time") from None
+        except Exception as error:
+            raise DemoFailed(f"the simulated devices failed: {error}") from error
 
 
-def _phase(progress: live.Progress, until: float | None) -> str:
-    if progress.phase == "history":
-        return f"历史数据 history {progress.share:.0%} · {progress.readings_sent:,} 条 readings"
+def _phase(now: Progress, pace: Pace, until: float | None) -> str:
+    if pace.hurry_until_ms is not None and now.at_ms < pace.hurry_until_ms:
+        share = (now.at_ms - pace.start_ms) / max(1, pace.hurry_until_ms - pace.start_ms)
+        return f"历史数据 history {share:.0%} · {now.readings:,} 条 readings"
     left = "Ctrl-C 结束 to stop" if until is None else f"剩余 {max(0, until - time.monotonic()):.0f} s left"
-    return f"实时 live · {progress.readings_sent:,} 条 readings · {left}"
+    return f"实时 live · {now.readings:,} 条 readings · {left}"
 
 
-def _settle(database: Database, truth: live.Truth, inbox: Any, broker: str, seconds: float) -> Report:
+def _settle(database: Database, played: Played, inbox: Any, broker: str, seconds: float) -> Report:
     """Wait until the ingest has worked everything off, then compare both ends."""
     until = time.monotonic() + SETTLE_S
     while True:
-        result = _report(database, truth, inbox, broker, seconds)
+        result = _report(database, played, inbox, broker, seconds)
         if result.ledger_closed and result.incidents_delivered >= result.incidents_opened:
             return result
         if time.monotonic() > until:
@@ -309,7 +305,7 @@ def _settle(database: Database, truth: live.Truth, inbox: Any, broker: str, seco
         time.sleep(0.2)
 
 
-def _report(database: Database, truth: live.Truth, inbox: Any, broker: str, seconds: float) -> Report:
+def _report(database: Database, played: Played, inbox: Any, broker: str, seconds: float) -> Report:
     with database.read() as connection:
         accounts = ledger.accounts(connection, limit=1_000_000)
         found = incidents.list_incidents(connection, limit=10_000)
@@ -320,7 +316,7 @@ def _report(database: Database, truth: live.Truth, inbox: Any, broker: str, seco
     counted = sum(SqlReadings(database, catalogue()).count().values())
     closed = (
         all(a.closed for a in accounts)
-        and truth.readings_sent == stored + duplicate + quarantined + missing
+        and played.readings == stored + duplicate + quarantined + missing
         and stored == counted
     )
     events = [(r.received_at_ms, r.event) for r in list(inbox.events.values())]
@@ -328,8 +324,8 @@ def _report(database: Database, truth: live.Truth, inbox: Any, broker: str, seco
     pages = [(at, e["data"]) for at, e in events if e["data"].get("notify") == "page"]
     delays = [at - _ms(data["observed_at"]) for at, data in pages if data.get("kind") == "threshold"]
     return Report(
-        messages_sent=truth.messages_sent,
-        readings_sent=truth.readings_sent,
+        messages_sent=played.messages,
+        readings_sent=played.readings,
         readings_stored=stored,
         duplicates=duplicate,
         quarantined=quarantined,

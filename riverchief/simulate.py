@@ -16,14 +16,13 @@ import polars as pl
 from riverchief import clock, files, simulate_table
 from riverchief.serve import mqtt_settings
 from riverchief.settings import Settings
-from riverchief.signals import on_signal
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
 from sensors.times import DAY_MS
 from sensors.wire.hj212.readings import MN
 from sensors.wire.hj212.readings import Logger as Known
-from simulator import live, truth, water
+from simulator import truth, water
 from simulator.device import Connection, Fleet
 from simulator.faults import Instruments
 from simulator.hj212 import Line as Platform
@@ -38,6 +37,7 @@ from simulator.play import (
     Progress,
     play,
 )
+from simulator.present import Present
 from simulator.reported import Reporting
 from simulator.scenario import Scenario
 from simulator.source import Ahead, measured
@@ -55,28 +55,61 @@ DESCRIPTORS_KEPT = 200
 """Descriptors left for files, trunks and all that is not a device's connection."""
 
 
-def run(settings: Settings, *, history_days: float, every_s: float, seed: int) -> live.Truth:
-    """Publish ``history_days`` of history, then a reading of each station every ``every_s``, until SIGTERM or SIGINT.
+def run(
+    settings: Settings,
+    *,
+    history_days: float,
+    every_s: float,
+    seed: int,
+    stop: threading.Event,
+    on_progress: Callable[[Progress], object] = lambda progress: None,
+) -> Played:
+    """Publish ``history_days`` of history, then a reading of each station every ``every_s``, until ``stop`` is set.
 
     The broker and the login are those of ``[mqtt]``, the stations those of ``site.stations`` (the shipped example when
     it is left out). Raises ConfigurationError when a file cannot be used.
     """
     registry = files.read_stations(settings.site.stations, catalogue())
     step_ms = HISTORY_STEP_S * 1000
-    stop = threading.Event()
-    with on_signal(lambda *_: stop.set()):
-        return live.run(
-            registry,
-            connection(settings),
-            start_ms=clock.now_ms() // step_ms * step_ms,
-            boot=clock.now_ms() // 1000,
-            history_days=history_days,
-            history_step_s=HISTORY_STEP_S,
-            interval_s=every_s,
-            seed=seed,
-            stop=stop,
-            clock=clock.now_ms,
+    with Present(
+        registry,
+        start_ms=clock.now_ms() // step_ms * step_ms,
+        history_days=history_days,
+        step_s=HISTORY_STEP_S,
+        interval_s=every_s,
+        seed=seed,
+    ) as source:
+        return play_present(
+            source, registry, connection(settings), seed=seed, stop=stop, clock_ms=clock.now_ms, on_progress=on_progress
         )
+
+
+def play_present(
+    source: Present,
+    registry: Registry,
+    about: Connection,
+    *,
+    seed: int,
+    stop: threading.Event,
+    clock_ms: Callable[[], int],
+    on_progress: Callable[[Progress], object] = lambda progress: None,
+) -> Played:
+    """Play the present of a site over MQTT, a connection a station, until ``stop`` is set."""
+    boot = clock_ms() // 1000
+    line = MqttLine(Fleet(source.stations, about, boot=boot), name=f"MQTT {about.host}:{about.port}")
+    return play(
+        source,
+        source.stations,
+        dict.fromkeys(source.stations, line),
+        source.pace,
+        end_ms=None,
+        stop=stop,
+        clock=clock_ms,
+        seed=seed,
+        boot=boot,
+        report=Reporting(registry),
+        on_progress=on_progress,
+    )
 
 
 # -- a scenario ------------------------------------------------------------------------------------------------------

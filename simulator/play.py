@@ -27,8 +27,11 @@ SAMPLES_A_STEP: Final = 4000
 MOST_UNDER_WAY: Final = 20_000
 """Messages on the lines that the other side has not answered; a run as fast as possible then waits."""
 LOGGER_WAITING: Final = 1000
+HURRIED_SAMPLES: Final = 250
+"""Samples a message on the way up to the present, as of devices that were long away; far below both limits of the
+contract: 250 samples of ten values are about 40 KiB."""
 HURRIED_S: Final = 2.0
-"""How long a run that was stopped waits for answers."""
+"""How long a run that was stopped before its end waits for answers."""
 CONNECT_S: Final = 3.0
 """How long a run waits at its start for its devices to be connected before it goes on without."""
 
@@ -159,11 +162,15 @@ class Hj212Line:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Event time of a run: ``start_ms`` of it is due at ``wall_ms``, and ``speed`` seconds of it pass in a second."""
+    """Event time of a run: ``start_ms`` of it is due at ``wall_ms``, and ``speed`` seconds of it pass in a second.
+
+    What lies before ``hurry_until_ms`` is played as fast as the lines take it.
+    """
 
     start_ms: int
     wall_ms: int
     speed: float = 1.0
+    hurry_until_ms: int | None = None
 
     @classmethod
     def ending_now(cls, now_ms: int, length_ms: int, speed: float) -> "Pace":
@@ -176,6 +183,10 @@ class Pace:
         if speed == AS_FAST_AS_POSSIBLE:
             return cls(now_ms - length_ms, now_ms, speed)
         return cls(now_ms - length_ms + math.ceil(length_ms / max(speed, 1.0)), now_ms, speed)
+
+    def hurries(self, at_ms: int) -> bool:
+        """Whether what comes after ``at_ms`` of event time is played as fast as possible."""
+        return self.speed == AS_FAST_AS_POSSIBLE or (self.hurry_until_ms is not None and at_ms < self.hurry_until_ms)
 
     def due_ms(self, wall_ms: int) -> int:
         """The event time that is due at ``wall_ms``; not for a run as fast as possible."""
@@ -264,7 +275,7 @@ def play(
     try:
         run.connect()
         run.go()
-        if stop.is_set():  # somebody waits for us to end
+        if stop.is_set() and end_ms is not None:  # somebody waits for us to end
             goodbye_s = min(goodbye_s, HURRIED_S)
         run.finish(goodbye_s)
         answered = min((line.flush(goodbye_s) for line in run.distinct), default=True)
@@ -305,6 +316,7 @@ class _Run:
     fates: Counter[Fate] = field(default_factory=Counter)
 
     def prepare(self, troubles: Iterable[Trouble], seed: int, boot: int, memory: int, per_message: int) -> None:
+        self.at_ms = self.pace.start_ms
         of: dict[str, list[Trouble]] = {}
         for trouble in troubles:
             for key in trouble.stations:
@@ -316,17 +328,17 @@ class _Run:
                 seed=seed,
                 boot=boot,
                 memory=memory,
-                per_message=per_message,
+                per_message=HURRIED_SAMPLES if self.to_the_present() else per_message,
                 settled=self._settle,
             )
             for key in self.stations
         }
+        self.per_message = per_message
         self.troubled = [self.transports[key] for key in self.stations if key in of]
         self.unsent: set[Transport] = set()
         self.distinct = list({id(line): line for line in self.lines.values()}.values())
         self.strangers = {line.state().name for line in self.distinct}
         """Lines that have never stood."""
-        self.at_ms = self.pace.start_ms
         self._told = self._looked = 0.0
         self._looked_at = 0
 
@@ -339,21 +351,35 @@ class _Run:
             self._tell(waiting=True)
 
     def go(self) -> None:
-        fast = self.pace.speed == AS_FAST_AS_POSSIBLE
         step_ms = SHORTEST_STEP_MS
         while not self.stop.is_set() and (self.end_ms is None or self.at_ms < self.end_ms):
+            fast, coming = self.pace.hurries(self.at_ms), self.to_the_present()
             to_ms = self.at_ms + step_ms if fast else self.pace.due_ms(self.clock())
-            if self.end_ms is not None:
-                to_ms = min(to_ms, self.end_ms)
+            for last_ms in (self.end_ms, self.pace.hurry_until_ms if coming else None):
+                to_ms = to_ms if last_ms is None else min(to_ms, last_ms)
             if to_ms > self.at_ms:
                 count = self._step(to_ms)
                 if fast:
                     factor = 2.0 if count < SAMPLES_A_STEP / 2 else 0.5 if count > SAMPLES_A_STEP else 1.0
                     step_ms = int(min(max(step_ms * factor, SHORTEST_STEP_MS), LONGEST_STEP_MS))
                     self._wait_for_room()
+                if coming and not self.to_the_present():
+                    self._arrive()
             if not fast:
                 self.stop.wait(LIVE_TICK_S)
             self._tell()
+
+    def to_the_present(self) -> bool:
+        """Whether the run hurries through what lies before the present."""
+        return self.pace.hurry_until_ms is not None and self.at_ms < self.pace.hurry_until_ms
+
+    def _arrive(self) -> None:
+        """The present has come: what devices gathered for a long message leaves, and messages are short again."""
+        for transport in self.transports.values():
+            transport.per_message = self.per_message
+            if transport.remembered:
+                self.unsent.add(transport)
+        self._knock()
 
     def finish(self, patience_s: float) -> None:
         """Send what is in memory, as soon as the lines allow it or patience ends."""

@@ -16,9 +16,6 @@ from sensors.stations import Station
 from sensors.times import DAY_MS
 from sensors.wire.telemetry import Sample
 
-SAMPLES_PER_MESSAGE = 250
-"""Far below both limits of the contract: 250 samples of ten values are about 40 KiB."""
-
 LIVE_SHARE = 0.2
 """Of a record too short for the whole history, what is kept back to be played live."""
 

@@ -122,13 +122,13 @@ class Transport:
         "_number",
         "_off",
         "_outages",
-        "_per_message",
         "_puts",
         "_seed",
         "_settled",
         "_timeline",
         "_under_way",
         "boot",
+        "per_message",
         "reachable",
         "readings",
         "seq",
@@ -159,7 +159,7 @@ class Transport:
         self._timeline = deque(sorted(_timeline(mine), key=lambda step: step[0]))
         self._seed = seed
         self._memory_size = memory
-        self._per_message = per_message
+        self.per_message = per_message
         self._settled = settled
         self._memory: deque[tuple[Sample, int]] = deque()
         self._events: deque[bytes] = deque()
@@ -211,14 +211,14 @@ class Transport:
             self._memory.append((sample, self.told(at_ms)))
             while len(self._memory) > self._memory_size:
                 self._settle(*self._memory.popleft(), Fate.DROPPED)
-            if len(self._memory) >= self._per_message:
+            if len(self._memory) >= self.per_message:
                 self._send(at_ms)
         return self._drain()
 
     def advance(self, now_ms: int) -> list[Put]:
         """What leaves the device by ``now_ms`` without a new sample: bursts, late messages, events."""
         self._run(now_ms)
-        self._send(now_ms, samples=len(self._memory) >= self._per_message)
+        self._send(now_ms, samples=len(self._memory) >= self.per_message)
         return self._drain()
 
     def finish(self, now_ms: int) -> list[Put]:

@@ -3,7 +3,8 @@
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,8 +105,11 @@ def simulate(
         only = {"--truth": truth, "--hj212": hj212, "--logger": logger, "--stations": stations}
         if given := [name for name, value in only.items() if value]:
             raise ConfigurationError(f"{given[0]} needs a scenario")
-        told = simulate_.run(loaded, history_days=history_days, every_s=every, seed=seed)
-        out.print(f"{told.messages_sent} 条消息 messages, {told.readings_sent} 条读数 readings")
+        with told_about() as (stop, progress):
+            played = simulate_.run(
+                loaded, history_days=history_days, every_s=every, seed=seed, stop=stop, on_progress=progress
+            )
+        out.print(f"{played.messages} 条消息 messages, {played.readings} 条读数 readings")
         return
     order = simulate_.Order(
         scenario,
@@ -173,15 +177,27 @@ def _write_stations(cast: "Cast", path: Path) -> None:
 
 def _play(settings: "Settings", order: "Order", cast: "Cast", truth: Path | None) -> "Played":
     from riverchief import simulate as simulate_
-    from riverchief.signals import on_signal
     from simulator.witness import Witness
 
     for sentence in announced(settings, order, cast):
         err.print(sentence, highlight=False, soft_wrap=True)
     with progress_bar("放水 filling the river") as told:
         river = simulate_.fill(order, cast, told)
-    stop = threading.Event()
     witness = Witness() if truth is not None else None
+    with told_about() as (stop, progress):
+        played = simulate_.perform(settings, order, cast, river, stop=stop, settled=witness, on_progress=progress)
+    if witness is not None and truth is not None:
+        with progress_bar(f"真值 {truth.name}") as told:
+            simulate_.write_truth(truth, cast, river, witness, played.until_ms, told)
+    return played
+
+
+@contextmanager
+def told_about() -> Iterator[tuple[threading.Event, Callable[["Progress"], None]]]:
+    """For a run: what SIGTERM and SIGINT set, and who tells people how it goes."""
+    from riverchief.signals import on_signal
+
+    stop = threading.Event()
     with on_signal(lambda *_: stop.set()), err.status("连接 connecting …") as status:
         teller = Teller()
 
@@ -194,11 +210,7 @@ def _play(settings: "Settings", order: "Order", cast: "Cast", truth: Path | None
             if not err.is_terminal and teller.due(moment):
                 err.print(line, highlight=False, soft_wrap=True)
 
-        played = simulate_.perform(settings, order, cast, river, stop=stop, settled=witness, on_progress=progress)
-    if witness is not None and truth is not None:
-        with progress_bar(f"真值 {truth.name}") as told:
-            simulate_.write_truth(truth, cast, river, witness, played.until_ms, told)
-    return played
+        yield stop, progress
 
 
 def announced(settings: "Settings", order: "Order", cast: "Cast") -> list[str]:

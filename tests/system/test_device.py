@@ -6,18 +6,19 @@ import ssl
 import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from riverchief.simulate import play_present
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.wire.telemetry import Sample
 from simulator.device import Connection, Fleet
-from simulator.live import run
+from simulator.play import Progress
+from simulator.present import Present
 from simulator.replay import Table
 from simulator.scenario import Event, EventKind
 from tests.mosquitto import MOSQUITTO, PATIENCE_S, Broker, Subscriber, retained_status, until
@@ -221,59 +222,68 @@ def test_devices_speak_tls_and_refuse_a_broker_they_do_not_know(tmp_path):
         broker.stop()
 
 
-def test_a_run_sends_history_then_live_readings_and_tells_the_truth_about_both(broker, watcher):
-    registry = Registry(
-        stations=(
-            Station("qcc-1", "奇槎涌一", "Qicha 1", 113.15, 23.02, "qcc", Water.CREEK, parameters=("do", "nh3n")),
-            Station("qcc-2", "奇槎涌二", "Qicha 2", 113.15, 23.01, water=Water.CREEK),
-            Station("cat-point", "回放", "replayed", 113.17, 23.03),
-        ),
-        reaches=(Reach("qcc", "奇槎涌", "Qicha Creek", Water.CREEK, ((113.15, 23.03), (113.15, 23.0))),),
-        catalogue=catalogue(),
-    )
-    n = 200
-    recorded = Table(
-        np.array(["cat_point"] * n),
-        1_400_000_000_000 + np.arange(n, dtype=np.int64) * 900_000,
-        {"do": 100 + np.arange(n) / 10, "ph": np.where(np.arange(n) % 2, 7.0, np.nan)},
-    )
+REGISTRY = Registry(
+    stations=(
+        Station("qcc-1", "奇槎涌一", "Qicha 1", 113.15, 23.02, "qcc", Water.CREEK, parameters=("do", "nh3n")),
+        Station("qcc-2", "奇槎涌二", "Qicha 2", 113.15, 23.01, water=Water.CREEK),
+        Station("cat-point", "回放", "replayed", 113.17, 23.03),
+    ),
+    reaches=(Reach("qcc", "奇槎涌", "Qicha Creek", Water.CREEK, ((113.15, 23.03), (113.15, 23.0))),),
+    catalogue=catalogue(),
+)
+RECORDED = Table(
+    np.array(["cat_point"] * 200),
+    1_400_000_000_000 + np.arange(200, dtype=np.int64) * 900_000,
+    {"do": 100 + np.arange(200) / 10, "ph": np.where(np.arange(200) % 2, 7.0, np.nan)},
+)
+
+
+def sewage(live_ms: int) -> tuple[Event, ...]:
+    start_ms = live_ms + 60_000
+    return (Event("sewage", EventKind.SEWAGE, start_ms, start_ms + 3_600_000, reach="qcc", km=0.5, sudden=True),)
+
+
+def test_a_run_sends_history_then_live_readings_and_counts_both(broker, watcher):
     start_ms = time.time_ns() // 1_000_000
-    stop, phases = threading.Event(), Counter()
+    stop = threading.Event()
 
-    def happening(live_ms: int) -> tuple[Event, ...]:
-        start_ms = live_ms + 60_000
-        return (Event("sewage", EventKind.SEWAGE, start_ms, start_ms + 3_600_000, reach="qcc", km=0.5, sudden=True),)
-
-    def progress(told) -> None:
-        phases[told.phase] += 1
-        if phases["live"] == 5:
+    def progress(told: Progress) -> None:
+        if source.live_from_ms is not None and told.at_ms > source.live_from_ms + 1200:
             stop.set()
 
-    truth = run(
-        registry,
-        Connection(port=broker.port),
+    with Present(
+        REGISTRY,
         start_ms=start_ms,
         history_days=1,
-        history_step_s=60,
+        step_s=60,
         interval_s=0.3,
         seed=4,
-        replay=[recorded],
-        happening=happening,
-        stop=stop,
-        on_progress=progress,
-    )
-    until(lambda: sum(map(len, watcher.by_station().values())) == truth.messages_sent)
+        replay=[RECORDED],
+        happening=sewage,
+    ) as source:
+        played = play_present(
+            source,
+            REGISTRY,
+            Connection(port=broker.port),
+            seed=4,
+            stop=stop,
+            clock_ms=lambda: time.time_ns() // 1_000_000,
+            on_progress=progress,
+        )
+    until(lambda: sum(map(len, watcher.by_station().values())) == played.messages)
     found = watcher.by_station()
-    assert set(found) == set(truth.stations) == {"qcc-1", "qcc-2", "cat-point"}
-    for key, messages in found.items():
-        assert [m.seq for m in messages] == list(range(truth.stations[key].messages_sent))
-        readings = sum(len(s.values) for m in messages for s in m.samples)
-        assert readings == truth.stations[key].readings_sent == messages[-1].total
-        at_ms = [s.at_ms for m in messages for s in m.samples]
-        assert all(np.diff(at_ms) > 0)
-        assert {m.boot for m in messages} == {start_ms // 1000}
-    assert truth.acked == truth.messages_sent
-    assert truth.readings_sent == sum(s.readings_sent for s in truth.stations.values())
+    assert set(found) == set(source.stations) == {"qcc-1", "qcc-2", "cat-point"}
+    assert played.answered
+    assert played.acked == played.messages
+    readings = 0
+    for messages in found.values():
+        assert [m.seq for m in messages] == list(range(len(messages)))
+        of_station = sum(len(s.values) for m in messages for s in m.samples)
+        assert of_station == messages[-1].total
+        readings += of_station
+        assert all(np.diff([s.at_ms for m in messages for s in m.samples]) > 0)
+        assert len({m.boot for m in messages}) == 1
+    assert readings == played.readings
 
     history = [s for m in found["qcc-1"] for s in m.samples if s.at_ms < start_ms]
     live = [(m, s) for m in found["qcc-1"] for s in m.samples if s.at_ms >= start_ms]
@@ -281,51 +291,15 @@ def test_a_run_sends_history_then_live_readings_and_tells_the_truth_about_both(b
     assert max(len(m.samples) for m in found["qcc-1"]) == 250
     assert set(history[0].values) == {"do", "nh3n"}
     assert max(s.values["nh3n"] for s in history) < 2
-    assert len(live) == 5
+    assert len(live) > 1
     assert all(s.at_ms == m.sent_at_ms for m, s in live), "the instant of publishing is the instant of the reading"
-    assert live[0][1].at_ms >= truth.live_from_ms
-    assert [e.name for e in truth.events] == ["sewage"], "the discharge belongs to the truth of the run"
+    assert source.live_from_ms is not None
+    assert live[0][1].at_ms >= source.live_from_ms
+    assert [e.name for e in source.events] == ["sewage"], "the discharge belongs to the truth of the run"
 
-    played = [s for m in found["cat-point"] for s in m.samples]
-    before = [s for s in played if s.at_ms < start_ms]
+    replayed = [s for m in found["cat-point"] for s in m.samples]
+    before = [s for s in replayed if s.at_ms < start_ms]
     assert [s.values["do"] for s in before] == [100 + i / 10 for i in range(96)]
     assert before[-1].at_ms == start_ms - 900_000
-    assert [s.values["do"] for s in played[96:]] == [100 + i / 10 for i in range(96, 96 + 5)]
-
-
-def test_live_readings_are_spread_over_the_interval_and_missed_ones_are_not_sent_in_a_burst(broker, watcher):
-    registry = Registry(
-        stations=tuple(Station(f"s{i}", "站", "s", 113.1, 23.0, parameters=("do",)) for i in range(4)),
-        catalogue=catalogue(),
-    )
-    now = [1_780_000_000_000]
-    stop = threading.Event()
-
-    def sleep(seconds: float) -> None:
-        now[0] += max(1, round(seconds * 1000))
-        if 1_780_000_022_000 <= now[0] < 1_780_000_060_000:
-            now[0] = 1_780_000_063_000  # the machine was asleep for a while
-        if now[0] >= 1_780_000_080_000:
-            stop.set()
-
-    run(
-        registry,
-        Connection(port=broker.port),
-        start_ms=now[0],
-        history_days=0,
-        interval_s=10,
-        stop=stop,
-        clock=lambda: now[0],
-        sleep=sleep,
-        happening=lambda live_ms: (),
-    )
-    until(lambda: all(watcher.status(f"s{i}") == [True, False] for i in range(4)))
-    at = {
-        key: [(m.samples[0].at_ms - 1_780_000_000_000) // 100 for m in ms] for key, ms in watcher.by_station().items()
-    }
-    assert at["s0"][:3] == [0, 100, 200]
-    assert at["s1"][:2] == [25, 125]
-    assert at["s2"][:2] == [50, 150]
-    assert at["s3"][:2] == [75, 175]
-    assert all(np.diff(times).min() >= 60 for times in at.values())
-    assert all(times[-1] >= 690 for times in at.values())
+    after = [s.values["do"] for s in replayed[96:]]
+    assert after == [100 + i / 10 for i in range(96, 96 + len(after))]

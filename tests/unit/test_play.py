@@ -10,6 +10,7 @@ from sensors.stations import Deployment, Registry, Station
 from sensors.wire.telemetry import Sample
 from simulator import packets
 from simulator.play import AS_FAST_AS_POSSIBLE, LineState, Pace, Progress
+from simulator.present import Present
 from simulator.reported import Reporting
 from simulator.source import Ahead
 
@@ -138,3 +139,39 @@ def test_publish_connect_and_answers_are_as_mqtt_311_writes_them():
     heard += b"\x0b"
     assert list(packets.answers(heard)) == [(packets.PUBACK, b"\x00\x0b")]
     assert not heard
+
+
+def test_the_way_up_to_the_present_is_hurried_and_the_present_keeps_the_clock():
+    pace = Pace(NOW - HOUR, NOW - HOUR, hurry_until_ms=NOW)
+    assert pace.hurries(NOW - HOUR)
+    assert pace.hurries(NOW - 1)
+    assert not pace.hurries(NOW)
+    assert pace.due_ms(NOW + 17) == NOW + 17
+
+
+def test_readings_of_the_present_are_spread_over_the_interval_and_missed_ones_are_not_sent_in_a_burst():
+    stations = tuple(Station(f"s{i}", "站", "s", 113.1, 23.0, parameters=("do",)) for i in range(4))
+    at: dict[str, list[int]] = {}
+    with Present(
+        Registry(stations, catalogue=catalogue()),
+        start_ms=NOW,
+        history_days=0,
+        step_s=900,
+        interval_s=10,
+        seed=1,
+        happening=lambda live_ms: (),
+    ) as source:
+        awake = [*range(NOW + 1, NOW + 22_000, 100), *range(NOW + 63_000, NOW + 80_000, 100)]
+        for now_ms in awake:  # the machine was asleep in between
+            for station, sample in source.advance(now_ms):
+                assert sample.at_ms == now_ms
+                at.setdefault(station, []).append(now_ms - NOW)
+        assert source.live_from_ms == NOW + 1
+    assert [times[:3] for times in at.values()] == [
+        [1, 10_001, 20_001],
+        [2_501, 12_501, 63_000],
+        [5_001, 15_001, 63_000],
+        [7_501, 17_501, 63_000],
+    ]
+    assert all(times[-1] >= 69_000 for times in at.values())
+    assert all(times.count(63_000) == 1 for times in at.values())

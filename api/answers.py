@@ -1,13 +1,19 @@
 """How an answer is written: plain structures, serialised by msgspec, times as RFC 3339 in UTC, NaN as null."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from starlette.responses import Response
 
 from api.asking import GEOJSON, JSON
 from sensors.times import rfc3339
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+V = TypeVar("V", bound="DataclassInstance")
 
 _encoder = msgspec.json.Encoder()
 
@@ -17,6 +23,14 @@ def answer(
 ) -> Response:
     """``content`` (dataclasses, mappings, lists) as JSON."""
     return Response(_encoder.encode(content), status, None if headers is None else dict(headers), media_type)
+
+
+def viewed(shape: type[V], *of: Any, **told: Any) -> V:
+    """A view: what is told, and beside it what is called the same in the first of ``of`` that has it."""
+    for name in (field.name for field in fields(shape)):
+        if name not in told:
+            told[name] = getattr(next((one for one in of if hasattr(one, name)), of[-1]), name)
+    return shape(**told)
 
 
 def when(at_ms: int | None) -> str | None:

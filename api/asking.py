@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -95,6 +95,14 @@ def day(text: str) -> str:
 def mark(kind: str, place: Any) -> str:
     """The opaque mark of a place in the list called ``kind``."""
     return base64.urlsafe_b64encode(msgspec.json.encode([kind, place])).decode().rstrip("=")
+
+
+def cut(kind: str, found: Sequence[T], limit: int, at: Callable[[T], Any]) -> tuple[list[T], str | None]:
+    """The page of what was found, of which one more than ``limit`` was looked for, and the mark of what follows.
+
+    ``at`` tells the place of an entry, as `place` reads it again.
+    """
+    return list(found[:limit]), mark(kind, at(found[limit - 1])) if len(found) > limit else None
 
 
 def place(kind: str, text: str | None, shape: type[T]) -> T | None:

@@ -35,9 +35,10 @@ class Plan:
     changed_by: str
 
 
-def get(connection: sa.Connection, reach: str) -> Plan | None:
-    """The plan of a reach; None where nobody made one."""
-    row = connection.execute(sa.select(table).where(table.c.reach == reach)).one_or_none()
+def get(connection: sa.Connection, reach: str, *, lock: bool = False) -> Plan | None:
+    """The plan of a reach; None where nobody made one. With ``lock`` nobody else changes it in this transaction."""
+    query = sa.select(table).where(table.c.reach == reach)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         return None
     goals = tuple(Goal(**goal) for goal in row.goals)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy import Connection
 
 from api.answers import answer, when
-from api.asking import Asked, Cursor, Limit, instant, mark, place_by_number
+from api.asking import Asked, Cursor, Limit, cut, instant, place_by_number
 from api.context import Context
 from governance import audit, merkle, roots
 from governance.audit import Verified
@@ -123,8 +123,8 @@ def list_entries(
             before_n=place_by_number("audit", cursor),
             limit=limit + 1,
         )
-    following = mark("audit", found[limit - 1].n) if len(found) > limit else None
-    return answer(AuditPage([_entry(line) for line in found[:limit]], following))
+    page, following = cut("audit", found, limit, lambda line: line.n)
+    return answer(AuditPage([_entry(line) for line in page], following))
 
 
 @router.get("/verify", response_model=VerifiedView)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from api.access import Who, on_behalf
-from api.answers import answer, when
+from api.answers import answer, viewed, when
 from api.asking import Asked, By, Known, Limit, Strict, Words, instant
 from api.registries import find
 from ingest import backtests
@@ -92,16 +92,13 @@ def get_backtest(asked: Asked, number: int) -> Response:
 
 
 def _view(one: backtests.Asked, *, whole: bool = True) -> BacktestView:
-    return BacktestView(
-        id=one.id,
-        state=one.state,
-        progress=one.progress,
+    return viewed(
+        BacktestView,
+        one,
         created=when(one.created_at_ms),
         finished=when(one.finished_at_ms),
-        by=one.by,
         since=when(one.request["since_ms"]),
         until=when(one.request["until_ms"]),
         stations=one.request["stations"],
-        error=one.error,
         result=one.result if whole else None,
     )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import problems
 from api.access import Who, on_behalf
-from api.answers import answer, when
+from api.answers import answer, viewed, when
 from api.asking import Asked, By, Words
 from api.context import Context, Devices
 from api.problems import Problem
@@ -175,11 +175,10 @@ def _shown_once(issued: Issued, endpoint: Endpoint) -> Response:
 
 
 def _view(one: Credential) -> CredentialView:
-    return CredentialView(
-        user=one.user,
+    return viewed(
+        CredentialView,
+        one,
         created_at=when(one.created_at_ms),
-        created_by=one.created_by,
         expires_at=when(one.expires_at_ms),
         revoked_at=when(one.revoked_at_ms),
-        revoked_by=one.revoked_by,
     )

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from api.access import Who
-from api.answers import answer, when
-from api.asking import Asked, Cursor, Limit, mark, place_by_number
+from api.answers import answer, viewed, when
+from api.asking import Asked, Cursor, Limit, cut, place_by_number
 from api.context import Context
 from governance import audit, cloudevents, outbox
 from governance.outbox import Delivery, Status
@@ -60,8 +60,7 @@ def list_deliveries(
     with asked.database.read() as connection:
         found = outbox.listed(connection, status, limit=limit + 1, before=before)
         counts = outbox.pending_counts(connection)
-    page = found[:limit]
-    following = mark("deliveries", page[-1].id) if len(found) > limit else None
+    page, following = cut("deliveries", found, limit, lambda one: one.id)
     return answer(DeliveryPage([_view(one) for one in page], following, counts.pending, counts.refused))
 
 
@@ -98,16 +97,13 @@ def incident_event() -> Response:
 
 
 def _view(d: Delivery) -> DeliveryView:
-    return DeliveryView(
-        id=d.id,
-        event_id=d.event_id,
+    return viewed(
+        DeliveryView,
+        d,
         incident=d.incident_id,
-        type=d.type,
-        status=d.status,
         created_at=when(d.created_at_ms),
         next_attempt_at=when(d.next_attempt_at_ms) if d.status is Status.PENDING else None,
         delivered_at=when(d.delivered_at_ms),
-        attempts=d.attempts,
         http_status=d.last_status,
         error=d.last_error,
         event=json.loads(d.body),

@@ -1,21 +1,21 @@
 """Incidents: what is wrong in the water, what happened since, and what people do about it."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from api import problems
 from api.access import Keeping, Who, on_behalf
 from api.acting import known_matter, perform, suggestion
-from api.answers import answer, when
-from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, instant, mark, place_by_number
+from api.answers import answer, viewed, when
+from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, place_by_number
 from api.context import Context
 from api.problems import Problem
+from api.tags import IfMatch, headers, tags
 from governance import attachments, incidents, lifecycle
 from governance.finding import Colour
 from governance.lifecycle import (
@@ -43,8 +43,6 @@ tasks = APIRouter(prefix="/worklist", tags=["incidents"])
 
 SEEN_BY_PEOPLE = (Source.PERSON, Source.PATROL, Source.HOTLINE)
 """What somebody may file here: sensors, devices, platforms and citizens have ways of their own."""
-
-_TAG = re.compile(r'\s*(?:W/)?"([^"]*)"\s*')
 
 
 Id = Annotated[Words, Field(min_length=1, max_length=128)]
@@ -352,8 +350,7 @@ def list_incidents(
             limit=limit + 1,
             before_id=before,
         )
-    page = found[:limit]
-    following = mark("incidents", page[-1].id) if len(found) > limit else None
+    page, following = cut("incidents", found, limit, lambda one: one.id)
     now_ms = asked.clock_ms()
     return answer(IncidentPage([_view(i, who, now_ms) for i in page], following))
 
@@ -495,23 +492,23 @@ def act(
     keeper: Keeping,
     incident_id: int,
     new: NewAction,
-    if_match: Annotated[str | None, Header(description="the ETag the decision rests on")] = None,
+    if_match: IfMatch = None,
 ) -> Response:
     """Do something with an incident; answers the incident after it.
 
     403 where role, region or department forbid it and 409 where the state does, both naming what is allowed now; 412
     when the incident is no longer the one that `If-Match` names.
     """
-    tags = None if if_match is None else _tags(if_match)
+    wanted = tags(if_match)
     actor = on_behalf(who, new.by)
     with asked.database.read() as connection:
         before = incidents.get(connection, incident_id)
-    if tags is not None and str(before.version) not in tags:
-        expected = ", ".join(sorted(tags))[:80]
+    if wanted is not None and str(before.version) not in wanted:
+        expected = ", ".join(sorted(wanted))[:80]
         raise Conflict(sentence("incident.changed", id=incident_id, version=before.version, expected=expected))
     try:
         order = _order(new, before, actor)
-        after = perform(asked, incident_id, order, actor, keeper.regions, None if tags is None else before.version)
+        after = perform(asked, incident_id, order, actor, keeper.regions, None if wanted is None else before.version)
     except (Conflict, NotNow, Forbidden):
         raise
     except Refused as error:
@@ -569,17 +566,6 @@ def within_reach(incident: Incident, who: Actor) -> None:
         raise Forbidden(sentence("incident.elsewhere", id=incident.id, region=region))
 
 
-def _tags(text: str) -> frozenset[str] | None:
-    """The entity tags of an If-Match header; None for ``*``, which every incident there is fits."""
-    if text.strip() == "*":
-        return None
-    found = [_TAG.fullmatch(part) for part in text.split(",")]
-    tags = frozenset(match[1] for match in found if match)
-    if len(tags) == 0 or not all(found):
-        raise ConfigurationError(sentence("request.no_tags", text=text[:80]))
-    return tags
-
-
 def _in_full(incident: Incident, history: list[Entry], who: Actor, asked: Context, status: int = 200) -> Response:
     conditions = [
         ConditionView(
@@ -588,81 +574,34 @@ def _in_full(incident: Incident, history: list[Entry], who: Actor, asked: Contex
         for c in incident.conditions
     ]
     body = IncidentInFull(_view(incident, who, asked.clock_ms()), conditions, [_entry(e) for e in history])
-    return answer(body, status, headers={"ETag": f'"{incident.version}"'})
+    return answer(body, status, headers=headers(incident.version))
 
 
 def _entry(e: Entry) -> EntryView:
-    return EntryView(
-        seq=e.seq,
-        at=when(e.at_ms),
-        observed_at=when(e.observed_at_ms),
-        what=e.what,
-        by=e.by,
-        from_state=e.from_state,
-        to_state=e.to_state,
-        text=e.text,
-        comment=e.comment,
-        value=e.value,
-        limit=e.limit,
-        role=e.role,
-        attachments=e.attachments,
-        measurement=e.measurement,
-        details=e.details,
-    )
+    return viewed(EntryView, e, at=when(e.at_ms), observed_at=when(e.observed_at_ms))
 
 
 def _view(i: Incident, who: Actor, now_ms: int) -> IncidentView:
     case = i.case
-    return IncidentView(
-        id=i.id,
-        cause=i.cause,
-        state=i.state,
+    return viewed(
+        IncidentView,
+        i,
+        case,
+        i.place,
         open=i.is_open,
-        colour=i.colour,
-        kind=i.kind,
-        retrospective=i.retrospective,
-        station=i.station,
-        parameter=i.parameter,
-        title=i.title,
-        rule=i.rule,
-        rule_version=i.rule_version,
-        value=i.value,
-        limit=i.limit,
         observed_at=when(i.observed_at_ms),
         since=when(i.since_ms),
         last_observed_at=when(i.last_observed_at_ms),
         opened_at=when(i.opened_at_ms),
         accepted_at=when(i.accepted_at_ms),
-        accepted_by=i.accepted_by,
         recovered_at=when(i.recovered_at_ms),
         closed_at=when(i.closed_at_ms),
         active=len(i.active),
         allowed=lifecycle.allowed(i, who),
-        version=i.version,
-        source=case.source,
-        matter=case.matter,
-        region=i.place.region,
-        reach=i.place.reach,
-        lon=i.place.lon,
-        lat=i.place.lat,
-        responsible=case.responsible,
-        department=case.department,
-        joint=case.joint,
-        contributed=case.contributed,
-        handler=case.handler,
-        verifier=case.verifier,
         due_at=when(case.due_ms),
         overdue=case.due_ms is not None and case.due_ms < now_ms and case.paused_at_ms is None,
-        escalated_to=case.escalated_to,
         paused_at=when(case.paused_at_ms),
-        pause_reason=case.pause_reason,
         supervised_at=when(case.supervised_at_ms),
-        supervised_by=case.supervised_by,
-        emergency=case.emergency,
         emergency_due_at=when(case.emergency_due_ms),
-        emergency_calls=case.emergency_calls,
         emergency_reported_at=when(case.emergency_reported_at_ms),
-        merged_into=case.merged_into,
-        reason=case.reason,
-        score=case.score,
     )

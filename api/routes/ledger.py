@@ -9,8 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from api.answers import answer, when
-from api.asking import Asked, Cursor, Limit, Replaying, day, mark, place, place_by_number
+from api.answers import answer, viewed, when
+from api.asking import Asked, Cursor, Limit, Replaying, cut, day, place, place_by_number
 from api.context import Context
 from api.problems import shorten
 from api.routes.readings import (
@@ -127,10 +127,7 @@ def list_accounts(
             if len(rest) > limit or len(found) < asking:
                 break
             asking *= 2  # accounts were opened meanwhile that stand before the cursor's place
-    page = rest[:limit]
-    following = None
-    if len(rest) > limit:
-        following = mark("ledger", [passed + limit, page[-1].day, page[-1].station])
+    page, following = cut("ledger", rest, limit, lambda one: [passed + limit, one.day, one.station])
     return answer(AccountPage([_account(a) for a in page], following))
 
 
@@ -157,8 +154,7 @@ def list_quarantine(
             before_id=before,
             limit=limit + 1,
         )
-    page = found[:limit]
-    following = mark("quarantine", page[-1].id) if len(found) > limit else None
+    page, following = cut("quarantine", found, limit, lambda one: one.id)
     return answer(HeldPage([_held(h) for h in page], following))
 
 
@@ -196,39 +192,20 @@ def _comes_after(a: Account, last: tuple[str, str]) -> bool:
 
 
 def _account(a: Account) -> AccountView:
-    return AccountView(
-        station=a.station,
-        day=a.day,
-        closed=a.closed,
-        sent=a.sent,
-        readings=a.readings,
-        stored=a.stored,
-        duplicate=a.duplicate,
-        quarantined=a.quarantined,
-        missing=a.missing,
-        messages=a.messages,
-        messages_again=a.messages_again,
-        messages_unnumbered=a.messages_unnumbered,
-        messages_quarantined=a.messages_quarantined,
-        messages_missing=a.messages_missing,
+    return viewed(
+        AccountView,
+        a,
     )
 
 
 def _held(h: Held) -> HeldView:
-    return HeldView(
-        id=h.id,
-        status=h.status,
-        reason=h.reason,
+    return viewed(
+        HeldView,
+        h,
         detail=writable(h.detail),
-        source=h.source,
-        station=h.station,
-        topic=h.topic,
         received_at=when(h.received_at_ms),
-        account=h.account,
-        day=h.day,
         readings=refused_readings(h.reason, h.refused),
         payload=base64.b64encode(h.payload).decode(),
-        payload_bytes=h.payload_bytes,
         text=_preview(h.payload),
     )
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from api.access import Who, on_behalf
-from api.answers import answer, when
-from api.asking import Asked, By, Cursor, Limit, Strict, Words, instant, mark, place_by_number
+from api.answers import answer, viewed, when
+from api.asking import Asked, By, Cursor, Limit, Strict, Words, cut, instant, place_by_number
 from api.context import Context, Telling
 from governance import notice_store, oncall
 from governance.notice_store import Notice
@@ -120,10 +120,9 @@ def list_notices(
         found = notice_store.listed(
             connection, status=status, contact=contact, incident=incident, limit=limit + 1, before=before
         )
-        page = found[:limit]
+        page, following = cut("notices", found, limit, lambda one: one.id)
         told = notice_store.items(connection, [one.id for one in page])
         counts = notice_store.waiting(connection)
-    following = mark("notices", page[-1].id) if len(found) > limit else None
     views = [_view(one, told.get(one.id, [])) for one in page]
     return answer(NoticePage(views, following, counts.waiting, counts.dead, counts.unconfirmed))
 
@@ -191,16 +190,14 @@ def _telling(context: Context) -> Telling:
 
 def _view(n: Notice, told: list[Item]) -> NoticeView:
     items = [ItemView(i.incident_id or None, i.kind.value, i.colour.value, when(i.at_ms), i.text) for i in told]
-    return NoticeView(
-        id=n.id,
-        contact=n.contact,
-        status=n.status,
+    return viewed(
+        NoticeView,
+        n,
         created_at=when(n.created_at_ms),
         due_at=when(n.due_at_ms) if n.status == "pending" else None,
         sent_at=when(n.sent_at_ms),
         confirmed_at=when(n.acknowledged_at_ms),
         channel=n.sent_by,
-        attempts=n.attempts,
         error=n.last_error,
         items=items,
     )

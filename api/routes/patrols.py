@@ -9,8 +9,8 @@ from pydantic import Field
 
 from api.access import Keeping, Who, on_behalf
 from api.acting import known_matter
-from api.answers import answer
-from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, instant, mark, place_by_number
+from api.answers import answer, viewed
+from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, place_by_number
 from api.context import Context
 from governance import attachments, incidents
 from governance import patrols as store
@@ -165,8 +165,8 @@ def list_patrols(
             before_id=before,
             limit=limit + 1,
         )
-    following = mark("patrols", found[limit - 1][0]) if len(found) > limit else None
-    seen = [_view(one, whole=False) for _, one in found[:limit] if store.may_see(who, one)]
+    page, following = cut("patrols", found, limit, lambda one: one[0])
+    seen = [_view(one, whole=False) for _, one in page if store.may_see(who, one)]
     return answer(PatrolPage(seen, following))
 
 
@@ -224,22 +224,14 @@ def _view(one: Patrol, *, whole: bool = True) -> PatrolView:
     line: dict[str, object] | None = None
     if whole and one.track:
         line = {"type": "LineString", "coordinates": [[p.lon, p.lat] for p in one.track]}
-    return PatrolView(
+    return viewed(
+        PatrolView,
+        one,
         id=one.key,
-        by=one.by,
-        role=one.role,
-        reach=one.reach,
-        region=one.region,
         started_at=rfc3339(one.started_ms),
         ended_at=rfc3339(one.ended_ms),
         uploaded_at=rfc3339(one.uploaded_ms),
         metres=round(one.metres),
         minutes=round(one.minutes, 1),
-        jumps=one.jumps,
-        valid=one.valid,
-        why=one.why,
-        way=one.way,
-        note=one.note,
-        problems=one.problems,
         track=line,
     )

@@ -12,7 +12,7 @@ from api import problems
 from api.access import Keeper, Keeping, Who, on_behalf
 from api.acting import proven
 from api.answers import answer, when
-from api.asking import Asked, By, Cursor, Limit, Strict, Words, mark, place_by_number
+from api.asking import Asked, By, Cursor, Limit, Strict, Words, cut, place_by_number
 from api.problems import Problem
 from governance import audit, callbacks, reconciliation
 from governance.callbacks import Result, Told
@@ -159,8 +159,7 @@ def list_reconciliations(
     before = place_by_number("reconciliations", cursor)
     with asked.database.read() as connection:
         found = reconciliation.kept(connection, platform=platform, limit=limit + 1, before=before)
-    page = found[:limit]
-    following = mark("reconciliations", page[-1].id) if len(found) > limit else None
+    page, following = cut("reconciliations", found, limit, lambda one: one.id)
     return answer(ReconciliationPage([_view(one) for one in page], following))
 
 

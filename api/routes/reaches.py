@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from api.answers import VARY, answer, feature, features
-from api.asking import GEOJSON, JSON, Accept, Asked, Cursor, Known, MapLimit, mark, place, preferred
+from api.asking import GEOJSON, JSON, Accept, Asked, Cursor, Known, MapLimit, cut, place, preferred
 from api.classes import LiveClassView, view
 from api.context import Context
 from ingest.classes import REACH, Shown, shown
@@ -55,8 +55,8 @@ def list_reaches(
     registry = known.now()
     rest = sorted((r for r in registry.reaches if after is None or r.key > after), key=lambda r: r.key)
     live = _live(asked)
-    page = [_view(r, registry, live) for r in rest[:limit]]
-    following = mark("reaches", page[-1].key) if len(rest) > limit else None
+    found, following = cut("reaches", rest, limit, lambda one: one.key)
+    page = [_view(r, registry, live) for r in found]
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
         return features([_feature(r) for r in page], next_cursor=following)
     return answer(ReachPage(page, following), headers=VARY)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from api.access import Keeping, Who, author
 from api.answers import VARY, answer, feature, features, when
-from api.asking import GEOJSON, JSON, Accept, Asked, Cursor, Known, Limit, mark, place_by_number, preferred
+from api.asking import GEOJSON, JSON, Accept, Asked, Cursor, Known, Limit, cut, place_by_number, preferred
 from governance import people
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
@@ -137,8 +137,8 @@ def list_changes(
     before_id = place_by_number("changes", cursor)
     with asked.database.read() as connection:
         found = changes.listing(connection, what=what, key=key, before_id=before_id, limit=limit + 1)
-    following = mark("changes", found[limit - 1].id) if len(found) > limit else None
-    views = [ChangeView(c.id, c.what, c.key, c.by, when(c.at_ms), c.before, c.after) for c in found[:limit]]
+    page, following = cut("changes", found, limit, lambda one: one.id)
+    views = [ChangeView(c.id, c.what, c.key, c.by, when(c.at_ms), c.before, c.after) for c in page]
     return answer(ChangePage(views, following))
 
 

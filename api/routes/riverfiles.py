@@ -3,13 +3,17 @@
 from fastapi import APIRouter, Response
 from pydantic import Field
 
+from api import tags
 from api.access import Who
 from api.answers import answer
 from api.asking import Asked, Known, Strict, Words
 from api.riverfile import PlanView, RiverFile, find, gather, plan_view
+from api.tags import IfMatch
 from governance import plans
 from governance.plans import Goal
+from governance.roles import Actor, Forbidden
 from sensors.errors import NotFound
+from sensors.stations import Registry
 from sensors.texts import sentence
 
 router = APIRouter(prefix="/reaches", tags=["reaches"])
@@ -46,14 +50,28 @@ def get_plan(asked: Asked, known: Known, key: str) -> Response:
         plan = plans.get(connection, key)
     if plan is None:
         raise NotFound(sentence("registry.no_plan", key=key))
-    return answer(plan_view(plan))
+    return answer(plan_view(plan), headers=tags.headers(plan.version))
 
 
 @router.put("/{key}/plan", response_model=PlanView)
-def put_plan(asked: Asked, known: Known, who: Who, key: str, new: NewPlan) -> Response:
-    """Give a reach this plan instead of the one it had."""
-    find(known.now(), key)
+def put_plan(asked: Asked, known: Known, who: Who, key: str, new: NewPlan, if_match: IfMatch = None) -> Response:
+    """Give a reach this plan instead of the one it had; 412 when that is no longer the one `If-Match` names.
+
+    403 for a reach of which no station lies in a region of who asks.
+    """
+    registry = known.now()
+    find(registry, key)
+    _within_reach(registry, who, key)
     goals = [Goal(**goal.model_dump()) for goal in new.goals]
     with asked.database.write() as connection:
+        before = plans.get(connection, key, lock=True)
+        tags.unchanged(if_match, before.version if before else 0, key)
         made = plans.put(connection, key, new.problem, goals, by=who.name, role=who.role.value, now_ms=asked.clock_ms())
-    return answer(plan_view(made))
+    return answer(plan_view(made), headers=tags.headers(made.version))
+
+
+def _within_reach(registry: Registry, who: Actor, key: str) -> None:
+    places = {station.region for station in registry.stations if station.reach == key}
+    if who.regions is not None and not any(who.covers(place) for place in places):
+        shown = ", ".join(sorted(places - {""})) or "—"
+        raise Forbidden(sentence("registry.reach_elsewhere", reach=key, regions=shown, name=who.name))

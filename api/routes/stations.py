@@ -9,6 +9,7 @@ from pydantic import Field
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import StreamingResponse
 
+from api import tags
 from api.access import Who, author
 from api.answers import VARY, answer, feature, features, when
 from api.asking import (
@@ -23,8 +24,8 @@ from api.asking import (
     MapLimit,
     Strict,
     Words,
+    cut,
     instant,
-    mark,
     place,
     preferred,
 )
@@ -32,8 +33,10 @@ from api.classes import LiveClassView, view
 from api.context import Context
 from api.registries import find
 from api.series import Bucket, Point, arrow_of, csv_of, flag_name, pieces, points
+from api.tags import IfMatch
 from ingest.classes import STATION, Shown, shown
 from ingest.forecasts import Kept, kept
+from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage.port import Latest
 from ingest.storage.port import series as series_of
@@ -229,8 +232,7 @@ def list_stations(known: Known, accept: Accept = JSON, limit: MapLimit = 100, cu
     """The registered stations, by key; as GeoJSON with `Accept: application/geo+json`."""
     after = place("stations", cursor, str)
     rest = sorted((s for s in known.now().stations if after is None or s.key > after), key=lambda s: s.key)
-    page = rest[:limit]
-    following = mark("stations", page[-1].key) if len(rest) > limit else None
+    page, following = cut("stations", rest, limit, lambda one: one.key)
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
         return features([_feature(s) for s in page], next_cursor=following)
     return answer(StationPage(page, following), headers=VARY)
@@ -252,7 +254,7 @@ def add_station(asked: Asked, known: Known, who: Who, new: NewStation) -> Respon
     except IntegrityError:  # another worker registered it at the same moment
         raise Refused(taken) from None
     known.changed()
-    return answer(made, 201, {"Location": f"/api/v1/stations/{made.key}"})
+    return answer(made, 201, {"Location": f"/api/v1/stations/{made.key}", **tags.headers(tags.tag_of(made))})
 
 
 @router.get("/latest", response_model=LatestOfAll)
@@ -270,27 +272,34 @@ def latest_of_all(asked: Asked, known: Known) -> Response:
 
 @router.get("/{key}", response_model=Station, responses={200: {"content": {GEOJSON: {}}}})
 def get_station(known: Known, key: str, accept: Accept = JSON) -> Response:
-    """One station; as a GeoJSON feature with `Accept: application/geo+json`."""
+    """One station; as a GeoJSON feature with `Accept: application/geo+json`. The ETag is for a change's `If-Match`."""
     found = find(known.now(), key)
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
         return answer(_feature(found), headers=VARY, media_type=GEOJSON)
-    return answer(found, headers=VARY)
+    return answer(found, headers=VARY | tags.headers(tags.tag_of(found)))
 
 
 @router.patch("/{key}", response_model=Station)
-def change_station(asked: Asked, known: Known, who: Who, key: str, change: StationChange) -> Response:
-    """Change what is given of a station and leave the rest; the result is checked as a new station is."""
+def change_station(
+    asked: Asked, known: Known, who: Who, key: str, change: StationChange, if_match: IfMatch = None
+) -> Response:
+    """Change what is given of a station and leave the rest; the result is checked as a new station is.
+
+    412 when the station is no longer the one that `If-Match` names.
+    """
     given = change.model_dump(exclude_unset=True)
     if absent := [name for name, value in given.items() if value is None and name != "gateway"]:
         raise ConfigurationError(sentence("registry.not_null", key=key, name=absent[0]))
     with asked.database.write() as connection:
+        changes.alone(connection)
         before = find(registry_store.load(connection, asked.catalogue), key)
+        tags.unchanged(if_match, tags.tag_of(before), key)
         if "datum" in given and not {"lon", "lat"} <= given.keys():
             raise ConfigurationError(sentence("registry.datum_alone", key=key))
         after = _checked(asdict(before) | given, asked)
         registry_store.save_stations(connection, [after], author(who, None, asked.clock_ms()))
     known.changed()
-    return answer(after)
+    return answer(after, headers=tags.headers(tags.tag_of(after)))
 
 
 # -- what they measured ------------------------------------------------------------------------------------------------

@@ -8,11 +8,14 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import Field
 from starlette.responses import FileResponse
 
+from api import tags
 from api.access import Who, author
-from api.answers import answer, when
-from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, instant, mark, place
+from api.answers import answer, viewed, when
+from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, place
 from api.context import Context
 from api.registries import find
+from api.tags import IfMatch
+from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as store
 from ingest.storage.photos import MOST_BYTES, Photos, media_type
@@ -298,20 +301,38 @@ def add_calibration(asked: Asked, known: Known, who: Who, key: str, new: NewChec
         made: Check = stationbook.one("check", row, asked.catalogue, known=registry)
         _past("at", made.at_ms, now_ms)
         number = store.add_check(connection, made, by)
-    return answer(_check(number, made), 201)
+    return _tagged(_check(number, made), 201)
+
+
+@router.get("/calibrations/{number}", response_model=CheckView)
+def get_calibration(asked: Asked, known: Known, key: str, number: int) -> Response:
+    """One check with its verdict; the ETag is for a correction's `If-Match`."""
+    find(known.recent(), key)
+    with asked.database.read() as connection:
+        found = store.check_of(connection, key, number)
+    return _tagged(_check(number, found))
 
 
 @router.patch("/calibrations/{number}", response_model=CheckView)
-def correct_calibration(asked: Asked, known: Known, who: Who, key: str, number: int, change: Correction) -> Response:
-    """Correct a check; the marks that rest on it follow."""
+def correct_calibration(
+    asked: Asked, known: Known, who: Who, key: str, number: int, change: Correction, if_match: IfMatch = None
+) -> Response:
+    """Correct a check; the marks that rest on it follow. 412 when it is no longer the one that `If-Match` names."""
     by = author(who, change.by, asked.clock_ms())
     find(known.recent(), key)
     given = change.model_dump(exclude_unset=True, exclude={"by"})
     if absent := [n for n in given if given[n] is None and n in {"standard", "reading", "lot", "note", "void"}]:
         raise ConfigurationError(sentence("upkeep.not_null", number=number, name=absent[0]))
     with asked.database.write() as connection:
+        changes.alone(connection)
+        before = store.check_of(connection, key, number)
+        tags.unchanged(if_match, tags.tag_of(_check(number, before)), f"{key} {number}")
         corrected = store.correct_check(connection, key, number, by, **given)
-    return answer(_check(number, corrected))
+    return _tagged(_check(number, corrected))
+
+
+def _tagged(view: CheckView, status: int = 200) -> Response:
+    return answer(view, status, tags.headers(tags.tag_of(view)))
 
 
 # -- visits ------------------------------------------------------------------------------------------------------------
@@ -434,7 +455,7 @@ def _page(
     """(at, number, thing) newest first, and the mark of what follows."""
     after = place(kind, cursor, tuple[int, int])
     rest = sorted((one for one in found if after is None or one[:2] < after), key=lambda one: one[:2], reverse=True)
-    return rest[:limit], mark(kind, rest[limit - 1][:2]) if len(rest) > limit else None
+    return cut(kind, rest, limit, lambda one: one[:2])
 
 
 def _deployment(d: Deployment, registry: Registry, now_ms: int) -> DeploymentView:
@@ -445,19 +466,13 @@ def _deployment(d: Deployment, registry: Registry, now_ms: int) -> DeploymentVie
     ]
     until_ms = min([*later, *([] if d.until_ms is None else [d.until_ms])], default=None)
     device = next((one for one in registry.devices if one.serial == d.device), Device(""))
-    return DeploymentView(
-        parameter=d.parameter,
+    return viewed(
+        DeploymentView,
+        d,
         since=when(d.since_ms),
         until=when(until_ms),
-        unit=d.unit,
-        gain=d.gain,
-        offset=d.offset,
-        device=d.device,
         model=device.model,
         manufacturer=device.manufacturer,
-        depth_m=d.depth_m,
-        cycle_s=d.cycle_s,
-        method=d.method,
         in_force=d.since_ms <= now_ms and (until_ms is None or now_ms < until_ms),
     )
 

@@ -84,6 +84,11 @@ def note(
     )
 
 
+def alone(connection: sa.Connection) -> None:
+    """From here to the end of the transaction nobody else changes the registry: what is read now stays as it is."""
+    in_order(connection, table)
+
+
 def fingerprint(connection: sa.Connection) -> int:
     """Changes whenever the registry does; cheap enough to ask every second."""
     return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(table.c.id), 0))).scalar_one())

@@ -46,6 +46,14 @@ def checks(connection: sa.Connection, station: str | None = None) -> list[tuple[
     return [(row.id, _check(row)) for row in connection.execute(query)]
 
 
+def check_of(connection: sa.Connection, station: str, number: int) -> Check:
+    """The check of a station that has this number; raises NotFound."""
+    found = [c for n, c in checks(connection, station) if n == number]
+    if not found:
+        raise NotFound(sentence("upkeep.no_calibration", station=station, number=number))
+    return found[0]
+
+
 def add_check(connection: sa.Connection, check: Check, author: Author) -> int:
     """Keep a check; its number. Raises Refused when there is one of its kind at the same instant."""
     if (number := _number_of(connection, check)) is not None:
@@ -65,10 +73,7 @@ def add_check(connection: sa.Connection, check: Check, author: Author) -> int:
 
 def correct_check(connection: sa.Connection, station: str, number: int, author: Author, **other: Any) -> Check:
     """Correct what a check says; its station, parameter, kind and instant stay. Raises NotFound, ConfigurationError."""
-    found = [c for n, c in checks(connection, station) if n == number]
-    if not found:
-        raise NotFound(sentence("upkeep.no_calibration", station=station, number=number))
-    corrected = replace(found[0], **other)
+    corrected = replace(check_of(connection, station, number), **other)
     corrected.judged()
     _put_check(connection, corrected, author)
     return corrected

@@ -138,6 +138,26 @@ def test_the_next_sensor_takes_over_from_the_one_before(desk: Desk) -> None:
     is_problem(desk.client.post(f"{HERE}/deployments/do/end", json={}), 409, "no sensor of do hangs")
 
 
+def test_of_two_who_change_the_same_the_slower_one_is_told(desk: Desk) -> None:
+    seen = desk.client.get(HERE).headers["etag"]
+    first = desk.client.patch(HERE, json={"note": "示例：换了电池"}, headers={"If-Match": seen})
+    assert first.status_code == 200
+    is_problem(desk.client.patch(HERE, json={"note": "示例"}, headers={"If-Match": seen}), 412, "shiwan")
+    again = desk.client.patch(HERE, json={"note": "示例"}, headers={"If-Match": first.headers["etag"]})
+    assert again.headers["etag"] == desk.client.get(HERE).headers["etag"]
+
+    made = desk.client.post(
+        f"{HERE}/calibrations", json={"parameter": "do", "type": "five", "standard": 8, "reading": 8}
+    )
+    check = f"{HERE}/calibrations/{made.json()['number']}"
+    seen = desk.client.get(check).headers["etag"]
+    assert seen == made.headers["etag"]
+    assert desk.client.patch(check, json={"reading": 8.1}, headers={"If-Match": seen}).status_code == 200
+    is_problem(desk.client.patch(check, json={"void": True}, headers={"If-Match": seen}), 412, "shiwan")
+    assert desk.client.get(check).json()["void"] is False
+    is_problem(desk.client.patch(check, json={"void": True}, headers={"If-Match": "7"}), 400, "If-Match")
+
+
 def test_deployments_that_overlap_are_refused_naming_both(desk: Desk) -> None:
     first = {"parameter": "ph", "since": rfc3339(NOW), "until": rfc3339(NOW + HOUR), "device": "S1"}
     desk.post("deployments", first)

@@ -207,6 +207,18 @@ def test_each_sees_the_people_whom_role_and_region_show(district: dict[str, Test
     assert district["处置"].get("/api/v1/people").status_code == 403
 
 
+def test_the_plan_of_a_reach_is_changed_from_its_own_region_and_by_one_at_a_time(
+    district: dict[str, TestClient],
+) -> None:
+    plan, goals = "/api/v1/reaches/up/plan", {"goals": [{"goal": "示例：截污"}]}
+    assert district["南长"].put(plan, json=goals).status_code == 403
+    first = district["北长"].put(plan, json=goals, headers={"If-Match": '"0"'})
+    assert (first.status_code, first.headers["etag"]) == (200, '"1"')
+    assert district["办"].put(plan, json=goals, headers={"If-Match": '"1"'}).status_code == 200
+    assert district["北长"].put(plan, json=goals, headers={"If-Match": '"1"'}).status_code == 412
+    assert district["北长"].get(plan).headers["etag"] == '"2"'
+
+
 def test_each_sees_the_assessment_of_the_own_regions_and_its_total(district: dict[str, TestClient]) -> None:
     def seen(name: str, by: str) -> tuple[set[str], int]:
         told = district[name].get("/api/v1/assessments", params={"month": "2026-09", "by": by}).json()

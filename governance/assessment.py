@@ -197,9 +197,9 @@ def _due(told: Mapping[str, Any]) -> dict[Role, int]:
     """Patrols a month by role; a role that is not named owes none."""
     for name, number in told.items():
         if name not in list(Role):
-            raise ConfigurationError(f"patrols_due.{name} is no role: {', '.join(Role)}")
+            raise ConfigurationError(sentence("assessment.no_role", name=name, known=", ".join(Role)))
         if type(number) is not int or not 0 <= number <= MOST_PATROLS:
-            raise ConfigurationError(f"patrols_due.{name} {number!r} is no number of patrols from 0 to {MOST_PATROLS}")
+            raise ConfigurationError(sentence("assessment.no_patrols", name=name, number=number, most=MOST_PATROLS))
     return {Role(name): number for name, number in told.items()}
 
 

@@ -13,7 +13,7 @@ from api.routes.audit import verified
 from governance import audit, incidents, roots
 from governance.roles import Role
 from sensors.errors import ConfigurationError, NotFound, WaterError
-from sensors.texts import say
+from sensors.texts import say, sentence
 from sensors.times import beijing, rfc3339
 
 SHOWN = 50
@@ -47,7 +47,7 @@ class Trail(Page[TrailPage]):
             if number or at:
                 try:
                     if not number.isdecimal() or len(number) > 9:
-                        raise ConfigurationError("请填写事件编号。 / Give the number of an incident.")
+                        raise ConfigurationError(sentence("trail.give_incident"))
                     at_ms = models.moment(at) if at else self.context.clock_ms()
                     incident, history = incidents.as_of(connection, int(number), at_ms)
                     then = AsOf(at_ms, incident, tuple(history))

@@ -11,7 +11,7 @@ from governance.roles import TERMED, Role
 from governance.terms import Appointment, responsible
 from sensors.errors import ConfigurationError
 from sensors.stations import Registry
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,4 +151,4 @@ def day(text: str, otherwise: int | None) -> int | None:
     try:
         return midnight(date.fromisoformat(text))
     except ValueError:
-        raise ConfigurationError(f"日期“{text[:20]}”不对。 / {text[:20]!r} is no day.") from None
+        raise ConfigurationError(sentence("request.no_day", text=text[:20])) from None

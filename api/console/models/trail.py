@@ -10,6 +10,7 @@ from governance.audit import Verified
 from governance.lifecycle import Entry, Incident
 from governance.merkle import Line
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 from sensors.times import BEIJING, DAY_MS, to_ms
 
 FIELDS = ("what", "kind", "id", "by", "since", "until")
@@ -102,7 +103,7 @@ def moment(text: str) -> int:
     try:
         return to_ms(datetime.fromisoformat(text).replace(tzinfo=BEIJING))
     except ValueError:
-        raise ConfigurationError(f"时间“{text[:30]}”不对。 / {text[:30]!r} is no time.") from None
+        raise ConfigurationError(sentence("request.no_moment", text=text[:30])) from None
 
 
 def verdict(found: Verified) -> str:
@@ -118,4 +119,4 @@ def _day(text: str) -> int | None:
     try:
         return midnight(date.fromisoformat(text.strip()))
     except ValueError:
-        raise ConfigurationError(f"日期“{text[:20]}”不对。 / {text[:20]!r} is no day.") from None
+        raise ConfigurationError(sentence("request.no_day", text=text[:20])) from None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -27,10 +28,18 @@ def answer(
 
 def viewed(shape: type[V], *of: Any, **told: Any) -> V:
     """A view: what is told, and beside it what is called the same in the first of ``of`` that has it."""
-    for name in (field.name for field in fields(shape)):
+    for name, place in _taken(shape, *map(type, of)):
         if name not in told:
-            told[name] = getattr(next((one for one in of if hasattr(one, name)), of[-1]), name)
+            told[name] = getattr(of[place], name)
     return shape(**told)
+
+
+@cache
+def _taken(shape: "type[DataclassInstance]", *kinds: type) -> tuple[tuple[str, int], ...]:
+    """Each name of a view, and which of these has it; the last where none has, and must be told then."""
+    last = len(kinds) - 1
+    names = (field.name for field in fields(shape))
+    return tuple((name, next((i for i, kind in enumerate(kinds) if hasattr(kind, name)), last)) for name in names)
 
 
 def when(at_ms: int | None) -> str | None:

@@ -29,6 +29,8 @@ class Role(StrEnum):
     PUBLIC = "public"
     PLATFORM = "platform"
     """An external platform that calls back: no person, and nobody can be given it."""
+    SYSTEM = "system"
+    """What this system remarks on an incident by itself; no person either."""
 
 
 class Department(StrEnum):
@@ -110,6 +112,7 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
     Role.AUDITOR: frozenset(_SEE | _LEAD | {Right.ACCOUNT, Right.AUDIT}),
     Role.ADMINISTRATOR: frozenset(Right),
     Role.PUBLIC: frozenset({Right.LOOK}),
+    Role.SYSTEM: frozenset({Right.INCIDENTS, Right.COMMENT}),
     Role.PLATFORM: frozenset((_CENTRE | _FIELD | {Right.SUPERVISE}) - {Right.LOOK, Right.ACCOUNT}),
 }
 """What is not in this table is forbidden.
@@ -118,7 +121,7 @@ A platform speaks for the centre and the departments over there: it does with in
 and changes nothing else. The file of the platforms narrows it further, to the words agreed on.
 """
 
-PERSONS = tuple(role for role in Role if role is not Role.PLATFORM)
+PERSONS = tuple(role for role in Role if role not in (Role.PLATFORM, Role.SYSTEM))
 """What somebody can be."""
 
 TERMED = frozenset({Role.GENERAL_CHIEF, Role.CHIEF, Role.DEPUTY})
@@ -166,7 +169,7 @@ class Actor:
 
 
 def administrator(name: str) -> Actor:
-    """Somebody who may do everything everywhere: the system itself, the machines' token, and an open demo."""
+    """Somebody who may do everything everywhere: the machines' token, and an open demo."""
     return Actor(name, Role.ADMINISTRATOR)
 
 

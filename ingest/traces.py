@@ -17,7 +17,7 @@ from governance import incidents
 from governance.database import Database
 from governance.finding import Kind
 from governance.lifecycle import Action, Incident, Order
-from governance.roles import administrator
+from governance.roles import Actor, Role
 from governance.rounds import Rounds
 from governance.tables import incident as incident_table
 from ingest.checks.engine import usable
@@ -230,7 +230,7 @@ class Traces(Rounds):
                         connection,
                         incident.id,
                         Order(Action.COMMENT, comment=f"{found.text.zh}。 / {found.text.en}."),
-                        administrator(BY),
+                        Actor(BY, Role.SYSTEM),
                         now_ms=found.made_ms,
                         source=self._source,
                     )

@@ -182,8 +182,8 @@ def test_a_platform_acts_in_its_own_region_and_nowhere_else(one: Site) -> None:
 
 
 def test_nobody_can_be_given_the_role_of_a_platform(one: Site) -> None:
-    body = {"name": "示例平台", "role": "platform"}
-    assert one.client.post("/api/v1/people", json=body).status_code == 400
+    for role in ("platform", "system"):
+        assert one.client.post("/api/v1/people", json={"name": "示例", "role": role}).status_code == 400
 
 
 def test_the_same_callback_in_a_new_attempt_is_done_once_and_answered_as_the_first_time(site: Site) -> None:

@@ -133,6 +133,7 @@ def test_an_incident_is_traced_when_it_opens_and_its_history_names_the_source(cr
         last = incidents.history(connection, number)[-1]
         told = traces.likeliest(connection, [number])
     assert "奇槎涌2号合流排口" in (last.comment or "")
+    assert (last.by, last.role) == ("riverchief", "system")
     assert "奇槎涌2号合流排口" in told[number].zh
     assert creek.woken
 

@@ -1,8 +1,9 @@
 """An assessment made from the stores: the trail's entries, the registry's regions, and the sheet that is handed on."""
 
 import io
+from bisect import bisect_right
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import xlsxwriter
@@ -86,6 +87,12 @@ def groups(registry: Registry, terms: Sequence[Appointment]) -> Groups:
     reaches = {station.key: station.reach for station in registry.stations}
     places = {station.key: station.region for station in registry.stations}
     known = Regions(registry.regions)
+    turns = sorted({at for term in terms for at in (term.since_ms, term.until_ms) if at is not None})
+
+    @cache
+    def between(reach: str, turn: int) -> list[str]:
+        """The chiefs of a reach until the next term begins or ends: not asked anew for each day of it."""
+        return chiefs(terms, registry, reach, turns[turn - 1] if turn else -(2**62))
 
     def street(code: str) -> str:
         seen: set[str] = set()
@@ -101,7 +108,7 @@ def groups(registry: Registry, terms: Sequence[Appointment]) -> Groups:
         if by is By.REACH:
             return (reach,)
         if by is By.CHIEF:
-            return chiefs(terms, registry, reach, at_ms)
+            return between(reach, bisect_right(turns, at_ms))
         return sorted({street(places[key]) for key, on in reaches.items() if on == reach and places[key]})
 
     def chief(name: str, at_ms: int) -> str:

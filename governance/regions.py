@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sensors.network import Level, Region, distance_km
+from sensors.outline import contains
 from sensors.stations import Station
 
 NEAR_KM = 2.0
-"""A point farther than this from every station belongs to no grid cell by nearness. Our choice."""
+"""A point farther than this from every station belongs to no region by nearness. Our choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +81,18 @@ class Regions:
         return next((code for code in ways[0] if all(code in way for way in ways[1:])), "")
 
     def at(self, lon: float, lat: float) -> str:
-        """The region of a point: that of the nearest station, "" when none is near."""
-        best, least = "", NEAR_KM
+        """The region of a point: the lowest whose outline holds it, and below that the one of the nearest station.
+
+        A station counts within ``NEAR_KM``, and only where no outline of its region or above denies the point: outlines
+        are believed first. "" where neither tells.
+        """
+        drawn = {region.code: contains(region.outline, lon, lat) for region in self._known.values() if region.outline}
+        holding = [code for code, holds in drawn.items() if holds]
+        found = max(holding, key=lambda code: (self._known[code].level, code), default="")
+        best, least = found, NEAR_KM
         for station in self._stations:
             km = distance_km((lon, lat), (station.lon, station.lat))
-            if km <= least:
+            way = self.up(station.region)
+            if km <= least and all(drawn.get(code, True) for code in way) and (not found or found in way):
                 best, least = station.region, km
         return best

@@ -78,6 +78,8 @@ class Region:
     level: Level
     parent: str | None = None
     note: str = ""
+    outline: tuple[tuple[tuple[tuple[float, float], ...], ...], ...] = ()
+    """Polygons in WGS 84 (`sensors.outline`); empty where nobody gave any."""
 
 
 def length_km(line: Sequence[tuple[float, float]]) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sensors import network, upkeep
+from sensors import network, outline, upkeep
 from sensors.datum import Box, Datum, wgs84
 from sensors.errors import ConfigurationError
 from sensors.network import Level, Outfall, OutfallKind, Region, Travel
@@ -25,7 +25,7 @@ from sensors.upkeep import Check, Upkeep, Visit
 LONGEST_KEY = 64
 
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
-    "region": ("code", "zh", "en", "level", "parent", "note"),
+    "region": ("code", "zh", "en", "level", "parent", "note", "outline", "datum"),
     "reach": ("key", "zh", "en", "water", "line", "datum", "downstream", "target", "note"),
     "travel": ("upper", "lower", "least_s", "typical_s", "most_s", "note"),
     "outfall": ("key", "zh", "en", "reach", "km", "type", "note"),
@@ -176,7 +176,13 @@ class _Desk:
         parent = _text(row, "parent") or None
         if (parent is None) is not (level is Level.DISTRICT):
             raise ConfigurationError(sentence("registry.top" if parent else "registry.needs_parent", level=level.key))
-        return Region(code, _text(row, "zh") or code, _text(row, "en") or code, level, parent, _text(row, "note"))
+        shape: outline.Outline = ()
+        if row.get("outline") not in (None, ""):
+            datum = Datum.of(row.get("datum") or Datum.WGS84)
+            shape = outline.read(row["outline"], lambda lon, lat: self._place(lon, lat, datum))
+        return Region(
+            code, _text(row, "zh") or code, _text(row, "en") or code, level, parent, _text(row, "note"), shape
+        )
 
     def _reach(self, row: Mapping[str, Any]) -> Reach:
         key = _key(row, "key")
@@ -352,6 +358,15 @@ class _Desk:
                 self.fault(
                     self.rows["region", code], sentence("registry.not_above", code=parent.code, level=parent.level.key)
                 )
+            for other in regions.values() if region.outline else ():
+                if other.code in self.found["region"] and other.code >= code:
+                    continue  # each pair once
+                beside = other.code != code and other.parent == region.parent and other.outline
+                place = outline.overlap(region.outline, other.outline) if beside else None
+                if place is not None:
+                    lon, lat = place
+                    named = {"code": other.code, "name": other.zh, "lon": f"{lon:.5f}", "lat": f"{lat:.5f}"}
+                    self.fault(self.rows["region", code], sentence("registry.outlines_overlap", **named))
 
     def _graph(self) -> None:
         """Reaches flow into reaches that are there, and neither they nor travel times lead in a circle."""
@@ -412,7 +427,7 @@ def rows_of(book: Book) -> Iterator[tuple[str, dict[str, Any]]]:
     """(kind, entries) of everything in the book, without what is the default; times as datetimes in UTC."""
     registry, done = book.registry, book.upkeep
     for region in registry.regions:
-        yield "region", _entries(region, level=region.level.key)
+        yield "region", _entries(region, level=region.level.key, outline=_lists(region.outline))
     for reach in registry.reaches:
         target = None if reach.target is None else reach.target.roman
         yield "reach", _entries(reach, water=reach.water.value, line=[list(p) for p in reach.line], target=target)
@@ -526,6 +541,13 @@ def _instant(row: Mapping[str, Any], name: str) -> int:
         return to_ms(value)
     except ValueError:
         raise ConfigurationError(sentence("registry.no_offset", name=name, moment=value.isoformat())) from None
+
+
+def _lists(value: Any) -> Any:
+    """Tuples in tuples as lists; None for none."""
+    if not isinstance(value, tuple):
+        return value
+    return [_lists(one) for one in value] or None
 
 
 def _line(value: Any) -> tuple[tuple[float, float], ...]:

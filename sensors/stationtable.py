@@ -7,6 +7,7 @@ reader says which it is. In a cell, ``parameters`` are separated by spaces, the 
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
@@ -110,5 +111,7 @@ def _cell(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list):
         points = all(isinstance(one, list) for one in value)
+        if points and isinstance(value[0][0], list):
+            return json.dumps(value)
         return "; ".join(" ".join(map(repr, one)) for one in value) if points else " ".join(value)
     return value if isinstance(value, str) else repr(value)

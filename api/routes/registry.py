@@ -13,6 +13,7 @@ from governance import people
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from sensors.network import Outfall, Region, Travel, place_at
+from sensors.outline import geojson
 from sensors.stations import Registry
 
 router = APIRouter(tags=["registry"])
@@ -49,7 +50,10 @@ class Travels:
 
 @dataclass(frozen=True, slots=True)
 class RegionView:
-    """A region of one of the five levels, with the keys of the stations directly in it."""
+    """A region of one of the five levels, with the keys of the stations directly in it.
+
+    ``outlined``: it has an outline, which is the geometry of the GeoJSON answer.
+    """
 
     code: str
     zh: str
@@ -58,6 +62,7 @@ class RegionView:
     parent: str | None
     stations: list[str]
     note: str
+    outlined: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +112,14 @@ def list_travels(known: Known) -> Response:
     return answer(Travels(list(known.now().travels)))
 
 
-@router.get("/regions", response_model=Regions)
-def list_regions(known: Known) -> Response:
-    """The tree of regions down to the grid cells."""
+@router.get("/regions", response_model=Regions, responses={200: {"content": {GEOJSON: {}}}})
+def list_regions(known: Known, accept: Accept = JSON) -> Response:
+    """The tree of regions down to the grid cells; with outlines, as GeoJSON, with `Accept: application/geo+json`."""
     registry = known.now()
-    return answer(Regions([_region(r, registry) for r in registry.regions]))
+    views = [_region(r, registry) for r in registry.regions]
+    if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
+        return features([_region_feature(r, v) for r, v in zip(registry.regions, views, strict=True)])
+    return answer(Regions(views), headers=VARY)
 
 
 @router.delete("/regions/{code:path}", status_code=204)
@@ -155,4 +163,9 @@ def _feature(o: OutfallView) -> dict[str, Any]:
 
 def _region(r: Region, registry: Registry) -> RegionView:
     stations = sorted(s.key for s in registry.stations if s.region == r.code)
-    return RegionView(r.code, r.zh, r.en, r.level.key, r.parent, stations, r.note)
+    return RegionView(r.code, r.zh, r.en, r.level.key, r.parent, stations, r.note, bool(r.outline))
+
+
+def _region_feature(r: Region, view: RegionView) -> dict[str, Any]:
+    told = {name: getattr(view, name) for name in ("code", "zh", "en", "level", "parent", "note")}
+    return feature(r.code, geojson(r.outline) if r.outline else None, told)

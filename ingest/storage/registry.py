@@ -76,7 +76,7 @@ def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
         for row in connection.execute(sa.select(travel).order_by(travel.c.upper, travel.c.lower))
     )
     regions = tuple(
-        Region(**_of(row, Region) | {"level": Level(row.level)})
+        Region(**_of(row, Region) | {"level": Level(row.level), "outline": _tuples(row.outline)})
         for row in connection.execute(sa.select(region).order_by(region.c.level, region.c.code))
     )
     return Registry(stations, deployments, reaches, catalogue, devices, outfalls, travels, regions)
@@ -142,6 +142,11 @@ def _keep(
     """A row with the names of the thing's fields; ``plain`` replaces what a column cannot hold."""
     values = {name: getattr(thing, name) for name in thing.__slots__} | plain
     put(connection, table, {name: values.pop(name) for name in key}, values, author)
+
+
+def _tuples(value: Any) -> Any:
+    """Lists in lists as tuples."""
+    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
 
 
 def _of(row: sa.Row[Any], kind: type[Any]) -> dict[str, Any]:

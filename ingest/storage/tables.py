@@ -161,6 +161,7 @@ region = sa.Table(
     sa.Column("level", sa.Integer, nullable=False),
     sa.Column("parent", sa.String(64)),
     sa.Column("note", sa.Text, nullable=False),
+    sa.Column("outline", sa.JSON, nullable=False, server_default="[]", comment="polygons, rings, [lon, lat] in WGS 84"),
 )
 
 registry_change = sa.Table(

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,20 @@ def test_a_citizen_reports_follows_and_says_it_is_not_solved(
     behind = office.get(f"/api/v1/incidents/{case['id']}/origins").json()["reports"]
     assert [(one["ticket"], one["contact"]) for one in behind] == [(ticket, "示例 000-0000")]
     assert public.get("/api/v1/reports/AAAA-BBBB-CCCC").status_code == 404
+
+
+def test_a_report_from_within_an_outline_belongs_to_that_region_however_near_another_station_is(
+    context: Context, public: TestClient
+) -> None:
+    ring = ((113.119, 23.009), (113.121, 23.009), (113.121, 23.011), (113.119, 23.011), (113.119, 23.009))
+    with context.database.write() as connection:
+        drawn = replace(SOUTH, outline=((ring,),))
+        registry_store.save(connection, Registry((), regions=(drawn,), catalogue=catalogue()))
+    office = login(context, "示例办公室", Role.OFFICE)
+    for lon, lat in ((113.1201, 23.0101), (113.122, 23.0101)):
+        assert tell(public, lon=lon, lat=lat).status_code == 201
+    cases = sorted(office.get("/api/v1/incidents").json()["items"], key=lambda case: case["id"])
+    assert [case["region"] for case in cases] == [SOUTH.code, NORTH.code]
 
 
 def test_what_was_closed_is_opened_again_by_who_reported_it(context: Context, public: TestClient) -> None:

@@ -328,6 +328,20 @@ def test_regions_are_the_tree_with_its_stations_and_travel_times_are_told(desk: 
     assert desk.get("/api/v1/travels")["items"][0]["typical_s"] == 90
 
 
+def test_outlines_of_regions_are_kept_and_told_as_geojson(desk: Desk) -> None:
+    ring = ((113.0, 22.9), (113.1, 22.9), (113.1, 23.1), (113.0, 22.9))
+    drawn = Region("cc/shiwan", "石湾", "Shiwan", Level.STREET, "cc", "", ((ring,),))
+    with desk.database.write() as connection:
+        registry_store.save(connection, Registry((), regions=(drawn,), catalogue=KNOWN))
+        assert registry_store.load(connection, KNOWN).regions[1] == drawn
+    assert [one["outlined"] for one in desk.get("/api/v1/regions")["items"]] == [False, True]
+    as_map = desk.client.get("/api/v1/regions", headers={"Accept": "application/geo+json"}).json()
+    above, below = as_map["features"]
+    assert above["geometry"] is None
+    assert below["geometry"] == {"type": "MultiPolygon", "coordinates": [[[list(point) for point in ring]]]}
+    assert below["properties"]["code"] == "cc/shiwan"
+
+
 def test_who_changed_what_is_told_newest_first_and_page_by_page(desk: Desk) -> None:
     desk.client.patch(HERE, json={"zh": "石湾新名"})
     desk.post("visits", {"by": ZHANG})

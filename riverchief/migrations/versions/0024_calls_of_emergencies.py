@@ -1,4 +1,4 @@
-"""who declared an emergency, and when it is called out next"""
+"""who declared an emergency, and when it is called out next; outlines of regions"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -17,9 +17,12 @@ def upgrade() -> None:
     ):
         op.add_column("incident", column)
     op.create_index("ix_incident_emergency", "incident", ["emergency_alert_at_ms"])
+    told = "polygons, rings, [lon, lat] in WGS 84"
+    op.add_column("region", sa.Column("outline", sa.JSON(), nullable=False, server_default="[]", comment=told))
 
 
 def downgrade() -> None:
+    op.drop_column("region", "outline")
     op.drop_index("ix_incident_emergency", "incident")
     for name in ("emergency_calls", "emergency_alert_at_ms", "emergency_by"):
         op.drop_column("incident", name)

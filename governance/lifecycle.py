@@ -637,7 +637,8 @@ def act(
             "department": file.department.value if file.department else "",
             "joint": [d.value for d in file.joint],
         }
-    if action in (Action.DISPATCH, Action.TRANSFER) and not order.assignment and not _assigned(incident):
+    unsaid = action is Action.TRANSFER or (action is Action.DISPATCH and not _assigned(incident))
+    if unsaid and not order.assignment:
         raise NotNow(
             sentence("incident.needs_assignment", id=incident.id, action=_label(action)), allowed(incident, actor)
         )
@@ -648,10 +649,9 @@ def act(
         case Action.START:
             file = replace(file, handler=actor.name)
         case Action.CONTRIBUTE:
-            done = actor.department or file.department
-            if done is not None and done not in file.contributed:
-                file = replace(file, contributed=(*file.contributed, done))
-            details["department"] = done.value if done else ""
+            done = _contributing(incident, order, actor)
+            file = replace(file, contributed=(*file.contributed, done))
+            details["department"] = done.value
         case Action.FINISH:
             file = replace(file, handler=actor.name)
         case Action.VERIFY:
@@ -956,10 +956,13 @@ _ON = (
 def waiting_for(incident: Incident, actor: Actor) -> tuple[Action, ...]:
     """The actions by which this person would carry the incident on; none where it waits for somebody else.
 
-    A chief, a deputy and a grid worker are waited for where they are responsible, or nobody is.
+    Dispatching waits for the office and its operators alone, though chiefs may do it. A chief, a deputy and a grid
+    worker are waited for where they are responsible, or nobody is.
     """
     case = incident.case
     possible = [a for a in allowed(incident, actor) if a in _ON]
+    if not actor.may(Right.ACCEPT):
+        possible = [a for a in possible if a is not Action.DISPATCH]
     if incident.state in (State.DISPATCHED, State.TRANSFERRED):  # dispatched once; again is no duty
         possible = [a for a in possible if a is not Action.DISPATCH]
     theirs = actor.answers_for(case.responsible) or not (case.responsible or case.department)
@@ -1044,6 +1047,22 @@ def _timely(incident: Incident, action: Action) -> bool:
 def _waiting(incident: Incident) -> tuple[Department, ...]:
     """The joint departments that have not done their part yet."""
     return tuple(d for d in incident.case.joint if d not in incident.case.contributed)
+
+
+def _contributing(incident: Incident, order: Order, actor: Actor) -> Department:
+    """The department that does its part: the handler's own, else the one named, else the only one waited for.
+
+    Raises NotNow where that is none that is waited for.
+    """
+    waiting = _waiting(incident)
+    done = actor.department or (order.assignment.department if order.assignment else None)
+    done = done or (waiting[0] if len(waiting) == 1 else None)
+    if done not in waiting:
+        departments = _listed(f"department.{one}" for one in waiting)
+        raise NotNow(
+            sentence("incident.needs_department", id=incident.id, departments=departments), allowed(incident, actor)
+        )
+    return done
 
 
 def _personal(incident: Incident, action: Action, actor: Actor) -> str | None:

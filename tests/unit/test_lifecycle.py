@@ -329,6 +329,29 @@ def test_joint_departments_do_their_part_before_the_lead_finishes():
     assert (incident.state, incident.case.contributed) == (State.HANDLED, (Department.HOUSING,))
 
 
+def test_who_is_no_department_says_for_which_one_a_joint_part_is_done():
+    joint = Assignment(department=Department.WATER, joint=(Department.HOUSING, Department.INDUSTRY), responsible="张")
+    incident = act(walked(1), Order(Action.DISPATCH, assignment=joint), OPERATOR, NOW)[0]
+    shown = Order(Action.CONTRIBUTE, comment="已整改", measurement=DONE)
+    with pytest.raises(NotNow, match="住房城乡建设部门、工业和信息化部门"):
+        act(incident, shown, CHIEF, NOW)
+    with pytest.raises(NotNow, match="needs to say for which department"):
+        act(incident, replace(shown, assignment=Assignment(department=Department.WATER)), CHIEF, NOW)
+    named = replace(shown, assignment=Assignment(department=Department.INDUSTRY))
+    incident = act(incident, named, CHIEF, NOW)[0]
+    assert incident.case.contributed == (Department.INDUSTRY,)
+    incident = act(incident, shown, CHIEF, NOW)[0]  # one is left
+    assert set(incident.case.contributed) == {Department.HOUSING, Department.INDUSTRY}
+
+
+def test_a_transfer_says_to_whom():
+    incident = walked(3)
+    with pytest.raises(NotNow):
+        act(incident, Order(Action.TRANSFER, comment="不归我管"), WATER, NOW)
+    to = Order(Action.TRANSFER, comment="归住建", assignment=Assignment(department=Department.HOUSING))
+    assert act(incident, to, WATER, NOW)[0].case.department is Department.HOUSING
+
+
 def test_a_person_acts_within_reach_and_on_what_is_theirs():
     incident = replace(opened(), place=Place("zumiao/1"))
     elsewhere = replace(OPERATOR, regions=frozenset({"shiwan"}))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ class River:
 
     url: str
     site: Site
+    database: Database
     seq: dict[str, int] = field(default_factory=dict)
 
     def publish(self, station: str, *samples: Sample) -> None:
@@ -103,28 +105,16 @@ class River:
         self.publish(station, *(Sample(end - 8_000 * (len(values) - i), {"nh3n": v}) for i, v in enumerate(values, 1)))
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'river.db'}")
+@contextmanager
+def running(folder: Path, token: str = "") -> Iterator[River]:
+    """A console over a river of its own; ``token`` is asked of everybody, empty: nobody is asked."""
+    database = Database(f"sqlite:///{folder / 'river.db'}")
     with_tables(database)
     registry = stationfile.read((ROOT / "config/stations.toml").read_text(encoding="utf-8"), catalogue())
     with database.write() as connection:
         registry_store.save(connection, registry)
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def token() -> str:
-    """What the server asks of everybody who changes something; empty: nobody is asked."""
-    return ""
-
-
-@pytest.fixture
-def river(database: Database, token: str) -> Iterator[River]:
     store = SqlReadings(database, catalogue())
     in_force = rules.read((ROOT / "config/rules.toml").read_text(encoding="utf-8"), catalogue())
-    site = Site(database, store, in_force, catalogue())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -132,7 +122,7 @@ def river(database: Database, token: str) -> Iterator[River]:
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(database.url), str(port), token], cwd=ROOT, env=environment
     )
-    river = River(f"http://127.0.0.1:{port}", site)
+    river = River(f"http://127.0.0.1:{port}", Site(database, store, in_force, catalogue()), database)
     for station, hours in ((BAD, 6), (OTHER, 3)):
         start = now_ms() - hours * 60 * MINUTE
         times = range(start, now_ms() - 4 * MINUTE, 5 * MINUTE)
@@ -149,6 +139,27 @@ def river(database: Database, token: str) -> Iterator[River]:
     finally:
         server.terminate()
         server.wait(timeout=20)
+        database.close()
+
+
+@pytest.fixture
+def river(tmp_path: Path) -> Iterator[River]:
+    """One to pollute: what it opens is the first there ever was."""
+    with running(tmp_path) as river:
+        yield river
+
+
+@pytest.fixture(scope="module")
+def shared_river(tmp_path_factory: pytest.TempPathFactory) -> Iterator[River]:
+    with running(tmp_path_factory.mktemp("river")) as river:
+        yield river
+
+
+@pytest.fixture
+def any_river(shared_river: River) -> River:
+    """One that others used before: a start of the server is the longest part of a test."""
+    shared_river.publish(BAD, Sample(now_ms(), {"nh3n": 0.63, "do": 6.2}))  # its readings are never late
+    return shared_river
 
 
 def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
@@ -232,9 +243,7 @@ def too_small(page: Page) -> list[str]:
     )
 
 
-def test_a_polluted_station_turns_red_without_a_reload_and_is_accepted_by_name(
-    river: River, watched: Watched, database: Database
-) -> None:
+def test_a_polluted_station_turns_red_without_a_reload_and_is_accepted_by_name(river: River, watched: Watched) -> None:
     page = watched.look(river.url)
     expect(page.get_by_test_id("start-stations").locator("li")).to_have_count(24)
     expect(row(page, BAD)).to_have_attribute("data-colour", "")
@@ -248,7 +257,7 @@ def test_a_polluted_station_turns_red_without_a_reload_and_is_accepted_by_name(
     expect(row(page, BAD)).to_have_attribute("data-colour", "red")
     assert painted(page, BAD) == RED
     expect(row(page, OTHER)).to_have_attribute("data-colour", "")
-    with database.read() as connection:
+    with river.database.read() as connection:
         found = incidents.list_incidents(connection, open_only=True, limit=10)
     red = next(incident for incident in found if incident.colour == "red")
     entry = page.get_by_test_id(f"start-incident-{red.id}")
@@ -267,15 +276,15 @@ def test_a_polluted_station_turns_red_without_a_reload_and_is_accepted_by_name(
     expect(entry).to_contain_text("已受理（李某）")
     expect(page.get_by_test_id(f"start-incident-{red.id}-accept")).to_have_count(0)
     expect(page.get_by_test_id(f"start-incident-{red.id}-close")).to_have_count(0)  # the water is not back yet
-    with database.read() as connection:
+    with river.database.read() as connection:
         stored = incidents.get(connection, red.id)
     assert (stored.state, stored.accepted_by) == (State.ACCEPTED, "李某")
     assert page.evaluate("window.sameDocument") is True
     assert not too_wide(page)
 
 
-def test_the_choice_stands_in_the_url_and_survives_a_reload(river: River, desk: Page) -> None:
-    page = Watched(desk).look(river.url)
+def test_the_choice_stands_in_the_url_and_survives_a_reload(any_river: River, desk: Page) -> None:
+    page = Watched(desk).look(any_river.url)
     place = page.eval_on_selector("[data-testid=start-map]", "(map, key) => map.placeOf(key)", OTHER)
     page.get_by_test_id("start-map").click(position={"x": place["x"], "y": place["y"]})
     expect(page.get_by_test_id("start-chart-station")).to_have_text("东平河石湾段上游")
@@ -297,8 +306,8 @@ def test_the_choice_stands_in_the_url_and_survives_a_reload(river: River, desk: 
     expect(page.locator("html")).to_have_attribute("lang", "en")
 
 
-def test_the_list_is_the_map_for_the_keyboard(river: River, desk: Page) -> None:
-    page = Watched(desk).look(river.url)
+def test_the_list_is_the_map_for_the_keyboard(any_river: River, desk: Page) -> None:
+    page = Watched(desk).look(any_river.url)
     page.keyboard.press("/")
     page.keyboard.type("石湾公园湖东")
     page.keyboard.press("Enter")
@@ -308,9 +317,9 @@ def test_the_list_is_the_map_for_the_keyboard(river: River, desk: Page) -> None:
     expect(page.get_by_test_id("start-list-toggle")).to_have_attribute("aria-expanded", "false")
 
 
-def test_a_cut_connection_is_said_and_a_half_written_comment_survives_it(river: River, desk: Page) -> None:
-    page = Watched(desk).look(river.url)
-    river.pollute(BAD)
+def test_a_cut_connection_is_said_and_a_half_written_comment_survives_it(any_river: River, desk: Page) -> None:
+    page = Watched(desk).look(any_river.url)
+    any_river.pollute(BAD)
     page.locator("[data-testid^=start-incident-][data-testid$=-accept]").first.click()
     page.get_by_test_id("start-dialog-name").fill("王某")
     page.get_by_test_id("start-dialog-comment").fill("正在赶往现场")
@@ -325,10 +334,14 @@ def test_a_cut_connection_is_said_and_a_half_written_comment_survives_it(river: 
     expect(page.get_by_test_id("start-incidents")).to_contain_text("王某")
 
 
-@pytest.mark.parametrize("token", ["a-secret-of-this-site"])
-def test_where_the_site_is_not_open_nobody_looks_or_acts_without_signing_in(
-    river: River, desk: Page, database: Database
-) -> None:
+def test_where_the_site_is_not_open_nobody_looks_or_acts_without_signing_in(tmp_path: Path, desk: Page) -> None:
+    with running(tmp_path, "a-secret-of-this-site") as river:
+        signs_in(river, desk)
+
+
+def signs_in(river: River, desk: Page) -> None:
+    """Somebody with a token looks and acts under their name, until they are removed."""
+    database = river.database
     with database.write() as connection:
         people.add(connection, "李某（示例）", Role.OPERATOR, by="test", now_ms=now_ms())
         known = people.issue(connection, "李某（示例）", by="test", now_ms=now_ms())
@@ -352,8 +365,10 @@ def test_where_the_site_is_not_open_nobody_looks_or_acts_without_signing_in(
     expect(desk.get_by_test_id("login-token")).to_be_visible()
 
 
-def test_every_script_of_the_page_carries_the_nonce_of_its_policy_and_the_api_keeps_its_own_words(river: River) -> None:
-    first, second = (httpx.get(river.url, headers={"Accept-Encoding": "gzip"}) for _ in range(2))
+def test_every_script_of_the_page_carries_the_nonce_of_its_policy_and_the_api_keeps_its_own_words(
+    any_river: River,
+) -> None:
+    first, second = (httpx.get(any_river.url, headers={"Accept-Encoding": "gzip"}) for _ in range(2))
     policy = first.headers["content-security-policy"]
     nonce = policy.partition("'nonce-")[2].partition("'")[0]
     assert len(nonce) > 16
@@ -361,7 +376,7 @@ def test_every_script_of_the_page_carries_the_nonce_of_its_policy_and_the_api_ke
     assert first.text.count("<script") == first.text.count(f'<script nonce="{nonce}"') > 5
     assert "http:" not in policy
     assert "https:" not in policy
-    unknown = httpx.get(f"{river.url}/api/v1/nothing-here")
+    unknown = httpx.get(f"{any_river.url}/api/v1/nothing-here")
     assert (unknown.status_code, unknown.headers["content-type"]) == (404, "application/problem+json")
-    assert httpx.delete(f"{river.url}/api/v1/reaches").status_code == 405
-    assert httpx.get(f"{river.url}/metrics").headers["content-type"].startswith("text/plain")
+    assert httpx.delete(f"{any_river.url}/api/v1/reaches").status_code == 405
+    assert httpx.get(f"{any_river.url}/metrics").headers["content-type"].startswith("text/plain")

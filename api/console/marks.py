@@ -176,15 +176,17 @@ def sketch(
     ]
     taken = [(x - 11, y - 25, x + 11, y + 9) for _, x, y in spots]
     for place, x, y in sorted(spots, key=lambda one: (one[0].sort != "here", one[0].rank or 99)):
-        long = 12.5 * sum(1 if ord(letter) > 0x2E7F else 0.56 for letter in place.name)
-        for left in (x + 13, x - 13 - long):
+        short = f"{place.name[:14].rstrip()}…" if len(place.name) > 16 else place.name
+        for name, side in [(name, side) for name in dict.fromkeys((place.name, short)) for side in (1, -1)]:
+            long = 12.5 * sum(1 if ord(letter) > 0x2E7F else 0.56 for letter in name)
+            left = x + 13 if side > 0 else x - 13 - long
             box = (left, y - 7, left + long, y + 7)
             free = left > 0 and left + long < width
             if free and not any(a < box[2] and c > box[0] and b < box[3] and d > box[1] for a, b, c, d in taken):
                 taken.append(box)
                 parts.append(
                     f'<text x="{left:.1f}" y="{y + 4.5:.1f}" font-size="12" fill="{INK}" stroke="#eef2f1" '
-                    f'stroke-width="3.5" paint-order="stroke" stroke-linejoin="round">{escape(place.name)}</text>'
+                    f'stroke-width="3.5" paint-order="stroke" stroke-linejoin="round">{escape(name)}</text>'
                 )
                 break
     km = 10 ** math.floor(math.log10(max(span_y * 111.3 / 2, 0.11)))

@@ -48,6 +48,13 @@ class Dialog:
         with self.form:
             return self._named(name, words, ui.input().props(f"type={'date' if day else 'datetime-local'}"))
 
+    def check(self, name: str, words: str) -> ui.checkbox:
+        """Yes or no."""
+        with self.form:
+            made = ui.checkbox(words)
+        made.props["data-testid"] = f"start-dialog-{name}"
+        return made
+
     def number(
         self, name: str, words: str, least: float | None = None, most: float | None = None, *, whole: bool = False
     ) -> Any:

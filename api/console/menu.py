@@ -24,14 +24,15 @@ MAP = Entry("map", "/", "/stations")
 TASKS = Entry("tasks", "/worklist", "/worklist")
 REACHES = Entry("reaches", "/reaches", "/reaches")
 REACH = Entry("reaches", "/reaches/{key}", "/reaches/-/file")
-INCIDENT = Entry("tasks", "/incidents/{number}", "/incidents/-")
+INCIDENTS = Entry("incidents", "/incidents", "/incidents")
+INCIDENT = Entry("incidents", "/incidents/{number}", "/incidents/-")
 MESSAGES = Entry("messages", "/messages", "/notices")
 ONCALL = Entry("oncall", "/oncall", "/oncall")
 ASSESSMENT = Entry("assessment", "/assessment", "/assessments")
 PEOPLE = Entry("people", "/people", "/people")
 TRAIL = Entry("trail", "/trail", "/audit")
 
-ENTRIES = (MAP, TASKS, REACHES, MESSAGES, ONCALL, ASSESSMENT, PEOPLE, TRAIL)
+ENTRIES = (MAP, TASKS, INCIDENTS, REACHES, MESSAGES, ONCALL, ASSESSMENT, PEOPLE, TRAIL)
 
 
 def menu(actor: Actor) -> tuple[Entry, ...]:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.console import start
 from api.console.assessment import AssessmentOfMonth
+from api.console.cases import CasesPage
 from api.console.frame import Page, Shared, register
 from api.console.incidents import IncidentPage
 from api.console.live import Live
@@ -29,6 +30,7 @@ NOT_OURS = ("/api", "/metrics", "/healthz", "/readyz", "/docs", "/redoc", "/open
 
 PAGES: tuple[type[Page[Any]], ...] = (
     TasksPage,
+    CasesPage,
     IncidentPage,
     ReachesPage,
     ReachFile,

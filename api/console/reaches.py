@@ -1,26 +1,32 @@
 """All reaches ``/reaches``, and one river, one file (一河一档) ``/reaches/{key}``: to read in the morning, to print."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from nicegui import ui
 
 from api import citizen, riverfile
+from api.access import right_of
 from api.console import marks, menu
+from api.console.dialogs import Dialog
 from api.console.elements import badge, button, link, pennant, picture, tag
 from api.console.frame import Page, cell
 from api.console.model import duration
 from api.console.models import reach as models
 from api.console.models.reach import GoalRow, ReachPage, ReachRow
-from governance import incidents
+from governance import incidents, plans
 from governance.finding import Colour
-from governance.lifecycle import concerns
+from governance.lifecycle import Conflict, concerns
+from governance.plans import Goal
 from governance.roles import Right
 from sensors.standards.gb3838 import WaterClass
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 from sensors.times import beijing
 
 OPEN_LIMIT = 1000
+_PLAN = right_of("PUT", "/reaches/-/plan") or Right.PEOPLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,19 +222,75 @@ class ReachFile(Page[ReachPage]):
 
     def _plan(self, model: ReachPage) -> None:
         with self.panel("plan", testid="river-plan"):
+            may = self.actor.may(_PLAN)
             if model.problem:
                 tag("p", text=model.problem)
             if not model.goals:
-                self.empty("no_plan", "no_plan_next")
-                return
+                self.empty("no_plan", "no_plan_mine" if may else "no_plan_next")
             with tag("ul", "rc-goals"):
-                for goal in model.goals:
-                    self._goal(goal)
+                for index, goal in enumerate(model.goals):
+                    self._goal(goal, index, may)
             if model.plan_changed is not None:
                 at, by = model.plan_changed
                 tag("p", "rc-quiet", self.say("plan_changed", at=self.moment(at), by=by))
+            if may:
+                with tag("div", "rc-do-row rc-screen"):
+                    button(self.say("goal_add"), self._change_goal, "rc-button", testid="river-goal-add")
+                    button(self.say("problem_change"), self._change_problem, "rc-button", testid="river-problem")
 
-    def _goal(self, goal: GoalRow) -> None:
+    async def _change_goal(self, index: int | None = None) -> None:
+        """Add a goal, change one, or take it away by emptying its words."""
+        old = Goal("") if index is None else self._goals()[index]
+        version = self.model.plan_version
+        dialog = Dialog(self, self.say("goal_add" if index is None else "goal_change"), self.of(self.model.name))
+        goal = dialog.text("goal", self.say("goal_goal"), old.goal)
+        measure = dialog.text("measure", self.say("goal_measure"), old.measure, long=True)
+        responsible = dialog.text("responsible", self.say("goal_responsible"), old.responsible)
+        due = dialog.moment("due", self.say("goal_until"), day=True)
+        due.value = old.due
+        progress = dialog.number("progress", self.say("goal_progress"), 0, 100, whole=True)
+        progress.value = round(100 * old.progress)
+        gone = dialog.check("gone", self.say("goal_remove")) if index is not None else None
+
+        def work() -> None:
+            share = min(1.0, max(0.0, (progress.value or 0) / 100))
+            new = Goal(goal.value or "", measure.value or "", responsible.value or "", due.value or "", share)
+            taken = gone is not None and gone.value
+            self._put(version, lambda plan: (plan[0], models.with_goal(plan[1], index, None if taken else new)))
+
+        async def submit() -> None:
+            await self.do(work, self.say("plan_kept"))
+
+        dialog.open(self.say("keep"), submit)
+
+    async def _change_problem(self) -> None:
+        version = self.model.plan_version
+        dialog = Dialog(self, self.say("problem_change"), self.of(self.model.name))
+        problem = dialog.text("problem", self.say("problem"), self.model.problem, long=True)
+
+        async def submit() -> None:
+            await self.do(
+                lambda: self._put(version, lambda plan: (problem.value or "", plan[1])), self.say("plan_kept")
+            )
+
+        dialog.open(self.say("keep"), submit)
+
+    def _goals(self) -> list[Goal]:
+        return [Goal(g.goal, g.measure, g.responsible, g.due, g.progress) for g in self.model.goals]
+
+    def _put(self, version: int, change: Callable[[tuple[str, list[Goal]]], tuple[str, list[Goal]]]) -> None:
+        """Replace the plan that was seen; raises Conflict where somebody else changed it meanwhile."""
+        actor = self.allowed_to(_PLAN)
+        with self.context.database.write() as connection:
+            plan = plans.get(connection, self.model.key)
+            if (plan.version if plan else 0) != version:
+                raise Conflict(sentence("river.plan_conflict"))
+            problem, goals = change((plan.problem, list(plan.goals)) if plan else ("", []))
+            now_ms = self.context.clock_ms()
+            role = actor.role.value
+            plans.put(connection, self.model.key, problem, goals, by=actor.name, role=role, now_ms=now_ms)
+
+    def _goal(self, goal: GoalRow, index: int, may: bool) -> None:
         with tag("li", "rc-goal"):
             with tag("div", "rc-goal-head"):
                 tag("strong", text=goal.goal)
@@ -240,7 +302,11 @@ class ReachFile(Page[ReachPage]):
             parts = [goal.responsible] if goal.responsible else []
             if goal.due:
                 parts.append(self.say("goal_late" if goal.late else "goal_due", due=goal.due))
-            tag("p", "rc-missed" if goal.late else "rc-quiet", " · ".join(parts))
+            with tag("div", "rc-goal-head"):
+                tag("p", "rc-missed" if goal.late else "rc-quiet", " · ".join(parts))
+                if may:
+                    change = partial(self._change_goal, index)
+                    button(self.say("goal_update"), change, "rc-link-button rc-screen", testid=f"river-goal-{index}")
 
     def _incidents(self, model: ReachPage) -> None:
         with self.panel("incidents", testid="river-incidents"):

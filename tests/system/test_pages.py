@@ -113,6 +113,12 @@ def test_a_chief_reads_the_river_file_on_the_phone_and_sees_only_pages_of_theirs
     expect(page.get_by_test_id("river-plan")).to_contain_text("65%")
     expect(page.get_by_test_id("river-incidents").locator("li")).to_have_count(1)  # the other lies in another street
     expect(page.get_by_test_id("river-days").locator("svg")).to_be_visible()
+    page.get_by_test_id("river-goal-0").click()
+    page.get_by_test_id("start-dialog-progress").fill("80")
+    page.get_by_test_id("start-dialog-confirm").click()
+    expect(page.get_by_test_id("river-plan")).to_contain_text("80%")
+    page.goto(page.url.partition("/reaches")[0] + "/incidents?show=all")
+    expect(page.get_by_test_id("cases-list").locator("li")).to_have_count(1)
 
 
 def test_who_may_not_see_a_page_is_told_politely_with_the_status_of_the_api(look: Look, site: str) -> None:

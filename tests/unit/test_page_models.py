@@ -32,10 +32,11 @@ from governance.lifecycle import (
 )
 from governance.oncall import ROTATION, SINGLE, Shift
 from governance.people import Person
+from governance.plans import Goal
 from governance.regions import Place, Regions
 from governance.roles import Actor, Right, Role
 from governance.terms import Appointment, offices
-from sensors.errors import ConfigurationError
+from sensors.errors import ConfigurationError, Refused
 from sensors.network import Level, Region
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
@@ -272,3 +273,12 @@ def test_what_a_citizen_chose_stands_in_the_record_even_without_a_word():
         2,
         3,
     ]
+
+
+def test_a_plan_changes_goal_by_goal_and_a_goal_without_words_is_none():
+    goals = [Goal("甲"), Goal("乙")]
+    assert reach.with_goal(goals, 0, Goal("丙")) == [Goal("丙"), Goal("乙")]
+    assert reach.with_goal(goals, None, Goal("丙")) == [*goals, Goal("丙")]
+    assert reach.with_goal(goals, 1, None) == [Goal("甲")]
+    with pytest.raises(Refused):
+        reach.with_goal(goals, None, Goal(" "))

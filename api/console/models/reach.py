@@ -10,10 +10,12 @@ from api.classes import LiveClassView
 from api.console.marks import Day
 from api.console.model import Data, data_state
 from api.riverfile import OfficeView, RiverFile
+from governance.plans import Goal
 from ingest.classes import Shown
+from sensors.errors import Refused
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 from sensors.times import beijing_day, to_ms
 
 DAYS_SHOWN = 60
@@ -80,6 +82,7 @@ class ReachPage:
     problem: str
     goals: tuple[GoalRow, ...]
     plan_changed: tuple[int, str] | None
+    plan_version: int
     outline: tuple[tuple[float, float], ...]
     places: tuple[tuple[str, Text, float, float], ...]
 
@@ -132,9 +135,26 @@ def page(file: RiverFile, registry: Registry, now_ms: int) -> ReachPage:
             for g in (file.plan.goals if file.plan else ())
         ),
         plan_changed=None if file.plan is None else (instant_ms(file.plan.changed_at) or 0, file.plan.changed_by),
+        plan_version=file.plan.version if file.plan else 0,
         outline=tuple(reach.line),
         places=tuple((s.key, Text(s.zh, s.en), s.lon, s.lat) for s in registry.stations if s.reach == file.key),
     )
+
+
+def with_goal(goals: Sequence[Goal], index: int | None, new: Goal | None) -> list[Goal]:
+    """The goals with one put in the place of another (None: at the end), or with one taken away. Raises Refused."""
+    changed = list(goals)
+    if new is None:
+        if index is not None:
+            del changed[index]
+        return changed
+    if not new.goal.strip():
+        raise Refused(sentence("river.goal_needs_words"))
+    if index is None:
+        changed.append(new)
+    else:
+        changed[index] = new
+    return changed
 
 
 def levels(offices: Sequence[OfficeView]) -> tuple[Level, ...]:

@@ -43,8 +43,6 @@ REGIONS = (
 )
 STATION = Station("s1", "示例站", "Station", 113.1, 23.0, reach="r", water=Water.CREEK, region="d/a/1/x")
 REACH = Reach("r", "示例涌", "Creek", Water.CREEK, ((113.1, 23.0), (113.11, 23.0)))
-LEADING = {Role.GENERAL_CHIEF, Role.CHIEF, Role.DEPUTY, Role.OFFICE, Role.OPERATOR, Role.AUDITOR, Role.ADMINISTRATOR}
-"""Who is told who is who."""
 STAFF: tuple[tuple[str, Role, str, Department | None], ...] = (
     ("总河长（示例）", Role.GENERAL_CHIEF, "d", None),
     ("甲街河长（示例）", Role.CHIEF, "d/a", None),

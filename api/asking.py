@@ -3,8 +3,9 @@
 import base64
 import binascii
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -23,6 +24,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 _PLUS_LOST = re.compile(r"(?<=\d) (?=\d\d:\d\d$)")
 T = TypeVar("T")
+Choice = TypeVar("Choice", bound=StrEnum)
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -80,6 +82,15 @@ def instant(name: str, text: str) -> int:
         return to_ms(msgspec.convert(_PLUS_LOST.sub("+", text), _Instant))
     except (msgspec.ValidationError, OverflowError):
         raise ConfigurationError(sentence("request.no_instant", name=name, text=text[:80])) from None
+
+
+def one_of(kinds: Iterable[Choice], name: str, text: str) -> Choice:
+    """The choice that is called so; raises ConfigurationError with those there are."""
+    known = tuple(kinds)
+    for one in known:
+        if one == text:
+            return one
+    raise ConfigurationError(sentence("request.one_of", name=name, text=text[:80], known=", ".join(known)))
 
 
 def day(text: str) -> str:

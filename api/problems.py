@@ -272,6 +272,8 @@ def _one(one: Mapping[str, Any]) -> dict[str, str]:
         return {"field": "body", "message": sentence("field.no_object")}
     if one["type"] != "value_error":  # what our own validators say is a sentence already
         key = f"field.{one['type']}"
+        if isinstance(expected := told.get("expected"), str):  # 'a', 'b' or 'c'
+            told = told | {"expected": Text(expected.replace("', '", "'、'").replace("' or '", "'、'"), expected)}
         message = sentence(key if key in keys() else "field.other", message=message, **told)
     found = {"field": shorten(".".join(map(str, where))), "message": message}
     if one["type"] not in {"missing", "extra_forbidden"}:

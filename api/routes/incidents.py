@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
@@ -12,7 +11,7 @@ from api import problems
 from api.access import Keeping, Who, on_behalf
 from api.acting import known_matter, perform, suggestion
 from api.answers import answer, viewed, when
-from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, place_by_number
+from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, one_of, place_by_number
 from api.context import Context
 from api.problems import Problem
 from api.tags import IfMatch, headers, tags
@@ -368,10 +367,7 @@ def report(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewReport
         raise ConfigurationError(sentence("registry.no_region", region=new.region))
     if new.reach and new.reach not in {one.key for one in known.recent().reaches}:
         raise NotFound(sentence("registry.no_reach", reach=new.reach))
-    if new.source not in SEEN_BY_PEOPLE:
-        raise ConfigurationError(
-            sentence("request.one_of", name="source", text=new.source, known=", ".join(SEEN_BY_PEOPLE))
-        )
+    origin = one_of(SEEN_BY_PEOPLE, "source", new.source)
     known_matter(asked, new.matter)
     order = Order(Action.ACCEPT, comment=new.text, attachments=tuple(new.attachments), matter=new.matter)
     with asked.database.write() as connection:
@@ -380,8 +376,8 @@ def report(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewReport
             connection,
             order,
             actor,
-            colour=_one_of(Colour, new.colour, "colour"),
-            origin=Source(new.source),
+            colour=one_of(Colour, "colour", new.colour),
+            origin=origin,
             place=place,
             now_ms=asked.clock_ms(),
             source=asked.source,
@@ -531,8 +527,8 @@ def _order(new: NewAction, incident: Incident, actor: Actor) -> Order:
         to = Assignment(
             new.to.region,
             new.to.responsible,
-            None if new.to.department is None else _one_of(Department, new.to.department, "department"),
-            tuple(_one_of(Department, one, "department") for one in new.to.joint),
+            None if new.to.department is None else one_of(Department, "department", new.to.department),
+            tuple(one_of(Department, "department", one) for one in new.to.joint),
         )
     return Order(
         action,
@@ -547,16 +543,6 @@ def _order(new: NewAction, incident: Incident, actor: Actor) -> Order:
         into=new.into,
         conditions=tuple((c.rule, c.station, c.parameter) for c in new.conditions),
     )
-
-
-Choice = TypeVar("Choice", bound=StrEnum)
-
-
-def _one_of(kinds: type[Choice], text: str, name: str) -> Choice:
-    try:
-        return kinds(text)
-    except ValueError:
-        raise ConfigurationError(sentence("request.one_of", name=name, text=text, known=", ".join(kinds))) from None
 
 
 def within_reach(incident: Incident, who: Actor) -> None:

@@ -10,7 +10,7 @@ from pydantic import Field
 from api.access import Keeping, Who, on_behalf
 from api.acting import known_matter
 from api.answers import answer, viewed
-from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, place_by_number
+from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, one_of, place_by_number
 from api.context import Context
 from governance import attachments, incidents
 from governance import patrols as store
@@ -200,12 +200,7 @@ def _file(
     region = "" if lon is None or lat is None else regions.at(lon, lat)
     attachments.get(connection, one.attachments)
     known_matter(asked, one.matter)
-    try:
-        colour = Colour(one.colour)
-    except ValueError:
-        raise ConfigurationError(
-            sentence("request.one_of", name="colour", text=one.colour, known=", ".join(Colour))
-        ) from None
+    colour = one_of(Colour, "colour", one.colour)
     made = incidents.report(
         connection,
         Order(Action.ACCEPT, comment=one.text, attachments=tuple(one.attachments), matter=one.matter),

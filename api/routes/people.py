@@ -7,12 +7,10 @@ from pydantic import Field
 
 from api.access import Keeping, Who
 from api.answers import answer, when
-from api.asking import Asked, Strict, Words, instant
+from api.asking import Asked, Strict, Words, instant, one_of
 from governance import people
-from governance.roles import RIGHTS, Department, Right, Role
+from governance.roles import PERSONS, RIGHTS, Department, Right, Role
 from governance.terms import Appointment
-from sensors.errors import ConfigurationError
-from sensors.texts import sentence
 
 router = APIRouter(tags=["people"])
 
@@ -21,7 +19,7 @@ class NewPerson(Strict):
     """Somebody new. A handler names the department; a region's code narrows where the role counts."""
 
     name: Words = Field(max_length=people.NAME_LIMIT)
-    role: Words = Field(max_length=32, examples=list(Role))
+    role: Words = Field(max_length=32, examples=list(PERSONS))
     region: Words = Field("", max_length=64)
     department: Words | None = Field(None, max_length=32, examples=list(Department))
 
@@ -112,7 +110,10 @@ def list_people(asked: Asked, who: Who, keeper: Keeping) -> Response:
 @router.post("/people", status_code=201, response_model=PersonView)
 def add_person(asked: Asked, who: Who, keeper: Keeping, new: NewPerson) -> Response:
     """Somebody new. 409 for a name that was given before: the record speaks of it."""
-    role, department = role_of(new.role), None if new.department is None else department_of(new.department)
+    role, department = (
+        one_of(PERSONS, "role", new.role),
+        None if new.department is None else one_of(Department, "department", new.department),
+    )
     with asked.database.write() as connection:
         made = people.add(
             connection,
@@ -176,24 +177,6 @@ def revoke_tokens(asked: Asked, who: Who, keeper: Keeping, name: str) -> Respons
         people.revoke(connection, name, by=who.name, now_ms=asked.clock_ms())
     keeper.forget()
     return Response(status_code=204)
-
-
-def role_of(text: str) -> Role:
-    """The role called so; raises ConfigurationError listing them."""
-    try:
-        return Role(text)
-    except ValueError:
-        raise ConfigurationError(sentence("request.one_of", name="role", text=text, known=", ".join(Role))) from None
-
-
-def department_of(text: str) -> Department:
-    """The department called so; raises ConfigurationError listing them."""
-    try:
-        return Department(text)
-    except ValueError:
-        raise ConfigurationError(
-            sentence("request.one_of", name="department", text=text, known=", ".join(Department))
-        ) from None
 
 
 def _view(one: people.Person, terms: list[Appointment]) -> PersonView:

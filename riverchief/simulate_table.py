@@ -50,8 +50,12 @@ def read(name: str, site: Registry, *, start_ms: int | None = None) -> Scenario:
         path = Path(name)
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"{path} cannot be read: {error}") from error
+        except FileNotFoundError:
+            raise ConfigurationError(f"{path} does not exist") from None
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(f"{path} is no text in UTF-8: byte {error.start + 1}") from error
+        except OSError as error:
+            raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
         return scenarios.parse(text, site, key=path.stem, source=str(path), start_ms=start_ms)
     return scenarios.parse(scenarios.text_of(name), site, key=name, source=f"{name}.toml", start_ms=start_ms)
 

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from difflib import get_close_matches
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from importlib.resources import files
@@ -271,8 +272,25 @@ def shipped() -> tuple[str, ...]:
 def text_of(key: str) -> str:
     """The file of a shipped scenario; raises ConfigurationError naming those there are."""
     if key not in shipped():
-        raise ConfigurationError(f"no scenario {key!r}; shipped are {', '.join(shipped())}, or name a .toml file")
+        raise ConfigurationError(f"no shipped scenario and no .toml file is called {key!r}{_meant(key, shipped())}")
     return (files("simulator") / "scenarios" / f"{key}.toml").read_text(encoding="utf-8")
+
+
+MOST_NAMED = 30
+"""Of names that would have been right, so many are listed at most."""
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """What somebody may have meant by a name that nobody knows."""
+    there = sorted(known)
+    if close := get_close_matches(name, there, 3):
+        return f"; did you mean {' or '.join(close)}?"
+    more = ", …" if len(there) > MOST_NAMED else ""
+    return f"; known are {', '.join(there[:MOST_NAMED])}{more}" if there else ""
+
+
+def _unknown(what: str, key: str, known: Iterable[str]) -> str:
+    return f"{what} {key!r} is not registered{_meant(key, known)}"
 
 
 def headline(text: str) -> tuple[str, str, str, str]:
@@ -324,7 +342,7 @@ class _Row:
     def check(self) -> None:
         for key in self.values:
             if key not in _KEYS[self.name]:
-                raise self.wrong(f"unknown key {key!r}; known are {', '.join(sorted(_KEYS[self.name]))}", key)
+                raise self.wrong(f"unknown key {key!r}{_meant(key, _KEYS[self.name])}", key)
 
     def text(self, key: str, default: str = "") -> str:
         value = self.values.get(key, default)
@@ -365,7 +383,9 @@ class _Row:
         try:
             return kinds(value)
         except ValueError:
-            raise self.wrong(f"{key} {value!r} must be one of {', '.join(kinds)}", key) from None
+            if not value:
+                raise self.wrong(f"{key} is missing{_meant('', kinds)}", key) from None
+            raise self.wrong(f"{key} {value!r} is unknown{_meant(value, kinds)}", key) from None
 
 
 def load(key: str, site: Registry) -> Scenario:
@@ -427,8 +447,7 @@ class _Reader:
         for name, value in data.items():
             if name not in _KEYS:
                 line = lines.get((name, 0, ""), lines.get(("", 0, name), 1))
-                known = ", ".join(sorted(_KEYS))
-                raise ConfigurationError(f"{source}:{line}: unknown table {name!r}; known are {known}")
+                raise ConfigurationError(f"{source}:{line}: unknown table {name!r}{_meant(name, _KEYS)}")
             if name in _LISTS and not (isinstance(value, list) and all(isinstance(v, dict) for v in value)):
                 raise ConfigurationError(f"{source}:{lines.get((name, 0, ''), 1)}: {name} must be written [[{name}]]")
         self.start_ms = self._start() if start_ms is None else start_ms
@@ -438,7 +457,7 @@ class _Reader:
         chosen = self.head.several("stations")
         for station in chosen:
             if station not in site:
-                raise self.head.wrong(f"station {station!r} is not registered", "stations")
+                raise self.head.wrong(_unknown("station", station, (s.key for s in site.stations)), "stations")
         self.site = site
         self.registry = self._shell(chosen).registry(site)
         self.reaches = {r.key: r for r in site.reaches}
@@ -497,6 +516,8 @@ class _Reader:
 
     def _start(self) -> int:
         value = self.head.values.get("start")
+        if value is None:
+            raise self.head.wrong("start is missing: a day, or a time with its offset")
         if isinstance(value, date) and not isinstance(value, datetime):
             return to_ms(datetime(value.year, value.month, value.day, tzinfo=BEIJING))
         if not isinstance(value, datetime) or value.tzinfo is None:
@@ -561,6 +582,8 @@ class _Reader:
         if self.generated is not None and kind not in (*DISCHARGES, EventKind.RAIN, EventKind.SALT_TIDE):
             raise row.wrong(f"stations that are made up know no {kind}", "kind")
         reach, km, outfall = self._place(row, kind)
+        if kind is EventKind.GATE and self.reaches[reach].water is Water.RIVER:
+            raise row.wrong(f"{reach} has no gate: they stand at the ends of creeks and lakes", "reach")
         if kind is EventKind.RAIN:
             size = row.number_of("mm", 20.0, 0.1, 500)
         elif kind is EventKind.SALT_TIDE:
@@ -597,7 +620,7 @@ class _Reader:
             key = row.text("outfall")
             outfall = self.outfalls.get(key)
             if outfall is None:
-                raise row.wrong(f"outfall {key!r} is not registered", "outfall")
+                raise row.wrong(_unknown("outfall", key, self.outfalls), "outfall")
             if outfall.reach not in self.reaches:
                 raise row.wrong(f"outfall {key} lies on no reach ({outfall.reach!r} is not registered)", "outfall")
             length = length_km(self.reaches[outfall.reach].line)
@@ -616,7 +639,7 @@ class _Reader:
             return station.reach, along_km(reach, station.lon, station.lat), ""
         key = row.text("reach")
         if key not in self.reaches:
-            raise row.wrong(f"reach {key!r} is not registered", "reach")
+            raise row.wrong(_unknown("reach", key, self.reaches), "reach")
         if "km" not in row.values:
             if kind in DISCHARGES:
                 raise row.wrong(f"a {kind} enters at one place: km is missing", "reach")
@@ -626,7 +649,7 @@ class _Reader:
     def _station(self, row: _Row, key: str) -> Station:
         name = row.text(key)
         if name not in self.registry:
-            raise row.wrong(f"station {name!r} is not registered", key)
+            raise row.wrong(_unknown("station", name, (s.key for s in self.registry.stations)), key)
         return self.registry[name]
 
     def _contradictions(self, events: Iterable[Event]) -> None:

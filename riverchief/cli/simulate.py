@@ -26,7 +26,33 @@ TOLD_EVERY_S = 30.0
 """Where standard error is no terminal, a line of progress comes so often."""
 
 
+OF_A_RUN = ("speed", "truth", "hj212", "logger", "logger_password_file", "connections", "batch")
+"""Options of a scenario that is played."""
+OF_THE_SITE = ("history_days", "every")
+"""Options of the site's own stations, which are played without a scenario."""
+
+
+def refuse_what_means_nothing(context: typer.Context, scenario: str | None) -> None:
+    """An option that would be ignored was meant to do something: raises ConfigurationError that says when it does."""
+
+    def given(*names: str) -> str | None:
+        sources = ((name, context.get_parameter_source(name)) for name in names)
+        found = next((name for name, source in sources if source is not None and source.name == "COMMANDLINE"), None)
+        return found and f"--{found.replace('_', '-')}"
+
+    if scenario is None:
+        if (option := given(*OF_A_RUN, "stations")) is not None:
+            raise ConfigurationError(f"{option} needs a scenario")
+        return
+    if (option := given(*OF_THE_SITE)) is not None:
+        raise ConfigurationError(f"{option} is for the site's own stations; a scenario says itself when and how long")
+    for name, what in (("table", "--out"), ("score", "--score")):
+        if given(name) and (option := given(*OF_A_RUN)) is not None:
+            raise ConfigurationError(f"{option} is for a run over real lines; {what} publishes nothing")
+
+
 def simulate(
+    context: typer.Context,
     scenario: Annotated[
         str | None,
         typer.Argument(
@@ -88,6 +114,7 @@ def simulate(
     if list_:
         _list_scenarios(as_json)
         return
+    refuse_what_means_nothing(context, scenario)
     loaded = settings_.load(settings)
     logs.configure(loaded.log)
     if plots is not None:
@@ -102,15 +129,13 @@ def simulate(
         _write_scenario(scenario, table, loaded, seed, as_json)
         return
     if scenario is None:
-        only = {"--truth": truth, "--hj212": hj212, "--logger": logger, "--stations": stations}
-        if given := [name for name, value in only.items() if value]:
-            raise ConfigurationError(f"{given[0]} needs a scenario")
         with told_about() as (stop, progress):
             played = simulate_.run(
                 loaded, history_days=history_days, every_s=every, seed=seed, stop=stop, on_progress=progress
             )
         out.print(f"{played.messages} 条消息 messages, {played.readings} 条读数 readings")
-        return
+        _tell_unanswered(played)
+        raise typer.Exit(0 if played.answered else 1)
     order = simulate_.Order(
         scenario,
         simulate_.speed(speed),
@@ -298,6 +323,10 @@ def _tell(played: "Played", truth: Path | None) -> None:
     out.print("样本 samples: " + ", ".join(f"{fate.value} {n:,}" for fate, n in sorted(played.fates.items())))
     if truth is not None:
         out.print(f"真值 truth: {truth}")
+    _tell_unanswered(played)
+
+
+def _tell_unanswered(played: "Played") -> None:
     if not played.answered:
         err.print(
             "[yellow]有消息未获应答 · some messages were never answered: the other side was away at the end[/]",

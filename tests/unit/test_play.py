@@ -1,8 +1,10 @@
 """How a run is paced, what it says, and the bytes of its mass devices."""
 
 import pytest
+from typer.testing import CliRunner
 
 from riverchief import simulate
+from riverchief.cli.app import app
 from riverchief.cli.simulate import Teller
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
@@ -175,3 +177,20 @@ def test_readings_of_the_present_are_spread_over_the_interval_and_missed_ones_ar
     ]
     assert all(times[-1] >= 69_000 for times in at.values())
     assert all(times.count(63_000) == 1 for times in at.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--speed 60", "--speed needs a scenario"),
+        ("--logger-password-file pw", "--logger-password-file needs a scenario"),
+        ("calm-week --every 5", "--every is for the site's own stations"),
+        ("calm-week --out x.csv --truth y.csv", "--truth is for a run over real lines; --out publishes nothing"),
+        ("calm-weak", "no shipped scenario and no .toml file is called 'calm-weak'; did you mean calm-week?"),
+        ("gone.toml", "gone.toml does not exist"),
+    ],
+)
+def test_what_a_run_would_ignore_or_cannot_find_is_refused_by_name(options, said):
+    done = CliRunner().invoke(app, ["simulate", *options.split()])
+    assert isinstance(done.exception, ConfigurationError)
+    assert said in str(done.exception)

@@ -45,9 +45,19 @@ def test_everything_holds_every_event_and_every_fault():
 
 
 BAD = [
-    ('[[event]]\nkind = "sewage"\noutfal = "pk-qcc-02"\nat = "1h"\nfor = "1h"\n', 6, "unknown key 'outfal'"),
+    (
+        '[[event]]\nkind = "sewage"\noutfal = "pk-qcc-02"\nat = "1h"\nfor = "1h"\n',
+        6,
+        "'outfal'; did you mean outfall?",
+    ),
     ("[weather]\nclouds = 0.5\n", 5, "unknown key 'clouds'"),
-    ("[wether]\ncloud = 0.5\n", 4, "unknown table 'wether'"),
+    ("[wether]\ncloud = 0.5\n", 4, "unknown table 'wether'; did you mean weather?"),
+    ('[[event]]\nkind = "bloom"\nreach = "fengshouchang"\nat = "1h"\nfor = "1h"\n', 6, "did you mean fengshouchong"),
+    (
+        '[[event]]\nkind = "gate"\nreach = "dongpinghe-shiwan"\nat = "1h"\nfor = "1h"\n',
+        6,
+        "dongpinghe-shiwan has no gate",
+    ),
     ('[[event]]\nkind = "sewage"\noutfall = "pk-nowhere"\nat = "1h"\nfor = "1h"\n', 6, "outfall 'pk-nowhere'"),
     ('[[event]]\nkind = "sewage"\nstation = "nowhere"\nat = "1h"\nfor = "1h"\n', 6, "station 'nowhere'"),
     ('[[event]]\nkind = "bloom"\nreach = "nowhere"\nat = "1h"\nfor = "1d"\n', 6, "reach 'nowhere'"),
@@ -58,7 +68,7 @@ BAD = [
     ('[[event]]\nkind = "sewage"\noutfall = "pk-qcc-02"\nclock = "25:00"\nfor = "1h"\n', 7, "clock"),
     ('[[event]]\nkind = "sewage"\noutfall = "pk-qcc-02"\nat = "1h"\nfor = "1h"\nsize = -1\n', 9, "must be a number"),
     ('[[event]]\nkind = "overflow"\noutfall = "pk-qcc-02"\nat = "1h"\nfor = "1h"\n', 5, "not written down"),
-    ('[[event]]\nkind = "flood"\nat = "1h"\nfor = "1h"\n', 5, "kind 'flood' must be one of"),
+    ('[[event]]\nkind = "flood"\nat = "1h"\nfor = "1h"\n', 5, "kind 'flood' is unknown"),
     (
         '[[fault]]\nkind = "drift"\nstation = "fsc-gate"\nparameter = "ph"\nat = "1h"\nfor = "1d"\n',
         7,

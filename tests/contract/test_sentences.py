@@ -16,12 +16,12 @@ from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
-from riverchief import migrations
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.texts import Text
 from tests.cases import in_both_languages
+from tests.databases import with_tables
 
 NOW = 1_790_000_000_000
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ KNOWN = {"key": "shiwan", "station": "shiwan", "reach": "dongping", "incident_id
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("sentences")
     database = Database(f"sqlite:///{folder / 'riverchief.db'}")
-    migrations.upgrade(database)
+    with_tables(database)
     stations = (Station("shiwan", "石湾", "Shiwan", 113.05, 23.0, reach="dongping", region="d"),)
     reaches = (Reach("dongping", "东平河", "Dongping", Water.RIVER, ((113.0, 23.0), (113.1, 23.0))),)
     regions = (Region("d", "示例区", "District", Level.DISTRICT),)

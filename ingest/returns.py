@@ -23,7 +23,7 @@ UNKNOWN_MS: Final = 7 * DAY_MS
 (domain notes, section 8, from memory)."""
 
 FARTHEST_MS: Final = DAYS_BEFORE * DAY_MS
-"""And at most, however long nobody came: the days that the jump was held against."""
+"""The same where it was longer ago: that says nothing of when it began, and these are the days compared."""
 
 OLD_MS: Final = DAY_MS
 """What was due so long ago was looked at before a restart; what it showed stands in the marks."""
@@ -103,5 +103,5 @@ def _right(visit: Visit, key: str, registry: Registry, done: Upkeep) -> int:
     ]
     then += [c.at_ms for c in done.checks if (c.station, c.parameter) == (visit.station, key) and not c.void]
     then += [d.since_ms for d in registry.deployments if (d.station, d.parameter) == (visit.station, key)]
-    last_ms = max((at_ms for at_ms in then if at_ms <= visit.since_ms), default=visit.since_ms - UNKNOWN_MS)
-    return max(last_ms, visit.since_ms - FARTHEST_MS)
+    last_ms = max((at_ms for at_ms in then if at_ms <= visit.since_ms), default=0)
+    return last_ms if last_ms >= visit.since_ms - FARTHEST_MS else visit.since_ms - UNKNOWN_MS

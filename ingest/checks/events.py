@@ -145,7 +145,7 @@ class Sudden:
         on = dict(going)
         for a in sorted(rows, key=lambda row: int(found.at[row])):
             at_ms = int(found.at[a])
-            if at_ms - last_ms > QUIET_MS:
+            if on and at_ms - last_ms > QUIET_MS:
                 told += self._ended(station, on, last_ms, instants, now_ms, late)
                 on = {}
             last_ms = max(last_ms, at_ms)

@@ -4,13 +4,14 @@ There is no call for "something is wrong": whatever is wrong with us may also ke
 the only signal a dead machine, a cut line or a hanging process can give.
 """
 
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import httpx
 import structlog
 
+from governance.rounds import Rounds
 from sensors.errors import ConfigurationError
 
 log = structlog.get_logger(__name__)
@@ -20,7 +21,7 @@ AGAIN_S = (1.0, 3.0)
 """A call that fails is tried again after so long; then the next one has its turn."""
 
 
-class Heartbeat:
+class Heartbeat(Rounds):
     """A thread that calls an address every ``every_s`` seconds while nothing is ailing.
 
     Parameters
@@ -43,6 +44,7 @@ class Heartbeat:
         timeout_s: float = TIMEOUT_S,
         again_s: Sequence[float] = AGAIN_S,
     ) -> None:
+        super().__init__("heartbeat")
         try:
             address = httpx.URL(url)
         except httpx.InvalidURL:
@@ -55,8 +57,7 @@ class Heartbeat:
         self._clock_ms = clock_ms
         self._timeout_s = timeout_s
         self._again_s = again_s
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self._next_at = 0.0
         self.last_ok_ms: int | None = None
         self.last_error = ""
         """Why the last beat was not given; empty while all is well."""
@@ -66,25 +67,21 @@ class Heartbeat:
         """Whether the last beat got through."""
         return self.last_ok_ms is not None and not self.last_error
 
-    def start(self) -> None:
-        self._thread.start()
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        self._next_at = time.monotonic()
+        with httpx.Client(timeout=self._timeout_s, follow_redirects=False) as self._client:
+            yield
 
-    def stop(self, timeout_s: float = 5.0) -> None:
-        """Give no further beat; whoever listens will notice, as they should."""
-        self._stopping.set()
-        self._thread.join(timeout_s)
+    def next_round(self) -> float:
+        self._next_at = max(self._next_at + self._every_s, time.monotonic())
+        try:
+            self._say(self._beat())
+        except Exception as error:  # a part that cannot be asked is not well
+            self._say(f"the parts cannot be asked: {type(error).__name__}")
+        return max(0.0, self._next_at - time.monotonic())
 
-    def _run(self) -> None:
-        with httpx.Client(timeout=self._timeout_s, follow_redirects=False) as client:
-            next_at = time.monotonic()
-            while not self._stopping.wait(max(0.0, next_at - time.monotonic())):
-                next_at = max(next_at + self._every_s, time.monotonic())
-                try:
-                    self._say(self._beat(client))
-                except Exception as error:  # a part that cannot be asked is not well
-                    self._say(f"the parts cannot be asked: {type(error).__name__}")
-
-    def _beat(self, client: httpx.Client) -> str:
+    def _beat(self) -> str:
         """One beat: why it was not given, empty when it was."""
         error = ""
         for wait_s in (0.0, *self._again_s):
@@ -92,16 +89,16 @@ class Heartbeat:
                 return error
             if ailing := sorted(self._ailing()):
                 return f"not well: {', '.join(ailing)}"
-            error = self._call(client)
+            error = self._call()
             if not error:
                 self.last_ok_ms = self._clock_ms()
                 return ""
         return error
 
-    def _call(self, client: httpx.Client) -> str:
+    def _call(self) -> str:
         """The names of errors only: their texts quote the address."""
         try:
-            with client.stream("GET", self._url) as answer:
+            with self._client.stream("GET", self._url) as answer:
                 return "" if answer.is_success else f"{self._url.host} answers HTTP {answer.status_code}"
         except httpx.HTTPError as error:
             return f"{self._url.host} cannot be reached: {type(error).__name__}"

@@ -5,10 +5,9 @@ time-series server. So they run in the process that holds a lock, a file's on SQ
 another worker takes over when that process ends.
 """
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 import structlog
 
 from governance import filelock
+from governance.rounds import Rounds
 from governance.writer import SoleWriter
 from sensors.errors import StorageUnavailable
 
@@ -57,54 +57,48 @@ class _FileLock:
             self._handle.close()
 
 
-class Housekeeping:
+class Housekeeping(Rounds):
     """Runs ``jobs`` while this process holds the lock."""
 
     def __init__(self, url: str, jobs: Sequence[Job]) -> None:
+        super().__init__("housekeeping")
         self._url = sa.make_url(url)
         self._jobs = jobs
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
         self._lock = self._fresh()
+        self._waiting = False
         self.active = False
         """Whether the jobs run in this process."""
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 15.0) -> bool:
-        """Stop the jobs and let the lock go; false when that took longer."""
-        self._stopping.set()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
 
     def _fresh(self) -> "_FileLock | SoleWriter":
         if self._url.get_backend_name() == "sqlite":
             return _FileLock(Path(self._url.database or "riverchief.db").parent / "worker.lock")
         return SoleWriter(self._url, LOCK)
 
-    def _run(self) -> None:
-        waiting = False
-        while not self._stopping.is_set():
-            try:
-                if self.active and not self._lock.confirm():
-                    log.warning("another worker keeps house now", database=str(self._url))
-                    self._end()
-                    self._lock.close()
-                    self._lock = self._fresh()
-                elif not self.active and self._lock.acquire():
-                    self._begin(waiting)
-                elif not self.active and not waiting:
-                    waiting = True
-                    log.info("another worker keeps house; standing by to take over", database=str(self._url))
-            except StorageUnavailable as error:
-                log.warning("the lock of the housekeeping cannot be asked for", error=str(error))
-            except Exception:
-                log.exception("the housekeeping failed and is tried again")
-            self._stopping.wait(ASK_EVERY_S)
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """In the end the jobs are stopped and the lock is let go."""
+        yield
         self._end()
         with suppress(StorageUnavailable):
             self._lock.close()
+
+    def next_round(self) -> float:
+        try:
+            if self.active and not self._lock.confirm():
+                log.warning("another worker keeps house now", database=str(self._url))
+                self._end()
+                self._lock.close()
+                self._lock = self._fresh()
+            elif not self.active and self._lock.acquire():
+                self._begin(self._waiting)
+            elif not self.active and not self._waiting:
+                self._waiting = True
+                log.info("another worker keeps house; standing by to take over", database=str(self._url))
+        except StorageUnavailable as error:
+            log.warning("the lock of the housekeeping cannot be asked for", error=str(error))
+        except Exception:
+            log.exception("the housekeeping failed and is tried again")
+        return ASK_EVERY_S
 
     def _begin(self, waited: bool) -> None:
         if waited:

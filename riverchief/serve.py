@@ -332,7 +332,7 @@ class System:
     def stop(self) -> None:
         """Finish the batch, acknowledge, leave; what is not finished is delivered again."""
         if self.heartbeat:
-            self.heartbeat.stop()
+            self.heartbeat.stop(5)
         if self.source:
             self.source.quiesce()
         if self.gateway:

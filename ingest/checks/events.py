@@ -59,7 +59,8 @@ class Measured:
             mine = mine[np.argsort(self.at[mine])]
             if one.event in roles and len(mine) > 1 and self.at[mine[-1]] == at_ms:
                 *before, now = self.value[mine[-1 - BEFORE :]].tolist()
-                told.append((roles.index(one.event), one, one.show(float(np.median(before))), one.show(now)))
+                usual = f"{float(np.median(before)):.{one.decimals}f}"
+                told.append((roles.index(one.event), one, usual, one.show(now)))
         if not told:
             return Text("", "")
         told = sorted(told, key=lambda each: each[0])[:TOLD]

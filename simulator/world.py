@@ -236,6 +236,7 @@ class World:
         season += weather.SWING_C * float(weather.warmth(np.array([self.now_ms]))[0])
         first[TEMP] = season
         self._outside_c = np.array([season, season])  # of deep and of shallow water beyond the network
+        self._holds = _oxygen_of(self._outside_c)
         self._content = np.concatenate([first, first])
         self._level = np.zeros(len(net.reaches))
         self._height = self._heights(np.array([self.now_ms], np.int64))[0]
@@ -395,6 +396,7 @@ class World:
     def _warm_outside(self, chunk: _Chunk, i: int, step_s: float) -> None:
         rate = (0.62 + 0.2 * float(chunk.wind[i])) / np.array([6.5, 1.9]) / 86_400
         self._outside_c += step_s * rate * (float(chunk.balance_c[i]) - self._outside_c)
+        self._holds = _oxygen_of(self._outside_c)
 
     def _from_above(self, chunk: _Chunk, i: int, step_s: float) -> float:
         """m³/s into tidal rivers at their upper end: fresh water, less what the tide stores further up."""
@@ -425,8 +427,7 @@ class World:
         content[PO] *= np.where(net.tidal, 1.0, phosphorus)
         content[EC] *= (1 - 0.10 * float(chunk.warmth[i])) * salts**0.12
         content[DO] *= oxygen**-0.15
-        holds = _oxygen_of(self._outside_c)
-        content[DO] *= np.where(net.tidal, holds[0], holds[1])
+        content[DO] *= np.where(net.tidal, self._holds[0], self._holds[1])
         content[CHL] *= (1 + 0.4 * float(chunk.warmth[i])) * green
         leak = net.leak * chunk.leak[i][net.reach]
         sewage = np.array(network.SEWAGE)
@@ -591,7 +592,6 @@ class World:
         """Prescribe the water beyond the ends of the network."""
         net = self.network
         warmth = float(chunk.warmth[i])
-        holds = float(_oxygen_of(self._outside_c[:1])[0])
         for cells, dirty in ((net.upper, True), (net.lower, False)):
             for cell in cells.tolist():
                 foul, salts, oxygen, phosphorus, _ = chunk.outside[i, net.reach[cell]].tolist()
@@ -605,7 +605,7 @@ class World:
                     water[DIC] = clean[DIC] + salts * dirt[ALK] + oxygen * (dirt[DIC] - dirt[ALK])
                 water[TEMP] = self._outside_c[0]
                 water[EC] *= 1 - 0.14 * warmth
-                water[DO] *= holds
+                water[DO] *= self._holds[0]
                 water[CHL] *= 1 + 0.4 * warmth
                 water[SOLIDS] += 30.0 * min(self._stored_mm / 10, 2.0)
                 self._content[:M, cell] = self._content[M : 2 * M, cell] = water

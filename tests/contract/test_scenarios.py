@@ -1,7 +1,6 @@
 """The whole system on a scenario whose truth is known: what is found, what is missed, and what is left alone.
 
-Eleven stations of the shipped site for three days, after three days in which nothing happens: light rain, one night of
-sewage from an outfall, every kind of fault there is, and messages that are lost, doubled, late and out of order.
+``tests/scenarios/three-days.toml``, after three days in which nothing happens.
 """
 
 from collections.abc import Iterator
@@ -16,8 +15,8 @@ from riverchief import files, score
 from riverchief.score import Run, Score
 from sensors.parameters import catalogue
 from sensors.times import DAY_MS, beijing
-from simulator import scenario
 from simulator.scenario import FaultKind
+from tests import rivers
 
 MISSED = {
     FaultKind.CLOCK: "a clock two hours behind gives plausible values at plausible times",
@@ -36,102 +35,12 @@ TAKEN_FOR_EVENTS = {
 }
 """Kinds of fault that may be told as an event of the water, too; no other may."""
 
-HAPPENS = """
-[scenario]
-zh = "三天"
-en = "Three days"
-start = 2026-05-18
-days = "3d"
-spin_up = "1d"
-stations = [
-    "qcc-huanhu-1", "qcc-huanhu-2", "qcc-huanhu-3", "pynd-1", "pynd-2", "pynd-3", "fjh-2",
-    "dph-shiwan-3", "dph-shiwan-4", "shiwan-lake-1", "shiwan-lake-2",
-]
-
-[[cycle]]
-water = "creek"
-parameters = ["nh3n"]
-cycle = "0s"
-
-[[event]]
-kind = "rain"
-mm = 6
-at = "10h"
-for = "5h"
-
-[[event]]
-kind = "sewage"
-outfall = "pk-qcc-02"
-day = 3
-clock = "01:30"
-for = "3h"
-size = 1.2
-"""
-
-FAULTS = (
-    ("spike", "fjh-2", "ph", "3h", "5min"),
-    ("spike_cluster", "pynd-2", "turbidity", "2d 2h", "3h"),
-    ("flat_line", "pynd-1", "do", "1d 6h", "20h"),
-    ("drift", "dph-shiwan-3", "ph", "1h", "70h"),
-    ("fouling", "shiwan-lake-1", "do", "1h", "70h"),
-    ("out_of_water", "shiwan-lake-2", "", "1d 9h", "8h"),
-    ("bursts", "shiwan-lake-1", "turbidity", "1d 5h", "12h"),
-    ("clipping", "dph-shiwan-3", "turbidity", "1d 4h", "5h"),
-    ("supply", "fjh-2", "", "1d 1h", "9h"),
-    ("clock", "dph-shiwan-4", "", "2d", "1d"),
-    ("unit", "pynd-2", "conductivity", "1d 10h", "5h"),
-    ("offset", "fjh-2", "ph", "1d 12h", "10h"),
-    ("noise", "fjh-2", "do", "2d", "1d"),
-    ("sentinel", "pynd-3", "do", "2d 15h", "3h"),
-)
-
-TROUBLES = """
-[[trouble]]
-kind = "lost"
-stations = ["dph-*"]
-share = 0.05
-at = "2h"
-for = "2d"
-
-[[trouble]]
-kind = "duplicated"
-stations = ["qcc-*"]
-share = 0.1
-at = "2h"
-for = "3d"
-
-[[trouble]]
-kind = "reordered"
-stations = ["pynd-*"]
-share = 0.05
-delay = "10min"
-at = "2h"
-for = "12h"
-
-[[trouble]]
-kind = "delayed"
-stations = ["shiwan-*"]
-share = 0.1
-delay = "20min"
-at = "2h"
-for = "1d"
-"""
-
-
-def _told() -> str:
-    faults = ""
-    for kind, station, parameter, at, long in FAULTS:
-        faults += f'\n[[fault]]\nkind = "{kind}"\nstation = "{station}"\nat = "{at}"\n'
-        faults += f'parameter = "{parameter}"\n' if parameter else ""
-        faults += f'for = "{long}"\n' if kind != "spike" else ""
-    return HAPPENS + faults + TROUBLES
-
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
     known = catalogue()
     site = files.read_stations(None, known)
-    asked = scenario.parse(_told(), site, key="three-days", source="three-days.toml")
+    asked = rivers.scenario_of("three-days", site)
     rules = files.read_rules(None, known)
     with score.played(asked, asked.registry(site), rules, seed=1, lead_days=3) as played:
         yield played

@@ -4,14 +4,12 @@ import gzip
 import io
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
 from sensors.parameters import catalogue
-from sensors.stationfile import read
 from sensors.stations import Registry
 from simulator import scenario, truth
 from simulator.faults import SENSORS, Instruments, Measured
@@ -19,10 +17,11 @@ from simulator.scenario import KEPT_MS, Cycle, EventKind, Fault, FaultKind, Scen
 from simulator.source import samples
 from simulator.transport import Kind, Transport
 from simulator.world import World
+from tests import rivers
+from tests.rivers import SITE
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 MAY = 1_778_428_800_000  # 2026-05-11, midnight in Beijing
-SITE = read((Path(__file__).parents[2] / "config" / "stations.toml").read_text(encoding="utf-8"), catalogue())
 STEP_MS = 300_000
 AT_MS = np.arange(MAY, MAY + 2 * DAY_MS, STEP_MS)
 QCC, LAKE = SITE["qcc-huanhu-1"], SITE["shiwan-lake-1"]
@@ -242,9 +241,8 @@ def test_on_the_wire_a_wrong_clock_is_wrong_by_what_the_table_says():
 # -- the table of a run ----------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
 def everything() -> pl.DataFrame:
-    return table("everything")
+    return rivers.table("everything")
 
 
 def table(key: str, seed: int = 1, days: float | None = None) -> pl.DataFrame:

@@ -268,7 +268,7 @@ GOOD = '[[mapping]]\nname = "a"\ntopic = "a/+"\nstation = { level = 2 }\ntime = 
         ('{ ph = "ph" }', "{}", "values is missing"),
         ('{ ph = "ph" }', '{ pH = "ph" }', "values.pH: not in the parameter catalogue"),
         ('{ ph = "ph" }', '{ ph = "a[" }', "values.ph: 'a[' is not a JMESPath expression"),
-        ('{ ph = "ph" }', '{ do = { path = "a", unit = "furlong" } }', "values.do.unit: no conversion from furlong"),
+        ('{ ph = "ph" }', '{ do = { path = "a", unit = "furlong" } }', "no conversion from furlong"),
         ('{ ph = "ph" }', '{ ph = "ph" }\nstations = { X = "Y Z" }', "stations.X: 'Y Z' is no station's key"),
         ('name = "a"', "", "mapping number 1: name is missing"),
         ('"t"', "t", "Invalid value"),

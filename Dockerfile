@@ -8,9 +8,10 @@ RUN python -m venv --without-pip /opt/riverchief \
 # Tests of libraries and C headers, which nothing loads: 30 MB. Arrow's libraries need each other and stay.
 RUN find /opt/riverchief/lib/python3.11/site-packages/numpy /opt/riverchief/lib/python3.11/site-packages/pyarrow \
     -depth -type d \( -name tests -o -name include \) -exec rm -r {} +
-# pg_dump and pg_restore for backups, without the Perl that their package depends on.
-RUN apt-get update --quiet && cd /tmp && apt-get download --quiet postgresql-client-15 \
- && dpkg --extract postgresql-client-15_*.deb /client
+# pg_dump and pg_restore for backups, without the Perl that their package depends on; and of the Chinese fonts the one
+# whose letters evidence and labels embed.
+RUN apt-get update --quiet && cd /tmp && apt-get download --quiet postgresql-client-15 fonts-noto-cjk \
+ && dpkg --extract postgresql-client-15_*.deb /client && dpkg --extract fonts-noto-cjk_*.deb /fonts
 
 FROM python:3.11.13-slim-bookworm
 LABEL org.opencontainers.image.title="riverchief" \
@@ -19,9 +20,10 @@ LABEL org.opencontainers.image.title="riverchief" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --system --uid 10001 --user-group --home-dir /data --no-create-home --shell /usr/sbin/nologin riverchief \
  && install --directory --owner=riverchief --group=riverchief --mode=0700 /data
-RUN apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends fonts-noto-cjk libpq5 \
+RUN apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends libpq5 \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /client/usr/lib/postgresql/15/bin/pg_dump /client/usr/lib/postgresql/15/bin/pg_restore /usr/local/bin/
+COPY --from=build /fonts/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc /usr/share/fonts/opentype/noto/
 COPY --from=build /opt/riverchief /opt/riverchief
 ENV PATH=/opt/riverchief/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 RIVERCHIEF_DATA=/data
 USER 10001:10001

@@ -383,11 +383,12 @@ class Deliverer(Rounds):
         """Up to ``free`` rows (id, incident) that may be sent now and are in nobody's hands, the most urgent first."""
         o = outbox.c
         blocked = _another(_OTHER.c.id < o.id, ~_yields(_OTHER, outbox, now_ms))
-        overtaken = _another(_OTHER.c.id > o.id, _yields(outbox, _OTHER, now_ms), self._ripe(_OTHER, now_ms))
+        overtaken = _another(_OTHER.c.id > o.id, _yields(outbox, _OTHER, now_ms))  # which is ripe no later
+        first = sa.case((overtaken, sa.false()), else_=~blocked)  # in this order: of a thousand, one is looked at whole
         mine = o.incident_id.in_(list(self._in_flight))
         return (
             sa.select(o.id, o.incident_id)
-            .where(o.status == _PENDING, self._ripe(outbox, now_ms), _free(outbox, now_ms), ~blocked, ~overtaken, ~mine)
+            .where(o.status == _PENDING, self._ripe(outbox, now_ms), _free(outbox, now_ms), ~mine, first)
             .order_by(sa.case((o.notify == "page", 0), else_=1), o.next_attempt_at_ms, o.id)
             .limit(free)
         )

@@ -25,17 +25,20 @@ from sensors.times import DAY_MS
 MOST_POINTS = 20_000
 """A point a second for five hours and a half."""
 LONGEST_MS = DAY_MS
-FASTEST_M_S = 15.0
-"""Between two points no faster than this (54 km/h, a boat or a motorcycle): beyond it the receiver has jumped."""
 _KEY = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """When a patrol counts: at least so many minutes and metres."""
+    """When a patrol counts: at least so many minutes and metres.
+
+    Between two points no faster than ``fastest_m_s`` (54 km/h, a boat or a motorcycle; our choice): beyond it the
+    receiver has jumped.
+    """
 
     minutes: float = 10.0
     metres: float = 1000.0
+    fastest_m_s: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,12 @@ WAYS = ("walk", "drone", "meeting", "on_site")
 """Ways to patrol (多样化巡河); only a walk has to prove its length."""
 
 
-def walked(track: Sequence[Point]) -> Walked:
-    """What the track proves. A stretch faster than ``FASTEST_M_S`` adds nothing: the receiver jumped, nobody walked."""
+def walked(track: Sequence[Point], rule: Counts) -> Walked:
+    """What the track proves. A stretch faster than the rule allows adds nothing: the receiver jumped, nobody walked."""
     metres, jumps = 0.0, 0
     for before, after in pairwise(track):
         step = 1000 * distance_km((before.lon, before.lat), (after.lon, after.lat))
-        if step > FASTEST_M_S * (after.at_ms - before.at_ms) / 1000.0:
+        if step > rule.fastest_m_s * (after.at_ms - before.at_ms) / 1000.0:
             jumps += 1
         else:
             metres += step

@@ -18,13 +18,10 @@ from governance.roles import Actor, Right, Role
 from governance.tables import incident as incident_table
 from governance.tables import report as table
 from sensors.errors import NotFound, WaterError
-from sensors.network import distance_km
+from sensors.network import KM_PER_DEGREE, distance_km
 from sensors.texts import Text, say, sentence
 from sensors.times import DAY_MS
 
-NEAR_M = 300.0
-"""Reports no further apart than this may be of one thing (our choice: two bridges of an urban creek)."""
-NEAR_MS = 2 * DAY_MS
 HOUR_MS = 3_600_000
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 """No letters that are read as another one over the telephone."""
@@ -39,6 +36,15 @@ class Citizen(Actor):
 
 
 CITIZEN = Citizen("市民 citizen", Role.PUBLIC)
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """What may be one thing: incidents no further apart than this, of so many days (our choice: two bridges of an urban
+    creek)."""
+
+    metres: float = 300.0
+    days: float = 2.0
 
 
 class TooMany(WaterError):
@@ -144,22 +150,23 @@ def progress(one: Report, incident: Incident, now_ms: int, reopen_within_ms: int
     return Progress(one.ticket, incident.state, say(f"report.{incident.state}"), at_ms, over, may_object)
 
 
-def similar(connection: sa.Connection, one: Incident, now_ms: int) -> list[Incident]:
+def similar(connection: sa.Connection, one: Incident, now_ms: int, near: Near) -> list[Incident]:
     """Other open incidents near in place and time, nearest first: what it may be another one of."""
     lon, lat = one.place.lon, one.place.lat
     if lon is None or lat is None:
         return []
+    wide = near.metres / 1000 / KM_PER_DEGREE  # in China a degree of longitude is at least half one of latitude
     rows = connection.execute(
         sa.select(incident_table.c.id, incident_table.c.lon, incident_table.c.lat).where(
             incident_table.c.open_cause.is_not(None),
             incident_table.c.id != one.id,
-            incident_table.c.last_observed_at_ms > now_ms - NEAR_MS,
-            incident_table.c.lon.between(lon - 0.01, lon + 0.01),
-            incident_table.c.lat.between(lat - 0.01, lat + 0.01),
+            incident_table.c.last_observed_at_ms > now_ms - near.days * DAY_MS,
+            incident_table.c.lon.between(lon - 2 * wide, lon + 2 * wide),
+            incident_table.c.lat.between(lat - wide, lat + wide),
         )
     ).all()
-    near = sorted((1000 * distance_km((lon, lat), (row.lon, row.lat)), row.id) for row in rows)
-    return [incidents.get(connection, number) for metres, number in near if metres <= NEAR_M][:20]
+    found = sorted((1000 * distance_km((lon, lat), (row.lon, row.lat)), row.id) for row in rows)
+    return [incidents.get(connection, number) for metres, number in found if metres <= near.metres][:20]
 
 
 def _report(row: sa.RowMapping) -> Report:

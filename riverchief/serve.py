@@ -16,6 +16,7 @@ from governance.database import Database
 from governance.messenger import Messenger
 from governance.outbox import Attempt, Deliverer
 from governance.patrols import Counts
+from governance.reports import Near
 from ingest import journal
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Retirement
@@ -212,7 +213,10 @@ class System:
             photos=settings.photos,
             devices=self.devices,
             reports_an_hour=settings.reports.an_hour,
-            patrols=Counts(settings.reports.patrol_minutes, settings.reports.patrol_metres),
+            near=Near(settings.reports.near_metres, settings.reports.near_days),
+            patrols=Counts(
+                settings.reports.patrol_minutes, settings.reports.patrol_metres, settings.reports.patrol_fastest_m_s
+            ),
             open=settings.access.open,
             processes=self.processes,
             audit_keys=public_keys(settings),

@@ -204,7 +204,10 @@ class ReportsSection(_Section):
 
     an_hour: Annotated[int, Field(ge=1, le=1000)] = 6
     patrol_minutes: Annotated[float, Field(ge=0, le=1440)] = 10.0
+    near_metres: Annotated[float, Field(ge=0, le=10_000)] = 300.0
+    near_days: Annotated[float, Field(ge=0, le=60)] = 2.0
     patrol_metres: Annotated[float, Field(ge=0, le=100_000)] = 1000.0
+    patrol_fastest_m_s: Annotated[float, Field(gt=0, le=100)] = 15.0
 
 
 class GrafanaSection(_Section):

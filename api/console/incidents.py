@@ -61,7 +61,8 @@ class IncidentPage(Page[CasePage]):
             told = notice_store.listed(connection, incident=number, limit=NOTICES)
             items = notice_store.items(connection, [one.id for one in told])
             behind = reports.of_incident(connection, number)
-            near = [one for one in reports.similar(connection, incident, now_ms) if lifecycle.concerns(one, self.actor)]
+            near = reports.similar(connection, incident, now_ms, context.near)
+            near = [one for one in near if lifecycle.concerns(one, self.actor)]
             kept = traces.kept(connection, number)
             entry = next((line.n for line in reversed(audit.of(connection, "incident", number))), None)
         registry = self.shared.registries.recent()

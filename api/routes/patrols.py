@@ -112,7 +112,7 @@ def upload(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewPatrol
     if new.reach and new.reach not in {one.key for one in known.recent().reaches}:
         raise NotFound(sentence("registry.no_reach", reach=new.reach[:80]))
     regions = keeper.regions()
-    done = store.walked(track)
+    done = store.walked(track, asked.patrols)
     valid, why = store.counts(new.way, done, asked.patrols)
     middle = track[len(track) // 2] if track else None
     with asked.database.write() as connection:

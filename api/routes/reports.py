@@ -172,7 +172,7 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
         )
         kept = Report(store.ticket(), made.id, now_ms, new.contact.strip(), who, 0)
         store.add(connection, kept)
-        near = store.similar(connection, made, now_ms)
+        near = store.similar(connection, made, now_ms, asked.near)
         told = store.progress(kept, made, now_ms, asked.processes.policy.reopen_within_ms)
     asked.wake()
     at = rfc3339(told.at_ms)
@@ -228,7 +228,7 @@ def origins(asked: Asked, who: Who, incident_id: int) -> Response:
         found = incidents.get(connection, incident_id)
         within_reach(found, who)
         behind = store.of_incident(connection, incident_id)
-        near = store.similar(connection, found, asked.clock_ms())
+        near = store.similar(connection, found, asked.clock_ms(), asked.near)
     office = who.may(Right.ACCEPT)
     return answer(
         Origins(

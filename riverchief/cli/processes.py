@@ -23,6 +23,10 @@ def check(file: Annotated[Path | None, typer.Argument(help="流程文件 · proc
     for phase in Phase:
         limits.add_row(phase.value, *(str(found.policy.limits[phase, colour]) for colour in Colour))
     out.print(limits)
+    hours = found.policy.emergencies
+    told = ", ".join(f"{grade} {within}" for grade, within in hours.within.items())
+    out.print(f"突发事件上报时限 emergencies are reported within: {told}")
+    out.print(f"无人回应每 unanswered, again each {hours.answer}；逾期每 overdue, again each {hours.again}")
     table = Table("流程 process", "适用 kinds", "主办 lead", "协办 joint", "层级 level", "处置 handle", "读数 readings")
     for one in found.known:
         table.add_row(

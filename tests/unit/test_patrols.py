@@ -21,17 +21,18 @@ def test_a_degree_is_as_long_as_it_is_on_the_earth() -> None:
 
 
 def test_a_walk_is_as_long_as_its_stretches() -> None:
-    done = walked(track(0, 80, 160, 100))
+    done = walked(track(0, 80, 160, 100), Counts())
     assert (round(done.metres), done.minutes, done.jumps) == (220, 3.0, 0)
 
 
 def test_a_jump_of_the_receiver_is_no_walk() -> None:
-    done = walked(track(0, 80, 5000, 160))
+    done = walked(track(0, 80, 5000, 160), Counts())
     assert (round(done.metres), done.jumps) == (80, 2)
+    assert round(walked(track(0, 80, 5000, 160), Counts(fastest_m_s=90.0)).metres) == 80 + 4920 + 4840, "as a site says"
 
 
 def test_no_track_proves_nothing() -> None:
-    assert walked([]) == Walked(0.0, 0.0, 0)
+    assert walked([], Counts()) == Walked(0.0, 0.0, 0)
 
 
 @pytest.mark.parametrize(

@@ -759,7 +759,7 @@ def test_after_a_day_of_findings_with_the_receiver_down_it_hears_what_was_tried_
     assert len(waiting(database)) == 480 - 18, "what came in one go was told by its last"
     up.set()
     now[0] += 3_600_000
-    until(lambda: len(receiver.taken) == 4)
+    until(lambda: len(receiver.taken) == 4 and gathered(database))
     now[0] += 60_000
     until(lambda: settled(database))
     for cause in "ab":
@@ -781,7 +781,7 @@ def test_what_was_superseded_is_not_sent_again_with_the_others_and_a_dead_letter
     receiver.script = lambda cause, seq: (200, {})
     with database.write() as connection:
         assert reconciliation.resend(connection, [1], now[0]) == 2
-    until(lambda: len(receiver.taken) == 2)
+    until(lambda: len(receiver.taken) == 2 and gathered(database))
     now[0] += 60_000
     until(lambda: settled(database))
     assert [seq for _, seq, _ in receiver.taken] == [1, 1, 4]

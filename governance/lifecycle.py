@@ -15,7 +15,7 @@ from typing import Any
 from governance.deadlines import STANDARD, Phase, Policy
 from governance.finding import Change, Colour, Finding, Kind
 from governance.regions import NOWHERE, Place
-from governance.roles import Actor, Department, Forbidden, Right, Role, label
+from governance.roles import PERSONS, Actor, Department, Forbidden, Right, Role, label
 from sensors.errors import Refused
 from sensors.texts import Text, say, sentence
 from sensors.times import DAY_MS, beijing
@@ -678,7 +678,7 @@ def act(
             details["score"] = order.score
         case Action.REOPEN:
             file = replace(file, handler="", verifier="", contributed=(), reason="", score=None)
-    if actor.name != file.emergency_by:
+    if actor.role in PERSONS and actor.name != file.emergency_by:  # a remark of the system's own is no answer
         file = _answered(file, now_ms, policy)
     after = replace(after, place=place, case=file)
     if action is Action.RESUME:

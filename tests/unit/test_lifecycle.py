@@ -512,6 +512,9 @@ def test_an_emergency_goes_one_level_up_with_each_call_whatever_stands_still():
 def test_who_deals_with_an_emergency_is_called_only_when_its_hours_run_out_and_who_reports_it_never():
     own = act(emergency(), Order(Action.COMMENT, comment="已电话通知"), OPERATOR, NOW + 60_000)[0]
     assert calls(own, NOW + HOUR)[0] == 10, "who declared it has told nobody else"
+    remark = Actor("系统", Role.SYSTEM)
+    machine = act(emergency(), Order(Action.COMMENT, comment="可能来源"), remark, NOW + 60_000)[0]
+    assert calls(machine, NOW + HOUR)[0] == 10, "nobody has read it"
     answered = act(emergency(), Order(Action.COMMENT, comment="收到"), CHIEF, NOW + 60_000)[0]
     assert calls(answered, NOW + 2 * HOUR) == [96, 120]
     late = act(answered, Order(Action.COMMENT, comment="收到"), CHIEF, NOW + 100 * 60_000)[0]

@@ -940,6 +940,12 @@ def concerns(incident: Incident, actor: Actor) -> bool:
     return actor.covers(incident.place.region) or actor.answers_for(incident.case.responsible)
 
 
+def elsewhere(incident: Incident) -> str:
+    """The sentence for somebody within whose reach an incident is not."""
+    region = incident.place.region
+    return sentence("incident.elsewhere" if region else "incident.unplaced", id=incident.id, region=region)
+
+
 _ON = (
     Action.EMERGENCY_REPORTED,
     Action.ACCEPT,
@@ -1090,7 +1096,7 @@ def _admitted(incident: Incident, action: Action, actor: Actor) -> Step:
         )
         raise Forbidden(told, now)
     if not concerns(incident, actor):
-        raise Forbidden(sentence("incident.elsewhere", id=incident.id, region=incident.place.region or "—"), now)
+        raise Forbidden(elsewhere(incident), now)
     step = STEPS.get((incident.state, action))
     if step is None or not _timely(incident, action):
         key = "incident.not_now" if incident.is_open else "incident.is_over"

@@ -548,8 +548,7 @@ def _order(new: NewAction, incident: Incident, actor: Actor) -> Order:
 def within_reach(incident: Incident, who: Actor) -> None:
     """Raises Forbidden for an incident that does not concern who asks."""
     if not lifecycle.concerns(incident, who):
-        region = incident.place.region or "—"
-        raise Forbidden(sentence("incident.elsewhere", id=incident.id, region=region))
+        raise Forbidden(lifecycle.elsewhere(incident))
 
 
 def _in_full(incident: Incident, history: list[Entry], who: Actor, asked: Context, status: int = 200) -> Response:

@@ -362,6 +362,12 @@ def test_a_person_acts_within_reach_and_on_what_is_theirs():
     assert act(incident, Order(Action.ACCEPT), near, NOW)[0].state is State.ACCEPTED
 
 
+def test_what_lies_in_no_region_yet_says_so_to_who_is_bound_to_one():
+    bound = Actor("陈某（示例）", Role.OPERATOR, regions=frozenset({"g1"}))
+    with pytest.raises(Forbidden, match=r"尚未确定所在辖区.* / Incident 17 lies in no region yet"):
+        act(opened(), Order(Action.ACCEPT), bound, NOW)
+
+
 def test_a_false_alarm_needs_its_reason_and_ends_it_although_its_condition_is_active():
     with pytest.raises(Refused, match="sensor_fault"):
         act(opened(), Order(Action.FALSE_ALARM, comment="探头离水"), OPERATOR, NOW)

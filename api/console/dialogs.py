@@ -16,7 +16,7 @@ class Dialog:
     """Fields under a title; ``submit`` does the work and may raise WaterError, which is shown here."""
 
     def __init__(self, page: Framed, title: str, note: str = "") -> None:
-        self.page = page
+        self.page, self.fields = page, 0
         with ui.context.client.layout:
             self.dialog = ui.dialog()
         with self.dialog, tag("form", "rc-dialog", testid="start-dialog") as self.form:
@@ -66,7 +66,8 @@ class Dialog:
         """A field under its name: Quasar's own floating labels are too small to read."""
         with tag("label", "rc-field") as label:
             tag("span", text=words)
-        field.props("outlined dense").move(label)
+        field.props("outlined dense" if self.fields else "outlined dense autofocus").move(label)
+        self.fields += 1
         field.props["data-testid"] = f"start-dialog-{name}"
         field.props["aria-label"] = words
         if hint:

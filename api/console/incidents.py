@@ -12,11 +12,12 @@ from api.console import chart, marks, menu, orders
 from api.console.elements import button, link, one_language, pennant, picture, tag
 from api.console.frame import Framed, Page, cell
 from api.console.models import incident as models
-from api.console.models.incident import CasePage, Line, NoticeRow
+from api.console.models.incident import CasePage, Line, NoticeRow, Stop
 from api.console.models.orders import BUTTONS, ON
 from api.context import Context
 from api.routes.incidents import within_reach
 from governance import attachments, audit, incidents, lifecycle, notice_store, reports
+from governance.attachments import Attachment
 from governance.lifecycle import Action, Incident
 from governance.roles import Right
 from governance.roles import Role as RoleOf
@@ -46,6 +47,7 @@ class IncidentPage(Page[CasePage]):
     view: chart.View | None = None
     graph: Element | None = None
     unread: str = ""
+    past: tuple[int, tuple[Stop, ...], tuple[Line, ...], tuple[Attachment, ...]] | None = None
     all_lines = False
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -56,15 +58,18 @@ class IncidentPage(Page[CasePage]):
         with context.database.read() as connection:
             incident = incidents.get(connection, number)
             within_reach(incident, self.actor)
-            history = incidents.history(connection, number)
-            files = attachments.known(connection, [one for entry in history for one in entry.attachments])
+            if self.past is None or self.past[0] != incident.version:  # read again only when something happened
+                history = incidents.history(connection, number)
+                shown = attachments.known(connection, [one for entry in history for one in entry.attachments])
+                self.past = incident.version, models.stops(incident, history), models.lines(history), tuple(shown)
+            _, stops, lines, files = self.past
             told = notice_store.listed(connection, incident=number, limit=NOTICES)
             items = notice_store.items(connection, [one.id for one in told])
             behind = reports.of_incident(connection, number)
             near = reports.similar(connection, incident, now_ms, context.near)
             near = [one for one in near if lifecycle.concerns(one, self.actor)]
             kept = traces.kept(connection, number)
-            entry = next((line.n for line in reversed(audit.of(connection, "incident", number))), None)
+            entry = audit.listing(connection, kind="incident", id=str(number), limit=1)
         registry = self.shared.registries.recent()
         traced = kept or self._traced(number)
         self._read_chart(incident, registry, now_ms)
@@ -74,18 +79,18 @@ class IncidentPage(Page[CasePage]):
             name=_name(incident, registry),
             region=next((Text(r.zh, r.en) for r in registry.regions if r.code == incident.place.region), None),
             reach=_reach(incident, registry),
-            stops=models.stops(incident, history),
-            lines=models.lines(history),
+            stops=stops,
+            lines=lines,
             allowed=lifecycle.allowed(incident, self.actor),
             hindered=tuple(lifecycle.hindered(incident, self.actor).items()),
-            files=tuple(files),
+            files=files,
             notices=rows if self.actor.may(_NOTICES) else None,
             reports=tuple(behind),
             similar=tuple(near),
             process=context.processes.of(incident),
             trace=traced,
             sources=models.sources(traced),
-            entry=entry if self.actor.may(_PROOF) else None,
+            audited=bool(entry) and self.actor.may(_PROOF),
         )
 
     def number(self) -> int:
@@ -183,7 +188,7 @@ class IncidentPage(Page[CasePage]):
                     for language, words in (("zh", "pdf_zh"), ("en", "pdf_en")):
                         href = f"/api/v1/incidents/{incident.id}/evidence?lang={language}"
                         link(self.say(words), href, "rc-button", testid=f"case-pdf-{language}")
-                    if model.entry is not None:
+                    if model.audited:
                         href = self.to("/trail", kind="incident", id=incident.id)
                         link(self.say("trail"), href, "rc-button", testid="case-trail")
             with tag("ol", "rc-stops", label=self.say("way"), testid="case-stops"):

@@ -54,7 +54,13 @@ async def ask(page: Framed, incident: Incident, action: Action, after: Callable[
     name = None if page.named else dialog.text("name", page.say("console.your_name"), page.name)
     given: dict[str, Any] = {}
     if offer is not None:
-        _to(dialog, page, offer, given)
+        _to(dialog, page, offer, given, filled=action is Action.DISPATCH)
+    if wanted.departments:
+        waiting = {code: page.say(f"department.{code}") for code in wanted.departments}
+        own = str(page.actor.department) if page.actor.department else None
+        given["department"] = dialog.choice(
+            "department", page.say("form.of_department"), waiting, own if own in waiting else None
+        )
     if wanted.reasons:
         options = {code: page.say(f"reason.{code}") for code in wanted.reasons}
         given["reason"] = dialog.choice("reason", page.say("form.reason"), options)
@@ -101,8 +107,9 @@ async def ask(page: Framed, incident: Incident, action: Action, after: Callable[
     dialog.open(label(page, action), submit)
 
 
-def _to(dialog: Dialog, page: Framed, offer: _Offer, given: dict[str, Any]) -> None:
-    to = offer.found.assignment
+def _to(dialog: Dialog, page: Framed, offer: _Offer, given: dict[str, Any], *, filled: bool) -> None:
+    """To whom; a dispatch is filled in with the suggestion, a transfer is for somebody else and begins empty."""
+    to = offer.found.assignment if filled else Assignment()
     departments = {str(d): page.say(f"department.{d}") for d in Department}
     matters = {p.key: page.of(Text(p.zh, p.en)) for p in page.context.processes.known}
     if matters:
@@ -122,10 +129,10 @@ def _order(
     to = None
     if "department" in said:
         to = Assignment(
-            said["region"] or "",
-            said["responsible"] or "",
+            said.get("region") or "",
+            said.get("responsible") or "",
             Department(said["department"]) if said["department"] else None,
-            tuple(Department(one) for one in said["joint"] or ()),
+            tuple(Department(one) for one in said.get("joint") or ()),
         )
     return Order(
         action,

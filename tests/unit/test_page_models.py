@@ -34,7 +34,7 @@ from governance.oncall import ROTATION, SINGLE, Shift
 from governance.people import Person
 from governance.plans import Goal
 from governance.regions import Place, Regions
-from governance.roles import Actor, Right, Role
+from governance.roles import Actor, Department, Right, Role
 from governance.terms import Appointment, offices
 from sensors.errors import ConfigurationError, Refused
 from sensors.network import Level, Region
@@ -79,6 +79,11 @@ def test_a_dialog_asks_for_what_the_lifecycle_would_refuse_without():
     false = orders.asks(case(State.REPORTED), Action.FALSE_ALARM)
     assert (false.comment, false.reasons) == (Need.REQUIRED, tuple(FalseAlarm))
     assert orders.asks(case(State.ACCEPTED), Action.DISPATCH).to
+    joint = case(State.HANDLING)
+    joint = replace(joint, case=replace(joint.case, joint=(Department.WATER, Department.HOUSING)))
+    assert orders.asks(joint, Action.CONTRIBUTE).departments == ("water", "housing")
+    one_left = replace(joint, case=replace(joint.case, contributed=(Department.WATER,)))
+    assert orders.asks(one_left, Action.CONTRIBUTE).departments == ()
     assert orders.asks(case(State.REPORTED), Action.ACCEPT) == orders.Asks(Need.OPTIONAL, Need.NO)
     assert orders.asks(case(State.REPORTED), Action.EMERGENCY).grades == ("I", "II", "III", "IV")
 

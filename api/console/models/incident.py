@@ -98,7 +98,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class CasePage:
-    """What the page shows. ``notices`` None: not for who looks; ``trace`` None: there is no source to be traced."""
+    """What the page shows. ``notices`` None: not for who looks; ``trace`` None: there is no source to be traced.
+
+    ``audited``: the trail has entries of it, and who looks may read them.
+    """
 
     incident: Incident
     name: Text | None
@@ -115,7 +118,7 @@ class CasePage:
     process: Process | None
     trace: Traced | None
     sources: tuple[Source, ...]
-    entry: int | None
+    audited: bool
 
 
 def stops(incident: Incident, history: Sequence[Entry]) -> tuple[Stop, ...]:

@@ -17,7 +17,10 @@ class Need(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Asks:
-    """The fields of a dialog; ``reasons`` are the codes to choose from, ``conditions`` those that can be split off."""
+    """The fields of a dialog; ``reasons`` are the codes to choose from, ``conditions`` those that can be split off.
+
+    ``departments``: of several that have not done their part yet, the one that has to be named.
+    """
 
     comment: Need
     proof: Need
@@ -27,6 +30,7 @@ class Asks:
     into: bool = False
     score: bool = False
     conditions: tuple[tuple[str, str, str], ...] = ()
+    departments: tuple[str, ...] = ()
 
 
 _SHOWS_MORE = frozenset(
@@ -72,6 +76,7 @@ def asks(incident: Incident, action: Action) -> Asks:
     """What to ask before ``action``; raises KeyError for one that the state does not know."""
     step: Step = STEPS[incident.state, action]
     text = any(kinds == {Evidence.TEXT} for kinds in step.evidence)
+    waiting = tuple(str(d) for d in incident.case.joint if d not in incident.case.contributed)
     shown = any(Evidence.TEXT not in kinds for kinds in step.evidence)
     return Asks(
         comment=Need.REQUIRED if text else Need.OPTIONAL,
@@ -82,6 +87,7 @@ def asks(incident: Incident, action: Action) -> Asks:
         into=action is Action.MERGE,
         score=action is Action.EVALUATE,
         conditions=tuple(c.key for c in incident.conditions) if action is Action.SPLIT else (),
+        departments=waiting if action is Action.CONTRIBUTE and len(waiting) > 1 else (),
     )
 
 

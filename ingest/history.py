@@ -166,7 +166,7 @@ class History:
             np.concatenate([w.parameter for w in windows])[rows],
             at[rows],
             verdict.move[rows],
-            verdict.ramp[rows],
+            verdict.course[rows],
             verdict.tests[rows].astype(np.int64),
             one,
             self._catalogue,
@@ -179,7 +179,7 @@ class History:
         """What the stations of a batch say together."""
         tests = live.tests.astype(np.int64)
         station, parameter = batch.station.astype(np.int64), batch.parameter
-        return watch(station, parameter, batch.at, live.move, live.ramp, tests, self.watched, self._catalogue, edges)
+        return watch(station, parameter, batch.at, live.move, live.course, tests, self.watched, self._catalogue, edges)
 
     def measured(self, station: int, batch: Batch) -> Measured:
         """The last readings of a station: those remembered, and those of a batch that is not yet."""

@@ -18,7 +18,7 @@ from ingest.history import SHORTEST_S, History
 from ingest.storage.port import Window
 from sensors.quality import Assessed
 from sensors.quality.events import Alarms, watch
-from sensors.reading import Bools, Codes, Floats, Ints
+from sensors.reading import Bytes, Codes, Floats, Ints
 
 REACH_MS: Final = int(1000 * SHORTEST_S)
 """So far around the late readings instants are looked at: the medians of the last hours, and six hours of calm."""
@@ -38,13 +38,13 @@ class Said:
     at: Ints
     value: Floats
     move: Floats
-    ramp: Bools
+    course: Bytes
     tests: Ints
 
     @classmethod
     def of(cls, verdict: Assessed, rows: slice, window: Window, packed: Ints) -> "Said":
         """Of a window, whose verdict are the ``rows``; ``packed`` are its flags with the marks of people laid over."""
-        return cls(window.parameter, window.at, window.value, verdict.move[rows], verdict.ramp[rows], packed >> 4)
+        return cls(window.parameter, window.at, window.value, verdict.move[rows], verdict.course[rows], packed >> 4)
 
     @classmethod
     def together(cls, parts: Sequence["Said"]) -> "Said":
@@ -68,7 +68,13 @@ def findings(
     if not len(found.at):
         return [], []
     going = sudden.going(one.key)
-    last_ms = max([int(history.watched.alarmed[station]), *(alarm.fired_at_ms for alarm in going.values())])
+    last_ms = max(
+        [
+            int(history.watched.alarmed[station]),
+            int(history.watched.doubted[station]),
+            *(alarm.fired_at_ms for alarm in going.values()),
+        ]
+    )
     known = list(told(one.key))
     if going:
         known.append((min(alarm.fired_at_ms for alarm in going.values()), last_ms))
@@ -106,11 +112,11 @@ def told(connection: sa.Connection, station: str, rules: Collection[str]) -> lis
 def _alarms(station: int, said: Said, within: Span, history: History) -> Alarms:
     """The detector's alarms around the late readings, as if nothing had been seen of the station for a while."""
     memory = history.watched.taken(np.array([station]))
-    for name in ("at", "moves", "ramp", "visit", "visited", "alarmed", "known"):
+    for name in ("at", "moves", "ramp", "visit", "visited", "alarmed", "known", "leap", "doubted"):
         getattr(memory, name)[:] = 0
     rows = np.flatnonzero((said.at >= within[0]) & (said.at <= within[1]))
     who, tests = np.zeros(len(rows), np.int64), said.tests[rows]
-    columns = who, said.parameter[rows], said.at[rows], said.move[rows], said.ramp[rows], tests
+    columns = who, said.parameter[rows], said.at[rows], said.move[rows], said.course[rows], tests
     return watch(*columns, memory, history.registry.catalogue).alarms
 
 

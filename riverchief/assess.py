@@ -21,10 +21,10 @@ from sensors.quality import Memory, assess
 from sensors.quality.columns import Sensor, Sensors, sensors
 from sensors.quality.crosscheck import CONCERNED, contradictions, laid
 from sensors.quality.daily import neighbours, together
-from sensors.quality.events import Alarms, Watched, meaning, watch
+from sensors.quality.events import Alarms, Watched, watch
 from sensors.quality.wording import event as event_sentence
 from sensors.quality.wording import reasons
-from sensors.reading import Bools, Flag, Floats, Ints, Places, QualityTest, pack
+from sensors.reading import Bytes, Flag, Floats, Ints, Places, QualityTest, pack
 from sensors.times import DAY_MS
 
 COLUMNS = ("station", "time", "parameter", "kind", "flag", "reason")
@@ -66,6 +66,7 @@ class Summary:
     suspect: int = 0
     bad: int = 0
     events: int = 0
+    doubtful: int = 0
     by_test: dict[str, int] = field(default_factory=dict)
     columns: dict[str, str] = field(default_factory=dict)
     left_alone: list[str] = field(default_factory=list)
@@ -124,7 +125,7 @@ def judge(table: Read, edges: Sequence[tuple[int, int, int]] = (), progress: Pro
     n, k = table.values.shape
     parameter = np.array([c.parameter for c in columns], np.int64)
     packed = np.zeros((n, k), np.int64)
-    moves, ramps = np.full((n, k), np.nan), np.zeros((n, k), np.bool_)
+    moves, courses = np.full((n, k), np.nan), np.zeros((n, k), np.uint8)
     done, network = 0, neighbours(edges)
     for members in together(len(table.names), edges):
         memory = Memory.of(np.repeat(members, k).astype(np.int32), np.tile(parameter, len(members)).astype(np.int32))
@@ -138,7 +139,7 @@ def judge(table: Read, edges: Sequence[tuple[int, int, int]] = (), progress: Pro
             )
             packed[row, column] = pack(verdict.flag, verdict.tests)
             moves[row, column] = verdict.move
-            ramps[row, column] = verdict.ramp
+            courses[row, column] = verdict.course
             for i in np.unique(verdict.again_series // k).tolist():
                 again = verdict.again_series // k == i
                 earlier = spans[i][0] + np.searchsorted(table.at[slice(*spans[i])], verdict.again_at[again])
@@ -147,7 +148,7 @@ def judge(table: Read, edges: Sequence[tuple[int, int, int]] = (), progress: Pro
             done += sum(last - first for first, last in piece)
             progress(0.9 * done / max(n, 1))
     _cross(table, packed)
-    return Judged(packed, _alarms(table, packed, moves, ramps, parameter, edges))
+    return Judged(packed, _alarms(table, packed, moves, courses, parameter, edges))
 
 
 def _pieces(at: Ints, spans: Sequence[tuple[int, int]], rows: int) -> Iterator[list[tuple[int, int]]]:
@@ -187,7 +188,7 @@ def _key(table: Read, sensor: Sensor) -> str:
 
 
 def _alarms(
-    table: Read, packed: Ints, moves: Floats, ramps: Bools, parameter: Ints, edges: Sequence[tuple[int, int, int]]
+    table: Read, packed: Ints, moves: Floats, courses: Bytes, parameter: Ints, edges: Sequence[tuple[int, int, int]]
 ) -> Alarms:
     rows, column = np.nonzero(packed)
     watched = Watched()
@@ -197,7 +198,7 @@ def _alarms(
         parameter[column],
         table.at[rows],
         moves[rows, column],
-        ramps[rows, column],
+        courses[rows, column],
         packed[rows, column] >> 4,
         watched,
         table.found.catalogue,
@@ -449,13 +450,9 @@ def _frame(table: Read, judged: Judged, summary: Summary) -> pl.DataFrame:
     told = np.array([_both(reasons(int(one))) for one in sets] or [""], object)
     names = np.array([c.name for c in table.found.sensors], object)
     alarms = judged.alarms
-    summary.events = _runs(alarms)
-    sentences = []
-    for i in range(len(alarms.at)):
-        supported, alone = bool(alarms.supported[i]), bool(alarms.alone[i])
-        total, needed = float(alarms.total[i]), float(alarms.needed[i])
-        what = meaning(alarms.moves[i], total, needed, supported=supported, alone=alone)
-        sentences.append(_both(event_sentence(what, total, needed, supported=supported, alone=alone)))
+    doubtful = alarms.doubt > 0
+    summary.events, summary.doubtful = (_runs(alarms.take(np.flatnonzero(one))) for one in (~doubtful, doubtful))
+    sentences = [_both(event_sentence(alarms, i)) for i in range(len(alarms.at))]
     station = np.concatenate([alarms.station, table.station[row]])
     at = np.concatenate([alarms.at, table.at[row]])
     events = len(alarms.at)
@@ -465,7 +462,9 @@ def _frame(table: Read, judged: Judged, summary: Summary) -> pl.DataFrame:
     frame = {
         "0": np.array(table.names, object)[station[order]] if len(order) else [],
         "2": np.concatenate([np.full(events, "", object), names[column]])[order],
-        "3": np.concatenate([np.full(events, "event", object), np.full(len(row), "fault", object)])[order],
+        "3": np.concatenate(
+            [np.where(doubtful, "doubtful", "event").astype(object), np.full(len(row), "fault", object)]
+        )[order],
         "4": np.concatenate([np.full(events, int(Flag.SUSPECT)), packed & 15])[order],
         "5": np.concatenate([np.array(sentences, object), told[which] if len(row) else np.empty(0, object)])[order],
     }
@@ -494,5 +493,6 @@ def told(summary: Summary) -> Iterator[str]:
     tests = ", ".join(f"{name} {count:,}" for name, count in summary.by_test.items()) or "-"
     yield (
         f"{summary.rows:,} 行 rows, {summary.stations} 站 stations, {summary.values:,} 值 values: "
-        f"可疑 suspect {summary.suspect:,}, 无效 bad {summary.bad:,} ({tests}); 事件 events {summary.events:,}"
+        f"可疑 suspect {summary.suspect:,}, 无效 bad {summary.bad:,} ({tests}); 事件 events {summary.events:,}, "
+        f"存疑 doubtful {summary.doubtful:,}"
     )

@@ -6,7 +6,7 @@ it flagged, found and raised is then held against the truth; nothing here judges
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +20,7 @@ from governance.finding import Change, Finding, Kind
 from ingest import backtest, ledger, traces
 from ingest.backtest import WATER, called, stations_of
 from ingest.checks import clocks
+from ingest.checks import events as sudden
 from ingest.checks.engine import LATE_S
 from ingest.checks.rules import Rules
 from ingest.pipeline import Site
@@ -33,6 +34,7 @@ from riverchief.scoring import Span, Thing
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue, catalogue
+from sensors.quality.events import Cause
 from sensors.reading import PLAIN, Bools, Flag, Ints, Message, QualityTest, unpack
 from sensors.stations import Registry, Station
 from sensors.times import DAY_MS, FUTURE_MS, rfc3339
@@ -60,6 +62,17 @@ FIRST = 3
 VISIT_MS = 1_800_000
 BY = "示例 example"
 """How long somebody stays, and who it is."""
+NAMES = {
+    EventKind.SEWAGE: Cause.SEWAGE,
+    EventKind.OVERFLOW: Cause.OVERFLOW,
+    EventKind.ACID: Cause.ACID,
+    EventKind.ALKALI: Cause.ALKALI,
+    EventKind.BRINE: Cause.SALT,
+    EventKind.BLOOM: Cause.BLOOM,
+    EventKind.LOW_OXYGEN: Cause.OXYGEN_SAG,
+    EventKind.DREDGING: Cause.SEDIMENT,
+}
+"""What the detector ought to say each kind looks like."""
 SHARE_OF_WATER = 0.25
 """Of the whole work, about."""
 
@@ -125,8 +138,8 @@ class Score:
 
     ``false_faults`` and ``false_events`` are alarms without a cause, ``false_by`` the former by parameter and the test
     that spoke. ``natural_events`` are event alarms while something natural happened (rain, a gate, a salt tide),
-    ``fault_events`` those at the beginning or end of a fault. ``natural_samples`` are good samples of natural times,
-    ``natural_flagged`` of them those that lost their good flag.
+    ``fault_events`` those at the beginning or end of a fault, ``doubtful`` those told as such. ``natural_samples`` are
+    good samples of natural times, ``natural_flagged`` of them those that lost their good flag.
     """
 
     scenario: str
@@ -141,6 +154,7 @@ class Score:
     false_events: int
     natural_events: int
     fault_events: int
+    doubtful: int
     false_by: Mapping[str, int]
     natural_samples: int
     natural_flagged: int
@@ -164,6 +178,12 @@ class Score:
         called_events = [(t.fault, t.event) for t in self.events if t.fault or t.event]
         right += sum(event and not fault for fault, event in called_events)
         return right, len(called) + len(called_events)
+
+    @property
+    def name_right(self) -> tuple[int, int]:
+        """Of the events the detector told: how many by their right name; "unclear" is none."""
+        told = [thing for thing in self.events if thing.told]
+        return sum(NAMES.get(EventKind(thing.kind)) == thing.told for thing in told), len(told)
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -222,6 +242,7 @@ class Run:
         self.asked, self.registry, self.seed = scenario, registry, seed
         self.catalogue = catalogue()
         self.database = database
+        self.doubtful = {rule.id for rule in rules.events if rule.kinds == (Cause.DOUBTFUL,)}
         self.store = SqlReadings(database, self.catalogue)
         self.site = Site(database, self.store, rules, self.catalogue, late_s=LATE_S + SLICE_MS // 1000)
         begin_ms = scenario.start_ms - round(lead_days * DAY_MS)
@@ -312,7 +333,7 @@ class Run:
         asked, registry, world, instruments = self.asked, self.registry, self.world, self.instruments
         witness = self.witness
         reports = _by_station(witness)
-        alarms = event_alarms(self.findings)
+        alarms = event_alarms(self.findings, self.doubtful)
         others = _water_alarms(self.findings)
         faults: list[Thing] = []
         events: list[Thing] = []
@@ -393,6 +414,9 @@ class Run:
                         delay_ms is not None,
                         by,
                         passage.event.name,
+                        _name(self.findings, self.doubtful, station.key, span, tolerance_ms)
+                        if delay_ms is not None
+                        else "",
                     )
                 )
             fault_events += len(of_faults)
@@ -414,6 +438,10 @@ class Run:
             false_events=false_events,
             natural_events=natural_events,
             fault_events=fault_events,
+            doubtful=sum(
+                one.rule in self.doubtful and one.change is Change.FIRED and one.observed_at_ms >= asked.start_ms
+                for one in self.findings
+            ),
             false_by={f"{parameter} {tests}": n for (parameter, tests), n in sorted(false_by.items())},
             natural_samples=natural_samples,
             natural_flagged=natural_flagged,
@@ -464,13 +492,16 @@ def _message(put: Put, now_ms: int) -> Message:
 # -- what came of it ---------------------------------------------------------------------------------------------------
 
 
-def event_alarms(findings: Iterable[Finding]) -> dict[str, list[Span]]:
-    """Station → when the event detector spoke, from its first alarm to the last, as its findings say."""
+def event_alarms(findings: Iterable[Finding], doubtful: Collection[str] = ()) -> dict[str, list[Span]]:
+    """Station → when the event detector spoke, from its first alarm to the last, as its findings say.
+
+    What the ``doubtful`` rules tell is left out.
+    """
     found: dict[str, list[Span]] = {}
     since: dict[str, int] = {}
     last_ms = 0
     for one in sorted(findings, key=lambda f: f.observed_at_ms):
-        if one.kind is not Kind.EVENT or one.parameter is not None:
+        if one.kind is not Kind.EVENT or one.parameter is not None or one.rule in doubtful:
             continue
         last_ms = max(last_ms, one.observed_at_ms)
         if one.change is Change.FIRED:
@@ -480,6 +511,18 @@ def event_alarms(findings: Iterable[Finding]) -> dict[str, list[Span]]:
     for station, start in since.items():
         found.setdefault(station, []).append(Span(start, max(start, last_ms)))
     return found
+
+
+def _name(findings: Iterable[Finding], doubtful: Collection[str], station: str, span: Span, tolerance_ms: int) -> str:
+    """What the last alarm of the detector that began before the end of a passage said that it looks like."""
+    told = [
+        one
+        for one in findings
+        if one.station == station and one.kind is Kind.EVENT and one.change is Change.FIRED and one.rule not in doubtful
+        and one.observed_at_ms <= span.end_ms + tolerance_ms
+    ]  # fmt: skip
+    cause = sudden.called(max(told, key=lambda one: one.observed_at_ms)) if told else None
+    return "" if cause is None else str(cause)
 
 
 def _water_alarms(findings: Iterable[Finding]) -> dict[str, list[Span]]:
@@ -657,6 +700,7 @@ def as_json(found: Score) -> dict[str, Any]:
                 "called_event": sum(t.event for t in of),
                 "separate": len({t.name for t in of if t.name}),
                 "separate_found": len({t.name for t in of if t.name and t.found}),
+                "told_as": dict(Counter(t.told for t in of if t.told)),
                 "by_rules_only": sum(t.by == ("rule",) for t in of),
                 "median_delay_min": scoring.median_minutes(of),
             }
@@ -681,9 +725,11 @@ def as_json(found: Score) -> dict[str, Any]:
         "false_event_alarms_per_station_month": round(found.false_events / found.months, 3),
         "event_alarms_of_natural_events": found.natural_events,
         "event_alarms_of_faults": found.fault_events,
+        "doubtful_alarms": found.doubtful,
         "natural_samples": found.natural_samples,
         "natural_samples_flagged": found.natural_flagged,
         "label": {"right": right, "called": called},
+        "name": dict(zip(("right", "told"), found.name_right, strict=True)),
         "incidents": [
             {
                 "id": one.id,

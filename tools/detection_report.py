@@ -46,12 +46,15 @@ EVENTS = {
 }
 QUIET = {
     "Logan": ("logan_river_labelled", (15, 30, 60, 240)),
-    "Logan, raw years": ("logan_river_raw_long", (15, 60, 240)),
-    "Cat Point": ("nerrs_apacpwq_labelled", (15, 60, 240)),
-    "Pringle Creek, clean": ("neon_pringle_creek_clean", (5, 15, 30, 60, 240)),
+    "Logan, raw years": ("logan_river_raw_long", (15, 30, 60, 240)),
+    "Cat Point": ("nerrs_apacpwq_labelled", (15, 30, 60, 240)),
+    "Pringle Creek, clean": ("neon_pringle_creek_clean", (5, 10, 15, 30, 60, 240)),
+    "Herbert": ("herbert_river_labelled", (30, 60, 240)),
+    "Sandy Creek": ("queensland_sandy_labelled", (60,)),
     "CANARY station B (pipe network)": ("canary_station_b_raw", (20, 60, 240)),
-    "St. Louis sonde": ("sonde_drift_pair", (5,)),
+    "St. Louis sonde": ("sonde_drift_pair", (5, 10, 15, 30, 60)),
 }
+STEPS = (5, 10, 15, 20, 30, 60, 240)
 LONGEST, MERGE = 24, 4
 MONTH = timedelta(days=30.44)
 
@@ -83,11 +86,11 @@ def report(data: Path, scorer: Path, folder: Path) -> list[str]:
     for name, (file, network, simple, prototype) in EVENTS.items():
         told = score(data, scorer, folder, file, network, ["--target", "event"])
         lines.append(f"| {name} | {row(told)} | {simple} | {prototype} |")
-    lines += ["", "| no event labels | " + " | ".join(f"{m} min" for m in (5, 15, 20, 30, 60, 240)) + " |",
-              "|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines += ["", "| no event labels | " + " | ".join(f"{m} min" for m in STEPS) + " |",
+              "|---" * (1 + len(STEPS)) + "|"]  # fmt: skip
     for name, (file, steps) in QUIET.items():
         cells = {step: f"{alarms(data, folder, file, step):.2f}" for step in steps}
-        lines.append(f"| {name} | " + " | ".join(cells.get(m, "") for m in (5, 15, 20, 30, 60, 240)) + " |")
+        lines.append(f"| {name} | " + " | ".join(cells.get(m, "") for m in STEPS) + " |")
     return lines
 
 

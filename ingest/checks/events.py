@@ -19,7 +19,7 @@ from ingest.checks.rules import Event, Rules
 from ingest.checks.upstream import River
 from ingest.checks.wording import name
 from sensors.parameters import Catalogue, Parameter
-from sensors.quality.events import Alarms, Cause, Seen, Watched, meaning
+from sensors.quality.events import Alarms, Cause, Seen, Watched
 from sensors.quality.wording import event as sentence
 from sensors.reading import Codes, Floats, Ints
 from sensors.stations import Registry, Station
@@ -38,6 +38,12 @@ BEFORE: Final = 8
 BEFORE_MS: Final = 2 * 3_600_000
 """What was measured is held against the median of so many readings before, not older than this: the detector looks at
 departures from such a median, and a series remembers as many."""
+
+
+def called(finding: Finding) -> Cause | None:
+    """What the sentence of a finding says that the event looks like."""
+    return next((cause for cause in Cause if say(f"event.{cause}").en in finding.text.en), None)
+
 
 Choose = Callable[[Station, Cause, float, int], Event | None]
 """The rule that speaks of an event: station, what it looks like, how sure (0 to 1), when (ms)."""
@@ -114,7 +120,9 @@ class Sudden:
             if i not in alarmed and stations[i].key not in on:
                 continue
             going = self.going(stations[i].key)
-            last_ms = max([int(before.alarmed[i]), *(one.fired_at_ms for one in going.values())])
+            last_ms = max(
+                [int(before.alarmed[i]), int(before.doubted[i]), *(one.fired_at_ms for one in going.values())]
+            )
             instants = np.unique(at[station == i])
             rows = np.flatnonzero(seen.alarms.station == i)
             said, _ = self.story(stations[i], seen.alarms, rows, going, last_ms, instants, partial(measured, i), now_ms)
@@ -150,14 +158,8 @@ class Sudden:
                 told += self._ended(station, on, last_ms, instants, now_ms, late)
                 on = {}
             last_ms = max(last_ms, at_ms)
-            what = meaning(
-                found.moves[a],
-                float(found.total[a]),
-                float(found.needed[a]),
-                supported=bool(found.supported[a]),
-                alone=bool(found.alone[a]),
-            )
-            rule = self._choose(station, what.cause, what.confidence, at_ms)
+            what = found.meaning(a)
+            rule = self._choose(station, found.kind(a), what.confidence, at_ms)
             past = self._past(station, at_ms, now_ms)
             if rule is None or any(self._says(one, alarm, rule, past) for one, alarm in on.items()):
                 continue
@@ -165,13 +167,7 @@ class Sudden:
                 "finding.event",
                 station=name(station),
                 at=_when(at_ms, past),
-                what=sentence(
-                    what,
-                    float(found.total[a]),
-                    float(found.needed[a]),
-                    supported=bool(found.supported[a]),
-                    alone=bool(found.alone[a]),
-                ),
+                what=sentence(found, a),
                 measured=measured().text(at_ms, [role for role, _ in what.evidence], self._catalogue),
             )
             begun = rule.found(

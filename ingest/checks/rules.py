@@ -453,11 +453,13 @@ class Rules:
         """The rules for an event at a station that looks like ``cause``, the most urgent first.
 
         Those that name the cause go before those for all, and of either the most exact scope counts; several of one
-        scope are steps of confidence and colour.
+        scope are steps of confidence and colour. Of doubtful changes only a rule that names them speaks.
         """
         regions = places.regions(station)
         matching = [rule for rule in self.events if rule.where.matches(station, regions)]
-        mine = [rule for rule in matching if cause in rule.kinds] or [rule for rule in matching if not rule.kinds]
+        mine = [rule for rule in matching if cause in rule.kinds]
+        if not mine and cause is not Cause.DOUBTFUL:
+            mine = [rule for rule in matching if not rule.kinds]
         most = max((rule.where.exactness(station, regions) for rule in mine), default=None)
         return tuple(
             sorted(

@@ -73,7 +73,7 @@ def sentences(found: Score) -> Iterator[str]:
         f"误报（每站月）false alarms a station-month: 故障 faults {faults:.2f} ({found.false_faults}"
         f"{': ' + worst if worst else ''}), 事件 events {events:.2f} ({found.false_events});"
         f" {found.months:.1f} 站月 station-months; 自然事件期间的事件告警 event alarms of natural events"
-        f" {found.natural_events}, 故障引起 of faults {found.fault_events}"
+        f" {found.natural_events}, 故障引起 of faults {found.fault_events}；存疑 doubtful {found.doubtful}"
     )
     if events_ := {t.name for t in found.events}:
         seen = {t.name for t in found.events if t.found}
@@ -84,6 +84,9 @@ def sentences(found: Score) -> Iterator[str]:
     right, called = found.label_right
     if called:
         yield f"标签正确 label right: {right} / {called} ({right / called:.0%})"
+    right, told = found.name_right
+    if told:
+        yield f"事件名称正确 events told by their right name: {right} / {told} ({right / told:.0%})"
     live = Counter(one.kind for one in found.incidents if not one.retrospective)
     past = sum(one.retrospective for one in found.incidents)
     kinds = ", ".join(f"{kind} {n}" for kind, n in sorted(live.items())) or "0"

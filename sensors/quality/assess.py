@@ -43,6 +43,7 @@ from sensors.quality.memory import (
 )
 from sensors.quality.past import ENOUGH, RUN_UNIT, Days, Past, Rhythm, level_unit
 from sensors.quality.sketch import ONE, bins
+from sensors.quality.stretches import Whereabouts, way_back
 from sensors.reading import Bits, Bools, Bytes, Codes, Flag, Floats, Ints, Places, QualityTest, pack
 from sensors.times import DAY_MS
 
@@ -74,16 +75,15 @@ class Assessed:
     """The verdict on a batch.
 
     ``flag`` and ``tests`` (n,) belong to the rows handed in, as ``move`` (n,) does: the departure from the last two
-    hours in units of what is usual for the series, NaN where nothing can be said, and ``ramp`` (n,): it alone climbs or
-    falls far, over several readings. ``again_*`` (m,) name samples of
-    *earlier* batches whose verdict changed (a spike shows only once its successor is there). ``carried`` is to be
-    applied after storing.
+    hours in units of what is usual for the series, NaN where nothing can be said, and ``course`` (n,): how it went
+    there, :data:`CLIMB` or :data:`LEAP`, 0 where that is not told. ``again_*`` (m,) name samples of *earlier* batches
+    whose verdict changed (a spike shows only once its successor is there). ``carried`` is to be applied after storing.
     """
 
     flag: Bytes
     tests: Bits
     move: Floats
-    ramp: Bools
+    course: Bytes
     again_series: Codes
     again_at: Ints
     again_packed: Ints
@@ -217,7 +217,7 @@ class _Line:
         for column, name in ((self.x, "value"), (self.t, "at"), (self.q, "packed"), (self.mark, "mark")):
             column[remembered] = getattr(memory, name)[self.touched]
         self.move[remembered] = memory.move[self.touched]
-        self.x[self.here], self.t[self.here] = value, at
+        self.x[self.here], self.t[self.here] = value + 0.0, at  # one zero: -0.0 is the lower of two in some orders only
         self._dense = 3 * len(series) > size
         self._medians: dict[int, Floats] = {}
         if m:
@@ -264,7 +264,8 @@ def _compare(
     with np.errstate(invalid="ignore", divide="ignore"):
         scale, base, earlier_base = _scale(line, p, past, catalogue)
         found = _statistics(line, p, scale, base, earlier_base, catalogue)
-        move, rhythm = _moves(line, p, past, catalogue)
+        move, middle, rhythm = _moves(line, p, past, catalogue)
+        where = Whereabouts.of(memory, line.touched, line.segment, line.t[here], middle)
         floor = catalogue.spike[p]
         rows: list[Places] = [np.flatnonzero(~np.isnan(one)) for one in (found.spike, found.shift, found.noise)]
         rows.append(np.flatnonzero(found.step > 0))
@@ -297,6 +298,8 @@ def _compare(
 
         lowest = _lowest(line, memory)
         limit = _run_limit(past, mature)
+        dry = _dry(line, p, past, catalogue)
+        _raise(new_flag, new_bits, dry, Flag.SUSPECT, QualityTest.OUT_OF_WATER)
         stuck = (
             catalogue.flat[p] & (run_samples >= limit) & ((line.t[here] - run_start) / 1000.0 >= _run_seconds(mature))
         )
@@ -319,9 +322,14 @@ def _compare(
         dead[accepted] = _nearly_nothing(line, p, catalogue)
         runs = dead_runs(series, dead, memory)
         again += out_of_water(line, accepted, series, at, runs, memory, _kinds(catalogue))
-        ramp = _ramps(line, z)
-        z = _after_gap(line, z)
-        z[_after_dead(series, runs, memory)[accepted]] = np.nan
+        course = _course(line, z, middle)
+        quiet = _after_dead(series, runs, memory)[accepted]
+        moved = np.flatnonzero((np.abs(z) > WHISPER) & ~quiet)
+        quiet[moved] = _after_gap(line, moved) | _faulty(line, moved)
+        old = np.zeros(len(z), np.bool_)
+        old[moved] = _no_news(line, moved, p, middle, where, past, catalogue)
+        z = np.where(quiet, np.nan, np.where(old, np.copysign(WHISPER, z), z))
+        course[quiet | old] = 0
 
     flag[accepted], bits[accepted] = (q[here] & 15).astype(np.uint8), (q[here] >> 4).astype(np.uint32)
     out = np.full(len(at), np.nan)
@@ -329,12 +337,14 @@ def _compare(
     earlier = np.unique(np.concatenate(again)) if again else np.empty(0, np.intp)
     earlier = earlier[~_among(earlier, here)]
     owner = line.touched[np.searchsorted(line.origin, earlier, side="right") - 1] if len(earlier) else line.touched[:0]
-    carried = _carry(line, days, past, rhythm, followed, run_samples, run_start, lowest, memory, (series, at, runs))
+    carried = _carry(
+        line, days, past, rhythm, followed, where, run_samples, run_start, lowest, memory, (series, at, runs)
+    )
     if not learn:
         carried = carried.without_learning()
-    alone = np.zeros(len(at), np.bool_)
-    alone[accepted] = ramp
-    return Assessed(flag, bits, out, alone, owner, line.t[earlier], q[earlier], carried)
+    how = np.zeros(len(at), np.uint8)
+    how[accepted] = course
+    return Assessed(flag, bits, out, how, owner, line.t[earlier], q[earlier], carried)
 
 
 # -- statistics ------------------------------------------------------------------------------------------------------
@@ -398,8 +408,9 @@ def _statistics(line: _Line, p: Codes, scale: Floats, base: Floats, earlier: Flo
     return _Found(spike, single, double, shift, noise, step)
 
 
-def _moves(line: _Line, p: Codes, past: Past, catalogue: Catalogue) -> tuple[Floats, Rhythm]:
-    """(n,) departures from the last two hours without the usual ones of the day or the tide; and what to remember.
+def _moves(line: _Line, p: Codes, past: Past, catalogue: Catalogue) -> tuple[Floats, Floats, Rhythm]:
+    """(n,) departures from the last two hours without the usual ones of the day or the tide, the medians of these
+    two hours; and what to remember.
 
     Where noise grows with the level the departure is one of the logarithm; half the usual level is added for optical
     sensors and analysers, which read near zero.
@@ -425,45 +436,113 @@ def _moves(line: _Line, p: Codes, past: Past, catalogue: Catalogue) -> tuple[Flo
     move[_no_event(catalogue)[p]] = np.nan
     solar = t[here] % DAY_MS * PHASES // DAY_MS
     lunar = t[here] % LUNAR_MS * PHASES // LUNAR_MS
-    return past.rhythm(move, solar, lunar, catalogue.spike[p])
+    move, rhythm = past.rhythm(move, solar, lunar, catalogue.spike[p])
+    return move, middle, rhythm
 
+
+WHISPER: Final = 0.4
+"""Moves below this many usual ones are nothing: nobody asks whether they are news. Those that are none are told to be
+so large: they bear no witness, but their direction is known."""
 
 PAUSE_MS: Final = 2 * 3_600_000
 PAUSE_STEPS: Final = 4
 """A pause of two hours and four usual steps among the last eight readings: their median is of another water."""
 
-RAMP: Final = 6.0
-RAMP_SAMPLES: Final = 4
-RAMP_STEP: Final = 0.6
+CLIMB: Final = 1
+LEAP: Final = 2
+"""How a sensor went as far as it is: in several readings, as water does, or most of the way from one to the next."""
+
+FAR: Final = 6.0
+FAR_SAMPLES: Final = 4
+ONE_STEP: Final = 0.6
 """A sensor that departs this far, this many readings in one direction, and made at most this share of the way in one
 step is believed alone: plumes ramp, faults jump (detection notes, rule 7)."""
 
-
-def _ramps(line: _Line, z: Floats) -> Bools:
-    """(n,) where a sensor alone climbs or falls like a plume does."""
-    out = np.zeros(len(z), np.bool_)
-    rows = np.flatnonzero(np.abs(z) >= RAMP)
-    if len(rows):
-        place = line.here[rows]
-        last = line.move[place[:, None] + np.arange(1 - RAMP_SAMPLES, 1)]
-        steady = np.where(last >= RAMP, 1, np.where(last <= -RAMP, -1, 0)).sum(axis=1)
-        window = line.x[place[:, None] + np.arange(-2 * RAMP_SAMPLES, 1)]
-        steps = np.abs(np.diff(window, axis=1)).max(axis=1)
-        way = window.max(axis=1) - window.min(axis=1)
-        out[rows] = (np.abs(steady) == RAMP_SAMPLES) & (steps <= RAMP_STEP * way)
-    return out
+CLEAR: Final = 2.0
+"""Of smaller moves nobody asks how they went: noise makes most of its way in one step."""
 
 
-def _after_gap(line: _Line, z: Floats) -> Floats:
-    """(n,) the moves, but none across a pause: what changed while nobody looked is not sudden."""
-    rows = np.flatnonzero(np.abs(z) > 0.5)
+def _course(line: _Line, z: Floats, middle: Floats) -> Bytes:
+    """(n,) how the sensors went from where they were in the two hours before: in one step, or steadily and far."""
+    out = np.zeros(len(z), np.uint8)
+    rows = np.flatnonzero(np.abs(z) >= CLEAR)
     if not len(rows):
-        return z
-    steps = np.diff(line.t[line.here[rows][:, None] + np.arange(-MOVE_SHORT, 1)], axis=1)
-    pause = steps.max(axis=1) > np.maximum(PAUSE_MS, PAUSE_STEPS * np.asarray(bn.median(steps, axis=1)))
-    out = z.copy()
-    out[rows[pause]] = np.nan
+        return out
+    here = line.here[rows]
+    steps = np.diff(line.x[here[:, None] + np.arange(-MOVE_WINDOWS[0][1], 1)], axis=1)
+    steps = np.where(_lately(line, rows)[:, :-1], steps, 0.0)
+    way = ONE_STEP * np.abs(line.x[here] - middle[rows])
+    up = line.x[here] > middle[rows]
+    most = np.where(up, np.fmax.reduce(steps, axis=1), -np.fmin.reduce(steps, axis=1))
+    out[rows[(most > way) & _of_hours(line, rows)]] = LEAP
+    far = np.abs(z[rows]) >= FAR
+    rows, here, steps, way = rows[far], here[far], steps[far], way[far]
+    last = line.move[here[:, None] + np.arange(1 - FAR_SAMPLES, 1)]
+    steady = (last >= FAR).all(axis=1) | (last <= -FAR).all(axis=1)
+    out[rows[steady & (np.fmax.reduce(np.abs(steps), axis=1) <= way)]] = CLIMB
     return out
+
+
+def _of_hours(line: _Line, rows: Places) -> Bools:
+    """(r,) where a move is one of two hours. A works' inlet with a reading a minute is compared with its last minutes:
+    its water does change from one reading to the next, and neither rain nor tide explains it."""
+    here = line.here[rows]
+    return np.asarray(line.t[here] - line.t[here - MOVE_SHORT] > MOVE_SHORT * MOVE_FAST_MS)
+
+
+def _lately(line: _Line, rows: Places) -> Bools:
+    """(r, 25) which of the readings up to each of these lie within its two hours, or are among the last nine."""
+    back = np.arange(-MOVE_WINDOWS[0][1], 1)
+    at = line.t[line.here[rows][:, None] + back]
+    return np.asarray((at >= at[:, -1:] - PAUSE_MS) | (back >= -MOVE_SHORT))
+
+
+def _after_gap(line: _Line, rows: Places) -> Bools:
+    """(r,) moves across a pause: what changed while nobody looked is not sudden."""
+    out = np.zeros(len(rows), np.bool_)
+    long = np.flatnonzero(line.t[line.here[rows]] - line.t[line.here[rows] - MOVE_SHORT] > PAUSE_MS)
+    if len(long):
+        steps = np.diff(line.t[line.here[rows[long]][:, None] + np.arange(-MOVE_SHORT, 1)], axis=1)
+        out[long] = steps.max(axis=1) > np.maximum(PAUSE_MS, PAUSE_STEPS * np.asarray(bn.median(steps, axis=1)))
+    return out
+
+
+_NO_WITNESS: Final = int(
+    QualityTest.OVER_RANGE
+    | QualityTest.PLAUSIBLE_RANGE
+    | QualityTest.FLAT_LINE
+    | QualityTest.DEVICE_STATUS
+    | QualityTest.CALIBRATION
+    | QualityTest.MAINTENANCE
+)
+"""A sensor that stands still, is beyond its range or in somebody's hands says nothing of the water. Spike, step and
+noise are not among them: a first wave looks like these, too."""
+
+
+def _faulty(line: _Line, rows: Places) -> Bools:
+    """(r,) moves of a sensor that is faulty, or was when the median it departs from was measured."""
+    out = np.zeros(len(rows), np.bool_)
+    bad = (line.q & (_NO_WITNESS << 4)) != 0
+    if bad.any():
+        so_far = np.append(0, np.cumsum(bad))
+        some = np.flatnonzero(so_far[line.here[rows] + 1] > so_far[line.here[rows] - MOVE_WINDOWS[0][1]])
+        near = bad[line.here[rows[some]][:, None] + np.arange(-MOVE_WINDOWS[0][1], 1)]
+        out[some] = (near & _lately(line, rows[some])).any(axis=1)
+    return out
+
+
+def _no_news(
+    line: _Line, rows: Places, p: Codes, middle: Floats, where: Whereabouts, past: Past, catalogue: Catalogue
+) -> Bools:
+    """(r,) moves back to where the water was, and salt that comes and goes with the tide."""
+    x, middle, kind = line.x[line.here[rows]], middle[rows], p[rows]
+    low, high, tide_low, tide_high = where.been(rows)
+    usual = np.maximum(past.column(T_MOVE)[rows], 0.05 * catalogue.spike[kind])
+    usual = np.where(catalogue.relative[kind], usual * np.abs(middle), usual)
+    salt = np.array([parameter.event == "salt" for parameter in catalogue.parameters], np.bool_)[kind]
+    with np.errstate(invalid="ignore"):
+        tide = salt & (x > tide_low - usual) & (x < tide_high + usual)
+    return np.asarray(_of_hours(line, rows) & (way_back(x, middle, low, high, usual) | tide))
 
 
 def _no_event(catalogue: Catalogue) -> Bools:
@@ -548,11 +627,20 @@ def _mark(line: _Line, places: Places, test: QualityTest) -> Places:
     return news
 
 
+STAYS: Final = 0.5
+"""A sensor that steps was still and stays where it went: the four readings before differ by less than this share of the
+step, and so do the three from it on. A front of salt or of a flood comes and goes on."""
+
+
 def _shifts(
     line: _Line, p: Codes, found: _Found, limit: Floats, series: Codes, memory: Memory, catalogue: Catalogue
 ) -> Places:
     """Re-flag the first reading of a step that no other kind of sensor shows, once two more confirm it."""
     chosen = np.flatnonzero((found.shift > limit) & np.isfinite(catalogue.shift[p]))
+    around = line.x[line.here[chosen][:, None] + np.arange(-6, 1)]
+    before, after = around[:, :4], around[:, 4:]
+    step = STAYS * np.abs(after[:, 0] - before[:, 3])
+    chosen = chosen[(np.ptp(before, axis=1) < step) & (np.ptp(after, axis=1) < step)]
     chosen = chosen[~_others_busy(line, p, chosen, 5, memory, catalogue)]
     return _mark(line, line.here[chosen] - 2, QualityTest.SHIFT)
 
@@ -619,6 +707,20 @@ def _nearly_nothing(line: _Line, p: Codes, catalogue: Catalogue) -> Bools:
         middle = np.asarray(bn.nanmedian(line.x[line.here[rows][:, None] + np.arange(-24, 0)], axis=1))
         out[rows] = (line.x[line.here[rows]] < share * middle) & (middle > above)
     return out
+
+
+DRY_SHARE: Final = 0.1
+DRY_BELOW: Final = 50.0
+"""A conductivity of less than a tenth of its usual one, and in µS/cm below what any river of the plain has (5 % of the
+readings of 100 stations lie below 104; domain notes, section 7.1), is that of air: the sensor is out of the water, for
+however long."""
+
+
+def _dry(line: _Line, p: Codes, past: Past, catalogue: Catalogue) -> Bools:
+    """(n,) conductivities of sensors that are not in the water."""
+    x = line.x[line.here]
+    mine = p == catalogue.index.get("conductivity", -1)
+    return np.asarray(mine & (x < DRY_BELOW) & (x < DRY_SHARE * past.column(T_LEVEL)))
 
 
 def _after_dead(series: Codes, runs: Codes, memory: Memory) -> Bools:
@@ -732,6 +834,7 @@ def _carry(
     past: Past,
     rhythm: Rhythm,
     followed: Followed,
+    where: Whereabouts,
     run_samples: Codes,
     run_start: Ints,
     lowest: Floats,
@@ -776,6 +879,9 @@ def _carry(
         lowest=lowest[ends],
         first=np.where(memory.day[line.touched] < 0, line.t[line.here[line.starts]], first),
         day=line.t[line.here[ends]] // DAY_MS,
+        stretch=where.number[where.newest],
+        low=where.low[where.newest],
+        high=where.high[where.newest],
         dead_series=series[last],
         dead_at=dead_at,
         dead_run=runs[last],

@@ -11,15 +11,16 @@ and the same table cut anywhere between two instants give the same alarms. The v
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, fields, replace
+from enum import IntEnum, StrEnum
 from typing import Final
 
 import numpy as np
 
 from sensors.parameters import Catalogue
+from sensors.quality.assess import CLIMB, LEAP
 from sensors.quality.sketch import BINS, ONE, bins, forget, quantiles
-from sensors.reading import Bools, Codes, Floats, Ints, Places, QualityTest
+from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, QualityTest
 from sensors.times import DAY_MS
 
 ROLES: Final = (
@@ -44,6 +45,10 @@ _AT: Final = {name: i for i, name in enumerate(ROLES)}
 CAP: Final = 6.0
 """No sensor counts for more than this many of its own usual moves: one alone, however wild, raises no alarm."""
 
+CAP_PARTICLES: Final = 3.0
+"""What floats counts for half as much: rain, wind, boats and fish stir it up in every river several times a month, and
+a leaf before the lens does in one sensor. An alarm needs more than cloudy water."""
+
 LEAST: Final = 0.8
 """Smaller moves are nothing."""
 
@@ -54,18 +59,26 @@ SECOND: Final = 1.1
 UNUSUAL: Final = 0.98
 """And more than this share of the station's own instants of the last month: some waters are always restless."""
 
+MORE: Final = 2.0
+"""Ammonia that rises by more than twice its usual moves is none of the rain's: noise does so once in a few hundred
+readings, an overflow brings twice to ten times as much (domain notes, section 7.4)."""
+
 WARM_UP_MS: Final = 3 * DAY_MS
 """No alarm in the first three days."""
 
-LASTING: Final = 0.5
-"""The next instant must still show half as much, and still a second witness: water takes longer than a step of up to an
-hour to pass, and noise that happened to second a broken sensor does not."""
-
-LASTING_FAST: Final = 0.75
-FAST_MS: Final = 450_000
+LASTING: Final = 0.75
+BRIEF_MS: Final = 450_000
+FAST_MS: Final = 900_000
 SLOW_MS: Final = 3_600_000
-"""At steps up to 7.5 minutes both neighbours must show three quarters, by whichever witnesses; above an
-hour an instant stands alone."""
+"""The next instant must still show three quarters as much: water takes longer than a step of up to an hour to pass.
+It mixes on its way and is there for half an hour at least, so that at steps up to a quarter of an hour the instant
+before must show as much, too. Noise that happened to second a broken sensor does not last: the next instant needs a
+second witness as well, but where it is only minutes away and the one before counts. Above an hour an instant stands
+alone."""
+
+FEW: Final = 3.0
+"""Where one sensor went most of its way from one reading to the next and all others together say less than this, half
+of what one can say, it is probably the sensor: the alarm is doubtful, and says so."""
 
 HEARD_MS: Final = 6 * 3_600_000
 """How long an alarm upstream makes the stations below listen harder, where no travel time is known."""
@@ -77,12 +90,28 @@ SUPPORTED_SECOND: Final = 0.8
 _VISIT: Final = int(QualityTest.OUT_OF_WATER | QualityTest.MAINTENANCE)
 
 AFTER_VISIT: Final = 8.5
-"""Steps after a visit during which the medians of the last hours still hold what was measured then."""
+AFTER_VISIT_MS: Final = 2 * 3_600_000
+"""Steps, and two hours, after a visit during which the medians of the last hours still hold what was measured then."""
 
-FORM: Final = 1
-"""Number of the written form; another one is not read."""
+FORM: Final = 2
+_SINCE_2: Final = ("leap", "doubted")
+"""Number of the written form; the one before is read, too, and lacks these."""
 
 _KEEP_DAY: Final = float(np.exp(-1.0 / 15.0))
+
+
+DOUBTFUL: Final = 0.3
+"""No more confidence than this in an alarm that may be none of the water."""
+
+
+class Doubt(IntEnum):
+    """Why an alarm may be none of the water."""
+
+    NONE = 0
+    LEAP = 1
+    """One sensor went most of its way in one step, and the others hardly moved."""
+    PARTICLES = 2
+    """What floats carries most of it; rain, wind and boats stir that up, too."""
 
 
 class Cause(StrEnum):
@@ -97,6 +126,8 @@ class Cause(StrEnum):
     SEDIMENT = "sediment"
     BLOOM = "bloom"
     DISCHARGE = "discharge"
+    DOUBTFUL = "doubtful"
+    """Perhaps no change of the water at all; whatever it looks like."""
 
 
 @dataclass
@@ -104,7 +135,8 @@ class Watched:
     """What is remembered of every station: its last two instants, the sketch of its totals, and its last alarm.
 
     Columns by station. ``at`` (s, 2) instants, 0 where none; ``moves`` (s, 2, roles) signed, 0 where nothing was said;
-    ``ramp`` (s, 2) a sensor alone was believed; ``limit`` (s,) share of the past; ``quiet_until`` (s,) visits.
+    ``ramp`` (s, 2) a sensor alone was believed; ``leap`` (s, 2, roles) it went there in one step; ``usual`` (s,) share
+    of the past; ``visited``, ``alarmed``, ``doubted`` (s,) the last visit, alarm and doubtful one.
     """
 
     at: Ints = field(default_factory=lambda: np.zeros((0, 2), np.int64))
@@ -118,6 +150,8 @@ class Watched:
     visited: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     alarmed: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     known: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    leap: Bools = field(default_factory=lambda: np.zeros((0, 2, len(ROLES)), np.bool_))
+    doubted: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.day)
@@ -148,8 +182,10 @@ class Watched:
             plain = zlib.decompress(body)
         except zlib.error:
             return False
-        columns = [getattr(self, name) for name in self.__dataclass_fields__]
-        if len(plain) != 1 + sum(column[0].nbytes for column in columns) or plain[0] != FORM:
+        form = plain[0] if plain else 0
+        names = [name for name in self.__dataclass_fields__ if form == FORM or name not in _SINCE_2]
+        columns = [getattr(self, name) for name in names]
+        if form not in (1, FORM) or len(plain) != 1 + sum(column[0].nbytes for column in columns):
             return False
         place = 1
         for column in columns:
@@ -170,7 +206,8 @@ class Watched:
 class Alarms:
     """Instants at which the water changed: station, ms, moves by role (a, roles), evidence and what was needed.
 
-    ``supported`` where the alarm rests on one upstream, ``alone`` where one sensor alone was believed.
+    ``supported`` where the alarm rests on one upstream, ``alone`` where one sensor alone was believed, ``doubt`` (a,)
+    where it may not be the water: a :class:`Doubt`.
     """
 
     station: Codes
@@ -180,6 +217,21 @@ class Alarms:
     needed: Floats
     supported: Bools
     alone: Bools
+    doubt: Bytes
+
+    def take(self, rows: Places) -> "Alarms":
+        """These alone."""
+        return Alarms(*(getattr(self, one.name)[rows] for one in fields(self)))
+
+    def meaning(self, row: int) -> "Meaning":
+        """What one of them looks like."""
+        total, needed = float(self.total[row]), float(self.needed[row])
+        told = meaning(self.moves[row], total, needed, supported=bool(self.supported[row]), alone=bool(self.alone[row]))
+        return told if not self.doubt[row] else replace(told, confidence=min(told.confidence, DOUBTFUL))
+
+    def kind(self, row: int) -> "Cause":
+        """What rules call one of them."""
+        return Cause.DOUBTFUL if self.doubt[row] else self.meaning(row).cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +248,7 @@ def watch(
     parameter: Codes,
     at: Ints,
     move: Floats,
-    ramp: Bools,
+    course: Bytes,
     tests: Ints,
     memory: Watched,
     catalogue: Catalogue,
@@ -206,7 +258,7 @@ def watch(
 
     Parameters
     ----------
-    station, parameter, at, move, ramp, tests : (n,) arrays
+    station, parameter, at, move, course, tests : (n,) arrays
         As handed to and by ``assess``, in any order; ``move`` in usual moves, NaN where it says nothing.
     memory : Watched
         Read, not changed.
@@ -216,7 +268,7 @@ def watch(
     stations = np.asarray(np.unique(station), np.int64)
     new = memory.taken(stations)
     who = np.searchsorted(stations, station)
-    said = _instants(who, parameter, at, move, ramp, tests, new, catalogue)
+    said = _instants(who, parameter, at, move, course, tests, new, catalogue)
     _learn(said, new)
     found = _judge(said, new, stations, memory, upstream)
     return Seen(found, stations, new)
@@ -232,16 +284,25 @@ class _Said:
     who: Places
     at: Ints
     moves: Floats
+    leap: Bools
     ramp: Bools
     visit: Bools
     old: Bools
-    total: Floats = field(default_factory=lambda: np.zeros(0))
-    second: Floats = field(default_factory=lambda: np.zeros(0))
+    total: Floats
+    second: Floats
+    floating: Floats
     usual: Floats = field(default_factory=lambda: np.zeros(0))
 
 
 def _instants(
-    who: Places, parameter: Codes, at: Ints, move: Floats, ramp: Bools, tests: Ints, new: Watched, catalogue: Catalogue
+    who: Places,
+    parameter: Codes,
+    at: Ints,
+    move: Floats,
+    course: Bytes,
+    tests: Ints,
+    new: Watched,
+    catalogue: Catalogue,
 ) -> _Said:
     """One row an instant: the strongest move of each role."""
     role = np.array([_AT.get(p.event, -1) for p in catalogue.parameters], np.int64)[parameter]
@@ -253,23 +314,37 @@ def _instants(
     moves[place[: len(had_key)]] = new.moves[had_row, had_col]
     mine = place[len(had_key) :]
     rows = np.flatnonzero((role >= 0) & (np.abs(move) >= 0.5 * LEAST))
-    rows = rows[np.argsort(np.abs(move[rows]), kind="stable")]  # the strongest of a role is written last
+    if _shared(who, parameter, role, len(catalogue.parameters)):
+        rows = rows[np.argsort(np.abs(move[rows]), kind="stable")]  # the strongest of a role is written last
     with np.errstate(invalid="ignore"):
         stronger = np.abs(move[rows]) >= np.abs(moves[mine[rows], role[rows]])
     rows = rows[stronger]
     moves[mine[rows], role[rows]] = move[rows]
+    leap = np.zeros(moves.shape, np.bool_)
+    leap[place[: len(had_key)]] = new.leap[had_row, had_col]
+    leap[mine[rows], role[rows]] = course[rows] == LEAP
     old = np.zeros(len(every), np.bool_)
     old[place[: len(had_key)]] = True
     alone = np.zeros(len(every), np.bool_)
     alone[place[: len(had_key)]] = new.ramp[had_row, had_col]
-    believed = _believed(role, move) & ramp
+    believed = (course == CLIMB) & _believed(role, move)
     alone[mine[believed]] = True
     visit = np.zeros(len(every), np.bool_)
     visit[place[: len(had_key)]] = new.visit[had_row, had_col]
     visit[mine[(tests & _VISIT) != 0]] = True
-    said = _Said((every >> 42).astype(np.intp), every & ((1 << 42) - 1), moves, alone, visit, old)
-    said.total, said.second = _evidence(moves)
-    return said
+    told = (every >> 42).astype(np.intp), every & ((1 << 42) - 1)
+    return _Said(*told, moves, leap, alone, visit, old, *_evidence(moves))
+
+
+def _shared(who: Places, parameter: Codes, role: Ints, kinds: int) -> bool:
+    """Whether a station brings two parameters of one role."""
+    pair = who.astype(np.int64) * kinds + parameter
+    there = np.flatnonzero(np.bincount(pair)) if len(pair) else pair
+    role_of = np.full(kinds, -1)
+    role_of[parameter] = role
+    one = role_of[there % kinds]
+    cell = (there // kinds * len(ROLES) + one)[one >= 0]
+    return len(np.unique(cell)) < len(cell)
 
 
 def _unique(key: Ints) -> tuple[Ints, Places]:
@@ -288,8 +363,9 @@ def _believed(role: Codes, move: Floats) -> Bools:
     return np.asarray(both | (rising & (move > 0)))
 
 
-def _evidence(moves: Floats) -> tuple[Floats, Floats]:
-    """(i,) the sum of what independent witnesses say, and what the second of them says.
+def _evidence(moves: Floats) -> tuple[Floats, Floats, Floats]:
+    """(i,) the sum of what independent witnesses say, what the second of them says, and what particles would add if
+    they counted in full.
 
     Turbidity, chlorophyll and humic fluorescence see the same particles; the nutrients and the organic load come from
     one sampling line; pH and oxygen rise and fall together with photosynthesis and respiration: each such group has
@@ -297,16 +373,34 @@ def _evidence(moves: Floats) -> tuple[Floats, Floats]:
     """
     size = np.minimum(np.abs(moves), CAP)
     size[:, _AT["temperature"]] = np.minimum(0.5 * np.abs(moves[:, _AT["temperature"]]), CAP)
+    for name in LOADS:
+        size[:, _AT[name]] = np.minimum(np.maximum(moves[:, _AT[name]], 0.0), CAP)
     size[size <= LEAST] = 0.0
     voices = [size[:, _AT[name]] for name in ("temperature", "salt", "redox", "disinfectant")]
-    for group in (("turbidity", "bloom", "humic"), ("ammonia", "phosphorus", "nitrogen", "organic")):
-        voices.append(size[:, [_AT[name] for name in group]].max(axis=1))
+    floating, nutrients = (size[:, [_AT[name] for name in group]].max(axis=1) for group in _ONE_VOICE)
+    counted = np.minimum(floating, CAP_PARTICLES)
+    voices += [counted, nutrients]
     ph, oxygen = size[:, _AT["ph"]], size[:, _AT["oxygen"]]
     together = moves[:, _AT["ph"]] * moves[:, _AT["oxygen"]] > 0
     voices.append(np.where(together, np.maximum(ph, oxygen), ph))
     voices.append(np.where(together, 0.0, oxygen))
     heard = np.sort(np.stack(voices, axis=1), axis=1)
-    return heard.sum(axis=1), heard[:, -2]
+    return heard.sum(axis=1), heard[:, -2], floating - counted
+
+
+LOADS: Final = ("turbidity", "bloom", "humic", "ammonia", "phosphorus", "nitrogen", "organic")
+"""Of these only a rise bears witness: nobody's discharge makes water clearer."""
+
+_ONE_VOICE: Final = (("turbidity", "bloom", "humic"), ("ammonia", "phosphorus", "nitrogen", "organic"))
+
+
+def _leaped(said: _Said, rows: Places) -> Bools:
+    """(r,) instants at which one sensor went its way in one step and the others together hardly moved."""
+    leader = np.abs(said.moves[rows]).argmax(axis=1)
+    size = np.minimum(np.abs(said.moves[rows, leader]), CAP)
+    floats = np.isin(leader, [_AT[name] for name in _ONE_VOICE[0]])
+    size = np.where(floats, np.minimum(size, CAP_PARTICLES), size)
+    return np.asarray(said.leap[rows, leader] & (said.total[rows] - size < FEW))
 
 
 def _learn(said: _Said, new: Watched) -> None:
@@ -322,21 +416,29 @@ def _learn(said: _Said, new: Watched) -> None:
         np.add.at(new.counts.reshape(-1), cells, np.int32(ONE))
         said.usual = new.usual[said.who]
     else:
-        ends = np.append(begin[1:], len(said.at))
-        for start, end in zip(begin.tolist(), ends.tolist(), strict=True):
-            who, today = int(said.who[start]), int(day[start])
+        block = np.zeros(len(said.at), np.int64)
+        block[begin[1:]] = 1
+        block = np.cumsum(block)
+        size = len(begin) * BINS
+        counted = np.bincount(block[fresh] * BINS + bins(said.total[fresh], 1.0), minlength=size).reshape(-1, BINS)
+        added = (counted * ONE).astype(np.int32)
+        turned, seen = [], []
+        for i, (who, today) in enumerate(zip(said.who[begin].tolist(), day[begin].tolist(), strict=True)):
             if today > new.day[who]:
                 if new.day[who] >= 0:
                     new.counts[who] = forget(new.counts[who], np.array(_KEEP_DAY ** (today - new.day[who])))
-                    one = new.counts[who][None, None, :]
-                    drawn = quantiles(one, np.array([[UNUSUAL]]), np.ones((1, 1)))[0, 0, 0]
-                    new.usual[who] = drawn if one.sum() >= 40 * ONE else 0.0
+                    turned.append(i)
+                    seen.append(new.counts[who].copy())
                 new.day[who] = today
-            some = slice(start, end)
-            now = ~said.old[some]
-            counted = np.bincount(bins(said.total[some][now], 1.0), minlength=BINS)
-            new.counts[who] += (counted * ONE).astype(np.int32)
-            said.usual[some] = new.usual[who]
+            new.counts[who] += added[i]
+        drawn = new.usual[said.who[begin]]
+        if turned:
+            sketches = np.stack(seen)
+            found = quantiles(sketches[:, None, :], np.array([[UNUSUAL]]), np.ones((1, 1)))[:, 0, 0]
+            drawn[turned] = np.where(sketches.sum(axis=1) >= 40 * ONE, found, 0.0)
+        said.usual = drawn[block]
+        last = np.flatnonzero(np.append(np.diff(said.who[begin]) != 0, True))
+        new.usual[said.who[begin[last]]] = drawn[last]
     first = np.flatnonzero(np.append(True, np.diff(said.who) != 0))
     unseen = new.first == 0
     new.first[said.who[first[unseen[said.who[first]]]]] = said.at[first[unseen[said.who[first]]]]
@@ -353,7 +455,7 @@ def natural(moves: Floats) -> Bools:
     """
     ph, oxygen, salt = moves[:, _AT["ph"]], moves[:, _AT["oxygen"]], moves[:, _AT["salt"]]
     redox, ammonia = moves[:, _AT["redox"]], moves[:, _AT["ammonia"]]
-    rain = (salt < -SECOND) & (np.abs(ph) < 3.0) & (oxygen > -1.5) & (np.abs(redox) < 3.0) & (ammonia < LEAST)
+    rain = (salt < -SECOND) & (np.abs(ph) < 3.0) & (oxygen > -1.5) & (np.abs(redox) < 3.0) & (ammonia < MORE)
     plants = (ph > 0) & (oxygen > 0) & (salt < LEAST) & (moves[:, _AT["turbidity"]] < LEAST)
     return np.asarray(rain | plants)
 
@@ -368,28 +470,33 @@ def _judge(
     step = np.zeros(n, np.int64)
     step[1:] = np.diff(said.at)
     step[~same_before] = 0
-    before, after, second_after = np.zeros(n), np.zeros(n), np.zeros(n)
-    before[1:] = np.where(same_before[1:], said.total[:-1], 0.0)
-    after[:-1] = np.where(same_after[:-1], said.total[1:], 0.0)
-    second_after[:-1] = np.where(same_after[:-1], said.second[1:], 0.0)
     decided_at = np.where(same_after, np.append(said.at[1:], 0), 0) if n else said.at
-    settled = same_after & (said.at > new.known[said.who])
+    decided = same_after & (said.at > new.known[said.who])
+    settled = decided & (said.at - new.first[said.who] >= WARM_UP_MS) & ~_visited(said, step, same_after, new)
     slow = step > SLOW_MS
+    brief, fast = (step > 0) & (step <= BRIEF_MS), (step > 0) & (step <= FAST_MS)
     needed = np.maximum(SUM, said.usual)
-    ready = settled & (said.at - new.first[said.who] >= WARM_UP_MS) & (step > 0) & ~natural(said.moves)
-    ready &= ~_visited(said, step, same_after, new)
-    fast = (step > 0) & (step <= FAST_MS)
+    ready = settled & (step > 0) & ~natural(said.moves)
 
-    def lasts(needs: Floats) -> Bools:
-        share = np.where(fast, LASTING_FAST, LASTING)
-        confirmed = np.where(fast, before >= share * needs, second_after > LEAST)
-        return np.asarray(slow | ((after >= share * needs) & confirmed))
+    def lasts(total: Floats, needs: Floats) -> Bools:
+        before, after, second_after = np.zeros(n), np.zeros(n), np.zeros(n)
+        before[1:] = np.where(same_before[1:], total[:-1], 0.0)
+        after[:-1] = np.where(same_after[:-1], total[1:], 0.0)
+        second_after[:-1] = np.where(same_after[:-1], said.second[1:], 0.0)
+        sure = (after >= LASTING * needs) & (brief | (second_after > LEAST)) & (~fast | (before >= LASTING * needs))
+        return np.asarray(slow | sure)
 
-    alone = said.ramp & settled & (said.at - new.first[said.who] >= WARM_UP_MS) & ~_visited(said, step, same_after, new)
-    hit = (ready & (said.total >= needed) & (said.second >= SECOND) & lasts(needed)) | alone
+    def enough(total: Floats, needs: Floats, second: float) -> Bools:
+        return np.asarray(ready & (total >= needs) & (said.second >= second) & lasts(total, needs))
+
+    alone = said.ramp & settled
+    hit = enough(said.total, needed, SECOND) | alone
+    doubt = np.zeros(n, np.uint8)
+    doubt[enough(said.total + said.floating, needed, SECOND) & ~hit] = Doubt.PARTICLES
+    hit = _sure(said, hit, alone, doubt)
     supported = np.zeros(n, np.bool_)
     below = SUPPORTED * needed
-    nearly = ready & ~hit & (said.total >= below) & (said.second >= SUPPORTED_SECOND) & lasts(below)
+    nearly = enough(said.total, below, SUPPORTED_SECOND) & ~hit & (doubt != Doubt.LEAP)
     for above, under, travel_ms in upstream:
         row = np.searchsorted(stations, under)
         if row == len(stations) or stations[row] != under:
@@ -401,17 +508,30 @@ def _judge(
         last = np.searchsorted(known_at, decided_at[rows], side="right") - 1
         reach = max(HEARD_MS, 2 * travel_ms)
         supported[rows[(last >= 0) & (said.at[rows] - alarms_at[np.maximum(last, 0)] <= reach)]] = True
-    found = np.flatnonzero(hit | supported)
-    _remember(said, new, found, decided_at, settled)
+        supported = _sure(said, supported, alone, doubt)
+    doubt[supported] = Doubt.NONE
+    found = np.flatnonzero(hit | supported | (doubt > 0))
+    _remember(said, new, np.flatnonzero(hit | supported), np.flatnonzero(doubt), decided)
     return Alarms(
         stations[said.who[found]],
         said.at[found],
         said.moves[found],
-        said.total[found],
+        (said.total + np.where(doubt == Doubt.PARTICLES, said.floating, 0.0))[found],
         np.where(supported, below, needed)[found],
         supported[found],
         (alone & ~(said.total >= needed))[found],
+        doubt[found],
     )
+
+
+def _sure(said: _Said, hit: Bools, alone: Bools, doubt: Bytes) -> Bools:
+    """Those of the alarms that are not one sensor's jump; the others are marked in ``doubt``."""
+    rows = np.flatnonzero(hit & ~alone)
+    rows = rows[_leaped(said, rows)]
+    doubt[rows] = Doubt.LEAP
+    sure = hit.copy()
+    sure[rows] = False
+    return sure
 
 
 def _above(
@@ -438,11 +558,11 @@ def _visited(said: _Said, step: Ints, same_after: Bools, new: Watched) -> Bools:
     last = np.maximum.accumulate(np.where(said.visit, np.arange(n), -1))
     first = np.maximum.accumulate(np.where(np.append(True, np.diff(said.who) != 0), np.arange(n), 0))
     since = np.where(last >= first, said.at[last], new.visited[said.who])
-    return np.asarray(next_ | ((since > 0) & (said.at - since <= AFTER_VISIT * np.maximum(step, 1))))
+    return np.asarray(next_ | ((since > 0) & (said.at - since <= np.maximum(AFTER_VISIT * step, AFTER_VISIT_MS))))
 
 
-def _remember(said: _Said, new: Watched, found: Places, decided_at: Ints, settled: Bools) -> None:
-    """In ``new``: the last two instants of each station, what was decided, and its last alarm and visit."""
+def _remember(said: _Said, new: Watched, found: Places, doubted: Places, decided: Bools) -> None:
+    """In ``new``: the last two instants of each station, what was decided, and its last alarms and visit."""
     n = len(said.at)
     if not n:
         return
@@ -454,10 +574,12 @@ def _remember(said: _Said, new: Watched, found: Places, decided_at: Ints, settle
         use = np.ones(len(end), np.bool_) if column == 1 else has_before
         new.at[who[use], column] = said.at[rows[use]]
         new.moves[who[use], column] = said.moves[rows[use]]
+        new.leap[who[use], column] = said.leap[rows[use]]
         new.ramp[who[use], column] = said.ramp[rows[use]]
         new.visit[who[use], column] = said.visit[rows[use]]
-    np.maximum.at(new.known, said.who[settled], said.at[settled])
+    np.maximum.at(new.known, said.who[decided], said.at[decided])
     np.maximum.at(new.alarmed, said.who[found], said.at[found])
+    np.maximum.at(new.doubted, said.who[doubted], said.at[doubted])
     np.maximum.at(new.visited, said.who[said.visit], said.at[said.visit])
 
 
@@ -486,7 +608,7 @@ def meaning(moves: Floats, total: float, needed: float, *, supported: bool, alon
         Cause.ACID: -of("ph") - max(0.0, -of("oxygen")),
         Cause.ALKALI: of("ph") - max(0.0, of("oxygen")),
         Cause.SEWAGE: load + 0.5 * max(0.0, of("salt")) + down if max(load, down) > LEAST else 0.0,
-        Cause.OVERFLOW: (max(load, -of("oxygen")) - of("salt") + of("turbidity")) if of("salt") < -SECOND else 0.0,
+        Cause.OVERFLOW: (max(load, -of("oxygen")) - of("salt") + of("turbidity")) if of("salt") < 0 else 0.0,
         Cause.OXYGEN_SAG: -of("oxygen") - abs(of("salt")) - max(load, 0.0),
         Cause.SALT: of("salt") - abs(of("ph")) - abs(of("oxygen")),
         Cause.SEDIMENT: of("turbidity") - abs(of("salt")) - abs(of("ph")) - abs(of("oxygen")),

@@ -47,6 +47,9 @@ DAYS: Final = 18
 """Days of which swing and median are remembered: three to be judged, and fifteen before them, from spring tide to
 spring tide (14.8 days, domain notes, section 7.2)."""
 
+STRETCHES: Final = 18
+"""Stretches of three hours of which a series remembers where it has been: two days, and the two it is in."""
+
 NO_DAY: Final = -1
 
 
@@ -79,6 +82,9 @@ class Memory:
     swing: Floats32 = field(default_factory=lambda: np.full((0, DAYS), np.nan, np.float32))
     median: Floats32 = field(default_factory=lambda: np.full((0, DAYS), np.nan, np.float32))
     doubt: Bits = field(default_factory=lambda: np.zeros(0, np.uint32))
+    stretch: Codes = field(default_factory=lambda: np.zeros((0, STRETCHES), np.int32))
+    low: Floats32 = field(default_factory=lambda: np.full((0, STRETCHES), np.nan, np.float32))
+    high: Floats32 = field(default_factory=lambda: np.full((0, STRETCHES), np.nan, np.float32))
 
     @classmethod
     def of(cls, station: Codes, parameter: Codes) -> Self:
@@ -202,16 +208,22 @@ _BLANK: Final = {
     "swing": np.nan,
     "median": np.nan,
     "doubt": 0,
+    "stretch": 0,
+    "low": np.nan,
+    "high": np.nan,
 }
 
-_RECENT: Final = ("at", "value", "packed", "mark", "move", "run_samples", "run_start", "lowest", "first", "day")
+_WHERE: Final = ("stretch", "low", "high")
+_RECENT: Final = (
+    "at", "value", "packed", "mark", "move", "run_samples", "run_start", "lowest", "first", "day", *_WHERE,
+)  # fmt: skip
 _SKETCHED: Final = ("counts", "drawn", "usual", "sums", "many", "fit")
 _SLOW: Final = (*_SKETCHED, "hour_sum", "hour_many", "swing", "median", "doubt")
 
 FORM: Final = 2
 """Number of the written form; one that is not known is not read, and what was learned is learned anew."""
-_FORMS: Final = {1: ("lowest", "first", "day", *_SKETCHED), FORM: ("lowest", "first", "day", *_SLOW)}
-"""What each form holds, in order; the first one knew nothing of days."""
+_FORMS: Final = {1: ("lowest", "first", "day", *_SKETCHED), FORM: ("lowest", "first", "day", *_SLOW, *_WHERE)}
+"""What each form holds, in order; the first one knew nothing of days, nor where the water had been."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +265,9 @@ class Carried:
     lowest: Floats
     first: Ints
     day: Ints
+    stretch: Codes
+    low: Floats32
+    high: Floats32
     dead_series: Codes
     dead_at: Ints
     dead_run: Codes
@@ -281,6 +296,7 @@ class Carried:
             row = row_of[series]
             parts = [self.lowest[row].tobytes(), self.first[row].tobytes(), self.day[row].tobytes()]
             parts += [np.ascontiguousarray(whole[name][i]).tobytes() for name in _SLOW]
+            parts += [self.stretch[row].tobytes(), self.low[row].tobytes(), self.high[row].tobytes()]
             written.append((series, int(self.at[row, -1]), zlib.compress(bytes([FORM]) + b"".join(parts), 1)))
         return written
 

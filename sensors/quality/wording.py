@@ -1,6 +1,6 @@
 """Why a reading is doubtful and what an event looks like, in one sentence of each language."""
 
-from sensors.quality.events import Meaning
+from sensors.quality.events import Alarms, Doubt
 from sensors.reading import QualityTest
 from sensors.texts import Text, say
 
@@ -11,8 +11,9 @@ def reasons(bits: int) -> Text:
     return Text("；".join(text.zh for text in told), "; ".join(text.en for text in told))
 
 
-def event(meaning: Meaning, total: float, needed: float, *, supported: bool, alone: bool) -> Text:
-    """The sentence of an alarm: what it looks like, how sure, and the moves for and against it."""
+def event(alarms: Alarms, row: int) -> Text:
+    """The sentence of an alarm: what it looks like, how sure, the moves for and against it, and what is doubtful."""
+    meaning, doubt = alarms.meaning(row), Doubt(int(alarms.doubt[row]))
     moves = [
         say("event.move", role=say(f"sensor_role.{role}"), direction=say("event.up" if size > 0 else "event.down"),
             size=f"{abs(size):.1f}")
@@ -20,21 +21,23 @@ def event(meaning: Meaning, total: float, needed: float, *, supported: bool, alo
     ]  # fmt: skip
     evidence = Text("，".join(m.zh for m in moves), ", ".join(m.en for m in moves))
     told = say(
-        "event.sudden",
+        "event.sudden_doubtful" if doubt else "event.sudden",
         cause=say(f"event.{meaning.cause}"),
         confidence=round(100 * meaning.confidence),
         evidence=evidence,
-        total=f"{total:.1f}",
-        needed=f"{needed:.1f}",
+        total=f"{alarms.total[row]:.1f}",
+        needed=f"{alarms.needed[row]:.1f}",
     )
     if meaning.against:
         quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
         told = _and(
             told, say("event.quiet", roles=Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet)))
         )
-    if supported:
+    if doubt:
+        told = _and(told, say(f"event.doubt_{doubt.name.lower()}", role=say(f"sensor_role.{meaning.evidence[0][0]}")))
+    if alarms.supported[row]:
         told = _and(told, say("event.upstream"))
-    return _and(told, say("event.alone")) if alone else told
+    return _and(told, say("event.alone")) if alarms.alone[row] else told
 
 
 def _and(first: Text, second: Text) -> Text:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sensors.parameters import catalogue
 from sensors.quality import Memory, assess
 from sensors.quality.daily import NOBODY, Network, features, neighbours, together
-from sensors.quality.memory import DAYS, HOURS
+from sensors.quality.memory import DAYS, HOURS, STRETCHES
 from sensors.reading import Flag, QualityTest, pack
 
 CATALOGUE = catalogue()
@@ -248,7 +248,7 @@ def test_what_was_written_down_is_known_again_and_what_an_older_version_wrote_to
         for name in ("counts", "hour_sum", "hour_many", "swing", "median", "doubt"):
             np.testing.assert_array_equal(getattr(again, name)[0], getattr(waters.memory, name)[number])
         plain = zlib.decompress(body)
-        first_form = bytes([1]) + plain[1 : len(plain) - HOURS * 12 - DAYS * 8 - 4]
+        first_form = bytes([1]) + plain[1 : len(plain) - HOURS * 12 - DAYS * 8 - 4 - STRETCHES * 12]
         old = Memory.of(np.zeros(1, np.int32), waters.memory.parameter[number : number + 1])
         assert old.thaw(0, zlib.compress(first_form))
         np.testing.assert_array_equal(old.counts[0], waters.memory.counts[number])

@@ -99,7 +99,7 @@ def test_the_ledger_is_right_when_it_misses_what_was_lost_and_can_be_known(lost,
 
 def _score(faults: tuple[Thing, ...] = (), events: tuple[Thing, ...] = ()) -> score.Score:
     account = score.Account(0, 0, 0, 0, 0, 0, 0, {})
-    return score.Score("x", 1, 7, 1, 0.2, 0, faults, events, 0, 0, 0, 0, {}, 0, 0, (), (), account)
+    return score.Score("x", 1, 7, 1, 0.2, 0, faults, events, 0, 0, 0, 0, 0, {}, 0, 0, (), (), account)
 
 
 def test_scoring_without_a_scenario_or_on_one_made_for_load_is_refused_with_the_reason():

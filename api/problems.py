@@ -88,7 +88,7 @@ SCHEMA: dict[str, Any] = {
         "type": {"type": "string", "examples": ["urn:riverchief:problem:not-found"]},
         "title": {"type": "string", "description": "中文 / English"},
         "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "names the thing and the value"},
+        "detail": {"type": "string", "description": "中文。 / English. Names the thing and the value"},
         "instance": {"type": "string", "description": "number of this fault in our log; only with status 500"},
         "allowed": {
             "type": "array",

@@ -196,6 +196,7 @@ def attempt(status: Status, **data: Any) -> Attempt:
         last_error=None,
         claimed_by=None,
         claimed_until_ms=None,
+        repeats=False,
     )
     said = {"retrospective": False, "kind": "threshold", "observed_at": "2026-05-12T09:59:59.500Z"}
     return Attempt(row, NOW - 10, NOW, 200, status, said | data)

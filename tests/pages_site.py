@@ -69,6 +69,7 @@ ADMINISTRATOR, WORKER = "管理员（示例）", "黄网格员（示例）"
 SOURCE = "/riverchief/test"
 KEY = Ed25519PrivateKey.from_private_bytes(b"a key of a site made up for test"[:32])
 PHOTO = _picture()
+FORM = "%Y-%m-%dT%H:%M"
 DUTY = ("duty-1", "duty-2")
 
 
@@ -76,13 +77,14 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def beijing_day() -> str:
-    return times.beijing_day(now_ms()).isoformat()
+def from_now(ms: int) -> str:
+    """An instant so long from now, as a form has it."""
+    return times.beijing(now_ms() + ms, FORM)
 
 
 def beijing_minute(utc: str) -> str:
     """The minute after an instant, as a form has it."""
-    return times.beijing(times.to_ms(datetime.fromisoformat(utc)) + MINUTE, "%Y-%m-%dT%H:%M")
+    return times.beijing(times.to_ms(datetime.fromisoformat(utc)) + MINUTE, FORM)
 
 
 def directory() -> Directory:

@@ -250,8 +250,8 @@ class IncidentPage(Page[CasePage]):
                             for action in more:
                                 self._action(model, action, "rc-button rc-quiet-button")
                     menu_.on("keydown.escape", lambda: menu_.run_method("removeAttribute", "open"))
-            for _, why in model.hindered[:1] if not on else ():
-                tag("p", "rc-quiet", one_language(why, self.language), testid="case-hindered")
+            for _, why in model.hindered[:1]:
+                tag("p", "rc-quiet rc-wide" if on else "rc-quiet", one_language(why, self.language))
             if not model.allowed and not model.hindered:
                 tag("p", "rc-quiet", self.say("nothing_to_do"))
 

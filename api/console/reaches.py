@@ -341,7 +341,10 @@ class ReachFile(Page[ReachPage]):
     def _sign(self, model: ReachPage) -> None:
         with self.panel("sign", testid="river-sign"):
             tag("p", text=self.say("sign_says"))
-            address = str(self.request.base_url).rstrip("/") + f"{citizen.PATH}?reach={model.key}"
+            links = self.context.telling.links if self.context.telling else None  # knows our address as phones reach it
+            address = (links.base if links else str(self.request.base_url)).rstrip(
+                "/"
+            ) + f"{citizen.PATH}?reach={model.key}"
             with tag("div", "rc-sign"):
                 picture(marks.code(address, self.say("sign_code")), "rc-code")
                 link(address, address, "rc-link rc-address")

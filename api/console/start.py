@@ -78,6 +78,7 @@ class StartPage(Framed):
             "", ("start-incidents", self.say("skip_incidents")), ("start-chart-panel", self.say("skip_chart"))
         )
         with tag("main", "rc-main"):
+            tag("h1", "rc-only-heard", self.say("title"))
             with tag("section", "rc-panel rc-map-panel", label=self.say("map_name")):
                 self.map = RiverMap(self.language, lambda: self.live.model, self._station_chosen, self._reach_chosen)
                 self.map.props["data-testid"] = "start-map"

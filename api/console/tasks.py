@@ -26,7 +26,6 @@ class TasksPage(Page[Waiting]):
     """One person's work list."""
 
     entry = menu.TASKS
-    every_s = 2.0
 
     def read(self) -> Waiting:
         with self.context.database.read() as connection:

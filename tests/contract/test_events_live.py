@@ -27,7 +27,7 @@ STEP = 15 * 60_000
 DAY = 96
 
 
-def creek(n: int, seed: int = 1) -> dict[str, np.ndarray]:
+def creek(n: int = 8 * DAY, seed: int = 1) -> dict[str, np.ndarray]:
     """Quiet days of a creek: a daily rhythm of temperature and oxygen, and the noise of good sensors."""
     rng = np.random.default_rng(seed)
     light = np.sin(2 * np.pi * np.arange(n) / DAY)
@@ -64,9 +64,29 @@ def feed(world: World, water: dict[str, np.ndarray], first: int, last: int, at_o
     return [f for f in told if f.kind is Kind.EVENT]
 
 
+QUIET = 6 * DAY - 8
+"""So long every station here has been quiet when a test begins; what learns has learned, and the alarms are armed."""
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the quiet days."""
+    folder = tmp_path_factory.mktemp("before")
+    world = World(folder, text=RULES)
+    assert feed(world, creek(), 0, QUIET, at_once=96) == []
+    world.database.close()
+    return folder
+
+
+def after(before: Path, folder: Path, text: str = RULES) -> World:
+    """A site that begins with the quiet days."""
+    shutil.copytree(before, folder, dirs_exist_ok=True)
+    return World(folder, text=text)
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path, text=RULES)
+def world(before: Path, tmp_path: Path) -> World:
+    return after(before, tmp_path)
 
 
 def firing(world: World) -> list[Key]:
@@ -74,10 +94,9 @@ def firing(world: World) -> list[Key]:
 
 
 def test_a_discharge_is_told_once_with_its_reasons_and_ends_when_the_water_is_calm(world: World) -> None:
-    water = creek(8 * DAY)
+    water = creek()
     discharge(water, 6 * DAY)
-    assert feed(world, water, 0, 6 * DAY) == []
-    told = feed(world, water, 6 * DAY, 8 * DAY, at_once=1)
+    told = feed(world, water, QUIET, 6 * DAY + 40, at_once=1)
     assert [f.change for f in told] == [Change.FIRED, Change.RESOLVED]
     first, last = told
     rule = world.site.rules.get("event-sure")
@@ -94,87 +113,81 @@ def test_a_discharge_is_told_once_with_its_reasons_and_ends_when_the_water_is_ca
 
 
 def test_silence_ends_no_event(world: World) -> None:
-    water = creek(8 * DAY)
+    water = creek()
     discharge(water, 6 * DAY)
-    feed(world, water, 0, 6 * DAY + 4)
+    feed(world, water, QUIET, 6 * DAY + 4)
     at = T0 + (6 * DAY + 4) * STEP
     world.site.tick(at, at + 86_400_000)
     assert firing(world) == [("event-sure", "shiwan", "")]
 
 
-def test_a_restart_before_and_within_an_event_changes_nothing_that_is_told(tmp_path: Path) -> None:
-    water = creek(8 * DAY)
+def test_a_restart_before_and_within_an_event_changes_nothing_that_is_told(before: Path, tmp_path: Path) -> None:
+    water = creek()
     discharge(water, 6 * DAY)
     told = []
     for restarts in (False, True):
-        folder = tmp_path / str(restarts)
-        folder.mkdir()
-        world = World(folder, text=RULES)
+        world = after(before, tmp_path / str(restarts))
         findings = []
-        for first in range(0, 8 * DAY, 40):
-            findings += feed(world, water, first, min(8 * DAY, first + 40))
+        for first in range(QUIET, 8 * DAY, 12):
+            findings += feed(world, water, first, min(8 * DAY, first + 12))
             if restarts:
                 world.site.refresh()
         told.append(findings)
-    assert [f.id for f in told[0]] == [f.id for f in told[1]]
-    assert len(told[0]) == 2
+    assert {f.change for f in told[0]} == {Change.FIRED, Change.RESOLVED}
     assert told[0] == told[1]
 
 
 def test_one_broken_sensor_raises_no_event(world: World) -> None:
-    water = creek(8 * DAY)
+    water = creek()
     water["conductivity"][6 * DAY : 6 * DAY + 20] = 2000.0
     water["do"][7 * DAY] = 0.3
-    assert feed(world, water, 0, 8 * DAY) == []
+    assert feed(world, water, QUIET, 8 * DAY) == []
 
 
-def test_the_cutting_of_the_batches_changes_nothing_that_is_told(tmp_path: Path) -> None:
-    water = creek(8 * DAY)
+def test_the_cutting_of_the_batches_changes_nothing_that_is_told(before: Path, tmp_path: Path) -> None:
+    water = creek()
     discharge(water, 6 * DAY)
     discharge(water, 7 * DAY + 3)
     told = []
     for at_once in (9, 8 * DAY):
-        folder = tmp_path / str(at_once)
-        folder.mkdir()
-        found = feed(World(folder, text=RULES), water, 0, 8 * DAY, at_once)
+        found = feed(after(before, tmp_path / str(at_once)), water, QUIET, 8 * DAY, at_once)
         # what was found in the past and goes on now is told again: that hangs on when "now" is
         told.append([(f.change, f.observed_at_ms) for f in found if f.retrospective or f.change is Change.RESOLVED])
     assert told[0] == told[1]
     assert [change for change, _ in told[0]] == [Change.FIRED, Change.RESOLVED] * 2
 
 
-def test_what_no_rule_speaks_of_is_not_told(tmp_path: Path) -> None:
-    water = creek(8 * DAY)
+def test_what_no_rule_speaks_of_is_not_told(before: Path, tmp_path: Path) -> None:
+    water = creek()
     discharge(water, 6 * DAY)
     for n, text in enumerate(("", RULES.split("[[event]]")[2].join(["[[event]]", 'stations = ["elsewhere"]']))):
-        folder = tmp_path / str(n)
-        folder.mkdir()
-        world = World(folder, text=text)
-        assert feed(world, water, 0, 8 * DAY) == []
+        world = after(before, tmp_path / str(n), text)
+        assert feed(world, water, QUIET, 6 * DAY + 8) == []
         assert firing(world) == []
 
 
-def test_a_mute_of_all_rules_keeps_events_quiet_and_one_of_a_rule_leaves_the_next_to_speak(tmp_path: Path) -> None:
-    water = creek(7 * DAY)
+def test_a_mute_of_all_rules_keeps_events_quiet_and_one_of_a_rule_leaves_the_next_to_speak(
+    before: Path, tmp_path: Path
+) -> None:
+    water = creek()
     discharge(water, 6 * DAY)
     by_day = RULES + 'hours = "06:00-18:00"\n'  # the discharge comes at a quarter past ten at night
     cases = (RULES, (), []), (RULES, ("event-sure",), ["event"]), (by_day, ("elsewhere",), ["event"])
     for n, (text, muted, told) in enumerate(cases):
-        folder = tmp_path / str(n)
-        folder.mkdir()
-        world = World(folder, text=text)
+        world = after(before, tmp_path / str(n), text)
         world.site.history.checks.mute([Mute("shiwan", T0 + 5 * DAY * STEP, T0 + 7 * DAY * STEP, muted)])
-        assert [f.rule for f in feed(world, water, 0, 6 * DAY + 8)] == told
+        assert [f.rule for f in feed(world, water, QUIET, 6 * DAY + 8)] == told
 
 
-def test_an_event_that_becomes_more_urgent_is_told_again_and_one_that_becomes_milder_is_not(tmp_path: Path) -> None:
+def test_an_event_that_becomes_more_urgent_is_told_again_and_one_that_becomes_milder_is_not(
+    before: Path, tmp_path: Path
+) -> None:
     steps = RULES.replace("0.7", "0.8")
-    water = creek(8 * DAY)
+    water = creek()
     discharge(water, 6 * DAY)
     acid(water, 6 * DAY + 4)
-    world = World(tmp_path, text=steps)
-    feed(world, water, 0, 6 * DAY)
-    told = feed(world, water, 6 * DAY, 8 * DAY, at_once=1)
+    world = after(before, tmp_path, steps)
+    told = feed(world, water, QUIET, 6 * DAY + 40, at_once=1)
     assert [(f.change, f.rule) for f in told] == [
         (Change.FIRED, "event"),
         (Change.FIRED, "event-sure"),
@@ -186,13 +199,15 @@ def test_an_event_that_becomes_more_urgent_is_told_again_and_one_that_becomes_mi
     assert world.pages() == 2, "once for each colour"
 
 
-def test_an_event_found_in_the_past_that_goes_on_now_ends_with_all_that_was_told_of_it(tmp_path: Path) -> None:
+def test_an_event_found_in_the_past_that_goes_on_now_ends_with_all_that_was_told_of_it(
+    before: Path, tmp_path: Path
+) -> None:
     """A milder rule spoke of the past, a more urgent one of the present: one incident, and nothing of it stays on."""
-    water = creek(8 * DAY)
+    water = creek()
     discharge(water, 6 * DAY)
     acid(water, 6 * DAY + 3)
-    world = World(tmp_path, text=RULES.replace("0.7", "0.8"))
-    told = feed(world, water, 0, 8 * DAY)
+    world = after(before, tmp_path, RULES.replace("0.7", "0.8"))
+    told = feed(world, water, QUIET, 6 * DAY + 40)
     assert {(f.rule, f.retrospective) for f in told if f.change is Change.FIRED} == {
         ("event", True),
         ("event-sure", True),
@@ -203,9 +218,9 @@ def test_an_event_found_in_the_past_that_goes_on_now_ends_with_all_that_was_told
 
 
 def test_an_event_whose_rule_is_gone_is_over_and_says_why(world: World) -> None:
-    water = creek(7 * DAY)
+    water = creek()
     discharge(water, 6 * DAY)
-    feed(world, water, 0, 6 * DAY + 8)
+    feed(world, water, QUIET, 6 * DAY + 8)
     world._rules = rules.read(RULES.replace("event-sure", "another"), CATALOGUE)
     world.start()
     (found,) = world.tick(T0 + (6 * DAY + 8) * STEP)
@@ -221,14 +236,14 @@ OFF, ON = 6 * DAY, 6 * DAY + 60
 
 
 def outage() -> dict[str, np.ndarray]:
-    water = creek(8 * DAY)
+    water = creek()
     discharge(water, OFF + 30)
     return water
 
 
 def buffered(world: World, water: dict[str, np.ndarray], parts: list[range], restart: bool = False) -> list[Finding]:
     """The readings now, then the buffer in pieces, then the rest of the day."""
-    told = feed(world, water, OFF - 8, OFF) + feed(world, water, ON, ON + 3, at_once=1)
+    told = feed(world, water, QUIET, OFF) + feed(world, water, ON, ON + 3, at_once=1)
     now = T0 + (ON + 3) * STEP
     for part in parts:
         values = {T0 + i * STEP: {key: round(float(v[i]), 3) for key, v in water.items()} for i in part}
@@ -242,21 +257,6 @@ def pieces(size: int) -> list[range]:
     return [range(i, min(i + size, ON)) for i in range(OFF, ON, size)]
 
 
-@pytest.fixture(scope="module")
-def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with the quiet days before the outage."""
-    folder = tmp_path_factory.mktemp("before")
-    world = World(folder, text=RULES)
-    assert feed(world, outage(), 0, OFF - 8, at_once=96) == []
-    world.database.close()
-    return folder
-
-
-def continued(before: Path, folder: Path) -> World:
-    shutil.copytree(before, folder, dirs_exist_ok=True)
-    return World(folder, text=RULES)
-
-
 @pytest.mark.parametrize(
     ("parts", "restart"),
     [([range(OFF, ON)], False), (pieces(7), False), (pieces(7), True), (pieces(20)[::-1], False)],
@@ -265,7 +265,7 @@ def continued(before: Path, folder: Path) -> World:
 def test_a_discharge_in_a_buffer_that_comes_late_is_told_once_of_its_own_time_and_pages_nobody(
     before: Path, tmp_path: Path, parts: list[range], restart: bool
 ) -> None:
-    world = continued(before, tmp_path)
+    world = after(before, tmp_path)
     told = buffered(world, outage(), parts, restart)
     assert [(f.change, f.retrospective) for f in told] == [(Change.FIRED, True), (Change.RESOLVED, True)]
     assert told[0].observed_at_ms == T0 + (OFF + 31) * STEP, "when it would have been told live"
@@ -280,7 +280,7 @@ def test_a_discharge_in_a_buffer_that_comes_late_is_told_once_of_its_own_time_an
 
 def test_what_was_told_live_is_not_told_again_by_late_readings_beside_it(before: Path, tmp_path: Path) -> None:
     water = outage()
-    world = continued(before, tmp_path)
+    world = after(before, tmp_path)
     held_back = OFF + 34
     told = feed(world, water, OFF - 8, held_back, at_once=1) + feed(world, water, held_back + 1, ON + 10, at_once=1)
     assert [(f.change, f.retrospective) for f in told] == [(Change.FIRED, False), (Change.RESOLVED, False)]
@@ -293,7 +293,7 @@ def test_a_late_reading_of_one_sensor_is_heard_beside_what_the_others_said_in_ti
 ) -> None:
     """Oxygen and turbidity come late; conductivity, temperature and pH were there, and were no event by themselves."""
     water = outage()
-    world = continued(before, tmp_path)
+    world = after(before, tmp_path)
     in_time = {key: v for key, v in water.items() if key not in ("do", "turbidity")}
     feed(world, water, OFF - 8, OFF, at_once=4)
     told = feed(world, in_time, OFF, ON, at_once=4) + feed(world, water, ON, ON + 3, at_once=1)

@@ -146,7 +146,7 @@ def test_the_memory_of_a_long_series_does_not_grow_with_its_length(store: SqlRea
         return most / MIB
 
     peak(20_000)  # what is imported and remembered once
-    short, long = peak(60_000), peak(300_000)
+    short, long = peak(40_000), peak(160_000)
     assert long < 1.5 * short, (short, long)
     assert long < 16
 

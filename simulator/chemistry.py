@@ -19,6 +19,9 @@ alkalinity and inorganic carbon; µg/L of chlorophyll a; NTU of organic particle
 TEMP, DO, BOD, NH, NO, PO, SOLIDS, OM, EC, ALK, DIC, CHL, ORGANIC = range(len(TRACERS))
 
 _DAY_S = 86_400.0
+_BUBBLING, _BUBBLES = 1.5, 12.0
+"""Above so many times saturation oxygen leaves in bubbles, so fast a day: a bloom comes to 200 % at most (domain facts
+§7.4; the rate is a choice of ours)."""
 _O2_PER_MMOL = 32.0
 GROWN_O2 = 0.12
 """mg of oxygen for each µg of chlorophyll grown: 45 µg C a µg, one O2 a C."""
@@ -100,7 +103,7 @@ def react(content: Floats, bed: Bed, acts: Weathering, step_s: float, real: Floa
     bed_demand = bed.sediment_demand * k47 * do / (do + 1.2) * (1 + 3.5 * stagnant) / depth
     speed = np.sqrt(np.maximum(acts.current, 0.01))
     exchange = (3.93 * speed / np.sqrt(depth) + 0.9 + 1.6 * acts.wind) * 1.024**warm / depth * (1 - 0.75 * stagnant)
-    aired = exchange * (full - do)
+    aired = exchange * (full - do) - _BUBBLES * np.maximum(do - _BUBBLING * full, 0.0)
 
     _, carbonic = carbonic_acid(temp, alk, dic)
     outgassed = 0.85 * exchange * (carbonic - 0.0155 * np.exp(-0.028 * (temp - 20.0)))

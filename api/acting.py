@@ -6,7 +6,7 @@ from dataclasses import replace
 from api.context import Context
 from governance import attachments, dispatch, incidents, people
 from governance.dispatch import Suggestion
-from governance.lifecycle import Action, Incident, Order
+from governance.incident import Action, Incident, Order
 from governance.regions import Regions
 from governance.roles import Actor
 from ingest.storage.port import good_since

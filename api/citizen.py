@@ -25,7 +25,7 @@ from api.console.marks import badge
 from api.context import Context
 from api.routes.reports import MOST_PHOTOS, ReportView, Told, file, followed, objected, sender_of
 from governance import people
-from governance.lifecycle import State
+from governance.incident import State
 from governance.reports import spelled
 from ingest.classes import REACH, Shown, shown
 from sensors.errors import NotFound, WaterError

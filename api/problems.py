@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from governance.lifecycle import Conflict
+from governance.incident import Conflict
 from governance.reports import TooMany
 from governance.roles import Forbidden
 from sensors.errors import ConfigurationError, NotFound, Refused, WaterError

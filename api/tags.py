@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import Header
 
-from governance.lifecycle import Conflict
+from governance.incident import Conflict
 from sensors.errors import ConfigurationError
 from sensors.texts import sentence
 

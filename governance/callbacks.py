@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from governance import audit, cloudevents, incidents, lifecycle
 from governance.cloudevents import SignatureInvalid
 from governance.database import Database
-from governance.lifecycle import Action, Evidence, FalseAlarm, Incident, Order
+from governance.incident import Action, Evidence, FalseAlarm, Incident, Order
 from governance.platform_tables import callback as callbacks_
 from governance.platforms import CallbackWords, Platform, at
 from governance.regions import Regions

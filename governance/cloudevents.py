@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any
 
 from governance.finding import Finding
-from governance.lifecycle import Effects, Incident
+from governance.incident import Effects, Incident
 from sensors.errors import ConfigurationError, WaterError
 from sensors.texts import Text, sentence
 from sensors.times import rfc3339

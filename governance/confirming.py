@@ -14,7 +14,7 @@ from governance.contacts import Contact, Directory
 from governance.contacts import Role as Told
 from governance.database import Database
 from governance.deadlines import STANDARD, Policy
-from governance.lifecycle import Action, Order, State
+from governance.incident import Action, Order, State
 from governance.notice_store import Notice
 from governance.notice_tables import notice as notices_
 from governance.notices import TEST, Item, Links, number_of

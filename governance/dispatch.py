@@ -10,7 +10,7 @@ from typing import Any
 
 from governance.deadlines import STANDARD, Emergencies, Limit, Phase, Policy, limit, office_hours
 from governance.finding import Colour, Kind
-from governance.lifecycle import Assignment, Evidence, Incident
+from governance.incident import Assignment, Evidence, Incident
 from governance.regions import Place, Regions
 from governance.roles import Department
 from governance.terms import Appointment, responsible

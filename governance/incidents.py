@@ -13,10 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from governance import audit, cloudevents, lifecycle
+from governance import arising, audit, cloudevents, lifecycle
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Colour, Finding, Kind
-from governance.lifecycle import (
+from governance.incident import (
     FINAL,
     Action,
     Case,
@@ -481,9 +481,9 @@ def _judge(
     for finding in findings:
         if finding.id in told:
             continue
-        for target in lifecycle.concerned(book.values(), finding):
+        for target in arising.concerned(book.values(), finding):
             where = NOWHERE if target is not None else place(finding.station)
-            step = lifecycle.advance(target, finding, now_ms, place=where, policy=policy)
+            step = arising.advance(target, finding, now_ms, place=where, policy=policy)
             if step is None:
                 continue
             after, effects = step

@@ -1,203 +1,45 @@
-"""How an incident lives: pure, and driven by one table.
+"""What people do with an incident: pure, and driven by one table.
 
-Three questions, three functions. *Whom does a finding concern?* ``concerned``. *What does it change?* ``advance``.
 *What may a person do, and what comes of it?* ``act`` (and ``merge``, ``split``, which touch two incidents). Time brings
-reminders and escalation: ``remind``. None of them looks at a clock, a database or the network.
-
-Every change of an incident is exactly one history entry: ``Incident.version`` is also the ``seq`` of its newest entry.
+reminders and escalation: ``remind``. None of them looks at a clock, a database or the network. What checks find is in
+``governance.arising``.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from governance.deadlines import STANDARD, Phase, Policy
-from governance.finding import Change, Colour, Finding, Kind
-from governance.regions import NOWHERE, Place
+from governance.deadlines import STANDARD, Policy
+from governance.finding import Colour, Kind
+from governance.incident import (
+    COMMENT_LIMIT,
+    FINAL,
+    WAITS_FOR,
+    Action,
+    Case,
+    Condition,
+    Effects,
+    Entry,
+    EventType,
+    Evidence,
+    FalseAlarm,
+    Incident,
+    Notify,
+    NotNow,
+    Order,
+    PauseReason,
+    Source,
+    State,
+    What,
+    labels,
+    with_condition,
+)
+from governance.regions import Place
 from governance.roles import PERSONS, Actor, Department, Forbidden, Right, Role, label
 from sensors.errors import Refused
 from sensors.texts import Text, say, sentence
-from sensors.times import DAY_MS, beijing
-
-JOIN_WITHIN_MS = DAY_MS
-"""Late findings of one cause at most this far apart in event time are one retrospective incident."""
-
-COMMENT_LIMIT = 4000
-"""Characters of a comment."""
-
-
-class State(StrEnum):
-    """Where an incident stands (domain facts §6.2)."""
-
-    REPORTED = "reported"
-    ACCEPTED = "accepted"
-    DISPATCHED = "dispatched"
-    HANDLING = "handling"
-    HANDLED = "handled"
-    VERIFIED = "verified"
-    CLOSED = "closed"
-    REJECTED = "rejected"
-    RETURNED = "returned"
-    TRANSFERRED = "transferred"
-    REWORK = "rework"
-    REOPENED = "reopened"
-    FALSE_ALARM = "false_alarm"
-
-
-FINAL = frozenset({State.CLOSED, State.REJECTED, State.FALSE_ALARM})
-"""Here an incident rests: the same cause opens a new one, unless this one is reopened."""
-
-WAITS_FOR: Mapping[State, Phase] = {
-    State.REPORTED: Phase.ACCEPT,
-    State.ACCEPTED: Phase.DISPATCH,
-    State.RETURNED: Phase.DISPATCH,
-    State.REOPENED: Phase.DISPATCH,
-    State.DISPATCHED: Phase.START,
-    State.TRANSFERRED: Phase.START,
-    State.REWORK: Phase.START,
-    State.HANDLING: Phase.HANDLE,
-    State.HANDLED: Phase.VERIFY,
-    State.VERIFIED: Phase.CLOSE,
-}
-"""What an open incident waits for, and so which limit it is under."""
-
-
-class Action(StrEnum):
-    """What a person can do with an incident, in the order in which they come up."""
-
-    ACCEPT = "accept"
-    REJECT = "reject"
-    DISPATCH = "dispatch"
-    START = "start"
-    RETURN = "return"
-    TRANSFER = "transfer"
-    CONTRIBUTE = "contribute"
-    FINISH = "finish"
-    VERIFY = "verify"
-    REWORK = "rework"
-    CLOSE = "close"
-    REOPEN = "reopen"
-    FALSE_ALARM = "false_alarm"
-    COMMENT = "comment"
-    SUPERVISE = "supervise"
-    RELEASE = "release"
-    PAUSE = "pause"
-    RESUME = "resume"
-    MERGE = "merge"
-    SPLIT = "split"
-    EMERGENCY = "emergency"
-    EMERGENCY_REPORTED = "emergency_reported"
-    EVALUATE = "evaluate"
-
-
-class What(StrEnum):
-    """What a history entry tells."""
-
-    FIRED = "fired"
-    RESOLVED = "resolved"
-    WITHDRAWN = "withdrawn"
-    PROMOTED = "promoted"
-    REPORTED = "reported"
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-    DISPATCHED = "dispatched"
-    STARTED = "started"
-    RETURNED = "returned"
-    TRANSFERRED = "transferred"
-    CONTRIBUTED = "contributed"
-    FINISHED = "finished"
-    VERIFIED = "verified"
-    REWORKED = "reworked"
-    CLOSED = "closed"
-    REOPENED = "reopened"
-    FALSE_ALARM = "false_alarm"
-    COMMENTED = "commented"
-    SUPERVISED = "supervised"
-    RELEASED = "released"
-    PAUSED = "paused"
-    RESUMED = "resumed"
-    MERGED = "merged"
-    ABSORBED = "absorbed"
-    SPLIT = "split"
-    SPLIT_OFF = "split_off"
-    REMINDED = "reminded"
-    OVERDUE = "overdue"
-    SUCCEEDED = "succeeded"
-    EMERGENCY = "emergency"
-    EMERGENCY_REPORTED = "emergency_reported"
-    EMERGENCY_UNREPORTED = "emergency_unreported"
-    EVALUATED = "evaluated"
-
-
-class Source(StrEnum):
-    """Where an incident comes from."""
-
-    RULE = "rule"
-    EVENT = "event"
-    FORECAST = "forecast"
-    DEVICE = "device"
-    PATROL = "patrol"
-    CITIZEN = "citizen"
-    HOTLINE = "hotline"
-    PERSON = "person"
-    PLATFORM = "platform"
-
-
-class FalseAlarm(StrEnum):
-    """Why it was none; counted for the rule that raised it."""
-
-    SENSOR_FAULT = "sensor_fault"
-    MAINTENANCE = "maintenance"
-    CALIBRATION = "calibration"
-    RULE_TOO_TIGHT = "rule_too_tight"
-    NATURAL = "natural"
-    DUPLICATE = "duplicate"
-    TEST = "test"
-    OTHER = "other"
-
-
-class PauseReason(StrEnum):
-    """Why the clock of a deadline stands still."""
-
-    MAINTENANCE = "maintenance"
-    OTHER_DEPARTMENT = "other_department"
-
-
-class EventType(StrEnum):
-    """The outward event of a change (design §4.7)."""
-
-    OPENED = "river.incident.opened"
-    UPDATED = "river.incident.updated"
-    CLOSED = "river.incident.closed"
-
-
-class Notify(StrEnum):
-    """Whether a change calls somebody out or is only told."""
-
-    PAGE = "page"
-    INFORM = "inform"
-
-
-class Conflict(Refused):
-    """The incident was changed by somebody else since the caller looked at it."""
-
-
-class NotNow(Refused):
-    """The state does not allow it; ``allowed`` is what it would allow this actor."""
-
-    def __init__(self, message: str, allowed: tuple[Action, ...] = ()) -> None:
-        super().__init__(message)
-        self.allowed = allowed
-
-
-class Evidence(StrEnum):
-    """What an action may have to show."""
-
-    TEXT = "text"
-    PHOTO = "photo"
-    MEASUREMENT = "measurement"
-
+from sensors.times import beijing
 
 _TEXT = (frozenset({Evidence.TEXT}),)
 _SHOWN = (frozenset({Evidence.TEXT}), frozenset({Evidence.PHOTO, Evidence.MEASUREMENT}))
@@ -278,259 +120,6 @@ STEPS: Mapping[tuple[State, Action], Step] = _steps()
 """What is not in this table is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """To whom something is dispatched: the grid cell, the responsible chief, the lead department and those that join.
-
-    Empty where it is nobody; a later assignment leaves standing what it does not name.
-    """
-
-    region: str = ""
-    responsible: str = ""
-    department: Department | None = None
-    joint: tuple[Department, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.region or self.responsible or self.department)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What somebody wants done with an incident, and what they show for it.
-
-    ``attachments`` are the ids of stored photos and files; ``measurement`` holds values by parameter, canonical units.
-    ``reason`` is the code that a false alarm or a pause needs, ``grade`` (I to IV) that of an emergency, ``score`` (0
-    to 100) the evaluation's. ``matter`` is the key of the process that fits (`governance.dispatch`).
-    """
-
-    action: Action
-    comment: str | None = None
-    attachments: tuple[str, ...] = ()
-    measurement: Mapping[str, float] = field(default_factory=dict)
-    assignment: Assignment | None = None
-    matter: str = ""
-    reason: str = ""
-    grade: str = ""
-    score: float | None = None
-    into: int | None = None
-    conditions: tuple[tuple[str, str, str], ...] = ()
-
-    @property
-    def shown(self) -> frozenset[Evidence]:
-        """The sorts of evidence that come with it."""
-        found = set()
-        if self.comment and self.comment.strip():
-            found.add(Evidence.TEXT)
-        if self.attachments:
-            found.add(Evidence.PHOTO)
-        if self.measurement:
-            found.add(Evidence.MEASUREMENT)
-        return frozenset(found)
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One rule's condition within an incident, in event time (ms); ``parameter`` is '' where the rule has none.
-
-    ``since_ms`` and ``fired_at_ms`` are the newest firing's; ``resolved_at_ms`` is None while active.
-    """
-
-    rule: str
-    station: str
-    parameter: str
-    since_ms: int
-    fired_at_ms: int
-    resolved_at_ms: int | None = None
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        return self.rule, self.station, self.parameter
-
-    @property
-    def active(self) -> bool:
-        return self.resolved_at_ms is None
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """What people made of an incident: whose it is, by when, and what became of it. Empty where nobody did anything.
-
-    ``department`` leads and ``joint`` take part; ``contributed`` of these have done theirs. ``due_ms`` is the deadline
-    of the present state, which began at ``step_since_ms``; ``alert_at_ms`` is when somebody is told next, ``alerts``
-    counts how often in this state, ``escalated_to`` is the region it went up to. While ``paused_at_ms`` is given the
-    clock stands still. An ``emergency`` (its grade) that ``emergency_by`` declared is reported upwards by
-    ``emergency_due_ms``; until then it is called out at ``emergency_alert_at_ms``, so far ``emergency_calls`` times
-    since. ``merged_into`` names the incident that goes on in its place.
-    """
-
-    source: Source = Source.RULE
-    matter: str = ""
-    responsible: str = ""
-    department: Department | None = None
-    joint: tuple[Department, ...] = ()
-    contributed: tuple[Department, ...] = ()
-    handler: str = ""
-    verifier: str = ""
-    step_since_ms: int = 0
-    due_ms: int | None = None
-    alert_at_ms: int | None = None
-    alerts: int = 0
-    escalated_to: str = ""
-    paused_at_ms: int | None = None
-    pause_reason: str = ""
-    supervised_at_ms: int | None = None
-    supervised_by: str = ""
-    emergency: str = ""
-    emergency_by: str = ""
-    emergency_due_ms: int | None = None
-    emergency_alert_at_ms: int | None = None
-    emergency_calls: int = 0
-    emergency_reported_at_ms: int | None = None
-    merged_into: int | None = None
-    reason: str = ""
-    score: float | None = None
-    also: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Incident:
-    """An incident as it stands. All times ms UTC; ``id`` is 0 until stored.
-
-    The headline (kind, station, parameter, title, rule, value, limit, ``observed_at_ms``) is that of the finding that
-    gave the incident its colour. ``since_ms`` and ``last_observed_at_ms`` span everything found so far.
-    """
-
-    id: int
-    cause: str
-    open_cause: str | None
-    state: State
-    colour: Colour
-    kind: Kind
-    retrospective: bool
-    station: str
-    parameter: str | None
-    title: Text
-    rule: str
-    rule_version: str
-    value: float | None
-    limit: float | None
-    observed_at_ms: int
-    since_ms: int
-    last_observed_at_ms: int
-    opened_at_ms: int
-    accepted_at_ms: int | None
-    accepted_by: str | None
-    recovered_at_ms: int | None
-    closed_at_ms: int | None
-    version: int
-    conditions: tuple[Condition, ...]
-    place: Place = NOWHERE
-    case: Case = Case()
-
-    @property
-    def is_open(self) -> bool:
-        return self.state not in FINAL
-
-    @property
-    def causes(self) -> tuple[str, ...]:
-        """The causes whose findings it takes: its own, and those of incidents merged into it or split from."""
-        return (self.cause, *self.case.also)
-
-    @property
-    def active(self) -> tuple[Condition, ...]:
-        """The conditions that have not been resolved."""
-        return tuple(c for c in self.conditions if c.active)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the history: ``at_ms`` is the wall clock, ``observed_at_ms`` event time, None for what people did."""
-
-    seq: int
-    at_ms: int
-    observed_at_ms: int | None
-    what: What
-    by: str
-    from_state: State | None
-    to_state: State
-    text: Text
-    finding_id: str | None = None
-    comment: str | None = None
-    value: float | None = None
-    limit: float | None = None
-    role: str = ""
-    attachments: tuple[str, ...] = ()
-    measurement: Mapping[str, float] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Effects:
-    """What one change asks the store to write: an entry, an outward event, the conditions touched and taken out.
-
-    ``repeats``: one more finding, after which the incident has the same state, colour and kind; any later event of it
-    tells as much of how it stands.
-    """
-
-    entry: Entry
-    event: EventType
-    notify: Notify
-    conditions: tuple[Condition, ...] = ()
-    gone: tuple[tuple[str, str, str], ...] = ()
-    repeats: bool = False
-
-
-def concerned(open_incidents: Iterable[Incident], finding: Finding) -> tuple[Incident | None, ...]:
-    """Which of the open incidents of its cause a finding is about; None stands for one that has to be opened.
-
-    FIRED concerns exactly one. Live: the live incident (of several the one that has this condition), else the
-    retrospective one in which the same condition is still active (it will be promoted), else a new one. Retrospective:
-    the nearest retrospective one in event time, no further than ``JOIN_WITHIN_MS``, else a new one.
-
-    RESOLVED concerns every incident in which that condition is active, possibly none; late data concern retrospective
-    ones only: they tell of the past and end nothing that is live.
-
-    WITHDRAWN concerns every incident that rests on that firing, whether its condition is still active or not.
-    """
-    same = [i for i in open_incidents if finding.cause in i.causes and i.is_open]
-    if finding.change is Change.WITHDRAWN:
-        return tuple(i for i in same if _rested(i, finding) is not None)
-    if finding.change is Change.RESOLVED:
-        # The incident of the finding's own sort first: it is the one whose entry carries the finding's id.
-        holding = [i for i in same if _ended(i, finding) is not None and (i.retrospective or not finding.retrospective)]
-        return tuple(sorted(holding, key=lambda i: (i.retrospective != finding.retrospective, i.id)))
-    if not finding.retrospective:
-        live = sorted((i for i in same if not i.retrospective), key=lambda i: _key(finding) not in _keys(i))
-        promoted = [i for i in same if any(c.key == _key(finding) for c in i.active)]
-        newest = sorted(promoted, key=lambda i: i.last_observed_at_ms, reverse=True)
-        candidates: list[Incident | None] = [*live, *newest, None]
-        return (candidates[0],)
-    near = [i for i in same if i.retrospective and _gap_ms(i, finding) <= JOIN_WITHIN_MS]
-    return (min(near, key=lambda i: (_gap_ms(i, finding), i.id), default=None),)
-
-
-def advance(
-    incident: Incident | None,
-    finding: Finding,
-    now_ms: int,
-    *,
-    place: Place = NOWHERE,
-    policy: Policy = STANDARD,
-) -> tuple[Incident, Effects] | None:
-    """Apply a finding to an incident ``concerned`` named; None when it changes nothing.
-
-    ``place`` is where a new incident lies. Idempotence by the finding's id is the store's: it alone knows every entry
-    ever written.
-    """
-    if finding.change is Change.RESOLVED:
-        return None if incident is None else _resolve(incident, finding, now_ms)
-    if finding.change is Change.WITHDRAWN:
-        return None if incident is None else _withdraw(incident, finding, now_ms)
-    if incident is None:
-        return _open(finding, now_ms, place, policy)
-    return _append(incident, finding, now_ms, policy)
-
-
 def reported(
     order: Order,
     actor: Actor,
@@ -578,7 +167,7 @@ def reported(
         place=place,
         case=Case(source=source, matter=order.matter),
     )
-    incident = _timed(incident, now_ms, policy)
+    incident = timed(incident, now_ms, policy)
     entry = _told(None, incident, What.REPORTED, actor, order, now_ms, {"source": source.value})
     return incident, Effects(entry, EventType.OPENED, Notify.PAGE)
 
@@ -691,7 +280,7 @@ def act(
         cause = f"{incident.cause}|past|{incident.since_ms}" if past else incident.cause
         after = replace(after, closed_at_ms=None, open_cause=cause)
     if after.state is not incident.state:  # dispatching again gives nobody more time
-        after = _timed(after, now_ms, policy)
+        after = timed(after, now_ms, policy)
     entry = _told(incident, after, step.what, actor, replace(order, comment=comment), now_ms, details)
     return after, Effects(entry, step.event, Notify.PAGE if action in _CALLS else Notify.INFORM)
 
@@ -729,7 +318,7 @@ def merge(
     also.pop(into.cause, None)
     conditions = into.conditions
     for condition in brought:
-        conditions = _with(conditions, condition)
+        conditions = with_condition(conditions, condition)
     kept = replace(
         into,
         version=into.version + 1,
@@ -785,7 +374,7 @@ def split(
         conditions=taken,
         case=Case(source=incident.case.source, also=incident.causes),
     )
-    new = _timed(new, now_ms, policy)
+    new = timed(new, now_ms, policy)
     rest = replace(incident, version=incident.version + 1, conditions=left_over, recovered_at_ms=_recovered(left_over))
     details = {"conditions": ["/".join(c.key) for c in taken]}
     left = _told(incident, rest, What.SPLIT, actor, order, now_ms, details)
@@ -1236,7 +825,7 @@ def _told(
     )
 
 
-def _timed(incident: Incident, now_ms: int, policy: Policy) -> Incident:
+def timed(incident: Incident, now_ms: int, policy: Policy) -> Incident:
     """The incident with the deadline of the state it has just come into; none for the past and for what is over."""
     case = replace(
         incident.case,
@@ -1255,7 +844,7 @@ def _timed(incident: Incident, now_ms: int, policy: Policy) -> Incident:
     return replace(incident, case=case)
 
 
-def _tightened(incident: Incident, policy: Policy) -> Incident:
+def tightened(incident: Incident, policy: Policy) -> Incident:
     """The deadline after the colour became more urgent: never a later one."""
     case, phase = incident.case, WAITS_FOR.get(incident.state)
     if phase is None or case.due_ms is None:
@@ -1288,164 +877,6 @@ def _recovered(conditions: Iterable[Condition]) -> int | None:
     return max((e for e in ends if e is not None), default=None) if None not in ends else None
 
 
-def _keys(incident: Incident) -> frozenset[tuple[str, str, str]]:
-    return frozenset(c.key for c in incident.conditions)
-
-
-def labels(actions: Iterable[Action]) -> Text:
-    """The names of actions as people read them, joined."""
-    names = [say(f"action.{action}") for action in actions] or [say("incident.nothing")]
-    return Text("、".join(n.zh for n in names), ", ".join(n.en for n in names))
-
-
-_SOURCES: Mapping[Kind, Source] = {
-    Kind.EVENT: Source.EVENT,
-    Kind.FORECAST: Source.FORECAST,
-    Kind.DEVICE: Source.DEVICE,
-}
-"""Findings whose incidents do not come from a rule."""
-
-
-def _key(finding: Finding) -> tuple[str, str, str]:
-    return finding.rule, finding.station, finding.parameter or ""
-
-
-def _gap_ms(incident: Incident, finding: Finding) -> int:
-    """Event time between the two spans, 0 where they touch or overlap."""
-    return max(0, finding.since_ms - incident.last_observed_at_ms, incident.since_ms - finding.observed_at_ms)
-
-
-def _ended(incident: Incident, finding: Finding) -> Condition | None:
-    """The active condition a RESOLVED ends. What late data show to have ended cannot end what began after it."""
-    for condition in incident.active:
-        if condition.key == _key(finding):
-            later = finding.retrospective and condition.since_ms > finding.observed_at_ms
-            return None if later else condition
-    return None
-
-
-def _rested(incident: Incident, finding: Finding) -> Condition | None:
-    """The condition whose firing a WITHDRAWN takes back: the one that covers its instant."""
-    for condition in incident.conditions:
-        end_ms = finding.observed_at_ms if condition.active else condition.resolved_at_ms
-        if condition.key == _key(finding) and end_ms is not None:
-            first_ms = min(condition.since_ms, incident.since_ms)
-            if first_ms <= finding.observed_at_ms <= end_ms:
-                return condition
-    return None
-
-
-def _fired(incident: Incident | None, finding: Finding) -> Condition:
-    """The finding's condition after it fired; late data do not bring back what ended after them."""
-    known = {c.key: c for c in incident.conditions} if incident else {}
-    before = known.get(_key(finding))
-    if before is None:
-        return Condition(*_key(finding), finding.since_ms, finding.observed_at_ms)
-    if finding.retrospective and before.resolved_at_ms is not None and before.resolved_at_ms > finding.observed_at_ms:
-        return before
-    since_ms = max(before.since_ms, finding.since_ms)
-    return replace(
-        before, since_ms=since_ms, fired_at_ms=max(before.fired_at_ms, finding.observed_at_ms), resolved_at_ms=None
-    )
-
-
-def _with(conditions: tuple[Condition, ...], condition: Condition) -> tuple[Condition, ...]:
-    """The conditions with this one added or replaced, the order of the others kept."""
-    merged = {c.key: c for c in conditions} | {condition.key: condition}
-    return tuple(merged.values())
-
-
-def _entry(before: Incident | None, after: Incident, finding: Finding, what: What, now_ms: int) -> Entry:
-    return Entry(
-        seq=after.version,
-        at_ms=now_ms,
-        observed_at_ms=finding.observed_at_ms,
-        what=what,
-        by=finding.rule,
-        from_state=before.state if before else None,
-        to_state=after.state,
-        text=finding.text,
-        finding_id=finding.id,
-        value=finding.value,
-        limit=finding.limit,
-    )
-
-
-def _open(finding: Finding, now_ms: int, place: Place, policy: Policy) -> tuple[Incident, Effects]:
-    past = finding.retrospective
-    condition = _fired(None, finding)
-    opened = Incident(
-        id=0,
-        cause=finding.cause,
-        open_cause=f"{finding.cause}|past|{finding.since_ms}" if past else finding.cause,
-        state=State.REPORTED,
-        colour=Colour.BLUE if past else finding.colour,
-        kind=finding.kind,
-        retrospective=past,
-        station=finding.station,
-        parameter=finding.parameter,
-        title=finding.text,
-        rule=finding.rule,
-        rule_version=finding.version,
-        value=finding.value,
-        limit=finding.limit,
-        observed_at_ms=finding.observed_at_ms,
-        since_ms=finding.since_ms,
-        last_observed_at_ms=finding.observed_at_ms,
-        opened_at_ms=now_ms,
-        accepted_at_ms=None,
-        accepted_by=None,
-        recovered_at_ms=None,
-        closed_at_ms=None,
-        version=1,
-        conditions=(condition,),
-        place=place,
-        case=Case(source=_SOURCES.get(finding.kind, Source.RULE)),
-    )
-    opened = _timed(opened, now_ms, policy)
-    entry = _entry(None, opened, finding, What.FIRED, now_ms)
-    quiet = past or finding.kind is Kind.FORECAST
-    return opened, Effects(entry, EventType.OPENED, Notify.INFORM if quiet else Notify.PAGE, (condition,))
-
-
-def _append(incident: Incident, finding: Finding, now_ms: int, policy: Policy) -> tuple[Incident, Effects]:
-    live = not finding.retrospective
-    foretold = finding.kind is Kind.FORECAST
-    promoted = live and incident.retrospective and not foretold
-    come = live and incident.kind is Kind.FORECAST and not foretold  # what was forecast is there now
-    more_urgent = come or (live and not foretold and finding.colour.rank < incident.colour.rank)
-    back = live and not foretold and not finding.explained and incident.recovered_at_ms is not None
-    condition = _fired(incident, finding)
-    after = replace(
-        incident,
-        since_ms=min(incident.since_ms, finding.since_ms),
-        last_observed_at_ms=max(incident.last_observed_at_ms, finding.observed_at_ms),
-        recovered_at_ms=_still_recovered(incident, condition, finding),
-        version=incident.version + 1,
-        conditions=_with(incident.conditions, condition),
-    )
-    if promoted:
-        after = replace(after, retrospective=False, open_cause=incident.cause)
-    if promoted or more_urgent:
-        after = replace(
-            after,
-            colour=finding.colour,
-            kind=finding.kind,
-            station=finding.station,
-            parameter=finding.parameter,
-            title=finding.text,
-            rule=finding.rule,
-            rule_version=finding.version,
-            value=finding.value,
-            limit=finding.limit,
-            observed_at_ms=finding.observed_at_ms,
-        )
-        after = _timed(after, now_ms, policy) if promoted else _tightened(after, policy)
-    entry = _entry(incident, after, finding, What.PROMOTED if promoted else What.FIRED, now_ms)
-    notify = Notify.PAGE if promoted or more_urgent or back else Notify.INFORM
-    return after, _update(incident, after, entry, notify, condition)
-
-
 def _update(before: Incident, after: Incident, entry: Entry, notify: Notify, condition: Condition) -> Effects:
     """What one more finding asks the store to write; it only repeats where what the incident is stays the same."""
 
@@ -1453,51 +884,3 @@ def _update(before: Incident, after: Incident, entry: Entry, notify: Notify, con
         return incident.state, incident.colour, incident.kind, incident.retrospective
 
     return Effects(entry, EventType.UPDATED, notify, (condition,), repeats=is_(before) == is_(after))
-
-
-def _still_recovered(incident: Incident, condition: Condition, finding: Finding) -> int | None:
-    """The recovery that a firing leaves standing.
-
-    Late data older than a live incident's recovery do not undo it: otherwise the next live firing would look like a
-    repetition and page nobody.
-    """
-    if incident.recovered_at_ms is None or not finding.retrospective:
-        return None
-    older = not incident.retrospective and finding.observed_at_ms <= incident.recovered_at_ms
-    return incident.recovered_at_ms if older or not condition.active else None
-
-
-def _resolve(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
-    ended = _ended(incident, finding)
-    if ended is None:
-        return None
-    condition = replace(ended, resolved_at_ms=finding.observed_at_ms)
-    conditions = _with(incident.conditions, condition)
-    resolved = [c.resolved_at_ms for c in conditions if c.resolved_at_ms is not None]
-    after = replace(
-        incident,
-        last_observed_at_ms=max(incident.last_observed_at_ms, finding.observed_at_ms),
-        recovered_at_ms=max(resolved) if len(resolved) == len(conditions) else incident.recovered_at_ms,
-        version=incident.version + 1,
-        conditions=conditions,
-    )
-    entry = _entry(incident, after, finding, What.RESOLVED, now_ms)
-    return after, _update(incident, after, entry, Notify.INFORM, condition)
-
-
-def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
-    """The finding is taken back: its condition is over, and the history says why."""
-    rested = _rested(incident, finding)
-    if rested is None:
-        return None
-    condition = replace(rested, resolved_at_ms=max(finding.observed_at_ms, rested.resolved_at_ms or 0))
-    conditions = _with(incident.conditions, condition)
-    resolved = [c.resolved_at_ms for c in conditions if c.resolved_at_ms is not None]
-    after = replace(
-        incident,
-        recovered_at_ms=max(resolved) if len(resolved) == len(conditions) else incident.recovered_at_ms,
-        version=incident.version + 1,
-        conditions=conditions,
-    )
-    entry = _entry(incident, after, finding, What.WITHDRAWN, now_ms)
-    return after, _update(incident, after, entry, Notify.INFORM, condition)

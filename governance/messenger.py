@@ -29,7 +29,7 @@ from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Place
 from governance.database import Database, in_order
 from governance.finding import Colour
-from governance.lifecycle import FINAL, State
+from governance.incident import FINAL, State
 from governance.notice_store import Notice, Wanted
 from governance.notice_tables import notice as notices_
 from governance.notice_tables import notice_mark as marks_

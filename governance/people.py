@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from governance import audit, incidents
-from governance.lifecycle import FINAL, Incident
+from governance.incident import FINAL, Incident
 from governance.regions import Regions
 from governance.roles import PERSONS, RIGHTS, TERMED, Actor, Department, Right, Role, label
 from governance.tables import appointment as appointments_

@@ -14,7 +14,8 @@ from jmespath.parser import ParsedResult
 from pydantic import AfterValidator, Field, SecretStr
 
 from governance import cloudevents
-from governance.lifecycle import Action, State, rights_of
+from governance.incident import Action, State
+from governance.lifecycle import rights_of
 from governance.roles import RIGHTS, Role
 from governance.tomlfile import Table, parse
 from sensors.errors import ConfigurationError, NotFound

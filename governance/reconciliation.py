@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import structlog
 
 from governance import cloudevents
-from governance.lifecycle import State
+from governance.incident import State
 from governance.outbox import Status
 from governance.platform_tables import reconciliation as reports_
 from governance.platforms import ListWords, Platform, at

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from governance import incidents
-from governance.lifecycle import Incident, State
+from governance.incident import Incident, State
 from governance.roles import Actor, Right, Role
 from governance.tables import incident as incident_table
 from governance.tables import report as table

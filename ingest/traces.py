@@ -16,7 +16,7 @@ import structlog
 from governance import incidents
 from governance.database import Database
 from governance.finding import Kind
-from governance.lifecycle import Action, Incident, Order
+from governance.incident import Action, Incident, Order
 from governance.roles import Actor, Role
 from governance.rounds import Rounds
 from governance.tables import incident as incident_table

@@ -31,7 +31,7 @@ from governance import notice_store, outbox
 from governance.callbacks import Result
 from governance.database import Database
 from governance.finding import Kind
-from governance.lifecycle import EventType
+from governance.incident import EventType
 from governance.messenger import Messenger
 from governance.outbox import Attempt, Status
 from ingest import quarantine

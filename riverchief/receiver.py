@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 
 from governance import cloudevents
 from governance.finding import Colour
-from governance.lifecycle import Notify, State
+from governance.incident import Notify, State
 from sensors.texts import Text, say
 from sensors.times import beijing
 

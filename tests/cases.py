@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from governance.lifecycle import Action, Assignment, Order
+from governance.incident import Action, Assignment, Order
 from governance.roles import Actor, Department, Role
 
 OPERATOR = Actor("李某（示例）", Role.OPERATOR)

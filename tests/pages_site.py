@@ -23,7 +23,7 @@ from governance.contacts import Channel, Contact, Directory
 from governance.contacts import Role as Told
 from governance.database import Database
 from governance.finding import Colour
-from governance.lifecycle import Action, Assignment, Order, Source
+from governance.incident import Action, Assignment, Order, Source
 from governance.notice_store import Wanted
 from governance.notice_tables import notice
 from governance.notices import Item, Kind, Policy

@@ -8,7 +8,7 @@ from api.console.frame import Page
 from api.console.models import incident as models
 from governance import incidents
 from governance.finding import Colour
-from governance.lifecycle import Incident, State
+from governance.incident import Incident, State
 from sensors.texts import Text, say
 
 SHOWN = 50

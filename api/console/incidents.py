@@ -18,7 +18,7 @@ from api.context import Context
 from api.routes.incidents import within_reach
 from governance import attachments, audit, incidents, lifecycle, notice_store, reports
 from governance.attachments import Attachment
-from governance.lifecycle import Action, Incident
+from governance.incident import Action, Incident
 from governance.roles import Right
 from governance.roles import Role as RoleOf
 from ingest import forecasts, traces

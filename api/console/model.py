@@ -10,8 +10,8 @@ from functools import cached_property
 
 from governance import lifecycle
 from governance.finding import Colour, Kind
+from governance.incident import Action, Incident, State
 from governance.incidents import Counts
-from governance.lifecycle import Action, Incident, State
 from governance.roles import Actor
 from ingest.ledger import Account
 from ingest.storage.port import Latest

@@ -16,7 +16,8 @@ from api.console.models.orders import Need, asks
 from api.routes.incidents import within_reach
 from governance import incidents, people
 from governance.dispatch import Suggestion
-from governance.lifecycle import Action, Assignment, Incident, Order, allowed
+from governance.incident import Action, Assignment, Incident, Order
+from governance.lifecycle import allowed
 from governance.regions import Regions
 from governance.roles import Department, Right
 from sensors.errors import Refused

@@ -18,7 +18,8 @@ from api.console.models import reach as models
 from api.console.models.reach import GoalRow, ReachPage, ReachRow
 from governance import incidents, plans
 from governance.finding import Colour
-from governance.lifecycle import Conflict, concerns
+from governance.incident import Conflict
+from governance.lifecycle import concerns
 from governance.plans import Goal
 from governance.roles import Right
 from sensors.standards.gb3838 import WaterClass

@@ -23,7 +23,8 @@ from api.console.live import Trouble
 from api.console.model import Data, IncidentView, Model, StationView, delta, duration
 from api.console.models.orders import IN_A_ROW, ON
 from governance.finding import Colour, Kind
-from governance.lifecycle import Action, State, concerns
+from governance.incident import Action, State
+from governance.lifecycle import concerns
 from ingest.forecasts import Kept, kept
 from ingest.storage.port import series as series_of
 from sensors.errors import WaterError

@@ -8,7 +8,7 @@ from api.console.elements import button, link, pennant, tag
 from api.console.frame import Page
 from api.console.models.orders import IN_A_ROW, ON
 from governance import incidents
-from governance.lifecycle import Incident
+from governance.incident import Incident
 from sensors.texts import say
 from sensors.times import beijing
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from governance import attachments, audit, incidents, roots
 from governance.database import Database
-from governance.lifecycle import Entry, Incident
+from governance.incident import Entry, Incident
 from governance.merkle import Line, Root
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store

@@ -17,7 +17,7 @@ from api.problems import Problem
 from api.tags import IfMatch, headers, tags
 from governance import attachments, incidents, lifecycle
 from governance.finding import Colour
-from governance.lifecycle import (
+from governance.incident import (
     Action,
     Assignment,
     Conflict,
@@ -30,6 +30,7 @@ from governance.lifecycle import (
     PauseReason,
     Source,
     State,
+    labels,
 )
 from governance.regions import Place
 from governance.roles import Actor, Department, Forbidden
@@ -520,7 +521,7 @@ def _order(new: NewAction, incident: Incident, actor: Actor) -> Order:
     try:
         action = Action(new.action)
     except ValueError:
-        allowed = lifecycle.labels(lifecycle.allowed(incident, actor))
+        allowed = labels(lifecycle.allowed(incident, actor))
         raise Refused(sentence("incident.unknown_action", action=new.action, allowed=allowed)) from None
     to = None
     if new.to is not None:

@@ -15,7 +15,7 @@ from api.context import Context
 from governance import attachments, incidents
 from governance import patrols as store
 from governance.finding import Colour
-from governance.lifecycle import Action, Order, Source
+from governance.incident import Action, Order, Source
 from governance.patrols import Patrol, Point
 from governance.regions import Place, Regions
 from governance.roles import Actor

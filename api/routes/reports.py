@@ -17,7 +17,7 @@ from governance import incidents
 from governance import reports as store
 from governance.content import examine
 from governance.finding import Colour
-from governance.lifecycle import Action, Incident, Order, Source
+from governance.incident import Action, Incident, Order, Source
 from governance.regions import Place, Regions
 from governance.reports import CITIZEN, Report
 from governance.roles import Right

@@ -13,7 +13,7 @@ from api.context import Context
 from governance import incidents
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Action, Order
+from governance.incident import Action, Order
 from ingest import classes
 from ingest.outlook import Outlook, annotate
 from ingest.storage import lineprotocol, registry, schema

@@ -28,7 +28,7 @@ from dashboards import parts
 from governance import incidents
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Action, Order
+from governance.incident import Action, Order
 from governance.tables import outbox
 from ingest import ledger
 from ingest.pipeline import Site

@@ -16,7 +16,7 @@ from api.context import Context
 from governance import incidents
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Incident
+from governance.incident import Incident
 from governance.tables import outbox
 from ingest.checks.places import Places
 from ingest.checks.rules import Rules, Side, Threshold, Where

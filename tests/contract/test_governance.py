@@ -13,7 +13,7 @@ from api.context import Context
 from governance import audit, incidents, people
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Action, Order, What
+from governance.incident import Action, Order, What
 from governance.regions import Place, Regions
 from governance.roles import RIGHTS, Department, Right, Role
 from ingest.pipeline import Site

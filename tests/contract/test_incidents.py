@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from governance import incidents
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Action, Conflict, Incident, NotNow, Order, State, What
+from governance.incident import Action, Conflict, Incident, NotNow, Order, State, What
 from governance.roles import Actor
 from governance.tables import incident, incident_condition, incident_entry, outbox
 from sensors.errors import NotFound

@@ -20,8 +20,8 @@ import ingest.storage.tables  # noqa: F401
 from governance import incidents
 from governance.database import Database, metadata
 from governance.finding import Colour, Kind
+from governance.incident import What
 from governance.incidents import Incident
-from governance.lifecycle import What
 from governance.tables import outbox
 from ingest import ledger, pipeline, quarantine
 from ingest.checks import rules

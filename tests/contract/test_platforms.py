@@ -25,7 +25,7 @@ from governance import audit, callbacks, cloudevents, incidents, platforms, reco
 from governance.callbacks import Result
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Action, Order, State
+from governance.incident import Action, Order, State
 from governance.outbox import Status
 from governance.platforms import Platform
 from governance.reconciliation import Ours, PlatformAway, Theirs, compare

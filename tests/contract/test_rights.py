@@ -18,7 +18,7 @@ from api.context import Context
 from governance import audit, incidents, people
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Action, Assignment, Order
+from governance.incident import Action, Assignment, Order
 from governance.regions import Place, Regions
 from governance.roles import RIGHTS, Department, Right, Role
 from ingest.storage import registry

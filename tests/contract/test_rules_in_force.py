@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from governance.incident import What
 from governance.incidents import history
-from governance.lifecycle import What
 from ingest import rulebook
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as store

@@ -19,7 +19,7 @@ import ingest.storage.tables  # noqa: F401  (the tables must be known before the
 from api import access
 from governance import incidents, people
 from governance.database import Database
-from governance.lifecycle import State
+from governance.incident import State
 from governance.roles import Role
 from ingest.checks import rules
 from ingest.pipeline import Site

@@ -25,7 +25,7 @@ from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Role
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Action, Assignment, Order, Source, State
+from governance.incident import Action, Assignment, Order, Source, State
 from governance.messenger import Bucket, Messenger
 from governance.notice_tables import notice as notices_
 from governance.notices import Links, Policy

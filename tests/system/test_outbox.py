@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 from governance import cloudevents, incidents, reconciliation
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Action, Order
+from governance.incident import Action, Order
 from governance.outbox import (
     Deliverer,
     Delivery,

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from governance.arising import advance
 from governance.cloudevents import MalformedEvent, SignatureInvalid, build, parse, sign, verify
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import Action, Order, act, advance
+from governance.incident import Action, Order
+from governance.lifecycle import act
 from sensors.errors import ConfigurationError
 from sensors.texts import Text
 from tests.cases import OPERATOR

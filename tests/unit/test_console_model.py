@@ -12,8 +12,8 @@ from api.console.model import Data, Model, build, classes, code_of, data_state, 
 from api.context import Context
 from governance.database import Database
 from governance.finding import Colour, Kind
+from governance.incident import Action, Condition, Incident, State
 from governance.incidents import Counts
-from governance.lifecycle import Action, Condition, Incident, State
 from ingest.ledger import Account
 from ingest.storage.port import Latest, Series
 from ingest.storage.sql import SqlReadings

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from governance.arising import advance, concerned
 from governance.finding import Change, Colour, Finding, Kind
-from governance.lifecycle import (
+from governance.incident import (
     COMMENT_LIMIT,
-    STEPS,
     Action,
     Assignment,
     Effects,
@@ -20,14 +20,8 @@ from governance.lifecycle import (
     Order,
     State,
     What,
-    act,
-    advance,
-    allowed,
-    concerned,
-    merge,
-    remind,
-    split,
 )
+from governance.lifecycle import STEPS, act, allowed, merge, remind, split
 from governance.regions import Place
 from governance.roles import Actor, Department, Forbidden, Role
 from sensors.errors import Refused

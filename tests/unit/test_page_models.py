@@ -17,19 +17,8 @@ from api.console.models import people as staff
 from api.console.models.messages import Duty
 from api.console.models.orders import Need
 from governance.finding import Colour
-from governance.lifecycle import (
-    STEPS,
-    Action,
-    Entry,
-    FalseAlarm,
-    Incident,
-    Order,
-    Source,
-    State,
-    What,
-    hindered,
-    reported,
-)
+from governance.incident import Action, Entry, FalseAlarm, Incident, Order, Source, State, What
+from governance.lifecycle import STEPS, hindered, reported
 from governance.oncall import ROTATION, SINGLE, Shift
 from governance.people import Person
 from governance.plans import Goal

@@ -9,7 +9,7 @@ from api.console.marks import Stretch
 from api.console.model import duration
 from governance.attachments import Attachment
 from governance.dispatch import Process
-from governance.lifecycle import Action, Entry, Incident, State, What
+from governance.incident import Action, Entry, Incident, State, What
 from governance.notice_store import Notice
 from governance.notices import Item
 from governance.reports import Report

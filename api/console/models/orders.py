@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from governance.deadlines import EMERGENCY
-from governance.lifecycle import STEPS, Action, Evidence, FalseAlarm, Incident, PauseReason, Step
+from governance.incident import Action, Evidence, FalseAlarm, Incident, PauseReason
+from governance.lifecycle import STEPS, Step
 
 
 class Need(StrEnum):

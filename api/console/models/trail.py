@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from api.console.models.messages import midnight
 from governance.audit import Verified
-from governance.lifecycle import Entry, Incident
+from governance.incident import Entry, Incident
 from governance.merkle import Line
 from sensors.errors import ConfigurationError
 from sensors.texts import sentence

@@ -18,16 +18,13 @@ from ingest.checks.alarms import Alarm, Key
 from ingest.checks.rules import Event, Rules
 from ingest.checks.upstream import River
 from ingest.checks.wording import name
-from sensors.parameters import Catalogue, Parameter
+from sensors.parameters import Catalogue
 from sensors.quality.events import Alarms, Cause, Seen, Watched
 from sensors.quality.wording import event as sentence
 from sensors.reading import Codes, Floats, Ints
 from sensors.stations import Registry, Station
 from sensors.texts import Text, say
 from sensors.times import beijing
-
-TOLD: Final = 4
-"""So many sensors are told of with their values, those that moved most: the sentence is read on a telephone."""
 
 WATER: Final = "water:"
 """One cause is one water (decision 0006)."""
@@ -57,22 +54,17 @@ class Measured:
     at: Ints
     value: Floats
 
-    def text(self, at_ms: int, roles: Sequence[str], catalogue: Catalogue) -> Text:
-        """What the sensors of these roles showed before and then: ``; measured: …``; empty where nothing is known."""
-        told: list[tuple[int, Parameter, str, str]] = []
+    def by_role(self, at_ms: int, catalogue: Catalogue) -> dict[str, Text]:
+        """What the sensor of each role showed before and then, where both are known."""
+        told: dict[str, Text] = {}
         for p, one in enumerate(catalogue.parameters):
             mine = np.flatnonzero((self.parameter == p) & (self.at <= at_ms) & (self.at >= at_ms - BEFORE_MS))
             mine = mine[np.argsort(self.at[mine])]
-            if one.event in roles and len(mine) > 1 and self.at[mine[-1]] == at_ms:
+            if one.event and one.event not in told and len(mine) > 1 and self.at[mine[-1]] == at_ms:
                 *before, now = self.value[mine[-1 - BEFORE :]].tolist()
-                usual = f"{float(np.median(before)):.{one.decimals}f}"
-                told.append((roles.index(one.event), one, usual, one.show(now)))
-        if not told:
-            return Text("", "")
-        told = sorted(told, key=lambda each: each[0])[:TOLD]
-        zh = "，".join(f"{one.zh}{before}→{then}" for _, one, before, then in told)
-        en = ", ".join(f"{one.en} {before} → {then}" for _, one, before, then in told)
-        return say("finding.event_measured", values=Text(zh, en))
+                usual, then = f"{float(np.median(before)):.{one.decimals}f}", one.show(now)
+                told[one.event] = Text(f"{one.zh}{usual}→{then}", f"{one.en} {usual} → {then}")
+        return told
 
 
 def edges(registry: Registry, river: River) -> tuple[tuple[int, int, int], ...]:
@@ -167,8 +159,7 @@ class Sudden:
                 "finding.event",
                 station=name(station),
                 at=_when(at_ms, past),
-                what=sentence(found, a),
-                measured=measured().text(at_ms, [role for role, _ in what.evidence], self._catalogue),
+                what=sentence(found, a, measured().by_role(at_ms, self._catalogue)),
             )
             begun = rule.found(
                 Change.FIRED,

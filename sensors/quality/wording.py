@@ -1,5 +1,9 @@
 """Why a reading is doubtful and what an event looks like, in one sentence of each language."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
 from sensors.quality.events import Alarms, Doubt
 from sensors.reading import QualityTest
 from sensors.texts import Text, say
@@ -11,15 +15,20 @@ def reasons(bits: int) -> Text:
     return Text("；".join(text.zh for text in told), "; ".join(text.en for text in told))
 
 
-def event(alarms: Alarms, row: int) -> Text:
-    """The sentence of an alarm: what it looks like, how sure, the moves for and against it, and what is doubtful."""
+TOLD: Final = 4
+"""So many sensors are told of, those that moved most: the sentence is read on a telephone."""
+
+
+def event(alarms: Alarms, row: int, measured: Mapping[str, Text] = MappingProxyType({})) -> Text:
+    """The sentence of an alarm: what it looks like, how sure, the moves for and against it, and what is doubtful.
+
+    ``measured`` has, by role, what a sensor showed before and then, where that is known.
+    """
     meaning, doubt = alarms.meaning(row), Doubt(int(alarms.doubt[row]))
-    moves = [
-        say("event.move", role=say(f"sensor_role.{role}"), direction=say("event.up" if size > 0 else "event.down"),
-            size=f"{abs(size):.1f}")
-        for role, size in meaning.evidence
-    ]  # fmt: skip
+    moves = [_move(role, size, measured.get(role)) for role, size in meaning.evidence[:TOLD]]
     evidence = Text("，".join(m.zh for m in moves), ", ".join(m.en for m in moves))
+    if len(meaning.evidence) > TOLD:
+        evidence = _and(evidence, say("event.more_moved", rest=len(meaning.evidence) - TOLD))
     told = say(
         "event.sudden_doubtful" if doubt else "event.sudden",
         cause=say(f"event.{meaning.cause}"),
@@ -38,6 +47,14 @@ def event(alarms: Alarms, row: int) -> Text:
     if alarms.supported[row]:
         told = _and(told, say("event.upstream"))
     return _and(told, say("event.alone")) if alarms.alone[row] else told
+
+
+def _move(role: str, size: float, measured: Text | None) -> Text:
+    times = f"{abs(size):.1f}"
+    if measured is not None:
+        return say("event.move_measured", measured=measured, size=times)
+    direction = say("event.up" if size > 0 else "event.down")
+    return say("event.move", role=say(f"sensor_role.{role}"), direction=direction, size=times)
 
 
 def _and(first: Text, second: Text) -> Text:

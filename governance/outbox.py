@@ -74,6 +74,7 @@ REMEMBERED = 300
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 _OTHER = outbox.alias("other")
+_NOW: sa.BindParameter[int] = sa.bindparam("now", type_=sa.BigInteger)
 
 
 class Status(StrEnum):
@@ -312,6 +313,8 @@ class Deliverer(Rounds):
         self._poll_s = poll_s
         self._lease_ms = round(lease_s * 1000)
         self._gather_ms = round(gather_s * 1000)
+        self._look = self._due()
+        self._take = self._look.with_for_update(skip_locked=True, of=outbox)
         self._owner = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:12]}"
         self._renew_at_ms = 0
         self._watch = watch
@@ -368,8 +371,8 @@ class Deliverer(Rounds):
         wait_s = self._poll_s
         if free > 0:
             with self._database.read() as connection:
-                due = connection.execute(self._due(now_ms, free)).first() is not None
-                next_at_ms = connection.execute(_next(now_ms)).scalar_one()
+                due = connection.execute(self._look, self._asked(now_ms, free)).first() is not None
+                next_at_ms = connection.execute(_NEXT, {"now": now_ms}).scalar_one()
             if due:
                 for delivery in self._claim(now_ms, free):
                     self._senders.submit(self._attempt, self._client, delivery)
@@ -379,21 +382,24 @@ class Deliverer(Rounds):
         self.last_round_at_ms = self._clock()
         return wait_s
 
-    def _due(self, now_ms: int, free: int) -> sa.Select[tuple[int, int]]:
-        """Up to ``free`` rows (id, incident) that may be sent now and are in nobody's hands, the most urgent first."""
+    def _due(self) -> sa.Select[tuple[int, int]]:
+        """The rows (id, incident) that may be sent and are in nobody's hands, the most urgent first; see `_asked`.
+
+        Made once: putting it together costs more than running it.
+        """
         o = outbox.c
-        blocked = _another(_OTHER.c.id < o.id, ~_yields(_OTHER, outbox, now_ms))
-        overtaken = _another(_OTHER.c.id > o.id, _yields(outbox, _OTHER, now_ms))  # which is ripe no later
+        blocked = _another(_OTHER.c.id < o.id, ~_yields(_OTHER, outbox))
+        overtaken = _another(_OTHER.c.id > o.id, _yields(outbox, _OTHER))  # which is ripe no later
         first = sa.case((overtaken, sa.false()), else_=~blocked)  # in this order: of a thousand, one is looked at whole
-        mine = o.incident_id.in_(list(self._in_flight))
+        mine = o.incident_id.in_(sa.bindparam("mine", expanding=True))
         return (
             sa.select(o.id, o.incident_id)
-            .where(o.status == _PENDING, self._ripe(outbox, now_ms), _free(outbox, now_ms), ~mine, first)
+            .where(o.status == _PENDING, self._ripe(outbox), _free(outbox), ~mine, first)
             .order_by(sa.case((o.notify == "page", 0), else_=1), o.next_attempt_at_ms, o.id)
-            .limit(free)
+            .limit(sa.bindparam("free", type_=sa.Integer))
         )
 
-    def _ripe(self, row: sa.FromClause, now_ms: int) -> sa.ColumnElement[bool]:
+    def _ripe(self, row: sa.FromClause) -> sa.ColumnElement[bool]:
         """Whether a row's time has come: a repetition nobody tried yet waits while its incident was just told of."""
         told = outbox.alias("told")
         last = (
@@ -405,25 +411,24 @@ class Deliverer(Rounds):
             .scalar_subquery()
         )
         wait_ms = sa.case((row.c.notify == "page", self._gather_ms // 4), else_=self._gather_ms)
-        at_once = ~row.c.repeats | (row.c.attempts > 0) | (sa.func.coalesce(last, 0) + wait_ms <= now_ms)
-        return (row.c.next_attempt_at_ms <= now_ms) & at_once
+        at_once = ~row.c.repeats | (row.c.attempts > 0) | (sa.func.coalesce(last, 0) + wait_ms <= _NOW)
+        return (row.c.next_attempt_at_ms <= _NOW) & at_once
+
+    def _asked(self, now_ms: int, free: int) -> dict[str, Any]:
+        """What `_due` is asked with: at most ``free`` rows at ``now``, none of incidents that are on their way."""
+        return {"now": now_ms, "free": free, "mine": list(self._in_flight)}
 
     def _claim(self, now_ms: int, free: int) -> list[Delivery]:
         """Take up to ``free`` of the rows that are due, but none that another worker is claiming at this moment.
 
         What they tell of as well is superseded.
         """
-        claim = {"claimed_by": self._owner, "claimed_until_ms": now_ms + self._lease_ms}
-        o = outbox.c
+        claim = {"owner": self._owner, "lease_until": now_ms + self._lease_ms}
         with self._database.write() as connection:
-            due = connection.execute(self._due(now_ms, free).with_for_update(skip_locked=True, of=outbox)).all()
+            due = connection.execute(self._take, self._asked(now_ms, free)).all()
             ids, numbers = [row.id for row in due], [row.incident_id for row in due]
-            followed = _another(_OTHER.c.id > o.id, _OTHER.c.id.in_(ids), _yields(outbox, _OTHER, now_ms))
-            drop = sa.update(outbox).where(o.incident_id.in_(numbers), o.status == _PENDING, followed)
-            connection.execute(drop.values(status=Status.SUPERSEDED.value))
-            first = ~_another(_OTHER.c.id < o.id)  # another worker may have taken an earlier one in between
-            taken = sa.update(outbox).where(o.id.in_(ids), first).values(claim).returning(outbox)
-            rows = {row.id: row for row in connection.execute(taken)}
+            connection.execute(_DROP, {"ids": ids, "numbers": numbers, "now": now_ms})
+            rows = {row.id: row for row in connection.execute(_TAKEN, {"ids": ids} | claim)}
         if not self._in_flight:
             self._renew_at_ms = now_ms + self._lease_ms // 2
         return [_delivery(rows[one]) for one in ids if one in rows]
@@ -602,24 +607,45 @@ def _another(*that: sa.ColumnElement[bool]) -> sa.Exists:
     return sa.select(sa.literal(1)).where(*same, *that).correlate(outbox).exists()
 
 
-def _free(row: sa.FromClause, now_ms: int) -> sa.ColumnElement[bool]:
+def _free(row: sa.FromClause) -> sa.ColumnElement[bool]:
     """Whether a row is in nobody's hands."""
-    return row.c.claimed_until_ms.is_(None) | (row.c.claimed_until_ms <= now_ms)
+    return row.c.claimed_until_ms.is_(None) | (row.c.claimed_until_ms <= _NOW)
 
 
-def _yields(row: sa.FromClause, later: sa.FromClause, now_ms: int) -> sa.ColumnElement[bool]:
+def _yields(row: sa.FromClause, later: sa.FromClause) -> sa.ColumnElement[bool]:
     """Whether a row need not be sent where a later one of its incident is: a repetition that no receiver can know of.
 
     One that pages yields to what pages, too, or changes the incident.
     """
     told_by = (row.c.notify != "page") | (later.c.notify == "page") | ~later.c.repeats
-    return row.c.repeats & (row.c.attempts == 0) & _free(row, now_ms) & told_by
+    return row.c.repeats & (row.c.attempts == 0) & _free(row) & told_by
 
 
-def _next(now_ms: int) -> sa.Select[int | None]:
-    """When the next waiting row falls due (None: none waits)."""
-    later = (outbox.c.status == Status.PENDING.value, outbox.c.next_attempt_at_ms > now_ms)
-    return sa.select(sa.func.min(outbox.c.next_attempt_at_ms)).where(*later)
+_NEXT = sa.select(sa.func.min(outbox.c.next_attempt_at_ms)).where(
+    outbox.c.status == Status.PENDING.value, outbox.c.next_attempt_at_ms > _NOW
+)
+"""When the next waiting row falls due (None: none waits)."""
+
+_IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)
+
+_DROP = (
+    sa.update(outbox)
+    .where(
+        outbox.c.incident_id.in_(sa.bindparam("numbers", expanding=True)),
+        outbox.c.status == _PENDING,
+        _another(_OTHER.c.id > outbox.c.id, _OTHER.c.id.in_(_IDS), _yields(outbox, _OTHER)),
+    )
+    .values(status=Status.SUPERSEDED.value)
+)
+"""What the rows that are about to be sent tell of as well."""
+
+_TAKEN = (
+    sa.update(outbox)
+    .where(outbox.c.id.in_(_IDS), ~_another(_OTHER.c.id < outbox.c.id))
+    .values(claimed_by=sa.bindparam("owner"), claimed_until_ms=sa.bindparam("lease_until"))
+    .returning(outbox)
+)
+"""Rows taken into one's hands; another worker may have taken an earlier one of an incident in between."""
 
 
 def _delivery(row: sa.Row[tuple[object, ...]]) -> Delivery:

@@ -566,17 +566,28 @@ def _runs(line: _Line, memory: Memory) -> tuple[Codes, Ints]:
 
 def _lowest(line: _Line, memory: Memory) -> Floats:
     """(n,) the lowest accepted value of the series before or at each new reading."""
-    if not len(line.here):
-        return np.empty(0)
-    x = line.x[line.here]
-    out = np.empty(len(x))
-    ends = np.append(line.starts[1:], len(x))
-    if len(line.starts) == len(x):
-        return np.asarray(np.minimum(x, memory.lowest[line.touched]))
-    for start, end, had in zip(line.starts.tolist(), ends.tolist(), memory.lowest[line.touched].tolist(), strict=True):
-        np.minimum.accumulate(x[start:end], out=out[start:end])
-        np.minimum(out[start:end], had, out=out[start:end])
+    out: Floats = line.x[line.here]
+    if not len(out):
+        return out
+    starts = line.starts
+    out[starts] = np.minimum(out[starts], memory.lowest[line.touched])
+    ends = np.append(starts[1:], len(out))
+    if FEW_READINGS * len(starts) < len(out):
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            np.minimum.accumulate(out[start:end], out=out[start:end])
+        return out
+    place = np.arange(len(out)) - np.repeat(starts, ends - starts)
+    reach, longest = 1, int(place.max())
+    while reach <= longest:  # each reading knows the lowest of as many before it as were looked at so far
+        rows = np.flatnonzero(place >= reach)
+        out[rows] = np.minimum(out[rows], out[rows - reach])
+        reach *= 2
     return out
+
+
+FEW_READINGS: Final = 32
+"""With fewer readings of a series, on average, all are looked at together, else series by series: 3,000 series of four
+readings take 0.1 ms together and 4.4 one by one, six series of 100,000 readings 95 ms together and 6 one by one."""
 
 
 # -- verdicts --------------------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from governance.notice_tables import notice as notices_
 from governance.notice_tables import notice_item as items_
 from governance.notice_tables import notice_watch as watches_
 from governance.notices import CALLS, PRESSING, TEST, Item, Kind, Policy
-from sensors.errors import NotFound
-from sensors.texts import Text, sentence
+from sensors.errors import NotFound, Refused
+from sensors.texts import Text, say, sentence
 
 AT_ONCE = 500
 EVERYWHERE = "*"
@@ -226,6 +226,26 @@ def test(connection: sa.Connection, contact: str, text: Text, now_ms: int, polic
     return opened.id
 
 
+def replay(connection: sa.Connection, notice_id: int, now_ms: int, policy: Policy) -> Notice:
+    """Put a message that was given up into the row again as if it were of now, and return it as it was.
+
+    Raises NotFound, and Refused for one that was not given up.
+    """
+    before = get(connection, notice_id)
+    fresh = {
+        "status": "pending",
+        "created_at_ms": now_ms,
+        "due_at_ms": now_ms,
+        "expires_at_ms": now_ms + _link_ms(policy),
+        "attempts": 0,
+    }
+    dead = (notices_.c.id == notice_id, notices_.c.status == "dead")
+    if not connection.execute(sa.update(notices_).where(*dead).values(fresh)).rowcount:
+        status = say(f"notice.status_{get(connection, notice_id).status}")
+        raise Refused(sentence("notice.not_dead", id=notice_id, status=status))
+    return before
+
+
 def waiting(connection: sa.Connection) -> Waiting:
     """What the metrics and the doctor show."""
     c = notices_.c
@@ -280,7 +300,6 @@ def _recent(
 def _keep(
     connection: sa.Connection, begun: Sequence[_Open], changed: Sequence[_Open], now_ms: int, policy: Policy
 ) -> None:
-    link_ms = round(policy.link_hours * 3_600_000)
     for one in begun:
         row = {
             "contact": one.contact,
@@ -289,13 +308,17 @@ def _keep(
             "status": "pending",
             "created_at_ms": now_ms,
             "due_at_ms": one.due_at_ms,
-            "expires_at_ms": one.due_at_ms + link_ms,
+            "expires_at_ms": one.due_at_ms + _link_ms(policy),
             "attempts": 0,
         }
         one.id = connection.execute(sa.insert(notices_).values(row).returning(notices_.c.id)).scalar_one()
     for one in changed:
         values = {"urgency": one.urgency, "due_at_ms": one.due_at_ms}
         connection.execute(sa.update(notices_).where(notices_.c.id == one.id).values(values))
+
+
+def _link_ms(policy: Policy) -> int:
+    return round(policy.link_hours * 3_600_000)
 
 
 def _lay(connection: sa.Connection, placed: Sequence[tuple[_Open, Item]]) -> None:

@@ -12,7 +12,7 @@ from api.console.models import incident as rows_of
 from api.console.models.incident import NoticeRow
 from api.console.models.messages import MessagesPage
 from api.routes.deliveries import send_again
-from api.routes.notices import send_test
+from api.routes.notices import send_test, tell_again
 from governance import notice_store, outbox
 from governance.outbox import Delivery, Status
 from governance.roles import Right
@@ -20,6 +20,7 @@ from governance.roles import Right
 SHOWN = 50
 SHOWS = ("all", "pending", "sent", "dead")
 _REPLAY = right_of("POST", "/deliveries/1/replay") or Right.PEOPLE
+_TELL = right_of("POST", "/notices/1/replay") or Right.PEOPLE
 _TEST = right_of("POST", "/notices/test") or Right.PEOPLE
 
 
@@ -122,6 +123,13 @@ class Messages(Page[MessagesPage]):
                     tag("span", "rc-quiet", self.say("through", channel=row.channel))
                 if row.error and row.status != "sent":
                     tag("span", "rc-missed", row.error)
+                if row.status == "dead" and self.actor.may(_TELL):
+                    button(
+                        self.say("send_again"),
+                        partial(self._tell_again, row),
+                        "rc-button",
+                        testid=f"message-{row.id}-replay",
+                    )
 
     def _delivery(self, one: Delivery, heads: dict[str, str]) -> None:
         with tag("tr", testid=f"delivery-{one.id}"):
@@ -143,6 +151,14 @@ class Messages(Page[MessagesPage]):
 
         async def submit() -> None:
             await self.do(lambda: send_again(self.context, self.allowed_to(_REPLAY), one.id), self.say("sent_again"))
+
+        dialog.open(self.say("send_again"), submit)
+
+    async def _tell_again(self, row: NoticeRow) -> None:
+        dialog = Dialog(self, self.say("tell_again_ask", name=row.name), self.say("send_again_note"))
+
+        async def submit() -> None:
+            await self.do(lambda: tell_again(self.context, self.allowed_to(_TELL), row.id), self.say("sent_again"))
 
         dialog.open(self.say("send_again"), submit)
 

@@ -11,10 +11,11 @@ from api.access import Who, on_behalf
 from api.answers import answer, viewed, when
 from api.asking import Asked, By, Cursor, Limit, Strict, Words, cut, instant, place_by_number
 from api.context import Context, Telling
-from governance import notice_store, oncall
+from governance import audit, notice_store, oncall
 from governance.notice_store import Notice
 from governance.notices import Item
 from governance.oncall import Shift
+from governance.roles import Actor
 from sensors.errors import ConfigurationError, Refused
 from sensors.texts import Text, say, sentence
 from sensors.times import DAY_MS
@@ -134,6 +135,33 @@ def test(asked: Asked, new: NewTest) -> Response:
     with asked.database.read() as connection:
         made, told = notice_store.get(connection, number), notice_store.items(connection, [number])
     return answer(_view(made, told.get(number, [])), 202)
+
+
+@router.post("/notices/{number}/replay", status_code=202, response_model=NoticeView)
+def replay(asked: Asked, who: Who, number: int) -> Response:
+    """Tell somebody again what no channel took; 409 for a message that was not given up."""
+    tell_again(asked, who, number)
+    with asked.database.read() as connection:
+        made, told = notice_store.get(connection, number), notice_store.items(connection, [number])
+    return answer(_view(made, told.get(number, [])), 202)
+
+
+def tell_again(context: Context, who: Actor, number: int) -> None:
+    """Put a message that was given up into the row again, which the trail tells. Raises NotFound and Refused."""
+    now_ms, policy = context.clock_ms(), _telling(context).policy
+    with context.database.write() as connection:
+        before = notice_store.replay(connection, number, now_ms, policy)
+        audit.append(
+            connection,
+            "notice.replayed",
+            kind="notice",
+            id=number,
+            body={"contact": before.contact, "created_at": when(before.created_at_ms), "error": before.last_error},
+            by=who.name,
+            at_ms=now_ms,
+            role=who.role.value,
+        )
+    context.wake()
 
 
 def send_test(context: Context, key: str) -> int:

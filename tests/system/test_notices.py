@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context, Telling
-from governance import channels, incidents, notice_store, oncall, people, roles
+from governance import audit, channels, incidents, notice_store, oncall, people, roles
 from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Role
 from governance.database import Database
@@ -32,6 +32,7 @@ from governance.notices import Links, Policy
 from governance.oncall import Shift
 from governance.regions import Place, Regions
 from governance.roles import administrator
+from governance.tables import audit as trail
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import messages
@@ -565,6 +566,29 @@ def test_a_message_nobody_takes_for_a_day_is_dead_and_visible(office: Office) ->
     assert office.statuses() == ["dead"]
     with office.database.read() as connection:
         assert notice_store.waiting(connection).dead == 1
+
+
+def test_a_message_that_was_given_up_is_told_again_when_asked_and_the_trail_says_who_asked(office: Office) -> None:
+    office.phones.answers = lambda name: 500
+    office.fire("a")
+    office.go()
+    office.go(25 * 3600)
+    site, auth = office.site(), {"Authorization": "Bearer operator"}
+    dead = site.get("/api/v1/notices", params={"status": "dead"}, headers=auth).json()["items"]
+    one = next(n for n in dead if n["contact"] == "duty" and n["items"])
+    again = f"/api/v1/notices/{one['id']}/replay"
+    assert site.post(again).status_code == 401
+    office.phones.answers = lambda name: 200
+    heard = len(office.phones.to("duty"))
+    answer = site.post(again, headers=auth)
+    assert (answer.status_code, answer.json()["status"]) == (202, "pending")
+    office.go()
+    assert len(office.phones.to("duty")) > heard
+    assert site.post(again, headers=auth).status_code == 409, "it was sent: nobody is told twice"
+    assert site.post("/api/v1/notices/999/replay", headers=auth).status_code == 404
+    with office.database.read() as connection:
+        (entry,) = audit.chosen(connection, trail.c.kind == "notice")
+    assert (entry.what, entry.id) == ("notice.replayed", str(one["id"]))
 
 
 def test_a_channel_is_not_given_more_than_it_takes_in_a_minute() -> None:

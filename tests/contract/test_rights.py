@@ -58,6 +58,7 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
     ("GET", "/incidents/{incident_id}/origins"): STAFF,
     ("GET", "/incidents/{incident_id}/evidence"): STAFF,
     ("GET", "/attachments/{name}"): STAFF,
+    ("POST", "/attachments"): STAFF - {Role.AUDITOR},  # whoever may say something of a case may show it, verifiers too
     ("GET", "/patrols"): STAFF,
     ("GET", "/people"): {Role.CHIEF, Role.OPERATOR, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
     ("GET", "/assessments"): {Role.CHIEF, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
@@ -85,6 +86,7 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
     ("POST", "/reconciliations"): CENTRE,
     ("GET", "/notices"): ACCOUNTS,  # they tell of incidents everywhere
     ("POST", "/notices/test"): CENTRE,
+    ("POST", "/notices/{number}/replay"): CENTRE,
     ("POST", "/oncall/shifts"): CENTRE,
 }
 """Who may, written down apart from the table in force."""

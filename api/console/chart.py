@@ -225,12 +225,22 @@ def sentence(view: View) -> str:
 
 
 def _trend(view: View, good: Any) -> float | None:
-    """Median of the last quarter of the range minus that of the quarter before; None unless both hold three rows."""
+    """Median of the last quarter of the range minus that of the quarter before; None unless both hold three rows.
+
+    Also None where the medians agree but the newest value has left the range of that quarter before by more than its
+    width: what has just jumped is not steady.
+    """
     quarter = (view.end_ms - view.start_ms) // 4
     at, value = view.series.at[good], view.series.value[good]
     last = value[at >= view.end_ms - quarter]
     before = value[(at >= view.end_ms - 2 * quarter) & (at < view.end_ms - quarter)]
-    return None if min(len(last), len(before)) < 3 else float(np.median(last) - np.median(before))
+    if min(len(last), len(before)) < 3:
+        return None
+    moved = float(np.median(last) - np.median(before))
+    least, most = float(before.min()), float(before.max())
+    room = max(most - least, view.parameter.step)
+    left = not least - room <= float(last[-1]) <= most + room
+    return None if left and abs(moved) < view.parameter.step else moved
 
 
 def _line(view: View, at: Ints, good: Bools) -> list[dict[str, Any]]:

@@ -242,6 +242,13 @@ def test_the_limit_is_a_line_inside_the_picture_and_a_part_of_the_sentence() -> 
     assert "规则限值 2.000 mg/L" in sentence(found)
 
 
+@pytest.mark.parametrize(("newest_value", "steady"), [(0.81, True), (8.3, False)])
+def test_what_has_just_jumped_is_not_called_steady(newest_value: float, steady: bool) -> None:
+    minutes = [*range(700, 400, -50), *range(300, 0, -50)]
+    values = [0.8] * (len(minutes) - 1) + [newest_value]
+    assert ("平稳" in sentence(view(series(minutes, values, [Flag.GOOD] * len(minutes))))) is steady
+
+
 def test_a_database_that_fails_leaves_the_last_picture_and_says_since_when(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'river.db'}")
     with_tables(database)

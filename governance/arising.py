@@ -20,6 +20,7 @@ from governance.incident import (
     Source,
     State,
     What,
+    recovered,
     with_condition,
 )
 from governance.lifecycle import _update, tightened, timed
@@ -244,17 +245,8 @@ def _resolve(incident: Incident, finding: Finding, now_ms: int) -> tuple[Inciden
     if ended is None:
         return None
     condition = replace(ended, resolved_at_ms=finding.observed_at_ms)
-    conditions = with_condition(incident.conditions, condition)
-    resolved = [c.resolved_at_ms for c in conditions if c.resolved_at_ms is not None]
-    after = replace(
-        incident,
-        last_observed_at_ms=max(incident.last_observed_at_ms, finding.observed_at_ms),
-        recovered_at_ms=max(resolved) if len(resolved) == len(conditions) else incident.recovered_at_ms,
-        version=incident.version + 1,
-        conditions=conditions,
-    )
-    entry = _entry(incident, after, finding, What.RESOLVED, now_ms)
-    return after, _update(incident, after, entry, Notify.INFORM, condition)
+    seen = replace(incident, last_observed_at_ms=max(incident.last_observed_at_ms, finding.observed_at_ms))
+    return _over(incident, seen, condition, finding, What.RESOLVED, now_ms)
 
 
 def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
@@ -263,13 +255,20 @@ def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incide
     if rested is None:
         return None
     condition = replace(rested, resolved_at_ms=max(finding.observed_at_ms, rested.resolved_at_ms or 0))
-    conditions = with_condition(incident.conditions, condition)
-    resolved = [c.resolved_at_ms for c in conditions if c.resolved_at_ms is not None]
+    return _over(incident, incident, condition, finding, What.WITHDRAWN, now_ms)
+
+
+def _over(
+    before: Incident, seen: Incident, condition: Condition, finding: Finding, what: What, now_ms: int
+) -> tuple[Incident, Effects]:
+    """The incident once this condition is over; it has recovered when all are."""
+    conditions = with_condition(before.conditions, condition)
+    ended_ms = recovered(conditions)
     after = replace(
-        incident,
-        recovered_at_ms=max(resolved) if len(resolved) == len(conditions) else incident.recovered_at_ms,
-        version=incident.version + 1,
+        seen,
+        recovered_at_ms=before.recovered_at_ms if ended_ms is None else ended_ms,
+        version=before.version + 1,
         conditions=conditions,
     )
-    entry = _entry(incident, after, finding, What.WITHDRAWN, now_ms)
-    return after, _update(incident, after, entry, Notify.INFORM, condition)
+    entry = _entry(before, after, finding, what, now_ms)
+    return after, _update(before, after, entry, Notify.INFORM, condition)

@@ -403,3 +403,9 @@ def with_condition(conditions: tuple[Condition, ...], condition: Condition) -> t
     """The conditions with this one added or replaced, the order of the others kept."""
     merged = {c.key: c for c in conditions} | {condition.key: condition}
     return tuple(merged.values())
+
+
+def recovered(conditions: Iterable[Condition]) -> int | None:
+    """When the last of the conditions ended; None while one is active, and of none."""
+    ends = [c.resolved_at_ms for c in conditions]
+    return max((e for e in ends if e is not None), default=None) if None not in ends else None

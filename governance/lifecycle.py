@@ -33,6 +33,7 @@ from governance.incident import (
     State,
     What,
     labels,
+    recovered,
     with_condition,
 )
 from governance.regions import Place
@@ -369,13 +370,13 @@ def split(
         since_ms=first.since_ms,
         accepted_at_ms=None,
         accepted_by=None,
-        recovered_at_ms=_recovered(taken),
+        recovered_at_ms=recovered(taken),
         version=1,
         conditions=taken,
         case=Case(source=incident.case.source, also=incident.causes),
     )
     new = timed(new, now_ms, policy)
-    rest = replace(incident, version=incident.version + 1, conditions=left_over, recovered_at_ms=_recovered(left_over))
+    rest = replace(incident, version=incident.version + 1, conditions=left_over, recovered_at_ms=recovered(left_over))
     details = {"conditions": ["/".join(c.key) for c in taken]}
     left = _told(incident, rest, What.SPLIT, actor, order, now_ms, details)
     right = _told(None, new, What.SPLIT_OFF, actor, order, now_ms, {"from": incident.id})
@@ -535,7 +536,7 @@ def elsewhere(incident: Incident) -> str:
     return sentence("incident.elsewhere" if region else "incident.unplaced", id=incident.id, region=region)
 
 
-_ON = (
+CARRIES_ON = (
     Action.EMERGENCY_REPORTED,
     Action.ACCEPT,
     Action.DISPATCH,
@@ -555,7 +556,7 @@ def waiting_for(incident: Incident, actor: Actor) -> tuple[Action, ...]:
     worker are waited for where they are responsible, or nobody is.
     """
     case = incident.case
-    possible = [a for a in allowed(incident, actor) if a in _ON]
+    possible = [a for a in allowed(incident, actor) if a in CARRIES_ON]
     if not actor.may(Right.ACCEPT):
         possible = [a for a in possible if a is not Action.DISPATCH]
     if incident.state in (State.DISPATCHED, State.TRANSFERRED):  # dispatched once; again is no duty
@@ -572,7 +573,7 @@ def hindered(incident: Incident, actor: Actor) -> dict[Action, str]:
     Only what the state knows: nothing tells here how a case that waits to be accepted could be closed.
     """
     found: dict[Action, str] = {}
-    for action in _ON:
+    for action in CARRIES_ON:
         known = (incident.state, action) in STEPS and (action is not Action.CONTRIBUTE or bool(incident.case.joint))
         again = action is Action.DISPATCH and incident.state in (State.DISPATCHED, State.TRANSFERRED)
         if not known or again or action is Action.EMERGENCY_REPORTED or _open_to(incident, action, actor):
@@ -869,12 +870,6 @@ def _resumed(incident: Incident, now_ms: int, policy: Policy) -> Incident:
         alert = due if case.alerts else max(now_ms, due - int((due - case.step_since_ms) * (1 - policy.remind_at)))
         case = replace(case, due_ms=due, alert_at_ms=alert)
     return replace(incident, case=case)
-
-
-def _recovered(conditions: Iterable[Condition]) -> int | None:
-    """When the last of the conditions ended; None while one is active, and of none."""
-    ends = [c.resolved_at_ms for c in conditions]
-    return max((e for e in ends if e is not None), default=None) if None not in ends else None
 
 
 def _update(before: Incident, after: Incident, entry: Entry, notify: Notify, condition: Condition) -> Effects:

@@ -85,7 +85,8 @@ class Clocks:
         """What the messages of a batch say; a clock that goes on being wrong tells nothing new."""
         said = _offsets(decoded, messages, registry)
         self._heard.update((messages[i].station, messages[i].received_at_ms) for i in said)
-        firing = {station: alarm.since_ms for (rule, station, _), alarm in alarms.items() if rule == RULE}
+        spoke = {messages[i].station for i in said}
+        firing = {station: alarms[RULE, station, ""].since_ms for station in spoke if (RULE, station, "") in alarms}
         told: list[Finding] = []
         for i, off_ms in said.items():
             station, at_ms = messages[i].station, messages[i].received_at_ms
@@ -148,13 +149,9 @@ def _finding(station: Station, change: Change, since_ms: int, at_ms: int, off_ms
         change=change,
         cause=f"device:{station.key}",
         station=station.key,
-        parameter=None,
         observed_at_ms=at_ms,
         since_ms=since_ms,
-        value=None,
-        limit=None,
         colour=Colour.YELLOW,
-        retrospective=False,
         text=text,
     )
 

@@ -1,5 +1,6 @@
 """Messages ``/messages``: who was told what when, what was given up; dead letters of the platform, sent again."""
 
+from collections.abc import Callable
 from functools import partial
 
 from api.access import right_of
@@ -124,12 +125,9 @@ class Messages(Page[MessagesPage]):
                 if row.error and row.status != "sent":
                     tag("span", "rc-missed", row.error)
                 if row.status == "dead" and self.actor.may(_TELL):
-                    button(
-                        self.say("send_again"),
-                        partial(self._tell_again, row),
-                        "rc-button",
-                        testid=f"message-{row.id}-replay",
-                    )
+                    ask = self.say("tell_again_ask", name=row.name)
+                    again = partial(self._again, ask, lambda: tell_again(self.context, self.allowed_to(_TELL), row.id))
+                    button(self.say("send_again"), again, "rc-button", testid=f"message-{row.id}-replay")
 
     def _delivery(self, one: Delivery, heads: dict[str, str]) -> None:
         with tag("tr", testid=f"delivery-{one.id}"):
@@ -141,24 +139,19 @@ class Messages(Page[MessagesPage]):
             cell(heads["why"], self.say("tries", why=why or "—", count=one.attempts))
             with cell(heads["do"]):
                 if self.actor.may(_REPLAY):
-                    again = partial(self._again, one)
+                    ask = self.say("send_again_ask", id=one.id)
+                    again = partial(
+                        self._again, ask, lambda: send_again(self.context, self.allowed_to(_REPLAY), one.id)
+                    )
                     button(self.say("send_again"), again, "rc-button", testid=f"delivery-{one.id}-replay")
                 else:
                     tag("span", "rc-quiet", self.say("who_replays"))
 
-    async def _again(self, one: Delivery) -> None:
-        dialog = Dialog(self, self.say("send_again_ask", id=one.id), self.say("send_again_note"))
+    async def _again(self, ask: str, again: Callable[[], object]) -> None:
+        dialog = Dialog(self, ask, self.say("send_again_note"))
 
         async def submit() -> None:
-            await self.do(lambda: send_again(self.context, self.allowed_to(_REPLAY), one.id), self.say("sent_again"))
-
-        dialog.open(self.say("send_again"), submit)
-
-    async def _tell_again(self, row: NoticeRow) -> None:
-        dialog = Dialog(self, self.say("tell_again_ask", name=row.name), self.say("send_again_note"))
-
-        async def submit() -> None:
-            await self.do(lambda: tell_again(self.context, self.allowed_to(_TELL), row.id), self.say("sent_again"))
+            await self.do(again, self.say("sent_again"))
 
         dialog.open(self.say("send_again"), submit)
 

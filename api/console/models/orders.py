@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from governance.deadlines import EMERGENCY
 from governance.incident import Action, Evidence, FalseAlarm, Incident, PauseReason
-from governance.lifecycle import STEPS, Step
+from governance.lifecycle import CARRIES_ON, STEPS, Step
 
 
 class Need(StrEnum):
@@ -40,14 +40,7 @@ _SHOWS_MORE = frozenset(
 """Actions that may bring a photo or a measurement though they need not."""
 
 BUTTONS = (
-    Action.EMERGENCY_REPORTED,
-    Action.ACCEPT,
-    Action.DISPATCH,
-    Action.START,
-    Action.CONTRIBUTE,
-    Action.FINISH,
-    Action.VERIFY,
-    Action.CLOSE,
+    *CARRIES_ON,
     Action.REOPEN,
     Action.COMMENT,
     Action.RESUME,
@@ -66,10 +59,10 @@ BUTTONS = (
 )
 """All actions in the order of a row: first what carries the case on."""
 
-ON = frozenset(BUTTONS[:9])
+ON = frozenset((*CARRIES_ON, Action.REOPEN))
 """What carries a case on; the rest is quieter."""
 _ALSO = (Action.REWORK, Action.RETURN, Action.REJECT, Action.FALSE_ALARM)
-IN_A_ROW = (*(a for a in BUTTONS if a in ON and a is not Action.REOPEN), *_ALSO)
+IN_A_ROW = (*CARRIES_ON, *_ALSO)
 """What a row of a list offers; the incident's page offers everything."""
 
 

@@ -1,15 +1,12 @@
 """``riverchief backtest``: what a change of rules would have raised, on the stored past or on recorded tables."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table as Shown
 
 from ingest import backtest
@@ -22,6 +19,7 @@ from riverchief import backtest_report, clock, files
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
 from riverchief.settings import Settings
 from riverchief.stores import open_stores
+from riverchief.terminal import out, progress_bar
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue, catalogue
 from sensors.reading import Flag
@@ -30,9 +28,6 @@ from sensors.texts import say
 from sensors.times import DAY_MS, beijing
 from simulator.replay import Table, keys, replay_stations
 
-out = Console()
-err = Console(stderr=True)
-PATIENCE_S = 2.0
 LISTED = 20
 
 
@@ -85,13 +80,7 @@ def try_both(
     rules: Rules, other: Rules, past: Past, known: Catalogue, since_ms: int, until_ms: int
 ) -> tuple[Tried, Tried]:
     """The rules that are tried and those they are compared with, on the same past."""
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task("回放 replaying", total=1.0, visible=False)
-        begun = time.monotonic()
-
-        def told(share: float) -> None:
-            progress.update(task, completed=share, visible=time.monotonic() - begun > PATIENCE_S)
-
+    with progress_bar("回放 replaying") as told:
         return backtest.both(rules, other, past, known, since_ms, until_ms, on_progress=told)
 
 

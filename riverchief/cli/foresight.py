@@ -4,7 +4,6 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ingest import forecasts, traces
@@ -12,6 +11,7 @@ from ingest.storage import registry as registry_store
 from riverchief import clock
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
 from riverchief.stores import open_stores
+from riverchief.terminal import out
 from sensors.errors import ConfigurationError, NotFound
 from sensors.forecast import HOUR_MS, Verdict
 from sensors.parameters import catalogue
@@ -45,7 +45,6 @@ def forecast(
     if as_json:
         typer.echo(json.dumps(_plain(one), ensure_ascii=False))
         return
-    out = Console()
     out.print(f"{one.text.zh}\n{one.text.en}", highlight=False)
     if one.verdict is not Verdict.SHOWN:
         return
@@ -93,7 +92,6 @@ def trace(
     if as_json:
         typer.echo(json.dumps(_trace(found), ensure_ascii=False))
         return
-    out = Console()
     out.print(f"{found.text.zh}\n{found.text.en}", highlight=False)
     for i, one in enumerate(found.candidates, 1):
         span = f"{beijing(one.early_ms)} – {beijing(one.late_ms)}"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from governance import channels, notice_store, oncall
@@ -17,13 +16,13 @@ from governance.notices import TEST, Item, Kind, Policy, compose
 from riverchief import clock, files, messages
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from riverchief.settings import Settings
+from riverchief.terminal import out
 from sensors.errors import ConfigurationError
 from sensors.texts import Text, say
 from sensors.times import BEIJING, DAY_MS, beijing, rfc3339, to_ms
 
 notify = typer.Typer(help="通知：谁会收到什么 · Messages to people.", no_args_is_help=True)
 shifts = typer.Typer(help="值班表 · Who of the office is on call.", no_args_is_help=True)
-out = Console()
 
 DAYS = 28
 

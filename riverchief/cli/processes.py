@@ -4,15 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from governance.deadlines import Phase
 from governance.finding import Colour
 from riverchief import files
+from riverchief.terminal import out
 
 processes = typer.Typer(help="标准流程和时限 · Standard processes and deadlines.", no_args_is_help=True)
-out = Console()
 
 
 @processes.command("check")

@@ -10,7 +10,7 @@ from ingest import quarantine as quarantine_
 from ingest.pipeline import Receipt, Site
 from riverchief import clock, files
 from riverchief.alone import alone
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, site_database
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, site_database
 from riverchief.terminal import out
 from sensors.parameters import catalogue
 from sensors.times import beijing
@@ -56,7 +56,7 @@ def replay(
 
     loaded = load(settings, data)
     known = catalogue()
-    with alone(loaded.database_url) as writer, site_database(settings, data) as database:
+    with alone(loaded.database_url) as writer, opened(loaded) as database:
         stores = open_stores(loaded, database, known)
         rules_ = files.read_rules(loaded.site.rules, known)
         site = Site(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from governance import reconciliation
 from governance.platforms import Platform
@@ -14,11 +13,11 @@ from governance.reconciliation import Kept
 from riverchief import clock, files, reconciler
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from riverchief.settings import secret
+from riverchief.terminal import out
 from sensors.errors import ConfigurationError
 from sensors.texts import say
 from sensors.times import beijing
 
-out = Console()
 SHOWN = 20
 
 

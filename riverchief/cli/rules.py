@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import sqlalchemy as sa
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from ingest import rulebook
@@ -18,13 +17,13 @@ from ingest.storage import registry as registry_store
 from riverchief import files
 from riverchief import settings as settings_
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
+from riverchief.terminal import out
 from sensors.parameters import catalogue
 from sensors.stations import Registry
 from sensors.texts import Text, say
 from sensors.times import beijing
 
 app = typer.Typer(help="规则 · Rules.", no_args_is_help=True)
-out = Console()
 
 SHOWN = 3
 """Stations named where a rule goes before another."""

@@ -17,7 +17,7 @@ from ingest.storage import changes as changes_
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from riverchief import clock, files
-from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, load, site_database, who
+from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, load, opened, site_database, who
 from riverchief.settings import Settings
 from riverchief.terminal import err, out
 from sensors import stationbook, stationfile, stationtable
@@ -44,7 +44,7 @@ def import_(
     """导入站点文件（TOML、CSV）· Import a registry file; changes nothing when a row is bad."""
     loaded = load(settings, data)
     known = catalogue()
-    with site_database(settings, data) as database, database.write() as connection:
+    with opened(loaded) as database, database.write() as connection:
         there = Book(registry_store.load(connection, known), upkeep_store.load(connection))
         book = files.read_book(file, known, known=there, box=loaded.box, kind=kind)
         registry_store.save(connection, book.registry, author(by))
@@ -98,7 +98,7 @@ def add(
     row: dict[str, Any] = {"key": key, "lon": lon, "lat": lat, "water": water, "interval_s": every, "datum": datum}
     row |= {name: text for name, text in (("zh", zh), ("en", en), ("reach", reach), ("region", region)) if text}
     row |= {"gateway": gateway} if gateway else {}
-    with site_database(settings, data) as database, database.write() as connection:
+    with opened(loaded) as database, database.write() as connection:
         registry = registry_store.load(connection, catalogue())
         if key in registry:
             raise Refused(f"station {key} is registered already")
@@ -191,7 +191,7 @@ def qr(
     from riverchief import labels
 
     loaded = load(settings, data)
-    with site_database(settings, data) as database, database.read() as connection:
+    with opened(loaded) as database, database.read() as connection:
         registry = registry_store.load(connection, catalogue())
     if unknown := sorted(set(keys or ()) - set(registry.index)):
         raise NotFound(f"station {unknown[0]!r} is not registered")
@@ -236,7 +236,7 @@ def provision(
     loaded = load(settings, data)
     where = endpoint(loaded)
     ends = None if others_end_in is None else round(others_end_in * 3600)
-    with site_database(settings, data) as database:
+    with opened(loaded) as database:
         issued = _credentials(loaded, database).issue(station, by or who(), others_end_in_s=ends)
         with database.read() as connection:
             parameters = registry_store.load(connection, catalogue())[station].parameters
@@ -261,7 +261,7 @@ def revoke(
     from ingest import credentials as credentials_
 
     loaded = load(settings, data)
-    with site_database(settings, data) as database:
+    with opened(loaded) as database:
         with database.read() as connection:
             known = credentials_.listing(connection, station)
         # all of them: also the one by the station's own key, which `setup device` makes and nobody has listed

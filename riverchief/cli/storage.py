@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from riverchief import clock, files
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, site_database
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
 from riverchief.terminal import err, out, progress_bar
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
@@ -98,7 +98,7 @@ def archive(
     rules_ = files.read_rules(loaded.site.rules, known)
     kept_days = max(0, (now_ms - edge_ms) // DAY_MS) if before else keep_days
     retention.check(kept_days, max(rules_.lookback_s(p.key) for p in known.parameters))
-    with site_database(settings, data) as database, progress_bar("归档 archive") as progress:
+    with opened(loaded) as database, progress_bar("归档 archive") as progress:
         keeper = open_stores(loaded, database, known).keeper
         if keeper is None:
             raise ConfigurationError("readings.archive (or influx.url) must say where older readings go")

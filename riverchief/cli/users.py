@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from governance import people
 from governance.regions import Regions
 from governance.roles import Department, Role, label
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, instant, load, opened, who
+from riverchief.terminal import out
 from sensors.times import beijing
 
 users = typer.Typer(help="人员、角色、任期和令牌 · People, roles, terms and tokens.", no_args_is_help=True)
-out = Console()
 
 Name = Annotated[str, typer.Argument(help="姓名 · name, given once and for ever")]
 

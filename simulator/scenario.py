@@ -6,7 +6,7 @@ each other are refused with file, line and reason, before anything starts. The f
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from difflib import get_close_matches
@@ -25,6 +25,7 @@ from sensors.stations import Reach, Registry, Station, Water
 from sensors.times import BEIJING, BEIJING_OFFSET_MS, DAY_MS, to_ms
 
 _E = TypeVar("_E", bound=StrEnum)
+_T = TypeVar("_T")
 
 
 class EventKind(StrEnum):
@@ -431,7 +432,7 @@ def _cut(faults: Iterable[Fault]) -> Iterator[Trouble]:
 
 
 class _Reader:
-    """Reads one file; every method raises ConfigurationError that says where."""
+    """Reads one file. Every method raises ConfigurationError that says where; ``scenario`` tells all that is wrong."""
 
     def __init__(
         self,
@@ -443,6 +444,7 @@ class _Reader:
         start_ms: int | None,
     ) -> None:
         self.data, self.lines, self.key, self.source = data, lines, key, source
+        self.wrong: list[str] = []
         self.head = self._single("scenario")
         for name, value in data.items():
             if name not in _KEYS:
@@ -482,22 +484,43 @@ class _Reader:
         )
 
     def scenario(self) -> Scenario:
-        weather, usual = self._single("weather"), Weather()
-        events = [event for row in self._rows("event") for event in self._events(row)]
-        faults = [fault for row in self._rows("fault") for fault in self._faults(row)]
-        self._contradictions(events)
+        weather = self._weather()
+        events = self._each("event", self._events)
+        faults = self._each("fault", self._faults)
+        visits = self._each("visit", self._visits)
+        troubles = self._each("trouble", self._troubles)
+        cycles = self._each("cycle", self._cycles)
+        self.wrong.extend(self._contradictions(events))
+        if self.wrong:
+            raise ConfigurationError("\n".join(self.wrong))
         return replace(
             self._shell(self.head.several("stations")),
-            weather=Weather(
-                weather.number_of("cloud", usual.cloud, 0, 1),
-                weather.number_of("flow", usual.flow, 0.05, 20),
-                weather.number_of("heat", usual.heat, -15, 15),
-            ),
+            weather=weather,
             events=tuple(sorted(events, key=lambda e: e.start_ms)),
             faults=tuple(sorted(faults, key=lambda f: f.start_ms)),
-            visits=tuple(visit for row in self._rows("visit") for visit in self._visits(row)),
-            troubles=(*(trouble for row in self._rows("trouble") for trouble in self._troubles(row)), *_cut(faults)),
-            cycles=tuple(self._cycle(row) for row in self._rows("cycle")),
+            visits=tuple(visits),
+            troubles=(*troubles, *_cut(faults)),
+            cycles=tuple(cycles),
+        )
+
+    def _each(self, name: str, read: Callable[[_Row], list[_T]]) -> list[_T]:
+        """What the tables of a name say; what is wrong with one is kept, to be told with the others."""
+        said: list[_T] = []
+        for number, values in enumerate(self.data.get(name, [])):
+            row = _Row(name, number, values, self.lines, self.source)
+            try:
+                row.check()
+                said.extend(read(row))
+            except ConfigurationError as error:
+                self.wrong.append(str(error))
+        return said
+
+    def _weather(self) -> Weather:
+        row, usual = self._single("weather"), Weather()
+        return Weather(
+            row.number_of("cloud", usual.cloud, 0, 1),
+            row.number_of("flow", usual.flow, 0.05, 20),
+            row.number_of("heat", usual.heat, -15, 15),
         )
 
     def _single(self, name: str) -> _Row:
@@ -507,12 +530,6 @@ class _Reader:
         row = _Row(name, 0, values, self.lines, self.source)
         row.check()
         return row
-
-    def _rows(self, name: str) -> list[_Row]:
-        rows = [_Row(name, i, values, self.lines, self.source) for i, values in enumerate(self.data.get(name, []))]
-        for row in rows:
-            row.check()
-        return rows
 
     def _start(self) -> int:
         value = self.head.values.get("start")
@@ -652,13 +669,13 @@ class _Reader:
             raise row.wrong(_unknown("station", name, (s.key for s in self.registry.stations)), key)
         return self.registry[name]
 
-    def _contradictions(self, events: Iterable[Event]) -> None:
+    def _contradictions(self, events: Iterable[Event]) -> Iterator[str]:
         gates = [e for e in events if e.kind is EventKind.GATE]
         for one, other in combinations(gates, 2):
             together = one.start_ms < other.end_ms and other.start_ms < one.end_ms
             if one.reach == other.reach and one.closed != other.closed and together:
                 states = ["closed" if e.closed else "open" for e in (one, other)]
-                raise ConfigurationError(
+                yield (
                     f"{self.source}:{other.line}: {other.name}: the gate of {one.reach} is {states[1]} while"
                     f" {one.name} (line {one.line}) has it {states[0]}"
                 )
@@ -757,7 +774,7 @@ class _Reader:
                 raise row.wrong(f"station {pattern!r} is not registered", "stations")
         return tuple(s.key for s in self.registry.stations if any(fnmatchcase(s.key, p) for p in patterns))
 
-    def _cycle(self, row: _Row) -> Cycle:
+    def _cycles(self, row: _Row) -> list[Cycle]:
         if "water" in row.values and "stations" in row.values:
             raise row.wrong("either water or stations", "water")
         if "water" in row.values:
@@ -771,7 +788,7 @@ class _Reader:
         for parameter in parameters:
             if parameter not in self.site.catalogue:
                 raise row.wrong(f"unknown parameter {parameter!r}", "parameters")
-        return Cycle(stations, parameters, round(row.seconds("cycle")))
+        return [Cycle(stations, parameters, round(row.seconds("cycle")))]
 
 
 # -- places ----------------------------------------------------------------------------------------------------------

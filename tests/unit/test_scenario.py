@@ -90,6 +90,19 @@ def test_what_cannot_be_meant_is_refused_with_file_line_and_reason(text, line, r
     assert reason in str(refused.value)
 
 
+def test_all_that_is_wrong_is_told_at_once():
+    gate = '[[event]]\nkind = "gate"\nreach = "fengshouchong"\nstate = "{}"\nat = "1h"\nfor = "3h"\n'
+    wrong = '[[event]]\nkind = "flood"\nat = "1h"\n[[fault]]\nkind = "spike"\nstation = "moon"\nat = "1h"\n'
+    with pytest.raises(ConfigurationError) as refused:
+        parsed(wrong + gate.format("open") + gate.format("closed"))
+    told = str(refused.value).splitlines()
+    assert [line.split(": ")[:2] for line in told] == [
+        ["my.toml:5", "event 1"],
+        ["my.toml:9", "fault 1"],
+        ["my.toml:17", "gate-3"],
+    ]
+
+
 def test_gates_that_contradict_each_other_are_refused_and_both_lines_named():
     gate = '[[event]]\nkind = "gate"\nreach = "fengshouchong"\nstate = "{}"\nat = "{}"\nfor = "3h"\n'
     with pytest.raises(ConfigurationError) as refused:

@@ -2,9 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
+from governance.finding import Change, Colour, Finding, Kind
 from governance.incident import Action, Assignment, Order
 from governance.roles import Actor, Department, Role
+from sensors.texts import Text
 
 OPERATOR = Actor("李某（示例）", Role.OPERATOR)
 OFFICE = Actor("吴某（示例）", Role.OFFICE)
@@ -27,6 +31,27 @@ WAY: Sequence[tuple[Actor, Order]] = (
     (OPERATOR, Order(Action.CLOSE, comment="已恢复 / recovered")),
 )
 """From the report to the closed case, each step by somebody who may."""
+
+
+def a_finding(at_ms: int, **other: Any) -> Finding:
+    """Ammonia at Shiwan is above its limit, seen at ``at_ms`` and since then; a test says what it needs to be other."""
+    usual = Finding(
+        rule="nh3n-high",
+        version="1",
+        kind=Kind.THRESHOLD,
+        change=Change.FIRED,
+        cause="shiwan/nh3n",
+        station="shiwan",
+        parameter="nh3n",
+        observed_at_ms=at_ms,
+        since_ms=at_ms,
+        value=2.4,
+        limit=2.0,
+        colour=Colour.YELLOW,
+        retrospective=False,
+        text=Text("氨氮 2.4", "ammonia 2.4"),
+    )
+    return replace(usual, **other)
 
 
 def in_both_languages(sentence: str) -> bool:

@@ -27,7 +27,6 @@ from api.context import Context, Part
 from api.routes import readings as readings_route
 from governance import incidents
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
 from ingest.checks.rules import Rules
 from ingest.intake import Intake
 from ingest.pipeline import Receipt, Site
@@ -40,7 +39,7 @@ from sensors.stations import Reach, Registry, Station, Water
 from sensors.texts import Text, sentence
 from sensors.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import MAX_BYTES
-from tests.cases import in_both_languages
+from tests.cases import a_finding, in_both_languages
 from tests.databases import with_tables
 
 NOW = 1_778_580_000_000  # 2026-05-12T10:00:00Z
@@ -926,20 +925,12 @@ def test_no_body_whatever_makes_the_api_fail_or_a_reading_disappear(make_river: 
 
 
 def _fired(river: River, station: str = "shiwan", at_ms: int = NOW - MINUTE, **other: Any) -> int:
-    finding = Finding(
-        rule="nh3n-high",
+    finding = a_finding(
+        at_ms,
+        since_ms=at_ms - 10 * MINUTE,
         version="3",
-        kind=Kind.THRESHOLD,
-        change=Change.FIRED,
         cause=f"{station}/nh3n",
         station=station,
-        parameter="nh3n",
-        observed_at_ms=at_ms,
-        since_ms=at_ms - 10 * MINUTE,
-        value=2.4,
-        limit=2.0,
-        colour=Colour.YELLOW,
-        retrospective=False,
         text=Text("石湾氨氮2.40 mg/L", "Shiwan: ammonia 2.40 mg/L"),
     )
     with river.database.write() as connection:

@@ -12,7 +12,7 @@ from api.app import create_app
 from api.context import Context
 from governance import incidents
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Colour, Finding
 from governance.incident import Action, Order
 from ingest import classes
 from ingest.outlook import Outlook, annotate
@@ -24,7 +24,7 @@ from sensors.reading import PLAIN, Batch, Flag
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Deployment, Reach, Registry, Station, Water
 from sensors.texts import Text
-from tests.cases import OPERATOR
+from tests.cases import OPERATOR, a_finding
 from tests.databases import with_tables
 
 CATALOGUE = catalogue()
@@ -176,20 +176,12 @@ def test_each_judgement_is_a_point_for_the_charts(water: Water3) -> None:
 
 
 def finding(at_ms: int, colour: Colour = Colour.ORANGE) -> Finding:
-    return Finding(
-        rule="nh3n-high",
-        version="1",
-        kind=Kind.THRESHOLD,
-        change=Change.FIRED,
+    return a_finding(
+        at_ms,
         cause="water:up",
         station="up",
-        parameter="nh3n",
-        observed_at_ms=at_ms,
-        since_ms=at_ms,
         value=6.0,
-        limit=2.0,
         colour=colour,
-        retrospective=False,
         text=Text("氨氮偏高 6.0 mg/L", "ammonia is high, 6.0 mg/L"),
     )
 

@@ -8,13 +8,14 @@ from typer.testing import CliRunner
 
 from governance import incidents, tables
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Colour
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import gap, ledger
 from riverchief.cli.app import app
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.texts import Text
+from tests.cases import a_finding
 from tests.databases import with_tables
 
 DAY = "2026-05-12"
@@ -103,20 +104,12 @@ def test_the_shipped_rules_are_explained() -> None:
 
 
 def test_a_dead_letter_is_listed_and_sent_again(data: Path) -> None:
-    found = Finding(
-        rule="nh3n-high",
-        version="1",
-        kind=Kind.THRESHOLD,
-        change=Change.FIRED,
+    found = a_finding(
+        NOW,
         cause="water:s1",
         station="s1",
-        parameter="nh3n",
-        observed_at_ms=NOW,
-        since_ms=NOW,
         value=6.0,
-        limit=2.0,
         colour=Colour.RED,
-        retrospective=False,
         text=Text("氨氮超限", "ammonia above the limit"),
     )
     database = Database(f"sqlite:///{data / 'riverchief.db'}")

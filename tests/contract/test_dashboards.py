@@ -27,7 +27,7 @@ from dashboards import catalogue as dashboards
 from dashboards import parts
 from governance import incidents
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Colour
 from governance.incident import Action, Order
 from governance.tables import outbox
 from ingest import ledger
@@ -49,7 +49,7 @@ from sensors.wire.telemetry import Sample, Telemetry
 from simulator.faults import ANALYSED, Instruments
 from simulator.scenario import Cycle, Event, EventKind, Scenario
 from simulator.world import World
-from tests.cases import OPERATOR
+from tests.cases import OPERATOR, a_finding
 from tests.databases import with_tables
 from tests.grafana import Frame, Servers, Window, joined
 from tests.influx import real_server
@@ -307,20 +307,15 @@ def _work(database: Database, now: int) -> None:
     with database.write() as connection:
         for i, colour in enumerate(Colour):
             at_ms = now - (20 - i) * HOUR
-            finding = Finding(
+            finding = a_finding(
+                at_ms,
                 rule=f"rule-{colour}",
-                version="1",
-                kind=Kind.THRESHOLD,
-                change=Change.FIRED,
                 cause=f"cause-{i}",
                 station=SEWER,
                 parameter="ph",
-                observed_at_ms=at_ms,
-                since_ms=at_ms,
                 value=9.6,
                 limit=9.0,
                 colour=colour,
-                retrospective=False,
                 text=Text("测试事件", "an incident"),
             )
             incidents.record(connection, [finding], at_ms, source="/riverchief")

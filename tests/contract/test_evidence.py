@@ -20,7 +20,7 @@ from api.context import Context
 from api.evidence import font
 from governance import audit, incidents, roots
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Colour, Kind
 from ingest.checks import rules
 from ingest.pipeline import Site
 from ingest.storage import registry, upkeep
@@ -35,6 +35,7 @@ from sensors.stations import Reach, Registry, Station, Water
 from sensors.texts import Text
 from sensors.times import rfc3339
 from sensors.upkeep import Photo
+from tests.cases import a_finding
 from tests.databases import with_tables
 
 T = 1_790_000_000_000
@@ -200,20 +201,16 @@ def test_the_pack_without_a_root_photos_or_rain_says_so(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'river.db'}")
     with_tables(database)
     store = SqlReadings(database, CATALOGUE)
-    finding = Finding(
+    finding = a_finding(
+        T,
         rule="gone",
-        version="1",
         kind=Kind.NO_DATA,
-        change=Change.FIRED,
         cause="x/y",
         station="unknown-gateway",
         parameter=None,
-        observed_at_ms=T,
-        since_ms=T,
         value=None,
         limit=None,
         colour=Colour.BLUE,
-        retrospective=False,
         text=Text("网关<x>&无数据", "gateway <x>& silent"),
     )
     with database.write() as connection:

@@ -15,7 +15,7 @@ from api.app import create_app
 from api.context import Context
 from governance import incidents
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Colour, Kind
 from governance.incident import Incident
 from governance.tables import outbox
 from ingest.checks.places import Places
@@ -29,6 +29,7 @@ from sensors.reading import PLAIN, Batch, Flag, pack
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.texts import Text
+from tests.cases import a_finding
 from tests.databases import with_tables
 
 CATALOGUE = catalogue()
@@ -156,20 +157,13 @@ def test_a_forecast_informs_after_two_rounds_and_is_one_incident_with_what_it_fo
     assert tidal.woken
     tidal.job.round()  # the same hour again, as after a restart
     assert len(tidal.notified()) == 1
-    real = Finding(
+    real = a_finding(
+        NOW + 2 * HOUR,
         rule=RULE.id,
-        version="1",
-        kind=Kind.THRESHOLD,
-        change=Change.FIRED,
         cause="water:creek",
         station="creek",
-        parameter="nh3n",
-        observed_at_ms=NOW + 2 * HOUR,
-        since_ms=NOW + 2 * HOUR,
         value=2.3,
-        limit=2.0,
-        colour=opened.colour,  # no more urgent than the forecast was
-        retrospective=False,
+        colour=opened.colour,
         text=Text("真的超了", "it is there"),
     )
     with tidal.database.write() as connection:

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from governance import incidents
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Change, Colour, Finding
 from governance.incident import Action, Conflict, Incident, NotNow, Order, State, What
 from governance.roles import Actor
 from governance.tables import incident, incident_condition, incident_entry, outbox
 from sensors.errors import NotFound
 from sensors.texts import Text
-from tests.cases import OPERATOR, WAY
+from tests.cases import OPERATOR, WAY, a_finding
 from tests.databases import with_tables
 from tests.postgres import DIALECTS, fresh
 
@@ -39,21 +39,8 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 
 def fired(at_ms: int = T, **other: object) -> Finding:
-    base = Finding(
-        rule="nh3n-high",
-        version="3",
-        kind=Kind.THRESHOLD,
-        change=Change.FIRED,
-        cause="shiwan/nh3n",
-        station="shiwan",
-        parameter="nh3n",
-        observed_at_ms=at_ms,
-        since_ms=at_ms - 600_000,
-        value=2.4,
-        limit=2.0,
-        colour=Colour.YELLOW,
-        retrospective=False,
-        text=Text("石湾氨氮2.40 mg/L", "Shiwan: ammonia 2.40 mg/L"),
+    base = a_finding(
+        at_ms, since_ms=at_ms - 600_000, version="3", text=Text("石湾氨氮2.40 mg/L", "Shiwan: ammonia 2.40 mg/L")
     )
     return replace(base, **other)  # type: ignore[arg-type]
 

@@ -24,7 +24,7 @@ from api.context import Context
 from governance import audit, callbacks, cloudevents, incidents, platforms, reconciliation
 from governance.callbacks import Result
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Colour, Finding
 from governance.incident import Action, Order, State
 from governance.outbox import Status
 from governance.platforms import Platform
@@ -36,9 +36,8 @@ from riverchief.cli.app import app as cli
 from riverchief.reconciler import Reconciler
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.parameters import catalogue
-from sensors.texts import Text
 from sensors.times import DAY_MS
-from tests.cases import OPERATOR
+from tests.cases import OPERATOR, a_finding
 from tests.databases import with_tables
 from tests.postgres import DIALECTS, fresh
 
@@ -53,22 +52,7 @@ def read(text: str = SHIPPED) -> platforms.Platforms:
 
 
 def fired(cause: str, *, at_ms: int = NOW, colour: Colour = Colour.YELLOW) -> Finding:
-    return Finding(
-        rule=f"nh3n-{cause}",
-        version="1",
-        kind=Kind.THRESHOLD,
-        change=Change.FIRED,
-        cause=cause,
-        station="shiwan",
-        parameter="nh3n",
-        observed_at_ms=at_ms,
-        since_ms=at_ms,
-        value=2.4,
-        limit=2.0,
-        colour=colour,
-        retrospective=False,
-        text=Text("氨氮 2.4", "ammonia 2.4"),
-    )
+    return a_finding(at_ms, rule=f"nh3n-{cause}", cause=cause, colour=colour)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from api.assessing import XLSX
 from api.context import Context
 from governance import audit, incidents, people
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Finding
 from governance.incident import Action, Assignment, Order
 from governance.regions import Place, Regions
 from governance.roles import RIGHTS, Department, Right, Role
@@ -26,9 +26,8 @@ from ingest.storage.sql import SqlReadings
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.texts import Text
 from sensors.times import rfc3339
-from tests.cases import OPERATOR
+from tests.cases import OPERATOR, a_finding
 from tests.databases import with_tables
 
 NOW = 1_790_000_000_000
@@ -148,22 +147,7 @@ NORTH = {"北长", "北助", "北格", "北调度"}
 
 
 def fired(station: str) -> Finding:
-    return Finding(
-        rule="nh3n",
-        version="1",
-        kind=Kind.THRESHOLD,
-        change=Change.FIRED,
-        cause=station,
-        station=station,
-        parameter="nh3n",
-        observed_at_ms=BEGAN,
-        since_ms=BEGAN,
-        value=2.4,
-        limit=2.0,
-        colour=Colour.YELLOW,
-        retrospective=False,
-        text=Text("氨氮 2.4", "ammonia 2.4"),
-    )
+    return a_finding(BEGAN, rule="nh3n", cause=station, station=station)
 
 
 @pytest.fixture

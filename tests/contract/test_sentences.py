@@ -13,14 +13,12 @@ from api.app import create_app
 from api.context import Context
 from governance import incidents
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.texts import Text
-from tests.cases import in_both_languages
+from tests.cases import a_finding, in_both_languages
 from tests.databases import with_tables
 
 NOW = 1_790_000_000_000
@@ -37,22 +35,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     stations = (Station("shiwan", "石湾", "Shiwan", 113.05, 23.0, reach="dongping", region="d"),)
     reaches = (Reach("dongping", "东平河", "Dongping", Water.RIVER, ((113.0, 23.0), (113.1, 23.0))),)
     regions = (Region("d", "示例区", "District", Level.DISTRICT),)
-    fired = Finding(
-        rule="nh3n",
-        version="1",
-        kind=Kind.THRESHOLD,
-        change=Change.FIRED,
-        cause="a",
-        station="shiwan",
-        parameter="nh3n",
-        observed_at_ms=NOW,
-        since_ms=NOW,
-        value=2.4,
-        limit=2.0,
-        colour=Colour.YELLOW,
-        retrospective=False,
-        text=Text("氨氮 2.4", "ammonia 2.4"),
-    )
+    fired = a_finding(NOW, rule="nh3n", cause="a")
     with database.write() as connection:
         registry.save(connection, Registry(stations, (), reaches, catalogue(), regions=regions))
         incidents.record(connection, [fired], NOW, source="/test")

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Colour, Finding
 from governance.incidents import record
 from ingest import classes, quarantine
 from ingest.forward import Forwarder
@@ -38,6 +38,7 @@ from sensors.stations import Deployment, Registry, Station
 from sensors.texts import Text
 from sensors.times import DAY_MS, rfc3339
 from tests import postgres
+from tests.cases import a_finding
 from tests.databases import with_tables
 from tests.influx import RealServer, real_server
 from tests.proxy import HangUp, Proxy
@@ -53,20 +54,15 @@ def message(station: str, at_ms: int, **values: float) -> Message:
 
 
 def fired(station: str, text: Text) -> Finding:
-    return Finding(
+    return a_finding(
+        T0,
         rule="ph-low",
-        version="1",
-        kind=Kind.THRESHOLD,
-        change=Change.FIRED,
         cause=f"water:{station}",
         station=station,
         parameter="ph",
-        observed_at_ms=T0,
-        since_ms=T0,
         value=3.0,
         limit=6.0,
         colour=Colour.RED,
-        retrospective=False,
         text=text,
     )
 

@@ -14,7 +14,7 @@ from api.app import create_app
 from api.context import Context
 from governance import incidents
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Colour, Kind
 from ingest import traces
 from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
@@ -28,6 +28,7 @@ from sensors.reading import PLAIN, Batch
 from sensors.texts import Text
 from sensors.times import rfc3339
 from sensors.tracing import River
+from tests.cases import a_finding
 from tests.databases import with_tables
 
 CATALOGUE = catalogue()
@@ -59,20 +60,14 @@ class Creek:
         )
 
     def fire(self, station: str, kind: Kind = Kind.THRESHOLD) -> int:
-        finding = Finding(
+        finding = a_finding(
+            T,
             rule=f"{kind}-of-nh3n",
-            version="1",
             kind=kind,
-            change=Change.FIRED,
             cause=f"{kind}:{station}",
             station=station,
-            parameter="nh3n",
-            observed_at_ms=T,
-            since_ms=T,
             value=4.0,
-            limit=2.0,
             colour=Colour.ORANGE,
-            retrospective=False,
             text=Text("超标", "exceeded"),
         )
         with self.database.write() as connection:

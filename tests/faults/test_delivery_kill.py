@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from governance import cloudevents, incidents
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Colour, Finding
 from governance.notice_tables import notice as notices_
 from governance.notice_tables import notice_mark
 from governance.tables import outbox
@@ -25,6 +25,7 @@ from riverchief import clock
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from sensors.texts import Text
+from tests.cases import a_finding
 from tests.databases import with_tables
 from tests.rig import eventually
 
@@ -97,20 +98,13 @@ def worker(settings: Path) -> Iterator["subprocess.Popen[bytes]"]:
 
 def fired(cause: str, number: int) -> Finding:
     at_ms = clock.now_ms()
-    return Finding(
+    return a_finding(
+        at_ms,
         rule=f"{cause}-{number}",
-        version="1",
-        kind=Kind.THRESHOLD,
-        change=Change.FIRED,
         cause=cause,
         station="s1",
-        parameter="nh3n",
-        observed_at_ms=at_ms,
-        since_ms=at_ms,
         value=8.4,
-        limit=2.0,
         colour=Colour.RED,
-        retrospective=False,
         text=Text(f"氨氮 {cause}", f"ammonia {cause}"),
     )
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from governance import incidents
 from governance.database import Database, metadata
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Colour, Kind
 from governance.tables import outbox
 from ingest.checks import rules
 from ingest.pipeline import Site
@@ -29,6 +29,7 @@ from sensors.reading import Message
 from sensors.stations import Deployment, Reach, Registry, Station, Water
 from sensors.texts import Text
 from sensors.times import rfc3339
+from tests.cases import a_finding
 from tests.databases import with_tables
 from tests.postgres import server
 
@@ -68,16 +69,13 @@ def site(url: str) -> Database:
         odd = Message("s2", json.dumps(body | {"readings": [{"at": rfc3339(at), "values": {"gold": 1}}]}).encode(), at)
         working.process([good, good, broken, odd], at)
     working.hear([Message("s3", b'{"online": true}', T0, kind="status")], T0)
-    found = Finding(
+    found = a_finding(
+        T0,
         rule="r",
-        version="1",
         kind=Kind.NO_DATA,
-        change=Change.FIRED,
         cause="silence:s4",
         station="s4",
         parameter=None,
-        observed_at_ms=T0,
-        since_ms=T0,
         value=None,
         limit=None,
         colour=Colour.BLUE,

@@ -23,7 +23,7 @@ from structlog.testing import capture_logs
 
 from governance import cloudevents, incidents, reconciliation
 from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Change, Finding
 from governance.incident import Action, Order
 from governance.outbox import (
     Deliverer,
@@ -42,6 +42,7 @@ from governance.tables import outbox
 from riverchief.receiver import create_receiver
 from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
 from sensors.texts import Text
+from tests.cases import a_finding
 from tests.databases import with_tables
 from tests.postgres import DIALECTS, fresh
 
@@ -63,20 +64,11 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def fired(cause: str, number: int) -> Finding:
-    return Finding(
-        rule=f"{cause}-{number}",
-        version="1",
-        kind=Kind.THRESHOLD,
-        change=Change.FIRED,
-        cause=cause,
-        station="shiwan",
-        parameter="nh3n",
-        observed_at_ms=T + number * 60_000,
+    return a_finding(
+        T + number * 60_000,
         since_ms=T,
-        value=2.4,
-        limit=2.0,
-        colour=Colour.YELLOW,
-        retrospective=False,
+        rule=f"{cause}-{number}",
+        cause=cause,
         text=Text(f"第{number}次 <b>", f"number {number} <b>"),
     )
 

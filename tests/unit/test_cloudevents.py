@@ -7,30 +7,26 @@ import pytest
 
 from governance.arising import advance
 from governance.cloudevents import MalformedEvent, SignatureInvalid, build, parse, sign, verify
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Colour
 from governance.incident import Action, Order
 from governance.lifecycle import act
 from sensors.errors import ConfigurationError
 from sensors.texts import Text
-from tests.cases import OPERATOR
+from tests.cases import OPERATOR, a_finding
 
 AT = 1_778_580_000_000  # 2026-05-12T10:00:00Z
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-FINDING = Finding(
+FINDING = a_finding(
+    AT,
+    since_ms=AT - 600_000,
     rule="do-low",
     version="2",
-    kind=Kind.THRESHOLD,
-    change=Change.FIRED,
     cause="qicha/do",
     station="qicha",
     parameter="do",
-    observed_at_ms=AT,
-    since_ms=AT - 600_000,
     value=1.2,
-    limit=2.0,
     colour=Colour.ORANGE,
-    retrospective=False,
     text=Text("奇槎涌溶解氧1.2", "Qicha: oxygen 1.2"),
     message="qicha/3/1842",
 )

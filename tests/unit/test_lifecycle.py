@@ -38,6 +38,7 @@ from tests.cases import (
     VERIFIER,
     WATER,
     WAY,
+    a_finding,
 )
 
 HOUR = 3_600_000
@@ -47,21 +48,8 @@ NOW = T + 5_000
 
 def fired(at_ms: int = T, **other: object) -> Finding:
     """A live yellow ammonia finding at Shiwan that began ten minutes before it was decided."""
-    base = Finding(
-        rule="nh3n-high",
-        version="3",
-        kind=Kind.THRESHOLD,
-        change=Change.FIRED,
-        cause="shiwan/nh3n",
-        station="shiwan",
-        parameter="nh3n",
-        observed_at_ms=at_ms,
-        since_ms=at_ms - 600_000,
-        value=2.4,
-        limit=2.0,
-        colour=Colour.YELLOW,
-        retrospective=False,
-        text=Text("石湾氨氮2.40 mg/L", "Shiwan: ammonia 2.40 mg/L"),
+    base = a_finding(
+        at_ms, since_ms=at_ms - 600_000, version="3", text=Text("石湾氨氮2.40 mg/L", "Shiwan: ammonia 2.40 mg/L")
     )
     return replace(base, **other)  # type: ignore[arg-type]
 

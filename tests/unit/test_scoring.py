@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Change, Finding, Kind
 from riverchief import score, scoring, settings
 from riverchief.cli import score as score_cli
 from riverchief.scoring import Span, Thing
 from sensors.errors import ConfigurationError
 from sensors.texts import Text
+from tests.cases import a_finding
 
 MINUTE = 60_000
 STEP = 5 * MINUTE
@@ -50,20 +51,17 @@ def test_an_alarm_left_on_for_three_days_counts_more_than_once():
 
 
 def finding(hour: int, change: Change, kind: Kind = Kind.EVENT, station: str = "a") -> Finding:
-    return Finding(
+    return a_finding(
+        hour * HOUR,
+        since_ms=0,
         rule="r",
-        version="1",
         kind=kind,
         change=change,
         cause="water:a",
         station=station,
         parameter=None,
-        observed_at_ms=hour * HOUR,
-        since_ms=0,
         value=None,
         limit=None,
-        colour=Colour.YELLOW,
-        retrospective=False,
         text=Text("", ""),
     )
 

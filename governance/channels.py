@@ -11,6 +11,7 @@ from typing import Any
 
 from governance.contacts import Channel, Directory
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 
 TIMEOUTS = {"cto": "5", "rto": "15"}
 """Seconds to connect and to wait for an answer, unless an address says otherwise."""
@@ -20,7 +21,7 @@ _STATUS = re.compile(r"\berror[= ](\d{3})\b")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Whether a channel took a message, and what may be said of why not."""
+    """Whether a channel took a message, and what may be said of why not, in both languages."""
 
     ok: bool
     error: str | None = None
@@ -52,7 +53,7 @@ def send(channel: Channel, title: str, body: str) -> Outcome:
 
     service = _service(channel)
     if service is None:
-        return Outcome(False, f"{channel.kind}: not understood")
+        return Outcome(False, sentence("notice.channel_unknown", channel=channel.kind))
     try:
         capture: Any = apprise.LogCapture  # untyped
         with capture(level=logging.WARNING, fmt="%(thread)d %(message)s") as said:
@@ -60,11 +61,13 @@ def send(channel: Channel, title: str, body: str) -> Outcome:
             mine = f"{threading.get_ident()} "
             told = "\n".join(line for line in said.getvalue().splitlines() if line.startswith(mine))
     except Exception as error:  # a plugin's fault is the channel's
-        return Outcome(False, f"{channel.kind}: {type(error).__name__}")
+        return Outcome(False, sentence("notice.channel_failed", channel=channel.kind, said=type(error).__name__))
     if ok:
         return Outcome(True)
     status = _STATUS.search(told)
-    return Outcome(False, f"{channel.kind}: {f'HTTP {status[1]}' if status else 'not taken'}")
+    if status is None:
+        return Outcome(False, sentence("notice.channel_silent", channel=channel.kind))
+    return Outcome(False, sentence("notice.channel_refused", channel=channel.kind, said=f"HTTP {status[1]}"))
 
 
 def _service(channel: Channel) -> Any:

@@ -39,7 +39,7 @@ from governance.rounds import Rounds
 from governance.tables import incident as incidents_
 from governance.tables import outbox
 from sensors.errors import StorageUnavailable
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 
 AT_ONCE = 500
 LEASE_MS = 120_000
@@ -356,7 +356,7 @@ class Messenger(Rounds):
     def _bury(self, connection: sa.Connection, ids: Sequence[int], now_ms: int) -> None:
         """Messages of days ago, as a restored backup has them, are not sent any more."""
         old = (notices_.c.id.in_(ids), notices_.c.attempts == 0, notices_.c.created_at_ms < now_ms - 2 * STALE_MS)
-        gone = {"status": "dead", "last_error": "too old to be told"}
+        gone = {"status": "dead", "last_error": sentence("notice.too_old")}
         number = connection.execute(sa.update(notices_).where(*old).values(gone)).rowcount
         if number:
             self.counts["dead"] += number
@@ -380,7 +380,7 @@ class Messenger(Rounds):
         try:
             contact = self._directory().get(notice.contact)
             if contact is None:
-                self._settle(notice, None, Outcome(False, "the contact is gone"), final=True)
+                self._settle(notice, None, Outcome(False, sentence("notice.contact_gone")), final=True)
                 return
             channel = contact.channels[notice.attempts % len(contact.channels)]
             wait_s = self._bucket.wait_s(channel.url)

@@ -21,6 +21,7 @@ from sensors.standards import live
 from sensors.standards.gb3838 import WaterClass
 from sensors.standards.live import Carried, LiveClass, LiveReach, Newest, Watched
 from sensors.stations import Registry, Station
+from sensors.texts import Text
 
 STATION, REACH = "station", "reach"
 _MINUTE_MS = 60_000
@@ -76,7 +77,8 @@ def update(
     on: dict[str, list[LiveClass]] = {}
     for station, one in zip(registry.stations, judged, strict=True):
         on.setdefault(station.reach, []).append(one)
-    reaches = {reach.key: live.reach(on.get(reach.key, []), reach.target) for reach in registry.reaches}
+    called = {station.key: Text(station.zh, station.en) for station in registry.stations}
+    reaches = {reach.key: live.reach(on.get(reach.key, []), reach.target, called) for reach in registry.reaches}
     told = [_of_station(one) for one in judged]
     told += [_of_reach(key, one, now_ms) for key, one in reaches.items()]
     rows = [_row(one, states.get(one.key) if one.kind == STATION else None) for one in told]

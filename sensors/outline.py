@@ -32,7 +32,8 @@ def read(value: object, place: Callable[[float, float], Point] = lambda lon, lat
     """The outline that GeoJSON describes: a Polygon or MultiPolygon, as an object, its text, or its coordinates alone.
 
     ``place`` checks and converts each point. Raises ConfigurationError naming polygon, ring and point that are wrong
-    (``outline 1.2.7``): a ring must have four points at least and end where it begins.
+    (``outline 1.2.7``): a ring must have four points at least, end where it begins, and cross neither itself nor
+    another of its polygon.
     """
     if isinstance(value, str):
         try:
@@ -56,6 +57,10 @@ def read(value: object, place: Callable[[float, float], Point] = lambda lon, lat
     count = sum(len(ring) for rings in found for ring in rings)
     if count > MOST_POINTS:
         raise ConfigurationError(sentence("registry.outline_long", count=count, limit=MOST_POINTS))
+    for p, rings in enumerate(found, 1):
+        if (crossing := _crossing(rings)) is not None:
+            one, other = (f"outline {p}.{r}.{n}–{n + 1}" for r, n in crossing)
+            raise ConfigurationError(sentence("registry.outline_crosses", one=one, other=other))
     return found
 
 
@@ -140,6 +145,48 @@ def _segments(outline: Outline) -> np.ndarray:
     """All edges, (n, 4): lon, lat of both ends."""
     rings = [np.array(ring) for rings in outline for ring in rings]
     return np.concatenate([np.hstack([ring[:-1], ring[1:]]) for ring in rings])
+
+
+def _crossing(rings: Sequence[Ring]) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Two edges of a polygon that cross, each as (ring, number of its first point), from 1; None where none do.
+
+    An edge crosses another within both, or at a corner of the one that lies within the other. What merely touches (a
+    corner that is passed twice, a hole in a corner) encloses the same places and is let be.
+    """
+    edges = _segments((tuple(rings),))
+    names = [(r, n) for r, ring in enumerate(rings, 1) for n in range(1, len(ring))]
+    following = np.concatenate([np.roll(np.array(ring[1:]), -1, axis=0) for ring in rings])  # the corner after the edge
+    west, south = np.minimum(edges[:, :2], edges[:, 2:]).T
+    east, north = np.maximum(edges[:, :2], edges[:, 2:]).T
+    order = np.argsort(west, kind="stable")
+    begins = west[order]
+    for place, i in enumerate(order):
+        others = order[place + 1 : np.searchsorted(begins, east[i], side="right")]
+        others = others[(south[others] <= north[i]) & (north[others] >= south[i])]
+        a, b = edges[i, :2], edges[i, 2:]
+        c, d = edges[others, :2], edges[others, 2:]
+        c_side, d_side = _side(a, b, c), _side(a, b, d)
+        a_side, b_side = _side(c, d, a), _side(c, d, b)
+        cut = (c_side * d_side < 0) & (a_side * b_side < 0)
+        cut |= (d_side == 0) & (c_side * _side(a, b, following[others]) < 0) & _between(a, b, d)
+        cut |= (b_side == 0) & (a_side * _side(c, d, following[i]) < 0) & _between(c, d, b)
+        if cut.any():
+            first, second = sorted((names[i], names[others[int(np.argmax(cut))]]))
+            return first, second
+    return None
+
+
+def _side(a: np.ndarray, b: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """On which side of the line from a to b points lie: 1 left, -1 right, 0 on it, exactly so for a and b."""
+    (ax, ay), (bx, by), (x, y) = a.T, b.T, point.T
+    return np.asarray(np.sign((bx - ax) * (y - ay) - (by - ay) * (x - ax)))
+
+
+def _between(a: np.ndarray, b: np.ndarray, point: np.ndarray) -> np.ndarray:
+    """Whether a point on the line from a to b lies between them, and is neither."""
+    (ax, ay), (bx, by), (x, y) = a.T, b.T, point.T
+    along, length = (x - ax) * (bx - ax) + (y - ay) * (by - ay), (bx - ax) ** 2 + (by - ay) ** 2
+    return np.asarray((along > 0) & (along < length))
 
 
 def _border_m(outline: Outline, lon: float, lat: float) -> float:

@@ -432,7 +432,7 @@ class IncidentPage(Page[CasePage]):
             words += " · " + self.say("told.through", channel=row.channel)
         tag("p", "rc-quiet", words)
         if row.error and row.status != "sent":
-            tag("p", "rc-missed", row.error)
+            tag("p", "rc-missed", one_language(row.error, self.language))
 
     def _origins(self, model: CasePage) -> None:
         if not model.reports and not model.similar:

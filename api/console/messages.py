@@ -6,7 +6,7 @@ from functools import partial
 from api.access import right_of
 from api.console import menu
 from api.console.dialogs import Dialog
-from api.console.elements import button, link, tag
+from api.console.elements import button, link, one_language, tag
 from api.console.frame import Page, cell
 from api.console.incidents import called, fate
 from api.console.models import incident as rows_of
@@ -123,7 +123,7 @@ class Messages(Page[MessagesPage]):
                 if row.channel:
                     tag("span", "rc-quiet", self.say("through", channel=row.channel))
                 if row.error and row.status != "sent":
-                    tag("span", "rc-missed", row.error)
+                    tag("span", "rc-missed", one_language(row.error, self.language))
                 if row.status == "dead" and self.actor.may(_TELL):
                     ask = self.say("tell_again_ask", name=row.name)
                     again = partial(self._again, ask, lambda: tell_again(self.context, self.allowed_to(_TELL), row.id))
@@ -135,8 +135,8 @@ class Messages(Page[MessagesPage]):
             with cell(heads["incident"]):
                 link(f"#{one.incident_id}", self.to(f"/incidents/{one.incident_id}"))
             cell(heads["when"], self.moment(one.created_at_ms))
-            why = " · ".join(part for part in (str(one.last_status or ""), one.last_error or "") if part)
-            cell(heads["why"], self.say("tries", why=why or "—", count=one.attempts))
+            said = one.last_error or f"HTTP {one.last_status}"
+            cell(heads["why"], self.say("tries", said=said, count=one.attempts))
             with cell(heads["do"]):
                 if self.actor.may(_REPLAY):
                     ask = self.say("send_again_ask", id=one.id)

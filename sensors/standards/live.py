@@ -258,8 +258,13 @@ def _judged(waters: Sequence[Water], used: Sequence[Mapping[str, Newest]], polic
     return found
 
 
-def reach(found: Iterable[LiveClass], target: WaterClass | None = None) -> LiveReach:
-    """The live class of a reach: its worst station counts, and a station that cannot be judged for nothing."""
+def reach(
+    found: Iterable[LiveClass], target: WaterClass | None = None, called: Mapping[str, Text] | None = None
+) -> LiveReach:
+    """The live class of a reach: its worst station counts, and a station that cannot be judged for nothing.
+
+    ``called`` names the stations for the sentence; one without a name stands there by its key.
+    """
     everything = tuple(found)
     judged = [(one.water_class, one) for one in everything if one.water_class is not None]
     if not judged:
@@ -268,11 +273,12 @@ def reach(found: Iterable[LiveClass], target: WaterClass | None = None) -> LiveR
     shown = max(water_class for water_class, _ in judged)
     worst = [one for water_class, one in judged if water_class == shown]
     deciding = tuple(key for key in gb3838.PARAMETERS if any(key in one.deciding for one in worst))
+    named = [(called or {}).get(one.station, Text(one.station, one.station)) for one in worst]
     text = say(
         "live.reach",
         judged=len(judged),
         stations=len(everything),
-        worst=Text("、".join(one.station for one in worst), ", ".join(one.station for one in worst)),
+        worst=Text("、".join(one.zh for one in named), ", ".join(one.en for one in named)),
         shown=class_text(shown),
         deciding=names(deciding),
     )

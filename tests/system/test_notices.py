@@ -541,7 +541,8 @@ def test_a_channel_that_fails_is_followed_by_the_next_one_at_once_and_tried_agai
     assert [name for name, _ in office.phones.got] == ["one", "two"]
     assert office.statuses() == ["sent"]
     assert "S3CRET" not in str(logs)
-    assert [e["error"] for e in logs if e["event"] == "a channel did not take a message"] == ["json: HTTP 503"]
+    (error,) = (e["error"] for e in logs if e["event"] == "a channel did not take a message")
+    assert error.startswith("渠道 json 没有接收，网关答复：“HTTP 503”。 / ")
     office.phones.answers = lambda name: 500
     office.clock[0] += 60_000
     office.fire("b")
@@ -674,7 +675,11 @@ def test_a_channel_where_nobody_answers_says_so_without_its_address() -> None:
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
     outcome = channels.send(Channel(f"json://user:S3CRET@127.0.0.1:{port}/x"), "", "text")
-    assert outcome == Outcome(False, "json: not taken")
+    assert not outcome.ok
+    assert outcome.error is not None
+    assert "渠道 json 没有接收" in outcome.error
+    assert "gateway gave no reason" in outcome.error
+    assert "S3CRET" not in outcome.error
 
 
 def test_the_thread_sends_what_is_woken_and_stops(office: Office) -> None:
@@ -862,7 +867,7 @@ channels = [{{ url = "json://user:S3CRET@127.0.0.1:{phones.port}/a" }}, {{ url_f
     code, said = run("notify", "test", "duty-1")
     assert code == 1
     assert "✓ 1 json" in said
-    assert "✗ 2 json json: HTTP 500" in said
+    assert "✗ 2 json 渠道 json 没有接收，网关答复：“HTTP 500”" in said
     assert "S3CRET" not in said
     code, said = run("oncall", "import", str(tmp_path / "plan.toml"))
     assert code == 0, said

@@ -12,6 +12,7 @@ from sensors.standards.gb3838 import Water, WaterClass
 from sensors.standards.live import Carried, Lack, LiveClass, Newest, Watched, Why
 from sensors.stations import Station
 from sensors.stations import Water as Kind
+from sensors.texts import Text
 
 I, II, III, IV, V, WORSE = WaterClass  # noqa: E741
 MINUTE = 60_000
@@ -202,11 +203,13 @@ def test_total_nitrogen_does_not_colour_a_lake_red_as_in_publications():
 
 def test_a_reach_is_as_good_as_its_worst_station_and_names_it():
     good, bad, silent = River().at(0, **GOOD), River().at(0, **GOOD | {"do": 2.5}), River().at(0)
-    found = live.reach([good, bad, silent], III)
+    found = live.reach([good, bad, silent], III, {"s1": Text("石湾桥", "Shiwan bridge")})
     assert (found.water_class, found.worst, found.deciding, found.met) == (V, ("s1",), ("do",), False)
     assert len(found.stations) == 3
-    assert "2/3个站" in found.text.zh
+    assert "2/3个站可判定，取最差：石湾桥为" in found.text.zh
+    assert "the worst counts: Shiwan bridge with" in found.text.en
     assert "not met" in found.text.en
+    assert "取最差：s1为" in live.reach([bad], III).text.zh
 
 
 def test_many_stations_at_once_are_judged_as_one_by_one():

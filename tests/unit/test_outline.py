@@ -45,11 +45,40 @@ def test_a_polygon_is_read_as_an_object_as_text_and_as_its_coordinates_alone():
         ([[[113.0, 23.0], [113.1, "23"], [113.1, 23.1], [113.0, 23.0]]], "point 2 is"),
         ([[[113.0, float("nan")], *box(113.0, 23.0, 113.1, 23.1)]], "point 1 is"),
         ([box(113.0, 23.0, 113.1, 23.1) * 1001], "5005 points, at most 5000"),
+        (  # a bow tie
+            [[[113.0, 23.0], [113.1, 23.1], [113.1, 23.0], [113.0, 23.1], [113.0, 23.0]]],
+            "the edges outline 1.1.1–2 and outline 1.1.3–4 cross",
+        ),
+        (  # crossed at a corner: the edge from point 1 runs through point 4, which its ring passes from side to side
+            [[[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [2.0, 0.0], [1.0, -2.0], [0.0, 0.0]]],
+            "the edges outline 1.1.1–2 and outline 1.1.3–4 cross",
+        ),
+        (  # a hole that sticks out of its polygon
+            [box(113.0, 23.0, 113.1, 23.1), box(113.05, 23.05, 113.15, 23.06)],
+            "the edges outline 1.1.2–3 and outline 1.2.1–2 cross",
+        ),
     ],
 )
 def test_what_is_no_outline_is_refused_with_the_place_of_the_fault(given: object, told: str):
     with pytest.raises(ConfigurationError, match=told):
         read(given)
+
+
+def test_an_outline_may_touch_itself_without_crossing():
+    pinched = [[0.0, 0.0], [2.0, 0.0], [1.0, 1.0], [2.0, 2.0], [0.0, 2.0], [1.0, 1.0], [0.0, 0.0]]  # one corner twice
+    resting = [[0.0, 0.0], [4.0, 0.0], [4.0, 2.0], [2.0, 0.0], [0.0, 2.0], [0.0, 0.0]]  # a corner on the edge below
+    assert contains(read([pinched]), 1.0, 0.5)
+    assert not contains(read([resting]), 2.0, 1.0)
+    hole_in_the_corner = [box(0.0, 0.0, 4.0, 4.0), box(0.0, 0.0, 1.0, 1.0)]
+    assert not contains(read(hole_in_the_corner), 0.5, 0.5)
+
+
+def test_the_crossing_is_found_whatever_corner_the_ring_begins_with():
+    bow = [(0.0, 0.0), (4.0, 0.0), (4.0, 2.0), (2.0, 0.0), (1.0, -2.0)]
+    for k in range(len(bow)):
+        for ring in (bow[k:] + bow[: k + 1], (bow[k:] + bow[: k + 1])[::-1]):
+            with pytest.raises(ConfigurationError, match="cross"):
+                read([[list(point) for point in ring]])
 
 
 def test_a_place_lies_in_a_polygon_or_in_none_and_not_in_a_hole():

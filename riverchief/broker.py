@@ -27,6 +27,8 @@ from sensors.wire.telemetry import topic
 IN_FLIGHT = 2000
 MESSAGE_BYTES = 300_000
 INGEST, DEVICE = "ingest", "device"
+PORTS = range(20_000, 32_768)
+"""Linux hands out 32,768 to 60,999, others from 49,152 on (RFC 6335)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,15 @@ class BrokerFailed(WaterError):
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on loopback nobody has at the moment, and below those the system hands out by itself.
+
+    It stays free until the server it is for has started: no connection of anybody's is given it meanwhile.
+    """
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def find(kind: str | None = None) -> tuple[str, str]:

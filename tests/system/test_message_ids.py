@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from governance.outbox import Deliverer
 from ingest import journal
 from ingest.checks import rules
 from ingest.intake import Intake
-from ingest.pipeline import Site
+from ingest.pipeline import Outcome, Site
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import logs
@@ -81,11 +81,20 @@ class Rig:
         )
         self.intake = Intake(site, clock_ms=now_ms)
         self.intake.watch(journal.tell)
+        self.told = 0
+        self.intake.watch(self._count)  # after the journal
         self.intake.start()
         self.deliverer.start()
 
-    def send(self, payload: bytes) -> None:
-        self.intake.submit(Message("s1", payload, now_ms(), "http")).result(30)
+    def _count(self, messages: Sequence[Message], outcome: Outcome) -> None:
+        self.told += len(messages)
+
+    def send(self, *payloads: bytes, source: str = "http") -> None:
+        """Hand messages over, and wait until the journal has told of them: they are answered before."""
+        told = self.told + len(payloads)
+        for payload in payloads:
+            self.intake.submit(Message("s1", payload, now_ms(), source))
+        eventually("the journal has told of them", lambda: self.told == told)
 
     def close(self) -> None:
         self.intake.stop()
@@ -123,9 +132,7 @@ def test_the_message_that_decided_is_named_in_the_log_of_the_incident_and_of_its
 def test_a_message_that_is_refused_is_named_with_the_reason_once_for_many(rig: Rig) -> None:
     garbage = [b"{ not json %d" % i for i in range(20)]
     with capture_logs() as lines:
-        futures = [rig.intake.submit(Message("s1", body, now_ms(), "mqtt")) for body in garbage]
-        for future in futures:
-            future.result(30)
+        rig.send(*garbage, source="mqtt")
     told = [line for line in lines if line["event"] == "quarantined"]
     assert sum(line["entries"] for line in told) == 20
     assert {line["reason"] for line in told} == {"not_json"}

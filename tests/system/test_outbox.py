@@ -167,7 +167,8 @@ def deliver(database: Database, receiver: Receiver) -> Iterator[Callable[..., De
 
     def start(url: str | None = None, **other: Any) -> Deliverer:
         settings: dict[str, Any] = {"clock": clock, "rng": random.Random(7), "backoff_s": 0.02, "backoff_cap_s": 0.1}
-        deliverer = Deliverer(database, url or receiver.url, SECRET, **(settings | {"poll_s": 0.1} | other))
+        settings |= {"poll_s": 0.1, "timeout_s": PATIENCE_S}  # else a slow machine would be a slow receiver
+        deliverer = Deliverer(database, url or receiver.url, SECRET, **(settings | other))
         deliverer.start()
         started.append(deliverer)
         return deliverer
@@ -409,11 +410,12 @@ def test_already_there_counts_as_delivered(database: Database, receiver: Receive
 def test_a_busy_receiver_is_left_alone_for_as_long_as_it_asks(database: Database, receiver: Receiver, deliver):
     receiver.script = lambda cause, seq: (429, {"retry-after": "900"})
     deliver()
+    began = clock()
     record(database, fired("a", 1))
     until(lambda: rows(database)[0].attempts == 1)
     (row,) = rows(database)
     assert (row.status, row.last_status) == (Status.PENDING, 429)
-    assert 899_000 <= row.next_attempt_at_ms - clock() <= 900_000
+    assert began + 900_000 <= row.next_attempt_at_ms <= clock() + 900_000
     record(database, fired("b", 1))
     until(lambda: rows(database)[1].attempts == 1)
     assert len(receiver.got) == 2
@@ -430,9 +432,9 @@ def test_a_wrong_address_or_secret_loses_nothing_and_is_told_once_by_host_and_st
         deliver(receiver.url.replace("127.0.0.1", "user:hidden@127.0.0.1") + "?token=hidden")
         record(database, fired("a", 1))
         until(lambda: rows(database)[0].attempts >= 3)
-        assert len(receiver.got) - rows(database)[0].attempts in {0, 1}, "a redirect is not followed"
         mended.set()
         until(lambda: settled(database))
+    assert len(receiver.got) == rows(database)[0].attempts, "a redirect is not followed"
     warnings = [entry for entry in logs if entry["log_level"] == "warning"]
     assert [(w["host"], w["status"]) for w in warnings] == [("127.0.0.1", status)]
     assert "check the address and the secret" in warnings[0]["event"]
@@ -516,7 +518,7 @@ def test_a_database_that_is_away_is_waited_for(
         away.set()
         receiver.hold.set()
         until(lambda: "write" in tried and len(tried) > 3)
-        away.clear()
+    away.clear()
     assert {(e["log_level"], e["error"]) for e in logs} == {("warning", "the disk is full")}
     until(lambda: settled(database))
     assert len(receiver.got) == 1, "the answer was kept, not asked for again"
@@ -585,8 +587,9 @@ def test_the_demo_platform_gets_every_incident_once_and_shows_the_newest_first_i
     database: Database, platform: str, deliver
 ):
     deliver(f"{platform}/events")
-    record(database, fired("a", 1), fired("b", 1), fired("a", 2))
-    until(lambda: settled(database))
+    for findings in ([fired("a", 1), fired("b", 1)], [fired("a", 2)]):  # of two incidents, either may be first
+        record(database, *findings)
+        until(lambda: settled(database))
     events = httpx.get(f"{platform}/events").json()
     assert sorted((e["event"]["data"]["cause"], e["event"]["data"]["seq"]) for e in events) == [
         ("a", 1),
@@ -807,7 +810,7 @@ from governance.outbox import Deliverer
 url, receiver, secret, seed = sys.argv[1:]
 deliverer = Deliverer(
     Database(url), receiver, secret, clock=lambda: time.time_ns() // 1_000_000, rng=random.Random(int(seed)),
-    concurrency=8, backoff_s=0.02, backoff_cap_s=0.1, poll_s=0.05, lease_s=3.0,
+    concurrency=8, backoff_s=0.02, backoff_cap_s=0.1, poll_s=0.05, lease_s=6.0,
 )
 deliverer.start()
 print("ready", flush=True)
@@ -847,8 +850,8 @@ def test_two_workers_send_every_event_of_300_incidents_in_order_and_one_that_is_
         return (200 if dice.random() < 0.9 else 503), {}
 
     receiver.script = script
+    first, second = worker(1), worker(2)  # before there is work: else one may have done it before the other has started
     record(database, *(fired(f"c{i}", n) for n in (1, 2, 3) for i in range(300)))
-    first, second = worker(1), worker(2)
     workers: set[str] = set()
 
     def both_at_work() -> bool:
@@ -877,14 +880,15 @@ def test_two_workers_send_every_event_of_300_incidents_in_order_and_one_that_is_
 def test_a_claim_holds_while_its_worker_lives_however_slow_the_receiver(
     database: Database, receiver: Receiver, deliver
 ):
+    now = [clock()]
     receiver.hold = threading.Event()
-    deliver(lease_s=0.5)
-    record(database, fired("a", 1))
+    deliver(clock=lambda: now[0], lease_s=60.0)
+    told(database, fired("a", 1), at_ms=now[0])
     until(lambda: len(receiver.got) == 1)
-    claimed_until = rows(database)[0].claimed_until_ms
-    assert claimed_until is not None
-    deliver(lease_s=0.5)
-    until(lambda: clock() > claimed_until + 500)
+    other = deliver(clock=lambda: now[0], lease_s=60.0)
+    for _ in range(5):
+        now[0] += 40_000  # less than the claim lasts, more than half of it: it is held on to
+        until(lambda: rows(database)[0].claimed_until_ms == now[0] + 60_000 and other.last_round_at_ms == now[0])
     assert len(receiver.got) == 1, "nobody else sends what is being sent"
     receiver.hold.set()
     until(lambda: settled(database))

@@ -205,10 +205,12 @@ class History:
             after = self._store.window(station, learned.upto_ms + 1, newest_ms, [name])
         return accepted_before(self._store, station, name, learned.upto_ms + 1), after
 
-    def learned(self, carried: Carried, seen: Seen) -> list[tuple[str, str, Learned]]:
-        """What is to be written down with a batch: of series heard of for the first time, and at the turn of a day."""
-        new = np.flatnonzero(self.memory.day[carried.series] < 0)
-        rows = [(int(carried.series[i]), int(carried.first[i]) - 1, b"") for i in new.tolist()]
+    def learned(self, series: Ints, at: Ints, carried: Carried, seen: Seen) -> list[tuple[str, str, Learned]]:
+        """What is to be written down with a batch: of ``series`` heard of for the first time, good or bad, (their first
+        reading is the first in ``at``), and at the turn of a day."""
+        first = np.flatnonzero(np.diff(series, prepend=-1))
+        new = first[self.newest[series[first]] == NEVER]
+        rows = [(int(series[i]), int(at[i]) - 1, b"") for i in new.tolist()]
         latest = {series: Learned(upto_ms, body) for series, upto_ms, body in rows + carried.frozen()}
         stations, parameters = self.registry.stations, self._catalogue.parameters
         turned = np.flatnonzero(seen.memory.day > self.watched.day[seen.stations])

@@ -178,7 +178,9 @@ class Site:
                 again = self._earlier(live.again_series, live.again_at)
                 self.store.write(connection, keys, sorted_.batch, packed)
                 self.store.reflag(connection, keys, again, live.again_packed)
-                memories.save(connection, self.history.learned(live.carried, seen))
+                rows = sorted_.live
+                learned = self.history.learned(sorted_.series[rows], sorted_.batch.at[rows], live.carried, seen)
+                memories.save(connection, learned)
                 self.store.reflag(connection, keys, past.again, past.again_packed)
                 quarantine.add(connection, self.history.registry, messages, decoded.headers, rejected)
                 self._settle(connection, replayed, now_ms)

@@ -6,7 +6,7 @@ come and go with the records they rest on, values never change.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -20,7 +20,7 @@ from sensors.standards import hj915
 from sensors.standards.hj915 import CheckKind, Limit
 from sensors.stations import Deployment, Registry
 from sensors.texts import Text, say, sentence
-from sensors.times import beijing, rfc3339
+from sensors.times import DAY_MS, beijing, rfc3339
 
 FAR_MS: Final = 253_402_300_799_000
 """The end of the year 9999: what has no end yet."""
@@ -154,6 +154,28 @@ class Mute:
     rules: tuple[str, ...] = ()
     by: str = ""
     reason: str = ""
+
+
+LONGEST_MUTE_MS: Final = 90 * DAY_MS
+"""Planned work that goes on longer is entered again: a mute that nobody remembers hides a river."""
+
+
+def planned(
+    station: str, span_ms: tuple[int, int], rules: tuple[str, ...], reason: str, by: str, in_force: Collection[str]
+) -> Mute:
+    """Planned work from the first instant of ``span_ms`` until the second; ``in_force`` are the rules there are.
+
+    Raises ConfigurationError for a span that ends before it begins or is longer than ``LONGEST_MUTE_MS``, for a rule
+    that is not in force, and without a reason.
+    """
+    since_ms, until_ms = span_ms
+    if not 0 < until_ms - since_ms <= LONGEST_MUTE_MS:
+        raise ConfigurationError(sentence("upkeep.mute_span", until=rfc3339(until_ms), since=rfc3339(since_ms)))
+    if unknown := sorted(set(rules) - set(in_force)):
+        raise ConfigurationError(sentence("rule.not_in_force", rule=unknown[0][:80]))
+    if not reason.strip():
+        raise ConfigurationError(sentence("upkeep.mute_why"))
+    return Mute(station, since_ms, until_ms, rules, by, reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,16 +14,11 @@ from governance.roles import Actor, Forbidden
 from ingest import rulebook
 from ingest.storage import upkeep as store
 from ingest.storage.changes import Author
-from sensors.errors import ConfigurationError
 from sensors.texts import sentence
-from sensors.times import rfc3339
-from sensors.upkeep import Mute, Review, Verdict, reviewed
+from sensors.upkeep import Mute, Review, Verdict, planned, reviewed
 
 router = APIRouter(prefix="/rules", tags=["rules"])
 at_stations = APIRouter(prefix="/stations/{key}", tags=["rules"])
-
-LONGEST_MUTE_MS = 90 * 86_400_000
-"""Planned work that goes on longer is entered again: a mute that nobody remembers hides a river."""
 
 
 class NewReview(Strict):
@@ -185,14 +180,10 @@ def add_mute(asked: Asked, known: Known, who: Who, key: str, new: NewMute) -> Re
     now_ms = asked.clock_ms()
     by = _by(who, new.by, known, key, now_ms)
     since_ms = now_ms if new.since is None else instant("since", new.since)
-    until_ms = instant("until", new.until)
-    if not 0 < until_ms - since_ms <= LONGEST_MUTE_MS:
-        raise ConfigurationError(sentence("upkeep.mute_span", until=new.until, since=rfc3339(since_ms)))
-    made = Mute(key, since_ms, until_ms, tuple(new.rules), by.by, new.reason)
+    span = since_ms, instant("until", new.until)
     with asked.database.write() as connection:
         in_force = {one.rule for one in rulebook.in_force(connection)}
-        if unknown := sorted(set(new.rules) - in_force):
-            raise ConfigurationError(sentence("rule.not_in_force", rule=unknown[0][:80]))
+        made = planned(key, span, tuple(new.rules), new.reason, by.by, in_force)
         number = store.add_mute(connection, made, by)
     return answer(_mute(number, made), 201)
 
@@ -203,8 +194,6 @@ def end_mute(asked: Asked, known: Known, who: Who, key: str, number: int, end: N
     now_ms = asked.clock_ms()
     by = _by(who, end.by, known, key, now_ms)
     until_ms = now_ms if end.until is None else instant("until", end.until)
-    if until_ms > now_ms + LONGEST_MUTE_MS:
-        raise ConfigurationError(sentence("upkeep.mute_ahead", until=end.until))
     with asked.database.write() as connection:
         after = store.end_mute(connection, key, number, until_ms, by)
     return answer(_mute(number, after))

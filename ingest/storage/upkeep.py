@@ -8,12 +8,12 @@ import sqlalchemy as sa
 
 from ingest.storage.changes import NOBODY, Author, put
 from ingest.storage.tables import calibration, mark, mute, photo, review, visit
-from sensors.errors import NotFound, Refused
+from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.reading import QualityTest
 from sensors.standards.hj915 import CheckKind
 from sensors.texts import sentence
 from sensors.times import rfc3339
-from sensors.upkeep import Check, Mute, Photo, Review, Span, Upkeep, Verdict, Visit, faults_of
+from sensors.upkeep import LONGEST_MUTE_MS, Check, Mute, Photo, Review, Span, Upkeep, Verdict, Visit, faults_of
 
 _CHECK_KEY = ("station", "parameter", "kind", "at_ms")
 
@@ -220,7 +220,12 @@ def add_mute(connection: sa.Connection, new: Mute, author: Author) -> int:
 
 
 def end_mute(connection: sa.Connection, station: str, number: int, until_ms: int, author: Author) -> Mute:
-    """End a mute earlier, or extend it. Raises NotFound, and Refused where it would end before it began."""
+    """End a mute earlier, or extend it.
+
+    Raises NotFound, ConfigurationError for an end too far ahead, and Refused for one before it began.
+    """
+    if author.at_ms is not None and until_ms > author.at_ms + LONGEST_MUTE_MS:
+        raise ConfigurationError(sentence("upkeep.mute_ahead", until=rfc3339(until_ms)))
     found = dict(mutes(connection, station))
     if number not in found:
         raise NotFound(sentence("upkeep.no_mute", station=station, number=number))

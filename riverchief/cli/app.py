@@ -13,6 +13,7 @@ from riverchief.cli import (
     foresight,
     hj212,
     ledger,
+    mutes,
     notices,
     outbox,
     processes,
@@ -42,6 +43,7 @@ for group in (running, ledger, tables, foresight, storage):
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(rules.app, name="rules")
 app.add_typer(review.app, name="review")
+app.add_typer(mutes.app, name="mutes")
 app.add_typer(stations.app, name="stations")
 app.add_typer(outbox.app, name="outbox")
 app.add_typer(dashboards.app, name="dashboards")

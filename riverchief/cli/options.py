@@ -7,15 +7,18 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import sqlalchemy as sa
 import typer
 
 from governance.database import Database
+from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from riverchief import clock, logs
 from riverchief import settings as settings_
 from riverchief.serve import open_database
 from riverchief.settings import Settings
-from sensors.errors import ConfigurationError
+from sensors.errors import ConfigurationError, NotFound
+from sensors.parameters import catalogue
 from sensors.texts import sentence
 from sensors.times import beijing_day, to_ms
 
@@ -65,6 +68,12 @@ def site_database(settings: Path | None, data: Path | None) -> Iterator[Database
 def author(by: str | None) -> Author:
     """Whoever is named, or whoever is logged in, now."""
     return Author(by or who(), clock.now_ms())
+
+
+def registered(connection: sa.Connection, station: str) -> None:
+    """Raises NotFound for a station that the site does not know."""
+    if station not in registry_store.load(connection, catalogue()):
+        raise NotFound(sentence("registry.no_station", key=station[:80]))
 
 
 def day_of(day: str | None) -> str:

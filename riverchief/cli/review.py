@@ -2,18 +2,15 @@
 
 from typing import Annotated, Any
 
-import sqlalchemy as sa
 import typer
 from rich.table import Table
 
-from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as store
 from riverchief import clock
-from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, instant, site_database
+from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, instant, registered, site_database
 from riverchief.terminal import out
-from sensors.errors import NotFound
 from sensors.parameters import catalogue
-from sensors.texts import say, sentence
+from sensors.texts import say
 from sensors.times import beijing, rfc3339
 from sensors.upkeep import Review, Verdict, reviewed
 
@@ -40,7 +37,7 @@ def add(
     span = instant("--since", since), instant("--until", until)
     with site_database(settings, data) as database, database.write() as connection:
         whose = author(by)
-        _registered(connection, station)
+        registered(connection, station)
         made = reviewed(station, parameter, span, verdict, reason, whose.by, clock.now_ms(), known)
         number = store.add_review(connection, made, whose)
     _told([(number, made)], as_json=as_json)
@@ -56,7 +53,7 @@ def listing(
     """列出复核，新的在前 · Reviews, newest first; void ones are kept and count for nothing."""
     with site_database(settings, data) as database, database.read() as connection:
         if station is not None:
-            _registered(connection, station)
+            registered(connection, station)
         found = store.reviews(connection, station)
     _told(found[::-1], as_json=as_json)
 
@@ -74,11 +71,6 @@ def void(
     with site_database(settings, data) as database, database.write() as connection:
         after = store.void_review(connection, station, number, author(by))
     _told([(number, after)], as_json=as_json)
-
-
-def _registered(connection: sa.Connection, station: str) -> None:
-    if station not in registry_store.load(connection, catalogue()):
-        raise NotFound(sentence("registry.no_station", key=station[:80]))
 
 
 def _told(found: list[tuple[int, Review]], *, as_json: bool) -> None:

@@ -107,6 +107,40 @@ def test_planned_work_is_announced_extended_and_ended(client: TestClient) -> Non
     assert len(client.get("/stations/shiwan/mutes").json()["items"]) == 1
 
 
+def test_the_command_announces_lists_and_ends_planned_work_like_the_api(
+    client: TestClient, world: World, tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'[database]\nurl = "{world.database.engine.url}"\n', encoding="utf-8")
+
+    def run(*arguments: str, plain: bool = False) -> Result:
+        form = [] if plain else ["--json"]
+        return CliRunner().invoke(app, ["mutes", *arguments, "--settings", str(settings), *form])
+
+    words = ["--reason", "示例：清淤", "--by", "示例王工"]
+    times = ["--since", rfc3339(T0), "--until", rfc3339(T0 + DAY)]
+    made = run("add", "shiwan", *times, "--rule", "nh3n-high", *words)
+    assert made.exit_code == 0, made.output
+    (kept,) = client.get("/stations/shiwan/mutes").json()["items"]
+    assert (kept["since"], kept["until"], kept["rules"], kept["by"]) == (times[1], times[3], ["nh3n-high"], "示例王工")
+    number = str(kept["number"])
+    assert run("end", "shiwan", number, "--until", rfc3339(T0 + HOUR), "--by", "示例").exit_code == 0
+    (listed,) = json.loads(run("list", "shiwan").output)
+    assert (listed["number"], listed["until"]) == (kept["number"], rfc3339(T0 + HOUR))
+    assert "已结束" in run("list", plain=True).output
+    for wrong, why in (
+        (["add", "nobody", *times, *words], "nobody"),
+        (["add", "shiwan", *times, "--rule", "no-such-rule", *words], "no-such-rule"),
+        (["add", "shiwan", "--since", rfc3339(T0), "--until", rfc3339(T0 + 91 * DAY), *words], "90 days"),
+        (["add", "shiwan", *times, "--reason", " "], "reason"),
+        (["end", "shiwan", number, "--until", "2999-01-01"], "90 days"),
+        (["end", "shiwan", "77"], "77"),
+    ):
+        refused = run(*wrong)
+        assert why in str(refused.exception), wrong
+        assert in_both_languages(str(refused.exception))
+
+
 REVIEW = span(T0, T0 + HOUR) | SAID | {"verdict": "bad"}
 MUTE = span(NOW, NOW + HOUR) | WORK
 BACKTEST = {"rules": RULES, "since": rfc3339(T0)}

@@ -1,0 +1,107 @@
+"""``riverchief mutes``: planned work at a station, during which rules begin nothing there."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ingest import rulebook
+from ingest.storage import upkeep as store
+from riverchief import clock
+from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, instant, registered, site_database
+from riverchief.terminal import out
+from sensors.texts import say
+from sensors.times import beijing, rfc3339
+from sensors.upkeep import Mute, planned
+
+app = typer.Typer(help="计划静默 · Planned work: rules begin nothing there.", no_args_is_help=True)
+
+Station = Annotated[str, typer.Argument(help="站点 · station key")]
+
+
+@app.command("add")
+def add(
+    station: Station,
+    until: Annotated[str, typer.Option(help="止，RFC 3339 或日期，最多 90 天 · its end, at most 90 days after since")],
+    reason: Annotated[str, typer.Option(help="理由 · why")],
+    since: Annotated[str | None, typer.Option(help="起，缺省为现在 · its beginning; now if left out")] = None,
+    rule: Annotated[
+        list[str] | None, typer.Option(help="规则，可多次，缺省为全部 · a rule, may be repeated; all if left out")
+    ] = None,
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """登记计划静默 · Announce planned work: the rules begin nothing at the station until it ends."""
+    whose = author(by)
+    span = clock.now_ms() if since is None else instant("--since", since), instant("--until", until)
+    with site_database(settings, data) as database, database.write() as connection:
+        registered(connection, station)
+        in_force = {one.rule for one in rulebook.in_force(connection)}
+        made = planned(station, span, tuple(rule or ()), reason, whose.by, in_force)
+        number = store.add_mute(connection, made, whose)
+    _told([(number, made)], as_json=as_json)
+
+
+@app.command("list")
+def listing(
+    station: Annotated[str | None, typer.Argument(help="站点，缺省为全部 · station key; all if left out")] = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """列出静默，新的在前 · Mutes, newest first."""
+    with site_database(settings, data) as database, database.read() as connection:
+        if station is not None:
+            registered(connection, station)
+        found = store.mutes(connection, station)
+    _told(found[::-1], as_json=as_json)
+
+
+@app.command("end")
+def end(
+    station: Station,
+    number: Annotated[int, typer.Argument(help="编号 · its number")],
+    until: Annotated[str | None, typer.Option(help="何时，缺省为现在 · when; now if left out")] = None,
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """提前结束或延长静默 · End a mute earlier or later than planned."""
+    whose = author(by)
+    until_ms = clock.now_ms() if until is None else instant("--until", until)
+    with site_database(settings, data) as database, database.write() as connection:
+        after = store.end_mute(connection, station, number, until_ms, whose)
+    _told([(number, after)], as_json=as_json)
+
+
+def _told(found: list[tuple[int, Mute]], *, as_json: bool) -> None:
+    now_ms = clock.now_ms()
+    if as_json:
+        out.print_json(data=[_plain(number, one) for number, one in found])
+        return
+    if not found:
+        out.print(_both("none"))
+        return
+    table = Table()
+    for name in ("number", "station", "since", "until", "state", "rules", "reason", "by"):
+        table.add_column(_both(name), overflow="fold")
+    for number, one in found:
+        state = "over" if one.until_ms <= now_ms else "ahead" if one.since_ms > now_ms else "on"
+        span = beijing(one.since_ms, "%Y-%m-%d %H:%M"), beijing(one.until_ms, "%Y-%m-%d %H:%M")
+        rules = ", ".join(one.rules) or _both("all")
+        table.add_row(str(number), one.station, *span, _both(state), rules, one.reason, one.by)
+    out.print(table)
+
+
+def _both(key: str) -> str:
+    text = say(f"mute.{key}")
+    return f"{text.zh} {text.en}"
+
+
+def _plain(number: int, one: Mute) -> dict[str, Any]:
+    times = {"since": rfc3339(one.since_ms), "until": rfc3339(one.until_ms)}
+    told = {name: getattr(one, name) for name in ("station", "reason", "by")}
+    return {"number": number, **told, "rules": list(one.rules), **times}

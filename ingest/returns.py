@@ -81,17 +81,24 @@ def _drifted(
         window = store.window(visit.station, first_ms, until_ms + SETTLES_MS + WINDOW_MS, [key])
         good = np.flatnonzero(window.packed & 15 < Flag.BAD)
         order = good[np.argsort(window.at[good], kind="stable")]
-        size = jump(window.at[order], window.value[order], visit.since_ms, until_ms, catalogue[key])
+        stepped = window.at[(window.packed >> 4 & QualityTest.SHIFT != 0) & (window.at < visit.since_ms)]
+        unusual = np.append(stepped, _set(visit, key, registry, done))
+        size = jump(window.at[order], window.value[order], visit.since_ms, until_ms, catalogue[key], unusual)
         if size is not None:
             right_ms = _right(visit, key, registry, done)
             since_ms = right_ms + round((visit.since_ms - right_ms) / abs(size))
-            stepped = window.at[(window.packed >> 4 & QualityTest.SHIFT != 0) & (window.at < visit.since_ms)]
             since_ms = max(since_ms, int(stepped.max(initial=since_ms)))
             yield Span(visit.station, key, QualityTest.DRIFT, since_ms, visit.since_ms)
 
 
 def _right(visit: Visit, key: str, registry: Registry, done: Upkeep) -> int:
     """When the sensor was last set right before a visit, as far as anybody wrote it down."""
+    last_ms = max(_set(visit, key, registry, done), default=0)
+    return last_ms if last_ms >= visit.since_ms - FARTHEST_MS else visit.since_ms - UNKNOWN_MS
+
+
+def _set(visit: Visit, key: str, registry: Registry, done: Upkeep) -> list[int]:
+    """When somebody set a sensor right, or put it there, before a visit."""
 
     def concerns(parameters: Collection[str]) -> bool:
         return not parameters or key in parameters
@@ -103,5 +110,4 @@ def _right(visit: Visit, key: str, registry: Registry, done: Upkeep) -> int:
     ]
     then += [c.at_ms for c in done.checks if (c.station, c.parameter) == (visit.station, key) and not c.void]
     then += [d.since_ms for d in registry.deployments if (d.station, d.parameter) == (visit.station, key)]
-    last_ms = max((at_ms for at_ms in then if at_ms <= visit.since_ms), default=0)
-    return last_ms if last_ms >= visit.since_ms - FARTHEST_MS else visit.since_ms - UNKNOWN_MS
+    return [at_ms for at_ms in then if at_ms <= visit.since_ms]

@@ -23,6 +23,7 @@ from sensors.quality.memory import (
     LEVEL,
     LONG_RUN,
     MOVE,
+    MOVED,
     NOISE,
     PHASES,
     REPEATS,
@@ -62,6 +63,10 @@ RARELY: Final = 0.3
 
 LUNAR_MS: Final = 89_428_328
 """A lunar day, 24 h 50 min 28 s: tides repeat after it, daylight does not."""
+
+A_STEP: Final = 1.5
+"""A sensor that shows one more of its smallest steps bears no witness against the step of another: a tenth of a degree
+comes every few readings. (Against noise it does: the unrest of a storm begins so.)"""
 
 MOVE_SHORT: Final = 8
 MOVE_WINDOWS: Final = ((450_000, 24), (750_000, 12))
@@ -310,7 +315,9 @@ def _compare(
             np.where(np.isinf(catalogue.shift[p]), 2.0 * floor, catalogue.shift[p]), past.column(T_SHIFT)
         )
         weak = mature & ((found.step > 4.0 * past.column(JUMP)) | ((run_samples > 1) & (past.column(REPEATS) < RARELY)))
-        line.mark[here] = (found.shift > shift_limit / 8.0) * np.uint8(BUSY) + weak * np.uint8(WEAK)
+        busy = found.shift > shift_limit / 8.0
+        moved_far = busy & (found.shift > A_STEP * past.column(RESOLUTION))
+        line.mark[here] = busy * np.uint8(BUSY) + moved_far * np.uint8(MOVED) + weak * np.uint8(WEAK)
         q = line.q
         q[here] = pack(new_flag, new_bits)
         again = [
@@ -652,7 +659,7 @@ def _shifts(
     before, after = around[:, :4], around[:, 4:]
     step = STAYS * np.abs(after[:, 0] - before[:, 3])
     chosen = chosen[(np.ptp(before, axis=1) < step) & (np.ptp(after, axis=1) < step)]
-    chosen = chosen[~_others_busy(line, p, chosen, 5, memory, catalogue)]
+    chosen = chosen[~_others_busy(line, p, chosen, 5, MOVED, memory, catalogue)]
     return _mark(line, line.here[chosen] - 2, QualityTest.SHIFT)
 
 
@@ -674,12 +681,14 @@ def _noise(
     window = line.x[line.here[chosen][:, None] + np.arange(-13, 1)]
     second = np.abs(window[:, 1:-1] - (window[:, :-2] + window[:, 2:]) / 2.0)
     chosen = chosen[np.asarray(bn.median(second, axis=1)) / scale[chosen] > limit[chosen]]
-    chosen = chosen[~_others_busy(line, p, chosen, 24, memory, catalogue)]
+    chosen = chosen[~_others_busy(line, p, chosen, 24, BUSY, memory, catalogue)]
     return _mark(line, line.here[chosen] - 1, QualityTest.NOISE)
 
 
-def _others_busy(line: _Line, p: Codes, rows: Places, reach: int, memory: Memory, catalogue: Catalogue) -> Bools:
-    """(c,) whether another kind of sensor at the station moved within the last ``reach`` readings of these rows."""
+def _others_busy(
+    line: _Line, p: Codes, rows: Places, reach: int, mark: int, memory: Memory, catalogue: Catalogue
+) -> Bools:
+    """(c,) whether another kind of sensor at the station has this ``mark`` in the last ``reach`` readings of rows."""
     if not len(rows):
         return np.zeros(0, np.bool_)
     kinds = _kinds(catalogue)
@@ -687,9 +696,9 @@ def _others_busy(line: _Line, p: Codes, rows: Places, reach: int, memory: Memory
     concerned = np.unique(station[line.segment[rows]])
     others = np.flatnonzero(np.isin(memory.station, concerned))
     others = others[~np.isin(others, line.touched) & (memory.day[others] >= 0)]
-    place = np.flatnonzero(line.mark & BUSY)
+    place = np.flatnonzero(line.mark & mark)
     owner = np.searchsorted(line.origin, place, side="right") - 1
-    old_row, old_col = np.nonzero(memory.mark[others] & BUSY)
+    old_row, old_col = np.nonzero(memory.mark[others] & mark)
     busy_at = np.concatenate([line.t[place], memory.at[others[old_row], old_col]])
     busy_station = np.concatenate([station[owner], memory.station[others[old_row]]]).astype(np.int64)
     touched_kind = kinds[memory.parameter[line.touched]]

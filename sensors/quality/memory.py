@@ -36,8 +36,10 @@ COUNT, T_LEVEL, T_SPIKE, T_SHIFT, T_NOISE, RESOLUTION, JUMP, REPEATS, LONG_RUN, 
 
 BUSY: Final = 1
 WEAK: Final = 2
-"""Marks of a remembered reading: it moved like a step would (other sensors' steps then prove nothing); it jumped or
-stood still as it hardly ever does (weak evidence of a visit)."""
+MOVED: Final = 4
+"""Marks of a remembered reading: it moved a little like a step would (others' noise then proves nothing); it jumped or
+stood still as it hardly ever does (weak evidence of a visit); it moved so by more than the sensor's smallest step
+(others' steps then prove nothing)."""
 
 PHASES: Final = 48
 """Pieces of a day, solar or lunar, in which the usual move is remembered."""

@@ -26,11 +26,15 @@ KNOWN: Final = 7
 READINGS: Final = 3
 """A window with fewer has no median."""
 
+NONE: Final[Ints] = np.empty(0, np.int64)
+
 BEYOND: Final = 1.5
 """A jump is one when it leaves the middle of those days by this many times as much as the farthest of them did."""
 
 
-def jump(at: Ints, value: Floats, since_ms: int, until_ms: int, parameter: Parameter) -> float | None:
+def jump(
+    at: Ints, value: Floats, since_ms: int, until_ms: int, parameter: Parameter, unusual: Ints = NONE
+) -> float | None:
     """By how much a sensor jumped at a visit, in floors of its kind; None where it did not, or nobody can tell.
 
     Parameters
@@ -40,6 +44,8 @@ def jump(at: Ints, value: Floats, since_ms: int, until_ms: int, parameter: Param
         after it has settled; canonical unit.
     since_ms, until_ms : int
         When the visit began and ended.
+    unusual : (m,) array
+        When the sensor stepped by itself or was set before: a day on which it did, at these hours, is no usual one.
 
     Returns
     -------
@@ -53,6 +59,9 @@ def jump(at: Ints, value: Floats, since_ms: int, until_ms: int, parameter: Param
     before = _medians(at, value, since_ms - WINDOW_MS - back, since_ms - back)
     after = _medians(at, value, until_ms + SETTLES_MS - back, until_ms + SETTLES_MS + WINDOW_MS - back)
     changes = (after - before) / floor
+    first = since_ms - WINDOW_MS - back[1:, None]
+    last = until_ms + SETTLES_MS + WINDOW_MS - back[1:, None]
+    changes[1:][((unusual >= first) & (unusual < last)).any(axis=1)] = np.nan
     usual = changes[1:][~np.isnan(changes[1:])]
     if np.isnan(changes[0]) or len(usual) < KNOWN:
         return None

@@ -296,6 +296,28 @@ def test_a_step_that_stays_is_told_by_its_first_reading_once_two_more_confirm_it
     assert [one.verdicts[t] >> 4 for t in at] == [QualityTest.SHIFT, 0, 0, 0]
 
 
+@pytest.mark.parametrize(("then", "steps"), [(19.1, 1), (19.5, 0)])
+def test_a_thermometer_that_shows_a_tenth_more_is_no_witness_against_a_step_of_ph(then: float, steps: int) -> None:
+    both = memory("ph", "water_temp")
+    rng = np.random.default_rng(1)
+    usual = 3 * 96
+    values = (7.5 + 0.02 * rng.standard_normal(usual), 19.0 + 0.1 * (np.arange(usual)[::-1] // 7 % 2))
+    told = _pair(both, 0, [v.round(2) for v in values])
+    assert not (told[0] >> 4 & QualityTest.SHIFT).any()
+    told = _pair(both, usual, [np.array([7.5, 7.5, 8.6, 8.61, 8.6, 8.61]), np.array([19.0, 19.0, *[then] * 4])])
+    assert (told[0] >> 4 & QualityTest.SHIFT != 0).sum() == steps
+
+
+def _pair(both: Memory, first: int, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The verdicts on the quarter-hourly readings of two sensors of a station, handed in as one batch."""
+    series = np.repeat([0, 1], len(values[0]))
+    at = START + 15 * MINUTE * (first + np.tile(np.arange(len(values[0])), 2))
+    letters = np.full(len(at), ord("N"), np.uint8)
+    verdict = assess(series, both.parameter[series], at, np.concatenate(values), letters, both, CATALOGUE)
+    both.apply(verdict.carried)
+    return np.split(pack(verdict.flag, verdict.tests), 2)
+
+
 def test_late_readings_are_judged_by_the_thresholds_in_force_and_teach_nothing() -> None:
     one = days("do", 7.0, 0.5)
     before = one.memory.taken(np.array([0]))

@@ -38,6 +38,16 @@ def test_in_restless_water_a_jump_must_be_larger() -> None:
     assert jump(at, value + weather, VISIT, VISIT + HOUR, CATALOGUE["do"]) is None
 
 
+def test_a_day_on_which_the_sensor_stepped_at_that_hour_says_nothing_of_usual_ones() -> None:
+    at, value = readings()
+    stepped = VISIT - 3 * DAY
+    value = value + np.where((at >= stepped) & (at < VISIT), 2.0, 0.0)
+    assert jump(at, value, VISIT, VISIT + HOUR, CATALOGUE["do"]) is None, "so far once in three days"
+    size = jump(at, value, VISIT, VISIT + HOUR, CATALOGUE["do"], np.array([stepped]))
+    assert size is not None
+    assert size * CATALOGUE["do"].shift == pytest.approx(-2.0, abs=0.3)
+
+
 def test_without_a_week_before_or_readings_after_nobody_can_tell() -> None:
     assert jump(*readings(-2.0, days=6), VISIT, VISIT + HOUR, CATALOGUE["do"]) is None
     at, value = readings(-2.0)

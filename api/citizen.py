@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from api import assessing, problems
+from api import problems
 from api.access import Keeping, foreign
 from api.asking import Asked, Known
 from api.console.marks import badge
@@ -26,7 +26,10 @@ from api.context import Context
 from api.routes.reports import MOST_PHOTOS, ReportView, Told, file, followed, objected, sender_of
 from governance import people
 from governance.incident import State
+from governance.regions import Regions
 from governance.reports import spelled
+from governance.roles import label
+from governance.terms import Appointment, offices, on_the_sign
 from ingest.classes import REACH, Shown, shown
 from sensors.errors import NotFound, WaterError
 from sensors.stations import Reach, Registry
@@ -198,15 +201,30 @@ def _water(asked: Context, registry: Registry, reach: Reach, language: str) -> s
     with asked.database.read() as connection:
         live = shown(connection, REACH).get(reach.key)
         terms = people.appointments(connection)
-    chiefs = assessing.chiefs(terms, registry, reach.key, asked.clock_ms())
-    names = ("、" if language == "zh" else ", ").join(chiefs)
-    who = _t("chiefs", language, names=names) if names else _t("no_chiefs", language)
+    regions, now_ms = Regions(registry.regions), asked.clock_ms()
+    places = {s.region for s in registry.stations if s.reach == reach.key and s.region in regions}
+    sign = on_the_sign(offices(terms, places, reach.key, regions, now_ms), now_ms)
+    chiefs = "".join(
+        f"<li>{html.escape(held.name)} <span>{_office(held, regions, language)}</span></li>"
+        for held in {(term.name, term.region): term for term in sign}.values()  # of several reaches of a region once
+    )
+    who = f'<ul class="chiefs">{chiefs}</ul>' if chiefs else f"<p>{_t('no_chiefs', language)}</p>"
+    if asked.complaints:
+        number = html.escape(asked.complaints)
+        call = f'<a href="tel:{number}" data-testid="report-call">{number}</a>'
+        who += f"<p>{_t('complaints', language)}{call}</p>"
     watched = any(station.reach == reach.key for station in registry.stations)
     return (
         f'<section data-testid="report-water"><div class="water">{badge(live.water_class if live else None, 56)}<div>'
         f"<h1>{_of(Text(reach.zh, reach.en), language)}</h1>{_in_words(live, watched, language)}</div></div>"
-        f'<p>{who}</p><p class="quiet">{_t("no_proof", language)}</p></section>'
+        f'{who}<p class="quiet">{_t("no_proof", language)}</p></section>'
     )
+
+
+def _office(held: Appointment, regions: Regions, language: str) -> str:
+    """The office as the sign has it: 祖庙街道河长."""
+    region = regions[held.region]
+    return _t("office", language, region=Text(region.zh, region.en), role=label(held.role))
 
 
 def _in_words(live: Shown | None, watched: bool, language: str) -> str:

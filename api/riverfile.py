@@ -13,7 +13,7 @@ from governance.assessment import CLASSES
 from governance.plans import Goal, Plan
 from governance.regions import Regions
 from governance.roles import Actor, Right
-from governance.terms import Appointment, offices
+from governance.terms import Appointment, offices, on_the_sign
 from ingest.classes import REACH, STATION, Shown, shown
 from sensors.errors import NotFound
 from sensors.network import along_km, length_km
@@ -28,7 +28,7 @@ INCIDENTS = 200
 
 @dataclass(frozen=True, slots=True)
 class PlanView:
-    """A plan as it stands; every version before it is in the trail (`kind=plan`)."""
+    """A plan as it stands; earlier versions are in the trail (`kind=plan`). ``changed_by`` "": not for who asks."""
 
     problem: str
     goals: list[Goal]
@@ -41,7 +41,8 @@ class PlanView:
 class OfficeView:
     """A term of office over this water, in force or to come; ``level`` is that of its region.
 
-    ``reach`` is "" where the term is of all water of the region, ``deputy_of`` the chief whom a deputy helps.
+    ``reach`` is "" where the term is of all water of the region, ``deputy_of`` the chief whom a deputy helps. ``since``
+    and ``until`` are told to who may see the person; others read what stands on the sign, and None for both.
     """
 
     name: str
@@ -74,7 +75,9 @@ class StationView:
 class RiverFile:
     """A reach: facts, chiefs, stations, outfalls, live class and its history by day, incidents, plan.
 
-    ``chiefs`` are the names of those who answer for it now, ``offices`` all terms over it, highest level first.
+    ``chiefs`` are the names of those who answer for it now. ``offices``, highest level first, say what the sign at the
+    water says, the chiefs in office; of the people whom who asks may see also deputies, terms and those to come.
+    ``complaints`` is the telephone number of the sign, "" where the site has none.
     """
 
     key: str
@@ -87,6 +90,7 @@ class RiverFile:
     note: str
     chiefs: list[str]
     offices: list[OfficeView]
+    complaints: str
     stations: list[StationView]
     outfalls: list[dict[str, Any]]
     live: LiveClassView | None
@@ -103,6 +107,7 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
     keys = {station.key for station in mine}
     with context.database.read() as connection:
         terms = people.appointments(connection)
+        everybody = people.listing(connection) if who.may(Right.STAFF) else []
         live = shown(connection, REACH).get(key)
         by_station = shown(connection, STATION)
         days = audit.listing(connection, what=CLASSES, limit=DAYS)
@@ -113,6 +118,8 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
         newest[row.station] = max(newest.get(row.station, 0), row.newest_at_ms)
     regions = Regions(registry.regions)
     held = offices(terms, {s.region for s in mine if s.region in regions}, key, regions, now_ms)
+    seen = {one.name for one in people.seen_by(who, everybody, terms, regions, now_ms)}
+    sign = {term.id for term in on_the_sign(held, now_ms)}
     return RiverFile(
         key=reach.key,
         zh=reach.zh,
@@ -123,7 +130,10 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
         target=None if reach.target is None else reach.target.roman,
         note=reach.note,
         chiefs=assessing.chiefs(terms, registry, key, now_ms),
-        offices=[_office(term, regions) for term in held],
+        offices=[
+            _office(term, regions, whole=term.name in seen) for term in held if term.name in seen or term.id in sign
+        ],
+        complaints=context.complaints,
         stations=sorted(
             (
                 StationView(
@@ -161,7 +171,7 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
             for i in found
             if (i.place.reach == key or i.station in keys) and lifecycle.concerns(i, who)
         ],
-        plan=plan_view(plan),
+        plan=plan_view(plan, who),
     )
 
 
@@ -173,11 +183,12 @@ def find(registry: Registry, key: str) -> Reach:
     return found
 
 
-def plan_view(plan: Plan | None) -> PlanView | None:
-    """A plan as it is answered."""
+def plan_view(plan: Plan | None, who: Actor) -> PlanView | None:
+    """A plan as it is answered: who changed it is for those who may see who is who."""
     if plan is None:
         return None
-    return PlanView(plan.problem, list(plan.goals), plan.version, when(plan.changed_at_ms), plan.changed_by)
+    by = plan.changed_by if who.may(Right.STAFF) else ""
+    return PlanView(plan.problem, list(plan.goals), plan.version, when(plan.changed_at_ms), by)
 
 
 def classes_of(context: Context) -> dict[str, Shown]:
@@ -186,7 +197,7 @@ def classes_of(context: Context) -> dict[str, Shown]:
         return shown(connection, REACH)
 
 
-def _office(term: Appointment, regions: Regions) -> OfficeView:
+def _office(term: Appointment, regions: Regions, *, whole: bool) -> OfficeView:
     region = regions[term.region]
     return OfficeView(
         name=term.name,
@@ -197,6 +208,6 @@ def _office(term: Appointment, regions: Regions) -> OfficeView:
         region_en=region.en,
         reach=term.reach,
         deputy_of=term.deputy_of,
-        since=when(term.since_ms),
-        until=when(term.until_ms),
+        since=when(term.since_ms) if whole else None,
+        until=when(term.until_ms) if whole else None,
     )

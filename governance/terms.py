@@ -65,3 +65,8 @@ def offices(
         a for a in terms if a.region in depth and a.reach in ("", reach) and (a.until_ms is None or a.until_ms > at_ms)
     ]
     return sorted(found, key=lambda a: (depth[a.region], a.region, a.role is Role.DEPUTY, a.since_ms, a.id))
+
+
+def on_the_sign(held: Iterable[Appointment], at_ms: int) -> list[Appointment]:
+    """Those of some terms whose holders stand on the sign at the water (河长公示牌): chiefs in office, no deputies."""
+    return [a for a in held if a.role in (Role.CHIEF, Role.GENERAL_CHIEF) and a.in_force(at_ms)]

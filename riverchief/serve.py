@@ -213,6 +213,7 @@ class System:
             photos=settings.photos,
             devices=self.devices,
             reports_an_hour=settings.reports.an_hour,
+            complaints=settings.site.complaints,
             near=Near(settings.reports.near_metres, settings.reports.near_days),
             patrols=Counts(
                 settings.reports.patrol_minutes, settings.reports.patrol_metres, settings.reports.patrol_fastest_m_s

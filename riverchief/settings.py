@@ -40,6 +40,7 @@ class SiteSection(_Section):
     """Who we are."""
 
     name: str = "示例站点 / example site"
+    complaints: Annotated[str, Field(pattern=r"^[0-9+() -]{0,30}$")] = ""
     source: Annotated[str, Field(pattern=r"^\S+$")] = "/riverchief"
     rules: Path | None = None
     stations: Path | None = None

@@ -274,6 +274,7 @@ def serve(folder: Path, port: int, token: str) -> None:
         processes=files.read_processes(None),
         audit_keys=(KEY.public_key(),),
         telling=Telling(directory, Policy(), None, "测试站 test site"),
+        complaints="12345",
     )
     app = create_app(context)
     mount(app, context)

@@ -1,6 +1,5 @@
 """The page of an incident ``/incidents/{number}``: what, how sure, who, until when, and what to do now."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -14,8 +13,8 @@ from api.console.frame import Framed, Page, cell
 from api.console.models import incident as models
 from api.console.models.incident import CasePage, Line, NoticeRow, Stop
 from api.console.models.orders import BUTTONS, ON
-from api.context import Context
 from api.routes.incidents import within_reach
+from api.routes.notices import names
 from governance import attachments, audit, incidents, lifecycle, notice_store, reports
 from governance.attachments import Attachment
 from governance.incident import Action, Incident
@@ -73,7 +72,7 @@ class IncidentPage(Page[CasePage]):
         registry = self.shared.registries.recent()
         traced = kept or self._traced(number)
         self._read_chart(incident, registry, now_ms)
-        rows = models.notice_rows(told, items, called(self.context), number)
+        rows = models.notice_rows(told, items, names(self.context), number)
         return CasePage(
             incident=incident,
             name=_name(incident, registry),
@@ -462,13 +461,6 @@ def fate(page: Framed, row: NoticeRow) -> str:
     if row.status == "pending":
         return page.say("told.pending", at=page.moment(row.due_at_ms))
     return page.say(f"told.{row.status}", count=row.attempts)
-
-
-def called(context: Context) -> Callable[[str], str]:
-    """How contacts are called by their keys; one that is gone stands for itself."""
-    known = context.telling.directory().contacts if context.telling else ()
-    names = {one.key: one.name for one in known}
-    return lambda key: names.get(key, key)
 
 
 def _name(incident: Incident, registry: Registry) -> Text | None:

@@ -8,12 +8,12 @@ from api.console import menu
 from api.console.dialogs import Dialog
 from api.console.elements import button, link, one_language, tag
 from api.console.frame import Page, cell
-from api.console.incidents import called, fate
+from api.console.incidents import fate
 from api.console.models import incident as rows_of
 from api.console.models.incident import NoticeRow
 from api.console.models.messages import MessagesPage
 from api.routes.deliveries import send_again
-from api.routes.notices import send_test, tell_again
+from api.routes.notices import names, send_test, tell_again
 from governance import notice_store, outbox
 from governance.outbox import Delivery, Status
 from governance.roles import Right
@@ -51,7 +51,7 @@ class Messages(Page[MessagesPage]):
             told = notice_store.items(connection, [one.id for one in found])
             refused = outbox.listed(connection, Status.REFUSED, limit=SHOWN)
             pending = outbox.pending_counts(connection).pending
-        name = called(context)
+        name = names(context)
         known = context.telling.directory().contacts if context.telling else ()
         return MessagesPage(
             counts=counts,

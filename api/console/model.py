@@ -4,7 +4,7 @@ One model serves every client; a client that has seen the one before is told onl
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
@@ -129,6 +129,12 @@ class Model:
     @cached_property
     def index(self) -> dict[str, int]:
         return {s.key: i for i, s in enumerate(self.stations)}
+
+    @cached_property
+    def water(self) -> "Model":
+        """The same picture for who does not see incidents."""
+        stations = tuple(replace(s, colour=None) for s in self.stations)
+        return replace(self, stations=stations, incidents=(), open_by_colour={}, open_retrospective=0)
 
     @cached_property
     def codes(self) -> tuple[int, ...]:

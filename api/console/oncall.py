@@ -1,4 +1,4 @@
-"""On call ``/oncall``: who of the office is on call now and in the next weeks, and who stands in for whom."""
+"""On call ``/oncall``: who of the office is on call now; for who leads or dispatches also the next weeks, changes."""
 
 import json
 from dataclasses import replace
@@ -8,16 +8,16 @@ from api.console import menu
 from api.console.dialogs import Dialog
 from api.console.elements import button, tag
 from api.console.frame import Page, cell
-from api.console.incidents import called
 from api.console.models import messages as models
 from api.console.models.messages import CalendarDay, OnCallPage
-from api.routes.notices import plan_shifts
+from api.routes.notices import names, plan_shifts
 from governance import audit, oncall
 from governance.roles import Right
 from sensors.times import DAY_MS, beijing
 
 CHANGES = 8
 _PLAN = right_of("POST", "/oncall/shifts") or Right.PEOPLE
+_CALENDAR = right_of("GET", "/oncall") or Right.PEOPLE
 
 
 class OnCall(Page[OnCallPage]):
@@ -34,7 +34,7 @@ class OnCall(Page[OnCallPage]):
         with context.database.read() as connection:
             planned = oncall.shifts(connection, start_ms, end_ms)
             told = audit.listing(connection, kind="oncall", limit=CHANGES)
-        name = called(context)
+        name = names(context)
         known = context.telling.directory().contacts if context.telling else ()
         lines = ((line.at_ms, line.by, line.what, json.loads(line.body)["shifts"]) for line in told)
         return OnCallPage(
@@ -63,11 +63,21 @@ class OnCall(Page[OnCallPage]):
                         if len(model.now) > 1:
                             tag("span", "rc-quiet", self.say("rank", rank=rank))
             else:
-                self.empty("nobody", "nobody_next", testid="oncall-nobody")
-            if model.gap_ms is not None and model.now:
+                self.empty("nobody" if model.contacts else "no_contacts", testid="oncall-nobody")
+            if model.gap_ms is not None and model.now and self.actor.may(_CALENDAR):
                 tag("p", "rc-missed", self.say("gap", at=self.moment(model.gap_ms)), testid="oncall-gap")
-        with tag("section", "rc-panel rc-part", label=self.say("calendar"), testid="oncall-calendar"):
-            tag("h2", text=self.say("calendar"))
+        if self.actor.may(_CALENDAR):
+            self._calendar(model)
+            self._changes(model)
+
+    def _calendar(self, model: OnCallPage) -> None:
+        with self.panel("calendar", testid="oncall-calendar"):
+            if model.gap_ms is not None and not any(
+                duty.people for week in model.weeks for d in week for duty in d.duties
+            ):
+                mine = "nobody_next" if self.actor.may(_PLAN) else "nobody_office"
+                self.empty("none_planned", mine if model.contacts else "no_contacts_next")
+                return
             with tag("div", "rc-calendar"):
                 for i in range(7):
                     tag("span", "rc-weekday", self.say(f"day_{i}"))
@@ -75,6 +85,8 @@ class OnCall(Page[OnCallPage]):
                     for day in week:
                         self._day(day)
             tag("p", "rc-quiet", self.say("calendar_note"))
+
+    def _changes(self, model: OnCallPage) -> None:
         with self.panel("changes", testid="oncall-changes"):
             if not model.changes:
                 self.empty("no_changes", "no_changes_next")

@@ -144,7 +144,6 @@ class ReachFile(Page[ReachPage]):
         with self.panel("chiefs", testid="river-chiefs"):
             if not model.levels:
                 self.empty("no_chiefs", "no_chiefs_next")
-                return
             for level in model.levels:
                 with tag("div", "rc-level"):
                     place = self.of(level.region)
@@ -157,6 +156,8 @@ class ReachFile(Page[ReachPage]):
                                 if held.deputy_of:
                                     role += " · " + self.say("helps", name=held.deputy_of)
                                 tag("span", text=role)
+                                if held.since is None:  # not for who looks: the sign does not tell it
+                                    continue
                                 since = self.moment_day(held.since)
                                 until = self.moment_day(held.until)
                                 words = (
@@ -165,6 +166,10 @@ class ReachFile(Page[ReachPage]):
                                     else self.say("term_open", since=since)
                                 )
                                 tag("span", "rc-quiet", words)
+            if model.complaints:
+                with tag("p", "rc-facts"):
+                    tag("span", text=self.say("complaints"))
+                    link(model.complaints, f"tel:{model.complaints}", testid="river-complaints")
 
     def moment_day(self, at: str | None) -> str:
         """The Beijing day of an instant of the answer."""
@@ -233,7 +238,7 @@ class ReachFile(Page[ReachPage]):
                     self._goal(goal, index, may)
             if model.plan_changed is not None:
                 at, by = model.plan_changed
-                tag("p", "rc-quiet", self.say("plan_changed", at=self.moment(at), by=by))
+                tag("p", "rc-quiet", self.say("plan_changed" if by else "plan_changed_at", at=self.moment(at), by=by))
             if may:
                 with tag("div", "rc-do-row rc-screen"):
                     button(self.say("goal_add"), self._change_goal, "rc-button", testid="river-goal-add")

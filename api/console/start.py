@@ -15,6 +15,7 @@ from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
+from api import citizen
 from api.console import chart, menu, orders
 from api.console.components.river_map import RiverMap
 from api.console.elements import HTML_LANGUAGE, button, link, pennant, pressed, tag
@@ -25,6 +26,7 @@ from api.console.models.orders import IN_A_ROW, ON
 from governance.finding import Colour, Kind
 from governance.incident import Action, State
 from governance.lifecycle import concerns
+from governance.roles import Right
 from ingest.forecasts import Kept, kept
 from ingest.storage.port import series as series_of
 from sensors.errors import WaterError
@@ -69,23 +71,30 @@ class StartPage(Framed):
         self.charted: tuple[object, ...] = ()
         self.chips: dict[str, tuple[Element, TextElement]] = {}
         self.announced = float("-inf")
+        self.cases = self.actor.may(Right.INCIDENTS)
 
     # -- building ----------------------------------------------------------------------------------------------------
 
     async def build(self) -> None:
-        self.model = await self.live.now()
+        self.model = self._seen(await self.live.now())
         self._choose_first()
-        self.open_frame(
-            "", ("start-incidents", self.say("skip_incidents")), ("start-chart-panel", self.say("skip_chart"))
-        )
+        skips = [("start-chart-panel", self.say("skip_chart"))]
+        if self.cases:
+            skips.insert(0, ("start-incidents", self.say("skip_incidents")))
+        self.open_frame("", *skips)
         with tag("main", "rc-main"):
             tag("h1", "rc-only-heard", self.say("title"))
             with tag("section", "rc-panel rc-map-panel", label=self.say("map_name")):
-                self.map = RiverMap(self.language, lambda: self.live.model, self._station_chosen, self._reach_chosen)
+                self.map = RiverMap(
+                    self.language, lambda: self._seen(self.live.model), self._station_chosen, self._reach_chosen
+                )
                 self.map.props["data-testid"] = "start-map"
             with tag("aside", "rc-rail"):
                 self._counts()
-                self._incidents()
+                if self.cases:
+                    self._incidents()
+                else:
+                    self._report()
             self._chart_panel()
         self.announcer = tag("div", "rc-only-heard", testid="start-announce")
         self.announcer.props["aria-live"] = "polite"
@@ -105,12 +114,13 @@ class StartPage(Framed):
     def _counts(self) -> None:
         with tag("section", "rc-panel rc-counts", label=self.say("counts"), testid="start-counts"):
             self.figures: dict[str, TextElement] = {}
-            with tag("div", "rc-colours"):
+            with tag("div", "rc-colours") as colours:
                 for colour in Colour:
                     with tag("div", "rc-colour", testid=f"start-counts-{colour}") as cell:
                         cell.props["title"] = self.say("open_of_colour", colour=say(f"incident.{colour}"))
                         pennant(colour)
                         self.figures[colour] = tag("b")
+            colours.set_visibility(self.cases)
             with tag("div", "rc-devices"):
                 for state in Data:
                     with tag("div", "rc-device", testid=f"start-counts-{state}") as cell:
@@ -119,6 +129,7 @@ class StartPage(Framed):
                         tag("span", text=self.say(state))
                         self.figures[state] = tag("b")
             self.book = tag("p", "rc-book", testid="start-ledger")
+            self.book.set_visibility(self.cases)
 
     def _incidents(self) -> None:
         with tag("section", "rc-panel rc-incidents", label=self.say("incidents")):
@@ -130,6 +141,13 @@ class StartPage(Framed):
             self.list.props["tabindex"] = "-1"
             self.no_rows = tag("div", "rc-empty", testid="start-incidents-empty")
             self.more = button("", self._all_rows, "rc-button", testid="start-incidents-more")
+
+    def _report(self) -> None:
+        """What who sees no incidents can do: report one."""
+        with tag("section", "rc-panel rc-part", label=self.say("report"), testid="start-report"):
+            tag("h2", text=self.say("report"))
+            tag("p", "rc-quiet", self.say("report_note"))
+            link(self.say("report_go"), self.to(citizen.PATH), "rc-button rc-main-button")
 
     def _chart_panel(self) -> None:
         with tag("section", "rc-panel rc-chart-panel", label=self.say("chart"), testid="start-chart-panel") as panel:
@@ -167,7 +185,7 @@ class StartPage(Framed):
         self.live.look()
         self.clock.set_text(self._clock())
         self._show_trouble()
-        model, before = self.live.model, self.model
+        model, before = self._seen(self.live.model), self.model
         if model is None or model is before:
             return
         self.model = model
@@ -181,6 +199,10 @@ class StartPage(Framed):
         self._show_incidents()
         self._announce(before)
         await self._show_chart()
+
+    def _seen(self, model: Model | None) -> Model | None:
+        """What of the picture is for who looks."""
+        return model if model is None or self.cases else model.water
 
     def _clock(self) -> str:
         return self.say("as_of", at=beijing(self.live.read_at_ms, "%H:%M:%S")) if self.live.read_at_ms else ""
@@ -218,6 +240,8 @@ class StartPage(Framed):
         if book.quarantined:
             words += self.say("ledger_quarantined", count=f"{book.quarantined:,}")
         self.book.set_text(words)
+        if not self.cases:
+            return
         self.past.set_text(self.say("retrospective_count", count=model.open_retrospective))
         self.past.set_visibility(bool(model.open_retrospective))
 
@@ -249,6 +273,8 @@ class StartPage(Framed):
 
     def _show_incidents(self) -> None:
         """Bring the list up to date row by row: what did not change is not touched and keeps its focus."""
+        if not self.cases:
+            return
         rows = self._mine(self.model)
         open_ = sum(row.incident.is_open for row in rows)
         shown = rows if self.all_rows else (*rows[: min(SHOWN, open_)], *rows[open_:])

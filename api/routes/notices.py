@@ -1,6 +1,6 @@
 """Messages to people: what was told to whom, what waits and why; who is on call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -98,6 +98,13 @@ class ShiftView:
 
 
 @dataclass(frozen=True, slots=True)
+class OnDuty:
+    """Whom to call now: names by rank, those called first in front; empty when nobody is on call."""
+
+    now: list[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
 class OnCall:
     """Who is on call now, by rank; the shifts of the next four weeks; when first nobody is (null: always somebody)."""
 
@@ -179,12 +186,22 @@ def send_test(context: Context, key: str) -> int:
 def get_oncall(
     asked: Asked, at: Annotated[str | None, Query(description="an instant, now by default (RFC 3339)")] = None
 ) -> Response:
-    """Who of the office is on call."""
+    """Who of the office is on call, by keys of contacts, with the plan of four weeks: for who leads or dispatches."""
     at_ms = asked.clock_ms() if at is None else instant("at", at)
     with asked.database.read() as connection:
         planned = oncall.shifts(connection, at_ms, at_ms + WEEKS_MS)
     gap_ms = oncall.uncovered(planned, at_ms, at_ms + WEEKS_MS)
     return answer(OnCall(oncall.ranks(planned, at_ms), [_shift(one) for one in planned], when(gap_ms)))
+
+
+@router.get("/oncall/now", response_model=OnDuty)
+def get_on_duty(asked: Asked) -> Response:
+    """Whom to call now, by name: for everybody who works on incidents."""
+    now_ms = asked.clock_ms()
+    with asked.database.read() as connection:
+        planned = oncall.shifts(connection, now_ms, now_ms + 1)
+    called = names(asked)
+    return answer(OnDuty([[called(key) for key in keys] for keys in oncall.ranks(planned, now_ms)]))
 
 
 @router.post("/oncall/shifts", status_code=201, response_model=OnCall)
@@ -208,6 +225,13 @@ def plan_shifts(context: Context, by: str, shifts: Sequence[Shift]) -> None:
         known.named(one.person)
     with context.database.write() as connection:
         oncall.add(connection, shifts, by=by, now_ms=context.clock_ms())
+
+
+def names(context: Context) -> Callable[[str], str]:
+    """How contacts are called by their keys; one that is gone stands for itself."""
+    known = context.telling.directory().contacts if context.telling else ()
+    found = {one.key: one.name for one in known}
+    return lambda key: found.get(key, key)
 
 
 def _telling(context: Context) -> Telling:

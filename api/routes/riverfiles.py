@@ -43,14 +43,14 @@ def get_file(asked: Asked, known: Known, who: Who, key: str) -> Response:
 
 
 @router.get("/{key}/plan", response_model=PlanView)
-def get_plan(asked: Asked, known: Known, key: str) -> Response:
+def get_plan(asked: Asked, known: Known, who: Who, key: str) -> Response:
     """The plan of a reach; 404 where nobody made one."""
     find(known.now(), key)
     with asked.database.read() as connection:
         plan = plans.get(connection, key)
     if plan is None:
         raise NotFound(sentence("registry.no_plan", key=key))
-    return answer(plan_view(plan), headers=tags.headers(plan.version))
+    return answer(plan_view(plan, who), headers=tags.headers(plan.version))
 
 
 @router.put("/{key}/plan", response_model=PlanView)
@@ -67,7 +67,7 @@ def put_plan(asked: Asked, known: Known, who: Who, key: str, new: NewPlan, if_ma
         before = plans.get(connection, key, lock=True)
         tags.unchanged(if_match, before.version if before else 0, key)
         made = plans.put(connection, key, new.problem, goals, by=who.name, role=who.role.value, now_ms=asked.clock_ms())
-    return answer(plan_view(made), headers=tags.headers(made.version))
+    return answer(plan_view(made, who), headers=tags.headers(made.version))
 
 
 def _within_reach(registry: Registry, who: Actor, key: str) -> None:

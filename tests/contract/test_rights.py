@@ -4,6 +4,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from api import access
 from api.app import create_app
 from api.assessing import XLSX
 from api.context import Context
-from governance import audit, incidents, people
+from governance import audit, incidents, oncall, people
 from governance.database import Database
 from governance.finding import Finding
 from governance.incident import Action, Assignment, Order
+from governance.oncall import Shift
 from governance.regions import Place, Regions
 from governance.roles import RIGHTS, Department, Right, Role
 from ingest.storage import registry
@@ -87,6 +89,8 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
     ("POST", "/notices/test"): CENTRE,
     ("POST", "/notices/{number}/replay"): CENTRE,
     ("POST", "/oncall/shifts"): CENTRE,
+    ("GET", "/oncall"): {Role.CHIEF, Role.OPERATOR, Role.OFFICE, Role.AUDITOR, Role.ADMINISTRATOR},
+    ("GET", "/oncall/now"): STAFF,
 }
 """Who may, written down apart from the table in force."""
 
@@ -193,6 +197,47 @@ def test_each_sees_the_people_whom_role_and_region_show(district: dict[str, Test
     assert district["处置"].get("/api/v1/people").status_code == 403
 
 
+def test_a_rivers_file_says_to_everybody_what_the_sign_says_and_terms_to_who_may_see_the_person(
+    context: Context, district: dict[str, TestClient]
+) -> None:
+    with context.database.write() as connection:
+        people.add(connection, "市民", Role.PUBLIC, by="test", now_ms=BEGAN)
+        token = people.issue(connection, "市民", by="test", now_ms=BEGAN)
+        for name, role, since_ms in (("北新", Role.CHIEF, NOW + 86_400_000), ("北旧", Role.CHIEF, BEGAN)):
+            people.add(connection, name, role, by="test", now_ms=BEGAN)
+            until_ms = NOW - 1 if name == "北旧" else None
+            about = {"region": "d/n", "reach": "other", "since_ms": since_ms, "until_ms": until_ms}
+            if name == "北新":
+                about["reach"] = "up"
+            people.appoint(connection, name, **about, by="test", now_ms=NOW, source="/test", regions=Regions(REGIONS))
+    app = create_app(replace(context, complaints="12345"))
+
+    def told(name: str) -> dict[str, bool]:
+        """Who is named for the northern reach, and whether with the term."""
+        headers = {"Authorization": f"Bearer {token}"} if name == "市民" else district[name].headers
+        file = TestClient(app, headers=headers).get("/api/v1/reaches/up/file").json()
+        assert file["complaints"] == "12345"
+        return {one["name"]: one["since"] is not None for one in file["offices"]}
+
+    sign = {"区总": False, "北长": False}
+    assert told("市民") == told("北格") == told("处置") == told("南长") == sign
+    assert told("北长") == told("北助") == {"区总": False, "北长": True, "北助": True}
+    assert told("办") == told("审计") == told("管理") == {"区总": True, "北长": True, "北助": True, "北新": True}
+
+
+def test_whom_to_call_now_is_for_all_who_work_on_incidents_and_the_plan_for_who_leads_or_dispatches(
+    context: Context, district: dict[str, TestClient]
+) -> None:
+    with context.database.write() as connection:
+        oncall.add(connection, [Shift("duty-1", BEGAN, NOW + 1)], by="办", now_ms=BEGAN)
+    for name, client in district.items():
+        now = client.get("/api/v1/oncall/now")
+        assert (now.status_code, now.json()) == (200, {"now": [["duty-1"]]}), name
+    plans = {name: client.get("/api/v1/oncall").status_code for name, client in district.items()}
+    assert {name for name, status in plans.items() if status == 403} == {"北格", "处置"}
+    assert set(plans.values()) == {200, 403}
+
+
 def test_the_plan_of_a_reach_is_changed_from_its_own_region_and_by_one_at_a_time(
     district: dict[str, TestClient],
 ) -> None:
@@ -203,6 +248,7 @@ def test_the_plan_of_a_reach_is_changed_from_its_own_region_and_by_one_at_a_time
     assert district["办"].put(plan, json=goals, headers={"If-Match": '"1"'}).status_code == 200
     assert district["北长"].put(plan, json=goals, headers={"If-Match": '"1"'}).status_code == 412
     assert district["北长"].get(plan).headers["etag"] == '"2"'
+    assert [district[name].get(plan).json()["changed_by"] for name in ("北长", "北格")] == ["办", ""]
 
 
 def test_each_sees_the_assessment_of_the_own_regions_and_its_total(district: dict[str, TestClient]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests import pages_site
-from tests.pages_site import AUDITOR, CHIEF, OFFICE, PUBLIC, RIVER, ROOT
+from tests.pages_site import AUDITOR, CHIEF, OFFICE, PUBLIC, RIVER, ROOT, WORKER
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -127,6 +127,26 @@ def test_who_may_not_see_a_page_is_told_politely_with_the_status_of_the_api(look
     cookie = {"rc-as": base64.urlsafe_b64encode(PUBLIC.encode()).decode().rstrip("=")}
     for path, status in (("/worklist", 403), ("/reaches/nowhere", 404), (f"/reaches/{RIVER}", 200)):
         assert httpx.get(site + path, cookies=cookie).status_code == status, path
+
+
+def test_the_public_sees_the_water_and_the_sign_and_no_incident(look: Look) -> None:
+    page = look("/", PUBLIC)
+    expect(page.get_by_test_id("start-chart")).to_be_visible()
+    expect(page.get_by_test_id("start-report").get_by_role("link")).to_have_attribute("href", "/report")
+    expect(page.get_by_test_id("start-incidents")).to_have_count(0)
+    assert "连续3次" not in page.content()
+    page.goto(page.url.partition("/?")[0].rstrip("/") + f"/report?reach={RIVER}")
+    expect(page.get_by_test_id("report-water")).to_contain_text(f"{CHIEF} 祖庙街道河长")
+    expect(page.get_by_test_id("report-water")).not_to_contain_text("罗助理")
+    expect(page.get_by_test_id("report-call")).to_have_attribute("href", "tel:12345")
+
+
+def test_whom_to_call_is_for_all_who_work_and_the_calendar_for_who_leads_or_dispatches(look: Look) -> None:
+    for who, calendars in ((WORKER, 0), (CHIEF, 1)):
+        page = look("/oncall", who)
+        expect(page.get_by_test_id("oncall-now")).to_contain_text("值班甲（示例）")
+        expect(page.get_by_test_id("oncall-calendar")).to_have_count(calendars)
+        expect(page.get_by_test_id("oncall-change")).to_have_count(0)
 
 
 def test_an_operator_sees_deadline_source_and_messages_and_carries_the_case_on(look: Look) -> None:

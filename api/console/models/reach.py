@@ -74,6 +74,7 @@ class ReachPage:
     month_told: int
     chiefs: tuple[str, ...]
     levels: tuple[Level, ...]
+    complaints: str
     stations: tuple[StationRow, ...]
     outfalls: tuple[dict[str, Any], ...]
     days: tuple[Day, ...]
@@ -110,6 +111,7 @@ def page(file: RiverFile, registry: Registry, now_ms: int) -> ReachPage:
         month_told=len(met),
         chiefs=tuple(file.chiefs),
         levels=levels(file.offices),
+        complaints=file.complaints,
         stations=tuple(
             StationRow(
                 key=s.key,

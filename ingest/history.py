@@ -1,7 +1,7 @@
 """What ingest remembers of every series: its newest reading, what the quality tests compare with, and the state of
 the rules. All of it is rebuilt from the stores when a station is first heard of after a start (design rule 8)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -71,9 +71,7 @@ class History:
 
     def series(self, station: Codes, parameter: Codes, now_ms: int) -> Ints:
         """(n,) the series of each reading; stations not heard of since the start are loaded from the store first."""
-        stations = np.unique(station)
-        for i in stations[~self._loaded[stations]].tolist():
-            self.load(i, now_ms)
+        self.heed(np.unique(station).tolist(), now_ms)
         found = self._of[station, parameter]
         new = np.flatnonzero(found == NEVER)
         for row in new.tolist():
@@ -84,6 +82,12 @@ class History:
     def of(self, station: Codes, parameter: Codes) -> Ints:
         """(n,) the series of parameters of stations, NEVER where nothing was heard of it."""
         return np.asarray(self._of[station, parameter])
+
+    def heed(self, stations: Iterable[int], now_ms: int) -> None:
+        """What is remembered of these stations will be asked for: those not heard of since the start are loaded."""
+        for station in stations:
+            if not self._loaded[station]:
+                self.load(station, now_ms)
 
     def load(self, station: int, now_ms: int) -> None:
         """Rebuild what is remembered of a station from the store."""

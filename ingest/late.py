@@ -1,23 +1,23 @@
 """Late data: judged in their own time, inside the neighbourhood that is stored around them (design rule 4)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from governance.finding import Finding
-from ingest import late_events
 from ingest.checks.engine import Shown
 from ingest.history import History, accepted, accepted_before, judge_again, merge, stored_status
-from ingest.late_events import REACH_MS, Said, Told
+from ingest.late_events import Past, Said, Stored
 from ingest.storage.port import ReadingStore, Window
 from sensors.quality import Assessed
 from sensors.quality.crosscheck import CONCERNED, cross_check, laid
 from sensors.quality.daily import DAILY
 from sensors.quality.memory import KEEP
 from sensors.reading import Batch, Bools, Bytes, Flag, Ints, Places, QualityTest, pack
-from sensors.times import DAY_MS
+from sensors.texts import Text, say
+from sensors.times import DAY_MS, beijing
 from sensors.upkeep import Marks
 
 
@@ -49,12 +49,12 @@ def judge(
     marks: Marks,
     now_ms: int,
     beside: tuple[Batch, Ints],
-    events_told: Told,
+    events: Past,
 ) -> LateVerdict:
     """Judge readings that are older than what their series already has; sorted by (series, at), each key once.
 
     ``beside`` are readings that came with them and are not late, with their verdicts: witnesses of the cross-checks and
-    of events. ``events_told`` says of which events people were told at a station.
+    of events. ``events`` are those of the past.
     """
     if not len(batch):
         return _NOTHING
@@ -82,9 +82,8 @@ def judge(
     findings: list[Finding] = []
     lasting: list[Finding] = []
     if around and history.checks.rules.events:
-        work = _Work(batch, disturbed, around, told, verdicts, beside, history, store, marks)
-        for station in sorted({g.station for g in disturbed}):
-            found, left = work.events(station, events_told, now_ms)
+        work = _Work(batch, disturbed, around, told, verdicts, Stored(beside, history, store, marks))
+        for found, left in work.events(events):
             findings += found
             lasting += left
     for g, n, verdict in zip(disturbed, around, verdicts, strict=True):
@@ -142,72 +141,54 @@ class _Work:
     around: Sequence[_Neighbourhood]
     told: Assessed
     verdicts: Sequence[Ints]
-    beside: tuple[Batch, Ints]
-    history: History
-    store: ReadingStore
-    marks: Marks
+    stored: Stored
 
-    def events(self, station: int, known: Told, now_ms: int) -> tuple[list[Finding], list[Finding]]:
-        """The sudden changes that the late readings of a station show (:mod:`ingest.late_events`)."""
-        catalogue = self.history.registry.catalogue
-        mine = [i for i, g in enumerate(self.disturbed) if g.station == station]
-        tells = [i for i in mine if catalogue.parameters[self.disturbed[i].parameter].event]
-        if not tells:
-            return [], []
+    def events(self, past: Past) -> Iterator[tuple[list[Finding], list[Finding]]]:
+        """The sudden changes that the late readings show (:mod:`ingest.late_events`), down the river."""
+        parameters = self.stored.history.registry.catalogue.parameters
+        mine: dict[int, list[int]] = {}
+        for i, g in enumerate(self.disturbed):
+            if parameters[g.parameter].event:
+                mine.setdefault(g.station, []).append(i)
+        for station in past.downwards(mine):
+            yield self._events(station, mine[station], past)
+        for station, around, reason in past.passed_on(mine):
+            yield self.stored.judge_as_it_is(station, around, past, reason)
+
+    def _events(self, station: int, tells: Sequence[int], past: Past) -> tuple[list[Finding], list[Finding]]:
         late = np.unique(np.concatenate([self.batch.at[self.disturbed[i].rows] for i in tells]))
         starts = np.cumsum([0, *(len(n.merged) for n in self.around)])
         parts = []
         for i in tells:
             n, rows = self.around[i].merged, slice(int(starts[i]), int(starts[i + 1]))
             parts.append(Said.of(self.told, rows, n, self.verdicts[i]))
-        others = self._others(station, {self.disturbed[i].parameter for i in mine}, late)
+        disturbed = {g.parameter for g in self.disturbed if g.station == station}
+        others = self.stored.said(station, late, disturbed)
 
         def without() -> Said:
             windows = [self.around[i].stored for i in tells]
             series = np.array([self.disturbed[i].series for i in tells])
-            return Said.together([*self._said(station, series, windows), *others])
+            return Said.together([self.stored.judged(station, series, windows), others])
 
-        return late_events.findings(
-            station, late, Said.together([*parts, *others]), without, self.history, known, now_ms
-        )
+        return past.judge(station, late, Said.together([*parts, others]), without, self._corrected(station, tells))
 
-    def _others(self, station: int, disturbed: Collection[int], late: Ints) -> list[Said]:
-        """What the other sensors of the station say around the late readings."""
-        history, parameters = self.history, self.history.registry.catalogue.parameters
-        telling = [p for p, one in enumerate(parameters) if one.event and p not in disturbed]
-        series = history.of(np.full(len(telling), station), np.array(telling, np.int64))
-        windows, numbers = [], []
-        live = self.beside[0]
-        for parameter, number in zip(telling, series.tolist(), strict=True):
-            if number < 0:
-                continue
-            group = _Group(station, number, parameter, np.empty(0, np.intp))
-            first, last = int(late[0]) - REACH_MS, int(late[-1]) + REACH_MS
-            stored = _window(group, first, last, history, self.store)
-            key, name = history.registry.stations[station].key, parameters[parameter].key
-            stored = accepted_before(self.store, key, name, first).join(stored)
-            rows = np.flatnonzero((live.station == station) & (live.parameter == parameter) & (live.at <= last))
-            merged = merge(stored, live.parameter[rows], live.at[rows], live.value[rows].tolist())
-            if len(merged):
-                windows.append(merged)
-                numbers.append(number)
-        return self._said(station, np.array(numbers, np.int64), windows)
-
-    def _said(self, station: int, series: Ints, windows: Sequence[Window]) -> list[Said]:
-        if not windows:
-            return []
-        memory = self.history.memory.taken(series)
-        memory.forget_recent()
-        statuses = [stored_status(w) for w in windows]
-        told = judge_again(windows, statuses, memory, self.history.registry.catalogue, learn=False)
-        starts = np.cumsum([0, *(len(w) for w in windows)])
-        said = []
-        for w, first, last in zip(windows, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-            rows = slice(first, last)
-            packed = pack(told.flag[rows], told.tests[rows])
-            packed = self.marks.lay(np.full(len(w), station), w.parameter, w.at, packed)
-            said.append(Said.of(told, rows, w, packed))
-        return said
+    def _corrected(self, station: int, tells: Sequence[int]) -> Text | None:
+        """What was said of the first reading that came again with another value."""
+        for i in tells:
+            n, g = self.around[i].stored, self.disturbed[i]
+            at, value = self.batch.at[g.rows], self.batch.value[g.rows]
+            known = np.flatnonzero(np.isin(at, n.at))
+            before = n.value[np.searchsorted(n.at, at[known])]
+            for k in np.flatnonzero(before != value[known])[:1].tolist():
+                one = self.stored.history.registry.catalogue.parameters[g.parameter]
+                return say(
+                    "finding.corrected",
+                    parameter=Text(one.zh, one.en),
+                    at=beijing(int(at[known[k]]), "%Y-%m-%d %H:%M"),
+                    was=one.show(float(before[k])),
+                    now=one.show(float(value[known[k]])),
+                )
+        return None
 
 
 def _groups(batch: Batch, series: Ints) -> list[_Group]:

@@ -1,24 +1,33 @@
-"""Sudden changes of the water in late data (decision 0045): what the detector says of their neighbourhood with and
-without them. What it says only with them is an event nobody was told of.
+"""Sudden changes of the water in the past (decisions 0045 and 0056): what the detector says of a stretch of time
+without and with the readings that came late, before and after somebody declared readings wrong.
 
-Thresholds are those in force, and nothing is learned (decision 0026).
+What it says only now is an event nobody was told of; what it says no longer is taken back. An event upstream makes it
+listen harder, each in its own time. Thresholds are those in force, and nothing is learned (decision 0026).
 """
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 import numpy as np
 import sqlalchemy as sa
 
-from governance.finding import Finding
-from governance.tables import incident_condition
+from governance.finding import Change, Finding
+from governance.incident import What
+from governance.tables import incident, incident_condition, incident_entry
+from ingest.checks import wording
 from ingest.checks.events import QUIET_MS, Measured
-from ingest.history import SHORTEST_S, History
-from ingest.storage.port import Window
+from ingest.checks.rules import Event
+from ingest.history import SHORTEST_S, History, accepted_before, judge_again, merge, stored_status
+from ingest.storage.port import ReadingStore, Window
 from sensors.quality import Assessed
-from sensors.quality.events import Alarms, watch
-from sensors.reading import Bytes, Codes, Floats, Ints
+from sensors.quality.events import HEARD_MS, Alarms, Cause, watch
+from sensors.reading import Batch, Bytes, Codes, Floats, Ints, QualityTest, pack
+from sensors.texts import Text, say
+from sensors.times import beijing
+from sensors.upkeep import Marks
 
 REACH_MS: Final = int(1000 * SHORTEST_S)
 """So far around the late readings instants are looked at: the medians of the last hours, and six hours of calm."""
@@ -26,7 +35,24 @@ REACH_MS: Final = int(1000 * SHORTEST_S)
 Span = tuple[int, int]
 """The first and the last alarm of an event, ms."""
 
-Told = Callable[[str], Sequence[Span]]
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event that people were told of: by which rule, within which cause, since when; when it fired, its last alarm,
+    ms."""
+
+    rule: str
+    cause: str
+    since_ms: int
+    fired_ms: int
+    last_ms: int
+
+    @property
+    def span(self) -> Span:
+        return self.since_ms, self.last_ms
+
+
+Known = Callable[[str], Sequence[Told]]
 """The events at a station that people were told of."""
 
 
@@ -43,81 +69,341 @@ class Said:
 
     @classmethod
     def of(cls, verdict: Assessed, rows: slice, window: Window, packed: Ints) -> "Said":
-        """Of a window, whose verdict are the ``rows``; ``packed`` are its flags with the marks of people laid over."""
-        return cls(window.parameter, window.at, window.value, verdict.move[rows], verdict.course[rows], packed >> 4)
+        """Of a window, whose verdict are the ``rows``; ``packed`` are its flags with the marks of people laid over.
+
+        What a reviewer called bad says nothing.
+        """
+        said = cls(window.parameter, window.at, window.value, verdict.move[rows], verdict.course[rows], packed >> 4)
+        kept = np.flatnonzero(said.tests & QualityTest.REVIEWED_BAD == 0)
+        return cls(*(getattr(said, name)[kept] for name in cls.__slots__))
 
     @classmethod
     def together(cls, parts: Sequence["Said"]) -> "Said":
+        """All of these; nothing of none."""
+        if not parts:
+            none = np.empty(0, np.int64)
+            return cls(none, none, np.empty(0), np.empty(0), np.empty(0, np.uint8), none)
         return cls(*(np.concatenate([getattr(one, name) for one in parts]) for name in cls.__slots__))
 
 
-def findings(
-    station: int,
-    late: Ints,
-    with_them: Said,
-    without: Callable[[], Said],
-    history: History,
-    told: Told,
-    now_ms: int,
-) -> tuple[list[Finding], list[Finding]]:
-    """What readings at the instants ``late`` (sorted) show at a station; all findings, and those that change what is
-    on now."""
-    sudden, one = history.checks.sudden, history.registry.stations[station]
-    within = int(late[0]) - REACH_MS, int(late[-1]) + REACH_MS
-    found = _alarms(station, with_them, within, history)
-    if not len(found.at):
-        return [], []
-    going = sudden.going(one.key)
-    last_ms = max(
-        [
-            int(history.watched.alarmed[station]),
-            int(history.watched.doubted[station]),
-            *(alarm.fired_at_ms for alarm in going.values()),
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the sensors of a station say of a stretch of time by what is stored of them, with the readings ``beside``,
+    which are not stored yet, and the ``marks`` of people."""
+
+    beside: tuple[Batch, Ints]
+    history: History
+    store: ReadingStore
+    marks: Marks
+
+    def said(self, station: int, around: Ints, without: Collection[int] = ()) -> Said:
+        """Around the first and the last of these instants, but for the parameters ``without``."""
+        history, parameters = self.history, self.history.registry.catalogue.parameters
+        telling = [p for p, one in enumerate(parameters) if one.event and p not in without]
+        series = history.of(np.full(len(telling), station), np.array(telling, np.int64))
+        windows, numbers = [], []
+        live, key = self.beside[0], history.registry.stations[station].key
+        first, last = int(around[0]) - REACH_MS, int(around[-1]) + REACH_MS
+        for parameter, number in zip(telling, series.tolist(), strict=True):
+            if number < 0:
+                continue
+            name = parameters[parameter].key
+            stored = self.store.window(key, first, last, [name])
+            stored = accepted_before(self.store, key, name, first).join(stored)
+            rows = np.flatnonzero((live.station == station) & (live.parameter == parameter) & (live.at <= last))
+            merged = merge(stored, live.parameter[rows], live.at[rows], live.value[rows].tolist())
+            if len(merged):
+                windows.append(merged)
+                numbers.append(number)
+        return self.judged(station, np.array(numbers, np.int64), windows)
+
+    def judge_as_it_is(
+        self, station: int, around: Ints, past: "Past", reason: Text | None
+    ) -> tuple[list[Finding], list[Finding]]:
+        """Ask for events of a station whose own readings are what they were (:meth:`Past.passed_on`)."""
+        said = self.said(station, around)
+        return past.judge(station, around, said, lambda: said, reason)
+
+    def judged(self, station: int, series: Ints, windows: Sequence[Window]) -> Said:
+        """Of windows of readings; what a reviewer called bad is left out."""
+        kept = [self._believed(station, window) for window in windows]
+        there = [i for i, window in enumerate(kept) if len(window)]
+        if not there:
+            return Said.together([])
+        windows, series = [kept[i] for i in there], series[there]
+        memory = self.history.memory.taken(series)
+        memory.forget_recent()
+        statuses = [stored_status(w) for w in windows]
+        told = judge_again(windows, statuses, memory, self.history.registry.catalogue, learn=False)
+        starts = np.cumsum([0, *(len(w) for w in windows)])
+        said = []
+        for w, first, last in zip(windows, starts[:-1].tolist(), starts[1:].tolist(), strict=True):
+            rows = slice(first, last)
+            packed = self.marks.lay(
+                np.full(len(w), station), w.parameter, w.at, pack(told.flag[rows], told.tests[rows])
+            )
+            said.append(Said.of(told, rows, w, packed))
+        return Said.together(said)
+
+    def _believed(self, station: int, window: Window) -> Window:
+        packed = self.marks.lay(np.full(len(window), station), window.parameter, window.at, window.packed)
+        return window.take(np.flatnonzero(packed >> 4 & QualityTest.REVIEWED_BAD == 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Which stations lie above and below each, by position, with the usual travel time in ms."""
+
+    above: Mapping[int, Sequence[tuple[int, int]]]
+    below: Mapping[int, Sequence[tuple[int, int]]]
+
+    @classmethod
+    def of(cls, edges: Iterable[tuple[int, int, int]]) -> "Flow":
+        above, below = defaultdict(list), defaultdict(list)
+        for upper, lower, travel_ms in edges:
+            above[lower].append((upper, travel_ms))
+            below[upper].append((lower, travel_ms))
+        return cls(dict(above), dict(below))
+
+    def downwards(self, stations: Iterable[int]) -> list[int]:
+        """These stations, each after all that lie above it."""
+        return sorted(stations, key=lambda station: (len(self.above.get(station, ())), station))
+
+
+class Past:
+    """The past events of a site while one batch, or one correction, is judged.
+
+    ``known`` tells what people were told of, ``live`` are the alarms that the batch itself raised.
+    """
+
+    def __init__(self, history: History, flow: Flow, known: Known, now_ms: int, live: Alarms | None = None) -> None:
+        self._history, self._flow, self._now_ms = history, flow, now_ms
+        self._known = cache(known)
+        self._live: dict[int, list[Span]] = {}
+        if live is not None:
+            sure = live.take(np.flatnonzero(live.doubt == 0))
+            self._live = {s: _spans(sure.at[sure.station == s]) for s in np.unique(sure.station).tolist()}
+        self._found: dict[int, list[Span]] = defaultdict(list)
+        self._lost: dict[int, list[Told]] = defaultdict(list)
+
+    def downwards(self, stations: Iterable[int]) -> list[int]:
+        """In this order what is found at one station is heard at those below it."""
+        return self._flow.downwards(stations)
+
+    def judge(
+        self, station: int, late: Ints, now: Said, was: Callable[[], Said], reason: Text | None = None
+    ) -> tuple[list[Finding], list[Finding]]:
+        """What is to be told of a station whose readings around the instants ``late`` (sorted) were ``was`` and are
+        ``now``: all findings, and those that change what is on.
+
+        With a ``reason`` readings were declared wrong: what rested on them is withdrawn.
+        """
+        within = int(late[0]) - REACH_MS, int(late[-1]) + REACH_MS
+        found = self._alarms(station, now, within, self._heard_now)
+        before = cache(lambda: self._alarms(station, was(), within, self._heard_before))
+        every: list[Finding] = []
+        lasting: list[Finding] = []
+        if reason is not None:
+            for one in self._told(station):
+                if self._shows(station, one, before()) and not self._shows(station, one, found):
+                    every.append(self._withdrawn(station, one, reason))
+                    lasting += every[-1:] if self._is_on(station, one) else []
+                    self._lost[station].append(one)
+        lost = [one.span for one in self._lost[station]]
+        known = [one.span for one in self._told(station)] + self._found[station]
+        new = [span for span in _spans(found.at) if not _meets(span, known)]
+        if any(not _meets(span, lost) for span in new):
+            new = [span for span in new if _meets(span, lost) or not _meets(span, _spans(before().at))]
+        if new:
+            said, left = self._story(station, late, now, found, new)
+            every += said
+            lasting += left
+        return every, lasting
+
+    def passed_on(self, judged: Collection[int]) -> Iterator[tuple[int, Ints, Text | None]]:
+        """The stations below those where an event was found or taken back, but the ones ``judged`` already; each with
+        the first and the last instant that may sound otherwise now, and why what was told there may be wrong.
+
+        Whoever asks judges each before the next one is named.
+        """
+        done = set(judged)
+        while (
+            waiting := {lower for s in (*self._found, *self._lost) for lower, _ in self._flow.below.get(s, ())} - done
+        ):
+            station = self._flow.downwards(waiting)[0]
+            done.add(station)
+            self._history.heed([station], self._now_ms)
+            heard_ms = int(self._history.heard[station])
+            firsts, lasts, reason = [], [], None
+            for upper, travel_ms in self._flow.above[station]:
+                for first, last in (*self._found[upper], *(one.span for one in self._lost[upper])):
+                    firsts.append(first)
+                    lasts.append(last + _reach_ms(travel_ms))
+                if self._lost[upper]:
+                    above = wording.name(self._history.registry.stations[upper])
+                    reason = say("finding.upstream_disproved", upper=above)
+            if firsts and min(firsts) <= heard_ms:
+                yield station, np.array([min(firsts), min(max(lasts), heard_ms)]), reason
+
+    def _below(self) -> set[int]:
+        """The stations below those where an event was found or taken back."""
+        changed = [s for some in (self._found, self._lost) for s, spans in some.items() if spans]
+        return {lower for station in changed for lower, _ in self._flow.below.get(station, ())}
+
+    # -- what was told -----------------------------------------------------------------------------------------------
+
+    def _told(self, station: int) -> list[Told]:
+        """What people were told of and nobody took back, what is on with its last alarm so far."""
+        one = self._history.registry.stations[station]
+        last_ms = self._last_ms(station)
+        on = [
+            Told(rule, alarm.cause, alarm.since_ms, alarm.fired_at_ms, max(alarm.fired_at_ms, last_ms))
+            for rule, alarm in self._history.checks.sudden.going(one.key).items()
         ]
-    )
-    known = list(told(one.key))
-    if going:
-        known.append((min(alarm.fired_at_ms for alarm in going.values()), last_ms))
-    new = [span for span in _spans(found.at) if not _meets(span, known)]
-    if new:
-        new = [span for span in new if not _meets(span, _spans(_alarms(station, without(), within, history).at))]
-    instants = np.unique(np.append(with_them.at, max(int(history.heard[station]), int(late[-1]))))
-    measured = Measured(with_them.parameter, with_them.at, with_them.value)
-    every: list[Finding] = []
-    lasting: list[Finding] = []
-    for first, last in new:
-        rows = np.flatnonzero((found.at >= first) & (found.at <= last)).tolist()
-        after = going if last_ms < first else {}  # what was on before ended, as far as anybody knows now
-        said, on = sudden.story(
-            one, found, rows, after, last_ms if after else first, instants, lambda: measured, now_ms, True
+        over = [t for t in self._known(one.key) if (t.rule, t.fired_ms) not in {(o.rule, o.fired_ms) for o in on}]
+        return [t for t in (*on, *over) if t not in self._lost[station]]
+
+    def _last_ms(self, station: int) -> int:
+        watched = self._history.watched
+        return max(int(watched.alarmed[station]), int(watched.doubted[station]))
+
+    def _is_on(self, station: int, told: Told) -> bool:
+        alarm = self._history.checks.sudden.going(self._history.registry.stations[station].key).get(told.rule)
+        return alarm is not None and alarm.fired_at_ms == told.fired_ms
+
+    def _shows(self, station: int, told: Told, found: Alarms) -> bool:
+        """Whether alarms show an event that was told, as sure as it was."""
+        sudden, one = self._history.checks.sudden, self._history.registry.stations[station]
+        near = (found.at >= told.since_ms - QUIET_MS) & (found.at <= told.last_ms + QUIET_MS)
+        if told.rule not in self._doubtful():
+            near &= found.doubt == 0
+        return any(sudden.speaks(one, found, row) for row in np.flatnonzero(near).tolist())
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def _alarms(self, station: int, said: Said, within: Span, heard: Callable[[int], list[Span]]) -> Alarms:
+        """The detector's alarms in a stretch of time, as if nothing had been seen of the station for a while.
+
+        ``heard`` tells the events of a station upstream.
+        """
+        upper = self._flow.above.get(station, ())
+        found = self._watched(station, said, within, [(within[0], within[1] - within[0])] if upper else [])
+        if not found.supported.any():
+            return found  # the same whatever is known of the water above
+        instants = [
+            (at_ms, travel_ms)
+            for above, travel_ms in upper
+            for first, last in heard(above)
+            for at_ms in (*range(first, last, _reach_ms(travel_ms)), last)
+        ]
+        return self._watched(station, said, within, instants)
+
+    def _watched(self, station: int, said: Said, within: Span, upstream: Sequence[tuple[int, int]]) -> Alarms:
+        """``upstream`` are instants of alarms above, with the travel time of each."""
+        memory = self._history.watched.learned(np.array([station]))
+        memory.grow(1 + len(upstream))
+        memory.alarmed[1:] = [at_ms for at_ms, _ in upstream]
+        edges = [(1 + i, 0, travel_ms) for i, (_, travel_ms) in enumerate(upstream)]
+        rows = np.flatnonzero((said.at >= within[0]) & (said.at <= within[1]))
+        columns = said.parameter[rows], said.at[rows], said.move[rows], said.course[rows], said.tests[rows]
+        found = watch(np.zeros(len(rows), np.int64), *columns, memory, self._history.registry.catalogue, edges)
+        return replace(found.alarms, station=np.full(len(found.alarms.at), station))
+
+    def _heard_now(self, station: int) -> list[Span]:
+        return self._sure(self._told(station)) + self._live.get(station, []) + self._found[station]
+
+    def _heard_before(self, station: int) -> list[Span]:
+        return self._sure([*self._told(station), *self._lost[station]]) + self._live.get(station, [])
+
+    def _sure(self, told: Sequence[Told]) -> list[Span]:
+        """The spans of events that support what is below: not of doubtful ones."""
+        return [one.span for one in told if one.rule not in self._doubtful()]
+
+    def _doubtful(self) -> set[str]:
+        """The rules that tell of what is perhaps no change of the water."""
+        return {rule.id for rule in self._history.checks.rules.events if rule.kinds == (Cause.DOUBTFUL,)}
+
+    # -- telling -----------------------------------------------------------------------------------------------------
+
+    def _story(
+        self, station: int, late: Ints, now: Said, found: Alarms, new: Sequence[Span]
+    ) -> tuple[list[Finding], list[Finding]]:
+        """What is to be told of new events; all findings, and those that change what is on."""
+        history = self._history
+        sudden, one = history.checks.sudden, history.registry.stations[station]
+        lost = {told.rule for told in self._lost[station] if self._is_on(station, told)}
+        going = {rule: alarm for rule, alarm in sudden.going(one.key).items() if rule not in lost}
+        last_ms = max([self._last_ms(station), *(alarm.fired_at_ms for alarm in going.values())])
+        instants = np.unique(np.append(now.at, max(int(history.heard[station]), int(late[-1]))))
+        measured = Measured(now.parameter, now.at, now.value)
+        every: list[Finding] = []
+        lasting: list[Finding] = []
+        for first, last in new:
+            rows = np.flatnonzero((found.at >= first) & (found.at <= last))
+            after = going if last_ms < first else {}  # what was on before ended, as far as anybody knows now
+            told, on = sudden.story(
+                one,
+                found,
+                rows.tolist(),
+                after,
+                last_ms if after else first,
+                instants,
+                lambda: measured,
+                self._now_ms,
+                True,
+            )
+            every += told
+            if on or after:
+                lasting += told
+                going, last_ms = on, last
+            sure = found.at[rows[found.doubt[rows] == 0]]
+            if len(sure):
+                self._found[station].append((int(sure.min()), int(sure.max())))
+        return every, lasting
+
+    def _withdrawn(self, station: int, told: Told, reason: Text) -> Finding:
+        one, rule = self._history.registry.stations[station], self._history.checks.rules.get(told.rule)
+        assert isinstance(rule, Event)  # it spoke of the alarms a moment ago
+        alarm = self._history.checks.sudden.going(one.key).get(told.rule)
+        return rule.found(
+            Change.WITHDRAWN,
+            cause=told.cause,
+            station=one.key,
+            observed_at_ms=told.fired_ms,
+            since_ms=told.since_ms,
+            retrospective=alarm is None or alarm.past,
+            text=say(
+                "finding.event_disproved",
+                station=wording.name(one),
+                since=beijing(told.since_ms, "%Y-%m-%d %H:%M"),
+                reason=reason,
+            ),
         )
-        every += said
-        if on or after:
-            lasting += said
-            going, last_ms = on, last
-    return every, lasting
 
 
-def told(connection: sa.Connection, station: str, rules: Collection[str]) -> list[Span]:
-    """The events these rules told of at a station, from the incidents."""
-    table = incident_condition
-    query = sa.select(table.c.since_ms, table.c.fired_at_ms, table.c.resolved_at_ms)
-    rows = connection.execute(query.where(table.c.station == station, table.c.rule.in_(list(rules)))).all()
+def told(connection: sa.Connection, station: str, rules: Collection[str]) -> list[Told]:
+    """The events these rules told of at a station and nobody took back, from the incidents."""
+    one, entry = incident_condition.c, incident_entry.c
+    back = sa.exists().where(
+        entry.incident_id == one.incident_id,
+        entry.what == What.WITHDRAWN,
+        entry.by == one.rule,
+        entry.observed_at_ms == one.fired_at_ms,
+    )
+    query = (
+        sa.select(one.rule, incident.c.cause, one.since_ms, one.fired_at_ms, one.resolved_at_ms)
+        .join(incident, incident.c.id == one.incident_id)
+        .where(one.station == station, one.rule.in_(list(rules)), ~back)
+    )
     return [
-        (since_ms, fired_ms if over_ms is None else max(fired_ms, over_ms - QUIET_MS))
-        for since_ms, fired_ms, over_ms in rows
+        Told(rule, cause, since_ms, fired_ms, fired_ms if over_ms is None else max(fired_ms, over_ms - QUIET_MS))
+        for rule, cause, since_ms, fired_ms, over_ms in connection.execute(query)
     ]
 
 
-def _alarms(station: int, said: Said, within: Span, history: History) -> Alarms:
-    """The detector's alarms around the late readings, as if nothing had been seen of the station for a while."""
-    memory = history.watched.taken(np.array([station]))
-    for name in ("at", "moves", "ramp", "visit", "visited", "alarmed", "known", "leap", "doubted"):
-        getattr(memory, name)[:] = 0
-    rows = np.flatnonzero((said.at >= within[0]) & (said.at <= within[1]))
-    who, tests = np.zeros(len(rows), np.int64), said.tests[rows]
-    columns = who, said.parameter[rows], said.at[rows], said.move[rows], said.course[rows], tests
-    return watch(*columns, memory, history.registry.catalogue).alarms
+def _reach_ms(travel_ms: int) -> int:
+    """So long an alarm makes a station below listen harder, as live."""
+    return max(HEARD_MS, 2 * travel_ms)
 
 
 def _spans(at: Ints) -> list[Span]:

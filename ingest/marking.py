@@ -1,20 +1,23 @@
 """Stored readings get or lose the marks of checks and visits once these are recorded, corrected or ended.
 
 A reading that becomes doubtful proves nothing any more; one that is cleared is judged as late data are: what it shows
-is told, as a retrospective finding when it is too old to act on.
+is told, as a retrospective finding when it is too old to act on. What rested on readings that a reviewer calls bad is
+withdrawn; doubt alone takes nothing back (design rule 5).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from governance.finding import Finding
 from ingest.checks.engine import Shown
 from ingest.history import History
+from ingest.late_events import REACH_MS, Past, Stored
 from ingest.storage.port import ReadingStore, Window
 from sensors.reading import Batch, Ints, QualityTest
-from sensors.texts import say
+from sensors.texts import Text, say
 from sensors.times import DAY_MS
 from sensors.upkeep import Marks, Review, Span, Verdict
 
@@ -35,19 +38,20 @@ class Remarked:
 
 
 def remark(
-    changed: Iterable[Span],
+    before: Marks,
     marks: Marks,
     history: History,
     store: ReadingStore,
     now_ms: int,
-    reviews: Sequence[Review] = (),
+    reviews: Sequence[Review],
+    past: Past,
 ) -> Remarked:
-    """What the stored readings below the ``changed`` spans become under the ``marks`` now in force.
+    """What the stored readings become under the ``marks`` now in force where they differ from those ``before``.
 
-    What rested on readings that one of the ``reviews`` calls bad is withdrawn.
+    What rested on readings that one of the ``reviews`` calls bad is withdrawn; ``past`` tells the events.
     """
     verdicts: dict[tuple[int, int], dict[int, int]] = {}
-    for span in changed:
+    for span in before.spans ^ marks.spans:
         for station, window in _stored(span, history, store):
             laid = marks.lay(np.full(len(window), station), window.parameter, window.at, window.packed)
             for i in np.flatnonzero(laid != window.packed).tolist():
@@ -58,6 +62,11 @@ def remark(
         found, left = _judged(station, parameter, mine, history, store, now_ms, reviews)
         findings += found
         lasting += left
+    if history.checks.rules.events:
+        was, now = (Stored((Batch.empty(), np.empty(0, np.int64)), history, store, one) for one in (before, marks))
+        for found, left in _events(verdicts, was, now, past, reviews):
+            findings += found
+            lasting += left
     rows = [(s, p, at, packed) for (s, p), mine in sorted(verdicts.items()) for at, packed in sorted(mine.items())]
     batch = Batch.of([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows], [0.0] * len(rows))
     packed = np.array([r[3] for r in rows], np.int64)
@@ -98,24 +107,61 @@ def _judged(
     found, lasting = history.checks.late(series, before, after, now_ms)
     fresh = (packed >> 4 & _BAD != 0) & (around.packed >> 4 & _BAD == 0)
     if fresh.any() and (review := _review(reviews, key, name, around.at[fresh].tolist())) is not None:
-        reason = say("finding.reviewed_bad", by=review.by, reason=review.reason)
-        gone, ended = history.checks.disproved(series, before, after, reason, now_ms)
+        gone, ended = history.checks.disproved(series, before, after, _reviewed(review), now_ms)
         found, lasting = found + gone, lasting + ended
     return found, lasting
 
 
 _BAD = int(QualityTest.REVIEWED_BAD)
+_HEARD = _BAD | int(QualityTest.MAINTENANCE)
+"""Marks that change what the event detector hears: it compares a sensor with its own last hours, and a level that is
+doubted moves all the same."""
 
 
-def _review(reviews: Sequence[Review], station: str, parameter: str, at_ms: Sequence[int]) -> Review | None:
-    """The newest review that calls such readings bad."""
+def _events(
+    verdicts: Mapping[tuple[int, int], Mapping[int, int]],
+    was: Stored,
+    now: Stored,
+    past: Past,
+    reviews: Sequence[Review],
+) -> Iterator[tuple[list[Finding], list[Finding]]]:
+    """What the events say of readings with these new ``verdicts``, and of the water below, down the river."""
+    registry = now.history.registry
+    changed: dict[int, set[int]] = {}
+    for span in was.marks.spans ^ now.marks.spans:
+        if int(span.test) & _HEARD and span.station in registry:
+            station = registry.index[span.station]
+            for (s, p), mine in verdicts.items():
+                if s == station and registry.catalogue.parameters[p].event:
+                    changed.setdefault(s, set()).update(at for at in mine if span.start_ms <= at < span.end_ms)
+    for station in past.downwards(s for s, instants in changed.items() if instants):
+        for around in _stretches(np.array(sorted(changed[station]))):
+            review = _review(reviews, registry.stations[station].key, None, around.tolist())
+            reason = None if review is None else _reviewed(review)
+            yield past.judge(station, around, now.said(station, around), partial(was.said, station, around), reason)
+    for station, around, why in past.passed_on(changed):
+        yield now.judge_as_it_is(station, around, past, why)
+
+
+def _stretches(at: Ints) -> Iterator[Ints]:
+    """Instants, sorted, in pieces of a week at most, apart where what lies between them says nothing of either."""
+    weeks = (at - at[0]) // AT_ONCE_MS
+    return iter(np.split(at, np.flatnonzero((np.diff(at) > 2 * REACH_MS) | (np.diff(weeks) > 0)) + 1))
+
+
+def _reviewed(review: Review) -> Text:
+    return say("finding.reviewed_bad", by=review.by, reason=review.reason)
+
+
+def _review(reviews: Sequence[Review], station: str, parameter: str | None, at_ms: Sequence[int]) -> Review | None:
+    """The newest review that calls such readings bad; without a ``parameter`` of any."""
     mine = [
         r
         for r in reviews
         if not r.void
         and r.verdict is Verdict.BAD
         and r.station == station
-        and r.parameter in ("", parameter)
+        and (parameter is None or r.parameter in ("", parameter))
         and any(r.since_ms <= at < r.until_ms for at in at_ms)
     ]
     return max(mine, key=lambda r: r.at_ms, default=None)

@@ -43,6 +43,7 @@ from sensors.quality import Assessed, assess
 from sensors.quality.daily import neighbours
 from sensors.quality.events import Seen
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack, unpack
+from sensors.stations import Registry
 from sensors.upkeep import FAR_MS, Marks, Mute, Visit, at_work, muted, spans
 from sensors.wire import mapping, telemetry
 from sensors.wire.decode import decode
@@ -158,7 +159,7 @@ class Site:
                 self.marks,
                 now_ms,
                 (sorted_.batch.take(sorted_.live), pack(live.flag, live.tests)),
-                self._events_told,
+                self._past(now_ms, seen),
             )
             live, noted = crossed(
                 sorted_.batch, sorted_.series, sorted_.live, sorted_.late, past.packed, live, self.history
@@ -356,7 +357,7 @@ class Site:
         wanted = Marks(spans(history.registry, done) | drifted, history.registry.index, self.catalogue)
         told: Sequence[Finding] = ()
         if wanted.spans != before.spans:
-            moved = remark(wanted.spans ^ before.spans, wanted, history, self.store, now_ms, done.reviews)
+            moved = remark(before, wanted, history, self.store, now_ms, done.reviews, self._past(now_ms))
             changed = apply_to_alarms(history.checks.alarms, moved.lasting)
             told = sorted(moved.findings, key=_order)
             with self.database.write() as connection:
@@ -408,9 +409,14 @@ class Site:
         # in the order of events, so that what is told does not hang on the order in which series were first heard
         return [*findings, *sorted(past.findings, key=_order)], changed
 
-    def _events_told(self, station: str) -> list[tuple[int, int]]:
-        with self.database.read() as connection:
-            return late_events.told(connection, station, [rule.id for rule in self.rules.events])
+    def _past(self, now_ms: int, seen: Seen | None = None) -> late_events.Past:
+        """The events of the past, as this batch or a correction finds them."""
+
+        def known(station: str) -> Sequence[late_events.Told]:
+            with self.database.read() as connection:
+                return late_events.told(connection, station, [rule.id for rule in self.rules.events])
+
+        return late_events.Past(self.history, self.flow, known, now_ms, None if seen is None else seen.alarms)
 
     def _assessed(self, sorted_: "_Sorted") -> Assessed:
         return assess(*sorted_.live_columns(), self.history.memory, self.catalogue, network=self.network)
@@ -541,12 +547,17 @@ class Site:
         self.ledger.forget()
         checks = Checks(self.rules, self.catalogue, known, self.late_s, registry)
         checks.mute(mutes)
-        self.river = River(registry)
-        self.edges = events.edges(registry, self.river)
-        self.network = neighbours(self.edges)
+        self._lay_out(registry)
         self.clocks = Clocks()
         self.history = History(registry, self.store.at_hand, checks, self.catalogue, self._learned)
         self._fresh = True
+
+    def _lay_out(self, registry: Registry) -> None:
+        """Which stations lie above and below which."""
+        self.river = River(registry)
+        self.edges = events.edges(registry, self.river)
+        self.flow = late_events.Flow.of(self.edges)
+        self.network = neighbours(self.edges)
 
     def _learned(self, station: str) -> Mapping[str, memories.Learned]:
         with self.database.read() as connection:
@@ -567,9 +578,7 @@ class Site:
                 raise ValueError("targets or regions changed: rules speak of other stations now")
             self.history.adopt(registry)
             self.history.checks.follow(registry)
-            self.river = River(registry)
-            self.edges = events.edges(registry, self.river)
-            self.network = neighbours(self.edges)
+            self._lay_out(registry)
             self._fingerprint = fingerprint
         except ValueError:
             self.refresh()

@@ -179,6 +179,11 @@ class Sudden:
             on = {}
         return told, on
 
+    def speaks(self, station: Station, found: Alarms, row: int) -> bool:
+        """Whether any rule speaks of an alarm."""
+        what = found.meaning(row)
+        return self._choose(station, found.kind(row), what.confidence, int(found.at[row])) is not None
+
     def _says(self, told: str, alarm: Alarm, rule: Event, past: bool) -> bool:
         """Whether what was told already says as much: as urgent, and of the present where this is."""
         return self._rules[told].colour.rank <= rule.colour.rank and (past or not alarm.past)

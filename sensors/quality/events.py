@@ -194,6 +194,14 @@ class Watched:
             place += size
         return True
 
+    def learned(self, stations: Codes) -> "Watched":
+        """These stations alone with what they learned; of what they showed lately nothing is remembered."""
+        made = Watched()
+        made.grow(len(stations))
+        for name in ("first", "day", "counts", "usual"):
+            getattr(made, name)[:] = getattr(self, name)[stations]
+        return made
+
     def taken(self, stations: Codes) -> "Watched":
         """These stations alone, in this order, as a copy."""
         made = Watched()

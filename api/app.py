@@ -44,6 +44,7 @@ from api.routes import (
 )
 from governance import content
 from sensors.errors import ConfigurationError, StorageUnavailable
+from sensors.texts import sentence
 from sensors.wire.telemetry import MAX_BYTES
 
 log = structlog.get_logger(__name__)
@@ -77,7 +78,7 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def create_app(context: Context) -> FastAPI:
     """The application. Raises ConfigurationError for a token nobody could show."""
     if context.token is not None and not context.token.strip():
-        raise ConfigurationError("the API token is empty: set one, or leave it out")
+        raise ConfigurationError(sentence("settings.empty_token"))
     app = _Application(
         title="Riverchief",
         version="1",

@@ -33,7 +33,7 @@ def check(directory: Directory) -> None:
         for number, channel in enumerate(contact.channels, 1):
             if _service(channel) is None:
                 raise ConfigurationError(
-                    f"contact {contact.key!r}: channel {number} ({channel.kind}) is no address that apprise understands"
+                    sentence("notices.no_address", key=contact.key, number=number, kind=channel.kind)
                 )
 
 

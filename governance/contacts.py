@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, model_validator
 from governance.finding import Colour
 from governance.tomlfile import Table, parse
 from sensors.errors import ConfigurationError, NotFound
-from sensors.texts import Text, both, say
+from sensors.texts import Text, both, say, sentence
 
 
 class Role(StrEnum):
@@ -215,7 +215,7 @@ def read(text: str, secret_in: Callable[[Path], str]) -> Directory:
     found: dict[str, Contact] = {}
     for one in file.contact:
         if one.key in found:
-            raise ConfigurationError(f"contact {one.key!r} is there twice")
+            raise ConfigurationError(sentence("notices.twice", key=one.key))
         channels = tuple(_channel(one.key, channel, secret_in) for channel in one.channels)
         found[one.key] = Contact(
             one.key,
@@ -237,7 +237,7 @@ def _channel(key: str, channel: _Channel, secret_in: Callable[[Path], str]) -> C
         assert channel.url_file is not None
         url = secret_in(channel.url_file)
     if "://" not in url:
-        raise ConfigurationError(f"contact {key!r}: the address of a channel has no scheme such as wecombot://")
+        raise ConfigurationError(sentence("notices.no_scheme", key=key))
     return Channel(url, channel.short)
 
 

@@ -239,13 +239,13 @@ def _checked(url: str | sa.URL) -> sa.URL:
     try:
         made = sa.make_url(url)
     except sa.exc.ArgumentError:
-        raise ConfigurationError("the database's address is no URL such as postgresql://user@host/name") from None
+        raise ConfigurationError(sentence("database.no_url")) from None
     backend = made.get_backend_name()
     if backend in {"postgresql", "postgres"}:
         return made.set(drivername="postgresql+psycopg")
     if backend == "sqlite":
         return made
-    raise ConfigurationError(f"the database's address begins with {backend}://; sqlite:/// and postgresql:// are known")
+    raise ConfigurationError(sentence("database.backend", backend=backend))
 
 
 def _sqlite_options() -> dict[str, Any]:

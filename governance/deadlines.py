@@ -17,6 +17,7 @@ from itertools import pairwise
 
 from governance.finding import Colour
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 from sensors.times import BEIJING, DAY_MS, from_ms, to_ms
 
 HOUR_MS = 3_600_000
@@ -64,13 +65,11 @@ def limit(text: str) -> Limit:
     """A limit from ``30m``, ``24h``, ``4wh`` or ``5wd``; raises ConfigurationError naming the text."""
     match = _LIMIT.fullmatch(text)
     if match is None:
-        raise ConfigurationError(
-            f"limit {text!r} must be a number and m (minutes), h (hours), wh (office hours) or wd (working days)"
-        )
+        raise ConfigurationError(sentence("process.limit", text=text))
     made = Limit(int(match[1]), match[2])
     days = made.amount / {"m": 1440, "h": 24, "wh": 4, "wd": 0.5}[made.unit]
     if days > LONGEST_DAYS:
-        raise ConfigurationError(f"limit {text!r} is longer than a year")
+        raise ConfigurationError(sentence("process.limit_year", text=text))
     return made
 
 
@@ -199,7 +198,7 @@ class Policy:
             if left <= end - begin:
                 return begin + left
             left -= end - begin
-        raise ConfigurationError(f"no office hours within {LONGEST_DAYS} days after {since_ms}")
+        raise ConfigurationError(sentence("process.no_office", days=LONGEST_DAYS, since_ms=since_ms))
 
     def between(self, start_ms: int, end_ms: int) -> int:
         """The office time from one instant to a later one, ms; 0 when it is not later."""
@@ -235,10 +234,10 @@ def office_hours(pairs: list[list[str]]) -> tuple[tuple[time, time], ...]:
     try:
         made = tuple((time.fromisoformat(a), time.fromisoformat(b)) for a, b in pairs)
     except ValueError as error:
-        raise ConfigurationError(f"office hours {pairs!r}: {error}") from None
+        raise ConfigurationError(sentence("process.office_wrong", pairs=pairs, error=error)) from None
     flat = [moment for pair in made for moment in pair]
     if not flat or any(a >= b for a, b in pairwise(flat)):
-        raise ConfigurationError(f"office hours {pairs!r} must be pairs of times, one after the other")
+        raise ConfigurationError(sentence("process.office_pairs", pairs=pairs))
     return made
 
 

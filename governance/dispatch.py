@@ -16,6 +16,7 @@ from governance.roles import Department
 from governance.terms import Appointment, responsible
 from sensors.errors import ConfigurationError
 from sensors.network import Level
+from sensors.texts import sentence
 from sensors.times import DAY_MS
 
 HOUR_MS = 3_600_000
@@ -116,14 +117,14 @@ def read(text: str) -> Processes:
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"not TOML: {error}") from error
+        raise ConfigurationError(sentence("file.no_toml", error=error)) from error
     faults: list[str] = [f"{name} is not known" for name in tables if name not in ("deadlines", "process")]
     found: dict[str, Process] = {}
     for number, row in enumerate(tables.get("process", []), 1):
         try:
             one = _process(row)
             if one.key in found:
-                raise ConfigurationError("the key is there twice")
+                raise ConfigurationError(sentence("process.twice"))
             found[one.key] = one
         except (ConfigurationError, ValueError, TypeError) as error:
             faults.append(f"process {number} ({row.get('key', '?')}): {error}")
@@ -140,16 +141,16 @@ def read(text: str) -> Processes:
 def _process(row: Mapping[str, Any]) -> Process:
     known = set(Process.__slots__)
     if unknown := sorted(set(row) - known):
-        raise ConfigurationError(f"{', '.join(unknown)} is not known")
+        raise ConfigurationError(sentence("process.unknown", known=", ".join(unknown)))
     for name in ("key", "zh", "en"):
         if not isinstance(row.get(name), str) or not row[name]:
-            raise ConfigurationError(f"{name} is missing")
+            raise ConfigurationError(sentence("process.missing", name=name))
     level = row.get("level", "grid")
     if level not in _LEVELS:
-        raise ConfigurationError(f"level {level!r} must be one of {', '.join(_LEVELS)}")
+        raise ConfigurationError(sentence("process.level", level=level, known=", ".join(_LEVELS)))
     after = row.get("close_after")
     if after is not None and (not isinstance(after, int) or after < 1):
-        raise ConfigurationError(f"close_after {after!r} must be a whole number from 1 on")
+        raise ConfigurationError(sentence("process.close_after", after=after))
     evidence = tuple(Evidence(e) for e in row.get("evidence", ["photo", "measurement"]))
     return Process(
         key=row["key"],
@@ -182,10 +183,10 @@ def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> Policy:
     processes = list(processes)
     remind_at = float(row.get("remind_at", STANDARD.remind_at))
     if not 0 < remind_at < 1:
-        raise ConfigurationError(f"remind_at {remind_at} must lie between 0 and 1")
+        raise ConfigurationError(sentence("process.remind_at", remind_at=remind_at))
     numbers = {name: int(row[name]) for name in ("again_h", "reopen_days", "close_after") if name in row}
     if any(number < 1 for number in numbers.values()):
-        raise ConfigurationError(f"{', '.join(numbers)} must be whole numbers from 1 on")
+        raise ConfigurationError(sentence("process.whole", known=", ".join(numbers)))
     policy = Policy(
         limits=limits,
         emergencies=_emergencies(row.get("emergency", {})),
@@ -200,7 +201,7 @@ def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> Policy:
     for phase in Phase:  # a more urgent colour never has more time
         for colour, less in zip(list(Colour), list(Colour)[1:], strict=False):
             if _rough(policy.limits[phase, colour]) > _rough(policy.limits[phase, less]):
-                raise ConfigurationError(f"{phase}: {colour} has more time than {less}")
+                raise ConfigurationError(sentence("process.order", phase=phase, colour=colour, less=less))
     return policy
 
 
@@ -210,9 +211,9 @@ def _emergencies(row: Mapping[str, Any]) -> Emergencies:
     spans = {name: limit(text) for name, text in row.items()}
     for name, span in spans.items():
         if name not in (*found.within, "answer", "again"):
-            raise ConfigurationError(f"emergency: {name} is not known")
+            raise ConfigurationError(sentence("process.emergency_unknown", name=name))
         if span.unit not in ("m", "h"):
-            raise ConfigurationError(f"emergency: {name} {span} must be minutes or hours")
+            raise ConfigurationError(sentence("process.emergency_span", name=name, span=span))
     within = {grade: spans.get(grade, span) for grade, span in found.within.items()}
     return Emergencies(within, spans.get("answer", found.answer), spans.get("again", found.again))
 

@@ -16,7 +16,7 @@ from governance import audit
 from governance.notice_tables import oncall_shift
 from governance.tomlfile import Table, parse
 from sensors.errors import ConfigurationError
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 from sensors.times import BEIJING, DAY_MS, to_ms
 
 LONGEST_PLAN = timedelta(days=1100)
@@ -77,7 +77,7 @@ def read(text: str, known: Callable[[str], bool]) -> tuple[list[Shift], list[Tex
     named = [p for r in plan.rotation for p in (*r.people, *r.holidays)] + [s.person for s in plan.shift]
     strange = [person for person in named if not known(person)]
     if strange:
-        raise ConfigurationError(f"{strange[0]!r} is no contact: the file of the contacts has no such key")
+        raise ConfigurationError(sentence("notices.no_contact", strange=strange[0]))
     found: list[Shift] = []
     told: list[Text] = []
     for rotation in plan.rotation:
@@ -86,7 +86,7 @@ def read(text: str, known: Callable[[str], bool]) -> tuple[list[Shift], list[Tex
         told += notes
     found += [Shift(s.person, to_ms(s.begins), to_ms(s.until), s.rank, SINGLE) for s in plan.shift]
     if not found:
-        raise ConfigurationError("the plan has neither a rotation nor a shift")
+        raise ConfigurationError(sentence("notices.no_plan"))
     return found, told
 
 

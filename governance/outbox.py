@@ -294,9 +294,9 @@ class Deliverer(Rounds):
         try:
             address = httpx.URL(url)
         except httpx.InvalidURL:
-            raise ConfigurationError("the address of the external platform is not a URL") from None
+            raise ConfigurationError(sentence("platforms.no_url")) from None
         if address.scheme not in {"http", "https"} or not address.host:
-            raise ConfigurationError("the address of the external platform must begin with http:// or https://")
+            raise ConfigurationError(sentence("platforms.scheme"))
         cloudevents.sign(secret, "check", 0, b"")  # a secret that cannot sign is found now, not with the first incident
         super().__init__("deliverer")
         self._url = address

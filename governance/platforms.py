@@ -136,25 +136,25 @@ def read(text: str, secret_in: Callable[[Path], str], usual_secret: str | None) 
     found: dict[str, Platform] = {}
     for one in file.platform:
         if one.name in found:
-            raise ConfigurationError(f"platform {one.name!r} is there twice")
+            raise ConfigurationError(sentence("platforms.twice", name=one.name))
         found[one.name] = _platform(one, secret_in, usual_secret)
     return Platforms(tuple(found.values()))
 
 
 def _platform(one: _Platform, secret_in: Callable[[Path], str], usual_secret: str | None) -> Platform:
     if one.secret is not None and one.secret_file is not None:
-        raise ConfigurationError(f"platform {one.name!r}: secret and secret_file are both given; keep one")
+        raise ConfigurationError(sentence("platforms.both", name=one.name))
     secret = usual_secret
     if one.secret is not None:
         secret = one.secret.get_secret_value()
     elif one.secret_file is not None:
         secret = secret_in(one.secret_file)
     if not secret:
-        raise ConfigurationError(f"platform {one.name!r} has no secret, and [outbox] has none either")
+        raise ConfigurationError(sentence("platforms.no_secret", name=one.name))
     try:
         cloudevents.sign(secret, "check", 0, b"")
     except ConfigurationError as error:
-        raise ConfigurationError(f"platform {one.name!r}: {error}") from error
+        raise ConfigurationError(sentence("platforms.wrong", name=one.name, error=error)) from error
     callback = None if one.callback is None else _callback(one.name, one.callback)
     listing = None if one.list is None else _list(one.name, one.list)
     return Platform(one.name, one.zh or one.name, secret, callback, listing, one.region)
@@ -165,7 +165,7 @@ def _callback(name: str, table: _Callback) -> CallbackWords:
     for word, action in table.actions.items():
         if action != NOTHING and action not in list(Action):
             known = ", ".join(Action)
-            raise ConfigurationError(f"platform {name!r}: {action!r}, meant by {word!r}, is no action; known: {known}")
+            raise ConfigurationError(sentence("platforms.no_action", name=name, action=action, word=word, known=known))
         actions[word] = None if action == NOTHING else _theirs(name, word, Action(action))
     c = jmespath.compile
     seq = None if table.seq is None else c(table.seq)
@@ -189,11 +189,11 @@ def _list(name: str, table: _Listing) -> ListWords:
         if strange:
             known = ", ".join(State)
             raise ConfigurationError(
-                f"platform {name!r}: {strange[0]!r}, meant by {word!r}, is no state; known: {known}"
+                sentence("platforms.no_state", name=name, strange=strange[0], word=word, known=known)
             )
         states[word] = frozenset(State(state) for state in ours)
     if table.url is not None and not table.url.startswith(("https://", "http://")):
-        raise ConfigurationError(f"platform {name!r}: list.url must begin with https:// or http://")
+        raise ConfigurationError(sentence("platforms.list_url", name=name))
     c = jmespath.compile
     following = None if table.next is None else c(table.next)
     at = None if table.at is None else c(table.at)

@@ -264,7 +264,7 @@ def fetch(platform: Platform, clock: Callable[[], int], *, timeout_s: float = 30
     """
     words = _words(platform)
     if words.url is None:
-        raise ConfigurationError(f"platform {platform.name!r} has no list.url to fetch from")
+        raise ConfigurationError(sentence("platforms.no_list", name=platform.name))
     address = httpx.URL(words.url)
     origin, seen, items = (address.scheme, address.host, address.port), set[str](), list[Any]()
     until = time.monotonic() + for_s
@@ -273,33 +273,33 @@ def fetch(platform: Platform, clock: Callable[[], int], *, timeout_s: float = 30
             page = _page(client, platform, address, clock() // 1000)
             found = entries(platform, page)
             if found is None:
-                raise PlatformAway(f"platform {platform.name}: the page has no list where list.items says")
+                raise PlatformAway(sentence("platforms.no_items", name=platform.name))
             items += found
             if len(items) > MOST_ITEMS or time.monotonic() > until:
-                raise PlatformAway(f"platform {platform.name}: the list does not end ({len(items)} entries so far)")
+                raise PlatformAway(sentence("platforms.endless", name=platform.name, items=len(items)))
             following = at(words.next, page)
             if following in (None, ""):
                 return items
             address = _following(platform, address, following)
             if (address.scheme, address.host, address.port) != origin:
-                raise PlatformAway(f"platform {platform.name}: the next page is on another host, {address.host}")
+                raise PlatformAway(sentence("platforms.elsewhere", name=platform.name, host=address.host))
             if str(address) in seen:
-                raise PlatformAway(f"platform {platform.name}: the list comes back to a page it had")
+                raise PlatformAway(sentence("platforms.circle", name=platform.name))
             seen.add(str(address))
-    raise PlatformAway(f"platform {platform.name}: the list has more than {MOST_PAGES} pages")
+    raise PlatformAway(sentence("platforms.pages", name=platform.name, most=MOST_PAGES))
 
 
 def _following(platform: Platform, address: httpx.URL, following: Any) -> httpx.URL:
     """The next page: an address, absolute or relative to this one, or a bare cursor for the parameter ``cursor``."""
     if not isinstance(following, str | int) or isinstance(following, bool):
-        raise PlatformAway(f"platform {platform.name}: what names the next page is neither text nor a number")
+        raise PlatformAway(sentence("platforms.next_kind", name=platform.name))
     text = str(following)
     try:
         if text.startswith(("http://", "https://", "/", "?")):
             return address.join(text)
         return address.copy_merge_params({"cursor": text})
     except httpx.InvalidURL:
-        raise PlatformAway(f"platform {platform.name}: the address of the next page is no URL") from None
+        raise PlatformAway(sentence("platforms.next_url", name=platform.name)) from None
 
 
 def _page(client: httpx.Client, platform: Platform, address: httpx.URL, now_s: int) -> Any:
@@ -309,18 +309,18 @@ def _page(client: httpx.Client, platform: Platform, address: httpx.URL, now_s: i
     try:
         with client.stream("GET", address, headers=headers) as response:
             if response.status_code != 200:
-                raise PlatformAway(f"{where} answers its list with HTTP {response.status_code}")
+                raise PlatformAway(sentence("platforms.status", where=where, status_code=response.status_code))
             body = b""
             for chunk in response.iter_raw(65_536):
                 body += chunk
                 if len(body) > PAGE_BYTES:
-                    raise PlatformAway(f"{where}: a page of its list has more than {PAGE_BYTES} bytes")
+                    raise PlatformAway(sentence("platforms.page_bytes", where=where, most=PAGE_BYTES))
     except httpx.HTTPError as error:
-        raise PlatformAway(f"{where} does not answer: {type(error).__name__}") from error
+        raise PlatformAway(sentence("platforms.silent", where=where, error=type(error).__name__)) from error
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        raise PlatformAway(f"{where}: its list is not JSON") from None
+        raise PlatformAway(sentence("platforms.no_json", where=where)) from None
 
 
 def _words(platform: Platform) -> ListWords:

@@ -6,6 +6,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 
 
 class Table(BaseModel):
@@ -22,7 +23,7 @@ def parse(text: str, shape: type[T]) -> T:
     try:
         return shape.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"not TOML: {error}") from error
+        raise ConfigurationError(sentence("file.no_toml", error=error)) from error
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in fault["loc"])

@@ -15,6 +15,7 @@ from ingest.storage.spool import Entry, Kind, Spool
 from ingest.storage.timeseries import Refused, ServerTrouble, TimeSeriesServer
 from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue
+from sensors.texts import sentence
 
 log = structlog.get_logger(__name__)
 
@@ -146,7 +147,7 @@ class Forwarder(Rounds):
             return refused
         self._unconfirmed = 0 if marker in lost else self._unconfirmed + 1
         if self._unconfirmed < UNCONFIRMED:
-            raise StorageUnavailable(f"the time-series server accepted {len(lost)} lines it does not have")
+            raise StorageUnavailable(sentence("series.lost", lost=len(lost)))
         self._unconfirmed = 0
         return refused + [Refused(line, "accepted, but not there when read back") for line in lost]
 

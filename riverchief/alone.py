@@ -23,6 +23,7 @@ from governance import filelock
 from governance.writer import SoleWriter
 from riverchief.signals import on_signal
 from sensors.errors import ConfigurationError, StorageUnavailable
+from sensors.texts import sentence
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +62,7 @@ def alone(url: str, *, wait: bool = False) -> Iterator[SoleWriter | None]:
         if wait:
             _stand_by(writer)
         elif not writer.acquire():
-            raise ConfigurationError(f"another ingest already works on {writer}; stop it first")
+            raise ConfigurationError(sentence("ingest.taken_stop", writer=writer))
         lookout = Lookout(writer)
         lookout.start()
         try:
@@ -132,5 +133,5 @@ def _file_locked(address: sa.URL) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "ingest.lock").open("a") as handle:
         if not filelock.lock(handle):
-            raise ConfigurationError(f"another ingest already works on {folder}")
+            raise ConfigurationError(sentence("ingest.taken", folder=folder))
         yield

@@ -25,6 +25,7 @@ from sensors.quality.events import Alarms, Watched, watch
 from sensors.quality.wording import event as event_sentence
 from sensors.quality.wording import reasons
 from sensors.reading import Bytes, Flag, Floats, Ints, Places, QualityTest, pack
+from sensors.texts import line, say, sentence
 from sensors.times import DAY_MS
 
 COLUMNS = ("station", "time", "parameter", "kind", "flag", "reason")
@@ -212,7 +213,9 @@ def _edges(source: Path, names: Sequence[str], network: Sequence[tuple[str, str]
     for pair in network:
         if missing := [name for name in pair if name not in names]:
             known = ", ".join(names[:8])
-            raise ConfigurationError(f"--network names {missing[0]!r}, but the stations of {source.name} are {known}")
+            raise ConfigurationError(
+                sentence("table.network_unknown", missing=missing[0], name=source.name, known=known)
+            )
     return [(names.index(a), names.index(b), 0) for a, b in network]
 
 
@@ -225,15 +228,13 @@ def network(text: Sequence[str]) -> list[tuple[str, str]]:
             try:
                 lines = Path(one).read_text(encoding="utf-8").splitlines()
             except OSError as error:
-                raise ConfigurationError(
-                    f"--network {one}: neither a>b nor a readable file: {error.strerror}"
-                ) from error
-        for line in lines:
-            chain = [name.strip() for name in line.split("#")[0].split(">")]
+                raise ConfigurationError(sentence("table.network_file", one=one, error=error.strerror)) from error
+        for row in lines:
+            chain = [name.strip() for name in row.split("#")[0].split(">")]
             if chain == [""]:
                 continue
             if len(chain) < 2 or not all(chain):
-                raise ConfigurationError(f"--network: {line!r} must name stations from upstream down, a>b")
+                raise ConfigurationError(sentence("table.network_line", line=row))
             pairs += itertools.pairwise(chain)
     return pairs
 
@@ -244,7 +245,7 @@ def offset(text: str | None) -> timedelta | None:
         return None
     match = re.fullmatch(r"([+-])(\d{1,2}):?(\d{2})", text.strip())
     if match is None or int(match[2]) > 14 or int(match[3]) > 59:
-        raise ConfigurationError(f"offset {text!r} must be like +08:00")
+        raise ConfigurationError(sentence("table.offset", text=text))
     return (1 if match[1] == "+" else -1) * timedelta(hours=int(match[2]), minutes=int(match[3]))
 
 
@@ -261,7 +262,7 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
         found = sensors([names[i] for i in others], catalogue)
         place = {names[i]: i for i in reversed(others)}
         if not found.sensors:
-            raise ConfigurationError(f"{source}: no column names a parameter; found {', '.join(names[:8])}")
+            raise ConfigurationError(sentence("table.no_parameter", source=source, found=", ".join(names[:8])))
         stamps: list[pl.Series] = []
         stations: list[pl.Series] = []
         cells: list[list[Floats]] = []
@@ -275,18 +276,18 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
             unread += np.array([u for _, u in numbers])
             cells.append([v for v, _ in numbers])
     if not stamps or not sum(len(s) for s in stamps):
-        raise ConfigurationError(f"{source} has no rows")
+        raise ConfigurationError(sentence("table.no_rows", source=source))
     at, ok = _times(source, names[time_at or 0], pl.concat(stamps), offset, summary)
     columns = [np.concatenate([piece[i] for piece in cells]) for i in range(len(found.sensors))]
     summary.rows = len(at)
     keep, found, columns = _sensors(found, columns, unread, summary)
     values = np.stack([c.canonical(v) for c, v in zip(found.sensors, columns, strict=True)], axis=1) if keep else None
     if values is None:
-        raise ConfigurationError(f"{source}: no column of {', '.join(summary.left_alone[:8])} holds numbers")
+        raise ConfigurationError(sentence("table.no_numbers", source=source, found=", ".join(summary.left_alone[:8])))
     values[~np.isfinite(values)] = np.nan
     if station_at is None:
         label = source.name.split(".")[0]
-        summary.notes.append(f"没有站点列，视为一个站点 no station column: one station, called {label!r}")
+        summary.notes.append(line("table.one_station", label=label))
         known, who = [label], np.zeros(len(at), np.intp)
     else:
         known, who = _stations(pl.concat(stations), summary)
@@ -300,7 +301,7 @@ def _named(source: Path, names: Sequence[str], wanted: Sequence[str], *, needed:
         if one in spelled:
             return spelled.index(one)
     if needed:
-        raise ConfigurationError(f"{source}: no column called time; found {', '.join(names[:8])}")
+        raise ConfigurationError(sentence("table.no_time", source=source, found=", ".join(names[:8])))
     return None
 
 
@@ -330,20 +331,20 @@ def _sensors(
     for i, (column, values) in enumerate(zip(found.sensors, columns, strict=True)):
         numbers = int(np.isfinite(values).sum())
         if not numbers:
-            summary.notes.append(f"{column.name}: 没有数值 no numbers in it; left alone")
+            summary.notes.append(line("table.note_no_numbers", name=column.name))
         elif numbers < NUMBERS * (numbers + unread[i]):
-            summary.notes.append(f"{column.name}: 多为文字 mostly text; left alone")
+            summary.notes.append(line("table.note_text", name=column.name))
             summary.left_alone.append(column.name)
         else:
             if unread[i]:
-                summary.notes.append(f"{column.name}: 不是数字 {int(unread[i]):,} cells are no numbers; left out")
+                summary.notes.append(line("table.note_cells", name=column.name, cells=int(unread[i])))
             summary.columns[column.name] = column.taken_as
             keep.append(i)
     guessed = [c.name for c in (found.sensors[i] for i in keep) if c.taken_as == "generic"]
     if guessed:
-        summary.notes.append(f"按一般传感器检验 assessed as plain sensors: {', '.join(guessed)}")
+        summary.notes.append(line("table.note_plain", names=", ".join(guessed)))
     if summary.left_alone:
-        summary.notes.append(f"未检验 left alone: {', '.join(summary.left_alone)}")
+        summary.notes.append(line("table.note_left", names=", ".join(summary.left_alone)))
     kept: tuple[Sensor, ...] = tuple(found.sensors[i] for i in keep)
     return keep, Sensors(kept, found.catalogue, found.left), [columns[i] for i in keep]
 
@@ -379,9 +380,7 @@ def _times(
             break
     if best is None or len(best) - best.null_count() < NUMBERS * max(filled, 1):
         first = sample[0] if len(sample) else ""
-        raise ConfigurationError(
-            f"{source}, column {name}: {first!r} is no time; write 2026-05-12T10:30:00Z or 2026-05-12 10:30:00"
-        )
+        raise ConfigurationError(sentence("table.bad_time", source=source, name=name, first=first))
     return _ms(source, name, best, zoned=zoned, offset=offset, filled=filled, summary=summary)
 
 
@@ -392,14 +391,14 @@ def _ms(
     at = np.array(stamps.dt.epoch("ms").fill_null(0).to_numpy(), np.int64)
     if not zoned:
         if offset is None:
-            summary.notes.append(f"{name}: 时间未注明时区 no offset in the times: taken as UTC (--offset +08:00)")
+            summary.notes.append(line("table.note_offset", name=name))
         else:
             at = at - int(offset.total_seconds() * 1000)
     if lost := len(known) - int(known.sum()):
-        summary.notes.append(f"{name}: {lost:,} 行时间无法识读 rows without a readable time; left out")
+        summary.notes.append(line("table.note_no_time", name=name, rows=lost))
     strange = known & ((at < 0) | (at > 4_102_444_800_000))
     if strange.any():
-        summary.notes.append(f"{name}: {int(strange.sum()):,} rows are before 1970 or after 2100 年份不对; left out")
+        summary.notes.append(line("table.note_year", name=name, rows=int(strange.sum())))
     return at, known & ~strange
 
 
@@ -407,7 +406,7 @@ def _stations(cells: pl.Series, summary: Summary) -> tuple[list[str], Places]:
     names = cells.str.strip_chars().fill_null("")
     known = names.unique(maintain_order=True).to_list()
     if "" in known:
-        summary.notes.append("有的行没有站点名，归为一个站点 rows without a station name are one station, called ''")
+        summary.notes.append(line("table.note_nameless"))
     codes = names.replace_strict(known, list(range(len(known))), return_dtype=pl.Int64)
     return known, np.array(codes.to_numpy(), np.intp)
 
@@ -417,14 +416,14 @@ def _sorted(known: list[str], who: Places, at: Ints, values: Floats, found: Sens
     back = int(((np.diff(at) < 0) & (np.diff(who) == 0)).sum())
     order = np.lexsort((np.arange(len(at)), at, who))
     if back:
-        summary.notes.append(f"时间倒退 {back:,} 次，已按时间排序 times go back {back:,} times: sorted")
+        summary.notes.append(line("table.note_back", times=back))
         who, at, values = who[order], at[order], values[order]
     elif (np.diff(who) < 0).any():
         who, at, values = who[order], at[order], values[order]
     again = np.append(False, (np.diff(at) == 0) & (np.diff(who) == 0))
     if again.any():
         twice = int(again.sum())
-        summary.notes.append(f"重复取后者 {twice:,} rows have the time of another: the last number counts")
+        summary.notes.append(line("table.note_twice", rows=twice))
         for row in np.flatnonzero(again).tolist():
             values[row] = np.where(np.isnan(values[row]), values[row - 1], values[row])
         keep = np.append(~again[1:], True)
@@ -487,12 +486,13 @@ def _runs(alarms: Alarms) -> int:
     return 1 + int((apart | (np.diff(alarms.station[order]) != 0)).sum())
 
 
+COUNTED = ("rows", "stations", "values", "suspect", "bad", "events", "doubtful")
+
+
 def told(summary: Summary) -> Iterator[str]:
     """The summary for people: what was assumed, and what was found."""
     yield from summary.notes
     tests = ", ".join(f"{name} {count:,}" for name, count in summary.by_test.items()) or "-"
-    yield (
-        f"{summary.rows:,} 行 rows, {summary.stations} 站 stations, {summary.values:,} 值 values: "
-        f"可疑 suspect {summary.suspect:,}, 无效 bad {summary.bad:,} ({tests}); 事件 events {summary.events:,}, "
-        f"存疑 doubtful {summary.doubtful:,}"
-    )
+    counts = {name: getattr(summary, name) for name in COUNTED}
+    text = say("table.assessed", tests=tests, **counts)
+    yield from (text.zh, text.en)

@@ -32,6 +32,7 @@ from riverchief import __version__, clock, files, pgdump, sealing
 from riverchief.settings import InfluxSection, Settings
 from sensors.errors import ConfigurationError, Refused, StorageUnavailable
 from sensors.parameters import catalogue
+from sensors.texts import sentence
 from sensors.times import from_ms, rfc3339
 
 FORMAT = 1
@@ -126,7 +127,7 @@ def take(
     """
     url = Database(settings.database_url).url
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
-        raise ConfigurationError(f"there is no database {url.database}: nothing to back up")
+        raise ConfigurationError(sentence("backup.no_database", database=url.database))
     months = _archive(settings) if archive else None
     with _alone(target), months.alone() if months else nullcontext():
         pictures = Pictures(settings, target) if photos else None
@@ -147,7 +148,7 @@ def take(
             shutil.rmtree(part, ignore_errors=True)
             if isinstance(error, OSError | sqlite3.Error):
                 reason = error.strerror if isinstance(error, OSError) else error
-                raise StorageUnavailable(f"the backup below {target} could not be written: {reason}") from error
+                raise StorageUnavailable(sentence("backup.unwritten", target=target, reason=reason)) from error
             raise
         return Backup(folder, manifest, _thin(target, keep))
 
@@ -155,19 +156,19 @@ def take(
 def read_manifest(source: Path) -> Manifest:
     """The manifest of a finished backup; raises Refused for anything else, saying what it is."""
     if not source.is_dir():
-        raise Refused(f"{source} is not a backup: a folder with {MANIFEST} is needed")
+        raise Refused(sentence("backup.no_backup", source=source, manifest=MANIFEST))
     if source.name.endswith(PARTIAL):
-        raise Refused(f"{source} is a backup that was never finished")
+        raise Refused(sentence("backup.unfinished", source=source))
     try:
         found = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
         if found["format"] != FORMAT:
-            raise Refused(f"{source} has format {found['format']}; this version reads format {FORMAT}")
+            raise Refused(sentence("backup.format", source=source, format=found["format"], known=FORMAT))
         files_ = {name: File(**file) for name, file in found["files"].items()}
         return Manifest(**{**found, "files": files_})
     except FileNotFoundError:
-        raise Refused(f"{source} has no {MANIFEST}: it was never finished, or is no backup") from None
+        raise Refused(sentence("backup.no_manifest", source=source, manifest=MANIFEST)) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Refused(f"{source / MANIFEST} cannot be read: {error}") from error
+        raise Refused(sentence("file.unreadable", file=source / MANIFEST, error=error)) from error
 
 
 def check_files(source: Path, manifest: Manifest, progress: Progress = nobody) -> None:
@@ -175,9 +176,9 @@ def check_files(source: Path, manifest: Manifest, progress: Progress = nobody) -
     done, total = 0, sum(file.bytes for file in manifest.files.values()) or 1
     for name, file in manifest.files.items():
         if not (source / name).is_file():
-            raise Refused(f"{source / name} is missing: the backup is not complete")
+            raise Refused(sentence("backup.missing", file=source / name))
         if hashed(source / name) != file:
-            raise Refused(f"{source / name} is not what was backed up: its size or SHA-256 differs")
+            raise Refused(sentence("backup.altered", file=source / name))
         done += file.bytes
         progress(done / total)
 
@@ -258,9 +259,9 @@ def copy_sqlite(url: sa.URL, copy: Path, progress: Progress = nobody) -> tuple[s
         made.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
         verdict = made.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if verdict != "ok":
-            raise StorageUnavailable(f"the database {url.database} is damaged: {verdict}")
+            raise StorageUnavailable(sentence("backup.damaged", database=url.database, verdict=verdict))
         if sqlite_rows(made) != rows:
-            raise StorageUnavailable(f"the copy of {url.database} has other rows than the database")
+            raise StorageUnavailable(sentence("backup.copy_differs", database=url.database))
         return schema, rows
     finally:
         made.close()
@@ -278,7 +279,7 @@ def _schema(connection: sqlite3.Connection, url: sa.URL) -> str:
     try:
         return str(connection.execute("SELECT version_num FROM alembic_version").fetchone()[0])
     except (sqlite3.OperationalError, TypeError):
-        raise ConfigurationError(f"{url.database} is no database of Riverchief: nothing to back up") from None
+        raise ConfigurationError(sentence("backup.not_ours", database=url.database)) from None
 
 
 def _dump(url: sa.URL, copy: Path, progress: Progress) -> tuple[str, dict[str, int]]:
@@ -287,7 +288,7 @@ def _dump(url: sa.URL, copy: Path, progress: Progress) -> tuple[str, dict[str, i
     try:
         with database.read() as connection:
             if not sa.inspect(connection).has_table("alembic_version"):
-                raise ConfigurationError(f"{url.database} is no database of Riverchief: nothing to back up")
+                raise ConfigurationError(sentence("backup.not_ours", database=url.database))
             schema = str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
             for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
                 connection.exec_driver_sql(f"SET LOCAL {limit} = 0")  # we wait for pg_dump, however long it takes
@@ -296,7 +297,7 @@ def _dump(url: sa.URL, copy: Path, progress: Progress) -> tuple[str, dict[str, i
             progress(0.5)
             rows = postgres_rows(connection)
         if pgdump.rows(copy) != rows:
-            raise StorageUnavailable(f"the dump of {url.database} has other rows than the database")
+            raise StorageUnavailable(sentence("backup.dump_differs", database=url.database))
         progress(1.0)
         return schema, rows
     finally:
@@ -460,10 +461,10 @@ def _alone(target: Path) -> Iterator[None]:
         target.mkdir(parents=True, exist_ok=True)
         handle = (target / ".lock").open("a")
     except OSError as error:
-        raise StorageUnavailable(f"{target} cannot take a backup: {error.strerror}") from error
+        raise StorageUnavailable(sentence("backup.target", target=target, error=error.strerror)) from error
     with handle:
         if not filelock.lock(handle):
-            raise Refused(f"another backup is being written to {target}")
+            raise Refused(sentence("backup.another", target=target))
         for stale in target.glob(f"{PREFIX}*{PARTIAL}"):
             shutil.rmtree(stale, ignore_errors=True)
         yield
@@ -480,7 +481,7 @@ def _room(target: Path, url: sa.URL, months: ParquetArchive | None, pictures: "P
         needed += pictures.new_bytes()
     free = shutil.disk_usage(target).free
     if free < needed:
-        raise StorageUnavailable(f"{target} has {free >> 20} MiB free, a backup needs about {needed >> 20} MiB")
+        raise StorageUnavailable(sentence("backup.no_room", target=target, free=free >> 20, needed=needed >> 20))
 
 
 def _thin(target: Path, keep: int | None) -> tuple[Path, ...]:

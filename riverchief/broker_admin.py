@@ -22,6 +22,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from sensors.errors import ConfigurationError, Refused, WaterError
+from sensors.texts import sentence
 from sensors.wire.telemetry import topic
 
 CONTROL = "$CONTROL/dynamic-security/v1"
@@ -222,9 +223,7 @@ class DynamicSecurity:
         except queue.Empty:
             raise self._silent() from None
         if not allowed:
-            raise ConfigurationError(
-                "the broker refuses to let this user read its dynamic-security topic: it is no administrator there"
-            )
+            raise ConfigurationError(sentence("broker.no_administrator"))
 
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         for answer in json.loads(message.payload).get("responses", []):
@@ -237,7 +236,7 @@ class DynamicSecurity:
         if error is not None and "not found" in error:
             return None
         if error is not None:
-            raise Refused(f"the broker refuses {command} {', '.join(which.values())}: {error}")
+            raise Refused(sentence("broker.refuses", command=command, known=", ".join(which.values()), error=error))
         found: dict[str, Any] = answer["data"][kind]
         return found
 
@@ -245,7 +244,7 @@ class DynamicSecurity:
         error = self._ask(command).get("error")
         if error is not None:
             name = command.get("username", command.get("rolename", ""))
-            raise Refused(f"the broker refuses {command['command']} {name}: {error}")
+            raise Refused(sentence("broker.refuses", command=command["command"], known=name, error=error))
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
         ours = secrets.token_hex(8)  # several administrators see each other's answers
@@ -261,10 +260,8 @@ class DynamicSecurity:
 
     def _silent(self) -> BrokerUnavailable:
         where = f"{self._address.host}:{self._address.port}"
-        return BrokerUnavailable(
-            f"the broker at {where} does not answer on {CONTROL} within {self._address.timeout_s:g} s;"
-            " is its dynamic-security plugin loaded?"
-        )
+        seconds = self._address.timeout_s
+        return BrokerUnavailable(sentence("broker.no_plugin", where=where, topic=CONTROL, seconds=seconds))
 
 
 def accepts(address: Address, user: str, password: str) -> bool:
@@ -297,14 +294,14 @@ def _connected(address: Address, user: str, password: str) -> paho.Client:
     try:
         client.connect(address.host, address.port)
     except OSError as error:
-        raise BrokerUnavailable(f"the broker at {where} cannot be reached: {error.strerror or error}") from error
+        raise BrokerUnavailable(sentence("broker.unreachable", where=where, error=error.strerror or error)) from error
     client.loop_start()
     if not answered.wait(address.timeout_s) or refusal:
         client.disconnect()
         client.loop_stop()
         if refusal:
-            raise ConfigurationError(f"the broker at {where} refuses the user {user}: {refusal[0]}")
-        raise BrokerUnavailable(f"the broker at {where} does not answer within {address.timeout_s:g} s")
+            raise ConfigurationError(sentence("broker.refuses_user", where=where, user=user, refusal=refusal[0]))
+        raise BrokerUnavailable(sentence("broker.silent", where=where, timeout_s=address.timeout_s))
     return client
 
 

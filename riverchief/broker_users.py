@@ -113,7 +113,7 @@ def address(settings: Settings) -> Address:
     if admin.host is not None:
         return Address(admin.host, admin.port or 1883, admin.ca_file)
     if mqtt.tls and mqtt.ca_file is None and admin.ca_file is None:
-        raise ConfigurationError("mqtt.tls needs mqtt.ca_file here: the broker's administrator trusts no one else")
+        raise ConfigurationError(sentence("broker.needs_ca"))
     return Address(mqtt.host, admin.port or mqtt.port, admin.ca_file or mqtt.ca_file)
 
 
@@ -138,7 +138,7 @@ def endpoint(settings: Settings) -> Endpoint:
     try:
         authority = None if ca_file is None else ca_file.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the authority in {ca_file} cannot be read: {error}") from None
+        raise ConfigurationError(sentence("broker.authority", ca_file=ca_file, error=error)) from None
     tls = ca_file is not None or (mqtt.tls and admin.device_host is None)
     port = admin.device_port or (mqtt.port if admin.device_host is None else 8883 if tls else 1883)
     return Endpoint(admin.device_host or mqtt.host, port, tls, authority)

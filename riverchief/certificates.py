@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 
 AUTHORITY_DAYS, SERVER_DAYS, CLIENT_DAYS = 7300, 825, 3650
 RENEW_DAYS = 60
@@ -63,7 +64,7 @@ def server(signed_by: Pair, names: Iterable[str], now: datetime) -> Pair:
     wanted = list(names)
     general = [_general_name(name) for name in wanted]
     if not general:
-        raise ConfigurationError("a server certificate needs at least one host name or address")
+        raise ConfigurationError(sentence("certificate.no_name"))
     issuer, issuer_key = _read(signed_by)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, wanted[0])])  # small TLS stacks look for it
@@ -119,14 +120,14 @@ def check_pair(certificate: bytes, key: bytes) -> None:
     try:
         held = x509.load_pem_x509_certificate(certificate).public_key()
     except ValueError as error:
-        raise ConfigurationError(f"the certificate is not PEM: {error}") from None
+        raise ConfigurationError(sentence("certificate.no_pem", error=error)) from None
     try:
         own = serialization.load_pem_private_key(key, password=None).public_key()
     except (ValueError, TypeError):
-        raise ConfigurationError("the key is not a PEM private key without a passphrase") from None
+        raise ConfigurationError(sentence("certificate.no_key")) from None
     form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     if held.public_bytes(*form) != own.public_bytes(*form):
-        raise ConfigurationError("the key does not belong to the certificate")
+        raise ConfigurationError(sentence("certificate.other_key"))
 
 
 def _builder(
@@ -150,7 +151,7 @@ def _general_name(name: str) -> x509.GeneralName:
     except ValueError:
         pass
     if not name or not name.isascii() or any(c.isspace() for c in name):
-        raise ConfigurationError(f"{name!r} is neither a host name nor an address")
+        raise ConfigurationError(sentence("certificate.no_host", name=name))
     return x509.DNSName(name)
 
 
@@ -163,5 +164,5 @@ def _pair(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Pai
 def _read(pair: Pair) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = serialization.load_pem_private_key(pair.key, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ConfigurationError("the key of the authority is not one that riverchief made")
+        raise ConfigurationError(sentence("certificate.foreign_key"))
     return x509.load_pem_x509_certificate(pair.certificate), key

@@ -5,7 +5,7 @@ What decides is :mod:`sensors.standards.gb3838`; this module finds the columns, 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ from sensors.parameters import Catalogue
 from sensors.reading import Bools, Floats
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import Judged, Oxygen, Water, WaterClass
+from sensors.texts import Text, line, say, sentence
 
 CLASS, DECIDING = "class", "deciding"
 
@@ -60,9 +61,6 @@ class Unreadable:
     column: str
     text: str
 
-    def __str__(self) -> str:
-        return f"line {self.line}, column {self.column}: {self.text!r} is no number"
-
 
 @dataclass
 class Summary:
@@ -89,9 +87,9 @@ def items(text: str) -> Sequence[str] | None:
         return ITEMS[text]
     keys = [key.strip().lower() for key in text.split(",") if key.strip()]
     if strange := [key for key in keys if key not in gb3838.PARAMETERS]:
-        raise ConfigurationError(f"{strange[0]!r} has no class in GB 3838; there are {', '.join(gb3838.PARAMETERS)}")
+        raise ConfigurationError(sentence("table.no_class", strange=strange[0], known=", ".join(gb3838.PARAMETERS)))
     if not keys:
-        raise ConfigurationError(f"items {text!r} must be {', '.join(ITEMS)}, or parameter keys")
+        raise ConfigurationError(sentence("table.items", text=text, known=", ".join(ITEMS)))
     return keys
 
 
@@ -126,13 +124,16 @@ def classify(
 def told(summary: Summary) -> Iterator[str]:
     """The summary for people: what was passed over, what could not be read, and how many rows are in which class."""
     for name, key in summary.second_columns.items():
-        yield f"{name}: 前面已有一列 an earlier column holds {key} already; left alone"
+        yield line("table.second_column", name=name, key=key)
     for cell in summary.unreadable_first:
-        yield f"{summary.file}, {cell}"
-    counts = " · ".join(f"{name or '无法判定 none'} {count:,}" for name, count in summary.classes.items() if count)
-    used = ", ".join(summary.judged_columns.values()) or "无 none"
-    more = f"; 无法识读 unreadable {summary.unreadable:,}" if summary.unreadable else ""
-    yield f"{summary.rows:,} 行 rows: {counts or '-'}; 依据 by {used}{more}"
+        yield line("table.cell", source=summary.file, **asdict(cell))
+    if summary.unreadable:
+        yield line("table.unreadable", cells=summary.unreadable)
+    found = [(name, count) for name, count in summary.classes.items() if count]
+    counts = Text(*(", ".join(f"{name or none} {count:,}" for name, count in found) for none in ("无法判定", "none")))
+    used = ", ".join(summary.judged_columns.values()) or "—"
+    text = say("table.classified", rows=summary.rows, counts=counts, used=used)
+    yield from (text.zh, text.en)
 
 
 def _opened(out: Path | IO[bytes], names: list[str], bom: bool) -> AbstractContextManager[Sink]:
@@ -153,7 +154,7 @@ def _kept(source: Path, names: Sequence[str]) -> list[int]:
     ours = [name for name in names if name.strip().lower() in (CLASS, DECIDING)]
     spelled = {name.strip().lower() for name in ours}
     if len(spelled) == 1:
-        raise ConfigurationError(f"{source} has a column {ours[0]!r} of its own already; rename it first")
+        raise ConfigurationError(sentence("table.column_taken", source=source, ours=ours[0]))
     return [i for i, name in enumerate(names) if name not in ours]
 
 
@@ -168,7 +169,7 @@ def _used(
     """Position in the piece → column, of what is judged (and of temperature and salinity for saturation)."""
     mapped = columns.columns(names, catalogue)
     if not mapped.columns:
-        raise ConfigurationError(f"{source}: no column names a parameter; found {', '.join(names[:8])}")
+        raise ConfigurationError(sentence("table.no_parameter", source=source, found=", ".join(names[:8])))
     asked = gb3838.evaluated(options.water) if options.items is None else options.items
     needed = {key for key in asked if gb3838.limits(key, options.water) is not None}
     summary.judged_columns = {c.name: c.parameter for c in mapped.columns if c.parameter in needed}
@@ -243,5 +244,5 @@ def _tell(
     for row in rows[: TOLD - len(summary.unreadable_first)]:
         cell = Unreadable(piece.line(int(row)), column.name, str(piece.frame[place][int(row)]))
         if options.strict:
-            raise ConfigurationError(f"{source}, {cell}")
+            raise ConfigurationError(sentence("table.cell", source=source, **asdict(cell)))
         summary.unreadable_first.append(cell)

@@ -43,6 +43,7 @@ from riverchief.simulate import play_present
 from sensors.errors import WaterError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
+from sensors.texts import sentence
 from simulator.device import Connection
 from simulator.play import Pace, Played, Progress
 from simulator.present import Present
@@ -119,9 +120,7 @@ def run(
     if report is not None:
         report.write_text(json.dumps(asdict(result), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     if not result.ledger_closed:
-        raise DemoFailed(
-            "账本未平。 / The ledger does not close: what was sent is not what was stored, kept back or missed."
-        )
+        raise DemoFailed(sentence("demo.ledger_open"))
     return result
 
 
@@ -219,7 +218,7 @@ def _serve(settings: Path, folder: Path, address: str, console: Console, stop: t
             while not _answers(address) and not stop.is_set():
                 if process.poll() is not None or time.monotonic() > until:
                     tail = log.read_text("utf-8", "replace").splitlines()[-8:]
-                    raise DemoFailed("riverchief serve did not start:\n" + "\n".join(tail))
+                    raise DemoFailed(sentence("demo.not_started") + "\n" + "\n".join(tail))
                 time.sleep(0.1)
         yield
     finally:
@@ -280,9 +279,9 @@ def _simulate(
         try:
             return playing.result(60)
         except TimeoutError:
-            raise DemoFailed("the simulated devices did not stop in time") from None
+            raise DemoFailed(sentence("play.not_stopped")) from None
         except Exception as error:
-            raise DemoFailed(f"the simulated devices failed: {error}") from error
+            raise DemoFailed(sentence("play.failed", error=error)) from error
 
 
 def _phase(now: Progress, pace: Pace, until: float | None) -> str:

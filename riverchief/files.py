@@ -21,7 +21,7 @@ from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.stationbook import Book
 from sensors.stations import Registry
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 from sensors.wire import mapping
 from sensors.wire.mapping import Mappings
 from simulator.replay import Table
@@ -32,7 +32,7 @@ def shipped(name: str) -> Path:
     for folder in (Path(__file__).parent.parent / "config", Path(str(files("riverchief"))) / "_config"):
         if (folder / name).is_file():
             return folder / name
-    raise ConfigurationError(f"the shipped configuration file {name} is missing")
+    raise ConfigurationError(sentence("file.not_shipped", name=name))
 
 
 def record() -> Path:
@@ -95,7 +95,7 @@ def read_book(
     """
     table = path.suffix.lower() == ".csv"
     if kind is not None and kind not in stationbook.COLUMNS:
-        raise ConfigurationError(f"kind {kind!r} must be one of {', '.join(stationbook.COLUMNS)}")
+        raise ConfigurationError(sentence("file.kind", kind=kind, known=", ".join(stationbook.COLUMNS)))
     try:
         if table:
             return stationtable.read_book(_table_text(path), catalogue, kind=kind, known=known, box=box)
@@ -109,13 +109,13 @@ def _table_text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+        raise ConfigurationError(sentence("file.unreadable", file=path, error=error)) from error
     for encoding in ("utf-8-sig", "gb18030"):
         try:
             return data.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise ConfigurationError(f"{path} cannot be read: it is neither UTF-8 nor GB 18030")
+    raise ConfigurationError(sentence("file.no_text", path=path))
 
 
 def read_mappings(path: Path | None, catalogue: Catalogue) -> Mappings:
@@ -132,7 +132,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+        raise ConfigurationError(sentence("file.unreadable", file=path, error=error)) from error
 
 
 def read_table(path: Path, catalogue: Catalogue) -> Table:
@@ -144,14 +144,14 @@ def read_table(path: Path, catalogue: Catalogue) -> Table:
     frame = _frame(path)
     names = {name.strip().lower(): name for name in frame.columns}
     if "time" not in names:
-        raise ConfigurationError(f"{path}: no column time; found {', '.join(frame.columns[:8])}")
+        raise ConfigurationError(sentence("file.no_time", path=path, found=", ".join(frame.columns[:8])))
     time = _times(path, frame[names["time"]])
     values: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
     for column in columns.columns(frame.columns, catalogue).columns:
         numbers = frame[column.name].cast(pl.Float64, strict=False).to_numpy()
         values[column.parameter] = np.asarray(numbers * column.convert.gain + column.convert.offset)
     if not values:
-        raise ConfigurationError(f"{path}: no column names a parameter; found {', '.join(frame.columns[:8])}")
+        raise ConfigurationError(sentence("table.no_parameter", source=path, found=", ".join(frame.columns[:8])))
     station = (
         frame[names["station"]].cast(pl.String).fill_null("").to_numpy().astype(np.str_)
         if "station" in names
@@ -198,9 +198,9 @@ def _frame(path: Path) -> pl.DataFrame:
             data = gzip.decompress(data)
         return pl.read_csv(data, infer_schema_length=None, try_parse_dates=False)
     except FileNotFoundError:
-        raise ConfigurationError(f"{path} does not exist") from None
+        raise ConfigurationError(sentence("file.missing", path=path)) from None
     except (OSError, EOFError, pl.exceptions.PolarsError, ModuleNotFoundError) as error:
-        raise ConfigurationError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+        raise ConfigurationError(sentence("file.no_table", path=path, error=str(error).splitlines()[0])) from error
 
 
 def _times(path: Path, column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -211,11 +211,13 @@ def _times(path: Path, column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.
             column = column.dt.cast_time_unit("ms")
             column = column.dt.replace_time_zone("UTC") if column.dtype.time_zone is None else column  # type: ignore[attr-defined]
         else:
-            raise ConfigurationError(f"{path}: column time holds {column.dtype}, a time is needed")
+            raise ConfigurationError(sentence("file.time_type", path=path, dtype=column.dtype))
     except pl.exceptions.PolarsError as error:
-        raise ConfigurationError(f"{path}: column time cannot be read: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0]
+        raise ConfigurationError(sentence("file.time_unreadable", path=path, error=said)) from error
     if column.null_count():
-        raise ConfigurationError(f"{path}: column time is empty in row {int(column.is_null().arg_max() or 0) + 2}")
+        row = int(column.is_null().arg_max() or 0) + 2
+        raise ConfigurationError(sentence("file.time_empty", path=path, row=row))
     return np.asarray(column.cast(pl.Int64).to_numpy(), np.int64)
 
 
@@ -249,4 +251,4 @@ def _secret_in(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read the secret in {file}: {type(error).__name__}") from error
+        raise ConfigurationError(sentence("file.secret", file=file, error=type(error).__name__)) from error

@@ -20,6 +20,7 @@ from grafana_client.client import GrafanaClientError, GrafanaException
 from requests.exceptions import RequestException
 
 from sensors.errors import ConfigurationError, Refused, StorageUnavailable, WaterError
+from sensors.texts import sentence
 
 FOLDER_UID: Final = "riverchief"
 FOLDER_TITLE: Final = "河长 Riverchief"
@@ -84,11 +85,9 @@ def digest(board: Mapping[str, Any]) -> str:
 def _connect(url: str, token: str | None) -> Any:
     """The client, which has no types of its own."""
     if not re.fullmatch(r"https?://[^/\s@]+(/\S*)?", url):
-        raise ConfigurationError("grafana.url must be an address like http://127.0.0.1:3000, without a user in it")
+        raise ConfigurationError(sentence("grafana.address"))
     if token is None:
-        raise ConfigurationError(
-            "grafana.token is not set: publishing needs a service account that may edit dashboards"
-        )
+        raise ConfigurationError(sentence("grafana.no_token"))
     prefix = url.rstrip("/") + "/"  # a Grafana below a path needs the stroke before "api"
     return GrafanaApi.from_url(prefix, credential=token, timeout=TIMEOUT_S)
 
@@ -115,16 +114,10 @@ def _look(api: Any, uid: str) -> _There | None:
 def _refuse(there: Mapping[str, _There | None], force: bool) -> None:
     provisioned = [uid for uid, one in there.items() if one is not None and one.provisioned]
     if provisioned:
-        raise Refused(
-            f"{', '.join(provisioned)}: provisioned from files, which Grafana lets nobody overwrite; "
-            "change the files (riverchief dashboards build) or end the provisioning"
-        )
+        raise Refused(sentence("grafana.provisioned", known=", ".join(provisioned)))
     edited = [f"{uid} (by {one.by})" for uid, one in there.items() if one is not None and one.digest is None]
     if edited and not force:
-        raise Refused(
-            f"{', '.join(edited)}: edited in Grafana since we published; nothing was written. "
-            "Bring what is wanted into dashboards/ and publish with --force"
-        )
+        raise Refused(sentence("grafana.edited", known=", ".join(edited)))
 
 
 def _ensure_folder(api: Any) -> None:
@@ -154,20 +147,18 @@ def _told(error: GrafanaClientError, uid: str) -> WaterError:
     """Why Grafana did not take this one dashboard."""
     status = error.response.get("status") if isinstance(error.response, Mapping) else None
     if error.status_code == 412 and status == "version-mismatch":
-        return Refused(f"{uid}: somebody saved it in Grafana at this moment; look at it and publish again")
+        return Refused(sentence("grafana.at_once", uid=uid))
     if error.status_code == 412 and status == "name-exists":
-        return Refused(f"{uid}: the folder has another dashboard of the same title; rename or remove that one")
+        return Refused(sentence("grafana.same_title", uid=uid))
     if error.status_code in (401, 403):
         return _denied(error.status_code)
-    return ConfigurationError(f"{uid}: Grafana answered {error.status_code}: {_words(error)}")
+    return ConfigurationError(sentence("grafana.not_taken", uid=uid, status=error.status_code, words=_words(error)))
 
 
 def _denied(status: int) -> ConfigurationError:
     if status == 401:
-        return ConfigurationError("Grafana does not know the token of grafana.token; make one for a service account")
-    return ConfigurationError(
-        "Grafana forbids it (403): the service account needs the role Editor, which may make folders and dashboards"
-    )
+        return ConfigurationError(sentence("grafana.unknown_token"))
+    return ConfigurationError(sentence("grafana.forbidden"))
 
 
 def _words(error: GrafanaException) -> str:
@@ -193,12 +184,9 @@ def _translated(url: str) -> Iterator[None]:
     except GrafanaClientError as error:
         if error.status_code in (401, 403):
             raise _denied(error.status_code) from None
-        raise ConfigurationError(f"Grafana at {url} answered {error.status_code}: {_words(error)}") from None
+        said = sentence("grafana.answered", url=url, status=error.status_code, words=_words(error))
+        raise ConfigurationError(said) from None
     except (GrafanaException, RequestException) as error:
-        raise StorageUnavailable(
-            f"Grafana at {url} cannot be reached or is in trouble: {type(error).__name__}"
-        ) from None
+        raise StorageUnavailable(sentence("grafana.away", url=url, error=type(error).__name__)) from None
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigurationError(
-            f"what answers at {url} does not speak as Grafana does ({type(error).__name__})"
-        ) from None
+        raise ConfigurationError(sentence("grafana.something_else", url=url, error=type(error).__name__)) from None

@@ -13,6 +13,7 @@ import structlog
 
 from governance.rounds import Rounds
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +51,7 @@ class Heartbeat(Rounds):
         except httpx.InvalidURL:
             address = httpx.URL()
         if address.scheme not in {"http", "https"} or not address.host:
-            raise ConfigurationError("watch.heartbeat_url must be an address that begins with http:// or https://")
+            raise ConfigurationError(sentence("settings.heartbeat"))
         self._url = address
         self._ailing = ailing
         self._every_s = every_s

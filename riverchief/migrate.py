@@ -24,6 +24,7 @@ from riverchief import migrations
 from riverchief.alone import alone
 from sensors.errors import ConfigurationError, WaterError
 from sensors.parameters import Catalogue
+from sensors.texts import sentence
 
 AT_ONCE = 5_000
 """Rows held in memory."""
@@ -59,9 +60,9 @@ def move(source: str, target: str, catalogue: Catalogue, progress: Callable[[flo
             stack.callback(database.close)
         old, new = databases
         if old.url == new.url:
-            raise ConfigurationError(f"{old} is both the source and the target")
+            raise ConfigurationError(sentence("migrate.itself", old=old))
         if old.is_sqlite and not Path(old.url.database or "").is_file():
-            raise ConfigurationError(f"there is no database {old.url.database}")
+            raise ConfigurationError(sentence("migrate.none", database=old.url.database))
         for database in databases:
             stack.enter_context(alone(database.url.render_as_string(hide_password=False)))
         _refuse_what_is_there(new)
@@ -106,10 +107,7 @@ class _Copy:
                 back.add(rows)
                 self._told(len(rows), total)
             if back != sums[table]:
-                raise NotTheSame(
-                    f"{table.name}: {sums[table].rows} rows were read and {back.rows} are there, or they differ; "
-                    "nothing has been kept in the target"
-                )
+                raise NotTheSame(sentence("migrate.differs", name=table.name, read=sums[table].rows, there=back.rows))
         return {table.name: sums[table].rows for table in tables}
 
     def _copied(self, table: sa.Table, total: int) -> "_Sum":
@@ -126,7 +124,7 @@ class _Copy:
                     keys = table.columns.keys()
                     self._target.execute(sa.insert(table), [dict(zip(keys, row, strict=True)) for row in mended])
             except (DataError, IntegrityError) as error:
-                raise ConfigurationError(f"a row of {table.name} does not fit into the target: {error.orig}") from error
+                raise ConfigurationError(sentence("migrate.no_fit", name=table.name, error=error.orig)) from error
             self._told(len(rows), total)
         return given
 
@@ -185,9 +183,7 @@ def _refuse_what_is_there(database: Database) -> None:
     with database.read() as connection:
         for name in ours:
             if name in there and connection.exec_driver_sql(f'SELECT 1 FROM "{name}" LIMIT 1').first() is not None:
-                raise ConfigurationError(
-                    f"{database} is not empty, its table {name} has rows; copy into a new database or empty this one"
-                )
+                raise ConfigurationError(sentence("migrate.not_empty", database=database, name=name))
 
 
 def _be_patient(connection: sa.Connection) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from sensors.errors import ConfigurationError, StorageUnavailable
+from sensors.texts import sentence
 
 _COPY = re.compile(rb'COPY (?:"?\w+"?\.)?"?(\w+)"? ')
 
@@ -25,7 +26,7 @@ def program(name: str) -> str:
         return found
     versions = [path for path in Path("/usr/lib/postgresql").glob(f"*/bin/{name}") if path.parent.parent.name.isdigit()]
     if not versions:
-        raise ConfigurationError(f"{name} is not installed; it comes with PostgreSQL's client (postgresql-client)")
+        raise ConfigurationError(sentence("backup.no_program", name=name))
     return str(max(versions, key=lambda path: int(path.parent.parent.name)))
 
 
@@ -60,7 +61,7 @@ def rows(file: Path) -> dict[str, int]:
                 counts[table] = 0
         trouble = process.stderr.read()
     if process.returncode:
-        raise StorageUnavailable(f"the dump {file} cannot be read: {_last(trouble)}")
+        raise StorageUnavailable(sentence("backup.dump_unreadable", file=file, trouble=_last(trouble)))
     return counts
 
 
@@ -70,7 +71,7 @@ def _call(url: sa.URL, path: str, arguments: list[str]) -> None:
             [path, f"--dbname={address}", *arguments], env=environment, capture_output=True, check=False
         )
     if done.returncode:
-        raise StorageUnavailable(f"{Path(path).name} failed: {_last(done.stderr)}")
+        raise StorageUnavailable(sentence("backup.program_failed", name=Path(path).name, stderr=_last(done.stderr)))
 
 
 def without_password(url: sa.URL) -> sa.URL:

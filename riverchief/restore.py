@@ -39,6 +39,7 @@ from riverchief.backup import (
 )
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError, Refused, StorageUnavailable
+from sensors.texts import sentence
 from sensors.times import from_ms
 
 UNTOLD = frozenset({"alembic_version", "storage_edge"})
@@ -78,7 +79,7 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
         with alone(settings.database_url) if database.is_sqlite else nullcontext():
             for one in (place, archive):
                 if one is not None and not one.empty() and not replace:
-                    raise Refused(f"{one} is not empty; say --replace to put aside what is there and restore")
+                    raise Refused(sentence("backup.not_empty", one=one))
             _give_photos(source, settings.photos)
             _give_public_key(source, sealing.public_file(settings))
             for one in (archive, place):
@@ -86,7 +87,7 @@ def restore(settings: Settings, source: Path, *, replace: bool = False, progress
                     aside += one.fill(source, manifest, mark)
                     progress(0.75 if one is archive else 1.0)
     except OSError as error:
-        raise StorageUnavailable(f"the backup {source} could not be restored: {error.strerror}") from error
+        raise StorageUnavailable(sentence("backup.not_restored", source=source, error=error.strerror)) from error
     finally:
         database.close()
     return Restored(manifest, str(database), tuple(aside))
@@ -96,19 +97,11 @@ def _fits(manifest: Manifest, settings: Settings, url: sa.URL) -> None:
     """Whether these settings and this version can take the backup."""
     dialect = url.get_backend_name()
     if manifest.dialect != dialect:
-        raise ConfigurationError(
-            f"the backup is of a {manifest.dialect} database, the settings name a {dialect} one; "
-            "restore it to its own kind, then `riverchief migrate`"
-        )
+        raise ConfigurationError(sentence("backup.other_kind", theirs=manifest.dialect, ours=dialect))
     if not knows(manifest.schema):
-        raise ConfigurationError(
-            f"the backup has schema {manifest.schema} of riverchief {manifest.riverchief}, which this version does not "
-            "know; restore it with that version or a newer one"
-        )
+        raise ConfigurationError(sentence("backup.newer", schema=manifest.schema, riverchief=manifest.riverchief))
     if manifest.archive_files and settings.readings.archive is None:
-        raise ConfigurationError(
-            f"the backup holds {manifest.archive_files} files of an archive; say in readings.archive where they go"
-        )
+        raise ConfigurationError(sentence("backup.archive_where", archive_files=manifest.archive_files))
 
 
 def knows(revision: str) -> bool:
@@ -123,7 +116,7 @@ def _compare(found: Mapping[str, int], manifest: Manifest) -> None:
     if dict(found) != dict(manifest.rows):
         table = next(t for t in sorted({*found, *manifest.rows}) if found.get(t) != manifest.rows.get(t))
         raise StorageUnavailable(
-            f"table {table} has {found.get(table)} rows after restoring, the backup says {manifest.rows.get(table)}"
+            sentence("backup.rows_differ", table=table, rows=found.get(table), expected=manifest.rows.get(table))
         )
 
 
@@ -161,7 +154,7 @@ class _SqlitePlace:
                 connection.execute("PRAGMA journal_mode=DELETE")
                 return not any(n for table, n in sqlite_rows(connection).items() if table not in UNTOLD)
             except sqlite3.OperationalError as error:
-                raise Refused(f"{self} is in use: stop riverchief first ({error})") from error
+                raise Refused(sentence("backup.in_use", database=self, error=error)) from error
             except sqlite3.DatabaseError:
                 return False  # whatever it is, it is somebody's
 
@@ -203,7 +196,7 @@ class _PostgresPlace:
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
             ).scalar_one()
             if others:
-                raise Refused(f"{self} is in use by {others} connections: stop riverchief first")
+                raise Refused(sentence("backup.connections", database=self, others=others))
             return not any(n for table, n in postgres_rows(connection).items() if table not in UNTOLD)
 
     def fill(self, source: Path, manifest: Manifest, mark: str) -> list[str]:

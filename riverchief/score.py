@@ -37,6 +37,7 @@ from sensors.parameters import Catalogue, catalogue
 from sensors.quality.events import Cause
 from sensors.reading import PLAIN, Bools, Flag, Ints, Message, QualityTest, unpack
 from sensors.stations import Registry, Station
+from sensors.texts import sentence
 from sensors.times import DAY_MS, FUTURE_MS, rfc3339
 from sensors.upkeep import Visit
 from simulator import truth, water
@@ -202,7 +203,7 @@ def score(
     site = files.read_stations(settings.site.stations, known)
     scenario = simulate_table.read(name, site)
     if scenario.generated is not None:
-        raise ConfigurationError(f"{name}: its stations are made up for load, without faults and events to be found")
+        raise ConfigurationError(sentence("play.made_up", name=name))
     rules = files.read_rules(settings.site.rules, known)
     with played(
         scenario, scenario.registry(site), rules, seed=seed, lead_days=lead_days, on_progress=on_progress

@@ -33,6 +33,7 @@ from governance.rounds import Rounds
 from ingest import classes
 from riverchief.settings import Settings, secret
 from sensors.errors import ConfigurationError, StorageUnavailable
+from sensors.texts import sentence
 from sensors.times import DAY_MS, beijing_day, rfc3339
 
 EVERY_S = 60.0
@@ -81,11 +82,11 @@ def signing_key(settings: Settings) -> Ed25519PrivateKey:
     try:
         found = load_pem_private_key(file.read_bytes(), None)
     except OSError as error:
-        raise ConfigurationError(f"the key of the trail {file} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(sentence("seal.key_unreadable", file=file, error=error.strerror)) from error
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigurationError(f"the key of the trail {file} is no private key in PEM without a password") from None
+        raise ConfigurationError(sentence("seal.key_no_pem", file=file)) from None
     if not isinstance(found, Ed25519PrivateKey):
-        raise ConfigurationError(f"the key of the trail {file} is no Ed25519 key")
+        raise ConfigurationError(sentence("seal.key_kind", file=file))
     return found
 
 
@@ -102,7 +103,7 @@ def _make(file: Path) -> None:
     except FileExistsError:
         return  # another process of this site was first
     except OSError as error:
-        raise ConfigurationError(f"the key of the trail {file} cannot be written: {error.strerror}") from error
+        raise ConfigurationError(sentence("seal.key_unwritable", file=file, error=error.strerror)) from error
     log.info("a key for the trail was made; keep a copy of its public half elsewhere", file=str(file))
 
 
@@ -120,12 +121,12 @@ def read_public(file: Path) -> list[Ed25519PublicKey]:
         blocks = [block for block in file.read_bytes().split(_END) if block.strip()]
         keys = [load_pem_public_key(block + _END + b"\n") for block in blocks]
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(sentence("file.unreadable", file=file, error=error.strerror)) from error
     except (ValueError, UnsupportedAlgorithm):
-        raise ConfigurationError(f"{file} holds no public key in PEM") from None
+        raise ConfigurationError(sentence("seal.no_public", file=file)) from None
     ours = [key for key in keys if isinstance(key, Ed25519PublicKey)]
     if not ours:
-        raise ConfigurationError(f"{file} holds no Ed25519 public key")
+        raise ConfigurationError(sentence("seal.public_kind", file=file))
     return ours
 
 
@@ -134,14 +135,14 @@ def read_roots(file: Path) -> list[Root]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the file of roots {file} cannot be read: {error}") from error
+        raise ConfigurationError(sentence("seal.roots_unreadable", file=file, error=error)) from error
     found = []
     for number, line in enumerate(lines, 1):
         try:
             if line.strip():
                 found.append(merkle.read_root(json.loads(line)))
         except (ValueError, ProofInvalid) as error:
-            raise ConfigurationError(f"{file}, line {number}: no root of a trail ({error})") from None
+            raise ConfigurationError(sentence("seal.no_root", file=file, number=number, error=error)) from None
     return found
 
 

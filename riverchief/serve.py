@@ -51,6 +51,7 @@ from riverchief.stores import open_stores
 from riverchief.tracing import Tracing
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
+from sensors.texts import sentence
 
 log = structlog.get_logger(__name__)
 
@@ -242,7 +243,7 @@ class System:
         keep_days = self.settings.readings.keep_days
         if keep_days:
             if stores.keeper is None:
-                raise ConfigurationError("readings.keep_days needs readings.archive or influx.url for what is older")
+                raise ConfigurationError(sentence("settings.keep_days"))
             lookback_s = max(self.rules.lookback_s(p.key) for p in known.parameters)
             retention.check(keep_days, lookback_s)
             self.retention = Retention(database, known, stores.keeper, keep_days=keep_days, clock_ms=clock.now_ms)
@@ -450,7 +451,7 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise ConfigurationError(f"api.host {host}, port {port} cannot be used: {error.strerror}") from error
+        raise ConfigurationError(sentence("settings.port", host=host, port=port, error=error.strerror)) from error
 
 
 def _serve_http(system: System, door: socket.socket) -> None:

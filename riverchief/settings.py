@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from sensors.datum import Box
 from sensors.errors import ConfigurationError
+from sensors.texts import Text, say, sentence
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 SECRETS = (
@@ -279,34 +280,34 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _no_contradiction(self) -> "Settings":
         if (box := self.box) is not None and not (box.west < box.east and box.south < box.north):
-            raise ValueError("site.box must be west, south, east, north in this order")
+            raise ValueError(sentence("settings.box"))
         for section, name in SECRETS:
             part = getattr(self, section)
             if getattr(part, name) is not None and getattr(part, f"{name}_file") is not None:
-                raise ValueError(f"{section}.{name} and {section}.{name}_file are both given; keep one")
+                raise ValueError(sentence("settings.both", section=section, name=name))
         if (self.mqtt.cert_file is None) != (self.mqtt.key_file is None):
-            raise ValueError("mqtt.cert_file and mqtt.key_file belong together; one is missing")
+            raise ValueError(sentence("settings.mqtt_pair"))
         if not self.mqtt.tls and (self.mqtt.ca_file or self.mqtt.cert_file):
-            raise ValueError("mqtt has certificates but mqtt.tls is false")
+            raise ValueError(sentence("settings.mqtt_tls"))
         admin = self.broker_admin
         if admin.enabled and admin.kind == "mosquitto" and not (admin.password or admin.password_file):
-            raise ValueError("broker_admin.enabled needs broker_admin.password or broker_admin.password_file")
+            raise ValueError(sentence("settings.admin_password"))
         if admin.enabled and admin.kind == "nats" and not (admin.nats_users_file and admin.nats_pid_file):
-            raise ValueError("broker_admin.kind nats needs broker_admin.nats_users_file and broker_admin.nats_pid_file")
+            raise ValueError(sentence("settings.admin_nats"))
         if (self.hj212.cert_file is None) != (self.hj212.key_file is None):
-            raise ValueError("hj212.cert_file and hj212.key_file belong together; one is missing")
+            raise ValueError(sentence("settings.hj212_pair"))
         if self.mqtt.user is None and (self.mqtt.password or self.mqtt.password_file):
-            raise ValueError("mqtt has a password but no mqtt.user")
+            raise ValueError(sentence("settings.mqtt_user"))
         if self.outbox.url and not (self.outbox.secret or self.outbox.secret_file):
-            raise ValueError("outbox.url is given but no outbox.secret: deliveries must be signed")
+            raise ValueError(sentence("settings.outbox_secret"))
         if self.access.open and self.api.host not in LOOPBACK:
-            raise ValueError(f"access.open lets everybody do everything, and api.host {self.api.host} is not loopback")
+            raise ValueError(sentence("settings.open_to_all", host=self.api.host))
         if self.access.open and (self.api.token or self.api.token_file):
-            raise ValueError("access.open and api.token contradict each other; keep one")
+            raise ValueError(sentence("settings.open_token"))
         if self.notices.public_url and not (self.notices.secret or self.notices.secret_file):
-            raise ValueError("notices.public_url is given but no notices.secret: links must be signed")
+            raise ValueError(sentence("settings.links"))
         if self.audit.roots_url and not (self.outbox.secret or self.outbox.secret_file):
-            raise ValueError("audit.roots_url is given but no outbox.secret: what is sent must be signed")
+            raise ValueError(sentence("settings.roots"))
         return self
 
     @classmethod
@@ -328,15 +329,17 @@ def load(file: Path | None, **overrides: object) -> Settings:
         try:
             values = tomllib.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ConfigurationError(f"settings file {file} does not exist") from None
+            raise ConfigurationError(sentence("settings.no_file", file=file)) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigurationError(f"settings file {file}: {error}") from error
+            raise ConfigurationError(sentence("settings.unreadable", file=file, error=error)) from error
     environment = EnvSettingsSource(Settings)()
     try:
         return Settings(**_over(_over(values, environment), overrides))
     except ValidationError as error:
-        faults = "; ".join(_fault(e["loc"], e["msg"], e["type"]) for e in error.errors())
-        raise ConfigurationError(f"settings{f' file {file}' if file else ''}: {faults}") from None
+        found = [_fault(e["loc"], e["msg"], e["type"]) for e in error.errors()]
+        faults = Text("；".join(fault.zh for fault in found), "; ".join(fault.en for fault in found))
+        where = say("settings.the_file", file=file) if file else say("settings.the_settings")
+        raise ConfigurationError(sentence("settings.wrong", where=where, faults=faults)) from None
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -348,12 +351,15 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _fault(where: tuple[int | str, ...], message: str, kind: str) -> str:
+def _fault(where: tuple[int | str, ...], message: str, kind: str) -> Text:
     name = ".".join(str(part) for part in where)
     if kind == "extra_forbidden":
-        return f"{name} is not a setting"
-    text = message.removeprefix("Value error, ")
-    return f"{name}: {text}" if name else text
+        return say("settings.unknown", name=name)
+    zh, both, en = message.removeprefix("Value error, ").partition("。 / ")
+    if not both:  # words of the library's own
+        return say("settings.value", name=name, words=message)
+    text = Text(zh, en.removesuffix("."))
+    return say("settings.of", name=name, text=text) if name else text
 
 
 def secret(value: SecretStr | None, file: Path | None) -> str | None:
@@ -362,5 +368,5 @@ def secret(value: SecretStr | None, file: Path | None) -> str | None:
         try:
             return file.read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise ConfigurationError(f"cannot read the secret in {file}: {error.strerror}") from error
+            raise ConfigurationError(sentence("file.secret", file=file, error=error.strerror)) from error
     return None if value is None else value.get_secret_value()

@@ -23,6 +23,7 @@ from riverchief import broker_admin, certificates, sealing
 from riverchief.broker_admin import ADMIN, Address, DynamicSecurity, Role
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
+from sensors.texts import sentence
 
 AUTHORITY = "authority"
 """Holds the private key of the site's own authority; mounted by the one-time set-up alone."""
@@ -125,7 +126,8 @@ def prepare(folder: Path, names: Sequence[str], now: datetime) -> list[str]:
             *_broker_certificate(folder, names, now),
         ]
     except OSError as error:
-        raise ConfigurationError(f"{error.filename or folder} cannot be written: {error.strerror}") from error
+        file = error.filename or folder
+        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
 
 
 def install_certificate(folder: Path, certificate: Path, key: Path, authority: Path | None) -> None:
@@ -138,7 +140,7 @@ def install_certificate(folder: Path, certificate: Path, key: Path, authority: P
         chain, private = certificate.read_bytes(), key.read_bytes()
         trusted = authority.read_bytes() if authority else chain
     except OSError as error:
-        raise ConfigurationError(f"{error.filename} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(sentence("file.unreadable", file=error.filename, error=error.strerror)) from error
     certificates.check_pair(chain, private)
     _give_certificate(folder, certificates.Pair(chain, private), trusted)
 
@@ -286,7 +288,7 @@ def device_certificate(
         authority = certificates.Pair((own / "ca.pem").read_bytes(), (own / "ca.key").read_bytes())
     except OSError as error:
         raise ConfigurationError(
-            f"{error.filename} cannot be read: {error.strerror}; run setup secrets first"
+            sentence("setup.first_secrets", filename=error.filename, error=error.strerror)
         ) from error
     files = {to / f"{station}.key": 0o400, to / f"{station}.pem": 0o444, to / "ca.pem": 0o444}
     pair = certificates.client(authority, station, now)
@@ -304,7 +306,8 @@ def device_certificate(
             with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
                 stream.write(content)
     except OSError as error:
-        raise ConfigurationError(f"{error.filename or to} cannot be written: {error.strerror}") from error
+        file = error.filename or to
+        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
     return list(files)
 
 
@@ -314,7 +317,7 @@ def influx_admin_token(folder: Path) -> str:
     try:
         return file.read_text(encoding="ascii").strip()
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}; run setup secrets first") from error
+        raise ConfigurationError(sentence("setup.first_secrets", filename=file, error=error.strerror)) from error
 
 
 def influx_tokens(folder: Path, server: TimeSeriesServer) -> list[str]:
@@ -337,13 +340,13 @@ def grant_reading(database: Database, reader: str) -> None:
     Raises ConfigurationError when there is no such user.
     """
     if database.is_sqlite:
-        raise ConfigurationError("SQLite has no users: rights for a reader can be set in PostgreSQL alone")
+        raise ConfigurationError(sentence("setup.sqlite"))
     SqlReadings(database, catalogue())  # makes the table of readings, whose columns grow with the parameters
     quote = database.engine.dialect.identifier_preparer.quote
     with database.write() as connection:
         known = connection.execute(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :name"), {"name": reader}).scalar()
         if known is None:
-            raise ConfigurationError(f"the database has no user {reader}; config/postgres makes it in a new database")
+            raise ConfigurationError(sentence("setup.no_reader", reader=reader))
         connection.exec_driver_sql(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {quote(reader)}")
         for table in DASHBOARDS_READ:
             which = ""

@@ -19,6 +19,7 @@ from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
+from sensors.texts import sentence
 from sensors.times import DAY_MS
 from sensors.wire.hj212.readings import MN
 from sensors.wire.hj212.readings import Logger as Known
@@ -155,7 +156,8 @@ def cast(settings: Settings, order: Order, now_ms: int) -> Cast:
     registry = happening.registry(site)
     for key in order.loggers:
         if key not in registry:
-            raise ConfigurationError(f"logger {order.loggers[key].mn}: station {key} takes no part in {order.scenario}")
+            mn = order.loggers[key].mn
+            raise ConfigurationError(sentence("play.no_part", mn=mn, key=key, scenario=order.scenario))
     over_mqtt = [s.key for s in registry.stations if s.key not in order.loggers]
     wanted = min(order.own, len(over_mqtt))
     allowed = min(wanted, allow_connections(wanted + len(order.loggers)) - len(order.loggers))
@@ -269,7 +271,7 @@ def speed(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise ConfigurationError(f"--speed {text!r} must be a number above 0, or max")
+        raise ConfigurationError(sentence("play.speed", text=text))
     return value
 
 
@@ -277,7 +279,7 @@ def address(text: str) -> tuple[str, int]:
     """``HOST:PORT``; raises ConfigurationError."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65_536:
-        raise ConfigurationError(f"--hj212 {text!r} must be HOST:PORT")
+        raise ConfigurationError(sentence("play.gateway", text=text))
     return host.strip("[]"), int(port)
 
 
@@ -287,9 +289,9 @@ def loggers(entries: Sequence[str], password: str) -> dict[str, Known]:
     for entry in entries:
         station, _, mn = entry.partition("=")
         if not station or not MN.fullmatch(mn):
-            raise ConfigurationError(f"--logger {entry!r} must be STATION=MN")
+            raise ConfigurationError(sentence("play.logger", entry=entry))
         if station in found:
-            raise ConfigurationError(f"--logger {entry!r}: station {station} has a logger already")
+            raise ConfigurationError(sentence("play.logger_twice", entry=entry, station=station))
         found[station] = Known(mn, station, password)
     return found
 

@@ -19,6 +19,7 @@ from riverchief.simulate_table import read
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.reading import Floats
+from sensors.texts import sentence
 from simulator.truth import COLUMNS, table
 
 DAYS, STEP_MIN = 28, 15
@@ -68,10 +69,10 @@ def draw(settings: Settings, records: Path, folder: Path, *, seed: int, told: Ca
     try:
         plt: Any = import_module("matplotlib.pyplot")
     except ImportError as error:
-        raise ConfigurationError("--plots needs matplotlib: pip install 'riverchief[dev]'") from error
+        raise ConfigurationError(sentence("play.matplotlib")) from error
     for name in (BAY, CREEK):
         if not (records / name).is_file():
-            raise ConfigurationError(f"{records} has no {name}: --records names the folder of recorded tables")
+            raise ConfigurationError(sentence("play.no_record", records=records, name=name))
     plt.switch_backend("Agg")
     folder.mkdir(parents=True, exist_ok=True)
     recorded = [
@@ -104,7 +105,7 @@ def _simulated(settings: Settings, seed: int, told: Callable[[float], object]) -
     site = files.read_stations(settings.site.stations, catalogue())
     stations = tuple(site[key] for key in ("dph-shiwan-3", "qcc-huanhu-2", "shiwan-lake-1") if key in site)
     if len(stations) < 3:
-        raise ConfigurationError("--plots shows stations of the shipped example, which this site does not have")
+        raise ConfigurationError(sentence("play.plots_stations"))
     stations = tuple(replace(s, parameters=(*_KNOWN, "level")) for s in stations)
     weeks = replace(read(SCENARIO, site), days=float(DAYS), step_s=60 * STEP_MIN)
     found = {}

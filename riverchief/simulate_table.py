@@ -13,6 +13,7 @@ from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
+from sensors.texts import sentence
 from simulator import scenario as scenarios
 from simulator.scenario import Scenario
 from simulator.truth import Passage, csv, packed, table
@@ -51,11 +52,11 @@ def read(name: str, site: Registry, *, start_ms: int | None = None) -> Scenario:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise ConfigurationError(f"{path} does not exist") from None
+            raise ConfigurationError(sentence("file.missing", path=path)) from None
         except UnicodeDecodeError as error:
-            raise ConfigurationError(f"{path} is no text in UTF-8: byte {error.start + 1}") from error
+            raise ConfigurationError(sentence("file.no_utf8", path=path, start=error.start + 1)) from error
         except OSError as error:
-            raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+            raise ConfigurationError(sentence("file.unreadable", file=path, error=error.strerror)) from error
         return scenarios.parse(text, site, key=path.stem, source=str(path), start_ms=start_ms)
     return scenarios.parse(scenarios.text_of(name), site, key=name, source=f"{name}.toml", start_ms=start_ms)
 
@@ -105,7 +106,7 @@ def save(out: Path, frames: Iterable[pl.DataFrame]) -> int:
                 target.close()
         part.replace(out)
     except OSError as error:
-        raise ConfigurationError(f"{out} cannot be written: {error}") from error
+        raise ConfigurationError(sentence("file.unwritable", file=out, error=error)) from error
     finally:
         part.unlink(missing_ok=True)
     return rows
@@ -114,6 +115,6 @@ def save(out: Path, frames: Iterable[pl.DataFrame]) -> int:
 def check_target(out: Path) -> None:
     """Refuse a place where no table can be written before the work for it begins."""
     if not out.name.endswith((".csv", ".csv.gz")):
-        raise ConfigurationError(f"{out}: a table is written as .csv or .csv.gz")
+        raise ConfigurationError(sentence("play.out_ending", out=out))
     if not out.parent.is_dir():
-        raise ConfigurationError(f"{out} cannot be written: the folder {out.parent} does not exist")
+        raise ConfigurationError(sentence("play.out_folder", out=out, parent=out.parent))

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 
 PIECE_BYTES = 16 << 20
 PIECE_ROWS = 200_000
@@ -105,11 +106,11 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise ConfigurationError(f"{path} does not exist") from None
+        raise ConfigurationError(sentence("file.missing", path=path)) from None
     except IsADirectoryError:
-        raise ConfigurationError(f"{path} is a folder, a table is needed") from None
+        raise ConfigurationError(sentence("table.folder", path=path)) from None
     except _BROKEN as error:
-        raise ConfigurationError(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+        raise ConfigurationError(sentence("file.no_table", path=path, error=str(error).splitlines()[0])) from error
 
 
 class _Csv:
@@ -125,12 +126,12 @@ class _Csv:
         self._blocks = self._whole_records()
         first = next(self._blocks, b"")
         if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise ConfigurationError(f"{path} is UTF-16 text; save it as CSV in UTF-8")
+            raise ConfigurationError(sentence("table.utf16", path=path))
         text = self._utf8(first.removeprefix(_BOM), 1)
         self.bom = text != first
         header, self._rest = _split_header(text)
         if not header.strip():
-            raise ConfigurationError(f"{path} is empty: its first line must name the columns")
+            raise ConfigurationError(sentence("table.empty", path=path))
         self._separator = max(_SEPARATORS, key=header.decode("utf-8").count)
         lines = csv.reader(io.StringIO(header.decode("utf-8"), newline=""), delimiter=self._separator)
         self.names = next(lines)
@@ -164,7 +165,7 @@ class _Csv:
             held += block
             end = _last_record_end(held)
             if end == 0 and len(held) > RECORD_BYTES:
-                raise ConfigurationError(f"{self.path}, line {line}: a quote opens here and is not closed")
+                raise ConfigurationError(sentence("table.quote", path=self.path, line=line))
             if end:
                 yield held[:end]
                 line += held.count(b"\n", 0, end)
@@ -183,7 +184,7 @@ class _Csv:
                 return block.decode("gb18030").encode("utf-8")
             except UnicodeDecodeError:
                 where = line + block.count(b"\n", 0, not_utf8.start)
-                raise ConfigurationError(f"{self.path}, line {where}: neither UTF-8 nor GB 18030 text") from None
+                raise ConfigurationError(sentence("table.bad_text", path=self.path, where=where)) from None
 
     def _frame(self, text: bytes, line: int, schema: dict[str, pl.String]) -> pl.DataFrame:
         try:
@@ -196,15 +197,16 @@ class _Csv:
             )
         except pl.exceptions.PolarsError as error:
             self._tell_long_row(text, line)
-            raise ConfigurationError(f"{self.path}, line {line} or after: {str(error).splitlines()[0]}") from error
+            said = str(error).splitlines()[0]
+            raise ConfigurationError(sentence("table.line_or_after", path=self.path, line=line, error=said)) from error
 
     def _tell_long_row(self, text: bytes, line: int) -> None:
         reader = csv.reader(io.StringIO(text.decode("utf-8"), newline=""), delimiter=self._separator)
         begins = 0
         for cells in reader:
             if len(cells) > len(self.names):
-                said = f"{len(cells)} cells, but the header names {len(self.names)} columns"
-                raise ConfigurationError(f"{self.path}, line {line + begins}: {said}")
+                said = {"path": self.path, "line": line + begins, "cells": len(cells), "columns": len(self.names)}
+                raise ConfigurationError(sentence("table.long_row", **said))
             begins = reader.line_num
 
 
@@ -277,7 +279,7 @@ def writing(path: Path, names: Sequence[str], *, bom: bool = False) -> Iterator[
             sink.close()
         beside.replace(path)
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise ConfigurationError(sentence("file.unwritable", file=path, error=error.strerror or error)) from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -294,13 +296,13 @@ def _sink(path: Path, file: BinaryIO, names: Sequence[str], bom: bool) -> Sink:
             return CsvSink(cast(IO[bytes], packed), names, bom=bom)
         case [".csv" | ".txt"]:
             return CsvSink(file, names, bom=bom)
-    raise ConfigurationError(f"{path}: the ending must be .csv, .csv.gz, .xlsx or .parquet")
+    raise ConfigurationError(sentence("table.ending", path=path))
 
 
 def _unequal(path: Path, names: Sequence[str]) -> Sequence[str]:
     for i, name in enumerate(names):
         if name in names[:i]:
-            raise ConfigurationError(f"{path}: two columns are called {name!r}, which only CSV can hold")
+            raise ConfigurationError(sentence("table.columns_twice", path=path, name=name))
     return names
 
 
@@ -350,7 +352,7 @@ class ExcelSink:
     def write(self, frame: pl.DataFrame) -> None:
         self._rows += len(frame)
         if self._rows > EXCEL_ROWS:
-            raise ConfigurationError(f"{self._path}: a sheet holds {EXCEL_ROWS:,} rows; write .csv or .parquet")
+            raise ConfigurationError(sentence("table.sheet_rows", path=self._path, most=EXCEL_ROWS))
         self._pieces.append(frame)
 
     def close(self) -> None:

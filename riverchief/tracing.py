@@ -17,6 +17,7 @@ from governance.outbox import Attempt, Status
 from ingest.pipeline import Outcome
 from sensors.errors import ConfigurationError
 from sensors.reading import Message as Arrived
+from sensors.texts import sentence
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -45,9 +46,7 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
             from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
         except ImportError:
-            raise ConfigurationError(
-                "watch.otlp_url is set but the packages for traces are not installed: pip install 'riverchief[otel]'"
-            ) from None
+            raise ConfigurationError(sentence("settings.otlp_packages")) from None
         address = _address(url)
         who = Resource.create({"service.name": "riverchief", "service.version": version("riverchief")})
         self._provider = TracerProvider(resource=who, sampler=ParentBased(TraceIdRatioBased(share)))
@@ -142,7 +141,7 @@ def _address(url: str) -> str:
     except httpx.InvalidURL:
         address = httpx.URL()
     if address.scheme not in {"http", "https"} or not address.host:
-        raise ConfigurationError("watch.otlp_url must be an address that begins with http:// or https://")
+        raise ConfigurationError(sentence("settings.otlp"))
     return url.rstrip("/")
 
 

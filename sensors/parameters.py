@@ -15,6 +15,7 @@ import numpy as np
 
 from sensors.errors import ConfigurationError
 from sensors.reading import Bools, Floats
+from sensors.texts import sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class Catalogue:
 def _parameter(key: str, row: Mapping[str, Any]) -> Parameter:
     known = set(Parameter.__slots__) - {"key"}
     if unknown := set(row) - known:
-        raise ConfigurationError(f"parameters.toml: [{key}] has an unknown entry {sorted(unknown)[0]!r}")
+        raise ConfigurationError(sentence("file.parameters", key=key, unknown=sorted(unknown)[0]))
     low, high = row["instrument"]
     relative = bool(row.get("relative", False))
     p_low, p_high = row.get("plausible", row["instrument"])

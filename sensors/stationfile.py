@@ -15,6 +15,7 @@ from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.stationbook import COLUMNS, Book, Row, made, rows_of
 from sensors.stations import Registry
+from sensors.texts import sentence
 from sensors.times import rfc3339, to_ms
 
 _HEADER = re.compile(r"\s*\[\[\s*\"?(\w+)\"?\s*\]\]")
@@ -34,7 +35,7 @@ def read_book(text: str, catalogue: Catalogue, *, known: Book | None = None, box
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
-        raise ConfigurationError(f"the station file is not TOML: {exc}") from exc
+        raise ConfigurationError(sentence("file.station_toml", exc=exc)) from exc
     sides = document.pop("box", None)
     if box is None and sides is not None:
         box = Box.of(sides if isinstance(sides, list) else [sides])

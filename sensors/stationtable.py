@@ -16,6 +16,7 @@ from sensors.datum import Box
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.stationbook import COLUMNS, Book, Row, made, rows_of
+from sensors.texts import sentence
 from sensors.times import rfc3339, to_ms
 
 KIND: Final = "kind"
@@ -40,9 +41,9 @@ def read_book(
     reader = csv.reader(io.StringIO(text, newline=""))
     header = [name.strip().lower() for name in next(reader, [])]
     if kind is None and KIND not in header:
-        raise ConfigurationError(f"the table has no column kind; say which kind its rows are: {', '.join(COLUMNS)}")
+        raise ConfigurationError(sentence("file.no_kind", known=", ".join(COLUMNS)))
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
-        raise ConfigurationError(f"column {twice[0]} is there twice")
+        raise ConfigurationError(sentence("file.column_twice", twice=twice[0]))
     rows: list[Row] = []
     faults: list[str] = []
     counts: dict[str, int] = {}

@@ -1,6 +1,7 @@
 """Every sentence the system says to a person, Chinese first with English beside it, from one catalogue.
 
-The sentences stand in ``texts.toml``; a test checks that both languages use the same values.
+The sentences stand in ``texts.toml``, those that only commands say in ``command_texts.toml``; a test checks that both
+languages use the same values.
 """
 
 import tomllib
@@ -19,10 +20,11 @@ class Text:
 
 @lru_cache(maxsize=1)
 def _sentences() -> dict[str, Text]:
-    tables = tomllib.loads(files("sensors").joinpath("texts.toml").read_text(encoding="utf-8"))
+    folder = files("sensors")
     return {
         f"{section}.{name}": Text(row["zh"], row["en"])
-        for section, rows in tables.items()
+        for file in ("texts.toml", "command_texts.toml")
+        for section, rows in tomllib.loads(folder.joinpath(file).read_text(encoding="utf-8")).items()
         for name, row in rows.items()
     }
 
@@ -49,6 +51,12 @@ def sentence(key: str, /, **values: object) -> str:
 def both(text: Text) -> str:
     """A text in both languages, as errors carry it."""
     return f"{text.zh}。 / {text.en}."
+
+
+def line(key: str, /, **values: object) -> str:
+    """A sentence in both languages, as commands print it on a line: ``中文 · English``."""
+    text = say(key, **values)
+    return f"{text.zh} · {text.en}"
 
 
 def unfilled(key: str) -> Text:

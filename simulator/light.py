@@ -13,6 +13,7 @@ import numpy as np
 from sensors.errors import NotFound
 from sensors.reading import Floats, Ints
 from sensors.stations import Registry, Station, Water
+from sensors.texts import sentence
 from simulator import chemistry
 from simulator.noise import HOUR_MS, key_of
 from simulator.scenario import DISCHARGES, Event, Scenario
@@ -121,7 +122,7 @@ class Light:
 
     def _of(self, station: str) -> _Like:
         if station not in self._like:
-            raise NotFound(f"station {station} is not part of this water")
+            raise NotFound(sentence("play.not_in_water", station=station))
         return self._like[station]
 
 

@@ -15,6 +15,7 @@ from sensors.errors import ConfigurationError
 from sensors.network import OutfallKind, in_a_circle, length_km, place_at
 from sensors.reading import Bools, Floats, Places
 from sensors.stations import Reach, Registry, Station, Water
+from sensors.texts import sentence
 from simulator.chemistry import Bed
 from simulator.hydraulics import Mesh, cuts, distances
 from simulator.noise import key_of, lattice
@@ -140,7 +141,7 @@ class Network:
         """The two cells a station lies between, upper first, and its share of the way from one middle to the other."""
         reach = next((r for r in self.reaches if r.key == station.reach), None)
         if reach is None:
-            raise ConfigurationError(f"station {station.key} lies on no reach: the water model has no place for it")
+            raise ConfigurationError(sentence("play.no_reach", key=station.key))
         cells = self.own[reach.key]
         middle = np.cumsum(self.length_m[cells]) - self.length_m[cells] / 2
         at = along_km(reach, station.lon, station.lat) * 1000
@@ -192,10 +193,10 @@ def build(registry: Registry) -> Network:
     """Cut the registry's reaches into cells; raises ConfigurationError where they run in a circle."""
     reaches = registry.reaches
     if not reaches:
-        raise ConfigurationError("there is no reach and no station: the water model needs a place")
+        raise ConfigurationError(sentence("play.no_place"))
     index = {r.key: i for i, r in enumerate(reaches)}
     if circle := in_a_circle((r.key, r.downstream) for r in reaches if r.downstream):
-        raise ConfigurationError(f"reaches run in a circle: {', '.join(sorted(circle))}")
+        raise ConfigurationError(sentence("play.circle", known=", ".join(sorted(circle))))
     parts: list[tuple[int, Floats, str]] = []  # (reach, lengths, role) in the order of the cells
     for i, r in enumerate(reaches):
         kind = KINDS[r.water]
@@ -223,7 +224,7 @@ def build(registry: Registry) -> Network:
     for r in reaches:
         if r.downstream is not None:
             if r.downstream not in index:
-                raise ConfigurationError(f"reach {r.key} flows into {r.downstream}, which is not registered")
+                raise ConfigurationError(sentence("play.downstream", key=r.key, downstream=r.downstream))
             lower = reaches[index[r.downstream]]
             km = along_km(lower, *r.line[-1])
             ends = np.cumsum(length[own[lower.key]]) / 1000

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from sensors.errors import ConfigurationError
 from sensors.stations import Reach, Registry, Station
+from sensors.texts import sentence
 from sensors.times import DAY_MS
 from simulator.faults import ANALYSED
 from simulator.noise import HOUR_MS, key_of
@@ -73,7 +74,7 @@ def _path(registry: Registry) -> tuple[Station, ...]:
     reaches = {r.key: r for r in registry.reaches}
     placed = [s for s in registry.stations if s.reach in reaches]
     if not placed:
-        raise ConfigurationError("the registry has no station on a reach to let anything happen at")
+        raise ConfigurationError(sentence("play.nowhere"))
 
     def there(stations: Iterable[Station]) -> list[Station]:
         return [s for s in stations if QICHACHONG in s.zh or QICHACHONG in reaches[s.reach].zh]

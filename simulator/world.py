@@ -14,6 +14,7 @@ import numpy as np
 from sensors.errors import NotFound
 from sensors.reading import Bools, Floats, Ints
 from sensors.stations import Registry, Water
+from sensors.texts import sentence
 from sensors.times import BEIJING_OFFSET_MS, DAY_MS
 from simulator import chemistry, hydraulics, network, tide, weather
 from simulator.chemistry import ALK, BOD, CHL, DIC, DO, EC, NH, ORGANIC, PO, SOLIDS, TEMP, TRACERS
@@ -157,7 +158,7 @@ class World:
         instant before the first or one already forgotten.
         """
         if station not in self._stations:
-            raise NotFound(f"station {station} is not part of this water")
+            raise NotFound(sentence("play.not_in_water", station=station))
         at_ms = np.asarray(at_ms, np.int64)
         if not len(at_ms):
             return {key: np.zeros(0) for key in chemistry.measured(np.ones((0, M)))}

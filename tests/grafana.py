@@ -224,7 +224,7 @@ class Servers:
 
     def label_values(self, metric: str, label: str) -> list[str]:
         url = f"{self._prometheus}/api/v1/label/{label}/values"
-        answer = httpx.get(url, params={"match[]": metric}, trust_env=False).json()
+        answer = httpx.get(url, params={"match[]": metric}, trust_env=False, timeout=60).json()
         assert answer["status"] == "success", f"Prometheus: {answer.get('error')}"
         return sorted(answer["data"])
 

@@ -59,7 +59,7 @@ class RealServer:
         path = "/ping" if self.kind is Kind.INFLUXDB1 else "/health"
         while True:
             try:
-                if httpx.get(self.url + path, trust_env=False).status_code < 300:
+                if httpx.get(self.url + path, trust_env=False, timeout=60).status_code < 300:
                     return
             except httpx.HTTPError:
                 pass
@@ -112,7 +112,7 @@ class RealServer:
 
     def query(self, statement: str) -> None:
         """A statement of InfluxQL as an administrator."""
-        httpx.post(f"{self.url}/query", data={"q": statement}, trust_env=False).raise_for_status()
+        httpx.post(f"{self.url}/query", data={"q": statement}, trust_env=False, timeout=60).raise_for_status()
 
 
 @lru_cache(maxsize=2)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 
@@ -33,6 +34,19 @@ def eventually(what: str, condition: Callable[[], Any], timeout_s: float = 60.0)
         if time.monotonic() > until:
             pytest.fail(f"{what}: not within {timeout_s:g} s")
         time.sleep(0.05)
+
+
+def answers(url: str, server: "subprocess.Popen[bytes]") -> None:
+    """Wait until the server that was just started says that it is well."""
+
+    def healthy() -> bool:
+        assert server.poll() is None, "the server stopped while starting"
+        try:
+            return httpx.get(f"{url}/healthz", timeout=60).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    eventually("the server answers", healthy)
 
 
 class Running:

@@ -29,6 +29,7 @@ from ingest.storage.port import Series, Window
 from sensors.errors import ConfigurationError, Refused, StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.reading import Flag
+from sensors.texts import sentence
 from sensors.times import BEIJING, from_ms, to_ms
 
 LAYOUT = 1
@@ -51,7 +52,7 @@ def month_of(at_ms: int) -> str:
 def bounds(month: str) -> tuple[int, int]:
     """First instant of a month and of the one after it, ms UTC; raises ConfigurationError for what is no month."""
     if not _MONTH.fullmatch(month):
-        raise ConfigurationError(f"month {month!r} must be YYYY-MM")
+        raise ConfigurationError(sentence("archive.month", month=month))
     first = datetime.strptime(month, "%Y-%m").replace(tzinfo=BEIJING)
     following = (first + timedelta(days=31)).replace(day=1)
     return to_ms(first), to_ms(following)
@@ -97,10 +98,11 @@ class ParquetArchive:
             self._folder.mkdir(parents=True, exist_ok=True)
             handle = (self._folder / _LOCK).open("a")
         except OSError as error:
-            raise StorageUnavailable(f"the archive {self._folder} cannot be written: {error.strerror}") from error
+            said = sentence("archive.unwritable", folder=self._folder, error=error.strerror)
+            raise StorageUnavailable(said) from error
         with handle:
             if not filelock.lock(handle):
-                raise Refused(f"another process is writing to the archive {self._folder}")
+                raise Refused(sentence("archive.another", folder=self._folder))
             for stale in self._folder.glob(f"*/*{_PART}"):
                 stale.unlink(missing_ok=True)
             yield
@@ -117,11 +119,12 @@ class ParquetArchive:
             pq.write_table(table, part, compression="zstd", row_group_size=ROW_GROUP, data_page_version="1.0")
             sync(part)
             if not same(self._read(part, None, None), readings):
-                raise StorageUnavailable(f"the archive file {part} reads back other values than were written")
+                raise StorageUnavailable(sentence("archive.differs", part=part))
             part.replace(path)
             sync(path.parent)
         except OSError as error:
-            raise StorageUnavailable(f"the archive file {path} cannot be written: {error.strerror or error}") from error
+            said = sentence("archive.file_unwritable", path=path, error=error.strerror or error)
+            raise StorageUnavailable(said) from error
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
@@ -153,7 +156,8 @@ class ParquetArchive:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise StorageUnavailable(f"the archive {self._folder} cannot be read: {error.strerror}") from error
+            said = sentence("archive.folder_unreadable", folder=self._folder, error=error.strerror)
+            raise StorageUnavailable(said) from error
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
         """All readings with start <= observed_at <= end, whatever their flag, sorted by (parameter, at)."""
@@ -253,7 +257,7 @@ class ParquetArchive:
             keys = [key for key in present if (parameters is None or key in parameters) and key in self._catalogue]
             if parameters is None and len(keys) < len(present):
                 unknown = sorted(set(present) - set(keys))[0]
-                raise StorageUnavailable(f"{path} has readings of {unknown!r}, which the parameter catalogue lacks")
+                raise StorageUnavailable(sentence("archive.parameter", path=path, unknown=unknown))
             groups = _groups(file.metadata, start, end)
             if not keys or not groups:
                 return EMPTY
@@ -324,7 +328,7 @@ def _opened(path: Path) -> Iterator[Any]:
         with pq.ParquetFile(path) as file:
             yield file
     except (OSError, pa.ArrowException) as error:
-        raise StorageUnavailable(f"the archive file {path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise StorageUnavailable(sentence("archive.unreadable", path=path, error=str(error).splitlines()[0])) from error
 
 
 def _parameters(names: Iterable[str]) -> list[str]:

@@ -31,7 +31,7 @@ from ingest.storage.influxql import LATEST_MS, Table, identifier
 from ingest.storage.timeseries import AccessDenied, Kind, NotSetUp, ServerTrouble, TimeSeriesServer
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 
 DAY_S: Final = 86_400
 SLICE_MS: Final = 7 * DAY_S * 1000
@@ -204,9 +204,7 @@ def managed(server: TimeSeriesServer) -> Iterator[InfluxDBClient]:
     """The management client of a 2.x server; what it raises becomes ours, without what is secret."""
     settings = server.settings
     if settings.token is None:
-        raise ConfigurationError(
-            "setup influx needs influx.token (or token_file): one that may manage buckets and tasks"
-        )
+        raise ConfigurationError(sentence("series.token"))
     client = InfluxDBClient(
         url=settings.url,
         token=settings.token,
@@ -402,7 +400,7 @@ def make_again(server: TimeSeriesServer, catalogue: Catalogue, first_ms: int, la
     """
     kind = server.settings.kind
     if kind not in {Kind.INFLUXDB1, Kind.INFLUXDB2}:
-        raise ConfigurationError(f"{kind} has no hours and days to make again")
+        raise ConfigurationError(sentence("series.no_hours", kind=kind))
     begin = min(_begin(tier, first_ms) for tier in TIERS)
     while begin <= last_ms:
         end = min(begin + SLICE_MS, max(_begin(tier, last_ms) + tier.length_ms for tier in TIERS))

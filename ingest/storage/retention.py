@@ -31,6 +31,7 @@ from ingest.storage.tables import storage_edge
 from sensors.errors import ConfigurationError, WaterError
 from sensors.parameters import Catalogue
 from sensors.reading import PLAIN, Floats
+from sensors.texts import sentence
 from sensors.times import DAY_MS
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -139,9 +140,7 @@ def check(keep_days: int, rules_lookback_s: float) -> None:
     """Refuse to keep less than the checks look back on; raises ConfigurationError with the reason."""
     least = max(LEAST_DAYS, 1 + int(-(-rules_lookback_s // 86_400)))
     if keep_days < least:
-        raise ConfigurationError(
-            f"{keep_days} days of readings in the database are too few: checks and console look back up to {least} days"
-        )
+        raise ConfigurationError(sentence("archive.too_few", keep_days=keep_days, least=least))
 
 
 def move_out(
@@ -396,7 +395,7 @@ def _window(result: sa.CursorResult[Any], catalogue: Catalogue) -> Window:
         if not len(there):
             continue
         if key not in catalogue:
-            raise ConfigurationError(f"the database has readings of {key!r}, which the parameter catalogue lacks")
+            raise ConfigurationError(sentence("archive.database_parameter", key=key))
         mark = _floats(columns[f"{key}_q"])[order][there]
         packed = np.where(np.isnan(mark), PLAIN, mark).astype(np.int64)
         code = catalogue.index[key]

@@ -31,6 +31,7 @@ from ingest.storage.lineprotocol import FieldValue
 from ingest.storage.readback import Found, Span
 from ingest.storage.victoriaql import Track
 from sensors.errors import ConfigurationError, StorageUnavailable
+from sensors.texts import sentence
 
 BODY_BYTES: Final = 4 * 2**20
 """The largest body we send, before compression; 3.x takes 10 MB by default, 1.x 25 MB."""
@@ -511,11 +512,11 @@ def _address(url: str) -> httpx.URL:
     try:
         address = httpx.URL(url)
     except httpx.InvalidURL:
-        raise ConfigurationError("influx.url is not a URL") from None
+        raise ConfigurationError(sentence("series.no_url")) from None
     if address.scheme not in {"http", "https"} or not address.host:
-        raise ConfigurationError("influx.url must begin with http:// or https://")
+        raise ConfigurationError(sentence("series.scheme"))
     if address.userinfo:
-        raise ConfigurationError("influx.url must not hold a password; give influx.user and influx.password_file")
+        raise ConfigurationError(sentence("series.password"))
     return address
 
 
@@ -535,4 +536,4 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
     try:
         return ssl.create_default_context(cafile=str(ca_file))
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"influx.ca_file {ca_file} cannot be used: {error}") from error
+        raise ConfigurationError(sentence("series.ca", ca_file=ca_file, error=error)) from error

@@ -20,6 +20,7 @@ from sensors.parameters import catalogue
 from sensors.quality import Memory, assess
 from sensors.quality.columns import sensors
 from sensors.reading import Floats
+from sensors.texts import sentence
 from sensors.times import DAY_MS
 
 COLUMNS = ("water_temp", "ph", "do", "conductivity", "turbidity", "nh3n")
@@ -41,7 +42,7 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
         judged = judge(table)
         seconds = time.process_time() - began
     if not ((judged.packed & 15) >= 3).any():
-        raise BenchFailed("the planted faults were not found")
+        raise BenchFailed(sentence("bench.faults"))
     simple = _z_score(table)
     with console.status("实时 live …"):
         live = _live()

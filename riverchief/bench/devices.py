@@ -21,6 +21,7 @@ from riverchief.bench.load import BASE
 from riverchief.bench.rig import BenchFailed, Plan, cpu_s, machine
 from riverchief.broker import Broker
 from riverchief.simulate import STATIONS_A_TRUNK, allow_connections
+from sensors.texts import sentence
 from sensors.wire.telemetry import Sample
 from simulator.device import Connection, Fleet
 from simulator.play import MqttLine, Pace, Progress, play
@@ -75,7 +76,10 @@ def _figures(broker: Broker, keys: list[str], own: int, seconds: float, console:
         until = time.monotonic() + 120
         while (state := line.state()).connected < state.wanted or state.under_way:
             if time.monotonic() > until:
-                raise BenchFailed(f"{state.connected} of {state.wanted} connections stand, {state.refusal}")
+                said = sentence(
+                    "bench.connections", connected=state.connected, wanted=state.wanted, refusal=state.refusal
+                )
+                raise BenchFailed(said)
             time.sleep(0.1)
     me, other = psutil.Process(os.getpid()), psutil.Process(broker.pid)
     late_ms: list[int] = []
@@ -99,7 +103,7 @@ def _figures(broker: Broker, keys: list[str], own: int, seconds: float, console:
             on_progress=progress,
         )
     if not played.answered or played.acked != played.messages:
-        raise BenchFailed(f"{played.messages} messages were sent, the broker answered {played.acked}")
+        raise BenchFailed(sentence("bench.answers", messages=played.messages, acked=played.acked))
     return {
         "seconds": seconds,
         "messages": played.messages,

@@ -17,6 +17,7 @@ from riverchief.bench.load import BASE
 from riverchief.bench.rig import BenchFailed, Load, Plan, database, machine, serving, wait_for
 from riverchief.broker import Broker, free_port
 from riverchief.demo import platform
+from sensors.texts import sentence
 
 TOP_SECONDS = 8.0
 SECRET = "whsec_YmVuY2ggb25seSwgYmVuY2ggb25seQ=="  # noqa: S105  (both ends are this benchmark)
@@ -79,7 +80,7 @@ def _measure(folder: Path, plan: Plan, rate: float) -> tuple[list[float], int, s
         db.close()
         broker.stop()
     if len(delays) > plan.stations:
-        raise BenchFailed(f"{len(delays)} incidents for {plan.stations} causes")
+        raise BenchFailed(sentence("bench.causes", delays=len(delays), stations=plan.stations))
     return delays, sent, broker.kind
 
 

@@ -22,6 +22,7 @@ from riverchief.broker import Broker
 from sensors.errors import WaterError
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
+from sensors.texts import sentence
 
 
 class BenchFailed(WaterError):
@@ -88,7 +89,7 @@ def serving(folder: Path, broker: Broker, command: str, more: str = "") -> Itera
     try:
         yield psutil.Process(process.pid)
         if process.poll() is not None:
-            raise BenchFailed(f"riverchief {command} ended by itself with {process.returncode}")
+            raise BenchFailed(sentence("bench.ended", command=command, returncode=process.returncode))
     finally:
         process.terminate()
         try:
@@ -120,7 +121,7 @@ class Load:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise BenchFailed(f"the load generator ended with {self._process.wait()}")
+            raise BenchFailed(sentence("bench.load", process=self._process.wait()))
         return dict(json.loads(line))
 
     def running(self) -> bool:
@@ -148,5 +149,5 @@ def wait_for(what: str, condition: Any, timeout_s: float) -> None:
     until = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > until:
-            raise BenchFailed(f"{what}: not within {timeout_s:g} s")
+            raise BenchFailed(sentence("bench.late", what=what, timeout_s=timeout_s))
         time.sleep(0.05)

@@ -31,6 +31,7 @@ from riverchief.broker import free_port
 from riverchief.clock import now_ms
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch
+from sensors.texts import sentence
 from sensors.times import DAY_MS
 
 CATALOGUE = catalogue()
@@ -61,7 +62,7 @@ def _database(folder: Path, plan: Plan) -> dict[str, Any]:
     end_ms = _month(db, store, plan)
     stored = sum(store.count().values())
     if stored != readings + 30 * 1440 * len(BASE):
-        raise BenchFailed(f"{stored} readings are stored, {readings} were written")
+        raise BenchFailed(sentence("bench.stored", stored=stored, readings=readings))
     with db.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     size = (folder / "riverchief.db").stat().st_size
@@ -120,7 +121,7 @@ def _emptied(folder: Path, source: Database, server: TimeSeriesServer) -> float:
     forwarder.stop()
     db.close()
     if forwarder.state.refused_lines:
-        raise BenchFailed(f"the server refused {forwarder.state.refused_lines} lines")
+        raise BenchFailed(sentence("bench.refused", refused_lines=forwarder.state.refused_lines))
     return waiting.rows / seconds
 
 

@@ -1,70 +1,87 @@
-"""The command line as a whole: each module beside this one holds a group of commands, thin skins over the parts."""
+"""The command line as a whole: each module beside this one holds a group of commands, thin skins over the parts.
+
+A module is loaded once one of its commands is asked for: most need a small part of the system, and start with that.
+"""
 
 import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
 
 import typer
+from rich.markup import escape
 
-from riverchief.cli import (
-    assessment,
-    audit,
-    backtest,
-    dashboards,
-    evidence,
-    foresight,
-    hj212,
-    ledger,
-    mutes,
-    notices,
-    outbox,
-    processes,
-    quarantine,
-    reconcile,
-    review,
-    rules,
-    running,
-    setup,
-    simulate,
-    stations,
-    storage,
-    tables,
-    users,
-)
+from riverchief.cli.commands import Commands, Group, Misused, misuse
 from riverchief.terminal import err
 from sensors.errors import ConfigurationError, WaterError
 
-app = typer.Typer(
-    help="河长智慧平台 · From a sensor in the river to a closed case.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for group in (running, ledger, tables, foresight, storage):
-    app.add_typer(group.app)
-app.add_typer(quarantine.app, name="quarantine")
-app.add_typer(rules.app, name="rules")
-app.add_typer(review.app, name="review")
-app.add_typer(mutes.app, name="mutes")
-app.add_typer(stations.app, name="stations")
-app.add_typer(outbox.app, name="outbox")
-app.add_typer(dashboards.app, name="dashboards")
-app.add_typer(setup.app, name="setup")
-app.add_typer(hj212.app, name="hj212")
-app.add_typer(users.users, name="users")
-app.add_typer(processes.processes, name="processes")
-app.add_typer(audit.app, name="audit")
-app.add_typer(notices.notify, name="notify")
-app.add_typer(notices.shifts, name="oncall")
-app.command()(simulate.simulate)
-app.command()(evidence.evidence)
-app.command()(assessment.assessment)
-app.command()(reconcile.reconcile)
-app.command("backtest")(backtest.run)
+HOMES: Mapping[str, tuple[str, ...]] = {
+    "running": ("demo", "serve", "ingest", "api", "worker", "check", "doctor", "bench"),
+    "setup": ("setup",),
+    "users": ("users",),
+    "stations": ("stations",),
+    "hj212": ("hj212",),
+    "rules": ("rules",),
+    "processes": ("processes",),
+    "notices": ("notify", "oncall"),
+    "ledger": ("ledger",),
+    "quarantine": ("quarantine",),
+    "review": ("review",),
+    "mutes": ("mutes",),
+    "outbox": ("outbox",),
+    "reconcile": ("reconcile",),
+    "audit": ("audit",),
+    "evidence": ("evidence",),
+    "assessment": ("assessment",),
+    "foresight": ("forecast", "trace"),
+    "backtest": ("backtest",),
+    "tables": ("assess", "classify"),
+    "simulate": ("simulate",),
+    "dashboards": ("dashboards",),
+    "storage": ("backup", "restore", "archive", "migrate"),
+}
+"""Module → its commands and groups, in the order in which the help shows them."""
+
+
+class Root(Group):
+    """All commands, each from its module."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [name for names in HOMES.values() for name in names]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        home = next((module for module, names in HOMES.items() if cmd_name in names), None)
+        if home is None:
+            return None
+        group = typer.main.get_group(import_module(f"riverchief.cli.{home}").app)
+        group.name = cmd_name
+        return group.commands.get(cmd_name, group)
+
+
+app = Commands("河长智慧平台 · From a sensor in the river to a closed case.", cls=Root)
+
+
+@app.callback()
+def _all() -> None:
+    """Its commands are in the modules."""
 
 
 def main() -> None:
-    """The entry point: what we refuse is one sentence and exit code 2, never a traceback."""
+    """The entry point: what we refuse is a sentence in both languages and exit code 2, never a traceback."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except Misused as error:
+        if said := misuse(error):
+            _refuse(said)
+            err.print(f"  {error.ctx.command_path} --help" if error.ctx else "", highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(1)
     except WaterError as error:
-        err.print(f"[red]✗[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        _refuse(str(error))
         sys.exit(2 if isinstance(error, ConfigurationError) else 1)
+    sys.exit(code or 0)
+
+
+def _refuse(said: str) -> None:
+    err.print(f"[red]✗[/] {escape(said)}", highlight=False, soft_wrap=True)

@@ -11,14 +11,18 @@ from rich.table import Table
 
 from governance.assessment import By, Indicator
 from riverchief import clock, files
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
-from sensors.texts import say
+from sensors.texts import say, sentence
+
+app = Commands()
 
 out = Console(soft_wrap=True)
 
 
+@app.command()
 def assessment(
     month: Annotated[str, typer.Option(help="月份，如 2026-10 · month")],
     by: Annotated[By, typer.Option(help="按河长、镇街或河段 · chief, street or reach")] = By.STREET,
@@ -61,4 +65,4 @@ def _write(file: Path, data: bytes) -> None:
     try:
         file.write_bytes(data)
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from error
+        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error

@@ -17,12 +17,14 @@ from governance import audit, merkle, roots
 from governance.database import Database
 from governance.merkle import ProofInvalid
 from riverchief import clock, sealing
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 from sensors.times import beijing
 
-app = typer.Typer(help="审计链：谁何时改了什么，有无篡改 · The trail of every change.", no_args_is_help=True)
+app = Commands("审计链：谁何时改了什么，有无篡改 · The trail of every change.")
 out = Console(soft_wrap=True)
 err = Console(stderr=True)
 
@@ -85,7 +87,7 @@ def list_entries(
     kind: Annotated[str | None, typer.Option(help="对象类别 · kind of thing")] = None,
     id: Annotated[str | None, typer.Option("--id", help="对象编号 · id of the thing")] = None,
     by: Annotated[str | None, typer.Option(help="何人 · by whom")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="最多几条 · at most so many")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """列出条目，新的在前 · List entries, newest first."""
@@ -120,7 +122,7 @@ def seal(settings: SettingsFile = None, data: DataFolder = None) -> None:
 
 @app.command()
 def proof(
-    n: int,
+    n: Annotated[int, typer.Argument(help="条目编号 · number of the entry")],
     settings: SettingsFile = None,
     data: DataFolder = None,
     since: Annotated[int | None, typer.Option(help="手中旧树根的条数 · size of an earlier root you hold")] = None,
@@ -136,7 +138,7 @@ def proof(
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from error
+        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
     out.print(f"[green]✓[/] {file}", highlight=False)
 
 
@@ -144,12 +146,12 @@ def proof(
 def check(file: Annotated[Path, typer.Argument(help="证明 · PROOF.json")], key: Keys = None) -> None:
     """离线核对一个证明，不需数据库 · Check a proof with a public key alone."""
     if not key:
-        raise ConfigurationError("say with --key which public key the site has (audit-key.pub)")
+        raise ConfigurationError(sentence("seal.which_key"))
     keys = [one for name in key for one in sealing.read_public(name)]
     try:
         found = merkle.read_proof(file.read_bytes())
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be read: {error.strerror}") from error
+        raise ConfigurationError(sentence("file.unreadable", file=file, error=error.strerror)) from error
     try:
         merkle.check_proof(found, keys)
     except ProofInvalid as error:

@@ -16,6 +16,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import Window
 from riverchief import backtest_report, clock, files
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
 from riverchief.settings import Settings
 from riverchief.stores import open_stores
@@ -24,13 +25,16 @@ from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue, catalogue
 from sensors.reading import Flag
 from sensors.stations import Registry
-from sensors.texts import say
+from sensors.texts import say, sentence
 from sensors.times import DAY_MS, beijing
 from simulator.replay import Table, keys, replay_stations
+
+app = Commands()
 
 LISTED = 20
 
 
+@app.command("backtest")
 def run(
     rules: Annotated[Path, typer.Argument(help="要试的规则文件 · the rules to try")],
     tables: Annotated[
@@ -50,7 +54,8 @@ def run(
 ) -> None:
     """在历史数据上试规则 · Try rules on the past with the live code, and compare with the rules in force.
 
-    A table with a column `event` (1 = the water really changed) is scored: found, missed, false alarms.
+    有 event 列（1 为水质确有变化）的表会被评分：发现、漏报、误报 · A table with a column `event` (1 = the water really
+    changed) is scored: found, missed, false alarms.
     """
     known = catalogue()
     loaded = load(settings, data)
@@ -63,7 +68,7 @@ def run(
         since_ms, until_ms = _range(past, since, until)
     else:
         if since is None:
-            raise ConfigurationError("give recorded tables, or --since for what is stored")
+            raise ConfigurationError(sentence("tried.no_past"))
         since_ms = instant("--since", since)
         until_ms = clock.now_ms() if until is None else instant("--until", until)
         past = _stored(loaded, known, since_ms, until_ms, station or [])
@@ -97,7 +102,7 @@ def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> P
         registry = registry.with_stations(replace(s, gateway=None) for s in made)
         for name, key in named.items():
             if key in readings:
-                raise ConfigurationError(f"{path}: station {key} is in another table, too")
+                raise ConfigurationError(sentence("tried.twice", path=path, key=key))
             readings[key] = _window(table, name, known)
         for name, spans in files.read_events(path).items():
             labelled.add(named[name])
@@ -120,7 +125,7 @@ def _window(table: Table, name: str, known: Catalogue) -> Window:
 
 def _only(past: Past, stations: list[str]) -> Past:
     if unknown := sorted(set(stations) - set(past.readings)):
-        raise ConfigurationError(f"station {unknown[0]} is in none of the tables; there are {', '.join(past.readings)}")
+        raise ConfigurationError(sentence("tried.not_in_tables", unknown=unknown[0], known=", ".join(past.readings)))
     readings = {key: window for key, window in past.readings.items() if key in stations}
     labels = tuple(one for one in past.labels if one.station in stations)
     return replace(past, readings=readings, labels=labels, labelled=past.labelled & set(stations))
@@ -139,11 +144,11 @@ def _range(past: Past, since: str | None, until: str | None) -> tuple[int, int]:
     """The range given, or all of the tables."""
     at = [window.at for window in past.readings.values() if len(window)]
     if not at:
-        raise ConfigurationError("the tables hold no reading")
+        raise ConfigurationError(sentence("tried.empty"))
     since_ms = min(int(one.min()) for one in at) if since is None else instant("--since", since)
     until_ms = max(int(one.max()) for one in at) + 1 if until is None else instant("--until", until)
     if until_ms <= since_ms:
-        raise ConfigurationError(f"--until {until} is not after --since {since}")
+        raise ConfigurationError(sentence("tried.until_since", until=until, since=since))
     return since_ms, until_ms
 
 

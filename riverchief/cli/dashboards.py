@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from riverchief import settings as settings_
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, SettingsFile, load
 from riverchief.terminal import out
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 
-app = typer.Typer(help="Grafana 仪表盘 · Dashboards.", no_args_is_help=True)
+app = Commands("Grafana 仪表盘 · Dashboards.")
 
 
 @app.command("build")
@@ -45,7 +47,7 @@ def publish(
 
     chosen = load(settings).grafana
     if chosen.url is None:
-        raise ConfigurationError("grafana.url is not set: there is no Grafana to publish to")
+        raise ConfigurationError(sentence("grafana.no_url"))
     published = grafana.publish(
         [parts.plain(board) for board in boards.build(chosen.console_url)],
         url=chosen.url,

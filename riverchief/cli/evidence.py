@@ -7,14 +7,19 @@ import typer
 from rich.console import Console
 
 from riverchief import clock
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import DataFolder, SettingsFile, load, opened, who
 from riverchief.stores import open_stores
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
+from sensors.texts import sentence
+
+app = Commands()
 
 out = Console(soft_wrap=True)
 
 
+@app.command()
 def evidence(
     incident: Annotated[int, typer.Argument(help="事件编号 · number of the incident")],
     file: Annotated[Path, typer.Option("--out", help="写入的 PDF · the PDF to write")],
@@ -22,7 +27,7 @@ def evidence(
     settings: SettingsFile = None,
     data: DataFolder = None,
 ) -> None:
-    """事件证据包（PDF）· The evidence pack of an incident."""
+    """事件证据包（PDF） · The evidence pack of an incident."""
     from api.evidence import pack
 
     loaded = load(settings, data)
@@ -42,5 +47,5 @@ def evidence(
     try:
         file.write_bytes(made)
     except OSError as error:
-        raise ConfigurationError(f"{file} cannot be written: {error.strerror}") from error
+        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
     out.print(f"[green]✓[/] {file} · {len(made):,} bytes", highlight=False)

@@ -9,15 +9,17 @@ from rich.table import Table
 from ingest import forecasts, traces
 from ingest.storage import registry as registry_store
 from riverchief import clock
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
 from riverchief.stores import open_stores
 from riverchief.terminal import out
 from sensors.errors import ConfigurationError, NotFound
 from sensors.forecast import HOUR_MS, Verdict
 from sensors.parameters import catalogue
+from sensors.texts import sentence
 from sensors.times import beijing, rfc3339
 
-app = typer.Typer()
+app = Commands()
 
 
 @app.command()
@@ -33,14 +35,12 @@ def forecast(
     with opened(loaded) as database, database.read() as connection:
         registry = registry_store.load(connection, known)
         if station not in registry:
-            raise NotFound(f"station {station[:80]!r} is not registered")
+            raise NotFound(sentence("order.no_station", station=station[:80]))
         if parameter not in known:
-            raise ConfigurationError(f"parameter {parameter[:80]!r} is not in the catalogue")
+            raise ConfigurationError(sentence("order.no_parameter", parameter=parameter[:80]))
         found = forecasts.kept(connection, station, parameter)
     if not found:
-        raise NotFound(
-            f"no forecast of {parameter} at {station} has been made yet: serve or worker makes one every hour"
-        )
+        raise NotFound(sentence("order.no_forecast", parameter=parameter, station=station))
     one = found[0]
     if as_json:
         typer.echo(json.dumps(_plain(one), ensure_ascii=False))
@@ -77,9 +77,9 @@ def trace(
 ) -> None:
     """溯源：排口和河段按传播时间和潮流排序 · Where it came from: outfalls and stretches, ranked."""
     if (incident is None) == (station is None):
-        raise ConfigurationError("name an incident, or a station with --station and --at")
+        raise ConfigurationError(sentence("order.trace_what"))
     if (station is None) != (at is None):
-        raise ConfigurationError("--station and --at belong together")
+        raise ConfigurationError(sentence("order.station_at"))
     loaded, known = load(settings, data), catalogue()
     with opened(loaded) as database:
         store = open_stores(loaded, database, known).readings

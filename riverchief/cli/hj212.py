@@ -10,14 +10,15 @@ from typing import Annotated, Any, BinaryIO, TextIO
 import typer
 from rich.table import Table
 
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, site_database
 from riverchief.terminal import out
 from sensors.times import BEIJING, beijing, from_ms
 from sensors.wire.hj212.frame import Broken, Fault, Frame, FrameReader
 from sensors.wire.hj212.packet import Packet, parse, plain, read_time
 
-app = typer.Typer(help="HJ 212 报文和数采仪 · HJ 212 frames and loggers.", no_args_is_help=True)
-devices = typer.Typer(help="数采仪登记 · Loggers that may connect.", no_args_is_help=True)
+app = Commands("HJ 212 报文和数采仪 · HJ 212 frames and loggers.")
+devices = Commands("数采仪登记 · Loggers that may connect.")
 app.add_typer(devices, name="devices")
 
 READ_BYTES = 65_536
@@ -119,7 +120,9 @@ def devices_add(
     password: Annotated[str | None, typer.Option(help="访问密码 PW；不给则从标准输入读 · read from stdin")] = None,
     any_password: Annotated[bool, typer.Option("--any-password", help="不核对密码 · do not check PW")] = False,
     st: Annotated[str, typer.Option(help="系统编码，21 地表水 · system code, 21 is surface water")] = "21",
-    edition: Annotated[int, typer.Option(help="2005 | 2017 | 2025")] = 2017,
+    edition: Annotated[
+        int, typer.Option(help="标准版本 2005、2017 或 2025 · edition of the standard: 2005, 2017 or 2025")
+    ] = 2017,
     by: By = None,
     settings: SettingsFile = None,
     data: DataFolder = None,
@@ -159,7 +162,12 @@ def devices_listing(settings: SettingsFile = None, data: DataFolder = None, as_j
 
 
 @devices.command("remove")
-def devices_remove(mn: str, by: By = None, settings: SettingsFile = None, data: DataFolder = None) -> None:
+def devices_remove(
+    mn: Annotated[str, typer.Argument(help="设备唯一标识 · MN")],
+    by: By = None,
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
     """注销数采仪，读数保留 · Forget a logger; its readings stay."""
     from ingest.storage import loggers
 

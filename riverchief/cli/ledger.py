@@ -7,12 +7,13 @@ import typer
 from rich.table import Table
 
 from ingest import ledger as ledger_
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, day_of, load, site_database
 from riverchief.settings import Settings
 from riverchief.terminal import err, out
 from sensors.parameters import catalogue
 
-app = typer.Typer()
+app = Commands()
 
 
 @app.command()

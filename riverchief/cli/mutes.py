@@ -8,13 +8,14 @@ from rich.table import Table
 from ingest import rulebook
 from ingest.storage import upkeep as store
 from riverchief import clock
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, instant, registered, site_database
 from riverchief.terminal import out
 from sensors.texts import say
 from sensors.times import beijing, rfc3339
 from sensors.upkeep import Mute, planned
 
-app = typer.Typer(help="计划静默 · Planned work: rules begin nothing there.", no_args_is_help=True)
+app = Commands("计划静默 · Planned work: rules begin nothing there.")
 
 Station = Annotated[str, typer.Argument(help="站点 · station key")]
 

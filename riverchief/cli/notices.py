@@ -14,15 +14,19 @@ from governance.contacts import Contact, Directory, Place
 from governance.finding import Colour
 from governance.notices import TEST, Item, Kind, Policy, compose
 from riverchief import clock, files, messages
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from riverchief.settings import Settings
 from riverchief.terminal import out
 from sensors.errors import ConfigurationError
-from sensors.texts import Text, say
+from sensors.texts import Text, say, sentence
 from sensors.times import BEIJING, DAY_MS, beijing, rfc3339, to_ms
 
-notify = typer.Typer(help="通知：谁会收到什么 · Messages to people.", no_args_is_help=True)
-shifts = typer.Typer(help="值班表 · Who of the office is on call.", no_args_is_help=True)
+notify = Commands("通知：谁会收到什么 · Messages to people.")
+shifts = Commands("值班表 · Who of the office is on call.")
+app = Commands()
+app.add_typer(notify, name="notify")
+app.add_typer(shifts, name="oncall")
 
 DAYS = 28
 
@@ -51,7 +55,7 @@ def notify_test(
 @notify.command("preview")
 def preview(
     station: Annotated[str, typer.Argument(help="站点 · station key")],
-    colour: Annotated[Colour, typer.Option(help="red | orange | yellow | blue")] = Colour.RED,
+    colour: Annotated[Colour, typer.Option(help="紧急程度 · urgency")] = Colour.RED,
     at: Annotated[str | None, typer.Option(help="北京时间 HH:MM，默认现在 · Beijing time, now by default")] = None,
     settings: SettingsFile = None,
     data: DataFolder = None,
@@ -65,7 +69,7 @@ def preview(
         place = messages.places(connection, [station]).get(station)
         duty = oncall.on_call(connection, at_ms)
     if place is None:
-        raise ConfigurationError(f"station {station!r} is not registered")
+        raise ConfigurationError(sentence("order.no_station", station=station))
     rows = list(_steps(known, place, colour, duty, at_ms, policy))
     if as_json:
         out.print_json(data=[{"step": s, "contact": c.key, "at": rfc3339(t)} for s, c, t in rows])
@@ -81,8 +85,13 @@ def preview(
 def list_(
     settings: SettingsFile = None,
     data: DataFolder = None,
-    status: Annotated[str | None, typer.Option(help="pending | sent | dead | cancelled")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 20,
+    status: Annotated[
+        str | None,
+        typer.Option(
+            help="pending、sent、dead 或 cancelled 的通知 · messages that are pending, sent, dead or cancelled"
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="最多几条 · at most so many")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """最近的通知 · The newest messages, and what became of them."""
@@ -172,16 +181,14 @@ def _at(text: str | None) -> int:
     try:
         at = datetime.strptime(text, "%H:%M").replace(tzinfo=BEIJING).timetz()
     except ValueError:
-        raise ConfigurationError(f"--at {text!r} is not a time of day such as 02:00") from None
+        raise ConfigurationError(sentence("order.time_of_day", text=text)) from None
     return to_ms(datetime.combine(now.date(), at))
 
 
 def _directory(loaded: Settings) -> Directory:
     found = messages.directory(loaded)
     if found is None:
-        raise ConfigurationError(
-            "notices.contacts names no file: nobody is told (config/contacts.sample.toml shows one)"
-        )
+        raise ConfigurationError(sentence("order.no_contacts"))
     return found
 
 

@@ -83,7 +83,7 @@ def day_of(day: str | None) -> str:
     try:
         return date.fromisoformat(day).isoformat()
     except ValueError:
-        raise ConfigurationError(f"day {day!r} must be YYYY-MM-DD, or all") from None
+        raise ConfigurationError(sentence("order.day", day=day)) from None
 
 
 def instant(name: str, text: str) -> int:

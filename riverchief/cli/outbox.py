@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
+from typing import Annotated
 
 import typer
 
 from governance import outbox as outbox_
 from riverchief import clock
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, site_database
 from riverchief.terminal import out
 
-app = typer.Typer(help="外发箱：死信 · Deliveries that were given up.", no_args_is_help=True)
+app = Commands("外发箱：死信 · Deliveries that were given up.")
 
 
 @app.command("list")
@@ -28,7 +30,11 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
 
 
 @app.command("replay")
-def replay(ids: list[int], settings: SettingsFile = None, data: DataFolder = None) -> None:
+def replay(
+    ids: Annotated[list[int], typer.Argument(help="死信编号 · numbers of dead letters")],
+    settings: SettingsFile = None,
+    data: DataFolder = None,
+) -> None:
     """重新投递死信 · Send dead letters again, after their cause was mended."""
     with site_database(settings, data) as database, database.write() as connection:
         for one in ids:

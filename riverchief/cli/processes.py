@@ -9,12 +9,13 @@ from rich.table import Table
 from governance.deadlines import Phase
 from governance.finding import Colour
 from riverchief import files
+from riverchief.cli.commands import Commands
 from riverchief.terminal import out
 
-processes = typer.Typer(help="标准流程和时限 · Standard processes and deadlines.", no_args_is_help=True)
+app = Commands("标准流程和时限 · Standard processes and deadlines.")
 
 
-@processes.command("check")
+@app.command("check")
 def check(file: Annotated[Path | None, typer.Argument(help="流程文件 · processes file")] = None) -> None:
     """检查流程文件并说明 · Read a file of processes and explain it; without one the shipped file."""
     found = files.read_processes(file)
@@ -41,6 +42,6 @@ def check(file: Annotated[Path | None, typer.Argument(help="流程文件 · proc
     out.print(f"✓ {len(found.known)} 个流程有效 processes are valid")
 
 
-@processes.callback()
+@app.callback()
 def _group() -> None:
     """One command today; more may come."""

@@ -10,12 +10,13 @@ from ingest import quarantine as quarantine_
 from ingest.pipeline import Receipt, Site
 from riverchief import clock, files
 from riverchief.alone import alone
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, site_database
 from riverchief.terminal import out
 from sensors.parameters import catalogue
 from sensors.times import beijing
 
-app = typer.Typer(help="隔离区：未能使用的数据 · What could not be used.", no_args_is_help=True)
+app = Commands("隔离区：未能使用的数据 · What could not be used.")
 
 
 @app.command("list")
@@ -23,7 +24,7 @@ def listing(
     settings: SettingsFile = None,
     data: DataFolder = None,
     station: Annotated[str | None, typer.Option(help="站点 · station key")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="最多几条 · at most so many")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """列出被隔离的数据 · List what is held."""

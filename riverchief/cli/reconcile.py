@@ -11,16 +11,20 @@ from governance import reconciliation
 from governance.platforms import Platform
 from governance.reconciliation import Kept
 from riverchief import clock, files, reconciler
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from riverchief.settings import secret
 from riverchief.terminal import out
 from sensors.errors import ConfigurationError
-from sensors.texts import say
+from sensors.texts import say, sentence
 from sensors.times import beijing
+
+app = Commands()
 
 SHOWN = 20
 
 
+@app.command()
 def reconcile(
     platform: Annotated[str | None, typer.Argument(help="平台，不给则全部 · platform; none means all")] = None,
     settings: SettingsFile = None,
@@ -37,9 +41,9 @@ def reconcile(
     known = files.read_platforms(loaded.platforms.file, usual)
     chosen = [known.named(platform)] if platform else [one for one in known.known if one.list is not None]
     if not chosen:
-        raise ConfigurationError("no platform has a list; platforms.file names them (config/platforms.toml shows one)")
+        raise ConfigurationError(sentence("order.no_platform"))
     if file is not None and len(chosen) > 1:
-        raise ConfigurationError("--file is the list of one platform; name it")
+        raise ConfigurationError(sentence("order.whose_list"))
     found: list[tuple[Kept, int]] = []
     with opened(loaded) as database:
         for one in chosen:
@@ -61,10 +65,10 @@ def _given(database: Any, platform: Platform, file: Path) -> Kept:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{file} cannot be read as JSON: {error}") from error
+        raise ConfigurationError(sentence("order.no_json", file=file, error=error)) from error
     items = content if isinstance(content, list) else reconciliation.entries(platform, content)
     if items is None:
-        raise ConfigurationError(f"{file} holds no list of incidents")
+        raise ConfigurationError(sentence("order.no_list", file=file))
     with database.write() as connection:
         return reconciliation.reconcile(connection, platform, items, clock.now_ms(), by=who())
 

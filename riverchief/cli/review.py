@@ -7,6 +7,7 @@ from rich.table import Table
 
 from ingest.storage import upkeep as store
 from riverchief import clock
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, instant, registered, site_database
 from riverchief.terminal import out
 from sensors.parameters import catalogue
@@ -14,7 +15,7 @@ from sensors.texts import say
 from sensors.times import beijing, rfc3339
 from sensors.upkeep import Review, Verdict, reviewed
 
-app = typer.Typer(help="数据复核 · What people say readings are worth.", no_args_is_help=True)
+app = Commands("数据复核 · What people say readings are worth.")
 
 Station = Annotated[str, typer.Argument(help="站点 · station key")]
 
@@ -22,7 +23,7 @@ Station = Annotated[str, typer.Argument(help="站点 · station key")]
 @app.command("add")
 def add(
     station: Station,
-    verdict: Annotated[Verdict, typer.Argument(help="good 有效 | bad 无效")],
+    verdict: Annotated[Verdict, typer.Argument(help="good 为有效，bad 为无效 · what they are worth")],
     since: Annotated[str, typer.Option(help="起，含，RFC 3339 或日期 · the first reading meant: a time or a day")],
     until: Annotated[str, typer.Option(help="止，不含 · readings before it are meant")],
     reason: Annotated[str, typer.Option(help="理由 · why")],

@@ -16,6 +16,7 @@ from ingest.checks.rules import Rules
 from ingest.storage import registry as registry_store
 from riverchief import files
 from riverchief import settings as settings_
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
 from riverchief.terminal import out
 from sensors.parameters import catalogue
@@ -23,7 +24,7 @@ from sensors.stations import Registry
 from sensors.texts import Text, say
 from sensors.times import beijing
 
-app = typer.Typer(help="规则 · Rules.", no_args_is_help=True)
+app = Commands("规则 · Rules.")
 
 SHOWN = 3
 """Stations named where a rule goes before another."""
@@ -41,7 +42,8 @@ def check(
 ) -> None:
     """逐条解释规则并找出矛盾 · Explain each rule in a sentence and find contradictions; exit code 1 when there are any.
 
-    Without --stations the rules are held against the stations registered at the site, where there is a database.
+    不给 --stations 时，与站点数据库中登记的站点对照 · Without --stations the rules are held against the stations
+    registered at the site, where there is a database.
     """
     known = catalogue()
     rules = files.read_rules(file, known)
@@ -53,7 +55,7 @@ def check(
     else:
         _show(rules, faults, before)
         if registry is None:
-            out.print("没有可对照的站点（--stations）· no stations to hold them against (--stations)")
+            out.print("没有可对照的站点（--stations） · no stations to hold them against (--stations)")
     if any(fault.serious for fault in faults):
         raise typer.Exit(1)
 

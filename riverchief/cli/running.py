@@ -10,13 +10,15 @@ from rich.markup import escape
 
 from riverchief import files, logs, messages, serve
 from riverchief import settings as settings_
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load
 from riverchief.settings import Settings
 from riverchief.terminal import err, out
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
+from sensors.texts import sentence
 
-app = typer.Typer()
+app = Commands()
 
 
 @app.command()
@@ -30,7 +32,7 @@ def demo(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="控制台端口 · port of the console")] = None,
     seed: Annotated[int, typer.Option(help="模拟种子 · seed of the simulated water")] = 1,
     data: DataFolder = None,
-    broker: Annotated[str | None, typer.Option(help="mosquitto | nats")] = None,
+    broker: Annotated[str | None, typer.Option(help="代理程序 mosquitto 或 nats · broker: mosquitto or nats")] = None,
 ) -> None:
     """一分钟看到河流：代理、接入、事件、控制台和模拟的禅城 · A river on screen in a minute."""
     from riverchief import demo as demo_
@@ -129,13 +131,13 @@ def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJs
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="assess | devices | ingest | latency | store")],
+    name: Annotated[str, typer.Argument(help="assess、devices、ingest、latency 或 store · which one")],
     json_: Annotated[Path | None, typer.Option("--json", help="结果写入 JSON · write the result as JSON")] = None,
     seconds: Annotated[float, typer.Option(min=2, max=600, help="测量时长 · how long to measure")] = 15.0,
     stations: Annotated[
         int | None, typer.Option(min=1, max=100_000, help="站点数 · stations; default 500, devices: 50,000")
     ] = None,
-    broker: Annotated[str | None, typer.Option(help="mosquitto | nats")] = None,
+    broker: Annotated[str | None, typer.Option(help="代理程序 mosquitto 或 nats · broker: mosquitto or nats")] = None,
     rate: Annotated[
         float | None, typer.Option(help="latency: 消息/秒，默认峰值一半 · messages/s, default half the top")
     ] = None,
@@ -147,7 +149,7 @@ def bench(
     from riverchief.bench import BENCHES, Plan
 
     if name not in BENCHES:
-        raise ConfigurationError(f"no benchmark {name!r}; there are {', '.join(sorted(BENCHES))}")
+        raise ConfigurationError(sentence("order.no_bench", name=name, known=", ".join(sorted(BENCHES))))
     logs.configure(settings_.LogSection(level="warning"))
     result = BENCHES[name](
         Plan(seconds, stations or (50_000 if name == "devices" else 500), broker, rate, readings), err

@@ -11,6 +11,7 @@ from riverchief.score import FIRST, Score, as_json, by_kind, score
 from riverchief.scoring import Thing, median_minutes
 from riverchief.terminal import out, progress_bar
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 from sensors.times import beijing
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ LISTED = 30
 def run(scenario: str | None, settings: "Settings", seed: int, json: bool) -> None:
     """Score a scenario and tell it."""
     if scenario is None:
-        raise ConfigurationError("--score needs a scenario; riverchief simulate --list names them")
+        raise ConfigurationError(sentence("order.score_what"))
     with progress_bar(f"评分 scoring {scenario}") as told:
         found = score(scenario, settings, seed=seed, on_progress=told)
     if json:
@@ -41,8 +42,8 @@ def tell(found: Score) -> None:
     for title, things in (("故障 faults", found.faults), ("事件 events", found.events)):
         if things:
             out.print(_table(title, things))
-    for sentence in sentences(found):
-        out.print(sentence, highlight=False, soft_wrap=True)
+    for said in sentences(found):
+        out.print(said, highlight=False, soft_wrap=True)
     misses = [t for t in (*found.faults, *found.events) if not t.found]
     for t in misses[:LISTED]:
         span = f"{beijing(t.span.start_ms, '%m-%d %H:%M')} – {beijing(t.span.end_ms, '%m-%d %H:%M')}"

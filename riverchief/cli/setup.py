@@ -11,15 +11,17 @@ import typer
 from riverchief import clock, files, serve
 from riverchief import settings as settings_
 from riverchief.broker_admin import Address
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, day_of, load, site_database
 from riverchief.settings import Settings
 from riverchief.terminal import out, progress_bar
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
+from sensors.texts import sentence
 from sensors.times import to_ms
 from sensors.wire.telemetry import STATION
 
-app = typer.Typer(help="首次设置，可重复运行 · First set-up; each may be run again.", no_args_is_help=True)
+app = Commands("首次设置，可重复运行 · First set-up; each may be run again.")
 
 SecretsFolder = Annotated[Path, typer.Argument(help="密钥目录 · folder of the secrets")]
 
@@ -69,7 +71,7 @@ def broker(
     loaded = load(settings)
     password = settings_.secret(loaded.mqtt.password, loaded.mqtt.password_file)
     if loaded.mqtt.user is None or password is None:
-        raise ConfigurationError("mqtt.user and its password are needed: they are what is signed in with")
+        raise ConfigurationError(sentence("order.mqtt_user"))
     stations = files.read_stations(loaded.site.stations, catalogue()).stations if simulator else ()
     mapped = files.read_mappings(loaded.ingest.mappings, catalogue()).topics
     role = simulator_role([s.key for s in stations]) if simulator else ingest_role(mapped)
@@ -93,11 +95,11 @@ def device(
     from riverchief import setup as setup_
 
     if not STATION.fullmatch(station):
-        raise ConfigurationError(f"{station!r} is not the key of a station: 1 to 64 of a-z, 0-9 and -")
+        raise ConfigurationError(sentence("order.no_key", station=station))
     address = _broker_address(load(settings))
     if certificate is not None:
         if secrets is None:
-            raise ConfigurationError("--certificate needs --secrets: the authority that signs lies there")
+            raise ConfigurationError(sentence("order.certificate_secrets"))
         password = _admin_password(admin_password_file)
         for file in setup_.device_certificate(secrets, address, password, station, certificate, datetime.now(UTC)):
             out.print(f"[green]✓[/] {file}", highlight=False, soft_wrap=True)
@@ -112,7 +114,7 @@ def _admin_password(file: Path) -> str:
 
 def _broker_address(loaded: Settings) -> Address:
     if loaded.mqtt.tls and loaded.mqtt.ca_file is None:
-        raise ConfigurationError("mqtt.tls needs mqtt.ca_file here: the broker's administrator trusts no one else")
+        raise ConfigurationError(sentence("broker.needs_ca"))
     return Address(loaded.mqtt.host, loaded.mqtt.port, loaded.mqtt.ca_file)
 
 
@@ -154,7 +156,7 @@ def influx(
     loaded = load(settings)
     server = stores.time_series_server(loaded)
     if server is None:
-        raise ConfigurationError("influx.url is empty: there is no time-series server to set up")
+        raise ConfigurationError(sentence("order.no_influx"))
     if secrets is not None:
         signed_in = dataclasses.replace(server.settings, token=setup_.influx_admin_token(secrets))
         server = TimeSeriesServer(signed_in)
@@ -195,7 +197,7 @@ def _refill(loaded: Settings) -> int:
     try:
         stores = open_stores(loaded, database, catalogue())
         if stores.spool is None:
-            raise ConfigurationError("influx.url is empty: there is no time-series server to fill again")
+            raise ConfigurationError(sentence("order.no_influx_fill"))
         with progress_bar("重发 refill") as told:
             work = Refill(database, stores.recent, stores.spool, archive=stores.archive, wait=time.sleep)
             for share, readings in work.run():

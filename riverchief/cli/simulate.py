@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import SettingsFile
 from riverchief.terminal import err, out, progress_bar
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 from sensors.times import beijing, rfc3339
 
 if TYPE_CHECKING:
     from riverchief.settings import Settings
     from riverchief.simulate import Cast, Order
     from simulator.play import LineState, Played, Progress
+
+app = Commands()
 
 AWAY_S = 2.0
 """A broker that does not answer for so long is said to be away."""
@@ -42,15 +46,16 @@ def refuse_what_means_nothing(context: typer.Context, scenario: str | None) -> N
 
     if scenario is None:
         if (option := given(*OF_A_RUN, "stations")) is not None:
-            raise ConfigurationError(f"{option} needs a scenario")
+            raise ConfigurationError(sentence("play.needs_scenario", option=option))
         return
     if (option := given(*OF_THE_SITE)) is not None:
-        raise ConfigurationError(f"{option} is for the site's own stations; a scenario says itself when and how long")
+        raise ConfigurationError(sentence("play.own_only", option=option))
     for name, what in (("table", "--out"), ("score", "--score")):
         if given(name) and (option := given(*OF_A_RUN)) is not None:
-            raise ConfigurationError(f"{option} is for a run over real lines; {what} publishes nothing")
+            raise ConfigurationError(sentence("play.lines_only", option=option, what=what))
 
 
+@app.command()
 def simulate(
     context: typer.Context,
     scenario: Annotated[
@@ -167,7 +172,7 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
 
     if hj212 is None:
         if entries:
-            raise ConfigurationError("--logger needs --hj212 HOST:PORT")
+            raise ConfigurationError(sentence("play.logger_gateway"))
         return {}
     if entries:
         return dict(simulate_.loggers(entries, settings_.secret(None, password_file) or ""))
@@ -180,9 +185,7 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
     finally:
         database.close()
     if not found:
-        raise ConfigurationError(
-            "--hj212: no logger is registered; riverchief hj212 devices add MN STATION, or --logger STATION=MN"
-        )
+        raise ConfigurationError(sentence("play.no_logger"))
     return found
 
 
@@ -204,8 +207,8 @@ def _play(settings: "Settings", order: "Order", cast: "Cast", truth: Path | None
     from riverchief import simulate as simulate_
     from simulator.witness import Witness
 
-    for sentence in announced(settings, order, cast):
-        err.print(sentence, highlight=False, soft_wrap=True)
+    for said in announced(settings, order, cast):
+        err.print(said, highlight=False, soft_wrap=True)
     with progress_bar("放水 filling the river") as told:
         river = simulate_.fill(order, cast, told)
     witness = Witness() if truth is not None else None
@@ -338,7 +341,7 @@ def _draw(settings: "Settings", folder: Path, records: Path | None, seed: int) -
     from riverchief.simulate_plots import draw
 
     if records is None:
-        raise ConfigurationError("--plots needs --records FOLDER with the recorded tables to compare with")
+        raise ConfigurationError(sentence("play.plots_records"))
     with progress_bar("模拟 simulating") as told:
         made = draw(settings, records, folder, seed=seed, told=told)
     for path in made:
@@ -360,7 +363,7 @@ def _write_scenario(scenario: str | None, table: Path, settings: "Settings", see
     from riverchief.simulate_table import write
 
     if scenario is None:
-        raise ConfigurationError("--out needs a scenario; riverchief simulate --list names them")
+        raise ConfigurationError(sentence("play.out_scenario"))
     with progress_bar(f"模拟 {scenario}") as told:
         written = write(scenario, table, settings, seed=seed, on_progress=told)
     if as_json:

@@ -17,6 +17,7 @@ from ingest.storage import changes as changes_
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from riverchief import clock, files
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, load, opened, site_database, who
 from riverchief.settings import Settings
 from riverchief.terminal import err, out
@@ -24,10 +25,11 @@ from sensors import stationbook, stationfile, stationtable
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.parameters import catalogue
 from sensors.stationbook import Book
+from sensors.texts import sentence
 from sensors.times import beijing, rfc3339
 
-app = typer.Typer(help="站点 · The registry.", no_args_is_help=True)
-claims = typer.Typer(help="标签密钥 · Secrets on labels, by which a device claims its login.", no_args_is_help=True)
+app = Commands("站点 · The registry.")
+claims = Commands("标签密钥 · Secrets on labels, by which a device claims its login.")
 app.add_typer(claims, name="claims")
 
 
@@ -41,7 +43,7 @@ def import_(
     settings: SettingsFile = None,
     data: DataFolder = None,
 ) -> None:
-    """导入站点文件（TOML、CSV）· Import a registry file; changes nothing when a row is bad."""
+    """导入站点文件（TOML、CSV） · Import a registry file; changes nothing when a row is bad."""
     loaded = load(settings, data)
     known = catalogue()
     with opened(loaded) as database, database.write() as connection:
@@ -65,7 +67,7 @@ def export(
     """导出站点及其部署、校准、作业 · Export the registry; importing it again changes nothing."""
     form = format_ or ("csv" if file is not None and file.suffix.lower() == ".csv" else "toml")
     if form not in ("toml", "csv"):
-        raise ConfigurationError(f"--format {form!r} must be toml or csv")
+        raise ConfigurationError(sentence("order.format", form=form))
     with site_database(settings, data) as database, database.read() as connection:
         book = Book(registry_store.load(connection, catalogue()), upkeep_store.load(connection))
     text = stationtable.write(book) if form == "csv" else stationfile.write(book)
@@ -84,7 +86,7 @@ def add(
     zh: Annotated[str, typer.Option(help="中文名 · Chinese name")] = "",
     en: Annotated[str, typer.Option(help="英文名 · English name")] = "",
     reach: Annotated[str, typer.Option(help="河段 · reach")] = "",
-    water: Annotated[str, typer.Option(help="river | creek | lake")] = "river",
+    water: Annotated[str, typer.Option(help="river、creek 或 lake（河、涌、湖） · river, creek or lake")] = "river",
     region: Annotated[str, typer.Option(help="区域编码 · code of the region")] = "",
     every: Annotated[int, typer.Option(help="上报间隔秒数 · promised seconds between readings")] = 300,
     gateway: Annotated[str, typer.Option(help="共用数采仪 · shared logger")] = "",
@@ -101,7 +103,7 @@ def add(
     with opened(loaded) as database, database.write() as connection:
         registry = registry_store.load(connection, catalogue())
         if key in registry:
-            raise Refused(f"station {key} is registered already")
+            raise Refused(sentence("order.registered", key=key))
         made = stationbook.one("station", row, catalogue(), known=registry, box=loaded.box)
         registry_store.save_stations(connection, [made], author(by))
     out.print(f"[green]✓[/] {made.key}: {made.zh} / {made.en} ({made.lon:.6f}, {made.lat:.6f})", highlight=False)
@@ -134,7 +136,7 @@ def hang(
         registry = registry_store.load(connection, catalogue())
         taken = {(d.station, d.parameter, rfc3339(d.since_ms)) for d in registry.deployments}
         if again := [p for p in parameters if (station, p, row["since"]) in taken]:
-            raise Refused(f"{again[0]} at {station} has a deployment since {row['since']} already")
+            raise Refused(sentence("order.hangs", again=again[0], station=station, since=row["since"]))
         made = stationbook.made(rows, catalogue(), known=Book(registry)).registry
         known = {d.serial for d in registry.devices}
         if not (model or manufacturer) and device in known:
@@ -147,8 +149,10 @@ def hang(
 @app.command("changes")
 def changes(
     key: Annotated[str | None, typer.Argument(help="编号 · a key; a station's finds what hangs there, too")] = None,
-    what: Annotated[str | None, typer.Option(help="种类 · station, deployment, calibration, visit …")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000)] = 50,
+    what: Annotated[
+        str | None, typer.Option(help="种类，如 station、deployment · kind: station, deployment, calibration, visit …")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="最多几条 · at most so many")] = 50,
     settings: SettingsFile = None,
     data: DataFolder = None,
     as_json: AsJson = False,
@@ -187,14 +191,14 @@ def qr(
     settings: SettingsFile = None,
     data: DataFolder = None,
 ) -> None:
-    """站点标签（A4，二维码）· Labels to stick on: a printable A4 sheet with QR codes."""
+    """站点标签（A4，二维码） · Labels to stick on: a printable A4 sheet with QR codes."""
     from riverchief import labels
 
     loaded = load(settings, data)
     with opened(loaded) as database, database.read() as connection:
         registry = registry_store.load(connection, catalogue())
     if unknown := sorted(set(keys or ()) - set(registry.index)):
-        raise NotFound(f"station {unknown[0]!r} is not registered")
+        raise NotFound(sentence("order.no_station", station=unknown[0]))
     chosen = [s for s in registry.stations if not keys or s.key in keys]
     pages = labels.write(to, chosen, url or loaded.grafana.console_url, loaded.site.name)
     out.print(f"[green]✓[/] {to}: {len(chosen)} 张 labels, {pages} 页 pages", highlight=False, soft_wrap=True)
@@ -278,10 +282,7 @@ def _credentials(loaded: Settings, database: Any) -> Credentials:
 
     users = broker_users(loaded)
     if users is None:
-        raise ConfigurationError(
-            "no broker is administered from here: set [broker_admin] in the settings, or make the login on the broker "
-            "itself (riverchief setup device)"
-        )
+        raise ConfigurationError(sentence("order.no_admin"))
     return Credentials(database, users, clock.now_ms)
 
 

@@ -8,18 +8,23 @@ import typer
 from rich.markup import escape
 
 from riverchief import clock, files
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
 from riverchief.terminal import err, out, progress_bar
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
+from sensors.texts import sentence
 from sensors.times import DAY_MS
 
-app = typer.Typer()
+app = Commands()
 
 
 @app.command()
 def backup(
-    target: Annotated[Path | None, typer.Argument(help="目标目录 · default: backups in the data folder")] = None,
+    target: Annotated[
+        Path | None,
+        typer.Argument(help="目标目录，默认数据目录中的 backups · where to; default: backups in the data folder"),
+    ] = None,
     settings: SettingsFile = None,
     data: DataFolder = None,
     keep: Annotated[int | None, typer.Option(min=1, help="只留最新几份 · keep the newest only")] = None,
@@ -92,7 +97,7 @@ def archive(
     known = catalogue()
     keep_days = loaded.readings.keep_days
     if before is None and not keep_days:
-        raise ConfigurationError("say --before YYYY-MM, or set readings.keep_days: so far everything is kept")
+        raise ConfigurationError(sentence("order.before"))
     now_ms = clock.now_ms()
     edge_ms = bounds(before)[0] if before else retention.due(keep_days, now_ms)
     rules_ = files.read_rules(loaded.site.rules, known)
@@ -101,7 +106,7 @@ def archive(
     with opened(loaded) as database, progress_bar("归档 archive") as progress:
         keeper = open_stores(loaded, database, known).keeper
         if keeper is None:
-            raise ConfigurationError("readings.archive (or influx.url) must say where older readings go")
+            raise ConfigurationError(sentence("order.no_archive"))
         moved = retention.move_out(database, known, keeper, edge_ms, progress=progress)
     if as_json:
         out.print_json(data=dataclasses.asdict(moved))

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson
 from riverchief.terminal import err, out, progress_bar
 from sensors.parameters import catalogue
 from sensors.standards.gb3838 import Oxygen, Water
 
-app = typer.Typer()
+app = Commands()
 
 
 @app.command()

@@ -12,21 +12,22 @@ from rich.table import Table
 from governance import people
 from governance.regions import Regions
 from governance.roles import Department, Role, label
+from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, instant, load, opened, who
 from riverchief.terminal import out
 from sensors.times import beijing
 
-users = typer.Typer(help="人员、角色、任期和令牌 · People, roles, terms and tokens.", no_args_is_help=True)
+app = Commands("人员、角色、任期和令牌 · People, roles, terms and tokens.")
 
 Name = Annotated[str, typer.Argument(help="姓名 · name, given once and for ever")]
 
 
-@users.command("add")
+@app.command("add")
 def add(
     name: Name,
     role: Annotated[Role, typer.Option(help="角色 · role")],
     region: Annotated[str, typer.Option(help="区域代码，缺省为全域 · code of a region; everywhere if left out")] = "",
-    department: Annotated[Department | None, typer.Option(help="部门（处置人员）· a handler's department")] = None,
+    department: Annotated[Department | None, typer.Option(help="部门（处置人员） · a handler's department")] = None,
     print_token: Annotated[
         bool, typer.Option("--print-token", help="发放令牌并显示一次 · issue and show a token")
     ] = False,
@@ -48,7 +49,7 @@ def add(
         typer.echo(token)  # alone, so that a script can take it
 
 
-@users.command("list")
+@app.command("list")
 def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
     """人员名单 · Everybody."""
     with _writing(settings, data) as (connection, _, now_ms, _):
@@ -80,7 +81,7 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
     out.print(table)
 
 
-@users.command("remove")
+@app.command("remove")
 def remove(name: Name, by: By = None, settings: SettingsFile = None, data: DataFolder = None) -> None:
     """移除人员 · Take role, terms and tokens away; refused while open incidents are theirs."""
     with _writing(settings, data) as (connection, _, now_ms, _):
@@ -88,7 +89,7 @@ def remove(name: Name, by: By = None, settings: SettingsFile = None, data: DataF
     out.print(f"✓ {name}", highlight=False)
 
 
-@users.command("token")
+@app.command("token")
 def token(
     name: Name,
     revoke: Annotated[bool, typer.Option(help="先作废旧令牌 · revoke the old ones first")] = False,
@@ -104,7 +105,7 @@ def token(
     typer.echo(made)
 
 
-@users.command("appoint")
+@app.command("appoint")
 def appoint(
     name: Name,
     region: Annotated[str, typer.Option(help="区域代码 · code of the region")],

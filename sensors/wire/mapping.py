@@ -20,6 +20,7 @@ from jmespath.exceptions import JMESPathError
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Message, Reason, Rejected
+from sensors.texts import sentence
 from sensors.times import to_ms
 from sensors.units import IDENTITY, Linear, conversion
 from sensors.wire.telemetry import KINDS, MAX_BYTES, MAX_SAMPLES, STATION, Decoded, Header, topic
@@ -40,12 +41,12 @@ class Path:
 
     def __init__(self, text: object) -> None:
         if not isinstance(text, str) or not text.strip():
-            raise ConfigurationError(f"{text!r} is not a JMESPath expression")
+            raise ConfigurationError(sentence("mapping.no_expression", text=text))
         try:
             self._compiled = jmespath.compile(text)
         except JMESPathError as error:
             said = " ".join(str(error).split())
-            raise ConfigurationError(f"{text!r} is not a JMESPath expression: {said}") from None
+            raise ConfigurationError(sentence("mapping.expression", text=text, said=said)) from None
         self.text = text
 
     def of(self, body: Any) -> Any:
@@ -163,7 +164,7 @@ def read(text: str, catalogue: Catalogue) -> Mappings:
     faults = [f"unknown entry {name!r}; each mapping is headed [[mapping]]" for name in tables if name != "mapping"]
     rows = tables.get("mapping", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ConfigurationError("mapping must be a list of tables, each headed [[mapping]]")
+        raise ConfigurationError(sentence("mapping.list"))
     found: list[PayloadMapping] = []
     for number, row in enumerate(rows, 1):
         try:
@@ -181,15 +182,15 @@ def _mapping(row: Mapping[str, Any], catalogue: Catalogue) -> PayloadMapping:
     _only(row, "name", "topic", "station", "stations", "samples", "time", "values")
     name, pattern = row.get("name"), row.get("topic")
     if not isinstance(name, str) or not name.strip():
-        raise ConfigurationError("name is missing")
+        raise ConfigurationError(sentence("mapping.no_name"))
     if not isinstance(pattern, str):
-        raise ConfigurationError("topic is missing")
+        raise ConfigurationError(sentence("mapping.no_topic"))
     _check_topic(pattern)
     station, level = _station(row.get("station"), pattern)
     time, clock = _time(row["time"]) if "time" in row else (None, Clock())
     values = row.get("values")
     if not isinstance(values, dict) or not values:
-        raise ConfigurationError("values is missing: at least one parameter and where it stands")
+        raise ConfigurationError(sentence("mapping.no_values"))
     return PayloadMapping(
         name=name,
         topic=pattern,
@@ -207,14 +208,14 @@ def _check_topic(pattern: str) -> None:
     levels = pattern.split("/")
     wild = [i for i, level in enumerate(levels) if "#" in level]
     if not pattern or "\x00" in pattern or pattern.startswith("$") or len(pattern.encode()) > 65_535:
-        raise ConfigurationError(f"topic {pattern!r} cannot be subscribed to")
+        raise ConfigurationError(sentence("mapping.no_pattern", pattern=pattern))
     if any("+" in level and level != "+" for level in levels) or (wild and (len(wild) > 1 or levels[-1] != "#")):
-        raise ConfigurationError(f"topic {pattern!r}: + stands for a whole level, # for all that follow and last")
+        raise ConfigurationError(sentence("mapping.wildcards", pattern=pattern))
 
 
 def _station(given: Any, pattern: str) -> tuple[Path | None, int | None]:
     if given is None:
-        raise ConfigurationError("station is missing: where the payload names it, or { level = 2 } of the topic")
+        raise ConfigurationError(sentence("mapping.no_station"))
     if not isinstance(given, dict):
         return _path("station", given), None
     _only(given, "level", within="station.")
@@ -225,18 +226,16 @@ def _station(given: Any, pattern: str) -> tuple[Path | None, int | None]:
         or not 1 <= level <= len(levels)
         or levels[level - 1] != "+"
     ):
-        raise ConfigurationError(
-            f"station.level {level!r} must be the number of a level that is + in topic {pattern!r}"
-        )
+        raise ConfigurationError(sentence("mapping.level", level=level, pattern=pattern))
     return None, level
 
 
 def _stations(given: Any) -> dict[str, str]:
     if not isinstance(given, dict):
-        raise ConfigurationError("stations must be a table: the sender's name = the station's key")
+        raise ConfigurationError(sentence("mapping.stations"))
     for name, key in given.items():
         if not isinstance(key, str) or not STATION.fullmatch(key):
-            raise ConfigurationError(f"stations.{name}: {key!r} is no station's key: 1 to 64 of a-z, 0-9 and -")
+            raise ConfigurationError(sentence("mapping.no_key", name=name, key=key))
     return dict(given)
 
 
@@ -246,13 +245,13 @@ def _time(given: Any) -> tuple[Path, Clock]:
     _only(given, "path", "format", "zone", within="time.")
     form, zone = given.get("format", "rfc3339"), given.get("zone")
     if not isinstance(form, str):
-        raise ConfigurationError(f"time.format {form!r} must be rfc3339, s, ms or a pattern such as %Y-%m-%d %H:%M:%S")
+        raise ConfigurationError(sentence("mapping.format", form=form))
     path = _path("time.path", given.get("path"))
     if form in ("rfc3339", "s", "ms") or "%z" in form:
         if zone is not None:
-            raise ConfigurationError(f"time.zone {zone!r} has no meaning: format {form!r} says it itself")
+            raise ConfigurationError(sentence("mapping.zone_idle", zone=zone, form=form))
     elif zone is None:
-        raise ConfigurationError(f"time.zone is missing: format {form!r} says the local time, such as '+08:00'")
+        raise ConfigurationError(sentence("mapping.zone_missing", form=form))
     if form not in ("rfc3339", "s", "ms"):
         _check_pattern(form)
     return path, Clock(form, None if zone is None else _zone(zone))
@@ -265,20 +264,20 @@ def _check_pattern(form: str) -> None:
     except (ValueError, re.error):
         again = None
     if again is None or again.replace(tzinfo=UTC) != _A_MOMENT:
-        raise ConfigurationError(f"time.format {form!r} does not say day and time in full, as %Y-%m-%d %H:%M:%S does")
+        raise ConfigurationError(sentence("mapping.format_short", form=form))
 
 
 def _zone(given: Any) -> timezone:
     match = _OFFSET.fullmatch(given) if isinstance(given, str) else None
     if match is None or int(match[2]) > 14 or int(match[3]) > 59:
-        raise ConfigurationError(f"time.zone {given!r} is not an offset such as '+08:00'")
+        raise ConfigurationError(sentence("mapping.zone", given=given))
     offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
     return timezone(offset if match[1] == "+" else -offset)
 
 
 def _value(key: str, given: Any, catalogue: Catalogue) -> Value:
     if key not in catalogue:
-        raise ConfigurationError(f"values.{key}: not in the parameter catalogue")
+        raise ConfigurationError(sentence("mapping.no_parameter", key=key))
     if not isinstance(given, dict):
         return Value(key, _path(f"values.{key}", given))
     _only(given, "path", "unit", within=f"values.{key}.")
@@ -300,7 +299,7 @@ def _path(where: str, given: Any) -> Path:
 
 def _only(row: Mapping[str, Any], *known: str, within: str = "") -> None:
     if unknown := sorted(set(row) - set(known)):
-        raise ConfigurationError(f"unknown entry {within + unknown[0]!r}; known are {', '.join(known)}")
+        raise ConfigurationError(sentence("mapping.unknown", within=within + unknown[0], known=", ".join(known)))
 
 
 def _alone(mapping: PayloadMapping, others: Iterable[PayloadMapping]) -> None:
@@ -308,12 +307,13 @@ def _alone(mapping: PayloadMapping, others: Iterable[PayloadMapping]) -> None:
     levels = mapping.topic.split("/")
     for kind in KINDS:
         if _meet(levels, topic("+", kind).split("/")):
-            raise ConfigurationError(f"topic {mapping.topic!r} takes in {topic('+', kind)}, which needs no mapping")
+            raise ConfigurationError(sentence("mapping.ours", topic=mapping.topic, ours=topic("+", kind)))
     for other in others:
         if other.name == mapping.name:
-            raise ConfigurationError("the name is used twice")
+            raise ConfigurationError(sentence("mapping.twice"))
         if _meet(levels, other.topic.split("/")):
-            raise ConfigurationError(f"topic {mapping.topic!r} and topic {other.topic!r} of {other.name} overlap")
+            said = sentence("mapping.overlap", topic=mapping.topic, topic_=other.topic, name=other.name)
+            raise ConfigurationError(said)
 
 
 def _meet(one: Sequence[str], other: Sequence[str]) -> bool:

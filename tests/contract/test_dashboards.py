@@ -197,7 +197,7 @@ def day(metrics: list[tuple[float, str]]) -> Iterator[Day]:
     name = client.settings.bucket
     for start in range(0, len(lines), 5000):
         body = b"\n".join(lines[start : start + 5000])
-        answer = httpx.post(f"{influx.url}/write?db={name}&precision=ms", content=body, trust_env=False)
+        answer = httpx.post(f"{influx.url}/write?db={name}&precision=ms", content=body, trust_env=False, timeout=60)
         assert answer.status_code == 204, answer.text
     victoria = real_server(Server.VICTORIAMETRICS)
     victoria.fresh()
@@ -430,12 +430,15 @@ def _remember(url: str, metrics: list[tuple[float, str]], now: int) -> None:
         text = before if seconds < -120 else later
         parameters = {"timestamp": now + seconds * 1000, "extra_label": "instance=riverchief:8080"}
         httpx.post(
-            f"{url}/api/v1/import/prometheus", params=parameters, content=text, trust_env=False
+            f"{url}/api/v1/import/prometheus", params=parameters, content=text, trust_env=False, timeout=60
         ).raise_for_status()
     eventually(
         "the metrics can be asked for",
         lambda: httpx.get(
-            f"{url}/api/v1/query", params={"query": "riverchief_backlog", "time": now / 1000}, trust_env=False
+            f"{url}/api/v1/query",
+            params={"query": "riverchief_backlog", "time": now / 1000},
+            trust_env=False,
+            timeout=60,
         ).json()["data"]["result"],
     )
 

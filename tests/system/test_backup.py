@@ -184,7 +184,7 @@ def answers(address: str) -> dict[str, Any]:
     """What the API says; left out is what depends on the time of asking: ages, and the class judged once a minute."""
     found = {}
     for question in QUESTIONS:
-        answer = httpx.get(f"{address}/api/v1/{question}")
+        answer = httpx.get(f"{address}/api/v1/{question}", timeout=60)
         assert answer.status_code == 200, (question, answer.text)
         found[question] = without_clock(answer.json())
     del found["stations/latest"]["at"]  # when it was asked
@@ -210,13 +210,13 @@ def test_an_empty_machine_gives_the_same_answers_after_a_restore(
                 {"at": rfc3339(march + n * 3_600_000), "values": {"ph": 7 + n / 1000, "nh3n": 0.5}} for n in range(480)
             ]
             body = {"station": f"s{i}", "readings": old}
-            assert httpx.post(f"{address}/api/v1/readings", json=body).status_code == 202
+            assert httpx.post(f"{address}/api/v1/readings", json=body, timeout=60).status_code == 202
         for n in range(40):
             for i in range(STATIONS):
                 at = now_ms() - (40 - n) * 60_000
                 fleet[f"s{i}"].publish([Sample(at, {"nh3n": 6.0 + n / 1000, "ph": 7.1})], now_ms())
         nonsense = {"station": "s0", "readings": [{"at": rfc3339(now_ms()), "values": {"no_such": 1.0}}]}
-        httpx.post(f"{address}/api/v1/readings", json=nonsense)
+        httpx.post(f"{address}/api/v1/readings", json=nonsense, timeout=60)
         assert fleet.flush(60)
         eventually("all is stored", lambda: site.booked() >= fleet.readings_sent + 3 * 960)
         assert site.stop() == 0, site.log()

@@ -1,7 +1,6 @@
 """The start page in a real browser: a server process of its own, a real database, readings through the real ingest."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -25,11 +24,13 @@ from ingest.checks import rules
 from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
+from riverchief.broker import free_port
 from sensors import stationfile
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests.databases import with_tables
+from tests.rig import answers
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
@@ -115,9 +116,7 @@ def running(folder: Path, token: str = "") -> Iterator[River]:
         registry_store.save(connection, registry)
     store = SqlReadings(database, catalogue())
     in_force = rules.read((ROOT / "config/rules.toml").read_text(encoding="utf-8"), catalogue())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(database.url), str(port), token], cwd=ROOT, env=environment
@@ -134,7 +133,7 @@ def running(folder: Path, token: str = "") -> Iterator[River]:
             ),
         )
     try:
-        _wait_for(f"{river.url}/healthz", server)
+        answers(river.url, server)
         yield river
     finally:
         server.terminate()
@@ -162,20 +161,10 @@ def any_river(shared_river: River) -> River:
     return shared_river
 
 
-def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
-    for _ in range(300):
-        assert server.poll() is None, "the server stopped while starting"
-        try:
-            if httpx.get(url).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    pytest.fail("the server did not answer within 30 seconds")
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
+        expect.set_options(timeout=15_000)  # of a busy machine
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         yield browser
         browser.close()
@@ -368,7 +357,7 @@ def signs_in(river: River, desk: Page) -> None:
 def test_every_script_of_the_page_carries_the_nonce_of_its_policy_and_the_api_keeps_its_own_words(
     any_river: River,
 ) -> None:
-    first, second = (httpx.get(any_river.url, headers={"Accept-Encoding": "gzip"}) for _ in range(2))
+    first, second = (httpx.get(any_river.url, headers={"Accept-Encoding": "gzip"}, timeout=60) for _ in range(2))
     policy = first.headers["content-security-policy"]
     nonce = policy.partition("'nonce-")[2].partition("'")[0]
     assert len(nonce) > 16
@@ -376,7 +365,7 @@ def test_every_script_of_the_page_carries_the_nonce_of_its_policy_and_the_api_ke
     assert first.text.count("<script") == first.text.count(f'<script nonce="{nonce}"') > 5
     assert "http:" not in policy
     assert "https:" not in policy
-    unknown = httpx.get(f"{any_river.url}/api/v1/nothing-here")
+    unknown = httpx.get(f"{any_river.url}/api/v1/nothing-here", timeout=60)
     assert (unknown.status_code, unknown.headers["content-type"]) == (404, "application/problem+json")
-    assert httpx.delete(f"{any_river.url}/api/v1/reaches").status_code == 405
-    assert httpx.get(f"{any_river.url}/metrics").headers["content-type"].startswith("text/plain")
+    assert httpx.delete(f"{any_river.url}/api/v1/reaches", timeout=60).status_code == 405
+    assert httpx.get(f"{any_river.url}/metrics", timeout=60).headers["content-type"].startswith("text/plain")

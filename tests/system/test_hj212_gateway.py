@@ -119,8 +119,7 @@ def test_who_asks_for_no_answer_gets_none(make: Callable[..., Site212]) -> None:
 
 
 def test_nothing_is_answered_before_the_commit_and_a_resend_after_a_kill_is_stored_once(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     site = Site212(tmp_path)
     site.register(Logger(MN, "shiwan", PASSWORD))
     program = [sys.executable, "-m", "tests.hj212_site", str(tmp_path), str(port)]
@@ -702,7 +701,7 @@ def test_serve_listens_to_loggers_where_the_settings_say_so(tmp_path: Path) -> N
         wire = Wire(port)
         wire.send(packet_of("w01009-Rtd=3.6", whole_minute()))
         assert wire.answer()[0] == "9014"
-        parts = httpx.get(f"http://127.0.0.1:{door}/readyz", trust_env=False).json()["parts"]
+        parts = httpx.get(f"http://127.0.0.1:{door}/readyz", trust_env=False, timeout=60).json()["parts"]
         assert {part["name"]: part["ok"] for part in parts}["hj212"] is True
         wire.close()
     finally:

@@ -590,14 +590,14 @@ def test_the_demo_platform_gets_every_incident_once_and_shows_the_newest_first_i
     for findings in ([fired("a", 1), fired("b", 1)], [fired("a", 2)]):  # of two incidents, either may be first
         record(database, *findings)
         until(lambda: settled(database))
-    events = httpx.get(f"{platform}/events").json()
+    events = httpx.get(f"{platform}/events", timeout=60).json()
     assert sorted((e["event"]["data"]["cause"], e["event"]["data"]["seq"]) for e in events) == [
         ("a", 1),
         ("a", 2),
         ("b", 1),
     ]
     assert [e["received_at_ms"] for e in events] == sorted(e["received_at_ms"] for e in events)
-    page = httpx.get(platform)
+    page = httpx.get(platform, timeout=60)
     assert page.text.index("第2次 &lt;b&gt;") < page.text.index("number 1 &lt;b&gt;")
     assert "<b>" not in page.text
     assert "待受理" in page.text
@@ -606,11 +606,11 @@ def test_the_demo_platform_gets_every_incident_once_and_shows_the_newest_first_i
 
 
 def test_the_demo_platform_keeps_a_repeated_event_once_and_counts_the_repeat(platform: str):
-    answers = [httpx.post(f"{platform}/events", **signed(EVENT)).status_code for _ in range(3)]
+    answers = [httpx.post(f"{platform}/events", **signed(EVENT), timeout=60).status_code for _ in range(3)]
     assert answers == [202, 200, 200]
-    (kept,) = httpx.get(f"{platform}/events").json()
+    (kept,) = httpx.get(f"{platform}/events", timeout=60).json()
     assert (kept["event"], kept["repeats"]) == (EVENT, 2)
-    assert "重复送达2次" in httpx.get(platform).text
+    assert "重复送达2次" in httpx.get(platform, timeout=60).text
 
 
 @pytest.mark.parametrize(
@@ -628,9 +628,9 @@ def test_the_demo_platform_keeps_a_repeated_event_once_and_counts_the_repeat(pla
 def test_the_demo_platform_turns_away_what_it_cannot_believe_or_read(
     platform: str, sent: Callable[[], dict[str, Any]], status: int
 ):
-    answer = httpx.post(f"{platform}/events", **sent())
+    answer = httpx.post(f"{platform}/events", **sent(), timeout=60)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
-    assert httpx.get(f"{platform}/events").json() == []
+    assert httpx.get(f"{platform}/events", timeout=60).json() == []
 
 
 def test_the_demo_platform_shows_odd_events_without_believing_them_and_keeps_the_newest(platform: str):
@@ -642,10 +642,10 @@ def test_the_demo_platform_shows_odd_events_without_believing_them_and_keeps_the
     ]
     for number in range(60):
         event = EVENT | {"id": f"e-{number}", "data": odd[number % 4]}
-        assert httpx.post(f"{platform}/events", **signed(event)).status_code == 202
-    events = [e["event"]["id"] for e in httpx.get(f"{platform}/events").json()]
+        assert httpx.post(f"{platform}/events", **signed(event), timeout=60).status_code == 202
+    events = [e["event"]["id"] for e in httpx.get(f"{platform}/events", timeout=60).json()]
     assert (len(events), events[0], events[-1]) == (50, "e-10", "e-59")
-    page = httpx.get(platform)
+    page = httpx.get(platform, timeout=60)
     assert page.status_code == 200
     assert "<script>" not in page.text
     assert "<i>" not in page.text

@@ -3,10 +3,8 @@
 import base64
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,8 +12,10 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from riverchief.broker import free_port
 from tests import pages_site
 from tests.pages_site import AUDITOR, CHIEF, OFFICE, PUBLIC, RIVER, ROOT, WORKER
+from tests.rig import answers
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = [
@@ -38,21 +38,13 @@ pytestmark = [
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("pages")
     pages_site.seed(folder).close()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     command = [sys.executable, "-m", "tests.pages_site", str(folder), str(port)]
     server = subprocess.Popen(command, cwd=ROOT, env=environment)
     url = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(300):
-            assert server.poll() is None, "the server stopped while starting"
-            try:
-                if httpx.get(f"{url}/healthz").status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.1)
+        answers(url, server)
         yield url
     finally:
         server.terminate()
@@ -126,7 +118,7 @@ def test_who_may_not_see_a_page_is_told_politely_with_the_status_of_the_api(look
     expect(page.get_by_test_id("refused")).to_contain_text("不能“查看事件”")
     cookie = {"rc-as": base64.urlsafe_b64encode(PUBLIC.encode()).decode().rstrip("=")}
     for path, status in (("/worklist", 403), ("/reaches/nowhere", 404), (f"/reaches/{RIVER}", 200)):
-        assert httpx.get(site + path, cookies=cookie).status_code == status, path
+        assert httpx.get(site + path, cookies=cookie, timeout=60).status_code == status, path
 
 
 def test_the_public_sees_the_water_and_the_sign_and_no_incident(look: Look) -> None:

@@ -39,7 +39,7 @@ def _status(address: str) -> int:
 def test_the_metrics_have_every_name_the_dashboard_asks_for(served: tuple[Running, str]) -> None:
     _, address = served
     body = {"station": "s1", "readings": [{"at": "2026-05-12T10:30:00Z", "values": {"ph": 7.1}}]}
-    assert httpx.post(f"{address}/api/v1/readings", json=body).status_code == 202
+    assert httpx.post(f"{address}/api/v1/readings", json=body, timeout=60).status_code == 202
     eventually("silence was checked", lambda: "riverchief_last_tick_seconds 0.0" not in _metrics(address))
     told = set(re.findall(r"^(riverchief_\w+)", _metrics(address), re.MULTILINE))
     asked = {
@@ -50,15 +50,17 @@ def test_the_metrics_have_every_name_the_dashboard_asks_for(served: tuple[Runnin
 
 
 def _metrics(address: str) -> str:
-    return httpx.get(f"{address}/metrics").text
+    return httpx.get(f"{address}/metrics", timeout=60).text
 
 
 def test_readiness_names_the_broker_when_it_is_away_and_recovers(served: tuple[Running, str]) -> None:
     site, address = served
     site.broker.stop()
-    answer = eventually("it is not ready", lambda: (a := httpx.get(f"{address}/readyz")).status_code == 503 and a)
+    answer = eventually(
+        "it is not ready", lambda: (a := httpx.get(f"{address}/readyz", timeout=60)).status_code == 503 and a
+    )
     assert "mqtt" in answer.text
-    assert httpx.get(f"{address}/healthz").status_code == 200, "alive all the same"
+    assert httpx.get(f"{address}/healthz", timeout=60).status_code == 200, "alive all the same"
     site.broker.start()
     eventually("it is ready again", lambda: _status(f"{address}/readyz") == 200)
 

@@ -260,7 +260,7 @@ def test_ctrl_c_ends_the_command_and_leaves_the_truth_of_what_was_played(broker,
     said, complained = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, complained
     told = json.loads(said)
-    until(lambda: count(watcher.received) == told["messages"], "all messages have arrived")
+    until(lambda: count(watcher.received) >= told["messages"], "all messages have arrived")  # QoS 1 may deliver twice
     watcher.close()
     with gzip.open(truth, "rt", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -340,7 +340,7 @@ def test_one_run_speaks_mqtt_and_hj212_and_both_arrive(broker, tmp_path):
             loggers=simulate.loggers(["shiwan-lake-1=MN1"], PASSWORD),
         )
         assert played.answered
-        until(lambda: count(watcher.received) == 30, "the MQTT stations have arrived")
+        until(lambda: count(watcher.received) >= 30, "the MQTT stations have arrived")
         rows = stage.truth()
         wanted: dict[str, dict[int, float]] = {}
         for (station, at, parameter), value in readings_of(rows).items():

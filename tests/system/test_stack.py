@@ -223,6 +223,7 @@ def latest(stack: Stack) -> float | None:
     answer = httpx.get(
         f"http://127.0.0.1:{stack.api}/api/v1/stations/{STATION}/latest",
         headers={"Authorization": f"Bearer {stack.broker.secret('riverchief/api_token')}"},
+        timeout=60,
     )
     answer.raise_for_status()
     values = {one["parameter"]: one["value"] for one in answer.json()["values"]}
@@ -281,7 +282,9 @@ def test_the_demo_profile_fills_every_station_and_is_no_more_than_its_devices(st
 
 def asked(stack: Stack, question: str) -> Any:
     """The one figure that InfluxDB answers; None when it has nothing."""
-    answer = httpx.get(f"{stack.influx.url}/query", params={"db": "water", "q": question}, trust_env=False).json()
+    answer = httpx.get(
+        f"{stack.influx.url}/query", params={"db": "water", "q": question}, trust_env=False, timeout=60
+    ).json()
     series = answer["results"][0].get("series")
     return series[0]["values"][0][1] if series else None
 
@@ -299,7 +302,9 @@ def test_the_shipped_prometheus_configuration_reads_riverchief_and_makes_its_rul
 
     def value(expression: str) -> float | None:
         try:
-            answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": expression}, trust_env=False)
+            answer = httpx.get(
+                f"http://127.0.0.1:{port}/api/v1/query", params={"query": expression}, trust_env=False, timeout=60
+            )
         except httpx.HTTPError:
             return None
         found = answer.json()["data"]["result"] if answer.status_code == 200 else []
@@ -361,7 +366,7 @@ def test_nobody_gets_in_with_an_empty_or_a_guessed_password(stack: Stack) -> Non
     for user in ("riverchief", "grafana", "postgres"):
         assert not stack._lets_in(user, "riverchief")
     unsigned = {"station": STATION, "readings": [{"at": "2026-05-12T10:30:00Z", "values": {"ph": 7.1}}]}
-    assert httpx.post(f"http://127.0.0.1:{stack.api}/api/v1/readings", json=unsigned).status_code == 401
+    assert httpx.post(f"http://127.0.0.1:{stack.api}/api/v1/readings", json=unsigned, timeout=60).status_code == 401
 
 
 def test_the_stack_can_be_backed_up_while_it_runs(stack: Stack, tmp_path: Path) -> None:
@@ -404,7 +409,7 @@ def test_the_shipped_nats_configuration_lets_in_whom_the_set_up_made(tmp_path: P
     def healthy() -> bool:
         assert process.poll() is None, "NATS refuses the shipped configuration"
         try:
-            return httpx.get(f"http://127.0.0.1:{monitor}/healthz", trust_env=False).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{monitor}/healthz", trust_env=False, timeout=60).status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -147,10 +147,10 @@ def test_a_site_tells_batches_requests_and_deliveries_with_the_message_that_rais
     for seq in range(2):
         at = rfc3339(now_ms() - 60_000 + 30_000 * seq)
         body = {"station": "s1", "seq": seq, "boot": 3, "readings": [{"at": at, "values": {"ph": 5.0}}]}
-        httpx.post(f"{address}/api/v1/readings", json=body).raise_for_status()
+        httpx.post(f"{address}/api/v1/readings", json=body, timeout=60).raise_for_status()
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     headers = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
-    httpx.get(f"{address}/api/v1/stations/s1/latest", headers=headers).raise_for_status()
+    httpx.get(f"{address}/api/v1/stations/s1/latest", headers=headers, timeout=60).raise_for_status()
     eventually("the delivery was tried", lambda: receiver.named("deliver"))
     eventually("the request was told", lambda: receiver.named("GET /api/v1/stations/{key}/latest"))
     asked = receiver.named("GET /api/v1/stations/{key}/latest")[0]
@@ -181,5 +181,5 @@ def test_a_receiver_that_is_away_holds_nobody_up(running: Callable[[str], Runnin
     address = f"http://127.0.0.1:{port}"
     eventually("it is there", lambda: _answers(f"{address}/healthz"))
     body = {"station": "s1", "readings": [{"at": rfc3339(now_ms()), "values": {"ph": 7.0}}]}
-    assert httpx.post(f"{address}/api/v1/readings", json=body).json()["stored"] == 1
+    assert httpx.post(f"{address}/api/v1/readings", json=body, timeout=60).json()["stored"] == 1
     assert site.stop() == 0

@@ -161,10 +161,7 @@ def test_an_unreadable_cell_is_not_judged_and_is_told_with_its_line(tmp_path: Pa
     file = write(tmp_path / "t.csv", 'note,do,tp\n"two\nlines",8,0.02\n,fault,0.2\n,--,未检出\n')
     found, summary = judged(file)
     assert [(row["class"], row["do"]) for row in found] == [("I", "8"), ("III", "fault"), ("", "--")]
-    assert (summary.unreadable, [str(cell) for cell in summary.unreadable_first]) == (
-        1,
-        ["line 4, column do: 'fault' is no number"],
-    )
+    assert (summary.unreadable, summary.unreadable_first) == (1, [classify.Unreadable(4, "do", "fault")])
     with pytest.raises(ConfigurationError, match=r"t\.csv, line 4, column do: 'fault'"):
         judged(file, strict=True)
 
@@ -275,5 +272,7 @@ def test_the_result_for_people_stands_beside_the_table_and_not_in_it(tmp_path: P
     file = write(tmp_path / "t.csv", "do,溶解氧\n8,7\nbad,7\n")
     result = CliRunner().invoke(app, ["classify", str(file)])
     assert result.stdout == "do,溶解氧,class,deciding\n8,7,I,do\nbad,7,,\n"
-    assert "line 3, column do: 'bad'" in result.stderr
-    assert "2 行 rows: I 1 · 无法判定 none 1; 依据 by do; 无法识读 unreadable 1" in result.stderr
+    assert "第 3 行、列 do：'bad' 不是数字" in result.stderr
+    assert "line 3, column do: 'bad' is no number" in result.stderr
+    assert "2行：I 1, 无法判定 1；依据 do\n2 rows: I 1, none 1; by do\n" in result.stderr
+    assert "1 unreadable cells" in result.stderr

@@ -29,11 +29,11 @@ def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
 
 def test_every_command_of_the_readme_exists() -> None:
     text = Path("README.md").read_text(encoding="utf-8") + Path("docs/operations/README.md").read_text(encoding="utf-8")
-    runner, known = CliRunner(), get_command(app)
+    runner, known = CliRunner(), get_command(app).list_commands(None)  # type: ignore[attr-defined]
     called = {match.split()[0] for match in re.findall(r"riverchief ([a-z][a-z ]*)", text)}
     assert {"serve", "check", "ledger", "quarantine", "rules", "bench"} <= called
     for name in called:
-        assert name in known.commands, name  # type: ignore[attr-defined]
+        assert name in known, name
         assert runner.invoke(app, [name, "--help"]).exit_code == 0
 
 

@@ -276,17 +276,17 @@ GOOD = '[[mapping]]\nname = "a"\ntopic = "a/+"\nstation = { level = 2 }\ntime = 
 )
 def test_a_bad_mapping_is_refused_with_its_entry_and_the_reason(old: str, new: str, fault: str) -> None:
     assert of(GOOD).topics == ("a/+",)
-    with pytest.raises(ConfigurationError, match=re.escape(fault)):
+    with pytest.raises(ConfigurationError, match="(?s)" + ".*".join(map(re.escape, fault.split(": ")))):
         of(GOOD.replace(old, new))
 
 
 @pytest.mark.parametrize("other", ["a/+", "+/b", "#", "a/#", "a/b", "+/+"])
 def test_two_mappings_for_one_topic_are_refused(other: str) -> None:
     second = f'[[mapping]]\nname = "b"\ntopic = "{other}"\nstation = "s"\nvalues = {{ ph = "ph" }}\n'
-    with pytest.raises(ConfigurationError, match=r"mapping b: topic .* (overlap|needs no mapping)"):
+    with pytest.raises(ConfigurationError, match=r"mapping b: .*topic .* (overlap|needs no mapping)"):
         of(GOOD + second)
     if other != "#":  # which takes in our own topics and is refused for that
-        with pytest.raises(ConfigurationError, match=r"mapping a: topic .* overlap"):
+        with pytest.raises(ConfigurationError, match=r"mapping a: .*topic .* overlap"):
             of(second + GOOD)
 
 

@@ -22,8 +22,9 @@ from sensors.quality.columns import Sensor, Sensors, sensors
 from sensors.quality.crosscheck import CONCERNED, contradictions, laid
 from sensors.quality.daily import neighbours, together
 from sensors.quality.events import Alarms, Watched, watch
+from sensors.quality.phase import Shift, shifts
+from sensors.quality.wording import clock, reasons
 from sensors.quality.wording import event as event_sentence
-from sensors.quality.wording import reasons
 from sensors.reading import Bytes, Flag, Floats, Ints, Places, QualityTest, pack
 from sensors.texts import line, say, sentence
 from sensors.times import DAY_MS
@@ -103,6 +104,7 @@ def assess_file(
     table = read(source, catalogue, summary, offset)
     edges = _edges(source, table.names, network)
     judged = judge(table, edges, progress)
+    summary.notes += _clocks(table, judged.packed)
     frame = _frame(table, judged, summary)
     with tables.writing(out, COLUMNS) as sink:
         sink.write(frame)
@@ -182,6 +184,29 @@ def _cross(table: Read, packed: Ints) -> None:
     values = {key: np.where(packed[:, i] & 15 < Flag.BAD, table.values[:, i], np.nan) for key, i in place.items()}
     for key, wrong in contradictions(values).items():
         packed[:, place[key]] = laid(packed[:, place[key]], wrong)
+
+
+def _clocks(table: Read, packed: Ints) -> list[str]:
+    """One sentence for each change of a clock: stations whose days shift alike within two days are told together."""
+    kinds = table.found.catalogue.parameters
+    columns: dict[str, int] = {}
+    for i, sensor in enumerate(table.found.sensors):
+        if kinds[sensor.parameter].event and np.isfinite(kinds[sensor.parameter].swing):
+            columns.setdefault(kinds[sensor.parameter].event, i)
+    mine = list(columns.values())
+    swing = np.array([kinds[table.found.sensors[i].parameter].swing for i in mine])
+    told: list[tuple[Shift, list[str]]] = []
+    for one, name in enumerate(table.names):
+        rows = slice(*np.searchsorted(table.station, [one, one + 1]).tolist())
+        good = packed[rows][:, mine] & 15 < Flag.BAD
+        for found in shifts(table.at[rows], np.where(good, table.values[rows][:, mine], np.nan), swing):
+            for with_others, names in told:
+                if abs(found.since_ms - with_others.since_ms) <= 2 * DAY_MS and found.alike(with_others):
+                    names.append(name)
+                    break
+            else:
+                told.append((found, [name]))
+    return [_both(clock(found, names)) for found, names in told]
 
 
 def _key(table: Read, sensor: Sensor) -> str:

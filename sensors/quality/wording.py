@@ -1,18 +1,30 @@
 """Why a reading is doubtful and what an event looks like, in one sentence of each language."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 from sensors.quality.events import Alarms, Doubt
+from sensors.quality.phase import Shift
 from sensors.reading import QualityTest
 from sensors.texts import Text, say
+from sensors.times import from_ms
 
 
 def reasons(bits: int) -> Text:
     """The tests in a bit set, the gravest first."""
     told = [say(f"quality.{str(test.name).lower()}") for test in QualityTest if test & bits]
     return Text("；".join(text.zh for text in told), "; ".join(text.en for text in told))
+
+
+def clock(shift: Shift, stations: Sequence[str]) -> Text:
+    """That the days of these stations shifted, by how much and from when on."""
+    return say(
+        "quality.clock_later" if shift.hours > 0 else "quality.clock_earlier",
+        stations=", ".join(stations),
+        day=f"{from_ms(shift.since_ms):%Y-%m-%d}",
+        hours=f"{abs(shift.hours):.1f}",
+    )
 
 
 TOLD: Final = 4

@@ -150,3 +150,28 @@ def test_the_command_answers_in_json_and_refuses_in_a_sentence(tmp_path: Path) -
     done = CliRunner().invoke(app, ["assess", str(tmp_path / "in.csv"), "--out", str(tmp_path / "o.csv"), "--json"])
     assert done.exit_code == 0
     assert '"suspect"' in done.stdout
+
+
+def test_stations_whose_day_shifts_alike_are_told_in_one_sentence_and_no_reading_is_flagged(tmp_path: Path) -> None:
+    n = 80 * 24
+    hour = np.arange(n)
+    late = np.where(hour >= 35 * 24, 8, 0)
+    whole = []
+    for station, wrong in (("示例甲", late), ("示例乙", late), ("示例丙", 0 * late)):
+        rng = np.random.default_rng(len(whole))
+        sun = np.sin(2 * np.pi * (hour - wrong) / 24)
+        whole.append(
+            pl.DataFrame(
+                {
+                    "station": station,
+                    "time": [f"{t}Z" for t in np.datetime64("2026-05-01T00:00:00") + hour.astype("timedelta64[h]")],
+                    "water_temp_degC": (20 + 1.5 * sun + rng.normal(0, 0.1, n)).round(2),
+                    "pH": (7.5 + 0.3 * sun + rng.normal(0, 0.03, n)).round(2),
+                }
+            )
+        )
+    told, summary = flags(pl.concat(whole), tmp_path)
+    (note,) = [one for one in summary.notes if "summer time" in one]
+    assert note.startswith("示例甲, 示例乙：约自2026-06-05")
+    assert "8.0 h later" in note
+    assert told.filter((pl.col("time") > "2026-06-06") & (pl.col("kind") == "fault")).height == 0

@@ -48,6 +48,7 @@ _SCHEME = "bearer"
 
 NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/(openapi\.json|me)", Right.LOOK),
+    ("GET", r"/me/reports", Right.REPORT),
     ("GET", r"/stations/[^/]+/credentials", Right.DEVICES),
     ("GET", r"/(stations|reaches|regions|outfalls|travels)(/.*)?", Right.LOOK),
     ("GET", r"/photos/.*", Right.LOOK),
@@ -94,8 +95,9 @@ PAGES_FOR_ALL = (
     "/favicon.ico",
     "/a/",
     "/report",
+    "/report/",
 )
-"""Pages and files that nobody has to sign in for."""
+"""Pages and files that nobody has to sign in for; what ends with a slash stands for all below it."""
 
 
 def right_of(method: str, path: str) -> Right | None:
@@ -202,7 +204,7 @@ class Guard:
             if problem is not None:
                 await problem.response()(scope, receive, send)
                 return
-        elif not path.startswith(PAGES_FOR_ALL):
+        elif not _is_open(path, PAGES_FOR_ALL):
             try:
                 actor = await to_thread.run_sync(self._keeper.by_cookies, _cookies(headers))
             except WaterError as error:

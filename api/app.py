@@ -130,6 +130,7 @@ def _routes() -> list[BaseRoute]:
     for router in (upkeep.router, upkeep.files, registry.router, credentials.router, rules.at_stations):
         api.include_router(router)
     api.include_router(reports.cases)
+    api.include_router(reports.me)
     for router in (deliveries.router, deliveries.schemas, platforms.router, notices.router):
         api.include_router(router)
     every = APIRouter()

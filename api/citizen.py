@@ -294,13 +294,19 @@ def _ticket(view: ReportView, request: Request, error: WaterError | None = None)
         )
     if error is not None:
         parts.append(f'<section class="error" role="alert"><p>{html.escape(_one(str(error), language))}</p></section>')
-    at = _t("since", language, at=beijing(to_ms(datetime.fromisoformat(view.at))))
+    at = _t("since", language, at=_moment(view.at))
     parts.append(
         f'<section><p class="quiet">{_t("ticket", language)}</p>'
         f'<p class="ticket" data-testid="report-ticket">{html.escape(view.ticket)}</p>'
         f'<p class="quiet">{_t("keep", language)}</p>'
         f'<ol class="stages" data-testid="report-stages">{steps}</ol>'
         f'<p class="big" data-testid="report-state">{_of(view.text, language)}</p><p class="quiet">{at}</p></section>'
+    )
+    sent = _t("sent_at", language, at=_moment(view.sent.at))
+    photos = f'<p class="quiet">{_t("sent_photos", language, count=view.sent.photos)}</p>' if view.sent.photos else ""
+    parts.append(
+        f'<section data-testid="report-sent"><h2>{_t("sent", language)}</h2>'
+        f'<p class="said">{html.escape(view.sent.words)}</p>{photos}<p class="quiet">{sent}</p></section>'
     )
     if view.may_object:
         parts.append(
@@ -312,6 +318,11 @@ def _ticket(view: ReportView, request: Request, error: WaterError | None = None)
         )
     parts.append(f'<p><a class="button second" href="{_to(PATH, language)}">{_t("another", language)}</a></p>')
     return _page(language, "ticket_title", "".join(parts), 409 if error else 200, request, ticket=True)
+
+
+def _moment(at: str) -> str:
+    """An instant of an answer, in Beijing time."""
+    return beijing(to_ms(datetime.fromisoformat(at)))
 
 
 def _unknown(ticket: str, language: str) -> str:

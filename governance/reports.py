@@ -13,9 +13,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from governance import incidents
-from governance.incident import Incident, State
+from governance.finding import Kind
+from governance.incident import Incident, Order, State, What
+from governance.regions import Place
 from governance.roles import Actor, Right, Role
 from governance.tables import incident as incident_table
+from governance.tables import incident_entry as entry_table
 from governance.tables import report as table
 from sensors.errors import NotFound, WaterError
 from sensors.network import KM_PER_DEGREE, distance_km
@@ -23,6 +26,8 @@ from sensors.texts import Text, say, sentence
 from sensors.times import DAY_MS
 
 HOUR_MS = 3_600_000
+AGAIN_MS = 10 * 60_000
+"""The same report of the same sender within this time is a button pressed twice (our choice: slow networks)."""
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 """No letters that are read as another one over the telephone."""
 
@@ -65,6 +70,16 @@ class Report:
     contact: str
     sender: str
     unsolved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What somebody reported: their words, the ids of the photos, and the incident it became."""
+
+    incident_id: int
+    at_ms: int
+    text: str
+    photos: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +146,47 @@ def objected(connection: sa.Connection, given: str) -> None:
     connection.execute(changed)
 
 
-def case(connection: sa.Connection, one: Report) -> Incident:
+def again(connection: sa.Connection, new: Report, order: Order, place: Place) -> Report | None:
+    """The report that ``new`` repeats: the same words, photos and contact, of the same place, within ``AGAIN_MS``."""
+    c = incident_table.c
+    query = (
+        sa.select(table, entry_table.c.attachments)
+        .join(entry_table, (entry_table.c.incident_id == table.c.incident_id) & (entry_table.c.seq == 1))
+        .join(incident_table, c.id == table.c.incident_id)
+        .where(
+            table.c.sender == new.sender,
+            table.c.at_ms > new.at_ms - AGAIN_MS,
+            table.c.contact == new.contact,
+            entry_table.c.comment == order.comment,
+            *(
+                name.is_(None) if value is None else name == value
+                for name, value in ((c.lon, place.lon), (c.lat, place.lat))
+            ),
+            c.reach == place.reach,
+        )
+        .order_by(table.c.at_ms)
+    )
+    rows = connection.execute(query).mappings()
+    return next((_report(row) for row in rows if tuple(row["attachments"]) == tuple(order.attachments)), None)
+
+
+def sent(connection: sa.Connection, incident_id: int) -> Sent:
+    """What was reported when an incident began. Raises NotFound where nobody reported it."""
+    row = connection.execute(_SENT.where(entry_table.c.incident_id == incident_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(sentence("incident.unknown", id=incident_id))
+    return _sent(row)
+
+
+def of_person(connection: sa.Connection, name: str, *, limit: int) -> list[Sent]:
+    """What somebody reported, wherever it lies, newest first."""
+    mine = _SENT.where(entry_table.c.by == name).order_by(entry_table.c.incident_id.desc()).limit(limit)
+    return [_sent(row) for row in connection.execute(mine).mappings()]
+
+
+def case(connection: sa.Connection, incident_id: int) -> Incident:
     """The incident that decides about a report: where it was merged, the one that goes on."""
-    found = incidents.get(connection, one.incident_id)
+    found = incidents.get(connection, incident_id)
     seen = {found.id}
     while (into := found.case.merged_into) is not None and into not in seen:
         found = incidents.get(connection, into)
@@ -167,6 +220,19 @@ def similar(connection: sa.Connection, one: Incident, now_ms: int, near: Near) -
     ).all()
     found = sorted((1000 * distance_km((lon, lat), (row.lon, row.lat)), row.id) for row in rows)
     return [incidents.get(connection, number) for metres, number in found if metres <= near.metres][:20]
+
+
+_SENT = (
+    sa.select(entry_table.c.incident_id, entry_table.c.at_ms, entry_table.c.comment, entry_table.c.attachments)
+    .join(incident_table, incident_table.c.id == entry_table.c.incident_id)
+    .where(
+        incident_table.c.kind == Kind.REPORT.value, entry_table.c.seq == 1, entry_table.c.what == What.REPORTED.value
+    )
+)
+
+
+def _sent(row: sa.RowMapping) -> Sent:
+    return Sent(row["incident_id"], row["at_ms"], row["comment"] or "", tuple(row["attachments"]))
 
 
 def _report(row: sa.RowMapping) -> Report:

@@ -70,7 +70,10 @@ class CasesPage(Page[Cases]):
         )
 
     def draw(self, model: Cases) -> None:
-        tag("h1", text=self.say("frame.incidents"))
+        with tag("div", "rc-head"):
+            tag("h1", text=self.say("frame.incidents"))
+            if self.actor.may(menu.REPORTED.right):
+                link(self.say("own.title"), self.to(menu.REPORTED.path), "rc-button", testid="cases-reported")
         self._filter(model)
         with tag("section", "rc-panel rc-incidents", label=self.say("frame.incidents")):
             if not model.rows:

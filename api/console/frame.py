@@ -17,9 +17,9 @@ from nicegui.elements.mixins.text_element import TextElement
 
 from api import problems
 from api.access import ANYBODY, MACHINE, Keeper
-from api.console.elements import HTML_LANGUAGE, button, one_language, page_css, tag
+from api.console.elements import HTML_LANGUAGE, button, link, one_language, page_css, tag
 from api.console.live import Live
-from api.console.menu import Entry, menu
+from api.console.menu import INCIDENT, REPORTED, Entry, menu
 from api.context import Context
 from api.registries import Registries
 from governance.roles import Actor, Forbidden, Right, label
@@ -190,6 +190,9 @@ class Framed:
                 tag("p", text=one_language(problem.detail, self.language))
                 if problem.sort is problems.FORBIDDEN:
                     tag("p", "rc-quiet", self.say("frame.ask_administrator", name=self.actor.name))
+                    if self.entry is INCIDENT and self.actor.may(REPORTED.right):
+                        tag("p", "rc-quiet", self.say("own.elsewhere"))
+                        link(self.say("own.title"), self.to(REPORTED.path), "rc-button", testid="refused-reported")
                 tag("a", "rc-button rc-main-button", self.say("frame.to_map")).props["href"] = self.to("/")
         ui.context.client.status_code = problem.sort.status
 

@@ -21,6 +21,7 @@ from api.console.messages import Messages
 from api.console.oncall import OnCall
 from api.console.people import PeopleOfTheSite
 from api.console.reaches import ReachesPage, ReachFile
+from api.console.reported import ReportedPage
 from api.console.tasks import TasksPage
 from api.console.trail import Trail
 from api.context import Context
@@ -32,6 +33,7 @@ PAGES: tuple[type[Page[Any]], ...] = (
     TasksPage,
     CasesPage,
     IncidentPage,
+    ReportedPage,
     ReachesPage,
     ReachFile,
     Messages,

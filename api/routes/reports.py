@@ -1,15 +1,16 @@
 """What citizens report: without an account, followed by a ticket, answered honestly."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Annotated
 
+import sqlalchemy as sa
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
 
 from api.access import Keeping, Who
 from api.acting import known_matter
 from api.answers import answer
-from api.asking import Asked, Known, Strict, Words
+from api.asking import Asked, Known, Limit, Strict, Words
 from api.context import Context
 from api.routes.attachments import keep
 from api.routes.incidents import within_reach
@@ -20,7 +21,7 @@ from governance.finding import Colour
 from governance.incident import Action, Incident, Order, Source
 from governance.regions import Place, Regions
 from governance.reports import CITIZEN, Report
-from governance.roles import Right
+from governance.roles import Actor, Right
 from sensors.datum import Datum, wgs84
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.stations import Registry
@@ -34,11 +35,21 @@ MOST_PHOTOS = 3
 
 router = APIRouter(prefix=REPORTS, tags=["citizens"])
 cases = APIRouter(prefix="/incidents", tags=["cases"])
+me = APIRouter(prefix="/me", tags=["people"])
+
+
+@dataclass(frozen=True, slots=True)
+class SentView:
+    """What somebody reported: when, in which words, with how many photos."""
+
+    at: str
+    words: str
+    photos: int
 
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
-    """What the public is told of a report; ``text`` says in words where it stands."""
+    """What the public is told of a report; ``text`` says in words where it stands, ``sent`` what was reported."""
 
     ticket: str
     state: str
@@ -46,6 +57,7 @@ class ReportView:
     at: str
     over: bool
     may_object: bool
+    sent: SentView
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,27 @@ class NewReportView(ReportView):
     """The answer to a report: its ticket, and how many open cases near it may be the same thing."""
 
     nearby: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnReport:
+    """What who asks reported, and where it stands as the public is told it; ``photos`` are ids of attachments."""
+
+    incident: int
+    at: str
+    words: str
+    photos: list[str]
+    state: str
+    text: Text
+    since: str
+    over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OwnReports:
+    """The newest of them first."""
+
+    items: list[OwnReport]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +170,7 @@ def sender_of(request: Request) -> str:
 
 
 def file(asked: Context, regions: Regions, registry: Registry, host: str, new: Told) -> NewReportView:
-    """File a report from a network address and give out its ticket.
+    """File a report from a network address and give out its ticket; what is sent twice is one report.
 
     Raises Refused for what says or shows nothing, TooMany, NotFound for an unknown sign, ConfigurationError for what is
     no place here.
@@ -158,6 +191,9 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
     shown = [keep(asked, data, content, name[:200], CITIZEN.name).id for data, content, name in looked]
     order = Order(Action.ACCEPT, comment=new.text.strip(), attachments=tuple(shown), matter=new.matter)
     with asked.database.write() as connection:
+        kept = Report("", 0, now_ms, new.contact.strip(), who, 0)
+        if (before := store.again(connection, kept, order, place)) is not None:
+            return _filed(asked, connection, before, store.case(connection, before.incident_id), now_ms)
         store.allow(connection, who, now_ms, an_hour=asked.reports_an_hour)
         made = incidents.report(
             connection,
@@ -170,13 +206,17 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
             source=asked.source,
             policy=asked.processes.policy,
         )
-        kept = Report(store.ticket(), made.id, now_ms, new.contact.strip(), who, 0)
+        kept = replace(kept, ticket=store.ticket(), incident_id=made.id)
         store.add(connection, kept)
-        near = store.similar(connection, made, now_ms, asked.near)
-        told = store.progress(kept, made, now_ms, asked.processes.policy.reopen_within_ms)
+        filed = _filed(asked, connection, kept, made, now_ms)
     asked.wake()
-    at = rfc3339(told.at_ms)
-    return NewReportView(told.ticket, told.state, told.text, at, told.over, told.may_object, len(near))
+    return filed
+
+
+def _filed(asked: Context, connection: sa.Connection, kept: Report, case: Incident, now_ms: int) -> NewReportView:
+    view = _view(asked, connection, kept, case)
+    near = store.similar(connection, case, now_ms, asked.near)
+    return NewReportView(**{one.name: getattr(view, one.name) for one in fields(view)}, nearby=len(near))
 
 
 @router.get("/{ticket}", response_model=ReportView)
@@ -189,8 +229,7 @@ def followed(asked: Context, ticket: str) -> ReportView:
     """Where a report stands. Raises NotFound."""
     with asked.database.read() as connection:
         kept = store.get(connection, ticket)
-        case = store.case(connection, kept)
-    return _view(asked, kept, case)
+        return _view(asked, connection, kept, store.case(connection, kept.incident_id))
 
 
 @router.post("/{ticket}/objections", response_model=ReportView)
@@ -203,7 +242,7 @@ def objected(asked: Context, ticket: str, comment: str) -> ReportView:
     """Open a closed case again, since a citizen says that it is not solved. Raises NotFound and Refused."""
     with asked.database.write() as connection:
         kept = store.get(connection, ticket)
-        case = store.case(connection, kept)
+        case = store.case(connection, kept.incident_id)
         told = store.progress(kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
         if not told.may_object:
             raise Refused(sentence("report.no_objection", state=told.text))
@@ -217,8 +256,29 @@ def objected(asked: Context, ticket: str, comment: str) -> ReportView:
             policy=asked.processes.policy,
         )
         store.objected(connection, ticket)
+        view = _view(asked, connection, kept, after)
     asked.wake()
-    return _view(asked, kept, after)
+    return view
+
+
+@me.get("/reports", response_model=OwnReports)
+def own_reports(asked: Asked, who: Who, limit: Limit = 100) -> Response:
+    """What who asks reported, in whichever region, and where it stands: no names and no comments of others."""
+    return answer(OwnReports(reported_by(asked, who, limit)))
+
+
+def reported_by(asked: Context, who: Actor, limit: int) -> list[OwnReport]:
+    """What somebody reported, newest first."""
+    with asked.database.read() as connection:
+        mine = store.of_person(connection, who.name, limit=limit)
+        found = [(one, store.case(connection, one.incident_id)) for one in mine]
+    now_ms, within_ms = asked.clock_ms(), asked.processes.policy.reopen_within_ms
+    told = []
+    for one, case in found:
+        now = store.progress(Report("", one.incident_id, one.at_ms, "", "", 0), case, now_ms, within_ms)
+        at, since = rfc3339(one.at_ms), rfc3339(now.at_ms)
+        told.append(OwnReport(one.incident_id, at, one.text, list(one.photos), now.state, now.text, since, now.over))
+    return told
 
 
 @cases.get("/{incident_id}/origins", response_model=Origins)
@@ -272,6 +332,8 @@ def _place(
     return Place(region, reach, lon, lat)
 
 
-def _view(asked: Context, kept: Report, case: Incident) -> ReportView:
+def _view(asked: Context, connection: sa.Connection, kept: Report, case: Incident) -> ReportView:
     told = store.progress(kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
-    return ReportView(told.ticket, told.state, told.text, rfc3339(told.at_ms), told.over, told.may_object)
+    sent = store.sent(connection, kept.incident_id)
+    shown = SentView(rfc3339(sent.at_ms), sent.text, len(sent.photos))
+    return ReportView(told.ticket, told.state, told.text, rfc3339(told.at_ms), told.over, told.may_object, shown)

@@ -125,6 +125,7 @@ def test_a_citizen_reports_follows_and_says_it_is_not_solved(
     act(action="reject", comment="不属实")
     followed = public.get(f"/api/v1/reports/{ticket.lower().replace('-', ' ')}").json()
     assert (followed["state"], followed["over"], followed["may_object"]) == ("rejected", True, False)
+    assert (followed["sent"]["words"], followed["sent"]["photos"]) == ("桥下有污水流出", 2)
     assert "不属实" not in str(followed), "comments are the office's"
     refused = public.post(f"/api/v1/reports/{ticket}/objections", json={"comment": "还在流"})
     assert refused.status_code == 409
@@ -146,6 +147,42 @@ def test_a_report_from_within_an_outline_belongs_to_that_region_however_near_ano
         assert tell(public, lon=lon, lat=lat).status_code == 201
     cases = sorted(office.get("/api/v1/incidents").json()["items"], key=lambda case: case["id"])
     assert [case["region"] for case in cases] == [SOUTH.code, NORTH.code]
+
+
+def test_a_report_sent_twice_is_one_and_another_of_the_same_sender_is_two(
+    context: Context, public: TestClient, clock: list[int]
+) -> None:
+    first = tell(public, "桥下有污水流出", photo())
+    clock[0] += MINUTE
+    again = tell(public, " 桥下有污水流出 ", photo())
+    assert (again.status_code, again.json()["ticket"]) == (201, first.json()["ticket"])
+    assert rows(context, report) == 1
+    assert tell(public, "桥下有污水流出", photo(10)).json()["ticket"] != first.json()["ticket"]
+    assert tell(public, "桥下有污水流出", photo(), station="", reach="qichachong").json()["nearby"] == 0
+    assert rows(context, report) == 3
+    clock[0] += 60 * MINUTE
+    assert tell(public, "桥下有污水流出", photo()).json()["ticket"] != first.json()["ticket"]
+
+
+def test_who_reports_from_outside_the_region_follows_it_without_seeing_more(context: Context) -> None:
+    grid = login(context, "示例南网格员", Role.GRID_WORKER, SOUTH.code)
+    office = login(context, "示例办公室", Role.OFFICE)
+    shown = grid.post("/api/v1/attachments", content=photo(), headers={"Content-Type": "image/jpeg"}).json()["id"]
+    made = grid.post(
+        "/api/v1/incidents", json={"text": "示例：北边有油污", "region": NORTH.code, "attachments": [shown]}
+    )
+    assert made.status_code == 201, made.text
+    number = made.json()["incident"]["id"]
+    for body in ({"action": "accept"}, {"action": "dispatch", "comment": "内部说明", "to": {"region": NORTH.code}}):
+        assert office.post(f"/api/v1/incidents/{number}/actions", json=body).status_code == 200
+    assert grid.get(f"/api/v1/incidents/{number}").status_code == 403
+    told = grid.get("/api/v1/me/reports")
+    (one,) = told.json()["items"]
+    assert (one["incident"], one["words"], one["photos"]) == (number, "示例：北边有油污", [shown])
+    assert (one["state"], one["text"]["zh"], one["over"]) == ("dispatched", "已派给责任单位", False)
+    assert "内部说明" not in told.text
+    assert "示例办公室" not in told.text
+    assert office.get("/api/v1/me/reports").json() == {"items": []}
 
 
 def test_what_was_closed_is_opened_again_by_who_reported_it(context: Context, public: TestClient) -> None:
@@ -202,8 +239,8 @@ def test_reports_near_in_place_and_time_are_offered_for_merging_and_the_ticket_f
 def test_one_sender_cannot_flood_and_is_told_when_to_come_back(
     context: Context, public: TestClient, clock: list[int]
 ) -> None:
-    for _ in range(3):
-        assert tell(public).status_code == 201
+    for i in range(3):
+        assert tell(public, f"桥下有污水流出，第{i}处").status_code == 201
         clock[0] += MINUTE
     refused = tell(public)
     assert (refused.status_code, refused.headers["retry-after"]) == (429, str(57 * 60))
@@ -286,6 +323,8 @@ def test_who_scans_a_sign_reads_the_water_reports_with_a_photo_and_follows_witho
     ticket = sent.headers["location"].split("?")[0].rsplit("/", 1)[1]
     told = public.get(sent.headers["location"])
     assert (ticket in told.text, "已收到，等待受理" in told.text, "000-0000" in told.text) == (True, True, False)
+    assert "垃圾漂浮：&lt;b&gt;桥下&lt;/b&gt;" in told.text
+    assert "附照片1张" in told.text
     found = public.get(f"/report?ticket={ticket.lower().replace('-', '')}")
     assert str(found.url.path) == f"/report/{ticket}"
     assert "received, waiting" in public.get(f"/report/{ticket}?lang=en").text
@@ -309,8 +348,8 @@ def test_what_the_citizens_page_cannot_take_is_said_in_words_and_what_was_typed_
     assert (wrong.status_code, "请重新选择照片" in wrong.text, "桥下&lt;script&gt;" in wrong.text) == (409, True, True)
     elsewhere = {"Origin": "https://elsewhere.example"}
     assert public.post("/report", data={"text": "示例"}, headers=elsewhere).status_code == 403
-    for _ in range(3):
-        assert send(kind="smell").status_code == 200  # the ticket, after the redirect
+    for i in range(3):
+        assert send(kind="smell", text=f"第{i}处").status_code == 200  # the ticket, after the redirect
     assert send(kind="smell").status_code == 429
     assert rows(context, report) == 3
 

@@ -133,6 +133,16 @@ def test_the_public_sees_the_water_and_the_sign_and_no_incident(look: Look) -> N
     expect(page.get_by_test_id("report-call")).to_have_attribute("href", "tel:12345")
 
 
+def test_who_reported_a_case_of_another_region_is_shown_the_way_to_what_they_sent(look: Look) -> None:
+    page = look("/reported", CHIEF)
+    expect(page.get_by_test_id("reported-empty")).to_contain_text("还没有上报过")
+    page = look("/reported", OFFICE)
+    expect(page.get_by_test_id("reported-list")).to_contain_text("环湖花园桥下有成片漂浮垃圾")
+    expect(page.get_by_test_id("reported-list")).not_to_contain_text(WORKER)
+    page = look("/incidents/1", CHIEF)  # of a station in another street
+    expect(page.get_by_test_id("refused-reported")).to_have_attribute("href", "/reported")
+
+
 def test_whom_to_call_is_for_all_who_work_and_the_calendar_for_who_leads_or_dispatches(look: Look) -> None:
     for who, calendars in ((WORKER, 0), (CHIEF, 1)):
         page = look("/oncall", who)

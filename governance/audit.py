@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from governance.merkle import GENESIS, Line
 from governance.tables import audit as table
 from sensors.errors import NotFound
-from sensors.texts import Text, sentence
+from sensors.texts import Text, keys, say, sentence
 from sensors.times import rfc3339, to_ms
 
 LOCK = 0x7269_7665_7204
@@ -102,6 +102,27 @@ def canonical(body: Mapping[str, Any]) -> str:
         return json.dumps(_even(plain), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     except _Odd:
         return rfc8785.dumps(plain).decode()
+
+
+def words(what: str) -> Text:
+    """What happened, as people read it; the code itself where the catalogue has no words for it."""
+    return _words(what.replace(".", "_"), what)
+
+
+def thing(kind: str) -> Text:
+    """What kind of thing it happened to, as people read it."""
+    return _words(f"of_{kind}", kind)
+
+
+def codes() -> list[str]:
+    """What can have happened, as codes: those that the catalogue has words for."""
+    found = (key.removeprefix("entry.") for key in keys() if key.startswith("entry."))
+    return sorted(key.replace("_", ".", 1) for key in found if not key.startswith(("of_", "by_", "role_")))
+
+
+def _words(name: str, code: str) -> Text:
+    key = f"entry.{name}"
+    return say(key) if key in keys() else Text(code, code)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ languages use the same values.
 """
 
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -38,9 +39,9 @@ def say(key: str, /, **values: object) -> Text:
     )
 
 
-def keys() -> tuple[str, ...]:
-    """All keys, for tests and for the console's language switch."""
-    return tuple(_sentences())
+def keys() -> Collection[str]:
+    """All keys."""
+    return _sentences().keys()
 
 
 def sentence(key: str, /, **values: object) -> str:

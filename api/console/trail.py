@@ -11,7 +11,6 @@ from api.console.models import trail as models
 from api.console.models.trail import AsOf, EntryRow, TrailPage
 from api.routes.audit import verified
 from governance import audit, incidents, roots
-from governance.roles import Role
 from sensors.errors import ConfigurationError, NotFound, WaterError
 from sensors.texts import say, sentence
 from sensors.times import beijing, rfc3339
@@ -98,6 +97,13 @@ class Trail(Page[TrailPage]):
                     field.props["type"] = "date" if name in ("since", "until") else "text"
                     if name not in ("since", "until"):
                         field.props["placeholder"] = self.say(f"hint_{name}")
+                    if name == "what":
+                        field.props["list"] = "trail-codes"
+            with tag("datalist") as known:  # words to choose by; what is looked for is the code
+                known.props["id"] = "trail-codes"
+                for code in audit.codes():
+                    option = tag("option", text=self.of(audit.words(code)))
+                    option.props["value"] = code
             self._language(form)
             go = tag("button", "rc-button rc-main-button", self.say("filter"), testid="trail-go")
             go.props["type"] = "submit"
@@ -115,16 +121,16 @@ class Trail(Page[TrailPage]):
             cell(heads["n"], str(row.n))
             at = cell(heads["when"], self.moment(row.at_ms))
             at.props["title"] = f"{rfc3339(row.at_ms)} (UTC)"
-            role = self.say(f"person.{row.role}") if row.role in {*Role} else row.role
-            cell(heads["who"], f"{row.by} · {role}" if role else row.by)
+            cell(heads["who"], self.of(models.who(row.by, row.role)))
             with cell(heads["what"]), tag("div", "rc-card-body"):
                 with tag("span"):
-                    tag("code", text=row.what)
-                    thing = f" {row.kind} {row.id}"
+                    tag("strong", text=self.of(audit.words(row.what)))
+                    thing = f" {self.of(audit.thing(row.kind))} {row.id}"
                     if row.kind == "incident":
                         link(thing, self.to(f"/incidents/{row.id}"))
                     else:
                         tag("span", text=thing)
+                tag("code", "rc-code-beside", f"{row.what} {row.kind}")
                 with tag("details", "rc-more"):
                     tag("summary", text=self.say("body"))
                     tag("pre", "rc-json", row.body)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,8 @@ from api.console.models import incident as cases
 from api.console.models import people as staff
 from api.console.models.messages import Duty
 from api.console.models.orders import Need
+from governance import audit
+from governance.callbacks import Result
 from governance.finding import Colour
 from governance.incident import Action, Entry, FalseAlarm, Incident, Order, Source, State, What
 from governance.lifecycle import STEPS, hindered, reported
@@ -242,6 +245,34 @@ def test_people_stand_in_the_region_of_their_term_and_a_reach_without_a_chief_co
     assert [(a.key, a.chiefs, a.until_ms) for a in page.reaches] == [("q", (), None), ("r", (chief.name,), T + DAY)]
     bounded = staff.page([chief], terms, registry, T, frozenset({"s"}))
     assert ([b.code for b in bounded.branches], [a.key for a in bounded.reaches]) == (["s"], ["r"])
+
+
+WRITTEN = (
+    ("", r'audit\.(?:append|New)\(\s*(?:connection,\s*)?"([a-z]+\.[a-z_]+)"'),
+    ("", r'_tell\(connection, "([a-z]+\.[a-z]+)"'),
+    ("", r'what(?:: str)? ?= ?"(oncall\.[a-z]+)"'),
+    ("export.", r'exports\.note\(database, "([a-z]+)"'),
+    ("registry.", r'note\(connection, "(\w+)"'),
+    ("registry.", r"\bput\(connection, (?!table\b)([a-z]+), \{"),
+    ("registry.", r"_keep\(connection, ([a-z]+), \w+, (?:\(|author)"),
+)
+"""How the source writes an entry of the trail, and what stands before the code there."""
+
+
+def test_whatever_the_trail_holds_is_said_in_words():
+    codes = {f"incident.{one}" for one in What} | {f"callback.{one}" for one in Result}
+    for path in (p for home in ("governance", "ingest", "api", "riverchief") for p in Path(home).rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        codes |= {begin + found for begin, pattern in WRITTEN for found in re.findall(pattern, source)}
+    assert {"person.appointed", "registry.mute", "registry.hj212_device", "oncall.added", "export.evidence"} <= codes
+    assert [code for code in sorted(codes) if audit.words(code).zh == code] == []
+    things = {code.partition(".")[2 if code.startswith("registry.") else 0] for code in codes} - {"token"}
+    assert [thing for thing in sorted(things) if audit.thing(thing).zh == thing] == []
+    assert audit.words("something.new") == Text("something.new", "something.new")
+    assert set(audit.codes()) >= codes
+    assert trail.who("deadline", "") == Text("时限", "the deadline")
+    assert trail.who("nh3n-high", "rule") == Text("nh3n-high · 规则", "nh3n-high · rule")
+    assert trail.who("李某", "office").zh == "李某 · 河长办工作人员"
 
 
 def test_the_trails_filter_takes_whole_days_of_beijing():

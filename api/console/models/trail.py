@@ -9,8 +9,9 @@ from api.console.models.messages import midnight
 from governance.audit import Verified
 from governance.incident import Entry, Incident
 from governance.merkle import Line
+from governance.roles import Role
 from sensors.errors import ConfigurationError
-from sensors.texts import sentence
+from sensors.texts import Text, say, sentence
 from sensors.times import BEIJING, DAY_MS, to_ms
 
 FIELDS = ("what", "kind", "id", "by", "since", "until")
@@ -96,6 +97,15 @@ def row(line: Line, signed: int) -> EntryRow:
     return EntryRow(
         line.n, line.at_ms, line.by, line.role, line.what, line.kind, line.id, body, line.hash, line.n <= signed
     )
+
+
+def who(by: str, role: str) -> Text:
+    """Who did it, and as what: people by name and role, the system and the rules in words."""
+    name = say(f"entry.by_{by}") if by in ("deadline", "riverchief") else Text(by, by)
+    as_what = say("entry.role_rule") if role == "rule" else say(f"person.{role}") if role in {*Role} else None
+    if as_what is None or as_what == name:
+        return name
+    return Text(f"{name.zh} · {as_what.zh}", f"{name.en} · {as_what.en}")
 
 
 def moment(text: str) -> int:

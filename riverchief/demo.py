@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -35,8 +35,9 @@ from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
-from riverchief import clock, files, migrations
+from riverchief import clock, files, migrations, recorded
 from riverchief.broker import Broker, free_port
+from riverchief.guard import guard
 from riverchief.receiver import create_receiver
 from riverchief.signals import on_signal
 from riverchief.simulate import play_present
@@ -95,20 +96,22 @@ def run(
     """Run the demo until interrupted or for ``seconds``; raises DemoFailed when it cannot or the books do not close."""
     known = catalogue()
     stop = threading.Event()
-    tables = [files.read_table(path, known) for path in (replay or [files.record()])]
+    tables = [recorded.read_table(path, known) for path in (replay or [recorded.record()])]
     with ExitStack() as stack:
         stack.enter_context(on_signal(lambda *_: stop.set()))
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riverchief-demo-")))
         broker = Broker(folder / "broker", kind=broker_kind, administered=True)
+        watch = stack.enter_context(guard())
         broker.start()
         stack.callback(broker.stop)
+        watch(broker.pid or 0)
         secret = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
         inbox, receiving = stack.enter_context(platform(secret))
         database, registry = _prepare(folder, tables)
         stack.callback(database.close)
         address = f"http://127.0.0.1:{port or free_port()}/"
         settings = _settings(folder, broker, address, f"{receiving}events", secret)
-        stack.enter_context(_serve(settings, folder, address, console, stop))
+        stack.enter_context(_serve(settings, folder, address, console, stop, watch))
         console.print(f"\n  控制台 console   [bold]{address}[/]\n  平台 platform    {receiving}")
         console.print(f"  消息代理 broker   {broker.kind}, mqtt://127.0.0.1:{broker.port}\n")
         if browser and _has_screen():
@@ -206,12 +209,20 @@ def platform(secret: str) -> Iterator[tuple[Any, str]]:
 
 
 @contextmanager
-def _serve(settings: Path, folder: Path, address: str, console: Console, stop: threading.Event) -> Iterator[None]:
+def _serve(
+    settings: Path,
+    folder: Path,
+    address: str,
+    console: Console,
+    stop: threading.Event,
+    watch: Callable[[int], None],
+) -> Iterator[None]:
     """``riverchief serve`` in its own process, ended by its own id."""
     command = [sys.executable, "-m", "riverchief", "serve", "--settings", str(settings)]
     log = folder / "serve.log"
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)  # as the broker
+    watch(process.pid)
     try:
         with console.status("启动中 starting …"):
             until = time.monotonic() + 60

@@ -1,11 +1,7 @@
-"""Files a site brings: the shipped configuration, registries, rules and recorded tables."""
+"""Files a site brings: the shipped configuration, registries, rules, processes and plans."""
 
-import gzip
 from importlib.resources import files
 from pathlib import Path
-
-import numpy as np
-import polars as pl
 
 from governance import assessment, contacts, dispatch, oncall, platforms
 from governance.assessment import Formula
@@ -15,7 +11,7 @@ from governance.oncall import Shift
 from governance.platforms import Platforms
 from ingest.checks import rules
 from ingest.checks.rules import Rules
-from sensors import columns, stationbook, stationfile, stationtable
+from sensors import stationbook, stationfile, stationtable
 from sensors.datum import Box
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
@@ -24,7 +20,6 @@ from sensors.stations import Registry
 from sensors.texts import Text, sentence
 from sensors.wire import mapping
 from sensors.wire.mapping import Mappings
-from simulator.replay import Table
 
 
 def shipped(name: str) -> Path:
@@ -33,11 +28,6 @@ def shipped(name: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise ConfigurationError(sentence("file.not_shipped", name=name))
-
-
-def record() -> Path:
-    """The small real record that ships with the simulator (its README names source and licence)."""
-    return Path(str(files("simulator"))) / "records" / "apalachicola_cat_point.csv.gz"
 
 
 def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
@@ -133,92 +123,6 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(sentence("file.unreadable", file=path, error=error)) from error
-
-
-def read_table(path: Path, catalogue: Catalogue) -> Table:
-    """A recorded table (CSV, gzip, Parquet or Excel) as columns; raises ConfigurationError naming file and column.
-
-    ``time`` must be RFC 3339 or carry no offset (then UTC is meant); ``station`` may be missing (the file's name
-    stands for it). Columns that name no parameter are left alone.
-    """
-    frame = _frame(path)
-    names = {name.strip().lower(): name for name in frame.columns}
-    if "time" not in names:
-        raise ConfigurationError(sentence("file.no_time", path=path, found=", ".join(frame.columns[:8])))
-    time = _times(path, frame[names["time"]])
-    values: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
-    for column in columns.columns(frame.columns, catalogue).columns:
-        numbers = frame[column.name].cast(pl.Float64, strict=False).to_numpy()
-        values[column.parameter] = np.asarray(numbers * column.convert.gain + column.convert.offset)
-    if not values:
-        raise ConfigurationError(sentence("table.no_parameter", source=path, found=", ".join(frame.columns[:8])))
-    station = (
-        frame[names["station"]].cast(pl.String).fill_null("").to_numpy().astype(np.str_)
-        if "station" in names
-        else np.full(len(time), path.name.split(".")[0])
-    )
-    order = np.argsort(time, kind="stable")
-    return Table(station[order], time[order], {key: value[order] for key, value in values.items()}, source=path.name)
-
-
-def read_events(path: Path) -> dict[str, list[tuple[int, int]]]:
-    """Station name → stretches (first, last ms) in which the column ``event`` of a table is 1; empty without one.
-
-    Rows without a value are nobody's statement. Raises ConfigurationError naming file and column.
-    """
-    frame = _frame(path)
-    names = {name.strip().lower(): name for name in frame.columns}
-    if "event" not in names:
-        return {}
-    time = _times(path, frame[names["time"]])
-    label = frame[names["event"]].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
-    station = frame[names["station"]].cast(pl.String).fill_null("").to_numpy() if "station" in names else None
-    found: dict[str, list[tuple[int, int]]] = {}
-    all_names = [path.name.split(".")[0]] if station is None else dict.fromkeys(station.tolist())
-    for name in all_names:
-        rows = np.arange(len(time)) if station is None else np.flatnonzero(station == name)
-        rows = rows[np.argsort(time[rows], kind="stable")]
-        rows = rows[~np.isnan(label[rows])]
-        on = np.concatenate([[False], label[rows] == 1, [False]])
-        first, last = np.flatnonzero(on[1:] & ~on[:-1]), np.flatnonzero(on[:-1] & ~on[1:]) - 1
-        spans = zip(time[rows][first].tolist(), time[rows][last].tolist(), strict=True)
-        if len(rows):
-            found[str(name)] = list(spans)
-    return found
-
-
-def _frame(path: Path) -> pl.DataFrame:
-    try:
-        if path.suffix == ".parquet":
-            return pl.read_parquet(path)
-        if path.suffix in (".xlsx", ".xls"):
-            return pl.read_excel(path)
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-        return pl.read_csv(data, infer_schema_length=None, try_parse_dates=False)
-    except FileNotFoundError:
-        raise ConfigurationError(sentence("file.missing", path=path)) from None
-    except (OSError, EOFError, pl.exceptions.PolarsError, ModuleNotFoundError) as error:
-        raise ConfigurationError(sentence("file.no_table", path=path, error=str(error).splitlines()[0])) from error
-
-
-def _times(path: Path, column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    try:
-        if column.dtype == pl.String:
-            column = column.str.to_datetime(time_unit="ms", time_zone="UTC", strict=True)
-        elif column.dtype == pl.Datetime:
-            column = column.dt.cast_time_unit("ms")
-            column = column.dt.replace_time_zone("UTC") if column.dtype.time_zone is None else column  # type: ignore[attr-defined]
-        else:
-            raise ConfigurationError(sentence("file.time_type", path=path, dtype=column.dtype))
-    except pl.exceptions.PolarsError as error:
-        said = str(error).splitlines()[0]
-        raise ConfigurationError(sentence("file.time_unreadable", path=path, error=said)) from error
-    if column.null_count():
-        row = int(column.is_null().arg_max() or 0) + 2
-        raise ConfigurationError(sentence("file.time_empty", path=path, row=row))
-    return np.asarray(column.cast(pl.Int64).to_numpy(), np.int64)
 
 
 def read_platforms(path: Path | None, usual_secret: str | None) -> Platforms:

@@ -36,10 +36,11 @@ from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
 from ingest.traces import Traces
-from riverchief import __version__, administrator, backup, clock, files, messages, metrics, migrations
+from riverchief import __version__, administrator, backup, clock, files, messages, metrics
 from riverchief.alone import alone
 from riverchief.backtester import Backtester
 from riverchief.broker_users import broker_users, endpoint
+from riverchief.database import open_database
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
 from riverchief.reconciler import Reconciler
@@ -68,15 +69,6 @@ class Role(Flag):
 
 
 ALL = Role.INGEST | Role.API | Role.WORKER
-
-
-def open_database(settings: Settings) -> Database:
-    """The database of the settings, its schema up to date."""
-    if not settings.database.url:
-        settings.data.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.database_url)
-    migrations.upgrade(database)
-    return database
 
 
 class System:

@@ -15,7 +15,7 @@ from ingest.checks.rules import Rules
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import Window
-from riverchief import backtest_report, clock, files
+from riverchief import backtest_report, clock, files, recorded
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
 from riverchief.settings import Settings
@@ -96,7 +96,7 @@ def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> P
     labels: list[Label] = []
     labelled: set[str] = set()
     for path in paths:
-        table = files.read_table(path, known)
+        table = recorded.read_table(path, known)
         named = keys(table)
         made = [s for s in replay_stations(table) if s.key not in registry]
         registry = registry.with_stations(replace(s, gateway=None) for s in made)
@@ -104,7 +104,7 @@ def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> P
             if key in readings:
                 raise ConfigurationError(sentence("tried.twice", path=path, key=key))
             readings[key] = _window(table, name, known)
-        for name, spans in files.read_events(path).items():
+        for name, spans in recorded.read_events(path).items():
             labelled.add(named[name])
             labels += [Label(named[name], start, end) for start, end in spans]
     return Past(registry, readings, labels=tuple(labels), labelled=frozenset(labelled))

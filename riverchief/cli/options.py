@@ -15,7 +15,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from riverchief import clock, logs
 from riverchief import settings as settings_
-from riverchief.serve import open_database
+from riverchief.database import open_database
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError, NotFound
 from sensors.parameters import catalogue

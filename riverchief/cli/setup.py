@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from riverchief import clock, files, serve
+from riverchief import clock, files
 from riverchief import settings as settings_
 from riverchief.broker_admin import Address
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, DataFolder, SettingsFile, day_of, load, site_database
+from riverchief.cli.options import AsJson, DataFolder, SettingsFile, day_of, load, opened, site_database
 from riverchief.settings import Settings
 from riverchief.terminal import out, progress_bar
 from sensors.errors import ConfigurationError
@@ -193,8 +193,7 @@ def _refill(loaded: Settings) -> int:
     from riverchief.stores import open_stores
 
     total = 0
-    database = serve.open_database(loaded)
-    try:
+    with opened(loaded) as database:
         stores = open_stores(loaded, database, catalogue())
         if stores.spool is None:
             raise ConfigurationError(sentence("order.no_influx_fill"))
@@ -203,6 +202,4 @@ def _refill(loaded: Settings) -> int:
             for share, readings in work.run():
                 told(share)
                 total = readings
-    finally:
-        database.close()
     return total

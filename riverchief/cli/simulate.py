@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import SettingsFile
+from riverchief.cli.options import SettingsFile, opened
 from riverchief.terminal import err, out, progress_bar
 from sensors.errors import ConfigurationError
 from sensors.texts import sentence
@@ -166,7 +166,6 @@ def simulate(
 
 def _loggers(settings: "Settings", hj212: str | None, entries: list[str], password_file: Path | None) -> dict[str, Any]:
     """The loggers that play: those named, or those registered at the site."""
-    from riverchief import serve
     from riverchief import settings as settings_
     from riverchief import simulate as simulate_
 
@@ -178,12 +177,8 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
         return dict(simulate_.loggers(entries, settings_.secret(None, password_file) or ""))
     from ingest.storage import loggers as logger_store
 
-    database = serve.open_database(settings)
-    try:
-        with database.read() as connection:
-            found = {known.station: known for known in logger_store.load(connection).values()}
-    finally:
-        database.close()
+    with opened(settings) as database, database.read() as connection:
+        found = {known.station: known for known in logger_store.load(connection).values()}
     if not found:
         raise ConfigurationError(sentence("play.no_logger"))
     return found

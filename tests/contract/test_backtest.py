@@ -19,6 +19,7 @@ from ingest.storage import registry as registry_store
 from riverchief import backtest_report, serve
 from riverchief.backtester import Backtester
 from riverchief.cli.app import app
+from riverchief.database import open_database
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError, NotFound
 from sensors.stations import Registry
@@ -272,7 +273,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def test_a_backtest_that_was_asked_for_is_done_beside_and_its_number_answers(settings: Settings) -> None:
-    database = serve.open_database(settings)
+    database = open_database(settings)
     try:
         with database.write() as connection:
             registry_store.save(connection, Registry((SHIWAN,), catalogue=CATALOGUE))

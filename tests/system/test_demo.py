@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,18 +81,40 @@ def test_a_table_that_cannot_be_played_is_refused_by_name(tmp_path: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.timeout(120)
-def test_ctrl_c_ends_the_demo_and_everything_it_started(tmp_path: Path) -> None:
+@pytest.fixture
+def running_demo(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A demo that has said where it is."""
     command = [sys.executable, "-m", "riverchief", "demo", "--no-browser", "--data", str(tmp_path / "site")]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
         eventually("the demo says where it is", lambda: b"http://127.0.0.1" in (tmp_path / "log").read_bytes())
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole tree
-        assert process.wait(60) == 0, (tmp_path / "log").read_text()
+        yield process
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-    # the broker and the service have sessions of their own; both carry the folder in their command line
-    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
-    assert left.stdout == ""
+            process.wait()
+
+
+def at_work(folder: Path) -> list[str]:
+    """The processes of a demo: all carry the folder in their command line, whatever their session."""
+    return subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True, check=False).stdout.split()
+
+
+@pytest.mark.timeout(120)
+def test_ctrl_c_ends_the_demo_and_everything_it_started(
+    running_demo: "subprocess.Popen[bytes]", tmp_path: Path
+) -> None:
+    os.killpg(running_demo.pid, signal.SIGINT)  # as a terminal does: to the whole tree
+    assert running_demo.wait(60) == 0, (tmp_path / "log").read_text()
+    assert at_work(tmp_path) == []
+
+
+@pytest.mark.timeout(120)
+def test_a_demo_that_is_killed_leaves_no_broker_and_no_service_behind(
+    running_demo: "subprocess.Popen[bytes]", tmp_path: Path
+) -> None:
+    assert len(at_work(tmp_path)) == 3
+    running_demo.kill()
+    running_demo.wait()
+    eventually("all have ended", lambda: at_work(tmp_path) == [])

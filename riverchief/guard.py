@@ -1,0 +1,38 @@
+"""Processes that end with the one that started them, however that ends: a ``kill -9`` leaves no time to clean up.
+
+A guard of a few bytes reads from a pipe that the system closes when we are gone, and then ends those it was told of.
+"""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PATIENCE_S = 10
+"""Whoever was asked to end and has not after so long is killed."""
+
+_GUARD = f'while read -r pid; do pids="$pids $pid"; done; kill $pids; sleep {PATIENCE_S}; kill -9 $pids'
+
+
+@contextmanager
+def guard() -> Iterator[Callable[[int], None]]:
+    """While this lasts, processes whose ids it is told end when we are killed; later they are the caller's again."""
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", _GUARD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for us
+    )
+    assert process.stdin is not None
+    pipe = process.stdin
+
+    def watch(pid: int) -> None:
+        pipe.write(b"%d\n" % pid)
+        pipe.flush()
+
+    try:
+        yield watch
+    finally:
+        process.kill()  # before the pipe closes: ours have ended in good order, and their ids may be others' by now
+        process.wait()
+        pipe.close()

@@ -55,6 +55,23 @@ class Dialog:
         made.props["data-testid"] = f"start-dialog-{name}"
         return made
 
+    def several(self, name: str, words: str, options: Mapping[int, str]) -> "Several":
+        """Some of a list, each ticked by itself."""
+        with self.form, tag("fieldset", "rc-several", testid=f"start-dialog-{name}"):
+            tag("legend", text=words)
+            boxes = {key: ui.checkbox(text) for key, text in options.items()}
+        for key, box in boxes.items():
+            box.props["data-testid"] = f"start-dialog-{name}-{key}"
+        return Several(boxes)
+
+    def preview(self, words: Callable[[], str], *fields: "Several | ui.select") -> None:
+        """What would come of it, said anew whenever one of ``fields`` changes."""
+        with self.form:
+            told = tag("p", "rc-preview", words(), testid="start-dialog-preview")
+        told.props["role"] = "status"
+        for field in fields:
+            field.on_value_change(lambda _: told.set_text(words()))
+
     def number(
         self, name: str, words: str, least: float | None = None, most: float | None = None, *, whole: bool = False
     ) -> Any:
@@ -100,3 +117,20 @@ class Dialog:
 
         self.form.on("submit.prevent", submitted)
         self.dialog.open()
+
+
+class Several:
+    """Boxes to tick; ``value`` holds the keys of those that are."""
+
+    def __init__(self, boxes: Mapping[int, ui.checkbox]) -> None:
+        self._boxes = boxes
+
+    @property
+    def value(self) -> list[int]:
+        """What is ticked, in the order of the list."""
+        return [key for key, box in self._boxes.items() if box.value]
+
+    def on_value_change(self, tell: Callable[[Any], Any]) -> None:
+        """Tell whenever a box changes."""
+        for box in self._boxes.values():
+            box.on_value_change(tell)

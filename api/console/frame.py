@@ -32,9 +32,17 @@ LANGUAGES = ("zh", "en")
 EVERY_S = 5.0
 """How often a page looks whether what it shows is still so."""
 
-# The bar "connection lost" must appear when the server cannot say anything any more, so the browser decides it.
+# The bar "connection lost" must appear when the server cannot say anything any more, so the browser decides it. A menu
+# that is open closes once something in it is chosen, or beside it; the page one is on stands within a menu that scrolls.
 _WATCH = """<script>
+addEventListener("click", ({ target }) => document.querySelectorAll("details.rc-menu[open]").forEach((menu) => {
+  menu.open = menu.contains(target) && !target.closest(".rc-menu-list");
+}));
+let scrolled = false;
 addEventListener("load", () => setInterval(() => {
+  const here = scrolled ? null : document.querySelector(".rc-nav-item[aria-current]");
+  if (here) here.parentElement.scrollLeft = here.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
+  scrolled ||= Boolean(here);
   const cut = Boolean(window.socket) && !window.socket.connected;
   document.body.classList.toggle("rc-cut", cut);
 }, 1000));

@@ -12,7 +12,7 @@ from api.console.elements import button, link, one_language, pennant, picture, t
 from api.console.frame import Framed, Page, cell
 from api.console.models import incident as models
 from api.console.models.incident import CasePage, Line, NoticeRow, Stop
-from api.console.models.orders import BUTTONS, ON
+from api.console.models.orders import BUTTONS, ON, condition_name
 from api.routes.incidents import within_reach
 from api.routes.notices import names
 from governance import attachments, audit, incidents, lifecycle, notice_store, reports
@@ -271,7 +271,8 @@ class IncidentPage(Page[CasePage]):
                     with self.table(heads):
                         for one in model.incident.conditions:
                             with tag("tr"):
-                                cell(heads["condition"], " · ".join(part for part in one.key if part))
+                                name = condition_name(one, self.shared.registries.recent(), self.context.catalogue)
+                                cell(heads["condition"], self.of(name))
                                 cell(heads["from"], self.moment(one.since_ms))
                                 ended = self.moment(one.resolved_at_ms) if one.resolved_at_ms else self.say("lasts")
                                 cell(heads["to"], ended)

@@ -1,7 +1,7 @@
 """Acting on an incident from any page: one dialog, made from what the lifecycle asks for."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,16 +12,20 @@ from api.console.components.photo_input import PhotoInput
 from api.console.dialogs import Dialog
 from api.console.elements import tag
 from api.console.frame import Framed
-from api.console.models.orders import Need, asks
+from api.console.models.orders import Need, after_merge, after_split, asks, can_take, condition_name
 from api.routes.incidents import within_reach
 from governance import incidents, people
 from governance.dispatch import Suggestion
-from governance.incident import Action, Assignment, Incident, Order
-from governance.lifecycle import allowed
+from governance.incident import Action, Assignment, Condition, Incident, Order
+from governance.lifecycle import allowed, concerns
 from governance.regions import Regions
 from governance.roles import Department, Right
 from sensors.errors import Refused
 from sensors.texts import Text, say, sentence
+
+_TITLE = 60
+"""Letters of a title in a list to choose from."""
+_LISTED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ async def ask(page: Framed, incident: Incident, action: Action, after: Callable[
     """
     wanted = asks(incident, action)
     offer = await asyncio.to_thread(_offer, page, incident) if wanted.to else None
+    targets = await asyncio.to_thread(_targets, page, incident) if wanted.into else {}
     dialog = Dialog(page, page.say("console.ask", id=incident.id, action=label(page, action)), page.of(incident.title))
     name = None if page.named else dialog.text("name", page.say("console.your_name"), page.name)
     given: dict[str, Any] = {}
@@ -68,12 +73,11 @@ async def ask(page: Framed, incident: Incident, action: Action, after: Callable[
     if wanted.grades:
         given["grade"] = dialog.choice("grade", page.say("form.grade"), {g: g for g in wanted.grades}, "IV")
     if wanted.into:
-        given["into"] = dialog.number("into", page.say("form.into"), 1, whole=True)
+        _into(dialog, page, incident, targets, given)
     if wanted.score:
         given["score"] = dialog.number("score", page.say("form.score"), 0, 100)
     if wanted.conditions:
-        named = {i: " · ".join(part for part in key if part) for i, key in enumerate(wanted.conditions)}
-        given["conditions"] = dialog.choice("conditions", page.say("form.conditions"), named, [], several=True)
+        _some_of(dialog, page, incident, wanted.conditions, given)
     words = "console.comment" if wanted.comment is Need.REQUIRED else "console.comment_optional"
     comment = dialog.text("comment", page.say(words), long=True)
     photos, measured, value = None, None, None
@@ -123,9 +127,61 @@ def _to(dialog: Dialog, page: Framed, offer: _Offer, given: dict[str, Any], *, f
     given["region"] = dialog.choice("region", page.say("form.region"), regions, to.region or None)
 
 
-def _order(
-    action: Action, comment: str | None, given: dict[str, Any], conditions: tuple[tuple[str, str, str], ...]
-) -> Order:
+def _into(
+    dialog: Dialog, page: Framed, incident: Incident, targets: Mapping[int, Incident], given: dict[str, Any]
+) -> None:
+    """Into which incident: chosen from those it can be merged into, with what would come of it."""
+    now_ms = page.context.clock_ms()
+    words = {number: _line(page, one) for number, one in targets.items()}
+    chosen = given["into"] = dialog.choice("into", page.say("form.into"), words)
+
+    def preview() -> str:
+        if not targets:
+            return page.say("form.nothing_to_merge")
+        if chosen.value is None:
+            return page.say("form.choose_into")
+        return page.of(after_merge(incident, targets[int(chosen.value)], page.actor, now_ms))
+
+    dialog.preview(preview, chosen)
+
+
+def _some_of(
+    dialog: Dialog, page: Framed, incident: Incident, conditions: Sequence[Condition], given: dict[str, Any]
+) -> None:
+    """Which conditions become an incident of their own, with what would come of it."""
+    now_ms, registry = page.context.clock_ms(), page.shared.registries.recent()
+    words = {}
+    for i, one in enumerate(conditions):
+        name = page.of(condition_name(one, registry, page.context.catalogue))
+        until = page.say("case.lasts") if one.active else page.moment(one.resolved_at_ms)
+        words[i] = page.say("form.condition_time", name=name, since=page.moment(one.since_ms), until=until)
+    ticked = given["conditions"] = dialog.several("conditions", page.say("form.conditions"), words)
+
+    def preview() -> str:
+        if not 0 < len(ticked.value) < len(conditions):
+            return page.say("form.choose_some")
+        return page.of(after_split(incident, [conditions[i] for i in ticked.value], page.actor, now_ms))
+
+    dialog.preview(preview, ticked)
+
+
+def _line(page: Framed, one: Incident) -> str:
+    """An incident in a list to choose from: number, urgency, title, and since when."""
+    title = page.of(one.title)
+    short = title if len(title) <= _TITLE else title[: _TITLE - 1] + "…"
+    colour, since = page.say(f"incident.{one.colour}"), page.moment(one.since_ms)
+    return page.say("form.incident", id=one.id, colour=colour, title=short, since=since)
+
+
+def _targets(page: Framed, incident: Incident) -> dict[int, Incident]:
+    """The open incidents within reach that it can be merged into, by number."""
+    with page.context.database.read() as connection:
+        found = incidents.list_incidents(connection, open_only=True, limit=_LISTED)
+    mine = [one for one in found if one.id != incident.id and concerns(one, page.actor)]
+    return {one.id: one for one in can_take(incident, mine, page.actor, page.context.clock_ms())}
+
+
+def _order(action: Action, comment: str | None, given: dict[str, Any], conditions: tuple[Condition, ...]) -> Order:
     said = {name: field.value for name, field in given.items()}
     to = None
     if "department" in said:
@@ -144,7 +200,7 @@ def _order(
         grade=said.get("grade") or "",
         score=said.get("score"),
         into=None if said.get("into") is None else int(said["into"]),
-        conditions=tuple(conditions[i] for i in said.get("conditions") or ()),
+        conditions=tuple(conditions[i].key for i in said.get("conditions") or ()),
     )
 
 

@@ -172,6 +172,26 @@ def test_an_operator_sees_deadline_source_and_messages_and_carries_the_case_on(l
     assert pdf.body().startswith(b"%PDF")
 
 
+def test_merging_and_splitting_are_chosen_from_lists_and_told_before_they_are_done(look: Look) -> None:
+    page = look("/incidents/1", OFFICE)
+    page.get_by_test_id("case-more").click()
+    page.get_by_test_id("case-merge").click()
+    expect(page.get_by_test_id("start-dialog-preview")).to_contain_text("选好后")
+    page.get_by_test_id("start-dialog-into").click()
+    page.get_by_role("option", name="环湖花园桥下有成片漂浮垃圾").click()
+    expect(page.get_by_test_id("start-dialog-preview")).to_contain_text("#1 结案，由 #2 继续办理")
+    page.get_by_test_id("start-dialog-cancel").click()
+    expect(page.get_by_test_id("start-dialog")).to_have_count(0)
+    page.get_by_test_id("case-more").click()
+    page.get_by_test_id("case-split").click()
+    expect(page.get_by_test_id("start-dialog-preview")).to_contain_text("至少一项")
+    first = page.get_by_test_id("start-dialog-conditions-0")
+    expect(first).to_contain_text("奇槎涌环湖花园段下游 · 氨氮")
+    first.click()
+    expect(page.get_by_test_id("start-dialog-preview")).to_contain_text("新事件有1项异常")
+    page.get_by_test_id("start-dialog-cancel").click()
+
+
 def test_a_photo_is_shown_before_the_case_is_finished_and_no_photo_is_refused(look: Look) -> None:
     page = look("/incidents/2", pages_site.WORKER, PHONE)
     page.get_by_test_id("case-finish").click()

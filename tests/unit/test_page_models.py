@@ -20,7 +20,7 @@ from api.console.models.orders import Need
 from governance import audit
 from governance.callbacks import Result
 from governance.finding import Colour
-from governance.incident import Action, Entry, FalseAlarm, Incident, Order, Source, State, What
+from governance.incident import Action, Condition, Entry, FalseAlarm, Incident, Order, Source, State, What
 from governance.lifecycle import STEPS, hindered, reported
 from governance.oncall import ROTATION, SINGLE, Shift
 from governance.people import Person
@@ -30,6 +30,7 @@ from governance.roles import Actor, Department, Right, Role
 from governance.terms import Appointment, offices
 from sensors.errors import ConfigurationError, Refused
 from sensors.network import Level, Region
+from sensors.parameters import catalogue
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.texts import Text
@@ -245,6 +246,44 @@ def test_people_stand_in_the_region_of_their_term_and_a_reach_without_a_chief_co
     assert [(a.key, a.chiefs, a.until_ms) for a in page.reaches] == [("q", (), None), ("r", (chief.name,), T + DAY)]
     bounded = staff.page([chief], terms, registry, T, frozenset({"s"}))
     assert ([b.code for b in bounded.branches], [a.key for a in bounded.reaches]) == (["s"], ["r"])
+
+
+def polluted(number: int, *rules: str, reach: str = "", over: bool = False) -> Incident:
+    conditions = tuple(
+        Condition(rule, "north", "nh3n", T + i * 60_000, T + i * 60_000, T + DAY if over else None)
+        for i, rule in enumerate(rules)
+    )
+    return replace(case(State.ACCEPTED), id=number, place=Place(reach=reach), conditions=conditions, since_ms=T)
+
+
+def test_a_dialog_offers_what_can_be_merged_into_and_says_what_would_come_of_it():
+    office = Actor("李（示例）", Role.OFFICE)
+    mine = polluted(1, "high", reach="up")
+    near, far = polluted(2, "high", "double", reach="up"), polluted(3, "low", reach="down")
+    closed = replace(polluted(4), state=State.CLOSED, open_cause=None, closed_at_ms=T)
+    past = replace(polluted(5), retrospective=True)
+    assert [one.id for one in orders.can_take(mine, [far, closed, past, mine, near], office, T)] == [2, 3]
+    assert orders.can_take(mine, [near], Actor("黄（示例）", Role.GRID_WORKER), T) == []
+    told = orders.after_merge(mine, near, office, T)
+    assert "#1 结案，由 #2 继续办理；#2 为黄色" in told.zh
+    assert "共2项异常" in told.zh
+    assert "#1 is closed and #2 goes on" in told.en
+    assert orders.after_merge(mine, past, office, T).zh.startswith("事件1不能并入事件5")
+
+
+def test_a_dialog_says_what_would_be_split_off_and_names_conditions_as_people_know_them():
+    office, whole = Actor("李（示例）", Role.OFFICE), polluted(1, "high", "double", "trend")
+    first, *rest = whole.conditions
+    told = orders.after_split(whole, rest, office, T)
+    assert "#1 留下1项异常；新事件有2项异常（2项持续中）" in told.zh
+    assert orders.after_split(whole, [], office, T).zh.startswith("事件1不能这样分案")
+    assert orders.after_split(whole, whole.conditions, office, T).zh.startswith("事件1不能这样分案")
+    known = Registry((Station("north", "北桥", "North bridge", 113.05, 23.0),))
+    assert orders.condition_name(first, known, catalogue()) == Text(
+        "北桥 · 氨氮（规则 high）", "North bridge · ammonia nitrogen (rule high)"
+    )
+    gateway = Condition("silent", "gw-1", "", T, T)
+    assert orders.condition_name(gateway, known, catalogue()).zh == "gw-1（规则 silent）"
 
 
 WRITTEN = (

@@ -1,11 +1,19 @@
 """What a dialog asks for before somebody acts on an incident, from the same table that judges the action. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from governance import lifecycle
 from governance.deadlines import EMERGENCY
-from governance.incident import Action, Evidence, FalseAlarm, Incident, PauseReason
+from governance.incident import Action, Condition, Evidence, FalseAlarm, Incident, Order, PauseReason
 from governance.lifecycle import CARRIES_ON, STEPS, Step
+from governance.roles import Actor
+from sensors.errors import WaterError
+from sensors.parameters import Catalogue
+from sensors.stations import Registry
+from sensors.texts import Text, say
+from sensors.times import beijing
 
 
 class Need(StrEnum):
@@ -30,7 +38,7 @@ class Asks:
     to: bool = False
     into: bool = False
     score: bool = False
-    conditions: tuple[tuple[str, str, str], ...] = ()
+    conditions: tuple[Condition, ...] = ()
     departments: tuple[str, ...] = ()
 
 
@@ -80,9 +88,76 @@ def asks(incident: Incident, action: Action) -> Asks:
         to=action in (Action.DISPATCH, Action.TRANSFER),
         into=action is Action.MERGE,
         score=action is Action.EVALUATE,
-        conditions=tuple(c.key for c in incident.conditions) if action is Action.SPLIT else (),
+        conditions=incident.conditions if action is Action.SPLIT else (),
         departments=waiting if action is Action.CONTRIBUTE and len(waiting) > 1 else (),
     )
+
+
+def condition_name(one: Condition, registry: Registry, catalogue: Catalogue) -> Text:
+    """A condition as people know it: where, what, by which rule."""
+    where = Text(one.station, one.station)
+    if one.station in registry:
+        station = registry[one.station]
+        where = Text(station.zh, station.en)
+    if one.parameter not in catalogue:
+        return say("form.condition_bare", station=where, rule=one.rule)
+    known = catalogue[one.parameter]
+    return say("form.condition", station=where, parameter=Text(known.zh, known.en), rule=one.rule)
+
+
+def after_merge(incident: Incident, into: Incident, actor: Actor, now_ms: int) -> Text:
+    """What merging would make of the two, or why it cannot be."""
+    try:
+        _, (kept, _) = lifecycle.merge(incident, into, Order(Action.MERGE, into=into.id), actor, now_ms)
+    except WaterError as error:
+        return _refused(error)
+    return say(
+        "form.after_merge",
+        id=incident.id,
+        into=into.id,
+        colour=say(f"incident.{kept.colour}"),
+        count=len(kept.conditions),
+        since=beijing(kept.since_ms),
+    )
+
+
+def after_split(incident: Incident, taken: Iterable[Condition], actor: Actor, now_ms: int) -> Text:
+    """What splitting would make of an incident, or why it cannot be."""
+    order = Order(Action.SPLIT, comment="-", conditions=tuple(c.key for c in taken))
+    try:
+        (rest, _), (new, _) = lifecycle.split(incident, order, actor, now_ms)
+    except WaterError as error:
+        return _refused(error)
+    return say(
+        "form.after_split",
+        id=incident.id,
+        left=len(rest.conditions),
+        taken=len(new.conditions),
+        active=sum(c.active for c in new.conditions),
+        since=beijing(new.since_ms),
+    )
+
+
+def can_take(incident: Incident, others: Iterable[Incident], actor: Actor, now_ms: int) -> list[Incident]:
+    """Into which of some incidents one can be merged, likeliest first: of the same reach, then the newest."""
+
+    def likely(one: Incident) -> tuple[bool, bool, int]:
+        here = {incident.station, incident.place.reach} & {one.station, one.place.reach} - {""}
+        return not here, one.retrospective, -one.id
+
+    found = []
+    for one in others:
+        try:
+            lifecycle.merge(incident, one, Order(Action.MERGE, into=one.id), actor, now_ms)
+        except WaterError:
+            continue
+        found.append(one)
+    return sorted(found, key=likely)
+
+
+def _refused(error: WaterError) -> Text:
+    zh, _, en = str(error).partition(" / ")
+    return Text(zh, en or zh)
 
 
 _REASONS = {Action.FALSE_ALARM: tuple(FalseAlarm), Action.PAUSE: tuple(PauseReason)}

@@ -33,7 +33,7 @@ EVERY_S = 5.0
 """How often a page looks whether what it shows is still so."""
 
 # The bar "connection lost" must appear when the server cannot say anything any more, so the browser decides it. A menu
-# that is open closes once something in it is chosen, or beside it; the page one is on stands within a menu that scrolls.
+# that is open closes once something in it or beside it is chosen; the page one is on stands within a menu that scrolls.
 _WATCH = """<script>
 addEventListener("click", ({ target }) => document.querySelectorAll("details.rc-menu[open]").forEach((menu) => {
   menu.open = menu.contains(target) && !target.closest(".rc-menu-list");

@@ -9,6 +9,9 @@ if (form) {
   keepDraft();
   offerPlace();
   form.photos.addEventListener("change", makeSmall);
+  form.text.addEventListener("input", () => {
+    document.getElementById("full").hidden = form.text.value.length < form.text.maxLength;
+  });
   const send = form.querySelector("button[type=submit]");
   form.addEventListener("submit", () =>
     setTimeout(() => {

@@ -264,6 +264,7 @@ def _form(registry: Registry, typed: Typed, reach: Reach | None, language: str) 
         f'<div class="kinds">{kinds}</div></fieldset>'
         f'<label>{_t("text", language)}<textarea name="text" rows="3" maxlength="1900" data-testid="report-text" '
         f'placeholder="{_t("text_hint", language)}">{html.escape(typed.text)}</textarea></label>'
+        f'<p class="quiet" id="full" role="status" hidden>{_t("text_full", language, most=1900)}</p>'
         f'<label>{_t("photos", language, most=MOST_PHOTOS)}<input type="file" name="photos" multiple '
         f'accept="image/jpeg,image/png,image/webp" data-most="{MOST_PHOTOS}" data-testid="report-photos"></label>'
         f"{where}{hidden}"

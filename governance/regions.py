@@ -80,6 +80,10 @@ class Regions:
             return ""
         return next((code for code in ways[0] if all(code in way for way in ways[1:])), "")
 
+    def along(self, reach: str) -> str:
+        """The lowest region in which all stations of a reach lie; "" where none of them says where it lies."""
+        return self.common(station.region for station in self._stations if reach and station.reach == reach)
+
     def at(self, lon: float, lat: float) -> str:
         """The region of a point: the lowest whose outline holds it, and below that the one of the nearest station.
 

@@ -362,6 +362,7 @@ def report(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewReport
     place = Place(new.region, new.reach, new.lon, new.lat)
     if not place.region and place.lon is not None and place.lat is not None:
         place = replace(place, region=keeper.regions().at(place.lon, place.lat))
+    place = replace(place, region=place.region or keeper.regions().along(place.reach))
     if (new.lon is None) != (new.lat is None):
         raise ConfigurationError(sentence("request.lon_lat"))
     if new.region and new.region not in keeper.regions():

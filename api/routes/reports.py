@@ -329,7 +329,7 @@ def _place(
         if asked.box is not None:
             asked.box.check(lon, lat)
         region = regions.at(lon, lat) or region
-    return Place(region, reach, lon, lat)
+    return Place(region or regions.along(reach), reach, lon, lat)
 
 
 def _view(asked: Context, connection: sa.Connection, kept: Report, case: Incident) -> ReportView:

@@ -185,6 +185,26 @@ def test_who_reports_from_outside_the_region_follows_it_without_seeing_more(cont
     assert office.get("/api/v1/me/reports").json() == {"items": []}
 
 
+def test_a_report_from_the_sign_of_a_river_belongs_to_the_region_that_holds_its_stations(
+    context: Context, public: TestClient
+) -> None:
+    office = login(context, "示例办公室", Role.OFFICE)
+    both = Region("440604", "区", "District", Level.DISTRICT)
+    parts = (replace(NORTH, parent=both.code), replace(SOUTH, parent=both.code))
+    assert tell(public, "第一处", station="", reach="qichachong").status_code == 201
+    with context.database.write() as connection:
+        far = Station("far", "远", "far", 113.2000, 23.0900, reach="qichachong", region=SOUTH.code)
+        known = Registry((far,), regions=(both, *parts), catalogue=catalogue())
+        registry_store.save(connection, known)
+    public = TestClient(create_app(context))  # which has read the registry anew
+    assert tell(public, "第二处", station="", reach="qichachong").status_code == 201
+    office = login(context, "示例办公室二", Role.OFFICE)
+    filed = office.post("/api/v1/incidents", json={"text": "示例：水面有油", "reach": "qichachong"}).json()["incident"]
+    cases = sorted(office.get("/api/v1/incidents").json()["items"], key=lambda case: case["id"])
+    assert [case["region"] for case in cases] == [NORTH.code, both.code, both.code]
+    assert filed["region"] == both.code
+
+
 def test_what_was_closed_is_opened_again_by_who_reported_it(context: Context, public: TestClient) -> None:
     ticket = tell(public).json()["ticket"]
     office = login(context, "示例办公室", Role.OFFICE)

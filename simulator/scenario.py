@@ -22,6 +22,7 @@ from sensors.errors import ConfigurationError
 from sensors.network import KM_PER_DEGREE, length_km
 from sensors.reading import Floats
 from sensors.stations import Reach, Registry, Station, Water
+from sensors.texts import Text, both, say, sentence
 from sensors.times import BEIJING, BEIJING_OFFSET_MS, DAY_MS, to_ms
 
 _E = TypeVar("_E", bound=StrEnum)
@@ -273,7 +274,7 @@ def shipped() -> tuple[str, ...]:
 def text_of(key: str) -> str:
     """The file of a shipped scenario; raises ConfigurationError naming those there are."""
     if key not in shipped():
-        raise ConfigurationError(f"no shipped scenario and no .toml file is called {key!r}{_meant(key, shipped())}")
+        raise ConfigurationError(sentence("scene.none", key=key, meant=_meant(key, shipped())))
     return (files("simulator") / "scenarios" / f"{key}.toml").read_text(encoding="utf-8")
 
 
@@ -281,17 +282,22 @@ MOST_NAMED = 30
 """Of names that would have been right, so many are listed at most."""
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
-    """What somebody may have meant by a name that nobody knows."""
+def _meant(name: str, known: Iterable[str]) -> Text:
+    """What somebody may have meant by a name that nobody knows; begins with a semicolon."""
     there = sorted(known)
     if close := get_close_matches(name, there, 3):
-        return f"; did you mean {' or '.join(close)}?"
+        return say("scene.meant", names=" / ".join(close))
     more = ", …" if len(there) > MOST_NAMED else ""
-    return f"; known are {', '.join(there[:MOST_NAMED])}{more}" if there else ""
+    return say("scene.known", names=f"{', '.join(there[:MOST_NAMED])}{more}") if there else Text("", "")
 
 
-def _unknown(what: str, key: str, known: Iterable[str]) -> str:
-    return f"{what} {key!r} is not registered{_meant(key, known)}"
+def _unknown(what: str, key: str, known: Iterable[str]) -> Text:
+    return say("scene.not_registered", what=say(f"scene.{what}"), key=key, meant=_meant(key, known))
+
+
+def _at(where: str, reason: Text) -> ConfigurationError:
+    """What is wrong at a place of a file, in both languages."""
+    return ConfigurationError(f"{where}: {both(reason)}")
 
 
 def headline(text: str) -> tuple[str, str, str, str]:
@@ -336,47 +342,47 @@ class _Row:
     def line(self, key: str = "") -> int:
         return self.lines.get((self.name, self.number, key), self.lines.get((self.name, self.number, ""), 1))
 
-    def wrong(self, reason: str, key: str = "") -> ConfigurationError:
+    def wrong(self, reason: Text, key: str = "") -> ConfigurationError:
         title = f"{self.name} {self.number + 1}" if self.name in _LISTS else self.name
-        return ConfigurationError(f"{self.source}:{self.line(key)}: {title}: {reason}")
+        return _at(f"{self.source}:{self.line(key)}: {title}", reason)
 
     def check(self) -> None:
         for key in self.values:
             if key not in _KEYS[self.name]:
-                raise self.wrong(f"unknown key {key!r}{_meant(key, _KEYS[self.name])}", key)
+                raise self.wrong(say("scene.unknown_key", key=key, meant=_meant(key, _KEYS[self.name])), key)
 
     def text(self, key: str, default: str = "") -> str:
         value = self.values.get(key, default)
         if not isinstance(value, str):
-            raise self.wrong(f"{key} {value!r} must be text", key)
+            raise self.wrong(say("scene.no_text", key=key, value=value), key)
         return value
 
     def number_of(self, key: str, default: float, least: float = -1e12, most: float = 1e12) -> float:
         value = self.values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise self.wrong(f"{key} {value!r} must be a number from {least:g} to {most:g}", key)
+            raise self.wrong(say("scene.no_number", key=key, value=value, least=least, most=most), key)
         return float(value)
 
     def seconds(self, key: str, default: float | None = None, *, least: float = 0.0) -> float:
         value = self.values.get(key)
         if value is None:
             if default is None:
-                raise self.wrong(f"{key} is missing")
+                raise self.wrong(say("scene.missing", key=key))
             return default
         found = _DURATION.findall(value) if isinstance(value, str) else []
         if not found or _DURATION.sub("", value).strip():
-            raise self.wrong(f"{key} {value!r} must be a duration such as '90min', '2h' or '1d 6h'", key)
+            raise self.wrong(say("scene.no_duration", key=key, value=value), key)
         total = sum(float(n) * _UNITS_S[unit] for n, unit in found)
-        if total < least or any(n.startswith("-") for n, _ in found):
-            raise self.wrong(
-                f"{key} {value!r} must not be {'negative' if total < 0 else 'shorter than ' + str(least)}", key
-            )
+        if any(n.startswith("-") for n, _ in found):
+            raise self.wrong(say("scene.negative", key=key, value=value), key)
+        if total < least:
+            raise self.wrong(say("scene.short", key=key, value=value, least=least), key)
         return total
 
     def several(self, key: str) -> tuple[str, ...]:
         value = self.values.get(key, [])
         if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-            raise self.wrong(f"{key} {value!r} must be a list of texts", key)
+            raise self.wrong(say("scene.no_list", key=key, value=value), key)
         return tuple(value)
 
     def one_of(self, key: str, kinds: type[_E]) -> _E:
@@ -385,8 +391,8 @@ class _Row:
             return kinds(value)
         except ValueError:
             if not value:
-                raise self.wrong(f"{key} is missing{_meant('', kinds)}", key) from None
-            raise self.wrong(f"{key} {value!r} is unknown{_meant(value, kinds)}", key) from None
+                raise self.wrong(say("scene.kind_missing", key=key, meant=_meant("", kinds)), key) from None
+            raise self.wrong(say("scene.unknown", key=key, value=value, meant=_meant(value, kinds)), key) from None
 
 
 def load(key: str, site: Registry) -> Scenario:
@@ -404,7 +410,7 @@ def parse(text: str, site: Registry, *, key: str, source: str, start_ms: int | N
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"at line (\d+)", str(error))
-        raise ConfigurationError(f"{source}:{found[1] if found else 1}: {error}") from error
+        raise _at(f"{source}:{found[1] if found else 1}", say("file.no_toml", error=error)) from error
     return _Reader(data, line_numbers(text), site, key, source, start_ms).scenario()
 
 
@@ -449,9 +455,9 @@ class _Reader:
         for name, value in data.items():
             if name not in _KEYS:
                 line = lines.get((name, 0, ""), lines.get(("", 0, name), 1))
-                raise ConfigurationError(f"{source}:{line}: unknown table {name!r}{_meant(name, _KEYS)}")
+                raise _at(f"{source}:{line}", say("scene.unknown_table", name=name, meant=_meant(name, _KEYS)))
             if name in _LISTS and not (isinstance(value, list) and all(isinstance(v, dict) for v in value)):
-                raise ConfigurationError(f"{source}:{lines.get((name, 0, ''), 1)}: {name} must be written [[{name}]]")
+                raise _at(f"{source}:{lines.get((name, 0, ''), 1)}", say("scene.many", name=name))
         self.start_ms = self._start() if start_ms is None else start_ms
         self.days = self.head.seconds("days", least=600.0) / 86_400
         self.end_ms = self.start_ms + round(self.days * DAY_MS)
@@ -526,7 +532,7 @@ class _Reader:
     def _single(self, name: str) -> _Row:
         values = self.data.get(name, {})
         if not isinstance(values, dict):
-            raise ConfigurationError(f"{self.source}:{self.lines.get((name, 0, ''), 1)}: {name} must be one [{name}]")
+            raise _at(f"{self.source}:{self.lines.get((name, 0, ''), 1)}", say("scene.single", name=name))
         row = _Row(name, 0, values, self.lines, self.source)
         row.check()
         return row
@@ -534,11 +540,11 @@ class _Reader:
     def _start(self) -> int:
         value = self.head.values.get("start")
         if value is None:
-            raise self.head.wrong("start is missing: a day, or a time with its offset")
+            raise self.head.wrong(say("scene.no_start"))
         if isinstance(value, date) and not isinstance(value, datetime):
             return to_ms(datetime(value.year, value.month, value.day, tzinfo=BEIJING))
         if not isinstance(value, datetime) or value.tzinfo is None:
-            raise self.head.wrong(f"start {value!s} must be a day, or a time with its offset", "start")
+            raise self.head.wrong(say("scene.bad_start", value=value), "start")
         return to_ms(value)
 
     def _generated(self) -> Generated | None:
@@ -548,7 +554,7 @@ class _Reader:
         count = row.number_of("count", 0, 1, 100_000)
         box = row.values.get("box", [113.0, 22.9, 113.3, 23.15])
         if not isinstance(box, list) or len(box) != 4 or not box[0] < box[2] or not box[1] < box[3]:
-            raise row.wrong(f"box {box!r} must be [west, south, east, north]", "box")
+            raise row.wrong(say("scene.box", box=box), "box")
         prefix = row.text("prefix", self.key)
         return Generated(int(count), prefix, tuple(box), round(row.seconds("interval", 300.0, least=1.0)))
 
@@ -558,12 +564,12 @@ class _Reader:
         """When a row begins: ``at`` after the start, or on ``day`` (from 1) at the ``clock`` in Beijing; ``every``."""
         if "at" in row.values:
             if "clock" in row.values or "day" in row.values:
-                raise row.wrong("either at, or day and clock", "at")
+                raise row.wrong(say("scene.at_or_clock"), "at")
             first_ms = self.start_ms + round(row.seconds("at") * 1000)
         else:
             clock = _CLOCK.fullmatch(row.text("clock"))
             if clock is None:
-                raise row.wrong("when: at = '6h' after the start, or clock = '02:30' (Beijing) with day = 2", "clock")
+                raise row.wrong(say("scene.when"), "clock")
             day = row.number_of("day", 1, 1, 4000)
             midnight_ms = (self.start_ms + BEIJING_OFFSET_MS) // DAY_MS * DAY_MS - BEIJING_OFFSET_MS
             first_ms = midnight_ms + round((day - 1) * DAY_MS) + (int(clock[1]) * 60 + int(clock[2])) * 60_000
@@ -572,13 +578,11 @@ class _Reader:
         every_ms = round(row.seconds("every", 0.0) * 1000)
         times = row.number_of("times", 1_000_000 if every_ms else 1, 1, 1_000_000)
         if times > 1 and not every_ms:
-            raise row.wrong("times needs every", "times")
+            raise row.wrong(say("scene.times"), "times")
         last_ms = self.end_ms if every_ms else first_ms + 1
         starts = list(range(first_ms, max(last_ms, first_ms + 1), every_ms or 1))[: int(times)]
         if first_ms >= self.end_ms:
-            raise row.wrong(
-                f"begins after the end of the run ({self.days:g} days)", "at" if "at" in row.values else "clock"
-            )
+            raise row.wrong(say("scene.after_end", days=self.days), "at" if "at" in row.values else "clock")
         return starts
 
     # -- what
@@ -586,21 +590,21 @@ class _Reader:
     def _events(self, row: _Row) -> list[Event]:
         kind = row.one_of("kind", EventKind)
         if kind is EventKind.OVERFLOW:
-            raise row.wrong("an overflow is not written down: a strong rain brings it at combined outfalls", "kind")
+            raise row.wrong(say("scene.overflow"), "kind")
         lasts_ms = round(row.seconds("for", least=1.0) * 1000)
         closed = False
         if kind is EventKind.GATE:
             state = row.text("state", "closed")
             if state not in ("open", "closed"):
-                raise row.wrong(f"state {state!r} must be open or closed", "state")
+                raise row.wrong(say("scene.gate_state", state=state), "state")
             closed = state == "closed"
         elif "state" in row.values:
-            raise row.wrong("state is a gate's", "state")
+            raise row.wrong(say("scene.state"), "state")
         if self.generated is not None and kind not in (*DISCHARGES, EventKind.RAIN, EventKind.SALT_TIDE):
-            raise row.wrong(f"stations that are made up know no {kind}", "kind")
+            raise row.wrong(say("scene.made_up", kind=kind), "kind")
         reach, km, outfall = self._place(row, kind)
         if kind is EventKind.GATE and self.reaches[reach].water is Water.RIVER:
-            raise row.wrong(f"{reach} has no gate: they stand at the ends of creeks and lakes", "reach")
+            raise row.wrong(say("scene.no_gate", reach=reach), "reach")
         if kind is EventKind.RAIN:
             size = row.number_of("mm", 20.0, 0.1, 500)
         elif kind is EventKind.SALT_TIDE:
@@ -629,22 +633,20 @@ class _Reader:
         named = [key for key in ("outfall", "reach", "station") if key in row.values]
         if kind in (EventKind.RAIN, EventKind.SALT_TIDE):
             if named:
-                raise row.wrong(f"a {kind} comes everywhere, it has no {named[0]}", named[0])
+                raise row.wrong(say("scene.everywhere", kind=kind, named=named[0]), named[0])
             return "", None, ""
         if len(named) != 1:
-            raise row.wrong(f"needs one place: outfall, reach or station, not {len(named)}")
+            raise row.wrong(say("scene.one_place", named=len(named)))
         if named[0] == "outfall":
             key = row.text("outfall")
             outfall = self.outfalls.get(key)
             if outfall is None:
                 raise row.wrong(_unknown("outfall", key, self.outfalls), "outfall")
             if outfall.reach not in self.reaches:
-                raise row.wrong(f"outfall {key} lies on no reach ({outfall.reach!r} is not registered)", "outfall")
+                raise row.wrong(say("scene.outfall_reach", key=key, reach=outfall.reach), "outfall")
             length = length_km(self.reaches[outfall.reach].line)
             if not 0 <= outfall.km <= length:
-                raise row.wrong(
-                    f"outfall {key} at {outfall.km:g} km lies beyond its reach ({length:.1f} km)", "outfall"
-                )
+                raise row.wrong(say("scene.outfall_beyond", key=key, km=outfall.km, length=length), "outfall")
             return outfall.reach, outfall.km, key
         if named[0] == "station":
             station = self._station(row, "station")
@@ -652,14 +654,14 @@ class _Reader:
                 return station.key, None, ""
             reach = self.reaches.get(station.reach)
             if reach is None:
-                raise row.wrong(f"station {station.key} lies on no reach", "station")
+                raise row.wrong(say("scene.no_reach", key=station.key), "station")
             return station.reach, along_km(reach, station.lon, station.lat), ""
         key = row.text("reach")
         if key not in self.reaches:
             raise row.wrong(_unknown("reach", key, self.reaches), "reach")
         if "km" not in row.values:
             if kind in DISCHARGES:
-                raise row.wrong(f"a {kind} enters at one place: km is missing", "reach")
+                raise row.wrong(say("scene.no_km", kind=kind), "reach")
             return key, None, ""
         return key, row.number_of("km", 0.0, 0.0, length_km(self.reaches[key].line)), ""
 
@@ -674,20 +676,18 @@ class _Reader:
         for one, other in combinations(gates, 2):
             together = one.start_ms < other.end_ms and other.start_ms < one.end_ms
             if one.reach == other.reach and one.closed != other.closed and together:
-                states = ["closed" if e.closed else "open" for e in (one, other)]
-                yield (
-                    f"{self.source}:{other.line}: {other.name}: the gate of {one.reach} is {states[1]} while"
-                    f" {one.name} (line {one.line}) has it {states[0]}"
-                )
+                was, now = (say("scene.closed" if e.closed else "scene.open") for e in (one, other))
+                text = say("scene.contradiction", reach=one.reach, now=now, other=one.name, line=one.line, was=was)
+                yield f"{self.source}:{other.line}: {other.name}: {both(text)}"
 
     def _faults(self, row: _Row) -> list[Fault]:
         kind = row.one_of("kind", FaultKind)
         station, parameter = self._station(row, "station"), row.text("parameter")
         if kind in WHOLE_STATION:
             if parameter:
-                raise row.wrong(f"{kind} befalls the whole station, not {parameter}", "parameter")
+                raise row.wrong(say("scene.whole_station", kind=kind, parameter=parameter), "parameter")
         elif parameter not in (station.parameters or (parameter,)) or parameter not in self.site.catalogue:
-            raise row.wrong(f"station {station.key} does not measure {parameter!r}", "parameter")
+            raise row.wrong(say("scene.not_measured", key=station.key, parameter=parameter), "parameter")
         lasts_ms = round(row.seconds("for", 1.0 if kind is FaultKind.SPIKE else None) * 1000)
         visit_ms = round(row.seconds("visit") * 1000) if "visit" in row.values else None
         size = row.number_of("size", 1.0, -100, 100)
@@ -712,7 +712,7 @@ class _Reader:
         station, parameters = self._station(row, "station"), row.several("parameters")
         for parameter in parameters:
             if parameter not in self.site.catalogue:
-                raise row.wrong(f"unknown parameter {parameter!r}", "parameters")
+                raise row.wrong(say("scene.no_parameter", parameter=parameter), "parameters")
         return [Visit(station.key, at, parameters, row.text("note")) for at in self._moments(row)]
 
     def _troubles(self, row: _Row) -> list[Trouble]:
@@ -727,7 +727,7 @@ class _Reader:
             ("volts", {TroubleKind.BATTERY}),
         ):
             if key in row.values and kind not in kinds:
-                raise row.wrong(f"{key} says nothing about {kind}", key)
+                raise row.wrong(say("scene.says_nothing", key=key, kind=kind), key)
         ahead = row.values.get("ahead", "0s")
         behind = isinstance(ahead, str) and ahead.startswith("-")
         clock_s = replace(row, values={"ahead": str(ahead).lstrip("-")}).seconds("ahead")
@@ -754,7 +754,7 @@ class _Reader:
         """``station``, ``gateway`` or ``stations`` with patterns such as ``qcc-*``; all of them when none is named."""
         named = [key for key in ("station", "stations", "gateway") if key in row.values]
         if len(named) > 1:
-            raise row.wrong(f"either {' or '.join(named)}", named[1])
+            raise row.wrong(say("scene.either", names=" / ".join(named)), named[1])
         if not named:
             return tuple(s.key for s in self.registry.stations)
         if named[0] == "station":
@@ -764,19 +764,19 @@ class _Reader:
         else:
             found = self._matching(row)
         if not found:
-            raise row.wrong(f"no station of {named[0]} {row.values[named[0]]!r} is registered", named[0])
+            raise row.wrong(say("scene.none_of", named=named[0], values=row.values[named[0]]), named[0])
         return found
 
     def _matching(self, row: _Row) -> tuple[str, ...]:
         patterns = row.several("stations")
         for pattern in patterns:
             if not any(fnmatchcase(s.key, pattern) for s in self.registry.stations):
-                raise row.wrong(f"station {pattern!r} is not registered", "stations")
+                raise row.wrong(say("scene.station_pattern", pattern=pattern), "stations")
         return tuple(s.key for s in self.registry.stations if any(fnmatchcase(s.key, p) for p in patterns))
 
     def _cycles(self, row: _Row) -> list[Cycle]:
         if "water" in row.values and "stations" in row.values:
-            raise row.wrong("either water or stations", "water")
+            raise row.wrong(say("scene.water_or_stations"), "water")
         if "water" in row.values:
             water = row.one_of("water", Water)
             stations = tuple(s.key for s in self.registry.stations if s.water is water)
@@ -787,7 +787,7 @@ class _Reader:
         parameters = row.several("parameters")
         for parameter in parameters:
             if parameter not in self.site.catalogue:
-                raise row.wrong(f"unknown parameter {parameter!r}", "parameters")
+                raise row.wrong(say("scene.no_parameter", parameter=parameter), "parameters")
         return [Cycle(stations, parameters, round(row.seconds("cycle")))]
 
 

@@ -114,6 +114,9 @@ simulate --out {here}/t.csv
 simulate --score
 simulate --truth {here}/t.csv
 simulate calm-week --every 30
+simulate nothing
+simulate {here}/not.toml
+simulate {here}/scene.toml
 simulate calm-week --speed fast
 simulate calm-week --hj212 here
 simulate calm-week --logger x
@@ -148,6 +151,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (here / "wrong.toml").write_text("[mqtt]\nhots = 'x'\nport = 'x'\n")
     (here / "contradicts.toml").write_text("[mqtt]\ncert_file = 'x'\n")
     (here / "not.toml").write_text("= no\n")
+    (here / "scene.toml").write_text("[scenario]\nstart = 2026-05-01\ndays = '1d'\n[[event]]\nkind = 'flood'\n")
     (here / "table.csv").write_text("do,note\n8,x\nbad,y\n")
     (here / "other.csv").write_text("a,b\n1,2\n")
     (here / "timed.csv").write_text("time,station,do\n2026-05-12T10:30:00Z,s,8\n2026-05-12T10:40:00Z,s,8.1\n")

@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
-from typer.testing import CliRunner
 
 from governance import tables as governance_tables
 from ingest.storage import tables as ingest_tables
@@ -13,6 +13,7 @@ from riverchief.cli.app import app
 from sensors import texts
 from sensors.reading import Reason
 
+ROOT: Any = get_command(app)
 DOCUMENTS = [
     Path("README.md"),
     Path("CHANGELOG.md"),
@@ -27,14 +28,23 @@ def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
         assert (document.parent / target).exists(), target
 
 
-def test_every_command_of_the_readme_exists() -> None:
-    text = Path("README.md").read_text(encoding="utf-8") + Path("docs/operations/README.md").read_text(encoding="utf-8")
-    runner, known = CliRunner(), get_command(app).list_commands(None)  # type: ignore[attr-defined]
-    called = {match.split()[0] for match in re.findall(r"riverchief ([a-z][a-z ]*)", text)}
-    assert {"serve", "check", "ledger", "quarantine", "rules", "bench"} <= called
-    for name in called:
-        assert name in known, name
-        assert runner.invoke(app, [name, "--help"]).exit_code == 0
+CALLED = re.compile(r"(?:^|`|bin/|\$ |&& )riverchief ([a-z0-9][^`\n#|;]*)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_command_and_option_a_document_names_exists(document: Path) -> None:
+    for told in CALLED.findall(document.read_text(encoding="utf-8")):
+        command, words = ROOT, told.split()
+        while words and hasattr(command, "list_commands"):
+            found = command.get_command(None, words[0].rstrip(".,:)"))
+            assert found is not None or command is not ROOT, told
+            if found is None:
+                break  # some of a group's, such as add|list
+            command = found
+            del words[0]
+        options = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
+        named = [word for word in words if re.fullmatch(r"--[a-z0-9-]+", word)]
+        assert [name for name in named if name not in options] == [], told
 
 
 def test_every_file_the_architecture_names_exists() -> None:

@@ -107,7 +107,8 @@ def test_gates_that_contradict_each_other_are_refused_and_both_lines_named():
     gate = '[[event]]\nkind = "gate"\nreach = "fengshouchong"\nstate = "{}"\nat = "{}"\nfor = "3h"\n'
     with pytest.raises(ConfigurationError) as refused:
         parsed(gate.format("open", "1h") + gate.format("closed", "2h"))
-    assert str(refused.value).startswith("my.toml:10: gate-2: the gate of fengshouchong is closed")
+    assert str(refused.value).startswith("my.toml:10: gate-2: ")
+    assert "the gate of fengshouchong is closed" in str(refused.value)
     assert "while gate-1 (line 4) has it open" in str(refused.value)
     assert len(parsed(gate.format("open", "1h") + gate.format("closed", "4h")).events) == 2
     assert len(parsed(gate.format("closed", "1h") + gate.format("closed", "2h")).events) == 2
@@ -116,7 +117,7 @@ def test_gates_that_contradict_each_other_are_refused_and_both_lines_named():
 def test_an_outfall_on_no_reach_or_beyond_its_end_is_refused():
     event = '[[event]]\nkind = "sewage"\noutfall = "pk-x"\nat = "1h"\nfor = "1h"\n'
     lost = replace(SITE, outfalls=(Outfall("pk-x", "排口", "x", "nowhere", 0.5),))
-    with pytest.raises(ConfigurationError, match=r"my\.toml:6: event 1: outfall pk-x lies on no reach"):
+    with pytest.raises(ConfigurationError, match=r"my\.toml:6: event 1: .*outfall pk-x lies on no reach"):
         parsed(event, lost)
     beyond = replace(SITE, outfalls=(Outfall("pk-x", "排口", "x", "fengshouchong", 50.0),))
     with pytest.raises(ConfigurationError, match=r"my\.toml:6: .*beyond its reach"):

@@ -91,7 +91,7 @@ class Broker:
         self.host, self.port = "127.0.0.1", port or free_port()
         self.ingest = Login(INGEST, secrets.token_urlsafe(18))
         self.device = Login(DEVICE, secrets.token_urlsafe(18))
-        self._folder = folder
+        self._folder = folder = folder.resolve()  # where it runs: a name below ours would be one below its own
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         logins = [self.ingest, self.device]
@@ -151,7 +151,7 @@ class Broker:
 
     def _log_tail(self) -> str:
         lines = (self._folder / "broker.log").read_text("utf-8", "replace").splitlines()
-        return " / ".join(lines[-5:])
+        return " / ".join(lines[-5:]).rstrip(".")
 
 
 def _environment() -> Mapping[str, str]:

@@ -1,5 +1,7 @@
 """Files a site brings: the shipped configuration, registries, rules, processes and plans."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -33,10 +35,9 @@ def shipped(name: str) -> Path:
 def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
     """The rules of a file, or the shipped ones; raises ConfigurationError naming file and fault."""
     path = path or shipped("rules.toml")
-    try:
-        return parse_rules(_text(path), catalogue)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    text = _text(path)
+    with _named(path):
+        return parse_rules(text, catalogue)
 
 
 def parse_rules(text: str, catalogue: Catalogue) -> Rules:
@@ -47,28 +48,25 @@ def parse_rules(text: str, catalogue: Catalogue) -> Rules:
 def read_formula(path: Path | None) -> Formula:
     """The formula of the assessment in a file, or the shipped example; raises ConfigurationError naming the fault."""
     path = path or shipped("assessment.toml")
-    try:
-        return assessment.read(_text(path))
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    text = _text(path)
+    with _named(path):
+        return assessment.read(text)
 
 
 def read_processes(path: Path | None) -> Processes:
     """The processes of a file, or the shipped ones; raises ConfigurationError naming file and fault."""
     path = path or shipped("processes.toml")
-    try:
-        return dispatch.read(_text(path))
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    text = _text(path)
+    with _named(path):
+        return dispatch.read(text)
 
 
 def read_stations(path: Path | None, catalogue: Catalogue) -> Registry:
     """The registry of a file, or the shipped example; raises ConfigurationError naming file and fault."""
     path = path or shipped("stations.toml")
-    try:
-        return stationfile.read(_text(path), catalogue)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    text = _text(path)
+    with _named(path):
+        return stationfile.read(text, catalogue)
 
 
 def read_book(
@@ -86,20 +84,21 @@ def read_book(
     table = path.suffix.lower() == ".csv"
     if kind is not None and kind not in stationbook.COLUMNS:
         raise ConfigurationError(sentence("file.kind", kind=kind, known=", ".join(stationbook.COLUMNS)))
-    try:
+    text = _table_text(path) if table else _text(path)
+    with _named(path):
         if table:
-            return stationtable.read_book(_table_text(path), catalogue, kind=kind, known=known, box=box)
-        return stationfile.read_book(_text(path), catalogue, known=known, box=box)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+            return stationtable.read_book(text, catalogue, kind=kind, known=known, box=box)
+        return stationfile.read_book(text, catalogue, known=known, box=box)
 
 
 def _table_text(path: Path) -> str:
     """The table as UTF-8 or as Chinese spreadsheets save it (GB 18030)."""
     try:
         data = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigurationError(sentence("file.missing", path=path)) from None
     except OSError as error:
-        raise ConfigurationError(sentence("file.unreadable", file=path, error=error)) from error
+        raise ConfigurationError(sentence("file.unreadable", file=path, error=error.strerror)) from error
     for encoding in ("utf-8-sig", "gb18030"):
         try:
             return data.decode(encoding)
@@ -112,43 +111,52 @@ def read_mappings(path: Path | None, catalogue: Catalogue) -> Mappings:
     """The payload mappings of a file, none without one; raises ConfigurationError naming file, entry and reason."""
     if path is None:
         return mapping.NONE
-    try:
-        return mapping.read(_text(path), catalogue)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    text = _text(path)
+    with _named(path):
+        return mapping.read(text, catalogue)
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(sentence("file.unreadable", file=path, error=error)) from error
+    except FileNotFoundError:
+        raise ConfigurationError(sentence("file.missing", path=path)) from None
+    except OSError as error:
+        raise ConfigurationError(sentence("file.unreadable", file=path, error=error.strerror)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(sentence("file.no_utf8", path=path, start=error.start + 1)) from error
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """The name of the file before what is wrong in it."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def read_platforms(path: Path | None, usual_secret: str | None) -> Platforms:
     """The external platforms of a file; none without one. Raises ConfigurationError naming file and fault."""
     if path is None:
         return Platforms()
-    try:
-        return platforms.read(_text(path), lambda file: _secret_in(path.parent / file), usual_secret)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    text = _text(path)
+    with _named(path):
+        return platforms.read(text, lambda file: _secret_in(path.parent / file), usual_secret)
 
 
 def read_contacts(path: Path) -> Directory:
     """The contacts of a file; raises ConfigurationError naming file and fault, never an address."""
-    try:
-        return contacts.read(_text(path), lambda file: _secret_in(path.parent / file))
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    text = _text(path)
+    with _named(path):
+        return contacts.read(text, lambda file: _secret_in(path.parent / file))
 
 
 def read_shifts(path: Path, directory: Directory) -> tuple[list[Shift], list[Text]]:
     """The shifts of a plan, and what a reader should know; raises ConfigurationError naming file and fault."""
-    try:
-        return oncall.read(_text(path), lambda key: directory.get(key) is not None)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    text = _text(path)
+    with _named(path):
+        return oncall.read(text, lambda key: directory.get(key) is not None)
 
 
 def _secret_in(file: Path) -> str:

@@ -13,6 +13,7 @@ import pytest
 from governance.database import Database
 from ingest import ledger
 from riverchief import settings
+from riverchief.broker import Broker
 from tests.rig import KINDS, eventually
 
 pytestmark = pytest.mark.broker
@@ -69,6 +70,16 @@ def test_the_demo_shows_an_incident_plays_a_recorded_table_and_closes_its_books(
     stored = sum(a.stored for a in accounts)  # how much of its history fits into the time is the machine's affair
     assert stored > 0
     assert stored % 2 == 0, "two parameters a row"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broker_starts_in_a_folder_named_from_where_one_is(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    broker = Broker(Path("site") / "broker", kind=kind)
+    broker.start()
+    broker.stop()
 
 
 def test_a_table_that_cannot_be_played_is_refused_by_name(tmp_path: Path) -> None:

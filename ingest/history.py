@@ -14,6 +14,7 @@ from sensors.quality import Assessed, Carried, Memory, assess
 from sensors.quality.events import Seen, Watched, watch
 from sensors.quality.memory import KEEP
 from sensors.quality.tests import FLAT_SECONDS
+from sensors.quality.upstream import Way
 from sensors.reading import Batch, Bools, Bytes, Codes, Flag, Ints, QualityTest
 from sensors.stations import Registry
 
@@ -179,7 +180,7 @@ class History:
             one.apply(seen.stations, seen.memory)
         self.watched.apply(np.array([i]), one)
 
-    def watch(self, batch: Batch, live: Assessed, edges: Sequence[tuple[int, int, int]]) -> Seen:
+    def watch(self, batch: Batch, live: Assessed, edges: Sequence[Way]) -> Seen:
         """What the stations of a batch say together."""
         tests = live.tests.astype(np.int64)
         station, parameter = batch.station.astype(np.int64), batch.parameter

@@ -23,7 +23,8 @@ from ingest.checks.rules import Event
 from ingest.history import SHORTEST_S, History, accepted_before, judge_again, merge, stored_status
 from ingest.storage.port import ReadingStore, Window
 from sensors.quality import Assessed
-from sensors.quality.events import HEARD_MS, Alarms, Cause, watch
+from sensors.quality.events import Alarms, Cause, watch
+from sensors.quality.upstream import SLOT_MS, SLOTS, Way, anything
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, QualityTest, pack
 from sensors.texts import Text, say
 from sensors.times import beijing
@@ -152,17 +153,17 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Which stations lie above and below each, by position, with the usual travel time in ms."""
+    """The ways that lead to each station, by position, and those that lead on from it."""
 
-    above: Mapping[int, Sequence[tuple[int, int]]]
-    below: Mapping[int, Sequence[tuple[int, int]]]
+    above: Mapping[int, Sequence[Way]]
+    below: Mapping[int, Sequence[Way]]
 
     @classmethod
-    def of(cls, edges: Iterable[tuple[int, int, int]]) -> "Flow":
+    def of(cls, edges: Iterable[Way]) -> "Flow":
         above, below = defaultdict(list), defaultdict(list)
-        for upper, lower, travel_ms in edges:
-            above[lower].append((upper, travel_ms))
-            below[upper].append((lower, travel_ms))
+        for way in edges:
+            above[way.below].append(way)
+            below[way.above].append(way)
         return cls(dict(above), dict(below))
 
     def downwards(self, stations: Iterable[int]) -> list[int]:
@@ -227,20 +228,18 @@ class Past:
         Whoever asks judges each before the next one is named.
         """
         done = set(judged)
-        while (
-            waiting := {lower for s in (*self._found, *self._lost) for lower, _ in self._flow.below.get(s, ())} - done
-        ):
+        while waiting := {way.below for s in (*self._found, *self._lost) for way in self._flow.below.get(s, ())} - done:
             station = self._flow.downwards(waiting)[0]
             done.add(station)
             self._history.heed([station], self._now_ms)
             heard_ms = int(self._history.heard[station])
             firsts, lasts, reason = [], [], None
-            for upper, travel_ms in self._flow.above[station]:
-                for first, last in (*self._found[upper], *(one.span for one in self._lost[upper])):
+            for way in self._flow.above[station]:
+                for first, last in (*self._found[way.above], *(one.span for one in self._lost[way.above])):
                     firsts.append(first)
-                    lasts.append(last + _reach_ms(travel_ms))
-                if self._lost[upper]:
-                    above = wording.name(self._history.registry.stations[upper])
+                    lasts.append(last + way.reach_ms)
+                if self._lost[way.above]:
+                    above = wording.name(self._history.registry.stations[way.above])
                     reason = say("finding.upstream_disproved", upper=above)
             if firsts and min(firsts) <= heard_ms:
                 yield station, np.array([min(firsts), min(max(lasts), heard_ms)]), reason
@@ -248,7 +247,7 @@ class Past:
     def _below(self) -> set[int]:
         """The stations below those where an event was found or taken back."""
         changed = [s for some in (self._found, self._lost) for s, spans in some.items() if spans]
-        return {lower for station in changed for lower, _ in self._flow.below.get(station, ())}
+        return {way.below for station in changed for way in self._flow.below.get(station, ())}
 
     # -- what was told -----------------------------------------------------------------------------------------------
 
@@ -286,24 +285,27 @@ class Past:
 
         ``heard`` tells the events of a station upstream.
         """
-        upper = self._flow.above.get(station, ())
-        found = self._watched(station, said, within, [(within[0], within[1] - within[0])] if upper else [])
+        ways = self._flow.above.get(station, ())
+        everywhere = [(way, (within[0] - way.reach_ms, within[1])) for way in ways]
+        found = self._watched(station, said, within, everywhere)
         if not found.supported.any():
             return found  # the same whatever is known of the water above
-        instants = [
-            (at_ms, travel_ms)
-            for above, travel_ms in upper
-            for first, last in heard(above)
-            for at_ms in (*range(first, last, _reach_ms(travel_ms)), last)
-        ]
-        return self._watched(station, said, within, instants)
+        return self._watched(station, said, within, [(way, span) for way in ways for span in heard(way.above)])
 
-    def _watched(self, station: int, said: Said, within: Span, upstream: Sequence[tuple[int, int]]) -> Alarms:
-        """``upstream`` are instants of alarms above, with the travel time of each."""
+    def _watched(self, station: int, said: Said, within: Span, upstream: Sequence[tuple[Way, Span]]) -> Alarms:
+        """``upstream`` are events above: what moved there is not known any more, so that each speaks for anything."""
+        parts = [
+            (way, part, min(part + SLOTS * SLOT_MS - 1, last))
+            for way, (first, last) in upstream
+            for part in range(first // SLOT_MS * SLOT_MS, last + 1, SLOTS * SLOT_MS)
+        ]
         memory = self._history.watched.learned(np.array([station]))
-        memory.grow(1 + len(upstream))
-        memory.alarmed[1:] = [at_ms for at_ms, _ in upstream]
-        edges = [(1 + i, 0, travel_ms) for i, (_, travel_ms) in enumerate(upstream)]
+        memory.grow(1 + len(parts))
+        edges = []
+        for i, (way, first, last) in enumerate(parts, 1):
+            number, size = anything(first, last)
+            memory.slot[i, : len(number)], memory.seen[i, : len(number)] = number, size[:, None]
+            edges.append(way._replace(above=i, below=0))
         rows = np.flatnonzero((said.at >= within[0]) & (said.at <= within[1]))
         columns = said.parameter[rows], said.at[rows], said.move[rows], said.course[rows], said.tests[rows]
         found = watch(np.zeros(len(rows), np.int64), *columns, memory, self._history.registry.catalogue, edges)
@@ -399,11 +401,6 @@ def told(connection: sa.Connection, station: str, rules: Collection[str]) -> lis
         Told(rule, cause, since_ms, fired_ms, fired_ms if over_ms is None else max(fired_ms, over_ms - QUIET_MS))
         for rule, cause, since_ms, fired_ms, over_ms in connection.execute(query)
     ]
-
-
-def _reach_ms(travel_ms: int) -> int:
-    """So long an alarm makes a station below listen harder, as live."""
-    return max(HEARD_MS, 2 * travel_ms)
 
 
 def _spans(at: Ints) -> list[Span]:

@@ -23,6 +23,7 @@ from sensors.quality.crosscheck import CONCERNED, contradictions, laid
 from sensors.quality.daily import neighbours, together
 from sensors.quality.events import Alarms, Watched, watch
 from sensors.quality.phase import Shift, shifts
+from sensors.quality.upstream import Way
 from sensors.quality.wording import clock, reasons
 from sensors.quality.wording import event as event_sentence
 from sensors.reading import Bytes, Flag, Floats, Ints, Places, QualityTest, pack
@@ -122,7 +123,7 @@ class Judged:
     alarms: Alarms
 
 
-def judge(table: Read, edges: Sequence[tuple[int, int, int]] = (), progress: Progress = lambda share: None) -> Judged:
+def judge(table: Read, edges: Sequence[Way] = (), progress: Progress = lambda share: None) -> Judged:
     """Assess a table in pieces of some ten thousand values: stations one after the other, neighbours side by side."""
     columns, kinds = table.found.sensors, table.found.catalogue
     n, k = table.values.shape
@@ -213,9 +214,7 @@ def _key(table: Read, sensor: Sensor) -> str:
     return table.found.catalogue.parameters[sensor.parameter].key
 
 
-def _alarms(
-    table: Read, packed: Ints, moves: Floats, courses: Bytes, parameter: Ints, edges: Sequence[tuple[int, int, int]]
-) -> Alarms:
+def _alarms(table: Read, packed: Ints, moves: Floats, courses: Bytes, parameter: Ints, edges: Sequence[Way]) -> Alarms:
     rows, column = np.nonzero(packed)
     watched = Watched()
     watched.grow(len(table.names))
@@ -233,7 +232,7 @@ def _alarms(
     return seen.alarms
 
 
-def _edges(source: Path, names: Sequence[str], network: Sequence[tuple[str, str]]) -> list[tuple[int, int, int]]:
+def _edges(source: Path, names: Sequence[str], network: Sequence[tuple[str, str]]) -> list[Way]:
     """The network by position; upstream stations first do not matter, alarms are matched by time."""
     for pair in network:
         if missing := [name for name in pair if name not in names]:
@@ -241,7 +240,7 @@ def _edges(source: Path, names: Sequence[str], network: Sequence[tuple[str, str]
             raise ConfigurationError(
                 sentence("table.network_unknown", missing=missing[0], name=source.name, known=known)
             )
-    return [(names.index(a), names.index(b), 0) for a, b in network]
+    return [Way(names.index(a), names.index(b)) for a, b in network]
 
 
 def network(text: Sequence[str]) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ from ingest.checks.upstream import River
 from ingest.checks.wording import name
 from sensors.parameters import Catalogue
 from sensors.quality.events import Alarms, Cause, Seen, Watched
+from sensors.quality.upstream import Way
 from sensors.quality.wording import event as sentence
 from sensors.reading import Codes, Floats, Ints
 from sensors.stations import Registry, Station
@@ -67,11 +68,11 @@ class Measured:
         return told
 
 
-def edges(registry: Registry, river: River) -> tuple[tuple[int, int, int], ...]:
-    """Which station lies above which, by position, and the usual travel time between them in ms."""
+def edges(registry: Registry, river: River) -> tuple[Way, ...]:
+    """Which station lies above which, by position, and the travel times between them."""
     index = registry.index
     return tuple(
-        (index[above], i, way.typical_ms)
+        Way(index[above], i, way.typical_ms, way.least_ms, way.most_ms)
         for i, station in enumerate(registry.stations)
         if river.has_above(station.key)
         for above, way in river.above(station).items()

@@ -460,10 +460,12 @@ LEAP: Final = 2
 """How a sensor went as far as it is: in several readings, as water does, or most of the way from one to the next."""
 
 FAR: Final = 6.0
-FAR_SAMPLES: Final = 4
+FAR_MS: Final = 1_800_000
+FAR_SAMPLES: Final = (3, 4)
 ONE_STEP: Final = 0.6
-"""A sensor that departs this far, this many readings in one direction, and made at most this share of the way in one
-step is believed alone: plumes ramp, faults jump (detection notes, rule 7)."""
+"""A sensor that departs this far for half an hour in one direction, in three readings or, where they come faster, in
+four, and made at most this share of the way in one step is believed alone: plumes ramp, faults jump (detection notes,
+rule 7)."""
 
 CLEAR: Final = 2.0
 """Of smaller moves nobody asks how they went: noise makes most of its way in one step."""
@@ -481,11 +483,14 @@ def _course(line: _Line, z: Floats, middle: Floats) -> Bytes:
     way = ONE_STEP * np.abs(line.x[here] - middle[rows])
     up = line.x[here] > middle[rows]
     most = np.where(up, np.fmax.reduce(steps, axis=1), -np.fmin.reduce(steps, axis=1))
-    out[rows[(most > way) & _of_hours(line, rows)]] = LEAP
+    out[rows[most > way]] = LEAP
     far = np.abs(z[rows]) >= FAR
     rows, here, steps, way = rows[far], here[far], steps[far], way[far]
-    last = line.move[here[:, None] + np.arange(1 - FAR_SAMPLES, 1)]
-    steady = (last >= FAR).all(axis=1) | (last <= -FAR).all(axis=1)
+    back = np.arange(1 - FAR_SAMPLES[1], 1)
+    last = line.move[here[:, None] + back]
+    at = line.t[here[:, None] + back]
+    asked = (at >= at[:, -1:] - FAR_MS) | (back > -FAR_SAMPLES[0])
+    steady = ((last >= FAR) | ~asked).all(axis=1) | ((last <= -FAR) | ~asked).all(axis=1)
     out[rows[steady & (np.fmax.reduce(np.abs(steps), axis=1) <= way)]] = CLIMB
     return out
 

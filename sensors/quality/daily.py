@@ -77,10 +77,10 @@ DAILY: Final = (QualityTest.ATTENUATED, QualityTest.NEIGHBOURS)
 """The tests whose verdict holds for a day."""
 
 
-def neighbours(edges: Iterable[tuple[int, int, int]]) -> dict[int, list[int]]:
+def neighbours(edges: Iterable[Sequence[int]]) -> dict[int, list[int]]:
     """The next stations above and below each, of edges (station above, station below, ms from one to the other)."""
     nearest: dict[int, tuple[int, list[int]]] = {}
-    for above, below, ms in edges:
+    for above, below, ms, *_ in edges:
         least, found = nearest.get(below, (ms, []))
         if ms <= least:
             nearest[below] = (ms, [*(found if ms == least else ()), above])
@@ -92,10 +92,10 @@ def neighbours(edges: Iterable[tuple[int, int, int]]) -> dict[int, list[int]]:
     return {one: sorted(set(found) - {one}) for one, found in beside.items()}
 
 
-def together(stations: int, edges: Iterable[tuple[int, int, int]]) -> list[list[int]]:
+def together(stations: int, edges: Iterable[Sequence[int]]) -> list[list[int]]:
     """The stations, by index, in groups that are joined by edges; most stand alone."""
     group = list(range(stations))
-    for above, below, _ in edges:
+    for above, below, *_ in edges:
         gone, kept = group[below], group[above]
         group = [kept if one == gone else one for one in group]
     members: dict[int, list[int]] = {}

@@ -9,6 +9,7 @@ Like ``assess``, :func:`watch` reads what is remembered and hands back what is t
 and the same table cut anywhere between two instants give the same alarms. The verdict on an instant uses the next one.
 """
 
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -18,8 +19,9 @@ from typing import Final
 import numpy as np
 
 from sensors.parameters import Catalogue
-from sensors.quality.assess import CLIMB, LEAP
+from sensors.quality.assess import CLEAR, CLIMB, LEAP, MOVE_FAST_MS
 from sensors.quality.sketch import BINS, ONE, bins, forget, quantiles
+from sensors.quality.upstream import PART, SLOT_MS, SLOTS, Way, remember, sizes, sooner, strongest
 from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, QualityTest
 from sensors.times import DAY_MS
 
@@ -37,8 +39,10 @@ ROLES: Final = (
     "nitrogen",
     "bloom",
     "disinfectant",
+    "second",
 )
-"""What a kind of sensor tells of the water; the ``event`` entry of the parameter catalogue."""
+"""What a kind of sensor tells of the water; the ``event`` entry of the parameter catalogue. The last one is another
+instrument of the same kind."""
 
 _AT: Final = {name: i for i, name in enumerate(ROLES)}
 
@@ -67,25 +71,17 @@ WARM_UP_MS: Final = 3 * DAY_MS
 """No alarm in the first three days."""
 
 LASTING: Final = 0.75
-BRIEF_MS: Final = 450_000
 FAST_MS: Final = 900_000
 SLOW_MS: Final = 3_600_000
-"""The next instant must still show three quarters as much: water takes longer than a step of up to an hour to pass.
-It mixes on its way and is there for half an hour at least, so that at steps up to a quarter of an hour the instant
-before must show as much, too. Noise that happened to second a broken sensor does not last: the next instant needs a
-second witness as well, but where it is only minutes away and the one before counts. Above an hour an instant stands
-alone."""
+HALF: Final = 0.5 * LASTING
+"""A sensor bears witness by no more than what it shows, in the same direction, at the next instant by three quarters:
+water takes longer than a step of up to an hour to pass, noise turns round. It mixes on its way and is there for half an
+hour at least, so that at steps up to a quarter of an hour the instant before is asked, too. Above an hour an instant
+stands alone. A works' inlet with a reading a minute is asked for its total at both: a dosing pump hunts up and down."""
 
 FEW: Final = 3.0
 """Where one sensor went most of its way from one reading to the next and all others together say less than this, half
 of what one can say, it is probably the sensor: the alarm is doubtful, and says so."""
-
-HEARD_MS: Final = 6 * 3_600_000
-"""How long an alarm upstream makes the stations below listen harder, where no travel time is known."""
-
-SUPPORTED: Final = 4.5 / 7.0
-SUPPORTED_SECOND: Final = 0.8
-"""What is enough then, as a share, and of the second witness (detection notes, rule 8)."""
 
 _VISIT: Final = int(QualityTest.OUT_OF_WATER | QualityTest.MAINTENANCE)
 
@@ -93,9 +89,10 @@ AFTER_VISIT: Final = 8.5
 AFTER_VISIT_MS: Final = 2 * 3_600_000
 """Steps, and two hours, after a visit during which the medians of the last hours still hold what was measured then."""
 
-FORM: Final = 2
-_SINCE_2: Final = ("leap", "doubted")
-"""Number of the written form; the one before is read, too, and lacks these."""
+FORM: Final = 3
+_SINCE: Final = {"leap": 2, "doubted": 2, "slot": 3, "seen": 3}
+_SINCE_SECOND: Final = 3
+"""Number of the written form; those before are read, too, and lack these, and the role of the second instrument."""
 
 _KEEP_DAY: Final = float(np.exp(-1.0 / 15.0))
 
@@ -136,7 +133,8 @@ class Watched:
 
     Columns by station. ``at`` (s, 2) instants, 0 where none; ``moves`` (s, 2, roles) signed, 0 where nothing was said;
     ``ramp`` (s, 2) a sensor alone was believed; ``leap`` (s, 2, roles) it went there in one step; ``usual`` (s,) share
-    of the past; ``visited``, ``alarmed``, ``doubted`` (s,) the last visit, alarm and doubtful one.
+    of the past; ``visited``, ``alarmed``, ``doubted`` (s,) the last visit, alarm and doubtful one; ``slot``, ``seen``
+    what is kept for the stations below (:mod:`sensors.quality.upstream`).
     """
 
     at: Ints = field(default_factory=lambda: np.zeros((0, 2), np.int64))
@@ -152,6 +150,8 @@ class Watched:
     known: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     leap: Bools = field(default_factory=lambda: np.zeros((0, 2, len(ROLES)), np.bool_))
     doubted: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    slot: Ints = field(default_factory=lambda: np.zeros((0, SLOTS), np.int64))
+    seen: Bytes = field(default_factory=lambda: np.zeros((0, SLOTS, 2 * len(ROLES)), np.uint8))
 
     def __len__(self) -> int:
         return len(self.day)
@@ -183,14 +183,18 @@ class Watched:
         except zlib.error:
             return False
         form = plain[0] if plain else 0
-        names = [name for name in self.__dataclass_fields__ if form == FORM or name not in _SINCE_2]
-        columns = [getattr(self, name) for name in names]
-        if form not in (1, FORM) or len(plain) != 1 + sum(column[0].nbytes for column in columns):
+        if not 1 <= form <= FORM:
+            return False
+        names = [name for name in self.__dataclass_fields__ if _SINCE.get(name, 1) <= form]
+        cells = {name: getattr(self, name)[row : row + 1].view() for name in names}
+        for name in {"moves", "leap"} & cells.keys() if form < _SINCE_SECOND else ():
+            cells[name] = cells[name][..., :-1]
+        if len(plain) != 1 + sum(cell.size * cell.itemsize for cell in cells.values()):
             return False
         place = 1
-        for column in columns:
-            size = column[0].nbytes
-            column[row] = np.frombuffer(plain[place : place + size], column.dtype).reshape(column.shape[1:])
+        for cell in cells.values():
+            size = cell.size * cell.itemsize
+            cell[...] = np.frombuffer(plain[place : place + size], cell.dtype).reshape(cell.shape)
             place += size
         return True
 
@@ -260,7 +264,7 @@ def watch(
     tests: Ints,
     memory: Watched,
     catalogue: Catalogue,
-    upstream: Sequence[tuple[int, int, int]] = (),
+    upstream: Sequence[Way] = (),
 ) -> Seen:
     """Watch new readings of stations; every reading is at or after the last instant remembered of its station.
 
@@ -270,8 +274,8 @@ def watch(
         As handed to and by ``assess``, in any order; ``move`` in usual moves, NaN where it says nothing.
     memory : Watched
         Read, not changed.
-    upstream : (station above, station below, ms from one to the other or 0) each
-        An alarm above makes the station below listen harder for six hours, or twice the travel time.
+    upstream : of :class:`Way`
+        What moved above while this water was there speaks for what moves below.
     """
     stations = np.asarray(np.unique(station), np.int64)
     new = memory.taken(stations)
@@ -328,6 +332,8 @@ def _instants(
         stronger = np.abs(move[rows]) >= np.abs(moves[mine[rows], role[rows]])
     rows = rows[stronger]
     moves[mine[rows], role[rows]] = move[rows]
+    for both in _doubled(catalogue):
+        _second(moves, mine, parameter, move, both)
     leap = np.zeros(moves.shape, np.bool_)
     leap[place[: len(had_key)]] = new.leap[had_row, had_col]
     leap[mine[rows], role[rows]] = course[rows] == LEAP
@@ -342,6 +348,36 @@ def _instants(
     visit[mine[(tests & _VISIT) != 0]] = True
     told = (every >> 42).astype(np.intp), every & ((1 << 42) - 1)
     return _Said(*told, moves, leap, alone, visit, old, *_evidence(moves))
+
+
+_DOUBTED: Final = ("ph", "oxygen", "salt", "redox", "disinfectant")
+"""Of these kinds one sensor alone is doubted, and a second instrument settles it. Of particles and loads nobody doubts
+the instrument, but the cause; a thermometer is in every probe, and weather moves it."""
+
+
+_NUMBER: Final = re.compile(r"_\d+(?=_|$)")
+
+
+def _doubled(catalogue: Catalogue) -> list[Ints]:
+    """The parameters of a table that are told apart by a number alone (``ph_1``, ``ph_2``), kind by kind."""
+    found: dict[str, list[int]] = {}
+    for i, one in enumerate(catalogue.parameters):
+        if "@" in one.key and one.event in _DOUBTED:
+            found.setdefault(_NUMBER.sub("", one.key), []).append(i)
+    return [np.array(group) for group in found.values() if len(group) > 1]
+
+
+def _second(moves: Floats, mine: Places, parameter: Codes, move: Floats, group: Ints) -> None:
+    """In place: what a second instrument says where it goes the way of the first."""
+    said = np.zeros((len(moves), len(group)))
+    for column, one in enumerate(group.tolist()):
+        rows = np.flatnonzero((parameter == one) & ~np.isnan(move))
+        said[mine[rows], column] = move[rows]
+    order = np.argsort(np.abs(said), axis=1)
+    first, next_ = (np.take_along_axis(said, order[:, -k, None], axis=1)[:, 0] for k in (1, 2))
+    agreed = np.where(first * next_ > 0, next_, 0.0)
+    stronger = np.abs(agreed) > np.abs(moves[:, _AT["second"]])
+    moves[stronger, _AT["second"]] = agreed[stronger]
 
 
 def _shared(who: Places, parameter: Codes, role: Ints, kinds: int) -> bool:
@@ -373,7 +409,13 @@ def _believed(role: Codes, move: Floats) -> Bools:
 
 def _evidence(moves: Floats) -> tuple[Floats, Floats, Floats]:
     """(i,) the sum of what independent witnesses say, what the second of them says, and what particles would add if
-    they counted in full.
+    they counted in full."""
+    heard, floating = _voices(moves)
+    return heard.sum(axis=1), heard[:, -2], floating
+
+
+def _voices(moves: Floats) -> tuple[Floats, Floats]:
+    """(i, voices) what each independent witness says, the strongest last; (i,) what particles would add.
 
     Turbidity, chlorophyll and humic fluorescence see the same particles; the nutrients and the organic load come from
     one sampling line; pH and oxygen rise and fall together with photosynthesis and respiration: each such group has
@@ -384,7 +426,7 @@ def _evidence(moves: Floats) -> tuple[Floats, Floats, Floats]:
     for name in LOADS:
         size[:, _AT[name]] = np.minimum(np.maximum(moves[:, _AT[name]], 0.0), CAP)
     size[size <= LEAST] = 0.0
-    voices = [size[:, _AT[name]] for name in ("temperature", "salt", "redox", "disinfectant")]
+    voices = [size[:, _AT[name]] for name in ("temperature", "salt", "redox", "disinfectant", "second")]
     floating, nutrients = (size[:, [_AT[name] for name in group]].max(axis=1) for group in _ONE_VOICE)
     counted = np.minimum(floating, CAP_PARTICLES)
     voices += [counted, nutrients]
@@ -392,8 +434,7 @@ def _evidence(moves: Floats) -> tuple[Floats, Floats, Floats]:
     together = moves[:, _AT["ph"]] * moves[:, _AT["oxygen"]] > 0
     voices.append(np.where(together, np.maximum(ph, oxygen), ph))
     voices.append(np.where(together, 0.0, oxygen))
-    heard = np.sort(np.stack(voices, axis=1), axis=1)
-    return heard.sum(axis=1), heard[:, -2], floating - counted
+    return np.sort(np.stack(voices, axis=1), axis=1), floating - counted
 
 
 LOADS: Final = ("turbidity", "bloom", "humic", "ammonia", "phosphorus", "nitrogen", "organic")
@@ -401,14 +442,8 @@ LOADS: Final = ("turbidity", "bloom", "humic", "ammonia", "phosphorus", "nitroge
 
 _ONE_VOICE: Final = (("turbidity", "bloom", "humic"), ("ammonia", "phosphorus", "nitrogen", "organic"))
 
-
-def _leaped(said: _Said, rows: Places) -> Bools:
-    """(r,) instants at which one sensor went its way in one step and the others together hardly moved."""
-    leader = np.abs(said.moves[rows]).argmax(axis=1)
-    size = np.minimum(np.abs(said.moves[rows, leader]), CAP)
-    floats = np.isin(leader, [_AT[name] for name in _ONE_VOICE[0]])
-    size = np.where(floats, np.minimum(size, CAP_PARTICLES), size)
-    return np.asarray(said.leap[rows, leader] & (said.total[rows] - size < FEW))
+_WEATHER: Final = [_AT[name] for name in ("temperature", *_ONE_VOICE[0])]
+_LIGHT: Final = [_AT[name] for name in ("ph", "oxygen")]
 
 
 def _learn(said: _Said, new: Watched) -> None:
@@ -468,9 +503,7 @@ def natural(moves: Floats) -> Bools:
     return np.asarray(rain | plants)
 
 
-def _judge(
-    said: _Said, new: Watched, stations: Codes, memory: Watched, upstream: Sequence[tuple[int, int, int]]
-) -> Alarms:
+def _judge(said: _Said, new: Watched, stations: Codes, memory: Watched, upstream: Sequence[Way]) -> Alarms:
     """Which instants are alarms; in ``new`` the last two instants and the last alarm are remembered."""
     n = len(said.at)
     same_before = np.append(False, np.diff(said.who) == 0) if n else np.zeros(0, np.bool_)
@@ -478,95 +511,158 @@ def _judge(
     step = np.zeros(n, np.int64)
     step[1:] = np.diff(said.at)
     step[~same_before] = 0
-    decided_at = np.where(same_after, np.append(said.at[1:], 0), 0) if n else said.at
     decided = same_after & (said.at > new.known[said.who])
-    settled = decided & (said.at - new.first[said.who] >= WARM_UP_MS) & ~_visited(said, step, same_after, new)
-    slow = step > SLOW_MS
-    brief, fast = (step > 0) & (step <= BRIEF_MS), (step > 0) & (step <= FAST_MS)
+    known = said.at - new.first[said.who] >= WARM_UP_MS
+    visited = _visited(said, step, new)
+    next_visit = np.append(said.visit[1:], False) & same_after if n else same_after
+    settled = decided & known & ~visited & ~next_visit
     needed = np.maximum(SUM, said.usual)
     ready = settled & (step > 0) & ~natural(said.moves)
+    rows = np.flatnonzero(said.total + said.floating >= HALF * needed)
+    lasting = _lasting(said.moves, rows, step, same_after)
+    total, second, floating = np.zeros((3, n))
+    total[rows], second[rows], floating[rows] = _evidence(lasting[rows])
 
-    def lasts(total: Floats, needs: Floats) -> Bools:
-        before, after, second_after = np.zeros(n), np.zeros(n), np.zeros(n)
-        before[1:] = np.where(same_before[1:], total[:-1], 0.0)
-        after[:-1] = np.where(same_after[:-1], total[1:], 0.0)
-        second_after[:-1] = np.where(same_after[:-1], said.second[1:], 0.0)
-        sure = (after >= LASTING * needs) & (brief | (second_after > LEAST)) & (~fast | (before >= LASTING * needs))
-        return np.asarray(slow | sure)
-
-    def enough(total: Floats, needs: Floats, second: float) -> Bools:
-        return np.asarray(ready & (total >= needs) & (said.second >= second) & lasts(total, needs))
+    def enough(total: Floats, second: Floats) -> Bools:
+        most = LASTING * needed
+        before, after = np.zeros(n), np.zeros(n)
+        before[1:], after[:-1] = total[:-1], total[1:]
+        around = (step > MOVE_FAST_MS) | ((before >= most) & (after >= most) & same_after)
+        return np.asarray(ready & (total >= needed) & (second >= SECOND) & around)
 
     alone = said.ramp & settled
-    hit = enough(said.total, needed, SECOND) | alone
+    hit = enough(total, second) | alone
     doubt = np.zeros(n, np.uint8)
-    doubt[enough(said.total + said.floating, needed, SECOND) & ~hit] = Doubt.PARTICLES
-    hit = _sure(said, hit, alone, doubt)
-    supported = np.zeros(n, np.bool_)
-    below = SUPPORTED * needed
-    nearly = enough(said.total, below, SUPPORTED_SECOND) & ~hit & (doubt != Doubt.LEAP)
-    for above, under, travel_ms in upstream:
-        row = np.searchsorted(stations, under)
-        if row == len(stations) or stations[row] != under:
-            continue
-        rows = np.flatnonzero(nearly & (said.who == row))
-        alarms_at, known_at = _above(above, stations, said, hit | supported, decided_at, memory)
-        if not len(rows) or not len(alarms_at):
-            continue
-        last = np.searchsorted(known_at, decided_at[rows], side="right") - 1
-        reach = max(HEARD_MS, 2 * travel_ms)
-        supported[rows[(last >= 0) & (said.at[rows] - alarms_at[np.maximum(last, 0)] <= reach)]] = True
-        supported = _sure(said, supported, alone, doubt)
-    doubt[supported] = Doubt.NONE
+    doubt[enough(total + floating, second) & ~hit] = Doubt.PARTICLES
+    hit = _sure(said.leap, lasting, total, hit, alone, doubt)
+    there = _there(said, step, known & ~visited)
+    joint, supported = total, np.zeros(n, np.bool_)
+    rows = np.flatnonzero(total >= HALF * needed) if upstream else np.empty(0, np.intp)
+    if len(rows):
+        more, witness = _from_above(said, lasting, rows, there, stations, memory, upstream)
+        joint, second = total.copy(), second.copy()
+        joint[rows] += more
+        second[rows] = np.maximum(second[rows], witness)
+        supported = enough(joint, second) & (joint > total) & ~hit
+        supported = _sure(said.leap, lasting, joint, supported, alone, doubt)
+        doubt[supported] = Doubt.NONE
+    told = np.where(supported, joint, total) + np.where(doubt == Doubt.PARTICLES, floating, 0.0)
     found = np.flatnonzero(hit | supported | (doubt > 0))
     _remember(said, new, np.flatnonzero(hit | supported), np.flatnonzero(doubt), decided)
+    fresh = np.flatnonzero(~said.old)
+    remember(new.slot, new.seen, said.who[fresh], said.at[fresh], there[fresh])
     return Alarms(
         stations[said.who[found]],
         said.at[found],
         said.moves[found],
-        (said.total + np.where(doubt == Doubt.PARTICLES, said.floating, 0.0))[found],
-        np.where(supported, below, needed)[found],
+        told[found],
+        needed[found],
         supported[found],
-        (alone & ~(said.total >= needed))[found],
+        (alone & (total < needed))[found],
         doubt[found],
     )
 
 
-def _sure(said: _Said, hit: Bools, alone: Bools, doubt: Bytes) -> Bools:
+def _lasting(moves: Floats, rows: Places, step: Ints, same_after: Bools) -> Floats:
+    """(i, roles) what each sensor says for as long as water lasts; of ``rows`` alone, 0 elsewhere."""
+    out = np.zeros_like(moves)
+    out[rows] = moves[rows]
+    asked = rows[(step[rows] > MOVE_FAST_MS) & (step[rows] <= SLOW_MS)]
+    out[asked] = _both(out[asked], moves[np.minimum(asked + 1, len(out) - 1)] / LASTING)
+    out[asked[~same_after[asked]]] = 0.0
+    fast = asked[step[asked] <= FAST_MS]
+    out[fast] = _both(out[fast], moves[fast - 1] / LASTING)
+    return out
+
+
+def _both(moves: Floats, others: Floats) -> Floats:
+    """(i, roles) the smaller of two moves where they go one way."""
+    return np.where(moves * others > 0, np.copysign(np.minimum(np.abs(moves), np.abs(others)), moves), 0.0)
+
+
+def _sure(leap: Bools, lasting: Floats, total: Floats, hit: Bools, alone: Bools, doubt: Bytes) -> Bools:
     """Those of the alarms that are not one sensor's jump; the others are marked in ``doubt``."""
     rows = np.flatnonzero(hit & ~alone)
-    rows = rows[_leaped(said, rows)]
+    rows = rows[_leaped(leap[rows], lasting[rows], total[rows])]
     doubt[rows] = Doubt.LEAP
     sure = hit.copy()
     sure[rows] = False
     return sure
 
 
-def _above(
-    above: int, stations: Codes, said: _Said, hit: Bools, decided_at: Ints, memory: Watched
-) -> tuple[Ints, Ints]:
-    """Alarms of the station above: when they were, and when they were known; the last remembered one among them."""
-    at, known = np.empty(0, np.int64), np.empty(0, np.int64)
-    if above < len(memory) and memory.alarmed[above]:
-        at, known = memory.alarmed[above : above + 1], memory.alarmed[above : above + 1]
-    row = np.searchsorted(stations, above)
-    if row < len(stations) and stations[row] == above:
-        rows = np.flatnonzero(hit & (said.who == row))
-        at, known = np.concatenate([at, said.at[rows]]), np.concatenate([known, decided_at[rows]])
-    return at, known
+def _leaped(leap: Bools, lasting: Floats, total: Floats) -> Bools:
+    """(r,) instants at which one sensor went its way in one step and the others together hardly moved. A disinfectant
+    is dosed: it jumps when a works acts."""
+    leader = np.abs(lasting).argmax(axis=1)
+    row = np.arange(len(leader))
+    cap = np.where(np.isin(leader, [_AT[name] for name in _ONE_VOICE[0]]), CAP_PARTICLES, CAP)
+    others = total - np.minimum(np.abs(lasting[row, leader]), cap)
+    return np.asarray(leap[row, leader] & (others < FEW) & (leader != _AT["disinfectant"]))
 
 
-def _visited(said: _Said, step: Ints, same_after: Bools, new: Watched) -> Bools:
-    """(i,) whether somebody was at the sensors now, at the next instant, or a few steps before."""
+def _there(said: _Said, step: Ints, watched: Bools) -> Bytes:
+    """(i, 2 roles) what the stations below may be told: moves that last, where nature does not explain them and nobody
+    was at the sensors."""
+    out = np.zeros((len(said.at), 2 * len(ROLES)), np.uint8)
+    rows = np.flatnonzero((said.total > 0) & watched & (step > 0))
+    rows = rows[~natural(said.moves[rows])]
+    before = np.where((step[rows] > SLOW_MS)[:, None], said.moves[rows], said.moves[rows - 1])
+    out[rows] = sizes(_both(said.moves[rows], before))
+    return out
+
+
+def _from_above(
+    said: _Said, lasting: Floats, rows: Places, there: Bytes, stations: Codes, memory: Watched, upstream: Sequence[Way]
+) -> tuple[Floats, Floats]:
+    """(r,) what a station above adds at these instants, and the strongest of that: a sensor that moves here as the one
+    there did, when this water was there, is heard a second time, with the smaller of both.
+
+    Weather moves the water of all stations: temperature and particles, pH and oxygen alike (light), less salt (rain).
+    In half a day of half hours some sensor makes a usual move by chance: only clear ones are heard.
+    """
+    more, witness = np.zeros(len(rows)), np.zeros(len(rows))
+    wanted = set(stations[np.unique(said.who[rows])].tolist())
+    for way in upstream:
+        if way.below not in wanted:
+            continue
+        mine = np.flatnonzero(stations[said.who[rows]] == way.below)
+        number, seen = _seen(way.above, said, there, stations, memory)
+        seen = sooner(number, seen, *_seen(way.below, said, there, stations, memory))
+        first, last = way.slots(said.at[rows[mine]])
+        up, down = np.split(strongest(number, seen, first, last) / PART, 2, axis=1)
+        moves = lasting[rows[mine]]
+        both = _both(moves, np.where(moves > 0, up, -down))
+        both[np.abs(both) < CLEAR] = 0.0
+        both[:, _WEATHER] = 0.0
+        both[:, _AT["salt"]] = np.maximum(both[:, _AT["salt"]], 0.0)
+        light = moves[:, _AT["ph"]] * moves[:, _AT["oxygen"]] > 0
+        both[:, _LIGHT] = np.where(light[:, None], 0.0, both[:, _LIGHT])
+        heard = _voices(both)[0]
+        better = heard.sum(axis=1) > more[mine]
+        more[mine[better]], witness[mine[better]] = heard[better].sum(axis=1), heard[better, -1]
+    return more, witness
+
+
+def _seen(station: int, said: _Said, there: Bytes, stations: Codes, memory: Watched) -> tuple[Ints, Bytes]:
+    """The half hours of a station and its strongest moves in them, those remembered and the new ones, sorted."""
+    rows = np.flatnonzero((stations[said.who] == station) & ~said.old & there.any(axis=1))
+    number, seen = said.at[rows] // SLOT_MS, there[rows]
+    if station < len(memory):
+        number = np.concatenate([memory.slot[station], number])
+        seen = np.concatenate([memory.seen[station], seen])
+    order = np.argsort(number, kind="stable")
+    return number[order], seen[order]
+
+
+def _visited(said: _Said, step: Ints, new: Watched) -> Bools:
+    """(i,) whether somebody was at the sensors now, or a few steps before."""
     n = len(said.at)
     if not said.visit.any() and not new.visited.any():
         return np.zeros(n, np.bool_)
-    next_ = np.zeros(n, np.bool_)
-    next_[:-1] = said.visit[1:] & same_after[:-1]
     last = np.maximum.accumulate(np.where(said.visit, np.arange(n), -1))
     first = np.maximum.accumulate(np.where(np.append(True, np.diff(said.who) != 0), np.arange(n), 0))
     since = np.where(last >= first, said.at[last], new.visited[said.who])
-    return np.asarray(next_ | ((since > 0) & (said.at - since <= np.maximum(AFTER_VISIT * step, AFTER_VISIT_MS))))
+    return np.asarray((since > 0) & (said.at - since <= np.maximum(AFTER_VISIT * step, AFTER_VISIT_MS)))
 
 
 def _remember(said: _Said, new: Watched, found: Places, doubted: Places, decided: Bools) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from sensors.parameters import catalogue
+from sensors.parameters import Catalogue, catalogue
 from sensors.quality import Memory, assess
+from sensors.quality.columns import sensors
 from sensors.quality.events import ROLES, Alarms, Cause, Doubt, Watched, watch
+from sensors.quality.upstream import Way
 from sensors.reading import Flag, Floats, QualityTest
 
 CATALOGUE = catalogue()
@@ -40,33 +42,42 @@ def pulse(n: int, at: int, rise: int, fall: float) -> Floats:
 
 
 def alarms(
-    water: Mapping[str, Floats], step: int = 15, cuts: tuple[int, ...] = (), status: Mapping[str, str] | None = None
+    water: Mapping[str, Floats],
+    step: int = 15,
+    cuts: tuple[int, ...] = (),
+    status: Mapping[str, str] | None = None,
+    below: Mapping[str, Floats] | None = None,
+    way: Way = Way(0, 1),
+    kinds: Catalogue = CATALOGUE,
 ) -> Alarms:
-    """What the detector says of a station, its readings handed in in pieces; times as numbers of readings."""
-    keys = list(water)
-    values = np.stack([np.round(water[key], 3) for key in keys])
+    """What the detector says of a station, its readings handed in in pieces; times as numbers of readings.
+
+    With ``below``, of that station, with the other one above it.
+    """
+    keys = [*water, *(below or ())]
+    station = np.repeat([0, 1], [len(water), len(below or ())])
+    values = np.stack([np.round(one, 3) for one in [*water.values(), *(below or {}).values()]])
     letters = np.full(values.shape, N, np.uint8)
     for key, text in (status or {}).items():
         letters[keys.index(key)] = np.frombuffer(text.encode(), np.uint8)
-    parameter = np.array([CATALOGUE.index[key] for key in keys])
-    memory = Memory.of(np.zeros(len(keys), np.int32), parameter.astype(np.int32))
+    parameter = np.array([kinds.index[key] for key in keys])
+    memory = Memory.of(station.astype(np.int32), parameter.astype(np.int32))
     watched = Watched()
-    watched.grow(1)
+    watched.grow(2)
     parts = []
     edges = [0, *cuts, values.shape[1]]
     for first, last in itertools.pairwise(edges):
         series = np.repeat(np.arange(len(keys)), last - first)
         at = np.tile(START + step * MINUTE * np.arange(first, last), len(keys))
         value, letter = values[:, first:last].ravel(), letters[:, first:last].ravel()
-        told = assess(series, parameter[series], at, value, letter, memory, CATALOGUE)
+        told = assess(series, parameter[series], at, value, letter, memory, kinds)
         memory.apply(told.carried)
-        bits = told.tests.astype(np.int64)
-        seen = watch(
-            np.zeros(len(at), np.int64), parameter[series], at, told.move, told.course, bits, watched, CATALOGUE
-        )
+        bits, ways = told.tests.astype(np.int64), (way,) if below else ()
+        seen = watch(station[series], parameter[series], at, told.move, told.course, bits, watched, kinds, ways)
         watched.apply(seen.stations, seen.memory)
         parts.append(seen.alarms)
-    return Alarms(*(np.concatenate([getattr(one, name) for one in parts]) for name in Alarms.__slots__))
+    found = Alarms(*(np.concatenate([getattr(one, name) for one in parts]) for name in Alarms.__slots__))
+    return found.take(np.flatnonzero(found.station == 1)) if below else found
 
 
 def when(found: Alarms, doubt: Doubt = Doubt.NONE, step: int = 15) -> list[int]:
@@ -213,8 +224,105 @@ def test_a_table_cut_anywhere_gives_the_same_alarms(step: int, seed: int) -> Non
         np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name), err_msg=name)
 
 
-def test_what_was_learned_before_the_second_written_form_is_read() -> None:
-    """Written form 1 lacks where the series has been, and how its sensors moved."""
+def passing(shape: Floats, size: float = 1.0) -> dict[str, Floats]:
+    """A creek through which some salt passes, too little for an alarm of one station at size 1."""
+    water = creek(8, seed=int(100 * size))
+    water["conductivity"] += 18 * size * shape
+    return water
+
+
+@pytest.mark.parametrize(
+    ("above_at", "below_at", "told"),
+    [
+        (592, 604, True),  # three hours down the river
+        (604, 592, False),  # against the stream
+        (600, 600, False),  # everywhere at once: weather
+        (572, 604, False),  # eight hours, where no travel time is known
+        (540, 600, False),  # fifteen hours
+    ],
+)
+def test_what_half_moved_above_and_half_moves_below_is_told_below(above_at: int, below_at: int, told: bool) -> None:
+    above, below = passing(pulse(768, above_at, 4, 24)), passing(pulse(768, below_at, 4, 24), 0.9)
+    assert when(alarms(above)) == [], "one station alone says too little"
+    assert when(alarms(below)) == []
+    found = alarms(above, below=below)
+    assert bool(when(found)) is told
+    assert bool(found.supported.all()) is True
+
+
+def test_the_travel_time_of_the_registry_says_what_can_come_from_above() -> None:
+    above, below = passing(pulse(768, 592, 4, 24)), passing(pulse(768, 604, 4, 24), 0.9)
+    hour = 3_600_000
+    assert when(alarms(above, below=below, way=Way(0, 1, 3 * hour, 2 * hour, 4 * hour))) != []
+    assert when(alarms(above, below=below, way=Way(0, 1, 8 * hour, 6 * hour, 9 * hour))) == []
+
+
+def test_other_sensors_above_and_the_other_direction_support_nothing() -> None:
+    below = passing(pulse(768, 604, 4, 24), 0.9)
+    other = creek(8)
+    other["ph"] -= 0.12 * pulse(768, 592, 4, 24)
+    assert when(alarms(other, below=below)) == []
+    assert when(alarms(passing(-pulse(768, 592, 4, 24)), below=below)) == []
+
+
+def test_noise_that_turns_round_seconds_no_broken_sensor() -> None:
+    water = creek(8)
+    water["conductivity"][600:640] += 12
+    water["ph"][600:640] += np.tile([0.15, -0.15], 20)
+    assert when(alarms(water)) == []
+    water["ph"][600:640] = creek(8)["ph"][600:640] - 0.15
+    assert when(alarms(water)) != [], "as much in one direction is believed"
+
+
+@pytest.mark.parametrize(("step", "readings", "told"), [(15, 3, True), (15, 2, False), (5, 4, True), (5, 3, False)])
+def test_a_climb_alone_is_believed_after_half_an_hour(step: int, readings: int, told: bool) -> None:
+    water = creek(8 if step == 15 else 5, step)
+    n = len(water["ph"])
+    water["conductivity"][n - 80 : n - 79 + readings] += [12.0, *[25.0] * readings]
+    found = alarms(water, step)
+    assert bool(when(found, step=step)) is told
+
+
+def test_a_sensors_leap_is_doubted_at_a_reading_a_minute_and_a_dosed_disinfectant_is_not() -> None:
+    kinds = sensors(["chlorine_mg_L"], CATALOGUE).catalogue
+    key = kinds.parameters[-1].key
+    for sensor, doubt in (("ph", Doubt.LEAP), (key, Doubt.NONE)):
+        water = {**creek(4, 1), key: 0.4 + np.random.default_rng(1).normal(0, 0.004, 5760)}
+        water[sensor][5000:] += {"ph": 0.8, key: -0.2}[sensor]
+        water["turbidity"][5000:5003] += 1.6
+        found = alarms(water, 1, kinds=kinds)
+        assert set(found.doubt.tolist()) == {doubt}, sensor
+
+
+def test_two_instruments_of_a_kind_that_agree_are_two_witnesses() -> None:
+    names = ["chlorine_1_mg_L", "chlorine_2_mg_L"]
+    kinds = sensors(names, CATALOGUE).catalogue
+    keys = [f"chlorine@{name}" for name in names]
+    rng = np.random.default_rng(1)
+    steady = {key: 0.4 + rng.normal(0, 0.004, 5760) for key in keys}
+    low = np.where((np.arange(5760) >= 5000) & (np.arange(5760) < 5020), 0.2, 0.0)
+    one = {**creek(4, 1), **steady, keys[0]: steady[keys[0]] - low}
+    both = {**one, keys[1]: steady[keys[1]] - low}
+    assert when(alarms(one, 1, kinds=kinds), step=1) == []
+    assert when(alarms(both, 1, kinds=kinds), step=1)[0] in (5000, 5001)
+
+
+@pytest.mark.parametrize(("seed", "lag"), [(1, 10), (2, 10), (3, 2), (4, 1), (5, 2)])
+def test_two_stations_cut_anywhere_give_the_same_alarms(seed: int, lag: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = sum(pulse(768, int(at), 4, 24) for at in rng.integers(400, 740, 6))
+    later = np.concatenate([np.zeros(lag), np.asarray(shape)[:-lag]])
+    above, below = passing(np.asarray(shape), 1.1), passing(later)
+    cuts = tuple(sorted({*rng.integers(1, 768, 40).tolist(), *range(700, 768)}))
+    whole, pieces = alarms(above, below=below), alarms(above, cuts=cuts, below=below)
+    assert whole.supported.any() or lag < 10
+    for name in Alarms.__slots__:
+        np.testing.assert_array_equal(getattr(whole, name), getattr(pieces, name), err_msg=name)
+
+
+def test_what_was_learned_before_todays_written_form_is_read() -> None:
+    """Written form 1 lacks where the series has been, and how its sensors moved; 2 what is kept for those below; both
+    the second instrument."""
     memory = Memory.of(np.zeros(1, np.int32), np.zeros(1, np.int32))
     names = ("lowest", "first", "day", "counts", "drawn", "usual", "sums", "many", "fit")
     memory.first[0] = 77
@@ -226,10 +334,13 @@ def test_what_was_learned_before_the_second_written_form_is_read() -> None:
     watched.grow(1)
     fresh.grow(1)
     watched.first[0], watched.moves[0, 1, ROLES.index("ph")] = 77, -3.0
-    old = [name for name in Watched.__dataclass_fields__ if name not in ("leap", "doubted")]
-    parts = [np.ascontiguousarray(getattr(watched, name)[0]).tobytes() for name in old]
-    assert fresh.thaw(0, zlib.compress(b"\x01" + b"".join(parts)))
-    assert (fresh.first[0], fresh.moves[0, 1, ROLES.index("ph")]) == (77, -3.0)
+    for form, lacks in ((1, ("leap", "doubted", "slot", "seen")), (2, ("slot", "seen"))):
+        cells = {name: getattr(watched, name)[0] for name in Watched.__dataclass_fields__ if name not in lacks}
+        cells |= {name: cells[name][:, :-1] for name in ("moves", "leap") if name in cells}
+        parts = [np.ascontiguousarray(cell).tobytes() for cell in cells.values()]
+        fresh.first[0] = fresh.moves[0] = 0
+        assert fresh.thaw(0, zlib.compress(bytes([form]) + b"".join(parts)))
+        assert (fresh.first[0], fresh.moves[0, 1, ROLES.index("ph")]) == (77, -3.0)
     assert watched.thaw(0, fresh.frozen(0))
     assert not watched.thaw(0, zlib.compress(b"\x09"))
 

@@ -33,7 +33,7 @@ from governance.terms import Appointment, offices, on_the_sign
 from ingest.classes import REACH, Shown, shown
 from sensors.errors import NotFound, WaterError
 from sensors.stations import Reach, Registry
-from sensors.texts import Text, say
+from sensors.texts import Text, parted, say
 from sensors.times import beijing, to_ms
 
 PATH = "/report"
@@ -391,8 +391,7 @@ def _of(text: Text, language: str) -> str:
 
 
 def _one(message: str, language: str) -> str:
-    zh, _, en = message.partition(" / ")
-    return zh if language == "zh" or not en else en
+    return str(getattr(parted(message), language))
 
 
 def _now(here: bool) -> str:

@@ -16,7 +16,7 @@ from governance.confirming import Asked as AskedFor
 from governance.confirming import LinkExpired
 from governance.notices import TEST
 from sensors.errors import NotFound, WaterError
-from sensors.texts import Text, say, sentence
+from sensors.texts import Text, parted, say, sentence
 from sensors.times import beijing
 
 router = APIRouter(include_in_schema=False)
@@ -124,8 +124,7 @@ def _page(content: str, status: int = 200) -> Response:
 
 
 def _refusal(status: int, error: WaterError) -> Response:
-    zh, _, en = str(error).partition(" / ")
-    return _page(f"<p>{_both(Text(zh, en))}</p>", status)
+    return _page(f"<p>{_both(parted(str(error)))}</p>", status)
 
 
 def _both(text: Text) -> str:

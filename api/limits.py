@@ -100,6 +100,6 @@ _DATA = {
 def _too_large(limit: int) -> Problem:
     return Problem(
         problems.TOO_LARGE,
-        sentence("request.too_large", limit=limit),
+        sentence("request.too_large", limit=limit, megabytes=f"{limit / 1024**2:g}"),
         headers={"Connection": "close"},
     )

@@ -29,7 +29,7 @@ from sensors.errors import ConfigurationError, LongTermUnavailable, NotFound, St
 from sensors.parameters import Catalogue
 from sensors.reading import Floats, Ints
 from sensors.stations import Registry
-from sensors.texts import Text, say, sentence
+from sensors.texts import Text, parted, say, sentence
 from sensors.times import beijing
 from sensors.tracing import BACK_H, HOUR_MS, Candidate, Current, PlaceKind, Quiet, River, Seen
 
@@ -40,8 +40,9 @@ AFTER_H = (0, 1, 6)
 """When an incident is traced, in hours after it opened."""
 BY = "riverchief"
 """Whose entry of the history names the source."""
-_WITHOUT = (Kind.NO_DATA, Kind.TREND, Kind.FORECAST)
-"""Kinds of findings that have no source: nothing came, or it came over days, or it has not come yet."""
+_WITHOUT = (Kind.NO_DATA, Kind.TREND, Kind.FORECAST, Kind.DEVICE, Kind.REPORT)
+"""Kinds of findings that have no source: nothing came, or it came over days, or it has not come yet; a device spoke of
+itself, or people saw something where no station is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,8 @@ class Traces(Rounds):
             except StorageUnavailable:
                 raise
             except WaterError as error:
-                text = Text(f"无法溯源：{error}", f"cannot be traced: {error}")
+                why = parted(str(error))
+                text = Text(f"无法溯源：{why.zh}", f"cannot be traced: {why.en}")
                 found = Traced(incident.station, _since(incident), now_ms, (), (), (), (), (), text)
             self._keep(incident, found)
         return len(due)

@@ -60,6 +60,12 @@ def line(key: str, /, **values: object) -> str:
     return f"{text.zh} · {text.en}"
 
 
+def parted(message: str) -> Text:
+    """The two languages of what `both` made; what is in one language stands for both."""
+    zh, _, en = message.partition(" / ")
+    return Text(zh, en or zh)
+
+
 def unfilled(key: str) -> Text:
     """The sentence as it stands, placeholders unfilled."""
     return _sentences()[key]

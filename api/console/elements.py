@@ -13,7 +13,7 @@ from nicegui.elements.mixins.text_element import TextElement
 from api.console import marks
 from governance.finding import Colour
 from sensors.standards.gb3838 import WaterClass
-from sensors.texts import say
+from sensors.texts import parted, say
 
 HTML_LANGUAGE = {"zh": "zh-CN", "en": "en"}
 
@@ -76,8 +76,7 @@ def pressed(element: Element, is_pressed: bool) -> None:
 
 def one_language(message: str, language: str) -> str:
     """Our refusals carry both languages (``中文。 / English.``); show the page's."""
-    zh, _, en = message.partition(" / ")
-    return zh if language == "zh" or not en else en
+    return str(getattr(parted(message), language))
 
 
 @lru_cache(maxsize=1)

@@ -34,6 +34,7 @@ EVERY_S = 5.0
 
 # The bar "connection lost" must appear when the server cannot say anything any more, so the browser decides it. A menu
 # that is open closes once something in it or beside it is chosen; the page one is on stands within a menu that scrolls.
+# The component library wraps all in a main of its own; the page's is within.
 _WATCH = """<script>
 addEventListener("click", ({ target }) => document.querySelectorAll("details.rc-menu[open]").forEach((menu) => {
   menu.open = menu.contains(target) && !target.closest(".rc-menu-list");
@@ -43,6 +44,7 @@ addEventListener("load", () => setInterval(() => {
   const here = scrolled ? null : document.querySelector(".rc-nav-item[aria-current]");
   if (here) here.parentElement.scrollLeft = here.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
   scrolled ||= Boolean(here);
+  document.querySelector("main.q-page")?.setAttribute("role", "none");
   const cut = Boolean(window.socket) && !window.socket.connected;
   document.body.classList.toggle("rc-cut", cut);
 }, 1000));

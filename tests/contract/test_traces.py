@@ -147,7 +147,7 @@ def test_it_is_traced_again_when_more_stations_have_seen_it(creek):
 
 
 def test_silence_and_forecasts_have_no_source(creek):
-    for kind in (Kind.NO_DATA, Kind.FORECAST):
+    for kind in (Kind.NO_DATA, Kind.FORECAST, Kind.DEVICE, Kind.REPORT):
         number = creek.fire("qcc-huanhu-2", kind)
         assert creek.job.round() == 0
         answer = client(creek).get(f"/api/v1/incidents/{number}/trace")
@@ -166,6 +166,7 @@ def test_a_station_on_no_reach_says_so_once(creek):
     body = client(creek).get(f"/api/v1/incidents/{number}/trace").json()
     assert body["candidates"] == []
     assert "no reach" in body["text"]["en"]
+    assert "no reach" not in body["text"]["zh"]
 
 
 def test_the_command_line_traces_an_incident_or_a_station_at_a_time(creek):

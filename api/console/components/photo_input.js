@@ -2,6 +2,25 @@
 // of it. What the server refuses is told in its own words; what is kept is known by its id.
 import { h } from "vue";
 
+const MOST_BYTES = 8_000_000;
+const LONGEST_PX = 3000;
+
+// A photo that would be refused for its size is made smaller: 3,000 px show what there is to see. Others go as they are.
+async function smaller(file) {
+  if (!file.type.startsWith("image/") || file.size <= MOST_BYTES) return file;
+  try {
+    const picture = await createImageBitmap(file);
+    const scale = Math.min(1, LONGEST_PX / Math.max(picture.width, picture.height));
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.round(picture.width * scale);
+    canvas.height = Math.round(picture.height * scale);
+    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+    return (await new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.85))) ?? file;
+  } catch {
+    return file; // what the browser cannot read goes as it is: the server says what is wrong with it
+  }
+}
+
 export default {
   props: { words: Object, language: String, to: String },
   emits: ["brought"],
@@ -48,10 +67,11 @@ export default {
         this.files.push({ name: one.name, picture, state: "sending", id: "", why: "" });
         const file = this.files[this.files.length - 1];
         try {
+          const small = await smaller(one);
           const answer = await fetch(`${window.path_prefix ?? ""}${this.to}?name=${encodeURIComponent(one.name.slice(0, 200))}`, {
             method: "POST",
-            headers: { "Content-Type": one.type || "application/octet-stream" },
-            body: one,
+            headers: { "Content-Type": small.type || "application/octet-stream" },
+            body: small,
           });
           const said = await answer.json();
           if (!answer.ok) throw new Error(said.detail ?? said.title ?? String(answer.status));

@@ -12,7 +12,7 @@ from governance.roles import Actor
 from sensors.errors import WaterError
 from sensors.parameters import Catalogue
 from sensors.stations import Registry
-from sensors.texts import Text, say
+from sensors.texts import Text, parted, say
 from sensors.times import beijing
 
 
@@ -110,7 +110,7 @@ def after_merge(incident: Incident, into: Incident, actor: Actor, now_ms: int) -
     try:
         _, (kept, _) = lifecycle.merge(incident, into, Order(Action.MERGE, into=into.id), actor, now_ms)
     except WaterError as error:
-        return _refused(error)
+        return parted(str(error))
     return say(
         "form.after_merge",
         id=incident.id,
@@ -127,7 +127,7 @@ def after_split(incident: Incident, taken: Iterable[Condition], actor: Actor, no
     try:
         (rest, _), (new, _) = lifecycle.split(incident, order, actor, now_ms)
     except WaterError as error:
-        return _refused(error)
+        return parted(str(error))
     return say(
         "form.after_split",
         id=incident.id,
@@ -153,11 +153,6 @@ def can_take(incident: Incident, others: Iterable[Incident], actor: Actor, now_m
             continue
         found.append(one)
     return sorted(found, key=likely)
-
-
-def _refused(error: WaterError) -> Text:
-    zh, _, en = str(error).partition(" / ")
-    return Text(zh, en or zh)
 
 
 _REASONS = {Action.FALSE_ALARM: tuple(FalseAlarm), Action.PAUSE: tuple(PauseReason)}

@@ -8,7 +8,6 @@ from typing import Any
 
 from ingest.checks.places import Places
 from ingest.checks.rules import (
-    SUREST,
     BlackOdorous,
     ClassExceeded,
     DailyPattern,
@@ -27,7 +26,7 @@ from ingest.checks.rules import (
 from ingest.checks.schedule import ALWAYS
 from ingest.checks.wording import duration
 from sensors.parameters import Catalogue
-from sensors.quality.events import Cause
+from sensors.quality.events import SUREST, Cause
 from sensors.standards.black_odorous import Grade
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry, Station

@@ -36,8 +36,6 @@ HOLD_S = 2 * 3600
 and the time the live class takes to become better."""
 
 LONGEST_ID = 64
-SUREST = 0.95
-"""The event detector is never surer (:func:`sensors.quality.events.meaning`)."""
 MOST_SAMPLES = 24
 """A count must fit into what a series remembers after a restart."""
 DAY_S = 86_400

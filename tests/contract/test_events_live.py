@@ -40,10 +40,10 @@ def creek(n: int = 8 * DAY, seed: int = 1) -> dict[str, np.ndarray]:
     }
 
 
-def discharge(water: dict[str, np.ndarray], at: int, hours: int = 4) -> None:
+def discharge(water: dict[str, np.ndarray], at: int, hours: int = 4, size: float = 1.0) -> None:
     """Sewage: saltier, turbid, and the oxygen goes."""
     n = len(water["ph"])
-    shape = np.exp(-np.maximum(np.arange(n) - at, 0) / (hours * 2)) * (np.arange(n) >= at)
+    shape = size * np.exp(-np.maximum(np.arange(n) - at, 0) / (hours * 2)) * (np.arange(n) >= at)
     water["conductivity"] += 150 * shape
     water["do"] -= 4 * shape
     water["turbidity"] += 60 * shape
@@ -184,7 +184,7 @@ def test_an_event_that_becomes_more_urgent_is_told_again_and_one_that_becomes_mi
 ) -> None:
     steps = RULES.replace("0.7", "0.8")
     water = creek()
-    discharge(water, 6 * DAY)
+    discharge(water, 6 * DAY, size=0.07)
     acid(water, 6 * DAY + 4)
     world = after(before, tmp_path, steps)
     told = feed(world, water, QUIET, 6 * DAY + 40, at_once=1)
@@ -204,7 +204,7 @@ def test_an_event_found_in_the_past_that_goes_on_now_ends_with_all_that_was_told
 ) -> None:
     """A milder rule spoke of the past, a more urgent one of the present: one incident, and nothing of it stays on."""
     water = creek()
-    discharge(water, 6 * DAY)
+    discharge(water, 6 * DAY, size=0.07)
     acid(water, 6 * DAY + 3)
     world = after(before, tmp_path, RULES.replace("0.7", "0.8"))
     told = feed(world, water, QUIET, 6 * DAY + 40)

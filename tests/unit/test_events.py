@@ -10,7 +10,7 @@ import pytest
 from sensors.parameters import Catalogue, catalogue
 from sensors.quality import Memory, assess
 from sensors.quality.columns import sensors
-from sensors.quality.events import ROLES, Alarms, Cause, Doubt, Watched, watch
+from sensors.quality.events import ROLES, Alarms, Cause, Doubt, Watched, meaning, watch
 from sensors.quality.upstream import Way
 from sensors.reading import Flag, Floats, QualityTest
 
@@ -154,7 +154,7 @@ def test_a_sensor_that_is_set_back_beside_a_small_second_witness_is_doubtful_and
     assert when(found) == []
     assert when(found, Doubt.LEAP) != []
     assert found.kind(0) is Cause.DOUBTFUL
-    assert found.meaning(0).confidence <= 0.3
+    assert found.meaning(0).confidence < 0.2
 
 
 def test_cloudy_water_with_a_small_second_witness_is_doubtful() -> None:
@@ -248,6 +248,15 @@ def test_what_half_moved_above_and_half_moves_below_is_told_below(above_at: int,
     found = alarms(above, below=below)
     assert bool(when(found)) is told
     assert bool(found.supported.all()) is True
+
+
+def test_an_alarm_is_as_sure_as_such_alarms_were_right() -> None:
+    """Three of eight with what is needed (7), the odds doubled by each fifth of it more and by the water above."""
+    moves = np.zeros(len(ROLES))
+    moves[ROLES.index("ph")] = -6.0
+    sure = [meaning(moves, total, 7.0, supported=False).confidence for total in (6.0, 7.0, 8.4, 9.8, 30.0)]
+    assert sure == pytest.approx([0.375, 0.375, 0.545, 0.706, 0.95], abs=0.006)
+    assert meaning(moves, 7.0, 7.0, supported=True).confidence == pytest.approx(0.545, abs=0.006)
 
 
 def test_the_travel_time_of_the_registry_says_what_can_come_from_above() -> None:

@@ -14,13 +14,13 @@ from ingest.checks import explain
 from ingest.checks.pattern import PatternWatches
 from ingest.checks.places import Places
 from ingest.checks.rate import RateWatches
-from ingest.checks.rules import SUREST, Bound, Rules, read
+from ingest.checks.rules import Bound, Rules, read
 from ingest.checks.schedule import Mutes, schedule
 from ingest.checks.trend import TrendWatches, mann_kendall, theil_sen
 from sensors.errors import ConfigurationError
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
-from sensors.quality.events import ROLES, Cause, meaning
+from sensors.quality.events import ROLES, SUREST, Cause, meaning
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
@@ -192,7 +192,7 @@ def test_an_event_rule_that_never_speaks_is_found() -> None:
 
 def test_the_detector_is_never_surer_than_a_rule_may_ask_for() -> None:
     wild = np.full(len(ROLES), 40.0)
-    assert meaning(wild, 400.0, 7.0, supported=True, alone=False).confidence <= SUREST
+    assert meaning(wild, 400.0, 7.0, supported=True).confidence <= SUREST
 
 
 # -- schedules and mutes -----------------------------------------------------------------------------------------------

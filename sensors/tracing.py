@@ -713,7 +713,7 @@ def _reasons(
                 up=f"{path.upstream_km:.1f}",
                 hours=f"{hours:.1f}",
                 seen=beijing(one.onset_ms),
-                off=f"{off_h:+.1f}",
+                off=f"{round(off_h, 1) + 0.0:+.1f}",  # no minus before nothing
             )
         )
     for silent in quiet:

@@ -166,7 +166,8 @@ class Framed:
             name = tag("span", "rc-user-name", self.actor.name, testid="tasks-name")
             name.props["title"] = self.of(label(self.actor.role))
             if self.keeper.open:
-                tag("a", "rc-language", self.say("frame.switch")).props["href"] = "/login"
+                switch = tag("a", "rc-language", self.say("frame.switch"))
+                switch.props["href"] = f"/login?{urlencode({'next': self.to('/')})}"
             else:
                 out = tag("button", "rc-language", self.say("frame.sign_out"), testid="sign-out")
                 out.props["type"] = "submit"

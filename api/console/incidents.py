@@ -13,6 +13,7 @@ from api.console.frame import Framed, Page, cell
 from api.console.models import incident as models
 from api.console.models.incident import CasePage, Line, NoticeRow, Stop
 from api.console.models.orders import BUTTONS, ON, condition_name
+from api.console.models.trail import who
 from api.routes.incidents import within_reach
 from api.routes.notices import names
 from governance import attachments, audit, incidents, lifecycle, notice_store, reports
@@ -387,16 +388,16 @@ class IncidentPage(Page[CasePage]):
                 at = tag("time", text=self.moment(line.at_ms))
                 at.props["datetime"] = rfc3339(line.at_ms)
                 at.props["title"] = f"{rfc3339(line.at_ms)} (UTC)"
-                role = self.say(f"person.{line.role}") if line.role in {*RoleOf} else ""
-                tag("span", text=f"{line.by} · {role}" if role else line.by)
+                tag("span", text=self.of(who(line.by, line.role)))
             tag("p", text=self.of(line.text))
             if line.times > 1:
                 tag("p", "rc-quiet", self.say("times", count=line.times))
             if line.moved:
                 words = [self.say(f"state.{state}") for state in line.moved]
                 tag("p", "rc-quiet", " → ".join(words))
-            if line.comment:
-                tag("blockquote", text=line.comment)
+            if line.comment:  # the system's own remarks are in both languages
+                own = line.role == RoleOf.SYSTEM
+                tag("blockquote", text=one_language(line.comment, self.language) if own else line.comment)
             for key, value in line.measured:
                 if key in self.context.catalogue:
                     known = self.context.catalogue[key]

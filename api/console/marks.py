@@ -131,6 +131,14 @@ class Stretch:
     rank: int
 
 
+def elided(name: str, most: int) -> str:
+    """A name of at most so many letters: cut in the middle, since what tells names apart often stands at the end."""
+    if len(name) <= most:
+        return name
+    head = (most - 1) // 2
+    return f"{name[:head].rstrip()}…{name[len(name) - (most - 1 - head) :].lstrip()}"
+
+
 def sketch(
     lines: Sequence[Sequence[Point]], places: Sequence[Place], stretches: Sequence[Stretch] = (), label: str = ""
 ) -> str:
@@ -176,7 +184,7 @@ def sketch(
     ]
     taken = [(x - 11, y - 25, x + 11, y + 9) for _, x, y in spots]
     for place, x, y in sorted(spots, key=lambda one: (one[0].sort != "here", one[0].rank or 99)):
-        short = f"{place.name[:14].rstrip()}…" if len(place.name) > 16 else place.name
+        short = elided(place.name, 16)
         for name, side in [(name, side) for name in dict.fromkeys((place.name, short)) for side in (1, -1)]:
             long = 12.5 * sum(1 if ord(letter) > 0x2E7F else 0.56 for letter in name)
             left = x + 13 if side > 0 else x - 13 - long

@@ -6,6 +6,7 @@ Whoever reports something in another region than their own does not see its case
 from dataclasses import dataclass
 from datetime import datetime
 
+from api import citizen
 from api.console import menu
 from api.console.elements import link, tag
 from api.console.frame import Page
@@ -42,6 +43,7 @@ class ReportedPage(Page[Reported]):
         with tag("section", "rc-panel rc-incidents", label=self.say("title")):
             if not model.rows:
                 self.empty("none", "none_next", testid="reported-empty")
+                link(self.say("console.report_go"), self.to(citizen.PATH), "rc-button rc-main-button rc-below")
             with tag("ul", "rc-list", testid="reported-list"):
                 for one in model.rows:
                     with tag("li", "rc-row" + (" rc-closed" if one.over else ""), testid=f"reported-{one.incident}"):

@@ -15,14 +15,15 @@ from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
 
-from api import citizen
+from api import citizen, riverfile
 from api.console import chart, menu, orders
 from api.console.components.river_map import RiverMap
-from api.console.elements import HTML_LANGUAGE, button, link, pennant, pressed, tag
+from api.console.elements import HTML_LANGUAGE, badge, button, link, pennant, pressed, tag
 from api.console.frame import Framed, Shared
 from api.console.live import Trouble
 from api.console.model import Data, IncidentView, Model, StationView, delta, duration
 from api.console.models.orders import IN_A_ROW, ON
+from api.console.models.reach import rows
 from governance.finding import Colour, Kind
 from governance.incident import Action, State
 from governance.lifecycle import concerns
@@ -94,6 +95,7 @@ class StartPage(Framed):
                 if self.cases:
                     self._incidents()
                 else:
+                    self._waters()
                     self._report()
             self._chart_panel()
         self.announcer = tag("div", "rc-only-heard", testid="start-announce")
@@ -121,7 +123,7 @@ class StartPage(Framed):
                         pennant(colour)
                         self.figures[colour] = tag("b")
             colours.set_visibility(self.cases)
-            with tag("div", "rc-devices"):
+            with tag("div", "rc-devices" if self.cases else "rc-devices rc-alone"):
                 for state in Data:
                     with tag("div", "rc-device", testid=f"start-counts-{state}") as cell:
                         cell.props["title"] = self.say(f"{state}_means")
@@ -141,6 +143,21 @@ class StartPage(Framed):
             self.list.props["tabindex"] = "-1"
             self.no_rows = tag("div", "rc-empty", testid="start-incidents-empty")
             self.more = button("", self._all_rows, "rc-button", testid="start-incidents-more")
+
+    def _waters(self) -> None:
+        """The class of each water, worst first, for who sees no incidents."""
+        registry = self.shared.registries.recent()
+        classes = riverfile.classes_of(self.context)
+        at_ms = max((one.at_ms for one in classes.values()), default=None)
+        with tag("section", "rc-panel rc-part", label=self.say("waters"), testid="start-waters"):
+            tag("h2", text=self.say("waters"))
+            with tag("ul", "rc-way"):
+                for row in rows(registry, classes, {}):
+                    with tag("li", "rc-way-stop"):
+                        badge(row.live_class, 30)
+                        link(self.of(row.name), self.to(f"/reaches/{row.key}"))
+            if at_ms is not None:
+                tag("p", "rc-quiet", self.say("as_of", at=self.moment(at_ms)))
 
     def _report(self) -> None:
         """What who sees no incidents can do: report one."""
@@ -331,8 +348,9 @@ class StartPage(Framed):
                         sentence = sentence.removeprefix(name)
                     tag("span", text=sentence)
                 title.props["lang"] = HTML_LANGUAGE[self.language]
-                other = tag("p", "rc-row-other", self.other(row.sentence))
-                other.props["lang"] = HTML_LANGUAGE["en" if self.language == "zh" else "zh"]
+                if row.sentence.zh != row.sentence.en:  # what a person wrote stands there once
+                    other = tag("p", "rc-row-other", self.other(row.sentence))
+                    other.props["lang"] = HTML_LANGUAGE["en" if self.language == "zh" else "zh"]
                 if row.source is not None:
                     tag("p", "rc-quiet", self.of(row.source), testid=f"start-incident-{row.id}-source")
                 with tag("div", "rc-row-foot"):
@@ -390,7 +408,8 @@ class StartPage(Framed):
             row = min(live, key=lambda r: (r.retrospective, r.colour.rank, -r.id))
             self.station, self.parameter = row.station, self.parameter or row.parameter or ""
         else:
-            self.station = next((s.key for s in self.model.stations if s.headline), "")
+            heard = [s for s in self.model.stations if s.headline]
+            self.station = next((s.key for s in heard if s.reach), heard[0].key if heard else "")
 
     async def _station_chosen(self, key: str) -> None:
         await self._choose(station=key)

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 from api.access import ANYBODY, AS_COOKIE, COOKIE, Keeping, packed
 from api.asking import Asked
 from governance import people
-from governance.roles import label
+from governance.roles import Role, label
 from sensors.texts import Text, say
 
 router = APIRouter(include_in_schema=False)
@@ -23,7 +23,11 @@ body{font:16px/1.6 system-ui,"Noto Sans CJK SC",sans-serif;max-width:34rem;margi
 color:#17302f}
 input,button{font:inherit;padding:.5rem .75rem;border:1px solid #57706f;border-radius:.4rem}
 input{width:100%;box-sizing:border-box}button{background:#0b5a5e;color:#fff;cursor:pointer;margin:.4rem 0}
-li{list-style:none;margin:.2rem 0}ul{padding:0}.wrong{color:#a11}.quiet{color:#57706f}
+li{list-style:none;display:grid;grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:1rem;align-items:center;
+padding:.35rem 0;border-bottom:1px solid #dfe7e6;line-height:1.4}li button{margin:0;width:100%;background:#fff;
+color:#0b5a5e;border-color:#0b5a5e;font-weight:600}ul{padding:0}
+:focus-visible{outline:3px solid #2f7f7c;outline-offset:2px}
+.wrong{color:#a11}.quiet{color:#57706f}
 """
 
 
@@ -70,11 +74,18 @@ def _page(asked: Asked, keeper: Keeping, after: str, *, wrong: bool = False) -> 
     if keeper.open:
         with asked.database.read() as connection:
             everybody = people.listing(connection)
-        choices = [(p.name, _both(label(p.role)), p.region) for p in everybody]
+        regions, order = keeper.regions(), list(Role)
+        choices = [(ANYBODY, _both(say("login.everything")))]
+        for one in sorted(everybody, key=lambda p: (order.index(p.role), p.name)):
+            place = ""
+            if one.region in regions:
+                where = regions[one.region]
+                place = f"<br>{_both(Text(where.zh, where.en))}"
+            choices.append((one.name, _both(label(one.role)) + place))
         rows = "".join(
-            f'<li><button name="as" value="{escape(name)}">{escape(name)}</button> '
-            f'<span class="quiet">{escape(role)} {escape(region)}</span></li>'
-            for name, role, region in [(ANYBODY, "", ""), *choices]
+            f'<li><button name="as" value="{escape(name)}">{escape(name)}</button>'
+            f'<span class="quiet">{what}</span></li>'
+            for name, what in choices
         )
         rows = f"<p>{_both(say('login.open'))}</p><ul>{rows}</ul>"
     problem = f'<p class="wrong" role="alert">{_both(say("login.wrong"))}</p>' if wrong else ""

@@ -126,6 +126,7 @@ def test_the_public_sees_the_water_and_the_sign_and_no_incident(look: Look) -> N
     expect(page.get_by_test_id("start-chart")).to_be_visible()
     expect(page.get_by_test_id("start-report").get_by_role("link")).to_have_attribute("href", "/report")
     expect(page.get_by_test_id("start-incidents")).to_have_count(0)
+    expect(page.get_by_test_id("start-waters").locator("li").first).to_contain_text("奇槎涌环湖花园段")  # the worst
     assert "连续3次" not in page.content()
     page.goto(page.url.partition("/?")[0].rstrip("/") + f"/report?reach={RIVER}")
     expect(page.get_by_test_id("report-water")).to_contain_text(f"{CHIEF} 祖庙街道河长")

@@ -248,6 +248,14 @@ def test_people_stand_in_the_region_of_their_term_and_a_reach_without_a_chief_co
     assert ([b.code for b in bounded.branches], [a.key for a in bounded.reaches]) == (["s"], ["r"])
 
 
+def test_long_names_on_a_sketch_keep_what_tells_them_apart():
+    names = [f"Qicha Creek, Huanhu Garden {i} ({where})" for i, where in ((1, "up"), (2, "middle"), (3, "down"))]
+    shown = {marks.elided(name, 16) for name in names}
+    assert len(shown) == 3
+    assert max(map(len, shown)) <= 16
+    assert marks.elided("石湾桥", 16) == "石湾桥"
+
+
 def polluted(number: int, *rules: str, reach: str = "", over: bool = False) -> Incident:
     conditions = tuple(
         Condition(rule, "north", "nh3n", T + i * 60_000, T + i * 60_000, T + DAY if over else None)

@@ -118,7 +118,7 @@ def read_mappings(path: Path | None, catalogue: Catalogue) -> Mappings:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigurationError(sentence("file.missing", path=path)) from None
     except OSError as error:

@@ -52,7 +52,7 @@ class Parameter:
 
     def show(self, value: float) -> str:
         """The value with the catalogue's decimals and its unit, as people read it."""
-        number = f"{value:.{self.decimals}f}"
+        number = f"{value:.{self.decimals}f}" if abs(value) < 1e12 else f"{value:g}"
         return number if self.unit == "1" else f"{number} {self.unit}"
 
 

@@ -190,10 +190,10 @@ def faults(rules: Rules, catalogue: Catalogue, registry: Registry | None = None)
     What is wrong with a rule by itself (an unknown entry, a clear value on the bad side) is refused when it is read.
     """
     found = [*_inverted(rules, registry), *_out_of_reach(rules, catalogue), *_of_events(rules, registry)]
+    found += _twice(rules, registry)
     if registry is not None:
         found += [
             *_nowhere(rules, registry),
-            *_twice(rules, registry),
             *_hasty(rules, registry),
             *untold(rules, registry),
         ]
@@ -283,10 +283,19 @@ def _inverted(rules: Rules, registry: Registry | None) -> Iterator[Fault]:
             continue
         urgent, mild = sorted((one, other), key=lambda rule: rule.colour.rank)
         ours, theirs = _severity(urgent), _severity(mild)
-        if ours is not None and theirs is not None and ours < theirs:
-            colours = say(f"rule.{urgent.colour}"), say(f"rule.{mild.colour}")
-            text = say("rule.inverted", urgent=urgent.id, mild=mild.id, colour=colours[0], other=colours[1])
-            yield Fault((urgent.id, mild.id), True, text)
+        if ours is None or theirs is None or ours > theirs:
+            continue
+        said: dict[str, str | Text] = {"urgent": urgent.id, "mild": mild.id}
+        said |= {"colour": say(f"rule.{urgent.colour}"), "other": say(f"rule.{mild.colour}")}
+        if ours < theirs:
+            yield Fault((urgent.id, mild.id), True, say("rule.inverted", **said))
+        elif isinstance(urgent, Limit) and isinstance(mild, Limit) and _as_soon(urgent, mild):
+            yield Fault((urgent.id, mild.id), False, say("rule.no_difference", **said))
+
+
+def _as_soon(urgent: Limit, mild: Limit) -> bool:
+    """Whether one fires as soon as the other; one that asks for more may well be more urgent at the same limit."""
+    return urgent.samples <= mild.samples and urgent.pending_s <= mild.pending_s
 
 
 def _severity(rule: Rule) -> float | None:
@@ -345,20 +354,19 @@ def _nowhere(rules: Rules, registry: Registry) -> Iterator[Fault]:
             yield Fault((rule.id,), False, say("rule.no_target", rule=rule.id))
 
 
-def _twice(rules: Rules, registry: Registry) -> Iterator[Fault]:
+def _twice(rules: Rules, registry: Registry | None) -> Iterator[Fault]:
     """Two rules on one subject, of one scope, at one time: both would tell the same."""
-    places = Places(registry)
+    places = Places(registry or Registry())
     told: dict[tuple[str, str], list[str]] = {}
-    for station in registry.stations:
+    for station in registry.stations if registry is not None else [_ANYWHERE]:
         for one, other in combinations(rules.speaking(station, places), 2):
             if one.subject == other.subject and one.when.overlaps(other.when):
                 told.setdefault((one.id, other.id), []).append(station.key)
     for (first, second), stations in told.items():
-        yield Fault(
-            (first, second),
-            False,
-            say("rule.twice", rule=first, other=second, station=stations[0], count=len(stations)),
-        )
+        said = say("rule.twice_anywhere", rule=first, other=second)
+        if registry is not None:
+            said = say("rule.twice", rule=first, other=second, station=stations[0], count=len(stations))
+        yield Fault((first, second), False, said)
 
 
 def _hasty(rules: Rules, registry: Registry) -> Iterator[Fault]:

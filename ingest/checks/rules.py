@@ -7,6 +7,7 @@ remembering to count up. Of rules on the same thing the one with the more exact 
 import hashlib
 import json
 import math
+import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -512,7 +513,7 @@ def read(text: str, catalogue: Catalogue) -> Rules:
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(sentence("rule.not_toml", error=error)) from error
+        raise ConfigurationError(_not_toml(text, str(error))) from error
     faults = [sentence("rule.unknown_kind", kind=kind) for kind in tables if kind not in KINDS]
     rules: dict[str, list[Any]] = {attribute: [] for attribute, _ in KINDS.values()}
     seen: set[str] = set()
@@ -533,6 +534,23 @@ def read(text: str, catalogue: Catalogue) -> Rules:
     if faults:
         raise ConfigurationError("\n".join(faults))
     return Rules(**{attribute: tuple(found) for attribute, found in rules.items()})
+
+
+def _not_toml(text: str, error: str) -> str:
+    """Where a text is no TOML: the line as it stands, its rule, and the full-width sign that may be to blame."""
+    lines = text.splitlines() or [""]
+    at = re.search(r"at line (\d+)", error)
+    number = min(int(at[1]) if at else len(lines), len(lines))
+    line = lines[number - 1].strip()
+    above = [one for one in lines[:number] if one.lstrip().startswith(("[[", "id "))]
+    named = re.fullmatch(r"\s*id\s*=\s*[\"'](.+)[\"']\s*", above[-1]) if above else None
+    said = {"line": number, "text": line[:80], "rule": named[1] if named else "?", "error": error}
+    wide = next((sign for sign in re.sub(r"\"[^\"]*\"|#.*", "", line) if sign in _WIDE), "")
+    return sentence("rule.not_toml_wide", sign=wide, **said) if wide else sentence("rule.not_toml", **said)
+
+
+_WIDE = frozenset("＝：，。；“”‘’＂＇［］【】｛｝（）＃－　")
+"""Signs of a Chinese keyboard that look like those of TOML."""
 
 
 def made(cls: type[Rule], row: Mapping[str, Any], catalogue: Catalogue) -> Rule:

@@ -382,6 +382,8 @@ def test_every_kind_of_rule_has_a_sentence_in_both_languages() -> None:
         (high(samples=1, pending_s=60), False, "less than the 5 min"),
         (high(samples=1), False, "a single reading"),
         (high("a") + high("b", limit=2.1, clear=2.0), False, "tell the same"),
+        (high("o") + high("r", colour="red"), False, "o tells nothing more"),
+        (high(limit=1e308), True, "1e+308 mg/L"),
         (rule("target", stations=["lake"]), False, "no reach in its scope has a target"),
         (
             rule("trend", parameter="do", side="below", per_hour=0.1, window_s=3600, bins=30, stations=["shiwan"]),
@@ -399,6 +401,12 @@ def test_colours_that_speak_at_other_times_or_places_do_not_contradict() -> None
     assert not grave(high("o", limit=4.0, hours="6-22") + high("r", hours="22-6", **urgent))
     assert not grave(high("o", limit=4.0, stations=["shiwan"]) + high("r", stations=["lake"], **urgent))
     assert not grave(high("o", limit=2.0) + high("r", limit=4.0, colour="red"))
+    assert not [said for _, said in told(high("o") + high("r", pending_s=3600, colour="red")) if "nothing more" in said]
+
+
+def test_rules_that_tell_the_same_are_found_without_any_stations() -> None:
+    found = explain.faults(rules(high("a") + high("b", limit=2.1, clear=2.0)), CATALOGUE)
+    assert [one.text.en for one in found if "same" in one.text.en] == ["a and b tell the same at the same time"]
 
 
 def grave(text: str) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from governance.finding import Colour
 from ingest.checks.rules import NoData, Rules, Side, Threshold, Trend, read
+from riverchief.files import read_rules
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.stations import Station, Water
@@ -307,3 +308,42 @@ def test_every_shipped_rule_has_its_own_version() -> None:
 def test_the_version_says_nothing_about_itself() -> None:
     one = rules(ONE).thresholds[0]
     assert replace(one, version="") == replace(rules("# x\n" + ONE).thresholds[0], version="")
+
+
+# -- what editors make of a file ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "sign"),
+    [('= "above"', "= “above”", 5, "“"), ("id = ", "id ＝ ", 3, "＝"), ('"nh3n"', '"nh3n"，', 4, "，")],
+)
+def test_a_full_width_sign_is_named_with_its_line_and_rule_in_both_languages(
+    old: str, new: str, line: int, sign: str
+) -> None:
+    (told,) = faults(ONE.replace(old, new))
+    zh, en = told.split(" / ")
+    assert f"第{line}行有全角符号“{sign}”" in zh
+    assert f"line {line} has the full-width sign {sign}" in en
+    assert new in told
+    assert "rule a" in en or line == 3, "before its id is read a rule has none"
+
+
+def test_a_line_that_is_no_toml_is_shown_with_its_rule() -> None:
+    (told,) = faults(ONE.replace("samples = 2", "samples = two # 两次，"))
+    assert "第9行不是 TOML（规则 a）：samples = two" in told
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_files_of_any_editor_that_writes_utf_8_are_read(tmp_path: Path, encoding: str, newline: str) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_bytes(ONE.replace("\n", newline).encode(encoding))
+    assert read_rules(file, CATALOGUE) == rules(ONE)
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-16"])
+def test_a_file_in_another_encoding_is_refused_in_both_languages(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "rules.toml"
+    file.write_bytes(("# 规则\n" + ONE).encode(encoding))
+    with pytest.raises(ConfigurationError, match=r"rules\.toml 不是 UTF-8 编码.*rules\.toml is not UTF-8"):
+        read_rules(file, CATALOGUE)

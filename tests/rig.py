@@ -24,7 +24,7 @@ from tests.databases import with_tables
 KINDS = ("mosquitto", "nats")
 
 
-def eventually(what: str, condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+def eventually(what: str, condition: Callable[[], Any], timeout_s: float = 120.0) -> Any:
     """Wait until the condition gives something true, and return that; fail naming what did not happen."""
     until = time.monotonic() + timeout_s
     while True:

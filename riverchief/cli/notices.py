@@ -19,7 +19,7 @@ from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opene
 from riverchief.settings import Settings
 from riverchief.terminal import out
 from sensors.errors import ConfigurationError
-from sensors.texts import Text, say, sentence
+from sensors.texts import Text, line, say, sentence
 from sensors.times import BEIJING, DAY_MS, beijing, rfc3339, to_ms
 
 notify = Commands("通知：谁会收到什么 · Messages to people.")
@@ -106,12 +106,14 @@ def list_(
         ]
         out.print_json(data=rows)
         return
+    if not found:
+        out.print(line("order.no_notices"))
     for one in found:
         numbers = [str(item.incident_id) for item in told.get(one.id, [])][:5]
         at = beijing(one.sent_at_ms or one.due_at_ms)
         rest = one.sent_by or one.last_error or ""
-        line = f"{one.id} {one.status} {at} {one.contact} [{', '.join(numbers)}] {rest}"
-        out.print(line, highlight=False, markup=False)
+        row = f"{one.id} {one.status} {at} {one.contact} [{', '.join(numbers)}] {rest}"
+        out.print(row, highlight=False, markup=False)
 
 
 @shifts.command("show")

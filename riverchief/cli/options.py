@@ -1,26 +1,30 @@
-"""What the commands ask for alike: which site, in which form, by whom; and how they open it."""
+"""What the commands ask for alike: which site, in which form, by whom; and how they open it.
+
+What a database needs is loaded with the first one that is opened: a command about a file has none.
+"""
 
 import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import sqlalchemy as sa
 import typer
 
-from governance.database import Database
-from ingest.storage import registry as registry_store
-from ingest.storage.changes import Author
 from riverchief import clock, logs
 from riverchief import settings as settings_
-from riverchief.database import open_database
 from riverchief.settings import Settings
 from sensors.errors import ConfigurationError, NotFound
 from sensors.parameters import catalogue
 from sensors.texts import sentence
 from sensors.times import beijing_day, to_ms
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from governance.database import Database
+    from ingest.storage.changes import Author
 
 SettingsFile = Annotated[
     Path | None,
@@ -41,8 +45,10 @@ def load(settings: Path | None, data: Path | None = None, **overrides: Any) -> S
 
 
 @contextmanager
-def opened(loaded: Settings) -> Iterator[Database]:
+def opened(loaded: Settings) -> Iterator["Database"]:
     """The site's database, closed afterwards. Raises StorageUnavailable."""
+    from riverchief.database import open_database
+
     database = open_database(loaded)
     try:
         yield database
@@ -59,19 +65,23 @@ def who() -> str:
 
 
 @contextmanager
-def site_database(settings: Path | None, data: Path | None) -> Iterator[Database]:
+def site_database(settings: Path | None, data: Path | None) -> Iterator["Database"]:
     """The database of the site these settings are of. Raises ConfigurationError and StorageUnavailable."""
     with opened(load(settings, data)) as database:
         yield database
 
 
-def author(by: str | None) -> Author:
+def author(by: str | None) -> "Author":
     """Whoever is named, or whoever is logged in, now."""
+    from ingest.storage.changes import Author
+
     return Author(by or who(), clock.now_ms())
 
 
-def registered(connection: sa.Connection, station: str) -> None:
+def registered(connection: "sa.Connection", station: str) -> None:
     """Raises NotFound for a station that the site does not know."""
+    from ingest.storage import registry as registry_store
+
     if station not in registry_store.load(connection, catalogue()):
         raise NotFound(sentence("registry.no_station", key=station[:80]))
 

@@ -1,6 +1,8 @@
 """The command line on a real database: what it says, and the exit code a script relies on."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,22 @@ def test_a_dead_letter_is_listed_and_sent_again(data: Path) -> None:
     assert [row["last_error"] for row in told["refused"]] == ["the platform answers 410"]
     assert run(data, "outbox", "replay", str(told["refused"][0]["id"]))[0] == 0
     assert json.loads(run(data, "outbox", "list", "--json")[1]) == {"pending": 1, "refused": []}
+
+
+@pytest.mark.parametrize(
+    ("command", "needless"),
+    [
+        ("classify", {"polars", "pyarrow", "sqlalchemy", "uvicorn"}),
+        ("hj212", {"polars", "pyarrow", "sqlalchemy", "uvicorn"}),
+        ("ledger", {"polars", "pyarrow", "uvicorn"}),
+        ("users", {"polars", "pyarrow", "uvicorn"}),
+        ("rules", {"polars", "pyarrow", "uvicorn"}),
+    ],
+)
+def test_a_command_does_not_wait_for_what_it_has_no_use_for(command: str, needless: set[str]) -> None:
+    program = (
+        "import sys, typer\nfrom riverchief.cli.app import app\n"
+        "typer.main.get_command(app).get_command(None, sys.argv[1])\nprint(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, command], capture_output=True, text=True, check=True)
+    assert needless & set(done.stdout.split()) == set()

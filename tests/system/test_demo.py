@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from governance.database import Database
+from governance.tables import outbox
 from ingest import ledger
 from riverchief import settings
 from riverchief.broker import Broker
+from sensors.errors import StorageUnavailable
 from tests.rig import KINDS, eventually
 
 pytestmark = pytest.mark.broker
@@ -37,8 +40,30 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
+def called(site: Path) -> bool:
+    """Whether the platform has a page about a limit that was passed."""
+    if not (site / "riverchief.db").exists():
+        return False
+    database = Database(settings.load(None, data=site).database_url)
+    try:
+        with database.read() as connection:
+            query = sa.select(outbox.c.body).where(outbox.c.notify == "page", outbox.c.status == "delivered")
+            return any(json.loads(body)["data"]["kind"] == "threshold" for body in connection.execute(query).scalars())
+    except StorageUnavailable:  # its tables are not made yet
+        return False
+    finally:
+        database.close()
+
+
+def test_a_demo_ends_by_itself_after_the_time_it_was_given_with_its_books_closed(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    done = demo("--for", "3", "--report", str(file))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(file.read_text(encoding="utf-8"))["ledger_closed"] is True
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(290)
 def test_the_demo_shows_an_incident_plays_a_recorded_table_and_closes_its_books(tmp_path: Path, kind: str) -> None:
     table = tmp_path / "my_creek.csv"
     rows = [
@@ -48,8 +73,14 @@ def test_the_demo_shows_an_incident_plays_a_recorded_table_and_closes_its_books(
     table.write_text("station,time,pH,do_mg_L\n" + "\n".join(rows) + "\n")
     file, site = tmp_path / "report.json", tmp_path / "site"
     kept = ("--report", str(file), "--replay", str(table), "--data", str(site))
-    done = demo("--for", "40", *kept, "--broker", kind)
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "riverchief", "demo", "--no-browser", *kept, "--broker", kind]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            eventually("a limit that is passed now has called somebody", lambda: called(site), 180)
+        finally:
+            process.send_signal(signal.SIGINT)
+            told, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, told
     report = json.loads(file.read_text(encoding="utf-8"))
     assert report.keys() >= REPORT
     assert report["ledger_closed"] is True

@@ -114,6 +114,8 @@ class District:
     def close(self) -> None:
         self._device.disconnect()
         self._device.loop_stop()
+        for client in (self.public, self.administrator, *self.people.values()):
+            client.close()
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,9 @@ def test_what_was_committed_before_a_kill_reaches_platform_and_people_after_it(w
         eventually("people are told", lambda: _count(database, notices_, "sent") == 1)
     for number in (1, 2):
         told = [(seq, event) for incident, seq, event in world.events if incident == number]
-        assert [seq for seq, _ in told] == [1, 1, 3], "sent again after the kill, and then the newest"
+        seqs = [seq for seq, _ in told]
+        assert len(seqs) > 2
+        assert seqs == [1] * (len(seqs) - 1) + [3], "sent again after the kill (or a slow answer), and then the newest"
         assert len({event for _, event in told}) == 2
     assert (_count(database, outbox, "delivered"), _count(database, outbox, "superseded")) == (4, 2)
     assert len(set(world.texts)) == 1, "if told twice, in the same words"

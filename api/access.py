@@ -159,12 +159,6 @@ class Keeper:
         token = cookies.get(COOKIE)
         return None if token is None else self.by_token(unpacked(token))
 
-    def now(self, actor: Actor) -> Actor | None:
-        """The same person as things stand now: a page may have been open for hours."""
-        if actor.name in (MACHINE, ANYBODY):
-            return actor
-        return self.by_name(actor.name)
-
     def _fresh(self, key: str) -> Actor | None:
         kept = self._recent.get(key)
         return kept[1] if kept is not None and time.monotonic() - kept[0] < RECENT_S else None

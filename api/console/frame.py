@@ -61,6 +61,10 @@ class Shared:
     registries: Registries
 
 
+class SignedOut(Refused):
+    """The login that a page was opened with is over: revoked, run out, or the person's who is gone."""
+
+
 class Framed:
     """One client's page within the frame: who looks, in which language, and how things are said."""
 
@@ -107,10 +111,12 @@ class Framed:
         return f"{path}?{urlencode(said)}" if said else path
 
     def acting(self) -> Actor:
-        """Who acts, as things stand now; an open site's nobody under the name they gave. Raises Refused."""
-        actor = self.keeper.now(self.actor)
+        """Who acts, as things stand now: a page may have been open for hours. Raises SignedOut."""
+        if self.actor.name == ANYBODY:
+            return self.actor
+        actor = self.keeper.by_cookies(self.request.cookies)
         if actor is None:
-            raise Refused(sentence("person.no_person", name=self.actor.name))
+            raise SignedOut(sentence("frame.signed_out"))
         return actor
 
     def allowed_to(self, right: Right) -> Actor:
@@ -118,6 +124,14 @@ class Framed:
         actor = self.acting()
         actor.must(right)
         return actor
+
+    def signed_out(self) -> None:
+        """Say that nothing moves any more, and the way back; what was typed stays until the person leaves."""
+        self.trouble_bar.clear()
+        with self.trouble_bar.classes(add="rc-on"):
+            tag("strong", text=self.say("frame.signed_out"))
+            back = self.to(self.request.url.path, **{n: v for n, v in self.query.items() if n != "lang"})
+            link(self.say("frame.sign_in_again"), f"/login?{urlencode({'next': back})}", "rc-button")
 
     # -- the frame ---------------------------------------------------------------------------------------------------
 
@@ -258,6 +272,9 @@ class Page(Framed, Generic[M]):
             actor.must(self.entry.right)
             self.actor = actor
             model = await asyncio.to_thread(self.read)
+        except SignedOut:
+            self.signed_out()
+            return
         except (Forbidden, Refused):
             ui.navigate.reload()
             return

@@ -19,7 +19,7 @@ from api import citizen, riverfile
 from api.console import chart, menu, orders
 from api.console.components.river_map import RiverMap
 from api.console.elements import HTML_LANGUAGE, badge, button, link, pennant, pressed, tag
-from api.console.frame import Framed, Shared
+from api.console.frame import Framed, Shared, SignedOut
 from api.console.live import Trouble
 from api.console.model import Data, IncidentView, Model, StationView, delta, duration
 from api.console.models.orders import IN_A_ROW, ON
@@ -36,6 +36,9 @@ from sensors.times import beijing, rfc3339
 
 SHOWN = 60
 """Incident rows of one page; the rest waits behind a button."""
+
+_STILL_IN = 5
+"""Ticks after which it is asked again whether who looks is still signed in."""
 
 ANNOUNCE_S = 60.0
 """The reader aloud is told of new incidents at most this often."""
@@ -72,6 +75,7 @@ class StartPage(Framed):
         self.charted: tuple[object, ...] = ()
         self.chips: dict[str, tuple[Element, TextElement]] = {}
         self.announced = float("-inf")
+        self.ticks = 0
         self.cases = self.actor.may(Right.INCIDENTS)
 
     # -- building ----------------------------------------------------------------------------------------------------
@@ -104,7 +108,7 @@ class StartPage(Framed):
         self._show_incidents()
         self._show_trouble()
         await self._show_chart()
-        ui.timer(1.0, self._tick)
+        self.timer = ui.timer(1.0, self._tick)
 
     def fill_bar(self) -> None:
         """Whether the picture is alive, and of when it is."""
@@ -199,6 +203,14 @@ class StartPage(Framed):
     # -- the shared picture ------------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
+        self.ticks += 1
+        if self.ticks % _STILL_IN == 0:
+            try:
+                await asyncio.to_thread(self.acting)
+            except SignedOut:
+                self.signed_out()
+                self.timer.deactivate()
+                return
         self.live.look()
         self.clock.set_text(self._clock())
         self._show_trouble()

@@ -91,12 +91,12 @@ def _page(asked: Asked, keeper: Keeping, after: str, *, wrong: bool = False) -> 
     problem = f'<p class="wrong" role="alert">{_both(say("login.wrong"))}</p>' if wrong else ""
     page = f"""<!doctype html><html lang="zh-CN"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1"><title>{say("login.title").zh}</title>
-<style>{_STYLE}</style></head><body><h1>{_both(say("login.title"))}</h1>{problem}
+<style>{_STYLE}</style></head><body><main><h1>{_both(say("login.title"))}</h1>{problem}
 <form method="post" action="/login"><input type="hidden" name="next" value="{escape(after)}">
 <label>{_both(say("login.token"))}<input name="token" type="password" autocomplete="current-password"
  data-testid="login-token" autofocus></label>
 <button data-testid="login-go">{_both(say("login.go"))}</button>{rows}</form>
-<p class="quiet">{_both(say("login.help"))}</p></body></html>"""
+<p class="quiet">{_both(say("login.help"))}</p></main></body></html>"""
     headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"}
     return HTMLResponse(page, 401 if wrong else 200, headers)
 

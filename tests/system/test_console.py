@@ -347,6 +347,17 @@ def signs_in(river: River, desk: Page) -> None:
     expect(desk.get_by_test_id("start-incidents")).to_contain_text("李某（示例）")
     with database.write() as connection:
         assert incidents.counts(connection).by_state[State.ACCEPTED] == 1
+    desk.locator("[data-testid^=start-incident-][data-testid$=-dispatch]").first.click()
+    desk.get_by_test_id("start-dialog-comment").fill("请今天内处理（示例）")
+    with database.write() as connection:
+        people.revoke(connection, "李某（示例）", by="test", now_ms=now_ms())
+    time.sleep(access.RECENT_S)
+    desk.get_by_test_id("start-dialog-confirm").click()
+    expect(desk.get_by_test_id("start-dialog-error")).to_contain_text("登录已失效")
+    expect(desk.get_by_test_id("start-dialog-comment")).to_have_value("请今天内处理（示例）")
+    expect(desk.get_by_test_id("start-error").get_by_role("link")).to_have_attribute("href", "/login?next=%2F")
+    with database.write() as connection:
+        assert incidents.counts(connection).by_state[State.ACCEPTED] == 1
         people.add(connection, "管理员（示例）", Role.ADMINISTRATOR, by="test", now_ms=now_ms())
         people.remove(connection, "李某（示例）", by="test", now_ms=now_ms())
     time.sleep(access.RECENT_S)

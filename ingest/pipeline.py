@@ -17,7 +17,7 @@ from governance.deadlines import STANDARD, Policy
 from governance.finding import Finding
 from governance.regions import Place, Regions
 from ingest import alarms, late_events, means, memories, quarantine, rulebook, validate
-from ingest.checks import devices, events
+from ingest.checks import care, devices, events
 from ingest.checks.alarms import Key
 from ingest.checks.alarms import apply as apply_to_alarms
 from ingest.checks.clocks import Clocks
@@ -187,6 +187,9 @@ class Site:
                 self._settle(connection, replayed, now_ms)
                 of_devices = self._of_devices(self._keep_notices(connection, messages, decoded), now_ms)
                 of_devices += self.clocks.follow(decoded, messages, self.history.registry, self.history.checks.alarms)
+                of_devices += care.findings(
+                    live.carried, self.history.memory, self.history.registry, self.catalogue, self.history.checks.alarms
+                )
                 findings = [*findings, *of_devices]
                 changed = changed | apply_to_alarms(self.history.checks.alarms, of_devices)
                 loggers.heard(connection, _newest_by_logger(messages, accepted.batch))

@@ -24,9 +24,9 @@ from sensors.quality.daily import neighbours, together
 from sensors.quality.events import Alarms, Watched, watch
 from sensors.quality.phase import Shift, shifts
 from sensors.quality.upstream import Way
-from sensors.quality.wording import clock, reasons
+from sensors.quality.wording import clock, creeps, reasons
 from sensors.quality.wording import event as event_sentence
-from sensors.reading import Bytes, Flag, Floats, Ints, Places, QualityTest, pack
+from sensors.reading import Bools, Bytes, Flag, Floats, Ints, Places, QualityTest, pack
 from sensors.texts import line, say, sentence
 from sensors.times import DAY_MS
 
@@ -105,7 +105,7 @@ def assess_file(
     table = read(source, catalogue, summary, offset)
     edges = _edges(source, table.names, network)
     judged = judge(table, edges, progress)
-    summary.notes += _clocks(table, judged.packed)
+    summary.notes += [*_clocks(table, judged.packed), *_due(table, judged.due)]
     frame = _frame(table, judged, summary)
     with tables.writing(out, COLUMNS) as sink:
         sink.write(frame)
@@ -117,10 +117,12 @@ def assess_file(
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The verdicts: ``packed`` (rows, sensors), 0 where there is no value, and the alarms."""
+    """The verdicts: ``packed`` (rows, sensors), 0 where there is no value, and the alarms; ``due`` (rows, sensors)
+    where a sensor should have been cleaned or checked."""
 
     packed: Ints
     alarms: Alarms
+    due: Bools
 
 
 def judge(table: Read, edges: Sequence[Way] = (), progress: Progress = lambda share: None) -> Judged:
@@ -129,7 +131,7 @@ def judge(table: Read, edges: Sequence[Way] = (), progress: Progress = lambda sh
     n, k = table.values.shape
     parameter = np.array([c.parameter for c in columns], np.int64)
     packed = np.zeros((n, k), np.int64)
-    moves, courses = np.full((n, k), np.nan), np.zeros((n, k), np.uint8)
+    moves, courses, due = np.full((n, k), np.nan), np.zeros((n, k), np.uint8), np.zeros((n, k), np.bool_)
     done, network = 0, neighbours(edges)
     for members in together(len(table.names), edges):
         memory = Memory.of(np.repeat(members, k).astype(np.int32), np.tile(parameter, len(members)).astype(np.int32))
@@ -144,6 +146,7 @@ def judge(table: Read, edges: Sequence[Way] = (), progress: Progress = lambda sh
             packed[row, column] = pack(verdict.flag, verdict.tests)
             moves[row, column] = verdict.move
             courses[row, column] = verdict.course
+            due[row, column] = verdict.due
             for i in np.unique(verdict.again_series // k).tolist():
                 again = verdict.again_series // k == i
                 earlier = spans[i][0] + np.searchsorted(table.at[slice(*spans[i])], verdict.again_at[again])
@@ -152,7 +155,7 @@ def judge(table: Read, edges: Sequence[Way] = (), progress: Progress = lambda sh
             done += sum(last - first for first, last in piece)
             progress(0.9 * done / max(n, 1))
     _cross(table, packed)
-    return Judged(packed, _alarms(table, packed, moves, courses, parameter, edges))
+    return Judged(packed, _alarms(table, packed, moves, courses, parameter, edges), due)
 
 
 def _pieces(at: Ints, spans: Sequence[tuple[int, int]], rows: int) -> Iterator[list[tuple[int, int]]]:
@@ -208,6 +211,18 @@ def _clocks(table: Read, packed: Ints) -> list[str]:
             else:
                 told.append((found, [name]))
     return [_both(clock(found, names)) for found, names in told]
+
+
+def _due(table: Read, due: Bools) -> list[str]:
+    """One sentence for each sensor that crept away from its neighbours, with the days on which that began."""
+    told = []
+    row, column = np.nonzero(due)
+    for station, sensor in np.unique(np.stack([table.station[row], column], axis=1), axis=0).tolist():
+        days = np.unique(table.at[row[(table.station[row] == station) & (column == sensor)]] // DAY_MS)
+        began = days[np.diff(days, prepend=-2) > 1]
+        text = creeps(table.names[station], table.found.sensors[sensor].name, (began[:TOLD] * DAY_MS).tolist())
+        told.append(_both(text))
+    return told
 
 
 def _key(table: Read, sensor: Sensor) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from sensors.parameters import Catalogue
 from sensors.quality import tests
-from sensors.quality.daily import DAILY, NOBODY, Followed, Network, follow
+from sensors.quality.daily import DAILY, DUE, NOBODY, Followed, Network, follow
 from sensors.quality.memory import (
     BUSY,
     COUNT,
@@ -81,7 +81,8 @@ class Assessed:
 
     ``flag`` and ``tests`` (n,) belong to the rows handed in, as ``move`` (n,) does: the departure from the last two
     hours in units of what is usual for the series, NaN where nothing can be said, and ``course`` (n,): how it went
-    there, :data:`CLIMB` or :data:`LEAP`, 0 where that is not told. ``again_*`` (m,) name samples of *earlier* batches
+    there, :data:`CLIMB` or :data:`LEAP`, 0 where that is not told, and ``due`` (n,): whether somebody should clean or
+    check the sensor on that day. ``again_*`` (m,) name samples of *earlier* batches
     whose verdict changed (a spike shows only once its successor is there). ``carried`` is to be applied after storing.
     """
 
@@ -89,6 +90,7 @@ class Assessed:
     tests: Bits
     move: Floats
     course: Bytes
+    due: Bools
     again_series: Codes
     again_at: Ints
     again_packed: Ints
@@ -351,7 +353,9 @@ def _compare(
         carried = carried.without_learning()
     how = np.zeros(len(at), np.uint8)
     how[accepted] = course
-    return Assessed(flag, bits, out, how, owner, line.t[earlier], q[earlier], carried)
+    due = np.zeros(len(at), np.bool_)
+    due[accepted] = (doubts & np.uint32(DUE)) > 0
+    return Assessed(flag, bits, out, how, due, owner, line.t[earlier], q[earlier], carried)
 
 
 # -- statistics ------------------------------------------------------------------------------------------------------
@@ -888,6 +892,7 @@ def _carry(
             followed.hour_many,
             followed.swing,
             followed.median,
+            followed.earlier,
             followed.doubt,
         )
     place = np.concatenate(past.places) if past.places else np.empty(0, np.int64)

@@ -15,12 +15,13 @@ import bottleneck as bn
 import numpy as np
 
 from sensors.parameters import Catalogue
-from sensors.quality.memory import DAYS, HOURS, Floats32, Memory
+from sensors.quality.memory import DAYS, EARLIER, HOURS, Floats32, Memory
 from sensors.quality.past import Days
 from sensors.reading import Bits, Bools, Codes, Floats, Ints, Places, QualityTest
 from sensors.times import DAY_MS
 
 HOUR_MS: Final = DAY_MS // HOURS
+LONG: Final = DAYS + EARLIER
 
 FILLED: Final = 16
 """A day counts when so many of its hours have a reading: two thirds, so that neither day nor night is missing."""
@@ -62,11 +63,39 @@ OWN: Final = 2.0
 """And by its own doing: it moved from its own past by this many times as much as the neighbour did. Where both moved
 the water did, and nobody can be blamed."""
 
+NOW: Final = 3
+BEFORE: Final = slice(9, 18)
+"""What creeps is no farther from its neighbours on any day than on the one before. So the middle of three days is held
+against that of nine days, nine days earlier: a front has passed and half a spring-neap cycle is in it."""
+BEFORE_KNOWN: Final = 6
+
+FIRST_PAST: Final = 12
+PAST_KNOWN: Final = 10
+"""The same of other times tells what is usual: of those whose three days are twelve or more days ago, and which the
+present departure cannot have begun in yet, so many must be known."""
+
+GROWN: Final = 0.7
+"""And for three days in a row: on the two days before it was at least so much of what counts today."""
+
+ALONE: Final = frozenset({"ph"})
+"""Kinds for which one neighbour is enough to send somebody to look: a glass electrode ages, and the acid of two waters
+of one river differs steadily. Of two waters one warms twice as fast in spring."""
+
+AGREE: Final = 2
+"""Neighbours from all of which a sensor must creep away before its readings are doubted: then it is not one of them
+that went, and a salt tide or a discharge from above reaches the one below, too."""
+
+STEPS: Final = frozenset({"water_temp", "ph"})
+"""Kinds for which leaving the neighbours within a day or two is a doubt: salts and oxygen do so in every tide."""
+
 _FROM_ZERO: Final = "oxygen"
 """What cannot swing below zero: where little is left of it, in black water, there is no room for a swing."""
 
 _ATTENUATED: Final = int(QualityTest.ATTENUATED)
 _NEIGHBOURS: Final = int(QualityTest.NEIGHBOURS)
+
+DUE: Final = 1 << 31
+"""Among the doubts of a day, and no flag: the sensor creeps away, and somebody should clean or check it."""
 
 Network = Mapping[int, Sequence[int]]
 """Station → the next stations above and below it, by index."""
@@ -178,6 +207,7 @@ class Followed:
     hour_many: Codes
     swing: Floats32
     median: Floats32
+    earlier: Floats32
     doubt: Bits
 
     @classmethod
@@ -186,7 +216,8 @@ class Followed:
         none = np.empty(0, np.int64)
         unknown = np.full((turning, DAYS), np.nan, np.float32)
         hours = np.zeros((turning, HOURS), np.int64)
-        return cls(none, none, hours, hours.astype(np.int32), unknown, unknown, np.zeros(turning, np.uint32))
+        before = np.full((turning, EARLIER), np.nan, np.float32)
+        return cls(none, none, hours, hours.astype(np.int32), unknown, unknown, before, np.zeros(turning, np.uint32))
 
 
 # -- days ------------------------------------------------------------------------------------------------------------
@@ -275,14 +306,17 @@ class _Known:
         return np.asarray((self.memory.day >= 0) | (self.place_of >= 0))
 
     def before(self, series: Codes, day: Ints) -> tuple[Floats, Floats]:
-        """(b, DAYS) swings and medians of the days before ``day`` (b,) of some series (b,), the latest first."""
+        """(b, LONG) swings and medians of the days before ``day`` (b,) of some series (b,), the latest first; of a
+        swing longer ago than DAYS nothing is known."""
         memory = self.memory
-        wanted = day[:, None] - np.arange(1, DAYS + 1)
+        wanted = day[:, None] - np.arange(1, LONG + 1)
         open_day = memory.day[series][:, None]
         kept = (wanted < open_day) & (wanted >= open_day - DAYS)
         slot = wanted % DAYS
         swing = np.where(kept, memory.swing[series[:, None], slot], np.nan)
         median = np.where(kept, memory.median[series[:, None], slot], np.nan)
+        older = (wanted < open_day - DAYS) & (wanted >= open_day - LONG)
+        median = np.where(older, memory.earlier[series[:, None], wanted % EARLIER], median)
         row, column = np.nonzero((wanted == open_day) & (self.place_of[series] < 0)[:, None])
         if len(row):
             mine = series[row]
@@ -296,17 +330,21 @@ class _Known:
         key = _key(self.place_of[series][:, None], wanted)
         found = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
         here = (self.key[found] == key) & (self.place_of[series] >= 0)[:, None]
-        return np.where(here, self.swing[found], swing), np.where(here, self.median[found], median)
+        swing = np.where(here, self.swing[found], swing)
+        swing[:, DAYS:] = np.nan
+        return swing, np.where(here, self.median[found], median)
 
     def carried(self, last: Places, doubt: Bits) -> Followed:
         """What turned series remember: ``last`` (t,) are their last blocks among the inner ones."""
         blocks = self.days.inner[last]
         series, day = self.days.touched[self.days.segment[blocks]], self.days.day[blocks]
         swing, median = self.before(series, day)
-        slot = (day[:, None] - np.arange(1, DAYS + 1)) % DAYS
+        back = day[:, None] - np.arange(1, LONG + 1)
         row = np.arange(len(last))[:, None]
-        swings, medians = np.empty_like(swing), np.empty_like(median)
-        swings[row, slot], medians[row, slot] = swing, median
+        swings, medians, earlier = (np.empty((len(last), n)) for n in (DAYS, DAYS, EARLIER))
+        slot = back[:, :DAYS] % DAYS
+        swings[row, slot], medians[row, slot] = swing[:, :DAYS], median[:, :DAYS]
+        earlier[row, back[:, DAYS:] % EARLIER] = median[:, DAYS:]
         none = np.empty(0, np.int64)
         return Followed(
             place=none,
@@ -315,6 +353,7 @@ class _Known:
             hour_many=self.many[last],
             swing=swings.astype(np.float32),
             median=medians.astype(np.float32),
+            earlier=earlier.astype(np.float32),
             doubt=doubt,
         )
 
@@ -331,7 +370,7 @@ def _attenuated(blocks: Places, resolution: Floats, known: _Known, network: Netw
     segment = known.days.segment[blocks]
     series, day = known.days.touched[segment], known.days.day[blocks]
     floor = np.maximum(known.catalogue.swing[known.parameter[segment]], DIGITS * resolution)
-    swing, median = known.before(series, day)
+    swing, median = (one[:, :DAYS] for one in known.before(series, day))
     found = np.zeros(len(blocks), np.uint32)
     low, usual = _low_for(swing)
     from_zero = np.array([p.event == _FROM_ZERO for p in known.catalogue.parameters])[known.parameter[segment]]
@@ -369,7 +408,7 @@ def _shares(others: Ints, day: int, low: int, known: _Known) -> Floats:
     """Of other series (o,) that have a rhythm: their last swings as shares of those before the ``low`` days."""
     if not len(others):
         return np.empty(0)
-    swing, _ = known.before(others, np.full(len(others), day))
+    swing = known.before(others, np.full(len(others), day))[0][:, :DAYS]
     enough = (~np.isnan(swing[:, low:])).sum(axis=1) >= KNOWN
     was = np.where(enough, bn.nanmedian(swing[:, low:], axis=1), np.nan)
     rhythm = was >= known.catalogue.swing[known.memory.parameter[others]]
@@ -392,7 +431,8 @@ def _others(known: _Known, series: int, network: Network) -> Ints:
 
 
 def _departed(blocks: Places, known: _Known, network: Network) -> Bits:
-    """(b,) where the last medians depart from those of all neighbours as they never did, and the neighbours stayed."""
+    """(b,) where the medians depart, or have been going away, from those of all neighbours as they never did, and the
+    neighbours stayed."""
     found = np.zeros(len(blocks), np.uint32)
     if not network:
         return found
@@ -403,24 +443,38 @@ def _departed(blocks: Places, known: _Known, network: Network) -> Bits:
     some = np.flatnonzero((beside >= 0).any(axis=1))
     if not len(some):
         return found
-    day = known.days.day[blocks[some]]
-    _, own = known.before(series[some], day)
-    compared = np.zeros(len(some), np.int64)
-    departs = np.ones(len(some), np.bool_)
+    day, parameters = known.days.day[blocks[some]], known.parameter[segment[some]]
+    log = np.flatnonzero(known.catalogue.relative[parameters])
+    steps, alone = (
+        np.array([p.key in kinds for p in known.catalogue.parameters])[parameters] for kinds in (STEPS, ALONE)
+    )
+    own = known.before(series[some], day)[1]
+    own[log] = _log(own[log])
+    compared, crept = np.zeros(len(some), np.int64), np.zeros(len(some), np.int64)
+    departs, creeps = np.ones(len(some), np.bool_), np.ones(len(some), np.bool_)
     for column in range(beside.shape[1]):
         other = beside[some, column]
         rows = np.flatnonzero(other >= 0)
-        _, theirs = known.before(other[rows], day[rows])
-        judged, apart = _apart(own[rows], theirs, near[some[rows]])
-        compared[rows] += judged
-        departs[rows] &= ~judged | apart
-    found[some[(compared > 0) & departs]] = _NEIGHBOURS
+        theirs = known.before(other[rows], day[rows])[1]
+        theirs[np.isin(rows, log)] = _log(theirs[np.isin(rows, log)])
+        for test, many, everywhere in ((_apart, compared, departs), (_away, crept, creeps)):
+            judged, apart = test(own[rows], theirs, near[some[rows]])
+            many[rows] += judged
+            everywhere[rows] &= ~judged | apart
+    found[some[(compared > 0) & departs & steps | (crept >= AGREE) & creeps]] = _NEIGHBOURS
+    found[some[(crept >= np.where(alone, 1, AGREE)) & creeps]] |= np.uint32(DUE)
     return found
 
 
+def _log(values: Floats) -> Floats:
+    """Logarithms; NaN of what is not above zero."""
+    return np.log(np.where(values > 0, values, np.nan))
+
+
 def _apart(own: Floats, theirs: Floats, near: Floats) -> tuple[Bools, Bools]:
-    """(b,) whether two series' medians (b, DAYS) can be compared, and whether the first departs from the second: for
+    """(b,) whether two series' medians (b, LONG) can be compared, and whether the first departs from the second: for
     the last days, two or more, and by its own doing."""
+    own, theirs = own[:, :DAYS], theirs[:, :DAYS]
     with np.errstate(invalid="ignore"):
         difference = own - theirs
         judged = ~np.isnan(difference[:, :RECENT_MEDIANS]).any(axis=1)
@@ -442,6 +496,37 @@ def _apart(own: Floats, theirs: Floats, near: Floats) -> tuple[Bools, Bools]:
             )
             departs[rows[far & (moved >= OWN * theirs_moved)]] = True
     return judged, departs
+
+
+def _away(own: Floats, theirs: Floats, near: Floats) -> tuple[Bools, Bools]:
+    """(b,) whether two series' medians (b, LONG) tell what is usual between them over weeks, and whether the first has
+    been going away from the second as it never did: for days, and by its own doing."""
+    went = _went(own - theirs)
+    past = np.abs(went[:, FIRST_PAST:])
+    judged = ((~np.isnan(past)).sum(axis=1) >= PAST_KNOWN) & ~np.isnan(went[:, 0])
+    away = np.zeros(len(own), np.bool_)
+    rows = np.flatnonzero(judged)
+    if len(rows):
+        limit = np.maximum(APART * bn.nanmax(past[rows], axis=1), near[rows])
+        with np.errstate(invalid="ignore"):
+            along = went[rows, :NOW] * np.sign(went[rows, :1])
+            moved, theirs_moved = (np.abs(_went(one[rows, : BEFORE.stop])[:, 0]) for one in (own, theirs))
+            away[rows] = (along[:, 0] > limit) & (along > GROWN * limit[:, None]).all(axis=1)
+            away[rows] &= moved >= OWN * theirs_moved
+    return judged, away
+
+
+def _went(line: Floats) -> Floats:
+    """(b, …) how far the middle of NOW days lies from that of the days BEFORE, for each day that has so many behind
+    it, the latest first; NaN where too few are known."""
+
+    def middle(first: int, days: int, least: int) -> Floats:
+        view = np.lib.stride_tricks.sliding_window_view(line[:, first:], days, axis=1)
+        known = (~np.isnan(view)).sum(axis=2) >= least
+        return np.where(known, bn.nanmedian(view, axis=2), np.nan)
+
+    before = middle(BEFORE.start, BEFORE.stop - BEFORE.start, BEFORE_KNOWN)
+    return np.asarray(middle(0, NOW, NOW - 1)[:, : before.shape[1]] - before)
 
 
 def _beside(known: _Known, series: Codes, network: Network, wanted: Bools) -> Ints:

@@ -49,6 +49,9 @@ DAYS: Final = 18
 """Days of which swing and median are remembered: three to be judged, and fifteen before them, from spring tide to
 spring tide (14.8 days, domain notes, section 7.2)."""
 
+EARLIER: Final = 30
+"""Days before those of which the median alone is remembered: what a slow departure is held against."""
+
 STRETCHES: Final = 18
 """Stretches of three hours of which a series remembers where it has been: two days, and the two it is in."""
 
@@ -83,6 +86,7 @@ class Memory:
     hour_many: Codes = field(default_factory=lambda: np.zeros((0, HOURS), np.int32))
     swing: Floats32 = field(default_factory=lambda: np.full((0, DAYS), np.nan, np.float32))
     median: Floats32 = field(default_factory=lambda: np.full((0, DAYS), np.nan, np.float32))
+    earlier: Floats32 = field(default_factory=lambda: np.full((0, EARLIER), np.nan, np.float32))
     doubt: Bits = field(default_factory=lambda: np.zeros(0, np.uint32))
     stretch: Codes = field(default_factory=lambda: np.zeros((0, STRETCHES), np.int32))
     low: Floats32 = field(default_factory=lambda: np.full((0, STRETCHES), np.nan, np.float32))
@@ -209,6 +213,7 @@ _BLANK: Final = {
     "hour_many": 0,
     "swing": np.nan,
     "median": np.nan,
+    "earlier": np.nan,
     "doubt": 0,
     "stretch": 0,
     "low": np.nan,
@@ -220,12 +225,18 @@ _RECENT: Final = (
     "at", "value", "packed", "mark", "move", "run_samples", "run_start", "lowest", "first", "day", *_WHERE,
 )  # fmt: skip
 _SKETCHED: Final = ("counts", "drawn", "usual", "sums", "many", "fit")
-_SLOW: Final = (*_SKETCHED, "hour_sum", "hour_many", "swing", "median", "doubt")
+_DAYS: Final = ("hour_sum", "hour_many", "swing", "median", "doubt")
+_SLOW: Final = (*_SKETCHED, *_DAYS, "earlier")
 
-FORM: Final = 2
+FORM: Final = 3
 """Number of the written form; one that is not known is not read, and what was learned is learned anew."""
-_FORMS: Final = {1: ("lowest", "first", "day", *_SKETCHED), FORM: ("lowest", "first", "day", *_SLOW, *_WHERE)}
-"""What each form holds, in order; the first one knew nothing of days, nor where the water had been."""
+_FORMS: Final = {
+    1: ("lowest", "first", "day", *_SKETCHED),
+    2: ("lowest", "first", "day", *_SKETCHED, *_DAYS, *_WHERE),
+    FORM: ("lowest", "first", "day", *_SLOW, *_WHERE),
+}
+"""What each form holds, in order; the first knew nothing of days, nor where the water had been, the second nothing of
+days further back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +254,7 @@ class Turned:
     hour_many: Codes
     swing: Floats32
     median: Floats32
+    earlier: Floats32
     doubt: Bits
 
 

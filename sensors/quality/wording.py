@@ -27,6 +27,12 @@ def clock(shift: Shift, stations: Sequence[str]) -> Text:
     )
 
 
+def creeps(station: str, column: str, since_ms: Sequence[int]) -> Text:
+    """That a sensor crept away from its neighbours, from these days on."""
+    days = ", ".join(f"{from_ms(one):%Y-%m-%d}" for one in since_ms)
+    return say("quality.creeps", station=station, column=column, days=days)
+
+
 TOLD: Final = 4
 """So many sensors are told of, those that moved most: the sentence is read on a telephone."""
 

@@ -129,3 +129,36 @@ def test_a_jump_at_a_visit_doubts_the_readings_since_the_sensor_was_last_right(t
     world.start()
     tick(begin + 3 * DAY)
     assert world.readings() == after, "it stands after a restart, long after the visit"
+
+
+def test_a_ph_electrode_that_creeps_away_is_due_for_a_check_until_it_does_no_more(tmp_path: Path) -> None:
+    reach = Reach("creek", "示例涌", "Example Creek", Water.CREEK, ((113.0, 23.0), (113.1, 23.0)))
+    above, below = (
+        Station(key, key, key, lon, 23.0, reach="creek", interval_s=3600)
+        for key, lon in (("above", 113.02), ("below", 113.08))
+    )
+    world = World(tmp_path, stations=(above, below))
+    with world.database.write() as connection:
+        registry_store.save(connection, Registry((above, below), reaches=(reach,), catalogue=CATALOGUE))
+    world.start()
+    hour = np.arange(66 * 24)
+    sun = 0.15 * np.sin(2 * np.pi * hour / 24)
+    told = []
+    for day in range(66):
+        some = hour[24 * day : 24 * day + 24]
+        creeps = 0.08 * np.clip(some / 24 - 40, 0, 8)
+        noise = np.random.default_rng(day).normal(0, 0.01, (2, 24))
+        lines = (7.6 + sun[some] + noise[0], 7.6 + sun[some] + noise[1] + creeps)
+        sent = [
+            message(key, {START + int(i) * HOUR: {"ph": round(float(x), 2)} for i, x in zip(some, line, strict=True)})
+            for key, line in zip(("above", "below"), lines, strict=True)
+        ]
+        told += [f for f in world.take(*sent).findings if f.rule == "device-care"]
+        if day in (45, 47):
+            world.start()
+    fired, over = told
+    assert (fired.station, fired.parameter, fired.change, over.change) == ("below", "ph", Change.FIRED, Change.RESOLVED)
+    assert fired.cause == "device:below"
+    assert 43 <= (fired.observed_at_ms - START) / DAY <= 49
+    assert "clean and check it" in fired.text.en
+    assert doubted(world, int(QualityTest.NEIGHBOURS), "below") == {}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sensors.parameters import catalogue
 from sensors.quality import Memory, assess
 from sensors.quality.daily import NOBODY, Network, features, neighbours, together
-from sensors.quality.memory import DAYS, HOURS, STRETCHES
+from sensors.quality.memory import DAYS, EARLIER, HOURS, STRETCHES
 from sensors.reading import Flag, QualityTest, pack
 
 CATALOGUE = catalogue()
@@ -189,7 +189,7 @@ def test_cutting_the_time_anywhere_changes_no_verdict(cuts: list[int]) -> None:
     assert whole.days(ATTENUATED, 2)
     assert whole.days(NEIGHBOURS, 3)
     assert (parts.told == whole.told).all()
-    for name in ("hour_sum", "hour_many", "swing", "median", "doubt"):
+    for name in ("hour_sum", "hour_many", "swing", "median", "earlier", "doubt"):
         np.testing.assert_array_equal(getattr(parts.memory, name), getattr(whole.memory, name))
 
 
@@ -245,10 +245,15 @@ def test_what_was_written_down_is_known_again_and_what_an_older_version_wrote_to
     for number, _, body in told.carried.frozen():
         again = Memory.of(np.zeros(1, np.int32), waters.memory.parameter[number : number + 1])
         assert again.thaw(0, body)
-        for name in ("counts", "hour_sum", "hour_many", "swing", "median", "doubt"):
+        for name in ("counts", "hour_sum", "hour_many", "swing", "median", "earlier", "doubt"):
             np.testing.assert_array_equal(getattr(again, name)[0], getattr(waters.memory, name)[number])
         plain = zlib.decompress(body)
-        first_form = bytes([1]) + plain[1 : len(plain) - HOURS * 12 - DAYS * 8 - 4 - STRETCHES * 12]
+        where, days, before = STRETCHES * 12, HOURS * 12 + DAYS * 8 + 4, EARLIER * 4
+        second_form = bytes([2]) + plain[1 : len(plain) - where - before] + plain[len(plain) - where :]
+        assert again.thaw(0, zlib.compress(second_form))
+        np.testing.assert_array_equal(again.doubt[0], waters.memory.doubt[number])
+        np.testing.assert_array_equal(again.stretch[0], waters.memory.stretch[number])
+        first_form = bytes([1]) + plain[1 : len(plain) - where - before - days]
         old = Memory.of(np.zeros(1, np.int32), waters.memory.parameter[number : number + 1])
         assert old.thaw(0, zlib.compress(first_form))
         np.testing.assert_array_equal(old.counts[0], waters.memory.counts[number])

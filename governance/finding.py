@@ -84,12 +84,12 @@ class Finding:
     @property
     def id(self) -> str:
         """The same finding has the same id however often it is found: a replay or a restart appends nothing twice."""
-        parts = (
-            self.rule,
-            self.change,
-            self.station,
-            self.parameter or "",
-            str(self.observed_at_ms),
-            "past" if self.retrospective else "live",
+        return identity(
+            self.rule, self.change, self.station, self.parameter or "", self.observed_at_ms, self.retrospective
         )
-        return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+
+def identity(rule: str, change: Change, station: str, parameter: str, observed_at_ms: int, retrospective: bool) -> str:
+    """What tells one finding from another."""
+    parts = (rule, change, station, parameter, str(observed_at_ms), "past" if retrospective else "live")
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]

@@ -1,7 +1,12 @@
-"""The firing conditions in the database, so that a restart pages nobody twice (design rule 8)."""
+"""What fires, and what fired, in the database, so that a restart pages nobody twice (design rule 8)."""
+
+from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from governance.finding import Change, identity
+from governance.incident import What
+from governance.tables import incident, incident_condition, incident_entry
 from ingest.checks.alarms import Alarm, Key
 from ingest.storage.tables import alarm as table
 
@@ -14,6 +19,49 @@ def load(connection: sa.Connection) -> dict[Key, Alarm]:
         )
         for row in connection.execute(sa.select(table))
     }
+
+
+def gateways_back(connection: sa.Connection) -> dict[tuple[str, str], int]:
+    """When a silent gateway spoke again, ms by (rule, gateway): the incidents tell."""
+    one = incident_condition.c
+    query = (
+        sa.select(one.rule, one.station, sa.func.max(one.resolved_at_ms))
+        .join(incident, incident.c.id == one.incident_id)
+        .where(incident.c.cause == "silence:gateway:" + one.station, one.resolved_at_ms.is_not(None))
+        .group_by(one.rule, one.station)
+    )
+    return {(rule, gateway): at_ms for rule, gateway, at_ms in connection.execute(query)}
+
+
+def firings(connection: sa.Connection, windows_ms: Mapping[str, int]) -> dict[Key, tuple[int, ...]]:
+    """When the conditions of these rules fired within their windows (ms), oldest first: the incidents tell.
+
+    What was withdrawn never fired.
+    """
+    if not windows_ms:
+        return {}
+    entry, one, back = incident_entry.c, incident_condition.c, incident_entry.alias().c
+    newest = sa.select(sa.func.max(entry.observed_at_ms)).where(entry.by.in_(windows_ms)).scalar_subquery()
+    withdrawn = sa.exists().where(
+        back.incident_id == entry.incident_id,
+        back.what == What.WITHDRAWN,
+        back.by == entry.by,
+        back.observed_at_ms == entry.observed_at_ms,
+    )
+    query = (
+        sa.select(one.rule, one.station, one.parameter, entry.observed_at_ms, entry.finding_id)
+        .join(incident_condition, (one.incident_id == entry.incident_id) & (one.rule == entry.by))
+        .where(entry.what == What.FIRED, entry.by.in_(windows_ms), ~withdrawn)
+        .where(entry.observed_at_ms >= newest - max(windows_ms.values()))
+        .order_by(entry.observed_at_ms)
+    )
+    found: dict[Key, tuple[int, ...]] = {}
+    for rule, station, parameter, at_ms, id_ in connection.execute(query):
+        # an incident may hold several stations: the id says which of them it was
+        if id_ in {identity(rule, Change.FIRED, station, parameter, at_ms, past) for past in (False, True)}:
+            key = rule, station, parameter
+            found[key] = (*found.get(key, ()), at_ms)
+    return found
 
 
 def save(connection: sa.Connection, alarms: dict[Key, Alarm], changed: set[Key]) -> None:

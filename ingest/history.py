@@ -7,7 +7,8 @@ import numpy as np
 
 from ingest.checks.engine import Checks, Shown
 from ingest.checks.events import Measured
-from ingest.memories import Learned
+from ingest.checks.no_data import PAUSE_INTERVALS
+from ingest.memories import RESUMED, STATION, Learned
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
 from sensors.quality import Assessed, Carried, Memory, assess
@@ -19,8 +20,6 @@ from sensors.reading import Batch, Bools, Bytes, Codes, Flag, Ints, QualityTest
 from sensors.stations import Registry
 
 NEVER = -1
-STATION = ""
-"""Stands for the parameter where something is of the station as a whole."""
 SHORTEST_S = FLAT_SECONDS + 3600
 """The quality tests look back this far: the longest run a stuck sensor needs, and an hour to see where it began."""
 ENOUGH = KEEP + 4
@@ -53,6 +52,8 @@ class History:
         self.parameter = np.zeros(0, np.int32)
         self.newest = np.full(0, NEVER, np.int64)
         self.heard = np.full(len(registry.stations), NEVER, np.int64)
+        self.resumed = np.zeros(len(registry.stations), np.int64)  # when they spoke again after a pause
+        self._pause_ms = _pause_ms(registry)
         rules = checks.rules
         self.lookback_ms = [int(1000 * max(SHORTEST_S, rules.lookback_s(p.key))) for p in catalogue.parameters]
 
@@ -67,6 +68,8 @@ class History:
         self._of = np.concatenate([self._of, np.full((more, len(self._catalogue)), NEVER, np.int64)])
         self._loaded = np.concatenate([self._loaded, np.zeros(more, np.bool_)])
         self.heard = np.concatenate([self.heard, np.full(more, NEVER, np.int64)])
+        self.resumed = np.concatenate([self.resumed, np.zeros(more, np.int64)])
+        self._pause_ms = _pause_ms(registry)
         self.watched.grow(len(registry.stations))
         self.registry = registry
 
@@ -83,6 +86,11 @@ class History:
     def of(self, station: Codes, parameter: Codes) -> Ints:
         """(n,) the series of parameters of stations, NEVER where nothing was heard of it."""
         return np.asarray(self._of[station, parameter])
+
+    @property
+    def whole(self) -> bool:
+        """Whether every station was loaded since the start."""
+        return bool(self._loaded.all())
 
     def heed(self, stations: Iterable[int], now_ms: int) -> None:
         """What is remembered of these stations will be asked for: those not heard of since the start are loaded."""
@@ -110,7 +118,9 @@ class History:
             int(self._of[station, self._catalogue.index[name]]): self._piece(key, name, newest[name], recent)
             for name in newest
         }
-        self._rebuild(key, pieces, now_ms)
+        learned = self._learned(key)
+        self.resumed[station] = learned[RESUMED].upto_ms if RESUMED in learned else 0
+        self._rebuild(key, pieces, learned, now_ms)
 
     def _piece(self, station: str, name: str, newest_ms: int, recent: Window) -> Window:
         """What a series must see of its own past."""
@@ -126,10 +136,10 @@ class History:
             piece = accepted_before(self._store, station, name, int(piece.at[0])).join(piece)
         return piece
 
-    def _rebuild(self, station: str, pieces: dict[int, Window], now_ms: int) -> None:
-        """What is remembered, and the conditions, of these series from their stored readings."""
+    def _rebuild(self, station: str, pieces: dict[int, Window], learned: Mapping[str, Learned], now_ms: int) -> None:
+        """What is remembered, and the conditions, of these series from their stored readings and what is written
+        down."""
         series = np.array(list(pieces), np.int64)
-        learned = self._learned(station)
         fresh = self.memory.taken(series)
         fresh.forget(np.arange(len(series)))
         known: list[Window] = []
@@ -165,14 +175,15 @@ class History:
         if learned is not None and one.thaw(0, learned.body):
             upto_ms = learned.upto_ms
         at = np.concatenate([w.at for w in windows])
-        rows = np.flatnonzero(at > upto_ms)
+        rows = np.flatnonzero(at >= upto_ms)  # of the last instant more may have come later
+        visits = np.concatenate([w.packed for w in windows]) >> 4 & QualityTest.MAINTENANCE
         seen = watch(
             np.zeros(len(rows), np.int64),
             np.concatenate([w.parameter for w in windows])[rows],
             at[rows],
             verdict.move[rows],
             verdict.course[rows],
-            verdict.tests[rows].astype(np.int64),
+            (verdict.tests.astype(np.int64) | visits)[rows],
             one,
             self._catalogue,
         )
@@ -216,17 +227,31 @@ class History:
         first = np.flatnonzero(np.diff(series, prepend=-1))
         new = first[self.newest[series[first]] == NEVER]
         rows = [(int(series[i]), int(at[i]) - 1, b"") for i in new.tolist()]
-        latest = {series: Learned(upto_ms, body) for series, upto_ms, body in rows + carried.frozen()}
+        frozen = carried.frozen()
+        latest = {one: Learned(upto_ms, body) for one, upto_ms, body in rows + frozen}
         stations, parameters = self.registry.stations, self._catalogue.parameters
-        turned = np.flatnonzero(seen.memory.day > self.watched.day[seen.stations])
+        turned = seen.memory.day > self.watched.day[seen.stations]
+        # with its series, whose readings are not looked at again; with an alarm, for what the water above had to do
+        # with it is not looked at again either
+        turned |= np.isin(seen.stations, [*self.station[[one for one, _, _ in frozen]], *seen.alarms.station])
         together = [
             (stations[seen.stations[i]].key, STATION, Learned(int(seen.memory.at[i, 1]), seen.memory.frozen(i)))
-            for i in turned.tolist()
+            for i in np.flatnonzero(turned).tolist()
         ]
         return together + [
-            (stations[self.station[series]].key, parameters[self.parameter[series]].key, one)
-            for series, one in latest.items()
+            (stations[self.station[number]].key, parameters[self.parameter[number]].key, one)
+            for number, one in latest.items()
         ]
+
+    def resuming(self, station: Codes, at: Ints) -> dict[int, int]:
+        """The stations that speak again after a pause with these readings, and when."""
+        found = {}
+        for i in np.unique(station[at - self.heard[station] > self._pause_ms[station]]).tolist():
+            instants = np.unique(at[(station == i) & (at > self.heard[i])])
+            after = np.flatnonzero(np.diff(instants, prepend=self.heard[i]) > self._pause_ms[i])
+            if len(after):
+                found[i] = int(instants[after[-1]])
+        return found
 
     def _add(self, station: int, parameter: int) -> int:
         number = len(self.newest)
@@ -238,10 +263,12 @@ class History:
         self.checks.bind(number, self.registry.stations[station], self._catalogue.parameters[parameter].key)
         return number
 
-    def heard_of(self, series: Ints, at: Ints) -> None:
-        """These readings are stored; the newest by observed_at counts, not the last to arrive."""
+    def heard_of(self, series: Ints, at: Ints, resumed: Mapping[int, int]) -> None:
+        """These readings are stored; the newest by observed_at counts, not the last to arrive. ``resumed`` tells which
+        stations spoke again with them, and when."""
         np.maximum.at(self.newest, series, at)
         np.maximum.at(self.heard, self.station[series], at)
+        self.resumed[list(resumed)] = list(resumed.values())
 
     def load_more(self, most: int, now_ms: int) -> bool:
         """Load some of the stations not heard of since the start; true once all are loaded.
@@ -251,6 +278,10 @@ class History:
         for i in np.flatnonzero(~self._loaded)[:most].tolist():
             self.load(i, now_ms)
         return bool(self._loaded.all())
+
+
+def _pause_ms(registry: Registry) -> Ints:
+    return np.array([PAUSE_INTERVALS * s.interval_s * 1000 for s in registry.stations], np.int64)
 
 
 def accepted(window: Window) -> Bools:

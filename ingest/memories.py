@@ -1,14 +1,24 @@
-"""What the quality tests learned of every series, in the database: once a day, and read again after a restart.
+"""What a restart could not read from the stored readings, in the database.
 
-Between two such moments nothing is lost: the readings themselves are stored, and teach the same again.
+What the quality tests learned of every series, and the event detector of every station, is written down once a day;
+between two such moments nothing is lost: the readings themselves are stored, and teach the same again. When a station
+had an alarm, when it spoke again after a pause, and which clocks seem wrong, is written down as it changes.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
 
+import msgspec
 import sqlalchemy as sa
 
+from ingest.checks.clocks import Off
 from ingest.storage.tables import memory as table
+
+STATION = ""
+"""Stands for the parameter where something is of the station as a whole."""
+RESUMED = "resumed"
+"""Likewise, of when a station spoke again after a pause."""
+_CLOCK = "clock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +47,26 @@ def save(connection: sa.Connection, rows: Sequence[tuple[str, str, Learned]]) ->
             {"station": station, "parameter": parameter, "upto_ms": one.upto_ms, "body": one.body}
             for station, parameter, one in rows
         ],
+    )
+
+
+def resumed(stations: Sequence[str], when: Mapping[int, int]) -> list[tuple[str, str, Learned]]:
+    """What is to be written down of stations, by position, that spoke again."""
+    return [(stations[i], RESUMED, Learned(at_ms, b"")) for i, at_ms in when.items()]
+
+
+def clocks(connection: sa.Connection) -> dict[str, Off]:
+    """By station, the clocks that seem wrong."""
+    query = sa.select(table.c.station, table.c.body).where(table.c.parameter == _CLOCK)
+    return {row.station: Off(*msgspec.json.decode(row.body)) for row in connection.execute(query)}
+
+
+def save_clocks(connection: sa.Connection, changed: Mapping[str, Off | None]) -> None:
+    """Write down these clocks; one that is right again is forgotten."""
+    right = [station for station, off in changed.items() if off is None]
+    if right:
+        connection.execute(sa.delete(table).where(table.c.parameter == _CLOCK, table.c.station.in_(right)))
+    wrong = {station: off for station, off in changed.items() if off is not None}
+    save(
+        connection, [(s, _CLOCK, Learned(off.heard_ms, msgspec.json.encode(astuple(off)))) for s, off in wrong.items()]
     )

@@ -148,6 +148,7 @@ class Site:
             accepted = validate.accept(decoded, messages, self.history.registry, now_ms)
             clock.lap("decode")
             told = means.uncovered(accepted.batch, decoded.periods, self.history.registry, self.store)
+            self._heed(told.station, now_ms)
             sorted_ = _sort(told, self.history, now_ms)
             live = self._marked(sorted_, self._assessed(sorted_))
             seen = self.history.watch(sorted_.batch.take(sorted_.live), live, self.edges)
@@ -181,12 +182,14 @@ class Site:
                 self.store.reflag(connection, keys, again, live.again_packed)
                 rows = sorted_.live
                 learned = self.history.learned(sorted_.series[rows], sorted_.batch.at[rows], live.carried, seen)
-                memories.save(connection, learned)
+                resumed = self.history.resuming(sorted_.batch.station, sorted_.batch.at)
+                memories.save(connection, learned + memories.resumed(keys, resumed))
                 self.store.reflag(connection, keys, past.again, past.again_packed)
                 quarantine.add(connection, self.history.registry, messages, decoded.headers, rejected)
                 self._settle(connection, replayed, now_ms)
                 of_devices = self._of_devices(self._keep_notices(connection, messages, decoded), now_ms)
                 of_devices += self.clocks.follow(decoded, messages, self.history.registry, self.history.checks.alarms)
+                memories.save_clocks(connection, self.clocks.changed())
                 of_devices += care.findings(
                     live.carried, self.history.memory, self.history.registry, self.catalogue, self.history.checks.alarms
                 )
@@ -206,7 +209,7 @@ class Site:
         self.history.memory.apply(live.carried)
         self.history.memory.note(noted.series, noted.at, noted.packed)
         self.history.watched.apply(seen.stations, seen.memory)
-        self.history.heard_of(sorted_.series, sorted_.batch.at)
+        self.history.heard_of(sorted_.series, sorted_.batch.at, resumed)
         try:
             for station in past.stations:
                 self.history.load(station, now_ms)  # late data changed the past its memory and rules rest on
@@ -327,7 +330,7 @@ class Site:
             checks = self.history.checks
             registry, heard = self.history.registry, self.history.heard
             excused = muted(self._visits, registry.index, now_ms)  # a mute of all rules excuses silence, too
-            sensors = Heard(self.history.station, self.history.parameter, self.history.newest)
+            sensors = Heard(self.history.station, self.history.parameter, self.history.newest, self.history.resumed)
             findings = checks.withdrawn(registry)
             findings += checks.tick(registry, heard, excused, connected_since_ms, now_ms, sensors)
             if findings:
@@ -411,6 +414,14 @@ class Site:
         changed = apply_to_alarms(checks.alarms, findings) | apply_to_alarms(checks.alarms, past.lasting)
         # in the order of events, so that what is told does not hang on the order in which series were first heard
         return [*findings, *sorted(past.findings, key=_order)], changed
+
+    def _heed(self, station: Codes, now_ms: int) -> None:
+        """Know of the stations that are asked when readings of these are judged, also right after a start."""
+        if not self.history.whole:
+            mine = np.unique(station).tolist()
+            near = {other for one in mine for other in self.network.get(one, ())}
+            above = {way.above for one in mine for way in self.flow.above.get(one, ())}
+            self.history.heed([*mine, *near, *above], now_ms)
 
     def _past(self, now_ms: int, seen: Seen | None = None) -> late_events.Past:
         """The events of the past, as this batch or a correction finds them."""
@@ -543,15 +554,18 @@ class Site:
             self._fingerprint = registry_store.fingerprint(connection)
             self.loggers: Mapping[str, Logger] = loggers.load(connection)
             known = alarms.load(connection)
+            off = memories.clocks(connection)
+            back = alarms.gateways_back(connection)
+            fired = alarms.firings(connection, self.rules.flapping_ms())
             mutes = [one for _, one in upkeep_store.mutes(connection)]
             self._visits = (*(one for _, one in upkeep_store.visits(connection)), *_as_visits(mutes))
             self.marks = Marks(upkeep_store.marks(connection), registry.index, self.catalogue)
         self.store.forget()
         self.ledger.forget()
-        checks = Checks(self.rules, self.catalogue, known, self.late_s, registry)
+        checks = Checks(self.rules, self.catalogue, known, self.late_s, registry, back, fired)
         checks.mute(mutes)
         self._lay_out(registry)
-        self.clocks = Clocks()
+        self.clocks = Clocks(off)
         self.history = History(registry, self.store.at_hand, checks, self.catalogue, self._learned)
         self._fresh = True
 

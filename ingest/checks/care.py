@@ -6,11 +6,13 @@ was so (:mod:`ingest.returns`).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Change, Colour, Finding
+from ingest.checks import devices
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.wording import name
 from ingest.checks.wording import parameter as parameter_name
@@ -40,22 +42,13 @@ def findings(
         if bool(doubt & DUE) == (firing is not None):
             continue
         at_ms = day * DAY_MS
-        words = {"station": name(station), "at": beijing(at_ms)}
-        told.append(
-            Finding(
-                rule=RULE,
-                version=VERSION,
-                kind=Kind.DEVICE,
-                change=Change.FIRED if firing is None else Change.RESOLVED,
-                cause=f"device:{station.key}",
-                station=station.key,
-                parameter=parameter.key,
-                observed_at_ms=at_ms,
-                since_ms=at_ms if firing is None else firing.since_ms,
-                colour=Colour.BLUE,
-                text=say("device.care", parameter=parameter_name(parameter), **words)
-                if firing is None
-                else say("device.over", what=say("device.care_short"), **words),
-            )
+        text = (
+            say("device.care", station=name(station), at=beijing(at_ms), parameter=parameter_name(parameter))
+            if firing is None
+            else devices.over(station, "care", at_ms)
         )
+        change = Change.FIRED if firing is None else Change.RESOLVED
+        since_ms = at_ms if firing is None else firing.since_ms
+        one = devices.finding(station, "care", change, (since_ms, at_ms), Colour.BLUE, text, VERSION)
+        told.append(replace(one, parameter=parameter.key))
     return told

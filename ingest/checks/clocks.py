@@ -11,8 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from governance.finding import Change, Colour, Finding, Kind
+from governance.finding import Change, Colour, Finding
 from ingest.checks.alarms import Alarm, Key
+from ingest.checks.devices import PREFIX, finding, over
 from ingest.checks.wording import duration, name
 from sensors.reading import Message
 from sensors.stations import Registry, Station
@@ -20,7 +21,8 @@ from sensors.texts import say
 from sensors.times import FUTURE_MS, beijing
 from sensors.wire.telemetry import Decoded
 
-RULE: Final = "device-clock"
+WHAT: Final = "clock"
+RULE: Final = PREFIX + WHAT
 VERSION: Final = "1"
 """Grows with every change of what a wrong clock is."""
 
@@ -68,12 +70,21 @@ class Off:
 
 
 class Clocks:
-    """What the messages of the last hours said of their devices' clocks. It is not kept: after a restart a wrong clock
-    needs its hour again, and one that was told is known by its alarm."""
+    """What the messages of the last hours said of their devices' clocks.
 
-    def __init__(self) -> None:
-        self._off: dict[str, Off] = {}
+    ``off`` are the clocks that seemed wrong before a restart. Who was heard is not kept: where many seem wrong, whether
+    it is ours shows only once the others spoke again.
+    """
+
+    def __init__(self, off: Mapping[str, Off] | None = None) -> None:
+        self._off: dict[str, Off] = dict(off or {})
         self._heard: dict[str, int] = {}  # station → when it was heard last, ms
+        self._changed: set[str] = set()
+
+    def changed(self) -> dict[str, Off | None]:
+        """The clocks that seem otherwise than when this was asked last; None: right."""
+        changed, self._changed = self._changed, set()
+        return {station: self._off.get(station) for station in changed}
 
     def follow(
         self,
@@ -91,11 +102,13 @@ class Clocks:
         for i, off_ms in said.items():
             station, at_ms = messages[i].station, messages[i].received_at_ms
             if -FUTURE_MS <= off_ms <= BEHIND_MS:
-                self._off.pop(station, None)
+                if self._off.pop(station, None) is not None:
+                    self._changed.add(station)
                 if (since_ms := firing.pop(station, None)) is not None:
                     told.append(_finding(registry[station], Change.RESOLVED, since_ms, at_ms, off_ms))
                 continue
             now = self._off[station] = _followed(self._off.get(station), off_ms, at_ms)
+            self._changed.add(station)
             if now.lasts and station not in firing and not self._ours(at_ms):
                 firing[station] = now.since_ms
                 told.append(_finding(registry[station], Change.FIRED, now.since_ms, at_ms, off_ms))
@@ -138,22 +151,11 @@ def _offsets(decoded: Decoded, messages: Sequence[Message], registry: Registry) 
 
 def _finding(station: Station, change: Change, since_ms: int, at_ms: int, off_ms: int) -> Finding:
     if change is Change.RESOLVED:
-        text = say("device.over", station=name(station), at=beijing(at_ms), what=say("device.clock_short"))
+        text = over(station, WHAT, at_ms)
     else:
         key = "device.clock_behind" if off_ms > 0 else "device.clock_ahead"
         text = say(key, station=name(station), at=beijing(since_ms), off=duration(_rounded(abs(off_ms))))
-    return Finding(
-        rule=RULE,
-        version=VERSION,
-        kind=Kind.DEVICE,
-        change=change,
-        cause=f"device:{station.key}",
-        station=station.key,
-        observed_at_ms=at_ms,
-        since_ms=since_ms,
-        colour=Colour.YELLOW,
-        text=text,
-    )
+    return finding(station, WHAT, change, (since_ms, at_ms), Colour.YELLOW, text, VERSION)
 
 
 def _rounded(ms: int) -> int:

@@ -15,7 +15,7 @@ from governance.finding import Change, Colour, Finding, Kind
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.wording import name
 from sensors.stations import Station
-from sensors.texts import say
+from sensors.texts import Text, say
 from sensors.times import YEAR_2000_MS, beijing, to_ms
 
 VERSION: Final = "1"
@@ -103,17 +103,41 @@ def findings(
 
 
 def _finding(one: Said, what: str, change: Change, since_ms: int, past: bool) -> Finding:
-    key = f"device.{what}" if change is Change.FIRED else "device.over"
+    told = over(one.station, what, one.at_ms) if change is Change.RESOLVED else _begun(one, what)
+    return finding(one.station, what, change, (since_ms, one.at_ms), BEGINS[what], told, VERSION, past)
+
+
+def _begun(one: Said, what: str) -> Text:
+    return say(f"device.{what}", station=name(one.station), at=beijing(one.at_ms))
+
+
+def over(station: Station, what: str, at_ms: int) -> Text:
+    """That something a device was told of is over."""
+    return say("device.over", station=name(station), at=beijing(at_ms), what=say(f"device.{what}_short"))
+
+
+def finding(
+    station: Station,
+    what: str,
+    change: Change,
+    span_ms: tuple[int, int],
+    colour: Colour,
+    text: Text,
+    version: str,
+    past: bool = False,
+) -> Finding:
+    """Something of a device: since when and until when, ms. All of a device is one cause."""
+    since_ms, at_ms = span_ms
     return Finding(
         rule=PREFIX + what,
-        version=VERSION,
+        version=version,
         kind=Kind.DEVICE,
         change=change,
-        cause=f"device:{one.station.key}",
-        station=one.station.key,
-        observed_at_ms=one.at_ms,
+        cause=f"device:{station.key}",
+        station=station.key,
+        observed_at_ms=at_ms,
         since_ms=since_ms,
-        colour=BEGINS[what],
+        colour=colour,
         retrospective=past,
-        text=say(key, station=name(one.station), at=beijing(one.at_ms), what=say(f"device.{what}_short")),
+        text=text,
     )

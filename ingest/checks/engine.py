@@ -5,8 +5,9 @@ one reading at a time. Late data are judged in their own time by the very same w
 them: what appears only with them is a retrospective finding.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,7 @@ class Checks:
     """The rules bound to the series that exist; remembers the state of every condition that is not idle.
 
     ``registry`` is what the rules know of regions and targets; without one stations lie in their own region alone.
+    ``back`` tells when a silent gateway spoke again, by rule and gateway; ``fired`` when what may flap did fire.
     """
 
     def __init__(
@@ -142,6 +144,8 @@ class Checks:
         alarms: dict[Key, Alarm],
         late_s: int = LATE_S,
         registry: Registry | None = None,
+        back: Mapping[tuple[str, str], int] = MappingProxyType({}),
+        fired: Mapping[Key, tuple[int, ...]] = MappingProxyType({}),
     ) -> None:
         self.rules = rules
         self.alarms = alarms
@@ -152,6 +156,7 @@ class Checks:
         self._late_ms = late_s * 1000
         self._watched: list[_Watched] = []
         self._states: dict[int, State] = {}
+        self._fired = dict(fired)
         self._phase = np.zeros(0, np.uint8)
         self._past = np.zeros(0, np.bool_)
         self._sign, self._limit, self._clear = np.zeros(0), np.zeros(0), np.zeros(0)
@@ -162,7 +167,7 @@ class Checks:
         self._derived: dict[str, Derived] = {
             rule.id: judge for rule in rules if isinstance(rule, Watched) and (judge := derived(rule)) is not None
         }
-        self._silence = Silence(rules.no_data, alarms, self.speak)
+        self._silence = Silence(rules.no_data, alarms, self.speak, back)
         self.sudden = Sudden(rules, alarms, self._of_event, self._late_ms, catalogue)
 
     # -- binding -----------------------------------------------------------------------------------------------------
@@ -237,9 +242,6 @@ class Checks:
         watched = self._watched[number]
         state = State()
         if alarm := self.alarms.get(watched.key):
-            walk(watched.watch, state, [sample for sample in samples if sample[0] < alarm.fired_at_ms], now_ms)
-            lately = (at for at in state.firings if alarm.fired_at_ms - at < watched.watch.flap_ms)
-            state = State(firings=(*lately, alarm.fired_at_ms) if watched.watch.flaps else ())
             state.held = int(alarm.held)
             state.phase, state.past = Phase.FIRING, alarm.past
             state.since_ms, state.fired_at_ms, state.last_ms = alarm.since_ms, alarm.fired_at_ms, alarm.fired_at_ms
@@ -257,7 +259,9 @@ class Checks:
             walk(watched.watch, state, samples, now_ms)
             if state.phase in (Phase.FIRING, Phase.RECOVERING):  # never announced: the next bad reading announces it
                 state.phase, state.past, state.held = Phase.PENDING, False, 0
-                state.firings = tuple(at for at in state.firings if at < state.fired_at_ms)
+        # readings may be judged otherwise since: what was told counts, not what they show now
+        state.firings = self._fired.get(watched.key, ())
+        state.recent = tuple((at, x, replace(before, firings=state.firings)) for at, x, before in state.recent)
         self._keep(number, state)
 
     # -- judging -----------------------------------------------------------------------------------------------------
@@ -348,6 +352,8 @@ class Checks:
         return [_on_the_table(self._finding(watched, turn, None, doubts)) for turn in turns]
 
     def _keep(self, number: int, state: State) -> None:
+        if state.firings:
+            self._fired[self._watched[number].key] = state.firings
         self._phase[number], self._past[number] = state.phase, state.past
         idle = all(before.phase is Phase.IDLE for _, _, before in state.recent)
         if state.phase is Phase.IDLE and idle and not state.firings:
@@ -384,6 +390,9 @@ class Checks:
             for one in news(known, shown, fired_at_ms, past):
                 found = [self._finding(watched, turn, means.get(turn.at_ms), after.doubts()) for turn in one.turns]
                 findings += found
+                if watched.watch.flaps:
+                    more = (turn.at_ms for turn in one.turns if turn.fired)
+                    self._fired[watched.key] = tuple(sorted({*self._fired.get(watched.key, ()), *more}))
                 if one.lasting:
                     lasting += found
         return findings, lasting
@@ -406,6 +415,8 @@ class Checks:
             for span in gone(was, still):
                 on = alarm is not None and span.holds(alarm.fired_at_ms)
                 found.append(self._disproved(watched, span, alarm if on else None, reason))
+                fired = self._fired.pop(watched.key, ())
+                self._fired[watched.key] = tuple(at for at in fired if at != found[-1].observed_at_ms)
                 ended += found[-1:] if on else []
         return found, ended
 

@@ -25,11 +25,15 @@ PROBED = frozenset({"ph", "do", "water_temp"})
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The newest reading of every series: station and parameter (n,) by position, ``newest_ms`` (n,) -1 for never."""
+    """The newest reading of every series: station and parameter (n,) by position, ``newest_ms`` (n,) -1 for never.
+
+    ``resumed_ms`` (stations,) is when each spoke again after a pause: its sensors have their turn before them.
+    """
 
     station: Codes
     parameter: Codes
     newest_ms: Ints
+    resumed_ms: Ints
 
 
 @dataclass(slots=True)
@@ -44,11 +48,15 @@ class _Expected:
 class Silence:
     """The no-data rules. ``alarms`` are those of the engine: it keeps them up to date between two calls.
 
-    ``speak`` names the rules that speak of a station.
+    ``speak`` names the rules that speak of a station, ``back`` tells when a (rule, gateway) spoke again, ms.
     """
 
     def __init__(
-        self, rules: Sequence[NoData], alarms: dict[Key, Alarm], speak: Callable[[Station], Sequence[Rule]]
+        self,
+        rules: Sequence[NoData],
+        alarms: dict[Key, Alarm],
+        speak: Callable[[Station], Sequence[Rule]],
+        back: Mapping[tuple[str, str], int],
     ) -> None:
         self._rules = rules
         self.alarms = alarms
@@ -56,9 +64,7 @@ class Silence:
         self._registry: Registry | None = None
         self._spoken_of: dict[str, Bools] = {}
         self._expected: dict[str, _Expected] = {}
-        self._last_heard = np.zeros(0, np.int64)
-        self._resumed = np.zeros(0, np.int64)  # (stations,) when they spoke again after a pause
-        self._back: dict[tuple[str, str | None], int] = {}  # (rule, gateway) → ms when it was found speaking again
+        self._back = dict(back)
 
     def tick(
         self,
@@ -84,7 +90,6 @@ class Silence:
             self._spoken_of = {rule.id: np.array([rule.id in ids for ids in mine], np.bool_) for rule in self._rules}
             self._registry = registry
             self._expected = {}
-        self._follow(registry, heard_ms)
         for rule in self._rules:
             if rule.sensors:
                 if sensors is not None:
@@ -105,7 +110,9 @@ class Silence:
         stations = registry.stations
         patience = np.array([max(rule.intervals * s.interval_s, rule.at_least_s) * 1000 for s in stations])
         concerned = self._spoken_of[rule.id] & (heard_ms >= 0)
-        since = np.array([max(connected_since_ms, self._back.get((rule.id, s.gateway), 0)) for s in stations], np.int64)
+        since = np.array(
+            [max(connected_since_ms, self._back.get((rule.id, s.gateway or ""), 0)) for s in stations], np.int64
+        )
         silent = concerned & (now_ms - np.maximum(np.maximum(heard_ms, since), excused_ms) > patience)
         speaking = concerned & (now_ms - heard_ms <= patience)
         findings = []
@@ -121,8 +128,7 @@ class Silence:
             if alarm := self._known(rule, gateway, f"silence:gateway:{gateway}"):
                 excused.update(members)  # when it speaks again its stations still have their turn before them
                 if speaking[members].any():
-                    self._back[rule.id, gateway] = now_ms
-                    newest = int(heard_ms[members].max())
+                    newest = self._back[rule.id, gateway] = int(heard_ms[members].max())
                     text = say("finding.gateway_speaking", gateway=gateway, at=beijing(newest))
                     findings.append(_silence_over(rule, gateway, alarm, newest, text))
             elif down and len(fresh) > 1 and rule.when.covers(now_ms):
@@ -142,17 +148,6 @@ class Silence:
                 findings.append(_station_silent(rule, s, int(heard_ms[i]), int(patience[i])))
         return findings
 
-    def _follow(self, registry: Registry, heard_ms: Ints) -> None:
-        """Note which stations speak again after a pause: their sensors have their turn before them."""
-        more = len(heard_ms) - len(self._last_heard)
-        if more > 0:
-            self._last_heard = np.concatenate([self._last_heard, heard_ms[-more:]])
-            self._resumed = np.concatenate([self._resumed, np.zeros(more, np.int64)])
-        spacing = np.array([s.interval_s for s in registry.stations], np.int64) * 1000
-        paused = heard_ms - self._last_heard > PAUSE_INTERVALS * spacing
-        self._resumed[paused] = heard_ms[paused]
-        self._last_heard = heard_ms.copy()
-
     def _sensors(
         self,
         rule: NoData,
@@ -171,7 +166,7 @@ class Silence:
         where = sensors.station
         spacing = np.array([s.interval_s for s in stations], np.int64) * 1000
         speaks = (now_ms - heard_ms <= PAUSE_INTERVALS * spacing)[where] & (sensors.newest_ms >= 0)
-        since = np.maximum(np.maximum(self._resumed, excused_ms)[where], connected_since_ms)
+        since = np.maximum(np.maximum(sensors.resumed_ms, excused_ms)[where], connected_since_ms)
         waiting = now_ms - np.maximum(sensors.newest_ms, since) > expected.patience_ms
         findings = []
         for i in np.flatnonzero(expected.concerned & speaks & waiting).tolist():

@@ -467,6 +467,10 @@ class Rules:
             )
         )
 
+    def flapping_ms(self) -> dict[str, int]:
+        """The rules that hold what keeps coming back, and how long they look back for it."""
+        return {rule.id: rule.flap_window_s * 1000 for rule in self if isinstance(rule, Limit) and rule.flaps}
+
     def lookback_s(self, parameter: str) -> int:
         """How far back the rules of a parameter may need to see to know their own state."""
         spans = [0]

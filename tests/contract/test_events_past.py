@@ -227,3 +227,26 @@ def test_an_event_that_was_one_only_for_the_water_above_goes_with_that(world: Wo
     found = follow(world, OFF + 70)
     assert {(f.station, f.change) for f in found} == {("upper", Change.WITHDRAWN), ("lower", Change.WITHDRAWN)}
     assert "上游上站" in next(f for f in found if f.station == "lower").text.zh
+
+
+# -- restarts ----------------------------------------------------------------------------------------------------------
+
+
+def told_by_turns(world: World, restarts: bool) -> list[Finding]:
+    """The lower station first, so that after a restart it is heard before anything of the upper one was."""
+    water, told = waters(), []
+    feed(world, water, QUIET, OFF + 15)
+    for i in range(OFF + 15, OFF + 60):
+        for station in ("lower", "upper"):
+            if restarts:
+                world.start()
+            told += feed(world, {station: water[station]}, i, i + 1, 1)
+    return told
+
+
+def test_what_the_water_above_makes_of_a_trace_is_told_alike_across_restarts(before: Path, tmp_path: Path) -> None:
+    told = told_by_turns(another(before, tmp_path / "0"), restarts=False)
+    assert {(f.station, f.change) for f in told} == {
+        (station, change) for station in ("upper", "lower") for change in (Change.FIRED, Change.RESOLVED)
+    }
+    assert told == told_by_turns(another(before, tmp_path / "1"), restarts=True)

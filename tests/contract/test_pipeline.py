@@ -1304,3 +1304,56 @@ def test_after_a_start_the_past_of_many_stations_is_read_a_little_at_a_time(
     found = [f for _ in range(len(world.site.history.registry.stations)) for f in world.site.tick(T0, late)]
     assert first == []
     assert {f.cause for f in found} == {"silence:shiwan", "silence:qicha"}
+
+
+# -- silence across restarts -------------------------------------------------------------------------------------------
+
+SENSORS = """
+[[no_data]]
+id = "sensor"
+sensors = true
+intervals = 4
+at_least_s = 1200
+colour = "blue"
+
+[[no_data]]
+id = "silent"
+at_least_s = 1200
+colour = "blue"
+"""
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_sensors_of_a_station_that_speaks_again_have_their_turn_also_after_a_restart(tmp_path: Path, restart: bool):
+    world = World(tmp_path, text=SENSORS)
+    both = {"ph": 7.0, "water_temp": 20.0}
+    world.feed({T0 + i * STEP: {k: v + i / 100 for k, v in both.items()} for i in range(5)})
+    back = T0 + 40 * STEP
+    world.feed({back: {"ph": 7.1}})
+    if restart:
+        world.start()
+    assert [f.rule for f in world.tick(back + MINUTE)] == []
+    world.feed({back + i * STEP: {"ph": 7.1 + i / 100} for i in range(1, 6)})
+    assert [f.rule for f in world.tick(back + 5 * STEP + MINUTE)] == ["sensor"], "and then it is missing"
+    world.database.close()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_gateway_that_comes_back_in_part_leaves_its_other_stations_their_turn_also_after_a_restart(
+    tmp_path: Path, restart: bool
+):
+    stations = [replace(SHIWAN, gateway="g1"), replace(QICHA, gateway="g1")]
+    world = World(tmp_path, stations=stations, text=SENSORS)
+    for name in ("shiwan", "qicha"):
+        world.feed(river(T0, calm(3)), name)
+    assert [f.station for f in world.tick(T0 + HOUR)] == ["g1"]
+    back = T0 + 2 * HOUR
+    world.feed(river(back, [1.5]))
+    (over,) = world.tick(back + 2000)
+    assert (over.station, over.observed_at_ms) == ("g1", back)
+    if restart:
+        world.start()
+    assert world.tick(back + 10 * MINUTE) == [], "the other one has its turn before it"
+    world.feed(river(back + STEP, calm(6)))
+    assert [f.station for f in world.tick(back + 31 * MINUTE)] == ["qicha"], "and then it is silent by itself"
+    world.database.close()

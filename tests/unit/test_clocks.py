@@ -64,6 +64,14 @@ def test_after_a_restart_a_wrong_clock_that_was_told_is_not_told_again() -> None
     assert line.every_five_minutes([8 * HOUR] * 20, T0 + 2 * HOUR) == []
 
 
+def test_a_clock_that_was_wrong_for_half_an_hour_before_a_restart_needs_half_an_hour_more() -> None:
+    line = Line()
+    assert line.every_five_minutes([8 * HOUR] * 6) == []
+    line.clocks = Clocks({one: off for one, off in line.clocks.changed().items() if off is not None})
+    (told,) = line.every_five_minutes([8 * HOUR] * 12, T0 + 6 * 5 * MINUTE)
+    assert told.observed_at_ms == T0 + HOUR
+
+
 def test_a_logger_that_was_offline_and_sends_its_memory_has_no_wrong_clock() -> None:
     day, hour = 288, 12
     assert Line().every_five_minutes((day - 4 * i) * 5 * MINUTE for i in range(72)) == [], "four at a time"

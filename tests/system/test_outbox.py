@@ -39,6 +39,7 @@ from governance.outbox import (
 )
 from governance.roles import administrator
 from governance.tables import outbox
+from riverchief.broker import free_port
 from riverchief.receiver import create_receiver
 from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
 from sensors.texts import Text
@@ -86,7 +87,7 @@ class Receiver:
     answer: bytes = b"{}"
     hold: threading.Event | None = None
     server: ThreadingHTTPServer | None = None
-    port: int = 0
+    port: int = field(default_factory=free_port)
 
     def start(self) -> None:
         receiver = self

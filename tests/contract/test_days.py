@@ -33,6 +33,20 @@ def month(sinks: int = 20, warms: int | None = None) -> dict[int, Values]:
     }
 
 
+def creek(folder: Path) -> World:
+    """A site of two stations on one creek, ``above`` and ``below``."""
+    reach = Reach("creek", "示例涌", "Example Creek", Water.CREEK, ((113.0, 23.0), (113.1, 23.0)))
+    above, below = (
+        Station(key, key, key, lon, 23.0, reach="creek", interval_s=3600)
+        for key, lon in (("above", 113.02), ("below", 113.08))
+    )
+    world = World(folder, stations=(above, below))
+    with world.database.write() as connection:
+        registry_store.save(connection, Registry((above, below), reaches=(reach,), catalogue=CATALOGUE))
+    world.start()
+    return world
+
+
 def doubted(world: World, test: int, station: str = "shiwan") -> dict[str, set[int]]:
     found: dict[str, set[int]] = {}
     for (key, at), (_, packed) in world.readings(station).items():
@@ -64,15 +78,7 @@ def test_a_sensor_that_lost_its_swing_is_doubted_live_as_in_a_table_and_over_a_r
 
 
 def test_a_thermometer_that_leaves_the_station_above_by_itself_is_doubted_live(tmp_path: Path) -> None:
-    reach = Reach("creek", "示例涌", "Example Creek", Water.CREEK, ((113.0, 23.0), (113.1, 23.0)))
-    above, below = (
-        Station(key, key, key, lon, 23.0, reach="creek", interval_s=3600)
-        for key, lon in (("above", 113.02), ("below", 113.08))
-    )
-    world = World(tmp_path, stations=(above, below))
-    with world.database.write() as connection:
-        registry_store.save(connection, Registry((above, below), reaches=(reach,), catalogue=CATALOGUE))
-    world.start()
+    world = creek(tmp_path)
     calm, warm = month(sinks=DAYS), month(sinks=DAYS, warms=20)
     for day in range(DAYS):
         some = slice(24 * day, 24 * day + 24)
@@ -132,15 +138,7 @@ def test_a_jump_at_a_visit_doubts_the_readings_since_the_sensor_was_last_right(t
 
 
 def test_a_ph_electrode_that_creeps_away_is_due_for_a_check_until_it_does_no_more(tmp_path: Path) -> None:
-    reach = Reach("creek", "示例涌", "Example Creek", Water.CREEK, ((113.0, 23.0), (113.1, 23.0)))
-    above, below = (
-        Station(key, key, key, lon, 23.0, reach="creek", interval_s=3600)
-        for key, lon in (("above", 113.02), ("below", 113.08))
-    )
-    world = World(tmp_path, stations=(above, below))
-    with world.database.write() as connection:
-        registry_store.save(connection, Registry((above, below), reaches=(reach,), catalogue=CATALOGUE))
-    world.start()
+    world = creek(tmp_path)
     hour = np.arange(66 * 24)
     sun = 0.15 * np.sin(2 * np.pi * hour / 24)
     told = []

@@ -255,7 +255,7 @@ class Forecasts(Rounds):
                 near = limits(speaking[station.key], places.target(station), station, name)
                 crossed = [(limit, _shown_crossing(one, limit)) for limit in near]
                 told = before.get((station.key, name))
-                said = _Said(station, parameter, one, {} if told is None else json.loads(told.warned))
+                said = _Said(station, parameter, one, {} if told is None else json.loads(told.warned), now_ms)
                 for limit, crossing in crossed:
                     if limit.rule:
                         beyond = (limit.rule, station.key, name) in firing
@@ -271,8 +271,11 @@ class Forecasts(Rounds):
 class _Said:
     """What was said of one series so far, and what is to be said now."""
 
-    def __init__(self, station: Station, parameter: Parameter, one: Forecast, warned: dict[str, Any]) -> None:
+    def __init__(
+        self, station: Station, parameter: Parameter, one: Forecast, warned: dict[str, Any], now_ms: int
+    ) -> None:
         self.warned = warned
+        self._hour = now_ms // HOUR_MS
         self._station, self._parameter, self._one = station, parameter, one
 
     def judge(self, limit: Limit, crossing: Crossing | None, beyond: bool) -> list[Finding]:
@@ -280,8 +283,9 @@ class _Said:
         state = self.warned.get(limit.rule, {"yes": 0, "no": 0, "since_ms": None})
         will = crossing is not None and crossing.expected_h is not None and crossing.expected_h <= WARN_H and not beyond
         blind = self._one.skill.verdict in (Verdict.STALE, Verdict.SPARSE)  # a dead sensor proves nothing
-        if not blind:
-            state = {**state, "yes": state["yes"] + 1 if will else 0, "no": 0 if will else state["no"] + 1}
+        if not blind and state.get("hour") != self._hour:  # one hour counts once, also where a restart asks it again
+            counted = {"yes": state["yes"] + 1 if will else 0, "no": 0 if will else state["no"] + 1}
+            state = {**state, **counted, "hour": self._hour}
         found: list[Finding] = []
         if will and state["since_ms"] is None and state["yes"] >= IN_A_ROW and crossing is not None:
             state["since_ms"] = self._one.last_ms

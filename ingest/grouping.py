@@ -42,7 +42,7 @@ def grouped(findings: Sequence[Finding], river: River, database: Database, now_m
         if one.change is Change.FIRED and not one.retrospective and one.cause.startswith(WATER):
             crossings.append(Crossing(one.cause, one.station, one.parameter or "", one.since_ms, None))
             own.add(one.cause)
-        elif one.change is not Change.FIRED:
+        elif one.change is not Change.FIRED and not one.retrospective:
             crossings = [_ended(crossing, one) for crossing in crossings]
         found.append(one)
     return found

@@ -410,10 +410,13 @@ class Site:
             lambda station: self.history.measured(station, batch),
             now_ms,
         )
-        findings = grouped(sorted(findings, key=_order), self.river, self.database, now_ms)
-        changed = apply_to_alarms(checks.alarms, findings) | apply_to_alarms(checks.alarms, past.lasting)
         # in the order of events, so that what is told does not hang on the order in which series were first heard
-        return [*findings, *sorted(past.findings, key=_order)], changed
+        told = [*sorted(findings, key=_order), *sorted(past.findings, key=_order)]
+        joined = grouped(told, self.river, self.database, now_ms)
+        live, late = joined[: len(findings)], zip(joined[len(findings) :], told[len(findings) :], strict=True)
+        lasting = [one for one, said in late if said in past.lasting]
+        changed = apply_to_alarms(checks.alarms, live) | apply_to_alarms(checks.alarms, lasting)
+        return joined, changed
 
     def _heed(self, station: Codes, now_ms: int) -> None:
         """Know of the stations that are asked when readings of these are judged, also right after a start."""

@@ -101,13 +101,16 @@ class Clocks:
         told: list[Finding] = []
         for i, off_ms in said.items():
             station, at_ms = messages[i].station, messages[i].received_at_ms
+            known = self._off.get(station)
+            if known is not None and at_ms <= known.heard_ms:
+                continue  # heard before what is known: it comes again
             if -FUTURE_MS <= off_ms <= BEHIND_MS:
                 if self._off.pop(station, None) is not None:
                     self._changed.add(station)
                 if (since_ms := firing.pop(station, None)) is not None:
                     told.append(_finding(registry[station], Change.RESOLVED, since_ms, at_ms, off_ms))
                 continue
-            now = self._off[station] = _followed(self._off.get(station), off_ms, at_ms)
+            now = self._off[station] = _followed(known, off_ms, at_ms)
             self._changed.add(station)
             if now.lasts and station not in firing and not self._ours(at_ms):
                 firing[station] = now.since_ms

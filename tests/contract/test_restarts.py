@@ -4,7 +4,6 @@ import functools
 import json
 import random
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from governance.finding import Finding
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as store
 from ingest.storage.changes import Author
+from sensors.errors import Refused
 from sensors.reading import Message
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.times import rfc3339
@@ -82,13 +82,13 @@ NAMES = tuple(s.key for s in STATIONS)
 LAST = QUIET + 110
 WANG = Author("示例王工", T0)
 
-Act = Callable[[World], list[Finding]]
+Act = functools.partial[list[Finding]]
 
 
-@functools.cache
-def before() -> Path:
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with the quiet days of all stations."""
-    folder = Path(tempfile.mkdtemp(prefix="restarts"))
+    folder = tmp_path_factory.mktemp("before")
     world = World(folder, stations=(), text=RULES)
     with world.database.write() as connection:
         registry_store.save(connection, Registry(STATIONS, reaches=(MAIN,), catalogue=CATALOGUE))
@@ -193,37 +193,49 @@ def done(world: World, act: Callable[[Any, str, int], None], name: str, i: int) 
     return []
 
 
-def played(seed: int, restarts: Callable[[random.Random], bool]) -> tuple[list[list[Finding]], dict[str, list[Any]]]:
-    """What is told step by step, and all that is in the database afterwards."""
+Told = list[list[Finding]]
+
+
+def played(
+    before: Path, folder: Path, seed: int, restarts: float = 0.0, again: float = 0.0
+) -> tuple[Told, dict[str, list[Any]]]:
+    """What is told step by step, and all that is in the database afterwards.
+
+    Before a step the ingest restarts, and after one some messages of the last steps come once more, with these
+    probabilities.
+    """
     rng = random.Random(seed + 1000)
     told = []
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(before(), folder, dirs_exist_ok=True)
-        world = World(Path(folder), stations=(), text=RULES)
-        for act, now in days(seed):
-            if restarts(rng):
-                world.start()
-            try:
-                found = act(world)
-            except Exception as error:
-                if "Refused" not in type(error).__name__:
-                    raise
-                found = []
-            told.append(found + world.tick(now))
-        everything = world.everything()
-        world.database.close()
+    shutil.copytree(before, folder, dirs_exist_ok=True)
+    world = World(folder, stations=(), text=RULES)
+    sent_so_far: list[Message] = []
+    for act, now in days(seed):
+        if rng.random() < restarts:
+            world.start()
+        try:
+            found = act(world)
+        except Refused:
+            found = []
+        told.append(found + world.tick(now))
+        sent_so_far += act.keywords.get("messages", [])
+        if sent_so_far and rng.random() < again:
+            replayed = rng.sample(sent_so_far[-80:], min(len(sent_so_far), 5))
+            assert world.take(*replayed, now=now).findings == ()
+    everything = world.everything()
+    world.database.close()
     return told, everything
 
 
-@functools.cache
-def undisturbed(seed: int) -> tuple[list[list[Finding]], dict[str, list[Any]]]:
-    return played(seed, lambda rng: False)
-
-
 @pytest.mark.parametrize("seed", [0, 3])
-def test_a_restart_at_any_moment_changes_nothing_that_is_told(seed: int) -> None:
-    told, everything = undisturbed(seed)
-    again, after = played(seed, lambda rng: rng.random() < 0.15)
+def test_a_restart_at_any_moment_changes_nothing_that_is_told(before: Path, tmp_path: Path, seed: int) -> None:
+    told, everything = played(before, tmp_path / "one", seed)
+    again, after = played(before, tmp_path / "two", seed, restarts=0.15)
     assert [(i, a, b) for i, (a, b) in enumerate(zip(told, again, strict=True)) if a != b] == []
     assert differences(everything, after) == {}
     assert {"event-sure", "silent", "device-clock", "cloudy", "salt"} <= {f.rule for found in told for f in found}
+
+
+def test_messages_that_come_again_tell_nothing(before: Path, tmp_path: Path) -> None:
+    told, _ = played(before, tmp_path / "one", 3)
+    again, _ = played(before, tmp_path / "two", 3, again=0.3)
+    assert [(i, a, b) for i, (a, b) in enumerate(zip(told, again, strict=True)) if a != b] == []

@@ -385,6 +385,26 @@ def test_what_arrives_from_upstream_when_water_can_be_there_is_one_incident(
         assert not found[0].active, "what joined it also ended in it"
 
 
+def test_what_arrives_and_is_known_by_a_reading_that_was_overtaken_joins_as_well(made: Any) -> None:
+    world = two(made)
+    start = T0 + 24 * STEP
+    for i, value in enumerate([*bad(12), *calm(15)]):
+        world.take(message("above", {T0 + i * STEP: {"nh3n": value}}), message("below", {T0 + i * STEP: {"nh3n": 1.2}}))
+        if i == 23:
+            break
+    below = river(start, bad(4))
+    first, second, third, _ = below
+    for at in (first, third, second):
+        world.take(message("below", {at: below[at]}), now=third + 1000)
+    (one,) = world.incidents()
+    assert {c.station for c in one.conditions} == {"above", "below"}
+    assert world.pages() == 1
+    world.start()
+    later = start + 4 * STEP
+    world.take(*(message("below", {at: values}) for at, values in river(later, calm(4)).items()), now=later + 4 * STEP)
+    assert not [c for c in world.incidents()[0].active if c.station == "below"], "and ends in the same incident"
+
+
 def test_upstream_is_not_blamed_on_downstream(made: Any) -> None:
     world = two(made)
     for i, value in enumerate([*bad(6), *calm(40)]):

@@ -72,6 +72,14 @@ def test_a_clock_that_was_wrong_for_half_an_hour_before_a_restart_needs_half_an_
     assert told.observed_at_ms == T0 + HOUR
 
 
+def test_a_message_from_before_that_comes_again_ends_nothing() -> None:
+    line = Line()
+    line.hear(T0, T0)
+    assert line.every_five_minutes([8 * HOUR] * 20, T0 + 5 * MINUTE)
+    assert line.hear(T0, T0) == []
+    assert line.hear(T0 + 3 * HOUR, T0 + 3 * HOUR), "the clock is right again"
+
+
 def test_a_logger_that_was_offline_and_sends_its_memory_has_no_wrong_clock() -> None:
     day, hour = 288, 12
     assert Line().every_five_minutes((day - 4 * i) * 5 * MINUTE for i in range(72)) == [], "four at a time"

@@ -413,9 +413,9 @@ class Site:
         # in the order of events, so that what is told does not hang on the order in which series were first heard
         told = [*sorted(findings, key=_order), *sorted(past.findings, key=_order)]
         joined = grouped(told, self.river, self.database, now_ms)
-        live, late = joined[: len(findings)], zip(joined[len(findings) :], told[len(findings) :], strict=True)
+        timely, late = joined[: len(findings)], zip(joined[len(findings) :], told[len(findings) :], strict=True)
         lasting = [one for one, said in late if said in past.lasting]
-        changed = apply_to_alarms(checks.alarms, live) | apply_to_alarms(checks.alarms, lasting)
+        changed = apply_to_alarms(checks.alarms, timely) | apply_to_alarms(checks.alarms, lasting)
         return joined, changed
 
     def _heed(self, station: Codes, now_ms: int) -> None:

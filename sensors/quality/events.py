@@ -157,7 +157,7 @@ class Watched:
     leap: Bools = field(default_factory=lambda: np.zeros((0, 2, len(ROLES)), np.bool_))
     doubted: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     slot: Ints = field(default_factory=lambda: np.zeros((0, SLOTS), np.int64))
-    seen: Bytes = field(default_factory=lambda: np.zeros((0, SLOTS, 2 * len(ROLES)), np.uint8))
+    seen: Bytes = field(default_factory=lambda: np.zeros((0, SLOTS, 2 * len(ROLES) + 1), np.uint8))
 
     def __len__(self) -> int:
         return len(self.day)
@@ -542,6 +542,7 @@ def _judge(said: _Said, new: Watched, stations: Codes, memory: Watched, upstream
     doubt[enough(total + floating, second) & ~hit] = Doubt.PARTICLES
     hit = _sure(said.leap, lasting, total, hit, alone, doubt)
     there = _there(said, step, known & ~visited)
+    there[np.flatnonzero(hit) + 1, -1] = 1  # it is known at the next instant
     joint, supported = total, np.zeros(n, np.bool_)
     rows = np.flatnonzero(total >= HALF * needed) if upstream else np.empty(0, np.intp)
     if len(rows):
@@ -607,13 +608,13 @@ def _leaped(leap: Bools, lasting: Floats, total: Floats) -> Bools:
 
 
 def _there(said: _Said, step: Ints, watched: Bools) -> Bytes:
-    """(i, 2 roles) what the stations below may be told: moves that last, where nature does not explain them and nobody
+    """(i, sides) what the stations below may be told: moves that last, where nature does not explain them and nobody
     was at the sensors."""
-    out = np.zeros((len(said.at), 2 * len(ROLES)), np.uint8)
+    out = np.zeros((len(said.at), 2 * len(ROLES) + 1), np.uint8)
     rows = np.flatnonzero((said.total > 0) & watched & (step > 0))
     rows = rows[~natural(said.moves[rows])]
     before = np.where((step[rows] > SLOW_MS)[:, None], said.moves[rows], said.moves[rows - 1])
-    out[rows] = sizes(_both(said.moves[rows], before))
+    out[rows, :-1] = sizes(_both(said.moves[rows], before))
     return out
 
 
@@ -623,8 +624,9 @@ def _from_above(
     """(r,) what a station above adds at these instants, and the strongest of that: a sensor that moves here as the one
     there did, when this water was there, is heard a second time, with the smaller of both.
 
-    Weather moves the water of all stations: temperature and particles, pH and oxygen alike (light), less salt (rain).
-    In half a day of half hours some sensor makes a usual move by chance: only clear ones are heard.
+    Weather moves the water of all stations: temperature and particles, less salt (rain), pH and oxygen alike (light).
+    In half a day of half hours some sensor makes a usual move by chance: only clear ones are heard. Light and clearness
+    are not asked after an alarm above: what it has shown need not be shown again.
     """
     more, witness = np.zeros(len(rows)), np.zeros(len(rows))
     wanted = set(stations[np.unique(said.who[rows])].tolist())
@@ -634,15 +636,16 @@ def _from_above(
         mine = np.flatnonzero(stations[said.who[rows]] == way.below)
         number, seen = _seen(way.above, said, there, stations, memory)
         seen = sooner(number, seen, *_seen(way.below, said, there, stations, memory))
-        first, last = way.slots(said.at[rows[mine]])
-        up, down = np.split(strongest(number, seen, first, last) / PART, 2, axis=1)
+        found = strongest(number, seen, *way.slots(said.at[rows[mine]]))
+        up, down = np.split(found[:, :-1] / PART, 2, axis=1)
+        alarmed = found[:, -1:] > 0
         moves = lasting[rows[mine]]
         both = _both(moves, np.where(moves > 0, up, -down))
-        both[np.abs(both) < CLEAR] = 0.0
+        both[~alarmed & (np.abs(both) < CLEAR)] = 0.0
         both[:, _WEATHER] = 0.0
         both[:, _AT["salt"]] = np.maximum(both[:, _AT["salt"]], 0.0)
         light = moves[:, _AT["ph"]] * moves[:, _AT["oxygen"]] > 0
-        both[:, _LIGHT] = np.where(light[:, None], 0.0, both[:, _LIGHT])
+        both[:, _LIGHT] = np.where(light[:, None] & ~alarmed, 0.0, both[:, _LIGHT])
         heard = _voices(both)[0]
         better = heard.sum(axis=1) > more[mine]
         more[mine[better]], witness[mine[better]] = heard[better].sum(axis=1), heard[better, -1]

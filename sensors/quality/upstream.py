@@ -2,7 +2,8 @@
 
 A plume that passes two stations moves the same sensors in the same direction at both, the lower one later. What the
 upper one saw is remembered whether or not it was enough for an alarm there: two half-hearted witnesses on one creek, in
-the order of the water, are more than one.
+the order of the water, are more than one. The sides of what was seen are how far each role went up, how far each went
+down, and whether an alarm became known.
 """
 
 from typing import Final, NamedTuple
@@ -58,14 +59,14 @@ def sizes(moves: Floats) -> Bytes:
 
 
 def anything(since_ms: int, until_ms: int) -> tuple[Ints, Bytes]:
-    """Half hours, and that all sensors moved in them, up and down: of an event above of which no more is known."""
+    """Half hours of an alarm in which all sensors moved, up and down: of an event of which no more is known."""
     number = np.arange(since_ms // SLOT_MS, until_ms // SLOT_MS + 1)[-SLOTS:]
     return number, np.full(len(number), 255, np.uint8)
 
 
 def remember(slot: Codes, seen: Bytes, who: Places, at: Ints, size: Bytes) -> None:
-    """In place: ``slot`` (s, SLOTS) numbers of half hours and ``seen`` (s, SLOTS, 2 roles) their strongest moves gain
-    the instants (``who``, ``at``), sorted by station and time, with ``size`` (n, 2 roles)."""
+    """In place: ``slot`` (s, SLOTS) numbers of half hours and ``seen`` (s, SLOTS, sides) their strongest moves gain
+    the instants (``who``, ``at``), sorted by station and time, with ``size`` (n, sides)."""
     rows = np.flatnonzero(size.any(axis=1))
     if not len(rows):
         return
@@ -83,7 +84,7 @@ def remember(slot: Codes, seen: Bytes, who: Places, at: Ints, size: Bytes) -> No
 
 
 def sooner(number: Ints, size: Bytes, below_number: Ints, below: Bytes) -> Bytes:
-    """(k, 2 roles) ``size`` without what moved below, too, in that half hour, half as much: weather is everywhere at
+    """(k, sides) ``size`` without what moved below, too, in that half hour, half as much: weather is everywhere at
     once, water comes later. Numbers (k,), (m,) are sorted."""
     if not len(below_number):
         return size
@@ -91,12 +92,14 @@ def sooner(number: Ints, size: Bytes, below_number: Ints, below: Bytes) -> Bytes
     most = np.maximum.reduceat(below, begin, axis=0)
     place = np.minimum(np.searchsorted(below_number[begin], number), len(begin) - 1)
     there = (below_number[begin][place] == number)[:, None]
-    return np.where(there & (2 * most[place].astype(np.int64) >= size), 0, size).astype(np.uint8)
+    kept = np.where(there & (2 * most[place].astype(np.int64) >= size), 0, size).astype(np.uint8)
+    kept[:, -1] = size[:, -1]
+    return kept
 
 
 def strongest(number: Ints, size: Bytes, first: Ints, last: Ints) -> Bytes:
-    """(n, 2 roles) the strongest moves of each span of half hours, ``first`` to ``last`` (n,); ``number`` (k,) sorted,
-    ``size`` (k, 2 roles)."""
+    """(n, sides) the strongest moves of each span of half hours, ``first`` to ``last`` (n,); ``number`` (k,) sorted,
+    ``size`` (k, sides)."""
     out = np.zeros((len(first), size.shape[1]), np.uint8)
     low, high = np.searchsorted(number, first), np.searchsorted(number, last, side="right")
     for back in range(int((high - low).max(initial=0))):

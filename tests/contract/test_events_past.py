@@ -36,8 +36,8 @@ def waters(*, above: bool = True, below: bool = True) -> dict[str, Series]:
     if below:
         after = np.arange(8 * DAY) - OFF - 28
         trace = np.exp(-np.maximum(after, 0) / 8) * np.clip((after + 1) / 3, 0, 1)
-        found["lower"]["conductivity"] += 10.2 * trace
-        found["lower"]["do"] -= 1.19 * trace
+        found["lower"]["conductivity"] += 8.2 * trace
+        found["lower"]["do"] -= 0.95 * trace
     return found
 
 

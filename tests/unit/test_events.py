@@ -250,6 +250,21 @@ def test_what_half_moved_above_and_half_moves_below_is_told_below(above_at: int,
     assert bool(found.supported.all()) is True
 
 
+def sewage(water: dict[str, Floats], shape: Floats, size: float) -> dict[str, Floats]:
+    water["conductivity"] += 20 * size * shape
+    water["do"] -= 1.2 * size * shape
+    return water
+
+
+@pytest.mark.parametrize(("size", "told"), [(4.0, True), (0.55, False)])
+def test_where_the_station_above_alarmed_moves_that_are_less_clear_are_heard_too(size: float, told: bool) -> None:
+    above = sewage(creek(8), pulse(768, 592, 4, 24), size)
+    below = sewage(creek(8, seed=2), pulse(768, 604, 4, 24), 0.36)
+    assert bool(when(alarms(above))) is told
+    assert when(alarms(below)) == []
+    assert bool(when(alarms(above, below=below))) is told
+
+
 def test_an_alarm_is_as_sure_as_such_alarms_were_right() -> None:
     """Three of eight with what is needed (7), the odds doubled by each fifth of it more and by the water above."""
     moves = np.zeros(len(ROLES))
@@ -322,6 +337,8 @@ def test_two_stations_cut_anywhere_give_the_same_alarms(seed: int, lag: int) -> 
     shape = sum(pulse(768, int(at), 4, 24) for at in rng.integers(400, 740, 6))
     later = np.concatenate([np.zeros(lag), np.asarray(shape)[:-lag]])
     above, below = passing(np.asarray(shape), 1.1), passing(later)
+    if seed % 2:
+        above, below = sewage(above, np.asarray(shape), 4.0), sewage(below, later, 0.3)
     cuts = tuple(sorted({*rng.integers(1, 768, 40).tolist(), *range(700, 768)}))
     whole, pieces = alarms(above, below=below), alarms(above, cuts=cuts, below=below)
     assert whole.supported.any() or lag < 10

@@ -39,6 +39,12 @@ _WATCH = """<script>
 addEventListener("click", ({ target }) => document.querySelectorAll("details.rc-menu[open]").forEach((menu) => {
   menu.open = menu.contains(target) && !target.closest(".rc-menu-list");
 }));
+addEventListener("keydown", ({ key, target }) => {
+  const menu = key === "Escape" && target.closest("details.rc-menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
 let scrolled = false;
 addEventListener("load", () => setInterval(() => {
   const here = scrolled ? null : document.querySelector(".rc-nav-item[aria-current]");

@@ -244,12 +244,11 @@ class IncidentPage(Page[CasePage]):
                     closed.props["disabled"] = True
                     closed.props["title"] = one_language(why, self.language)
                 if more:
-                    with tag("details", "rc-menu") as menu_:
+                    with tag("details", "rc-menu"):
                         tag("summary", "rc-button", self.say("more_actions"), testid="case-more")
                         with tag("div", "rc-menu-list"):
                             for action in more:
                                 self._action(model, action, "rc-button rc-quiet-button")
-                    menu_.on("keydown.escape", lambda: menu_.run_method("removeAttribute", "open"))
             for _, why in model.hindered[:1]:
                 tag("p", "rc-quiet rc-wide" if on else "rc-quiet", one_language(why, self.language))
             if not model.allowed and not model.hindered:

@@ -4,9 +4,12 @@ import re
 import secrets
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.responses import HTMLResponse
 from nicegui import app as console
 from nicegui import ui
+from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +28,7 @@ from api.console.reported import ReportedPage
 from api.console.tasks import TasksPage
 from api.console.trail import Trail
 from api.context import Context
+from sensors.texts import say
 
 NOT_OURS = ("/api", "/metrics", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json")
 """Paths the console never answers, not even with its own "not found": the API has its own words for that."""
@@ -53,6 +57,24 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
 <path d="M13 16V4l11 4-11 4" fill="#f2f6f5" stroke="#f2f6f5" stroke-width="1.5" stroke-linejoin="round"/></svg>"""
 
 
+async def _nowhere(request: Request, error: Exception) -> Response:
+    """What is no page here: people are shown the way back, programs get JSON."""
+    if "text/html" not in request.headers.get("accept", ""):
+        assert isinstance(error, HTTPException)
+        return await http_exception_handler(request, error)
+    words, back = say("frame.no_page"), say("frame.to_map")
+    return HTMLResponse(
+        '<!doctype html><html lang="zh-CN"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{words.zh}</title><style>body{{font:17px/1.6 system-ui,sans-serif;max-width:34rem;margin:15vh auto;"
+        "padding:0 1rem;color:#17302f}a{color:#0b5a5e;font-weight:600}</style></head><body><main>"
+        f'<h1>{words.zh}<br><small lang="en">{words.en}</small></h1>'
+        f'<p><a href="/" data-testid="nowhere-back">{back.zh} · <span lang="en">{back.en}</span></a></p>'
+        "</main></body></html>",
+        404,
+    )
+
+
 def mount(app: FastAPI, context: Context) -> None:
     """Mount the console at ``/``; call it once a process and after the API's routes are there.
 
@@ -64,6 +86,7 @@ def mount(app: FastAPI, context: Context) -> None:
     for page in PAGES:
         register(page, shared)
     console.on_startup(live.follow)
+    console.exception_handler(404)(_nowhere)
     ui.run_with(
         app,
         title="河长 Riverchief",

@@ -79,7 +79,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
                 for term in row.terms:
                     tag("span", "rc-missed" if self._ends(term) else "rc-quiet", self._term(term))
             if may:
-                with tag("details", "rc-menu") as box:
+                with tag("details", "rc-menu"):
                     summary = tag("summary", "rc-button rc-quiet-button", self.say("more"))
                     summary.props["aria-label"] = self.say("more_of", name=person.name)
                     with tag("div", "rc-menu-list rc-menu-right"):
@@ -88,7 +88,6 @@ class PeopleOfTheSite(Page[PeoplePage]):
                             button(self.say("appoint"), appoint, "rc-button rc-quiet-button")
                         button(self.say("token"), partial(self._token, person), "rc-button rc-quiet-button")
                         button(self.say("remove"), partial(self._remove, person), "rc-button rc-quiet-button")
-                    box.on("keydown.escape", lambda: box.run_method("removeAttribute", "open"))
 
     def _ends(self, term: TermRow) -> bool:
         return term.until_ms is not None and term.until_ms - self.context.clock_ms() < SOON_MS

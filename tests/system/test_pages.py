@@ -117,6 +117,8 @@ def test_who_may_not_see_a_page_is_told_politely_with_the_status_of_the_api(look
     page = look("/incidents/1", PUBLIC)
     expect(page.get_by_test_id("refused")).to_contain_text("不能“查看事件”")
     cookie = {"rc-as": base64.urlsafe_b64encode(PUBLIC.encode()).decode().rstrip("=")}
+    lost = httpx.get(site + "/nowhere", headers={"Accept": "text/html"})
+    assert (lost.status_code, "没有这个页面" in lost.text, 'href="/"' in lost.text) == (404, True, True)
     for path, status in (("/worklist", 403), ("/reaches/nowhere", 404), (f"/reaches/{RIVER}", 200)):
         assert httpx.get(site + path, cookies=cookie, timeout=60).status_code == status, path
 
@@ -191,6 +193,14 @@ def test_merging_and_splitting_are_chosen_from_lists_and_told_before_they_are_do
     first.click()
     expect(page.get_by_test_id("start-dialog-preview")).to_contain_text("新事件有1项异常")
     page.get_by_test_id("start-dialog-cancel").click()
+    expect(page.get_by_test_id("start-dialog")).to_have_count(0)
+    page.get_by_test_id("case-more").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("case-split")).to_be_visible()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("case-split")).to_be_hidden()
+    expect(page.get_by_test_id("case-more")).to_be_focused()
 
 
 def test_a_photo_is_shown_before_the_case_is_finished_and_no_photo_is_refused(look: Look) -> None:

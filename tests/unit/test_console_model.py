@@ -131,6 +131,14 @@ def test_a_closed_incident_colours_nothing() -> None:
     assert colour(picture(closed), "shiwan") is None
 
 
+def test_who_sees_no_incidents_is_shown_the_same_stations_without_them() -> None:
+    whole = picture(incident(1, "shiwan", Colour.RED), latest=(newest("shiwan", 1),))
+    water = whole.water
+    assert (colour(whole, "shiwan"), colour(water, "shiwan"), water.incidents) == (Colour.RED, None, ())
+    assert dict(water.by_state) == dict(whole.by_state)
+    assert not delta(water, picture(incident(2, "lanshi", Colour.RED), latest=(newest("shiwan", 1),)).water)
+
+
 def test_a_silent_gateway_colours_all_its_stations() -> None:
     model = picture(incident(1, "gw", Colour.BLUE, kind=Kind.NO_DATA, parameter=None, conditions=()))
     assert [colour(model, s) for s in ("nandou-1", "nandou-2", "shiwan")] == [Colour.BLUE, Colour.BLUE, None]

@@ -12,14 +12,19 @@ from ingest.memories import RESUMED, STATION, Learned
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
 from sensors.quality import Assessed, Carried, Memory, assess
-from sensors.quality.events import Seen, Watched, watch
+from sensors.quality.daily import NOBODY, Network
+from sensors.quality.events import Watched, watch
 from sensors.quality.memory import KEEP
+from sensors.quality.slow import FORM, HOUR_MS, AllAlarms, Both, Slow, look
 from sensors.quality.tests import FLAT_SECONDS
 from sensors.quality.upstream import Way
 from sensors.reading import Batch, Bools, Bytes, Codes, Flag, Ints, QualityTest
 from sensors.stations import Registry
+from sensors.times import DAY_MS
 
 NEVER = -1
+HOURLY = "@hours"
+"""Stands for the parameter where something is of the hours and days of the station."""
 SHORTEST_S = FLAT_SECONDS + 3600
 """The quality tests look back this far: the longest run a stuck sensor needs, and an hour to see where it began."""
 ENOUGH = KEEP + 4
@@ -42,6 +47,10 @@ class History:
         self.memory = Memory()
         self.watched = Watched()
         self.watched.grow(len(registry.stations))
+        self.slow = Slow()
+        self.slow.grow(len(registry.stations))
+        self.network: Network = NOBODY
+        """Who is whose neighbour."""
         self.checks = checks
         self._store = store
         self._learned = learned
@@ -71,6 +80,7 @@ class History:
         self.resumed = np.concatenate([self.resumed, np.zeros(more, np.int64)])
         self._pause_ms = _pause_ms(registry)
         self.watched.grow(len(registry.stations))
+        self.slow.grow(len(registry.stations))
         self.registry = registry
 
     def series(self, station: Codes, parameter: Codes, now_ms: int) -> Ints:
@@ -163,6 +173,7 @@ class History:
             fresh.dead_run[row] = len(bad) - 1 - np.flatnonzero(np.append(True, ~bad))[-1] + 1 if len(bad) else 0
             fresh.dead_at[row] = windows[2].at[-1] if len(bad) and bad[-1] else 0
         self.memory.put(series, fresh)
+        self._look_again(station, learned.get(HOURLY), max(int(self.newest[number]) for number in pieces))
         for number, window in pieces.items():
             self.checks.restore(number, Shown.of(window.at, window.value, window.packed), now_ms)
 
@@ -191,11 +202,36 @@ class History:
             one.apply(seen.stations, seen.memory)
         self.watched.apply(np.array([i]), one)
 
-    def watch(self, batch: Batch, live: Assessed, edges: Sequence[Way]) -> Seen:
-        """What the stations of a batch say together."""
-        tests = live.tests.astype(np.int64)
-        station, parameter = batch.station.astype(np.int64), batch.parameter
-        return watch(station, parameter, batch.at, live.move, live.course, tests, self.watched, self._catalogue, edges)
+    def _look_again(self, station: str, learned: Learned | None, newest_ms: int) -> None:
+        """What is remembered of the station's hours and days, from what is written down and the readings since."""
+        i = self.registry.index[station]
+        one = Slow()
+        one.grow(1)
+        since_ms = newest_ms - DAY_MS
+        if learned is not None and one.past.thaw(0, learned.body, FORM):
+            since_ms = learned.upto_ms + 1
+        self.slow.put(i, one)
+        window = self._store.window(station, since_ms, newest_ms)
+        who, tests = np.full(len(window), i), window.packed >> 4
+        columns = who, window.parameter, window.at, window.value, tests
+        self.slow.apply(look(*columns, self.slow, self._catalogue, self.network))
+
+    def watch(self, batch: Batch, live: Assessed, edges: Sequence[Way]) -> Both:
+        """What the stations of a batch say together, of now and of hours and days."""
+        tests, catalogue = live.tests.astype(np.int64), self._catalogue
+        station, parameter, at = batch.station.astype(np.int64), batch.parameter, batch.at
+        seen = watch(station, parameter, at, live.move, live.course, tests, self.watched, catalogue, edges)
+        looked = look(station, parameter, at, batch.value, tests, self.slow, catalogue, self.network)
+        return Both(AllAlarms.of(seen.alarms, looked.alarms), seen.stations, seen.memory, looked)
+
+    def saw(self, seen: Both) -> None:
+        """What was seen is stored: it is remembered."""
+        self.watched.apply(seen.stations, seen.memory)
+        self.slow.apply(seen.looked)
+
+    def last_alarm(self, station: int) -> int:
+        """When the water of a station last gave an alarm, also a doubtful one, ms; 0 where it never did."""
+        return max(int(last[station]) for one in (self.watched, self.slow.past) for last in (one.alarmed, one.doubted))
 
     def measured(self, station: int, batch: Batch) -> Measured:
         """The last readings of a station: those remembered, and those of a batch that is not yet."""
@@ -221,7 +257,7 @@ class History:
             after = self._store.window(station, learned.upto_ms + 1, newest_ms, [name])
         return accepted_before(self._store, station, name, learned.upto_ms + 1), after
 
-    def learned(self, series: Ints, at: Ints, carried: Carried, seen: Seen) -> list[tuple[str, str, Learned]]:
+    def learned(self, series: Ints, at: Ints, carried: Carried, seen: Both) -> list[tuple[str, str, Learned]]:
         """What is to be written down with a batch: of ``series`` heard of for the first time, good or bad, (their first
         reading is the first in ``at``), and at the turn of a day."""
         first = np.flatnonzero(np.diff(series, prepend=-1))
@@ -237,6 +273,13 @@ class History:
         together = [
             (stations[seen.stations[i]].key, STATION, Learned(int(seen.memory.at[i, 1]), seen.memory.frozen(i)))
             for i in np.flatnonzero(turned).tolist()
+        ]
+        looked = seen.looked
+        ended = np.flatnonzero(looked.past.day > self.slow.past.day[looked.over])
+        held = looked.open.hour[np.searchsorted(looked.stations, looked.over[ended])]
+        together += [
+            (stations[looked.over[i]].key, HOURLY, Learned(int(hour) * HOUR_MS - 1, looked.past.frozen(i, FORM)))
+            for i, hour in zip(ended.tolist(), held.tolist(), strict=True)
         ]
         return together + [
             (stations[self.station[number]].key, parameters[self.parameter[number]].key, one)

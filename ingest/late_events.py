@@ -24,6 +24,7 @@ from ingest.history import SHORTEST_S, History, accepted_before, judge_again, me
 from ingest.storage.port import ReadingStore, Window
 from sensors.quality import Assessed
 from sensors.quality.events import Alarms, Cause, watch
+from sensors.quality.slow import AllAlarms, look
 from sensors.quality.upstream import SLOT_MS, SLOTS, Way, anything
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, QualityTest, pack
 from sensors.texts import Text, say
@@ -263,8 +264,7 @@ class Past:
         return [t for t in (*on, *over) if t not in self._lost[station]]
 
     def _last_ms(self, station: int) -> int:
-        watched = self._history.watched
-        return max(int(watched.alarmed[station]), int(watched.doubted[station]))
+        return self._history.last_alarm(station)
 
     def _is_on(self, station: int, told: Told) -> bool:
         alarm = self._history.checks.sudden.going(self._history.registry.stations[station].key).get(told.rule)
@@ -308,8 +308,12 @@ class Past:
             edges.append(way._replace(above=i, below=0))
         rows = np.flatnonzero((said.at >= within[0]) & (said.at <= within[1]))
         columns = said.parameter[rows], said.at[rows], said.move[rows], said.course[rows], said.tests[rows]
-        found = watch(np.zeros(len(rows), np.int64), *columns, memory, self._history.registry.catalogue, edges)
-        return replace(found.alarms, station=np.full(len(found.alarms.at), station))
+        who, catalogue = np.zeros(len(rows), np.int64), self._history.registry.catalogue
+        sudden = watch(who, *columns, memory, catalogue, edges).alarms
+        hours = said.parameter[rows], said.at[rows], said.value[rows], said.tests[rows]
+        slow = look(who, *hours, self._history.slow.aside(station), catalogue, learn=False).alarms
+        found = AllAlarms.of(sudden, slow)
+        return replace(found, station=np.full(len(found.at), station))
 
     def _heard_now(self, station: int) -> list[Span]:
         return self._sure(self._told(station)) + self._live.get(station, []) + self._found[station]

@@ -41,7 +41,7 @@ from sensors.errors import LongTermUnavailable, StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.quality import Assessed, assess
 from sensors.quality.daily import neighbours
-from sensors.quality.events import Seen
+from sensors.quality.slow import Both
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack, unpack
 from sensors.stations import Registry
 from sensors.upkeep import FAR_MS, Marks, Mute, Visit, at_work, muted, spans
@@ -208,7 +208,7 @@ class Site:
             raise
         self.history.memory.apply(live.carried)
         self.history.memory.note(noted.series, noted.at, noted.packed)
-        self.history.watched.apply(seen.stations, seen.memory)
+        self.history.saw(seen)
         self.history.heard_of(sorted_.series, sorted_.batch.at, resumed)
         try:
             for station in past.stations:
@@ -388,7 +388,7 @@ class Site:
         packed: Ints,
         live: Assessed,
         past: LateVerdict,
-        seen: Seen,
+        seen: Both,
         now_ms: int,
     ) -> tuple[list[Finding], set[Key]]:
         """All findings of the batch, and the alarms they change."""
@@ -403,7 +403,7 @@ class Site:
         findings = checks.evaluate(sorted_.series[rows], batch.at[rows], batch.value[rows], packed[rows], now_ms)
         findings += checks.sudden.live(
             seen,
-            self.history.watched,
+            self.history.last_alarm,
             batch.station[sorted_.live],
             batch.at[sorted_.live],
             self.history.registry.stations,
@@ -426,7 +426,7 @@ class Site:
             above = {way.above for one in mine for way in self.flow.above.get(one, ())}
             self.history.heed([*mine, *near, *above], now_ms)
 
-    def _past(self, now_ms: int, seen: Seen | None = None) -> late_events.Past:
+    def _past(self, now_ms: int, seen: Both | None = None) -> late_events.Past:
         """The events of the past, as this batch or a correction finds them."""
 
         def known(station: str) -> Sequence[late_events.Told]:
@@ -570,6 +570,7 @@ class Site:
         self._lay_out(registry)
         self.clocks = Clocks(off)
         self.history = History(registry, self.store.at_hand, checks, self.catalogue, self._learned)
+        self.history.network = self.network
         self._fresh = True
 
     def _lay_out(self, registry: Registry) -> None:
@@ -599,6 +600,7 @@ class Site:
             self.history.adopt(registry)
             self.history.checks.follow(registry)
             self._lay_out(registry)
+            self.history.network = self.network
             self._fingerprint = fingerprint
         except ValueError:
             self.refresh()

@@ -23,6 +23,7 @@ from sensors.quality.crosscheck import CONCERNED, contradictions, laid
 from sensors.quality.daily import neighbours, together
 from sensors.quality.events import Alarms, Watched, watch
 from sensors.quality.phase import Shift, shifts
+from sensors.quality.slow import AllAlarms, Slow, begun, look
 from sensors.quality.upstream import Way
 from sensors.quality.wording import clock, creeps, reasons
 from sensors.quality.wording import event as event_sentence
@@ -230,21 +231,17 @@ def _key(table: Read, sensor: Sensor) -> str:
 
 
 def _alarms(table: Read, packed: Ints, moves: Floats, courses: Bytes, parameter: Ints, edges: Sequence[Way]) -> Alarms:
+    """What the water tells; a change of hours or days once, at the hour in which it is told."""
     rows, column = np.nonzero(packed)
     watched = Watched()
     watched.grow(len(table.names))
-    seen = watch(
-        table.station[rows],
-        parameter[column],
-        table.at[rows],
-        moves[rows, column],
-        courses[rows, column],
-        packed[rows, column] >> 4,
-        watched,
-        table.found.catalogue,
-        tuple(edges),
-    )
-    return seen.alarms
+    slow = Slow()
+    slow.grow(len(table.names))
+    station, kind, at, tests = table.station[rows], parameter[column], table.at[rows], packed[rows, column] >> 4
+    known, value = table.found.catalogue, table.values[rows, column]
+    seen = watch(station, kind, at, moves[rows, column], courses[rows, column], tests, watched, known, tuple(edges))
+    looked = look(station, kind, at, value, tests, slow, known, neighbours(edges))
+    return begun(AllAlarms.of(seen.alarms, looked.alarms))
 
 
 def _edges(source: Path, names: Sequence[str], network: Sequence[tuple[str, str]]) -> list[Way]:

@@ -1,9 +1,10 @@
-"""Sudden changes of the water: from the alarms of the detector to findings of the ``[[event]]`` rules.
+"""Changes of the water: from the alarms of the detector to findings of the ``[[event]]`` rules.
 
-What an event is stands in :mod:`sensors.quality.events`; here the rules say how urgent it is, and it gets a beginning,
-an end and a sentence. One event is on at a station at a time. What goes on tells nothing new unless a more urgent rule
-speaks of it, or what was found in the past goes on now. It ends when the station has spoken for six hours without
-another alarm, whatever rule would speak of that one: silence ends nothing (design rule 5).
+What an event is stands in :mod:`sensors.quality.events` and, of hours and days, in :mod:`sensors.quality.slow`; here
+the rules say how urgent it is, and it gets a beginning, an end and a sentence. One event is on at a station at a time.
+What goes on tells nothing new unless a more urgent rule speaks of it, or what was found in the past goes on now. It
+ends when the station has spoken for six hours without another alarm, whatever rule would speak of that one: silence
+ends nothing (design rule 5).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,8 @@ from ingest.checks.rules import Event, Rules
 from ingest.checks.upstream import River
 from ingest.checks.wording import name
 from sensors.parameters import Catalogue
-from sensors.quality.events import Alarms, Cause, Seen, Watched
+from sensors.quality.events import Alarms, Cause, Seen
+from sensors.quality.slow import AllAlarms
 from sensors.quality.upstream import Way
 from sensors.quality.wording import event as sentence
 from sensors.reading import Codes, Floats, Ints
@@ -94,7 +96,7 @@ class Sudden:
     def live(
         self,
         seen: Seen,
-        before: Watched,
+        last_alarm: Callable[[int], int],
         station: Codes,
         at: Ints,
         stations: Sequence[Station],
@@ -103,8 +105,8 @@ class Sudden:
     ) -> list[Finding]:
         """What begins and what ends with readings (``station``, ``at``) that continue their series.
 
-        ``before`` is what was remembered before ``seen``, ``measured`` the readings of a station by position; the
-        cutting of the batches changes nothing that is told.
+        ``last_alarm`` is that of a station before ``seen``, ``measured`` its readings, by position; the cutting of the
+        batches changes nothing that is told.
         """
         on = {station for rule, station, _ in self._alarms if rule in self._rules}
         alarmed = set(seen.alarms.station.tolist())
@@ -113,9 +115,7 @@ class Sudden:
             if i not in alarmed and stations[i].key not in on:
                 continue
             going = self.going(stations[i].key)
-            last_ms = max(
-                [int(before.alarmed[i]), int(before.doubted[i]), *(one.fired_at_ms for one in going.values())]
-            )
+            last_ms = max([last_alarm(i), *(one.fired_at_ms for one in going.values())])
             instants = np.unique(at[station == i])
             rows = np.flatnonzero(seen.alarms.station == i)
             said, _ = self.story(stations[i], seen.alarms, rows, going, last_ms, instants, partial(measured, i), now_ms)
@@ -156,11 +156,12 @@ class Sudden:
             past = self._past(station, at_ms, now_ms)
             if rule is None or any(self._says(one, alarm, rule, past) for one, alarm in on.items()):
                 continue
+            slow = isinstance(found, AllAlarms) and found.slow(a)
             text = say(
-                "finding.event",
+                "finding.event_slow" if slow else "finding.event",
                 station=name(station),
                 at=_when(at_ms, past),
-                what=sentence(found, a, measured().by_role(at_ms, self._catalogue)),
+                what=sentence(found, a, {} if slow else measured().by_role(at_ms, self._catalogue)),
             )
             begun = rule.found(
                 Change.FIRED,

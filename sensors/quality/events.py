@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 
@@ -115,6 +115,8 @@ class Doubt(IntEnum):
     """One sensor went most of its way in one step, and the others hardly moved."""
     PARTICLES = 2
     """What floats carries most of it; rain, wind and boats stir that up, too."""
+    LONE = 3
+    """Oxygen alone is low for hours, and no other sensor shows that anything consumes it."""
 
 
 class Cause(StrEnum):
@@ -237,9 +239,9 @@ class Alarms:
     alone: Bools
     doubt: Bytes
 
-    def take(self, rows: Places) -> "Alarms":
+    def take(self, rows: Places) -> Self:
         """These alone."""
-        return Alarms(*(getattr(self, one.name)[rows] for one in fields(self)))
+        return type(self)(*(getattr(self, one.name)[rows] for one in fields(self)))
 
     def meaning(self, row: int) -> "Meaning":
         """What one of them looks like."""
@@ -327,7 +329,7 @@ def _instants(
     key = (who.astype(np.int64) << 42) | at
     had_row, had_col = np.nonzero(new.at > 0)
     had_key = (had_row.astype(np.int64) << 42) | new.at[had_row, had_col]
-    every, place = _unique(np.concatenate([had_key, key]))
+    every, place = in_order(np.concatenate([had_key, key]))
     moves = np.zeros((len(every), len(ROLES)))
     moves[place[: len(had_key)]] = new.moves[had_row, had_col]
     mine = place[len(had_key) :]
@@ -397,7 +399,7 @@ def _shared(who: Places, parameter: Codes, role: Ints, kinds: int) -> bool:
     return len(np.unique(cell)) < len(cell)
 
 
-def _unique(key: Ints) -> tuple[Ints, Places]:
+def in_order(key: Ints) -> tuple[Ints, Places]:
     """``np.unique`` with its inverse; without sorting what a table brings in order already."""
     if len(key) and (key[1:] >= key[:-1]).all():
         first = np.append(True, key[1:] != key[:-1])

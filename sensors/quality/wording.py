@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from sensors.parameters import catalogue
 from sensors.quality.events import Alarms, Doubt
 from sensors.quality.phase import Shift
+from sensors.quality.slow import FOLLOWED, AllAlarms
 from sensors.reading import QualityTest
 from sensors.texts import Text, say
 from sensors.times import from_ms
@@ -42,6 +44,8 @@ def event(alarms: Alarms, row: int, measured: Mapping[str, Text] = MappingProxyT
 
     ``measured`` has, by role, what a sensor showed before and then, where that is known.
     """
+    if isinstance(alarms, AllAlarms) and alarms.slow(row):
+        return _slow(alarms, row)
     meaning, doubt = alarms.meaning(row), Doubt(int(alarms.doubt[row]))
     moves = [_move(role, size, measured.get(role)) for role, size in meaning.evidence[:TOLD]]
     evidence = Text("，".join(m.zh for m in moves), ", ".join(m.en for m in moves))
@@ -65,6 +69,32 @@ def event(alarms: Alarms, row: int, measured: Mapping[str, Text] = MappingProxyT
     if alarms.supported[row]:
         told = _and(told, say("event.upstream"))
     return _and(told, say("event.alone")) if alarms.alone[row] else told
+
+
+def _slow(alarms: AllAlarms, row: int) -> Text:
+    """The same of a change of hours or days: what the sensors show, and how far they usually went."""
+    meaning = alarms.meaning(row)
+    key_of = {role: key for key, role in FOLLOWED.items()}
+    place_of = {role: i for i, role in enumerate(FOLLOWED.values())}
+    shown = []
+    for role, size in meaning.evidence[:TOLD]:
+        one, i = catalogue()[key_of[role]], place_of[role]
+        now, usual = one.show(float(alarms.now[row, i])), one.show(float(alarms.usual[row, i]))
+        name = Text(one.zh, one.en)
+        shown.append(say("event.slow_high" if size > 0 else "event.slow_low", parameter=name, now=now, usual=usual))
+    told = say(
+        "event.slow_doubtful" if alarms.doubt[row] else "event.slow",
+        cause=say(f"event.{meaning.cause}"),
+        confidence=round(100 * meaning.confidence),
+        evidence=Text("，".join(one.zh for one in shown), ", ".join(one.en for one in shown)),
+    )
+    if meaning.against:
+        quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
+        unmoved = Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet))
+        told = _and(told, say("event.quiet", roles=unmoved))
+    if alarms.doubt[row]:
+        told = _and(told, say("event.doubt_lone"))
+    return _and(told, say("event.beside")) if alarms.supported[row] else told
 
 
 def _move(role: str, size: float, measured: Text | None) -> Text:

@@ -63,8 +63,8 @@ CLEAR: Final[Mapping[str, float]] = {"turbidity": 2.0, "ammonia": 0.1, "bloom": 
 DAYS: Final = 15
 """Days that are remembered: from one spring tide to the next, and two weeks of working days."""
 
-KNOWN: Final = 4
-"""Days before that must be known before anything is told."""
+KNOWN: Final = 7
+"""Days before that must be known before anything is told: working days and days off, and some weather."""
 
 SPREAD: Final = 8.0
 """A value is far out where it leaves the middle of the days by so many times the distance of their outer quarter: a

@@ -6,25 +6,28 @@ import numpy as np
 import pytest
 
 from governance.finding import Change, Finding
-from tests.contract.test_events_live import DAY, QUIET, RULES, STEP, after, creek, feed, firing
+from tests.contract.test_events_live import DAY, RULES, STEP, after, creek, feed, firing
 from tests.contract.test_pipeline import T0, World
 
-FROM = 6 * DAY + 52
-"""In the afternoon of the seventh day oxygen begins to go."""
+QUIET = 9 * DAY - 8
+FROM = 9 * DAY + 52
+"""In the afternoon of the tenth day oxygen begins to go."""
+ONE = "[[event]]" + RULES.split("[[event]]")[1]
+"""One rule alone: what becomes more urgent would be told again."""
 
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("before")
-    world = World(folder, text=RULES)
-    assert feed(world, creek(), 0, QUIET, at_once=96) == []
+    world = World(folder, text=ONE)
+    assert feed(world, creek(11 * DAY), 0, QUIET, at_once=96) == []
     world.database.close()
     return folder
 
 
 def night() -> dict[str, np.ndarray]:
     """Within four hours oxygen sinks by 4 mg/L and pH with it, so evenly that no two hours are strange."""
-    water = creek()
+    water = creek(11 * DAY)
     i = np.arange(len(water["do"]))
     gone = np.clip((i - FROM) / 16, 0, 1) * np.clip((FROM + 44 - i) / 16, 0, 1)
     water["do"] -= 4.0 * gone
@@ -35,15 +38,15 @@ def night() -> dict[str, np.ndarray]:
 def told(world: World, restarts: int = 0, at_once: int = 4) -> list[Finding]:
     """The day before, the night and the day after it; the site begins anew after so many pieces."""
     found: list[Finding] = []
-    for n, first in enumerate(range(QUIET, 8 * DAY, at_once)):
-        found += feed(world, night(), first, min(8 * DAY, first + at_once), at_once=1)
+    for n, first in enumerate(range(QUIET, 11 * DAY, at_once)):
+        found += feed(world, night(), first, min(11 * DAY, first + at_once), at_once=1)
         if restarts and n % restarts == restarts - 1:
             world.start()
     return found
 
 
 def test_a_night_without_oxygen_is_told_while_it_lasts_and_then_ends(before: Path, tmp_path: Path) -> None:
-    first, last = told(after(before, tmp_path))
+    first, last = told(after(before, tmp_path, ONE))
     assert (first.change, last.change) == (Change.FIRED, Change.RESOLVED)
     assert not first.retrospective
     hours = (first.observed_at_ms - T0) / STEP / 4 - FROM / 4
@@ -56,13 +59,13 @@ def test_a_night_without_oxygen_is_told_while_it_lasts_and_then_ends(before: Pat
 
 
 def test_restarts_change_nothing_that_is_told(before: Path, tmp_path: Path) -> None:
-    whole = told(after(before, tmp_path / "whole"))
-    assert told(after(before, tmp_path / "often"), restarts=3) == whole
+    whole = told(after(before, tmp_path / "whole", ONE))
+    assert told(after(before, tmp_path / "often", ONE), restarts=3) == whole
 
 
 def test_a_night_in_a_buffer_that_comes_late_is_told_of_its_own_time(before: Path, tmp_path: Path) -> None:
-    live, _ = told(after(before, tmp_path / "live"))
-    world = after(before, tmp_path / "late")
+    live, _ = told(after(before, tmp_path / "live", ONE))
+    world = after(before, tmp_path / "late", ONE)
     water, first, last = night(), FROM - 12, FROM + 80
     assert feed(world, water, QUIET, first) + feed(world, water, last, last + 3, at_once=1) == []
     found = feed(world, water, first, last, at_once=last - first)

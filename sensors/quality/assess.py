@@ -23,8 +23,8 @@ from sensors.quality.memory import (
     LEVEL,
     LONG_RUN,
     MOVE,
-    MOVED,
     NOISE,
+    NOISY,
     PHASES,
     REPEATS,
     RESOLUTION,
@@ -65,8 +65,9 @@ LUNAR_MS: Final = 89_428_328
 """A lunar day, 24 h 50 min 28 s: tides repeat after it, daylight does not."""
 
 A_STEP: Final = 1.5
-"""A sensor that shows one more of its smallest steps bears no witness against the step of another: a tenth of a degree
-comes every few readings. (Against noise it does: the unrest of a storm begins so.)"""
+"""A sensor bears witness against the step of another where it moved by more than an eighth of its own limit, than 95 %
+of its steps, and than one of its smallest: a warm morning moves the temperature, a tenth of a degree comes every few
+readings."""
 
 MOVE_SHORT: Final = 8
 MOVE_WINDOWS: Final = ((450_000, 24), (750_000, 12))
@@ -274,15 +275,17 @@ def _compare(
         move, middle, rhythm = _moves(line, p, past, catalogue)
         where = Whereabouts.of(memory, line.touched, line.segment, line.t[here], middle)
         floor = catalogue.spike[p]
-        rows: list[Places] = [np.flatnonzero(~np.isnan(one)) for one in (found.spike, found.shift, found.noise)]
+        returned = _above_unrest(line, p, scale, found.single, floor, 1, catalogue)
+        rows: list[Places] = [np.flatnonzero(~np.isnan(one)) for one in (found.spike, found.calm, found.noise)]
         rows.append(np.flatnonzero(found.step > 0))
         rows += [np.arange(len(here)), np.flatnonzero(~np.isnan(move))]
-        sizes = [found.spike, found.shift, found.noise, found.step, run_samples.astype(np.float64), np.abs(move)]
+        sizes = [found.spike, found.calm, found.noise, found.step, run_samples.astype(np.float64), np.abs(move)]
         units = [floor, floor, floor, floor, np.full(len(here), RUN_UNIT), floor]
         past.fill(
             [SPIKE, SHIFT, NOISE, STEP, RUN, MOVE],
             rows,
             [bins(size[row], unit[row]) for size, unit, row in zip(sizes, units, rows, strict=True)],
+            returned,
         )
         doubts, followed = follow(
             line.touched,
@@ -316,16 +319,17 @@ def _compare(
         shift_limit = np.maximum(
             np.where(np.isinf(catalogue.shift[p]), 2.0 * floor, catalogue.shift[p]), past.column(T_SHIFT)
         )
-        weak = mature & ((found.step > 4.0 * past.column(JUMP)) | ((run_samples > 1) & (past.column(REPEATS) < RARELY)))
-        busy = found.shift > shift_limit / 8.0
-        moved_far = busy & (found.shift > A_STEP * past.column(RESOLUTION))
-        line.mark[here] = busy * np.uint8(BUSY) + moved_far * np.uint8(MOVED) + weak * np.uint8(WEAK)
+        jump, noise_limit = past.column(JUMP), np.maximum(0.6 * floor, past.column(T_NOISE))
+        weak = mature & ((found.step > 4.0 * jump) | ((run_samples > 1) & (past.column(REPEATS) < RARELY)))
+        far = np.maximum(jump, A_STEP * past.column(RESOLUTION))
+        busy, noisy = found.shift > np.maximum(shift_limit / 8.0, far), found.noise > noise_limit
+        line.mark[here] = busy * np.uint8(BUSY) + weak * np.uint8(WEAK) + noisy * np.uint8(NOISY)
         q = line.q
         q[here] = pack(new_flag, new_bits)
         again = [
-            *_spikes(line, p, scale, found, past, catalogue),
-            _shifts(line, p, found, shift_limit, series, memory, catalogue),
-            _noise(line, p, scale, found, floor, past, memory, catalogue),
+            *_spikes(line, p, scale, found, returned, past, catalogue),
+            _shifts(line, p, found, shift_limit, memory, catalogue),
+            _noise(line, p, scale, noise_limit, np.flatnonzero(noisy & mature), memory, catalogue),
         ]
         dead = flag >= Flag.BAD
         dead[accepted] = _nearly_nothing(line, p, catalogue)
@@ -366,12 +370,14 @@ class _Found:
     """(n,) the statistics as each new reading settles them, in the kind's floor's unit; NaN where there is no past.
 
     ``single`` and ``double``: how far the reading before, and the two before, stand out from their neighbours.
+    ``calm`` is ``shift`` where the readings on either side of it are calm, and 0 elsewhere.
     """
 
     spike: Floats
     single: Floats
     double: Floats
     shift: Floats
+    calm: Floats
     noise: Floats
     step: Floats
 
@@ -411,12 +417,13 @@ def _statistics(line: _Line, p: Codes, scale: Floats, base: Floats, earlier: Flo
     spike[np.isnan(x2)] = np.nan
     high = np.maximum(np.maximum(x3, x4), np.maximum(x5, x6))
     low = np.minimum(np.minimum(x3, x4), np.minimum(x5, x6))
-    above = np.minimum(np.minimum(x0, x1), x2) - high
-    below = low - np.maximum(np.maximum(x0, x1), x2)
-    shift = np.maximum(np.maximum(above, below), 0.0) / scale
+    lowest, highest = np.minimum(np.minimum(x0, x1), x2), np.maximum(np.maximum(x0, x1), x2)
+    shift = np.maximum(np.maximum(lowest - high, low - highest), 0.0) / scale
+    spread = np.maximum(high - low, highest - lowest)
+    calm = shift * (spread < STAYS * np.abs(x2 - x3))
     noise = np.abs(x1 - (x0 + x2) / 2.0) / scale
     step = np.abs(x0 - x1) / scale
-    return _Found(spike, single, double, shift, noise, step)
+    return _Found(spike, single, double, shift, calm, noise, step)
 
 
 def _moves(line: _Line, p: Codes, past: Past, catalogue: Catalogue) -> tuple[Floats, Floats, Rhythm]:
@@ -622,28 +629,40 @@ def _run_seconds(mature: Bools) -> Floats:
     return np.where(mature, tests.FLAT_SECONDS / 2, tests.FLAT_SECONDS)
 
 
-def _spikes(line: _Line, p: Codes, scale: Floats, found: _Found, past: Past, catalogue: Catalogue) -> list[Places]:
+def _above_unrest(
+    line: _Line, p: Codes, scale: Floats, statistic: Floats, limit: Floats, back: int, catalogue: Catalogue
+) -> Bools:
+    """(n,) where what stands out and returns, beginning ``back`` readings before, is above the limit and above the
+    unrest of the sensor just before."""
+    out = np.zeros(len(p), np.bool_)
+    chosen = np.flatnonzero(statistic > limit)
+    if not len(chosen):
+        return out
+    kind = p[chosen]
+    restless = _restless(line, line.here[chosen] - back, catalogue.relative[kind]) / scale[chosen]
+    times = np.where(catalogue.optical[kind], tests.SPIKE_RESTLESS, tests.SPIKE_RESTLESS_OTHERS)
+    out[chosen[statistic[chosen] > times * restless]] = True
+    return out
+
+
+def _restless(line: _Line, place: Places, rough: Bools) -> Floats:
+    """(c,) median over the 24 readings before of their distance from a median of 7: the 7 before each where noise grows
+    with the level, since there the way up and down is rough, and for others the 7 around it: what is warmed by the sun
+    or filled by the tide goes its way smoothly."""
+    window = line.x[place[:, None] + np.arange(-31, 0)]
+    middle = bn.nanmedian(np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(window, 7, axis=1)), axis=2)
+    before, around = window[:, 7:] - middle[:, :-1], window[:, 4:-3] - middle[:, 1:]
+    return np.asarray(np.nan_to_num(bn.nanmedian(np.abs(np.where(rough[:, None], before, around)), axis=1)))
+
+
+def _spikes(
+    line: _Line, p: Codes, scale: Floats, found: _Found, returned: Bools, past: Past, catalogue: Catalogue
+) -> list[Places]:
     """Re-flag spikes of one and of two readings; returns the places re-flagged."""
     limit = np.maximum(catalogue.spike[p], past.column(T_SPIKE))
-    marked = []
-    for statistic, places in ((found.single, (1,)), (found.double, (1, 2))):
-        chosen = np.flatnonzero(statistic > limit)
-        if not len(chosen):
-            continue
-        first = line.here[chosen] - places[-1]
-        restless = _restless(line, first) / scale[chosen]
-        times = np.where(catalogue.optical[p[chosen]], tests.SPIKE_RESTLESS, tests.SPIKE_RESTLESS_OTHERS)
-        chosen = chosen[statistic[chosen] > times * restless]
-        marked += [_mark(line, line.here[chosen] - back, QualityTest.SPIKE) for back in places]
-    return marked
-
-
-def _restless(line: _Line, place: Places) -> Floats:
-    """(c,) median over the 24 readings before of their distance from the median of the 7 before each."""
-    window = line.x[place[:, None] + np.arange(-31, 0)]
-    view = np.lib.stride_tricks.sliding_window_view(window, 7, axis=1)[:, :24]
-    middle = bn.nanmedian(np.ascontiguousarray(view), axis=2)
-    return np.asarray(np.nan_to_num(bn.nanmedian(np.abs(window[:, 7:] - middle), axis=1)))
+    one = line.here[returned & (found.single > limit)]
+    two = line.here[_above_unrest(line, p, scale, found.double, limit, 2, catalogue)]
+    return [_mark(line, places, QualityTest.SPIKE) for places in (one - 1, two - 1, two - 2)]
 
 
 def _mark(line: _Line, places: Places, test: QualityTest) -> Places:
@@ -654,52 +673,56 @@ def _mark(line: _Line, places: Places, test: QualityTest) -> Places:
     return news
 
 
-STAYS: Final = 0.5
+STAYS: Final = 0.25
 """A sensor that steps was still and stays where it went: the four readings before differ by less than this share of the
 step, and so do the three from it on. A front of salt or of a flood comes and goes on."""
 
 
-def _shifts(
-    line: _Line, p: Codes, found: _Found, limit: Floats, series: Codes, memory: Memory, catalogue: Catalogue
-) -> Places:
+def _shifts(line: _Line, p: Codes, found: _Found, limit: Floats, memory: Memory, catalogue: Catalogue) -> Places:
     """Re-flag the first reading of a step that no other kind of sensor shows, once two more confirm it."""
-    chosen = np.flatnonzero((found.shift > limit) & np.isfinite(catalogue.shift[p]))
-    around = line.x[line.here[chosen][:, None] + np.arange(-6, 1)]
-    before, after = around[:, :4], around[:, 4:]
-    step = STAYS * np.abs(after[:, 0] - before[:, 3])
-    chosen = chosen[(np.ptp(before, axis=1) < step) & (np.ptp(after, axis=1) < step)]
-    chosen = chosen[~_others_busy(line, p, chosen, 5, MOVED, memory, catalogue)]
+    chosen = np.flatnonzero((found.calm > limit) & np.isfinite(catalogue.shift[p]))
+    chosen = chosen[_others(line, BUSY, chosen, 5, memory, catalogue) == 0]
     return _mark(line, line.here[chosen] - 2, QualityTest.SHIFT)
+
+
+WAVES: Final = ("level", "depth")
+"""Wind and boats make waves: the noise of a level is not the sensor's."""
+
+PEAKS: Final = 6
+"""Of twelve readings of a noisy sensor eight lie above or below both neighbours, of one that drifts at random six;
+water that runs up and down fast has a peak or two."""
+
+AS_NOISY: Final = 3
+"""So many readings of other sensors off the line among the last thirteen: it is the water that flickers."""
 
 
 def _noise(
     line: _Line,
     p: Codes,
     scale: Floats,
-    found: _Found,
-    floor: Floats,
-    past: Past,
+    limit: Floats,
+    chosen: Places,
     memory: Memory,
     catalogue: Catalogue,
 ) -> Places:
-    """Re-flag the reading before: the last twelve differ from their neighbours as they never did."""
-    limit = np.maximum(0.6 * floor, past.column(T_NOISE))
-    chosen = np.flatnonzero((found.noise > limit) & (past.column(COUNT) >= ENOUGH))
+    """Re-flag the reading before these, where the last twelve differ from their neighbours as they never did."""
+    chosen = chosen[~np.isin(p[chosen], [catalogue.index.get(key, -1) for key in WAVES])]
     if not len(chosen):
         return np.empty(0, np.intp)
     window = line.x[line.here[chosen][:, None] + np.arange(-13, 1)]
     second = np.abs(window[:, 1:-1] - (window[:, :-2] + window[:, 2:]) / 2.0)
-    chosen = chosen[np.asarray(bn.median(second, axis=1)) / scale[chosen] > limit[chosen]]
-    chosen = chosen[~_others_busy(line, p, chosen, 24, BUSY, memory, catalogue)]
+    to, fro = window[:, 1:-1] - window[:, :-2], window[:, 1:-1] - window[:, 2:]
+    flickers = (to * fro > 0).sum(axis=1) >= PEAKS
+    chosen = chosen[flickers & (np.asarray(bn.median(second, axis=1)) / scale[chosen] > limit[chosen])]
+    chosen = chosen[_others(line, NOISY, chosen, 13, memory, catalogue) < AS_NOISY]
     return _mark(line, line.here[chosen] - 1, QualityTest.NOISE)
 
 
-def _others_busy(
-    line: _Line, p: Codes, rows: Places, reach: int, mark: int, memory: Memory, catalogue: Catalogue
-) -> Bools:
-    """(c,) whether another kind of sensor at the station has this ``mark`` in the last ``reach`` readings of rows."""
+def _others(line: _Line, mark: int, rows: Places, reach: int, memory: Memory, catalogue: Catalogue) -> Ints:
+    """(c,) how many readings of other kinds of sensor at the station have this mark within the last ``reach`` readings
+    of these rows."""
     if not len(rows):
-        return np.zeros(0, np.bool_)
+        return np.zeros(0, np.int64)
     kinds = _kinds(catalogue)
     station = memory.station[line.touched]
     concerned = np.unique(station[line.segment[rows]])
@@ -708,16 +731,16 @@ def _others_busy(
     place = np.flatnonzero(line.mark & mark)
     owner = np.searchsorted(line.origin, place, side="right") - 1
     old_row, old_col = np.nonzero(memory.mark[others] & mark)
-    busy_at = np.concatenate([line.t[place], memory.at[others[old_row], old_col]])
-    busy_station = np.concatenate([station[owner], memory.station[others[old_row]]]).astype(np.int64)
+    marked_at = np.concatenate([line.t[place], memory.at[others[old_row], old_col]])
+    marked_station = np.concatenate([station[owner], memory.station[others[old_row]]]).astype(np.int64)
     touched_kind = kinds[memory.parameter[line.touched]]
-    busy_kind = np.concatenate([touched_kind[owner], kinds[memory.parameter[others[old_row]]]])
+    marked_kind = np.concatenate([touched_kind[owner], kinds[memory.parameter[others[old_row]]]])
     here = line.here[rows]
     end, begin = line.t[here], line.t[here - (reach - 1)]
     mine, kind = station[line.segment[rows]].astype(np.int64), touched_kind[line.segment[rows]]
-    total = _within(busy_station, busy_at, mine, begin, end)
-    key, wanted = busy_station * 256 + busy_kind, mine * 256 + kind
-    return np.asarray(total > _within(key, busy_at, wanted, begin, end))
+    total = _within(marked_station, marked_at, mine, begin, end)
+    key, wanted = marked_station * 256 + marked_kind, mine * 256 + kind
+    return np.asarray(total - _within(key, marked_at, wanted, begin, end))
 
 
 def _within(group: Ints, at: Ints, wanted: Ints, begin: Ints, end: Ints) -> Ints:

@@ -22,8 +22,8 @@ judge the candidate, with some to spare."""
 
 STATISTICS: Final = ("level", "spike", "shift", "noise", "step", "run", "move")
 """The sketched statistics, by position: the size of the values themselves; how far a reading stands out from both
-neighbours; how far three readings lie beyond the four before; the distance from the mean of both neighbours; the
-non-zero steps; the length of the run of equal values; the departure from the last two hours."""
+neighbours; how far three readings lie beyond the four before, where both are calm; the distance from the mean of both
+neighbours; the non-zero steps; the length of the run of equal values; the departure from the last two hours."""
 
 LEVEL, SPIKE, SHIFT, NOISE, STEP, RUN, MOVE = range(7)
 
@@ -36,10 +36,10 @@ COUNT, T_LEVEL, T_SPIKE, T_SHIFT, T_NOISE, RESOLUTION, JUMP, REPEATS, LONG_RUN, 
 
 BUSY: Final = 1
 WEAK: Final = 2
-MOVED: Final = 4
-"""Marks of a remembered reading: it moved a little like a step would (others' noise then proves nothing); it jumped or
-stood still as it hardly ever does (weak evidence of a visit); it moved so by more than the sensor's smallest step
-(others' steps then prove nothing)."""
+NOISY: Final = 4
+"""Marks of a remembered reading: it moved like a step would (other sensors' steps then prove nothing); it jumped or
+stood still as it hardly ever does (weak evidence of a visit); it lies off the line of its neighbours as readings of
+this sensor hardly ever do (others that do the same then prove nothing)."""
 
 PHASES: Final = 48
 """Pieces of a day, solar or lunar, in which the usual move is remembered."""

@@ -36,7 +36,7 @@ from sensors.quality.memory import (
     THRESHOLDS,
     Memory,
 )
-from sensors.quality.sketch import BINS, ONE, forget, quantiles
+from sensors.quality.sketch import BINS, ONE, bins, forget, quantiles
 from sensors.reading import Bools, Codes, Floats, Ints, Places
 from sensors.times import DAY_MS
 
@@ -48,13 +48,16 @@ _KEEP: Final[Floats] = np.exp(-1.0 / np.where(np.isin(np.arange(len(STATISTICS))
 30 and 14 days. (The notes have 14 days for moves; half a day of an event is 4 % of that and would halve the
 sensitivity of the following weeks.)"""
 
-SPIKE_TIMES: Final = 20.0
-SPIKE_TIMES_OPTICAL: Final = 5.0
-TAIL_POWER: Final = 1.1
-"""A spike stands out this many times the 80 % quantile, times the ratio of the 95 to the 80 % quantile to this power:
-the ratio says how heavy-tailed a sensor is (detection notes, rule 2). The notes have 30 and 7 for quantiles of readings
-that also return to their base; here every local peak counts, which is the sensor's ordinary unrest and larger, and the
-factors are smaller in proportion (docs/detection.md)."""
+ONCE_IN: Final = 100_000.0
+"""A spike is as high as one reading in so many would be, did the sensor go on as it does: at 15-minute steps that is
+one in three years of a sensor, before it is asked whether it also returns."""
+
+_TAIL: Final = float(np.log(np.log(ONCE_IN) / np.log(20.0)) / np.log(np.log(20.0) / np.log(5.0)))
+"""Heights of peaks thin out as exp(-height^c) (Weibull). Their 80 and 95 % quantiles, one in 5 and one in 20, give c,
+and the height of one in :data:`ONCE_IN` is the 95 % quantile times their ratio to this power, 2.17."""
+
+UNREST: Final = 1.0 / 30.0
+"""Share of the floor of its kind that is told apart from a sensor that stands still (detection notes, rule 2)."""
 
 _SHARES: Final[Floats] = np.array(
     [[0.5, 0.5], [0.8, 0.95], [0.99, 0.999], [0.5, 0.98], [0.02, 0.95], [0.995, 0.995], [0.95, 0.95]]
@@ -172,14 +175,21 @@ class Past:
         """(n,) a threshold for each reading."""
         return np.asarray(self.drawn[:, which][self.days.of_row])
 
-    def fill(self, statistics: list[int], rows: list[Places], found: list[Ints]) -> None:
+    def fill(self, statistics: list[int], rows: list[Places], found: list[Ints], returned: Bools | None = None) -> None:
         """Add readings (rows, their bins) to some statistics and draw the thresholds that rest on these.
+
+        ``returned`` (n,) are the peaks that would be spikes, were they high enough: where they are, they are counted
+        nowhere. A sensor that is troubled would teach that its spikes are usual.
 
         Raises nothing; a statistic must be filled once.
         """
         days = self.days
         k = len(statistics)
         flat = [np.zeros(0, np.int64)]
+        perhaps = np.zeros((len(days.inner), BINS), np.int32)
+        if returned is not None and returned.any():
+            i = statistics.index(SPIKE)
+            rows[i], found[i] = self._no_spikes(rows[i], found[i], returned, perhaps)
         for i, (statistic, row, one) in enumerate(zip(statistics, rows, found, strict=True)):
             inner = days.inner_of_row[row]
             steady = inner < 0
@@ -196,6 +206,7 @@ class Past:
         gap = days.gap[days.inner]
         had = self.counts[:, statistics]
         seen = np.empty_like(counts)
+        asked = perhaps.sum(axis=1) > 0
         for some in days.ranks:
             whose = days.whose[some]
             now = had[whose]
@@ -203,10 +214,50 @@ class Past:
             if turns.any():
                 now = forget(now, keep ** turns[:, None, None])
             seen[some] = now
+            unsure = np.flatnonzero(asked[some])
+            if len(unsure):
+                which = some[unsure]
+                blocks = days.inner[which]
+                limit = np.where(
+                    turns[unsure] > 0, self._spike(statistics, now[unsure], blocks), self.drawn[blocks, T_SPIKE]
+                )
+                usual = np.arange(BINS) <= self._bin(limit, blocks)[:, None]
+                counts[which, statistics.index(SPIKE)] += np.where(usual, perhaps[which], 0)
             had[whose] = now + counts[some]
         self.counts[:, statistics] = had
         turned = np.flatnonzero(gap > 0)
         self._draw(statistics, days.inner[turned], seen[turned])
+
+    def _bin(self, limit: Floats, blocks: Places) -> Ints:
+        """(b,) the bin of the spike limit of these blocks, at least that of the kind's floor."""
+        floor = self.catalogue.spike[self.block_parameter[blocks]]
+        return bins(np.maximum(limit, floor), floor)
+
+    def _no_spikes(self, row: Places, found: Ints, returned: Bools, perhaps: Codes) -> tuple[Places, Ints]:
+        """The peaks to be counted at once, with their bins. Those that returned count only up to the limit in force:
+        where that is known already they are sorted out here, and go into ``perhaps`` (inner, BINS) where a day turns.
+        """
+        days = self.days
+        apart = np.flatnonzero(returned[row])
+        inner, block = days.inner_of_row[row[apart]], days.of_row[row[apart]]
+        turns = inner >= 0
+        np.add.at(perhaps, (inner[turns], found[apart[turns]]), np.int32(ONE))
+        counted = np.ones(len(row), np.bool_)
+        counted[apart] = ~turns & (found[apart] <= self._bin(self.drawn[block, T_SPIKE], block))
+        return row[counted], found[counted]
+
+    def _spike(self, statistics: list[int], counts: Codes, blocks: Places) -> Floats:
+        """(b,) the limit of spikes drawn from sketches as the days of these blocks begin."""
+        which = [SPIKE, STEP]
+        parameter = self.block_parameter[blocks]
+        unit = self.catalogue.spike[parameter]
+        some = counts[:, [statistics.index(one) for one in which]]
+        q = quantiles(some, _SHARES[which], np.stack([unit, unit], axis=1))
+        least = np.maximum(q[:, 0, 0], UNREST * unit)
+        rare = np.maximum(q[:, 0, 1], least)
+        limit = np.maximum(rare * (rare / least) ** _TAIL, 3.5 * q[:, 1, 0])
+        many = counts[:, statistics.index(NOISE)].sum(axis=1) / ONE
+        return np.where(many < ENOUGH, 0.0, limit)
 
     def _draw(self, statistics: list[int], blocks: Places, counts: Codes) -> None:
         """The thresholds of blocks that begin a day, from their sketches as the day begins."""
@@ -225,13 +276,10 @@ class Past:
             return
         many = counts[:, statistics.index(NOISE)].sum(axis=1) / ONE
         drawn[blocks, COUNT] = many
-        q80 = np.maximum(q[SPIKE][:, 0], spike / 30.0)
-        tail = np.maximum(q[SPIKE][:, 1] / q80, 1.0) ** TAIL_POWER
-        times = np.where(cat.optical[parameter], SPIKE_TIMES_OPTICAL, SPIKE_TIMES)
         drawn[blocks, RESOLUTION] = q[STEP][:, 0]
         drawn[blocks, JUMP] = q[STEP][:, 1]
-        drawn[blocks, T_SPIKE] = np.maximum(times * q80 * tail, 3.5 * q[STEP][:, 0])
-        drawn[blocks, T_SHIFT] = 2.0 * np.maximum(2.0 * q[SHIFT][:, 0], q[SHIFT][:, 1])
+        drawn[blocks, T_SPIKE] = self._spike(statistics, counts, blocks)
+        drawn[blocks, T_SHIFT] = 2.0 * q[SHIFT][:, 1]
         drawn[blocks, T_NOISE] = np.maximum(6.0 * q[NOISE][:, 0], 1.5 * q[NOISE][:, 1])
         drawn[blocks, LONG_RUN] = q[RUN][:, 0]
         runs = counts[:, statistics.index(RUN)]

@@ -128,6 +128,7 @@ def test_outside_the_plausible_range_is_suspect_and_outside_the_instruments_bad(
     assert verdict("do", 25.0) == [CLEAN]
     assert verdict("do", 25.1) == [(SUSPECT, QualityTest.PLAUSIBLE_RANGE)]
     assert verdict("do", 60.1)[0] == (BAD, QualityTest.PLAUSIBLE_RANGE | QualityTest.INSTRUMENT_RANGE)
+    assert verdict("turbidity", 4000.0) == [(SUSPECT, QualityTest.PLAUSIBLE_RANGE)], "where such sensors end"
     assert verdict("do", -0.2) == [CLEAN]
     assert verdict("do", -0.3)[0][0] is BAD, "no working instrument finds less than no oxygen"
 
@@ -199,6 +200,12 @@ def test_in_restless_water_a_spike_must_stand_out_further() -> None:
     restless = (7.0, 7.2, 7.4) * 11  # usually 0.2 away from the middle: 14 times that is 2.8
     assert verdict("do", *restless, 9.9, 7.2)[33] == CLEAN
     assert verdict("do", *restless, 10.3, 7.2)[33] == (SUSPECT, QualityTest.SPIKE)
+
+
+def test_what_the_sun_warms_is_not_restless() -> None:
+    morning = [20.0 + 0.1 * i for i in range(40)]  # 0.4 above the median of the seven before, and yet in line
+    told = verdict("water_temp", *morning[:35], morning[35] + 3.0, *morning[36:])
+    assert [i for i, one in enumerate(told) if one != CLEAN] == [35]
 
 
 @pytest.mark.parametrize(("before", "after", "is_spike"), [(7.7, 7.7, 1), (7.0, 8.0, 0), (6.0, 7.0, 0)])
@@ -280,6 +287,107 @@ def test_a_plateau_at_the_lowest_value_is_a_detection_limit_and_no_fault() -> No
     other = days("turbidity", 5.0, 1.0)
     high = other.give(*[6.0] * 40, every=15 * MINUTE)
     assert other.verdicts[high[-1]] >> 4 & QualityTest.FLAT_LINE
+
+
+def test_the_spikes_of_a_troubled_sensor_do_not_make_spikes_usual() -> None:
+    """One reading of fourteen is five times as high, for three weeks: more than the 95 % quantile would bear."""
+    rng = np.random.default_rng(3)
+    values = 10.0 + 0.3 * rng.standard_normal(40 * 96)
+    values[20 * 96 :: 14] *= 5.0
+    one = sonde("turbidity")
+    at = one.give(*values.round(2), every=15 * MINUTE)
+    told = [bool(one.verdicts[t] >> 4 & QualityTest.SPIKE) for t in at]
+    assert not any(told[: 20 * 96])
+    assert np.mean(told[20 * 96 :: 14]) > 0.95
+
+
+def test_a_river_that_grows_restless_teaches_its_sensor() -> None:
+    """Not every peak of it returns, so that the threshold follows within days."""
+    rng = np.random.default_rng(4)
+    calm, rough = 8.0 + 0.02 * rng.standard_normal(20 * 96), 8.0 + 0.6 * rng.standard_normal(20 * 96)
+    one = sonde("do")
+    at = one.give(*np.concatenate([calm, rough]).round(2), every=15 * MINUTE)
+    told = np.array([bool(one.verdicts[t] >> 4 & QualityTest.SPIKE) for t in at])
+    assert told[20 * 96 : 23 * 96].mean() < 0.05
+    assert told[23 * 96 :].sum() == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 96, 1000])
+def test_weeks_with_spikes_cut_anywhere_are_judged_and_remembered_alike(size: int) -> None:
+    rng = np.random.default_rng(5)
+    values = (20.0 * (1.0 + 0.1 * rng.standard_normal(12 * 48))).round(2)
+    values[100::11] *= 4.0
+    at = START + 30 * MINUTE * np.arange(len(values), dtype=np.int64)
+    whole, cut = sonde("turbidity"), sonde("turbidity")
+    whole.give_at(at, values)
+    for first in range(0, len(values), size):
+        cut.give_at(at[first : first + size], values[first : first + size])
+    assert cut.told == whole.told
+    assert snapshot(cut.memory) == snapshot(whole.memory)
+    assert sum(QualityTest.SPIKE in tests for _, tests in whole.told) > 30
+
+
+# -- with the other sensors of the station -----------------------------------------------------------------------------
+
+
+def said_of(own: str, columns: dict[str, np.ndarray]) -> list[QualityTest]:
+    """What is said of the readings of one sensor of a station, a column each, a reading a quarter of an hour."""
+    keys, n = list(columns), len(columns[own])
+    series = np.repeat(np.arange(len(keys)), n)
+    parameter = np.array([CATALOGUE.index[key] for key in keys])[series]
+    at = np.tile(START + 15 * MINUTE * np.arange(n, dtype=np.int64), len(keys))
+    values = np.concatenate([columns[key] for key in keys]).round(3)
+    told = assess(series, parameter, at, values, np.full(len(at), ord("N"), np.uint8), memory(*keys), CATALOGUE)
+    return [QualityTest(int(bits)) for bits in told.tests[series == keys.index(own)]]
+
+
+def water(level: float, unrest: float, swing: float, seed: int) -> np.ndarray:
+    """Twenty days of a sensor: its noise, and what daylight does."""
+    t = np.arange(20 * 96)
+    return level + swing * np.sin(2 * np.pi * t / 96) + unrest * np.random.default_rng(seed).standard_normal(len(t))
+
+
+def test_a_morning_that_warms_the_water_does_not_hide_a_step_of_another_sensor() -> None:
+    columns = {"ph": water(7.5, 0.01, 0.0, 1), "water_temp": water(22.0, 0.02, 3.0, 2)}
+    columns["ph"][1736:] -= 0.6  # the water warms fastest: 0.2 degrees a reading
+    assert [i for i, one in enumerate(said_of("ph", columns)) if QualityTest.SHIFT in one] == [1736]
+
+
+def test_a_step_of_two_kinds_of_sensor_at_once_is_the_water() -> None:
+    columns = {"ph": water(7.5, 0.01, 0.0, 1), "water_temp": water(22.0, 0.02, 3.0, 2)}
+    columns["ph"][1736:] -= 0.6
+    columns["water_temp"][1736:] -= 1.5
+    assert not any(QualityTest.SHIFT in one for one in said_of("ph", columns))
+
+
+def test_a_front_of_salt_that_comes_and_goes_on_is_no_step() -> None:
+    columns = {"conductivity": water(500.0, 1.0, 0.0, 1)}
+    columns["conductivity"][1700:1706] += [200.0, 290.0, 350.0, 390.0, 420.0, 440.0]
+    columns["conductivity"][1706:] += 450.0
+    assert not any(QualityTest.SHIFT in one for one in said_of("conductivity", columns))
+
+
+def test_noise_of_one_sensor_is_told_while_another_warms_and_not_where_all_flicker() -> None:
+    rng = np.random.default_rng(6)
+    columns = {"do": water(8.0, 0.03, 0.0, 1), "water_temp": water(22.0, 0.02, 3.0, 2), "ph": water(7.5, 0.01, 0.0, 3)}
+    columns["do"][1728:1776] += 0.8 * rng.standard_normal(48)
+    assert sum(QualityTest.NOISE in one for one in said_of("do", columns)[1728:1776]) > 10
+    columns["ph"][1728:1776] += 0.3 * rng.standard_normal(48)
+    assert not any(QualityTest.NOISE in one for one in said_of("do", columns))
+
+
+def test_water_that_falls_fast_is_not_noisy() -> None:
+    """A storm thins the salt to a third in three hours: far from the line of its neighbours, but on one way."""
+    columns = {"conductivity": water(700.0, 1.0, 0.0, 1)}
+    columns["conductivity"][1700:1712] -= [30, 110, 150, 230, 250, 330, 350, 420, 430, 455, 460, 462]
+    columns["conductivity"][1712:] -= 463.0
+    assert not any(QualityTest.NOISE in one for one in said_of("conductivity", columns))
+
+
+def test_waves_are_no_noise_of_a_level() -> None:
+    columns = {"level": water(2.0, 0.003, 0.1, 1)}
+    columns["level"][1728:1776] += 0.15 * np.random.default_rng(7).standard_normal(48)
+    assert not any(QualityTest.NOISE in one for one in said_of("level", columns))
 
 
 def test_noise_that_grows_tenfold_is_told_where_nothing_else_moves() -> None:

@@ -29,7 +29,7 @@ from sensors.quality.wording import clock, creeps, reasons
 from sensors.quality.wording import event as event_sentence
 from sensors.reading import Bools, Bytes, Flag, Floats, Ints, Places, QualityTest, pack
 from sensors.texts import line, say, sentence
-from sensors.times import DAY_MS
+from sensors.times import DAY_MS, rfc3339
 
 COLUMNS = ("station", "time", "parameter", "kind", "flag", "reason")
 
@@ -55,6 +55,9 @@ NUMBERS = 0.5
 """A column of which fewer filled cells than this are numbers is no sensor."""
 
 TOLD = 5
+
+LEAP_DAYS = 1_000
+"""A longer pause than nearly three years is told: loggers that lost their clock begin again in 1970, 1980 or 2000."""
 
 Progress = Callable[[float], None]
 
@@ -302,24 +305,26 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
         stamps: list[pl.Series] = []
         stations: list[pl.Series] = []
         cells: list[list[Floats]] = []
-        unread = np.zeros(len(found.sensors), np.int64)
+        unread = [_Unread() for _ in found.sensors]
         for piece in table.pieces():
             frame = piece.frame
             stamps.append(frame[str(time_at)])
             if station_at is not None:
                 stations.append(frame[str(station_at)].cast(pl.String))
-            numbers = [_numbers(frame[str(place[c.name])]) for c in found.sensors]
-            unread += np.array([u for _, u in numbers])
-            cells.append([v for v, _ in numbers])
+            cells.append(
+                [_numbers(frame[str(place[c.name])], odd) for c, odd in zip(found.sensors, unread, strict=True)]
+            )
     if not stamps or not sum(len(s) for s in stamps):
         raise ConfigurationError(sentence("table.no_rows", source=source))
     at, ok = _times(source, names[time_at or 0], pl.concat(stamps), offset, summary)
     columns = [np.concatenate([piece[i] for piece in cells]) for i in range(len(found.sensors))]
     summary.rows = len(at)
-    keep, found, columns = _sensors(found, columns, unread, summary)
-    values = np.stack([c.canonical(v) for c, v in zip(found.sensors, columns, strict=True)], axis=1) if keep else None
-    if values is None:
-        raise ConfigurationError(sentence("table.no_numbers", source=source, found=", ".join(summary.left_alone[:8])))
+    kept, columns = _sensors(found, columns, unread, summary)
+    if not columns:
+        tried = [f"{c.name} {odd.first!r}" for c, odd in zip(found.sensors, unread, strict=True) if odd.cells]
+        empty = ", ".join(tried or [c.name for c in found.sensors])
+        raise ConfigurationError(sentence("table.no_numbers", source=source, found=empty))
+    values = np.stack([c.canonical(v) for c, v in zip(kept.sensors, columns, strict=True)], axis=1)
     values[~np.isfinite(values)] = np.nan
     if station_at is None:
         label = source.name.split(".")[0]
@@ -328,7 +333,7 @@ def read(source: Path, catalogue: Catalogue, summary: Summary, offset: timedelta
     else:
         known, who = _stations(pl.concat(stations), summary)
     rows = np.flatnonzero(ok)
-    return _sorted(known, who[rows], at[rows], values[rows], found, summary)
+    return _sorted(known, who[rows], at[rows], values[rows], kept, summary)
 
 
 def _named(source: Path, names: Sequence[str], wanted: Sequence[str], *, needed: bool) -> int | None:
@@ -341,39 +346,46 @@ def _named(source: Path, names: Sequence[str], wanted: Sequence[str], *, needed:
     return None
 
 
-def _numbers(cells: pl.Series) -> tuple[Floats, int]:
-    """(n,) numbers, NaN where there is none, and how many filled cells are no numbers."""
+@dataclass
+class _Unread:
+    """How many filled cells of a column are no numbers, and what the first of them says."""
+
+    cells: int = 0
+    first: str = ""
+
+
+def _numbers(cells: pl.Series, unread: _Unread) -> Floats:
+    """(n,) numbers, NaN where there is none; what is filled and no number is counted in ``unread``."""
     if cells.dtype.is_numeric():
         numbers = cells.cast(pl.Float64)
-        return np.array(numbers.fill_null(float("nan")).to_numpy(), np.float64), 0
+        return np.array(numbers.fill_null(float("nan")).to_numpy(), np.float64)
     text = cells.cast(pl.String)
     numbers = text.cast(pl.Float64, strict=False)
-    filled = len(text) - text.null_count()
-    found = len(numbers) - numbers.null_count()
-    if filled > found:
+    if numbers.null_count() > text.null_count():
         text = text.str.strip_chars()
         numbers = text.cast(pl.Float64, strict=False)
-        found = len(numbers) - numbers.null_count()
-        filled = int((text.is_not_null() & (text.str.len_bytes() > 0)).sum())
-    return np.array(numbers.fill_null(float("nan")).to_numpy(), np.float64), filled - found
+        odd = text.filter(numbers.is_null() & (text.str.len_bytes() > 0))
+        unread.cells += len(odd)
+        unread.first = unread.first or (odd[0] if len(odd) else "")
+    return np.array(numbers.fill_null(float("nan")).to_numpy(), np.float64)
 
 
 def _sensors(
-    found: Sensors, columns: list[Floats], unread: Ints, summary: Summary
-) -> tuple[list[int], Sensors, list[Floats]]:
+    found: Sensors, columns: list[Floats], unread: Sequence[_Unread], summary: Summary
+) -> tuple[Sensors, list[Floats]]:
     """The columns that hold numbers; what each is taken as, and what is left alone, goes to the summary."""
     summary.left_alone = list(found.left)
     keep = []
-    for i, (column, values) in enumerate(zip(found.sensors, columns, strict=True)):
+    for i, (column, values, odd) in enumerate(zip(found.sensors, columns, unread, strict=True)):
         numbers = int(np.isfinite(values).sum())
-        if not numbers:
+        if not numbers and not odd.cells:
             summary.notes.append(line("table.note_no_numbers", name=column.name))
-        elif numbers < NUMBERS * (numbers + unread[i]):
-            summary.notes.append(line("table.note_text", name=column.name))
+        elif numbers < NUMBERS * (numbers + odd.cells):
+            summary.notes.append(line("table.note_text", name=column.name, first=odd.first))
             summary.left_alone.append(column.name)
         else:
-            if unread[i]:
-                summary.notes.append(line("table.note_cells", name=column.name, cells=int(unread[i])))
+            if odd.cells:
+                summary.notes.append(line("table.note_cells", name=column.name, cells=odd.cells, first=odd.first))
             summary.columns[column.name] = column.taken_as
             keep.append(i)
     guessed = [c.name for c in (found.sensors[i] for i in keep) if c.taken_as == "generic"]
@@ -382,7 +394,7 @@ def _sensors(
     if summary.left_alone:
         summary.notes.append(line("table.note_left", names=", ".join(summary.left_alone)))
     kept: tuple[Sensor, ...] = tuple(found.sensors[i] for i in keep)
-    return keep, Sensors(kept, found.catalogue, found.left), [columns[i] for i in keep]
+    return Sensors(kept, found.catalogue, found.left), [columns[i] for i in keep]
 
 
 def _times(
@@ -464,6 +476,10 @@ def _sorted(known: list[str], who: Places, at: Ints, values: Floats, found: Sens
             values[row] = np.where(np.isnan(values[row]), values[row - 1], values[row])
         keep = np.append(~again[1:], True)
         who, at, values = who[keep], at[keep], values[keep]
+    leaps = np.flatnonzero((np.diff(at) > LEAP_DAYS * DAY_MS) & (np.diff(who) == 0))
+    for row in leaps[:TOLD].tolist():
+        names = {"station": known[who[row]], "before": rfc3339(int(at[row])), "after": rfc3339(int(at[row + 1]))}
+        summary.notes.append(line("table.note_leap", **names))
     summary.stations = len(np.unique(who))
     summary.values = int((~np.isnan(values)).sum())
     return Read(known, who, at, values, found)

@@ -95,7 +95,12 @@ def test_times_without_an_offset_are_utc_unless_told_and_that_is_said(tmp_path: 
         (pl.DataFrame({"time": ["2026-05-01T00:00:00Z"], "remark": ["x"]}), "no column names a parameter"),
         (pl.DataFrame({"when": ["2026-05-01T00:00:00Z"], "ph": [7.0]}), "no column called time"),
         (pl.DataFrame({"time": ["yesterday", "today"], "ph": [7.0, 7.1]}), "'yesterday' is no time"),
-        (pl.DataFrame({"time": ["2026-05-01T00:00:00Z"] * 2, "ph": ["good", "bad"]}), "holds numbers"),
+        (
+            pl.DataFrame({"time": ["2026-05-01T00:00:00Z"] * 2, "ph": ["good", "bad"]}),
+            "no column of ph 'good' holds numbers",
+        ),
+        (pl.DataFrame({"time": ["2026-05-01T00:00:00Z"], "ph": ["7,1"], "do": ["8,2"]}), "ph '7,1', do '8,2' holds"),
+        (pl.DataFrame({"time": ["2026-05-01T00:00:00Z"], "ph": [None]}), "no column of ph holds numbers"),
         (pl.DataFrame({"time": [], "ph": []}, schema={"time": pl.String, "ph": pl.Float64}), "no rows"),
     ],
 )
@@ -104,6 +109,23 @@ def test_what_cannot_be_assessed_is_refused_with_the_column_and_the_reason(
 ) -> None:
     with pytest.raises(ConfigurationError, match=words):
         flags(frame, tmp_path)
+
+
+def test_a_logger_that_lost_its_clock_and_cells_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    cells = pl.col("DO (mg/L)").cast(pl.String)
+    frame = (
+        table()
+        .with_columns(
+            time=pl.when(pl.int_range(pl.len()) < 4)
+            .then(pl.lit("1980-01-06T00:0") + pl.int_range(pl.len()).cast(pl.String) + ":00Z")
+            .otherwise(pl.col("time")),
+        )
+        .with_columns(pl.when(pl.int_range(pl.len()) == 9).then(pl.lit("<0.5")).otherwise(cells).alias("DO (mg/L)"))
+    )
+    _, summary = flags(frame, tmp_path)
+    notes = " ".join(summary.notes)
+    assert "leap from 1980-01-06T00:03:00Z to 2026-05-" in notes
+    assert "DO (mg/L): cells that are no numbers, 1, the first '<0.5'" in notes
 
 
 @pytest.mark.parametrize("rows", [1, 2, 9])

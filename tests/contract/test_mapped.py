@@ -124,4 +124,5 @@ def test_a_bad_file_stops_the_start_naming_file_entry_and_reason(tmp_path: Path)
     file.write_text(SHIPPED.replace("ph = ", "pH = "), encoding="utf-8")
     with pytest.raises(ConfigurationError) as caught:
         files.read_mappings(file, KNOWN)
-    assert f"{file}: mapping chirpstack: values.pH: not in the parameter catalogue" in str(caught.value)
+    assert str(caught.value).startswith(f"{file}: mapping chirpstack: values.pH：目录中没有这个监测因子。")
+    assert "values.pH: not in the parameter catalogue" in str(caught.value)

@@ -189,7 +189,7 @@ class Site:
                 self._settle(connection, replayed, now_ms)
                 of_devices = self._of_devices(self._keep_notices(connection, messages, decoded), now_ms)
                 of_devices += self.clocks.follow(decoded, messages, self.history.registry, self.history.checks.alarms)
-                memories.save_clocks(connection, self.clocks.changed())
+                memories.save_clocks(connection, self.clocks.changed(now_ms))
                 of_devices += care.findings(
                     live.carried, self.history.memory, self.history.registry, self.catalogue, self.history.checks.alarms
                 )

@@ -81,8 +81,13 @@ class Clocks:
         self._heard: dict[str, int] = {}  # station → when it was heard last, ms
         self._changed: set[str] = set()
 
-    def changed(self) -> dict[str, Off | None]:
-        """The clocks that seem otherwise than when this was asked last; None: right."""
+    def changed(self, now_ms: int) -> dict[str, Off | None]:
+        """The clocks that seem otherwise than when this was asked last, to be written down; None: right.
+
+        While most seem wrong it is ours, nothing of it is told and it waits: every message would be a row.
+        """
+        if self._ours(now_ms):
+            return {}
         changed, self._changed = self._changed, set()
         return {station: self._off.get(station) for station in changed}
 

@@ -67,7 +67,7 @@ def test_after_a_restart_a_wrong_clock_that_was_told_is_not_told_again() -> None
 def test_a_clock_that_was_wrong_for_half_an_hour_before_a_restart_needs_half_an_hour_more() -> None:
     line = Line()
     assert line.every_five_minutes([8 * HOUR] * 6) == []
-    line.clocks = Clocks({one: off for one, off in line.clocks.changed().items() if off is not None})
+    line.clocks = Clocks({one: off for one, off in line.clocks.changed(T0 + HOUR // 2).items() if off is not None})
     (told,) = line.every_five_minutes([8 * HOUR] * 12, T0 + 6 * 5 * MINUTE)
     assert told.observed_at_ms == T0 + HOUR
 
@@ -107,6 +107,14 @@ def test_when_most_stations_are_off_it_is_our_own_clock() -> None:
         for station in range(20):
             received = T0 + i * 5 * MINUTE
             assert line.hear(received, received - 8 * HOUR, f"s{station}") == []
+    later = T0 + 20 * 5 * MINUTE
+    assert line.clocks.changed(later) == {}, "every message of every station would be written down"
+    for station in range(20, 30):
+        line.hear(later, later, f"s{station}")
+    for station in range(1, 20):
+        line.hear(later + 1, later + 1, f"s{station}")
+    written = line.clocks.changed(later + 1)
+    assert {one for one, off in written.items() if off is not None} == {"s0"}, "it waited, and was not forgotten"
 
 
 def test_strangers_and_messages_without_a_time_say_nothing() -> None:

@@ -23,6 +23,8 @@ from sensors.stations import Registry
 from sensors.times import DAY_MS
 
 NEVER = -1
+TIME_BITS = 42
+"""Milliseconds until the year 2109: the time below a station's number in one number to sort by."""
 HOURLY = "@hours"
 """Stands for the parameter where something is of the hours and days of the station."""
 SHORTEST_S = FLAT_SECONDS + 3600
@@ -287,14 +289,12 @@ class History:
         ]
 
     def resuming(self, station: Codes, at: Ints) -> dict[int, int]:
-        """The stations that speak again after a pause with these readings, and when."""
-        found = {}
-        for i in np.unique(station[at - self.heard[station] > self._pause_ms[station]]).tolist():
-            instants = np.unique(at[(station == i) & (at > self.heard[i])])
-            after = np.flatnonzero(np.diff(instants, prepend=self.heard[i]) > self._pause_ms[i])
-            if len(after):
-                found[i] = int(instants[after[-1]])
-        return found
+        """The stations that speak again after a pause with these readings, and when; of several pauses the last."""
+        news = np.unique((station.astype(np.int64) << TIME_BITS | at)[at > self.heard[station]])
+        whose, instant = news >> TIME_BITS, news & (1 << TIME_BITS) - 1
+        before = np.where(np.diff(whose, prepend=-1) == 0, np.roll(instant, 1), self.heard[whose])
+        after = instant - before > self._pause_ms[whose]
+        return dict(zip(whose[after].tolist(), instant[after].tolist(), strict=True))
 
     def _add(self, station: int, parameter: int) -> int:
         number = len(self.newest)

@@ -64,10 +64,16 @@ class Broker:
         self.process.send_signal(signal.SIGSTOP)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if self.process is not None:
-            self.process.send_signal(how)
-            self.process.send_signal(signal.SIGCONT)
-            self.process.wait(PATIENCE_S)
+        """Ask until it has ended: what it is told between listening and its loop is lost."""
+        if (process := self.process) is not None:
+
+            def ended() -> bool:
+                process.send_signal(how)
+                process.send_signal(signal.SIGCONT)
+                time.sleep(0.05)
+                return process.poll() is not None
+
+            until(ended, "mosquitto ends")
             self.process = None
 
     def save(self) -> None:

@@ -15,7 +15,7 @@ from sensors.quality import Assessed, Carried, Memory, assess
 from sensors.quality.daily import NOBODY, Network
 from sensors.quality.events import Watched, watch
 from sensors.quality.memory import KEEP
-from sensors.quality.slow import FORM, HOUR_MS, AllAlarms, Both, Slow, look
+from sensors.quality.slow import HOUR_MS, AllAlarms, Both, Slow, look
 from sensors.quality.tests import FLAT_SECONDS
 from sensors.quality.upstream import Way
 from sensors.reading import Batch, Bools, Bytes, Codes, Flag, Ints, QualityTest
@@ -210,7 +210,7 @@ class History:
         one = Slow()
         one.grow(1)
         since_ms = newest_ms - DAY_MS
-        if learned is not None and one.past.thaw(0, learned.body, FORM):
+        if learned is not None and one.past.thaw(0, learned.body):
             since_ms = learned.upto_ms + 1
         self.slow.put(i, one)
         window = self._store.window(station, since_ms, newest_ms)
@@ -280,7 +280,7 @@ class History:
         ended = np.flatnonzero(looked.past.day > self.slow.past.day[looked.over])
         held = looked.open.hour[np.searchsorted(looked.stations, looked.over[ended])]
         together += [
-            (stations[looked.over[i]].key, HOURLY, Learned(int(hour) * HOUR_MS - 1, looked.past.frozen(i, FORM)))
+            (stations[looked.over[i]].key, HOURLY, Learned(int(hour) * HOUR_MS - 1, looked.past.frozen(i)))
             for i, hour in zip(ended.tolist(), held.tolist(), strict=True)
         ]
         return together + [

@@ -18,12 +18,12 @@ from governance.finding import Change, Finding
 from governance.incident import What
 from governance.tables import incident, incident_condition, incident_entry
 from ingest.checks import wording
-from ingest.checks.events import QUIET_MS, Measured
+from ingest.checks.events import Measured
 from ingest.checks.rules import Event
 from ingest.history import SHORTEST_S, History, accepted_before, judge_again, merge, stored_status
 from ingest.storage.port import ReadingStore, Window
 from sensors.quality import Assessed
-from sensors.quality.events import Alarms, Cause, watch
+from sensors.quality.events import QUIET_MS, Alarms, Cause, watch
 from sensors.quality.slow import AllAlarms, look
 from sensors.quality.upstream import SLOT_MS, SLOTS, Way, anything
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, QualityTest, pack

@@ -21,7 +21,7 @@ from sensors.quality import Memory, assess
 from sensors.quality.columns import Sensor, Sensors, sensors
 from sensors.quality.crosscheck import CONCERNED, contradictions, laid
 from sensors.quality.daily import neighbours, together
-from sensors.quality.events import Alarms, Watched, watch
+from sensors.quality.events import QUIET_MS, Alarms, Watched, watch
 from sensors.quality.phase import Shift, shifts
 from sensors.quality.slow import AllAlarms, Slow, begun, look
 from sensors.quality.upstream import Way
@@ -530,11 +530,11 @@ def _both(text: object) -> str:
 
 
 def _runs(alarms: Alarms) -> int:
-    """How many events the alarms are: those of a station within six hours are one."""
+    """How many events the alarms are: those of a station without a pause of six hours are one."""
     if not len(alarms.at):
         return 0
     order = np.lexsort((alarms.at, alarms.station))
-    apart = np.diff(alarms.at[order]) > DAY_MS // 4
+    apart = np.diff(alarms.at[order]) > QUIET_MS
     return 1 + int((apart | (np.diff(alarms.station[order]) != 0)).sum())
 
 

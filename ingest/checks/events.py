@@ -20,7 +20,7 @@ from ingest.checks.rules import Event, Rules
 from ingest.checks.upstream import River
 from ingest.checks.wording import name
 from sensors.parameters import Catalogue
-from sensors.quality.events import Alarms, Cause, Seen
+from sensors.quality.events import QUIET_MS, Alarms, Cause, Seen
 from sensors.quality.slow import AllAlarms
 from sensors.quality.upstream import Way
 from sensors.quality.wording import event as sentence
@@ -31,8 +31,6 @@ from sensors.times import beijing
 
 WATER: Final = "water:"
 """One cause is one water (decision 0006)."""
-
-QUIET_MS: Final = 6 * 3_600_000
 
 BEFORE: Final = 8
 BEFORE_MS: Final = 2 * 3_600_000

@@ -10,16 +10,17 @@ and the same table cut anywhere between two instants give the same alarms. The v
 """
 
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum, StrEnum
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sensors.parameters import Catalogue
 from sensors.quality.assess import CLEAR, CLIMB, LEAP, MOVE_FAST_MS
+from sensors.quality.remembered import Column, Remembered
 from sensors.quality.sketch import BINS, ONE, bins, forget, quantiles
 from sensors.quality.upstream import PART, SLOT_MS, SLOTS, Way, remember, sizes, sooner, strongest
 from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, QualityTest
@@ -89,10 +90,12 @@ AFTER_VISIT: Final = 8.5
 AFTER_VISIT_MS: Final = 2 * 3_600_000
 """Steps, and two hours, after a visit during which the medians of the last hours still hold what was measured then."""
 
-FORM: Final = 3
 _SINCE: Final = {"leap": 2, "doubted": 2, "slot": 3, "seen": 3}
 _SINCE_SECOND: Final = 3
-"""Number of the written form; those before are read, too, and lack these, and the role of the second instrument."""
+"""Written forms before are read, too, and lack these, and the role of the second instrument."""
+
+QUIET_MS: Final = 6 * 3_600_000
+"""An event is over after so long without an alarm."""
 
 _KEEP_DAY: Final = float(np.exp(-1.0 / 15.0))
 
@@ -136,7 +139,7 @@ class Cause(StrEnum):
 
 
 @dataclass
-class Watched:
+class Watched(Remembered):
     """What is remembered of every station: its last two instants, the sketch of its totals, and its last alarm.
 
     Columns by station. ``at`` (s, 2) instants, 0 where none; ``moves`` (s, 2, roles) signed, 0 where nothing was said;
@@ -145,66 +148,33 @@ class Watched:
     what is kept for the stations below (:mod:`sensors.quality.upstream`).
     """
 
-    at: Ints = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    moves: Floats = field(default_factory=lambda: np.zeros((0, 2, len(ROLES))))
-    ramp: Bools = field(default_factory=lambda: np.zeros((0, 2), np.bool_))
-    visit: Bools = field(default_factory=lambda: np.zeros((0, 2), np.bool_))
-    first: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    day: Ints = field(default_factory=lambda: np.full(0, -1, np.int64))
-    counts: Codes = field(default_factory=lambda: np.zeros((0, BINS), np.int32))
-    usual: Floats = field(default_factory=lambda: np.zeros(0))
-    visited: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    alarmed: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    known: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    leap: Bools = field(default_factory=lambda: np.zeros((0, 2, len(ROLES)), np.bool_))
-    doubted: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
-    slot: Ints = field(default_factory=lambda: np.zeros((0, SLOTS), np.int64))
-    seen: Bytes = field(default_factory=lambda: np.zeros((0, SLOTS, 2 * len(ROLES) + 1), np.uint8))
+    FORM = 3
 
-    def __len__(self) -> int:
-        return len(self.day)
+    at: Ints = field(default_factory=Column(0, np.int64, 2))
+    moves: Floats = field(default_factory=Column(0.0, np.float64, 2, len(ROLES)))
+    ramp: Bools = field(default_factory=Column(False, np.bool_, 2))
+    visit: Bools = field(default_factory=Column(False, np.bool_, 2))
+    first: Ints = field(default_factory=Column(0, np.int64))
+    day: Ints = field(default_factory=Column(-1, np.int64))
+    counts: Codes = field(default_factory=Column(0, np.int32, BINS))
+    usual: Floats = field(default_factory=Column(0.0, np.float64))
+    visited: Ints = field(default_factory=Column(0, np.int64))
+    alarmed: Ints = field(default_factory=Column(0, np.int64))
+    known: Ints = field(default_factory=Column(0, np.int64))
+    leap: Bools = field(default_factory=Column(False, np.bool_, 2, len(ROLES)))
+    doubted: Ints = field(default_factory=Column(0, np.int64))
+    slot: Ints = field(default_factory=Column(0, np.int64, SLOTS))
+    seen: Bytes = field(default_factory=Column(0, np.uint8, SLOTS, 2 * len(ROLES) + 1))
 
-    def grow(self, size: int) -> None:
-        """Make room for ``size`` stations; new ones remember nothing."""
-        have = len(self)
-        if size <= have:
-            return
-        for name in self.__dataclass_fields__:
-            old = getattr(self, name)
-            blank = -1 if name == "day" else 0
-            setattr(self, name, np.concatenate([old, np.full((size - have, *old.shape[1:]), blank, old.dtype)]))
-
-    def apply(self, stations: Codes, new: "Watched") -> None:
-        """Remember of these stations what ``watch`` handed back."""
-        for name in self.__dataclass_fields__:
-            getattr(self, name)[stations] = getattr(new, name)
-
-    def frozen(self, row: int) -> bytes:
-        """All that is remembered of a station, to be written down."""
-        parts = [np.ascontiguousarray(getattr(self, name)[row]).tobytes() for name in self.__dataclass_fields__]
-        return zlib.compress(bytes([FORM]) + b"".join(parts), 1)
-
-    def thaw(self, row: int, body: bytes) -> bool:
-        """What was written down is remembered again; false where the form is another one."""
-        try:
-            plain = zlib.decompress(body)
-        except zlib.error:
-            return False
-        form = plain[0] if plain else 0
-        if not 1 <= form <= FORM:
-            return False
-        names = [name for name in self.__dataclass_fields__ if _SINCE.get(name, 1) <= form]
-        cells = {name: getattr(self, name)[row : row + 1].view() for name in names}
+    def _cells(self, row: int, form: int) -> list[NDArray[Any]]:
+        """Older forms have fewer columns, and fewer roles in some."""
+        if not 1 <= form <= self.FORM:
+            return []
+        names = [one.name for one in fields(self) if _SINCE.get(one.name, 1) <= form]
+        cells = {name: getattr(self, name)[row : row + 1] for name in names}
         for name in {"moves", "leap"} & cells.keys() if form < _SINCE_SECOND else ():
             cells[name] = cells[name][..., :-1]
-        if len(plain) != 1 + sum(cell.size * cell.itemsize for cell in cells.values()):
-            return False
-        place = 1
-        for cell in cells.values():
-            size = cell.size * cell.itemsize
-            cell[...] = np.frombuffer(plain[place : place + size], cell.dtype).reshape(cell.shape)
-            place += size
-        return True
+        return list(cells.values())
 
     def learned(self, stations: Codes) -> "Watched":
         """These stations alone with what they learned; of what they showed lately nothing is remembered."""
@@ -212,13 +182,6 @@ class Watched:
         made.grow(len(stations))
         for name in ("first", "day", "counts", "usual"):
             getattr(made, name)[:] = getattr(self, name)[stations]
-        return made
-
-    def taken(self, stations: Codes) -> "Watched":
-        """These stations alone, in this order, as a copy."""
-        made = Watched()
-        for name in self.__dataclass_fields__:
-            setattr(made, name, getattr(self, name)[stations].copy())
         return made
 
 

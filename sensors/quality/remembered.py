@@ -2,10 +2,10 @@
 
 import zlib
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from sensors.reading import Codes
 
@@ -24,6 +24,9 @@ class Column:
 @dataclass
 class Remembered:
     """Columns by station, all of the same length; every field of a subclass is made by a :class:`Column`."""
+
+    FORM: ClassVar[int] = 1
+    """Number of the written form; grows when what is remembered changes."""
 
     def __len__(self) -> int:
         return len(getattr(self, fields(self)[0].name))
@@ -46,23 +49,26 @@ class Remembered:
         for one in fields(self):
             getattr(self, one.name)[stations] = getattr(new, one.name)
 
-    def frozen(self, row: int, form: int) -> bytes:
-        """All that is remembered of a station, to be written down, beginning with the number of the ``form``."""
+    def frozen(self, row: int) -> bytes:
+        """All that is remembered of a station, to be written down, beginning with the number of its form."""
         parts = [np.ascontiguousarray(getattr(self, one.name)[row]).tobytes() for one in fields(self)]
-        return zlib.compress(bytes([form]) + b"".join(parts), 1)
+        return zlib.compress(bytes([self.FORM]) + b"".join(parts), 1)
 
-    def thaw(self, row: int, body: bytes, form: int) -> bool:
-        """What was written down is remembered again; false where the form is another one."""
+    def thaw(self, row: int, body: bytes) -> bool:
+        """What was written down is remembered again; false where its form cannot be read."""
         try:
             plain = zlib.decompress(body)
         except zlib.error:
             return False
-        columns = [getattr(self, one.name) for one in fields(self)]
-        if plain[:1] != bytes([form]) or len(plain) != 1 + sum(one[0].nbytes for one in columns):
+        cells = self._cells(row, plain[0] if plain else 0)
+        if not cells or len(plain) != 1 + sum(cell.nbytes for cell in cells):
             return False
         place = 1
-        for one in columns:
-            cell = np.frombuffer(plain[place : place + one[0].nbytes], one.dtype)
-            one[row] = cell.reshape(one.shape[1:])
-            place += one[0].nbytes
+        for cell in cells:
+            cell[...] = np.frombuffer(plain[place : place + cell.nbytes], cell.dtype).reshape(cell.shape)
+            place += cell.nbytes
         return True
+
+    def _cells(self, row: int, form: int) -> list[NDArray[Any]]:
+        """The cells of a station that this form holds, in its order; none where it cannot be read."""
+        return [getattr(self, one.name)[row : row + 1] for one in fields(self)] if form == self.FORM else []

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sensors.parameters import Catalogue
 from sensors.quality.daily import NOBODY, Network
-from sensors.quality.events import DOUBTFUL, ROLES, Alarms, Cause, Doubt, Meaning, Seen, in_order
+from sensors.quality.events import DOUBTFUL, QUIET_MS, ROLES, Alarms, Cause, Doubt, Meaning, Seen, in_order
 from sensors.quality.remembered import Column, Remembered
 from sensors.reading import Bools, Codes, Floats, Ints, Places, QualityTest
 from sensors.standards.oxygen import saturation
@@ -136,13 +136,7 @@ NEXT_DAY_H: Final = 30
 _CAUSE: Final = {cause: i for i, cause in enumerate(Cause)}
 _AS_ROLE: Final = np.array([ROLES.index(role) for role in FOLLOWED.values() if role in ROLES])
 
-QUIET_MS: Final = 6 * HOUR_MS
-"""An event is over after so long without an alarm."""
-
 _LOW_BITS: Final = (1 << 32) - 1
-
-FORM: Final = 1
-"""Number of the written form."""
 
 
 @dataclass
@@ -212,10 +206,6 @@ class Slow:
         """Remember of a station what the first one of ``other`` does."""
         self.open.apply(np.array([row]), other.open)
         self.past.apply(np.array([row]), other.past)
-
-    def frozen(self, row: int) -> bytes:
-        """What is remembered of the hours that are over, to be written down; the open one is read again."""
-        return self.past.frozen(row, FORM)
 
     def aside(self, station: int) -> "Slow":
         """One station as one to which nothing has happened for a while: what its days were, and nothing of today."""

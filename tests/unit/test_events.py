@@ -3,6 +3,7 @@
 import itertools
 import zlib
 from collections.abc import Mapping
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -361,7 +362,7 @@ def test_what_was_learned_before_todays_written_form_is_read() -> None:
     fresh.grow(1)
     watched.first[0], watched.moves[0, 1, ROLES.index("ph")] = 77, -3.0
     for form, lacks in ((1, ("leap", "doubted", "slot", "seen")), (2, ("slot", "seen"))):
-        cells = {name: getattr(watched, name)[0] for name in Watched.__dataclass_fields__ if name not in lacks}
+        cells = {name: getattr(watched, name)[0] for name in (one.name for one in fields(Watched)) if name not in lacks}
         cells |= {name: cells[name][:, :-1] for name in ("moves", "leap") if name in cells}
         parts = [np.ascontiguousarray(cell).tobytes() for cell in cells.values()]
         fresh.first[0] = fresh.moves[0] = 0

@@ -1,6 +1,7 @@
 """What comes over hours and days: nights without oxygen, blooms, mud. Made creeks whose truth is known."""
 
 import itertools
+import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from sensors.parameters import catalogue
 from sensors.quality.events import Cause, Doubt
-from sensors.quality.slow import DAYS, FORM, HOUR_MS, AllAlarms, Slow, begun, look
+from sensors.quality.slow import DAYS, HOUR_MS, AllAlarms, Slow, begun, look
 from sensors.quality.wording import event
 from sensors.reading import Floats, QualityTest
 from sensors.standards.oxygen import saturation
@@ -78,10 +79,10 @@ def alarms(
         memory.apply(told)
         parts.append(told.alarms)
         if again:
-            written = [memory.past.frozen(i, FORM) for i in range(len(stations))]
+            written = [memory.past.frozen(i) for i in range(len(stations))]
             fresh = Slow(memory.open)
             fresh.past.grow(len(stations))
-            assert all(fresh.past.thaw(i, body, FORM) for i, body in enumerate(written))
+            assert all(fresh.past.thaw(i, body) for i, body in enumerate(written))
             memory = fresh
     every = AllAlarms(*(np.concatenate([getattr(one, name) for one in parts]) for name in AllAlarms.__match_args__))
     return every.take(np.lexsort((every.at, every.station)))
@@ -247,11 +248,12 @@ def test_the_cutting_changes_nothing_nor_does_what_is_written_down_and_read_agai
 def test_what_is_written_down_in_another_form_is_not_read() -> None:
     memory = Slow()
     memory.grow(1)
-    body = memory.past.frozen(0, FORM)
-    assert memory.past.thaw(0, body, FORM)
-    assert not memory.past.thaw(0, body, FORM + 1)
-    assert not memory.past.thaw(0, body[:-1], FORM)
-    assert not memory.past.thaw(0, b"", FORM)
+    body = memory.past.frozen(0)
+    assert memory.past.thaw(0, body)
+    other_form = zlib.compress(bytes([memory.past.FORM + 1]) + zlib.decompress(body)[1:])
+    assert not memory.past.thaw(0, other_form)
+    assert not memory.past.thaw(0, body[:-1])
+    assert not memory.past.thaw(0, b"")
 
 
 @pytest.mark.parametrize("known", [6, 7])

@@ -1,5 +1,6 @@
 """Files a site brings: the shipped configuration, registries, rules, processes and plans."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -35,7 +36,7 @@ def shipped(name: str) -> Path:
 def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
     """The rules of a file, or the shipped ones; raises ConfigurationError naming file and fault."""
     path = path or shipped("rules.toml")
-    text = _text(path)
+    text = read_text(path)
     with _named(path):
         return parse_rules(text, catalogue)
 
@@ -48,7 +49,7 @@ def parse_rules(text: str, catalogue: Catalogue) -> Rules:
 def read_formula(path: Path | None) -> Formula:
     """The formula of the assessment in a file, or the shipped example; raises ConfigurationError naming the fault."""
     path = path or shipped("assessment.toml")
-    text = _text(path)
+    text = read_text(path)
     with _named(path):
         return assessment.read(text)
 
@@ -56,7 +57,7 @@ def read_formula(path: Path | None) -> Formula:
 def read_processes(path: Path | None) -> Processes:
     """The processes of a file, or the shipped ones; raises ConfigurationError naming file and fault."""
     path = path or shipped("processes.toml")
-    text = _text(path)
+    text = read_text(path)
     with _named(path):
         return dispatch.read(text)
 
@@ -64,7 +65,7 @@ def read_processes(path: Path | None) -> Processes:
 def read_stations(path: Path | None, catalogue: Catalogue) -> Registry:
     """The registry of a file, or the shipped example; raises ConfigurationError naming file and fault."""
     path = path or shipped("stations.toml")
-    text = _text(path)
+    text = read_text(path)
     with _named(path):
         return stationfile.read(text, catalogue)
 
@@ -84,7 +85,7 @@ def read_book(
     table = path.suffix.lower() == ".csv"
     if kind is not None and kind not in stationbook.COLUMNS:
         raise ConfigurationError(sentence("file.kind", kind=kind, known=", ".join(stationbook.COLUMNS)))
-    text = _table_text(path) if table else _text(path)
+    text = _table_text(path) if table else read_text(path)
     with _named(path):
         if table:
             return stationtable.read_book(text, catalogue, kind=kind, known=known, box=box)
@@ -93,12 +94,7 @@ def read_book(
 
 def _table_text(path: Path) -> str:
     """The table as UTF-8 or as Chinese spreadsheets save it (GB 18030)."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ConfigurationError(sentence("file.missing", path=path)) from None
-    except OSError as error:
-        raise ConfigurationError(sentence("file.unreadable", file=path, error=error.strerror)) from error
+    data = _bytes(path)
     for encoding in ("utf-8-sig", "gb18030"):
         try:
             return data.decode(encoding)
@@ -111,20 +107,26 @@ def read_mappings(path: Path | None, catalogue: Catalogue) -> Mappings:
     """The payload mappings of a file, none without one; raises ConfigurationError naming file, entry and reason."""
     if path is None:
         return mapping.NONE
-    text = _text(path)
+    text = read_text(path)
     with _named(path):
         return mapping.read(text, catalogue)
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
+    """The text of a file with its line ends as in Python; raises ConfigurationError naming the file and the byte."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return io.StringIO(_bytes(path).decode(encoding), newline=None).read()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(sentence("file.no_utf8", path=path, start=error.start + 1)) from error
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
     except FileNotFoundError:
         raise ConfigurationError(sentence("file.missing", path=path)) from None
     except OSError as error:
         raise ConfigurationError(sentence("file.unreadable", file=path, error=error.strerror)) from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(sentence("file.no_utf8", path=path, start=error.start + 1)) from error
 
 
 @contextmanager
@@ -140,21 +142,21 @@ def read_platforms(path: Path | None, usual_secret: str | None) -> Platforms:
     """The external platforms of a file; none without one. Raises ConfigurationError naming file and fault."""
     if path is None:
         return Platforms()
-    text = _text(path)
+    text = read_text(path)
     with _named(path):
         return platforms.read(text, lambda file: _secret_in(path.parent / file), usual_secret)
 
 
 def read_contacts(path: Path) -> Directory:
     """The contacts of a file; raises ConfigurationError naming file and fault, never an address."""
-    text = _text(path)
+    text = read_text(path)
     with _named(path):
         return contacts.read(text, lambda file: _secret_in(path.parent / file))
 
 
 def read_shifts(path: Path, directory: Directory) -> tuple[list[Shift], list[Text]]:
     """The shifts of a plan, and what a reader should know; raises ConfigurationError naming file and fault."""
-    text = _text(path)
+    text = read_text(path)
     with _named(path):
         return oncall.read(text, lambda key: directory.get(key) is not None)
 

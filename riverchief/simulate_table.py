@@ -49,15 +49,7 @@ def read(name: str, site: Registry, *, start_ms: int | None = None) -> Scenario:
     """A shipped scenario, or the one in a .toml file; raises ConfigurationError with file, line and reason."""
     if name.endswith(".toml"):
         path = Path(name)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise ConfigurationError(sentence("file.missing", path=path)) from None
-        except UnicodeDecodeError as error:
-            raise ConfigurationError(sentence("file.no_utf8", path=path, start=error.start + 1)) from error
-        except OSError as error:
-            raise ConfigurationError(sentence("file.unreadable", file=path, error=error.strerror)) from error
-        return scenarios.parse(text, site, key=path.stem, source=str(path), start_ms=start_ms)
+        return scenarios.parse(files.read_text(path, "utf-8"), site, key=path.stem, source=str(path), start_ms=start_ms)
     return scenarios.parse(scenarios.text_of(name), site, key=name, source=f"{name}.toml", start_ms=start_ms)
 
 

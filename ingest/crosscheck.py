@@ -2,7 +2,6 @@
 of the same instant arrived before (:mod:`sensors.quality.crosscheck`; late data: :mod:`ingest.late`)."""
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 
@@ -10,8 +9,7 @@ from ingest.history import History
 from sensors.quality import Assessed
 from sensors.quality.crosscheck import CONCERNED, cross_check
 from sensors.reading import Batch, Ints, Places, QualityTest, pack, unpack
-
-_STATION: Final = 42
+from sensors.times import TIME_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +34,8 @@ def crossed(
     old, column = _remembered(batch, live, history)
     memory = history.memory
     old_at, old_packed = memory.at[old, column], memory.packed[old, column]
-    again = (verdict.again_series.astype(np.int64) << _STATION) | verdict.again_at
-    key = (old << _STATION) | old_at
+    again = (verdict.again_series.astype(np.int64) << TIME_BITS) | verdict.again_at
+    key = (old << TIME_BITS) | old_at
     for i in np.flatnonzero(np.isin(key, again)).tolist():  # re-flagged by this very batch
         old_packed[i] = verdict.again_packed[np.flatnonzero(again == key[i])[-1]]
     before = np.concatenate([packed, old_packed])
@@ -77,8 +75,8 @@ def _remembered(batch: Batch, live: Places, history: History) -> tuple[Ints, Int
     catalogue, memory = history.registry.catalogue, history.memory
     numbers = np.array([catalogue.index[key] for key in CONCERNED if key in catalogue])
     rows = live[np.isin(batch.parameter[live], numbers)]
-    instants = np.unique((batch.station[rows].astype(np.int64) << _STATION) | batch.at[rows])
-    station, at = instants >> _STATION, instants & ((1 << _STATION) - 1)
+    instants = np.unique((batch.station[rows].astype(np.int64) << TIME_BITS) | batch.at[rows])
+    station, at = instants >> TIME_BITS, instants & ((1 << TIME_BITS) - 1)
     series = history.of(np.repeat(station, len(numbers)), np.tile(numbers, len(station)))
     when = np.repeat(at, len(numbers))
     some = np.flatnonzero(series >= 0)

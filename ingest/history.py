@@ -8,7 +8,7 @@ import numpy as np
 from ingest.checks.engine import Checks, Shown
 from ingest.checks.events import Measured
 from ingest.checks.no_data import PAUSE_INTERVALS
-from ingest.memories import RESUMED, STATION, Learned
+from ingest.memories import HOURLY, RESUMED, STATION, Learned
 from ingest.storage.port import ReadingStore, Window
 from sensors.parameters import Catalogue
 from sensors.quality import Assessed, Carried, Memory, assess
@@ -20,13 +20,9 @@ from sensors.quality.tests import FLAT_SECONDS
 from sensors.quality.upstream import Way
 from sensors.reading import Batch, Bools, Bytes, Codes, Flag, Ints, QualityTest
 from sensors.stations import Registry
-from sensors.times import DAY_MS
+from sensors.times import DAY_MS, TIME_BITS
 
 NEVER = -1
-TIME_BITS = 42
-"""Milliseconds until the year 2109: the time below a station's number in one number to sort by."""
-HOURLY = "@hours"
-"""Stands for the parameter where something is of the hours and days of the station."""
 SHORTEST_S = FLAT_SECONDS + 3600
 """The quality tests look back this far: the longest run a stuck sensor needs, and an hour to see where it began."""
 ENOUGH = KEEP + 4

@@ -16,6 +16,8 @@ from ingest.storage.tables import memory as table
 
 STATION = ""
 """Stands for the parameter where something is of the station as a whole."""
+HOURLY = "@hours"
+"""Likewise, of the hours and days of the station."""
 RESUMED = "resumed"
 """Likewise, of when a station spoke again after a pause."""
 _CLOCK = "clock"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ingest.backtest import Past, Raised, Tried, compare
-from sensors.texts import say
+from sensors.texts import line
 from sensors.times import BEIJING_OFFSET_MS, DAY_MS, beijing
 
 WIDTH, ROW, LEFT, TOP = 1000, 26, 190, 34
@@ -38,8 +38,7 @@ th{font-weight:600}svg text{font:12px sans-serif;fill:#333}li{margin:.2em 0}</st
 
 
 def _both(key: str, **values: object) -> str:
-    text = say(key, **values)
-    return escape(f"{text.zh} · {text.en}")
+    return escape(line(key, **values))
 
 
 def figures(tried: Tried, in_force: Tried | None) -> list[tuple[str, list[str]]]:

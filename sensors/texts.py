@@ -56,7 +56,11 @@ def both(text: Text) -> str:
 
 def line(key: str, /, **values: object) -> str:
     """A sentence in both languages, as commands print it on a line: ``中文 · English``."""
-    text = say(key, **values)
+    return beside(say(key, **values))
+
+
+def beside(text: Text) -> str:
+    """A text in both languages, as people read it on a line."""
     return f"{text.zh} · {text.en}"
 
 

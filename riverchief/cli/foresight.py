@@ -16,7 +16,7 @@ from riverchief.terminal import out
 from sensors.errors import ConfigurationError, NotFound
 from sensors.forecast import HOUR_MS, Verdict
 from sensors.parameters import catalogue
-from sensors.texts import sentence
+from sensors.texts import beside, sentence
 from sensors.times import beijing, rfc3339
 
 app = Commands()
@@ -95,9 +95,9 @@ def trace(
     out.print(f"{found.text.zh}\n{found.text.en}", highlight=False)
     for i, one in enumerate(found.candidates, 1):
         span = f"{beijing(one.early_ms)} – {beijing(one.late_ms)}"
-        out.print(f"[bold]{i}. {one.name.zh} · {one.name.en}[/] {one.probability:.0%} · {span}", highlight=False)
+        out.print(f"[bold]{i}. {beside(one.name)}[/] {one.probability:.0%} · {span}", highlight=False)
         for reason in one.reasons:
-            out.print(f"   {reason.zh} · {reason.en}", highlight=False, markup=False)
+            out.print(f"   {beside(reason)}", highlight=False, markup=False)
 
 
 def _trace(found: traces.Traced) -> dict[str, Any]:

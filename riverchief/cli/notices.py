@@ -19,7 +19,7 @@ from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opene
 from riverchief.settings import Settings
 from riverchief.terminal import out
 from sensors.errors import ConfigurationError
-from sensors.texts import Text, line, say, sentence
+from sensors.texts import Text, beside, line, say, sentence
 from sensors.times import BEIJING, DAY_MS, beijing, rfc3339, to_ms
 
 notify = Commands("通知：谁会收到什么 · Messages to people.")
@@ -75,7 +75,7 @@ def preview(
         out.print_json(data=[{"step": s, "contact": c.key, "at": rfc3339(t)} for s, c, t in rows])
         return
     if not rows:
-        out.print(_both(say("notice.nobody")))
+        out.print(line("notice.nobody"))
     for step, contact, told_ms in rows:
         ways = ", ".join(channel.kind for channel in contact.channels)
         out.print(f"{step} {beijing(told_ms)} {contact.key} {contact.name} ({ways})", highlight=False, markup=False)
@@ -137,7 +137,7 @@ def show(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson
             table.add_row(*times, str(s.rank), s.person)
         out.print(table)
         if gap_ms is not None:
-            out.print(_both(say("notice.uncovered", at=beijing(gap_ms))), highlight=False, markup=False)
+            out.print(line("notice.uncovered", at=beijing(gap_ms)), highlight=False, markup=False)
     raise typer.Exit(0 if gap_ms is None else 1)
 
 
@@ -153,8 +153,8 @@ def import_(
     with opened(loaded) as database, database.write() as connection:
         dropped = oncall.replace(connection, found, by=who(), now_ms=clock.now_ms())
     for note in notes:
-        out.print(_both(note), highlight=False, markup=False, soft_wrap=True)
-    out.print(_both(say("notice.imported", count=len(found), dropped=dropped)), highlight=False, markup=False)
+        out.print(beside(note), highlight=False, markup=False, soft_wrap=True)
+    out.print(line("notice.imported", count=len(found), dropped=dropped), highlight=False, markup=False)
 
 
 def _steps(
@@ -192,7 +192,3 @@ def _directory(loaded: Settings) -> Directory:
     if found is None:
         raise ConfigurationError(sentence("order.no_contacts"))
     return found
-
-
-def _both(text: Text) -> str:
-    return f"{text.zh} · {text.en}"

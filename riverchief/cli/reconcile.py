@@ -16,7 +16,7 @@ from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opene
 from riverchief.settings import secret
 from riverchief.terminal import out
 from sensors.errors import ConfigurationError
-from sensors.texts import say, sentence
+from sensors.texts import line, sentence
 from sensors.times import beijing
 
 app = Commands()
@@ -99,5 +99,4 @@ def _show(kept: Kept, again: int) -> None:
 
 
 def _say(key: str, **values: object) -> None:
-    text = say(f"platform.{key}", **values)
-    out.print(f"{text.zh} · {text.en}", highlight=False, markup=False, soft_wrap=True)
+    out.print(line(f"platform.{key}", **values), highlight=False, markup=False, soft_wrap=True)

@@ -21,7 +21,7 @@ from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opene
 from riverchief.terminal import out
 from sensors.parameters import catalogue
 from sensors.stations import Registry
-from sensors.texts import Text, say
+from sensors.texts import Text, beside, say
 from sensors.times import beijing
 
 app = Commands("规则 · Rules.")
@@ -69,7 +69,7 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
         out.print_json(data=[_version_json(one) for one in found])
         return
     for one in found:
-        out.print(f"[bold]{escape(one.rule)}[/]@{one.version} {one.text.zh} · {one.text.en}", highlight=False)
+        out.print(f"[bold]{escape(one.rule)}[/]@{one.version} {beside(one.text)}", highlight=False)
 
 
 @app.command("show")
@@ -126,8 +126,7 @@ def _show(rules: Rules, faults: list[Fault], before: list[tuple[str, str, tuple[
         head = f"[bold]{escape(rule.id)}[/]@{rule.version} {rule.kind} [{_SHOWN_AS[rule.colour]}]{rule.colour}[/]"
         out.print(f"{head}\n  {escape(text.zh)}\n  {escape(text.en)}", highlight=False, soft_wrap=True)
     for one, other, stations in before:
-        text = _goes_before(one, other, stations)
-        out.print(f"  {text.zh} · {text.en}", markup=False, highlight=False)
+        out.print(f"  {beside(_goes_before(one, other, stations))}", markup=False, highlight=False)
     for fault in faults:
         mark = "[red]✗[/]" if fault.serious else "[yellow]![/]"
         out.print(f"{mark} {escape(fault.text.zh)} · {escape(fault.text.en)}", highlight=False, soft_wrap=True)

@@ -17,7 +17,7 @@ from riverchief.settings import Settings
 from riverchief.terminal import out, progress_bar
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
-from sensors.texts import sentence
+from sensors.texts import beside, sentence
 from sensors.times import to_ms
 from sensors.wire.telemetry import STATION
 
@@ -169,7 +169,7 @@ def influx(
             steps.append({"what": step.what, "did": step.did.value, "zh": step.note.zh, "en": step.note.en})
             if not as_json:
                 mark = marks.get(step.did, "[green]✓[/]")
-                out.print(f"{mark} {step.what}: {step.note.zh} · {step.note.en}", highlight=False, soft_wrap=True)
+                out.print(f"{mark} {step.what}: {beside(step.note)}", highlight=False, soft_wrap=True)
         written = [] if secrets is None else setup_.influx_tokens(secrets, server)
         if since is not None:
             first = to_ms(datetime.fromisoformat(f"{day_of(since)}T00:00:00+08:00"))

@@ -112,13 +112,14 @@ class Postgres:
             cursor = connection.execute(sql.encode(), parameters)
             return cursor.fetchall() if cursor.description else []
 
-    def cut(self, where: str = "true") -> int:
-        """Terminate the sessions of other clients; ``where`` chooses among the rows of ``pg_stat_activity``."""
+    def cut(self, where: str = "true", patience_ms: int = 0) -> int:
+        """Terminate the sessions of other clients; ``where`` chooses among the rows of ``pg_stat_activity``.
+
+        With patience each is gone with its locks afterwards, without some may still be about to go.
+        """
         chosen = f"backend_type = 'client backend' AND pid <> pg_backend_pid() AND ({where})"
-        return sum(
-            bool(ended)
-            for (ended,) in self.ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {chosen}")
-        )
+        ending = f"SELECT pg_terminate_backend(pid, {patience_ms}) FROM pg_stat_activity WHERE {chosen}"
+        return sum(bool(ended) for (ended,) in self.ask(ending))
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
@@ -150,7 +151,7 @@ def fresh(dialect: str, folder: Path) -> str:
     if dialect == "sqlite":
         return f"sqlite:///{folder / 'river.db'}"
     url, name, emptying = _shared()
-    server().cut(f"datname = '{name}'")  # whatever an earlier test left running writes no more
+    server().cut(f"datname = '{name}'", PATIENCE_S * 1000)  # whatever an earlier test left running writes no more
     server().ask(emptying, name=name)
     return url
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from governance.database import insert_many
 from governance.tables import attachment as table
 from sensors.errors import NotFound
 from sensors.texts import sentence
@@ -26,11 +27,10 @@ class Attachment:
 
 def add(connection: sa.Connection, made: Attachment) -> Attachment:
     """Keep it; what is there already stays as it is and is returned."""
-    known = connection.execute(sa.select(table).where(table.c.id == made.id)).mappings().one_or_none()
-    if known is not None:
-        return Attachment(**known)
-    connection.execute(sa.insert(table).values({name: getattr(made, name) for name in made.__slots__}))
-    return made
+    columns = ", ".join(f'"{name}"' for name in made.__slots__)
+    row = tuple(getattr(made, name) for name in made.__slots__)
+    insert_many(connection, f"INSERT INTO attachment ({columns})", [row], "ON CONFLICT (id) DO NOTHING")
+    return Attachment(**connection.execute(sa.select(table).where(table.c.id == made.id)).mappings().one())
 
 
 def known(connection: sa.Connection, ids: Sequence[str]) -> list[Attachment]:

@@ -28,6 +28,8 @@ from sensors.times import DAY_MS
 HOUR_MS = 3_600_000
 AGAIN_MS = 10 * 60_000
 """The same report of the same sender within this time is a button pressed twice (our choice: slow networks)."""
+ALONE = 0x72_65_70_6F
+"""The class of the advisory locks of who files, PostgreSQL; the number within it is the sender's."""
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 """No letters that are read as another one over the telephone."""
 
@@ -117,6 +119,15 @@ def allow(connection: sa.Connection, who: str, now_ms: int, *, an_hour: int) -> 
     times = sorted(connection.execute(query).scalars())
     if len(times) >= an_hour:
         raise TooMany(max(1, -(-(times[-an_hour] + HOUR_MS - now_ms) // 1000)))
+
+
+def alone(connection: sa.Connection, who: str) -> None:
+    """Until the transaction ends nobody else files for this sender: of two copies at once the second sees the first.
+
+    On SQLite every write transaction is alone.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ALONE, sa.func.hashtext(who))))
 
 
 def add(connection: sa.Connection, made: Report) -> None:

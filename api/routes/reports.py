@@ -191,6 +191,7 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
     shown = [keep(asked, data, content, name[:200], CITIZEN.name).id for data, content, name in looked]
     order = Order(Action.ACCEPT, comment=new.text.strip(), attachments=tuple(shown), matter=new.matter)
     with asked.database.write() as connection:
+        store.alone(connection, who)
         kept = Report("", 0, now_ms, new.contact.strip(), who, 0)
         if (before := store.again(connection, kept, order, place)) is not None:
             return _filed(asked, connection, before, store.case(connection, before.incident_id), now_ms)

@@ -1,7 +1,9 @@
 """The ways in beside the sensors: citizens' reports, patrols, attachments; through the API, as their users do."""
 
 import io
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,14 @@ from pypdf import PdfReader
 
 from api.app import create_app
 from api.context import Context
+from api.routes.reports import Told, file
 from governance import people
 from governance.assessment import By
 from governance.database import Database
 from governance.patrols import Patrolled
+from governance.regions import Regions
 from governance.roles import Role
-from governance.tables import attachment, outbox, patrol, report
+from governance.tables import attachment, incident, outbox, patrol, report
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from sensors.network import Level, Region
@@ -27,6 +31,7 @@ from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.times import rfc3339
 from tests.databases import with_tables
+from tests.postgres import fresh
 
 NOW = 1_790_000_000_000
 MINUTE, DAY = 60_000, 86_400_000
@@ -162,6 +167,32 @@ def test_a_report_sent_twice_is_one_and_another_of_the_same_sender_is_two(
     assert rows(context, report) == 3
     clock[0] += 60 * MINUTE
     assert tell(public, "桥下有污水流出", photo()).json()["ticket"] != first.json()["ticket"]
+
+
+@pytest.mark.postgres
+def test_two_copies_of_a_report_at_once_are_one_where_several_write_at_a_time(tmp_path: Path) -> None:
+    database = Database(fresh("postgresql", tmp_path))
+    known = Registry(STATIONS, reaches=(REACH,), regions=(NORTH, SOUTH), catalogue=catalogue())
+    with database.write() as connection:
+        registry_store.save(connection, known)
+    store = SqlReadings(database, catalogue())
+    context = Context(
+        database, store, catalogue(), "/test", lambda: NOW, photos=tmp_path / "photos", reports_an_hour=100
+    )
+    regions = Regions(known.regions, known.stations)
+    ready = threading.Barrier(2)
+
+    def send(i: int) -> str:
+        told = Told(f"第{i}处有污水", reach="qichachong", photos=[(photo(i), "a.jpg")])
+        ready.wait(60)
+        return file(context, regions, known, "192.0.2.1", told).ticket
+
+    with ThreadPoolExecutor(2) as pool:
+        for i in range(20):
+            first, second = pool.map(send, (i, i))
+            assert first == second
+    assert rows(context, report) == rows(context, incident) == 20
+    database.close()
 
 
 def test_who_reports_from_outside_the_region_follows_it_without_seeing_more(context: Context) -> None:

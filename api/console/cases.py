@@ -11,7 +11,7 @@ from governance.finding import Colour
 from governance.incident import Incident, State
 from sensors.texts import Text, say
 
-SHOWN = 50
+SHOWN = 30
 SHOWS = ("open", "over", "all")
 
 

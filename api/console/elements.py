@@ -1,5 +1,6 @@
 """The plain HTML that pages are made of, and the signs that mean the same everywhere: pennant and class badge."""
 
+import inspect
 import json
 from collections.abc import Callable
 from functools import lru_cache
@@ -7,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from nicegui import ui
+from nicegui.classes import Classes
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
+from nicegui.props import Props
+from nicegui.style import Style
 
 from api.console import marks
 from governance.finding import Colour
 from sensors.standards.gb3838 import WaterClass
 from sensors.texts import parted, say
+
+for _part in (Classes, Style, Props):  # of every element NiceGUI asks three times how to call this: tell it once for all
+    _part._update.__signature__ = inspect.signature(_part._update)  # type: ignore[attr-defined]
 
 HTML_LANGUAGE = {"zh": "zh-CN", "en": "en"}
 

@@ -51,6 +51,9 @@ PAGES: tuple[type[Page[Any]], ...] = (
 RECONNECT_S = 60.0
 """A page whose connection breaks for less than this goes on where it was, half-written comments included."""
 
+PACKED = 4
+"""How hard pages and scripts are compressed: a twentieth larger than the hardest (9), at less than half the time."""
+
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">
 <rect width="32" height="32" rx="7" fill="#17302f"/>
 <path d="M4 21c4-4 8-4 12 0s8 4 12 0M4 27c4-4 8-4 12 0s8 4 12 0" fill="none" stroke="#a9c7c6" stroke-width="2.6"/>
@@ -99,7 +102,7 @@ def mount(app: FastAPI, context: Context) -> None:
         show_welcome_message=False,
     )
     app.router.routes.remove(next(r for r in reversed(app.router.routes) if isinstance(r, Mount) and r.app is console))
-    app.router.routes.append(_AtTheRoot("/", app=GZipMiddleware(Policy(console))))
+    app.router.routes.append(_AtTheRoot("/", app=GZipMiddleware(Policy(console), compresslevel=PACKED)))
 
 
 class _AtTheRoot(Mount):

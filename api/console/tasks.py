@@ -13,6 +13,8 @@ from sensors.texts import say
 from sensors.times import beijing
 
 LIMIT = 200
+SHOWN = 30
+"""Rows at first; the rest, less urgent, waits behind a button."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class TasksPage(Page[Waiting]):
     """One person's work list."""
 
     entry = menu.TASKS
+    all_rows = False
 
     def read(self) -> Waiting:
         with self.context.database.read() as connection:
@@ -39,10 +42,17 @@ class TasksPage(Page[Waiting]):
             with tag("ul", "rc-list", testid="tasks-list"):
                 if not model.rows:
                     tag("li", "rc-empty", self.say("no_tasks"), testid="tasks-empty")
-                for incident in model.rows:
+                for incident in model.rows if self.all_rows else model.rows[:SHOWN]:
                     with tag("li", "rc-row", testid=f"tasks-{incident.id}"):
                         pennant(incident.colour)
                         self._task(incident)
+            if len(model.rows) > SHOWN and not self.all_rows:
+                words = self.say("more", count=len(model.rows) - SHOWN)
+                button(words, self._all_rows, "rc-button", testid="tasks-more")
+
+    def _all_rows(self) -> None:
+        self.all_rows = True
+        self.redraw()
 
     def _task(self, incident: Incident) -> None:
         due_ms = incident.case.due_ms

@@ -19,8 +19,8 @@ from governance.finding import Colour
 from sensors.standards.gb3838 import WaterClass
 from sensors.texts import parted, say
 
-for _part in (Classes, Style, Props):  # of every element NiceGUI asks three times how to call this: tell it once for all
-    _part._update.__signature__ = inspect.signature(_part._update)  # type: ignore[attr-defined]
+for _part in (Classes, Style, Props):  # NiceGUI asks three times for each element how to call these: told once for all
+    _part._update.__signature__ = inspect.signature(_part._update)  # type: ignore[union-attr]
 
 HTML_LANGUAGE = {"zh": "zh-CN", "en": "en"}
 

@@ -4,7 +4,7 @@ A visit is looked at once the sensor has settled and its readings have come in. 
 and goes with the visit (decision 0015); readings that arrive later do not change it.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from ingest.checks.engine import LATE_S
 from ingest.storage.port import ReadingStore
 from sensors.parameters import Catalogue
-from sensors.quality.returns import DAYS_BEFORE, SETTLES_MS, WINDOW_MS, jump
+from sensors.quality.returns import DAYS_BEFORE, SETTLES_MS, WINDOW_MS, jump, medians
 from sensors.reading import Flag, QualityTest
 from sensors.stations import Registry
 from sensors.times import DAY_MS
@@ -68,6 +68,27 @@ class Returns:
             if due_ms >= now_ms - OLD_MS:
                 again_ms = min(again_ms, max(due_ms, now_ms))
         return found, again_ms
+
+
+def shown(visit: Visit, parameters: Sequence[str], store: ReadingStore) -> dict[str, tuple[float, float]]:
+    """What the sensors showed before a visit and after it had settled: medians of `WINDOW_MS` each, canonical units.
+
+    A sensor with too few readings on either side is left out; so are all while the visit goes on.
+    """
+    if visit.until_ms is None:
+        return {}
+    starts = np.array([visit.since_ms - WINDOW_MS, visit.until_ms + SETTLES_MS])
+    found = {}
+    for key in parameters:
+        parts = [store.window(visit.station, int(at), int(at) + WINDOW_MS - 1, [key]) for at in starts]
+        kept = [np.flatnonzero(part.packed & 15 < Flag.BAD) for part in parts]
+        at = np.concatenate([part.at[good] for part, good in zip(parts, kept, strict=True)])
+        value = np.concatenate([part.value[good] for part, good in zip(parts, kept, strict=True)])
+        order = np.argsort(at, kind="stable")
+        before, after = medians(at[order], value[order], starts, starts + WINDOW_MS).tolist()
+        if not np.isnan(before) and not np.isnan(after):
+            found[key] = (before, after)
+    return found
 
 
 def _drifted(

@@ -248,6 +248,48 @@ def spans(registry: Registry, upkeep: Upkeep) -> set[Span]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Due:
+    """When the sensor of ``parameter`` is to be checked next.
+
+    ``last_ms`` is its last check since it was hung, None for none. ``wrong``: a check left it outside its limit, and
+    none of that type passed since. ``due_ms`` is when it has to be checked at the latest, 0 where it never was and
+    nobody knows since when it hangs; None where nothing says how often.
+    """
+
+    parameter: str
+    last_ms: int | None
+    wrong: bool
+    due_ms: int | None
+
+    def overdue(self, now_ms: int) -> bool:
+        """Whether somebody should have been there."""
+        return self.due_ms is not None and self.due_ms <= now_ms
+
+
+def checks_due(
+    parameters: Iterable[str], checks: Iterable[Check], deployments: Iterable[Deployment], now_ms: int
+) -> list[Due]:
+    """When each sensor of one station is to be checked next, in the order given: by the days of `hj915.check_days`
+    after the last check, or at once where that left it wrong. ``checks`` and ``deployments`` are the station's."""
+    done, hung = list(checks), list(deployments)
+    found = []
+    for parameter in parameters:
+        since_ms = max((d.since_ms for d in hung if d.parameter == parameter and d.since_ms <= now_ms), default=None)
+        mine = [c for c in done if c.parameter == parameter and not c.void and c.at_ms >= (since_ms or 0)]
+        newest = {c.kind: c for c in sorted(mine, key=lambda c: c.at_ms)}
+        last_ms = max((c.at_ms for c in mine), default=None)
+        wrong = [c.at_ms for c in newest.values() if not c.judged().left_right]
+        days = hj915.check_days(parameter)
+        due_ms = None if days is None else 0
+        if wrong:
+            due_ms = min(wrong)
+        elif days is not None and (from_ms := since_ms if last_ms is None else last_ms) is not None:
+            due_ms = from_ms + days * DAY_MS
+        found.append(Due(parameter, last_ms, bool(wrong), due_ms))
+    return found
+
+
 def _doubted(checks: Sequence[Check], deployed: Sequence[Deployment]) -> Iterable[Span]:
     """The spans before checks that did not pass, and after those that left the instrument wrong.
 

@@ -65,7 +65,7 @@ RIVER = "qichachong-huanhu"
 STATION = "qcc-huanhu-3"
 GRID = "chancheng/zumiao/qicha/1/a"
 OFFICE, CHIEF, AUDITOR, PUBLIC = "李调度（示例）", "陈河长（示例）", "周审计（示例）", "公众（示例）"
-ADMINISTRATOR, WORKER = "管理员（示例）", "黄网格员（示例）"
+ADMINISTRATOR, WORKER, ENGINEER = "管理员（示例）", "黄网格员（示例）", "何工程师（示例）"
 SOURCE = "/riverchief/test"
 KEY = Ed25519PrivateKey.from_private_bytes(b"a key of a site made up for test"[:32])
 PHOTO = _picture()
@@ -116,6 +116,7 @@ def seed(folder: Path) -> Database:
             ("罗助理（示例）", Role.DEPUTY, ""),
             ("梁村级河长（示例）", Role.CHIEF, ""),
             (WORKER, Role.GRID_WORKER, GRID),
+            (ENGINEER, Role.REVIEWER, ""),
             (AUDITOR, Role.AUDITOR, "chancheng"),
             (PUBLIC, Role.PUBLIC, ""),
             (ADMINISTRATOR, Role.ADMINISTRATOR, ""),

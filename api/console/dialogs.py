@@ -60,6 +60,7 @@ class Dialog:
         with self.form, tag("fieldset", "rc-several", testid=f"start-dialog-{name}"):
             tag("legend", text=words)
             boxes = {key: ui.checkbox(text) for key, text in options.items()}
+        self.fields += 1
         for key, box in boxes.items():
             box.props["data-testid"] = f"start-dialog-{name}-{key}"
         return Several(boxes)

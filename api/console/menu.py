@@ -8,16 +8,18 @@ from governance.roles import Actor, Right
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A page: its word in the catalogue (``frame.KEY``), its path, and the route below the prefix it stands for."""
+    """A page: its word in the catalogue (``frame.KEY``), its path, and the route below the prefix it stands for, with
+    the method: most pages show, some are there to record."""
 
     key: str
     path: str
     route: str
+    method: str = "GET"
 
     @property
     def right(self) -> Right:
         """What the route needs; a route that the table does not know is the administrator's."""
-        return right_of("GET", self.route) or Right.PEOPLE
+        return right_of(self.method, self.route) or Right.PEOPLE
 
 
 MAP = Entry("map", "/", "/stations")
@@ -27,13 +29,15 @@ REACH = Entry("reaches", "/reaches/{key}", "/reaches/-/file")
 INCIDENTS = Entry("incidents", "/incidents", "/incidents")
 INCIDENT = Entry("incidents", "/incidents/{number}", "/incidents/-")
 REPORTED = Entry("incidents", "/reported", "/me/reports")
+CARE = Entry("care", "/care", "/stations/-/visits", "POST")
+CARE_OF = Entry("care", "/care/{key}", "/stations/-/visits", "POST")
 MESSAGES = Entry("messages", "/messages", "/notices")
 ONCALL = Entry("oncall", "/oncall", "/oncall/now")
 ASSESSMENT = Entry("assessment", "/assessment", "/assessments")
 PEOPLE = Entry("people", "/people", "/people")
 TRAIL = Entry("trail", "/trail", "/audit")
 
-ENTRIES = (MAP, TASKS, INCIDENTS, REACHES, MESSAGES, ONCALL, ASSESSMENT, PEOPLE, TRAIL)
+ENTRIES = (MAP, TASKS, INCIDENTS, CARE, REACHES, MESSAGES, ONCALL, ASSESSMENT, PEOPLE, TRAIL)
 
 
 def menu(actor: Actor) -> tuple[Entry, ...]:

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.console import start
 from api.console.assessment import AssessmentOfMonth
+from api.console.care import CareList, CareOfStation
 from api.console.cases import CasesPage
 from api.console.frame import Page, Shared, register
 from api.console.incidents import IncidentPage
@@ -38,6 +39,8 @@ PAGES: tuple[type[Page[Any]], ...] = (
     CasesPage,
     IncidentPage,
     ReportedPage,
+    CareList,
+    CareOfStation,
     ReachesPage,
     ReachFile,
     Messages,

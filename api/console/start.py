@@ -179,6 +179,7 @@ class StartPage(Framed):
                     self.title = tag("h2", testid="start-chart-station")
                     self.title_state = tag("span", "rc-quiet")
                     self.reach = link("", "", testid="start-chart-reach")
+                    self.care = link("", "", testid="start-chart-care")
                 with tag("div", "rc-tools"):
                     with tag("div", "rc-group", label=self.say("range")) as group:
                         group.props["role"] = "group"
@@ -565,6 +566,10 @@ class StartPage(Framed):
         self.reach.props["href"] = self.to(f"/reaches/{reach}")
         self.reach.set_visibility(bool(reach))
         self.reach.update()
+        self.care.set_text(self.say("frame.care"))
+        self.care.props["href"] = self.to(f"/care/{self.station}")
+        self.care.set_visibility(station is not None and self.actor.may(menu.CARE.right))
+        self.care.update()
         for name, choice in self.range_buttons.items():
             pressed(choice, name == self.range)
         pressed(self.table_button, self.as_table)

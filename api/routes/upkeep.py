@@ -18,6 +18,7 @@ from api.tags import IfMatch
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as store
+from ingest.storage.changes import Author
 from ingest.storage.photos import MOST_BYTES, Photos, media_type
 from sensors import stationbook
 from sensors.errors import ConfigurationError, NotFound, Refused
@@ -292,16 +293,25 @@ def list_calibrations(asked: Asked, known: Known, key: str, limit: Limit = 100, 
 @router.post("/calibrations", status_code=201, response_model=CheckView)
 def add_calibration(asked: Asked, known: Known, who: Who, key: str, new: NewCheck) -> Response:
     """Keep a check. One that fails makes the data since the last one of its type suspect, until one passes."""
+    return _tagged(_check(*checked(asked, key, author(who, new.by, asked.clock_ms()), new)), 201)
+
+
+def checked(asked: Context, key: str, by: Author, new: NewCheck) -> tuple[int, Check]:
+    """Keep a check of a station; its number and the check. Raises NotFound, ConfigurationError and Refused."""
     now_ms = asked.clock_ms()
-    by = author(who, new.by, now_ms)
     with asked.database.write() as connection:
         registry = registry_store.load(connection, asked.catalogue)
         find(registry, key)
-        row = new.model_dump(exclude_none=True) | {"station": key, "at": new.at or when(now_ms), "by": by.by}
-        made: Check = stationbook.one("check", row, asked.catalogue, known=registry)
+        made = as_check(asked, registry, key, by, new)
         _past("at", made.at_ms, now_ms)
-        number = store.add_check(connection, made, by)
-    return _tagged(_check(number, made), 201)
+        return store.add_check(connection, made, by), made
+
+
+def as_check(asked: Context, registry: Registry, key: str, by: Author, new: NewCheck) -> Check:
+    """The check that is meant; raises ConfigurationError naming what is missing."""
+    row = new.model_dump(exclude_none=True) | {"station": key, "at": new.at or when(asked.clock_ms()), "by": by.by}
+    made: Check = stationbook.one("check", row, asked.catalogue, known=registry)
+    return made
 
 
 @router.get("/calibrations/{number}", response_model=CheckView)
@@ -318,8 +328,15 @@ def correct_calibration(
     asked: Asked, known: Known, who: Who, key: str, number: int, change: Correction, if_match: IfMatch = None
 ) -> Response:
     """Correct a check; the marks that rest on it follow. 412 when it is no longer the one that `If-Match` names."""
-    by = author(who, change.by, asked.clock_ms())
     find(known.recent(), key)
+    by = author(who, change.by, asked.clock_ms())
+    return _tagged(_check(number, corrected(asked, key, number, by, change, if_match)))
+
+
+def corrected(
+    asked: Context, key: str, number: int, by: Author, change: Correction, if_match: str | None = None
+) -> Check:
+    """Correct a check of a station. Raises NotFound, ConfigurationError, and Conflict for another one than was read."""
     given = change.model_dump(exclude_unset=True, exclude={"by"})
     if absent := [n for n in given if given[n] is None and n in {"standard", "reading", "lot", "note", "void"}]:
         raise ConfigurationError(sentence("upkeep.not_null", number=number, name=absent[0]))
@@ -327,8 +344,7 @@ def correct_calibration(
         changes.alone(connection)
         before = store.check_of(connection, key, number)
         tags.unchanged(if_match, tags.tag_of(_check(number, before)), f"{key} {number}")
-        corrected = store.correct_check(connection, key, number, by, **given)
-    return _tagged(_check(number, corrected))
+        return store.correct_check(connection, key, number, by, **given)
 
 
 def _tagged(view: CheckView, status: int = 200) -> Response:
@@ -354,29 +370,35 @@ def begin_visit(asked: Asked, known: Known, who: Who, key: str, new: NewVisit) -
 
     409 while another visit of the station goes on.
     """
+    return answer(_visit(*begun(asked, key, author(who, new.by, asked.clock_ms()), new)), 201)
+
+
+def begun(asked: Context, key: str, by: Author, new: NewVisit) -> tuple[int, Visit]:
+    """Keep a visit of a station; its number and the visit. Raises NotFound, ConfigurationError and Refused."""
     now_ms = asked.clock_ms()
-    by = author(who, new.by, now_ms)
     with asked.database.write() as connection:
         registry = registry_store.load(connection, asked.catalogue)
         find(registry, key)
         row = new.model_dump(exclude_none=True) | {"station": key, "since": new.since or when(now_ms), "by": by.by}
         made: Visit = stationbook.one("visit", row, asked.catalogue, known=registry)
         _past("since", made.since_ms, now_ms)
-        number = store.begin_visit(connection, made, by)
-    return answer(_visit(number, made), 201)
+        return store.begin_visit(connection, made, by), made
 
 
 @router.post("/visits/{number}/end", response_model=VisitView)
 def end_visit(asked: Asked, known: Known, who: Who, key: str, number: int, end: EndOfVisit) -> Response:
     """End a visit; 409 when it is over already."""
-    now_ms = asked.clock_ms()
-    by = author(who, end.by, now_ms)
     find(known.recent(), key)
+    return answer(_visit(number, ended(asked, key, number, author(who, end.by, asked.clock_ms()), end)))
+
+
+def ended(asked: Context, key: str, number: int, by: Author, end: EndOfVisit) -> Visit:
+    """End a visit of a station. Raises NotFound, ConfigurationError and Refused."""
+    now_ms = asked.clock_ms()
     until_ms = _instant(end.until, "until", now_ms)
     _past("until", until_ms, now_ms)
     with asked.database.write() as connection:
-        ended = store.end_visit(connection, key, number, until_ms, by, end.note)
-    return answer(_visit(number, ended))
+        return store.end_visit(connection, key, number, until_ms, by, end.note)
 
 
 # -- photos ------------------------------------------------------------------------------------------------------------

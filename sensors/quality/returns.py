@@ -56,8 +56,8 @@ def jump(
     if parameter.relative:
         value = np.log(np.maximum(value, 0.0) + parameter.step / 20.0)
     back = np.arange(DAYS_BEFORE + 1) * DAY_MS
-    before = _medians(at, value, since_ms - WINDOW_MS - back, since_ms - back)
-    after = _medians(at, value, until_ms + SETTLES_MS - back, until_ms + SETTLES_MS + WINDOW_MS - back)
+    before = medians(at, value, since_ms - WINDOW_MS - back, since_ms - back)
+    after = medians(at, value, until_ms + SETTLES_MS - back, until_ms + SETTLES_MS + WINDOW_MS - back)
     changes = (after - before) / floor
     first = since_ms - WINDOW_MS - back[1:, None]
     last = until_ms + SETTLES_MS + WINDOW_MS - back[1:, None]
@@ -70,8 +70,8 @@ def jump(
     return off if abs(off) > max(1.0, BEYOND * float(np.abs(usual - middle).max())) else None
 
 
-def _medians(at: Ints, value: Floats, start: Ints, end: Ints) -> Floats:
-    """(w,) the median of each half-open window; NaN where it holds too little."""
+def medians(at: Ints, value: Floats, start: Ints, end: Ints) -> Floats:
+    """(w,) the median of the values in each window with start <= at < end; NaN where it holds too little."""
     first, last = np.searchsorted(at, start), np.searchsorted(at, end)
     many = int((last - first).max(initial=0))
     if not many:

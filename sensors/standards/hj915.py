@@ -1,7 +1,7 @@
 """Checks of sensors and analysers after HJ 915: what the error is, and whether it passes.
 
-The limits stand in ``hj915.toml`` with their sources, none of which is the standard's own text; a site that holds the
-text gives its own limit with a check. The default is the national network's set.
+The limits, and how often a check is due, stand in ``hj915.toml`` with their sources, none of which is the standard's
+own text; a site that holds the text gives its own limit with a check. The default is the national network's set.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 from sensors.errors import ConfigurationError
 from sensors.texts import sentence
@@ -93,6 +93,18 @@ def within(found: float, most: float) -> bool:
     return abs(found) <= most or math.isclose(abs(found), most, rel_tol=1e-9)
 
 
+def check_days(parameter: str) -> int | None:
+    """Days from one check of a parameter's sensor to the next; None where nobody says how often."""
+    days: int | None = _read()["due"]["check"].get(parameter)
+    return days
+
+
+def visit_days() -> int:
+    """Days from one visit of a station to the next."""
+    days: int = _read()["due"]["visit"]
+    return days
+
+
 _COUNTED: Final = {
     CheckKind.ZERO: ErrorKind.ABSOLUTE,
     CheckKind.SPAN: ErrorKind.RELATIVE,
@@ -104,14 +116,20 @@ _COUNTED: Final = {
 
 
 @cache
+def _read() -> Mapping[str, Any]:
+    """The file as it stands."""
+    return tomllib.loads(files("sensors.standards").joinpath("hj915.toml").read_text(encoding="utf-8"))
+
+
+@cache
 def _tables() -> Mapping[str, Mapping[tuple[CheckKind, str], tuple[ErrorKind, float]]]:
     """Table name → (check, parameter) → how the error is counted, and its limit."""
-    text = files("sensors.standards").joinpath("hj915.toml").read_text(encoding="utf-8")
     return {
         name: {
             (CheckKind(check.removesuffix("_relative")), parameter): (ErrorKind(row["kind"]), most)
             for check, row in checks.items()
             for parameter, most in row["limits"].items()
         }
-        for name, checks in tomllib.loads(text).items()
+        for name, checks in _read().items()
+        if name != "due"
     }

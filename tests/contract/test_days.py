@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from api import care
+from api.context import Context
 from governance.finding import Change
+from governance.roles import administrator
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
@@ -129,6 +133,15 @@ def test_a_jump_at_a_visit_doubts_the_readings_since_the_sensor_was_last_right(t
     days = doubted(world, DRIFT)
     assert set(days) == {"do"}
     assert days["do"] == set(range(15, 21)), "not from the first day on: what creeps was right at first"
+    told = Context(world.database, world.store, CATALOGUE, "/test", lambda: begin + DAY)
+    with world.database.read() as connection:
+        registry = registry_store.load(connection, CATALOGUE)
+    last, before_it = care.of_station(told, registry, administrator("test"), "shiwan").visits
+    (jump,) = last.jumps
+    assert jump.medians == pytest.approx((5.75, 8.45), abs=0.05)  # of 3 h: at 02:00 two too low, then right at 07:00
+    assert jump.doubt_ms is not None
+    assert begin - 5 * DAY <= jump.doubt_ms < begin
+    assert [one.doubt_ms for one in before_it.jumps] == [None]
     after = world.readings()
     left = {key: one for key, one in after.items() if not one[1] >> 4 & DRIFT}
     assert left == {key: before[key] for key in left}

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from riverchief.broker import free_port
 from tests import pages_site
-from tests.pages_site import AUDITOR, CHIEF, OFFICE, PUBLIC, RIVER, ROOT, WORKER
+from tests.pages_site import AUDITOR, CHIEF, ENGINEER, HOUR, MINUTE, OFFICE, PUBLIC, RIVER, ROOT, WORKER, from_now
 from tests.rig import answers, eventually
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -308,3 +308,70 @@ def test_the_months_assessment_shows_its_formula_and_comes_as_a_spreadsheet(look
     with page.expect_download() as taken:
         page.get_by_test_id("assessment-excel").click()
     assert Path(taken.value.path()).read_bytes().startswith(b"PK")
+
+
+def test_an_engineer_at_the_water_begins_a_visit_with_the_thumb_and_says_what_was_done(look: Look, site: str) -> None:
+    page = look("/care", ENGINEER, PHONE)
+    expect(page.get_by_test_id("care-qcc-huanhu-2")).to_contain_text("到期未核查：溶解氧、氨氮")
+    page.get_by_test_id("care-qcc-huanhu-2").get_by_role("link").click()
+    expect(page.get_by_test_id("care-name")).to_have_text("奇槎涌环湖花园段中游")
+    begin = page.get_by_test_id("care-begin")
+    expect(begin).to_be_visible()
+    box = begin.bounding_box()
+    assert box is not None
+    assert (box["y"] > PHONE["height"] * 2 / 3, box["height"] >= 48) == (True, True)  # where the thumb is
+    begin.click()
+    page.get_by_test_id("start-dialog-sensors-2").click()
+    page.get_by_test_id("start-dialog-confirm").click()
+    expect(page.get_by_test_id("care-working")).to_contain_text(f"{ENGINEER}正在作业")
+    expect(page.get_by_test_id("care-begin")).to_have_count(0)
+    page.get_by_test_id("care-end").click()
+    page.get_by_test_id("start-dialog-done-0").click()
+    page.get_by_test_id("start-dialog-note").fill("探头上有藻")
+    page.get_by_test_id("start-dialog-confirm").click()
+    expect(page.get_by_test_id("care-working")).to_have_count(0)
+    expect(page.get_by_test_id("care-visits")).to_contain_text("清洗探头；探头上有藻")
+    (kept,) = httpx.get(f"{site}/api/v1/stations/qcc-huanhu-2/visits").json()["items"]
+    assert (kept["parameters"], kept["by"], kept["until"] is None) == (["nh3n"], ENGINEER, False)
+
+
+def test_a_visit_recorded_later_shows_what_it_changed(look: Look) -> None:
+    page = look("/care/qcc-huanhu-1", ENGINEER)
+    page.get_by_test_id("care-record").click()
+    page.get_by_test_id("start-dialog-sensors-0").click()
+    page.get_by_test_id("start-dialog-since").fill(from_now(-3 * HOUR))
+    page.get_by_test_id("start-dialog-confirm").click()
+    expect(page.get_by_test_id("start-dialog-error")).to_contain_text("开始和结束时间")
+    page.get_by_test_id("start-dialog-until").fill(from_now(-3 * HOUR + 20 * MINUTE))
+    page.get_by_test_id("start-dialog-done-1").click()
+    page.get_by_test_id("start-dialog-confirm").click()
+    expect(page.get_by_test_id("care-visits")).to_contain_text(
+        re.compile(r"溶解氧：6\.2\d mg/L → 6\.2\d mg/L（[+-]0\.0")
+    )
+    expect(page.get_by_test_id("care-visits")).not_to_contain_text("氨氮")
+
+
+def test_a_check_says_before_it_is_kept_whether_it_passes_and_one_that_failed_is_due_at_once(look: Look) -> None:
+    page = look("/care/qcc-huanhu-3", ENGINEER)
+    expect(page.get_by_test_id("care-due-do")).to_contain_text("从未核查")
+    page.get_by_test_id("care-check").click()
+    preview = page.get_by_test_id("start-dialog-preview")
+    expect(preview).to_contain_text("填好传感器")
+    page.get_by_test_id("start-dialog-standard").fill("8")
+    page.get_by_test_id("start-dialog-reading").fill("8.25")
+    expect(preview).to_have_text("误差 +0.250 mg/L，允许 ±0.300 mg/L：合格")
+    page.get_by_test_id("start-dialog-reading").fill("8.5")
+    expect(preview).to_contain_text("不合格")
+    page.get_by_test_id("start-dialog-confirm").click()
+    expect(page.get_by_test_id("care-due-do")).to_contain_text("立即：上次不合格")
+    expect(page.get_by_test_id("care-checks")).to_contain_text("标准 8.00 mg/L，读数 8.50 mg/L")
+    page.get_by_test_id("care-checks").get_by_role("button").click()
+    page.get_by_test_id("start-dialog-confirm").click()
+    expect(page.get_by_test_id("care-checks")).to_contain_text("已作废")
+    expect(page.get_by_test_id("care-due-do")).to_contain_text("从未核查")
+
+
+def test_who_may_not_record_a_visit_has_no_page_for_it(look: Look) -> None:
+    page = look("/care/qcc-huanhu-3", CHIEF)
+    expect(page.get_by_test_id("refused")).to_contain_text("不能")
+    expect(page.get_by_test_id("menu-care")).to_have_count(0)

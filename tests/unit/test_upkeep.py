@@ -10,7 +10,7 @@ from sensors.parameters import catalogue
 from sensors.reading import Flag, QualityTest, pack
 from sensors.standards.hj915 import CheckKind, ErrorKind, limit
 from sensors.stations import Deployment, Registry, Station
-from sensors.upkeep import FAR_MS, Check, Marks, Span, Upkeep, Visit, faults_of, muted, spans
+from sensors.upkeep import FAR_MS, Check, Due, Marks, Span, Upkeep, Visit, checks_due, faults_of, muted, spans
 
 CATALOGUE = catalogue()
 HOUR = 3_600_000
@@ -220,3 +220,37 @@ def test_silence_is_excused_while_somebody_works_and_until_the_work_ended():
     stations = {"a": 0, "b": 1, "c": 2}
     visits = [Visit("a", T0), Visit("b", T0, T0 + HOUR), Visit("c", T0 + 9 * HOUR), Visit("gone", T0)]
     assert muted(visits, stations, T0 + 2 * HOUR).tolist() == [T0 + 2 * HOUR, T0 + HOUR, -1]
+
+
+# -- what is due -------------------------------------------------------------------------------------------------------
+
+DAY = 24 * HOUR
+
+
+def due(parameter: str, *checks: Check, hung: tuple[Deployment, ...] = (), days: float = 0.0) -> tuple[Due, bool]:
+    (found,) = checks_due([parameter], checks, hung, T0 + round(days * DAY))
+    return found, found.overdue(T0 + round(days * DAY))
+
+
+def test_a_sensor_is_due_a_week_after_its_last_check_and_an_electrode_for_ammonium_after_two():
+    for parameter, standard, days in (("do", 8.0, 7), ("nh3n", 2.0, 14)):
+        kind = "five" if parameter == "do" else "standard"
+        done = check(kind, parameter, standard, standard)
+        assert due(parameter, done, days=days - 0.1) == (Due(parameter, T0, False, T0 + days * DAY), False)
+        assert due(parameter, done, days=days)[1]
+
+
+def test_a_check_that_left_the_sensor_wrong_makes_it_due_at_once_until_one_of_its_type_passes():
+    wrong = check("standard", "nh3n", 2.0, 2.5, hours=1)
+    assert due("nh3n", wrong, days=1) == (Due("nh3n", wrong.at_ms, True, wrong.at_ms), True)
+    assert not due("nh3n", replace(wrong, after=2.0), days=1)[1]
+    assert due("nh3n", wrong, check("zero", "nh3n", 0.0, 0.0, hours=2), days=1)[1]
+    assert not due("nh3n", wrong, check("standard", "nh3n", 2.0, 2.0, hours=2), days=1)[1]
+    assert not due("nh3n", replace(wrong, void=True), check("zero", "nh3n", 0.0, 0.0, hours=2), days=1)[1]
+
+
+def test_another_sensor_starts_anew_and_one_that_nobody_ever_checked_is_due():
+    old = check("standard", "nh3n", 2.0, 2.5, hours=-24)
+    assert due("nh3n", old, hung=(NH3N,), days=1) == (Due("nh3n", None, False, T0 + 14 * DAY), False)
+    assert due("nh3n", days=1) == (Due("nh3n", None, False, 0), True)
+    assert due("rain", days=1) == (Due("rain", None, False, None), False)

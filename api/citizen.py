@@ -132,14 +132,18 @@ def worded(typed: Typed) -> str:
     return "：".join(part for part in (kind, text) if part)
 
 
+def matter_of(asked: Context, kind: str) -> str:
+    """The key of the process that fits what was seen; "" where the site has none."""
+    matter = KINDS.get(kind, "")
+    return matter if matter in {process.key for process in asked.processes.known} else ""
+
+
 def _filed(asked: Context, keeper: Keeping, known: Known, request: Request, typed: Typed) -> Response:
     registry = known.recent()
-    matters = {process.key for process in asked.processes.known}
-    matter = KINDS.get(typed.kind, "")
     try:
         told = Told(
             text=worded(typed),
-            matter=matter if matter in matters else "",
+            matter=matter_of(asked, typed.kind),
             contact=typed.contact[:100],
             lon=_degrees(typed.lon),
             lat=_degrees(typed.lat),

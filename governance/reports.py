@@ -159,26 +159,37 @@ def objected(connection: sa.Connection, given: str) -> None:
 
 def again(connection: sa.Connection, new: Report, order: Order, place: Place) -> Report | None:
     """The report that ``new`` repeats: the same words, photos and contact, of the same place, within ``AGAIN_MS``."""
-    c = incident_table.c
     query = (
         sa.select(table, entry_table.c.attachments)
         .join(entry_table, (entry_table.c.incident_id == table.c.incident_id) & (entry_table.c.seq == 1))
-        .join(incident_table, c.id == table.c.incident_id)
+        .join(incident_table, incident_table.c.id == table.c.incident_id)
         .where(
             table.c.sender == new.sender,
             table.c.at_ms > new.at_ms - AGAIN_MS,
             table.c.contact == new.contact,
-            entry_table.c.comment == order.comment,
-            *(
-                name.is_(None) if value is None else name == value
-                for name, value in ((c.lon, place.lon), (c.lat, place.lat))
-            ),
-            c.reach == place.reach,
+            *_says(order, place),
         )
         .order_by(table.c.at_ms)
     )
     rows = connection.execute(query).mappings()
     return next((_report(row) for row in rows if tuple(row["attachments"]) == tuple(order.attachments)), None)
+
+
+def repeated(connection: sa.Connection, name: str, order: Order, place: Place, now_ms: int) -> int | None:
+    """The incident that somebody known by name reported in the same words, with the same photos, of the same place,
+    within ``AGAIN_MS``."""
+    mine = (entry_table.c.by == name) & (entry_table.c.at_ms > now_ms - AGAIN_MS)
+    rows = connection.execute(_SENT.where(mine, *_says(order, place)).order_by(entry_table.c.incident_id)).mappings()
+    return next((row["incident_id"] for row in rows if tuple(row["attachments"]) == tuple(order.attachments)), None)
+
+
+def _says(order: Order, place: Place) -> list[sa.ColumnElement[bool]]:
+    """That the first entry of an incident has these words, and the incident this place."""
+    c = incident_table.c
+    at = [
+        name.is_(None) if value is None else name == value for name, value in ((c.lon, place.lon), (c.lat, place.lat))
+    ]
+    return [entry_table.c.comment == order.comment, c.reach == place.reach, *at]
 
 
 def sent(connection: sa.Connection, incident_id: int) -> Sent:
@@ -216,14 +227,19 @@ def progress(one: Report, incident: Incident, now_ms: int, reopen_within_ms: int
 
 def similar(connection: sa.Connection, one: Incident, now_ms: int, near: Near) -> list[Incident]:
     """Other open incidents near in place and time, nearest first: what it may be another one of."""
-    lon, lat = one.place.lon, one.place.lat
+    return near_to(connection, one.place, now_ms, near, but=one.id)
+
+
+def near_to(connection: sa.Connection, place: Place, now_ms: int, near: Near, *, but: int = 0) -> list[Incident]:
+    """Open incidents near a place, of the last days, nearest first; not the one with the number ``but``."""
+    lon, lat = place.lon, place.lat
     if lon is None or lat is None:
         return []
     wide = near.metres / 1000 / KM_PER_DEGREE  # in China a degree of longitude is at least half one of latitude
     rows = connection.execute(
         sa.select(incident_table.c.id, incident_table.c.lon, incident_table.c.lat).where(
             incident_table.c.open_cause.is_not(None),
-            incident_table.c.id != one.id,
+            incident_table.c.id != but,
             incident_table.c.last_observed_at_ms > now_ms - near.days * DAY_MS,
             incident_table.c.lon.between(lon - 2 * wide, lon + 2 * wide),
             incident_table.c.lat.between(lat - wide, lat + wide),

@@ -102,6 +102,11 @@ def _steps_km(line: Sequence[tuple[float, float]]) -> list[float]:
     return [distance_km(a, b) for a, b in pairwise(line)]
 
 
+def away_km(line: Sequence[tuple[float, float]], lon: float, lat: float) -> float:
+    """How far a place lies from a polyline of (lon, lat), in km."""
+    return distance_km((lon, lat), place_at(line, along_km(line, lon, lat)))
+
+
 def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
     """Kilometres between two places (lon, lat) that are near each other, on a sphere of the Earth's mean radius."""
     return KM_PER_DEGREE * hypot((b[0] - a[0]) * cos(radians((a[1] + b[1]) / 2)), b[1] - a[1])

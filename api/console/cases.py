@@ -73,7 +73,10 @@ class CasesPage(Page[Cases]):
         with tag("div", "rc-head"):
             tag("h1", text=self.say("frame.incidents"))
             if self.actor.may(menu.REPORTED.right):
-                link(self.say("own.title"), self.to(menu.REPORTED.path), "rc-button", testid="cases-reported")
+                with tag("div", "rc-tools"):
+                    words = self.say("told_here.title")
+                    link(words, self.to(menu.REPORT.path), "rc-button rc-main-button", testid="cases-report")
+                    link(self.say("own.title"), self.to(menu.REPORTED.path), "rc-button", testid="cases-reported")
         self._filter(model)
         with tag("section", "rc-panel rc-incidents", label=self.say("frame.incidents")):
             if not model.rows:

@@ -25,6 +25,7 @@ from api.console.messages import Messages
 from api.console.oncall import OnCall
 from api.console.people import PeopleOfTheSite
 from api.console.reaches import ReachesPage, ReachFile
+from api.console.report import ReportForm
 from api.console.reported import ReportedPage
 from api.console.tasks import TasksPage
 from api.console.trail import Trail
@@ -39,6 +40,7 @@ PAGES: tuple[type[Page[Any]], ...] = (
     CasesPage,
     IncidentPage,
     ReportedPage,
+    ReportForm,
     CareList,
     CareOfStation,
     ReachesPage,

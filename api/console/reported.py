@@ -6,7 +6,6 @@ Whoever reports something in another region than their own does not see its case
 from dataclasses import dataclass
 from datetime import datetime
 
-from api import citizen
 from api.console import menu
 from api.console.elements import link, tag
 from api.console.frame import Page
@@ -38,12 +37,22 @@ class ReportedPage(Page[Reported]):
     def draw(self, model: Reported) -> None:
         with tag("div", "rc-head"):
             tag("h1", text=self.say("title"))
-            link(self.say("all"), self.to("/incidents"), "rc-button")
+            with tag("div", "rc-tools"):
+                link(
+                    self.say("told_here.title"),
+                    self.to(menu.REPORT.path),
+                    "rc-button rc-main-button",
+                    testid="report-new",
+                )
+                link(self.say("all"), self.to("/incidents"), "rc-button")
         tag("p", "rc-quiet", self.say("note"))
+        if (new := self.query.get("new", "")) in {str(one.incident) for one in model.rows}:
+            with tag("section", "rc-panel rc-part", label=self.say("thanks", id=new), testid="reported-thanks"):
+                tag("strong", text=self.say("thanks", id=new))
+                tag("p", "rc-quiet", self.say("thanks_next"))
         with tag("section", "rc-panel rc-incidents", label=self.say("title")):
             if not model.rows:
                 self.empty("none", "none_next", testid="reported-empty")
-                link(self.say("console.report_go"), self.to(citizen.PATH), "rc-button rc-main-button rc-below")
             with tag("ul", "rc-list", testid="reported-list"):
                 for one in model.rows:
                     with tag("li", "rc-row" + (" rc-closed" if one.over else ""), testid=f"reported-{one.incident}"):

@@ -15,7 +15,7 @@ from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, inst
 from api.context import Context
 from api.problems import Problem
 from api.tags import IfMatch, headers, tags
-from governance import attachments, incidents, lifecycle
+from governance import attachments, incidents, lifecycle, reports
 from governance.finding import Colour
 from governance.incident import (
     Action,
@@ -32,10 +32,11 @@ from governance.incident import (
     State,
     labels,
 )
-from governance.regions import Place
+from governance.regions import Place, Regions
 from governance.roles import Actor, Department, Forbidden
 from ingest import traces
 from sensors.errors import ConfigurationError, NotFound, Refused
+from sensors.stations import Registry
 from sensors.texts import Text, sentence
 
 router = APIRouter(prefix="/incidents", tags=["incidents"])
@@ -358,22 +359,38 @@ def list_incidents(
 @router.post("", status_code=201, response_model=IncidentInFull)
 def report(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewReport) -> Response:
     """Report something seen; it waits to be accepted."""
-    actor = on_behalf(who, new.by)
-    place = Place(new.region, new.reach, new.lon, new.lat)
-    if not place.region and place.lon is not None and place.lat is not None:
-        place = replace(place, region=keeper.regions().at(place.lon, place.lat))
-    place = replace(place, region=place.region or keeper.regions().along(place.reach))
+    made = filed(asked, keeper.regions(), known.recent(), on_behalf(who, new.by), new)
+    with asked.database.read() as connection:
+        history = incidents.history(connection, made.id)
+    return _in_full(made, history, who, asked, 201)
+
+
+def filed(asked: Context, regions: Regions, registry: Registry, actor: Actor, new: NewReport) -> Incident:
+    """File what somebody has seen; what is sent twice is one incident.
+
+    Raises Forbidden, Refused, NotFound for an unknown water or photo, ConfigurationError for what is no place here.
+    """
     if (new.lon is None) != (new.lat is None):
         raise ConfigurationError(sentence("request.lon_lat"))
-    if new.region and new.region not in keeper.regions():
+    place = Place(new.region, new.reach, new.lon, new.lat)
+    if place.lon is not None and place.lat is not None:
+        if asked.box is not None:
+            asked.box.check(place.lon, place.lat)
+        place = replace(place, region=place.region or regions.at(place.lon, place.lat))
+    place = replace(place, region=place.region or regions.along(place.reach))
+    if new.region and new.region not in regions:
         raise ConfigurationError(sentence("registry.no_region", region=new.region))
-    if new.reach and new.reach not in {one.key for one in known.recent().reaches}:
+    if new.reach and new.reach not in {one.key for one in registry.reaches}:
         raise NotFound(sentence("registry.no_reach", reach=new.reach))
     origin = one_of(SEEN_BY_PEOPLE, "source", new.source)
     known_matter(asked, new.matter)
     order = Order(Action.ACCEPT, comment=new.text, attachments=tuple(new.attachments), matter=new.matter)
     with asked.database.write() as connection:
+        reports.alone(connection, actor.name)
         attachments.get(connection, new.attachments)
+        now_ms = asked.clock_ms()
+        if (before := reports.repeated(connection, actor.name, order, place, now_ms)) is not None:
+            return incidents.get(connection, before)
         made = incidents.report(
             connection,
             order,
@@ -381,13 +398,12 @@ def report(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewReport
             colour=one_of(Colour, "colour", new.colour),
             origin=origin,
             place=place,
-            now_ms=asked.clock_ms(),
+            now_ms=now_ms,
             source=asked.source,
             policy=asked.processes.policy,
         )
-        history = incidents.history(connection, made.id)
     asked.wake()
-    return _in_full(made, history, who, asked, 201)
+    return made
 
 
 @router.get("/statistics", response_model=RuleStatistics)

@@ -217,7 +217,11 @@ def test_a_grid_worker_reports_and_the_office_rejects_or_accepts(one: District) 
     assert due == rfc3339(NOW + 24 * HOUR)
     assert one.of("公众").post("/api/v1/incidents", json=body).status_code == 403
     assert one.of("网格员").post("/api/v1/incidents", json={"text": " "}).status_code == 409
+    again = one.of("网格员").post("/api/v1/incidents", json=body)
+    assert (again.status_code, again.json()["incident"]["id"]) == (201, number), "sent twice is one"
+    one.clock[0] += 11 * MINUTE
     other = one.of("网格员").post("/api/v1/incidents", json=body).json()["incident"]["id"]
+    assert other != number
     assert one.act("河长办", other, "reject", comment="重复上报")["incident"]["state"] == "rejected"
 
 

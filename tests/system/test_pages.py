@@ -146,6 +146,38 @@ def test_who_reported_a_case_of_another_region_is_shown_the_way_to_what_they_sen
     expect(page.get_by_test_id("refused-reported")).to_have_attribute("href", "/reported")
 
 
+def test_who_is_on_patrol_reports_with_place_and_photo_and_is_shown_what_is_open_there(look: Look, site: str) -> None:
+    page = look("/incidents", WORKER, PHONE)
+    page.get_by_test_id("cases-report").click()
+    expect(page.get_by_test_id("report-form")).to_be_visible()
+    page.get_by_test_id("report-go").click()
+    expect(page.get_by_test_id("report-problem")).to_contain_text("请选择一项，或用几个字说明")
+    page.get_by_role("radio", name="排污口").click()
+    page.get_by_test_id("report-text").fill("桥北侧涵管流出黑水")
+    page.get_by_test_id("report-go").click()
+    expect(page.get_by_test_id("report-problem")).to_contain_text("位置")
+    at = {"name": "涵管.png", "mimeType": "image/png", "buffer": pages_site.PHOTO}
+    page.get_by_test_id("photo-input").set_input_files(at)
+    expect(page.get_by_test_id("photo-file")).to_have_attribute("data-state", "kept")
+    place = page.get_by_test_id("place-map")
+    expect(place.locator(".rc-place-name")).not_to_have_count(0)
+    place.evaluate("map => map.lookAt(113.1479, 23.0206, 16)")
+    place.click()
+    expect(page.get_by_test_id("report-near")).to_contain_text("环湖花园桥下有成片漂浮垃圾")  # 20 m from there
+    expect(page.get_by_test_id("report-reach")).to_have_value("奇槎涌环湖花园段")
+    page.get_by_test_id("report-go").click()
+    thanks = page.get_by_test_id("reported-thanks")
+    expect(thanks).to_contain_text("已上报：事件 #")
+    number = re.search(r"new=(\d+)", page.url)[1]  # type: ignore[index]
+    expect(page.get_by_test_id("reported-list")).to_contain_text("排污口：桥北侧涵管流出黑水")
+    case = httpx.get(f"{site}/api/v1/incidents/{number}").json()
+    incident, first = case["incident"], case["history"][0]
+    assert (incident["region"], incident["reach"], incident["source"]) == (pages_site.GRID, RIVER, "patrol")
+    assert (first["by"], first["role"], len(first["attachments"])) == (WORKER, "grid_worker", 1)
+    (entry,) = httpx.get(f"{site}/api/v1/audit?kind=incident&id={number}").json()["items"]
+    assert (entry["what"], entry["by"], entry["role"]) == ("incident.reported", WORKER, "grid_worker")
+
+
 def test_whom_to_call_is_for_all_who_work_and_the_calendar_for_who_leads_or_dispatches(look: Look) -> None:
     for who, calendars in ((WORKER, 0), (CHIEF, 1)):
         page = look("/oncall", who)

@@ -14,7 +14,7 @@ from sensors.texts import say
 
 STATIONS = "/api/v1/stations?limit=20000"
 REACHES = "/api/v1/reaches?limit=20000"
-_LEAFLET = Path(leaflet.__file__).parent / "dist"
+LEAFLET = Path(leaflet.__file__).parent / "dist"
 _WORDS = (
     "map_name",
     "map_help",
@@ -48,7 +48,7 @@ class RiverMap(ui.element, component="river_map.js"):
     ) -> None:
         super().__init__()
         self._model = model
-        self.add_resource(_LEAFLET)
+        self.add_resource(LEAFLET)
         spoken = {name: getattr(say(f"console.{name}", since="{since}"), language) for name in _WORDS}
         self.props["words"] = spoken
         self.props["classes"] = [

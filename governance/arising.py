@@ -31,8 +31,10 @@ JOIN_WITHIN_MS = DAY_MS
 """Late findings of one cause at most this far apart in event time are one retrospective incident."""
 
 
-def concerned(open_incidents: Iterable[Incident], finding: Finding) -> tuple[Incident | None, ...]:
-    """Which of the open incidents of its cause a finding is about; None stands for one that has to be opened.
+def concerned(incidents: Iterable[Incident], finding: Finding) -> tuple[Incident | None, ...]:
+    """Which of these incidents a finding is about; None stands for one that has to be opened.
+
+    All but WITHDRAWN concern open incidents of its cause.
 
     FIRED concerns exactly one. Live: the live incident (of several the one that has this condition), else the
     retrospective one in which the same condition is still active (it will be promoted), else a new one. Retrospective:
@@ -41,11 +43,13 @@ def concerned(open_incidents: Iterable[Incident], finding: Finding) -> tuple[Inc
     RESOLVED concerns every incident in which that condition is active, possibly none; late data concern retrospective
     ones only: they tell of the past and end nothing that is live.
 
-    WITHDRAWN concerns every incident that rests on that firing, whether its condition is still active or not.
+    WITHDRAWN concerns every open incident that rests on that firing, whether its condition is still active or not and
+    whatever cause it joined; where none is open, those that are over, but for what goes on in another one.
     """
-    same = [i for i in open_incidents if finding.cause in i.causes and i.is_open]
     if finding.change is Change.WITHDRAWN:
-        return tuple(i for i in same if _rested(i, finding) is not None)
+        rested = [i for i in incidents if i.case.merged_into is None and _rested(i, finding) is not None]
+        return tuple([i for i in rested if i.is_open] or rested)
+    same = [i for i in incidents if finding.cause in i.causes and i.is_open]
     if finding.change is Change.RESOLVED:
         # The incident of the finding's own sort first: it is the one whose entry carries the finding's id.
         holding = [i for i in same if _ended(i, finding) is not None and (i.retrospective or not finding.retrospective)]
@@ -250,12 +254,15 @@ def _resolve(incident: Incident, finding: Finding, now_ms: int) -> tuple[Inciden
 
 
 def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
-    """The finding is taken back: its condition is over, and the history says why."""
+    """The finding is taken back: its condition is over, and the history says why; what fired after it stands."""
     rested = _rested(incident, finding)
     if rested is None:
         return None
-    condition = replace(rested, resolved_at_ms=max(finding.observed_at_ms, rested.resolved_at_ms or 0))
-    return _over(incident, incident, condition, finding, What.WITHDRAWN, now_ms)
+    later = rested.active and rested.since_ms > finding.observed_at_ms
+    ended_ms = None if later else max(finding.observed_at_ms, rested.resolved_at_ms or 0)
+    condition = replace(rested, resolved_at_ms=ended_ms)
+    after, effects = _over(incident, incident, condition, finding, What.WITHDRAWN, now_ms)
+    return after, replace(effects, repeats=False)  # no later event tells of it
 
 
 def _over(

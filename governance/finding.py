@@ -60,7 +60,8 @@ class Finding:
     None where the rule has none (no data). ``text`` is the sentence that explains the decision with its numbers.
     ``message`` is the id of the message that brought the deciding reading; None where no message did (silence).
     ``held``: the condition keeps coming back, so that it ends only after a longer calm. ``explained``: what is known
-    already explains it, such as water polluted upstream that arrives; by itself it wakes nobody again.
+    already explains it, such as water polluted upstream that arrives; by itself it wakes nobody again. ``turn``: how
+    often it was taken back before it was told again (of one that takes back: how often it was told), 0 the first time.
     """
 
     rule: str
@@ -80,13 +81,15 @@ class Finding:
     message: str | None = None
     held: bool = False
     explained: bool = False
+    turn: int = 0
 
     @property
     def id(self) -> str:
         """The same finding has the same id however often it is found: a replay or a restart appends nothing twice."""
-        return identity(
+        said = identity(
             self.rule, self.change, self.station, self.parameter or "", self.observed_at_ms, self.retrospective
         )
+        return f"{said}.{self.turn}" if self.turn else said
 
 
 def identity(rule: str, change: Change, station: str, parameter: str, observed_at_ms: int, retrospective: bool) -> str:

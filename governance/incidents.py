@@ -13,9 +13,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from governance import arising, audit, cloudevents, lifecycle
+from governance import arising, audit, cloudevents, lifecycle, standing
 from governance.deadlines import STANDARD, Policy
-from governance.finding import Colour, Finding, Kind
+from governance.finding import Change, Colour, Finding, Kind
 from governance.incident import (
     FINAL,
     Action,
@@ -26,6 +26,7 @@ from governance.incident import (
     Entry,
     Evidence,
     Incident,
+    Notify,
     NotNow,
     Order,
     Source,
@@ -167,16 +168,25 @@ def act(
         steps = lifecycle.merge(before, found[order.into], order, actor, now_ms)
         changes = [_Changed(i.id, i, effects, None) for i, effects in steps]
     elif order.action is Action.SPLIT:
-        (rest, left), (new, right) = lifecycle.split(before, order, actor, now_ms, policy)
+        said = _said(connection, before.conditions)
+        (rest, left), (new, right) = lifecycle.split(before, order, actor, now_ms, policy, said)
         new = replace(new, id=PROVISIONAL)
         changes = [_Changed(rest.id, rest, left, None), _Changed(new.id, new, right, None)]
     else:
         after, effects = lifecycle.act(before, order, actor, now_ms, policy=policy, normal=normal, needs=needs)
         if order.action is Action.REOPEN:
             _reopenable(connection, before, after, now_ms, policy)
-        changes = [_Changed(before.id, after, effects, None)]
+        changes = []
+        if elsewhere := lifecycle.left_on(before, order.action):
+            apart = replace(order, action=Action.SPLIT, conditions=elsewhere, comment=order.comment or after.state)
+            said = _said(connection, before.conditions)
+            (rest, left), (new, right) = lifecycle.split(before, apart, actor, now_ms, policy, said)
+            after, effects = lifecycle.act(rest, order, actor, now_ms, policy=policy, normal=normal, needs=needs)
+            new, right = replace(new, id=PROVISIONAL), replace(right, notify=Notify.PAGE)
+            changes = [_Changed(rest.id, rest, left, None), _Changed(new.id, new, right, None)]
+        changes.append(_Changed(before.id, after, effects, None))
     _write(connection, found, changes, now_ms, source)
-    return changes[0].incident
+    return [change.incident for change in changes if change.key == incident_id][-1]
 
 
 def report(
@@ -249,6 +259,13 @@ def succeed(
     if changes:
         _write(connection, before, changes, now_ms, source)
     return list(before)
+
+
+def _said(connection: sa.Connection, conditions: Iterable[Condition]) -> dict[tuple[str, str, str], Entry]:
+    """What was said when these conditions fired last, wherever it stands since incidents were merged or split."""
+    ids = {id_: one.key for one in conditions for id_ in standing.ids_of(Change.FIRED, *one.key, one.fired_at_ms)}
+    query = sa.select(entries_).where(entries_.c.finding_id.in_(list(ids))).order_by(entries_.c.id)
+    return {ids[row["finding_id"]]: _entry(row) for row in connection.execute(query).mappings()}
 
 
 def _reopenable(connection: sa.Connection, before: Incident, after: Incident, now_ms: int, policy: Policy) -> None:
@@ -429,10 +446,11 @@ def _record(
     """Record a part of the findings; what the trail is to keep of it is added to ``trail``."""
     looked = None
     for _ in range(TRIES):
-        fresh = _unseen(connection, findings)
+        fresh = standing.unseen(connection, findings)
         if not fresh:
             return Recorded(unchanged=len(findings))
         before = _open_incidents(connection, sorted({f.cause for f in fresh}))
+        before |= _resting_on(connection, [f for f in fresh if f.change is Change.WITHDRAWN])
         changes, decided = _judge(before, fresh, now_ms, place, policy)
         if not changes:
             return Recorded(unchanged=len(findings))
@@ -451,14 +469,6 @@ def _record(
     raise StorageUnavailable(sentence("store.findings", count=len(findings), tries=TRIES))
 
 
-def _unseen(connection: sa.Connection, findings: Sequence[Finding]) -> list[Finding]:
-    """The findings no entry tells of yet, in the order given."""
-    ids = [finding.id for finding in findings]
-    query = sa.select(entries_.c.finding_id).where(entries_.c.finding_id.in_(ids))
-    seen = set(connection.execute(query).scalars())
-    return [finding for key, finding in zip(ids, findings, strict=True) if key not in seen]
-
-
 def _open_incidents(connection: sa.Connection, causes: Sequence[str]) -> dict[int, Incident]:
     """The open incidents of these causes by id, locked until the transaction ends where the database can."""
     taken = sa.select(causes_.c.incident_id).where(causes_.c.cause.in_(causes))
@@ -469,6 +479,18 @@ def _open_incidents(connection: sa.Connection, causes: Sequence[str]) -> dict[in
         .with_for_update()
     )
     return {incident.id: incident for incident in _load(connection, query)}
+
+
+def _resting_on(connection: sa.Connection, withdrawn: Sequence[Finding]) -> dict[int, Incident]:
+    """The incidents, open or over, that may rest on what is taken back, by id, locked like the open ones."""
+    if not withdrawn:
+        return {}
+    c, at = conditions_.c, [f.observed_at_ms for f in withdrawn]
+    rules, stations = {f.rule for f in withdrawn}, {f.station for f in withdrawn}
+    holding = sa.select(c.incident_id).where(c.rule.in_(sorted(rules)), c.station.in_(sorted(stations)))
+    there = (incidents_.c.since_ms <= max(at)) & (incidents_.c.last_observed_at_ms >= min(at))
+    query = sa.select(incidents_).where(incidents_.c.id.in_(holding), there).order_by(incidents_.c.id)
+    return {incident.id: incident for incident in _load(connection, query.with_for_update())}
 
 
 def _judge(

@@ -8,6 +8,7 @@ reminders and escalation: ``remind``. None of them looks at a clock, a database 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from governance.deadlines import STANDARD, Policy
@@ -339,9 +340,16 @@ def merge(
 
 
 def split(
-    incident: Incident, order: Order, actor: Actor, now_ms: int, policy: Policy = STANDARD
+    incident: Incident,
+    order: Order,
+    actor: Actor,
+    now_ms: int,
+    policy: Policy = STANDARD,
+    said: Mapping[tuple[str, str, str], Entry] = MappingProxyType({}),
 ) -> tuple[tuple[Incident, Effects], tuple[Incident, Effects]]:
     """Take some conditions of an incident into a new one, which begins where incidents begin.
+
+    Its headline is that of its earliest condition: what was ``said`` when that fired.
 
     Raises what `act` raises, and Refused where the conditions are not some of the incident's.
     """
@@ -357,6 +365,8 @@ def split(
     left_over = tuple(c for c in incident.conditions if c.key not in wanted)
     cause = f"{incident.cause}|split|{incident.id}.{incident.version + 1}"
     first = min(taken, key=lambda c: c.since_ms)
+    told = said.get(first.key)
+    named = say("incident.split_title", id=incident.id, station=first.station, parameter=first.parameter)
     new = replace(
         incident,
         id=0,
@@ -365,7 +375,12 @@ def split(
         state=State.REPORTED,
         station=first.station,
         parameter=first.parameter or None,
+        title=told.text if told else named,
         rule=first.rule,
+        rule_version=incident.rule_version if first.rule == incident.rule else "",
+        value=told.value if told else None,
+        limit=told.limit if told else None,
+        observed_at_ms=first.fired_at_ms,
         opened_at_ms=now_ms,
         since_ms=first.since_ms,
         accepted_at_ms=None,
@@ -384,6 +399,14 @@ def split(
         (rest, Effects(left, EventType.UPDATED, Notify.INFORM, gone=tuple(c.key for c in taken))),
         (new, Effects(right, EventType.OPENED, Notify.INFORM, taken)),
     )
+
+
+def left_on(incident: Incident, action: Action) -> tuple[tuple[str, str, str], ...]:
+    """What is on at other stations than the incident's own, by condition, when it is called none: what people know of
+    one station ends nothing at the next, where it goes on in an incident of its own."""
+    if action not in (Action.FALSE_ALARM, Action.REJECT):
+        return ()
+    return tuple(c.key for c in incident.active if c.station != incident.station)
 
 
 def remind(

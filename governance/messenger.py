@@ -34,7 +34,7 @@ from governance.notice_store import Notice, Wanted
 from governance.notice_tables import notice as notices_
 from governance.notice_tables import notice_mark as marks_
 from governance.notice_tables import notice_watch as watches_
-from governance.notices import CALLS, STALE_MS, Item, Kind, Links, Policy, compose, concerned, kind_of
+from governance.notices import AFTER, CALLS, STALE_MS, Item, Kind, Links, Policy, compose, concerned, kind_of
 from governance.rounds import Rounds
 from governance.tables import incident as incidents_
 from governance.tables import outbox
@@ -217,8 +217,9 @@ class Messenger(Rounds):
         duty = oncall.on_call(connection, now_ms)
         on_duty = {key for keys in directory.office(duty)[:1] for key in keys}
         settled: set[int] = set()
-        news = {row.incident_id for row, data in events if kind_of(data, row.notify) in {Kind.RECOVERED, Kind.CLOSED}}
-        called = notice_store.told(connection, news)
+        kinds = [(row.incident_id, kind_of(data, row.notify)) for row, data in events]
+        called = notice_store.told(connection, {number for number, kind in kinds if kind in AFTER})
+        heard = notice_store.told(connection, {n for n, kind in kinds if kind is Kind.WITHDRAWN}, called=False)
         wanted: list[Wanted] = []
         watched: dict[int, tuple[Colour, int]] = {}
         for row, data in events:
@@ -233,11 +234,13 @@ class Messenger(Rounds):
             place = _place(places, data)
             colour = _urgency(kind, data)
             steps = directory.steps(place, colour, duty)
-            who = called.get(number, ()) if kind in {Kind.RECOVERED, Kind.CLOSED} else _first(kind, steps, data)
+            who = tuple(called.get(number, ())) if kind in AFTER else _first(kind, steps, data)
             named = [one.key for one in map(directory.called, concerned(data, kind)) if one is not None]
             if named:  # the case has somebody: the others are not told of their task, but who is above of what is late
                 above = directory.chiefs_of(data.get("escalated_to") or "") if kind is Kind.OVERDUE else ()
-                who = tuple(dict.fromkeys((*named, *above)))
+                who = (*named, *above)
+            if kind is Kind.WITHDRAWN:
+                who = (*who, *heard.get(number, ()))
             if kind is Kind.EMERGENCY:  # called out again by its history; here it is only kept open to be confirmed
                 watched[number] = (colour, now_ms + STALE_MS + 1)
             due_ms = policy.unconfirmed_at(colour, now_ms) if kind in CALLS and row.notify == "page" else None
@@ -255,7 +258,8 @@ class Messenger(Rounds):
             if due_ms is not None:
                 watched[number] = (colour, due_ms)
             wanted += [
-                Wanted(key, place.bucket, item, policy.due(colour, now_ms, on_duty=key in on_duty)) for key in who
+                Wanted(key, place.bucket, item, policy.due(colour, now_ms, on_duty=key in on_duty))
+                for key in dict.fromkeys(who)
             ]
         notice_store.drop(connection, settled)
         notice_store.watch(connection, watched, now_ms)

@@ -152,14 +152,15 @@ def watch(connection: sa.Connection, due: Mapping[int, tuple[Colour, int]], now_
         connection.execute(sa.insert(watches_), rows)
 
 
-def told(connection: sa.Connection, incident_ids: Collection[int]) -> dict[int, list[str]]:
-    """Who has been called for these incidents, by contact's key."""
+def told(connection: sa.Connection, incident_ids: Collection[int], *, called: bool = True) -> dict[int, list[str]]:
+    """Who has been ``called`` for these incidents, or was told anything of them, by contact's key."""
+    kinds = items_.c.kind.in_(_CALLED) if called else sa.true()
     found: dict[int, list[str]] = {}
     for part in _parts(sorted(incident_ids)):
         query = (
             sa.select(items_.c.incident_id, notices_.c.contact)
             .join(notices_, notices_.c.id == items_.c.notice_id)
-            .where(items_.c.incident_id.in_(part), items_.c.kind.in_(_CALLED), notices_.c.body.is_not(None))
+            .where(items_.c.incident_id.in_(part), kinds, notices_.c.body.is_not(None))
             .distinct()
         )
         for incident_id, contact in connection.execute(query):

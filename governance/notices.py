@@ -46,6 +46,8 @@ class Kind(StrEnum):
     ESCALATED = "escalated"
     """Nobody confirmed in time."""
     RECOVERED = "recovered"
+    WITHDRAWN = "withdrawn"
+    """What people were told of rested on readings that turned out to be wrong."""
     CLOSED = "closed"
     TEST = "test"
 
@@ -68,12 +70,16 @@ _KINDS: Mapping[str, Kind] = {
     "supervised": Kind.SUPERVISED,
     "emergency": Kind.EMERGENCY,
     "emergency_unreported": Kind.EMERGENCY,
+    "withdrawn": Kind.WITHDRAWN,
     "rejected": Kind.CLOSED,
     "closed": Kind.CLOSED,
     "false_alarm": Kind.CLOSED,
 }
 
-TO_HANDLER = frozenset({Kind.DISPATCHED, Kind.REMINDER, Kind.OVERDUE, Kind.SUPERVISED})
+AFTER = frozenset({Kind.RECOVERED, Kind.WITHDRAWN, Kind.CLOSED})
+"""What only those hear who were told of the incident before."""
+
+TO_HANDLER = frozenset({Kind.DISPATCHED, Kind.REMINDER, Kind.OVERDUE, Kind.SUPERVISED, Kind.WITHDRAWN})
 """What concerns whoever answers for the case now."""
 
 
@@ -151,6 +157,8 @@ def kind_of(event: Mapping[str, Any], notify: str) -> Kind | None:
         if event.get("seq") == 1:
             return Kind.PAST if event.get("retrospective") else Kind.OPENED
         return Kind.AGAIN if notify == "page" else None
+    if what == "split_off":  # by itself: what is on elsewhere while people called the rest none
+        return Kind.OPENED if notify == "page" else None
     if what == "resolved":
         return Kind.RECOVERED if event.get("recovered_at") else None
     return _KINDS.get(str(what))

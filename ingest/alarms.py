@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from governance import standing
 from governance.finding import Change, identity
 from governance.incident import What
 from governance.tables import incident, incident_condition, incident_entry
@@ -40,26 +41,22 @@ def firings(connection: sa.Connection, windows_ms: Mapping[str, int]) -> dict[Ke
     """
     if not windows_ms:
         return {}
-    entry, one, back = incident_entry.c, incident_condition.c, incident_entry.alias().c
+    entry, one = incident_entry.c, incident_condition.c
     newest = sa.select(sa.func.max(entry.observed_at_ms)).where(entry.by.in_(windows_ms)).scalar_subquery()
-    withdrawn = sa.exists().where(
-        back.incident_id == entry.incident_id,
-        back.what == What.WITHDRAWN,
-        back.by == entry.by,
-        back.observed_at_ms == entry.observed_at_ms,
-    )
+    since_ms = connection.execute(sa.select(newest - max(windows_ms.values()))).scalar() or 0
     query = (
         sa.select(one.rule, one.station, one.parameter, entry.observed_at_ms, entry.finding_id)
         .join(incident_condition, (one.incident_id == entry.incident_id) & (one.rule == entry.by))
-        .where(entry.what == What.FIRED, entry.by.in_(windows_ms), ~withdrawn)
-        .where(entry.observed_at_ms >= newest - max(windows_ms.values()))
+        .where(entry.what == What.FIRED, entry.by.in_(windows_ms), entry.observed_at_ms >= since_ms)
         .order_by(entry.observed_at_ms)
     )
+    book = standing.of_rules(connection, windows_ms.keys(), since_ms=since_ms)
     found: dict[Key, tuple[int, ...]] = {}
     for rule, station, parameter, at_ms, id_ in connection.execute(query):
         # an incident may hold several stations: the id says which of them it was
-        if id_ in {identity(rule, Change.FIRED, station, parameter, at_ms, past) for past in (False, True)}:
-            key = rule, station, parameter
+        mine = {identity(rule, Change.FIRED, station, parameter, at_ms, past) for past in (False, True)}
+        key = rule, station, parameter
+        if id_.partition(".")[0] in mine and at_ms not in found.get(key, ()) and not book.taken_back(*key, at_ms):
             found[key] = (*found.get(key, ()), at_ms)
     return found
 

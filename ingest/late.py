@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from governance.finding import Finding
+from ingest import corrections
 from ingest.checks.engine import Shown
+from ingest.corrections import Corrected, Senders
 from ingest.history import History, accepted, accepted_before, judge_again, merge, stored_status
 from ingest.late_events import Past, Said, Stored
 from ingest.storage.port import ReadingStore, Window
@@ -16,8 +19,8 @@ from sensors.quality.crosscheck import CONCERNED, cross_check, laid
 from sensors.quality.daily import DAILY
 from sensors.quality.memory import KEEP
 from sensors.reading import Batch, Bools, Bytes, Flag, Ints, Places, QualityTest, pack
-from sensors.texts import Text, say
-from sensors.times import DAY_MS, beijing
+from sensors.texts import Text
+from sensors.times import DAY_MS
 from sensors.upkeep import Marks
 
 
@@ -26,7 +29,7 @@ class LateVerdict:
     """``packed`` and ``new`` (n,) belong to the late rows handed in: their flags, and whether their key is new.
 
     ``again`` are stored readings whose flag changed because of them. ``stations`` must be remembered anew. Of the
-    ``findings``, the ``lasting`` ones leave a condition firing.
+    ``findings``, the ``lasting`` ones change what is firing. ``corrected`` are those that had another value before.
     """
 
     packed: Ints
@@ -36,6 +39,7 @@ class LateVerdict:
     stations: tuple[int, ...]
     findings: tuple[Finding, ...]
     lasting: tuple[Finding, ...]
+    corrected: tuple[Corrected, ...] = ()
 
 
 _NOTHING = LateVerdict(np.empty(0, np.int64), np.empty(0, np.bool_), Batch.empty(), np.empty(0, np.int64), (), (), ())
@@ -50,17 +54,21 @@ def judge(
     now_ms: int,
     beside: tuple[Batch, Ints],
     events: Past,
+    senders: Senders,
 ) -> LateVerdict:
     """Judge readings that are older than what their series already has; sorted by (series, at), each key once.
 
     ``beside`` are readings that came with them and are not late, with their verdicts: witnesses of the cross-checks and
-    of events. ``events`` are those of the past.
+    of events. ``events`` are those of the past; ``senders`` say who sent each message.
+
+    What rested on a value that is another one now is withdrawn, unless it stands on the others.
     """
     if not len(batch):
         return _NOTHING
     packed, new = np.empty(len(batch), np.int64), np.ones(len(batch), np.bool_)
     disturbed = [g for g in _groups(batch, series) if _compare(batch, g, history, store, packed, new)]
     around = [_neighbourhood(batch, g, history, store) for g in disturbed]
+    corrected = [_corrected(batch, g, n.stored, senders, history) for g, n in zip(disturbed, around, strict=True)]
     verdicts: list[Ints] = []
     if around:
         # by the thresholds in force, and without learning: what a series learned is of its own time
@@ -82,19 +90,25 @@ def judge(
     findings: list[Finding] = []
     lasting: list[Finding] = []
     if around and history.checks.rules.events:
-        work = _Work(batch, disturbed, around, told, verdicts, Stored(beside, history, store, marks))
+        work = _Work(batch, disturbed, around, corrected, told, verdicts, Stored(beside, history, store, marks))
         for found, left in work.events(events):
             findings += found
             lasting += left
-    for g, n, verdict in zip(disturbed, around, verdicts, strict=True):
+    for g, n, changed, verdict in zip(disturbed, around, corrected, verdicts, strict=True):
         late = batch.at[g.rows]
         packed[g.rows] = verdict[np.searchsorted(n.merged.at, late)]
         affected = _affected(n.merged, verdict, late, int(history.newest[g.series]))
         again += _changed(n.stored, n.merged, verdict, affected, late, g.station)
         judged = replace(n.merged, packed=_settled(n.stored, n.merged, verdict, affected))
-        found, left = history.checks.late(g.series, _shown(n.stored), _shown(judged), now_ms)
+        before, after = _shown(n.stored), _shown(judged)
+        found, left = history.checks.late(g.series, before, after, now_ms)
         findings += found
         lasting += left
+        if changed:
+            why = partial(_why, changed, history)
+            found, left = history.checks.disproved(g.series, before, after, why, now_ms)
+            findings += found
+            lasting += left
     moved = Batch.of([a[0] for a in again], [a[1] for a in again], [a[2] for a in again], [0.0] * len(again))
     return LateVerdict(
         packed,
@@ -104,6 +118,7 @@ def judge(
         tuple(sorted({g.station for g in disturbed})),
         tuple(findings),
         tuple(lasting),
+        tuple(one for some in corrected for one in some),
     )
 
 
@@ -139,6 +154,7 @@ class _Work:
     batch: Batch
     disturbed: Sequence[_Group]
     around: Sequence[_Neighbourhood]
+    corrected: Sequence[Sequence[Corrected]]
     told: Assessed
     verdicts: Sequence[Ints]
     stored: Stored
@@ -170,25 +186,9 @@ class _Work:
             series = np.array([self.disturbed[i].series for i in tells])
             return Said.together([self.stored.judged(station, series, windows), others])
 
-        return past.judge(station, late, Said.together([*parts, others]), without, self._corrected(station, tells))
-
-    def _corrected(self, station: int, tells: Sequence[int]) -> Text | None:
-        """What was said of the first reading that came again with another value."""
-        for i in tells:
-            n, g = self.around[i].stored, self.disturbed[i]
-            at, value = self.batch.at[g.rows], self.batch.value[g.rows]
-            known = np.flatnonzero(np.isin(at, n.at))
-            before = n.value[np.searchsorted(n.at, at[known])]
-            for k in np.flatnonzero(before != value[known])[:1].tolist():
-                one = self.stored.history.registry.catalogue.parameters[g.parameter]
-                return say(
-                    "finding.corrected",
-                    parameter=Text(one.zh, one.en),
-                    at=beijing(int(at[known[k]]), "%Y-%m-%d %H:%M"),
-                    was=one.show(float(before[k])),
-                    now=one.show(float(value[known[k]])),
-                )
-        return None
+        changed = [one for i in tells for one in self.corrected[i]]
+        why = corrections.reason(changed, self.stored.history.registry.catalogue)
+        return past.judge(station, late, Said.together([*parts, others]), without, why)
 
 
 def _groups(batch: Batch, series: Ints) -> list[_Group]:
@@ -212,6 +212,20 @@ def _compare(batch: Batch, g: _Group, history: History, store: ReadingStore, pac
     new[g.rows[known]] = False
     packed[g.rows[known]] = there.packed[place]
     return not (known.all() and same.all())
+
+
+def _corrected(batch: Batch, g: _Group, stored: Window, senders: Senders, history: History) -> list[Corrected]:
+    """The late readings whose value was another one."""
+    known = g.rows[np.isin(batch.at[g.rows], stored.at)]
+    was = stored.value[np.searchsorted(stored.at, batch.at[known])]
+    return corrections.of(batch, known, was.tolist(), senders, history.registry)
+
+
+def _why(corrected: Sequence[Corrected], history: History, first_ms: int, last_ms: int) -> Text | None:
+    """Who corrected readings from one instant to another."""
+    return corrections.reason(
+        [one for one in corrected if first_ms <= one.at_ms <= last_ms], history.registry.catalogue
+    )
 
 
 def _neighbourhood(batch: Batch, g: _Group, history: History, store: ReadingStore) -> _Neighbourhood:

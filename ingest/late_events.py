@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 import sqlalchemy as sa
 
+from governance import standing
 from governance.finding import Change, Finding
-from governance.incident import What
-from governance.tables import incident, incident_condition, incident_entry
+from governance.tables import incident, incident_condition
 from ingest.checks import wording
 from ingest.checks.events import Measured
 from ingest.checks.rules import Event
@@ -389,21 +389,17 @@ class Past:
 
 def told(connection: sa.Connection, station: str, rules: Collection[str]) -> list[Told]:
     """The events these rules told of at a station and nobody took back, from the incidents."""
-    one, entry = incident_condition.c, incident_entry.c
-    back = sa.exists().where(
-        entry.incident_id == one.incident_id,
-        entry.what == What.WITHDRAWN,
-        entry.by == one.rule,
-        entry.observed_at_ms == one.fired_at_ms,
-    )
+    one = incident_condition.c
     query = (
-        sa.select(one.rule, incident.c.cause, one.since_ms, one.fired_at_ms, one.resolved_at_ms)
+        sa.select(one.rule, one.parameter, incident.c.cause, one.since_ms, one.fired_at_ms, one.resolved_at_ms)
         .join(incident, incident.c.id == one.incident_id)
-        .where(one.station == station, one.rule.in_(list(rules)), ~back)
+        .where(one.station == station, one.rule.in_(list(rules)))
     )
+    book = standing.of_rules(connection, rules, station=station)
     return [
         Told(rule, cause, since_ms, fired_ms, fired_ms if over_ms is None else max(fired_ms, over_ms - QUIET_MS))
-        for rule, cause, since_ms, fired_ms, over_ms in connection.execute(query)
+        for rule, parameter, cause, since_ms, fired_ms, over_ms in connection.execute(query)
+        if not book.taken_back(rule, station, parameter, fired_ms)
     ]
 
 

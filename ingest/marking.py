@@ -105,9 +105,14 @@ def _judged(
     before = Shown.of(around.at, around.value, around.packed)
     after = Shown.of(around.at, around.value, packed)
     found, lasting = history.checks.late(series, before, after, now_ms)
-    fresh = (packed >> 4 & _BAD != 0) & (around.packed >> 4 & _BAD == 0)
-    if fresh.any() and (review := _review(reviews, key, name, around.at[fresh].tolist())) is not None:
-        gone, ended = history.checks.disproved(series, before, after, _reviewed(review), now_ms)
+    fresh = around.at[(packed >> 4 & _BAD != 0) & (around.packed >> 4 & _BAD == 0)]
+
+    def why(first_ms: int, last_ms: int) -> Text | None:
+        review = _review(reviews, key, name, fresh[(fresh >= first_ms) & (fresh <= last_ms)].tolist())
+        return None if review is None else _reviewed(review)
+
+    if len(fresh):
+        gone, ended = history.checks.disproved(series, before, after, why, now_ms)
         found, lasting = found + gone, lasting + ended
     return found, lasting
 

@@ -16,7 +16,7 @@ from governance.database import Database
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Finding
 from governance.regions import Place, Regions
-from ingest import alarms, late_events, means, memories, quarantine, rulebook, validate
+from ingest import alarms, corrections, late_events, means, memories, quarantine, rulebook, validate
 from ingest.checks import care, devices, events
 from ingest.checks.alarms import Key
 from ingest.checks.alarms import apply as apply_to_alarms
@@ -149,7 +149,8 @@ class Site:
             clock.lap("decode")
             told = means.uncovered(accepted.batch, decoded.periods, self.history.registry, self.store)
             self._heed(told.station, now_ms)
-            sorted_ = _sort(told, self.history, now_ms)
+            senders = corrections.Senders(messages, decoded.headers)
+            sorted_, corrected = self._standing(told, senders, now_ms)
             live = self._marked(sorted_, self._assessed(sorted_))
             seen = self.history.watch(sorted_.batch.take(sorted_.live), live, self.edges)
             past = judge(
@@ -161,6 +162,7 @@ class Site:
                 now_ms,
                 (sorted_.batch.take(sorted_.live), pack(live.flag, live.tests)),
                 self._past(now_ms, seen),
+                senders,
             )
             live, noted = crossed(
                 sorted_.batch, sorted_.series, sorted_.live, sorted_.late, past.packed, live, self.history
@@ -179,6 +181,7 @@ class Site:
                 keys = [s.key for s in self.history.registry.stations]
                 again = self._earlier(live.again_series, live.again_at)
                 self.store.write(connection, keys, sorted_.batch, packed)
+                corrections.keep(connection, [*corrected, *past.corrected])
                 self.store.reflag(connection, keys, again, live.again_packed)
                 rows = sorted_.live
                 learned = self.history.learned(sorted_.series[rows], sorted_.batch.at[rows], live.carried, seen)
@@ -435,6 +438,24 @@ class Site:
 
         return late_events.Past(self.history, self.flow, known, now_ms, None if seen is None else seen.alarms)
 
+    def _standing(
+        self, told: Batch, senders: corrections.Senders, now_ms: int
+    ) -> tuple["_Sorted", list[corrections.Corrected]]:
+        """The readings that count, sorted, and what of the batch itself they replaced.
+
+        What says again a value that was replaced since is known already.
+        """
+        sorted_ = _sort(told, self.history, now_ms)
+        registry, batch, late = self.history.registry, sorted_.batch, sorted_.late
+        if len(late):
+            stations = {registry.stations[i].key for i in np.unique(batch.station[late]).tolist()}
+            with self.database.read() as connection:
+                known = corrections.replaced(connection, stations, int(batch.at[late].min()), int(batch.at[late].max()))
+            gone = late[corrections.overtaken(batch, late, senders, known, registry)] if known else late[:0]
+            if len(gone):
+                sorted_ = _sort(batch.take(np.setdiff1d(np.arange(len(batch)), gone)), self.history, now_ms)
+        return sorted_, _replaced(told, sorted_.batch, senders, registry)
+
     def _assessed(self, sorted_: "_Sorted") -> Assessed:
         return assess(*sorted_.live_columns(), self.history.memory, self.catalogue, network=self.network)
 
@@ -636,6 +657,22 @@ def _sort(batch: Batch, history: History, now_ms: int) -> _Sorted:
         # where a series has late readings, its new ones rest on them: all are judged together, in their neighbourhood
         newer &= ~np.isin(series, series[~newer])
     return _Sorted(batch, series, np.flatnonzero(newer), np.flatnonzero(~newer))
+
+
+def _replaced(
+    told: Batch, kept: Batch, senders: corrections.Senders, registry: Registry
+) -> list[corrections.Corrected]:
+    """What a batch says of one instant before it says something else."""
+    if len(told) == len(kept):
+        return []
+    values = {key: row for row, key in enumerate(_keys(kept))}
+    pairs = [(values[key], value) for key, value in zip(_keys(told), told.value.tolist(), strict=True) if key in values]
+    rows = np.array([row for row, _ in pairs], np.intp)
+    return corrections.of(kept, rows, [value for _, value in pairs], senders, registry)
+
+
+def _keys(batch: Batch) -> list[tuple[int, int, int]]:
+    return list(zip(batch.station.tolist(), batch.parameter.tolist(), batch.at.tolist(), strict=True))
 
 
 def _as_visits(mutes: Sequence[Mute]) -> list[Visit]:

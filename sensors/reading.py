@@ -88,8 +88,8 @@ class Message:
     """What arrived, before anybody looked inside.
 
     ``station`` is the topic's station segment or the HTTP body's; ``kind`` the topic's last segment (telemetry, status,
-    event). ``only`` limits a replay to the readings (time in ms, parameter key) that were refused the first time, None
-    means all.
+    event), ``by`` the person who sent it, empty for a device. ``only`` limits a replay to the readings (time in ms,
+    parameter key) that were refused the first time, None means all.
     """
 
     station: str
@@ -100,6 +100,7 @@ class Message:
     only: frozenset[tuple[int, str]] | None = None
     replay_of: int | None = None
     kind: str = "telemetry"
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

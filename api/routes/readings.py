@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from api.access import MACHINE, Who
 from api.answers import answer, when
 from api.asking import Asked
 from api.context import Context
@@ -94,14 +95,15 @@ class Received:
 
 
 @router.post("", status_code=202, response_model=Received, openapi_extra={"requestBody": _BODY})
-async def receive(asked: Asked, request: Request) -> Response:
+async def receive(asked: Asked, request: Request, actor: Who) -> Response:
     """Take a telemetry message; answered once its readings are durable, so that whoever is not answered sends again.
 
     The same message twice is one. What cannot be used is quarantined with the reason and can be replayed; only a body
     that names no station is refused, for nobody could be asked about it.
     """
     body = await request.body()
-    message = Message(_station(body), body, asked.clock_ms(), source="http")
+    by = "" if actor.name == MACHINE else actor.name
+    message = Message(_station(body), body, asked.clock_ms(), source="http", by=by)
     return answer(received(await durable(hand_over(asked, message), message.station)), 202)
 
 

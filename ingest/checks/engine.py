@@ -5,7 +5,7 @@ one reading at a time. Late data are judged in their own time by the very same w
 them: what appears only with them is a retrospective finding.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +26,7 @@ from ingest.checks.rules import Bound, DailyPattern, Event, Limit, Rate, Rule, R
 from ingest.checks.schedule import Mutes, Speaks
 from ingest.checks.spans import Span, gone, news, spans
 from ingest.checks.trend import TrendWatches
-from sensors.parameters import Catalogue
+from sensors.parameters import Catalogue, Parameter
 from sensors.quality.events import Cause
 from sensors.reading import Bools, Codes, Flag, Floats, Ints, QualityTest
 from sensors.stations import Registry, Station
@@ -98,6 +98,9 @@ class Shown:
     def doubts(self) -> frozenset[int]:
         return frozenset(self.at[self.doubted].tolist())
 
+
+Why = Callable[[int, int], Text | None]
+"""Who said what of the readings from one instant to another (ms), so that what rested on them is none; None: nobody."""
 
 Derived = TrendWatches | RateWatches | PatternWatches
 """What judges something made of readings: their trend, their rate, their daily pattern."""
@@ -398,12 +401,12 @@ class Checks:
         return findings, lasting
 
     def disproved(
-        self, series: int, before: Shown, after: Shown, reason: Text, now_ms: int
+        self, series: int, before: Shown, after: Shown, why: Why, now_ms: int
     ) -> tuple[list[Finding], list[Finding]]:
-        """What rested on readings that somebody declared wrong: the readings with and without them.
+        """What rested on readings that somebody declared wrong or corrected: the readings as they were and as they are.
 
-        Each crossing that is no longer there is withdrawn, whether it is still on or long over; ``reason`` says who
-        declared what, and why. Returns all findings, and those of them that end what is firing now.
+        Each crossing of which nothing is left is withdrawn, whether it is still on or long over, with the reason that
+        ``why`` knows. Returns all findings, and those of them that end what is firing now.
         """
         found: list[Finding] = []
         ended: list[Finding] = []
@@ -413,6 +416,9 @@ class Checks:
             still, _ = self._spans(watched, after, now_ms)
             alarm = self.alarms.get(watched.key)
             for span in gone(was, still):
+                reason = why(span.fired.since_ms - _made_of_ms(watched.rule), span.last_ms)
+                if reason is None:
+                    continue  # what it rested on is only doubted
                 on = alarm is not None and span.holds(alarm.fired_at_ms)
                 found.append(self._disproved(watched, span, alarm if on else None, reason))
                 fired = self._fired.pop(watched.key, ())
@@ -427,6 +433,7 @@ class Checks:
             station=wording.name(watched.station),
             parameter=wording.parameter(self._catalogue[watched.parameter]),
             since=beijing(turn.since_ms, "%Y-%m-%d %H:%M"),
+            value=_measured(watched.rule, self._catalogue[watched.parameter], turn.value),
             reason=reason,
         )
         finding = self._finding(watched, turn, None)
@@ -513,6 +520,19 @@ def _said_limit(rule: Watched, bound: Bound, x: float) -> float:
         case DailyPattern():
             return rule.share
     return bound.crossed(x)
+
+
+def _measured(rule: Watched, parameter: Parameter, value: float) -> Text:
+    """The reading that decided, in brackets; nothing where the rule is about something made of readings."""
+    if isinstance(rule, Trend | Rate | DailyPattern):
+        return Text("", "")
+    shown = parameter.show(value)
+    return Text(f"（{shown}）", f" ({shown})")
+
+
+def _made_of_ms(rule: Watched) -> int:
+    """From how long before its first judgement on a crossing rests on readings."""
+    return 1000 * rule.lookback_s if isinstance(rule, Trend | Rate | DailyPattern) else 0
 
 
 def _bound(rule: Trend | Rate | DailyPattern) -> Bound:

@@ -106,6 +106,18 @@ photo = sa.Table(
     sa.UniqueConstraint("station", "sha256"),
 )
 
+correction = sa.Table(
+    "correction",
+    metadata,
+    sa.Column("station", sa.String(64), primary_key=True),
+    sa.Column("parameter", sa.String(32), primary_key=True),
+    sa.Column("at_ms", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("was", sa.Float, primary_key=True, autoincrement=False),
+    sa.Column("now", sa.Float, nullable=False, comment="what replaced it"),
+    sa.Column("by", sa.Text, nullable=False, comment="the person who sent it; empty: a device"),
+    sa.Column("sent_at_ms", sa.BigInteger, nullable=False, comment="of its message; 0 where it does not say"),
+)
+
 mark = sa.Table(
     "mark",
     metadata,

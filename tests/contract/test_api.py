@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ from ingest.intake import Intake
 from ingest.pipeline import Receipt, Site
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
+from ingest.storage.tables import correction
 from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import Message
@@ -845,6 +847,14 @@ def test_a_body_that_names_no_station_is_refused_for_nobody_could_be_asked(
     is_problem(river.client.post("/api/v1/readings", content=body), 400)
     assert named in river.client.post("/api/v1/readings", content=body).json()["detail"]
     assert river.client.get("/api/v1/quarantine").json()["items"] == []
+
+
+def test_a_value_that_a_person_sends_again_as_another_one_names_the_person(river: River) -> None:
+    river.send(at_ms=NOW - MINUTE, ph=7.0)
+    river.send(at_ms=NOW - MINUTE, ph=7.4)
+    with river.database.read() as connection:
+        (row,) = connection.execute(sa.select(correction)).all()
+    assert (row.was, row.now, row.by) == (7.0, 7.4, access.ANYBODY)
 
 
 def test_without_an_ingest_readings_are_sent_elsewhere(river: River) -> None:

@@ -522,6 +522,31 @@ def test_what_was_closed_is_told_to_those_who_were_called_and_to_nobody_else(off
     assert "cancelled" in office.statuses()
 
 
+@pytest.mark.parametrize("closed", [False, True], ids=["dispatched", "closed"])
+def test_what_was_withdrawn_is_told_once_to_all_who_were_told_of_the_incident_and_to_nobody_else(
+    office: Office, closed: bool
+) -> None:
+    office.directory = Directory((*office.directory.contacts, who(office.phones, "handler")))
+    (number,) = office.fire("a")
+    office.go()
+    office.act(number, "accept")
+    with office.database.write() as connection:
+        order = Order(Action.DISPATCH, assignment=Assignment(region="shiwan", responsible="handler（示例）"))
+        incidents.act(connection, number, order, administrator("x"), now_ms=office.clock[0], source="/test")
+    office.go(61)
+    if closed:
+        office.act(number, "false_alarm")
+        office.go(61)
+    before = len(office.phones.taken)
+    office.fire("a", change=Change.WITHDRAWN, observed_at_ms=NOON, since_ms=NOON, text=Text("撤回：气泡", "withdrawn"))
+    office.go(61)
+    office.fire("a", change=Change.WITHDRAWN, observed_at_ms=NOON, since_ms=NOON)
+    office.go(61)
+    told = office.phones.taken[before:]
+    assert sorted(name for name, _ in told) == ["duty", "handler", "street"]
+    assert {text for _, text in told} == {f"【撤回】事件{number}：撤回：气泡"}
+
+
 # -- channels ----------------------------------------------------------------------------------------------------------
 
 

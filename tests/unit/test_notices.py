@@ -114,7 +114,7 @@ def test_many_incidents_are_one_message_the_most_urgent_first_and_a_count_of_the
 
 
 def test_news_asks_for_nothing_and_has_no_link() -> None:
-    for kind in (Kind.RECOVERED, Kind.CLOSED):
+    for kind in (Kind.RECOVERED, Kind.WITHDRAWN, Kind.CLOSED):
         assert LINK not in compose([item(7, kind=kind, minutes=None)], "zh", short=False, link=LINK)
 
 
@@ -131,6 +131,9 @@ def event(what: str, **other: object) -> dict[str, object]:
         (event("fired"), "inform", None),
         (event("resolved"), "inform", None),
         (event("resolved", recovered_at="2026-05-12T10:00:00Z"), "inform", Kind.RECOVERED),
+        (event("split_off", seq=1), "page", Kind.OPENED),
+        (event("split_off", seq=1), "inform", None),
+        (event("withdrawn"), "inform", Kind.WITHDRAWN),
         (event("false_alarm"), "inform", Kind.CLOSED),
         (event("commented"), "inform", None),
         (event("something new"), "page", None),

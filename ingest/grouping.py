@@ -63,7 +63,13 @@ def _down_the_river(one: Finding, river: River, crossings: Sequence[Crossing]) -
         return one
     station = river.station(one.station)
     explained = river.explain(station, one.parameter or "", one.since_ms, crossings, one.observed_at_ms)
-    return one if explained is None else _joined(one, explained)
+    if explained is None:
+        return one
+    cause = explained.by.cause
+    mine = (cause, one.station, one.parameter or "")
+    if any((c.cause, c.station, c.parameter) == mine and c.end_ms is not None for c in crossings):
+        return replace(one, cause=cause)  # that water came by and went: it is the same case, and wakes people again
+    return _joined(one, explained)
 
 
 def _asks(one: Finding, river: River) -> bool:

@@ -187,7 +187,7 @@ class _Work:
             return Said.together([self.stored.judged(station, series, windows), others])
 
         changed = [one for i in tells for one in self.corrected[i]]
-        why = corrections.reason(changed, self.stored.history.registry.catalogue)
+        why = partial(_why, changed, self.stored.history) if changed else None
         return past.judge(station, late, Said.together([*parts, others]), without, why)
 
 

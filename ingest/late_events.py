@@ -18,6 +18,7 @@ from governance import standing
 from governance.finding import Change, Finding
 from governance.tables import incident, incident_condition
 from ingest.checks import wording
+from ingest.checks.engine import Why
 from ingest.checks.events import Measured
 from ingest.checks.rules import Event
 from ingest.history import SHORTEST_S, History, accepted_before, judge_again, merge, stored_status
@@ -124,7 +125,7 @@ class Stored:
     ) -> tuple[list[Finding], list[Finding]]:
         """Ask for events of a station whose own readings are what they were (:meth:`Past.passed_on`)."""
         said = self.said(station, around)
-        return past.judge(station, around, said, lambda: said, reason)
+        return past.judge(station, around, said, lambda: said, None if reason is None else lambda *_: reason)
 
     def judged(self, station: int, series: Ints, windows: Sequence[Window]) -> Said:
         """Of windows of readings; what a reviewer called bad is left out."""
@@ -193,21 +194,22 @@ class Past:
         return self._flow.downwards(stations)
 
     def judge(
-        self, station: int, late: Ints, now: Said, was: Callable[[], Said], reason: Text | None = None
+        self, station: int, late: Ints, now: Said, was: Callable[[], Said], why: Why | None = None
     ) -> tuple[list[Finding], list[Finding]]:
         """What is to be told of a station whose readings around the instants ``late`` (sorted) were ``was`` and are
         ``now``: all findings, and those that change what is on.
 
-        With a ``reason`` readings were declared wrong: what rested on them is withdrawn.
+        Where ``why`` is given readings were declared wrong: what rested on some is withdrawn with the reason it knows.
         """
         within = int(late[0]) - REACH_MS, int(late[-1]) + REACH_MS
         found = self._alarms(station, now, within, self._heard_now)
         before = cache(lambda: self._alarms(station, was(), within, self._heard_before))
         every: list[Finding] = []
         lasting: list[Finding] = []
-        if reason is not None:
+        if why is not None:
             for one in self._told(station):
-                if self._shows(station, one, before()) and not self._shows(station, one, found):
+                reason = why(one.since_ms - REACH_MS, one.last_ms)
+                if reason and self._shows(station, one, before()) and not self._shows(station, one, found):
                     every.append(self._withdrawn(station, one, reason))
                     lasting += every[-1:] if self._is_on(station, one) else []
                     self._lost[station].append(one)

@@ -106,12 +106,8 @@ def _judged(
     after = Shown.of(around.at, around.value, packed)
     found, lasting = history.checks.late(series, before, after, now_ms)
     fresh = around.at[(packed >> 4 & _BAD != 0) & (around.packed >> 4 & _BAD == 0)]
-
-    def why(first_ms: int, last_ms: int) -> Text | None:
-        review = _review(reviews, key, name, fresh[(fresh >= first_ms) & (fresh <= last_ms)].tolist())
-        return None if review is None else _reviewed(review)
-
     if len(fresh):
+        why = partial(_why, reviews, key, name, fresh)
         gone, ended = history.checks.disproved(series, before, after, why, now_ms)
         found, lasting = found + gone, lasting + ended
     return found, lasting
@@ -133,19 +129,23 @@ def _events(
     """What the events say of readings with these new ``verdicts``, and of the water below, down the river."""
     registry = now.history.registry
     changed: dict[int, set[int]] = {}
+    called_bad: dict[int, set[int]] = {}
     for span in was.marks.spans ^ now.marks.spans:
         if int(span.test) & _HEARD and span.station in registry:
             station = registry.index[span.station]
             for (s, p), mine in verdicts.items():
                 if s == station and registry.catalogue.parameters[p].event:
-                    changed.setdefault(s, set()).update(at for at in mine if span.start_ms <= at < span.end_ms)
+                    instants = {at for at in mine if span.start_ms <= at < span.end_ms}
+                    changed.setdefault(s, set()).update(instants)
+                    if int(span.test) & _BAD and span in now.marks.spans:
+                        called_bad.setdefault(s, set()).update(instants)
     for station in past.downwards(s for s, instants in changed.items() if instants):
         for around in _stretches(np.array(sorted(changed[station]))):
-            review = _review(reviews, registry.stations[station].key, None, around.tolist())
-            reason = None if review is None else _reviewed(review)
-            yield past.judge(station, around, now.said(station, around), partial(was.said, station, around), reason)
-    for station, around, why in past.passed_on(changed):
-        yield now.judge_as_it_is(station, around, past, why)
+            bad = np.array(sorted(called_bad.get(station, ())), np.int64)
+            why = partial(_why, reviews, registry.stations[station].key, None, bad) if len(bad) else None
+            yield past.judge(station, around, now.said(station, around), partial(was.said, station, around), why)
+    for station, around, reason in past.passed_on(changed):
+        yield now.judge_as_it_is(station, around, past, reason)
 
 
 def _stretches(at: Ints) -> Iterator[Ints]:
@@ -154,8 +154,13 @@ def _stretches(at: Ints) -> Iterator[Ints]:
     return iter(np.split(at, np.flatnonzero((np.diff(at) > 2 * REACH_MS) | (np.diff(weeks) > 0)) + 1))
 
 
-def _reviewed(review: Review) -> Text:
-    return say("finding.reviewed_bad", by=review.by, reason=review.reason)
+def _why(
+    reviews: Sequence[Review], station: str, parameter: str | None, called_bad: Ints, first_ms: int, last_ms: int
+) -> Text | None:
+    """Who called readings bad that lie from one instant to another, and why; without a ``parameter`` any of them."""
+    within = called_bad[(called_bad >= first_ms) & (called_bad <= last_ms)].tolist()
+    review = _review(reviews, station, parameter, within)
+    return None if review is None else say("finding.reviewed_bad", by=review.by, reason=review.reason)
 
 
 def _review(reviews: Sequence[Review], station: str, parameter: str | None, at_ms: Sequence[int]) -> Review | None:

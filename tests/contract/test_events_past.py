@@ -200,6 +200,17 @@ def test_a_visit_that_is_entered_afterwards_takes_no_event_back(world: World) ->
     assert world.incidents()[0].active, "doubt ends nothing"
 
 
+def test_a_review_of_other_hours_is_no_reason_to_take_back_an_event_that_a_visit_doubts(world: World) -> None:
+    """Both are looked at in one go; somebody called readings of the next day bad."""
+    water = waters(below=False)
+    feed(world, water, QUIET, OFF + 90, 1)
+    review(world, "upper", OFF + 84, OFF + 88)
+    with world.database.write() as connection:
+        visit = Visit("upper", T0 + (OFF + 10) * STEP, T0 + (OFF + 50) * STEP, (), "示例李工")
+        store.begin_visit(connection, visit, LI)
+    assert [f for f in follow(world, OFF + 90) if f.change is Change.WITHDRAWN] == []
+
+
 def test_a_review_that_is_taken_back_tells_the_event_again(world: World) -> None:
     water = waters(below=False)
     feed(world, water, QUIET, OFF + 70, 1)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from governance.finding import Finding
+from governance.finding import Change, Finding
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as store
 from ingest.storage.changes import Author
@@ -124,6 +124,7 @@ def days(seed: int) -> Iterator[tuple[Act, int]]:
     dumb, wrong = {name: spells(rng, 1, 30) for name in NAMES}, range(QUIET + 30, QUIET + 70)
     lost = {name: rng.random() < 0.3 for name in NAMES}
     kept: dict[str, list[int]] = {name: [] for name in NAMES}
+    correcting, delivered = random.Random(seed + 500), {name: set(range(QUIET)) for name in NAMES}
     for i in range(QUIET, LAST):
         now = T0 + i * STEP + 1000
         batch = []
@@ -134,6 +135,7 @@ def days(seed: int) -> Iterator[tuple[Act, int]]:
             off = 2 * 3_600_000 if name == "below" and i in wrong else 0
             without = "ph" if i in dumb[name] else ""
             batch.append(sent(name, water[name], range(i, i + 1), off, without))
+            delivered[name].add(i)
             if kept[name] and not lost[name] and rng.random() < 0.5:
                 part, kept[name] = kept[name][:15], kept[name][15:]
                 batch.append(sent(name, water[name], range(part[0], part[-1] + 1)))
@@ -142,10 +144,24 @@ def days(seed: int) -> Iterator[tuple[Act, int]]:
         else:
             for one in batch:
                 yield functools.partial(taken, messages=[one], now=now), now
+        if correcting.random() < 0.15:
+            name = correcting.choice(NAMES)
+            rows = [j for j in range(i - 12, i) if j in delivered[name]]
+            cloudy = [j for j in rows if water[name]["turbidity"][j] > 30]
+            some, more = (cloudy, -40.0) if cloudy else (rows[2 : correcting.randrange(3, 8)], 40.0)
+            if some:
+                batch = [corrected(name, water[name], some, more, now)]
+                yield functools.partial(taken, messages=batch, now=now), now
         if rng.random() < 0.05:
             yield functools.partial(heard, name=rng.choice(NAMES), what=rng.choice(WORDS), now=now), now
         if rng.random() < 0.02:
             yield functools.partial(done, act=rng.choice(DEEDS), name=rng.choice(NAMES), i=i), now
+
+
+def corrected(station: str, water: dict[str, np.ndarray], rows: list[int], more: float, now: int) -> Message:
+    """Turbidity sent again as another value: enough to undo a crossing, or to make one."""
+    values = {T0 + i * STEP: {"turbidity": round(max(1.0, float(water["turbidity"][i]) + more), 3)} for i in rows}
+    return message(station, values, sent_at_ms=now - 500, received=now)
 
 
 WORDS = ("door_open", "door_closed", "power_lost", "power_restored", "leak")
@@ -233,6 +249,7 @@ def test_a_restart_at_any_moment_changes_nothing_that_is_told(before: Path, tmp_
     assert [(i, a, b) for i, (a, b) in enumerate(zip(told, again, strict=True)) if a != b] == []
     assert differences(everything, after) == {}
     assert {"event-sure", "silent", "device-clock", "cloudy", "salt"} <= {f.rule for found in told for f in found}
+    assert any(f.rule == "cloudy" and f.change is Change.WITHDRAWN for found in told for f in found)
 
 
 def test_messages_that_come_again_tell_nothing(before: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from governance.incident import Action, Entry, Order, State, What
 from governance.incidents import Incident, history
 from governance.roles import administrator
 from ingest.storage import upkeep as store
-from sensors.reading import Message
+from sensors.reading import Flag, Message
 from sensors.standards.hj915 import CheckKind
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.upkeep import Check, Visit
@@ -148,15 +148,15 @@ def test_a_value_corrected_to_the_bad_side_shows_a_crossing_in_the_past_that_pag
     assert found[0].observed_at_ms == T0 + 7 * STEP
 
 
-def test_doubt_takes_nothing_back_and_a_reviewer_does_only_for_what_they_called_bad(world: World) -> None:
-    """A failed check makes days doubtful; the crossing that a reviewer calls bad goes, the other one stays."""
-    world.feed(river(T0, [*calm(5), *bad(5), *calm(60), *bad(5), *calm(10)]))
+def test_a_failed_check_makes_a_crossing_doubtful_and_takes_nothing_back(world: World) -> None:
+    world.feed(river(T0, [*calm(5), *bad(5), *calm(74)]))
     failed = Check("shiwan", "nh3n", CheckKind.SPAN, T0 + 84 * STEP, 2.0, 3.0, by="示例张工")
     with world.database.write() as connection:
         store.add_check(connection, replace(failed, at_ms=T0 - STEP, reading=2.0), ZHANG)
         store.add_check(connection, failed, ZHANG)
-    assert [f for f in follow(world, T0 + 85 * STEP) if f.change.value == "withdrawn"] == []
-    assert entries(world, What.WITHDRAWN) == []
+    assert follow(world, T0 + 85 * STEP) == []
+    assert world.flags()["nh3n", T0 + 7 * STEP] == Flag.SUSPECT
+    assert [e.what for e in entries(world)] == [What.FIRED, What.RESOLVED]
 
 
 def test_a_review_takes_back_what_rested_on_its_readings_and_nothing_that_a_visit_doubts_at_the_same_time(
@@ -250,6 +250,8 @@ def test_a_log_with_corrections_that_is_replayed_changes_nothing(world: World, r
         assert played(world, log(), now) == []
         world.tick(T0 + now * STEP)
     assert without_accounts(world) == before
+    totals = world.totals()
+    assert totals["readings"] == totals["stored"] + totals["duplicate"], "the ledger closes"
 
 
 def without_accounts(world: World) -> Mapping[str, list[Any]]:

@@ -18,6 +18,7 @@ from sensors.quality import Assessed
 from sensors.quality.crosscheck import CONCERNED, cross_check, laid
 from sensors.quality.daily import DAILY
 from sensors.quality.memory import KEEP
+from sensors.quality.tests import LONGEST_BURST
 from sensors.reading import Batch, Bools, Bytes, Flag, Ints, Places, QualityTest, pack
 from sensors.texts import Text
 from sensors.times import DAY_MS
@@ -329,18 +330,18 @@ def _window(g: _Group, start_ms: int, end_ms: int, history: History, store: Read
 
 
 def _affected(merged: Window, verdict: Ints, late: Ints, newest_ms: int) -> Bools:
-    """From the two accepted readings before the first late one on: before that, the window's own beginning is in the
-    way.
+    """From the accepted readings on that a burst may have before it ends with the first late one: before that, the
+    window's own beginning is in the way.
 
-    The last two accepted readings of a window that ends before its series does lack their successors and are left
-    alone, too: bad ones after them succeed nobody.
+    As many at the end of a window that ends before its series does lack their successors and are left alone, too: bad
+    ones after them succeed nobody.
     """
     affected = np.asarray(merged.at >= late.min())
     before = np.flatnonzero(accepted(merged) & ~affected)
-    affected[before[-2:]] = True
+    affected[before[-LONGEST_BURST:]] = True
     if merged.at[-1] < newest_ms:
         ends = np.flatnonzero((verdict & 15 < Flag.BAD) & ~np.isin(merged.at, late))
-        affected[ends[-2:]] = False
+        affected[ends[-LONGEST_BURST:]] = False
     return affected
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from ingest.checks.schedule import Speaks
+from sensors.quality.tests import LONGEST_BURST
 
-TAKEN_BACK = 3
-"""Samples that may still be taken back: a quality test knows two successors before it is sure."""
+TAKEN_BACK = LONGEST_BURST + 1
+"""Samples that may still be taken back: a quality test sees a burst end before it is sure."""
 
 
 class Phase(IntEnum):

@@ -3,7 +3,8 @@
 The same function judges a live micro-batch, a late batch inside its stored neighbourhood, and a whole table: only the
 :class:`Memory` handed in differs, and any cutting of a table by time gives the same flags. The tests follow the
 prototype of the detection notes, section 3; their limits are drawn from each series' own past
-(:mod:`sensors.quality.past`). The verdict on a reading uses at most its two successors.
+(:mod:`sensors.quality.past`). The verdict on a reading uses at most its two successors; but that a burst was one is
+known when it ends, and then holds for all its readings.
 """
 
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sensors.parameters import Catalogue
 from sensors.quality import tests
 from sensors.quality.daily import DAILY, DUE, NOBODY, Followed, Network, follow
 from sensors.quality.memory import (
+    BACK,
     BUSY,
     COUNT,
     JUMP,
@@ -324,10 +326,14 @@ def _compare(
         far = np.maximum(jump, A_STEP * past.column(RESOLUTION))
         busy, noisy = found.shift > np.maximum(shift_limit / 8.0, far), found.noise > noise_limit
         line.mark[here] = busy * np.uint8(BUSY) + weak * np.uint8(WEAK) + noisy * np.uint8(NOISY)
+        spike_limit = np.maximum(floor, past.column(T_SPIKE))
+        bursts = _bursts(line, p, np.maximum(spike_limit / 8.0, far), past, catalogue)
+        line.mark[here[bursts.row]] |= np.uint8(BACK)
         q = line.q
         q[here] = pack(new_flag, new_bits)
         again = [
-            *_spikes(line, p, scale, found, returned, past, catalogue),
+            *_spikes(line, p, scale, found, returned, spike_limit, catalogue),
+            *_marked_bursts(line, p, bursts, spike_limit, memory, catalogue),
             _shifts(line, p, found, shift_limit, memory, catalogue),
             _noise(line, p, scale, noise_limit, np.flatnonzero(noisy & mature), memory, catalogue),
         ]
@@ -336,6 +342,7 @@ def _compare(
         runs = dead_runs(series, dead, memory)
         again += out_of_water(line, accepted, series, at, runs, memory, _kinds(catalogue))
         course = _course(line, z, middle)
+        course[_going_on(line, z)] = CLIMB
         quiet = _after_dead(series, runs, memory)[accepted]
         moved = np.flatnonzero((np.abs(z) > WHISPER) & ~quiet)
         quiet[moved] = _after_gap(line, moved) | _faulty(line, moved)
@@ -392,9 +399,15 @@ def _scale(line: _Line, p: Codes, past: Past, catalogue: Catalogue) -> tuple[Flo
     size = np.abs(line.x[here[relative]])
     past.fill([LEVEL], [relative], [bins(np.sqrt(size / level_unit(p[relative], catalogue)), 1.0)])
     scale = np.ones(len(here))
-    local = np.fmax(np.abs(base[relative]), past.column(T_LEVEL)[relative])
-    scale[relative] = np.fmax(local, catalogue.step[p[relative]] / 20.0)
+    scale[relative] = _level(base[relative], p[relative], past.column(T_LEVEL)[relative], catalogue)
     return scale, base, earlier
+
+
+def _level(local: Floats, p: Codes, usual: Floats, catalogue: Catalogue) -> Floats:
+    """(r,) what differences near a value are divided by: 1, or where noise grows with the level the larger of that
+    value and the usual one."""
+    size = np.fmax(np.fmax(np.abs(local), usual), catalogue.step[p] / 20.0)
+    return np.where(catalogue.relative[p], size, 1.0)
 
 
 def _statistics(line: _Line, p: Codes, scale: Floats, base: Floats, earlier: Floats, catalogue: Catalogue) -> _Found:
@@ -478,6 +491,11 @@ ONE_STEP: Final = 0.6
 four, and made at most this share of the way in one step is believed alone: plumes ramp, faults jump (detection notes,
 rule 7)."""
 
+GOES_ON: Final = 24
+"""Where readings come so fast that a move is one of the last eight, the move of a steady climb stays small. There a
+sensor is believed alone when all moves of so many readings, three stretches of eight, lie in one direction beyond 95 %
+of its own: 0.025³, once in a year at a reading a minute for readings that know nothing of each other."""
+
 CLEAR: Final = 2.0
 """Of smaller moves nobody asks how they went: noise makes most of its way in one step."""
 
@@ -504,6 +522,19 @@ def _course(line: _Line, z: Floats, middle: Floats) -> Bytes:
     steady = ((last >= FAR) | ~asked).all(axis=1) | ((last <= -FAR) | ~asked).all(axis=1)
     out[rows[steady & (np.fmax.reduce(np.abs(steps), axis=1) <= way)]] = CLIMB
     return out
+
+
+def _going_on(line: _Line, z: Floats) -> Places:
+    """The fast readings with which a sensor has gone one way for long, and not in one step."""
+    fast = line.t[line.here] - line.t[line.here - GOES_ON] <= GOES_ON * MOVE_FAST_MS
+    rows = np.flatnonzero((np.abs(z) >= 1.0) & fast)
+    if not len(rows):
+        return rows
+    last = line.move[line.here[rows][:, None] + np.arange(1 - GOES_ON, 1)]
+    rows = rows[(last >= 1.0).all(axis=1) | (last <= -1.0).all(axis=1)]
+    x = line.x[line.here[rows][:, None] + np.arange(-GOES_ON, 1)]
+    most = np.abs(np.diff(x, axis=1)).max(axis=1)
+    return np.asarray(rows[most <= ONE_STEP * np.abs(x[:, -1] - x[:, 0])])
 
 
 def _of_hours(line: _Line, rows: Places) -> Bools:
@@ -656,13 +687,61 @@ def _restless(line: _Line, place: Places, rough: Bools) -> Floats:
 
 
 def _spikes(
-    line: _Line, p: Codes, scale: Floats, found: _Found, returned: Bools, past: Past, catalogue: Catalogue
+    line: _Line, p: Codes, scale: Floats, found: _Found, returned: Bools, limit: Floats, catalogue: Catalogue
 ) -> list[Places]:
     """Re-flag spikes of one and of two readings; returns the places re-flagged."""
-    limit = np.maximum(catalogue.spike[p], past.column(T_SPIKE))
     one = line.here[returned & (found.single > limit)]
     two = line.here[_above_unrest(line, p, scale, found.double, limit, 2, catalogue)]
     return [_mark(line, places, QualityTest.SPIKE) for places in (one - 1, two - 1, two - 2)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Bursts:
+    """(c,) the new readings (``row``) with which a sensor came back from a burst of ``many`` readings that all lie
+    beyond those before and after it by ``size``, in the unit of the spike limit; ``scale`` is what that is of."""
+
+    row: Places
+    many: Codes
+    size: Floats
+    scale: Floats
+
+
+def _bursts(line: _Line, p: Codes, least: Floats, past: Past, catalogue: Catalogue) -> _Bursts:
+    """The bursts of three readings and more above a limit (n,), that end with the new readings."""
+    x0, usual = line.lag(0), past.column(T_LEVEL)
+    rows = np.flatnonzero(np.abs(x0 - line.lag(1)) > least * _level(x0, p, usual, catalogue))
+    none = np.zeros(0, np.int64)
+    found = [_Bursts(none, none, np.zeros(0), np.zeros(0))]
+    for many in range(3, tests.LONGEST_BURST + 1):
+        here = line.here[rows]
+        base = line.median_before(here - many, 7)
+        apart = line.x[here[:, None] - np.arange(many + 2)] - base[:, None]
+        apart *= np.sign(apart[:, 1:2])
+        lowest = apart[:, 1:-1].min(axis=1)
+        sides = np.maximum(apart[:, 0], apart[:, -1])
+        scale = _level(base, p[rows], usual[rows], catalogue)
+        size = (lowest - sides) / scale
+        close = np.maximum(np.abs(apart[:, 0]), np.abs(apart[:, -1])) <= tests.SPIKE_RETURN * lowest
+        short = line.t[here] - line.t[here - many - 1] <= tests.BURST_MS
+        some = np.flatnonzero(close & short & (size > least[rows]))
+        found.append(_Bursts(rows[some], np.full(len(some), many), size[some], scale[some]))
+    return _Bursts(*(np.concatenate([getattr(part, name) for part in found]) for name in _Bursts.__slots__))
+
+
+def _marked_bursts(
+    line: _Line, p: Codes, bursts: _Bursts, limit: Floats, memory: Memory, catalogue: Catalogue
+) -> list[Places]:
+    """Re-flag the readings of bursts that no other kind of sensor came back from; returns the places re-flagged."""
+    high = np.flatnonzero(bursts.size > limit[bursts.row])
+    row, many = bursts.row[high], bursts.many[high]
+    kind = p[row]
+    restless = _restless(line, line.here[row] - many, catalogue.relative[kind]) / bursts.scale[high]
+    times = np.where(catalogue.optical[kind], tests.SPIKE_RESTLESS, tests.SPIKE_RESTLESS_OTHERS)
+    sure = bursts.size[high] > times * restless
+    row, many = row[sure], many[sure]
+    own = _others(line, BACK, row, 2, memory, catalogue) == 0
+    here, many = line.here[row[own]], many[own]
+    return [_mark(line, here[many >= k] - k, QualityTest.SPIKE) for k in range(1, tests.LONGEST_BURST + 1)]
 
 
 def _mark(line: _Line, places: Places, test: QualityTest) -> Places:

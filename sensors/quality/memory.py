@@ -37,9 +37,11 @@ COUNT, T_LEVEL, T_SPIKE, T_SHIFT, T_NOISE, RESOLUTION, JUMP, REPEATS, LONG_RUN, 
 BUSY: Final = 1
 WEAK: Final = 2
 NOISY: Final = 4
+BACK: Final = 8
 """Marks of a remembered reading: it moved like a step would (other sensors' steps then prove nothing); it jumped or
 stood still as it hardly ever does (weak evidence of a visit); it lies off the line of its neighbours as readings of
-this sensor hardly ever do (others that do the same then prove nothing)."""
+this sensor hardly ever do (others that do the same then prove nothing); the sensor came back from a burst with it
+(bursts of others that end with this one then prove nothing)."""
 
 PHASES: Final = 48
 """Pieces of a day, solar or lunar, in which the usual move is remembered."""

@@ -16,6 +16,12 @@ SPIKE_RETURN = 0.2
 """A spike's neighbours lie within this share of its height of the base (prototype rule 2): a storm pulse rises and
 decays over samples, a sensor spike does not."""
 
+LONGEST_BURST = 5
+BURST_MS = 2 * 3_600_000
+"""A burst comes and goes in one step each, as a spike does, and lies between: at most so many readings, and not longer
+than two hours from the reading before it to the one after. A leaf or a bubble is gone by then; what stays longer may be
+water (events compare with two hours, too)."""
+
 SPIKE_RESTLESS = 8.0
 SPIKE_RESTLESS_OTHERS = 14.0
 """A spike stands out this many times beyond the usual distance of the last samples from their base, for optical and

@@ -308,6 +308,17 @@ def test_a_climb_alone_is_believed_after_half_an_hour(step: int, readings: int, 
     assert bool(when(found, step=step)) is told
 
 
+@pytest.mark.parametrize(
+    ("way", "told"),
+    [(np.linspace(0.02, 0.8, 40), True), (np.linspace(0.02, 0.4, 20), False), (np.full(40, 0.8), False)],
+)
+def test_a_climb_alone_is_believed_at_a_reading_a_minute_when_it_goes_on(way: Floats, told: bool) -> None:
+    water = creek(4, 1)
+    n = len(water["ph"])
+    water["ph"][n - 60 :] += np.append(way, np.full(60 - len(way), way[-1]))
+    assert bool(when(alarms(water, 1), step=1)) is told
+
+
 def test_a_sensors_leap_is_doubted_at_a_reading_a_minute_and_a_dosed_disinfectant_is_not() -> None:
     kinds = sensors(["chlorine_mg_L"], CATALOGUE).catalogue
     key = kinds.parameters[-1].key

@@ -16,14 +16,13 @@ from typing import Final
 
 import numpy as np
 import polars as pl
+from planted import HOUR_MS, MONTH_MS
 
 from riverchief.assess import Read, Summary, judge, read
 from sensors.parameters import Catalogue, catalogue
 from sensors.reading import Bools, Flag, Floats, Ints, Places
+from sensors.times import DAY_MS
 
-HOUR_MS: Final = 3_600_000
-DAY_MS: Final = 24 * HOUR_MS
-MONTH_MS: Final = 30.44 * DAY_MS
 LEAST: Final = 400
 """Readings of a series before anything is planted into it: some days of past."""
 

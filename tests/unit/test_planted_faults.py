@@ -1,27 +1,12 @@
 """The tool that plants faults into records: what it plants is found where it is large, and nothing else is touched."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+import planted_faults as tool
 import pytest
 
 from sensors.parameters import catalogue
-
-TOOL = Path(__file__).parents[2] / "tools" / "planted_faults.py"
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("planted_faults", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["planted_faults"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -39,9 +24,7 @@ def record(tmp_path: Path) -> Path:
     return path
 
 
-def test_large_faults_of_a_calm_sensor_are_found_and_a_calm_record_raises_no_alarm(
-    tool: ModuleType, record: Path
-) -> None:
+def test_large_faults_of_a_calm_sensor_are_found_and_a_calm_record_raises_no_alarm(record: Path) -> None:
     tried, found, (alarms, months) = tool.trial(record, catalogue(), np.random.default_rng(1), 3.0)
     assert sum(tried.values()) > 15
     large = [key for key in tried if key[1] == "spike of one reading" and key[2] == 12.0]
@@ -51,7 +34,7 @@ def test_large_faults_of_a_calm_sensor_are_found_and_a_calm_record_raises_no_ala
     assert 3.5 < months < 4.0
 
 
-def test_nothing_is_planted_where_the_keeper_marked_readings(tool: ModuleType, record: Path) -> None:
+def test_nothing_is_planted_where_the_keeper_marked_readings(record: Path) -> None:
     table = tool.read(record, catalogue(), tool.Summary("record"))
     marked = tool.labels(record, table)
     assert marked.sum() == 48

@@ -21,7 +21,7 @@ from ingest.storage import registry as registry_store
 from sensors.network import Level
 from sensors.parameters import Catalogue
 from sensors.stations import Registry
-from sensors.texts import Text, say
+from sensors.texts import Text, named, say
 from sensors.times import beijing
 
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
@@ -155,19 +155,19 @@ def sheet(made: Assessment, registry: Registry) -> bytes:
 
 def _summary(book: Any, made: Assessment, registry: Registry, formats: dict[str, Any]) -> None:
     page = book.add_worksheet("汇总 summary")
-    title = _both(say("assessment.title", month=made.month, by=say(f"assessment.{made.by.value}")))
-    note = f" · {_both(say('assessment.example'))}" if made.formula.example else ""
+    title = named(say("assessment.title", month=made.month, by=say(f"assessment.{made.by.value}")))
+    note = f" · {named(say('assessment.example'))}" if made.formula.example else ""
     page.write_string(0, 0, title + note, formats["title"])
     heads = [say(f"assessment.{made.by.value}"), say("assessment.cases")]
     for indicator in Indicator:
         heads += [say(f"assessment.{indicator.value}"), say("assessment.good"), say("assessment.of")]
     heads += [say("assessment.improvement"), say("assessment.score")]
     for column, head in enumerate(heads):
-        page.write(2, column, _both(head), formats["head"])
+        page.write(2, column, named(head), formats["head"])
     for number, row in enumerate([*made.rows, made.total]):
         last = number == len(made.rows)
         name = say("assessment.total") if last else name_of(made.by, row.key, registry)
-        _row(page, 3 + number, row, _both(name), formats)
+        _row(page, 3 + number, row, named(name), formats)
     page.set_column(0, 0, 26)
     page.set_column(1, len(heads), 11)
     page.freeze_panes(3, 1)
@@ -180,7 +180,7 @@ def _row(page: Any, at: int, row: Row, name: str, formats: dict[str, Any]) -> No
     for indicator in Indicator:
         share = row.shares[indicator]
         if not share.available:
-            page.write_string(at, column, _both(say("assessment.unavailable")))
+            page.write_string(at, column, named(say("assessment.unavailable")))
         else:
             if share.value is not None:
                 page.write_number(at, column, share.value, formats["share"])
@@ -203,7 +203,7 @@ def _cases(book: Any, made: Assessment, registry: Registry, formats: dict[str, A
             heads.append(Text(f"{name.zh} {part.zh}", f"{name.en} {part.en}"))
     heads.append(say("assessment.recurred"))
     for column, head in enumerate(heads):
-        page.write(0, column, _both(head), formats["head"])
+        page.write(0, column, named(head), formats["head"])
     street = groups(registry, ()).street
     for at, case in enumerate(made.cases, 1):
         page.write_number(at, 0, case.id)
@@ -223,34 +223,30 @@ def _basis(book: Any, made: Assessment, formats: dict[str, Any]) -> None:
     formula = made.formula
     rows: list[tuple[str, str | float]] = [
         (
-            _both(say("assessment.weight", name=say(f"assessment.{indicator.value}"))),
+            named(say("assessment.weight", name=say(f"assessment.{indicator.value}"))),
             formula.weights.get(indicator, 0.0),
         )
         for indicator in Indicator
     ]
     rows += [
-        (_both(say("assessment.grace")), float(formula.closing_grace_days)),
-        (_both(say("assessment.again_within")), float(formula.recurrence_days)),
-        *((_both(say("assessment.due", role=label(role))), float(n)) for role, n in formula.patrols_due.items()),
-        (_both(say("assessment.until")), beijing(made.until_ms, _TIME)),
-        (_both(say("assessment.last_entry")), float(made.last_n)),
-        (_both(say("assessment.head")), made.head),
+        (named(say("assessment.grace")), float(formula.closing_grace_days)),
+        (named(say("assessment.again_within")), float(formula.recurrence_days)),
+        *((named(say("assessment.due", role=label(role))), float(n)) for role, n in formula.patrols_due.items()),
+        (named(say("assessment.until")), beijing(made.until_ms, _TIME)),
+        (named(say("assessment.last_entry")), float(made.last_n)),
+        (named(say("assessment.head")), made.head),
     ]
     if formula.example:
-        page.write(0, 0, _both(say("assessment.example")), formats["title"])
+        page.write(0, 0, named(say("assessment.example")), formats["title"])
     for at, (name, value) in enumerate(rows, 2):
         page.write_string(at, 0, name)
         if isinstance(value, str):
             page.write_string(at, 1, value)
         else:
             page.write_number(at, 1, value)
-    page.write_string(3 + len(rows), 0, _both(say("assessment.reproduce")))
+    page.write_string(3 + len(rows), 0, named(say("assessment.reproduce")))
     page.set_column(0, 0, 60)
     page.set_column(1, 1, 70)
 
 
 _TIME = "%Y-%m-%d %H:%M"
-
-
-def _both(text: Text) -> str:
-    return text.zh if text.zh == text.en else f"{text.zh} {text.en}"

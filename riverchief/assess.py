@@ -28,7 +28,7 @@ from sensors.quality.upstream import Way
 from sensors.quality.wording import clock, creeps, reasons
 from sensors.quality.wording import event as event_sentence
 from sensors.reading import Bools, Bytes, Flag, Floats, Ints, Places, QualityTest, pack
-from sensors.texts import line, say, sentence
+from sensors.texts import line, named, say, sentence
 from sensors.times import DAY_MS, rfc3339
 
 COLUMNS = ("station", "time", "parameter", "kind", "flag", "reason")
@@ -214,7 +214,7 @@ def _clocks(table: Read, packed: Ints) -> list[str]:
                     break
             else:
                 told.append((found, [name]))
-    return [_both(clock(found, names)) for found, names in told]
+    return [named(clock(found, names)) for found, names in told]
 
 
 def _due(table: Read, due: Bools) -> list[str]:
@@ -225,7 +225,7 @@ def _due(table: Read, due: Bools) -> list[str]:
         days = np.unique(table.at[row[(table.station[row] == station) & (column == sensor)]] // DAY_MS)
         began = days[np.diff(days, prepend=-2) > 1]
         text = creeps(table.names[station], table.found.sensors[sensor].name, (began[:TOLD] * DAY_MS).tolist())
-        told.append(_both(text))
+        told.append(named(text))
     return told
 
 
@@ -498,12 +498,12 @@ def _frame(table: Read, judged: Judged, summary: Summary) -> pl.DataFrame:
     counts = {str(t.name).lower(): int(((bits & int(t)) != 0).sum()) for t in QualityTest}
     summary.by_test = {name: count for name, count in counts.items() if count}
     sets, which = np.unique(bits, return_inverse=True)
-    told = np.array([_both(reasons(int(one))) for one in sets] or [""], object)
+    told = np.array([named(reasons(int(one))) for one in sets] or [""], object)
     names = np.array([c.name for c in table.found.sensors], object)
     alarms = judged.alarms
     doubtful = alarms.doubt > 0
     summary.events, summary.doubtful = (_runs(alarms.take(np.flatnonzero(one))) for one in (~doubtful, doubtful))
-    sentences = [_both(event_sentence(alarms, i)) for i in range(len(alarms.at))]
+    sentences = [named(event_sentence(alarms, i)) for i in range(len(alarms.at))]
     station = np.concatenate([alarms.station, table.station[row]])
     at = np.concatenate([alarms.at, table.at[row]])
     events = len(alarms.at)
@@ -523,10 +523,6 @@ def _frame(table: Read, judged: Judged, summary: Summary) -> pl.DataFrame:
     series = [pl.Series(name, list(v), text) if name != "4" else pl.Series(name, v) for name, v in frame.items()]
     series.insert(1, stamps.dt.strftime("%Y-%m-%dT%H:%M:%SZ" if whole else "%Y-%m-%dT%H:%M:%S%.3fZ").alias("1"))
     return pl.DataFrame(series)
-
-
-def _both(text: object) -> str:
-    return f"{getattr(text, 'zh', '')} {getattr(text, 'en', '')}"
 
 
 def _runs(alarms: Alarms) -> int:

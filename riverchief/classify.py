@@ -130,7 +130,10 @@ def told(summary: Summary) -> Iterator[str]:
     if summary.unreadable:
         yield line("table.unreadable", cells=summary.unreadable)
     found = [(name, count) for name, count in summary.classes.items() if count]
-    counts = Text(*(", ".join(f"{name or none} {count:,}" for name, count in found) for none in ("无法判定", "none")))
+    none = say("table.no_class_found")
+    counts = Text(
+        *(", ".join(f"{name or lacking} {count:,}" for name, count in found) for lacking in (none.zh, none.en))
+    )
     used = ", ".join(summary.judged_columns.values()) or "—"
     text = say("table.classified", rows=summary.rows, counts=counts, used=used)
     yield from (text.zh, text.en)

@@ -41,10 +41,11 @@ from riverchief.guard import guard
 from riverchief.receiver import create_receiver
 from riverchief.signals import on_signal
 from riverchief.simulate import play_present
+from riverchief.terminal import aligned
 from sensors.errors import WaterError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
-from sensors.texts import sentence
+from sensors.texts import line, say, sentence
 from simulator.device import Connection
 from simulator.play import Pace, Played, Progress
 from simulator.present import Present
@@ -112,8 +113,9 @@ def run(
         address = f"http://127.0.0.1:{port or free_port()}/"
         settings = _settings(folder, broker, address, f"{receiving}events", secret)
         stack.enter_context(_serve(settings, folder, address, console, stop, watch))
-        console.print(f"\n  控制台 console   [bold]{address}[/]\n  平台 platform    {receiving}")
-        console.print(f"  消息代理 broker   {broker.kind}, mqtt://127.0.0.1:{broker.port}\n")
+        at = {"console": f"[bold]{address}[/]", "platform": receiving}
+        at |= {"broker": f"{broker.kind}, mqtt://127.0.0.1:{broker.port}"}
+        console.print("\n".join(["", *aligned({f"demo.{name}": where for name, where in at.items()}), ""]))
         if browser and _has_screen():
             webbrowser.open(address)
         began = time.monotonic()
@@ -224,7 +226,7 @@ def _serve(
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)  # as the broker
     watch(process.pid)
     try:
-        with console.status("启动中 starting …"):
+        with console.status(line("demo.starting")):
             until = time.monotonic() + 60
             while not _answers(address) and not stop.is_set():
                 if process.poll() is not None or time.monotonic() > until:
@@ -270,7 +272,7 @@ def _simulate(
             replay=tables,
         ) as source,
         ThreadPoolExecutor(1, thread_name_prefix="devices") as devices,
-        console.status("发送历史数据 sending fourteen days of history …") as status,
+        console.status(line("demo.history", days=HISTORY_DAYS)) as status,
     ):
         until = None if seconds is None else time.monotonic() + seconds
         playing = devices.submit(
@@ -285,7 +287,7 @@ def _simulate(
         )
         while not stop.wait(0.5) and not playing.done() and (until is None or time.monotonic() < until):
             pass
-        status.update("停止 stopping …")
+        status.update(line("demo.stopping"))
         stop.set()
         try:
             return playing.result(60)
@@ -298,9 +300,10 @@ def _simulate(
 def _phase(now: Progress, pace: Pace, until: float | None) -> str:
     if pace.hurry_until_ms is not None and now.at_ms < pace.hurry_until_ms:
         share = (now.at_ms - pace.start_ms) / max(1, pace.hurry_until_ms - pace.start_ms)
-        return f"历史数据 history {share:.0%} · {now.readings:,} 条 readings"
-    left = "Ctrl-C 结束 to stop" if until is None else f"剩余 {max(0, until - time.monotonic()):.0f} s left"
-    return f"实时 live · {now.readings:,} 条 readings · {left}"
+        return line("demo.past", share=share, readings=now.readings)
+    if until is None:
+        return line("demo.live", readings=now.readings)
+    return line("demo.live_until", readings=now.readings, seconds=max(0, until - time.monotonic()))
 
 
 def _settle(database: Database, played: Played, inbox: Any, broker: str, seconds: float) -> Report:
@@ -360,17 +363,11 @@ def _ms(moment: str) -> int:
 
 
 def _tell(result: Report, console: Console) -> None:
-    verdict = "[green]已平 closed[/]" if result.ledger_closed else "[red]未平 NOT closed[/]"
-    console.print(
-        f"  账本 ledger {verdict}: {result.readings_sent:,} 发送 sent = {result.readings_stored:,} 入库 stored"
-        f" + {result.duplicates:,} 重复 duplicate + {result.quarantined:,} 隔离 quarantined"
-        f" + {result.missing:,} 缺失 missing"
-    )
-    p50, p99 = (f"{v:g} ms" if v is not None else "—" for v in (result.latency_ms["p50"], result.latency_ms["p99"]))
-    console.print(
-        f"  事件 incidents {result.incidents_opened} ({result.incidents_retrospective} 补传 retrospective), "
-        f"送达 delivered {result.incidents_delivered}, 发布到送达 publish to delivered p50 {p50}, p99 {p99}"
-    )
+    mark, verdict = ("[green]✓[/]", "closed") if result.ledger_closed else ("[red]✗[/]", "not_closed")
+    times = {name: "—" if ms is None else f"{ms:g} ms" for name, ms in result.latency_ms.items()}
+    counts = asdict(result)
+    console.print(f"{mark} {line('demo.ledger', verdict=say(f'demo.ledger_{verdict}'), **counts)}", highlight=False)
+    console.print(f"  {line('demo.incidents', **counts, **times)}", highlight=False)
 
 
 def _has_screen() -> bool:

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ingest.credentials import Endpoint, Issued
+from riverchief.terminal import aligned
+from sensors.texts import line
 from sensors.times import rfc3339
 from sensors.wire.telemetry import topic
 
@@ -27,16 +29,19 @@ def told(sheet_: dict[str, Any], ca_file: str) -> str:
     """The same in words; ``ca_file`` is where the device keeps the authority."""
     broker, topics = sheet_["broker"], sheet_["topics"]
     scheme = "mqtts" if broker["tls"] else "mqtt"
+    rows = {
+        "column.station": sheet_["station"],
+        "sheet.broker": f"{scheme}://{broker['host']}:{broker['port']}",
+        "sheet.user": sheet_["user"],
+        "sheet.password": f"{sheet_['password']}    ({line('sheet.once')})",
+        "sheet.publish": f"{topics['telemetry']}    (QoS 1)",
+        "sheet.status": f'{topics["status"]}    (retained; last will {{"online": false}})',
+        "sheet.subscribe": topics["command"],
+    }
     lines = [
-        f"站点 station      {sheet_['station']}",
-        f"代理 broker       {scheme}://{broker['host']}:{broker['port']}",
-        f"用户 user         {sheet_['user']}",
-        f"密码 password     {sheet_['password']}    （只显示一次 · shown once）",
-        f"上报 publish      {topics['telemetry']}    (QoS 1)",
-        f'状态 status       {topics["status"]}    (retained; last will {{"online": false}})',
-        f"命令 subscribe    {topics['command']}",
+        *aligned(rows),
         "",
-        "试发一条 · Try it:",
+        f"{line('sheet.try')}:",
         "",
         _line(sheet_, ca_file),
     ]

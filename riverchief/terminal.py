@@ -1,11 +1,16 @@
-"""What the commands have in common on a terminal: where they speak, and a bar for work that takes long."""
+"""What the commands have in common on a terminal: where they speak, tables, and a bar for work that takes long."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
+from rich.table import Table
+
+from sensors.texts import line, named, say
 
 out = Console()
 err = Console(stderr=True)
@@ -14,9 +19,40 @@ PATIENCE_S = 2.0
 """Work that takes longer shows its progress."""
 
 
+def columns(*names: str, right: Collection[str] = (), title: str = "") -> Table:
+    """A table without rows yet, its columns called as the catalogue says: ``column.NAME``, or a key with its section.
+
+    An empty name is a column without one; those of ``right`` hold figures.
+    """
+    made = Table(title=title or None)
+    for name in names:
+        head = named(say(name if "." in name else f"column.{name}")) if name else ""
+        made.add_column(escape(head), overflow="fold", justify="right" if name in right else "left")
+    return made
+
+
+def tabulate(names: Sequence[str], rows: Iterable[Sequence[str]], none: str) -> None:
+    """Print rows as a table of such columns, or the sentence ``none`` where there are none."""
+    made = columns(*names)
+    for row in rows:
+        made.add_row(*map(escape, row))
+    out.print(made if made.row_count else line(none))
+
+
+def aligned(rows: Mapping[str, str]) -> Iterator[str]:
+    """Lines of a name from the catalogue and what it is, one below the other."""
+    names = {key: named(say(key)) for key in rows}
+    width = max(map(cell_len, names.values()))
+    for key, name in names.items():
+        yield f"{name}{' ' * (width - cell_len(name))}  {rows[key]}"
+
+
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[float], None]]:
-    """A bar on the terminal once the work takes longer than two seconds; told the share done, 0 to 1."""
+    """A bar on the terminal once the work takes longer than two seconds; told the share done, 0 to 1.
+
+    ``what`` is being done: a text in both languages.
+    """
     began, bar = time.monotonic(), Progress(console=err, transient=True)
     task = bar.add_task(what, total=1.0)
 

@@ -64,6 +64,11 @@ def beside(text: Text) -> str:
     return f"{text.zh} · {text.en}"
 
 
+def named(text: Text) -> str:
+    """A name in both languages, as tables and lists show it: ``中文 English``; once where both are the same."""
+    return text.zh if text.zh == text.en else f"{text.zh} {text.en}"
+
+
 def parted(message: str) -> Text:
     """The two languages of what `both` made; what is in one language stands for both."""
     zh, _, en = message.partition(" / ")

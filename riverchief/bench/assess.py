@@ -20,7 +20,7 @@ from sensors.parameters import catalogue
 from sensors.quality import Memory, assess
 from sensors.quality.columns import sensors
 from sensors.reading import Floats
-from sensors.texts import sentence
+from sensors.texts import line, sentence
 from sensors.times import DAY_MS
 
 COLUMNS = ("water_temp", "ph", "do", "conductivity", "turbidity", "nh3n")
@@ -37,14 +37,14 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
     del plan
     table = _table(RIVERS, DAYS)
     values = int((~np.isnan(table.values)).sum())
-    with console.status(f"检验 assess {values:,} values …"):
+    with console.status(line("bench.assess", values=values)):
         began = time.process_time()
         judged = judge(table)
         seconds = time.process_time() - began
     if not ((judged.packed & 15) >= 3).any():
         raise BenchFailed(sentence("bench.faults"))
     simple = _z_score(table)
-    with console.status("实时 live …"):
+    with console.status(line("bench.live")):
         live = _live()
     return {
         "bench": "assess",

@@ -21,7 +21,7 @@ from riverchief.bench.load import BASE
 from riverchief.bench.rig import BenchFailed, Plan, cpu_s, machine
 from riverchief.broker import Broker
 from riverchief.simulate import STATIONS_A_TRUNK, allow_connections
-from sensors.texts import sentence
+from sensors.texts import line, sentence
 from sensors.wire.telemetry import Sample
 from simulator.device import Connection, Fleet
 from simulator.play import MqttLine, Pace, Progress, play
@@ -71,10 +71,10 @@ def _figures(broker: Broker, keys: list[str], own: int, seconds: float, console:
     fleet = Fleet(keys[:own], about, boot=1) if own else None
     shared = keys[own:]
     trunks = Trunks(shared, about, connections=-(-len(shared) // STATIONS_A_TRUNK)) if shared else None
-    line = MqttLine(fleet, trunks)
-    with console.status("连接 connecting …"):
+    mqtt = MqttLine(fleet, trunks)
+    with console.status(line("progress.connect")):
         until = time.monotonic() + 120
-        while (state := line.state()).connected < state.wanted or state.under_way:
+        while (state := mqtt.state()).connected < state.wanted or state.under_way:
             if time.monotonic() > until:
                 said = sentence(
                     "bench.connections", connected=state.connected, wanted=state.wanted, refusal=state.refusal
@@ -90,11 +90,11 @@ def _figures(broker: Broker, keys: list[str], own: int, seconds: float, console:
         used.append((cpu_s(me), cpu_s(other)))
 
     start_ms = clock.now_ms()
-    with console.status(f"{len(keys):,} 台设备 devices, {seconds:g} s …"):
+    with console.status(line("bench.devices", devices=len(keys), seconds=seconds)):
         played = play(
             Minutes(keys, start_ms),
             keys,
-            dict.fromkeys(keys, line),
+            dict.fromkeys(keys, mqtt),
             Pace(start_ms, start_ms),
             end_ms=start_ms + round(seconds * 1000),
             stop=threading.Event(),

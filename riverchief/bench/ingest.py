@@ -20,7 +20,7 @@ from ingest.storage.tables import ledger
 from riverchief.bench.load import BASE
 from riverchief.bench.rig import BenchFailed, Load, Plan, cpu_s, database, machine, serving, wait_for
 from riverchief.broker import Broker
-from sensors.texts import sentence
+from sensors.texts import line, sentence
 
 ASSUMED_RATE = 12_000
 """Messages a second the length of the run is planned with; the run ends when all are stored, whatever the rate."""
@@ -32,9 +32,9 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
     messages = rounds * plan.stations
     with tempfile.TemporaryDirectory(prefix="riverchief-bench-") as name:
         folder = Path(name)
-        with console.status("代理极速 the broker's own top speed …"):
+        with console.status(line("bench.top")):
             top, kind = _broker_alone(folder / "top", plan, rounds)
-        with console.status(f"接入 ingest {messages:,} messages …"):
+        with console.status(line("bench.ingest", messages=messages)):
             figures = _ingest(folder / "run", plan, rounds)
     return {
         "bench": "ingest",

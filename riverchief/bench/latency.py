@@ -17,7 +17,7 @@ from riverchief.bench.load import BASE
 from riverchief.bench.rig import BenchFailed, Load, Plan, database, machine, serving, wait_for
 from riverchief.broker import Broker, free_port
 from riverchief.demo import platform
-from sensors.texts import sentence
+from sensors.texts import line, sentence
 
 TOP_SECONDS = 8.0
 SECRET = "whsec_YmVuY2ggb25seSwgYmVuY2ggb25seQ=="  # noqa: S105  (both ends are this benchmark)
@@ -32,7 +32,7 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
         rate = top["messages_per_s"] / 2
     with (
         tempfile.TemporaryDirectory(prefix="riverchief-bench-") as name,
-        console.status(f"延迟 latency at {rate:,.0f}/s …"),
+        console.status(line("bench.latency", rate=rate)),
     ):
         delays, sent, kind = _measure(Path(name), plan, rate)
     return {

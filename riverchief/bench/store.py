@@ -31,7 +31,7 @@ from riverchief.broker import free_port
 from riverchief.clock import now_ms
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch
-from sensors.texts import sentence
+from sensors.texts import line, sentence
 from sensors.times import DAY_MS
 
 CATALOGUE = catalogue()
@@ -47,9 +47,9 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
     """The figures, machine and versions; raises BenchFailed when a reading is missing at the end."""
     with tempfile.TemporaryDirectory(prefix="riverchief-bench-") as name:
         folder = Path(name)
-        with console.status(f"写入 writing {plan.readings:,} readings …"):
+        with console.status(line("bench.writing", readings=plan.readings)):
             figures = _database(folder / "plain", plan)
-        with console.status("写入并转发 with a spool beside them …"):
+        with console.status(line("bench.spooling")):
             figures |= _spooled(folder, plan)
     return {"bench": "store", "machine": machine(), "stations": plan.stations, **figures}
 

@@ -6,20 +6,17 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from governance.assessment import By, Indicator
 from riverchief import clock, files
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
+from riverchief.terminal import columns, out
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
-from sensors.texts import say, sentence
+from sensors.texts import named, say, sentence
 
 app = Commands()
-
-out = Console(soft_wrap=True)
 
 
 @app.command()
@@ -48,17 +45,17 @@ def assessment(
     if as_json:
         out.print_json(json.dumps(msgspec.to_builtins(view(made, registry)), ensure_ascii=False))
         return
-    table = Table(title=f"{month}{' · 示例公式 example formula' if formula.example else ''}")
-    for head in ("", "事件", *(say(f"assessment.{name.value}").zh for name in Indicator), "得分 score"):
-        table.add_column(head, justify="right" if head else "left")
+    figures = ("assessment.cases", *(f"assessment.{name.value}" for name in Indicator), "assessment.score")
+    title = f"{month} · {named(say('assessment.example'))}" if formula.example else month
+    listed = columns("", *figures, right=figures, title=title)
     for row in [*made.rows, made.total]:
         name = say("assessment.total") if row is made.total else assessing.name_of(by, row.key, registry)
         shares = [row.shares[indicator] for indicator in Indicator]
         told = ["—" if share.value is None else f"{share.value:.1%}" for share in shares]
-        table.add_row(name.zh, str(row.cases), *told, "—" if row.score is None else f"{row.score:.2f}")
-    out.print(table)
+        listed.add_row(named(name), str(row.cases), *told, "—" if row.score is None else f"{row.score:.2f}")
+    out.print(listed)
     if file is not None:
-        out.print(f"[green]✓[/] {file}", highlight=False)
+        out.print(f"[green]✓[/] {file}", highlight=False, soft_wrap=True)
 
 
 def _write(file: Path, data: bytes) -> None:

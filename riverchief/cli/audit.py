@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 from governance import audit, merkle, roots
 from governance.database import Database
@@ -20,13 +17,12 @@ from riverchief import clock, sealing
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
 from riverchief.settings import Settings
+from riverchief.terminal import err, out, progress_bar, tabulate
 from sensors.errors import ConfigurationError
-from sensors.texts import sentence
-from sensors.times import beijing
+from sensors.texts import line, say, sentence
+from sensors.times import beijing, beijing_day
 
 app = Commands("审计链：谁何时改了什么，有无篡改 · The trail of every change.")
-out = Console(soft_wrap=True)
-err = Console(stderr=True)
 
 Keys = Annotated[
     list[Path] | None,
@@ -49,9 +45,8 @@ def verify(
         keys = [one for file in key for one in sealing.read_public(file)] if key else sealing.public_keys(loaded)
         usual = sealing.roots_file(loaded)
         outside = sealing.read_roots(kept or usual) if kept or usual.exists() else []
-        with Progress(console=err, transient=True, disable=not err.is_terminal) as bar, database.read() as connection:
-            task = bar.add_task("核验 verifying", total=1.0)
-            found = roots.verify(connection, keys, outside, lambda share: bar.update(task, completed=share))
+        with progress_bar(line("progress.verify")) as bar, database.read() as connection:
+            found = roots.verify(connection, keys, outside, bar)
     if as_json:
         told = {
             "ok": found.ok,
@@ -66,15 +61,13 @@ def verify(
         out.print_json(data=told)
     else:
         for fault in found.faults:
-            out.print(f"[red]✗[/] {fault.wrong.value}: {fault.detail}", highlight=False)
-        sign = "[green]✓[/] 完整 whole" if found.ok else "[red]✗ 不完整 not whole[/]"
-        out.print(
-            f"{sign} · {found.entries} 条 entries · {found.roots} 个树根相符 roots fit "
-            f"(库外 outside {len(outside)}) · {found.unsigned} 条尚未签名 not signed yet",
-            highlight=False,
-        )
+            out.print(f"[red]✗[/] {fault.wrong.value}: {fault.detail}", highlight=False, soft_wrap=True)
+        mark, verdict = ("[green]✓[/]", "whole") if found.ok else ("[red]✗[/]", "not_whole")
+        counts = {"entries": found.entries, "roots": found.roots, "unsigned": found.unsigned}
+        text = line("audit.verified", verdict=say(f"audit.{verdict}"), outside=len(outside), **counts)
+        out.print(f"{mark} {text}", highlight=False, soft_wrap=True)
         if not outside:
-            out.print("未用库外树根：末尾被截则无从发现 · without roots from outside a cut-off end stays unseen")
+            out.print(line("audit.no_outside"), soft_wrap=True)
     if not found.ok:
         raise typer.Exit(1)
 
@@ -94,16 +87,12 @@ def list_entries(
     with _open(settings, data) as (_, database), database.read() as connection:
         found = audit.listing(connection, what=what, kind=kind, id=id, by=by, limit=limit)
     if as_json:
-        out.print_json(data=[dataclasses.asdict(line) | {"body": json.loads(line.body)} for line in found])
+        out.print_json(data=[dataclasses.asdict(one) | {"body": json.loads(one.body)} for one in found])
         return
-    table = Table()
-    for name in ("编号 n", "时间 at", "何人 by", "何事 what", "对象 subject"):
-        table.add_column(name, overflow="fold")
-    for line in found:
-        table.add_row(
-            str(line.n), beijing(line.at_ms, "%Y-%m-%d %H:%M:%S"), line.by, line.what, f"{line.kind} {line.id}"
-        )
-    out.print(table)
+    rows = (
+        (str(one.n), beijing(one.at_ms, "%Y-%m-%d %H:%M:%S"), one.by, one.what, f"{one.kind} {one.id}") for one in found
+    )
+    tabulate(("number", "at", "by", "what", "subject"), rows, "audit.none")
 
 
 @app.command()
@@ -113,11 +102,10 @@ def seal(settings: SettingsFile = None, data: DataFolder = None) -> None:
         job = sealing.sealing(loaded, database, clock.now_ms)
         made = job.seal()
         trouble = job.send()
-    out.print(
-        "无新条目 · nothing was added" if made is None else f"[green]✓[/] {made.size} {made.root}", highlight=False
-    )
+    told = line("audit.nothing_new") if made is None else f"[green]✓[/] {made.size} {made.root}"
+    out.print(told, highlight=False, soft_wrap=True)
     if trouble:
-        err.print(f"[yellow]![/] {trouble}", highlight=False)
+        err.print(f"[yellow]![/] {trouble}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -139,7 +127,7 @@ def proof(
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
-    out.print(f"[green]✓[/] {file}", highlight=False)
+    out.print(f"[green]✓[/] {file}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -155,13 +143,14 @@ def check(file: Annotated[Path, typer.Argument(help="证明 · PROOF.json")], ke
     try:
         merkle.check_proof(found, keys)
     except ProofInvalid as error:
-        out.print(f"[red]✗[/] {error}", highlight=False)
+        out.print(f"[red]✗[/] {error}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
     entry = found.entry
     out.print(
         f"[green]✓[/] {entry.n} · {beijing(entry.at_ms, '%Y-%m-%d %H:%M:%S')} · {entry.by} · {entry.what} · "
-        f"{entry.kind} {entry.id} · 树根 root {found.root.size} ({beijing(found.root.at_ms, '%Y-%m-%d')})",
+        f"{entry.kind} {entry.id} · {line('audit.root', size=found.root.size, day=beijing_day(found.root.at_ms))}",
         highlight=False,
+        soft_wrap=True,
     )
     out.print(entry.body, highlight=False, markup=False, soft_wrap=True)
 

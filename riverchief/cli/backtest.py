@@ -7,7 +7,6 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.markup import escape
-from rich.table import Table as Shown
 
 from ingest import backtest
 from ingest.backtest import Label, Past, Raised, Tried
@@ -20,12 +19,12 @@ from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
 from riverchief.settings import Settings
 from riverchief.stores import open_stores
-from riverchief.terminal import out, progress_bar
+from riverchief.terminal import columns, out, progress_bar
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue, catalogue
 from sensors.reading import Flag
 from sensors.stations import Registry
-from sensors.texts import say, sentence
+from sensors.texts import Text, beside, line, named, say, sentence
 from sensors.times import DAY_MS, beijing
 from simulator.replay import Table, keys, replay_stations
 
@@ -85,7 +84,7 @@ def try_both(
     rules: Rules, other: Rules, past: Past, known: Catalogue, since_ms: int, until_ms: int
 ) -> tuple[Tried, Tried]:
     """The rules that are tried and those they are compared with, on the same past."""
-    with progress_bar("回放 replaying") as told:
+    with progress_bar(line("progress.backtest")) as told:
         return backtest.both(rules, other, past, known, since_ms, until_ms, on_progress=told)
 
 
@@ -97,16 +96,16 @@ def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> P
     labelled: set[str] = set()
     for path in paths:
         table = recorded.read_table(path, known)
-        named = keys(table)
+        key_of = keys(table)
         made = [s for s in replay_stations(table) if s.key not in registry]
         registry = registry.with_stations(replace(s, gateway=None) for s in made)
-        for name, key in named.items():
+        for name, key in key_of.items():
             if key in readings:
                 raise ConfigurationError(sentence("tried.twice", path=path, key=key))
             readings[key] = _window(table, name, known)
         for name, spans in recorded.read_events(path).items():
-            labelled.add(named[name])
-            labels += [Label(named[name], start, end) for start, end in spans]
+            labelled.add(key_of[name])
+            labels += [Label(key_of[name], start, end) for start, end in spans]
     return Past(registry, readings, labels=tuple(labels), labelled=frozenset(labelled))
 
 
@@ -153,23 +152,18 @@ def _range(past: Past, since: str | None, until: str | None) -> tuple[int, int]:
 
 
 def _show(tried: Tried, in_force: Tried) -> None:
-    table = Shown()
-    for name in ("", "试用 tried", "对照 compared with"):
-        table.add_column(name)
+    figures = columns("", "backtest.tried", "backtest.in_force")
     for key, values in backtest_report.figures(tried, in_force):
-        text = say(key)
-        table.add_row(f"{text.zh} {text.en}", *values)
-    out.print(table)
+        figures.add_row(named(say(key)), *values)
+    out.print(figures)
     days = (tried.until_ms - tried.since_ms) / DAY_MS
-    out.print(f"{days:.1f} 天 days, {tried.readings:,} 个读数 readings", highlight=False)
-    rules = Shown()
-    for name in ("规则 rule", "试用 tried", "对照 compared with"):
-        rules.add_column(name)
+    out.print(line("tried.length", days=days, readings=tried.readings), highlight=False)
+    rules = columns("rule", "backtest.tried", "backtest.in_force")
     for rule in sorted({*tried.fired, *in_force.fired}):
         rules.add_row(escape(rule), str(tried.fired.get(rule, 0)), str(in_force.fired.get(rule, 0)))
     out.print(rules)
     if tried.score is not None and tried.score.misses:
-        out.print(f"{say('backtest.misses').zh} {say('backtest.misses').en}")
+        out.print(named(say("backtest.misses")))
         for label in tried.score.misses[:LISTED]:
             since, until = (beijing(at_ms, "%Y-%m-%d %H:%M") for at_ms in (label.start_ms, label.end_ms))
             out.print(f"  {escape(label.station)} {since} – {until}", highlight=False)
@@ -183,16 +177,15 @@ def _show(tried: Tried, in_force: Tried) -> None:
 
 
 def _told(one: Raised) -> str:
-    return f"{_colour(one)} {beijing(one.since_ms, '%Y-%m-%d %H:%M')} {one.zh} · {one.en}"
+    return f"{_colour(one)} {beijing(one.since_ms, '%Y-%m-%d %H:%M')} {beside(Text(one.zh, one.en))}"
 
 
 def _colour(one: Raised) -> str:
-    text = say(f"rule.{one.colour}")
-    return f"{text.zh} {text.en}"
+    return named(say(f"rule.{one.colour}"))
 
 
 def _list(mark: str, told: list[str]) -> None:
     for one in told[:LISTED]:
         out.print(f"{mark} {escape(one)}", highlight=False, soft_wrap=True)
     if len(told) > LISTED:
-        out.print(f"{mark} … {len(told) - LISTED} 条 more (--json, --html)", highlight=False)
+        out.print(f"{mark} … {line('list.more', count=len(told) - LISTED, how='--json, --html')}", highlight=False)

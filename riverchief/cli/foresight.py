@@ -4,7 +4,6 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from ingest import forecasts, traces
 from ingest.storage import registry as registry_store
@@ -12,11 +11,11 @@ from riverchief import clock
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
 from riverchief.stores import open_stores
-from riverchief.terminal import out
+from riverchief.terminal import out, tabulate
 from sensors.errors import ConfigurationError, NotFound
 from sensors.forecast import HOUR_MS, Verdict
 from sensors.parameters import catalogue
-from sensors.texts import beside, sentence
+from sensors.texts import beside, named, say, sentence
 from sensors.times import beijing, rfc3339
 
 app = Commands()
@@ -55,15 +54,16 @@ def forecast(
             span = " – ".join(
                 "…" if crossing[k] is None else f"{crossing[k]:.0f} h" for k in ("earliest_h", "latest_h")
             )
-            rule = crossing["rule"] or "水质目标 target class"
+            rule = crossing["rule"] or named(say("order.target_class"))
             out.print(
                 f"{sign} {what.show(crossing['limit'])} · {crossing['expected_h']:.0f} h (80 %: {span}) · {rule}",
                 highlight=False,
             )
-    table = Table("时间 at", "中值 median", "80 %")
-    for at_ms, value, low, high in one.points:
-        table.add_row(beijing(at_ms), what.show(value), f"{low:.{what.decimals}f} – {high:.{what.decimals}f}")
-    out.print(table)
+    rows = (
+        (beijing(at_ms), what.show(value), f"{low:.{what.decimals}f} – {high:.{what.decimals}f}")
+        for at_ms, value, low, high in one.points
+    )
+    tabulate(("at", "median", "interval_80"), rows, "order.no_points")
 
 
 @app.command()

@@ -5,17 +5,20 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
 
 import typer
-from rich.table import Table
 
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, site_database
-from riverchief.terminal import out
+from riverchief.terminal import out, tabulate
+from sensors.texts import line, named, say
 from sensors.times import BEIJING, beijing, from_ms
 from sensors.wire.hj212.frame import Broken, Fault, Frame, FrameReader
 from sensors.wire.hj212.packet import Packet, parse, plain, read_time
+
+if TYPE_CHECKING:
+    from sensors.wire.hj212.readings import Logger
 
 app = Commands("HJ 212 报文和数采仪 · HJ 212 frames and loggers.")
 devices = Commands("数采仪登记 · Loggers that may connect.")
@@ -35,13 +38,9 @@ class Tally:
     def sentence(self) -> str:
         """One line for people."""
         faults = ", ".join(f"{fault.value} {n}" for fault, n in sorted(self.broken.items(), key=lambda f: f[0].value))
-        bad = sum(self.broken.values())
-        told = f"{self.good} 帧有效 good · {bad} 帧错误 bad"
-        if faults:
-            told += f" ({faults})"
-        if self.garbage_bytes:
-            told += f" · {self.garbage_bytes} 字节不属于任何帧 bytes outside of frames"
-        return told
+        bad = f"{sum(self.broken.values())}{f' ({faults})' if faults else ''}"
+        outside = say("frames.outside", bytes=self.garbage_bytes) if self.garbage_bytes else ""
+        return line("frames.found", good=self.good, bad=bad, outside=outside)
 
 
 def decode(source: BinaryIO, out: TextIO) -> Tally:
@@ -151,14 +150,13 @@ def devices_listing(settings: SettingsFile = None, data: DataFolder = None, as_j
         rows = [{n: getattr(one, n) for n in names} | {"password": one.password is not None} for one in known]
         out.print_json(data=rows)
         return
-    table = Table()
-    for name in ("MN", "站点 station", "ST", "版本 edition", "密码 password", "最新数据 newest data"):
-        table.add_column(name, overflow="fold", no_wrap=name == "MN")
-    for one in known:
-        checked = "不核对 any" if one.password is None else "核对 checked"
-        newest = "" if one.last_at_ms is None else beijing(one.last_at_ms, "%Y-%m-%d %H:%M")
-        table.add_row(one.mn, one.station, one.st, str(one.edition), checked, newest)
-    out.print(table)
+    tabulate(("mn", "station", "st", "edition", "password", "newest"), map(_row, known), "frames.no_logger")
+
+
+def _row(one: "Logger") -> tuple[str, ...]:
+    checked = named(say("frames.any_password" if one.password is None else "frames.checked"))
+    newest = "" if one.last_at_ms is None else beijing(one.last_at_ms, "%Y-%m-%d %H:%M")
+    return one.mn, one.station, one.st, str(one.edition), checked, newest
 
 
 @devices.command("remove")

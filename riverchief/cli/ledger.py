@@ -4,14 +4,14 @@ import dataclasses
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from ingest import ledger as ledger_
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, day_of, load, site_database
 from riverchief.settings import Settings
-from riverchief.terminal import err, out
+from riverchief.terminal import columns, err, out
 from sensors.parameters import catalogue
+from sensors.texts import line, named, say
 
 app = Commands()
 
@@ -39,9 +39,7 @@ def ledger(
     else:
         _show_ledger(accounts, chosen)
         for key, (counted, booked) in wrong.items():
-            err.print(
-                f"[red]✗[/] {key}: 库中 {counted} 条，账上 {booked} 条 · {counted} stored, {booked} in the account"
-            )
+            err.print(f"[red]✗[/] {line('ledger.differs', station=key, counted=counted, booked=booked)}")
     raise typer.Exit(0 if closed else 1)
 
 
@@ -61,23 +59,13 @@ def _recount(database: Any, settings: Settings, accounts: list[ledger_.Account])
 
 def _show_ledger(accounts: list[ledger_.Account], day: str | None) -> None:
     if not accounts:
-        out.print(f"{day or ''} 没有账目 · no entries")
+        out.print(line("ledger.none", day=day or ""))
         return
-    table = Table(title=f"账本 ledger {day or ''}".strip())
-    for name in (
-        "站点 station",
-        "日 day",
-        "发送 sent",
-        "入库 stored",
-        "重复 duplicate",
-        "隔离 quarantined",
-        "缺失 missing",
-        "",
-    ):
-        table.add_column(name, justify="left" if name in ("站点 station", "日 day", "") else "right")
+    figures = ("sent", "stored", "duplicate", "quarantined", "missing")
+    listed = columns("station", "day", *figures, "", right=figures, title=f"{named(say('ledger.title'))} {day or ''}")
     for a in accounts:
-        sent = "未知 unknown" if a.sent is None else f"{a.sent:,}"
-        missing = f"≥ {a.messages_missing} 条消息 messages" if a.missing is None else f"{a.missing:,}"
+        sent = named(say("ledger.unknown")) if a.sent is None else f"{a.sent:,}"
+        lost = named(say("ledger.messages", count=a.messages_missing)) if a.missing is None else f"{a.missing:,}"
         mark = "[green]✓[/]" if a.closed else "[red]✗[/]"
-        table.add_row(a.station, a.day, sent, f"{a.stored:,}", f"{a.duplicate:,}", f"{a.quarantined:,}", missing, mark)
-    out.print(table)
+        listed.add_row(a.station, a.day, sent, f"{a.stored:,}", f"{a.duplicate:,}", f"{a.quarantined:,}", lost, mark)
+    out.print(listed)

@@ -3,15 +3,24 @@
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from ingest import rulebook
 from ingest.storage import upkeep as store
 from riverchief import clock
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, instant, registered, site_database
-from riverchief.terminal import out
-from sensors.texts import say
+from riverchief.cli.options import (
+    AsJson,
+    By,
+    DataFolder,
+    SettingsFile,
+    author,
+    instant,
+    newest_of,
+    registered,
+    site_database,
+)
+from riverchief.terminal import out, tabulate
+from sensors.texts import named, say
 from sensors.times import beijing, rfc3339
 from sensors.upkeep import Mute, planned
 
@@ -53,11 +62,7 @@ def listing(
     as_json: AsJson = False,
 ) -> None:
     """列出静默，新的在前 · Mutes, newest first."""
-    with site_database(settings, data) as database, database.read() as connection:
-        if station is not None:
-            registered(connection, station)
-        found = store.mutes(connection, station)
-    _told(found[::-1], as_json=as_json)
+    _told(newest_of(settings, data, station, store.mutes), as_json=as_json)
 
 
 @app.command("end")
@@ -79,27 +84,19 @@ def end(
 
 
 def _told(found: list[tuple[int, Mute]], *, as_json: bool) -> None:
-    now_ms = clock.now_ms()
     if as_json:
         out.print_json(data=[_plain(number, one) for number, one in found])
-        return
-    if not found:
-        out.print(_both("none"))
-        return
-    table = Table()
-    for name in ("number", "station", "since", "until", "state", "rules", "reason", "by"):
-        table.add_column(_both(name), overflow="fold")
-    for number, one in found:
-        state = "over" if one.until_ms <= now_ms else "ahead" if one.since_ms > now_ms else "on"
-        span = beijing(one.since_ms, "%Y-%m-%d %H:%M"), beijing(one.until_ms, "%Y-%m-%d %H:%M")
-        rules = ", ".join(one.rules) or _both("all")
-        table.add_row(str(number), one.station, *span, _both(state), rules, one.reason, one.by)
-    out.print(table)
+    else:
+        rows = (_row(number, one) for number, one in found)
+        tabulate(("number", "station", "since", "until", "state", "rules", "reason", "by"), rows, "mute.none")
 
 
-def _both(key: str) -> str:
-    text = say(f"mute.{key}")
-    return f"{text.zh} {text.en}"
+def _row(number: int, one: Mute) -> tuple[str, ...]:
+    now_ms = clock.now_ms()
+    state = "over" if one.until_ms <= now_ms else "ahead" if one.since_ms > now_ms else "on"
+    span = beijing(one.since_ms, "%Y-%m-%d %H:%M"), beijing(one.until_ms, "%Y-%m-%d %H:%M")
+    rules = ", ".join(one.rules) or named(say("mute.all"))
+    return str(number), one.station, *span, named(say(f"mute.{state}")), rules, one.reason, one.by
 
 
 def _plain(number: int, one: Mute) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from governance import channels, notice_store, oncall
 from governance.contacts import Contact, Directory, Place
@@ -17,7 +16,7 @@ from riverchief import clock, files, messages
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from riverchief.settings import Settings
-from riverchief.terminal import out
+from riverchief.terminal import out, tabulate
 from sensors.errors import ConfigurationError
 from sensors.texts import Text, beside, line, say, sentence
 from sensors.times import BEIJING, DAY_MS, beijing, rfc3339, to_ms
@@ -131,11 +130,11 @@ def show(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson
         gap = None if gap_ms is None else rfc3339(gap_ms)
         out.print_json(data={"now": oncall.ranks(planned, now_ms), "shifts": rows, "uncovered_from": gap})
     else:
-        table = Table("开始 begins", "结束 until", "顺序 rank", "人员 person")
-        for s in planned:
-            times = (beijing(at, "%Y-%m-%d %H:%M") for at in (s.starts_at_ms, s.ends_at_ms))
-            table.add_row(*times, str(s.rank), s.person)
-        out.print(table)
+        rows_ = (
+            (*(beijing(at, "%Y-%m-%d %H:%M") for at in (s.starts_at_ms, s.ends_at_ms)), str(s.rank), s.person)
+            for s in planned
+        )
+        tabulate(("since", "until", "rank", "person"), rows_, "notices.no_shift")
         if gap_ms is not None:
             out.print(line("notice.uncovered", at=beijing(gap_ms)), highlight=False, markup=False)
     raise typer.Exit(0 if gap_ms is None else 1)

@@ -4,11 +4,11 @@ What a database needs is loaded with the first one that is opened: a command abo
 """
 
 import getpass
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from governance.database import Database
     from ingest.storage.changes import Author
 
+T = TypeVar("T")
+
 SettingsFile = Annotated[
     Path | None,
     typer.Option("--settings", "-c", help="设置文件 · settings file (config/settings.sample.toml explains)"),
@@ -42,6 +44,19 @@ def load(settings: Path | None, data: Path | None = None, **overrides: Any) -> S
     loaded = settings_.load(settings, **overrides)
     logs.configure(loaded.log)
     return loaded
+
+
+def newest_of(
+    settings: Path | None,
+    data: Path | None,
+    station: str | None,
+    kept: Callable[["sa.Connection", str | None], list[T]],
+) -> list[T]:
+    """What is kept of a station, or of all of them, newest first. Raises NotFound for one that is not registered."""
+    with site_database(settings, data) as database, database.read() as connection:
+        if station is not None:
+            registered(connection, station)
+        return kept(connection, station)[::-1]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from riverchief import clock
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, site_database
 from riverchief.terminal import out
+from sensors.texts import line
 
 app = Commands("外发箱：死信 · Deliveries that were given up.")
 
@@ -24,9 +25,10 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
         rows = [dataclasses.asdict(d) | {"body": json.loads(d.body)} for d in dead]
         out.print_json(data={"pending": counts.pending, "refused": rows})
         return
-    out.print(f"待投递 pending {counts.pending} · 死信 refused {counts.refused}")
+    out.print(line("outbox.counts", pending=counts.pending, refused=counts.refused))
     for d in dead:
-        out.print(f"{d.id}: 事件 incident {d.incident_id}, {d.attempts} 次 attempts, {d.last_error or d.last_status}")
+        said = {"error": d.last_error or d.last_status, "incident": d.incident_id, "attempts": d.attempts}
+        out.print(f"{d.id}: {line('outbox.dead', **said)}", markup=False)
 
 
 @app.command("replay")
@@ -39,4 +41,4 @@ def replay(
     with site_database(settings, data) as database, database.write() as connection:
         for one in ids:
             outbox_.replay(connection, one, clock.now_ms())
-    out.print(f"{len(ids)} 条将重新投递 will be sent again")
+    out.print(line("outbox.again", count=len(ids)))

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from ingest import quarantine as quarantine_
 from ingest.pipeline import Receipt, Site
@@ -12,8 +11,9 @@ from riverchief import clock, files
 from riverchief.alone import alone
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, site_database
-from riverchief.terminal import out
+from riverchief.terminal import out, tabulate
 from sensors.parameters import catalogue
+from sensors.texts import line
 from sensors.times import beijing
 
 app = Commands("隔离区：未能使用的数据 · What could not be used.")
@@ -34,15 +34,8 @@ def listing(
         rows = [dataclasses.asdict(h) | {"payload": h.payload[:2000].decode("utf-8", "replace")} for h in held]
         out.print_json(data=rows)
         return
-    if not held:
-        out.print("没有被拒数据 · nothing is held")
-        return
-    table = Table()
-    for name in ("编号 id", "时间 received", "站点 station", "原因 reason", "说明 detail"):
-        table.add_column(name, overflow="fold")
-    for h in held:
-        table.add_row(str(h.id), beijing(h.received_at_ms), h.station, h.reason, h.detail)
-    out.print(table)
+    rows_ = ((str(h.id), beijing(h.received_at_ms), h.station, h.reason, h.detail) for h in held)
+    tabulate(("number", "received", "station", "cause", "detail"), rows_, "held.none")
 
 
 @app.command("replay")
@@ -92,10 +85,7 @@ def replay(
         out.print_json(data=results)
         return
     for r in results:
-        out.print(
-            f"{r['id']}: 入库 {r['stored']} · 重复 {r['duplicate']} · 再次被拒 {r['refused']}"
-            f" / stored, duplicate, refused again · {r['status']} {r.get('reasons', '')}"
-        )
+        out.print(f"{line('held.replayed', **r)} · {r['status']} {r.get('reasons', '')}", markup=False)
 
 
 def _refused(receipt: Receipt) -> dict[str, Any]:

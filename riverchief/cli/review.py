@@ -3,15 +3,24 @@
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from ingest.storage import upkeep as store
 from riverchief import clock
 from riverchief.cli.commands import Commands
-from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, instant, registered, site_database
-from riverchief.terminal import out
+from riverchief.cli.options import (
+    AsJson,
+    By,
+    DataFolder,
+    SettingsFile,
+    author,
+    instant,
+    newest_of,
+    registered,
+    site_database,
+)
+from riverchief.terminal import out, tabulate
 from sensors.parameters import catalogue
-from sensors.texts import say
+from sensors.texts import named, say
 from sensors.times import beijing, rfc3339
 from sensors.upkeep import Review, Verdict, reviewed
 
@@ -52,11 +61,7 @@ def listing(
     as_json: AsJson = False,
 ) -> None:
     """列出复核，新的在前 · Reviews, newest first; void ones are kept and count for nothing."""
-    with site_database(settings, data) as database, database.read() as connection:
-        if station is not None:
-            registered(connection, station)
-        found = store.reviews(connection, station)
-    _told(found[::-1], as_json=as_json)
+    _told(newest_of(settings, data, station, store.reviews), as_json=as_json)
 
 
 @app.command("void")
@@ -77,18 +82,16 @@ def void(
 def _told(found: list[tuple[int, Review]], *, as_json: bool) -> None:
     if as_json:
         out.print_json(data=[_plain(number, one) for number, one in found])
-        return
-    if not found:
-        out.print("没有复核 · no review")
-        return
-    table = Table()
-    for name in ("编号", "站点", "参数", "起", "止", "判定", "理由", "何人"):
-        table.add_column(name, overflow="fold")
-    for number, one in found:
-        verdict = say(f"upkeep.verdict_{one.verdict}").zh + ("（已撤销）" if one.void else "")
-        span = beijing(one.since_ms, "%Y-%m-%d %H:%M"), beijing(one.until_ms, "%Y-%m-%d %H:%M")
-        table.add_row(str(number), one.station, one.parameter or "—", *span, verdict, one.reason, one.by)
-    out.print(table)
+    else:
+        rows = (_row(number, one) for number, one in found)
+        tabulate(("number", "station", "parameter", "since", "until", "verdict", "reason", "by"), rows, "review.none")
+
+
+def _row(number: int, one: Review) -> tuple[str, ...]:
+    verdict = say(f"upkeep.verdict_{one.verdict}")
+    told = named(say("review.void", verdict=verdict) if one.void else verdict)
+    span = beijing(one.since_ms, "%Y-%m-%d %H:%M"), beijing(one.until_ms, "%Y-%m-%d %H:%M")
+    return str(number), one.station, one.parameter or "—", *span, told, one.reason, one.by
 
 
 def _plain(number: int, one: Review) -> dict[str, Any]:

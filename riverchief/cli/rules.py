@@ -21,7 +21,7 @@ from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opene
 from riverchief.terminal import out
 from sensors.parameters import catalogue
 from sensors.stations import Registry
-from sensors.texts import Text, beside, say
+from sensors.texts import Text, beside, line, say
 from sensors.times import beijing
 
 app = Commands("规则 · Rules.")
@@ -55,7 +55,7 @@ def check(
     else:
         _show(rules, faults, before)
         if registry is None:
-            out.print("没有可对照的站点（--stations） · no stations to hold them against (--stations)")
+            out.print(line("rules.no_stations"))
     if any(fault.serious for fault in faults):
         raise typer.Exit(1)
 
@@ -129,9 +129,9 @@ def _show(rules: Rules, faults: list[Fault], before: list[tuple[str, str, tuple[
         out.print(f"  {beside(_goes_before(one, other, stations))}", markup=False, highlight=False)
     for fault in faults:
         mark = "[red]✗[/]" if fault.serious else "[yellow]![/]"
-        out.print(f"{mark} {escape(fault.text.zh)} · {escape(fault.text.en)}", highlight=False, soft_wrap=True)
+        out.print(f"{mark} {escape(beside(fault.text))}", highlight=False, soft_wrap=True)
     if not faults:
-        out.print(f"[green]✓[/] {len(rules)} 条规则，没有矛盾 · {len(rules)} rules, no contradiction")
+        out.print(f"[green]✓[/] {line('rules.fine', count=len(rules))}")
 
 
 def _goes_before(one: str, other: str, stations: tuple[str, ...]) -> Text:

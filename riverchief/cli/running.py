@@ -16,7 +16,7 @@ from riverchief.settings import Settings
 from riverchief.terminal import err, out
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
-from sensors.texts import sentence
+from sensors.texts import line, sentence
 
 app = Commands()
 
@@ -100,7 +100,7 @@ def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
     messages.directory(loaded)
     if loaded.site.stations is not None:
         files.read_stations(loaded.site.stations, known)
-    out.print(f"[green]✓[/] 设置有效 settings are valid; {len(found)} 条规则 rules")
+    out.print(f"[green]✓[/] {line('settings.valid', rules=len(found))}")
 
 
 @app.command()
@@ -114,7 +114,7 @@ def doctor(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJs
     except ConfigurationError as error:
         found = [unreadable(error)]
     else:
-        with err.status("检查中 examining …"):
+        with err.status(line("progress.examine")):
             found = examine(loaded)
     failed = any(one.level is Level.FAILURE for one in found)
     if as_json:

@@ -17,7 +17,7 @@ from riverchief.settings import Settings
 from riverchief.terminal import out, progress_bar
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
-from sensors.texts import beside, sentence
+from sensors.texts import beside, line, named, say, sentence
 from sensors.times import to_ms
 from sensors.wire.telemetry import STATION
 
@@ -39,7 +39,7 @@ def secrets(
 
     wanted = sorted({name.strip() for given in names for name in given.split(",")} - {""})
     made = setup_.prepare(folder, wanted, datetime.now(UTC))
-    out.print(f"{folder}: {', '.join(made) or '已齐备，未作更改 · complete, nothing changed'}", soft_wrap=True)
+    out.print(f"{folder}: {', '.join(made) or line('setup.complete')}", soft_wrap=True)
 
 
 @app.command("tls")
@@ -53,7 +53,7 @@ def tls(
     from riverchief import setup as setup_
 
     setup_.install_certificate(folder, certificate, key, authority)
-    out.print("证书已安装，请重启代理 · installed; restart the broker")
+    out.print(line("setup.installed"))
 
 
 @app.command("broker")
@@ -76,7 +76,7 @@ def broker(
     mapped = files.read_mappings(loaded.ingest.mappings, catalogue()).topics
     role = simulator_role([s.key for s in stations]) if simulator else ingest_role(mapped)
     setup_.broker(_broker_address(loaded), _admin_password(admin_password_file), loaded.mqtt.user, password, role)
-    out.print(f"[green]✓[/] 用户 user {loaded.mqtt.user}")
+    out.print(f"[green]✓[/] {named(say('sheet.user'))} {loaded.mqtt.user}")
 
 
 @app.command("device")
@@ -105,7 +105,11 @@ def device(
             out.print(f"[green]✓[/] {file}", highlight=False, soft_wrap=True)
         return
     password = setup_.device(address, _admin_password(admin_password_file), station)
-    out.print(f"用户 user: {station}\n密码 password: {password}", highlight=False, markup=False)
+    out.print(
+        f"{named(say('sheet.user'))}: {station}\n{named(say('sheet.password'))}: {password}",
+        highlight=False,
+        markup=False,
+    )
 
 
 def _admin_password(file: Path) -> str:
@@ -173,7 +177,7 @@ def influx(
         written = [] if secrets is None else setup_.influx_tokens(secrets, server)
         if since is not None:
             first = to_ms(datetime.fromisoformat(f"{day_of(since)}T00:00:00+08:00"))
-            with progress_bar("小时与日值 hours and days") as told:
+            with progress_bar(line("progress.hours")) as told:
                 now = clock.now_ms()
                 for done in influx_setup.make_again(server, catalogue(), first, now):
                     told((done - first) / max(now - first, 1))
@@ -184,7 +188,7 @@ def influx(
         for file in written:
             out.print(f"[green]✓[/] {file}", highlight=False)
         if again is not None:
-            out.print(f"[green]✓[/] {again:,} 条读数排队重发 · readings wait in the spool to be sent again")
+            out.print(f"[green]✓[/] {line('setup.refilled', readings=again)}")
 
 
 def _refill(loaded: Settings) -> int:
@@ -197,7 +201,7 @@ def _refill(loaded: Settings) -> int:
         stores = open_stores(loaded, database, catalogue())
         if stores.spool is None:
             raise ConfigurationError(sentence("order.no_influx_fill"))
-        with progress_bar("重发 refill") as told:
+        with progress_bar(line("progress.refill")) as told:
             work = Refill(database, stores.recent, stores.spool, archive=stores.archive, wait=time.sleep)
             for share, readings in work.run():
                 told(share)

@@ -14,7 +14,7 @@ from riverchief.cli.commands import Commands
 from riverchief.cli.options import SettingsFile, opened
 from riverchief.terminal import err, out, progress_bar
 from sensors.errors import ConfigurationError
-from sensors.texts import sentence
+from sensors.texts import Text, beside, line, named, say, sentence
 from sensors.times import beijing, rfc3339
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def simulate(
             played = simulate_.run(
                 loaded, history_days=history_days, every_s=every, seed=seed, stop=stop, on_progress=progress
             )
-        out.print(f"{played.messages} 条消息 messages, {played.readings} 条读数 readings")
+        out.print(line("play.sent", messages=played.messages, readings=played.readings))
         _tell_unanswered(played)
         raise typer.Exit(0 if played.answered else 1)
     order = simulate_.Order(
@@ -192,7 +192,7 @@ def _write_stations(cast: "Cast", path: Path) -> None:
     path.write_text(stationfile.write(Book(cast.registry, Upkeep())), encoding="utf-8")
     count = len(cast.registry.stations)
     err.print(
-        f"[green]✓[/] {path}: {count:,} 个站点 stations; riverchief stations import {path}",
+        f"[green]✓[/] {path}: {line('play.stations_written', stations=count, path=path)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -204,13 +204,13 @@ def _play(settings: "Settings", order: "Order", cast: "Cast", truth: Path | None
 
     for said in announced(settings, order, cast):
         err.print(said, highlight=False, soft_wrap=True)
-    with progress_bar("放水 filling the river") as told:
+    with progress_bar(line("progress.fill")) as told:
         river = simulate_.fill(order, cast, told)
     witness = Witness() if truth is not None else None
     with told_about() as (stop, progress):
         played = simulate_.perform(settings, order, cast, river, stop=stop, settled=witness, on_progress=progress)
     if witness is not None and truth is not None:
-        with progress_bar(f"真值 {truth.name}") as told:
+        with progress_bar(line("progress.truth", file=truth.name)) as told:
             simulate_.write_truth(truth, cast, river, witness, played.until_ms, told)
     return played
 
@@ -221,17 +221,17 @@ def told_about() -> Iterator[tuple[threading.Event, Callable[["Progress"], None]
     from riverchief.signals import on_signal
 
     stop = threading.Event()
-    with on_signal(lambda *_: stop.set()), err.status("连接 connecting …") as status:
+    with on_signal(lambda *_: stop.set()), err.status(line("progress.connect")) as status:
         teller = Teller()
 
         def progress(now: "Progress") -> None:
             moment = time.monotonic()
-            for sentence in teller.news(now, moment):
-                err.print(sentence, highlight=False, soft_wrap=True)
-            line = teller.line(now)
-            status.update(line)
+            for news in teller.news(now, moment):
+                err.print(news, highlight=False, soft_wrap=True)
+            where = teller.line(now)
+            status.update(where)
             if not err.is_terminal and teller.due(moment):
-                err.print(line, highlight=False, soft_wrap=True)
+                err.print(where, highlight=False, soft_wrap=True)
 
         yield stop, progress
 
@@ -240,22 +240,18 @@ def announced(settings: "Settings", order: "Order", cast: "Cast") -> list[str]:
     """What a run says before it begins."""
     from simulator.play import AS_FAST_AS_POSSIBLE
 
-    pace = "尽快 as fast as possible" if order.speed == AS_FAST_AS_POSSIBLE else f"{order.speed:g} ×"
-    begin, end = (beijing(at, "%Y-%m-%d %H:%M") for at in (cast.pace.start_ms, cast.scenario.end_ms))
+    pace = say("play.fast") if order.speed == AS_FAST_AS_POSSIBLE else f"{order.speed:g} ×"
+    ends = {"begin": cast.pace.start_ms, "end": cast.scenario.end_ms}
+    span = {name: beijing(at_ms, "%Y-%m-%d %H:%M") for name, at_ms in ends.items()} | {"pace": pace}
     who = [f"MQTT {settings.mqtt.host}:{settings.mqtt.port}: {len(cast.own) + len(cast.shared):,}"]
     if cast.loggers and order.platform is not None:
         who.append(f"HJ 212 {order.platform[0]}:{order.platform[1]}: {len(cast.loggers):,}")
     told = [
-        f"{cast.scenario.zh} {cast.scenario.en} · {begin} – {end} · {pace} · 种子 seed {order.seed}",
-        f"站点 stations: {', '.join(who)}",
+        line("play.begins", scenario=Text(cast.scenario.zh, cast.scenario.en), seed=order.seed, **span),
+        line("play.stations", who=", ".join(who)),
     ]
     if cast.refused_connections:
-        told.append(
-            f"[yellow]系统只允许 {len(cast.own):,} 个独立连接（打开文件数上限），"
-            f"另 {cast.refused_connections:,} 个站点共用连接 · "
-            f"the limit of open files allows {len(cast.own):,} connections; "
-            f"{cast.refused_connections:,} more stations share some (ulimit -n raises it)[/]"
-        )
+        told.append(f"[yellow]{line('play.shared', own=len(cast.own), others=cast.refused_connections)}[/]")
     return told
 
 
@@ -270,40 +266,36 @@ class Teller:
 
     def news(self, now: "Progress", moment: float) -> list[str]:
         """Sentences that were not said yet; ``moment`` is a monotonic clock in s."""
-        return [sentence for line in now.lines for sentence in self._of(line, moment)]
+        return [news for state in now.lines for news in self._of(state, moment)]
 
-    def _of(self, line: "LineState", moment: float) -> Iterator[str]:
-        name = line.name
-        if line.refusal and line.refusal != self._refusals.get(name):
-            yield f"[red]{name} 拒绝设备连接 refuses devices: {line.refusal}[/]"
-        self._refusals[name] = line.refusal
-        if line.wanted and not line.connected:
+    def _of(self, state: "LineState", moment: float) -> Iterator[str]:
+        name = state.name
+        if state.refusal and state.refusal != self._refusals.get(name):
+            yield f"[red]{line('play.refuses', name=name, refusal=state.refusal)}[/]"
+        self._refusals[name] = state.refusal
+        if state.wanted and not state.connected:
             since = self._away_since.setdefault(name, moment)
-            if name not in self._told and moment - since >= AWAY_S and not line.refusal:
+            if name not in self._told and moment - since >= AWAY_S and not state.refusal:
                 self._told.add(name)
-                yield (
-                    f"[yellow]{name} 无应答，设备缓存数据，持续重连 · "
-                    "does not answer; devices keep what they measure and try again[/]"
-                )
+                yield f"[yellow]{line('play.silent', name=name)}[/]"
             return
         since = self._away_since.pop(name, moment)
         if name in self._told:
             self._told.discard(name)
-            yield f"[green]{name} 已恢复，补发 · answers again after {moment - since:.0f} s; sending what was kept[/]"
+            yield f"[green]{line('play.answers', name=name, seconds=moment - since)}[/]"
 
     def line(self, now: "Progress") -> str:
         """One line: where the run is and how its devices are."""
         share = "" if now.share is None else f"{now.share:.0%} · "
         connected, wanted = sum(s.connected for s in now.lines), sum(s.wanted for s in now.lines)
-        line = (
-            f"{share}{beijing(now.at_ms, '%m-%d %H:%M')} · {now.messages:,} 条消息 messages"
-            f" · {now.readings:,} 条读数 readings · 连接 connected {connected:,}/{wanted:,}"
-        )
+        sent = say("play.sent", messages=now.messages, readings=now.readings)
+        told = [sent, say("play.connected", connected=connected, wanted=wanted)]
         if under_way := sum(s.under_way for s in now.lines):
-            line += f" · 未应答 unanswered {under_way:,}"
+            told.append(say("play.under_way", messages=under_way))
         if now.remembered:
-            line += f" · 缓存 kept {now.remembered:,} 样本 samples"
-        return line
+            told.append(say("play.kept", samples=now.remembered))
+        both = Text("，".join(text.zh for text in told), ", ".join(text.en for text in told))
+        return f"{share}{beijing(now.at_ms, '%m-%d %H:%M')} · {beside(both)}"
 
     def due(self, moment: float) -> bool:
         """Whether a line of progress is due where there is no terminal."""
@@ -314,22 +306,18 @@ class Teller:
 
 
 def _tell(played: "Played", truth: Path | None) -> None:
-    out.print(
-        f"{played.messages:,} 条消息 messages, {played.readings:,} 条读数 readings, "
-        f"{played.events:,} 个设备事件 device events; {played.seconds:.0f} s"
-    )
-    out.print("样本 samples: " + ", ".join(f"{fate.value} {n:,}" for fate, n in sorted(played.fates.items())))
+    counts = {name: getattr(played, name) for name in ("messages", "readings", "events", "seconds")}
+    out.print(line("play.played", **counts))
+    fates = ", ".join(f"{fate.value} {n:,}" for fate, n in sorted(played.fates.items()))
+    out.print(f"{named(say('play.samples'))}: {fates}")
     if truth is not None:
-        out.print(f"真值 truth: {truth}")
+        out.print(f"{named(say('play.truth'))}: {truth}")
     _tell_unanswered(played)
 
 
 def _tell_unanswered(played: "Played") -> None:
     if not played.answered:
-        err.print(
-            "[yellow]有消息未获应答 · some messages were never answered: the other side was away at the end[/]",
-            soft_wrap=True,
-        )
+        err.print(f"[yellow]{line('play.unanswered')}[/]", soft_wrap=True)
 
 
 def _draw(settings: "Settings", folder: Path, records: Path | None, seed: int) -> None:
@@ -337,7 +325,7 @@ def _draw(settings: "Settings", folder: Path, records: Path | None, seed: int) -
 
     if records is None:
         raise ConfigurationError(sentence("play.plots_records"))
-    with progress_bar("模拟 simulating") as told:
+    with progress_bar(line("progress.draw")) as told:
         made = draw(settings, records, folder, seed=seed, told=told)
     for path in made:
         out.print(f"[green]✓[/] {path}", highlight=False)
@@ -350,7 +338,7 @@ def _list_scenarios(as_json: bool) -> None:
         out.print_json(data={"scenarios": [dataclasses.asdict(found) for found in listed()]})
         return
     for found in listed():
-        out.print(f"[bold]{found.key}[/]  {found.zh} · {found.en}", highlight=False)
+        out.print(f"[bold]{found.key}[/]  {beside(Text(found.zh, found.en))}", highlight=False)
         out.print(f"  {found.see_zh}\n  {found.see_en}\n", highlight=False)
 
 
@@ -359,7 +347,7 @@ def _write_scenario(scenario: str | None, table: Path, settings: "Settings", see
 
     if scenario is None:
         raise ConfigurationError(sentence("play.out_scenario"))
-    with progress_bar(f"模拟 {scenario}") as told:
+    with progress_bar(line("progress.simulate", scenario=scenario)) as told:
         written = write(scenario, table, settings, seed=seed, on_progress=told)
     if as_json:
         passages = [
@@ -376,8 +364,5 @@ def _write_scenario(scenario: str | None, table: Path, settings: "Settings", see
         ]
         out.print_json(data={"rows": written.rows, "stations": written.stations, "passages": passages})
         return
-    out.print(
-        f"[green]✓[/] {table}: {written.rows:,} 行 rows, {written.stations} 站 stations,"
-        f" {len(written.passages)} 次事件经过 passages of events",
-        highlight=False,
-    )
+    counts = {"rows": written.rows, "stations": written.stations, "passages": len(written.passages)}
+    out.print(f"[green]✓[/] {table}: {line('play.written', **counts)}", highlight=False)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from ingest import claims as claims_
 from ingest.credentials import Credentials
@@ -20,12 +18,12 @@ from riverchief import clock, files
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, load, opened, site_database, who
 from riverchief.settings import Settings
-from riverchief.terminal import err, out
+from riverchief.terminal import err, out, tabulate
 from sensors import stationbook, stationfile, stationtable
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.parameters import catalogue
 from sensors.stationbook import Book
-from sensors.texts import sentence
+from sensors.texts import Text, line, named, sentence
 from sensors.times import beijing, rfc3339
 
 app = Commands("站点 · The registry.")
@@ -52,7 +50,7 @@ def import_(
         registry_store.save(connection, book.registry, author(by))
         upkeep_store.save(connection, book.upkeep, author(by))
     counts = Counter(of for of, _ in stationbook.rows_of(book))
-    out.print(", ".join(f"{count} {of}" for of, count in counts.items()) or "没有内容 · nothing", soft_wrap=True)
+    out.print(", ".join(f"{count} {of}" for of, count in counts.items()) or line("stations.nothing"), soft_wrap=True)
 
 
 @app.command("export")
@@ -106,7 +104,9 @@ def add(
             raise Refused(sentence("order.registered", key=key))
         made = stationbook.one("station", row, catalogue(), known=registry, box=loaded.box)
         registry_store.save_stations(connection, [made], author(by))
-    out.print(f"[green]✓[/] {made.key}: {made.zh} / {made.en} ({made.lon:.6f}, {made.lat:.6f})", highlight=False)
+    out.print(
+        f"[green]✓[/] {made.key}: {named(Text(made.zh, made.en))} ({made.lon:.6f}, {made.lat:.6f})", highlight=False
+    )
 
 
 @app.command("hang")
@@ -163,13 +163,17 @@ def changes(
     if as_json:
         out.print_json(data=[dataclasses.asdict(one) for one in found])
         return
-    table = Table()
-    for name in ("编号 no.", "时间 when", "谁 by", "对象 what", "由 → 为 old → new"):
-        table.add_column(name, overflow="fold")
-    for one in found:
-        when = "" if one.at_ms is None else beijing(one.at_ms, "%Y-%m-%d %H:%M")
-        table.add_row(str(one.id), when, escape(one.by), escape(f"{one.what} {one.key}"), escape(_told(one)))
-    out.print(table)
+    rows = (
+        (
+            str(one.id),
+            "" if one.at_ms is None else beijing(one.at_ms, "%Y-%m-%d %H:%M"),
+            one.by,
+            f"{one.what} {one.key}",
+            _told(one),
+        )
+        for one in found
+    )
+    tabulate(("number", "at", "by", "subject", "change"), rows, "stations.no_change")
 
 
 def _told(change: changes_.Change) -> str:
@@ -201,7 +205,9 @@ def qr(
         raise NotFound(sentence("order.no_station", station=unknown[0]))
     chosen = [s for s in registry.stations if not keys or s.key in keys]
     pages = labels.write(to, chosen, url or loaded.grafana.console_url, loaded.site.name)
-    out.print(f"[green]✓[/] {to}: {len(chosen)} 张 labels, {pages} 页 pages", highlight=False, soft_wrap=True)
+    out.print(
+        f"[green]✓[/] {to}: {line('stations.labels', labels=len(chosen), pages=pages)}", highlight=False, soft_wrap=True
+    )
 
 
 @app.command("list")
@@ -212,12 +218,8 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
     if as_json:
         out.print_json(data=[dataclasses.asdict(s) for s in registry.stations])
         return
-    table = Table()
-    for name in ("站点 key", "名称 name", "河段 reach", "间隔 interval"):
-        table.add_column(name)
-    for s in registry.stations:
-        table.add_row(s.key, f"{s.zh} / {s.en}", s.reach, f"{s.interval_s} s")
-    out.print(table)
+    rows = ((s.key, named(Text(s.zh, s.en)), s.reach, f"{s.interval_s} s") for s in registry.stations)
+    tabulate(("station", "name", "reach", "interval"), rows, "stations.none")
 
 
 @app.command("provision")

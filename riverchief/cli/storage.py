@@ -13,7 +13,7 @@ from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opene
 from riverchief.terminal import err, out, progress_bar
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
-from sensors.texts import sentence
+from sensors.texts import line, say, sentence
 from sensors.times import DAY_MS
 
 app = Commands()
@@ -36,7 +36,7 @@ def backup(
     from riverchief import backup as backup_
 
     loaded = load(settings, data)
-    with progress_bar("备份 backup") as progress:
+    with progress_bar(line("progress.backup")) as progress:
         made = backup_.take(
             loaded, target or loaded.data / "backups", keep=keep, archive=archive, photos=photos, progress=progress
         )
@@ -44,9 +44,10 @@ def backup(
         out.print_json(data=made.as_json())
         return
     rows = sum(made.manifest.rows.values())
-    out.print(f"[green]✓[/] {made.folder}: {rows:,} 行 rows, {made.bytes / 2**20:,.1f} MiB", soft_wrap=True)
+    said = line("backup.made", rows=rows, mib=made.bytes / 2**20)
+    out.print(f"[green]✓[/] {made.folder}: {said}", soft_wrap=True)
     for name, how in made.manifest.left_out.items():
-        out.print(f"  未含 not included: {escape(f'{name}: {how}')}", highlight=False, soft_wrap=True)
+        out.print(f"  {escape(line('backup.left_out', name=name, how=how))}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -61,24 +62,21 @@ def restore(
     from riverchief import restore as restore_
 
     loaded = load(settings, data)
-    with progress_bar("恢复 restore") as progress:
+    with progress_bar(line("progress.restore")) as progress:
         done = restore_.restore(loaded, source, replace=replace, progress=progress)
     if as_json:
         out.print_json(data=done.as_json())
         return
     rows = sum(done.manifest.rows.values())
-    out.print(f"[green]✓[/] {escape(done.database)}: {rows:,} 行 rows, {done.manifest.taken_at}", soft_wrap=True)
-    for place in done.aside:
-        out.print(f"  原有数据 what was there: {escape(place)}", highlight=False, soft_wrap=True)
-    for name, how in done.manifest.left_out.items():
-        out.print(f"  另行恢复 to be restored apart: {escape(f'{name}: {how}')}", highlight=False, soft_wrap=True)
     out.print(
-        "接下来 next: riverchief ledger --day all --verify；"
-        "riverchief audit verify --roots 库外树根 the roots kept outside；再启动 then start；"
-        f"设置见 the settings are in {escape(str(source / 'settings'))}",
-        highlight=False,
+        f"[green]✓[/] {escape(done.database)}: {line('backup.restored', rows=rows, at=done.manifest.taken_at)}",
         soft_wrap=True,
     )
+    for place in done.aside:
+        out.print(f"  {escape(line('backup.aside', place=place))}", highlight=False, soft_wrap=True)
+    for name, how in done.manifest.left_out.items():
+        out.print(f"  {escape(line('backup.apart', name=name, how=how))}", highlight=False, soft_wrap=True)
+    out.print(line("backup.next", settings=source / "settings"), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -103,7 +101,7 @@ def archive(
     rules_ = files.read_rules(loaded.site.rules, known)
     kept_days = max(0, (now_ms - edge_ms) // DAY_MS) if before else keep_days
     retention.check(kept_days, max(rules_.lookback_s(p.key) for p in known.parameters))
-    with opened(loaded) as database, progress_bar("归档 archive") as progress:
+    with opened(loaded) as database, progress_bar(line("progress.archive")) as progress:
         keeper = open_stores(loaded, database, known).keeper
         if keeper is None:
             raise ConfigurationError(sentence("order.no_archive"))
@@ -111,9 +109,10 @@ def archive(
     if as_json:
         out.print_json(data=dataclasses.asdict(moved))
     else:
-        out.print(f"[green]✓[/] {moved.readings:,} 条读数移出 readings moved: {', '.join(moved.months) or '无 none'}")
+        months = ", ".join(moved.months) or say("archive.no_month")
+        out.print(f"[green]✓[/] {line('archive.moved', readings=moved.readings, months=months)}")
         for key, month in moved.refused[:10]:
-            err.print(f"[yellow]![/] {key} {month}: 长期库不全，留在数据库 · not all held elsewhere, stays")
+            err.print(f"[yellow]![/] {line('archive.stays', parameter=key, month=month)}")
     raise typer.Exit(1 if moved.refused else 0)
 
 
@@ -126,7 +125,7 @@ def migrate_command(
     """换库：SQLite 与 PostgreSQL 互迁，逐行核对 · Copy a site into another database; every row is compared."""
     from riverchief import migrate
 
-    with progress_bar("迁移 migrate") as progress:
+    with progress_bar(line("progress.migrate")) as progress:
         moved = migrate.move(source, target, catalogue(), progress)
     if as_json:
         out.print_json(data=dataclasses.asdict(moved))
@@ -134,11 +133,7 @@ def migrate_command(
     for name, rows in moved.rows.items():
         out.print(f"  {name}: {rows:,}", highlight=False)
     if moved.mended:
-        out.print(f"  {moved.mended:,} 处空字符改写为 \\x00 · NUL characters are written as \\x00", highlight=False)
+        out.print(f"  {line('migrate.mended', places=moved.mended)}", highlight=False)
     rows = sum(moved.rows.values())
-    out.print(
-        f"[green]✓[/] {rows:,} 行 rows, {moved.readings:,} 条读数 readings, {moved.seconds:.1f} s；"
-        "逐行一致，现在可将 database.url 指向新库 every row is the same; database.url may now name the new one",
-        soft_wrap=True,
-        highlight=False,
-    )
+    said = line("migrate.moved", rows=rows, readings=moved.readings, seconds=moved.seconds)
+    out.print(f"[green]✓[/] {said}", soft_wrap=True, highlight=False)

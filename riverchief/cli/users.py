@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from governance import people
 from governance.regions import Regions
 from governance.roles import Department, Role, label
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, instant, load, opened, who
-from riverchief.terminal import out
+from riverchief.terminal import out, tabulate
+from sensors.texts import line, named
 from sensors.times import beijing
 
 app = Commands("人员、角色、任期和令牌 · People, roles, terms and tokens.")
@@ -44,7 +44,7 @@ def add(
         if print_token:
             token = people.issue(connection, name, by=_author(by), now_ms=now_ms)
     if token is None:
-        out.print(f"✓ {name}: {label(role).zh} {label(role).en}", highlight=False)
+        out.print(f"✓ {name}: {named(label(role))}", highlight=False)
     else:
         typer.echo(token)  # alone, so that a script can take it
 
@@ -72,13 +72,14 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
     if as_json:
         typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
-    table = Table("姓名 name", "角色 role", "区域 region", "部门 department", "任期 terms")
-    for row in rows:
-        held = [t for t in row["terms"] if t["until_ms"] is None or t["until_ms"] > now_ms]
-        told = "; ".join(f"{t['region']} {t['reach']} {beijing(t['since_ms'], '%Y-%m-%d')}–" for t in held)
-        role = label(Role(row["role"]))
-        table.add_row(row["name"], f"{role.zh} {role.en}", row["region"] or "—", row["department"] or "—", told or "—")
-    out.print(table)
+    tabulate(("person", "role", "region", "department", "terms"), (_row(one, now_ms) for one in rows), "order.nobody")
+
+
+def _row(one: dict[str, Any], now_ms: int) -> tuple[str, ...]:
+    held = [t for t in one["terms"] if t["until_ms"] is None or t["until_ms"] > now_ms]
+    told = "; ".join(f"{t['region']} {t['reach']} {beijing(t['since_ms'], '%Y-%m-%d')}–" for t in held)
+    role = named(label(Role(one["role"])))
+    return one["name"], role, one["region"] or "—", one["department"] or "—", told or "—"
 
 
 @app.command("remove")
@@ -133,7 +134,7 @@ def appoint(
             regions=regions,
         )
     inherited = ", ".join(f"#{number}" for number in moved) or "—"
-    out.print(f"✓ {name} → {region} {reach} · 继承事件 inherited {inherited}", highlight=False)
+    out.print(f"✓ {name} → {region} {reach} · {line('order.inherited', incidents=inherited)}", highlight=False)
 
 
 @contextmanager

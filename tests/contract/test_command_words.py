@@ -1,5 +1,6 @@
 """What commands say: help that fits a terminal of 80 columns, and refusals, in Chinese first with English beside it."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from sensors import texts
 from tests.cases import in_both_languages
 
 WIDTH = 80
+PLACE = Path(__file__).parents[2]
 ROOT: Any = typer.main.get_command(command_line.app)
 KEY = re.compile("|".join(rf"(?<![\w.]){re.escape(key)}(?![\w.])" for key in sorted(texts.keys())))
 
@@ -174,3 +176,54 @@ def test_a_refusal_is_in_both_languages_without_a_traceback(
     assert re.search("[\u4e00-\u9fff]", refusal.partition(" / ")[0])
     assert not KEY.search(refusal), refusal
     assert "Traceback" not in told.out + told.err
+
+
+DECLARED = {"Option", "Argument", "Commands", "command"}
+"""What a command takes and means is said where it is declared (decision 0058)."""
+UNSAID = {
+    "riverchief/metrics.py": ...,  # what a metric counts is said where it is declared
+    "riverchief/administrator.py": {"FIRST"},  # the first administrator's name in the trail
+    "riverchief/assess.py": {"TIME", "STATION", "_NAIVE"},  # headings and times of people's own tables
+    "riverchief/classify.py": {"MISSING"},  # what stands for nothing in them
+    "riverchief/grafana.py": {"FOLDER_TITLE"},  # the folder's name on a server
+    "riverchief/score.py": {"BY"},  # who works on incidents in a simulated run
+    "riverchief/settings.py": {"name"},  # a site that was not given a name
+    "riverchief/demo.py": {"_prepare", "_settings"},  # names of the example's people and site
+    "riverchief/bench/rig.py": {"database"},  # names of made-up stations
+}
+"""File → the functions and constants that hold names and other people's words, not what a command says."""
+
+
+def written(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Literals that hold Chinese: the function or name at the top of the module they belong to, and their line."""
+    passed = {
+        id(inner)
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        or (isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in DECLARED)
+        for inner in ast.walk(node)
+    }
+    for top in getattr(tree, "body", ()):
+        for holder in [top] if not isinstance(top, ast.ClassDef) else top.body:
+            target = getattr(holder, "target", None) or next(iter(getattr(holder, "targets", ())), None)
+            name = getattr(holder, "name", None) or getattr(target, "id", "")
+            for node in ast.walk(holder):
+                text = node.value if isinstance(node, ast.Constant) and id(node) not in passed else None
+                if isinstance(text, str) and re.search("[\u3400-\u9fff]", text):
+                    yield name, node.lineno
+
+
+def test_what_commands_print_is_in_the_catalogue_and_not_in_the_code() -> None:
+    found = {
+        f"{path.relative_to(PLACE)}:{number}: {name}"
+        for path in (PLACE / "riverchief").rglob("*.py")
+        if "migrations" not in path.parts
+        for name, number in written(ast.parse(path.read_text(encoding="utf-8")))
+        if (unsaid := UNSAID.get(str(path.relative_to(PLACE)), set())) is not ... and name not in unsaid
+    }
+    assert found == set()
+
+
+def test_a_sentence_in_the_code_would_be_found() -> None:
+    code = 'def told(n):\n    """说明"""\n    out.print(f"{n} 条 entries")\nHELP = Option(help="站点 · station")\n'
+    assert list(written(ast.parse(code))) == [("told", 3)]

@@ -442,8 +442,8 @@ def test_a_text_inside_a_sentence_speaks_its_own_language() -> None:
 
 
 def spoken() -> list[tuple[str, str, set[str] | None]]:
-    """Every say("…") and sentence("…") of the code: (file and line, key with * for a filled-in part, the values given,
-    None when they are not told apart)."""
+    """Every say("…"), sentence("…") and line("…") of the code, and the headings of tables: file and line, the key with
+    * for a filled-in part, the values given, None when they are not told apart."""
     found = []
     for package in ("sensors", "governance", "ingest", "api", "dashboards", "simulator", "riverchief"):
         for path in (ROOT / package).rglob("*.py"):
@@ -451,13 +451,18 @@ def spoken() -> list[tuple[str, str, set[str] | None]]:
             imported = {
                 alias.asname or alias.name
                 for node in ast.walk(tree)
-                if isinstance(node, ast.ImportFrom) and node.module == "sensors.texts"
+                if isinstance(node, ast.ImportFrom) and node.module in {"sensors.texts", "riverchief.terminal"}
                 for alias in node.names
             }
             for node in ast.walk(tree):
                 if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or not node.args:
                     continue
-                if node.func.id not in imported & {"say", "sentence"}:
+                where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                if node.func.id in imported & {"columns", "tabulate"}:
+                    heads = node.args if node.func.id == "columns" else getattr(node.args[0], "elts", ())
+                    names = [one.value for one in heads if isinstance(one, ast.Constant) and one.value]
+                    found += [(where, name if "." in name else f"column.{name}", set()) for name in names]
+                if node.func.id not in imported & {"say", "sentence", "line"}:
                     continue
                 first = node.args[0]
                 if isinstance(first, ast.Constant) and isinstance(first.value, str):
@@ -467,7 +472,6 @@ def spoken() -> list[tuple[str, str, set[str] | None]]:
                 else:
                     continue
                 given_ = None if any(k.arg is None for k in node.keywords) else {str(k.arg) for k in node.keywords}
-                where = f"{path.relative_to(ROOT)}:{node.lineno}"
                 found.append((where, key, given_))
     return found
 

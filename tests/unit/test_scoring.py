@@ -111,4 +111,4 @@ def test_what_is_told_names_the_misses_and_the_state_of_the_ledger(capsys):
     score_cli.tell(_score(faults=(Thing("drift", "fsc-1", "ph", Span(0, HOUR), None, False, False),)))
     told = capsys.readouterr().out
     assert "× drift fsc-1 ph" in told
-    assert "✓ 账本 ledger: 缺失 missing 0" in told
+    assert "✓ 账本：缺失 0，" in told

@@ -14,13 +14,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from riverchief import broker_admin
 from riverchief.broker_users import NatsUsers
+from riverchief.guard import guard
 from sensors.errors import ConfigurationError, WaterError
 from sensors.texts import sentence
 from sensors.wire.telemetry import topic
@@ -152,6 +153,19 @@ class Broker:
     def _log_tail(self) -> str:
         lines = (self._folder / "broker.log").read_text("utf-8", "replace").splitlines()
         return " / ".join(lines[-5:]).rstrip(".")
+
+
+@contextlib.contextmanager
+def running(folder: Path, *, kind: str | None = None, administered: bool = False) -> Iterator[Broker]:
+    """A broker while this lasts: ended in good order afterwards, and when we are killed."""
+    broker = Broker(folder, kind=kind, administered=administered)
+    with guard() as watch:
+        broker.start()
+        try:
+            watch(broker.pid or 0)
+            yield broker
+        finally:
+            broker.stop()
 
 
 def _environment() -> Mapping[str, str]:

@@ -8,13 +8,12 @@ import base64
 import json
 import os
 import secrets
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -36,8 +35,8 @@ from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
 from riverchief import clock, files, migrations, recorded
-from riverchief.broker import Broker, free_port
-from riverchief.guard import guard
+from riverchief.broker import Broker, free_port, running
+from riverchief.guard import attended
 from riverchief.receiver import create_receiver
 from riverchief.signals import on_signal
 from riverchief.simulate import play_present
@@ -101,18 +100,14 @@ def run(
     with ExitStack() as stack:
         stack.enter_context(on_signal(lambda *_: stop.set()))
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riverchief-demo-")))
-        broker = Broker(folder / "broker", kind=broker_kind, administered=True)
-        watch = stack.enter_context(guard())
-        broker.start()
-        stack.callback(broker.stop)
-        watch(broker.pid or 0)
+        broker = stack.enter_context(running(folder / "broker", kind=broker_kind, administered=True))
         secret = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
         inbox, receiving = stack.enter_context(platform(secret))
         database, registry = _prepare(folder, tables)
         stack.callback(database.close)
         address = f"http://127.0.0.1:{port or free_port()}/"
         settings = _settings(folder, broker, address, f"{receiving}events", secret)
-        stack.enter_context(_serve(settings, folder, address, console, stop, watch))
+        stack.enter_context(_serve(settings, folder, address, console, stop))
         at = {"console": f"[bold]{address}[/]", "platform": receiving}
         at |= {"broker": f"{broker.kind}, mqtt://127.0.0.1:{broker.port}"}
         console.print("\n".join(["", *aligned({f"demo.{name}": where for name, where in at.items()}), ""]))
@@ -211,21 +206,11 @@ def platform(secret: str) -> Iterator[tuple[Any, str]]:
 
 
 @contextmanager
-def _serve(
-    settings: Path,
-    folder: Path,
-    address: str,
-    console: Console,
-    stop: threading.Event,
-    watch: Callable[[int], None],
-) -> Iterator[None]:
-    """``riverchief serve`` in its own process, ended by its own id."""
+def _serve(settings: Path, folder: Path, address: str, console: Console, stop: threading.Event) -> Iterator[None]:
+    """``riverchief serve`` in its own process, in a session of its own as the broker: Ctrl-C is for us."""
     command = [sys.executable, "-m", "riverchief", "serve", "--settings", str(settings)]
     log = folder / "serve.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)  # as the broker
-    watch(process.pid)
-    try:
+    with log.open("ab") as output, attended(command, stdout=output, stderr=output, start_new_session=True) as process:
         with console.status(line("demo.starting")):
             until = time.monotonic() + 60
             while not _answers(address) and not stop.is_set():
@@ -234,13 +219,6 @@ def _serve(
                     raise DemoFailed(sentence("demo.not_started") + "\n" + "\n".join(tail))
                 time.sleep(0.1)
         yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _answers(address: str) -> bool:

@@ -4,8 +4,9 @@ A guard of a few bytes reads from a pipe that the system closes when we are gone
 """
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 PATIENCE_S = 10
 """Whoever was asked to end and has not after so long is killed."""
@@ -36,3 +37,20 @@ def guard() -> Iterator[Callable[[int], None]]:
         process.kill()  # before the pipe closes: ours have ended in good order, and their ids may be others' by now
         process.wait()
         pipe.close()
+
+
+@contextmanager
+def attended(command: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process while this lasts, with the options of Popen: ended afterwards, and when we are killed."""
+    with guard() as watch:
+        process = subprocess.Popen(command, **options)
+        watch(process.pid)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(3 * PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()

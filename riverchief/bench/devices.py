@@ -19,7 +19,7 @@ from rich.console import Console
 from riverchief import clock
 from riverchief.bench.load import BASE
 from riverchief.bench.rig import BenchFailed, Plan, cpu_s, machine
-from riverchief.broker import Broker
+from riverchief.broker import Broker, running
 from riverchief.simulate import STATIONS_A_TRUNK, allow_connections
 from sensors.texts import line, sentence
 from sensors.wire.telemetry import Sample
@@ -50,20 +50,18 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
     """The figures and the machine; raises BenchFailed when a message is not answered in the end."""
     keys = [f"bench-{i}" for i in range(plan.stations)]
     own = allow_connections(min(OWN, plan.stations))
-    with tempfile.TemporaryDirectory(prefix="riverchief-bench-") as name:
-        broker = Broker(Path(name), kind=plan.broker)
-        broker.start()
-        try:
-            return {
-                "bench": "devices",
-                "machine": machine(),
-                "broker": broker.kind,
-                "devices": plan.stations,
-                "connections_of_their_own": own,
-                **_figures(broker, keys, own, plan.seconds, console),
-            }
-        finally:
-            broker.stop()
+    with (
+        tempfile.TemporaryDirectory(prefix="riverchief-bench-") as name,
+        running(Path(name), kind=plan.broker) as broker,
+    ):
+        return {
+            "bench": "devices",
+            "machine": machine(),
+            "broker": broker.kind,
+            "devices": plan.stations,
+            "connections_of_their_own": own,
+            **_figures(broker, keys, own, plan.seconds, console),
+        }
 
 
 def _figures(broker: Broker, keys: list[str], own: int, seconds: float, console: Console) -> dict[str, Any]:

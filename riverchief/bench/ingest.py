@@ -19,7 +19,7 @@ from governance.database import Database
 from ingest.storage.tables import ledger
 from riverchief.bench.load import BASE
 from riverchief.bench.rig import BenchFailed, Load, Plan, cpu_s, database, machine, serving, wait_for
-from riverchief.broker import Broker
+from riverchief.broker import running
 from sensors.texts import line, sentence
 
 ASSUMED_RATE = 12_000
@@ -51,8 +51,6 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
 
 def _broker_alone(folder: Path, plan: Plan, rounds: int) -> tuple[float, str]:
     """Messages a second from the publisher to a bare paho subscriber."""
-    broker = Broker(folder, kind=plan.broker)
-    broker.start()
     expected = rounds * plan.stations
     done, subscribed = threading.Event(), threading.Event()
     count, ended = 0, 0.0
@@ -64,57 +62,55 @@ def _broker_alone(folder: Path, plan: Plan, rounds: int) -> tuple[float, str]:
             ended = time.time()
             done.set()
 
-    client = paho.Client(CallbackAPIVersion.VERSION2, client_id="bench-bare", clean_session=False)
-    client.username_pw_set(broker.ingest.user, broker.ingest.password)
-    client.on_message = received
-    client.on_subscribe = lambda *_: subscribed.set()
-    client.on_connect = lambda c, *_: c.subscribe("rivers/v1/+/telemetry", 1)
-    client.connect(broker.host, broker.port)
-    client.loop_start()
-    load = Load(broker, kind="flood", stations=plan.stations, rounds=rounds)
-    try:
-        if not subscribed.wait(10):
-            raise BenchFailed(sentence("bench.not_let_in"))
-        load.go()
-        answer = load.answer()
-        if not done.wait(120):
-            raise BenchFailed(sentence("bench.bare", count=count, expected=expected))
-        return expected / (ended - answer["began"]), broker.kind
-    finally:
-        load.close()
-        client.disconnect()
-        client.loop_stop()
-        broker.stop()
+    with running(folder, kind=plan.broker) as broker:
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id="bench-bare", clean_session=False)
+        client.username_pw_set(broker.ingest.user, broker.ingest.password)
+        client.on_message = received
+        client.on_subscribe = lambda *_: subscribed.set()
+        client.on_connect = lambda c, *_: c.subscribe("rivers/v1/+/telemetry", 1)
+        client.connect(broker.host, broker.port)
+        client.loop_start()
+        load = Load(broker, kind="flood", stations=plan.stations, rounds=rounds)
+        try:
+            if not subscribed.wait(10):
+                raise BenchFailed(sentence("bench.not_let_in"))
+            load.go()
+            answer = load.answer()
+            if not done.wait(120):
+                raise BenchFailed(sentence("bench.bare", count=count, expected=expected))
+            return expected / (ended - answer["began"]), broker.kind
+        finally:
+            load.close()
+            client.disconnect()
+            client.loop_stop()
 
 
 def _ingest(folder: Path, plan: Plan, rounds: int) -> dict[str, Any]:
     folder.mkdir()
-    broker = Broker(folder / "broker", kind=plan.broker)
-    broker.start()
-    db = database(folder, plan.stations)
-    messages = rounds * plan.stations
-    load = Load(broker, kind="flood", stations=plan.stations, rounds=rounds)
-    try:
-        with serving(folder, broker, "ingest") as process:
-            wait_for("the ingest did not subscribe", lambda: len(process.net_connections()) > 0, 30)
-            time.sleep(1.0)
-            load.go()
-            halves = []
-            for share in (0.25, 0.5, 0.75, 1.0):
-                target = int(messages * len(BASE) * share)
-                wait_for(f"{target} readings are not stored", lambda t=target: _stored(db) >= t, 300)
-                halves.append((time.time(), process.memory_info().rss / 2**20, cpu_s(process)))
-            began = load.answer()["began"]
-            used = halves[-1][2]
-        wrong = _stored(db) - messages * len(BASE)
-        if wrong:
-            raise BenchFailed(sentence("bench.readings", wrong=wrong))
-        ended = halves[-1][0]
-        size = (folder / "riverchief.db").stat().st_size
-    finally:
-        load.close()
-        db.close()
-        broker.stop()
+    with running(folder / "broker", kind=plan.broker) as broker:
+        db = database(folder, plan.stations)
+        messages = rounds * plan.stations
+        load = Load(broker, kind="flood", stations=plan.stations, rounds=rounds)
+        try:
+            with serving(folder, broker, "ingest") as process:
+                wait_for("the ingest did not subscribe", lambda: len(process.net_connections()) > 0, 30)
+                time.sleep(1.0)
+                load.go()
+                halves = []
+                for share in (0.25, 0.5, 0.75, 1.0):
+                    target = int(messages * len(BASE) * share)
+                    wait_for(f"{target} readings are not stored", lambda t=target: _stored(db) >= t, 300)
+                    halves.append((time.time(), process.memory_info().rss / 2**20, cpu_s(process)))
+                began = load.answer()["began"]
+                used = halves[-1][2]
+            wrong = _stored(db) - messages * len(BASE)
+            if wrong:
+                raise BenchFailed(sentence("bench.readings", wrong=wrong))
+            ended = halves[-1][0]
+            size = (folder / "riverchief.db").stat().st_size
+        finally:
+            load.close()
+            db.close()
     rate = messages / (ended - began)
     return {
         "seconds": round(ended - began, 2),

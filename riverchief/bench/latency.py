@@ -15,7 +15,7 @@ from rich.console import Console
 from riverchief.bench import ingest
 from riverchief.bench.load import BASE
 from riverchief.bench.rig import BenchFailed, Load, Plan, database, machine, serving, wait_for
-from riverchief.broker import Broker, free_port
+from riverchief.broker import free_port, running
 from riverchief.demo import platform
 from sensors.texts import line, sentence
 
@@ -55,30 +55,28 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
 
 
 def _measure(folder: Path, plan: Plan, rate: float) -> tuple[list[float], int, str]:
-    broker = Broker(folder / "broker", kind=plan.broker)
-    broker.start()
-    db = database(folder, plan.stations)
-    try:
-        with platform(SECRET) as (inbox, address):
-            port = free_port()
-            more = f"[outbox]\nurl = '{address}events'\nsecret = '{SECRET}'\n[api]\nport = {port}\n"
-            with serving(folder, broker, "serve", more) as process:
-                wait_for("the service does not listen", lambda: _listens(process, port), 60)
-                load = Load(broker, kind="pace", stations=plan.stations, rate=rate, seconds=plan.seconds)
-                try:
-                    load.go()
-                    sent = int(load.answer()["sent"])
-                finally:
-                    load.close()
-                wait_for(
-                    f"not all of {plan.stations} incidents were delivered",
-                    lambda: len(_delays(inbox)) >= plan.stations,
-                    30,
-                )
-            delays = _delays(inbox)
-    finally:
-        db.close()
-        broker.stop()
+    with running(folder / "broker", kind=plan.broker) as broker:
+        db = database(folder, plan.stations)
+        try:
+            with platform(SECRET) as (inbox, address):
+                port = free_port()
+                more = f"[outbox]\nurl = '{address}events'\nsecret = '{SECRET}'\n[api]\nport = {port}\n"
+                with serving(folder, broker, "serve", more) as process:
+                    wait_for("the service does not listen", lambda: _listens(process, port), 60)
+                    load = Load(broker, kind="pace", stations=plan.stations, rate=rate, seconds=plan.seconds)
+                    try:
+                        load.go()
+                        sent = int(load.answer()["sent"])
+                    finally:
+                        load.close()
+                    wait_for(
+                        f"not all of {plan.stations} incidents were delivered",
+                        lambda: len(_delays(inbox)) >= plan.stations,
+                        30,
+                    )
+                delays = _delays(inbox)
+        finally:
+            db.close()
     if len(delays) > plan.stations:
         raise BenchFailed(sentence("bench.causes", delays=len(delays), stations=plan.stations))
     return delays, sent, broker.kind

@@ -19,6 +19,7 @@ from governance.database import Database
 from ingest.storage import registry as registry_store
 from riverchief import migrations
 from riverchief.broker import Broker
+from riverchief.guard import attended
 from sensors.errors import WaterError
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
@@ -85,18 +86,10 @@ def serving(folder: Path, broker: Broker, command: str, more: str = "") -> Itera
         f"user = '{broker.ingest.user}'\npassword = '{broker.ingest.password}'\n{more}",
         encoding="utf-8",
     )
-    process = subprocess.Popen([sys.executable, "-m", "riverchief", command, "--settings", str(settings)])
-    try:
+    with attended([sys.executable, "-m", "riverchief", command, "--settings", str(settings)]) as process:
         yield psutil.Process(process.pid)
         if process.poll() is not None:
             raise BenchFailed(sentence("bench.ended", command=command, returncode=process.returncode))
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 class Load:

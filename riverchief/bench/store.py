@@ -6,7 +6,6 @@ VictoriaMetrics is installed, how fast the spool empties into it is measured, to
 """
 
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from riverchief.bench.load import BASE
 from riverchief.bench.rig import BenchFailed, Plan, database, machine, wait_for
 from riverchief.broker import free_port
 from riverchief.clock import now_ms
+from riverchief.guard import attended
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch
 from sensors.texts import line, sentence
@@ -195,18 +195,15 @@ def _server(kind: Kind, folder: Path) -> Iterator[TimeSeriesServer | None]:
         command = [program, "-config", str(config)]
     else:
         command = [program, f"-httpListenAddr=127.0.0.1:{port}", f"-storageDataPath={folder}", "-retentionPeriod=10y"]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    server = TimeSeriesServer(ServerSettings(url, kind, bucket="bench", timeout_s=60))
-    try:
+    with (
+        (folder / "server.log").open("wb") as log,
+        attended(command, stdout=log, stderr=log),
+        TimeSeriesServer(ServerSettings(url, kind, bucket="bench", timeout_s=60)) as server,
+    ):
         wait_for(f"{kind} did not start", lambda: _answers(url, kind), 60)
         if kind is Kind.INFLUXDB1:
             httpx.post(f"{url}/query", data={"q": "CREATE DATABASE bench"}, trust_env=False).raise_for_status()
         yield server
-    finally:
-        server.close()
-        process.terminate()
-        process.wait(60)
 
 
 def _answers(url: str, kind: Kind) -> bool:

@@ -1,0 +1,47 @@
+"""A benchmark and what it starts."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.rig import eventually
+
+pytestmark = pytest.mark.broker
+
+
+@pytest.fixture
+def running_bench(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """The benchmark that starts most: a broker, the service, the load."""
+    options = ["--stations", "5", "--rate", "20", "--seconds", "600"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "riverchief", "bench", "latency", *options], stdout=log, stderr=log
+        )
+    yield process
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+@pytest.mark.timeout(180)
+def test_a_benchmark_that_is_killed_leaves_nothing_behind(
+    running_bench: "subprocess.Popen[bytes]", tmp_path: Path
+) -> None:
+    def started() -> list[psutil.Process]:
+        """The broker, the service and the load, without the shells that watch over them."""
+        below = psutil.Process(running_bench.pid).children(recursive=True)
+        return [one for one in below if one.name() != "sh"]
+
+    eventually("broker, service and load are at work", lambda: len(started()) == 3, timeout_s=60)
+    left = started()
+    running_bench.kill()
+    running_bench.wait()
+    _, alive = psutil.wait_procs(left, timeout=60)
+    for one in alive:
+        one.kill()
+    assert alive == [], (tmp_path / "log").read_text()

@@ -106,31 +106,40 @@ def tried(
     seeds: int,
     plant: Plant,
     counted: Callable[[Alarms], Bools] = lambda alarms: np.ones(len(alarms.at), np.bool_),
+    *,
+    between: bool = False,
 ) -> Trial:
-    """Plant into a record so many times over, at other moments, and count what the ``counted`` alarms find."""
-    made, first = Trial(), np.zeros(len(BINS))
+    """Plant into a record so many times over, at other moments, and count what the ``counted`` alarms find.
+
+    False alarms by how sure they are, are those of the record as it is, or ``between`` the events: what these do to
+    what is remembered of a station is in them, then.
+    """
+    made, first, false = Trial(), np.zeros(len(BINS)), np.zeros(len(BINS))
 
     def judged(values: Floats) -> Alarms:
         alarms = judge(replace(table, values=values), edges).alarms
         return alarms.take(np.flatnonzero(counted(alarms)))
 
+    plain = judged(table.values)
     for seed in range(seeds):
         values, events = plant(table, chain, np.random.default_rng(seed))
         alarms = judged(values)
         for event in events:
             first += by_sureness(alarms.take(rows_of(alarms, event)[:1]))
-        alarms = alarms.take(np.flatnonzero(alarms.doubt == 0))
         explained = np.zeros(len(alarms.at), np.bool_)
         for event in events:
             mine = rows_of(alarms, event)
             explained[mine] = True
+            sure = mine[alarms.doubt[mine] == 0]
             made.planted[event.kind] += 1
-            if len(mine):
+            if len(sure):
                 made.found[event.kind] += 1
-                made.delays.setdefault(event.kind, []).append(int(alarms.at[mine[0]]) - event.begin)
-        made.others += len(one_each(alarms.take(np.flatnonzero(~explained))).at)
+                made.delays.setdefault(event.kind, []).append(int(alarms.at[sure[0]]) - event.begin)
+        others = alarms.take(np.flatnonzero(~explained))
+        made.others += len(one_each(others.take(np.flatnonzero(others.doubt == 0))).at)
+        false += by_sureness(one_each(others if between else plain))
         made.months += months(table)
-    false = seeds / made.months * by_sureness(one_each(judged(table.values)))
+    false /= made.months
     made.told = list(zip((first / max(made.planted.total(), 1)).tolist(), false.tolist(), strict=True))
     return made
 

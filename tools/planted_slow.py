@@ -73,7 +73,7 @@ def main() -> None:
     print(f"| record | {' | '.join(NEEDS)} | all | delay h | other slow alarms a station-month |")
     print("|---" * (len(NEEDS) + 4) + "|")
     for name, table, chain, edges in records(asked.data):
-        one = tried(table, chain, edges, asked.seeds, with_events, slow)
+        one = tried(table, chain, edges, asked.seeds, with_events, slow, between=True)
         delays = [f"{kind} {delay:.1f}" for kind in NEEDS if (delay := one.delay(HOUR_MS, kind)) is not None]
         cells = [*one.cells(NEEDS), f"**{one.share():.0f} %**", ", ".join(delays)]
         print(f"| {name} | {' | '.join(cells)} | {one.others / one.months:.2f} |")

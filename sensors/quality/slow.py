@@ -90,6 +90,11 @@ TOGETHER: Final = 1.75
 """Two witnesses say so much together, where none counts for more than one that is far out: a sensor alone, however
 wild, is a broken sensor. Both are three quarters of the way, then, and one of them is far out or nearly so."""
 
+DOUBLED: Final = 0.1
+SUREST: Final = 0.9
+"""What is just enough is right as often as not; so much more doubles the odds, up to nine of ten (measured on slow
+events planted into recorded water, docs/detection.md: the share that is right where one passes a station a month)."""
+
 NEAR_H: Final = 25
 """Hours for which a neighbouring station bears witness: within a lunar day the tide carries the same water past it
 twice, up and down."""
@@ -132,6 +137,10 @@ USUAL_C: Final = 15.0
 
 NEXT_DAY_H: Final = 30
 """Hours from a bloom's hours to those of the next day: by then the light is back."""
+
+ROTS_H: Final = 7 * 24
+"""Hours after its last light in which oxygen that is missing is the bloom's: half of dead algae rots within a week (a
+tenth a day)."""
 
 _CAUSE: Final = {cause: i for i, cause in enumerate(Cause)}
 _AS_ROLE: Final = np.array([ROLES.index(role) for role in FOLLOWED.values() if role in ROLES])
@@ -248,11 +257,8 @@ class AllAlarms(Alarms):
         moves = sorted(zip(ROLES, self.moves[row].tolist(), strict=True), key=lambda one: -abs(one[1]))
         speaking = tuple(one for one in moves if abs(one[1]) >= WITNESS)
         silent = tuple(one for one in moves if one[0] in measured and abs(one[1]) < WITNESS)
-        beside = sum(role != "temperature" for role, _ in speaking) - 1 + int(self.supported[row])
-        more = float(self.total[row]) - TOGETHER
-        confidence = 0.4 + 0.15 * min(beside, 2) + 0.2 * min(max(more, 0.0), 1.0)
-        if self.doubt[row]:
-            confidence = min(confidence, DOUBTFUL)
+        odds = 2.0 ** ((float(self.total[row]) - TOGETHER) / DOUBLED)
+        confidence = DOUBTFUL if self.doubt[row] else min(SUREST, odds / (1.0 + odds))
         return Meaning(tuple(Cause)[self.cause[row]], round(confidence, 2), speaking, silent)
 
 
@@ -550,13 +556,18 @@ class _Judge:
         short_there = self._beside(_SAGGING, short, twice_low[..., _OXYGEN], fresh)
         breathed = np.maximum(low[..., _PH], low[..., _REDOX])
 
-        green = _together(high[..., _OXYGEN], high[..., _PH])
-        green *= past.course[rows, _BEFORE:, _OXYGEN] > SUPERSATURATED
+        light = past.course[rows, _BEFORE:, _OXYGEN] > SUPERSATURATED
+        green = _together(high[..., _OXYGEN], high[..., _PH], high[..., _BLOOM]) * light
         yesterday = past.bloomed[rows, 1, None]
-        twofold = (high[..., _BLOOM] >= WITNESS) | ((yesterday >= 0) & (hour - yesterday <= NEXT_DAY_H))
+        twofold = (_together(high[..., _OXYGEN], high[..., _PH]) > 0) & (high[..., _BLOOM] >= WITNESS)
+        twofold |= (yesterday >= 0) & (hour - yesterday <= NEXT_DAY_H)
         grows = (green >= TOGETHER) & new
-        past.bloomed[rows, 0] = np.maximum(past.bloomed[rows, 0], np.where(grows, hour, -1).max(axis=1))
+        seen = np.maximum.accumulate(np.where(grows, hour, past.bloomed[rows, 0, None]), axis=1)
+        past.bloomed[rows, 0] = seen[:, -1]
         blooms = np.maximum.accumulate(np.where(grows & twofold, hour, past.blooms[rows, None]), axis=1)
+        rots = (blooms >= 0) & (hour - np.minimum(blooms, seen) <= ROTS_H)
+        rots &= (_together(short, breathed) > 0) | (twice_low[..., _OXYGEN] > 1)
+        blooms = np.maximum.accumulate(np.where(rots & new, hour, blooms), axis=1)
         past.blooms[rows] = blooms[:, -1]
 
         found = _Found.nothing(out)
@@ -697,10 +708,11 @@ def _out(course: Floats, middle: Floats, far: Floats) -> _Out:
 
 
 def _together(first: Floats, *others: Floats) -> Floats:
-    """How far out two independent sensors are together, the ``first`` and the strongest of ``others``; 0 where one of
-    them is no witness."""
+    """How much two independent sensors say together, the ``first`` and the strongest of ``others``: the weaker one and
+    no more than one for the other; 0 where one of them is no witness."""
     second = np.maximum.reduce(others)
-    return np.where(np.minimum(first, CAP) + np.minimum(second, CAP) >= TOGETHER, first + second, 0.0)
+    total = np.minimum(first, second) + np.minimum(np.maximum(first, second), CAP)
+    return np.where(total >= TOGETHER, total, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

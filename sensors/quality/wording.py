@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sensors.parameters import catalogue
-from sensors.quality.events import Alarms, Doubt
+from sensors.quality.events import Alarms, Cause, Doubt
 from sensors.quality.phase import Shift
 from sensors.quality.slow import FOLLOWED, AllAlarms
 from sensors.reading import QualityTest
@@ -94,6 +94,8 @@ def _slow(alarms: AllAlarms, row: int) -> Text:
         told = _and(told, say("event.quiet", roles=unmoved))
     if alarms.doubt[row]:
         told = _and(told, say("event.doubt_lone"))
+    if meaning.cause is Cause.BLOOM and dict(meaning.evidence).get("oxygen", 0.0) < 0:
+        told = _and(told, say("event.bloom_rots"))
     return _and(told, say("event.beside")) if alarms.supported[row] else told
 
 

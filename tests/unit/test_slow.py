@@ -219,6 +219,70 @@ def test_chlorophyll_tells_a_bloom_on_its_first_day() -> None:
     assert sure(alarms(water))[0][1] < before - 12
 
 
+def over(water: dict[str, Floats], day: int) -> None:
+    """On that day the algae are gone."""
+    for key, was in creek(len(water["do"]) / DAY).items():
+        water[key][day * DAY :] = was[day * DAY :]
+
+
+def test_the_nights_in_which_a_bloom_rots_are_the_blooms_and_tell_nothing_new() -> None:
+    water = creek(20)
+    bloom(water, 11)
+    over(water, 15)
+    for night in (15, 16, 17):
+        sag(water, night * DAY + 52)
+    found = alarms(water)
+    assert {cause for cause, _ in sure(found)} == {Cause.BLOOM}
+    assert max(hour for _, hour in sure(found)) / 24 > 17.5
+    assert len(sure(begun(found))) == 1
+
+
+def test_a_first_night_without_oxygen_days_after_a_bloom_says_that_there_was_one() -> None:
+    water = creek(20)
+    bloom(water, 11)
+    over(water, 15)
+    sag(water, 18 * DAY + 52)
+    found = begun(alarms(water))
+    bright, dark = np.flatnonzero(found.doubt == 0).tolist()
+    assert found.meaning(dark).cause is Cause.BLOOM
+    assert "what rots takes the oxygen" in event(found, dark).en
+    assert "腐烂" in event(found, dark).zh
+    assert "rots" not in event(found, bright).en
+
+
+def test_nights_without_oxygen_a_week_after_a_bloom_are_a_matter_of_their_own() -> None:
+    water = creek(30)
+    bloom(water, 11)
+    over(water, 15)
+    sag(water, 23 * DAY + 52)
+    assert [cause for cause, _ in sure(begun(alarms(water)))] == [Cause.BLOOM, Cause.OXYGEN_SAG]
+
+
+def test_where_ph_says_nothing_chlorophyll_and_oxygen_tell_a_bloom_on_its_second_bright_day() -> None:
+    water = creek(16)
+    bloom(water, 11)
+    water.pop("ph")
+    assert sure(alarms(water)) == []
+    grown = 1 + 2 * np.clip(np.arange(16 * DAY) / DAY - 11, 0, 4)
+    water["chla"] = 20 * grown + np.random.default_rng(3).normal(0, 0.5, 16 * DAY)
+    told = sure(alarms(water))
+    assert {cause for cause, _ in told} == {Cause.BLOOM}
+    assert 12 <= told[0][1] / 24 < 13.5
+
+
+def test_an_alarm_is_as_sure_as_its_weaker_witness() -> None:
+    def surest(oxygen: float, ph: float) -> float:
+        water = creek(12)
+        shape = during(12 * DAY, 10 * DAY + 52, 10 * DAY + 92, 12)
+        water["do"] -= oxygen * shape
+        water["ph"] -= ph * shape
+        found = alarms(water)
+        return max([found.meaning(i).confidence for i in np.flatnonzero(found.doubt == 0)], default=0.0)
+
+    assert 0.5 < surest(4.0, 0.08) < surest(4.0, 0.1) < surest(4.0, 0.3) == 0.9
+    assert surest(5.5, 0.08) <= surest(4.0, 0.08)
+
+
 def test_what_lasts_for_weeks_becomes_the_usual() -> None:
     water = creek(40)
     water["do"][12 * DAY :] -= 2.5

@@ -189,7 +189,7 @@ class _Work:
 
         changed = [one for i in tells for one in self.corrected[i]]
         why = partial(_why, changed, self.stored.history) if changed else None
-        return past.judge(station, late, Said.together([*parts, others]), without, why)
+        return past.judge(station, late, Said.together([*parts, others]), without, self.stored.said, why)
 
 
 def _groups(batch: Batch, series: Ints) -> list[_Group]:

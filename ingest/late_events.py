@@ -25,7 +25,7 @@ from ingest.history import SHORTEST_S, History, accepted_before, judge_again, me
 from ingest.storage.port import ReadingStore, Window
 from sensors.quality import Assessed
 from sensors.quality.events import QUIET_MS, Alarms, Cause, watch
-from sensors.quality.slow import AllAlarms, look
+from sensors.quality.slow import HOUR_MS, NEAR_H, AllAlarms, Looked, look
 from sensors.quality.upstream import SLOT_MS, SLOTS, Way, anything
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, QualityTest, pack
 from sensors.texts import Text, say
@@ -57,6 +57,9 @@ class Told:
 
 Known = Callable[[str], Sequence[Told]]
 """The events at a station that people were told of."""
+
+Ask = Callable[[int, Ints], "Said"]
+"""What the sensors of a station say around the first and the last of some instants, as they are stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,8 @@ class Stored:
     ) -> tuple[list[Finding], list[Finding]]:
         """Ask for events of a station whose own readings are what they were (:meth:`Past.passed_on`)."""
         said = self.said(station, around)
-        return past.judge(station, around, said, lambda: said, None if reason is None else lambda *_: reason)
+        why = None if reason is None else lambda *_: reason
+        return past.judge(station, around, said, lambda: said, self.said, why)
 
     def judged(self, station: int, series: Ints, windows: Sequence[Window]) -> Said:
         """Of windows of readings; what a reviewer called bad is left out."""
@@ -186,6 +190,7 @@ class Past:
         if live is not None:
             sure = live.take(np.flatnonzero(live.doubt == 0))
             self._live = {s: _spans(sure.at[sure.station == s]) for s in np.unique(sure.station).tolist()}
+        self._said: dict[int, Said] = {}
         self._found: dict[int, list[Span]] = defaultdict(list)
         self._lost: dict[int, list[Told]] = defaultdict(list)
 
@@ -194,16 +199,20 @@ class Past:
         return self._flow.downwards(stations)
 
     def judge(
-        self, station: int, late: Ints, now: Said, was: Callable[[], Said], why: Why | None = None
+        self, station: int, late: Ints, now: Said, was: Callable[[], Said], ask: Ask, why: Why | None = None
     ) -> tuple[list[Finding], list[Finding]]:
         """What is to be told of a station whose readings around the instants ``late`` (sorted) were ``was`` and are
         ``now``: all findings, and those that change what is on.
 
-        Where ``why`` is given readings were declared wrong: what rested on some is withdrawn with the reason it knows.
+        ``ask`` tells what its neighbours say. Where ``why`` is given readings were declared wrong: what rested on some
+        is withdrawn with the reason it knows.
         """
         within = int(late[0]) - REACH_MS, int(late[-1]) + REACH_MS
-        found = self._alarms(station, now, within, self._heard_now)
-        before = cache(lambda: self._alarms(station, was(), within, self._heard_before))
+        near = np.array([late[0] - NEAR_H * HOUR_MS, late[-1]])
+        asked = cache(lambda other: ask(other, near))
+        self._said[station] = now
+        found = self._alarms(station, now, within, self._heard_now, lambda other: self._said.get(other) or asked(other))
+        before = cache(lambda: self._alarms(station, was(), within, self._heard_before, asked))
         every: list[Finding] = []
         lasting: list[Finding] = []
         if why is not None:
@@ -282,17 +291,25 @@ class Past:
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
-    def _alarms(self, station: int, said: Said, within: Span, heard: Callable[[int], list[Span]]) -> Alarms:
+    def _alarms(
+        self,
+        station: int,
+        said: Said,
+        within: Span,
+        heard: Callable[[int], list[Span]],
+        beside: Callable[[int], Said],
+    ) -> AllAlarms:
         """The detector's alarms in a stretch of time, as if nothing had been seen of the station for a while.
 
-        ``heard`` tells the events of a station upstream.
+        ``heard`` tells the events of a station upstream, ``beside`` what the sensors of a neighbouring one say.
         """
         ways = self._flow.above.get(station, ())
         everywhere = [(way, (within[0] - way.reach_ms, within[1])) for way in ways]
         found = self._watched(station, said, within, everywhere)
-        if not found.supported.any():
-            return found  # the same whatever is known of the water above
-        return self._watched(station, said, within, [(way, span) for way in ways for span in heard(way.above)])
+        if found.supported.any():  # else the same whatever is known of the water above
+            found = self._watched(station, said, within, [(way, span) for way in ways for span in heard(way.above)])
+        both = AllAlarms.of(found, self._looked(station, said, within, beside))
+        return replace(both, station=np.full(len(both.at), station))
 
     def _watched(self, station: int, said: Said, within: Span, upstream: Sequence[tuple[Way, Span]]) -> Alarms:
         """``upstream`` are events above: what moved there is not known any more, so that each speaks for anything."""
@@ -310,12 +327,25 @@ class Past:
             edges.append(way._replace(above=i, below=0))
         rows = np.flatnonzero((said.at >= within[0]) & (said.at <= within[1]))
         columns = said.parameter[rows], said.at[rows], said.move[rows], said.course[rows], said.tests[rows]
-        who, catalogue = np.zeros(len(rows), np.int64), self._history.registry.catalogue
-        sudden = watch(who, *columns, memory, catalogue, edges).alarms
-        hours = said.parameter[rows], said.at[rows], said.value[rows], said.tests[rows]
-        slow = look(who, *hours, self._history.slow.aside(station), catalogue, learn=False).alarms
-        found = AllAlarms.of(sudden, slow)
-        return replace(found, station=np.full(len(found.at), station))
+        return watch(np.zeros(len(rows), np.int64), *columns, memory, self._history.registry.catalogue, edges).alarms
+
+    def _looked(self, station: int, said: Said, within: Span, beside: Callable[[int], Said]) -> AllAlarms:
+        """Changes of hours; where something stands out the next stations above and below are looked at, too."""
+        history = self._history
+
+        def look_at(stations: list[int], parts: Sequence[Said]) -> Looked:
+            one, who = Said.together(parts), np.repeat(np.arange(len(parts)), [len(part.at) for part in parts])
+            rows = np.flatnonzero(((one.at >= within[0]) | (who > 0)) & (one.at <= within[1]))
+            columns = who[rows], one.parameter[rows], one.at[rows], one.value[rows], one.tests[rows]
+            near = {0: list(range(1, len(parts)))}
+            memory, catalogue = history.slow.aside(np.array(stations)), history.registry.catalogue
+            return look(*columns, memory, catalogue, near, learn=False)
+
+        looked = look_at([station], [said])
+        if looked.asks_neighbours and (others := history.network.get(station, ())):
+            every = [int(other) for other in others]
+            looked = look_at([station, *every], [said, *(beside(other) for other in every)])
+        return looked.alarms.take(np.flatnonzero(looked.alarms.station == 0))
 
     def _heard_now(self, station: int) -> list[Span]:
         return self._sure(self._told(station)) + self._live.get(station, []) + self._found[station]

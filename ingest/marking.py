@@ -143,7 +143,8 @@ def _events(
         for around in _stretches(np.array(sorted(changed[station]))):
             bad = np.array(sorted(called_bad.get(station, ())), np.int64)
             why = partial(_why, reviews, registry.stations[station].key, None, bad) if len(bad) else None
-            yield past.judge(station, around, now.said(station, around), partial(was.said, station, around), why)
+            before = partial(was.said, station, around)
+            yield past.judge(station, around, now.said(station, around), before, now.said, why)
     for station, around, reason in past.passed_on(changed):
         yield now.judge_as_it_is(station, around, past, reason)
 

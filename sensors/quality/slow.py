@@ -216,12 +216,13 @@ class Slow:
         self.open.apply(np.array([row]), other.open)
         self.past.apply(np.array([row]), other.past)
 
-    def aside(self, station: int) -> "Slow":
-        """One station as one to which nothing has happened for a while: what its days were, and nothing of today."""
+    def aside(self, stations: Codes) -> "Slow":
+        """These stations as ones to which nothing has happened for a while: what their days were, and nothing of
+        today."""
         made = Slow()
-        made.grow(1)
-        made.past.known[:], made.past.days[:] = self.past.known[station], self.past.days[station]
-        made.past.warmth[:] = self.past.warmth[station]
+        made.grow(len(stations))
+        made.past.known[:], made.past.days[:] = self.past.known[stations], self.past.days[stations]
+        made.past.warmth[:] = self.past.warmth[stations]
         return made
 
 
@@ -304,6 +305,11 @@ class Looked:
     open: Open
     over: Codes
     past: Past
+
+    @property
+    def asks_neighbours(self) -> bool:
+        """Whether anything stood out of which neighbouring stations may bear witness."""
+        return bool((self.past.stood >= 0).any())
 
 
 def look(

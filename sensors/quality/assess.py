@@ -327,7 +327,7 @@ def _compare(
         busy, noisy = found.shift > np.maximum(shift_limit / 8.0, far), found.noise > noise_limit
         line.mark[here] = busy * np.uint8(BUSY) + weak * np.uint8(WEAK) + noisy * np.uint8(NOISY)
         spike_limit = np.maximum(floor, past.column(T_SPIKE))
-        bursts = _bursts(line, p, np.maximum(spike_limit / 8.0, far), past, catalogue)
+        bursts = _bursts(line, p, found.step, np.maximum(spike_limit / 8.0, far), past, catalogue)
         line.mark[here[bursts.row]] |= np.uint8(BACK)
         q = line.q
         q[here] = pack(new_flag, new_bits)
@@ -526,8 +526,9 @@ def _course(line: _Line, z: Floats, middle: Floats) -> Bytes:
 
 def _going_on(line: _Line, z: Floats) -> Places:
     """The fast readings with which a sensor has gone one way for long, and not in one step."""
-    fast = line.t[line.here] - line.t[line.here - GOES_ON] <= GOES_ON * MOVE_FAST_MS
-    rows = np.flatnonzero((np.abs(z) >= 1.0) & fast)
+    rows = np.flatnonzero(np.abs(z) >= 1.0)
+    here = line.here[rows]
+    rows = rows[line.t[here] - line.t[here - GOES_ON] <= GOES_ON * MOVE_FAST_MS]
     if not len(rows):
         return rows
     last = line.move[line.here[rows][:, None] + np.arange(1 - GOES_ON, 1)]
@@ -706,25 +707,30 @@ class _Bursts:
     scale: Floats
 
 
-def _bursts(line: _Line, p: Codes, least: Floats, past: Past, catalogue: Catalogue) -> _Bursts:
-    """The bursts of three readings and more above a limit (n,), that end with the new readings."""
-    x0, usual = line.lag(0), past.column(T_LEVEL)
-    rows = np.flatnonzero(np.abs(x0 - line.lag(1)) > least * _level(x0, p, usual, catalogue))
+def _bursts(line: _Line, p: Codes, step: Floats, least: Floats, past: Past, catalogue: Catalogue) -> _Bursts:
+    """The bursts of three readings and more above a limit (n,), that end with the new readings; these made the steps
+    ``step`` (n,)."""
+    rows = np.flatnonzero(
+        step > 0.5 * np.minimum(least, 0.2)
+    )  # measured by the level of the burst, perhaps: a first sieve
+    x0, x1, usual = line.x[line.here[rows]], line.x[line.here[rows] - 1], past.column(T_LEVEL)
+    rows = rows[np.abs(x0 - x1) > least[rows] * _level(x0, p[rows], usual[rows], catalogue)]
     none = np.zeros(0, np.int64)
     found = [_Bursts(none, none, np.zeros(0), np.zeros(0))]
     for many in range(3, tests.LONGEST_BURST + 1):
         here = line.here[rows]
         base = line.median_before(here - many, 7)
+        sides = np.maximum(np.abs(line.x[here] - base), np.abs(line.x[here - many - 1] - base))
+        some = np.flatnonzero(sides <= tests.SPIKE_RETURN * np.abs(line.x[here - 1] - base))
+        row, here, base = rows[some], here[some], base[some]
         apart = line.x[here[:, None] - np.arange(many + 2)] - base[:, None]
         apart *= np.sign(apart[:, 1:2])
         lowest = apart[:, 1:-1].min(axis=1)
-        sides = np.maximum(apart[:, 0], apart[:, -1])
-        scale = _level(base, p[rows], usual[rows], catalogue)
-        size = (lowest - sides) / scale
-        close = np.maximum(np.abs(apart[:, 0]), np.abs(apart[:, -1])) <= tests.SPIKE_RETURN * lowest
+        scale = _level(base, p[row], usual[row], catalogue)
+        size = (lowest - np.maximum(apart[:, 0], apart[:, -1])) / scale
         short = line.t[here] - line.t[here - many - 1] <= tests.BURST_MS
-        some = np.flatnonzero(close & short & (size > least[rows]))
-        found.append(_Bursts(rows[some], np.full(len(some), many), size[some], scale[some]))
+        some = np.flatnonzero((sides[some] <= tests.SPIKE_RETURN * lowest) & short & (size > least[row]))
+        found.append(_Bursts(row[some], np.full(len(some), many), size[some], scale[some]))
     return _Bursts(*(np.concatenate([getattr(part, name) for part in found]) for name in _Bursts.__slots__))
 
 

@@ -54,7 +54,7 @@ def case(state: State) -> Incident:
 
 def test_every_page_asks_for_a_right_that_the_table_of_the_api_knows():
     for entry in (*ENTRIES, REACH, INCIDENT):
-        assert right_of("GET", entry.route) is entry.right
+        assert right_of(entry.method, entry.route) is entry.right
 
 
 def test_a_menu_holds_no_page_that_would_turn_its_reader_away():
@@ -159,6 +159,12 @@ def test_a_case_on_a_branch_stands_where_it_left_the_straight_way():
     ]
     rejected = cases.stops(case(State.REJECTED), [entry(1, State.REPORTED), entry(2, State.REJECTED)])
     assert [stop.state for stop in rejected] == [State.REPORTED, State.REJECTED]
+
+
+def test_a_step_is_of_when_it_was_reached_and_not_of_what_was_found_later():
+    history = [entry(1, State.REPORTED), entry(9, State.REPORTED, before=State.REPORTED, what=What.RESOLVED)]
+    assert cases.stops(case(State.REPORTED), history)[0].at_ms == T + 1
+    assert {line.role for line in cases.lines(history)} == {"rule"}
 
 
 def test_findings_that_repeat_themselves_are_one_line_and_what_people_wrote_is_never_hidden():

@@ -123,7 +123,7 @@ class CasePage:
 
 def stops(incident: Incident, history: Sequence[Entry]) -> tuple[Stop, ...]:
     """The way of the case: the straight one, with the branch it is on in its place."""
-    reached = {entry.to_state: entry.at_ms for entry in history}
+    reached = {entry.to_state: entry.at_ms for entry in history if entry.from_state is not entry.to_state}
     state = incident.state
     if state in PATH:
         here = PATH.index(state)
@@ -139,6 +139,10 @@ def stops(incident: Incident, history: Sequence[Entry]) -> tuple[Stop, ...]:
     before = tuple(Stop(one, "done", reached.get(one)) for one in PATH[: here + 1])
     after = tuple(Stop(one, "ahead", None) for one in PATH[here + 1 :])
     return (*before, Stop(state, "now", reached.get(state)), *after)
+
+
+FOUND = (What.FIRED, What.RESOLVED, What.WITHDRAWN, What.PROMOTED)
+"""What rules say; ``by`` is the rule."""
 
 
 def lines(history: Iterable[Entry]) -> tuple[Line, ...]:
@@ -158,7 +162,7 @@ def lines(history: Iterable[Entry]) -> tuple[Line, ...]:
                 seq=entry.seq,
                 at_ms=entry.at_ms,
                 by=entry.by,
-                role=entry.role,
+                role="rule" if entry.what in FOUND else entry.role,
                 text=entry.text,
                 comment=entry.comment or "",
                 moved=None

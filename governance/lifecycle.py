@@ -831,7 +831,8 @@ def _told(
     now_ms: int,
     details: Mapping[str, Any],
 ) -> Entry:
-    """The entry of what a person did."""
+    """The entry of what a person did, or this system by itself."""
+    name: str | Text = say("entry.by_riverchief") if actor.role is Role.SYSTEM else actor.name.strip()
     return Entry(
         seq=after.version,
         at_ms=now_ms,
@@ -840,7 +841,7 @@ def _told(
         by=actor.name.strip(),
         from_state=before.state if before else None,
         to_state=after.state,
-        text=say(f"incident.{what}", id=(before or after).id, by=actor.name.strip(), other=order.into),
+        text=say(f"incident.{what}", id=(before or after).id, by=name, other=order.into),
         comment=order.comment,
         role=actor.role.value,
         attachments=order.attachments,

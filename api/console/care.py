@@ -18,7 +18,7 @@ from api.care import Care, Done, Jump, StationCare
 from api.console import menu
 from api.console.dialogs import Dialog
 from api.console.elements import button, link, pennant, tag
-from api.console.frame import Page, cell
+from api.console.frame import Page
 from api.console.model import Data, duration
 from api.console.models import care as models
 from api.console.models.care import DRIFTS, Row
@@ -183,14 +183,15 @@ class CareOfStation(_CarePage):
             if not model.care.due:
                 self.empty("no_sensors", "no_sensors_next")
                 return
-            heads = {name: self.say(f"column_{name}") for name in ("sensor", "last", "next")}
-            with self.table(heads, testid="care-sensors"):
+            with tag("ul", testid="care-sensors"):
                 for one in model.care.due:
-                    with tag("tr", testid=f"care-due-{one.parameter}"):
-                        cell(heads["sensor"], self.parameter(one.parameter), "rc-row-name")
-                        cell(heads["last"], self.say("never") if one.last_ms is None else self.moment(one.last_ms))
+                    with tag("li", "rc-sensor", testid=f"care-due-{one.parameter}"):
+                        with tag("div", "rc-card-body"):
+                            tag("strong", text=self.parameter(one.parameter))
+                            if one.last_ms is not None:
+                                tag("span", "rc-quiet", self.say("last", at=self.moment(one.last_ms)))
                         late = one.overdue(self.context.clock_ms())
-                        cell(heads["next"], self._when(one), "rc-missed" if late else "")
+                        tag("span", "rc-missed" if late else "rc-quiet", self._when(one))
             if model.care.visit_due_ms is not None:
                 late = model.care.visit_due_ms <= self.context.clock_ms()
                 words = self.say("next_visit", at=beijing(model.care.visit_due_ms, "%Y-%m-%d"))

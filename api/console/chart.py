@@ -17,7 +17,7 @@ from sensors.times import BEIJING_OFFSET_MS, DAY_MS, beijing, beijing_day
 POINTS = 600
 FRESH_MS = 3 * DAY_MS // 24
 """A forecast older than this is not drawn."""
-RANGES = {"1h": DAY_MS // 24, "24h": DAY_MS, "7d": 7 * DAY_MS, "14d": 14 * DAY_MS}
+RANGES = {"1h": DAY_MS // 24, "24h": DAY_MS, "7d": 7 * DAY_MS, "30d": 30 * DAY_MS}
 FONT = '"Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", "Microsoft YaHei", system-ui, sans-serif'
 LINE, BAND, AHEAD, QUIET, DOUBT, LIMIT = "#0b5a5e", "#9fc0c0", "#d9d3c3", "#5b6c70", "#6a4c93", "#14262a"
 _CROSS = "path://M-5,-4L-4,-5L0,-1L4,-5L5,-4L1,0L5,4L4,5L0,1L-4,5L-5,4L-1,0Z"

@@ -213,7 +213,7 @@ class IncidentPage(Page[CasePage]):
                 if case.emergency:
                     tag("strong", "rc-missed", self.say("emergency", grade=case.emergency))
                 if case.supervised_at_ms is not None:
-                    tag("strong", text=self.say("supervised", by=case.supervised_by))
+                    tag("strong", text=self.say("supervised", by=who(case.supervised_by, "")))
             with tag("p", "rc-facts"):
                 if model.reach is not None:
                     link(self.of(model.reach[1]), self.to(f"/reaches/{model.reach[0]}"))

@@ -76,7 +76,8 @@ class OnCall(Page[OnCallPage]):
                 duty.people for week in model.weeks for d in week for duty in d.duties
             ):
                 mine = "nobody_next" if self.actor.may(_PLAN) else "nobody_office"
-                self.empty("none_planned", mine if model.contacts else "no_contacts_next")
+                known = model.contacts or not self.actor.may(_PLAN)
+                self.empty("none_planned", mine if known else "no_contacts_next")
                 return
             with tag("div", "rc-calendar"):
                 for i in range(7):

@@ -6,11 +6,11 @@ from functools import partial
 from api.console import menu, orders
 from api.console.elements import button, link, pennant, tag
 from api.console.frame import Page
+from api.console.models import incident as models
 from api.console.models.orders import IN_A_ROW, ON
 from governance import incidents
 from governance.incident import Incident
 from sensors.texts import say
-from sensors.times import beijing
 
 LIMIT = 200
 SHOWN = 30
@@ -22,6 +22,8 @@ class Waiting:
     """What waits, most urgent first."""
 
     rows: tuple[Incident, ...]
+    others: int = 0
+    """Open incidents within reach that wait for others; counted where nothing waits for who looks."""
 
 
 class TasksPage(Page[Waiting]):
@@ -33,7 +35,12 @@ class TasksPage(Page[Waiting]):
     def read(self) -> Waiting:
         with self.context.database.read() as connection:
             found = incidents.worklist(connection, self.actor, self.context.clock_ms(), limit=LIMIT)
-        return Waiting(tuple(incident for incident, _ in found))
+            if found:
+                return Waiting(tuple(incident for incident, _ in found))
+            others = incidents.list_incidents(
+                connection, open_only=True, regions=self.actor.regions, responsible=self.actor.name, limit=LIMIT
+            )
+        return Waiting((), len(others))
 
     def draw(self, model: Waiting) -> None:
         with tag("section", "rc-panel rc-incidents", label=self.say("tasks")):
@@ -41,7 +48,15 @@ class TasksPage(Page[Waiting]):
                 tag("h1", text=self.say("tasks"))
             with tag("ul", "rc-list", testid="tasks-list"):
                 if not model.rows:
-                    tag("li", "rc-empty", self.say("no_tasks"), testid="tasks-empty")
+                    with tag("li", "rc-empty", testid="tasks-empty"):
+                        tag("p", text=self.say("no_tasks"))
+                        tag(
+                            "p",
+                            "rc-quiet",
+                            self.say("with_others" if model.others else "nothing_open", count=model.others),
+                        )
+                        if model.others:
+                            link(self.say("see_them"), self.to("/incidents"))
                 for incident in model.rows if self.all_rows else model.rows[:SHOWN]:
                     with tag("li", "rc-row", testid=f"tasks-{incident.id}"):
                         pennant(incident.colour)
@@ -55,16 +70,18 @@ class TasksPage(Page[Waiting]):
         self.redraw()
 
     def _task(self, incident: Incident) -> None:
-        due_ms = incident.case.due_ms
         with tag("div", "rc-row-body"):
             link(self.of(incident.title), self.to(f"/incidents/{incident.id}"), "rc-row-title rc-link")
             with tag("div", "rc-row-foot"):
                 tag("span", "rc-number", f"#{incident.id}")
                 tag("span", text=self.of(say(f"state.{incident.state}")))
-                if due_ms is not None:
-                    overdue = due_ms < self.context.clock_ms()
-                    words = self.say("overdue_since" if overdue else "due_at", at=beijing(due_ms))
-                    tag("span", "rc-tag" if overdue else "", words)
+                tag("span", text=self.say("since", at=self.moment(incident.since_ms)))
+                if incident.case.due_ms is not None or incident.case.paused_at_ms is not None:
+                    sort, _ = models.deadline(incident, self.context.clock_ms())
+                    due = tag("span", f"rc-due rc-due-{sort}", testid=f"tasks-{incident.id}-due")
+                    self.tick(due, lambda now_ms: self.of(models.deadline(incident, now_ms)[1]))
+                if incident.retrospective:
+                    tag("span", "rc-tag", self.say("retrospective"))
                 with tag("span", "rc-actions"):
                     possible = orders.open_to(self, incident)
                     for action in (a for a in IN_A_ROW if a in possible):

@@ -31,9 +31,11 @@ def name(station: Station) -> Text:
 
 def duration(ms: int) -> Text:
     if ms >= 3_600_000:
-        return Text(f"{ms / 3_600_000:g}小时", f"{ms / 3_600_000:g} h")
+        hours = f"{round(ms / 3_600_000, 1):g}"
+        return Text(f"{hours}小时", f"{hours} h")
     if ms >= 60_000:
-        return Text(f"{ms / 60_000:g}分钟", f"{ms / 60_000:g} min")
+        minutes = f"{round(ms / 60_000, 1):g}"
+        return Text(f"{minutes}分钟", f"{minutes} min")
     return Text(f"{ms // 1000}秒", f"{ms // 1000} s")
 
 

@@ -25,6 +25,11 @@ _BUBBLING, _BUBBLES = 1.5, 12.0
 _O2_PER_MMOL = 32.0
 GROWN_O2 = 0.12
 """mg of oxygen for each µg of chlorophyll grown: 45 µg C a µg, one O2 a C."""
+_SORBED = 0.0075
+"""Dissolved phosphorus that mud takes up or gives off, mg/L for each NTU of it and each mg/L that the water is off what
+the bed holds: 0.6 of what a NTU of lifted mud carries (0.001 mg/L, see ``measured``) is loosely or iron-bound, beside
+0.08 mg/L in the water. So the bed evens out phosphorus within hours wherever the current lifts it, and asks no oxygen.
+The shares are orders of magnitude."""
 _FLOORS = np.array([0.0, 0.0, 0.0, 0.004, 0.05, 0.002, 0.5, 0.2, 20.0, -50.0, 0.005, 0.2, 0.1])
 
 
@@ -52,6 +57,8 @@ class Bed:
     """Of algae, per day in full light."""
     release: Floats
     """Of ammonia and phosphorus from the sediment, relative to a creek's."""
+    held_po4: Floats
+    """mg/L of dissolved phosphorus at which mud of this bed neither takes it up nor gives it off."""
 
 
 @dataclass(slots=True)
@@ -116,6 +123,7 @@ def react(content: Floats, bed: Bed, acts: Weathering, step_s: float, real: Floa
     sunk = bed.settling / depth
     lifted = sunk * np.maximum(aim - solids, 0.0)
     mud = bed.mud_demand * lifted * do / (do + 0.6)
+    sorbed = _SORBED * aim * sunk * (bed.held_po4 - po)
     # flocs: lighter than silt, so they sink slowly and are still there when it has settled
     floating = bed.richness * acts.fluff * (0.5 * bed.fine + stirred)
     rotted = 0.06 * k47 * organic
@@ -126,7 +134,7 @@ def react(content: Floats, bed: Bed, acts: Weathering, step_s: float, real: Floa
     change[:, BOD] = 0.15 * used - decayed - 0.25 / depth * bod
     change[:, NH] = 0.05 * decayed + 0.3 * freed + 0.03 * rotted - nitrified - 0.007 * made * nh / (nh + 0.05)
     change[:, NO] = nitrified - 0.06 * k47 * (1 - aerobic) * no
-    change[:, PO] = 0.004 * decayed + 0.003 * rotted + 0.05 * freed - 0.0010 * made * po / (po + 0.01)
+    change[:, PO] = 0.004 * decayed + 0.003 * rotted + 0.05 * freed + sorbed - 0.0010 * made * po / (po + 0.01)
     change[:, SOLIDS] = sunk * (aim - solids)
     change[:, OM] = -0.02 * (om - 1.2)
     change[:, EC] = 0.0

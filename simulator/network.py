@@ -22,9 +22,9 @@ from simulator.noise import key_of, lattice
 from simulator.scenario import along_km
 
 # content:        °C    DO   BOD   NH   NO3  PO4    NTU    OM     EC    alk   DIC  chl  organic
-DIRTY_BRANCH = (23.0, 2.6, 3.2, 0.90, 3.6, 0.090, 10.0, 2.00, 440.0, 2.05, 2.28, 8.0, 6.0)
-CLEAN_BRANCH = (23.0, 7.2, 1.2, 0.10, 2.1, 0.022, 36.0, 0.95, 284.0, 1.70, 1.75, 8.0, 3.0)
-SEAWARD = (23.0, 6.9, 1.3, 0.14, 2.2, 0.026, 36.0, 1.00, 290.0, 1.74, 1.80, 8.0, 3.5)
+DIRTY_BRANCH = (23.0, 3.2, 2.8, 0.45, 4.1, 0.090, 10.0, 2.00, 400.0, 2.05, 2.26, 8.0, 6.0)
+CLEAN_BRANCH = (23.0, 7.2, 1.2, 0.10, 2.1, 0.022, 36.0, 0.95, 312.0, 1.70, 1.75, 8.0, 3.0)
+SEAWARD = (23.0, 6.9, 1.3, 0.14, 2.2, 0.026, 36.0, 1.00, 315.0, 1.74, 1.80, 8.0, 3.5)
 CREEK_HEAD = (23.0, 4.8, 4.2, 0.50, 4.0, 0.09, 12.0, 3.0, 440.0, 2.30, 2.50, 16.0, 4.0)
 LAKE_HEAD = (23.0, 7.0, 3.0, 0.25, 1.1, 0.03, 9.0, 3.5, 330.0, 1.90, 1.95, 22.0, 3.0)
 SEWAGE = (25.0, 0.3, 170.0, 32.0, 6.0, 3.0, 45.0, 20.0, 950.0, 4.60, 5.60, 0.2, 65.0)
@@ -38,8 +38,8 @@ BRINE = (27.0, 5.5, 10.0, 1.0, 6.0, 0.1, 18.0, 50.0, 42000.0, 4.0, 4.2, 0.2, 2.0
 
 SIDE_CREEKS = (
     (23.0, 1.0, 9.0, 10.0, 2.0, 0.55, 10.0, 3.6, 440.0, 2.45, 2.90, 12.0, 9.0),
-    (23.0, 0.8, 5.0, 0.15, 10.0, 0.28, 5.0, 6.5, 820.0, 2.10, 2.44, 6.0, 5.0),
-    (23.0, 9.0, 5.0, 0.60, 1.4, 0.26, 8.0, 4.0, 340.0, 1.90, 1.90, 70.0, 12.0),
+    (23.0, 0.8, 5.0, 0.15, 10.0, 0.14, 5.0, 6.5, 820.0, 2.10, 2.44, 6.0, 5.0),
+    (23.0, 9.0, 5.0, 0.60, 1.4, 0.40, 8.0, 4.0, 340.0, 1.90, 1.90, 70.0, 12.0),
 )
 """The many small creeks of a delta, which no registry has and each ebb empties into its river: one with raw sewage; one
 that lives on treated water, rich in nitrate and salts and still poor in oxygen; one behind fish ponds, green and rich
@@ -56,8 +56,10 @@ with 1.5 km of creek to the km², 12 m wide, which is 0.75 of a river 240 m wide
 UP_KM, DOWN_KM = 14.0, 9.0
 """Tidal water above and below the reach of a river; the tide moves it by some 7 km."""
 
-BRANCH_KM = 5.0
-"""From one cleaner branch that joins to the next (assumed)."""
+BRANCH_KM = 10.0
+"""From one cleaner branch that joins to the next (assumed). It is more than the tide moves the water: at every fifth
+kilometre, where one was before, each station had clean water above and below it and saw half of the swing that the
+flood and the ebb of a delta have."""
 
 STORE_M2 = 9.5e6
 """Surface of the branches further up, which the tide fills and drains through the river."""
@@ -289,7 +291,7 @@ def build(registry: Registry) -> Network:
             sediment_demand=np.select([in_river, lake], [0.8, 1.2], 2.6),
             fine=np.select([in_river, lake], [4.0, 4.5], 9.0),
             stirred=np.select([in_river, lake], [60.0, 8.0], 16.0),
-            settling=np.select([in_river, lake], [36.0, 2.0], 9.0),
+            settling=np.select([in_river, lake], [72.0, 2.0], 9.0),
             richness=np.select([in_river, lake], [0.22, 0.45], 0.45)
             * np.exp(0.7 * _patches(reaches, reach, length, "mud", 1.0)),
             mud_demand=np.select([in_river, lake], [0.0003, 0.004], 0.008),
@@ -297,6 +299,7 @@ def build(registry: Registry) -> Network:
             richest=np.select([in_river, lake], [26.0, 46.0], 46.0),
             growth=np.select([in_river, lake], [1.9, 1.9], 2.6),
             release=np.select([in_river, lake], [0.3, 0.35], 1.0),
+            held_po4=np.select([in_river, lake], [0.08, 0.03], 0.13),
         ),
         _small_creeks(reaches, reach, length) * tidal * np.select([role == "own", role == "above"], [1.0, 0.3], 0.5),
     )

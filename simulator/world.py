@@ -30,9 +30,10 @@ _DYE_DAYS = 2.0
 _GONE = 1e-4
 _SILL_M = -0.75
 """Creeks do not fall dry: below this their gate holds the water."""
-_GATE_H, _WEIR_H, _BRIM_M = 1.2, 24.0, 1.1
+_GATE_H, _WEIR_H, _BRIM_M = 2.0, 24.0, 1.1
 """Gates are narrower than their creeks and take their time: with half an hour, river water came up so fast that oxygen
-fell by 2 mg/L within one; at Guangdong stations it is 3.2 in four hours at the 99th percentile (domain facts §7.1)."""
+fell by 2 mg/L within one; at Guangdong stations it is 3.2 in four hours at the 99th percentile (domain facts §7.1). The
+flood is short: with 1.2 hours its front stood in a creek like a discharge on calm spring tides."""
 _RUNOFF_H, _RUNOFF_SHARE, _SEWERS_MM_H, _FLUSH_MM, _DUST_DAYS = 1.3, 0.55, 3.0, 6.0, 4.0
 
 _FLOW: Mapping[EventKind, tuple[float, tuple[float, ...]]] = {

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from governance import assessment, contacts, dispatch, oncall, platforms
-from governance.assessment import Formula
+from governance import channels, contacts, dispatch, platforms
 from governance.contacts import Directory
 from governance.dispatch import Processes
-from governance.oncall import Shift
 from governance.platforms import Platforms
 from ingest.checks import rules
 from ingest.checks.rules import Rules
@@ -23,6 +22,10 @@ from sensors.stations import Registry
 from sensors.texts import Text, sentence
 from sensors.wire import mapping
 from sensors.wire.mapping import Mappings
+
+if TYPE_CHECKING:
+    from governance.assessment import Formula
+    from governance.oncall import Shift
 
 
 def shipped(name: str) -> Path:
@@ -46,8 +49,10 @@ def parse_rules(text: str, catalogue: Catalogue) -> Rules:
     return rules.read(text, catalogue)
 
 
-def read_formula(path: Path | None) -> Formula:
+def read_formula(path: Path | None) -> "Formula":
     """The formula of the assessment in a file, or the shipped example; raises ConfigurationError naming the fault."""
+    from governance import assessment  # with the cryptography of the trail
+
     path = path or shipped("assessment.toml")
     text = read_text(path)
     with _named(path):
@@ -148,14 +153,18 @@ def read_platforms(path: Path | None, usual_secret: str | None) -> Platforms:
 
 
 def read_contacts(path: Path) -> Directory:
-    """The contacts of a file; raises ConfigurationError naming file and fault, never an address."""
+    """The contacts of a file, every channel understood; raises ConfigurationError that names no address."""
     text = read_text(path)
     with _named(path):
-        return contacts.read(text, lambda file: _secret_in(path.parent / file))
+        found = contacts.read(text, lambda file: _secret_in(path.parent / file))
+        channels.check(found)
+    return found
 
 
-def read_shifts(path: Path, directory: Directory) -> tuple[list[Shift], list[Text]]:
+def read_shifts(path: Path, directory: Directory) -> "tuple[list[Shift], list[Text]]":
     """The shifts of a plan, and what a reader should know; raises ConfigurationError naming file and fault."""
+    from governance import oncall  # with the database
+
     text = read_text(path)
     with _named(path):
         return oncall.read(text, lambda key: directory.get(key) is not None)

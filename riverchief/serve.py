@@ -28,8 +28,8 @@ from ingest.outlook import Outlook
 from ingest.pipeline import Site
 from ingest.republish import Republisher
 from ingest.sources.commands import MqttCommands
-from ingest.sources.hj212 import Gateway, GatewaySettings
-from ingest.sources.mqtt import MqttSettings, MqttSource
+from ingest.sources.hj212 import Gateway
+from ingest.sources.mqtt import MqttSource
 from ingest.storage import registry as registry_store
 from ingest.storage import retention
 from ingest.storage import upkeep as upkeep_store
@@ -48,6 +48,7 @@ from riverchief.reminders import Reminders
 from riverchief.sealing import Sealing, public_keys, sealing
 from riverchief.settings import Settings, secret
 from riverchief.signals import on_signal
+from riverchief.sources import gateway_settings, mqtt_settings
 from riverchief.stores import open_stores
 from riverchief.tracing import Tracing
 from sensors.errors import ConfigurationError
@@ -475,35 +476,3 @@ def _wait_for_signal() -> None:
     asked = threading.Event()
     with on_signal(lambda *_: asked.set()):
         asked.wait()
-
-
-def mqtt_settings(settings: Settings) -> MqttSettings:
-    """The broker's address and login for the source."""
-    m = settings.mqtt
-    return MqttSettings(
-        host=m.host,
-        port=m.port,
-        user=m.user,
-        password=secret(m.password, m.password_file),
-        client_id=m.client_id,
-        version=5 if m.version == "5" else 4,
-        tls=m.tls,
-        ca_file=str(m.ca_file) if m.ca_file else None,
-        cert_file=str(m.cert_file) if m.cert_file else None,
-        key_file=str(m.key_file) if m.key_file else None,
-        keepalive_s=m.keepalive_s,
-    )
-
-
-def gateway_settings(settings: Settings) -> GatewaySettings:
-    """Where loggers connect."""
-    h = settings.hj212
-    return GatewaySettings(
-        host=h.host,
-        port=h.port,
-        cert_file=str(h.cert_file) if h.cert_file else None,
-        key_file=str(h.key_file) if h.key_file else None,
-        set_clock=h.set_clock,
-        max_connections=h.max_connections,
-        idle_s=h.idle_s,
-    )

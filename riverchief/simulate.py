@@ -14,8 +14,8 @@ from pathlib import Path
 import polars as pl
 
 from riverchief import clock, files, simulate_table
-from riverchief.serve import mqtt_settings
 from riverchief.settings import Settings
+from riverchief.sources import mqtt_settings
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.stations import Registry

@@ -14,11 +14,10 @@ from ingest.checks.rules import Rules
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import Window
-from riverchief import backtest_report, clock, files, recorded
+from riverchief import backtest_report, clock, files
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
 from riverchief.settings import Settings
-from riverchief.stores import open_stores
 from riverchief.terminal import columns, out, progress_bar
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue, catalogue
@@ -90,6 +89,8 @@ def try_both(
 
 def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> Past:
     """The past of recorded tables; a column ``event`` labels its stations."""
+    from riverchief import recorded
+
     registry = files.read_stations(stations, known) if stations else Registry(catalogue=known)
     readings: dict[str, Window] = {}
     labels: list[Label] = []
@@ -131,6 +132,8 @@ def _only(past: Past, stations: list[str]) -> Past:
 
 
 def _stored(loaded: Settings, known: Catalogue, since_ms: int, until_ms: int, stations: list[str]) -> Past:
+    from riverchief.stores import open_stores
+
     with opened(loaded) as database:
         stores = open_stores(loaded, database, known)
         with database.read() as connection:

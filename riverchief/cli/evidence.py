@@ -4,19 +4,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from riverchief import clock
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import DataFolder, SettingsFile, load, opened, who
-from riverchief.stores import open_stores
+from riverchief.terminal import out
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.texts import sentence
 
 app = Commands()
-
-out = Console(soft_wrap=True)
 
 
 @app.command()
@@ -29,6 +26,7 @@ def evidence(
 ) -> None:
     """事件证据包（PDF） · The evidence pack of an incident."""
     from api.evidence import pack
+    from riverchief.stores import open_stores
 
     loaded = load(settings, data)
     with opened(loaded) as database:
@@ -48,4 +46,4 @@ def evidence(
         file.write_bytes(made)
     except OSError as error:
         raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
-    out.print(f"[green]✓[/] {file} · {len(made):,} bytes", highlight=False)
+    out.print(f"[green]✓[/] {file} · {len(made):,} bytes", highlight=False, soft_wrap=True)

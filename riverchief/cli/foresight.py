@@ -10,7 +10,6 @@ from ingest.storage import registry as registry_store
 from riverchief import clock
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
-from riverchief.stores import open_stores
 from riverchief.terminal import out, tabulate
 from sensors.errors import ConfigurationError, NotFound
 from sensors.forecast import HOUR_MS, Verdict
@@ -80,6 +79,8 @@ def trace(
         raise ConfigurationError(sentence("order.trace_what"))
     if (station is None) != (at is None):
         raise ConfigurationError(sentence("order.station_at"))
+    from riverchief.stores import open_stores
+
     loaded, known = load(settings, data), catalogue()
     with opened(loaded) as database:
         store = open_stores(loaded, database, known).readings

@@ -1,20 +1,21 @@
 """``riverchief quarantine``: what could not be used, and its replay."""
 
 import dataclasses
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ingest import quarantine as quarantine_
-from ingest.pipeline import Receipt, Site
-from riverchief import clock, files
-from riverchief.alone import alone
+from riverchief import clock
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, site_database
 from riverchief.terminal import out, tabulate
 from sensors.parameters import catalogue
 from sensors.texts import line
 from sensors.times import beijing
+
+if TYPE_CHECKING:
+    from ingest.pipeline import Receipt
 
 app = Commands("隔离区：未能使用的数据 · What could not be used.")
 
@@ -46,6 +47,9 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """修正原因后重放 · Process held messages again, after their cause was fixed."""
+    from ingest.pipeline import Site
+    from riverchief import files
+    from riverchief.alone import alone
     from riverchief.stores import open_stores
 
     loaded = load(settings, data)
@@ -88,7 +92,7 @@ def replay(
         out.print(f"{line('held.replayed', **r)} · {r['status']} {r.get('reasons', '')}", markup=False)
 
 
-def _refused(receipt: Receipt) -> dict[str, Any]:
+def _refused(receipt: "Receipt") -> dict[str, Any]:
     return {
         "refused": len(receipt.rejected),
         "reasons": ", ".join(r.detail for r in receipt.rejected),

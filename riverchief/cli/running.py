@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from riverchief import files, logs, messages, serve
+from riverchief import logs
 from riverchief import settings as settings_
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load
@@ -58,6 +58,8 @@ def serve_command(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="端口 · port")] = None,
 ) -> None:
     """全部部件在一个进程里运行 · Everything in one process."""
+    from riverchief import serve
+
     serve.run(_on_port(settings, data, port))
 
 
@@ -68,6 +70,8 @@ def _on_port(settings: Path | None, data: Path | None, port: int | None) -> Sett
 @app.command("ingest")
 def ingest_command(settings: SettingsFile = None, data: DataFolder = None) -> None:
     """只运行接入 · Ingest alone."""
+    from riverchief import serve
+
     serve.run(load(settings, data), serve.Role.INGEST)
 
 
@@ -78,26 +82,33 @@ def api_command(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="端口 · port")] = None,
 ) -> None:
     """只运行接口和控制台 · API and console alone."""
+    from riverchief import serve
+
     serve.run(_on_port(settings, data, port), serve.Role.API)
 
 
 @app.command("worker")
 def worker_command(settings: SettingsFile = None, data: DataFolder = None) -> None:
     """只运行投递 · Deliveries alone."""
+    from riverchief import serve
+
     serve.run(load(settings, data), serve.Role.WORKER)
 
 
 @app.command()
 def check(settings: SettingsFile = None, data: DataFolder = None) -> None:
     """检查设置、规则、站点和报文映射，不启动 · Check settings, rules, stations and mappings; start nothing."""
+    from riverchief import files
+
     loaded = load(settings, data)
     known = catalogue()
-    serve.mqtt_settings(loaded)
+    settings_.secret(loaded.mqtt.password, loaded.mqtt.password_file)
     found = files.read_rules(loaded.site.rules, known)
     files.read_mappings(loaded.ingest.mappings, known)
     usual_secret = settings_.secret(loaded.outbox.secret, loaded.outbox.secret_file)
     files.read_platforms(loaded.platforms.file, usual_secret)
-    messages.directory(loaded)
+    if loaded.notices.contacts is not None:
+        files.read_contacts(loaded.notices.contacts)
     if loaded.site.stations is not None:
         files.read_stations(loaded.site.stations, known)
     out.print(f"[green]✓[/] {line('settings.valid', rules=len(found))}")

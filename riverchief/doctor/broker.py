@@ -23,8 +23,8 @@ from ingest.credentials import BrokerAway
 from ingest.sources.mqtt import MqttSettings, sign_in
 from riverchief.broker_users import broker_users
 from riverchief.doctor.findings import Finding, failure, ok, warning
-from riverchief.serve import mqtt_settings
 from riverchief.settings import Settings
+from riverchief.sources import mqtt_settings
 from sensors.wire.telemetry import topic
 
 NETWORK_S = 5.0

@@ -4,16 +4,13 @@ SQLite by default, with write-ahead log and ``synchronous=FULL``: a commit survi
 (docs/decisions/0002). PostgreSQL where several processes or machines work (docs/decisions/0011).
 """
 
-import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
-import psycopg
 import sqlalchemy as sa
-from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -36,29 +33,6 @@ SYNCHRONOUS = "FULL"
 BUSY_TIMEOUT_MS = 15_000
 """How long a writer waits for another one, on either database."""
 
-POSTGRES_SESSION = {
-    # Nothing of ours takes minutes, but a runaway statement would hold its rows, and with them the ingest, for ever.
-    "statement_timeout": "300s",
-    "lock_timeout": f"{BUSY_TIMEOUT_MS}ms",
-    # A process that froze in the middle of a transaction must not keep its locks until somebody finds it.
-    "idle_in_transaction_session_timeout": "120s",
-    # A machine that vanished gives up its sessions, and the ingest's lock, after a minute and not two hours.
-    "tcp_keepalives_idle": "30",
-    "tcp_keepalives_interval": "10",
-    "tcp_keepalives_count": "3",
-}
-POSTGRES_CONNECTION = {
-    "application_name": "riverchief",
-    "connect_timeout": "5",
-    "options": " ".join(f"-c {name}={value}" for name, value in POSTGRES_SESSION.items()),
-    # The same from this side: a statement sent to a machine that is gone fails within half a minute.
-    "keepalives_idle": "30",
-    "keepalives_interval": "10",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "30000",
-}
-"""What libpq is told; a URL that says otherwise (``?connect_timeout=2``) is obeyed."""
-
 SCHEMA_LOCK = 0x7269_7665_7201
 """The advisory lock of whoever changes the schema, PostgreSQL: one number for all our programs."""
 
@@ -73,11 +47,14 @@ class Database:
     def __init__(self, url: str | sa.URL) -> None:
         self.url = _checked(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = sa.create_engine(
-            self.url, **(_sqlite_options() if self.is_sqlite else _postgres_options(self.url))
-        )
+        options, on_connect = _sqlite_options(), _on_connect_sqlite
+        if not self.is_sqlite:
+            from governance import postgres  # with its driver
+
+            options, on_connect = postgres.options(self.url), postgres.on_connect
+        self.engine = sa.create_engine(self.url, **options)
         self._writer = threading.Lock()  # SQLite's own waiting is unfair: threads of one process queue here instead
-        event.listen(self.engine, "connect", _on_connect_sqlite if self.is_sqlite else _on_connect_postgres)
+        event.listen(self.engine, "connect", on_connect)
         self._reader = self.engine
         if not self.is_sqlite:
             self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
@@ -211,15 +188,12 @@ def translated() -> Iterator[None]:
 
 def _passes(error: BaseException) -> bool:
     """Whether a driver's error is about the present state of the database and not about what was asked of it."""
-    return isinstance(error, _PASSING) or (getattr(error, "sqlstate", None) or "").startswith(_PASSING_STATES)
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & _PASSING) or (getattr(error, "sqlstate", None) or "").startswith(_PASSING_STATES)
 
 
-_PASSING = (
-    sqlite3.OperationalError,
-    sqlite3.InterfaceError,
-    psycopg.OperationalError,  # among them a deadlock, a failed serialisation, a timeout, a server that shuts down
-    psycopg.InterfaceError,
-)
+_PASSING = {"OperationalError", "InterfaceError"}
+"""As every driver names them (PEP 249): among them a deadlock, serialisation, a timeout, a server that ends."""
 _PASSING_STATES = ("25",)
 """After a failover the old server is read only (25006); a transaction that idled too long was ended (25P03)."""
 
@@ -256,16 +230,6 @@ def _sqlite_options() -> dict[str, Any]:
     }
 
 
-def _postgres_options(url: sa.URL) -> dict[str, Any]:
-    return {
-        "connect_args": {name: value for name, value in POSTGRES_CONNECTION.items() if name not in url.query},
-        "pool_size": 5,
-        "max_overflow": 15,  # ingest, api and a few workers together stay below the server's usual 100
-        "pool_timeout": 10,
-        "pool_pre_ping": True,  # a connection that died while idle is replaced before it is used
-    }
-
-
 def _on_connect_sqlite(dbapi: Any, _record: Any) -> None:
     dbapi.isolation_level = None  # we say BEGIN ourselves: the driver's own habit defers it and locks too late
     cursor = dbapi.cursor()
@@ -276,18 +240,3 @@ def _on_connect_sqlite(dbapi: Any, _record: Any) -> None:
     cursor.execute("PRAGMA wal_autocheckpoint=4000")
     cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
     cursor.close()
-
-
-def _on_connect_postgres(dbapi: Any, _record: Any) -> None:
-    dbapi.adapters.register_dumper(str, _Storable)
-
-
-class _Storable(StrDumperUnknown):
-    """Text as PostgreSQL takes it, whoever sent it: it knows no NUL character, which then stands as ``\\x00``.
-
-    Here and not where text comes in, because it comes in everywhere: in a comment, an event of a device, the filter of
-    a list. None of them is worth a failed request, or a batch that can never be stored.
-    """
-
-    def dump(self, obj: str) -> Any:
-        return super().dump(obj.replace("\x00", "\\x00"))

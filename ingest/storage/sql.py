@@ -5,15 +5,12 @@ when it first appears: the value, and ``{key}_q`` with flag and tests, NULL for 
 rows stay small. SQL is written once, with ``?`` for a value; what SQLite and PostgreSQL say differently is `Dialect`.
 """
 
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import psycopg
 import sqlalchemy as sa
-from psycopg.adapt import Dumper
 
 from governance.database import Database, execute, insert_many
 from ingest.storage.port import Latest, Series, Window
@@ -103,7 +100,9 @@ class SqlReadings:
         if self._database.is_sqlite:
             insert_many(connection, into, rows.tolist(), otherwise)  # which stores NaN as NULL
         else:
-            columns = [_Column(column) for column in rows.T]
+            from governance.postgres import Doubles  # with the driver
+
+            columns = [Doubles(column) for column in rows.T]
             execute(connection, f"{into} {_unnested(len(keys))} {otherwise}", columns)
 
     def reflag(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
@@ -338,28 +337,6 @@ def _unnested(width: int) -> str:
     marks = [f"nullif({name}, 'NaN')::integer" for name in names[2 + width :]]
     chosen = ", ".join(["c0::integer", "c1::bigint", *values, *marks])
     return f"SELECT {chosen} FROM unnest({', '.join(['%b'] * len(names))}) AS given({', '.join(names)})"
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """(n,) doubles, sent to PostgreSQL as an array in its binary form without becoming Python objects on the way."""
-
-    values: Floats
-
-
-class _ColumnDumper(Dumper):
-    format = psycopg.pq.Format.BINARY
-    oid = psycopg.adapters.types["float8"].array_oid
-
-    def dump(self, obj: _Column) -> bytes:
-        cells = np.empty(len(obj.values), [("bytes", ">i4"), ("value", ">f8")])
-        cells["bytes"], cells["value"] = 8, obj.values
-        dimensions, has_nulls, first = 1, 0, 1
-        element = psycopg.adapters.types["float8"].oid
-        return struct.pack(">5i", dimensions, has_nulls, element, len(cells), first) + cells.tobytes()
-
-
-psycopg.adapters.register_dumper(_Column, _ColumnDumper)
 
 
 def _latest(parameter: str, only: str) -> str:

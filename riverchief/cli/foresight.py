@@ -1,11 +1,10 @@
 """``riverchief forecast`` and ``riverchief trace``: what is coming, and where something came from."""
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ingest import forecasts, traces
 from ingest.storage import registry as registry_store
 from riverchief import clock
 from riverchief.cli.commands import Commands
@@ -16,6 +15,9 @@ from sensors.forecast import HOUR_MS, Verdict
 from sensors.parameters import catalogue
 from sensors.texts import beside, named, say, sentence
 from sensors.times import beijing, rfc3339
+
+if TYPE_CHECKING:
+    from ingest import forecasts, traces
 
 app = Commands()
 
@@ -29,6 +31,8 @@ def forecast(
     as_json: AsJson = False,
 ) -> None:
     """未来三天的预报，以及何时越限 · What the next three days will be like, and when a limit will be passed."""
+    from ingest import forecasts
+
     loaded, known = load(settings, data), catalogue()
     with opened(loaded) as database, database.read() as connection:
         registry = registry_store.load(connection, known)
@@ -79,6 +83,7 @@ def trace(
         raise ConfigurationError(sentence("order.trace_what"))
     if (station is None) != (at is None):
         raise ConfigurationError(sentence("order.station_at"))
+    from ingest import traces
     from riverchief.stores import open_stores
 
     loaded, known = load(settings, data), catalogue()
@@ -101,7 +106,7 @@ def trace(
             out.print(f"   {beside(reason)}", highlight=False, markup=False)
 
 
-def _trace(found: traces.Traced) -> dict[str, Any]:
+def _trace(found: "traces.Traced") -> dict[str, Any]:
     return {
         "station": found.station,
         "since": rfc3339(found.since_ms),
@@ -127,7 +132,7 @@ def _trace(found: traces.Traced) -> dict[str, Any]:
     }
 
 
-def _plain(one: forecasts.Kept) -> dict[str, Any]:
+def _plain(one: "forecasts.Kept") -> dict[str, Any]:
     return {
         "station": one.station,
         "parameter": one.parameter,

@@ -143,3 +143,30 @@ def test_a_command_does_not_wait_for_what_it_has_no_use_for(command: str, needle
     )
     done = subprocess.run([sys.executable, "-c", program, command], capture_output=True, text=True, check=True)
     assert needless & set(done.stdout.split()) == set()
+
+
+SERVER = {"fastapi", "nicegui", "uvicorn", "ingest.pipeline"}
+
+
+@pytest.mark.parametrize(
+    ("words", "not_needed"),
+    [
+        ("--help", SERVER - {"ingest.pipeline"} | {"polars", "psycopg"}),
+        ("check", SERVER | {"sqlalchemy", "polars"}),
+        ("bench --help", SERVER | {"sqlalchemy", "polars"}),
+        ("assess --help", SERVER | {"sqlalchemy", "polars"}),
+        ("stations list --data {data}", SERVER | {"psycopg", "polars"}),
+        ("doctor --data {data}", SERVER - {"ingest.pipeline"}),
+    ],
+)
+def test_a_command_loads_no_part_of_the_system_that_it_does_not_need(
+    words: str, not_needed: set[str], data: Path
+) -> None:
+    code = (
+        "import atexit, sys; from riverchief.cli import app; atexit.register(lambda: print(*sys.modules)); app.main()"
+    )
+    asked = words.format(data=data).split()
+    done = subprocess.run([sys.executable, "-c", code, *asked], capture_output=True, text=True, check=False)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "riverchief.cli.app" in loaded, done.stderr
+    assert loaded & not_needed == set()

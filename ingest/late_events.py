@@ -226,7 +226,7 @@ class Past:
         known = [one.span for one in self._told(station)] + self._found[station]
         new = [span for span in _spans(found.at) if not _meets(span, known)]
         if any(not _meets(span, lost) for span in new):
-            new = [span for span in new if _meets(span, lost) or not _meets(span, _spans(before().at))]
+            new = [span for span in new if _meets(span, lost) or not _meets(span, self._spoken(station, before()))]
         if new:
             said, left = self._story(station, late, now, found, new)
             every += said
@@ -280,6 +280,11 @@ class Past:
     def _is_on(self, station: int, told: Told) -> bool:
         alarm = self._history.checks.sudden.going(self._history.registry.stations[station].key).get(told.rule)
         return alarm is not None and alarm.fired_at_ms == told.fired_ms
+
+    def _spoken(self, station: int, found: Alarms) -> list[Span]:
+        """The events among alarms of which any rule speaks: nobody was told of the others."""
+        sudden, one = self._history.checks.sudden, self._history.registry.stations[station]
+        return _spans(found.at[[row for row in range(len(found.at)) if sudden.speaks(one, found, row)]])
 
     def _shows(self, station: int, told: Told, found: Alarms) -> bool:
         """Whether alarms show an event that was told, as sure as it was."""

@@ -530,7 +530,7 @@ def _going_on(line: _Line, z: Floats) -> Places:
     here = line.here[rows]
     rows = rows[line.t[here] - line.t[here - GOES_ON] <= GOES_ON * MOVE_FAST_MS]
     if not len(rows):
-        return rows
+        return np.empty(0, np.intp)
     last = line.move[line.here[rows][:, None] + np.arange(1 - GOES_ON, 1)]
     rows = rows[(last >= 1.0).all(axis=1) | (last <= -1.0).all(axis=1)]
     x = line.x[line.here[rows][:, None] + np.arange(-GOES_ON, 1)]

@@ -584,10 +584,18 @@ class _Judge:
         foul = np.where(dirt >= np.minimum(short, CAP), _together(dirt, breathed, short, salt), 0.0)
         found.add(Cause.SEWAGE, np.where(dry, foul, 0.0))
         found.add(Cause.OVERFLOW, np.where(dry, 0.0, foul))
-        lone = (twice_low[..., _OXYGEN] > 1) & (found.cause < 0)
-        found.alone[lone], found.cause[lone], found.total[lone] = True, _CAUSE[Cause.OXYGEN_SAG], short[lone]
+        found.add_alone(Cause.OXYGEN_SAG, twice_low[..., _OXYGEN] > 1, short)
+        found.add_alone(Cause.SEDIMENT, dry & (salt < WITNESS) & self._stays_muddy(rows, out), high[..., _TURBIDITY])
         past.unusual[rows[((mud > 1) & new).any(axis=1)], 1] = past.day[rows[0]]
         return found
+
+    def _stays_muddy(self, rows: Places, out: "_Out") -> Bools:
+        """(s, HOURS) whether turbidity was far out for six hours, where salts or level would show that it rained."""
+        course = self.past.course[rows]
+        told = ~np.isnan(course[:, _BEFORE:, _SALT]) | ~np.isnan(course[:, _BEFORE:, _LEVEL])
+        far = (course[..., _TURBIDITY] - out.middle[:, _HIGH, None, _TURBIDITY]) / out.far[:, _HIGH, None, _TURBIDITY]
+        windows = np.lib.stride_tricks.sliding_window_view(far > 1, _BEFORE + 1, axis=1)
+        return np.asarray(windows.all(axis=-1) & told)
 
     def _beside(self, which: int, mine: Floats, lasting: Floats, fresh: "_Fresh") -> Floats:
         """(s, HOURS) how far out the same was at a neighbouring station within a lunar day, as far as was known, where
@@ -639,6 +647,7 @@ class _Judge:
         if not len(i):
             return NOTHING
         who, at, doubtful = rows[i], fresh.last[i, h], found.alone[i, h]
+        against = np.where(found.cause[i, h] == _CAUSE[Cause.OXYGEN_SAG], Doubt.LONE, Doubt.PARTICLES)
         np.maximum.at(past.doubted, who[doubtful], at[doubtful])
         np.maximum.at(past.alarmed, who[~doubtful], at[~doubtful])
         for side, other in enumerate((Cause.BLOOM, Cause.OXYGEN_SAG)):
@@ -662,7 +671,7 @@ class _Judge:
             np.where(doubtful, 1.0, TOGETHER),
             found.beside[i, h],
             no,
-            np.where(doubtful, Doubt.LONE, Doubt.NONE).astype(np.uint8),
+            np.where(doubtful, against, Doubt.NONE).astype(np.uint8),
             cause,
             _measured(now, warmth),
             _measured(extreme, warmth),
@@ -692,10 +701,13 @@ class _Fresh:
 
 @dataclass(frozen=True, slots=True)
 class _Out:
-    """How far out each hour of a day and the one before it lie, (s, 25, roles): 1 is far; at most 0 inside."""
+    """How far out each hour of a day and the one before it lie, (s, 25, roles): 1 is far; at most 0 inside. By the
+    ``middle`` of the days and what is ``far`` from it (s, 4, roles)."""
 
     low: Floats
     high: Floats
+    middle: Floats
+    far: Floats
 
 
 def _out(course: Floats, middle: Floats, far: Floats) -> _Out:
@@ -710,7 +722,7 @@ def _out(course: Floats, middle: Floats, far: Floats) -> _Out:
         further = np.where((value > 0) & (went > value), went, value)
         return np.where(np.isnan(further), 0.0, further)
 
-    return _Out(side(_LOW, _FALL), side(_HIGH, _RISE))
+    return _Out(side(_LOW, _FALL), side(_HIGH, _RISE), middle, far)
 
 
 def _together(first: Floats, *others: Floats) -> Floats:
@@ -724,8 +736,8 @@ def _together(first: Floats, *others: Floats) -> Floats:
 @dataclass(frozen=True, slots=True)
 class _Found:
     """What the hours of a day (s, HOURS) look like: the place of their ``cause``, -1 for none; how much speaks for it
-    (``total``); whether oxygen stands ``alone``, and whether a station ``beside`` bears witness; and how far ``out``
-    they are. What is added last counts."""
+    (``total``); whether one sensor stands ``alone``, and whether a station ``beside`` bears witness; and how far
+    ``out`` they are. What is added last counts."""
 
     cause: Ints
     total: Floats
@@ -745,6 +757,11 @@ class _Found:
         self.cause[where] = _CAUSE[cause]
         self.total[where] = np.maximum(total, beside)[where]
         self.beside[where] = beside[where] > 0
+
+    def add_alone(self, cause: Cause, where: Bools, size: Floats) -> None:
+        """Where nothing else is found it is perhaps this cause: one sensor says so for long."""
+        lone = where & (self.cause < 0)
+        self.alone[lone], self.cause[lone], self.total[lone] = True, _CAUSE[cause], size[lone]
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def _slow(alarms: AllAlarms, row: int) -> Text:
         unmoved = Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet))
         told = _and(told, say("event.quiet", roles=unmoved))
     if alarms.doubt[row]:
-        told = _and(told, say("event.doubt_lone"))
+        told = _and(told, say("event.doubt_lone" if alarms.doubt[row] == Doubt.LONE else "event.doubt_muddy"))
     if meaning.cause is Cause.BLOOM and dict(meaning.evidence).get("oxygen", 0.0) < 0:
         told = _and(told, say("event.bloom_rots"))
     return _and(told, say("event.beside")) if alarms.supported[row] else told

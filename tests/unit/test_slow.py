@@ -166,9 +166,9 @@ def test_nobody_is_told_of_what_was_measured_during_a_visit_or_by_a_faulty_senso
         assert len(alarms(water, flagged={span: test}).at) == 0
 
 
-def mud(water: dict[str, Floats], at: int, times: float) -> None:
-    """For six hours turbidity is so many times as high."""
-    water["turbidity"] *= 1 + (times - 1) * during(len(water["do"]), at, at + 24, 3)
+def mud(water: dict[str, Floats], at: int, times: float, hours: int = 6) -> None:
+    """For some hours turbidity is so many times as high."""
+    water["turbidity"] *= 1 + (times - 1) * during(len(water["do"]), at, at + 4 * hours, 3)
 
 
 def test_mud_at_two_stations_is_dredging_and_at_one_a_fouled_lens() -> None:
@@ -180,6 +180,29 @@ def test_mud_at_two_stations_is_dredging_and_at_one_a_fouled_lens() -> None:
     assert {cause for cause, _ in sure(found)} == {Cause.SEDIMENT}
     assert found.supported.all()
     assert min(hour for _, hour in sure(found)) > 10 * 24 + 12, "not before the second one shows it"
+
+
+def test_mud_that_one_station_sees_alone_for_six_dry_hours_is_doubtful_and_says_why() -> None:
+    water = creek(12)
+    mud(water, 10 * DAY + 20, 8, hours=10)
+    found = alarms(water)
+    assert sure(found) == []
+    assert {found.meaning(i).cause for i in range(len(found.at))} == {Cause.SEDIMENT}
+    assert found.kind(0) is Cause.DOUBTFUL
+    assert 5.5 < (int(found.at[0]) - START) / HOUR_MS - (10 * 24 + 5) < 7
+    assert "a fouled lens" in event(found, 0).en
+    assert "镜头附着" in event(found, 0).zh
+
+
+@pytest.mark.parametrize("why", ["four hours", "rain", "road salt", "nothing tells of rain"])
+def test_mud_that_is_short_or_may_be_of_rain_is_told_to_nobody(why: str) -> None:
+    water = creek(12)
+    mud(water, 10 * DAY + 20, 8, hours=4 if why == "four hours" else 10)
+    salt = {"rain": 0.7, "road salt": 1.6}.get(why, 1.0)
+    water["conductivity"] *= 1 + (salt - 1) * during(12 * DAY, 10 * DAY + 16, 10 * DAY + 70, 4)
+    if why == "nothing tells of rain":
+        water.pop("conductivity")
+    assert len(alarms(water).at) == 0
 
 
 def test_what_rain_stirs_up_is_no_dredging() -> None:

@@ -416,3 +416,14 @@ def test_who_may_not_record_a_visit_has_no_page_for_it(look: Look) -> None:
     page = look("/care/qcc-huanhu-3", CHIEF)
     expect(page.get_by_test_id("refused")).to_contain_text("不能")
     expect(page.get_by_test_id("menu-care")).to_have_count(0)
+
+
+def test_a_long_work_list_begins_with_the_most_urgent_and_shows_the_rest_when_asked(look: Look, site: str) -> None:
+    for i in range(31):  # the last test here: it fills the lists of the site
+        told = {"text": f"示例：第{i}处漂浮垃圾", "region": pages_site.GRID, "by": OFFICE}
+        assert httpx.post(f"{site}/api/v1/incidents", json=told).status_code == 201
+    page = look("/worklist", OFFICE)
+    expect(page.get_by_test_id("tasks-list").locator("> li")).to_have_count(30)
+    page.get_by_test_id("tasks-more").click()
+    expect(page.get_by_test_id("tasks-more")).to_have_count(0)
+    assert page.get_by_test_id("tasks-list").locator("> li").count() >= 31

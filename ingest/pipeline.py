@@ -194,7 +194,12 @@ class Site:
                 of_devices += self.clocks.follow(decoded, messages, self.history.registry, self.history.checks.alarms)
                 memories.save_clocks(connection, self.clocks.changed(now_ms))
                 of_devices += care.findings(
-                    live.carried, self.history.memory, self.history.registry, self.catalogue, self.history.checks.alarms
+                    live.carried,
+                    self.history.memory,
+                    self.history.registry,
+                    self.catalogue,
+                    self.history.checks.alarms,
+                    lambda: upkeep_store.load(connection),
                 )
                 findings = [*findings, *of_devices]
                 changed = changed | apply_to_alarms(self.history.checks.alarms, of_devices)

@@ -4,7 +4,7 @@ A visit is looked at once the sensor has settled and its readings have come in. 
 and goes with the visit (decision 0015); readings that arrive later do not change it.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from sensors.quality.returns import DAYS_BEFORE, SETTLES_MS, WINDOW_MS, jump, me
 from sensors.reading import Flag, QualityTest
 from sensors.stations import Registry
 from sensors.times import DAY_MS
-from sensors.upkeep import FAR_MS, Span, Upkeep, Visit
+from sensors.upkeep import FAR_MS, Span, Upkeep, Visit, cared
 
 UNKNOWN_MS: Final = 7 * DAY_MS
 """How far back a jump casts doubt where nothing says when the sensor was last right: stations are visited weekly
@@ -103,7 +103,7 @@ def _drifted(
         good = np.flatnonzero(window.packed & 15 < Flag.BAD)
         order = good[np.argsort(window.at[good], kind="stable")]
         stepped = window.at[(window.packed >> 4 & QualityTest.SHIFT != 0) & (window.at < visit.since_ms)]
-        unusual = np.append(stepped, _set(visit, key, registry, done))
+        unusual = np.append(stepped, cared(done, registry.deployments, visit.station, key, visit.since_ms))
         size = jump(window.at[order], window.value[order], visit.since_ms, until_ms, catalogue[key], unusual)
         if size is not None:
             right_ms = _right(visit, key, registry, done)
@@ -114,21 +114,5 @@ def _drifted(
 
 def _right(visit: Visit, key: str, registry: Registry, done: Upkeep) -> int:
     """When the sensor was last set right before a visit, as far as anybody wrote it down."""
-    last_ms = max(_set(visit, key, registry, done), default=0)
+    last_ms = max(cared(done, registry.deployments, visit.station, key, visit.since_ms), default=0)
     return last_ms if last_ms >= visit.since_ms - FARTHEST_MS else visit.since_ms - UNKNOWN_MS
-
-
-def _set(visit: Visit, key: str, registry: Registry, done: Upkeep) -> list[int]:
-    """When somebody set a sensor right, or put it there, before a visit."""
-
-    def concerns(parameters: Collection[str]) -> bool:
-        return not parameters or key in parameters
-
-    then = [
-        one.until_ms
-        for one in done.visits
-        if one.station == visit.station and one.until_ms is not None and concerns(one.parameters)
-    ]
-    then += [c.at_ms for c in done.checks if (c.station, c.parameter) == (visit.station, key) and not c.void]
-    then += [d.since_ms for d in registry.deployments if (d.station, d.parameter) == (visit.station, key)]
-    return [at_ms for at_ms in then if at_ms <= visit.since_ms]

@@ -25,7 +25,7 @@ from sensors.quality.events import QUIET_MS, Alarms, Watched, watch
 from sensors.quality.phase import Shift, shifts
 from sensors.quality.slow import AllAlarms, Slow, begun, look
 from sensors.quality.upstream import Way
-from sensors.quality.wording import clock, creeps, reasons
+from sensors.quality.wording import clock, reasons, wants_care
 from sensors.quality.wording import event as event_sentence
 from sensors.reading import Bools, Bytes, Flag, Floats, Ints, Places, QualityTest, pack
 from sensors.texts import line, named, say, sentence
@@ -218,13 +218,15 @@ def _clocks(table: Read, packed: Ints) -> list[str]:
 
 
 def _due(table: Read, due: Bools) -> list[str]:
-    """One sentence for each sensor that crept away from its neighbours, with the days on which that began."""
+    """One sentence for each sensor that somebody should have looked at, with the days on which that began."""
     told = []
     row, column = np.nonzero(due)
     for station, sensor in np.unique(np.stack([table.station[row], column], axis=1), axis=0).tolist():
         days = np.unique(table.at[row[(table.station[row] == station) & (column == sensor)]] // DAY_MS)
         began = days[np.diff(days, prepend=-2) > 1]
-        text = creeps(table.names[station], table.found.sensors[sensor].name, (began[:TOLD] * DAY_MS).tolist())
+        one = table.found.sensors[sensor]
+        optical = table.found.catalogue.parameters[one.parameter].optical
+        text = wants_care(table.names[station], one.name, (began[:TOLD] * DAY_MS).tolist(), optical=optical)
         told.append(named(text))
     return told
 

@@ -226,6 +226,18 @@ def faults_of(visits: Iterable[Visit]) -> list[tuple[Visit, Text]]:
     return found
 
 
+def cared(upkeep: Upkeep, deployments: Iterable[Deployment], station: str, parameter: str, until_ms: int) -> list[int]:
+    """When somebody had been at a sensor, checked it or put it there, until then; in no order."""
+    then = [
+        one.until_ms
+        for one in upkeep.visits
+        if one.station == station and one.until_ms is not None and (not one.parameters or parameter in one.parameters)
+    ]
+    then += [c.at_ms for c in upkeep.checks if (c.station, c.parameter) == (station, parameter) and not c.void]
+    then += [d.since_ms for d in deployments if (d.station, d.parameter) == (station, parameter)]
+    return [at_ms for at_ms in then if at_ms <= until_ms]
+
+
 def spans(registry: Registry, upkeep: Upkeep) -> set[Span]:
     """All marks in force; what is void marks nothing."""
     found = {

@@ -1,11 +1,13 @@
-"""Sensors that creep away from their neighbours: somebody should clean and check them, a finding of the device.
+"""Sensors that creep away from their neighbours or seem overgrown: somebody should clean and check them, a finding of
+the device.
 
 What is found stands in the memory of the series (:data:`sensors.quality.daily.DUE`) and changes with the UTC day of its
 readings. It says nothing of the water and flags nothing by itself; a visit that sets the sensor right shows whether it
-was so (:mod:`ingest.returns`).
+was so (:mod:`ingest.returns`). When somebody last looked at the sensor counts, too: evidence that is too weak for a
+walk is enough where nobody was there for four visits, and what goes on right after a cleaning is the water.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -18,37 +20,76 @@ from ingest.checks.wording import name
 from ingest.checks.wording import parameter as parameter_name
 from sensors.parameters import Catalogue
 from sensors.quality import Carried, Memory
-from sensors.quality.daily import DUE
+from sensors.quality.daily import CLOUDED, DUE, PERHAPS
+from sensors.standards import hj915
 from sensors.stations import Registry
-from sensors.texts import say
+from sensors.texts import Text, say
 from sensors.times import DAY_MS, beijing
+from sensors.upkeep import Upkeep, cared
 
 RULE: Final = "device-care"
-VERSION: Final = "1"
+VERSION: Final = "2"
 """Grows with every change of what makes a sensor due."""
+
+MISSED: Final = 4
+"""Whoever was there within the days from one visit to the next (:func:`sensors.standards.hj915.visit_days`) would have
+seen it. Without anybody there for so many times as long, less evidence is enough (engineering choice)."""
 
 
 def findings(
-    carried: Carried, memory: Memory, registry: Registry, catalogue: Catalogue, alarms: Mapping[Key, Alarm]
+    carried: Carried,
+    memory: Memory,
+    registry: Registry,
+    catalogue: Catalogue,
+    alarms: Mapping[Key, Alarm],
+    upkeep: Callable[[], Upkeep],
 ) -> list[Finding]:
-    """What begins and what ends with the new day of the series that entered one; what goes on tells nothing new."""
+    """What begins and what ends with the new day of the series that entered one; what goes on tells nothing new.
+
+    ``upkeep`` is asked for what was done at the stations only where a sensor may be due.
+    """
     if carried.turned is None:
         return []
     turned, told = carried.turned, []
     days = carried.day[np.searchsorted(carried.series, turned.series)]
+    done: Upkeep | None = None
     for series, doubt, day in zip(turned.series.tolist(), turned.doubt.tolist(), days.tolist(), strict=True):
         station, parameter = registry.stations[memory.station[series]], catalogue.parameters[memory.parameter[series]]
         firing = alarms.get((RULE, station.key, parameter.key))
-        if bool(doubt & DUE) == (firing is not None):
+        at_ms, seen_ms = day * DAY_MS, None
+        if doubt & (DUE | PERHAPS):
+            done = upkeep() if done is None else done
+            seen_ms = max(cared(done, registry.deployments, station.key, parameter.key, at_ms + DAY_MS), default=None)
+        if _due(doubt, at_ms, seen_ms, firing is not None) == (firing is not None):
             continue
-        at_ms = day * DAY_MS
-        text = (
-            say("device.care", station=name(station), at=beijing(at_ms), parameter=parameter_name(parameter))
-            if firing is None
-            else devices.over(station, "care", at_ms)
-        )
+        if firing is None:
+            text = say(
+                "device.care_lens" if doubt & CLOUDED or parameter.optical else "device.care",
+                station=name(station),
+                at=beijing(at_ms),
+                parameter=parameter_name(parameter),
+                seen=_seen(at_ms, seen_ms),
+            )
+        else:
+            text = devices.over(station, "care", at_ms)
         change = Change.FIRED if firing is None else Change.RESOLVED
         since_ms = at_ms if firing is None else firing.since_ms
         one = devices.finding(station, "care", change, (since_ms, at_ms), Colour.BLUE, text, VERSION)
         told.append(replace(one, parameter=parameter.key))
     return told
+
+
+def _due(doubt: int, at_ms: int, seen_ms: int | None, firing: bool) -> bool:
+    """Whether somebody should go there, by what the days say and by when somebody did (None: nobody wrote it down)."""
+    if not doubt & (DUE | PERHAPS):
+        return False
+    visits = None if seen_ms is None else (at_ms - seen_ms) / (hj915.visit_days() * DAY_MS)
+    if visits is not None and visits < 1:
+        return False
+    return bool(doubt & DUE) or firing or (visits is not None and visits >= MISSED)
+
+
+def _seen(at_ms: int, seen_ms: int | None) -> Text:
+    if seen_ms is None:
+        return say("device.care_never")
+    return say("device.care_seen", days=(at_ms - seen_ms) // DAY_MS)

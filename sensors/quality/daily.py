@@ -1,4 +1,5 @@
-"""What a series does from day to day: sensors that go half dead or drift, which no single reading shows. Pure.
+"""What a series does from day to day: sensors that go half dead, drift or are overgrown, which no single reading shows.
+Pure.
 
 Of each day two numbers are remembered, how far the hours swing and their median, for as many days as the moon takes
 from spring tide to spring tide. At the turn of a UTC day the last days are held against those before them, beside the
@@ -7,6 +8,7 @@ other sensors of the station and beside the neighbouring stations; the verdict h
 A doubt is a function of the remembered days alone: what lasts longer than they reach becomes the usual.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -77,6 +79,9 @@ present departure cannot have begun in yet, so many must be known."""
 GROWN: Final = 0.7
 """And for three days in a row: on the two days before it was at least so much of what counts today."""
 
+SOMEWHAT: Final = 1.5
+"""By so many times as much it is due where nobody looked at it for long."""
+
 ALONE: Final = frozenset({"ph"})
 """Kinds for which one neighbour is enough to send somebody to look: a glass electrode ages, and the acid of two waters
 of one river differs steadily. Of two waters one warms twice as fast in spring."""
@@ -88,6 +93,25 @@ that went, and a salt tide or a discharge from above reaches the one below, too.
 STEPS: Final = frozenset({"water_temp", "ph"})
 """Kinds for which leaving the neighbours within a day or two is a doubt: salts and oxygen do so in every tide."""
 
+CLIMB: Final = float(np.log(1.5))
+"""What grows on a lens scatters light itself, the more the thicker it is: all of a day is lifted by the same, in clear
+hours as in dirty ones. A lift of half the level counts: the kinds' tolerances are a tenth, rivers do a third in a week
+(engineering choice)."""
+
+FLAT: Final = 0.5
+"""Water that gets dirty does so more at some hours than at others: where the swing of a day grew by so much of what its
+middle grew, it was the water."""
+
+PARTLY: Final = 0.5
+"""What lifted a sensor by half of what its month has seen may be growth; by all of that, it is likely."""
+
+OVERGROWN: Final = frozenset({"turbidity", "bloom"})
+"""What optical sensors tell of that growth adds to: it scatters light, and algae shine. Humic matter it hides."""
+
+QUIET: Final = 2
+"""Other kinds of sensor of the station that must be known. None may have departed from its own past, and not two of
+them have gone farther than ever in their month: with a flood, a thaw or a bloom they do, one alone does by chance."""
+
 _FROM_ZERO: Final = "oxygen"
 """What cannot swing below zero: where little is left of it, in black water, there is no room for a swing."""
 
@@ -95,7 +119,11 @@ _ATTENUATED: Final = int(QualityTest.ATTENUATED)
 _NEIGHBOURS: Final = int(QualityTest.NEIGHBOURS)
 
 DUE: Final = 1 << 31
-"""Among the doubts of a day, and no flag: the sensor creeps away, and somebody should clean or check it."""
+"""Among the doubts of a day, and no flag: somebody should clean or check the sensor."""
+CLOUDED: Final = 1 << 30
+"""Beside it: because its lens seems to be overgrown, and not because it creeps away from its neighbours."""
+PERHAPS: Final = 1 << 29
+"""Alone: it is due where nobody looked at it for long."""
 
 Network = Mapping[int, Sequence[int]]
 """Station → the next stations above and below it, by index."""
@@ -166,6 +194,7 @@ def follow(
     (n,) bits, and the days
     """
     followed = np.isfinite(catalogue.swing[parameter]) | np.isfinite(catalogue.near[parameter])
+    followed |= catalogue.optical[parameter]
     rows = np.flatnonzero(followed[days.segment[days.of_row]])
     if not learn:
         return np.zeros(len(at), np.uint32), Followed.nothing(0)
@@ -191,6 +220,7 @@ def follow(
         in_force[days.inner] = np.where(days.gap[days.inner] > 0, 0, in_force[days.inner])
         begins = days.inner[mine & (days.gap[days.inner] > 0)]
         in_force[begins] = _attenuated(begins, resolution[begins], known, network) | _departed(begins, known, network)
+        in_force[begins] |= _clouded(begins, known, network)
         last = np.flatnonzero(np.append(np.diff(days.whose) != 0, True))
         added = known.carried(last, in_force[days.inner[last]])
     return in_force[days.of_row], replace(added, place=place, part=part[steady])
@@ -451,19 +481,109 @@ def _departed(blocks: Places, known: _Known, network: Network) -> Bits:
     own = known.before(series[some], day)[1]
     own[log] = _log(own[log])
     compared, crept = np.zeros(len(some), np.int64), np.zeros(len(some), np.int64)
-    departs, creeps = np.ones(len(some), np.bool_), np.ones(len(some), np.bool_)
+    departs, creeps, perhaps = (np.ones(len(some), np.bool_) for _ in range(3))
     for column in range(beside.shape[1]):
         other = beside[some, column]
         rows = np.flatnonzero(other >= 0)
         theirs = known.before(other[rows], day[rows])[1]
         theirs[np.isin(rows, log)] = _log(theirs[np.isin(rows, log)])
-        for test, many, everywhere in ((_apart, compared, departs), (_away, crept, creeps)):
-            judged, apart = test(own[rows], theirs, near[some[rows]])
-            many[rows] += judged
-            everywhere[rows] &= ~judged | apart
+        judged, apart = _apart(own[rows], theirs, near[some[rows]])
+        compared[rows] += judged
+        departs[rows] &= ~judged | apart
+        judged, away, somewhat = _away(own[rows], theirs, near[some[rows]])
+        crept[rows] += judged
+        creeps[rows] &= ~judged | away
+        perhaps[rows] &= ~judged | somewhat
     found[some[(compared > 0) & departs & steps | (crept >= AGREE) & creeps]] = _NEIGHBOURS
-    found[some[(crept >= np.where(alone, 1, AGREE)) & creeps]] |= np.uint32(DUE)
+    enough = crept >= np.where(alone, 1, AGREE)
+    found[some[enough & creeps]] |= np.uint32(DUE)
+    found[some[enough & perhaps & ~creeps]] |= np.uint32(PERHAPS)
     return found
+
+
+def _clouded(blocks: Places, known: _Known, network: Network) -> Bits:
+    """(b,) where what an optical sensor reads has been lifted evenly, day by day, while nothing else of the station
+    departed from its past, nor did the same parameter at a neighbour."""
+    found = np.zeros(len(blocks), np.uint32)
+    kinds = known.catalogue
+    grows = np.array([p.optical and p.event in OVERGROWN for p in kinds.parameters])
+    segment = known.days.segment[blocks]
+    rows = np.flatnonzero(grows[known.parameter[segment]])
+    if not len(rows):
+        return found
+    series, day = known.days.touched[segment[rows]], known.days.day[blocks[rows]]
+    swing, median = known.before(series, day)
+    line = _lifted(median, kinds.step[known.parameter[segment[rows]]])
+    with np.errstate(invalid="ignore"):
+        even = _went(swing[:, : BEFORE.stop])[:, 0] < FLAT * _went(median[:, : BEFORE.stop])[:, 0]
+    lifted = _grown(line, CLIMB) & even & _rising(line)
+    beside = _beside(known, series, network, lifted)
+    for i in np.flatnonzero(lifted).tolist():
+        next_to = beside[i, beside[i] >= 0]
+        theirs = _lifted(
+            known.before(next_to, np.full(len(next_to), day[i]))[1], kinds.step[known.memory.parameter[next_to]]
+        )
+        usual = _farthest(_went(line[i : i + 1])[0])
+        if np.isnan(usual) or _grown(theirs, GROWN * CLIMB).any():
+            continue
+        if not _stayed(known, _witnesses(known, int(series[i])), int(day[i])):
+            continue
+        if _grown(line[i : i + 1], usual)[0]:
+            found[rows[i]] = DUE | CLOUDED
+        elif _grown(line[i : i + 1], PARTLY * usual)[0]:
+            found[rows[i]] = PERHAPS
+    return found
+
+
+def _lifted(median: Floats, step: Floats) -> Floats:
+    """(b, LONG) medians of days as logarithms, as near to zero as the smallest believable step."""
+    return np.asarray(np.log(np.maximum(median, 0.0) + step[:, None]))
+
+
+def _grown(line: Floats, limit: float) -> Bools:
+    """(b,) where the middle of the last days is so much higher than that of the days BEFORE, and none of them is much
+    lower: what grows does not go away by itself."""
+    before = bn.nanmedian(line[:, BEFORE], axis=1)
+    with np.errstate(invalid="ignore"):
+        least = bn.nanmin(line[:, :NOW], axis=1) - before > GROWN * limit
+        return np.asarray(least & (_went(line[:, : BEFORE.stop])[:, 0] > limit))
+
+
+def _rising(line: Floats) -> Bools:
+    """(b,) where the days (b, LONG) are higher, three by three, than those before."""
+    parts = [bn.nanmedian(line[:, part], axis=1) for part in (slice(0, 3), slice(3, 6), slice(6, 9), BEFORE)]
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.logical_and.reduce([late >= early for late, early in itertools.pairwise(parts)]))
+
+
+def _farthest(went: Floats) -> float:
+    """How far a series went at most in the month before (n,), in either direction; NaN where too little is known."""
+    past = np.abs(went[FIRST_PAST:])
+    return float(bn.nanmax(past)) if (~np.isnan(past)).sum() >= PAST_KNOWN else np.nan
+
+
+def _witnesses(known: _Known, series: int) -> Ints:
+    """Series of the station whose days are known and that no growth on a lens touches."""
+    memory, kinds = known.memory, known.catalogue
+    plain = (np.isfinite(kinds.swing) | np.isfinite(kinds.near)) & ~kinds.optical
+    return np.flatnonzero((memory.station == memory.station[series]) & plain[memory.parameter] & known.heard)
+
+
+def _stayed(known: _Known, others: Ints, day: int) -> bool:
+    """Whether of other series, QUIET kinds at least, none departed from its own past as it never did in a month."""
+    if not len(others):
+        return False
+    kind = known.memory.parameter[others]
+    line = known.before(others, np.full(len(others), day))[1]
+    log = known.catalogue.relative[kind]
+    line[log] = _log(line[log])
+    went = _went(line)
+    usual = np.array([_farthest(one) for one in went])
+    judged = ~np.isnan(went[:, 0]) & ~np.isnan(usual)
+    if len(np.unique(kind[judged])) < QUIET:
+        return False
+    far, most = np.abs(went[judged, 0]), usual[judged]
+    return bool((far <= APART * most).all() and (far > most).sum() < QUIET)
 
 
 def _log(values: Floats) -> Floats:
@@ -498,22 +618,24 @@ def _apart(own: Floats, theirs: Floats, near: Floats) -> tuple[Bools, Bools]:
     return judged, departs
 
 
-def _away(own: Floats, theirs: Floats, near: Floats) -> tuple[Bools, Bools]:
+def _away(own: Floats, theirs: Floats, near: Floats) -> tuple[Bools, Bools, Bools]:
     """(b,) whether two series' medians (b, LONG) tell what is usual between them over weeks, and whether the first has
-    been going away from the second as it never did: for days, and by its own doing."""
+    been going away from the second as it never did, and somewhat so: for days, and by its own doing."""
     went = _went(own - theirs)
     past = np.abs(went[:, FIRST_PAST:])
     judged = ((~np.isnan(past)).sum(axis=1) >= PAST_KNOWN) & ~np.isnan(went[:, 0])
-    away = np.zeros(len(own), np.bool_)
+    away, somewhat = np.zeros(len(own), np.bool_), np.zeros(len(own), np.bool_)
     rows = np.flatnonzero(judged)
     if len(rows):
-        limit = np.maximum(APART * bn.nanmax(past[rows], axis=1), near[rows])
+        usual = bn.nanmax(past[rows], axis=1)
         with np.errstate(invalid="ignore"):
             along = went[rows, :NOW] * np.sign(went[rows, :1])
             moved, theirs_moved = (np.abs(_went(one[rows, : BEFORE.stop])[:, 0]) for one in (own, theirs))
-            away[rows] = (along[:, 0] > limit) & (along > GROWN * limit[:, None]).all(axis=1)
-            away[rows] &= moved >= OWN * theirs_moved
-    return judged, away
+            by_itself = moved >= OWN * theirs_moved
+            for share, far in ((APART, away), (SOMEWHAT, somewhat)):
+                limit = np.maximum(share * usual, near[rows])
+                far[rows] = by_itself & (along[:, 0] > limit) & (along > GROWN * limit[:, None]).all(axis=1)
+    return judged, away, somewhat
 
 
 def _went(line: Floats) -> Floats:

@@ -29,10 +29,10 @@ def clock(shift: Shift, stations: Sequence[str]) -> Text:
     )
 
 
-def creeps(station: str, column: str, since_ms: Sequence[int]) -> Text:
-    """That a sensor crept away from its neighbours, from these days on."""
+def wants_care(station: str, column: str, since_ms: Sequence[int], *, optical: bool) -> Text:
+    """That a sensor crept away from its neighbours, or its lens was overgrown, from these days on."""
     days = ", ".join(f"{from_ms(one):%Y-%m-%d}" for one in since_ms)
-    return say("quality.creeps", station=station, column=column, days=days)
+    return say("quality.lens" if optical else "quality.creeps", station=station, column=column, days=days)
 
 
 TOLD: Final = 4

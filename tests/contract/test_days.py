@@ -173,3 +173,46 @@ def test_a_ph_electrode_that_creeps_away_is_due_for_a_check_until_it_does_no_mor
     assert 43 <= (fired.observed_at_ms - START) / DAY <= 49
     assert "clean and check it" in fired.text.en
     assert doubted(world, int(QualityTest.NEIGHBOURS), "below") == {}
+
+
+@pytest.mark.parametrize(
+    ("seen", "dirty", "days", "said"),
+    [
+        (None, False, range(48, 54), "nobody wrote down a visit"),
+        (20, False, range(48, 54), "last seen to 29 days ago"),
+        (47, False, range(55, 56), "last seen to 7 days ago"),
+        (None, True, range(0), ""),
+        (24, True, range(53, 54), "last seen to 28 days ago"),
+    ],
+)
+def test_an_overgrown_lens_is_due_sooner_the_longer_nobody_was_there(
+    tmp_path: Path, seen: int | None, dirty: bool, days: range, said: str
+) -> None:
+    """The lens is overgrown from day 44 on. A visit on day 47 that changed nothing speaks for the water, for a week;
+    where the month was dirty the evidence is weak, and enough after four weeks alone."""
+    world = World(tmp_path)
+    if seen is not None:
+        with world.database.write() as connection:
+            visit = Visit("shiwan", START + seen * DAY, START + seen * DAY + HOUR, ("turbidity",), "示例", "")
+            upkeep_store.begin_visit(connection, visit, Author("示例", visit.since_ms))
+        world.start()
+    told = []
+    for day in range(58):
+        noise, sun = np.random.default_rng(day).normal(0, 1, (4, 24)), np.sin(2 * np.pi * np.arange(24) / 24)
+        grown = 1.2 * np.clip(day + np.arange(24) / 24 - 44, 0, 12)
+        lines = {
+            "turbidity": 8 + sun + 0.3 * noise[0] + grown + 20 * (dirty and 20 <= day < 25),
+            "ph": 7.6 + 0.2 * sun + 0.02 * noise[1],
+            "water_temp": 20 + sun + 0.1 * noise[2],
+            "conductivity": 400 + 3 * noise[3],
+        }
+        sample = {START + day * DAY + i * HOUR: {k: round(float(x[i]), 2) for k, x in lines.items()} for i in range(24)}
+        told += [f for f in world.take(message("shiwan", sample)).findings if f.rule == "device-care"]
+    if not days:
+        assert not told
+        return
+    fired = told[0]
+    assert (fired.observed_at_ms - START) // DAY in days
+    assert (fired.parameter, fired.change, fired.cause) == ("turbidity", Change.FIRED, "device:shiwan")
+    assert "overgrown" in fired.text.en
+    assert said in fired.text.en

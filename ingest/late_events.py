@@ -204,8 +204,8 @@ class Past:
         """What is to be told of a station whose readings around the instants ``late`` (sorted) were ``was`` and are
         ``now``: all findings, and those that change what is on.
 
-        ``ask`` tells what its neighbours say. Where ``why`` is given readings were declared wrong: what rested on some
-        is withdrawn with the reason it knows.
+        ``ask`` tells what its neighbours say; what was told as doubtful may be sure by that. Where ``why`` is given
+        readings were declared wrong: what rested on some is withdrawn with the reason it knows.
         """
         within = int(late[0]) - REACH_MS, int(late[-1]) + REACH_MS
         near = np.array([late[0] - NEAR_H * HOUR_MS, late[-1]])
@@ -227,10 +227,16 @@ class Past:
         new = [span for span in _spans(found.at) if not _meets(span, known)]
         if any(not _meets(span, lost) for span in new):
             new = [span for span in new if _meets(span, lost) or not _meets(span, self._spoken(station, before()))]
-        if new:
-            said, left = self._story(station, late, now, found, new)
-            every += said
-            lasting += left
+        sure = found.take(np.flatnonzero(found.doubt == 0))
+        surely = self._sure(self._told(station)) + self._found[station] + lost + new
+        surer = [span for span in _spans(sure.at) if not _meets(span, surely)]
+        if surer:
+            surer = [span for span in surer if not _meets(span, _spans(before().at[before().doubt == 0]))]
+        for alarms, spans in ((found, new), (sure, surer)):
+            if spans:
+                said, left = self._story(station, late, now, alarms, spans)
+                every += said
+                lasting += left
         return every, lasting
 
     def passed_on(self, judged: Collection[int]) -> Iterator[tuple[int, Ints, Text | None]]:

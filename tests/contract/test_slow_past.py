@@ -43,13 +43,13 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def told(before: Path, folder: Path, water: dict[str, Series], gone: str) -> list[Finding]:
-    """What the buffer of the station that was gone tells, once both are heard again."""
+def told(before: Path, folder: Path, water: dict[str, Series], gone: str, doubts: str = "") -> list[Finding]:
+    """What the buffer of the station that was gone tells, once both are heard again; with a rule for ``doubts``."""
     shutil.copytree(before, folder, dirs_exist_ok=True)
-    world = World(folder, stations=(), text=RULES)
+    world = World(folder, stations=(), text=RULES + doubts)
     (heard,) = {"upper", "lower"} - {gone}
-    assert feed(world, {heard: water[heard]}, OFF, ON) == [], "what one lens alone shows is told to nobody"
-    assert feed(world, water, ON, ON + 3, 1) == []
+    live = feed(world, {heard: water[heard]}, OFF, ON) + feed(world, water, ON, ON + 3, 1)
+    assert {f.rule for f in live} == ({"doubtful"} if doubts else set()), "what one lens alone shows is never sure"
     found = late(world, (gone, water[gone], range(OFF, ON)), now=ON + 3)
     assert late(world, (gone, water[gone], range(OFF, ON)), now=ON + 4) == [], "a replay changes nothing"
     return found
@@ -72,3 +72,19 @@ def test_the_buffer_of_the_station_above_tells_both(before: Path, tmp_path: Path
     found = told(before, tmp_path / "both", waters("upper", "lower"), "upper")
     assert fired(found) == [("lower", Cause.SEDIMENT), ("upper", Cause.SEDIMENT)]
     assert told(before, tmp_path / "one", waters("upper"), "upper") == []
+
+
+DOUBTS = """
+[[event]]
+id = "doubtful"
+kinds = ["doubtful"]
+colour = "blue"
+"""
+
+
+def test_what_was_doubtful_at_one_station_is_sure_once_the_buffer_of_the_other_shows_it(
+    before: Path, tmp_path: Path
+) -> None:
+    found = told(before, tmp_path, waters("upper", "lower"), "upper", DOUBTS)
+    assert fired(found) == [("lower", Cause.SEDIMENT), ("upper", Cause.SEDIMENT)]
+    assert {f.rule for f in found if f.change is Change.FIRED} <= {"event", "event-sure"}

@@ -45,6 +45,7 @@ from sensors.errors import WaterError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
 from sensors.texts import line, say, sentence
+from simulator import showcase
 from simulator.device import Connection
 from simulator.play import Pace, Played, Progress
 from simulator.present import Present
@@ -135,6 +136,7 @@ def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]
         played = replay_stations(table, first=placed)
         placed += len(played)
         registry = registry.with_stations([replace(s, interval_s=INTERVAL_S) for s in played])
+    registry = showcase.shortened(registry)
     database = Database(f"sqlite:///{folder / 'riverchief.db'}")
     migrations.upgrade(database)
     with database.write() as connection:

@@ -1,6 +1,7 @@
 """What the demo shows: ordinary days with one discharge in them, and one that begins right after the live part does."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from sensors.errors import ConfigurationError
 from sensors.stations import Reach, Registry, Station
@@ -67,6 +68,17 @@ def live(registry: Registry, live_ms: int) -> tuple[Event, ...]:
             )
         )
     return tuple(events)
+
+
+def shortened(registry: Registry) -> Registry:
+    """The registry with the travel time that the live discharge keeps: what comes down the creek is one cause, and an
+    operator's registry says how long that takes."""
+    reach = _reach(registry, _path(registry)[0])
+    travels = tuple(
+        replace(one, least_s=_TRAVEL_MS // 1000) if (one.upper, one.lower) == (reach.key, reach.downstream) else one
+        for one in registry.travels
+    )
+    return replace(registry, travels=travels)
 
 
 def _path(registry: Registry) -> tuple[Station, ...]:

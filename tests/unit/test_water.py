@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ingest.checks.upstream import Crossing, River
 from sensors.parameters import catalogue
 from sensors.standards.oxygen import saturation
 from sensors.stationfile import read
@@ -402,6 +403,16 @@ def test_the_demo_shows_5_mg_of_ammonia_at_qichachong_within_25_seconds_and_take
     assert nh3n[25] > 5
     assert nh3n[25:400].min() > 5
     assert nh3n[-1] < 3
+
+
+def test_the_demos_registry_says_that_its_water_is_as_fast_as_it_comes() -> None:
+    site, start = showcase.shortened(SITE), MAY
+    came = [e.start_ms for e in showcase.live(site, start)]
+    above = Crossing("one", "qcc-huanhu-1", "nh3n", came[0], None)
+    for key, since_ms in zip(("qcc-huanhu-2", "qcc-huanhu-3"), came[1:], strict=True):
+        found = River(site).explain(site[key], "nh3n", since_ms, [above], since_ms)
+        assert found is not None, "one discharge, one incident"
+        assert found.by == above
 
 
 def test_the_demo_finds_the_upper_end_of_the_creek_whatever_the_order_of_the_registry():

@@ -47,7 +47,9 @@ def concerned(incidents: Iterable[Incident], finding: Finding) -> tuple[Incident
     whatever cause it joined; where none is open, those that are over, but for what goes on in another one.
     """
     if finding.change is Change.WITHDRAWN:
-        rested = [i for i in incidents if i.case.merged_into is None and _rested(i, finding) is not None]
+        found = [(i, c) for i in incidents if i.case.merged_into is None and (c := _rested(i, finding)) is not None]
+        newest = [i for i, c in found if c.fired_at_ms == finding.observed_at_ms]
+        rested = newest or [i for i, _ in found]
         return tuple([i for i in rested if i.is_open] or rested)
     same = [i for i in incidents if finding.cause in i.causes and i.is_open]
     if finding.change is Change.RESOLVED:
@@ -117,13 +119,11 @@ def _ended(incident: Incident, finding: Finding) -> Condition | None:
 
 
 def _rested(incident: Incident, finding: Finding) -> Condition | None:
-    """The condition whose firing a WITHDRAWN takes back: the one that covers its instant."""
+    """The condition whose firing a WITHDRAWN takes back: it fired then, or fired then before it fired again."""
     for condition in incident.conditions:
-        end_ms = finding.observed_at_ms if condition.active else condition.resolved_at_ms
-        if condition.key == _key(finding) and end_ms is not None:
-            first_ms = min(condition.since_ms, incident.since_ms)
-            if first_ms <= finding.observed_at_ms <= end_ms:
-                return condition
+        before = incident.since_ms <= finding.observed_at_ms < condition.since_ms
+        if condition.key == _key(finding) and (before or condition.fired_at_ms == finding.observed_at_ms):
+            return condition
     return None
 
 
@@ -258,7 +258,7 @@ def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incide
     rested = _rested(incident, finding)
     if rested is None:
         return None
-    later = rested.active and rested.since_ms > finding.observed_at_ms
+    later = rested.active and rested.fired_at_ms != finding.observed_at_ms
     ended_ms = None if later else max(finding.observed_at_ms, rested.resolved_at_ms or 0)
     condition = replace(rested, resolved_at_ms=ended_ms)
     after, effects = _over(incident, incident, condition, finding, What.WITHDRAWN, now_ms)

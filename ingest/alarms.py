@@ -1,15 +1,18 @@
 """What fires, and what fired, in the database, so that a restart pages nobody twice (design rule 8)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import sqlalchemy as sa
 
 from governance import standing
-from governance.finding import Change, identity
+from governance.finding import Change
 from governance.incident import What
 from governance.tables import incident, incident_condition, incident_entry
 from ingest.checks.alarms import Alarm, Key
+from ingest.checks.spans import Told
 from ingest.storage.tables import alarm as table
+from sensors.upkeep import FAR_MS
 
 
 def load(connection: sa.Connection) -> dict[Key, Alarm]:
@@ -54,10 +57,36 @@ def firings(connection: sa.Connection, windows_ms: Mapping[str, int]) -> dict[Ke
     found: dict[Key, tuple[int, ...]] = {}
     for rule, station, parameter, at_ms, id_ in connection.execute(query):
         # an incident may hold several stations: the id says which of them it was
-        mine = {identity(rule, Change.FIRED, station, parameter, at_ms, past) for past in (False, True)}
         key = rule, station, parameter
+        mine = standing.ids_of(Change.FIRED, *key, at_ms)
         if id_.partition(".")[0] in mine and at_ms not in found.get(key, ()) and not book.taken_back(*key, at_ms):
             found[key] = (*found.get(key, ()), at_ms)
+    return found
+
+
+def told(connection: sa.Connection, key: Key) -> list[Told]:
+    """The crossings of a condition that people were told of and nobody took back, oldest first: the incidents tell."""
+    rule, station, parameter = key
+    entry, one = incident_entry.c, incident_condition.c
+    there = sa.select(one.incident_id).where(one.rule == rule, one.station == station, one.parameter == parameter)
+    query = (
+        sa.select(entry.observed_at_ms, entry.what, entry.finding_id)
+        .where(entry.incident_id.in_(there), entry.by == rule, entry.finding_id.is_not(None))
+        .where(entry.what.in_([What.FIRED, What.PROMOTED, What.RESOLVED]))
+        .order_by(entry.observed_at_ms, entry.id)
+    )
+    book = standing.of_rules(connection, [rule], station=station)
+    found: list[Told] = []
+    for at_ms, what, id_ in connection.execute(query):
+        change = Change.RESOLVED if what == What.RESOLVED else Change.FIRED
+        if id_.partition(".")[0] not in standing.ids_of(change, *key, at_ms):
+            continue  # of another station or parameter in the same incident
+        going = bool(found) and found[-1].over_ms == FAR_MS
+        if change is Change.RESOLVED:
+            found[-1:] = [replace(found[-1], over_ms=at_ms)] if going else found[-1:]
+        elif not book.taken_back(*key, at_ms):
+            again = replace(found[-1], fired_ms=at_ms) if going else Told(at_ms, at_ms, FAR_MS)
+            found[len(found) - going :] = [again]
     return found
 
 

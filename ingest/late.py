@@ -107,7 +107,8 @@ def judge(
         lasting += left
         if changed:
             why = partial(_why, changed, history)
-            found, left = history.checks.disproved(g.series, before, after, why, now_ms)
+            look = partial(_look, g, n.stored, judged, history, store)
+            found, left = history.checks.disproved(g.series, look, why, now_ms)
             findings += found
             lasting += left
     moved = Batch.of([a[0] for a in again], [a[1] for a in again], [a[2] for a in again], [0.0] * len(again))
@@ -227,6 +228,17 @@ def _why(corrected: Sequence[Corrected], history: History, first_ms: int, last_m
     return corrections.reason(
         [one for one in corrected if first_ms <= one.at_ms <= last_ms], history.registry.catalogue
     )
+
+
+def _look(
+    g: _Group, stored: Window, judged: Window, history: History, store: ReadingStore, first_ms: int | None
+) -> tuple[Shown, Shown]:
+    """The stored readings and those with the late ones laid in, from an instant on at least."""
+    start_ms = int(judged.at[0])
+    if first_ms is not None and first_ms < start_ms:
+        earlier = _window(g, first_ms, start_ms - 1, history, store)
+        stored, judged = earlier.join(stored), earlier.join(judged)
+    return _shown(stored), _shown(judged)
 
 
 def _neighbourhood(batch: Batch, g: _Group, history: History, store: ReadingStore) -> _Neighbourhood:

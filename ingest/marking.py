@@ -97,18 +97,23 @@ def _judged(
     """What the rules say of a series without and with the new verdicts (:meth:`Checks.late`, ``disproved``)."""
     registry, reach_ms = history.registry, history.lookback_ms[parameter]
     key, name = registry.stations[station].key, registry.catalogue.parameters[parameter].key
-    around = store.window(key, min(verdicts) - reach_ms, max(verdicts) + reach_ms, [name])
-    packed = np.array(
-        [verdicts.get(at, was) for at, was in zip(around.at.tolist(), around.packed.tolist(), strict=True)]
-    )
     series = int(history.series(np.array([station]), np.array([parameter]), now_ms)[0])
-    before = Shown.of(around.at, around.value, around.packed)
-    after = Shown.of(around.at, around.value, packed)
-    found, lasting = history.checks.late(series, before, after, now_ms)
-    fresh = around.at[(packed >> 4 & _BAD != 0) & (around.packed >> 4 & _BAD == 0)]
+
+    def look(first_ms: int | None) -> tuple[Shown, Shown]:
+        start_ms = min(verdicts) - reach_ms
+        start_ms = start_ms if first_ms is None else min(start_ms, first_ms)
+        around = store.window(key, start_ms, max(verdicts) + reach_ms, [name])
+        pairs = zip(around.at.tolist(), around.packed.tolist(), strict=True)
+        packed = np.array([verdicts.get(at, was) for at, was in pairs], np.int64)
+        return Shown.of(around.at, around.value, around.packed), Shown.of(around.at, around.value, packed)
+
+    found, lasting = history.checks.late(series, *look(None), now_ms)
+    stored = store.window(key, min(verdicts), max(verdicts), [name])
+    now_bad = np.array([verdicts.get(at, 0) >> 4 & _BAD != 0 for at in stored.at.tolist()], np.bool_)
+    fresh = stored.at[now_bad & (stored.packed >> 4 & _BAD == 0)]
     if len(fresh):
         why = partial(_why, reviews, key, name, fresh)
-        gone, ended = history.checks.disproved(series, before, after, why, now_ms)
+        gone, ended = history.checks.disproved(series, look, why, now_ms)
         found, lasting = found + gone, lasting + ended
     return found, lasting
 

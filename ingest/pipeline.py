@@ -24,6 +24,7 @@ from ingest.checks.clocks import Clocks
 from ingest.checks.engine import LATE_S, Checks, usable
 from ingest.checks.no_data import Heard
 from ingest.checks.rules import Rules
+from ingest.checks.spans import Told
 from ingest.checks.upstream import River
 from ingest.crosscheck import crossed
 from ingest.grouping import grouped
@@ -591,7 +592,7 @@ class Site:
             self.marks = Marks(upkeep_store.marks(connection), registry.index, self.catalogue)
         self.store.forget()
         self.ledger.forget()
-        checks = Checks(self.rules, self.catalogue, known, self.late_s, registry, back, fired)
+        checks = Checks(self.rules, self.catalogue, known, self.late_s, registry, back, fired, self._told)
         checks.mute(mutes)
         self._lay_out(registry)
         self.clocks = Clocks(off)
@@ -605,6 +606,10 @@ class Site:
         self.edges = events.edges(registry, self.river)
         self.flow = late_events.Flow.of(self.edges)
         self.network = neighbours(self.edges)
+
+    def _told(self, key: Key) -> Sequence[Told]:
+        with self.database.read() as connection:
+            return alarms.told(connection, key)
 
     def _learned(self, station: str) -> Mapping[str, memories.Learned]:
         with self.database.read() as connection:

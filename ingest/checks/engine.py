@@ -24,7 +24,7 @@ from ingest.checks.places import Places
 from ingest.checks.rate import RateWatches
 from ingest.checks.rules import Bound, DailyPattern, Event, Limit, Rate, Rule, Rules, Trend, Watched
 from ingest.checks.schedule import Mutes, Speaks
-from ingest.checks.spans import Span, gone, news, spans
+from ingest.checks.spans import Span, Told, gone, news, spans
 from ingest.checks.trend import TrendWatches
 from sensors.parameters import Catalogue, Parameter
 from sensors.quality.events import Cause
@@ -102,6 +102,12 @@ class Shown:
 Why = Callable[[int, int], Text | None]
 """Who said what of the readings from one instant to another (ms), so that what rested on them is none; None: nobody."""
 
+Look = Callable[[int | None], tuple[Shown, Shown]]
+"""The readings of a series as they were and as they are, from an instant on at least (ms; None: around the change)."""
+
+LOOK_MS = 1000 * GAP_S
+"""So far before an alarm what it rested on is looked for at least."""
+
 Derived = TrendWatches | RateWatches | PatternWatches
 """What judges something made of readings: their trend, their rate, their daily pattern."""
 
@@ -137,7 +143,8 @@ class Checks:
     """The rules bound to the series that exist; remembers the state of every condition that is not idle.
 
     ``registry`` is what the rules know of regions and targets; without one stations lie in their own region alone.
-    ``back`` tells when a silent gateway spoke again, by rule and gateway; ``fired`` when what may flap did fire.
+    ``back`` tells when a silent gateway spoke again, by rule and gateway; ``fired`` when what may flap did fire;
+    ``told`` what people were told of a condition and nobody took back.
     """
 
     def __init__(
@@ -149,9 +156,11 @@ class Checks:
         registry: Registry | None = None,
         back: Mapping[tuple[str, str], int] = MappingProxyType({}),
         fired: Mapping[Key, tuple[int, ...]] = MappingProxyType({}),
+        told: Callable[[Key], Sequence[Told]] = lambda _: (),
     ) -> None:
         self.rules = rules
         self.alarms = alarms
+        self.told = told
         self.mutes = Mutes()
         self._places = Places(registry or Registry(catalogue=catalogue))
         self._speaking: dict[str, tuple[Rule, ...]] = {}
@@ -400,33 +409,45 @@ class Checks:
                     lasting += found
         return findings, lasting
 
-    def disproved(
-        self, series: int, before: Shown, after: Shown, why: Why, now_ms: int
-    ) -> tuple[list[Finding], list[Finding]]:
+    def disproved(self, series: int, look: Look, why: Why, now_ms: int) -> tuple[list[Finding], list[Finding]]:
         """What rested on readings that somebody declared wrong or corrected: the readings as they were and as they are.
 
-        Each crossing of which nothing is left is withdrawn, whether it is still on or long over, with the reason that
-        ``why`` knows. Returns all findings, and those of them that end what is firing now.
+        Each crossing people were told of that the readings showed and show no longer is withdrawn, whether it is still
+        on or long over, with the reason that ``why`` knows. Returns all findings, and those that end what is firing.
         """
         found: list[Finding] = []
         ended: list[Finding] = []
         for number in [*self._threshold_watches(series), *self._derived_watches(series)]:
             watched = self._watched[number]
-            was, _ = self._spans(watched, before, now_ms)
-            still, _ = self._spans(watched, after, now_ms)
-            alarm = self.alarms.get(watched.key)
-            for span in gone(was, still):
-                reason = why(span.fired.since_ms - _made_of_ms(watched.rule), span.last_ms)
-                if reason is None:
-                    continue  # what it rested on is only doubted
-                on = alarm is not None and span.holds(alarm.fired_at_ms)
-                found.append(self._disproved(watched, span, alarm if on else None, reason))
+            start_ms, was, still = self._shown_by(watched, look, None, now_ms)
+            lost = list(gone(was, still))
+            for told in self.told(watched.key) if lost else ():
+                if not told.among(lost):
+                    continue
+                if told.first_ms < start_ms:  # it began before the readings at hand
+                    _, was, still = self._shown_by(watched, look, told.first_ms - LOOK_MS, now_ms)
+                showed = told.among(was)
+                first_ms = min((one.fired.since_ms for one in showed), default=0) - _made_of_ms(watched.rule)
+                reason = why(first_ms, max((one.last_ms for one in showed), default=0))
+                if not showed or told.among(still) or reason is None:
+                    continue  # it stands on other readings, or what it rested on is only doubted
+                alarm = self.alarms.get(watched.key)
+                on = alarm is not None and alarm.fired_at_ms in (told.first_ms, told.fired_ms)
+                found.append(self._disproved(watched, showed[0], told.fired_ms, alarm if on else None, reason))
                 fired = self._fired.pop(watched.key, ())
-                self._fired[watched.key] = tuple(at for at in fired if at != found[-1].observed_at_ms)
+                self._fired[watched.key] = tuple(at for at in fired if at != told.fired_ms)
                 ended += found[-1:] if on else []
         return found, ended
 
-    def _disproved(self, watched: _Watched, span: Span, alarm: Alarm | None, reason: Text) -> Finding:
+    def _shown_by(
+        self, watched: _Watched, look: Look, first_ms: int | None, now_ms: int
+    ) -> tuple[int, list[Span], list[Span]]:
+        """Since when readings were looked at, and the crossings they showed before and show after."""
+        before, after = look(first_ms)
+        start_ms = int(before.at[0]) if len(before.at) else 0
+        return start_ms, self._spans(watched, before, now_ms)[0], self._spans(watched, after, now_ms)[0]
+
+    def _disproved(self, watched: _Watched, span: Span, fired_ms: int, alarm: Alarm | None, reason: Text) -> Finding:
         turn = span.fired
         text = say(
             "finding.disproved",
@@ -441,7 +462,7 @@ class Checks:
             finding,
             change=Change.WITHDRAWN,
             cause=alarm.cause if alarm else finding.cause,
-            observed_at_ms=alarm.fired_at_ms if alarm else turn.at_ms,
+            observed_at_ms=fired_ms,
             retrospective=alarm.past if alarm else turn.past,
             text=text,
         )

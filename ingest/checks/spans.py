@@ -24,6 +24,20 @@ class Span:
         return self.fired.since_ms <= at_ms <= self.last_ms
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A crossing that people were told of: when it fired first, when last (again for the living, or for late data), and
+    when it was over, far ahead while it is on (ms)."""
+
+    first_ms: int
+    fired_ms: int
+    over_ms: int
+
+    def among(self, found: Sequence[Span]) -> list[Span]:
+        """The crossings that speak of the same time."""
+        return [one for one in found if one.fired.since_ms <= self.over_ms and self.first_ms <= one.last_ms]
+
+
 def spans(watch: Watch, samples: Samples, now_ms: int) -> list[Span]:
     """The crossings in usable samples (ms, value), oldest first, walked by the very code that judges live readings.
 

@@ -1,5 +1,7 @@
 """What rules had found of a reading that is another one now: withdrawn, kept, or found in the past."""
 
+import contextlib
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from governance.incident import Action, Entry, Order, State, What
 from governance.incidents import Incident, history
 from governance.roles import administrator
 from ingest.storage import upkeep as store
+from sensors.errors import Refused
 from sensors.reading import Flag, Message
 from sensors.standards.hj915 import CheckKind
 from sensors.stations import Reach, Registry, Station, Water
@@ -288,6 +291,48 @@ def test_who_changes_their_mind_twice_is_followed_each_time(world: World) -> Non
         follow(world, T0 + 24 * STEP)
         assert len(entries(world, What.FIRED)) == n + 2
         assert not any(active(one) for one in world.incidents())
+
+
+# -- anything ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [2, 7, 19, 39])
+def test_what_is_on_is_on_in_an_incident_whatever_is_corrected_and_reviewed_and_an_old_message_tells_nothing(
+    world: World, seed: int
+) -> None:
+    rng, log, reviews, n = random.Random(seed), [], [], 0  # type: ignore[var-annotated]
+    for _ in range(60):
+        what = rng.random()
+        now = T0 + n * STEP
+        if what < 0.5 or n < 6:
+            many = rng.randrange(1, 5)
+            log.append(sent(n, (bad if rng.random() < 0.45 else calm)(many), n + many))
+            n += many
+            world.take(log[-1])
+        elif what < 0.75:
+            first, many = some(rng, n)
+            log.append(sent(first, (bad if rng.random() < 0.4 else calm)(many), n))
+            world.take(log[-1], now=now)
+        elif what < 0.83:
+            first, many = some(rng, n)
+            with contextlib.suppress(Refused):
+                reviews.append(review(world, T0 + first * STEP, T0 + (first + many) * STEP, now=now))
+            follow(world, now)
+        elif what < 0.9 and reviews:
+            void(world, reviews.pop(rng.randrange(len(reviews))))
+            follow(world, now)
+        elif what < 0.95:
+            world.start()
+        elif rng.random() < 0.5:
+            for one in rng.sample(log, min(3, len(log))):
+                assert world.take(one, now=now).findings == ()
+        on = {key for key in world.site.history.checks.alarms if key[0] == "nh3n-high"}
+        assert on <= {c.key for one in world.incidents() if one.is_open for c in one.active}
+
+
+def some(rng: random.Random, n: int) -> tuple[int, int]:
+    first = rng.randrange(max(0, n - 30), n)
+    return first, min(n - first, rng.randrange(1, 8))
 
 
 def active(incident: Incident) -> bool:

@@ -111,6 +111,18 @@ def test_a_crossing_that_still_stands_on_other_readings_stays_and_ends_when_the_
     assert [e.what for e in entries(world)] == [What.FIRED, What.RESOLVED]
 
 
+def test_an_alarm_that_is_on_stands_on_what_was_before_a_pause_when_what_came_after_it_is_corrected(
+    world: World,
+) -> None:
+    world.feed(river(T0, [*calm(5), *bad(5)]))
+    after = 10 + HOUR // STEP
+    world.feed(river(T0 + after * STEP, bad(5)))
+    assert world.take(sent(after, [1.9] * 5, after + 5)).findings == ()
+    (one,) = world.incidents()
+    assert one.active
+    assert entries(world, What.WITHDRAWN) == []
+
+
 @pytest.mark.parametrize("restart", [False, True])
 def test_a_correction_in_the_middle_of_a_count_counts_anew_from_there(world: World, restart: bool) -> None:
     world.feed(river(T0, [*calm(5), *bad(2)]))

@@ -193,6 +193,27 @@ def test_late_data_do_not_bring_back_what_ended_after_them():
     assert (len(incident.active), incident.recovered_at_ms) == (1, None)
 
 
+def test_what_is_taken_back_is_that_very_firing_wherever_it_stands():
+    def taken_back(at_ms: int, **other: object) -> Finding:
+        return fired(at_ms, change=Change.WITHDRAWN, **other)
+
+    live = opened()
+    past = replace(opened(fired(T + 2 * HOUR, retrospective=True)), id=18)
+    assert concerned([live, past], taken_back(T + 2 * HOUR)) == (past,)
+    assert concerned([live, past], taken_back(T, cause="whatever/it/joined")) == (live,)
+    assert concerned([live, past], taken_back(T + 5 * HOUR)) == (), "nobody was told of that"
+    again, _ = changed(changed(live, resolved(T + HOUR))[0], fired(T + 3 * HOUR))
+    after, effects = changed(again, taken_back(T))
+    assert [c.fired_at_ms for c in after.active] == [T + 3 * HOUR], "what fired again since stays on"
+    assert (effects.entry.what, effects.repeats) == (What.WITHDRAWN, False)
+    over, _ = act(live, Order(Action.FALSE_ALARM, comment="示例", reason="other"), OPERATOR, NOW)
+    assert concerned([over], taken_back(T)) == (over,)
+    assert changed(over, taken_back(T))[0].state is State.FALSE_ALARM
+    other = replace(opened(fired(cause="qicha", rule="b", station="qicha")), id=19)
+    (gone, _), (kept, _) = merge(other, live, Order(Action.MERGE, into=17), OPERATOR, NOW)
+    assert concerned([gone, kept], taken_back(T, rule="b", station="qicha")) == (kept,)
+
+
 def test_late_data_do_not_end_what_began_after_them():
     past = opened(fired(T, retrospective=True))
     assert concerned([past], resolved(T - 2 * HOUR, retrospective=True)) == ()

@@ -197,3 +197,25 @@ def test_stations_whose_day_shifts_alike_are_told_in_one_sentence_and_no_reading
     assert note.startswith("示例甲, 示例乙：约自2026-06-05")
     assert "8.0 h later" in note
     assert told.filter((pl.col("time") > "2026-06-06") & (pl.col("kind") == "fault")).height == 0
+
+
+def test_a_lens_that_is_overgrown_is_a_message_with_its_column_and_no_flag(tmp_path: Path) -> None:
+    rng, hour = np.random.default_rng(1), np.arange(60 * 24)
+    sun = np.sin(2 * np.pi * hour / 24)
+    at = pl.datetime_range(
+        pl.datetime(2026, 3, 1), pl.datetime(2026, 3, 1) + timedelta(hours=len(hour) - 1), "1h", eager=True
+    )
+    frame = pl.DataFrame(
+        {
+            "time": at.dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "turbidity_NTU": 8 + sun + 0.3 * rng.normal(0, 1, len(hour)) + 1.2 * np.clip(hour / 24 - 46, 0, 12),
+            "pH": 7.6 + 0.2 * sun + 0.02 * rng.normal(0, 1, len(hour)),
+            "water_temp_degC": 20 + sun + 0.1 * rng.normal(0, 1, len(hour)),
+        }
+    )
+    told, summary = flags(frame, tmp_path)
+    (note,) = [one for one in summary.notes if "overgrown" in one]
+    assert "turbidity_NTU" in note
+    assert "2026-04-2" in note
+    assert "creeps" not in note
+    assert "turbidity_NTU" not in told["parameter"].to_list()

@@ -1,8 +1,9 @@
 """The table of a run with its truth: what every station reported, which values are wrong and why, what passed by.
 
 How ``event`` is decided. The water is carried twice, with and without the events that are no work of nature. Where they
-differ at a station by more than the water varies within an hour (``Sensor.apparent``, in any parameter it measures), an
-event is there; whose it is, its dye tells. Of each passage only the part counts that is above a tenth of its peak.
+differ at a station for half an hour by more than the water varies within an hour (``Sensor.apparent``, in any parameter
+it measures), an event is there; whose it is, its dye tells. Of each passage only the part counts that is above a tenth
+of its peak.
 ``natural_event`` is decided by the share of runoff or salt water, and for gates by the hours they are closed, plus the
 tide that follows.
 """
@@ -51,6 +52,9 @@ COLUMNS = {
 TENTH = 0.1
 _AFTER_GATE_MS = 6 * HOUR_MS
 _NATURAL_SHARE = 0.02
+_LASTS_MS = HOUR_MS // 2
+"""What shows for less is no passage: one reading that differs by as much as the water does by itself within an hour is
+nothing that anybody could tell from that."""
 _TRACE = 0.02
 """Less of the dye than this share of the most that any station saw is no presence."""
 
@@ -98,16 +102,19 @@ def happened(world: Water, station: Station, at_ms: Ints, measured: Sequence[str
         whose = np.where(relative.max(axis=0) > _TRACE, relative.argmax(axis=0), -1)
     there, kinds = np.zeros(len(at_ms), bool), [""] * len(at_ms)
     passages: list[Passage] = []
+    step_ms = int(np.median(np.diff(at_ms))) if len(at_ms) > 1 else _LASTS_MS
     for i, name in enumerate(names):
         its = (whose == i) & (effect >= 1.0)
         if not its.any():
             continue
         peak = int(np.argmax(np.where(its, effect, -1)))
         its &= effect >= TENTH * effect[peak]
-        there |= its
-        for j in np.flatnonzero(its):
-            kinds[j] = str(events[name].kind)
         rows = np.flatnonzero(its)
+        if at_ms[rows[-1]] - at_ms[rows[0]] + step_ms < _LASTS_MS:
+            continue
+        there |= its
+        for j in rows:
+            kinds[j] = str(events[name].kind)
         passages.append(
             Passage(
                 events[name],

@@ -12,7 +12,8 @@ from sensors.parameters import catalogue
 from sensors.standards.oxygen import saturation
 from sensors.stationfile import read
 from sensors.stations import Registry, Station, Water
-from simulator import chemistry, network, showcase, tide
+from simulator import chemistry, network, showcase, tide, truth
+from simulator.faults import SENSORS
 from simulator.hydraulics import carry, chain
 from simulator.scenario import Event, EventKind, Scenario, along_km
 from simulator.upper import Upper
@@ -423,3 +424,34 @@ def test_the_demo_finds_the_upper_end_of_the_creek_whatever_the_order_of_the_reg
 def test_a_registry_without_qichachong_has_its_discharge_at_the_first_station():
     registry = replace(SITE, stations=(SITE["fsc-1"], SITE["shiwan-lake-1"]))
     assert [e.reach for e in showcase.live(registry, MAY)] == ["fengshouchong"]
+
+
+# -- the truth about it ----------------------------------------------------------------------------------------------
+
+
+class _Told:
+    """Water of which is known what it would be with a discharge and without: so much more ammonia at each reading."""
+
+    def __init__(self, more: list[float]) -> None:
+        self.more = np.array(more)
+        self.events = (Event("sewage", EventKind.SEWAGE, 0, 1, 1.0, "qichachong-huanhu", 1.1),)
+        self.occurred: dict[str, Event] = {}
+
+    def marked(self, station: str, at_ms: np.ndarray) -> dict[str, np.ndarray]:
+        return {"sewage": (self.more > 0).astype(float)}
+
+    def strongest(self, name: str) -> float:
+        return 1.0
+
+    def series(self, station: str, at_ms: np.ndarray, *, without_events: bool = False) -> dict[str, np.ndarray]:
+        return {"nh3n": 1.0 + self.more * (not without_events)}
+
+
+@pytest.mark.parametrize(("readings", "step_min", "passages"), [(1, 5, 0), (5, 5, 0), (6, 5, 1), (1, 240, 1)])
+def test_what_shows_for_less_than_half_an_hour_is_no_passage_of_an_event(readings, step_min, passages):
+    apparent = SENSORS["nh3n"].apparent
+    more = [0.0] * 4 + [1.1 * apparent] * readings + [0.0] * 4
+    at_ms = MAY + 60_000 * step_min * np.arange(len(more))
+    found = truth.happened(_Told(more), SITE["qcc-huanhu-1"], at_ms, ["nh3n"])
+    assert len(found.passages) == passages
+    assert found.event.sum() == readings * passages

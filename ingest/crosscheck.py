@@ -8,7 +8,7 @@ import numpy as np
 from ingest.history import History
 from sensors.quality import Assessed
 from sensors.quality.crosscheck import CONCERNED, cross_check
-from sensors.reading import Batch, Ints, Places, QualityTest, pack, unpack
+from sensors.reading import Batch, Ints, Places, QualityTest, distinct, pack, unpack
 from sensors.times import TIME_BITS
 
 
@@ -75,7 +75,7 @@ def _remembered(batch: Batch, live: Places, history: History) -> tuple[Ints, Int
     catalogue, memory = history.registry.catalogue, history.memory
     numbers = np.array([catalogue.index[key] for key in CONCERNED if key in catalogue])
     rows = live[np.isin(batch.parameter[live], numbers)]
-    instants = np.unique((batch.station[rows].astype(np.int64) << TIME_BITS) | batch.at[rows])
+    instants = distinct((batch.station[rows].astype(np.int64) << TIME_BITS) | batch.at[rows])
     station, at = instants >> TIME_BITS, instants & ((1 << TIME_BITS) - 1)
     series = history.of(np.repeat(station, len(numbers)), np.tile(numbers, len(station)))
     when = np.repeat(at, len(numbers))

@@ -18,7 +18,7 @@ from sensors.quality.memory import KEEP
 from sensors.quality.slow import HOUR_MS, AllAlarms, Both, Slow, look
 from sensors.quality.tests import FLAT_SECONDS
 from sensors.quality.upstream import Way
-from sensors.reading import Batch, Bools, Bytes, Codes, Flag, Ints, QualityTest
+from sensors.reading import Batch, Bools, Bytes, Codes, Flag, Ints, QualityTest, distinct
 from sensors.stations import Registry
 from sensors.times import DAY_MS, TIME_BITS
 
@@ -83,7 +83,8 @@ class History:
 
     def series(self, station: Codes, parameter: Codes, now_ms: int) -> Ints:
         """(n,) the series of each reading; stations not heard of since the start are loaded from the store first."""
-        self.heed(np.unique(station).tolist(), now_ms)
+        if not self._loaded[station].all():
+            self.heed(distinct(station).tolist(), now_ms)
         found = self._of[station, parameter]
         new = np.flatnonzero(found == NEVER)
         for row in new.tolist():
@@ -286,7 +287,10 @@ class History:
 
     def resuming(self, station: Codes, at: Ints) -> dict[int, int]:
         """The stations that speak again after a pause with these readings, and when; of several pauses the last."""
-        news = np.unique((station.astype(np.int64) << TIME_BITS | at)[at > self.heard[station]])
+        heard = self.heard[station]
+        if (at - heard <= self._pause_ms[station]).all():
+            return {}
+        news = distinct((station.astype(np.int64) << TIME_BITS | at)[at > heard])
         whose, instant = news >> TIME_BITS, news & (1 << TIME_BITS) - 1
         before = np.where(np.diff(whose, prepend=-1) == 0, np.roll(instant, 1), self.heard[whose])
         after = instant - before > self._pause_ms[whose]

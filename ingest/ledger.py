@@ -7,6 +7,7 @@ readings it held (without it the number of missing readings is unknown, and the 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import sqlalchemy as sa
@@ -149,7 +150,9 @@ class Ledger:
         """Follow the device's numbering; true when this number has been seen before."""
         seq, boot = header.seq, header.boot or 0
         assert seq is not None
-        streams = self._of(connection, station)
+        streams = self._streams.get(station)
+        if streams is None:
+            streams = self._read(connection, station)
         stream = streams.get(boot)
         before = None if header.total is None else header.total - size
         if stream is None:
@@ -169,11 +172,9 @@ class Ledger:
         dirty.add((station, boot))
         return False
 
-    def _of(self, connection: sa.Connection, station: str) -> dict[int, _Stream]:
-        streams = self._streams.get(station)
-        if streams is None:
-            found = connection.execute(sa.select(stream_table).where(stream_table.c.station == station))
-            streams = self._streams[station] = {row.boot: _Stream(row.next_seq, row.total) for row in found}
+    def _read(self, connection: sa.Connection, station: str) -> dict[int, _Stream]:
+        found = connection.execute(sa.select(stream_table).where(stream_table.c.station == station))
+        streams = self._streams[station] = {row.boot: _Stream(row.next_seq, row.total) for row in found}
         return streams
 
     def _save(self, connection: sa.Connection, dirty: set[tuple[str, int]]) -> None:
@@ -194,7 +195,7 @@ _LEDGER_AGAIN = (
 
 def account_of(registry: Registry, message: Message) -> str:
     """Whose account a message belongs to."""
-    return message.station if message.station in registry else STRANGER
+    return message.station if message.station in registry.index else STRANGER
 
 
 def day_of(header: Header | None, message: Message) -> str:
@@ -206,17 +207,12 @@ def day_of(header: Header | None, message: Message) -> str:
 
 
 _HOUR_MS = DAY_MS // 24
-_days: dict[int, str] = {}
 
 
+@lru_cache(10_000)
 def _day(hour: int) -> str:
     """The Beijing day of an hour since the epoch; remembered, for it is asked once a message."""
-    day = _days.get(hour)
-    if day is None:
-        if len(_days) > 10_000:
-            _days.clear()
-        day = _days[hour] = beijing_day(hour * _HOUR_MS).isoformat()
-    return day
+    return beijing_day(hour * _HOUR_MS).isoformat()
 
 
 def accounts(

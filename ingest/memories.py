@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass
 import msgspec
 import sqlalchemy as sa
 
+from governance.database import insert_many
 from ingest.checks.clocks import Off
 from ingest.storage.tables import memory as table
 
@@ -21,6 +22,9 @@ HOURLY = "@hours"
 RESUMED = "resumed"
 """Likewise, of when a station spoke again after a pause."""
 _CLOCK = "clock"
+
+_INTO = "INSERT INTO memory (station, parameter, upto_ms, body)"
+_AGAIN = "ON CONFLICT (station, parameter) DO UPDATE SET upto_ms = excluded.upto_ms, body = excluded.body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +42,9 @@ def load(connection: sa.Connection, station: str) -> dict[str, Learned]:
 
 
 def save(connection: sa.Connection, rows: Sequence[tuple[str, str, Learned]]) -> None:
-    """Write down what these series (station, parameter) have learned; the rest stays as it is."""
-    if not rows:
-        return
-    mine = (table.c.station == sa.bindparam("s")) & (table.c.parameter == sa.bindparam("p"))
-    connection.execute(sa.delete(table).where(mine), [{"s": station, "p": parameter} for station, parameter, _ in rows])
-    connection.execute(
-        sa.insert(table),
-        [
-            {"station": station, "parameter": parameter, "upto_ms": one.upto_ms, "body": one.body}
-            for station, parameter, one in rows
-        ],
-    )
+    """Write down what these series (station, parameter; each once) have learned; the rest stays as it is."""
+    written = [(station, parameter, one.upto_ms, one.body) for station, parameter, one in rows]
+    insert_many(connection, _INTO, written, _AGAIN)
 
 
 def resumed(stations: Sequence[str], when: Mapping[int, int]) -> list[tuple[str, str, Learned]]:

@@ -43,7 +43,7 @@ from sensors.parameters import Catalogue
 from sensors.quality import Assessed, assess
 from sensors.quality.daily import neighbours
 from sensors.quality.slow import Both
-from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, pack, unpack
+from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, distinct, pack, unpack
 from sensors.stations import Registry
 from sensors.upkeep import FAR_MS, Marks, Mute, Visit, at_work, muted, spans
 from sensors.wire import mapping, telemetry
@@ -430,7 +430,7 @@ class Site:
     def _heed(self, station: Codes, now_ms: int) -> None:
         """Know of the stations that are asked when readings of these are judged, also right after a start."""
         if not self.history.whole:
-            mine = np.unique(station).tolist()
+            mine = distinct(station).tolist()
             near = {other for one in mine for other in self.network.get(one, ())}
             above = {way.above for one in mine for way in self.flow.above.get(one, ())}
             self.history.heed([*mine, *near, *above], now_ms)
@@ -519,7 +519,8 @@ class Site:
         """The messages with the stations they are of; one registered a moment ago is known."""
         messages = mapping.addressed(messages, self.mappings)
         found = addressed(messages, self.loggers, self.catalogue)
-        if any(m.station not in self.history.registry for m in found) and self.follow_registry():
+        index = self.history.registry.index
+        if not all(m.station in index for m in found) and self.follow_registry():
             found = addressed(messages, self.loggers, self.catalogue)
         return found
 

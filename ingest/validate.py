@@ -21,7 +21,8 @@ class Accepted:
 
 def accept(decoded: Decoded, messages: Sequence[Message], registry: Registry, now_ms: int) -> Accepted:
     """Pass the readings that can be used; never raises for what is in them."""
-    station_of = np.array([registry.index.get(m.station, -1) for m in messages], np.int32)
+    index = registry.index
+    station_of = np.array([index.get(m.station, -1) for m in messages], np.int32)
     batch, unknown = replace(decoded.batch, station=station_of[decoded.batch.message]), dict(decoded.unknown)
     with np.errstate(over="ignore", invalid="ignore"):
         # while each reading still has its company: oxygen in % of saturation needs the temperature beside it
@@ -129,10 +130,11 @@ def _silent_strangers(
     batch: Batch, decoded: Decoded, messages: Sequence[Message], station_of: np.ndarray[tuple[int], np.dtype[np.int32]]
 ) -> list[Rejected]:
     """Messages of unknown stations without any reading: they leave a trace too."""
+    strange = np.flatnonzero(station_of < 0).tolist()
+    if not strange:
+        return []
     refused_already = {r.message for r in decoded.rejected}
     heard = set(map(int, np.unique(batch.message))) | refused_already
     return [
-        Rejected(i, *stranger(messages[i].station), ())
-        for i in map(int, np.flatnonzero(station_of < 0))
-        if i not in heard and messages[i].only is None
+        Rejected(i, *stranger(messages[i].station), ()) for i in strange if i not in heard and messages[i].only is None
     ]

@@ -12,14 +12,14 @@ FUTURE_MS = 5 * 60_000
 """A device's clock may be this far ahead (engineering choice: GSM and NTP clocks stay within seconds)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MS = timedelta(milliseconds=1)
 
 
 def to_ms(moment: datetime) -> int:
     """Whole ms since the epoch; ``moment`` must carry an offset."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no offset from UTC")
-    return (moment - _EPOCH) // _MS
+    since = moment - _EPOCH  # by parts: dividing it by a ms takes four times as long
+    return since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000
 
 
 def from_ms(at_ms: int) -> datetime:

@@ -145,9 +145,9 @@ def _offsets(decoded: Decoded, messages: Sequence[Message], registry: Registry) 
     """
     newest = np.full(len(messages), -1, np.int64)
     np.maximum.at(newest, decoded.batch.message, decoded.batch.at)
-    found = {}
+    found, known = {}, registry.index
     for i, (message, header, newest_ms) in enumerate(zip(messages, decoded.headers, newest.tolist(), strict=True)):
-        if message.replay_of is not None or message.station not in registry:
+        if message.replay_of is not None or message.station not in known:
             continue
         said_ms = header.sent_at_ms if header is not None else None
         if said_ms is None and newest_ms >= 0 and message.source not in _UPLOADED and i not in decoded.periods:

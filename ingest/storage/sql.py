@@ -69,6 +69,8 @@ class SqlReadings:
         self._dialect = SQLITE if database.is_sqlite else POSTGRESQL
         self._catalogue = catalogue
         self._ids: dict[str, int] = {}
+        self._asked: list[str] = []
+        self._places = np.empty(0, np.int64)
         self._columns: tuple[str, ...] = ()
         self._known: dict[str, set[int]] = {}
         with database.alter() as connection:
@@ -160,10 +162,16 @@ class SqlReadings:
                 self._columns = (*self._columns, key)
 
     def _station_ids(self, connection: sa.Connection, stations: Sequence[str]) -> Ints:
-        """(len(stations),) ids by registry position, -1 for a station that is not there."""
-        if len(self._ids) < len(stations) or any(key not in self._ids for key in stations):
-            self._ids = dict(tuple(row) for row in _query(connection, "SELECT key, id FROM station"))
-        return np.array([self._ids.get(key, -1) for key in stations], np.int64)
+        """(len(stations),) ids by registry position, -1 for a station that is not there.
+
+        Asked with every batch for all stations there are: those of the last one are remembered.
+        """
+        if stations != self._asked or (self._places < 0).any():
+            if any(key not in self._ids for key in stations):
+                self._ids = dict(tuple(row) for row in _query(connection, "SELECT key, id FROM station"))
+            self._asked = list(stations)
+            self._places = np.array([self._ids.get(key, -1) for key in stations], np.int64)
+        return self._places
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

@@ -305,13 +305,13 @@ class Carried:
         """
         if self.turned is None:
             return []
-        whole = {name: getattr(self.turned, name) for name in _SLOW}
+        whole = [getattr(self.turned, name) for name in _SLOW]
         row_of = {series: row for row, series in enumerate(self.series.tolist())}
         written = []
         for i, series in enumerate(self.turned.series.tolist()):
             row = row_of[series]
             parts = [self.lowest[row].tobytes(), self.first[row].tobytes(), self.day[row].tobytes()]
-            parts += [np.ascontiguousarray(whole[name][i]).tobytes() for name in _SLOW]
+            parts += [column[i].tobytes() for column in whole]
             parts += [self.stretch[row].tobytes(), self.low[row].tobytes(), self.high[row].tobytes()]
             written.append((series, int(self.at[row, -1]), zlib.compress(bytes([FORM]) + b"".join(parts), 1)))
         return written

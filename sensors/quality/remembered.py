@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -28,8 +29,14 @@ class Remembered:
     FORM: ClassVar[int] = 1
     """Number of the written form; grows when what is remembered changes."""
 
+    @classmethod
+    @cache
+    def names(cls) -> tuple[str, ...]:
+        """The columns; looking through the fields takes as long as taking a station's cells."""
+        return tuple(one.name for one in fields(cls))
+
     def __len__(self) -> int:
-        return len(getattr(self, fields(self)[0].name))
+        return len(getattr(self, self.names()[0]))
 
     def grow(self, size: int) -> None:
         """Make room for ``size`` stations; new ones remember nothing."""
@@ -42,16 +49,16 @@ class Remembered:
 
     def taken(self, stations: Codes) -> Self:
         """These stations alone, in this order, as a copy."""
-        return type(self)(*(getattr(self, one.name)[stations] for one in fields(self)))
+        return type(self)(*(getattr(self, name)[stations] for name in self.names()))
 
     def apply(self, stations: Codes, new: Self) -> None:
         """Remember of these stations what ``new`` has, row by row."""
-        for one in fields(self):
-            getattr(self, one.name)[stations] = getattr(new, one.name)
+        for name in self.names():
+            getattr(self, name)[stations] = getattr(new, name)
 
     def frozen(self, row: int) -> bytes:
         """All that is remembered of a station, to be written down, beginning with the number of its form."""
-        parts = [np.ascontiguousarray(getattr(self, one.name)[row]).tobytes() for one in fields(self)]
+        parts = [getattr(self, name)[row].tobytes() for name in self.names()]  # in C order, whatever the column's
         return zlib.compress(bytes([self.FORM]) + b"".join(parts), 1)
 
     def thaw(self, row: int, body: bytes) -> bool:
@@ -71,4 +78,4 @@ class Remembered:
 
     def _cells(self, row: int, form: int) -> list[NDArray[Any]]:
         """The cells of a station that this form holds, in its order; none where it cannot be read."""
-        return [getattr(self, one.name)[row : row + 1] for one in fields(self)] if form == self.FORM else []
+        return [getattr(self, name)[row : row + 1] for name in self.names()] if form == self.FORM else []

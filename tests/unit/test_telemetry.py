@@ -2,7 +2,7 @@
 
 import json
 import string
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -581,3 +581,8 @@ def test_messages_of_a_batch_do_not_touch_each_other(bodies: list[Any]) -> None:
 def test_the_time_read_is_the_time_sent(moment: Any) -> None:
     text = moment.isoformat(timespec="milliseconds") + "+08:00"
     assert rows(read(message('{"do":3}', at=f'"{text}"')))[0][1] == to_ms(datetime.fromisoformat(text))
+
+
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_an_instant_is_the_whole_ms_before_it_also_before_1970(moment: datetime):
+    assert to_ms(moment) == (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)

@@ -1,15 +1,20 @@
-"""Databases for the tests: with all tables, at the price of copying a file."""
+"""Databases for the tests: with all tables, at the price of copying a file; and readings in them."""
 
 import atexit
 import functools
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 
 from governance.database import Database
 from riverchief import migrations
+from sensors.parameters import catalogue
+from sensors.reading import PLAIN, Batch, Floats, Ints
 
 
 def with_tables(database: Database) -> Database:
@@ -24,6 +29,26 @@ def with_tables(database: Database) -> Database:
     elif not sa.inspect(database.engine).has_table("station"):
         migrations.upgrade(database)
     return database
+
+
+def stored(
+    database: Database,
+    store: Any,
+    names: Sequence[str],
+    series: Mapping[tuple[int, str], tuple[Sequence[int] | Ints, Sequence[float] | Floats]],
+    mark: int = PLAIN,
+) -> None:
+    """Readings written in one transaction, past all checks: (place of the station, parameter) → times and values."""
+    known = catalogue()
+    lengths = [len(at) for at, _ in series.values()]
+    batch = Batch.of(
+        np.repeat([station for station, _ in series], lengths).tolist(),
+        np.repeat([known.index[parameter] for _, parameter in series], lengths).tolist(),
+        np.concatenate([at for at, _ in series.values()]).tolist(),
+        np.concatenate([values for _, values in series.values()]).tolist(),
+    )
+    with database.write() as connection:
+        store.write(connection, names, batch, np.full(len(batch), mark, np.int64))
 
 
 @functools.cache

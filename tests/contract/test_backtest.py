@@ -1,7 +1,6 @@
 """Rules tried on the past: what they say must be what they would have said, and what it costs must be plain."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from riverchief.settings import Settings
 from sensors.errors import ConfigurationError, NotFound
 from sensors.stations import Registry
 from sensors.times import rfc3339
-from tests.contract.test_pipeline import (
+from tests.world import (
     CATALOGUE,
     DAY,
     HOUR,
@@ -43,13 +42,6 @@ from tests.contract.test_pipeline import (
 
 STRICTER = RULES.replace("limit = 2.0\nclear = 1.8", "limit = 1.4\nclear = 1.3", 1)
 END = T0 + 2 * DAY
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    world.database.close()
 
 
 def told(findings: list[Finding]) -> list[tuple[Any, ...]]:

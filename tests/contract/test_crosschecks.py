@@ -6,14 +6,9 @@ import pytest
 
 from governance.finding import Change, Finding
 from sensors.reading import Flag, QualityTest
-from tests.contract.test_pipeline import STEP, T0, World, message
+from tests.world import STEP, T0, World, message
 
 DOUBT = int(Flag.SUSPECT) | int(QualityTest.CROSS_CHECK) << 4
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
 
 
 def verdicts(world: World, at: int = T0) -> dict[str, int]:

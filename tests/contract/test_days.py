@@ -15,7 +15,7 @@ from ingest.storage.changes import Author
 from sensors.reading import Flag, QualityTest
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.upkeep import Visit
-from tests.contract.test_pipeline import CATALOGUE, DAY, HOUR, T0, Values, World, judged_at_once, message
+from tests.world import CATALOGUE, DAY, HOUR, T0, Values, World, judged_at_once, message
 
 ATTENUATED = int(QualityTest.ATTENUATED)
 DRIFT = int(QualityTest.DRIFT)

@@ -1,7 +1,6 @@
 """Sudden changes of the water in the live ingest: told once, with reasons, ended by the water and not by silence."""
 
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,63 +8,9 @@ import pytest
 
 from governance.finding import Change, Colour, Finding, Kind
 from ingest.checks import rules
-from ingest.checks.alarms import Key
 from sensors.upkeep import Mute
-from tests.contract.test_pipeline import CATALOGUE, T0, World, message
-
-RULES = """
-[[event]]
-id = "event"
-colour = "yellow"
-
-[[event]]
-id = "event-sure"
-colour = "orange"
-confidence = 0.7
-"""
-STEP = 15 * 60_000
-DAY = 96
-
-
-def creek(n: int = 8 * DAY, seed: int = 1) -> dict[str, np.ndarray]:
-    """Quiet days of a creek: a daily rhythm of temperature and oxygen, and the noise of good sensors."""
-    rng = np.random.default_rng(seed)
-    light = np.sin(2 * np.pi * np.arange(n) / DAY)
-    return {
-        "water_temp": 22 + light + rng.normal(0, 0.03, n),
-        "ph": 7.4 + 0.1 * light + rng.normal(0, 0.01, n),
-        "do": 6.5 + 0.8 * light + rng.normal(0, 0.05, n),
-        "conductivity": 420 + 3 * light + rng.normal(0, 1, n),
-        "turbidity": 12 + rng.normal(0, 0.5, n),
-    }
-
-
-def discharge(water: dict[str, np.ndarray], at: int, hours: int = 4, size: float = 1.0) -> None:
-    """Sewage: saltier, turbid, and the oxygen goes."""
-    n = len(water["ph"])
-    shape = size * np.exp(-np.maximum(np.arange(n) - at, 0) / (hours * 2)) * (np.arange(n) >= at)
-    water["conductivity"] += 150 * shape
-    water["do"] -= 4 * shape
-    water["turbidity"] += 60 * shape
-
-
-def acid(water: dict[str, np.ndarray], at: int) -> None:
-    """For an hour and a half acid comes after it."""
-    water["ph"][at : at + 6] -= 3.0
-    water["conductivity"][at : at + 6] += 400
-
-
-def feed(world: World, water: dict[str, np.ndarray], first: int, last: int, at_once: int = 8) -> list[Finding]:
-    told: list[Finding] = []
-    for start in range(first, last, at_once):
-        rows = range(start, min(last, start + at_once))
-        values = {T0 + i * STEP: {key: round(float(v[i]), 3) for key, v in water.items()} for i in rows}
-        told += world.take(message("shiwan", values), now=max(values) + 1000).findings
-    return [f for f in told if f.kind is Kind.EVENT]
-
-
-QUIET = 6 * DAY - 8
-"""So long every station here has been quiet when a test begins; what learns has learned, and the alarms are armed."""
+from tests.creek import DAY, QUIET, RULES, STEP, acid, after, creek, discharge, feed, firing
+from tests.world import CATALOGUE, T0, World, message
 
 
 @pytest.fixture(scope="module")
@@ -78,19 +23,9 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def after(before: Path, folder: Path, text: str = RULES) -> World:
-    """A site that begins with the quiet days."""
-    shutil.copytree(before, folder, dirs_exist_ok=True)
-    return World(folder, text=text)
-
-
 @pytest.fixture
 def world(before: Path, tmp_path: Path) -> World:
     return after(before, tmp_path)
-
-
-def firing(world: World) -> list[Key]:
-    return [key for key in world.site.history.checks.alarms if key[0].startswith("event")]
 
 
 def test_a_discharge_is_told_once_with_its_reasons_and_ends_when_the_water_is_calm(world: World) -> None:

@@ -15,8 +15,8 @@ from ingest.storage import upkeep as store
 from ingest.storage.changes import Author
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.upkeep import Review, Verdict, Visit
-from tests.contract.test_events_live import DAY, QUIET, RULES, STEP, creek, discharge
-from tests.contract.test_pipeline import CATALOGUE, T0, World, message
+from tests.creek import DAY, QUIET, RULES, STEP, creek, discharge
+from tests.world import CATALOGUE, T0, World, message
 
 MAIN = Reach("main", "东平河", "Main", Water.RIVER, ((113.0, 23.0), (113.2, 23.0)))
 UPPER = Station("upper", "上站", "Upper", 113.02, 23.0, interval_s=900, reach="main")

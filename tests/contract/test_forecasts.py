@@ -25,12 +25,12 @@ from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
 from riverchief.cli.app import app
 from sensors.parameters import catalogue
-from sensors.reading import PLAIN, Batch, Flag, pack
+from sensors.reading import PLAIN, Flag, pack
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.texts import Text
 from tests.cases import a_finding
-from tests.databases import with_tables
+from tests.databases import stored, with_tables
 
 CATALOGUE = catalogue()
 HOUR = 3_600_000
@@ -77,10 +77,7 @@ class Tidal:
     def write(
         self, station: int, at: np.ndarray, value: np.ndarray, flag: int = PLAIN, parameter: str = "nh3n"
     ) -> None:
-        n = len(at)
-        batch = Batch.of([station] * n, [CATALOGUE.index[parameter]] * n, at.tolist(), value.tolist())
-        with self.database.write() as connection:
-            self.store.write(connection, ("creek", "drift"), batch, np.full(n, flag))
+        stored(self.database, self.store, ("creek", "drift"), {(station, parameter): (at, value)}, flag)
 
     def tide(self, at: np.ndarray) -> np.ndarray:
         hours = (at - NOW) / HOUR

@@ -20,9 +20,9 @@ from sensors.reading import Message
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.times import rfc3339
 from sensors.upkeep import Mute, Review, Verdict, Visit
-from tests.contract.test_events_live import DAY, QUIET, STEP, creek, discharge
-from tests.contract.test_events_live import RULES as EVENTS
-from tests.contract.test_pipeline import CATALOGUE, T0, World, differences, message
+from tests.creek import DAY, QUIET, STEP, creek, discharge
+from tests.creek import RULES as EVENTS
+from tests.world import CATALOGUE, T0, World, differences, message
 
 RULES = (
     EVENTS

@@ -1,7 +1,7 @@
 """Rules, reviews, mutes and backtests over HTTP, and what is refused."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from api.context import Context
 from riverchief.cli.app import app
 from sensors.times import rfc3339
 from tests.cases import in_both_languages
-from tests.contract.test_pipeline import CATALOGUE, DAY, HOUR, RULES, STEP, T0, World, bad, calm, river
+from tests.world import CATALOGUE, DAY, HOUR, RULES, STEP, T0, World, bad, calm, river
 
 NOW = T0 + DAY
 SAID = {"reason": "示例：电极气泡", "by": "示例李工"}
@@ -23,11 +23,9 @@ WORK = {"reason": "示例：清淤", "by": "示例王工"}
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
+def world(world: World) -> World:
     world.feed(river(T0, [*calm(5), *bad(6)]))
-    yield world
-    world.database.close()
+    return world
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from sensors.reading import Flag
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.upkeep import Mute, Review, Verdict
-from tests.contract.test_pipeline import (
+from tests.world import (
+    BOTH,
     CATALOGUE,
     DAY,
     HOUR,
@@ -34,17 +35,8 @@ from tests.contract.test_pipeline import (
     message,
     river,
 )
-from tests.postgres import DIALECTS
 
 ZHANG = Author("示例张工", T0)
-BOTH = pytest.mark.parametrize("world", DIALECTS, indirect=True)
-
-
-@pytest.fixture
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, dialect=getattr(request, "param", "sqlite"))
-    yield world
-    world.database.close()
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from governance.finding import Change, Finding
-from tests.contract.test_events_live import DAY, RULES, STEP, after, creek, feed, firing
-from tests.contract.test_pipeline import T0, World
+from tests.creek import DAY, RULES, STEP, after, creek, feed, firing
+from tests.world import T0, World
 
 QUIET = 9 * DAY - 8
 FROM = 9 * DAY + 52

@@ -33,13 +33,13 @@ from riverchief.broker import free_port
 from riverchief.cli.app import app
 from sensors.errors import LongTermUnavailable
 from sensors.parameters import Catalogue, catalogue
-from sensors.reading import PLAIN, Batch, Message
+from sensors.reading import Message
 from sensors.stations import Deployment, Registry, Station
 from sensors.texts import Text
 from sensors.times import DAY_MS, rfc3339
 from tests import postgres
 from tests.cases import a_finding
-from tests.databases import with_tables
+from tests.databases import stored, with_tables
 from tests.influx import RealServer, real_server
 from tests.proxy import HangUp, Proxy
 
@@ -94,9 +94,7 @@ class Place:
         return Site(self.database, self.store, files.read_rules(None, CATALOGUE), CATALOGUE, spool=self.spool)
 
     def write(self, station: int, at: list[int], value: list[float], parameter: str = "ph") -> None:
-        batch = Batch.of([station] * len(at), [CATALOGUE.index[parameter]] * len(at), at, value)
-        with self.database.write() as connection:
-            self.store.write(connection, [s.key for s in STATIONS], batch, np.full(len(at), PLAIN, np.int64))
+        stored(self.database, self.store, [s.key for s in STATIONS], {(station, parameter): (at, value)})
 
     def forward(self) -> None:
         while self.forwarder.round():
@@ -260,9 +258,7 @@ def test_one_parameter_refused_in_every_line_costs_a_few_requests(fed: Place, mo
     assert fed.server.send([b'water,station=s1 ph="text" %d' % T0]) == []
     at = [T0 + 60_000 * i for i in range(400)]
     keys = ("do", "ph", "nh3n", "water_temp")
-    batch = Batch.of([0] * 1600, [CATALOGUE.index[k] for k in keys] * 400, np.repeat(at, 4).tolist(), [7.0] * 1600)
-    with fed.database.write() as connection:
-        fed.store.write(connection, ["s1"], batch, np.full(1600, PLAIN, np.int64))
+    stored(fed.database, fed.store, ["s1"], {(0, key): (at, [7.0] * 400) for key in keys})
     requests: list[int] = []
     post = fed.server._post
     monkeypatch.setattr(fed.server, "_post", lambda lines: requests.append(len(lines)) or post(lines))  # type: ignore[func-returns-value]

@@ -24,12 +24,11 @@ from riverchief import files
 from riverchief.cli.app import app
 from sensors.errors import NotFound
 from sensors.parameters import catalogue
-from sensors.reading import PLAIN, Batch
 from sensors.texts import Text
 from sensors.times import rfc3339
 from sensors.tracing import River
 from tests.cases import a_finding
-from tests.databases import with_tables
+from tests.databases import stored, with_tables
 
 CATALOGUE = catalogue()
 HOUR = 3_600_000
@@ -85,7 +84,7 @@ def creek(tmp_path: Path) -> Iterator[Creek]:
     at = np.arange(T - 48 * HOUR, T + 8 * HOUR, 600_000)
     keys = tuple(s.key for s in REGISTRY.stations)
     begins = {"qcc-huanhu-2": -0.5, "qcc-huanhu-3": 4.0}  # hours from when it was found
-    codes, stations, times, values = [], [], [], []
+    series = {}
     for key in ("qcc-huanhu-1", "qcc-huanhu-2", "qcc-huanhu-3", "dph-shiwan-3", "dph-shiwan-4"):
         hours = (at - T) / HOUR
         rise = np.clip(hours - begins[key], 0, 1) if key in begins else np.zeros(len(at))
@@ -95,14 +94,8 @@ def creek(tmp_path: Path) -> Iterator[Creek]:
         }
         if key == "dph-shiwan-4":
             lines["level"] = 0.8 + 0.5 * np.cos(2 * np.pi * hours / 12.42)
-        for name, line in lines.items():
-            codes += [CATALOGUE.index[name]] * len(at)
-            stations += [keys.index(key)] * len(at)
-            times += at.tolist()
-            values += line.tolist()
-    with database.write() as connection:
-        batch = Batch.of(stations, codes, times, values)
-        store.write(connection, keys, batch, np.full(len(batch), PLAIN))
+        series |= {(keys.index(key), name): (at, line) for name, line in lines.items()}
+    stored(database, store, keys, series)
     yield Creek(tmp_path, database, store)
     database.close()
 

@@ -1,8 +1,6 @@
 """Checks and visits meet readings: what they mark, what that silences, and that all of it can be taken back."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +17,8 @@ from sensors.reading import Flag, QualityTest
 from sensors.standards.hj915 import CheckKind
 from sensors.stations import Deployment, Device, Registry
 from sensors.upkeep import Check, Photo, Visit
-from tests.contract.test_pipeline import (
+from tests.world import (
+    BOTH,
     CATALOGUE,
     DAY,
     HOUR,
@@ -34,19 +33,8 @@ from tests.contract.test_pipeline import (
     message,
     river,
 )
-from tests.postgres import DIALECTS
 
 ZHANG = Author("示例张工", T0)
-
-
-@pytest.fixture(params=["sqlite"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, dialect=request.param)
-    yield world
-    world.database.close()
-
-
-BOTH = pytest.mark.parametrize("world", DIALECTS, indirect=True)
 
 
 def follow(world: World, now: int) -> list[Any]:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from sqlalchemy import event
 
@@ -18,9 +17,8 @@ from ingest.storage.archive import ParquetArchive, bounds
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from sensors.parameters import catalogue
-from sensors.reading import PLAIN, Batch
 from sensors.stations import Registry, Station
-from tests.databases import with_tables
+from tests.databases import stored, with_tables
 
 pytestmark = pytest.mark.fault
 
@@ -84,10 +82,8 @@ class Site:
         self.write(0, "ph", range(START, START + 3 * EVERY_MS, EVERY_MS // 2), 8.0)  # late data of an archived month
 
     def write(self, station: int, parameter: str, times: range, value: float) -> None:
-        n = len(times)
-        batch = Batch.of([station] * n, [self.known.index[parameter]] * n, times, [value + t % 97 / 8 for t in times])
-        with self.database.write() as connection:
-            self.store.write(connection, STATIONS, batch, np.full(n, PLAIN))
+        values = [value + t % 97 / 8 for t in times]
+        stored(self.database, self.store, STATIONS, {(station, parameter): (times, values)})
 
     def move_out(self, edge_ms: int) -> None:
         retention.move_out(self.database, self.known, retention.ArchiveKeeper(self.archive), edge_ms, pause_share=0)

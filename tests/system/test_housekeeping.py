@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from governance.database import Database
@@ -19,10 +18,9 @@ from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind
 from riverchief.clock import now_ms
 from sensors.parameters import catalogue
-from sensors.reading import PLAIN, Batch
 from sensors.stations import Registry, Station
 from tests import postgres
-from tests.databases import with_tables
+from tests.databases import stored, with_tables
 from tests.influx import real_server
 from tests.rig import eventually
 
@@ -68,9 +66,7 @@ def test_one_worker_forwards_and_another_takes_over_when_it_is_killed(
     def write() -> None:
         nonlocal written
         at = now_ms() - 3_600_000 + written
-        with database.write() as connection:
-            batch = Batch.of([0], [CATALOGUE.index["ph"]], [at], [7.0])
-            store.write(connection, ["s"], batch, np.full(1, PLAIN))
+        stored(database, store, ["s"], {(0, "ph"): ([at], [7.0])})
         written += 1
 
     settings = f'[influx]\nurl = "{direct.settings.url}"\nkind = "influxdb1"\nbucket = "{direct.settings.bucket}"\n'

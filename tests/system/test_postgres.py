@@ -25,9 +25,10 @@ from riverchief.alone import INGEST_LOCK, alone
 from riverchief.clock import now_ms
 from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.parameters import catalogue
-from sensors.reading import PLAIN, Batch, Message, pack
+from sensors.reading import Message
 from sensors.stations import Registry, Station
 from sensors.wire.telemetry import Sample
+from tests.databases import stored
 from tests.faults.test_kill import STATIONS, books_close, fleet_for, measured, subscribed
 from tests.postgres import fresh, server
 from tests.rig import Running, eventually
@@ -245,9 +246,7 @@ def test_rows_with_gaps_of_every_kind_arrive_as_they_were_given(database: Databa
 
 
 def write(database: Database, store: SqlReadings, parameter: str, value: float, at: int = T0) -> None:
-    batch = Batch.of([0], [CATALOGUE.index[parameter]], [at], [value])
-    with database.write() as connection:
-        store.write(connection, [SHIWAN.key], batch, pack(batch.status * 0 + 1, batch.status * 0) | PLAIN)
+    stored(database, store, [SHIWAN.key], {(0, parameter): ([at], [value])})
 
 
 def test_a_parameter_that_one_process_hears_first_is_read_by_another_one_at_once(

@@ -24,11 +24,10 @@ from riverchief.broker import free_port
 from riverchief.clock import now_ms
 from sensors.errors import StorageUnavailable
 from sensors.parameters import catalogue
-from sensors.reading import PLAIN, Batch
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.wire.telemetry import Sample
 from simulator.device import Connection, Fleet
-from tests.databases import with_tables
+from tests.databases import stored, with_tables
 from tests.influx import RealServer, real_server
 from tests.proxy import Forward, HangUp, Proxy, Silent, Status
 from tests.rig import Running, eventually
@@ -169,10 +168,8 @@ def test_a_full_disk_stops_the_acknowledgements_in_time_to_be_emptied_again(
         nonlocal written
         for _ in range(batches):
             at = range(start + written, start + written + 5000)
-            values = rng.normal(7, 1, 5000).round(6).tolist()
-            batch = Batch.of([0] * 5000, [CATALOGUE.index["ph"]] * 5000, list(at), values)
-            with database.write() as connection:
-                store.write(connection, ["s"], batch, np.full(5000, PLAIN))
+            values = rng.normal(7, 1, 5000).round(6)
+            stored(database, store, ["s"], {(0, "ph"): (at, values)})
             written += 5000
 
     with pytest.raises(StorageUnavailable, match="all but full"):
@@ -205,10 +202,9 @@ def test_a_spool_that_is_full_keeps_the_next_batch_with_its_sender_until_there_i
     forwarder: Forwarder | None = None
     until = time.monotonic() + 60
     while taken < 40 and time.monotonic() < until:
-        batch = Batch.of([0] * 50, [CATALOGUE.index["ph"]] * 50, range(taken * 50, taken * 50 + 50), [7.0 + taken] * 50)
+        at = range(taken * 50, taken * 50 + 50)
         try:
-            with database.write() as connection:
-                store.write(connection, ["s"], batch, np.full(50, PLAIN))
+            stored(database, store, ["s"], {(0, "ph"): (at, [7.0 + taken] * 50)})
         except StorageUnavailable:
             refused += 1
             if forwarder is None:

@@ -40,7 +40,7 @@ from riverchief.guard import attended
 from riverchief.receiver import create_receiver
 from riverchief.signals import on_signal
 from riverchief.simulate import play_present
-from riverchief.terminal import aligned
+from riverchief.terminal import aligned, save
 from sensors.errors import WaterError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
@@ -119,7 +119,7 @@ def run(
         result = _settle(database, played, inbox, broker.kind, time.monotonic() - began)
     _tell(result, console)
     if report is not None:
-        report.write_text(json.dumps(asdict(result), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        save(report, json.dumps(asdict(result), ensure_ascii=False, indent=2) + "\n")
     if not result.ledger_closed:
         raise DemoFailed(sentence("demo.ledger_open"))
     return result

@@ -1,7 +1,6 @@
 """What a device needs to send its first reading, in words to read and as data."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from ingest.credentials import Endpoint, Issued
@@ -48,13 +47,6 @@ def told(sheet_: dict[str, Any], ca_file: str) -> str:
     if broker["authority"]:
         lines += ["", f"{ca_file}:", "", broker["authority"].rstrip()]
     return "\n".join(lines) + "\n"
-
-
-def write(file: Path, content: str) -> None:
-    """A file that nobody else reads: it holds a password."""
-    file.unlink(missing_ok=True)
-    file.touch(mode=0o600)
-    file.write_text(content, encoding="utf-8")
 
 
 def _line(sheet_: dict[str, Any], ca_file: str) -> str:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -10,7 +11,8 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from sensors.texts import line, named, say
+from sensors.errors import ConfigurationError
+from sensors.texts import line, named, say, sentence
 
 out = Console()
 err = Console(stderr=True)
@@ -45,6 +47,20 @@ def aligned(rows: Mapping[str, str]) -> Iterator[str]:
     width = max(map(cell_len, names.values()))
     for key, name in names.items():
         yield f"{name}{' ' * (width - cell_len(name))}  {rows[key]}"
+
+
+def save(file: Path, content: str | bytes, *, private: bool = False) -> None:
+    """Write the file a command was asked for, text in UTF-8; a private one nobody else reads.
+
+    Raises ConfigurationError where it cannot be written.
+    """
+    try:
+        if private:
+            file.unlink(missing_ok=True)
+            file.touch(mode=0o600)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
 
 
 @contextmanager

@@ -11,10 +11,9 @@ from governance.assessment import By, Indicator
 from riverchief import clock, files
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
-from riverchief.terminal import columns, out
-from sensors.errors import ConfigurationError
+from riverchief.terminal import columns, out, save
 from sensors.parameters import catalogue
-from sensors.texts import named, say, sentence
+from sensors.texts import named, say
 
 app = Commands()
 
@@ -39,7 +38,7 @@ def assessment(
         made, registry = assessing.make(database, catalogue(), month, by, formula, now_ms=now_ms)
         if file is not None:
             sheet = assessing.sheet(made, registry)
-            _write(file, sheet)
+            save(file, sheet)
             body = {"month": month, "by": by, "format": "xlsx"}
             exports.note(database, "assessment", f"assessment/{month}", sheet, body, by=who(), role="", at_ms=now_ms)
     if as_json:
@@ -56,10 +55,3 @@ def assessment(
     out.print(listed)
     if file is not None:
         out.print(f"[green]✓[/] {file}", highlight=False, soft_wrap=True)
-
-
-def _write(file: Path, data: bytes) -> None:
-    try:
-        file.write_bytes(data)
-    except OSError as error:
-        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error

@@ -17,7 +17,7 @@ from riverchief import clock, sealing
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
 from riverchief.settings import Settings
-from riverchief.terminal import err, out, progress_bar, tabulate
+from riverchief.terminal import err, out, progress_bar, save, tabulate
 from sensors.errors import ConfigurationError
 from sensors.texts import line, say, sentence
 from sensors.times import beijing, beijing_day
@@ -123,10 +123,7 @@ def proof(
     if file is None:
         sys.stdout.write(text)
         return
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
+    save(file, text)
     out.print(f"[green]✓[/] {file}", highlight=False, soft_wrap=True)
 
 

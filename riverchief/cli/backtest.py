@@ -18,7 +18,7 @@ from riverchief import backtest_report, clock, files
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
 from riverchief.settings import Settings
-from riverchief.terminal import columns, out, progress_bar
+from riverchief.terminal import columns, out, progress_bar, save
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue, catalogue
 from sensors.reading import Flag
@@ -72,7 +72,7 @@ def run(
         past = _stored(loaded, known, since_ms, until_ms, station or [])
     tried, in_force = try_both(tried_rules, other_rules, past, known, since_ms, until_ms)
     if html is not None:
-        html.write_text(backtest_report.page(tried, in_force, past), encoding="utf-8")
+        save(html, backtest_report.page(tried, in_force, past))
     if as_json:
         out.print_json(data=backtest.as_json(tried, in_force))
     else:

@@ -8,10 +8,8 @@ import typer
 from riverchief import clock
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import DataFolder, SettingsFile, load, opened, who
-from riverchief.terminal import out
-from sensors.errors import ConfigurationError
+from riverchief.terminal import out, save
 from sensors.parameters import catalogue
-from sensors.texts import sentence
 
 app = Commands()
 
@@ -42,8 +40,5 @@ def evidence(
             now_ms=clock.now_ms(),
             language="en" if english else "zh",
         )
-    try:
-        file.write_bytes(made)
-    except OSError as error:
-        raise ConfigurationError(sentence("file.unwritable", file=file, error=error.strerror)) from error
+    save(file, made)
     out.print(f"[green]✓[/] {file} · {len(made):,} bytes", highlight=False, soft_wrap=True)

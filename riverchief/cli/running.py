@@ -13,7 +13,7 @@ from riverchief import settings as settings_
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load
 from riverchief.settings import Settings
-from riverchief.terminal import err, out
+from riverchief.terminal import err, out, save
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.texts import line, sentence
@@ -167,4 +167,4 @@ def bench(
     )
     out.print_json(data=result)
     if json_ is not None:
-        json_.write_text(json.dumps(result, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        save(json_, json.dumps(result, ensure_ascii=False, indent=2) + "\n")

@@ -12,7 +12,7 @@ import typer
 
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import SettingsFile, opened
-from riverchief.terminal import err, out, progress_bar
+from riverchief.terminal import err, out, progress_bar, save
 from sensors.errors import ConfigurationError
 from sensors.texts import Text, beside, line, named, say, sentence
 from sensors.times import beijing, rfc3339
@@ -189,7 +189,7 @@ def _write_stations(cast: "Cast", path: Path) -> None:
     from sensors.stationbook import Book
     from sensors.upkeep import Upkeep
 
-    path.write_text(stationfile.write(Book(cast.registry, Upkeep())), encoding="utf-8")
+    save(path, stationfile.write(Book(cast.registry, Upkeep())))
     count = len(cast.registry.stations)
     err.print(
         f"[green]✓[/] {path}: {line('play.stations_written', stations=count, path=path)}",

@@ -18,7 +18,7 @@ from riverchief import clock, files
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, load, opened, site_database, who
 from riverchief.settings import Settings
-from riverchief.terminal import err, out, tabulate
+from riverchief.terminal import err, out, save, tabulate
 from sensors import stationbook, stationfile, stationtable
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.parameters import catalogue
@@ -72,7 +72,7 @@ def export(
     if file is None:
         sys.stdout.write(text)
     else:
-        file.write_text(text, encoding="utf-8")
+        save(file, text)
         err.print(f"[green]✓[/] {file}", highlight=False)
 
 
@@ -251,7 +251,7 @@ def provision(
     if to is None:
         sys.stdout.write(text)
     else:
-        provision.write(to, text)
+        save(to, text, private=True)
         out.print(f"[green]✓[/] {issued.user} → {to}", highlight=False, soft_wrap=True)
 
 

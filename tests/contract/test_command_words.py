@@ -79,6 +79,7 @@ stations import {here}/nowhere.toml --data {here}
 stations import {here}/not.toml --data {here}
 stations import {here}/table.csv --kind nothing --data {here}
 stations export --format xml --data {here}
+stations export {here}/nowhere/x.toml --data {here}
 stations add q --lon 113 --lat 23 --water sea --data {here}
 stations hang nowhere do --data {here}
 stations qr {here}/labels.html --data {here}
@@ -102,6 +103,7 @@ backtest {here}/nowhere.toml {here}/timed.csv
 backtest config/rules.toml --data {here}
 backtest config/rules.toml {here}/timed.csv --station nobody
 backtest config/rules.toml {here}/timed.csv --since 2030-01-01 --until 2020-01-01
+backtest config/rules.toml {here}/timed.csv --html {here}/nowhere/x.html --data {here}
 forecast nowhere do --data {here}
 trace --data {here}
 trace --station nowhere --data {here}

@@ -35,7 +35,6 @@ class State:
     """How forwarding goes; ``error`` is empty while it goes well."""
 
     error: str = ""
-    last_sent_ms: int | None = None
     sent_rows: int = 0
     refused_lines: int = 0
 
@@ -127,7 +126,7 @@ class Forwarder(Rounds):
         if refused:
             log.error("the time-series server refused lines; they are in quarantine", lines=len(refused))
         rows = sum(len(entry.batch) + len(entry.lines) for entry in entries)
-        self.state = State("", self._clock_ms(), self.state.sent_rows + rows, self.state.refused_lines + len(refused))
+        self.state = State("", self.state.sent_rows + rows, self.state.refused_lines + len(refused))
         return len(entries)
 
     def _sent(self, lines: list[bytes], marker: bytes) -> list[Refused]:

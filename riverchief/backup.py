@@ -43,7 +43,6 @@ PARTIAL = ".partial"
 PREFIX = "riverchief-"
 DATABASE = {"sqlite": "database.sqlite", "postgresql": "database.pgdump"}
 PAGES_AT_ONCE = 4096
-CHUNK = 1 << 20
 SPARE = 16 << 20
 """Bytes a backup needs beside the database and the archive, at least."""
 

@@ -12,9 +12,6 @@ WAVES = ((M2_H, 0.46, 0.0), (S2_H, 0.19, 0.6), (K1_H, 0.20, 1.1), (O1_H, 0.15, 2
 """Period in h, amplitude in m, phase. The sizes are assumed: a range of some 1.2 m in the mean, as inland. M4 stands so
 to M2 that the water rises for 5.5 h and falls for 6.9: upstream in the Pearl River Delta the flood is the shorter."""
 
-CELERITY_KM_H = 18.0
-"""How fast the wave runs up the river; about 5 m/s."""
-
 
 def height(at_ms: Ints | Floats, later_h: Floats | float = 0.0) -> Floats:
     """Height of the tide in m above its mean, ``later_h`` hours after it passed the mouth; shapes broadcast."""

@@ -64,19 +64,15 @@ class Fate(StrEnum):
     """What became of a sample."""
 
     SENT = "sent"
+    """Given to the line."""
     LOST = "lost"
+    """In a message that never arrived."""
     DROPPED = "dropped"
+    """Pushed out of the device's full memory."""
     OFF = "off"
+    """Never measured: the device had no power."""
     UNSENT = "unsent"
-
-
-FATES: Final = {
-    Fate.SENT: "given to the line",
-    Fate.LOST: "in a message that never arrived",
-    Fate.DROPPED: "pushed out of the device's full memory",
-    Fate.OFF: "never measured: the device had no power",
-    Fate.UNSENT: "still in the device's memory when the run ended",
-}
+    """Still in the device's memory when the run ended."""
 
 
 @dataclass(frozen=True, slots=True)

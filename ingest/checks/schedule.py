@@ -133,10 +133,6 @@ class Mutes:
         last = bisect_right(mine, at_ms, key=lambda one: one.since_ms)
         return any(at_ms < one.until_ms and (not one.rules or rule in one.rules) for one in mine[:last])
 
-    def all_rules(self) -> list[Mute]:
-        """Those that keep all rules of their station quiet."""
-        return [one for mine in self._of.values() for one in mine if not one.rules]
-
 
 @dataclass(frozen=True, slots=True)
 class Speaks:

@@ -10,7 +10,6 @@ from typer.main import get_command
 from governance import tables as governance_tables
 from ingest.storage import tables as ingest_tables
 from riverchief.cli.app import app
-from sensors import texts
 from sensors.reading import Reason
 
 ROOT: Any = get_command(app)
@@ -66,12 +65,6 @@ def test_every_decision_is_listed_and_says_what_it_costs() -> None:
         assert all(f"**{part}" in text for part in ("Context", "Decision", "Cost", "Holds as long as")), page
         for test in re.findall(r"`(tests/[\w/.]+)`", text):
             assert Path(test).exists(), (page, test)
-
-
-def test_both_languages_of_a_sentence_use_the_same_values() -> None:
-    for key in sorted(texts.keys()):
-        text = texts.unfilled(key)
-        assert set(re.findall(r"{(\w+)", text.zh)) == set(re.findall(r"{(\w+)", text.en)), key
 
 
 def test_no_table_is_declared_twice() -> None:

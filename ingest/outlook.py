@@ -21,7 +21,7 @@ from ingest.storage.tables import calibration, deployment, registry_change, spoo
 from ingest.storage.tables import station as station_table
 from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue
-from sensors.texts import Text, say
+from sensors.texts import Text, beside, say
 
 log = structlog.get_logger(__name__)
 
@@ -209,7 +209,7 @@ def _event(
     return lineprotocol.point(
         schema.EVENT,
         {schema.KIND: kind, schema.STATION: station, schema.REACH: reach or ""},
-        {schema.ID: number, schema.TITLE: f"{text.zh} · {text.en}", schema.UNTIL: until_ms},
+        {schema.ID: number, schema.TITLE: beside(text), schema.UNTIL: until_ms},
         at_ms,
     )
 

@@ -29,7 +29,7 @@ from sensors.errors import ConfigurationError, LongTermUnavailable, NotFound, St
 from sensors.parameters import Catalogue
 from sensors.reading import Floats, Ints
 from sensors.stations import Registry
-from sensors.texts import Text, parted, say, sentence
+from sensors.texts import Text, both, parted, say, sentence
 from sensors.times import beijing
 from sensors.tracing import BACK_H, HOUR_MS, Candidate, Current, PlaceKind, Quiet, River, Seen
 
@@ -190,7 +190,7 @@ class Traces(Rounds):
                 raise
             except WaterError as error:
                 why = parted(str(error))
-                text = Text(f"无法溯源：{why.zh}", f"cannot be traced: {why.en}")
+                text = say("trace.cannot", why=why)
                 found = Traced(incident.station, _since(incident), now_ms, (), (), (), (), (), text)
             self._keep(incident, found)
         return len(due)
@@ -231,7 +231,7 @@ class Traces(Rounds):
                     incidents.act(
                         connection,
                         incident.id,
-                        Order(Action.COMMENT, comment=f"{found.text.zh}。 / {found.text.en}."),
+                        Order(Action.COMMENT, comment=both(found.text)),
                         Actor(BY, Role.SYSTEM),
                         now_ms=found.made_ms,
                         source=self._source,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from ingest.backtest import Past, Raised, Tried, compare
-from sensors.texts import line
+from sensors.texts import Text, beside, line
 from sensors.times import BEIJING_OFFSET_MS, DAY_MS, beijing
 
 WIDTH, ROW, LEFT, TOP = 1000, 26, 190, 34
@@ -124,7 +124,7 @@ def _x(at_ms: int, tried: Tried) -> float:
 def _bar(one: Raised, y: int, opacity: float, tried: Tried) -> str:
     x, end = _x(one.since_ms, tried), _x(one.last_ms, tried)
     colour = COLOURS.get(one.colour, "#555")
-    title = escape(f"{one.zh} · {one.en}")
+    title = escape(beside(Text(one.zh, one.en)))
     return (
         f"<rect x='{x:.1f}' y='{y}' width='{max(end - x, 2):.1f}' height='8' fill='{colour}' "
         f"fill-opacity='{opacity}'><title>{title}</title></rect>"

@@ -12,7 +12,7 @@ from api.access import ANYBODY, AS_COOKIE, COOKIE, Keeping, packed
 from api.asking import Asked
 from governance import people
 from governance.roles import Role, label
-from sensors.texts import Text, say
+from sensors.texts import Text, beside, say
 
 router = APIRouter(include_in_schema=False)
 
@@ -102,4 +102,4 @@ def _page(asked: Asked, keeper: Keeping, after: str, *, wrong: bool = False) -> 
 
 
 def _both(text: Text) -> str:
-    return escape(f"{text.zh} · {text.en}")
+    return escape(beside(text))

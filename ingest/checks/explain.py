@@ -24,11 +24,10 @@ from ingest.checks.rules import (
     Trend,
 )
 from ingest.checks.schedule import ALWAYS
-from ingest.checks.wording import duration
+from ingest.checks.wording import class_name, duration
 from sensors.parameters import Catalogue
 from sensors.quality.events import SUREST, Cause
 from sensors.standards.black_odorous import Grade
-from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry, Station
 from sensors.texts import Text, say
 
@@ -110,10 +109,6 @@ def scope(rule: Rule) -> Text:
     if not parts:
         return say("rule.everywhere")
     return Text("，".join(p.zh for p in parts), ", ".join(p.en for p in parts))
-
-
-def class_name(one: WaterClass) -> Text:
-    return Text(f"{one.sign}类", f"class {one.roman}")
 
 
 def _held(seconds: int) -> Text:

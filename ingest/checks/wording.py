@@ -85,9 +85,9 @@ def reading(
     )
     match rule:
         case ClassExceeded():
-            said = say("finding.class_exceeded", said=said, water_class=_class(rule.worse_than))
+            said = say("finding.class_exceeded", said=said, water_class=class_name(rule.worse_than))
         case TargetMissed() if target is not None:
-            said = say("finding.target_missed", said=said, water_class=_class(target))
+            said = say("finding.target_missed", said=said, water_class=class_name(target))
         case BlackOdorous():
             said = say("finding.black_odorous", said=said, grade=Text(rule.grade.zh, rule.grade.en))
     return _held(turn, said)
@@ -105,7 +105,7 @@ def _standard(parameter: str, station: Station, bound: Bound, limit: float) -> T
         return say("finding.standard")
     if (bound.sign > 0) is not (direction is gb3838.Direction.AT_MOST):
         return _NOTHING
-    return say("finding.standard_class", water_class=_class(WaterClass(len(found) - found[::-1].index(limit))))
+    return say("finding.standard_class", water_class=class_name(WaterClass(len(found) - found[::-1].index(limit))))
 
 
 def doubted(said: Text, one: Parameter, station: Station, catalogue: Catalogue) -> Text:
@@ -123,7 +123,7 @@ def _held(turn: Turn, said: Text) -> Text:
     return say("finding.held", said=said, count=turn.held) if turn.fired and turn.held else said
 
 
-def _class(one: WaterClass) -> Text:
+def class_name(one: WaterClass) -> Text:
     return Text(f"{one.sign}类", f"class {one.roman}")
 
 

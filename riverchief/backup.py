@@ -32,7 +32,7 @@ from riverchief import __version__, clock, files, pgdump, sealing
 from riverchief.settings import InfluxSection, Settings
 from sensors.errors import ConfigurationError, Refused, StorageUnavailable
 from sensors.parameters import catalogue
-from sensors.texts import sentence
+from sensors.texts import say, sentence
 from sensors.times import from_ms, rfc3339
 
 FORMAT = 1
@@ -60,7 +60,8 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a backup holds; ``taken_at`` is the instant that it shows, ``left_out`` what must be looked after apart."""
+    """What a backup holds; ``taken_at`` is the instant that it shows, ``left_out`` what must be looked
+    after apart, in both languages."""
 
     format: int
     riverchief: str
@@ -216,7 +217,7 @@ def _fill(
     if pictures is not None:  # after the database: a photo is on the disk before anything names it
         photos, damaged = pictures.copy(part / PHOTOS, stretch(progress, 0.7, 0.8))
         if damaged:
-            left_out["damaged photos"] = f"{', '.join(damaged)}: the content does not fit the name (SHA-256)"
+            left_out["damaged photos"] = sentence("backup.apart_damaged", files=", ".join(damaged))
     if sealing.public_file(settings).is_file():
         shutil.copyfile(sealing.public_file(settings), part / PUBLIC_KEY)
     _copy_settings(settings, part / "settings")
@@ -423,20 +424,20 @@ def _without_login(text: str) -> str:
 
 
 def _left_out(settings: Settings, dialect: str, *, archived: bool, pictured: bool) -> dict[str, str]:
-    """What a restore needs besides, and where it comes from."""
+    """What a restore needs besides, and where it comes from, in both languages."""
     found = {}
     if names := secrets(settings):
-        found["secrets"] = f"{', '.join(names)}: set them again, from where you keep secrets"
-    found["secret files"] = "whatever the settings name as *_file, the broker's passwords and certificates"
+        found["secrets"] = sentence("backup.apart_secrets", names=", ".join(names))
+    found["secret files"] = sentence("backup.apart_files")
     if dialect == "postgresql":
-        found["rights"] = "what other users may read: riverchief setup database --reader NAME gives it again"
+        found["rights"] = sentence("backup.apart_rights")
     if settings.readings.archive is not None and not archived:
-        found["archive"] = f"{settings.readings.archive}: copy it after this backup; a file with its name is complete"
+        found["archive"] = sentence("backup.apart_archive", folder=settings.readings.archive)
     if settings.photos.is_dir() and not pictured:
-        found["photos"] = f"{settings.photos}: copy it after this backup; a file with its name is never changed"
+        found["photos"] = sentence("backup.apart_photos", folder=settings.photos)
     if settings.influx.url:
         found["time-series server"] = _of_influx(settings.influx)
-    found["broker"] = "messages that the broker holds for us: it delivers them when ingest connects again"
+    found["broker"] = sentence("backup.apart_broker")
     return found
 
 
@@ -444,10 +445,10 @@ def _of_influx(influx: InfluxSection) -> str:
     how = {
         "influxdb2": f"influx backup FOLDER --bucket {influx.bucket}",
         "influxdb1": f"influxd backup -portable -database {influx.bucket} FOLDER",
-        "influxdb3": "a copy of its object store, taken by the means of the store",
-        "victoriametrics": "its snapshots (/snapshot/create) and vmbackup",
+        "influxdb3": say("backup.by_store"),
+        "victoriametrics": say("backup.by_snapshots"),
     }
-    return f"{_without_login(influx.url or '')} has a backup of its own: {how[influx.kind]}"
+    return sentence("backup.apart_series", url=_without_login(influx.url or ""), how=how[influx.kind])
 
 
 # -- the place it goes to ----------------------------------------------------------------------------------------------

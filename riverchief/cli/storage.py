@@ -13,7 +13,7 @@ from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opene
 from riverchief.terminal import err, out, progress_bar
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
-from sensors.texts import line, say, sentence
+from sensors.texts import line, parted, say, sentence
 from sensors.times import DAY_MS
 
 app = Commands()
@@ -46,8 +46,8 @@ def backup(
     rows = sum(made.manifest.rows.values())
     said = line("backup.made", rows=rows, mib=made.bytes / 2**20)
     out.print(f"[green]✓[/] {made.folder}: {said}", soft_wrap=True)
-    for name, how in made.manifest.left_out.items():
-        out.print(f"  {escape(line('backup.left_out', name=name, how=how))}", highlight=False, soft_wrap=True)
+    for how in made.manifest.left_out.values():
+        out.print(f"  {escape(line('backup.left_out', how=parted(how)))}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -74,8 +74,8 @@ def restore(
     )
     for place in done.aside:
         out.print(f"  {escape(line('backup.aside', place=place))}", highlight=False, soft_wrap=True)
-    for name, how in done.manifest.left_out.items():
-        out.print(f"  {escape(line('backup.apart', name=name, how=how))}", highlight=False, soft_wrap=True)
+    for how in done.manifest.left_out.values():
+        out.print(f"  {escape(line('backup.apart', how=parted(how)))}", highlight=False, soft_wrap=True)
     out.print(line("backup.next", settings=source / "settings"), highlight=False, markup=False, soft_wrap=True)
 
 

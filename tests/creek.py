@@ -7,6 +7,7 @@ import numpy as np
 
 from governance.finding import Finding, Kind
 from ingest.checks.alarms import Key
+from tests import waters
 from tests.world import T0, World, message
 
 RULES = """
@@ -24,16 +25,10 @@ DAY = 96
 
 
 def creek(n: int = 8 * DAY, seed: int = 1) -> dict[str, np.ndarray]:
-    """Quiet days of a creek: a daily rhythm of temperature and oxygen, and the noise of good sensors."""
-    rng = np.random.default_rng(seed)
-    light = np.sin(2 * np.pi * np.arange(n) / DAY)
-    return {
-        "water_temp": 22 + light + rng.normal(0, 0.03, n),
-        "ph": 7.4 + 0.1 * light + rng.normal(0, 0.01, n),
-        "do": 6.5 + 0.8 * light + rng.normal(0, 0.05, n),
-        "conductivity": 420 + 3 * light + rng.normal(0, 1, n),
-        "turbidity": 12 + rng.normal(0, 0.5, n),
-    }
+    """Quiet days of a creek without an analyser of ammonia."""
+    water = waters.creek(n / DAY, seed=seed)
+    del water["nh3n"]
+    return water
 
 
 def discharge(water: dict[str, np.ndarray], at: int, hours: int = 4, size: float = 1.0) -> None:

@@ -14,26 +14,12 @@ from sensors.quality.columns import sensors
 from sensors.quality.events import ROLES, Alarms, Cause, Doubt, Watched, meaning, watch
 from sensors.quality.upstream import Way
 from sensors.reading import Flag, Floats, QualityTest
+from tests.waters import creek
 
 CATALOGUE = catalogue()
 START = 1_778_544_000_000
 MINUTE, DAY_MS, TIDE_MS = 60_000, 86_400_000, 44_714_164
 N = ord("N")
-
-
-def creek(days: float, step: int = 15, seed: int = 1) -> dict[str, Floats]:
-    """Good sensors in quiet water."""
-    rng = np.random.default_rng(seed)
-    n = round(days * 1440 / step)
-    light = np.sin(2 * np.pi * np.arange(n) * step / 1440)
-    return {
-        "water_temp": 22 + light + rng.normal(0, 0.03, n),
-        "ph": 7.4 + 0.1 * light + rng.normal(0, 0.01, n),
-        "do": 6.5 + 0.8 * light + rng.normal(0, 0.05, n),
-        "conductivity": 420 + 3 * light + rng.normal(0, 1, n),
-        "turbidity": 12 + rng.normal(0, 0.5, n),
-        "nh3n": 0.8 + rng.normal(0, 0.02, n),
-    }
 
 
 def pulse(n: int, at: int, rise: int, fall: float) -> Floats:

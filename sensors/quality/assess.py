@@ -274,13 +274,15 @@ def _compare(
     with np.errstate(invalid="ignore", divide="ignore"):
         scale, base, earlier_base = _scale(line, p, past, catalogue)
         found = _statistics(line, p, scale, base, earlier_base, catalogue)
-        move, middle, rhythm = _moves(line, p, past, catalogue)
+        dry = _dry(line, p, past, catalogue)
+        water = ~_in_air(line, p, dry, memory, catalogue)
+        move, middle, rhythm = _moves(line, p, past, water, catalogue)
         where = Whereabouts.of(memory, line.touched, line.segment, line.t[here], middle)
         floor = catalogue.spike[p]
         returned = _above_unrest(line, p, scale, found.single, floor, 1, catalogue)
         rows: list[Places] = [np.flatnonzero(~np.isnan(one)) for one in (found.spike, found.calm, found.noise)]
         rows.append(np.flatnonzero(found.step > 0))
-        rows += [np.arange(len(here)), np.flatnonzero(~np.isnan(move))]
+        rows += [np.arange(len(here)), np.flatnonzero(~np.isnan(move) & water)]
         sizes = [found.spike, found.calm, found.noise, found.step, run_samples.astype(np.float64), np.abs(move)]
         units = [floor, floor, floor, floor, np.full(len(here), RUN_UNIT), floor]
         past.fill(
@@ -310,7 +312,6 @@ def _compare(
 
         lowest = _lowest(line, memory)
         limit = _run_limit(past, mature)
-        dry = _dry(line, p, past, catalogue)
         _raise(new_flag, new_bits, dry, Flag.SUSPECT, QualityTest.OUT_OF_WATER)
         stuck = (
             catalogue.flat[p] & (run_samples >= limit) & ((line.t[here] - run_start) / 1000.0 >= _run_seconds(mature))
@@ -439,9 +440,9 @@ def _statistics(line: _Line, p: Codes, scale: Floats, base: Floats, earlier: Flo
     return _Found(spike, single, double, shift, calm, noise, step)
 
 
-def _moves(line: _Line, p: Codes, past: Past, catalogue: Catalogue) -> tuple[Floats, Floats, Rhythm]:
+def _moves(line: _Line, p: Codes, past: Past, water: Bools, catalogue: Catalogue) -> tuple[Floats, Floats, Rhythm]:
     """(n,) departures from the last two hours without the usual ones of the day or the tide, the medians of these
-    two hours; and what to remember.
+    two hours; and what to remember, of ``water`` (n,) alone.
 
     Where noise grows with the level the departure is one of the logarithm; half the usual level is added for optical
     sensors and analysers, which read near zero.
@@ -467,7 +468,7 @@ def _moves(line: _Line, p: Codes, past: Past, catalogue: Catalogue) -> tuple[Flo
     move[_no_event(catalogue)[p]] = np.nan
     solar = t[here] % DAY_MS * PHASES // DAY_MS
     lunar = t[here] % LUNAR_MS * PHASES // LUNAR_MS
-    move, rhythm = past.rhythm(move, solar, lunar, catalogue.spike[p])
+    move, rhythm = past.rhythm(move, solar, lunar, catalogue.spike[p], water)
     return move, middle, rhythm
 
 
@@ -858,6 +859,27 @@ def _dry(line: _Line, p: Codes, past: Past, catalogue: Catalogue) -> Bools:
     x = line.x[line.here]
     mine = p == catalogue.index.get("conductivity", -1)
     return np.asarray(mine & (x < DRY_BELOW) & (x < DRY_SHARE * past.column(T_LEVEL)))
+
+
+def _in_air(line: _Line, p: Codes, dry: Bools, memory: Memory, catalogue: Catalogue) -> Bools:
+    """(n,) readings of stations whose conductivity is that of air, or was in the two hours that moves look back: what
+    sensors do in air is not what is usual at that time of the day."""
+    out = np.zeros(len(p), np.bool_)
+    air = (line.q & (int(QualityTest.OUT_OF_WATER) << 4)) != 0
+    air[line.here] = dry
+    if not air.any():
+        return out
+    salts = memory.parameter[line.touched] == catalogue.index.get("conductivity", -1)
+    place = np.flatnonzero(air)
+    owner = np.searchsorted(line.origin, place, side="right") - 1
+    place, owner = place[salts[owner]], owner[salts[owner]]
+    station = memory.station[line.touched]
+    for one in np.unique(station[owner]).tolist():
+        rows = np.flatnonzero((station == one)[line.segment])
+        at, since = line.t[line.here[rows]], np.sort(line.t[place[station[owner] == one]])
+        last = np.searchsorted(since, at, side="right") - 1
+        out[rows[(last >= 0) & (at - since[last] <= PAUSE_MS)]] = True
+    return out
 
 
 def _after_dead(series: Codes, runs: Codes, memory: Memory) -> Bools:

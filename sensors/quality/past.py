@@ -290,11 +290,11 @@ class Past:
         young = blocks[many < ENOUGH]  # a few readings tell nothing of their sensor: its kind's floors hold
         drawn[young[:, None], [RESOLUTION, JUMP, T_SPIKE, T_SHIFT, T_NOISE, T_MOVE]] = 0.0
 
-    def rhythm(self, move: Floats, solar: Codes, lunar: Codes, unit: Floats) -> tuple[Floats, "Rhythm"]:
+    def rhythm(self, move: Floats, solar: Codes, lunar: Codes, unit: Floats, water: Bools) -> tuple[Floats, "Rhythm"]:
         """Moves without what is usual at this time of the day or of the tide, where that explained the past.
 
-        ``move``, ``solar``, ``lunar``, ``unit`` are (n,): NaN where there is none, pieces of the day, and the kind's
-        floor. Returns (n,) moves and what is to be remembered.
+        ``move``, ``solar``, ``lunar``, ``unit``, ``water`` are (n,): NaN where there is none, pieces of the day, the
+        kind's floor, and whether it teaches. Returns (n,) moves and what is to be remembered.
         """
         days, memory = self.days, self.memory
         known = np.flatnonzero(~np.isnan(move))
@@ -305,7 +305,7 @@ class Past:
         turning = days.touched[days.turning]
         usual, sums, many = memory.usual[turning], memory.sums[turning], memory.many[turning]
         inner = days.inner_of_row[known]
-        turns = inner >= 0
+        turns = (inner >= 0) & water[known]
         n_inner, size = len(days.inner), 2 * PHASES
         was = memory.usual[days.touched[days.segment]]  # (b, 2, PHASES)
         if n_inner:
@@ -350,7 +350,7 @@ class Past:
         out = np.full(len(move), np.nan)
         pattern = np.where(chosen == 1, flat_was[block, phases[0]], flat_was[block, phases[1]])
         out[known] = move[known] - np.where(chosen == 0, 0.0, pattern)
-        steady = np.flatnonzero(~turns)
+        steady = np.flatnonzero((inner < 0) & water[known])
         series = days.touched[days.segment[block[steady]]].astype(np.int64)
         return out, Rhythm(
             phase=(series * size + phases[:, steady]).ravel(),

@@ -385,6 +385,34 @@ def test_a_step_of_two_kinds_of_sensor_at_once_is_the_water() -> None:
     assert not any(QualityTest.SHIFT in one for one in said_of("ph", columns))
 
 
+@pytest.mark.parametrize("size", [6, 400, 1920])
+def test_what_sensors_say_in_air_is_not_what_is_usual_at_that_time_of_the_day(size: int) -> None:
+    columns = {
+        "conductivity": water(420.0, 1.0, 40.0, 1),
+        "ph": water(7.5, 0.01, 0.5, 2),
+        "do": water(7.0, 0.05, 3.0, 3),
+    }
+    air = slice(1740, 1768)  # seven hours
+    columns["conductivity"][air] = 3.0
+    columns["ph"][air] += 1.2 * np.sin(np.arange(28) / 3)
+    columns["do"][air] = 9.5
+    kept = memory(*columns)
+    moves = [_moves(kept, first, size, columns) for first in range(0, 1920, size)]
+    for key, row in zip(columns, np.concatenate(moves, axis=1), strict=True):
+        assert np.nanmax(np.abs(row[1740 + 96 : 1920])) < 1.0, key
+
+
+def _moves(kept: Memory, first: int, size: int, columns: dict[str, np.ndarray]) -> np.ndarray:
+    """(sensors, readings) of a stretch of quarter-hourly readings: how far each lies from its last two hours."""
+    values = np.stack([one[first : first + size].round(3) for one in columns.values()])
+    series = np.repeat(np.arange(len(values)), values.shape[1])
+    at = START + 15 * MINUTE * (first + np.tile(np.arange(values.shape[1], dtype=np.int64), len(values)))
+    letters = np.full(len(at), ord("N"), np.uint8)
+    told = assess(series, kept.parameter[series], at, values.ravel(), letters, kept, CATALOGUE)
+    kept.apply(told.carried)
+    return told.move.reshape(values.shape)
+
+
 def test_a_burst_that_two_kinds_of_sensor_come_back_from_together_may_be_water() -> None:
     columns = {"ph": water(7.5, 0.01, 0.0, 1), "do": water(8.0, 0.02, 0.5, 2), "water_temp": water(22.0, 0.02, 3.0, 3)}
     columns["ph"][1736:1739] -= 0.6

@@ -52,13 +52,14 @@ def event(alarms: Alarms, row: int, measured: Mapping[str, Text] = MappingProxyT
     if len(meaning.evidence) > TOLD:
         evidence = _and(evidence, say("event.more_moved", rest=len(meaning.evidence) - TOLD))
     told = say(
-        "event.sudden_doubtful" if doubt else "event.sudden",
+        "event.told_doubtful" if doubt else "event.told",
         cause=say(f"event.{meaning.cause}"),
         confidence=round(100 * meaning.confidence),
         evidence=evidence,
-        total=f"{alarms.total[row]:.1f}",
-        needed=f"{alarms.needed[row]:.1f}",
     )
+    if not alarms.alone[row]:
+        weighed = say("event.weighed", total=f"{alarms.total[row]:.1f}", needed=f"{alarms.needed[row]:.1f}")
+        told = _and(told, weighed)
     if meaning.against:
         quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
         told = _and(
@@ -83,7 +84,7 @@ def _slow(alarms: AllAlarms, row: int) -> Text:
         name = Text(one.zh, one.en)
         shown.append(say("event.slow_high" if size > 0 else "event.slow_low", parameter=name, now=now, usual=usual))
     told = say(
-        "event.slow_doubtful" if alarms.doubt[row] else "event.slow",
+        "event.told_doubtful" if alarms.doubt[row] else "event.told",
         cause=say(f"event.{meaning.cause}"),
         confidence=round(100 * meaning.confidence),
         evidence=Text("，".join(one.zh for one in shown), ", ".join(one.en for one in shown)),

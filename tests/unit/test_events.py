@@ -13,6 +13,7 @@ from sensors.quality import Memory, assess
 from sensors.quality.columns import sensors
 from sensors.quality.events import ROLES, Alarms, Cause, Doubt, Watched, meaning, watch
 from sensors.quality.upstream import Way
+from sensors.quality.wording import event
 from sensors.reading import Flag, Floats, QualityTest
 from tests.waters import creek
 
@@ -302,7 +303,12 @@ def test_a_climb_alone_is_believed_at_a_reading_a_minute_when_it_goes_on(way: Fl
     water = creek(4, 1)
     n = len(water["ph"])
     water["ph"][n - 60 :] += np.append(way, np.full(60 - len(way), way[-1]))
-    assert bool(when(alarms(water, 1), step=1)) is told
+    found = alarms(water, 1)
+    assert bool(when(found, step=1)) is told
+    if told:
+        sentence = event(found, 0)
+        assert "仅一个传感器" in sentence.zh
+        assert "evidence 0" not in sentence.en, "a sum it did not need explains nothing"
 
 
 def test_a_sensors_leap_is_doubted_at_a_reading_a_minute_and_a_dosed_disinfectant_is_not() -> None:

@@ -24,7 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from governance import channels, notice_store, oncall
+from governance import channels, notice_store, oncall, standing
 from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Place
 from governance.database import Database, in_order
@@ -216,15 +216,16 @@ class Messenger(Rounds):
         places = self._places(connection, {key for _, data in events for key in _keys(data)})
         duty = oncall.on_call(connection, now_ms)
         on_duty = {key for keys in directory.office(duty)[:1] for key in keys}
-        settled: set[int] = set()
         kinds = [(row.incident_id, kind_of(data, row.notify)) for row, data in events]
+        baseless = standing.baseless(connection, {number for number, kind in kinds if kind is Kind.WITHDRAWN})
+        settled: set[int] = set()
         called = notice_store.told(connection, {number for number, kind in kinds if kind in AFTER})
         heard = notice_store.told(connection, {n for n, kind in kinds if kind is Kind.WITHDRAWN}, called=False)
         wanted: list[Wanted] = []
         watched: dict[int, tuple[Colour, int]] = {}
         for row, data in events:
             kind, number = kind_of(data, row.notify), row.incident_id
-            if data["what"] in SETTLING:
+            if data["what"] in SETTLING or (kind is Kind.WITHDRAWN and number in baseless):
                 settled.add(number)
                 watched.pop(number, None)
                 wanted = [one for one in wanted if one.item.incident_id != number or one.item.kind not in CALLS]

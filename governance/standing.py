@@ -9,11 +9,15 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from governance.finding import Change, Finding, identity
+from governance.incident import What
 from governance.tables import incident_condition as conditions_
 from governance.tables import incident_entry as entries_
 
 TURNS = 20
 """So often somebody may change their mind about one finding; afterwards it stays as it is."""
+
+_BY_PEOPLE = frozenset({What.REPORTED, What.MERGED, What.EMERGENCY, What.SUPERVISED})
+"""What makes an incident more than what was measured."""
 
 AT_ONCE = 100
 """Findings asked for by one statement: 84 ids each."""
@@ -64,6 +68,33 @@ def of_rules(
     if since_ms is not None:
         query = query.where(c.observed_at_ms >= since_ms)
     return Standing((number, id_) for number, id_ in connection.execute(query))
+
+
+def baseless(connection: sa.Connection, incident_ids: Collection[int]) -> set[int]:
+    """Of these incidents those in which all that was found has been taken back, and of which nobody knew by
+    themselves: nothing is left to be called for."""
+    mine = sorted(incident_ids)
+    c, e = conditions_.c, entries_.c
+    found = connection.execute(
+        sa.select(c.incident_id, c.rule, c.station, c.parameter, c.fired_at_ms).where(c.incident_id.in_(mine))
+    ).all()
+    told: dict[int, list[tuple[int, str]]] = {}
+    by_people: set[int] = set()
+    query = sa.select(e.id, e.incident_id, e.finding_id, e.what).where(e.incident_id.in_(mine))
+    for number, incident_id, finding_id, what in connection.execute(query):
+        if what in _BY_PEOPLE:
+            by_people.add(incident_id)
+        if finding_id is not None:
+            told.setdefault(incident_id, []).append((number, finding_id))
+    standing = {incident_id: Standing(entries) for incident_id, entries in told.items()}
+    stands = {
+        one.incident_id
+        for one in found
+        if not standing.get(one.incident_id, Standing(())).taken_back(
+            one.rule, one.station, one.parameter, one.fired_at_ms
+        )
+    }
+    return standing.keys() - stands - by_people
 
 
 def unseen(connection: sa.Connection, findings: Sequence[Finding]) -> list[Finding]:

@@ -547,6 +547,20 @@ def test_what_was_withdrawn_is_told_once_to_all_who_were_told_of_the_incident_an
     assert {text for _, text in told} == {f"【撤回】事件{number}：撤回：气泡"}
 
 
+@pytest.mark.parametrize("left", [False, True], ids=["all withdrawn", "one stands"])
+def test_nobody_is_woken_for_what_was_withdrawn_and_everybody_for_what_stands(office: Office, left: bool) -> None:
+    office.fire("a")
+    if left:
+        office.fire("a", rule="r-other")
+    office.go()
+    office.fire("a", change=Change.WITHDRAWN, observed_at_ms=NOON, since_ms=NOON)
+    office.go(11 * 60)
+    assert bool(office.phones.to("district")) is left
+    office.fire("a")
+    office.go(11 * 60)
+    assert office.phones.to("district"), "what is found anew calls anew"
+
+
 # -- channels ----------------------------------------------------------------------------------------------------------
 
 

@@ -50,6 +50,7 @@ class QualityTest(IntFlag):
     ATTENUATED = 1 << 14
     NEIGHBOURS = 1 << 15
     DRIFT = 1 << 16
+    BURST = 1 << 17
     REVIEWED_GOOD = 1 << 25
     REVIEWED_BAD = 1 << 26
 

@@ -47,7 +47,7 @@ ELSEWHERE = "device:"
 """Causes of findings that others raise and end; no rule speaks of them."""
 
 _BELIEVED = int(QualityTest.PLAUSIBLE_RANGE | QualityTest.OVER_RANGE)
-_DOUBTS = int(QualityTest.CROSS_CHECK | QualityTest.ATTENUATED | QualityTest.NEIGHBOURS)
+_DOUBTS = int(QualityTest.CROSS_CHECK | QualityTest.ATTENUATED | QualityTest.NEIGHBOURS | QualityTest.BURST)
 """Tests that say that one of several readings is wrong and not which, or that the sensor is or else the water here."""
 
 

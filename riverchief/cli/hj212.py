@@ -38,9 +38,9 @@ class Tally:
     def sentence(self) -> str:
         """One line for people."""
         faults = ", ".join(f"{fault.value} {n}" for fault, n in sorted(self.broken.items(), key=lambda f: f[0].value))
-        bad = f"{sum(self.broken.values())}{f' ({faults})' if faults else ''}"
+        named = f" ({faults})" if faults else ""
         outside = say("frames.outside", bytes=self.garbage_bytes) if self.garbage_bytes else ""
-        return line("frames.found", good=self.good, bad=bad, outside=outside)
+        return line("frames.found", good=self.good, bad=sum(self.broken.values()), faults=named, outside=outside)
 
 
 def decode(source: BinaryIO, out: TextIO) -> Tally:

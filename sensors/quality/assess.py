@@ -748,7 +748,7 @@ def _marked_bursts(
     row, many = row[sure], many[sure]
     own = _others(line, BACK, row, 2, memory, catalogue) == 0
     here, many = line.here[row[own]], many[own]
-    return [_mark(line, here[many >= k] - k, QualityTest.SPIKE) for k in range(1, tests.LONGEST_BURST + 1)]
+    return [_mark(line, here[many >= k] - k, QualityTest.BURST) for k in range(1, tests.LONGEST_BURST + 1)]
 
 
 def _mark(line: _Line, places: Places, test: QualityTest) -> Places:

@@ -260,8 +260,8 @@ def _closed(district: District, number: int, start_ms: int) -> bool:
 @pytest.mark.timeout(240)
 def test_killed_in_the_middle_of_actions_nothing_is_doubled_and_the_trail_holds(district: District) -> None:
     office = district.people["示例办公室"]
-    new = {"text": "示例", "source": "hotline", "region": STREET}
-    numbers = [office.post("/api/v1/incidents", json=new).json()["incident"]["id"] for _ in range(3)]
+    new = [{"text": f"示例{i}", "source": "hotline", "region": STREET} for i in range(3)]
+    numbers = [office.post("/api/v1/incidents", json=one).json()["incident"]["id"] for one in new]
     answered: dict[int, list[str]] = {number: [] for number in numbers}
     sent: dict[int, list[str]] = {number: [] for number in numbers}
 

@@ -185,21 +185,21 @@ def test_a_burst_is_known_when_it_ends_within_five_readings_and_two_hours(many: 
         values = [*CALM, *burst, 7.0, 7.1]
         one.give(*values[:cut], every=every * MINUTE)
         one.give(*values[cut:], every=every * MINUTE)
-        spikes = [i for i, (_, tests) in enumerate(one.told) if QualityTest.SPIKE in tests]
-        assert spikes == list(range(8, 8 + told))
+        bursts = [i for i, (_, tests) in enumerate(one.told) if QualityTest.BURST in tests]
+        assert bursts == list(range(8, 8 + told))
 
 
 @pytest.mark.parametrize(
     "values", [(8.4, 9.6, 9.7, 9.6, 7.0, 7.1), (9.6, 9.7, 9.6, 8.2, 7.0, 7.1), (9.6, 9.7, 9.6, 7.9)]
 )
 def test_what_rises_or_falls_over_several_readings_is_no_burst(values: tuple[float, ...]) -> None:
-    assert not any(QualityTest.SPIKE in tests for _, tests in verdict("do", *CALM, *values))
+    assert not any(QualityTest.BURST in tests for _, tests in verdict("do", *CALM, *values))
 
 
 def test_five_muddy_readings_are_measured_by_the_clear_water_before_them() -> None:
     one = days("turbidity", 10.0, 0.5)
     at = one.give(*[18.0, 19.0, 17.5, 18.5, 18.0, 10.0, 10.1], every=15 * MINUTE)
-    assert [bool(one.verdicts[t] >> 4 & QualityTest.SPIKE) for t in at] == [True] * 5 + [False] * 2
+    assert [bool(one.verdicts[t] >> 4 & QualityTest.BURST) for t in at] == [True] * 5 + [False] * 2
 
 
 def test_a_spike_keeps_what_was_said_of_it_before() -> None:
@@ -417,10 +417,10 @@ def test_a_burst_that_two_kinds_of_sensor_come_back_from_together_may_be_water()
     columns = {"ph": water(7.5, 0.01, 0.0, 1), "do": water(8.0, 0.02, 0.5, 2), "water_temp": water(22.0, 0.02, 3.0, 3)}
     columns["ph"][1736:1739] -= 0.6
     columns["water_temp"][1739:] += 1.5  # another kind steps as it ends, and does not come back: no witness
-    assert [i for i, one in enumerate(said_of("ph", columns)) if QualityTest.SPIKE in one] == [1736, 1737, 1738]
+    assert [i for i, one in enumerate(said_of("ph", columns)) if QualityTest.BURST in one] == [1736, 1737, 1738]
     columns["do"][1736:1739] -= 3.0
     for key in ("ph", "do"):
-        assert not any(QualityTest.SPIKE in one for one in said_of(key, columns))
+        assert not any(QualityTest.BURST in one for one in said_of(key, columns))
 
 
 def test_a_front_of_salt_that_comes_and_goes_on_is_no_step() -> None:

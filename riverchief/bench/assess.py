@@ -8,6 +8,7 @@ calls them, one reading of every series at a time.
 """
 
 import time
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from sensors.times import DAY_MS
 COLUMNS = ("water_temp", "ph", "do", "conductivity", "turbidity", "nh3n")
 STEP_MS = 300_000
 DAYS = 60
+ROUNDS = 3
+"""The middle one of so many counts: the first pays for pages of memory that nobody had touched."""
 START_MS = 1_767_225_600_000
 RIVERS = 8
 LIVE_STATIONS = 2000
@@ -38,9 +41,12 @@ def run(plan: Plan, console: Console) -> dict[str, Any]:
     table = _table(RIVERS, DAYS)
     values = int((~np.isnan(table.values)).sum())
     with console.status(line("bench.assess", values=values)):
-        began = time.process_time()
-        judged = judge(table)
-        seconds = time.process_time() - began
+        rounds = []
+        for _ in range(ROUNDS):
+            began = time.process_time()
+            judged = judge(table)
+            rounds.append(time.process_time() - began)
+        seconds = median(rounds)
     if not ((judged.packed & 15) >= 3).any():
         raise BenchFailed(sentence("bench.faults"))
     simple = _z_score(table)

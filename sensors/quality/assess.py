@@ -935,9 +935,9 @@ def out_of_water(
     evidence at so many others that four kinds are involved: those with the evidence.
     """
     dead = np.flatnonzero((runs > 0) & (runs <= DEAD_COUNTS))
-    stations = np.unique(memory.station[series])
     held = np.flatnonzero((memory.dead_run > 0) & (memory.dead_run <= DEAD_COUNTS))
-    held = held[np.isin(memory.station[held], stations)]
+    if len(held):
+        held = held[np.isin(memory.station[held], memory.station[line.touched])]
     if not len(dead) + len(held):
         return []
     gone = np.concatenate([series[dead], held])

@@ -23,7 +23,7 @@ from sensors.quality.assess import CLEAR, CLIMB, LEAP, MOVE_FAST_MS
 from sensors.quality.remembered import Column, Remembered
 from sensors.quality.sketch import BINS, ONE, bins, forget, quantiles
 from sensors.quality.upstream import PART, SLOT_MS, SLOTS, Way, remember, sizes, sooner, strongest
-from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, QualityTest
+from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, QualityTest, distinct
 from sensors.times import DAY_MS
 
 ROLES: Final = (
@@ -248,7 +248,7 @@ def watch(
     upstream : of :class:`Way`
         What moved above while this water was there speaks for what moves below.
     """
-    stations = np.asarray(np.unique(station), np.int64)
+    stations = np.asarray(distinct(station), np.int64)
     new = memory.taken(stations)
     who = np.searchsorted(stations, station)
     said = _instants(who, parameter, at, move, course, tests, new, catalogue)
@@ -359,7 +359,7 @@ def _shared(who: Places, parameter: Codes, role: Ints, kinds: int) -> bool:
     role_of[parameter] = role
     one = role_of[there % kinds]
     cell = (there // kinds * len(ROLES) + one)[one >= 0]
-    return len(np.unique(cell)) < len(cell)
+    return bool((np.bincount(cell) > 1).any())
 
 
 def in_order(key: Ints) -> tuple[Ints, Places]:

@@ -22,7 +22,7 @@ from sensors.parameters import Catalogue
 from sensors.quality.daily import NOBODY, Network
 from sensors.quality.events import DOUBTFUL, QUIET_MS, ROLES, Alarms, Cause, Doubt, Meaning, Seen, in_order
 from sensors.quality.remembered import Column, Remembered
-from sensors.reading import Bools, Codes, Floats, Ints, Places, QualityTest
+from sensors.reading import Bools, Codes, Floats, Ints, Places, QualityTest, distinct
 from sensors.standards.oxygen import saturation
 
 HOUR_MS: Final = 3_600_000
@@ -337,10 +337,10 @@ def look(
     learn : bool
         Without, the days before stay as they are: late readings are judged by them (decision 0026).
     """
-    stations = np.asarray(np.unique(station), np.int64)
+    stations = np.asarray(distinct(station), np.int64)
     held = memory.open.taken(stations)
     over = _hours(np.searchsorted(stations, station), parameter, at, value, tests, held, catalogue)
-    rows = np.unique(over.who)
+    rows = np.asarray(distinct(over.who), np.intp)
     over.who = np.searchsorted(rows, over.who)
     past = memory.past.taken(stations[rows])
     judge = _Judge(over, stations[rows], past, memory.past, network, learn)
@@ -496,7 +496,7 @@ class _Judge:
         """What the hours ``cells`` of one UTC day tell."""
         over, past = self.over, self.past
         today = int(over.hour[cells[0]]) // HOURS
-        rows = np.unique(over.who[cells])
+        rows = np.asarray(distinct(over.who[cells]), np.intp)
         self._turn(rows, today)
         at = np.searchsorted(rows, over.who[cells]), over.hour[cells] % HOURS
         mean = over.mean[cells]

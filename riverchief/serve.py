@@ -1,5 +1,6 @@
 """The running system: which parts run in this process, started in order and ended in the opposite one."""
 
+import asyncio
 import contextlib
 import random
 import socket
@@ -460,6 +461,10 @@ def _serve_http(system: System, door: socket.socket) -> None:
     _Server(config).run(sockets=[door])
 
 
+LEAVE_S = 10.0
+"""Twice what uvicorn gives the connections that are open."""
+
+
 class _Server(uvicorn.Server):
     """Uvicorn raises the signal again once it has stopped, which would end us before the last batch is stored."""
 
@@ -470,6 +475,14 @@ class _Server(uvicorn.Server):
 
         with on_signal(leave):
             yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Like uvicorn's, which has no limit for what pages leave behind: the last batch waits to be stored."""
+        leaving = asyncio.ensure_future(super().shutdown(sockets))
+        _, late = await asyncio.wait({leaving}, timeout=LEAVE_S)
+        if late:
+            left = sorted(task.get_name() for task in asyncio.all_tasks() if not task.done())
+            log.warning("the console did not end in time and is left behind", tasks=left)
 
 
 def _wait_for_signal() -> None:

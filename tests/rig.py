@@ -94,10 +94,15 @@ class Running:
         self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM; the exit code."""
+        """SIGTERM; the exit code. Where it does not end, the log says where its threads are."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(30)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGUSR1)
+            time.sleep(1)
+            raise AssertionError(self.log()[-20_000:]) from None
 
     def log(self) -> str:
         return (self.folder / "riverchief.log").read_text("utf-8", "replace")

@@ -24,12 +24,14 @@ PATIENCE_S = 2.0
 def columns(*names: str, right: Collection[str] = (), title: str = "") -> Table:
     """A table without rows yet, its columns called as the catalogue says: ``column.NAME``, or a key with its section.
 
-    An empty name is a column without one; those of ``right`` hold figures.
+    An empty name is a column without one; those of ``right`` hold figures, and beside figures a word is not broken.
     """
     made = Table(title=title or None)
     for name in names:
-        head = named(say(name if "." in name else f"column.{name}")) if name else ""
-        made.add_column(escape(head), overflow="fold", justify="right" if name in right else "left")
+        head = escape(named(say(name if "." in name else f"column.{name}")) if name else "")
+        figure = name in right
+        whole = bool(right) and not figure
+        made.add_column(head, overflow="fold", no_wrap=whole, justify="right" if figure else "left")
     return made
 
 

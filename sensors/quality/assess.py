@@ -48,7 +48,7 @@ from sensors.quality.past import ENOUGH, RUN_UNIT, Days, Past, Rhythm, level_uni
 from sensors.quality.sketch import ONE, bins
 from sensors.quality.stretches import Whereabouts, way_back
 from sensors.reading import Bits, Bools, Bytes, Codes, Flag, Floats, Ints, Places, QualityTest, pack
-from sensors.times import DAY_MS
+from sensors.times import DAY_MS, TIME_BITS
 
 ZERO_BELOW_STEPS: Final = 5.0
 """Zero is a dead sensor only when the water stood this many believable steps above it: 2 mg/L of oxygen, 0.5 of pH,
@@ -671,11 +671,18 @@ def _above_unrest(
     chosen = np.flatnonzero(statistic > limit)
     if not len(chosen):
         return out
-    kind = p[chosen]
-    restless = _restless(line, line.here[chosen] - back, catalogue.relative[kind]) / scale[chosen]
-    times = np.where(catalogue.optical[kind], tests.SPIKE_RESTLESS, tests.SPIKE_RESTLESS_OTHERS)
-    out[chosen[statistic[chosen] > times * restless]] = True
+    calm = _calm_before(line, line.here[chosen] - back, p[chosen], statistic[chosen], scale[chosen], catalogue)
+    out[chosen[calm]] = True
     return out
+
+
+def _calm_before(
+    line: _Line, place: Places, kind: Codes, statistic: Floats, scale: Floats, catalogue: Catalogue
+) -> Bools:
+    """(c,) where what stands out from a place on is above the unrest of the sensor before it."""
+    restless = _restless(line, place, catalogue.relative[kind]) / scale
+    times = np.where(catalogue.optical[kind], tests.SPIKE_RESTLESS, tests.SPIKE_RESTLESS_OTHERS)
+    return np.asarray(statistic > times * restless)
 
 
 def _restless(line: _Line, place: Places, rough: Bools) -> Floats:
@@ -711,9 +718,7 @@ class _Bursts:
 def _bursts(line: _Line, p: Codes, step: Floats, least: Floats, past: Past, catalogue: Catalogue) -> _Bursts:
     """The bursts of three readings and more above a limit (n,), that end with the new readings; these made the steps
     ``step`` (n,)."""
-    rows = np.flatnonzero(
-        step > 0.5 * np.minimum(least, 0.2)
-    )  # measured by the level of the burst, perhaps: a first sieve
+    rows = np.flatnonzero(step > 0.5 * np.minimum(least, 0.2))  # a sieve: this step is in units of the burst
     x0, x1, usual = line.x[line.here[rows]], line.x[line.here[rows] - 1], past.column(T_LEVEL)
     rows = rows[np.abs(x0 - x1) > least[rows] * _level(x0, p[rows], usual[rows], catalogue)]
     none = np.zeros(0, np.int64)
@@ -741,10 +746,8 @@ def _marked_bursts(
     """Re-flag the readings of bursts that no other kind of sensor came back from; returns the places re-flagged."""
     high = np.flatnonzero(bursts.size > limit[bursts.row])
     row, many = bursts.row[high], bursts.many[high]
-    kind = p[row]
-    restless = _restless(line, line.here[row] - many, catalogue.relative[kind]) / bursts.scale[high]
-    times = np.where(catalogue.optical[kind], tests.SPIKE_RESTLESS, tests.SPIKE_RESTLESS_OTHERS)
-    sure = bursts.size[high] > times * restless
+    place = line.here[row] - many
+    sure = _calm_before(line, place, p[row], bursts.size[high], bursts.scale[high], catalogue)
     row, many = row[sure], many[sure]
     own = _others(line, BACK, row, 2, memory, catalogue) == 0
     here, many = line.here[row[own]], many[own]
@@ -831,9 +834,10 @@ def _others(line: _Line, mark: int, rows: Places, reach: int, memory: Memory, ca
 
 def _within(group: Ints, at: Ints, wanted: Ints, begin: Ints, end: Ints) -> Ints:
     """(c,) how many of the moments of a group lie in each closed interval."""
-    key = np.sort((group << 42) | at)
+    key = np.sort((group << TIME_BITS) | at)
     return np.asarray(
-        np.searchsorted(key, (wanted << 42) | end, side="right") - np.searchsorted(key, (wanted << 42) | begin)
+        np.searchsorted(key, (wanted << TIME_BITS) | end, side="right")
+        - np.searchsorted(key, (wanted << TIME_BITS) | begin)
     )
 
 

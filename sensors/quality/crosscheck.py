@@ -14,6 +14,7 @@ import numpy as np
 from sensors.parameters import Catalogue
 from sensors.reading import Bools, Codes, Flag, Floats, Ints, QualityTest
 from sensors.standards.oxygen import saturation
+from sensors.times import TIME_BITS
 
 PARTS: Final = (("nh3n", "tn", 1.1, 0.1), ("codmn", "codcr", 1.2, 4.0), ("bod5", "codcr", 1.2, 4.0))
 """(part, whole, factor, margin in mg/L): a part above ``factor`` times the whole plus ``margin`` contradicts it.
@@ -118,7 +119,7 @@ def cross_check(station: Codes, parameter: Codes, at: Ints, value: Floats, packe
     rows = np.flatnonzero(np.isin(parameter, list(index)) & (packed & 15 < Flag.BAD))
     wrong = np.zeros(len(at), np.bool_)
     if len(rows):
-        _, instant = np.unique((station[rows].astype(np.int64) << 42) | at[rows], return_inverse=True)
+        _, instant = np.unique((station[rows].astype(np.int64) << TIME_BITS) | at[rows], return_inverse=True)
         where: dict[str, Ints] = {}
         values: dict[str, Floats] = {}
         for number, key in index.items():

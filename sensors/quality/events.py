@@ -24,7 +24,7 @@ from sensors.quality.remembered import Column, Remembered
 from sensors.quality.sketch import BINS, ONE, bins, forget, quantiles
 from sensors.quality.upstream import PART, SLOT_MS, SLOTS, Way, remember, sizes, sooner, strongest
 from sensors.reading import Bools, Bytes, Codes, Floats, Ints, Places, QualityTest, distinct
-from sensors.times import DAY_MS
+from sensors.times import DAY_MS, TIME_BITS
 
 ROLES: Final = (
     "temperature",
@@ -289,9 +289,9 @@ def _instants(
 ) -> _Said:
     """One row an instant: the strongest move of each role."""
     role = np.array([_AT.get(p.event, -1) for p in catalogue.parameters], np.int64)[parameter]
-    key = (who.astype(np.int64) << 42) | at
+    key = (who.astype(np.int64) << TIME_BITS) | at
     had_row, had_col = np.nonzero(new.at > 0)
-    had_key = (had_row.astype(np.int64) << 42) | new.at[had_row, had_col]
+    had_key = (had_row.astype(np.int64) << TIME_BITS) | new.at[had_row, had_col]
     every, place = in_order(np.concatenate([had_key, key]))
     moves = np.zeros((len(every), len(ROLES)))
     moves[place[: len(had_key)]] = new.moves[had_row, had_col]
@@ -317,7 +317,7 @@ def _instants(
     visit = np.zeros(len(every), np.bool_)
     visit[place[: len(had_key)]] = new.visit[had_row, had_col]
     visit[mine[(tests & _VISIT) != 0]] = True
-    told = (every >> 42).astype(np.intp), every & ((1 << 42) - 1)
+    told = (every >> TIME_BITS).astype(np.intp), every & ((1 << TIME_BITS) - 1)
     return _Said(*told, moves, leap, alone, visit, old, *_evidence(moves))
 
 

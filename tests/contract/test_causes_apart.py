@@ -10,8 +10,8 @@ from governance.incident import Action, Assignment, Incident, NotNow, Order, Sta
 from governance.roles import administrator
 from ingest.storage import registry as registry_store
 from sensors.stations import Registry
-from tests.contract.test_pipeline import CATALOGUE, HOUR, STEP, T0, World, bad, calm, message
 from tests.contract.test_rules_in_force import ABOVE, BELOW, DO_TOO, LOWER, TRAVEL, UPPER
+from tests.world import CATALOGUE, HOUR, STEP, T0, World, bad, calm, message
 
 LATER = 24
 """Steps that the water takes from the upper station to the lower one."""

@@ -19,19 +19,12 @@ from sensors.reading import Flag, Message
 from sensors.standards.hj915 import CheckKind
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.upkeep import Check, Visit
-from tests.contract.test_pipeline import BOTH, CATALOGUE, HOUR, STEP, T0, World, bad, calm, message, river
 from tests.contract.test_rules_in_force import ZHANG, follow, registry_store, review, void
+from tests.world import BOTH, CATALOGUE, HOUR, STEP, T0, World, bad, calm, message, river
 
 MAIN = Reach("main", "东平河", "Main", Water.RIVER, ((113.0, 23.0), (113.2, 23.0)))
 UPPER = Station("upper", "上站", "Upper", 113.02, 23.0, interval_s=300, reach="main")
 LOWER = Station("lower", "下站", "Lower", 113.03, 23.0, interval_s=300, reach="main")
-
-
-@pytest.fixture
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, dialect=getattr(request, "param", "sqlite"))
-    yield world
-    world.database.close()
 
 
 @pytest.fixture

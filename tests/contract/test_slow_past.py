@@ -11,9 +11,9 @@ from ingest.checks.events import called
 from ingest.storage import registry as registry_store
 from sensors.quality.events import Cause
 from sensors.stations import Registry
-from tests.contract.test_events_live import DAY, RULES, creek
 from tests.contract.test_events_past import LOWER, MAIN, UPPER, Series, feed, late
-from tests.contract.test_pipeline import CATALOGUE, World
+from tests.creek import DAY, RULES, creek
+from tests.world import CATALOGUE, World
 
 OFF, ON = 9 * DAY, 9 * DAY + 60
 """A station cannot be reached for fifteen hours."""

@@ -316,6 +316,11 @@ def forecasts(values: Floats, end_ms: int, step_h: int, lowest: Sequence[float] 
             worth = _with(worth, Verdict.STALE)
         usable = worth.verdict in (Verdict.SHOWN, Verdict.NO_SKILL)
         ready = usable & np.isfinite(found.change[row]) & np.isfinite(low[row]) & np.isfinite(high[row])
+        if worth.shown and not (ready & (at <= end_ms + 24 * HOUR_MS)).any():
+            worth, ready = (
+                _with(worth, Verdict.SHORT),
+                np.zeros_like(ready),
+            )  # worth it, but how wide it is nobody knows
         middle = now + found.change[row]
         ends = middle + np.minimum(low[row], 0), middle + np.maximum(high[row], 0)
         lines = [line[ready] for line in (middle, *ends)]

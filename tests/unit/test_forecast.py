@@ -173,3 +173,15 @@ def test_a_concentration_is_never_forecast_below_nothing():
     one = fc.forecasts(series[None], END_MS, 1, lowest=[0.0])[0]
     assert len(one.at)
     assert one.low.min() == 0.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_on_its_fourteenth_day_a_series_has_no_forecast_whose_width_nobody_knows(seed: int) -> None:
+    """It beat persistence on the seven days that could be tried, too few to say how far off it may be."""
+    rng, n = np.random.default_rng(seed), 24 * 14
+    wander = np.zeros(n)
+    for i in range(1, n):
+        wander[i] = 0.9 * wander[i - 1] + 0.3 * rng.standard_normal()
+    values = 20 + 2 * np.sin(2 * np.pi * np.arange(n) / 24) + wander
+    (found,) = fc.forecasts(values[None], 1_778_544_000_000, 1)
+    assert len(found.at) > 0 or not found.skill.shown

@@ -26,30 +26,10 @@ TOKEN = "admin-token-of-the-tests"
 VERSION = "v2.7.12"
 DAY_S = 86_400
 
-RIGHTS = [
-    "authorizations",
-    "buckets",
-    "dashboards",
-    "orgs",
-    "sources",
-    "tasks",
-    "telegrafs",
-    "users",
-    "variables",
-    "scrapers",
-    "secrets",
-    "labels",
-    "views",
-    "documents",
-    "notificationRules",
-    "notificationEndpoints",
-    "checks",
-    "dbrp",
-    "notebooks",
-    "annotations",
-    "remotes",
-    "replications",
-]
+RIGHTS = (
+    "authorizations buckets dashboards orgs sources tasks telegrafs users variables scrapers secrets labels views "
+    "documents notificationRules notificationEndpoints checks dbrp notebooks annotations remotes replications"
+)
 """What the operator's token may read and write."""
 
 ALLOWED = {
@@ -139,7 +119,9 @@ class Influx2:
             self._keep("buckets", {"orgID": self.org_id, **described, "name": name, "retentionRules": rules})
         for name in buckets:
             self._add_bucket({"orgID": self.org_id, "name": name})
-        all_ = [{"action": action, "resource": {"type": kind}} for kind in RIGHTS for action in ("read", "write")]
+        all_ = [
+            {"action": action, "resource": {"type": kind}} for kind in RIGHTS.split() for action in ("read", "write")
+        ]
         self._add_token({"description": "admin's Token", "permissions": all_}, TOKEN)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True

@@ -51,6 +51,9 @@ SPANS_A_QUESTION: Final = 200
 ONE_GO_MS: Final = 2 * readback.PAUSE_MS
 """VictoriaMetrics has one range of time for a whole request: series further apart are asked for separately."""
 
+_MISSING: Final = re.compile("(database|retention policy) not found")
+"""How InfluxQL and 1.x say that setup has not been run."""
+
 Form = Mapping[str, str | list[str]]
 
 
@@ -259,7 +262,7 @@ class TimeSeriesServer:
             answers = influxql.tables(self.ask("POST", "/query", params=org, form=form))
         except influxql.QueryRefused as error:
             said = self.told(str(error))
-            if "database not found" in said:
+            if _MISSING.search(said):
                 raise NotSetUp(
                     sentence("series.no_database", server=self.name, said=said, database=self.settings.bucket)
                 ) from None
@@ -423,11 +426,11 @@ class TimeSeriesServer:
             return AccessDenied(
                 sentence("series.denied", server=self.name, status=answer.status, said=said, right=right)
             )
-        if answer.status == HTTPStatus.NOT_FOUND:
+        if answer.status == HTTPStatus.NOT_FOUND or _MISSING.search(said):
             name = bucket or settings.bucket
-            where = f"org {settings.org!r}, bucket {name!r}" if settings.org else f"{name!r}"
+            where = f"{settings.org}/{name}" if settings.org else name
             return NotSetUp(
-                f"{self.name} has no {where} (HTTP 404: {said}); run riverchief setup influx, or check influx.kind"
+                sentence("series.not_there", server=self.name, where=where, status=answer.status, said=said)
             )
         if 300 <= answer.status < 400:
             return NotSetUp(f"{self.name} sends us elsewhere (HTTP {answer.status}); give influx.url the final address")

@@ -27,7 +27,7 @@ from ingest.storage.port import Window
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
+from ingest.storage.timeseries import Kind, NotSetUp, ServerSettings, TimeSeriesServer
 from riverchief import alone, housekeeping
 from riverchief.cli.app import app
 from sensors.errors import StorageUnavailable

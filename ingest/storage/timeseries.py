@@ -3,7 +3,7 @@
 Points go out as line protocol and are the server's when :meth:`TimeSeriesServer.send` returns; InfluxQL and
 VictoriaMetrics' exports come back through the same connection. Plain ``httpx`` does it for all four:
 ``influxdb-client`` speaks neither the 1.x paths nor InfluxQL, its batching mode drops points in silence, and its
-synchronous mode would be this one request again. It serves where there is something to manage: the buckets and tasks
+synchronous mode would be this one request again. It serves where there is something to manage: the buckets and tokens
 of 2.x in :mod:`ingest.storage.influx_setup`.
 """
 

@@ -847,7 +847,7 @@ def test_after_a_lost_bucket_the_programs_get_tokens_for_the_new_one_and_can_wri
             ran = CliRunner().invoke(app, command)
             assert sorted(json.loads(ran.stdout)["written"]) == ["grafana/influx_token", "riverchief/influx_token"]
             write()
-        assert len(fake.tokens()) == 2, "the tokens that were replaced are withdrawn"
+        assert len(fake.things["authorizations"]) == 3, "the tokens that were replaced are withdrawn"
         assert {one["token"] for one in fake.tokens().values()}.isdisjoint(one["token"] for one in before.values())
         assert json.loads(CliRunner().invoke(app, command).stdout)["written"] == []
 

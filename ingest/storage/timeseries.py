@@ -534,8 +534,6 @@ def _address(url: str) -> httpx.URL:
         raise ConfigurationError(sentence("series.scheme"))
     if address.userinfo:
         raise ConfigurationError(sentence("series.password"))
-    if address.query:
-        raise ConfigurationError(sentence("series.query"))
     return address
 
 

@@ -288,7 +288,6 @@ def test_an_answer_that_blames_no_line_costs_no_line(influx: RealServer, answer:
         ({"url": "influx:8086"}, "http"),
         ({"url": "http://"}, "http"),
         ({"url": "http://user:hidden@server:8086"}, "password"),
-        ({"url": "http://server:8086/?token=hidden"}, "query"),
         ({"url": "https://server", "ca_file": Path("/nowhere/ca.pem")}, "ca_file"),
     ],
 )

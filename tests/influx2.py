@@ -93,17 +93,22 @@ class Influx2:
     """Listens on a free loopback port.
 
     ``things`` by kind and id; ``points`` by the name of a bucket; ``changes`` holds (method, path) of each request of
-    the management that was not a GET. ``clock_ns`` is the server's clock.
+    the management that was not a GET. ``token`` is the operator's; ``clock_ns`` is the server's clock.
     """
 
     def __init__(
-        self, org: str = "riverchief", buckets: Sequence[str] = (), clock_ns: Callable[[], int] = time.time_ns
+        self,
+        org: str = "riverchief",
+        buckets: Sequence[str] = (),
+        token: str = TOKEN,
+        clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._ids = count(0xB88B7BB6B71C0001)
         self._clock_ns = clock_ns
         self.org_id = self._id()
         self.user_id = self._id()
         self.org = org
+        self._operator = token
         self.things: dict[str, dict[str, dict[str, Any]]] = {
             "orgs": {self.org_id: {"id": self.org_id, "name": org, "description": "", **self._times()}},
             "buckets": {},
@@ -122,7 +127,7 @@ class Influx2:
         all_ = [
             {"action": action, "resource": {"type": kind}} for kind in RIGHTS.split() for action in ("read", "write")
         ]
-        self._add_token({"description": "admin's Token", "permissions": all_}, TOKEN)
+        self._add_token({"description": "admin's Token", "permissions": all_}, token)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self._lock = threading.Lock()
@@ -146,7 +151,9 @@ class Influx2:
 
     def tokens(self) -> dict[str, dict[str, Any]]:
         """The tokens that were made, by description."""
-        return {one["description"]: one for one in self.things["authorizations"].values() if one["token"] != TOKEN}
+        return {
+            one["description"]: one for one in self.things["authorizations"].values() if one["token"] != self._operator
+        }
 
     def points(self, bucket: str) -> dict[tuple[str, str, int], dict[str, FieldValue]]:
         """What a bucket holds: (measurement, station, time in ms) → fields."""
@@ -189,8 +196,8 @@ class Influx2:
                 return Answer(204, content_type="")
             case "GET", "/health":
                 members = {"name": "influxdb", "message": "ready for queries and writes", "status": "pass"}
-                told = ", ".join(f'"{key}":"{value}"' for key, value in members.items())
-                return Answer(200, f'{{{told}, "checks":[], "version": "{VERSION}", "commit": "ec9dcde5d6"}}\n')
+                shown = ", ".join(f'"{key}":"{value}"' for key, value in members.items())
+                return Answer(200, f'{{{shown}, "checks":[], "version": "{VERSION}", "commit": "ec9dcde5d6"}}\n')
             case "GET", "/ready":
                 up = {"status": "ready", "started": self._now(), "up": "898.062921ms"}
                 return Answer(200, json.dumps(up, indent=4) + "\n")
@@ -245,7 +252,7 @@ class Influx2:
         if kind == "orgs":
             if "org" in asked and asked["org"] != self.org:
                 return _refusal(404, "not found", f'organization name "{asked["org"]}" not found')
-            return _pretty(200, {"links": {"self": "/api/v2/orgs"}, "orgs": [self._told(kind, one) for one in things]})
+            return _pretty(200, {"links": {"self": "/api/v2/orgs"}, "orgs": [self._shown(kind, one) for one in things]})
         if kind == "dbrps":
             if not request.may("read", right):
                 things = []
@@ -260,18 +267,18 @@ class Influx2:
             if "name" in asked and "orgID" in asked and not things:
                 return _refusal(404, "not found", f'bucket "{asked["name"]}" not found')
             things.sort(key=lambda one: str(one["name"]))
-            told = {"descending": "false", "limit": limit, "offset": 0}
-            told |= {"bucket": asked["name"]} if "name" in asked else {}
+            shown = {"descending": "false", "limit": limit, "offset": 0}
+            shown |= {"bucket": asked["name"]} if "name" in asked else {}
         else:
             things = sorted((one for one in things if one["id"] > asked.get("after", "")), key=lambda one: one["id"])
-            told = {"limit": limit}
-        told |= {"orgID": asked["orgID"]} if "orgID" in asked else {}
+            shown = {"limit": limit}
+        shown |= {"orgID": asked["orgID"]} if "orgID" in asked else {}
         links = {
-            "self": f"/api/v2/{kind}" + ("" if kind == "authorizations" else f"?{urlencode(sorted(told.items()))}")
+            "self": f"/api/v2/{kind}" + ("" if kind == "authorizations" else f"?{urlencode(sorted(shown.items()))}")
         }
         if kind == "tasks" and len(things) > limit:
             links["next"] = f"/api/v2/tasks?after={things[limit - 1]['id']}&limit={limit}"
-        document = {"links": links, kind: [self._told(kind, one) for one in things[:limit]]}
+        document = {"links": links, kind: [self._shown(kind, one) for one in things[:limit]]}
         return _compact(200, document) if kind == "tasks" else _pretty(200, document)
 
     def _post(self, kind: str, request: Request) -> Answer:
@@ -283,11 +290,11 @@ class Influx2:
         if kind == "buckets":
             if body["name"] in self.named("buckets"):
                 return _refusal(422, "conflict", f"bucket with name {body['name']} already exists")
-            return _pretty(201, self._told(kind, self._add_bucket(body)))
+            return _pretty(201, self._shown(kind, self._add_bucket(body)))
         if kind == "dbrps":
             return self._add_mapping(body)
         if kind == "authorizations":
-            return _pretty(201, self._told(kind, self._add_token(body, f"token-{next(self._ids):x}==")))
+            return _pretty(201, self._shown(kind, self._add_token(body, f"token-{next(self._ids):x}==")))
         return self._add_task(body)
 
     def _patch(self, kind: str, thing: dict[str, Any], change: dict[str, Any]) -> Answer:
@@ -302,7 +309,7 @@ class Influx2:
                 return _refusal(422, "unprocessable entity", message)
         now = self._now() if kind == "buckets" else self._now_s()
         thing |= {**change, "updatedAt": now}
-        return (_compact if kind == "tasks" else _pretty)(200, self._told(kind, thing))
+        return (_compact if kind == "tasks" else _pretty)(200, self._shown(kind, thing))
 
     def _add_bucket(self, body: Mapping[str, Any]) -> dict[str, Any]:
         (asked,) = body.get("retentionRules") or [{}]
@@ -335,10 +342,10 @@ class Influx2:
         return self._keep("authorizations", {**described, "permissions": permissions})
 
     def _named_resource(self, resource: Mapping[str, Any]) -> dict[str, Any]:
-        told = {name: resource[name] for name in ("type", "id", "orgID") if resource.get(name)}
-        if "id" in told:
-            told["name"] = self.things[told["type"]][told["id"]]["name"]
-        return {**told, "org": self.org} if "orgID" in told else told
+        shown = {name: resource[name] for name in ("type", "id", "orgID") if resource.get(name)}
+        if "id" in shown:
+            shown["name"] = self.things[shown["type"]][shown["id"]]["name"]
+        return {**shown, "org": self.org} if "orgID" in shown else shown
 
     def _add_task(self, body: Mapping[str, Any]) -> Answer:
         options = re.search(r'option task = \{name: "([^"]+)", every: (\w+)(?:, offset: (\w+))?', body["flux"])
@@ -350,7 +357,7 @@ class Influx2:
         made |= {"offset": offset} if offset else {}
         made |= {"latestCompleted": self._now_s(), "createdAt": self._now_s()}
         self.things["tasks"][made["id"]] = made
-        return _compact(201, self._told("tasks", made))
+        return _compact(201, self._shown("tasks", made))
 
     def _keep(self, kind: str, thing: Mapping[str, Any]) -> dict[str, Any]:
         made = {"id": self._id(), **thing, **self._times()}
@@ -366,7 +373,7 @@ class Influx2:
             for key in mapped:
                 del self.things["dbrps"][key]
 
-    def _told(self, kind: str, one: Mapping[str, Any]) -> dict[str, Any]:
+    def _shown(self, kind: str, one: Mapping[str, Any]) -> dict[str, Any]:
         """A thing as the server shows it: with links, in the server's order."""
         at = f"/api/v2/{kind}/{one['id']}"
         if kind == "orgs":
@@ -559,8 +566,8 @@ class _Select:
         for group, found in sorted(groups.items()):
             columns, values = self._values(list(_merged(found)), fields, tags_there)
             if values:
-                told = {"tags": dict(group)} if group else {}
-                yield {"name": measurement, **told, "columns": ["time", *columns], "values": values}
+                shown = {"tags": dict(group)} if group else {}
+                yield {"name": measurement, **shown, "columns": ["time", *columns], "values": values}
 
     def _values(
         self, rows: Sequence[_Row], fields: Sequence[str], tags: Sequence[str]

@@ -108,14 +108,14 @@ def enter(connection: sa.Connection, days: Iterable[Due], due_ms: int) -> None:
         key = (one.station, one.day_ms)
         newest[key] = max(one.entry, newest.get(key, 0))
     rows = [(station, day, due_ms, entry) for (station, day), entry in sorted(newest.items())]
-    least, most = ("min", "max") if connection.dialect.name == "sqlite" else ("least", "greatest")
+    least = "min" if connection.dialect.name == "sqlite" else "least"
     insert_many(
         connection,
         "INSERT INTO downsampling_due (station, day_ms, due_ms, entry)",
         rows,
         "ON CONFLICT (station, day_ms) DO UPDATE SET "
         f"due_ms = {least}(downsampling_due.due_ms, excluded.due_ms), "
-        f"entry = {most}(downsampling_due.entry, excluded.entry)",
+        "entry = CASE WHEN excluded.entry = 0 THEN downsampling_due.entry ELSE excluded.entry END",
     )
 
 

@@ -196,10 +196,10 @@ def managed(server: TimeSeriesServer) -> Iterator[InfluxDBClient]:
     except ApiException as error:
         said = server.told(_message(error))
         if error.status == 401 and said == _WHO_IS_UNKNOWN:
-            raise AccessDenied(sentence("series.unknown", server=server.name, status=401, said=said)) from None
+            raise AccessDenied(sentence("series.unknown", server=server.name, status=401, reason=said)) from None
         if error.status in {401, 403}:
             right = say("series.right_manage", org=settings.org)
-            denied = {"server": server.name, "status": error.status, "said": said, "right": right}
+            denied = {"server": server.name, "status": error.status, "reason": said, "right": right}
             raise AccessDenied(sentence("series.denied", **denied)) from None
         raise ServerTrouble(f"{server.name} refuses the set-up (HTTP {error.status}: {said})") from None
     except ValueError as error:  # the client's own, of an answer without what the contract promises

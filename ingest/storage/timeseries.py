@@ -264,7 +264,7 @@ class TimeSeriesServer:
             said = self.told(str(error))
             if _MISSING.search(said):
                 raise NotSetUp(
-                    sentence("series.no_database", server=self.name, said=said, database=self.settings.bucket)
+                    sentence("series.no_database", server=self.name, reason=said, database=self.settings.bucket)
                 ) from None
             raise ServerTrouble(f"{self.name} refuses a query: {said}") from None
         except ValueError as error:
@@ -421,16 +421,16 @@ class TimeSeriesServer:
         said = self.told(answer.reason) if answer.reason else "no reason given"
         settings = self.settings
         if answer.status == HTTPStatus.UNAUTHORIZED:
-            return AccessDenied(sentence("series.unknown", server=self.name, status=answer.status, said=said))
+            return AccessDenied(sentence("series.unknown", server=self.name, status=answer.status, reason=said))
         if answer.status == HTTPStatus.FORBIDDEN:
             return AccessDenied(
-                sentence("series.denied", server=self.name, status=answer.status, said=said, right=right)
+                sentence("series.denied", server=self.name, status=answer.status, reason=said, right=right)
             )
         if answer.status == HTTPStatus.NOT_FOUND or _MISSING.search(said):
             name = bucket or settings.bucket
             where = f"{settings.org}/{name}" if settings.org else name
             return NotSetUp(
-                sentence("series.not_there", server=self.name, where=where, status=answer.status, said=said)
+                sentence("series.not_there", server=self.name, where=where, status=answer.status, reason=said)
             )
         if 300 <= answer.status < 400:
             return NotSetUp(f"{self.name} sends us elsewhere (HTTP {answer.status}); give influx.url the final address")

@@ -66,8 +66,8 @@ def test_the_stand_in_answers_every_recorded_call_as_the_real_server_did() -> No
                 trust_env=False,
             )
             assert answer.status_code == recorded["status"], exchange["note"]
-            told = {name: answer.headers.get(name) for name in HEADERS}
-            assert told == {name: recorded["headers"].get(name) for name in HEADERS}, exchange["note"]
+            headers = {name: answer.headers.get(name) for name in HEADERS}
+            assert headers == {name: recorded["headers"].get(name) for name in HEADERS}, exchange["note"]
             assert names.agree(recorded["body"], answer.text), (exchange["note"], recorded["body"], answer.text)
 
 

@@ -1,50 +1,35 @@
 """What stands in the spool goes to the time-series server, in order, until the server has it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 
 import structlog
 
 from governance.database import Database
-from governance.rounds import Rounds
 from ingest import quarantine
-from ingest.storage import lineprotocol, schema, spool
+from ingest.sending import BACKOFF_S, POLL_S, Sending, State
+from ingest.storage import downsampling, lineprotocol, schema, spool
 from ingest.storage import registry as registry_store
+from ingest.storage.downsampling import DELAY_MS, Due
 from ingest.storage.spool import Entry, Kind, Spool
-from ingest.storage.timeseries import Refused, ServerTrouble, TimeSeriesServer
+from ingest.storage.timeseries import Refused, TimeSeriesServer
 from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.texts import sentence
 
 log = structlog.get_logger(__name__)
 
-POLL_S = 0.5
-"""How long a reading waits at most before it is sent; charts are drawn once a minute."""
 MOST_ROWS = 60_000
 """Readings of one request, about 1.5 MB of line protocol: InfluxDB recommends 5,000 to 10,000 lines."""
-BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-DENIED_S = 30.0
-"""A refused login or a missing bucket is not mended by asking often."""
 UNCONFIRMED = 3
 """So often may the server accept lines and not have them, before the lines are quarantined and the rest goes on."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """How forwarding goes; ``error`` is empty while it goes well."""
-
-    error: str = ""
-    sent_rows: int = 0
-    refused_lines: int = 0
-
-
-FORWARDING = 0x7269_7665_7204
+FORWARDING = 0x7269_7665_7206
 """The advisory lock held during a round, PostgreSQL: a worker that lost its session may not know yet that another one
 keeps house."""
 
 
-class Forwarder(Rounds):
+class Forwarder(Sending):
     """A thread that empties the spool; one for a database, since a later value must not be overtaken by an earlier."""
 
     def __init__(
@@ -58,63 +43,18 @@ class Forwarder(Rounds):
         poll_s: float = POLL_S,
         backoff_s: Sequence[float] = BACKOFF_S,
     ) -> None:
-        super().__init__("forwarder")
-        self._database = database
+        super().__init__("forwarder", database, FORWARDING, poll_s=poll_s, backoff_s=backoff_s)
         self._spool = spool
         self._server = server
         self._catalogue = catalogue
         self._clock_ms = clock_ms
-        self._poll_s = poll_s
-        self._backoff_s = backoff_s
         self._reaches = registry_store.Reaches(database, catalogue)
-        self._failures = 0
         self._unconfirmed = 0
-        self.state = State()
 
-    def next_round(self) -> float:
-        try:
-            sent = self.round()
-        except StorageUnavailable as error:
-            wait_s = self._backoff_s[min(self._failures, len(self._backoff_s) - 1)]
-            if isinstance(error, ServerTrouble):
-                wait_s = max(wait_s, error.retry_after_s or 0.0, DENIED_S if error.needs_somebody else 0.0)
-            return self._failed(str(error), wait_s)
-        except Exception as error:
-            log.exception("forwarding to the time-series server failed")
-            return self._failed(f"{type(error).__name__}: {error}", self._backoff_s[-1])
-        if self._failures:
-            log.info("the time-series server takes readings again", after_failures=self._failures)
-        self._failures = 0
-        return 0.0 if sent else self._poll_s
-
-    def _failed(self, error: str, wait_s: float) -> float:
-        if error != self.state.error or self._failures % 20 == 0:
-            log.warning("readings wait in the spool for the time-series server", error=error, next_try_s=wait_s)
-        self._failures += 1
-        self.state = replace(self.state, error=error)
-        return wait_s
-
-    def round(self) -> int:
-        """Send the oldest entries; the number of entries the server now has.
-
-        Raises StorageUnavailable when the server cannot take them now; they stay.
-        """
-        with self._alone() as alone:
-            return self._send_oldest() if alone else 0
-
-    @contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Whether no other forwarder of the database is at work, and none will be while this lasts."""
-        if self._database.is_sqlite:  # workers are of one machine there, and the file's lock ends with its process
-            yield True
-            return
-        with self._database.read() as connection:
-            yield bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({FORWARDING})").scalar_one())
-
-    def _send_oldest(self) -> int:
+    def send(self) -> int:
+        """Send the oldest entries; the number of entries the server now has."""
         entries = self._spool.next(MOST_ROWS)
         if not entries:
-            self.state = replace(self.state, error="")
             return 0
         now_ms = self._clock_ms()
         lines = [line for entry in entries for line in self._lines(entry)]
@@ -122,11 +62,13 @@ class Forwarder(Rounds):
         refused = self._sent(lines, marker)
         with self._database.write() as connection:
             spool.delete(connection, [entry.id for entry in entries])
+            if self._server.settings.kind in downsampling.SERVERS:
+                downsampling.enter(connection, (day for e in entries for day in _days(e)), now_ms + DELAY_MS)
             quarantine.keep_lines(connection, [(_station(r.line), r.line, r.reason) for r in refused], now_ms)
         if refused:
             log.error("the time-series server refused lines; they are in quarantine", lines=len(refused))
         rows = sum(len(entry.batch) + len(entry.lines) for entry in entries)
-        self.state = State("", self.state.sent_rows + rows, self.state.refused_lines + len(refused))
+        self.state = State(sent_rows=self.state.sent_rows + rows, refused_lines=self.state.refused_lines + len(refused))
         return len(entries)
 
     def _sent(self, lines: list[bytes], marker: bytes) -> list[Refused]:
@@ -173,6 +115,18 @@ def _by_parameter(lines: Sequence[bytes]) -> list[bytes]:
         except ValueError:
             parts.setdefault("", []).append(line)
     return [part for group in parts.values() for part in group]
+
+
+def _days(entry: Entry) -> Iterator[Due]:
+    """The days whose readings or verdicts an entry holds."""
+    if entry.kind is not Kind.LINES:
+        yield from downsampling.touched(entry.stations, entry.batch.station, entry.batch.at, entry.id)
+        return
+    for line in entry.lines:  # few are readings: those that come from the quarantine
+        if line.startswith(f"{schema.WATER},".encode()):
+            point = lineprotocol.parse(line)
+            if point.at is not None:
+                yield Due(point.tags.get(schema.STATION, ""), downsampling.day_of(point.at), entry.id)
 
 
 def _station(line: bytes) -> str:

@@ -2,7 +2,8 @@
 
 Everything goes through the spool, as it did when it was new. Readings are put by in the transaction that reads them,
 and nobody changes them meanwhile: what is written later stands later in the spool, so that no old value overtakes a new
-one.
+one. Readings that the server would refuse as older than it keeps are left out; their hours and days, which it keeps
+longer, are computed again.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ import sqlalchemy as sa
 
 from governance.database import Database
 from ingest.outlook import ANNOTATED
+from ingest.sending import kept_since
+from ingest.storage import downsampling
 from ingest.storage.archive import ParquetArchive, bounds
 from ingest.storage.port import Window
 from ingest.storage.spool import Kind, Spool
@@ -42,6 +45,10 @@ class Refill:
         Where the months are that have left the database.
     wait : callable
         Called with seconds as long as the spool has no room to spare: the ingest needs some, too.
+    keep_days : int
+        How long the server keeps readings; 0 for ever.
+    downsampled : bool
+        Whether the server has hours and days.
     """
 
     database: Database
@@ -49,6 +56,9 @@ class Refill:
     spool: Spool
     archive: ParquetArchive | None
     wait: Callable[[float], None]
+    clock_ms: Callable[[], int]
+    keep_days: int
+    downsampled: bool
 
     def run(self) -> Iterator[tuple[float, int]]:
         """The share that is done (0 to 1) and the readings put by, told after each transaction.
@@ -80,10 +90,10 @@ class Refill:
             self._make_room()
             with self.database.write() as connection:
                 found = self.readings.stretch(connection, station, start_ms, _END_MS, INSTANTS)
-                self._put(connection, station, found)
+                put = self._put(connection, station, found)
             if not len(found):
                 return
-            yield len(found)
+            yield put
             start_ms = int(found.at.max()) + 1
 
     def _month(self, archive: ParquetArchive, station: str, month: str) -> Iterator[int]:
@@ -96,14 +106,22 @@ class Refill:
             part = archived.take(np.flatnonzero((archived.at >= some[0]) & (archived.at <= some[-1])))
             self._make_room()
             with self.database.write() as connection:
-                self._put(connection, station, part)
-            yield len(part)
+                put = self._put(connection, station, part)
+            yield put
 
-    def _put(self, connection: sa.Connection, station: str, readings: Window) -> None:
+    def _put(self, connection: sa.Connection, station: str, readings: Window) -> int:
+        """Put by what the server keeps; how many readings that are."""
+        now_ms = self.clock_ms()
+        kept = readings.at >= kept_since(self.keep_days, now_ms)
+        old, readings = readings.take(np.flatnonzero(~kept)), readings.take(np.flatnonzero(kept))
+        if self.downsampled:
+            days = downsampling.touched([station], np.zeros(len(old), np.int32), old.at, 0)
+            downsampling.enter(connection, days, now_ms)
         n = len(readings)
         said, message = np.full(n, ord("N"), np.uint8), np.zeros(n, np.int32)
         batch = Batch(np.zeros(n, np.int32), readings.parameter, readings.at, readings.value, said, message)
         self.spool.add(connection, Kind.READINGS, [station], batch, readings.packed)
+        return n
 
     def _make_room(self) -> None:
         while not self.spool.has_room_to_spare():

@@ -35,12 +35,14 @@ from governance.incident import EventType
 from governance.messenger import Messenger
 from governance.outbox import Attempt, Status
 from ingest import quarantine
+from ingest.downsample import Downsampler
 from ingest.forward import Forwarder
 from ingest.intake import Intake
 from ingest.pipeline import Outcome
 from ingest.republish import Republisher
 from ingest.sources.hj212 import Gateway
 from ingest.sources.mqtt import MqttSource
+from ingest.storage import downsampling
 from ingest.storage.spool import Waiting
 from ingest.storage.tables import gap as gap_table
 from riverchief.heartbeat import Heartbeat
@@ -226,6 +228,16 @@ FIGURES: Mapping[str, Figure] = {
         Figure(
             "forward_refused_lines", "counter", "时序库拒收并已隔离的行", "lines the server refused, now in quarantine"
         ),
+        Figure("downsampling_waiting", "gauge", "待计算小时与日值的站日", "station-days whose hours and days wait"),
+        Figure(
+            "downsampling_late_seconds",
+            "gauge",
+            "最早到期的站日已迟多久，无则 0",
+            "how late the station-day is that was due first, 0 for none",
+        ),
+        Figure("downsampling_ok", "gauge", "小时与日值可写入为 1", "1 while hours and days can be written"),
+        Figure("downsampling_points", "counter", "已写入的小时与日值点", "hourly and daily points written"),
+        Figure("downsampling_refused_points", "counter", "时序库拒收的小时与日值点", "hourly and daily points refused"),
         # republishing
         Figure("observed_published", "counter", "已发布的 observed 消息", "observed messages published"),
         Figure("observed_waiting", "gauge", "待发布的站点", "stations whose newest values wait to be published"),
@@ -350,6 +362,7 @@ class Running:
     gateway: Gateway | None = None
     republisher: Republisher | None = None
     forwarder: Forwarder | None = None
+    downsampler: Downsampler | None = None
     spool: Callable[[], Waiting] | None = None
     heartbeat: Heartbeat | None = None
     messenger: Messenger | None = None
@@ -393,6 +406,8 @@ class Parts(Collector):
             yield from _republishing(running.republisher)
         if running.forwarder is not None:
             yield from _forwarding(running.forwarder)
+        if running.downsampler is not None:
+            yield from _downsampling(running.downsampler)
         if running.heartbeat is not None:
             beat = running.heartbeat
             yield _one("heartbeat_ok", float(beat.ok))
@@ -433,6 +448,13 @@ class Parts(Collector):
                 _one("spool_bytes", waiting.bytes),
                 _one("spool_entries", waiting.entries),
                 _one("spool_oldest_age_seconds", _age_s(waiting.oldest_ms, now_ms)),
+            ]
+        if running.downsampler is not None:
+            with running.database.read() as connection:
+                days = downsampling.waiting(connection, now_ms)
+            found += [
+                _one("downsampling_waiting", days.days),
+                _one("downsampling_late_seconds", _age_s(days.due_since_ms, now_ms)),
             ]
         return found
 
@@ -530,6 +552,13 @@ def _forwarding(forwarder: Forwarder) -> Iterator[Metric]:
     yield _one("forward_ok", float(not state.error))
     yield _one("forward_rows", state.sent_rows)
     yield _one("forward_refused_lines", state.refused_lines)
+
+
+def _downsampling(downsampler: Downsampler) -> Iterator[Metric]:
+    state = downsampler.state
+    yield _one("downsampling_ok", float(not state.error))
+    yield _one("downsampling_points", state.sent_rows)
+    yield _one("downsampling_refused_points", state.refused_lines)
 
 
 def _deliveries(watch: Watch) -> Iterator[Metric]:

@@ -21,6 +21,7 @@ from governance.reports import Near
 from ingest import journal
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Retirement
+from ingest.downsample import Downsampler
 from ingest.forecasts import Forecasts
 from ingest.forward import Forwarder
 from ingest.intake import Intake
@@ -31,8 +32,8 @@ from ingest.republish import Republisher
 from ingest.sources.commands import MqttCommands
 from ingest.sources.hj212 import Gateway
 from ingest.sources.mqtt import MqttSource
+from ingest.storage import downsampling, retention
 from ingest.storage import registry as registry_store
-from ingest.storage import retention
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
@@ -118,6 +119,7 @@ class System:
             logins = Credentials(self.database, users, clock.now_ms)
             self.devices = Devices(logins, Claims(self.database, logins, clock.now_ms), endpoint(settings))
         self.forwarder: Forwarder | None = None
+        self.downsampler: Downsampler | None = None
         self.outlook: Outlook | None = None
         self.forecasts: Forecasts | None = None
         self.traces: Traces | None = None
@@ -197,6 +199,7 @@ class System:
                     gateway=self.gateway,
                     republisher=self.republisher,
                     forwarder=self.forwarder,
+                    downsampler=self.downsampler,
                     spool=self.stores.spool.waiting if self.stores.spool else None,
                     heartbeat=self.heartbeat,
                     messenger=self.messenger,
@@ -227,6 +230,16 @@ class System:
         stores, database, known = self.stores, self.database, self.catalogue
         if stores.server is not None and stores.spool is not None:
             self.forwarder = Forwarder(database, stores.spool, stores.server, known, clock_ms=clock.now_ms)
+            if stores.server.settings.kind in downsampling.SERVERS:
+                influx = self.settings.influx
+                self.downsampler = Downsampler(
+                    database,
+                    stores.readings,
+                    stores.server,
+                    known,
+                    keep_days={downsampling.HOURS: influx.hourly_days, downsampling.DAYS: influx.daily_days},
+                    clock_ms=clock.now_ms,
+                )
         self.outlook = Outlook(database, stores.readings, known, clock_ms=clock.now_ms, spool=stores.spool)
         wake = self.deliverer.wake if self.deliverer else lambda: None
         source, now = self.settings.site.source, clock.now_ms
@@ -250,7 +263,15 @@ class System:
             )
         if self.directory is not None:
             self.messenger = messages.messenger(self.settings, database, self.directory)
-        regular = (self.forwarder, self.outlook, self.forecasts, self.traces, self.retention, retirement)
+        regular = (
+            self.forwarder,
+            self.downsampler,
+            self.outlook,
+            self.forecasts,
+            self.traces,
+            self.retention,
+            retirement,
+        )
         self.reminders = Reminders(
             database, known, self.processes.policy, source=source, clock_ms=clock.now_ms, wake=wake
         )
@@ -394,6 +415,9 @@ class System:
         if self.forwarder:
             state = self.forwarder.state
             found.append(Part("influx", self.forwarder.alive and not state.error, state.error or "forwarding", False))
+        if self.downsampler:
+            trouble = self.downsampler.state.error
+            found.append(Part("downsampling", self.downsampler.alive and not trouble, trouble or "computing", False))
         if self.outlook:
             seen = self.outlook.last_round_ms
             ok = self.outlook.alive and (seen is None or now_ms - seen < 3 * OUTLOOK_S * 1000)

@@ -289,6 +289,8 @@ class Settings(BaseSettings):
             raise ValueError(sentence("settings.mqtt_pair"))
         if not self.mqtt.tls and (self.mqtt.ca_file or self.mqtt.cert_file):
             raise ValueError(sentence("settings.mqtt_tls"))
+        if "?" in (self.influx.url or ""):  # refused before anything shows it: a token may stand there
+            raise ValueError(sentence("series.query"))
         admin = self.broker_admin
         if admin.enabled and admin.kind == "mosquitto" and not (admin.password or admin.password_file):
             raise ValueError(sentence("settings.admin_password"))

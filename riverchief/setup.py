@@ -321,16 +321,22 @@ def influx_admin_token(folder: Path) -> str:
 
 
 def influx_tokens(folder: Path, server: TimeSeriesServer) -> list[str]:
-    """Give each of :data:`INFLUX_TOKENS` that has none a token of its own; returns the files written.
+    """Give each of :data:`INFLUX_TOKENS` a token of its own; returns the files written.
 
-    Only riverchief may write. ``server`` is signed in as its administrator.
+    A token that the server still knows with the rights it is to have stays. Only riverchief may write. ``server`` is
+    signed in as its administrator.
     """
-    written = []
+    written: list[str] = []
     for holder, file in INFLUX_TOKENS.items():
-        if not (folder / holder / file).exists():
-            _own_folder(folder, holder)
-            token = influx_setup.token2(server, f"riverchief: {holder}", may_write=holder == "riverchief")
+        _own_folder(folder, holder)
+        path = folder / holder / file
+        held = path.read_text(encoding="ascii").strip() if path.exists() else None
+
+        def keep(token: str, holder: str = holder, file: str = file) -> None:
             written.append(_write(folder, holder, file, token.encode()))
+
+        may_write = holder == "riverchief"
+        influx_setup.ensure_token2(server, f"riverchief: {holder}", held=held, may_write=may_write, keep=keep)
     return written
 
 

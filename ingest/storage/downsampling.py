@@ -1,152 +1,156 @@
-"""Hours and days of readings, made by the server: InfluxQL for 1.x, Flux for 2.x. Pure.
+"""Hours and Beijing days of readings: which there are, and the points made of a station's day.
 
-Each round makes the hours of the last two days again and the days of the last four, so that late readings and later
-verdicts are in; what comes later still is made again by ``riverchief setup influx --since``.
+They are computed here and written to the time-series server as points (:mod:`ingest.downsample`), from the store that
+answers for all readings. Which days must be computed again stands in the table ``downsampling_due``: the forwarder
+enters the days of what it has sent, in the transaction that deletes it from the spool.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ingest.storage import schema
-from ingest.storage.influxql import identifier
+import numpy as np
+import sqlalchemy as sa
+
+from governance.database import insert_many
+from ingest.storage import lineprotocol, schema
+from ingest.storage.port import Window, thin
+from ingest.storage.tables import downsampling_due as table
+from ingest.storage.timeseries import Kind
 from sensors.parameters import Catalogue
-from sensors.reading import Flag
+from sensors.reading import Codes, Ints
+from sensors.times import BEIJING_OFFSET_MS, DAY_MS
 
-EVERY: Final = "1h"
-"""How often hours and days are made again."""
+SERVERS: Final = frozenset({Kind.INFLUXDB1, Kind.INFLUXDB2})
+"""The servers that keep hours and days apart from readings, each with a retention of its own."""
 
-BEIJING_HOURS: Final = 8
+DELAY_MS: Final = 3_600_000
+"""A day is computed an hour after its first new reading. A station with eight parameters a minute costs one computation
+an hour, of 1 ms (a day that has begun) to 11 ms (a whole one): 5,000 such stations, half a minute of one core."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One kind of bucket of time: its names, its length, where it begins (hours after midnight UTC), what is redone."""
+    """One kind of bucket of time: its measurement, its retention policy, its length."""
 
     measurement: str
     policy: str
-    length: str
     length_ms: int
-    offset_h: int
-    redone: str
-    redone_flux: str
 
 
-HOURS: Final = Tier(schema.HOURLY, schema.HOURLY_POLICY, "1h", 3_600_000, 0, "2d", "48h")
-DAYS: Final = Tier(schema.DAILY, schema.DAILY_POLICY, "1d", 86_400_000, 24 - BEIJING_HOURS, "4d", "96h")
+HOURS: Final = Tier(schema.HOURLY, schema.HOURLY_POLICY, 3_600_000)
+DAYS: Final = Tier(schema.DAILY, schema.DAILY_POLICY, DAY_MS)
 TIERS: Final = (HOURS, DAYS)
 
-PREFIX: Final = "riverchief_"
+
+def day_of(at_ms: int) -> int:
+    """The beginning (ms UTC) of the Beijing day of an instant."""
+    return (at_ms + BEIJING_OFFSET_MS) // DAY_MS * DAY_MS - BEIJING_OFFSET_MS
 
 
-# -- InfluxQL, 1.x ---------------------------------------------------------------------------------------------------
+def points(
+    tier: Tier, station: str, reach: str, readings: Window, catalogue: Catalogue, *, since_ms: int
+) -> list[bytes]:
+    """The points of a station's day, as line protocol: one for each bucket with readings that begins at or after since.
 
-
-def statements(tier: Tier, database: str, catalogue: Catalogue, range_: str = "") -> Iterator[tuple[str, str]]:
-    """Name and ``SELECT … INTO`` of each statement that makes a tier; ``range_`` is a further condition on the time.
-
-    A parameter has its own, since only its own flag says which of its readings are usable. The count is made apart and
-    over all readings: so it becomes 0 where later verdicts left nothing usable, which takes back the mean made before.
+    Parameters
+    ----------
+    readings : the readings of one whole Beijing day
+    since_ms : earlier buckets are left out; the server keeps them no longer
     """
-    into = ".".join(map(identifier, (database, tier.policy, tier.measurement)))
-    source = f"{identifier(database)}..{identifier(schema.WATER)}"
-    by = f"GROUP BY time({tier.length}, {tier.offset_h}h), {identifier(schema.STATION)}, {identifier(schema.REACH)}"
-    condition, where = (f" AND {range_}", f" WHERE {range_}") if range_ else ("", "")
-    for parameter in catalogue.parameters:
-        key = parameter.key
-        value = identifier(key)
-        flag = identifier(schema.flag(key))
-        usable = f"WHERE {flag} < {int(Flag.SUSPECT)}{condition}"
-        statistics = (
-            f"mean({value}) AS {value}, min({value}) AS {identifier(schema.lowest(key))}, "
-            f"max({value}) AS {identifier(schema.highest(key))}"
-        )
-        # 1 for the flags 1 and 2, 0 for 3, 4 and 9, nothing where there is no value: InfluxQL has no conditional
-        each = f"SELECT {value} * 0 + 1 - ((({flag} + 1) & 4) / 4) - ((({flag} + 1) & 8) / 8) AS one FROM {source}"
-        number = f"sum(one) AS {identifier(schema.number(key))}"
-        name = f"{PREFIX}{tier.policy}_{key}"
-        yield name, f"SELECT {statistics} INTO {into} FROM {source} {usable} {by}"
-        yield f"{name}_count", f"SELECT {number} INTO {into} FROM ({each}){where} {by}"
-    worst = ", ".join(
-        f"max({identifier(schema.flag(p.key))}) AS {identifier(schema.worst(p.key))}" for p in catalogue.parameters
-    )
-    yield f"{PREFIX}{tier.policy}_worst", f"SELECT {worst} INTO {into} FROM {source}{where} {by}"
+    if not len(readings):
+        return []
+    begin = day_of(int(readings.at[0]))
+    buckets: dict[int, dict[str, lineprotocol.FieldValue]] = {}
+    for code in np.unique(readings.parameter).tolist():
+        key = catalogue.parameters[code].key
+        series = thin(readings.take(np.flatnonzero(readings.parameter == code)), begin, tier.length_ms)
+        columns = (series.at, series.value, series.low, series.high, series.count, series.packed & 15)
+        for at, mean, low, high, number, worst in zip(*(column.tolist() for column in columns), strict=True):
+            if at >= since_ms:
+                buckets.setdefault(at, {}).update(
+                    {
+                        key: mean,  # NaN where nothing is usable, which a point leaves out
+                        schema.lowest(key): low,
+                        schema.highest(key): high,
+                        schema.number(key): number,
+                        schema.worst(key): worst,
+                    }
+                )
+    tags = {schema.STATION: station, schema.REACH: reach}
+    return [lineprotocol.point(tier.measurement, tags, fields, at) for at, fields in sorted(buckets.items())]
 
 
-def continuous(tier: Tier, database: str, catalogue: Catalogue, every: str = EVERY) -> dict[str, str]:
-    """Name → ``CREATE CONTINUOUS QUERY`` of a tier."""
-    return {
-        name: f"CREATE CONTINUOUS QUERY {identifier(name)} ON {identifier(database)} "
-        f"RESAMPLE EVERY {every} FOR {tier.redone} BEGIN {select} END"
-        for name, select in statements(tier, database, catalogue)
-    }
+# -- which days are due ----------------------------------------------------------------------------------------------
 
 
-# -- Flux, 2.x -------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A station's Beijing day, by its beginning (ms UTC), and the spool entry that touched it last (0: none did)."""
+
+    station: str
+    day_ms: int
+    entry: int
 
 
-def task(tier: Tier, key: str, bucket: str, target: str, org: str) -> tuple[str, str]:
-    """Name and Flux of the task that makes a tier of one parameter; it begins where a bucket of time begins."""
-    name = f"{PREFIX}{tier.policy}_{key}"
-    option = f'option task = {{name: "{name}", every: {EVERY}, offset: 5m}}'
-    shift = f"{(24 - tier.offset_h) % 24}h"
-    past = f"date.sub(d: {tier.redone_flux}, from: now())"
-    local = f"date.truncate(t: date.add(d: {shift}, to: {past}), unit: {tier.length})"
-    start = f"date.sub(d: {shift}, from: {local})"
-    return name, flux(tier, key, bucket, target, org, start=start, stop="now()", option=option)
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many days wait, and since when the first of them is due (ms UTC; None: none waits, or none is due yet)."""
+
+    days: int
+    due_since_ms: int | None
 
 
-def flux(tier: Tier, key: str, bucket: str, target: str, org: str, *, start: str, stop: str, option: str = "") -> str:
-    """Flux that makes a tier of one parameter over start <= time < stop (Flux expressions); start begins a bucket."""
-    flag = schema.flag(key)
-    return f"""import "date"
-import "math"
-
-{option}
-
-readings =
-    from(bucket: {_quoted(bucket)})
-        |> range(start: {start}, stop: {stop})
-        |> filter(fn: (r) => r._measurement == {_quoted(schema.WATER)})
-        |> filter(fn: (r) => r._field == {_quoted(key)} or r._field == {_quoted(flag)})
-        |> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")
-        |> filter(fn: (r) => exists r[{_quoted(key)}] and exists r[{_quoted(flag)}])
-        |> map(fn: (r) => ({{r with value: r[{_quoted(key)}], flag: r[{_quoted(flag)}]}}))
-        |> window(every: {tier.length}, offset: {tier.offset_h}h)
-        |> reduce(
-            identity: {{number: 0, total: 0.0, low: math.mInf(sign: 1), high: math.mInf(sign: -1), worst: 0}},
-            fn: (r, accumulator) => ({{
-                number: if r.flag < {int(Flag.SUSPECT)} then accumulator.number + 1 else accumulator.number,
-                total: if r.flag < {int(Flag.SUSPECT)} then accumulator.total + r.value else accumulator.total,
-                low: if r.flag < {int(Flag.SUSPECT)} and r.value < accumulator.low then r.value else accumulator.low,
-                high: if r.flag < {int(Flag.SUSPECT)} and r.value > accumulator.high then r.value else accumulator.high,
-                worst: if r.flag > accumulator.worst then r.flag else accumulator.worst,
-            }}),
-        )
-        |> duplicate(column: "_start", as: "_time")
-        |> map(fn: (r) => ({{r with _measurement: {_quoted(tier.measurement)}}}))
-
-readings
-    |> to(
-        bucket: {_quoted(target)},
-        org: {_quoted(org)},
-        fieldFn: (r) => ({{{_quoted(schema.number(key))}: r.number, {_quoted(schema.worst(key))}: r.worst}}),
+def enter(connection: sa.Connection, days: Iterable[Due], due_ms: int) -> None:
+    """Have days computed at ``due_ms``, or earlier where they are entered already."""
+    newest: dict[tuple[str, int], int] = {}
+    for one in days:
+        key = (one.station, one.day_ms)
+        newest[key] = max(one.entry, newest.get(key, 0))
+    rows = [(station, day, due_ms, entry) for (station, day), entry in sorted(newest.items())]
+    least = "min" if connection.dialect.name == "sqlite" else "least"
+    insert_many(
+        connection,
+        "INSERT INTO downsampling_due (station, day_ms, due_ms, entry)",
+        rows,
+        "ON CONFLICT (station, day_ms) DO UPDATE SET "
+        f"due_ms = {least}(downsampling_due.due_ms, excluded.due_ms), "
+        "entry = CASE WHEN excluded.entry = 0 THEN downsampling_due.entry ELSE excluded.entry END",
     )
 
-readings
-    |> filter(fn: (r) => r.number > 0)
-    |> to(
-        bucket: {_quoted(target)},
-        org: {_quoted(org)},
-        fieldFn: (r) => ({{
-            {_quoted(key)}: r.total / float(v: r.number),
-            {_quoted(schema.lowest(key))}: r.low,
-            {_quoted(schema.highest(key))}: r.high,
-        }}),
-    )
-"""
+
+def enter_since(connection: sa.Connection, stations: Iterable[str], since_ms: int, now_ms: int) -> int:
+    """Have all days of these stations from since until now computed at once; how many they are."""
+    days = range(day_of(since_ms), now_ms + 1, DAY_MS)
+    entered = 0
+    for station in stations:
+        enter(connection, (Due(station, day, 0) for day in days), now_ms)
+        entered += len(days)
+    return entered
 
 
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
-    return f'"{escaped}"'
+def due(connection: sa.Connection, now_ms: int, limit: int) -> list[Due]:
+    """The days to compute now, those that are due longest first."""
+    query = sa.select(table.c.station, table.c.day_ms, table.c.entry).where(table.c.due_ms <= now_ms)
+    query = query.order_by(table.c.due_ms, table.c.station, table.c.day_ms).limit(limit)
+    return [Due(row.station, row.day_ms, row.entry) for row in connection.execute(query)]
+
+
+def done(connection: sa.Connection, days: Sequence[Due]) -> None:
+    """Forget computed days; one that was touched meanwhile stays."""
+    for one in sorted(days, key=lambda day: (day.station, day.day_ms)):
+        same = (table.c.station == one.station) & (table.c.day_ms == one.day_ms) & (table.c.entry == one.entry)
+        connection.execute(sa.delete(table).where(same))
+
+
+def waiting(connection: sa.Connection, now_ms: int) -> Waiting:
+    """How much waits now."""
+    number, first = connection.execute(sa.select(sa.func.count(), sa.func.min(table.c.due_ms))).one()
+    return Waiting(int(number), int(first) if first is not None and first <= now_ms else None)
+
+
+def touched(stations: Sequence[str], station: Codes, at: Ints, entry: int) -> Iterator[Due]:
+    """The days that readings lie in; ``station`` (n,) counts by ``stations``, ``at`` (n,) is ms UTC."""
+    days = (at + BEIJING_OFFSET_MS) // DAY_MS
+    for place, day in np.unique(np.column_stack([station, days]), axis=0).tolist():
+        yield Due(stations[place], day * DAY_MS - BEIJING_OFFSET_MS, entry)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ingest.storage import schema
 from ingest.storage.influxql import LATEST_MS, Table, between, identifier, text
-from ingest.storage.port import Latest, Series
-from ingest.storage.remote import EMPTY, FOREVER_MS, RemoteReadings, Rows, packed_of, thin
+from ingest.storage.port import Latest, Series, thin
+from ingest.storage.remote import EMPTY, FOREVER_MS, RemoteReadings, Rows, packed_of
 from sensors.reading import PLAIN, Flag, Floats, Ints
 
 NAMED = 64

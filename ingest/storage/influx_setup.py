@@ -1,8 +1,9 @@
-"""What must be on a time-series server before readings come: databases, retention, and what makes hours and days.
+"""What must be on a time-series server before readings come: databases or buckets, their retention, and tokens.
 
 ``riverchief setup influx`` runs this; run again it changes nothing, after a changed setting it changes that. 2.x is
 managed through ``influxdb-client``, 1.x by InfluxQL, 3.x by its own calls; VictoriaMetrics has everything on its
-command line, which is read and judged.
+command line, which is read and judged. Continuous queries and tasks by which earlier versions had the server compute
+hours and days are removed.
 """
 
 import json
@@ -15,27 +16,25 @@ from typing import Any, Final
 
 from influxdb_client.client.influxdb_client import InfluxDBClient
 from influxdb_client.domain.authorization import Authorization
+from influxdb_client.domain.bucket import Bucket
 from influxdb_client.domain.bucket_retention_rules import BucketRetentionRules
 from influxdb_client.domain.dbrp_create import DBRPCreate
 from influxdb_client.domain.permission import Permission
 from influxdb_client.domain.permission_resource import PermissionResource
-from influxdb_client.domain.task_create_request import TaskCreateRequest
-from influxdb_client.domain.task_update_request import TaskUpdateRequest
 from influxdb_client.rest import ApiException
 from influxdb_client.service.dbr_ps_service import DBRPsService
 from urllib3.exceptions import HTTPError
 
 from ingest.storage import downsampling, schema
-from ingest.storage.downsampling import EVERY, PREFIX, TIERS, Tier
-from ingest.storage.influxql import LATEST_MS, Table, identifier
+from ingest.storage.downsampling import TIERS, Tier
+from ingest.storage.influxql import Table, identifier
 from ingest.storage.timeseries import AccessDenied, Kind, NotSetUp, ServerTrouble, TimeSeriesServer
 from sensors.errors import ConfigurationError
-from sensors.parameters import Catalogue
 from sensors.texts import Text, say, sentence
 
 DAY_S: Final = 86_400
-SLICE_MS: Final = 7 * DAY_S * 1000
-"""Hours and days made again for a long past are made a week at a time."""
+PREFIX: Final = "riverchief_"
+"""How the continuous queries and tasks of earlier versions are called."""
 
 
 class Did(StrEnum):
@@ -60,13 +59,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What there shall be; days of 0 keep for ever. ``every`` is how often hours and days are made again on 1.x."""
+    """How many days are kept of readings, hours and days; 0 keeps for ever."""
 
     raw_days: int
     hourly_days: int
     daily_days: int
-    catalogue: Catalogue
-    every: str = EVERY
 
     def days(self, tier: Tier) -> int:
         return self.hourly_days if tier is downsampling.HOURS else self.daily_days
@@ -104,72 +101,50 @@ def _influxdb1(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
     yield _retention1(server, raw, plan.raw_days, policies)
     for tier in TIERS:
         yield _retention1(server, tier.policy, plan.days(tier), policies)
-    yield from _continuous1(server, plan)
+    yield from _continuous1(server)
 
 
 def _retention1(server: TimeSeriesServer, name: str, days: int, policies: Mapping[str, Mapping[str, object]]) -> Step:
-    """A retention policy with this duration; hours and days go into shards of a year, of which there are few."""
+    """A retention policy with this duration; hours and days of many years go into few shards, of a year each."""
     on = f"{identifier(name)} ON {identifier(server.settings.bucket)}"
     duration = f"DURATION {days}d" if days else "DURATION INF"
     what = f"{server.settings.bucket}.{name}"
     if name not in policies:
-        shard = "52w" if days == 0 or days > 2 * 365 else "4w"
+        shard = "52w" if days == 0 or days > 2 * 365 else f"{_shard_group_s(days)}s"
         server.influxql(f"CREATE RETENTION POLICY {on} {duration} REPLICATION 1 SHARD DURATION {shard}")
         return Step(what, Did.MADE, _kept_for(days))
-    if _seconds(str(policies[name]["duration"])) == days * DAY_S:
+    held = policies[name]
+    if _seconds(str(held["duration"])) == days * DAY_S:
         return Step(what, Did.KEPT, _kept_for(days))
-    server.influxql(f"ALTER RETENTION POLICY {on} {duration}")
+    shard_s = min(_seconds(str(held["shardGroupDuration"])), _shard_group_s(days))
+    server.influxql(f"ALTER RETENTION POLICY {on} {duration} SHARD DURATION {shard_s}s")
     return Step(what, Did.CHANGED, _kept_for(days))
 
 
-def _continuous1(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
+def _continuous1(server: TimeSeriesServer) -> Iterator[Step]:
+    """Remove the continuous queries of earlier versions from our database."""
     database = server.settings.bucket
-    found = server.influxql("SHOW CONTINUOUS QUERIES")
-    there = {
+    there = [
         str(row["name"])
-        for table in (table for tables in found for table in tables)
+        for tables in server.influxql("SHOW CONTINUOUS QUERIES")
+        for table in tables
         if table.name == database
         for row in _named(table)
         if str(row["name"]).startswith(PREFIX)
-    }
-    for tier in TIERS:
-        wanted = downsampling.continuous(tier, database, plan.catalogue, plan.every)
-        done = {Did.MADE: 0, Did.CHANGED: 0, Did.KEPT: 0}
-        for name, create in wanted.items():
-            if name not in there:
-                did = Did.MADE
-                server.influxql(create)
-            else:
-                did = _same_or_replaced1(server, name, create)
-            there.discard(name)
-            done[did] += 1
-        yield _counted(tier.measurement, done)
-    for name in sorted(there):
+    ]
+    for name in there:
         server.influxql(f"DROP CONTINUOUS QUERY {identifier(name)} ON {identifier(database)}")
-        yield _step(name, Did.REMOVED)
-
-
-def _same_or_replaced1(server: TimeSeriesServer, name: str, create: str) -> Did:
-    """The server takes the same query again without a word, and tells when another one has the name."""
-    try:
-        server.influxql(create)
-    except ServerTrouble as error:
-        if "already exists" not in str(error):
-            raise
-        server.influxql(f"DROP CONTINUOUS QUERY {identifier(name)} ON {identifier(server.settings.bucket)}")
-        server.influxql(create)
-        return Did.CHANGED
-    return Did.KEPT
-
-
-def _counted(what: str, done: Mapping[Did, int]) -> Step:
-    """Many small things told as one."""
-    did = next((did for did in (Did.MADE, Did.CHANGED) if done[did]), Did.KEPT)
-    return Step(what, did, say("influx.queries", made=done[Did.MADE], changed=done[Did.CHANGED], kept=done[Did.KEPT]))
+    if there:
+        yield _step(f"{database}: {PREFIX}…", Did.REMOVED, number=len(there))
 
 
 def _rows(answers: Sequence[Sequence[Table]]) -> list[dict[str, object]]:
     return [row for tables in answers for table in tables for row in _named(table)]
+
+
+def _shard_group_s(days: int) -> int:
+    """How long a shard group lasts by InfluxDB's own rule; it may not last longer than what it holds is kept."""
+    return 3600 if 0 < days < 2 else DAY_S if 0 < days < 180 else 7 * DAY_S
 
 
 def _named(table: Table) -> list[dict[str, object]]:
@@ -191,12 +166,16 @@ def _influxdb2(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
         org = _organisation(client, settings.org)
         yield _step(settings.org, Did.KEPT)
         wanted = {settings.bucket: ("autogen", plan.raw_days)}
-        wanted |= {f"{settings.bucket}_{tier.policy}": (tier.policy, plan.days(tier)) for tier in TIERS}
+        wanted |= {server.bucket(tier.policy): (tier.policy, plan.days(tier)) for tier in TIERS}
         for name, (policy, days) in wanted.items():
             step, bucket_id = _bucket2(client, org, name, days)
             yield step
             yield _mapping2(client, org, settings.bucket, policy, bucket_id)
-        yield from _tasks2(client, org, settings.bucket, settings.org, plan.catalogue)
+        yield from _tasks2(client, org, settings.bucket)
+
+
+_WHO_IS_UNKNOWN: Final = "unauthorized access"
+"""What 2.x says of a token it does not know; of one without a right it names the right, with 401 as well."""
 
 
 @contextmanager
@@ -216,8 +195,12 @@ def managed(server: TimeSeriesServer) -> Iterator[InfluxDBClient]:
         yield client
     except ApiException as error:
         said = server.told(_message(error))
+        if error.status == 401 and said == _WHO_IS_UNKNOWN:
+            raise AccessDenied(sentence("series.unknown", server=server.name, status=401, reason=said)) from None
         if error.status in {401, 403}:
-            raise AccessDenied(f"{server.name} refuses the set-up (HTTP {error.status}: {said})") from None
+            right = say("series.right_manage", org=settings.org)
+            denied = {"server": server.name, "status": error.status, "reason": said, "right": right}
+            raise AccessDenied(sentence("series.denied", **denied)) from None
         raise ServerTrouble(f"{server.name} refuses the set-up (HTTP {error.status}: {said})") from None
     except ValueError as error:  # the client's own, of an answer without what the contract promises
         raise ServerTrouble(f"{server.name} does not answer as a 2.x server: {server.told(str(error))}") from None
@@ -244,21 +227,33 @@ def _organisation(client: InfluxDBClient, name: str) -> str:
     for one in found:
         if one.name == name:
             return str(one.id)
-    raise NotSetUp(f"no organisation {name!r} is there, or the server is not a 2.x; check influx.org and influx.kind")
+    raise NotSetUp(sentence("series.no_org", org=repr(name)))
+
+
+def _bucket(client: InfluxDBClient, org: str, name: str) -> Bucket | None:
+    """A bucket by its name; the server answers 404 where it is not there and the organisation is named."""
+    try:
+        found = client.buckets_api().find_buckets(name=name, org_id=org).buckets or []
+    except ApiException as error:
+        if error.status != 404:
+            raise
+        return None
+    return next((one for one in found if one.name == name), None)
 
 
 def _bucket2(client: InfluxDBClient, org: str, name: str, days: int) -> tuple[Step, str]:
     buckets = client.buckets_api()
-    rule = [BucketRetentionRules(type="expire", every_seconds=days * DAY_S)]
-    found = client.buckets_api().find_buckets(name=name, org_id=org).buckets or []
-    bucket = next((one for one in found if one.name == name), None)
+    rule = BucketRetentionRules(type="expire", every_seconds=days * DAY_S)
+    bucket = _bucket(client, org, name)
     if bucket is None:
-        made = buckets.create_bucket(bucket_name=name, org=org, retention_rules=rule)
+        made = buckets.create_bucket(bucket_name=name, org=org, retention_rules=[rule])
         return Step(name, Did.MADE, _kept_for(days)), str(made.id)
-    kept = sum(one.every_seconds or 0 for one in bucket.retention_rules or [])
-    if kept == days * DAY_S:
+    held = bucket.retention_rules or []
+    if sum(one.every_seconds or 0 for one in held) == days * DAY_S:
         return Step(name, Did.KEPT, _kept_for(days)), str(bucket.id)
-    bucket.retention_rules = rule
+    shards = [one.shard_group_duration_seconds for one in held if one.shard_group_duration_seconds]
+    rule.shard_group_duration_seconds = min([*shards, _shard_group_s(days)])
+    bucket.retention_rules = [rule]
     buckets.update_bucket(bucket)
     return Step(name, Did.CHANGED, _kept_for(days)), str(bucket.id)
 
@@ -280,46 +275,61 @@ def _mapping2(client: InfluxDBClient, org: str, database: str, policy: str, buck
     return _step(what, Did.MADE)
 
 
-def _tasks2(client: InfluxDBClient, org: str, bucket: str, org_name: str, catalogue: Catalogue) -> Iterator[Step]:
+def _tasks2(client: InfluxDBClient, org: str, bucket: str) -> Iterator[Step]:
+    """Remove the tasks of earlier versions that read our bucket; those of another bucket of the organisation stay."""
     tasks = client.tasks_api()
-    there = {one.name: one for one in tasks.find_tasks_iter(org_id=org, limit=500) if one.name.startswith(PREFIX)}
-    for tier in TIERS:
-        done = {Did.MADE: 0, Did.CHANGED: 0, Did.KEPT: 0}
-        for parameter in catalogue.parameters:
-            name, flux = downsampling.task(tier, parameter.key, bucket, f"{bucket}_{tier.policy}", org_name)
-            known = there.pop(name, None)
-            if known is None:
-                did = Did.MADE
-                tasks.create_task(task_create_request=TaskCreateRequest(org_id=org, flux=flux, status="active"))
-            elif known.flux != flux:
-                did = Did.CHANGED
-                tasks.update_task_request(known.id, TaskUpdateRequest(flux=flux))
-            else:
-                did = Did.KEPT
-            done[did] += 1
-        yield _counted(f"{bucket}_{tier.policy}", done)
-    for name, one in sorted(there.items()):
+    source = f'from(bucket: "{bucket}")'
+    there = [
+        one
+        for one in tasks.find_tasks_iter(org_id=org, limit=500)
+        if one.name.startswith(PREFIX) and source in one.flux
+    ]
+    for one in there:
         tasks.delete_task(one.id)
-        yield _step(name, Did.REMOVED)
+    if there:
+        yield _step(f"{bucket}: {PREFIX}…", Did.REMOVED, number=len(there))
 
 
-def token2(server: TimeSeriesServer, description: str, *, may_write: bool) -> str:
-    """A new token of 2.x that may read the three buckets, and write readings if it is to."""
-    settings = server.settings
+def ensure_token2(
+    server: TimeSeriesServer, description: str, *, held: str | None, may_write: bool, keep: Callable[[str], None]
+) -> None:
+    """Have a token of 2.x that may read our three buckets and the mappings, and write to the buckets if it is to.
+
+    Parameters
+    ----------
+    held : the token there was, or None. It stays where it is active and has exactly these rights on the buckets as they
+        are now: a bucket that was deleted and made again is another one. Otherwise it is replaced, and withdrawn.
+    keep : called with a new token before the old one is withdrawn
+    """
     with managed(server) as client:
-        org = _organisation(client, settings.org)
-        permissions = []
-        for name in (settings.bucket, *(f"{settings.bucket}_{tier.policy}" for tier in TIERS)):
-            found = client.buckets_api().find_buckets(name=name, org_id=org).buckets or []
-            if not found:
-                raise NotSetUp(f"the bucket {name!r} is not there")
-            for action in ("read", "write") if may_write and name == settings.bucket else ("read",):
-                resource = PermissionResource(type="buckets", id=found[0].id, org_id=org)
-                permissions.append(Permission(action=action, resource=resource))
-        permissions.append(Permission(action="read", resource=PermissionResource(type="dbrp", org_id=org)))
-        wanted = Authorization(org_id=org, permissions=permissions)
-        wanted.description = description
-        return str(client.authorizations_api().create_authorization(authorization=wanted).token)
+        org = _organisation(client, server.settings.org)
+        wanted = [("read", "dbrp", None)]
+        for name in (server.bucket(), *(server.bucket(tier.policy) for tier in TIERS)):
+            bucket = _bucket(client, org, name)
+            if bucket is None:
+                raise NotSetUp(sentence("series.no_bucket", bucket=repr(name)))
+            wanted += [(action, "buckets", bucket.id) for action in (("read", "write") if may_write else ("read",))]
+        authorizations = client.authorizations_api()
+        there = authorizations.find_authorizations(org_id=org)
+        old = next((one for one in there if held is not None and one.token == held), None)
+        if old is not None and old.status == "active" and _rights(old) == set(wanted):
+            return
+        new = Authorization(
+            org_id=org,
+            permissions=[
+                Permission(action=action, resource=PermissionResource(type=type_, id=id_, org_id=org))
+                for action, type_, id_ in wanted
+            ],
+        )
+        new.description = description
+        keep(str(authorizations.create_authorization(authorization=new).token))
+        if old is not None:
+            authorizations.delete_authorization(old)
+
+
+def _rights(authorization: Authorization) -> set[tuple[str, str, str | None]]:
+    """What a token may do: (action, type of resource, its id)."""
+    return {(one.action, one.resource.type, one.resource.id) for one in authorization.permissions}
 
 
 # -- 3.x -------------------------------------------------------------------------------------------------------------
@@ -388,50 +398,3 @@ _BY_KIND: Final[Mapping[Kind, Callable[[TimeSeriesServer, Plan], Iterator[Step]]
     Kind.INFLUXDB3: _influxdb3,
     Kind.VICTORIAMETRICS: _victoria,
 }
-
-
-# -- a longer past ---------------------------------------------------------------------------------------------------
-
-
-def make_again(server: TimeSeriesServer, catalogue: Catalogue, first_ms: int, last_ms: int) -> Iterator[int]:
-    """Make the hours and days of a past range again, telling the time (ms) up to which they are done.
-
-    Raises ConfigurationError where the server does not make them at all.
-    """
-    kind = server.settings.kind
-    if kind not in {Kind.INFLUXDB1, Kind.INFLUXDB2}:
-        raise ConfigurationError(sentence("series.no_hours", kind=kind))
-    begin = min(_begin(tier, first_ms) for tier in TIERS)
-    while begin <= last_ms:
-        end = min(begin + SLICE_MS, max(_begin(tier, last_ms) + tier.length_ms for tier in TIERS))
-        for tier in TIERS:
-            first, stop = _begin(tier, begin), min(_begin(tier, end - 1) + tier.length_ms, LATEST_MS)
-            if kind is Kind.INFLUXDB1:
-                _again1(server, tier, catalogue, first, stop)
-            else:
-                _again2(server, tier, catalogue, first, stop)
-        yield end
-        begin = end
-
-
-def _begin(tier: Tier, at_ms: int) -> int:
-    offset = tier.offset_h * 3_600_000
-    return (at_ms - offset) // tier.length_ms * tier.length_ms + offset
-
-
-def _again1(server: TimeSeriesServer, tier: Tier, catalogue: Catalogue, first_ms: int, stop_ms: int) -> None:
-    range_ = f"time >= {first_ms}ms AND time < {stop_ms}ms"
-    for _, statement in downsampling.statements(tier, server.settings.bucket, catalogue, range_):
-        server.influxql(statement)
-
-
-def _again2(server: TimeSeriesServer, tier: Tier, catalogue: Catalogue, first_ms: int, stop_ms: int) -> None:
-    settings = server.settings
-    start, stop = (f"time(v: {ms * 1_000_000})" for ms in (first_ms, stop_ms))
-    with managed(server) as client:
-        for parameter in catalogue.parameters:
-            target = f"{settings.bucket}_{tier.policy}"
-            script = downsampling.flux(
-                tier, parameter.key, settings.bucket, target, settings.org, start=start, stop=stop
-            )
-            client.query_api().query_raw(script)

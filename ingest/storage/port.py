@@ -143,6 +143,31 @@ def series(store: ReadingStore, station: str, parameter: str, start_ms: int, end
     return store.thinned(station, parameter, start_ms, end_ms, -(-(end_ms - start_ms) // points))
 
 
+def thin(readings: Window, start_ms: int, bucket_ms: int) -> Series:
+    """Readings of one parameter as :meth:`ReadingStore.thinned` gives them, buckets counted from start."""
+    if not len(readings):
+        none, nothing = np.empty(0, np.int64), np.empty(0)
+        return Series(none, nothing, nothing, nothing, none, none, bucket_ms)
+    bucket = (readings.at - start_ms) // bucket_ms
+    first = np.flatnonzero(np.r_[True, bucket[1:] != bucket[:-1]])
+    flag, tests = readings.packed & 15, readings.packed >> 4
+    usable = flag < Flag.SUSPECT
+    count = np.add.reduceat(usable.astype(np.int64), first)
+    total = np.add.reduceat(np.where(usable, readings.value, 0.0), first)
+    low = np.minimum.reduceat(np.where(usable, readings.value, np.inf), first)
+    high = np.maximum.reduceat(np.where(usable, readings.value, -np.inf), first)
+    empty = count == 0
+    return Series(
+        start_ms + bucket[first] * bucket_ms,
+        np.where(empty, np.nan, total / np.maximum(count, 1)),
+        np.where(empty, np.nan, low),
+        np.where(empty, np.nan, high),
+        count,
+        np.maximum.reduceat(flag, first) | np.bitwise_or.reduceat(tests, first) << 4,
+        bucket_ms,
+    )
+
+
 def gaps(
     store: ReadingStore, station: str, parameter: str, start_ms: int, end_ms: int, longer_than_ms: int
 ) -> list[tuple[int, int]]:

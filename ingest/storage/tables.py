@@ -287,6 +287,15 @@ spool_mark = sa.Table(
     sa.Column("mark", sa.BigInteger, nullable=False),
 )
 
+downsampling_due = sa.Table(
+    "downsampling_due",
+    metadata,
+    sa.Column("station", sa.String(64), primary_key=True),
+    sa.Column("day_ms", sa.BigInteger, primary_key=True, autoincrement=False, comment="a Beijing day's beginning"),
+    sa.Column("due_ms", sa.BigInteger, nullable=False, index=True, comment="computed from then on"),
+    sa.Column("entry", sa.BigInteger, nullable=False, comment="the spool entry that touched it last; 0: none"),
+)
+
 storage_edge = sa.Table(
     "storage_edge",
     metadata,

@@ -3,7 +3,7 @@
 Points go out as line protocol and are the server's when :meth:`TimeSeriesServer.send` returns; InfluxQL and
 VictoriaMetrics' exports come back through the same connection. Plain ``httpx`` does it for all four:
 ``influxdb-client`` speaks neither the 1.x paths nor InfluxQL, its batching mode drops points in silence, and its
-synchronous mode would be this one request again. It serves where there is something to manage: the buckets and tasks
+synchronous mode would be this one request again. It serves where there is something to manage: the buckets and tokens
 of 2.x in :mod:`ingest.storage.influx_setup`.
 """
 
@@ -31,7 +31,7 @@ from ingest.storage.lineprotocol import FieldValue
 from ingest.storage.readback import Found, Span
 from ingest.storage.victoriaql import Track
 from sensors.errors import ConfigurationError, StorageUnavailable
-from sensors.texts import sentence
+from sensors.texts import Text, say, sentence
 
 BODY_BYTES: Final = 4 * 2**20
 """The largest body we send, before compression; 3.x takes 10 MB by default, 1.x 25 MB."""
@@ -50,6 +50,9 @@ SPANS_A_QUESTION: Final = 200
 
 ONE_GO_MS: Final = 2 * readback.PAUSE_MS
 """VictoriaMetrics has one range of time for a whole request: series further apart are asked for separately."""
+
+_MISSING: Final = re.compile("(database|retention policy) not found")
+"""How InfluxQL and 1.x say that setup has not been run."""
 
 Form = Mapping[str, str | list[str]]
 
@@ -178,8 +181,14 @@ class TimeSeriesServer:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def send(self, lines: Sequence[bytes]) -> list[Refused]:
+    def bucket(self, policy: str = "") -> str:
+        """The bucket of 2.x that stands for a retention policy of our database; "" for that of the readings."""
+        return f"{self.settings.bucket}_{policy}" if policy else self.settings.bucket
+
+    def send(self, lines: Sequence[bytes], policy: str = "") -> list[Refused]:
         """Write points; returns once the server has accepted all but the returned ones.
+
+        ``policy`` is the retention policy they are kept under (1.x, 2.x), "" the one of the readings.
 
         A point sent twice is one point, so that whatever is unclear is simply sent again: when a part of a request was
         taken and the server does not say which, the request is halved until the refused lines stand alone.
@@ -197,10 +206,10 @@ class TimeSeriesServer:
         waiting = list(_bodies(lines))[::-1]
         while waiting:
             part = waiting.pop()
-            answer = self._post(part)
+            answer = self._post(part, policy)
             if answer.status in {HTTPStatus.NO_CONTENT, HTTPStatus.OK}:
                 continue
-            reason = self._reason_to_refuse(answer)
+            reason = self._reason_to_refuse(answer, policy)
             taken_apart = _told_apart(part, answer, reason)
             refused += taken_apart.refused
             waiting += reversed(taken_apart.again)
@@ -211,49 +220,52 @@ class TimeSeriesServer:
         """Whether a line it cannot use is answered like one it took, so that only :meth:`verify` tells."""
         return self.settings.kind is Kind.VICTORIAMETRICS
 
-    def verify(self, lines: Sequence[bytes]) -> list[bytes]:
+    def verify(self, lines: Sequence[bytes], policy: str = "") -> list[bytes]:
         """Ask back for what was sent; the lines that are not there, or are there with another value.
 
         VictoriaMetrics is asked only whether it has a number at the time: it does not overwrite, shortens long
         fractions and stores no text. Raises like :meth:`send`.
         """
         if self.settings.kind is not Kind.VICTORIAMETRICS:
-            return readback.lost(lines, self._in_influx, lambda sent, found: found == sent)
+            return readback.lost(lines, lambda spans: self._in_influx(spans, policy), lambda sent, found: found == sent)
         self.flush()
         return readback.lost(lines, self._in_victoria, _same_in_victoria)
 
-    def _post(self, lines: Sequence[bytes]) -> _Answer:
+    def _post(self, lines: Sequence[bytes], policy: str) -> _Answer:
         settings = self.settings
         if settings.kind is Kind.INFLUXDB1:
-            path, query = "/write", {"db": settings.bucket, "precision": "ms"}
+            path, query = "/write", {"db": settings.bucket, "precision": "ms"} | ({"rp": policy} if policy else {})
         elif settings.kind is Kind.VICTORIAMETRICS:
             path, query = "/api/v2/write", {"db": settings.bucket, "precision": "ms"}
         else:
-            path, query = "/api/v2/write", {"org": settings.org, "bucket": settings.bucket, "precision": "ms"}
+            path, query = "/api/v2/write", {"org": settings.org, "bucket": self.bucket(policy), "precision": "ms"}
         body = gzip.compress(b"\n".join(lines), compresslevel=1)
         headers = {"Content-Encoding": "gzip", "Content-Type": "text/plain; charset=utf-8"}
         with self._stream("POST", path, params=query, content=body, headers=headers) as response:
             return self._answer(response)
 
-    def _reason_to_refuse(self, answer: _Answer) -> str:
+    def _reason_to_refuse(self, answer: _Answer, policy: str) -> str:
         """Why a line of this request must be refused; raises where it is not a line's fault."""
         if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return "larger than the server takes"
         if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY} and answer.reason:
             return self.told(answer.reason)
-        raise self._trouble(answer)
+        raise self._trouble(answer, say("series.right_write", bucket=self.bucket(policy)), self.bucket(policy))
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def influxql(self, *statements: str) -> list[list[Table]]:
         """The tables that answer each statement, times in ms. Raises ServerTrouble and its kin."""
         form = {"db": self.settings.bucket, "epoch": "ms", "chunked": "true", "q": "; ".join(statements)}
+        org = {"org": self.settings.org} if self.settings.kind is Kind.INFLUXDB2 else None
         try:
-            answers = influxql.tables(self.ask("POST", "/query", form=form))
+            answers = influxql.tables(self.ask("POST", "/query", params=org, form=form))
         except influxql.QueryRefused as error:
             said = self.told(str(error))
-            if "database not found" in said:
-                raise NotSetUp(f"{self.name}: {said}; run riverchief setup influx") from None
+            if _MISSING.search(said):
+                raise NotSetUp(
+                    sentence("series.no_database", server=self.name, reason=said, database=self.settings.bucket)
+                ) from None
             raise ServerTrouble(f"{self.name} refuses a query: {said}") from None
         except ValueError as error:
             raise ServerTrouble(f"{self.name}: {error}") from error
@@ -293,11 +305,11 @@ class TimeSeriesServer:
         for _ in self.ask("GET", "/internal/force_flush"):
             pass
 
-    def _in_influx(self, spans: Sequence[Span]) -> list[Found]:
+    def _in_influx(self, spans: Sequence[Span], policy: str) -> list[Found]:
         found: list[Found] = []
         for begin in range(0, len(spans), SPANS_A_QUESTION):
             part = spans[begin : begin + SPANS_A_QUESTION]
-            for span, tables in zip(part, self.influxql(*map(_select, part)), strict=True):
+            for span, tables in zip(part, self.influxql(*(_select(span, policy) for span in part)), strict=True):
                 exact = [table for table in tables if _tags_of(table) == span.tags]
                 found.append(
                     {
@@ -346,7 +358,7 @@ class TimeSeriesServer:
         rest = b""
         with self._stream(method, path, params=params, data=form, json=json) as response:
             if not response.is_success:
-                raise self._trouble(self._answer(response))
+                raise self._trouble(self._answer(response), say("series.right_read", bucket=self.settings.bucket))
             for chunk in response.iter_bytes():
                 size += len(chunk)
                 if size > ANSWER_BYTES:
@@ -361,7 +373,7 @@ class TimeSeriesServer:
         path = "/health" if self.settings.kind is Kind.VICTORIAMETRICS else "/ping"
         with self._stream("GET", path) as response:
             if not response.is_success:
-                raise self._trouble(self._answer(response))
+                raise self._trouble(self._answer(response), say("series.right_any"))
             return str(response.headers.get("X-Influxdb-Version", ""))
 
     @contextmanager
@@ -404,17 +416,21 @@ class TimeSeriesServer:
         wait_s = retry_after(response.headers.get("Retry-After"), time.time_ns() // 1_000_000)
         return _Answer(response.status_code, wait_s, body)
 
-    def _trouble(self, answer: _Answer) -> ServerTrouble:
+    def _trouble(self, answer: _Answer, right: Text, bucket: str = "") -> ServerTrouble:
+        """What an answer means; ``right`` is what was asked for, and so what a token may lack."""
         said = self.told(answer.reason) if answer.reason else "no reason given"
         settings = self.settings
-        if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            return AccessDenied(sentence("series.unknown", server=self.name, status=answer.status, reason=said))
+        if answer.status == HTTPStatus.FORBIDDEN:
             return AccessDenied(
-                f"{self.name} refuses us (HTTP {answer.status}: {said}); check influx.token or influx.user and password"
+                sentence("series.denied", server=self.name, status=answer.status, reason=said, right=right)
             )
-        if answer.status == HTTPStatus.NOT_FOUND:
-            where = f"org {settings.org!r}, bucket {settings.bucket!r}" if settings.org else f"{settings.bucket!r}"
+        if answer.status == HTTPStatus.NOT_FOUND or _MISSING.search(said):
+            name = bucket or settings.bucket
+            where = f"{settings.org}/{name}" if settings.org else name
             return NotSetUp(
-                f"{self.name} has no {where} (HTTP 404: {said}); run riverchief setup influx, or check influx.kind"
+                sentence("series.not_there", server=self.name, where=where, status=answer.status, reason=said)
             )
         if 300 <= answer.status < 400:
             return NotSetUp(f"{self.name} sends us elsewhere (HTTP {answer.status}); give influx.url the final address")
@@ -472,12 +488,13 @@ def _bodies(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 # -- servers and their ways ------------------------------------------------------------------------------------------
 
 
-def _select(span: Span) -> str:
+def _select(span: Span, policy: str) -> str:
     """The statement that asks for a span; grouped by all tags, so that a series with more tags is told apart."""
     fields = ", ".join(map(influxql.identifier, span.fields))
     tags = "".join(f"{influxql.identifier(key)} = {influxql.text(value)} AND " for key, value in span.tags.items())
     where = tags + influxql.between(span.first_ms, span.last_ms)
-    return f"SELECT {fields} FROM {influxql.identifier(span.measurement)} WHERE {where} GROUP BY *"
+    source = ".".join(influxql.identifier(name) for name in (policy, span.measurement) if name)
+    return f"SELECT {fields} FROM {source} WHERE {where} GROUP BY *"
 
 
 def _tags_of(table: Table) -> dict[str, str]:

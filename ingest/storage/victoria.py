@@ -22,8 +22,8 @@ from itertools import count
 import numpy as np
 
 from ingest.storage import schema, victoriaql
-from ingest.storage.port import Latest, Series
-from ingest.storage.remote import FOREVER_MS, RemoteReadings, Rows, newest_usable, thin
+from ingest.storage.port import Latest, Series, thin
+from ingest.storage.remote import FOREVER_MS, RemoteReadings, Rows, newest_usable
 from ingest.storage.victoriaql import Track
 
 NAMED = 100

@@ -144,14 +144,14 @@ def influx(
         Path | None, typer.Option(help="密钥目录：以管理员设置并发放令牌 · be the administrator, hand out tokens")
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="自北京时间此日起重算小时与日值 · make hours and days again since YYYY-MM-DD")
+        str | None, typer.Option(help="自北京时间此日起重算小时与日值 · compute hours and days again since YYYY-MM-DD")
     ] = None,
     refill: Annotated[
         bool, typer.Option("--refill", help="服务器丢失数据后全部重发 · send everything again to a server that lost it")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """时序库：建库、保留期、小时与日汇总 · Databases, retention, hours and days on the time-series server."""
+    """时序库：建库、保留期、令牌 · Databases, retention and tokens on the time-series server."""
     from ingest.storage import influx_setup
     from ingest.storage.timeseries import TimeSeriesServer
     from riverchief import setup as setup_
@@ -165,7 +165,7 @@ def influx(
         signed_in = dataclasses.replace(server.settings, token=setup_.influx_admin_token(secrets))
         server = TimeSeriesServer(signed_in)
     influx = loaded.influx
-    plan = influx_setup.Plan(influx.raw_days, influx.hourly_days, influx.daily_days, catalogue())
+    plan = influx_setup.Plan(influx.raw_days, influx.hourly_days, influx.daily_days)
     marks = {influx_setup.Did.KEPT: "·", influx_setup.Did.BY_HAND: "[yellow]![/]"}
     steps = []
     with server:
@@ -175,25 +175,35 @@ def influx(
                 mark = marks.get(step.did, "[green]✓[/]")
                 out.print(f"{mark} {step.what}: {beside(step.note)}", highlight=False, soft_wrap=True)
         written = [] if secrets is None else setup_.influx_tokens(secrets, server)
-        if since is not None:
-            first = to_ms(datetime.fromisoformat(f"{day_of(since)}T00:00:00+08:00"))
-            with progress_bar(line("progress.hours")) as told:
-                now = clock.now_ms()
-                for done in influx_setup.make_again(server, catalogue(), first, now):
-                    told((done - first) / max(now - first, 1))
+    days = None if since is None else _compute_again(loaded, day_of(since))
     again = _refill(loaded) if refill else None
     if as_json:
-        out.print_json(data={"steps": steps, "written": written, "refilled": again})
+        out.print_json(data={"steps": steps, "written": written, "days": days, "refilled": again})
     else:
         for file in written:
             out.print(f"[green]✓[/] {file}", highlight=False)
+        if days is not None:
+            out.print(f"[green]✓[/] {line('setup.computed_again', days=days)}")
         if again is not None:
             out.print(f"[green]✓[/] {line('setup.refilled', readings=again)}")
+
+
+def _compute_again(loaded: Settings, since: str) -> int:
+    """Have hours and days computed again from a Beijing day on; the number of station-days."""
+    from ingest.storage import downsampling, registry
+
+    if loaded.influx.kind not in downsampling.SERVERS:
+        raise ConfigurationError(sentence("series.no_hours", kind=loaded.influx.kind))
+    first = to_ms(datetime.fromisoformat(f"{since}T00:00:00+08:00"))
+    with opened(loaded) as database, database.write() as connection:
+        stations = [station.key for station in registry.load(connection, catalogue()).stations]
+        return downsampling.enter_since(connection, stations, first, clock.now_ms())
 
 
 def _refill(loaded: Settings) -> int:
     """Put everything into the spool again; the number of readings."""
     from ingest.refill import Refill
+    from ingest.storage import downsampling
     from riverchief.stores import open_stores
 
     total = 0
@@ -202,7 +212,16 @@ def _refill(loaded: Settings) -> int:
         if stores.spool is None:
             raise ConfigurationError(sentence("order.no_influx_fill"))
         with progress_bar(line("progress.refill")) as told:
-            work = Refill(database, stores.recent, stores.spool, archive=stores.archive, wait=time.sleep)
+            work = Refill(
+                database,
+                stores.recent,
+                stores.spool,
+                archive=stores.archive,
+                wait=time.sleep,
+                clock_ms=clock.now_ms,
+                keep_days=loaded.influx.raw_days,
+                downsampled=loaded.influx.kind in downsampling.SERVERS,
+            )
             for share, readings in work.run():
                 told(share)
                 total = readings

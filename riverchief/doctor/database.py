@@ -11,6 +11,7 @@ from governance import notice_store, oncall, outbox
 from governance.database import Database
 from ingest import quarantine
 from ingest.checks import explain
+from ingest.storage import downsampling
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import quarantine as quarantine_table
@@ -25,6 +26,8 @@ from sensors.times import DAY_MS, beijing
 WAL_BYTES = 256 * 2**20
 """The write-ahead log is copied back every 16 MiB; one so large shows a reader that never ends."""
 STUCK_MS = 600_000
+LATE_MS = 3_600_000
+"""Hours and days are computed an hour after their first new reading; another hour shows that it does not keep up."""
 AHEAD_MS = 7 * DAY_MS
 """How far ahead somebody should be planned to be on call."""
 CLOCK_MS = 300_000
@@ -54,6 +57,7 @@ def database(settings: Settings) -> Iterator[Finding]:
         yield from _deliveries(db)
         yield from _notices(settings, db)
         yield from _quarantine(db)
+        yield from _downsampling(db)
         yield from _stations(db)
         yield from _rules(settings, db)
     finally:
@@ -133,6 +137,14 @@ def _quarantine(db: Database) -> Iterator[Finding]:
     worst = sorted(held.items(), key=lambda item: -item[1])[:NAMED]
     values = {"count": sum(held.values()), "new": new, "reasons": ", ".join(f"{reason} {n}" for reason, n in worst)}
     yield (warning if new else ok)("quarantine", "quarantine_grows" if new else "quarantine_held", **values)
+
+
+def _downsampling(db: Database) -> Iterator[Finding]:
+    now_ms = clock.now_ms()
+    with db.read() as connection:
+        waiting = downsampling.waiting(connection, now_ms)
+    if waiting.due_since_ms is not None and now_ms - waiting.due_since_ms > LATE_MS:
+        yield warning("influx", "downsampling_late", days=waiting.days, since=beijing(waiting.due_since_ms))
 
 
 def _rules(settings: Settings, db: Database) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ import httpx
 from dashboards import catalogue as boards
 from dashboards import parts
 from governance import channels
+from ingest.storage import downsampling
 from ingest.storage.timeseries import AccessDenied, NotSetUp, ServerTrouble
 from riverchief import grafana, messages
 from riverchief.doctor.broker import NETWORK_S, certificate
@@ -27,7 +28,7 @@ PROBE = "riverchief_doctor"
 
 
 def influx(settings: Settings) -> Iterator[Finding]:
-    """Whether the time-series server answers, knows us, has our bucket, and takes and gives back a point."""
+    """Whether the time-series server answers, knows us, has our buckets, and takes and gives back a point in each."""
     limited = settings.influx.model_copy(update={"timeout_s": min(settings.influx.timeout_s, NETWORK_S)})
     server = time_series_server(settings.model_copy(update={"influx": limited}))
     if server is None:
@@ -41,9 +42,12 @@ def influx(settings: Settings) -> Iterator[Finding]:
             yield failure("influx", "influx_away", **where, error=error)
             return
         line = b"%b,host=doctor ok=1i %d" % (PROBE.encode(), time.time_ns() // 1_000_000)
+        tiers = downsampling.TIERS if server.settings.kind in downsampling.SERVERS else ()
+        refused, lost = [], []
         try:
-            refused = server.send([line])
-            lost = [] if refused else server.verify([line])
+            for policy in ("", *(tier.policy for tier in tiers)):
+                refused += server.send([line], policy)
+                lost += [] if refused else server.verify([line], policy)
         except NotSetUp as error:
             yield failure("influx", "influx_not_set_up", **where, error=error)
         except AccessDenied as error:

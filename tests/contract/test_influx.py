@@ -1,8 +1,8 @@
 """The time-series servers as they are: what is sent is there or comes back with a reason, whatever happens on the way.
 
-InfluxDB 1.6 and VictoriaMetrics are real. No server of 2.x or 3.x is to be had here: their write path is tested by what
-is sent and how published answers are taken, the set-up of 2.x against a stand-in that is strict about the published
-contract (``tests/influx2.py``), that of 3.x by its requests. What a real one would say besides is not known from here.
+InfluxDB 1.6 and VictoriaMetrics are real. 2.7 is a stand-in that answers as a recorded server did
+(``tests/contract/test_influx2.py``). No server of 3.x is to be had here: it is tested by what is sent and how published
+answers are taken. What a real one would say besides is not known from here.
 """
 
 import gzip
@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ingest.storage import influx_setup, schema
+from ingest.storage import influx_setup
 from ingest.storage.influx import InfluxReadings
 from ingest.storage.influx_setup import Did, Plan, Step, set_up
 from ingest.storage.lineprotocol import point
@@ -36,12 +36,11 @@ from ingest.storage.timeseries import (
 from ingest.storage.victoria import VictoriaReadings
 from riverchief.cli.app import app
 from sensors.errors import ConfigurationError, StorageUnavailable
-from sensors.parameters import Catalogue, catalogue
+from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest
 from tests.influx import RealServer, real_server
 from tests.influx2 import TOKEN, Influx2
 from tests.proxy import CutAnswer, CutRequest, Forward, HangUp, Proxy, Silent, Slow, Status, TooLarge
-from tests.rig import eventually
 
 T0 = 1_790_000_000_000
 MINUTE = 60_000
@@ -614,22 +613,20 @@ def test_buckets_in_victoriametrics_do_not_see_each_other(victoria: RealServer):
 # -- setting up 1.x --------------------------------------------------------------------------------------------------
 
 
-def some(*keys: str) -> Catalogue:
-    """A catalogue of these parameters."""
-    chosen = Catalogue({})
-    chosen.parameters = tuple(CATALOGUE[key] for key in keys)
-    chosen.index = {key: i for i, key in enumerate(keys)}
-    return chosen
-
-
 def done(steps: Iterator[Step]) -> dict[str, Did]:
     return {step.what: step.did for step in steps}
+
+
+def policies(server: TimeSeriesServer) -> dict[str, tuple[str, str]]:
+    """Retention policy → duration and duration of its shard groups."""
+    (tables,) = server.influxql(f'SHOW RETENTION POLICIES ON "{server.settings.bucket}"')
+    return {str(row[0]): (str(row[1]), str(row[2])) for row in tables[0].rows}
 
 
 @pytest.mark.influx
 def test_setting_up_twice_changes_nothing_and_a_changed_setting_changes_that_alone(influx: RealServer):
     server = influx.client("setup_twice")
-    plan = Plan(730, 3650, 0, some("ph", "do"))
+    plan = Plan(730, 3650, 0)
     first = done(set_up(server, plan))
     assert set(first.values()) == {Did.MADE, Did.CHANGED}
     assert set(done(set_up(server, plan)).values()) == {Did.KEPT}
@@ -638,77 +635,36 @@ def test_setting_up_twice_changes_nothing_and_a_changed_setting_changes_that_alo
         "setup_twice.autogen",
         "setup_twice.daily",
     }
-    (tables,) = server.influxql('SHOW RETENTION POLICIES ON "setup_twice"')
-    kept = {row[0]: row[1] for row in tables[0].rows}
+    kept = {name: duration for name, (duration, _) in policies(server).items()}
     assert kept == {"autogen": "8760h0m0s", "hourly": "87600h0m0s", "daily": "175200h0m0s"}
-    fewer = done(set_up(server, replace(plan, raw_days=365, daily_days=7300, catalogue=some("ph"))))
-    assert fewer["riverchief_hourly_do"] is Did.REMOVED
-    assert fewer[schema.HOURLY] is Did.CHANGED, "the worst flags are of fewer parameters now"
-    assert set(done(set_up(server, replace(plan, raw_days=365, daily_days=7300, catalogue=some("ph")))).values()) == {
-        Did.KEPT
-    }
-
-
-def rows(server: TimeSeriesServer, policy: str, measurement: str) -> dict[tuple[str, int], dict[str, float]]:
-    """The hours or days by (station, begin): fields that have a value."""
-    (tables,) = server.influxql(f'SELECT *::field FROM "{policy}"."{measurement}" GROUP BY "station"')
-    return {
-        (table.tags["station"], int(row[0])): {
-            field: value for field, value in zip(table.columns[1:], row[1:], strict=True) if value is not None
-        }
-        for table in tables
-        for row in table.rows
-    }
 
 
 @pytest.mark.influx
-def test_hours_and_days_are_made_and_made_again_when_data_come_late(influx: RealServer):
-    server = influx.client("downsampled")
-    plan = Plan(0, 0, 0, some("ph", "do"), every="1s")
-    list(set_up(server, plan))
-    store = InfluxReadings(server, CATALOGUE, lambda station: "r")
-    hour = (int(time() * 1000) // HOUR - 5) * HOUR
-    day = (hour - 16 * HOUR) // DAY * DAY + 16 * HOUR
-    readings = {(0, "ph", hour + i * MINUTE): value for i, value in enumerate((1.0, 2.0, 6.0, 99.0))}
-    store.write(None, ["s"], *batch(readings, {(0, "ph", hour + 3 * MINUTE): SUSPECT}))
-    expected = {"ph": 3.0, "ph_min": 1.0, "ph_max": 6.0, "ph_count": 3.0, "ph_worst": 3.0}
-    eventually("the hour", lambda: rows(server, "hourly", schema.HOURLY).get(("s", hour)) == expected)
-    eventually("the Beijing day", lambda: rows(server, "daily", schema.DAILY).get(("s", day)) == expected)
-
-    store.write(None, ["s"], *batch({(0, "ph", hour + 30 * MINUTE): 11.0}, {}))
-    late = {**expected, "ph": 5.0, "ph_max": 11.0, "ph_count": 4.0}
-    eventually("the late reading", lambda: rows(server, "hourly", schema.HOURLY).get(("s", hour)) == late)
-    eventually("its day", lambda: rows(server, "daily", schema.DAILY).get(("s", day)) == late)
-
-    times = [hour + i * MINUTE for i in (0, 1, 2, 3, 30)]
-    store.reflag(None, ["s"], *batch({(0, "ph", at): 0.0 for at in times}, {(0, "ph", at): BAD for at in times}))
-
-    def taken_back() -> bool:
-        now = rows(server, "hourly", schema.HOURLY)["s", hour]
-        return now["ph_count"] == 0 and now["ph_worst"] == 4
-
-    eventually("a verdict that leaves nothing usable", taken_back)
+@pytest.mark.parametrize(("days", "shard"), [(1, "1h0m0s"), (3, "24h0m0s"), (7, "24h0m0s")])
+def test_a_retention_shorter_than_the_shards_of_1_x_shortens_them_too(influx: RealServer, days: int, shard: str):
+    server = influx.client(f"short_{days}")
+    list(set_up(server, Plan(730, 3650, 0)))
+    list(set_up(server, Plan(days, days, days)))
+    assert policies(server) == dict.fromkeys(("autogen", "hourly", "daily"), (f"{24 * days}h0m0s", shard))
+    fresh = influx.client(f"short_from_empty_{days}")
+    list(set_up(fresh, Plan(days, days, days)))
+    assert {duration for duration, _ in policies(fresh).values()} == {f"{24 * days}h0m0s"}
 
 
 @pytest.mark.influx
-def test_hours_and_days_of_a_longer_past_are_made_on_demand_and_whole(influx: RealServer):
-    server = influx.client("long_past")
-    list(set_up(server, Plan(0, 0, 0, some("ph"), every="1h")))
-    store = InfluxReadings(server, CATALOGUE, lambda station: "")
-    begin = (T0 - 400 * DAY) // HOUR * HOUR
-    content = {(0, "ph", begin + i * HOUR // 2): float(i) for i in range(48 * 17)}
-    store.write(None, ["s"], *batch(content, {}))
-    first, last = begin + 20 * MINUTE, begin + 16 * DAY
-    steps = list(influx_setup.make_again(server, some("ph"), first, last))
-    assert steps == sorted(steps)
-    assert steps[-1] >= last
-    hours, days = rows(server, "hourly", schema.HOURLY), rows(server, "daily", schema.DAILY)
-    assert hours["s", begin]["ph_count"] == 2, "the hour the range begins in is made whole"
-    assert all(hours["s", begin + i * HOUR]["ph"] == 2 * i + 0.5 for i in range(24 * 16))
-    whole = sorted(at for _, at in days)[1:-2]
-    assert len(whole) >= 14
-    assert all(days["s", at]["ph_count"] == 48 for at in whole)
-    assert list(influx_setup.make_again(server, some("ph"), first, last)) == steps
+def test_continuous_queries_of_an_earlier_version_are_removed_from_our_database_alone(influx: RealServer):
+    ours, other = influx.fresh(), influx.fresh()
+    for server in (ours, other):
+        list(set_up(server, PLAN))
+        for name in ("riverchief_hourly_ph", "theirs"):
+            source = 'SELECT mean("ph") INTO "hourly"."water_hourly" FROM "water" GROUP BY time(1h)'
+            server.influxql(f'CREATE CONTINUOUS QUERY "{name}" ON "{server.settings.bucket}" BEGIN {source} END')
+    assert Did.REMOVED in done(set_up(ours, PLAN)).values()
+    (tables,) = ours.influxql("SHOW CONTINUOUS QUERIES")
+    left = {table.name: [row[0] for row in table.rows] for table in tables}
+    assert left[ours.settings.bucket] == ["theirs"]
+    assert left[other.settings.bucket] == ["riverchief_hourly_ph", "theirs"]
+    assert set(done(set_up(ours, PLAN)).values()) == {Did.KEPT}
 
 
 @pytest.mark.influx
@@ -718,7 +674,7 @@ def test_setup_on_the_command_line_tells_each_step(influx: RealServer, tmp_path:
     first = CliRunner().invoke(app, ["setup", "influx", "--settings", str(settings)])
     assert first.exit_code == 0, first.output
     assert "by_command.hourly" in first.output
-    again = CliRunner().invoke(app, ["setup", "influx", "-c", str(settings), "--json", "--since", "2026-11-20"])
+    again = CliRunner().invoke(app, ["setup", "influx", "-c", str(settings), "--json"])
     assert {step["did"] for step in json.loads(again.output)["steps"]} == {"kept"}
 
 
@@ -730,70 +686,90 @@ def client2(fake: Influx2, **settings: Any) -> TimeSeriesServer:
     return TimeSeriesServer(ServerSettings(fake.url, Kind.INFLUXDB2, **given))
 
 
-PLAN = Plan(730, 3650, 0, some("ph", "do"))
+PLAN = Plan(730, 3650, 0)
 
 
-def test_buckets_mappings_and_tasks_of_2_x_are_made_once():
+def test_buckets_and_mappings_of_2_x_are_made_from_empty_and_once():
     with Influx2() as fake:
         assert set(done(set_up(client2(fake), PLAN)).values()) == {Did.KEPT, Did.MADE}
         seconds = {name: bucket["retentionRules"][0]["everySeconds"] for name, bucket in fake.named("buckets").items()}
         assert seconds == {"water": 730 * 86400, "water_hourly": 3650 * 86400, "water_daily": 0}
-        ids = {name: bucket["id"] for name, bucket in fake.named("buckets").items()}
-        mapped = {
-            (m["database"], m["retention_policy"], m["bucketID"], m["default"]) for m in fake.things["dbrps"].values()
-        }
-        assert mapped == {
-            ("water", "autogen", ids["water"], True),
-            ("water", "hourly", ids["water_hourly"], False),
-            ("water", "daily", ids["water_daily"], False),
-        }
-        assert set(fake.named("tasks")) == {
-            f"riverchief_{tier}_{key}" for tier in ("hourly", "daily") for key in ("ph", "do")
+        assert mapped(fake, "water") == {
+            ("autogen", "water", True),
+            ("hourly", "water_hourly", False),
+            ("daily", "water_daily", False),
         }
         fake.changes.clear()
         assert set(done(set_up(client2(fake), PLAN)).values()) == {Did.KEPT}
         assert fake.changes == []
 
 
-def test_what_differs_on_2_x_is_changed_and_what_is_not_ours_is_left_alone():
+def mapped(fake: Influx2, database: str) -> set[tuple[str, str, bool]]:
+    """The mappings of a database: policy, bucket, whether it is the default."""
+    names = {bucket["id"]: name for name, bucket in fake.named("buckets").items()}
+    return {
+        (one["retention_policy"], names[one["bucketID"]], one["default"])
+        for one in fake.things["dbrps"].values()
+        if one["database"] == database
+    }
+
+
+def test_two_sites_on_one_2_x_server_have_their_own_buckets_and_leave_each_other_alone():
     with Influx2() as fake:
         list(set_up(client2(fake), PLAN))
-        tasks = fake.things["tasks"]
-        for i in range(600):
-            task = {"id": f"f{i:015d}", "orgID": fake.org_id, "name": f"theirs {i}", "flux": "…", "status": "active"}
-            tasks[task["id"]] = task
-        next(task for task in tasks.values() if task["name"] == "riverchief_daily_ph")["flux"] = "old"
+        before = json.dumps(fake.things)
+        second = done(set_up(client2(fake, bucket="lake"), replace(PLAN, raw_days=30)))
+        assert second["lake"] is Did.MADE
+        for kind, things in json.loads(before).items():
+            assert things.items() <= fake.things[kind].items()
+        assert {policy for policy, _, _ in mapped(fake, "lake")} == {"autogen", "hourly", "daily"}
+        assert set(done(set_up(client2(fake), PLAN)).values()) == {Did.KEPT}
+
+
+def task(name: str, bucket: str) -> dict[str, str]:
+    flux = f'option task = {{name: "{name}", every: 1h}}\nfrom(bucket: "{bucket}") |> range(start: -2h)'
+    return {"name": name, "flux": flux, "status": "inactive"}
+
+
+def test_tasks_of_an_earlier_version_are_removed_and_those_of_others_stay():
+    with Influx2() as fake:
+        list(set_up(client2(fake), PLAN))
+        theirs = [task("riverchief_hourly_ph", "lake"), *(task(f"theirs {i}", "water") for i in range(600))]
+        ours = [task(f"riverchief_{tier}_{key}", "water") for tier in ("hourly", "daily") for key in ("ph", "do")]
+        for i, one in enumerate([*theirs, *ours]):
+            fake.things["tasks"][f"{i:016x}"] = {"id": f"{i:016x}", "orgID": fake.org_id, **one}
+        steps = [step for step in set_up(client2(fake), PLAN) if step.did is not Did.KEPT]
+        assert [step.did for step in steps] == [Did.REMOVED]
+        assert "4" in steps[0].note.zh
+        left = [{key: one[key] for key in ("name", "flux", "status")} for one in fake.things["tasks"].values()]
+        assert left == theirs
+        assert set(done(set_up(client2(fake), PLAN)).values()) == {Did.KEPT}
+
+
+def test_what_differs_on_2_x_is_changed():
+    with Influx2() as fake:
+        list(set_up(client2(fake), PLAN))
         elsewhere = next(
             mapping for mapping in fake.things["dbrps"].values() if mapping["retention_policy"] == "hourly"
         )
         elsewhere["bucketID"] = fake.named("buckets")["water"]["id"]
-        fake.things["dbrps"]["v"] = {**elsewhere, "id": "v", "virtual": True}
-        changed = done(set_up(client2(fake), replace(PLAN, raw_days=90, catalogue=some("ph"))))
+        changed = done(set_up(client2(fake), replace(PLAN, raw_days=90)))
         assert {what: did for what, did in changed.items() if did is not Did.KEPT} == {
             "water": Did.CHANGED,
             "InfluxQL water.hourly": Did.MADE,
-            "water_daily": Did.CHANGED,
-            "riverchief_daily_do": Did.REMOVED,
-            "riverchief_hourly_do": Did.REMOVED,
         }
-        assert len(tasks) == 602
-        assert "old" not in {task["flux"] for task in tasks.values()}
-        assert fake.named("buckets")["water"]["retentionRules"] == [{"type": "expire", "everySeconds": 90 * 86400}]
 
 
-def test_tasks_of_2_x_begin_where_an_hour_or_a_beijing_day_begins_and_read_usable_readings():
+@pytest.mark.parametrize(
+    ("days", "shard"), [(1, 3600), (3, 86400), (7, 86400), (90, 86400), (365, 604800), (0, 604800)]
+)
+def test_a_retention_shorter_than_the_shards_of_2_x_shortens_them_too(days: int, shard: int):
     with Influx2() as fake:
         list(set_up(client2(fake), PLAN))
-        daily = fake.named("tasks")["riverchief_daily_ph"]["flux"]
-        assert "window(every: 1d, offset: 16h)" in daily
-        assert (
-            "date.sub(d: 8h, from: date.truncate(t: date.add(d: 8h, to: date.sub(d: 96h, from: now())), unit: 1d))"
-            in daily
-        )
-        assert 'to(\n        bucket: "water_daily"' in daily
-        assert "r.flag < 3" in daily
-        assert daily.count("(") == daily.count(")")
-        assert daily.count("{") == daily.count("}")
+        assert done(set_up(client2(fake), replace(PLAN, raw_days=days)))["water"] is Did.CHANGED
+        (rule,) = fake.named("buckets")["water"]["retentionRules"]
+        assert (rule["everySeconds"], rule["shardGroupDurationSeconds"]) == (days * 86400, shard)
+        assert set(done(set_up(client2(fake), replace(PLAN, raw_days=days))).values()) == {Did.KEPT}
 
 
 def test_a_set_up_that_2_x_does_not_allow_says_so_without_the_token():
@@ -827,25 +803,96 @@ def test_the_programs_of_the_stack_get_tokens_that_can_do_no_more_than_they_need
         command = ["setup", "influx", "--secrets", str(tmp_path)]
         ran = CliRunner().invoke(app, command)
         assert ran.exit_code == 0, ran.output
-        given = {one["description"]: one for one in fake.things["authorizations"].values()}
+        given = fake.tokens()
         assert (tmp_path / "grafana" / "influx_token").read_text() == given["riverchief: grafana"]["token"]
         assert (tmp_path / "riverchief" / "influx_token").read_text() == given["riverchief: riverchief"]["token"]
         assert {one["action"] for one in given["riverchief: grafana"]["permissions"]} == {"read"}
-        water = fake.named("buckets")["water"]["id"]
-        may_write = [
-            p["resource"]["id"] for p in given["riverchief: riverchief"]["permissions"] if p["action"] == "write"
-        ]
-        assert may_write == [water]
+        ours = {bucket["id"] for bucket in fake.named("buckets").values()}
+        assert may(given["riverchief: riverchief"], "write") == may(given["riverchief: riverchief"], "read") == ours
+        assert may(given["riverchief: grafana"], "read") == ours
         assert not any(one["token"] in ran.output for one in given.values())
         CliRunner().invoke(app, command)
-        assert len(fake.things["authorizations"]) == 2, "who has a token keeps it"
+        assert fake.tokens() == given, "who has a token keeps it"
 
 
-def test_the_past_of_2_x_is_made_again_by_the_same_flux():
+def may(token: dict[str, Any], action: str) -> set[str]:
+    """The buckets a token may read or write."""
+    permissions = [one for one in token["permissions"] if one["resource"]["type"] == "buckets"]
+    return {one["resource"]["id"] for one in permissions if one["action"] == action}
+
+
+def test_after_a_lost_bucket_the_programs_get_tokens_for_the_new_one_and_can_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "influxdb").mkdir()
+    (tmp_path / "influxdb" / "admin_token").write_text(TOKEN)
+    command = ["setup", "influx", "--secrets", str(tmp_path), "--json"]
     with Influx2() as fake:
-        list(influx_setup.make_again(client2(fake), some("ph"), T0 - 10 * DAY, T0))
-        assert len(fake.queries) == 4, "two stretches of a week, hours and days"
-        assert all("option task" not in query for query in fake.queries)
+        monkeypatch.setenv("RIVERCHIEF_INFLUX__URL", fake.url)
+
+        def write() -> None:
+            server = client2(fake, token=(tmp_path / "riverchief" / "influx_token").read_text())
+            for policy in ("", "hourly", "daily"):
+                assert server.send(lines(1), policy) == []
+                assert server.verify(lines(1), policy) == []
+
+        assert CliRunner().invoke(app, command).exit_code == 0
+        write()
+        before = fake.tokens()
+        for bucket in ("water", "water_daily"):
+            fake.drop(bucket)
+            with pytest.raises(NotSetUp):
+                write()
+            ran = CliRunner().invoke(app, command)
+            assert sorted(json.loads(ran.stdout)["written"]) == ["grafana/influx_token", "riverchief/influx_token"]
+            write()
+        assert len(fake.things["authorizations"]) == 3, "the tokens that were replaced are withdrawn"
+        assert {one["token"] for one in fake.tokens().values()}.isdisjoint(one["token"] for one in before.values())
+        assert json.loads(CliRunner().invoke(app, command).stdout)["written"] == []
+
+        fake.tokens()["riverchief: grafana"]["status"] = "inactive"
+        assert json.loads(CliRunner().invoke(app, command).stdout)["written"] == ["grafana/influx_token"]
+
+
+def test_a_token_without_a_right_is_told_which_right_it_lacks(tmp_path: Path):
+    with Influx2() as fake:
+        list(set_up(client2(fake), PLAN))
+        tokens: dict[str, str] = {}
+        for name, may_write in (("reader", False), ("writer", True)):
+            influx_setup.ensure_token2(
+                client2(fake),
+                name,
+                held=None,
+                may_write=may_write,
+                keep=lambda token, name=name: tokens.update({name: token}),  # type: ignore[misc]
+            )
+        reader, writer = (client2(fake, token=tokens[name]) for name in ("reader", "writer"))
+        with pytest.raises(AccessDenied, match=r"write to the bucket \(or database\) water_hourly"):
+            reader.send(lines(1), "hourly")
+        list(set_up(client2(fake, bucket="lake"), PLAN))
+        with pytest.raises(NotSetUp, match=r"read the bucket lake"):
+            client2(fake, bucket="lake", token=tokens["reader"]).influxql('SELECT * FROM "water"')
+        with pytest.raises(NotSetUp, match=r"influx\.token may not read it"):
+            list(set_up(writer, PLAN))
+        manages_nothing = next(
+            one for one in fake.things["authorizations"].values() if one["token"] == tokens["writer"]
+        )
+        manages_nothing["permissions"].append({"action": "read", "resource": {"type": "orgs"}})
+        fake.drop("water")
+        with pytest.raises(AccessDenied, match=r"manage buckets, mappings \(dbrp\), tasks and tokens") as caught:
+            list(set_up(writer, PLAN))
+        assert tokens["writer"] not in str(caught.value)
+        with pytest.raises(AccessDenied, match="does not know the token"):
+            client2(fake, token="wrong").influxql("SHOW FIELD KEYS")
+
+
+def test_the_organisation_is_named_to_2_x_in_every_call():
+    with Proxy("http://127.0.0.1:1") as proxy:
+        proxy.script = lambda seen: Status(200, b'{"results": []}')
+        for kind, named in ((Kind.INFLUXDB2, ["o"]), (Kind.INFLUXDB1, []), (Kind.INFLUXDB3, [])):
+            proxy.seen.clear()
+            TimeSeriesServer(ServerSettings(proxy.url, kind, org="o", token="t")).influxql("SHOW FIELD KEYS")
+            assert parse_qs(urlsplit(proxy.seen[0].path).query).get("org", []) == named
 
 
 def test_the_database_of_3_x_is_made_once_with_its_retention():
@@ -858,8 +905,6 @@ def test_the_database_of_3_x_is_made_once_with_its_retention():
         assert json.loads(proxy.seen[1].body) == {"db": "water", "retention_period": "730d"}
         proxy.script = [Status(200, json.dumps([{"iox::database": "water"}]).encode())]
         assert done(set_up(server, PLAN)) == {"water": Did.KEPT, "water_hourly, water_daily": Did.BY_HAND}
-        with pytest.raises(ConfigurationError, match="influxdb3"):
-            list(influx_setup.make_again(server, some("ph"), 0, 1))
 
 
 @pytest.mark.victoria

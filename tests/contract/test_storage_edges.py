@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from ingest.intake import Intake
 from ingest.outlook import annotate
 from ingest.pipeline import Site
 from ingest.refill import Refill
-from ingest.storage import registry, retention, schema
+from ingest.storage import downsampling, registry, retention, schema, spool
 from ingest.storage.archive import ParquetArchive, bounds
 from ingest.storage.influx import InfluxReadings
 from ingest.storage.retention import ArchiveKeeper
@@ -261,7 +261,7 @@ def test_one_parameter_refused_in_every_line_costs_a_few_requests(fed: Place, mo
     stored(fed.database, fed.store, ["s1"], {(0, key): (at, [7.0] * 400) for key in keys})
     requests: list[int] = []
     post = fed.server._post
-    monkeypatch.setattr(fed.server, "_post", lambda lines: requests.append(len(lines)) or post(lines))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(fed.server, "_post", lambda lines, policy: requests.append(len(lines)) or post(lines, policy))  # type: ignore[func-returns-value]
     fed.forward()
     with fed.database.read() as connection:
         assert quarantine.counts(connection) == {"store_refused": 400}
@@ -397,6 +397,25 @@ def archived(place: Place, folder: Path) -> ParquetArchive:
     return archive
 
 
+def refill(
+    place: Place,
+    archive: ParquetArchive | None,
+    wait: Callable[[float], None],
+    narrow: Spool | None = None,
+    keep_days: int = 0,
+) -> Refill:
+    return Refill(
+        place.database,
+        place.recent,
+        narrow or place.spool,
+        archive=archive,
+        wait=wait,
+        clock_ms=lambda: T0,
+        keep_days=keep_days,
+        downsampled=True,
+    )
+
+
 def same_as_ours(place: Place) -> None:
     for station in STATIONS:
         ours, theirs = (s.window(station.key, 0, 2 * T0) for s in (place.store, place.remote))
@@ -416,7 +435,7 @@ def test_a_server_that_lost_its_data_is_filled_again_from_database_and_archive(f
         fed.server.influxql(f"DROP MEASUREMENT {measurement}")
     assert len(fed.remote.window("s1", 0, 2 * T0)) == 0
 
-    work = Refill(fed.database, fed.recent, fed.spool, archive=archive, wait=lambda _: fed.forward())
+    work = refill(fed, archive, lambda _: fed.forward())
     shares = [share for share, _ in work.run()]
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
@@ -439,19 +458,39 @@ def test_a_refill_leaves_room_for_what_is_new_and_goes_on_where_it_was_interrupt
         assert narrow.waiting().bytes < 20_000
         fed.forward()
 
-    first = Refill(fed.database, fed.recent, narrow, archive=archive, wait=forward).run()
+    first = refill(fed, archive, forward, narrow).run()
     next(share for share, _ in first if share > 0)  # the second station has begun
     first.close()
-    (*_, (_, more)) = Refill(fed.database, fed.recent, narrow, archive=archive, wait=forward).run()
+    (*_, (_, more)) = refill(fed, archive, forward, narrow).run()
     assert waits
     assert 4000 <= more < 8000, "what the first run had finished is not done again"
     fed.forward()
     same_as_ours(fed)
 
 
+def test_a_refill_leaves_out_what_the_server_no_longer_keeps_and_has_its_hours_computed(
+    away: Place, tmp_path: Path
+) -> None:
+    archive = archived(away, tmp_path)
+    while entries := away.spool.next(10**9):
+        with away.database.write() as connection:
+            spool.delete(connection, [entry.id for entry in entries])
+    old = bounds("2026-01")[0]
+    (*_, (_, readings)) = refill(away, archive, lambda _: None, keep_days=30).run()
+    at = np.concatenate([entry.batch.at for entry in away.spool.next(10**9)])
+    assert readings == len(at) == 3000
+    assert at.min() >= T0
+    with away.database.read() as connection:
+        days = downsampling.due(connection, T0, 100)
+    first = downsampling.day_of(old)
+    assert {(day.station, day.day_ms) for day in days} == {
+        (station.key, first + i * DAY_MS) for station in STATIONS for i in range(2)
+    }
+
+
 def test_what_is_written_during_a_refill_is_never_overtaken_by_what_was_there_before(away: Place) -> None:
     away.write(0, [T0 + i * 60_000 for i in range(1500)], [7.0] * 1500)
-    run = Refill(away.database, away.recent, away.spool, archive=None, wait=lambda _: None).run()
+    run = refill(away, None, lambda _: None).run()
     next(run)
     away.write(0, [T0, T0 + 1400 * 60_000], [8.0, 8.0])
     list(run)

@@ -21,7 +21,10 @@ from governance.database import Database
 from governance.tables import incident, outbox
 from ingest.checks.rules import Rules
 from ingest.pipeline import Site
+from ingest.storage import downsampling
 from ingest.storage import registry as registry_store
+from ingest.storage.downsampling import Due
+from ingest.storage.influx_setup import Plan, set_up
 from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import Kind
 from riverchief import settings
@@ -135,6 +138,16 @@ def ingested(db: Database, *payloads: bytes) -> None:
 def test_a_database_that_is_not_there_yet_is_not_made(told: Told, tmp_path: Path) -> None:
     one(told(database.database), Level.WARNING, "does not exist yet")
     assert not (tmp_path / "data").exists()
+
+
+def test_hours_and_days_that_are_late_are_told_with_how_many_wait(told: Told, site: Database) -> None:
+    def late(by_ms: int) -> list[Finding]:
+        with site.write() as connection:
+            downsampling.enter(connection, [Due("s1", 0, 0), Due("s2", 0, 0)], now_ms() - by_ms)
+        return [f for f in told(database.database) if f.check == "influx"]
+
+    assert late(60_000) == []
+    one(late(2 * 3_600_000), Level.WARNING, "2 station-days")
 
 
 def test_a_schema_of_another_time_is_told_and_left_alone(told: Told, site: Database) -> None:
@@ -352,9 +365,12 @@ def answering(
 @pytest.mark.influx
 def test_a_time_series_server_is_proved_by_a_point_and_a_missing_database_is_named(told: Told) -> None:
     server = real_server(Kind.INFLUXDB1)
+    toml = f"[influx]\nkind = 'influxdb1'\nurl = '{server.url}'\nbucket = "
     with server.fresh() as client:
         bucket = client.settings.bucket
-    toml = f"[influx]\nkind = 'influxdb1'\nurl = '{server.url}'\nbucket = "
+        found = told(servers.influx, f"{toml}'{bucket}'\n")
+        one(found, Level.FAILURE, "lacks our organisation or bucket", "retention policy not found: hourly")
+        list(set_up(client, Plan(0, 0, 0)))
     one(told(servers.influx, f"{toml}'{bucket}'\n"), Level.OK, "takes and gives back points", "1.6")
     one(told(servers.influx, f"{toml}'nowhere'\n"), Level.FAILURE, "lacks our organisation or bucket")
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from governance.database import Database
-from ingest.storage import registry
+from ingest.storage import downsampling, registry
 from ingest.storage.influx import InfluxReadings
+from ingest.storage.influx_setup import Plan, set_up
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
@@ -84,10 +85,22 @@ def test_one_worker_forwards_and_another_takes_over_when_it_is_killed(
     assert second.wait(60) == 0
     write()
     assert held.waiting().entries >= 1  # at least the reading: a class may have been judged as the worker left
+    list(set_up(direct, Plan(0, 0, 0)))
+    with database.write() as connection:
+        days = downsampling.enter_since(connection, ["s"], now_ms() - 3_600_000, now_ms())
     third = worker(url, settings)
     eventually("a third finds the lock free", lambda: held.waiting().entries == 0)
+
+    def computed() -> bool:
+        with database.read() as connection:
+            return not downsampling.due(connection, now_ms(), 10)
+
+    assert days >= 1
+    eventually("hours and days are computed", computed)
     third.terminate()
     assert third.wait(60) == 0
+    (tables,) = direct.influxql('SELECT sum("ph_count") FROM "daily"."water_daily"')
+    assert tables[0].rows[0][1] == written
     assert dict(InfluxReadings(direct, CATALOGUE).count()) == {"s": written}
     database.close()
     direct.close()

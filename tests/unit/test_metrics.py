@@ -71,6 +71,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         ),
         republisher=made(published=1, waiting=0, connected_since_ms=1, last_error=""),
         forwarder=made(state=made(error="", sent_rows=5, refused_lines=0)),
+        downsampler=made(state=made(error="", sent_rows=6, refused_lines=0)),
         spool=lambda: Waiting(1, 60, 1234, NOW - 5000),
         messenger=made(counts={"sent": 2, "failed": 1, "dead": 0}),
         heartbeat=made(ok=True, last_ok_ms=NOW),

@@ -81,6 +81,14 @@ def test_a_mistake_stops_the_start_with_one_sentence(tmp_path: Path, text: str, 
     assert "\n" not in str(caught.value)
 
 
+def test_an_address_of_the_time_series_server_with_a_query_is_refused_and_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("[influx]\nurl = 'http://influx:8086/?token=hidden'\n")
+    with pytest.raises(ConfigurationError, match=r"influx\.url") as caught:
+        load(file)
+    assert "hidden" not in str(caught.value)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"nowhere\.toml does not exist"):
         load(tmp_path / "nowhere.toml")

@@ -7,9 +7,8 @@ import pytest
 
 from ingest.storage import influxql, readback, victoriaql
 from ingest.storage.lineprotocol import point
-from ingest.storage.port import Window
+from ingest.storage.port import Window, thin
 from ingest.storage.readback import Span
-from ingest.storage.remote import thin
 from sensors.reading import PLAIN, Flag, QualityTest
 
 T0 = 1_790_000_000_000

@@ -1,0 +1,105 @@
+"""What threads that write to the time-series server have in common: one at work, waiting while the server is away."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import structlog
+
+from governance.database import Database
+from governance.rounds import Rounds
+from ingest.storage.timeseries import ServerTrouble
+from sensors.errors import StorageUnavailable
+from sensors.times import DAY_MS
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+POLL_S = 0.5
+"""How long a reading waits at most before it is sent; charts are drawn once a minute."""
+BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+DENIED_S = 30.0
+"""A refused login or a missing bucket is not mended by asking often."""
+
+ON_THE_WAY_MS = 3_600_000
+"""What the server would expire within so long is not sent: it would be refused where the sending is slow."""
+
+
+def kept_since(days: int, now_ms: int) -> int:
+    """The earliest time (ms UTC) worth sending to a bucket that keeps so many days; 0 days keep for ever."""
+    return now_ms - days * DAY_MS + ON_THE_WAY_MS if days else -(2**53)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How it goes; ``error`` is empty while it goes well."""
+
+    error: str = ""
+    sent_rows: int = 0
+    refused_lines: int = 0
+
+
+class Sending(Rounds):
+    """Rounds of :meth:`send`.
+
+    Parameters
+    ----------
+    lock : the advisory lock held during a round, PostgreSQL: a worker that lost its session may not know yet that
+        another one keeps house
+    poll_s, backoff_s : pauses after a round with nothing to send, and after one, two … failures
+    """
+
+    def __init__(self, name: str, database: Database, lock: int, *, poll_s: float, backoff_s: Sequence[float]) -> None:
+        super().__init__(name)
+        self._database = database
+        self._lock = lock
+        self._poll_s = poll_s
+        self._backoff_s = backoff_s
+        self._failures = 0
+        self.state = State()
+
+    @abstractmethod
+    def send(self) -> int:
+        """Send what waits longest; how much, 0 for nothing. Raises StorageUnavailable when the server is away."""
+
+    def next_round(self) -> float:
+        try:
+            sent = self.round()
+        except StorageUnavailable as error:
+            wait_s = self._backoff_s[min(self._failures, len(self._backoff_s) - 1)]
+            if isinstance(error, ServerTrouble):
+                wait_s = max(wait_s, error.retry_after_s or 0.0, DENIED_S if error.needs_somebody else 0.0)
+            return self._failed(str(error), wait_s)
+        except Exception as error:
+            log.exception("sending to the time-series server failed", part=self._name)
+            return self._failed(f"{type(error).__name__}: {error}", self._backoff_s[-1])
+        if self._failures:
+            log.info("the time-series server takes points again", part=self._name, after_failures=self._failures)
+        self._failures = 0
+        return 0.0 if sent else self._poll_s
+
+    def _failed(self, error: str, wait_s: float) -> float:
+        if error != self.state.error or self._failures % 20 == 0:
+            log.warning("points wait for the time-series server", part=self._name, error=error, next_try_s=wait_s)
+        self._failures += 1
+        self.state = replace(self.state, error=error)
+        return wait_s
+
+    def round(self) -> int:
+        """One round; how much was sent, 0 also where another process is at work.
+
+        Raises StorageUnavailable when the server cannot take it now; it stays.
+        """
+        with self._alone() as alone:
+            sent = self.send() if alone else 0
+        self.state = replace(self.state, error="")
+        return sent
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether no other process does this for the database, and none will while this lasts."""
+        if self._database.is_sqlite:  # workers are of one machine there, and the file's lock ends with its process
+            yield True
+            return
+        with self._database.read() as connection:
+            yield bool(connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({self._lock})").scalar_one())

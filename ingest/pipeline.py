@@ -332,6 +332,7 @@ class Site:
         if not self._fresh:
             self.refresh()
         self._keep_rules(now_ms)
+        self._count_left_out()
         try:
             cleared = self._follow_upkeep(now_ms)
             if not self.history.load_more(LOADED_AT_ONCE, now_ms):
@@ -352,6 +353,18 @@ class Site:
             self._fresh = False
             raise
         return cleared + findings
+
+    def _count_left_out(self) -> None:
+        left_out = self.ledger.take_left_out()
+        if not left_out:
+            return
+        try:
+            with self.database.write() as connection:
+                self.ledger.count_left_out(connection, left_out)
+        except BaseException:
+            for day, count in left_out.items():
+                self.ledger.leave_out(day, count)
+            raise
 
     def _follow_upkeep(self, now_ms: int) -> list[Finding]:
         """Mark and clear the stored readings as the checks and visits now recorded ask for; what cleared ones show.

@@ -221,6 +221,13 @@ ledger = sa.Table(
     sa.Column("stored", sa.BigInteger, nullable=False),
     sa.Column("duplicate", sa.BigInteger, nullable=False),
     sa.Column("quarantined", sa.BigInteger, nullable=False),
+    sa.Column(
+        "messages_left_out",
+        sa.BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="of unproven senders, beyond what is kept of them a day",
+    ),
 )
 
 stream = sa.Table(

@@ -75,7 +75,15 @@ def test_a_check_of_the_analyser_inside_period_data_is_calibration_and_not_river
     ((key, _, value, status),) = rows(got)
     assert (key, value, status) == ("nh3n", 8.0, "C")
     b = got.batch
-    verdict = assess(np.zeros(1, np.int32), b.parameter, b.at, b.value, b.status, Memory.of(np.zeros(1, np.int32), b.parameter), CATALOGUE)
+    verdict = assess(
+        np.zeros(1, np.int32),
+        b.parameter,
+        b.at,
+        b.value,
+        b.status,
+        Memory.of(np.zeros(1, np.int32), b.parameter),
+        CATALOGUE,
+    )
     assert (verdict.flag.tolist(), verdict.tests.tolist()) == ([Flag.BAD], [QualityTest.DEVICE_STATUS])
     assert not usable(pack(verdict.flag, verdict.tests)).any()
 

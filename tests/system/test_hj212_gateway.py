@@ -671,7 +671,7 @@ def test_the_example_of_the_standard_from_a_logger_nobody_knows(make: Callable[.
     site = make()
     wire = Wire(site.gateway.port)
     wire.send(b"##0101" + EXAMPLE + b"1C80\r\n")
-    assert wire.answer() == ("9011", "20160801085857223", "3")  # MN is ours, the password is not
+    assert wire.answer() == ("9011", "20160801085857223", "2")  # MN is ours, the password is not
     wire.close()
 
 

@@ -17,7 +17,7 @@ from governance.deadlines import STANDARD, Policy
 from governance.finding import Finding
 from governance.regions import Place, Regions
 from ingest import alarms, corrections, late_events, means, memories, quarantine, rulebook, validate
-from ingest.checks import care, devices, events
+from ingest.checks import care, devices, events, faults
 from ingest.checks.alarms import Key
 from ingest.checks.alarms import apply as apply_to_alarms
 from ingest.checks.clocks import Clocks
@@ -201,6 +201,13 @@ class Site:
                     self.catalogue,
                     self.history.checks.alarms,
                     lambda: upkeep_store.load(connection),
+                )
+                of_devices += faults.findings(
+                    live.carried,
+                    self.history.memory,
+                    self.history.registry,
+                    self.catalogue,
+                    self.history.checks.alarms,
                 )
                 findings = [*findings, *of_devices]
                 changed = changed | apply_to_alarms(self.history.checks.alarms, of_devices)

@@ -379,6 +379,25 @@ def list_incidents(
     return _load(connection, query)
 
 
+def open_red(connection: sa.Connection, reach: str, stations: Collection[str]) -> list[Incident]:
+    """Red incidents of the water of a reach, or of these stations, that go on now; oldest first.
+
+    Neither what late data show nor what concerns a device alone.
+    """
+    i = incidents_.c
+    here = (i.reach == reach) | i.station.in_(sorted(stations))
+    device = [Kind.DEVICE.value, Kind.NO_DATA.value, Kind.FORECAST.value]
+    query = sa.select(incidents_).where(
+        i.open_cause.is_not(None),
+        i.colour == Colour.RED.value,
+        i.kind.not_in(device),
+        ~i.retrospective,
+        i.recovered_at_ms.is_(None),
+        here,
+    )
+    return _load(connection, query.order_by(i.since_ms, i.id))
+
+
 def worklist(
     connection: sa.Connection, actor: Actor, now_ms: int, *, limit: int
 ) -> list[tuple[Incident, tuple[Action, ...]]]:

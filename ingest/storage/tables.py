@@ -315,6 +315,9 @@ live_class = sa.Table(
     sa.Column("text_zh", sa.Text, nullable=False),
     sa.Column("text_en", sa.Text, nullable=False),
     sa.Column("carried", sa.Text, comment="what a station was like, for the next judgement"),
+    sa.Column("measured_ms", sa.BigInteger, comment="the newest reading that decides the class"),
+    sa.Column("silent", sa.Integer, nullable=False, server_default="0", comment="stations that fell silent"),
+    sa.Column("stations", sa.Integer, nullable=False, server_default="0", comment="stations there are"),
 )
 
 memory = sa.Table(

@@ -47,7 +47,7 @@ from sensors.quality.memory import (
 from sensors.quality.past import ENOUGH, RUN_UNIT, Days, Past, Rhythm, level_unit
 from sensors.quality.sketch import ONE, bins
 from sensors.quality.stretches import Whereabouts, way_back
-from sensors.quality.suspects import Calm, jumped_alone, stuck_after_jump, unit_mistakes
+from sensors.quality.suspects import SUSPECTED, Calm, jumped_alone, stuck_after_jump, unit_mistakes
 from sensors.reading import Bits, Bools, Bytes, Codes, Flag, Floats, Ints, Places, QualityTest, pack
 from sensors.times import DAY_MS, TIME_BITS
 
@@ -339,7 +339,7 @@ def _compare(
             _shifts(line, p, found, shift_limit, memory, catalogue),
             _noise(line, p, scale, noise_limit, np.flatnonzero(noisy & mature), memory, catalogue),
         ]
-        again += _suspects(line, p, found.calm / shift_limit, mature, past.column(REPEATS), memory, catalogue)
+        again += _suspects(line, p, found.calm / shift_limit, mature, where, past, memory, catalogue)
         dead = flag >= Flag.BAD
         dead[accepted] = _nearly_nothing(line, p, catalogue)
         runs = dead_runs(series, dead, memory)
@@ -778,18 +778,28 @@ def _shifts(line: _Line, p: Codes, found: _Found, limit: Floats, memory: Memory,
 
 
 def _suspects(
-    line: _Line, p: Codes, size: Floats, mature: Bools, repeats: Floats, memory: Memory, catalogue: Catalogue
+    line: _Line,
+    p: Codes,
+    size: Floats,
+    mature: Bools,
+    where: Whereabouts,
+    past: Past,
+    memory: Memory,
+    catalogue: Catalogue,
 ) -> list[Places]:
     """Flag sensors that jumped while nothing else at the station moved, and what followed (sensors.quality.suspects);
     returns the places re-flagged. ``size`` (n,): the step that each reading confirms, in limits of a shift."""
     rows = np.flatnonzero((size > 1.0) & mature)
     if len(rows):
+        low, high, _, _ = where.been(rows)
+        away = (line.x[line.here[rows]] < low) | (line.x[line.here[rows]] > high)  # not back to where it was before
+        rows = rows[away & (line.q[line.here[rows] - 3] >> 4 & int(SUSPECTED) == 0)]
         rows = rows[_others(line, BUSY, rows, 5, memory, catalogue) == 0]
         rows = rows[_kinds_present(line, rows, memory, catalogue) >= WITNESSES]
     calm = Calm(line.x, line.q, line.here, line.segment, line.starts, rows, size[rows])
     return [
-        _mark(line, stuck_after_jump(calm, p, repeats, catalogue), QualityTest.FLAT_LINE),
-        _mark(line, unit_mistakes(calm, p, catalogue), QualityTest.UNIT_MISTAKE),
+        _mark(line, stuck_after_jump(calm, p, past.column(REPEATS), catalogue), QualityTest.FLAT_LINE),
+        _mark(line, unit_mistakes(calm, p, past.column(T_LEVEL), catalogue), QualityTest.UNIT_MISTAKE),
         _mark(line, jumped_alone(calm, p, catalogue), QualityTest.JUMPED_ALONE),
     ]
 

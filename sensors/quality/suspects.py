@@ -23,6 +23,9 @@ sensors of the catalogue, and an eighth of the way to the nearest other factor o
 CONCENTRATIONS: Final = ("mg/L", "µg/L", "µS/cm")
 """Units that are mistaken for another of the same quantity."""
 
+UNUSUAL: Final = 30.0
+"""So many times larger or smaller than the usual level: between a factor of ten, which water does, and a hundred."""
+
 DIGITS: Final = 3
 """Significant digits from which a repeated value is no end of a range and no detection limit (10.0, 0.05)."""
 REPEATS_MOST: Final = 0.05
@@ -32,6 +35,10 @@ more often than it measures repeats most of its readings."""
 FAR: Final = 5.0
 """A jump alone is suspect from so many of its own limits on: most changes of the water that one sensor alone shows are
 smaller (measured on the labelled records, docs/detection.md)."""
+
+
+SUSPECTED: Final = QualityTest.FLAT_LINE | QualityTest.UNIT_MISTAKE | QualityTest.JUMPED_ALONE
+"""What these tests say. A jump from a reading that one of them made suspect is the way back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,37 +104,43 @@ def _exact(values: Floats, p: Codes, catalogue: Catalogue) -> Bools:
     return out
 
 
-def unit_mistakes(calm: Calm, p: Codes, catalogue: Catalogue) -> Places:
-    """Readings after a jump by 100 or 1,000, until the value is another by ten or more."""
+def unit_mistakes(calm: Calm, p: Codes, usual: Floats, catalogue: Catalogue) -> Places:
+    """Readings after a jump by 100 or 1,000, until the value is another by ten or more.
+
+    ``usual`` (n,) is the level of two weeks, 0 where none is kept: then only a jump downwards counts, for upwards such
+    a parameter leaves the range of its instrument.
+    """
     concentration = np.array([one.unit in CONCENTRATIONS for one in catalogue.parameters], np.bool_)
     rows = calm.rows[concentration[p[calm.rows]]]
     here = calm.here[rows]
     after = np.median(calm.x[here[:, None] + np.arange(-2, 1)], axis=1)
     before = np.median(calm.x[here[:, None] + np.arange(-6, -2)], axis=1)
     factor = np.abs(np.log(np.maximum(np.abs(after), 1e-12) / np.maximum(np.abs(before), 1e-12)))
-    rows = rows[(np.abs(factor[:, None] - np.log(FACTORS)) <= np.log1p(AS_EXACT)).any(axis=1)]
+    level, size = usual[rows], np.maximum(np.abs(after), 1e-12)
+    unusual = np.where(level > 0, (size * UNUSUAL < level) | (size > UNUSUAL * level), after < before)
+    rows = rows[unusual & (np.abs(factor[:, None] - np.log(FACTORS)) <= np.log1p(AS_EXACT)).any(axis=1)]
     begun, found = set(calm.here[rows].tolist()), []
     for series in calm.series(QualityTest.UNIT_MISTAKE, rows):
         first, last = calm.span(series)
-        level: list[float] = []
+        near: list[float] = []
         window = range(first - KEEP, first)
         if calm.q[first - 1] >> 4 & int(QualityTest.UNIT_MISTAKE):
-            level = [float(calm.x[i]) for i in window if calm.q[i] >> 4 & int(QualityTest.UNIT_MISTAKE)]
+            near = [float(calm.x[i]) for i in window if calm.q[i] >> 4 & int(QualityTest.UNIT_MISTAKE)]
         for place in range(first, last + 1):
             if place in begun:
                 found += [place - 2, place - 1, place]
-                level = calm.x[place - 2 : place + 1].tolist()
-            elif level and _same_size(float(calm.x[place]), level[-KEEP:]):
+                near = calm.x[place - 2 : place + 1].tolist()
+            elif near and _same_size(float(calm.x[place]), near[-KEEP:]):
                 found.append(place)
-                level.append(float(calm.x[place]))
+                near.append(float(calm.x[place]))
             else:
-                level = []
+                near = []
     return _places(found)
 
 
-def _same_size(value: float, level: list[float]) -> bool:
+def _same_size(value: float, near: list[float]) -> bool:
     """Whether a value is within a factor of ten of the median of those before it; zero is of any small size."""
-    middle = abs(float(np.median(level)))
+    middle = abs(float(np.median(near)))
     return abs(value) < 10 * max(middle, 1e-12) and (value == 0 or abs(value) > middle / 10)
 
 

@@ -1,16 +1,19 @@
 """One cause, one incident along a river: what came down from a polluted station above joins that station's incident.
 
-What is upstream is asked of the open incidents themselves, so that a restart forgets nothing (design rule 8).
+What is upstream is asked of the open incidents themselves, so that a restart forgets nothing (design rule 8). Late data
+are grouped with late data. They come in any order: what is found upstream last joins what was found below it before.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
+from governance.arising import JOIN_WITHIN_MS
 from governance.database import Database
 from governance.finding import Change, Finding, Kind
 from governance.tables import incident, incident_condition
+from ingest.checks.alarms import Key
 from ingest.checks.upstream import Crossing, Explained, River
 from ingest.checks.wording import duration, name
 from sensors.texts import say
@@ -22,12 +25,18 @@ WATER = "water:"
 def grouped(findings: Sequence[Finding], river: River, database: Database, now_ms: int) -> list[Finding]:
     """The findings in the order of events, each with the cause of what explains it.
 
-    Only what begins now at a station that has no incident of its own asks the river; past findings stay by themselves.
+    Only what begins at a station that has no incident of its own asks the river.
     """
+    past = [one for one in findings if one.retrospective]
+    if any(_passes(one) or one.change is Change.RESOLVED for one in past):
+        with database.read() as connection:
+            there = _past(connection, past)
+        after = iter(_grouped_past(past, river, there))
+        findings = [next(after) if one.retrospective else one for one in findings]
     if not any(_asks(one, river) for one in findings):
         return list(findings)
     with database.read() as connection:
-        crossings = _open(connection)
+        crossings = [Crossing(*row[1:]) for row in _open(connection, retrospective=False)]
     own = {one.cause for one in crossings}
     found: list[Finding] = []
     joined: dict[tuple[str, str, str | None], str] = {}
@@ -46,6 +55,51 @@ def grouped(findings: Sequence[Finding], river: River, database: Database, now_m
             crossings = [_ended(crossing, one) for crossing in crossings]
         found.append(one)
     return found
+
+
+def _grouped_past(findings: Sequence[Finding], river: River, there: "Sequence[_Past]") -> list[Finding]:
+    """Retrospective findings with the cause of the water above, or of what was found below before them."""
+    known, found = list(there), []
+    for said in findings:
+        one = said
+        if said.change is not Change.FIRED:
+            mine = [p for p in known if p.key == (said.rule, said.station, said.parameter or "")]
+            if said.change is Change.RESOLVED and mine and all(p.crossing.cause != said.cause for p in mine):
+                one = replace(
+                    said, cause=min(mine, key=lambda p: abs(p.crossing.since_ms - said.since_ms)).crossing.cause
+                )
+        elif _passes(said):
+            near = [p.crossing for p in known if _near(p.crossing, said)]
+            if all(crossing.cause != said.cause for crossing in near):
+                one = _along_the_river(said, river, near)
+            crossing = Crossing(one.cause, one.station, one.parameter or "", one.since_ms, None)
+            known.append(_Past((one.rule, one.station, one.parameter or ""), crossing))
+        found.append(one)
+    return found
+
+
+def _along_the_river(one: Finding, river: River, crossings: Sequence[Crossing]) -> Finding:
+    """The finding with the cause of what explains it upstream, or of what it explains downstream."""
+    if one.station not in river:
+        return one
+    explained = river.explain(
+        river.station(one.station), one.parameter or "", one.since_ms, crossings, one.observed_at_ms
+    )
+    if explained is not None:
+        return _joined(one, explained)
+    mine = Crossing(one.cause, one.station, one.parameter or "", one.since_ms, None)
+    for lower in crossings:
+        if lower.station in river and river.explain(
+            river.station(lower.station), lower.parameter, lower.since_ms, [mine], one.observed_at_ms
+        ):
+            return replace(one, cause=lower.cause)
+    return one
+
+
+def _near(crossing: Crossing, finding: Finding) -> bool:
+    """Whether both may be one retrospective incident, by their times."""
+    end_ms = crossing.since_ms if crossing.end_ms is None else crossing.end_ms
+    return crossing.since_ms - JOIN_WITHIN_MS <= finding.since_ms <= end_ms + JOIN_WITHIN_MS
 
 
 def _ended(crossing: Crossing, finding: Finding) -> Crossing:
@@ -73,8 +127,12 @@ def _down_the_river(one: Finding, river: River, crossings: Sequence[Crossing]) -
 
 
 def _asks(one: Finding, river: River) -> bool:
-    begins = one.change is Change.FIRED and not one.retrospective and one.kind in PASSES
-    return begins and one.cause == f"{WATER}{one.station}" and river.has_above(one.station)
+    return _passes(one) and not one.retrospective and river.has_above(one.station)
+
+
+def _passes(one: Finding) -> bool:
+    """Whether water that passes begins here, in an incident of its own."""
+    return one.change is Change.FIRED and one.kind in PASSES and one.cause == f"{WATER}{one.station}"
 
 
 def _joined(one: Finding, explained: Explained) -> Finding:
@@ -88,10 +146,27 @@ def _joined(one: Finding, explained: Explained) -> Finding:
     return replace(one, cause=explained.by.cause, text=text, explained=True)
 
 
-def _open(connection: sa.Connection) -> list[Crossing]:
-    """What is and was beyond its limits within the open live incidents about water."""
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What was beyond a limit within a retrospective incident, and the condition that said so."""
+
+    key: Key
+    crossing: Crossing
+
+
+def _past(connection: sa.Connection, findings: Sequence[Finding]) -> list[_Past]:
+    first_ms, last_ms = min(one.since_ms for one in findings), max(one.observed_at_ms for one in findings)
+    found = [_Past((row[0], row[2], row[3]), Crossing(*row[1:])) for row in _open(connection, retrospective=True)]
+    begin_ms, end_ms = first_ms - 2 * JOIN_WITHIN_MS, last_ms + 2 * JOIN_WITHIN_MS
+    return [one for one in found if begin_ms <= one.crossing.since_ms <= end_ms]
+
+
+def _open(connection: sa.Connection, *, retrospective: bool) -> list[sa.Row[tuple[str, str, str, str, int, int]]]:
+    """What is and was beyond its limits within the open incidents about water: rule, cause, station, parameter, since,
+    until."""
     query = (
         sa.select(
+            incident_condition.c.rule,
             incident.c.cause,
             incident_condition.c.station,
             incident_condition.c.parameter,
@@ -101,9 +176,9 @@ def _open(connection: sa.Connection) -> list[Crossing]:
         .join(incident, incident.c.id == incident_condition.c.incident_id)
         .where(
             incident.c.open_cause.is_not(None),
-            incident.c.retrospective == sa.false(),
+            incident.c.retrospective == retrospective,
             incident.c.cause.startswith(WATER),
         )
         .order_by(incident.c.id)
     )
-    return [Crossing(*row) for row in connection.execute(query)]
+    return list(connection.execute(query))

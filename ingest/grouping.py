@@ -5,7 +5,7 @@ are grouped with late data. They come in any order: what is found upstream last 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -27,12 +27,14 @@ def grouped(findings: Sequence[Finding], river: River, database: Database, now_m
 
     Only what begins at a station that has no incident of its own asks the river.
     """
-    past = [one for one in findings if one.retrospective]
-    if any(_passes(one) or one.change is Change.RESOLVED for one in past):
+    if any(_passes(one) and one.retrospective for one in findings):
         with database.read() as connection:
-            there = _past(connection, past)
-        after = iter(_grouped_past(past, river, there))
+            there = _past(connection, findings)
+        after = iter(_grouped_past(findings, river, there, now_ms))
         findings = [next(after) if one.retrospective else one for one in findings]
+    if any(_ends_alone(one) for one in findings):
+        with database.read() as connection:
+            findings = _ended_where_they_began(connection, findings)
     if not any(_asks(one, river) for one in findings):
         return list(findings)
     with database.read() as connection:
@@ -57,41 +59,68 @@ def grouped(findings: Sequence[Finding], river: River, database: Database, now_m
     return found
 
 
-def _grouped_past(findings: Sequence[Finding], river: River, there: "Sequence[_Past]") -> list[Finding]:
-    """Retrospective findings with the cause of the water above, or of what was found below before them."""
+def _grouped_past(findings: Sequence[Finding], river: River, there: Sequence[Crossing], now_ms: int) -> list[Finding]:
+    """The retrospective of these findings, with the cause of the water above or of what was found below before them."""
     known, found = list(there), []
+    ends: dict[Key, list[int]] = {}
+    for one in findings:
+        if one.change is Change.RESOLVED:
+            ends.setdefault(_key(one), []).append(one.observed_at_ms)
     for said in findings:
+        if not said.retrospective:
+            continue
         one = said
-        if said.change is not Change.FIRED:
-            mine = [p for p in known if p.key == (said.rule, said.station, said.parameter or "")]
-            if said.change is Change.RESOLVED and mine and all(p.crossing.cause != said.cause for p in mine):
-                one = replace(
-                    said, cause=min(mine, key=lambda p: abs(p.crossing.since_ms - said.since_ms)).crossing.cause
-                )
-        elif _passes(said):
-            near = [p.crossing for p in known if _near(p.crossing, said)]
-            if all(crossing.cause != said.cause for crossing in near):
-                one = _along_the_river(said, river, near)
-            crossing = Crossing(one.cause, one.station, one.parameter or "", one.since_ms, None)
-            known.append(_Past((one.rule, one.station, one.parameter or ""), crossing))
+        if _passes(said):
+            end_ms = min((at for at in ends.get(_key(said), ()) if at >= said.observed_at_ms), default=None)
+            crossing = Crossing(said.cause, said.station, said.parameter or "", said.since_ms, end_ms)
+            near = [other for other in known if _near(other, said)]
+            here = [other for other in near if other.station == said.station]
+            if here:  # one case of the station, whatever it joined
+                one = replace(said, cause=min(here, key=lambda other: abs(other.since_ms - said.since_ms)).cause)
+            else:
+                one = _along_the_river(said, crossing, river, near, now_ms)
+            known.append(replace(crossing, cause=one.cause))
         found.append(one)
     return found
 
 
-def _along_the_river(one: Finding, river: River, crossings: Sequence[Crossing]) -> Finding:
+def _key(one: Finding) -> Key:
+    return one.rule, one.station, one.parameter or ""
+
+
+def _ends_alone(one: Finding) -> bool:
+    return one.change is Change.RESOLVED and one.cause == f"{WATER}{one.station}"
+
+
+def _ended_where_they_began(connection: sa.Connection, findings: Sequence[Finding]) -> list[Finding]:
+    """What ends, with the cause of the incident in which it goes on, where its own has nothing of it."""
+    going: dict[Key, set[str]] = {}
+    for retrospective in (False, True):
+        for rule, cause, station, parameter, _, end_ms in _open(connection, retrospective=retrospective):
+            if end_ms is None:
+                going.setdefault((rule, station, parameter), set()).add(cause)
+    found = []
+    for one in findings:
+        if one.change is Change.FIRED:
+            going.setdefault(_key(one), set()).add(one.cause)
+        causes = going.get(_key(one), set())
+        lost = _ends_alone(one) and causes and one.cause not in causes
+        found.append(replace(one, cause=min(causes)) if lost else one)
+    return found
+
+
+def _along_the_river(
+    one: Finding, crossing: Crossing, river: River, others: Sequence[Crossing], now_ms: int
+) -> Finding:
     """The finding with the cause of what explains it upstream, or of what it explains downstream."""
     if one.station not in river:
         return one
-    explained = river.explain(
-        river.station(one.station), one.parameter or "", one.since_ms, crossings, one.observed_at_ms
-    )
+    explained = river.explain(river.station(one.station), crossing.parameter, one.since_ms, others, now_ms)
     if explained is not None:
         return _joined(one, explained)
-    mine = Crossing(one.cause, one.station, one.parameter or "", one.since_ms, None)
-    for lower in crossings:
-        if lower.station in river and river.explain(
-            river.station(lower.station), lower.parameter, lower.since_ms, [mine], one.observed_at_ms
-        ):
+    for lower in others:
+        below = lower.station in river and river.station(lower.station)
+        if below and river.explain(below, lower.parameter, lower.since_ms, [crossing], now_ms):
             return replace(one, cause=lower.cause)
     return one
 
@@ -146,19 +175,12 @@ def _joined(one: Finding, explained: Explained) -> Finding:
     return replace(one, cause=explained.by.cause, text=text, explained=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """What was beyond a limit within a retrospective incident, and the condition that said so."""
-
-    key: Key
-    crossing: Crossing
-
-
-def _past(connection: sa.Connection, findings: Sequence[Finding]) -> list[_Past]:
-    first_ms, last_ms = min(one.since_ms for one in findings), max(one.observed_at_ms for one in findings)
-    found = [_Past((row[0], row[2], row[3]), Crossing(*row[1:])) for row in _open(connection, retrospective=True)]
-    begin_ms, end_ms = first_ms - 2 * JOIN_WITHIN_MS, last_ms + 2 * JOIN_WITHIN_MS
-    return [one for one in found if begin_ms <= one.crossing.since_ms <= end_ms]
+def _past(connection: sa.Connection, findings: Sequence[Finding]) -> list[Crossing]:
+    """What was beyond its limits within the retrospective incidents of these days."""
+    begin_ms = min(one.since_ms for one in findings) - 2 * JOIN_WITHIN_MS
+    end_ms = max(one.observed_at_ms for one in findings) + 2 * JOIN_WITHIN_MS
+    found = [Crossing(*row[1:]) for row in _open(connection, retrospective=True)]
+    return [one for one in found if begin_ms <= one.since_ms <= end_ms]
 
 
 def _open(connection: sa.Connection, *, retrospective: bool) -> list[sa.Row[tuple[str, str, str, str, int, int]]]:

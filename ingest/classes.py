@@ -122,6 +122,34 @@ def update(
     return told
 
 
+def at(registry: Registry, store: ReadingStore, catalogue: Catalogue, at_ms: int) -> dict[str, LiveReach]:
+    """The class of every reach by the usable readings that were current at an instant of the past."""
+    cycles_s, targets = registry.cycles_s(at_ms), {reach.key: reach.target for reach in registry.reaches}
+    watched = [Watched.of(s, targets.get(s.reach), cycles_s.get(s.key)) for s in registry.stations]
+    newest: dict[str, dict[str, Newest]] = {}
+    for one in watched:
+        reach_ms = max(one.current_for_ms(key, live.DEFAULT) for key in live.DEFAULT.items)
+        window = store.window(one.key, at_ms - reach_ms, at_ms)
+        for row in np.flatnonzero(window.packed & 15 < Flag.SUSPECT).tolist():
+            key = catalogue.parameters[int(window.parameter[row])].key
+            newest.setdefault(one.key, {})[key] = Newest(int(window.at[row]), float(window.value[row]))
+    _, judged = live.stations({}, watched, newest, at_ms)
+    on: dict[str, list[LiveClass]] = {}
+    for station, found in zip(registry.stations, judged, strict=True):
+        on.setdefault(station.reach, []).append(found)
+    return {reach.key: live.reach(on.get(reach.key, []), reach.target) for reach in registry.reaches}
+
+
+def entry(one: Shown | LiveReach) -> dict[str, object]:
+    """What the daily entry of the trail says of a reach."""
+    return {
+        "class": None if one.water_class is None else one.water_class.roman,
+        "target": None if one.target is None else one.target.roman,
+        "met": one.met,
+        "deciding": one.deciding,
+    }
+
+
 def _fresh(
     stations: Sequence[Station],
     store: ReadingStore,

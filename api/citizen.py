@@ -24,7 +24,7 @@ from api.asking import Asked, Known
 from api.console.marks import badge
 from api.context import Context
 from api.routes.reports import MOST_PHOTOS, ReportView, Told, file, followed, objected, sender_of
-from governance import people
+from governance import incidents, people
 from governance.incident import State
 from governance.regions import Regions
 from governance.reports import spelled
@@ -204,6 +204,8 @@ def _sheet(
 def _water(asked: Context, registry: Registry, reach: Reach, language: str) -> str:
     with asked.database.read() as connection:
         live = shown(connection, REACH).get(reach.key)
+        here = [station.key for station in registry.stations if station.reach == reach.key]
+        red = incidents.open_red(connection, reach.key, here)
         terms = people.appointments(connection)
     regions, now_ms = Regions(registry.regions), asked.clock_ms()
     places = {s.region for s in registry.stations if s.reach == reach.key and s.region in regions}
@@ -217,11 +219,12 @@ def _water(asked: Context, registry: Registry, reach: Reach, language: str) -> s
         number = html.escape(asked.complaints)
         call = f'<a href="tel:{number}" data-testid="report-call">{number}</a>'
         who += f"<p>{_t('complaints', language)}{call}</p>"
-    watched = any(station.reach == reach.key for station in registry.stations)
+    warning = _t("red", language, since=beijing(min(i.since_ms for i in red))) if red else ""
+    warning = f'<p class="big" role="alert" data-testid="report-red">{warning}</p>' if red else ""
     return (
         f'<section data-testid="report-water"><div class="water">{badge(live.water_class if live else None, 56)}<div>'
-        f"<h1>{_of(Text(reach.zh, reach.en), language)}</h1>{_in_words(live, watched, language)}</div></div>"
-        f'{who}<p class="quiet">{_t("no_proof", language)}</p></section>'
+        f"<h1>{_of(Text(reach.zh, reach.en), language)}</h1>{_in_words(live, bool(here), language)}</div></div>"
+        f'{warning}{who}<p class="quiet">{_t("no_proof", language)}</p></section>'
     )
 
 
@@ -236,8 +239,10 @@ def _in_words(live: Shown | None, watched: bool, language: str) -> str:
         return f"<p>{_t('not_judged' if watched else 'not_watched', language)}</p>"
     one = live.water_class
     said = _t(f"water_{int(one)}", language, condition=Text(one.zh, one.en))
-    at = _t("measured", language, at=beijing(live.at_ms))
-    return f'<p class="big">{said}</p><p class="quiet">{at}</p>'
+    at = _t("measured", language, at=beijing(live.at_ms if live.measured_ms is None else live.measured_ms))
+    silent = _t("silent", language, silent=live.silent, stations=live.stations) if live.silent else ""
+    silent = f'<p class="quiet" data-testid="report-silent">{silent}</p>' if live.silent else ""
+    return f'<p class="big">{said}</p><p class="quiet">{at}</p>{silent}'
 
 
 def _form(registry: Registry, typed: Typed, reach: Reach | None, language: str) -> str:

@@ -10,6 +10,8 @@ from ingest.classes import Shown
 class LiveClassView:
     """``water_class`` is I to V or >V, null where nothing can be judged; ``deciding`` the parameters that decide it.
 
+    ``at`` is when it was judged, ``measured_at`` the newest reading that decides it. ``silent`` of ``stations`` have
+    sent nothing for three promised intervals.
     Of a station, ``judged`` of ``expected`` parameters were judged; of a reach, whose class is that of its worst
     station, so many of its stations could be. ``met``: whether the ``target`` is reached, null where that cannot be
     told. ``zh`` and ``en`` say why, with the numbers.
@@ -24,6 +26,9 @@ class LiveClassView:
     met: bool | None
     zh: str
     en: str
+    measured_at: str | None = None
+    silent: int = 0
+    stations: int = 1
 
 
 def view(shown: Shown | None) -> LiveClassView | None:
@@ -40,4 +45,7 @@ def view(shown: Shown | None) -> LiveClassView | None:
         met=shown.met,
         zh=shown.text_zh,
         en=shown.text_en,
+        measured_at=when(shown.measured_ms),
+        silent=shown.silent,
+        stations=shown.stations,
     )

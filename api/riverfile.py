@@ -77,6 +77,7 @@ class RiverFile:
 
     ``chiefs`` are the names of those who answer for it now. ``offices``, highest level first, say what the sign at the
     water says, the chiefs in office; of the people whom who asks may see also deputies, terms and those to come.
+    ``red_since`` is since when a red incident of this water goes on, null where none does; everybody may know it.
     ``complaints`` is the telephone number of the sign, "" where the site has none.
     """
 
@@ -97,6 +98,7 @@ class RiverFile:
     classes: list[dict[str, Any]]
     incidents: list[dict[str, Any]]
     plan: PlanView | None
+    red_since: str | None = None
 
 
 def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverFile:
@@ -113,6 +115,7 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
         days = audit.listing(connection, what=CLASSES, limit=DAYS)
         found = incidents.list_incidents(connection, limit=INCIDENTS) if who.may(Right.INCIDENTS) else []
         plan = plans.get(connection, key)
+        red = incidents.open_red(connection, key, keys)
     newest: dict[str, int] = {}
     for row in context.store.latest([station.key for station in mine]) if mine else ():
         newest[row.station] = max(newest.get(row.station, 0), row.newest_at_ms)
@@ -172,6 +175,7 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
             if (i.place.reach == key or i.station in keys) and lifecycle.concerns(i, who)
         ],
         plan=plan_view(plan, who),
+        red_since=when(min(i.since_ms for i in red)) if red else None,
     )
 
 

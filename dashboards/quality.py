@@ -31,6 +31,8 @@ _TEST_NAMES: Final = {
     QualityTest.NEIGHBOURS: "偏离邻站 neighbours",
     QualityTest.DRIFT: "作业时回跳 drift",
     QualityTest.BURST: "短时突起 burst",
+    QualityTest.UNIT_MISTAKE: "疑似单位设错 unit mistake",
+    QualityTest.JUMPED_ALONE: "孤立突变 jump alone",
 }
 _REASON_WORDS: Final = {reason.key: (reason.key.replace("_", " "), parts.GREY) for reason in Reason}
 

@@ -114,6 +114,11 @@ class Emergencies:
     answer: Limit = Limit(10, "m")
     again: Limit = Limit(30, "m")
 
+    @property
+    def longest_ms(self) -> int:
+        """The longest wait for a call: until the hours of the mildest grade are over, or one is due again."""
+        return max(_span_ms(span) for span in (*self.within.values(), self.answer, self.again))
+
     def next_call(self, grade: str, due_ms: int, now_ms: int, remind_at: float, *, answered: bool) -> int | None:
         """When it is called out next, while it is not reported; None a day after the hours are over."""
         remind_ms = due_ms - round((1 - remind_at) * _span_ms(self.within[grade])) if grade in self.within else due_ms

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from governance import arising, audit, cloudevents, lifecycle, standing
+from governance import arising, audit, cloudevents, lifecycle, standing, wrong_clock
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Change, Colour, Finding, Kind
 from governance.incident import (
@@ -225,6 +225,7 @@ def remind(
     What fired is written in the same transaction as when it fires next: killed before the commit nothing was said, and
     after it nothing is said again.
     """
+    wrong_clock.reminders(connection, now_ms, policy.emergencies.longest_ms)
     due = (incidents_.c.alert_at_ms <= now_ms) & incidents_.c.paused_at_ms.is_(None)
     unreported = incidents_.c.emergency_alert_at_ms <= now_ms
     query = sa.select(incidents_).where(due | unreported, incidents_.c.open_cause.is_not(None))
@@ -376,6 +377,25 @@ def list_incidents(
     if before_id is not None:
         query = query.where(incidents_.c.id < before_id)
     return _load(connection, query)
+
+
+def open_red(connection: sa.Connection, reach: str, stations: Collection[str]) -> list[Incident]:
+    """Red incidents of the water of a reach, or of these stations, that go on now; oldest first.
+
+    Neither what late data show nor what concerns a device alone.
+    """
+    i = incidents_.c
+    here = (i.reach == reach) | i.station.in_(sorted(stations))
+    device = [Kind.DEVICE.value, Kind.NO_DATA.value, Kind.FORECAST.value]
+    query = sa.select(incidents_).where(
+        i.open_cause.is_not(None),
+        i.colour == Colour.RED.value,
+        i.kind.not_in(device),
+        ~i.retrospective,
+        i.recovered_at_ms.is_(None),
+        here,
+    )
+    return _load(connection, query.order_by(i.since_ms, i.id))
 
 
 def worklist(

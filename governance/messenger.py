@@ -24,7 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 import structlog
 
-from governance import channels, notice_store, oncall, standing
+from governance import channels, notice_store, oncall, standing, wrong_clock
 from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Place
 from governance.database import Database, in_order
@@ -148,6 +148,7 @@ class Messenger(Rounds):
         self._owner = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:12]}"
         self._lock = threading.Lock()
         self._in_flight: set[int] = set()
+        self._correct_clock = wrong_clock.Correction(self._correct_waits)
         self.last_error = ""
         self.counts = {"sent": 0, "failed": 0, "dead": 0}
 
@@ -170,12 +171,19 @@ class Messenger(Rounds):
 
     def round(self, hand_over: Callable[[_Claimed], object] | None = None) -> bool:
         """Make, escalate and send what is due; True when there may be more. Sends in this thread by default."""
+        self._correct_clock()
         made = self.make()
         raised = self.escalate()
         claimed = self._claim()
         for one in claimed:
             (hand_over or self._deliver)(one)
         return AT_ONCE in (made, raised) or bool(claimed)
+
+    def _correct_waits(self) -> None:
+        """What was written while the clock was ahead waits no longer than it may."""
+        now_ms = self._clock()
+        with self._database.write() as connection:
+            wrong_clock.messages(connection, now_ms, self._policy, round(BACKOFF_CAP_S * 1000), LEASE_MS)
 
     # -- made ------------------------------------------------------------------------------------------------------
 

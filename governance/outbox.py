@@ -26,6 +26,7 @@ Leases are compared by the workers' own clocks, which must agree to some seconds
 
 import contextlib
 import json
+import math
 import os
 import random
 import socket
@@ -45,7 +46,7 @@ import httpx
 import sqlalchemy as sa
 import structlog
 
-from governance import cloudevents
+from governance import cloudevents, wrong_clock
 from governance.database import Database
 from governance.rounds import Rounds
 from governance.tables import outbox
@@ -63,7 +64,10 @@ KEEP_ALIVE_S = 2.0
 LEASE_S = 20.0
 """For how long a claim holds unless it is renewed, which is done when half of it has passed."""
 
-TELL_AGAIN_MS = 600_000
+LEASE_MOST_MS = 120_000
+"""No worker of ours claims for longer."""
+
+TELL_AGAIN_S = 600.0
 GATHER_S = 60.0
 """A repetition waits until its incident was last told of this long ago; a quarter where it pages. As messages to people
 do; our choice."""
@@ -317,11 +321,12 @@ class Deliverer(Rounds):
         self._take = self._look.with_for_update(skip_locked=True, of=outbox)
         self._owner = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:12]}"
         self._renew_at_ms = 0
+        self._correct_clock = wrong_clock.Correction(self._correct_waits)
         self._watch = watch
         self._lock = threading.Lock()
         self._answers: list[_Answer] = []
         self._in_flight: dict[int, Delivery] = {}  # by incident: on its way or not settled yet; the loop's own
-        self._told: dict[str, int] = {}  # trouble: when it was last told
+        self._told: dict[str, float] = {}  # trouble: when it was last told, monotonic seconds
         self._grace_s = 0.0
         self.last_round_at_ms: int | None = None
         """When the loop last saw the database and had nothing left to hand out: a watcher's proof of life."""
@@ -365,8 +370,9 @@ class Deliverer(Rounds):
         """Settle, hand out what is due, and say how many seconds may pass until the next look."""
         self._settle()
         now_ms = self._clock()
-        if self._in_flight and now_ms >= self._renew_at_ms:
+        if self._in_flight and not 0 < self._renew_at_ms - now_ms <= self._lease_ms // 2:  # due, or the clock went back
             self._renew(now_ms)
+        self._correct_clock()
         free = self._concurrency - len(self._in_flight)
         wait_s = self._poll_s
         if free > 0:
@@ -411,7 +417,9 @@ class Deliverer(Rounds):
             .scalar_subquery()
         )
         wait_ms = sa.case((row.c.notify == "page", self._gather_ms // 4), else_=self._gather_ms)
-        at_once = ~row.c.repeats | (row.c.attempts > 0) | (sa.func.coalesce(last, 0) + wait_ms <= _NOW)
+        last = sa.func.coalesce(last, 0)
+        told_ahead = last > _NOW + wrong_clock.SKEW_MS  # by a clock that was wrong: it says nothing of when
+        at_once = ~row.c.repeats | (row.c.attempts > 0) | (last + wait_ms <= _NOW) | told_ahead
         return (row.c.next_attempt_at_ms <= _NOW) & at_once
 
     def _asked(self, now_ms: int, free: int) -> dict[str, Any]:
@@ -440,6 +448,19 @@ class Deliverer(Rounds):
         with self._database.write() as connection:
             connection.execute(longer.values(claimed_until_ms=now_ms + self._lease_ms))
         self._renew_at_ms = now_ms + self._lease_ms // 2
+
+    def _correct_waits(self) -> None:
+        """What was written while the clock was ahead waits no longer than it may."""
+        now_ms = self._clock()
+        with self._database.write() as connection:
+            wrong_clock.deliveries(
+                connection,
+                now_ms,
+                backoff_s=self._backoff_s,
+                cap_s=self._backoff_cap_s,
+                asked_most_s=RETRY_AFTER_CAP_S,
+                lease_most_ms=max(self._lease_ms, LEASE_MOST_MS),
+            )
 
     def _give_back(self) -> float:
         """Let go of the rows that were not settled in time, so that the next worker need not wait for the lease."""
@@ -584,9 +605,10 @@ class Deliverer(Rounds):
             )
             return
         trouble = answer.error.split(":")[0] if answer.status is None and answer.error else str(answer.status)
-        if answer.at_ms - self._told.get(trouble, -TELL_AGAIN_MS) < TELL_AGAIN_MS:
+        now_s = time.monotonic()
+        if now_s - self._told.get(trouble, -math.inf) < TELL_AGAIN_S:
             return
-        self._told[trouble] = answer.at_ms
+        self._told[trouble] = now_s
         what = "no answer from the receiver"
         if decision is Verdict.MISCONFIGURED:
             what = "the receiver turns deliveries away: check the address and the secret"

@@ -366,7 +366,10 @@ class _Said:
 
 def verdict_text(one: Forecast, parameter: Parameter) -> Text:
     """Whether the forecast is shown, in one sentence with its figures."""
-    values: dict[str, object] = {"days": one.skill.days, "ratio": f"{one.skill.ratio:.2f}"}
+    checked = np.isfinite(one.skill.coverage)
+    percent = f"{100 * one.skill.coverage:.0f}" if checked else ""
+    values: dict[str, object] = {"days": one.skill.days, "ratio": f"{one.skill.ratio:.2f}", "percent": percent}
+    values["held"] = say("forecast.held", percent=percent) if checked else say("forecast.held_unknown")
     if one.skill.shown:
         day = one.at <= one.issued_ms + 24 * HOUR_MS
         values |= {"low": parameter.show(float(one.low[day].min())), "high": parameter.show(float(one.high[day].max()))}

@@ -1,6 +1,7 @@
 """One cause, one incident along a river: what came down from a polluted station above joins that station's incident.
 
-What is upstream is asked of the open incidents themselves, so that a restart forgets nothing (design rule 8).
+What is upstream is asked of the open incidents themselves, so that a restart forgets nothing (design rule 8). Late data
+are grouped with late data. They come in any order: what is found upstream last joins what was found below it before.
 """
 
 from collections.abc import Sequence
@@ -8,9 +9,11 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
+from governance.arising import JOIN_WITHIN_MS
 from governance.database import Database
 from governance.finding import Change, Finding, Kind
 from governance.tables import incident, incident_condition
+from ingest.checks.alarms import Key
 from ingest.checks.upstream import Crossing, Explained, River
 from ingest.checks.wording import duration, name
 from sensors.texts import say
@@ -22,12 +25,20 @@ WATER = "water:"
 def grouped(findings: Sequence[Finding], river: River, database: Database, now_ms: int) -> list[Finding]:
     """The findings in the order of events, each with the cause of what explains it.
 
-    Only what begins now at a station that has no incident of its own asks the river; past findings stay by themselves.
+    Only what begins at a station that has no incident of its own asks the river.
     """
+    if any(_passes(one) and one.retrospective for one in findings):
+        with database.read() as connection:
+            there = _past(connection, findings)
+        after = iter(_grouped_past(findings, river, there, now_ms))
+        findings = [next(after) if one.retrospective else one for one in findings]
+    if any(_ends_alone(one) for one in findings):
+        with database.read() as connection:
+            findings = _ended_where_they_began(connection, findings)
     if not any(_asks(one, river) for one in findings):
         return list(findings)
     with database.read() as connection:
-        crossings = _open(connection)
+        crossings = [Crossing(*row[1:]) for row in _open(connection, retrospective=False)]
     own = {one.cause for one in crossings}
     found: list[Finding] = []
     joined: dict[tuple[str, str, str | None], str] = {}
@@ -46,6 +57,78 @@ def grouped(findings: Sequence[Finding], river: River, database: Database, now_m
             crossings = [_ended(crossing, one) for crossing in crossings]
         found.append(one)
     return found
+
+
+def _grouped_past(findings: Sequence[Finding], river: River, there: Sequence[Crossing], now_ms: int) -> list[Finding]:
+    """The retrospective of these findings, with the cause of the water above or of what was found below before them."""
+    known, found = list(there), []
+    ends: dict[Key, list[int]] = {}
+    for one in findings:
+        if one.change is Change.RESOLVED:
+            ends.setdefault(_key(one), []).append(one.observed_at_ms)
+    for said in findings:
+        if not said.retrospective:
+            continue
+        one = said
+        if _passes(said):
+            end_ms = min((at for at in ends.get(_key(said), ()) if at >= said.observed_at_ms), default=None)
+            crossing = Crossing(said.cause, said.station, said.parameter or "", said.since_ms, end_ms)
+            near = [other for other in known if _near(other, said)]
+            here = [other for other in near if other.station == said.station]
+            if here:  # one case of the station, whatever it joined
+                one = replace(said, cause=min(here, key=lambda other: abs(other.since_ms - said.since_ms)).cause)
+            else:
+                one = _along_the_river(said, crossing, river, near, now_ms)
+            known.append(replace(crossing, cause=one.cause))
+        found.append(one)
+    return found
+
+
+def _key(one: Finding) -> Key:
+    return one.rule, one.station, one.parameter or ""
+
+
+def _ends_alone(one: Finding) -> bool:
+    return one.change is Change.RESOLVED and one.cause == f"{WATER}{one.station}"
+
+
+def _ended_where_they_began(connection: sa.Connection, findings: Sequence[Finding]) -> list[Finding]:
+    """What ends, with the cause of the incident in which it goes on, where its own has nothing of it."""
+    going: dict[Key, set[str]] = {}
+    for retrospective in (False, True):
+        for rule, cause, station, parameter, _, end_ms in _open(connection, retrospective=retrospective):
+            if end_ms is None:
+                going.setdefault((rule, station, parameter), set()).add(cause)
+    found = []
+    for one in findings:
+        if one.change is Change.FIRED:
+            going.setdefault(_key(one), set()).add(one.cause)
+        causes = going.get(_key(one), set())
+        lost = _ends_alone(one) and causes and one.cause not in causes
+        found.append(replace(one, cause=min(causes)) if lost else one)
+    return found
+
+
+def _along_the_river(
+    one: Finding, crossing: Crossing, river: River, others: Sequence[Crossing], now_ms: int
+) -> Finding:
+    """The finding with the cause of what explains it upstream, or of what it explains downstream."""
+    if one.station not in river:
+        return one
+    explained = river.explain(river.station(one.station), crossing.parameter, one.since_ms, others, now_ms)
+    if explained is not None:
+        return _joined(one, explained)
+    for lower in others:
+        below = lower.station in river and river.station(lower.station)
+        if below and river.explain(below, lower.parameter, lower.since_ms, [crossing], now_ms):
+            return replace(one, cause=lower.cause)
+    return one
+
+
+def _near(crossing: Crossing, finding: Finding) -> bool:
+    """Whether both may be one retrospective incident, by their times."""
+    end_ms = crossing.since_ms if crossing.end_ms is None else crossing.end_ms
+    return crossing.since_ms - JOIN_WITHIN_MS <= finding.since_ms <= end_ms + JOIN_WITHIN_MS
 
 
 def _ended(crossing: Crossing, finding: Finding) -> Crossing:
@@ -73,8 +156,12 @@ def _down_the_river(one: Finding, river: River, crossings: Sequence[Crossing]) -
 
 
 def _asks(one: Finding, river: River) -> bool:
-    begins = one.change is Change.FIRED and not one.retrospective and one.kind in PASSES
-    return begins and one.cause == f"{WATER}{one.station}" and river.has_above(one.station)
+    return _passes(one) and not one.retrospective and river.has_above(one.station)
+
+
+def _passes(one: Finding) -> bool:
+    """Whether water that passes begins here, in an incident of its own."""
+    return one.change is Change.FIRED and one.kind in PASSES and one.cause == f"{WATER}{one.station}"
 
 
 def _joined(one: Finding, explained: Explained) -> Finding:
@@ -88,10 +175,20 @@ def _joined(one: Finding, explained: Explained) -> Finding:
     return replace(one, cause=explained.by.cause, text=text, explained=True)
 
 
-def _open(connection: sa.Connection) -> list[Crossing]:
-    """What is and was beyond its limits within the open live incidents about water."""
+def _past(connection: sa.Connection, findings: Sequence[Finding]) -> list[Crossing]:
+    """What was beyond its limits within the retrospective incidents of these days."""
+    begin_ms = min(one.since_ms for one in findings) - 2 * JOIN_WITHIN_MS
+    end_ms = max(one.observed_at_ms for one in findings) + 2 * JOIN_WITHIN_MS
+    found = [Crossing(*row[1:]) for row in _open(connection, retrospective=True)]
+    return [one for one in found if begin_ms <= one.since_ms <= end_ms]
+
+
+def _open(connection: sa.Connection, *, retrospective: bool) -> list[sa.Row[tuple[str, str, str, str, int, int]]]:
+    """What is and was beyond its limits within the open incidents about water: rule, cause, station, parameter, since,
+    until."""
     query = (
         sa.select(
+            incident_condition.c.rule,
             incident.c.cause,
             incident_condition.c.station,
             incident_condition.c.parameter,
@@ -101,9 +198,9 @@ def _open(connection: sa.Connection) -> list[Crossing]:
         .join(incident, incident.c.id == incident_condition.c.incident_id)
         .where(
             incident.c.open_cause.is_not(None),
-            incident.c.retrospective == sa.false(),
+            incident.c.retrospective == retrospective,
             incident.c.cause.startswith(WATER),
         )
         .order_by(incident.c.id)
     )
-    return [Crossing(*row) for row in connection.execute(query)]
+    return list(connection.execute(query))

@@ -5,9 +5,10 @@ sent is known from the device's own numbering: a hole in ``seq`` is a missing me
 readings it held (without it the number of missing readings is unknown, and the account says so).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Lock
 
 import numpy as np
 import sqlalchemy as sa
@@ -33,15 +34,30 @@ _COUNTS = (
     "stored",
     "duplicate",
     "quarantined",
+    "messages_left_out",
 )
-_MESSAGES, _AGAIN, _UNNUMBERED, _M_QUARANTINED, _READINGS, _STORED, _DUPLICATE, _QUARANTINED = range(len(_COUNTS))
+(
+    _MESSAGES,
+    _AGAIN,
+    _UNNUMBERED,
+    _M_QUARANTINED,
+    _READINGS,
+    _STORED,
+    _DUPLICATE,
+    _QUARANTINED,
+    _LEFT_OUT,
+) = range(len(_COUNTS))
 _QUEUED_MS = 7 * DAY_MS
 _CLOCK_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One station and day. ``missing`` is None where messages are missing whose readings nobody counted."""
+    """One station and day. ``missing`` is None where messages are missing whose readings nobody counted.
+
+    ``messages_left_out`` came from senders that had not proved to be ours, beyond what is kept of them: they are in no
+    other count.
+    """
 
     station: str
     day: str
@@ -55,6 +71,7 @@ class Account:
     duplicate: int
     quarantined: int
     missing: int | None
+    messages_left_out: int = 0
 
     @property
     def sent(self) -> int | None:
@@ -78,6 +95,19 @@ class Ledger:
 
     def __init__(self) -> None:
         self._streams: dict[str, dict[int, _Stream]] = {}
+        self._left_out: dict[str, int] = {}
+        self._lock = Lock()
+
+    def leave_out(self, day: str, count: int = 1) -> None:
+        """Count messages of unproven senders that are not kept. May be called from any thread."""
+        with self._lock:
+            self._left_out[day] = self._left_out.get(day, 0) + count
+
+    def take_left_out(self) -> dict[str, int]:
+        """Messages left out by day since the last call."""
+        with self._lock:
+            taken, self._left_out = self._left_out, {}
+        return taken
 
     def forget(self) -> None:
         """Drop what is remembered; it is read again from the database."""
@@ -128,6 +158,14 @@ class Ledger:
                 row[_UNNUMBERED] += 1
         _add(connection, rows)
         self._save(connection, dirty)
+
+    def count_left_out(self, connection: sa.Connection, by_day: Mapping[str, int]) -> None:
+        """Enter messages that were left out, under the account of strangers."""
+        rows = {}
+        for day, count in by_day.items():
+            rows[STRANGER, day] = row = [0] * len(_COUNTS)
+            row[_LEFT_OUT] = count
+        _add(connection, rows)
 
     def undo(self, connection: sa.Connection, station: str, day: str, refused: int) -> None:
         """A replay takes readings out of quarantine; the count of the replayed batch says where they went."""
@@ -248,6 +286,7 @@ def accounts(
                 duplicate=row.duplicate,
                 quarantined=row.quarantined,
                 missing=readings,
+                messages_left_out=row.messages_left_out,
             )
         )
     return found

@@ -1,10 +1,14 @@
-"""What people look at beside readings, made once a minute: live classes, and annotations of the charts.
+"""What people look at beside readings: live classes, judged as readings come and once a minute, and annotations of the
+charts, made once a minute.
 
 Incidents, visits, calibrations and swaps of sensors are annotations. Each change of one writes its point again; the
 point's key (the instant it began, station, kind) does not change, so that the newest word overwrites the one before.
 """
 
+import threading
+import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import sqlalchemy as sa
 import structlog
@@ -13,7 +17,9 @@ from governance.database import Database, in_order
 from governance.rounds import Rounds
 from governance.tables import incident, incident_entry
 from ingest import classes
+from ingest.pipeline import Outcome
 from ingest.storage import lineprotocol, schema
+from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import ReadingStore
 from ingest.storage.spool import Spool
@@ -21,11 +27,17 @@ from ingest.storage.tables import calibration, deployment, registry_change, spoo
 from ingest.storage.tables import station as station_table
 from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue
+from sensors.reading import Message
+from sensors.stations import Registry
 from sensors.texts import Text, beside, say
 
 log = structlog.get_logger(__name__)
 
 EVERY_S = 60.0
+GATHER_S = 0.5
+"""After readings have come, for so long more are waited for; then their stations are judged."""
+MOST = 200
+"""Stations judged at once between two full rounds; the rest waits for the next: some tenths of a second of work."""
 AT_ONCE = 500
 """Changes of one transaction."""
 _NAME, _UPKEEP = "incident_entry", "registry_change"
@@ -34,7 +46,10 @@ ANNOTATED = (_NAME, _UPKEEP)
 
 
 class Outlook(Rounds):
-    """A thread that judges all classes and writes the annotations once a minute; one for a database."""
+    """A thread that judges classes and writes the annotations; one for a database.
+
+    All stations are judged once a minute, for time alone changes a class; those that ``heard`` names at once.
+    """
 
     def __init__(
         self,
@@ -53,28 +68,58 @@ class Outlook(Rounds):
         self._clock_ms = clock_ms
         self._spool = spool
         self._every_s = every_s
+        self._next_at = 0.0
+        self._heard: dict[str, None] = {}
+        self._lock = threading.Lock()
+        self._registry: Registry | None = None
         self.last_round_ms: int | None = None
         self.last_error = ""
+
+    def heard(self, messages: Sequence[Message], _: Outcome) -> None:
+        """Readings of these stations have been stored; may be called from any thread, never blocks."""
+        with self._lock:
+            self._heard |= dict.fromkeys(message.station for message in messages)
+        self.wake()
 
     def round(self) -> None:
         """One round; raises StorageUnavailable."""
         now_ms = self._clock_ms()
-        classes.update(self._database, self._store, self._catalogue, now_ms, self._spool)
+        with self._lock:
+            self._heard.clear()
+        with self._database.read() as connection:
+            self._registry = registry_store.load(connection, self._catalogue)
+        update = partial(classes.update, self._database, self._store, self._catalogue)
+        update(now_ms, self._spool, registry=self._registry)
         if self._spool is not None:
             annotate(self._database, self._spool)
             annotate_upkeep(self._database, self._spool, self._catalogue)
         self.last_round_ms, self.last_error = now_ms, ""
 
+    def judge_heard(self) -> None:
+        """Judge the stations that readings have come of; raises StorageUnavailable."""
+        with self._lock:
+            keys = list(self._heard)[:MOST]
+            for key in keys:
+                del self._heard[key]
+        if keys and self._registry is not None:
+            update = partial(classes.update, self._database, self._store, self._catalogue)
+            update(self._clock_ms(), self._spool, registry=self._registry, only=keys)
+
     def next_round(self) -> float:
+        full = time.monotonic() >= self._next_at
         try:
-            self.round()
+            if full:
+                self._next_at = time.monotonic() + self._every_s
+                self.round()
+            elif not self._stopping.wait(GATHER_S):
+                self.judge_heard()
         except StorageUnavailable as error:
             self.last_error = str(error)
             log.warning("live classes wait for the database", error=str(error))
         except Exception as error:
             self.last_error = f"{type(error).__name__}: {error}"
             log.exception("a round of live classes failed")
-        return self._every_s
+        return GATHER_S if self._heard else max(0.0, self._next_at - time.monotonic())
 
 
 def annotate(database: Database, spool: Spool) -> int:

@@ -17,7 +17,7 @@ from governance.deadlines import STANDARD, Policy
 from governance.finding import Finding
 from governance.regions import Place, Regions
 from ingest import alarms, corrections, late_events, means, memories, quarantine, rulebook, validate
-from ingest.checks import care, devices, events
+from ingest.checks import care, devices, events, faults
 from ingest.checks.alarms import Key
 from ingest.checks.alarms import apply as apply_to_alarms
 from ingest.checks.clocks import Clocks
@@ -202,6 +202,13 @@ class Site:
                     self.history.checks.alarms,
                     lambda: upkeep_store.load(connection),
                 )
+                of_devices += faults.findings(
+                    live.carried,
+                    self.history.memory,
+                    self.history.registry,
+                    self.catalogue,
+                    self.history.checks.alarms,
+                )
                 findings = [*findings, *of_devices]
                 changed = changed | apply_to_alarms(self.history.checks.alarms, of_devices)
                 loggers.heard(connection, _newest_by_logger(messages, accepted.batch))
@@ -332,6 +339,7 @@ class Site:
         if not self._fresh:
             self.refresh()
         self._keep_rules(now_ms)
+        self._count_left_out()
         try:
             cleared = self._follow_upkeep(now_ms)
             if not self.history.load_more(LOADED_AT_ONCE, now_ms):
@@ -352,6 +360,18 @@ class Site:
             self._fresh = False
             raise
         return cleared + findings
+
+    def _count_left_out(self) -> None:
+        left_out = self.ledger.take_left_out()
+        if not left_out:
+            return
+        try:
+            with self.database.write() as connection:
+                self.ledger.count_left_out(connection, left_out)
+        except BaseException:
+            for day, count in left_out.items():
+                self.ledger.leave_out(day, count)
+            raise
 
     def _follow_upkeep(self, now_ms: int) -> list[Finding]:
         """Mark and clear the stored readings as the checks and visits now recorded ask for; what cleared ones show.

@@ -25,11 +25,12 @@ import numpy as np
 import uvicorn
 from rich.console import Console
 
-from governance import incidents, people
+from governance import audit, incidents, oncall, people
+from governance.assessment import CLASSES
 from governance.database import Database
 from governance.regions import Regions
 from governance.roles import PERSONS, Department, Role, label
-from ingest import ledger
+from ingest import classes, ledger
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
@@ -45,6 +46,7 @@ from sensors.errors import WaterError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
 from sensors.texts import line, say, sentence
+from sensors.times import BEIJING_OFFSET_MS, DAY_MS, beijing_day
 from simulator import showcase
 from simulator.device import Connection
 from simulator.play import Pace, Played, Progress
@@ -97,7 +99,7 @@ def run(
     """Run the demo until interrupted or for ``seconds``; raises DemoFailed when it cannot or the books do not close."""
     known = catalogue()
     stop = threading.Event()
-    tables = [recorded.read_table(path, known) for path in (replay or [recorded.record()])]
+    tables = [recorded.read_table(path, known) for path in replay]
     with ExitStack() as stack:
         stack.enter_context(on_signal(lambda *_: stop.set()))
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="riverchief-demo-")))
@@ -107,8 +109,13 @@ def run(
         database, registry = _prepare(folder, tables)
         stack.callback(database.close)
         address = f"http://127.0.0.1:{port or free_port()}/"
-        settings = _settings(folder, broker, address, f"{receiving}events", secret)
+        contacts = _contacts(folder, receiving)
+        settings = _settings(folder, broker, address, f"{receiving}events", secret, contacts)
         stack.enter_context(_serve(settings, folder, address, console, stop))
+        days = threading.Thread(target=_tell_days, args=(database, registry, clock.now_ms(), stop), daemon=True)
+        stack.callback(days.join, 10)
+        stack.callback(stop.set)
+        days.start()
         at = {"console": f"[bold]{address}[/]", "platform": receiving}
         at |= {"broker": f"{broker.kind}, mqtt://127.0.0.1:{broker.port}"}
         console.print("\n".join(["", *aligned({f"demo.{name}": where for name, where in at.items()}), ""]))
@@ -146,7 +153,7 @@ def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]
         regions = Regions(registry.regions)
         for role in PERSONS:  # whose part one may play at /login
             department = Department.ENVIRONMENT if role is Role.HANDLER else None
-            region = "chancheng/zumiao" if role in (Role.CHIEF, Role.DEPUTY) else "chancheng"
+            region = "chancheng/shiwan" if role in (Role.CHIEF, Role.DEPUTY) else "chancheng"
             people.add(
                 connection,
                 f"{label(role).zh}（示例）",
@@ -157,10 +164,75 @@ def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]
                 now_ms=clock.now_ms(),
                 regions=regions,
             )
+        if not oncall.shifts(connection, clock.now_ms(), clock.now_ms() + DAY_MS):
+            begins = clock.now_ms() - DAY_MS
+            turns = [
+                oncall.Shift(PERSONS_ON_CALL[i % 2], begins + i * 7 * DAY_MS, begins + (i + 1) * 7 * DAY_MS, 1, 0)
+                for i in range(WEEKS_PLANNED)
+            ]
+            oncall.add(connection, turns, by="demo", now_ms=clock.now_ms())
     return database, registry
 
 
-def _settings(folder: Path, broker: Broker, address: str, events: str, secret: str) -> Path:
+PERSONS_ON_CALL = ("duty-1", "duty-2")
+WEEKS_PLANNED = 4
+"""Two people take turns on call, a week each."""
+CONTACTS = (
+    ("duty-1", "示例值班员甲", 'roles = ["office"]'),
+    ("duty-2", "示例值班员乙", 'roles = ["office"]'),
+    ("chief-shiwan", "示例石湾镇街河长", 'roles = ["chief"]\nregions = ["chancheng/shiwan"]'),
+    ("engineer-1", "示例运维工程师", 'roles = ["engineer"]'),
+)
+"""Key, name and what they answer for; all invented."""
+
+
+def _contacts(folder: Path, receiving: str) -> Path:
+    """Who gets messages in the demo; they go to the receiving platform, as to an SMS gateway."""
+    host = receiving.removeprefix("http://").rstrip("/")
+    rows = [
+        f'[[contact]]\nkey = "{key}"\nname = "{name}"\n{of}\n'
+        f'channels = [{{ url = "json://{host}/messages/{key}", short = true }}]\n'
+        for key, name, of in CONTACTS
+    ]
+    return _secret_file(folder / "contacts.toml", "\n".join(rows))
+
+
+def _secret_file(path: Path, text: str) -> Path:
+    """A file readable by us alone."""
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _tell_days(database: Database, registry: Registry, start_ms: int, stop: threading.Event) -> None:
+    """Once the history is stored: the class of every reach as each of its days began, as a site writes it daily."""
+    store = SqlReadings(database, catalogue())
+    simulated = {s.key for s in registry.stations if s.reach}
+    while not stop.wait(1.0):
+        newest = {row.station: row.newest_at_ms for row in store.latest()}
+        if all(newest.get(key, 0) >= start_ms - 2000 * HISTORY_STEP_S for key in simulated):
+            break
+    with database.read() as connection:
+        known = {beijing_day(line.at_ms) for line in audit.listing(connection, what=CLASSES, limit=100)}
+    first_ms = start_ms - round(HISTORY_DAYS * DAY_MS)
+    for at_ms in range(midnight(first_ms) + DAY_MS, start_ms, DAY_MS):
+        if stop.is_set():
+            return
+        if beijing_day(at_ms) in known:
+            continue
+        body = {
+            "reaches": {key: classes.entry(one) for key, one in classes.at(registry, store, catalogue(), at_ms).items()}
+        }
+        with database.write() as connection:
+            audit.append(connection, CLASSES, kind="water", id="reaches", body=body, by="demo", at_ms=at_ms)
+
+
+def midnight(at_ms: int) -> int:
+    """The beginning of the Beijing day of an instant, ms UTC."""
+    return (at_ms + BEIJING_OFFSET_MS) // DAY_MS * DAY_MS - BEIJING_OFFSET_MS
+
+
+def _settings(folder: Path, broker: Broker, address: str, events: str, secret: str, contacts: Path) -> Path:
     """The settings file that ``riverchief serve`` is started with; readable by us alone, it holds passwords."""
     port = address.rstrip("/").rsplit(":", 1)[1]
     admin = "\n".join(f"{name} = {json.dumps(value)}" for name, value in (broker.admin or {}).items())
@@ -179,6 +251,10 @@ password = "{broker.ingest.password}"
 [outbox]
 url = "{events}"
 secret = "{secret}"
+[notices]
+contacts = {json.dumps(str(contacts))}
+public_url = "{address.rstrip("/")}"
+secret = "{secrets.token_hex(24)}"
 [api]
 port = {port}
 [access]
@@ -186,10 +262,7 @@ open = true
 [log]
 level = "warning"
 """
-    path = folder / "settings.toml"
-    path.touch(mode=0o600)
-    path.write_text(text, encoding="utf-8")
-    return path
+    return _secret_file(folder / "settings.toml", text)
 
 
 @contextmanager

@@ -151,6 +151,13 @@ FIGURES: Mapping[str, Figure] = {
             "connections not served: full for want of room, dropped for what came over them",
             ("reason",),
         ),
+        Figure(
+            "hj212_left_out",
+            "counter",
+            "未留存的身份不明报文：locked 为猜测过多被锁定，daily_bound 为超过每日留存上限",
+            "frames of unproven senders not kept: locked after too many guesses, daily_bound beyond a day's share",
+            ("reason",),
+        ),
         # stations
         Figure(
             "stations",
@@ -538,6 +545,7 @@ def _gateway(gateway: Gateway) -> Iterator[Metric]:
     yield _many("hj212_answers", {"accepted": c.answered, "refused": c.refused})
     yield _one("hj212_requests", c.asked)
     yield _many("hj212_turned_away", {"full": c.turned_away, "dropped": c.dropped})
+    yield _many("hj212_left_out", {"locked": c.locked, "daily_bound": c.left_out})
 
 
 def _republishing(republisher: Republisher) -> Iterator[Metric]:

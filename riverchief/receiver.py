@@ -4,7 +4,8 @@ It keeps what it gets in memory, the newest 10,000 events, and shows them on one
 """
 
 import html
-from collections import OrderedDict
+import json
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -43,6 +44,8 @@ class Inbox:
         self.keep = keep
         self.repeats = 0
         self.events: OrderedDict[str, Received] = OrderedDict()
+        self.messages: deque[tuple[int, str, str]] = deque(maxlen=keep)
+        """To people: when (ms UTC), to whom, and the text."""
 
     def take(self, event: dict[str, Any], now_ms: int) -> bool:
         """Keep an event; False when it was here already."""
@@ -62,7 +65,8 @@ def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP) 
 
     POST /events takes one signed CloudEvent: 202 when new, 200 when it came before, 401 when the signature or its time
     does not hold, 400 when it is no CloudEvent, 413 above 1 MiB. GET /events lists what came, oldest first; GET / is
-    the same as a page.
+    the same as a page. POST /messages/{who} takes a message to a person, as an SMS gateway would; GET /messages lists
+    them.
     """
     app = FastAPI(title="Receiving platform", openapi_url=None)
     inbox = Inbox(keep)
@@ -86,6 +90,24 @@ def create_receiver(secret: str, clock: Callable[[], int], *, keep: int = KEEP) 
             return _problem(400, str(error))
         new = inbox.take(event, now_ms)
         return JSONResponse({"id": event["id"], "repeat": not new}, 202 if new else 200)
+
+    @app.post("/messages/{who}")
+    async def told(request: Request, who: str) -> Response:
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > BODY_LIMIT:
+                return _problem(413, "The message is larger than 1 MiB")
+        try:
+            text = str(json.loads(body)["message"])
+        except (ValueError, KeyError, TypeError):
+            return _problem(400, "The message is not JSON with a member message")
+        inbox.messages.append((clock(), who, text))
+        return JSONResponse({}, 200)
+
+    @app.get("/messages")
+    async def messages() -> list[dict[str, Any]]:
+        return [{"received_at_ms": at_ms, "to": who, "text": text} for at_ms, who, text in inbox.messages]
 
     @app.get("/events")
     async def listed() -> list[dict[str, Any]]:
@@ -127,13 +149,19 @@ def _page(inbox: Inbox) -> str:
     newest = list(reversed(inbox.events.values()))[:SHOWN]
     rows = "".join(_row(received) for received in newest)
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    told = "".join(
+        f"<tr><td>{html.escape(beijing(at_ms, '%m-%d %H:%M:%S'))}</td><td>{html.escape(who)}</td>"
+        f"<td>{html.escape(text)}</td></tr>"
+        for at_ms, who, text in list(reversed(inbox.messages))[:SHOWN]
+    )
+    told = f"<h2>{_lines(say('incident.received_messages'))}</h2><table><tbody>{told}</tbody></table>" if told else ""
     nothing = f"<p>{_lines(say('incident.received_nothing'))}</p>"
     return (
         '<!doctype html><html lang="zh-CN"><head><meta charset="utf-8"><meta http-equiv="refresh" content="2">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title.zh)} {html.escape(title.en)}</title><style>{STYLE}</style></head>"
         f"<body><h1>{_lines(title)}</h1><p>{_lines(count)}</p>"
-        f"{table if rows else nothing}</body></html>"
+        f"{table if rows else nothing}{told}</body></html>"
     )
 
 

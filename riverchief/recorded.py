@@ -1,7 +1,6 @@
 """Recorded tables: what somebody measured, to be played as devices or to try rules on."""
 
 import gzip
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,6 @@ from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.texts import sentence
 from simulator.replay import Table
-
-
-def record() -> Path:
-    """The small real record that ships with the simulator (its README names source and licence)."""
-    return Path(str(files("simulator"))) / "records" / "apalachicola_cat_point.csv.gz"
 
 
 def read_table(path: Path, catalogue: Catalogue) -> Table:

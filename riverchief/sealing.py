@@ -200,12 +200,7 @@ class Sealing(Rounds):
         with self._database.write() as connection:
             found = classes.shown(connection, classes.REACH)
             told = {
-                key: {
-                    "class": None if one.water_class is None else one.water_class.roman,
-                    "target": None if one.target is None else one.target.roman,
-                    "met": one.met,
-                    "deciding": one.deciding,
-                }
+                key: classes.entry(one)
                 for key, one in found.items()
                 if now_ms - one.at_ms < DAY_MS  # an older one says nothing of this day
             }

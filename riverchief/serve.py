@@ -159,6 +159,8 @@ class System:
             )
             self.intake.watch(self.watch.batch)
             self.intake.watch(journal.tell)
+            if self.outlook:
+                self.intake.watch(self.outlook.heard)
             if self.tracing:
                 self.intake.watch(self.tracing.batch)
             if settings.mqtt.enabled:

@@ -38,6 +38,9 @@ LEVEL = 0.8
 """The share of the truth that the interval is to hold."""
 MARGIN = 0.95
 """Mean absolute error to that of persistence, above which a forecast is not worth showing (our choice)."""
+HELD_LEAST = 0.6
+"""The share of the truths of the last two weeks that the interval must have held: below it an interval meant for four
+of five misleads (our choice)."""
 WORSE_THAN_YESTERDAY = 1.1
 """Mean absolute error to that of the value a day before, above which yesterday's curve says more (our choice)."""
 SURE = 1.645
@@ -65,6 +68,8 @@ class Verdict(StrEnum):
     """The series does not move."""
     NO_SKILL = "no_skill"
     """Saying that nothing changes would have been as good."""
+    NARROW = "narrow"
+    """Its interval held too few of the truths of the last two weeks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +291,8 @@ def skill(found: Past, row: int, coverage: float = float("nan")) -> Skill:
         verdict = Verdict.SHORT
     elif ratio > MARGIN or not sure or ratio_daily > WORSE_THAN_YESTERDAY:
         verdict = Verdict.NO_SKILL
+    elif coverage < HELD_LEAST:
+        verdict = Verdict.NARROW
     else:
         verdict = Verdict.SHOWN
     return Skill(ratio, ratio_daily, coverage, days, verdict)

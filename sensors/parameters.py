@@ -40,6 +40,7 @@ class Parameter:
     step: float
     zero_is_dead: bool
     flat: bool
+    stuck: bool = False
     relative: bool = False
     optical: bool = False
     spike: float = 0.0
@@ -134,6 +135,10 @@ class Catalogue:
     def flat(self) -> Bools:
         return np.array([p.flat for p in self.parameters], np.bool_)
 
+    @cached_property
+    def stuck(self) -> Bools:
+        return np.array([p.stuck for p in self.parameters], np.bool_)
+
 
 def _parameter(key: str, row: Mapping[str, Any]) -> Parameter:
     known = set(Parameter.__slots__) - {"key"}
@@ -153,6 +158,7 @@ def _parameter(key: str, row: Mapping[str, Any]) -> Parameter:
         step=float(row["step"]),
         zero_is_dead=bool(row.get("zero_is_dead", False)),
         flat=bool(row["flat"]),
+        stuck=bool(row.get("stuck", False)),
         relative=relative,
         optical=bool(row.get("optical", False)),
         spike=float(row.get("spike", 0.3 if relative else row["step"])),

@@ -51,6 +51,8 @@ class QualityTest(IntFlag):
     NEIGHBOURS = 1 << 15
     DRIFT = 1 << 16
     BURST = 1 << 17
+    UNIT_MISTAKE = 1 << 18
+    JUMPED_ALONE = 1 << 19
     REVIEWED_GOOD = 1 << 25
     REVIEWED_BAD = 1 << 26
 

@@ -63,7 +63,7 @@ def _picture() -> bytes:
 MINUTE, HOUR = 60_000, 3_600_000
 RIVER = "qichachong-huanhu"
 STATION = "qcc-huanhu-3"
-GRID = "chancheng/zumiao/qicha/1/a"
+GRID = "chancheng/shiwan/qicha/1/a"
 OFFICE, CHIEF, AUDITOR, PUBLIC = "李调度（示例）", "陈河长（示例）", "周审计（示例）", "公众（示例）"
 ADMINISTRATOR, WORKER, ENGINEER = "管理员（示例）", "黄网格员（示例）", "何工程师（示例）"
 SOURCE = "/riverchief/test"
@@ -124,9 +124,9 @@ def seed(folder: Path) -> Database:
             people.add(connection, name, role, region=region, by="test", now_ms=now, regions=regions)
         for name, region, reach, helps in (
             ("何总河长（示例）", "chancheng", "", ""),
-            (CHIEF, "chancheng/zumiao", RIVER, ""),
-            ("罗助理（示例）", "chancheng/zumiao", RIVER, CHIEF),
-            ("梁村级河长（示例）", "chancheng/zumiao/qicha/1", "", ""),
+            (CHIEF, "chancheng/shiwan", RIVER, ""),
+            ("罗助理（示例）", "chancheng/shiwan", RIVER, CHIEF),
+            ("梁村级河长（示例）", "chancheng/shiwan/qicha/1", "", ""),
         ):
             people.appoint(
                 connection,

@@ -39,7 +39,8 @@ class AccountView:
     """One station and Beijing day: sent = stored + duplicate + quarantined + missing.
 
     ``sent`` and ``missing`` are null where messages are missing whose readings nobody counted; ``closed`` tells that
-    every reading is accounted for. Messages of stations nobody registered are entered under ``?``.
+    every reading is accounted for. Messages of stations nobody registered are entered under ``?``;
+    ``messages_left_out`` are those of unproven senders that were beyond what is kept of them a day.
     """
 
     station: str
@@ -56,6 +57,7 @@ class AccountView:
     messages_unnumbered: int
     messages_quarantined: int
     messages_missing: int
+    messages_left_out: int
 
 
 @dataclass(frozen=True, slots=True)

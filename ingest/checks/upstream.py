@@ -85,6 +85,9 @@ class River:
             self._ways[station.key] = self._find(station) if station.reach in self._reaches else {}
         return self._ways[station.key]
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._registry
+
     def station(self, key: str) -> Station:
         return self._registry[key]
 

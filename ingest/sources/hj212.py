@@ -4,6 +4,9 @@ One thread runs an event loop with all connections. A connection turns bytes int
 what becomes of them comes back from the intake's thread and decides the answer: 9014 for data, 9011 with the fitting
 QnRtn for what was refused. The loop never touches the database.
 
+A sender that has not proved to be a registered logger learns nothing of which MN exist, has few guesses, and little of
+what it sends is kept (:mod:`ingest.sources.strangers`).
+
 Memory is bounded whatever arrives: a connection holds a few kilobytes, may have :data:`IN_FLIGHT` frames with the
 intake and a few kilobytes of unsent answers, and is read no further while it is over that or the intake is behind. Who
 sends nothing whole for ``idle_s``, or nothing whole at all for :data:`HELLO_S`, or rubbish upon rubbish, is dropped.
@@ -14,7 +17,7 @@ import itertools
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,16 +26,18 @@ import structlog
 
 from ingest.intake import Intake, Waiting
 from ingest.pipeline import Receipt
+from ingest.sources.strangers import Strangers, peer_of
 from sensors.errors import ConfigurationError, NotFound, WaterError
 from sensors.reading import Message, Reason
 from sensors.texts import sentence
+from sensors.times import beijing_day
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.assembly import Assembler, Bundle, Part
 from sensors.wire.hj212.codes import ANSWERS, DATA, EVENTS, NOTICES, Cn, ExeRtn, QnRtn
 from sensors.wire.hj212.exchange import Command
 from sensors.wire.hj212.frame import Broken, Fault, FrameReader
 from sensors.wire.hj212.packet import Edition, Packet, build, flag_of, parse, qn_time, read_time, write_qn
-from sensors.wire.hj212.readings import MN, SOURCE, Logger, topic
+from sensors.wire.hj212.readings import MN, SOURCE, Logger, topic, unproven
 
 log = structlog.get_logger(__name__)
 
@@ -63,12 +68,9 @@ HOLE_MS: Final = 600_000
 OLDEST_HOLE_MS: Final = 31 * 86_400_000
 MOST_HOLES: Final = 8
 
-_REFUSED: Final = {
-    Reason.UNKNOWN_STATION: QnRtn.MN,
-    Reason.WRONG_PASSWORD: QnRtn.PASSWORD,
-    Reason.ENCRYPTED: QnRtn.REFUSED,
-}
 _STRANGE: Final = frozenset({Reason.UNKNOWN_STATION, Reason.WRONG_PASSWORD})
+_REFUSED: Final = _STRANGE | {Reason.ENCRYPTED}
+"""Answered by QnRtn 2 (refused). The standard has 3 (PW) and 4 (MN), which would tell a guesser which MN exist."""
 
 
 class NoAnswer(WaterError):
@@ -115,6 +117,8 @@ class Counters:
     answered: int = 0
     refused: int = 0
     asked: int = 0
+    locked: int = 0
+    left_out: int = 0
 
 
 @dataclass(slots=True)
@@ -145,6 +149,7 @@ class Gateway:
         self.assembler: Assembler[_Connection] = Assembler()
         self.buffer = memoryview(bytearray(READ_BYTES))  # one for all: what is read is dealt with before the next read
         self.by_mn: dict[str, _Connection] = {}
+        self.strangers = Strangers()
         self._connections: set[_Connection] = set()
         self._last_at: dict[str, int] = {}
         self._holes: dict[str, deque[tuple[int, int]]] = {}
@@ -268,7 +273,16 @@ class Gateway:
         return self.intake.backlog > BACKLOG
 
     def hand_over(self, bundle: "Bundle[_Connection]", mn: str, fault: Fault | None = None) -> None:
-        """To the intake; the parts that wait are answered when they are durable."""
+        """To the intake; the parts that wait are answered when they are durable.
+
+        Of senders that are not proven only so much is kept a day; what is more is counted, and refused like the rest.
+        """
+        if not self._may_keep(bundle, mn, fault):
+            self.counters.left_out += 1
+            self.leave_out()
+            for part in bundle.waiting:
+                part.owner.refuse(part.packet, fault)
+            return
         known = self.loggers.get(mn)
         station = known.station if known else mn
         message = Message(station, bundle.raw, self.clock_ms(), SOURCE, topic(mn))
@@ -280,6 +294,18 @@ class Gateway:
 
         self.intake.put(Waiting(message, durable))
 
+    def _may_keep(self, bundle: "Bundle[_Connection]", mn: str, fault: Fault | None) -> bool:
+        owner = bundle.parts[0].owner
+        if fault is None:
+            proven = all(unproven(part.packet, mn, self.loggers) is None for part in bundle.parts)
+        else:
+            proven = bool(owner.mns)
+        return proven or self.strangers.may_keep(owner.peer, len(bundle.raw), self.now())
+
+    def leave_out(self) -> None:
+        """Enter a message that is not kept into the ledger of the day."""
+        self.intake.site.ledger.leave_out(beijing_day(self.clock_ms()).isoformat())
+
     def identified(self, connection: "_Connection", mn: str) -> None:
         """A logger we know speaks on this connection; what it left half open elsewhere is closed."""
         before = self.by_mn.get(mn)
@@ -287,6 +313,7 @@ class Gateway:
             return
         self.by_mn[mn] = connection
         connection.mns.add(mn)
+        self.strangers.proved(connection.peer, mn)
         if before is not None:
             before.mns.discard(mn)
             if not before.mns:
@@ -406,6 +433,7 @@ class _Connection(asyncio.BufferedProtocol):
         self.in_flight = 0
         self.mns: set[str] = set()
         self.mn = ""
+        self.peer = ""
         self.clock_set: dict[str, float] = {}
 
     # -- asyncio calls -----------------------------------------------------------------------------------------------
@@ -413,6 +441,7 @@ class _Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self.peer = peer_of(transport.get_extra_info("peername"))
         if not self._gateway.came(self):
             transport.abort()
             return
@@ -538,12 +567,26 @@ class _Connection(asyncio.BufferedProtocol):
             self.mn = packet.mn
         if self._is_answer(packet):
             return
-        now_ms = self._gateway.clock_ms()
-        for bundle in self._gateway.assembler.add(packet, raw, self, now_ms):
+        gateway, mn = self._gateway, (packet.mn or self.mn)[:64]
+        if mn not in self.mns and gateway.strangers.locked(self.peer, mn, gateway.now()):
+            gateway.counters.locked += 1
+            gateway.leave_out()
+            self.refuse(packet)
+            if not self.mns:
+                self.finish()
+            return
+        if unproven(packet, mn, gateway.loggers) is not None:
+            gateway.strangers.failed(self.peer, mn, packet.pw or "", gateway.now())
+        for bundle in self._gateway.assembler.add(packet, raw, self, gateway.clock_ms()):
             self._gateway.hand_over(bundle, bundle.parts[0].packet.mn or self.mn)
 
-    def _answer(self, packet: Packet, fault: Fault | None, reasons: set[Reason]) -> Packet:
-        result = next((_REFUSED[r] for r in sorted(reasons) if r in _REFUSED), None)
+    def refuse(self, packet: Packet, fault: Fault | None = None) -> None:
+        """Answer at once what is not kept, with the words in which a kept stranger is refused."""
+        if packet.wants_answer and packet.qn:
+            self._send(self._answer(packet, fault, _STRANGE))
+
+    def _answer(self, packet: Packet, fault: Fault | None, reasons: Set[Reason]) -> Packet:
+        result = QnRtn.REFUSED if reasons & _REFUSED else None
         if fault is not None:
             result = QnRtn.CRC if fault is Fault.CRC else QnRtn.UNKNOWN
         elif result is None and packet.cn not in DATA and packet.cn not in EVENTS:

@@ -221,6 +221,13 @@ ledger = sa.Table(
     sa.Column("stored", sa.BigInteger, nullable=False),
     sa.Column("duplicate", sa.BigInteger, nullable=False),
     sa.Column("quarantined", sa.BigInteger, nullable=False),
+    sa.Column(
+        "messages_left_out",
+        sa.BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="of unproven senders, beyond what is kept of them a day",
+    ),
 )
 
 stream = sa.Table(
@@ -317,6 +324,9 @@ live_class = sa.Table(
     sa.Column("text_zh", sa.Text, nullable=False),
     sa.Column("text_en", sa.Text, nullable=False),
     sa.Column("carried", sa.Text, comment="what a station was like, for the next judgement"),
+    sa.Column("measured_ms", sa.BigInteger, comment="the newest reading that decides the class"),
+    sa.Column("silent", sa.Integer, nullable=False, server_default="0", comment="stations that fell silent"),
+    sa.Column("stations", sa.Integer, nullable=False, server_default="0", comment="stations there are"),
 )
 
 memory = sa.Table(

@@ -59,14 +59,14 @@ def forecast(
             )
             rule = crossing["rule"] or named(say("order.target_class"))
             out.print(
-                f"{sign} {what.show(crossing['limit'])} · {crossing['expected_h']:.0f} h (80 %: {span}) · {rule}",
+                f"{sign} {what.show(crossing['limit'])} · {crossing['expected_h']:.0f} h ({span}) · {rule}",
                 highlight=False,
             )
     rows = (
         (beijing(at_ms), what.show(value), f"{low:.{what.decimals}f} – {high:.{what.decimals}f}")
         for at_ms, value, low, high in one.points
     )
-    tabulate(("at", "median", "interval_80"), rows, "order.no_points")
+    tabulate(("at", "median", "band"), rows, "order.no_points")
 
 
 @app.command()

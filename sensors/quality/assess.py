@@ -47,6 +47,7 @@ from sensors.quality.memory import (
 from sensors.quality.past import ENOUGH, RUN_UNIT, Days, Past, Rhythm, level_unit
 from sensors.quality.sketch import ONE, bins
 from sensors.quality.stretches import Whereabouts, way_back
+from sensors.quality.suspects import SUSPECTED, Calm, jumped_alone, stuck_after_jump, unit_mistakes
 from sensors.reading import Bits, Bools, Bytes, Codes, Flag, Floats, Ints, Places, QualityTest, pack
 from sensors.times import DAY_MS, TIME_BITS
 
@@ -338,6 +339,7 @@ def _compare(
             _shifts(line, p, found, shift_limit, memory, catalogue),
             _noise(line, p, scale, noise_limit, np.flatnonzero(noisy & mature), memory, catalogue),
         ]
+        again += _suspects(line, p, found.calm / shift_limit, mature, where, past, memory, catalogue)
         dead = flag >= Flag.BAD
         dead[accepted] = _nearly_nothing(line, p, catalogue)
         runs = dead_runs(series, dead, memory)
@@ -567,6 +569,7 @@ _NO_WITNESS: Final = int(
     QualityTest.OVER_RANGE
     | QualityTest.PLAUSIBLE_RANGE
     | QualityTest.FLAT_LINE
+    | QualityTest.UNIT_MISTAKE
     | QualityTest.DEVICE_STATUS
     | QualityTest.CALIBRATION
     | QualityTest.MAINTENANCE
@@ -772,6 +775,58 @@ def _shifts(line: _Line, p: Codes, found: _Found, limit: Floats, memory: Memory,
     chosen = np.flatnonzero((found.calm > limit) & np.isfinite(catalogue.shift[p]))
     chosen = chosen[_others(line, BUSY, chosen, 5, memory, catalogue) == 0]
     return _mark(line, line.here[chosen] - 2, QualityTest.SHIFT)
+
+
+def _suspects(
+    line: _Line,
+    p: Codes,
+    size: Floats,
+    mature: Bools,
+    where: Whereabouts,
+    past: Past,
+    memory: Memory,
+    catalogue: Catalogue,
+) -> list[Places]:
+    """Flag sensors that jumped while nothing else at the station moved, and what followed (sensors.quality.suspects);
+    returns the places re-flagged. ``size`` (n,): the step that each reading confirms, in limits of a shift."""
+    rows = np.flatnonzero((size > 1.0) & mature)
+    if len(rows):
+        low, high, _, _ = where.been(rows)
+        away = (line.x[line.here[rows]] < low) | (line.x[line.here[rows]] > high)  # not back to where it was before
+        rows = rows[away & (line.q[line.here[rows] - 3] >> 4 & int(SUSPECTED) == 0)]
+        rows = rows[_others(line, BUSY, rows, 5, memory, catalogue) == 0]
+        rows = rows[_kinds_present(line, rows, memory, catalogue) >= WITNESSES]
+    calm = Calm(line.x, line.q, line.here, line.segment, line.starts, rows, size[rows])
+    return [
+        _mark(line, stuck_after_jump(calm, p, past.column(REPEATS), catalogue), QualityTest.FLAT_LINE),
+        _mark(line, unit_mistakes(calm, p, past.column(T_LEVEL), catalogue), QualityTest.UNIT_MISTAKE),
+        _mark(line, jumped_alone(calm, p, catalogue), QualityTest.JUMPED_ALONE),
+    ]
+
+
+WITNESSES: Final = 2
+"""Other kinds of sensor that must have measured during a jump and stayed: one alone may have missed the water, too (our
+choice)."""
+
+
+def _kinds_present(line: _Line, rows: Places, memory: Memory, catalogue: Catalogue) -> Ints:
+    """(r,) how many other kinds of sensor at the station have measured within the last five readings of these rows."""
+    kinds, station = _kinds(catalogue), memory.station[line.touched]
+    out = np.zeros(len(rows), np.int64)
+    for i, row in enumerate(rows.tolist()):
+        here, mine = line.here[row], line.segment[row]
+        begin, end = line.t[here - 4], line.t[here]
+        found = set()
+        for series in np.flatnonzero(memory.station == station[mine]).tolist():
+            place = np.searchsorted(line.touched, series)
+            if place < len(line.touched) and line.touched[place] == series:
+                at = line.t[line.origin[place] : line.newest[place, -1] + 1]
+            else:
+                at = memory.at[series]
+            if ((at >= begin) & (at <= end)).any():
+                found.add(int(kinds[memory.parameter[series]]))
+        out[i] = len(found - {int(kinds[memory.parameter[line.touched[mine]]])})
+    return out
 
 
 WAVES: Final = ("level", "depth")

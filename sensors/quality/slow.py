@@ -111,6 +111,7 @@ _NOT_OF_THE_WATER: Final = int(
     | QualityTest.DEVICE_STATUS
     | QualityTest.OVER_RANGE
     | QualityTest.FLAT_LINE
+    | QualityTest.UNIT_MISTAKE
     | QualityTest.CALIBRATION
     | QualityTest.ATTENUATED
     | QualityTest.NEIGHBOURS

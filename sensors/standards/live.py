@@ -7,12 +7,14 @@ station was like is carried from call to call in :class:`Carried`.
 - A value counts while it is current: three promised intervals of its station, for analysers, which give one result in
   some hours, two of their own cycles and a quarter.
 - A worse class is shown after three readings in a row, or half an hour, a better one only after two hours.
+- Every reading counts once, in the order in which they were observed, however many came in one message.
 - A sensor that falls silent improves nothing: what it decided stays until a day has passed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import groupby
 from typing import Final, Self
 
 import numpy as np
@@ -143,6 +145,10 @@ class Carried:
     run: Run | None = None
     missing_since_ms: int | None = None
     at_ms: int = 0
+    seen_ms: int = 0
+    """The newest reading judged so far, of any parameter."""
+    latest: Mapping[str, Newest] = field(default_factory=dict)
+    """The newest usable reading of each parameter as of then."""
 
 
 class Why(StrEnum):
@@ -164,8 +170,8 @@ class LiveClass:
     """The class a station shows at ``at_ms``.
 
     ``water_class`` is what is shown, ``now`` what the current readings alone would say (None: cannot be judged);
-    ``deciding`` the parameters that decide what is shown; ``met`` whether the target is met, None when that cannot be
-    told or there is no target; ``text`` the reason in one sentence.
+    ``deciding`` the parameters that decide what is shown, ``measured_ms`` the newest reading of these; ``met`` whether
+    the target is met, None when that cannot be told or there is no target; ``text`` the reason in one sentence.
     """
 
     station: str
@@ -178,11 +184,15 @@ class LiveClass:
     target: WaterClass | None
     met: bool | None
     text: Text
+    measured_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LiveReach:
-    """The class of a reach: that of its worst station; ``worst`` names them, ``stations`` holds every station's."""
+    """The class of a reach: that of its worst station; ``worst`` names them, ``stations`` holds every station's.
+
+    ``measured_ms`` is the newest reading that decides it.
+    """
 
     water_class: WaterClass | None
     deciding: tuple[str, ...]
@@ -191,6 +201,7 @@ class LiveReach:
     target: WaterClass | None
     met: bool | None
     text: Text
+    measured_ms: int | None = None
 
 
 DEFAULT: Final = Policy()
@@ -231,8 +242,71 @@ def stations(
 
     A station that is not in ``carried`` begins; one that is not in ``latest`` has no readings.
     """
+    return _stations(carried, watched, latest, [at_ms] * len(watched), policy)
+
+
+LONGEST_S: Final = 3 * 3600
+"""Readings older than this before the newest one of their station are not followed one by one: longer than a better
+class must hold before it is shown."""
+
+
+def followed(
+    carried: Mapping[str, Carried],
+    watched: Sequence[Watched],
+    readings: Mapping[str, Mapping[str, Sequence[Newest]]],
+    latest: Mapping[str, Mapping[str, Newest]],
+    at_ms: int,
+    policy: Policy = DEFAULT,
+) -> tuple[dict[str, Carried], list[LiveClass]]:
+    """:func:`stations`, but every reading since the last call counts, in the order of observation.
+
+    ``readings`` (station key → parameter → oldest first) are the usable ones since ``Carried.seen_ms``; those before
+    that are passed over. A station left out is judged by ``latest`` alone.
+    """
+    states = {one.key: carried.get(one.key, Carried()) for one in watched}
+    by_key = {one.key: one for one in watched}
+    steps = {key: _steps(states[key], found, at_ms) for key, found in readings.items() if key in by_key}
+    for i in range(max(map(len, steps.values()), default=0)):
+        here = [key for key, ones in steps.items() if i < len(ones)]
+        snapshots = {key: steps[key][i][1] for key in here}
+        instants = [steps[key][i][0] for key in here]
+        states |= _stations(states, [by_key[key] for key in here], snapshots, instants, policy)[0]
+    states, found = stations(states, watched, latest, at_ms, policy)
+    for one in watched:
+        known = {key: newest for key, newest in latest.get(one.key, {}).items() if newest.at_ms <= at_ms}
+        seen_ms = max([states[one.key].seen_ms, *(newest.at_ms for newest in known.values())])
+        states[one.key] = replace(states[one.key], seen_ms=seen_ms, latest=known)
+    return states, found
+
+
+def _steps(
+    carried: Carried, readings: Mapping[str, Sequence[Newest]], at_ms: int
+) -> list[tuple[int, dict[str, Newest]]]:
+    """The instants of a station's new readings, each with what was the newest of every parameter then."""
+    new = [
+        (one.at_ms, key, one) for key, ones in readings.items() for one in ones if carried.seen_ms < one.at_ms <= at_ms
+    ]
+    if not new:
+        return []
+    new.sort(key=lambda row: row[:2])
+    earliest = new[-1][0] - 1000 * LONGEST_S
+    known, steps = dict(carried.latest), []
+    for instant, rows in groupby(new, key=lambda row: row[0]):
+        known = known | {key: one for _, key, one in rows}
+        if instant >= earliest:
+            steps.append((instant, known))
+    return steps
+
+
+def _stations(
+    carried: Mapping[str, Carried],
+    watched: Sequence[Watched],
+    latest: Mapping[str, Mapping[str, Newest]],
+    instants: Sequence[int],
+    policy: Policy,
+) -> tuple[dict[str, Carried], list[LiveClass]]:
     before = [carried.get(one.key, Carried()) for one in watched]
-    before = [replace(one, at_ms=max(at_ms, one.at_ms)) for one in before]
+    before = [replace(one, at_ms=max(at_ms, one.at_ms)) for one, at_ms in zip(before, instants, strict=True)]
     current = [
         _current(one, latest.get(one.key, {}), then.at_ms, policy) for one, then in zip(watched, before, strict=True)
     ]
@@ -240,8 +314,12 @@ def stations(
     after, found = {}, []
     for one, then, (used, evidence), judgement in zip(watched, before, current, judgements, strict=True):
         now, why, said = _advance(then, judgement, used, policy)
+        now = replace(now, seen_ms=then.seen_ms, latest=then.latest)
         after[one.key] = now
-        found.append(_live(one, now, judgement, why, said, evidence))
+        known = {**then.latest, **latest.get(one.key, {})}
+        decided = [known[key].at_ms for key in now.deciding if key in known]
+        live = _live(one, now, judgement, why, said, evidence)
+        found.append(replace(live, measured_ms=max(decided, default=evidence.newest_at_ms)))
     return after, found
 
 
@@ -284,7 +362,14 @@ def reach(
     )
     met = None if target is None else shown <= target
     return LiveReach(
-        shown, deciding, tuple(one.station for one in worst), everything, target, met, _with_target(text, target, met)
+        shown,
+        deciding,
+        tuple(one.station for one in worst),
+        everything,
+        target,
+        met,
+        _with_target(text, target, met),
+        max((one.measured_ms for one in worst if one.measured_ms is not None), default=None),
     )
 
 

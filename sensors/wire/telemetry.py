@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
@@ -151,12 +151,22 @@ class Decoded:
     notices: Mapping[int, str] = field(default_factory=dict)
 
 
+_STATION_FLAGS: Final = {
+    **dict.fromkeys(("lr", "lp", "lw", "ls"), ord("D")),
+    **dict.fromkeys(("sc", "cz", "cs", "ra", "pt"), ord("C")),
+}
+"""Two-letter data flags of national surface-water stations, as the letter of HJ 212-2017 that means the same.
+
+``lr lp lw ls``: lack of reagent, pure water, sample, standard solution: no measurement, a fault. ``sc cz cs``:
+standard, zero and span check; ``ra pt``: spike recovery and parallel sample: quality control, never river water.
+"""
+
+
 def status_code(status: str) -> int:
-    """One ASCII code for a data flag. The two-letter ones of national stations (lack of reagent, water, sample,
-    standard) say that this is not the water; what nobody knows is a question mark."""
+    """One ASCII code for a data flag; a flag that is not known becomes a question mark."""
     if len(status) == 1 and status.isascii():
         return ord(status)
-    return ord("D") if status in ("lr", "lp", "lw", "ls") else ord("?")
+    return _STATION_FLAGS.get(status, ord("?"))
 
 
 class _Columns:

@@ -1,7 +1,7 @@
 """Live classes and annotations: from stored readings to the API and to the time-series server."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +16,12 @@ from governance.finding import Colour, Finding
 from governance.incident import Action, Order
 from ingest import classes
 from ingest.outlook import Outlook, annotate
+from ingest.pipeline import Outcome
 from ingest.storage import lineprotocol, registry, schema
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
-from sensors.reading import PLAIN, Batch, Flag
+from sensors.reading import PLAIN, Batch, Flag, Message
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Deployment, Reach, Registry, Station, Water
 from sensors.texts import Text
@@ -119,6 +120,9 @@ def test_a_reach_shows_its_worst_station_and_misses_its_target_for_it(water: Wat
         "met": False,
         "zh": "",
         "en": "",
+        "measured_at": "2026-09-21T14:13:00Z",
+        "silent": 0,
+        "stations": 2,
     }
     assert "取最差：下为劣Ⅴ类" in reach["live"]["zh"], "by its name, not by its key"
     assert "氨氮" in reach["live"]["zh"]
@@ -155,6 +159,61 @@ def test_a_class_does_not_flicker_and_what_it_waits_for_survives_a_restart(water
     with water.database.write() as connection:
         connection.exec_driver_sql("UPDATE live_class SET carried = 'of an older version' WHERE key = 'up'")
     assert water.judge(T0 + 16 * MINUTE)["station:up"].water_class is WaterClass.V
+
+
+def test_three_readings_that_come_at_once_count_as_three(water: Water3) -> None:
+    water.measure("up", T0, GOOD)
+    assert water.judge(T0 + MINUTE)["station:up"].water_class is WaterClass.I
+    for minutes in (5, 10, 15):  # in one message, after the class was judged at a later time
+        water.measure("up", T0 + minutes * MINUTE, {"nh3n": 8.8})
+    shown = water.judge(T0 + 16 * MINUTE)
+    assert shown["station:up"].water_class is WaterClass.WORSE
+    assert shown["station:up"].measured_ms == T0 + 15 * MINUTE
+    assert shown["reach:creek"].measured_ms == T0 + 15 * MINUTE
+    assert water.judge(T0 + 17 * MINUTE)["station:up"].water_class is WaterClass.WORSE
+
+
+def test_a_reading_after_a_single_bad_one_still_makes_no_third(water: Water3) -> None:
+    water.measure("up", T0, GOOD)
+    water.judge(T0)
+    for minutes, value in ((5, 8.8), (10, 0.1), (15, 8.8), (20, 8.8)):
+        water.measure("up", T0 + minutes * MINUTE, {"nh3n": value})
+    assert water.judge(T0 + 21 * MINUTE)["station:up"].water_class is WaterClass.I
+
+
+def test_a_reach_tells_how_many_of_its_stations_are_silent(water: Water3) -> None:
+    water.measure("up", T0 - 16 * MINUTE, GOOD)
+    water.measure("down", T0, GOOD)
+    shown = water.judge(T0)
+    assert (shown["reach:creek"].silent, shown["reach:creek"].stations) == (1, 2)
+    assert (shown["station:up"].silent, shown["station:down"].silent) == (1, 0)
+
+
+def test_a_station_is_judged_as_its_readings_come_and_not_once_a_minute(water: Water3) -> None:
+    water.measure("up", T0, GOOD)
+    water.now_ms = T0
+    outlook = Outlook(water.database, water.store, CATALOGUE, clock_ms=lambda: water.now_ms, spool=water.spool)
+    outlook.next_round()
+    for minutes in (5, 10, 15):
+        water.measure("up", T0 + minutes * MINUTE, {"nh3n": 8.8})
+    water.now_ms = T0 + 15 * MINUTE + 1000
+    none = np.zeros(1, np.int64)
+    outlook.heard([Message("up", b"", water.now_ms)], Outcome(1, none, none, (), 0, (), 0))
+    outlook.next_round()
+    with water.database.read() as connection:
+        assert classes.shown(connection, classes.STATION)["up"].water_class is WaterClass.WORSE
+        assert classes.shown(connection, classes.REACH)["creek"].water_class is WaterClass.WORSE
+
+
+def test_the_sign_and_the_river_file_tell_of_a_red_incident_before_the_class_follows(water: Water3) -> None:
+    water.measure("up", T0, GOOD)
+    water.judge(T0)
+    with water.database.write() as connection:
+        incidents.record(connection, [replace(a_finding(T0), station="up", colour=Colour.RED)], T0, source="/test")
+    file = water.client.get("/api/v1/reaches/creek/file").json()
+    assert file["red_since"] is not None
+    assert 'data-testid="report-red"' in water.client.get("/report?reach=creek").text
+    assert 'data-testid="report-red"' not in water.client.get("/report?reach=pond").text
 
 
 def test_each_judgement_is_a_point_for_the_charts(water: Water3) -> None:

@@ -116,7 +116,7 @@ def test_what_a_trace_in_time_was_is_told_once_the_buffer_of_the_station_above_s
     assert [f.change for f in found if f.station == "upper"] == [Change.FIRED, Change.RESOLVED]
     assert seen([f for f in found if f.station == "lower"]) == [("lower", "fired", 30), ("lower", "resolved", 0)]
     assert all(f.retrospective for f in found)
-    assert (len(world.incidents()), world.pages()) == (2, 0)
+    assert (len(world.incidents()), world.pages()) == (1, 0), "one cause, one incident"
     assert late(world, ("upper", water["upper"], range(OFF, ON)), now=ON + 4) == [], "a replay changes nothing"
     assert late(world, ("lower", water["lower"], range(OFF, ON)), now=ON + 4) == []
 

@@ -216,7 +216,9 @@ def test_the_command_line_tells_the_forecast_and_what_is_unknown(tidal):
     body = json.loads(told.stdout)
     assert body["shown"]
     assert len(body["points"]) == 32
-    assert "80" in run.invoke(app, asked, catch_exceptions=False).stdout
+    plain = run.invoke(app, asked, catch_exceptions=False).stdout
+    assert f"{100 * body['coverage']:.0f}%" in plain
+    assert "80 %" not in plain
     for wrong, word in ((["forecast", "nowhere", "nh3n"], "nowhere"), (["forecast", "creek", "gold"], "gold")):
         failed = run.invoke(app, [*wrong, "--data", str(tidal.folder)])
         assert failed.exit_code != 0

@@ -389,6 +389,18 @@ def test_reminders_and_escalation_fire_once_whoever_asks_however_often(district:
     assert (found["escalated_to"], found["overdue"], found["supervised_by"]) == ("d/a", True, "deadline")
 
 
+def test_a_deadline_set_while_the_clock_was_ahead_runs_from_the_right_time(district: District) -> None:
+    district.clock[0] = NOW + 6 * 60 * MINUTE
+    number = district.fire(colour=Colour.RED)
+    told = []
+    for minutes in (0, 7, 8, 10):
+        district.clock[0] = NOW + minutes * MINUTE
+        _reminders(district).round()
+        with district.database.read() as connection:
+            told.append(incidents.history(connection, number)[-1].what)
+    assert told == [What.FIRED, What.FIRED, What.REMINDED, What.OVERDUE]
+
+
 def test_what_was_not_committed_is_told_again_and_nothing_is_told_twice(one: District) -> None:
     number = one.fire(colour=Colour.RED)
 

@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from governance import audit, incidents, notice_store, oncall
+from governance.assessment import CLASSES
 from governance.database import Database
 from governance.tables import outbox
 from ingest import ledger
 from riverchief import settings
 from riverchief.broker import Broker
+from riverchief.clock import now_ms
 from sensors.errors import StorageUnavailable
+from sensors.times import beijing_day
 from tests.rig import KINDS, eventually
 
 pytestmark = pytest.mark.broker
@@ -55,6 +59,19 @@ def called(site: Path) -> bool:
         database.close()
 
 
+def told(site: Path) -> bool:
+    """Whether somebody on call has got a message, and the days of the history have their classes."""
+    database = Database(settings.load(None, data=site).database_url)
+    try:
+        with database.read() as connection:
+            sent = notice_store.listed(connection, status="sent", limit=10)
+            days = audit.listing(connection, what=CLASSES, limit=100)
+            on_call = oncall.on_call(connection, now_ms())
+        return bool(sent) and bool(on_call) and len({beijing_day(line.at_ms) for line in days}) >= 13
+    finally:
+        database.close()
+
+
 def test_a_demo_ends_by_itself_after_the_time_it_was_given_with_its_books_closed(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     done = demo("--for", "3", "--report", str(file))
@@ -77,10 +94,11 @@ def test_the_demo_shows_an_incident_plays_a_recorded_table_and_closes_its_books(
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             eventually("a limit that is passed now has called somebody", lambda: called(site), 180)
+            eventually("people have messages, and the days their classes", lambda: told(site), 60)
         finally:
             process.send_signal(signal.SIGINT)
-            told, _ = process.communicate(timeout=100)
-    assert process.returncode == 0, told
+            said, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, said
     report = json.loads(file.read_text(encoding="utf-8"))
     assert report.keys() >= REPORT
     assert report["ledger_closed"] is True
@@ -95,8 +113,13 @@ def test_the_demo_shows_an_incident_plays_a_recorded_table_and_closes_its_books(
 
     database = Database(settings.load(None, data=site).database_url)
     with database.read() as connection:
-        accounts = [a for a in ledger.accounts(connection) if a.station == "my-creek"]
+        everything = ledger.accounts(connection)
+        accounts = [a for a in everything if a.station == "my-creek"]
+        past = [i for i in incidents.list_incidents(connection, limit=100) if i.retrospective]
+        plume = [i for i in past if any(c.station.startswith("qcc-huanhu") for c in i.conditions)]
     database.close()
+    assert len(plume) == 1, "one cause, one incident"
+    assert not any("apalachicola" in a.station for a in everything), "no water of elsewhere among the stations"
     assert all(a.closed and a.stored == a.sent for a in accounts)
     stored = sum(a.stored for a in accounts)  # how much of its history fits into the time is the machine's affair
     assert stored > 0

@@ -23,7 +23,7 @@ from tests.rig import Running, eventually
 
 pytestmark = pytest.mark.broker
 
-STATION, STREET, ELSEWHERE = "qcc-huanhu-1", "chancheng/zumiao", "chancheng/shiwan"
+STATION, STREET, ELSEWHERE = "qcc-huanhu-1", "chancheng/shiwan", "chancheng/zumiao"
 STATIONS = Path(__file__).parents[2] / "config" / "stations.toml"
 SECOND, MINUTE = 1000, 60_000
 PEOPLE: tuple[dict[str, str], ...] = (

@@ -22,6 +22,7 @@ from governance.database import Database
 from ingest import ledger, quarantine
 from ingest.intake import Waiting
 from ingest.sources import hj212 as gateway_module
+from ingest.sources import strangers
 from ingest.sources.hj212 import Answer, NoAnswer
 from ingest.storage import device_events
 from ingest.storage import loggers as logger_store
@@ -155,8 +156,8 @@ def test_what_is_refused_is_told_by_the_standard_kept_with_its_reason_and_the_ne
     at = whole_minute()
     good = packet_of("w01009-Rtd=3.6", at)
     bad: list[tuple[bytes, Reason, QnRtn]] = [
-        (packet_of("w01009-Rtd=1", at, PW="654321"), Reason.WRONG_PASSWORD, QnRtn.PASSWORD),
-        (packet_of("w01009-Rtd=1", at, MN=OTHER), Reason.UNKNOWN_STATION, QnRtn.MN),
+        (packet_of("w01009-Rtd=1", at, PW="654321"), Reason.WRONG_PASSWORD, QnRtn.REFUSED),
+        (packet_of("w01009-Rtd=1", at, MN=OTHER), Reason.UNKNOWN_STATION, QnRtn.REFUSED),
         (good[:-6] + b"0000\r\n", Reason.BAD_FRAME, QnRtn.CRC),
         (b"##9999" + good[6:], Reason.BAD_FRAME, QnRtn.UNKNOWN),
         (b"##0x01" + good[6:], Reason.BAD_FRAME, QnRtn.UNKNOWN),
@@ -208,7 +209,7 @@ def test_a_frame_of_an_unknown_logger_is_replayed_once_it_is_registered(make: Ca
     wire = Wire(site.gateway.port)
     raw = packet_of("w01009-Rtd=3.6;w21003-Rtd=0.4", at, MN=OTHER)
     wire.send(raw)
-    assert wire.answer() == ("9011", qn_of(raw), "4")
+    assert wire.answer() == ("9011", qn_of(raw), str(int(QnRtn.REFUSED)))
     wire.close()
     site.register(Logger(OTHER, "qicha", PASSWORD))
     (entry,) = held(site, Reason.UNKNOWN_STATION)
@@ -233,6 +234,61 @@ def test_notices_and_states_are_answered_and_kept_once(make: Callable[..., Site2
         (event,) = device_events.listing(connection, "shiwan")
     assert '"logger_started"' in event["body"]
     wire.close()
+
+
+# -- senders that are not ours -----------------------------------------------------------------------------------------
+
+
+def test_guesses_lock_a_peer_out_for_known_and_unknown_mns_alike_and_no_logger_that_has_spoken(
+    make: Callable[..., Site212],
+) -> None:
+    site = make()
+    at = whole_minute()
+    ours, guesser = Wire(site.gateway.port), Wire(site.gateway.port)
+    ours.send(packet_of("w01009-Rtd=1", at))
+    assert ours.answer()[0] == "9014"
+    answers = []
+    for i in range(strangers.GUESSES):
+        guesser.send(packet_of("w01009-Rtd=1", at, PW=f"00000{i}", MN=MN if i % 2 else OTHER))
+        answers.append(guesser.answer()[::2])
+    assert answers == [("9011", str(int(QnRtn.REFUSED)))] * strangers.GUESSES
+    guesser.send(packet_of("w01009-Rtd=2", at))  # the right password, too late
+    assert guesser.answer()[::2] == answers[0]
+    with pytest.raises(ConnectionError):
+        guesser.hear()
+    assert site.stored("shiwan", "do") == {at: 1.0}
+    ours.send(packet_of("w01009-Rtd=3", at + MINUTE))
+    assert ours.answer()[0] == "9014"
+    assert site.gateway.counters.locked == 1
+    ours.close()
+    guesser.close()
+
+
+def test_strangers_fill_the_quarantine_up_to_a_bound_and_the_ledger_counts_the_rest(
+    make: Callable[..., Site212], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strangers, "KEEP_MESSAGES", 3)
+    site = make()
+    at = whole_minute()
+    stranger = Wire(site.gateway.port)
+    for i in range(5):
+        stranger.send(packet_of("w01009-Rtd=1", at + i * MINUTE, MN=OTHER))
+        assert stranger.answer()[::2] == ("9011", str(int(QnRtn.REFUSED)))
+    stranger.send(b"rubbish")  # not kept either
+    stranger.close()
+    assert len(held(site, Reason.UNKNOWN_STATION)) == 3
+    eventually("all is counted", lambda: site.gateway.counters.left_out == 3)
+
+    def left_out() -> int:
+        with site.database.read() as connection:
+            return sum(a.messages_left_out for a in ledger.accounts(connection, station=ledger.STRANGER))
+
+    eventually("the ledger has the rest", lambda: left_out() == 3)
+    assert held(site, Reason.BAD_FRAME) == []
+    ours = Wire(site.gateway.port)
+    ours.send(packet_of("w01009-Rtd=1", at))  # from the same address
+    assert ours.answer()[0] == "9014"
+    ours.close()
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------
@@ -589,7 +645,7 @@ def test_a_wrong_password_is_refused_and_the_right_one_taken(make: Callable[...,
     with logger(site, password="000000") as sender:
         sender.report(Sample(whole_minute(), {"do": 5.0}))
         assert sender.flush(30)
-        assert sender.refused == [QnRtn.PASSWORD]
+        assert sender.refused == [QnRtn.REFUSED]
     assert site.stored("shiwan", "do") == {}
     assert site.gateway.by_mn == {}
 
@@ -615,7 +671,7 @@ def test_the_example_of_the_standard_from_a_logger_nobody_knows(make: Callable[.
     site = make()
     wire = Wire(site.gateway.port)
     wire.send(b"##0101" + EXAMPLE + b"1C80\r\n")
-    assert wire.answer() == ("9011", "20160801085857223", "3")  # MN is ours, the password is not
+    assert wire.answer() == ("9011", "20160801085857223", "2")  # MN is ours, the password is not
     wire.close()
 
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context, Telling
-from governance import audit, channels, incidents, notice_store, oncall, people, roles
+from governance import audit, channels, incidents, notice_store, oncall, people, roles, wrong_clock
 from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Role
 from governance.database import Database
@@ -494,6 +494,45 @@ def test_what_nobody_confirms_goes_up_step_by_step_and_stays_visible_at_the_end(
     assert len(office.phones.to("district")) == 1
     with office.database.read() as connection:
         assert notice_store.waiting(connection).unconfirmed == 1
+
+
+@BOTH
+def test_messages_of_a_clock_that_was_hours_ahead_are_told_and_go_up_by_the_right_clock(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wrong_clock, "EVERY_S", 0.0)
+    office.clock[0] = NOON + 11 * 60 * MINUTE  # 23:00: orange waits for the morning there
+    office.fire("a", colour=Colour.RED)
+    office.fire("b", colour=Colour.ORANGE)
+    office.go()
+    before = len(office.phones.to("street"))
+    office.clock[0] = NOON
+    office.go(61)
+    assert any("（b）" in text for text in office.phones.to("street")[before:])
+    assert office.phones.to("district") == []
+    office.clock[0] = NOON + 9 * MINUTE
+    office.go()
+    assert office.phones.to("district") == []
+    office.clock[0] = NOON + 11 * MINUTE
+    office.go(16)
+    assert any("（a）" in text for text in office.phones.to("district"))
+
+
+def test_a_message_put_off_while_the_clock_was_ahead_is_sent_at_once(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wrong_clock, "EVERY_S", 0.0)
+    office.fire("a")
+    office.phones.answers = lambda who: 500
+    office.made.make()
+    office.clock[0] = NOON + 6 * 60 * MINUTE
+    office.go()
+    assert office.phones.got
+    assert office.phones.taken == []
+    office.phones.answers = lambda who: 200
+    office.clock[0] = NOON + MINUTE
+    office.go()
+    assert len(office.phones.to("street")) == 1
 
 
 @BOTH

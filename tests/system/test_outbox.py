@@ -21,7 +21,7 @@ import sqlalchemy as sa
 import uvicorn
 from structlog.testing import capture_logs
 
-from governance import cloudevents, incidents, reconciliation
+from governance import cloudevents, incidents, reconciliation, wrong_clock
 from governance.database import Database
 from governance.finding import Change, Finding
 from governance.incident import Action, Order
@@ -744,13 +744,15 @@ def test_after_a_day_of_findings_with_the_receiver_down_it_hears_what_was_tried_
 ):
     now, up = [T], threading.Event()
     receiver.script = lambda cause, seq: (200, {}) if seq == 1 or up.is_set() else (503, {})
-    deliver(clock=lambda: now[0], poll_s=0.02, backoff_s=600.0, backoff_cap_s=600.0)
+    deliverer = deliver(clock=lambda: now[0], poll_s=0.02, backoff_s=600.0, backoff_cap_s=600.0)
     told(database, *(again(cause, 1) for cause in "ab"), at_ms=now[0])
     until(lambda: settled(database))
     for hour in range(24):
-        tried, hence = sum(row.attempts for row in rows(database)), now[0] + 3_600_000
-        told(database, *(again(cause, 10 * hour + n) for n in range(2, 12) for cause in "ab"), at_ms=hence)
-        now[0] = hence  # only now: the hour before would be tried again before this one is told
+        tried = sum(row.attempts for row in rows(database))
+        assert deliverer.stop(PATIENCE_S)  # else the hour before would be tried again before this one is told
+        now[0] += 3_600_000
+        told(database, *(again(cause, 10 * hour + n) for n in range(2, 12) for cause in "ab"), at_ms=now[0])
+        deliverer.start()
         until(lambda tried=tried: sum(row.attempts for row in rows(database)) == tried + 2)
     assert len(waiting(database)) == 480 - 18, "what came in one go was told by its last"
     up.set()
@@ -894,6 +896,45 @@ def test_a_claim_holds_while_its_worker_lives_however_slow_the_receiver(
     receiver.hold.set()
     until(lambda: settled(database))
     assert (len(receiver.got), rows(database)[0].attempts) == (1, 1)
+
+
+@BOTH
+def test_what_was_tried_while_the_clock_was_hours_ahead_is_sent_once_the_clock_is_right(
+    database: Database, receiver: Receiver, deliver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(wrong_clock, "EVERY_S", 0.0)
+    hours, up = [6], threading.Event()
+    receiver.script = lambda cause, seq: (200, {}) if up.is_set() else (500, {})
+    deliver(clock=lambda: clock() + hours[0] * 3_600_000, poll_s=0.02, backoff_s=1.0, backoff_cap_s=2.0)
+    told(database, fired("a", 1), fired("b", 1), at_ms=clock())
+    until(lambda: min(row.attempts for row in rows(database)) > 0)
+    told(database, fired("c", 1), at_ms=clock() + hours[0] * 3_600_000)
+    with database.write() as connection:  # of a worker that died meanwhile
+        dead = {"claimed_by": "another worker", "claimed_until_ms": clock() + 6 * 3_600_000 + 20_000}
+        connection.execute(sa.update(outbox).where(outbox.c.incident_id == 2).values(dead))
+    up.set()
+    hours[0] = 0
+    until(lambda: settled(database))
+    assert {cause for cause, _, _ in receiver.taken} == {"a", "b", "c"}
+
+
+def test_a_wait_that_a_right_clock_has_written_is_kept(database: Database):
+    now = clock()
+    with database.write() as connection:
+        incidents.record(connection, [fired(c, 1) for c in "abc"], now, source="/test")
+        for number, attempts, status, wait_s in ((1, 3, None, 4), (2, 1, 503, 3600), (3, 1, None, 4)):
+            waits = {"attempts": attempts, "last_status": status, "next_attempt_at_ms": now + wait_s * 1000 + 30_000}
+            connection.execute(sa.update(outbox).where(outbox.c.id == number).values(waits))
+        claim = {"claimed_by": "another worker", "claimed_until_ms": now + 20_000}
+        connection.execute(sa.update(outbox).where(outbox.c.id == 1).values(claim))
+        before = connection.execute(sa.select(outbox)).all()
+        limits: Any = {"backoff_s": 1.0, "cap_s": 600.0, "asked_most_s": 3600.0, "lease_most_ms": 40_000}
+        wrong_clock.deliveries(connection, now, **limits)
+        assert connection.execute(sa.select(outbox)).all() == before
+        wrong_clock.deliveries(connection, now - 6 * 3_600_000, **limits)
+        after = connection.execute(sa.select(outbox).order_by(outbox.c.id)).all()
+        assert [row.next_attempt_at_ms for row in after] == [now - 6 * 3_600_000] * 3
+        assert {row.claimed_by for row in after} == {None}
 
 
 def test_a_failure_told_by_a_worker_that_lost_its_claim_changes_nothing_for_the_one_that_has_it(

@@ -56,6 +56,16 @@ def test_a_tidal_river_is_shown_and_the_tide_is_in_it():
     assert np.abs(one.value[:24] - series[N : N + 24]).mean() < 0.2
 
 
+def test_a_forecast_whose_interval_held_too_little_of_late_is_not_shown():
+    series = tidal(3, N, noise=0.05)
+    lately = slice(-14 * 24, None)
+    series[lately] = series.mean() + 3 * (series[lately] - series.mean())  # the tide is three times as large now
+    one = fc.forecasts(series[None], END_MS, 1)[0]
+    assert one.skill.ratio < fc.MARGIN
+    assert one.skill.coverage < fc.HELD_LEAST
+    assert (one.skill.verdict, len(one.at)) == (Verdict.NARROW, 0)
+
+
 def test_a_random_walk_is_not_shown():
     verdicts = [one.skill.verdict for seed in range(20) for one in fc.forecasts(walk(seed)[None], END_MS, 1)]
     assert verdicts.count(Verdict.SHOWN) <= 1  # one in twenty is what the test of its gain allows

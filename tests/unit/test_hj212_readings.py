@@ -3,12 +3,15 @@
 import json
 from datetime import datetime
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.checks.engine import usable
 from sensors.parameters import catalogue
-from sensors.reading import Message, Reason
+from sensors.quality import Memory, assess
+from sensors.reading import Flag, Message, QualityTest, Reason, pack
 from sensors.times import BEIJING, to_ms
 from sensors.wire.decode import decode
 from sensors.wire.hj212 import frame
@@ -63,6 +66,26 @@ def test_data_flags_are_kept() -> None:
     assert letters == list("FMSCTBL")
     assert rows(read(frame_of("DataTime=20260512103000;w01009-Rtd=1,w01009-Flag=lr")))[0][3] == "D"
     assert rows(read(frame_of("DataTime=20260512103000;w01009-Rtd=1")))[0][3] == "N"
+
+
+@pytest.mark.parametrize("flag", ["sc", "cz", "cs", "ra", "pt"])
+@pytest.mark.parametrize("cn", ["2051", "2061"])
+def test_a_check_of_the_analyser_inside_period_data_is_calibration_and_not_river_water(flag: str, cn: str) -> None:
+    got = read(frame_of(f"DataTime=20260512080000;w21003-Avg=8,w21003-Flag={flag}", cn))
+    ((key, _, value, status),) = rows(got)
+    assert (key, value, status) == ("nh3n", 8.0, "C")
+    b = got.batch
+    verdict = assess(
+        np.zeros(1, np.int32),
+        b.parameter,
+        b.at,
+        b.value,
+        b.status,
+        Memory.of(np.zeros(1, np.int32), b.parameter),
+        CATALOGUE,
+    )
+    assert (verdict.flag.tolist(), verdict.tests.tolist()) == ([Flag.BAD], [QualityTest.DEVICE_STATUS])
+    assert not usable(pack(verdict.flag, verdict.tests)).any()
 
 
 def test_hour_data_are_means_from_the_start_of_the_hour_in_either_packet() -> None:

@@ -156,17 +156,27 @@ def _refusal(packet: Packet, mn: str, loggers: Mapping[str, Logger]) -> tuple[Re
     """Why a packet is not looked into at all."""
     if packet.cn is None:
         return Reason.WRONG_SHAPE, "the data segment has no CN"
-    logger = loggers.get(packet.mn or mn)
-    if logger is None:
-        return Reason.UNKNOWN_STATION, f"no logger with MN {(packet.mn or mn)[:64]!r} is registered"
-    if logger.password is not None and not _same(packet.pw or "", logger.password):
-        return Reason.WRONG_PASSWORD, f"PW is not the one registered for MN {logger.mn}"
+    stranger = unproven(packet, mn, loggers)
+    if stranger is Reason.UNKNOWN_STATION:
+        return stranger, f"no logger with MN {(packet.mn or mn)[:64]!r} is registered"
+    if stranger is not None:
+        return stranger, f"PW is not the one registered for MN {(packet.mn or mn)}"
     if packet.encrypted:
         return (
             Reason.ENCRYPTED,
             f"CP of command {packet.cn} is encrypted (HJ 212-2025, SM4), which is not supported; "
             "set the logger to send it in clear, or by the edition of 2017",
         )
+    return None
+
+
+def unproven(packet: Packet, mn: str, loggers: Mapping[str, Logger]) -> Reason | None:
+    """Why the sender is not taken for a registered logger, None when it is; ``mn`` where the packet names none."""
+    logger = loggers.get(packet.mn or mn)
+    if logger is None:
+        return Reason.UNKNOWN_STATION
+    if logger.password is not None and not _same(packet.pw or "", logger.password):
+        return Reason.WRONG_PASSWORD
     return None
 
 

@@ -1,0 +1,183 @@
+"""Sensors that jumped while nothing else at their station moved: stuck, in another unit, or faulty without a name.
+
+Each starts from a jump that the tests of steps have found: three readings beyond the four before, calm on either side,
+the series old enough to know its own steps, and two other kinds of sensor present that did not move. What follows the
+jump is suspect until it is over; a suspect reading opens and ends no pollution incident.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from sensors.parameters import Catalogue
+from sensors.quality.memory import KEEP
+from sensors.reading import Bools, Codes, Floats, Ints, Places, QualityTest
+
+FACTORS: Final = (100.0, 1000.0)
+"""mg/L against g/L or µg/L, µS/cm against mS/cm, a decimal point that moved by two. A factor of ten is left out: water
+does that."""
+AS_EXACT: Final = 0.15
+"""The medians before and after the jump differ by one of these factors to within this share: more than the noise of the
+sensors of the catalogue, and an eighth of the way to the nearest other factor of ten on a logarithmic scale."""
+CONCENTRATIONS: Final = ("mg/L", "µg/L", "µS/cm")
+"""Units that are mistaken for another of the same quantity."""
+
+UNUSUAL: Final = 30.0
+"""So many times larger or smaller than the usual level: between a factor of ten, which water does, and a hundred."""
+
+DIGITS: Final = 3
+"""Significant digits from which a repeated value is no end of a range and no detection limit (10.0, 0.05)."""
+REPEATS_MOST: Final = 0.05
+"""Share of repeats of the series' own past above which three equal readings prove nothing: an analyser that is asked
+more often than it measures repeats most of its readings."""
+
+FAR: Final = 5.0
+"""A jump alone is suspect from so many of its own limits on: most changes of the water that one sensor alone shows are
+smaller (measured on the labelled records, docs/detection.md)."""
+
+
+SUSPECTED: Final = QualityTest.FLAT_LINE | QualityTest.UNIT_MISTAKE | QualityTest.JUMPED_ALONE
+"""What these tests say. A jump from a reading that one of them made suspect is the way back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calm:
+    """Jumps alone, on the flat line of readings that ``assess`` lays out.
+
+    ``x``, ``q`` are values and packed flags of that line; ``here`` (n,) the places of the new readings, ``segment``
+    (n,) their series, ``starts`` (m,) the first new reading of each. ``rows`` (r,) are the new readings that confirm a
+    jump as its third, ``size`` (r,) how many limits it has.
+    """
+
+    x: Floats
+    q: Ints
+    here: Places
+    segment: Places
+    starts: Places
+    rows: Places
+    size: Floats
+
+    def series(self, test: QualityTest, rows: Places) -> list[int]:
+        """The series in which one of ``rows`` confirms a jump, or whose last remembered reading has this flag."""
+        last = self.here[self.starts] - 1
+        going_on = np.flatnonzero(self.q[last] >> 4 & int(test)) if len(last) else last
+        return sorted({*self.segment[rows].tolist(), *going_on.tolist()})
+
+    def span(self, series: int) -> tuple[int, int]:
+        """First and last new reading of a series, as places on the line."""
+        first = int(self.starts[series])
+        end = int(self.starts[series + 1]) if series + 1 < len(self.starts) else len(self.here)
+        return int(self.here[first]), int(self.here[end - 1])
+
+
+def stuck_after_jump(calm: Calm, p: Codes, repeats: Floats, catalogue: Catalogue) -> Places:
+    """Readings that repeat, to the last digit, the value an analyser jumped to."""
+    rows = calm.rows
+    here = calm.here[rows]
+    equal = (calm.x[here] == calm.x[here - 1]) & (calm.x[here] == calm.x[here - 2])
+    rows = rows[catalogue.stuck[p[rows]] & equal & (repeats[rows] < REPEATS_MOST)]
+    rows = rows[_exact(calm.x[calm.here[rows]], p[rows], catalogue)]
+    begun, found = set(calm.here[rows].tolist()), []
+    for series in calm.series(QualityTest.FLAT_LINE, rows):
+        first, last = calm.span(series)
+        if not catalogue.stuck[p[calm.starts[series]]]:
+            continue
+        on = bool(calm.q[first - 1] >> 4 & int(QualityTest.FLAT_LINE))
+        for place in range(first, last + 1):
+            if place in begun:
+                found += [place - 2, place - 1, place]
+                on = True
+            elif on and calm.x[place] == calm.x[place - 1]:
+                found.append(place)
+            else:
+                on = False
+    return _places(found)
+
+
+def _exact(values: Floats, p: Codes, catalogue: Catalogue) -> Bools:
+    """(r,) whether a value has enough digits to be no round limit."""
+    out = np.zeros(len(values), np.bool_)
+    for i, (value, parameter) in enumerate(zip(values.tolist(), p.tolist(), strict=True)):
+        shown = f"{abs(value):.{catalogue.parameters[parameter].decimals}f}".replace(".", "").strip("0")
+        out[i] = len(shown) >= DIGITS
+    return out
+
+
+def unit_mistakes(calm: Calm, p: Codes, usual: Floats, catalogue: Catalogue) -> Places:
+    """Readings after a jump by 100 or 1,000, until the value is another by ten or more.
+
+    ``usual`` (n,) is the level of two weeks, 0 where none is kept: then only a jump downwards counts, for upwards such
+    a parameter leaves the range of its instrument.
+    """
+    concentration = np.array([one.unit in CONCENTRATIONS for one in catalogue.parameters], np.bool_)
+    rows = calm.rows[concentration[p[calm.rows]]]
+    here = calm.here[rows]
+    after = np.median(calm.x[here[:, None] + np.arange(-2, 1)], axis=1)
+    before = np.median(calm.x[here[:, None] + np.arange(-6, -2)], axis=1)
+    factor = np.abs(np.log(np.maximum(np.abs(after), 1e-12) / np.maximum(np.abs(before), 1e-12)))
+    level, size = usual[rows], np.maximum(np.abs(after), 1e-12)
+    unusual = np.where(level > 0, (size * UNUSUAL < level) | (size > UNUSUAL * level), after < before)
+    rows = rows[unusual & (np.abs(factor[:, None] - np.log(FACTORS)) <= np.log1p(AS_EXACT)).any(axis=1)]
+    begun, found = set(calm.here[rows].tolist()), []
+    for series in calm.series(QualityTest.UNIT_MISTAKE, rows):
+        first, last = calm.span(series)
+        near: list[float] = []
+        window = range(first - KEEP, first)
+        if calm.q[first - 1] >> 4 & int(QualityTest.UNIT_MISTAKE):
+            near = [float(calm.x[i]) for i in window if calm.q[i] >> 4 & int(QualityTest.UNIT_MISTAKE)]
+        for place in range(first, last + 1):
+            if place in begun:
+                found += [place - 2, place - 1, place]
+                near = calm.x[place - 2 : place + 1].tolist()
+            elif near and _same_size(float(calm.x[place]), near[-KEEP:]):
+                found.append(place)
+                near.append(float(calm.x[place]))
+            else:
+                near = []
+    return _places(found)
+
+
+def _same_size(value: float, near: list[float]) -> bool:
+    """Whether a value is within a factor of ten of the median of those before it; zero is of any small size."""
+    middle = abs(float(np.median(near)))
+    return abs(value) < 10 * max(middle, 1e-12) and (value == 0 or abs(value) > middle / 10)
+
+
+def jumped_alone(calm: Calm, p: Codes, catalogue: Catalogue) -> Places:
+    """Readings after a large jump, for as long as the readings before it are remembered and it has not come back.
+
+    The bound makes a lasting change of the water heard in the end: then these readings count again.
+    """
+    rows = calm.rows[np.isfinite(catalogue.shift[p[calm.rows]]) & (calm.size >= FAR)]
+    begun, found = set(calm.here[rows].tolist()), []
+    for series in calm.series(QualityTest.JUMPED_ALONE, rows):
+        first, last = calm.span(series)
+        marked = {i for i in range(first - KEEP, first) if calm.q[i] >> 4 & int(QualityTest.JUMPED_ALONE)}
+        on = first - 1 in marked
+        for place in range(first, last + 1):
+            if place in begun:
+                marked = {place - 2, place - 1, place}
+                found += sorted(marked)
+                on = True
+            elif on and _stays(calm, place, marked):
+                marked.add(place)
+                found.append(place)
+            else:
+                on = False
+    return _places(found)
+
+
+def _stays(calm: Calm, place: int, marked: set[int]) -> bool:
+    """Whether a reading is nearer to where the sensor jumped to than to where it was."""
+    first = place - 1
+    while first - 1 in marked:
+        first -= 1
+    if place - first + 4 > KEEP:
+        return False
+    before = float(np.median(calm.x[first - 4 : first]))
+    return bool(abs(calm.x[place] - before) > abs(calm.x[first] - before) / 2)
+
+
+def _places(found: list[int]) -> Places:
+    return np.array(sorted(set(found)), np.intp)

@@ -60,13 +60,13 @@ def _seen(who: Actor, by: By, month: str, registry: Registry, terms: Sequence[Ap
     if by is By.STREET:
         return who.covers(key)
     if by is By.REACH:
-        return any(station.reach == key and who.covers(station.region) for station in registry.stations)
+        return any(station.reach == key and who.covers(station.region, key) for station in registry.stations)
     start_ms, end_ms = assessment.month_of(month)
     return who.answers_for(key) or any(
         term.name == key
         and term.since_ms < end_ms
         and (term.until_ms is None or term.until_ms > start_ms)
-        and who.covers(term.region)
+        and who.covers(term.region, term.reach)
         for term in terms
     )
 

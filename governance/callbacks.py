@@ -218,7 +218,8 @@ def _act(
         before = incidents.get(connection, wish.incident_id)
     except NotFound as error:
         return Told(Result.UNKNOWN, str(error), wish.incident_id, wish.action)
-    actor = Actor(wish.by, Role.PLATFORM, regions.within(platform.region))
+    reach, depth = regions.within(platform.region), regions.depth(platform.region)
+    actor = Actor(wish.by, Role.PLATFORM, reach, depth=depth)
     try:
         with connection.begin_nested():
             after = incidents.act(

@@ -7,13 +7,14 @@ least 10 min and 1 km, Sixian 5 min and 300 m, Akqi 30 min and 2 km; domain fact
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import sqlalchemy as sa
 
 from governance import audit, people
 from governance.assessment import By, Share
+from governance.reports import alone
 from governance.roles import TERMED, Actor, Role
 from governance.tables import patrol as table
 from governance.terms import Appointment
@@ -136,6 +137,27 @@ def checked(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[
         raise ConfigurationError(sentence("patrol.beyond"))
 
 
+def counted(connection: sa.Connection, made: Patrol) -> Patrol:
+    """The patrol as it counts: not beside another valid one at the same time, or with the same track.
+
+    Nobody walks twice at once, and no two receivers record the same points. Until the transaction ends nobody else
+    uploads a patrol of that beginning.
+    """
+    alone(connection, f"patrol {made.started_ms}")
+    alone(connection, f"patrol {made.by}")
+    if not made.valid:
+        return made
+    c = table.c
+    own = (c.by == made.by) & (c.started_ms < made.ended_ms) & (c.ended_ms > made.started_ms)
+    same = (c.started_ms == made.started_ms) & (c.ended_ms == made.ended_ms)
+    points = [[p.at_ms, p.lon, p.lat] for p in made.track]
+    query = sa.select(c.by, c.track).where(c.valid, own | same).order_by(c.id)
+    for row in connection.execute(query):
+        if row.by == made.by or (points and [list(point) for point in row.track] == points):
+            return replace(made, valid=False, why=say("patrol.counted_already"))
+    return made
+
+
 def add(connection: sa.Connection, made: Patrol) -> None:
     """Keep a patrol. Raises Refused when another one of this number is there."""
     row = {name: getattr(made, name) for name in _COLUMNS} | {
@@ -205,7 +227,7 @@ def listing(
 
 def may_see(actor: Actor, one: Patrol) -> bool:
     """One's own, and those of the regions one answers for."""
-    return one.by == actor.name or actor.covers(one.region)
+    return one.by == actor.name or actor.covers(one.region, one.reach)
 
 
 class Patrolled:

@@ -115,18 +115,18 @@ def seen_by(
     """
     if actor.role in (Role.AUDITOR, Role.ADMINISTRATOR):
         return list(everybody)
-    held: dict[str, set[str]] = {}
+    held: dict[str, set[tuple[str, str]]] = {}
     for term in terms:
         if term.in_force(now_ms):
-            held.setdefault(term.name, set()).add(term.region)
+            held.setdefault(term.name, set()).add((term.region, term.reach))
 
     def shown(one: Person) -> bool:
-        places = held.get(one.name, set()) if one.role in TERMED else {one.region}
+        places = held.get(one.name, set()) if one.role in TERMED else {(one.region, "")}
         if actor.role is not Role.OPERATOR:
-            return actor.regions is None or any(actor.covers(place) for place in places)
+            return actor.regions is None or any(actor.covers(*place) for place in places)
         if one.role not in TERMED and (Right.HANDLE not in RIGHTS[one.role] or one.role is Role.ADMINISTRATOR):
             return False
-        reached = [regions.within(place) for place in places]
+        reached = [regions.within(region) for region, _ in places]
         return actor.regions is None or any(reach is None or reach & actor.regions for reach in reached)
 
     return [one for one in everybody if one.name == actor.name or shown(one)]
@@ -302,16 +302,28 @@ def appointments(connection: sa.Connection, name: str | None = None) -> list[App
 def actor(connection: sa.Connection, one: Person, regions: Regions, now_ms: int) -> Actor:
     """Somebody as they may act now. The reach of chiefs and deputies is that of their terms in force."""
     if one.role not in TERMED:
-        return Actor(one.name, one.role, regions.within(one.region), one.department)
-    reach: frozenset[str] | None = frozenset()
-    helps: set[str] = set()
-    for term in appointments(connection, one.name):
-        if term.in_force(now_ms):
-            helps |= {term.deputy_of} if term.deputy_of else set()
-            if reach is not None:
-                below = regions.within(term.region)
-                reach = None if below is None else reach | below
-    return Actor(one.name, one.role, reach, one.department, frozenset(helps))
+        depth = regions.depth(one.region)
+        return Actor(one.name, one.role, regions.within(one.region), one.department, depth=depth)
+    everywhere, codes = False, set[str]()
+    waters: set[tuple[str, str]] = set()
+    terms = [term for term in appointments(connection, one.name) if term.in_force(now_ms)]
+    for term in terms:
+        below = regions.within(term.region)
+        if term.reach:
+            waters |= {(term.reach, code) for code in below or ("",)}
+        elif below is None:
+            everywhere = True
+        else:
+            codes |= below
+    return Actor(
+        one.name,
+        one.role,
+        None if everywhere else frozenset(codes),
+        one.department,
+        frozenset(term.deputy_of for term in terms if term.deputy_of),
+        frozenset(waters),
+        min((regions.depth(term.region) + bool(term.reach) for term in terms), default=0),
+    )
 
 
 def removable(connection: sa.Connection, region: str, regions: Regions) -> None:

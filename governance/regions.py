@@ -57,6 +57,10 @@ class Regions:
             code = self.parent(code)
         return tuple(found)
 
+    def depth(self, code: str) -> int:
+        """How many regions lie above a region; 0 for the highest and for ""."""
+        return max(0, len(self.up(code)) - 1)
+
     def within(self, code: str) -> frozenset[str] | None:
         """The codes of a region and all below it; None, everything, for "" and for a region above which nothing is."""
         if not code:

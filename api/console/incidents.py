@@ -60,7 +60,8 @@ class IncidentPage(Page[CasePage]):
             within_reach(incident, self.actor)
             if self.past is None or self.past[0] != incident.version:  # read again only when something happened
                 history = incidents.history(connection, number)
-                shown = attachments.known(connection, [one for entry in history for one in entry.attachments])
+                ids = [one for entry in history for one in entry.attachments]
+                shown = attachments.known(connection, ids, {entry.by for entry in history})
                 self.past = incident.version, models.stops(incident, history), models.lines(history), tuple(shown)
             _, stops, lines, files = self.past
             told = notice_store.listed(connection, incident=number, limit=NOTICES)

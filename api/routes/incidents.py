@@ -334,10 +334,9 @@ def list_incidents(
 ) -> Response:
     """Incidents within reach of who asks, newest first."""
     before = place_by_number("incidents", cursor)
-    regions = who.regions
+    below = None
     if region is not None:
         below = keeper.regions().within(region) if region in keeper.regions() else frozenset({region})
-        regions = below if regions is None else regions if below is None else regions & below
     with asked.database.read() as connection:
         found = incidents.list_incidents(
             connection,
@@ -346,8 +345,8 @@ def list_incidents(
             station=station,
             retrospective=retrospective,
             colour=colour,
-            regions=regions,
-            responsible=who.name if region is None else "",
+            regions=below,
+            within=incidents.reach_of(who, theirs=region is None),
             limit=limit + 1,
             before_id=before,
         )
@@ -387,7 +386,7 @@ def filed(asked: Context, regions: Regions, registry: Registry, actor: Actor, ne
     order = Order(Action.ACCEPT, comment=new.text, attachments=tuple(new.attachments), matter=new.matter)
     with asked.database.write() as connection:
         reports.alone(connection, actor.name)
-        attachments.get(connection, new.attachments)
+        attachments.get(connection, new.attachments, actor)
         now_ms = asked.clock_ms()
         if (before := reports.repeated(connection, actor.name, order, place, now_ms)) is not None:
             return incidents.get(connection, before)
@@ -415,7 +414,7 @@ def statistics(
     """How often each rule was right: incidents by rule, how many were false alarms, and why; within reach."""
     since_ms = 0 if since is None else instant("since", since)
     with asked.database.read() as connection:
-        found = incidents.by_rule(connection, since_ms=since_ms, regions=who.regions)
+        found = incidents.by_rule(connection, since_ms=since_ms, within=incidents.reach_of(who, theirs=False))
     return answer(RuleStatistics([RuleView(*one) for one in found]))
 
 
@@ -517,6 +516,7 @@ def act(
     actor = on_behalf(who, new.by)
     with asked.database.read() as connection:
         before = incidents.get(connection, incident_id)
+    within_reach(before, actor)
     if wanted is not None and str(before.version) not in wanted:
         expected = ", ".join(sorted(wanted))[:80]
         raise Conflict(sentence("incident.changed", id=incident_id, version=before.version, expected=expected))

@@ -14,7 +14,7 @@ from api.asking import Asked, Known, Limit, Strict, Words
 from api.context import Context
 from api.routes.attachments import keep
 from api.routes.incidents import within_reach
-from governance import incidents
+from governance import incidents, lifecycle
 from governance import reports as store
 from governance.content import examine
 from governance.finding import Colour
@@ -290,6 +290,7 @@ def origins(asked: Asked, who: Who, incident_id: int) -> Response:
         within_reach(found, who)
         behind = store.of_incident(connection, incident_id)
         near = store.similar(connection, found, asked.clock_ms(), asked.near)
+    near = [one for one in near if lifecycle.concerns(one, who)]
     office = who.may(Right.ACCEPT)
     return answer(
         Origins(

@@ -110,6 +110,8 @@ NAMING: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/incidents"): {"text": "示例：水面有油"},
     ("POST", "/incidents/{incident_id}/actions"): {"action": "comment", "comment": "示例"},
     ("POST", "/patrols"): {"id": "example-1", "started_at": AT, "ended_at": AT, "track": []},
+    ("POST", "/stations"): {"key": "example", "lon": 113.0, "lat": 23.0},
+    ("PATCH", "/stations/{key}"): {"note": "示例"},
     ("POST", "/stations/{key}/deployments"): {"parameter": "do"},
     ("POST", "/stations/{key}/deployments/{parameter}/end"): {},
     ("POST", "/stations/{key}/calibrations"): {"parameter": "do", "type": "span", "standard": 8, "reading": 8},

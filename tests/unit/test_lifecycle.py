@@ -303,7 +303,7 @@ def test_who_handled_it_neither_verifies_nor_closes_it():
     for order in (Order(Action.VERIFY, measurement=DONE), Order(Action.CLOSE, comment="好了")):
         mine = Actor(WATER.name, Role.ADMINISTRATOR)
         incident = handled if order.action is Action.VERIFY else changed(walked(5), resolved(T + HOUR))[0]
-        with pytest.raises(Forbidden, match=r"不能自己.* / .*for somebody else"):
+        with pytest.raises(Forbidden, match=r"须由他人.* / .*for somebody else"):
             act(incident, order, mine, NOW, normal={NH3N: 3})
         assert order.action not in allowed(incident, mine)
 

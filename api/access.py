@@ -60,6 +60,7 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/registry/.*", Right.ACCOUNT),
     ("GET", r"/(ledger|quarantine)(/.*)?", Right.ACCOUNT),
     ("GET", r"/(incidents|worklist|processes|rules)(/.*)?", Right.INCIDENTS),
+    ("GET", r"/people/[^/]+/contact", Right.PEOPLE),
     ("GET", r"/people(/.*)?", Right.STAFF),
     ("GET", r"/audit(/.*)?", Right.AUDIT),
     ("GET", r"/assessments(/.*)?", Right.ASSESS),

@@ -210,6 +210,8 @@ class Messenger(Rounds):
 
     def _make(self, connection: sa.Connection, rows: Sequence[Any]) -> None:
         now_ms, policy, directory = self._clock(), self._policy, self._directory()
+        if not directory.contacts:
+            return  # nobody is told, and nobody is waited for to confirm
         events = [(row, json.loads(row.body).get("data")) for row in rows if row.incident_id is not None]
         events = [(row, data) for row, data in events if isinstance(data, dict) and "incident" in data]
         states = self._states(connection, {row.incident_id for row, _ in events})

@@ -19,6 +19,7 @@ from governance.roles import PERSONS, RIGHTS, TERMED, Actor, Department, Right, 
 from governance.tables import appointment as appointments_
 from governance.tables import incident as incidents_
 from governance.tables import person as people_
+from governance.tables import person_contact as contacts_
 from governance.tables import token as tokens_
 from governance.terms import Appointment
 from sensors.errors import ConfigurationError, NotFound, Refused
@@ -133,7 +134,7 @@ def seen_by(
 
 
 def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> None:
-    """Take somebody's role, terms and tokens away; the record keeps the name.
+    """Take somebody's role, terms, tokens and contact away; the record keeps the name.
 
     Raises NotFound, and Refused for the last administrator and for whom open incidents would be left without anybody.
     """
@@ -151,6 +152,7 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(removed_at_ms=now_ms))
     _end(connection, appointments_.c.person_id == one.id, now_ms)
     _revoke(connection, one.id, now_ms)
+    connection.execute(sa.delete(contacts_).where(contacts_.c.person_id == one.id))
     _tell(connection, "person.removed", one.name, {"role": one.role.value, "region": one.region}, by, now_ms)
 
 

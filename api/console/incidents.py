@@ -445,7 +445,7 @@ class IncidentPage(Page[CasePage]):
                     with tag("li", "rc-card-body"):
                         tag("strong", text=self.say("ticket", ticket=one.ticket, at=self.moment(one.at_ms)))
                         if office and one.contact:
-                            tag("span", text=self.say("contact", contact=one.contact))
+                            tag("span", text=self.say("contact", contact=self.context.vault.open(one.contact)))
                         if one.unsolved:
                             tag("span", "rc-missed", self.say("unsolved", count=one.unsolved))
                 for near in model.similar:

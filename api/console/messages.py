@@ -94,7 +94,7 @@ class Messages(Page[MessagesPage]):
                     choice.props["data-testid"] = f"messages-show-{show}"
                     choice.props["aria-current" if show == self.show else "data-other"] = "true"
             if not model.rows:
-                telling = self.context.telling is not None
+                telling = bool(model.contacts)
                 self.empty(
                     "none" if telling else "nobody", "none_next" if telling else "nobody_next", testid="messages-empty"
                 )

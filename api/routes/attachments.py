@@ -13,6 +13,7 @@ from api.context import Context
 from governance import attachments as store
 from governance.attachments import Attachment
 from governance.content import MOST_BYTES, Content, examine
+from governance.metadata import without_metadata
 from ingest.storage.photos import Photos
 from sensors.errors import NotFound
 from sensors.texts import sentence
@@ -63,7 +64,9 @@ def get_attachment(asked: Asked, who: Who, name: str) -> Response:
 
 
 def keep(asked: Context, data: bytes, content: Content, name: str, by: str) -> Attachment:
-    """The file on the disk first, then the row that speaks of it."""
+    """The file on the disk first, a photo without its metadata, then the row that speaks of it."""
+    if content.is_photo:
+        data = without_metadata(data)
     made = Attachment(
         id=photos(asked).add(data),
         media_type=content.media_type,

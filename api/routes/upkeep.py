@@ -15,6 +15,7 @@ from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, inst
 from api.context import Context
 from api.registries import find
 from api.tags import IfMatch
+from governance.metadata import without_metadata
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as store
@@ -427,7 +428,7 @@ def add_photo(
     """Keep a photo of the station; the body is the photo itself. The same photo twice is one."""
     now_ms = asked.clock_ms()
     taker = author(who, by, now_ms, find(known.recent(), key))
-    kind = media_type(data)
+    kind, data = media_type(data), without_metadata(data)
     taken_ms = _instant(taken, "taken", now_ms)
     made = Photo(key, _photos(asked).add(data), kind, len(data), taken_ms, taker.by, note)
     with asked.database.write() as connection:

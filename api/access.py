@@ -296,6 +296,12 @@ def reaches(actor: Actor, station: Station) -> None:
         )
 
 
+def reaches_all(actor: Actor) -> None:
+    """Raises Forbidden for somebody who is bound to regions, where something concerns the whole site."""
+    if actor.regions is not None:
+        raise Forbidden(sentence("person.bound", name=actor.name), tuple(sorted(RIGHTS[actor.role])))
+
+
 def packed(text: str) -> str:
     """Text as a cookie can hold it."""
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")

@@ -395,6 +395,11 @@ def reach_of(actor: Actor, *, theirs: bool = True) -> sa.ColumnElement[bool]:
     return sa.or_(*found)
 
 
+def ids_of(actor: Actor) -> sa.Select[tuple[int]] | None:
+    """The numbers of the incidents within reach of somebody, as a query to look into; None for who reaches all."""
+    return None if actor.regions is None else sa.select(incidents_.c.id).where(reach_of(actor))
+
+
 def worklist(
     connection: sa.Connection, actor: Actor, now_ms: int, *, limit: int
 ) -> list[tuple[Incident, tuple[Action, ...]]]:

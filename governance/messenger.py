@@ -448,8 +448,10 @@ def _keys(incident: Any) -> tuple[str, str]:
 
 
 def _place(places: Mapping[str, Place], incident: Any) -> Place:
-    """Where an incident is: its station's place, else the region and reach it was reported from."""
+    """Where an incident is: its station's place in the incident's region, else where it was reported from."""
     station, region = _keys(incident)
+    if station in places and region in places:
+        return replace(places[station], regions=places[region].regions, region=places[region].region)
     if station in places:
         return places[station]
     place = places.get(region) or Place(Text(station, station))

@@ -242,8 +242,12 @@ class Patrolled:
         self._street = street
         self._due = due
 
-    def done(self, by: By, start_ms: int, end_ms: int) -> Mapping[str, Share]:
-        """Shares by person or street; nothing by reach: who owes a patrol owes it of all the water of a region."""
+    def done(self, by: By, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]:
+        """Shares by person or street; nothing by reach: who owes a patrol owes it of all the water of a region.
+
+        Before the month is over, those count that are due by then: the whole patrols of the part that has passed.
+        """
+        to_ms = min(end_ms, until_ms)
         t = table.c
         query = sa.select(t.by, sa.func.count()).where(t.valid, t.started_ms >= start_ms, t.started_ms < end_ms)
         walked = {row[0]: int(row[1]) for row in self._connection.execute(query.group_by(t.by))}
@@ -258,11 +262,12 @@ class Patrolled:
             held = [(one.since_ms, one.until_ms, one.region) for one in terms.get(person.name, ())]
             if person.role not in TERMED:
                 held = [(person.created_at_ms, person.removed_at_ms, person.region)]
-            served = [(max(since, start_ms), min(until or end_ms, end_ms), region) for since, until, region in held]
+            served = [(max(since, start_ms), min(until or to_ms, to_ms), region) for since, until, region in held]
             served = [span for span in served if span[0] < span[1]]
             if not served:
                 continue
-            due = int(month * _covered(served) / (end_ms - start_ms) + 0.5)
+            part = month * _covered(served) / (end_ms - start_ms)
+            due = int(part + 0.5) if until_ms >= end_ms else int(part + 1e-9)
             key = person.name if by is By.CHIEF else self._street(served[-1][2])
             found[key] = found.get(key, Share()) + Share(min(due, walked.get(person.name, 0)), due)
         return found

@@ -64,7 +64,7 @@ class IncidentPage(Page[CasePage]):
                 shown = attachments.known(connection, ids, {entry.by for entry in history})
                 self.past = incident.version, models.stops(incident, history), models.lines(history), tuple(shown)
             _, stops, lines, files = self.past
-            told = notice_store.listed(connection, incident=number, limit=NOTICES)
+            told = notice_store.listed(connection, incident=number, limit=NOTICES, within=incidents.ids_of(self.actor))
             items = notice_store.items(connection, [one.id for one in told])
             behind = reports.of_incident(connection, number)
             near = reports.similar(connection, incident, now_ms, context.near)

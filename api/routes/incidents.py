@@ -14,10 +14,12 @@ from api.answers import answer, viewed, when
 from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, one_of, place_by_number
 from api.context import Context
 from api.problems import Problem
+from api.registries import site_box
 from api.tags import IfMatch, headers, tags
 from governance import attachments, incidents, lifecycle, reports
 from governance.finding import Colour
 from governance.incident import (
+    COMMENT_LIMIT,
     Action,
     Assignment,
     Conflict,
@@ -77,7 +79,7 @@ class NewAction(Strict):
 
     action: Words = Field(max_length=64, examples=list(Action))
     by: By = None
-    comment: Words | None = Field(None, description="why; asked for by most actions")
+    comment: Words | None = Field(None, max_length=COMMENT_LIMIT, description="why; asked for by most actions")
     attachments: list[Id] = Field(default_factory=list, max_length=50, description="ids of stored photos and files")
     measurement: dict[Code, float] = Field(default_factory=dict, description="values by parameter, canonical units")
     to: NewAssignment | None = None
@@ -92,7 +94,7 @@ class NewAction(Strict):
 class NewReport(Strict):
     """What somebody has seen: in words, with a place, and photos stored before."""
 
-    text: Words = Field(max_length=4000)
+    text: Words = Field(max_length=COMMENT_LIMIT)
     colour: Code = Field("yellow", examples=list(Colour))
     source: Code = Field("person", examples=["person", "patrol", "hotline"])
     matter: Code = ""
@@ -373,8 +375,8 @@ def filed(asked: Context, regions: Regions, registry: Registry, actor: Actor, ne
         raise ConfigurationError(sentence("request.lon_lat"))
     place = Place(new.region, new.reach, new.lon, new.lat)
     if place.lon is not None and place.lat is not None:
-        if asked.box is not None:
-            asked.box.check(place.lon, place.lat)
+        if (box := site_box(asked.box, registry)) is not None:
+            box.check(place.lon, place.lat)
         place = replace(place, region=place.region or regions.at(place.lon, place.lat))
     place = replace(place, region=place.region or regions.along(place.reach))
     if new.region and new.region not in regions:

@@ -13,6 +13,7 @@ from api.acting import known_matter
 from api.answers import answer
 from api.asking import Asked, Known, Limit, Strict, Words
 from api.context import Context
+from api.registries import site_box
 from api.routes.attachments import keep
 from api.routes.incidents import within_reach
 from governance import incidents, lifecycle
@@ -352,8 +353,8 @@ def _place(
             lon, lat, datum = sign.lon, sign.lat, Datum.WGS84
     if lon is not None and lat is not None:
         lon, lat = wgs84(lon, lat, Datum.of(datum))
-        if asked.box is not None:
-            asked.box.check(lon, lat)
+        if (box := site_box(asked.box, registry)) is not None:
+            box.check(lon, lat)
         region = regions.at(lon, lat) or region
     return Place(region or regions.along(reach), reach, lon, lat)
 

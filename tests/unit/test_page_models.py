@@ -188,7 +188,7 @@ def test_the_deadline_says_how_much_is_left_and_that_a_paused_clock_stands():
 
 def test_a_grey_button_names_its_reason_and_what_the_state_does_not_know_is_not_shown():
     handled = case(State.HANDLED)
-    handled = replace(handled, case=replace(handled.case, handler="李某（示例）"))
+    handled = replace(handled, case=replace(handled.case, handlers=("李某（示例）",)))
     own = hindered(handled, Actor("李某（示例）", Role.OPERATOR))
     assert set(own) == {Action.VERIFY}
     assert "自己办结" in own[Action.VERIFY]

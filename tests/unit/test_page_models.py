@@ -191,7 +191,7 @@ def test_a_grey_button_names_its_reason_and_what_the_state_does_not_know_is_not_
     handled = replace(handled, case=replace(handled.case, handlers=("李某（示例）",)))
     own = hindered(handled, Actor("李某（示例）", Role.OPERATOR))
     assert set(own) == {Action.VERIFY}
-    assert "自己办结" in own[Action.VERIFY]
+    assert "参与办理" in own[Action.VERIFY]
     assert hindered(handled, Actor("王某（示例）", Role.OPERATOR)) == {}
     worker = hindered(case(State.REPORTED), Actor("黄某（示例）", Role.GRID_WORKER))
     assert set(worker) == {Action.ACCEPT}

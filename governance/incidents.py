@@ -386,7 +386,7 @@ def reach_of(actor: Actor, *, theirs: bool = True) -> sa.ColumnElement[bool]:
     c = incidents_.c
     if actor.regions is None:
         return sa.true()
-    found = [c.region.in_(sorted(actor.regions))]
+    found: list[sa.ColumnElement[bool]] = [c.region.in_(sorted(actor.regions))]
     for reach in sorted({reach for reach, _ in actor.waters}):
         codes = {region for of, region in actor.waters if of == reach}
         found.append((c.reach == reach) if "" in codes else (c.reach == reach) & c.region.in_(sorted(codes)))

@@ -61,8 +61,8 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
     one = people.get(connection, name)
     if not _delete(connection, one.id):
         raise NotFound(sentence("notices.no_contact_of", name=one.name))
-    body = {"channels": []}
-    audit.append_many(connection, [audit.New("person.contact_changed", "person", one.name, body, by, now_ms)])
+    trail = audit.New("person.contact_changed", "person", one.name, {"channels": []}, by, now_ms)
+    audit.append_many(connection, [trail])
 
 
 def of(connection: sa.Connection, name: str, vault: Vault) -> Reach:

@@ -85,13 +85,14 @@ class TokenView:
 
 @dataclass(frozen=True, slots=True)
 class Me:
-    """Who one is here: role, rights, and the codes of the regions within reach (null: all)."""
+    """Who one is here: role, rights, the codes of the regions within reach (null: all), and single reaches beside them."""
 
     name: str
     role: Role
     department: Department | None
     rights: list[Right]
     regions: list[str] | None
+    reaches: list[str]
 
 
 class NewChannel(Strict):
@@ -131,7 +132,8 @@ class ContactView:
 def me(who: Who) -> Response:
     """Who one is, and what one may."""
     regions = None if who.regions is None else sorted(who.regions)
-    return answer(Me(who.name, who.role, who.department, sorted(RIGHTS[who.role]), regions))
+    reaches = sorted({reach for reach, _ in who.waters})
+    return answer(Me(who.name, who.role, who.department, sorted(RIGHTS[who.role]), regions, reaches))
 
 
 @router.get("/people", response_model=People)

@@ -357,6 +357,8 @@ def test_a_term_for_one_reach_reaches_that_water_alone(context: Context, distric
     client = TestClient(create_app(context), headers={"Authorization": f"Bearer {token}"})
     assert [one["id"] for one in client.get("/api/v1/incidents").json()["items"]] == [own]
     assert client.get(f"/api/v1/incidents/{own}").status_code == 200
+    me = client.get("/api/v1/me").json()
+    assert (me["regions"], me["reaches"]) == ([], ["up"])
     assert client.get("/api/v1/incidents/1").status_code == 403, "the same region, another water"
     assert act(client, 1, "comment", comment="示例")[0] == 403
     goals = {"goals": [{"goal": "示例"}]}

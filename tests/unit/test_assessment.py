@@ -272,3 +272,17 @@ def test_the_shipped_formula_is_marked_as_an_example_and_a_wrong_one_is_refused(
     ):
         with pytest.raises(ConfigurationError, match=told):
             read(text)
+
+
+def test_on_the_first_day_of_a_month_a_trial_gives_no_score() -> None:
+    class Patrols:
+        def done(self, by: By, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]:
+            return {"李河长": Share(0, 0)}  # none is due by then
+
+    trail = Trail()
+    trail.incident(1, at(1), responsible="李河长")
+    found = made(trail, patrols=Patrols(), now_ms=at(1, 1))
+    assert (found.trial, found.total.score, [row.score for row in found.rows]) == (True, None, [None])
+    assert found.total.shares[Indicator.PATROL].value is None
+    over = made(trail, patrols=Patrols())
+    assert (over.trial, over.total.score is None) == (False, False)

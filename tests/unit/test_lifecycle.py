@@ -438,6 +438,14 @@ def test_merging_moves_conditions_and_causes_to_the_one_that_goes_on():
         merge(kept, kept, Order(Action.MERGE, into=17), OPERATOR, NOW)
 
 
+def test_merging_sheds_no_supervision_and_forgets_nobody_who_handled_it():
+    watched = act(walked(4), Order(Action.SUPERVISE, comment="示例"), OFFICE, NOW)[0]
+    other = replace(opened(fired(cause="qicha/do", rule="do-low", station="qicha")), id=18)
+    (_, _), (kept, _) = merge(watched, other, Order(Action.MERGE, into=18), OPERATOR, NOW)
+    assert (kept.case.supervised_by, kept.case.supervised_level) == (OFFICE.name, OFFICE.level)
+    assert kept.case.handlers == (WATER.name,)
+
+
 def test_splitting_takes_conditions_into_an_incident_that_follows_them():
     both, _ = changed(opened(), fired(T + HOUR, rule="b", station="lanshi"))
     key = ("b", "lanshi", "nh3n")

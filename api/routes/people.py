@@ -85,7 +85,7 @@ class TokenView:
 
 @dataclass(frozen=True, slots=True)
 class Me:
-    """Who one is here: role, rights, the codes of the regions within reach (null: all), and single reaches beside them."""
+    """Who one is here: role, rights, and the reach: the codes of regions (null: all), and single waters beside them."""
 
     name: str
     role: Role

@@ -38,7 +38,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
             terms = people.appointments(connection)
             everybody = people.listing(connection)
         shown = people.seen_by(self.actor, everybody, terms, self.keeper.regions(), now_ms)
-        return models.page(shown, terms, registry, now_ms, self.actor.regions)
+        return models.page(shown, terms, registry, now_ms, self.actor)
 
     def draw(self, model: PeoplePage) -> None:
         may = self.actor.may(_CHANGE)

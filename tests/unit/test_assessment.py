@@ -281,7 +281,7 @@ def test_on_the_first_day_of_a_month_a_trial_gives_no_score() -> None:
 
     trail = Trail()
     trail.incident(1, at(1), responsible="李河长")
-    found = made(trail, patrols=Patrols(), now_ms=at(1, 1))
+    found = made(trail, patrols=Patrols(), now_ms=at(1, 10))
     assert (found.trial, found.total.score, [row.score for row in found.rows]) == (True, None, [None])
     assert found.total.shares[Indicator.PATROL].value is None
     over = made(trail, patrols=Patrols())

@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
@@ -31,6 +32,7 @@ from governance.regions import Regions
 from governance.roles import RIGHTS, Actor, Forbidden, Right, administrator
 from ingest.storage.changes import Author
 from sensors.errors import NotFound, WaterError
+from sensors.stations import Station
 from sensors.texts import sentence
 
 COOKIE = "rc-token"
@@ -50,6 +52,7 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/(openapi\.json|me)", Right.LOOK),
     ("GET", r"/me/reports", Right.REPORT),
     ("GET", r"/stations/[^/]+/credentials", Right.DEVICES),
+    ("GET", r"/stations/[^/]+/(mutes|reviews)", Right.INCIDENTS),
     ("GET", r"/(stations|reaches|regions|outfalls|travels)(/.*)?", Right.LOOK),
     ("GET", r"/photos/.*", Right.LOOK),
     ("GET", r"/attachments/.*", Right.INCIDENTS),
@@ -57,6 +60,7 @@ NEEDS: tuple[tuple[str, str, Right], ...] = (
     ("GET", r"/registry/.*", Right.ACCOUNT),
     ("GET", r"/(ledger|quarantine)(/.*)?", Right.ACCOUNT),
     ("GET", r"/(incidents|worklist|processes|rules)(/.*)?", Right.INCIDENTS),
+    ("GET", r"/people/[^/]+/contact", Right.PEOPLE),
     ("GET", r"/people(/.*)?", Right.STAFF),
     ("GET", r"/audit(/.*)?", Right.AUDIT),
     ("GET", r"/assessments(/.*)?", Right.ASSESS),
@@ -264,17 +268,38 @@ def on_behalf(actor: Actor, by: str | None) -> Actor:
     if not by or by.strip() == actor.name:
         return actor
     if actor.name in (MACHINE, ANYBODY):
-        return Actor(by.strip(), actor.role, actor.regions, actor.department)
+        return replace(actor, name=by.strip())
     raise Forbidden(
         sentence("person.not_yourself", name=actor.name, by=by[:80]),
         tuple(sorted(RIGHTS[actor.role])),
     )
 
 
-def author(actor: Actor, by: str | None, now_ms: int) -> Author:
-    """Who changes the registry now, as `on_behalf` knows them; raises Forbidden."""
+def author(actor: Actor, by: str | None, now_ms: int, *stations: Station) -> Author:
+    """Who changes something at these stations now, as `on_behalf` knows them.
+
+    Raises Forbidden, also for a station out of reach: one that moves is given as it was and as it will be.
+    """
+    for station in stations:
+        reaches(actor, station)
     one = on_behalf(actor, by)
     return Author(one.name, now_ms, one.role.value)
+
+
+def reaches(actor: Actor, station: Station) -> None:
+    """Raises Forbidden for a station that is not within somebody's reach."""
+    region = station.region
+    if not actor.covers(region, station.reach):
+        reach = ", ".join(sorted(actor.regions or ())) or "no region"
+        raise Forbidden(
+            sentence("registry.elsewhere", station=station.key, region=region or "(none)", name=actor.name, reach=reach)
+        )
+
+
+def reaches_all(actor: Actor) -> None:
+    """Raises Forbidden for somebody who is bound to regions, where something concerns the whole site."""
+    if actor.regions is not None:
+        raise Forbidden(sentence("person.bound", name=actor.name), tuple(sorted(RIGHTS[actor.role])))
 
 
 def packed(text: str) -> str:

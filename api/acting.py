@@ -8,7 +8,7 @@ from governance import attachments, dispatch, incidents, people
 from governance.dispatch import Suggestion
 from governance.incident import Action, Incident, Order
 from governance.regions import Regions
-from governance.roles import Actor
+from governance.roles import TERMED, Actor, Right, label
 from ingest.storage.port import good_since
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.texts import sentence
@@ -24,17 +24,18 @@ def perform(
 ) -> Incident:
     """Do it and return the incident after it: one click is enough, a dispatch to nobody takes the suggestion.
 
-    Raises what `governance.incidents.act` raises, Refused for a chief nobody knows, ConfigurationError for an unknown
-    region or process.
+    Raises what `governance.incidents.act` raises, Refused for a chief nobody knows or who cannot answer for the case,
+    ConfigurationError for an unknown region or process.
     """
     with context.database.read() as connection:
         before = incidents.get(connection, incident_id)
-        attachments.get(connection, order.attachments)
+        attachments.get(connection, order.attachments, actor)
     if order.action is Action.DISPATCH and not order.assignment:
-        found = suggestion(context, before, regions())
+        as_ordered = replace(before, case=replace(before.case, matter=order.matter or before.case.matter))
+        found = suggestion(context, as_ordered, regions())
         order = replace(order, assignment=found.assignment or None, matter=order.matter or found.matter)
     elif order.assignment:
-        _known(context, order, regions())
+        _known(context, order, before, regions())
     known_matter(context, order.matter)
     _measurable(context, order)
     process = context.processes.of(before)
@@ -92,7 +93,8 @@ def proven(context: Context, incident: Incident) -> dict[tuple[str, str, str], i
     }
 
 
-def _known(context: Context, order: Order, regions: Regions) -> None:
+def _known(context: Context, order: Order, before: Incident, regions: Regions) -> None:
+    """Raises ConfigurationError for an unknown region, Refused for who cannot answer for a case there."""
     to = order.assignment
     if to is None:
         return
@@ -101,6 +103,13 @@ def _known(context: Context, order: Order, regions: Regions) -> None:
     if to.responsible:
         with context.database.read() as connection:
             try:
-                people.get(connection, to.responsible)
+                one = people.get(connection, to.responsible)
             except NotFound:
                 raise Refused(sentence("person.no_person", name=to.responsible[:80])) from None
+            person = people.actor(connection, one, regions, context.clock_ms())
+        if not (person.may(Right.HANDLE) or person.role in TERMED):
+            raise Refused(sentence("person.handles_nothing", name=person.name, role=label(person.role)))
+        region = to.region or before.place.region
+        in_office = person.regions is None or bool(person.regions or person.waters)
+        if not (person.covers(region, before.place.reach) if region else in_office):
+            raise Refused(sentence("person.not_there", name=person.name, region=region or "—"))

@@ -60,13 +60,13 @@ def _seen(who: Actor, by: By, month: str, registry: Registry, terms: Sequence[Ap
     if by is By.STREET:
         return who.covers(key)
     if by is By.REACH:
-        return any(station.reach == key and who.covers(station.region) for station in registry.stations)
+        return any(station.reach == key and who.covers(station.region, key) for station in registry.stations)
     start_ms, end_ms = assessment.month_of(month)
     return who.answers_for(key) or any(
         term.name == key
         and term.since_ms < end_ms
         and (term.until_ms is None or term.until_ms > start_ms)
-        and who.covers(term.region)
+        and who.covers(term.region, term.reach)
         for term in terms
     )
 
@@ -157,6 +157,8 @@ def _summary(book: Any, made: Assessment, registry: Registry, formats: dict[str,
     page = book.add_worksheet("汇总 summary")
     title = named(say("assessment.title", month=made.month, by=say(f"assessment.{made.by.value}")))
     note = f" · {named(say('assessment.example'))}" if made.formula.example else ""
+    if made.trial:
+        note += f" · {named(say('assess.trial', until=beijing(made.until_ms, _TIME)))}"
     page.write_string(0, 0, title + note, formats["title"])
     heads = [say(f"assessment.{made.by.value}"), say("assessment.cases")]
     for indicator in Indicator:

@@ -17,6 +17,7 @@ from governance.notices import Links, Policy
 from governance.patrols import Counts
 from governance.platforms import Platforms
 from governance.reports import Near
+from governance.vault import Vault, new_key
 from ingest.claims import Claims
 from ingest.credentials import Credentials, Endpoint
 from ingest.pipeline import Receipt
@@ -70,8 +71,8 @@ class Context:
     ``mqtt_commands`` asks devices over the broker. ``token`` is one that may do everything, for machines. ``open``:
     nobody is asked who they are, which the wiring allows on loopback only. ``processes`` say how each kind of
     incident is dealt with, and by when. ``sender_key`` hides where reports come from, of which one sender may make
-    ``reports_an_hour``; ``complaints`` is the telephone number that stands on the signs. ``near`` says what may be one
-    thing, ``patrols`` when a patrol counts.
+    ``reports_an_hour``; ``vault`` encrypts how people can be reached. ``complaints`` is the telephone number that
+    stands on the signs. ``near`` says what may be one thing, ``patrols`` when a patrol counts.
     ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
     ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
     told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the
@@ -101,6 +102,7 @@ class Context:
     telling: Telling | None = None
     called_back: Callable[[Result], None] = lambda result: None
     sender_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    vault: Vault = field(default_factory=lambda: Vault(new_key()), repr=False)
     reports_an_hour: int = 6
     complaints: str = ""
     near: Near = field(default_factory=Near)

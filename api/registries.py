@@ -5,6 +5,7 @@ import time
 
 from api.context import Context
 from ingest.storage import registry as registry_store
+from sensors.datum import Box
 from sensors.errors import NotFound
 from sensors.stations import Registry, Station
 from sensors.texts import sentence
@@ -50,6 +51,19 @@ class Registries:
         if kept is None or kept[1] != self._changes or time.monotonic() - kept[0] > RECENT_S:
             return None
         return kept[2]
+
+
+SITE_MARGIN_DEG = 0.5
+"""A report may lie so far beyond the outermost stations, about 50 km: more than a district is wide. Our choice."""
+
+
+def site_box(box: Box | None, registry: Registry) -> Box | None:
+    """Where all places of the site lie: as set, else around its stations; None where there are none."""
+    if box is not None or not registry.stations:
+        return box
+    lons, lats = [s.lon for s in registry.stations], [s.lat for s in registry.stations]
+    more = SITE_MARGIN_DEG
+    return Box(min(lons) - more, min(lats) - more, max(lons) + more, max(lats) + more)
 
 
 def find(registry: Registry, key: str) -> Station:

@@ -126,7 +126,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """A month's assessment; ``last_n`` and ``head`` name the entry up to which the trail was read."""
+    """A month's assessment; ``last_n`` and ``head`` name the entry up to which the trail was read.
+
+    ``trial``: the month, or its days of grace, are not over.
+    """
 
     month: str
     by: By
@@ -134,6 +137,7 @@ class Assessment:
     start_ms: int
     end_ms: int
     until_ms: int
+    trial: bool
     rows: Sequence[Row]
     total: Row
     cases: Sequence[Case]
@@ -142,9 +146,10 @@ class Assessment:
 
 
 class Patrols(Protocol):
-    """Who patrols; asked for the valid patrols of a month and those that were due, by chief, street or reach."""
+    """Who patrols; asked for the valid patrols of a month and those that were due until an instant, by chief, street or
+    reach."""
 
-    def done(self, by: By, start_ms: int, end_ms: int) -> Mapping[str, Share]: ...
+    def done(self, by: By, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +261,8 @@ def assess(
         for case in told.cases(until_ms)
         if start_ms <= case.opened_at_ms < end_ms and (formula.retrospective or not case.retrospective)
     ]
-    patrolled = None if patrols is None else patrols.done(by, start_ms, end_ms)
+    trial = until_ms < end_ms + formula.closing_grace_days * DAY_MS
+    patrolled = None if patrols is None else patrols.done(by, start_ms, end_ms, until_ms)
     water = told.water(by)
     handled = _handled(cases) if by is By.CHIEF else {}
     named = {_key(case, by, groups) for case in cases}
@@ -271,21 +277,25 @@ def assess(
     for key in keys:
         mine = keyed.get(key, [])
         steps = handled.get(key, Share()) if by is By.CHIEF else _steps(mine)
-        rows.append(_row(key, mine, steps, told.days(water.get(key, {})), _patrol(patrolled, key), formula))
+        rows.append(_row(key, mine, steps, told.days(water.get(key, {})), _patrol(patrolled, key), formula, trial))
     walked = Share(available=False) if patrolled is None else sum(patrolled.values(), Share())
     steps = sum((row.shares[Indicator.HANDLING] for row in rows), Share()) if by is By.CHIEF else _steps(cases)
     every: dict[str, set[int]] = {}
     for key in keys:
         for reach, of in water.get(key, {}).items():
             every.setdefault(reach, set()).update(of)
-    total = _row("", cases, steps, told.days(told.all_water() if seen is None else every), walked, formula)
-    return Assessment(month, by, formula, start_ms, end_ms, until_ms, rows, total, cases, last_n, head)
+    total = _row("", cases, steps, told.days(told.all_water() if seen is None else every), walked, formula, trial)
+    return Assessment(month, by, formula, start_ms, end_ms, until_ms, trial, rows, total, cases, last_n, head)
 
 
 def reads_from(month: str, formula: Formula) -> int:
     """The instant from which on the trail has to be read for a month, ms UTC."""
     start_ms, _ = month_of(month)
     return min(start_ms - formula.recurrence_days * DAY_MS, month_of(_earlier(start_ms))[0])
+
+
+TRIAL_SHARE = 0.5
+"""Of the weights: with less of them known, a trial shows no score, for a single indicator would decide. Our choice."""
 
 
 def _earlier(start_ms: int) -> str:
@@ -317,22 +327,30 @@ def _handled(cases: Iterable[Case]) -> dict[str, Share]:
 
 
 def _row(
-    key: str, cases: Sequence[Case], steps: Share, water: tuple[Share, Share], patrol: Share, formula: Formula
+    key: str,
+    cases: Sequence[Case],
+    steps: Share,
+    water: tuple[Share, Share],
+    patrol: Share,
+    formula: Formula,
+    trial: bool,
 ) -> Row:
+    """The indicators and the score. Closing is due when the days of grace are over, so that a trial cannot tell it."""
     real = [case for case in cases if not case.dropped]
     days, days_before = water
     shares = {
         Indicator.PATROL: patrol,
         Indicator.ACCEPTANCE: sum((case.acceptance for case in cases), Share()),
         Indicator.HANDLING: steps,
-        Indicator.CLOSING: Share(sum(case.closed_at_ms is not None for case in real), len(real)),
+        Indicator.CLOSING: Share() if trial else Share(sum(one.closed_at_ms is not None for one in real), len(real)),
         Indicator.RECURRENCE: Share(sum(not case.recurred for case in real), len(real)),
         Indicator.WATER: days,
     }
     weighed = [(formula.weights.get(name, 0.0), share.value) for name, share in shares.items()]
     known = [(weight, value) for weight, value in weighed if value is not None and weight]
     whole = sum(weight for weight, _ in known)
-    score = round(100 * sum(weight * value for weight, value in known) / whole, 2) if whole else None
+    enough = whole > 0 and (not trial or whole >= TRIAL_SHARE * sum(formula.weights.values()))
+    score = round(100 * sum(weight * value for weight, value in known) / whole, 2) if enough else None
     now, then = days.value, days_before.value
     improvement = None if now is None or then is None else now - then
     return Row(key, shares, score, improvement, len(cases))

@@ -159,10 +159,12 @@ def receive(
     return _told(platform, event_id, told)
 
 
-def recent(connection: sa.Connection, *, limit: int) -> list[Received]:
-    """The callbacks taken down, newest first."""
+def recent(connection: sa.Connection, *, limit: int, within: sa.Select[tuple[int]] | None = None) -> list[Received]:
+    """The callbacks taken down, newest first; ``within`` finds the numbers of the incidents that are shown."""
     c = callbacks_.c
     query = sa.select(callbacks_).order_by(c.received_at_ms.desc(), c.event_id).limit(limit)
+    if within is not None:
+        query = query.where(c.incident_id.in_(within))
     names = Received.__dataclass_fields__
     return [Received(**{name: row[name] for name in names}) for row in connection.execute(query).mappings()]
 
@@ -218,7 +220,8 @@ def _act(
         before = incidents.get(connection, wish.incident_id)
     except NotFound as error:
         return Told(Result.UNKNOWN, str(error), wish.incident_id, wish.action)
-    actor = Actor(wish.by, Role.PLATFORM, regions.within(platform.region))
+    reach, depth = regions.within(platform.region), regions.depth(platform.region)
+    actor = Actor(wish.by, Role.PLATFORM, reach, depth=depth)
     try:
         with connection.begin_nested():
             after = incidents.act(

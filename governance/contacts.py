@@ -1,4 +1,4 @@
-"""Whom messages reach, and how: contacts from one file (``config/contacts.sample.toml``). Pure.
+"""Whom messages reach, and how: contacts of a file (``config/contacts.sample.toml``) and of the people. Pure.
 
 The address of a channel is a secret: it is in no ``repr``, no log and no answer; a channel is named by its kind alone.
 """
@@ -146,29 +146,35 @@ class Directory:
         return found
 
     def with_people(self, people: Sequence[Contact]) -> "Directory":
-        """The directory with roles and places taken from what is known of people; their channels stay the file's.
+        """The directory with the people of the record, whose keys are their names.
 
-        ``people`` have no channels, and their keys are the names of the record; whoever is not in the file, under key
-        or name, cannot be reached and is left out.
+        Whoever is in both, under key or name, has the roles and places of both, and the channels of the record where it
+        has some, else the file's. Whoever is not in the file and has no channels cannot be reached and is left out.
         """
         known = {one.key: one for one in people}
         merged = []
+        in_file: set[str] = set()
         for one in self.contacts:
             found = known.get(one.key) or known.get(one.name)
             if found is None:
                 merged.append(one)
                 continue
+            in_file.add(found.key)
+            way = found if found.channels else one
             roles = tuple(dict.fromkeys((*one.roles, *found.roles)))
             merged.append(
                 replace(
                     one,
+                    language=way.language,
+                    least=way.least,
+                    channels=way.channels,
                     name=found.name or one.name,
                     roles=roles,
                     regions=tuple(dict.fromkeys((*one.regions, *found.regions))),
                     reaches=tuple(dict.fromkeys((*one.reaches, *found.reaches))),
                 )
             )
-        return Directory(tuple(merged))
+        return Directory((*merged, *(one for one in people if one.channels and one.key not in in_file)))
 
     def _wants(self, key: str, colour: Colour) -> bool:
         found = self.get(key)

@@ -268,7 +268,9 @@ class Condition:
 class Case:
     """What people made of an incident: whose it is, by when, and what became of it. Empty where nobody did anything.
 
-    ``department`` leads and ``joint`` take part; ``contributed`` of these have done theirs. ``due_ms`` is the deadline
+    ``department`` leads and ``joint`` take part; ``contributed`` of these have done theirs. ``handlers`` are all who
+    started, finished or did a part of it, in any round: none of them verifies it. ``supervised_level`` is the level
+    (`Actor.level`) that put the 督办 on it, None where that is not recorded. ``due_ms`` is the deadline
     of the present state, which began at ``step_since_ms``; ``alert_at_ms`` is when somebody is told next, ``alerts``
     counts how often in this state, ``escalated_to`` is the region it went up to. While ``paused_at_ms`` is given the
     clock stands still. An ``emergency`` (its grade) that ``emergency_by`` declared is reported upwards by
@@ -283,6 +285,7 @@ class Case:
     joint: tuple[Department, ...] = ()
     contributed: tuple[Department, ...] = ()
     handler: str = ""
+    handlers: tuple[str, ...] = ()
     verifier: str = ""
     step_since_ms: int = 0
     due_ms: int | None = None
@@ -293,6 +296,7 @@ class Case:
     pause_reason: str = ""
     supervised_at_ms: int | None = None
     supervised_by: str = ""
+    supervised_level: int | None = None
     emergency: str = ""
     emergency_by: str = ""
     emergency_due_ms: int | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from governance import arising, audit, cloudevents, lifecycle, standing, wrong_clock
+from governance import arising, attachments, audit, cloudevents, lifecycle, standing, wrong_clock
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Change, Colour, Finding, Kind
 from governance.incident import (
@@ -34,7 +34,7 @@ from governance.incident import (
     What,
 )
 from governance.regions import NOWHERE, Place
-from governance.roles import Actor, Department
+from governance.roles import Actor, Department, Forbidden
 from governance.tables import incident as incidents_
 from governance.tables import incident_cause as causes_
 from governance.tables import incident_condition as conditions_
@@ -160,6 +160,8 @@ def act(
     ids = [incident_id] if order.into is None else sorted({incident_id, order.into})
     found = {number: _one(connection, number, lock=True) for number in ids}  # in order: two that merge cannot deadlock
     before = found[incident_id]
+    if not lifecycle.concerns(before, actor):  # before anything is said of its version
+        raise Forbidden(lifecycle.elsewhere(before))
     if expected_version is not None and expected_version != before.version:
         raise Conflict(sentence("incident.changed", id=incident_id, version=before.version, expected=expected_version))
     if order.action is Action.MERGE:
@@ -348,15 +350,15 @@ def list_incidents(
     retrospective: bool | None = None,
     colour: Colour | None = None,
     regions: Collection[str] | None = None,
-    responsible: str = "",
+    within: sa.ColumnElement[bool] | None = None,
     limit: int,
     before_id: int | None = None,
 ) -> list[Incident]:
     """At most ``limit`` incidents, newest first; the next page begins with ``before_id`` = the last one's id.
 
     ``open_only`` false: only those that are over. ``station`` finds every incident in which that station has or had a
-    condition, not only those it opened; ``regions`` are those within somebody's reach (None: all), beside what
-    ``responsible`` is responsible for.
+    condition, not only those it opened; ``regions`` are the codes of some regions (None: all), and ``within`` is what
+    somebody may see (`reach_of`).
     """
     query = sa.select(incidents_).order_by(incidents_.c.id.desc()).limit(limit)
     if state is not None:
@@ -372,8 +374,9 @@ def list_incidents(
     if colour is not None:
         query = query.where(incidents_.c.colour == colour.value)
     if regions is not None:
-        theirs = incidents_.c.region.in_(sorted(regions))
-        query = query.where(theirs | (incidents_.c.responsible == responsible) if responsible else theirs)
+        query = query.where(incidents_.c.region.in_(sorted(regions)))
+    if within is not None:
+        query = query.where(within)
     if before_id is not None:
         query = query.where(incidents_.c.id < before_id)
     return _load(connection, query)
@@ -398,14 +401,30 @@ def open_red(connection: sa.Connection, reach: str, stations: Collection[str]) -
     return _load(connection, query.order_by(i.since_ms, i.id))
 
 
+def reach_of(actor: Actor, *, theirs: bool = True) -> sa.ColumnElement[bool]:
+    """The incidents within reach of somebody, as `lifecycle.concerns` has it; without ``theirs`` by place alone."""
+    c = incidents_.c
+    if actor.regions is None:
+        return sa.true()
+    found: list[sa.ColumnElement[bool]] = [c.region.in_(sorted(actor.regions))]
+    for reach in sorted({reach for reach, _ in actor.waters}):
+        codes = {region for of, region in actor.waters if of == reach}
+        found.append((c.reach == reach) if "" in codes else (c.reach == reach) & c.region.in_(sorted(codes)))
+    if theirs:
+        found.append(c.responsible.in_([actor.name, *sorted(actor.helps)]))
+    return sa.or_(*found)
+
+
+def ids_of(actor: Actor) -> sa.Select[tuple[int]] | None:
+    """The numbers of the incidents within reach of somebody, as a query to look into; None for who reaches all."""
+    return None if actor.regions is None else sa.select(incidents_.c.id).where(reach_of(actor))
+
+
 def worklist(
     connection: sa.Connection, actor: Actor, now_ms: int, *, limit: int
 ) -> list[tuple[Incident, tuple[Action, ...]]]:
     """At most ``limit`` open incidents that wait for somebody, most urgent first, and what would carry them on."""
-    query = sa.select(incidents_).where(incidents_.c.open_cause.is_not(None))
-    if actor.regions is not None:
-        near = incidents_.c.region.in_(sorted(actor.regions))
-        query = query.where(near | incidents_.c.responsible.in_([actor.name, *sorted(actor.helps)]))
+    query = sa.select(incidents_).where(incidents_.c.open_cause.is_not(None), reach_of(actor))
     if actor.department is not None:  # a handler is waited for only where the department leads or takes part
         ours = incidents_.c.department == actor.department.value
         query = query.where(ours | sa.cast(incidents_.c.joint, sa.Text).contains(f'"{actor.department.value}"'))
@@ -415,15 +434,15 @@ def worklist(
 
 
 def by_rule(
-    connection: sa.Connection, *, since_ms: int = 0, regions: Collection[str] | None = None
+    connection: sa.Connection, *, since_ms: int = 0, within: sa.ColumnElement[bool] | None = None
 ) -> list[tuple[str, str, int, int, dict[str, int]]]:
     """Rule, version, incidents, false alarms, and these by reason: how often a rule was right; most incidents first."""
     c = incidents_.c
     wolf = c.state == State.FALSE_ALARM.value
     query = sa.select(c.rule, c.rule_version, wolf.label("wolf"), c.reason, sa.func.count().label("n"))
     query = query.where(c.rule != "", c.opened_at_ms >= since_ms).group_by(c.rule, c.rule_version, wolf, c.reason)
-    if regions is not None:
-        query = query.where(c.region.in_(sorted(regions)))
+    if within is not None:
+        query = query.where(within)
     total: dict[tuple[str, str], int] = {}
     reasons: dict[tuple[str, str], dict[str, int]] = {}
     for row in connection.execute(query):
@@ -599,6 +618,7 @@ def _write_but_trail(
     for table, rows in ((conditions_, new), (entries_, entries), (outbox, events)):
         if rows:
             connection.execute(sa.insert(table), rows)
+    attachments.attach(connection, {(one, row["incident_id"]) for row in entries for one in row["attachments"]})
     return tuple(told), [_trail(ids[change.key], change) for change in changes]
 
 
@@ -691,7 +711,7 @@ def _condition(row: Mapping[Any, Any]) -> Condition:
 _PLAIN = tuple(
     name
     for name in Case.__slots__
-    if name not in {"source", "department", "joint", "contributed", "also"}  # kept in another shape
+    if name not in {"source", "department", "joint", "contributed", "handlers", "also"}  # kept in another shape
 )
 
 
@@ -701,6 +721,7 @@ def _case(row: Mapping[Any, Any], also: tuple[str, ...]) -> Case:
         department=None if row["department"] is None else Department(row["department"]),
         joint=tuple(Department(d) for d in row["joint"]),
         contributed=tuple(Department(d) for d in row["contributed"]),
+        handlers=tuple(row.get("handlers", ())),
         also=also,
         **{name: row[name] for name in _PLAIN if name in row},  # an old entry of the trail lacks what came later
     )
@@ -749,6 +770,7 @@ def _incident_row(incident: Incident) -> dict[str, Any]:
         "department": incident.case.department.value if incident.case.department else None,
         "joint": [d.value for d in incident.case.joint],
         "contributed": [d.value for d in incident.case.contributed],
+        "handlers": list(incident.case.handlers),
     }
 
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from governance import roles
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Colour, Kind
 from governance.incident import (
@@ -214,13 +215,19 @@ def act(
         details["matter"] = order.matter
     if order.assignment and action in (Action.ACCEPT, Action.DISPATCH, Action.TRANSFER):
         given = order.assignment
+        if given.region not in ("", place.region) and not actor.covers(given.region, place.reach):
+            raise Forbidden(
+                sentence("incident.beyond", id=incident.id, action=_label(action), region=given.region),
+                allowed(incident, actor),
+            )
         place = replace(place, region=given.region or place.region)
+        same = given.department in (None, file.department) and file.matter == incident.case.matter
         file = replace(
             file,
             responsible=given.responsible or file.responsible,
             department=given.department or file.department,
-            joint=given.joint or (file.joint if given.department in (None, file.department) else ()),
-            contributed=() if given.joint else file.contributed,
+            joint=given.joint or (file.joint if same else ()),
+            contributed=() if given.joint or not same else file.contributed,
         )
         details["to"] = {
             "region": place.region,
@@ -237,22 +244,21 @@ def act(
         case Action.FALSE_ALARM:
             file = replace(file, reason=_code(FalseAlarm, order.reason, incident, action))
             details["reason"] = file.reason
-        case Action.START:
-            file = replace(file, handler=actor.name)
+        case Action.START | Action.FINISH:
+            file = replace(file, handler=actor.name, handlers=_with(file.handlers, actor.name))
         case Action.CONTRIBUTE:
             done = _contributing(incident, order, actor)
-            file = replace(file, contributed=(*file.contributed, done))
+            handlers = _with(file.handlers, actor.name)
+            file = replace(file, contributed=(*file.contributed, done), handlers=handlers)
             details["department"] = done.value
-        case Action.FINISH:
-            file = replace(file, handler=actor.name)
         case Action.VERIFY:
             file = replace(file, verifier=actor.name)
         case Action.REWORK:
             file = replace(file, verifier="")
         case Action.SUPERVISE:
-            file = replace(file, supervised_at_ms=now_ms, supervised_by=actor.name)
+            file = replace(file, supervised_at_ms=now_ms, supervised_by=actor.name, supervised_level=actor.level)
         case Action.RELEASE:
-            file = replace(file, supervised_at_ms=None, supervised_by="")
+            file = replace(file, supervised_at_ms=None, supervised_by="", supervised_level=None)
         case Action.PAUSE:
             reason = _code(PauseReason, order.reason, incident, action)
             file = replace(file, paused_at_ms=now_ms, pause_reason=reason)
@@ -329,7 +335,11 @@ def merge(
         last_observed_at_ms=max(incident.last_observed_at_ms, into.last_observed_at_ms),
         recovered_at_ms=None if any(c.active for c in conditions) else into.recovered_at_ms,
         conditions=conditions,
-        case=replace(_graver(into.case, incident.case), also=tuple(also)),
+        case=replace(
+            _higher(_graver(into.case, incident.case), incident.case),
+            also=tuple(also),
+            handlers=_with(into.case.handlers, *incident.case.handlers),
+        ),
     )
     left = _told(incident, gone, What.MERGED, actor, order, now_ms, {"into": into.id})
     right = _told(into, kept, What.ABSORBED, actor, order, now_ms, {"merged": incident.id})
@@ -388,7 +398,7 @@ def split(
         recovered_at_ms=recovered(taken),
         version=1,
         conditions=taken,
-        case=Case(source=incident.case.source, also=incident.causes),
+        case=Case(source=incident.case.source, also=incident.causes, handlers=incident.case.handlers),
     )
     new = timed(new, now_ms, policy)
     rest = replace(incident, version=incident.version + 1, conditions=left_over, recovered_at_ms=recovered(left_over))
@@ -438,9 +448,11 @@ def remind(
             alerts=alerts,
             escalated_to=higher or below,
             alert_at_ms=now_ms + policy.again_ms if higher or alerts < 3 else None,
-            supervised_at_ms=case.supervised_at_ms or now_ms,
-            supervised_by=case.supervised_by or BY_TIME,
         )
+        if case.supervised_at_ms is None or case.supervised_by == BY_TIME:
+            level = roles.level(_depth(case.escalated_to, up))
+            since_ms = case.supervised_at_ms or now_ms
+            case = replace(case, supervised_at_ms=since_ms, supervised_by=BY_TIME, supervised_level=level)
     after = replace(incident, case=case, version=incident.version + 1)
     due = incident.case.due_ms or 0
     entry = Entry(
@@ -494,6 +506,30 @@ def _graver(one: Case, other: Case) -> Case:
     if gravity(one) <= gravity(other):
         return one
     return replace(one, **{name: getattr(other, name) for name in Case.__slots__ if name.startswith("emergency")})
+
+
+def _higher(one: Case, other: Case) -> Case:
+    """The first with the 督办 of the higher level of two."""
+
+    def level(case: Case) -> tuple[bool, int]:
+        return case.supervised_at_ms is None, 2**31 if case.supervised_level is None else case.supervised_level
+
+    if level(one) <= level(other):
+        return one
+    return replace(one, **{name: getattr(other, name) for name in Case.__slots__ if name.startswith("supervised")})
+
+
+def _depth(region: str, up: Callable[[str], str]) -> int:
+    """How many regions lie above a region."""
+    above: list[str] = []
+    while (region := up(region)) and region not in above:
+        above.append(region)
+    return len(above)
+
+
+def _with(names: tuple[str, ...], *others: str) -> tuple[str, ...]:
+    """The names and the others, each once."""
+    return tuple(dict.fromkeys((*names, *others)))
 
 
 def _called_out(incident: Incident, now_ms: int, up: Callable[[str], str], policy: Policy) -> tuple[Incident, Effects]:
@@ -550,7 +586,7 @@ def rights_of(action: Action) -> frozenset[Right]:
 
 def concerns(incident: Incident, actor: Actor) -> bool:
     """Whether an incident is within somebody's reach: by its place, or because it is theirs."""
-    return actor.covers(incident.place.region) or actor.answers_for(incident.case.responsible)
+    return actor.covers(incident.place.region, incident.place.reach) or actor.answers_for(incident.case.responsible)
 
 
 def elsewhere(incident: Incident) -> str:
@@ -630,14 +666,14 @@ _CALLS = frozenset({Action.DISPATCH, Action.TRANSFER, Action.REOPEN, Action.REWO
 
 def _open_to(incident: Incident, action: Action, actor: Actor | None) -> bool:
     step = STEPS.get((incident.state, action))
-    if step is None or (step.needs_quiet and incident.active) or not _timely(incident, action):
+    if step is None or (step.needs_quiet and incident.active) or not _timely(incident, action, actor):
         return False
     return actor is None or (
         actor.may(step.right) and concerns(incident, actor) and _personal(incident, action, actor) is None
     )
 
 
-def _timely(incident: Incident, action: Action) -> bool:
+def _timely(incident: Incident, action: Action, actor: Actor | None) -> bool:
     """What the marks of an incident allow beside its state."""
     case = incident.case
     match action:
@@ -646,7 +682,7 @@ def _timely(incident: Incident, action: Action) -> bool:
         case Action.RESUME:
             return case.paused_at_ms is not None
         case Action.SUPERVISE:
-            return case.supervised_at_ms is None
+            return case.supervised_at_ms is None or (actor is not None and _outranks(actor, case))
         case Action.RELEASE:
             return case.supervised_at_ms is not None
         case Action.EMERGENCY_REPORTED:
@@ -661,6 +697,14 @@ def _timely(incident: Incident, action: Action) -> bool:
             return case.merged_into is None
         case _:
             return True
+
+
+def _outranks(actor: Actor, case: Case) -> bool:
+    """Whether somebody may put a 督办 over the one that is there: over that of a person only from a higher level."""
+    level = case.supervised_level
+    if level is None:
+        return False
+    return actor.level <= level if case.supervised_by == BY_TIME else actor.level < level
 
 
 def _waiting(incident: Incident) -> tuple[Department, ...]:
@@ -688,8 +732,10 @@ def _personal(incident: Incident, action: Action, actor: Actor) -> str | None:
     """Why this very person may not, whose role may; the key of the sentence, None when they may."""
     step = STEPS[incident.state, action]
     case = incident.case
-    if action in (Action.VERIFY, Action.CLOSE) and actor.name == case.handler:
+    if action in (Action.VERIFY, Action.CLOSE) and actor.name in case.handlers:
         return "incident.own_work"
+    if action is Action.RELEASE and case.supervised_level is not None and actor.level > case.supervised_level:
+        return "incident.supervised_above"
     if step.right is Right.HANDLE and actor.role is Role.HANDLER:
         if action is Action.CONTRIBUTE:
             return None if actor.department in _waiting(incident) else "incident.other_department"
@@ -711,10 +757,10 @@ def _admitted(incident: Incident, action: Action, actor: Actor) -> Step:
     if not concerns(incident, actor):
         raise Forbidden(elsewhere(incident), now)
     step = STEPS.get((incident.state, action))
-    if step is None or not _timely(incident, action):
+    if step is None or not _timely(incident, action, actor):
         key = "incident.not_now" if incident.is_open else "incident.is_over"
-        if step is not None and action is Action.FINISH:
-            key = "incident.waits_for"
+        if step is not None:
+            key = _UNTIMELY.get(action, key)
         raise NotNow(
             sentence(
                 key,
@@ -723,6 +769,7 @@ def _admitted(incident: Incident, action: Action, actor: Actor) -> Step:
                 state=say(f"state.{incident.state}"),
                 allowed=labels(now),
                 departments=_listed(f"department.{d}" for d in _waiting(incident)),
+                supervisor=_supervisor(incident.case),
             ),
             now,
         )
@@ -734,11 +781,20 @@ def _admitted(incident: Incident, action: Action, actor: Actor) -> Step:
                 action=_label(action),
                 by=actor.name,
                 department=say(f"department.{incident.case.department}") if incident.case.department else "—",
+                supervisor=_supervisor(incident.case),
                 allowed=labels(now),
             ),
             now,
         )
     return step
+
+
+_UNTIMELY = {Action.FINISH: "incident.waits_for", Action.SUPERVISE: "incident.supervised_already"}
+"""The sentence where the state would allow the action and the marks of the incident do not."""
+
+
+def _supervisor(case: Case) -> str | Text:
+    return say("entry.by_riverchief") if case.supervised_by == BY_TIME else case.supervised_by
 
 
 def _prove_quiet(

@@ -218,6 +218,8 @@ class Messenger(Rounds):
 
     def _make(self, connection: sa.Connection, rows: Sequence[Any]) -> None:
         now_ms, policy, directory = self._clock(), self._policy, self._directory()
+        if not directory.contacts:
+            return  # nobody is told, and nobody is waited for to confirm
         events = [(row, json.loads(row.body).get("data")) for row in rows if row.incident_id is not None]
         events = [(row, data) for row, data in events if isinstance(data, dict) and "incident" in data]
         states = self._states(connection, {row.incident_id for row, _ in events})
@@ -454,8 +456,10 @@ def _keys(incident: Any) -> tuple[str, str]:
 
 
 def _place(places: Mapping[str, Place], incident: Any) -> Place:
-    """Where an incident is: its station's place, else the region and reach it was reported from."""
+    """Where an incident is: its station's place in the incident's region, else where it was reported from."""
     station, region = _keys(incident)
+    if station in places and region in places:
+        return replace(places[station], regions=places[region].regions, region=places[region].region)
     if station in places:
         return places[station]
     place = places.get(region) or Place(Text(station, station))

@@ -195,8 +195,12 @@ def listed(
     incident: int | None = None,
     limit: int,
     before: int | None = None,
+    within: sa.Select[tuple[int]] | None = None,
 ) -> list[Notice]:
-    """Messages, newest first; the next page begins with ``before`` = the last one's number."""
+    """Messages, newest first; the next page begins with ``before`` = the last one's number.
+
+    ``within`` finds the numbers of incidents: what tells of any other is left out; None leaves out nothing.
+    """
     query = sa.select(notices_).order_by(notices_.c.id.desc()).limit(limit)
     if status is not None:
         query = query.where(notices_.c.status == status)
@@ -206,14 +210,25 @@ def listed(
         query = query.where(notices_.c.id.in_(sa.select(items_.c.notice_id).where(items_.c.incident_id == incident)))
     if before is not None:
         query = query.where(notices_.c.id < before)
+    if within is not None:
+        query = query.where(notices_.c.id.not_in(_beyond(within)))
     return [of(row) for row in connection.execute(query).mappings()]
 
 
-def get(connection: sa.Connection, notice_id: int) -> Notice:
-    """The message of this number; raises NotFound."""
+def _beyond(within: sa.Select[tuple[int]]) -> sa.Select[tuple[int]]:
+    """The numbers of the messages that tell of an incident beyond some."""
+    told = (items_.c.incident_id != TEST) & items_.c.incident_id.not_in(within)
+    return sa.select(items_.c.notice_id).where(told)
+
+
+def get(connection: sa.Connection, notice_id: int, within: sa.Select[tuple[int]] | None = None) -> Notice:
+    """The message of this number; raises NotFound, also for one that `listed` would leave out."""
     row = None
     if 0 < notice_id < 2**31:
-        row = connection.execute(sa.select(notices_).where(notices_.c.id == notice_id)).mappings().first()
+        query = sa.select(notices_).where(notices_.c.id == notice_id)
+        if within is not None:
+            query = query.where(notices_.c.id.not_in(_beyond(within)))
+        row = connection.execute(query).mappings().first()
     if row is None:
         raise NotFound(sentence("notice.unknown", id=notice_id))
     return of(row)

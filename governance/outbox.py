@@ -198,11 +198,23 @@ def refused(connection: sa.Connection, *, limit: int = 100) -> list[Delivery]:
     return listed(connection, Status.REFUSED, limit=limit)
 
 
-def listed(connection: sa.Connection, status: Status, *, limit: int, before: int | None = None) -> list[Delivery]:
-    """Deliveries of one status, newest first; the next page begins with ``before`` = the last one's id."""
+def listed(
+    connection: sa.Connection,
+    status: Status,
+    *,
+    limit: int,
+    before: int | None = None,
+    within: sa.Select[tuple[int]] | None = None,
+) -> list[Delivery]:
+    """Deliveries of one status, newest first; the next page begins with ``before`` = the last one's id.
+
+    ``within`` finds the numbers of the incidents that are shown; None: of all.
+    """
     query = sa.select(outbox).where(outbox.c.status == status.value).order_by(outbox.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(outbox.c.id < before)
+    if within is not None:
+        query = query.where(outbox.c.incident_id.in_(within))
     return [_delivery(row) for row in connection.execute(query)]
 
 

@@ -7,13 +7,14 @@ least 10 min and 1 km, Sixian 5 min and 300 m, Akqi 30 min and 2 km; domain fact
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import sqlalchemy as sa
 
 from governance import audit, people
 from governance.assessment import By, Share
+from governance.reports import alone
 from governance.roles import TERMED, Actor, Role
 from governance.tables import patrol as table
 from governance.terms import Appointment
@@ -136,6 +137,27 @@ def checked(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[
         raise ConfigurationError(sentence("patrol.beyond"))
 
 
+def counted(connection: sa.Connection, made: Patrol) -> Patrol:
+    """The patrol as it counts: not beside another valid one at the same time, or with the same track.
+
+    Nobody walks twice at once, and no two receivers record the same points. Until the transaction ends nobody else
+    uploads a patrol of that beginning.
+    """
+    alone(connection, f"patrol {made.started_ms}")
+    alone(connection, f"patrol {made.by}")
+    if not made.valid:
+        return made
+    c = table.c
+    own = (c.by == made.by) & (c.started_ms < made.ended_ms) & (c.ended_ms > made.started_ms)
+    same = (c.started_ms == made.started_ms) & (c.ended_ms == made.ended_ms)
+    points = [[p.at_ms, p.lon, p.lat] for p in made.track]
+    query = sa.select(c.by, c.track).where(c.valid, own | same).order_by(c.id)
+    for row in connection.execute(query):
+        if row.by == made.by or (points and [list(point) for point in row.track] == points):
+            return replace(made, valid=False, why=say("patrol.counted_already"))
+    return made
+
+
 def add(connection: sa.Connection, made: Patrol) -> None:
     """Keep a patrol. Raises Refused when another one of this number is there."""
     row = {name: getattr(made, name) for name in _COLUMNS} | {
@@ -205,7 +227,7 @@ def listing(
 
 def may_see(actor: Actor, one: Patrol) -> bool:
     """One's own, and those of the regions one answers for."""
-    return one.by == actor.name or actor.covers(one.region)
+    return one.by == actor.name or actor.covers(one.region, one.reach)
 
 
 class Patrolled:
@@ -220,8 +242,12 @@ class Patrolled:
         self._street = street
         self._due = due
 
-    def done(self, by: By, start_ms: int, end_ms: int) -> Mapping[str, Share]:
-        """Shares by person or street; nothing by reach: who owes a patrol owes it of all the water of a region."""
+    def done(self, by: By, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]:
+        """Shares by person or street; nothing by reach: who owes a patrol owes it of all the water of a region.
+
+        Before the month is over, those count that are due by then: the whole patrols of the part that has passed.
+        """
+        to_ms = min(end_ms, until_ms)
         t = table.c
         query = sa.select(t.by, sa.func.count()).where(t.valid, t.started_ms >= start_ms, t.started_ms < end_ms)
         walked = {row[0]: int(row[1]) for row in self._connection.execute(query.group_by(t.by))}
@@ -236,11 +262,12 @@ class Patrolled:
             held = [(one.since_ms, one.until_ms, one.region) for one in terms.get(person.name, ())]
             if person.role not in TERMED:
                 held = [(person.created_at_ms, person.removed_at_ms, person.region)]
-            served = [(max(since, start_ms), min(until or end_ms, end_ms), region) for since, until, region in held]
+            served = [(max(since, start_ms), min(until or to_ms, to_ms), region) for since, until, region in held]
             served = [span for span in served if span[0] < span[1]]
             if not served:
                 continue
-            due = int(month * _covered(served) / (end_ms - start_ms) + 0.5)
+            part = month * _covered(served) / (end_ms - start_ms)
+            due = int(part + 0.5) if until_ms >= end_ms else int(part + 1e-9)
             key = person.name if by is By.CHIEF else self._street(served[-1][2])
             found[key] = found.get(key, Share()) + Share(min(due, walked.get(person.name, 0)), due)
         return found

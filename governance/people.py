@@ -19,6 +19,7 @@ from governance.roles import PERSONS, RIGHTS, TERMED, Actor, Department, Right, 
 from governance.tables import appointment as appointments_
 from governance.tables import incident as incidents_
 from governance.tables import person as people_
+from governance.tables import person_contact as contacts_
 from governance.tables import token as tokens_
 from governance.terms import Appointment
 from sensors.errors import ConfigurationError, NotFound, Refused
@@ -115,25 +116,25 @@ def seen_by(
     """
     if actor.role in (Role.AUDITOR, Role.ADMINISTRATOR):
         return list(everybody)
-    held: dict[str, set[str]] = {}
+    held: dict[str, set[tuple[str, str]]] = {}
     for term in terms:
         if term.in_force(now_ms):
-            held.setdefault(term.name, set()).add(term.region)
+            held.setdefault(term.name, set()).add((term.region, term.reach))
 
     def shown(one: Person) -> bool:
-        places = held.get(one.name, set()) if one.role in TERMED else {one.region}
+        places = held.get(one.name, set()) if one.role in TERMED else {(one.region, "")}
         if actor.role is not Role.OPERATOR:
-            return actor.regions is None or any(actor.covers(place) for place in places)
+            return actor.regions is None or any(actor.covers(*place) for place in places)
         if one.role not in TERMED and (Right.HANDLE not in RIGHTS[one.role] or one.role is Role.ADMINISTRATOR):
             return False
-        reached = [regions.within(place) for place in places]
+        reached = [regions.within(region) for region, _ in places]
         return actor.regions is None or any(reach is None or reach & actor.regions for reach in reached)
 
     return [one for one in everybody if one.name == actor.name or shown(one)]
 
 
 def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> None:
-    """Take somebody's role, terms and tokens away; the record keeps the name.
+    """Take somebody's role, terms, tokens and contact away; the record keeps the name.
 
     Raises NotFound, and Refused for the last administrator and for whom open incidents would be left without anybody.
     """
@@ -151,6 +152,7 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(removed_at_ms=now_ms))
     _end(connection, appointments_.c.person_id == one.id, now_ms)
     _revoke(connection, one.id, now_ms)
+    connection.execute(sa.delete(contacts_).where(contacts_.c.person_id == one.id))
     _tell(connection, "person.removed", one.name, {"role": one.role.value, "region": one.region}, by, now_ms)
 
 
@@ -302,16 +304,28 @@ def appointments(connection: sa.Connection, name: str | None = None) -> list[App
 def actor(connection: sa.Connection, one: Person, regions: Regions, now_ms: int) -> Actor:
     """Somebody as they may act now. The reach of chiefs and deputies is that of their terms in force."""
     if one.role not in TERMED:
-        return Actor(one.name, one.role, regions.within(one.region), one.department)
-    reach: frozenset[str] | None = frozenset()
-    helps: set[str] = set()
-    for term in appointments(connection, one.name):
-        if term.in_force(now_ms):
-            helps |= {term.deputy_of} if term.deputy_of else set()
-            if reach is not None:
-                below = regions.within(term.region)
-                reach = None if below is None else reach | below
-    return Actor(one.name, one.role, reach, one.department, frozenset(helps))
+        depth = regions.depth(one.region)
+        return Actor(one.name, one.role, regions.within(one.region), one.department, depth=depth)
+    everywhere, codes = False, set[str]()
+    waters: set[tuple[str, str]] = set()
+    terms = [term for term in appointments(connection, one.name) if term.in_force(now_ms)]
+    for term in terms:
+        below = regions.within(term.region)
+        if term.reach:
+            waters |= {(term.reach, code) for code in below or ("",)}
+        elif below is None:
+            everywhere = True
+        else:
+            codes |= below
+    return Actor(
+        one.name,
+        one.role,
+        None if everywhere else frozenset(codes),
+        one.department,
+        frozenset(term.deputy_of for term in terms if term.deputy_of),
+        frozenset(waters),
+        min((regions.depth(term.region) + bool(term.reach) for term in terms), default=0),
+    )
 
 
 def removable(connection: sa.Connection, region: str, regions: Regions) -> None:

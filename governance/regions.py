@@ -57,6 +57,10 @@ class Regions:
             code = self.parent(code)
         return tuple(found)
 
+    def depth(self, code: str) -> int:
+        """How many regions lie above a region; 0 for the highest and for ""."""
+        return max(0, len(self.up(code)) - 1)
+
     def within(self, code: str) -> frozenset[str] | None:
         """The codes of a region and all below it; None, everything, for "" and for a region above which nothing is."""
         if not code:
@@ -83,6 +87,15 @@ class Regions:
     def along(self, reach: str) -> str:
         """The lowest region in which all stations of a reach lie; "" where none of them says where it lies."""
         return self.common(station.region for station in self._stations if reach and station.reach == reach)
+
+    def of_station(self, station: Station) -> str:
+        """The region that a station lies in: the lowest whose outline holds its point, and else the one it names.
+
+        Where it names a region below that one, the one it names.
+        """
+        drawn = (r for r in self._known.values() if r.outline and contains(r.outline, station.lon, station.lat))
+        found = max(drawn, key=lambda region: (region.level, region.code), default=None)
+        return station.region if found is None or found.code in self.up(station.region) else found.code
 
     def at(self, lon: float, lat: float) -> str:
         """The region of a point: the lowest whose outline holds it, and below that the one of the nearest station.

@@ -20,6 +20,7 @@ from governance.roles import Actor, Right, Role
 from governance.tables import incident as incident_table
 from governance.tables import incident_entry as entry_table
 from governance.tables import report as table
+from governance.vault import Vault, is_locked
 from sensors.errors import NotFound, WaterError
 from sensors.network import KM_PER_DEGREE, distance_km
 from sensors.texts import Text, say, sentence
@@ -64,7 +65,10 @@ class TooMany(WaterError):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``sender`` is a keyed hash of where it came from: enough to count by, useless to find anybody."""
+    """``contact`` is as it is kept: encrypted (`governance.vault`), "" once its time is over.
+
+    ``sender`` is a keyed hash of where it came from: enough to count by, useless to find anybody.
+    """
 
     ticket: str
     incident_id: int
@@ -86,11 +90,15 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the public is told of a ticket: a step in words, when it was reached, and whether it is over."""
+    """What the public is told of a ticket: a step in words, when it was reached, and whether it is over.
+
+    ``reason`` is why it was not taken up, "" unless it was refused.
+    """
 
     ticket: str
     state: State
     text: Text
+    reason: str
     at_ms: int
     over: bool
     may_object: bool
@@ -151,14 +159,30 @@ def of_incident(connection: sa.Connection, incident_id: int) -> list[Report]:
     return [_report(row) for row in rows]
 
 
+def protect_contacts(connection: sa.Connection, vault: Vault, closed_before_ms: int) -> tuple[int, int]:
+    """Remove the contacts of what was over before an instant, encrypt what is kept in clear; how many of each."""
+    rows = connection.execute(sa.select(table).where(table.c.contact != "").order_by(table.c.id)).mappings()
+    removed = encrypted = 0
+    for one in [_report(row) for row in rows]:
+        closed_ms = case(connection, one.incident_id).closed_at_ms
+        over = closed_ms is not None and closed_ms < closed_before_ms
+        if not over and is_locked(one.contact):
+            continue
+        removed, encrypted = removed + over, encrypted + (not over)
+        contact = "" if over else vault.lock(one.contact)
+        connection.execute(sa.update(table).where(table.c.ticket == one.ticket).values(contact=contact))
+    return removed, encrypted
+
+
 def objected(connection: sa.Connection, given: str) -> None:
     """Count that a citizen said it is not solved."""
     changed = sa.update(table).where(table.c.ticket == spelled(given)).values(unsolved=table.c.unsolved + 1)
     connection.execute(changed)
 
 
-def again(connection: sa.Connection, new: Report, order: Order, place: Place) -> Report | None:
-    """The report that ``new`` repeats: the same words, photos and contact, of the same place, within ``AGAIN_MS``."""
+def again(connection: sa.Connection, new: Report, order: Order, place: Place, vault: Vault) -> Report | None:
+    """The report that ``new``, its contact in clear, repeats: the same words, photos and contact, of the same place,
+    within ``AGAIN_MS``."""
     query = (
         sa.select(table, entry_table.c.attachments)
         .join(entry_table, (entry_table.c.incident_id == table.c.incident_id) & (entry_table.c.seq == 1))
@@ -166,13 +190,14 @@ def again(connection: sa.Connection, new: Report, order: Order, place: Place) ->
         .where(
             table.c.sender == new.sender,
             table.c.at_ms > new.at_ms - AGAIN_MS,
-            table.c.contact == new.contact,
             *_says(order, place),
         )
         .order_by(table.c.at_ms)
     )
-    rows = connection.execute(query).mappings()
-    return next((_report(row) for row in rows if tuple(row["attachments"]) == tuple(order.attachments)), None)
+    for row in connection.execute(query).mappings():
+        if tuple(row["attachments"]) == tuple(order.attachments) and vault.open(row["contact"]) == new.contact:
+            return _report(row)
+    return None
 
 
 def repeated(connection: sa.Connection, name: str, order: Order, place: Place, now_ms: int) -> int | None:
@@ -216,13 +241,28 @@ def case(connection: sa.Connection, incident_id: int) -> Incident:
     return found
 
 
-def progress(one: Report, incident: Incident, now_ms: int, reopen_within_ms: int) -> Progress:
-    """What the public is told; no names, no comments: those are the office's."""
+def progress(
+    connection: sa.Connection, one: Report, incident: Incident, now_ms: int, reopen_within_ms: int
+) -> Progress:
+    """What the public is told: no names and no comments, those are the office's, but why it was not taken up."""
     over = not incident.is_open
     closed_ms = incident.closed_at_ms or 0
-    may_object = incident.state is State.CLOSED and now_ms - closed_ms <= reopen_within_ms
+    may_object = over and now_ms - closed_ms <= reopen_within_ms
     at_ms = max(one.at_ms, incident.case.step_since_ms, closed_ms)
-    return Progress(one.ticket, incident.state, say(f"report.{incident.state}"), at_ms, over, may_object)
+    own = incident.id == one.incident_id  # what was said of a case it was merged into was not written for the public
+    reason = _reason(connection, incident) if own and incident.state in _REFUSED else ""
+    text = say(f"report.{incident.state}", reason=reason or "—")
+    return Progress(one.ticket, incident.state, text, reason, at_ms, over, may_object)
+
+
+_REFUSED = (State.REJECTED, State.FALSE_ALARM)
+
+
+def _reason(connection: sa.Connection, incident: Incident) -> str:
+    """What was said when an incident was rejected or called a false alarm last."""
+    c = entry_table.c
+    query = sa.select(c.comment).where(c.incident_id == incident.id, c.what == incident.state.value)
+    return connection.execute(query.order_by(c.seq.desc()).limit(1)).scalar() or ""
 
 
 def similar(connection: sa.Connection, one: Incident, now_ms: int, near: Near) -> list[Incident]:

@@ -128,6 +128,14 @@ TERMED = frozenset({Role.GENERAL_CHIEF, Role.CHIEF, Role.DEPUTY})
 """Roles whose reach comes from appointments with a term, and ends with it."""
 
 
+_LEADS = frozenset({Role.GENERAL_CHIEF, Role.OFFICE, Role.ADMINISTRATOR, Role.PLATFORM})
+
+
+def level(depth: int, *, leads: bool = False) -> int:
+    """The place in the hierarchy of who stands in a region with ``depth`` regions above it; 0 is the highest."""
+    return 2 * depth + (0 if leads else 1)
+
+
 class Forbidden(Refused):
     """The role or the region does not allow it; ``allowed`` is what would be."""
 
@@ -140,8 +148,10 @@ class Forbidden(Refused):
 class Actor:
     """Somebody who does something: the name for the record, the role, and where it counts.
 
-    ``regions`` are the codes of all regions within reach; None reaches everything, also what has no region. ``helps``
-    are the names of the chiefs whose deputy (河长助理) somebody is.
+    ``regions`` are the codes of all regions within reach; None reaches everything, also what has no region. ``waters``
+    are single reaches (reach, region), as of a term for one reach; region "" is anywhere. ``depth`` counts the regions
+    above the highest one of the actor, 0 at the top. ``helps`` are the names of the chiefs whose deputy (河长助理)
+    somebody is.
     """
 
     name: str
@@ -149,13 +159,22 @@ class Actor:
     regions: frozenset[str] | None = None
     department: Department | None = None
     helps: frozenset[str] = frozenset()
+    waters: frozenset[tuple[str, str]] = frozenset()
+    depth: int = 0
+
+    @property
+    def level(self) -> int:
+        """The place in the hierarchy, 0 the highest; in one region the general chief and the office stand above."""
+        return level(self.depth, leads=self.role in _LEADS)
 
     def may(self, right: Right) -> bool:
         return right in RIGHTS[self.role]
 
-    def covers(self, region: str) -> bool:
-        """Whether the region with this code ("" : unknown) is within reach."""
-        return self.regions is None or region in self.regions
+    def covers(self, region: str, reach: str = "") -> bool:
+        """Whether the region with this code ("" : unknown), or the water of ``reach`` in it, is within reach."""
+        if self.regions is None or region in self.regions:
+            return True
+        return bool(reach) and bool({(reach, region), (reach, "")} & self.waters)
 
     def answers_for(self, responsible: str) -> bool:
         """Whether a case of this chief is theirs: their own, or that of a chief they help."""

@@ -50,6 +50,7 @@ incident = sa.Table(
     sa.Column("joint", sa.JSON, nullable=False, server_default="[]", comment="departments that take part"),
     sa.Column("contributed", sa.JSON, nullable=False, server_default="[]", comment="of these, who has done theirs"),
     sa.Column("handler", sa.Text, nullable=False, server_default=""),
+    sa.Column("handlers", sa.JSON, nullable=False, server_default="[]", comment="all who handled it, in any round"),
     sa.Column("verifier", sa.Text, nullable=False, server_default=""),
     sa.Column("step_since_ms", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("due_ms", sa.BigInteger, comment="deadline of the present state"),
@@ -60,6 +61,7 @@ incident = sa.Table(
     sa.Column("pause_reason", sa.Text, nullable=False, server_default=""),
     sa.Column("supervised_at_ms", sa.BigInteger, comment="督办"),
     sa.Column("supervised_by", sa.Text, nullable=False, server_default=""),
+    sa.Column("supervised_level", sa.Integer, comment="of who put it there; NULL: not recorded"),
     sa.Column("emergency", sa.Text, nullable=False, server_default="", comment="grade I to IV"),
     sa.Column("emergency_by", sa.Text, nullable=False, server_default="", comment="who declared it"),
     sa.Column("emergency_due_ms", sa.BigInteger),
@@ -164,6 +166,16 @@ token = sa.Table(
     sa.Column("expires_at_ms", sa.BigInteger),
     sa.Column("revoked_at_ms", sa.BigInteger),
     sqlite_autoincrement=True,
+)
+
+person_contact = sa.Table(
+    "person_contact",
+    metadata,
+    sa.Column("person_id", sa.Integer, sa.ForeignKey("person.id"), primary_key=True, autoincrement=False),
+    sa.Column("language", sa.String(2), nullable=False),
+    sa.Column("least", sa.String(16), nullable=False, comment="nothing less urgent is sent"),
+    sa.Column("channels", sa.Text, nullable=False, comment="encrypted; the addresses are secrets"),
+    sa.Column("changed_at_ms", sa.BigInteger, nullable=False),
 )
 
 outbox = sa.Table(
@@ -276,8 +288,16 @@ attachment = sa.Table(
     sa.Column("width", sa.Integer, nullable=False),
     sa.Column("height", sa.Integer, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
-    sa.Column("by", sa.Text, nullable=False),
+    sa.Column("by", sa.Text, primary_key=True),
     sa.Column("at_ms", sa.BigInteger, nullable=False),
+)
+
+attachment_incident = sa.Table(
+    "attachment_incident",
+    metadata,
+    sa.Column("attachment_id", sa.String(64), primary_key=True),
+    sa.Column("incident_id", sa.Integer, sa.ForeignKey("incident.id"), primary_key=True),
+    comment="what an attachment is attached to: whoever may see one of the incidents may see it",
 )
 
 report = sa.Table(

@@ -253,12 +253,13 @@ class Site:
     def _place(self, subject: str) -> Place:
         """Where a station lies, or a gateway: in the region and on the reach that its stations have in common."""
         registry = self.history.registry
+        regions = Regions(registry.regions)
         if subject in registry:
             s = registry[subject]
-            return Place(s.region, s.reach, s.lon, s.lat)
+            return Place(regions.of_station(s), s.reach, s.lon, s.lat)
         behind = [s for s in registry.stations if s.gateway == subject]
         reaches = {s.reach for s in behind}
-        region = Regions(registry.regions).common(s.region for s in behind)
+        region = regions.common(regions.of_station(s) for s in behind)
         return Place(region, reaches.pop() if len(reaches) == 1 else "")
 
     def hear(self, messages: Sequence[Message], now_ms: int) -> Outcome:

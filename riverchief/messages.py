@@ -3,21 +3,23 @@
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import time
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from governance import contacts, people, roles
+from governance import contacts, people, person_contacts, roles
 from governance.contacts import Contact, Directory, Place
 from governance.database import Database
 from governance.finding import Colour
 from governance.messenger import REGION, Messenger
 from governance.notices import Links, Policy
 from governance.terms import Appointment
+from governance.vault import Vault
 from ingest.storage.tables import region as region_table
 from ingest.storage.tables import station as station_table
-from riverchief import clock, files
+from riverchief import clock, contact_key, files
 from riverchief.settings import NoticesSection, Settings, secret
 from sensors.errors import StorageUnavailable
 from sensors.texts import Text
@@ -58,15 +60,22 @@ def directory(settings: Settings) -> Directory | None:
     return None if file is None else files.read_contacts(file)
 
 
+def everybody(settings: Settings, connection: sa.Connection, at_ms: int) -> Directory:
+    """The contacts of the file and of the people at an instant. Raises ConfigurationError, StorageUnavailable."""
+    known = reachable(connection, contact_key.vault(settings, make=False), at_ms)
+    return (directory(settings) or Directory()).with_people(known)
+
+
 class Roster:
-    """The contacts as they are now: the file's, with the roles and terms of the people of the same names.
+    """The contacts as they are now: the file's and the people's, with the roles and terms of the people.
 
     Asks the database again after ``RECENT_MS``; while it does not answer, the last answer stands.
     """
 
-    def __init__(self, file: Directory, database: Database, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, file: Directory, database: Database, vault: Vault, clock_ms: Callable[[], int]) -> None:
         self._file = file
         self._database = database
+        self._vault = vault
         self._clock_ms = clock_ms
         self._at_ms: int | None = None
         self._found = file
@@ -77,7 +86,7 @@ class Roster:
         with self._lock:
             if self._at_ms is None or not 0 <= now_ms - self._at_ms < RECENT_MS:
                 with suppress(StorageUnavailable), self._database.read() as connection:
-                    self._found = self._file.with_people(reachable(connection, now_ms))
+                    self._found = self._file.with_people(reachable(connection, self._vault, now_ms))
                 self._at_ms = now_ms
             return self._found
 
@@ -94,8 +103,9 @@ _TOLD: Mapping[roles.Role, contacts.Role] = {
 """Why somebody is told, by what they are; handlers and verifiers get their tasks by name."""
 
 
-def reachable(connection: sa.Connection, now_ms: int) -> list[Contact]:
-    """The people of the record as contacts without channels, by name: chiefs by their terms in force."""
+def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Contact]:
+    """The people of the record as contacts, by name: chiefs by their terms, channels where some are kept."""
+    ways = person_contacts.every(connection, vault)
     terms: dict[str, list[Appointment]] = {}
     for term in people.appointments(connection):
         if term.in_force(now_ms):
@@ -110,14 +120,15 @@ def reachable(connection: sa.Connection, now_ms: int) -> list[Contact]:
         told = _TOLD.get(one.role)
         if told is contacts.Role.CHIEF and not regions and not reaches:
             told = None  # whose term is over answers for nothing, and not for everything
-        found.append(Contact(one.name, one.name, "zh", (told,) if told else (), tuple(regions), reaches))
+        contact = Contact(one.name, one.name, "zh", (told,) if told else (), tuple(regions), reaches)
+        if (way := ways.get(one.name)) is not None:
+            contact = replace(contact, language=way.language, least=way.least, channels=way.channels)
+        found.append(contact)
     return found
 
 
-def telling(settings: Settings, known: Callable[[], Directory] | None) -> "Telling | None":
-    """What the API needs to know of it; None where nobody is told."""
-    if known is None:
-        return None
+def telling(settings: Settings, known: Callable[[], Directory]) -> "Telling":
+    """What the API needs to know of it."""
     from api.context import Telling  # with all that the API holds
 
     return Telling(known, policy(settings.notices), links(settings.notices), settings.site.name)

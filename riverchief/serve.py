@@ -13,6 +13,7 @@ import uvicorn
 
 from api.context import Context, Devices, Part
 from governance import audit
+from governance.contacts import Directory
 from governance.database import Database
 from governance.messenger import Messenger
 from governance.outbox import Attempt, Deliverer
@@ -38,10 +39,11 @@ from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
 from ingest.traces import Traces
-from riverchief import __version__, administrator, backup, clock, files, messages, metrics
+from riverchief import __version__, administrator, backup, clock, contact_key, files, messages, metrics
 from riverchief.alone import alone
 from riverchief.backtester import Backtester
 from riverchief.broker_users import broker_users, endpoint
+from riverchief.contact_key import ContactRetention
 from riverchief.database import open_database
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
@@ -94,7 +96,8 @@ class System:
         otlp_url = settings.watch.otlp_url
         self.tracing = Tracing(otlp_url, settings.watch.trace_share) if otlp_url else None
         self.database = open_database(settings)
-        self.directory = None if contacts is None else messages.Roster(contacts, self.database, clock.now_ms)
+        self.vault = contact_key.vault(settings)
+        self.directory = messages.Roster(contacts or Directory(), self.database, self.vault, clock.now_ms)
         self._tell_trail()
         self._register_stations()
         if Role.API in roles and token is None and not settings.access.open:
@@ -212,6 +215,7 @@ class System:
             box=settings.box,
             photos=settings.photos,
             devices=self.devices,
+            vault=self.vault,
             reports_an_hour=settings.reports.an_hour,
             complaints=settings.site.complaints,
             near=Near(settings.reports.near_metres, settings.reports.near_days),
@@ -263,8 +267,7 @@ class System:
             self.reconciler = Reconciler(
                 database, daily, at=self.settings.platforms.reconcile_at, clock_ms=clock.now_ms
             )
-        if self.directory is not None:
-            self.messenger = messages.messenger(self.settings, database, self.directory)
+        self.messenger = messages.messenger(self.settings, database, self.directory)
         regular = (
             self.forwarder,
             self.downsampler,
@@ -284,6 +287,7 @@ class System:
             self.messenger,
             self.sealing,
             Backtester(database, self.settings),
+            ContactRetention(database, self.vault, days=self.settings.reports.contact_days, clock_ms=clock.now_ms),
         )
         jobs: list[Job] = [job for job in found if job is not None]
         self.housekeeping = Housekeeping(self.settings.database_url, jobs)

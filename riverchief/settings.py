@@ -199,12 +199,14 @@ class AccessSection(_Section):
     """Who may use the API and the console."""
 
     open: bool = False
+    contacts_key_file: Path | None = None
 
 
 class ReportsSection(_Section):
     """What citizens may report, and when a patrol counts."""
 
     an_hour: Annotated[int, Field(ge=1, le=1000)] = 6
+    contact_days: Annotated[int, Field(ge=0, le=3650)] = 30
     patrol_minutes: Annotated[float, Field(ge=0, le=1440)] = 10.0
     near_metres: Annotated[float, Field(ge=0, le=10_000)] = 300.0
     near_days: Annotated[float, Field(ge=0, le=60)] = 2.0

@@ -40,7 +40,7 @@ class AssessmentOfMonth(Page[AssessmentPage]):
             context.database, context.catalogue, self.month, self.by, context.formula, now_ms=now_ms, who=self.actor
         )
         total = say("assessment.total")
-        return models.page(made, lambda key: assessing.name_of(made.by, key, registry), total, now_ms)
+        return models.page(made, lambda key: assessing.name_of(made.by, key, registry), total)
 
     def draw(self, model: AssessmentPage) -> None:
         with tag("div", "rc-head"):

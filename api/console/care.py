@@ -298,7 +298,7 @@ class CareOfStation(_CarePage):
                 self.name = (field.value or "").strip()
                 if not self.name:
                     raise Refused(sentence("care.whose"))
-            return author(actor, self.name, self.context.clock_ms())
+            return author(actor, self.name, self.context.clock_ms(), self.model.care.station)
 
         return author_
 

@@ -44,8 +44,7 @@ class CasesPage(Page[Cases]):
         regions = self.keeper.regions()
         registry = self.shared.registries.recent()
         region = self._one("region", frozenset(r.code for r in registry.regions))
-        within, mine = regions.within(region), self.actor.regions
-        bound = mine if within is None else within if mine is None else mine & within
+        mine = self.actor.regions
         state, colour = self._one("state", frozenset(State)), self._one("colour", frozenset(Colour))
         before = self.query.get("before", "")
         with self.context.database.read() as connection:
@@ -54,8 +53,8 @@ class CasesPage(Page[Cases]):
                 state=State(state) if state else None,
                 open_only={"open": True, "over": False, "all": None}[self.show],
                 colour=Colour(colour) if colour else None,
-                regions=bound,
-                responsible=self.actor.name if not region else "",
+                regions=regions.within(region),
+                within=incidents.reach_of(self.actor, theirs=not region),
                 limit=SHOWN + 1,
                 before_id=int(before) if before.isdecimal() and len(before) < 10 else None,
             )

@@ -60,10 +60,11 @@ class IncidentPage(Page[CasePage]):
             within_reach(incident, self.actor)
             if self.past is None or self.past[0] != incident.version:  # read again only when something happened
                 history = incidents.history(connection, number)
-                shown = attachments.known(connection, [one for entry in history for one in entry.attachments])
+                ids = [one for entry in history for one in entry.attachments]
+                shown = attachments.known(connection, ids, {entry.by for entry in history})
                 self.past = incident.version, models.stops(incident, history), models.lines(history), tuple(shown)
             _, stops, lines, files = self.past
-            told = notice_store.listed(connection, incident=number, limit=NOTICES)
+            told = notice_store.listed(connection, incident=number, limit=NOTICES, within=incidents.ids_of(self.actor))
             items = notice_store.items(connection, [one.id for one in told])
             behind = reports.of_incident(connection, number)
             near = reports.similar(connection, incident, now_ms, context.near)
@@ -444,7 +445,7 @@ class IncidentPage(Page[CasePage]):
                     with tag("li", "rc-card-body"):
                         tag("strong", text=self.say("ticket", ticket=one.ticket, at=self.moment(one.at_ms)))
                         if office and one.contact:
-                            tag("span", text=self.say("contact", contact=one.contact))
+                            tag("span", text=self.say("contact", contact=self.context.vault.open(one.contact)))
                         if one.unsolved:
                             tag("span", "rc-missed", self.say("unsolved", count=one.unsolved))
                 for near in model.similar:

@@ -14,7 +14,7 @@ from api.console.models.incident import NoticeRow
 from api.console.models.messages import MessagesPage
 from api.routes.deliveries import send_again
 from api.routes.notices import names, send_test, tell_again
-from governance import notice_store, outbox
+from governance import incidents, notice_store, outbox
 from governance.outbox import Delivery, Status
 from governance.roles import Right
 
@@ -47,9 +47,10 @@ class Messages(Page[MessagesPage]):
         status = None if self.show == "all" else self.show
         with context.database.read() as connection:
             counts = notice_store.waiting(connection)
-            found = notice_store.listed(connection, status=status, limit=SHOWN + 1, before=self.before)
+            within = incidents.ids_of(self.actor)
+            found = notice_store.listed(connection, status=status, limit=SHOWN + 1, before=self.before, within=within)
             told = notice_store.items(connection, [one.id for one in found])
-            refused = outbox.listed(connection, Status.REFUSED, limit=SHOWN)
+            refused = outbox.listed(connection, Status.REFUSED, limit=SHOWN, within=within)
             pending = outbox.pending_counts(connection).pending
         name = names(context)
         known = context.telling.directory().contacts if context.telling else ()
@@ -94,7 +95,7 @@ class Messages(Page[MessagesPage]):
                     choice.props["data-testid"] = f"messages-show-{show}"
                     choice.props["aria-current" if show == self.show else "data-other"] = "true"
             if not model.rows:
-                telling = self.context.telling is not None
+                telling = bool(model.contacts)
                 self.empty(
                     "none" if telling else "nobody", "none_next" if telling else "nobody_next", testid="messages-empty"
                 )

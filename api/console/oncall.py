@@ -136,7 +136,7 @@ class OnCall(Page[OnCallPage]):
 
         def work() -> None:
             made = models.shift(str(person.value or ""), begins.value or "", until.value or "", rank.value)
-            plan_shifts(self.context, self.allowed_to(_PLAN).name, [made])
+            plan_shifts(self.context, self.allowed_to(_PLAN), [made])
 
         async def submit() -> None:
             await self.do(work, self.say("change_made"))

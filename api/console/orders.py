@@ -16,7 +16,7 @@ from api.console.models.orders import Need, after_merge, after_split, asks, can_
 from api.routes.incidents import within_reach
 from governance import incidents, people
 from governance.dispatch import Suggestion
-from governance.incident import Action, Assignment, Condition, Incident, Order
+from governance.incident import Action, Assignment, Condition, Incident, Order, Source
 from governance.lifecycle import allowed, concerns
 from governance.regions import Regions
 from governance.roles import Department, Right
@@ -79,7 +79,9 @@ async def ask(page: Framed, incident: Incident, action: Action, after: Callable[
     if wanted.conditions:
         _some_of(dialog, page, incident, wanted.conditions, given)
     words = "console.comment" if wanted.comment is Need.REQUIRED else "console.comment_optional"
-    comment = dialog.text("comment", page.say(words), long=True)
+    public = action in (Action.REJECT, Action.FALSE_ALARM) and incident.case.source is Source.CITIZEN
+    hint = page.say("form.told_to_citizen") if public else ""
+    comment = dialog.text("comment", page.say(words), long=True, hint=hint)
     photos, measured, value = None, None, None
     if wanted.proof is not Need.NO:
         with dialog.form, tag("div", "rc-field"):

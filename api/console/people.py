@@ -9,8 +9,11 @@ from api.console.elements import button, link, tag
 from api.console.frame import Page, cell
 from api.console.models import people as models
 from api.console.models.people import PeoplePage, PersonRow, TermRow
-from governance import people
+from governance import people, person_contacts
+from governance.contacts import Channel
+from governance.finding import Colour
 from governance.people import Person
+from governance.person_contacts import Reach
 from governance.roles import PERSONS, TERMED, Department, Right, Role
 from sensors.errors import ConfigurationError
 from sensors.texts import sentence
@@ -35,7 +38,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
             terms = people.appointments(connection)
             everybody = people.listing(connection)
         shown = people.seen_by(self.actor, everybody, terms, self.keeper.regions(), now_ms)
-        return models.page(shown, terms, registry, now_ms, self.actor.regions)
+        return models.page(shown, terms, registry, now_ms, self.actor)
 
     def draw(self, model: PeoplePage) -> None:
         may = self.actor.may(_CHANGE)
@@ -86,6 +89,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
                         if person.role in TERMED:
                             appoint = partial(self._appoint, person.name)
                             button(self.say("appoint"), appoint, "rc-button rc-quiet-button")
+                        button(self.say("contact"), partial(self._contact, person), "rc-button rc-quiet-button")
                         button(self.say("token"), partial(self._token, person), "rc-button rc-quiet-button")
                         button(self.say("remove"), partial(self._remove, person), "rc-button rc-quiet-button")
 
@@ -215,6 +219,40 @@ class PeopleOfTheSite(Page[PeoplePage]):
             await self.do(work, self.say("removed"))
 
         dialog.open(self.say("remove"), submit)
+
+    async def _contact(self, person: Person) -> None:
+        """How somebody is reached; addresses that are kept are not shown, and stay while the fields are empty."""
+        with self.context.database.read() as connection:
+            kept = person_contacts.every(connection, self.context.vault, (person.name,)).get(person.name)
+        note = self.say("contact_note")
+        if kept:
+            kinds = ", ".join(one.kind for one in kept.channels)
+            note = f"{self.say('contact_kept', kinds=kinds)} {note}"
+        dialog = Dialog(self, self.say("contact_of", name=person.name), note)
+        hint = self.say("contact_hint")
+        first = dialog.text("channel", self.say("contact_first"), hint=hint)
+        second = dialog.text("second", self.say("contact_second"))
+        short = dialog.check("short", self.say("contact_short"))
+        colours = {c.value: self.say(f"incident.{c}") for c in Colour}
+        least = dialog.choice("least", self.say("contact_least"), colours, str(kept.least if kept else Colour.BLUE))
+        forget = dialog.check("forget", self.say("contact_forget")) if kept else None
+
+        def work() -> None:
+            actor, now_ms = self.allowed_to(_CHANGE), self.context.clock_ms()
+            urls = [text for text in ((first.value or "").strip(), (second.value or "").strip()) if text]
+            ways = tuple(Channel(url, bool(short.value)) for url in urls) or (kept.channels if kept else ())
+            reach = Reach(kept.language if kept else "zh", Colour(least.value or Colour.BLUE), ways)
+            with self.context.database.write() as connection:
+                if forget is not None and forget.value:
+                    person_contacts.remove(connection, person.name, by=actor.name, now_ms=now_ms)
+                else:
+                    vault = self.context.vault
+                    person_contacts.put(connection, person.name, reach, vault, by=actor.name, now_ms=now_ms)
+
+        async def submit() -> None:
+            await self.do(work, self.say("contact_done"))
+
+        dialog.open(self.say("contact_keep"), submit)
 
     async def _token(self, person: Person) -> None:
         dialog = Dialog(self, self.say("token_ask", name=person.name), self.say("token_note"))

@@ -38,7 +38,7 @@ class TasksPage(Page[Waiting]):
             if found:
                 return Waiting(tuple(incident for incident, _ in found))
             others = incidents.list_incidents(
-                connection, open_only=True, regions=self.actor.regions, responsible=self.actor.name, limit=LIMIT
+                connection, open_only=True, within=incidents.reach_of(self.actor), limit=LIMIT
             )
         return Waiting((), len(others))
 

@@ -191,7 +191,9 @@ def _pictures(
     kept = Photos(folder)
     brought = [
         Picture(one.id, one.at_ms, one.by, one.name, kept.path(one.id))
-        for one in attachments.known(connection, [id_ for entry in history for id_ in entry.attachments])
+        for one in attachments.known(
+            connection, [id_ for entry in history for id_ in entry.attachments], {entry.by for entry in history}
+        )
         if kept.holds(one.id)
     ]
     until_ms = incident.closed_at_ms or now_ms

@@ -45,12 +45,14 @@ class RowView:
 class AssessmentView:
     """The month's rows and its total, the weights, and up to which entry of the trail it was made.
 
-    `example`: the formula is the shipped example and no site's own.
+    `example`: the formula is the shipped example and no site's own. `trial`: the month, or its days of grace, are not
+    over; what is not due yet counts for nothing, and `score` is null while less than half of the weights are known.
     """
 
     month: str
     by: By
     example: bool
+    trial: bool
     weights: dict[Indicator, float]
     until: str | None
     last_entry: int
@@ -95,6 +97,7 @@ def view(made: Assessment, registry: Registry) -> AssessmentView:
         month=made.month,
         by=made.by,
         example=made.formula.example,
+        trial=made.trial,
         weights=dict(made.formula.weights),
         until=when(made.until_ms),
         last_entry=made.last_n,

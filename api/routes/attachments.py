@@ -13,6 +13,7 @@ from api.context import Context
 from governance import attachments as store
 from governance.attachments import Attachment
 from governance.content import MOST_BYTES, Content, examine
+from governance.metadata import without_metadata
 from ingest.storage.photos import Photos
 from sensors.errors import NotFound
 from sensors.texts import sentence
@@ -44,23 +45,28 @@ def attach(
     ],
     name: Annotated[Words, Query(max_length=200, description="what people call it")] = "",
 ) -> Response:
-    """Keep a photo or a PDF; the body is the file itself. The same file twice is one."""
+    """Keep a photo or a PDF; the body is the file itself. The same file twice is one.
+
+    Photos are kept without their metadata (place, device, time); how they are turned stays.
+    """
     return answer(view(keep(asked, data, examine(data), name, who.name)), 201)
 
 
 @router.get("/{name}", responses={200: {"content": {"image/jpeg": {}}}})
-def get_attachment(asked: Asked, name: str) -> Response:
-    """The bytes of an attachment; they never change."""
+def get_attachment(asked: Asked, who: Who, name: str) -> Response:
+    """The bytes of an attachment, for whoever uploaded it or may see an incident that it is attached to."""
     with asked.database.read() as connection:
-        (found,) = store.get(connection, [name])
-    headers = {"Cache-Control": "private, max-age=31536000, immutable"}
+        (found,) = store.get(connection, [name], who)
+    headers = {"Cache-Control": "private, no-store"}
     if found.media_type == "application/pdf":  # never inside a page of ours
         headers["Content-Disposition"] = f'attachment; filename="{name[:12]}.pdf"'
     return FileResponse(photos(asked).path(name), media_type=found.media_type, headers=headers)
 
 
 def keep(asked: Context, data: bytes, content: Content, name: str, by: str) -> Attachment:
-    """The file on the disk first, then the row that speaks of it."""
+    """The file on the disk first, a photo without its metadata, then the row that speaks of it."""
+    if content.is_photo:
+        data = without_metadata(data)
     made = Attachment(
         id=photos(asked).add(data),
         media_type=content.media_type,

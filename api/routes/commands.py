@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeVar
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.access import Who, reaches
 from api.answers import answer
 from api.asking import Asked, Known, Words, instant
 from api.context import Context
@@ -64,13 +65,14 @@ class CommandAnswer:
 
 
 @router.post("/{key}/commands", response_model=CommandAnswer)
-async def ask_station(asked: Asked, known: Known, key: str, new: NewCommand) -> Response:
+async def ask_station(asked: Asked, known: Known, who: Who, key: str, new: NewCommand) -> Response:
     """Ask something of the station's logger or device and wait for its result.
 
     404 when no logger of the station is connected and nothing can be asked over the broker, 503 when nobody answers.
     """
     command = _command(new)
     station = find(known.now(), key)
+    reaches(who, station)
     if asked.command is None and asked.mqtt_commands is None:
         raise unavailable(sentence("device.no_way"))
     if asked.command is not None:

@@ -7,11 +7,13 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api import problems
-from api.access import Who, on_behalf
+from api.access import Who, on_behalf, reaches
 from api.answers import answer, viewed, when
-from api.asking import Asked, By, Words
+from api.asking import Asked, By, Known, Words
 from api.context import Context, Devices
 from api.problems import Problem
+from api.registries import Registries, find
+from governance.roles import Actor
 from ingest import credentials as credentials_store
 from ingest.claims import LONGEST, ClaimRefused, TooManyClaims
 from ingest.credentials import Credential, Endpoint, Issued
@@ -110,8 +112,9 @@ class CredentialsOfStation:
 
 
 @router.get("/stations/{key}/credentials", response_model=CredentialsOfStation)
-def list_credentials(asked: Asked, key: Key) -> Response:
+def list_credentials(asked: Asked, who: Who, known: Known, key: Key) -> Response:
     """The logins of a station's devices, without their secrets."""
+    _within_reach(who, known, key)
     with asked.database.read() as connection:
         found = credentials_store.listing(connection, key)
         online, online_at_ms = registry_store.online(connection)[key]
@@ -119,12 +122,13 @@ def list_credentials(asked: Asked, key: Key) -> Response:
 
 
 @router.post("/stations/{key}/credentials", status_code=201, response_model=IssuedView)
-def issue_credentials(asked: Asked, who: Who, key: Key, rotation: Rotation | None = None) -> Response:
+def issue_credentials(asked: Asked, who: Who, known: Known, key: Key, rotation: Rotation | None = None) -> Response:
     """Make a login for a station's device; the password is shown this once.
 
     The station's other logins stay until they are revoked, or end after `others_end_in_s`, so that a device can be
     given the new one while the old one still works. 503 where no broker is administered, or it cannot be told.
     """
+    _within_reach(who, known, key)
     asked_for = rotation or Rotation()
     by = on_behalf(who, asked_for.by).name
     devices = _devices(asked)
@@ -133,8 +137,9 @@ def issue_credentials(asked: Asked, who: Who, key: Key, rotation: Rotation | Non
 
 
 @router.delete("/stations/{key}/credentials/{user}", status_code=204)
-def revoke_credentials(asked: Asked, who: Who, key: Key, user: User) -> Response:
+def revoke_credentials(asked: Asked, who: Who, known: Known, key: Key, user: User) -> Response:
     """Take a login away: a device that is connected by it is cut off. Again is no harm."""
+    _within_reach(who, known, key)
     _devices(asked).credentials.revoke(key, user, who.name)
     return Response(status_code=204)
 
@@ -156,6 +161,12 @@ def claim(asked: Asked, request: Request, new: NewClaim) -> Response:
 
 
 # -- how it is done ----------------------------------------------------------------------------------------------------
+
+
+def _within_reach(who: Actor, known: Registries, key: str) -> None:
+    """Raises Forbidden, and NotFound for a station that nobody bound to regions can ask about."""
+    if who.regions is not None:
+        reaches(who, find(known.recent(), key))
 
 
 def _devices(context: Context) -> Devices:

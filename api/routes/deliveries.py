@@ -10,9 +10,9 @@ from api.access import Who
 from api.answers import answer, viewed, when
 from api.asking import Asked, Cursor, Limit, cut, place_by_number
 from api.context import Context
-from governance import audit, cloudevents, outbox
+from governance import audit, cloudevents, incidents, lifecycle, outbox
 from governance.outbox import Delivery, Status
-from governance.roles import Actor
+from governance.roles import Actor, Forbidden
 
 router = APIRouter(prefix="/deliveries", tags=["platforms"])
 schemas = APIRouter(prefix="/schemas", tags=["platforms"])
@@ -51,14 +51,19 @@ class DeliveryPage:
 @router.get("", response_model=DeliveryPage)
 def list_deliveries(
     asked: Asked,
+    who: Who,
     status: Annotated[Status, Query(description="`refused`: the dead letters")] = Status.REFUSED,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Deliveries of one status, newest first: the dead letters unless another one is asked for."""
+    """Deliveries of one status, newest first: the dead letters unless another one is asked for.
+
+    Those of incidents out of reach are left out; the counts are of all.
+    """
     before = place_by_number("deliveries", cursor)
     with asked.database.read() as connection:
-        found = outbox.listed(connection, status, limit=limit + 1, before=before)
+        within = incidents.ids_of(who)
+        found = outbox.listed(connection, status, limit=limit + 1, before=before, within=within)
         counts = outbox.pending_counts(connection)
     page, following = cut("deliveries", found, limit, lambda one: one.id)
     return answer(DeliveryPage([_view(one) for one in page], following, counts.pending, counts.refused))
@@ -71,8 +76,14 @@ def replay(asked: Asked, who: Who, number: int) -> Response:
 
 
 def send_again(context: Context, who: Actor, number: int) -> Delivery:
-    """Put a dead letter into the row again, which the trail tells. Raises NotFound, and Refused for one not dead."""
+    """Put a dead letter into the row again, which the trail tells.
+
+    Raises NotFound, Forbidden for one of an incident out of reach, and Refused for one not dead.
+    """
     with context.database.write() as connection:
+        incident = incidents.get(connection, outbox.delivery(connection, number).incident_id)
+        if not lifecycle.concerns(incident, who):
+            raise Forbidden(lifecycle.elsewhere(incident))
         outbox.replay(connection, number, context.clock_ms())
         found = outbox.delivery(connection, number)
         told = {"event_id": found.event_id, "incident": found.incident_id}

@@ -14,10 +14,12 @@ from api.answers import answer, viewed, when
 from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, one_of, place_by_number
 from api.context import Context
 from api.problems import Problem
+from api.registries import site_box
 from api.tags import IfMatch, headers, tags
 from governance import attachments, incidents, lifecycle, reports
 from governance.finding import Colour
 from governance.incident import (
+    COMMENT_LIMIT,
     Action,
     Assignment,
     Conflict,
@@ -77,7 +79,7 @@ class NewAction(Strict):
 
     action: Words = Field(max_length=64, examples=list(Action))
     by: By = None
-    comment: Words | None = Field(None, description="why; asked for by most actions")
+    comment: Words | None = Field(None, max_length=COMMENT_LIMIT, description="why; asked for by most actions")
     attachments: list[Id] = Field(default_factory=list, max_length=50, description="ids of stored photos and files")
     measurement: dict[Code, float] = Field(default_factory=dict, description="values by parameter, canonical units")
     to: NewAssignment | None = None
@@ -92,7 +94,7 @@ class NewAction(Strict):
 class NewReport(Strict):
     """What somebody has seen: in words, with a place, and photos stored before."""
 
-    text: Words = Field(max_length=4000)
+    text: Words = Field(max_length=COMMENT_LIMIT)
     colour: Code = Field("yellow", examples=list(Colour))
     source: Code = Field("person", examples=["person", "patrol", "hotline"])
     matter: Code = ""
@@ -334,10 +336,9 @@ def list_incidents(
 ) -> Response:
     """Incidents within reach of who asks, newest first."""
     before = place_by_number("incidents", cursor)
-    regions = who.regions
+    below = None
     if region is not None:
         below = keeper.regions().within(region) if region in keeper.regions() else frozenset({region})
-        regions = below if regions is None else regions if below is None else regions & below
     with asked.database.read() as connection:
         found = incidents.list_incidents(
             connection,
@@ -346,8 +347,8 @@ def list_incidents(
             station=station,
             retrospective=retrospective,
             colour=colour,
-            regions=regions,
-            responsible=who.name if region is None else "",
+            regions=below,
+            within=incidents.reach_of(who, theirs=region is None),
             limit=limit + 1,
             before_id=before,
         )
@@ -374,8 +375,8 @@ def filed(asked: Context, regions: Regions, registry: Registry, actor: Actor, ne
         raise ConfigurationError(sentence("request.lon_lat"))
     place = Place(new.region, new.reach, new.lon, new.lat)
     if place.lon is not None and place.lat is not None:
-        if asked.box is not None:
-            asked.box.check(place.lon, place.lat)
+        if (box := site_box(asked.box, registry)) is not None:
+            box.check(place.lon, place.lat)
         place = replace(place, region=place.region or regions.at(place.lon, place.lat))
     place = replace(place, region=place.region or regions.along(place.reach))
     if new.region and new.region not in regions:
@@ -387,7 +388,7 @@ def filed(asked: Context, regions: Regions, registry: Registry, actor: Actor, ne
     order = Order(Action.ACCEPT, comment=new.text, attachments=tuple(new.attachments), matter=new.matter)
     with asked.database.write() as connection:
         reports.alone(connection, actor.name)
-        attachments.get(connection, new.attachments)
+        attachments.get(connection, new.attachments, actor)
         now_ms = asked.clock_ms()
         if (before := reports.repeated(connection, actor.name, order, place, now_ms)) is not None:
             return incidents.get(connection, before)
@@ -415,7 +416,7 @@ def statistics(
     """How often each rule was right: incidents by rule, how many were false alarms, and why; within reach."""
     since_ms = 0 if since is None else instant("since", since)
     with asked.database.read() as connection:
-        found = incidents.by_rule(connection, since_ms=since_ms, regions=who.regions)
+        found = incidents.by_rule(connection, since_ms=since_ms, within=incidents.reach_of(who, theirs=False))
     return answer(RuleStatistics([RuleView(*one) for one in found]))
 
 
@@ -517,6 +518,7 @@ def act(
     actor = on_behalf(who, new.by)
     with asked.database.read() as connection:
         before = incidents.get(connection, incident_id)
+    within_reach(before, actor)
     if wanted is not None and str(before.version) not in wanted:
         expected = ", ".join(sorted(wanted))[:80]
         raise Conflict(sentence("incident.changed", id=incident_id, version=before.version, expected=expected))

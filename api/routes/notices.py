@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from api.access import Who, on_behalf
+from api.access import Who, on_behalf, reaches_all
 from api.answers import answer, viewed, when
 from api.asking import Asked, By, Cursor, Limit, Strict, Words, cut, instant, place_by_number
 from api.context import Context, Telling
-from governance import audit, notice_store, oncall
+from governance import audit, incidents, notice_store, oncall
 from governance.notice_store import Notice
 from governance.notices import Item
 from governance.oncall import Shift
@@ -116,17 +116,27 @@ class OnCall:
 @router.get("/notices", response_model=NoticePage)
 def list_notices(
     asked: Asked,
+    who: Who,
     status: Annotated[Literal["pending", "sent", "dead", "cancelled"] | None, Query()] = None,
     contact: Annotated[str | None, Query(description="to this contact alone")] = None,
     incident: Annotated[int | None, Query(description="that tell of this incident", ge=1, lt=2**31)] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Messages to people, newest first: what each said, who took it, and what still waits or was given up."""
+    """Messages to people, newest first: what each said, who took it, and what still waits or was given up.
+
+    Those that tell of incidents out of reach are left out; the counts are of all.
+    """
     before = place_by_number("notices", cursor)
     with asked.database.read() as connection:
         found = notice_store.listed(
-            connection, status=status, contact=contact, incident=incident, limit=limit + 1, before=before
+            connection,
+            status=status,
+            contact=contact,
+            incident=incident,
+            limit=limit + 1,
+            before=before,
+            within=incidents.ids_of(who),
         )
         page, following = cut("notices", found, limit, lambda one: one.id)
         told = notice_store.items(connection, [one.id for one in page])
@@ -154,9 +164,13 @@ def replay(asked: Asked, who: Who, number: int) -> Response:
 
 
 def tell_again(context: Context, who: Actor, number: int) -> None:
-    """Put a message that was given up into the row again, which the trail tells. Raises NotFound and Refused."""
+    """Put a message that was given up into the row again, which the trail tells.
+
+    Raises NotFound, also for one that tells of incidents out of reach, and Refused.
+    """
     now_ms, policy = context.clock_ms(), _telling(context).policy
     with context.database.write() as connection:
+        notice_store.get(connection, number, incidents.ids_of(who))
         before = notice_store.replay(connection, number, now_ms, policy)
         audit.append(
             connection,
@@ -206,25 +220,30 @@ def get_on_duty(asked: Asked) -> Response:
 
 @router.post("/oncall/shifts", status_code=201, response_model=OnCall)
 def add_shifts(asked: Asked, who: Who, new: NewShifts) -> Response:
-    """Add shifts: somebody stands in, or a holiday is planned by hand."""
-    by = on_behalf(who, new.by).name
+    """Add shifts: somebody stands in, or a holiday is planned by hand; for who reaches the whole site."""
+    actor = on_behalf(who, new.by)
     shifts = []
     for number, one in enumerate(new.shifts):
         begins, until = instant(f"shifts.{number}.begins", one.begins), instant(f"shifts.{number}.until", one.until)
         if begins >= until:
             raise ConfigurationError(sentence("notice.shift_ends", number=number, until=one.until, begins=one.begins))
         shifts.append(Shift(one.person, begins, until, one.rank))
-    plan_shifts(asked, by, shifts)
+    plan_shifts(asked, actor, shifts)
     return Response(get_oncall(asked).body, 201, media_type="application/json")
 
 
-def plan_shifts(context: Context, by: str, shifts: Sequence[Shift]) -> None:
-    """Add shifts to the plan. Raises NotFound for a person who is no contact, and Refused where nobody is told."""
+def plan_shifts(context: Context, actor: Actor, shifts: Sequence[Shift]) -> None:
+    """Add shifts to the plan.
+
+    Raises Forbidden for who does not reach the whole site, NotFound for a person who is no contact, and Refused where
+    nobody is told.
+    """
+    reaches_all(actor)
     known = _telling(context).directory()
     for one in shifts:
         known.named(one.person)
     with context.database.write() as connection:
-        oncall.add(connection, shifts, by=by, now_ms=context.clock_ms())
+        oncall.add(connection, shifts, by=actor.name, now_ms=context.clock_ms())
 
 
 def names(context: Context) -> Callable[[str], str]:

@@ -136,6 +136,7 @@ def upload(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewPatrol
             problems=tuple(numbers),
             track=tuple(track),
         )
+        made = store.counted(connection, made)
         store.add(connection, made)
     if numbers:
         asked.wake()
@@ -198,7 +199,7 @@ def _file(
         nearest = min(track, key=lambda point: abs(point.at_ms - at_ms))
         lon, lat = nearest.lon, nearest.lat
     region = "" if lon is None or lat is None else regions.at(lon, lat)
-    attachments.get(connection, one.attachments)
+    attachments.get(connection, one.attachments, actor)
     known_matter(asked, one.matter)
     colour = one_of(Colour, "colour", one.colour)
     made = incidents.report(

@@ -1,6 +1,7 @@
 """People, their roles and terms, and their tokens; and who one is oneself."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fastapi import APIRouter, Response
 from pydantic import Field
@@ -8,7 +9,10 @@ from pydantic import Field
 from api.access import Keeping, Who
 from api.answers import answer, when
 from api.asking import Asked, Strict, Words, instant, one_of
-from governance import people
+from governance import people, person_contacts
+from governance.contacts import Channel
+from governance.finding import Colour
+from governance.person_contacts import Reach
 from governance.roles import PERSONS, RIGHTS, Department, Right, Role
 from governance.terms import Appointment
 
@@ -81,20 +85,55 @@ class TokenView:
 
 @dataclass(frozen=True, slots=True)
 class Me:
-    """Who one is here: role, rights, and the codes of the regions within reach (null: all)."""
+    """Who one is here: role, rights, and the reach: the codes of regions (null: all), and single waters beside them."""
 
     name: str
     role: Role
     department: Department | None
     rights: list[Right]
     regions: list[str] | None
+    reaches: list[str]
+
+
+class NewChannel(Strict):
+    """One way to somebody, as apprise writes it (`mailtos://…`, `wecombot://…`); ``short``: the first line only."""
+
+    url: Words = Field(min_length=4, max_length=2000)
+    short: bool = False
+
+
+class NewContact(Strict):
+    """How somebody is reached; channels are tried in their order. ``least``: nothing less urgent is sent."""
+
+    language: Literal["zh", "en"] = "zh"
+    least: Words = Field("blue", max_length=32, examples=list(Colour))
+    channels: list[NewChannel] = Field(min_length=1, max_length=person_contacts.MOST_CHANNELS)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    """A channel by its kind; its address is a secret and never shown."""
+
+    kind: str
+    short: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ContactView:
+    """How somebody is reached."""
+
+    name: str
+    language: str
+    least: str
+    channels: list[ChannelView]
 
 
 @router.get("/me", response_model=Me)
 def me(who: Who) -> Response:
     """Who one is, and what one may."""
     regions = None if who.regions is None else sorted(who.regions)
-    return answer(Me(who.name, who.role, who.department, sorted(RIGHTS[who.role]), regions))
+    reaches = sorted({reach for reach, _ in who.waters})
+    return answer(Me(who.name, who.role, who.department, sorted(RIGHTS[who.role]), regions, reaches))
 
 
 @router.get("/people", response_model=People)
@@ -162,6 +201,31 @@ def appoint(asked: Asked, who: Who, keeper: Keeping, name: str, new: NewTerm) ->
     return answer(Appointed(view, moved), 201)
 
 
+@router.get("/people/{name}/contact", response_model=ContactView)
+def get_contact(asked: Asked, name: str) -> Response:
+    """How somebody is reached, without the addresses; 404 where nothing is kept."""
+    with asked.database.read() as connection:
+        return answer(_contact(name, person_contacts.of(connection, name, asked.vault)))
+
+
+@router.put("/people/{name}/contact", response_model=ContactView)
+def put_contact(asked: Asked, who: Who, name: str, new: NewContact) -> Response:
+    """Keep how somebody is reached instead of what was kept; a contact of the same name in the file gives way to it."""
+    ways = tuple(Channel(one.url.strip(), one.short) for one in new.channels)
+    reach = Reach(new.language, one_of(Colour, "least", new.least), ways)
+    with asked.database.write() as connection:
+        person_contacts.put(connection, name, reach, asked.vault, by=who.name, now_ms=asked.clock_ms())
+    return answer(_contact(name, reach))
+
+
+@router.delete("/people/{name}/contact", status_code=204)
+def remove_contact(asked: Asked, who: Who, name: str) -> Response:
+    """Forget how somebody is reached; 404 where nothing is kept."""
+    with asked.database.write() as connection:
+        person_contacts.remove(connection, name, by=who.name, now_ms=asked.clock_ms())
+    return Response(status_code=204)
+
+
 @router.post("/people/{name}/tokens", status_code=201, response_model=TokenView)
 def issue_token(asked: Asked, who: Who, name: str) -> Response:
     """A new token of somebody; shown this once."""
@@ -177,6 +241,11 @@ def revoke_tokens(asked: Asked, who: Who, keeper: Keeping, name: str) -> Respons
         people.revoke(connection, name, by=who.name, now_ms=asked.clock_ms())
     keeper.forget()
     return Response(status_code=204)
+
+
+def _contact(name: str, reach: Reach) -> ContactView:
+    ways = [ChannelView(one.kind, one.short) for one in reach.channels]
+    return ContactView(name, reach.language, reach.least.value, ways)
 
 
 def _view(one: people.Person, terms: list[Appointment]) -> PersonView:

@@ -9,12 +9,12 @@ from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from api import problems
-from api.access import Keeper, Keeping, Who, on_behalf
+from api.access import Keeper, Keeping, Who, on_behalf, reaches_all
 from api.acting import proven
 from api.answers import answer, when
 from api.asking import Asked, By, Cursor, Limit, Strict, Words, cut, place_by_number
 from api.problems import Problem
-from governance import audit, callbacks, reconciliation
+from governance import audit, callbacks, incidents, reconciliation
 from governance.callbacks import Result, Told
 from governance.reconciliation import Kept
 
@@ -137,10 +137,10 @@ def _members(told: Told) -> dict[str, Any]:
 
 
 @router.get(CALLBACKS, response_model=Callbacks)
-def list_callbacks(asked: Asked, limit: Limit = 100) -> Response:
-    """The callbacks that were proved to be a platform's, newest first, with what came of each."""
+def list_callbacks(asked: Asked, who: Who, limit: Limit = 100) -> Response:
+    """The callbacks that were proved to be a platform's, newest first, with what came of each; within reach."""
     with asked.database.read() as connection:
-        found = callbacks.recent(connection, limit=limit)
+        found = callbacks.recent(connection, limit=limit, within=incidents.ids_of(who))
     views = [
         CallbackView(c.platform, c.event_id, when(c.received_at_ms), c.outcome, c.detail, c.incident_id, c.action)
         for c in found
@@ -151,11 +151,13 @@ def list_callbacks(asked: Asked, limit: Limit = 100) -> Response:
 @router.get("/reconciliations", response_model=ReconciliationPage)
 def list_reconciliations(
     asked: Asked,
+    who: Who,
     platform: Annotated[str | None, Query(description="of this platform alone")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Response:
-    """Comparisons of a platform's list with ours, newest first."""
+    """Comparisons of a platform's list with ours, newest first; for who reaches the whole site."""
+    reaches_all(who)
     before = place_by_number("reconciliations", cursor)
     with asked.database.read() as connection:
         found = reconciliation.kept(connection, platform=platform, limit=limit + 1, before=before)
@@ -164,15 +166,17 @@ def list_reconciliations(
 
 
 @router.get("/reconciliations/{number}", response_model=ReconciliationView)
-def get_reconciliation(asked: Asked, number: int) -> Response:
-    """One comparison."""
+def get_reconciliation(asked: Asked, who: Who, number: int) -> Response:
+    """One comparison; for who reaches the whole site."""
+    reaches_all(who)
     with asked.database.read() as connection:
         return answer(_view(reconciliation.report(connection, number)))
 
 
 @router.post("/reconciliations", response_model=ReconciliationView, status_code=201)
 def reconcile(asked: Asked, who: Who, theirs: TheirList) -> Response:
-    """Compare a list that a platform gave with our incidents, and keep what differs."""
+    """Compare a list that a platform gave with our incidents, and keep what differs; for who reaches the whole site."""
+    reaches_all(who)
     by = on_behalf(who, theirs.by).name
     platform = asked.platforms.named(theirs.platform)
     with asked.database.write() as connection:
@@ -182,7 +186,11 @@ def reconcile(asked: Asked, who: Who, theirs: TheirList) -> Response:
 
 @router.post("/reconciliations/{number}/resend", response_model=SentAgain)
 def resend(asked: Asked, who: Who, number: int) -> Response:
-    """Tell the platform again, under the same event ids, what it lacked or had otherwise."""
+    """Tell the platform again, under the same event ids, what it lacked or had otherwise.
+
+    For who reaches the whole site.
+    """
+    reaches_all(who)
     with asked.database.write() as connection:
         found = reconciliation.report(connection, number)
         wanted = reconciliation.to_send(found)

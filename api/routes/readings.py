@@ -7,12 +7,14 @@ from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 
-from api.access import MACHINE, Who
+from api.access import MACHINE, Who, reaches
 from api.answers import answer, when
-from api.asking import Asked
+from api.asking import Asked, Known
 from api.context import Context
 from api.problems import shorten, unavailable
+from api.registries import find
 from ingest.pipeline import Receipt
 from sensors.errors import ConfigurationError
 from sensors.reading import Message, Reason, Rejected
@@ -95,7 +97,7 @@ class Received:
 
 
 @router.post("", status_code=202, response_model=Received, openapi_extra={"requestBody": _BODY})
-async def receive(asked: Asked, request: Request, actor: Who) -> Response:
+async def receive(asked: Asked, known: Known, request: Request, actor: Who) -> Response:
     """Take a telemetry message; answered once its readings are durable, so that whoever is not answered sends again.
 
     The same message twice is one. What cannot be used is quarantined with the reason and can be replayed; only a body
@@ -103,7 +105,10 @@ async def receive(asked: Asked, request: Request, actor: Who) -> Response:
     """
     body = await request.body()
     by = "" if actor.name == MACHINE else actor.name
-    message = Message(_station(body), body, asked.clock_ms(), source="http", by=by)
+    station = _station(body)
+    if actor.regions is not None:
+        reaches(actor, find(await run_in_threadpool(known.recent), station))
+    message = Message(station, body, asked.clock_ms(), source="http", by=by)
     return answer(received(await durable(hand_over(asked, message), message.station)), 202)
 
 

@@ -10,11 +10,13 @@ from api.access import Keeping, Who, author
 from api.answers import VARY, answer, feature, features, when
 from api.asking import GEOJSON, JSON, Accept, Asked, Cursor, Known, Limit, cut, place_by_number, preferred
 from governance import people
+from governance.roles import Forbidden
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from sensors.network import Outfall, Region, Travel, place_at
 from sensors.outline import geojson
 from sensors.stations import Registry
+from sensors.texts import sentence
 
 router = APIRouter(tags=["registry"])
 
@@ -125,6 +127,8 @@ def list_regions(known: Known, accept: Accept = JSON) -> Response:
 @router.delete("/regions/{code:path}", status_code=204)
 def remove_region(asked: Asked, who: Who, keeper: Keeping, known: Known, code: str) -> Response:
     """Take a region out of the tree. 409 with the list while incidents are open in it, or something hangs below it."""
+    if not who.covers(code):
+        raise Forbidden(sentence("registry.region_elsewhere", region=code[:80], name=who.name))
     with asked.database.write() as connection:
         people.removable(connection, code, keeper.regions())
         registry_store.remove_region(connection, code, author(who, None, asked.clock_ms()))

@@ -6,21 +6,23 @@ from typing import Annotated
 
 import sqlalchemy as sa
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from pydantic import Field
 
 from api.access import Keeping, Who
 from api.acting import known_matter
 from api.answers import answer
 from api.asking import Asked, Known, Limit, Strict, Words
 from api.context import Context
+from api.registries import site_box
 from api.routes.attachments import keep
 from api.routes.incidents import within_reach
-from governance import incidents
+from governance import incidents, lifecycle
 from governance import reports as store
 from governance.content import examine
 from governance.finding import Colour
-from governance.incident import Action, Incident, Order, Source
+from governance.incident import COMMENT_LIMIT, Action, Incident, Order, Source
 from governance.regions import Place, Regions
-from governance.reports import CITIZEN, Report
+from governance.reports import CITIZEN, Report, Sent
 from governance.roles import Actor, Right
 from sensors.datum import Datum, wgs84
 from sensors.errors import ConfigurationError, NotFound, Refused
@@ -49,11 +51,15 @@ class SentView:
 
 @dataclass(frozen=True, slots=True)
 class ReportView:
-    """What the public is told of a report; ``text`` says in words where it stands, ``sent`` what was reported."""
+    """What the public is told of a report; ``text`` says in words where it stands, ``sent`` what was reported.
+
+    ``reason`` is why it was not taken up, "" unless it was refused.
+    """
 
     ticket: str
     state: str
     text: Text
+    reason: str
     at: str
     over: bool
     may_object: bool
@@ -121,7 +127,7 @@ class Origins:
 class Objection(Strict):
     """What is not solved."""
 
-    comment: Words
+    comment: Words = Field(max_length=COMMENT_LIMIT)
 
 
 @router.post("", status_code=201, response_model=NewReportView)
@@ -193,7 +199,7 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
     with asked.database.write() as connection:
         store.alone(connection, who)
         kept = Report("", 0, now_ms, new.contact.strip(), who, 0)
-        if (before := store.again(connection, kept, order, place)) is not None:
+        if (before := store.again(connection, kept, order, place, asked.vault)) is not None:
             return _filed(asked, connection, before, store.case(connection, before.incident_id), now_ms)
         store.allow(connection, who, now_ms, an_hour=asked.reports_an_hour)
         made = incidents.report(
@@ -207,7 +213,7 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
             source=asked.source,
             policy=asked.processes.policy,
         )
-        kept = replace(kept, ticket=store.ticket(), incident_id=made.id)
+        kept = replace(kept, ticket=store.ticket(), incident_id=made.id, contact=asked.vault.lock(kept.contact))
         store.add(connection, kept)
         filed = _filed(asked, connection, kept, made, now_ms)
     asked.wake()
@@ -222,7 +228,7 @@ def _filed(asked: Context, connection: sa.Connection, kept: Report, case: Incide
 
 @router.get("/{ticket}", response_model=ReportView)
 def follow(asked: Asked, ticket: str) -> Response:
-    """Where a report stands. No names and no comments: those are the office's."""
+    """Where a report stands, and why it was not taken up. No names and no other comments: those are the office's."""
     return answer(followed(asked, ticket))
 
 
@@ -235,16 +241,20 @@ def followed(asked: Context, ticket: str) -> ReportView:
 
 @router.post("/{ticket}/objections", response_model=ReportView)
 def object_to(asked: Asked, ticket: str, objection: Objection) -> Response:
-    """Say of a closed case that it is not solved: it is opened again. 409 when it is not closed, or for too long."""
+    """Say of a case that is over, also of a refused one, that it is not solved: it is opened again at the office.
+
+    409 when it is not over, or for too long.
+    """
     return answer(objected(asked, ticket, objection.comment))
 
 
 def objected(asked: Context, ticket: str, comment: str) -> ReportView:
-    """Open a closed case again, since a citizen says that it is not solved. Raises NotFound and Refused."""
+    """Open a case that is over again, since a citizen says that it is not solved. Raises NotFound and Refused."""
     with asked.database.write() as connection:
         kept = store.get(connection, ticket)
         case = store.case(connection, kept.incident_id)
-        told = store.progress(kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
+        within_ms = asked.processes.policy.reopen_within_ms
+        told = store.progress(connection, kept, case, asked.clock_ms(), within_ms)
         if not told.may_object:
             raise Refused(sentence("report.no_objection", state=told.text))
         after = incidents.act(
@@ -270,16 +280,25 @@ def own_reports(asked: Asked, who: Who, limit: Limit = 100) -> Response:
 
 def reported_by(asked: Context, who: Actor, limit: int) -> list[OwnReport]:
     """What somebody reported, newest first."""
+    now_ms, within_ms = asked.clock_ms(), asked.processes.policy.reopen_within_ms
     with asked.database.read() as connection:
         mine = store.of_person(connection, who.name, limit=limit)
-        found = [(one, store.case(connection, one.incident_id)) for one in mine]
-    now_ms, within_ms = asked.clock_ms(), asked.processes.policy.reopen_within_ms
+        found = [
+            (
+                one,
+                store.progress(connection, _as_report(one), store.case(connection, one.incident_id), now_ms, within_ms),
+            )
+            for one in mine
+        ]
     told = []
-    for one, case in found:
-        now = store.progress(Report("", one.incident_id, one.at_ms, "", "", 0), case, now_ms, within_ms)
+    for one, now in found:
         at, since = rfc3339(one.at_ms), rfc3339(now.at_ms)
         told.append(OwnReport(one.incident_id, at, one.text, list(one.photos), now.state, now.text, since, now.over))
     return told
+
+
+def _as_report(one: Sent) -> Report:
+    return Report("", one.incident_id, one.at_ms, "", "", 0)
 
 
 @cases.get("/{incident_id}/origins", response_model=Origins)
@@ -290,11 +309,18 @@ def origins(asked: Asked, who: Who, incident_id: int) -> Response:
         within_reach(found, who)
         behind = store.of_incident(connection, incident_id)
         near = store.similar(connection, found, asked.clock_ms(), asked.near)
+    near = [one for one in near if lifecycle.concerns(one, who)]
     office = who.may(Right.ACCEPT)
     return answer(
         Origins(
             [
-                Behind(r.ticket, r.incident_id, rfc3339(r.at_ms), r.contact if office else "", r.unsolved)
+                Behind(
+                    r.ticket,
+                    r.incident_id,
+                    rfc3339(r.at_ms),
+                    asked.vault.open(r.contact) if office else "",
+                    r.unsolved,
+                )
                 for r in behind
             ],
             [Near(i.id, i.state, i.title, rfc3339(i.opened_at_ms), i.case.source) for i in near],
@@ -327,14 +353,15 @@ def _place(
             lon, lat, datum = sign.lon, sign.lat, Datum.WGS84
     if lon is not None and lat is not None:
         lon, lat = wgs84(lon, lat, Datum.of(datum))
-        if asked.box is not None:
-            asked.box.check(lon, lat)
+        if (box := site_box(asked.box, registry)) is not None:
+            box.check(lon, lat)
         region = regions.at(lon, lat) or region
     return Place(region or regions.along(reach), reach, lon, lat)
 
 
 def _view(asked: Context, connection: sa.Connection, kept: Report, case: Incident) -> ReportView:
-    told = store.progress(kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
+    told = store.progress(connection, kept, case, asked.clock_ms(), asked.processes.policy.reopen_within_ms)
     sent = store.sent(connection, kept.incident_id)
     shown = SentView(rfc3339(sent.at_ms), sent.text, len(sent.photos))
-    return ReportView(told.ticket, told.state, told.text, rfc3339(told.at_ms), told.over, told.may_object, shown)
+    at = rfc3339(told.at_ms)
+    return ReportView(told.ticket, told.state, told.text, told.reason, at, told.over, told.may_object, shown)

@@ -72,6 +72,6 @@ def put_plan(asked: Asked, known: Known, who: Who, key: str, new: NewPlan, if_ma
 
 def _within_reach(registry: Registry, who: Actor, key: str) -> None:
     places = {station.region for station in registry.stations if station.reach == key}
-    if who.regions is not None and not any(who.covers(place) for place in places):
+    if who.regions is not None and not any(who.covers(place, key) for place in places):
         shown = ", ".join(sorted(places - {""})) or "—"
         raise Forbidden(sentence("registry.reach_elsewhere", reach=key, regions=shown, name=who.name))

@@ -9,12 +9,9 @@ from pydantic import Field
 from api.access import Who, author
 from api.answers import answer, when
 from api.asking import Asked, By, Known, Strict, Words, instant
-from api.registries import Registries, find
-from governance.roles import Actor, Forbidden
+from api.registries import find
 from ingest import rulebook
 from ingest.storage import upkeep as store
-from ingest.storage.changes import Author
-from sensors.texts import sentence
 from sensors.upkeep import Mute, Review, Verdict, planned, reviewed
 
 router = APIRouter(prefix="/rules", tags=["rules"])
@@ -149,7 +146,7 @@ def add_review(asked: Asked, known: Known, who: Who, key: str, new: NewReview) -
     409 where a review in force speaks of the same readings.
     """
     now_ms = asked.clock_ms()
-    by = _by(who, new.by, known, key, now_ms)
+    by = author(who, new.by, now_ms, find(known.recent(), key))
     span = instant("since", new.since), instant("until", new.until)
     made = reviewed(key, new.parameter, span, Verdict(new.verdict), new.reason, by.by, now_ms, asked.catalogue)
     with asked.database.write() as connection:
@@ -160,7 +157,7 @@ def add_review(asked: Asked, known: Known, who: Who, key: str, new: NewReview) -
 @at_stations.post("/reviews/{number}/void", response_model=ReviewView)
 def void_review(asked: Asked, known: Known, who: Who, key: str, number: int, void: Void) -> Response:
     """Take a review back: the readings get their own verdicts again."""
-    by = _by(who, void.by, known, key, asked.clock_ms())
+    by = author(who, void.by, asked.clock_ms(), find(known.recent(), key))
     with asked.database.write() as connection:
         after = store.void_review(connection, key, number, by)
     return answer(_review(number, after))
@@ -178,7 +175,7 @@ def list_mutes(asked: Asked, known: Known, key: str) -> Response:
 def add_mute(asked: Asked, known: Known, who: Who, key: str, new: NewMute) -> Response:
     """Announce planned work: the rules begin nothing at the station until it ends; what is on may still end."""
     now_ms = asked.clock_ms()
-    by = _by(who, new.by, known, key, now_ms)
+    by = author(who, new.by, now_ms, find(known.recent(), key))
     since_ms = now_ms if new.since is None else instant("since", new.since)
     span = since_ms, instant("until", new.until)
     with asked.database.write() as connection:
@@ -192,22 +189,11 @@ def add_mute(asked: Asked, known: Known, who: Who, key: str, new: NewMute) -> Re
 def end_mute(asked: Asked, known: Known, who: Who, key: str, number: int, end: NewEnd) -> Response:
     """End a mute earlier or later than planned."""
     now_ms = asked.clock_ms()
-    by = _by(who, end.by, known, key, now_ms)
+    by = author(who, end.by, now_ms, find(known.recent(), key))
     until_ms = now_ms if end.until is None else instant("until", end.until)
     with asked.database.write() as connection:
         after = store.end_mute(connection, key, number, until_ms, by)
     return answer(_mute(number, after))
-
-
-def _by(who: Actor, by: str | None, known: Registries, station: str, now_ms: int) -> Author:
-    """Under whose name it stands. Raises NotFound, and Forbidden for a station beyond somebody's reach."""
-    region = find(known.recent(), station).region
-    if not who.covers(region):
-        reach = ", ".join(sorted(who.regions or ())) or "no region"
-        raise Forbidden(
-            sentence("registry.elsewhere", station=station, region=region or "(none)", name=who.name, reach=reach)
-        )
-    return author(who, by, now_ms)
 
 
 def _rule(one: rulebook.Version) -> RuleView:

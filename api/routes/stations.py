@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from starlette.responses import StreamingResponse
 
 from api import tags
-from api.access import Who, author
+from api.access import Who, author, reaches
 from api.answers import VARY, answer, feature, features, when
 from api.asking import (
     ARROW,
@@ -19,6 +19,7 @@ from api.asking import (
     JSON,
     Accept,
     Asked,
+    By,
     Cursor,
     Known,
     MapLimit,
@@ -76,6 +77,7 @@ class StationChange(Strict):
     gateway: Words | None = Field(None, description="null: the station has its own connection")
     parameters: list[Words] | None = None
     note: Words | None = None
+    by: By = None
 
 
 class NewStation(Strict):
@@ -94,6 +96,7 @@ class NewStation(Strict):
     gateway: Words | None = None
     parameters: list[Words] = Field(default_factory=list, description="what is expected of it")
     note: Words = ""
+    by: By = None
 
 
 # -- what goes out -----------------------------------------------------------------------------------------------------
@@ -243,14 +246,14 @@ def add_station(asked: Asked, known: Known, who: Who, new: NewStation) -> Respon
     """Register a station; 409 when its key is taken."""
     if new.key in RESERVED:
         raise ConfigurationError(sentence("registry.reserved", key=new.key))
-    row = new.model_dump(exclude_unset=True)
-    made = _checked(row, asked)
+    made = _checked(new.model_dump(exclude_unset=True, exclude={"by"}), asked)
+    by = author(who, new.by, asked.clock_ms(), made)
     taken = sentence("registry.station_taken", key=made.key)
     try:
         with asked.database.write() as connection:
             if made.key in registry_store.load(connection, asked.catalogue):
                 raise Refused(taken)
-            registry_store.save_stations(connection, [made], author(who, None, asked.clock_ms()))
+            registry_store.save_stations(connection, [made], by)
     except IntegrityError:  # another worker registered it at the same moment
         raise Refused(taken) from None
     known.changed()
@@ -285,19 +288,21 @@ def change_station(
 ) -> Response:
     """Change what is given of a station and leave the rest; the result is checked as a new station is.
 
-    412 when the station is no longer the one that `If-Match` names.
+    412 when the station is no longer the one that `If-Match` names; 403 where it stands, or would, out of reach.
     """
-    given = change.model_dump(exclude_unset=True)
+    given = change.model_dump(exclude_unset=True, exclude={"by"})
     if absent := [name for name, value in given.items() if value is None and name != "gateway"]:
         raise ConfigurationError(sentence("registry.not_null", key=key, name=absent[0]))
     with asked.database.write() as connection:
         changes.alone(connection)
         before = find(registry_store.load(connection, asked.catalogue), key)
+        reaches(who, before)
         tags.unchanged(if_match, tags.tag_of(before), key)
         if "datum" in given and not {"lon", "lat"} <= given.keys():
             raise ConfigurationError(sentence("registry.datum_alone", key=key))
         after = _checked(asdict(before) | given, asked)
-        registry_store.save_stations(connection, [after], author(who, None, asked.clock_ms()))
+        by = author(who, change.by, asked.clock_ms(), before, after)
+        registry_store.save_stations(connection, [after], by)
     known.changed()
     return answer(after, headers=tags.headers(tags.tag_of(after)))
 

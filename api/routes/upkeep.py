@@ -15,6 +15,7 @@ from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, inst
 from api.context import Context
 from api.registries import find
 from api.tags import IfMatch
+from governance.metadata import without_metadata
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as store
@@ -237,7 +238,7 @@ def add_deployment(asked: Asked, known: Known, who: Who, key: str, new: NewDeplo
     Readings observed from `since` on that arrive from now on are converted by it; what is stored stays as it is.
     """
     now_ms = asked.clock_ms()
-    by = author(who, new.by, now_ms)
+    by = author(who, new.by, now_ms, find(known.recent(), key))
     with asked.database.write() as connection:
         registry = registry_store.load(connection, asked.catalogue)
         find(registry, key)
@@ -259,7 +260,7 @@ def add_deployment(asked: Asked, known: Known, who: Who, key: str, new: NewDeplo
 def end_deployment(asked: Asked, known: Known, who: Who, key: str, parameter: str, end: EndOfDeployment) -> Response:
     """The sensor of a parameter was taken away; 409 when none hangs there."""
     now_ms = asked.clock_ms()
-    by, until_ms = author(who, end.by, now_ms), _instant(end.until, "until", now_ms)
+    by, until_ms = author(who, end.by, now_ms, find(known.recent(), key)), _instant(end.until, "until", now_ms)
     with asked.database.write() as connection:
         registry = registry_store.load(connection, asked.catalogue)
         find(registry, key)
@@ -293,7 +294,8 @@ def list_calibrations(asked: Asked, known: Known, key: str, limit: Limit = 100, 
 @router.post("/calibrations", status_code=201, response_model=CheckView)
 def add_calibration(asked: Asked, known: Known, who: Who, key: str, new: NewCheck) -> Response:
     """Keep a check. One that fails makes the data since the last one of its type suspect, until one passes."""
-    return _tagged(_check(*checked(asked, key, author(who, new.by, asked.clock_ms()), new)), 201)
+    by = author(who, new.by, asked.clock_ms(), find(known.recent(), key))
+    return _tagged(_check(*checked(asked, key, by, new)), 201)
 
 
 def checked(asked: Context, key: str, by: Author, new: NewCheck) -> tuple[int, Check]:
@@ -328,8 +330,7 @@ def correct_calibration(
     asked: Asked, known: Known, who: Who, key: str, number: int, change: Correction, if_match: IfMatch = None
 ) -> Response:
     """Correct a check; the marks that rest on it follow. 412 when it is no longer the one that `If-Match` names."""
-    find(known.recent(), key)
-    by = author(who, change.by, asked.clock_ms())
+    by = author(who, change.by, asked.clock_ms(), find(known.recent(), key))
     return _tagged(_check(number, corrected(asked, key, number, by, change, if_match)))
 
 
@@ -370,7 +371,8 @@ def begin_visit(asked: Asked, known: Known, who: Who, key: str, new: NewVisit) -
 
     409 while another visit of the station goes on.
     """
-    return answer(_visit(*begun(asked, key, author(who, new.by, asked.clock_ms()), new)), 201)
+    by = author(who, new.by, asked.clock_ms(), find(known.recent(), key))
+    return answer(_visit(*begun(asked, key, by, new)), 201)
 
 
 def begun(asked: Context, key: str, by: Author, new: NewVisit) -> tuple[int, Visit]:
@@ -388,8 +390,8 @@ def begun(asked: Context, key: str, by: Author, new: NewVisit) -> tuple[int, Vis
 @router.post("/visits/{number}/end", response_model=VisitView)
 def end_visit(asked: Asked, known: Known, who: Who, key: str, number: int, end: EndOfVisit) -> Response:
     """End a visit; 409 when it is over already."""
-    find(known.recent(), key)
-    return answer(_visit(number, ended(asked, key, number, author(who, end.by, asked.clock_ms()), end)))
+    by = author(who, end.by, asked.clock_ms(), find(known.recent(), key))
+    return answer(_visit(number, ended(asked, key, number, by, end)))
 
 
 def ended(asked: Context, key: str, number: int, by: Author, end: EndOfVisit) -> Visit:
@@ -425,9 +427,8 @@ def add_photo(
 ) -> Response:
     """Keep a photo of the station; the body is the photo itself. The same photo twice is one."""
     now_ms = asked.clock_ms()
-    taker = author(who, by, now_ms)
-    find(known.recent(), key)
-    kind = media_type(data)
+    taker = author(who, by, now_ms, find(known.recent(), key))
+    kind, data = media_type(data), without_metadata(data)
     taken_ms = _instant(taken, "taken", now_ms)
     made = Photo(key, _photos(asked).add(data), kind, len(data), taken_ms, taker.by, note)
     with asked.database.write() as connection:
@@ -437,11 +438,11 @@ def add_photo(
 
 @files.get("/{name}", responses={200: {"content": {"image/jpeg": {}}}})
 def get_photo(asked: Asked, name: str) -> Response:
-    """The bytes of a photo; they never change."""
+    """The bytes of a photo of a station; what is attached to cases is not here but under `/attachments`."""
+    with asked.database.read() as connection:
+        kind = store.photo_type(connection, name)
     path = _photos(asked).path(name)
-    with path.open("rb") as file:
-        kind = media_type(file.read(16))
-    return FileResponse(path, media_type=kind, headers={"Cache-Control": "public, max-age=31536000, immutable"})
+    return FileResponse(path, media_type=kind, headers={"Cache-Control": "private, no-store"})
 
 
 # -- how it is done ----------------------------------------------------------------------------------------------------

@@ -258,6 +258,14 @@ def photos(connection: sa.Connection, station: str) -> list[Photo]:
     return [Photo(**{name: row._mapping[name] for name in Photo.__slots__}) for row in connection.execute(query)]
 
 
+def photo_type(connection: sa.Connection, sha256: str) -> str:
+    """The media type of a photo of a station; raises NotFound for what is the photo of none."""
+    found = connection.execute(sa.select(photo.c.media_type).where(photo.c.sha256 == sha256).limit(1)).scalar()
+    if found is None:
+        raise NotFound(sentence("attachment.no_such_photo", name=sha256[:80]))
+    return str(found)
+
+
 # -- marks -------------------------------------------------------------------------------------------------------------
 
 

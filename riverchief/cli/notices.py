@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+import sqlalchemy as sa
 import typer
 
 from governance import channels, notice_store, oncall
@@ -38,7 +39,8 @@ def notify_test(
 ) -> None:
     """经每个渠道各发一条测试消息 · A test message through every channel; exit code 1 when one does not take it."""
     loaded = load(settings, data)
-    contact = _directory(loaded).named(person)
+    with opened(loaded) as database, database.read() as connection:
+        contact = _directory(loaded, connection, clock.now_ms()).named(person)
     text = say("notice.test_text", name=contact.name, site=loaded.site.name)
     item = Item(TEST, Kind.TEST, Colour.BLUE, clock.now_ms(), Text("", ""), text)
     failed = False
@@ -62,9 +64,9 @@ def preview(
 ) -> None:
     """若此刻出事，谁在何时收到 · Who would be told, when, and who next if nobody confirms; sends nothing."""
     loaded = load(settings, data)
-    file, policy, at_ms = _directory(loaded), messages.policy(loaded.notices), _at(at)
+    policy, at_ms = messages.policy(loaded.notices), _at(at)
     with opened(loaded) as database, database.read() as connection:
-        known = file.with_people(messages.reachable(connection, at_ms))
+        known = _directory(loaded, connection, at_ms)
         place = messages.places(connection, [station]).get(station)
         duty = oncall.on_call(connection, at_ms)
     if place is None:
@@ -148,8 +150,8 @@ def import_(
 ) -> None:
     """导入值班计划，替换自其首班起的安排 · Put a plan in force; it replaces what was planned from then on."""
     loaded = load(settings, data)
-    found, notes = files.read_shifts(file, _directory(loaded))
     with opened(loaded) as database, database.write() as connection:
+        found, notes = files.read_shifts(file, _directory(loaded, connection, clock.now_ms()))
         dropped = oncall.replace(connection, found, by=who(), now_ms=clock.now_ms())
     for note in notes:
         out.print(beside(note), highlight=False, markup=False, soft_wrap=True)
@@ -186,8 +188,8 @@ def _at(text: str | None) -> int:
     return to_ms(datetime.combine(now.date(), at))
 
 
-def _directory(loaded: Settings) -> Directory:
-    found = messages.directory(loaded)
-    if found is None:
+def _directory(loaded: Settings, connection: sa.Connection, at_ms: int) -> Directory:
+    found = messages.everybody(loaded, connection, at_ms)
+    if not found.contacts:
         raise ConfigurationError(sentence("order.no_contacts"))
     return found

@@ -5,22 +5,28 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
+import sqlalchemy as sa
 
 from dashboards import catalogue as boards
 from dashboards import parts
 from governance import channels
+from governance.contacts import Directory
+from governance.database import Database
 from ingest.storage import downsampling
 from ingest.storage.timeseries import AccessDenied, NotSetUp, ServerTrouble
-from riverchief import grafana, messages
+from riverchief import clock, grafana, messages
 from riverchief.doctor.broker import NETWORK_S, certificate
 from riverchief.doctor.findings import Finding, failure, ok, warning
 from riverchief.settings import LOOPBACK, Settings, secret
 from riverchief.stores import time_series_server
+from sensors.errors import StorageUnavailable
 
 CLOCK_WARNING_S, CLOCK_FAILURE_S = 5.0, 120.0
 PROBE = "riverchief_doctor"
@@ -131,8 +137,14 @@ def outbox(settings: Settings) -> Iterator[Finding]:
 
 def notices(settings: Settings) -> Iterator[Finding]:
     """Whether the contacts can be read and their channels reached where the address says how; nothing is sent."""
-    known = messages.directory(settings)
-    if known is None:
+    known = messages.directory(settings) or Directory()
+    db = Database(settings.database_url)
+    with suppress(StorageUnavailable, sa.exc.SQLAlchemyError):  # what is wrong with the database is told elsewhere
+        if not db.is_sqlite or Path(str(db.url.database)).exists():
+            with db.read() as connection:
+                known = messages.everybody(settings, connection, clock.now_ms())
+    db.close()
+    if not known.contacts:
         yield warning("notices", "notices_off")
         return
     ways = sum(len(one.channels) for one in known.contacts)

@@ -27,6 +27,7 @@ from governance.roles import Actor, Role
 from governance.tables import attachment, incident, outbox, patrol, report
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
+from riverchief.contact_key import ContactRetention
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
@@ -128,17 +129,77 @@ def test_a_citizen_reports_follows_and_says_it_is_not_solved(
         done = office.post(f"/api/v1/incidents/{case['id']}/actions", json=body)
         assert done.status_code == 200, done.text
 
-    act(action="reject", comment="不属实")
+    act(action="comment", comment="内部备注")
+    act(action="reject", comment="现场未发现排水")
     followed = public.get(f"/api/v1/reports/{ticket.lower().replace('-', ' ')}").json()
-    assert (followed["state"], followed["over"], followed["may_object"]) == ("rejected", True, False)
+    assert (followed["state"], followed["over"], followed["may_object"]) == ("rejected", True, True)
     assert (followed["sent"]["words"], followed["sent"]["photos"]) == ("桥下有污水流出", 2)
-    assert "不属实" not in str(followed), "comments are the office's"
-    refused = public.post(f"/api/v1/reports/{ticket}/objections", json={"comment": "还在流"})
-    assert refused.status_code == 409
+    assert followed["reason"] == "现场未发现排水"
+    assert followed["text"]["zh"] == "不予受理，原因：现场未发现排水。如有异议可再次反映"
+    assert "内部备注" not in str(followed), "other comments are the office's"
+    assert "原因：现场未发现排水" in public.get(f"/report/{ticket}").text
+    again = public.post(f"/api/v1/reports/{ticket}/objections", json={"comment": "还在流"})
+    assert (again.status_code, again.json()["state"], again.json()["reason"]) == (200, "reopened", "")
+    tasks = office.get("/api/v1/worklist").json()["items"]
+    assert [(one["incident"]["id"], "accept" in one["actions"]) for one in tasks] == [(case["id"], True)]
+    assert public.post(f"/api/v1/reports/{ticket}/objections", json={"comment": "还在流"}).status_code == 409
+    act(action="false_alarm", comment="雨水", reason="natural")
+    assert public.get(f"/api/v1/reports/{ticket}").json()["reason"] == "雨水"
+    clock[0] += 40 * DAY
+    late = public.post(f"/api/v1/reports/{ticket}/objections", json={"comment": "还在流"})
+    assert (late.status_code, public.get(f"/api/v1/reports/{ticket}").json()["may_object"]) == (409, False)
 
     behind = office.get(f"/api/v1/incidents/{case['id']}/origins").json()["reports"]
     assert [(one["ticket"], one["contact"]) for one in behind] == [(ticket, "示例 000-0000")]
     assert public.get("/api/v1/reports/AAAA-BBBB-CCCC").status_code == 404
+
+
+def test_a_citizens_contact_is_kept_encrypted_until_its_time_is_over(
+    context: Context, public: TestClient, clock: list[int]
+) -> None:
+    def kept() -> list[str]:
+        with context.database.read() as connection:
+            return list(connection.execute(sa.select(report.c.contact).order_by(report.c.id)).scalars())
+
+    assert tell(public, "示例一", contact="示例 000-0000").status_code == 201
+    assert tell(public, "示例二", contact="示例 000-0001").status_code == 201
+    with context.database.write() as connection:  # as it was kept before there was a key
+        connection.execute(sa.update(report).where(report.c.id == 2).values(contact="示例 000-0001"))
+    office = login(context, "示例办公室", Role.OFFICE)
+    first, second = sorted(one["id"] for one in office.get("/api/v1/incidents").json()["items"])
+    assert office.post(f"/api/v1/incidents/{first}/actions", json={"action": "reject", "comment": "示例"}).is_success
+    job = ContactRetention(context.database, context.vault, days=30, clock_ms=lambda: clock[0])
+    clock[0] += 29 * DAY
+    job.next_round()
+    assert [text.startswith("enc:") for text in kept()] == [True, True]
+    assert not any("000" in text for text in kept())
+    behind = [office.get(f"/api/v1/incidents/{number}/origins").json()["reports"] for number in (first, second)]
+    assert [one[0]["contact"] for one in behind] == ["示例 000-0000", "示例 000-0001"]
+    clock[0] += 2 * DAY
+    job.next_round()
+    assert (kept()[0], kept()[1] != "") == ("", True), "the second case is open"
+
+
+def test_photos_are_kept_without_place_and_device_and_stay_turned(context: Context, public: TestClient) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "示例厂商"
+    exif.get_ifd(0x8825)[1] = "N"
+    data = io.BytesIO()
+    Image.new("RGB", (64, 48), (90, 120, 160)).save(data, "JPEG", exif=exif)
+    assert tell(public, "示例", data.getvalue()).status_code == 201
+    office = login(context, "示例办公室", Role.OFFICE)
+    (case,) = office.get("/api/v1/incidents").json()["items"]
+    (key,) = office.get(f"/api/v1/incidents/{case['id']}").json()["history"][0]["attachments"]
+    found = Image.open(io.BytesIO(office.get(f"/api/v1/attachments/{key}").content))
+    assert (dict(found.getexif()), found.size) == ({0x0112: 6}, (64, 48))
+
+
+def test_a_place_far_from_every_station_is_none_of_this_site(context: Context, public: TestClient) -> None:
+    beijing = {"lon": "116.39", "lat": "39.91"}
+    assert tell(public, "示例", station="", **beijing).status_code == 400
+    staff = login(context, "示例网格员", Role.GRID_WORKER)
+    assert staff.post("/api/v1/incidents", json={"text": "示例", "lon": 116.39, "lat": 39.91}).status_code == 400
+    assert staff.post("/api/v1/incidents", json={"text": "示例", "lon": 113.3, "lat": 23.2}).status_code == 201
 
 
 def test_a_report_from_within_an_outline_belongs_to_that_region_however_near_another_station_is(
@@ -435,8 +496,11 @@ def test_the_public_uploads_nothing_by_itself(context: Context, public: TestClie
 # -- patrols -----------------------------------------------------------------------------------------------------------
 
 
-def walk(key: str = "0f8c1d2e-0001", minutes: int = 20, metres: float = 1200, **more: Any) -> dict[str, Any]:
-    start = NOW - DAY
+def walk(
+    key: str = "0f8c1d2e-0001", minutes: int = 20, metres: float = 1200, later: int = 0, **more: Any
+) -> dict[str, Any]:
+    """A patrol that began a day ago, or ``later`` minutes after that."""
+    start = NOW - DAY + later * MINUTE
     track = [
         [rfc3339(start + i * MINUTE), 113.1200, 23.0100 + metres * i / minutes / 111_195] for i in range(minutes + 1)
     ]
@@ -508,10 +572,34 @@ def test_patrols_are_seen_by_who_walked_and_by_who_answers_for_the_region(contex
 def test_the_assessment_counts_valid_patrols_of_those_that_were_due(context: Context) -> None:
     grid = login(context, "示例网格员", Role.GRID_WORKER, NORTH.code)
     for i in range(3):
-        assert grid.post("/api/v1/patrols", json=walk(f"0f8c1d2e-000{i}")).status_code == 201
+        assert grid.post("/api/v1/patrols", json=walk(f"0f8c1d2e-000{i}", later=60 * i)).status_code == 201
     grid.post("/api/v1/patrols", json=walk("0f8c1d2e-0009", metres=100))
     with context.database.read() as connection:
-        done = Patrolled(connection, str, {Role.GRID_WORKER: 4}).done(By.STREET, NOW - 2 * DAY, NOW + 28 * DAY)
-        other = Patrolled(connection, str, {Role.CHIEF: 4}).done(By.STREET, NOW - 2 * DAY, NOW + 28 * DAY)
+        span = NOW - 2 * DAY, NOW + 28 * DAY
+        grids = Patrolled(connection, str, {Role.GRID_WORKER: 4})
+        done = grids.done(By.STREET, *span, span[1])
+        soon = grids.done(By.STREET, *span, NOW + DAY)
+        other = Patrolled(connection, str, {Role.CHIEF: 4}).done(By.STREET, *span, span[1])
     assert {key: (share.good, share.of) for key, share in done.items()} == {NORTH.code: (3, 4)}
+    assert {key: share.value for key, share in soon.items()} == {NORTH.code: None}, "on the first day none is due yet"
     assert other == {}, "who owes none is not assessed by it"
+
+
+def test_one_walk_counts_once_whatever_it_is_called_and_whoever_uploads_it(context: Context) -> None:
+    grid = login(context, "示例网格员", Role.GRID_WORKER, NORTH.code)
+    other = login(context, "示例网格员乙", Role.GRID_WORKER, NORTH.code)
+    sent = [
+        (grid, walk("0f8c1d2e-0001", metres=100)),
+        (grid, walk("0f8c1d2e-0002")),
+        (grid, walk("0f8c1d2e-0003")),
+        (grid, walk("0f8c1d2e-0004", later=10)),
+        (grid, walk("0f8c1d2e-0005", later=20)),
+        (other, walk("0f8c1d2e-0006")),
+        (other, walk("0f8c1d2e-0007", metres=1300)),
+    ]
+    valid = [who.post("/api/v1/patrols", json=body).json()["valid"] for who, body in sent]
+    assert valid == [False, True, False, False, True, False, True], "two who walk together have tracks of their own"
+    with context.database.read() as connection:
+        due = Patrolled(connection, str, {Role.GRID_WORKER: 30})
+        done = due.done(By.STREET, NOW - 2 * DAY, NOW + 28 * DAY, NOW + 28 * DAY)
+    assert done[NORTH.code].good == 3

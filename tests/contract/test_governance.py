@@ -1,7 +1,7 @@
 """A district run over the API by people with roles and regions: each row of the lifecycle, lists, terms, refusals."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,39 @@ def test_an_operator_runs_a_case_through_every_row_of_the_lifecycle(district: Di
     assert district.tasks("调度员") == []
     again = district.act("总河长", number, "reopen", comment="又黑了")["incident"]
     assert (again["state"], again["open"]) == ("reopened", True)
+
+
+def test_a_dispatch_with_another_matter_takes_that_ones_departments(one: District) -> None:
+    number = one.fire()
+    one.act("调度员", number, "accept", matter="discharge")
+    first = one.act("调度员", number, "dispatch")["incident"]
+    known = {p.key: p for p in one.context.processes.known}
+    assert first["joint"] == [str(d) for d in known["discharge"].joint] != []
+    again = one.act("调度员", number, "dispatch", matter="litter")["incident"]
+    assert (again["matter"], again["department"], again["joint"]) == ("litter", "urban_management", [])
+    one.act("调度员", number, "dispatch", matter="discharge")
+    to = {"department": first["department"]}
+    last = one.act("调度员", number, "dispatch", matter="exceedance", to=to)["incident"]
+    assert (last["department"], last["joint"]) == (first["department"], []), "those of another matter do not stay"
+
+
+def test_a_comment_that_is_too_long_is_named_as_the_field_it_is(one: District) -> None:
+    number = one.fire()
+    body = {"action": "comment", "comment": "长" * 4001}
+    answer = one.of("调度员").post(f"/api/v1/incidents/{number}/actions", json=body)
+    assert (answer.status_code, "comment" in answer.text) == (400, True), answer.text
+
+
+def test_an_incident_lies_in_the_cell_whose_outline_holds_its_station(one: District) -> None:
+    around = ((((113.0, 22.9), (113.2, 22.9), (113.2, 23.1), (113.0, 23.1), (113.0, 22.9)),),)
+    cell = replace(REGIONS[4], outline=around)
+    loose = replace(STATION, region="d/b")  # registered with another street
+    with one.database.write() as connection:
+        registry_store.save(connection, Registry((loose,), (), (REACH,), catalogue(), (), (), (), (*REGIONS[:4], cell)))
+    one.site = Site(one.database, one.context.store, files.read_rules(None, catalogue()), catalogue())
+    number = one.fire()
+    assert one.of("网格员").get(f"/api/v1/incidents/{number}").json()["incident"]["region"] == cell.code
+    assert one.of("乙街调度员").get(f"/api/v1/incidents/{number}").status_code == 403
 
 
 def test_a_grid_worker_reports_and_the_office_rejects_or_accepts(one: District) -> None:

@@ -25,7 +25,7 @@ from governance import audit, callbacks, cloudevents, incidents, platforms, reco
 from governance.callbacks import Result
 from governance.database import Database
 from governance.finding import Colour, Finding
-from governance.incident import Action, Order, State
+from governance.incident import Action, Assignment, Order, State
 from governance.outbox import Status
 from governance.platforms import Platform
 from governance.reconciliation import Ours, PlatformAway, Theirs, compare
@@ -163,6 +163,21 @@ def test_a_platform_acts_in_its_own_region_and_nowhere_else(one: Site) -> None:
     assert (refused.status_code, refused.json()["allowed"]) == (409, [])
     assert "chancheng/shiwan" in refused.json()["detail"]
     assert one.state(ours) == (State.REPORTED, 1)
+
+
+def test_whoever_handled_a_case_there_does_not_verify_it_there(one: Site) -> None:
+    def say(event_id: str, status: str, by: str) -> int:
+        return one.call(event_id, told(number, status, handler=by, remark="示例")).status_code
+
+    (number,) = one.open("a")
+    assert say("cb-1", "accepted", "张某（示例）") == 200
+    with one.database.write() as connection:
+        order = Order(Action.DISPATCH, assignment=Assignment(responsible="示例河长"))
+        incidents.act(connection, number, order, OPERATOR, now_ms=NOW, source="/test")
+    assert say("cb-2", "handling", "张某（示例）") == 200
+    assert say("cb-3", "handled", "李某（示例）") == 200
+    assert (say("cb-4", "verified", "张某（示例）"), one.state(number)[0]) == (409, State.HANDLED)
+    assert (say("cb-5", "verified", "王某（示例）"), one.state(number)[0]) == (200, State.VERIFIED)
 
 
 def test_nobody_can_be_given_the_role_of_a_platform(one: Site) -> None:

@@ -8,26 +8,37 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import polars as pl
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from api import access
 from api.app import create_app
 from api.assessing import XLSX
-from api.context import Context
-from governance import audit, incidents, oncall, people
+from api.context import Context, Telling
+from governance import audit, incidents, notice_store, oncall, people
+from governance.contacts import Directory
 from governance.database import Database
-from governance.finding import Finding
+from governance.finding import Colour, Finding
 from governance.incident import Action, Assignment, Order
+from governance.notice_store import Wanted
+from governance.notice_tables import notice
+from governance.notices import Item, Kind, Policy
 from governance.oncall import Shift
 from governance.regions import Place, Regions
 from governance.roles import RIGHTS, Department, Right, Role
+from governance.tables import outbox, person_contact
+from governance.vault import Vault, new_key
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
+from riverchief import messages
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
+from sensors.texts import Text
 from sensors.times import rfc3339
 from tests.cases import OPERATOR, a_finding
 from tests.databases import with_tables
@@ -99,7 +110,8 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
 def context(tmp_path: Path) -> Iterator[Context]:
     database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
     with_tables(database)
-    yield Context(database, SqlReadings(database, catalogue()), catalogue(), "/test", lambda: NOW)
+    photos = tmp_path / "photos"
+    yield Context(database, SqlReadings(database, catalogue()), catalogue(), "/test", lambda: NOW, photos=photos)
     database.close()
 
 
@@ -110,6 +122,8 @@ NAMING: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/incidents"): {"text": "示例：水面有油"},
     ("POST", "/incidents/{incident_id}/actions"): {"action": "comment", "comment": "示例"},
     ("POST", "/patrols"): {"id": "example-1", "started_at": AT, "ended_at": AT, "track": []},
+    ("POST", "/stations"): {"key": "example", "lon": 113.0, "lat": 23.0},
+    ("PATCH", "/stations/{key}"): {"note": "示例"},
     ("POST", "/stations/{key}/deployments"): {"parameter": "do"},
     ("POST", "/stations/{key}/deployments/{parameter}/end"): {},
     ("POST", "/stations/{key}/calibrations"): {"parameter": "do", "type": "span", "standard": 8, "reading": 8},
@@ -142,12 +156,15 @@ PEOPLE: dict[str, tuple[Role, str]] = {
     "南长": (Role.CHIEF, "d/s"),
     "办": (Role.OFFICE, "d"),
     "北调度": (Role.OPERATOR, "d/n"),
+    "北办": (Role.OFFICE, "d/n"),
+    "北审": (Role.REVIEWER, "d/n"),
+    "南格": (Role.GRID_WORKER, "d/s"),
     "处置": (Role.HANDLER, ""),
     "审计": (Role.AUDITOR, ""),
     "管理": (Role.ADMINISTRATOR, ""),
 }
 """Made up; their names say where and what they are."""
-NORTH = {"北长", "北助", "北格", "北调度"}
+NORTH = {"北长", "北助", "北格", "北调度", "北办", "北审"}
 
 
 def fired(station: str) -> Finding:
@@ -190,8 +207,8 @@ def test_each_sees_the_people_whom_role_and_region_show(district: dict[str, Test
 
     everybody = set(PEOPLE)
     assert seen("审计") == seen("管理") == seen("办") == seen("区总") == everybody
-    assert seen("北长") == seen("北助") == NORTH
-    assert seen("南长") == {"南长"}
+    assert seen("北长") == seen("北助") == seen("北办") == NORTH
+    assert seen("南长") == {"南长", "南格"}
     assert seen("北调度") == {"北调度", "区总", "北长", "北助", "北格", "处置"}, "whom a case can be given to"
     assert district["北格"].get("/api/v1/people").status_code == 403
     assert district["处置"].get("/api/v1/people").status_code == 403
@@ -234,7 +251,7 @@ def test_whom_to_call_now_is_for_all_who_work_on_incidents_and_the_plan_for_who_
         now = client.get("/api/v1/oncall/now")
         assert (now.status_code, now.json()) == (200, {"now": [["duty-1"]]}), name
     plans = {name: client.get("/api/v1/oncall").status_code for name, client in district.items()}
-    assert {name for name, status in plans.items() if status == 403} == {"北格", "处置"}
+    assert {name for name, status in plans.items() if status == 403} == {"北格", "南格", "北审", "处置"}
     assert set(plans.values()) == {200, 403}
 
 
@@ -268,6 +285,247 @@ def test_each_sees_the_assessment_of_the_own_regions_and_its_total(district: dic
     assert "北长" in cells
     assert "南长" not in cells
     assert district["北调度"].get("/api/v1/assessments?month=2026-09").status_code == 403
+
+
+def act(client: TestClient, number: int, action: str, **body: Any) -> tuple[int, dict[str, Any]]:
+    answer = client.post(f"/api/v1/incidents/{number}/actions", json={"action": action, **body})
+    return answer.status_code, answer.json()
+
+
+def test_a_supervision_is_released_by_its_own_level_or_a_higher_one(district: dict[str, TestClient]) -> None:
+    why = {"comment": "示例"}
+    assert act(district["区总"], 1, "supervise", **why)[0] == 200
+    status, refused = act(district["北长"], 1, "release")
+    assert (status, "区总" in refused["detail"]) == (403, True)
+    assert act(district["北办"], 1, "release")[0] == 403
+    assert act(district["办"], 1, "supervise", **why)[0] == 409, "of the same level: there is one already"
+    assert act(district["区总"], 1, "release")[0] == 200
+    assert act(district["北长"], 1, "supervise", **why)[0] == 200
+    status, after = act(district["区总"], 1, "supervise", **why)
+    assert (status, after["incident"]["supervised_by"]) == (200, "区总")
+    assert act(district["北长"], 1, "release")[0] == 403
+    assert act(district["办"], 1, "release")[0] == 200, "the office speaks for the general chief"
+
+
+def test_an_automatic_supervision_gives_way_to_a_higher_chief_and_its_own_chief_does_not_release_it(
+    context: Context, district: dict[str, TestClient]
+) -> None:
+    tree = Regions(REGIONS)
+    with context.database.write() as connection:
+        due_ms = incidents.get(connection, 1).case.due_ms or 0
+        incidents.remind(connection, due_ms - 1, up=tree.parent, source="/test")
+        assert 1 in incidents.remind(connection, due_ms + 1, up=tree.parent, source="/test")
+        assert incidents.get(connection, 1).case.escalated_to == "d/n"
+    assert act(district["北格"], 1, "supervise", comment="示例")[0] == 403
+    status, after = act(district["区总"], 1, "supervise", comment="示例")
+    assert (status, after["incident"]["supervised_by"]) == (200, "区总")
+    assert act(district["北长"], 1, "release")[0] == 403
+
+
+def test_whoever_handled_a_case_in_any_round_or_part_does_not_verify_it(
+    context: Context, district: dict[str, TestClient]
+) -> None:
+    done = {"comment": "示例：已处置", "measurement": {"nh3n": 0.5}}
+    assert act(district["北长"], 1, "start")[0] == 200
+    status, after = act(district["北格"], 1, "finish", **done)
+    assert (status, after["incident"]["handler"]) == (200, "北格")
+    status, refused = act(district["北长"], 1, "verify", comment="示例")
+    assert (status, "verify" in refused["allowed"]) == (403, False), "who started it handled it"
+    assert act(district["北办"], 1, "rework", comment="示例")[0] == 200
+    assert act(district["北格"], 1, "start")[0] == 200
+    assert act(district["北格"], 1, "finish", **done)[0] == 200
+    assert act(district["北长"], 1, "verify", comment="示例")[0] == 403, "nor who handled it in a round before"
+    assert act(district["北办"], 1, "verify", comment="示例")[0] == 200
+    with context.database.read() as connection:
+        assert incidents.get(connection, 1).case.handlers == ("北长", "北格")
+
+
+def test_a_term_for_one_reach_reaches_that_water_alone(context: Context, district: dict[str, TestClient]) -> None:
+    tree = Regions(REGIONS)
+    with context.database.write() as connection:
+        people.add(connection, "涌长", Role.CHIEF, by="test", now_ms=BEGAN)
+        term = {"region": "d/n", "reach": "up", "since_ms": BEGAN, "by": "test", "now_ms": BEGAN, "source": "/test"}
+        people.appoint(connection, "涌长", **term, regions=tree)
+        token = people.issue(connection, "涌长", by="test", now_ms=BEGAN)
+        own = incidents.record(
+            connection,
+            [a_finding(BEGAN, rule="nh3n", cause="own", station="own")],
+            BEGAN,
+            source="/test",
+            place=lambda _: Place("d/n/1", "up"),
+        ).ids[0]
+    client = TestClient(create_app(context), headers={"Authorization": f"Bearer {token}"})
+    assert [one["id"] for one in client.get("/api/v1/incidents").json()["items"]] == [own]
+    assert client.get(f"/api/v1/incidents/{own}").status_code == 200
+    me = client.get("/api/v1/me").json()
+    assert (me["regions"], me["reaches"]) == ([], ["up"])
+    assert client.get("/api/v1/incidents/1").status_code == 403, "the same region, another water"
+    assert act(client, 1, "comment", comment="示例")[0] == 403
+    goals = {"goals": [{"goal": "示例"}]}
+    assert client.put("/api/v1/reaches/up/plan", json=goals).status_code == 200
+    assert client.put("/api/v1/reaches/down/plan", json=goals).status_code == 403
+
+
+def test_a_street_office_sees_and_sends_again_what_tells_of_its_own_incidents(
+    context: Context, district: dict[str, TestClient]
+) -> None:
+    with context.database.write() as connection:
+        connection.execute(sa.update(outbox).values(status="refused"))
+        numbers = {row.incident_id: row.id for row in connection.execute(sa.select(outbox.c.id, outbox.c.incident_id))}
+        for number in (1, 2):
+            item = Item(number, Kind.OPENED, Colour.RED, BEGAN, Text("", ""), Text("示例", "example"))
+            notice_store.gather(connection, [Wanted("duty", f"d{number}", item, BEGAN)], BEGAN, Policy())
+        connection.execute(sa.update(notice).values(status="dead"))
+    everybody = TestClient(create_app(replace(context, telling=Telling(Directory, Policy(), None, ""))))
+
+    def ask(name: str, method: str, path: str, **body: Any) -> httpx.Response:
+        return everybody.request(method, f"/api/v1{path}", headers=district[name].headers, json=body or None)
+
+    def of(name: str, path: str, *way: str) -> set[int]:
+        return {one["incident"] for one in ask(name, "GET", path).json()["items"]}
+
+    assert (of("北办", "/deliveries"), of("办", "/deliveries")) == ({1}, {1, 2})
+    told = {name: ask(name, "GET", "/notices").json()["items"] for name in ("北办", "办")}
+    seen = {name: {item["incident"] for one in items for item in one["items"]} for name, items in told.items()}
+    assert seen == {"北办": {1}, "办": {1, 2}}
+    assert ask("北办", "POST", f"/deliveries/{numbers[2]}/replay").status_code == 403
+    assert ask("北办", "POST", f"/deliveries/{numbers[1]}/replay").status_code == 202
+    by_incident = {item["incident"]: one["id"] for one in told["办"] for item in one["items"]}
+    assert ask("北办", "POST", f"/notices/{by_incident[2]}/replay").status_code == 404
+    assert ask("北办", "POST", f"/notices/{by_incident[1]}/replay").status_code == 202
+    for method, path in (("GET", "/reconciliations"), ("POST", "/reconciliations/1/resend")):
+        assert ask("北办", method, path).status_code == 403, path
+        assert ask("办", method, path).status_code != 403, path
+    shift = {"person": "nobody", "begins": AT, "until": rfc3339(NOW)}
+    assert ask("北办", "POST", "/oncall/shifts", shifts=[shift]).status_code == 403
+    assert ask("办", "POST", "/oncall/shifts", shifts=[shift]).status_code == 404, "there is no such contact"
+
+
+def test_a_case_goes_to_who_may_handle_it_there_and_stays_within_reach_of_who_sends_it(
+    context: Context, district: dict[str, TestClient]
+) -> None:
+    with context.database.write() as connection:
+        people.add(connection, "市民", Role.PUBLIC, by="test", now_ms=BEGAN)
+        people.add(connection, "旧长", Role.CHIEF, by="test", now_ms=BEGAN)  # without a term
+    for name in ("市民", "旧长", "南长", "南格", "审计", "不存在"):
+        assert act(district["北调度"], 1, "dispatch", to={"responsible": name})[0] == 409, name
+    for name in ("北格", "处置", "区总"):
+        status, after = act(district["北调度"], 1, "dispatch", to={"responsible": name})
+        assert (status, after["incident"]["responsible"]) == (200, name)
+    to = {"region": "d/s", "responsible": "南长"}
+    assert act(district["北调度"], 1, "dispatch", to=to)[0] == 403, "an operator moves no case into another street"
+    status, after = act(district["办"], 1, "dispatch", to=to)
+    assert (status, after["incident"]["region"]) == (200, "d/s")
+
+
+def test_a_reviewer_changes_stations_of_the_own_region_and_moves_none_in_or_out(
+    district: dict[str, TestClient],
+) -> None:
+    client, day = district["北审"], rfc3339(NOW + 1000)
+    assert client.patch("/api/v1/stations/south", json={"region": "d/n"}).status_code == 403
+    assert client.patch("/api/v1/stations/north", json={"region": "d/s"}).status_code == 403
+    assert client.patch("/api/v1/stations/north", json={"note": "示例"}).status_code == 200
+    stale = {"If-Match": '"no-such-version"'}
+    assert client.patch("/api/v1/stations/south", json={"note": "x"}, headers=stale).status_code == 403, "not 412"
+    new = {"key": "new", "lon": 113.05, "lat": 23.0}
+    assert client.post("/api/v1/stations", json=new | {"region": "d/s"}).status_code == 403
+    assert client.post("/api/v1/stations", json=new | {"region": "d/n/1"}).status_code == 201
+    changes: dict[str, dict[str, Any]] = {
+        "mutes": {"until": day, "reason": "示例"},
+        "visits": {},
+        "deployments": {"parameter": "do"},
+        "calibrations": {"parameter": "do", "type": "span", "standard": 8.0, "reading": 8.0},
+        "reviews": {"since": AT, "until": rfc3339(NOW), "verdict": "bad", "reason": "示例"},
+        "commands": {"command": "send_now"},
+        "credentials": {},
+    }
+    for name, body in changes.items():
+        assert client.post(f"/api/v1/stations/south/{name}", json=body).status_code == 403, name
+        assert client.post(f"/api/v1/stations/north/{name}", json=body).status_code != 403, name
+    assert client.post("/api/v1/readings", json={"station": "south", "samples": []}).status_code == 403
+    assert client.delete("/api/v1/regions/d/s").status_code == 403
+
+
+def picture(colour: str = "red") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (20, 20), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_an_attachment_is_for_who_sent_it_and_who_may_see_what_it_is_attached_to(
+    context: Context, district: dict[str, TestClient]
+) -> None:
+    def attach(name: str, data: bytes, called: str = "") -> dict[str, Any]:
+        answer = district[name].post(f"/api/v1/attachments?name={called}", content=data)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def seen(name: str, key: str) -> int:
+        answer = district[name].get(f"/api/v1/attachments/{key}")
+        assert answer.status_code != 200 or answer.headers["cache-control"] == "private, no-store"
+        return answer.status_code
+
+    mine = attach("北格", picture(), "first")
+    assert {name: seen(name, mine["id"]) for name in ("北格", "北长", "南长")} == {
+        "北格": 200,
+        "北长": 404,
+        "南长": 404,
+    }
+    assert act(district["南长"], 2, "comment", comment="示例", attachments=[mine["id"]])[0] == 404, "by its hash alone"
+    assert act(district["北格"], 1, "comment", comment="示例", attachments=[mine["id"]])[0] == 200
+    assert {name: seen(name, mine["id"]) for name in ("北长", "办", "南长")} == {"北长": 200, "办": 200, "南长": 404}
+    theirs = attach("南长", picture(), "second")
+    assert (theirs["id"], theirs["by"], theirs["name"]) == (mine["id"], "南长", "second"), (
+        "nothing of who had it before"
+    )
+    assert seen("南长", mine["id"]) == 200
+    with context.database.write() as connection:
+        people.add(connection, "市民", Role.PUBLIC, by="test", now_ms=BEGAN)
+        token = people.issue(connection, "市民", by="test", now_ms=BEGAN)
+    public = TestClient(create_app(context), headers={"Authorization": f"Bearer {token}"})
+    assert public.get(f"/api/v1/photos/{mine['id']}").status_code == 404, "no photo of a station"
+    assert public.get(f"/api/v1/attachments/{mine['id']}").status_code == 403
+    of_station = district["北审"].post("/api/v1/stations/north/photos", content=picture("blue")).json()
+    answer = public.get(of_station["url"])
+    assert (answer.status_code, answer.headers["cache-control"]) == (200, "private, no-store")
+    assert public.get("/api/v1/stations/north/mutes").status_code == 403
+    assert district["北格"].get("/api/v1/stations/north/mutes").status_code == 200
+
+
+def test_whoever_may_not_see_an_incident_learns_nothing_of_its_version(district: dict[str, TestClient]) -> None:
+    body = {"action": "comment", "comment": "示例"}
+    for tag in ('"1"', '"3"', '"99"'):
+        answer = district["南长"].post("/api/v1/incidents/1/actions", json=body, headers={"If-Match": tag})
+        assert answer.status_code == 403, tag
+
+
+def test_a_contact_added_by_the_administrator_reaches_the_messages_and_its_address_nobody(
+    context: Context, district: dict[str, TestClient]
+) -> None:
+    path, secret = "/api/v1/people/北长/contact", "json://user:geheim@127.0.0.1:9/hook"
+    body = {"least": "orange", "channels": [{"url": secret, "short": True}]}
+    assert district["办"].put(path, json=body).status_code == 403
+    assert district["北长"].get(path).status_code == 403
+    assert district["管理"].get(path).status_code == 404
+    assert district["管理"].put(path, json={"channels": [{"url": "no address"}]}).status_code == 400
+    assert district["管理"].put(path, json=body).status_code == 200
+    shown = district["管理"].get(path)
+    assert shown.json()["channels"] == [{"kind": "json", "short": True}]
+    with context.database.read() as connection:
+        (kept,) = connection.execute(sa.select(person_contact)).mappings()
+        lines = audit.listing(connection, what="person.contact_changed", limit=9)
+        trail = "".join(line.body for line in lines)
+    assert "geheim" not in shown.text + str(dict(kept)) + trail
+    roster = messages.Roster(Directory(), context.database, context.vault, lambda: NOW)
+    contact = roster().named("北长")
+    assert (contact.regions, contact.least, [one.url for one in contact.channels]) == (
+        ("d/n",),
+        Colour.ORANGE,
+        [secret],
+    )
+    assert messages.Roster(Directory(), context.database, Vault(new_key()), lambda: NOW)().get("北长") is None
+    assert district["管理"].delete(path).status_code == 204
+    assert messages.Roster(Directory(), context.database, context.vault, lambda: NOW)().get("北长") is None
 
 
 def test_nobody_can_write_down_somebody_elses_name(context: Context) -> None:

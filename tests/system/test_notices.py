@@ -33,6 +33,7 @@ from governance.oncall import Shift
 from governance.regions import Place, Regions
 from governance.roles import administrator
 from governance.tables import audit as trail
+from governance.vault import Vault, new_key
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import messages
@@ -455,7 +456,7 @@ def test_chiefs_come_from_the_record_by_their_terms_and_nobody_answers_for_every
 ) -> None:
     regions = Regions(REGIONS, STATIONS)
     file = Directory((replace(who(office.phones, "li"), name="李某（示例）"), who(office.phones, "duty", Role.OFFICE)))
-    roster = messages.Roster(file, office.database, lambda: office.clock[0])
+    roster = messages.Roster(file, office.database, Vault(new_key()), lambda: office.clock[0])
     with office.database.write() as connection:
         people.add(connection, "李某（示例）", roles.Role.CHIEF, by="x", now_ms=NOON)
         people.appoint(

@@ -324,6 +324,23 @@ def test_an_administrator_appoints_a_successor_who_takes_over_the_open_cases(loo
     )
 
 
+def test_an_administrator_adds_how_somebody_is_reached_and_the_address_is_not_shown_again(look: Look) -> None:
+    page = look("/people", pages_site.ADMINISTRATOR)
+
+    def open_form() -> None:
+        person = page.locator(".rc-member", has_text="梁村级河长（示例）").first
+        person.locator("summary").click()
+        person.get_by_role("button", name="联系方式").click()
+
+    open_form()
+    page.get_by_test_id("start-dialog-channel").fill("json://geheim.example/hook")
+    page.get_by_test_id("start-dialog-confirm").click()
+    expect(page.get_by_test_id("start-dialog-confirm")).to_have_count(0)
+    open_form()
+    expect(page.get_by_text("已登记：json")).to_be_visible()
+    assert "geheim" not in page.content()
+
+
 def test_an_auditor_verifies_the_trail_takes_a_proof_and_sees_a_case_as_it_stood(look: Look) -> None:
     page = look("/trail?kind=incident&id=2", AUDITOR)
     expect(page.get_by_test_id("trail-entries")).to_contain_text("incident.dispatched")

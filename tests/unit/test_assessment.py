@@ -108,7 +108,8 @@ def test_what_still_waits_is_late_once_its_limit_has_passed_but_not_while_its_cl
     found = made(trail, now_ms=at(30, 10))  # the third may be taken up until 11:00
     assert found.total.shares[Indicator.ACCEPTANCE] == Share(1, 2)
     assert found.total.shares[Indicator.HANDLING] == Share(0, 0)
-    assert found.total.shares[Indicator.CLOSING] == Share(0, 3)
+    assert found.total.shares[Indicator.CLOSING] == Share(0, 0), "closing is due when the days of grace are over"
+    assert made(trail).total.shares[Indicator.CLOSING] == Share(0, 3)
 
 
 def test_false_alarms_and_merged_ones_need_no_closing_and_retrospective_ones_count_only_when_asked() -> None:
@@ -216,8 +217,8 @@ def test_days_on_target_are_counted_by_reach_and_compared_with_the_month_before(
 
 def test_streets_gather_their_cells_and_patrols_count_where_somebody_records_them() -> None:
     class Patrols:
-        def done(self, by: By, start_ms: int, end_ms: int) -> Mapping[str, Share]:
-            assert (by, end_ms - start_ms) == (By.STREET, 31 * DAY_MS)
+        def done(self, by: By, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]:
+            assert (by, end_ms - start_ms, until_ms >= end_ms) == (By.STREET, 31 * DAY_MS, True)
             return {"street-1": Share(9, 10)}
 
     trail = Trail()
@@ -271,3 +272,17 @@ def test_the_shipped_formula_is_marked_as_an_example_and_a_wrong_one_is_refused(
     ):
         with pytest.raises(ConfigurationError, match=told):
             read(text)
+
+
+def test_on_the_first_day_of_a_month_a_trial_gives_no_score() -> None:
+    class Patrols:
+        def done(self, by: By, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]:
+            return {"李河长": Share(0, 0)}  # none is due by then
+
+    trail = Trail()
+    trail.incident(1, at(1), responsible="李河长")
+    found = made(trail, patrols=Patrols(), now_ms=at(1, 10))
+    assert (found.trial, found.total.score, [row.score for row in found.rows]) == (True, None, [None])
+    assert found.total.shares[Indicator.PATROL].value is None
+    over = made(trail, patrols=Patrols())
+    assert (over.trial, over.total.score is None) == (False, False)

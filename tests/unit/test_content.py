@@ -6,8 +6,10 @@ import zlib
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from governance.content import MOST_BYTES, examine
+from governance.metadata import without_metadata
 from sensors.errors import Refused
 
 
@@ -33,6 +35,39 @@ def bomb() -> bytes:
 def test_photos_are_taken_with_their_size(kind: str, media_type: str) -> None:
     found = examine(photo(kind))
     assert (found.media_type, found.width, found.height, found.is_photo) == (media_type, 64, 48, True)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_metadata_is_taken_out_and_the_picture_stays(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    exif.get_ifd(0x8825)[1] = "N"
+    image, data = Image.radial_gradient("L").convert("RGB"), io.BytesIO()
+    told = PngInfo()
+    told.add_text("Comment", "Maker")
+    image.save(data, kind, exif=exif, quality=90, **({"pnginfo": told} if kind == "PNG" else {}))
+    before = data.getvalue()
+    after = without_metadata(before + b"Maker")  # phones put films behind the picture
+    assert (b"Maker" in before, b"Maker" in after) == (True, False)
+    found = Image.open(io.BytesIO(after))
+    assert (dict(found.getexif()), found.info.get("Comment")) == ({}, None)
+    assert found.tobytes() == Image.open(io.BytesIO(before)).tobytes()
+    assert without_metadata(after) == after
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_photo_stays_turned(turn: int) -> None:
+    exif, data = Image.Exif(), io.BytesIO()
+    exif[0x0112], exif[0x010F] = turn, "Maker"
+    Image.new("RGB", (64, 48)).save(data, "JPEG", exif=exif, progressive=True)
+    kept = dict(Image.open(io.BytesIO(without_metadata(data.getvalue()))).getexif())
+    assert kept == ({} if turn == 1 else {0x0112: turn})
+
+
+@pytest.mark.parametrize("cut", [2, 3, 11, 21, 40, 200])
+def test_what_is_cut_short_is_no_error(cut: int) -> None:
+    for kind in ("JPEG", "PNG", "WEBP"):
+        without_metadata(photo(kind)[:cut])
 
 
 def test_a_pdf_is_taken_and_is_no_photo() -> None:

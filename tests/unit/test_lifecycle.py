@@ -303,7 +303,7 @@ def test_who_handled_it_neither_verifies_nor_closes_it():
     for order in (Order(Action.VERIFY, measurement=DONE), Order(Action.CLOSE, comment="好了")):
         mine = Actor(WATER.name, Role.ADMINISTRATOR)
         incident = handled if order.action is Action.VERIFY else changed(walked(5), resolved(T + HOUR))[0]
-        with pytest.raises(Forbidden, match=r"不能自己.* / .*for somebody else"):
+        with pytest.raises(Forbidden, match=r"须由他人.* / .*for somebody else"):
             act(incident, order, mine, NOW, normal={NH3N: 3})
         assert order.action not in allowed(incident, mine)
 
@@ -436,6 +436,14 @@ def test_merging_moves_conditions_and_causes_to_the_one_that_goes_on():
         act(gone, Order(Action.REOPEN, comment="又出现"), OPERATOR, NOW)
     with pytest.raises(NotNow):
         merge(kept, kept, Order(Action.MERGE, into=17), OPERATOR, NOW)
+
+
+def test_merging_sheds_no_supervision_and_forgets_nobody_who_handled_it():
+    watched = act(walked(4), Order(Action.SUPERVISE, comment="示例"), OFFICE, NOW)[0]
+    other = replace(opened(fired(cause="qicha/do", rule="do-low", station="qicha")), id=18)
+    (_, _), (kept, _) = merge(watched, other, Order(Action.MERGE, into=18), OPERATOR, NOW)
+    assert (kept.case.supervised_by, kept.case.supervised_level) == (OFFICE.name, OFFICE.level)
+    assert kept.case.handlers == (WATER.name,)
 
 
 def test_splitting_takes_conditions_into_an_incident_that_follows_them():

@@ -26,7 +26,7 @@ from governance.oncall import ROTATION, SINGLE, Shift
 from governance.people import Person
 from governance.plans import Goal
 from governance.regions import Place, Regions
-from governance.roles import Actor, Department, Right, Role
+from governance.roles import Actor, Department, Right, Role, administrator
 from governance.terms import Appointment, offices
 from sensors.errors import ConfigurationError, Refused
 from sensors.network import Level, Region
@@ -188,10 +188,10 @@ def test_the_deadline_says_how_much_is_left_and_that_a_paused_clock_stands():
 
 def test_a_grey_button_names_its_reason_and_what_the_state_does_not_know_is_not_shown():
     handled = case(State.HANDLED)
-    handled = replace(handled, case=replace(handled.case, handler="李某（示例）"))
+    handled = replace(handled, case=replace(handled.case, handlers=("李某（示例）",)))
     own = hindered(handled, Actor("李某（示例）", Role.OPERATOR))
     assert set(own) == {Action.VERIFY}
-    assert "自己办结" in own[Action.VERIFY]
+    assert "参与办理" in own[Action.VERIFY]
     assert hindered(handled, Actor("王某（示例）", Role.OPERATOR)) == {}
     worker = hindered(case(State.REPORTED), Actor("黄某（示例）", Role.GRID_WORKER))
     assert set(worker) == {Action.ACCEPT}
@@ -243,14 +243,14 @@ def test_people_stand_in_the_region_of_their_term_and_a_reach_without_a_chief_co
     chief = Person(1, "河长（示例）", Role.CHIEF, "", None, T, None)
     grid = Person(2, "网格员（示例）", Role.GRID_WORKER, "s", None, T, None)
     terms = [Appointment(1, chief.name, Role.CHIEF, "s", "r", "", T - DAY, T + DAY)]
-    page = staff.page([chief, grid], terms, registry, T)
+    page = staff.page([chief, grid], terms, registry, T, administrator("管理员（示例）"))
     assert [(b.code, b.depth, [p.person.name for p in b.people]) for b in page.branches] == [
         ("d", 0, []),
         ("s", 1, [chief.name, grid.name]),
         ("t", 1, []),
     ]
     assert [(a.key, a.chiefs, a.until_ms) for a in page.reaches] == [("q", (), None), ("r", (chief.name,), T + DAY)]
-    bounded = staff.page([chief], terms, registry, T, frozenset({"s"}))
+    bounded = staff.page([chief], terms, registry, T, Actor("示例", Role.CHIEF, frozenset({"s"})))
     assert ([b.code for b in bounded.branches], [a.key for a in bounded.reaches]) == (["s"], ["r"])
 
 

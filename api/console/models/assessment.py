@@ -46,13 +46,13 @@ class AssessmentPage:
     head: str
 
 
-def page(made: Assessment, name: Callable[[str], Text], total: Text, now_ms: int) -> AssessmentPage:
-    """The page of an assessment as it was made at ``now_ms``."""
+def page(made: Assessment, name: Callable[[str], Text], total: Text) -> AssessmentPage:
+    """The page of an assessment."""
     whole = sum(weight for weight in made.formula.weights.values())
     return AssessmentPage(
         month=made.month,
         by=made.by,
-        trial=made.until_ms >= now_ms,
+        trial=made.trial,
         lines=tuple(_line(row, name(row.key)) for row in made.rows),
         total=_line(made.total, total),
         weights=tuple((i, made.formula.weights.get(i, 0.0) / whole if whole else 0.0) for i in Indicator),

@@ -7,7 +7,7 @@ from datetime import date
 from api.console.models.messages import midnight
 from governance.people import Person
 from governance.regions import Place, Regions
-from governance.roles import TERMED, Role
+from governance.roles import TERMED, Actor, Role
 from governance.terms import Appointment, responsible
 from sensors.errors import ConfigurationError
 from sensors.stations import Registry
@@ -71,12 +71,12 @@ def page(
     terms: Sequence[Appointment],
     registry: Registry,
     now_ms: int,
-    within: frozenset[str] | None = None,
+    actor: Actor,
 ) -> PeoplePage:
-    """The page over those whom who looks may see; ``within`` bounds the regions and reaches (None: all)."""
+    """The page over those whom ``actor`` may see, with the regions and reaches within their reach."""
     regions = Regions(registry.regions)
-    shown = [r for r in registry.regions if within is None or r.code in within]
-    codes = {r.code for r in shown}
+    waters = {code for _, code in actor.waters}
+    shown = [r for r in registry.regions if actor.covers(r.code) or waters & {r.code, ""}]
     order = sorted(shown, key=lambda r: tuple(reversed(regions.up(r.code))))
     top = min((len(regions.up(r.code)) for r in shown), default=1)
     branches, placed = [], set()
@@ -103,20 +103,20 @@ def page(
     return PeoplePage(
         branches=tuple(branches),
         unplaced=unplaced,
-        reaches=answers(terms, registry, regions, now_ms, codes if within is not None else None),
+        reaches=answers(terms, registry, regions, now_ms, actor),
         everybody=tuple(everybody),
         regions=tuple((b.code, b.name, b.depth) for b in branches),
     )
 
 
 def answers(
-    terms: Sequence[Appointment], registry: Registry, regions: Regions, now_ms: int, codes: set[str] | None
+    terms: Sequence[Appointment], registry: Registry, regions: Regions, now_ms: int, actor: Actor
 ) -> tuple[Answers, ...]:
     """Who answers for each reach whose stations lie here; those for which nobody does come first."""
     found = []
     for reach in registry.reaches:
         places = {s.region for s in registry.stations if s.reach == reach.key}
-        if codes is not None and not places & codes:
+        if actor.regions is not None and not any(actor.covers(code, reach.key) for code in places):
             continue
         names = {responsible(terms, Place(code, reach.key), regions, now_ms) for code in places} - {""}
         ends = [

@@ -184,20 +184,18 @@ def of(connection: sa.Connection, kind: str, id: str | int, *, until_ms: int | N
 
 def everything(connection: sa.Connection, *, after_n: int = 0) -> Iterator[Line]:
     """All entries by number, never all in memory."""
-    query = sa.select(table).where(table.c.n > after_n).order_by(table.c.n)
-    return _lines(connection.execution_options(yield_per=AT_ONCE), query)
+    return _lines(connection, _streamed(sa.select(table).where(table.c.n > after_n).order_by(table.c.n)))
 
 
 def chosen(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Iterator[Line]:
     """The entries that a condition on the table picks, by number, never all in memory."""
-    query = sa.select(table).where(where).order_by(table.c.n)
-    return _lines(connection.execution_options(yield_per=AT_ONCE), query)
+    return _lines(connection, _streamed(sa.select(table).where(where).order_by(table.c.n)))
 
 
 def hashes(connection: sa.Connection, size: int, *, after_n: int = 0) -> Iterator[str]:
     """The hashes of the entries after ``after_n`` up to ``size``, by number."""
     query = sa.select(table.c.hash).where(table.c.n > after_n, table.c.n <= size).order_by(table.c.n)
-    return iter(connection.execution_options(yield_per=AT_ONCE).execute(query).scalars())
+    return iter(connection.execute(_streamed(query)).scalars())
 
 
 # -- verifying ---------------------------------------------------------------------------------------------------------
@@ -280,6 +278,11 @@ def tell(found: Verified, fault: Fault) -> None:
 
 
 # -- between the table and the nouns -----------------------------------------------------------------------------------
+
+
+def _streamed(query: sa.Select[Any]) -> sa.Select[Any]:
+    """The query read in blocks. The option is the statement's: on the connection every later statement would have it."""
+    return query.execution_options(yield_per=AT_ONCE)
 
 
 def _lines(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Line]:

@@ -43,6 +43,9 @@ from sensors.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import MAX_BYTES
 from tests.cases import a_finding, in_both_languages
 from tests.databases import with_tables
+from tests.postgres import lasting
+
+pytestmark = pytest.mark.both_databases
 
 NOW = 1_778_580_000_000  # 2026-05-12T10:00:00Z
 MINUTE = 60_000
@@ -105,11 +108,11 @@ def is_problem(response: Any, status: int, *named: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def make_river(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], River]]:
+def make_river(dialect: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], River]]:
     rivers: list[River] = []
 
     def make() -> River:
-        database = Database(f"sqlite:///{tmp_path_factory.mktemp('api') / 'river.db'}")
+        database = Database(lasting(dialect, tmp_path_factory.mktemp("api")))
         with_tables(database)
         known = catalogue()
         with database.write() as connection:

@@ -28,15 +28,16 @@ from sensors.errors import NotFound, Refused
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests.databases import with_tables
-from tests.postgres import DIALECTS, fresh
+
+pytestmark = pytest.mark.both_databases
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 T = 1_790_000_000_000
 
 
-@pytest.fixture(params=DIALECTS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    database = Database(fresh(request.param, tmp_path))
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    database = Database(url)
     with_tables(database)
     yield database
     database.close()

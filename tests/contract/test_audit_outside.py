@@ -24,7 +24,9 @@ from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.times import DAY_MS
-from tests.databases import with_tables
+from tests.databases import unguarded, with_tables
+
+pytestmark = pytest.mark.both_databases
 
 T = 1_790_000_000_000
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -71,14 +73,12 @@ class Site:
         return result.exit_code, result.output
 
     def tamper(self, statement: str) -> None:
-        with self.database.write() as connection:
-            for name in ("audit_no_update", "audit_no_delete"):
-                connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
-            connection.exec_driver_sql(statement)
+        unguarded(self.database, statement)
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("RIVERCHIEF_DATABASE__URL", url)
     made = Site(tmp_path / "data")
     yield made
     made.database.close()

@@ -39,7 +39,9 @@ from sensors.parameters import catalogue
 from sensors.times import DAY_MS
 from tests.cases import OPERATOR, a_finding
 from tests.databases import with_tables
-from tests.postgres import DIALECTS, fresh
+from tests.postgres import fresh
+
+pytestmark = pytest.mark.both_databases
 
 NOW = 1_778_580_000_000  # 2026-05-12T10:00:00Z
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -87,19 +89,19 @@ def told(number: int, status: str, **more: Any) -> dict[str, Any]:
     return {"data": {"incident": number, "status": status, "handler": "张某（示例）", **more}}
 
 
-@pytest.fixture(params=DIALECTS)
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    yield from make(request.param, tmp_path)
+@pytest.fixture
+def site(url: str) -> Iterator[Site]:
+    yield from make(url)
 
 
 @pytest.fixture
 def one(tmp_path: Path) -> Iterator[Site]:
     """On SQLite alone: what has nothing to do with the database."""
-    yield from make("sqlite", tmp_path)
+    yield from make(fresh("sqlite", tmp_path))
 
 
-def make(dialect: str, folder: Path) -> Iterator[Site]:
-    database = Database(fresh(dialect, folder))
+def make(url: str) -> Iterator[Site]:
+    database = Database(url)
     with_tables(database)
     clock, counted, woken = [NOW], list[Result](), list[None]()
     context = Context(

@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -31,6 +30,8 @@ from sensors.stations import Reach, Registry, Station, Water
 from sensors.times import rfc3339
 from tests.cases import OPERATOR, a_finding
 from tests.databases import with_tables
+
+pytestmark = pytest.mark.both_databases
 
 NOW = 1_790_000_000_000
 ROLES = (
@@ -96,8 +97,8 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> Iterator[Context]:
-    database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
+def context(url: str) -> Iterator[Context]:
+    database = Database(url)
     with_tables(database)
     yield Context(database, SqlReadings(database, catalogue()), catalogue(), "/test", lambda: NOW)
     database.close()

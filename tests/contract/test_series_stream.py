@@ -26,7 +26,10 @@ from sensors.parameters import catalogue
 from sensors.reading import Batch, Flag, QualityTest, pack
 from sensors.stations import Registry, Station
 from tests.databases import with_tables
+from tests.postgres import lasting
 from tests.rig import eventually
+
+pytestmark = pytest.mark.both_databases
 
 START = 1_746_057_600_000  # 2025-05-01T00:00:00Z
 MINUTE = 60_000
@@ -42,9 +45,9 @@ def values() -> Any:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlReadings]:
+def store(dialect: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlReadings]:
     """A year of minutes of one series, every 1,000th reading a spike."""
-    database = Database(f"sqlite:///{tmp_path_factory.mktemp('series') / 'river.db'}")
+    database = Database(lasting(dialect, tmp_path_factory.mktemp("series")))
     with_tables(database)
     known = catalogue()
     with database.write() as connection:

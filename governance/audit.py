@@ -182,6 +182,12 @@ def of(connection: sa.Connection, kind: str, id: str | int, *, until_ms: int | N
     return list(_lines(connection, query))
 
 
+def happened(connection: sa.Connection, what: Sequence[str], *, after_n: int) -> bool:
+    """Whether one of the entries after ``after_n`` is one of these."""
+    query = sa.select(table.c.n).where(table.c.n > after_n, table.c.what.in_(what)).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def everything(connection: sa.Connection, *, after_n: int = 0) -> Iterator[Line]:
     """All entries by number, never all in memory."""
     return _lines(connection, _streamed(sa.select(table).where(table.c.n > after_n).order_by(table.c.n)))
@@ -214,6 +220,10 @@ class Wrong(Enum):
     """A signed root covers it, and the trail ends before it."""
     REWRITTEN = "rewritten"
     """The chain fits, but a signed root of that time says that it was another."""
+    ROOT_MISSING = "root_missing"
+    """A signed root kept outside is no longer in the database."""
+    DIFFERS = "differs"
+    """A case or a person in its table is not what the entry says; the entry is 0 where none knows the row."""
     SIGNATURE = "signature"
     """A root's signature is not valid, or made with another key than those given."""
 
@@ -281,7 +291,7 @@ def tell(found: Verified, fault: Fault) -> None:
 
 
 def _streamed(query: sa.Select[Any]) -> sa.Select[Any]:
-    """The query read in blocks. The option is the statement's: on the connection every later statement would have it."""
+    """The query, read in blocks; the option is not set on the connection, where every later statement would have it."""
     return query.execution_options(yield_per=AT_ONCE)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from governance import comparison
+from governance.audit import Verified
 from governance.database import Database
 from riverchief import migrations
 from sensors.parameters import catalogue
@@ -42,6 +44,14 @@ def unguarded(database: Database, *statements: str) -> None:
                 connection.exec_driver_sql(f"DROP TRIGGER {name}")
         for statement in statements:
             connection.exec_driver_sql(statement)
+
+
+def cases_are_in_the_trail(database: Database) -> None:
+    """Every case and person is what the trail says: whatever a test did, it did through the program."""
+    found = Verified()
+    with database.read() as connection:
+        comparison.compare(connection, found)
+    assert found.faults == []
 
 
 def stored(

@@ -21,7 +21,7 @@ from governance.tables import incident, incident_condition, incident_entry, outb
 from sensors.errors import NotFound
 from sensors.texts import Text
 from tests.cases import OPERATOR, WAY, a_finding
-from tests.databases import with_tables
+from tests.databases import cases_are_in_the_trail, with_tables
 from tests.postgres import fresh
 
 pytestmark = pytest.mark.both_databases
@@ -37,6 +37,7 @@ def database(url: str) -> Iterator[Database]:
     database = Database(url)
     with_tables(database)
     yield database
+    cases_are_in_the_trail(database)
     database.close()
 
 

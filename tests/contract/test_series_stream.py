@@ -29,8 +29,6 @@ from tests.databases import with_tables
 from tests.postgres import lasting
 from tests.rig import eventually
 
-pytestmark = pytest.mark.both_databases
-
 START = 1_746_057_600_000  # 2025-05-01T00:00:00Z
 MINUTE = 60_000
 ROWS = 525_600  # a year of minutes
@@ -118,6 +116,7 @@ class Served:
         return httpx.stream("GET", path, params=SPAN, headers={"Accept": accept}, timeout=120)
 
 
+@pytest.mark.both_databases
 def test_a_year_of_minutes_is_complete_and_the_same_as_csv_and_as_arrow(store: SqlReadings) -> None:
     with Served(store) as api:
         table = pa.ipc.open_stream(api.get(ARROW).content).read_all()

@@ -223,10 +223,10 @@ def test_the_receiver_says_when_to_come_again_in_seconds_or_as_a_date_and_at_mos
     assert [retry_after(text, now_ms) for text in (None, "", "soon", "-5", "1.5", "٣")] == [None] * 6
 
 
-@pytest.mark.parametrize("url", ["", "platform/events", "ftp://platform/events", "http://", "http://[::1"])
-def test_an_address_that_cannot_be_sent_to_is_refused_at_once(database: Database, url: str):
+@pytest.mark.parametrize("address", ["", "platform/events", "ftp://platform/events", "http://", "http://[::1"])
+def test_an_address_that_cannot_be_sent_to_is_refused_at_once(database: Database, address: str):
     with pytest.raises(ConfigurationError):
-        Deliverer(database, url, SECRET, clock=clock, rng=random.Random(1))
+        Deliverer(database, address, SECRET, clock=clock, rng=random.Random(1))
 
 
 # What arrives -------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from governance import audit, comparison, incidents, people, roots
 from governance.audit import Wrong
 from governance.comparison import Difference
 from governance.database import Database
-from governance.finding import Colour
+from governance.finding import Change, Colour
 from governance.incident import Action, Order, Source
 from governance.regions import NOWHERE
 from governance.roles import Role
@@ -43,8 +43,12 @@ class Cases:
             for i, name in enumerate((CHIEF, "孙河长（示例）")):
                 people.add(connection, name, Role.CHIEF, region="g1", by="x", now_ms=T + i)
             (self.number,) = incidents.record(connection, [a_finding(T)], T, source="/s").ids
+            normal = {("nh3n-high", "shiwan", "nh3n"): 3}
             for i, (actor, order) in enumerate(WAY):
-                incidents.act(connection, self.number, order, actor, now_ms=T + 1000 * i, source="/s")
+                if order.action is Action.FINISH:
+                    calm = a_finding(T + 1000 * i, change=Change.RESOLVED)
+                    incidents.record(connection, [calm], T + 1000 * i, source="/s")
+                incidents.act(connection, self.number, order, actor, now_ms=T + 1000 * i, source="/s", normal=normal)
             order = Order(Action.ACCEPT, comment="水面有油\x00")
             origin, place = Source.PATROL, replace(NOWHERE, lon=113.0, lat=23.0)
             given: dict[str, Any] = {"colour": Colour.BLUE, "origin": origin, "place": place}
@@ -97,15 +101,20 @@ def test_untouched_cases_and_people_are_what_the_trail_says(cases: Cases) -> Non
         (
             "UPDATE incident_entry SET comment = '伪' WHERE what = 'finished'",
             "incident.finished",
-            "history 5",
+            "history 6",
             "comment",
         ),
-        ("UPDATE incident_entry SET \"by\" = '伪' WHERE what = 'verified'", "incident.verified", "history 6", "by"),
+        ("UPDATE incident_entry SET \"by\" = '伪' WHERE what = 'verified'", "incident.verified", "history 7", "by"),
         ("UPDATE incident SET state = 'handled' WHERE id = 1", "incident.closed", "incident", "state"),
         ("UPDATE incident SET colour = 'blue' WHERE id = 1", "incident.closed", "incident", "colour"),
         ("UPDATE incident SET responsible = '伪' WHERE id = 1", "incident.closed", "incident", "responsible"),
-        ("UPDATE incident_condition SET since_ms = 1", "incident.fired", "condition nh3n-high/shiwan/nh3n", "since_ms"),
-        ("DELETE FROM incident_entry WHERE what = 'verified'", "incident.verified", "history 6", ""),
+        (
+            "UPDATE incident_condition SET since_ms = 1",
+            "incident.resolved",
+            "condition nh3n-high/shiwan/nh3n",
+            "since_ms",
+        ),
+        ("DELETE FROM incident_entry WHERE what = 'verified'", "incident.verified", "history 7", ""),
     ],
 )
 def test_a_case_changed_by_sql_is_named_with_entry_and_field(
@@ -151,7 +160,7 @@ def test_a_trail_written_anew_under_a_signed_root_proves_nothing(cases: Cases) -
     for line in lines:
         one = replace(line, prev=prev)
         prev = one.expected_hash()
-        body_ = one.body.replace("'", "''").replace("%", "%%")
+        body_ = one.body.replace("'", "''")
         statements.append(
             f"UPDATE audit SET body = '{body_}', prev_hash = '{one.prev}', hash = '{prev}' WHERE n = {line.n}"
         )

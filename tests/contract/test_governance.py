@@ -29,7 +29,7 @@ from sensors.texts import Text
 from sensors.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests.cases import OPERATOR
-from tests.databases import with_tables
+from tests.databases import cases_are_in_the_trail, with_tables
 from tests.postgres import fresh
 
 pytestmark = pytest.mark.both_databases
@@ -138,6 +138,7 @@ def _district(url: str) -> Iterator[District]:
             token = people.issue(connection, name, by="test", now_ms=NOW)
             clients[name] = TestClient(app, headers={"Authorization": f"Bearer {token}"})
     yield District(database, clock, site, clients, context)
+    cases_are_in_the_trail(database)
     database.close()
 
 

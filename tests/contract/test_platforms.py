@@ -38,7 +38,7 @@ from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.parameters import catalogue
 from sensors.times import DAY_MS
 from tests.cases import OPERATOR, a_finding
-from tests.databases import with_tables
+from tests.databases import cases_are_in_the_trail, with_tables
 from tests.postgres import fresh
 
 pytestmark = pytest.mark.both_databases
@@ -116,6 +116,7 @@ def make(url: str) -> Iterator[Site]:
         wake=lambda: woken.append(None),
     )
     yield Site(database, context, TestClient(create_app(context), headers=AUTH), clock, counted, woken)
+    cases_are_in_the_trail(database)
     database.close()
 
 

@@ -115,7 +115,7 @@ def seen_by(
     Who leads (chiefs, deputies, office) sees who has a region or a term in theirs; an operator sees who can be given a
     case there, also from above. Auditors, and who has no bounds, see all.
     """
-    if actor.role in (Role.AUDITOR, Role.ADMINISTRATOR):
+    if actor.role in (Role.AUDITOR, Role.ADMINISTRATOR, Role.MACHINE):
         return list(everybody)
     held: dict[str, set[str]] = {}
     for term in terms:

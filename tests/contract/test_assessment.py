@@ -101,6 +101,9 @@ def test_the_sheet_shows_what_the_entries_give_when_anybody_counts_again(databas
             assert (int(float(good)), int(float(of))) == (share.good, share.of)
             assert (None if value is None else float(value)) == pytest.approx(share.value)
         assert (None if row[-1] is None else float(row[-1])) == made.score
+    cases = pl.read_excel(file, sheet_name="事件 incidents", has_header=False).slice(1)
+    codes = {case.state for case in again.cases} | {case.colour for case in again.cases}
+    assert not codes & set(cases["column_3"].to_list() + cases["column_4"].to_list())
     told = json.loads(result.output)
     assert (told["example"], told["total"]["score"]) == (True, again.total.score)
     with database.read() as connection:

@@ -154,6 +154,16 @@ def test_in_history_and_trail_a_platform_is_a_platform_and_no_administrator(one:
     assert (kept.by, kept.role) == (last.by, "platform")
 
 
+def test_what_a_program_does_with_the_token_of_the_site_is_a_machines_and_no_administrators(one: Site) -> None:
+    (number,) = one.open("a")
+    body = {"action": "accept", "by": "受理程序（示例）"}
+    assert one.client.post(f"/api/v1/incidents/{number}/actions", json=body).status_code == 200
+    with one.database.read() as connection:
+        last = incidents.history(connection, number)[-1]
+        kept = audit.listing(connection, what="incident.accepted", limit=1)[0]
+    assert (last.by, last.role, kept.role) == ("受理程序（示例）", "machine", "machine")
+
+
 def test_a_platform_acts_in_its_own_region_and_nowhere_else(one: Site) -> None:
     local = read(SHIPPED.replace('# region = "chancheng/zumiao"', 'region = "chancheng/zumiao"'))
     one.client = TestClient(create_app(replace(one.context, platforms=local)), headers=AUTH)

@@ -29,7 +29,7 @@ from api.problems import Problem
 from api.registries import Registries
 from governance import people
 from governance.regions import Regions
-from governance.roles import RIGHTS, Actor, Forbidden, Right, administrator
+from governance.roles import RIGHTS, Actor, Forbidden, Right, Role, administrator
 from ingest.storage.changes import Author
 from sensors.errors import NotFound, WaterError
 from sensors.stations import Station
@@ -129,7 +129,7 @@ class Keeper:
     def by_token(self, token: str) -> Actor | None:
         """Whose token it is; None for one that is not valid. Raises StorageUnavailable."""
         if self._token is not None and hmac.compare_digest(token.encode("utf-8", "replace"), self._token):
-            return administrator(MACHINE)
+            return Actor(MACHINE, Role.MACHINE)
         key = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
         known = self._fresh(key)
         if known is None and token.startswith(people.PREFIX):

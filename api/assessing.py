@@ -210,7 +210,10 @@ def _cases(book: Any, made: Assessment, registry: Registry, formats: dict[str, A
     for at, case in enumerate(made.cases, 1):
         page.write_number(at, 0, case.id)
         when = (beijing(case.opened_at_ms, _TIME), case.closed_at_ms and beijing(case.closed_at_ms, _TIME))
-        texts = (when[0], case.state, case.colour, case.responsible, street(case.region), case.reach, when[1] or "")
+        words = (say(f"state.{case.state}"), say(f"incident.{case.colour}"))
+        place = (name_of(By.STREET, street(case.region), registry), name_of(By.REACH, case.reach, registry))
+        state, colour, in_street, on_reach = (named(text) for text in (*words, *place))
+        texts = (when[0], state, colour, case.responsible, in_street, on_reach, when[1] or "")
         for column, text in enumerate(texts, 1):
             page.write_string(at, column, text)
         counts = (case.acceptance.good, case.acceptance.of, case.handling.good, case.handling.of, int(case.recurred))

@@ -13,6 +13,7 @@ from governance.callbacks import Result
 from governance.contacts import Directory
 from governance.database import Database
 from governance.dispatch import EMPTY, Processes
+from governance.merkle import Root
 from governance.notices import Links, Policy
 from governance.patrols import Counts
 from governance.platforms import Platforms
@@ -76,7 +77,8 @@ class Context:
     ``parts`` tells the health of the running parts. ``wake`` tells the deliverer that there is something in the outbox.
     ``box`` is where all places of the site lie, ``photos`` the folder of the photos; None where this process is not
     told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the
-    public keys that the roots of the trail are signed with, ``formula`` that of the assessment.
+    public keys that the roots of the trail are signed with, ``outside_roots`` reads the roots kept outside the
+    database, ``formula`` is that of the assessment.
     ``platforms`` may call back and be compared with; ``called_back`` counts what came of a callback. ``telling`` is who
     gets messages; None for nobody.
     """
@@ -97,6 +99,7 @@ class Context:
     photos: Path | None = None
     devices: Devices | None = None
     audit_keys: Sequence[Ed25519PublicKey] = ()
+    outside_roots: Callable[[], Sequence[Root]] = list
     formula: Formula = field(default_factory=lambda: Formula(dict.fromkeys(Indicator, 1.0)))
     platforms: Platforms = field(default_factory=Platforms)
     telling: Telling | None = None

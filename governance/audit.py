@@ -182,22 +182,26 @@ def of(connection: sa.Connection, kind: str, id: str | int, *, until_ms: int | N
     return list(_lines(connection, query))
 
 
+def happened(connection: sa.Connection, what: Sequence[str], *, after_n: int) -> bool:
+    """Whether one of the entries after ``after_n`` is one of these."""
+    query = sa.select(table.c.n).where(table.c.n > after_n, table.c.what.in_(what)).limit(1)
+    return connection.execute(query).first() is not None
+
+
 def everything(connection: sa.Connection, *, after_n: int = 0) -> Iterator[Line]:
     """All entries by number, never all in memory."""
-    query = sa.select(table).where(table.c.n > after_n).order_by(table.c.n)
-    return _lines(connection.execution_options(yield_per=AT_ONCE), query)
+    return _lines(connection, _streamed(sa.select(table).where(table.c.n > after_n).order_by(table.c.n)))
 
 
 def chosen(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Iterator[Line]:
     """The entries that a condition on the table picks, by number, never all in memory."""
-    query = sa.select(table).where(where).order_by(table.c.n)
-    return _lines(connection.execution_options(yield_per=AT_ONCE), query)
+    return _lines(connection, _streamed(sa.select(table).where(where).order_by(table.c.n)))
 
 
 def hashes(connection: sa.Connection, size: int, *, after_n: int = 0) -> Iterator[str]:
     """The hashes of the entries after ``after_n`` up to ``size``, by number."""
     query = sa.select(table.c.hash).where(table.c.n > after_n, table.c.n <= size).order_by(table.c.n)
-    return iter(connection.execution_options(yield_per=AT_ONCE).execute(query).scalars())
+    return iter(connection.execute(_streamed(query)).scalars())
 
 
 # -- verifying ---------------------------------------------------------------------------------------------------------
@@ -216,6 +220,10 @@ class Wrong(Enum):
     """A signed root covers it, and the trail ends before it."""
     REWRITTEN = "rewritten"
     """The chain fits, but a signed root of that time says that it was another."""
+    ROOT_MISSING = "root_missing"
+    """A signed root kept outside is no longer in the database."""
+    DIFFERS = "differs"
+    """A case or a person in its table is not what the entry says; the entry is 0 where none knows the row."""
     SIGNATURE = "signature"
     """A root's signature is not valid, or made with another key than those given."""
 
@@ -280,6 +288,11 @@ def tell(found: Verified, fault: Fault) -> None:
 
 
 # -- between the table and the nouns -----------------------------------------------------------------------------------
+
+
+def _streamed(query: sa.Select[Any]) -> sa.Select[Any]:
+    """The query, read in blocks; the option is not set on the connection, where every later statement would have it."""
+    return query.execution_options(yield_per=AT_ONCE)
 
 
 def _lines(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Line]:

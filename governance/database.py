@@ -4,9 +4,10 @@ SQLite by default, with write-ahead log and ``synchronous=FULL``: a commit survi
 (docs/decisions/0002). PostgreSQL where several processes or machines work (docs/decisions/0011).
 """
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any
 
@@ -53,6 +54,10 @@ class Database:
 
             options, on_connect = postgres.options(self.url), postgres.on_connect
         self.engine = sa.create_engine(self.url, **options)
+        if self.is_sqlite:
+            event.listen(self.engine, "do_connect", _keep_private)
+        else:
+            event.listen(self.engine, "first_connect", postgres.check_encoding, insert=True)
         self._writer = threading.Lock()  # SQLite's own waiting is unfair: threads of one process queue here instead
         event.listen(self.engine, "connect", on_connect)
         self._reader = self.engine
@@ -228,6 +233,21 @@ def _sqlite_options() -> dict[str, Any]:
         "pool_size": 16,
         "max_overflow": 32,
     }
+
+
+def _keep_private(_dialect: Any, _record: Any, arguments: Sequence[Any], _options: Any) -> None:
+    """The file, which holds passwords of loggers and citizens' contacts, and the log beside it are the owner's alone.
+
+    SQLite gives the files beside it the mode of the database.
+    """
+    file = str(arguments[0])
+    if file in ("", ":memory:") or file.startswith("file:"):
+        return
+    with suppress(OSError):  # what is wrong with the place, SQLite says when it opens it
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
+    for name in (file, f"{file}-wal", f"{file}-shm"):
+        with suppress(OSError):
+            os.chmod(name, 0o600)
 
 
 def _on_connect_sqlite(dbapi: Any, _record: Any) -> None:

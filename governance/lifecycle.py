@@ -621,7 +621,7 @@ def waiting_for(incident: Incident, actor: Actor) -> tuple[Action, ...]:
     if incident.state in (State.DISPATCHED, State.TRANSFERRED):  # dispatched once; again is no duty
         possible = [a for a in possible if a is not Action.DISPATCH]
     theirs = actor.answers_for(case.responsible) or not (case.responsible or case.department)
-    if actor.role in (Role.HANDLER, Role.ADMINISTRATOR) or theirs:
+    if actor.role in (Role.HANDLER, Role.ADMINISTRATOR, Role.MACHINE) or theirs:
         return tuple(possible)
     return tuple(a for a in possible if STEPS[incident.state, a].right is not Right.HANDLE)
 

@@ -118,8 +118,11 @@ def key_id(key: Ed25519PublicKey) -> str:
 
 
 def leaf(entry_hash: str) -> bytes:
-    """The leaf of an entry; the byte before it keeps leaves and nodes apart (RFC 9162 §2.1.1)."""
-    return hashlib.sha256(b"\x00" + bytes.fromhex(entry_hash)).digest()
+    """The leaf of an entry; the byte before it keeps leaves and nodes apart (RFC 9162 §2.1.1).
+
+    A hash that somebody made no hexadecimal number has the leaf of nothing, which fits no root.
+    """
+    return hashlib.sha256(b"\x00" + _bytes(entry_hash)).digest()
 
 
 def node(left: bytes, right: bytes) -> bytes:

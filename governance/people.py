@@ -78,13 +78,15 @@ def add(
         "created_by": by,
     }
     number = connection.execute(sa.insert(people_).values(row).returning(people_.c.id)).scalar_one()
+    before: list[str] = []
     if role in TERMED and region:
         for held in appointments(connection):
             same = (held.region, held.reach) == (region, "") and held.role is role and role is not Role.DEPUTY
             if same and held.in_force(now_ms):  # `inherit` hands the open cases over
                 _end(connection, appointments_.c.id == held.id, now_ms)
+                before.append(held.name)
         _appoint(connection, number, region, "", "", now_ms, None)
-    told = {"role": role.value, "region": region, "department": row["department"]}
+    told = {"role": role.value, "region": region, "department": row["department"], "instead_of": before}
     _tell(connection, "person.added", name, told, by, now_ms)
     return get(connection, name)
 
@@ -114,7 +116,7 @@ def seen_by(
     Who leads (chiefs, deputies, office) sees who has a region or a term in theirs; an operator sees who can be given a
     case there, also from above. Auditors, and who has no bounds, see all.
     """
-    if actor.role in (Role.AUDITOR, Role.ADMINISTRATOR):
+    if actor.role in (Role.AUDITOR, Role.ADMINISTRATOR, Role.MACHINE):
         return list(everybody)
     held: dict[str, set[tuple[str, str]]] = {}
     for term in terms:
@@ -364,9 +366,33 @@ def _end(connection: sa.Connection, which: sa.ColumnElement[bool], at_ms: int) -
     connection.execute(sa.update(appointments_).where(which, later).values(until_ms=at_ms))
 
 
+def states(connection: sa.Connection, names: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Everybody as the tables have them, with all their terms, by name; of those named only, where names are given."""
+    query = sa.select(people_).order_by(people_.c.id)
+    terms = sa.select(appointments_).order_by(appointments_.c.id)
+    if names is not None:
+        query = query.where(people_.c.name.in_(list(names)))
+        terms = terms.where(appointments_.c.person_id.in_(query.with_only_columns(people_.c.id).order_by(None)))
+    held: dict[int, list[dict[str, Any]]] = {}
+    for row in connection.execute(terms).mappings():
+        held.setdefault(row["person_id"], []).append({name: row[name] for name in _TERM})
+    return {
+        row["name"]: {name: row[name] for name in _STATE} | {"terms": held.get(row["id"], [])}
+        for row in connection.execute(query).mappings()
+    }
+
+
+_STATE = ("role", "region", "department", "created_at_ms", "created_by", "removed_at_ms")
+_TERM = ("region", "reach", "deputy_of", "since_ms", "until_ms")
+
+
 def _tell(connection: sa.Connection, what: str, name: str, body: dict[str, Any], by: str, now_ms: int) -> None:
-    """A change of people is an entry of the trail; tokens are not in it."""
-    audit.append_many(connection, [audit.New(what, "person", name, body, by, now_ms)])
+    """A change of people is an entry of the trail, with the state after it of everybody it concerns (``people``).
+
+    Tokens are not in it.
+    """
+    after = states(connection, [name, *body.get("instead_of", ())])
+    audit.append_many(connection, [audit.New(what, "person", name, body | {"people": after}, by, now_ms)])
 
 
 def _numbers(ids: list[int]) -> str:

@@ -14,7 +14,9 @@ from psycopg.adapt import Dumper
 from psycopg.types.string import StrDumperUnknown
 
 from governance.database import BUSY_TIMEOUT_MS
+from sensors.errors import ConfigurationError
 from sensors.reading import Floats
+from sensors.texts import sentence
 
 SESSION = {
     # Nothing of ours takes minutes, but a runaway statement would hold its rows, and with them the ingest, for ever.
@@ -49,6 +51,13 @@ def options(url: sa.URL) -> dict[str, Any]:
         "pool_timeout": 10,
         "pool_pre_ping": True,  # a connection that died while idle is replaced before it is used
     }
+
+
+def check_encoding(dbapi: Any, _record: Any) -> None:
+    """Raises ConfigurationError for a database that cannot hold every text; before anything else is asked of it."""
+    encoding = dbapi.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise ConfigurationError(sentence("database.encoding", name=dbapi.info.dbname, encoding=encoding))
 
 
 def on_connect(dbapi: Any, _record: Any) -> None:

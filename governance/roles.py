@@ -31,6 +31,8 @@ class Role(StrEnum):
     """An external platform that calls back: no person, and nobody can be given it."""
     SYSTEM = "system"
     """What this system remarks on an incident by itself; no person either."""
+    MACHINE = "machine"
+    """A program with the API token of the site: it may do everything, and the record says that it was no person."""
 
 
 class Department(StrEnum):
@@ -112,6 +114,7 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
     Role.AUDITOR: frozenset(_SEE | _LEAD | {Right.ACCOUNT, Right.AUDIT}),
     Role.ADMINISTRATOR: frozenset(Right),
     Role.PUBLIC: frozenset({Right.LOOK}),
+    Role.MACHINE: frozenset(Right),
     Role.SYSTEM: frozenset({Right.INCIDENTS, Right.COMMENT}),
     Role.PLATFORM: frozenset((_CENTRE | _FIELD | {Right.SUPERVISE}) - {Right.LOOK, Right.ACCOUNT}),
 }
@@ -121,7 +124,7 @@ A platform speaks for the centre and the departments over there: it does with in
 and changes nothing else. The file of the platforms narrows it further, to the words agreed on.
 """
 
-PERSONS = tuple(role for role in Role if role not in (Role.PLATFORM, Role.SYSTEM))
+PERSONS = tuple(role for role in Role if role not in (Role.PLATFORM, Role.SYSTEM, Role.MACHINE))
 """What somebody can be."""
 
 TERMED = frozenset({Role.GENERAL_CHIEF, Role.CHIEF, Role.DEPUTY})
@@ -188,7 +191,7 @@ class Actor:
 
 
 def administrator(name: str) -> Actor:
-    """Somebody who may do everything everywhere: the machines' token, and an open demo."""
+    """Somebody who may do everything everywhere: also anybody on an open site."""
     return Actor(name, Role.ADMINISTRATOR)
 
 
@@ -199,5 +202,5 @@ def label(role: Role) -> Text:
 
 def who(right: Right) -> Text:
     """The roles that have a right, as people read them."""
-    names = [label(role) for role in Role if right in RIGHTS[role]]
+    names = [label(role) for role in Role if right in RIGHTS[role] and role is not Role.MACHINE]
     return Text("、".join(n.zh for n in names), ", ".join(n.en for n in names))

@@ -1,4 +1,4 @@
-"""Signed roots of the trail: made once a day, kept outside, and what verifying compares the trail with.
+"""Signed roots of the trail: made every hour and at every closing, kept outside, and compared with it on verifying.
 
 The chain alone shows what was changed inside it. It cannot show that its end was cut off, or that somebody wrote all of
 it anew; the roots do, as long as one of them lies where that person cannot reach (`governance.merkle`).
@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from governance import audit, merkle
+from governance import audit, comparison, merkle
 from governance.audit import Fault, Verified, Wrong
 from governance.merkle import GENESIS, Proof, Root, Tree
 from governance.tables import audit_root as table
 from sensors.errors import Refused
 from sensors.texts import sentence
+
+_EXACT = (Wrong.CHANGED, Wrong.MISSING, Wrong.OUT_OF_ORDER)
+"""Faults of the chain itself, which name the entry more exactly than a root can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,39 @@ def listing(connection: sa.Connection, *, unsent: bool = False) -> list[Root]:
     return [Root(**row._mapping) for row in connection.execute(query)]
 
 
+def newest(connection: sa.Connection) -> Root | None:
+    """The root of the most entries; None where there is none yet."""
+    query = sa.select(*(table.c[name] for name in Root.__slots__)).order_by(table.c.size.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else Root(**row._mapping)
+
+
+def covering(
+    connection: sa.Connection, n: int, keys: Iterable[Ed25519PublicKey], outside: Sequence[Root] = ()
+) -> tuple[Root | None, bool]:
+    """The newest root over entry ``n`` (None: there is none), and whether all such roots are those of the trail.
+
+    Reads the hash of every entry under it. A root that none of the ``keys`` made is not one of the trail; without keys
+    signatures are not looked at.
+    """
+    known = {merkle.key_id(key): key for key in keys}
+    found: dict[int, list[Root]] = {}
+    for root in (*listing(connection), *outside):
+        if root.size >= n:
+            found.setdefault(root.size, []).append(root)
+    if not found:
+        return None, True
+    good = all(
+        not known or (root.key in known and root.signed_by(known[root.key])) for some in found.values() for root in some
+    )
+    tree = Tree()
+    for one in audit.hashes(connection, max(found)):
+        tree.add(merkle.leaf(one))
+        if tree.size in found:
+            good = good and {root.root for root in found[tree.size]} == {tree.root()}
+    return found[max(found)][0], good and tree.size == max(found)
+
+
 def sent(connection: sa.Connection, root: Root, now_ms: int) -> None:
     """A root has reached every place outside."""
     connection.execute(sa.update(table).where(table.c.size == root.size).values(sent_at_ms=now_ms))
@@ -66,7 +102,7 @@ def verify(
     outside: Sequence[Root] = (),
     progress: Callable[[float], None] = lambda share: None,
 ) -> Verified:
-    """Walk the whole trail and compare it with every root, ours and those kept ``outside``.
+    """Walk the whole trail; compare it with every root, ours and those kept ``outside``, and with cases and people.
 
     Without the roots from outside only what the database itself still knows can be missed. Without any key the roots
     are compared, but not their signatures. ``progress`` is told the share done, 0 to 1.
@@ -74,7 +110,8 @@ def verify(
     known = {merkle.key_id(key): key for key in keys}
     found = Verified()
     roots: dict[int, set[str]] = {}
-    for root in (*listing(connection), *outside):
+    own = listing(connection)
+    for root in (*own, *outside):
         if known and (root.key not in known or not root.signed_by(known[root.key])):
             why = "is not valid" if root.key in known else f"was made with key {root.key}, which was not given"
             detail = f"the signature of the root of {root.size} entries {why}"
@@ -82,7 +119,11 @@ def verify(
         else:
             roots.setdefault(root.size, set()).add(root.root)
     last, _ = audit.head(connection)
-    tree, covered, aligned = Tree(), 0, True
+    gone = sorted(size for size in roots.keys() - {root.size for root in own} if size <= last)
+    if gone:
+        detail = f"{len(gone)} roots kept outside are not in the database, the first of {gone[0]} entries"
+        audit.tell(found, Fault(gone[0], Wrong.ROOT_MISSING, gone[-1], detail))
+    tree, covered, aligned, rewritten = Tree(), 0, True, False
     for line in audit.walk(audit.everything(connection), found):
         aligned = aligned and line.n == tree.size + 1
         if not aligned:  # an entry is missing, which is told: what follows stands at other places than in the tree
@@ -91,13 +132,14 @@ def verify(
         if signed := roots.pop(tree.size, None):
             if signed == {tree.root()}:
                 found.roots += len(signed)
-            elif not any(f.until > covered and f.wrong is not Wrong.SIGNATURE for f in found.faults):
-                # else it is told more exactly already
+            elif not rewritten and not any(f.until > covered and f.wrong in _EXACT for f in found.faults):
+                rewritten = True  # no later root can fit
                 detail = f"entries {covered + 1} to {tree.size} are not those that were signed"
                 audit.tell(found, Fault(covered + 1, Wrong.REWRITTEN, tree.size, detail))
             covered = tree.size
         if line.n % 1000 == 0:
             progress(min(1.0, line.n / max(1, last)))
+    comparison.compare(connection, found)
     beyond = max((size for size in roots if size > last), default=0)
     if beyond:
         audit.tell(found, Fault(last + 1, Wrong.CUT_OFF, beyond, f"entries {last + 1} to {beyond} are cut off"))

@@ -256,26 +256,48 @@ plan = sa.Table(
     sa.Column("changed_by", sa.Text, nullable=False),
 )
 
+_SEALED = "size, root, head, at_ms, origin, key, signature, peaks"
+"""The columns of a root that never change; ``sent_at_ms`` does."""
+
+
+def _sqlite_guards(name: str, key: str, columns: str) -> tuple[str, ...]:
+    """REPLACE deletes a row without its trigger: so no row is inserted whose key or rowid is there already."""
+    stop = "BEGIN SELECT RAISE(ABORT, 'the trail is never changed'); END"
+    there = f"EXISTS (SELECT 1 FROM {name} WHERE {key} = NEW.{key} OR rowid = NEW.rowid)"
+    return (
+        f"CREATE TRIGGER IF NOT EXISTS {name}_no_update BEFORE UPDATE {columns}ON {name} {stop}",
+        f"CREATE TRIGGER IF NOT EXISTS {name}_no_delete BEFORE DELETE ON {name} {stop}",
+        f"CREATE TRIGGER IF NOT EXISTS {name}_no_replace BEFORE INSERT ON {name} WHEN {there} {stop}",
+    )
+
+
+def _postgres_guard(name: str, columns: str) -> str:
+    return (
+        f"CREATE OR REPLACE TRIGGER {name}_no_change BEFORE UPDATE {columns}OR DELETE OR TRUNCATE ON {name} "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_guard()"
+    )
+
+
+GUARD_FUNCTION = (
+    "CREATE OR REPLACE FUNCTION audit_guard() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN RAISE EXCEPTION 'the trail is never changed'; END $$"
+)
 GUARDS = {
-    "sqlite": (
-        "CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit "
-        "BEGIN SELECT RAISE(ABORT, 'the trail is never changed'); END",
-        "CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit "
-        "BEGIN SELECT RAISE(ABORT, 'the trail is never changed'); END",
-    ),
-    "postgresql": (
-        "CREATE OR REPLACE FUNCTION audit_guard() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION 'the trail is never changed'; END $$",
-        "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
-        "FOR EACH STATEMENT EXECUTE FUNCTION audit_guard()",
-    ),
+    ("sqlite", "audit"): _sqlite_guards("audit", "n", ""),
+    ("sqlite", "audit_root"): _sqlite_guards("audit_root", "size", f"OF {_SEALED} "),
+    ("postgresql", "audit"): (GUARD_FUNCTION, _postgres_guard("audit", "")),
+    ("postgresql", "audit_root"): (GUARD_FUNCTION, _postgres_guard("audit_root", f"OF {_SEALED} ")),
 }
-"""What forbids changing the trail, by database. Its owner can take that away; what he then does, verifying shows."""
+"""What forbids changing the trail and its roots, by database and table; may be run again.
+
+The owner of the database can take that away; what is done then, verifying shows.
+"""
 
 
 @sa.event.listens_for(audit, "after_create")
-def _guard(_table: sa.Table, connection: sa.Connection, **_: object) -> None:
-    for statement in GUARDS[connection.dialect.name]:
+@sa.event.listens_for(audit_root, "after_create")
+def _guard(table: sa.Table, connection: sa.Connection, **_: object) -> None:
+    for statement in GUARDS[connection.dialect.name, table.name]:
         connection.exec_driver_sql(statement)
 
 

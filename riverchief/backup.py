@@ -208,6 +208,7 @@ def _fill(
 ) -> Manifest:
     dialect = url.get_backend_name()
     copy = part / DATABASE[dialect]
+    copy.touch(mode=0o600)
     schema, rows = (copy_sqlite if dialect == "sqlite" else _dump)(url, copy, stretch(progress, 0, 0.6))
     archived = 0
     if months is not None:
@@ -411,16 +412,37 @@ def _toml(value: object) -> str:
 
 
 def _without_login(text: str) -> str:
-    """An address without its password; other text as it is."""
+    """An address without what may be a secret; other text as it is.
+
+    Of a database's address the user stays and the query's harmless parts; of any other neither user nor query does.
+    """
     if "://" not in text:
         return text
-    try:
-        url = sa.make_url(text)
-    except (sa.exc.ArgumentError, ValueError):
-        return text
-    if url.password is None and "password" not in url.query:
-        return text
-    return pgdump.without_password(url).render_as_string(hide_password=False)
+    scheme, _, rest = text.partition("://")
+    database = scheme.partition("+")[0] in _DATABASES
+    place, mark, query = rest.partition("?")
+    if "@" in query and "@" not in place:  # a password with a question mark in it
+        place, query = place.partition(":")[0].partition("/")[0], ""
+    login, at, host = place.partition("#")[0].rpartition("@")
+    user = f"{login.partition(':')[0]}@" if at and database else ""
+    kept = [part for part in query.split("&") if database and part.partition("=")[0] in _HARMLESS]
+    return f"{scheme}://{user}{host}{mark if kept else ''}{'&'.join(kept)}"
+
+
+_DATABASES = {"postgresql", "postgres", "sqlite"}
+_HARMLESS = {
+    "application_name",
+    "connect_timeout",
+    "host",
+    "passfile",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "target_session_attrs",
+}
+"""Parts of a database's query that hold no secret; files of secrets among them are not in a backup."""
 
 
 def _left_out(settings: Settings, dialect: str, *, archived: bool, pictured: bool) -> dict[str, str]:

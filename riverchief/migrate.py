@@ -167,7 +167,7 @@ def _spelled(value: Any) -> Any:
 
 def _blocks(connection: sa.Connection, table: sa.Table) -> Iterator[Sequence[Sequence[Any]]]:
     """All rows, a block at a time, never all in memory."""
-    found = connection.execution_options(yield_per=AT_ONCE).execute(sa.select(table))
+    found = connection.execute(sa.select(table).execution_options(yield_per=AT_ONCE))
     for block in found.partitions():
         yield [tuple(row) for row in block]
 

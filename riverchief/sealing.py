@@ -1,4 +1,6 @@
-"""Sealing the trail: once a Beijing day a signed root is made and put where the database does not reach.
+"""Sealing the trail: signed roots are made and put where the database does not reach.
+
+A root is made once an hour, and within a minute of the closing of a case; nothing new, no root.
 
 The key is a file of its own, made by ``riverchief setup secrets`` or at the first seal; beside it lies its public half,
 which every check needs and nobody has to hide. A root goes to a file of lines (``audit.roots_file``; put it on another
@@ -28,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 from governance import audit, cloudevents, merkle, roots
 from governance.assessment import CLASSES
 from governance.database import Database
+from governance.incident import What
 from governance.merkle import ProofInvalid, Root
 from governance.rounds import Rounds
 from ingest import classes
@@ -37,6 +40,10 @@ from sensors.texts import sentence
 from sensors.times import DAY_MS, beijing_day, rfc3339
 
 EVERY_S = 60.0
+SEAL_MS = 3_600_000
+"""Longest time between an entry and the root over it: until then whoever owns the database can still change it."""
+CLOSING = tuple(f"incident.{what}" for what in (What.CLOSED, What.REJECTED, What.FALSE_ALARM))
+"""Entries that are sealed at once."""
 TIMEOUT_S = 10.0
 EVENT = "river.audit.root"
 _END = b"-----END PUBLIC KEY-----"
@@ -130,6 +137,12 @@ def read_public(file: Path) -> list[Ed25519PublicKey]:
     return ours
 
 
+def outside_roots(settings: Settings) -> list[Root]:
+    """The roots of the site's file outside the database; none where there is none yet. Raises ConfigurationError."""
+    file = roots_file(settings)
+    return read_roots(file) if file.exists() else []
+
+
 def read_roots(file: Path) -> list[Root]:
     """The roots of a file of lines; raises ConfigurationError naming the line that is none."""
     try:
@@ -147,7 +160,7 @@ def read_roots(file: Path) -> list[Root]:
 
 
 class Sealing(Rounds):
-    """Makes the root of each day, and gives it to the places outside until each has it.
+    """Makes the roots, and gives them to the places outside until each has them.
 
     ``origin`` is the CloudEvents source of the site; ``url`` gets every root as an event signed with ``password``.
     """
@@ -186,26 +199,31 @@ class Sealing(Rounds):
         return EVERY_S
 
     def seal_if_due(self) -> Root | None:
-        """Seal the trail on the first round of a Beijing day."""
+        """Seal the trail where the last root is an hour old or a case was closed since."""
         now_ms = self._clock_ms()
-        with self._database.read() as connection:
-            known = roots.listing(connection)
-        if known and beijing_day(known[-1].at_ms) >= beijing_day(now_ms):
-            return None
         self._tell_classes(now_ms)
+        with self._database.read() as connection:
+            last = roots.newest(connection)
+            closed = last is not None and audit.happened(connection, CLOSING, after_n=last.size)
+        if last is not None and not closed and 0 <= now_ms - last.at_ms < SEAL_MS:
+            return None
         return self.seal()
 
     def _tell_classes(self, now_ms: int) -> None:
         """The class that every reach shows is an entry a day, from which an assessment is made again later."""
-        with self._database.write() as connection:
+        with self._database.read() as connection:
+            last = audit.listing(connection, kind="water", id="reaches", limit=1)
+            if last and beijing_day(last[0].at_ms) >= beijing_day(now_ms):
+                return
             found = classes.shown(connection, classes.REACH)
-            told = {
-                key: classes.entry(one)
-                for key, one in found.items()
-                if now_ms - one.at_ms < DAY_MS  # an older one says nothing of this day
-            }
-            if told:
-                body = {"reaches": told}
+        told = {
+            key: classes.entry(one)
+            for key, one in found.items()
+            if now_ms - one.at_ms < DAY_MS  # an older one says nothing of this day
+        }
+        if told:
+            body = {"reaches": told}
+            with self._database.write() as connection:
                 audit.append(connection, CLASSES, kind="water", id="reaches", body=body, by="riverchief", at_ms=now_ms)
 
     def seal(self) -> Root | None:
@@ -230,11 +248,19 @@ class Sealing(Rounds):
                 if self._url and self._password:
                     post(self._url, self._password, root)
             except (OSError, httpx.HTTPError) as error:
-                log.warning("a root of the trail waits", entries=root.size, error=str(error))
-                return f"the root of {root.size} entries has not reached every place outside: {error}"
+                reason = _reason(error)
+                log.warning("a root of the trail waits", entries=root.size, error=reason)
+                return f"the root of {root.size} entries has not reached every place outside: {reason}"
             with self._database.write() as connection:
                 roots.sent(connection, root, self._clock_ms())
         return ""
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the address, which may hold a secret."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"HTTP {error.response.status_code}"
+    return str(error) or type(error).__name__
 
 
 def append_line(file: Path, root: Root) -> None:

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from enum import Flag, auto
+from functools import partial
 
 import structlog
 import uvicorn
@@ -49,7 +50,7 @@ from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
 from riverchief.reconciler import Reconciler
 from riverchief.reminders import Reminders
-from riverchief.sealing import Sealing, public_keys, sealing
+from riverchief.sealing import Sealing, outside_roots, public_keys, sealing
 from riverchief.settings import Settings, secret
 from riverchief.signals import on_signal
 from riverchief.sources import gateway_settings, mqtt_settings
@@ -225,6 +226,7 @@ class System:
             open=settings.access.open,
             processes=self.processes,
             audit_keys=public_keys(settings),
+            outside_roots=partial(outside_roots, settings),
             formula=files.read_formula(settings.site.assessment),
             platforms=self.platforms,
             telling=messages.telling(settings, self.directory),

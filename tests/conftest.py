@@ -64,6 +64,24 @@ def pytest_sessionfinish() -> None:
     influx.stop_servers()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is marked ``both_databases`` on each."""
+    if "dialect" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_databases"):
+        metafunc.parametrize("dialect", postgres.DIALECTS, indirect=True)
+
+
+@pytest.fixture(scope="module")
+def dialect(request: pytest.FixtureRequest) -> str:
+    """Which database a test meets: SQLite, or each of the two where the test or its module is marked."""
+    return str(getattr(request, "param", "sqlite"))
+
+
+@pytest.fixture
+def url(dialect: str, tmp_path: Path) -> str:
+    """The address of a test's own database without rows; see `databases.with_tables`."""
+    return postgres.fresh(dialect, tmp_path)
+
+
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """Commands set up logging for their process; this one is everybody's."""

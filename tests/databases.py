@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from governance import comparison
+from governance.audit import Verified
 from governance.database import Database
 from riverchief import migrations
 from sensors.parameters import catalogue
@@ -29,6 +31,27 @@ def with_tables(database: Database) -> Database:
     elif not sa.inspect(database.engine).has_table("station"):
         migrations.upgrade(database)
     return database
+
+
+def unguarded(database: Database, *statements: str) -> None:
+    """Statements of somebody who owns the database: its triggers do not run."""
+    with database.write() as connection:
+        if not database.is_sqlite:
+            connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        else:
+            query = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+            for name in connection.exec_driver_sql(query).scalars().all():
+                connection.exec_driver_sql(f"DROP TRIGGER {name}")
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
+def cases_are_in_the_trail(database: Database) -> None:
+    """Every case and person is what the trail says: whatever a test did, it did through the program."""
+    found = Verified()
+    with database.read() as connection:
+        comparison.compare(connection, found)
+    assert found.faults == []
 
 
 def stored(

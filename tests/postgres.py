@@ -11,23 +11,22 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections import deque
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
-import governance.notice_tables
-import governance.platform_tables
-import governance.tables  # noqa: F401  (registers its tables)
-import ingest.storage.tables  # noqa: F401  (registers its tables)
-from governance.database import Database, metadata
+from governance.database import Database
+from riverchief import migrations
 from riverchief.broker import free_port
 
 PATIENCE_S = 60
 DIALECTS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
-"""For tests that must hold on both databases; see `fresh`."""
+"""For tests that must hold on both databases; a whole module says so with the marker ``both_databases``."""
 
 
 def programs() -> Path | None:
@@ -52,6 +51,7 @@ class Postgres:
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
+        self._template = ""
         options = ["--auth=trust", "--username=riverchief", "--encoding=UTF8", "--no-sync"]
         options += ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=und"]
         self._run("initdb", "-D", str(self.folder / "data"), *options)
@@ -95,11 +95,24 @@ class Postgres:
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def database(self) -> str:
-        """The URL of a new and empty database."""
+    def database(self, template: str = "template1") -> str:
+        """The URL of a new database: an empty one, or a copy of another that nobody is connected to."""
         name = f"river_{next(self._numbers)}"
-        self.ask(f"CREATE DATABASE {name}")
+        self.ask(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
+
+    def with_tables(self) -> str:
+        """The URL of a new database with all tables and no rows: a copy of one that was migrated once."""
+        if not self._template:
+            database = Database(self.database())
+            migrations.upgrade(database)
+            database.close()
+            self._template = str(database.url.database)
+        return self.database(self._template)
+
+    def drop(self, url: str) -> None:
+        """Remove a database, whoever is still connected to it."""
+        self.ask(f"DROP DATABASE IF EXISTS {sa.make_url(url).database} WITH (FORCE)")
 
     def url(self, name: str) -> str:
         return f"postgresql://riverchief@127.0.0.1:{self.port}/{name}"
@@ -142,31 +155,21 @@ def server() -> Postgres:
     return made
 
 
-def fresh(dialect: str, folder: Path) -> str:
-    """The URL of a database without rows: a file in the folder, or the one of the tests on the server of this run.
+_recent: deque[str] = deque()
+RECENT = 12
+"""Databases of `fresh` that stay: more than one test ever opens. Without a limit a run would fill the disk."""
 
-    Tests come one after the other, so that the latter is emptied and used again, which is ten times quicker than a new
-    one. A test that needs two, or one without tables, asks ``server().database()``.
-    """
+
+def fresh(dialect: str, folder: Path) -> str:
+    """The URL of a database for one test: a file to be made in the folder, or a new one with all tables and no rows."""
     if dialect == "sqlite":
         return f"sqlite:///{folder / 'river.db'}"
-    url, name, emptying = _shared()
-    server().cut(f"datname = '{name}'", PATIENCE_S * 1000)  # whatever an earlier test left running writes no more
-    server().ask(emptying, name=name)
-    return url
+    _recent.append(server().with_tables())
+    if len(_recent) > RECENT:
+        server().drop(_recent.popleft())
+    return _recent[-1]
 
 
-@functools.cache
-def _shared() -> tuple[str, str, str]:
-    """A database with all tables: its URL, its name, and the statements that empty it."""
-    database = Database(server().database())
-    metadata.create_all(database.engine)
-    database.close()
-    # as a replica: the triggers that forbid emptying the trail rest
-    statements = ["SET session_replication_role = replica", "DROP TABLE IF EXISTS reading, reading_series"]
-    for table in reversed(metadata.sorted_tables):
-        statements.append(f'DELETE FROM "{table.name}"')
-        if table.autoincrement_column is not None:
-            statements.append(f'ALTER SEQUENCE "{table.name}_{table.autoincrement_column.name}_seq" RESTART')
-    name = str(database.url.database)
-    return server().url(name), name, "; ".join(statements)
+def lasting(dialect: str, folder: Path) -> str:
+    """As `fresh`, for the tests of a whole module."""
+    return fresh(dialect, folder) if dialect == "sqlite" else server().with_tables()

@@ -29,7 +29,7 @@ from sensors.stations import Deployment, Registry, Station
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
 from tests.databases import with_tables
-from tests.postgres import DIALECTS, fresh
+from tests.postgres import fresh
 
 T0 = 1_790_000_100_000
 MINUTE = 60_000
@@ -231,7 +231,7 @@ class World:
         return kept | {"subject": names[int(row["subject"])], "body": body}
 
 
-BOTH = pytest.mark.parametrize("world", DIALECTS, indirect=True)
+BOTH = pytest.mark.both_databases
 """For tests whose statements the two databases might understand differently."""
 
 

@@ -16,8 +16,9 @@ from api.console.models.orders import BUTTONS, ON, condition_name
 from api.console.models.trail import who
 from api.routes.incidents import within_reach
 from api.routes.notices import names
-from governance import attachments, audit, incidents, lifecycle, notice_store, reports
+from governance import attachments, audit, comparison, incidents, lifecycle, notice_store, reports
 from governance.attachments import Attachment
+from governance.comparison import Difference
 from governance.incident import Action, Incident
 from governance.roles import Right
 from governance.roles import Role as RoleOf
@@ -32,6 +33,8 @@ from sensors.times import rfc3339
 AROUND_MS = 6 * 3_600_000
 """What the chart shows before and after the event."""
 NOTICES = 60
+DIFFERENCES = 20
+"""Differences shown; `audit verify` names all."""
 LINES = 25
 """Entries of the timeline; the older ones wait behind a button."""
 _NOTICES = right_of("GET", "/notices") or Right.PEOPLE
@@ -48,6 +51,7 @@ class IncidentPage(Page[CasePage]):
     graph: Element | None = None
     unread: str = ""
     past: tuple[int, tuple[Stop, ...], tuple[Line, ...], tuple[Attachment, ...]] | None = None
+    differences: tuple[Difference, ...] = ()
     all_lines = False
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -63,6 +67,7 @@ class IncidentPage(Page[CasePage]):
                 ids = [one for entry in history for one in entry.attachments]
                 shown = attachments.known(connection, ids, {entry.by for entry in history})
                 self.past = incident.version, models.stops(incident, history), models.lines(history), tuple(shown)
+                self.differences = tuple(comparison.of_incident(connection, number))
             _, stops, lines, files = self.past
             told = notice_store.listed(connection, incident=number, limit=NOTICES, within=incidents.ids_of(self.actor))
             items = notice_store.items(connection, [one.id for one in told])
@@ -92,6 +97,7 @@ class IncidentPage(Page[CasePage]):
             trace=traced,
             sources=models.sources(traced),
             audited=bool(entry) and self.actor.may(_PROOF),
+            differences=self.differences,
         )
 
     def number(self) -> int:
@@ -157,6 +163,8 @@ class IncidentPage(Page[CasePage]):
         self._show_chart()
 
     def draw(self, model: CasePage) -> None:
+        if model.differences:
+            self._differences(model)
         self._head(model)
         self._actions(model)
         with tag("div", "rc-two rc-case"):
@@ -173,6 +181,16 @@ class IncidentPage(Page[CasePage]):
                 self._messages(model)
                 self._process(model)
                 self._origins(model)
+
+    def _differences(self, model: CasePage) -> None:
+        """Where the case and the trail disagree, above everything else."""
+        with tag("section", "rc-panel rc-part", testid="case-differs") as panel:
+            panel.props["role"] = "alert"
+            tag("strong", "rc-missed", self.say("differs"))
+            for one in model.differences[:DIFFERENCES]:
+                part = f"{one.part} {one.field}".rstrip()
+                values = {"n": one.n, "part": part, "trail": one.trail or "—", "found": one.found or "—"}
+                tag("p", text=self.say("difference", **values))
 
     def _head(self, model: CasePage) -> None:
         incident = model.incident

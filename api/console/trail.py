@@ -11,6 +11,7 @@ from api.console.models import trail as models
 from api.console.models.trail import AsOf, EntryRow, TrailPage
 from api.routes.audit import verified
 from governance import audit, incidents, roots
+from governance.audit import Verified
 from sensors.errors import ConfigurationError, NotFound, WaterError
 from sensors.texts import say, sentence
 from sensors.times import beijing, rfc3339
@@ -40,7 +41,8 @@ class Trail(Page[TrailPage]):
                 limit=SHOWN + 1,
             )
             entries, _ = audit.head(connection)
-            signed = max((root.size for root in roots.listing(connection)), default=0)
+            last = roots.newest(connection)
+            signed = 0 if last is None else last.size
             then, problem = None, ""
             number, at = self.query.get("incident", "").strip(), self.query.get("at", "").strip()
             if number or at:
@@ -142,6 +144,9 @@ class Trail(Page[TrailPage]):
                 else:
                     tag("span", "rc-quiet", self.say("not_proven"))
 
+    def _walked(self) -> Verified:
+        return verified(self.context, self.context.outside_roots())
+
     async def _verify(self) -> None:
         """Walk the chain in a thread; the button waits, and the result stays until the next time."""
         self.verify.props["disabled"] = True
@@ -150,7 +155,7 @@ class Trail(Page[TrailPage]):
         with self.verdict:
             tag("p", "rc-quiet", self.say("walking"))
         try:
-            found = await asyncio.to_thread(lambda: (self.allowed_to(self.entry.right), verified(self.context))[1])
+            found = await asyncio.to_thread(lambda: (self.allowed_to(self.entry.right), self._walked())[1])
         except WaterError as error:
             self.verdict.clear()
             with self.verdict:

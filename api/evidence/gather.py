@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from governance import attachments, audit, incidents, roots
+from governance import attachments, audit, comparison, incidents, roots
+from governance.comparison import Difference
 from governance.database import Database
 from governance.incident import Entry, Incident
 from governance.merkle import Line, Root
@@ -77,7 +79,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of an incident at ``at_ms``; ``unanswered`` says whose readings could not be asked for."""
+    """What is known of an incident at ``at_ms``; ``unanswered`` says that older readings could not be asked for.
+
+    Incident and history are those of the trail where it has them. ``differences`` are where the tables say otherwise;
+    ``fits`` false: a signed root over its entries is not that of the trail. Either way nothing is proven.
+    """
 
     at_ms: int
     by: str
@@ -91,7 +97,14 @@ class Evidence:
     pictures: Sequence[Picture]
     trail: Sequence[Line]
     root: Root | None
+    differences: Sequence[Difference]
+    fits: bool
     unanswered: bool
+
+    @property
+    def proven(self) -> bool:
+        """Whether the trail has the incident, and nothing speaks against it."""
+        return bool(self.trail) and self.fits and not self.differences
 
 
 def gather(
@@ -104,14 +117,22 @@ def gather(
     origin: str,
     photos: Path | None,
     now_ms: int,
+    keys: Sequence[Ed25519PublicKey] = (),
+    outside: Sequence[Root] = (),
 ) -> Evidence:
-    """What the stores know of an incident. Raises NotFound and StorageUnavailable."""
+    """What the stores know of an incident; ``keys`` and ``outside`` as `governance.roots.verify` takes them.
+
+    Raises NotFound and StorageUnavailable.
+    """
     with database.read() as connection:
         incident = incidents.get(connection, incident_id)
         history = incidents.history(connection, incident_id)
         registry = registry_store.load(connection, catalogue)
         trail = audit.of(connection, "incident", incident_id)
-        signed = roots.listing(connection)
+        differences = comparison.of_incident(connection, incident_id)
+        root, fits = roots.covering(connection, trail[-1].n, keys, outside) if trail else (None, True)
+        if trail and not any(one.part in ("body", "hash") for one in differences):
+            incident, history = incidents.as_of(connection, incident_id, max(line.at_ms for line in trail))
         rule = _rule(connection, incident)
         pictures = _pictures(connection, incident, history, photos, now_ms)
     start_ms = incident.since_ms - BEFORE_MS
@@ -124,7 +145,6 @@ def gather(
         rain = _rain(store, catalogue, registry, incident.since_ms - RAIN_BEFORE_MS, end_ms)
     except LongTermUnavailable:
         unanswered = True
-    root = signed[-1] if signed and trail and signed[-1].size >= trail[-1].n else None
     return Evidence(
         at_ms=now_ms,
         by=by,
@@ -138,6 +158,8 @@ def gather(
         pictures=pictures,
         trail=trail,
         root=root,
+        differences=differences,
+        fits=fits,
         unanswered=unanswered,
     )
 

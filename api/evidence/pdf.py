@@ -64,6 +64,7 @@ class _Pack:
         self._hash = ParagraphStyle("hash", self._cell, fontName=FIXED, fontSize=6, leading=8.5)
         self._code = ParagraphStyle("code", self._cell, fontSize=7.5, leading=10.5, leftIndent=4 * mm)
         self._title = ParagraphStyle("title", self._plain, fontSize=17, leading=24)
+        self._alarm = ParagraphStyle("alarm", self._plain, fontSize=11, leading=16, textColor=_FLAGS[Flag.BAD])
         self._head = ParagraphStyle("head", self._plain, fontSize=12, leading=18, spaceBefore=9, textColor=_INK)
 
     def say(self, key: str, **values: object) -> str:
@@ -136,6 +137,8 @@ class _Pack:
         half = (len(cells) + 1) // 2
         paired = [left + right for left, right in zip(cells[:half], [*cells[half:], ["", ""]], strict=False)]
         yield self._text(title, self._title)
+        if self.found.trail and not self.found.proven:
+            yield self._text(self.say("differs"), self._alarm)
         yield self._text(self.of(i.title), self._plain)
         yield Spacer(1, 2 * mm)
         table = Table(paired, colWidths=[24 * mm, _WIDTH / 2 - 24 * mm] * 2)
@@ -328,11 +331,12 @@ class _Pack:
                 yield self._text(self.say("photo_unreadable", note=note), self._small)
 
     def _proof(self) -> Iterable[Any]:
-        yield self._text(self.say("proof"), self._head)
         trail, root = self.found.trail, self.found.root
-        if not trail:
+        yield self._text(self.say("proof" if self.found.proven else "no_proof"), self._head)
+        if not trail and not self.found.differences:
             yield self._text(self.say("no_trail"), self._plain)
             return
+        yield from self._differences()
         yield self._text(self.say("proof_is", count=len(trail)), self._plain)
         rows = [[self._text(self.say(name), self._small) for name in ("entry", "when", "what", "hash")]]
         for line in trail:
@@ -342,6 +346,8 @@ class _Pack:
         yield Table(
             rows, colWidths=[14 * mm, 34 * mm, 36 * mm, _WIDTH - 84 * mm], repeatRows=1, style=TableStyle(_GRID)
         )
+        if not trail or not self.found.proven:
+            return
         if root is None:
             yield self._text(self.say("no_root"), self._plain)
         else:
@@ -353,6 +359,20 @@ class _Pack:
         yield self._text(self.say("how", n=n), self._plain)
         yield self._text(f"riverchief audit proof {n} --out proof.json", self._hash)
         yield self._text(f"riverchief audit check proof.json --key {public}", self._hash)
+
+    def _differences(self) -> Iterable[Any]:
+        """Where the case in the database and the trail disagree."""
+        if not self.found.fits:
+            yield self._text(self.say("root_differs"), self._plain)
+        if not self.found.differences:
+            return
+        yield self._text(self.say("differences"), self._plain)
+        rows = [[self._text(self.say(name), self._small) for name in ("entry", "part", "in_trail", "in_table")]]
+        for one in self.found.differences:
+            cells = (str(one.n or "—"), f"{one.part} {one.field}".rstrip(), one.trail or "—", one.found or "—")
+            rows.append([self._text(text, self._cell) for text in cells])
+        rest = (_WIDTH - 50 * mm) / 2
+        yield Table(rows, colWidths=[14 * mm, 36 * mm, rest, rest], repeatRows=1, style=TableStyle(_GRID))
 
     def _text(self, text: str, style: ParagraphStyle) -> Paragraph:
         self.letters.update(text)

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -62,6 +62,7 @@ class FaultView:
 class VerifiedView:
     """Entries walked, the last one's hash, signed roots that fit, and entries under no root yet; faults by number.
 
+    `outside` counts the roots of the file outside the database that the trail was compared with.
     `signatures` is false where this process knows no public key, so that the roots were compared unchecked.
     """
 
@@ -71,6 +72,7 @@ class VerifiedView:
     roots: int
     unsigned: int
     signatures: bool
+    outside: int
     faults: list[FaultView]
 
 
@@ -129,24 +131,27 @@ def list_entries(
 
 @router.get("/verify", response_model=VerifiedView)
 def verify(asked: Asked) -> Response:
-    """Walk the whole trail and compare it with its signed roots; one at a time.
+    """Walk the whole trail; compare it with its signed roots, those of the file outside, and the cases and people.
 
-    What the database itself forgot can only be seen with roots kept outside: `riverchief audit verify --roots FILE`.
+    One at a time. With roots of another machine: `riverchief audit verify --roots FILE`.
     """
-    found = verified(asked)
+    outside = asked.outside_roots()
+    found = verified(asked, outside)
     faults = [FaultView(fault.n, fault.until, fault.wrong, fault.detail) for fault in found.faults]
     signatures = bool(asked.audit_keys)
-    return answer(VerifiedView(found.ok, found.entries, found.head, found.roots, found.unsigned, signatures, faults))
+    return answer(
+        VerifiedView(found.ok, found.entries, found.head, found.roots, found.unsigned, signatures, len(outside), faults)
+    )
 
 
-def verified(context: Context) -> Verified:
+def verified(context: Context, outside: Sequence[Root]) -> Verified:
     """What walking the trail finds. Raises Refused while another walk is under way."""
     if not _verifying.acquire(blocking=False):
         raise Refused(sentence("trail.verifying"))
     try:
         with context.database.read() as connection:
             _take_the_time(connection)
-            return roots.verify(connection, context.audit_keys)
+            return roots.verify(connection, context.audit_keys, outside)
     finally:
         _verifying.release()
 

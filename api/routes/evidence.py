@@ -35,6 +35,8 @@ def get_evidence(
         origin=asked.source,
         photos=asked.photos,
         now_ms=asked.clock_ms(),
+        keys=asked.audit_keys,
+        outside=asked.outside_roots(),
         language=lang,
     )
     named = {"Content-Disposition": f'inline; filename="incident-{incident_id}.pdf"'}

@@ -1,6 +1,6 @@
 """Incidents: what is wrong in the water, what happened since, and what people do about it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -16,7 +16,8 @@ from api.context import Context
 from api.problems import Problem
 from api.registries import site_box
 from api.tags import IfMatch, headers, tags
-from governance import attachments, incidents, lifecycle, reports
+from governance import attachments, comparison, incidents, lifecycle, reports
+from governance.comparison import Difference
 from governance.finding import Colour
 from governance.incident import (
     COMMENT_LIMIT,
@@ -201,12 +202,27 @@ class EntryView:
 
 
 @dataclass(frozen=True, slots=True)
+class DifferenceView:
+    """A field that is not what entry `n` of the trail says (0: no entry knows the row); both values as JSON."""
+
+    n: int
+    part: str
+    field: str
+    trail: str | None
+    found: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class IncidentInFull:
-    """An incident with its conditions and everything that happened to it, oldest first."""
+    """An incident with its conditions and everything that happened to it, oldest first.
+
+    `differences` are where the database is not what the trail proves; none where both agree.
+    """
 
     incident: IncidentView
     conditions: list[ConditionView]
     history: list[EntryView]
+    differences: list[DifferenceView]
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,7 +451,8 @@ def get_incident(
             incident = incidents.get(connection, incident_id)
             history = incidents.history(connection, incident_id)
         within_reach(incident, who)
-    return _in_full(incident, history, who, asked)
+        differences = comparison.of_incident(connection, incident_id)
+    return _in_full(incident, history, who, asked, differences=differences)
 
 
 @router.get("/{incident_id}/trace", response_model=TraceOfIncident)
@@ -571,14 +588,26 @@ def within_reach(incident: Incident, who: Actor) -> None:
         raise Forbidden(lifecycle.elsewhere(incident))
 
 
-def _in_full(incident: Incident, history: list[Entry], who: Actor, asked: Context, status: int = 200) -> Response:
+def _in_full(
+    incident: Incident,
+    history: list[Entry],
+    who: Actor,
+    asked: Context,
+    status: int = 200,
+    differences: Sequence[Difference] = (),
+) -> Response:
     conditions = [
         ConditionView(
             c.rule, c.station, c.parameter or None, when(c.since_ms), when(c.fired_at_ms), when(c.resolved_at_ms)
         )
         for c in incident.conditions
     ]
-    body = IncidentInFull(_view(incident, who, asked.clock_ms()), conditions, [_entry(e) for e in history])
+    body = IncidentInFull(
+        _view(incident, who, asked.clock_ms()),
+        conditions,
+        [_entry(e) for e in history],
+        [viewed(DifferenceView, one) for one in differences],
+    )
     return answer(body, status, headers=headers(incident.version))
 
 

@@ -43,8 +43,7 @@ def verify(
     """核验整条链，指出被改、删、换、截的条目 · Verify the whole trail; exit code 1 names what is wrong."""
     with _open(settings, data) as (loaded, database):
         keys = [one for file in key for one in sealing.read_public(file)] if key else sealing.public_keys(loaded)
-        usual = sealing.roots_file(loaded)
-        outside = sealing.read_roots(kept or usual) if kept or usual.exists() else []
+        outside = sealing.read_roots(kept) if kept else sealing.outside_roots(loaded)
         with progress_bar(line("progress.verify")) as bar, database.read() as connection:
             found = roots.verify(connection, keys, outside, bar)
     if as_json:
@@ -97,7 +96,7 @@ def list_entries(
 
 @app.command()
 def seal(settings: SettingsFile = None, data: DataFolder = None) -> None:
-    """立即签一个树根 · Sign a root now instead of tomorrow."""
+    """立即签一个树根 · Sign a root now instead of within the hour."""
     with _open(settings, data) as (loaded, database):
         job = sealing.sealing(loaded, database, clock.now_ms)
         made = job.seal()

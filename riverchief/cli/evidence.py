@@ -24,6 +24,7 @@ def evidence(
 ) -> None:
     """事件证据包（PDF） · The evidence pack of an incident."""
     from api.evidence import pack
+    from riverchief import sealing
     from riverchief.stores import open_stores
 
     loaded = load(settings, data)
@@ -38,6 +39,8 @@ def evidence(
             origin=loaded.site.source,
             photos=loaded.photos,
             now_ms=clock.now_ms(),
+            keys=sealing.public_keys(loaded),
+            outside=sealing.outside_roots(loaded),
             language="en" if english else "zh",
         )
     save(file, made)

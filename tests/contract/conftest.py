@@ -9,8 +9,7 @@ from tests.world import World
 
 
 @pytest.fixture
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    """On SQLite, or on the database that a test names."""
-    world = World(tmp_path, dialect=getattr(request, "param", "sqlite"))
+def world(dialect: str, tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path, dialect=dialect)
     yield world
     world.database.close()

@@ -7,7 +7,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,6 +43,8 @@ from sensors.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import MAX_BYTES
 from tests.cases import a_finding, in_both_languages
 from tests.databases import with_tables
+
+pytestmark = pytest.mark.both_databases
 
 NOW = 1_778_580_000_000  # 2026-05-12T10:00:00Z
 MINUTE = 60_000
@@ -104,43 +106,31 @@ def is_problem(response: Any, status: int, *named: str) -> dict[str, Any]:
     return document
 
 
-@pytest.fixture(scope="module")
-def make_river(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], River]]:
-    rivers: list[River] = []
-
-    def make() -> River:
-        database = Database(f"sqlite:///{tmp_path_factory.mktemp('api') / 'river.db'}")
-        with_tables(database)
-        known = catalogue()
-        with database.write() as connection:
-            registry_store.save(connection, Registry((SHIWAN, QICHA), (), REACHES, known))
-        store = SqlReadings(database, known)
-        site = Site(database, store, Rules(), known)
-        intake = Intake(site, clock_ms=lambda: NOW)
-        intake.start()
-        woken: list[None] = []
-        context = Context(
-            database,
-            store,
-            known,
-            "/riverchief/test",
-            lambda: NOW,
-            intake.submit,
-            wake=lambda: woken.append(None),
-            open=True,
-        )
-        rivers.append(River(database, store, site, intake, context, TestClient(create_app(context)), woken))
-        return rivers[-1]
-
-    yield make
-    for river in rivers:
-        river.intake.stop()
-        river.database.close()
-
-
 @pytest.fixture
-def river(make_river: Callable[[], River]) -> River:
-    return make_river()
+def river(url: str) -> Iterator[River]:
+    database = Database(url)
+    with_tables(database)
+    known = catalogue()
+    with database.write() as connection:
+        registry_store.save(connection, Registry((SHIWAN, QICHA), (), REACHES, known))
+    store = SqlReadings(database, known)
+    site = Site(database, store, Rules(), known)
+    intake = Intake(site, clock_ms=lambda: NOW)
+    intake.start()
+    woken: list[None] = []
+    context = Context(
+        database,
+        store,
+        known,
+        "/riverchief/test",
+        lambda: NOW,
+        intake.submit,
+        wake=lambda: woken.append(None),
+        open=True,
+    )
+    yield River(database, store, site, intake, context, TestClient(create_app(context)), woken)
+    intake.stop()
+    database.close()
 
 
 # -- the root and the frame --------------------------------------------------------------------------------------------
@@ -912,8 +902,7 @@ _messages = st.fixed_dictionaries(
 _bodies = st.binary(max_size=200) | _values.map(lambda value: json.dumps(value).encode()) | _messages
 
 
-def test_no_body_whatever_makes_the_api_fail_or_a_reading_disappear(make_river: Callable[[], River]) -> None:
-    river = make_river()
+def test_no_body_whatever_makes_the_api_fail_or_a_reading_disappear(river: River) -> None:
 
     @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     @given(_bodies)

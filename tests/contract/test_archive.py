@@ -33,8 +33,10 @@ from sensors.reading import PLAIN, Batch, Flag, QualityTest
 from sensors.stations import Registry, Station
 from sensors.times import DAY_MS
 from tests.databases import with_tables
-from tests.postgres import DIALECTS, fresh
+from tests.postgres import fresh
 from tests.rig import eventually
+
+pytestmark = pytest.mark.both_databases
 
 CATALOGUE = catalogue()
 STATIONS = ("shiwan", "qicha-1")
@@ -123,9 +125,9 @@ def on_sqlite() -> Iterator[Shelf]:
         shelf.database.close()
 
 
-@pytest.fixture(params=DIALECTS)
-def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shelf]:
-    shelf = Shelf(tmp_path, request.param)
+@pytest.fixture
+def shelf(dialect: str, tmp_path: Path) -> Iterator[Shelf]:
+    shelf = Shelf(tmp_path, dialect)
     yield shelf
     shelf.database.close()
 

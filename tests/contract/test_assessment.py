@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -30,6 +31,8 @@ from sensors.stations import Reach, Registry, Station, Water
 from tests.databases import with_tables
 from tests.unit.test_assessment import Trail, at
 
+pytestmark = pytest.mark.both_databases
+
 CATALOGUE = catalogue()
 REGIONS = (
     Region("d", "示例区", "District", Level.DISTRICT),
@@ -39,8 +42,9 @@ REGIONS = (
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
+def database(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    monkeypatch.setenv("RIVERCHIEF_DATABASE__URL", url)
+    database = Database(url)
     with_tables(database)
     trail = Trail()
     trail.walk(1, 5, chief="李河长（示例）")
@@ -55,8 +59,8 @@ def data(tmp_path: Path) -> Path:
         for line in trail.lines:
             body = json.loads(line.body)
             audit.append(connection, line.what, kind=line.kind, id=line.id, body=body, by="x", at_ms=line.at_ms)
+    yield database
     database.close()
-    return tmp_path
 
 
 def shown(book: bytes) -> pl.DataFrame:
@@ -65,12 +69,22 @@ def shown(book: bytes) -> pl.DataFrame:
     return frame.slice(3)
 
 
-def test_the_sheet_shows_what_the_entries_give_when_anybody_counts_again(data: Path, tmp_path: Path) -> None:
+def test_the_sheet_shows_what_the_entries_give_when_anybody_counts_again(database: Database, tmp_path: Path) -> None:
     file = tmp_path / "考核.xlsx"
-    arguments = ["assessment", "--month", "2026-10", "--by", "chief", "--out", str(file), "--data", str(data), "--json"]
-    result = CliRunner().invoke(app, arguments)
+    arguments = [
+        "assessment",
+        "--month",
+        "2026-10",
+        "--by",
+        "chief",
+        "--out",
+        str(file),
+        "--data",
+        str(tmp_path),
+        "--json",
+    ]
+    result = CliRunner().invoke(app, list(map(str, arguments)))
     assert result.exit_code == 0, result.output
-    database = Database(f"sqlite:///{data / 'riverchief.db'}")
     with database.read() as connection:
         lines = list(audit.everything(connection))
     again = assessment.assess(lines, "2026-10", By.CHIEF, files.read_formula(None), now_ms=at(1, month=12))
@@ -87,17 +101,19 @@ def test_the_sheet_shows_what_the_entries_give_when_anybody_counts_again(data: P
             assert (int(float(good)), int(float(of))) == (share.good, share.of)
             assert (None if value is None else float(value)) == pytest.approx(share.value)
         assert (None if row[-1] is None else float(row[-1])) == made.score
+    cases = pl.read_excel(file, sheet_name="事件 incidents", has_header=False).slice(1)
+    codes = {case.state for case in again.cases} | {case.colour for case in again.cases}
+    assert not codes & set(cases["column_3"].to_list() + cases["column_4"].to_list())
     told = json.loads(result.output)
     assert (told["example"], told["total"]["score"]) == (True, again.total.score)
     with database.read() as connection:
         (entry,) = audit.listing(connection, what="export.assessment")
     assert json.loads(entry.body)["bytes"] == file.stat().st_size
-    database.close()
 
 
-def test_chiefs_who_followed_each_other_are_assessed_for_their_own_part_of_the_month(tmp_path: Path) -> None:
+def test_chiefs_who_followed_each_other_are_assessed_for_their_own_part_of_the_month(url: str) -> None:
     """Twelve days of one and nineteen of the other: of three patrols a month one and two; each its own water."""
-    database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
+    database = Database(url)
     with_tables(database)
     trail = Trail()
     for day in (3, 4, 20):
@@ -123,8 +139,7 @@ def test_chiefs_who_followed_each_other_are_assessed_for_their_own_part_of_the_m
     database.close()
 
 
-def test_the_api_answers_by_street_and_as_a_spreadsheet(data: Path) -> None:
-    database = Database(f"sqlite:///{data / 'riverchief.db'}")
+def test_the_api_answers_by_street_and_as_a_spreadsheet(database: Database) -> None:
     context = Context(database, SqlReadings(database, CATALOGUE), CATALOGUE, "/s", lambda: at(1, month=12), open=True)
     client = TestClient(create_app(context))
     told = client.get("/api/v1/assessments", params={"month": "2026-10"}).json()
@@ -138,4 +153,3 @@ def test_the_api_answers_by_street_and_as_a_spreadsheet(data: Path) -> None:
     assert shown(sheet.content).rows()[0][0] == "=1+1 示例镇街 Street one"  # a name is no formula
     wrong = client.get("/api/v1/assessments", params={"month": "2026-13"})
     assert (wrong.status_code, "2026-13" in wrong.json()["detail"]) == (400, True)
-    database.close()

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,7 +25,9 @@ from riverchief.settings import Settings
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.times import DAY_MS
-from tests.databases import with_tables
+from tests.databases import unguarded, with_tables
+
+pytestmark = pytest.mark.both_databases
 
 T = 1_790_000_000_000
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -61,7 +64,9 @@ class Site:
         known = catalogue()
         store = SqlReadings(self.database, known)
         keys = sealing.public_keys(self.settings)
-        context = Context(self.database, store, known, "/river", lambda: self.now_ms, audit_keys=keys, open=True)
+        outside = partial(sealing.outside_roots, self.settings)
+        given = {"audit_keys": keys, "outside_roots": outside, "open": True}
+        context = Context(self.database, store, known, "/river", lambda: self.now_ms, **given)
         return TestClient(create_app(context))
 
     def run(self, *arguments: object) -> tuple[int, str]:
@@ -71,14 +76,12 @@ class Site:
         return result.exit_code, result.output
 
     def tamper(self, statement: str) -> None:
-        with self.database.write() as connection:
-            for name in ("audit_no_update", "audit_no_delete"):
-                connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
-            connection.exec_driver_sql(statement)
+        unguarded(self.database, statement)
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("RIVERCHIEF_DATABASE__URL", url)
     made = Site(tmp_path / "data")
     yield made
     made.database.close()
@@ -105,6 +108,10 @@ def test_the_api_pages_through_the_trail_and_proves_an_entry(site: Site) -> None
     merkle.check_proof(proof, sealing.public_keys(site.settings))
     (root,) = client.get("/api/v1/audit/roots").json()["items"]
     assert merkle.read_root(root) == proof.root
+    site.sealing().send()
+    site.tamper("DELETE FROM audit_root")
+    answer = client.get("/api/v1/audit/verify").json()
+    assert (answer["ok"], answer["outside"], answer["faults"][0]["wrong"]) == (False, 1, "root_missing")
     site.tamper("UPDATE audit SET body = '{' WHERE n = 2")
     answer = client.get("/api/v1/audit/verify").json()
     assert (answer["ok"], answer["faults"][0]["n"], answer["faults"][0]["wrong"]) == (False, 2, "changed")
@@ -145,7 +152,28 @@ def test_a_trail_cut_off_with_its_roots_is_found_by_the_file_of_roots(site: Site
         site.run("audit", "verify", "--roots", elsewhere)
 
 
-def test_a_root_is_made_once_a_day_and_waits_until_every_place_outside_has_it(site: Site) -> None:
+def test_a_root_is_made_each_hour_and_at_every_closing(site: Site) -> None:
+    def sizes() -> list[int]:
+        site.sealing().next_round()
+        with site.database.read() as connection:
+            return [root.size for root in roots.listing(connection)]
+
+    site.add(2)
+    assert sizes() == [2]
+    site.add(1)
+    site.now_ms += sealing.SEAL_MS - 1
+    assert sizes() == [2]
+    site.now_ms += 1
+    assert sizes() == [2, 3]
+    for number, what in enumerate(("rejected", "false_alarm", "closed", "accepted")):
+        with site.database.write() as connection:
+            audit.append(connection, f"incident.{what}", kind="k", id=number, body={}, by="x", at_ms=site.now_ms)
+        assert sizes() == [2, *range(3, min(4 + number, 6) + 1)]
+    site.now_ms -= DAY_MS  # a clock that was ahead
+    assert sizes()[-1] == 7
+
+
+def test_a_root_is_made_once_an_hour_and_waits_until_every_place_outside_has_it(site: Site) -> None:
     with _archive() as archive:
         job = site.sealing(archive.url)
         archive.status = 503
@@ -155,7 +183,7 @@ def test_a_root_is_made_once_a_day_and_waits_until_every_place_outside_has_it(si
         archive.status = 204
         job.next_round()
         site.add(1)
-        job.next_round()  # the same Beijing day: no second root
+        job.next_round()  # the same hour: no second root
         assert (job.last_error, len(archive.bodies)) == ("", 2)
         site.now_ms += DAY_MS
         job.next_round()

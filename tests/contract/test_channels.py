@@ -35,6 +35,8 @@ from sensors.times import rfc3339
 from tests.databases import with_tables
 from tests.postgres import fresh
 
+pytestmark = pytest.mark.both_databases
+
 NOW = 1_790_000_000_000
 MINUTE, DAY = 60_000, 86_400_000
 NORTH, SOUTH = Region("440604001", "北街", "North", Level.STREET), Region("440604002", "南街", "South", Level.STREET)
@@ -51,8 +53,8 @@ def clock() -> list[int]:
 
 
 @pytest.fixture
-def context(tmp_path: Path, clock: list[int]) -> Iterator[Context]:
-    database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
+def context(tmp_path: Path, url: str, clock: list[int]) -> Iterator[Context]:
+    database = Database(url)
     with_tables(database)
     with database.write() as connection:
         known = Registry(STATIONS, reaches=(REACH,), regions=(NORTH, SOUTH), catalogue=catalogue())

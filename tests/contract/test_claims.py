@@ -28,7 +28,8 @@ from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from sensors.times import DAY_MS
 from tests.databases import with_tables
-from tests.postgres import DIALECTS, fresh
+
+pytestmark = pytest.mark.both_databases
 
 NOW = 1_778_580_000_000
 STATIONS = (Station("shiwan", "石湾", "Shiwan", 113.05, 23.0), Station("qicha", "奇槎", "Qicha", 113.14, 23.02))
@@ -96,9 +97,9 @@ def _cheap_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims_, "_N", 2)
 
 
-@pytest.fixture(params=DIALECTS)
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    made = Site(fresh(request.param, tmp_path))
+@pytest.fixture
+def site(url: str) -> Iterator[Site]:
+    made = Site(url)
     yield made
     made.database.close()
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +26,8 @@ from sensors.stations import Deployment, Reach, Registry, Station, Water
 from sensors.texts import Text
 from tests.cases import OPERATOR, a_finding
 from tests.databases import with_tables
+
+pytestmark = pytest.mark.both_databases
 
 CATALOGUE = catalogue()
 T0 = 1_790_000_040_000
@@ -65,8 +66,8 @@ class Water3:
 
 
 @pytest.fixture
-def water(tmp_path: Path) -> Iterator[Water3]:
-    database = Database(f"sqlite:///{tmp_path / 'river.db'}")
+def water(url: str) -> Iterator[Water3]:
+    database = Database(url)
     with_tables(database)
     measured = tuple(GOOD)
     stations = (

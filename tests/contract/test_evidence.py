@@ -38,6 +38,8 @@ from sensors.upkeep import Photo
 from tests.cases import a_finding
 from tests.databases import with_tables
 
+pytestmark = pytest.mark.both_databases
+
 T = 1_790_000_000_000
 MINUTE = 60_000
 CATALOGUE = catalogue()
@@ -63,9 +65,9 @@ REACHES = (
 class River:
     """A creek in which ammonia rose, with rain, a photo and what people did about it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
-        self.database = Database(f"sqlite:///{folder / 'river.db'}")
+        self.database = Database(url)
         with_tables(self.database)
         with self.database.write() as connection:
             registry.save(connection, Registry(STATIONS, (), REACHES, CATALOGUE), Author("周工（示例）", T))
@@ -106,8 +108,8 @@ class River:
 
 
 @pytest.fixture
-def river(tmp_path: Path) -> Iterator[River]:
-    made = River(tmp_path)
+def river(tmp_path: Path, url: str) -> Iterator[River]:
+    made = River(tmp_path, url)
     yield made
     made.database.close()
 
@@ -197,8 +199,8 @@ def test_a_font_file_that_is_none_is_as_good_as_no_font(
         assert name == font.READERS
 
 
-def test_the_pack_without_a_root_photos_or_rain_says_so(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'river.db'}")
+def test_the_pack_without_a_root_photos_or_rain_says_so(url: str) -> None:
+    database = Database(url)
     with_tables(database)
     store = SqlReadings(database, CATALOGUE)
     finding = a_finding(
@@ -222,7 +224,7 @@ def test_the_pack_without_a_root_photos_or_rain_says_so(tmp_path: Path) -> None:
         "没有雨量数据",
         "无照片",
         "没有可画的监测项",
-        "尚未被每日树根覆盖",
+        "尚未被签名的树根覆盖",
         "没有当时的规则原文",
     ):
         assert said in text

@@ -29,8 +29,10 @@ from sensors.texts import Text
 from sensors.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests.cases import OPERATOR
-from tests.databases import with_tables
-from tests.postgres import DIALECTS, fresh
+from tests.databases import cases_are_in_the_trail, with_tables
+from tests.postgres import fresh
+
+pytestmark = pytest.mark.both_databases
 
 NOW = 1_778_580_000_000  # Tuesday 2026-05-12, 18:00 in Beijing
 MINUTE, HOUR = 60_000, 3_600_000
@@ -108,9 +110,9 @@ class District:
         return [(task["incident"]["id"], task["actions"]) for task in found]
 
 
-@pytest.fixture(params=DIALECTS)
-def district(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[District]:
-    yield from _district(fresh(request.param, tmp_path))
+@pytest.fixture
+def district(url: str) -> Iterator[District]:
+    yield from _district(url)
 
 
 @pytest.fixture
@@ -136,6 +138,7 @@ def _district(url: str) -> Iterator[District]:
             token = people.issue(connection, name, by="test", now_ms=NOW)
             clients[name] = TestClient(app, headers={"Authorization": f"Bearer {token}"})
     yield District(database, clock, site, clients, context)
+    cases_are_in_the_trail(database)
     database.close()
 
 

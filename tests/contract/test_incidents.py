@@ -21,8 +21,10 @@ from governance.tables import incident, incident_condition, incident_entry, outb
 from sensors.errors import NotFound
 from sensors.texts import Text
 from tests.cases import OPERATOR, WAY, a_finding
-from tests.databases import with_tables
-from tests.postgres import DIALECTS, fresh
+from tests.databases import cases_are_in_the_trail, with_tables
+from tests.postgres import fresh
+
+pytestmark = pytest.mark.both_databases
 
 HOUR = 3_600_000
 T = 1_778_580_000_000
@@ -30,11 +32,12 @@ NOW = T + 5_000
 SOURCE = "/riverchief/test"
 
 
-@pytest.fixture(params=DIALECTS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    database = Database(fresh(request.param, tmp_path))
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    database = Database(url)
     with_tables(database)
     yield database
+    cases_are_in_the_trail(database)
     database.close()
 
 
@@ -375,7 +378,6 @@ findings_ = st.builds(
 )
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
 @settings(max_examples=25, deadline=None)
 @given(st.lists(findings_, min_size=1, max_size=25))
 def test_found_in_one_batch_or_one_by_one_the_store_says_the_same(dialect: str, findings: list[Finding]):

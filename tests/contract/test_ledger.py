@@ -28,7 +28,9 @@ from sensors.times import rfc3339
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
 from tests.databases import with_tables
-from tests.postgres import DIALECTS, fresh
+from tests.postgres import fresh
+
+pytestmark = pytest.mark.both_databases
 
 T0 = 1_790_000_100_000  # 2026-09-21 22:15 in Beijing
 MINUTE = 60_000
@@ -83,9 +85,9 @@ class Books:
         assert sum(a.quarantined for a in accounts) == named, "every quarantined reading has its entry"
 
 
-@pytest.fixture(params=DIALECTS)
-def books(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Books]:
-    books = Books(tmp_path, dialect=request.param)
+@pytest.fixture
+def books(dialect: str, tmp_path: Path) -> Iterator[Books]:
+    books = Books(tmp_path, dialect=dialect)
     yield books
     books.balanced()
     books.database.close()

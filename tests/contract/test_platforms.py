@@ -38,8 +38,10 @@ from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.parameters import catalogue
 from sensors.times import DAY_MS
 from tests.cases import OPERATOR, a_finding
-from tests.databases import with_tables
-from tests.postgres import DIALECTS, fresh
+from tests.databases import cases_are_in_the_trail, with_tables
+from tests.postgres import fresh
+
+pytestmark = pytest.mark.both_databases
 
 NOW = 1_778_580_000_000  # 2026-05-12T10:00:00Z
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -87,19 +89,19 @@ def told(number: int, status: str, **more: Any) -> dict[str, Any]:
     return {"data": {"incident": number, "status": status, "handler": "张某（示例）", **more}}
 
 
-@pytest.fixture(params=DIALECTS)
-def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
-    yield from make(request.param, tmp_path)
+@pytest.fixture
+def site(url: str) -> Iterator[Site]:
+    yield from make(url)
 
 
 @pytest.fixture
 def one(tmp_path: Path) -> Iterator[Site]:
     """On SQLite alone: what has nothing to do with the database."""
-    yield from make("sqlite", tmp_path)
+    yield from make(fresh("sqlite", tmp_path))
 
 
-def make(dialect: str, folder: Path) -> Iterator[Site]:
-    database = Database(fresh(dialect, folder))
+def make(url: str) -> Iterator[Site]:
+    database = Database(url)
     with_tables(database)
     clock, counted, woken = [NOW], list[Result](), list[None]()
     context = Context(
@@ -114,6 +116,7 @@ def make(dialect: str, folder: Path) -> Iterator[Site]:
         wake=lambda: woken.append(None),
     )
     yield Site(database, context, TestClient(create_app(context), headers=AUTH), clock, counted, woken)
+    cases_are_in_the_trail(database)
     database.close()
 
 
@@ -149,6 +152,16 @@ def test_in_history_and_trail_a_platform_is_a_platform_and_no_administrator(one:
         kept = audit.listing(connection, what="incident.accepted", limit=1)[0]
     assert (last.by, last.role) == ("区平台（示例） 张某（示例）", "platform")
     assert (kept.by, kept.role) == (last.by, "platform")
+
+
+def test_what_a_program_does_with_the_token_of_the_site_is_a_machines_and_no_administrators(one: Site) -> None:
+    (number,) = one.open("a")
+    body = {"action": "accept", "by": "受理程序（示例）"}
+    assert one.client.post(f"/api/v1/incidents/{number}/actions", json=body).status_code == 200
+    with one.database.read() as connection:
+        last = incidents.history(connection, number)[-1]
+        kept = audit.listing(connection, what="incident.accepted", limit=1)[0]
+    assert (last.by, last.role, kept.role) == ("受理程序（示例）", "machine", "machine")
 
 
 def test_a_platform_acts_in_its_own_region_and_nowhere_else(one: Site) -> None:

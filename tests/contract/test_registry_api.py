@@ -30,6 +30,8 @@ from sensors.wire.telemetry import Sample, Telemetry
 from tests.contract.test_api import is_problem
 from tests.databases import with_tables
 
+pytestmark = pytest.mark.both_databases
+
 NOW = 1_778_580_000_000  # 2026-05-12T10:00:00Z
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -42,9 +44,9 @@ JPEG = b"\xff\xd8\xff\xe0" + b"river" * 100
 class Desk:
     """The API of a site and its ingest, at an instant that a test moves."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
-        self.database = Database(f"sqlite:///{folder / 'river.db'}")
+        self.database = Database(url)
         with_tables(self.database)
         stations = (
             Station("shiwan", "石湾", "Shiwan", 113.05, 23.0, reach="dongping", region="cc/shiwan"),
@@ -103,8 +105,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    desk = Desk(tmp_path)
+def desk(tmp_path: Path, url: str) -> Iterator[Desk]:
+    desk = Desk(tmp_path, url)
     yield desk
     desk.database.close()
 

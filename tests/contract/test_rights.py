@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -42,6 +41,8 @@ from sensors.texts import Text
 from sensors.times import rfc3339
 from tests.cases import OPERATOR, a_finding
 from tests.databases import with_tables
+
+pytestmark = pytest.mark.both_databases
 
 NOW = 1_790_000_000_000
 ROLES = (
@@ -107,8 +108,8 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> Iterator[Context]:
-    database = Database(f"sqlite:///{tmp_path / 'riverchief.db'}")
+def context(url: str) -> Iterator[Context]:
+    database = Database(url)
     with_tables(database)
     photos = tmp_path / "photos"
     yield Context(database, SqlReadings(database, catalogue()), catalogue(), "/test", lambda: NOW, photos=photos)

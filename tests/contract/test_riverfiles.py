@@ -1,8 +1,8 @@
 """One river, one file: a reach in one answer, and its plan whose every version is in the trail."""
 
 import json
-from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 
 from api.app import create_app
@@ -16,12 +16,14 @@ from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
 from tests.databases import with_tables
 
+pytestmark = pytest.mark.both_databases
+
 T = 1_790_000_000_000
 
 
-def test_a_reach_answers_with_everything_known_and_its_plan_keeps_its_versions(tmp_path: Path) -> None:
+def test_a_reach_answers_with_everything_known_and_its_plan_keeps_its_versions(url: str) -> None:
     known = catalogue()
-    database = Database(f"sqlite:///{tmp_path / 'river.db'}")
+    database = Database(url)
     with_tables(database)
     with database.write() as connection:
         line = ((113.0, 23.0), (113.1, 23.0))

@@ -17,6 +17,8 @@ from sensors.times import rfc3339
 from tests.cases import in_both_languages
 from tests.world import CATALOGUE, DAY, HOUR, RULES, STEP, T0, World, bad, calm, river
 
+pytestmark = pytest.mark.both_databases
+
 NOW = T0 + DAY
 SAID = {"reason": "示例：电极气泡", "by": "示例李工"}
 WORK = {"reason": "示例：清淤", "by": "示例王工"}

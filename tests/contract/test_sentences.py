@@ -20,6 +20,9 @@ from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
 from tests.cases import a_finding, in_both_languages
 from tests.databases import with_tables
+from tests.postgres import lasting
+
+pytestmark = pytest.mark.both_databases
 
 NOW = 1_790_000_000_000
 ROOT = Path(__file__).parents[2]
@@ -28,9 +31,8 @@ KNOWN = {"key": "shiwan", "station": "shiwan", "reach": "dongping", "incident_id
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    folder = tmp_path_factory.mktemp("sentences")
-    database = Database(f"sqlite:///{folder / 'riverchief.db'}")
+def client(dialect: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    database = Database(lasting(dialect, tmp_path_factory.mktemp("sentences")))
     with_tables(database)
     stations = (Station("shiwan", "石湾", "Shiwan", 113.05, 23.0, reach="dongping", region="d"),)
     reaches = (Reach("dongping", "东平河", "Dongping", Water.RIVER, ((113.0, 23.0), (113.1, 23.0))),)

@@ -26,6 +26,7 @@ from sensors.parameters import catalogue
 from sensors.reading import Batch, Flag, QualityTest, pack
 from sensors.stations import Registry, Station
 from tests.databases import with_tables
+from tests.postgres import lasting
 from tests.rig import eventually
 
 START = 1_746_057_600_000  # 2025-05-01T00:00:00Z
@@ -42,9 +43,9 @@ def values() -> Any:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlReadings]:
+def store(dialect: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlReadings]:
     """A year of minutes of one series, every 1,000th reading a spike."""
-    database = Database(f"sqlite:///{tmp_path_factory.mktemp('series') / 'river.db'}")
+    database = Database(lasting(dialect, tmp_path_factory.mktemp("series")))
     with_tables(database)
     known = catalogue()
     with database.write() as connection:
@@ -115,6 +116,7 @@ class Served:
         return httpx.stream("GET", path, params=SPAN, headers={"Accept": accept}, timeout=120)
 
 
+@pytest.mark.both_databases
 def test_a_year_of_minutes_is_complete_and_the_same_as_csv_and_as_arrow(store: SqlReadings) -> None:
     with Served(store) as api:
         table = pa.ipc.open_stream(api.get(ARROW).content).read_all()

@@ -18,7 +18,6 @@ from sensors.standards.hj915 import CheckKind
 from sensors.stations import Deployment, Device, Registry
 from sensors.upkeep import Check, Photo, Visit
 from tests.world import (
-    BOTH,
     CATALOGUE,
     DAY,
     HOUR,
@@ -33,6 +32,8 @@ from tests.world import (
     message,
     river,
 )
+
+pytestmark = pytest.mark.both_databases
 
 ZHANG = Author("示例张工", T0)
 
@@ -80,7 +81,6 @@ def suspects(world: World, test: QualityTest, parameter: str = "nh3n") -> list[i
 # -- checks ------------------------------------------------------------------------------------------------------------
 
 
-@BOTH
 def test_a_failed_check_makes_the_data_since_the_last_passed_one_suspect_and_a_correction_clears_them(world: World):
     world.feed(river(T0, calm(20)))
     before = world.readings()
@@ -95,7 +95,6 @@ def test_a_failed_check_makes_the_data_since_the_last_passed_one_suspect_and_a_c
     assert world.latest()[0] == T0 + 19 * STEP
 
 
-@BOTH
 def test_readings_that_arrive_while_the_sensor_is_in_doubt_are_suspect_until_a_check_passes(world: World):
     world.feed(river(T0, calm(4)))
     record(world, check(T0, 2.0), check(T0 + 3 * STEP, 2.6))
@@ -157,7 +156,6 @@ def test_what_a_cleared_sensor_had_shown_is_told_as_an_incident_of_the_past_that
     assert len(world.incidents()) == 1
 
 
-@BOTH
 def test_marks_survive_a_restart_and_what_was_recorded_while_nothing_ran_is_taken_up(world: World):
     world.feed(river(T0, calm(10)))
     record(world, check(T0 + 2 * STEP, 2.0), check(T0 + 6 * STEP, 2.6))
@@ -203,7 +201,6 @@ def test_doubt_of_months_is_marked_week_by_week(world: World, monkeypatch: pytes
 # -- visits ------------------------------------------------------------------------------------------------------------
 
 
-@BOTH
 def test_a_visit_marks_the_sensor_worked_on_and_no_other_until_it_ends(world: World):
     number = visit(world, T0 + 5 * STEP, None, "nh3n")
     follow(world, T0 + 5 * STEP)
@@ -262,7 +259,6 @@ def test_the_gateway_of_a_station_that_is_worked_on_is_still_one_incident(world:
     assert [f.cause for f in follow(world, T0 + HOUR)] == ["silence:gateway:gw"]
 
 
-@BOTH
 def test_one_visit_of_a_station_at_a_time(world: World):
     number = visit(world, T0)
     with pytest.raises(Refused, match="during the visit of 示例张工"):
@@ -277,7 +273,6 @@ def test_one_visit_of_a_station_at_a_time(world: World):
     visit(world, T0 + HOUR)
 
 
-@BOTH
 def test_two_checks_of_a_kind_at_one_instant_are_refused_naming_the_first(world: World):
     record(world, check(T0, 2.0))
     with pytest.raises(Refused, match="number 1; correct that one"):
@@ -289,7 +284,6 @@ def test_two_checks_of_a_kind_at_one_instant_are_refused_naming_the_first(world:
 # -- swaps -------------------------------------------------------------------------------------------------------------
 
 
-@BOTH
 def test_a_swap_of_sensor_and_unit_in_the_middle_of_a_series_changes_nothing_in_the_history(world: World):
     old = Deployment("shiwan", "nh3n", T0, "mg/L", device="OLD")
     world.register(SHIWAN, QICHA, deployments=[old])
@@ -311,7 +305,6 @@ def test_a_swap_of_sensor_and_unit_in_the_middle_of_a_series_changes_nothing_in_
 # -- who changed what --------------------------------------------------------------------------------------------------
 
 
-@BOTH
 def test_every_change_is_kept_with_who_when_old_and_new_and_nothing_else_is(world: World):
     author = Author("示例李工", T0 + HOUR)
     hung = Deployment("shiwan", "ph", T0, "1", device="SN")
@@ -332,7 +325,6 @@ def test_every_change_is_kept_with_who_when_old_and_new_and_nothing_else_is(worl
     assert (newest.before["offset"], newest.after["offset"]) == (0.0, 0.1)
 
 
-@BOTH
 def test_everything_saved_comes_back_as_it_was(world: World):
     photo = Photo("shiwan", "0" * 64, "image/jpeg", 3, T0, "示例张工")
     one = check(T0, 2.6, after=2.0, before=1.9, span=4.0, limit=12.0, device="SN", lot="L1", note="注", void=True)
@@ -355,7 +347,6 @@ def lines(waiting: Spool) -> list[str]:
     return [line.decode().rstrip() for entry in waiting.next(1000) for line in entry.lines]
 
 
-@BOTH
 def test_visits_calibrations_and_swaps_become_annotations_and_a_change_writes_the_same_point_again(world: World):
     waiting = Spool(world.database, CATALOGUE, clock_ms=lambda: T0, most_bytes=2**30)
     number = visit(world, T0, None, "ph")

@@ -354,12 +354,14 @@ def test_a_restored_database_with_other_rows_than_the_manifest_does_not_appear(s
 
 
 def test_no_secret_is_in_a_backup_and_the_rest_of_the_settings_is(small: Small, target: Path, tmp_path: Path) -> None:
-    url = f"postgresql://river:{SECRET}@db.example/river?sslmode=require"
+    url = f"postgresql://river:{SECRET}@db.example/river?sslmode=require&password={SECRET}"
     told = settings_.load(
         None,
         data=small.folder,
         mqtt={"host": "broker.example", "user": "ingest", "password": SECRET},
-        outbox={"url": f"https://platform:{SECRET}@platform.example/events", "secret": SECRET},
+        outbox={"url": f"https://platform:{SECRET}@platform.example/events?key={SECRET}#{SECRET}", "secret": SECRET},
+        audit={"roots_url": f"https://{SECRET}@archive.example/roots?token={SECRET}"},
+        influx={"url": f"http://127.0.0.1:8086/?p={SECRET}"},
         api={"token": SECRET, "port": 8081},
         watch={"heartbeat_url": f"https://watch.example/{SECRET}"},
         readings={"archive": tmp_path / "no archive yet"},
@@ -370,9 +372,24 @@ def test_no_secret_is_in_a_backup_and_the_rest_of_the_settings_is(small: Small, 
     assert "mqtt.password" in made.manifest.left_out["secrets"]
     again = settings_.load(made.folder / "settings" / "settings.toml", outbox={"secret": "another"})
     assert again.mqtt == told.mqtt.model_copy(update={"password": None})
-    assert again.outbox.url == "https://platform@platform.example/events"
+    assert again.outbox.url == "https://platform.example/events"
+    assert again.audit.roots_url == "https://archive.example/roots"
+    assert again.influx.url == "http://127.0.0.1:8086/"
     assert (again.api.port, again.readings) == (8081, told.readings)
-    assert SECRET not in backup.without_secrets(settings_.load(None, database={"url": url}))
+    told = backup.without_secrets(settings_.load(None, database={"url": url}))
+    assert (SECRET in told, "postgresql://river@db.example/river?sslmode=require" in told) == (False, True)
+    told = backup.without_secrets(settings_.load(None, grafana={"url": f"http://a:b?{SECRET}@grafana.example"}))
+    assert SECRET not in told
+
+
+def test_the_database_and_its_backups_are_the_owners_alone(small: Small, target: Path) -> None:
+    small.settings.data.joinpath("riverchief.db").chmod(0o644)  # as an older version made it
+    with Database(small.settings.database_url).write() as connection:
+        connection.exec_driver_sql("DELETE FROM registry_change")
+    made = backup.take(small.settings, target)
+    files = [*small.settings.data.glob("riverchief.db*"), made.folder / "database.sqlite"]
+    assert {file.name for file in files} >= {"riverchief.db", "riverchief.db-wal", "riverchief.db-shm"}
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
 
 
 def test_what_must_be_saved_apart_is_named(small: Small, target: Path, tmp_path: Path) -> None:

@@ -12,15 +12,17 @@ from alembic.migration import MigrationContext
 
 from governance.database import Database, metadata
 from riverchief import migrations
-from tests.postgres import DIALECTS, server
+from tests.postgres import server
+
+pytestmark = pytest.mark.both_databases
 
 READINGS = ("reading", "reading_series")
 
 
-@pytest.fixture(params=DIALECTS)
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+@pytest.fixture
+def database(dialect: str, tmp_path: Path) -> Iterator[Database]:
     """An empty database, without tables."""
-    database = Database(f"sqlite:///{tmp_path / 'm.db'}" if request.param == "sqlite" else server().database())
+    database = Database(f"sqlite:///{tmp_path / 'm.db'}" if dialect == "sqlite" else server().database())
     yield database
     database.close()
 

@@ -44,8 +44,9 @@ from sensors.stations import Registry, Station
 from sensors.texts import Text
 from sensors.times import DAY_MS, to_ms
 from tests.databases import with_tables
-from tests.postgres import DIALECTS, fresh
 from tests.rig import eventually
+
+pytestmark = pytest.mark.both_databases
 
 NOON = to_ms(datetime.fromisoformat("2026-05-12T12:00:00+08:00"))
 NIGHT = to_ms(datetime.fromisoformat("2026-05-12T23:30:00+08:00"))
@@ -193,8 +194,8 @@ def who(phones: Phones, key: str, *roles: Role, **other: Any) -> Contact:
 
 
 @pytest.fixture
-def office(request: pytest.FixtureRequest, phones: Phones, tmp_path: Path) -> Iterator[Office]:
-    database = Database(fresh(getattr(request, "param", "sqlite"), tmp_path))
+def office(url: str, phones: Phones) -> Iterator[Office]:
+    database = Database(url)
     with_tables(database)
     with database.write() as connection:
         registry_store.save(connection, Registry(STATIONS, regions=REGIONS, catalogue=catalogue()))
@@ -212,13 +213,9 @@ def office(request: pytest.FixtureRequest, phones: Phones, tmp_path: Path) -> It
     database.close()
 
 
-BOTH = pytest.mark.parametrize("office", DIALECTS, indirect=True)
-
-
 # -- told, once --------------------------------------------------------------------------------------------------------
 
 
-@BOTH
 def test_a_red_incident_is_told_at_once_to_who_is_on_call_and_the_nearest_chief_and_only_once(office: Office) -> None:
     office.fire("a")
     office.go()
@@ -288,7 +285,6 @@ def test_a_repetition_on_an_open_incident_tells_nobody_and_a_worse_colour_does(o
     assert office.phones.to("street")[1].startswith("【红·续】")
 
 
-@BOTH
 def test_what_comes_together_in_one_region_is_one_message(office: Office) -> None:
     office.fire("a", "b", "c", colour=Colour.YELLOW)
     office.go(30)
@@ -369,7 +365,6 @@ def test_a_message_of_days_ago_from_a_restored_backup_is_not_sent_any_more(offic
 # -- at night ----------------------------------------------------------------------------------------------------------
 
 
-@BOTH
 def test_at_night_yellow_waits_for_the_morning_as_one_message_and_red_does_not(office: Office) -> None:
     office.clock[0] = NIGHT
     office.fire("a", "b", colour=Colour.YELLOW)
@@ -481,7 +476,6 @@ def test_chiefs_come_from_the_record_by_their_terms_and_nobody_answers_for_every
 # -- nobody confirms ---------------------------------------------------------------------------------------------------
 
 
-@BOTH
 def test_what_nobody_confirms_goes_up_step_by_step_and_stays_visible_at_the_end(office: Office) -> None:
     office.fire("a")
     office.go()
@@ -497,7 +491,6 @@ def test_what_nobody_confirms_goes_up_step_by_step_and_stays_visible_at_the_end(
         assert notice_store.waiting(connection).unconfirmed == 1
 
 
-@BOTH
 def test_messages_of_a_clock_that_was_hours_ahead_are_told_and_go_up_by_the_right_clock(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -536,7 +529,6 @@ def test_a_message_put_off_while_the_clock_was_ahead_is_sent_at_once(
     assert len(office.phones.to("street")) == 1
 
 
-@BOTH
 def test_whoever_confirms_stops_every_call_to_everybody(office: Office) -> None:
     office.fire("a", "b")
     office.go()
@@ -781,7 +773,6 @@ def link(text: str) -> str:
     return found[1]
 
 
-@BOTH
 def test_opening_the_link_changes_nothing_and_the_button_confirms_in_the_persons_name(office: Office) -> None:
     office.fire("a")
     office.go()

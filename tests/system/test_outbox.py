@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -45,7 +44,8 @@ from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavail
 from sensors.texts import Text
 from tests.cases import a_finding
 from tests.databases import with_tables
-from tests.postgres import DIALECTS, fresh
+
+pytestmark = pytest.mark.both_databases
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 T = 1_778_580_000_000
@@ -150,12 +150,9 @@ def receiver() -> Iterator[Receiver]:
     receiver.stop()
 
 
-BOTH = pytest.mark.parametrize("database", DIALECTS, indirect=True)
-
-
 @pytest.fixture
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    database = Database(fresh(getattr(request, "param", "sqlite"), tmp_path))
+def database(url: str) -> Iterator[Database]:
+    database = Database(url)
     with_tables(database)
     yield database
     database.close()
@@ -226,16 +223,15 @@ def test_the_receiver_says_when_to_come_again_in_seconds_or_as_a_date_and_at_mos
     assert [retry_after(text, now_ms) for text in (None, "", "soon", "-5", "1.5", "٣")] == [None] * 6
 
 
-@pytest.mark.parametrize("url", ["", "platform/events", "ftp://platform/events", "http://", "http://[::1"])
-def test_an_address_that_cannot_be_sent_to_is_refused_at_once(database: Database, url: str):
+@pytest.mark.parametrize("address", ["", "platform/events", "ftp://platform/events", "http://", "http://[::1"])
+def test_an_address_that_cannot_be_sent_to_is_refused_at_once(database: Database, address: str):
     with pytest.raises(ConfigurationError):
-        Deliverer(database, url, SECRET, clock=clock, rng=random.Random(1))
+        Deliverer(database, address, SECRET, clock=clock, rng=random.Random(1))
 
 
 # What arrives -------------------------------------------------------------------------------------------------------
 
 
-@BOTH
 def test_an_incident_is_delivered_signed_once_and_settled(database: Database, receiver: Receiver, deliver):
     deliverer = deliver()
     record(database, fired("a", 1))
@@ -299,7 +295,6 @@ def test_a_failing_incident_holds_back_its_own_later_events_and_no_other_inciden
     assert [seq for c, seq, _ in receiver.taken if c == "a"] == [1, 2, 3]
 
 
-@BOTH
 def test_a_slow_answer_does_not_hold_up_another_incident(database: Database, receiver: Receiver, deliver):
     release = threading.Event()
 
@@ -349,7 +344,6 @@ def test_what_the_receiver_refuses_for_good_is_a_dead_letter_and_the_next_event_
     assert [(seq, e) for _, seq, e in receiver.taken] == [(2, rows(database)[1].event_id)]
 
 
-@BOTH
 def test_a_dead_letter_can_be_sent_again_under_the_same_id(database: Database, receiver: Receiver, deliver):
     receiver.script = lambda cause, seq: (400, {})
     deliverer = deliver()
@@ -652,7 +646,6 @@ def test_the_demo_platform_shows_odd_events_without_believing_them_and_keeps_the
     assert "<i>" not in page.text
 
 
-@BOTH
 def test_a_storm_through_a_faltering_receiver_loses_nothing_doubles_nothing_and_keeps_the_order(
     database: Database, receiver: Receiver, deliver
 ):
@@ -785,7 +778,6 @@ def test_what_was_superseded_is_not_sent_again_with_the_others_and_a_dead_letter
     assert [seq for _, seq, _ in receiver.taken] == [1, 1, 4]
 
 
-@BOTH
 def test_two_workers_that_gather_keep_the_order_send_nothing_twice_and_end_with_the_newest(
     database: Database, receiver: Receiver, deliver
 ):
@@ -842,7 +834,6 @@ def worker(database: Database, receiver: Receiver) -> Iterator[Callable[[int], s
         process.communicate()
 
 
-@BOTH
 def test_two_workers_send_every_event_of_300_incidents_in_order_and_one_that_is_killed_is_stood_in_for(
     database: Database, receiver: Receiver, worker
 ):
@@ -879,7 +870,6 @@ def test_two_workers_send_every_event_of_300_incidents_in_order_and_one_that_is_
     assert twice <= 8, "only what the killed worker had not written down yet"
 
 
-@BOTH
 def test_a_claim_holds_while_its_worker_lives_however_slow_the_receiver(
     database: Database, receiver: Receiver, deliver
 ):

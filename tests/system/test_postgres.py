@@ -92,6 +92,15 @@ def test_an_address_that_cannot_be_used_is_refused_without_its_password(address:
     assert "hunter2" not in str(refused.value)
 
 
+def test_a_database_that_cannot_hold_every_text_is_refused_by_its_encoding():
+    how = "ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    server().ask(f"CREATE DATABASE ascii {how}")
+    database = Database(server().url("ascii"))
+    with pytest.raises(ConfigurationError, match="SQL_ASCII"), database.read():
+        pass
+    database.close()
+
+
 def test_neither_a_message_nor_the_name_of_a_database_tells_its_password():
     database = Database("postgresql://riverchief:hunter2@127.0.0.1:9/river?connect_timeout=1")
     with pytest.raises(StorageUnavailable) as failed, database.read():

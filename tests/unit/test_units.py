@@ -63,10 +63,11 @@ def test_the_service_is_shut_in(installed: Path) -> None:
 
 def test_every_credential_is_a_file_that_the_set_up_makes(tmp_path: Path) -> None:
     made = {*setup.prepare(tmp_path, ["broker.example"], datetime.now(UTC)), "riverchief/influx_token"}
-    loaded = dict(re.findall(r"^LoadCredential=(\w+):(\S+)$", ALL, re.MULTILINE))
-    assert len(loaded) == 5
+    loaded = dict(re.findall(r"^LoadCredential=([\w.]+):(\S+)$", ALL, re.MULTILINE))
+    assert len(loaded) == 7
     assert {path.removeprefix(SECRETS) for path in loaded.values()} <= made
-    assert set(re.findall(r"%d/(\w+)", ALL)) == set(loaded)
+    named = set(re.findall(r"%d/([\w.]+)", ALL))
+    assert named | {"audit_key.pub"} == set(loaded), "the public half is read beside the key"
 
 
 @pytest.mark.parametrize("text", [UNIT, UNIT + FULL_STACK, ALL], ids=["alone", "full-stack", "all"])

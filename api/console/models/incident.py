@@ -8,6 +8,7 @@ from api.console.marks import Place as Spot
 from api.console.marks import Stretch
 from api.console.model import duration
 from governance.attachments import Attachment
+from governance.comparison import Difference
 from governance.dispatch import Process
 from governance.incident import Action, Entry, Incident, State, What
 from governance.notice_store import Notice
@@ -100,7 +101,8 @@ class Source:
 class CasePage:
     """What the page shows. ``notices`` None: not for who looks; ``trace`` None: there is no source to be traced.
 
-    ``audited``: the trail has entries of it, and who looks may read them.
+    ``audited``: the trail has entries of it, and who looks may read them. ``differences``: where the database is not
+    what the trail says.
     """
 
     incident: Incident
@@ -119,6 +121,7 @@ class CasePage:
     trace: Traced | None
     sources: tuple[Source, ...]
     audited: bool
+    differences: tuple[Difference, ...]
 
 
 def stops(incident: Incident, history: Sequence[Entry]) -> tuple[Stop, ...]:

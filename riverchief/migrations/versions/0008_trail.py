@@ -3,12 +3,26 @@
 import sqlalchemy as sa
 from alembic import op
 
-from governance.tables import GUARDS
-
 revision = "0008"
 down_revision = "0007"
 branch_labels = None
 depends_on = None
+
+GUARDS = {
+    "sqlite": (
+        "CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit "
+        "BEGIN SELECT RAISE(ABORT, 'the trail is never changed'); END",
+        "CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit "
+        "BEGIN SELECT RAISE(ABORT, 'the trail is never changed'); END",
+    ),
+    "postgresql": (
+        "CREATE OR REPLACE FUNCTION audit_guard() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'the trail is never changed'; END $$",
+        "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_guard()",
+    ),
+}
+"""What forbids changing the trail, by database."""
 
 
 def upgrade() -> None:

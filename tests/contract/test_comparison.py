@@ -1,0 +1,199 @@
+"""Cases and people changed with SQL: verifying, the API, the page and the evidence name the entry and the field."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pypdfium2
+import pytest
+from fastapi.testclient import TestClient
+
+import ingest.storage.tables  # noqa: F401 - names its tables in the metadata
+from api import evidence
+from api.app import create_app
+from api.context import Context
+from governance import audit, comparison, incidents, people, roots
+from governance.audit import Wrong
+from governance.comparison import Difference
+from governance.database import Database
+from governance.finding import Change, Colour
+from governance.incident import Action, Order, Source
+from governance.regions import NOWHERE
+from governance.roles import Role
+from ingest.storage.sql import SqlReadings
+from sensors.parameters import catalogue
+from tests.cases import OPERATOR, WAY, a_finding
+from tests.contract.test_audit import KEY
+from tests.databases import unguarded, with_tables
+
+pytestmark = pytest.mark.both_databases
+
+T = 1_790_000_000_000
+CHIEF = "钱河长（示例）"
+
+
+class Cases:
+    """A case that went all its way, one somebody reported, and two people in one office after each other."""
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
+        with_tables(self.database)
+        with self.database.write() as connection:
+            for i, name in enumerate((CHIEF, "孙河长（示例）")):
+                people.add(connection, name, Role.CHIEF, region="g1", by="x", now_ms=T + i)
+            (self.number,) = incidents.record(connection, [a_finding(T)], T, source="/s").ids
+            normal = {("nh3n-high", "shiwan", "nh3n"): 3}
+            for i, (actor, order) in enumerate(WAY):
+                if order.action is Action.FINISH:
+                    calm = a_finding(T + 1000 * i, change=Change.RESOLVED)
+                    incidents.record(connection, [calm], T + 1000 * i, source="/s")
+                incidents.act(connection, self.number, order, actor, now_ms=T + 1000 * i, source="/s", normal=normal)
+            order = Order(Action.ACCEPT, comment="水面有油\x00")
+            origin, place = Source.PATROL, replace(NOWHERE, lon=113.0, lat=23.0)
+            given: dict[str, Any] = {"colour": Colour.BLUE, "origin": origin, "place": place}
+            incidents.report(connection, order, OPERATOR, **given, now_ms=T, source="/s")
+            roots.seal(connection, KEY, origin="/s", now_ms=T)
+
+    def differences(self) -> list[Difference]:
+        with self.database.read() as connection:
+            return comparison.of_incident(connection, self.number)
+
+    def faults(self) -> list[audit.Fault]:
+        with self.database.read() as connection:
+            return roots.verify(connection, [KEY.public_key()]).faults
+
+    def entry(self, what: str) -> int:
+        with self.database.read() as connection:
+            return audit.listing(connection, what=what, limit=1)[0].n
+
+    def client(self) -> TestClient:
+        store = SqlReadings(self.database, catalogue())
+        keys = [KEY.public_key()]
+        return TestClient(
+            create_app(Context(self.database, store, catalogue(), "/s", lambda: T, audit_keys=keys, open=True))
+        )
+
+    def pack(self) -> str:
+        store = SqlReadings(self.database, catalogue())
+        given: dict[str, Any] = {"by": "", "origin": "/s", "photos": None, "now_ms": T, "keys": [KEY.public_key()]}
+        made = evidence.pack(self.database, store, catalogue(), self.number, **given)
+        pages = [page.get_textpage().get_text_bounded() for page in pypdfium2.PdfDocument(made)]
+        return "".join(pages).replace("\r", "").replace("\n", "")
+
+
+@pytest.fixture
+def cases(url: str) -> Iterator[Cases]:
+    made = Cases(url)
+    yield made
+    made.database.close()
+
+
+def test_untouched_cases_and_people_are_what_the_trail_says(cases: Cases) -> None:
+    assert (cases.faults(), cases.differences()) == ([], [])
+    assert cases.client().get(f"/api/v1/incidents/{cases.number}").json()["differences"] == []
+    assert "未被改动的证明" in cases.pack()
+
+
+@pytest.mark.parametrize(
+    ("statement", "what", "part", "field"),
+    [
+        (
+            "UPDATE incident_entry SET comment = '伪' WHERE what = 'finished'",
+            "incident.finished",
+            "history 6",
+            "comment",
+        ),
+        ("UPDATE incident_entry SET \"by\" = '伪' WHERE what = 'verified'", "incident.verified", "history 7", "by"),
+        ("UPDATE incident SET state = 'handled' WHERE id = 1", "incident.closed", "incident", "state"),
+        ("UPDATE incident SET colour = 'blue' WHERE id = 1", "incident.closed", "incident", "colour"),
+        ("UPDATE incident SET responsible = '伪' WHERE id = 1", "incident.closed", "incident", "responsible"),
+        (
+            "UPDATE incident_condition SET since_ms = 1",
+            "incident.resolved",
+            "condition nh3n-high/shiwan/nh3n",
+            "since_ms",
+        ),
+        ("DELETE FROM incident_entry WHERE what = 'verified'", "incident.verified", "history 7", ""),
+    ],
+)
+def test_a_case_changed_by_sql_is_named_with_entry_and_field(
+    cases: Cases, statement: str, what: str, part: str, field: str
+) -> None:
+    with cases.database.write() as connection:
+        connection.exec_driver_sql(statement)
+    n = cases.entry(what)
+    (difference,) = cases.differences()
+    assert (difference.n, difference.part, difference.field) == (n, part, field)
+    (fault,) = cases.faults()
+    assert (fault.n, fault.wrong) == (n, Wrong.DIFFERS)
+    (shown,) = cases.client().get(f"/api/v1/incidents/{cases.number}").json()["differences"]
+    assert (shown["n"], shown["part"], shown["field"]) == (n, part, field)
+    verified = cases.client().get("/api/v1/audit/verify").json()
+    assert (verified["ok"], [one["n"] for one in verified["faults"]]) == (False, [n])
+
+
+def test_a_forged_comment_is_in_no_document_as_if_it_were_proven(cases: Cases) -> None:
+    with cases.database.write() as connection:
+        connection.exec_driver_sql("UPDATE incident_entry SET comment = '伪造的话' WHERE what = 'finished'")
+    text = cases.pack()
+    assert "未被改动的证明" not in text
+    assert "闸门已关" in text  # the words of the trail
+    assert text.count("伪造的话") == 1  # named once, as what the database says otherwise
+
+
+def test_an_entry_of_the_trail_that_was_changed_proves_nothing(cases: Cases) -> None:
+    n = cases.entry("incident.finished")
+    unguarded(cases.database, f"UPDATE audit SET body = '{{}}' WHERE n = {n}")
+    assert {"hash", "body"} <= {one.part for one in cases.differences() if one.n == n}
+    assert "未被改动的证明" not in cases.pack()
+
+
+def test_a_trail_written_anew_under_a_signed_root_proves_nothing(cases: Cases) -> None:
+    n = cases.entry("incident.closed")
+    with cases.database.read() as connection:
+        lines = list(audit.everything(connection, after_n=n - 1))
+    body = json.loads(lines[0].body)
+    body["entry"]["comment"] = "伪"
+    lines[0] = replace(lines[0], body=audit.canonical(body))
+    prev, statements = lines[0].prev, ["UPDATE incident_entry SET comment = '伪' WHERE what = 'closed'"]
+    for line in lines:
+        one = replace(line, prev=prev)
+        prev = one.expected_hash()
+        body_ = one.body.replace("'", "''")
+        statements.append(
+            f"UPDATE audit SET body = '{body_}', prev_hash = '{one.prev}', hash = '{prev}' WHERE n = {line.n}"
+        )
+    unguarded(cases.database, *statements)
+    assert cases.differences() == []
+    assert "未被改动的证明" not in cases.pack()
+    assert [fault.wrong for fault in cases.faults()] == [Wrong.REWRITTEN]
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        (f"UPDATE person SET role = 'administrator' WHERE name = '{CHIEF}'", "person.added"),
+        ("UPDATE appointment SET until_ms = NULL", "person.added"),
+        ("UPDATE person SET name = '伪' WHERE id = 2", "person.added"),
+    ],
+)
+def test_a_person_changed_by_sql_is_named(cases: Cases, statement: str, what: str) -> None:
+    with cases.database.write() as connection:
+        connection.exec_driver_sql(statement)
+    faults = cases.faults()
+    assert {fault.wrong for fault in faults} == {Wrong.DIFFERS}
+    assert {fault.n for fault in faults} <= {0, cases.entry(what)}
+
+
+def test_rows_that_no_entry_knows_are_named(cases: Cases) -> None:
+    copy = (
+        "SELECT 99, '伪', role, region, department, created_at_ms, created_by, removed_at_ms FROM person WHERE id = 1"
+    )
+    with cases.database.write() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO person (id, name, role, region, department, created_at_ms, created_by, removed_at_ms) " + copy
+        )
+        connection.exec_driver_sql("UPDATE incident_entry SET seq = 99 WHERE incident_id = 2")
+    faults = [(fault.n, fault.wrong) for fault in cases.faults()]
+    assert faults == [(0, Wrong.DIFFERS), (0, Wrong.DIFFERS), (cases.entry("incident.reported"), Wrong.DIFFERS)]

@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 import structlog
+from anyio import CapacityLimiter
 from fastapi import APIRouter, FastAPI, Response
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute
@@ -92,6 +93,8 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.keeper = Keeper(context, app.state.registries)
     app.state.replaying = set()
+    app.state.examining = CapacityLimiter(1)
+    app.state.attempts = reports.attempts(context.reports_an_hour)
     app.router.routes.extend(_routes())
     problems.install(app)
     # the last one added is the first one passed
@@ -124,6 +127,7 @@ def _routes() -> list[BaseRoute]:
         reports,
         rules,
     )
+    api.include_router(reports.filing)
     for subject in subjects:
         api.include_router(subject.router)
     api.include_router(incidents.tasks)

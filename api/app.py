@@ -15,7 +15,7 @@ from api.access import Guard, Keeper
 from api.answers import answer
 from api.asking import Asked
 from api.context import Context, Part
-from api.limits import BodyLimit, SecurityHeaders
+from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
 from api.routes import (
@@ -101,6 +101,7 @@ def create_app(context: Context) -> FastAPI:
     app.add_middleware(BodyLimit, limit=_most_bytes)
     app.add_middleware(Guard, keeper=app.state.keeper, prefix="/api/", open_to_all=OPEN)
     app.add_middleware(Faults)
+    app.add_middleware(AllowedHosts, hosts=context.hosts)
     app.add_middleware(SecurityHeaders, strict=("/api/", "/healthz", "/readyz", "/metrics"))
     return app
 

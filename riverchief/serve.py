@@ -99,7 +99,7 @@ class System:
         self._tell_trail()
         self._register_stations()
         if Role.API in roles and not settings.access.open:
-            administrator.first(self.database, settings.data)
+            administrator.first(self.database, settings.data, settings.access.token_days * DAY_MS)
         self.stores = open_stores(settings, self.database, self.catalogue)
         self.watch = metrics.Watch(clock.now_ms)
         self.deliverer: Deliverer | None = None

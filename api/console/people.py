@@ -223,7 +223,8 @@ class PeopleOfTheSite(Page[PeoplePage]):
         def work() -> None:
             actor = self.allowed_to(_CHANGE)
             with self.context.database.write() as connection:
-                made.append(people.issue(connection, person.name, by=actor.name, now_ms=self.context.clock_ms()))
+                now_ms, good_ms = self.context.clock_ms(), self.context.token_ms
+                made.append(people.issue(connection, person.name, by=actor.name, now_ms=now_ms, good_ms=good_ms))
 
         async def submit() -> None:
             await self.do(work, self.say("token_made"))

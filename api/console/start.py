@@ -47,12 +47,9 @@ _SHOWN = 3
 """Buttons of a row of the list; the rest stands on the work list and on the incident's page."""
 
 
-def register(shared: Shared) -> None:
-    """Make ``/`` answer with this page."""
-
-    @ui.page("/")
-    async def start(request: Request) -> None:
-        await StartPage(shared, request).build()
+async def respond(shared: Shared, request: Request) -> None:
+    """Build the page."""
+    await StartPage(shared, request).build()
 
 
 class StartPage(Framed):

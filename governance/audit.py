@@ -284,9 +284,7 @@ def tell(found: Verified, fault: Fault) -> None:
 
 def _lines(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Line]:
     for row in connection.execute(query):
-        yield Line(
-            row.n, row.at_ms, row.by, row.role, row.what, row.kind, row.subject, row.body, row.prev_hash, row.hash
-        )
+        yield Line(*row)  # the columns of the table, in their order
 
 
 def _columns(line: Line) -> dict[str, Any]:

@@ -32,6 +32,8 @@ M = TypeVar("M")
 LANGUAGES = ("zh", "en")
 RESPONSE_S = 30.0
 """How long a page may take to be built; within it a busy machine answers, and proxies wait for 60 s."""
+SHOWN = 30
+"""Rows of a list that are drawn at once: an element takes some 60 microseconds in which nobody else is answered."""
 EVERY_S = 5.0
 """How often a page looks whether what it shows is still so."""
 
@@ -236,6 +238,8 @@ class Page(Framed, Generic[M]):
 
     every_s: ClassVar[float] = EVERY_S
     model: M
+    shown: int = SHOWN
+    """Rows of a long list that are drawn."""
 
     def read(self) -> M:
         """What the page shows, read from the stores; in a thread. Raises WaterError."""
@@ -345,6 +349,15 @@ class Page(Framed, Generic[M]):
                     head = tag("th", "rc-num" if i >= len(columns) - figures else "", words)
                     head.props["scope"] = "col"
             return tag("tbody")
+
+    def more(self, count: int) -> None:
+        """Offer the next rows of a list of ``count`` where it has more than are shown."""
+        if count > self.shown:
+            button(self.say("frame.more_rows", count=count - self.shown), self._more, "rc-button", testid="more-rows")
+
+    def _more(self) -> None:
+        self.shown += SHOWN
+        self.redraw()
 
     def go(self, **choice: str) -> None:
         """Look at another choice: it stands in the address."""

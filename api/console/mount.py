@@ -1,5 +1,6 @@
 """Hang the console into the FastAPI application: NiceGUI at ``/``, everything served by us, under a strict policy."""
 
+import gc
 import re
 import secrets
 from functools import partial
@@ -79,7 +80,7 @@ def mount(app: FastAPI, context: Context) -> None:
 
     NiceGUI keeps one global application, so a second call in the same process would show the first call's stores.
     """
-    live = Live(context)
+    live = Live(context, app.state.registries)
     shared = Shared(context, live, app.state.keeper, app.state.registries)
     register("/", partial(start.respond, shared))
     for page in PAGES:
@@ -99,6 +100,8 @@ def mount(app: FastAPI, context: Context) -> None:
     )
     app.router.routes.remove(next(r for r in reversed(app.router.routes) if isinstance(r, Mount) and r.app is console))
     app.router.routes.append(_AtTheRoot("/", app=GZipMiddleware(Policy(console), compresslevel=PACKED)))
+    gc.collect()
+    gc.freeze()  # looking through all that is loaded by now, again and again, would hold up every page
 
 
 async def _respond(page: type[Page[Any]], shared: Shared, request: Request) -> None:

@@ -49,7 +49,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
             with self.panel("levels", testid="people-levels"):
                 if not model.branches:
                     self.empty("no_regions", "no_regions_next")
-                for branch in model.branches:
+                for branch in models.first(model.branches, self.shown):
                     with tag("div", "rc-branch") as row:
                         row.style(f"--depth:{branch.depth}")
                         with tag("p", "rc-branch-name"):
@@ -63,8 +63,10 @@ class PeopleOfTheSite(Page[PeoplePage]):
                 if model.unplaced:
                     with self.panel("unplaced", testid="people-unplaced"):
                         tag("p", "rc-quiet", self.say("unplaced_note"))
-                        for one in model.unplaced:
+                        for one in model.unplaced[: self.shown]:
                             self._person(one, may)
+        rows = sum(1 + len(branch.people) for branch in model.branches)
+        self.more(max(rows, len(model.unplaced), len(model.reaches)))
 
     def _person(self, row: PersonRow, may: bool) -> None:
         person = row.person
@@ -112,7 +114,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
                 return
             heads = {name: self.say(f"column_{name}") for name in ("reach", "chiefs", "until")}
             with self.table(heads):
-                for one in model.reaches:
+                for one in model.reaches[: self.shown]:
                     with tag("tr"):
                         with cell(heads["reach"]):
                             link(self.of(one.name), self.to(f"/reaches/{one.key}"))

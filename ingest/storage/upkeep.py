@@ -90,7 +90,8 @@ def _number_of(connection: sa.Connection, check: Check) -> int | None:
 
 
 def _check(row: sa.Row[Any]) -> Check:
-    return Check(**{name: row._mapping[name] for name in Check.__slots__} | {"kind": CheckKind(row.kind)})
+    values = row._mapping
+    return Check(**{name: values[name] for name in Check.__slots__} | {"kind": CheckKind(row.kind)})
 
 
 # -- visits ------------------------------------------------------------------------------------------------------------

@@ -212,7 +212,9 @@ def _sheet(
             f'<section class="error" role="alert" data-testid="report-error"><p><b>{html.escape(words)}</b></p>'
             f"<p>{again}</p></section>"
         )
-    if reach is not None:
+    if reach is None:
+        parts.append(f"<h1>{_t('title', language)}</h1>")
+    else:
         parts.append(_water(asked, registry, reach, language))
     parts.append(_form(registry, typed, reach, language))
     parts.append(

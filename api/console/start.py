@@ -331,6 +331,10 @@ class StartPage(Framed):
         if not open_:
             last = max((row.closed_at_ms or 0 for row in rows), default=0)
             with self.no_rows:
+                if self.actor.regions is not None:
+                    tag("p", text=self.say("nothing_here"), testid="start-nothing-here")
+                    tag("p", "rc-quiet", self.say("map_of_all"))
+                    return
                 tag("p", text=self.say("nothing_open"))
                 ago = duration(self.context.clock_ms() - last)
                 tag("p", "rc-quiet", self.say("last_closed", ago=ago) if last else self.say("nothing_yet"))

@@ -17,6 +17,7 @@ from ingest.storage.photos import Photos
 from ingest.storage.port import ReadingStore, Series
 from ingest.storage.port import series as series_of
 from sensors.errors import LongTermUnavailable
+from sensors.network import distance_km
 from sensors.parameters import Catalogue, Parameter
 from sensors.reading import Flag, unpack
 from sensors.stations import Registry, Station
@@ -26,6 +27,8 @@ BEFORE_MS = AFTER_MS = 6 * 3_600_000
 """What a chart shows before and after the event."""
 RAIN_BEFORE_MS = 24 * 3_600_000
 POINTS = 800
+AROUND = 60
+"""Stations of a large site that the pack is about."""
 CHARTS = 4
 PHOTOS = 8
 
@@ -109,7 +112,7 @@ def gather(
     with database.read() as connection:
         incident = incidents.get(connection, incident_id)
         history = incidents.history(connection, incident_id)
-        registry = registry_store.load(connection, catalogue)
+        registry = _around(registry_store.load(connection, catalogue), catalogue, incident)
         trail = audit.of(connection, "incident", incident_id)
         signed = roots.listing(connection)
         rule = _rule(connection, incident)
@@ -140,6 +143,19 @@ def gather(
         root=root,
         unanswered=unanswered,
     )
+
+
+def _around(registry: Registry, catalogue: Catalogue, incident: Incident) -> Registry:
+    """The stations of the incident and those nearest to it, with their reaches: what a map and the rain are drawn of."""
+    own = {incident.station, *(condition.station for condition in incident.conditions)}
+    if len(registry.stations) <= AROUND or incident.station not in registry:
+        return registry
+    here = registry[incident.station]
+    nearest = sorted(registry.stations, key=lambda s: distance_km((here.lon, here.lat), (s.lon, s.lat)))
+    kept = tuple(s for place, s in enumerate(nearest) if place < AROUND or s.key in own)
+    on = {s.reach for s in kept}
+    reaches = tuple(reach for reach in registry.reaches if reach.key in on)
+    return Registry(kept, (), reaches, catalogue, regions=registry.regions)
 
 
 def _charts(

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
+import sqlalchemy as sa
 from anyio import to_thread
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
@@ -27,7 +28,7 @@ from api import problems
 from api.context import Context
 from api.problems import Problem
 from api.registries import Registries
-from governance import people
+from governance import people, sessions
 from governance.regions import Regions
 from governance.roles import RIGHTS, Actor, Forbidden, Right, Role, administrator
 from ingest.storage.changes import Author
@@ -35,8 +36,8 @@ from sensors.errors import NotFound, WaterError
 from sensors.stations import Station
 from sensors.texts import sentence
 
-COOKIE = "rc-token"
-"""A browser's login: the token itself, for our pages only and out of reach of scripts."""
+COOKIE = "rc-session"
+"""A browser's login: the id of its session, for our pages only and out of reach of scripts."""
 AS_COOKIE = "rc-as"
 """On an open site: whose part the browser plays."""
 RECENT_S = 2.0
@@ -135,10 +136,47 @@ class Keeper:
         if known is None and token.startswith(people.PREFIX):
             now_ms = self._context.clock_ms()
             with self._context.database.read() as connection:
-                one = people.by_token(connection, token, now_ms)
-                known = None if one is None else people.actor(connection, one, self.regions(), now_ms)
+                known = self._holder(connection, people.hashed(token), now_ms)
             if known is not None:
                 self._keep(key, known)
+        return known
+
+    def _holder(self, connection: sa.Connection, token_hash: str, now_ms: int) -> Actor | None:
+        one = people.by_token(connection, token_hash, now_ms)
+        return None if one is None else people.actor(connection, one, self.regions(), now_ms)
+
+    def sign_in(self, token: str) -> str | None:
+        """Begin a session with a token; the id for the browser's cookie, None for a token that is not valid."""
+        if self.by_token(token) is None:
+            return None
+        now_ms = self._context.clock_ms()
+        with self._context.database.write() as connection:
+            return sessions.begin(connection, token, now_ms=now_ms, expires_at_ms=now_ms + self._context.session_ms)
+
+    def sign_out(self, cookies: dict[str, str]) -> None:
+        """End the session of a browser, in whichever process it is asked after."""
+        if session := cookies.get(COOKIE):
+            with self._context.database.write() as connection:
+                sessions.end(connection, session)
+            self.forget()
+
+    def by_session(self, session: str) -> Actor | None:
+        """Whose session it is; None for one that is over. Raises StorageUnavailable."""
+        key = people.hashed(session)
+        known = self._fresh(key)
+        if known is not None:
+            return known
+        now_ms = self._context.clock_ms()
+        with self._context.database.read() as connection:
+            token_hash = sessions.token_hash(connection, session, now_ms)
+            if token_hash is None:
+                return None
+            if self._token is not None and token_hash == hashlib.sha256(self._token).hexdigest():
+                known = administrator(MACHINE)
+            else:
+                known = self._holder(connection, token_hash, now_ms)
+        if known is not None:
+            self._keep(key, known)
         return known
 
     def by_name(self, name: str) -> Actor | None:
@@ -160,8 +198,8 @@ class Keeper:
         """Who signed in with this browser."""
         if self.open and (part := cookies.get(AS_COOKIE)):
             return self.by_name(unpacked(part))
-        token = cookies.get(COOKIE)
-        return None if token is None else self.by_token(unpacked(token))
+        session = cookies.get(COOKIE)
+        return self.by_session(session) if session else None
 
     def _fresh(self, key: str) -> Actor | None:
         kept = self._recent.get(key)

@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 import structlog
+from anyio import CapacityLimiter
 from fastapi import APIRouter, FastAPI, Response
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute
@@ -14,7 +15,7 @@ from api.access import Guard, Keeper
 from api.answers import answer
 from api.asking import Asked
 from api.context import Context, Part
-from api.limits import BodyLimit, SecurityHeaders
+from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
 from api.routes import (
@@ -92,12 +93,15 @@ def create_app(context: Context) -> FastAPI:
     app.state.registries = Registries(context)
     app.state.keeper = Keeper(context, app.state.registries)
     app.state.replaying = set()
+    app.state.examining = CapacityLimiter(1)
+    app.state.attempts = reports.attempts(context.reports_an_hour)
     app.router.routes.extend(_routes())
     problems.install(app)
     # the last one added is the first one passed
     app.add_middleware(BodyLimit, limit=_most_bytes)
     app.add_middleware(Guard, keeper=app.state.keeper, prefix="/api/", open_to_all=OPEN)
     app.add_middleware(Faults)
+    app.add_middleware(AllowedHosts, hosts=context.hosts)
     app.add_middleware(SecurityHeaders, strict=("/api/", "/healthz", "/readyz", "/metrics"))
     return app
 
@@ -124,6 +128,7 @@ def _routes() -> list[BaseRoute]:
         reports,
         rules,
     )
+    api.include_router(reports.filing)
     for subject in subjects:
         api.include_router(subject.router)
     api.include_router(incidents.tasks)

@@ -104,12 +104,16 @@ def groups(registry: Registry, terms: Sequence[Appointment]) -> Groups:
             here = regions[here].parent or ""
         return code
 
+    @cache
+    def streets(reach: str) -> list[str]:
+        return sorted({street(places[key]) for key, on in reaches.items() if on == reach and places[key]})
+
     def water(by: By, reach: str, at_ms: int) -> Sequence[str]:
         if by is By.REACH:
             return (reach,)
         if by is By.CHIEF:
             return between(reach, bisect_right(turns, at_ms))
-        return sorted({street(places[key]) for key, on in reaches.items() if on == reach and places[key]})
+        return streets(reach)
 
     def chief(name: str, at_ms: int) -> str:
         return terms_.chief_of(terms, name, known, at_ms)

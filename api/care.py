@@ -15,7 +15,7 @@ from ingest.returns import shown
 from ingest.storage import upkeep as store
 from sensors.reading import QualityTest
 from sensors.standards import hj915
-from sensors.stations import Registry, Station
+from sensors.stations import Deployment, Registry, Station
 from sensors.times import DAY_MS
 from sensors.upkeep import Check, Due, Visit, checks_due
 
@@ -113,8 +113,9 @@ def _care(context: Context, registry: Registry, who: Actor, stations: Collection
     now_ms = context.clock_ms()
     only = next(iter(stations)).key if len(stations) == 1 else None
     with context.database.read() as connection:
-        visits = store.visits(connection, only)
-        checks = store.checks(connection, only)
+        ended = store.ended_visits(connection, now_ms, only)
+        going = store.going_visits(connection, now_ms, only)
+        checks = store.newest_checks(connection, only)
         found = incidents.list_incidents(connection, open_only=True, station=only, limit=AT_MOST)
     newest: dict[str, dict[str, int]] = defaultdict(dict)
     for row in context.store.latest([one.key for one in stations]) if stations else ():
@@ -124,25 +125,26 @@ def _care(context: Context, registry: Registry, who: Actor, stations: Collection
         if incident.kind in FINDINGS and concerns(incident, who):
             for key in {c.station for c in incident.conditions} | {incident.station}:
                 wanted[key].append(incident)
-    at: dict[str, list[tuple[int, Visit]]] = defaultdict(list)
-    for number, visit in visits:
-        at[visit.station].append((number, visit))
+    checked: dict[str, list[Check]] = defaultdict(list)
+    for check in checks:
+        checked[check.station].append(check)
+    deployed: dict[str, list[Deployment]] = defaultdict(list)
+    for one in registry.deployments:
+        deployed[one.station].append(one)
     told = []
     for station in stations:
         key = station.key
-        hung = [one for one in registry.deployments if one.station == key]
+        hung = deployed[key]
         hangs = {d.parameter for d in hung if d.since_ms <= now_ms and (d.until_ms is None or d.until_ms > now_ms)}
         sensors = sorted({*newest[key], *hangs}, key=context.catalogue.index.__getitem__)
-        ends = [v.until_ms for _, v in at[key] if v.until_ms is not None and v.until_ms <= now_ms]
-        going = [(n, v) for n, v in at[key] if v.since_ms <= now_ms and (v.until_ms is None or now_ms < v.until_ms)]
         told.append(
             Care(
                 station=station,
-                working=going[-1] if going else None,
+                working=going.get(key),
                 findings=tuple(wanted[key]),
-                due=tuple(checks_due(sensors, [c for _, c in checks if c.station == key], hung, now_ms)),
+                due=tuple(checks_due(sensors, checked[key], hung, now_ms)),
                 newest_at_ms=max(newest[key].values(), default=None),
-                visited_ms=max(ends, default=None),
+                visited_ms=ended.get(key),
             )
         )
     return told

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request, Response
@@ -23,11 +24,24 @@ from api.access import Keeping, foreign
 from api.asking import Asked, Known
 from api.console.marks import badge
 from api.context import Context
-from api.routes.reports import MOST_PHOTOS, ReportView, Told, file, followed, objected, sender_of
+from api.routes.attachments import one_at_a_time
+from api.routes.reports import (
+    MOST_FIELD_BYTES,
+    MOST_FIELDS,
+    MOST_FILES,
+    MOST_PHOTOS,
+    ReportView,
+    Told,
+    admit,
+    file,
+    followed,
+    objected,
+    sender_of,
+)
 from governance import incidents, people
 from governance.incident import State
 from governance.regions import Regions
-from governance.reports import spelled
+from governance.reports import TooMany, spelled
 from governance.roles import label
 from governance.terms import Appointment, offices, on_the_sign
 from ingest.classes import REACH, Shown, shown
@@ -58,7 +72,7 @@ class Typed:
     station: str = ""
     lon: str = ""
     lat: str = ""
-    photos: list[tuple[bytes, str]] = field(default_factory=list)
+    photos: list[tuple[BinaryIO, str]] = field(default_factory=list)
 
 
 @router.get(PATH)
@@ -76,16 +90,25 @@ async def send(asked: Asked, keeper: Keeping, known: Known, request: Request) ->
     """File what the form says; the answer leads to the ticket."""
     if (refused := foreign(request.headers)) is not None:
         return refused.response()
-    async with request.form(max_files=MOST_PHOTOS + 3, max_fields=20) as given:
+    try:
+        admit(request)
+    except TooMany as error:
+        return await run_in_threadpool(_sheet, asked, known.recent(), request, Typed(), error)
+    async with request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES) as given:
         photos = [
-            (await one.read(), one.filename or "") for one in given.getlist("photos") if isinstance(one, UploadFile)
+            (one.file, one.filename or "")
+            for one in given.getlist("photos")
+            if isinstance(one, UploadFile) and one.size
         ]
         said = {name: value for name, value in given.items() if isinstance(value, str)}
-    typed = Typed(
-        **{name: said.get(name, "")[:2000] for name in ("kind", "text", "contact", "reach", "station", "lon", "lat")},
-        photos=[one for one in photos if one[0]],
-    )
-    return await run_in_threadpool(_filed, asked, keeper, known, request, typed)
+        typed = Typed(
+            **{
+                name: said.get(name, "")[:2000]
+                for name in ("kind", "text", "contact", "reach", "station", "lon", "lat")
+            },
+            photos=photos,
+        )
+        return await one_at_a_time(request, lambda: _filed(asked, keeper, known, request, typed))
 
 
 @router.get(PATH + "/{ticket}")
@@ -189,7 +212,9 @@ def _sheet(
             f'<section class="error" role="alert" data-testid="report-error"><p><b>{html.escape(words)}</b></p>'
             f"<p>{again}</p></section>"
         )
-    if reach is not None:
+    if reach is None:
+        parts.append(f"<h1>{_t('title', language)}</h1>")
+    else:
         parts.append(_water(asked, registry, reach, language))
     parts.append(_form(registry, typed, reach, language))
     parts.append(

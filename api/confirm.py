@@ -117,7 +117,7 @@ def _page(content: str, status: int = 200) -> Response:
         '<!doctype html><html lang="zh-CN"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title.zh)} {html.escape(title.en)}</title><style>{STYLE}</style></head>"
-        f"<body><h1>{_both(title)}</h1>{content}</body></html>",
+        f"<body><main><h1>{_both(title)}</h1>{content}</main></body></html>",
         status,
         HEADERS,
     )

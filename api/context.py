@@ -28,6 +28,7 @@ from ingest.storage.port import ReadingStore
 from sensors.datum import Box
 from sensors.parameters import Catalogue
 from sensors.reading import Message
+from sensors.times import DAY_MS
 from sensors.wire.hj212.exchange import Command
 
 
@@ -70,7 +71,9 @@ class Context:
     ``submit`` hands a message to the ingest and answers once it is durable; None where no ingest runs in this
     process. ``command`` asks something of a station's HJ 212 logger; None where no gateway runs;
     ``mqtt_commands`` asks devices over the broker. ``token`` is one that may do everything, for machines. ``open``:
-    nobody is asked who they are, which the wiring allows on loopback only. ``processes`` say how each kind of
+    nobody is asked who they are, which the wiring allows on loopback only. ``hosts`` are the names under which requests
+    may come, beside loopback and addresses; None for any. A browser stays signed in for ``session_ms``, a new token is
+    good for ``token_ms``. ``processes`` say how each kind of
     incident is dealt with, and by when. ``sender_key`` hides where reports come from, of which one sender may make
     ``reports_an_hour``; ``vault`` encrypts how people can be reached. ``complaints`` is the telephone number that
     stands on the signs. ``near`` says what may be one thing, ``patrols`` when a patrol counts.
@@ -111,4 +114,7 @@ class Context:
     near: Near = field(default_factory=Near)
     patrols: Counts = field(default_factory=Counts)
     open: bool = False
+    hosts: frozenset[str] | None = None
+    session_ms: int = 7 * DAY_MS
+    token_ms: int = 365 * DAY_MS
     processes: Processes = EMPTY

@@ -1,6 +1,8 @@
 """What every request and every answer must keep: a body no larger than allowed, headers no less strict than needed."""
 
 from collections.abc import Callable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -56,6 +58,44 @@ class BodyLimit:
                 raise
         if exceeded and not started:
             await _too_large(limit).response()(scope, receive, send)
+
+
+class AllowedHosts:
+    """ASGI: a request under a name that is not ours is answered 421.
+
+    Ours are ``hosts``, loopback names and every address: a web page elsewhere can point a name of its own at us (DNS
+    rebinding), never an address. None allows every name.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._hosts is None or scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).getlist("host")
+        if len(given) == 1 and self._is_ours(given[0]):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": "not our host"})
+        else:
+            host = given[0][:120] if given else ""
+            await Problem(problems.MISDIRECTED, sentence("request.host", host=host)).response()(scope, receive, send)
+
+    def _is_ours(self, given: str) -> bool:
+        try:
+            name = (urlsplit(f"//{given}").hostname or "").removesuffix(".")
+        except ValueError:
+            return False
+        if name in (self._hosts or ()) or name == "localhost" or name.endswith(".localhost"):
+            return True
+        try:
+            ip_address(name)
+        except ValueError:
+            return False
+        return True
 
 
 class SecurityHeaders:

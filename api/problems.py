@@ -46,6 +46,7 @@ NOT_FOUND = Sort(404, "not-found", Text("没有此项", "Not found"))
 METHOD_NOT_ALLOWED = Sort(405, "method-not-allowed", Text("不支持此方法", "Method not allowed"))
 REFUSED = Sort(409, "refused", Text("现在不能这样做", "Not possible in the present state"))
 CHANGED = Sort(412, "changed", Text("已被他人改动", "Changed in the meantime"))
+MISDIRECTED = Sort(421, "misdirected", Text("网址不是本站的", "Not an address of this site"))
 TOO_LARGE = Sort(413, "too-large", Text("内容过大", "Too large"))
 BROKEN = Sort(500, "broken", Text("系统内部故障", "A fault of ours"))
 TOO_MANY = Sort(429, "too-many", Text("尝试过于频繁", "Too many attempts"))
@@ -62,6 +63,7 @@ _SORTS = {
         REFUSED,
         CHANGED,
         TOO_LARGE,
+        MISDIRECTED,
         TOO_MANY,
         BROKEN,
         UNAVAILABLE,

@@ -20,7 +20,7 @@ class Registries:
         self._context = context
         self._lock = threading.Lock()
         self._changes = 0
-        self._kept: tuple[float, int, Registry] | None = None
+        self._kept: tuple[float, int, int, Registry] | None = None
 
     def now(self) -> Registry:
         """The registry as it stands."""
@@ -30,27 +30,33 @@ class Registries:
     def recent(self) -> Registry:
         """The registry, at most ``RECENT_S`` old and never older than a change made through this API.
 
-        What another process changed may show that much later: good for names and intervals, not for editing.
+        What another process changed may show that much later: good for names and intervals, not for editing. It is
+        the same object until something changes.
         """
         kept = self._fresh()
         if kept is None:
             with self._lock:  # one reads, the others wait for it instead of reading the same
                 kept = self._fresh()
                 if kept is None:
-                    since, changes = time.monotonic(), self._changes
-                    kept = self.now()
-                    self._kept = since, changes, kept
-        return kept
+                    since, changes, before = time.monotonic(), self._changes, self._kept
+                    with self._context.database.read() as connection:
+                        mark = registry_store.fingerprint(connection)
+                        if before is not None and before[2] == mark:
+                            registry = before[3]
+                        else:
+                            registry = registry_store.load(connection, self._context.catalogue)
+                    self._kept = kept = since, changes, mark, registry
+        return kept[3]
 
     def changed(self) -> None:
         """The registry was changed through this API."""
         self._changes += 1
 
-    def _fresh(self) -> Registry | None:
+    def _fresh(self) -> tuple[float, int, int, Registry] | None:
         kept = self._kept
         if kept is None or kept[1] != self._changes or time.monotonic() - kept[0] > RECENT_S:
             return None
-        return kept[2]
+        return kept
 
 
 SITE_MARGIN_DEG = 0.5

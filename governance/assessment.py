@@ -14,7 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
+
+import msgspec
 
 from governance.merkle import Line
 from governance.roles import Role
@@ -356,6 +358,30 @@ def _row(
     return Row(key, shares, score, improvement, len(cases))
 
 
+class _Incident(TypedDict, total=False):
+    """What is read of an incident in the trail: the rest of an entry, most of it, is skipped."""
+
+    opened_at_ms: Any
+    state: Any
+    responsible: Any
+    due_ms: Any
+    paused_at_ms: Any
+    cause: Any
+    colour: Any
+    region: Any
+    reach: Any
+    station: Any
+    retrospective: Any
+    merged_into: Any
+
+
+class _Entry(TypedDict):
+    incident: _Incident
+
+
+_ENTRY: Any = msgspec.json.Decoder(_Entry)
+
+
 @dataclass(slots=True)
 class _Course:
     """What the entries said of one incident so far."""
@@ -385,7 +411,7 @@ class _Told:
         self._days: dict[bool, dict[str, dict[int, Share]]] = {False: {}, True: {}}
 
     def incident(self, line: Line) -> None:
-        row = json.loads(line.body)["incident"]
+        row = _ENTRY.decode(line.body)["incident"]
         course = self._courses.get(int(line.id))
         chief = row.get("responsible") or ""
         if course is None:

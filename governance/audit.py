@@ -297,9 +297,7 @@ def _streamed(query: sa.Select[Any]) -> sa.Select[Any]:
 
 def _lines(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Line]:
     for row in connection.execute(query):
-        yield Line(
-            row.n, row.at_ms, row.by, row.role, row.what, row.kind, row.subject, row.body, row.prev_hash, row.hash
-        )
+        yield Line(*row)  # the columns of the table, in their order
 
 
 def _columns(line: Line) -> dict[str, Any]:

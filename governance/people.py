@@ -24,10 +24,13 @@ from governance.tables import token as tokens_
 from governance.terms import Appointment
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.texts import sentence
+from sensors.times import DAY_MS
 
 PREFIX = "rc_"
 """By which a token is recognised where it should not be, in a log or a mail."""
 NAME_LIMIT = 80
+TOKEN_MS = 365 * DAY_MS
+"""How long a token is good where nobody says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +164,19 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
 # -- tokens ----------------------------------------------------------------------------------------------------------
 
 
-def issue(connection: sa.Connection, name: str, *, by: str, now_ms: int, expires_at_ms: int | None = None) -> str:
-    """A new token of somebody; it can be shown this once. Raises NotFound."""
+@dataclass(frozen=True, slots=True)
+class TokenTerm:
+    """When a token was issued and when it expires; None for one of before tokens expired."""
+
+    issued_at_ms: int
+    expires_at_ms: int | None
+
+
+def issue(connection: sa.Connection, name: str, *, by: str, now_ms: int, good_ms: int = TOKEN_MS) -> str:
+    """A new token of somebody, good for ``good_ms``; it can be shown this once. Raises NotFound."""
     one = get(connection, name)
     made = PREFIX + secrets.token_urlsafe(32)
+    expires_at_ms = now_ms + good_ms
     row = {"person_id": one.id, "hash": hashed(made), "created_at_ms": now_ms, "expires_at_ms": expires_at_ms}
     connection.execute(sa.insert(tokens_).values(row))
     _tell(connection, "token.issued", one.name, {"expires_at_ms": expires_at_ms}, by, now_ms)
@@ -183,17 +195,33 @@ def _revoke(connection: sa.Connection, person_id: int, now_ms: int) -> int:
     return connection.execute(sa.update(tokens_).where(mine).values(revoked_at_ms=now_ms)).rowcount
 
 
-def by_token(connection: sa.Connection, token: str, now_ms: int) -> Person | None:
-    """Whose token it is; None for one that is unknown, revoked, expired, or of somebody removed."""
-    valid = (
-        (tokens_.c.hash == hashed(token))
-        & tokens_.c.revoked_at_ms.is_(None)
+def by_token(connection: sa.Connection, token_hash: str, now_ms: int) -> Person | None:
+    """Whose token has this hash; None for one that is unknown, revoked, expired, or of somebody removed."""
+    query = sa.select(people_).join(tokens_, tokens_.c.person_id == people_.c.id)
+    row = connection.execute(query.where(tokens_.c.hash == token_hash, _good(now_ms))).mappings().first()
+    return None if row is None else _person(row)
+
+
+def tokens(connection: sa.Connection, now_ms: int) -> dict[str, list[TokenTerm]]:
+    """The tokens that are good, by name, the one that expires first at the front."""
+    query = (
+        sa.select(people_.c.name, tokens_.c.created_at_ms, tokens_.c.expires_at_ms)
+        .join(people_, tokens_.c.person_id == people_.c.id)
+        .where(_good(now_ms))
+        .order_by(people_.c.name, tokens_.c.expires_at_ms.is_(None), tokens_.c.expires_at_ms)
+    )
+    found: dict[str, list[TokenTerm]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.name, []).append(TokenTerm(row.created_at_ms, row.expires_at_ms))
+    return found
+
+
+def _good(now_ms: int) -> sa.ColumnElement[bool]:
+    return (
+        tokens_.c.revoked_at_ms.is_(None)
         & (tokens_.c.expires_at_ms.is_(None) | (tokens_.c.expires_at_ms > now_ms))
         & people_.c.removed_at_ms.is_(None)
     )
-    query = sa.select(people_).join(tokens_, tokens_.c.person_id == people_.c.id).where(valid)
-    row = connection.execute(query).mappings().first()
-    return None if row is None else _person(row)
 
 
 def hashed(token: str) -> str:

@@ -178,6 +178,15 @@ person_contact = sa.Table(
     sa.Column("changed_at_ms", sa.BigInteger, nullable=False),
 )
 
+login_session = sa.Table(
+    "login_session",
+    metadata,
+    sa.Column("hash", sa.String(64), primary_key=True, comment="SHA-256 of the id in the cookie"),
+    sa.Column("token_hash", sa.String(64), nullable=False, comment="of the token it was opened with"),
+    sa.Column("begun_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("expires_at_ms", sa.BigInteger, nullable=False),
+)
+
 outbox = sa.Table(
     "outbox",
     metadata,

@@ -6,10 +6,8 @@ each station and each address, and an unknown station, a wrong, a used and an ex
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,6 +15,7 @@ import sqlalchemy as sa
 import structlog
 
 from governance.database import Database
+from governance.throttle import Throttle, network_of
 from ingest.credentials import Credentials, Issued
 from ingest.storage import changes
 from ingest.storage.tables import device_claim as table
@@ -106,7 +105,7 @@ class Claims:
         Raises ClaimRefused, TooManyClaims before anything is looked at, BrokerAway; after the latter the secret is
         still good.
         """
-        wait_s = self._addresses.take(_network(address)) or self._stations.take(key)
+        wait_s = self._addresses.take(network_of(address)) or self._stations.take(key)
         if wait_s > 0:
             raise TooManyClaims(wait_s)
         now_ms = self._clock_ms()
@@ -137,38 +136,6 @@ class Claims:
         return first
 
 
-class Throttle:
-    """Lets ``burst`` attempts for each name pass at once, then one each ``every_s``.
-
-    Names share a fixed number of buckets, told apart by a key nobody outside knows: whoever invents names can neither
-    fill the memory nor push another name's count out of it. ``clock`` tells seconds that only grow.
-    """
-
-    BUCKETS = 65_536
-
-    def __init__(self, burst: int, every_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._burst = burst
-        self._every_s = every_s
-        self._clock = clock
-        self._key = secrets.token_bytes(16)
-        self._lock = threading.Lock()
-        self._free_at: dict[int, float] = {}
-        """When a bucket is back to where nothing was taken from it."""
-
-    def take(self, name: str) -> float:
-        """0 for an attempt that may pass, else the seconds to wait; who is told to wait loses nothing by it."""
-        digest = hashlib.blake2b(name.encode("utf-8", "replace"), key=self._key, digest_size=8).digest()
-        bucket = int.from_bytes(digest) % self.BUCKETS
-        with self._lock:
-            now = self._clock()
-            free_at = max(self._free_at.get(bucket, now), now)
-            wait_s = free_at - now - (self._burst - 1) * self._every_s
-            if wait_s > 0:
-                return wait_s
-            self._free_at[bucket] = free_at + self._every_s
-            return 0.0
-
-
 def normal(secret: str) -> str:
     """A secret as it was made, from how a person typed it."""
     return secret.upper().translate(_MISREAD)
@@ -176,15 +143,6 @@ def normal(secret: str) -> str:
 
 def _derive(plain: str, salt: bytes) -> bytes:
     return hashlib.scrypt(plain.encode("utf-8", "replace"), salt=salt, n=_N, r=_R, p=_P, dklen=_HASH)
-
-
-def _network(address: str) -> str:
-    """Whose address it is: of IPv6, the 64 bits that one customer is given."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    return str(found if found.version == 4 else ipaddress.ip_network((found, 64), strict=False))
 
 
 def _is(key: str, wanted: bytes) -> sa.ColumnElement[bool]:

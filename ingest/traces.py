@@ -1,7 +1,8 @@
 """Upstream tracing of incidents: what the stations say of an event, and where it may have come from, kept beside it.
 
 When an incident of the water opens, its source is traced at once and again an hour and six hours later, when more
-stations have seen it or have not. The likeliest is written into the incident's history; all of it is in the table.
+stations have seen it or have not. The likeliest is written into the incident's history; all of it is in the table. What
+was found in readings of the past is traced once, a few in each round: a trace takes a second of processor time.
 """
 
 import json
@@ -30,7 +31,7 @@ from sensors.parameters import Catalogue
 from sensors.reading import Floats, Ints
 from sensors.stations import Registry
 from sensors.texts import Text, both, parted, say, sentence
-from sensors.times import beijing
+from sensors.times import DAY_MS, beijing
 from sensors.tracing import BACK_H, HOUR_MS, Candidate, Current, PlaceKind, Quiet, River, Seen
 
 log = structlog.get_logger(__name__)
@@ -38,6 +39,10 @@ log = structlog.get_logger(__name__)
 EVERY_S = 30.0
 AFTER_H = (0, 1, 6)
 """When an incident is traced, in hours after it opened."""
+PAST_DAYS = 30
+"""How long ago an incident may have been opened that is traced afterwards."""
+PAST_AT_ONCE = 4
+"""Such incidents in a round, so that a long list leaves the processor to the readings."""
 BY = "riverchief"
 """Whose entry of the history names the source."""
 _WITHOUT = (Kind.NO_DATA, Kind.TREND, Kind.FORECAST, Kind.DEVICE, Kind.REPORT)
@@ -128,17 +133,29 @@ def likeliest(connection: sa.Connection, incident_ids: list[int]) -> dict[int, T
     return {row.incident_id: Text(row.text_zh, row.text_en) for row in rows if json.loads(row.body)["candidates"]}
 
 
+def kept_of(connection: sa.Connection, incident_id: int) -> Traced:
+    """The trace that is kept of an incident. Raises NotFound, also where it has no source or was not traced yet."""
+    incident = _with_source(connection, incident_id)
+    found = kept(connection, incident_id)
+    if found is None:
+        raise NotFound(sentence("trace.not_yet", id=incident.id))
+    return found
+
+
 def of_incident(database: Database, store: ReadingStore, catalogue: Catalogue, incident_id: int, now_ms: int) -> Traced:
     """The trace of an incident: the one kept, or one made now. Raises NotFound, also where it has no source."""
     with database.read() as connection:
+        incident = _with_source(connection, incident_id)
         found = kept(connection, incident_id)
-        incident = incidents.get(connection, incident_id)
         registry = registry_store.load(connection, catalogue)
-    if found is not None:
-        return found
+    return found or trace(store, catalogue, registry, incident.station, _since(incident), now_ms)
+
+
+def _with_source(connection: sa.Connection, incident_id: int) -> Incident:
+    incident = incidents.get(connection, incident_id)
     if incident.kind in _WITHOUT:
         raise NotFound(sentence("trace.no_source", id=incident_id, kind=incident.kind))
-    return trace(store, catalogue, registry, incident.station, _since(incident), now_ms)
+    return incident
 
 
 class Traces(Rounds):
@@ -196,25 +213,22 @@ class Traces(Rounds):
         return len(due)
 
     def _due(self, connection: sa.Connection, now_ms: int) -> list[Incident]:
-        """Open live incidents of the water whose next trace is due."""
+        """Open live incidents of the water whose next trace is due, and a few others that have none."""
         i = incident_table.c
-        query = (
+        water = (
             sa.select(i.id, i.opened_at_ms, table.c.made_ms)
             .outerjoin(table, table.c.incident_id == i.id)
-            .where(
-                i.open_cause.is_not(None),
-                i.retrospective.is_(False),
-                i.kind.not_in([kind.value for kind in _WITHOUT]),
-                i.opened_at_ms > now_ms - 24 * HOUR_MS,
-            )
-            .order_by(i.id)
+            .where(i.kind.not_in([kind.value for kind in _WITHOUT]))
         )
+        live = i.open_cause.is_not(None) & i.retrospective.is_(False) & (i.opened_at_ms > now_ms - 24 * HOUR_MS)
         due = []
-        for row in connection.execute(query):
+        for row in connection.execute(water.where(live).order_by(i.id)):
             at = [row.opened_at_ms + hours * HOUR_MS for hours in AFTER_H]
             if any(one <= now_ms and (row.made_ms is None or row.made_ms < one) for one in at):
-                due.append(incidents.get(connection, row.id))
-        return due
+                due.append(row.id)
+        past = water.where(~live, table.c.made_ms.is_(None), i.opened_at_ms > now_ms - PAST_DAYS * DAY_MS)
+        due += [row.id for row in connection.execute(past.order_by(i.id.desc()).limit(PAST_AT_ONCE))]
+        return [incidents.get(connection, number) for number in due]
 
     def _keep(self, incident: Incident, found: Traced) -> None:
         with self._database.write() as connection:
@@ -224,7 +238,7 @@ class Traces(Rounds):
             connection.execute(sa.insert(table).values(incident_id=incident.id, **_row(found)))
             first = found.candidates[0].key if found.candidates else None
             known = before.candidates[0].key if before is not None and before.candidates else None
-            if first is None or first == known:
+            if first is None or first == known or incident.retrospective or not incident.is_open:
                 return
             try:
                 with connection.begin_nested():

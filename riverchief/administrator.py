@@ -15,14 +15,15 @@ FIRST = "系统管理员 administrator"
 TOKEN_FILE = "administrator.token"  # noqa: S105 - the name of a file
 
 
-def first(database: Database, folder: Path) -> None:
-    """Give a site without anybody its first administrator; the token is written to a file for its owner alone."""
+def first(database: Database, folder: Path, good_ms: int) -> None:
+    """Give a site without anybody its first administrator; the token, good for so long, is written to a file for its
+    owner alone, whose place the log says."""
     with database.write() as connection:
         if people.listing(connection, removed=True):
             return
         now_ms = clock.now_ms()
         people.add(connection, FIRST, Role.ADMINISTRATOR, by="serve", now_ms=now_ms)
-        token = people.issue(connection, FIRST, by="serve", now_ms=now_ms)
+        token = people.issue(connection, FIRST, by="serve", now_ms=now_ms, good_ms=good_ms)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / TOKEN_FILE
         path.unlink(missing_ok=True)

@@ -46,6 +46,7 @@ from riverchief.backtester import Backtester
 from riverchief.broker_users import broker_users, endpoint
 from riverchief.contact_key import ContactRetention
 from riverchief.database import open_database
+from riverchief.door import Door, files_for_connections, protocols
 from riverchief.heartbeat import Heartbeat
 from riverchief.housekeeping import Housekeeping, Job
 from riverchief.reconciler import Reconciler
@@ -59,6 +60,7 @@ from riverchief.tracing import Tracing
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.texts import sentence
+from sensors.times import DAY_MS
 
 log = structlog.get_logger(__name__)
 
@@ -101,8 +103,8 @@ class System:
         self.directory = messages.Roster(contacts or Directory(), self.database, self.vault, clock.now_ms)
         self._tell_trail()
         self._register_stations()
-        if Role.API in roles and token is None and not settings.access.open:
-            administrator.first(self.database, settings.data)
+        if Role.API in roles and not settings.access.open:
+            administrator.first(self.database, settings.data, settings.access.token_days * DAY_MS)
         self.stores = open_stores(settings, self.database, self.catalogue)
         self.watch = metrics.Watch(clock.now_ms)
         self.deliverer: Deliverer | None = None
@@ -224,6 +226,9 @@ class System:
                 settings.reports.patrol_minutes, settings.reports.patrol_metres, settings.reports.patrol_fastest_m_s
             ),
             open=settings.access.open,
+            hosts=settings.hosts,
+            session_ms=settings.access.session_hours * 3_600_000,
+            token_ms=settings.access.token_days * DAY_MS,
             processes=self.processes,
             audit_keys=public_keys(settings),
             outside_roots=partial(outside_roots, settings),
@@ -458,12 +463,12 @@ def run(settings: Settings, roles: Role = ALL) -> None:
     """Run until SIGTERM or SIGINT; raises ConfigurationError before anything is started."""
     ingest = alone(settings.database_url, wait=True) if Role.INGEST in roles else contextlib.nullcontext()
     with ingest as writer:
-        door = _listen(settings) if Role.API in roles else None
+        listener = _listen(settings) if Role.API in roles else None
         system = System(settings, roles, writer)
         system.start()
         try:
-            if door is not None:
-                _serve_http(system, door)
+            if listener is not None:
+                _serve_http(system, listener)
             else:
                 _wait_for_signal()
         finally:
@@ -480,7 +485,7 @@ def _listen(settings: Settings) -> socket.socket:
         raise ConfigurationError(sentence("settings.port", host=host, port=port, error=error.strerror)) from error
 
 
-def _serve_http(system: System, door: socket.socket) -> None:
+def _serve_http(system: System, listener: socket.socket) -> None:
     from api.app import create_app  # an ingest alone does not load the console
     from api.console.mount import mount
 
@@ -488,9 +493,20 @@ def _serve_http(system: System, door: socket.socket) -> None:
     mount(app, system.context)
     if system.tracing:
         app.add_middleware(system.tracing.requests)
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-    log.info("listening", address=f"http://{system.settings.api.host}:{system.settings.api.port}/")
-    _Server(config).run(sockets=[door])
+    settings = system.settings.api
+    door = Door(settings.connections_each, files_for_connections(), proxies=settings.trusted_proxies)
+    http, websocket = protocols(door)
+    config = uvicorn.Config(
+        app,
+        http=http,
+        ws=websocket,
+        forwarded_allow_ips=settings.trusted_proxies,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+    log.info("listening", address=f"http://{settings.host}:{settings.port}/")
+    _Server(config).run(sockets=[listener])
 
 
 LEAVE_S = 10.0

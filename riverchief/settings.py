@@ -6,10 +6,13 @@ stop the start with one sentence before anything is connected.
 
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
+from socket import gethostname
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sensors.datum import Box
@@ -191,8 +194,21 @@ class ApiSection(_Section):
 
     host: str = "127.0.0.1"
     port: Port = 8080
+    hosts: list[Annotated[str, Field(pattern=r"^[^\s/:@]+$")]] = []
+    trusted_proxies: list[str] = ["127.0.0.1", "::1"]
+    connections_each: Annotated[int, Field(ge=8, le=100_000)] = 256
     token: SecretStr | None = None
     token_file: Path | None = None
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, values: list[str]) -> list[str]:
+        for one in values:
+            try:
+                ip_network(one)
+            except ValueError:
+                raise ValueError(sentence("settings.no_network", network=one)) from None
+        return values
 
 
 class AccessSection(_Section):
@@ -200,6 +216,8 @@ class AccessSection(_Section):
 
     open: bool = False
     contacts_key_file: Path | None = None
+    token_days: Annotated[int, Field(ge=1, le=3650)] = 365
+    session_hours: Annotated[int, Field(ge=1, le=8760)] = 168
 
 
 class ReportsSection(_Section):
@@ -273,6 +291,13 @@ class Settings(BaseSettings):
     def box(self) -> Box | None:
         """Where all places of the site lie."""
         return None if self.site.box is None else Box(*self.site.box)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names under which the API and the console are reached, lower case; loopback and addresses beside them."""
+        links = (self.notices.public_url, self.grafana.console_url)
+        found = (*self.api.hosts, self.api.host, gethostname(), *(urlsplit(link or "").hostname for link in links))
+        return frozenset(name.lower() for name in found if name)
 
     @property
     def photos(self) -> Path:

@@ -7,6 +7,7 @@ a table with two equal headers goes through unharmed. CSV cells stay the text th
 import csv
 import gzip
 import io
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from riverchief import workbook
 from sensors.errors import ConfigurationError
 from sensors.texts import sentence
 
@@ -94,6 +96,8 @@ def reading(path: Path) -> Iterator[Source]:
                 case ".parquet":
                     source: Source = _Parquet(path, opened.enter_context(pq.ParquetFile(path)))
                 case ".xlsx" | ".xls":
+                    if zipfile.is_zipfile(path):  # .xls of 2007 and later, too
+                        workbook.check(path)
                     source = _Excel(path)
                 case _:
                     source = _Csv(path, opened.enter_context(path.open("rb")))

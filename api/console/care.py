@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from nicegui import ui
+from nicegui.events import ValueChangeEventArguments
 
 from api import care
 from api.access import author
@@ -18,7 +19,7 @@ from api.care import Care, Done, Jump, StationCare
 from api.console import menu
 from api.console.dialogs import Dialog
 from api.console.elements import button, link, pennant, tag
-from api.console.frame import Page
+from api.console.frame import SHOWN, Page
 from api.console.model import Data, duration
 from api.console.models import care as models
 from api.console.models.care import DRIFTS, Row
@@ -70,33 +71,56 @@ class CareList(_CarePage):
     """Which station needs somebody."""
 
     entry = menu.CARE
+    wanted = ""
 
     def read(self) -> Stations:
         registry = self.shared.registries.recent()
         return Stations(models.rows(care.of_all(self.context, registry, self.actor), self.context.clock_ms()))
 
     def draw(self, model: Stations) -> None:
-        calling = [one for one in model.rows if one.calls or one.care.working]
-        quiet = [one for one in model.rows if not (one.calls or one.care.working)]
         with tag("div", "rc-head"):
             tag("h1", text=self.say("title"))
-            tag("span", "rc-quiet", self.say("count", calling=len(calling), all=len(model.rows)), testid="care-count")
+            self.count = tag("span", "rc-quiet", testid="care-count")
         tag("p", "rc-quiet", self.say("note"))
-        with tag("section", "rc-panel rc-incidents", label=self.say("calling")):
-            if not model.rows:
+        with tag("label", "rc-field rc-find"):
+            tag("span", text=self.say("find"))
+            find = ui.input(on_change=self._find).props("outlined dense clearable debounce=300 maxlength=80")
+            find.props["data-testid"], find.props["aria-label"] = "care-find", self.say("find")
+        self.lists = tag("div", "rc-stack")
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Draw the lists anew; what is looked for stays where it is typed."""
+        model = self.model
+        calling = [one for one in model.rows if one.calls or one.care.working]
+        quiet = [one for one in model.rows if not (one.calls or one.care.working)]
+        self.count.set_text(self.say("count", calling=len(calling), all=len(model.rows)))
+        calling, quiet = ([one for one in rows if models.is_called(one, self.wanted)] for rows in (calling, quiet))
+        self.lists.clear()
+        with self.lists:
+            self._list(calling, "calling", "care-list")
+            if quiet:
+                self._list(quiet, "quiet", "care-quiet", before=len(calling))
+            self.more(len(calling) + len(quiet))
+
+    def _list(self, rows: Sequence[Row], key: str, testid: str, before: int = 0) -> None:
+        """A list under its heading, of which as much is drawn as the lists ``before`` leave."""
+        with tag("section", "rc-panel rc-incidents", label=self.say(key)):
+            with tag("div", "rc-head"):
+                tag("h2", text=self.say(key))
+            if not self.model.rows:
                 self.empty("no_stations", "no_stations_next", testid="care-empty")
-            elif not calling:
+            elif self.wanted and not rows:
+                self.empty("not_found", testid="care-not-found")
+            elif not rows:
                 self.empty("nothing_due", "nothing_due_next", testid="care-nothing")
-            with tag("ul", "rc-list", testid="care-list"):
-                for one in calling:
+            with tag("ul", "rc-list", testid=testid):
+                for one in rows[: max(0, self.shown - before)]:
                     self._row(one)
-        if quiet:
-            with tag("section", "rc-panel rc-incidents", label=self.say("quiet")):
-                with tag("div", "rc-head"):
-                    tag("h2", text=self.say("quiet"))
-                with tag("ul", "rc-list", testid="care-quiet"):
-                    for one in quiet:
-                        self._row(one)
+
+    def _find(self, event: ValueChangeEventArguments) -> None:
+        self.wanted, self.shown = (event.value or "").strip(), SHOWN
+        self.redraw()
 
     def _row(self, one: Row) -> None:
         station = one.care.station

@@ -5,12 +5,12 @@ the model looks different. What a person types stands in dialogs beside the body
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 from urllib.parse import urlencode
 
-from fastapi import Request
+from fastapi import Request, Response
 from nicegui import ui
 from nicegui.element import Element
 from nicegui.elements.mixins.text_element import TextElement
@@ -20,6 +20,7 @@ from api.access import ANYBODY, MACHINE, Keeper
 from api.console.elements import HTML_LANGUAGE, button, link, one_language, page_css, tag
 from api.console.live import Live
 from api.console.menu import INCIDENT, REPORTED, Entry, menu
+from api.console.plain import broken
 from api.context import Context
 from api.registries import Registries
 from governance.roles import Actor, Forbidden, Right, label
@@ -29,6 +30,10 @@ from sensors.times import beijing, beijing_day
 
 M = TypeVar("M")
 LANGUAGES = ("zh", "en")
+RESPONSE_S = 30.0
+"""How long a page may take to be built; within it a busy machine answers, and proxies wait for 60 s."""
+SHOWN = 30
+"""Rows of a list that are drawn at once: an element takes some 60 microseconds in which nobody else is answered."""
 EVERY_S = 5.0
 """How often a page looks whether what it shows is still so."""
 
@@ -233,6 +238,8 @@ class Page(Framed, Generic[M]):
 
     every_s: ClassVar[float] = EVERY_S
     model: M
+    shown: int = SHOWN
+    """Rows of a long list that are drawn."""
 
     def read(self) -> M:
         """What the page shows, read from the stores; in a thread. Raises WaterError."""
@@ -343,6 +350,15 @@ class Page(Framed, Generic[M]):
                     head.props["scope"] = "col"
             return tag("tbody")
 
+    def more(self, count: int) -> None:
+        """Offer the next rows of a list of ``count`` where it has more than are shown."""
+        if count > self.shown:
+            button(self.say("frame.more_rows", count=count - self.shown), self._more, "rc-button", testid="more-rows")
+
+    def _more(self) -> None:
+        self.shown += SHOWN
+        self.redraw()
+
     def go(self, **choice: str) -> None:
         """Look at another choice: it stands in the address."""
         said = {**{n: v for n, v in self.query.items() if n != "lang"}, **choice}
@@ -356,9 +372,14 @@ def cell(words: str, text: str = "", classes: str = "") -> TextElement:
     return element
 
 
-def register(page: type[Page[Any]], shared: Shared) -> None:
-    """Let a page answer at its path."""
+def register(path: str, build: Callable[[Request], Awaitable[None]]) -> None:
+    """Let a page answer at its path; where building it fails or takes longer than ``RESPONSE_S``, an error page."""
 
-    @ui.page(page.entry.path)
-    async def show(request: Request) -> None:
-        await page(shared, request).respond()
+    @ui.page(path, response_timeout=2 * RESPONSE_S)  # the framework's own limit has words for programmers
+    async def show(request: Request) -> Response | None:
+        try:
+            async with asyncio.timeout(RESPONSE_S):
+                await build(request)
+        except Exception as error:
+            return broken(request, error)
+        return None

@@ -25,7 +25,7 @@ from governance.roles import Role as RoleOf
 from ingest import forecasts, traces
 from ingest.storage.port import series as series_of
 from ingest.traces import Traced
-from sensors.errors import ConfigurationError, NotFound, WaterError
+from sensors.errors import NotFound, WaterError
 from sensors.stations import Registry
 from sensors.texts import Text, say, sentence
 from sensors.times import rfc3339
@@ -46,7 +46,6 @@ class IncidentPage(Page[CasePage]):
 
     entry = menu.INCIDENT
     section = "case"
-    traced: tuple[Traced | None] | None = None
     view: chart.View | None = None
     graph: Element | None = None
     unread: str = ""
@@ -74,10 +73,9 @@ class IncidentPage(Page[CasePage]):
             behind = reports.of_incident(connection, number)
             near = reports.similar(connection, incident, now_ms, context.near)
             near = [one for one in near if lifecycle.concerns(one, self.actor)]
-            kept = traces.kept(connection, number)
+            traced = traces.kept(connection, number)
             entry = audit.listing(connection, kind="incident", id=str(number), limit=1)
         registry = self.shared.registries.recent()
-        traced = kept or self._traced(number)
         self._read_chart(incident, registry, now_ms)
         rows = models.notice_rows(told, items, names(self.context), number)
         return CasePage(
@@ -106,19 +104,6 @@ class IncidentPage(Page[CasePage]):
         if not text.isdecimal() or len(text) > 9:
             raise NotFound(sentence("incident.unknown", id=text[:20]))
         return int(text)
-
-    def _traced(self, number: int) -> Traced | None:
-        """Traced once for this page where nobody traced it before; nothing where it has no source."""
-        if self.traced is None:
-            context = self.context
-            try:
-                found = traces.of_incident(
-                    context.database, context.store, context.catalogue, number, context.clock_ms()
-                )
-            except (NotFound, ConfigurationError):
-                found = None
-            self.traced = (found,)
-        return self.traced[0]
 
     def _read_chart(self, incident: Incident, registry: Registry, now_ms: int) -> None:
         """The readings around the event, and what was forecast of them; ``unread`` says why there are none."""

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from api.console.model import Model, build
 from api.context import Context
+from api.registries import Registries
 from governance import incidents
 from ingest import ledger, traces
-from ingest.storage import registry as registry_store
 from sensors.errors import WaterError
-from sensors.stations import Registry
 from sensors.times import beijing_day
 
 EVERY_S = 1.0
@@ -38,15 +37,14 @@ class Trouble:
 class Live:
     """Reads the stores in a thread and keeps the last picture; ``model`` is replaced only when it looks different."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, registries: Registries) -> None:
         self._context = context
         self.model: Model | None = None
         self.read_at_ms = 0
         self.trouble: Trouble | None = None
         self._looked = float("-inf")
         self._lock = asyncio.Lock()
-        self._registry: Registry | None = None
-        self._registry_mark = -1
+        self._registries = registries
         self._accounts: tuple[ledger.Account, ...] = ()
         self._accounts_mark: tuple[object, ...] = ()
 
@@ -91,9 +89,6 @@ class Live:
     def _read(self) -> Model:
         context, now_ms = self._context, self._context.clock_ms()
         with context.database.read() as connection:
-            mark = registry_store.fingerprint(connection)
-            if self._registry is None or mark != self._registry_mark:
-                self._registry, self._registry_mark = registry_store.load(connection, context.catalogue), mark
             open_ = incidents.list_incidents(connection, open_only=True, limit=OPEN_LIMIT)
             closed = incidents.list_incidents(connection, open_only=False, limit=4 * CLOSED_SHOWN)
             closed = sorted(closed, key=lambda i: i.closed_at_ms or 0, reverse=True)[:CLOSED_SHOWN]
@@ -103,4 +98,5 @@ class Live:
             if (day, now_ms // 10_000) != self._accounts_mark:
                 self._accounts = tuple(ledger.accounts(connection, day=day))
                 self._accounts_mark = (day, now_ms // 10_000)
-        return build(self._registry, context.store.latest(), [*open_, *closed], counts, self._accounts, now_ms, sources)
+        registry = self._registries.recent()
+        return build(registry, context.store.latest(), [*open_, *closed], counts, self._accounts, now_ms, sources)

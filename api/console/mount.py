@@ -1,12 +1,13 @@
 """Hang the console into the FastAPI application: NiceGUI at ``/``, everything served by us, under a strict policy."""
 
+import gc
 import re
 import secrets
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exception_handlers import http_exception_handler
-from fastapi.responses import HTMLResponse
 from nicegui import app as console
 from nicegui import ui
 from starlette.exceptions import HTTPException
@@ -24,13 +25,13 @@ from api.console.live import Live
 from api.console.messages import Messages
 from api.console.oncall import OnCall
 from api.console.people import PeopleOfTheSite
+from api.console.plain import nowhere
 from api.console.reaches import ReachesPage, ReachFile
 from api.console.report import ReportForm
 from api.console.reported import ReportedPage
 from api.console.tasks import TasksPage
 from api.console.trail import Trail
 from api.context import Context
-from sensors.texts import say
 
 NOT_OURS = ("/api", "/metrics", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json")
 """Paths the console never answers, not even with its own "not found": the API has its own words for that."""
@@ -54,7 +55,8 @@ PAGES: tuple[type[Page[Any]], ...] = (
 """Every page within the frame, but the start page, which is drawn piece by piece."""
 
 RECONNECT_S = 60.0
-"""A page whose connection breaks for less than this goes on where it was, half-written comments included."""
+"""A page whose connection breaks for less than this goes on where it was, half-written comments included; the words
+`console.cut_detail` name this time."""
 
 PACKED = 4
 """How hard pages and scripts are compressed: a twentieth larger than the hardest (9), at less than half the time."""
@@ -70,17 +72,7 @@ async def _nowhere(request: Request, error: Exception) -> Response:
     if "text/html" not in request.headers.get("accept", ""):
         assert isinstance(error, HTTPException)
         return await http_exception_handler(request, error)
-    words, back = say("frame.no_page"), say("frame.to_map")
-    return HTMLResponse(
-        '<!doctype html><html lang="zh-CN"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{words.zh}</title><style>body{{font:17px/1.6 system-ui,sans-serif;max-width:34rem;margin:15vh auto;"
-        "padding:0 1rem;color:#17302f}a{color:#0b5a5e;font-weight:600}</style></head><body><main>"
-        f'<h1>{words.zh}<br><small lang="en">{words.en}</small></h1>'
-        f'<p><a href="/" data-testid="nowhere-back">{back.zh} · <span lang="en">{back.en}</span></a></p>'
-        "</main></body></html>",
-        404,
-    )
+    return nowhere(request)
 
 
 def mount(app: FastAPI, context: Context) -> None:
@@ -88,11 +80,11 @@ def mount(app: FastAPI, context: Context) -> None:
 
     NiceGUI keeps one global application, so a second call in the same process would show the first call's stores.
     """
-    live = Live(context)
+    live = Live(context, app.state.registries)
     shared = Shared(context, live, app.state.keeper, app.state.registries)
-    start.register(shared)
+    register("/", partial(start.respond, shared))
     for page in PAGES:
-        register(page, shared)
+        register(page.entry.path, partial(_respond, page, shared))
     console.on_startup(live.follow)
     console.exception_handler(404)(_nowhere)
     ui.run_with(
@@ -108,6 +100,12 @@ def mount(app: FastAPI, context: Context) -> None:
     )
     app.router.routes.remove(next(r for r in reversed(app.router.routes) if isinstance(r, Mount) and r.app is console))
     app.router.routes.append(_AtTheRoot("/", app=GZipMiddleware(Policy(console), compresslevel=PACKED)))
+    gc.collect()
+    gc.freeze()  # looking through all that is loaded by now, again and again, would hold up every page
+
+
+async def _respond(page: type[Page[Any]], shared: Shared, request: Request) -> None:
+    await page(shared, request).respond()
 
 
 class _AtTheRoot(Mount):

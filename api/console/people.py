@@ -52,7 +52,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
             with self.panel("levels", testid="people-levels"):
                 if not model.branches:
                     self.empty("no_regions", "no_regions_next")
-                for branch in model.branches:
+                for branch in models.first(model.branches, self.shown):
                     with tag("div", "rc-branch") as row:
                         row.style(f"--depth:{branch.depth}")
                         with tag("p", "rc-branch-name"):
@@ -66,8 +66,10 @@ class PeopleOfTheSite(Page[PeoplePage]):
                 if model.unplaced:
                     with self.panel("unplaced", testid="people-unplaced"):
                         tag("p", "rc-quiet", self.say("unplaced_note"))
-                        for one in model.unplaced:
+                        for one in model.unplaced[: self.shown]:
                             self._person(one, may)
+        rows = sum(1 + len(branch.people) for branch in model.branches)
+        self.more(max(rows, len(model.unplaced), len(model.reaches)))
 
     def _person(self, row: PersonRow, may: bool) -> None:
         person = row.person
@@ -116,7 +118,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
                 return
             heads = {name: self.say(f"column_{name}") for name in ("reach", "chiefs", "until")}
             with self.table(heads):
-                for one in model.reaches:
+                for one in model.reaches[: self.shown]:
                     with tag("tr"):
                         with cell(heads["reach"]):
                             link(self.of(one.name), self.to(f"/reaches/{one.key}"))
@@ -261,7 +263,8 @@ class PeopleOfTheSite(Page[PeoplePage]):
         def work() -> None:
             actor = self.allowed_to(_CHANGE)
             with self.context.database.write() as connection:
-                made.append(people.issue(connection, person.name, by=actor.name, now_ms=self.context.clock_ms()))
+                now_ms, good_ms = self.context.clock_ms(), self.context.token_ms
+                made.append(people.issue(connection, person.name, by=actor.name, now_ms=now_ms, good_ms=good_ms))
 
         async def submit() -> None:
             await self.do(work, self.say("token_made"))

@@ -62,7 +62,7 @@ class ReachesPage(Page[Reaches]):
         if not model.rows:
             self.empty("none", "none_next", testid="reaches-empty")
         with tag("ul", "rc-cards", testid="reaches-list"):
-            for row in model.rows:
+            for row in model.rows[: self.shown]:
                 with tag("li"), tag("a", "rc-panel rc-card", testid=f"reach-{row.key}") as card:
                     card.props["href"] = self.to(f"/reaches/{row.key}")
                     badge(row.live_class, 40)
@@ -78,6 +78,7 @@ class ReachesPage(Page[Reaches]):
                         if row.open:
                             parts += " · " + self.say("open_count", count=row.open)
                         tag("span", "rc-quiet", parts)
+        self.more(len(model.rows))
 
 
 class ReachFile(Page[ReachPage]):

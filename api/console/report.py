@@ -73,6 +73,7 @@ class ReportForm(Page[Waters]):
                 tag("span", text=self.say("citizen.text"))
                 self.text = ui.textarea(placeholder=self.say("citizen.text_hint"))
                 self.text.props(f"outlined dense autogrow maxlength={LONGEST}").props["data-testid"] = "report-text"
+                self.text.props["aria-label"] = self.say("citizen.text")
             with tag("div", "rc-field"):
                 tag("span", text=self.say("photos"))
                 self.photos = PhotoInput(self.language)
@@ -106,7 +107,7 @@ class ReportForm(Page[Waters]):
         with tag("label", "rc-field"):
             tag("span", text=self.say(words))
             made = ui.input().props("outlined dense maxlength=200")
-        made.props["data-testid"] = f"report-{testid}"
+        made.props["data-testid"], made.props["aria-label"] = f"report-{testid}", self.say(words)
         return made
 
     def _choice(self, options: dict[str, str], value: str | None, testid: str) -> ui.select:

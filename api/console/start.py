@@ -47,12 +47,9 @@ _SHOWN = 3
 """Buttons of a row of the list; the rest stands on the work list and on the incident's page."""
 
 
-def register(shared: Shared) -> None:
-    """Make ``/`` answer with this page."""
-
-    @ui.page("/")
-    async def start(request: Request) -> None:
-        await StartPage(shared, request).build()
+async def respond(shared: Shared, request: Request) -> None:
+    """Build the page."""
+    await StartPage(shared, request).build()
 
 
 class StartPage(Framed):
@@ -334,6 +331,10 @@ class StartPage(Framed):
         if not open_:
             last = max((row.closed_at_ms or 0 for row in rows), default=0)
             with self.no_rows:
+                if self.actor.regions is not None:
+                    tag("p", text=self.say("nothing_here"), testid="start-nothing-here")
+                    tag("p", "rc-quiet", self.say("map_of_all"))
+                    return
                 tag("p", text=self.say("nothing_open"))
                 ago = duration(self.context.clock_ms() - last)
                 tag("p", "rc-quiet", self.say("last_closed", ago=ago) if last else self.say("nothing_yet"))

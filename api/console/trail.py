@@ -16,7 +16,7 @@ from sensors.errors import ConfigurationError, NotFound, WaterError
 from sensors.texts import say, sentence
 from sensors.times import beijing, rfc3339
 
-SHOWN = 50
+SHOWN = 30
 
 
 class Trail(Page[TrailPage]):

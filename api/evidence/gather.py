@@ -19,6 +19,7 @@ from ingest.storage.photos import Photos
 from ingest.storage.port import ReadingStore, Series
 from ingest.storage.port import series as series_of
 from sensors.errors import LongTermUnavailable
+from sensors.network import distance_km
 from sensors.parameters import Catalogue, Parameter
 from sensors.reading import Flag, unpack
 from sensors.stations import Registry, Station
@@ -28,6 +29,8 @@ BEFORE_MS = AFTER_MS = 6 * 3_600_000
 """What a chart shows before and after the event."""
 RAIN_BEFORE_MS = 24 * 3_600_000
 POINTS = 800
+AROUND = 60
+"""Stations of a large site that the pack is about."""
 CHARTS = 4
 PHOTOS = 8
 
@@ -127,7 +130,7 @@ def gather(
     with database.read() as connection:
         incident = incidents.get(connection, incident_id)
         history = incidents.history(connection, incident_id)
-        registry = registry_store.load(connection, catalogue)
+        registry = _around(registry_store.load(connection, catalogue), catalogue, incident)
         trail = audit.of(connection, "incident", incident_id)
         differences = comparison.of_incident(connection, incident_id)
         root, fits = roots.covering(connection, trail[-1].n, keys, outside) if trail else (None, True)
@@ -162,6 +165,19 @@ def gather(
         fits=fits,
         unanswered=unanswered,
     )
+
+
+def _around(registry: Registry, catalogue: Catalogue, incident: Incident) -> Registry:
+    """The stations of the incident and those nearest to it, with their reaches: what a map and the rain are drawn of."""
+    own = {incident.station, *(condition.station for condition in incident.conditions)}
+    if len(registry.stations) <= AROUND or incident.station not in registry:
+        return registry
+    here = registry[incident.station]
+    nearest = sorted(registry.stations, key=lambda s: distance_km((here.lon, here.lat), (s.lon, s.lat)))
+    kept = tuple(s for place, s in enumerate(nearest) if place < AROUND or s.key in own)
+    on = {s.reach for s in kept}
+    reaches = tuple(reach for reach in registry.reaches if reach.key in on)
+    return Registry(kept, (), reaches, catalogue, regions=registry.regions)
 
 
 def _charts(

@@ -1,9 +1,11 @@
 """Photos and files for cases: looked into, kept under their hash, shown to whoever may see cases."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Body, Query, Response
+from anyio import to_thread
+from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from api.access import Who
@@ -20,6 +22,7 @@ from sensors.texts import sentence
 from sensors.times import rfc3339
 
 router = APIRouter(prefix="/attachments", tags=["cases"])
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +40,10 @@ class AttachmentView:
 
 
 @router.post("", status_code=201, response_model=AttachmentView)
-def attach(
+async def attach(
     asked: Asked,
     who: Who,
+    request: Request,
     data: Annotated[
         bytes, Body(media_type="image/jpeg", description=f"JPEG, PNG, WebP or PDF itself, up to {MOST_BYTES} bytes")
     ],
@@ -49,7 +53,8 @@ def attach(
 
     Photos are kept without their metadata (place, device, time); how they are turned stays.
     """
-    return answer(view(keep(asked, data, examine(data), name, who.name)), 201)
+    made = await one_at_a_time(request, lambda: keep(asked, data, examine(data), name, who.name))
+    return answer(view(made), 201)
 
 
 @router.get("/{name}", responses={200: {"content": {"image/jpeg": {}}}})
@@ -61,6 +66,11 @@ def get_attachment(asked: Asked, who: Who, name: str) -> Response:
     if found.media_type == "application/pdf":  # never inside a page of ours
         headers["Content-Disposition"] = f'attachment; filename="{name[:12]}.pdf"'
     return FileResponse(photos(asked).path(name), media_type=found.media_type, headers=headers)
+
+
+async def one_at_a_time(request: Request, work: Callable[[], T]) -> T:
+    """Do in a thread what examines attachments, after whatever else does so: the memory is that of one photo."""
+    return await to_thread.run_sync(work, limiter=request.app.state.examining)
 
 
 def keep(asked: Context, data: bytes, content: Content, name: str, by: str) -> Attachment:

@@ -459,11 +459,11 @@ def get_incident(
 def trace_incident(asked: Asked, who: Who, incident_id: int) -> Response:
     """Where it may have come from: outfalls and stretches ranked by travel time and tide, with the reasoning.
 
-    The trace that is kept, else one made now; 404 for an incident without a source (no data, a trend, a forecast).
+    404 for an incident without a source (no data, a trend, a forecast), and until the worker has traced it.
     """
     with asked.database.read() as connection:
         within_reach(incidents.get(connection, incident_id), who)
-    found = traces.of_incident(asked.database, asked.store, asked.catalogue, incident_id, asked.clock_ms())
+        found = traces.kept_of(connection, incident_id)
     body = TraceOfIncident(
         incident=incident_id,
         station=found.station,

@@ -1,4 +1,7 @@
-"""Signing in with a browser: a token becomes a cookie that no script can read. Plain pages, no script of their own."""
+"""Signing in with a browser: a token opens a session, whose id is a cookie that no script can read.
+
+Plain pages, no script of their own.
+"""
 
 from functools import partial
 from html import escape
@@ -8,7 +11,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from api.access import ANYBODY, AS_COOKIE, COOKIE, Keeping, packed
+from api.access import ANYBODY, AS_COOKIE, COOKIE, Keeping, foreign, packed
 from api.asking import Asked
 from governance import people
 from governance.roles import Role, label
@@ -16,7 +19,6 @@ from sensors.texts import Text, beside, say
 
 router = APIRouter(include_in_schema=False)
 
-DAYS = 30
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 _STYLE = """
 body{font:16px/1.6 system-ui,"Noto Sans CJK SC",sans-serif;max-width:34rem;margin:10vh auto;padding:0 1rem;
@@ -40,6 +42,8 @@ def show(asked: Asked, keeper: Keeping, next: str = "/") -> Response:
 @router.post("/login")
 async def sign_in(request: Request, asked: Asked, keeper: Keeping) -> Response:
     """Sign in with the token of a form; on an open site as a person of the list."""
+    if (refused := foreign(request.headers)) is not None:
+        return refused.response()
     body = await request.body()
     fields = {name: values[0] for name, values in parse_qs(body[:8192].decode("utf-8", "replace")).items()}
     after = _inside(fields.get("next", "/"))
@@ -49,15 +53,20 @@ async def sign_in(request: Request, asked: Asked, keeper: Keeping) -> Response:
         response.set_cookie(AS_COOKIE, packed(fields["as"]), httponly=True, samesite="strict", secure=secure)
         return response
     token = fields.get("token", "").strip()
-    if not token or await to_thread.run_sync(keeper.by_token, token) is None:
+    session = await to_thread.run_sync(keeper.sign_in, token) if token else None
+    if session is None:
         return await to_thread.run_sync(partial(_page, asked, keeper, after, wrong=True))
-    response.set_cookie(COOKIE, packed(token), max_age=DAYS * 86_400, httponly=True, samesite="strict", secure=secure)
+    age_s = asked.session_ms // 1000
+    response.set_cookie(COOKIE, session, max_age=age_s, httponly=True, samesite="strict", secure=secure)
     return response
 
 
 @router.post("/logout")
-def sign_out() -> Response:
-    """Forget who this browser is."""
+def sign_out(request: Request, keeper: Keeping) -> Response:
+    """End the session of this browser."""
+    if (refused := foreign(request.headers)) is not None:
+        return refused.response()
+    keeper.sign_out(request.cookies)
     response = RedirectResponse("/login", 303)
     for name in (COOKIE, AS_COOKIE):
         response.delete_cookie(name)

@@ -1,9 +1,10 @@
 """People, their roles and terms, and their tokens; and who one is oneself."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from api.access import Keeping, Who
@@ -15,8 +16,11 @@ from governance.finding import Colour
 from governance.person_contacts import Reach
 from governance.roles import PERSONS, RIGHTS, Department, Right, Role
 from governance.terms import Appointment
+from sensors.times import DAY_MS
 
 router = APIRouter(tags=["people"])
+
+Days = Annotated[int | None, Query(ge=1, le=3650, description="how long it is good; the setting access.token_days")]
 
 
 class NewPerson(Strict):
@@ -50,14 +54,23 @@ class TermView:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenTermView:
+    """When a token that is good was issued and when it expires; `expires_at` is null for one of before they did."""
+
+    issued_at: str | None
+    expires_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class PersonView:
-    """Somebody; `region` is "" where the role counts everywhere."""
+    """Somebody; `region` is "" where the role counts everywhere, `tokens` is null for who may not issue any."""
 
     name: str
     role: Role
     region: str
     department: Department | None
     terms: list[TermView]
+    tokens: list[TokenTermView] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,7 @@ class TokenView:
 
     name: str
     token: str
+    expires_at: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +152,14 @@ def me(who: Who) -> Response:
 
 @router.get("/people", response_model=People)
 def list_people(asked: Asked, who: Who, keeper: Keeping) -> Response:
-    """Those whom role and region show to who asks, with roles and terms; no tokens."""
+    """Those whom role and region show to who asks, with roles and terms; when tokens expire, for who issues them."""
+    now_ms = asked.clock_ms()
     with asked.database.read() as connection:
         terms = people.appointments(connection)
         everybody = people.listing(connection)
-    found = people.seen_by(who, everybody, terms, keeper.regions(), asked.clock_ms())
-    return answer(People([_view(one, terms) for one in found]))
+        tokens = people.tokens(connection, now_ms) if who.may(Right.PEOPLE) else None
+    found = people.seen_by(who, everybody, terms, keeper.regions(), now_ms)
+    return answer(People([_view(one, terms, tokens) for one in found]))
 
 
 @router.post("/people", status_code=201, response_model=PersonView)
@@ -164,7 +180,7 @@ def add_person(asked: Asked, who: Who, keeper: Keeping, new: NewPerson) -> Respo
             now_ms=asked.clock_ms(),
             regions=keeper.regions(),
         )
-        view = _view(made, people.appointments(connection, made.name))
+        view = _view(made, people.appointments(connection, made.name), {})
     return answer(view, 201)
 
 
@@ -195,7 +211,8 @@ def appoint(asked: Asked, who: Who, keeper: Keeping, name: str, new: NewTerm) ->
             source=asked.source,
             regions=keeper.regions(),
         )
-        view = _view(people.get(connection, name), people.appointments(connection, name))
+        tokens = people.tokens(connection, now_ms)
+        view = _view(people.get(connection, name), people.appointments(connection, name), tokens)
     keeper.forget()
     asked.wake()
     return answer(Appointed(view, moved), 201)
@@ -227,11 +244,12 @@ def remove_contact(asked: Asked, who: Who, name: str) -> Response:
 
 
 @router.post("/people/{name}/tokens", status_code=201, response_model=TokenView)
-def issue_token(asked: Asked, who: Who, name: str) -> Response:
+def issue_token(asked: Asked, who: Who, name: str, days: Days = None) -> Response:
     """A new token of somebody; shown this once."""
+    now_ms, good_ms = asked.clock_ms(), asked.token_ms if days is None else days * DAY_MS
     with asked.database.write() as connection:
-        token = people.issue(connection, name, by=who.name, now_ms=asked.clock_ms())
-    return answer(TokenView(name, token), 201, {"Cache-Control": "no-store"})
+        token = people.issue(connection, name, by=who.name, now_ms=now_ms, good_ms=good_ms)
+    return answer(TokenView(name, token, when(now_ms + good_ms)), 201, {"Cache-Control": "no-store"})
 
 
 @router.delete("/people/{name}/tokens", status_code=204)
@@ -248,10 +266,15 @@ def _contact(name: str, reach: Reach) -> ContactView:
     return ContactView(name, reach.language, reach.least.value, ways)
 
 
-def _view(one: people.Person, terms: list[Appointment]) -> PersonView:
+def _view(
+    one: people.Person, terms: list[Appointment], tokens: Mapping[str, list[people.TokenTerm]] | None
+) -> PersonView:
     mine = [
         TermView(t.region, t.reach, t.deputy_of, when(t.since_ms), when(t.until_ms))
         for t in terms
         if t.name == one.name
     ]
-    return PersonView(one.name, one.role, one.region, one.department, mine)
+    good = None
+    if tokens is not None:
+        good = [TokenTermView(when(t.issued_at_ms), when(t.expires_at_ms)) for t in tokens.get(one.name, ())]
+    return PersonView(one.name, one.role, one.region, one.department, mine, good)

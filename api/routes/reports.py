@@ -1,11 +1,13 @@
 """What citizens report: without an account, followed by a ticket, answered honestly."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated
+from typing import Annotated, Any, BinaryIO
 
 import sqlalchemy as sa
 from fastapi import APIRouter, File, Form, Request, Response, UploadFile
+from fastapi.routing import APIRoute
 from pydantic import Field
 
 from api.access import Keeping, Who
@@ -14,7 +16,7 @@ from api.answers import answer
 from api.asking import Asked, Known, Limit, Strict, Words
 from api.context import Context
 from api.registries import site_box
-from api.routes.attachments import keep
+from api.routes.attachments import keep, one_at_a_time
 from api.routes.incidents import within_reach
 from governance import incidents, lifecycle
 from governance import reports as store
@@ -24,6 +26,7 @@ from governance.incident import COMMENT_LIMIT, Action, Incident, Order, Source
 from governance.regions import Place, Regions
 from governance.reports import CITIZEN, Report, Sent
 from governance.roles import Actor, Right
+from governance.throttle import Throttle, network_of
 from sensors.datum import Datum, wgs84
 from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.stations import Registry
@@ -34,8 +37,44 @@ REPORTS = "/reports"
 MOST_BYTES = 34 * 1024 * 1024
 """Three photos at full size and the words."""
 MOST_PHOTOS = 3
+MOST_FILES = 6
+"""Files of a form that are looked at: one photo too many is told so, hundreds are not even read."""
+MOST_FIELDS = 20
+MOST_FIELD_BYTES = 16 * 1024
+"""A field of a form: 2,000 letters of four bytes are 8 kB."""
+ATTEMPTS = 2
+"""Attempts for each report that a sender may file: who is refused for a photo can send another one."""
+
+
+def attempts(an_hour: int) -> Throttle:
+    """How often one network may try to report, whatever comes of it."""
+    return Throttle(ATTEMPTS * an_hour, 3600 / (ATTEMPTS * an_hour))
+
+
+def admit(request: Request) -> None:
+    """Count an attempt to report, before anything of it is read. Raises TooMany."""
+    wait_s = request.app.state.attempts.take(network_of(sender_of(request)))
+    if wait_s > 0:
+        raise store.TooMany(math.ceil(wait_s))
+
+
+class _Admitted(APIRoute):
+    """A route whose body is read only once the sender is admitted, and no further than a report can be."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def admitted(request: Request) -> Response:
+            if request.method == "POST":
+                admit(request)
+                await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=MOST_FIELD_BYTES)
+            return await handle(request)
+
+        return admitted
+
 
 router = APIRouter(prefix=REPORTS, tags=["citizens"])
+filing = APIRouter(prefix=REPORTS, tags=["citizens"], route_class=_Admitted)
 cases = APIRouter(prefix="/incidents", tags=["cases"])
 me = APIRouter(prefix="/me", tags=["people"])
 
@@ -130,8 +169,8 @@ class Objection(Strict):
     comment: Words = Field(max_length=COMMENT_LIMIT)
 
 
-@router.post("", status_code=201, response_model=NewReportView)
-def report(
+@filing.post("", status_code=201, response_model=NewReportView)
+async def report(
     asked: Asked,
     keeper: Keeping,
     known: Known,
@@ -148,16 +187,18 @@ def report(
 ) -> Response:
     """Report something seen at the water. No account is needed; the ticket is the way back.
 
-    429 when the same sender reports faster than people do.
+    429 when the same sender reports, or tries to, faster than people do.
     """
-    files = [(one.file.read(), one.filename or "") for one in photos or [] if one.size]
+    files = [(one.file, one.filename or "") for one in photos or [] if one.size]
     told = Told(text, matter, contact, lon, lat, datum, station, reach, files)
-    return answer(file(asked, keeper.regions(), known.recent(), sender_of(request), told), 201)
+    sender = sender_of(request)
+    made = await one_at_a_time(request, lambda: file(asked, keeper.regions(), known.recent(), sender, told))
+    return answer(made, 201)
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a citizen tells: in words, where (or whose sign was scanned), and photos as (bytes, name)."""
+    """What a citizen tells: in words, where (or whose sign was scanned), and photos as (open file, name)."""
 
     text: str
     matter: str = ""
@@ -167,7 +208,7 @@ class Told:
     datum: str = "WGS 84"
     station: str = ""
     reach: str = ""
-    photos: Sequence[tuple[bytes, str]] = ()
+    photos: Sequence[tuple[BinaryIO, str]] = ()
 
 
 def sender_of(request: Request) -> str:
@@ -182,7 +223,7 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
     no place here.
     """
     now_ms = asked.clock_ms()
-    who = store.sender(asked.sender_key, host)
+    who = store.sender(asked.sender_key, network_of(host))
     with asked.database.read() as connection:
         store.allow(connection, who, now_ms, an_hour=asked.reports_an_hour)
     known_matter(asked, new.matter)
@@ -191,9 +232,12 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
     place = _place(asked, regions, registry, new.lon, new.lat, new.datum, new.station, new.reach)
     if len(new.photos) > MOST_PHOTOS:
         raise Refused(sentence("citizen.many_photos", count=len(new.photos), most=MOST_PHOTOS))
-    looked = [(data, examine(data), name) for data, name in new.photos]
-    if not all(content.is_photo for _, content, _ in looked):
-        raise Refused(sentence("citizen.only_photos"))
+    looked = []
+    for photo, name in new.photos:
+        data = photo.read()
+        looked.append((data, content := examine(data), name))
+        if not content.is_photo:
+            raise Refused(sentence("citizen.only_photos"))
     shown = [keep(asked, data, content, name[:200], CITIZEN.name).id for data, content, name in looked]
     order = Order(Action.ACCEPT, comment=new.text.strip(), attachments=tuple(shown), matter=new.matter)
     with asked.database.write() as connection:

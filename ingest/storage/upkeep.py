@@ -46,6 +46,19 @@ def checks(connection: sa.Connection, station: str | None = None) -> list[tuple[
     return [(row.id, _check(row)) for row in connection.execute(query)]
 
 
+def newest_checks(connection: sa.Connection, station: str | None = None) -> list[Check]:
+    """Of each kind the newest check of each sensor that counts: what `sensors.upkeep.checks_due` goes by."""
+    c = calibration.c
+    place = sa.func.row_number().over(
+        partition_by=(c.station, c.parameter, c.kind), order_by=(c.at_ms.desc(), c.id.desc())
+    )
+    query = sa.select(calibration, place.label("place")).where(c.void.is_(False))
+    if station is not None:
+        query = query.where(c.station == station)
+    newest = query.subquery()
+    return [_check(row) for row in connection.execute(sa.select(newest).where(newest.c.place == 1))]
+
+
 def check_of(connection: sa.Connection, station: str, number: int) -> Check:
     """The check of a station that has this number; raises NotFound."""
     found = [c for n, c in checks(connection, station) if n == number]
@@ -90,7 +103,8 @@ def _number_of(connection: sa.Connection, check: Check) -> int | None:
 
 
 def _check(row: sa.Row[Any]) -> Check:
-    return Check(**{name: row._mapping[name] for name in Check.__slots__} | {"kind": CheckKind(row.kind)})
+    values = row._mapping
+    return Check(**{name: values[name] for name in Check.__slots__} | {"kind": CheckKind(row.kind)})
 
 
 # -- visits ------------------------------------------------------------------------------------------------------------
@@ -102,6 +116,23 @@ def visits(connection: sa.Connection, station: str | None = None) -> list[tuple[
     if station is not None:
         query = query.where(visit.c.station == station)
     return [(row.id, _visit(row)) for row in connection.execute(query)]
+
+
+def ended_visits(connection: sa.Connection, now_ms: int, station: str | None = None) -> dict[str, int]:
+    """Station → the end of its last visit that is over, ms."""
+    query = sa.select(visit.c.station, sa.func.max(visit.c.until_ms)).where(visit.c.until_ms <= now_ms)
+    if station is not None:
+        query = query.where(visit.c.station == station)
+    return {row[0]: int(row[1]) for row in connection.execute(query.group_by(visit.c.station))}
+
+
+def going_visits(connection: sa.Connection, now_ms: int, station: str | None = None) -> dict[str, tuple[int, Visit]]:
+    """Station → the visit that goes on now, with its number."""
+    going = (visit.c.since_ms <= now_ms) & (visit.c.until_ms.is_(None) | (visit.c.until_ms > now_ms))
+    query = sa.select(visit).where(going).order_by(visit.c.since_ms, visit.c.id)
+    if station is not None:
+        query = query.where(visit.c.station == station)
+    return {row.station: (row.id, _visit(row)) for row in connection.execute(query)}
 
 
 def begin_visit(connection: sa.Connection, new: Visit, author: Author) -> int:

@@ -15,10 +15,14 @@ from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, instant, load, opened, who
 from riverchief.terminal import out, tabulate
 from sensors.texts import line, named
-from sensors.times import beijing
+from sensors.times import DAY_MS, beijing
 
 app = Commands("人员、角色、任期和令牌 · People, roles, terms and tokens.")
 
+Days = Annotated[
+    int | None,
+    typer.Option(min=1, max=3650, help="令牌有效天数，缺省见 access.token_days · days until the token expires"),
+]
 Name = Annotated[str, typer.Argument(help="姓名 · name, given once and for ever")]
 
 
@@ -31,6 +35,7 @@ def add(
     print_token: Annotated[
         bool, typer.Option("--print-token", help="发放令牌并显示一次 · issue and show a token")
     ] = False,
+    days: Days = None,
     by: By = None,
     settings: SettingsFile = None,
     data: DataFolder = None,
@@ -42,7 +47,8 @@ def add(
             connection, name, role, region=region, department=department, by=_author(by), now_ms=now_ms, regions=regions
         )
         if print_token:
-            token = people.issue(connection, name, by=_author(by), now_ms=now_ms)
+            good_ms = _good_ms(days, settings, data)
+            token = people.issue(connection, name, by=_author(by), now_ms=now_ms, good_ms=good_ms)
     if token is None:
         out.print(f"✓ {name}: {named(label(role))}", highlight=False)
     else:
@@ -55,6 +61,7 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
     with _writing(settings, data) as (connection, _, now_ms, _):
         found = people.listing(connection)
         terms = people.appointments(connection)
+        tokens = people.tokens(connection, now_ms)
     rows: list[dict[str, Any]] = [
         {
             "name": one.name,
@@ -66,20 +73,29 @@ def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJ
                 for t in terms
                 if t.name == one.name
             ],
+            "tokens": [
+                {"issued_at_ms": t.issued_at_ms, "expires_at_ms": t.expires_at_ms} for t in tokens.get(one.name, ())
+            ],
         }
         for one in found
     ]
     if as_json:
         typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
         return
-    tabulate(("person", "role", "region", "department", "terms"), (_row(one, now_ms) for one in rows), "order.nobody")
+    tabulate(
+        ("person", "role", "region", "department", "terms", "tokens"),
+        (_row(one, now_ms) for one in rows),
+        "order.nobody",
+    )
 
 
 def _row(one: dict[str, Any], now_ms: int) -> tuple[str, ...]:
     held = [t for t in one["terms"] if t["until_ms"] is None or t["until_ms"] > now_ms]
     told = "; ".join(f"{t['region']} {t['reach']} {beijing(t['since_ms'], '%Y-%m-%d')}–" for t in held)
     role = named(label(Role(one["role"])))
-    return one["name"], role, one["region"] or "—", one["department"] or "—", told or "—"
+    expiries = [t["expires_at_ms"] for t in one["tokens"]]
+    until = ", ".join("∞" if at is None else beijing(at, "%Y-%m-%d") for at in expiries)
+    return one["name"], role, one["region"] or "—", one["department"] or "—", told or "—", until or "—"
 
 
 @app.command("remove")
@@ -94,6 +110,7 @@ def remove(name: Name, by: By = None, settings: SettingsFile = None, data: DataF
 def token(
     name: Name,
     revoke: Annotated[bool, typer.Option(help="先作废旧令牌 · revoke the old ones first")] = False,
+    days: Days = None,
     by: By = None,
     settings: SettingsFile = None,
     data: DataFolder = None,
@@ -102,7 +119,8 @@ def token(
     with _writing(settings, data) as (connection, _, now_ms, _):
         if revoke:
             people.revoke(connection, name, by=_author(by), now_ms=now_ms)
-        made = people.issue(connection, name, by=_author(by), now_ms=now_ms)
+        good_ms = _good_ms(days, settings, data)
+        made = people.issue(connection, name, by=_author(by), now_ms=now_ms, good_ms=good_ms)
     typer.echo(made)
 
 
@@ -148,6 +166,10 @@ def _writing(settings: Path | None, data: Path | None) -> Iterator[tuple[Any, Re
     with opened(loaded) as database, database.write() as connection:
         registry = registry_store.load(connection, catalogue())
         yield connection, Regions(registry.regions, registry.stations), clock.now_ms(), loaded.site.source
+
+
+def _good_ms(days: int | None, settings: Path | None, data: Path | None) -> int:
+    return DAY_MS * (days or load(settings, data).access.token_days)
 
 
 def _author(by: str | None) -> str:

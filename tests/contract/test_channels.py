@@ -1,6 +1,8 @@
 """The ways in beside the sensors: citizens' reports, patrols, attachments; through the API, as their users do."""
 
 import io
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from pypdf import PdfReader
 from api.app import create_app
 from api.context import Context
 from api.routes.incidents import NewReport, filed
-from api.routes.reports import Told, file
+from api.routes.reports import ATTEMPTS, Told, file
 from governance import people
 from governance.assessment import By
 from governance.database import Database
@@ -25,6 +27,7 @@ from governance.patrols import Patrolled
 from governance.regions import Regions
 from governance.roles import Actor, Role
 from governance.tables import attachment, incident, outbox, patrol, report
+from governance.throttle import network_of
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief.contact_key import ContactRetention
@@ -251,7 +254,7 @@ def test_two_copies_of_a_report_at_once_are_one_where_several_write_at_a_time(tm
         words = f"第{i}处有污水"
         ready.wait(60)
         if who == "a citizen":
-            told = Told(words, reach="qichachong", photos=[(photo(i), "a.jpg")])
+            told = Told(words, reach="qichachong", photos=[(io.BytesIO(photo(i)), "a.jpg")])
             return file(context, regions, known, "192.0.2.1", told).ticket
         worker = Actor("示例网格员", Role.GRID_WORKER, frozenset({NORTH.code}))
         return filed(context, regions, known, worker, NewReport(text=words, reach="qichachong")).id
@@ -472,6 +475,66 @@ def test_what_the_citizens_page_cannot_take_is_said_in_words_and_what_was_typed_
         assert send(kind="smell", text=f"第{i}处").status_code == 200  # the ticket, after the redirect
     assert send(kind="smell").status_code == 429
     assert rows(context, report) == 3
+
+
+def test_attempts_count_whatever_comes_of_them_and_a_64_of_ipv6_is_one_sender(context: Context) -> None:
+    app = create_app(context)
+
+    def attempt(host: str, path: str) -> int:
+        client = TestClient(app, client=(host, 1))
+        return int(client.post(path, data={"text": " ", "reach": "qichachong"}).status_code)
+
+    for i in range(ATTEMPTS * 3):
+        assert attempt(f"2001:db8:0:1::{i + 1}", ("/api/v1/reports", "/report")[i % 2]) == 409
+    assert attempt("2001:db8:0:1::abcd", "/api/v1/reports") == attempt("2001:db8:0:1::abcd", "/report") == 429
+    assert attempt("2001:db8:0:2::1", "/api/v1/reports") == 409
+    assert attempt("::ffff:192.0.2.1", "/report") == attempt("192.0.2.1", "/report") == 409
+    assert network_of("::ffff:192.0.2.1") == network_of("192.0.2.1") != network_of("192.0.2.2")
+
+
+HOSTILE = """
+import asyncio, io, resource, sys
+import httpx
+from PIL import Image
+from api.app import create_app
+from api.context import Context
+from governance.database import Database
+from ingest.storage.sql import SqlReadings
+from pathlib import Path
+from sensors.parameters import catalogue
+from tests.databases import with_tables
+
+folder = Path(sys.argv[1])
+database = with_tables(Database(f"sqlite:///{folder / 'riverchief.db'}"))
+app = create_app(Context(database, SqlReadings(database, catalogue()), catalogue(), "/test", lambda: 0, photos=folder))
+picture = io.BytesIO()
+Image.new("RGBA", (5000, 5000)).save(picture, "PNG", compress_level=1)
+
+async def send(i):
+    files = [("photos", (f"{j}.png", picture.getvalue(), "image/png")) for j in range(2)]
+    files.append(("photos", ("a.pdf", b"%PDF-1.4 %%EOF", "application/pdf")))
+    transport = httpx.ASGITransport(app, client=(f"192.0.2.{i}", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=None) as client:
+        return (await client.post("/api/v1/reports", data={"text": "x"}, files=files)).status_code
+
+async def all_at_once():
+    return await asyncio.gather(*(send(i) for i in range(24)))
+
+def most_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+before = most_mb()
+answers = asyncio.run(all_at_once())
+assert set(answers) == {409}, answers
+print(most_mb() - before)
+"""
+
+
+def test_memory_stays_bounded_while_many_send_the_largest_pictures_at_once(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HOSTILE, str(tmp_path)], stdout=subprocess.PIPE, timeout=600, check=True
+    )
+    assert int(done.stdout) < 500, "MB beyond what the program takes; one picture is 100 MB decoded"
 
 
 # -- attachments -------------------------------------------------------------------------------------------------------

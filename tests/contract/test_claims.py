@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 from api.app import create_app
 from api.context import Context, Devices
 from governance.database import Database
+from governance.throttle import Throttle
 from ingest import claims as claims_
 from ingest import credentials as credentials_
-from ingest.claims import ADDRESS_BURST, STATION_BURST, STATION_EVERY_S, Claims, Throttle
+from ingest.claims import ADDRESS_BURST, STATION_BURST, STATION_EVERY_S, Claims
 from ingest.credentials import BrokerAway, Credentials, Endpoint
 from ingest.storage import changes
 from ingest.storage import registry as registry_store

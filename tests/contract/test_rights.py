@@ -29,7 +29,7 @@ from governance.notices import Item, Kind, Policy
 from governance.oncall import Shift
 from governance.regions import Place, Regions
 from governance.roles import RIGHTS, Department, Right, Role
-from governance.tables import outbox, person_contact
+from governance.tables import login_session, outbox, person_contact
 from governance.vault import Vault, new_key
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
@@ -108,7 +108,7 @@ SENSITIVE: dict[tuple[str, str], set[Role]] = {
 
 
 @pytest.fixture
-def context(url: str) -> Iterator[Context]:
+def context(url: str, tmp_path: Path) -> Iterator[Context]:
     database = Database(url)
     with_tables(database)
     photos = tmp_path / "photos"
@@ -605,3 +605,135 @@ def test_each_route_lets_in_whom_it_should_and_nobody_else(context: Context) -> 
             if (status == 403) is (role in may) or status in (401, 500):
                 wrong.append((method, path, f"{role} {status}"))
     assert wrong == []
+
+
+# -- browsers ----------------------------------------------------------------------------------------------------------
+
+
+def browser(context: Context, app: Any = None) -> TestClient:
+    """A browser on a site behind https."""
+    return TestClient(app or create_app(context), base_url="https://river.example", follow_redirects=False)
+
+
+def signed_in(context: Context, token: str, app: Any = None) -> TestClient:
+    made = browser(context, app)
+    assert made.post("/login", data={"token": token}).status_code == 303
+    return made
+
+
+def me(client: TestClient) -> int:
+    return int(client.get("/api/v1/me").status_code)
+
+
+def a_person(context: Context, **more: int) -> str:
+    with context.database.write() as connection:
+        people.add(connection, BOSS, Role.ADMINISTRATOR, by="test", now_ms=NOW)
+        return people.issue(connection, BOSS, by="test", now_ms=NOW, **more)
+
+
+def test_a_browsers_cookie_is_no_token_and_signing_out_ends_it_everywhere(context: Context) -> None:
+    token = a_person(context)
+    one = signed_in(context, token)
+    (cookie,) = one.cookies.jar
+    assert (cookie.secure, cookie.has_nonstandard_attr("HttpOnly")) == (True, True)
+    assert cookie.get_nonstandard_attr("SameSite") == "strict"
+    session = str(cookie.value)
+    assert token not in session
+    stolen = browser(context, one.app)
+    assert stolen.get("/api/v1/me", headers={"Authorization": f"Bearer {session}"}).status_code == 401
+    stolen.cookies.set("rc-session", session)
+    other = signed_in(context, token, one.app)
+    assert me(one) == me(stolen) == me(other) == 200
+    with context.database.read() as connection:
+        kept = str(connection.execute(sa.select(login_session)).all())
+    assert (session in kept, token in kept) == (False, False)
+    assert one.post("/logout").status_code == 303
+    assert (me(one), me(stolen), me(other)) == (401, 401, 200)
+
+
+def test_a_session_ends_with_its_time_its_token_and_its_person(context: Context) -> None:
+    now = [NOW]
+    context = replace(context, clock_ms=lambda: now[0], session_ms=10_000)
+    token = a_person(context, good_ms=25_000)
+
+    def later(ms: int, client: TestClient) -> int:
+        """As another process sees it, which remembers nothing."""
+        now[0] = NOW + ms
+        fresh = browser(context)
+        fresh.cookies = client.cookies
+        return me(fresh)
+
+    first = signed_in(context, token)
+    assert (later(9_999, first), later(10_000, first)) == (200, 401)
+    second = signed_in(context, token)
+    with context.database.read() as connection:
+        assert len(connection.execute(sa.select(login_session)).all()) == 1, "the one that expired is deleted"
+    now[0] = NOW + 19_000
+    third = signed_in(context, token)
+    assert (later(24_999, third), later(25_000, third)) == (200, 401)
+    assert browser(context).post("/login", data={"token": token}).status_code == 401
+    with context.database.write() as connection:
+        another = people.issue(connection, BOSS, by="test", now_ms=now[0])
+        people.add(connection, "示例二", Role.ADMINISTRATOR, by="test", now_ms=NOW)
+    fourth = signed_in(context, another)
+    assert (later(25_001, fourth), later(25_001, second)) == (200, 401)
+    with context.database.write() as connection:
+        people.remove(connection, BOSS, by="test", now_ms=now[0])
+    assert later(25_002, fourth) == 401
+
+
+def test_a_browser_signed_in_with_the_token_of_the_settings_stays_so_until_that_is_another_one(
+    context: Context,
+) -> None:
+    one = signed_in(replace(context, token="示例-old"), "示例-old")
+    assert me(one) == 200
+    changed = browser(replace(context, token="示例-new"))
+    changed.cookies = one.cookies
+    assert me(changed) == 401
+
+
+def test_pages_elsewhere_sign_nobody_in_or_out(context: Context) -> None:
+    token = a_person(context)
+    one = signed_in(context, token)
+    elsewhere = {"Origin": "https://elsewhere.example"}
+    assert one.post("/logout", headers=elsewhere).status_code == 403
+    assert me(one) == 200
+    assert browser(context).post("/login", data={"token": token}, headers=elsewhere).status_code == 403
+    ours = {"Origin": "https://river.example"}
+    assert browser(context).post("/login", data={"token": token}, headers=ours).status_code == 303
+
+
+def test_tokens_expire_and_who_issues_them_sees_when(context: Context) -> None:
+    token = a_person(context)
+    boss = TestClient(create_app(context), headers={"Authorization": f"Bearer {token}"})
+    made = boss.post(f"/api/v1/people/{BOSS}/tokens", params={"days": 2}).json()
+    assert made["expires_at"] == rfc3339(NOW + 2 * 86_400_000)
+    with context.database.read() as connection:
+        for ms, known in ((2 * 86_400_000 - 1, True), (2 * 86_400_000, False)):
+            found = people.by_token(connection, people.hashed(made["token"]), NOW + ms)
+            assert (found is not None) is known
+    (one,) = boss.get("/api/v1/people").json()["items"]
+    expiries = [rfc3339(NOW + 2 * 86_400_000), rfc3339(NOW + people.TOKEN_MS)]
+    assert [t["expires_at"] for t in one["tokens"]] == expiries
+    with context.database.write() as connection:
+        people.add(connection, "示例审计", Role.AUDITOR, by="test", now_ms=NOW)
+        auditor = people.issue(connection, "示例审计", by="test", now_ms=NOW)
+    seen = TestClient(create_app(context), headers={"Authorization": f"Bearer {auditor}"}).get("/api/v1/people")
+    assert {str(one["tokens"]) for one in seen.json()["items"]} == {"None"}
+
+
+# -- addresses ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_open_site_answers_under_its_own_names_alone(context: Context) -> None:
+    app = create_app(replace(context, open=True, hosts=frozenset({"river.example"})))
+
+    def asked(host: str, path: str = "/api/v1/me", method: str = "GET", **headers: str) -> int:
+        return int(TestClient(app).request(method, path, headers={"Host": host, **headers}).status_code)
+
+    ours = ("river.example", "RIVER.example:8080", "localhost:8080", "a.localhost", "127.0.0.1:8080", "[::1]:80")
+    assert {asked(host) for host in (*ours, "192.0.2.7", "river.example.")} == {200}
+    for host in ("rebound.example", "river.example.rebound.example", "localhost.rebound.example", "", "a@b:c", "[x"):
+        assert {asked(host, path) for path in ("/api/v1/me", "/login", "/healthz", "/report")} == {421}, host
+    rebound = {"Origin": "http://rebound.example", "content-type": "application/json"}
+    assert asked("rebound.example", "/api/v1/people", "POST", **rebound) == 421

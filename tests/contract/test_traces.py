@@ -24,7 +24,7 @@ from riverchief import files
 from riverchief.cli.app import app
 from sensors.errors import NotFound
 from sensors.parameters import catalogue
-from sensors.texts import Text
+from sensors.texts import Text, sentence
 from sensors.times import rfc3339
 from sensors.tracing import River
 from tests.cases import a_finding
@@ -58,7 +58,7 @@ class Creek:
             on_entry=lambda: self.woken.append(1),
         )
 
-    def fire(self, station: str, kind: Kind = Kind.THRESHOLD) -> int:
+    def fire(self, station: str, kind: Kind = Kind.THRESHOLD, *, retrospective: bool = False) -> int:
         finding = a_finding(
             T,
             rule=f"{kind}-of-nh3n",
@@ -68,6 +68,7 @@ class Creek:
             value=4.0,
             colour=Colour.ORANGE,
             text=Text("超标", "exceeded"),
+            retrospective=retrospective,
         )
         with self.database.write() as connection:
             return incidents.record(connection, [finding], T, source="/test").ids[0]
@@ -137,6 +138,23 @@ def test_it_is_traced_again_when_more_stations_have_seen_it(creek):
     with creek.database.read() as connection:
         comments = [e.comment for e in incidents.history(connection, number) if e.comment]
     assert len(comments) == 1  # the same source is said once
+
+
+def test_what_was_found_in_the_past_is_traced_once_by_the_worker_and_never_by_who_looks(creek, monkeypatch):
+    numbers = [creek.fire(f"qcc-huanhu-{i}", retrospective=True) for i in (1, 2, 3)]
+    here = client(creek)
+    monkeypatch.setattr(traces, "PAST_AT_ONCE", 2)
+    for number in numbers:
+        answer = here.get(f"/api/v1/incidents/{number}/trace")
+        assert answer.status_code == 404
+        assert answer.json()["detail"] == sentence("trace.not_yet", id=number)
+    assert [creek.job.round() for _ in range(3)] == [2, 1, 0]
+    body = here.get(f"/api/v1/incidents/{numbers[1]}/trace").json()
+    assert body["candidates"][0]["key"] == SOURCE
+    with creek.database.read() as connection:
+        assert not [e.comment for e in incidents.history(connection, numbers[1]) if e.comment]
+    creek.clock[0] = T + 7 * HOUR
+    assert creek.job.round() == 0
 
 
 def test_silence_and_forecasts_have_no_source(creek):

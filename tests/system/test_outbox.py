@@ -888,7 +888,6 @@ def test_a_claim_holds_while_its_worker_lives_however_slow_the_receiver(
     assert (len(receiver.got), rows(database)[0].attempts) == (1, 1)
 
 
-@BOTH
 def test_what_was_tried_while_the_clock_was_hours_ahead_is_sent_once_the_clock_is_right(
     database: Database, receiver: Receiver, deliver, monkeypatch: pytest.MonkeyPatch
 ):

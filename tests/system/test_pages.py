@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from riverchief.broker import free_port
 from tests import pages_site
@@ -176,6 +176,22 @@ def test_who_is_on_patrol_reports_with_place_and_photo_and_is_shown_what_is_open
     assert (first["by"], first["role"], len(first["attachments"])) == (WORKER, "grid_worker", 1)
     (entry,) = httpx.get(f"{site}/api/v1/audit?kind=incident&id={number}").json()["items"]
     assert (entry["what"], entry["by"], entry["role"]) == ("incident.reported", WORKER, "grid_worker")
+
+
+def test_a_rivers_name_on_the_map_is_text_and_never_html(look: Look) -> None:
+    page = look("/reported/new", WORKER)
+    hostile = "<b id=planted>桥</b>"
+
+    def rename(route: Route) -> None:
+        rivers = route.fetch().json()
+        for one in rivers["features"]:
+            one["properties"]["zh"] = hostile
+        route.fulfill(json=rivers)
+
+    page.route("**/api/v1/reaches*", rename)
+    page.reload()
+    expect(page.locator(".rc-place-name").first).to_have_text(hostile)
+    expect(page.locator("#planted")).to_have_count(0)
 
 
 def test_who_has_nothing_to_do_is_told_what_others_have_in_hand_and_the_office_until_when(look: Look) -> None:

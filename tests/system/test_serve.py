@@ -1,6 +1,8 @@
 """``riverchief serve`` as a site runs it: health, metrics, the dashboards' names, and starts that must not happen."""
 
+import contextlib
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,6 +74,34 @@ def test_a_second_ingest_on_the_same_data_is_refused_in_one_sentence(served: tup
     assert done.returncode == 2
     assert "another ingest already works on" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_site_with_a_token_has_a_first_administrator_and_answers_under_its_own_names_alone(
+    running: Callable[[str], Running],
+) -> None:
+    site = running("mosquitto")
+    site.open, port = False, free_port()
+    site.more = f"[api]\nport = {port}\ntoken = 'for-machines'\nhosts = ['river.example']\nconnections_each = 8\n"
+    site.more += "trusted_proxies = ['127.0.0.2']\n"
+    site.start("serve")
+    address = f"http://127.0.0.1:{port}"
+    eventually("it is ready", lambda: _status(f"{address}/readyz") == 200)
+    token = (site.folder / "administrator.token").read_text("utf-8").strip()
+    shown = {"Authorization": f"Bearer {token}"}
+    assert httpx.get(f"{address}/api/v1/me", headers=shown, timeout=60).json()["role"] == "administrator"
+    for host, status in (("river.example", 200), ("rebound.example", 421)):
+        assert httpx.get(f"{address}/healthz", headers={"Host": host}, timeout=60).status_code == status
+
+    def signed_in(proxy: str) -> httpx.Response:
+        with httpx.Client(transport=httpx.HTTPTransport(local_address=proxy), timeout=60) as client:
+            sent = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1"}
+            return client.post(f"{address}/login", data={"token": token}, headers=sent)
+
+    assert "Secure" in signed_in("127.0.0.2").headers["set-cookie"]
+    assert "Secure" not in signed_in("127.0.0.1").headers["set-cookie"], "nobody's proxy"
+    with contextlib.ExitStack() as held:
+        made = [held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60)) for _ in range(30)]
+        assert made[-1].recv(1) == b"", "one too many from this address"
 
 
 def test_a_port_that_is_taken_is_named(served: tuple[Running, str], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from riverchief import classify, tables
+from riverchief import classify, tables, workbook
 from riverchief.classify import Options
 from riverchief.cli.app import app
 from sensors.errors import ConfigurationError
@@ -212,6 +213,73 @@ def test_files_that_are_not_there_or_no_tables_are_refused_in_one_sentence(tmp_p
         judged(tmp_path)
     with pytest.raises(ConfigurationError, match="UTF-16"):
         judged(write(tmp_path / "u.csv", "do\n8\n", "utf-16"))
+
+
+def workbook_of(path: Path, sheet: str, texts: str = "", part: str = "xl/worksheets/sheet1.xml") -> Path:
+    """A workbook with such rows and shared texts, as small as one can be."""
+    kind, main = "application/vnd.openxmlformats-officedocument.spreadsheetml", "spreadsheetml/2006/main"
+    office, package = (
+        "http://schemas.openxmlformats.org/officeDocument/2006",
+        "http://schemas.openxmlformats.org/package",
+    )
+    spreadsheet = f'xmlns="http://schemas.openxmlformats.org/{main}"'
+    relation = '<Relationship Id="{0}" Type="' + office + '/relationships/{1}" Target="{2}"/>'
+    relations = f'<Relationships xmlns="{package}/2006/relationships">{{}}</Relationships>'
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/2006/content-types">'
+        f'<Override PartName="/xl/workbook.xml" ContentType="{kind}.sheet.main+xml"/></Types>',
+        "_rels/.rels": relations.format(relation.format("r1", "officeDocument", "xl/workbook.xml")),
+        "xl/workbook.xml": f'<workbook {spreadsheet} xmlns:r="{office}/relationships"><sheets>'
+        '<sheet name="s" sheetId="1" r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": relations.format(
+            relation.format("r1", "worksheet", part.removeprefix("xl/"))
+            + relation.format("r2", "sharedStrings", "sharedStrings.xml")
+        ),
+        "xl/sharedStrings.xml": f"<sst {spreadsheet}>{texts}</sst>",
+        part: f"<worksheet {spreadsheet}><sheetData>{sheet}</sheetData></worksheet>",
+    }
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, text in parts.items():
+            made.writestr(name, text)
+    return path
+
+
+HEAD = '<row r="1"><c r="A1" t="s"><v>0</v></c></row>'
+FAR = '<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'
+DO = "<si><t>do</t></si>"
+LONG = f"<si><t>{'x' * 32_000}</t></si>"
+
+
+@pytest.mark.parametrize(
+    ("sheet", "texts", "part"),
+    [
+        (HEAD + FAR, DO, "xl/worksheets/sheet1.xml"),
+        (HEAD + FAR, DO, "xl/elsewhere.dat"),
+        (HEAD + '<row r="1048576">' + "<c><v>1</v></c>" * 20 + "</row>", DO, "xl/worksheets/sheet1.xml"),
+        (HEAD + "<row><c t='s'><v>1</v></c></row>" * 40_000, DO + LONG, "xl/worksheets/sheet1.xml"),
+        (HEAD + " " * (1 << 20) * 40, DO, "xl/worksheets/sheet1.xml"),
+    ],
+    ids=["far-corner", "another-part", "without-places", "one-text-in-every-cell", "blanks"],
+)
+def test_a_small_workbook_that_unpacks_to_gigabytes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sheet: str, texts: str, part: str
+):
+    monkeypatch.setattr(workbook, "MOST_UNPACKED", 32 << 20)
+    file = workbook_of(tmp_path / "t.xlsx", sheet, texts, part)
+    assert file.stat().st_size < 300_000
+    with pytest.raises(ConfigurationError, match="too large once unpacked"):
+        judged(file)
+
+
+def test_a_workbook_that_lies_about_its_length_or_is_broken_is_refused(tmp_path: Path):
+    file = workbook_of(tmp_path / "t.xlsx", HEAD + '<row r="2"><c r="A2"><v>8</v></c></row>', DO)
+    assert [row["class"] for row in judged(file)[0]] == ["I"]
+    with zipfile.ZipFile(file) as parts:
+        length = parts.getinfo("xl/worksheets/sheet1.xml").file_size
+    file.write_bytes(file.read_bytes().replace(length.to_bytes(4, "little"), (8).to_bytes(4, "little")))
+    assert [row["class"] for row in judged(file)[0]] == ["I"], "it is read to its end"
+    with pytest.raises(ConfigurationError, match=r"t\.xlsx"):
+        judged(workbook_of(tmp_path / "t.xlsx", "<row>", DO))
 
 
 def test_a_failure_leaves_the_file_that_was_there(tmp_path: Path):

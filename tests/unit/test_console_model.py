@@ -10,6 +10,7 @@ from api.console.chart import View, options, sentence, table
 from api.console.live import Live
 from api.console.model import Data, Model, build, classes, code_of, data_state, delta, duration
 from api.context import Context
+from api.registries import Registries
 from governance.database import Database
 from governance.finding import Colour, Kind
 from governance.incident import Action, Condition, Incident, State
@@ -261,15 +262,14 @@ def test_a_database_that_fails_leaves_the_last_picture_and_says_since_when(tmp_p
     database = Database(f"sqlite:///{tmp_path / 'river.db'}")
     with_tables(database)
     clock = [NOW]
-    live = Live(
-        Context(
-            database=database,
-            store=SqlReadings(database, catalogue()),
-            catalogue=catalogue(),
-            source="/riverchief/test",
-            clock_ms=lambda: clock[0],
-        )
+    context = Context(
+        database=database,
+        store=SqlReadings(database, catalogue()),
+        catalogue=catalogue(),
+        source="/riverchief/test",
+        clock_ms=lambda: clock[0],
     )
+    live = Live(context, Registries(context))
     asyncio.run(live.refresh())
     model = live.model
     with database.write() as connection:

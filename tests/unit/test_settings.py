@@ -72,6 +72,7 @@ def test_the_sample_as_it_stands_is_a_working_file(tmp_path: Path) -> None:
         ("[outbox]\nurl = 'https://platform.example/events'", "deliveries must be signed"),
         ("[api]\nhost = '0.0.0.0'\n[access]\nopen = true", "api.host 0.0.0.0 is not loopback"),
         ("[api]\ntoken = 't'\n[access]\nopen = true", "access.open and api.token contradict each other"),
+        ("[api]\ntrusted_proxies = ['192.0.2.1/24']", "is no address or network"),
         ("[api]\nport = ", "settings.toml"),
     ],
 )

@@ -35,6 +35,7 @@ export default {
           accept: "image/jpeg,image/png,image/webp,application/pdf",
           multiple: true,
           class: "rc-only-heard",
+          "aria-label": words.photo_add,
           "data-testid": "photo-input",
           onChange: (event) => this.bring(event.target),
         }),

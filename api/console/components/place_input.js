@@ -8,6 +8,9 @@ const MARK = "#0b5a5e";
 const NAMES_FROM = 13; // below this zoom the names of the rivers lie over each other
 const NEAR = 15; // a place tapped from farther away is looked at closely, to be set right
 
+// a name as an element: Leaflet takes a string for HTML
+const text = (name) => Object.assign(document.createElement("span"), { textContent: name });
+
 export default {
   props: { words: Object, language: String, reaches: String, resourcePath: String },
   emits: ["placed"],
@@ -75,7 +78,7 @@ export default {
         interactive: false,
         style: { color: WATER, weight: 5 },
         onEachFeature: ({ properties }, layer) =>
-          layer.bindTooltip(this.language === "en" ? properties.en : properties.zh, { permanent: true, direction: "center", className: "rc-place-name" }),
+          layer.bindTooltip(text(this.language === "en" ? properties.en : properties.zh), { permanent: true, direction: "center", className: "rc-place-name" }),
       }).addTo(this.map);
       if (lines.getBounds().isValid() && !this.place) this.map.fitBounds(lines.getBounds(), { padding: [16, 16], maxZoom: 15 });
     },

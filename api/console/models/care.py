@@ -56,6 +56,12 @@ def rows(cares: Iterable[Care], now_ms: int) -> tuple[Row, ...]:
     return tuple(sorted(made, key=rank))
 
 
+def is_called(one: Row, wanted: str) -> bool:
+    """Whether a station's name or key has these letters in it."""
+    station = one.care.station
+    return any(wanted.casefold() in text.casefold() for text in (station.zh, station.en, station.key))
+
+
 def kinds(parameter: str) -> tuple[CheckKind, ...]:
     """The checks that are made of a parameter's sensor, the usual one first."""
     found = []

@@ -1,7 +1,7 @@
 """Who is who: the five levels with the people in each, and who answers for each reach. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from api.console.models.messages import midnight
@@ -107,6 +107,17 @@ def page(
         everybody=tuple(everybody),
         regions=tuple((b.code, b.name, b.depth) for b in branches),
     )
+
+
+def first(branches: Sequence[Branch], rows: int) -> list[Branch]:
+    """The first branches with so many rows together, the last one cut short; a branch and each person are a row."""
+    found = []
+    for branch in branches:
+        if rows <= 0:
+            break
+        found.append(replace(branch, people=branch.people[: rows - 1]))
+        rows -= 1 + len(branch.people)
+    return found
 
 
 def answers(

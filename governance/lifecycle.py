@@ -13,6 +13,7 @@ from typing import Any
 
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Colour, Kind
+from governance.headline import cut, of_json, title
 from governance.incident import (
     COMMENT_LIMIT,
     FINAL,
@@ -140,7 +141,7 @@ def reported(
     if not words:
         raise Refused(sentence("incident.report_needs_text"))
     _short(order.action, words)
-    title = words if len(words) <= TITLE_LIMIT else words[: TITLE_LIMIT - 1] + "…"
+    short = cut(words, TITLE_LIMIT)
     incident = Incident(
         id=0,
         cause=cause,
@@ -151,7 +152,7 @@ def reported(
         retrospective=False,
         station="",
         parameter=None,
-        title=Text(title, title),
+        title=Text(short, short),
         rule="",
         rule_version="",
         value=None,
@@ -321,10 +322,13 @@ def merge(
     conditions = into.conditions
     for condition in brought:
         conditions = with_condition(conditions, condition)
+    graver = incident.colour.rank < into.colour.rank and not incident.retrospective
+    names = () if not graver else ("colour",) if incident.kind is Kind.FORECAST else _HEADLINE
+    headline = {name: getattr(incident, name) for name in names}
     kept = replace(
         into,
+        **headline,
         version=into.version + 1,
-        colour=min(incident.colour, into.colour, key=lambda c: c.rank) if not incident.retrospective else into.colour,
         since_ms=min(incident.since_ms, into.since_ms),
         last_observed_at_ms=max(incident.last_observed_at_ms, into.last_observed_at_ms),
         recovered_at_ms=None if any(c.active for c in conditions) else into.recovered_at_ms,
@@ -366,6 +370,7 @@ def split(
     cause = f"{incident.cause}|split|{incident.id}.{incident.version + 1}"
     first = min(taken, key=lambda c: c.since_ms)
     told = said.get(first.key)
+    about = of_json(told.details.get("headline")) if told else None
     named = say("incident.split_title", id=incident.id, station=first.station, parameter=first.parameter)
     new = replace(
         incident,
@@ -375,7 +380,8 @@ def split(
         state=State.REPORTED,
         station=first.station,
         parameter=first.parameter or None,
-        title=told.text if told else named,
+        title=title(about) if about else told.text if told else named,
+        headline=about,
         rule=first.rule,
         rule_version=incident.rule_version if first.rule == incident.rule else "",
         value=told.value if told else None,
@@ -618,9 +624,25 @@ def urgency(incident: Incident, now_ms: int) -> tuple[bool, bool, int, int, int]
     return not unreported, not overdue, incident.colour.rank, far, incident.id
 
 
+_HEADLINE = (
+    "colour",
+    "kind",
+    "station",
+    "parameter",
+    "title",
+    "headline",
+    "rule",
+    "rule_version",
+    "value",
+    "limit",
+    "observed_at_ms",
+)
+"""What an incident has from the finding that gave it its colour."""
+
 GRADES = ("I", "II", "III", "IV")
 """Of an emergency, the gravest first."""
 TITLE_LIMIT = 80
+"""Characters of what somebody reports that are kept as its title."""
 BY_TIME = "deadline"
 """Who speaks when time does."""
 

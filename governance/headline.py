@@ -16,8 +16,14 @@ from sensors.texts import Text, say
 
 ROOM: Final[Mapping[str, int]] = {"zh": 40, "en": 80}
 """Characters of a title. A Chinese character is as wide as two Latin letters: both fill the same line."""
-PLACE: Final[Mapping[str, int]] = {"zh": 8, "en": 16}
-"""Characters of the place that stay while the matter can still be cut: enough to name the water."""
+SOME: Final[Mapping[str, Mapping[str, int]]] = {
+    "zh": {"place": 5, "matter": 6, "water_class": 0, "between": 0},
+    "en": {"place": 16, "matter": 24, "water_class": 0, "between": 0},
+}
+"""Characters of place and matter that stay while something else can be cut: enough to name the water, and what the
+detector took a change for."""
+LEAST: Final = 3
+"""Fewer characters of a part say nothing: it is left out."""
 DIGITS: Final = 3
 """Significant digits of a value in a title, unless the catalogue shows fewer decimals."""
 NOTHING: Final = Text("", "")
@@ -43,13 +49,14 @@ class Headline:
     """Place, matter and evidence of a finding.
 
     ``matter`` is what happened, empty where parameter and value say it. The first of ``rows`` is the one that a title
-    shows. ``water`` is the station's kind of water, by which a value has a class. ``confidence`` (0 to 1), ``score``
-    and ``threshold`` are the event detector's.
+    shows, measured at ``station``. ``water`` is the station's kind of water, by which a value has a class.
+    ``confidence`` (0 to 1), ``score`` and ``threshold`` are the event detector's.
     """
 
     place: Text
     matter: Text = NOTHING
     rows: tuple[Row, ...] = ()
+    station: str = ""
     water: str = Water.RIVER
     confidence: float | None = None
     score: float | None = None
@@ -59,6 +66,11 @@ class Headline:
     def lead(self) -> Row | None:
         """The row that a title shows."""
         return self.rows[0] if self.rows else None
+
+    @property
+    def leading(self) -> tuple[str, str] | None:
+        """Station and parameter of the value that a title shows."""
+        return None if self.lead is None else (self.station, self.lead.parameter)
 
     def at(self, present: float | None) -> "Headline":
         """With this value of the lead parameter in place of the one that decided."""
@@ -74,7 +86,7 @@ class Headline:
         if self.matter != NOTHING:
             found["matter"] = _both(self.matter)
         if self.rows:
-            found["water"] = str(self.water)
+            found |= {"station": self.station, "water": str(self.water)}
             found["rows"] = [_known(row, ("parameter", "value", "before", "times_usual", "limit")) for row in self.rows]
         return found | _known(self, ("confidence", "score", "threshold"))
 
@@ -87,6 +99,7 @@ def of_json(found: Mapping[str, Any] | None) -> Headline | None:
         place=Text(**found["place"]),
         matter=Text(**found["matter"]) if "matter" in found else NOTHING,
         rows=tuple(Row(**row) for row in found.get("rows", ())),
+        station=found.get("station", ""),
         water=found.get("water", Water.RIVER),
         confidence=found.get("confidence"),
         score=found.get("score"),
@@ -131,13 +144,15 @@ def limit_number(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The parts of a title in one language; what is "" is left out. ``value`` is never cut."""
+    """The parts of a title in one language; what is "" is left out. ``between`` stands before the value, which is
+    never cut."""
 
     place: str
     matter: str
     value: str
     water_class: str
     limit: str
+    between: str = " · "
 
 
 def words(headline: Headline, language: str) -> Words:
@@ -163,27 +178,44 @@ def words(headline: Headline, language: str) -> Words:
     )
 
 
+IN_A_LIST: Final = (("limit", False), ("water_class", False), ("place", True), ("matter", False), ("place", False))
+"""In a list rows are told apart by their places."""
+IN_A_MESSAGE: Final = (
+    ("limit", False),
+    ("between", True),
+    ("water_class", True),
+    ("place", True),
+    ("matter", True),
+    ("water_class", False),
+    ("matter", False),
+    ("place", False),
+)
+"""In a message the class says how bad it is."""
+_CUT: Final = frozenset({"place", "matter"})
+"""Of these the beginning says something by itself."""
+
+
 def joined(parts: Words, language: str) -> str:
     """The parts as one line."""
-    comma, left, right, colon, dot = (
-        (", ", " (", ")", ": ", " · ") if language == "en" else ("，", "（", "）", " ", " · ")
-    )
+    comma, left, right, colon = (", ", " (", ")", ": ") if language == "en" else ("，", "（", "）", " ")
     bracket = comma.join(one for one in (parts.water_class, parts.limit) if one)
     value = f"{parts.value}{left}{bracket}{right}" if parts.value and bracket else parts.value
-    what = dot.join(one for one in (parts.matter, value) if one)
+    what = parts.between.join(one for one in (parts.matter, value) if one)
     return colon.join(one for one in (parts.place, what) if one)
 
 
-def fitted(parts: Words, language: str, room: int) -> str:
-    """One line of at most ``room`` characters: limit, class, then the end of place or matter are left out, in this
-    order; the value is never cut."""
-    for part in ("limit", "water_class"):
-        if len(joined(parts, language)) > room:
-            parts = replace(parts, **{part: ""})
-    for part, least in (("place", PLACE[language]), ("matter", 0), ("place", 0)):
+def fitted(parts: Words, language: str, room: int, *, order: Sequence[tuple[str, bool]] = IN_A_LIST) -> str:
+    """One line of at most ``room`` characters. What does not fit is cut by ``order``: (part, whether some of it stays
+    for now); the value is never cut."""
+    for part, some in order:
         whole, over = getattr(parts, part), len(joined(parts, language)) - room
-        if over > 0 and whole:
-            parts = replace(parts, **{part: cut(whole, max(least, len(whole) - over))})
+        if over <= 0:
+            break
+        left = max(SOME[language][part] if some else 0, len(whole) - over)
+        if part in _CUT:
+            parts = replace(parts, **{part: cut(whole, left) if left >= LEAST else ""})
+        else:
+            parts = replace(parts, **{part: whole.strip().removesuffix("类") if some else ""})
     return joined(parts, language)
 
 

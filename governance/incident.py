@@ -358,8 +358,7 @@ class Incident:
     @property
     def leading(self) -> tuple[str, str] | None:
         """Station and parameter whose present value the title shows; None where it shows none."""
-        lead = self.headline.lead if self.headline is not None and self.shows_present else None
-        return None if lead is None else (self.station, lead.parameter)
+        return self.headline.leading if self.headline is not None and self.shows_present else None
 
     @property
     def shows_present(self) -> bool:

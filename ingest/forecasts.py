@@ -340,7 +340,7 @@ class _Said:
         matter = say("headline.forecast", hours=_hours(crossing.expected_h or 0.0))
         place = Text(self._station.zh, self._station.en)
         row = Row(self._parameter.key, _number(self._one.last), limit=_number(limit.limit))
-        return Headline(place, matter, (row,), self._station.water)
+        return Headline(place, matter, (row,), self._station.key, self._station.water)
 
     def _words(self, key: str, limit: Limit, **more: object) -> Text:
         return say(

@@ -15,6 +15,8 @@ from governance.finding import Colour
 from governance.messenger import REGION, Messenger
 from governance.notices import Links, Policy
 from governance.terms import Appointment
+from ingest.present import present
+from ingest.storage.port import ReadingStore
 from ingest.storage.tables import region as region_table
 from ingest.storage.tables import station as station_table
 from riverchief import clock, files
@@ -123,7 +125,9 @@ def telling(settings: Settings, known: Callable[[], Directory] | None) -> "Telli
     return Telling(known, policy(settings.notices), links(settings.notices), settings.site.name)
 
 
-def messenger(settings: Settings, database: Database, known: Callable[[], Directory]) -> Messenger:
+def messenger(
+    settings: Settings, database: Database, known: Callable[[], Directory], store: ReadingStore
+) -> Messenger:
     """Tells people."""
     return Messenger(
         database,
@@ -133,6 +137,7 @@ def messenger(settings: Settings, database: Database, known: Callable[[], Direct
         policy=policy(settings.notices),
         links=links(settings.notices),
         title=settings.site.name,
+        present=lambda wanted: present(store.at_hand, wanted),
     )
 
 

@@ -249,7 +249,7 @@ class System:
                 database, daily, at=self.settings.platforms.reconcile_at, clock_ms=clock.now_ms
             )
         if self.directory is not None:
-            self.messenger = messages.messenger(self.settings, database, self.directory)
+            self.messenger = messages.messenger(self.settings, database, self.directory, stores.readings)
         regular = (self.forwarder, self.outlook, self.forecasts, self.traces, self.retention, retirement)
         self.reminders = Reminders(
             database, known, self.processes.policy, source=source, clock_ms=clock.now_ms, wake=wake

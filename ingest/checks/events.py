@@ -89,6 +89,7 @@ def headline(station: Station, found: Alarms, row: int, by_role: Mapping[str, Ro
         name(station),
         _matter(what.cause, bool(found.doubt[row])),
         worst_first(rows, station.water),
+        station.key,
         station.water,
         confidence=round(what.confidence, 2),
         score=round(float(found.total[row]), 2),

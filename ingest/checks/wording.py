@@ -119,7 +119,7 @@ def headline(
             matter, rows = _NOTHING, (Row(shown.key, compared, limit=bound.crossed(compared)),)
     if doubtful:
         matter = say("headline.doubtful", matter=matter) if matter != _NOTHING else say("headline.doubted")
-    return Headline(name(station), matter, rows, station.water)
+    return Headline(name(station), matter, rows, station.key, station.water)
 
 
 def _standard(parameter: str, station: Station, bound: Bound, limit: float) -> Text:

@@ -29,7 +29,7 @@ from sensors.texts import Text, say
 from tests.cases import a_finding
 
 UPSTREAM = Text("奇槎涌环湖花园段上游", "Qicha Creek, Huanhu Garden 1 (upstream)")
-AMMONIA = Headline(UPSTREAM, rows=(Row("nh3n", 8.27, limit=4.0),), water="creek")
+AMMONIA = Headline(UPSTREAM, rows=(Row("nh3n", 8.27, limit=4.0),), station="shiwan", water="creek")
 PLACES = [
     Text(one["zh"], one["en"]) for one in tomllib.loads(Path("config/stations.toml").read_text("utf-8"))["station"]
 ]
@@ -42,7 +42,7 @@ def test_a_title_is_place_value_class_and_the_limit_of_the_standard_that_was_cro
 
 def test_a_title_of_an_event_names_what_it_looks_like_before_the_worst_value() -> None:
     rows = worst_first([Row("codmn", 11.59, 4.95, 16.1), Row("nh3n", 3.733, 0.705, 22.2)], "creek")
-    about = Headline(UPSTREAM, say("event.sewage"), rows, "creek", confidence=0.95, score=16.7, threshold=7.0)
+    about = Headline(UPSTREAM, say("event.sewage"), rows, water="creek", confidence=0.95, score=16.7, threshold=7.0)
     assert title(about).zh == "奇槎涌环湖花园段上游 疑似污水排入 · 氨氮3.73（劣Ⅴ类，限值2.0）"
     assert summary(about) == (say("headline.changed", count=2), say("headline.confidence", confidence=95))
 
@@ -78,7 +78,7 @@ def test_every_title_fits_its_room_and_keeps_its_value(
     matter = Text("", "") if cause is None else say(f"event.{cause}")
     if doubtful:
         matter = say("headline.doubtful", matter=matter)
-    about = Headline(place, matter, (Row(one.key, value, limit=low),), water)  # type: ignore[attr-defined]
+    about = Headline(place, matter, (Row(one.key, value, limit=low),), water=water)  # type: ignore[attr-defined]
     for language in ("zh", "en"):
         line = getattr(title(about), language)
         assert len(line) <= ROOM[language]

@@ -259,6 +259,8 @@ def table(headline: Headline) -> list[tuple[Text, Text, Text, Text, Text]]:
 
 
 NONE: Final = Text("—", "—")
+COLUMNS: Final = ("parameter", "before", "value", "times", "limit")
+"""Of the table of evidence."""
 
 
 def _parameter(key: str) -> Parameter | None:

@@ -234,6 +234,11 @@ def about(item: Item, language: str, room: int | None = None, present: Present =
     return fitted(parts, language, room, order=IN_A_MESSAGE)
 
 
+def told(item: Item) -> Text:
+    """What a message says of an incident, in both languages, with the value at that time."""
+    return Text(about(item, "zh"), about(item, "en"))
+
+
 def compose(items: Sequence[Item], language: str, *, short: bool, link: str | None, present: Present = NONE) -> str:
     """A message: its first line, and unless it is ``short`` what else it tells of, the most urgent first."""
     line = first_line(items, language, room=ROOM[language] if short else None, link=link, present=present)

@@ -125,9 +125,7 @@ def telling(settings: Settings, known: Callable[[], Directory] | None) -> "Telli
     return Telling(known, policy(settings.notices), links(settings.notices), settings.site.name)
 
 
-def messenger(
-    settings: Settings, database: Database, known: Callable[[], Directory], store: ReadingStore
-) -> Messenger:
+def messenger(settings: Settings, database: Database, known: Callable[[], Directory], store: ReadingStore) -> Messenger:
     """Tells people."""
     return Messenger(
         database,

@@ -15,6 +15,7 @@ from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, inst
 from api.context import Context
 from api.problems import Problem
 from api.tags import IfMatch, headers, tags
+from api.titles import titles
 from governance import attachments, incidents, lifecycle, reports
 from governance.finding import Colour
 from governance.incident import (
@@ -109,7 +110,8 @@ class IncidentView:
     """An incident as it stands; ``version`` is its ETag, ``active`` the number of conditions not over yet.
 
     ``allowed`` are the actions it would accept now from who asks; ``due_at`` is when the present step must be done; a
-    part that nobody filled in is "" or null. Values are in the parameter's canonical unit.
+    part that nobody filled in is "" or null. Values are in the parameter's canonical unit. ``title`` names the present
+    value while the incident goes on; ``headline`` is what it is made of: place, matter and rows of evidence.
     """
 
     id: int
@@ -122,6 +124,7 @@ class IncidentView:
     station: str
     parameter: str | None
     title: Text
+    headline: Mapping[str, Any] | None
     rule: str
     rule_version: str
     value: float | None
@@ -315,7 +318,8 @@ def worklist(asked: Asked, who: Who, limit: Limit = 100) -> Response:
     now_ms = asked.clock_ms()
     with asked.database.read() as connection:
         found = incidents.worklist(connection, who, now_ms, limit=limit)
-    return answer(Worklist([Task(_view(i, who, now_ms), actions) for i, actions in found]))
+    told = titles(asked, [i for i, _ in found])
+    return answer(Worklist([Task(_view(i, who, now_ms, told[i.id]), actions) for i, actions in found]))
 
 
 @router.get("", response_model=IncidentPage)
@@ -352,8 +356,9 @@ def list_incidents(
             before_id=before,
         )
     page, following = cut("incidents", found, limit, lambda one: one.id)
+    told = titles(asked, page)
     now_ms = asked.clock_ms()
-    return answer(IncidentPage([_view(i, who, now_ms) for i in page], following))
+    return answer(IncidentPage([_view(i, who, now_ms, told[i.id]) for i in page], following))
 
 
 @router.post("", status_code=201, response_model=IncidentInFull)
@@ -576,7 +581,9 @@ def _in_full(incident: Incident, history: list[Entry], who: Actor, asked: Contex
         )
         for c in incident.conditions
     ]
-    body = IncidentInFull(_view(incident, who, asked.clock_ms()), conditions, [_entry(e) for e in history])
+    (title,) = titles(asked, [incident]).values()
+    view = _view(incident, who, asked.clock_ms(), title)
+    body = IncidentInFull(view, conditions, [_entry(e) for e in history])
     return answer(body, status, headers=headers(incident.version))
 
 
@@ -584,7 +591,7 @@ def _entry(e: Entry) -> EntryView:
     return viewed(EntryView, e, at=when(e.at_ms), observed_at=when(e.observed_at_ms))
 
 
-def _view(i: Incident, who: Actor, now_ms: int) -> IncidentView:
+def _view(i: Incident, who: Actor, now_ms: int, title: Text) -> IncidentView:
     case = i.case
     return viewed(
         IncidentView,
@@ -592,6 +599,8 @@ def _view(i: Incident, who: Actor, now_ms: int) -> IncidentView:
         case,
         i.place,
         open=i.is_open,
+        title=title,
+        headline=i.headline.as_json() if i.headline else None,
         observed_at=when(i.observed_at_ms),
         since=when(i.since_ms),
         last_observed_at=when(i.last_observed_at_ms),

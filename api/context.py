@@ -77,7 +77,8 @@ class Context:
     told. ``devices`` makes the logins of devices; None where no broker is administered. ``audit_keys`` are the
     public keys that the roots of the trail are signed with, ``formula`` that of the assessment.
     ``platforms`` may call back and be compared with; ``called_back`` counts what came of a callback. ``telling`` is who
-    gets messages; None for nobody.
+    gets messages; None for nobody. ``site`` is what the site is called; ``outward``: incidents are delivered to an
+    external platform.
     """
 
     database: Database
@@ -107,3 +108,5 @@ class Context:
     patrols: Counts = field(default_factory=Counts)
     open: bool = False
     processes: Processes = EMPTY
+    site: str = ""
+    outward: bool = True

@@ -30,7 +30,7 @@ _TEST_NAMES: Final = {
     QualityTest.ATTENUATED: "起落衰减 attenuated",
     QualityTest.NEIGHBOURS: "偏离邻站 neighbours",
     QualityTest.DRIFT: "作业时回跳 drift",
-    QualityTest.BURST: "短时突起 burst",
+    QualityTest.BURST: "短时突升 burst",
 }
 _REASON_WORDS: Final = {reason.key: (reason.key.replace("_", " "), parts.GREY) for reason in Reason}
 

@@ -562,7 +562,7 @@ def concerns(incident: Incident, actor: Actor) -> bool:
 def elsewhere(incident: Incident) -> str:
     """The sentence for somebody within whose reach an incident is not."""
     region = incident.place.region
-    return sentence("incident.elsewhere" if region else "incident.unplaced", id=incident.id, region=region)
+    return sentence("incident.elsewhere" if region else "incident.unplaced", id=incident.id)
 
 
 CARRIES_ON = (
@@ -863,13 +863,29 @@ def _told(
         by=actor.name.strip(),
         from_state=before.state if before else None,
         to_state=after.state,
-        text=say(f"incident.{what}", id=(before or after).id, by=name, other=order.into),
+        text=_sentence(before or after, after, what, name, order),
         comment=order.comment,
         role=actor.role.value,
         attachments=order.attachments,
         measurement=order.measurement,
         details=details,
     )
+
+
+def _sentence(before: Incident, after: Incident, what: What, by: str | Text, order: Order) -> Text:
+    """What somebody did; of a dispatch to whom, and by when."""
+    if what not in (What.DISPATCHED, What.TRANSFERRED):
+        return say(f"incident.{what}", id=before.id, by=by, other=order.into)
+    case, nobody = after.case, say("incident.nobody")
+    to = say(
+        "incident.assigned",
+        lead=say(f"department.{case.department}") if case.department else case.responsible or nobody,
+        joint=_listed(f"department.{one}" for one in case.joint) if case.joint else nobody,
+        chief=case.responsible or nobody,
+        region=after.place.region or nobody,
+    )
+    told = say(f"incident.{what}_to", by=by, to=to)
+    return told if case.due_ms is None else say("incident.assigned_due", said=told, due=beijing(case.due_ms))
 
 
 def timed(incident: Incident, now_ms: int, policy: Policy) -> Incident:

@@ -214,6 +214,8 @@ class System:
                 settings.reports.patrol_minutes, settings.reports.patrol_metres, settings.reports.patrol_fastest_m_s
             ),
             open=settings.access.open,
+            site=settings.site.name,
+            outward=bool(settings.outbox.url),
             processes=self.processes,
             audit_keys=public_keys(settings),
             formula=files.read_formula(settings.site.assessment),

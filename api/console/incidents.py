@@ -384,11 +384,11 @@ class IncidentPage(Page[CasePage]):
             tag("p", text=self.of(Text(model.process.zh, model.process.en)))
             with tag("ol", "rc-steps"):
                 for step in model.process.steps:
-                    tag("li", text=step)
+                    tag("li", text=self.of(step))
             if model.process.checklist:
                 with tag("ul", "rc-checks"):
                     for check in model.process.checklist:
-                        tag("li", text=check)
+                        tag("li", text=self.of(check))
 
     def _timeline(self, model: CasePage) -> None:
         with self.panel("timeline", testid="case-timeline"):

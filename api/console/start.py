@@ -261,7 +261,9 @@ class StartPage(Framed):
         for state in Data:
             self.figures[state].set_text(str(model.by_state[state]))
         book = model.book
-        if book.missing is None or not book.closed:
+        if not book.stored and not book.missing and not book.quarantined:
+            words = self.say("ledger_none")
+        elif book.missing is None or not book.closed:
             words = self.say("ledger_open", stored=f"{book.stored:,}")
         elif book.missing:
             words = self.say("ledger_missing", stored=f"{book.stored:,}", missing=f"{book.missing:,}")

@@ -125,13 +125,13 @@ class Trail(Page[TrailPage]):
             cell(heads["who"], self.of(row.who))
             with cell(heads["what"]), tag("div", "rc-card-body"):
                 with tag("span"):
-                    tag("strong", text=self.of(audit.words(row.what)))
+                    deed = tag("strong", text=self.of(audit.words(row.what)))
+                    deed.props["title"] = row.what
                     thing = f" {self.of(audit.thing(row.kind))} {row.id}"
                     if row.kind == "incident":
                         link(thing, self.to(f"/incidents/{row.id}"))
                     else:
                         tag("span", text=thing)
-                tag("code", "rc-code-beside", f"{row.what} {row.kind}")
                 with tag("details", "rc-more"):
                     tag("summary", text=self.say("body"))
                     tag("pre", "rc-json", row.body)

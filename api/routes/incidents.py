@@ -275,8 +275,8 @@ class SuggestionView:
     joint: tuple[Department, ...]
     handle: str | None
     evidence: tuple[Evidence, ...]
-    steps: tuple[str, ...]
-    checklist: tuple[str, ...]
+    steps: tuple[Text, ...]
+    checklist: tuple[Text, ...]
 
 
 @dataclass(frozen=True, slots=True)

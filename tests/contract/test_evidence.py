@@ -222,7 +222,7 @@ def test_the_pack_without_a_root_photos_or_rain_says_so(tmp_path: Path) -> None:
         "没有雨量数据",
         "无照片",
         "没有可画的监测项",
-        "尚未被每日树根覆盖",
+        "尚未被每日默克尔根覆盖",
         "没有当时的规则原文",
     ):
         assert said in text

@@ -338,7 +338,7 @@ def signs_in(river: River, desk: Page) -> None:
     desk.goto(river.url)
     desk.get_by_test_id("login-token").fill("guessed")
     desk.get_by_test_id("login-go").click()
-    expect(desk.locator("[role=alert]")).to_contain_text("令牌无效")
+    expect(desk.locator("[role=alert]")).to_contain_text("登录码无效")
     desk.get_by_test_id("login-token").fill(known)
     desk.get_by_test_id("login-go").click()
     desk.locator("[data-testid^=start-incident-][data-testid$=-accept]").first.click()

@@ -256,7 +256,7 @@ def test_a_photo_is_shown_before_the_case_is_finished_and_no_photo_is_refused(lo
     picker.set_input_files({"name": "清理后.png", "mimeType": "image/png", "buffer": pages_site.PHOTO})
     expect(page.get_by_test_id("photo-file").nth(1)).to_have_attribute("data-state", "kept")
     page.get_by_test_id("start-dialog-confirm").click()
-    expect(page.get_by_test_id("case-stops").locator("[aria-current=step]")).to_contain_text("已办结")
+    expect(page.get_by_test_id("case-stops").locator("[aria-current=step]")).to_contain_text("处置完成")
     expect(page.get_by_test_id("case-files").locator("img")).to_have_count(1)
     expect(page.get_by_test_id("case-timeline").locator("blockquote").first).to_contain_text("已清理完毕")
 

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from api import exports
+from api.console.models.names import who
 from api.evidence import gather, pdf
 from governance.database import Database
 from ingest.storage.port import ReadingStore
 from sensors.parameters import Catalogue
+from sensors.texts import say
 
 
 def pack(
@@ -18,13 +20,19 @@ def pack(
     by: str,
     role: str = "",
     origin: str,
+    site: str = "",
     photos: Path | None,
     now_ms: int,
     language: str = "zh",
 ) -> bytes:
-    """The pack of an incident as a PDF, and the entry that it was exported. Raises NotFound and StorageUnavailable."""
+    """The pack of an incident as a PDF, and the entry that it was exported. Raises NotFound and StorageUnavailable.
+
+    ``by`` is a person in a ``role``; without a role the account on the server that ran a command. ``site`` is what the
+    site is called.
+    """
     found = gather.gather(database, store, catalogue, incident_id, by=by, origin=origin, photos=photos, now_ms=now_ms)
-    made = pdf.typeset(found, language)
+    shown = who(by, role) if role else say("evidence.by_command", user=by)
+    made = pdf.typeset(found, language, by=shown, site=site or origin)
     body = {"format": "pdf", "language": language}
     exports.note(database, "evidence", f"incident/{incident_id}", made, body, by=by, role=role, at_ms=now_ms)
     return made

@@ -36,6 +36,7 @@ def evidence(
             incident,
             by=who(),
             origin=loaded.site.source,
+            site=loaded.site.name,
             photos=loaded.photos,
             now_ms=clock.now_ms(),
             language="en" if english else "zh",

@@ -119,7 +119,7 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
         newest[row.station] = max(newest.get(row.station, 0), row.newest_at_ms)
     regions = Regions(registry.regions)
     found = [i for i in found if (i.place.reach == key or i.station in keys) and lifecycle.concerns(i, who)]
-    told = titles(context, found, registry)
+    named = titles(context, found, registry)
     held = offices(terms, {s.region for s in mine if s.region in regions}, key, regions, now_ms)
     seen = {one.name for one in people.seen_by(who, everybody, terms, regions, now_ms)}
     sign = {term.id for term in on_the_sign(held, now_ms)}
@@ -167,7 +167,7 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
                 "id": i.id,
                 "state": i.state,
                 "colour": i.colour,
-                "title": told[i.id],
+                "title": named[i.id],
                 "since": when(i.since_ms),
                 "open": i.is_open,
             }

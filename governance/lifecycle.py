@@ -13,7 +13,7 @@ from typing import Any
 
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Colour, Kind
-from governance.headline import cut, of_json, title
+from governance.headline import NOTHING, cut, of_json, title
 from governance.incident import (
     COMMENT_LIMIT,
     FINAL,
@@ -41,6 +41,7 @@ from governance.incident import (
 from governance.regions import Place
 from governance.roles import PERSONS, Actor, Department, Forbidden, Right, Role, label
 from sensors.errors import Refused
+from sensors.parameters import catalogue
 from sensors.texts import Text, say, sentence
 from sensors.times import beijing
 
@@ -773,14 +774,14 @@ def _prove_quiet(
     """Nothing active, and enough good readings since: a dead sensor proves nothing. Raises NotNow."""
     now = allowed(incident, actor)
     if incident.active:
-        names = [_named(c) for c in incident.active]
+        names = [_named(c, incident) for c in incident.active]
         raise NotNow(
             sentence(
                 "incident.still_active",
                 id=incident.id,
                 action=_label(action),
                 count=len(names),
-                conditions=Text("、".join(names), ", ".join(names)),
+                conditions=Text("、".join(n.zh for n in names), ", ".join(n.en for n in names)),
                 allowed=labels(now),
             ),
             now,
@@ -796,7 +797,7 @@ def _prove_quiet(
                     "incident.not_proven",
                     id=incident.id,
                     action=_label(action),
-                    condition=_named(condition),
+                    condition=_named(condition, incident),
                     seen=seen,
                     needed=needed,
                     allowed=labels(a for a in now if a is not action),
@@ -805,8 +806,17 @@ def _prove_quiet(
             )
 
 
-def _named(condition: Condition) -> str:
-    return " ".join(part for part in condition.key if part)
+def _named(condition: Condition, incident: Incident) -> Text:
+    """A condition as people know it: place and parameter; what has no parameter by its rule."""
+    known, about = catalogue(), incident.headline
+    what = Text(condition.rule, condition.rule)
+    if condition.parameter in known:
+        what = Text(known[condition.parameter].zh, known[condition.parameter].en)
+    elif about is not None and about.matter != NOTHING and condition.rule == incident.rule:
+        what = about.matter
+    here = about is not None and condition.station == incident.station
+    place = about.place if here and about is not None else Text(condition.station, condition.station)
+    return say("incident.condition", place=place, what=what)
 
 
 def _assigned(incident: Incident) -> bool:

@@ -180,7 +180,7 @@ def test_who_is_on_patrol_reports_with_place_and_photo_and_is_shown_what_is_open
 
 def test_who_has_nothing_to_do_is_told_what_others_have_in_hand_and_the_office_until_when(look: Look) -> None:
     page = look("/worklist", AUDITOR)
-    expect(page.get_by_test_id("tasks-empty")).to_contain_text("件未结案事件，正由他人办理")
+    expect(page.get_by_test_id("tasks-empty")).to_contain_text("起未结案事件，正由他人办理")
     page.get_by_test_id("tasks-empty").get_by_role("link").click()
     expect(page.get_by_test_id("cases-list").locator("li")).not_to_have_count(0)
     page = look("/worklist", OFFICE)

@@ -164,7 +164,7 @@ def test_a_case_on_a_branch_stands_where_it_left_the_straight_way():
 def test_a_step_is_of_when_it_was_reached_and_not_of_what_was_found_later():
     history = [entry(1, State.REPORTED), entry(9, State.REPORTED, before=State.REPORTED, what=What.RESOLVED)]
     assert cases.stops(case(State.REPORTED), history)[0].at_ms == T + 1
-    assert {line.who for line in cases.lines(history)} == {say("entry.rule_id", rule=history[0].by)}
+    assert {line.who for line in cases.lines(history)} == {say("rule_kind.by_id", rule=history[0].by)}
 
 
 def test_findings_that_repeat_themselves_are_one_line_and_what_people_wrote_is_never_hidden():
@@ -324,11 +324,11 @@ def test_whatever_the_trail_holds_is_said_in_words():
     assert audit.words("something.new") == Text("something.new", "something.new")
     assert set(audit.codes()) >= codes
     assert names.who("deadline", "") == Text("时限", "the deadline")
-    assert names.who("nh3n-high", "rule") == say("entry.rule_id", rule="nh3n-high")
+    assert names.who("nh3n-high", "rule") == say("rule_kind.by_id", rule="nh3n-high")
     of = {"kind": "threshold", "parameter": "nh3n"}
     assert names.who("nh3n-high", "rule", of).zh == "规则（氨氮限值）", "a rule is no person"
     for kind in Kind:
-        assert names.who("x", "rule", {"kind": kind}) == say("entry.rule_kind", kind=say(f"rule_kind.{kind}"))
+        assert names.who("x", "rule", {"kind": kind}) == say("rule_kind.alone", kind=say(f"rule_kind.{kind}"))
     assert names.who("root", "") == say("entry.by_root"), "nor is the account of a server"
     assert names.who("李某", "office").zh == "李某 · 河长办工作人员"
 

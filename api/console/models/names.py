@@ -39,9 +39,9 @@ def who(by: str, role: str, details: Mapping[str, Any] = NO_DETAILS) -> Text:
 def rule_name(rule: str, kind: str, parameter: str = "") -> Text:
     """A rule as people know it: 规则（氨氮限值）; by its id where its kind was not kept."""
     if kind not in {*Kind}:
-        return say("entry.rule_id", rule=rule)
+        return say("rule_kind.by_id", rule=rule)
     known = catalogue()
     if parameter not in known:
-        return say("entry.rule_kind", kind=say(f"rule_kind.{kind}"))
+        return say("rule_kind.alone", kind=say(f"rule_kind.{kind}"))
     name = known[parameter]
-    return say("entry.rule_of", kind=say(f"rule_kind.{kind}"), parameter=Text(name.zh, name.en))
+    return say("rule_kind.of", kind=say(f"rule_kind.{kind}"), parameter=Text(name.zh, name.en))

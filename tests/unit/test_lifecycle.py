@@ -285,7 +285,7 @@ def test_closing_is_refused_while_a_condition_is_active_and_says_what_is_allowed
     with pytest.raises(NotNow) as refusal:
         act(walked(5), Order(Action.CLOSE, comment="好了"), OPERATOR, NOW)
     assert "仍有1项异常未恢复（shiwan氨氮）" in str(refusal.value)
-    assert "still active (nh3n-high shiwan nh3n)" in str(refusal.value)
+    assert "still active (ammonia nitrogen at shiwan)" in str(refusal.value)
     assert Action.REWORK in refusal.value.allowed
     assert Action.CLOSE not in refusal.value.allowed
 

@@ -14,7 +14,7 @@ from api.context import Context
 from governance import confirming
 from governance.confirming import Asked as AskedFor
 from governance.confirming import LinkExpired
-from governance.notices import TEST
+from governance.notices import TEST, told
 from sensors.errors import NotFound, WaterError
 from sensors.texts import Text, parted, say, sentence
 from sensors.times import beijing
@@ -97,7 +97,7 @@ def _question(found: AskedFor) -> str:
     items = sorted(found.items, key=lambda item: (item.colour.rank, item.at_ms))
     rows = "".join(
         f'<li><span class="p {item.colour.value}">{html.escape(say(f"incident.{item.colour}").zh)}</span> '
-        f"{item.incident_id if item.incident_id != TEST else ''} {_both(item.text)}</li>"
+        f"{item.incident_id if item.incident_id != TEST else ''} {_both(told(item))}</li>"
         for item in items[:SHOWN]
     )
     more = f"<p>{_both(say('notice.more', count=len(items) - SHOWN))}</p>" if len(items) > SHOWN else ""

@@ -83,7 +83,8 @@ class Context:
     public keys that the roots of the trail are signed with, ``outside_roots`` reads the roots kept outside the
     database, ``formula`` is that of the assessment.
     ``platforms`` may call back and be compared with; ``called_back`` counts what came of a callback. ``telling`` is who
-    gets messages; None for nobody.
+    gets messages; None for nobody. ``site`` is what the site is called; ``outward``: incidents are delivered to an
+    external platform.
     """
 
     database: Database
@@ -118,3 +119,5 @@ class Context:
     session_ms: int = 7 * DAY_MS
     token_ms: int = 365 * DAY_MS
     processes: Processes = EMPTY
+    site: str = ""
+    outward: bool = True

@@ -40,11 +40,11 @@ class Sort:
 
 
 INVALID = Sort(400, "invalid", Text("请求有误", "The request is not valid"))
-UNAUTHORIZED = Sort(401, "unauthorized", Text("需要令牌", "A token is needed"))
+UNAUTHORIZED = Sort(401, "unauthorized", Text("需要登录码", "A token is needed"))
 FORBIDDEN = Sort(403, "forbidden", Text("不允许", "Not allowed"))
-NOT_FOUND = Sort(404, "not-found", Text("没有此项", "Not found"))
+NOT_FOUND = Sort(404, "not-found", Text("未找到", "Not found"))
 METHOD_NOT_ALLOWED = Sort(405, "method-not-allowed", Text("不支持此方法", "Method not allowed"))
-REFUSED = Sort(409, "refused", Text("现在不能这样做", "Not possible in the present state"))
+REFUSED = Sort(409, "refused", Text("当前状态不允许此操作", "Not possible in the present state"))
 CHANGED = Sort(412, "changed", Text("已被他人改动", "Changed in the meantime"))
 MISDIRECTED = Sort(421, "misdirected", Text("网址不是本站的", "Not an address of this site"))
 TOO_LARGE = Sort(413, "too-large", Text("内容过大", "Too large"))

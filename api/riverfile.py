@@ -8,6 +8,7 @@ from api import assessing
 from api.answers import when
 from api.classes import LiveClassView, view
 from api.context import Context
+from api.titles import titles
 from governance import audit, incidents, lifecycle, people, plans
 from governance.assessment import CLASSES
 from governance.plans import Goal, Plan
@@ -120,6 +121,8 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
     for row in context.store.latest([station.key for station in mine]) if mine else ():
         newest[row.station] = max(newest.get(row.station, 0), row.newest_at_ms)
     regions = Regions(registry.regions)
+    found = [i for i in found if (i.place.reach == key or i.station in keys) and lifecycle.concerns(i, who)]
+    named = titles(context, found, registry)
     held = offices(terms, {s.region for s in mine if s.region in regions}, key, regions, now_ms)
     seen = {one.name for one in people.seen_by(who, everybody, terms, regions, now_ms)}
     sign = {term.id for term in on_the_sign(held, now_ms)}
@@ -167,12 +170,11 @@ def gather(context: Context, registry: Registry, who: Actor, key: str) -> RiverF
                 "id": i.id,
                 "state": i.state,
                 "colour": i.colour,
-                "title": i.title,
+                "title": named[i.id],
                 "since": when(i.since_ms),
                 "open": i.is_open,
             }
             for i in found
-            if (i.place.reach == key or i.station in keys) and lifecycle.concerns(i, who)
         ],
         plan=plan_view(plan, who),
         red_since=when(min(i.since_ms for i in red)) if red else None,

@@ -30,7 +30,7 @@ _TEST_NAMES: Final = {
     QualityTest.ATTENUATED: "起落衰减 attenuated",
     QualityTest.NEIGHBOURS: "偏离邻站 neighbours",
     QualityTest.DRIFT: "作业时回跳 drift",
-    QualityTest.BURST: "短时突起 burst",
+    QualityTest.BURST: "短时突升 burst",
     QualityTest.UNIT_MISTAKE: "疑似单位设错 unit mistake",
     QualityTest.JUMPED_ALONE: "孤立突变 jump alone",
 }

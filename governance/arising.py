@@ -6,9 +6,11 @@ or the network; what people do with an incident is in ``governance.lifecycle``.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Change, Colour, Finding, Kind
+from governance.headline import title
 from governance.incident import (
     Case,
     Condition,
@@ -25,6 +27,7 @@ from governance.incident import (
 )
 from governance.lifecycle import _update, tightened, timed
 from governance.regions import NOWHERE, Place
+from sensors.texts import Text
 from sensors.times import DAY_MS
 
 JOIN_WITHIN_MS = DAY_MS
@@ -154,7 +157,19 @@ def _entry(before: Incident | None, after: Incident, finding: Finding, what: Wha
         finding_id=finding.id,
         value=finding.value,
         limit=finding.limit,
+        details=_details(finding),
     )
+
+
+def _title(finding: Finding) -> Text:
+    return finding.text if finding.headline is None else title(finding.headline)
+
+
+def _details(finding: Finding) -> dict[str, Any]:
+    """What an entry keeps of a finding beside its sentence: the rule that found it, and the evidence."""
+    found: dict[str, Any] = {"version": finding.version, "kind": finding.kind.value, "station": finding.station}
+    found |= {"parameter": finding.parameter} if finding.parameter else {}
+    return found if finding.headline is None else found | {"headline": finding.headline.as_json()}
 
 
 def _open(finding: Finding, now_ms: int, place: Place, policy: Policy) -> tuple[Incident, Effects]:
@@ -170,7 +185,8 @@ def _open(finding: Finding, now_ms: int, place: Place, policy: Policy) -> tuple[
         retrospective=past,
         station=finding.station,
         parameter=finding.parameter,
-        title=finding.text,
+        title=_title(finding),
+        headline=finding.headline,
         rule=finding.rule,
         rule_version=finding.version,
         value=finding.value,
@@ -219,7 +235,8 @@ def _append(incident: Incident, finding: Finding, now_ms: int, policy: Policy) -
             kind=finding.kind,
             station=finding.station,
             parameter=finding.parameter,
-            title=finding.text,
+            title=_title(finding),
+            headline=finding.headline,
             rule=finding.rule,
             rule_version=finding.version,
             value=finding.value,

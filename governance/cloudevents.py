@@ -91,6 +91,7 @@ def build(incident: Incident, effects: Effects, *, source: str, finding: Finding
         "rule": {"id": headline.rule, "version": version},
         "message": finding.message if finding else None,
         "title": _both(incident.title),
+        "headline": incident.headline.as_json() if incident.headline else None,
         "text": _both(entry.text),
         "by": entry.by,
         "role": entry.role,

@@ -16,7 +16,7 @@ from governance.roles import Department
 from governance.terms import Appointment, responsible
 from sensors.errors import ConfigurationError
 from sensors.network import Level
-from sensors.texts import sentence
+from sensors.texts import Text, sentence
 from sensors.times import DAY_MS
 
 HOUR_MS = 3_600_000
@@ -38,8 +38,8 @@ class Process:
     handle: Limit | None = None
     close_after: int | None = None
     evidence: tuple[Evidence, ...] = (Evidence.PHOTO, Evidence.MEASUREMENT)
-    steps: tuple[str, ...] = ()
-    checklist: tuple[str, ...] = ()
+    steps: tuple[Text, ...] = ()
+    checklist: tuple[Text, ...] = ()
 
     @property
     def needs(self) -> tuple[frozenset[Evidence], ...]:
@@ -164,9 +164,14 @@ def _process(row: Mapping[str, Any]) -> Process:
         handle=limit(row["handle"]) if "handle" in row else None,
         close_after=after,
         evidence=evidence,
-        steps=tuple(row.get("steps", [])),
-        checklist=tuple(row.get("checklist", [])),
+        steps=tuple(_text(one) for one in row.get("steps", [])),
+        checklist=tuple(_text(one) for one in row.get("checklist", [])),
     )
+
+
+def _text(one: str | Mapping[str, str]) -> Text:
+    """A step or check: ``{ zh = …, en = … }``, or one text for both languages."""
+    return Text(one, one) if isinstance(one, str) else Text(one["zh"], one["en"])
 
 
 _PLAIN = {"emergency", "office", "remind_at", "again_h", "reopen_days", "close_after"}

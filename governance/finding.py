@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
+from governance.headline import Headline
 from sensors.texts import Text
 
 
@@ -57,7 +58,8 @@ class Finding:
     ``cause`` groups findings into incidents: while an incident of that cause is open, findings are appended to it.
     ``observed_at_ms`` is the reading that decided, ``since_ms`` when the condition began. A ``retrospective`` finding
     comes from data too old to act on: it informs and never pages. ``value`` and ``limit`` are in the canonical unit;
-    None where the rule has none (no data). ``text`` is the sentence that explains the decision with its numbers.
+    None where the rule has none (no data). ``text`` is the sentence that explains the decision with its numbers;
+    ``headline`` is what it is about in figures, None of what only ends or withdraws something.
     ``message`` is the id of the message that brought the deciding reading; None where no message did (silence).
     ``held``: the condition keeps coming back, so that it ends only after a longer calm. ``explained``: what is known
     already explains it, such as water polluted upstream that arrives; by itself it wakes nobody again. ``turn``: how
@@ -82,6 +84,7 @@ class Finding:
     held: bool = False
     explained: bool = False
     turn: int = 0
+    headline: Headline | None = None
 
     @property
     def id(self) -> str:

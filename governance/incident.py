@@ -10,6 +10,8 @@ from typing import Any
 
 from governance.deadlines import Phase
 from governance.finding import Colour, Kind
+from governance.headline import ROOM, Headline, cut
+from governance.headline import title as title_of
 from governance.regions import NOWHERE, Place
 from governance.roles import Department
 from sensors.errors import Refused
@@ -313,8 +315,9 @@ class Case:
 class Incident:
     """An incident as it stands. All times ms UTC; ``id`` is 0 until stored.
 
-    The headline (kind, station, parameter, title, rule, value, limit, ``observed_at_ms``) is that of the finding that
-    gave the incident its colour. ``since_ms`` and ``last_observed_at_ms`` span everything found so far.
+    The headline (kind, station, parameter, title, headline, rule, value, limit, ``observed_at_ms``) is that of the
+    finding that gave the incident its colour; ``headline`` is None of what people report. ``since_ms`` and
+    ``last_observed_at_ms`` span everything found so far.
     """
 
     id: int
@@ -343,6 +346,28 @@ class Incident:
     conditions: tuple[Condition, ...]
     place: Place = NOWHERE
     case: Case = Case()
+    headline: Headline | None = None
+
+    def titled(self, present: float | None = None, place: Text | None = None) -> Text:
+        """The title; while the incident goes on with the ``present`` value of the parameter that leads it.
+
+        ``place`` is where somebody reported it from: what people write does not say it.
+        """
+        if self.headline is not None:
+            return title_of(self.headline, present if self.shows_present else None)
+        where = place if place is not None and self.kind is Kind.REPORT else Text("", "")
+        told = Text(f"{where.zh} {self.title.zh}".strip(), f"{where.en}: {self.title.en}".removeprefix(": "))
+        return Text(cut(told.zh, ROOM["zh"]), cut(told.en, ROOM["en"]))
+
+    @property
+    def leading(self) -> tuple[str, str] | None:
+        """Station and parameter whose present value the title shows; None where it shows none."""
+        return self.headline.leading if self.headline is not None and self.shows_present else None
+
+    @property
+    def shows_present(self) -> bool:
+        """Whether what is measured now still belongs to it."""
+        return self.is_open and not self.retrospective
 
     @property
     def is_open(self) -> bool:

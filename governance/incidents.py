@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from governance import arising, attachments, audit, cloudevents, lifecycle, standing, wrong_clock
+from governance import arising, attachments, audit, cloudevents, headline, lifecycle, standing, wrong_clock
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Change, Colour, Finding, Kind
 from governance.incident import (
@@ -682,6 +682,7 @@ def _incident(row: Mapping[Any, Any], conditions: tuple[Condition, ...], also: t
         conditions=conditions,
         place=Place(row["region"], row["reach"], row["lon"], row["lat"]),
         case=_case(row, also),
+        headline=headline.of_json(row.get("headline")),  # an old entry of the trail has none
     )
 
 
@@ -748,6 +749,7 @@ def _incident_row(incident: Incident) -> dict[str, Any]:
         "parameter": incident.parameter,
         "title_zh": incident.title.zh,
         "title_en": incident.title.en,
+        "headline": incident.headline.as_json() if incident.headline else {},
         "rule": incident.rule,
         "rule_version": incident.rule_version,
         "value": incident.value,

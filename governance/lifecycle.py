@@ -14,6 +14,7 @@ from typing import Any
 from governance import roles
 from governance.deadlines import STANDARD, Policy
 from governance.finding import Colour, Kind
+from governance.headline import NOTHING, cut, of_json, title
 from governance.incident import (
     COMMENT_LIMIT,
     FINAL,
@@ -41,6 +42,7 @@ from governance.incident import (
 from governance.regions import Place
 from governance.roles import PERSONS, Actor, Department, Forbidden, Right, Role, label
 from sensors.errors import Refused
+from sensors.parameters import catalogue
 from sensors.texts import Text, say, sentence
 from sensors.times import beijing
 
@@ -141,7 +143,7 @@ def reported(
     if not words:
         raise Refused(sentence("incident.report_needs_text"))
     _short(order.action, words)
-    title = words if len(words) <= TITLE_LIMIT else words[: TITLE_LIMIT - 1] + "…"
+    short = cut(words, TITLE_LIMIT)
     incident = Incident(
         id=0,
         cause=cause,
@@ -152,7 +154,7 @@ def reported(
         retrospective=False,
         station="",
         parameter=None,
-        title=Text(title, title),
+        title=Text(short, short),
         rule="",
         rule_version="",
         value=None,
@@ -327,10 +329,13 @@ def merge(
     conditions = into.conditions
     for condition in brought:
         conditions = with_condition(conditions, condition)
+    graver = incident.colour.rank < into.colour.rank and not incident.retrospective
+    names = () if not graver else ("colour",) if incident.kind is Kind.FORECAST else _HEADLINE
+    headline = {name: getattr(incident, name) for name in names}
     kept = replace(
         into,
+        **headline,
         version=into.version + 1,
-        colour=min(incident.colour, into.colour, key=lambda c: c.rank) if not incident.retrospective else into.colour,
         since_ms=min(incident.since_ms, into.since_ms),
         last_observed_at_ms=max(incident.last_observed_at_ms, into.last_observed_at_ms),
         recovered_at_ms=None if any(c.active for c in conditions) else into.recovered_at_ms,
@@ -376,6 +381,7 @@ def split(
     cause = f"{incident.cause}|split|{incident.id}.{incident.version + 1}"
     first = min(taken, key=lambda c: c.since_ms)
     told = said.get(first.key)
+    about = of_json(told.details.get("headline")) if told else None
     named = say("incident.split_title", id=incident.id, station=first.station, parameter=first.parameter)
     new = replace(
         incident,
@@ -385,7 +391,8 @@ def split(
         state=State.REPORTED,
         station=first.station,
         parameter=first.parameter or None,
-        title=told.text if told else named,
+        title=title(about) if about else told.text if told else named,
+        headline=about,
         rule=first.rule,
         rule_version=incident.rule_version if first.rule == incident.rule else "",
         value=told.value if told else None,
@@ -592,7 +599,7 @@ def concerns(incident: Incident, actor: Actor) -> bool:
 def elsewhere(incident: Incident) -> str:
     """The sentence for somebody within whose reach an incident is not."""
     region = incident.place.region
-    return sentence("incident.elsewhere" if region else "incident.unplaced", id=incident.id, region=region)
+    return sentence("incident.elsewhere" if region else "incident.unplaced", id=incident.id)
 
 
 CARRIES_ON = (
@@ -654,9 +661,25 @@ def urgency(incident: Incident, now_ms: int) -> tuple[bool, bool, int, int, int]
     return not unreported, not overdue, incident.colour.rank, far, incident.id
 
 
+_HEADLINE = (
+    "colour",
+    "kind",
+    "station",
+    "parameter",
+    "title",
+    "headline",
+    "rule",
+    "rule_version",
+    "value",
+    "limit",
+    "observed_at_ms",
+)
+"""What an incident has from the finding that gave it its colour."""
+
 GRADES = ("I", "II", "III", "IV")
 """Of an emergency, the gravest first."""
 TITLE_LIMIT = 80
+"""Characters of what somebody reports that are kept as its title."""
 BY_TIME = "deadline"
 """Who speaks when time does."""
 
@@ -807,14 +830,14 @@ def _prove_quiet(
     """Nothing active, and enough good readings since: a dead sensor proves nothing. Raises NotNow."""
     now = allowed(incident, actor)
     if incident.active:
-        names = [_named(c) for c in incident.active]
+        names = [_named(c, incident) for c in incident.active]
         raise NotNow(
             sentence(
                 "incident.still_active",
                 id=incident.id,
                 action=_label(action),
                 count=len(names),
-                conditions=Text("、".join(names), ", ".join(names)),
+                conditions=Text("、".join(n.zh for n in names), ", ".join(n.en for n in names)),
                 allowed=labels(now),
             ),
             now,
@@ -830,7 +853,7 @@ def _prove_quiet(
                     "incident.not_proven",
                     id=incident.id,
                     action=_label(action),
-                    condition=_named(condition),
+                    condition=_named(condition, incident),
                     seen=seen,
                     needed=needed,
                     allowed=labels(a for a in now if a is not action),
@@ -839,8 +862,17 @@ def _prove_quiet(
             )
 
 
-def _named(condition: Condition) -> str:
-    return " ".join(part for part in condition.key if part)
+def _named(condition: Condition, incident: Incident) -> Text:
+    """A condition as people know it: place and parameter; what has no parameter by its rule."""
+    known, about = catalogue(), incident.headline
+    what = Text(condition.rule, condition.rule)
+    if condition.parameter in known:
+        what = Text(known[condition.parameter].zh, known[condition.parameter].en)
+    elif about is not None and about.matter != NOTHING and condition.rule == incident.rule:
+        what = about.matter
+    here = about is not None and condition.station == incident.station
+    place = about.place if here and about is not None else Text(condition.station, condition.station)
+    return say("incident.condition", place=place, what=what)
 
 
 def _assigned(incident: Incident) -> bool:
@@ -897,13 +929,29 @@ def _told(
         by=actor.name.strip(),
         from_state=before.state if before else None,
         to_state=after.state,
-        text=say(f"incident.{what}", id=(before or after).id, by=name, other=order.into),
+        text=_sentence(before or after, after, what, name, order),
         comment=order.comment,
         role=actor.role.value,
         attachments=order.attachments,
         measurement=order.measurement,
         details=details,
     )
+
+
+def _sentence(before: Incident, after: Incident, what: What, by: str | Text, order: Order) -> Text:
+    """What somebody did; of a dispatch to whom, and by when."""
+    if what not in (What.DISPATCHED, What.TRANSFERRED):
+        return say(f"incident.{what}", id=before.id, by=by, other=order.into)
+    case, nobody = after.case, say("incident.nobody")
+    to = say(
+        "incident.assigned",
+        lead=say(f"department.{case.department}") if case.department else case.responsible or nobody,
+        joint=_listed(f"department.{one}" for one in case.joint) if case.joint else nobody,
+        chief=case.responsible or nobody,
+        region=after.place.region or nobody,
+    )
+    told = say(f"incident.{what}_to", by=by, to=to)
+    return told if case.due_ms is None else say("incident.assigned_due", said=told, due=beijing(case.due_ms))
 
 
 def timed(incident: Incident, now_ms: int, policy: Policy) -> Incident:

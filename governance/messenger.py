@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,17 +30,34 @@ from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Place
 from governance.database import Database, in_order
 from governance.finding import Colour
-from governance.incident import FINAL, State
+from governance.headline import Headline, of_json
+from governance.incident import FINAL, WAITS_FOR, State
 from governance.notice_store import Notice, Wanted
 from governance.notice_tables import notice as notices_
 from governance.notice_tables import notice_mark as marks_
 from governance.notice_tables import notice_watch as watches_
-from governance.notices import AFTER, CALLS, STALE_MS, Item, Kind, Links, Policy, compose, concerned, kind_of
+from governance.notices import (
+    AFTER,
+    CALLS,
+    NONE,
+    STALE_MS,
+    TEST,
+    Item,
+    Kind,
+    Links,
+    Policy,
+    Present,
+    asks,
+    compose,
+    concerned,
+    kind_of,
+)
 from governance.rounds import Rounds
 from governance.tables import incident as incidents_
 from governance.tables import outbox
 from sensors.errors import StorageUnavailable
 from sensors.texts import Text, sentence
+from sensors.times import to_ms
 
 AT_ONCE = 500
 LEASE_MS = 120_000
@@ -73,6 +91,7 @@ REGION = "@"
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 Send = Callable[[Channel, str, str], Outcome]
+Presents = Callable[[Collection[tuple[str, str]]], Present]
 Places = Callable[[sa.Connection, Collection[str]], Mapping[str, Place]]
 
 
@@ -115,6 +134,8 @@ class Messenger(Rounds):
         Where stations stand, by key, and regions, by their code after ``REGION``; what is not registered is left out.
     links : Links or None
         Makes the links by which somebody confirms; without it messages have none.
+    present : callable
+        The newest usable values of series, by station and parameter; what cannot be read is left out.
     send : callable
         Sends through a channel; ``governance.channels.send`` unless a test looks on.
     """
@@ -130,6 +151,7 @@ class Messenger(Rounds):
         links: Links | None = None,
         title: str = "",
         send: Send = channels.send,
+        present: Presents = lambda _: NONE,
         workers: int = 4,
         poll_s: float = 1.0,
     ) -> None:
@@ -142,6 +164,7 @@ class Messenger(Rounds):
         self._links = links
         self._title = title
         self._send = send
+        self._present = present
         self._workers = workers
         self._poll_s = poll_s
         self._bucket = Bucket(policy.per_minute)
@@ -256,15 +279,19 @@ class Messenger(Rounds):
                 watched[number] = (colour, now_ms + STALE_MS + 1)
             due_ms = policy.unconfirmed_at(colour, now_ms) if kind in CALLS and row.notify == "page" else None
             minutes = policy.confirm.get(colour) if due_ms is not None else None
-            text = data["title"] if kind in CALLS or kind is Kind.PAST else data["text"]
+            where, (step, deadline_ms) = place.region or place.name, _deadline(kind, data)
             item = Item(
                 number,
                 kind,
                 colour,
                 row.created_at_ms,
-                place.region or place.name,
-                Text(text["zh"], text["en"]),
+                where,
+                Text(**data["text"]),
                 minutes,
+                _headline(data, where),
+                to_ms(datetime.fromisoformat(data["since"])),
+                deadline_ms,
+                step,
             )
             if due_ms is not None:
                 watched[number] = (colour, due_ms)
@@ -323,9 +350,21 @@ class Messenger(Rounds):
             log.error("nobody confirmed an incident, and nobody is left to tell", incident_id=incident["id"])
             return []
         log.warning("nobody confirmed an incident in time: one step up", incident_id=incident["id"], step=step)
-        title = Text(incident["title_zh"], incident["title_en"])
+        title = {"zh": incident["title_zh"], "en": incident["title_en"]}
         waited = round((now_ms - row["since_ms"]) / 60_000)
-        item = Item(incident["id"], Kind.ESCALATED, colour, now_ms, place.region or place.name, title, waited)
+        where = place.region or place.name
+        data = {"headline": incident["headline"], "kind": incident["kind"], "title": title}
+        item = Item(
+            incident["id"],
+            Kind.ESCALATED,
+            colour,
+            now_ms,
+            where,
+            Text(**title),
+            waited,
+            _headline(data, where),
+            incident["since_ms"],
+        )
         return [Wanted(key, place.bucket, item, now_ms) for key in steps[step]]
 
     # -- sent ------------------------------------------------------------------------------------------------------
@@ -360,7 +399,8 @@ class Messenger(Rounds):
                 if found[one].status != "pending":
                     continue
                 if one in told:
-                    claimed.append(_Claimed(self._written(connection, found[one], told[one]), tuple(told[one])))
+                    items = notice_store.first_told(connection, found[one], told[one])
+                    claimed.append(_Claimed(self._written(connection, found[one], items), tuple(items)))
                 else:  # everything it was to tell of has been confirmed meanwhile
                     gone = {"status": "cancelled", "claimed_by": None, "claimed_until_ms": None}
                     connection.execute(sa.update(notices_).where(n.id == one).values(gone))
@@ -382,12 +422,16 @@ class Messenger(Rounds):
         contact = self._directory().get(notice.contact)
         if notice.body is not None or contact is None:
             return notice
-        body = compose(told, contact.language, short=False, link=self._link(notice))
+        body = compose(told, contact.language, short=False, link=self._link(notice, told))
         connection.execute(sa.update(notices_).where(notices_.c.id == notice.id).values(body=body))
         return notice
 
-    def _link(self, notice: Notice) -> str | None:
-        return self._links.make(notice.id, notice.contact, notice.expires_at_ms) if self._links else None
+    def _link(self, notice: Notice, items: Sequence[Item]) -> str | None:
+        if self._links is None or all(item.incident_id == TEST for item in items):
+            return None
+        if not asks(items):
+            return self._links.page(items)
+        return self._links.make(notice.id, notice.contact, notice.expires_at_ms)
 
     def _deliver(self, claimed: _Claimed) -> None:
         """Send one message through one channel and write down what came of it."""
@@ -402,8 +446,14 @@ class Messenger(Rounds):
             if wait_s:
                 self._put_back(notice, wait_s)
                 return
-            body = compose(claimed.items, contact.language, short=channel.short, link=self._link(notice))
-            self._settle(notice, (contact, channel), self._send(channel, self._title, body))
+            present = self._present({item.leading for item in claimed.items if item.leading})
+            link = self._link(notice, claimed.items)
+            whole, short = (
+                compose(claimed.items, contact.language, short=short, link=link, present=present)
+                for short in (False, True)
+            )
+            outcome = self._send(channel, self._title, short if channel.short else whole)
+            self._settle(notice, (contact, channel), outcome, body=whole)
         except StorageUnavailable as error:
             log.warning("what came of a message could not be written down", notice_id=notice.id, error=str(error))
         except Exception:
@@ -419,10 +469,17 @@ class Messenger(Rounds):
             connection.execute(sa.update(notices_).where(notices_.c.id == notice.id).values(later))
 
     def _settle(
-        self, notice: Notice, way: tuple[Contact, Channel] | None, outcome: Outcome, *, final: bool = False
+        self,
+        notice: Notice,
+        way: tuple[Contact, Channel] | None,
+        outcome: Outcome,
+        *,
+        final: bool = False,
+        body: str | None = None,
     ) -> None:
         now_ms, attempts = self._clock(), notice.attempts + 1
         values: dict[str, Any] = {"attempts": attempts, "claimed_by": None, "claimed_until_ms": None}
+        values |= {} if body is None else {"body": body}
         if outcome.ok and way is not None:
             values |= {"status": "sent", "sent_at_ms": now_ms, "sent_by": way[1].kind, "last_error": None}
         else:
@@ -464,6 +521,23 @@ def _place(places: Mapping[str, Place], incident: Any) -> Place:
         return places[station]
     place = places.get(region) or Place(Text(station, station))
     return replace(place, reach=str(incident.get("reach") or ""))
+
+
+def _headline(data: Mapping[str, Any], place: Text) -> Headline:
+    """What an event is about; of what people report its words, and where it is."""
+    found = of_json(data.get("headline"))
+    if found is not None:
+        return found
+    return Headline(place if data["kind"] == "report" else Text("", ""), Text(**data["title"]))
+
+
+def _deadline(kind: Kind, data: Mapping[str, Any]) -> tuple[str, int | None]:
+    """The step that waits and when it has to be done (ms)."""
+    if kind is Kind.EMERGENCY:
+        return "report", (data.get("details") or {}).get("report_by")
+    phase = WAITS_FOR.get(State(data["state"]))
+    due = data.get("due_at")
+    return (phase.value, to_ms(datetime.fromisoformat(due))) if phase is not None and due else ("", None)
 
 
 def _calls(kind: Kind, state: str | None) -> bool:

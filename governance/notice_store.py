@@ -4,12 +4,13 @@ Every function takes an open connection and never commits.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from governance.finding import Colour
+from governance.headline import of_json
 from governance.notice_tables import notice as notices_
 from governance.notice_tables import notice_item as items_
 from governance.notice_tables import notice_watch as watches_
@@ -168,6 +169,25 @@ def told(connection: sa.Connection, incident_ids: Collection[int], *, called: bo
     return found
 
 
+def first_told(connection: sa.Connection, notice: Notice, found: Sequence[Item]) -> list[Item]:
+    """The items of a message; what its contact was never sent before is no repetition."""
+    again = [one.incident_id for one in found if one.kind is Kind.AGAIN]
+    heard: set[int] = set()
+    for part in _parts(again):
+        query = (
+            sa.select(items_.c.incident_id)
+            .join(notices_, notices_.c.id == items_.c.notice_id)
+            .where(items_.c.incident_id.in_(part), notices_.c.contact == notice.contact, notices_.c.id != notice.id)
+            .where(notices_.c.sent_at_ms.is_not(None))
+        )
+        heard |= set(connection.execute(query).scalars())
+    new = sorted(set(again) - heard)
+    for part in _parts(new):
+        same = (items_.c.notice_id == notice.id, items_.c.incident_id.in_(part))
+        connection.execute(sa.update(items_).where(*same).values(kind=Kind.OPENED.value))
+    return [replace(one, kind=Kind.OPENED) if one.incident_id in new else one for one in found]
+
+
 def items(connection: sa.Connection, notice_ids: Iterable[int]) -> dict[int, list[Item]]:
     """What messages tell of, by message."""
     found: dict[int, list[Item]] = {}
@@ -182,6 +202,10 @@ def items(connection: sa.Connection, notice_ids: Iterable[int]) -> dict[int, lis
                 Text(row["place_zh"], row["place_en"]),
                 Text(row["text_zh"], row["text_en"]),
                 row["minutes"],
+                of_json(row["headline"]),
+                row["since_ms"],
+                row["due_ms"],
+                row["step"],
             )
             found.setdefault(row["notice_id"], []).append(item)
     return found
@@ -377,6 +401,10 @@ def _row(notice_id: int, item: Item) -> dict[str, Any]:
         "text_zh": item.text.zh,
         "text_en": item.text.en,
         "minutes": item.minutes,
+        "headline": item.headline.as_json() if item.headline else {},
+        "since_ms": item.since_ms,
+        "due_ms": item.due_ms,
+        "step": item.step,
     }
 
 

@@ -46,6 +46,10 @@ notice_item = sa.Table(
     sa.Column("text_zh", sa.Text, nullable=False),
     sa.Column("text_en", sa.Text, nullable=False),
     sa.Column("minutes", sa.Integer, comment="to confirm within, or waited in vain; NULL: nothing is asked"),
+    sa.Column("headline", sa.JSON, nullable=False, server_default="{}", comment="place, matter, rows of evidence"),
+    sa.Column("since_ms", sa.BigInteger, comment="since when it lasts"),
+    sa.Column("due_ms", sa.BigInteger, comment="deadline of the step"),
+    sa.Column("step", sa.Text, nullable=False, server_default="", comment="key of the phase that waits"),
     sa.Index("ix_notice_item_incident", "incident_id"),
 )
 

@@ -7,15 +7,17 @@ they follow no published rule.
 import hashlib
 import hmac
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from governance.finding import Colour
+from governance.headline import IN_A_MESSAGE, Headline, cut, fitted, joined, words
 from sensors.texts import Text, say
-from sensors.times import BEIJING, from_ms, to_ms
+from sensors.times import BEIJING, beijing, from_ms, to_ms
 
 ROOM = {"zh": 70, "en": 160}
 """Characters of a first line: what one SMS carries, UCS-2 and GSM 7 bit."""
@@ -79,6 +81,13 @@ _KINDS: Mapping[str, Kind] = {
 AFTER = frozenset({Kind.RECOVERED, Kind.WITHDRAWN, Kind.CLOSED})
 """What only those hear who were told of the incident before."""
 
+CONFIRMED = CALLS | {Kind.ESCALATED, Kind.EMERGENCY}
+"""What the button behind the link confirms."""
+_SINCE = CALLS | {Kind.PAST, Kind.ESCALATED}
+"""Of these it matters since when."""
+_DUE = frozenset({Kind.DISPATCHED, Kind.REMINDER, Kind.OVERDUE, Kind.SUPERVISED, Kind.EMERGENCY})
+"""What has a deadline of its own."""
+
 TO_HANDLER = frozenset({Kind.DISPATCHED, Kind.REMINDER, Kind.OVERDUE, Kind.SUPERVISED, Kind.WITHDRAWN})
 """What concerns whoever answers for the case now."""
 
@@ -139,7 +148,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What a message says of one incident; ``minutes`` to confirm within (of ESCALATED: waited in vain)."""
+    """What a message says of one incident.
+
+    ``place`` is what messages are grouped by, ``text`` the entry behind it. ``headline`` says where, what and how much;
+    ``since_ms`` since when. ``minutes`` to confirm within (of ESCALATED: waited in vain); ``due_ms`` is the deadline of
+    ``step`` (a key of the catalogue's ``phase``).
+    """
 
     incident_id: int
     kind: Kind
@@ -148,6 +162,15 @@ class Item:
     place: Text
     text: Text
     minutes: int | None = None
+    headline: Headline | None = None
+    since_ms: int | None = None
+    due_ms: int | None = None
+    step: str = ""
+
+    @property
+    def leading(self) -> tuple[str, str] | None:
+        """Station and parameter of which it shows the present value; None where it is about the past."""
+        return self.headline.leading if self.headline is not None and self.kind is not Kind.PAST else None
 
 
 def kind_of(event: Mapping[str, Any], notify: str) -> Kind | None:
@@ -170,32 +193,70 @@ def concerned(event: Mapping[str, Any], kind: Kind) -> tuple[str, ...]:
     return (name,) if isinstance(name, str) and name else ()
 
 
-def first_line(items: Sequence[Item], language: str, *, room: int | None, link: str | None) -> str:
-    """The line that carries everything: colour, place, what, what to do. ``room`` cuts what is told, never the link."""
+Present = Mapping[tuple[str, str], float]
+"""The newest usable value by station and parameter."""
+NONE: Present = MappingProxyType({})
+
+
+def first_line(
+    items: Sequence[Item], language: str, *, room: int | None, link: str | None, present: Present = NONE
+) -> str:
+    """The line that carries everything: colour, place, what, value and class, deadline, link.
+
+    ``room`` cuts what says least: since when, the limit, the end of the place; never value, deadline or link.
+    """
     most = min(items, key=_order)
     tail = _tail(most, items, language, link)
     if len(items) == 1:
-        head, told = _head(most, language), _in(most.text, language)
+        head = _head(most, language)
     else:
         places = list(dict.fromkeys(_in(item.place, language) for item in sorted(items, key=_order)))
         key = "notice.many" if len(places) == 1 else "notice.many_places"
         values = {"place": places[0], "places": len(places), "count": len(items)}
-        head, told = _say(key, language, colour=say(f"incident.{most.colour}"), **values), _in(most.text, language)
-    if room is None:
-        return head + told + tail
-    return head + _cut(told, max(0, room - len(head) - len(tail))) + tail
+        head = _say(key, language, colour=say(f"incident.{most.colour}"), **values)
+    left = None if room is None else max(0, room - len(head) - len(tail))
+    return head + about(most, language, left, present) + tail
 
 
-def compose(items: Sequence[Item], language: str, *, short: bool, link: str | None) -> str:
-    """A message: its first line, and below it what else it tells of, the most urgent first."""
-    line = first_line(items, language, room=ROOM[language] if short else None, link=link)
-    if short or len(items) == 1:
+def about(item: Item, language: str, room: int | None = None, present: Present = NONE) -> str:
+    """Where, what, how much and since when; ``room`` in characters."""
+    if item.headline is None:
+        told = _in(item.text, language)
+        return told if room is None else cut(told, room)
+    value = present.get(item.leading) if item.leading else None
+    parts = words(item.headline.at(value), language)
+    since = ""
+    if item.since_ms is not None and item.kind in _SINCE:
+        since = _say("notice.since", language, at=_moment(item.since_ms, item.at_ms, language))
+    whole = joined(parts, language)
+    if room is None or len(whole) + len(since) <= room:
+        return whole + since
+    return fitted(parts, language, room, order=IN_A_MESSAGE)
+
+
+def told(item: Item) -> Text:
+    """What a message says of an incident, in both languages, with the value at that time."""
+    return Text(about(item, "zh"), about(item, "en"))
+
+
+def compose(items: Sequence[Item], language: str, *, short: bool, link: str | None, present: Present = NONE) -> str:
+    """A message: its first line, and unless it is ``short`` what else it tells of, the most urgent first."""
+    line = first_line(items, language, room=ROOM[language] if short else None, link=link, present=present)
+    if short:
         return line
+    if len(items) == 1:
+        more = _in(items[0].text, language)
+        return line if items[0].headline is None or not more or more in line else f"{line}\n{more}"
     ordered = sorted(items, key=_order)
-    rows = [f"{_head(item, language)}{_in(item.text, language)}" for item in ordered[:LISTED]]
+    rows = [f"{_head(item, language)}{about(item, language, present=present)}" for item in ordered[:LISTED]]
     if len(ordered) > LISTED:
         rows.append(_say("notice.more", language, count=len(ordered) - LISTED))
     return "\n".join([line, *rows])
+
+
+def asks(items: Iterable[Item]) -> bool:
+    """Whether a message asks somebody to confirm: then its link leads to the button, else to the incident."""
+    return any(item.kind in CONFIRMED for item in items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +265,13 @@ class Links:
 
     base: str
     key: bytes = field(repr=False)
+
+    def page(self, items: Sequence[Item]) -> str:
+        """The address of the incident that a message is about, of several that of the work list."""
+        numbers = {item.incident_id for item in items}
+        number = numbers.pop()
+        path = "worklist" if numbers else f"incidents/{number}"
+        return f"{self.base.rstrip('/')}/{path}"
 
     def make(self, notice_id: int, contact: str, expires_at_ms: int) -> str:
         """The address for this message and person; it says nothing but the message's number."""
@@ -234,22 +302,31 @@ def _order(item: Item) -> tuple[bool, int, int]:
 
 
 def _head(item: Item, language: str) -> str:
-    values = {"colour": say(f"incident.{item.colour}"), "id": item.incident_id, "minutes": item.minutes}
+    values = {"colour": say(f"incident.{item.colour}"), "minutes": item.minutes}
     return _say(f"notice.{item.kind}", language, **values)
 
 
 def _tail(most: Item, items: Sequence[Item], language: str, link: str | None) -> str:
+    """What to do by when, and the link."""
     asked = [item.minutes for item in items if item.kind in CALLS and item.minutes is not None]
-    urgent = most.kind in CALLS or most.kind in {Kind.ESCALATED, Kind.EMERGENCY}
-    if not link or not urgent:
-        return ""
+    told = ""
+    if most.due_ms is not None and most.kind in _DUE:
+        key = "notice.was_due" if most.kind is Kind.OVERDUE else "notice.due"
+        told = _say(key, language, at=_moment(most.due_ms, most.at_ms, language), step=say(f"phase.{most.step}"))
     if asked:
-        return _say("notice.confirm_within", language, minutes=min(asked), link=link)
-    return _say("notice.confirm", language, link=link)
+        told += _say("notice.confirm_within", language, minutes=min(asked))
+    elif most.kind in CONFIRMED and not told:
+        told += _say("notice.confirm", language)
+    elif most.kind is Kind.RECOVERED:
+        told += _say("notice.still_open", language)
+    return f"{told} {link}" if link else told
 
 
-def _cut(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: max(0, room - 1)].rstrip() + "…"[: room and 1]
+def _moment(at_ms: int, beside_ms: int, language: str) -> str:
+    """A time in Beijing as short as can be: without the day where it is that of ``beside_ms``."""
+    if _local(at_ms).date() == _local(beside_ms).date():
+        return beijing(at_ms, "%H:%M")
+    return beijing(at_ms, "%d %b %H:%M" if language == "en" else "%-d日%H:%M")
 
 
 def _say(key: str, language: str, **values: object) -> str:

@@ -26,6 +26,7 @@ incident = sa.Table(
     sa.Column("parameter", sa.Text),
     sa.Column("title_zh", sa.Text, nullable=False),
     sa.Column("title_en", sa.Text, nullable=False),
+    sa.Column("headline", sa.JSON, nullable=False, server_default="{}", comment="place, matter, rows of evidence"),
     sa.Column("rule", sa.Text, nullable=False),
     sa.Column("rule_version", sa.Text, nullable=False),
     sa.Column("value", sa.Double),

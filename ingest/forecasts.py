@@ -8,7 +8,7 @@ cause of the exceedance it speaks of, so that both are one incident, and it page
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import structlog
 from governance import incidents
 from governance.database import Database, insert_many
 from governance.finding import Change, Colour, Finding, Kind
+from governance.headline import Headline, Row
 from governance.rounds import Rounds
 from ingest.checks.engine import usable
 from ingest.checks.places import Places
@@ -290,7 +291,10 @@ class _Said:
         if will and state["since_ms"] is None and state["yes"] >= IN_A_ROW and crossing is not None:
             state["since_ms"] = self._one.last_ms
             found.append(
-                self._finding(limit, Change.FIRED, self._will(limit, crossing), self._urgency(limit, crossing))
+                replace(
+                    self._finding(limit, Change.FIRED, self._will(limit, crossing), self._urgency(limit, crossing)),
+                    headline=self._headline(limit, crossing),
+                )
             )
         elif state["since_ms"] is not None and not will:
             passed = self._one.skill.shown and crossing is None
@@ -331,6 +335,12 @@ class _Said:
             early=say("forecast.hours", hours=_hours(early or 0.0)),
             late=say("forecast.later") if late is None else say("forecast.hours", hours=_hours(late)),
         )
+
+    def _headline(self, limit: Limit, crossing: Crossing) -> Headline:
+        matter = say("headline.forecast", hours=_hours(crossing.expected_h or 0.0))
+        place = Text(self._station.zh, self._station.en)
+        row = Row(self._parameter.key, _number(self._one.last), limit=_number(limit.limit))
+        return Headline(place, matter, (row,), self._station.key, self._station.water)
 
     def _words(self, key: str, limit: Limit, **more: object) -> Text:
         return say(

@@ -17,6 +17,8 @@ from governance.messenger import REGION, Messenger
 from governance.notices import Links, Policy
 from governance.terms import Appointment
 from governance.vault import Vault
+from ingest.present import present
+from ingest.storage.port import ReadingStore
 from ingest.storage.tables import region as region_table
 from ingest.storage.tables import station as station_table
 from riverchief import clock, contact_key, files
@@ -134,7 +136,7 @@ def telling(settings: Settings, known: Callable[[], Directory]) -> "Telling":
     return Telling(known, policy(settings.notices), links(settings.notices), settings.site.name)
 
 
-def messenger(settings: Settings, database: Database, known: Callable[[], Directory]) -> Messenger:
+def messenger(settings: Settings, database: Database, known: Callable[[], Directory], store: ReadingStore) -> Messenger:
     """Tells people."""
     return Messenger(
         database,
@@ -144,6 +146,7 @@ def messenger(settings: Settings, database: Database, known: Callable[[], Direct
         policy=policy(settings.notices),
         links=links(settings.notices),
         title=settings.site.name,
+        present=lambda wanted: present(store.at_hand, wanted),
     )
 
 

@@ -229,6 +229,8 @@ class System:
             hosts=settings.hosts,
             session_ms=settings.access.session_hours * 3_600_000,
             token_ms=settings.access.token_days * DAY_MS,
+            site=settings.site.name,
+            outward=bool(settings.outbox.url),
             processes=self.processes,
             audit_keys=public_keys(settings),
             outside_roots=partial(outside_roots, settings),
@@ -274,7 +276,7 @@ class System:
             self.reconciler = Reconciler(
                 database, daily, at=self.settings.platforms.reconcile_at, clock_ms=clock.now_ms
             )
-        self.messenger = messages.messenger(self.settings, database, self.directory)
+        self.messenger = messages.messenger(self.settings, database, self.directory, stores.readings)
         regular = (
             self.forwarder,
             self.downsampler,

@@ -56,8 +56,8 @@ class _CarePage(Page[Any]):
         """What was found of the station's devices, each leading to its incident."""
         for incident in one.findings:
             with tag("p", "rc-finding"):
-                pennant(incident.colour)
-                link(self.of(incident.title), self.to(f"/incidents/{incident.id}"))
+                pennant(incident.colour, self.language)
+                link(self.of(incident.titled()), self.to(f"/incidents/{incident.id}"))
 
 
 @dataclass(frozen=True, slots=True)

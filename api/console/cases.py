@@ -58,6 +58,7 @@ class CasesPage(Page[Cases]):
                 limit=SHOWN + 1,
                 before_id=int(before) if before.isdecimal() and len(before) < 10 else None,
             )
+        self.read_titles(found)
         shown = [r for r in registry.regions if mine is None or r.code in mine]
         return Cases(
             rows=tuple(found[:SHOWN]),
@@ -85,7 +86,7 @@ class CasesPage(Page[Cases]):
             with tag("ul", "rc-list", testid="cases-list"):
                 for incident in model.rows:
                     with tag("li", "rc-row" + ("" if incident.is_open else " rc-closed"), testid=f"case-{incident.id}"):
-                        pennant(incident.colour)
+                        pennant(incident.colour, self.language)
                         self._row(incident)
         if model.more is not None:
             kept = {name: self.query.get(name, "") for name in ("show", "state", "colour", "region")}
@@ -93,7 +94,8 @@ class CasesPage(Page[Cases]):
 
     def _row(self, incident: Incident) -> None:
         with tag("div", "rc-row-body"):
-            link(self.of(incident.title), self.to(f"/incidents/{incident.id}"), "rc-row-title rc-link")
+            into = link("", self.to(f"/incidents/{incident.id}"), "rc-row-title rc-link")
+            self.tick(into, lambda _: self.headline(incident))
             with tag("div", "rc-row-foot"):
                 tag("span", "rc-number", f"#{incident.id}")
                 tag("span", text=self.of(say(f"state.{incident.state}")))

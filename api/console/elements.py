@@ -55,11 +55,9 @@ def link(text: str, href: str, classes: str = "rc-link", *, testid: str = "") ->
     return element
 
 
-def pennant(colour: Colour) -> None:
-    """The urgency's sign: its colour and its character, so that it is read without seeing colours."""
-    sign = tag("span", f"rc-pennant rc-{colour}", say(f"incident.{colour}").zh)
-    sign.props["lang"] = "zh-CN"
-    sign.props["title"] = say(f"incident.{colour}").en
+def pennant(colour: Colour, language: str) -> None:
+    """The urgency's sign: its colour and its word, so that it is read without seeing colours."""
+    tag("span", f"rc-pennant rc-{colour}", str(getattr(say(f"incident.{colour}"), language)))
 
 
 def badge(water_class: WaterClass | None, size: int = 28) -> Element:

@@ -5,7 +5,7 @@ the model looks different. What a person types stands in dialogs beside the body
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 from urllib.parse import urlencode
@@ -23,6 +23,8 @@ from api.console.menu import INCIDENT, REPORTED, Entry, menu
 from api.console.plain import broken
 from api.context import Context
 from api.registries import Registries
+from api.titles import titles
+from governance.incident import Incident
 from governance.roles import Actor, Forbidden, Right, label
 from sensors.errors import Refused, WaterError
 from sensors.texts import Text, say, sentence
@@ -91,6 +93,7 @@ class Framed:
         self.actor: Actor = request.scope["actor"]
         self.named = self.actor.name not in (ANYBODY, MACHINE)
         self.name = self.actor.name if self.named else ""
+        self.titles: dict[int, Text] = {}
 
     # -- words -------------------------------------------------------------------------------------------------------
 
@@ -102,9 +105,13 @@ class Framed:
         """What is said in the page's language."""
         return str(getattr(text, self.language))
 
-    def other(self, text: Text) -> str:
-        """The same in the other one."""
-        return text.en if self.language == "zh" else text.zh
+    def read_titles(self, found: Iterable[Incident]) -> None:
+        """Look up what the titles of incidents say now; in a thread."""
+        self.titles |= titles(self.context, found, self.shared.registries.recent())
+
+    def headline(self, incident: Incident) -> str:
+        """The title of an incident whose titles were read."""
+        return self.of(self.titles[incident.id])
 
     def moment(self, at_ms: int | None) -> str:
         """Beijing time, with the date when it is not today, and the year when it is another."""

@@ -12,13 +12,14 @@ from api.console.elements import button, link, one_language, pennant, picture, t
 from api.console.frame import Framed, Page, cell
 from api.console.models import incident as models
 from api.console.models.incident import CasePage, Line, NoticeRow, Stop
+from api.console.models.names import who
 from api.console.models.orders import BUTTONS, ON, condition_name
-from api.console.models.trail import who
 from api.routes.incidents import within_reach
 from api.routes.notices import names
 from governance import attachments, audit, comparison, incidents, lifecycle, notice_store, reports
 from governance.attachments import Attachment
 from governance.comparison import Difference
+from governance.headline import COLUMNS, summary, table
 from governance.incident import Action, Incident
 from governance.roles import Right
 from governance.roles import Role as RoleOf
@@ -77,6 +78,7 @@ class IncidentPage(Page[CasePage]):
             entry = audit.listing(connection, kind="incident", id=str(number), limit=1)
         registry = self.shared.registries.recent()
         self._read_chart(incident, registry, now_ms)
+        self.read_titles([incident, *near])
         rows = models.notice_rows(told, items, names(self.context), number)
         return CasePage(
             incident=incident,
@@ -141,7 +143,7 @@ class IncidentPage(Page[CasePage]):
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     def title(self, model: CasePage) -> str:
-        return f"#{model.incident.id} {self.of(model.incident.title)[:40]}"
+        return f"#{model.incident.id} {self.headline(model.incident)}"
 
     async def again(self) -> None:
         await super().again()
@@ -182,12 +184,12 @@ class IncidentPage(Page[CasePage]):
         case = incident.case
         with tag("section", "rc-panel rc-part rc-case-head", label=self.say("head", id=incident.id)):
             with tag("div", "rc-case-title"):
-                pennant(incident.colour)
+                pennant(incident.colour, self.language)
                 with tag("div", "rc-card-body"):
-                    tag("h1", text=self.of(incident.title), testid="case-title")
-                    if incident.title.zh != incident.title.en:
-                        other = tag("p", "rc-quiet", self.other(incident.title))
-                        other.props["lang"] = "en" if self.language == "zh" else "zh-CN"
+                    head = tag("h1", testid="case-title")
+                    self.tick(head, lambda _: self.headline(incident))
+                    if incident.headline is not None and (more := summary(incident.headline)):
+                        tag("p", "rc-quiet", " · ".join(self.of(one) for one in more), testid="case-summary")
                 with tag("div", "rc-river-do rc-screen"):
                     for language, words in (("zh", "pdf_zh"), ("en", "pdf_en")):
                         href = f"/api/v1/incidents/{incident.id}/evidence?lang={language}"
@@ -233,6 +235,26 @@ class IncidentPage(Page[CasePage]):
                     tag("span", text=self.say("handler", name=case.handler))
                 if case.merged_into is not None:
                     link(self.say("merged", id=case.merged_into), self.to(f"/incidents/{case.merged_into}"))
+            self._evidence(incident)
+
+    def _evidence(self, incident: Incident) -> None:
+        """What it rests on: the table of parameters, and the rule that spoke."""
+        about = incident.headline
+        if about is None and not incident.rule:
+            return
+        with tag("details", "rc-more", testid="case-evidence") as why:
+            why.props["id"] = "evidence"
+            tag("summary", text=self.say("headline.why"))
+            if about is not None and about.rows:
+                heads = {name: self.say(f"headline.column_{name}") for name in COLUMNS}
+                with self.table(heads, figures=len(heads) - 1):
+                    for row in table(about):
+                        with tag("tr"):
+                            for words, one in zip(heads.values(), row, strict=True):
+                                cell(words, self.of(one))
+            if about is not None and about.score is not None:
+                said = {"score": f"{about.score:g}", "threshold": f"{about.threshold:g}"}
+                tag("p", "rc-quiet", self.say("headline.score", **said))
             if incident.rule:
                 tag("p", "rc-quiet", self.say("rule", rule=incident.rule, version=incident.rule_version))
 
@@ -366,11 +388,11 @@ class IncidentPage(Page[CasePage]):
             tag("p", text=self.of(Text(model.process.zh, model.process.en)))
             with tag("ol", "rc-steps"):
                 for step in model.process.steps:
-                    tag("li", text=step)
+                    tag("li", text=self.of(step))
             if model.process.checklist:
                 with tag("ul", "rc-checks"):
                     for check in model.process.checklist:
-                        tag("li", text=check)
+                        tag("li", text=self.of(check))
 
     def _timeline(self, model: CasePage) -> None:
         with self.panel("timeline", testid="case-timeline"):
@@ -391,7 +413,7 @@ class IncidentPage(Page[CasePage]):
                 at = tag("time", text=self.moment(line.at_ms))
                 at.props["datetime"] = rfc3339(line.at_ms)
                 at.props["title"] = f"{rfc3339(line.at_ms)} (UTC)"
-                tag("span", text=self.of(who(line.by, line.role)))
+                tag("span", text=self.of(line.who))
             tag("p", text=self.of(line.text))
             if line.times > 1:
                 tag("p", "rc-quiet", self.say("times", count=line.times))
@@ -453,7 +475,7 @@ class IncidentPage(Page[CasePage]):
                             tag("span", "rc-missed", self.say("unsolved", count=one.unsolved))
                 for near in model.similar:
                     with tag("li", "rc-card-body"):
-                        link(f"#{near.id} {self.of(near.title)}", self.to(f"/incidents/{near.id}"))
+                        link(f"#{near.id} {self.headline(near)}", self.to(f"/incidents/{near.id}"))
                         tag("span", "rc-quiet", self.say("similar", state=say(f"state.{near.state}")))
 
 

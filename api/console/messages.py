@@ -73,8 +73,8 @@ class Messages(Page[MessagesPage]):
                 ("waiting", model.counts.waiting),
                 ("dead_count", model.counts.dead),
                 ("unconfirmed", model.counts.unconfirmed),
-                ("platform_waiting", model.pending),
-                ("platform_refused", len(model.refused)),
+                *((("platform_waiting", model.pending),) if self.context.outward else ()),
+                *((("platform_refused", len(model.refused)),) if self.context.outward or model.refused else ()),
             ):
                 bad = number and key in ("dead_count", "unconfirmed", "platform_refused")
                 with tag("div", "rc-panel rc-figure" + (" rc-figure-bad" if bad else "")):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 
+from api.titles import titled
 from governance import lifecycle
 from governance.finding import Colour, Kind
 from governance.incident import Action, Incident, State
@@ -183,7 +184,8 @@ def build(
     ``sources`` names where an incident may have come from.
     """
     rows: dict[str, list[Latest]] = {}
-    for row in latest:
+    newest_rows = list(latest)
+    for row in newest_rows:
         rows.setdefault(row.station, []).append(row)
     worst = _worst(registry, incidents)
     stations = []
@@ -206,22 +208,31 @@ def build(
     for view in stations:
         by_state[view.state] += 1
     order = sorted(incidents, key=_place)
+    values = {(row.station, row.parameter): row.value for row in newest_rows if row.value is not None}
     return Model(
         at_ms=now_ms,
         stations=tuple(stations),
-        incidents=tuple(_row(registry, incident, (sources or {}).get(incident.id)) for incident in order),
+        incidents=tuple(_row(registry, incident, (sources or {}).get(incident.id), values) for incident in order),
         by_state=by_state,
-        open_by_colour=dict(counts.open_by_colour),
+        open_by_colour=_by_colour(counts),
         open_retrospective=counts.open_retrospective,
         book=_book(accounts),
     )
 
 
-def _place(incident: Incident) -> tuple[int, int, int]:
-    """Newest first, but what late data showed stands below what happens now, and what is closed below both."""
+def _by_colour(counts: Counts) -> dict[Colour, int]:
+    """The open incidents by colour as the list shows them: what late data showed is blue."""
+    found = dict(counts.open_by_colour)
+    found[Colour.BLUE] = found.get(Colour.BLUE, 0) + counts.open_retrospective
+    return found
+
+
+def _place(incident: Incident) -> tuple[int, int, int, int]:
+    """The most urgent first, of these the newest; what late data showed stands below what happens now, and what is
+    closed below both."""
     if incident.closed_at_ms is not None:
-        return 2, -incident.closed_at_ms, -incident.id
-    return int(incident.retrospective), -incident.opened_at_ms, -incident.id
+        return 2, 0, -incident.closed_at_ms, -incident.id
+    return int(incident.retrospective), incident.colour.rank, -incident.opened_at_ms, -incident.id
 
 
 def _worst(registry: Registry, incidents: Iterable[Incident]) -> dict[str, Colour]:
@@ -241,7 +252,9 @@ def _worst(registry: Registry, incidents: Iterable[Incident]) -> dict[str, Colou
     return worst
 
 
-def _row(registry: Registry, incident: Incident, source: Text | None) -> IncidentView:
+def _row(
+    registry: Registry, incident: Incident, source: Text | None, values: Mapping[tuple[str, str], float]
+) -> IncidentView:
     if incident.station in registry:
         known = registry[incident.station]
         name = Text(known.zh, known.en)
@@ -255,7 +268,7 @@ def _row(registry: Registry, incident: Incident, source: Text | None) -> Inciden
         station=incident.station,
         parameter=incident.parameter,
         name=name,
-        sentence=incident.title,
+        sentence=titled(incident, values, registry),
         since_ms=incident.since_ms,
         state=incident.state,
         retrospective=incident.retrospective,

@@ -23,8 +23,6 @@ from governance.roles import Department, Right
 from sensors.errors import Refused
 from sensors.texts import Text, say, sentence
 
-_TITLE = 60
-"""Letters of a title in a list to choose from."""
 _LISTED = 500
 
 
@@ -56,7 +54,9 @@ async def ask(page: Framed, incident: Incident, action: Action, after: Callable[
     wanted = asks(incident, action)
     offer = await asyncio.to_thread(_offer, page, incident) if wanted.to else None
     targets = await asyncio.to_thread(_targets, page, incident) if wanted.into else {}
-    dialog = Dialog(page, page.say("console.ask", id=incident.id, action=label(page, action)), page.of(incident.title))
+    dialog = Dialog(
+        page, page.say("console.ask", id=incident.id, action=label(page, action)), page.of(incident.titled())
+    )
     name = None if page.named else dialog.text("name", page.say("console.your_name"), page.name)
     given: dict[str, Any] = {}
     if offer is not None:
@@ -169,10 +169,9 @@ def _some_of(
 
 def _line(page: Framed, one: Incident) -> str:
     """An incident in a list to choose from: number, urgency, title, and since when."""
-    title = page.of(one.title)
-    short = title if len(title) <= _TITLE else title[: _TITLE - 1] + "…"
+    title = page.of(one.titled())
     colour, since = page.say(f"incident.{one.colour}"), page.moment(one.since_ms)
-    return page.say("form.incident", id=one.id, colour=colour, title=short, since=since)
+    return page.say("form.incident", id=one.id, colour=colour, title=title, since=since)
 
 
 def _targets(page: Framed, incident: Incident) -> dict[int, Incident]:

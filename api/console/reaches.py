@@ -323,7 +323,7 @@ class ReachFile(Page[ReachPage]):
             with tag("ul", "rc-list rc-short"):
                 for one in model.incidents[:12]:
                     with tag("li", "rc-row" + ("" if one["open"] else " rc-closed")):
-                        pennant(Colour(one["colour"]))
+                        pennant(Colour(one["colour"]), self.language)
                         with tag("div", "rc-row-body"):
                             href = self.to(f"/incidents/{one['id']}")
                             link(self.of(one["title"]), href, "rc-row-title rc-link")

@@ -137,8 +137,8 @@ class ReportForm(Page[Waters]):
                 tag("strong", text=self.say("near", count=len(found)))
             for one in mine:
                 with tag("p", "rc-finding"):
-                    pennant(one.colour)
-                    link(f"#{one.id} {self.of(one.title)}", self.to(f"/incidents/{one.id}"))
+                    pennant(one.colour, self.language)
+                    link(f"#{one.id} {self.headline(one)}", self.to(f"/incidents/{one.id}"))
                     tag("span", "rc-quiet", self.of(say(f"state.{one.state}")))
             if found:
                 tag("p", "rc-quiet", self.say("near_note"))
@@ -146,7 +146,9 @@ class ReportForm(Page[Waters]):
     def _near(self, lon: float, lat: float) -> list[Incident]:
         place, now_ms = Place("", "", lon, lat), self.context.clock_ms()
         with self.context.database.read() as connection:
-            return reports.near_to(connection, place, now_ms, self.context.near)
+            found = reports.near_to(connection, place, now_ms, self.context.near)
+        self.read_titles(found)
+        return found
 
     # -- sending -----------------------------------------------------------------------------------------------------
 

@@ -121,7 +121,7 @@ class StartPage(Framed):
                 for colour in Colour:
                     with tag("div", "rc-colour", testid=f"start-counts-{colour}") as cell:
                         cell.props["title"] = self.say("open_of_colour", colour=say(f"incident.{colour}"))
-                        pennant(colour)
+                        pennant(colour, self.language)
                         self.figures[colour] = tag("b")
             colours.set_visibility(self.cases)
             with tag("div", "rc-devices" if self.cases else "rc-devices rc-alone"):
@@ -258,7 +258,9 @@ class StartPage(Framed):
         for state in Data:
             self.figures[state].set_text(str(model.by_state[state]))
         book = model.book
-        if book.missing is None or not book.closed:
+        if not book.stored and not book.missing and not book.quarantined:
+            words = self.say("ledger_none")
+        elif book.missing is None or not book.closed:
             words = self.say("ledger_open", stored=f"{book.stored:,}")
         elif book.missing:
             words = self.say("ledger_missing", stored=f"{book.stored:,}", missing=f"{book.missing:,}")
@@ -280,7 +282,7 @@ class StartPage(Framed):
     def _open_of(self, model: Model, colour: Colour) -> int:
         if self.actor.regions is None:
             return model.open_by_colour.get(colour, 0)
-        mine = (r for r in self._mine(model) if r.incident.is_open and not r.retrospective)
+        mine = (r for r in self._mine(model) if r.incident.is_open)
         return sum(r.colour is colour for r in mine)
 
     def _announce(self, before: Model | None) -> None:
@@ -337,7 +339,8 @@ class StartPage(Framed):
                     return
                 tag("p", text=self.say("nothing_open"))
                 ago = duration(self.context.clock_ms() - last)
-                tag("p", "rc-quiet", self.say("last_closed", ago=ago) if last else self.say("nothing_yet"))
+                never = "nothing_yet" if self.actor.regions is None else "nothing_yet_here"
+                tag("p", "rc-quiet", self.say("last_closed", ago=ago) if last else self.say(never))
 
     def _fill_row(self, element: Element, row: IncidentView) -> None:
         closed = not row.incident.is_open
@@ -350,7 +353,7 @@ class StartPage(Framed):
         element.props["data-state"] = row.state.value
         element.update()
         with element:
-            pennant(row.colour)
+            pennant(row.colour, self.language)
             with tag("div", "rc-row-body"):
                 title = button(
                     "", partial(self._incident_chosen, row), "rc-row-title", testid=f"start-incident-{row.id}-open"
@@ -362,9 +365,6 @@ class StartPage(Framed):
                         sentence = sentence.removeprefix(name)
                     tag("span", text=sentence)
                 title.props["lang"] = HTML_LANGUAGE[self.language]
-                if row.sentence.zh != row.sentence.en:  # what a person wrote stands there once
-                    other = tag("p", "rc-row-other", self.other(row.sentence))
-                    other.props["lang"] = HTML_LANGUAGE["en" if self.language == "zh" else "zh"]
                 if row.source is not None:
                     tag("p", "rc-quiet", self.of(row.source), testid=f"start-incident-{row.id}-source")
                 with tag("div", "rc-row-foot"):

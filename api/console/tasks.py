@@ -36,7 +36,9 @@ class TasksPage(Page[Waiting]):
         with self.context.database.read() as connection:
             found = incidents.worklist(connection, self.actor, self.context.clock_ms(), limit=LIMIT)
             if found:
-                return Waiting(tuple(incident for incident, _ in found))
+                rows = tuple(incident for incident, _ in found)
+                self.read_titles(rows)
+                return Waiting(rows)
             others = incidents.list_incidents(
                 connection, open_only=True, within=incidents.reach_of(self.actor), limit=LIMIT
             )
@@ -59,7 +61,7 @@ class TasksPage(Page[Waiting]):
                             link(self.say("see_them"), self.to("/incidents"))
                 for incident in model.rows if self.all_rows else model.rows[:SHOWN]:
                     with tag("li", "rc-row", testid=f"tasks-{incident.id}"):
-                        pennant(incident.colour)
+                        pennant(incident.colour, self.language)
                         self._task(incident)
             if len(model.rows) > SHOWN and not self.all_rows:
                 words = self.say("more", count=len(model.rows) - SHOWN)
@@ -71,7 +73,8 @@ class TasksPage(Page[Waiting]):
 
     def _task(self, incident: Incident) -> None:
         with tag("div", "rc-row-body"):
-            link(self.of(incident.title), self.to(f"/incidents/{incident.id}"), "rc-row-title rc-link")
+            into = link("", self.to(f"/incidents/{incident.id}"), "rc-row-title rc-link")
+            self.tick(into, lambda _: self.headline(incident))
             with tag("div", "rc-row-foot"):
                 tag("span", "rc-number", f"#{incident.id}")
                 tag("span", text=self.of(say(f"state.{incident.state}")))

@@ -8,6 +8,7 @@ from api.console import menu
 from api.console.elements import button, link, one_language, pennant, tag
 from api.console.frame import Page, cell
 from api.console.models import trail as models
+from api.console.models.names import by_whom
 from api.console.models.trail import AsOf, EntryRow, TrailPage
 from api.routes.audit import verified
 from governance import audit, incidents, roots
@@ -123,16 +124,16 @@ class Trail(Page[TrailPage]):
             cell(heads["n"], str(row.n))
             at = cell(heads["when"], self.moment(row.at_ms))
             at.props["title"] = f"{rfc3339(row.at_ms)} (UTC)"
-            cell(heads["who"], self.of(models.who(row.by, row.role)))
+            cell(heads["who"], self.of(row.who))
             with cell(heads["what"]), tag("div", "rc-card-body"):
                 with tag("span"):
-                    tag("strong", text=self.of(audit.words(row.what)))
+                    deed = tag("strong", text=self.of(audit.words(row.what)))
+                    deed.props["title"] = row.what
                     thing = f" {self.of(audit.thing(row.kind))} {row.id}"
                     if row.kind == "incident":
                         link(thing, self.to(f"/incidents/{row.id}"))
                     else:
                         tag("span", text=thing)
-                tag("code", "rc-code-beside", f"{row.what} {row.kind}")
                 with tag("details", "rc-more"):
                     tag("summary", text=self.say("body"))
                     tag("pre", "rc-json", row.body)
@@ -200,9 +201,9 @@ class Trail(Page[TrailPage]):
                 return
             then, incident = model.as_of, model.as_of.incident
             with tag("div", "rc-case-title", testid="trail-then"):
-                pennant(incident.colour)
+                pennant(incident.colour, self.language)
                 with tag("div", "rc-card-body"):
-                    tag("strong", text=self.of(incident.title))
+                    tag("strong", text=self.of(incident.titled()))
                     state = self.of(say(f"state.{incident.state}"))
                     at = beijing(then.at_ms, "%Y-%m-%d %H:%M")
                     tag("span", text=self.say("then", at=at, state=state, count=len(then.history)))
@@ -213,7 +214,7 @@ class Trail(Page[TrailPage]):
                     with tag("li", "rc-line"):
                         with tag("p", "rc-line-head"):
                             tag("time", text=self.moment(entry.at_ms))
-                            tag("span", text=entry.by)
+                            tag("span", text=self.of(by_whom(entry)))
                         tag("p", text=self.of(entry.text))
                         if entry.comment:
                             tag("blockquote", text=entry.comment)

@@ -6,11 +6,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from api import exports
+from api.console.models.names import who
 from api.evidence import gather, pdf
 from governance.database import Database
 from governance.merkle import Root
 from ingest.storage.port import ReadingStore
 from sensors.parameters import Catalogue
+from sensors.texts import say
 
 
 def pack(
@@ -22,13 +24,18 @@ def pack(
     by: str,
     role: str = "",
     origin: str,
+    site: str = "",
     photos: Path | None,
     now_ms: int,
     keys: Sequence[Ed25519PublicKey] = (),
     outside: Sequence[Root] = (),
     language: str = "zh",
 ) -> bytes:
-    """The pack of an incident as a PDF, and the entry that it was exported. Raises NotFound and StorageUnavailable."""
+    """The pack of an incident as a PDF, and the entry that it was exported. Raises NotFound and StorageUnavailable.
+
+    ``by`` is a person in a ``role``; without a role the account on the server that ran a command. ``site`` is what the
+    site is called.
+    """
     found = gather.gather(
         database,
         store,
@@ -41,7 +48,8 @@ def pack(
         keys=keys,
         outside=outside,
     )
-    made = pdf.typeset(found, language)
+    shown = who(by, role) if role else say("evidence.by_command", user=by)
+    made = pdf.typeset(found, language, by=shown, site=site or origin)
     body = {"format": "pdf", "language": language}
     exports.note(database, "evidence", f"incident/{incident_id}", made, body, by=by, role=role, at_ms=now_ms)
     return made

@@ -187,6 +187,7 @@ def _charts(
     stations = {station.key: station for station in registry.stations}
     wanted = [(incident.station, incident.parameter or "")]
     wanted += [(condition.station, condition.parameter) for condition in incident.conditions]
+    wanted += [(incident.station, row.parameter) for row in (incident.headline.rows if incident.headline else ())]
     found: list[Chart] = []
     for key, name in dict.fromkeys(wanted):
         if len(found) == CHARTS or key not in stations or name not in catalogue.index:

@@ -16,10 +16,15 @@ from reportlab.lib import colors
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
+from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.platypus import Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
+from api.console.models.names import by_whom, rule_name
 from api.evidence import font
 from api.evidence.gather import Chart, Evidence
+from api.titles import place, titled
+from governance.headline import COLUMNS, Headline, summary
+from governance.headline import table as evidence_table
 from sensors.errors import WaterError
 from sensors.network import KM_PER_DEGREE
 from sensors.parameters import catalogue
@@ -29,6 +34,7 @@ from sensors.texts import Text, say
 from sensors.times import beijing
 
 FIXED = "Courier"
+_SMALLEST = 6.5
 _WIDTH = A4[0] - 36 * mm - 12  # what a frame leaves
 _CHART_HEIGHT, _MAP_HEIGHT = 58 * mm, 70 * mm
 _TIME = "%Y-%m-%d %H:%M"
@@ -42,19 +48,20 @@ _FLAGS = {
 _COLOURS = {"red": "#c22f2f", "orange": "#d9730d", "yellow": "#b89000", "blue": "#2b6fb8"}
 
 
-def typeset(found: Evidence, language: str = "zh") -> bytes:
-    """The pack as the bytes of a PDF; ``language`` zh or en."""
-    draft = _Pack(found, language, "Helvetica")
+def typeset(found: Evidence, language: str = "zh", *, by: Text, site: str) -> bytes:
+    """The pack as the bytes of a PDF, in ``language`` zh or en; ``by`` exported it, ``site`` is the site's name."""
+    draft = _Pack(found, language, "Helvetica", by, site)
     draft.parts()  # tells which letters there are
     with font.chinese(draft.letters) as name:
-        return _Pack(found, language, name).build()
+        return _Pack(found, language, name, by, site).build()
 
 
 class _Pack:
     """The parts of one pack, in the order they stand."""
 
-    def __init__(self, found: Evidence, language: str, name: str) -> None:
+    def __init__(self, found: Evidence, language: str, name: str, by: Text, site: str) -> None:
         self.found = found
+        self.by, self.site = by, site
         self.language = language
         self.letters: set[str] = set()
         self._font = name
@@ -62,7 +69,6 @@ class _Pack:
         self._small = ParagraphStyle("small", self._plain, fontSize=8, leading=11.5, textColor=_GREY)
         self._cell = ParagraphStyle("cell", self._plain, fontSize=8.5, leading=12)
         self._hash = ParagraphStyle("hash", self._cell, fontName=FIXED, fontSize=6, leading=8.5)
-        self._code = ParagraphStyle("code", self._cell, fontSize=7.5, leading=10.5, leftIndent=4 * mm)
         self._title = ParagraphStyle("title", self._plain, fontSize=17, leading=24)
         self._alarm = ParagraphStyle("alarm", self._plain, fontSize=11, leading=16, textColor=_FLAGS[Flag.BAD])
         self._head = ParagraphStyle("head", self._plain, fontSize=12, leading=18, spaceBefore=9, textColor=_INK)
@@ -85,7 +91,7 @@ class _Pack:
             bottomMargin=18 * mm,
             title=title,
             author="Riverchief",
-            subject=self.of(self.found.incident.title),
+            subject=self.of(self._titled()),
         )
         document.build(self.parts(), onFirstPage=self._foot, onLaterPages=self._foot)
         return out.getvalue()
@@ -106,7 +112,7 @@ class _Pack:
         ]
 
     def _made(self) -> str:
-        return self.say("made", at=beijing(self.found.at_ms, _TIME), by=self.found.by or "—", site=self.found.origin)
+        return self.say("made", at=beijing(self.found.at_ms, _TIME), by=self.of(self.by) or "—", site=self.site)
 
     def _foot(self, canvas: Any, document: Any) -> None:
         canvas.saveState()
@@ -120,14 +126,10 @@ class _Pack:
 
     def _header(self, title: str) -> Iterable[Any]:
         i = self.found.incident
-        names = {station.key: Text(station.zh, station.en) for station in self.found.registry.stations}
-        place = self.of(names.get(i.station, Text(i.station, i.station)))
         rows = [
             ("state", self.of(say(f"state.{i.state.value}"))),
             ("colour", self.of(say(f"incident.{i.colour.value}"))),
-            ("place", f"{place} ({i.station})"),
-            ("value", self._value(i.value)),
-            ("limit", self._value(i.limit)),
+            ("place", self._where()),
             ("since", beijing(i.since_ms, _TIME)),
             ("observed", beijing(i.observed_at_ms, _TIME)),
             ("opened", beijing(i.opened_at_ms, _TIME)),
@@ -139,19 +141,41 @@ class _Pack:
         yield self._text(title, self._title)
         if self.found.trail and not self.found.proven:
             yield self._text(self.say("differs"), self._alarm)
-        yield self._text(self.of(i.title), self._plain)
+        yield self._text(self.of(self._titled()), self._plain)
         yield Spacer(1, 2 * mm)
         table = Table(paired, colWidths=[24 * mm, _WIDTH / 2 - 24 * mm] * 2)
         bar = colors.HexColor(_COLOURS.get(i.colour.value, "#7d8a89"))
         table.setStyle([*_GRID, ("LINEBEFORE", (0, 0), (0, -1), 3, bar)])
         yield table
+        yield from self._rests_on(i.headline)
 
-    def _value(self, value: float | None) -> str:
-        chart = next(iter(self.found.charts), None)
-        if value is None:
-            return "—"
-        same = chart is not None and chart.parameter.key == self.found.incident.parameter
-        return chart.parameter.show(value) if same and chart is not None else f"{value:g}"
+    def _titled(self) -> Text:
+        return titled(self.found.incident, {}, self.found.registry)
+
+    def _where(self) -> str:
+        """The station with its key, or the water and region somebody reported it from."""
+        i, registry = self.found.incident, self.found.registry
+        station = next((one for one in registry.stations if one.key == i.station), None)
+        if station is not None:
+            return f"{self.of(Text(station.zh, station.en))} ({station.key})"
+        known = place(i, registry)
+        return i.station or (self.of(known) if known is not None else "—")
+
+    def _rests_on(self, about: Headline | None) -> Iterable[Any]:
+        """The table of what was measured before and when it was decided, and how sure the detector was."""
+        if about is None or not (about.rows or about.confidence is not None):
+            return
+        yield self._text(self.of(say("headline.why")), self._head)
+        if about.rows:
+            cells = [[self._text(self.of(say(f"headline.column_{name}")), self._small) for name in COLUMNS]]
+            cells += [[self._text(self.of(one), self._cell) for one in row] for row in evidence_table(about)]
+            yield Table(cells, colWidths=[_WIDTH / len(COLUMNS)] * len(COLUMNS), style=TableStyle(_GRID))
+        more = [*summary(about)]
+        if about.score is not None:
+            said = {"score": f"{about.score:g}", "threshold": f"{about.threshold:g}"}
+            more.append(say("headline.score", **said))
+        if more:
+            yield self._text(" · ".join(self.of(one) for one in more), self._small)
 
     def _charts(self) -> Iterable[Any]:
         head = self._text(self.say("charts"), self._head)
@@ -249,18 +273,21 @@ class _Pack:
                 drawing.add(PolyLine(points, strokeColor=_WATER, strokeWidth=1.6))
                 x, y = at(reach.line[len(reach.line) // 2])
                 drawing.add(self._word(x, y - 9, getattr(reach, self.language), "middle", _WATER))
-        for one in registry.stations:
+        named: list[tuple[float, float, float]] = []
+        for one in sorted(registry.stations, key=lambda s: s.key != station):  # its own name stands in any case
             x, y = at((one.lon, one.lat))
             mine = one.key == station
+            name = getattr(one, self.language)
+            end = x + 7 + stringWidth(name, self._font, _SMALLEST)
+            apart = (abs(y - at_y) > _SMALLEST or end < begin or x + 7 > last for begin, last, at_y in named)
+            if all(apart):
+                named.append((x + 7, end, y))
+                drawing.add(self._word(x + 7, y + 3, name, "start", _FLAGS[Flag.BAD] if mine else _INK))
             drawing.add(
                 Circle(x, y, 2.6 if mine else 1.6, fillColor=_FLAGS[Flag.BAD] if mine else _INK, strokeColor=None)
             )
             if mine:
                 drawing.add(Circle(x, y, 6, fillColor=None, strokeColor=_FLAGS[Flag.BAD], strokeWidth=1))
-            if mine or len(registry.stations) <= 25:
-                drawing.add(
-                    self._word(x + 7, y + 3, getattr(one, self.language), "start", _FLAGS[Flag.BAD] if mine else _INK)
-                )
         per_km = scale / KM_PER_DEGREE
         km = next(k for k in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 1000) if k * per_km > 18 * mm or k == 1000)
         length = km * per_km
@@ -269,7 +296,7 @@ class _Pack:
         drawing.add(self._word(_WIDTH - 6 * mm, _MAP_HEIGHT - 7 * mm, "N ↑", "middle", _INK, 8))
         return drawing
 
-    def _word(self, x: float, y: float, text: str, anchor: str, ink: Any = _GREY, size: float = 6.5) -> String:
+    def _word(self, x: float, y: float, text: str, anchor: str, ink: Any = _GREY, size: float = _SMALLEST) -> String:
         self.letters.update(text)
         return String(x, y, text, fontName=self._font, fontSize=size, textAnchor=anchor, fillColor=ink)
 
@@ -284,12 +311,15 @@ class _Pack:
             yield self._text(self.say("unanswered" if self.found.unanswered else "no_rain"), self._plain)
 
     def _rule(self) -> Iterable[Any]:
-        rule = self.found.rule
+        rule, i = self.found.rule, self.found.incident
+        if not rule.id:
+            return  # people reported it
         yield self._text(self.say("rule"), self._head)
-        yield self._text(self.say("rule_is", id=rule.id, version=rule.version), self._plain)
+        yield self._text(self.of(rule_name(rule.id, i.kind.value, i.parameter or "")), self._plain)
         if rule.text is not None:
             yield self._text(self.of(rule.text), self._plain)
-            yield self._text(rule.toml.strip(), self._code)
+        yield self._text(self.say("rule_is", id=rule.id, version=rule.version), self._small)
+        if rule.text is not None:
             yield self._text(self.say("rule_from", n=rule.entry), self._small)
         else:
             yield self._text(self.say("rule_unknown"), self._small)
@@ -306,13 +336,16 @@ class _Pack:
             if entry.measurement:
                 told += f"\n{self.say('measured', values=self._measured(entry.measurement))}"
             at = beijing(entry.at_ms, f"{_TIME}:%S")
-            rows.append([self._text(text, self._cell) for text in (str(entry.seq), at, entry.by, told)])
+            rows.append([self._text(text, self._cell) for text in (str(entry.seq), at, self.of(by_whom(entry)), told)])
         widths = [10 * mm, 34 * mm, 34 * mm, _WIDTH - 78 * mm]
         yield Table(rows, colWidths=widths, repeatRows=1, style=TableStyle(_GRID))
 
     def _measured(self, values: Mapping[str, float]) -> str:
-        known = catalogue()
-        return ", ".join(f"{key} {known[key].show(value) if key in known else value}" for key, value in values.items())
+        known, shown = catalogue(), []
+        for key, value in values.items():
+            name = self.of(Text(known[key].zh, known[key].en)) if key in known else key
+            shown.append(f"{name} {known[key].show(value) if key in known else value}")
+        return ("、" if self.language == "zh" else ", ").join(shown)
 
     def _photos(self) -> Iterable[Any]:
         yield self._text(self.say("photos"), self._head)

@@ -33,6 +33,7 @@ def get_evidence(
         by=who.name,
         role=who.role,
         origin=asked.source,
+        site=asked.site,
         photos=asked.photos,
         now_ms=asked.clock_ms(),
         keys=asked.audit_keys,

@@ -16,6 +16,7 @@ from api.context import Context
 from api.problems import Problem
 from api.registries import site_box
 from api.tags import IfMatch, headers, tags
+from api.titles import titles
 from governance import attachments, comparison, incidents, lifecycle, reports
 from governance.comparison import Difference
 from governance.finding import Colour
@@ -112,7 +113,8 @@ class IncidentView:
     """An incident as it stands; ``version`` is its ETag, ``active`` the number of conditions not over yet.
 
     ``allowed`` are the actions it would accept now from who asks; ``due_at`` is when the present step must be done; a
-    part that nobody filled in is "" or null. Values are in the parameter's canonical unit.
+    part that nobody filled in is "" or null. Values are in the parameter's canonical unit. ``title`` names the present
+    value while the incident goes on; ``headline`` is what it is made of: place, matter and rows of evidence.
     """
 
     id: int
@@ -125,6 +127,7 @@ class IncidentView:
     station: str
     parameter: str | None
     title: Text
+    headline: Mapping[str, Any] | None
     rule: str
     rule_version: str
     value: float | None
@@ -290,8 +293,8 @@ class SuggestionView:
     joint: tuple[Department, ...]
     handle: str | None
     evidence: tuple[Evidence, ...]
-    steps: tuple[str, ...]
-    checklist: tuple[str, ...]
+    steps: tuple[Text, ...]
+    checklist: tuple[Text, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +336,8 @@ def worklist(asked: Asked, who: Who, limit: Limit = 100) -> Response:
     now_ms = asked.clock_ms()
     with asked.database.read() as connection:
         found = incidents.worklist(connection, who, now_ms, limit=limit)
-    return answer(Worklist([Task(_view(i, who, now_ms), actions) for i, actions in found]))
+    told = titles(asked, [i for i, _ in found])
+    return answer(Worklist([Task(_view(i, who, now_ms, told[i.id]), actions) for i, actions in found]))
 
 
 @router.get("", response_model=IncidentPage)
@@ -369,8 +373,9 @@ def list_incidents(
             before_id=before,
         )
     page, following = cut("incidents", found, limit, lambda one: one.id)
+    told = titles(asked, page)
     now_ms = asked.clock_ms()
-    return answer(IncidentPage([_view(i, who, now_ms) for i in page], following))
+    return answer(IncidentPage([_view(i, who, now_ms, told[i.id]) for i in page], following))
 
 
 @router.post("", status_code=201, response_model=IncidentInFull)
@@ -602,8 +607,9 @@ def _in_full(
         )
         for c in incident.conditions
     ]
+    (title,) = titles(asked, [incident]).values()
     body = IncidentInFull(
-        _view(incident, who, asked.clock_ms()),
+        _view(incident, who, asked.clock_ms(), title),
         conditions,
         [_entry(e) for e in history],
         [viewed(DifferenceView, one) for one in differences],
@@ -615,7 +621,7 @@ def _entry(e: Entry) -> EntryView:
     return viewed(EntryView, e, at=when(e.at_ms), observed_at=when(e.observed_at_ms))
 
 
-def _view(i: Incident, who: Actor, now_ms: int) -> IncidentView:
+def _view(i: Incident, who: Actor, now_ms: int, title: Text) -> IncidentView:
     case = i.case
     return viewed(
         IncidentView,
@@ -623,6 +629,8 @@ def _view(i: Incident, who: Actor, now_ms: int) -> IncidentView:
         case,
         i.place,
         open=i.is_open,
+        title=title,
+        headline=i.headline.as_json() if i.headline else None,
         observed_at=when(i.observed_at_ms),
         since=when(i.since_ms),
         last_observed_at=when(i.last_observed_at_ms),

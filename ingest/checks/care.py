@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from governance.finding import Change, Colour, Finding
+from governance.headline import Headline
 from ingest.checks import devices
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.wording import name
@@ -75,7 +76,8 @@ def findings(
         change = Change.FIRED if firing is None else Change.RESOLVED
         since_ms = at_ms if firing is None else firing.since_ms
         one = devices.finding(station, "care", change, (since_ms, at_ms), Colour.BLUE, text, VERSION)
-        told.append(replace(one, parameter=parameter.key))
+        about = Headline(name(station), say("headline.care", parameter=parameter_name(parameter)))
+        told.append(replace(one, parameter=parameter.key, headline=about if firing is None else None))
     return told
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from governance.finding import Change, Colour, Finding, Kind
+from governance.headline import Headline
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.wording import name
 from sensors.stations import Station
@@ -127,6 +128,7 @@ def finding(
     past: bool = False,
 ) -> Finding:
     """Something of a device: since when and until when, ms. All of a device is one cause."""
+    about = Headline(name(station), say(f"device.{what}_short")) if change is Change.FIRED else None
     since_ms, at_ms = span_ms
     return Finding(
         rule=PREFIX + what,
@@ -140,4 +142,5 @@ def finding(
         colour=colour,
         retrospective=past,
         text=text,
+        headline=about,
     )

@@ -465,6 +465,7 @@ class Checks:
             observed_at_ms=fired_ms,
             retrospective=alarm.past if alarm else turn.past,
             text=text,
+            headline=None,
         )
 
     def _spans(self, watched: _Watched, shown: Shown, now_ms: int) -> tuple[list[Span], dict[int, float]]:
@@ -524,6 +525,9 @@ class Checks:
             retrospective=turn.past,
             text=text,
             held=bool(turn.fired and turn.held),
+            headline=wording.headline(rule, bound, station, turn, parameter, measured, doubtful=turn.at_ms in doubts)
+            if turn.fired
+            else None,
         )
 
 

@@ -8,20 +8,21 @@ ends nothing (design rule 5).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 import numpy as np
 
 from governance.finding import Change, Finding
+from governance.headline import Headline, Row, worst_first
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.rules import Event, Rules
 from ingest.checks.upstream import River
 from ingest.checks.wording import name
 from sensors.parameters import Catalogue
 from sensors.quality.events import QUIET_MS, Alarms, Cause, Seen
-from sensors.quality.slow import AllAlarms
+from sensors.quality.slow import FOLLOWED, AllAlarms
 from sensors.quality.upstream import Way
 from sensors.quality.wording import event as sentence
 from sensors.reading import Codes, Floats, Ints
@@ -39,8 +40,9 @@ departures from such a median, and a series remembers as many."""
 
 
 def called(finding: Finding) -> Cause | None:
-    """What the sentence of a finding says that the event looks like."""
-    return next((cause for cause in Cause if say(f"event.{cause}").en in finding.text.en), None)
+    """What the headline of a finding says that the event looks like; None of what is no event."""
+    matter = finding.headline.matter if finding.headline else None
+    return next((one for one in Cause for doubtful in (False, True) if matter == _matter(one, doubtful)), None)
 
 
 Choose = Callable[[Station, Cause, float, int], Event | None]
@@ -55,17 +57,53 @@ class Measured:
     at: Ints
     value: Floats
 
-    def by_role(self, at_ms: int, catalogue: Catalogue) -> dict[str, Text]:
+    def by_role(self, at_ms: int, catalogue: Catalogue) -> dict[str, Row]:
         """What the sensor of each role showed before and then, where both are known."""
-        told: dict[str, Text] = {}
+        told: dict[str, Row] = {}
         for p, one in enumerate(catalogue.parameters):
             mine = np.flatnonzero((self.parameter == p) & (self.at <= at_ms) & (self.at >= at_ms - BEFORE_MS))
             mine = mine[np.argsort(self.at[mine])]
             if one.event and one.event not in told and len(mine) > 1 and self.at[mine[-1]] == at_ms:
                 *before, now = self.value[mine[-1 - BEFORE :]].tolist()
-                usual, then = f"{float(np.median(before)):.{one.decimals}f}", one.show(now)
-                told[one.event] = Text(f"{one.zh}{usual}→{then}", f"{one.en} {usual} → {then}")
+                told[one.event] = Row(one.key, now, round(float(np.median(before)), one.decimals + 1))
         return told
+
+
+def headline(station: Station, found: Alarms, row: int, by_role: Mapping[str, Row]) -> Headline:
+    """What an alarm is about: what it looks like, and the move of each sensor that speaks for it.
+
+    ``by_role`` has what its sensors showed before and then, of a sudden change.
+    """
+    what = found.meaning(row)
+    if isinstance(found, AllAlarms) and found.slow(row):
+        keys = list(FOLLOWED)
+        i_of = {role: i for i, role in enumerate(FOLLOWED.values())}
+        rows = [
+            Row(keys[i], _known(found.now[row, i]), _known(found.usual[row, i]))
+            for role, _ in what.evidence
+            if (i := i_of.get(role)) is not None
+        ]
+    else:
+        rows = [replace(by_role[role], times_usual=round(size, 1)) for role, size in what.evidence if role in by_role]
+    return Headline(
+        name(station),
+        _matter(what.cause, bool(found.doubt[row])),
+        worst_first(rows, station.water),
+        station.key,
+        station.water,
+        confidence=round(what.confidence, 2),
+        score=round(float(found.total[row]), 2),
+        threshold=round(float(found.needed[row]), 2),
+    )
+
+
+def _matter(cause: Cause, doubtful: bool) -> Text:
+    told = say(f"event.{cause}")
+    return say("headline.doubtful", matter=told) if doubtful else told
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)
 
 
 def edges(registry: Registry, river: River) -> tuple[Way, ...]:
@@ -159,7 +197,7 @@ class Sudden:
                 "finding.event_slow" if slow else "finding.event",
                 station=name(station),
                 at=_when(at_ms, past),
-                what=sentence(found, a, {} if slow else measured().by_role(at_ms, self._catalogue)),
+                what=sentence(found, a, figures=False),
             )
             begun = rule.found(
                 Change.FIRED,
@@ -167,10 +205,9 @@ class Sudden:
                 station=station.key,
                 observed_at_ms=at_ms,
                 since_ms=at_ms,
-                value=round(float(found.total[a]), 2),
-                limit=round(float(found.needed[a]), 2),
                 retrospective=past,
                 text=text,
+                headline=headline(station, found, a, {} if slow else measured().by_role(at_ms, self._catalogue)),
             )
             told.append(begun)
             on[rule.id] = Alarm(begun.cause, at_ms, at_ms, past)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from governance.finding import Change, Finding
+from governance.headline import Headline
 from ingest.checks.alarms import Alarm, Key
 from ingest.checks.rules import NoData, Rule
 from ingest.checks.wording import duration, name
@@ -177,8 +178,9 @@ class Silence:
             newest_ms, cycle = int(sensors.newest_ms[i]), duration(int(expected.cycle_ms[i]))
             said = {"station": name(station), "parameter": Text(parameter.zh, parameter.en)}
             text = say("finding.sensor_silent", since=beijing(newest_ms), interval=cycle, **said)
+            about = Headline(name(station), say("headline.sensor_silent", parameter=said["parameter"]))
             at_ms = newest_ms + int(expected.patience_ms[i])
-            findings.append(_silent(rule, station.key, cause, newest_ms, at_ms, text, parameter.key))
+            findings.append(_silent(rule, station.key, cause, newest_ms, at_ms, text, about, parameter.key))
         on = {(key[1], key[2]): alarm for key, alarm in self.alarms.items() if key[0] == rule.id and key[2]}
         if on:
             for i in np.flatnonzero(now_ms - sensors.newest_ms <= expected.patience_ms).tolist():
@@ -223,7 +225,8 @@ def _station_silent(rule: NoData, station: Station, heard_ms: int, patience_ms: 
     text = say(
         "finding.silent", station=name(station), since=beijing(heard_ms), interval=duration(station.interval_s * 1000)
     )
-    return _silent(rule, station.key, f"silence:{station.key}", heard_ms, heard_ms + patience_ms, text)
+    about = Headline(name(station), say("headline.silent"))
+    return _silent(rule, station.key, f"silence:{station.key}", heard_ms, heard_ms + patience_ms, text, about)
 
 
 def _gateway_silent(rule: NoData, gateway: str, stations: Sequence[Station], heard_ms: Ints) -> Finding:
@@ -231,11 +234,19 @@ def _gateway_silent(rule: NoData, gateway: str, stations: Sequence[Station], hea
     names = Text("、".join(s.zh for s in stations), ", ".join(s.en for s in stations))
     text = say("finding.gateway_silent", gateway=gateway, count=len(stations), since=beijing(since), stations=names)
     patience_ms = int(max(rule.intervals * max(s.interval_s for s in stations), rule.at_least_s) * 1000)
-    return _silent(rule, gateway, f"silence:gateway:{gateway}", since, since + patience_ms, text)
+    about = Headline(say("headline.gateway", gateway=gateway), say("headline.gateway_silent", count=len(stations)))
+    return _silent(rule, gateway, f"silence:gateway:{gateway}", since, since + patience_ms, text, about)
 
 
 def _silent(
-    rule: NoData, subject: str, cause: str, since_ms: int, at_ms: int, text: Text, parameter: str | None = None
+    rule: NoData,
+    subject: str,
+    cause: str,
+    since_ms: int,
+    at_ms: int,
+    text: Text,
+    headline: Headline,
+    parameter: str | None = None,
 ) -> Finding:
     return rule.found(
         Change.FIRED,
@@ -245,6 +256,7 @@ def _silent(
         observed_at_ms=at_ms,
         since_ms=since_ms,
         text=text,
+        headline=headline,
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from governance.finding import Change, Colour, Finding, Kind
+from governance.headline import Headline
 from ingest.checks.places import Places
 from ingest.checks.schedule import ALWAYS, Schedule, schedule
 from sensors.errors import ConfigurationError
@@ -142,6 +143,7 @@ class Rule:
         limit: float | None = None,
         retrospective: bool = False,
         held: bool = False,
+        headline: Headline | None = None,
     ) -> Finding:
         """What this rule says of a station, in its own name, version and colour."""
         return Finding(
@@ -160,6 +162,7 @@ class Rule:
             retrospective=retrospective,
             text=text,
             held=held,
+            headline=headline,
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from math import isfinite
 
+from governance.headline import Headline, Row
 from ingest.checks.condition import Turn
 from ingest.checks.rules import (
     BlackOdorous,
@@ -94,6 +95,31 @@ def reading(
 
 
 _NOTHING = Text("", "")
+
+
+def headline(
+    rule: Watched, bound: Bound, station: Station, turn: Turn, shown: Parameter, value: float, *, doubtful: bool
+) -> Headline:
+    """What a finding of a rule about readings is about; the values are those of `reading`."""
+    compared = value if isinstance(rule, Trend | Rate) else turn.value
+    rows: tuple[Row, ...] = (Row(shown.key, compared),)
+    match rule:
+        case Trend():
+            matter = say("headline.rises" if rule.side is Side.ABOVE else "headline.falls")
+        case Rate():
+            matter = say("headline.jumps" if rule.side is Side.ABOVE else "headline.drops")
+        case DailyPattern():
+            matter, rows = say("headline.pattern_lost", parameter=parameter(shown)), ()
+        case BlackOdorous():
+            matter, rows = (
+                Text(rule.grade.zh, rule.grade.en),
+                (Row(shown.key, compared, limit=bound.crossed(compared)),),
+            )
+        case _:
+            matter, rows = _NOTHING, (Row(shown.key, compared, limit=bound.crossed(compared)),)
+    if doubtful:
+        matter = say("headline.doubtful", matter=matter) if matter != _NOTHING else say("headline.doubted")
+    return Headline(name(station), matter, rows, station.key, station.water)
 
 
 def _standard(parameter: str, station: Station, bound: Bound, limit: float) -> Text:

@@ -35,7 +35,8 @@ def verify(
     settings: SettingsFile = None,
     data: DataFolder = None,
     kept: Annotated[
-        Path | None, typer.Option("--roots", help="库外保存的树根 · the roots kept outside; default: audit.roots_file")
+        Path | None,
+        typer.Option("--roots", help="库外保存的默克尔根 · the roots kept outside; default: audit.roots_file"),
     ] = None,
     key: Keys = None,
     as_json: AsJson = False,
@@ -96,7 +97,7 @@ def list_entries(
 
 @app.command()
 def seal(settings: SettingsFile = None, data: DataFolder = None) -> None:
-    """立即签一个树根 · Sign a root now instead of within the hour."""
+    """立即签一个默克尔根 · Sign a root now instead of within the hour."""
     with _open(settings, data) as (loaded, database):
         job = sealing.sealing(loaded, database, clock.now_ms)
         made = job.seal()

@@ -37,6 +37,7 @@ def evidence(
             incident,
             by=who(),
             origin=loaded.site.source,
+            site=loaded.site.name,
             photos=loaded.photos,
             now_ms=clock.now_ms(),
             keys=sealing.public_keys(loaded),

@@ -141,7 +141,7 @@ def setupsite_database(
 def influx(
     settings: SettingsFile = None,
     secrets: Annotated[
-        Path | None, typer.Option(help="密钥目录：以管理员设置并发放令牌 · be the administrator, hand out tokens")
+        Path | None, typer.Option(help="密钥目录：以管理员设置并发放登录码 · be the administrator, hand out tokens")
     ] = None,
     since: Annotated[
         str | None, typer.Option(help="自北京时间此日起重算小时与日值 · compute hours and days again since YYYY-MM-DD")

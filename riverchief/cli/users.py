@@ -17,11 +17,11 @@ from riverchief.terminal import out, tabulate
 from sensors.texts import line, named
 from sensors.times import DAY_MS, beijing
 
-app = Commands("人员、角色、任期和令牌 · People, roles, terms and tokens.")
+app = Commands("人员、角色、任期和登录码 · People, roles, terms and tokens.")
 
 Days = Annotated[
     int | None,
-    typer.Option(min=1, max=3650, help="令牌有效天数，缺省见 access.token_days · days until the token expires"),
+    typer.Option(min=1, max=3650, help="登录码有效天数，缺省见 access.token_days · days until the token expires"),
 ]
 Name = Annotated[str, typer.Argument(help="姓名 · name, given once and for ever")]
 
@@ -33,7 +33,7 @@ def add(
     region: Annotated[str, typer.Option(help="区域代码，缺省为全域 · code of a region; everywhere if left out")] = "",
     department: Annotated[Department | None, typer.Option(help="部门（处置人员） · a handler's department")] = None,
     print_token: Annotated[
-        bool, typer.Option("--print-token", help="发放令牌并显示一次 · issue and show a token")
+        bool, typer.Option("--print-token", help="发放登录码并显示一次 · issue and show a token")
     ] = False,
     days: Days = None,
     by: By = None,
@@ -109,13 +109,13 @@ def remove(name: Name, by: By = None, settings: SettingsFile = None, data: DataF
 @app.command("token")
 def token(
     name: Name,
-    revoke: Annotated[bool, typer.Option(help="先作废旧令牌 · revoke the old ones first")] = False,
+    revoke: Annotated[bool, typer.Option(help="先作废旧登录码 · revoke the old ones first")] = False,
     days: Days = None,
     by: By = None,
     settings: SettingsFile = None,
     data: DataFolder = None,
 ) -> None:
-    """发放新令牌，显示一次 · A new token, shown this once."""
+    """发放新登录码，显示一次 · A new token, shown this once."""
     with _writing(settings, data) as (connection, _, now_ms, _):
         if revoke:
             people.revoke(connection, name, by=_author(by), now_ms=now_ms)

@@ -1,7 +1,6 @@
 """Why a reading is doubtful and what an event looks like, in one sentence of each language."""
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Final
 
 from sensors.parameters import catalogue
@@ -39,25 +38,23 @@ TOLD: Final = 4
 """So many sensors are told of, those that moved most: the sentence is read on a telephone."""
 
 
-def event(alarms: Alarms, row: int, measured: Mapping[str, Text] = MappingProxyType({})) -> Text:
+def event(alarms: Alarms, row: int, *, figures: bool = True) -> Text:
     """The sentence of an alarm: what it looks like, how sure, the moves for and against it, and what is doubtful.
 
-    ``measured`` has, by role, what a sensor showed before and then, where that is known.
+    Without ``figures`` the moves are named alone: for who shows them as a table beside it.
     """
     if isinstance(alarms, AllAlarms) and alarms.slow(row):
-        return _slow(alarms, row)
+        return _slow(alarms, row, figures)
     meaning, doubt = alarms.meaning(row), Doubt(int(alarms.doubt[row]))
-    moves = [_move(role, size, measured.get(role)) for role, size in meaning.evidence[:TOLD]]
-    evidence = Text("，".join(m.zh for m in moves), ", ".join(m.en for m in moves))
-    if len(meaning.evidence) > TOLD:
-        evidence = _and(evidence, say("event.more_moved", rest=len(meaning.evidence) - TOLD))
+    moves = [_move(role, size, figures) for role, size in meaning.evidence[:TOLD]]
+    evidence = _listed(moves, len(meaning.evidence))
     told = say(
         "event.told_doubtful" if doubt else "event.told",
         cause=say(f"event.{meaning.cause}"),
         confidence=round(100 * meaning.confidence),
         evidence=evidence,
     )
-    if not alarms.alone[row]:
+    if figures and not alarms.alone[row]:
         weighed = say("event.weighed", total=f"{alarms.total[row]:.1f}", needed=f"{alarms.needed[row]:.1f}")
         told = _and(told, weighed)
     if meaning.against:
@@ -72,13 +69,16 @@ def event(alarms: Alarms, row: int, measured: Mapping[str, Text] = MappingProxyT
     return _and(told, say("event.alone")) if alarms.alone[row] else told
 
 
-def _slow(alarms: AllAlarms, row: int) -> Text:
+def _slow(alarms: AllAlarms, row: int, figures: bool) -> Text:
     """The same of a change of hours or days: what the sensors show, and how far they usually went."""
     meaning = alarms.meaning(row)
     key_of = {role: key for key, role in FOLLOWED.items()}
     place_of = {role: i for i, role in enumerate(FOLLOWED.values())}
     shown = []
     for role, size in meaning.evidence[:TOLD]:
+        if not figures:
+            shown.append(_move(role, size, figures))
+            continue
         one, i = catalogue()[key_of[role]], place_of[role]
         now, usual = one.show(float(alarms.now[row, i])), one.show(float(alarms.usual[row, i]))
         name = Text(one.zh, one.en)
@@ -87,7 +87,7 @@ def _slow(alarms: AllAlarms, row: int) -> Text:
         "event.told_doubtful" if alarms.doubt[row] else "event.told",
         cause=say(f"event.{meaning.cause}"),
         confidence=round(100 * meaning.confidence),
-        evidence=Text("，".join(one.zh for one in shown), ", ".join(one.en for one in shown)),
+        evidence=_listed(shown, len(meaning.evidence)),
     )
     if meaning.against:
         quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
@@ -100,12 +100,16 @@ def _slow(alarms: AllAlarms, row: int) -> Text:
     return _and(told, say("event.beside")) if alarms.supported[row] else told
 
 
-def _move(role: str, size: float, measured: Text | None) -> Text:
-    times = f"{abs(size):.1f}"
-    if measured is not None:
-        return say("event.move_measured", measured=measured, size=times)
+def _move(role: str, size: float, figures: bool) -> Text:
     direction = say("event.up" if size > 0 else "event.down")
-    return say("event.move", role=say(f"sensor_role.{role}"), direction=direction, size=times)
+    key = "event.move" if figures else "event.move_alone"
+    return say(key, role=say(f"sensor_role.{role}"), direction=direction, size=f"{abs(size):.1f}")
+
+
+def _listed(moves: Sequence[Text], count: int) -> Text:
+    """The moves that are told, and how many more there are."""
+    listed = Text("，".join(m.zh for m in moves), ", ".join(m.en for m in moves))
+    return _and(listed, say("event.more_moved", rest=count - len(moves))) if count > len(moves) else listed
 
 
 def _and(first: Text, second: Text) -> Text:

@@ -21,6 +21,10 @@ from api.evidence import font
 from governance import audit, incidents, roots
 from governance.database import Database
 from governance.finding import Colour, Kind
+from governance.headline import Headline, Row
+from governance.incident import Action, Assignment, Order, Source
+from governance.regions import Place
+from governance.roles import Actor, Department, Role
 from ingest.checks import rules
 from ingest.pipeline import Site
 from ingest.storage import registry, upkeep
@@ -32,7 +36,7 @@ from sensors.errors import NotFound
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.texts import Text
+from sensors.texts import Text, say
 from sensors.times import rfc3339
 from sensors.upkeep import Photo
 from tests.cases import a_finding
@@ -93,14 +97,16 @@ class River:
         with self.database.write() as connection:
             upkeep.add_photo(connection, taken, Author("李工（示例）", T))
 
-    def pack(self, language: str = "zh") -> bytes:
+    def pack(self, language: str = "zh", *, number: int = 0, by: str = "陈主任（示例）", role: str = "office") -> bytes:
         return evidence.pack(
             self.database,
             self.store,
             CATALOGUE,
-            self.incident.id,
-            by="陈主任（示例）",
+            number or self.incident.id,
+            by=by,
+            role=role,
             origin="/river/test",
+            site="示例站点",
             photos=self.photos,
             now_ms=self.now_ms,
             language=language,
@@ -133,7 +139,8 @@ def test_the_pack_says_what_happened_by_which_rule_what_was_done_and_how_to_chec
     assert river.incident.title.zh.replace(" ", "") in text.replace(" ", "")
     assert "奇槎涌（示例） · 氨氮" in text
     assert "nh3n-high" in text
-    assert 'side = "above"' in text  # the rule's own words
+    assert "高于2.000 mg/L" in text, "the rule as a sentence"
+    assert "side =" not in text, "not as a file has it"
     assert "降雨合计 2.4 mm" in text
     assert "陈主任（示例）" in text
     assert "排口 <b>外溢</b>" in text  # as it was typed, not as markup
@@ -143,6 +150,7 @@ def test_the_pack_says_what_happened_by_which_rule_what_was_done_and_how_to_chec
     assert lines
     assert all(line.hash in text for line in lines)
     assert all(entry.text.zh.replace(" ", "") in text.replace(" ", "") for entry in history)
+    assert "规则（氨氮限值）" in text, "a rule is no person"
     assert sealed.root.root in text
     assert f"audit proof {lines[-1].n}" in text
 
@@ -224,7 +232,7 @@ def test_the_pack_without_a_root_photos_or_rain_says_so(url: str) -> None:
         "没有雨量数据",
         "无照片",
         "没有可画的监测项",
-        "尚未被签名的树根覆盖",
+        "尚未被签名的默克尔根覆盖",
         "没有当时的规则原文",
     ):
         assert said in text
@@ -245,6 +253,56 @@ def test_the_api_hands_out_the_pack_in_both_languages_and_the_trail_knows_of_it(
     with river.database.read() as connection:
         (entry,) = audit.listing(connection, what="export.evidence")
     assert json.loads(entry.body)["bytes"] == len(answer.content)
+
+
+def test_the_pack_of_an_event_shows_what_was_measured_and_calls_the_score_a_score(river: River) -> None:
+    about = Headline(
+        Text("奇槎涌（示例）", "Qicha (example)"),
+        say("event.sewage"),
+        (Row("nh3n", 3.733, 0.705, 22.2), Row("ph", 6.9, 7.3, -4.0)),
+        "qicha",
+        "creek",
+        confidence=0.95,
+        score=16.7,
+        threshold=7.0,
+    )
+    finding = a_finding(
+        T, rule="event-sure", kind=Kind.EVENT, cause="e", station="qicha", parameter=None, value=None, headline=about
+    )
+    with river.database.write() as connection:
+        (number,) = incidents.record(connection, [finding], T, source="/s").ids
+    text = words(river.pack(number=number))
+    for said in ("0.705 mg/L", "3.73 mg/L（劣Ⅴ类）", "22.2倍", "7.30", "检测得分16.7，门限7", "规则（水质突变）"):
+        assert said in text
+    assert "测值" not in text
+    assert "7.30 1" not in text, "pH has no unit"
+    assert "由陈主任（示例） · 河长办工作人员导出 · 示例站点" in text
+
+
+def test_the_pack_of_what_people_reported_has_their_place_and_no_rule(river: River) -> None:
+    operator = Actor("王受理（示例）", Role.OPERATOR)
+    with river.database.write() as connection:
+        made = incidents.report(
+            connection,
+            Order(Action.COMMENT, comment="桥下有垃圾"),
+            operator,
+            colour=Colour.YELLOW,
+            origin=Source.PERSON,
+            place=Place(reach="qichachong"),
+            now_ms=T,
+            source="/s",
+        )
+        to = Assignment(department=Department.ENVIRONMENT, responsible="张河长（示例）")
+        for order in (Order(Action.ACCEPT), Order(Action.DISPATCH, assignment=to)):
+            incidents.act(connection, made.id, order, operator, now_ms=T, source="/s")
+    text = words(river.pack(number=made.id))
+    assert "奇槎涌 桥下有垃圾" in text
+    assert "()" not in text
+    assert say("evidence.rule").zh not in text
+    assert "生态环境部门" in text, "to whom it was dispatched"
+    assert "张河长（示例）" in text
+    by_command = words(river.pack(number=made.id, role="", by="root"))
+    assert "由服务器命令行（账号 root）导出 · 示例站点" in by_command
 
 
 def test_the_pack_has_a_chart_with_the_limit_and_a_map(river: River) -> None:

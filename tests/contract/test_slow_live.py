@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from governance.finding import Change, Finding
+from sensors.texts import say
 from tests.creek import DAY, RULES, STEP, after, creek, feed, firing
 from tests.world import T0, World
 
@@ -52,9 +53,13 @@ def test_a_night_without_oxygen_is_told_while_it_lasts_and_then_ends(before: Pat
     hours = (first.observed_at_ms - T0) / STEP / 4 - FROM / 4
     assert 0 < hours <= 4
     assert "has been changing for hours" in first.text.en
-    assert "an oxygen sag" in first.text.en
-    assert "dissolved oxygen down to" in first.text.en
-    assert "水质渐变" in first.text.zh
+    assert first.headline is not None
+    assert first.headline.matter == say("event.oxygen_sag")
+    oxygen = first.headline.rows[0]
+    assert oxygen.parameter == "do"
+    assert oxygen.value is not None
+    assert oxygen.before is not None
+    assert oxygen.value < oxygen.before
     assert (last.observed_at_ms - T0) / STEP > FROM + 44 + 10, "it did not end while oxygen was missing"
 
 

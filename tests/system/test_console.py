@@ -251,7 +251,7 @@ def test_a_polluted_station_turns_red_without_a_reload_and_is_accepted_by_name(r
     red = next(incident for incident in found if incident.colour == "red")
     entry = page.get_by_test_id(f"start-incident-{red.id}")
     expect(entry).to_contain_text("奇槎涌环湖花园段下游")
-    expect(entry).to_contain_text("高于4.000 mg/L")
+    expect(entry).to_contain_text("劣Ⅴ类，限值2.0")
     expect(entry).to_contain_text("Qicha Creek")
     expect(page.get_by_test_id("start-counts-red")).to_contain_text("1")
 
@@ -338,7 +338,7 @@ def signs_in(river: River, desk: Page) -> None:
     desk.goto(river.url)
     desk.get_by_test_id("login-token").fill("guessed")
     desk.get_by_test_id("login-go").click()
-    expect(desk.locator("[role=alert]")).to_contain_text("令牌无效")
+    expect(desk.locator("[role=alert]")).to_contain_text("登录码无效")
     desk.get_by_test_id("login-token").fill(known)
     desk.get_by_test_id("login-go").click()
     desk.locator("[data-testid^=start-incident-][data-testid$=-accept]").first.click()

@@ -25,6 +25,7 @@ from governance.channels import Outcome
 from governance.contacts import Channel, Contact, Directory, Role
 from governance.database import Database
 from governance.finding import Change, Colour, Finding, Kind
+from governance.headline import Headline, Row
 from governance.incident import Action, Assignment, Order, Source, State
 from governance.messenger import Bucket, Messenger
 from governance.notice_tables import notice as notices_
@@ -61,6 +62,9 @@ STATIONS = (
     Station("s2", "澜石", "Lanshi", 113.1, 23.0, region="shiwan"),
     Station("z1", "祖庙", "Zumiao", 113.1, 23.0, region="zumiao", gateway="gw"),
 )
+
+
+AMMONIA = (Row("nh3n", 8.4, limit=2.0),)
 
 
 @dataclass
@@ -176,6 +180,7 @@ def fired(cause: str, at_ms: int, colour: Colour, station: str, **other: Any) ->
         "colour": colour,
         "retrospective": False,
         "text": Text(f"环湖氨氮8.4高于2.0（{cause}）", f"Lake NH3-N 8.4 above 2.0 ({cause})"),
+        "headline": Headline(Text("环湖", "Lake"), Text(f"（{cause}）", f"({cause})"), AMMONIA, station),
     }
     return Finding(**(values | other))
 
@@ -221,7 +226,10 @@ def test_a_red_incident_is_told_at_once_to_who_is_on_call_and_the_nearest_chief_
     office.go()
     for key in ("duty", "street"):
         (text,) = office.phones.to(key)
-        assert text.startswith("【红】环湖氨氮8.4高于2.0（a）。请10分钟内确认 https://r.example.cn/a/")
+        first = text.splitlines()[0]
+        assert first.startswith(
+            "【红】环湖 （a） · 氨氮8.40（劣Ⅴ类，限值2.0），12:00起。请10分钟内确认 https://r.example.cn/a/"
+        )
     office.go(120)
     office.messenger().round()
     assert len(office.phones.got) == 2
@@ -244,13 +252,14 @@ def test_an_emergency_calls_at_night_whatever_its_colour_and_one_step_more_each_
         ("duty", "street", "district"), 1
     )
     (text,) = office.phones.to("street")
-    assert text.startswith(f"【红·应急】事件{number}：")
+    assert text.startswith("【红·应急】环湖 （a） · 氨氮8.40")
+    assert "13日01:30前上报 https://r.example.cn/a/" in text, "by when it is to be reported"
     office.clock[0] = NIGHT + 10 * MINUTE
     with office.database.write() as connection:
         assert incidents.remind(connection, office.clock[0], up=str, source="/test") == [number]
     office.go(16)
     assert len(office.phones.to("street")) == 2
-    link = office.phones.to("street")[-1].rsplit(" ", 1)[-1].split("/a/")[1]
+    link = office.phones.to("street")[-1].split("/a/")[1].split()[0]
     assert office.site().post(f"/a/{link}").status_code == 200
     with office.database.read() as connection:
         after = incidents.get(connection, number)
@@ -283,6 +292,18 @@ def test_a_repetition_on_an_open_incident_tells_nobody_and_a_worse_colour_does(o
     office.fire("a", colour=Colour.RED, rule="r3")
     office.go(61)
     assert office.phones.to("street")[1].startswith("【红·续】")
+    assert office.phones.to("duty")[-1].startswith("【红】"), "it is no repetition for who was never told of it"
+
+
+def test_a_message_shows_what_is_measured_when_it_is_sent(office: Office) -> None:
+    now = {("s1", "nh3n"): 9.93}
+    office.made = office.messenger(present=lambda wanted: {key: now[key] for key in wanted})
+    office.fire("a")
+    office.go()
+    assert "氨氮9.93（劣Ⅴ类" in office.phones.to("street")[0]
+    with office.database.read() as connection:
+        (body, *_) = [n.body for n in notice_store.listed(connection, limit=9)]
+    assert "氨氮9.93" in body, "what is kept is what was sent"
 
 
 def test_what_comes_together_in_one_region_is_one_message(office: Office) -> None:
@@ -292,7 +313,7 @@ def test_what_comes_together_in_one_region_is_one_message(office: Office) -> Non
     office.fire("d", colour=Colour.YELLOW, station="s2")
     office.go(30)
     (text,) = office.phones.to("street")
-    assert text.startswith("【黄】石湾镇街道4件，最急：")
+    assert text.startswith("【黄】石湾镇街道4起，最急：")
     assert len(text.splitlines()) == 5
 
 
@@ -379,7 +400,7 @@ def test_at_night_yellow_waits_for_the_morning_as_one_message_and_red_does_not(o
     office.clock[0] = to_ms(datetime.fromisoformat("2026-05-13T07:30:00+08:00"))
     office.act(1, "accept")
     office.go()
-    morning = [text for text in office.phones.to("street") if "件" in text]
+    morning = [text for text in office.phones.to("street") if "起，最急" in text]
     assert len(morning) == 1
     assert "（b）" in morning[0]
     assert "（a）" not in morning[0], "confirmed meanwhile"
@@ -394,7 +415,7 @@ def test_what_late_data_show_is_told_once_a_day_and_asks_for_nothing(office: Off
     office.go()
     ((name, text),) = office.phones.taken
     assert name == "engineer"
-    assert text.startswith("[blue, past] Lake NH3-N")
+    assert text.startswith("[blue, past] Lake: (a) · ammonia nitrogen 8.40")
     assert "/a/" not in text
 
 
@@ -427,7 +448,9 @@ def test_a_task_is_told_to_whom_it_was_given_and_to_nobody_else(office: Office) 
     office.go(61)
     told = office.phones.taken[before:]
     assert [name for name, _ in told] == ["handler"]
-    assert told[0][1].startswith("【红·派单】事件1：")
+    assert told[0][1].splitlines()[0] == (
+        "【红·派单】环湖 （a） · 氨氮8.40（劣Ⅴ类，限值2.0），13:01前开始处置 https://r.example.cn/incidents/1"
+    )
 
 
 def test_what_a_citizen_reports_from_a_place_without_a_station_reaches_the_chief_of_its_region(office: Office) -> None:
@@ -483,7 +506,7 @@ def test_what_nobody_confirms_goes_up_step_by_step_and_stays_visible_at_the_end(
     assert office.phones.to("district") == []
     office.go(61)
     (text,) = office.phones.to("district")
-    assert text.startswith("【红·10分钟无人确认】环湖氨氮8.4")
+    assert text.startswith("【红·10分钟未确认】环湖 （a） · 氨氮8.40")
     office.go(11 * 60)
     office.go(24 * 3600)
     assert len(office.phones.to("district")) == 1
@@ -544,7 +567,7 @@ def test_what_was_closed_is_told_to_those_who_were_called_and_to_nobody_else(off
     office.go()
     office.act(1, "false_alarm")
     office.go(61)
-    assert office.phones.to("street")[-1].startswith("【结案】事件1：")
+    assert office.phones.to("street")[-1].startswith("【结案】环湖 （a） · 氨氮8.40")
     assert office.phones.to("district") == []
     office.fire("b", colour=Colour.YELLOW)
     office.go(1)
@@ -576,7 +599,8 @@ def test_what_was_withdrawn_is_told_once_to_all_who_were_told_of_the_incident_an
     office.go(61)
     told = office.phones.taken[before:]
     assert sorted(name for name, _ in told) == ["duty", "handler", "street"]
-    assert {text for _, text in told} == {f"【撤回】事件{number}：撤回：气泡"}
+    first = f"【撤回】环湖 （a） · 氨氮8.40（劣Ⅴ类，限值2.0） https://r.example.cn/incidents/{number}"
+    assert {text for _, text in told} == {f"{first}\n撤回：气泡"}
 
 
 @pytest.mark.parametrize("left", [False, True], ids=["all withdrawn", "one stands"])
@@ -796,7 +820,7 @@ def test_opening_the_link_changes_nothing_and_the_button_confirms_in_the_persons
     office.go(11 * 60)
     assert office.phones.to("district") == []
     again = site.post(path)
-    assert "此前已有人确认或已结案：1件" in again.text
+    assert "此前已有人确认或已结案：1起" in again.text
     with office.database.read() as connection:
         assert len(incidents.history(connection, 1)) == len(history)
 
@@ -840,8 +864,8 @@ def test_a_message_of_many_confirms_all_of_them(office: Office) -> None:
     office.act(7, "accept")
     office.go()
     said = site.post(path).text
-    assert "249件" in said
-    assert "此前已有人确认或已结案：1件" in said
+    assert "249起" in said
+    assert "此前已有人确认或已结案：1起" in said
 
 
 # -- over the API and the command line ---------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def test_a_rivers_name_on_the_map_is_text_and_never_html(look: Look) -> None:
 
 def test_who_has_nothing_to_do_is_told_what_others_have_in_hand_and_the_office_until_when(look: Look) -> None:
     page = look("/worklist", AUDITOR)
-    expect(page.get_by_test_id("tasks-empty")).to_contain_text("件未结案事件，正由他人办理")
+    expect(page.get_by_test_id("tasks-empty")).to_contain_text("起未结案事件，正由他人办理")
     page.get_by_test_id("tasks-empty").get_by_role("link").click()
     expect(page.get_by_test_id("cases-list").locator("li")).not_to_have_count(0)
     page = look("/worklist", OFFICE)
@@ -272,7 +272,7 @@ def test_a_photo_is_shown_before_the_case_is_finished_and_no_photo_is_refused(lo
     picker.set_input_files({"name": "清理后.png", "mimeType": "image/png", "buffer": pages_site.PHOTO})
     expect(page.get_by_test_id("photo-file").nth(1)).to_have_attribute("data-state", "kept")
     page.get_by_test_id("start-dialog-confirm").click()
-    expect(page.get_by_test_id("case-stops").locator("[aria-current=step]")).to_contain_text("已办结")
+    expect(page.get_by_test_id("case-stops").locator("[aria-current=step]")).to_contain_text("处置完成")
     expect(page.get_by_test_id("case-files").locator("img")).to_have_count(1)
     expect(page.get_by_test_id("case-timeline").locator("blockquote").first).to_contain_text("已清理完毕")
 

@@ -84,13 +84,14 @@ def test_the_event_says_where_what_how_urgent_and_why():
             "rule": {"id": "do-low", "version": "2"},
             "message": "qicha/3/1842",
             "title": {"zh": "奇槎涌溶解氧1.2", "en": "Qicha: oxygen 1.2"},
+            "headline": None,
             "text": {"zh": "奇槎涌溶解氧1.2", "en": "Qicha: oxygen 1.2"},
             "by": "do-low",
             "role": "",
             "comment": None,
             "attachments": [],
             "measurement": {},
-            "details": {},
+            "details": {"version": "2", "kind": "threshold", "station": "qicha", "parameter": "do"},
         },
     }
 

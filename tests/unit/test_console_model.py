@@ -13,14 +13,16 @@ from api.context import Context
 from api.registries import Registries
 from governance.database import Database
 from governance.finding import Colour, Kind
+from governance.headline import Headline, Row, title
 from governance.incident import Action, Condition, Incident, State
 from governance.incidents import Counts
+from governance.regions import Place
 from ingest.ledger import Account
 from ingest.storage.port import Latest, Series
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 from sensors.reading import Flag, pack
-from sensors.stations import Registry, Station
+from sensors.stations import Reach, Registry, Station, Water
 from sensors.texts import Text
 from sensors.times import DAY_MS
 from tests.databases import with_tables
@@ -34,7 +36,10 @@ def station(key: str, gateway: str | None = None) -> Station:
     return Station(key, f"{key}站", f"{key} station", 113.1, 23.0, interval_s=300, gateway=gateway)
 
 
-REGISTRY = Registry((station("shiwan"), station("lanshi"), station("nandou-1", "gw"), station("nandou-2", "gw")))
+REGISTRY = Registry(
+    (station("shiwan"), station("lanshi"), station("nandou-1", "gw"), station("nandou-2", "gw")),
+    reaches=(Reach("creek", "奇槎涌", "Qicha Creek", Water.CREEK, ()),),
+)
 
 
 def newest(key: str, minutes_ago: float, value: float = 0.8) -> Latest:
@@ -146,11 +151,28 @@ def test_a_silent_gateway_colours_all_its_stations() -> None:
     assert model.incidents[0].name == Text("网关 gw", "Gateway gw")
 
 
-def test_live_incidents_stand_newest_first_above_late_data_and_closed_ones() -> None:
+def test_the_counter_of_blue_counts_what_the_list_shows_in_blue() -> None:
+    counts = Counts(dict.fromkeys(State, 0), {**dict.fromkeys(Colour, 0), Colour.RED: 1, Colour.BLUE: 1}, 3)
+    model = build(REGISTRY, (), (), counts, (), NOW)
+    assert (model.open_by_colour[Colour.RED], model.open_by_colour[Colour.BLUE]) == (1, 4)
+    assert model.open_retrospective == 3
+
+
+def test_a_row_shows_what_is_measured_now_and_a_report_its_place() -> None:
+    about = Headline(Text("石湾", "Shiwan"), rows=(Row("nh3n", 8.4, limit=2.0),), station="shiwan")
+    now = Latest("shiwan", "nh3n", NOW, 1.2, 1, NOW)
+    (row,) = picture(incident(1, "shiwan", Colour.RED, headline=about), latest=(now,)).incidents
+    assert row.sentence == title(about, 1.2)
+    told = incident(2, "", Colour.YELLOW, kind=Kind.REPORT, place=Place(reach="creek"), title=Text("有垃圾", "有垃圾"))
+    (row,) = picture(told).incidents
+    assert row.sentence == Text("奇槎涌 有垃圾", "Qicha Creek: 有垃圾")
+
+
+def test_the_most_urgent_live_incidents_stand_first_above_late_data_and_closed_ones() -> None:
     late = incident(4, "shiwan", Colour.BLUE, retrospective=True)
     closed = incident(5, "lanshi", Colour.RED, state=State.CLOSED, open_cause=None, closed_at_ms=NOW)
     model = picture(late, incident(1, "shiwan", Colour.RED), closed, incident(3, "lanshi", Colour.BLUE))
-    assert [row.id for row in model.incidents] == [3, 1, 4, 5]
+    assert [row.id for row in model.incidents] == [1, 3, 4, 5], "a newer blue one pushes no red one down"
 
 
 def test_only_actions_the_lifecycle_accepts_are_offered() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from governance.arising import advance, concerned
 from governance.finding import Change, Colour, Finding, Kind
+from governance.headline import Headline, Row, title
 from governance.incident import (
     COMMENT_LIMIT,
     Action,
@@ -25,7 +26,8 @@ from governance.lifecycle import STEPS, act, allowed, merge, remind, split
 from governance.regions import Place
 from governance.roles import Actor, Department, Forbidden, Role
 from sensors.errors import Refused
-from sensors.texts import Text
+from sensors.texts import Text, say
+from sensors.times import beijing
 from tests.cases import (
     ADMINISTRATOR,
     CHIEF,
@@ -282,8 +284,8 @@ def test_an_incident_goes_from_the_report_to_the_closed_case():
 def test_closing_is_refused_while_a_condition_is_active_and_says_what_is_allowed():
     with pytest.raises(NotNow) as refusal:
         act(walked(5), Order(Action.CLOSE, comment="好了"), OPERATOR, NOW)
-    assert "仍有1项异常未恢复（nh3n-high shiwan nh3n）" in str(refusal.value)
-    assert "still active (nh3n-high shiwan nh3n)" in str(refusal.value)
+    assert "仍有1项异常未恢复（shiwan氨氮）" in str(refusal.value)
+    assert "still active (ammonia nitrogen at shiwan)" in str(refusal.value)
     assert Action.REWORK in refusal.value.allowed
     assert Action.CLOSE not in refusal.value.allowed
 
@@ -311,7 +313,7 @@ def test_who_handled_it_neither_verifies_nor_closes_it():
 def test_a_result_without_a_photo_or_a_measurement_is_refused():
     with pytest.raises(NotNow, match=r"必须附上其中之一：照片或附件、实测数据"):
         act(walked(3), Order(Action.FINISH, comment="已处理"), WATER, NOW)
-    with pytest.raises(NotNow, match=r"必须写明理由"):
+    with pytest.raises(NotNow, match=r"必须填写说明"):
         act(walked(3), Order(Action.FINISH, attachments=("1",)), WATER, NOW)
 
 
@@ -358,7 +360,7 @@ def test_a_transfer_says_to_whom():
 def test_a_person_acts_within_reach_and_on_what_is_theirs():
     incident = replace(opened(), place=Place("zumiao/1"))
     elsewhere = replace(OPERATOR, regions=frozenset({"shiwan"}))
-    with pytest.raises(Forbidden, match=r"zumiao/1，不在您的辖区"):
+    with pytest.raises(Forbidden, match=r"不在您的辖区"):
         act(incident, Order(Action.ACCEPT), elsewhere, NOW)
     assert allowed(incident, elsewhere) == ()
     near = replace(OPERATOR, regions=frozenset({"zumiao", "zumiao/1"}))
@@ -409,7 +411,7 @@ def test_the_role_forbids_with_what_is_allowed_now():
 
 @pytest.mark.parametrize("comment", [None, "", "  \n"])
 def test_an_action_that_needs_a_reason_is_refused_without_one(comment: str | None):
-    with pytest.raises(Refused, match=r"必须写明理由.* / .*without a comment"):
+    with pytest.raises(Refused, match=r"必须填写说明.* / .*without a comment"):
         act(opened(), Order(Action.COMMENT, comment=comment), OPERATOR, NOW)
 
 
@@ -444,6 +446,38 @@ def test_merging_sheds_no_supervision_and_forgets_nobody_who_handled_it():
     (_, _), (kept, _) = merge(watched, other, Order(Action.MERGE, into=18), OPERATOR, NOW)
     assert (kept.case.supervised_by, kept.case.supervised_level) == (OFFICE.name, OFFICE.level)
     assert kept.case.handlers == (WATER.name,)
+
+
+SEWAGE = Headline(
+    Text("澜石", "Lanshi"), say("event.sewage"), (Row("nh3n", 3.733, 0.705, 22.2),), "lanshi", "creek", 0.95, 16.7, 7.0
+)
+
+
+def test_what_is_split_off_has_the_title_and_evidence_of_its_own_matter():
+    first = opened()
+    both, effects = changed(first, fired(T + HOUR, rule="event", station="lanshi", parameter=None, headline=SEWAGE))
+    key = ("event", "lanshi", "")
+    order = Order(Action.SPLIT, comment="两处来源", conditions=(key,))
+    _, (new, _) = split(both, order, OPERATOR, NOW, said={key: effects.entry})
+    assert (new.headline, new.title) == (SEWAGE, title(SEWAGE))
+    assert first.title != new.title
+
+
+def test_a_merged_case_has_the_title_of_the_more_urgent_one():
+    mild = replace(opened(fired(colour=Colour.YELLOW)), id=1)
+    grave = replace(opened(fired(station="lanshi", colour=Colour.RED, headline=SEWAGE, cause="x")), id=2)
+    for incident, into in ((mild, grave), (grave, mild)):
+        _, (kept, _) = merge(incident, into, Order(Action.MERGE, into=into.id), OPERATOR, NOW)
+        assert (kept.id, kept.colour, kept.title, kept.station) == (into.id, Colour.RED, title(SEWAGE), "lanshi")
+
+
+def test_a_dispatch_says_to_whom_and_by_when():
+    incident, _ = changed(opened(), fired())
+    accepted = act(incident, Order(Action.ACCEPT), OPERATOR, NOW)[0]
+    to = Assignment(responsible="张河长（示例）", department=Department.ENVIRONMENT)
+    after, effects = act(accepted, Order(Action.DISPATCH, assignment=to), OPERATOR, NOW)
+    for said in ("张河长（示例）", say("department.environment").zh, beijing(after.case.due_ms or 0)):
+        assert said in effects.entry.text.zh
 
 
 def test_splitting_takes_conditions_into_an_incident_that_follows_them():

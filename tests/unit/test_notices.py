@@ -1,6 +1,8 @@
 """Messages to people, the pure part: when, to whom, in which words; links nobody can guess; who is on call."""
 
+import re
 import tomllib
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,10 +13,11 @@ from hypothesis import strategies as st
 from governance import channels, contacts, notices, oncall
 from governance.contacts import Channel, Contact, Directory, Place, Role
 from governance.finding import Colour
+from governance.headline import NOTHING, Headline, Row, words
 from governance.notices import ROOM, Item, Kind, Links, Policy, compose, first_line, kind_of
 from governance.oncall import Shift
 from sensors.errors import ConfigurationError, NotFound
-from sensors.texts import Text
+from sensors.texts import Text, say
 from sensors.times import BEIJING, from_ms, to_ms
 
 SAMPLE = Path("config/contacts.sample.toml").read_text(encoding="utf-8")
@@ -35,7 +38,9 @@ def clock(at_ms: int) -> str:
 
 def item(number: int, colour: Colour = Colour.RED, kind: Kind = Kind.OPENED, **other: object) -> Item:
     text = Text(f"奇槎涌环湖段氨氮{number}.4，连续3次高于2.0", f"Qicha Creek NH3-N {number}.4, 3 readings above 2.0")
-    values = {"minutes": 10, "place": QICHA, "text": text, "at_ms": number} | other
+    rows = (Row("nh3n", number + 0.4, limit=2.0),)
+    headline = Headline(Text("奇槎涌环湖段", "Qicha Creek"), rows=rows, station="s", water="creek")
+    values = {"minutes": 10, "place": QICHA, "text": text, "at_ms": number, "headline": headline, "since_ms": 0} | other
     return Item(number, kind, colour, **values)  # type: ignore[arg-type]
 
 
@@ -78,10 +83,68 @@ def test_nothing_is_told_before_it_happened_or_more_than_a_day_later(at_ms: int,
 
 def test_the_first_line_carries_colour_place_value_what_to_do_and_the_link() -> None:
     line = first_line([item(8)], "zh", room=None, link=LINK)
-    assert line == f"【红】奇槎涌环湖段氨氮8.4，连续3次高于2.0。请10分钟内确认 {LINK}"
+    since = "08:00起"
+    assert line == f"【红】奇槎涌环湖段 氨氮8.40（劣Ⅴ类，限值2.0），{since}。请10分钟内确认 {LINK}"
     cut = first_line([item(8)], "zh", room=ROOM["zh"], link=LINK)
-    assert cut == f"【红】奇槎涌环湖段氨氮8.4，连续3次高于…。请10分钟内确认 {LINK}"
-    assert "[red] Qicha Creek NH3-N 8.4" in first_line([item(8)], "en", room=160, link=LINK)
+    assert cut == f"【红】奇槎涌环湖段 氨氮8.40（劣Ⅴ类）。请10分钟内确认 {LINK}", "since when and the limit go first"
+    assert "[red] Qicha Creek: ammonia nitrogen 8.40" in first_line([item(8)], "en", room=160, link=LINK)
+
+
+LONGEST = max(
+    (Text(one["zh"], one["en"]) for one in tomllib.loads(Path("config/stations.toml").read_text("utf-8"))["station"]),
+    key=lambda one: (len(one.zh), len(one.en)),
+)
+SHORT = Links("https://hz.cn", b"key")
+MATTERS = {
+    "a limit": Headline(LONGEST, NOTHING, (Row("codmn", 16.41, limit=15.0),), "s", "creek"),
+    "an event": Headline(LONGEST, say("event.sewage"), (Row("nh3n", 3.733, 0.7, 22.2),), "s", "creek", 0.95, 16.7, 7.0),
+    "a doubtful event": Headline(
+        LONGEST, say("headline.doubtful", matter=say("event.oxygen_sag")), (Row("do", 1.22, 5.1),), "s", "creek", 0.5
+    ),
+    "silence": Headline(LONGEST, say("headline.silent")),
+    "a citizen's report": Headline(QICHA, Text("环湖花园桥下有成片漂浮垃圾" * 6, "litter under the bridge " * 9)),
+}
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize("matter", MATTERS)
+@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.TEST])
+def test_every_message_has_place_matter_value_class_deadline_and_link_within_its_room(
+    kind: Kind, matter: str, language: str
+) -> None:
+    about = MATTERS[matter]
+    one = item(12, kind=kind, headline=about, due_ms=at("13 14:30"), step="handle")
+    one = replace(one, at_ms=at("12 14:00"), since_ms=at("12 12:05"))
+    link = SHORT.make(1234, "duty", 1) if notices.asks([one]) else SHORT.page([one])
+    parts = words(about, language)
+    short, whole = (compose([one], language, short=short, link=link) for short in (True, False))
+    first = whole.splitlines()[0]
+    assert len(short) <= ROOM[language]
+    for line in (short, first):
+        assert line.endswith(link)
+        assert parts.value in line, "the value is never cut"
+        assert parts.place[:4] in line
+        assert parts.matter[:4] in line
+        assert not re.search(r"[{}]", line)
+    for part in (parts.place, parts.matter, parts.value, parts.water_class, parts.limit):
+        assert part in first, "where there is room nothing is left out"
+    if kind not in (Kind.EMERGENCY, Kind.ESCALATED, Kind.PROMOTED, Kind.REOPENED):  # sent after one that named it
+        assert parts.water_class.removesuffix("类") in short
+    if kind in notices._DUE:
+        for line in (short, first):
+            assert "14:30" in line, "by when"
+    elif kind in notices.CALLS:
+        assert "10" in short, "minutes to confirm within"
+
+
+def test_a_digest_names_place_matter_and_value_of_each() -> None:
+    held = [item(n, Colour.BLUE, Kind.PAST, headline=about) for n, about in enumerate(MATTERS.values(), 1)]
+    first, *rows = compose(held, "zh", short=False, link=LINK).splitlines()
+    assert first.startswith("【蓝】")
+    assert LINK in first
+    for row, about in zip(rows, MATTERS.values(), strict=True):
+        assert words(about, "zh").place in row
+        assert words(about, "zh").value in row
 
 
 @given(
@@ -93,9 +156,9 @@ def test_the_first_line_carries_colour_place_value_what_to_do_and_the_link() -> 
     st.text("涌氨x ", max_size=200),
 )
 def test_a_short_message_fits_one_sms_and_never_loses_its_link(
-    items: list[Item], language: str, linked: bool, words: str
+    items: list[Item], language: str, linked: bool, typed: str
 ) -> None:
-    told = [Item(i.incident_id, i.kind, i.colour, i.at_ms, QICHA, Text(words, words), i.minutes) for i in items]
+    told = [replace(i, headline=None, text=Text(typed, typed)) for i in items]
     line = compose(told, language, short=True, link=LINK if linked else None)
     assert len(line) <= ROOM[language]
     assert "\n" not in line
@@ -107,15 +170,19 @@ def test_many_incidents_are_one_message_the_most_urgent_first_and_a_count_of_the
     items = [item(n, Colour.YELLOW) for n in range(1, 30)] + [item(99, Colour.RED)]
     text = compose(items, "zh", short=False, link=LINK)
     lines = text.splitlines()
-    assert lines[0].startswith("【红】奇槎片区30件，最急：奇槎涌环湖段氨氮99.4")
+    assert lines[0].startswith("【红】奇槎片区30起，最急：奇槎涌环湖段 氨氮99.4")
     assert "99.4" in lines[1]
-    assert lines[-1] == "另有20件，见平台"
+    assert lines[-1] == "另有20起，见平台"
     assert text.count(LINK) == 1
 
 
-def test_news_asks_for_nothing_and_has_no_link() -> None:
-    for kind in (Kind.RECOVERED, Kind.WITHDRAWN, Kind.CLOSED):
-        assert LINK not in compose([item(7, kind=kind, minutes=None)], "zh", short=False, link=LINK)
+def test_news_asks_nobody_to_confirm_and_links_to_the_incident() -> None:
+    links = Links("https://r.example.cn/", b"key")
+    for kind in (Kind.RECOVERED, Kind.WITHDRAWN, Kind.CLOSED, Kind.DISPATCHED, Kind.OVERDUE):
+        assert not notices.asks([item(7, kind=kind)])
+    assert notices.asks([item(7, kind=Kind.CLOSED), item(8)])
+    assert links.page([item(7)]) == "https://r.example.cn/incidents/7"
+    assert links.page([item(7), item(8)]) == "https://r.example.cn/worklist"
 
 
 def event(what: str, **other: object) -> dict[str, object]:

@@ -12,14 +12,14 @@ from api.access import right_of
 from api.console import marks
 from api.console.marks import Day
 from api.console.menu import ENTRIES, INCIDENT, REACH, menu
-from api.console.models import assessment, messages, orders, reach, trail
+from api.console.models import assessment, messages, names, orders, reach, trail
 from api.console.models import incident as cases
 from api.console.models import people as staff
 from api.console.models.messages import Duty
 from api.console.models.orders import Need
 from governance import audit
 from governance.callbacks import Result
-from governance.finding import Colour
+from governance.finding import Colour, Kind
 from governance.incident import Action, Condition, Entry, FalseAlarm, Incident, Order, Source, State, What
 from governance.lifecycle import STEPS, hindered, reported
 from governance.oncall import ROTATION, SINGLE, Shift
@@ -33,7 +33,7 @@ from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.texts import Text
+from sensors.texts import Text, say
 
 DAY = 86_400_000
 T = 1_790_000_000_000
@@ -164,7 +164,7 @@ def test_a_case_on_a_branch_stands_where_it_left_the_straight_way():
 def test_a_step_is_of_when_it_was_reached_and_not_of_what_was_found_later():
     history = [entry(1, State.REPORTED), entry(9, State.REPORTED, before=State.REPORTED, what=What.RESOLVED)]
     assert cases.stops(case(State.REPORTED), history)[0].at_ms == T + 1
-    assert {line.role for line in cases.lines(history)} == {"rule"}
+    assert {line.who for line in cases.lines(history)} == {say("rule_kind.by_id", rule=history[0].by)}
 
 
 def test_findings_that_repeat_themselves_are_one_line_and_what_people_wrote_is_never_hidden():
@@ -323,9 +323,14 @@ def test_whatever_the_trail_holds_is_said_in_words():
     assert [thing for thing in sorted(things) if audit.thing(thing).zh == thing] == []
     assert audit.words("something.new") == Text("something.new", "something.new")
     assert set(audit.codes()) >= codes
-    assert trail.who("deadline", "") == Text("时限", "the deadline")
-    assert trail.who("nh3n-high", "rule") == Text("nh3n-high · 规则", "nh3n-high · rule")
-    assert trail.who("李某", "office").zh == "李某 · 河长办工作人员"
+    assert names.who("deadline", "") == Text("时限", "the deadline")
+    assert names.who("nh3n-high", "rule") == say("rule_kind.by_id", rule="nh3n-high")
+    of = {"kind": "threshold", "parameter": "nh3n"}
+    assert names.who("nh3n-high", "rule", of).zh == "规则（氨氮限值）", "a rule is no person"
+    for kind in Kind:
+        assert names.who("x", "rule", {"kind": kind}) == say("rule_kind.alone", kind=say(f"rule_kind.{kind}"))
+    assert names.who("root", "") == say("entry.by_root"), "nor is the account of a server"
+    assert names.who("李某", "office").zh == "李某 · 河长办工作人员"
 
 
 def test_the_trails_filter_takes_whole_days_of_beijing():

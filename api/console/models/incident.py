@@ -7,12 +7,13 @@ from typing import Any
 from api.console.marks import Place as Spot
 from api.console.marks import Stretch
 from api.console.model import duration
+from api.console.models.names import by_whom
 from governance.attachments import Attachment
 from governance.comparison import Difference
 from governance.dispatch import Process
 from governance.incident import Action, Entry, Incident, State, What
 from governance.notice_store import Notice
-from governance.notices import Item
+from governance.notices import Item, told
 from governance.reports import Report
 from ingest.traces import Traced
 from sensors.network import distance_km, place_at
@@ -55,7 +56,7 @@ class Line:
 
     seq: int
     at_ms: int
-    by: str
+    who: Text
     role: str
     text: Text
     comment: str
@@ -144,10 +145,6 @@ def stops(incident: Incident, history: Sequence[Entry]) -> tuple[Stop, ...]:
     return (*before, Stop(state, "now", reached.get(state)), *after)
 
 
-FOUND = (What.FIRED, What.RESOLVED, What.WITHDRAWN, What.PROMOTED)
-"""What rules say; ``by`` is the rule."""
-
-
 def lines(history: Iterable[Entry]) -> tuple[Line, ...]:
     """The timeline, newest first; findings in a row that only say "still so" are one line."""
     found: list[Line] = []
@@ -164,8 +161,8 @@ def lines(history: Iterable[Entry]) -> tuple[Line, ...]:
             Line(
                 seq=entry.seq,
                 at_ms=entry.at_ms,
-                by=entry.by,
-                role="rule" if entry.what in FOUND else entry.role,
+                who=by_whom(entry),
+                role=entry.role,
                 text=entry.text,
                 comment=entry.comment or "",
                 moved=None
@@ -200,21 +197,21 @@ def deadline(incident: Incident, now_ms: int) -> tuple[str, Text]:
 
 
 def notice_rows(
-    notices: Iterable[Notice], told: Mapping[int, Sequence[Item]], name: Callable[[str], str], incident: int = 0
+    notices: Iterable[Notice], found: Mapping[int, Sequence[Item]], name: Callable[[str], str], incident: int = 0
 ) -> tuple[NoticeRow, ...]:
     """Messages as people read them; of an incident what they said of it, else of their most urgent one."""
-    found = []
+    rows = []
     for one in notices:
-        items = sorted(told.get(one.id, ()), key=lambda i: (i.incident_id != incident, i.colour.rank))
+        items = sorted(found.get(one.id, ()), key=lambda i: (i.incident_id != incident, i.colour.rank))
         if not items:
             continue
-        found.append(
+        rows.append(
             NoticeRow(
                 id=one.id,
                 contact=one.contact,
                 name=name(one.contact),
                 kind=items[0].kind.value,
-                text=items[0].text,
+                text=told(items[0]),
                 status=one.status,
                 created_at_ms=one.created_at_ms,
                 due_at_ms=one.due_at_ms,
@@ -226,7 +223,7 @@ def notice_rows(
                 incidents=tuple(sorted({i.incident_id for i in items if i.incident_id})),
             )
         )
-    return tuple(found)
+    return tuple(rows)
 
 
 def sources(traced: Traced | None, most: int = 5) -> tuple[Source, ...]:

@@ -4,14 +4,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 from api.console.models.messages import midnight
+from api.console.models.names import who
 from governance.audit import Verified
 from governance.incident import Entry, Incident
 from governance.merkle import Line
-from governance.roles import Role
 from sensors.errors import ConfigurationError
-from sensors.texts import Text, say, sentence
+from sensors.texts import Text, sentence
 from sensors.times import BEIJING, DAY_MS, to_ms
 
 FIELDS = ("what", "kind", "id", "by", "since", "until")
@@ -41,8 +42,7 @@ class EntryRow:
 
     n: int
     at_ms: int
-    by: str
-    role: str
+    who: Text
     what: str
     kind: str
     id: str
@@ -90,22 +90,16 @@ def filter_of(query: Mapping[str, str]) -> Filter:
 
 def row(line: Line, signed: int) -> EntryRow:
     """An entry as a row; proven where a signed root covers it."""
+    found: Any = {}
     try:
-        body = json.dumps(json.loads(line.body), ensure_ascii=False, indent=2)
+        found = json.loads(line.body)
+        body = json.dumps(found, ensure_ascii=False, indent=2)
     except ValueError:
         body = line.body
-    return EntryRow(
-        line.n, line.at_ms, line.by, line.role, line.what, line.kind, line.id, body, line.hash, line.n <= signed
-    )
-
-
-def who(by: str, role: str) -> Text:
-    """Who did it, and as what: people by name and role, the system and the rules in words."""
-    name = say(f"entry.by_{by}") if by in ("deadline", "riverchief") else Text(by, by)
-    as_what = say("entry.role_rule") if role == "rule" else say(f"person.{role}") if role in {*Role} else None
-    if as_what is None or as_what == name:
-        return name
-    return Text(f"{name.zh} · {as_what.zh}", f"{name.en} · {as_what.en}")
+    entry = found.get("entry") if isinstance(found, dict) else None
+    details = entry.get("details") if isinstance(entry, dict) else None
+    name = who(line.by, line.role, details if isinstance(details, dict) else {})
+    return EntryRow(line.n, line.at_ms, name, line.what, line.kind, line.id, body, line.hash, line.n <= signed)
 
 
 def moment(text: str) -> int:

@@ -1,0 +1,47 @@
+"""Who did something, as people read it: persons by name and role, the system and its rules by what they are. Pure."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from governance.finding import Kind
+from governance.incident import Entry, What
+from governance.roles import Role
+from sensors.parameters import catalogue
+from sensors.texts import Text, say
+
+NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
+OURS = frozenset({"deadline", "riverchief", "root"})
+"""Who is no person: the deadline, the system, and who works on the server itself."""
+FOUND = (What.FIRED, What.RESOLVED, What.WITHDRAWN, What.PROMOTED)
+"""What rules say; ``by`` is the rule."""
+
+
+def by_whom(entry: Entry) -> Text:
+    """Who or what an entry of an incident comes from."""
+    return who(entry.by, "rule" if entry.what in FOUND else entry.role, entry.details)
+
+
+def who(by: str, role: str, details: Mapping[str, Any] = NO_DETAILS) -> Text:
+    """Who did it, and as what: people by name and role, the system and the rules by what they are.
+
+    ``details`` are those of an incident's entry: they say of which kind a rule is, and of which parameter.
+    """
+    if role == "rule":
+        return rule_name(by, str(details.get("kind", "")), str(details.get("parameter", "")))
+    name = say(f"entry.by_{by}") if by in OURS else Text(by, by)
+    as_what = say(f"person.{role}") if role in {*Role} else None
+    if as_what is None or as_what == name:
+        return name
+    return Text(f"{name.zh} · {as_what.zh}", f"{name.en} · {as_what.en}")
+
+
+def rule_name(rule: str, kind: str, parameter: str = "") -> Text:
+    """A rule as people know it: 规则（氨氮限值）; by its id where its kind was not kept."""
+    if kind not in {*Kind}:
+        return say("rule_kind.by_id", rule=rule)
+    known = catalogue()
+    if parameter not in known:
+        return say("rule_kind.alone", kind=say(f"rule_kind.{kind}"))
+    name = known[parameter]
+    return say("rule_kind.of", kind=say(f"rule_kind.{kind}"), parameter=Text(name.zh, name.en))

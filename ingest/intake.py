@@ -219,7 +219,7 @@ class Intake:
     def submit(self, message: Message) -> "Future[Receipt]":
         """Hand a message over; the future is done once it is durable. Raises Busy when too many wait already."""
         if self._submitted.full:
-            raise Busy(sentence("intake.busy", count=self._submitted.messages))
+            raise Busy(sentence("store.ingest_behind", count=self._submitted.messages))
         future: Future[Receipt] = Future()
         future.set_running_or_notify_cancel()  # the message is on its way: it can no longer be taken back
         self.put(Waiting(message, future.set_result))

@@ -23,7 +23,7 @@ from ingest.claims import Claims
 from ingest.credentials import Credentials, Retirement
 from ingest.forecasts import Forecasts
 from ingest.forward import Forwarder
-from ingest.intake import Intake
+from ingest.intake import Bounds, Intake, Lane
 from ingest.outlook import EVERY_S as OUTLOOK_S
 from ingest.outlook import Outlook
 from ingest.pipeline import Site
@@ -60,6 +60,8 @@ log = structlog.get_logger(__name__)
 
 WATCHED_S = 30
 """A part that has not shown a sign of life for so long is not healthy."""
+BEHIND_S = 60
+"""An ingest that is behind for longer is not well; a burst or a start is worked off in less."""
 
 
 class Role(Flag):
@@ -154,6 +156,7 @@ class System:
                 connected_since=self._connected_since,
                 most=settings.ingest.batch_messages,
                 linger_s=settings.ingest.linger_ms / 1000,
+                bounds=Bounds(settings.ingest.hold_messages, settings.ingest.hold_mb * 2**20),
             )
             self.intake.watch(self.watch.batch)
             self.intake.watch(journal.tell)
@@ -299,10 +302,20 @@ class System:
             self.messenger.wake()
 
     def _connected_since(self) -> int | None:
-        """Since when devices can reach us; a site of loggers alone is connected while it listens."""
+        """Since when devices can reach us and we are not behind; None while that is not so.
+
+        What waits with us or with the broker is not the silence of a station. Without a broker a site is connected
+        while it listens to loggers; with HTTP alone, since its start.
+        """
+        lanes = self.intake.lanes if self.intake else []
+        since: int | None = self._started_ms
         if self.source:
-            return self.source.connected_since_ms
-        return self.gateway.listening_since_ms if self.gateway else None
+            since = self.source.connected_since_ms
+        elif self.gateway:
+            since = self.gateway.listening_since_ms
+        if since is None or any(lane.behind_since_ms is not None for lane in lanes):
+            return None
+        return max(since, *(lane.caught_up_ms for lane in lanes))
 
     def _attempted(self, attempt: Attempt) -> None:
         """A delivery was attempted: count it, and tell the traces."""
@@ -368,9 +381,9 @@ class System:
             found.append(
                 Part("ingest", ok, f"{c.messages} messages, backlog {self.intake.backlog}, {c.last_error or 'fine'}")
             )
+            found.append(_pace(self.intake, now))
         if self.source:
-            since = self.source.connected_since_ms
-            found.append(Part("mqtt", since is not None, self.source.last_error or "connected"))
+            found.append(Part("mqtt", self.source.works, self.source.last_error or "connected"))
         if self.gateway:
             g = self.gateway
             found.append(Part("hj212", g.alive, f"{g.connections} connections, {g.counters.frames} frames"))
@@ -420,6 +433,28 @@ class System:
             trouble = self.retention.last_error
             found.append(Part("retention", self.retention.alive and not trouble, trouble or "keeping", False))
         return found
+
+
+def _pace(intake: Intake, now_ms: int) -> Part:
+    """Whether the ingest keeps up with what is sent, and if not, by how much it is behind."""
+    behind = [lane for lane in intake.lanes if lane.behind_since_ms is not None]
+    if not behind:
+        return Part("pace", True, "keeps up", False)
+    detail = "; ".join(_behind(lane, now_ms) for lane in behind)
+    sent_ms = intake.counters.last_sent_ms
+    if sent_ms is not None:
+        detail += f"; storing what was sent {max(0, now_ms - sent_ms) / 1000:.0f} s ago"
+    return Part(
+        "pace", not any(now_ms - (lane.behind_since_ms or now_ms) > BEHIND_S * 1000 for lane in behind), detail, False
+    )
+
+
+def _behind(lane: Lane, now_ms: int) -> str:
+    for_s = (now_ms - (lane.behind_since_ms or now_ms)) / 1000
+    return (
+        f"{lane.name} behind for {for_s:.0f} s, holds {lane.messages} of {lane.bounds.messages} messages"
+        f" and {lane.bytes / 2**20:.1f} of {lane.bounds.bytes / 2**20:.0f} MiB, its senders hold the rest"
+    )
 
 
 def run(settings: Settings, roles: Role = ALL) -> None:

@@ -138,6 +138,8 @@ class IngestSection(_Section):
 
     batch_messages: Annotated[int, Field(ge=1, le=20_000)] = 2000
     linger_ms: Annotated[int, Field(ge=0, le=1000)] = 4
+    hold_messages: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    hold_mb: Annotated[int, Field(ge=1, le=4096)] = 64
     late_after_s: Annotated[int, Field(ge=60, le=604_800)] = 900
     mappings: Path | None = None
 

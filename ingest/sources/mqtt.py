@@ -76,7 +76,7 @@ class MqttSource:
         self._settings = settings
         self._intake = intake
         self._clock_ms = clock_ms
-        self._lane = intake.lane("mqtt", self._wake)
+        self.lane = intake.lane("mqtt", self._wake)
         self._generation = 0
         self._durable: list[tuple[int, int]] = []  # (generation, packet identifier), the intake's
         self._due: deque[list[tuple[int, int]]] = deque()  # the same, a batch at a time, for the network thread
@@ -92,7 +92,7 @@ class MqttSource:
         self._accepted = False  # the same, also after the connection was lost
         self._taken = 0  # of this connection, QoS 1
         self._settled = 0  # of these, acknowledged
-        self._client = _client(settings, self._may_read)
+        self._client = _client(settings, self._may_read_on)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
@@ -110,6 +110,11 @@ class MqttSource:
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def works(self) -> bool:
+        """Whether the broker has accepted us and sends what we asked for."""
+        return self.alive and self.connected and not self.last_error
 
     @property
     def unacknowledged(self) -> int:
@@ -181,7 +186,12 @@ class MqttSource:
 
     def _may_read(self) -> bool:
         """Whether there is room for a message; the answer to CONNECT is read in any case."""
-        return not self.connected or not (self._lane.full or self._stopping.is_set())
+        return not self.connected or not (self.lane.full or self._stopping.is_set())
+
+    def _may_read_on(self) -> bool:
+        """Whether the next message may be read at once: not before what is durable has been acknowledged, so that the
+        unacknowledged messages are within the bound, too."""
+        return self._may_read() and not self._due
 
     def _send_acknowledgements(self) -> None:
         """Those of the batches that became durable, in one go; of an earlier connection, none."""
@@ -253,7 +263,7 @@ class MqttSource:
         except UnicodeDecodeError:  # no broker should pass it on; an exception here would leave us deaf
             name = message._topic.decode("utf-8", "replace")
         self.received += 1
-        self._lane.put(Waiting(_message(name, bytes(message.payload), self._clock_ms()), durable))
+        self.lane.put(Waiting(_message(name, bytes(message.payload), self._clock_ms()), durable))
 
     # -- the intake's thread -----------------------------------------------------------------------------------------
 

@@ -142,17 +142,17 @@ def test_a_backlog_of_large_messages_is_worked_off_within_the_bound_of_bytes(
     assert one.lane.most_messages <= most // size
 
 
-@pytest.mark.parametrize("broker", ["mosquitto"], indirect=True)
+@pytest.mark.parametrize("broker", ["nats"], indirect=True)
 def test_a_store_that_is_away_longer_than_the_keepalive_costs_no_connection(
     broker: Broker, line: Callable[..., Line]
 ) -> None:
-    publish(broker, [b"%d" % n for n in range(1000)])
+    publish(broker, [b"%d" % n for n in range(200)])
     one = line(Bounds(messages=10), keepalive_s=1).start()
     eventually("the source is full", lambda: one.lane.full)
-    time.sleep(4)  # the broker gives a silent client up after 1.5 s
+    time.sleep(3)  # this broker gives a silent client up after 1.5 s
     one.site.gate.set()
-    eventually("all have arrived", lambda: len(one.site.payloads) >= 1000)
-    assert len(one.site.payloads) == 1000, "none was delivered a second time"
+    eventually("all have arrived", lambda: len(one.site.payloads) >= 200)
+    assert len(one.site.payloads) == 200, "none was delivered a second time"
 
 
 def test_the_methods_of_paho_that_the_source_replaces_or_calls_exist() -> None:

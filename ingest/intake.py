@@ -228,6 +228,13 @@ class Intake:
     # -- the loop ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._loop()
+        except Exception as error:  # whoever watches this thread ends the process: what is unacknowledged comes again
+            self.counters.last_error = f"{type(error).__name__}: {error}"
+            log.exception("the intake has failed")
+
+    def _loop(self) -> None:
         next_tick = time.monotonic() + TICK_S
         while True:
             batch = self._gather(max(0.0, next_tick - time.monotonic()))

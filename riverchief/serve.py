@@ -52,7 +52,9 @@ from riverchief.signals import on_signal
 from riverchief.sources import gateway_settings, mqtt_settings
 from riverchief.stores import open_stores
 from riverchief.tracing import Tracing
-from sensors.errors import ConfigurationError
+from riverchief.watchdog import Part as Living
+from riverchief.watchdog import Watchdog
+from sensors.errors import ConfigurationError, WaterError
 from sensors.parameters import catalogue
 from sensors.texts import sentence
 
@@ -62,6 +64,10 @@ WATCHED_S = 30
 """A part that has not shown a sign of life for so long is not healthy."""
 BEHIND_S = 60
 """An ingest that is behind for longer is not well; a burst or a start is worked off in less."""
+
+
+class PartDied(WaterError):
+    """A part of the process has ended although nobody asked it to."""
 
 
 class Role(Flag):
@@ -137,6 +143,7 @@ class System:
         self.gateway: Gateway | None = None
         self.republisher: Republisher | None = None
         self.heartbeat: Heartbeat | None = None
+        self.watchdog = Watchdog(self._living)
         if Role.INGEST in roles:
             site = Site(
                 writer or self.database,
@@ -341,9 +348,11 @@ class System:
             self.republisher.start()
         if self.heartbeat:
             self.heartbeat.start()
+        self.watchdog.start()
 
     def stop(self) -> None:
         """Finish the batch, acknowledge, leave; what is not finished is delivered again."""
+        self.watchdog.stop(5)
         if self.heartbeat:
             self.heartbeat.stop(5)
         if self.source:
@@ -369,6 +378,21 @@ class System:
         if self.stores.server:
             self.stores.server.close()
         self.database.close()
+
+    def _living(self) -> dict[str, Living]:
+        """The parts with threads of their own that run in this process, by name."""
+        found: dict[str, Living | None] = {
+            "ingest": self.intake,
+            "mqtt": self.source,
+            "hj212": self.gateway,
+            "observed": self.republisher,
+            "heartbeat": self.heartbeat,
+            "outbox": self.deliverer,
+            "housekeeping": self.housekeeping,
+        }
+        if self.housekeeping and self.housekeeping.active:
+            found |= {type(job).__name__.lower(): job for job in self.housekeeping.jobs}
+        return {name: part for name, part in found.items() if part is not None}
 
     def parts(self) -> list[Part]:
         """How the parts of this process are."""
@@ -463,14 +487,18 @@ def run(settings: Settings, roles: Role = ALL) -> None:
     with ingest as writer:
         door = _listen(settings) if Role.API in roles else None
         system = System(settings, roles, writer)
-        system.start()
-        try:
-            if door is not None:
-                _serve_http(system, door)
-            else:
-                _wait_for_signal()
-        finally:
-            system.stop()
+        asked = threading.Event()
+        with on_signal(lambda *_: asked.set()):
+            system.start()
+            try:
+                if door is not None:
+                    _serve_http(system, door, asked)
+                else:
+                    asked.wait()
+            finally:
+                system.stop()
+        if system.watchdog.dead:
+            raise PartDied(sentence("ingest.part_died", part=system.watchdog.dead))
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -483,7 +511,8 @@ def _listen(settings: Settings) -> socket.socket:
         raise ConfigurationError(sentence("settings.port", host=host, port=port, error=error.strerror)) from error
 
 
-def _serve_http(system: System, door: socket.socket) -> None:
+def _serve_http(system: System, door: socket.socket, asked: threading.Event) -> None:
+    """Serve until a signal comes, or came already: the console takes seconds to load."""
     from api.app import create_app  # an ingest alone does not load the console
     from api.console.mount import mount
 
@@ -493,7 +522,7 @@ def _serve_http(system: System, door: socket.socket) -> None:
         app.add_middleware(system.tracing.requests)
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
     log.info("listening", address=f"http://{system.settings.api.host}:{system.settings.api.port}/")
-    _Server(config).run(sockets=[door])
+    _Server(config, asked).run(sockets=[door])
 
 
 LEAVE_S = 10.0
@@ -503,12 +532,17 @@ LEAVE_S = 10.0
 class _Server(uvicorn.Server):
     """Uvicorn raises the signal again once it has stopped, which would end us before the last batch is stored."""
 
+    def __init__(self, config: uvicorn.Config, asked: threading.Event) -> None:
+        super().__init__(config)
+        self._asked = asked
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         def leave(*_: object) -> None:
             self.should_exit = True
 
         with on_signal(leave):
+            self.should_exit = self._asked.is_set()
             yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -518,9 +552,3 @@ class _Server(uvicorn.Server):
         if late:
             left = sorted(task.get_name() for task in asyncio.all_tasks() if not task.done())
             log.warning("the console did not end in time and is left behind", tasks=left)
-
-
-def _wait_for_signal() -> None:
-    asked = threading.Event()
-    with on_signal(lambda *_: asked.set()):
-        asked.wait()

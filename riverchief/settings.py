@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from sensors import toml
 from sensors.datum import Box
 from sensors.errors import ConfigurationError
 from sensors.texts import Text, say, sentence
@@ -329,7 +330,7 @@ def load(file: Path | None, **overrides: object) -> Settings:
     values: dict[str, Any] = {}
     if file is not None:
         try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
+            values = toml.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigurationError(sentence("settings.no_file", file=file)) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

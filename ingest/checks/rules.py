@@ -21,6 +21,7 @@ import numpy as np
 from governance.finding import Change, Colour, Finding, Kind
 from ingest.checks.places import Places
 from ingest.checks.schedule import ALWAYS, Schedule, schedule
+from sensors import toml
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.quality.events import Cause
@@ -515,7 +516,7 @@ def class_bound(parameter: str, station: Station, worst: WaterClass, margin: flo
 def read(text: str, catalogue: Catalogue) -> Rules:
     """Rules from TOML; raises ConfigurationError listing every fault, one a line."""
     try:
-        tables = tomllib.loads(text)
+        tables = toml.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(_not_toml(text, str(error))) from error
     faults = [sentence("rule.unknown_kind", kind=kind) for kind in tables if kind not in KINDS]

@@ -66,6 +66,11 @@ class Account:
         """Every reading that arrived has exactly one fate, and every hole in the numbering has a size."""
         return self.missing is not None and self.readings == self.stored + self.duplicate + self.quarantined
 
+    @property
+    def complete(self) -> bool:
+        """The account closes and nothing of what was sent is missing."""
+        return self.closed and self.missing == 0
+
 
 @dataclass(slots=True)
 class _Stream:

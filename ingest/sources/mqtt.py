@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -263,7 +263,10 @@ class MqttSource:
         except UnicodeDecodeError:  # no broker should pass it on; an exception here would leave us deaf
             name = message._topic.decode("utf-8", "replace")
         self.received += 1
-        self.lane.put(Waiting(_message(name, bytes(message.payload), self._clock_ms()), durable))
+        received = _message(name, bytes(message.payload), self._clock_ms())
+        if received.kind == "event":
+            received = replace(received, packet_id=message.mid, redelivered=bool(message.dup))
+        self.lane.put(Waiting(received, durable))
 
     # -- the intake's thread -----------------------------------------------------------------------------------------
 

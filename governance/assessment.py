@@ -20,6 +20,7 @@ import msgspec
 
 from governance.merkle import Line
 from governance.roles import Role
+from sensors import toml
 from sensors.errors import ConfigurationError
 from sensors.texts import sentence
 from sensors.times import BEIJING, DAY_MS, to_ms
@@ -170,7 +171,7 @@ class Groups:
 def read(text: str) -> Formula:
     """The formula of a file; raises ConfigurationError naming what is wrong."""
     try:
-        told = tomllib.loads(text)
+        told = toml.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(str(error)) from error
     unknown = sorted(set(told) - {"example", "weights", "terms", "patrols_due"})

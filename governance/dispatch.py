@@ -14,6 +14,7 @@ from governance.incident import Assignment, Evidence, Incident
 from governance.regions import Place, Regions
 from governance.roles import Department
 from governance.terms import Appointment, responsible
+from sensors import toml
 from sensors.errors import ConfigurationError
 from sensors.network import Level
 from sensors.texts import Text, sentence
@@ -115,7 +116,7 @@ def suggest(
 def read(text: str) -> Processes:
     """The processes of a file; raises ConfigurationError naming every row that is wrong."""
     try:
-        tables = tomllib.loads(text)
+        tables = toml.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(sentence("file.no_toml", error=error)) from error
     faults: list[str] = [f"{name} is not known" for name in tables if name not in ("deadlines", "process")]

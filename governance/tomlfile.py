@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from sensors import toml
 from sensors.errors import ConfigurationError
 from sensors.texts import sentence
 
@@ -21,7 +22,7 @@ T = TypeVar("T", bound=Table)
 def parse(text: str, shape: type[T]) -> T:
     """What the text says. Raises ConfigurationError naming the first thing that is wrong; a value may be a secret."""
     try:
-        return shape.model_validate(tomllib.loads(text))
+        return shape.model_validate(toml.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(sentence("file.no_toml", error=error)) from error
     except ValidationError as error:

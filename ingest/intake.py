@@ -1,6 +1,7 @@
 """Where all sources meet: messages in, micro-batches to the site, acknowledgements out once a batch is durable.
 
-One thread owns the :class:`~ingest.pipeline.Site`: sources hand messages over and never wait for a store.
+One thread owns the :class:`~ingest.pipeline.Site`. Each source hands its messages to a :class:`Lane` of its own and
+stops reading while that is full: what the intake holds is bounded whatever arrives, and the sender keeps the rest.
 """
 
 import queue
@@ -13,17 +14,27 @@ from dataclasses import dataclass, field
 import structlog
 
 from ingest.pipeline import Outcome, Receipt, Site
-from sensors.errors import LongTermUnavailable, StorageUnavailable
+from sensors.errors import LongTermUnavailable, StorageUnavailable, WaterError
 from sensors.reading import Message
+from sensors.texts import sentence
 
 log = structlog.get_logger(__name__)
 
 MOST = 2000
 """Messages of one batch at most; brokers of ours allow as many unacknowledged (``max_inflight_messages``)."""
+FIRST = 50
+"""Messages of the first batch; each batch may be twice as large as the one before. Right after a start the past of
+every station is read when it is first heard of, some ms each: the first commit must not wait for thousands."""
 LINGER_S = 0.004
 """A batch waits this long for company; it never waits for a count, since a foreign broker may hold back the rest."""
 TICK_S = 1.0
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Busy(WaterError):
+    """The intake holds as many messages of this source as it may; the same message may be sent again soon."""
+
+    retryable = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,92 @@ class Waiting:
 
     message: Message
     done: Callable[[Receipt], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much of one source the intake holds at most. A message of 300 bytes takes about 1 kB: 10,000 are five
+    batches, about a second's work, which keeps the intake busy; the bytes are those of payloads, for large ones."""
+
+    messages: int = 10_000
+    bytes: int = 64 * 2**20
+
+
+class Lane:
+    """The messages of one source that the intake holds: from their arrival until they are acknowledged or given up.
+
+    A source puts in one message after the other while the lane is not ``full``. A lane is full at its bounds, and again
+    open once half of that is done. It is ``behind`` from the moment it was full until three quarters of it are done.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        bounds: Bounds,
+        clock_ms: Callable[[], int],
+        wake: threading.Event,
+        on_room: Callable[[], None],
+    ) -> None:
+        self.name = name
+        self.bounds = bounds
+        self.full = False
+        self.messages = 0
+        self.bytes = 0
+        self.most_messages = 0
+        """The most messages ever held."""
+        self.behind_since_ms: int | None = None
+        self.caught_up_ms = 0
+        """When it was last no longer behind; 0 where it never was."""
+        self._queue: queue.SimpleQueue[Waiting] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._clock_ms = clock_ms
+        self._wake = wake
+        self._on_room = on_room
+
+    def put(self, waiting: Waiting) -> None:
+        """Hand a message over; returns at once, also when the lane is full."""
+        with self._lock:
+            self.messages += 1
+            self.bytes += len(waiting.message.payload)
+            self.most_messages = max(self.most_messages, self.messages)
+            if self.messages >= self.bounds.messages or self.bytes >= self.bounds.bytes:
+                self.full = True
+                if self.behind_since_ms is None:
+                    self.behind_since_ms = self._clock_ms()
+        self._queue.put(waiting)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def take(self, most: int) -> list[Waiting]:
+        """The oldest messages that are not in a batch yet. For the intake's thread."""
+        taken: list[Waiting] = []
+        while len(taken) < most:
+            try:
+                taken.append(self._queue.get_nowait())
+            except queue.Empty:
+                break
+        return taken
+
+    @property
+    def waiting(self) -> int:
+        """Messages that are not in a batch yet."""
+        return self._queue.qsize()
+
+    def release(self, messages: int, size: int) -> None:
+        """So many messages and bytes are done. For the intake's thread."""
+        with self._lock:
+            self.messages -= messages
+            self.bytes -= size
+            opened = self.full and self._filled(2)
+            self.full = self.full and not opened
+            if self.behind_since_ms is not None and self._filled(4):
+                self.behind_since_ms, self.caught_up_ms = None, self._clock_ms()
+        if opened:
+            self._on_room()
+
+    def _filled(self, part: int) -> bool:
+        """Whether at most this part (a half, a quarter) of the lane is in use."""
+        return self.messages * part <= self.bounds.messages and self.bytes * part <= self.bounds.bytes
 
 
 @dataclass(slots=True)
@@ -47,6 +144,8 @@ class Counters:
     retries: int = 0
     last_batch_ms: int = 0
     last_tick_ms: int = 0
+    last_sent_ms: int | None = None
+    """When the last message of the last batch was sent, by its device's clock; None where it does not say."""
     last_error: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -62,18 +161,29 @@ class Intake:
         connected_since: Callable[[], int | None] = lambda: None,
         most: int = MOST,
         linger_s: float = LINGER_S,
+        bounds: Bounds = Bounds(),
     ) -> None:
         self.site = site
         self.counters = Counters()
         self._clock_ms = clock_ms
         self.connected_since = connected_since
         self._most = most
+        self._size = min(FIRST, most)
         self._linger_s = linger_s
-        self._queue: queue.SimpleQueue[Waiting | None] = queue.SimpleQueue()
+        self._bounds = bounds
+        self._wake = threading.Event()
+        self.lanes: list[Lane] = []
+        self._submitted = self.lane("http")
         self._after: list[Callable[[], None]] = []
         self._watching: list[Callable[[Sequence[Message], Outcome], None]] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+
+    def lane(self, name: str, on_room: Callable[[], None] = lambda: None) -> Lane:
+        """A lane for one more source, before ``start``; ``on_room`` is called when it was full and is open again."""
+        lane = Lane(name, self._bounds, self._clock_ms, self._wake, on_room)
+        self.lanes.append(lane)
+        return lane
 
     def after_batch(self, callback: Callable[[], None]) -> None:
         """Call this on the intake's thread when all of a batch has been told that it is durable."""
@@ -89,7 +199,7 @@ class Intake:
     def stop(self, timeout_s: float = 30.0) -> bool:
         """Finish what was handed over, then leave; false when that took too long."""
         self._stopping.set()
-        self._queue.put(None)
+        self._wake.set()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -99,15 +209,17 @@ class Intake:
 
     @property
     def backlog(self) -> int:
-        """Messages handed over and not yet in a batch."""
-        return self._queue.qsize()
+        """Messages handed over and not done yet."""
+        return sum(lane.messages for lane in self.lanes)
 
     def put(self, waiting: Waiting) -> None:
-        """Hand a message over; returns at once."""
-        self._queue.put(waiting)
+        """Hand a message over that belongs to no other source; returns at once."""
+        self._submitted.put(waiting)
 
     def submit(self, message: Message) -> "Future[Receipt]":
-        """Hand a message over; the future is done once it is durable."""
+        """Hand a message over; the future is done once it is durable. Raises Busy when too many wait already."""
+        if self._submitted.full:
+            raise Busy(sentence("store.ingest_behind", count=self._submitted.messages))
         future: Future[Receipt] = Future()
         future.set_running_or_notify_cancel()  # the message is on its way: it can no longer be taken back
         self.put(Waiting(message, future.set_result))
@@ -116,41 +228,67 @@ class Intake:
     # -- the loop ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._loop()
+        except Exception as error:  # whoever watches this thread ends the process: what is unacknowledged comes again
+            self.counters.last_error = f"{type(error).__name__}: {error}"
+            log.exception("the intake has failed")
+
+    def _loop(self) -> None:
         next_tick = time.monotonic() + TICK_S
         while True:
             batch = self._gather(max(0.0, next_tick - time.monotonic()))
-            signals = [waiting for waiting in batch if waiting.message.kind != "telemetry"]
+            if not batch and self._stopping.is_set():
+                return
+            signals = [waiting for _, waiting in batch if waiting.message.kind != "telemetry"]
+            readings = [waiting for _, waiting in batch if waiting.message.kind == "telemetry"]
             if signals:
                 self._carry(signals, self.site.hear)
-                batch = [waiting for waiting in batch if waiting.message.kind == "telemetry"]
+            if readings:
+                self._carry(readings, self.site.process)
             if batch:
-                self._carry(batch, self.site.process)
-            elif not signals and self._stopping.is_set():
-                return
+                self._size = min(2 * self._size, self._most)
+                self._release(batch)
             if time.monotonic() >= next_tick:
                 self._tick()
                 next_tick = time.monotonic() + TICK_S
 
-    def _gather(self, patience_s: float) -> list[Waiting]:
+    def _gather(self, patience_s: float) -> list[tuple[Lane, Waiting]]:
         """The next micro-batch: whatever is there, and a moment's worth of what follows."""
-        try:
-            first = self._queue.get(timeout=patience_s) if patience_s else self._queue.get_nowait()
-        except queue.Empty:
-            return []
-        batch = [] if first is None else [first]
+        if not self._stopping.is_set():
+            self._wake.wait(patience_s)
+        self._wake.clear()
+        batch = self._take(self._size)
+        if not batch:
+            return batch
         until = time.monotonic() + self._linger_s
-        while len(batch) < self._most:
-            try:
-                one = self._queue.get_nowait()
-            except queue.Empty:
+        while len(batch) < self._size and not self._stopping.is_set():
+            more = self._take(self._size - len(batch))
+            batch += more
+            if not more:
                 left = until - time.monotonic()
-                if left <= 0 or self._stopping.is_set():
+                if left <= 0:
                     break
                 time.sleep(min(left, 0.001))
-                continue
-            if one is not None:
-                batch.append(one)
+        if any(lane.waiting for lane in self.lanes):
+            self._wake.set()  # the next batch need not wait for the next message
         return batch
+
+    def _take(self, room: int) -> list[tuple[Lane, Waiting]]:
+        """Up to ``room`` messages, an equal share of each source: the backlog of one does not hold up the others."""
+        taken: list[tuple[Lane, Waiting]] = []
+        while room > len(taken) and (lanes := [lane for lane in self.lanes if lane.waiting]):
+            share = max(1, (room - len(taken)) // len(lanes))
+            for lane in lanes:
+                taken += [(lane, one) for one in lane.take(min(share, room - len(taken)))]
+        return taken
+
+    def _release(self, batch: Sequence[tuple[Lane, Waiting]]) -> None:
+        """These messages are done: their sources may hand over others."""
+        for lane in self.lanes:
+            sizes = [len(waiting.message.payload) for owner, waiting in batch if owner is lane]
+            if sizes:
+                lane.release(len(sizes), sum(sizes))
 
     def _carry(self, batch: Sequence[Waiting], process: Callable[[list[Message], int], Outcome]) -> None:
         """Process a batch, as often as it takes; acknowledged only when it is durable."""
@@ -210,6 +348,8 @@ class Intake:
         c.quarantined += len(outcome.rejected)
         c.opened += outcome.opened
         c.last_batch_ms = self._clock_ms()
+        header = outcome.headers[-1] if outcome.headers else None
+        c.last_sent_ms = None if header is None else header.sent_at_ms
         for name, seconds in outcome.seconds.items():
             c.seconds[name] = c.seconds.get(name, 0.0) + seconds
 

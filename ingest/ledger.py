@@ -5,7 +5,7 @@ sent is known from the device's own numbering: a hole in ``seq`` is a missing me
 readings it held (without it the number of missing readings is unknown, and the account says so).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -83,6 +83,11 @@ class Account:
         """Every reading that arrived has exactly one fate, and every hole in the numbering has a size."""
         return self.missing is not None and self.readings == self.stored + self.duplicate + self.quarantined
 
+    @property
+    def complete(self) -> bool:
+        """The account closes and nothing of what was sent is missing."""
+        return self.closed and self.missing == 0
+
 
 @dataclass(slots=True)
 class _Stream:
@@ -122,17 +127,21 @@ class Ledger:
         stored: Ints,
         duplicate: Ints,
         rejected: Iterable[Rejected],
+        repeated: Container[int] = (),
     ) -> None:
-        """Enter a batch. ``stored`` and ``duplicate`` (messages,) count readings by message."""
+        """Enter a batch. ``stored`` and ``duplicate`` (messages,) count readings by message.
+
+        ``repeated`` are the places in ``rejected`` of what was in quarantine before: its readings are duplicates.
+        """
+        duplicate = duplicate.copy()
         quarantined = np.zeros(len(messages), np.int64)
         touched = np.zeros(len(messages), np.bool_)
         unread: set[int] = set()  # refused as a whole: their number stays open until they come again or are replayed
-        for r in rejected:
-            touched[r.message] = True
+        for i, r in enumerate(rejected):
             if r.readings is None:
                 unread.add(r.message)
-            else:
-                quarantined[r.message] += len(r.readings)
+            (duplicate if i in repeated else quarantined)[r.message] += len(r.readings or ())
+            touched[r.message] |= i not in repeated
         rows: dict[tuple[str, str], list[int]] = {}
         dirty: set[tuple[str, int]] = set()
         fates = zip(stored.tolist(), duplicate.tolist(), quarantined.tolist(), touched.tolist(), strict=True)

@@ -189,8 +189,8 @@ class Site:
                 resumed = self.history.resuming(sorted_.batch.station, sorted_.batch.at)
                 memories.save(connection, learned + memories.resumed(keys, resumed))
                 self.store.reflag(connection, keys, past.again, past.again_packed)
-                quarantine.add(connection, self.history.registry, messages, decoded.headers, rejected)
                 self._settle(connection, replayed, now_ms)
+                held = quarantine.add(connection, self.history.registry, messages, decoded.headers, rejected)
                 of_devices = self._of_devices(self._keep_notices(connection, messages, decoded), now_ms)
                 of_devices += self.clocks.follow(decoded, messages, self.history.registry, self.history.checks.alarms)
                 memories.save_clocks(connection, self.clocks.changed(now_ms))
@@ -213,7 +213,7 @@ class Site:
                 changed = changed | apply_to_alarms(self.history.checks.alarms, of_devices)
                 loggers.heard(connection, _newest_by_logger(messages, accepted.batch))
                 self.ledger.count(
-                    connection, self.history.registry, messages, decoded.headers, stored, duplicate, rejected
+                    connection, self.history.registry, messages, decoded.headers, stored, duplicate, rejected, held
                 )
                 recorded = self._record(connection, findings, now_ms)
                 alarms.save(connection, self.history.checks.alarms, changed)
@@ -280,16 +280,16 @@ class Site:
                     if message.station not in self.history.registry:
                         rejected.append(Rejected(i, *validate.stranger(message.station), ()))
                     elif message.kind == "event":
-                        device_events.add(connection, message)
-                        said += self._heard(message.station, message.payload, message.received_at_ms)
+                        if device_events.add(connection, message):
+                            said += self._heard(message.station, message.payload, message.received_at_ms)
                     elif (online := device_events.online(message.payload)) is None:
                         rejected.append(
                             Rejected(i, Reason.WRONG_SHAPE, 'a status is {"online": true} or {"online": false}', ())
                         )
                     else:
                         registry_store.set_online(connection, message.station, online, message.received_at_ms)
-                quarantine.add(connection, self.history.registry, messages, [None] * len(messages), rejected)
                 self._settle(connection, replayed, now_ms)
+                quarantine.add(connection, self.history.registry, messages, [None] * len(messages), rejected)
                 if told := self._of_devices(said, now_ms):
                     opened = self._record(connection, told, now_ms).opened
                     known = self.history.checks.alarms
@@ -331,8 +331,8 @@ class Site:
         if message.replay_of is not None:  # its entry is still held
             return Outcome(1, none, none, rejected, 0, (), 0)
         with self.database.write() as connection:
-            quarantine.add(connection, self.history.registry, [message], [None], rejected)
-            self.ledger.count(connection, self.history.registry, [message], [None], none, none, rejected)
+            held = quarantine.add(connection, self.history.registry, [message], [None], rejected)
+            self.ledger.count(connection, self.history.registry, [message], [None], none, none, rejected, held)
         return Outcome(1, none, none, rejected, 0, (), 0)
 
     def tick(self, connected_since_ms: int | None, now_ms: int) -> list[Finding]:

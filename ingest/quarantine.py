@@ -1,6 +1,8 @@
 """What could not be used: kept with the reason and the bytes, until somebody fixes the cause and replays it."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +20,17 @@ from sensors.wire.telemetry import KINDS, Header
 KEEP_BYTES = 256 * 1024
 """Of a larger payload the beginning is kept, and its true length beside it."""
 
+KEYS_AT_ONCE = 500
+"""Keys looked up in one statement: SQLite's older versions take 999 values."""
 HELD, REPLAYED = "held", "replayed"
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One quarantine entry. ``refused`` lists (time in ms, key) of the readings; None: the message as a whole."""
+    """One quarantine entry. ``refused`` lists (time in ms, key) of the readings; None: the message as a whole.
+
+    ``times`` is how often the same bytes arrived and were refused for the same reason while it was held.
+    """
 
     id: int
     status: str
@@ -38,6 +45,7 @@ class Held:
     refused: tuple[tuple[int, str], ...] | None
     payload: bytes
     payload_bytes: int
+    times: int = 1
 
     def message(self) -> Message:
         """The message to replay: the same bytes, limited to what was refused."""
@@ -60,12 +68,47 @@ def add(
     registry: Registry,
     messages: Sequence[Message],
     headers: Sequence[Header | None],
-    rejected: Iterable[Rejected],
-) -> None:
-    """Keep what was rejected: one entry for each message and reason, with the ledger account that counted it."""
-    rows = [_row(registry, messages[r.message], headers[r.message], r) for r in rejected]
-    if rows:
-        connection.execute(sa.insert(table), rows)
+    rejected: Sequence[Rejected],
+) -> frozenset[int]:
+    """Keep what was rejected: one entry for each message and reason, with the ledger account that counted it.
+
+    What is held already, as a message that is delivered again, is counted in its entry. Returns the places of these in
+    ``rejected``.
+    """
+    return _add(connection, [_row(registry, messages[r.message], headers[r.message], r) for r in rejected])
+
+
+def _add(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> frozenset[int]:
+    """Insert the rows that are not held yet; the places of the others."""
+    if not rows:
+        return frozenset()
+    for row in rows:
+        row["key"] = _key(row)
+    held: set[str] = set()
+    keys = [row["key"] for row in rows]
+    for first in range(0, len(keys), KEYS_AT_ONCE):
+        some = keys[first : first + KEYS_AT_ONCE]
+        held.update(connection.scalars(sa.select(table.c.key).where(table.c.status == HELD, table.c.key.in_(some))))
+    new: list[dict[str, Any]] = []
+    again: dict[int, str] = {}
+    for i, row in enumerate(rows):
+        if row["key"] in held:
+            again[i] = row["key"]
+        else:
+            held.add(row["key"])
+            new.append(row)
+    if new:
+        connection.execute(sa.insert(table), new)
+    if again:
+        once_more = sa.update(table).where(table.c.status == HELD, table.c.key == sa.bindparam("of"))
+        connection.execute(once_more.values(times=table.c.times + 1), [{"of": key} for key in again.values()])
+    return frozenset(again)
+
+
+def _key(row: dict[str, Any]) -> str:
+    """The natural key of an entry: the message's bytes, where they came from, and what of them was refused and why."""
+    about = json.dumps([row[name] for name in ("source", "station", "topic", "reason", "refused", "payload_bytes")])
+    return hashlib.sha256(about.encode() + row["payload"]).hexdigest()
 
 
 def _row(registry: Registry, message: Message, header: Header | None, rejected: Rejected) -> dict[str, Any]:
@@ -110,8 +153,7 @@ def keep_lines(connection: sa.Connection, refused: Sequence[tuple[str, bytes, st
         }
         for station, line, said in refused
     ]
-    if rows:
-        connection.execute(sa.insert(table), rows)
+    _add(connection, rows)
 
 
 def settle(connection: sa.Connection, ids: Sequence[int], status: str, now_ms: int) -> None:
@@ -171,4 +213,5 @@ def _held(row: Any) -> Held:
         None if row.refused is None else tuple((int(at), str(key)) for at, key in row.refused),
         bytes(row.payload),
         row.payload_bytes,
+        row.times,
     )

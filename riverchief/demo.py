@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +28,8 @@ from rich.console import Console
 from governance import audit, incidents, oncall, people
 from governance.assessment import CLASSES
 from governance.database import Database
+from governance.finding import Kind
+from governance.incident import Notify, What
 from governance.regions import Regions
 from governance.roles import PERSONS, Department, Role, label
 from ingest import classes, ledger
@@ -66,7 +68,7 @@ class DemoFailed(WaterError):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run sent and what became of it; ``latency_ms`` from publish to delivered incident."""
+    """What a run sent and what became of it; ``latency_ms`` from publish to delivered page (:func:`delays_ms`)."""
 
     messages_sent: int
     readings_sent: int
@@ -122,8 +124,8 @@ def run(
         if browser and _has_screen():
             webbrowser.open(address)
         began = time.monotonic()
-        played = _simulate(registry, broker, tables, seconds, seed, console, stop)
-        result = _settle(database, played, inbox, broker.kind, time.monotonic() - began)
+        played, live_from_ms = _simulate(registry, broker, tables, seconds, seed, console, stop)
+        result = _settle(database, played, live_from_ms, inbox, broker.kind, time.monotonic() - began)
     _tell(result, console)
     if report is not None:
         save(report, json.dumps(asdict(result), ensure_ascii=False, indent=2) + "\n")
@@ -311,8 +313,11 @@ def _simulate(
     seed: int,
     console: Console,
     stop: threading.Event,
-) -> Played:
-    """Fourteen days of late history, then live readings, until the time is up or somebody presses Ctrl-C."""
+) -> tuple[Played, int | None]:
+    """Fourteen days of late history, then live readings, until the time is up or somebody presses Ctrl-C.
+
+    Returns what was played, and when the live readings began, ms UTC; None where they never did.
+    """
     about = Connection(broker.host, broker.port, broker.device.user, broker.device.password)
     with (
         Present(
@@ -343,7 +348,7 @@ def _simulate(
         status.update(line("demo.stopping"))
         stop.set()
         try:
-            return playing.result(60)
+            return playing.result(60), source.live_from_ms
         except TimeoutError:
             raise DemoFailed(sentence("play.not_stopped")) from None
         except Exception as error:
@@ -359,11 +364,13 @@ def _phase(now: Progress, pace: Pace, until: float | None) -> str:
     return line("demo.live_until", readings=now.readings, seconds=max(0, until - time.monotonic()))
 
 
-def _settle(database: Database, played: Played, inbox: Any, broker: str, seconds: float) -> Report:
+def _settle(
+    database: Database, played: Played, live_from_ms: int | None, inbox: Any, broker: str, seconds: float
+) -> Report:
     """Wait until the ingest has worked everything off, then compare both ends."""
     until = time.monotonic() + SETTLE_S
     while True:
-        result = _report(database, played, inbox, broker, seconds)
+        result = _report(database, played, live_from_ms, inbox, broker, seconds)
         if result.ledger_closed and result.incidents_delivered >= result.incidents_opened:
             return result
         if time.monotonic() > until:
@@ -371,7 +378,9 @@ def _settle(database: Database, played: Played, inbox: Any, broker: str, seconds
         time.sleep(0.2)
 
 
-def _report(database: Database, played: Played, inbox: Any, broker: str, seconds: float) -> Report:
+def _report(
+    database: Database, played: Played, live_from_ms: int | None, inbox: Any, broker: str, seconds: float
+) -> Report:
     with database.read() as connection:
         accounts = ledger.accounts(connection, limit=1_000_000)
         found = incidents.list_incidents(connection, limit=10_000)
@@ -387,8 +396,8 @@ def _report(database: Database, played: Played, inbox: Any, broker: str, seconds
     )
     events = [(r.received_at_ms, r.event) for r in list(inbox.events.values())]
     opened = {e["data"]["incident"] for _, e in events if e["type"] == "river.incident.opened"}
-    pages = [(at, e["data"]) for at, e in events if e["data"].get("notify") == "page"]
-    delays = [at - _ms(data["observed_at"]) for at, data in pages if data.get("kind") == "threshold"]
+    pages = [e for _, e in events if e["data"].get("notify") == Notify.PAGE]
+    delays = delays_ms(events, live_from_ms)
     return Report(
         messages_sent=played.messages,
         readings_sent=played.readings,
@@ -405,6 +414,23 @@ def _report(database: Database, played: Played, inbox: Any, broker: str, seconds
         broker=broker,
         seconds=round(seconds, 1),
     )
+
+
+def delays_ms(events: Iterable[tuple[int, Mapping[str, Any]]], live_from_ms: int | None) -> list[int]:
+    """How long each page took that a reading brought about, from publish to delivery, ms.
+
+    ``events`` are (received at, event). A live reading is published at the instant it is observed; one of the history
+    is not. A page for a deadline that has passed carries the reading that opened the incident, and is not counted.
+    """
+    found = []
+    for at_ms, event in events:
+        data = event["data"]
+        by_reading = data["what"] in (What.FIRED, What.PROMOTED) and data["kind"] == Kind.THRESHOLD
+        if data["notify"] == Notify.PAGE and by_reading and live_from_ms is not None:
+            observed_ms = _ms(data["observed_at"])
+            if observed_ms >= live_from_ms:
+                found.append(at_ms - observed_ms)
+    return found
 
 
 def _percentile(values: Sequence[float], q: float) -> float | None:

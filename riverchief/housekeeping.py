@@ -33,6 +33,9 @@ class Job(Protocol):
 
     def stop(self, timeout_s: float = ...) -> bool: ...
 
+    @property
+    def alive(self) -> bool: ...
+
 
 class _FileLock:
     """A lock on a file beside the SQLite database; the system takes it from a process that dies."""
@@ -63,7 +66,7 @@ class Housekeeping(Rounds):
     def __init__(self, url: str, jobs: Sequence[Job]) -> None:
         super().__init__("housekeeping")
         self._url = sa.make_url(url)
-        self._jobs = jobs
+        self.jobs = jobs
         self._lock = self._fresh()
         self._waiting = False
         self.active = False
@@ -103,7 +106,7 @@ class Housekeeping(Rounds):
     def _begin(self, waited: bool) -> None:
         if waited:
             log.warning("the other worker has ended; keeping house from now on", database=str(self._url))
-        for job in self._jobs:
+        for job in self.jobs:
             job.start()
         self.active = True
 
@@ -111,5 +114,5 @@ class Housekeeping(Rounds):
         if self.active:
             self.active = False
             # all are told before any is waited for: an end takes as long as the slowest, not as all of them
-            with ThreadPoolExecutor(max(1, len(self._jobs))) as ending:
-                list(ending.map(lambda job: job.stop(10), self._jobs))
+            with ThreadPoolExecutor(max(1, len(self.jobs))) as ending:
+                list(ending.map(lambda job: job.stop(10), self.jobs))

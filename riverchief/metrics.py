@@ -91,7 +91,16 @@ FIGURES: Mapping[str, Figure] = {
         Figure("incidents_opened", "counter", "新开事件数", "incidents opened"),
         Figure("store_retries", "counter", "存储一时不可用的批次", "batches the store could not take at first"),
         Figure("stage_seconds", "counter", "各阶段累计用时", "time spent in each stage", ("stage",)),
-        Figure("backlog", "gauge", "等待成批的消息", "messages waiting for a batch"),
+        Figure("backlog", "gauge", "已收到而未处理完的消息", "messages received and not done yet"),
+        Figure("held_messages", "gauge", "各来源已收到而未处理完的消息", "messages held, by source", ("source",)),
+        Figure("held_bytes", "gauge", "各来源已收到而未处理完的字节", "bytes of payload held, by source", ("source",)),
+        Figure(
+            "behind_seconds",
+            "gauge",
+            "各来源积压已持续多久，未积压为 0",
+            "how long the ingest has been behind with a source, 0 while it keeps up",
+            ("source",),
+        ),
         Figure(
             "last_batch_seconds", "gauge", "最近一批入库的时刻（Unix）", "when the last batch was stored (Unix time)"
         ),
@@ -403,7 +412,7 @@ class Parts(Collector):
         running = self._running
         yield InfoMetricFamily(PREFIX + "build", FIGURES["build"].help, {"version": version("riverchief")})
         if running.intake is not None:
-            yield from _ingest(running.intake, running.watch)
+            yield from _ingest(running.intake, running.watch, running.clock_ms())
             yield from _stations(running.intake, running.clock_ms())
         if running.source is not None:
             yield from _broker(running.source)
@@ -500,7 +509,7 @@ def database_bytes(database: Database, connection: sa.Connection) -> int:
     return sum(path.stat().st_size for path in (Path(file), Path(f"{file}-wal")) if path.exists())
 
 
-def _ingest(intake: Intake, watch: Watch) -> Iterator[Metric]:
+def _ingest(intake: Intake, watch: Watch, now_ms: int) -> Iterator[Metric]:
     c = intake.counters
     yield _one("batches", c.batches)
     yield _one("messages", c.messages)
@@ -512,6 +521,9 @@ def _ingest(intake: Intake, watch: Watch) -> Iterator[Metric]:
     yield _one("store_retries", c.retries)
     yield _many("stage_seconds", dict(c.seconds))
     yield _one("backlog", intake.backlog)
+    yield _many("held_messages", {lane.name: lane.messages for lane in intake.lanes})
+    yield _many("held_bytes", {lane.name: lane.bytes for lane in intake.lanes})
+    yield _many("behind_seconds", {lane.name: _age_s(lane.behind_since_ms, now_ms) for lane in intake.lanes})
     yield _one("last_batch_seconds", c.last_batch_ms / 1e3)
     yield _one("last_tick_seconds", c.last_tick_ms / 1e3)
     yield _histogram("batch_messages", {"": watch.batch_messages})

@@ -26,7 +26,7 @@ from ingest.credentials import Credentials, Retirement
 from ingest.downsample import Downsampler
 from ingest.forecasts import Forecasts
 from ingest.forward import Forwarder
-from ingest.intake import Intake
+from ingest.intake import Bounds, Intake, Lane
 from ingest.outlook import EVERY_S as OUTLOOK_S
 from ingest.outlook import Outlook
 from ingest.pipeline import Site
@@ -57,7 +57,9 @@ from riverchief.signals import on_signal
 from riverchief.sources import gateway_settings, mqtt_settings
 from riverchief.stores import open_stores
 from riverchief.tracing import Tracing
-from sensors.errors import ConfigurationError
+from riverchief.watchdog import Part as Living
+from riverchief.watchdog import Watchdog
+from sensors.errors import ConfigurationError, WaterError
 from sensors.parameters import catalogue
 from sensors.texts import sentence
 from sensors.times import DAY_MS
@@ -66,6 +68,12 @@ log = structlog.get_logger(__name__)
 
 WATCHED_S = 30
 """A part that has not shown a sign of life for so long is not healthy."""
+BEHIND_S = 60
+"""An ingest that is behind for longer is not well; a burst or a start is worked off in less."""
+
+
+class PartDied(WaterError):
+    """A part of the process has ended although nobody asked it to."""
 
 
 class Role(Flag):
@@ -143,6 +151,7 @@ class System:
         self.gateway: Gateway | None = None
         self.republisher: Republisher | None = None
         self.heartbeat: Heartbeat | None = None
+        self.watchdog = Watchdog(self._living)
         if Role.INGEST in roles:
             site = Site(
                 writer or self.database,
@@ -162,6 +171,7 @@ class System:
                 connected_since=self._connected_since,
                 most=settings.ingest.batch_messages,
                 linger_s=settings.ingest.linger_ms / 1000,
+                bounds=Bounds(settings.ingest.hold_messages, settings.ingest.hold_mb * 2**20),
             )
             self.intake.watch(self.watch.batch)
             self.intake.watch(journal.tell)
@@ -335,10 +345,20 @@ class System:
             self.messenger.wake()
 
     def _connected_since(self) -> int | None:
-        """Since when devices can reach us; a site of loggers alone is connected while it listens."""
+        """Since when devices can reach us and we are not behind; None while that is not so.
+
+        What waits with us or with the broker is not the silence of a station. Without a broker a site is connected
+        while it listens to loggers; with HTTP alone, since its start.
+        """
+        lanes = self.intake.lanes if self.intake else []
+        since: int | None = self._started_ms
         if self.source:
-            return self.source.connected_since_ms
-        return self.gateway.listening_since_ms if self.gateway else None
+            since = self.source.connected_since_ms
+        elif self.gateway:
+            since = self.gateway.listening_since_ms
+        if since is None or any(lane.behind_since_ms is not None for lane in lanes):
+            return None
+        return max(since, *(lane.caught_up_ms for lane in lanes))
 
     def _attempted(self, attempt: Attempt) -> None:
         """A delivery was attempted: count it, and tell the traces."""
@@ -364,9 +384,11 @@ class System:
             self.republisher.start()
         if self.heartbeat:
             self.heartbeat.start()
+        self.watchdog.start()
 
     def stop(self) -> None:
         """Finish the batch, acknowledge, leave; what is not finished is delivered again."""
+        self.watchdog.stop(5)
         if self.heartbeat:
             self.heartbeat.stop(5)
         if self.source:
@@ -393,6 +415,21 @@ class System:
             self.stores.server.close()
         self.database.close()
 
+    def _living(self) -> dict[str, Living]:
+        """The parts with threads of their own that run in this process, by name."""
+        found: dict[str, Living | None] = {
+            "ingest": self.intake,
+            "mqtt": self.source,
+            "hj212": self.gateway,
+            "observed": self.republisher,
+            "heartbeat": self.heartbeat,
+            "outbox": self.deliverer,
+            "housekeeping": self.housekeeping,
+        }
+        if self.housekeeping and self.housekeeping.active:
+            found |= {type(job).__name__.lower(): job for job in self.housekeeping.jobs}
+        return {name: part for name, part in found.items() if part is not None}
+
     def parts(self) -> list[Part]:
         """How the parts of this process are."""
         now = clock.now_ms()
@@ -404,9 +441,9 @@ class System:
             found.append(
                 Part("ingest", ok, f"{c.messages} messages, backlog {self.intake.backlog}, {c.last_error or 'fine'}")
             )
+            found.append(_pace(self.intake, now))
         if self.source:
-            since = self.source.connected_since_ms
-            found.append(Part("mqtt", since is not None, self.source.last_error or "connected"))
+            found.append(Part("mqtt", self.source.works, self.source.last_error or "connected"))
         if self.gateway:
             g = self.gateway
             found.append(Part("hj212", g.alive, f"{g.connections} connections, {g.counters.frames} frames"))
@@ -461,20 +498,46 @@ class System:
         return found
 
 
+def _pace(intake: Intake, now_ms: int) -> Part:
+    """Whether the ingest keeps up with what is sent, and if not, by how much it is behind."""
+    behind = [lane for lane in intake.lanes if lane.behind_since_ms is not None]
+    if not behind:
+        return Part("pace", True, "keeps up", False)
+    detail = "; ".join(_behind(lane, now_ms) for lane in behind)
+    sent_ms = intake.counters.last_sent_ms
+    if sent_ms is not None:
+        detail += f"; storing what was sent {max(0, now_ms - sent_ms) / 1000:.0f} s ago"
+    return Part(
+        "pace", not any(now_ms - (lane.behind_since_ms or now_ms) > BEHIND_S * 1000 for lane in behind), detail, False
+    )
+
+
+def _behind(lane: Lane, now_ms: int) -> str:
+    for_s = (now_ms - (lane.behind_since_ms or now_ms)) / 1000
+    return (
+        f"{lane.name} behind for {for_s:.0f} s, holds {lane.messages} of {lane.bounds.messages} messages"
+        f" and {lane.bytes / 2**20:.1f} of {lane.bounds.bytes / 2**20:.0f} MiB, its senders hold the rest"
+    )
+
+
 def run(settings: Settings, roles: Role = ALL) -> None:
     """Run until SIGTERM or SIGINT; raises ConfigurationError before anything is started."""
     ingest = alone(settings.database_url, wait=True) if Role.INGEST in roles else contextlib.nullcontext()
     with ingest as writer:
         listener = _listen(settings) if Role.API in roles else None
         system = System(settings, roles, writer)
-        system.start()
-        try:
-            if listener is not None:
-                _serve_http(system, listener)
-            else:
-                _wait_for_signal()
-        finally:
-            system.stop()
+        asked = threading.Event()
+        with on_signal(lambda *_: asked.set()):
+            system.start()
+            try:
+                if listener is not None:
+                    _serve_http(system, listener, asked)
+                else:
+                    asked.wait()
+            finally:
+                system.stop()
+        if system.watchdog.dead:
+            raise PartDied(sentence("ingest.part_died", part=system.watchdog.dead))
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -487,7 +550,8 @@ def _listen(settings: Settings) -> socket.socket:
         raise ConfigurationError(sentence("settings.port", host=host, port=port, error=error.strerror)) from error
 
 
-def _serve_http(system: System, listener: socket.socket) -> None:
+def _serve_http(system: System, listener: socket.socket, asked: threading.Event) -> None:
+    """Serve until a signal comes, or came already: the console takes seconds to load."""
     from api.app import create_app  # an ingest alone does not load the console
     from api.console.mount import mount
 
@@ -508,7 +572,7 @@ def _serve_http(system: System, listener: socket.socket) -> None:
         timeout_graceful_shutdown=5,
     )
     log.info("listening", address=f"http://{settings.host}:{settings.port}/")
-    _Server(config).run(sockets=[listener])
+    _Server(config, asked).run(sockets=[listener])
 
 
 LEAVE_S = 10.0
@@ -518,12 +582,17 @@ LEAVE_S = 10.0
 class _Server(uvicorn.Server):
     """Uvicorn raises the signal again once it has stopped, which would end us before the last batch is stored."""
 
+    def __init__(self, config: uvicorn.Config, asked: threading.Event) -> None:
+        super().__init__(config)
+        self._asked = asked
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         def leave(*_: object) -> None:
             self.should_exit = True
 
         with on_signal(leave):
+            self.should_exit = self._asked.is_set()
             yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -533,9 +602,3 @@ class _Server(uvicorn.Server):
         if late:
             left = sorted(task.get_name() for task in asyncio.all_tasks() if not task.done())
             log.warning("the console did not end in time and is left behind", tasks=left)
-
-
-def _wait_for_signal() -> None:
-    asked = threading.Event()
-    with on_signal(lambda *_: asked.set()):
-        asked.wait()

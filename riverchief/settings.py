@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from sensors import toml
 from sensors.datum import Box
 from sensors.errors import ConfigurationError
 from sensors.texts import Text, say, sentence
@@ -141,6 +142,8 @@ class IngestSection(_Section):
 
     batch_messages: Annotated[int, Field(ge=1, le=20_000)] = 2000
     linger_ms: Annotated[int, Field(ge=0, le=1000)] = 4
+    hold_messages: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    hold_mb: Annotated[int, Field(ge=1, le=4096)] = 64
     late_after_s: Annotated[int, Field(ge=60, le=604_800)] = 900
     mappings: Path | None = None
 
@@ -356,7 +359,7 @@ def load(file: Path | None, **overrides: object) -> Settings:
     values: dict[str, Any] = {}
     if file is not None:
         try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
+            values = toml.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigurationError(sentence("settings.no_file", file=file)) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -38,7 +38,7 @@ def read(value: object, place: Callable[[float, float], Point] = lambda lon, lat
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ConfigurationError(sentence("registry.outline_no_json")) from None
     if isinstance(value, Mapping):
         if value.get("type") not in ("Polygon", "MultiPolygon"):

@@ -92,7 +92,8 @@ class Message:
 
     ``station`` is the topic's station segment or the HTTP body's; ``kind`` the topic's last segment (telemetry, status,
     event), ``by`` the person who sent it, empty for a device. ``only`` limits a replay to the readings (time in ms,
-    parameter key) that were refused the first time, None means all.
+    parameter key) that were refused the first time, None means all. ``packet_id`` is MQTT's packet identifier of an
+    event; ``redelivered``: the broker says that it sent the same under the same identifier before.
     """
 
     station: str
@@ -104,6 +105,8 @@ class Message:
     replay_of: int | None = None
     kind: str = "telemetry"
     by: str = ""
+    packet_id: int = 0
+    redelivered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

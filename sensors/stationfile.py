@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from sensors import toml
 from sensors.datum import Box
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
@@ -33,7 +34,7 @@ def read_book(text: str, catalogue: Catalogue, *, known: Book | None = None, box
     ConfigurationError listing every bad row, one a line, each with its line, kind, number and key.
     """
     try:
-        document = tomllib.loads(text)
+        document = toml.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise ConfigurationError(sentence("file.station_toml", exc=exc)) from exc
     sides = document.pop("box", None)

@@ -19,6 +19,7 @@ from ingest.pipeline import Receipt
 from sensors.errors import ConfigurationError
 from sensors.reading import Message, Reason, Rejected
 from sensors.texts import sentence
+from sensors.wire.telemetry import whole
 
 router = APIRouter(prefix="/readings", tags=["readings"])
 
@@ -171,7 +172,7 @@ def _station(body: bytes) -> str:
 
 def _leniently(body: bytes) -> Any:
     try:
-        content = json.loads(body)
+        content = json.loads(body, parse_int=whole)
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(sentence("request.not_json", error=shorten(str(error)))) from None
     if not isinstance(content, dict):

@@ -22,6 +22,7 @@ from governance.finding import Change, Colour, Finding, Kind
 from governance.headline import Headline
 from ingest.checks.places import Places
 from ingest.checks.schedule import ALWAYS, Schedule, schedule
+from sensors import toml
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.quality.events import Cause
@@ -518,7 +519,7 @@ def class_bound(parameter: str, station: Station, worst: WaterClass, margin: flo
 def read(text: str, catalogue: Catalogue) -> Rules:
     """Rules from TOML; raises ConfigurationError listing every fault, one a line."""
     try:
-        tables = tomllib.loads(text)
+        tables = toml.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(_not_toml(text, str(error))) from error
     faults = [sentence("rule.unknown_kind", kind=kind) for kind in tables if kind not in KINDS]

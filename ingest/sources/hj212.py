@@ -50,8 +50,6 @@ RUBBISH: Final = 20
 HELLO_S: Final = 60
 """Within this time a connection must have sent something of a logger we know."""
 SWEEP_S: Final = 0.5
-BACKLOG: Final = 20_000
-"""Messages waiting at the intake beyond which nobody is read any further."""
 
 ANSWER_S: Final = 10
 RESENDS: Final = 3
@@ -146,6 +144,7 @@ class Gateway:
         self.port = settings.port
         self.clock_ms = clock_ms
         self.intake = intake
+        self.lane = intake.lane("hj212")
         self.assembler: Assembler[_Connection] = Assembler()
         self.buffer = memoryview(bytearray(READ_BYTES))  # one for all: what is read is dealt with before the next read
         self.by_mn: dict[str, _Connection] = {}
@@ -270,7 +269,7 @@ class Gateway:
     @property
     def crowded(self) -> bool:
         """Whether the intake is so far behind that reading on would only fill memory."""
-        return self.intake.backlog > BACKLOG
+        return self.lane.full
 
     def hand_over(self, bundle: "Bundle[_Connection]", mn: str, fault: Fault | None = None) -> None:
         """To the intake; the parts that wait are answered when they are durable.
@@ -292,7 +291,7 @@ class Gateway:
         def durable(receipt: Receipt) -> None:
             self._durable.append((bundle, receipt, fault))
 
-        self.intake.put(Waiting(message, durable))
+        self.lane.put(Waiting(message, durable))
 
     def _may_keep(self, bundle: "Bundle[_Connection]", mn: str, fault: Fault | None) -> bool:
         owner = bundle.parts[0].owner

@@ -1,5 +1,6 @@
 """What devices say of themselves, beside their readings: connection state and events (door open, power lost …)."""
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -13,6 +14,10 @@ class _Status(msgspec.Struct):
     online: bool
 
 
+class _Event(msgspec.Struct):
+    at: Any = None
+
+
 def online(payload: bytes) -> bool | None:
     """The connection state a status message reports; None when it is not one."""
     try:
@@ -21,21 +26,52 @@ def online(payload: bytes) -> bool | None:
         return None
 
 
-def add(connection: sa.Connection, message: Message) -> None:
-    """Keep an event as the device sent it."""
+def add(connection: sa.Connection, message: Message) -> bool:
+    """Keep an event as the device sent it, unless it was delivered before; whether it is new.
+
+    An event that says when it was is the same when it arrives again. Of one that does not, only the broker knows: it
+    delivers it again as a duplicate, under the packet identifier it had.
+    """
     body = message.payload.decode("utf-8", "replace")
-    connection.execute(
-        sa.insert(table).values(station=message.station, received_at_ms=message.received_at_ms, body=body)
-    )
+    key = _digest(body)
+    if not _says_when(message.payload):
+        delivery = f"{key}/{message.packet_id}/"
+        if message.redelivered and _known(connection, message.station, table.c.key.startswith(delivery)):
+            return False
+        key = f"{delivery}{message.received_at_ms}"
+    return _insert(connection, message.station, message.received_at_ms, body, key)
 
 
 def add_once(connection: sa.Connection, station: str, received_at_ms: int, body: str) -> bool:
     """Keep an event unless it is there already: a logger that has no answer yet sends it again. Whether it is new."""
-    known = sa.select(table.c.id).where((table.c.station == station) & (table.c.body == body)).limit(1)
-    if connection.execute(known).first() is not None:
+    if _known(connection, station, table.c.body == body):
         return False
-    connection.execute(sa.insert(table).values(station=station, received_at_ms=received_at_ms, body=body))
+    return _insert(connection, station, received_at_ms, body, _digest(body))
+
+
+def _insert(connection: sa.Connection, station: str, received_at_ms: int, body: str, key: str) -> bool:
+    if _known(connection, station, table.c.key == key):
+        return False
+    row = {"station": station, "received_at_ms": received_at_ms, "body": body, "key": key}
+    connection.execute(sa.insert(table).values(row))
     return True
+
+
+def _known(connection: sa.Connection, station: str, same: sa.ColumnElement[bool]) -> bool:
+    return (
+        connection.execute(sa.select(table.c.id).where(table.c.station == station, same).limit(1)).first() is not None
+    )
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _says_when(payload: bytes) -> bool:
+    try:
+        return msgspec.json.decode(payload, type=_Event).at is not None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
 
 
 def listing(connection: sa.Connection, station: str, limit: int = 100) -> list[dict[str, Any]]:

@@ -188,6 +188,8 @@ registry_change = sa.Table(
     sa.Column("at_ms", sa.BigInteger),
 )
 
+_HELD = sa.text("status = 'held'")
+
 quarantine = sa.Table(
     "quarantine",
     metadata,
@@ -206,6 +208,9 @@ quarantine = sa.Table(
     sa.Column("payload_bytes", sa.BigInteger, nullable=False),
     sa.Column("settled_at_ms", sa.BigInteger),
     sa.Column("note", sa.Text, nullable=False, server_default=""),
+    sa.Column("key", sa.String(64), comment="SHA-256 of what was refused and why; NULL: of an earlier version"),
+    sa.Column("times", sa.Integer, nullable=False, server_default="1", comment="how often the same arrived"),
+    sa.Index("ix_quarantine_key", "key", unique=True, sqlite_where=_HELD, postgresql_where=_HELD),
 )
 
 ledger = sa.Table(
@@ -272,6 +277,10 @@ device_event = sa.Table(
     sa.Column("station", sa.String(64), nullable=False, index=True),
     sa.Column("received_at_ms", sa.BigInteger, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
+    sa.Column(
+        "key", sa.Text, comment="what makes it the same event when it arrives again; NULL: of an earlier version"
+    ),
+    sa.Index("ix_device_event_key", "station", "key", unique=True),
 )
 
 spool = sa.Table(

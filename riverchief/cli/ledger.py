@@ -25,7 +25,7 @@ def ledger(
     verify: Annotated[bool, typer.Option(help="与库中读数核对 · recount the stored readings")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """账本：发送 = 入库 + 重复 + 隔离 + 缺失 · The loss account; exit code 1 when it does not close."""
+    """账本：发送 = 入库 + 重复 + 隔离 + 缺失 · Loss account; exit code 1 where readings are missing or it is open."""
     with site_database(settings, data) as database:
         chosen = None if day == "all" else day_of(day)
         with database.read() as connection:
@@ -33,14 +33,16 @@ def ledger(
             everything = ledger_.accounts(connection, station=station, limit=10_000_000) if verify else []
         wrong = _recount(database, load(settings, data), everything) if verify else {}
     closed = all(a.closed for a in accounts) and not wrong
+    complete = closed and all(a.complete for a in accounts)
     if as_json:
-        rows = [dataclasses.asdict(a) | {"sent": a.sent, "closed": a.closed} for a in accounts]
-        out.print_json(data={"day": chosen, "closed": closed, "accounts": rows, "recount_differs": wrong})
+        rows = [dataclasses.asdict(a) | {"sent": a.sent, "closed": a.closed, "complete": a.complete} for a in accounts]
+        told = {"day": chosen, "closed": closed, "complete": complete, "accounts": rows, "recount_differs": wrong}
+        out.print_json(data=told)
     else:
         _show_ledger(accounts, chosen)
         for key, (counted, booked) in wrong.items():
             err.print(f"[red]✗[/] {line('ledger.differs', station=key, counted=counted, booked=booked)}")
-    raise typer.Exit(0 if closed else 1)
+    raise typer.Exit(0 if complete else 1)
 
 
 def _recount(database: Any, settings: Settings, accounts: list[ledger_.Account]) -> dict[str, tuple[int, int]]:
@@ -66,6 +68,9 @@ def _show_ledger(accounts: list[ledger_.Account], day: str | None) -> None:
     for a in accounts:
         sent = named(say("ledger.unknown")) if a.sent is None else f"{a.sent:,}"
         lost = named(say("ledger.messages", count=a.messages_missing)) if a.missing is None else f"{a.missing:,}"
-        mark = "[green]✓[/]" if a.closed else "[red]✗[/]"
+        mark = "[green]✓[/]" if a.complete else "[red]✗[/]"
         listed.add_row(a.station, a.day, sent, f"{a.stored:,}", f"{a.duplicate:,}", f"{a.quarantined:,}", lost, mark)
     out.print(listed)
+    if any(not a.complete for a in accounts):
+        readings, messages = sum(a.missing or 0 for a in accounts), sum(a.messages_missing for a in accounts)
+        err.print(f"[red]✗[/] {line('ledger.missing', readings=readings, messages=messages)}")

@@ -64,7 +64,7 @@ def reconcile(
 def _given(database: Any, platform: Platform, file: Path) -> Kept:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigurationError(sentence("order.no_json", file=file, error=error)) from error
     items = content if isinstance(content, list) else reconciliation.entries(platform, content)
     if items is None:

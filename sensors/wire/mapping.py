@@ -17,13 +17,14 @@ import jmespath
 import msgspec
 from jmespath.exceptions import JMESPathError
 
+from sensors import toml
 from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Message, Reason, Rejected
 from sensors.texts import sentence
 from sensors.times import to_ms
 from sensors.units import IDENTITY, Linear, conversion
-from sensors.wire.telemetry import KINDS, MAX_BYTES, MAX_SAMPLES, STATION, Decoded, Header, topic
+from sensors.wire.telemetry import KINDS, MAX_BYTES, MAX_SAMPLES, STATION, Decoded, Header, topic, whole
 
 SOURCE: Final = "mapped"
 """``Message.source`` of what came on a mapped topic; the payload is as the sender wrote it."""
@@ -158,7 +159,7 @@ NONE: Final = Mappings()
 def read(text: str, catalogue: Catalogue) -> Mappings:
     """Mappings from TOML; raises ConfigurationError listing every fault with its entry, one a line."""
     try:
-        tables = tomllib.loads(text)
+        tables = toml.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(str(error)) from error
     faults = [f"unknown entry {name!r}; each mapping is headed [[mapping]]" for name in tables if name != "mapping"]
@@ -453,7 +454,7 @@ def _sample(message: Message, mapping: PayloadMapping, sample: Any, columns: _Co
 
 def _body(message: Message) -> Any:
     try:
-        return json.loads(message.payload)
+        return json.loads(message.payload, parse_int=whole)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
 

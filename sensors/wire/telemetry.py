@@ -261,7 +261,7 @@ def _not_a_number(message: int, at_ms: int, key: str, what: str) -> Rejected:
 def _salvage(i: int, payload: bytes, columns: _Columns, rejected: list[Rejected]) -> Header | None:
     """Read a message that breaks the contract as far as it can be read."""
     try:
-        body = json.loads(payload, parse_int=_whole)
+        body = json.loads(payload, parse_int=whole)
     except (ValueError, RecursionError) as error:
         rejected.append(Rejected(i, Reason.NOT_JSON, _shorten(str(error))))
         return None
@@ -312,7 +312,7 @@ def _salvage_sample(i: int, number: int, sample: Any, columns: _Columns) -> Iter
         columns.add(i, at, good, {k: v for k, v in status.items() if isinstance(v, str)} if status else None)
 
 
-def _whole(digits: str) -> float:
+def whole(digits: str) -> float:
     """A whole number as JSON has it; one of more digits than Python converts is beyond all bounds."""
     try:
         return int(digits)

@@ -50,7 +50,8 @@ def account(data: Path, **counts: int) -> None:
         row = {"station": "s1", "day": DAY} | {name: counts.get(name, 0) for name in names}
         connection.execute(ledger.insert().values(**row))
         if counts.get("hole"):
-            connection.execute(gap.insert().values(station="s1", boot=1, first_seq=4, last_seq=6, day=DAY))
+            totals = {name: counts.get(name) for name in ("total_before", "total_after")}
+            connection.execute(gap.insert().values(station="s1", boot=1, first_seq=4, last_seq=6, day=DAY, **totals))
     database.close()
 
 
@@ -68,6 +69,15 @@ def test_a_ledger_with_a_hole_of_unknown_size_does_not_close(data: Path) -> None
     assert (code, told["sent"], told["messages_missing"]) == (1, None, 3)
     code, text = run(data, "ledger", "--day", DAY)
     assert (code, "未知" in text) == (1, True)
+
+
+def test_a_ledger_with_missing_readings_closes_and_exits_with_an_error(data: Path) -> None:
+    account(data, messages=2, readings=6, stored=6, hole=1, total_before=6, total_after=9)
+    code, text = run(data, "ledger", "--day", DAY, "--json")
+    told = json.loads(text)
+    assert (code, told["closed"], told["complete"], told["accounts"][0]["missing"]) == (1, True, False, 3)
+    code, text = run(data, "ledger", "--day", DAY)
+    assert (code, "缺失" in text) == (1, True)
 
 
 def test_a_recount_finds_readings_that_are_booked_and_not_there(data: Path) -> None:

@@ -16,7 +16,7 @@ from governance.database import Database
 from ingest import intake as intake_module
 from ingest import ledger, quarantine
 from ingest.checks.rules import Rules
-from ingest.intake import Intake, Waiting
+from ingest.intake import FIRST, Bounds, Busy, Intake, Waiting
 from ingest.pipeline import Outcome, Receipt, Site
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
@@ -117,6 +117,61 @@ def test_a_batch_is_never_larger_than_allowed(tmp_path: Path):
     assert max(map(len, tried)) <= 7
     assert [one for batch in tried for one in batch] == [message(n) for n in range(50)]
     assert len(mill.done) == 50
+    mill.database.close()
+
+
+def test_the_first_batch_is_small_and_none_is_more_than_twice_the_one_before(mill: Mill):
+    tried = mill.watch(lambda batch: None)
+    mill.put(*(message(n) for n in range(20 * FIRST)))
+    mill.run()
+    sizes = [len(batch) for batch in tried]
+    assert sizes[0] <= FIRST
+    assert all(later <= 2 * max(sizes[: i + 1]) for i, later in enumerate(sizes[1:]))
+    assert sum(sizes) == 20 * FIRST
+
+
+def test_a_message_of_one_source_does_not_wait_behind_the_backlog_of_another(mill: Mill):
+    tried = mill.watch(lambda batch: None)
+    crowd, other = mill.intake.lane("crowd"), mill.intake.lane("other")
+    for n in range(10 * FIRST):
+        crowd.put(Waiting(message(n), lambda receipt: None))
+    other.put(Waiting(message(0, "qicha"), lambda receipt: None))
+    mill.run()
+    assert message(0, "qicha") in tried[0]
+    assert len(tried) > 1
+
+
+def test_a_source_is_full_at_its_bound_and_open_again_when_half_is_done(tmp_path: Path):
+    mill = Mill(tmp_path, most=1, bounds=Bounds(messages=4))
+    opened: list[int] = []
+    lane = mill.intake.lane("few", lambda: opened.append(lane.messages))
+    held: list[tuple[int, bool]] = []
+    mill.watch(lambda batch: held.append((lane.messages, lane.full)))
+    for n in range(4):
+        assert not lane.full
+        lane.put(Waiting(message(n), lambda receipt: None))
+    assert lane.full
+    assert lane.behind_since_ms == T0 + 10_000_000
+    mill.run()
+    assert held == [(4, True), (3, True), (2, False), (1, False)]
+    assert opened == [2]
+    assert (lane.messages, lane.bytes, lane.behind_since_ms) == (0, 0, None)
+    mill.database.close()
+
+
+def test_a_message_handed_in_beyond_the_bound_is_refused_and_taken_later(tmp_path: Path):
+    mill = Mill(tmp_path, bounds=Bounds(messages=2))
+    first = [mill.intake.submit(message(n)) for n in range(2)]
+    with pytest.raises(Busy) as refused:
+        mill.intake.submit(message(2))
+    assert refused.value.retryable
+    mill.intake.start()
+    assert [one.result(PATIENCE_S) for one in first] == [Receipt(1, 0, ())] * 2
+    until = time.monotonic() + PATIENCE_S
+    while mill.intake.backlog and time.monotonic() < until:
+        time.sleep(0.01)
+    assert mill.intake.submit(message(2)).result(PATIENCE_S) == Receipt(1, 0, ())
+    assert mill.intake.stop(PATIENCE_S)
     mill.database.close()
 
 

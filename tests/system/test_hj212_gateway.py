@@ -401,7 +401,7 @@ def test_a_logger_is_not_read_any_further_while_the_intake_is_behind(
     site = make()
     waiting: list[Waiting] = []
     with monkeypatch.context() as patch:
-        patch.setattr(site.intake, "put", waiting.append)
+        patch.setattr(site.gateway.lane, "put", waiting.append)
         wire = Wire(site.gateway.port)
         wire.socket.setblocking(False)
         stream = b"".join(packet_of(f"w01009-Rtd={i}", whole_minute(i)) for i in range(1000)) * 200
@@ -417,7 +417,7 @@ def test_a_logger_is_not_read_any_further_while_the_intake_is_behind(
         assert len(waiting) <= most
         assert sent < len(stream)
     for one in waiting:
-        site.intake.put(one)
+        site.gateway.lane.put(one)
     wire.socket.setblocking(True)
     wire.socket.settimeout(30)
     assert wire.answer()[0] == "9014"

@@ -67,6 +67,37 @@ def test_readiness_names_the_broker_when_it_is_away_and_recovers(served: tuple[R
     eventually("it is ready again", lambda: _status(f"{address}/readyz") == 200)
 
 
+@pytest.mark.parametrize(
+    ("part", "method"),
+    [
+        ("ingest", "ingest.intake:Intake._take"),
+        ("mqtt", "ingest.sources.mqtt:MqttSource._on_connect"),
+        ("housekeeping", "riverchief.housekeeping:Housekeeping.next_round"),
+        ("sealing", "riverchief.sealing:Sealing.next_round"),
+    ],
+)
+def test_a_part_that_dies_ends_the_process_with_an_error(
+    running: Callable[[str], Running], part: str, method: str
+) -> None:
+    site = running("mosquitto")
+    site.more = f"[api]\nport = {free_port()}\n"
+    module, name = method.split(":")
+    owner, function = name.split(".")
+    program = (
+        f"import {module} as m\ndef die(*_): raise ZeroDivisionError('made to die')\nm.{owner}.{function} = die\n"
+        "from riverchief.cli.app import main\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "serve", "--settings", str(site.settings)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert f"part={part}" in re.sub(r"\x1b\[\d+m", "", done.stdout + done.stderr)
+
+
 def test_a_second_ingest_on_the_same_data_is_refused_in_one_sentence(served: tuple[Running, str]) -> None:
     site, _ = served
     command = [sys.executable, "-m", "riverchief", "ingest", "--settings", str(site.settings)]

@@ -164,6 +164,13 @@ def test_one_bad_value_costs_one_reading() -> None:
     assert "ph is Err" in one.detail
 
 
+def test_a_number_of_more_digits_than_python_converts_costs_one_reading() -> None:
+    body = json.dumps(FLAT | {"PH": "@"}).replace('"@"', "9" * 5000).encode()
+    read = mapping.decode([message("loggers/RTU-0417/data", body)], KNOWN, SHIPPED)
+    (one,) = read.rejected
+    assert (one.reason, [key for _, key in one.readings or ()]) == (Reason.NOT_A_NUMBER, ["ph"])
+
+
 @pytest.mark.parametrize(
     ("topic", "body", "reason", "named"),
     [

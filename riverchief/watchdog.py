@@ -1,0 +1,45 @@
+"""A part that dies ends the process with an error: compose and systemd restart what has ended, not what is unwell."""
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import structlog
+
+from governance.rounds import Rounds
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 1.0
+
+
+class Part(Protocol):
+    """Something with a thread of its own."""
+
+    @property
+    def alive(self) -> bool: ...
+
+
+def terminate() -> None:
+    """Ask this process to end as SIGTERM does: in order, and within the time a stop has."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Watchdog(Rounds):
+    """Looks whether the threads of all ``parts`` run, and calls ``leave`` once when one does not."""
+
+    def __init__(self, parts: Callable[[], Mapping[str, Part]], leave: Callable[[], None] = terminate) -> None:
+        super().__init__("watchdog")
+        self._parts = parts
+        self._leave = leave
+        self.dead = ""
+        """The part that died; empty while all are alive."""
+
+    def next_round(self) -> float:
+        if not self.dead:
+            self.dead = next((name for name, part in self._parts().items() if not part.alive), "")
+            if self.dead:
+                log.error("a part of this process has died; the process ends", part=self.dead)
+                self._leave()
+        return EVERY_S

@@ -254,7 +254,7 @@ server_name: riverchief_demo
 pid_file: "{pid}"
 listen: 127.0.0.1:{free_port()}
 max_payload: {MESSAGE_BYTES}
-jetstream {{ store_dir: "{folder / "store"}" }}
+jetstream {{ store_dir: "{folder / "store"}", sync_interval: always }}
 mqtt {{ listen: "127.0.0.1:{port}", ack_wait: "30s", max_ack_pending: {IN_FLIGHT} }}
 authorization {{ include "{users.name}" }}
 """

@@ -93,6 +93,7 @@ class MqttSection(_Section):
     password: SecretStr | None = None
     password_file: Path | None = None
     client_id: Annotated[str, Field(min_length=1, max_length=65)] = "riverchief-ingest"
+    client_id_file: Path | None = None
     version: Literal["3.1.1", "5"] = "3.1.1"
     tls: bool = False
     ca_file: Path | None = None

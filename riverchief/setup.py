@@ -58,6 +58,7 @@ def _pgpass(password: str) -> str:
 SECRETS = (
     Secret({"riverchief": "api_token"}),
     Secret({"riverchief": "mqtt_password"}),
+    Secret({"riverchief": "mqtt_client_id"}),  # for a broker that binds no client id to a user: NATS
     Secret({"riverchief": "broker_admin_password"}),
     Secret({"simulator": "mqtt_password"}),
     Secret({"postgres": "password", "riverchief": "pgpass"}, _pgpass),

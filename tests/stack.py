@@ -8,13 +8,19 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
+import sys
 import tempfile
+import threading
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 from pydantic import BaseModel
 
 from riverchief import setup
@@ -24,6 +30,8 @@ from riverchief.settings import Settings
 from tests.rig import eventually
 
 CONFIGURATION = Path("config/mosquitto/mosquitto.conf")
+NATS_CONFIGURATION = Path("config/nats/nats.conf")
+NATS = Path(sys.executable).with_name("nats-server")
 PLUGIN_IN_IMAGE = "/usr/lib/mosquitto_dynamic_security.so"
 NAMES = ("mosquitto", "localhost", "127.0.0.1")
 
@@ -119,3 +127,90 @@ class ShippedBroker:
     def close(self) -> None:
         self.stop(signal.SIGKILL)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class ShippedNats:
+    """A NATS server with the shipped configuration and fresh secrets; its data lie in ``data``."""
+
+    def __init__(self, folder: Path, data: Path | None = None) -> None:
+        self.folder = folder
+        self.secrets = folder / "secrets"
+        setup.prepare(self.secrets, ["127.0.0.1"], datetime.now(UTC))
+        self.port, self._monitor = free_port(), free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        text = NATS_CONFIGURATION.read_text(encoding="utf-8")
+        for shipped, here in (
+            ("../../run/secrets/", "secrets/nats/"),
+            ("/run/secrets/", f"{self.secrets / 'nats'}/"),
+            ("store_dir: /data", f"store_dir: {data or folder / 'data'}"),
+            ("0.0.0.0:8883", f"127.0.0.1:{self.port}"),
+            ("127.0.0.1:4222", f"127.0.0.1:{free_port()}"),
+            ("127.0.0.1:8222", f"127.0.0.1:{self._monitor}"),
+        ):
+            assert shipped in text
+            text = text.replace(shipped, here)
+        self.configuration = folder / "nats.conf"
+        self.configuration.write_text(text, encoding="utf-8")
+
+    @property
+    def outside(self) -> Address:
+        """The encrypted MQTT listener, trusted by the authority that devices are given."""
+        return Address("127.0.0.1", self.port, self.secrets / "nats" / "ca.pem")
+
+    def secret(self, name: str) -> str:
+        return (self.secrets / name).read_text(encoding="ascii")
+
+    def start(self) -> None:
+        command = [NATS, "--config", str(self.configuration)]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        eventually("its health check answers", self._healthy)
+
+    def _healthy(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, "NATS refuses the shipped configuration"
+        try:
+            url = f"http://127.0.0.1:{self._monitor}/healthz"
+            return httpx.get(url, trust_env=False, timeout=60).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(30)
+            self.process = None
+
+
+class Session:
+    """A client of MQTT 3.1.1 with a client id of its choice; keeps its session unless it is ``clean``."""
+
+    def __init__(self, address: Address, client_id: str, user: str, password: str, *, clean: bool = False) -> None:
+        self.received: list[bytes] = []
+        self.present: bool | None = None
+        self.dropped = threading.Event()
+        self._subscribed = threading.Event()
+        self.client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=clean, reconnect_on_failure=False
+        )
+        self.client.username_pw_set(user, password)
+        if address.ca_file:
+            self.client.tls_set(str(address.ca_file), cert_reqs=ssl.CERT_REQUIRED)
+        self.client.on_connect = self._on_connect
+        self.client.on_disconnect = lambda *_: self.dropped.set()
+        self.client.on_subscribe = lambda *_: self._subscribed.set()
+        self.client.on_message = lambda _c, _u, message: self.received.append(message.payload)
+        self.client.connect(address.host, address.port)
+        self.client.loop_start()
+        eventually(f"{user} is connected", lambda: self.present is not None)
+
+    def _on_connect(self, _c: Any, _u: Any, flags: paho.ConnectFlags, reason: Any, _p: Any) -> None:
+        assert not reason.is_failure
+        self.present = flags.session_present
+
+    def subscribe(self, topic: str) -> None:
+        self.client.subscribe(topic, qos=1)
+        eventually(f"{topic} is subscribed", self._subscribed.is_set)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()

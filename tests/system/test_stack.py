@@ -9,10 +9,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
 from ingest.storage.timeseries import Kind
-from riverchief import setup
 from riverchief.broker import free_port
-from riverchief.broker_admin import Address, DynamicSecurity, accepts
+from riverchief.broker_admin import DynamicSecurity, accepts
 from riverchief.clock import now_ms
 from riverchief.files import read_stations
+from riverchief.settings import MqttSection, load
 from riverchief.setup import DASHBOARDS_DO_NOT_READ, DASHBOARDS_READ
+from riverchief.sources import mqtt_settings
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
@@ -37,7 +38,7 @@ from tests.grafana import Servers, Window
 from tests.influx import RealServer
 from tests.postgres import Postgres
 from tests.rig import eventually
-from tests.stack import ShippedBroker, plugin
+from tests.stack import NATS, Session, ShippedBroker, ShippedNats, plugin
 
 pytestmark = [
     pytest.mark.broker,
@@ -384,40 +385,43 @@ def test_no_secret_is_in_any_log(stack: Stack) -> None:
         assert words not in logs, path.name
 
 
-def test_the_shipped_nats_configuration_lets_in_whom_the_set_up_made(tmp_path: Path) -> None:
-    """The profile nats: encrypted, the ingest and the simulator by their passwords, each with its own rights."""
-    program = Path(sys.executable).with_name("nats-server")
-    if not program.exists():
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[ShippedNats]:
+    if not NATS.exists():
         pytest.skip("no nats-server here (the extra demo installs it)")
-    setup.prepare(tmp_path / "secrets", ["127.0.0.1"], datetime.now(UTC))
-    port, inner, monitor = free_port(), free_port(), free_port()
-    text = Path("config/nats/nats.conf").read_text()
-    for shipped, here in (
-        ("../../run/secrets/", "secrets/nats/"),
-        ("/run/secrets/", f"{tmp_path / 'secrets' / 'nats'}/"),
-        ("store_dir: /data", f"store_dir: {tmp_path / 'data'}"),
-        ("0.0.0.0:8883", f"127.0.0.1:{port}"),
-        ("127.0.0.1:4222", f"127.0.0.1:{inner}"),
-        ("127.0.0.1:8222", f"127.0.0.1:{monitor}"),
-    ):
-        assert shipped in text
-        text = text.replace(shipped, here)
-    (tmp_path / "nats.conf").write_text(text)
-    process = subprocess.Popen([program, "--config", str(tmp_path / "nats.conf")], stderr=subprocess.DEVNULL)
-    address = Address("127.0.0.1", port, tmp_path / "secrets" / "nats" / "ca.pem")
-
-    def healthy() -> bool:
-        assert process.poll() is None, "NATS refuses the shipped configuration"
-        try:
-            return httpx.get(f"http://127.0.0.1:{monitor}/healthz", trust_env=False, timeout=60).status_code == 200
-        except httpx.HTTPError:
-            return False
-
+    made = ShippedNats(tmp_path)
     try:
-        eventually("its health check answers", healthy)
-        for user, file in (("ingest", "riverchief/mqtt_password"), ("simulator", "simulator/mqtt_password")):
-            assert accepts(address, user, (tmp_path / "secrets" / file).read_text()), user
-            assert not accepts(address, user, "wrong"), user
+        made.start()
+        yield made
     finally:
-        process.terminate()
-        process.wait(30)
+        made.stop(signal.SIGKILL)
+
+
+def test_the_shipped_nats_configuration_lets_in_whom_the_set_up_made(nats: ShippedNats) -> None:
+    """The profile nats: encrypted, the ingest and the simulator by their passwords, each with its own rights."""
+    for user, file in (("ingest", "riverchief/mqtt_password"), ("simulator", "simulator/mqtt_password")):
+        assert accepts(nats.outside, user, nats.secret(file)), user
+        assert not accepts(nats.outside, user, "wrong"), user
+
+
+def test_on_nats_a_device_that_does_not_know_the_client_id_of_the_ingest_cannot_take_its_queue(
+    nats: ShippedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NATS gives a session to whoever names it, so that the name is a secret."""
+    monkeypatch.setenv("RIVERCHIEF_MQTT__CLIENT_ID_FILE", str(nats.secrets / "riverchief" / "mqtt_client_id"))
+    client_id = mqtt_settings(load(None)).client_id
+    assert client_id != MqttSection().client_id
+    login = ("ingest", nats.secret("riverchief/mqtt_password"))
+    ingest = Session(nats.outside, client_id, *login)
+    ingest.subscribe(topic("+"))
+    ingest.close()
+    device = ("simulator", nats.secret("simulator/mqtt_password"))
+    for clean in (False, True):
+        thief = Session(nats.outside, MqttSection().client_id, *device, clean=clean)
+        assert not thief.present
+        thief.client.publish(topic(STATION), b"queued", qos=1).wait_for_publish(30)
+        thief.close()
+    back = Session(nats.outside, client_id, *login)
+    assert back.present
+    eventually("the queue is complete", lambda: back.received == [b"queued"] * 2)
+    back.close()

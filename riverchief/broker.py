@@ -220,7 +220,7 @@ def _write_mosquitto(folder: Path, port: int, rights: list[str]) -> list[str]:
         *rights,
         "persistence true",
         f"persistence_location {store}/",
-        "autosave_interval 30",
+        "autosave_interval 1",
         f"max_inflight_messages {IN_FLIGHT}",
         "max_queued_messages 0",
         f"message_size_limit {MESSAGE_BYTES}",

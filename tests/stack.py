@@ -54,7 +54,7 @@ def plugin() -> Path | None:
 class ShippedBroker:
     """A Mosquitto with the shipped configuration and fresh secrets, as the user that the container runs as."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: Path | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="riverchief-stack-"))
         self.folder.chmod(0o755)  # the broker is somebody else
         self.secrets = self.folder / "secrets"
@@ -62,7 +62,7 @@ class ShippedBroker:
         self.port, self.tls_port = free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._user = {"user": 1883, "group": 1883, "extra_groups": []} if os.geteuid() == 0 else {}
-        data = self.folder / "data"
+        data = data or self.folder / "data"
         data.mkdir()
         if self._user:
             os.chown(data, 1883, 1883)

@@ -333,7 +333,7 @@ def load(file: Path | None, **overrides: object) -> Settings:
             raise ConfigurationError(sentence("settings.no_file", file=file)) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigurationError(sentence("settings.unreadable", file=file, error=error)) from error
-    environment = EnvSettingsSource(Settings)()
+    environment = EnvSettingsSource(Settings, env_ignore_empty=True)()  # as compose fills in what nobody gave
     try:
         return Settings(**_over(_over(values, environment), overrides))
     except ValidationError as error:

@@ -1,10 +1,13 @@
-# Two stages: everything is built and installed in the first; the second has Python and what runs, no pip cache, no compiler.
-FROM python:3.11.13-slim-bookworm AS build
+# Python, the libraries and our packages are put together in the first stages; the last has what runs, no pip cache, no
+# compiler. The libraries are a layer of their own: it is made again only when pyproject.toml or constraints.txt changes.
+FROM python:3.11.14-slim-bookworm AS libraries
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY . .
-RUN python -m venv --without-pip /opt/riverchief \
- && pip --python /opt/riverchief install --constraint constraints.txt .
+COPY pyproject.toml constraints.txt ./
+RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+    > requirements.txt \
+ && python -m venv --without-pip /opt/riverchief \
+ && pip --python /opt/riverchief install --constraint constraints.txt --requirement requirements.txt
 # Tests of libraries and C headers, which nothing loads: 30 MB. Arrow's libraries need each other and stay.
 RUN find /opt/riverchief/lib/python3.11/site-packages/numpy /opt/riverchief/lib/python3.11/site-packages/pyarrow \
     -depth -type d \( -name tests -o -name include \) -exec rm -r {} +
@@ -13,7 +16,11 @@ RUN find /opt/riverchief/lib/python3.11/site-packages/numpy /opt/riverchief/lib/
 RUN apt-get update --quiet && cd /tmp && apt-get download --quiet postgresql-client-15 fonts-noto-cjk \
  && dpkg --extract postgresql-client-15_*.deb /client && dpkg --extract fonts-noto-cjk_*.deb /fonts
 
-FROM python:3.11.13-slim-bookworm
+FROM libraries AS own
+COPY . .
+RUN pip --python /opt/riverchief install --no-deps --prefix=/own .
+
+FROM python:3.11.14-slim-bookworm
 LABEL org.opencontainers.image.title="riverchief" \
       org.opencontainers.image.description="From a sensor in the river to a closed case on the river chief's desk" \
       org.opencontainers.image.version="0.1.0" \
@@ -22,14 +29,15 @@ RUN useradd --system --uid 10001 --user-group --home-dir /data --no-create-home 
  && install --directory --owner=riverchief --group=riverchief --mode=0700 /data
 RUN apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends libpq5 \
  && rm -rf /var/lib/apt/lists/*
-COPY --from=build /client/usr/lib/postgresql/15/bin/pg_dump /client/usr/lib/postgresql/15/bin/pg_restore /usr/local/bin/
-COPY --from=build /fonts/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc /usr/share/fonts/opentype/noto/
-COPY --from=build /opt/riverchief /opt/riverchief
+COPY --from=libraries /client/usr/lib/postgresql/15/bin/pg_dump /client/usr/lib/postgresql/15/bin/pg_restore /usr/local/bin/
+COPY --from=libraries /fonts/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc /usr/share/fonts/opentype/noto/
+COPY --from=libraries /opt/riverchief /opt/riverchief
+COPY --from=own /own /opt/riverchief
 ENV PATH=/opt/riverchief/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 RIVERCHIEF_DATA=/data
 USER 10001:10001
 WORKDIR /data
 VOLUME /data
-EXPOSE 8080
+EXPOSE 8080 9212
 # Of `serve` and `api`; where only `ingest` or `worker` runs, switch it off.
 HEALTHCHECK --interval=15s --timeout=8s --start-period=60s --retries=4 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/readyz', timeout=4)"]

@@ -220,7 +220,7 @@ def _write_mosquitto(folder: Path, port: int, rights: list[str]) -> list[str]:
         *rights,
         "persistence true",
         f"persistence_location {store}/",
-        "autosave_interval 30",
+        "autosave_interval 1",
         f"max_inflight_messages {IN_FLIGHT}",
         "max_queued_messages 0",
         f"message_size_limit {MESSAGE_BYTES}",
@@ -254,7 +254,7 @@ server_name: riverchief_demo
 pid_file: "{pid}"
 listen: 127.0.0.1:{free_port()}
 max_payload: {MESSAGE_BYTES}
-jetstream {{ store_dir: "{folder / "store"}" }}
+jetstream {{ store_dir: "{folder / "store"}", sync_interval: always }}
 mqtt {{ listen: "127.0.0.1:{port}", ack_wait: "30s", max_ack_pending: {IN_FLIGHT} }}
 authorization {{ include "{users.name}" }}
 """

@@ -97,6 +97,7 @@ class MqttSection(_Section):
     password: SecretStr | None = None
     password_file: Path | None = None
     client_id: Annotated[str, Field(min_length=1, max_length=65)] = "riverchief-ingest"
+    client_id_file: Path | None = None
     version: Literal["3.1.1", "5"] = "3.1.1"
     tls: bool = False
     ca_file: Path | None = None
@@ -364,7 +365,7 @@ def load(file: Path | None, **overrides: object) -> Settings:
             raise ConfigurationError(sentence("settings.no_file", file=file)) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigurationError(sentence("settings.unreadable", file=file, error=error)) from error
-    environment = EnvSettingsSource(Settings)()
+    environment = EnvSettingsSource(Settings, env_ignore_empty=True)()  # as compose fills in what nobody gave
     try:
         return Settings(**_over(_over(values, environment), overrides))
     except ValidationError as error:

@@ -58,7 +58,10 @@ def _pgpass(password: str) -> str:
 SECRETS = (
     Secret({"riverchief": "api_token"}),
     Secret({"riverchief": "mqtt_password"}),
+    Secret({"riverchief": "mqtt_client_id"}),  # for a broker that binds no client id to a user: NATS
     Secret({"riverchief": "broker_admin_password"}),
+    Secret({"riverchief": "outbox_secret"}),
+    Secret({"riverchief": "notices_secret"}),
     Secret({"simulator": "mqtt_password"}),
     Secret({"postgres": "password", "riverchief": "pgpass"}, _pgpass),
     Secret({"postgres": "grafana_password", "grafana": "postgres_password"}),

@@ -13,7 +13,7 @@ def mqtt_settings(settings: Settings) -> MqttSettings:
         port=m.port,
         user=m.user,
         password=secret(m.password, m.password_file),
-        client_id=m.client_id,
+        client_id=secret(None, m.client_id_file) or m.client_id,
         version=5 if m.version == "5" else 4,
         tls=m.tls,
         ca_file=str(m.ca_file) if m.ca_file else None,

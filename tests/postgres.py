@@ -40,7 +40,8 @@ def programs() -> Path | None:
 class Postgres:
     """One server on a loopback port. It refuses to run as root, so that root runs it as the user ``postgres``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: str) -> None:
+        """``more`` are arguments of initdb."""
         found = programs()
         assert found is not None, "no PostgreSQL here (tests/servers.sh installs it)"
         self._programs = found
@@ -53,11 +54,11 @@ class Postgres:
         self._numbers = count(1)
         self._template = ""
         options = ["--auth=trust", "--username=riverchief", "--encoding=UTF8", "--no-sync"]
-        options += ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=und"]
+        options += ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=und", *more]
         self._run("initdb", "-D", str(self.folder / "data"), *options)
 
-    def start(self) -> None:
-        """Start the server and wait until it answers."""
+    def start(self, *more: str) -> None:
+        """Start the server and wait until it answers; ``more`` are arguments of the server."""
         settings = {
             "port": str(self.port),
             "listen_addresses": "127.0.0.1",
@@ -67,7 +68,7 @@ class Postgres:
             "max_connections": "200",
             "log_min_messages": "fatal",
         }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        options = [*more, *(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self.folder / "data", *options],

@@ -10,7 +10,7 @@ import typer
 
 from riverchief import clock, files
 from riverchief import settings as settings_
-from riverchief.broker_admin import Address
+from riverchief.broker_admin import ADMIN, HEALTH, Address
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, day_of, load, opened, site_database
 from riverchief.settings import Settings
@@ -96,7 +96,10 @@ def device(
 
     if not STATION.fullmatch(station):
         raise ConfigurationError(sentence("order.no_key", station=station))
-    address = _broker_address(load(settings))
+    loaded = load(settings)
+    if _is_reserved(station, loaded):
+        raise ConfigurationError(sentence("order.reserved_login", station=station))
+    address = _broker_address(loaded)
     if certificate is not None:
         if secrets is None:
             raise ConfigurationError(sentence("order.certificate_secrets"))
@@ -110,6 +113,12 @@ def device(
         highlight=False,
         markup=False,
     )
+
+
+def _is_reserved(name: str, loaded: Settings) -> bool:
+    """Whether a device of this name would take a login of the platform, or on Mosquitto a session of the ingest."""
+    logins = (loaded.mqtt.user, loaded.broker_admin.user, ADMIN, HEALTH)
+    return name in logins or name.startswith(loaded.mqtt.client_id)
 
 
 def _admin_password(file: Path) -> str:

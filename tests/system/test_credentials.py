@@ -397,11 +397,11 @@ def test_a_certificate_in_the_stations_name_opens_its_own_topics_without_a_passw
     assert key.stat().st_mode & 0o077 == 0
 
     ca = tmp_path / "shiwan" / "ca.pem"
-    device = Shown(port, ca, tmp_path / "shiwan" / "shiwan.pem")
-    assert device.connected.is_set()
     forger = Shown(port, ca, tmp_path / "shiwan" / "shiwan.pem")
     forger.publish("rivers/v1/qicha/telemetry", "forged")
     forger.close()
+    device = Shown(port, ca, tmp_path / "shiwan" / "shiwan.pem")
+    assert device.connected.is_set()
     device.publish("rivers/v1/shiwan/telemetry", "own")
     eventually("its own arrives", lambda: heard)
     assert heard == ["rivers/v1/shiwan/telemetry own"]

@@ -16,6 +16,7 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from typer.testing import CliRunner
 
 from riverchief import setup
 from riverchief.broker_admin import (
@@ -31,12 +32,14 @@ from riverchief.broker_admin import (
     device_role,
     ingest_role,
 )
+from riverchief.cli.app import app
 from riverchief.doctor.broker import administration
 from riverchief.doctor.findings import Level
-from riverchief.settings import load
+from riverchief.settings import MqttSection, load
 from sensors.errors import ConfigurationError
+from sensors.texts import sentence
 from tests.rig import eventually
-from tests.stack import ShippedBroker, plugin
+from tests.stack import Session, ShippedBroker, plugin
 
 pytestmark = [
     pytest.mark.broker,
@@ -185,6 +188,44 @@ def test_a_device_reads_its_own_commands_and_nothing_else(
     assert not one.may_read("$CONTROL/dynamic-security/v1/response")
     assert ingest.publish("rivers/v1/qc-01/command", b"sample now") == "Success"
     assert eventually("the command arrives", lambda: one.received) == [("rivers/v1/qc-01/command", b"sample now")]
+
+
+def test_a_device_with_the_client_id_of_the_ingest_gets_a_session_of_its_own(
+    broker: ShippedBroker, admin: DynamicSecurity, peers: list[Peer]
+) -> None:
+    client_id = MqttSection().client_id
+    ingest = Session(broker.inside, client_id, INGEST, PASSWORD)
+    ingest.subscribe("rivers/v1/#")
+    device(peers, broker, admin, "qc-01").close()
+    login = ("qc-01", "示例-qc-01")
+    thief = Session(broker.outside, client_id, *login)
+    assert thief.client.publish("rivers/v1/qc-01/telemetry", b"first", qos=1).rc == 0
+    eventually("the ingest stays connected and receives", lambda: b"first" in ingest.received)
+    assert not thief.present
+    assert not ingest.dropped.is_set()
+    ingest.close()
+
+    thief.client.publish("rivers/v1/qc-01/telemetry", b"queued", qos=1).wait_for_publish(30)
+    thief.close()
+    for clean in (False, True):
+        thief = Session(broker.outside, client_id, *login, clean=clean)
+        thief.client.publish("rivers/v1/qc-01/telemetry", b"queued", qos=1).wait_for_publish(30)
+        thief.close()
+        assert thief.received == []
+    back = Session(broker.inside, client_id, INGEST, PASSWORD)
+    assert back.present
+    eventually("the queue is complete", lambda: back.received == [b"queued"] * 3)
+    back.close()
+
+
+def test_no_device_is_given_the_login_or_the_client_id_of_riverchief(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("[mqtt]\nuser = 'reader'\npassword = '示例'\nclient_id = 'river-reader'\n", encoding="utf-8")
+    for name in ("reader", "river-reader", "river-reader-observed", ADMIN, "health"):
+        arguments = ["setup", "device", name, "--admin-password-file", str(file), "--settings", str(file)]
+        result = CliRunner().invoke(app, arguments)
+        assert isinstance(result.exception, ConfigurationError), name
+        assert result.exception.args[0] == sentence("order.reserved_login", station=name)
 
 
 def test_the_ingest_reads_every_river_and_writes_commands_alone(

@@ -1,20 +1,19 @@
-"""The full stack without containers: the servers of docker-compose.yml from packages, with the shipped configuration.
+"""The full stack without containers: every service of docker-compose.yml, from empty volumes, in compose's order.
 
-What a container would map is mapped here, and nothing else: host names to loopback, ports to free ones,
-``/run/secrets`` and ``/etc/riverchief`` to folders. InfluxDB 2.7 cannot be had as a package; an InfluxDB 1.x stands in
-for it, so that ``influx.kind`` is different and nobody is handed a token.
+tests/stack.py says what stands in for what.
 """
 
 import json
-import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import httpx
 import paho.mqtt.client as paho
@@ -23,172 +22,87 @@ import pytest
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
-from ingest.storage.timeseries import Kind
-from riverchief import setup
+from governance import cloudevents
 from riverchief.broker import free_port
-from riverchief.broker_admin import Address, DynamicSecurity, accepts
+from riverchief.broker_admin import DynamicSecurity, accepts
 from riverchief.clock import now_ms
 from riverchief.files import read_stations
+from riverchief.settings import MqttSection, load
 from riverchief.setup import DASHBOARDS_DO_NOT_READ, DASHBOARDS_READ
+from riverchief.sources import mqtt_settings
 from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
 from tests.grafana import Servers, Window
-from tests.influx import RealServer
-from tests.postgres import Postgres
 from tests.rig import eventually
-from tests.stack import ShippedBroker, plugin
+from tests.stack import NATS, Session, ShippedNats, Stack, plugin
 
 pytestmark = [
     pytest.mark.broker,
-    pytest.mark.influx,
     pytest.mark.postgres,
     pytest.mark.skipif(plugin() is None, reason="no dynamic-security plugin here (it comes with mosquitto)"),
 ]
 
-SERVICES: dict[str, Any] = yaml.safe_load(Path("docker-compose.yml").read_text(encoding="utf-8"))["services"]
 STATION = "dph-shiwan-1"
+CONTACTS = """
+[[contact]]
+key = "duty"
+name = "示例值班员"
+roles = ["office"]
+channels = [{{ url = "json://127.0.0.1:{port}/duty" }}]
+"""
 
 
-class Stack:
-    """The servers, their secrets, and commands run with the environment of their compose service."""
+class Receiver:
+    """Somebody outside who takes what is posted: (path, headers, body)."""
 
-    def __init__(self, folder: Path) -> None:
-        self.broker = ShippedBroker()
-        self.secrets = self.broker.secrets
-        self.postgres = Postgres()
-        self.influx = RealServer(Kind.INFLUXDB1)
-        self.api = free_port()
-        self._folder = folder
-        self._served: subprocess.Popen[bytes] | None = None
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, str], bytes]] = []
+        receiver = self
 
-    def start(self) -> None:
-        self.broker.start()
-        self.influx.start()
-        self.postgres.start()
-        self._initialise_database()
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                receiver.got.append((self.path, headers, body))
+                self.send_response(204)
+                self.end_headers()
 
-    def _initialise_database(self) -> None:
-        """What the image does with an empty data folder: owner with a password, database, the shipped script."""
-        password = self.broker.secret("postgres/password")
-        self.postgres.ask(f"ALTER ROLE riverchief PASSWORD '{password}'")
-        self.postgres.ask("CREATE DATABASE riverchief")
-        script = Path("config/postgres/10-grafana.sh").read_text()
-        assert "/run/secrets/" in script
-        environment = {
-            "PATH": f"{self.postgres._programs}:{os.environ['PATH']}",
-            "PGHOST": "127.0.0.1",
-            "PGPORT": str(self.postgres.port),
-            **{name: value for name, value in self.environment("postgres").items() if not name.endswith("_FILE")},
-        }
-        mapped = script.replace("/run/secrets/", f"{self.secrets / 'postgres'}/")
-        done = subprocess.run(["sh", "-c", mapped], env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        entry = "host all all 127.0.0.1/32 scram-sha-256\n"  # as the image: nobody without a password
-        (self.postgres.folder / "data" / "pg_hba.conf").write_text(entry)
-        self.postgres.ask("SELECT pg_reload_conf()")
-        eventually("the database asks for a password", lambda: not self._lets_in("riverchief", "wrong"))
+            def log_message(self, *_: object) -> None:
+                pass
 
-    def _lets_in(self, user: str, password: str) -> bool:
-        try:
-            self.database(user, password).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    def database(self, user: str, password: str) -> psycopg.Connection[tuple[Any, ...]]:
-        url = f"host=127.0.0.1 port={self.postgres.port} dbname=riverchief user={user} password={password}"
-        return psycopg.connect(url, autocommit=True)
-
-    def environment(self, service: str) -> dict[str, str]:
-        """The environment of a compose service, with what a container would map."""
-        given = {name: str(value) for name, value in SERVICES[service]["environment"].items()}
-        changes: Mapping[str, str] = {
-            "RIVERCHIEF_DATA": str(self._folder / "data"),
-            "RIVERCHIEF_READINGS__ARCHIVE": str(self._folder / "archive"),
-            "RIVERCHIEF_MQTT__HOST": "127.0.0.1",
-            "RIVERCHIEF_MQTT__PORT": str(self.broker.port),
-            "RIVERCHIEF_INFLUX__URL": self.influx.url,
-            "RIVERCHIEF_API__HOST": "127.0.0.1",
-        }
-        mapped = {}
-        for name, value in (given | {name: changes[name] for name in changes if name in given}).items():
-            mapped[name] = self._here(value).replace("@postgres/", f"@127.0.0.1:{self.postgres.port}/")
-        if "RIVERCHIEF_INFLUX__URL" in mapped:
-            mapped["RIVERCHIEF_INFLUX__KIND"] = "influxdb1"
-            mapped.pop("RIVERCHIEF_INFLUX__TOKEN_FILE", None)
-        return mapped
-
-    def command(self, service: str) -> list[str]:
-        words = [str(word) for word in SERVICES[service]["command"]]
-        if service == "setup-influx":
-            assert words[-2:] == ["--secrets", "/secrets"]
-            words = words[:-2]
-        return [sys.executable, "-m", "riverchief", *map(self._here, words)]
-
-    def _here(self, path: str) -> str:
-        """Where the file of a container lies on this machine."""
-        for inside, outside in (
-            ("/run/secrets/", f"{self.secrets / 'riverchief'}/"),
-            ("/run/simulator/", f"{self.secrets / 'simulator'}/"),
-            ("/etc/riverchief/", "config/"),
-        ):
-            path = path.replace(inside, outside)
-        return path
-
-    def run(self, service: str, *instead: str) -> str:
-        """Run a one-time service to its end, as it is or with other arguments; what it said."""
-        environment = {"PATH": os.environ["PATH"], **self.environment(service)}
-        command = [sys.executable, "-m", "riverchief", *instead] if instead else self.command(service)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{service}: {done.stderr}"
-        return done.stdout
-
-    def set_up(self) -> None:
-        for service in ("setup-broker", "setup-database", "setup-influx"):
-            self.run(service)
-
-    def serve(self) -> None:
-        environment = {"PATH": os.environ["PATH"], **self.environment("riverchief")}
-        with (self._folder / "riverchief.log").open("ab") as log:
-            command = [*self.command("riverchief"), "--port", str(self.api)]
-            self._served = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        eventually("riverchief is ready", self._ready)
-
-    def _ready(self) -> bool:
-        assert self._served is not None
-        assert self._served.poll() is None, self.log()
-        try:
-            return httpx.get(f"http://127.0.0.1:{self.api}/readyz", timeout=4).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def stop(self) -> int:
-        assert self._served is not None
-        self._served.terminate()
-        code = self._served.wait(60)
-        self._served = None
-        return code
-
-    def log(self) -> str:
-        return (self._folder / "riverchief.log").read_text("utf-8", "replace")
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        if self._served is not None:
-            self._served.kill()
-            self._served.wait()
-        self.broker.close()
-        self.influx.stop()
-        self.postgres.close()
+        self._server.shutdown()
+        self._server.server_close()
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    made = Stack(tmp_path_factory.mktemp("stack"))
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def stack(receiver: Receiver) -> Iterator[Stack]:
+    given = {
+        "BROKER_NAMES": "broker.example.cn",
+        "CONTACTS": "/etc/riverchief/contacts.toml",
+        "HJ212": "true",
+        "OUTBOX_URL": f"http://127.0.0.1:{receiver.port}/events",
+        "PUBLIC_URL": "https://river.example.cn",
+        "SITE_NAME": "示例站点",
+    }
+    made = Stack(given)
+    contacts = made.outside("riverchief", given["CONTACTS"])
+    contacts.write_text(CONTACTS.format(port=receiver.port), encoding="utf-8")
+    contacts.chmod(0o600)
     try:
-        made.start()
-        made.set_up()
-        made.serve()
+        made.up()
         yield made
     finally:
         made.close()
@@ -209,10 +123,12 @@ def device(stack: Stack) -> paho.Client:
     return client
 
 
-def publish(stack: Stack, at_ms: int, ph: float) -> None:
+def publish(stack: Stack, at_ms: int, ph: float, **more: float) -> None:
     client = device(stack)
     try:
-        client.publish(topic(STATION), encode(Telemetry((Sample(at_ms, {"ph": ph}),))), qos=1).wait_for_publish(30)
+        client.publish(topic(STATION), encode(Telemetry((Sample(at_ms, {"ph": ph, **more}),))), qos=1).wait_for_publish(
+            30
+        )
     finally:
         client.disconnect()
         client.loop_stop()
@@ -222,7 +138,7 @@ def latest(stack: Stack) -> float | None:
     """The newest pH that the API tells whoever shows the token of the set-up."""
     answer = httpx.get(
         f"http://127.0.0.1:{stack.api}/api/v1/stations/{STATION}/latest",
-        headers={"Authorization": f"Bearer {stack.broker.secret('riverchief/api_token')}"},
+        headers={"Authorization": f"Bearer {stack.secret('riverchief/api_token')}"},
         timeout=60,
     )
     answer.raise_for_status()
@@ -231,7 +147,7 @@ def latest(stack: Stack) -> float | None:
 
 
 def in_influx(stack: Stack, at_ms: int) -> bool:
-    return asked(stack, f'SELECT "ph" FROM "water" WHERE "station" = \'{STATION}\' AND time = {at_ms}ms') is not None
+    return ("water", STATION, at_ms) in stack.influx.points("water")
 
 
 def test_a_reading_travels_from_an_encrypted_device_to_the_api_and_to_the_time_series_server(stack: Stack) -> None:
@@ -239,9 +155,39 @@ def test_a_reading_travels_from_an_encrypted_device_to_the_api_and_to_the_time_s
     publish(stack, at_ms, 7.18)
     assert eventually("the API tells it", lambda: latest(stack)) == 7.18
     eventually("the time-series server has it", lambda: in_influx(stack, at_ms))
-    with stack.database("riverchief", stack.broker.secret("postgres/password")) as connection:
+    age = next(one for one in BOARDS["rc-station"]["panels"] if "Newest reading" in one["title"])
+    (frames,) = grafana(stack).panel(age, {"station": STATION}, Window(at_ms - 3_600_000, now_ms()))
+    assert 0 < frames[0].rows[0][0] < 3600, "seconds since the reading, on the dashboard of the station"
+    with stack.database("riverchief", stack.secret("postgres/password")) as connection:
         stored = connection.execute("SELECT sum(stored) FROM ledger").fetchone()
     assert stored == (1,), "it is in the PostgreSQL of the stack, not in a file beside it"
+
+
+def test_an_incident_is_delivered_outside_signed_with_the_secret_of_the_set_up(
+    stack: Stack, receiver: Receiver
+) -> None:
+    publish(stack, now_ms() - 20_000, 7.2, nh3n=9.5)
+    publish(stack, now_ms() - 10_000, 7.2, nh3n=9.6)
+    delivered = eventually("an event arrives", lambda: [one for one in receiver.got if one[0] == "/events"])
+    _, headers, body = delivered[0]
+    cloudevents.verify(stack.secret("riverchief/outbox_secret"), headers, body, int(time.time()))
+
+
+def test_a_message_reaches_a_contact_of_the_mounted_file(stack: Stack, receiver: Receiver) -> None:
+    stack.run("riverchief", "notify", "test", "duty")
+    assert eventually("the message arrives", lambda: [one for one in receiver.got if one[0] == "/duty"])
+
+
+def test_the_trail_is_sealed_with_the_key_of_the_set_up(stack: Stack) -> None:
+    stack.run("riverchief", "audit", "seal")
+    stack.run("riverchief", "audit", "verify")
+    root = (stack.outside("riverchief", "/data") / "audit-roots.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+    assert json.loads(root)
+
+
+def test_the_gateway_for_loggers_listens_where_compose_publishes_it(stack: Stack) -> None:
+    with socket.create_connection(("127.0.0.1", stack.ports["riverchief", 9212]), timeout=10):
+        pass
 
 
 def test_every_step_of_the_first_start_may_be_run_again_while_everything_runs(stack: Stack) -> None:
@@ -259,34 +205,28 @@ def test_what_was_published_while_riverchief_was_away_is_there_after_the_second_
     publish(stack, at_ms, 7.31)
     stack.set_up()
     stack.serve()
+    eventually("riverchief is healthy again", lambda: stack.healthy("riverchief"))
     eventually("the broker kept it", lambda: latest(stack) == 7.31)
+
+
+def stored(stack: Stack, station: str) -> int:
+    return sum(key == station for _, key, _ in stack.influx.points("water"))
 
 
 def test_the_demo_profile_fills_every_station_and_is_no_more_than_its_devices(stack: Stack) -> None:
     stack.run("setup-simulator")
-    environment = {"PATH": os.environ["PATH"], **stack.environment("simulator")}
     command = [*stack.command("simulator"), "--history-days", "0.1", "--every", "0.5"]
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=stack.environment("simulator"))
     try:
         for station in {s.key for s in read_stations(Path("config/stations.toml"), catalogue()).stations}:
-            question = f'SELECT count("water_temp") FROM "water" WHERE "station" = \'{station}\''
-            eventually(f"history and present of {station}", lambda q=question: (asked(stack, q) or 0) > 10)
+            eventually(f"history and present of {station}", lambda key=station: stored(stack, key) > 10)
     finally:
         process.terminate()
         assert process.wait(30) == 0
-    password = stack.broker.secret("simulator/mqtt_password")
+    password = stack.secret("simulator/mqtt_password")
     assert accepts(stack.broker.inside, "simulator", password)
     with pytest.raises(ConfigurationError):
         DynamicSecurity(stack.broker.inside, password, "simulator")
-
-
-def asked(stack: Stack, question: str) -> Any:
-    """The one figure that InfluxDB answers; None when it has nothing."""
-    answer = httpx.get(
-        f"{stack.influx.url}/query", params={"db": "water", "q": question}, trust_env=False, timeout=60
-    ).json()
-    series = answer["results"][0].get("series")
-    return series[0]["values"][0][1] if series else None
 
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus here (tests/servers.sh installs it)")
@@ -321,7 +261,7 @@ def test_the_shipped_prometheus_configuration_reads_riverchief_and_makes_its_rul
 
 
 def test_grafanas_user_reads_what_the_dashboards_show_and_changes_nothing(stack: Stack) -> None:
-    with stack.database("grafana", stack.broker.secret("grafana/postgres_password")) as connection:
+    with stack.database("grafana", stack.secret("grafana/postgres_password")) as connection:
         for table in DASHBOARDS_READ:
             column = "*" if table not in DASHBOARDS_DO_NOT_READ else "count(*)"
             connection.execute(f"SELECT {column} FROM {table}".encode())  # type: ignore[arg-type]
@@ -342,11 +282,22 @@ BOARDS = {
 }
 
 
+def grafana(stack: Stack) -> Servers:
+    """Grafana with the PostgreSQL data source of the shipped provisioning."""
+    file = stack.outside("grafana", "/etc/grafana/provisioning/datasources/riverchief.yml")
+    sources = yaml.safe_load(file.read_text(encoding="utf-8"))["datasources"]
+    source = next(one for one in sources if one["type"] == "grafana-postgresql-datasource")
+    assert source["url"] == "postgres:5432"
+    secret = re.fullmatch(r"\$__file\{(.+)\}", source["secureJsonData"]["password"])
+    assert secret is not None
+    login = f"user={source['user']} password={stack.outside('grafana', secret[1]).read_text(encoding='ascii')}"
+    database = f"host=127.0.0.1 port={stack.postgres.port} dbname={source['jsonData']['database']} {login}"
+    return Servers((stack.influx.url, "water"), database, prometheus="")
+
+
 def test_grafanas_user_may_ask_what_every_panel_asks(stack: Stack) -> None:
     """What the answers must be, tests/contract/test_dashboards.py says; here they are asked with the shipped rights."""
-    password = stack.broker.secret("grafana/postgres_password")
-    postgres = f"host=127.0.0.1 port={stack.postgres.port} dbname=riverchief user=grafana password={password}"
-    servers = Servers((stack.influx.url, "water"), postgres, prometheus="")
+    servers = grafana(stack)
     window, panels = Window(now_ms() - 3_600_000, now_ms()), 0
     for board in BOARDS.values():
         elsewhere = [
@@ -364,7 +315,7 @@ def test_grafanas_user_may_ask_what_every_panel_asks(stack: Stack) -> None:
 
 def test_nobody_gets_in_with_an_empty_or_a_guessed_password(stack: Stack) -> None:
     for user in ("riverchief", "grafana", "postgres"):
-        assert not stack._lets_in(user, "riverchief")
+        assert not stack.lets_in(user, "riverchief")
     unsigned = {"station": STATION, "readings": [{"at": "2026-05-12T10:30:00Z", "values": {"ph": 7.1}}]}
     assert httpx.post(f"http://127.0.0.1:{stack.api}/api/v1/readings", json=unsigned, timeout=60).status_code == 401
 
@@ -384,40 +335,43 @@ def test_no_secret_is_in_any_log(stack: Stack) -> None:
         assert words not in logs, path.name
 
 
-def test_the_shipped_nats_configuration_lets_in_whom_the_set_up_made(tmp_path: Path) -> None:
-    """The profile nats: encrypted, the ingest and the simulator by their passwords, each with its own rights."""
-    program = Path(sys.executable).with_name("nats-server")
-    if not program.exists():
+@pytest.fixture
+def nats(tmp_path: Path) -> Iterator[ShippedNats]:
+    if not NATS.exists():
         pytest.skip("no nats-server here (the extra demo installs it)")
-    setup.prepare(tmp_path / "secrets", ["127.0.0.1"], datetime.now(UTC))
-    port, inner, monitor = free_port(), free_port(), free_port()
-    text = Path("config/nats/nats.conf").read_text()
-    for shipped, here in (
-        ("../../run/secrets/", "secrets/nats/"),
-        ("/run/secrets/", f"{tmp_path / 'secrets' / 'nats'}/"),
-        ("store_dir: /data", f"store_dir: {tmp_path / 'data'}"),
-        ("0.0.0.0:8883", f"127.0.0.1:{port}"),
-        ("127.0.0.1:4222", f"127.0.0.1:{inner}"),
-        ("127.0.0.1:8222", f"127.0.0.1:{monitor}"),
-    ):
-        assert shipped in text
-        text = text.replace(shipped, here)
-    (tmp_path / "nats.conf").write_text(text)
-    process = subprocess.Popen([program, "--config", str(tmp_path / "nats.conf")], stderr=subprocess.DEVNULL)
-    address = Address("127.0.0.1", port, tmp_path / "secrets" / "nats" / "ca.pem")
-
-    def healthy() -> bool:
-        assert process.poll() is None, "NATS refuses the shipped configuration"
-        try:
-            return httpx.get(f"http://127.0.0.1:{monitor}/healthz", trust_env=False, timeout=60).status_code == 200
-        except httpx.HTTPError:
-            return False
-
+    made = ShippedNats(tmp_path)
     try:
-        eventually("its health check answers", healthy)
-        for user, file in (("ingest", "riverchief/mqtt_password"), ("simulator", "simulator/mqtt_password")):
-            assert accepts(address, user, (tmp_path / "secrets" / file).read_text()), user
-            assert not accepts(address, user, "wrong"), user
+        made.start()
+        yield made
     finally:
-        process.terminate()
-        process.wait(30)
+        made.stop(signal.SIGKILL)
+
+
+def test_the_shipped_nats_configuration_lets_in_whom_the_set_up_made(nats: ShippedNats) -> None:
+    """The profile nats: encrypted, the ingest and the simulator by their passwords, each with its own rights."""
+    for user, file in (("ingest", "riverchief/mqtt_password"), ("simulator", "simulator/mqtt_password")):
+        assert accepts(nats.outside, user, nats.secret(file)), user
+        assert not accepts(nats.outside, user, "wrong"), user
+
+
+def test_on_nats_a_device_that_does_not_know_the_client_id_of_the_ingest_cannot_take_its_queue(
+    nats: ShippedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NATS gives a session to whoever names it, so that the name is a secret."""
+    monkeypatch.setenv("RIVERCHIEF_MQTT__CLIENT_ID_FILE", str(nats.secrets / "riverchief" / "mqtt_client_id"))
+    client_id = mqtt_settings(load(None)).client_id
+    assert client_id != MqttSection().client_id
+    login = ("ingest", nats.secret("riverchief/mqtt_password"))
+    ingest = Session(nats.outside, client_id, *login)
+    ingest.subscribe(topic("+"))
+    ingest.close()
+    device = ("simulator", nats.secret("simulator/mqtt_password"))
+    for clean in (False, True):
+        thief = Session(nats.outside, MqttSection().client_id, *device, clean=clean)
+        assert not thief.present
+        thief.client.publish(topic(STATION), b"queued", qos=1).wait_for_publish(30)
+        thief.close()
+    back = Session(nats.outside, client_id, *login)
+    assert back.present
+    eventually("the queue is complete", lambda: back.received == [b"queued"] * 2)
+    back.close()

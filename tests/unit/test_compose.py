@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +20,7 @@ import yaml
 from riverchief import __version__, setup
 from riverchief.broker_admin import HEALTH_TOPIC
 from riverchief.settings import Settings, load
-from tests.stack import is_setting
+from tests.stack import environment, interpolated, is_setting, mounts
 
 FILE = Path("docker-compose.yml")
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
@@ -42,7 +43,7 @@ IN_IMAGE = {
 
 LISTENS = {
     # the port each program listens on inside: our settings, the shipped configuration, or the image's default
-    "riverchief": {8080},
+    "riverchief": {8080, 9212},
     "mosquitto": {8883, 1883},
     "grafana": {3000},
     "influxdb": {8086},
@@ -60,15 +61,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return {*written, *(f"{holder}/{file}" for holder, file in setup.INFLUX_TOKENS.items())}
 
 
-def mounts(service: str) -> dict[str, tuple[str, bool]]:
-    """Path in the container → what is mounted there, and whether read-only."""
-    found = {}
-    for volume in SERVICES[service].get("volumes", []):
-        source, target, *mode = volume.split(":")
-        found[target] = (source, mode == ["ro"])
-    return found
-
-
 def behind(service: str, path: str) -> str:
     """What lies behind a path in the container: ``./config/…`` of the repository, or ``volume/…``."""
     wanted = PurePosixPath(path)
@@ -82,10 +74,6 @@ def behind(service: str, path: str) -> str:
 def is_secret(source: str, made: set[str]) -> bool:
     """Whether it is a file in a volume of secrets that the set-up writes there."""
     return source.removeprefix("secrets-") in made and source.startswith("secrets-")
-
-
-def environment(service: str) -> dict[str, str]:
-    return {name: str(value) for name, value in SERVICES[service].get("environment", {}).items()}
 
 
 def waits_for(service: str) -> set[str]:
@@ -277,7 +265,7 @@ def test_every_variable_is_a_setting_and_the_settings_hold_together(
         monkeypatch.delenv(name)
     for name, value in environment(service).items():
         assert is_setting(name), f"{service}: {name} would be ignored in silence"
-        monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(\w*)\}", r"\1", value))
+        monkeypatch.setenv(name, value)
     loaded = load(None)
     if service == "riverchief":
         assert loaded.mqtt.host == "mosquitto"
@@ -297,7 +285,7 @@ def test_only_the_encrypted_broker_is_reachable_from_outside() -> None:
         (name, port)
         for name, service in SERVICES.items()
         if not service.get("profiles")
-        for port in service.get("ports", [])
+        for port in [interpolated(port, {}) for port in service.get("ports", [])]
         if not port.startswith("127.0.0.1:")
     }
     assert public == {("mosquitto", "8883:8883")}
@@ -313,8 +301,9 @@ def test_every_published_port_is_one_the_program_listens_on() -> None:
 def test_the_ports_written_down_here_are_those_of_the_shipped_configuration() -> None:
     conf = Path("config/mosquitto/mosquitto.conf").read_text()
     assert {int(port) for port in re.findall(r"^listener (\d+)$", conf, re.MULTILINE)} == LISTENS["mosquitto"]
-    assert {Settings().api.port} == LISTENS["riverchief"]
-    assert {int(port) for port in re.findall(r"^EXPOSE (\d+)", Path("Dockerfile").read_text(), re.M)} == {8080}
+    assert {Settings().api.port, Settings().hj212.port} == LISTENS["riverchief"]
+    (exposed,) = re.findall(r"^EXPOSE (.+)$", Path("Dockerfile").read_text(), re.M)
+    assert {int(port) for port in exposed.split()} == LISTENS["riverchief"]
 
 
 def test_who_is_asked_by_name_is_on_the_same_network() -> None:
@@ -323,8 +312,7 @@ def test_who_is_asked_by_name_is_on_the_same_network() -> None:
     for name in SERVICES:
         given = environment(name)
         if "RIVERCHIEF_MQTT__HOST" in given:
-            host = re.sub(r"\$\{\w+:-(\w*)\}", r"\1", given["RIVERCHIEF_MQTT__HOST"])
-            asked.add((name, host, given["RIVERCHIEF_MQTT__PORT"]))
+            asked.add((name, given["RIVERCHIEF_MQTT__HOST"], given["RIVERCHIEF_MQTT__PORT"]))
         if "RIVERCHIEF_INFLUX__URL" in given:
             asked.add((name, *given["RIVERCHIEF_INFLUX__URL"].removeprefix("http://").split(":")))
         if "RIVERCHIEF_DATABASE__URL" in given:
@@ -430,19 +418,48 @@ def test_only_who_talks_to_the_outside_is_on_a_network_that_leads_there() -> Non
 @pytest.mark.parametrize("file", ["mosquitto.conf", "simple.conf"])
 def test_the_shipped_broker_configuration_keeps_and_does_not_throttle(file: str) -> None:
     lines = Path("config/mosquitto", file).read_text(encoding="utf-8").splitlines()
-    assert {"persistence true", "max_queued_messages 0", "max_inflight_messages 2000"} <= set(lines)
+    assert {"persistence true", "max_queued_messages 0", "max_inflight_messages 2000", "autosave_interval 1"} <= set(
+        lines
+    )
+
+
+@pytest.mark.parametrize("file", ["mosquitto.conf", "simple.conf", "certificates.conf"])
+def test_only_riverchiefs_own_listener_lets_a_client_choose_its_session(file: str) -> None:
+    """tests/system/test_dynsec.py tries it."""
+    text = Path("config/mosquitto", file).read_text(encoding="utf-8")
+    listeners = re.split(r"^listener ", text, flags=re.MULTILINE)[1:]
+    free = {one.split()[0] for one in listeners if "use_username_as_clientid true" not in one.splitlines()}
+    assert free <= {"1883"}
+
+
+def test_the_sample_env_names_what_the_file_asks_for() -> None:
+    asked = set(re.findall(r"\$\{(\w+):-", FILE.read_text(encoding="utf-8")))
+    sample = Path("config/stack.sample.env").read_text(encoding="utf-8")
+    assert asked == set(re.findall(r"^# ([A-Z0-9_]+)=", sample, re.MULTILINE))
 
 
 def test_the_image_runs_as_nobody_special_and_has_nothing_to_build_with() -> None:
     stages = re.split(r"^FROM ", Path("Dockerfile").read_text(), flags=re.MULTILINE)[1:]
-    bases = [stage.split()[0] for stage in stages]
+    names = {found[1] for stage in stages if (found := re.search(r" AS (\w+)$", stage.splitlines()[0]))}
+    bases = {stage.split()[0] for stage in stages} - names
     assert all(re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", base) for base in bases)
-    assert len(set(bases)) == 1, "the virtual environment fits the Python that it was made with"
+    assert len(bases) == 1, "the virtual environment fits the Python that it was made with"
     assert dockerfile_user() == f"{setup.OWNERS['riverchief']}:{setup.OWNERS['riverchief']}"
     assert not re.search(r"\b(pip|gcc|make|build-essential)\b", stages[-1])
     majors = {SERVICES["postgres"]["image"].split(":")[1].split(".")[0], *re.findall(r"postgresql/(\d+)/", stages[-1])}
     assert len(majors) == 1, "pg_dump refuses a server that is newer than itself"
     assert f'version="{__version__}"' in stages[-1]
+
+
+def test_the_libraries_are_installed_before_anything_that_changes_often_is_copied() -> None:
+    stages = re.split(r"^FROM ", Path("Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    libraries = next(stage for stage in stages if " AS libraries" in stage.splitlines()[0])
+    assert re.findall(r"^COPY (.+)$", libraries, re.MULTILINE) == ["pyproject.toml constraints.txt ./"]
+    printing = re.search(r'^RUN python -c "(.+)" \\$', libraries, re.MULTILINE)
+    assert printing is not None
+    done = subprocess.run([sys.executable, "-c", printing[1]], capture_output=True, text=True, check=True)
+    wanted = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    assert done.stdout.splitlines() == wanted
 
 
 def test_what_the_image_is_built_from_is_all_that_is_sent_to_the_builder() -> None:
@@ -470,6 +487,7 @@ def test_what_the_image_is_built_from_is_all_that_is_sent_to_the_builder() -> No
         ".git",
         ".env",
         "secrets/api_token",
+        "config/contacts.toml",
         "tests/rig.py",
         ".venv/bin/python",
         "riverchief/__pycache__/x.pyc",

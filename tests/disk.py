@@ -1,0 +1,82 @@
+"""A disk whose power can be cut: what no program synced is gone then, contents and directory entries alike."""
+
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+SIZE_MB = 256
+SHUTDOWN = 0x8004587D
+"""EXT4_IOC_SHUTDOWN of the kernel, ``_IOR('X', 125, __u32)``."""
+WITHOUT_FLUSH = 2
+"""EXT4_GOING_FLAGS_NOLOGFLUSH: the file system writes nothing more, not even its journal."""
+COMMIT_EVERY_S = 3600
+"""The journal commits when a program syncs, and not every five seconds by itself: a test is over before."""
+PATIENCE_S = 30
+
+
+def lacking() -> str | None:
+    """Why there can be no such disk here; None where there can."""
+    if os.geteuid() != 0:
+        return "only root may mount a file system"
+    if not Path("/dev/loop-control").exists():
+        return "no loop devices here"
+    if shutil.which("mkfs.ext4", path=_path()) is None:
+        return "no mkfs.ext4 here (tests/servers.sh installs e2fsprogs)"
+    return None
+
+
+class Disk:
+    """An ext4 file system of its own in a file, mounted at ``path``."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="riverchief-disk-"))
+        self._folder.chmod(0o755)  # a server may run as somebody else
+        self._image = self._folder / "disk.img"
+        self.path = self._folder / "disk"
+        self.path.mkdir()
+        with self._image.open("wb") as file:
+            file.truncate(SIZE_MB << 20)
+        _run("mkfs.ext4", "-q", "-F", str(self._image))
+        self._mount()
+
+    def cut(self) -> None:
+        """Cut the power: every later write fails, what was not synced by now is lost."""
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.ioctl(handle, SHUTDOWN, struct.pack("I", WITHOUT_FLUSH))
+        finally:
+            os.close(handle)
+
+    def restore(self) -> None:
+        """Power is back: mount what is on the disk. Every program that had files open there has ended."""
+        until = time.monotonic() + PATIENCE_S
+        while True:  # a process that was killed a moment ago may still be closing its files
+            try:
+                _run("umount", str(self.path))
+                break
+            except AssertionError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+        self._mount()
+
+    def close(self) -> None:
+        _run("umount", "--lazy", str(self.path))
+        shutil.rmtree(self._folder)
+
+    def _mount(self) -> None:
+        _run("mount", "-o", f"loop,commit={COMMIT_EVERY_S}", str(self._image), str(self.path))
+
+
+def _path() -> str:
+    return f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": _path()})
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"

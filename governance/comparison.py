@@ -189,8 +189,8 @@ def _fields(n: int, kind: str, id: str, part: str, said: Row, row: Row | None) -
     elif not n:
         yield Difference(n, kind, id, part, "", None, "a row")
     else:
-        for name in said.keys() & row.keys():
-            if (trail := _json(said[name])) != (found := _json(row[name])):
+        for name in said:
+            if name in row and (trail := _json(said[name])) != (found := _json(row[name])):
                 yield Difference(n, kind, id, part, name, trail, found)
 
 

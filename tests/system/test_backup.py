@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -36,7 +35,7 @@ from sensors.times import rfc3339
 from sensors.wire.telemetry import Sample
 from simulator.device import Connection, Fleet
 from tests import postgres
-from tests.databases import with_tables
+from tests.databases import unguarded, with_tables
 from tests.rig import Running, eventually
 
 STATIONS = 8
@@ -82,15 +81,24 @@ class Small:
 
     def empty(self, name: str) -> Settings:
         """The same site's settings on another machine."""
-        return self.settings.model_copy(update={"data": self.folder.with_name(name)})
+        update: dict[str, Any] = {"data": self.folder.with_name(name)}
+        if not self.database.is_sqlite:
+            update["database"] = self.settings.database.model_copy(update={"url": postgres.server().database()})
+        return self.settings.model_copy(update=update)
 
     def close(self) -> None:
         self.database.close()
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Small]:
-    small = Small(tmp_path / "site")
+def address(dialect: str) -> Callable[[], str]:
+    """Gives the address of another database each time; '' for the file in the site's folder."""
+    return (lambda: "") if dialect == "sqlite" else (lambda: postgres.server().database())
+
+
+@pytest.fixture
+def small(tmp_path: Path, address: Callable[[], str]) -> Iterator[Small]:
+    small = Small(tmp_path / "site", address())
     small.fill()
     yield small
     small.close()
@@ -268,10 +276,11 @@ def test_a_backup_killed_on_its_way_is_recognised_and_cleared_away_by_the_next(s
     assert list(target.glob("riverchief-*")) == [made.folder]
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("harm", ["cut", "bit", "gone", "manifest"])
 def test_a_damaged_backup_is_refused_before_anything_is_touched(small: Small, target: Path, harm: str) -> None:
     made = backup.take(small.settings, target)
-    file = made.folder / ("database.sqlite" if harm != "manifest" else MANIFEST)
+    file = made.folder / (backup.DATABASE[made.manifest.dialect] if harm != "manifest" else MANIFEST)
     content = bytearray(file.read_bytes())
     if harm == "gone":
         file.unlink()
@@ -305,9 +314,12 @@ def test_a_database_that_has_something_in_it_is_never_overwritten(small: Small, 
     other.close()
 
 
-def test_a_site_that_was_only_started_is_empty_enough(small: Small, target: Path, tmp_path: Path) -> None:
+@pytest.mark.both_databases
+def test_a_site_that_was_only_started_is_empty_enough(
+    small: Small, address: Callable[[], str], target: Path, tmp_path: Path
+) -> None:
     made = backup.take(small.settings, target)
-    started = Small(tmp_path / "started")
+    started = Small(tmp_path / "started", address())
     with_tables(started.database)
     started.close()
     restore.restore(started.settings, made.folder)
@@ -339,6 +351,7 @@ def test_a_backup_of_a_newer_version_is_refused_and_an_older_one_is_brought_up_t
     old.close()
 
 
+@pytest.mark.both_databases
 def test_a_restored_database_with_other_rows_than_the_manifest_does_not_appear(small: Small, target: Path) -> None:
     made = backup.take(small.settings, target)
     wrong = replace(made.manifest, rows={**made.manifest.rows, "registry_change": 4})
@@ -439,7 +452,7 @@ def test_photos_are_in_the_backup_once_and_a_damaged_one_is_named(small: Small, 
 def verified(settings: Settings, *arguments: object) -> tuple[int, dict[str, Any]]:
     """What ``riverchief audit verify`` says of a site: its exit code and answer."""
     command = ["audit", "verify", "--json", "--data", str(settings.data), *map(str, arguments)]
-    result = CliRunner().invoke(cli, command)
+    result = CliRunner().invoke(cli, command, env={"RIVERCHIEF_DATABASE__URL": settings.database_url})
     return result.exit_code, json.loads(result.stdout)
 
 
@@ -455,6 +468,7 @@ def entries(small: Small, count: int) -> Root:
     return root
 
 
+@pytest.mark.both_databases
 def test_a_restored_trail_is_proved_by_its_roots_and_an_old_backup_is_told_by_newer_ones(
     small: Small, target: Path, tmp_path: Path
 ) -> None:
@@ -473,7 +487,8 @@ def test_a_restored_trail_is_proved_by_its_roots_and_an_old_backup_is_told_by_ne
     assert (code, [fault["wrong"] for fault in told["faults"]]) == (1, ["cut_off"])
     assert verified(again)[0] == 0, "without roots from outside nobody sees it"
 
-    elsewhere = Small(tmp_path / "elsewhere")
+    url = "" if small.database.is_sqlite else again.database_url
+    elsewhere = Small(tmp_path / "elsewhere", url)
     shutil.rmtree(elsewhere.folder)
     shutil.copytree(again.data, elsewhere.folder)
     entries(elsewhere, 2)
@@ -487,11 +502,9 @@ def test_a_backup_whose_trail_was_cut_and_its_manifest_mended_is_told_by_the_roo
 ) -> None:
     entries(small, 5)
     taken = backup.take(small.settings, target).folder
-    with sqlite3.connect(taken / "database.sqlite") as connection:
-        connection.execute("DROP TRIGGER audit_no_delete")
-        connection.execute("DELETE FROM audit WHERE n > 3")
-        connection.execute("DELETE FROM audit_root")
-    connection.close()
+    copy = Database(f"sqlite:///{taken / 'database.sqlite'}")
+    unguarded(copy, "DELETE FROM audit WHERE n > 3", "DELETE FROM audit_root")
+    copy.close()
     manifest = json.loads((taken / MANIFEST).read_text())
     manifest["rows"] |= {"audit": 3, "audit_root": 0}
     manifest["files"]["database.sqlite"] = asdict(backup.hashed(taken / "database.sqlite"))
@@ -503,6 +516,7 @@ def test_a_backup_whose_trail_was_cut_and_its_manifest_mended_is_told_by_the_roo
     assert (code, [fault["wrong"] for fault in told["faults"]]) == (1, ["cut_off"])
 
 
+@pytest.mark.both_databases
 def test_only_the_newest_are_kept_and_nothing_else_there_is_touched(small: Small, target: Path) -> None:
     target.mkdir()
     (target / "riverchief-notes").mkdir()

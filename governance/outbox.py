@@ -429,9 +429,9 @@ class Deliverer(Rounds):
             .scalar_subquery()
         )
         wait_ms = sa.case((row.c.notify == "page", self._gather_ms // 4), else_=self._gather_ms)
-        last = sa.func.coalesce(last, 0)
-        told_ahead = last > _NOW + wrong_clock.SKEW_MS  # by a clock that was wrong: it says nothing of when
-        at_once = ~row.c.repeats | (row.c.attempts > 0) | (last + wait_ms <= _NOW) | told_ahead
+        last_ms = sa.func.coalesce(last, 0)
+        told_ahead = last_ms > _NOW + wrong_clock.SKEW_MS  # by a clock that was wrong: it says nothing of when
+        at_once = ~row.c.repeats | (row.c.attempts > 0) | (last_ms + wait_ms <= _NOW) | told_ahead
         return (row.c.next_attempt_at_ms <= _NOW) & at_once
 
     def _asked(self, now_ms: int, free: int) -> dict[str, Any]:

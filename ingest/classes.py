@@ -111,9 +111,9 @@ def update(
         if only is None or reach.key in on
     }
     told = [replace(_of_station(one), silent=int(one.station in silent)) for one in judged]
-    for key, one in reaches.items():
-        quiet = sum(station.station in silent for station in one.stations)
-        told.append(replace(_of_reach(key, one, now_ms), silent=quiet, stations=len(one.stations)))
+    for key, found in reaches.items():
+        quiet = sum(station.station in silent for station in found.stations)
+        told.append(replace(_of_reach(key, found, now_ms), silent=quiet, stations=len(found.stations)))
     rows = [_row(one, states.get(one.key) if one.kind == STATION else None) for one in told]
     with database.write() as connection:
         insert_many(connection, _INTO, rows, _AGAIN)

@@ -38,7 +38,7 @@ def grouped(findings: Sequence[Finding], river: River, database: Database, now_m
     if not any(_asks(one, river) for one in findings):
         return list(findings)
     with database.read() as connection:
-        crossings = [Crossing(*row[1:]) for row in _open(connection, retrospective=False)]
+        crossings = [crossing for _, crossing in _open(connection, retrospective=False)]
     own = {one.cause for one in crossings}
     found: list[Finding] = []
     joined: dict[tuple[str, str, str | None], str] = {}
@@ -96,9 +96,9 @@ def _ended_where_they_began(connection: sa.Connection, findings: Sequence[Findin
     """What ends, with the cause of the incident in which it goes on, where its own has nothing of it."""
     going: dict[Key, set[str]] = {}
     for retrospective in (False, True):
-        for rule, cause, station, parameter, _, end_ms in _open(connection, retrospective=retrospective):
-            if end_ms is None:
-                going.setdefault((rule, station, parameter), set()).add(cause)
+        for rule, crossing in _open(connection, retrospective=retrospective):
+            if crossing.end_ms is None:
+                going.setdefault((rule, crossing.station, crossing.parameter), set()).add(crossing.cause)
     found = []
     for one in findings:
         if one.change is Change.FIRED:
@@ -179,13 +179,12 @@ def _past(connection: sa.Connection, findings: Sequence[Finding]) -> list[Crossi
     """What was beyond its limits within the retrospective incidents of these days."""
     begin_ms = min(one.since_ms for one in findings) - 2 * JOIN_WITHIN_MS
     end_ms = max(one.observed_at_ms for one in findings) + 2 * JOIN_WITHIN_MS
-    found = [Crossing(*row[1:]) for row in _open(connection, retrospective=True)]
-    return [one for one in found if begin_ms <= one.since_ms <= end_ms]
+    found = _open(connection, retrospective=True)
+    return [one for _, one in found if begin_ms <= one.since_ms <= end_ms]
 
 
-def _open(connection: sa.Connection, *, retrospective: bool) -> list[sa.Row[tuple[str, str, str, str, int, int]]]:
-    """What is and was beyond its limits within the open incidents about water: rule, cause, station, parameter, since,
-    until."""
+def _open(connection: sa.Connection, *, retrospective: bool) -> list[tuple[str, Crossing]]:
+    """What is and was beyond its limits within the open incidents about water, each with the rule that said so."""
     query = (
         sa.select(
             incident_condition.c.rule,
@@ -203,4 +202,4 @@ def _open(connection: sa.Connection, *, retrospective: bool) -> list[sa.Row[tupl
         )
         .order_by(incident.c.id)
     )
-    return list(connection.execute(query))
+    return [(rule, Crossing(*rest)) for rule, *rest in connection.execute(query)]

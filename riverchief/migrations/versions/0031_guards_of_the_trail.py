@@ -5,7 +5,7 @@ from alembic import op
 from governance.tables import GUARDS
 
 revision = "0031"
-down_revision = "0025"
+down_revision = "0030"
 branch_labels = None
 depends_on = None
 

@@ -174,7 +174,7 @@ def test_a_platform_acts_in_its_own_region_and_nowhere_else(one: Site) -> None:
     assert one.call("cb-1", told(theirs, "accepted")).status_code == 200
     refused = one.call("cb-2", told(ours, "accepted"))
     assert (refused.status_code, refused.json()["allowed"]) == (409, [])
-    assert "chancheng/shiwan" in refused.json()["detail"]
+    assert "不在您的辖区" in refused.json()["detail"]
     assert one.state(ours) == (State.REPORTED, 1)
 
 

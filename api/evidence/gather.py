@@ -146,7 +146,7 @@ def gather(
 
 
 def _around(registry: Registry, catalogue: Catalogue, incident: Incident) -> Registry:
-    """The stations of the incident and those nearest to it, with their reaches: what a map and the rain are drawn of."""
+    """The stations of the incident and those nearest to it, with their reaches, for the map and the rain."""
     own = {incident.station, *(condition.station for condition in incident.conditions)}
     if len(registry.stations) <= AROUND or incident.station not in registry:
         return registry

@@ -3,6 +3,7 @@
 ``python -m tests.pages_site FOLDER PORT [TOKEN]`` serves what `seed` laid down; without a token the site is open.
 """
 
+import asyncio
 import struct
 import sys
 import time
@@ -14,9 +15,11 @@ from pathlib import Path
 import sqlalchemy as sa
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fastapi import Request
 
 import ingest.storage.tables  # noqa: F401  (the tables must be known before they are created)
 from api.app import create_app
+from api.console import frame
 from api.console.mount import mount
 from api.context import Context, Telling
 from governance import audit, incidents, notice_store, oncall, people, plans, roots, tables
@@ -37,6 +40,7 @@ from ingest.checks import rules
 from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
+from ingest.traces import Traces
 from riverchief import files
 from sensors import stationfile, times
 from sensors.parameters import catalogue
@@ -156,6 +160,7 @@ def seed(folder: Path) -> Database:
         )
     _readings(database, now)
     _cases(database, now)
+    Traces(database, SqlReadings(database, known), known, clock_ms=now_ms, source=SOURCE).round()
     with database.write() as connection:
         roots.seal(connection, KEY, origin=SOURCE, now_ms=now_ms())
     return database
@@ -266,6 +271,14 @@ def _cases(database: Database, now: int) -> None:
         )
 
 
+async def _fails(_: Request) -> None:
+    raise RuntimeError("words for programmers")
+
+
+async def _never_ends(_: Request) -> None:
+    await asyncio.Event().wait()
+
+
 def serve(folder: Path, port: int, token: str) -> None:
     database = Database(f"sqlite:///{folder / 'river.db'}")
     context = Context(
@@ -283,6 +296,8 @@ def serve(folder: Path, port: int, token: str) -> None:
         complaints="12345",
     )
     app = create_app(context)
+    frame.register("/fails", _fails)
+    frame.register("/never-ends", _never_ends, within_s=0.2)
     mount(app, context)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning")
 

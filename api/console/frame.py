@@ -379,13 +379,13 @@ def cell(words: str, text: str = "", classes: str = "") -> TextElement:
     return element
 
 
-def register(path: str, build: Callable[[Request], Awaitable[None]]) -> None:
-    """Let a page answer at its path; where building it fails or takes longer than ``RESPONSE_S``, an error page."""
+def register(path: str, build: Callable[[Request], Awaitable[None]], within_s: float = RESPONSE_S) -> None:
+    """Let a page answer at its path; where building it fails or takes longer than ``within_s``, an error page."""
 
-    @ui.page(path, response_timeout=2 * RESPONSE_S)  # the framework's own limit has words for programmers
+    @ui.page(path, response_timeout=2 * within_s)  # the framework's own limit has words for programmers
     async def show(request: Request) -> Response | None:
         try:
-            async with asyncio.timeout(RESPONSE_S):
+            async with asyncio.timeout(within_s):
                 await build(request)
         except Exception as error:
             return broken(request, error)

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from riverchief.broker import free_port
+from sensors.texts import say
 from tests import pages_site
 from tests.pages_site import AUDITOR, CHIEF, ENGINEER, HOUR, MINUTE, OFFICE, PUBLIC, RIVER, ROOT, WORKER, from_now
 from tests.rig import answers, eventually
@@ -121,6 +122,19 @@ def test_who_may_not_see_a_page_is_told_politely_with_the_status_of_the_api(look
     assert (lost.status_code, "没有这个页面" in lost.text, 'href="/"' in lost.text) == (404, True, True)
     for path, status in (("/worklist", 403), ("/reaches/nowhere", 404), (f"/reaches/{RIVER}", 200)):
         assert httpx.get(site + path, cookies=cookie, timeout=60).status_code == status, path
+
+
+@pytest.mark.parametrize(("path", "language"), [("/fails", "zh"), ("/never-ends", "zh"), ("/fails?lang=en", "en")])
+def test_a_page_that_fails_or_never_ends_says_so_in_one_language_with_a_number(
+    site: str, path: str, language: str
+) -> None:
+    answer = httpx.get(site + path, headers={"Accept": "text/html"}, timeout=60)
+    assert answer.status_code == 500
+    words = {"zh": say("frame.broken").zh, "en": say("frame.broken").en}
+    assert words.pop(language) in answer.text
+    assert not any(other in answer.text for other in words.values())
+    assert re.search(r"urn:uuid:[0-9a-f-]{36}", answer.text)
+    assert not re.search("RuntimeError|Timeout|words for programmers|response_timeout", answer.text)
 
 
 def test_the_public_sees_the_water_and_the_sign_and_no_incident(look: Look) -> None:

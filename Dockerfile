@@ -8,9 +8,11 @@ RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))
     > requirements.txt \
  && python -m venv --without-pip /opt/riverchief \
  && pip --python /opt/riverchief install --constraint constraints.txt --requirement requirements.txt
-# Tests of libraries and C headers, which nothing loads: 30 MB. Arrow's libraries need each other and stay.
-RUN find /opt/riverchief/lib/python3.11/site-packages/numpy /opt/riverchief/lib/python3.11/site-packages/pyarrow \
-    -depth -type d \( -name tests -o -name include \) -exec rm -r {} +
+# What nothing loads: tests of libraries and C headers, Arrow's clients for Flight and S3: 80 MB. Arrow's other libraries need
+# each other and stay.
+RUN cd /opt/riverchief/lib/python3.11/site-packages \
+ && find numpy pyarrow -depth -type d \( -name tests -o -name include \) -exec rm -r {} + \
+ && rm pyarrow/*flight* pyarrow/*s3*
 # pg_dump and pg_restore for backups, without the Perl that their package depends on; and of the Chinese fonts the one
 # whose letters evidence and labels embed.
 RUN apt-get update --quiet && cd /tmp && apt-get download --quiet postgresql-client-15 fonts-noto-cjk \

@@ -227,7 +227,7 @@ class Stack:
         given = environment(service, self.given)
         mapped = {name: self._mapped(service, value) for name, value in given.items()}
         for name, value in given.items():
-            if value in SERVICES:  # a server's name; its port stands beside it
+            if name.endswith("HOST") and value in SERVICES:  # a server's name; its port stands beside it
                 port = name.removesuffix("HOST") + "PORT"
                 mapped |= {name: "127.0.0.1", port: str(self.ports[value, int(given[port])])}
         if service == "riverchief":

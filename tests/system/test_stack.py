@@ -3,6 +3,7 @@
 tests/stack.py says what stands in for what.
 """
 
+import functools
 import json
 import re
 import shutil
@@ -16,11 +17,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
-import paho.mqtt.client as paho
 import psycopg
 import pytest
 import yaml
-from paho.mqtt.enums import CallbackAPIVersion
 
 from governance import cloudevents
 from riverchief.broker import free_port
@@ -108,30 +107,23 @@ def stack(receiver: Receiver) -> Iterator[Stack]:
         made.close()
 
 
-def device(stack: Stack) -> paho.Client:
-    """A device with the login that the operator's command makes, over the encrypted port."""
-    admin = ["--admin-password-file", str(stack.secrets / "riverchief" / "broker_admin_password")]
-    said = stack.run("setup-broker", "setup", "device", STATION, *admin)
-    password = re.search(r"password: (\S+)", said)
-    assert password is not None, said
-    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=STATION)
-    client.username_pw_set(STATION, password[1])
-    client.tls_set(str(stack.broker.outside.ca_file))
-    client.connect("127.0.0.1", stack.broker.tls_port)
-    client.loop_start()
-    eventually("the device is connected", client.is_connected)
-    return client
+@functools.cache
+def password(stack: Stack) -> str:
+    """The password of the login that the operator's command makes for the station."""
+    admin = ["--admin-password-file", "/run/secrets/broker_admin_password"]
+    printed = stack.run("setup-broker", "setup", "device", STATION, *admin)
+    found = re.search(r"password: (\S+)", printed)
+    assert found is not None, printed
+    return found[1]
 
 
-def publish(stack: Stack, at_ms: int, ph: float, **more: float) -> None:
-    client = device(stack)
+def publish(stack: Stack, *samples: Sample) -> None:
+    """Send a message as the station's device does, over the encrypted port."""
+    device = Session(stack.broker.outside, STATION, STATION, password(stack))
     try:
-        client.publish(topic(STATION), encode(Telemetry((Sample(at_ms, {"ph": ph, **more}),))), qos=1).wait_for_publish(
-            30
-        )
+        device.client.publish(topic(STATION), encode(Telemetry(samples)), qos=1).wait_for_publish(30)
     finally:
-        client.disconnect()
-        client.loop_stop()
+        device.close()
 
 
 def latest(stack: Stack) -> float | None:
@@ -152,7 +144,7 @@ def in_influx(stack: Stack, at_ms: int) -> bool:
 
 def test_a_reading_travels_from_an_encrypted_device_to_the_api_and_to_the_time_series_server(stack: Stack) -> None:
     at_ms = now_ms() - 60_000
-    publish(stack, at_ms, 7.18)
+    publish(stack, Sample(at_ms, {"ph": 7.18}))
     assert eventually("the API tells it", lambda: latest(stack)) == 7.18
     eventually("the time-series server has it", lambda: in_influx(stack, at_ms))
     age = next(one for one in BOARDS["rc-station"]["panels"] if "Newest reading" in one["title"])
@@ -166,8 +158,8 @@ def test_a_reading_travels_from_an_encrypted_device_to_the_api_and_to_the_time_s
 def test_an_incident_is_delivered_outside_signed_with_the_secret_of_the_set_up(
     stack: Stack, receiver: Receiver
 ) -> None:
-    publish(stack, now_ms() - 20_000, 7.2, nh3n=9.5)
-    publish(stack, now_ms() - 10_000, 7.2, nh3n=9.6)
+    start_ms = now_ms() - 60_000
+    publish(stack, *(Sample(start_ms + 10_000 * n, {"nh3n": 9.0 + n / 10}) for n in range(4)))
     delivered = eventually("an event arrives", lambda: [one for one in receiver.got if one[0] == "/events"])
     _, headers, body = delivered[0]
     cloudevents.verify(stack.secret("riverchief/outbox_secret"), headers, body, int(time.time()))
@@ -195,14 +187,14 @@ def test_every_step_of_the_first_start_may_be_run_again_while_everything_runs(st
     stack.set_up()
     assert {path: path.read_bytes() for path in stack.secrets.rglob("*") if path.is_file()} == before
     at_ms = now_ms() - 30_000
-    publish(stack, at_ms, 7.25)
+    publish(stack, Sample(at_ms, {"ph": 7.25}))
     eventually("readings still arrive", lambda: latest(stack) == 7.25)
 
 
 def test_what_was_published_while_riverchief_was_away_is_there_after_the_second_start(stack: Stack) -> None:
     assert stack.stop() == 0
     at_ms = now_ms() - 10_000
-    publish(stack, at_ms, 7.31)
+    publish(stack, Sample(at_ms, {"ph": 7.31}))
     stack.set_up()
     stack.serve()
     eventually("riverchief is healthy again", lambda: stack.healthy("riverchief"))
@@ -223,10 +215,10 @@ def test_the_demo_profile_fills_every_station_and_is_no_more_than_its_devices(st
     finally:
         process.terminate()
         assert process.wait(30) == 0
-    password = stack.secret("simulator/mqtt_password")
-    assert accepts(stack.broker.inside, "simulator", password)
+    secret = stack.secret("simulator/mqtt_password")
+    assert accepts(stack.broker.inside, "simulator", secret)
     with pytest.raises(ConfigurationError):
-        DynamicSecurity(stack.broker.inside, password, "simulator")
+        DynamicSecurity(stack.broker.inside, secret, "simulator")
 
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus here (tests/servers.sh installs it)")

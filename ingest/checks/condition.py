@@ -5,9 +5,11 @@ and leaves a firing condition firing.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+
+import numpy as np
 
 from ingest.checks.schedule import Speaks
 from sensors.quality.tests import LONGEST_BURST
@@ -49,6 +51,20 @@ class Watch:
         """Whether a value is beyond the limit."""
         return self.sign * (self._distance(x) - self.limit) > 0
 
+    def first_bad(self, samples: Sequence[tuple[int, float]], start: int) -> int:
+        """The place of the first value beyond the limit from ``start`` on; the number of samples where there is none.
+
+        Looks at ever longer pieces: at once for a few samples, in one go for a long past.
+        """
+        size = 16
+        while start < len(samples):
+            values = np.array([x for _, x in samples[start : start + size]])
+            distance = values if math.isnan(self.centre) else np.abs(values - self.centre)
+            if len(bad := np.flatnonzero(self.sign * (distance - self.limit) > 0)):
+                return start + int(bad[0])
+            start, size = start + size, 4 * size
+        return len(samples)
+
     def calm(self, x: float) -> bool:
         """Whether a value is back on the good side of the clear value."""
         return self.sign * (self._distance(x) - self.clear) <= 0
@@ -76,6 +92,21 @@ class State:
     held: int = 0
     recent: "tuple[tuple[int, float, State], ...]" = ()
 
+    def before(self) -> "State":
+        """A copy as ``recent`` keeps it: without its own past."""
+        return State(
+            self.phase,
+            self.since_ms,
+            self.count,
+            self.last_ms,
+            self.calm_since_ms,
+            self.calm_count,
+            self.fired_at_ms,
+            self.past,
+            self.firings,
+            self.held,
+        )
+
     def quiet_ms(self, watch: Watch) -> int:
         """How long it must be calm before it ends: longer for one that keeps coming back."""
         return max(watch.keep_ms, watch.hold_ms) if self.held else watch.keep_ms
@@ -97,14 +128,22 @@ class Turn:
     held: int = 0
 
 
-def walk(watch: Watch, state: State, samples: Iterable[tuple[int, float]], now_ms: int) -> list[Turn]:
+def walk(watch: Watch, state: State, samples: Sequence[tuple[int, float]], now_ms: int) -> list[Turn]:
     """Carry ``state`` (changed in place) through usable samples (ms, value), oldest first.
 
     A condition that fired on late data and is still bad in a timely sample fires again, this time for the living.
     """
     turns: list[Turn] = []
-    for at, x in samples:
-        state.recent = (*state.recent[1 - TAKEN_BACK :], (at, x, replace(state, recent=())))
+    place = 0
+    while place < len(samples):
+        if state.phase is Phase.IDLE and len(samples) - place > TAKEN_BACK:
+            # of a long run in which nothing begins only the end matters, which is kept in ``recent``
+            skipped = watch.first_bad(samples, place) - TAKEN_BACK
+            if skipped > place:
+                state.last_ms, place = samples[skipped - 1][0], skipped
+        at, x = samples[place]
+        place += 1
+        state.recent = (*state.recent[1 - TAKEN_BACK :], (at, x, state.before()))
         bad, calm = watch.bad(x), watch.calm(x)
         paused = at - state.last_ms > watch.gap_ms
         state.last_ms = at

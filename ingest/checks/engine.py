@@ -350,12 +350,12 @@ class Checks:
         findings = []
         for chosen in np.unique(number[turning]).tolist():
             mine = rows[number == chosen]
-            samples = zip(at[mine].tolist(), value[mine].tolist(), strict=True)
+            samples = list(zip(at[mine].tolist(), value[mine].tolist(), strict=True))
             findings += self._advance(chosen, samples, frozenset(at[mine][doubted[mine]].tolist()), now_ms)
         return findings
 
     def _advance(
-        self, number: int, samples: Iterable[tuple[int, float]], doubts: Container[int], now_ms: int
+        self, number: int, samples: Sequence[tuple[int, float]], doubts: Container[int], now_ms: int
     ) -> list[Finding]:
         watched = self._watched[number]
         state = self._states.get(number) or State()

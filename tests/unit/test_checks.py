@@ -58,6 +58,24 @@ def turn(turns: Sequence[Turn]) -> list[tuple[bool, float, float]]:
     return [(t.fired, (t.at_ms - START) / MINUTE, (t.since_ms - START) / MINUTE) for t in turns]
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from([1, 5, 40]), st.sampled_from([1.0, 1.9, 2.5])), max_size=60),
+    st.integers(1, 3),
+)
+def test_a_condition_ends_in_the_same_state_however_its_samples_are_cut(
+    steps: list[tuple[int, float]], cut: int
+) -> None:
+    minutes = itertools.accumulate(gap for gap, _ in steps)
+    samples = [(START + minute * MINUTE, x) for minute, (_, x) in zip(minutes, steps, strict=True)]
+    watch, now = replace(WATCH, samples=2), START + 10 * DAY
+    whole, single, parts = State(), State(), State()
+    turns = walk(watch, whole, samples, now)
+    assert [one for sample in samples for one in walk(watch, single, [sample], now)] == turns
+    pieces = [samples[i : i + 7 * cut] for i in range(0, len(samples), 7 * cut)]
+    assert [one for piece in pieces for one in walk(watch, parts, piece, now)] == turns
+    assert whole == single == parts
+
+
 def test_it_fires_after_the_pending_time_and_names_when_it_began() -> None:
     assert turn(run(1.0, 2.1, 2.5, 2.2)) == [(True, 15, 5)]
 

@@ -796,7 +796,7 @@ def _suspects(
         rows = rows[away & (line.q[line.here[rows] - 3] >> 4 & int(SUSPECTED) == 0)]
         rows = rows[_others(line, BUSY, rows, 5, memory, catalogue) == 0]
         rows = rows[_kinds_present(line, rows, memory, catalogue) >= WITNESSES]
-    calm = Calm(line.x, line.q, line.here, line.segment, line.starts, rows, size[rows])
+    calm = Calm(line.x, line.t, line.q, line.here, line.segment, line.starts, rows, size[rows])
     return [
         _mark(line, stuck_after_jump(calm, p, past.column(REPEATS), catalogue), QualityTest.FLAT_LINE),
         _mark(line, unit_mistakes(calm, p, past.column(T_LEVEL), catalogue), QualityTest.UNIT_MISTAKE),

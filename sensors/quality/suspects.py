@@ -32,6 +32,9 @@ REPEATS_MOST: Final = 0.05
 """Share of repeats of the series' own past above which three equal readings prove nothing: an analyser that is asked
 more often than it measures repeats most of its readings."""
 
+LONGEST_MS: Final = 3 * 3_600_000
+"""For so long at most a jump alone keeps its readings from counting: somebody has been sent to the sensor by then, and
+water that really became another must not wait longer (our choice)."""
 FAR: Final = 5.0
 """A jump alone is suspect from so many of its own limits on: most changes of the water that one sensor alone shows are
 smaller (measured on the labelled records, docs/detection.md)."""
@@ -45,12 +48,13 @@ SUSPECTED: Final = QualityTest.FLAT_LINE | QualityTest.UNIT_MISTAKE | QualityTes
 class Calm:
     """Jumps alone, on the flat line of readings that ``assess`` lays out.
 
-    ``x``, ``q`` are values and packed flags of that line; ``here`` (n,) the places of the new readings, ``segment``
-    (n,) their series, ``starts`` (m,) the first new reading of each. ``rows`` (r,) are the new readings that confirm a
-    jump as its third, ``size`` (r,) how many limits it has.
+    ``x``, ``t``, ``q`` are values, instants (ms) and packed flags of that line; ``here`` (n,) the places of the new
+    readings, ``segment`` (n,) their series, ``starts`` (m,) the first new reading of each. ``rows`` (r,) are the new
+    readings that confirm a jump as its third, ``size`` (r,) how many limits it has.
     """
 
     x: Floats
+    t: Ints
     q: Ints
     here: Places
     segment: Places
@@ -145,7 +149,7 @@ def _same_size(value: float, near: list[float]) -> bool:
 
 
 def jumped_alone(calm: Calm, p: Codes, catalogue: Catalogue) -> Places:
-    """Readings after a large jump, for as long as the readings before it are remembered and it has not come back.
+    """Readings after a large jump, until it has come back: at most three hours, and while those before are remembered.
 
     The bound makes a lasting change of the water heard in the end: then these readings count again.
     """
@@ -173,7 +177,7 @@ def _stays(calm: Calm, place: int, marked: set[int]) -> bool:
     first = place - 1
     while first - 1 in marked:
         first -= 1
-    if place - first + 4 > KEEP:
+    if place - first + 4 > KEEP or calm.t[place] - calm.t[first] > LONGEST_MS:
         return False
     before = float(np.median(calm.x[first - 4 : first]))
     return bool(abs(calm.x[place] - before) > abs(calm.x[first] - before) / 2)

@@ -98,7 +98,7 @@ def test_a_doubted_sensor_still_raises_an_alarm_and_never_ends_one(tmp_path: Pat
     world.take(message("shiwan", samples))
     assert 24 in doubted(world, ATTENUATED)["do"]
     begin = START + DAYS * DAY
-    low = {begin + i * HOUR // 4: {"do": 1.0 + 0.01 * i, "ph": 7.5, "water_temp": 20.0} for i in range(8)}
+    low = {begin + i * HOUR // 4: {"do": 1.0 + 0.01 * i, "ph": 7.0, "water_temp": 20.0} for i in range(8)}
     told = [f for at, sample in low.items() for f in world.take(message("shiwan", {at: sample})).findings]
     assert ATTENUATED in {packed >> 4 & ATTENUATED for (_, at), (_, packed) in world.readings().items() if at >= begin}
     (fired,) = [f for f in told if f.rule == "do-low"]

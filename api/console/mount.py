@@ -2,6 +2,8 @@
 
 import re
 import secrets
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -106,8 +108,20 @@ def mount(app: FastAPI, context: Context) -> None:
         reconnect_timeout=RECONNECT_S,
         show_welcome_message=False,
     )
+    _leave_objects_alone()
     app.router.routes.remove(next(r for r in reversed(app.router.routes) if isinstance(r, Mount) and r.app is console))
     app.router.routes.append(_AtTheRoot("/", app=GZipMiddleware(Policy(console), compresslevel=PACKED)))
+
+
+def _leave_objects_alone() -> None:
+    """Keep NiceGUI from walking through all objects of the process at its start.
+
+    It looks for its server among ``gc.get_objects()``, and needs it for ``app.shutdown()`` alone, which we never call.
+    While it holds them, ``tuple(…)`` of an iterator in another thread may fail with "SystemError: … bad argument to
+    internal function": CPython resizes a tuple in place and then finds that somebody else holds it.
+    """
+    module = sys.modules[ui.run_with.__module__]
+    module.__dict__["gc"] = SimpleNamespace(get_objects=list)
 
 
 class _AtTheRoot(Mount):

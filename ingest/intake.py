@@ -27,6 +27,8 @@ FIRST = 50
 every station is read when it is first heard of, some ms each: the first commit must not wait for thousands."""
 LINGER_S = 0.004
 """A batch waits this long for company; it never waits for a count, since a foreign broker may hold back the rest."""
+LATE_EVERY = 5
+"""While live messages wait, late ones have one part in so many of the time."""
 TICK_S = 1.0
 RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -131,6 +133,10 @@ class Lane:
         return self.messages * part <= self.bounds.messages and self.bytes * part <= self.bounds.bytes
 
 
+def _nothing(_receipt: Receipt) -> None:
+    """The sender was answered when the message was stored."""
+
+
 @dataclass(slots=True)
 class Counters:
     """What the intake did since it started, for metrics and the latency account. Written by one thread."""
@@ -170,6 +176,7 @@ class Intake:
         self._most = most
         self._size = min(FIRST, most)
         self._linger_s = linger_s
+        self._late_at = 0.0
         self._bounds = bounds
         self._wake = threading.Event()
         self.lanes: list[Lane] = []
@@ -237,7 +244,8 @@ class Intake:
     def _loop(self) -> None:
         next_tick = time.monotonic() + TICK_S
         while True:
-            batch = self._gather(max(0.0, next_tick - time.monotonic()))
+            late_turn = self.site.late_waiting > 0 and time.monotonic() >= self._late_at
+            batch = self._gather(0.0 if late_turn else max(0.0, next_tick - time.monotonic()))
             if not batch and self._stopping.is_set():
                 return
             signals = [waiting for _, waiting in batch if waiting.message.kind != "telemetry"]
@@ -249,9 +257,27 @@ class Intake:
             if batch:
                 self._size = min(2 * self._size, self._most)
                 self._release(batch)
+            if late_turn and not self._stopping.is_set():
+                self._judge_late()
             if time.monotonic() >= next_tick:
                 self._tick()
                 next_tick = time.monotonic() + TICK_S
+
+    def _judge_late(self) -> None:
+        """The late messages of one station; while live ones keep coming, a fifth of the time is for late ones."""
+        try:
+            messages = self.site.late_batch()
+        except StorageUnavailable as error:
+            self.counters.last_error = str(error)
+            log.warning("store unavailable, late messages wait", error=str(error))
+            self._late_at = time.monotonic() + TICK_S
+            return
+        began = time.monotonic()
+        if messages:
+            self._carry([Waiting(message, _nothing) for message in messages], self.site.process)
+        busy = any(lane.waiting for lane in self.lanes)
+        took_s = time.monotonic() - began
+        self._late_at = began + (LATE_EVERY * took_s if busy else took_s) + (0 if messages else TICK_S)
 
     def _gather(self, patience_s: float) -> list[tuple[Lane, Waiting]]:
         """The next micro-batch: whatever is there, and a moment's worth of what follows."""

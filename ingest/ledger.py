@@ -127,11 +127,14 @@ class Ledger:
         stored: Ints,
         duplicate: Ints,
         rejected: Iterable[Rejected],
+        *,
         repeated: Container[int] = (),
+        later: Container[int] = (),
     ) -> None:
         """Enter a batch. ``stored`` and ``duplicate`` (messages,) count readings by message.
 
         ``repeated`` are the places in ``rejected`` of what was in quarantine before: its readings are duplicates.
+        ``later`` are messages that are entered when they are judged.
         """
         duplicate = duplicate.copy()
         quarantined = np.zeros(len(messages), np.int64)
@@ -146,6 +149,8 @@ class Ledger:
         dirty: set[tuple[str, int]] = set()
         fates = zip(stored.tolist(), duplicate.tolist(), quarantined.tolist(), touched.tolist(), strict=True)
         for i, (message, header, (new, again, refused, held)) in enumerate(zip(messages, headers, fates, strict=True)):
+            if i in later:
+                continue
             station = account_of(registry, message)
             known = station != STRANGER
             day = day_of(header, message)

@@ -5,7 +5,7 @@ returns. A crash at any moment costs a redelivery, never a reading.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -33,7 +33,7 @@ from ingest.late import LateVerdict, judge
 from ingest.ledger import Ledger
 from ingest.marking import remark
 from ingest.returns import Returns
-from ingest.storage import device_events, loggers
+from ingest.storage import device_events, late_queue, loggers
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import ReadingStore
@@ -52,6 +52,11 @@ from sensors.wire.hj212.readings import SOURCE, Logger, addressed, mn_of
 from sensors.wire.mapping import Mappings
 from sensors.wire.telemetry import Decoded, Header
 
+LATE_AT_ONCE = 1000
+"""Late messages of one station that are judged together: the work is for each series, hardly for each message."""
+LATE_QUEUED = 1_000_000
+"""Late messages that may wait for their judgement, some hundred MB on disk; more are judged at once, which slows their
+source."""
 LOADED_AT_ONCE = 100
 """Stations whose past is read in one tick after a start: some tenths of a second, so that readings do not wait long."""
 
@@ -96,6 +101,10 @@ class Site:
     history: History
     marks: Marks
     """What checks and visits say of the stored readings, as the stored verdicts have it."""
+    late_waiting: int
+    """Late messages that are stored and not judged yet."""
+    _late: dict[str, None]
+    """Their stations, in the order in which they have their turn."""
     _visits: tuple[Visit, ...]
     """When somebody is, or was, at work at a station."""
 
@@ -112,7 +121,9 @@ class Site:
         spool: Spool | None = None,
         mappings: Mappings = mapping.NONE,
         policy: Policy = STANDARD,
+        queue_late: bool = False,
     ) -> None:
+        """``queue_late``: messages of the broker whose readings are all late are kept, and judged by ``late_batch``."""
         self.database = database
         self.store = store
         self.rules = rules
@@ -123,6 +134,7 @@ class Site:
         self.spool = spool
         self.mappings = mappings
         self.policy = policy
+        self.queue_late = queue_late
         self.ledger = Ledger()
         self._fresh = False
         self._upkeep_due = True
@@ -147,9 +159,13 @@ class Site:
             messages = self._addressed(messages)
             decoded = decode(messages, self.catalogue, self.loggers, self.mappings)
             accepted = validate.accept(decoded, messages, self.history.registry, now_ms)
+            rejected = accepted.rejected
             clock.lap("decode")
             told = means.uncovered(accepted.batch, decoded.periods, self.history.registry, self.store)
             self._heed(told.station, now_ms)
+            queued = self._late_messages(told, messages, now_ms)
+            if queued:
+                told, rejected = _without(told, queued), tuple(r for r in rejected if r.message not in queued)
             senders = corrections.Senders(messages, decoded.headers)
             sorted_, corrected = self._standing(told, senders, now_ms)
             live = self._marked(sorted_, self._assessed(sorted_))
@@ -174,8 +190,7 @@ class Site:
             findings, changed = self._check(sorted_, packed, live, past, seen, now_ms)
             findings = self._attributed(findings, sorted_.batch, messages, decoded.headers)
             clock.lap("check")
-            stored, duplicate = _fates(sorted_, past, accepted.batch, len(messages))
-            rejected = accepted.rejected
+            stored, duplicate = _fates(sorted_, past, _without(accepted.batch, queued), len(messages))
             with self.database.write() as connection:
                 if not self._rules_kept:  # before one of them raises anything
                     rulebook.keep(connection, self.rules, self.catalogue, now_ms)
@@ -189,6 +204,8 @@ class Site:
                 resumed = self.history.resuming(sorted_.batch.station, sorted_.batch.at)
                 memories.save(connection, learned + memories.resumed(keys, resumed))
                 self.store.reflag(connection, keys, past.again, past.again_packed)
+                late_queue.add(connection, [messages[i] for i in sorted(queued)])
+                done = late_queue.remove(connection, messages)
                 self._settle(connection, replayed, now_ms)
                 held = quarantine.add(connection, self.history.registry, messages, decoded.headers, rejected)
                 of_devices = self._of_devices(self._keep_notices(connection, messages, decoded), now_ms)
@@ -213,7 +230,15 @@ class Site:
                 changed = changed | apply_to_alarms(self.history.checks.alarms, of_devices)
                 loggers.heard(connection, _newest_by_logger(messages, accepted.batch))
                 self.ledger.count(
-                    connection, self.history.registry, messages, decoded.headers, stored, duplicate, rejected, held
+                    connection,
+                    self.history.registry,
+                    messages,
+                    decoded.headers,
+                    stored,
+                    duplicate,
+                    rejected,
+                    repeated=held,
+                    later=queued,
                 )
                 recorded = self._record(connection, findings, now_ms)
                 alarms.save(connection, self.history.checks.alarms, changed)
@@ -222,6 +247,8 @@ class Site:
         except BaseException:
             self._fresh = False  # what was remembered may be ahead of what was stored: read it again
             raise
+        self.late_waiting += len(queued) - done
+        self._late |= dict.fromkeys(messages[i].station for i in queued)
         self.history.memory.apply(live.carried)
         self.history.memory.note(noted.series, noted.at, noted.packed)
         self.history.saw(seen)
@@ -246,6 +273,36 @@ class Site:
             headers=decoded.headers,
             told=recorded.told,
         )
+
+    def late_batch(self) -> list[Message]:
+        """The next late messages to be judged: of the station that has waited longest; empty when none wait.
+
+        They stay in the queue until they are processed.
+        """
+        if not self._fresh:
+            self.refresh()
+        if not self._late:
+            return []
+        station = next(iter(self._late))
+        with self.database.read() as connection:
+            found = late_queue.take(connection, station, LATE_AT_ONCE)
+        del self._late[station]  # what cannot be processed is tried again after the next start
+        if len(found) == LATE_AT_ONCE:
+            self._late[station] = None  # there may be more: it has its turn after the others
+        return found
+
+    def _late_messages(self, batch: Batch, messages: Sequence[Message], now_ms: int) -> frozenset[int]:
+        """The messages of the broker that hold nothing but late readings: they wait, so that live ones need not."""
+        if not self.queue_late or self.late_waiting >= LATE_QUEUED:
+            return frozenset()
+        series = self.history.series(batch.station, batch.parameter, now_ms)
+        late = batch.at <= self.history.newest[series]
+        if not late.any():
+            return frozenset()
+        all_ = np.bincount(batch.message, minlength=len(messages))
+        only = (np.bincount(batch.message[late], minlength=len(messages)) == all_) & (all_ > 0)
+        found = np.flatnonzero(only).tolist()
+        return frozenset(i for i in found if not messages[i].queued and _may_wait(messages[i]))
 
     def _record(self, connection: sa.Connection, findings: Sequence[Finding], now_ms: int) -> incidents.Recorded:
         return incidents.record(connection, findings, now_ms, source=self.source, place=self._place, policy=self.policy)
@@ -331,8 +388,9 @@ class Site:
         if message.replay_of is not None:  # its entry is still held
             return Outcome(1, none, none, rejected, 0, (), 0)
         with self.database.write() as connection:
+            self.late_waiting -= late_queue.remove(connection, [message])
             held = quarantine.add(connection, self.history.registry, [message], [None], rejected)
-            self.ledger.count(connection, self.history.registry, [message], [None], none, none, rejected, held)
+            self.ledger.count(connection, self.history.registry, [message], [None], none, none, rejected, repeated=held)
         return Outcome(1, none, none, rejected, 0, (), 0)
 
     def tick(self, connected_since_ms: int | None, now_ms: int) -> list[Finding]:
@@ -609,9 +667,11 @@ class Site:
             off = memories.clocks(connection)
             back = alarms.gateways_back(connection)
             fired = alarms.firings(connection, self.rules.flapping_ms())
+            waiting = late_queue.waiting(connection)
             mutes = [one for _, one in upkeep_store.mutes(connection)]
             self._visits = (*(one for _, one in upkeep_store.visits(connection)), *_as_visits(mutes))
             self.marks = Marks(upkeep_store.marks(connection), registry.index, self.catalogue)
+        self._late, self.late_waiting = dict.fromkeys(waiting), sum(waiting.values())
         self.store.forget()
         self.ledger.forget()
         checks = Checks(self.rules, self.catalogue, known, self.late_s, registry, back, fired, self._told)
@@ -710,6 +770,16 @@ def _keys(batch: Batch) -> list[tuple[int, int, int]]:
 def _as_visits(mutes: Sequence[Mute]) -> list[Visit]:
     """Planned work as far as silence is concerned."""
     return [Visit(one.station, one.since_ms, one.until_ms) for one in mutes if not one.rules]
+
+
+def _may_wait(message: Message) -> bool:
+    """Whether nobody waits for what becomes of the readings: the broker is content when they are durable."""
+    return message.source in ("mqtt", mapping.SOURCE) and message.replay_of is None
+
+
+def _without(batch: Batch, messages: Collection[int]) -> Batch:
+    """The readings of the other messages."""
+    return batch.take(np.flatnonzero(~np.isin(batch.message, list(messages)))) if messages else batch
 
 
 def _order(finding: Finding) -> tuple[int, int, str, str]:

@@ -33,6 +33,7 @@ from governance.incident import Notify, What
 from governance.regions import Regions
 from governance.roles import PERSONS, Department, Role, label
 from ingest import classes, ledger
+from ingest.storage import late_queue
 from ingest.storage import registry as registry_store
 from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
@@ -371,7 +372,9 @@ def _settle(
     until = time.monotonic() + SETTLE_S
     while True:
         result = _report(database, played, live_from_ms, inbox, broker, seconds)
-        if result.ledger_closed and result.incidents_delivered >= result.incidents_opened:
+        with database.read() as connection:
+            late = late_queue.waiting(connection)
+        if not late and result.ledger_closed and result.incidents_delivered >= result.incidents_opened:
             return result
         if time.monotonic() > until:
             return result

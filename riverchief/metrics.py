@@ -91,6 +91,7 @@ FIGURES: Mapping[str, Figure] = {
         Figure("incidents_opened", "counter", "新开事件数", "incidents opened"),
         Figure("store_retries", "counter", "存储一时不可用的批次", "batches the store could not take at first"),
         Figure("stage_seconds", "counter", "各阶段累计用时", "time spent in each stage", ("stage",)),
+        Figure("late_waiting", "gauge", "已存妥而待判定的迟到消息", "late messages stored and not judged yet"),
         Figure("backlog", "gauge", "已收到而未处理完的消息", "messages received and not done yet"),
         Figure("held_messages", "gauge", "各来源已收到而未处理完的消息", "messages held, by source", ("source",)),
         Figure("held_bytes", "gauge", "各来源已收到而未处理完的字节", "bytes of payload held, by source", ("source",)),
@@ -340,7 +341,9 @@ class Watch:
             if stage not in self.stages:
                 self.stages[stage] = Histogram(STAGE_S)
             self.stages[stage].observe([seconds])
-        self.received_to_stored.observe([(now_ms - m.received_at_ms) / 1000 for m in messages if m.replay_of is None])
+        self.received_to_stored.observe(
+            [(now_ms - m.received_at_ms) / 1000 for m in messages if m.replay_of is None and not m.queued]
+        )
         sent = [h.sent_at_ms for h in outcome.headers if h is not None and h.sent_at_ms is not None]
         self.sent_to_stored.observe((now_ms - np.array(sent, np.float64)) / 1000)
         for rejected in outcome.rejected:
@@ -520,6 +523,7 @@ def _ingest(intake: Intake, watch: Watch, now_ms: int) -> Iterator[Metric]:
     yield _one("incidents_opened", c.opened)
     yield _one("store_retries", c.retries)
     yield _many("stage_seconds", dict(c.seconds))
+    yield _one("late_waiting", intake.site.late_waiting)
     yield _one("backlog", intake.backlog)
     yield _many("held_messages", {lane.name: lane.messages for lane in intake.lanes})
     yield _many("held_bytes", {lane.name: lane.bytes for lane in intake.lanes})

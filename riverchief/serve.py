@@ -164,6 +164,7 @@ class System:
                 spool=self.stores.spool,
                 mappings=mappings,
                 policy=self.processes.policy,
+                queue_late=True,
             )
             self.intake = Intake(
                 site,
@@ -501,15 +502,15 @@ class System:
 def _pace(intake: Intake, now_ms: int) -> Part:
     """Whether the ingest keeps up with what is sent, and if not, by how much it is behind."""
     behind = [lane for lane in intake.lanes if lane.behind_since_ms is not None]
+    late = f"; {n} late messages wait to be judged" if (n := intake.site.late_waiting) else ""
     if not behind:
-        return Part("pace", True, "keeps up", False)
+        return Part("pace", True, f"keeps up{late}", False)
     detail = "; ".join(_behind(lane, now_ms) for lane in behind)
     sent_ms = intake.counters.last_sent_ms
     if sent_ms is not None:
         detail += f"; storing what was sent {max(0, now_ms - sent_ms) / 1000:.0f} s ago"
-    return Part(
-        "pace", not any(now_ms - (lane.behind_since_ms or now_ms) > BEHIND_S * 1000 for lane in behind), detail, False
-    )
+    long = any(now_ms - (lane.behind_since_ms or now_ms) > BEHIND_S * 1000 for lane in behind)
+    return Part("pace", not long, detail + late, False)
 
 
 def _behind(lane: Lane, now_ms: int) -> str:

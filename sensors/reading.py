@@ -93,7 +93,8 @@ class Message:
     ``station`` is the topic's station segment or the HTTP body's; ``kind`` the topic's last segment (telemetry, status,
     event), ``by`` the person who sent it, empty for a device. ``only`` limits a replay to the readings (time in ms,
     parameter key) that were refused the first time, None means all. ``packet_id`` is MQTT's packet identifier of an
-    event; ``redelivered``: the broker says that it sent the same under the same identifier before.
+    event; ``redelivered``: the broker says that it sent the same under the same identifier before. ``queued`` is the
+    row of a message that was late and waited in the database, 0 for any other.
     """
 
     station: str
@@ -107,6 +108,7 @@ class Message:
     by: str = ""
     packet_id: int = 0
     redelivered: bool = False
+    queued: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,9 @@
 import gc
 import re
 import secrets
+import sys
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -98,6 +100,7 @@ def mount(app: FastAPI, context: Context) -> None:
         reconnect_timeout=RECONNECT_S,
         show_welcome_message=False,
     )
+    _leave_objects_alone()
     app.router.routes.remove(next(r for r in reversed(app.router.routes) if isinstance(r, Mount) and r.app is console))
     app.router.routes.append(_AtTheRoot("/", app=GZipMiddleware(Policy(console), compresslevel=PACKED)))
     gc.collect()
@@ -106,6 +109,17 @@ def mount(app: FastAPI, context: Context) -> None:
 
 async def _respond(page: type[Page[Any]], shared: Shared, request: Request) -> None:
     await page(shared, request).respond()
+
+
+def _leave_objects_alone() -> None:
+    """Keep NiceGUI from walking through all objects of the process at its start.
+
+    It looks for its server among ``gc.get_objects()``, and needs it for ``app.shutdown()`` alone, which we never call.
+    While it holds them, ``tuple(…)`` of an iterator in another thread may fail with "SystemError: … bad argument to
+    internal function": CPython resizes a tuple in place and then finds that somebody else holds it.
+    """
+    module = sys.modules[ui.run_with.__module__]
+    module.__dict__["gc"] = SimpleNamespace(get_objects=list)
 
 
 class _AtTheRoot(Mount):

@@ -283,6 +283,18 @@ device_event = sa.Table(
     sa.Index("ix_device_event_key", "station", "key", unique=True),
 )
 
+late_message = sa.Table(
+    "late_message",
+    metadata,
+    sa.Column("id", LONG, primary_key=True, autoincrement=True),
+    sa.Column("station", sa.String(64), nullable=False, index=True),
+    sa.Column("received_at_ms", sa.BigInteger, nullable=False),
+    sa.Column("source", sa.String(16), nullable=False),
+    sa.Column("topic", sa.Text, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 spool = sa.Table(
     "spool",
     metadata,

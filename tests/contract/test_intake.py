@@ -14,11 +14,11 @@ import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
 from governance.database import Database
 from ingest import intake as intake_module
-from ingest import ledger, quarantine
+from ingest import ledger, pipeline, quarantine
 from ingest.checks.rules import Rules
 from ingest.intake import FIRST, Bounds, Busy, Intake, Waiting
 from ingest.pipeline import Outcome, Receipt, Site
-from ingest.storage import registry
+from ingest.storage import late_queue, registry
 from ingest.storage.sql import SqlReadings
 from sensors.errors import StorageUnavailable
 from sensors.parameters import catalogue
@@ -94,7 +94,8 @@ def mill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mill]:
     mill = Mill(tmp_path)
     with structlog.testing.capture_logs():
         yield mill
-        mill.intake.stop(PATIENCE_S)
+        if mill.intake.alive:
+            mill.intake.stop(PATIENCE_S)
     mill.database.close()
 
 
@@ -209,9 +210,9 @@ def test_a_commit_that_fails_acknowledges_nothing_and_is_tried_again(mill: Mill,
     """The very last step of a transaction: everything was written, and yet it is not there."""
     original, failures = ledger.Ledger.count, 3
 
-    def count_then_fail(self: ledger.Ledger, *args: Any) -> None:
+    def count_then_fail(self: ledger.Ledger, *args: Any, **named: Any) -> None:
         nonlocal failures
-        original(self, *args)
+        original(self, *args, **named)
         if failures > 0:
             failures -= 1
             raise StorageUnavailable("no room on the disk")
@@ -287,12 +288,12 @@ def test_a_poison_message_waits_for_a_store_that_is_away(mill: Mill, monkeypatch
     def choke(batch: Sequence[Message]) -> None:
         raise ZeroDivisionError
 
-    def away(*args: Any) -> None:
+    def away(*args: Any) -> frozenset[int]:
         nonlocal failures
         if failures > 0:
             failures -= 1
             raise StorageUnavailable("the disk is away")
-        original(*args)
+        return original(*args)
 
     mill.watch(choke)
     monkeypatch.setattr(quarantine, "add", away)
@@ -422,3 +423,141 @@ def test_a_station_registered_while_running_is_followed_without_a_restart(mill: 
     while "new" not in mill.site.history.registry and time.monotonic() < until:
         time.sleep(0.01)
     assert mill.intake.submit(message(1, "new")).result(PATIENCE_S) == Receipt(1, 0, ())
+
+
+# -- late messages ---------------------------------------------------------------------------------------------------
+
+MINUTES = 60
+
+
+def at_minute(n: int, station: str = "shiwan", source: str = "mqtt") -> Message:
+    """A message of the minute ``n``, which is numbered as its minutes are."""
+    at = T0 + n * 60_000
+    body = telemetry.encode(Telemetry((Sample(at, {"ph": 7.0 + n / 1000}),), n, 1, n + 1, at))
+    return Message(station, body, T0 + 10_000_000, source, telemetry.topic(station))
+
+
+def behind(mill: Mill) -> None:
+    """Both stations have newer readings than those that come late; the site queues late messages."""
+    for station in ("shiwan", "qicha"):
+        mill.site.process([at_minute(0, station), at_minute(MINUTES, station)], T0 + 10_000_000)
+    mill.site.queue_late = True
+
+
+def late_ones(station: str) -> list[Message]:
+    return [at_minute(n, station) for n in range(1, MINUTES)]
+
+
+def waiting(mill: Mill) -> dict[str, int]:
+    with mill.database.read() as connection:
+        return late_queue.waiting(connection)
+
+
+def test_late_messages_are_acknowledged_when_durable_and_judged_after_the_live_ones(mill: Mill):
+    behind(mill)
+    tried = mill.watch(lambda batch: None)
+    live = at_minute(MINUTES + 1)
+    late = [one for pair in zip(late_ones("shiwan"), late_ones("qicha"), strict=True) for one in pair]
+    mill.put(*late, live)
+    mill.intake.start()
+    until = time.monotonic() + PATIENCE_S
+    while dict(mill.store.count()) != {"shiwan": MINUTES + 2, "qicha": MINUTES + 1} and time.monotonic() < until:
+        time.sleep(0.01)
+    assert mill.intake.stop(PATIENCE_S)
+    assert [one for one, _ in mill.done] == [*late, live]
+    arrived = [batch for batch in tried if not batch[0].queued]
+    judged = [batch for batch in tried if batch[0].queued]
+    assert sum(map(len, arrived)) == len(late) + 1
+    assert all(len({m.station for m in batch}) == 1 for batch in judged), "one station at a time"
+    assert sum(map(len, judged)) == len(late)
+    assert (waiting(mill), mill.site.late_waiting) == ({}, 0)
+    with mill.database.read() as connection:
+        accounts = ledger.accounts(connection)
+    assert all(account.complete for account in accounts)
+    assert sum(account.stored for account in accounts) == 2 * (MINUTES + 1) + 1
+    assert sum(account.duplicate for account in accounts) == 0
+
+
+def test_late_messages_survive_a_crash_before_they_are_judged_and_a_redelivery_doubles_none(mill: Mill):
+    behind(mill)
+    late = late_ones("shiwan")
+    mill.site.process(late, T0 + 10_000_000)
+    assert waiting(mill) == {"shiwan": len(late)}
+    assert dict(mill.store.count()) == {"shiwan": 2, "qicha": 2}
+    again = Site(mill.database, mill.store, Rules(), CATALOGUE, queue_late=True)  # as after a kill
+    assert again.late_waiting == len(late)
+    again.process(late, T0 + 10_000_000)
+    while batch := again.late_batch():
+        again.process(batch, T0 + 10_000_000)
+    assert (waiting(mill), again.late_waiting) == ({}, 0)
+    assert dict(mill.store.count()) == {"shiwan": MINUTES + 1, "qicha": 2}
+    with mill.database.read() as connection:
+        (account,) = ledger.accounts(connection, station="shiwan")
+    assert (account.stored, account.duplicate, account.complete) == (MINUTES + 1, len(late), True)
+
+
+def test_a_crash_while_late_messages_are_judged_leaves_them_in_the_queue(mill: Mill, monkeypatch: pytest.MonkeyPatch):
+    behind(mill)
+    mill.site.process(late_ones("shiwan"), T0 + 10_000_000)
+    batch = mill.site.late_batch()
+
+    def fail(*args: Any, **named: Any) -> None:
+        raise StorageUnavailable("the disk is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mill.store, "write", fail)
+        with pytest.raises(StorageUnavailable):
+            mill.site.process(batch, T0 + 10_000_000)
+    assert waiting(mill) == {"shiwan": len(batch)}
+    assert mill.site.late_batch() == batch
+    assert mill.site.late_waiting == len(batch)
+
+
+def test_late_messages_are_judged_at_once_where_the_sender_waits_for_the_outcome_or_the_queue_is_full(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+):
+    behind(mill)
+    outcome = mill.site.process([at_minute(1, source="http")], T0 + 10_000_000)
+    assert (outcome.receipt(0), waiting(mill)) == (Receipt(1, 0, ()), {})
+    monkeypatch.setattr(pipeline, "LATE_QUEUED", 0)
+    outcome = mill.site.process([at_minute(2)], T0 + 10_000_000)
+    assert (outcome.receipt(0), waiting(mill)) == (Receipt(1, 0, ()), {})
+
+
+def test_a_late_message_that_cannot_be_judged_is_quarantined_and_leaves_the_queue(mill: Mill):
+    behind(mill)
+
+    def choke(batch: Sequence[Message]) -> None:
+        if any(one.queued and one.payload == at_minute(5).payload for one in batch):
+            raise ZeroDivisionError("a fault of ours")
+
+    mill.watch(choke)
+    mill.put(*late_ones("shiwan"))
+    mill.intake.start()
+    until = time.monotonic() + PATIENCE_S
+    while (not mill.done or waiting(mill)) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert mill.intake.stop(PATIENCE_S)
+    assert dict(mill.store.count())["shiwan"] == MINUTES
+    with mill.database.read() as connection:
+        assert [held.payload for held in quarantine.listing(connection)] == [at_minute(5).payload]
+
+
+def test_late_and_live_messages_judged_apart_leave_the_same_verdicts_as_judged_together(tmp_path: Path):
+    found = []
+    for queue_late in (False, True):
+        folder = tmp_path / str(queue_late)
+        folder.mkdir()
+        mill = Mill(folder)
+        behind(mill)
+        mill.site.queue_late = queue_late
+        odd = Message("shiwan", at_minute(30).payload.replace(b"7.03", b"11.9"), T0, "mqtt", telemetry.topic("shiwan"))
+        late = [odd if one == at_minute(30) else one for one in late_ones("shiwan")]
+        mill.site.process(late, T0 + 10_000_000)
+        while batch := mill.site.late_batch():
+            mill.site.process(batch, T0 + 10_000_000)
+        window = mill.store.window("shiwan", T0, T0 + 10_000_000)
+        found.append((window.at.tolist(), window.value.tolist(), window.packed.tolist()))
+        mill.database.close()
+    assert found[0] == found[1]
+    assert len(set(found[0][2])) > 1, "one of them is flagged"

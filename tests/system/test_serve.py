@@ -12,8 +12,15 @@ import httpx
 import pytest
 
 from dashboards.platform import CHARTS
+from governance import incidents
+from ingest.storage import registry
+from riverchief import serve, settings
 from riverchief.broker import free_port
+from riverchief.clock import now_ms
+from riverchief.database import open_database
+from sensors.reading import Message
 from sensors.stations import Station
+from sensors.times import rfc3339
 from tests.rig import Running, eventually
 
 pytestmark = pytest.mark.broker
@@ -153,3 +160,45 @@ def test_settings_with_a_spelling_mistake_do_not_start(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "mqtt.hots is not a setting" in done.stderr
     assert not (tmp_path / "data").exists(), "nothing was started"
+
+
+def test_with_http_alone_a_station_that_falls_silent_opens_an_incident(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[no_data]]\nid = "silent"\ncolour = "yellow"\nintervals = 2\nat_least_s = 1\n')
+    told = settings.Settings(data=tmp_path, mqtt={"enabled": False}, site={"rules": rules}, access={"open": True})
+    with contextlib.closing(open_database(told)) as database:
+        with database.write() as connection:
+            registry.save_stations(connection, [Station("s1", "站一", "station one", 113.1, 23.0, interval_s=1)])
+        system = serve.System(told, serve.Role.INGEST)
+        system.start()
+        try:
+            assert system.intake is not None
+            body = b'{"readings": [{"at": "%s", "values": {"ph": 7.1}}]}' % rfc3339(now_ms()).encode()
+            assert system.intake.submit(Message("s1", body, now_ms(), "http")).result(60).stored == 1
+
+            def causes() -> list[str]:
+                with database.read() as connection:
+                    return [one.cause for one in incidents.list_incidents(connection, limit=10)]
+
+            assert eventually("an incident is opened", causes) == ["silence:s1"]
+        finally:
+            system.stop()
+
+
+def test_while_the_ingest_is_behind_no_station_is_called_silent(tmp_path: Path) -> None:
+    told = settings.Settings(data=tmp_path, mqtt={"enabled": False}, ingest={"hold_messages": 1})
+    system = serve.System(told, serve.Role.INGEST)
+    try:
+        intake = system.intake
+        assert intake is not None
+        assert intake.connected_since() is not None
+        intake.submit(Message("s1", b"{}", now_ms(), "http"))
+        assert intake.connected_since() is None
+        (pace,) = [part for part in system.parts() if part.name == "pace"]
+        assert (pace.ok, pace.vital, "http" in pace.detail) == (True, False, True)
+        intake.start()
+        caught_up = eventually("it has caught up", intake.connected_since)
+        assert caught_up == intake.lanes[0].caught_up_ms
+        assert intake.stop(30)
+    finally:
+        system.database.close()

@@ -1,4 +1,4 @@
-"""what is delivered again is the same device event and the same entry in quarantine"""
+"""what is delivered again is the same device event and quarantine entry; late messages wait in a queue"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -31,9 +31,22 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_device_event_key", "device_event", ["station", "key"], unique=True)
+    op.create_table(
+        "late_message",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("station", sa.String(length=64), nullable=False),
+        sa.Column("received_at_ms", sa.BigInteger(), nullable=False),
+        sa.Column("source", sa.String(length=16), nullable=False),
+        sa.Column("topic", sa.Text(), nullable=False),
+        sa.Column("payload", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_late_message")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(op.f("ix_late_message_station"), "late_message", ["station"])
 
 
 def downgrade() -> None:
+    op.drop_table("late_message")
     op.drop_index("ix_device_event_key", table_name="device_event")
     op.drop_column("device_event", "key")
     op.drop_index("ix_quarantine_key", table_name="quarantine")

@@ -118,7 +118,7 @@ class CareList(_CarePage):
                 for one in rows[: max(0, self.shown - before)]:
                     self._row(one)
 
-    def _find(self, event: ValueChangeEventArguments) -> None:
+    def _find(self, event: ValueChangeEventArguments[Any]) -> None:
         self.wanted, self.shown = (event.value or "").strip(), SHOWN
         self.redraw()
 

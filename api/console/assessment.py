@@ -22,6 +22,7 @@ class AssessmentOfMonth(Page[AssessmentPage]):
 
     entry = menu.ASSESSMENT
     section = "assessment"
+    shown = 20  # a row has sixteen cells
     every_s = 0.0  # made anew for each look: it reads months of the trail
 
     @property
@@ -86,9 +87,10 @@ class AssessmentOfMonth(Page[AssessmentPage]):
                 heads += [self.say(indicator.value) for indicator in Indicator]
                 heads += [self.say("improvement"), self.say("score")]
                 with self.table({str(i): words for i, words in enumerate(heads)}, figures=len(heads) - 1):
-                    for line in model.lines:
+                    for line in model.lines[: self.shown]:
                         self._line(line, heads)
                     self._line(model.total, heads, total=True)
+                self.more(len(model.lines))
                 tag("p", "rc-quiet", self.say("assess.table_note"))
         with tag("div", "rc-two"):
             with tag("section", "rc-panel rc-part", label=self.say("assess.formula"), testid="assessment-formula"):

@@ -29,6 +29,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
 
     entry = menu.PEOPLE
     section = "staff"
+    shown = 20  # of three lists on one page, each person with a menu
     every_s = 30.0
 
     def read(self) -> PeoplePage:

@@ -34,7 +34,7 @@ from sensors.errors import WaterError
 from sensors.texts import Text, say
 from sensors.times import beijing, rfc3339
 
-SHOWN = 30
+SHOWN = 20
 """Incident rows of one page; the rest waits behind a button."""
 
 _STILL_IN = 5

@@ -90,7 +90,7 @@ def test_every_route_that_reads_is_within_the_limits(site: httpx.Client) -> None
             address = re.sub(r"\{(\w+)\}", lambda m, key=key: NAMES.get(m[1], key), path)
             query = QUERIES.get(path, {})
             wrong += too_long(site, path, lambda _, a=address, q=query: site.get(a, params=q), {200, 404})
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_page_is_within_the_limits(site: httpx.Client) -> None:
@@ -98,7 +98,7 @@ def test_every_page_is_within_the_limits(site: httpx.Client) -> None:
     wrong = []
     for path in PAGES:
         wrong += too_long(site, path, lambda _, p=path: site.get(p, headers=html), {200})
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_list_of_upkeep_shows_some_stations_of_thousands(site: httpx.Client) -> None:
@@ -123,7 +123,13 @@ def test_what_is_sent_is_taken_within_the_limits(site: httpx.Client) -> None:
         (f"/api/v1/people/{large_site.OFFICE}/tokens", lambda _: {}),
         (
             "/api/v1/patrols",
-            lambda i: {"id": f"new-{i}", "reach": REACH, "started_at": at, "ended_at": rfc3339(now), "track": []},
+            lambda i: {
+                "id": f"new-patrol-{i}",
+                "reach": REACH,
+                "started_at": at,
+                "ended_at": rfc3339(now),
+                "track": [],
+            },
         ),
     )
     wrong = []
@@ -133,4 +139,4 @@ def test_what_is_sent_is_taken_within_the_limits(site: httpx.Client) -> None:
     report = lambda i: site.post("/api/v1/reports", data={"text": f"示例{i}", "reach": REACH})  # noqa: E731
     wrong += too_long(site, "/api/v1/reports", report, {201})
     wrong += too_long(site, "/api/v1/stations/{key}", lambda i: site.patch(here, json={"note": str(i)}), {200})
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)

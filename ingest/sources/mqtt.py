@@ -155,7 +155,8 @@ class MqttSource:
 
     def _converse(self) -> None:
         """Read and write until the connection is over, or we leave."""
-        client, sock = self._client, self._client.socket()
+        client = self._client
+        sock: Any = client.socket()
         self._accepted = self.connected = False
         pinged = time.monotonic()
         with selectors.DefaultSelector() as selector:

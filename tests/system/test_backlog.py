@@ -27,6 +27,8 @@ BACKLOG = 20_000
 class Site:
     """Takes every message; ``gate`` holds it up."""
 
+    late_waiting = 0
+
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.payloads: list[bytes] = []

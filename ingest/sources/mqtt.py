@@ -159,6 +159,7 @@ class MqttSource:
         sock: Any = client.socket()
         self._accepted = self.connected = False
         pinged = time.monotonic()
+        look_s = min(SELECT_S, self._settings.keepalive_s / 4)
         with selectors.DefaultSelector() as selector:
             selector.register(self._awake, selectors.EVENT_READ)
             watched = 0
@@ -170,7 +171,7 @@ class MqttSource:
                 wanted = selectors.EVENT_READ * reading | selectors.EVENT_WRITE * client.want_write()
                 watched = _watch(selector, sock, watched, wanted)
                 waiting = reading and sock.pending() > 0
-                ready = {key.fileobj: events for key, events in selector.select(0 if waiting else SELECT_S)}
+                ready = {key.fileobj: events for key, events in selector.select(0 if waiting else look_s)}
                 if self._awake in ready:
                     self._drain()
                 self._send_acknowledgements()

@@ -163,7 +163,7 @@ class MqttSource:
         with selectors.DefaultSelector() as selector:
             selector.register(self._awake, selectors.EVENT_READ)
             watched = 0
-            while sock is not None and client.socket() is sock:
+            while sock is not None and self._is_open(sock):
                 if self._leaving.is_set():
                     self._leave()
                     return
@@ -185,6 +185,10 @@ class MqttSource:
                     # paho would take the answer, which waits behind what is not read, for missing
                     pinged = time.monotonic()
                     client.ping()
+
+    def _is_open(self, sock: Any) -> bool:
+        """Whether this is still the socket of the connection."""
+        return self._client.socket() is sock
 
     def _may_read(self) -> bool:
         """Whether there is room for a message; the answer to CONNECT is read in any case."""

@@ -155,13 +155,15 @@ class MqttSource:
 
     def _converse(self) -> None:
         """Read and write until the connection is over, or we leave."""
-        client, sock = self._client, self._client.socket()
+        client = self._client
+        sock: Any = client.socket()
         self._accepted = self.connected = False
         pinged = time.monotonic()
+        look_s = min(SELECT_S, self._settings.keepalive_s / 4)
         with selectors.DefaultSelector() as selector:
             selector.register(self._awake, selectors.EVENT_READ)
             watched = 0
-            while sock is not None and client.socket() is sock:
+            while sock is not None and self._is_open(sock):
                 if self._leaving.is_set():
                     self._leave()
                     return
@@ -169,7 +171,7 @@ class MqttSource:
                 wanted = selectors.EVENT_READ * reading | selectors.EVENT_WRITE * client.want_write()
                 watched = _watch(selector, sock, watched, wanted)
                 waiting = reading and sock.pending() > 0
-                ready = {key.fileobj: events for key, events in selector.select(0 if waiting else SELECT_S)}
+                ready = {key.fileobj: events for key, events in selector.select(0 if waiting else look_s)}
                 if self._awake in ready:
                     self._drain()
                 self._send_acknowledgements()
@@ -183,6 +185,10 @@ class MqttSource:
                     # paho would take the answer, which waits behind what is not read, for missing
                     pinged = time.monotonic()
                     client.ping()
+
+    def _is_open(self, sock: Any) -> bool:
+        """Whether this is still the socket of the connection."""
+        return self._client.socket() is sock
 
     def _may_read(self) -> bool:
         """Whether there is room for a message; the answer to CONNECT is read in any case."""

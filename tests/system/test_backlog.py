@@ -27,6 +27,8 @@ BACKLOG = 20_000
 class Site:
     """Takes every message; ``gate`` holds it up."""
 
+    late_waiting = 0
+
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.payloads: list[bytes] = []
@@ -147,9 +149,9 @@ def test_a_store_that_is_away_longer_than_the_keepalive_costs_no_connection(
     broker: Broker, line: Callable[..., Line]
 ) -> None:
     publish(broker, [b"%d" % n for n in range(200)])
-    one = line(Bounds(messages=10), keepalive_s=1).start()
+    one = line(Bounds(messages=10), keepalive_s=2).start()
     eventually("the source is full", lambda: one.lane.full)
-    time.sleep(3)  # this broker gives a silent client up after 1.5 s
+    time.sleep(5)  # this broker gives a silent client up after 3 s
     one.site.gate.set()
     eventually("all have arrived", lambda: len(one.site.payloads) >= 200)
     assert len(one.site.payloads) == 200, "none was delivered a second time"

@@ -346,6 +346,7 @@ def list_incidents(
     station: str | None = None,
     retrospective: bool | None = None,
     colour: Colour | None = None,
+    kinds: Collection[Kind] = (),
     regions: Collection[str] | None = None,
     responsible: str = "",
     limit: int,
@@ -370,6 +371,8 @@ def list_incidents(
         query = query.where(incidents_.c.retrospective == retrospective)
     if colour is not None:
         query = query.where(incidents_.c.colour == colour.value)
+    if kinds:
+        query = query.where(incidents_.c.kind.in_([kind.value for kind in kinds]))
     if regions is not None:
         theirs = incidents_.c.region.in_(sorted(regions))
         query = query.where(theirs | (incidents_.c.responsible == responsible) if responsible else theirs)

@@ -22,7 +22,7 @@ from sensors.upkeep import Check, Due, Visit, checks_due
 FINDINGS = (Kind.DEVICE, Kind.NO_DATA)
 """What sends somebody to a station: what its devices say or show of themselves, and silence."""
 AT_MOST = 1000
-"""Open incidents looked at."""
+"""Open findings looked at."""
 LOOKED_INTO = 5
 """Visits of a station, the newest, of which it is told what they changed."""
 
@@ -116,13 +116,13 @@ def _care(context: Context, registry: Registry, who: Actor, stations: Collection
         ended = store.ended_visits(connection, now_ms, only)
         going = store.going_visits(connection, now_ms, only)
         checks = store.newest_checks(connection, only)
-        found = incidents.list_incidents(connection, open_only=True, station=only, limit=AT_MOST)
+        found = incidents.list_incidents(connection, open_only=True, station=only, kinds=FINDINGS, limit=AT_MOST)
     newest: dict[str, dict[str, int]] = defaultdict(dict)
     for row in context.store.latest([one.key for one in stations]) if stations else ():
         newest[row.station][row.parameter] = row.newest_at_ms
     wanted: dict[str, list[Incident]] = defaultdict(list)
     for incident in found:
-        if incident.kind in FINDINGS and concerns(incident, who):
+        if concerns(incident, who):
             for key in {c.station for c in incident.conditions} | {incident.station}:
                 wanted[key].append(incident)
     checked: dict[str, list[Check]] = defaultdict(list)

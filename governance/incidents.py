@@ -349,6 +349,7 @@ def list_incidents(
     station: str | None = None,
     retrospective: bool | None = None,
     colour: Colour | None = None,
+    kinds: Collection[Kind] = (),
     regions: Collection[str] | None = None,
     within: sa.ColumnElement[bool] | None = None,
     limit: int,
@@ -373,6 +374,8 @@ def list_incidents(
         query = query.where(incidents_.c.retrospective == retrospective)
     if colour is not None:
         query = query.where(incidents_.c.colour == colour.value)
+    if kinds:
+        query = query.where(incidents_.c.kind.in_([kind.value for kind in kinds]))
     if regions is not None:
         query = query.where(incidents_.c.region.in_(sorted(regions)))
     if within is not None:

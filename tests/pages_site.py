@@ -70,7 +70,8 @@ RIVER = "qichachong-huanhu"
 STATION = "qcc-huanhu-3"
 GRID = "chancheng/shiwan/qicha/1/a"
 NEXT_GRID = "chancheng/shiwan/qicha/1/b"
-"""Not drawn here: the station in it lies in the street that it names, which is another one."""
+NEXT_STREET = "chancheng/zumiao"
+"""The grid is not drawn here: the station in it lies in the street that it names, which is another one."""
 OFFICE, CHIEF, AUDITOR, PUBLIC = "李调度（示例）", "陈河长（示例）", "周审计（示例）", "公众（示例）"
 ADMINISTRATOR, WORKER, ENGINEER = "管理员（示例）", "黄网格员（示例）", "何工程师（示例）"
 SOURCE = "/riverchief/test"
@@ -114,7 +115,8 @@ def seed(folder: Path) -> Database:
     registry = stationfile.read((ROOT / "config/stations.toml").read_text(encoding="utf-8"), known)
     now = now_ms()
     undrawn = tuple(replace(r, outline=()) if r.code == NEXT_GRID else r for r in registry.regions)
-    registry = replace(registry, regions=undrawn)
+    moved = tuple(replace(s, region=NEXT_STREET) if s.key == STATION else s for s in registry.stations)
+    registry = replace(registry, regions=undrawn, stations=moved)
     regions = Regions(registry.regions, registry.stations)
     with database.write() as connection:
         registry_store.save(connection, registry)
@@ -179,7 +181,7 @@ def _past(connection: sa.Connection, now: int) -> None:
         audit.append(connection, "water.classes", kind="water", id="reaches", body=body, by="riverchief", at_ms=at_ms)
     goals = [
         Goal("氨氮稳定达到Ⅴ类", "截污管网错混接改造12处", CHIEF, "2099-12-31", 0.65),
-        Goal("消除晴天溢流口", "封堵或改造3处", "祖庙街道（示例）", "2025-06-30", 0.33),
+        Goal("消除晴天溢流口", "封堵或改造3处", "石湾镇街道（示例）", "2025-06-30", 0.33),
     ]
     plans.put(connection, RIVER, "晴天有污水溢流，内源淤积", goals, by=CHIEF, role="chief", now_ms=now - 9 * DAY_MS)
 

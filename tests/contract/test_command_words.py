@@ -190,7 +190,7 @@ UNSAID = {
     "riverchief/grafana.py": {"FOLDER_TITLE"},  # the folder's name on a server
     "riverchief/score.py": {"BY"},  # who works on incidents in a simulated run
     "riverchief/settings.py": {"name"},  # a site that was not given a name
-    "riverchief/demo.py": {"_prepare", "_settings"},  # names of the example's people and site
+    "riverchief/demo.py": {"_prepare", "_settings", "CONTACTS"},  # names of the example's people and site
     "riverchief/bench/rig.py": {"database"},  # names of made-up stations
 }
 """File → the functions and constants that hold names and other people's words, not what a command says."""

@@ -145,7 +145,7 @@ def test_the_public_sees_the_water_and_the_sign_and_no_incident(look: Look) -> N
     expect(page.get_by_test_id("start-waters").locator("li").first).to_contain_text("奇槎涌环湖花园段")  # the worst
     assert "连续3次" not in page.content()
     page.goto(page.url.partition("/?")[0].rstrip("/") + f"/report?reach={RIVER}")
-    expect(page.get_by_test_id("report-water")).to_contain_text(f"{CHIEF} 祖庙街道河长")
+    expect(page.get_by_test_id("report-water")).to_contain_text(f"{CHIEF} 石湾镇街道河长")
     expect(page.get_by_test_id("report-water")).not_to_contain_text("罗助理")
     expect(page.get_by_test_id("report-call")).to_have_attribute("href", "tel:12345")
 
@@ -339,12 +339,12 @@ def test_a_citizens_draft_survives_a_reload_and_the_photo_is_made_small_on_the_p
 
 def test_an_administrator_appoints_a_successor_who_takes_over_the_open_cases(look: Look) -> None:
     page = look("/people", CHIEF)
-    expect(page.get_by_test_id("people-levels")).to_contain_text("祖庙街道")
+    expect(page.get_by_test_id("people-levels")).to_contain_text("石湾镇街道")
     expect(page.get_by_test_id("people-levels")).not_to_contain_text("南庄镇")  # another street's
     expect(page.get_by_test_id("people-appoint")).to_have_count(0)
     page = look("/people", pages_site.ADMINISTRATOR)
     page.get_by_test_id("people-appoint").click()
-    for field, name in (("person", "梁村级河长（示例）"), ("region", "祖庙街道"), ("reach", "奇槎涌环湖花园段")):
+    for field, name in (("person", "梁村级河长（示例）"), ("region", "石湾镇街道"), ("reach", "奇槎涌环湖花园段")):
         page.get_by_test_id(f"start-dialog-{field}").click()
         page.get_by_role("option", name=name).click()
     page.get_by_test_id("start-dialog-confirm").click()
@@ -391,7 +391,7 @@ def test_an_auditor_verifies_the_trail_takes_a_proof_and_sees_a_case_as_it_stood
 
 def test_the_months_assessment_shows_its_formula_and_comes_as_a_spreadsheet(look: Look) -> None:
     page = look("/assessment?by=street", OFFICE)
-    expect(page.get_by_test_id("assessment-table")).to_contain_text("祖庙街道")
+    expect(page.get_by_test_id("assessment-table")).to_contain_text("石湾镇街道")
     expect(page.get_by_test_id("assessment-note")).to_contain_text("试算")
     expect(page.get_by_test_id("assessment-formula")).to_contain_text("巡河率")
     with page.expect_download() as taken:

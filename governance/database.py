@@ -238,13 +238,14 @@ def _sqlite_options() -> dict[str, Any]:
 def _keep_private(_dialect: Any, _record: Any, arguments: Sequence[Any], _options: Any) -> None:
     """The file, which holds passwords of loggers and citizens' contacts, and the log beside it are the owner's alone.
 
-    SQLite gives the files beside it the mode of the database.
+    SQLite gives the files beside it the mode of the database. A file that is there is never opened here: closing it
+    would end SQLite's locks on it in this process, and another process would remove the log that is being written.
     """
     file = str(arguments[0])
     if file in ("", ":memory:") or file.startswith("file:"):
         return
     with suppress(OSError):  # what is wrong with the place, SQLite says when it opens it
-        os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     for name in (file, f"{file}-wal", f"{file}-shm"):
         with suppress(OSError):
             os.chmod(name, 0o600)

@@ -23,6 +23,7 @@ from governance.regions import NOWHERE
 from governance.roles import Role
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
+from sensors.texts import say
 from tests.cases import OPERATOR, WAY, a_finding
 from tests.contract.test_audit import KEY
 from tests.databases import unguarded, with_tables
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.both_databases
 
 T = 1_790_000_000_000
 CHIEF = "钱河长（示例）"
+PROVEN = say("evidence.proof").zh
 
 
 class Cases:
@@ -92,7 +94,7 @@ def cases(url: str) -> Iterator[Cases]:
 def test_untouched_cases_and_people_are_what_the_trail_says(cases: Cases) -> None:
     assert (cases.faults(), cases.differences()) == ([], [])
     assert cases.client().get(f"/api/v1/incidents/{cases.number}").json()["differences"] == []
-    assert "未被改动的证明" in cases.pack()
+    assert PROVEN in cases.pack()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_a_forged_comment_is_in_no_document_as_if_it_were_proven(cases: Cases) -
     with cases.database.write() as connection:
         connection.exec_driver_sql("UPDATE incident_entry SET comment = '伪造的话' WHERE what = 'finished'")
     text = cases.pack()
-    assert "未被改动的证明" not in text
+    assert PROVEN not in text
     assert "闸门已关" in text  # the words of the trail
     assert text.count("伪造的话") == 1  # named once, as what the database says otherwise
 
@@ -146,7 +148,7 @@ def test_an_entry_of_the_trail_that_was_changed_proves_nothing(cases: Cases) -> 
     n = cases.entry("incident.finished")
     unguarded(cases.database, f"UPDATE audit SET body = '{{}}' WHERE n = {n}")
     assert {"hash", "body"} <= {one.part for one in cases.differences() if one.n == n}
-    assert "未被改动的证明" not in cases.pack()
+    assert PROVEN not in cases.pack()
 
 
 def test_a_trail_written_anew_under_a_signed_root_proves_nothing(cases: Cases) -> None:
@@ -166,7 +168,7 @@ def test_a_trail_written_anew_under_a_signed_root_proves_nothing(cases: Cases) -
         )
     unguarded(cases.database, *statements)
     assert cases.differences() == []
-    assert "未被改动的证明" not in cases.pack()
+    assert PROVEN not in cases.pack()
     assert [fault.wrong for fault in cases.faults()] == [Wrong.REWRITTEN]
 
 

@@ -805,7 +805,7 @@ def test_opening_the_link_changes_nothing_and_the_button_confirms_in_the_persons
         page = site.get(path)
         assert page.status_code == 200
         assert site.head(path).status_code == 200
-    assert "环湖氨氮8.4" in page.text
+    assert "环湖 （a） · 氨氮8.40" in page.text
     assert "script" not in page.text
     assert page.headers["referrer-policy"] == "no-referrer"
     assert page.headers["cache-control"] == "no-store"

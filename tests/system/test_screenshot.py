@@ -43,7 +43,8 @@ def test_within_a_minute_the_newcomer_sees_a_creek_turn_red(tmp_path: Path) -> N
             page.goto(f"http://127.0.0.1:{port}/")
             red = page.locator("[data-testid=start-stations] [data-colour=red]")
             expect(red.first).to_be_attached(timeout=60_000)
-            expect(page.get_by_text(re.compile("氨氮.*高于4.000")).first).to_be_visible(timeout=10_000)
+            row = page.get_by_test_id("start-incidents").locator("[data-colour=red]")
+            expect(row.get_by_text(re.compile("氨氮.*劣Ⅴ类.*限值2.0")).first).to_be_visible(timeout=10_000)
             page.goto(
                 f"http://127.0.0.1:{port}/?station={red.first.get_attribute('data-station')}&parameter=nh3n&range=1h"
             )

@@ -202,14 +202,16 @@ def good(at: np.ndarray, value: np.ndarray) -> Shown:
 
 @dataclass
 class Desk:
-    """The checks at some stations as the pipeline uses them: findings change the alarms, a restart keeps only these."""
+    """The checks at some stations as the pipeline uses them: a restart keeps the alarms and what fired, nothing else."""
 
     rules: Rules
     series: Sequence[tuple[Station, str]]
     alarms: dict[Key, Alarm] = field(default_factory=dict)
+    fired: dict[Key, tuple[int, ...]] = field(default_factory=dict)
+    """When each condition fired, as the incidents know it."""
 
     def __post_init__(self) -> None:
-        self.checks = Checks(self.rules, CATALOGUE, self.alarms)
+        self.checks = Checks(self.rules, CATALOGUE, self.alarms, fired=self.fired)
         for number, (station, parameter) in enumerate(self.series):
             self.checks.bind(number, station, parameter)
 
@@ -218,14 +220,18 @@ class Desk:
         columns = np.array(series, np.int64), np.array(at, np.int64), np.array(value, float), packed
         findings = self.checks.evaluate(*columns, now)
         alarm_book.apply(self.alarms, findings)
+        for one in findings:
+            if one.change is Change.FIRED:
+                key = one.rule, one.station, one.parameter or ""
+                self.fired[key] = (*self.fired.get(key, ()), one.observed_at_ms)
         return findings
 
     def late(self, before: Series, after: Series, now: int) -> tuple[list[Finding], list[Finding]]:
         return self.checks.late(0, good(*before), good(*after), now)
 
     def restarted(self, past: Sequence[tuple[Sequence[int], Sequence[float]]], now: int) -> "Desk":
-        """A new process that knows the alarms table and the stored readings of each series."""
-        fresh = Desk(self.rules, self.series, dict(self.alarms))
+        """A new process that knows the alarms table, what fired, and the stored readings of each series."""
+        fresh = Desk(self.rules, self.series, dict(self.alarms), dict(self.fired))
         for number, (at, value) in enumerate(past):
             fresh.checks.restore(number, good(np.array(at, np.int64), np.array(value, float)), now)
         return fresh

@@ -206,7 +206,7 @@ def test_a_reach_is_as_good_as_its_worst_station_and_names_it():
     found = live.reach([good, bad, silent], III, {"s1": Text("石湾桥", "Shiwan bridge")})
     assert (found.water_class, found.worst, found.deciding, found.met) == (V, ("s1",), ("do",), False)
     assert len(found.stations) == 3
-    assert "2/3个站可判定，取最差：石湾桥为" in found.text.zh
+    assert "参评站点2/3，按最差站点石湾桥评价为" in found.text.zh
     assert "the worst counts: Shiwan bridge with" in found.text.en
     assert "not met" in found.text.en
     assert "取最差：s1为" in live.reach([bad], III).text.zh

@@ -202,7 +202,7 @@ def good(at: np.ndarray, value: np.ndarray) -> Shown:
 
 @dataclass
 class Desk:
-    """The checks at some stations as the pipeline uses them: a restart keeps the alarms and what fired, nothing else."""
+    """The checks at some stations as the pipeline uses them: a restart keeps the alarms and what fired."""
 
     rules: Rules
     series: Sequence[tuple[Station, str]]

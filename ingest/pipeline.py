@@ -220,7 +220,8 @@ class Site:
                     lambda: upkeep_store.load(connection),
                 )
                 of_devices += faults.findings(
-                    live.carried,
+                    (sorted_.series[rows], sorted_.batch.at[rows], sorted_.batch.value[rows]),
+                    live,
                     self.history.memory,
                     self.history.registry,
                     self.catalogue,

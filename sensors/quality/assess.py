@@ -47,7 +47,7 @@ from sensors.quality.memory import (
 from sensors.quality.past import ENOUGH, RUN_UNIT, Days, Past, Rhythm, level_unit
 from sensors.quality.sketch import ONE, bins
 from sensors.quality.stretches import Whereabouts, way_back
-from sensors.quality.suspects import SUSPECTED, Calm, jumped_alone, stuck_after_jump, unit_mistakes
+from sensors.quality.suspects import Calm, suspected
 from sensors.reading import Bits, Bools, Bytes, Codes, Flag, Floats, Ints, Places, QualityTest, pack
 from sensors.times import DAY_MS, TIME_BITS
 
@@ -793,15 +793,12 @@ def _suspects(
     if len(rows):
         low, high, _, _ = where.been(rows)
         away = (line.x[line.here[rows]] < low) | (line.x[line.here[rows]] > high)  # not back to where it was before
-        rows = rows[away & (line.q[line.here[rows] - 3] >> 4 & int(SUSPECTED) == 0)]
+        rows = rows[away]
         rows = rows[_others(line, BUSY, rows, 5, memory, catalogue) == 0]
         rows = rows[_kinds_present(line, rows, memory, catalogue) >= WITNESSES]
     calm = Calm(line.x, line.t, line.q, line.here, line.segment, line.starts, rows, size[rows])
-    return [
-        _mark(line, stuck_after_jump(calm, p, past.column(REPEATS), catalogue), QualityTest.FLAT_LINE),
-        _mark(line, unit_mistakes(calm, p, past.column(T_LEVEL), catalogue), QualityTest.UNIT_MISTAKE),
-        _mark(line, jumped_alone(calm, p, catalogue), QualityTest.JUMPED_ALONE),
-    ]
+    found = suspected(calm, p, past.column(REPEATS), past.column(T_LEVEL), catalogue)
+    return [_mark(line, places, test) for test, places in found.items()]
 
 
 WITNESSES: Final = 2

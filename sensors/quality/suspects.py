@@ -6,7 +6,7 @@ jump is suspect until it is over; a suspect reading opens and ends no pollution 
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -62,11 +62,11 @@ class Calm:
     rows: Places
     size: Floats
 
-    def series(self, test: QualityTest, rows: Places) -> list[int]:
-        """The series in which one of ``rows`` confirms a jump, or whose last remembered reading has this flag."""
+    def series(self) -> list[int]:
+        """The series in which one of ``rows`` confirms a jump, or whose last remembered reading is suspected."""
         last = self.here[self.starts] - 1
-        going_on = np.flatnonzero(self.q[last] >> 4 & int(test)) if len(last) else last
-        return sorted({*self.segment[rows].tolist(), *going_on.tolist()})
+        going_on = np.flatnonzero(self.q[last] >> 4 & int(SUSPECTED)) if len(last) else last
+        return sorted({*self.segment[self.rows].tolist(), *going_on.tolist()})
 
     def span(self, series: int) -> tuple[int, int]:
         """First and last new reading of a series, as places on the line."""
@@ -75,28 +75,115 @@ class Calm:
         return int(self.here[first]), int(self.here[end - 1])
 
 
-def stuck_after_jump(calm: Calm, p: Codes, repeats: Floats, catalogue: Catalogue) -> Places:
+def suspected(calm: Calm, p: Codes, repeats: Floats, usual: Floats, catalogue: Catalogue) -> dict[QualityTest, Places]:
+    """The readings of each of these faults.
+
+    ``repeats`` (n,) is the share of repeats of the series' past; ``usual`` (n,) the level of two weeks, 0 where none is
+    kept. The readings are walked through in order, for a jump from a suspected reading is the way back, whichever batch
+    that reading came with.
+    """
+    begun = {
+        QualityTest.FLAT_LINE: _stuck(calm, p, repeats, catalogue),
+        QualityTest.UNIT_MISTAKE: _mistaken(calm, p, usual, catalogue),
+        QualityTest.JUMPED_ALONE: _far(calm, p, catalogue),
+    }
+    found: dict[QualityTest, set[int]] = {test: set() for test in begun}
+    for series in calm.series():
+        first, last = calm.span(series)
+        faults: dict[QualityTest, _Fault] = {
+            QualityTest.UNIT_MISTAKE: _Mistake(calm, first),
+            QualityTest.JUMPED_ALONE: _Jump(calm, first),
+        }
+        if catalogue.stuck[p[calm.starts[series]]]:
+            faults[QualityTest.FLAT_LINE] = _Stuck(calm, first)
+        for place in range(first, last + 1):
+            before = place - 3
+            back = calm.q[before] >> 4 & int(SUSPECTED) or any(before in found[test] for test in faults)
+            for test, fault in faults.items():
+                if not back and place in begun[test]:
+                    fault.begin(place)
+                    found[test] |= {place - 2, place - 1, place}
+                elif fault.goes_on(place):
+                    found[test].add(place)
+    return {test: _places(places) for test, places in found.items()}
+
+
+class _Fault(Protocol):
+    """One fault of one series, reading by reading."""
+
+    def begin(self, place: int) -> None:
+        """A jump was confirmed at ``place``: its three readings are the first."""
+
+    def goes_on(self, place: int) -> bool:
+        """Whether the next reading is one of it, too."""
+
+
+class _Stuck:
     """Readings that repeat, to the last digit, the value an analyser jumped to."""
+
+    def __init__(self, calm: Calm, first: int) -> None:
+        self._calm = calm
+        self._on = bool(calm.q[first - 1] >> 4 & int(QualityTest.FLAT_LINE))
+
+    def begin(self, place: int) -> None:
+        self._on = True
+
+    def goes_on(self, place: int) -> bool:
+        self._on = self._on and bool(self._calm.x[place] == self._calm.x[place - 1])
+        return self._on
+
+
+class _Mistake:
+    """Readings after a jump by 100 or 1,000, until the value is another by ten or more."""
+
+    def __init__(self, calm: Calm, first: int) -> None:
+        self._calm = calm
+        self._near: list[float] = []
+        if calm.q[first - 1] >> 4 & int(QualityTest.UNIT_MISTAKE):
+            window = range(first - KEEP, first)
+            self._near = [float(calm.x[i]) for i in window if calm.q[i] >> 4 & int(QualityTest.UNIT_MISTAKE)]
+
+    def begin(self, place: int) -> None:
+        self._near = self._calm.x[place - 2 : place + 1].tolist()
+
+    def goes_on(self, place: int) -> bool:
+        value = float(self._calm.x[place])
+        on = bool(self._near) and _same_size(value, self._near[-KEEP:])
+        self._near = [*self._near[-KEEP:], value] if on else []
+        return on
+
+
+class _Jump:
+    """Readings after a large jump, until it has come back: at most three hours, and while those before are remembered.
+
+    The bound makes a lasting change of the water heard in the end: then these readings count again.
+    """
+
+    def __init__(self, calm: Calm, first: int) -> None:
+        self._calm = calm
+        window = range(first - KEEP, first)
+        self._marked = {i for i in window if calm.q[i] >> 4 & int(QualityTest.JUMPED_ALONE)}
+        self._on = first - 1 in self._marked
+
+    def begin(self, place: int) -> None:
+        self._marked = {place - 2, place - 1, place}
+        self._on = True
+
+    def goes_on(self, place: int) -> bool:
+        self._on = self._on and _stays(self._calm, place, self._marked)
+        if self._on:
+            self._marked.add(place)
+        return self._on
+
+
+def _stuck(calm: Calm, p: Codes, repeats: Floats, catalogue: Catalogue) -> set[int]:
+    """Where an analyser has jumped to a value and repeated it twice."""
     rows = calm.rows
     here = calm.here[rows]
     equal = (calm.x[here] == calm.x[here - 1]) & (calm.x[here] == calm.x[here - 2])
     rows = rows[catalogue.stuck[p[rows]] & equal & (repeats[rows] < REPEATS_MOST)]
     rows = rows[_exact(calm.x[calm.here[rows]], p[rows], catalogue)]
-    begun, found = set(calm.here[rows].tolist()), []
-    for series in calm.series(QualityTest.FLAT_LINE, rows):
-        first, last = calm.span(series)
-        if not catalogue.stuck[p[calm.starts[series]]]:
-            continue
-        on = bool(calm.q[first - 1] >> 4 & int(QualityTest.FLAT_LINE))
-        for place in range(first, last + 1):
-            if place in begun:
-                found += [place - 2, place - 1, place]
-                on = True
-            elif on and calm.x[place] == calm.x[place - 1]:
-                found.append(place)
-            else:
-                on = False
-    return _places(found)
+    return set(calm.here[rows].tolist())
 
 
 def _exact(values: Floats, p: Codes, catalogue: Catalogue) -> Bools:
@@ -108,11 +195,10 @@ def _exact(values: Floats, p: Codes, catalogue: Catalogue) -> Bools:
     return out
 
 
-def unit_mistakes(calm: Calm, p: Codes, usual: Floats, catalogue: Catalogue) -> Places:
-    """Readings after a jump by 100 or 1,000, until the value is another by ten or more.
+def _mistaken(calm: Calm, p: Codes, usual: Floats, catalogue: Catalogue) -> set[int]:
+    """Where a concentration has jumped by 100 or 1,000, away from its usual level.
 
-    ``usual`` (n,) is the level of two weeks, 0 where none is kept: then only a jump downwards counts, for upwards such
-    a parameter leaves the range of its instrument.
+    Without that level only a jump downwards counts, for upwards such a parameter leaves the range of its instrument.
     """
     concentration = np.array([one.unit in CONCENTRATIONS for one in catalogue.parameters], np.bool_)
     rows = calm.rows[concentration[p[calm.rows]]]
@@ -123,23 +209,7 @@ def unit_mistakes(calm: Calm, p: Codes, usual: Floats, catalogue: Catalogue) -> 
     level, size = usual[rows], np.maximum(np.abs(after), 1e-12)
     unusual = np.where(level > 0, (size * UNUSUAL < level) | (size > UNUSUAL * level), after < before)
     rows = rows[unusual & (np.abs(factor[:, None] - np.log(FACTORS)) <= np.log1p(AS_EXACT)).any(axis=1)]
-    begun, found = set(calm.here[rows].tolist()), []
-    for series in calm.series(QualityTest.UNIT_MISTAKE, rows):
-        first, last = calm.span(series)
-        near: list[float] = []
-        window = range(first - KEEP, first)
-        if calm.q[first - 1] >> 4 & int(QualityTest.UNIT_MISTAKE):
-            near = [float(calm.x[i]) for i in window if calm.q[i] >> 4 & int(QualityTest.UNIT_MISTAKE)]
-        for place in range(first, last + 1):
-            if place in begun:
-                found += [place - 2, place - 1, place]
-                near = calm.x[place - 2 : place + 1].tolist()
-            elif near and _same_size(float(calm.x[place]), near[-KEEP:]):
-                found.append(place)
-                near.append(float(calm.x[place]))
-            else:
-                near = []
-    return _places(found)
+    return set(calm.here[rows].tolist())
 
 
 def _same_size(value: float, near: list[float]) -> bool:
@@ -148,28 +218,10 @@ def _same_size(value: float, near: list[float]) -> bool:
     return abs(value) < 10 * max(middle, 1e-12) and (value == 0 or abs(value) > middle / 10)
 
 
-def jumped_alone(calm: Calm, p: Codes, catalogue: Catalogue) -> Places:
-    """Readings after a large jump, until it has come back: at most three hours, and while those before are remembered.
-
-    The bound makes a lasting change of the water heard in the end: then these readings count again.
-    """
+def _far(calm: Calm, p: Codes, catalogue: Catalogue) -> set[int]:
+    """Where a large jump was confirmed."""
     rows = calm.rows[np.isfinite(catalogue.shift[p[calm.rows]]) & (calm.size >= FAR)]
-    begun, found = set(calm.here[rows].tolist()), []
-    for series in calm.series(QualityTest.JUMPED_ALONE, rows):
-        first, last = calm.span(series)
-        marked = {i for i in range(first - KEEP, first) if calm.q[i] >> 4 & int(QualityTest.JUMPED_ALONE)}
-        on = first - 1 in marked
-        for place in range(first, last + 1):
-            if place in begun:
-                marked = {place - 2, place - 1, place}
-                found += sorted(marked)
-                on = True
-            elif on and _stays(calm, place, marked):
-                marked.add(place)
-                found.append(place)
-            else:
-                on = False
-    return _places(found)
+    return set(calm.here[rows].tolist())
 
 
 def _stays(calm: Calm, place: int, marked: set[int]) -> bool:
@@ -183,5 +235,5 @@ def _stays(calm: Calm, place: int, marked: set[int]) -> bool:
     return bool(abs(calm.x[place] - before) > abs(calm.x[first] - before) / 2)
 
 
-def _places(found: list[int]) -> Places:
-    return np.array(sorted(set(found)), np.intp)
+def _places(found: set[int]) -> Places:
+    return np.array(sorted(found), np.intp)

@@ -141,7 +141,7 @@ def _incident(number: int, lines: Sequence[Line], tables: _Tables, began_ms: int
         except _UNREADABLE:
             yield Difference(line.n, "incident", line.id, "body", "", None, _json(line.body))
     name = str(number)
-    yield from _fields(last[0], "incident", name, "incident", last[1], row)
+    yield from _fields(last[0], "incident", name, "incident", _set_right(last[1], row), row)
     for key, (n, condition) in conditions.items():
         there = tables.conditions.get(number, {}).get(key)
         yield from _fields(n, "incident", name, f"condition {key}", condition, there)
@@ -154,6 +154,25 @@ def _incident(number: int, lines: Sequence[Line], tables: _Tables, began_ms: int
     for seq, unknown in history.items():
         if unknown["at_ms"] >= began_ms:
             yield Difference(0, "incident", name, f"history {seq}", found="a row")
+
+
+def _set_right(said: Row, row: Row | None) -> Row:
+    """The incident of the trail, its deadlines moved as far as correcting a wrong clock has moved those of the table.
+
+    Only that way (`wrong_clock.reminders`, which writes no entry): the step and its deadlines earlier by the same time,
+    the call of an emergency earlier.
+    """
+    fixed = dict(said)
+    step, call = fixed.get("step_since_ms"), fixed.get("emergency_alert_at_ms")
+    if row is None:
+        return said
+    if isinstance(step, int) and (shift := step - row["step_since_ms"]) > 0:
+        for name in ("step_since_ms", "due_ms", "alert_at_ms"):
+            if isinstance(at_ms := fixed.get(name), int):
+                fixed[name] = at_ms - shift
+    if isinstance(call, int) and (called := row["emergency_alert_at_ms"]) is not None:
+        fixed["emergency_alert_at_ms"] = min(call, called)
+    return fixed
 
 
 def _key(condition: Row) -> str:

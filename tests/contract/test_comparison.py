@@ -13,7 +13,7 @@ import ingest.storage.tables  # noqa: F401 - names its tables in the metadata
 from api import evidence
 from api.app import create_app
 from api.context import Context
-from governance import audit, comparison, incidents, people, roots
+from governance import audit, comparison, incidents, people, roots, wrong_clock
 from governance.audit import Wrong
 from governance.comparison import Difference
 from governance.database import Database
@@ -95,6 +95,18 @@ def test_untouched_cases_and_people_are_what_the_trail_says(cases: Cases) -> Non
     assert (cases.faults(), cases.differences()) == ([], [])
     assert cases.client().get(f"/api/v1/incidents/{cases.number}").json()["differences"] == []
     assert PROVEN in cases.pack()
+
+
+def test_deadlines_set_right_after_a_wrong_clock_are_no_difference_and_others_are(cases: Cases) -> None:
+    """The case that somebody reported is open, and the clock stood a day ahead when it was."""
+    with cases.database.write() as connection:
+        wrong_clock.reminders(connection, T - wrong_clock.DAY_MS, 3_600_000)
+        moved = connection.exec_driver_sql("SELECT step_since_ms FROM incident WHERE id = 2").scalar_one()
+    assert moved == T - wrong_clock.DAY_MS
+    assert cases.faults() == []
+    with cases.database.write() as connection:
+        connection.exec_driver_sql("UPDATE incident SET due_ms = due_ms + 1 WHERE id = 2")
+    assert [(fault.n, fault.wrong) for fault in cases.faults()] == [(cases.entry("incident.reported"), Wrong.DIFFERS)]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from tests.rig import Running, eventually
 pytestmark = pytest.mark.broker
 
 STATION, STREET, ELSEWHERE = "qcc-huanhu-1", "chancheng/shiwan", "chancheng/zumiao"
+GRID = f"{STREET}/qicha/1/a"  # its outline holds the station
 STATIONS = Path(__file__).parents[2] / "config" / "stations.toml"
 SECOND, MINUTE = 1000, 60_000
 PEOPLE: tuple[dict[str, str], ...] = (
@@ -152,7 +153,7 @@ def test_a_case_goes_through_all_roles_and_the_trail_proves_each_step(district: 
     district.measure({start_ms + k * SECOND: 5.0 + k / 10 for k in range(3)})
     number = found(district, "rule")
     case = district.case(number)["incident"]
-    assert (case["colour"], case["state"], case["region"]) == ("red", "reported", STREET)
+    assert (case["colour"], case["state"], case["region"]) == ("red", "reported", GRID)
 
     told = district.public.post(
         "/api/v1/reports",
@@ -212,7 +213,7 @@ def test_a_case_goes_through_all_roles_and_the_trail_proves_each_step(district: 
     assert district.waiting("示例核查员") == {number: ["verify"]}
     district.act("示例核查员", number, "verify", comment="属实")
     active = district.act("示例受理员", number, "close", 409, comment="示例")
-    assert "nh3n-double-class-five" in active["detail"]
+    assert "ammonia nitrogen at Qicha Creek, Huanhu Garden 1 (upstream)" in active["detail"]
     district.measure({start_ms + k * MINUTE // 2: 0.5 + k % 5 / 50 for k in range(2, 23)})
     eventually("the water is well again", lambda: district.case(number)["incident"]["active"] == 0)
     eventually("good readings follow", lambda: _closed(district, number, start_ms))
@@ -238,7 +239,7 @@ def test_a_case_goes_through_all_roles_and_the_trail_proves_each_step(district: 
     pack = auditor.get(f"/api/v1/incidents/{number}/evidence")
     assert (pack.status_code, pack.content[:5]) == (200, b"%PDF-")
     words = "".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(pack.content)).pages)
-    assert "nh3n 0.600 mg/L" in words
+    assert "氨氮 0.600 mg/L" in words
     assert b"/Subtype /Image" in pack.content, "the handler's photo is in it"
 
 

@@ -124,3 +124,29 @@ def test_sewage_that_other_sensors_show_is_pollution(tmp_path: Path) -> None:
     causes = {(i.kind, i.parameter) for i in world.incidents()}
     assert (Kind.THRESHOLD, "nh3n") in causes
     assert not any(kind is Kind.DEVICE for kind, _ in causes)
+
+
+@pytest.mark.parametrize("change", [stuck, grams, acid_electrode])
+def test_the_way_back_is_judged_and_told_alike_in_one_batch_or_reading_by_reading(
+    tmp_path: Path, change: Callable[[Series], None]
+) -> None:
+    days, count = DAYS * DAY // STEP, DAYS * DAY // STEP + SEEN
+    water, faulty = calm_water(count), calm_water(count)
+    change(faulty)
+    samples = {}
+    for i in range(count):
+        source = faulty if days <= i < days + 12 else water  # an hour of it
+        samples[T0 + i * STEP] = {key: round(float(source[key][i]), decimals) for key, decimals in KEYS.items()}
+    times = list(samples)
+    found = []
+    for many in (SEEN, 1):
+        (tmp_path / str(many)).mkdir()
+        world = World(tmp_path / str(many))
+        told = []
+        for first in [*range(0, days, DAY // STEP), *range(days, count, many)]:
+            end = first + (DAY // STEP if first < days else many)
+            told += world.take(message("shiwan", {at: samples[at] for at in times[first:end]})).findings
+        faults = [(f.change, f.since_ms, f.observed_at_ms, f.value) for f in told if f.rule == "device-fault"]
+        assert [change for change, *_ in faults] == [Change.FIRED, Change.RESOLVED]
+        found.append((faults, world.flags()))
+    assert found[0] == found[1]

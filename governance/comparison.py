@@ -8,7 +8,7 @@ trail is in no entry and is not compared.
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby, islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -75,8 +75,9 @@ def of_incident(connection: sa.Connection, incident_id: int) -> list[Difference]
 
 
 def compare(connection: sa.Connection, found: Verified) -> None:
-    """Compare all cases and people with the trail; differences become faults of ``found``."""
-    for difference in (*_cases(connection), *_people(connection)):
+    """Compare all cases and people with the trail; differences become faults of ``found``, until it has no room."""
+    room = max(0, audit.FAULTS_AT_MOST - len(found.faults))
+    for difference in islice(chain(_cases(connection), _people(connection)), room):
         audit.tell(found, difference.fault())
     found.faults.sort(key=lambda fault: (fault.n, fault.until))
 
@@ -88,7 +89,8 @@ def _cases(connection: sa.Connection) -> Iterator[Difference]:
     began_ms = _began(connection)
     query = sa.select(trail_.c.subject).where(trail_.c.kind == "incident").distinct()
     known = {number for subject in connection.execute(query).scalars() if (number := _number(subject)) is not None}
-    known |= set(connection.execute(sa.select(incidents_.c.id)).scalars())
+    since = sa.select(incidents_.c.id).where(incidents_.c.opened_at_ms >= began_ms)
+    known |= set(connection.execute(since).scalars())
     ordered = sorted(known)
     for start in range(0, len(ordered), AT_ONCE):
         numbers = ordered[start : start + AT_ONCE]
@@ -209,8 +211,15 @@ def _fields(n: int, kind: str, id: str, part: str, said: Row, row: Row | None) -
         yield Difference(n, kind, id, part, "", None, "a row")
     else:
         for name in said:
-            if name in row and (trail := _json(said[name])) != (found := _json(row[name])):
+            if name not in row or _same(said[name], row[name]):
+                continue
+            if (trail := _json(said[name])) != (found := _json(row[name])):
                 yield Difference(n, kind, id, part, name, trail, found)
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two plain values are equal, which needs no writing as JSON; False leaves it open."""
+    return type(one) is type(other) and isinstance(one, str | int | None) and one == other
 
 
 def _json(value: object) -> str:

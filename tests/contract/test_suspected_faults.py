@@ -127,7 +127,7 @@ def test_sewage_that_other_sensors_show_is_pollution(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [stuck, grams, acid_electrode])
-def test_the_way_back_is_judged_and_told_alike_in_one_batch_or_reading_by_reading(
+def test_a_fault_and_its_end_are_told_alike_in_one_batch_or_reading_by_reading(
     tmp_path: Path, change: Callable[[Series], None]
 ) -> None:
     days, count = DAYS * DAY // STEP, DAYS * DAY // STEP + SEEN

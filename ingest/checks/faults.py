@@ -63,13 +63,14 @@ def findings(
     ``rows`` are the series, instants (ms) and values (n,) that ``live`` judged; ``memory`` is that of before them.
     """
     series, at, value = rows
+    if not len(series):
+        return []
     firing = {key[1:]: alarm for key, alarm in alarms.items() if key[0] == RULE}
     packed = pack(live.flag, live.tests)
     starts = np.flatnonzero(np.diff(series, prepend=-1))
     touched = series[starts]
     suspect = (memory.packed[touched] >> 4 & FAULTS).any(axis=1) | np.isin(touched, live.again_series)
-    if len(starts):
-        suspect |= np.bitwise_or.reduceat(packed >> 4 & FAULTS, starts) != 0
+    suspect |= np.bitwise_or.reduceat(packed >> 4 & FAULTS, starts) != 0
     told: list[Finding] = []
     for i, (number, start, end) in enumerate(
         zip(touched.tolist(), starts.tolist(), [*starts[1:].tolist(), len(series)], strict=True)

@@ -171,7 +171,7 @@ def test_an_operator_runs_a_case_through_every_row_of_the_lifecycle(district: Di
     district.act("核查员", number, "verify", measurement={"nh3n": 0.8})
     district.act("总河长", number, "supervise", comment="尽快结案")
     still = district.act("调度员", number, "close", 409, comment="已恢复")
-    assert "nh3n-high s1 nh3n" in still["detail"]
+    assert "s1氨氮" in still["detail"]
     district.clock[0] += HOUR
     district.fire(change=Change.RESOLVED)
     silent = district.act("调度员", number, "close", 409, comment="已恢复")

@@ -230,7 +230,7 @@ def _json(value: object) -> str:
 def _began(connection: sa.Connection) -> int:
     """When the trail began, ms UTC; later than everything where it has no entry."""
     first = connection.execute(sa.select(trail_.c.at_ms).order_by(trail_.c.n).limit(1)).scalar()
-    return 2**63 if first is None else int(first)
+    return 2**63 - 1 if first is None else int(first)
 
 
 def shown(differences: Iterable[Difference]) -> list[Mapping[str, object]]:

@@ -52,8 +52,11 @@ def told(findings: list[Finding]) -> list[tuple[Any, ...]]:
 
 
 def episodes() -> dict[int, dict[str, float]]:
-    """Two days at Shiwan: an exceedance, a spike, flapping, a long silence, a pH sensor that jumps alone, acid that comes
-    over half an hour, a rising temperature."""
+    """Two days at Shiwan.
+
+    An exceedance, a spike, flapping, a long silence, a pH sensor that jumps alone, acid that comes over half an hour, a
+    rising temperature.
+    """
     nh3n = [*calm(30), *bad(12), *calm(40), 9.0, *calm(20), *[*bad(3), *calm(4)] * 5, *calm(100)]
     found = river(T0, nh3n)
     for i, at in enumerate(found):

@@ -60,12 +60,11 @@ class Rain:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The version of the rule that raised the incident: its sentence, its own words, and the entry that has them."""
+    """The version of the rule that raised the incident: its sentence, and the entry that has it."""
 
     id: str
     version: str
     text: Text | None
-    toml: str
     entry: int | None
 
 
@@ -217,8 +216,8 @@ def _rule(connection: sa.Connection, incident: Incident) -> Rule:
         told = json.loads(line.body)
         if told["version"] == incident.rule_version and "toml" in told:
             text = Text(told["text"]["zh"], told["text"]["en"])
-            return Rule(incident.rule, incident.rule_version, text, told["toml"], line.n)
-    return Rule(incident.rule, incident.rule_version, None, "", None)
+            return Rule(incident.rule, incident.rule_version, text, line.n)
+    return Rule(incident.rule, incident.rule_version, None, None)
 
 
 def _pictures(

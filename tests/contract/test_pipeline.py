@@ -939,13 +939,17 @@ def test_an_open_door_is_an_incident_of_the_device_until_it_is_closed(world: Wor
 
 
 def test_a_clock_hours_ahead_is_an_incident_of_the_device_and_its_readings_wait_in_quarantine(world: World):
+    found = []
     for i in range(15):
         now = T0 + i * 5 * MINUTE
         outcome = world.take(message("shiwan", {now + 2 * HOUR: {"ph": 7.1}}, received=now))
+        found += outcome.findings
         assert {r.reason for r in outcome.rejected} == {Reason.TIME_IN_FUTURE}
     (one,) = world.incidents()
     assert (one.kind, one.cause, bool(one.active)) == (Kind.DEVICE, "device:shiwan", True)
-    assert "快2小时" in one.title.zh
+    assert one.title.zh == "石湾 时钟不准"
+    (finding,) = found
+    assert "快2小时" in finding.text.zh, "how far it is off is told beside the title"
     world.start()
     later = T0 + 2 * HOUR
     world.take(message("shiwan", {later: {"ph": 7.1}}))

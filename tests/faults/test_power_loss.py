@@ -4,10 +4,10 @@ The data lie on a file system of their own that is shut down without a flush (te
 kernel keeps what a killed process wrote.
 """
 
+import itertools
 import os
 import random
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,27 +125,29 @@ def _cut(volume: Disk, site: Running) -> None:
 
 
 class Publisher:
-    """A device that publishes numbers as fast as the broker acknowledges them; ``acknowledged`` are those it did."""
+    """A device that publishes numbers as fast as the broker acknowledges them."""
 
     def __init__(self, session: Session, first: int) -> None:
-        self.acknowledged: list[int] = []
         self._session = session
-        self._next = first
+        self._next = itertools.count(first)
         self._numbers: dict[int, int] = {}
-        self._lock = threading.Lock()
-        session.client.on_publish = self._answered
+        self._answered: list[int] = []
+        session.client.on_publish = self._answer
         for _ in range(20):
             self._publish()
 
-    def _publish(self) -> None:
-        with self._lock:
-            message = self._session.client.publish(topic(STATION), str(self._next).encode(), qos=1)
-            self._numbers[message.mid] = self._next
-            self._next += 1
+    @property
+    def acknowledged(self) -> list[int]:
+        """The numbers the broker acknowledged. Its answer may come before ``publish`` has said which number it was."""
+        return [self._numbers[mid] for mid in list(self._answered) if mid in self._numbers]
 
-    def _answered(self, _client: object, _userdata: object, mid: int, _reason: object, _properties: object) -> None:
-        with self._lock:
-            self.acknowledged.append(self._numbers.pop(mid))
+    def _publish(self) -> None:
+        number = next(self._next)
+        self._numbers[self._session.client.publish(topic(STATION), str(number).encode(), qos=1).mid] = number
+
+    def _answer(self, _client: object, _userdata: object, mid: int, _reason: object, _properties: object) -> None:
+        # No lock of ours here: the client calls this with its own lock held, and takes the same one to publish.
+        self._answered.append(mid)
         self._publish()
 
 

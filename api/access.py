@@ -28,13 +28,14 @@ from api import problems
 from api.context import Context
 from api.problems import Problem
 from api.registries import Registries
-from governance import people, sessions
-from governance.regions import Regions
-from governance.roles import RIGHTS, Actor, Forbidden, Right, Role, administrator
+from governance.organisation.regions import Regions
+from governance.organisation.roles import RIGHTS, Actor, Forbidden, Right, Role, administrator
+from governance.people import sessions
+from governance.people import store as people_store
+from infra.errors import NotFound, WaterError
+from infra.texts import sentence
 from ingest.storage.changes import Author
-from sensors.errors import NotFound, WaterError
 from sensors.stations import Station
-from sensors.texts import sentence
 
 COOKIE = "rc-session"
 """A browser's login: the id of its session, for our pages only and out of reach of scripts."""
@@ -133,17 +134,17 @@ class Keeper:
             return Actor(MACHINE, Role.MACHINE)
         key = hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
         known = self._fresh(key)
-        if known is None and token.startswith(people.PREFIX):
+        if known is None and token.startswith(people_store.PREFIX):
             now_ms = self._context.clock_ms()
             with self._context.database.read() as connection:
-                known = self._holder(connection, people.hashed(token), now_ms)
+                known = self._holder(connection, people_store.hashed(token), now_ms)
             if known is not None:
                 self._keep(key, known)
         return known
 
     def _holder(self, connection: sa.Connection, token_hash: str, now_ms: int) -> Actor | None:
-        one = people.by_token(connection, token_hash, now_ms)
-        return None if one is None else people.actor(connection, one, self.regions(), now_ms)
+        one = people_store.by_token(connection, token_hash, now_ms)
+        return None if one is None else people_store.actor(connection, one, self.regions(), now_ms)
 
     def sign_in(self, token: str) -> str | None:
         """Begin a session with a token; the id for the browser's cookie, None for a token that is not valid."""
@@ -162,7 +163,7 @@ class Keeper:
 
     def by_session(self, session: str) -> Actor | None:
         """Whose session it is; None for one that is over. Raises StorageUnavailable."""
-        key = people.hashed(session)
+        key = people_store.hashed(session)
         known = self._fresh(key)
         if known is not None:
             return known
@@ -184,10 +185,10 @@ class Keeper:
         now_ms = self._context.clock_ms()
         with self._context.database.read() as connection:
             try:
-                one = people.get(connection, name)
+                one = people_store.get(connection, name)
             except NotFound:
                 return None
-            return people.actor(connection, one, self.regions(), now_ms)
+            return people_store.actor(connection, one, self.regions(), now_ms)
 
     def forget(self) -> None:
         """People were changed through this API."""

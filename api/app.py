@@ -12,12 +12,12 @@ from starlette.routing import BaseRoute
 
 from api import access, citizen, confirm, problems
 from api.access import Guard, Keeper
-from api.answers import answer
-from api.asking import Asked
 from api.context import Context, Part
 from api.limits import AllowedHosts, BodyLimit, SecurityHeaders
 from api.problems import Faults
 from api.registries import Registries
+from api.requests import Asked
+from api.responses import answer
 from api.routes import (
     assessments,
     attachments,
@@ -38,14 +38,14 @@ from api.routes import (
     readings,
     registry,
     reports,
-    riverfiles,
+    river_files,
     rules,
     stations,
-    upkeep,
 )
-from governance import content
-from sensors.errors import ConfigurationError, StorageUnavailable
-from sensors.texts import sentence
+from api.routes import maintenance as maintenance_routes
+from governance.incidents import file_content
+from infra.errors import ConfigurationError, StorageUnavailable
+from infra.texts import sentence
 from sensors.wire.telemetry import MAX_BYTES
 
 log = structlog.get_logger(__name__)
@@ -66,7 +66,7 @@ READINGS_MOST_BYTES = MAX_BYTES + 4096
 """A telemetry message and what names its station; a larger message than allowed still leaves a trace in quarantine."""
 LARGER = {
     f"{PREFIX}/readings": READINGS_MOST_BYTES,
-    f"{PREFIX}/attachments": content.MOST_BYTES,
+    f"{PREFIX}/attachments": file_content.MOST_BYTES,
     f"{PREFIX}{reports.REPORTS}": reports.MOST_BYTES,
     citizen.PATH: reports.MOST_BYTES,
     f"{PREFIX}{patrols.PATROLS}": patrols.MOST_BYTES,
@@ -119,7 +119,7 @@ def _routes() -> list[BaseRoute]:
         stations,
         readings,
         reaches,
-        riverfiles,
+        river_files,
         incidents,
         evidence,
         ledger,
@@ -132,7 +132,13 @@ def _routes() -> list[BaseRoute]:
     for subject in subjects:
         api.include_router(subject.router)
     api.include_router(incidents.tasks)
-    for router in (upkeep.router, upkeep.files, registry.router, credentials.router, rules.at_stations):
+    for router in (
+        maintenance_routes.router,
+        maintenance_routes.files,
+        registry.router,
+        credentials.router,
+        rules.at_stations,
+    ):
         api.include_router(router)
     api.include_router(reports.cases)
     api.include_router(reports.me)

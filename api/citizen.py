@@ -21,9 +21,9 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from api import problems
 from api.access import Keeping, foreign
-from api.asking import Asked, Known
-from api.console.marks import badge
+from api.console.svg import badge
 from api.context import Context
+from api.requests import Asked, Known
 from api.routes.attachments import one_at_a_time
 from api.routes.reports import (
     MOST_FIELD_BYTES,
@@ -38,17 +38,18 @@ from api.routes.reports import (
     objected,
     sender_of,
 )
-from governance import incidents, people
-from governance.incident import State
-from governance.regions import Regions
-from governance.reports import TooMany, spelled
-from governance.roles import label
-from governance.terms import Appointment, offices, on_the_sign
-from ingest.classes import REACH, Shown, shown
-from sensors.errors import NotFound, WaterError
+from governance.incidents import store as incident_store
+from governance.incidents.model import State
+from governance.organisation.regions import Regions
+from governance.organisation.roles import label
+from governance.organisation.terms import Appointment, offices, on_the_sign
+from governance.people import store as people_store
+from governance.reports.citizen_reports import TooMany, spelled
+from infra.errors import NotFound, WaterError
+from infra.texts import Text, parted, say
+from infra.times import beijing, to_ms
+from ingest.analysis.live_classes import REACH, ShownClass, current_classes
 from sensors.stations import Reach, Registry
-from sensors.texts import Text, parted, say
-from sensors.times import beijing, to_ms
 
 PATH = "/report"
 KINDS: Mapping[str, str] = {"smell": "discharge", "litter": "litter", "outfall": "discharge", "shore": "occupation"}
@@ -228,10 +229,10 @@ def _sheet(
 
 def _water(asked: Context, registry: Registry, reach: Reach, language: str) -> str:
     with asked.database.read() as connection:
-        live = shown(connection, REACH).get(reach.key)
+        live = current_classes(connection, REACH).get(reach.key)
         here = [station.key for station in registry.stations if station.reach == reach.key]
-        red = incidents.open_red(connection, reach.key, here)
-        terms = people.appointments(connection)
+        red = incident_store.open_red(connection, reach.key, here)
+        terms = people_store.appointments(connection)
     regions, now_ms = Regions(registry.regions), asked.clock_ms()
     places = {s.region for s in registry.stations if s.reach == reach.key and s.region in regions}
     sign = on_the_sign(offices(terms, places, reach.key, regions, now_ms), now_ms)
@@ -259,7 +260,7 @@ def _office(held: Appointment, regions: Regions, language: str) -> str:
     return _t("office", language, region=Text(region.zh, region.en), role=label(held.role))
 
 
-def _in_words(live: Shown | None, watched: bool, language: str) -> str:
+def _in_words(live: ShownClass | None, watched: bool, language: str) -> str:
     if live is None or live.water_class is None:
         return f"<p>{_t('not_judged' if watched else 'not_watched', language)}</p>"
     one = live.water_class

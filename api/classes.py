@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from api.answers import when
-from ingest.classes import Shown
+from api.responses import when
+from ingest.analysis.live_classes import ShownClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class LiveClassView:
     stations: int = 1
 
 
-def view(shown: Shown | None) -> LiveClassView | None:
+def view(shown: ShownClass | None) -> LiveClassView | None:
     """What is shown; None where it was never judged."""
     if shown is None:
         return None

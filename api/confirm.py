@@ -9,15 +9,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
 from api.access import Keeping
-from api.asking import Asked
 from api.context import Context
-from governance import confirming
-from governance.confirming import Asked as AskedFor
-from governance.confirming import LinkExpired
-from governance.notices import TEST, told
-from sensors.errors import NotFound, WaterError
-from sensors.texts import Text, parted, say, sentence
-from sensors.times import beijing
+from api.requests import Asked
+from governance.notify import confirmation
+from governance.notify.confirmation import ConfirmationRequest as AskedFor
+from governance.notify.confirmation import LinkExpired
+from governance.notify.policy import TEST, told
+from infra.errors import NotFound, WaterError
+from infra.texts import Text, parted, say, sentence
+from infra.times import beijing
 
 router = APIRouter(include_in_schema=False)
 
@@ -62,8 +62,8 @@ async def confirm(asked: Asked, keeper: Keeping, token: str, request: Request) -
         if isinstance(found, Response):
             return found
         contact = found.contact
-        actor = keeper.by_name(contact.name) or keeper.by_name(contact.key) or confirming.stands_in(contact)
-        said = confirming.confirm(
+        actor = keeper.by_name(contact.name) or keeper.by_name(contact.key) or confirmation.stands_in(contact)
+        said = confirmation.confirm(
             asked.database,
             found,
             actor,
@@ -86,7 +86,7 @@ def _found(context: Context, token: str) -> AskedFor | Response:
         telling = context.telling
         if telling is None or telling.links is None:
             raise NotFound(sentence("notice.page_wrong"))
-        return confirming.look(context.database, telling.directory(), telling.links, token, context.clock_ms())
+        return confirmation.look(context.database, telling.directory(), telling.links, token, context.clock_ms())
     except LinkExpired as error:
         return _refusal(HTTPStatus.GONE, error)
     except NotFound as error:
@@ -106,7 +106,7 @@ def _question(found: AskedFor) -> str:
     return (
         f"<p>{ask}</p><ul>{rows}</ul>{more}"
         f'<form method="post"><label>{_both(remark)}<textarea name="comment" rows="2" '
-        f'maxlength="{confirming.COMMENT}"></textarea></label>'
+        f'maxlength="{confirmation.COMMENT}"></textarea></label>'
         f'<button type="submit">{html.escape(button.zh)} · {html.escape(button.en)}</button></form>'
     )
 

@@ -9,18 +9,19 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from governance.assessment import Formula, Indicator
-from governance.callbacks import Result
-from governance.contacts import Directory
-from governance.database import Database
-from governance.dispatch import EMPTY, Processes
-from governance.merkle import Root
-from governance.notices import Links, Policy
-from governance.patrols import Counts
-from governance.platforms import Platforms
-from governance.reports import Near
-from governance.vault import Vault, new_key
-from ingest.claims import Claims
-from ingest.credentials import Credentials, Endpoint
+from governance.audit.merkle import Root
+from governance.incidents.dispatch import EMPTY, Processes
+from governance.notify.contacts import Directory
+from governance.notify.policy import Links, Policy
+from governance.platforms.callbacks import Result
+from governance.platforms.model import Platforms
+from governance.reports.citizen_reports import Near
+from governance.reports.patrols import PatrolRule
+from infra.database import Database
+from infra.times import DAY_MS
+from infra.vault import Vault, new_key
+from ingest.devices.claims import Claims
+from ingest.devices.credentials import Credentials, Endpoint
 from ingest.pipeline import Receipt
 from ingest.sources.commands import MqttCommands
 from ingest.sources.hj212 import Answer
@@ -28,7 +29,6 @@ from ingest.storage.port import ReadingStore
 from sensors.datum import Box
 from sensors.parameters import Catalogue
 from sensors.reading import Message
-from sensors.times import DAY_MS
 from sensors.wire.hj212.exchange import Command
 
 
@@ -113,7 +113,7 @@ class Context:
     reports_an_hour: int = 6
     complaints: str = ""
     near: Near = field(default_factory=Near)
-    patrols: Counts = field(default_factory=Counts)
+    patrols: PatrolRule = field(default_factory=PatrolRule)
     open: bool = False
     hosts: frozenset[str] | None = None
     session_ms: int = 7 * DAY_MS

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.problems import Problem
-from sensors.texts import sentence
+from infra.texts import sentence
 
 
 class BodyLimit:

@@ -18,11 +18,11 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from governance.incident import Conflict
-from governance.reports import TooMany
-from governance.roles import Forbidden
-from sensors.errors import ConfigurationError, NotFound, Refused, WaterError
-from sensors.texts import Text, keys, sentence
+from governance.incidents.model import Conflict
+from governance.organisation.roles import Forbidden
+from governance.reports.citizen_reports import TooMany
+from infra.errors import ConfigurationError, NotFound, Refused, WaterError
+from infra.texts import Text, keys, sentence
 
 log = structlog.get_logger(__name__)
 

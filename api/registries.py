@@ -4,11 +4,11 @@ import threading
 import time
 
 from api.context import Context
+from infra.errors import NotFound
+from infra.texts import sentence
 from ingest.storage import registry as registry_store
 from sensors.datum import Box
-from sensors.errors import NotFound
 from sensors.stations import Registry, Station
-from sensors.texts import sentence
 
 RECENT_S = 2.0
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 
 from api.context import Context
-from governance.incident import Incident
-from ingest.present import present
+from governance.incidents.model import Incident
+from infra.texts import Text
+from ingest.analysis.present_values import present
 from sensors.stations import Registry
-from sensors.texts import Text
 
 
 def titles(context: Context, found: Iterable[Incident], registry: Registry | None = None) -> dict[int, Text]:

@@ -18,12 +18,12 @@ from typing import Any, Protocol, TypedDict
 
 import msgspec
 
-from governance.merkle import Line
-from governance.roles import Role
-from sensors import toml
-from sensors.errors import ConfigurationError
-from sensors.texts import sentence
-from sensors.times import BEIJING, DAY_MS, to_ms
+from governance.audit.merkle import Line
+from governance.organisation.roles import Role
+from infra import toml_text
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+from infra.times import BEIJING, DAY_MS, to_ms
 
 CLASSES = "water.classes"
 """The daily entry of the class that every reach shows."""
@@ -171,7 +171,7 @@ class Groups:
 def read(text: str) -> Formula:
     """The formula of a file; raises ConfigurationError naming what is wrong."""
     try:
-        told = toml.loads(text)
+        told = toml_text.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(str(error)) from error
     unknown = sorted(set(told) - {"example", "weights", "terms", "patrols_due"})

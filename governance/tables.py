@@ -1,11 +1,11 @@
 """The tables of incidents, people and deliveries, in SQLAlchemy Core on the one ``metadata``.
 
-Every ``*_ms`` column holds whole milliseconds since the epoch, UTC (``sensors.times``).
+Every ``*_ms`` column holds whole milliseconds since the epoch, UTC (``infra.times``).
 """
 
 import sqlalchemy as sa
 
-from governance.database import metadata
+from infra.database import metadata
 
 incident = sa.Table(
     "incident",

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from governance.database import Database
+from infra.database import Database
+from infra.errors import StorageUnavailable
+from infra.texts import sentence
 from ingest import quarantine
 from ingest.sending import BACKOFF_S, POLL_S, Sending, State
 from ingest.storage import downsampling, lineprotocol, schema, spool
@@ -12,9 +14,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage.downsampling import DELAY_MS, Due
 from ingest.storage.spool import Entry, Kind, Spool
 from ingest.storage.timeseries import Refused, TimeSeriesServer
-from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue
-from sensors.texts import sentence
 
 log = structlog.get_logger(__name__)
 

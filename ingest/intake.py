@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from infra.errors import LongTermUnavailable, StorageUnavailable, WaterError
+from infra.texts import sentence
 from ingest.pipeline import Outcome, Receipt, Site
-from sensors.errors import LongTermUnavailable, StorageUnavailable, WaterError
 from sensors.reading import Message
-from sensors.texts import sentence
 
 log = structlog.get_logger(__name__)
 
@@ -251,7 +251,7 @@ class Intake:
             signals = [waiting for _, waiting in batch if waiting.message.kind != "telemetry"]
             readings = [waiting for _, waiting in batch if waiting.message.kind == "telemetry"]
             if signals:
-                self._carry(signals, self.site.hear)
+                self._carry(signals, self.site.handle_device_messages)
             if readings:
                 self._carry(readings, self.site.process)
             if batch:

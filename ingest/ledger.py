@@ -13,13 +13,13 @@ from threading import Lock
 import numpy as np
 import sqlalchemy as sa
 
-from governance.database import insert_many
+from infra.database import insert_many
+from infra.times import DAY_MS, beijing_day
 from ingest.storage.tables import gap as gap_table
 from ingest.storage.tables import ledger as table
 from ingest.storage.tables import stream as stream_table
 from sensors.reading import Ints, Message, Rejected
 from sensors.stations import Registry
-from sensors.times import DAY_MS, beijing_day
 from sensors.wire.telemetry import Header
 
 STRANGER = "?"

@@ -11,41 +11,44 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import sqlalchemy as sa
 
-from governance import incidents
-from governance.database import Database
-from governance.deadlines import STANDARD, Policy
-from governance.finding import Finding
-from governance.regions import Place, Regions
-from ingest import alarms, corrections, late_events, means, memories, quarantine, rulebook, validate
-from ingest.checks import care, devices, events, faults
-from ingest.checks.alarms import Key
-from ingest.checks.alarms import apply as apply_to_alarms
-from ingest.checks.clocks import Clocks
-from ingest.checks.engine import LATE_S, Checks, usable
-from ingest.checks.no_data import Heard
-from ingest.checks.rules import Rules
-from ingest.checks.spans import Told
-from ingest.checks.upstream import River
-from ingest.crosscheck import crossed
-from ingest.grouping import grouped
-from ingest.history import History
-from ingest.late import LateVerdict, judge
+from governance.incidents import store as incident_store
+from governance.incidents.deadlines import STANDARD, Policy
+from governance.incidents.finding import Finding
+from governance.organisation.regions import Place, Regions
+from infra.database import Database
+from infra.errors import LongTermUnavailable, StorageUnavailable
+from ingest import quarantine
 from ingest.ledger import Ledger
-from ingest.marking import remark
-from ingest.returns import Returns
+from ingest.rejudge import corrections, late_events
+from ingest.rejudge.late_readings import LateVerdict, rejudge_late
+from ingest.rejudge.marks import apply_marks
+from ingest.rejudge.visits import VisitDrift
+from ingest.rules import device_reports, maintenance_due, suspected_faults, water_events
+from ingest.rules.alarm_state import Key
+from ingest.rules.alarm_state import apply as apply_to_alarms
+from ingest.rules.device_clock import ClockMonitor
+from ingest.rules.engine import LATE_S, RuleEngine, usable
+from ingest.rules.exceedances import PublishedExceedance
+from ingest.rules.model import Rules
+from ingest.rules.no_data import LastSeen
+from ingest.rules.upstream import River
+from ingest.stages import interval_overlap, validate
+from ingest.stages.cross_parameter import cross_check_live
+from ingest.stages.group_by_cause import group_by_cause
+from ingest.state import alarm_store, detector_state, rule_versions
+from ingest.state.series_history import SeriesHistory
 from ingest.storage import device_events, late_queue, loggers
+from ingest.storage import maintenance as upkeep_store
 from ingest.storage import registry as registry_store
-from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import ReadingStore
 from ingest.storage.spool import Spool
-from sensors.errors import LongTermUnavailable, StorageUnavailable
+from sensors.maintenance import FAR_MS, Marks, Mute, Visit, is_visited, mark_spans, muted_until
 from sensors.parameters import Catalogue
-from sensors.quality import Assessed, assess
-from sensors.quality.daily import neighbours
-from sensors.quality.slow import Both
+from sensors.quality import QualityResult, check_quality
+from sensors.quality.detectors.daily_pattern import neighbour_stations
+from sensors.quality.detectors.slow_events import CombinedDetection
 from sensors.reading import Batch, Bytes, Codes, Floats, Ints, Message, Places, Reason, Rejected, distinct, pack, unpack
 from sensors.stations import Registry
-from sensors.upkeep import FAR_MS, Marks, Mute, Visit, at_work, muted, spans
 from sensors.wire import mapping, telemetry
 from sensors.wire.decode import decode
 from sensors.wire.hj212.readings import SOURCE, Logger, addressed, mn_of
@@ -78,7 +81,7 @@ class Outcome:
     opened: int
     seconds: dict[str, float] = field(default_factory=dict)
     headers: Sequence[Header | None] = ()
-    told: tuple[incidents.Told, ...] = ()
+    told: tuple[incident_store.EnqueuedEvent, ...] = ()
 
     def receipt(self, message: int) -> "Receipt":
         """What became of one message of the batch."""
@@ -98,7 +101,7 @@ class Receipt:
 class Site:
     """One ingest worker's view of its stations: the stores, and what it remembers between batches."""
 
-    history: History
+    history: SeriesHistory
     marks: Marks
     """What checks and visits say of the stored readings, as the stored verdicts have it."""
     late_waiting: int
@@ -138,7 +141,7 @@ class Site:
         self.ledger = Ledger()
         self._fresh = False
         self._upkeep_due = True
-        self.returns = Returns()
+        self.returns = VisitDrift()
         self._look_ms = FAR_MS
         self._rules_kept = False
         self.refresh()
@@ -161,7 +164,9 @@ class Site:
             accepted = validate.accept(decoded, messages, self.history.registry, now_ms)
             rejected = accepted.rejected
             clock.lap("decode")
-            told = means.uncovered(accepted.batch, decoded.periods, self.history.registry, self.store)
+            told = interval_overlap.drop_covered_means(
+                accepted.batch, decoded.periods, self.history.registry, self.store
+            )
             self._heed(told.station, now_ms)
             queued = self._late_messages(told, messages, now_ms)
             if queued:
@@ -170,7 +175,7 @@ class Site:
             sorted_, corrected = self._standing(told, senders, now_ms)
             live = self._marked(sorted_, self._assessed(sorted_))
             seen = self.history.watch(sorted_.batch.take(sorted_.live), live, self.edges)
-            past = judge(
+            past = rejudge_late(
                 sorted_.batch.take(sorted_.late),
                 sorted_.series[sorted_.late],
                 self.history,
@@ -181,7 +186,7 @@ class Site:
                 self._past(now_ms, seen),
                 senders,
             )
-            live, noted = crossed(
+            live, noted = cross_check_live(
                 sorted_.batch, sorted_.series, sorted_.live, sorted_.late, past.packed, live, self.history
             )
             packed = np.empty(len(sorted_.batch), np.int64)
@@ -193,25 +198,25 @@ class Site:
             stored, duplicate = _fates(sorted_, past, _without(accepted.batch, queued), len(messages))
             with self.database.write() as connection:
                 if not self._rules_kept:  # before one of them raises anything
-                    rulebook.keep(connection, self.rules, self.catalogue, now_ms)
+                    rule_versions.keep(connection, self.rules, self.catalogue, now_ms)
                 keys = [s.key for s in self.history.registry.stations]
-                again = self._earlier(live.again_series, live.again_at)
+                again = self._earlier(live.reflag_series, live.reflag_at)
                 self.store.write(connection, keys, sorted_.batch, packed)
                 corrections.keep(connection, [*corrected, *past.corrected])
-                self.store.reflag(connection, keys, again, live.again_packed)
+                self.store.reflag(connection, keys, again, live.reflag_packed)
                 rows = sorted_.live
                 learned = self.history.learned(sorted_.series[rows], sorted_.batch.at[rows], live.carried, seen)
-                resumed = self.history.resuming(sorted_.batch.station, sorted_.batch.at)
-                memories.save(connection, learned + memories.resumed(keys, resumed))
-                self.store.reflag(connection, keys, past.again, past.again_packed)
+                resumed = self.history.resuming_stations(sorted_.batch.station, sorted_.batch.at)
+                detector_state.save(connection, learned + detector_state.resumed(keys, resumed))
+                self.store.reflag(connection, keys, past.again, past.reflag_packed)
                 late_queue.add(connection, [messages[i] for i in sorted(queued)])
                 done = late_queue.remove(connection, messages)
                 self._settle(connection, replayed, now_ms)
                 held = quarantine.add(connection, self.history.registry, messages, decoded.headers, rejected)
                 of_devices = self._of_devices(self._keep_notices(connection, messages, decoded), now_ms)
                 of_devices += self.clocks.follow(decoded, messages, self.history.registry, self.history.checks.alarms)
-                memories.save_clocks(connection, self.clocks.changed(now_ms))
-                of_devices += care.findings(
+                detector_state.save_clocks(connection, self.clocks.changed(now_ms))
+                of_devices += maintenance_due.findings(
                     live.carried,
                     self.history.memory,
                     self.history.registry,
@@ -219,7 +224,7 @@ class Site:
                     self.history.checks.alarms,
                     lambda: upkeep_store.load(connection),
                 )
-                of_devices += faults.findings(
+                of_devices += suspected_faults.findings(
                     (sorted_.series[rows], sorted_.batch.at[rows], sorted_.batch.value[rows]),
                     live,
                     self.history.memory,
@@ -242,7 +247,7 @@ class Site:
                     later=queued,
                 )
                 recorded = self._record(connection, findings, now_ms)
-                alarms.save(connection, self.history.checks.alarms, changed)
+                alarm_store.save(connection, self.history.checks.alarms, changed)
             self._rules_kept = True
             clock.lap("store")
         except BaseException:
@@ -252,8 +257,8 @@ class Site:
         self._late |= dict.fromkeys(messages[i].station for i in queued)
         self.history.memory.apply(live.carried)
         self.history.memory.note(noted.series, noted.at, noted.packed)
-        self.history.saw(seen)
-        self.history.heard_of(sorted_.series, sorted_.batch.at, resumed)
+        self.history.save_detection(seen)
+        self.history.mark_stored(sorted_.series, sorted_.batch.at, resumed)
         try:
             for station in past.stations:
                 self.history.load(station, now_ms)  # late data changed the past its memory and rules rest on
@@ -305,8 +310,10 @@ class Site:
         found = np.flatnonzero(only).tolist()
         return frozenset(i for i in found if not messages[i].queued and _may_wait(messages[i]))
 
-    def _record(self, connection: sa.Connection, findings: Sequence[Finding], now_ms: int) -> incidents.Recorded:
-        return incidents.record(connection, findings, now_ms, source=self.source, place=self._place, policy=self.policy)
+    def _record(self, connection: sa.Connection, findings: Sequence[Finding], now_ms: int) -> incident_store.Recorded:
+        return incident_store.record(
+            connection, findings, now_ms, source=self.source, place=self._place, policy=self.policy
+        )
 
     def _place(self, subject: str) -> Place:
         """Where a station lies, or a gateway: in the region and on the reach that its stations have in common."""
@@ -320,12 +327,12 @@ class Site:
         region = regions.common(regions.of_station(s) for s in behind)
         return Place(region, reaches.pop() if len(reaches) == 1 else "")
 
-    def hear(self, messages: Sequence[Message], now_ms: int) -> Outcome:
+    def handle_device_messages(self, messages: Sequence[Message], now_ms: int) -> Outcome:
         """Take in what devices say of themselves: connection state (retained, last will) and events."""
         if not self._fresh:
             self.refresh()
         rejected: list[Rejected] = []
-        said: list[devices.Said] = []
+        said: list[device_reports.DeviceReport] = []
         told: list[Finding] = []
         opened = 0
         messages, replayed = self._replays(messages)
@@ -351,7 +358,7 @@ class Site:
                 if told := self._of_devices(said, now_ms):
                     opened = self._record(connection, told, now_ms).opened
                     known = self.history.checks.alarms
-                    alarms.save(connection, known, apply_to_alarms(known, told))
+                    alarm_store.save(connection, known, apply_to_alarms(known, told))
         except BaseException:
             self._fresh = False  # the alarms may be ahead of what was stored: read them again
             raise
@@ -360,20 +367,20 @@ class Site:
         none = np.zeros(len(messages), np.int64)
         return Outcome(len(messages), none, none, tuple(rejected), 0, tuple(told), opened)
 
-    def _heard(self, station: str, body: bytes, received_at_ms: int) -> list[devices.Said]:
+    def _heard(self, station: str, body: bytes, received_at_ms: int) -> list[device_reports.DeviceReport]:
         """What an event of a device says that somebody must look at, if anything."""
-        one = devices.said(self.history.registry[station], body, received_at_ms)
+        one = device_reports.parse_report(self.history.registry[station], body, received_at_ms)
         return [] if one is None else [one]
 
-    def _of_devices(self, said: Sequence[devices.Said], now_ms: int) -> list[Finding]:
+    def _of_devices(self, said: Sequence[device_reports.DeviceReport], now_ms: int) -> list[Finding]:
         """What follows from what devices said."""
         if not said:
             return []
         late_ms = now_ms - int(self.late_s * 1000)
-        return devices.findings(said, self.history.checks.alarms, self._excused, late_ms)
+        return device_reports.findings(said, self.history.checks.alarms, self._excused, late_ms)
 
-    def _excused(self, one: devices.Said) -> bool:
-        return at_work(self._visits, one.station.key, one.at_ms)
+    def _excused(self, one: device_reports.DeviceReport) -> bool:
+        return is_visited(self._visits, one.station.key, one.at_ms)
 
     def set_aside(self, message: Message, error: Exception, now_ms: int) -> Outcome:
         """Quarantine a message that cannot be processed now and keeps nobody waiting; it can be replayed later.
@@ -406,15 +413,15 @@ class Site:
                 return cleared
             checks = self.history.checks
             registry, heard = self.history.registry, self.history.heard
-            excused = muted(self._visits, registry.index, now_ms)  # a mute of all rules excuses silence, too
-            sensors = Heard(self.history.station, self.history.parameter, self.history.newest, self.history.resumed)
+            excused = muted_until(self._visits, registry.index, now_ms)  # a mute of all rules excuses silence, too
+            sensors = LastSeen(self.history.station, self.history.parameter, self.history.newest, self.history.resumed)
             findings = checks.withdrawn(registry)
             findings += checks.tick(registry, heard, excused, connected_since_ms, now_ms, sensors)
             if findings:
                 changed = apply_to_alarms(checks.alarms, findings)
                 with self.database.write() as connection:
                     self._record(connection, findings, now_ms)
-                    alarms.save(connection, checks.alarms, changed)
+                    alarm_store.save(connection, checks.alarms, changed)
                 self.on_findings()
         except BaseException:
             self._fresh = False
@@ -449,10 +456,10 @@ class Site:
         drifted, self._look_ms = self.returns.spans(
             history.registry, done, before.spans, self.store, self.catalogue, now_ms
         )
-        wanted = Marks(spans(history.registry, done) | drifted, history.registry.index, self.catalogue)
+        wanted = Marks(mark_spans(history.registry, done) | drifted, history.registry.index, self.catalogue)
         told: Sequence[Finding] = ()
         if wanted.spans != before.spans:
-            moved = remark(before, wanted, history, self.store, now_ms, done.reviews, self._past(now_ms))
+            moved = apply_marks(before, wanted, history, self.store, now_ms, done.reviews, self._past(now_ms))
             changed = apply_to_alarms(history.checks.alarms, moved.lasting)
             told = sorted(moved.findings, key=_order)
             with self.database.write() as connection:
@@ -460,7 +467,7 @@ class Site:
                 self.store.reflag(connection, keys, moved.batch, moved.packed)
                 upkeep_store.save_marks(connection, before.spans, wanted.spans)
                 self._record(connection, told, now_ms)
-                alarms.save(connection, history.checks.alarms, changed)
+                alarm_store.save(connection, history.checks.alarms, changed)
             self.marks = wanted
             for station in moved.stations:
                 history.load(station, now_ms)
@@ -475,15 +482,15 @@ class Site:
         self,
         sorted_: "_Sorted",
         packed: Ints,
-        live: Assessed,
+        live: QualityResult,
         past: LateVerdict,
-        seen: Both,
+        seen: CombinedDetection,
         now_ms: int,
     ) -> tuple[list[Finding], set[Key]]:
         """All findings of the batch, and the alarms they change."""
         checks = self.history.checks
         memory = self.history.memory
-        again, at, verdict = live.again_series, live.again_at, live.again_packed
+        again, at, verdict = live.reflag_series, live.reflag_at, live.reflag_packed
         if len(again):
             # readings of earlier batches lost their good name: take them out of what already rests on them
             place = (memory.at[again] == at[:, None]).argmax(axis=1)
@@ -501,7 +508,7 @@ class Site:
         )
         # in the order of events, so that what is told does not hang on the order in which series were first heard
         told = [*sorted(findings, key=_order), *sorted(past.findings, key=_order)]
-        joined = grouped(told, self.river, self.database, now_ms)
+        joined = group_by_cause(told, self.river, self.database, now_ms)
         timely, late = joined[: len(findings)], zip(joined[len(findings) :], told[len(findings) :], strict=True)
         lasting = [one for one, said in late if said in past.lasting]
         changed = apply_to_alarms(checks.alarms, timely) | apply_to_alarms(checks.alarms, lasting)
@@ -513,20 +520,20 @@ class Site:
             mine = distinct(station).tolist()
             near = {other for one in mine for other in self.network.get(one, ())}
             above = {way.above for one in mine for way in self.flow.above.get(one, ())}
-            self.history.heed([*mine, *near, *above], now_ms)
+            self.history.ensure_loaded([*mine, *near, *above], now_ms)
 
-    def _past(self, now_ms: int, seen: Both | None = None) -> late_events.Past:
+    def _past(self, now_ms: int, seen: CombinedDetection | None = None) -> late_events.PastEvents:
         """The events of the past, as this batch or a correction finds them."""
 
-        def known(station: str) -> Sequence[late_events.Told]:
+        def known(station: str) -> Sequence[late_events.PublishedEvent]:
             with self.database.read() as connection:
-                return late_events.told(connection, station, [rule.id for rule in self.rules.events])
+                return late_events.published_events(connection, station, [rule.id for rule in self.rules.events])
 
-        return late_events.Past(self.history, self.flow, known, now_ms, None if seen is None else seen.alarms)
+        return late_events.PastEvents(self.history, self.flow, known, now_ms, None if seen is None else seen.alarms)
 
     def _standing(
         self, told: Batch, senders: corrections.Senders, now_ms: int
-    ) -> tuple["_Sorted", list[corrections.Corrected]]:
+    ) -> tuple["_Sorted", list[corrections.Correction]]:
         """The readings that count, sorted, and what of the batch itself they replaced.
 
         What says again a value that was replaced since is known already.
@@ -537,32 +544,34 @@ class Site:
             stations = {registry.stations[i].key for i in np.unique(batch.station[late]).tolist()}
             with self.database.read() as connection:
                 known = corrections.replaced(connection, stations, int(batch.at[late].min()), int(batch.at[late].max()))
-            gone = late[corrections.overtaken(batch, late, senders, known, registry)] if known else late[:0]
+            gone = late[corrections.superseded(batch, late, senders, known, registry)] if known else late[:0]
             if len(gone):
                 sorted_ = _sort(batch.take(np.setdiff1d(np.arange(len(batch)), gone)), self.history, now_ms)
         return sorted_, _replaced(told, sorted_.batch, senders, registry)
 
-    def _assessed(self, sorted_: "_Sorted") -> Assessed:
-        return assess(*sorted_.live_columns(), self.history.memory, self.catalogue, network=self.network)
+    def _assessed(self, sorted_: "_Sorted") -> QualityResult:
+        return check_quality(*sorted_.live_columns(), self.history.memory, self.catalogue, network=self.network)
 
-    def _marked(self, sorted_: "_Sorted", live: Assessed) -> Assessed:
+    def _marked(self, sorted_: "_Sorted", live: QualityResult) -> QualityResult:
         """The verdicts with the marks of checks and visits, also on what is remembered of the series."""
         if not self.marks.spans:
             return live
         history, batch = self.history, sorted_.batch
-        rows, again, carried = sorted_.live, live.again_series, live.carried
-        packed = self.marks.lay(batch.station[rows], batch.parameter[rows], batch.at[rows], pack(live.flag, live.tests))
+        rows, again, carried = sorted_.live, live.reflag_series, live.carried
+        packed = self.marks.apply_marks(
+            batch.station[rows], batch.parameter[rows], batch.at[rows], pack(live.flag, live.tests)
+        )
         flag, tests = unpack(packed)
         which = np.repeat(carried.series, carried.at.shape[1])
-        kept = self.marks.lay(
+        kept = self.marks.apply_marks(
             history.station[which], history.parameter[which], carried.at.ravel(), carried.packed.ravel()
         )
         return replace(
             live,
             flag=flag,
             tests=tests,
-            again_packed=self.marks.lay(
-                history.station[again], history.parameter[again], live.again_at, live.again_packed
+            reflag_packed=self.marks.apply_marks(
+                history.station[again], history.parameter[again], live.reflag_at, live.reflag_packed
             ),
             carried=replace(carried, packed=kept.reshape(carried.packed.shape)),
         )
@@ -606,9 +615,9 @@ class Site:
 
     def _keep_notices(
         self, connection: sa.Connection, messages: Sequence[Message], decoded: Decoded
-    ) -> list[devices.Said]:
+    ) -> list[device_reports.DeviceReport]:
         """What a logger says of itself in a frame, kept as an event of its station; what of it is new and matters."""
-        new: list[devices.Said] = []
+        new: list[device_reports.DeviceReport] = []
         for i, body in decoded.notices.items():
             message = messages[i]
             known = message.only is None or message.replay_of is None
@@ -653,7 +662,7 @@ class Site:
         """Write down, once, which rules are in force from here on, before one of them raises anything."""
         if not self._rules_kept:
             with self.database.write() as connection:
-                rulebook.keep(connection, self.rules, self.catalogue, now_ms)
+                rule_versions.keep(connection, self.rules, self.catalogue, now_ms)
             self._rules_kept = True
 
     # -- memory ------------------------------------------------------------------------------------------------------
@@ -664,10 +673,10 @@ class Site:
             registry = registry_store.load(connection, self.catalogue)
             self._fingerprint = registry_store.fingerprint(connection)
             self.loggers: Mapping[str, Logger] = loggers.load(connection)
-            known = alarms.load(connection)
-            off = memories.clocks(connection)
-            back = alarms.gateways_back(connection)
-            fired = alarms.firings(connection, self.rules.flapping_ms())
+            known = alarm_store.load(connection)
+            off = detector_state.clocks(connection)
+            back = alarm_store.gateway_recoveries(connection)
+            fired = alarm_store.past_firings(connection, self.rules.flapping_ms())
             waiting = late_queue.waiting(connection)
             mutes = [one for _, one in upkeep_store.mutes(connection)]
             self._visits = (*(one for _, one in upkeep_store.visits(connection)), *_as_visits(mutes))
@@ -675,28 +684,28 @@ class Site:
         self._late, self.late_waiting = dict.fromkeys(waiting), sum(waiting.values())
         self.store.forget()
         self.ledger.forget()
-        checks = Checks(self.rules, self.catalogue, known, self.late_s, registry, back, fired, self._told)
+        checks = RuleEngine(self.rules, self.catalogue, known, self.late_s, registry, back, fired, self._told)
         checks.mute(mutes)
         self._lay_out(registry)
-        self.clocks = Clocks(off)
-        self.history = History(registry, self.store.at_hand, checks, self.catalogue, self._learned)
+        self.clocks = ClockMonitor(off)
+        self.history = SeriesHistory(registry, self.store.at_hand, checks, self.catalogue, self._learned)
         self.history.network = self.network
         self._fresh = True
 
     def _lay_out(self, registry: Registry) -> None:
         """Which stations lie above and below which."""
         self.river = River(registry)
-        self.edges = events.edges(registry, self.river)
-        self.flow = late_events.Flow.of(self.edges)
-        self.network = neighbours(self.edges)
+        self.edges = water_events.station_edges(registry, self.river)
+        self.flow = late_events.FlowGraph.of(self.edges)
+        self.network = neighbour_stations(self.edges)
 
-    def _told(self, key: Key) -> Sequence[Told]:
+    def _told(self, key: Key) -> Sequence[PublishedExceedance]:
         with self.database.read() as connection:
-            return alarms.told(connection, key)
+            return alarm_store.published_exceedances(connection, key)
 
-    def _learned(self, station: str) -> Mapping[str, memories.Learned]:
+    def _learned(self, station: str) -> Mapping[str, detector_state.SavedState]:
         with self.database.read() as connection:
-            return memories.load(connection, station)
+            return detector_state.load(connection, station)
 
     def follow_registry(self) -> bool:
         """Take up stations that were registered meanwhile; true when there were any."""
@@ -735,7 +744,7 @@ class _Sorted:
         return self.series[rows], batch.parameter[rows], batch.at[rows], batch.value[rows], batch.status[rows]
 
 
-def _sort(batch: Batch, history: History, now_ms: int) -> _Sorted:
+def _sort(batch: Batch, history: SeriesHistory, now_ms: int) -> _Sorted:
     """By (series, at); of two readings with one key in a batch the one that arrived last counts."""
     series = history.series(batch.station, batch.parameter, now_ms)
     order = np.lexsort((batch.message, batch.at, series))
@@ -754,14 +763,14 @@ def _sort(batch: Batch, history: History, now_ms: int) -> _Sorted:
 
 def _replaced(
     told: Batch, kept: Batch, senders: corrections.Senders, registry: Registry
-) -> list[corrections.Corrected]:
+) -> list[corrections.Correction]:
     """What a batch says of one instant before it says something else."""
     if len(told) == len(kept):
         return []
     values = {key: row for row, key in enumerate(_keys(kept))}
     pairs = [(values[key], value) for key, value in zip(_keys(told), told.value.tolist(), strict=True) if key in values]
     rows = np.array([row for row, _ in pairs], np.intp)
-    return corrections.of(kept, rows, [value for _, value in pairs], senders, registry)
+    return corrections.corrections_of(kept, rows, [value for _, value in pairs], senders, registry)
 
 
 def _keys(batch: Batch) -> list[tuple[int, int, int]]:

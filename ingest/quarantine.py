@@ -8,13 +8,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from infra.errors import NotFound
+from infra.texts import sentence
+from infra.times import beijing_day
 from ingest.ledger import STRANGER, account_of, day_of
 from ingest.storage.tables import quarantine as table
-from sensors.errors import NotFound
 from sensors.reading import Message, Reason, Rejected
 from sensors.stations import Registry
-from sensors.texts import sentence
-from sensors.times import beijing_day
 from sensors.wire.telemetry import KINDS, Header
 
 KEEP_BYTES = 256 * 1024

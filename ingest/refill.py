@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import sqlalchemy as sa
 
-from governance.database import Database
-from ingest.outlook import ANNOTATED
+from infra.database import Database
+from ingest.analysis.chart_annotations import ANNOTATED
 from ingest.sending import kept_since
 from ingest.storage import downsampling
 from ingest.storage.archive import ParquetArchive, bounds

@@ -21,19 +21,19 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from governance.database import Database
-from ingest import classes
-from ingest.classes import Shown
+from infra.database import Database
+from infra.errors import StorageUnavailable
+from infra.times import rfc3339
+from ingest.analysis import live_classes
+from ingest.analysis.live_classes import ShownClass
 from ingest.pipeline import Outcome
 from ingest.sources.mqtt import MqttSettings, sign_in
 from ingest.storage import registry as registry_store
 from ingest.storage.port import Latest, ReadingStore
-from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.reading import Message
 from sensors.reporting import Reporting, reporting
 from sensors.stations import Registry, Station
-from sensors.times import rfc3339
 from sensors.wire.telemetry import topic
 
 log = structlog.get_logger(__name__)
@@ -82,7 +82,7 @@ class Republisher:
         self._dirty: set[str] = set()  # stations to publish; under the lock
         self._retained: set[str] = set()  # stations the broker keeps a message of; under the lock
         self._newest: dict[str, int] = {}  # newest reading of any flag, by station
-        self._classes: dict[str, Shown] = {}
+        self._classes: dict[str, ShownClass] = {}
         self._next_classes = 0.0
         self._told: dict[str, dict[str, Any]] = {}  # what was published last, by station
         self._connection = 0  # counts connections; what was published over an earlier one may be lost
@@ -193,7 +193,7 @@ class Republisher:
         if time.monotonic() < self._next_classes:
             return
         with self._database.read() as connection:
-            self._classes = classes.shown(connection, classes.STATION)
+            self._classes = live_classes.current_classes(connection, live_classes.STATION)
         self._next_classes = time.monotonic() + self._classes_s
 
     def _still_true(self, station: Station, told: dict[str, Any], now_ms: int) -> bool:

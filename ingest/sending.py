@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from governance.database import Database
-from governance.rounds import Rounds
+from infra.database import Database
+from infra.errors import StorageUnavailable
+from infra.periodic import PeriodicWorker
+from infra.times import DAY_MS
 from ingest.storage.timeseries import ServerTrouble
-from sensors.errors import StorageUnavailable
-from sensors.times import DAY_MS
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class State:
     refused_lines: int = 0
 
 
-class Sending(Rounds):
+class Sending(PeriodicWorker):
     """Rounds of :meth:`send`.
 
     Parameters

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from html import escape
 
-from ingest.backtest import Past, Raised, Tried, compare
-from sensors.texts import Text, beside, line
-from sensors.times import BEIJING_OFFSET_MS, DAY_MS, beijing
+from infra.texts import Text, beside, line
+from infra.times import BEIJING_OFFSET_MS, DAY_MS, beijing
+from ingest.analysis.backtest import BacktestIncident, BacktestInput, BacktestResult, compare
 
 WIDTH, ROW, LEFT, TOP = 1000, 26, 190, 34
 COLOURS = {"red": "#c0392b", "orange": "#e67e22", "yellow": "#d4b106", "blue": "#2e86c1"}
@@ -16,7 +16,7 @@ SHOWN = 200
 """Incidents listed of each kind of difference."""
 
 
-def page(tried: Tried, in_force: Tried | None, past: Past) -> str:
+def page(tried: BacktestResult, in_force: BacktestResult | None, past: BacktestInput) -> str:
     """The whole page."""
     parts = [f"<h1>{_both('backtest.title')}</h1>", _figures(tried, in_force), _chart(tried, in_force, past)]
     if in_force is not None:
@@ -41,7 +41,7 @@ def _both(key: str, **values: object) -> str:
     return escape(line(key, **values))
 
 
-def figures(tried: Tried, in_force: Tried | None) -> list[tuple[str, list[str]]]:
+def figures(tried: BacktestResult, in_force: BacktestResult | None) -> list[tuple[str, list[str]]]:
     """The figures to compare: (key of the row's name, value tried, value in force)."""
     sides = [tried] if in_force is None else [tried, in_force]
     rows = [
@@ -62,7 +62,7 @@ def figures(tried: Tried, in_force: Tried | None) -> list[tuple[str, list[str]]]
     return rows
 
 
-def _figures(tried: Tried, in_force: Tried | None) -> str:
+def _figures(tried: BacktestResult, in_force: BacktestResult | None) -> str:
     since, until = beijing(tried.since_ms, "%Y-%m-%d %H:%M"), beijing(tried.until_ms, "%Y-%m-%d %H:%M")
     heads = [_both("backtest.tried")] + ([_both("backtest.in_force")] if in_force is not None else [])
     head = "".join(f"<th>{one}</th>" for one in ("", *heads))
@@ -74,7 +74,7 @@ def _figures(tried: Tried, in_force: Tried | None) -> str:
     return f"<p>{told}</p><table><tr>{head}</tr>{rows}</table>"
 
 
-def _rules(tried: Tried, in_force: Tried) -> str:
+def _rules(tried: BacktestResult, in_force: BacktestResult) -> str:
     """How often each rule fired on either side."""
     rows = "".join(
         f"<tr><td>{escape(rule)}</td><td>{tried.fired.get(rule, 0)}</td><td>{in_force.fired.get(rule, 0)}</td></tr>"
@@ -84,7 +84,7 @@ def _rules(tried: Tried, in_force: Tried) -> str:
     return f"<h2>{_both('backtest.findings')}</h2><table><tr>{heads}</tr>{rows}</table>"
 
 
-def _chart(tried: Tried, in_force: Tried | None, past: Past) -> str:
+def _chart(tried: BacktestResult, in_force: BacktestResult | None, past: BacktestInput) -> str:
     """Incidents as bars by station over time: above the rules tried, below (paler) those in force; labels behind."""
     stations = sorted({s for side in (tried, in_force) if side for one in side.raised for s in one.stations})
     stations = sorted({*stations, *(label.station for label in past.labels)}) or sorted(past.readings)
@@ -116,12 +116,12 @@ def _chart(tried: Tried, in_force: Tried | None, past: Past) -> str:
     return f"<p>{legend}{others}</p>{svg}"
 
 
-def _x(at_ms: int, tried: Tried) -> float:
+def _x(at_ms: int, tried: BacktestResult) -> float:
     share = (min(max(at_ms, tried.since_ms), tried.until_ms) - tried.since_ms) / (tried.until_ms - tried.since_ms)
     return LEFT + share * (WIDTH - LEFT)
 
 
-def _bar(one: Raised, y: int, opacity: float, tried: Tried) -> str:
+def _bar(one: BacktestIncident, y: int, opacity: float, tried: BacktestResult) -> str:
     x, end = _x(one.since_ms, tried), _x(one.last_ms, tried)
     colour = COLOURS.get(one.colour, "#555")
     title = escape(beside(Text(one.zh, one.en)))
@@ -131,7 +131,7 @@ def _bar(one: Raised, y: int, opacity: float, tried: Tried) -> str:
     )
 
 
-def _label(station: str, start_ms: int, end_ms: int, stations: Sequence[str], tried: Tried) -> str:
+def _label(station: str, start_ms: int, end_ms: int, stations: Sequence[str], tried: BacktestResult) -> str:
     if station not in stations or end_ms < tried.since_ms or start_ms > tried.until_ms:
         return ""
     x, end = _x(start_ms, tried), _x(end_ms, tried)
@@ -139,7 +139,7 @@ def _label(station: str, start_ms: int, end_ms: int, stations: Sequence[str], tr
     return f"<rect x='{x:.1f}' y='{y}' width='{max(end - x, 2):.1f}' height='{ROW - 3}' fill='#bbb' fill-opacity='.6'/>"
 
 
-def _list(key: str, raised: Sequence[Raised]) -> str:
+def _list(key: str, raised: Sequence[BacktestIncident]) -> str:
     items = "".join(
         f"<li>{_both(f'rule.{one.colour}')} {beijing(one.since_ms, '%Y-%m-%d %H:%M')} {escape(one.zh)}"
         f"<br>{escape(one.en)}</li>"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import structlog
 
-from governance import reports
-from governance.database import Database
-from governance.rounds import Rounds
-from governance.vault import Vault, new_key
+from governance.reports import citizen_reports
+from infra.database import Database
+from infra.errors import ConfigurationError, StorageUnavailable
+from infra.periodic import PeriodicWorker
+from infra.texts import sentence
+from infra.times import DAY_MS
+from infra.vault import Vault, new_key
 from riverchief.settings import Settings
-from sensors.errors import ConfigurationError, StorageUnavailable
-from sensors.texts import sentence
-from sensors.times import DAY_MS
 
 EVERY_S = 3600.0
 
@@ -63,7 +63,7 @@ def _make(file: Path) -> None:
         half.unlink()
 
 
-class ContactRetention(Rounds):
+class ContactRetention(PeriodicWorker):
     """Removes citizens' contacts ``days`` after their case was closed; a job of the housekeeping."""
 
     def __init__(self, database: Database, vault: Vault, *, days: int, clock_ms: Callable[[], int]) -> None:
@@ -77,7 +77,7 @@ class ContactRetention(Rounds):
         try:
             with self._database.write() as connection:
                 before_ms = self._clock_ms() - self._days * DAY_MS
-                removed, encrypted = reports.protect_contacts(connection, self._vault, before_ms)
+                removed, encrypted = citizen_reports.protect_contacts(connection, self._vault, before_ms)
             if removed or encrypted:
                 log.info("contacts of citizens", removed=removed, encrypted=encrypted)
         except StorageUnavailable as error:

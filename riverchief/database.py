@@ -1,6 +1,6 @@
 """The database of a site."""
 
-from governance.database import Database
+from infra.database import Database
 from riverchief import migrations
 from riverchief.settings import Settings
 

@@ -25,35 +25,40 @@ import numpy as np
 import uvicorn
 from rich.console import Console
 
-from governance import audit, incidents, oncall, people
 from governance.assessment import CLASSES
-from governance.database import Database
-from governance.finding import Kind
-from governance.incident import Notify, What
-from governance.regions import Regions
-from governance.roles import PERSONS, Department, Role, label
-from ingest import classes, ledger
+from governance.audit import trail as audit_trail
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Kind
+from governance.incidents.model import Notify, What
+from governance.notify import oncall
+from governance.organisation.regions import Regions
+from governance.organisation.roles import PERSONS, Department, Role, label
+from governance.people import store as people_store
+from infra import clock
+from infra.database import Database
+from infra.errors import WaterError
+from infra.texts import line, say, sentence
+from infra.times import BEIJING_OFFSET_MS, DAY_MS, beijing_day
+from ingest import ledger
+from ingest.analysis import live_classes
 from ingest.storage import late_queue
+from ingest.storage import maintenance as upkeep_store
 from ingest.storage import registry as registry_store
-from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
-from riverchief import clock, files, migrations, recorded
-from riverchief.broker import Broker, free_port, running
+from riverchief import files, migrations, recorded
+from riverchief.brokers.local import Broker, free_port, running
 from riverchief.guard import attended
 from riverchief.receiver import create_receiver
 from riverchief.signals import on_signal
 from riverchief.simulate import play_present
 from riverchief.terminal import aligned, save
-from sensors.errors import WaterError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
-from sensors.texts import line, say, sentence
-from sensors.times import BEIJING_OFFSET_MS, DAY_MS, beijing_day
 from simulator import showcase
-from simulator.device import Connection
+from simulator.continuous_run import Present
+from simulator.devices.fleet import Connection
 from simulator.play import Pace, Played, Progress
-from simulator.present import Present
 from simulator.replay import Table, replay_stations
 
 HISTORY_DAYS = 14.0
@@ -157,7 +162,7 @@ def _prepare(folder: Path, tables: Sequence[Table]) -> tuple[Database, Registry]
         for role in PERSONS:  # whose part one may play at /login
             department = Department.ENVIRONMENT if role is Role.HANDLER else None
             region = "chancheng/shiwan" if role in (Role.CHIEF, Role.DEPUTY) else "chancheng"
-            people.add(
+            people_store.add(
                 connection,
                 f"{label(role).zh}（示例）",
                 role,
@@ -216,7 +221,7 @@ def _tell_days(database: Database, registry: Registry, start_ms: int, stop: thre
         if all(newest.get(key, 0) >= start_ms - 2000 * HISTORY_STEP_S for key in simulated):
             break
     with database.read() as connection:
-        known = {beijing_day(line.at_ms) for line in audit.listing(connection, what=CLASSES, limit=100)}
+        known = {beijing_day(line.at_ms) for line in audit_trail.listing(connection, what=CLASSES, limit=100)}
     first_ms = start_ms - round(HISTORY_DAYS * DAY_MS)
     for at_ms in range(midnight(first_ms) + DAY_MS, start_ms, DAY_MS):
         if stop.is_set():
@@ -224,10 +229,13 @@ def _tell_days(database: Database, registry: Registry, start_ms: int, stop: thre
         if beijing_day(at_ms) in known:
             continue
         body = {
-            "reaches": {key: classes.entry(one) for key, one in classes.at(registry, store, catalogue(), at_ms).items()}
+            "reaches": {
+                key: live_classes.entry(one)
+                for key, one in live_classes.at(registry, store, catalogue(), at_ms).items()
+            }
         }
         with database.write() as connection:
-            audit.append(connection, CLASSES, kind="water", id="reaches", body=body, by="demo", at_ms=at_ms)
+            audit_trail.append(connection, CLASSES, kind="water", id="reaches", body=body, by="demo", at_ms=at_ms)
 
 
 def midnight(at_ms: int) -> int:
@@ -386,7 +394,7 @@ def _report(
 ) -> Report:
     with database.read() as connection:
         accounts = ledger.accounts(connection, limit=1_000_000)
-        found = incidents.list_incidents(connection, limit=10_000)
+        found = incident_store.list_incidents(connection, limit=10_000)
     stored = sum(a.stored for a in accounts)
     duplicate = sum(a.duplicate for a in accounts)
     quarantined = sum(a.quarantined for a in accounts)

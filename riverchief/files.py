@@ -7,25 +7,27 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from governance import channels, contacts, dispatch, platforms
-from governance.contacts import Directory
-from governance.dispatch import Processes
-from governance.platforms import Platforms
-from ingest.checks import rules
-from ingest.checks.rules import Rules
-from sensors import stationbook, stationfile, stationtable
+from governance.incidents import dispatch
+from governance.incidents.dispatch import Processes
+from governance.notify import channels, contacts
+from governance.notify.contacts import Directory
+from governance.platforms import model as platform_model
+from governance.platforms.model import Platforms
+from infra.errors import ConfigurationError
+from infra.texts import Text, sentence
+from ingest.rules import model as rule_model
+from ingest.rules.model import Rules
+from sensors import registry_csv, registry_rows, registry_toml
 from sensors.datum import Box
-from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue
-from sensors.stationbook import Book
+from sensors.registry_rows import Book
 from sensors.stations import Registry
-from sensors.texts import Text, sentence
 from sensors.wire import mapping
 from sensors.wire.mapping import Mappings
 
 if TYPE_CHECKING:
     from governance.assessment import Formula
-    from governance.oncall import Shift
+    from governance.notify.oncall import Shift
 
 
 def shipped(name: str) -> Path:
@@ -38,7 +40,7 @@ def shipped(name: str) -> Path:
 
 def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
     """The rules of a file, or the shipped ones; raises ConfigurationError naming file and fault."""
-    path = path or shipped("rules.toml")
+    path = path or shipped("rule_model.toml")
     text = read_text(path)
     with _named(path):
         return parse_rules(text, catalogue)
@@ -46,7 +48,7 @@ def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
 
 def parse_rules(text: str, catalogue: Catalogue) -> Rules:
     """Rules from the text of a file; raises ConfigurationError naming every fault."""
-    return rules.read(text, catalogue)
+    return rule_model.read(text, catalogue)
 
 
 def read_formula(path: Path | None) -> "Formula":
@@ -72,7 +74,7 @@ def read_stations(path: Path | None, catalogue: Catalogue) -> Registry:
     path = path or shipped("stations.toml")
     text = read_text(path)
     with _named(path):
-        return stationfile.read(text, catalogue)
+        return registry_toml.read(text, catalogue)
 
 
 def read_book(
@@ -88,13 +90,13 @@ def read_book(
     ``kind`` is what the rows of a table are, where it has no column of that name.
     """
     table = path.suffix.lower() == ".csv"
-    if kind is not None and kind not in stationbook.COLUMNS:
-        raise ConfigurationError(sentence("file.kind", kind=kind, known=", ".join(stationbook.COLUMNS)))
+    if kind is not None and kind not in registry_rows.COLUMNS:
+        raise ConfigurationError(sentence("file.kind", kind=kind, known=", ".join(registry_rows.COLUMNS)))
     text = _table_text(path) if table else read_text(path)
     with _named(path):
         if table:
-            return stationtable.read_book(text, catalogue, kind=kind, known=known, box=box)
-        return stationfile.read_book(text, catalogue, known=known, box=box)
+            return registry_csv.read_book(text, catalogue, kind=kind, known=known, box=box)
+        return registry_toml.read_book(text, catalogue, known=known, box=box)
 
 
 def _table_text(path: Path) -> str:
@@ -149,7 +151,7 @@ def read_platforms(path: Path | None, usual_secret: str | None) -> Platforms:
         return Platforms()
     text = read_text(path)
     with _named(path):
-        return platforms.read(text, lambda file: _secret_in(path.parent / file), usual_secret)
+        return platform_model.read(text, lambda file: _secret_in(path.parent / file), usual_secret)
 
 
 def read_contacts(path: Path) -> Directory:
@@ -163,7 +165,7 @@ def read_contacts(path: Path) -> Directory:
 
 def read_shifts(path: Path, directory: Directory) -> "tuple[list[Shift], list[Text]]":
     """The shifts of a plan, and what a reader should know; raises ConfigurationError naming file and fault."""
-    from governance import oncall  # with the database
+    from governance.notify import oncall  # with the database
 
     text = read_text(path)
     with _named(path):

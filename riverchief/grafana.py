@@ -19,8 +19,8 @@ from grafana_client.api import GrafanaApi
 from grafana_client.client import GrafanaClientError, GrafanaException
 from requests.exceptions import RequestException
 
-from sensors.errors import ConfigurationError, Refused, StorageUnavailable, WaterError
-from sensors.texts import sentence
+from infra.errors import ConfigurationError, Refused, StorageUnavailable, WaterError
+from infra.texts import sentence
 
 FOLDER_UID: Final = "riverchief"
 FOLDER_TITLE: Final = "河长 Riverchief"

@@ -18,9 +18,9 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfgen.canvas import Canvas
 
 from api.evidence import font
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
+from infra.texts import sentence
 from sensors.stations import Station
-from sensors.texts import sentence
 
 LATIN = "Helvetica"
 COLUMNS, ROWS = 2, 5

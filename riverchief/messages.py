@@ -9,22 +9,25 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from governance import contacts, people, person_contacts, roles
-from governance.contacts import Contact, Directory, Place
-from governance.database import Database
-from governance.finding import Colour
-from governance.messenger import REGION, Messenger
-from governance.notices import Links, Policy
-from governance.terms import Appointment
-from governance.vault import Vault
-from ingest.present import present
+from governance.incidents.finding import Colour
+from governance.notify import contacts, person_contacts
+from governance.notify.contacts import Contact, Directory, Place
+from governance.notify.messenger import REGION, Messenger
+from governance.notify.policy import Links, Policy
+from governance.organisation import roles
+from governance.organisation.terms import Appointment
+from governance.people import store as people_store
+from infra import clock
+from infra.database import Database
+from infra.errors import StorageUnavailable
+from infra.texts import Text
+from infra.vault import Vault
+from ingest.analysis.present_values import present
 from ingest.storage.port import ReadingStore
 from ingest.storage.tables import region as region_table
 from ingest.storage.tables import station as station_table
-from riverchief import clock, contact_key, files
+from riverchief import contact_key, files
 from riverchief.settings import NoticesSection, Settings, secret
-from sensors.errors import StorageUnavailable
-from sensors.texts import Text
 
 if TYPE_CHECKING:
     from api.context import Telling
@@ -109,11 +112,11 @@ def reachable(connection: sa.Connection, vault: Vault, now_ms: int) -> list[Cont
     """The people of the record as contacts, by name: chiefs by their terms, channels where some are kept."""
     ways = person_contacts.every(connection, vault)
     terms: dict[str, list[Appointment]] = {}
-    for term in people.appointments(connection):
+    for term in people_store.appointments(connection):
         if term.in_force(now_ms):
             terms.setdefault(term.name, []).append(term)
     found = []
-    for one in people.listing(connection):
+    for one in people_store.listing(connection):
         held = terms.get(one.name, [])
         regions = [term.region for term in held if not term.reach]
         if one.region and one.role not in roles.TERMED:

@@ -27,15 +27,18 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from api.context import Part
-from governance import notice_store, outbox
-from governance.callbacks import Result
-from governance.database import Database
-from governance.finding import Kind
-from governance.incident import EventType
-from governance.messenger import Messenger
-from governance.outbox import Attempt, Status
+from governance.incidents.finding import Kind
+from governance.incidents.model import EventType
+from governance.notify import outbox
+from governance.notify import store as notice_store
+from governance.notify.messenger import Messenger
+from governance.notify.outbox import Attempt, Status
+from governance.platforms.callbacks import Result
+from infra.database import Database
+from infra.errors import StorageUnavailable
+from infra.times import beijing_day, to_ms
 from ingest import quarantine
-from ingest.downsample import Downsampler
+from ingest.analysis.downsample import Downsampler
 from ingest.forward import Forwarder
 from ingest.intake import Intake
 from ingest.pipeline import Outcome
@@ -45,11 +48,9 @@ from ingest.sources.mqtt import MqttSource
 from ingest.storage import downsampling
 from ingest.storage.spool import Waiting
 from ingest.storage.tables import gap as gap_table
-from riverchief.heartbeat import Heartbeat
+from riverchief.services.heartbeat import Heartbeat
 from sensors import reporting
-from sensors.errors import StorageUnavailable
 from sensors.reading import Floats, Message, Reason
-from sensors.times import beijing_day, to_ms
 
 log = structlog.get_logger(__name__)
 

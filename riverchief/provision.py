@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from ingest.credentials import Endpoint, Issued
+from infra.texts import line
+from infra.times import rfc3339
+from ingest.devices.credentials import Endpoint, Issued
 from riverchief.terminal import aligned
-from sensors.texts import line
-from sensors.times import rfc3339
 from sensors.wire.telemetry import topic
 
 KINDS = ("telemetry", "status", "event", "reply", "command")

@@ -14,11 +14,11 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from governance import cloudevents
-from governance.finding import Colour
-from governance.incident import Notify, State
-from sensors.texts import Text, say
-from sensors.times import beijing
+from governance.incidents import cloudevents
+from governance.incidents.finding import Colour
+from governance.incidents.model import Notify, State
+from infra.texts import Text, say
+from infra.times import beijing
 
 KEEP = 10_000
 SHOWN = 200

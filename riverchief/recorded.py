@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from sensors import columns
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+from sensors import table_columns
 from sensors.parameters import Catalogue
-from sensors.texts import sentence
 from simulator.replay import Table
 
 
@@ -25,7 +25,7 @@ def read_table(path: Path, catalogue: Catalogue) -> Table:
         raise ConfigurationError(sentence("file.no_time", path=path, found=", ".join(frame.columns[:8])))
     time = _times(path, frame[names["time"]])
     values: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
-    for column in columns.columns(frame.columns, catalogue).columns:
+    for column in table_columns.columns(frame.columns, catalogue).columns:
         numbers = frame[column.name].cast(pl.Float64, strict=False).to_numpy()
         values[column.parameter] = np.asarray(numbers * column.convert.gain + column.convert.offset)
     if not values:

@@ -15,40 +15,42 @@ import numpy as np
 import sqlalchemy as sa
 
 import governance.tables as governed
-from governance.database import Database
-from governance.finding import Change, Finding, Kind
-from ingest import backtest, ledger, traces
-from ingest.backtest import WATER, called, stations_of
-from ingest.checks import clocks
-from ingest.checks import events as sudden
-from ingest.checks.engine import LATE_S
-from ingest.checks.rules import Rules
+from governance.incidents.finding import Change, Finding, Kind
+from infra.database import Database
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+from infra.times import DAY_MS, FUTURE_MS, rfc3339
+from ingest import ledger
+from ingest.analysis import backtest, source_attribution
+from ingest.analysis.backtest import WATER, called, stations_of
 from ingest.pipeline import Site
+from ingest.rules import device_clock
+from ingest.rules import water_events as sudden
+from ingest.rules.engine import LATE_S
+from ingest.rules.model import Rules
+from ingest.storage import maintenance as maintenance_store
 from ingest.storage import registry as registry_store
-from ingest.storage import upkeep
 from ingest.storage.changes import Author
 from ingest.storage.port import ReadingStore
 from ingest.storage.sql import SqlReadings
 from riverchief import files, scoring, simulate_table
 from riverchief.scoring import Span, Thing
 from riverchief.settings import Settings
-from sensors.errors import ConfigurationError
+from sensors.maintenance import Visit
 from sensors.parameters import Catalogue, catalogue
-from sensors.quality.events import Cause
+from sensors.quality.detectors.sudden_events import EventCause
 from sensors.reading import PLAIN, Bools, Flag, Ints, Message, QualityTest, unpack
 from sensors.stations import Registry, Station
-from sensors.texts import sentence
-from sensors.times import DAY_MS, FUTURE_MS, rfc3339
-from sensors.upkeep import Visit
-from simulator import truth, water
-from simulator.faults import Instruments
-from simulator.reported import Reporting
+from simulator import truth
+from simulator.devices.reported_values import Reporting
+from simulator.devices.sensor_faults import Instruments
+from simulator.devices.transport import Fate, Put, Transport
+from simulator.devices.transport import Kind as Sent
+from simulator.physics import water
+from simulator.run_record import Witness
 from simulator.scenario import DISCHARGES, EventKind, Fault, FaultKind, Scenario
 from simulator.source import measured
-from simulator.transport import Fate, Put, Transport
-from simulator.transport import Kind as Sent
 from simulator.truth import Passage
-from simulator.witness import Witness
 
 HOUR_MS = 3_600_000
 LEAD_DAYS = 5.0
@@ -64,14 +66,14 @@ VISIT_MS = 1_800_000
 BY = "示例 example"
 """How long somebody stays, and who it is."""
 NAMES = {
-    EventKind.SEWAGE: Cause.SEWAGE,
-    EventKind.OVERFLOW: Cause.OVERFLOW,
-    EventKind.ACID: Cause.ACID,
-    EventKind.ALKALI: Cause.ALKALI,
-    EventKind.BRINE: Cause.SALT,
-    EventKind.BLOOM: Cause.BLOOM,
-    EventKind.LOW_OXYGEN: Cause.OXYGEN_SAG,
-    EventKind.DREDGING: Cause.SEDIMENT,
+    EventKind.SEWAGE: EventCause.SEWAGE,
+    EventKind.OVERFLOW: EventCause.OVERFLOW,
+    EventKind.ACID: EventCause.ACID,
+    EventKind.ALKALI: EventCause.ALKALI,
+    EventKind.BRINE: EventCause.SALT,
+    EventKind.BLOOM: EventCause.BLOOM,
+    EventKind.LOW_OXYGEN: EventCause.OXYGEN_SAG,
+    EventKind.DREDGING: EventCause.SEDIMENT,
 }
 """What the detector ought to say each kind looks like."""
 SHARE_OF_WATER = 0.25
@@ -243,7 +245,7 @@ class Run:
         self.asked, self.registry, self.seed = scenario, registry, seed
         self.catalogue = catalogue()
         self.database = database
-        self.doubtful = {rule.id for rule in rules.events if rule.kinds == (Cause.DOUBTFUL,)}
+        self.doubtful = {rule.id for rule in rules.events if rule.kinds == (EventCause.DOUBTFUL,)}
         self.store = SqlReadings(database, self.catalogue)
         self.site = Site(database, self.store, rules, self.catalogue, late_s=LATE_S + SLICE_MS // 1000)
         begin_ms = scenario.start_ms - round(lead_days * DAY_MS)
@@ -272,7 +274,7 @@ class Run:
         }
         report = Reporting(self.registry)
         moment = [scenario.start_ms]
-        tracer = traces.Traces(
+        tracer = source_attribution.AttributionWorker(
             self.database, self.store, self.catalogue, clock_ms=lambda: moment[0], source=self.site.source
         )
         make = measured(self.registry, scenario, self.world, self.instruments)
@@ -312,7 +314,7 @@ class Run:
             for (station, at_ms), worked_on in came.items():
                 parameters = tuple(sorted({p for of in worked_on for p in of})) if all(worked_on) else ()
                 visit = Visit(station, at_ms, at_ms + VISIT_MS, parameters, BY)
-                upkeep.begin_visit(connection, visit, Author(BY, at_ms))
+                maintenance_store.begin_visit(connection, visit, Author(BY, at_ms))
         self.site.follow_registry()
 
     def _arrive(self, puts: Sequence[Put], now_ms: int) -> None:
@@ -327,7 +329,7 @@ class Run:
         if telemetry:
             self.findings += self.site.process(telemetry, now_ms).findings
         if other := [m for m in said if m.kind != "telemetry"]:
-            self.site.hear(other, now_ms)
+            self.site.handle_device_messages(other, now_ms)
 
     def score(self) -> Score:
         """What came of it, held against the truth, from the beginning of the scenario as it was asked for."""
@@ -522,7 +524,7 @@ def _name(findings: Iterable[Finding], doubtful: Collection[str], station: str, 
         if one.station == station and one.kind is Kind.EVENT and one.change is Change.FIRED and one.rule not in doubtful
         and one.observed_at_ms <= span.end_ms + tolerance_ms
     ]  # fmt: skip
-    cause = sudden.called(max(told, key=lambda one: one.observed_at_ms)) if told else None
+    cause = sudden.cause_name(max(told, key=lambda one: one.observed_at_ms)) if told else None
     return "" if cause is None else str(cause)
 
 
@@ -610,7 +612,7 @@ def _clocks(findings: Sequence[Finding], station: Station, faults: Iterable[Faul
     told = [
         f.observed_at_ms
         for f in findings
-        if f.rule == clocks.RULE and f.change is Change.FIRED and f.station == station.key
+        if f.rule == device_clock.RULE and f.change is Change.FIRED and f.station == station.key
     ]
     for fault in faults:
         if fault.kind is not FaultKind.CLOCK or not asked.start_ms <= fault.start_ms < asked.end_ms:
@@ -653,7 +655,7 @@ def _traced(database: Database, incidents: Sequence[Incident], passages: Sequenc
             if one.retrospective or one.kind not in {kind.value for kind in WATER}:
                 continue
             passed = [p for p in passages if p.station == one.station and _passes(p, one.since_ms)]
-            kept = traces.kept(connection, one.id) if passed else None
+            kept = source_attribution.kept(connection, one.id) if passed else None
             if kept is None:
                 continue
             event = max(passed, key=lambda p: p.strength).event

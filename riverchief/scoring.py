@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from infra.times import DAY_MS
 from sensors.reading import Ints
-from sensors.times import DAY_MS
 
 MERGE_STEPS = 4
 """Samples closer than this belong to one run."""

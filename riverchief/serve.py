@@ -13,56 +13,58 @@ import structlog
 import uvicorn
 
 from api.context import Context, Devices, Part
-from governance import audit
-from governance.contacts import Directory
-from governance.database import Database
-from governance.messenger import Messenger
-from governance.outbox import Attempt, Deliverer
-from governance.patrols import Counts
-from governance.reports import Near
-from ingest import journal
-from ingest.claims import Claims
-from ingest.credentials import Credentials, Retirement
-from ingest.downsample import Downsampler
-from ingest.forecasts import Forecasts
+from governance.audit import trail as audit_trail
+from governance.notify.contacts import Directory
+from governance.notify.messenger import Messenger
+from governance.notify.outbox import Attempt, Deliverer
+from governance.reports.citizen_reports import Near
+from governance.reports.patrols import PatrolRule
+from infra import clock
+from infra.database import Database
+from infra.errors import ConfigurationError, WaterError
+from infra.texts import sentence
+from infra.times import DAY_MS
+from ingest import batch_log
+from ingest.analysis.chart_annotations import EVERY_S as OUTLOOK_S
+from ingest.analysis.chart_annotations import AnnotationWriter
+from ingest.analysis.downsample import Downsampler
+from ingest.analysis.forecasts import Forecasts
+from ingest.analysis.source_attribution import AttributionWorker
+from ingest.devices.claims import Claims
+from ingest.devices.credentials import Credentials, Retirement
 from ingest.forward import Forwarder
 from ingest.intake import Bounds, Intake, Lane
-from ingest.outlook import EVERY_S as OUTLOOK_S
-from ingest.outlook import Outlook
 from ingest.pipeline import Site
 from ingest.republish import Republisher
 from ingest.sources.commands import MqttCommands
 from ingest.sources.hj212 import Gateway
 from ingest.sources.mqtt import MqttSource
 from ingest.storage import downsampling, retention
+from ingest.storage import maintenance as upkeep_store
 from ingest.storage import registry as registry_store
-from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.retention import Retention
-from ingest.traces import Traces
-from riverchief import __version__, administrator, backup, clock, contact_key, files, messages, metrics
-from riverchief.alone import alone
-from riverchief.backtester import Backtester
-from riverchief.broker_users import broker_users, endpoint
+from riverchief import __version__, administrator, contact_key, files, messages, metrics
+from riverchief.backup import backup
+from riverchief.brokers.users import broker_users, endpoint
 from riverchief.contact_key import ContactRetention
 from riverchief.database import open_database
-from riverchief.door import Door, files_for_connections, protocols
-from riverchief.heartbeat import Heartbeat
-from riverchief.housekeeping import Housekeeping, Job
-from riverchief.reconciler import Reconciler
-from riverchief.reminders import Reminders
-from riverchief.sealing import Sealing, outside_roots, public_keys, sealing
+from riverchief.http_limits import Door, files_for_connections, protocols
+from riverchief.otel import Tracing
+from riverchief.services.backtester import Backtester
+from riverchief.services.heartbeat import Heartbeat
+from riverchief.services.housekeeping import Housekeeping, Job
+from riverchief.services.reconciler import Reconciler
+from riverchief.services.reminders import Reminders
+from riverchief.services.sealing import Sealing, outside_roots, public_keys, sealing
 from riverchief.settings import Settings, secret
 from riverchief.signals import on_signal
+from riverchief.single_writer import alone
 from riverchief.sources import gateway_settings, mqtt_settings
 from riverchief.stores import open_stores
-from riverchief.tracing import Tracing
 from riverchief.watchdog import Part as Living
 from riverchief.watchdog import Watchdog
-from sensors.errors import ConfigurationError, WaterError
 from sensors.parameters import catalogue
-from sensors.texts import sentence
-from sensors.times import DAY_MS
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +90,7 @@ ALL = Role.INGEST | Role.API | Role.WORKER
 
 
 class System:
-    """The parts of one process; an ingest writes through ``writer`` (`riverchief.alone`) where one is given."""
+    """The parts of one process; an ingest writes through ``writer`` (`riverchief.single_writer`) where one is given."""
 
     def __init__(self, settings: Settings, roles: Role, writer: Database | None = None) -> None:
         self.settings = settings
@@ -134,9 +136,9 @@ class System:
             self.devices = Devices(logins, Claims(self.database, logins, clock.now_ms), endpoint(settings))
         self.forwarder: Forwarder | None = None
         self.downsampler: Downsampler | None = None
-        self.outlook: Outlook | None = None
+        self.outlook: AnnotationWriter | None = None
         self.forecasts: Forecasts | None = None
-        self.traces: Traces | None = None
+        self.traces: AttributionWorker | None = None
         self.retention: Retention | None = None
         self.reminders: Reminders | None = None
         self.sealing: Sealing | None = None
@@ -175,7 +177,7 @@ class System:
                 bounds=Bounds(settings.ingest.hold_messages, settings.ingest.hold_mb * 2**20),
             )
             self.intake.watch(self.watch.batch)
-            self.intake.watch(journal.tell)
+            self.intake.watch(batch_log.log_batch)
             if self.outlook:
                 self.intake.watch(self.outlook.heard)
             if self.tracing:
@@ -233,7 +235,7 @@ class System:
             reports_an_hour=settings.reports.an_hour,
             complaints=settings.site.complaints,
             near=Near(settings.reports.near_metres, settings.reports.near_days),
-            patrols=Counts(
+            patrols=PatrolRule(
                 settings.reports.patrol_minutes, settings.reports.patrol_metres, settings.reports.patrol_fastest_m_s
             ),
             open=settings.access.open,
@@ -266,13 +268,13 @@ class System:
                     keep_days={downsampling.HOURS: influx.hourly_days, downsampling.DAYS: influx.daily_days},
                     clock_ms=clock.now_ms,
                 )
-        self.outlook = Outlook(database, stores.readings, known, clock_ms=clock.now_ms, spool=stores.spool)
+        self.outlook = AnnotationWriter(database, stores.readings, known, clock_ms=clock.now_ms, spool=stores.spool)
         wake = self.deliverer.wake if self.deliverer else lambda: None
         source, now = self.settings.site.source, clock.now_ms
         self.forecasts = Forecasts(
             database, stores.readings, known, self.rules, clock_ms=now, source=source, on_findings=wake
         )
-        self.traces = Traces(database, stores.readings, known, clock_ms=now, source=source, on_entry=wake)
+        self.traces = AttributionWorker(database, stores.readings, known, clock_ms=now, source=source, on_entry=wake)
         keep_days = self.settings.readings.keep_days
         if keep_days:
             if stores.keeper is None:
@@ -317,7 +319,7 @@ class System:
         said = {"version": __version__, "roles": str(self.roles), "settings": backup.without_secrets(self.settings)}
         source = self.settings.site.source
         with self.database.write() as connection:
-            audit.append(
+            audit_trail.append(
                 connection,
                 "system.started",
                 kind="system",

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from sensors import toml
+from infra import toml_text
+from infra.errors import ConfigurationError
+from infra.texts import Text, say, sentence
 from sensors.datum import Box
-from sensors.errors import ConfigurationError
-from sensors.texts import Text, say, sentence
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 SECRETS = (
@@ -360,7 +360,7 @@ def load(file: Path | None, **overrides: object) -> Settings:
     values: dict[str, Any] = {}
     if file is not None:
         try:
-            values = toml.loads(file.read_text(encoding="utf-8"))
+            values = toml_text.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigurationError(sentence("settings.no_file", file=file)) from None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

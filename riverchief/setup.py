@@ -15,15 +15,16 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from governance.database import Database, metadata
+from infra.database import Database, metadata
+from infra.errors import ConfigurationError
+from infra.texts import sentence
 from ingest.storage import influx_setup
 from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import TimeSeriesServer
-from riverchief import broker_admin, certificates, sealing
-from riverchief.broker_admin import ADMIN, Address, DynamicSecurity, Role
-from sensors.errors import ConfigurationError
+from riverchief.brokers import certificates, mosquitto_admin
+from riverchief.brokers.mosquitto_admin import ADMIN, Address, DynamicSecurity, Role
+from riverchief.services import sealing
 from sensors.parameters import catalogue
-from sensors.texts import sentence
 
 AUTHORITY = "authority"
 """Holds the private key of the site's own authority; mounted by the one-time set-up alone."""
@@ -179,8 +180,8 @@ def _broker_state(folder: Path) -> list[str]:
     health = secrets.token_urlsafe(24)
     admin = (folder / "riverchief" / "broker_admin_password").read_text(encoding="ascii")
     return [
-        _write(folder, "broker", "mosquitto_sub", f"-u {broker_admin.HEALTH}\n-P {health}\n".encode()),
-        _write(folder, "broker", "dynamic-security.json", broker_admin.initial_state(admin, health).encode(), 0o600),
+        _write(folder, "broker", "mosquitto_sub", f"-u {mosquitto_admin.HEALTH}\n-P {health}\n".encode()),
+        _write(folder, "broker", "dynamic-security.json", mosquitto_admin.initial_state(admin, health).encode(), 0o600),
     ]
 
 
@@ -194,7 +195,7 @@ def _other_brokers_users(folder: Path) -> list[str]:
         rows = f"user_id,password,is_superuser\ningest,{ingest},false\nsimulator,{simulator},false\n"
         made.append(_write(folder, "emqx", "users.csv", rows.encode()))
     if not (folder / "nats" / "users.conf").exists():
-        sent = ", ".join(f'"rivers.v1.*.{kind}"' for kind in broker_admin.SENT_BY_A_DEVICE)
+        sent = ", ".join(f'"rivers.v1.*.{kind}"' for kind in mosquitto_admin.SENT_BY_A_DEVICE)
         users = (
             "authorization {\n  users: [\n"
             f'    {{ user: ingest, password: "{ingest}" }}\n'
@@ -273,7 +274,7 @@ def device(address: Address, admin_password: str, station: str) -> str:
     A device that had one is disconnected until it shows the new one. Raises as :func:`broker` does.
     """
     password = secrets.token_urlsafe(18)
-    broker(address, admin_password, station, password, broker_admin.device_role(station))
+    broker(address, admin_password, station, password, mosquitto_admin.device_role(station))
     return password
 
 
@@ -296,7 +297,7 @@ def device_certificate(
     files = {to / f"{station}.key": 0o400, to / f"{station}.pem": 0o444, to / "ca.pem": 0o444}
     pair = certificates.client(authority, station, now)
     with DynamicSecurity(address, admin_password) as security:
-        role = broker_admin.device_role(station)
+        role = mosquitto_admin.device_role(station)
         security.ensure_defaults()
         security.ensure_role(role)
         security.ensure_identity(station, [role.name])

@@ -13,21 +13,28 @@ from pathlib import Path
 
 import polars as pl
 
-from riverchief import clock, files, simulate_table
+from infra import clock
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+from infra.times import DAY_MS
+from riverchief import files, simulate_table
 from riverchief.settings import Settings
 from riverchief.sources import mqtt_settings
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
-from sensors.texts import sentence
-from sensors.times import DAY_MS
 from sensors.wire.hj212.readings import MN
 from sensors.wire.hj212.readings import Logger as Known
-from simulator import truth, water
-from simulator.device import Connection, Fleet
-from simulator.faults import Instruments
-from simulator.hj212 import Line as Platform
-from simulator.hj212 import Logger
+from simulator import truth
+from simulator.continuous_run import Present
+from simulator.devices.fleet import Connection, Fleet
+from simulator.devices.gateways import Trunks
+from simulator.devices.hj212_logger import Line as Platform
+from simulator.devices.hj212_logger import Logger
+from simulator.devices.reported_values import Reporting
+from simulator.devices.sensor_faults import Instruments
+from simulator.devices.transport import Settled
+from simulator.physics import water
+from simulator.physics.water import Water
 from simulator.play import (
     AS_FAST_AS_POSSIBLE,
     Hj212Line,
@@ -38,14 +45,9 @@ from simulator.play import (
     Progress,
     play,
 )
-from simulator.present import Present
-from simulator.reported import Reporting
+from simulator.run_record import Witness
 from simulator.scenario import Scenario
 from simulator.source import Ahead, measured
-from simulator.transport import Settled
-from simulator.trunk import Trunks
-from simulator.water import Water
-from simulator.witness import Witness
 
 HISTORY_STEP_S = 900
 SPIN_UP_STEP_MS = 6 * 3_600_000

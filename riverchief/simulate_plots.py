@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from infra.errors import ConfigurationError
+from infra.texts import sentence
 from riverchief.settings import Settings
 from riverchief.simulate_table import read
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.reading import Floats
-from sensors.texts import sentence
 from simulator.truth import COLUMNS, table
 
 DAYS, STEP_MIN = 28, 15

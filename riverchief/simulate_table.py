@@ -8,12 +8,12 @@ from pathlib import Path
 
 import polars as pl
 
+from infra.errors import ConfigurationError
+from infra.texts import sentence
 from riverchief import files
 from riverchief.settings import Settings
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.stations import Registry
-from sensors.texts import sentence
 from simulator import scenario as scenarios
 from simulator.scenario import Scenario
 from simulator.truth import Passage, csv, packed, table

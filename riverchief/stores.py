@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from governance.database import Database
+from infra import clock
+from infra.database import Database
 from ingest.storage import registry as registry_store
 from ingest.storage import retention
 from ingest.storage.archive import ParquetArchive, same
@@ -16,7 +17,6 @@ from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
 from ingest.storage.victoria import VictoriaReadings
-from riverchief import clock
 from riverchief.settings import Settings, secret
 from sensors.parameters import Catalogue
 

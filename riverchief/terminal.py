@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from sensors.errors import ConfigurationError
-from sensors.texts import line, named, say, sentence
+from infra.errors import ConfigurationError
+from infra.texts import line, named, say, sentence
 
 out = Console()
 err = Console(stderr=True)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import structlog
 
-from governance.rounds import Rounds
+from infra.periodic import PeriodicWorker
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-class Watchdog(Rounds):
+class Watchdog(PeriodicWorker):
     """Looks whether the threads of all ``parts`` run, and calls ``leave`` once when one does not."""
 
     def __init__(self, parts: Callable[[], Mapping[str, Part]], leave: Callable[[], None] = terminate) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import cos, isnan, pi, radians, sin, sqrt
 
-from sensors.errors import ConfigurationError
-from sensors.texts import say, sentence
+from infra.errors import ConfigurationError
+from infra.texts import say, sentence
 
 _SEMI_MAJOR_M = 6_378_245.0
 _ECCENTRICITY_2 = 0.006_693_421_622_965_943

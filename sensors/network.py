@@ -79,7 +79,7 @@ class Region:
     parent: str | None = None
     note: str = ""
     outline: tuple[tuple[tuple[tuple[float, float], ...], ...], ...] = ()
-    """Polygons in WGS 84 (`sensors.outline`); empty where nobody gave any."""
+    """Polygons in WGS 84 (`sensors.region_outline`); empty where nobody gave any."""
 
 
 def length_km(line: Sequence[tuple[float, float]]) -> float:

@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
+from infra.texts import sentence
 from sensors.reading import Bools, Floats
-from sensors.texts import sentence
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Flag(IntEnum):
 class QualityTest(IntFlag):
     """The tests that raised a flag, as a bit set stored beside it. Bits are never reused for another test.
 
-    Flag and tests share 31 bits; bits 23 and 24 hold the flag that a review replaced (:mod:`sensors.upkeep`).
+    Flag and tests share 31 bits; bits 23 and 24 hold the flag that a review replaced (:mod:`sensors.maintenance`).
     """
 
     SENTINEL = 1 << 0

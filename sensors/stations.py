@@ -12,15 +12,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
+from infra.texts import Text, say, sentence
+from infra.times import rfc3339
 from sensors.network import Outfall, Region, Travel
 from sensors.parameters import Catalogue
-from sensors.quality.tests import FAULT_CODES
+from sensors.quality.detectors.point_tests import FAULT_CODES
 from sensors.reading import Batch, Floats, Places
 from sensors.standards.gb3838 import WaterClass
 from sensors.standards.oxygen import saturation
-from sensors.texts import Text, say, sentence
-from sensors.times import rfc3339
 from sensors.units import IDENTITY, Linear, conversion, needs_temperature
 from sensors.wire.telemetry import STATION
 

@@ -6,8 +6,8 @@ One conversion needs more than the value: oxygen in % of saturation needs the wa
 
 from dataclasses import dataclass
 
-from sensors.errors import ConfigurationError
-from sensors.texts import sentence
+from infra.errors import ConfigurationError
+from infra.texts import sentence
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from sensors.wire.telemetry import Sample
-from simulator.device import Fleet
-from simulator.hj212 import Logger
+from simulator.devices.fleet import Fleet
+from simulator.devices.gateways import Trunks
+from simulator.devices.hj212_logger import Logger
+from simulator.devices.transport import MEMORY, Fate, Kind, Put, Settled, Transport
 from simulator.scenario import Trouble
-from simulator.transport import MEMORY, Fate, Kind, Put, Settled, Transport
-from simulator.trunk import Trunks
 
 LIVE_TICK_S: Final = 0.05
 SHORTEST_STEP_MS, LONGEST_STEP_MS = 1000, 3_600_000
@@ -262,7 +262,8 @@ def play(
     clock : callable
         The time in ms since the epoch; only asked, never set.
     report : callable
-        A sample in canonical units → as the station's sensors report it (:class:`simulator.reported.Reporting`).
+        A sample in canonical units → as the station's sensors report it
+        (:class:`simulator.devices.reported_values.Reporting`).
     settled : callable
         Told the fate of each sample.
     on_progress : callable

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.times import DAY_MS
 from sensors.reading import Floats, Ints
 from sensors.stations import Station
-from sensors.times import DAY_MS
 from sensors.wire.telemetry import Sample
 
 LIVE_SHARE = 0.2

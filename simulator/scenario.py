@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sensors import toml
-from sensors.errors import ConfigurationError
+from infra import toml_text
+from infra.errors import ConfigurationError
+from infra.texts import Text, both, say, sentence
+from infra.times import BEIJING, BEIJING_OFFSET_MS, DAY_MS, to_ms
 from sensors.network import KM_PER_DEGREE, length_km
 from sensors.reading import Floats
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.texts import Text, both, say, sentence
-from sensors.times import BEIJING, BEIJING_OFFSET_MS, DAY_MS, to_ms
 
 _E = TypeVar("_E", bound=StrEnum)
 _T = TypeVar("_T")
@@ -303,7 +303,7 @@ def _at(where: str, reason: Text) -> ConfigurationError:
 
 def headline(text: str) -> tuple[str, str, str, str]:
     """Title and what a user should see, each in Chinese and English, without reading the rest."""
-    head = toml.loads(text).get("scenario", {})
+    head = toml_text.loads(text).get("scenario", {})
     zh, en, see_zh, see_en = (str(head.get(name, "")).strip() for name in ("zh", "en", "see_zh", "see_en"))
     return zh, en, see_zh, see_en
 
@@ -408,7 +408,7 @@ def parse(text: str, site: Registry, *, key: str, source: str, start_ms: int | N
     line and reason for anything that cannot be meant.
     """
     try:
-        data = toml.loads(text)
+        data = toml_text.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"at line (\d+)", str(error))
         raise _at(f"{source}:{found[1] if found else 1}", say("file.no_toml", error=error)) from error

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import replace
 
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+from infra.times import DAY_MS
 from sensors.stations import Reach, Registry, Station
-from sensors.texts import sentence
-from sensors.times import DAY_MS
-from simulator.faults import ANALYSED
-from simulator.noise import HOUR_MS, key_of
+from simulator.devices.sensor_faults import ANALYSED
+from simulator.physics.noise import HOUR_MS, key_of
 from simulator.scenario import Cycle, Event, EventKind, Scenario, along_km
 
 QICHACHONG = "奇槎涌"

@@ -12,9 +12,9 @@ from sensors.reading import Ints
 from sensors.stations import Registry
 from sensors.wire.telemetry import Sample
 from simulator import truth
-from simulator.faults import Instruments, Measured
+from simulator.devices.sensor_faults import Instruments, Measured
+from simulator.physics.water import Water
 from simulator.scenario import Scenario
-from simulator.water import Water
 
 Stretch = Callable[[int, int], Iterable[tuple[str, Sample]]]
 """(from, to) in ms → (station, sample in canonical units) with ``from`` ≤ time < ``to``; oldest first."""

@@ -19,11 +19,11 @@ import polars as pl
 from sensors.parameters import Catalogue
 from sensors.reading import Bools, Floats, Ints
 from sensors.stations import Registry, Station
-from simulator import water
-from simulator.faults import SENSORS, Instruments
-from simulator.noise import HOUR_MS
+from simulator.devices.sensor_faults import SENSORS, Instruments
+from simulator.physics import water
+from simulator.physics.noise import HOUR_MS
+from simulator.physics.water import Water
 from simulator.scenario import Event, EventKind, Scenario
-from simulator.water import Water
 
 COLUMNS = {
     "water_temp": "water_temp_degC",

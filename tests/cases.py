@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from governance.finding import Change, Colour, Finding, Kind
-from governance.incident import Action, Assignment, Order
-from governance.roles import Actor, Department, Role
-from sensors.texts import Text
+from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.model import Action, Assignment, Order
+from governance.organisation.roles import Actor, Department, Role
+from infra.texts import Text
 
 OPERATOR = Actor("李某（示例）", Role.OPERATOR)
 OFFICE = Actor("吴某（示例）", Role.OFFICE)

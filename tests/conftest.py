@@ -10,7 +10,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
-from governance import database
+from infra import database
 from tests import influx, postgres
 from tests.rig import Running
 

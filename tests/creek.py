@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from governance.finding import Finding, Kind
-from ingest.checks.alarms import Key
+from governance.incidents.finding import Finding, Kind
+from ingest.rules.alarm_state import Key
 from tests import waters
 from tests.world import T0, World, message
 

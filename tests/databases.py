@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from governance import comparison
-from governance.audit import Verified
-from governance.database import Database
+from governance.audit.trail import Verified
+from governance.verification import comparison
+from infra.database import Database
 from riverchief import migrations
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Floats, Ints

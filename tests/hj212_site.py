@@ -13,15 +13,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from governance.database import Database
-from ingest.checks.rules import Rules
+from infra.clock import now_ms
+from infra.database import Database
 from ingest.intake import Intake
 from ingest.pipeline import Site
+from ingest.rules.model import Rules
 from ingest.sources.hj212 import Gateway, GatewaySettings
 from ingest.storage import loggers as logger_store
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from riverchief.clock import now_ms
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from sensors.wire.hj212.frame import Frame, FrameReader
@@ -81,7 +81,7 @@ class Wire:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
-    def hear(self) -> Packet:
+    def handle_device_messages(self) -> Packet:
         """The next packet; raises ConnectionError when the other side has closed."""
         while not self._heard:
             data = self.socket.recv(65_536)
@@ -92,7 +92,7 @@ class Wire:
 
     def answer(self) -> tuple[str | None, str | None, str | None]:
         """CN, QN and QnRtn of the next packet."""
-        packet = self.hear()
+        packet = self.handle_device_messages()
         return packet.cn, packet.qn, packet.fields.get("QnRtn")
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
-from riverchief.broker import free_port
+from riverchief.brokers.local import free_port
 
 PATIENCE_S = 60
 

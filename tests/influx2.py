@@ -19,8 +19,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from infra.times import rfc3339
 from ingest.storage.lineprotocol import FieldValue, Point, parse
-from sensors.times import rfc3339
 
 TOKEN = "admin-token-of-the-tests"
 VERSION = "v2.7.12"

@@ -20,13 +20,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from api.app import create_app
 from api.console.mount import mount
 from api.context import Context
-from governance import audit, incidents, oncall, people, roots
-from governance.database import Database, insert_many
-from governance.incident import Action, Assignment, Order
-from governance.merkle import Line
-from governance.oncall import Shift
-from governance.regions import Place, Regions
-from governance.roles import Role
+from governance.audit import trail as audit_trail
+from governance.audit.merkle import Line
+from governance.incidents import store as incident_store
+from governance.incidents.model import Action, Assignment, Order
+from governance.notify import oncall
+from governance.notify.oncall import Shift
+from governance.organisation.regions import Place, Regions
+from governance.organisation.roles import Role
+from governance.people import store as people_store
+from governance.verification import roots
+from infra.database import Database, insert_many
+from infra.times import DAY_MS
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import files, logs
@@ -34,7 +39,6 @@ from riverchief.settings import LogSection
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.times import DAY_MS
 from tests.cases import OPERATOR, a_finding
 from tests.databases import stored, with_tables
 
@@ -86,9 +90,11 @@ def seed(folder: Path) -> None:
         registry_store.save(connection, Registry(stations, (), reaches, known, regions=[district, *streets]))
         for i in range(200):
             role = (Role.GRID_WORKER, Role.CHIEF)[i % 2]
-            people.add(connection, f"示例{i}", role, region=f"d/{i % STREETS}", by="test", now_ms=now, regions=regions)
-        people.add(connection, CHIEF, Role.GENERAL_CHIEF, region="d", by="test", now_ms=now, regions=regions)
-        people.add(connection, OFFICE, Role.OFFICE, region="d", by="test", now_ms=now, regions=regions)
+            people_store.add(
+                connection, f"示例{i}", role, region=f"d/{i % STREETS}", by="test", now_ms=now, regions=regions
+            )
+        people_store.add(connection, CHIEF, Role.GENERAL_CHIEF, region="d", by="test", now_ms=now, regions=regions)
+        people_store.add(connection, OFFICE, Role.OFFICE, region="d", by="test", now_ms=now, regions=regions)
         shifts = [Shift("duty", now + (i - 100) * DAY_MS, now + (i - 99) * DAY_MS, 1, 0) for i in range(200)]
         oncall.add(connection, shifts, by=OFFICE, now_ms=now)
     _readings(database, now)
@@ -122,14 +128,14 @@ def _cases(database: Database, now: int) -> None:
             began = now - 5 * HOUR_MS
             finding = a_finding(began, cause=f"p{i}", station=station_key(i))
             place = Place(f"d/{i}", f"r{i}", 113.0, 23.0)
-            found = incidents.record(connection, [finding], began, source=SOURCE, place=lambda _, p=place: p)
+            found = incident_store.record(connection, [finding], began, source=SOURCE, place=lambda _, p=place: p)
             made.append(found.ids[0])
         for number, orders in (
             (made[0], (Order(Action.ACCEPT), Order(Action.DISPATCH, assignment=Assignment("d/0", CHIEF)))),
             (made[1], (Order(Action.ACCEPT), Order(Action.FALSE_ALARM, comment="示例", reason="sensor_fault"))),
         ):
             for order in orders:
-                incidents.act(connection, number, order, OPERATOR, now_ms=now - 4 * HOUR_MS, source=SOURCE)
+                incident_store.act(connection, number, order, OPERATOR, now_ms=now - 4 * HOUR_MS, source=SOURCE)
     numbers = f"WITH RECURSIVE n(i) AS (SELECT {made[1] + 1} UNION ALL SELECT i + 1 FROM n WHERE i < {INCIDENTS})"
     is_open = f"(n.i % {INCIDENTS // OPEN} = 0)"
     pattern = f"p.id = CASE WHEN {is_open} THEN {made[0]} ELSE {made[1]} END"
@@ -249,11 +255,11 @@ def _trail(database: Database, now: int) -> None:
     with database.write() as connection:
         for i in range(DAYS):
             at_ms = now - (DAYS - i) * DAY_MS
-            audit.append(
+            audit_trail.append(
                 connection, "water.classes", kind="water", id="reaches", body=classes, by="riverchief", at_ms=at_ms
             )
-        pattern = audit.listing(connection, kind="incident", id="2", limit=10)[::-1]
-        n, prev = audit.head(connection)
+        pattern = audit_trail.listing(connection, kind="incident", id="2", limit=10)[::-1]
+        n, prev = audit_trail.head(connection)
         rows = []
         for i in range(INCIDENTS - INCIDENTS * TRAIL // PAST, INCIDENTS):
             earlier_ms = (INCIDENTS - i) * (PAST * DAY_MS // INCIDENTS)

@@ -15,7 +15,7 @@ from pathlib import Path
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from riverchief.broker import free_port
+from riverchief.brokers.local import free_port
 from sensors.wire.telemetry import Telemetry, parse
 
 MOSQUITTO = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")

@@ -22,31 +22,39 @@ from api.app import create_app
 from api.console import frame
 from api.console.mount import mount
 from api.context import Context, Telling
-from governance import audit, incidents, notice_store, oncall, people, plans, roots, tables
-from governance.contacts import Channel, Contact, Directory
-from governance.contacts import Role as Told
-from governance.database import Database
-from governance.finding import Colour
-from governance.incident import Action, Assignment, Order, Source
-from governance.notice_store import Wanted
-from governance.notice_tables import notice
-from governance.notices import Item, Kind, Policy
-from governance.oncall import Shift
-from governance.plans import Goal
-from governance.regions import Place, Regions
-from governance.roles import Actor, Department, Role
-from ingest import classes
-from ingest.checks import rules
+from governance import tables
+from governance.audit import trail as audit_trail
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour
+from governance.incidents.model import Action, Assignment, Order, Source
+from governance.notify import oncall
+from governance.notify import store as notice_store
+from governance.notify.contacts import Channel, Contact, Directory
+from governance.notify.contacts import Role as Told
+from governance.notify.oncall import Shift
+from governance.notify.policy import Item, Kind, Policy
+from governance.notify.store import NoticeRequest
+from governance.notify.tables import notice
+from governance.organisation.regions import Place, Regions
+from governance.organisation.roles import Actor, Department, Role
+from governance.people import store as people_store
+from governance.reports import river_plans
+from governance.reports.river_plans import Goal
+from governance.verification import roots
+from infra import times
+from infra.database import Database
+from infra.texts import Text
+from infra.times import DAY_MS
+from ingest.analysis import live_classes
+from ingest.analysis.source_attribution import AttributionWorker
 from ingest.pipeline import Site
+from ingest.rules import model as rule_model
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from ingest.traces import Traces
 from riverchief import files
-from sensors import stationfile, times
+from sensors import registry_toml
 from sensors.parameters import catalogue
 from sensors.reading import Message
-from sensors.texts import Text
-from sensors.times import DAY_MS
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests.databases import with_tables
 
@@ -112,7 +120,7 @@ def seed(folder: Path) -> Database:
     database = Database(f"sqlite:///{folder / 'river.db'}")
     with_tables(database)
     known = catalogue()
-    registry = stationfile.read((ROOT / "config/stations.toml").read_text(encoding="utf-8"), known)
+    registry = registry_toml.read((ROOT / "config/stations.toml").read_text(encoding="utf-8"), known)
     now = now_ms()
     undrawn = tuple(replace(r, outline=()) if r.code == NEXT_GRID else r for r in registry.regions)
     moved = tuple(replace(s, region=NEXT_STREET) if s.key == STATION else s for s in registry.stations)
@@ -132,14 +140,14 @@ def seed(folder: Path) -> Database:
             (PUBLIC, Role.PUBLIC, ""),
             (ADMINISTRATOR, Role.ADMINISTRATOR, ""),
         ):
-            people.add(connection, name, role, region=region, by="test", now_ms=now, regions=regions)
+            people_store.add(connection, name, role, region=region, by="test", now_ms=now, regions=regions)
         for name, region, reach, helps in (
             ("何总河长（示例）", "chancheng", "", ""),
             (CHIEF, "chancheng/shiwan", RIVER, ""),
             ("罗助理（示例）", "chancheng/shiwan", RIVER, CHIEF),
             ("梁村级河长（示例）", "chancheng/shiwan/qicha/1", "", ""),
         ):
-            people.appoint(
+            people_store.appoint(
                 connection,
                 name,
                 region=region,
@@ -162,7 +170,7 @@ def seed(folder: Path) -> Database:
         )
     _readings(database, now)
     _cases(database, now)
-    Traces(database, SqlReadings(database, known), known, clock_ms=now_ms, source=SOURCE).round()
+    AttributionWorker(database, SqlReadings(database, known), known, clock_ms=now_ms, source=SOURCE).round()
     with database.write() as connection:
         roots.seal(connection, KEY, origin=SOURCE, now_ms=now_ms())
     return database
@@ -178,19 +186,23 @@ def _past(connection: sa.Connection, now: int) -> None:
         told = {"class": name, "target": "V", "met": name != ">V", "deciding": ["nh3n"]}
         at_ms = now - (len(course) - 1 - i) * DAY_MS
         body = {"reaches": {RIVER: told}}
-        audit.append(connection, "water.classes", kind="water", id="reaches", body=body, by="riverchief", at_ms=at_ms)
+        audit_trail.append(
+            connection, "water.classes", kind="water", id="reaches", body=body, by="riverchief", at_ms=at_ms
+        )
     goals = [
         Goal("氨氮稳定达到Ⅴ类", "截污管网错混接改造12处", CHIEF, "2099-12-31", 0.65),
         Goal("消除晴天溢流口", "封堵或改造3处", "石湾镇街道（示例）", "2025-06-30", 0.33),
     ]
-    plans.put(connection, RIVER, "晴天有污水溢流，内源淤积", goals, by=CHIEF, role="chief", now_ms=now - 9 * DAY_MS)
+    river_plans.put(
+        connection, RIVER, "晴天有污水溢流，内源淤积", goals, by=CHIEF, role="chief", now_ms=now - 9 * DAY_MS
+    )
 
 
 def _readings(database: Database, now: int) -> None:
     """Six hours of readings, the last minutes of which are polluted."""
     catalogue_ = catalogue()
     store = SqlReadings(database, catalogue_)
-    in_force = rules.read((ROOT / "config/rules.toml").read_text(encoding="utf-8"), catalogue_)
+    in_force = rule_model.read((ROOT / "config/rules.toml").read_text(encoding="utf-8"), catalogue_)
     site = Site(database, store, in_force, catalogue_)
     times = range(now - 6 * HOUR, now - 6 * MINUTE, 5 * MINUTE)
     for n, station in enumerate(("qcc-huanhu-1", "qcc-huanhu-2", STATION, "dph-shiwan-1")):
@@ -209,7 +221,7 @@ def _readings(database: Database, now: int) -> None:
     samples = [Sample(now - 8_000 * (len(values) - i), {"nh3n": v}) for i, v in enumerate(values, 1)]
     payload = encode(Telemetry(tuple(samples), seq=1, boot=1, sent_at_ms=now))
     site.process([Message(STATION, payload, now)], now)
-    classes.update(database, store, catalogue_, now)
+    live_classes.update(database, store, catalogue_, now)
 
 
 def _cases(database: Database, now: int) -> None:
@@ -218,7 +230,7 @@ def _cases(database: Database, now: int) -> None:
     worker = Actor(WORKER, Role.GRID_WORKER, frozenset({GRID}))
     with database.write() as connection:
         place = Place(GRID, RIVER, 113.1478, 23.0205)
-        made = incidents.report(
+        made = incident_store.report(
             connection,
             Order(Action.ACCEPT, comment="环湖花园桥下有成片漂浮垃圾，约十平方米"),
             operator,
@@ -238,16 +250,22 @@ def _cases(database: Database, now: int) -> None:
             (Order(Action.START), worker, 120),
             (Order(Action.COMMENT, comment="船已到，预计一小时清完"), worker, 90),
         ):
-            incidents.act(connection, made.id, order, who, now_ms=now - ago * MINUTE, source=SOURCE)
-        red = incidents.list_incidents(connection, colour=Colour.RED, limit=1)[0]
+            incident_store.act(connection, made.id, order, who, now_ms=now - ago * MINUTE, source=SOURCE)
+        red = incident_store.list_incidents(connection, colour=Colour.RED, limit=1)[0]
         text = Text("奇槎涌环湖花园段氨氮8.40（限值4.0）", "Qicha Creek NH3-N 8.40 (limit 4.0)")
         place_ = Text("奇槎涌环湖花园段", "Qicha Creek")
         items = [
-            Wanted("duty-1", GRID, Item(red.id, Kind.OPENED, Colour.RED, now - 4 * MINUTE, place_, text, 10), now),
-            Wanted("chief-qicha", GRID, Item(red.id, Kind.OPENED, Colour.RED, now - 4 * MINUTE, place_, text, 10), now),
-            Wanted("duty-2", GRID, Item(made.id, Kind.OPENED, Colour.YELLOW, now - 4 * HOUR, place_, made.title), now),
+            NoticeRequest(
+                "duty-1", GRID, Item(red.id, Kind.OPENED, Colour.RED, now - 4 * MINUTE, place_, text, 10), now
+            ),
+            NoticeRequest(
+                "chief-qicha", GRID, Item(red.id, Kind.OPENED, Colour.RED, now - 4 * MINUTE, place_, text, 10), now
+            ),
+            NoticeRequest(
+                "duty-2", GRID, Item(made.id, Kind.OPENED, Colour.YELLOW, now - 4 * HOUR, place_, made.title), now
+            ),
         ]
-        notice_store.gather(connection, items, now - 4 * MINUTE, Policy())
+        notice_store.enqueue(connection, items, now - 4 * MINUTE, Policy())
         c = notice.c
         connection.execute(
             sa.update(notice)

@@ -20,9 +20,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from governance.database import Database
+from infra.database import Database
 from riverchief import migrations
-from riverchief.broker import free_port
+from riverchief.brokers.local import free_port
 
 PATIENCE_S = 60
 DIALECTS = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))

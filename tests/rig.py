@@ -13,10 +13,10 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from governance.database import Database
+from infra.database import Database
 from ingest.storage import registry as registry_store
 from ingest.storage.tables import ledger as ledger_table
-from riverchief.broker import Broker
+from riverchief.brokers.local import Broker
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests.databases import with_tables

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from sensors.parameters import catalogue
-from sensors.stationfile import read
+from sensors.registry_toml import read
 from sensors.stations import Registry
 from simulator import scenario, truth
 from simulator.scenario import Scenario

@@ -29,8 +29,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from pydantic import BaseModel
 
 from riverchief import setup
-from riverchief.broker import find, free_port
-from riverchief.broker_admin import Address
+from riverchief.brokers.local import find, free_port
+from riverchief.brokers.mosquitto_admin import Address
 from riverchief.settings import Settings
 from tests.influx2 import Influx2
 from tests.postgres import Postgres, programs

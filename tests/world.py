@@ -12,18 +12,18 @@ import sqlalchemy as sa
 
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
-from governance import incidents
-from governance.database import Database, metadata
-from governance.incidents import Incident
+from governance.incidents import store as incident_store
+from governance.incidents.store import Incident
 from governance.tables import outbox
+from infra.database import Database, metadata
 from ingest import ledger, quarantine
-from ingest.checks import rules
 from ingest.pipeline import Outcome, Site
 from ingest.quarantine import Held
+from ingest.rules import model as rule_model
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
-from sensors.quality import Memory, assess
+from sensors.quality import SeriesState, check_quality
 from sensors.reading import Message, pack
 from sensors.stations import Deployment, Registry, Station
 from sensors.wire import telemetry
@@ -125,7 +125,7 @@ class World:
         dialect: str = "sqlite",
     ) -> None:
         self._url = fresh(dialect, folder)
-        self._rules = rules.read(text, CATALOGUE)
+        self._rules = rule_model.read(text, CATALOGUE)
         self.database = Database(self._url)
         with_tables(self.database)
         self.register(*stations)
@@ -168,7 +168,7 @@ class World:
     def incidents(self) -> list[Incident]:
         """Oldest first."""
         with self.database.read() as connection:
-            return incidents.list_incidents(connection, limit=1000)[::-1]
+            return incident_store.list_incidents(connection, limit=1000)[::-1]
 
     def pages(self, number: int | None = None) -> int:
         query = sa.select(sa.func.count()).where(outbox.c.notify == "page")
@@ -258,8 +258,8 @@ def judged_at_once(
     value = np.array([readings[key][0] for key in keys])
     status = np.full(len(keys), ord("N"), np.uint8)
     every = np.arange(len(CATALOGUE), dtype=np.int32)
-    memory = Memory.of(np.zeros(len(CATALOGUE), np.int32), every)
-    verdict = assess(parameter, parameter, at, value, status, memory, CATALOGUE, learn=learn)
+    memory = SeriesState.of(np.zeros(len(CATALOGUE), np.int32), every)
+    verdict = check_quality(parameter, parameter, at, value, status, memory, CATALOGUE, learn=learn)
     return dict(zip(keys, pack(verdict.flag, verdict.tests).tolist(), strict=True))
 
 

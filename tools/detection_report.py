@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from riverchief.assess import assess_file
+from riverchief.tables.assess import assess_file
 from sensors.parameters import catalogue
 
 FAULTS = {

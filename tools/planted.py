@@ -12,12 +12,12 @@ from typing import Final
 
 import numpy as np
 
-from riverchief.assess import Read, Summary, judge, read
+from infra.times import DAY_MS
+from riverchief.tables.assess import Read, Summary, judge, read
 from sensors.parameters import catalogue
-from sensors.quality.events import Alarms
-from sensors.quality.upstream import Way
+from sensors.quality.detectors.sudden_events import Alarms
+from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.reading import Bools, Floats, Ints, Places
-from sensors.times import DAY_MS
 
 HOUR_MS: Final = 3_600_000
 MONTH_MS: Final = 30.44 * DAY_MS
@@ -82,7 +82,9 @@ Plant = Callable[[Read, tuple[str, ...], np.random.Generator], tuple[Floats, lis
 """The values of a record with events in them, of stations in a chain, and where these are."""
 
 
-def records(data: Path, names: Iterable[str] = RECORDS) -> Iterator[tuple[str, Read, tuple[str, ...], tuple[Way, ...]]]:
+def records(
+    data: Path, names: Iterable[str] = RECORDS
+) -> Iterator[tuple[str, Read, tuple[str, ...], tuple[UpstreamPath, ...]]]:
     """Each record with what it is called, its chain and its ways; that of two stations twice, then told which lies
     above."""
     for name in names:
@@ -90,7 +92,7 @@ def records(data: Path, names: Iterable[str] = RECORDS) -> Iterator[tuple[str, R
         table = thinned(read(data / f"{file}.csv.gz", catalogue(), Summary(file)), minutes)
         yield name, table, chain, ()
         if chain:
-            way = Way(table.names.index(chain[0]), table.names.index(chain[1]))
+            way = UpstreamPath(table.names.index(chain[0]), table.names.index(chain[1]))
             yield f"{name}, told which lies above", table, chain, (way,)
 
 
@@ -102,7 +104,7 @@ def thinned(table: Read, minutes: int) -> Read:
 def tried(
     table: Read,
     chain: tuple[str, ...],
-    edges: tuple[Way, ...],
+    edges: tuple[UpstreamPath, ...],
     seeds: int,
     plant: Plant,
     counted: Callable[[Alarms], Bools] = lambda alarms: np.ones(len(alarms.at), np.bool_),

@@ -17,13 +17,13 @@ from typing import Final
 
 import numpy as np
 
-from riverchief.assess import Read, Summary, network, read
+from infra.times import DAY_MS
+from riverchief.tables.assess import Read, Summary, network, read
 from sensors.parameters import Parameter, catalogue
-from sensors.quality import Memory, assess
-from sensors.quality.daily import DUE, PERHAPS, neighbours
-from sensors.quality.upstream import Way
+from sensors.quality import SeriesState, check_quality
+from sensors.quality.detectors.daily_pattern import DUE, PERHAPS, neighbour_stations
+from sensors.quality.detectors.upstream_evidence import UpstreamPath
 from sensors.reading import Bits, Floats, Places, QualityTest
-from sensors.times import DAY_MS
 
 PAST: Final = 48
 """Days of a sensor's past before anything is planted: as many as a series remembers."""
@@ -132,14 +132,14 @@ class Recorded:
 
     name: str
     table: Read
-    ways: tuple[Way, ...]
+    ways: tuple[UpstreamPath, ...]
 
     @classmethod
     def of(cls, path: Path, lines: Sequence[str]) -> "Recorded":
         table = read(path, catalogue(), Summary(path.name))
         place = {name: i for i, name in enumerate(table.names)}
         pairs = [pair for pair in network(lines) if set(pair) <= set(place)]
-        return cls(path.name.split(".")[0], table, tuple(Way(place[a], place[b]) for a, b in pairs))
+        return cls(path.name.split(".")[0], table, tuple(UpstreamPath(place[a], place[b]) for a, b in pairs))
 
     def said(self) -> dict[str, list[int]]:
         """By kind, where nothing was planted: sensors, their days, and how often each thing began to be told."""
@@ -202,7 +202,7 @@ class Recorded:
         kinds = self.table.found.catalogue
         stations, k = len(self.table.names), values.shape[1]
         parameter = np.array([c.parameter for c in self.table.found.sensors], np.int64)
-        memory = Memory.of(
+        memory = SeriesState.of(
             np.repeat(np.arange(stations), k).astype(np.int32), np.tile(parameter, stations).astype(np.int32)
         )
         day = self.table.at // DAY_MS
@@ -215,7 +215,7 @@ class Recorded:
             series = self.table.station[rows[row]] * k + column
             order = np.lexsort((self.table.at[rows[row]], series))
             series, place, column = series[order], rows[row[order]], column[order]
-            verdict = assess(
+            verdict = check_quality(
                 series,
                 parameter[column],
                 self.table.at[place],
@@ -223,7 +223,7 @@ class Recorded:
                 np.full(len(place), ord("N"), np.uint8),
                 memory,
                 kinds,
-                network=neighbours(self.ways),
+                network=neighbour_stations(self.ways),
             )
             memory.apply(verdict.carried)
             mine, today = np.unique(series), int(day[rows[0]]) - first
@@ -232,9 +232,9 @@ class Recorded:
         return doubt, there
 
 
-def apart(stations: int, ways: Sequence[Way]) -> list[set[int]]:
+def apart(stations: int, ways: Sequence[UpstreamPath]) -> list[set[int]]:
     """All stations, in as many groups as it takes that no two of a group are neighbours."""
-    beside = neighbours(ways)
+    beside = neighbour_stations(ways)
     groups: list[set[int]] = []
     for one in range(stations):
         free = next((group for group in groups if not group & set(beside.get(one, ()))), None)

@@ -18,10 +18,10 @@ import numpy as np
 import polars as pl
 from planted import HOUR_MS, MONTH_MS
 
-from riverchief.assess import Read, Summary, judge, read
+from infra.times import DAY_MS
+from riverchief.tables.assess import Read, Summary, judge, read
 from sensors.parameters import Catalogue, catalogue
 from sensors.reading import Bools, Flag, Floats, Ints, Places
-from sensors.times import DAY_MS
 
 LEAST: Final = 400
 """Readings of a series before anything is planted into it: some days of past."""

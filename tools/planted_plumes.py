@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 from planted import HOUR_MS, Planted, Told, moments, passage, records, sensors_of, sureness, tried
 
-from riverchief.assess import Read
+from infra.times import DAY_MS
+from riverchief.tables.assess import Read
 from sensors.reading import Floats
-from sensors.times import DAY_MS
 
 EVERY_MS: Final = 5 * DAY_MS
 

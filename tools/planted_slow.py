@@ -26,11 +26,11 @@ from typing import Final
 import numpy as np
 from planted import HOUR_MS, Planted, Told, moments, passage, records, sensors_of, sureness, tried
 
-from riverchief.assess import Read
-from sensors.quality.events import Alarms
-from sensors.quality.slow import AllAlarms
+from infra.times import DAY_MS
+from riverchief.tables.assess import Read
+from sensors.quality.detectors.slow_events import CombinedAlarms
+from sensors.quality.detectors.sudden_events import Alarms
 from sensors.reading import Bools, Floats
-from sensors.times import DAY_MS
 
 EVERY_MS: Final = 20 * DAY_MS
 KNOWN_MS: Final = 16 * DAY_MS
@@ -85,7 +85,7 @@ def main() -> None:
 
 def slow(alarms: Alarms) -> Bools:
     """Those of the look at hours."""
-    assert isinstance(alarms, AllAlarms)
+    assert isinstance(alarms, CombinedAlarms)
     return np.asarray(alarms.cause >= 0)
 
 

@@ -18,11 +18,11 @@ sys.path.append(str(Path(__file__).parents[1]))
 import numpy as np
 
 from riverchief import files
-from sensors import tracing
+from sensors import source_attribution
 from sensors.parameters import catalogue
-from sensors.tracing import HOUR_MS, PlaceKind, River
+from sensors.source_attribution import HOUR_MS, PlaceKind, RiverTree
+from simulator.physics.world import World
 from simulator.scenario import Event, EventKind, Scenario
-from simulator.world import World
 
 START_MS = 1_778_428_800_000  # 2026-05-11
 APART_H, LASTS_H = 60, 2
@@ -39,7 +39,7 @@ class Case:
     outfall: str
 
 
-def cases(river: River, events: int, seed: int) -> list[Case]:
+def cases(river: RiverTree, events: int, seed: int) -> list[Case]:
     """Two of three at outfalls, one anywhere along a creek or river with stations."""
     rng = np.random.default_rng(seed)
     outfalls = list(river.registry.outfalls)
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print every ranking")
     asked = parser.parse_args()
     registry = files.read_book(Path(__file__).parents[1] / "config" / "stations.toml", catalogue()).registry
-    river = River(registry)
+    river = RiverTree(registry)
     made = cases(river, asked.events, asked.seed)
     days = (made[-1].event.end_ms - START_MS) / 86_400_000 + 3
     scenario = Scenario("tracing", "", "", "", "", START_MS, days, events=tuple(c.event for c in made))
@@ -148,28 +148,28 @@ def _found(world: World, series: dict[str, dict[str, np.ndarray]], e: Event, at:
 
 
 def traced(
-    river: River, series: dict[str, dict[str, np.ndarray]], at: np.ndarray, station: str, since_ms: int, now_ms: int
-) -> list[tracing.Candidate]:
+    river: RiverTree, series: dict[str, dict[str, np.ndarray]], at: np.ndarray, station: str, since_ms: int, now_ms: int
+) -> list[source_attribution.Candidate]:
     """As the running system does it, from what is known at ``now_ms``."""
     known = at <= now_ms
     near = [station, *(s for s in river.near(station) if s in series)]
     readings = {
         key: {name: (at[known], line[known]) for name, line in series[key].items() if name != "level"} for key in near
     }
-    seen = tracing.evidence(readings, station, since_ms, now_ms)
+    seen = source_attribution.evidence(readings, station, since_ms, now_ms)
     currents = {}
     for key in near:
         if "level" in series[key]:
-            one = tracing.current_of_levels(
-                at[known], series[key]["level"][known], since_ms - (tracing.BACK_H + 6) * HOUR_MS, now_ms
+            one = source_attribution.current_of_levels(
+                at[known], series[key]["level"][known], since_ms - (source_attribution.BACK_H + 6) * HOUR_MS, now_ms
             )
             reach = river.registry[key].reach
             if one is not None and reach not in currents:
                 currents[reach] = one
-    return tracing.trace(river, seen.seen, seen.quiet, currents, rises=seen.rises, falls=seen.falls)
+    return source_attribution.rank_sources(river, seen.seen, seen.quiet, currents, rises=seen.rises, falls=seen.falls)
 
 
-def _right(c: tracing.Candidate, case: Case) -> bool:
+def _right(c: source_attribution.Candidate, case: Case) -> bool:
     if case.outfall:
         return c.kind is PlaceKind.OUTFALL and c.key == case.outfall
     km = case.event.km or 0.0

@@ -4,7 +4,7 @@ import asyncio
 
 from nicegui import ui
 
-from api import assessing
+from api import assessment
 from api.console import menu
 from api.console.elements import button, link, one_language, tag
 from api.console.frame import Page, cell
@@ -12,9 +12,9 @@ from api.console.models import assessment as models
 from api.console.models.assessment import AssessmentPage, Line
 from api.routes.assessments import spreadsheet
 from governance.assessment import By, Indicator
-from sensors.errors import WaterError
-from sensors.texts import say
-from sensors.times import beijing
+from infra.errors import WaterError
+from infra.texts import say
+from infra.times import beijing
 
 
 class AssessmentOfMonth(Page[AssessmentPage]):
@@ -37,11 +37,11 @@ class AssessmentOfMonth(Page[AssessmentPage]):
 
     def read(self) -> AssessmentPage:
         context, now_ms = self.context, self.context.clock_ms()
-        made, registry = assessing.make(
+        made, registry = assessment.make(
             context.database, context.catalogue, self.month, self.by, context.formula, now_ms=now_ms, who=self.actor
         )
         total = say("assessment.total")
-        return models.page(made, lambda key: assessing.name_of(made.by, key, registry), total)
+        return models.page(made, lambda key: assessment.name_of(made.by, key, registry), total)
 
     def draw(self, model: AssessmentPage) -> None:
         with tag("div", "rc-head"):
@@ -132,4 +132,4 @@ class AssessmentOfMonth(Page[AssessmentPage]):
         except WaterError as error:
             ui.notify(one_language(str(error), self.language), position="bottom", type="negative")
             return
-        ui.download.content(data, f"assessment-{self.month}-{self.by}.xlsx", assessing.XLSX)
+        ui.download.content(data, f"assessment-{self.month}-{self.by}.xlsx", assessment.XLSX)

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from api.console.model import duration
-from ingest.forecasts import Kept
+from api.console.models.overview import duration
+from infra.texts import Text, say
+from infra.times import BEIJING_OFFSET_MS, DAY_MS, beijing, beijing_day
+from ingest.analysis.forecasts import StoredForecast
 from ingest.storage.port import Latest, Series
 from sensors.parameters import Parameter
 from sensors.reading import Bools, Flag, Ints, unpack
-from sensors.texts import Text, say
-from sensors.times import BEIJING_OFFSET_MS, DAY_MS, beijing, beijing_day
 
 POINTS = 600
 FRESH_MS = 3 * DAY_MS // 24
@@ -45,7 +45,7 @@ class View:
     end_ms: int
     limit: float | None
     language: str
-    forecast: Kept | None = None
+    forecast: StoredForecast | None = None
 
     @property
     def ahead(self) -> list[tuple[int, float, float, float]]:

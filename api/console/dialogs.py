@@ -7,7 +7,7 @@ from nicegui import ui
 
 from api.console.elements import HTML_LANGUAGE, button, one_language, tag
 from api.console.frame import Framed
-from sensors.errors import WaterError
+from infra.errors import WaterError
 
 Field = TypeVar("Field", ui.input, ui.textarea, ui.select, ui.number)
 

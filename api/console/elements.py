@@ -14,10 +14,10 @@ from nicegui.elements.mixins.text_element import TextElement
 from nicegui.props import Props
 from nicegui.style import Style
 
-from api.console import marks
-from governance.finding import Colour
+from api.console import svg as marks
+from governance.incidents.finding import Colour
+from infra.texts import parted, say
 from sensors.standards.gb3838 import WaterClass
-from sensors.texts import parted, say
 
 for _part in (Classes, Style, Props):  # NiceGUI asks three times for each element how to call these: told once for all
     _part._update.__signature__ = inspect.signature(_part._update)  # type: ignore[union-attr]
@@ -66,7 +66,7 @@ def badge(water_class: WaterClass | None, size: int = 28) -> Element:
 
 
 def picture(svg: str, classes: str = "", *, testid: str = "") -> Element:
-    """A drawing of :mod:`api.console.marks`."""
+    """A drawing of :mod:`api.console.svg`."""
     element = ui.html(svg, sanitize=False).classes(f"rc-picture {classes}")
     if testid:
         element.props["data-testid"] = testid

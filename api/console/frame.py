@@ -24,11 +24,11 @@ from api.console.plain import broken
 from api.context import Context
 from api.registries import Registries
 from api.titles import titles
-from governance.incident import Incident
-from governance.roles import Actor, Forbidden, Right, label
-from sensors.errors import Refused, WaterError
-from sensors.texts import Text, say, sentence
-from sensors.times import beijing, beijing_day
+from governance.incidents.model import Incident
+from governance.organisation.roles import Actor, Forbidden, Right, label
+from infra.errors import Refused, WaterError
+from infra.texts import Text, say, sentence
+from infra.times import beijing, beijing_day
 
 M = TypeVar("M")
 LANGUAGES = ("zh", "en")

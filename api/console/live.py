@@ -6,13 +6,14 @@ import logging
 import time
 from dataclasses import dataclass
 
-from api.console.model import Model, build
+from api.console.models.overview import Model, build
 from api.context import Context
 from api.registries import Registries
-from governance import incidents
-from ingest import ledger, traces
-from sensors.errors import WaterError
-from sensors.times import beijing_day
+from governance.incidents import store as incident_store
+from infra.errors import WaterError
+from infra.times import beijing_day
+from ingest import ledger
+from ingest.analysis import source_attribution
 
 EVERY_S = 1.0
 NOBODY_LOOKS_S = 5.0
@@ -89,11 +90,11 @@ class Live:
     def _read(self) -> Model:
         context, now_ms = self._context, self._context.clock_ms()
         with context.database.read() as connection:
-            open_ = incidents.list_incidents(connection, open_only=True, limit=OPEN_LIMIT)
-            closed = incidents.list_incidents(connection, open_only=False, limit=4 * CLOSED_SHOWN)
+            open_ = incident_store.list_incidents(connection, open_only=True, limit=OPEN_LIMIT)
+            closed = incident_store.list_incidents(connection, open_only=False, limit=4 * CLOSED_SHOWN)
             closed = sorted(closed, key=lambda i: i.closed_at_ms or 0, reverse=True)[:CLOSED_SHOWN]
-            counts = incidents.counts(connection)
-            sources = traces.likeliest(connection, [one.id for one in open_])
+            counts = incident_store.counts(connection)
+            sources = source_attribution.likeliest(connection, [one.id for one in open_])
             day = beijing_day(now_ms).isoformat()
             if (day, now_ms // 10_000) != self._accounts_mark:
                 self._accounts = tuple(ledger.accounts(connection, day=day))

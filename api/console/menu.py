@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from api.access import right_of
-from governance.roles import Actor, Right
+from governance.organisation.roles import Actor, Right
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,17 @@ from api.console import menu
 from api.console.dialogs import Dialog
 from api.console.elements import button, link, one_language, tag
 from api.console.frame import Page, cell
-from api.console.incidents import fate
+from api.console.incident import fate
 from api.console.models import incident as rows_of
 from api.console.models.incident import NoticeRow
 from api.console.models.messages import MessagesPage
 from api.routes.deliveries import send_again
 from api.routes.notices import names, send_test, tell_again
-from governance import incidents, notice_store, outbox
-from governance.outbox import Delivery, Status
-from governance.roles import Right
+from governance.incidents import store as incident_store
+from governance.notify import outbox
+from governance.notify import store as notice_store
+from governance.notify.outbox import Delivery, Status
+from governance.organisation.roles import Right
 
 SHOWN = 50
 SHOWS = ("all", "pending", "sent", "dead")
@@ -47,7 +49,7 @@ class Messages(Page[MessagesPage]):
         status = None if self.show == "all" else self.show
         with context.database.read() as connection:
             counts = notice_store.waiting(connection)
-            within = incidents.ids_of(self.actor)
+            within = incident_store.ids_of(self.actor)
             found = notice_store.listed(connection, status=status, limit=SHOWN + 1, before=self.before, within=within)
             told = notice_store.items(connection, [one.id for one in found])
             refused = outbox.listed(connection, Status.REFUSED, limit=SHOWN, within=within)

@@ -17,22 +17,22 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Match, Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.console import start
+from api.console import overview
 from api.console.assessment import AssessmentOfMonth
-from api.console.care import CareList, CareOfStation
-from api.console.cases import CasesPage
 from api.console.frame import Page, Shared, register
-from api.console.incidents import IncidentPage
+from api.console.incident import IncidentPage
+from api.console.incident_list import CasesPage
 from api.console.live import Live
+from api.console.maintenance import CareList, CareOfStation
 from api.console.messages import Messages
 from api.console.oncall import OnCall
 from api.console.people import PeopleOfTheSite
 from api.console.plain import nowhere
-from api.console.reaches import ReachesPage, ReachFile
 from api.console.report import ReportForm
 from api.console.reported import ReportedPage
-from api.console.tasks import TasksPage
+from api.console.rivers import ReachesPage, ReachFile
 from api.console.trail import Trail
+from api.console.worklist import TasksPage
 from api.context import Context
 
 NOT_OURS = ("/api", "/metrics", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json")
@@ -84,7 +84,7 @@ def mount(app: FastAPI, context: Context) -> None:
     """
     live = Live(context, app.state.registries)
     shared = Shared(context, live, app.state.keeper, app.state.registries)
-    register("/", partial(start.respond, shared))
+    register("/", partial(overview.respond, shared))
     for page in PAGES:
         register(page.entry.path, partial(_respond, page, shared))
     console.on_startup(live.follow)

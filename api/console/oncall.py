@@ -11,9 +11,10 @@ from api.console.frame import Page, cell
 from api.console.models import messages as models
 from api.console.models.messages import CalendarDay, OnCallPage
 from api.routes.notices import names, plan_shifts
-from governance import audit, oncall
-from governance.roles import Right
-from sensors.times import DAY_MS, beijing
+from governance.audit import trail as audit_trail
+from governance.notify import oncall
+from governance.organisation.roles import Right
+from infra.times import DAY_MS, beijing
 
 CHANGES = 8
 _PLAN = right_of("POST", "/oncall/shifts") or Right.PEOPLE
@@ -33,7 +34,7 @@ class OnCall(Page[OnCallPage]):
         end_ms = start_ms + 7 * models.WEEKS * DAY_MS
         with context.database.read() as connection:
             planned = oncall.shifts(connection, start_ms, end_ms)
-            told = audit.listing(connection, kind="oncall", limit=CHANGES)
+            told = audit_trail.listing(connection, kind="oncall", limit=CHANGES)
         name = names(context)
         known = context.telling.directory().contacts if context.telling else ()
         lines = ((line.at_ms, line.by, line.what, json.loads(line.body)["shifts"]) for line in told)

@@ -9,15 +9,16 @@ from api.console.elements import button, link, tag
 from api.console.frame import Page, cell
 from api.console.models import people as models
 from api.console.models.people import PeoplePage, PersonRow, TermRow
-from governance import people, person_contacts
-from governance.contacts import Channel
-from governance.finding import Colour
-from governance.people import Person
-from governance.person_contacts import Reach
-from governance.roles import PERSONS, TERMED, Department, Right, Role
-from sensors.errors import ConfigurationError
-from sensors.texts import sentence
-from sensors.times import DAY_MS, beijing
+from governance.incidents.finding import Colour
+from governance.notify import person_contacts
+from governance.notify.contacts import Channel
+from governance.notify.person_contacts import Reach
+from governance.organisation.roles import PERSONS, TERMED, Department, Right, Role
+from governance.people import store as people_store
+from governance.people.store import Person
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+from infra.times import DAY_MS, beijing
 
 _CHANGE = right_of("POST", "/people") or Right.PEOPLE
 SOON_MS = 30 * DAY_MS
@@ -36,9 +37,9 @@ class PeopleOfTheSite(Page[PeoplePage]):
         context, now_ms = self.context, self.context.clock_ms()
         registry = self.shared.registries.recent()
         with context.database.read() as connection:
-            terms = people.appointments(connection)
-            everybody = people.listing(connection)
-        shown = people.seen_by(self.actor, everybody, terms, self.keeper.regions(), now_ms)
+            terms = people_store.appointments(connection)
+            everybody = people_store.listing(connection)
+        shown = people_store.seen_by(self.actor, everybody, terms, self.keeper.regions(), now_ms)
         return models.page(shown, terms, registry, now_ms, self.actor)
 
     def draw(self, model: PeoplePage) -> None:
@@ -145,7 +146,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
             if not role.value:
                 raise ConfigurationError(sentence("staff.no_role"))
             with self.context.database.write() as connection:
-                people.add(
+                people_store.add(
                     connection,
                     name.value or "",
                     Role(role.value),
@@ -181,7 +182,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
             actor, now_ms = self.allowed_to(_CHANGE), self.context.clock_ms()
             with self.context.database.write() as connection:
                 moved.extend(
-                    people.appoint(
+                    people_store.appoint(
                         connection,
                         str(person.value or ""),
                         region=region.value or "",
@@ -215,7 +216,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
         def work() -> None:
             actor = self.allowed_to(_CHANGE)
             with self.context.database.write() as connection:
-                people.remove(connection, person.name, by=actor.name, now_ms=self.context.clock_ms())
+                people_store.remove(connection, person.name, by=actor.name, now_ms=self.context.clock_ms())
             self.keeper.forget()
 
         async def submit() -> None:
@@ -265,7 +266,7 @@ class PeopleOfTheSite(Page[PeoplePage]):
             actor = self.allowed_to(_CHANGE)
             with self.context.database.write() as connection:
                 now_ms, good_ms = self.context.clock_ms(), self.context.token_ms
-                made.append(people.issue(connection, person.name, by=actor.name, now_ms=now_ms, good_ms=good_ms))
+                made.append(people_store.issue(connection, person.name, by=actor.name, now_ms=now_ms, good_ms=good_ms))
 
         async def submit() -> None:
             await self.do(work, self.say("token_made"))

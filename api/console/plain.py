@@ -7,7 +7,7 @@ from starlette.responses import HTMLResponse
 
 from api import problems
 from api.console.elements import HTML_LANGUAGE
-from sensors.texts import Text, say
+from infra.texts import Text, say
 
 _STYLE = (
     "body{font:17px/1.6 system-ui,sans-serif;max-width:34rem;margin:15vh auto;padding:0 1rem;color:#17302f}"

@@ -19,15 +19,15 @@ from api.console.components.place_input import PlaceInput
 from api.console.elements import link, one_language, pennant, tag
 from api.console.frame import Page
 from api.routes.incidents import SEEN_BY_PEOPLE, NewReport, filed
-from governance import reports
-from governance.finding import Colour
-from governance.incident import Incident, Source
-from governance.lifecycle import concerns
-from governance.regions import Place
-from governance.roles import Right, Role
-from sensors.errors import Refused, WaterError
+from governance.incidents.finding import Colour
+from governance.incidents.lifecycle import concerns
+from governance.incidents.model import Incident, Source
+from governance.organisation.regions import Place
+from governance.organisation.roles import Right, Role
+from governance.reports import citizen_reports
+from infra.errors import Refused, WaterError
+from infra.texts import Text, say, sentence
 from sensors.network import away_km
-from sensors.texts import Text, say, sentence
 
 BESIDE_KM = 0.5
 """A place so near a river is taken to be about it, unless somebody says otherwise (our choice)."""
@@ -146,7 +146,7 @@ class ReportForm(Page[Waters]):
     def _near(self, lon: float, lat: float) -> list[Incident]:
         place, now_ms = Place("", "", lon, lat), self.context.clock_ms()
         with self.context.database.read() as connection:
-            found = reports.near_to(connection, place, now_ms, self.context.near)
+            found = citizen_reports.near_to(connection, place, now_ms, self.context.near)
         self.read_titles(found)
         return found
 

@@ -10,7 +10,7 @@ from api.console import menu
 from api.console.elements import link, tag
 from api.console.frame import Page
 from api.routes.reports import OwnReport, reported_by
-from sensors.times import to_ms
+from infra.times import to_ms
 
 SHOWN = 100
 

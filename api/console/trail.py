@@ -11,11 +11,13 @@ from api.console.models import trail as models
 from api.console.models.names import by_whom
 from api.console.models.trail import AsOf, EntryRow, TrailPage
 from api.routes.audit import verified
-from governance import audit, incidents, roots
-from governance.audit import Verified
-from sensors.errors import ConfigurationError, NotFound, WaterError
-from sensors.texts import say, sentence
-from sensors.times import beijing, rfc3339
+from governance.audit import trail as audit_trail
+from governance.audit.trail import Verified
+from governance.incidents import store as incident_store
+from governance.verification import roots
+from infra.errors import ConfigurationError, NotFound, WaterError
+from infra.texts import say, sentence
+from infra.times import beijing, rfc3339
 
 SHOWN = 30
 
@@ -30,7 +32,7 @@ class Trail(Page[TrailPage]):
     def read(self) -> TrailPage:
         wanted = models.filter_of(self.query)
         with self.context.database.read() as connection:
-            found = audit.listing(
+            found = audit_trail.listing(
                 connection,
                 what=wanted.what,
                 kind=wanted.kind,
@@ -41,7 +43,7 @@ class Trail(Page[TrailPage]):
                 before_n=wanted.before_n,
                 limit=SHOWN + 1,
             )
-            entries, _ = audit.head(connection)
+            entries, _ = audit_trail.head(connection)
             last = roots.newest(connection)
             signed = 0 if last is None else last.size
             then, problem = None, ""
@@ -51,7 +53,7 @@ class Trail(Page[TrailPage]):
                     if not number.isdecimal() or len(number) > 9:
                         raise ConfigurationError(sentence("trail.give_incident"))
                     at_ms = models.moment(at) if at else self.context.clock_ms()
-                    incident, history = incidents.as_of(connection, int(number), at_ms)
+                    incident, history = incident_store.as_of(connection, int(number), at_ms)
                     then = AsOf(at_ms, incident, tuple(history))
                 except (NotFound, ConfigurationError) as error:
                     problem = str(error)
@@ -104,8 +106,8 @@ class Trail(Page[TrailPage]):
                         field.props["list"] = "trail-codes"
             with tag("datalist") as known:  # words to choose by; what is looked for is the code
                 known.props["id"] = "trail-codes"
-                for code in audit.codes():
-                    option = tag("option", text=self.of(audit.words(code)))
+                for code in audit_trail.codes():
+                    option = tag("option", text=self.of(audit_trail.action_name(code)))
                     option.props["value"] = code
             self._language(form)
             go = tag("button", "rc-button rc-main-button", self.say("filter"), testid="trail-go")
@@ -127,9 +129,9 @@ class Trail(Page[TrailPage]):
             cell(heads["who"], self.of(row.who))
             with cell(heads["what"]), tag("div", "rc-card-body"):
                 with tag("span"):
-                    deed = tag("strong", text=self.of(audit.words(row.what)))
+                    deed = tag("strong", text=self.of(audit_trail.action_name(row.what)))
                     deed.props["title"] = row.what
-                    thing = f" {self.of(audit.thing(row.kind))} {row.id}"
+                    thing = f" {self.of(audit_trail.object_name(row.kind))} {row.id}"
                     if row.kind == "incident":
                         link(thing, self.to(f"/incidents/{row.id}"))
                     else:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from api import exports
+from api import export_log
 from api.console.models.names import who
 from api.evidence import gather, pdf
-from governance.database import Database
-from governance.merkle import Root
+from governance.audit.merkle import Root
+from infra.database import Database
+from infra.texts import say
 from ingest.storage.port import ReadingStore
 from sensors.parameters import Catalogue
-from sensors.texts import say
 
 
 def pack(
@@ -51,5 +51,5 @@ def pack(
     shown = who(by, role) if role else say("evidence.by_command", user=by)
     made = pdf.typeset(found, language, by=shown, site=site or origin)
     body = {"format": "pdf", "language": language}
-    exports.note(database, "evidence", f"incident/{incident_id}", made, body, by=by, role=role, at_ms=now_ms)
+    export_log.note(database, "evidence", f"incident/{incident_id}", made, body, by=by, role=role, at_ms=now_ms)
     return made

@@ -8,22 +8,25 @@ from pathlib import Path
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from governance import attachments, audit, comparison, incidents, roots
-from governance.comparison import Difference
-from governance.database import Database
-from governance.incident import Entry, Incident
-from governance.merkle import Line, Root
+from governance.audit import trail as audit_trail
+from governance.audit.merkle import Line, Root
+from governance.incidents import attachments
+from governance.incidents import store as incident_store
+from governance.incidents.model import Entry, Incident
+from governance.verification import comparison, roots
+from governance.verification.comparison import Difference
+from infra.database import Database
+from infra.errors import LongTermUnavailable
+from infra.texts import Text
+from ingest.storage import maintenance as upkeep_store
 from ingest.storage import registry as registry_store
-from ingest.storage import upkeep as upkeep_store
 from ingest.storage.photos import Photos
 from ingest.storage.port import ReadingStore, Series
 from ingest.storage.port import series as series_of
-from sensors.errors import LongTermUnavailable
 from sensors.network import distance_km
 from sensors.parameters import Catalogue, Parameter
 from sensors.reading import Flag, unpack
 from sensors.stations import Registry, Station
-from sensors.texts import Text
 
 BEFORE_MS = AFTER_MS = 6 * 3_600_000
 """What a chart shows before and after the event."""
@@ -122,19 +125,20 @@ def gather(
     keys: Sequence[Ed25519PublicKey] = (),
     outside: Sequence[Root] = (),
 ) -> Evidence:
-    """What the stores know of an incident; ``keys`` and ``outside`` as `governance.roots.verify` takes them.
+    """What the stores know of an incident; ``keys`` and ``outside`` as `governance.verification.roots.verify` takes
+    them.
 
     Raises NotFound and StorageUnavailable.
     """
     with database.read() as connection:
-        incident = incidents.get(connection, incident_id)
-        history = incidents.history(connection, incident_id)
+        incident = incident_store.get(connection, incident_id)
+        history = incident_store.history(connection, incident_id)
         registry = _around(registry_store.load(connection, catalogue), catalogue, incident)
-        trail = audit.of(connection, "incident", incident_id)
+        trail = audit_trail.entries_of(connection, "incident", incident_id)
         differences = comparison.of_incident(connection, incident_id)
         root, fits = roots.covering(connection, trail[-1].n, keys, outside) if trail else (None, True)
         if trail and not any(one.part in ("body", "hash") for one in differences):
-            incident, history = incidents.as_of(connection, incident_id, max(line.at_ms for line in trail))
+            incident, history = incident_store.as_of(connection, incident_id, max(line.at_ms for line in trail))
         rule = _rule(connection, incident)
         pictures = _pictures(connection, incident, history, photos, now_ms)
     start_ms = incident.since_ms - BEFORE_MS
@@ -212,7 +216,7 @@ def _rain(store: ReadingStore, catalogue: Catalogue, registry: Registry, start_m
 
 def _rule(connection: sa.Connection, incident: Incident) -> Rule:
     """The rule's own words, from the entry of the trail that put this version of it in force."""
-    for line in reversed(audit.of(connection, "rule", incident.rule)):
+    for line in reversed(audit_trail.entries_of(connection, "rule", incident.rule)):
         told = json.loads(line.body)
         if told["version"] == incident.rule_version and "toml" in told:
             text = Text(told["text"]["zh"], told["text"]["en"])

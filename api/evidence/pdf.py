@@ -23,15 +23,15 @@ from api.console.models.names import by_whom, rule_name
 from api.evidence import font
 from api.evidence.gather import Chart, Evidence
 from api.titles import place, titled
-from governance.headline import COLUMNS, Headline, summary
-from governance.headline import table as evidence_table
-from sensors.errors import WaterError
+from governance.incidents.headline import COLUMNS, Headline, summary
+from governance.incidents.headline import table as evidence_table
+from infra.errors import WaterError
+from infra.texts import Text, say
+from infra.times import beijing
 from sensors.network import KM_PER_DEGREE
 from sensors.parameters import catalogue
 from sensors.reading import Flag, unpack
 from sensors.stations import Registry
-from sensors.texts import Text, say
-from sensors.times import beijing
 
 FIXED = "Courier"
 _SMALLEST = 6.5

@@ -5,14 +5,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api import assessing, exports
+from api import assessment, export_log
 from api.access import Who
-from api.answers import VARY, answer, when
-from api.asking import JSON, Accept, Asked, preferred
-from api.assessing import XLSX
+from api.assessment import XLSX
 from api.context import Context
+from api.requests import JSON, Accept, Asked, preferred
+from api.responses import VARY, answer, when
 from governance.assessment import Assessment, By, Indicator, Row
-from governance.roles import Actor
+from governance.organisation.roles import Actor
 from sensors.stations import Registry
 
 router = APIRouter(prefix="/assessments", tags=["assessments"])
@@ -77,17 +77,17 @@ def get_assessment(
         named = {"Content-Disposition": f'attachment; filename="assessment-{month}-{by}.xlsx"', **VARY}
         return Response(spreadsheet(asked, who, month, by), media_type=XLSX, headers=named)
     now_ms = asked.clock_ms()
-    made, registry = assessing.make(asked.database, asked.catalogue, month, by, asked.formula, now_ms=now_ms, who=who)
+    made, registry = assessment.make(asked.database, asked.catalogue, month, by, asked.formula, now_ms=now_ms, who=who)
     return answer(view(made, registry), headers=VARY)
 
 
 def spreadsheet(context: Context, who: Actor, month: str, by: By) -> bytes:
     """The assessment as an Excel file, which is an entry of the trail. Raises ConfigurationError for no month."""
     now_ms, database = context.clock_ms(), context.database
-    made, registry = assessing.make(database, context.catalogue, month, by, context.formula, now_ms=now_ms, who=who)
-    data = assessing.sheet(made, registry)
+    made, registry = assessment.make(database, context.catalogue, month, by, context.formula, now_ms=now_ms, who=who)
+    data = assessment.sheet(made, registry)
     body = {"month": month, "by": by, "format": "xlsx"}
-    exports.note(database, "assessment", f"assessment/{month}", data, body, by=who.name, role=who.role, at_ms=now_ms)
+    export_log.note(database, "assessment", f"assessment/{month}", data, body, by=who.name, role=who.role, at_ms=now_ms)
     return data
 
 
@@ -108,6 +108,6 @@ def view(made: Assessment, registry: Registry) -> AssessmentView:
 
 
 def _row(row: Row, by: By, registry: Registry) -> RowView:
-    name = assessing.name_of(by, row.key, registry)
+    name = assessment.name_of(by, row.key, registry)
     shares = {name: ShareView(s.good, s.of, s.value, s.available) for name, s in row.shares.items()}
     return RowView(row.key, name.zh, name.en, row.cases, shares, row.improvement, row.score)

@@ -9,17 +9,17 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from api.access import Who
-from api.answers import answer
-from api.asking import Asked, Words
 from api.context import Context
-from governance import attachments as store
-from governance.attachments import Attachment
-from governance.content import MOST_BYTES, Content, examine
-from governance.metadata import without_metadata
+from api.requests import Asked, Words
+from api.responses import answer
+from governance.incidents import attachments as store
+from governance.incidents.attachments import Attachment
+from governance.incidents.file_content import MOST_BYTES, Content, examine
+from governance.incidents.photo_metadata import without_metadata
+from infra.errors import NotFound
+from infra.texts import sentence
+from infra.times import rfc3339
 from ingest.storage.photos import Photos
-from sensors.errors import NotFound
-from sensors.texts import sentence
-from sensors.times import rfc3339
 
 router = APIRouter(prefix="/attachments", tags=["cases"])
 T = TypeVar("T")

@@ -9,14 +9,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import Connection
 
-from api.answers import answer, when
-from api.asking import Asked, Cursor, Limit, cut, instant, place_by_number
 from api.context import Context
-from governance import audit, merkle, roots
-from governance.audit import Verified
-from governance.merkle import Line, Root
-from sensors.errors import Refused
-from sensors.texts import sentence
+from api.requests import Asked, Cursor, Limit, cut, instant, place_by_number
+from api.responses import answer, when
+from governance.audit import merkle
+from governance.audit import trail as audit_trail
+from governance.audit.merkle import Line, Root
+from governance.audit.trail import Verified
+from governance.verification import roots
+from infra.errors import Refused
+from infra.texts import sentence
 
 router = APIRouter(prefix="/audit", tags=["audit"])
 
@@ -54,7 +56,7 @@ class FaultView:
 
     n: int
     until: int
-    wrong: audit.Wrong
+    wrong: audit_trail.FaultKind
     detail: str
 
 
@@ -114,7 +116,7 @@ def list_entries(
 ) -> Response:
     """The trail, newest first."""
     with asked.database.read() as connection:
-        found = audit.listing(
+        found = audit_trail.listing(
             connection,
             what=what,
             kind=kind,
@@ -169,7 +171,7 @@ def list_roots(asked: Asked) -> Response:
 def get_entry(asked: Asked, n: int) -> Response:
     """One entry."""
     with asked.database.read() as connection:
-        return answer(_entry(audit.get(connection, n)))
+        return answer(_entry(audit_trail.get(connection, n)))
 
 
 @router.get("/{n}/proof")

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from api.access import Who, on_behalf
-from api.answers import answer, viewed, when
-from api.asking import Asked, By, Known, Limit, Strict, Words, instant
 from api.registries import find
-from ingest import backtests
-from ingest.checks import rules as rules_
-from sensors.errors import ConfigurationError
-from sensors.texts import sentence
-from sensors.times import DAY_MS
+from api.requests import Asked, By, Known, Limit, Strict, Words, instant
+from api.responses import answer, viewed, when
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+from infra.times import DAY_MS
+from ingest.analysis import backtest_requests
+from ingest.rules import model as rules_
 
 router = APIRouter(prefix="/backtests", tags=["rules"])
 
@@ -71,8 +71,8 @@ def ask(asked: Asked, known: Known, who: Who, new: NewBacktest) -> Response:
         find(registry, key)
     request = {"rules": new.rules, "since_ms": since_ms, "until_ms": until_ms, "stations": new.stations}
     with asked.database.write() as connection:
-        number = backtests.add(connection, request, by, now_ms)
-        made = backtests.get(connection, number)
+        number = backtest_requests.add(connection, request, by, now_ms)
+        made = backtest_requests.get(connection, number)
     return answer(_view(made), 202, headers={"Location": f"/api/v1/backtests/{number}"})
 
 
@@ -80,7 +80,7 @@ def ask(asked: Asked, known: Known, who: Who, new: NewBacktest) -> Response:
 def list_backtests(asked: Asked, limit: Limit = 50) -> Response:
     """The backtests that were asked for, newest first."""
     with asked.database.read() as connection:
-        found = backtests.listing(connection, limit)
+        found = backtest_requests.listing(connection, limit)
     return answer(BacktestList([_view(one, whole=False) for one in found]))
 
 
@@ -88,10 +88,10 @@ def list_backtests(asked: Asked, limit: Limit = 50) -> Response:
 def get_backtest(asked: Asked, number: int) -> Response:
     """How far a backtest is, and what came of it."""
     with asked.database.read() as connection:
-        return answer(_view(backtests.get(connection, number)))
+        return answer(_view(backtest_requests.get(connection, number)))
 
 
-def _view(one: backtests.Asked, *, whole: bool = True) -> BacktestView:
+def _view(one: backtest_requests.BacktestRequest, *, whole: bool = True) -> BacktestView:
     return viewed(
         BacktestView,
         one,

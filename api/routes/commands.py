@@ -12,13 +12,13 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.access import Who, reaches
-from api.answers import answer
-from api.asking import Asked, Known, Words, instant
 from api.context import Context
 from api.problems import unavailable
 from api.registries import find
-from sensors.errors import ConfigurationError, NotFound, Refused
-from sensors.texts import sentence
+from api.requests import Asked, Known, Words, instant
+from api.responses import answer
+from infra.errors import ConfigurationError, NotFound, Refused
+from infra.texts import sentence
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.codes import Cn
 from sensors.wire.hj212.exchange import Command

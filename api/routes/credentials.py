@@ -8,17 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import problems
 from api.access import Who, on_behalf, reaches
-from api.answers import answer, viewed, when
-from api.asking import Asked, By, Known, Words
 from api.context import Context, Devices
 from api.problems import Problem
 from api.registries import Registries, find
-from governance.roles import Actor
-from ingest import credentials as credentials_store
-from ingest.claims import LONGEST, ClaimRefused, TooManyClaims
-from ingest.credentials import Credential, Endpoint, Issued
+from api.requests import Asked, By, Known, Words
+from api.responses import answer, viewed, when
+from governance.organisation.roles import Actor
+from infra.texts import sentence
+from ingest.devices import credentials as credentials_store
+from ingest.devices.claims import LONGEST, ClaimRefused, TooManyClaims
+from ingest.devices.credentials import Credential, Endpoint, Issued
 from ingest.storage import registry as registry_store
-from sensors.texts import sentence
 from sensors.wire.telemetry import topic
 
 router = APIRouter(tags=["devices"])

@@ -7,12 +7,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from api.access import Who
-from api.answers import answer, viewed, when
-from api.asking import Asked, Cursor, Limit, cut, place_by_number
 from api.context import Context
-from governance import audit, cloudevents, incidents, lifecycle, outbox
-from governance.outbox import Delivery, Status
-from governance.roles import Actor, Forbidden
+from api.requests import Asked, Cursor, Limit, cut, place_by_number
+from api.responses import answer, viewed, when
+from governance.audit import trail as audit_trail
+from governance.incidents import cloudevents, lifecycle
+from governance.incidents import store as incident_store
+from governance.notify import outbox
+from governance.notify.outbox import Delivery, Status
+from governance.organisation.roles import Actor, Forbidden
 
 router = APIRouter(prefix="/deliveries", tags=["platforms"])
 schemas = APIRouter(prefix="/schemas", tags=["platforms"])
@@ -62,7 +65,7 @@ def list_deliveries(
     """
     before = place_by_number("deliveries", cursor)
     with asked.database.read() as connection:
-        within = incidents.ids_of(who)
+        within = incident_store.ids_of(who)
         found = outbox.listed(connection, status, limit=limit + 1, before=before, within=within)
         counts = outbox.pending_counts(connection)
     page, following = cut("deliveries", found, limit, lambda one: one.id)
@@ -81,13 +84,13 @@ def send_again(context: Context, who: Actor, number: int) -> Delivery:
     Raises NotFound, Forbidden for one of an incident out of reach, and Refused for one not dead.
     """
     with context.database.write() as connection:
-        incident = incidents.get(connection, outbox.delivery(connection, number).incident_id)
+        incident = incident_store.get(connection, outbox.delivery(connection, number).incident_id)
         if not lifecycle.concerns(incident, who):
             raise Forbidden(lifecycle.elsewhere(incident))
         outbox.replay(connection, number, context.clock_ms())
         found = outbox.delivery(connection, number)
         told = {"event_id": found.event_id, "incident": found.incident_id}
-        audit.append(
+        audit_trail.append(
             connection,
             "delivery.replayed",
             kind="delivery",

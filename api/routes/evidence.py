@@ -6,9 +6,9 @@ from fastapi import APIRouter, Query, Response
 
 from api import evidence
 from api.access import Who
-from api.asking import Asked
+from api.requests import Asked
 from api.routes.incidents import within_reach
-from governance import incidents
+from governance.incidents import store as incident_store
 
 router = APIRouter(prefix="/incidents", tags=["incidents"])
 
@@ -24,7 +24,7 @@ def get_evidence(
 ) -> Response:
     """One PDF: charts with flags, map, rain, rule, everything done, photos, and the proof that nothing was changed."""
     with asked.database.read() as connection:
-        within_reach(incidents.get(connection, incident_id), who)
+        within_reach(incident_store.get(connection, incident_id), who)
     made = evidence.pack(
         asked.database,
         asked.store,

@@ -9,18 +9,18 @@ from pydantic import Field
 
 from api import problems
 from api.access import Keeping, Who, on_behalf
-from api.acting import known_matter, perform, suggestion
-from api.answers import answer, viewed, when
-from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, one_of, place_by_number
 from api.context import Context
+from api.entity_tags import IfMatch, headers, tags
+from api.incident_actions import known_matter, perform, suggestion
 from api.problems import Problem
 from api.registries import site_box
-from api.tags import IfMatch, headers, tags
+from api.requests import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, one_of, place_by_number
+from api.responses import answer, viewed, when
 from api.titles import titles
-from governance import attachments, comparison, incidents, lifecycle, reports
-from governance.comparison import Difference
-from governance.finding import Colour
-from governance.incident import (
+from governance.incidents import attachments, lifecycle
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour
+from governance.incidents.model import (
     COMMENT_LIMIT,
     Action,
     Assignment,
@@ -36,12 +36,15 @@ from governance.incident import (
     State,
     labels,
 )
-from governance.regions import Place, Regions
-from governance.roles import Actor, Department, Forbidden
-from ingest import traces
-from sensors.errors import ConfigurationError, NotFound, Refused
+from governance.organisation.regions import Place, Regions
+from governance.organisation.roles import Actor, Department, Forbidden
+from governance.reports import citizen_reports
+from governance.verification import comparison
+from governance.verification.comparison import Difference
+from infra.errors import ConfigurationError, NotFound, Refused
+from infra.texts import Text, sentence
+from ingest.analysis import source_attribution
 from sensors.stations import Registry
-from sensors.texts import Text, sentence
 
 router = APIRouter(prefix="/incidents", tags=["incidents"])
 tasks = APIRouter(prefix="/worklist", tags=["incidents"])
@@ -335,7 +338,7 @@ def worklist(asked: Asked, who: Who, limit: Limit = 100) -> Response:
     """What waits for who asks: emergencies to be reported, then what is overdue, then by urgency and deadline."""
     now_ms = asked.clock_ms()
     with asked.database.read() as connection:
-        found = incidents.worklist(connection, who, now_ms, limit=limit)
+        found = incident_store.worklist(connection, who, now_ms, limit=limit)
     told = titles(asked, [i for i, _ in found])
     return answer(Worklist([Task(_view(i, who, now_ms, told[i.id]), actions) for i, actions in found]))
 
@@ -360,7 +363,7 @@ def list_incidents(
     if region is not None:
         below = keeper.regions().within(region) if region in keeper.regions() else frozenset({region})
     with asked.database.read() as connection:
-        found = incidents.list_incidents(
+        found = incident_store.list_incidents(
             connection,
             state=state,
             open_only=open_,
@@ -368,7 +371,7 @@ def list_incidents(
             retrospective=retrospective,
             colour=colour,
             regions=below,
-            within=incidents.reach_of(who, theirs=region is None),
+            within=incident_store.reach_of(who, theirs=region is None),
             limit=limit + 1,
             before_id=before,
         )
@@ -383,7 +386,7 @@ def report(asked: Asked, who: Who, keeper: Keeping, known: Known, new: NewReport
     """Report something seen; it waits to be accepted."""
     made = filed(asked, keeper.regions(), known.recent(), on_behalf(who, new.by), new)
     with asked.database.read() as connection:
-        history = incidents.history(connection, made.id)
+        history = incident_store.history(connection, made.id)
     return _in_full(made, history, who, asked, 201)
 
 
@@ -408,12 +411,12 @@ def filed(asked: Context, regions: Regions, registry: Registry, actor: Actor, ne
     known_matter(asked, new.matter)
     order = Order(Action.ACCEPT, comment=new.text, attachments=tuple(new.attachments), matter=new.matter)
     with asked.database.write() as connection:
-        reports.alone(connection, actor.name)
+        citizen_reports.alone(connection, actor.name)
         attachments.get(connection, new.attachments, actor)
         now_ms = asked.clock_ms()
-        if (before := reports.repeated(connection, actor.name, order, place, now_ms)) is not None:
-            return incidents.get(connection, before)
-        made = incidents.report(
+        if (before := citizen_reports.repeated(connection, actor.name, order, place, now_ms)) is not None:
+            return incident_store.get(connection, before)
+        made = incident_store.report(
             connection,
             order,
             actor,
@@ -437,7 +440,7 @@ def statistics(
     """How often each rule was right: incidents by rule, how many were false alarms, and why; within reach."""
     since_ms = 0 if since is None else instant("since", since)
     with asked.database.read() as connection:
-        found = incidents.by_rule(connection, since_ms=since_ms, within=incidents.reach_of(who, theirs=False))
+        found = incident_store.by_rule(connection, since_ms=since_ms, within=incident_store.reach_of(who, theirs=False))
     return answer(RuleStatistics([RuleView(*one) for one in found]))
 
 
@@ -451,10 +454,10 @@ def get_incident(
     """One incident with its conditions and its history; the ETag is what `If-Match` of an action wants."""
     with asked.database.read() as connection:
         if as_of is not None:
-            incident, history = incidents.as_of(connection, incident_id, instant("as_of", as_of))
+            incident, history = incident_store.as_of(connection, incident_id, instant("as_of", as_of))
         else:
-            incident = incidents.get(connection, incident_id)
-            history = incidents.history(connection, incident_id)
+            incident = incident_store.get(connection, incident_id)
+            history = incident_store.history(connection, incident_id)
         within_reach(incident, who)
         differences = comparison.of_incident(connection, incident_id)
     return _in_full(incident, history, who, asked, differences=differences)
@@ -467,8 +470,8 @@ def trace_incident(asked: Asked, who: Who, incident_id: int) -> Response:
     404 for an incident without a source (no data, a trend, a forecast), and until the worker has traced it.
     """
     with asked.database.read() as connection:
-        within_reach(incidents.get(connection, incident_id), who)
-        found = traces.kept_of(connection, incident_id)
+        within_reach(incident_store.get(connection, incident_id), who)
+        found = source_attribution.kept_of(connection, incident_id)
     body = TraceOfIncident(
         incident=incident_id,
         station=found.station,
@@ -503,7 +506,7 @@ def trace_incident(asked: Asked, who: Who, incident_id: int) -> Response:
 def suggest(asked: Asked, who: Who, keeper: Keeping, incident_id: int) -> Response:
     """To whom a dispatch without arguments would go, and the standard process with its steps and checklist."""
     with asked.database.read() as connection:
-        incident = incidents.get(connection, incident_id)
+        incident = incident_store.get(connection, incident_id)
     within_reach(incident, who)
     found = suggestion(asked, incident, keeper.regions())
     process, to = found.process, found.assignment
@@ -539,7 +542,7 @@ def act(
     wanted = tags(if_match)
     actor = on_behalf(who, new.by)
     with asked.database.read() as connection:
-        before = incidents.get(connection, incident_id)
+        before = incident_store.get(connection, incident_id)
     within_reach(before, actor)
     if wanted is not None and str(before.version) not in wanted:
         expected = ", ".join(sorted(wanted))[:80]
@@ -553,7 +556,7 @@ def act(
         raise Problem(problems.REFUSED, str(error), {"allowed": lifecycle.allowed(before, actor)}) from None
     asked.wake()
     with asked.database.read() as connection:
-        history = incidents.history(connection, incident_id)
+        history = incident_store.history(connection, incident_id)
     return _in_full(after, history, who, asked)
 
 

@@ -9,10 +9,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from api.answers import answer, viewed, when
-from api.asking import Asked, Cursor, Limit, Replaying, cut, day, place, place_by_number
 from api.context import Context
 from api.problems import shorten
+from api.requests import Asked, Cursor, Limit, Replaying, cut, day, place, place_by_number
+from api.responses import answer, viewed, when
 from api.routes.readings import (
     Received,
     RefusedReading,
@@ -22,12 +22,12 @@ from api.routes.readings import (
     refused_readings,
     writable,
 )
+from infra.errors import ConfigurationError, NotFound, Refused
+from infra.texts import sentence
 from ingest import ledger, quarantine
 from ingest.ledger import Account
 from ingest.quarantine import Held
-from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.reading import Reason
-from sensors.texts import sentence
 
 router = APIRouter(tags=["ledger"])
 

@@ -12,10 +12,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from api.access import ANYBODY, AS_COOKIE, COOKIE, Keeping, foreign, packed
-from api.asking import Asked
-from governance import people
-from governance.roles import Role, label
-from sensors.texts import Text, beside, say
+from api.requests import Asked
+from governance.organisation.roles import Role, label
+from governance.people import store as people_store
+from infra.texts import Text, beside, say
 
 router = APIRouter(include_in_schema=False)
 
@@ -82,7 +82,7 @@ def _page(asked: Asked, keeper: Keeping, after: str, *, wrong: bool = False) -> 
     rows = ""
     if keeper.open:
         with asked.database.read() as connection:
-            everybody = people.listing(connection)
+            everybody = people_store.listing(connection)
         regions, order = keeper.regions(), list(Role)
         choices = [(ANYBODY, _both(say("login.everything")))]
         for one in sorted(everybody, key=lambda p: (order.index(p.role), p.name)):

@@ -8,17 +8,20 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from api.access import Who, on_behalf, reaches_all
-from api.answers import answer, viewed, when
-from api.asking import Asked, By, Cursor, Limit, Strict, Words, cut, instant, place_by_number
 from api.context import Context, Telling
-from governance import audit, incidents, notice_store, oncall
-from governance.notice_store import Notice
-from governance.notices import Item
-from governance.oncall import Shift
-from governance.roles import Actor
-from sensors.errors import ConfigurationError, Refused
-from sensors.texts import Text, say, sentence
-from sensors.times import DAY_MS
+from api.requests import Asked, By, Cursor, Limit, Strict, Words, cut, instant, place_by_number
+from api.responses import answer, viewed, when
+from governance.audit import trail as audit_trail
+from governance.incidents import store as incident_store
+from governance.notify import oncall
+from governance.notify import store as notice_store
+from governance.notify.oncall import Shift
+from governance.notify.policy import Item
+from governance.notify.store import Notice
+from governance.organisation.roles import Actor
+from infra.errors import ConfigurationError, Refused
+from infra.texts import Text, say, sentence
+from infra.times import DAY_MS
 
 router = APIRouter(tags=["notices"])
 
@@ -136,7 +139,7 @@ def list_notices(
             incident=incident,
             limit=limit + 1,
             before=before,
-            within=incidents.ids_of(who),
+            within=incident_store.ids_of(who),
         )
         page, following = cut("notices", found, limit, lambda one: one.id)
         told = notice_store.items(connection, [one.id for one in page])
@@ -170,9 +173,9 @@ def tell_again(context: Context, who: Actor, number: int) -> None:
     """
     now_ms, policy = context.clock_ms(), _telling(context).policy
     with context.database.write() as connection:
-        notice_store.get(connection, number, incidents.ids_of(who))
+        notice_store.get(connection, number, incident_store.ids_of(who))
         before = notice_store.replay(connection, number, now_ms, policy)
-        audit.append(
+        audit_trail.append(
             connection,
             "notice.replayed",
             kind="notice",

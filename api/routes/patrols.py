@@ -8,20 +8,21 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from api.access import Keeping, Who, on_behalf
-from api.acting import known_matter
-from api.answers import answer, viewed
-from api.asking import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, one_of, place_by_number
 from api.context import Context
-from governance import attachments, incidents
-from governance import patrols as store
-from governance.finding import Colour
-from governance.incident import Action, Order, Source
-from governance.patrols import Patrol, Point
-from governance.regions import Place, Regions
-from governance.roles import Actor
-from sensors.errors import ConfigurationError, NotFound
-from sensors.texts import Text, sentence
-from sensors.times import rfc3339
+from api.incident_actions import known_matter
+from api.requests import Asked, By, Cursor, Known, Limit, Strict, Words, cut, instant, one_of, place_by_number
+from api.responses import answer, viewed
+from governance.incidents import attachments
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour
+from governance.incidents.model import Action, Order, Source
+from governance.organisation.regions import Place, Regions
+from governance.organisation.roles import Actor
+from governance.reports import patrols as store
+from governance.reports.patrols import Patrol, Point
+from infra.errors import ConfigurationError, NotFound
+from infra.texts import Text, sentence
+from infra.times import rfc3339
 
 PATROLS = "/patrols"
 MOST_BYTES = 2 * 1024 * 1024
@@ -202,7 +203,7 @@ def _file(
     attachments.get(connection, one.attachments, actor)
     known_matter(asked, one.matter)
     colour = one_of(Colour, "colour", one.colour)
-    made = incidents.report(
+    made = incident_store.report(
         connection,
         Order(Action.ACCEPT, comment=one.text, attachments=tuple(one.attachments), matter=one.matter),
         actor,

@@ -8,15 +8,16 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from api.access import Keeping, Who
-from api.answers import answer, when
-from api.asking import Asked, Strict, Words, instant, one_of
-from governance import people, person_contacts
-from governance.contacts import Channel
-from governance.finding import Colour
-from governance.person_contacts import Reach
-from governance.roles import PERSONS, RIGHTS, Department, Right, Role
-from governance.terms import Appointment
-from sensors.times import DAY_MS
+from api.requests import Asked, Strict, Words, instant, one_of
+from api.responses import answer, when
+from governance.incidents.finding import Colour
+from governance.notify import person_contacts
+from governance.notify.contacts import Channel
+from governance.notify.person_contacts import Reach
+from governance.organisation.roles import PERSONS, RIGHTS, Department, Right, Role
+from governance.organisation.terms import Appointment
+from governance.people import store as people_store
+from infra.times import DAY_MS
 
 router = APIRouter(tags=["people"])
 
@@ -26,7 +27,7 @@ Days = Annotated[int | None, Query(ge=1, le=3650, description="how long it is go
 class NewPerson(Strict):
     """Somebody new. A handler names the department; a region's code narrows where the role counts."""
 
-    name: Words = Field(max_length=people.NAME_LIMIT)
+    name: Words = Field(max_length=people_store.NAME_LIMIT)
     role: Words = Field(max_length=32, examples=list(PERSONS))
     region: Words = Field("", max_length=64)
     department: Words | None = Field(None, max_length=32, examples=list(Department))
@@ -37,7 +38,7 @@ class NewTerm(Strict):
 
     region: Words = Field(max_length=64)
     reach: Words = Field("", max_length=64)
-    deputy_of: Words = Field("", max_length=people.NAME_LIMIT, description="the chief whom a deputy helps")
+    deputy_of: Words = Field("", max_length=people_store.NAME_LIMIT, description="the chief whom a deputy helps")
     since: str | None = Field(None, description="RFC 3339; now when left out")
     until: str | None = None
 
@@ -155,10 +156,10 @@ def list_people(asked: Asked, who: Who, keeper: Keeping) -> Response:
     """Those whom role and region show to who asks, with roles and terms; when tokens expire, for who issues them."""
     now_ms = asked.clock_ms()
     with asked.database.read() as connection:
-        terms = people.appointments(connection)
-        everybody = people.listing(connection)
-        tokens = people.tokens(connection, now_ms) if who.may(Right.PEOPLE) else None
-    found = people.seen_by(who, everybody, terms, keeper.regions(), now_ms)
+        terms = people_store.appointments(connection)
+        everybody = people_store.listing(connection)
+        tokens = people_store.tokens(connection, now_ms) if who.may(Right.PEOPLE) else None
+    found = people_store.seen_by(who, everybody, terms, keeper.regions(), now_ms)
     return answer(People([_view(one, terms, tokens) for one in found]))
 
 
@@ -170,7 +171,7 @@ def add_person(asked: Asked, who: Who, keeper: Keeping, new: NewPerson) -> Respo
         None if new.department is None else one_of(Department, "department", new.department),
     )
     with asked.database.write() as connection:
-        made = people.add(
+        made = people_store.add(
             connection,
             new.name,
             role,
@@ -180,7 +181,7 @@ def add_person(asked: Asked, who: Who, keeper: Keeping, new: NewPerson) -> Respo
             now_ms=asked.clock_ms(),
             regions=keeper.regions(),
         )
-        view = _view(made, people.appointments(connection, made.name), {})
+        view = _view(made, people_store.appointments(connection, made.name), {})
     return answer(view, 201)
 
 
@@ -188,7 +189,7 @@ def add_person(asked: Asked, who: Who, keeper: Keeping, new: NewPerson) -> Respo
 def remove_person(asked: Asked, who: Who, keeper: Keeping, name: str) -> Response:
     """Take away role, terms and tokens; the name stays in the record. 409 while open incidents are theirs."""
     with asked.database.write() as connection:
-        people.remove(connection, name, by=who.name, now_ms=asked.clock_ms())
+        people_store.remove(connection, name, by=who.name, now_ms=asked.clock_ms())
     keeper.forget()
     return Response(status_code=204)
 
@@ -198,7 +199,7 @@ def appoint(asked: Asked, who: Who, keeper: Keeping, name: str, new: NewTerm) ->
     """Begin a term: the predecessor's ends, and the open incidents go over."""
     now_ms = asked.clock_ms()
     with asked.database.write() as connection:
-        moved = people.appoint(
+        moved = people_store.appoint(
             connection,
             name,
             region=new.region,
@@ -211,8 +212,8 @@ def appoint(asked: Asked, who: Who, keeper: Keeping, name: str, new: NewTerm) ->
             source=asked.source,
             regions=keeper.regions(),
         )
-        tokens = people.tokens(connection, now_ms)
-        view = _view(people.get(connection, name), people.appointments(connection, name), tokens)
+        tokens = people_store.tokens(connection, now_ms)
+        view = _view(people_store.get(connection, name), people_store.appointments(connection, name), tokens)
     keeper.forget()
     asked.wake()
     return answer(Appointed(view, moved), 201)
@@ -248,7 +249,7 @@ def issue_token(asked: Asked, who: Who, name: str, days: Days = None) -> Respons
     """A new token of somebody; shown this once."""
     now_ms, good_ms = asked.clock_ms(), asked.token_ms if days is None else days * DAY_MS
     with asked.database.write() as connection:
-        token = people.issue(connection, name, by=who.name, now_ms=now_ms, good_ms=good_ms)
+        token = people_store.issue(connection, name, by=who.name, now_ms=now_ms, good_ms=good_ms)
     return answer(TokenView(name, token, when(now_ms + good_ms)), 201, {"Cache-Control": "no-store"})
 
 
@@ -256,7 +257,7 @@ def issue_token(asked: Asked, who: Who, name: str, days: Days = None) -> Respons
 def revoke_tokens(asked: Asked, who: Who, keeper: Keeping, name: str) -> Response:
     """End all tokens of somebody."""
     with asked.database.write() as connection:
-        people.revoke(connection, name, by=who.name, now_ms=asked.clock_ms())
+        people_store.revoke(connection, name, by=who.name, now_ms=asked.clock_ms())
     keeper.forget()
     return Response(status_code=204)
 
@@ -267,7 +268,7 @@ def _contact(name: str, reach: Reach) -> ContactView:
 
 
 def _view(
-    one: people.Person, terms: list[Appointment], tokens: Mapping[str, list[people.TokenTerm]] | None
+    one: people_store.Person, terms: list[Appointment], tokens: Mapping[str, list[people_store.TokenTerm]] | None
 ) -> PersonView:
     mine = [
         TermView(t.region, t.reach, t.deputy_of, when(t.since_ms), when(t.until_ms))

@@ -10,13 +10,15 @@ from starlette.concurrency import run_in_threadpool
 
 from api import problems
 from api.access import Keeper, Keeping, Who, on_behalf, reaches_all
-from api.acting import proven
-from api.answers import answer, when
-from api.asking import Asked, By, Cursor, Limit, Strict, Words, cut, place_by_number
+from api.incident_actions import proven
 from api.problems import Problem
-from governance import audit, callbacks, incidents, reconciliation
-from governance.callbacks import Result, Told
-from governance.reconciliation import Kept
+from api.requests import Asked, By, Cursor, Limit, Strict, Words, cut, place_by_number
+from api.responses import answer, when
+from governance.audit import trail as audit_trail
+from governance.incidents import store as incident_store
+from governance.platforms import callbacks, reconciliation
+from governance.platforms.callbacks import CallbackAnswer, Result
+from governance.platforms.reconciliation import Kept
 
 CALLBACKS = "/callbacks"
 
@@ -132,7 +134,7 @@ def _call_back(asked: Asked, keeper: Keeper, name: str, headers: dict[str, str],
     return answer(CallbackDone(told.final.value, told.incident_id, told.action, told.version, repeat))
 
 
-def _members(told: Told) -> dict[str, Any]:
+def _members(told: CallbackAnswer) -> dict[str, Any]:
     return {"allowed": list(told.allowed)} if told.final is Result.REFUSED else {}
 
 
@@ -140,7 +142,7 @@ def _members(told: Told) -> dict[str, Any]:
 def list_callbacks(asked: Asked, who: Who, limit: Limit = 100) -> Response:
     """The callbacks that were proved to be a platform's, newest first, with what came of each; within reach."""
     with asked.database.read() as connection:
-        found = callbacks.recent(connection, limit=limit, within=incidents.ids_of(who))
+        found = callbacks.recent(connection, limit=limit, within=incident_store.ids_of(who))
     views = [
         CallbackView(c.platform, c.event_id, when(c.received_at_ms), c.outcome, c.detail, c.incident_id, c.action)
         for c in found
@@ -196,7 +198,7 @@ def resend(asked: Asked, who: Who, number: int) -> Response:
         wanted = reconciliation.to_send(found)
         events = reconciliation.resend(connection, wanted, asked.clock_ms())
         told = {"platform": found.platform, "incidents": list(wanted), "events": events}
-        audit.append(
+        audit_trail.append(
             connection,
             "reconciliation.resent",
             kind="reconciliation",

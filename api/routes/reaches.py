@@ -5,14 +5,14 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from api.answers import VARY, answer, feature, features
-from api.asking import GEOJSON, JSON, Accept, Asked, Cursor, Known, MapLimit, cut, place, preferred
 from api.classes import LiveClassView, view
 from api.context import Context
-from ingest.classes import REACH, Shown, shown
-from sensors.errors import NotFound
+from api.requests import GEOJSON, JSON, Accept, Asked, Cursor, Known, MapLimit, cut, place, preferred
+from api.responses import VARY, answer, feature, features
+from infra.errors import NotFound
+from infra.texts import sentence
+from ingest.analysis.live_classes import REACH, ShownClass, current_classes
 from sensors.stations import Reach, Registry, Water
-from sensors.texts import sentence
 
 router = APIRouter(prefix="/reaches", tags=["reaches"])
 
@@ -75,12 +75,12 @@ def get_reach(asked: Asked, known: Known, key: str, accept: Accept = JSON) -> Re
     return answer(one, headers=VARY)
 
 
-def _live(asked: Context) -> dict[str, Shown]:
+def _live(asked: Context) -> dict[str, ShownClass]:
     with asked.database.read() as connection:
-        return shown(connection, REACH)
+        return current_classes(connection, REACH)
 
 
-def _view(r: Reach, registry: Registry, live: dict[str, Shown]) -> ReachView:
+def _view(r: Reach, registry: Registry, live: dict[str, ShownClass]) -> ReachView:
     return ReachView(
         key=r.key,
         zh=r.zh,

@@ -10,15 +10,15 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.access import MACHINE, Who, reaches
-from api.answers import answer, when
-from api.asking import Asked, Known
 from api.context import Context
 from api.problems import shorten, unavailable
 from api.registries import find
+from api.requests import Asked, Known
+from api.responses import answer, when
+from infra.errors import ConfigurationError
+from infra.texts import sentence
 from ingest.pipeline import Receipt
-from sensors.errors import ConfigurationError
 from sensors.reading import Message, Reason, Rejected
-from sensors.texts import sentence
 from sensors.wire.telemetry import whole
 
 router = APIRouter(prefix="/readings", tags=["readings"])

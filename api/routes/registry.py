@@ -7,16 +7,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from api.access import Keeping, Who, author
-from api.answers import VARY, answer, feature, features, when
-from api.asking import GEOJSON, JSON, Accept, Asked, Cursor, Known, Limit, cut, place_by_number, preferred
-from governance import people
-from governance.roles import Forbidden
+from api.requests import GEOJSON, JSON, Accept, Asked, Cursor, Known, Limit, cut, place_by_number, preferred
+from api.responses import VARY, answer, feature, features, when
+from governance.organisation.roles import Forbidden
+from governance.people import store as people_store
+from infra.texts import sentence
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from sensors.network import Outfall, Region, Travel, place_at
-from sensors.outline import geojson
+from sensors.region_outline import geojson
 from sensors.stations import Registry
-from sensors.texts import sentence
 
 router = APIRouter(tags=["registry"])
 
@@ -130,7 +130,7 @@ def remove_region(asked: Asked, who: Who, keeper: Keeping, known: Known, code: s
     if not who.covers(code):
         raise Forbidden(sentence("registry.region_elsewhere", region=code[:80], name=who.name))
     with asked.database.write() as connection:
-        people.removable(connection, code, keeper.regions())
+        people_store.removable(connection, code, keeper.regions())
         registry_store.remove_region(connection, code, author(who, None, asked.clock_ms()))
     known.changed()
     keeper.forget()

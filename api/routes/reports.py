@@ -11,27 +11,28 @@ from fastapi.routing import APIRoute
 from pydantic import Field
 
 from api.access import Keeping, Who
-from api.acting import known_matter
-from api.answers import answer
-from api.asking import Asked, Known, Limit, Strict, Words
 from api.context import Context
+from api.incident_actions import known_matter
 from api.registries import site_box
+from api.requests import Asked, Known, Limit, Strict, Words
+from api.responses import answer
 from api.routes.attachments import keep, one_at_a_time
 from api.routes.incidents import within_reach
-from governance import incidents, lifecycle
-from governance import reports as store
-from governance.content import examine
-from governance.finding import Colour
-from governance.incident import COMMENT_LIMIT, Action, Incident, Order, Source
-from governance.regions import Place, Regions
-from governance.reports import CITIZEN, Report, Sent
-from governance.roles import Actor, Right
-from governance.throttle import Throttle, network_of
+from governance.incidents import lifecycle
+from governance.incidents import store as incident_store
+from governance.incidents.file_content import examine
+from governance.incidents.finding import Colour
+from governance.incidents.model import COMMENT_LIMIT, Action, Incident, Order, Source
+from governance.organisation.regions import Place, Regions
+from governance.organisation.roles import Actor, Right
+from governance.reports import citizen_reports as store
+from governance.reports.citizen_reports import CITIZEN, Report, Sent
+from infra.errors import ConfigurationError, NotFound, Refused
+from infra.texts import Text, sentence
+from infra.throttle import Throttle, network_of
+from infra.times import rfc3339
 from sensors.datum import Datum, wgs84
-from sensors.errors import ConfigurationError, NotFound, Refused
 from sensors.stations import Registry
-from sensors.texts import Text, sentence
-from sensors.times import rfc3339
 
 REPORTS = "/reports"
 MOST_BYTES = 34 * 1024 * 1024
@@ -246,7 +247,7 @@ def file(asked: Context, regions: Regions, registry: Registry, host: str, new: T
         if (before := store.again(connection, kept, order, place, asked.vault)) is not None:
             return _filed(asked, connection, before, store.case(connection, before.incident_id), now_ms)
         store.allow(connection, who, now_ms, an_hour=asked.reports_an_hour)
-        made = incidents.report(
+        made = incident_store.report(
             connection,
             order,
             CITIZEN,
@@ -301,7 +302,7 @@ def objected(asked: Context, ticket: str, comment: str) -> ReportView:
         told = store.progress(connection, kept, case, asked.clock_ms(), within_ms)
         if not told.may_object:
             raise Refused(sentence("report.no_objection", state=told.text))
-        after = incidents.act(
+        after = incident_store.act(
             connection,
             case.id,
             Order(Action.REOPEN, comment=comment),
@@ -349,7 +350,7 @@ def _as_report(one: Sent) -> Report:
 def origins(asked: Asked, who: Who, incident_id: int) -> Response:
     """The citizens' reports behind an incident, and open incidents near it that may be the same thing."""
     with asked.database.read() as connection:
-        found = incidents.get(connection, incident_id)
+        found = incident_store.get(connection, incident_id)
         within_reach(found, who)
         behind = store.of_incident(connection, incident_id)
         near = store.similar(connection, found, asked.clock_ms(), asked.near)

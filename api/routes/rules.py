@@ -7,12 +7,12 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from api.access import Who, author
-from api.answers import answer, when
-from api.asking import Asked, By, Known, Strict, Words, instant
 from api.registries import find
-from ingest import rulebook
-from ingest.storage import upkeep as store
-from sensors.upkeep import Mute, Review, Verdict, planned, reviewed
+from api.requests import Asked, By, Known, Strict, Words, instant
+from api.responses import answer, when
+from ingest.state import rule_versions as rulebook
+from ingest.storage import maintenance as store
+from sensors.maintenance import Mute, Review, Verdict, planned, reviewed
 
 router = APIRouter(prefix="/rules", tags=["rules"])
 at_stations = APIRouter(prefix="/stations/{key}", tags=["rules"])

@@ -9,10 +9,13 @@ from pydantic import Field
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import StreamingResponse
 
-from api import tags
+from api import entity_tags
 from api.access import Who, author, reaches
-from api.answers import VARY, answer, feature, features, when
-from api.asking import (
+from api.classes import LiveClassView, view
+from api.context import Context
+from api.entity_tags import IfMatch
+from api.registries import find
+from api.requests import (
     ARROW,
     CSV,
     GEOJSON,
@@ -30,25 +33,22 @@ from api.asking import (
     place,
     preferred,
 )
-from api.classes import LiveClassView, view
-from api.context import Context
-from api.registries import find
+from api.responses import VARY, answer, feature, features, when
 from api.series import Bucket, Point, arrow_of, csv_of, flag_name, pieces, points
-from api.tags import IfMatch
-from ingest.classes import STATION, Shown, shown
-from ingest.forecasts import Kept, kept
+from infra.errors import ConfigurationError, Refused
+from infra.texts import Text, sentence
+from infra.times import DAY_MS
+from ingest.analysis.forecasts import StoredForecast, stored_forecasts
+from ingest.analysis.live_classes import STATION, ShownClass, current_classes
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage.port import Latest
 from ingest.storage.port import series as series_of
 from sensors.datum import Datum, wgs84
-from sensors.errors import ConfigurationError, Refused
 from sensors.forecast import HOUR_MS, Verdict
 from sensors.parameters import Catalogue, Parameter
 from sensors.reporting import Reporting, reporting
 from sensors.stations import Station, station
-from sensors.texts import Text, sentence
-from sensors.times import DAY_MS
 
 router = APIRouter(prefix="/stations", tags=["stations"])
 
@@ -257,7 +257,9 @@ def add_station(asked: Asked, known: Known, who: Who, new: NewStation) -> Respon
     except IntegrityError:  # another worker registered it at the same moment
         raise Refused(taken) from None
     known.changed()
-    return answer(made, 201, {"Location": f"/api/v1/stations/{made.key}", **tags.headers(tags.tag_of(made))})
+    return answer(
+        made, 201, {"Location": f"/api/v1/stations/{made.key}", **entity_tags.headers(entity_tags.tag_of(made))}
+    )
 
 
 @router.get("/latest", response_model=LatestOfAll)
@@ -279,7 +281,7 @@ def get_station(known: Known, key: str, accept: Accept = JSON) -> Response:
     found = find(known.now(), key)
     if preferred(accept, (JSON, GEOJSON)) == GEOJSON:
         return answer(_feature(found), headers=VARY, media_type=GEOJSON)
-    return answer(found, headers=VARY | tags.headers(tags.tag_of(found)))
+    return answer(found, headers=VARY | entity_tags.headers(entity_tags.tag_of(found)))
 
 
 @router.patch("/{key}", response_model=Station)
@@ -297,14 +299,14 @@ def change_station(
         changes.alone(connection)
         before = find(registry_store.load(connection, asked.catalogue), key)
         reaches(who, before)
-        tags.unchanged(if_match, tags.tag_of(before), key)
+        entity_tags.unchanged(if_match, entity_tags.tag_of(before), key)
         if "datum" in given and not {"lon", "lat"} <= given.keys():
             raise ConfigurationError(sentence("registry.datum_alone", key=key))
         after = _checked(asdict(before) | given, asked)
         by = author(who, change.by, asked.clock_ms(), before, after)
         registry_store.save_stations(connection, [after], by)
     known.changed()
-    return answer(after, headers=tags.headers(tags.tag_of(after)))
+    return answer(after, headers=entity_tags.headers(entity_tags.tag_of(after)))
 
 
 # -- what they measured ------------------------------------------------------------------------------------------------
@@ -393,7 +395,7 @@ def forecast_of_station(
         keys = ", ".join(asked.catalogue.index)
         raise ConfigurationError(sentence("registry.not_in_catalogue", parameter=parameter[:80], known=keys))
     with asked.database.read() as connection:
-        made = kept(connection, found.key, parameter)
+        made = stored_forecasts(connection, found.key, parameter)
     return answer(Forecasts([_forecast(one, asked.catalogue) for one in made if one.parameter in asked.catalogue]))
 
 
@@ -418,7 +420,7 @@ def _feature(s: Station) -> dict[str, Any]:
     return feature(s.key, {"type": "Point", "coordinates": [s.lon, s.lat]}, properties)
 
 
-def _forecast(one: Kept, catalogue: Catalogue) -> ForecastOfSeries:
+def _forecast(one: StoredForecast, catalogue: Catalogue) -> ForecastOfSeries:
     def at(hours: float | None) -> str | None:
         return None if hours is None else when(round(one.issued_ms + hours * HOUR_MS))
 
@@ -445,13 +447,13 @@ def _forecast(one: Kept, catalogue: Catalogue) -> ForecastOfSeries:
     )
 
 
-def _live(asked: Context) -> dict[str, Shown]:
+def _live(asked: Context) -> dict[str, ShownClass]:
     with asked.database.read() as connection:
-        return shown(connection, STATION)
+        return current_classes(connection, STATION)
 
 
 def _latest(
-    s: Station, rows: Iterable[Latest], live: Mapping[str, Shown], catalogue: Catalogue, now_ms: int
+    s: Station, rows: Iterable[Latest], live: Mapping[str, ShownClass], catalogue: Catalogue, now_ms: int
 ) -> LatestOfStation:
     found = {row.parameter: row for row in rows}
     keys = {*found, *s.parameters} & catalogue.index.keys()

@@ -17,9 +17,9 @@ import structlog
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
+from infra.errors import StorageUnavailable
+from infra.texts import Text, say, sentence
 from ingest.sources.mqtt import MqttSettings, sign_in
-from sensors.errors import StorageUnavailable
-from sensors.texts import Text, say, sentence
 from sensors.wire.telemetry import topic
 
 log = structlog.get_logger(__name__)

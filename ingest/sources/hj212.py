@@ -24,13 +24,13 @@ from typing import Any, Final
 
 import structlog
 
+from infra.errors import ConfigurationError, NotFound, WaterError
+from infra.texts import sentence
+from infra.times import beijing_day
 from ingest.intake import Intake, Waiting
 from ingest.pipeline import Receipt
 from ingest.sources.strangers import Strangers, peer_of
-from sensors.errors import ConfigurationError, NotFound, WaterError
 from sensors.reading import Message, Reason
-from sensors.texts import sentence
-from sensors.times import beijing_day
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.assembly import Assembler, Bundle, Part
 from sensors.wire.hj212.codes import ANSWERS, DATA, EVENTS, NOTICES, Cn, ExeRtn, QnRtn
@@ -267,7 +267,7 @@ class Gateway:
         return self._tls is not None
 
     @property
-    def crowded(self) -> bool:
+    def is_overloaded(self) -> bool:
         """Whether the intake is so far behind that reading on would only fill memory."""
         return self.lane.full
 
@@ -331,9 +331,9 @@ class Gateway:
             await asyncio.sleep(SWEEP_S)
             try:
                 now = self.now()
-                crowded = self.crowded
+                crowded = self.is_overloaded
                 for connection in list(self._connections):
-                    connection.look_after(now, crowded)
+                    connection.check_timeouts(now, crowded)
                 for bundle in self.assembler.expire(self.clock_ms()):
                     first = bundle.parts[0]
                     self.hand_over(bundle, first.packet.mn or first.owner.mn)
@@ -372,7 +372,7 @@ class Gateway:
         if (connection := self.by_mn.get(mn)) is not None:
             connection.ask(_Exchange(mn, command, result))
 
-    def mind_clock(self, connection: "_Connection", packet: Packet) -> None:
+    def check_clock(self, connection: "_Connection", packet: Packet) -> None:
         """Set the clock of a logger whose QN is far from our time."""
         sent = qn_time(packet.qn)
         off = sent is not None and abs(sent - self.clock_ms()) > CLOCK_OFF_S * 1000
@@ -382,7 +382,7 @@ class Gateway:
                 connection.clock_set[packet.mn] = self.now()
                 self._ask(packet.mn, exchange.set_time())
 
-    def mind_holes(self, mn: str, cn: str, at_ms: int) -> None:
+    def request_missing(self, mn: str, cn: str, at_ms: int) -> None:
         """Ask for what is missing between the last reading of this logger and this one."""
         if at_ms > self.clock_ms() + HOLE_MS:
             return  # its clock is wrong
@@ -483,7 +483,7 @@ class _Connection(asyncio.BufferedProtocol):
 
     # -- the gateway calls -------------------------------------------------------------------------------------------
 
-    def look_after(self, now: float, crowded: bool) -> None:
+    def check_timeouts(self, now: float, crowded: bool) -> None:
         """Called a few times a second."""
         known = bool(self.mns)
         if not known and now - self._since > HELLO_S:
@@ -522,9 +522,9 @@ class _Connection(asyncio.BufferedProtocol):
             if self._transport is not None:
                 self._talk = packet
                 self._gateway.identified(self, packet.mn)
-                self._gateway.mind_clock(self, packet)
+                self._gateway.check_clock(self, packet)
             if packet.cn in DATA and (at := _newest(packet)) is not None:
-                self._gateway.mind_holes(packet.mn, packet.cn or "", at)
+                self._gateway.request_missing(packet.mn, packet.cn or "", at)
         if self._ended and self.in_flight == 0:
             self.finish()
         self._breathe()
@@ -607,7 +607,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self._transport is None or self._transport.is_closing() or self._ended:
             return
         limit = IN_FLIGHT // 2 if self._reading_paused else IN_FLIGHT
-        full = self.in_flight >= limit or self._writing_paused or self._gateway.crowded
+        full = self.in_flight >= limit or self._writing_paused or self._gateway.is_overloaded
         if full:
             self.pause()
         elif self._reading_paused:

@@ -24,13 +24,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from governance import filelock
+from infra import file_lock
+from infra.errors import ConfigurationError, Refused, StorageUnavailable
+from infra.texts import sentence
+from infra.times import BEIJING, from_ms, to_ms
 from ingest.storage.port import Series, Window
-from sensors.errors import ConfigurationError, Refused, StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.reading import Flag
-from sensors.texts import sentence
-from sensors.times import BEIJING, from_ms, to_ms
 
 LAYOUT = 1
 ROW_GROUP = 8192
@@ -101,7 +101,7 @@ class ParquetArchive:
             said = sentence("archive.unwritable", folder=self._folder, error=error.strerror)
             raise StorageUnavailable(said) from error
         with handle:
-            if not filelock.lock(handle):
+            if not file_lock.lock(handle):
                 raise Refused(sentence("archive.another", folder=self._folder))
             for stale in self._folder.glob(f"*/*{_PART}"):
                 stale.unlink(missing_ok=True)

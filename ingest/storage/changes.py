@@ -1,6 +1,6 @@
 """Every change of the registry with who, when, old and new; running programs follow the registry by these numbers.
 
-Each is an entry of the trail (`governance.audit`) as well.
+Each is an entry of the trail (`governance.audit.trail`) as well.
 """
 
 import json
@@ -11,8 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from governance import audit
-from governance.database import in_order
+from governance.audit import trail as audit_trail
+from infra.database import in_order
 from ingest.storage.tables import registry_change as table
 
 
@@ -79,7 +79,7 @@ def note(
     connection.execute(sa.insert(table).values(**noted))
     at_ms = time.time_ns() // 1_000_000 if author.at_ms is None else author.at_ms
     told = {"before": before, "after": body}
-    audit.append(
+    audit_trail.append(
         connection, f"registry.{what}", kind=what, id=key, body=told, by=author.by, at_ms=at_ms, role=author.role
     )
 

@@ -1,8 +1,8 @@
 """Hours and Beijing days of readings: which there are, and the points made of a station's day.
 
-They are computed here and written to the time-series server as points (:mod:`ingest.downsample`), from the store that
-answers for all readings. Which days must be computed again stands in the table ``downsampling_due``: the forwarder
-enters the days of what it has sent, in the transaction that deletes it from the spool.
+They are computed here and written to the time-series server as points (:mod:`ingest.analysis.downsample`), from the
+store that answers for all readings. Which days must be computed again stands in the table ``downsampling_due``: the
+forwarder enters the days of what it has sent, in the transaction that deletes it from the spool.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,14 +12,14 @@ from typing import Final
 import numpy as np
 import sqlalchemy as sa
 
-from governance.database import insert_many
+from infra.database import insert_many
+from infra.times import BEIJING_OFFSET_MS, DAY_MS
 from ingest.storage import lineprotocol, schema
 from ingest.storage.port import Window, thin
 from ingest.storage.tables import downsampling_due as table
 from ingest.storage.timeseries import Kind
 from sensors.parameters import Catalogue
 from sensors.reading import Codes, Ints
-from sensors.times import BEIJING_OFFSET_MS, DAY_MS
 
 SERVERS: Final = frozenset({Kind.INFLUXDB1, Kind.INFLUXDB2})
 """The servers that keep hours and days apart from readings, each with a retention of its own."""

@@ -25,12 +25,12 @@ from influxdb_client.rest import ApiException
 from influxdb_client.service.dbr_ps_service import DBRPsService
 from urllib3.exceptions import HTTPError
 
+from infra.errors import ConfigurationError
+from infra.texts import Text, say, sentence
 from ingest.storage import downsampling, schema
 from ingest.storage.downsampling import TIERS, Tier
 from ingest.storage.influxql import Table, identifier
 from ingest.storage.timeseries import AccessDenied, Kind, NotSetUp, ServerTrouble, TimeSeriesServer
-from sensors.errors import ConfigurationError
-from sensors.texts import Text, say, sentence
 
 DAY_S: Final = 86_400
 PREFIX: Final = "riverchief_"

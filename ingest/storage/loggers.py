@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from infra.errors import ConfigurationError, NotFound
+from infra.texts import sentence
 from ingest.storage import changes
 from ingest.storage.changes import NOBODY, Author
 from ingest.storage.tables import hj212_device as table
 from ingest.storage.tables import station as station_table
-from sensors.errors import ConfigurationError, NotFound
-from sensors.texts import sentence
 from sensors.wire.hj212.packet import Edition
 from sensors.wire.hj212.readings import MN, Logger
 

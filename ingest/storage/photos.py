@@ -6,8 +6,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from sensors.errors import ConfigurationError, NotFound, StorageUnavailable
-from sensors.texts import sentence
+from infra.errors import ConfigurationError, NotFound, StorageUnavailable
+from infra.texts import sentence
 
 MOST_BYTES = 1024 * 1024
 """The field app sends at most 400 kB."""

@@ -5,15 +5,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from governance.database import Database
+from infra.database import Database
+from infra.errors import NotFound, Refused
+from infra.texts import sentence
 from ingest.storage.changes import NOBODY, Author, fingerprint, note, put
 from ingest.storage.tables import deployment, device, outfall, reach, region, station, travel
-from sensors.errors import NotFound, Refused
 from sensors.network import Level, Outfall, OutfallKind, Region, Travel
 from sensors.parameters import Catalogue
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Deployment, Device, Reach, Registry, Station, Water
-from sensors.texts import sentence
 
 __all__ = [
     "Reaches",

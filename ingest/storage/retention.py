@@ -22,17 +22,17 @@ import numpy as np
 import sqlalchemy as sa
 import structlog
 
-from governance.database import Database
-from governance.rounds import Rounds
+from infra.database import Database
+from infra.errors import ConfigurationError, WaterError
+from infra.periodic import PeriodicWorker
+from infra.texts import sentence
+from infra.times import DAY_MS
 from ingest.storage.archive import EMPTY, ParquetArchive, bounds, matching, month_of, same
 from ingest.storage.port import LongTerm, Window
 from ingest.storage.tables import station as station_table
 from ingest.storage.tables import storage_edge
-from sensors.errors import ConfigurationError, WaterError
 from sensors.parameters import Catalogue
 from sensors.reading import PLAIN, Floats
-from sensors.texts import sentence
-from sensors.times import DAY_MS
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -245,7 +245,7 @@ class _Differs(Exception):
     """What was about to be deleted is not what the long-term store has."""
 
 
-class Retention(Rounds):
+class Retention(PeriodicWorker):
     """A thread that moves out what has become old enough; one for a database."""
 
     def __init__(

@@ -18,12 +18,12 @@ import msgspec
 import numpy as np
 import sqlalchemy as sa
 
-from governance.database import Database
+from infra.database import Database
+from infra.errors import StorageUnavailable
+from infra.texts import sentence
 from ingest.storage.tables import spool as table
-from sensors.errors import StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Ints
-from sensors.texts import sentence
 
 COUNTED_S = 1.0
 """How long a count of what waits is believed; in between, what was added is added to it."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from governance.database import Database, execute, insert_many
+from infra.database import Database, execute, insert_many
 from ingest.storage.port import Latest, Series, Window
 from sensors.parameters import Catalogue
 from sensors.reading import PLAIN, Batch, Floats, Ints
@@ -102,7 +102,7 @@ class SqlReadings:
         if self._database.is_sqlite:
             insert_many(connection, into, rows.tolist(), otherwise)  # which stores NaN as NULL
         else:
-            from governance.postgres import Doubles  # with the driver
+            from infra.postgres import Doubles  # with the driver
 
             columns = [Doubles(column) for column in rows.T]
             execute(connection, f"{into} {_unnested(len(keys))} {otherwise}", columns)

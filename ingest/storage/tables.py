@@ -5,7 +5,7 @@ All times are ms since the epoch UTC; ``day`` is the Beijing day as ``YYYY-MM-DD
 
 import sqlalchemy as sa
 
-from governance.database import metadata
+from infra.database import metadata
 
 LONG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 """Numbers of what a stranger can send a thousand times a second; SQLite's have 64 bits under either name."""

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 import numpy as np
 import sqlalchemy as sa
 
+from infra.errors import LongTermUnavailable, StorageUnavailable
+from infra.texts import sentence
+from infra.times import rfc3339
 from ingest.storage.port import Latest, LongTerm, ReadingStore, Series, Window
 from ingest.storage.spool import Kind, Spool
-from sensors.errors import LongTermUnavailable, StorageUnavailable
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Ints, pack, unpack
-from sensors.texts import sentence
-from sensors.times import rfc3339
 
 ALL = 2**31 - 1
 """More readings than a window ever holds."""

@@ -24,14 +24,14 @@ from typing import Final, Self
 
 import httpx
 
-from governance.outbox import retry_after
+from governance.notify.outbox import retry_after
+from infra.errors import ConfigurationError, StorageUnavailable
+from infra.texts import Text, say, sentence
 from ingest.storage import influxql, readback, victoriaql
 from ingest.storage.influxql import Table
 from ingest.storage.lineprotocol import FieldValue
 from ingest.storage.readback import Found, Span
 from ingest.storage.victoriaql import Track
-from sensors.errors import ConfigurationError, StorageUnavailable
-from sensors.texts import Text, say, sentence
 
 BODY_BYTES: Final = 4 * 2**20
 """The largest body we send, before compression; 3.x takes 10 MB by default, 1.x 25 MB."""

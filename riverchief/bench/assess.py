@@ -15,14 +15,14 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
-from riverchief.assess import Read, judge
+from infra.texts import line, sentence
+from infra.times import DAY_MS
 from riverchief.bench.rig import BenchFailed, Plan, machine
+from riverchief.tables.assess import Read, judge
 from sensors.parameters import catalogue
-from sensors.quality import Memory, assess
-from sensors.quality.columns import sensors
+from sensors.quality import SeriesState, check_quality
+from sensors.quality.table_sensors import sensors
 from sensors.reading import Floats
-from sensors.texts import line, sentence
-from sensors.times import DAY_MS
 
 COLUMNS = ("water_temp", "ph", "do", "conductivity", "turbidity", "nh3n")
 STEP_MS = 300_000
@@ -103,7 +103,7 @@ def _live() -> float:
     """Values a second where every batch brings one reading of every series."""
     kinds, k = catalogue(), len(COLUMNS)
     parameter = np.tile([kinds.index[name] for name in COLUMNS], LIVE_STATIONS)
-    memory = Memory.of(np.repeat(np.arange(LIVE_STATIONS, dtype=np.int32), k), parameter.astype(np.int32))
+    memory = SeriesState.of(np.repeat(np.arange(LIVE_STATIONS, dtype=np.int32), k), parameter.astype(np.int32))
     table = _table(1, 2)
     series, letters = np.arange(LIVE_STATIONS * k), np.full(LIVE_STATIONS * k, ord("N"), np.uint8)
     seconds = 0.0
@@ -111,6 +111,6 @@ def _live() -> float:
         values = np.tile(table.values[row], LIVE_STATIONS)
         at = np.full(len(series), table.at[row])
         began = time.process_time()
-        memory.apply(assess(series, parameter, at, values, letters, memory, kinds).carried)
+        memory.apply(check_quality(series, parameter, at, values, letters, memory, kinds).carried)
         seconds += time.process_time() - began
     return LIVE_BATCHES * len(series) / seconds

@@ -16,16 +16,16 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from riverchief import clock
+from infra import clock
+from infra.texts import line, sentence
 from riverchief.bench.load import BASE
 from riverchief.bench.rig import BenchFailed, Plan, cpu_s, machine
-from riverchief.broker import Broker, running
+from riverchief.brokers.local import Broker, running
 from riverchief.simulate import STATIONS_A_TRUNK, allow_connections
-from sensors.texts import line, sentence
 from sensors.wire.telemetry import Sample
-from simulator.device import Connection, Fleet
+from simulator.devices.fleet import Connection, Fleet
+from simulator.devices.gateways import Trunks
 from simulator.play import MqttLine, Pace, Progress, play
-from simulator.trunk import Trunks
 
 OWN = 2000
 INTERVAL_MS = 60_000

@@ -15,12 +15,12 @@ import sqlalchemy as sa
 from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 
-from governance.database import Database
+from infra.database import Database
+from infra.texts import line, sentence
 from ingest.storage.tables import ledger
 from riverchief.bench.load import BASE
 from riverchief.bench.rig import BenchFailed, Load, Plan, cpu_s, database, machine, serving, wait_for
-from riverchief.broker import running
-from sensors.texts import line, sentence
+from riverchief.brokers.local import running
 
 ASSUMED_RATE = 12_000
 """Messages a second the length of the run is planned with; the run ends when all are stored, whatever the rate."""

@@ -1,8 +1,8 @@
 """The load: many stations' messages over one MQTT connection, written straight to the socket.
 
-paho spends about as much time publishing a message as the whole ingest spends on it; a benchmark would then measure
-its own generator. So this writes the packets of MQTT itself (:mod:`simulator.packets`). Started as a process of its
-own; reads its orders as JSON on standard input and answers with JSON lines.
+paho spends about as much time publishing a message as the whole ingest spends on it; a benchmark would then measure its
+own generator. So this writes the packets of MQTT itself (:mod:`simulator.devices.mqtt_packets`). Started as a process
+of its own; reads its orders as JSON on standard input and answers with JSON lines.
 """
 
 import json
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
-from simulator import packets
+from simulator.devices import mqtt_packets
 
 BASE = {"water_temp": 25.0, "ph": 7.1, "do": 5.0, "conductivity": 400.0, "turbidity": 20.0, "nh3n": 0.9}
 """Six ordinary values of a message; noise of half a percent keeps every check busy and none of them alarmed."""
@@ -32,7 +32,7 @@ class Publisher:
         self._next = 0
         self.sent = 0
         self.acknowledged = 0
-        self._socket.sendall(packets.connect(f"load-{random.getrandbits(32):08x}", user, password, 0, clean=True))
+        self._socket.sendall(mqtt_packets.connect(f"load-{random.getrandbits(32):08x}", user, password, 0, clean=True))
         answer = self._socket.recv(4)
         if len(answer) < 4 or answer[3] != 0:
             raise ConnectionError(f"the broker refuses the load generator: {answer.hex()}")
@@ -40,7 +40,7 @@ class Publisher:
 
     def packet(self, name: str, payload: bytes) -> bytes:
         self._next = self._next % 65_535 + 1
-        return packets.publish(name, payload, self._next)
+        return mqtt_packets.publish(name, payload, self._next)
 
     def send(self, messages: list[bytes]) -> None:
         """Send, reading acknowledgements whenever the window is full."""

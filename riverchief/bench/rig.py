@@ -15,15 +15,15 @@ from typing import Any
 
 import psutil
 
-from governance.database import Database
+from infra.database import Database
+from infra.errors import WaterError
+from infra.texts import sentence
 from ingest.storage import registry as registry_store
 from riverchief import migrations
-from riverchief.broker import Broker
+from riverchief.brokers.local import Broker
 from riverchief.guard import attended
-from sensors.errors import WaterError
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
-from sensors.texts import sentence
 
 
 class BenchFailed(WaterError):

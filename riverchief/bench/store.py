@@ -17,7 +17,10 @@ import httpx
 import numpy as np
 from rich.console import Console
 
-from governance.database import Database
+from infra.clock import now_ms
+from infra.database import Database
+from infra.texts import line, sentence
+from infra.times import DAY_MS
 from ingest.forward import Forwarder
 from ingest.storage.port import series
 from ingest.storage.spool import Spool
@@ -26,13 +29,10 @@ from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
 from riverchief.bench.load import BASE
 from riverchief.bench.rig import BenchFailed, Plan, database, machine, wait_for
-from riverchief.broker import free_port
-from riverchief.clock import now_ms
+from riverchief.brokers.local import free_port
 from riverchief.guard import attended
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch
-from sensors.texts import line, sentence
-from sensors.times import DAY_MS
 
 CATALOGUE = catalogue()
 ROWS = 2000

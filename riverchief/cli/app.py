@@ -11,9 +11,9 @@ from typing import Any
 import typer
 from rich.markup import escape
 
+from infra.errors import ConfigurationError, WaterError
 from riverchief.cli.commands import Commands, Group, Misused, misuse
 from riverchief.terminal import err
-from sensors.errors import ConfigurationError, WaterError
 
 HOMES: Mapping[str, tuple[str, ...]] = {
     "running": ("demo", "serve", "ingest", "api", "worker", "check", "doctor", "bench"),

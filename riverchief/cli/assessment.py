@@ -8,12 +8,13 @@ import msgspec
 import typer
 
 from governance.assessment import By, Indicator
-from riverchief import clock, files
+from infra import clock
+from infra.texts import named, say
+from riverchief import files
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from riverchief.terminal import columns, out, save
 from sensors.parameters import catalogue
-from sensors.texts import named, say
 
 app = Commands()
 
@@ -28,7 +29,8 @@ def assessment(
     as_json: AsJson = False,
 ) -> None:
     """月度考核 · The assessment of a month, made from the trail."""
-    from api import assessing, exports
+    from api import assessment as assessing
+    from api import export_log
     from api.routes.assessments import view
 
     loaded = load(settings, data)
@@ -40,7 +42,7 @@ def assessment(
             sheet = assessing.sheet(made, registry)
             save(file, sheet)
             body = {"month": month, "by": by, "format": "xlsx"}
-            exports.note(database, "assessment", f"assessment/{month}", sheet, body, by=who(), role="", at_ms=now_ms)
+            export_log.note(database, "assessment", f"assessment/{month}", sheet, body, by=who(), role="", at_ms=now_ms)
     if as_json:
         out.print_json(json.dumps(msgspec.to_builtins(view(made, registry)), ensure_ascii=False))
         return

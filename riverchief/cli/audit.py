@@ -10,17 +10,20 @@ from typing import Annotated
 
 import typer
 
-from governance import audit, merkle, roots
-from governance.database import Database
-from governance.merkle import ProofInvalid
-from riverchief import clock, sealing
+from governance.audit import merkle
+from governance.audit import trail as audit_trail
+from governance.audit.merkle import ProofInvalid
+from governance.verification import roots
+from infra import clock
+from infra.database import Database
+from infra.errors import ConfigurationError
+from infra.texts import line, say, sentence
+from infra.times import beijing, beijing_day
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
+from riverchief.services import sealing
 from riverchief.settings import Settings
 from riverchief.terminal import err, out, progress_bar, save, tabulate
-from sensors.errors import ConfigurationError
-from sensors.texts import line, say, sentence
-from sensors.times import beijing, beijing_day
 
 app = Commands("审计链：谁何时改了什么，有无篡改 · The trail of every change.")
 
@@ -64,10 +67,10 @@ def verify(
             out.print(f"[red]✗[/] {fault.wrong.value}: {fault.detail}", highlight=False, soft_wrap=True)
         mark, verdict = ("[green]✓[/]", "whole") if found.ok else ("[red]✗[/]", "not_whole")
         counts = {"entries": found.entries, "roots": found.roots, "unsigned": found.unsigned}
-        text = line("audit.verified", verdict=say(f"audit.{verdict}"), outside=len(outside), **counts)
+        text = line("audit_trail.verified", verdict=say(f"audit.{verdict}"), outside=len(outside), **counts)
         out.print(f"{mark} {text}", highlight=False, soft_wrap=True)
         if not outside:
-            out.print(line("audit.no_outside"), soft_wrap=True)
+            out.print(line("audit_trail.no_outside"), soft_wrap=True)
     if not found.ok:
         raise typer.Exit(1)
 
@@ -85,14 +88,14 @@ def list_entries(
 ) -> None:
     """列出条目，新的在前 · List entries, newest first."""
     with _open(settings, data) as (_, database), database.read() as connection:
-        found = audit.listing(connection, what=what, kind=kind, id=id, by=by, limit=limit)
+        found = audit_trail.listing(connection, what=what, kind=kind, id=id, by=by, limit=limit)
     if as_json:
         out.print_json(data=[dataclasses.asdict(one) | {"body": json.loads(one.body)} for one in found])
         return
     rows = (
         (str(one.n), beijing(one.at_ms, "%Y-%m-%d %H:%M:%S"), one.by, one.what, f"{one.kind} {one.id}") for one in found
     )
-    tabulate(("number", "at", "by", "what", "subject"), rows, "audit.none")
+    tabulate(("number", "at", "by", "what", "subject"), rows, "audit_trail.none")
 
 
 @app.command()
@@ -102,7 +105,7 @@ def seal(settings: SettingsFile = None, data: DataFolder = None) -> None:
         job = sealing.sealing(loaded, database, clock.now_ms)
         made = job.seal()
         trouble = job.send()
-    told = line("audit.nothing_new") if made is None else f"[green]✓[/] {made.size} {made.root}"
+    told = line("audit_trail.nothing_new") if made is None else f"[green]✓[/] {made.size} {made.root}"
     out.print(told, highlight=False, soft_wrap=True)
     if trouble:
         err.print(f"[yellow]![/] {trouble}", highlight=False, soft_wrap=True)

@@ -8,23 +8,24 @@ import numpy as np
 import typer
 from rich.markup import escape
 
-from ingest import backtest
-from ingest.backtest import Label, Past, Raised, Tried
-from ingest.checks.rules import Rules
+from infra import clock
+from infra.errors import ConfigurationError
+from infra.texts import Text, beside, line, named, say, sentence
+from infra.times import DAY_MS, beijing
+from ingest.analysis import backtest
+from ingest.analysis.backtest import BacktestIncident, BacktestInput, BacktestResult, Label
+from ingest.rules.model import Rules
+from ingest.storage import maintenance as upkeep_store
 from ingest.storage import registry as registry_store
-from ingest.storage import upkeep as upkeep_store
 from ingest.storage.port import Window
-from riverchief import backtest_report, clock, files
+from riverchief import backtest_report, files
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, instant, load, opened
 from riverchief.settings import Settings
 from riverchief.terminal import columns, out, progress_bar, save
-from sensors.errors import ConfigurationError
 from sensors.parameters import Catalogue, catalogue
 from sensors.reading import Flag
 from sensors.stations import Registry
-from sensors.texts import Text, beside, line, named, say, sentence
-from sensors.times import DAY_MS, beijing
 from simulator.replay import Table, keys, replay_stations
 
 app = Commands()
@@ -80,14 +81,14 @@ def run(
 
 
 def try_both(
-    rules: Rules, other: Rules, past: Past, known: Catalogue, since_ms: int, until_ms: int
-) -> tuple[Tried, Tried]:
+    rules: Rules, other: Rules, past: BacktestInput, known: Catalogue, since_ms: int, until_ms: int
+) -> tuple[BacktestResult, BacktestResult]:
     """The rules that are tried and those they are compared with, on the same past."""
     with progress_bar(line("progress.backtest")) as told:
-        return backtest.both(rules, other, past, known, since_ms, until_ms, on_progress=told)
+        return backtest.compare_rule_sets(rules, other, past, known, since_ms, until_ms, on_progress=told)
 
 
-def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> Past:
+def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> BacktestInput:
     """The past of recorded tables; a column ``event`` labels its stations."""
     from riverchief import recorded
 
@@ -107,7 +108,7 @@ def from_tables(paths: list[Path], stations: Path | None, known: Catalogue) -> P
         for name, spans in recorded.read_events(path).items():
             labelled.add(key_of[name])
             labels += [Label(key_of[name], start, end) for start, end in spans]
-    return Past(registry, readings, labels=tuple(labels), labelled=frozenset(labelled))
+    return BacktestInput(registry, readings, labels=tuple(labels), labelled=frozenset(labelled))
 
 
 def _window(table: Table, name: str, known: Catalogue) -> Window:
@@ -123,7 +124,7 @@ def _window(table: Table, name: str, known: Catalogue) -> Window:
     return found
 
 
-def _only(past: Past, stations: list[str]) -> Past:
+def _only(past: BacktestInput, stations: list[str]) -> BacktestInput:
     if unknown := sorted(set(stations) - set(past.readings)):
         raise ConfigurationError(sentence("tried.not_in_tables", unknown=unknown[0], known=", ".join(past.readings)))
     readings = {key: window for key, window in past.readings.items() if key in stations}
@@ -131,7 +132,7 @@ def _only(past: Past, stations: list[str]) -> Past:
     return replace(past, readings=readings, labels=labels, labelled=past.labelled & set(stations))
 
 
-def _stored(loaded: Settings, known: Catalogue, since_ms: int, until_ms: int, stations: list[str]) -> Past:
+def _stored(loaded: Settings, known: Catalogue, since_ms: int, until_ms: int, stations: list[str]) -> BacktestInput:
     from riverchief.stores import open_stores
 
     with opened(loaded) as database:
@@ -142,7 +143,7 @@ def _stored(loaded: Settings, known: Catalogue, since_ms: int, until_ms: int, st
         return backtest.stored(registry, stores.readings, since_ms, until_ms, upkeep=upkeep, stations=stations)
 
 
-def _range(past: Past, since: str | None, until: str | None) -> tuple[int, int]:
+def _range(past: BacktestInput, since: str | None, until: str | None) -> tuple[int, int]:
     """The range given, or all of the tables."""
     at = [window.at for window in past.readings.values() if len(window)]
     if not at:
@@ -154,7 +155,7 @@ def _range(past: Past, since: str | None, until: str | None) -> tuple[int, int]:
     return since_ms, until_ms
 
 
-def _show(tried: Tried, in_force: Tried) -> None:
+def _show(tried: BacktestResult, in_force: BacktestResult) -> None:
     figures = columns("", "backtest.tried", "backtest.in_force")
     for key, values in backtest_report.figures(tried, in_force):
         figures.add_row(named(say(key)), *values)
@@ -179,11 +180,11 @@ def _show(tried: Tried, in_force: Tried) -> None:
     _list("[yellow]~[/]", [f"{_colour(was)} → {_told(one)}" for was, one in difference.changed])
 
 
-def _told(one: Raised) -> str:
+def _told(one: BacktestIncident) -> str:
     return f"{_colour(one)} {beijing(one.since_ms, '%Y-%m-%d %H:%M')} {beside(Text(one.zh, one.en))}"
 
 
-def _colour(one: Raised) -> str:
+def _colour(one: BacktestIncident) -> str:
     return named(say(f"rule.{one.colour}"))
 
 

@@ -1,7 +1,7 @@
 """How commands are declared and how their help looks: Chinese first, English beside it, or below where a line is full.
 
 A help text is written where its command or option is declared, as ``中文 · English``; whatever else is said comes from
-the catalogue (`sensors.texts`).
+the catalogue (`infra.texts`).
 """
 
 import difflib
@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text as Shown
 from typer.core import TyperCommand, TyperGroup
 
-from sensors.errors import ConfigurationError
-from sensors.texts import Text, line, say, sentence
+from infra.errors import ConfigurationError
+from infra.texts import Text, line, say, sentence
 
 WIDEST = 100
 """Columns of a page of help on a wide terminal."""

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from infra.errors import ConfigurationError
+from infra.texts import sentence
 from riverchief import settings as settings_
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, SettingsFile, load
 from riverchief.terminal import out
-from sensors.errors import ConfigurationError
-from sensors.texts import sentence
 
 app = Commands("Grafana 仪表盘 · Dashboards.")
 

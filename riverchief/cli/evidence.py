@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from riverchief import clock
+from infra import clock
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import DataFolder, SettingsFile, load, opened, who
 from riverchief.terminal import out, save
@@ -24,7 +24,7 @@ def evidence(
 ) -> None:
     """事件证据包（PDF） · The evidence pack of an incident."""
     from api.evidence import pack
-    from riverchief import sealing
+    from riverchief.services import sealing
     from riverchief.stores import open_stores
 
     loaded = load(settings, data)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
 
 import typer
 
+from infra.texts import line, named, say
+from infra.times import BEIJING, beijing, from_ms
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, site_database
 from riverchief.terminal import out, tabulate
-from sensors.texts import line, named, say
-from sensors.times import BEIJING, beijing, from_ms
 from sensors.wire.hj212.frame import Broken, Fault, Frame, FrameReader
 from sensors.wire.hj212.packet import Packet, parse, plain, read_time
 

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
+from infra.texts import line, named, say
 from ingest import ledger as ledger_
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, day_of, load, site_database
 from riverchief.settings import Settings
 from riverchief.terminal import columns, err, out
 from sensors.parameters import catalogue
-from sensors.texts import line, named, say
 
 app = Commands()
 

@@ -4,9 +4,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest import rulebook
-from ingest.storage import upkeep as store
-from riverchief import clock
+from infra import clock
+from infra.texts import named, say
+from infra.times import beijing, rfc3339
+from ingest.state import rule_versions
+from ingest.storage import maintenance as store
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import (
     AsJson,
@@ -20,9 +22,7 @@ from riverchief.cli.options import (
     site_database,
 )
 from riverchief.terminal import out, tabulate
-from sensors.texts import named, say
-from sensors.times import beijing, rfc3339
-from sensors.upkeep import Mute, planned
+from sensors.maintenance import Mute, planned
 
 app = Commands("计划静默 · Planned work: rules begin nothing there.")
 
@@ -48,7 +48,7 @@ def add(
     span = clock.now_ms() if since is None else instant("--since", since), instant("--until", until)
     with site_database(settings, data) as database, database.write() as connection:
         registered(connection, station)
-        in_force = {one.rule for one in rulebook.in_force(connection)}
+        in_force = {one.rule for one in rule_versions.in_force(connection)}
         made = planned(station, span, tuple(rule or ()), reason, whose.by, in_force)
         number = store.add_mute(connection, made, whose)
     _told([(number, made)], as_json=as_json)

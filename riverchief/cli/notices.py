@@ -9,18 +9,20 @@ from typing import Annotated
 import sqlalchemy as sa
 import typer
 
-from governance import channels, notice_store, oncall
-from governance.contacts import Contact, Directory, Place
-from governance.finding import Colour
-from governance.notices import TEST, Item, Kind, Policy, compose
-from riverchief import clock, files, messages
+from governance.incidents.finding import Colour
+from governance.notify import channels, oncall
+from governance.notify import store as notice_store
+from governance.notify.contacts import Contact, Directory, Place
+from governance.notify.policy import TEST, Item, Kind, Policy, compose
+from infra import clock
+from infra.errors import ConfigurationError
+from infra.texts import Text, beside, line, say, sentence
+from infra.times import BEIJING, DAY_MS, beijing, rfc3339, to_ms
+from riverchief import files, messages
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
 from riverchief.settings import Settings
 from riverchief.terminal import out, tabulate
-from sensors.errors import ConfigurationError
-from sensors.texts import Text, beside, line, say, sentence
-from sensors.times import BEIJING, DAY_MS, beijing, rfc3339, to_ms
 
 notify = Commands("通知：谁会收到什么 · Messages to people.")
 shifts = Commands("值班表 · Who of the office is on call.")

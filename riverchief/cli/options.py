@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from riverchief import clock, logs
+from infra import clock
+from infra.errors import ConfigurationError, NotFound
+from infra.texts import sentence
+from infra.times import beijing_day, to_ms
+from riverchief import logs
 from riverchief import settings as settings_
 from riverchief.settings import Settings
-from sensors.errors import ConfigurationError, NotFound
 from sensors.parameters import catalogue
-from sensors.texts import sentence
-from sensors.times import beijing_day, to_ms
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from governance.database import Database
+    from infra.database import Database
     from ingest.storage.changes import Author
 
 T = TypeVar("T")

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from governance import outbox as outbox_
-from riverchief import clock
+from governance.notify import outbox as outbox_
+from infra import clock
+from infra.texts import line
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, site_database
 from riverchief.terminal import out
-from sensors.texts import line
 
 app = Commands("外发箱：死信 · Deliveries that were given up.")
 

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from governance.deadlines import Phase
-from governance.finding import Colour
+from governance.incidents.deadlines import Phase
+from governance.incidents.finding import Colour
+from infra.texts import line, named, say
 from riverchief import files
 from riverchief.cli.commands import Commands
 from riverchief.terminal import columns, out, tabulate
-from sensors.texts import line, named, say
 
 app = Commands("标准流程和时限 · Standard processes and deadlines.")
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infra import clock
+from infra.texts import line
+from infra.times import beijing
 from ingest import quarantine as quarantine_
-from riverchief import clock
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, site_database
 from riverchief.terminal import out, tabulate
 from sensors.parameters import catalogue
-from sensors.texts import line
-from sensors.times import beijing
 
 if TYPE_CHECKING:
     from ingest.pipeline import Receipt
@@ -49,7 +49,7 @@ def replay(
     """修正原因后重放 · Process held messages again, after their cause was fixed."""
     from ingest.pipeline import Site
     from riverchief import files
-    from riverchief.alone import alone
+    from riverchief.single_writer import alone
     from riverchief.stores import open_stores
 
     loaded = load(settings, data)

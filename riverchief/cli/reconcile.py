@@ -7,17 +7,19 @@ from typing import Annotated, Any
 
 import typer
 
-from governance import reconciliation
-from governance.platforms import Platform
-from governance.reconciliation import Kept
-from riverchief import clock, files, reconciler
+from governance.platforms import reconciliation
+from governance.platforms.model import Platform
+from governance.platforms.reconciliation import Kept
+from infra import clock
+from infra.errors import ConfigurationError
+from infra.texts import line, sentence
+from infra.times import beijing
+from riverchief import files
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened, who
+from riverchief.services import reconciler
 from riverchief.settings import secret
 from riverchief.terminal import out
-from sensors.errors import ConfigurationError
-from sensors.texts import line, sentence
-from sensors.times import beijing
 
 app = Commands()
 

@@ -4,8 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest.storage import upkeep as store
-from riverchief import clock
+from infra import clock
+from infra.texts import named, say
+from infra.times import beijing, rfc3339
+from ingest.storage import maintenance as store
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import (
     AsJson,
@@ -19,10 +21,8 @@ from riverchief.cli.options import (
     site_database,
 )
 from riverchief.terminal import out, tabulate
+from sensors.maintenance import Review, Verdict, reviewed
 from sensors.parameters import catalogue
-from sensors.texts import named, say
-from sensors.times import beijing, rfc3339
-from sensors.upkeep import Review, Verdict, reviewed
 
 app = Commands("数据复核 · What people say readings are worth.")
 

@@ -9,10 +9,12 @@ import sqlalchemy as sa
 import typer
 from rich.markup import escape
 
-from ingest import rulebook
-from ingest.checks import explain
-from ingest.checks.explain import Fault
-from ingest.checks.rules import Rules
+from infra.texts import Text, beside, line, say
+from infra.times import beijing
+from ingest.rules import explain
+from ingest.rules.explain import RuleFault
+from ingest.rules.model import Rules
+from ingest.state import rule_versions
 from ingest.storage import registry as registry_store
 from riverchief import files
 from riverchief import settings as settings_
@@ -21,8 +23,6 @@ from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opene
 from riverchief.terminal import out
 from sensors.parameters import catalogue
 from sensors.stations import Registry
-from sensors.texts import Text, beside, line, say
-from sensors.times import beijing
 
 app = Commands("规则 · Rules.")
 
@@ -64,7 +64,7 @@ def check(
 def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
     """正在执行的规则 · The rules in force at the site."""
     with _reading(settings, data) as connection:
-        found = rulebook.in_force(connection)
+        found = rule_versions.in_force(connection)
     if as_json:
         out.print_json(data=[_version_json(one) for one in found])
         return
@@ -82,7 +82,7 @@ def show(
     """某条规则的各版本 · A rule as it was in force, also long ago."""
     id_, _, wanted = rule.partition("@")
     with _reading(settings, data) as connection:
-        found = [rulebook.version(connection, id_, wanted)] if wanted else rulebook.versions(connection, id_)
+        found = [rule_versions.version(connection, id_, wanted)] if wanted else rule_versions.versions(connection, id_)
     if as_json:
         out.print_json(data=[_version_json(one) for one in found])
         return
@@ -119,7 +119,7 @@ def _reading(settings: Path | None, data: Path | None) -> Iterator[sa.Connection
 _SHOWN_AS = {"red": "red", "orange": "dark_orange", "yellow": "yellow", "blue": "blue"}
 
 
-def _show(rules: Rules, faults: list[Fault], before: list[tuple[str, str, tuple[str, ...]]]) -> None:
+def _show(rules: Rules, faults: list[RuleFault], before: list[tuple[str, str, tuple[str, ...]]]) -> None:
     known = catalogue()
     for rule in rules:
         text = explain.sentence(rule, known)
@@ -140,7 +140,7 @@ def _goes_before(one: str, other: str, stations: tuple[str, ...]) -> Text:
 
 
 def _as_json(
-    rules: Rules, faults: list[Fault], before: list[tuple[str, str, tuple[str, ...]]], registry: Registry | None
+    rules: Rules, faults: list[RuleFault], before: list[tuple[str, str, tuple[str, ...]]], registry: Registry | None
 ) -> dict[str, Any]:
     known = catalogue()
     return {
@@ -161,6 +161,6 @@ def _as_json(
     }
 
 
-def _version_json(one: rulebook.Version) -> dict[str, Any]:
+def _version_json(one: rule_versions.Version) -> dict[str, Any]:
     found = {name: getattr(one, name) for name in one.__slots__ if name != "text"}
     return found | {"zh": one.text.zh, "en": one.text.en}

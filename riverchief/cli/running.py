@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from infra.errors import ConfigurationError
+from infra.texts import line, sentence
 from riverchief import logs
 from riverchief import settings as settings_
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load
 from riverchief.settings import Settings
 from riverchief.terminal import err, out, save
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
-from sensors.texts import line, sentence
 
 app = Commands()
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
+from infra.errors import ConfigurationError
+from infra.texts import line, named, say, sentence
+from infra.times import beijing
 from riverchief.score import FIRST, Score, as_json, by_kind, score
 from riverchief.scoring import Thing, median_minutes
 from riverchief.terminal import columns, out, progress_bar
-from sensors.errors import ConfigurationError
-from sensors.texts import line, named, say, sentence
-from sensors.times import beijing
 
 if TYPE_CHECKING:
     from riverchief.settings import Settings

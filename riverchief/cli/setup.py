@@ -8,17 +8,18 @@ from typing import Annotated
 
 import typer
 
-from riverchief import clock, files
+from infra import clock
+from infra.errors import ConfigurationError
+from infra.texts import beside, line, named, say, sentence
+from infra.times import to_ms
+from riverchief import files
 from riverchief import settings as settings_
-from riverchief.broker_admin import ADMIN, HEALTH, Address
+from riverchief.brokers.mosquitto_admin import ADMIN, HEALTH, Address
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, day_of, load, opened, site_database
 from riverchief.settings import Settings
 from riverchief.terminal import out, progress_bar
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
-from sensors.texts import beside, line, named, say, sentence
-from sensors.times import to_ms
 from sensors.wire.telemetry import STATION
 
 app = Commands("首次设置，可重复运行 · First set-up; each may be run again.")
@@ -66,7 +67,7 @@ def broker(
 ) -> None:
     """为接入建立用户和权限 · Give the ingest its user and rights (dynamic-security plugin)."""
     from riverchief import setup as setup_
-    from riverchief.broker_admin import ingest_role, simulator_role
+    from riverchief.brokers.mosquitto_admin import ingest_role, simulator_role
 
     loaded = load(settings)
     password = settings_.secret(loaded.mqtt.password, loaded.mqtt.password_file)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from infra.errors import ConfigurationError
+from infra.texts import Text, beside, line, named, say, sentence
+from infra.times import beijing, rfc3339
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import SettingsFile, opened
 from riverchief.terminal import err, out, progress_bar, save
-from sensors.errors import ConfigurationError
-from sensors.texts import Text, beside, line, named, say, sentence
-from sensors.times import beijing, rfc3339
 
 if TYPE_CHECKING:
     from riverchief.settings import Settings
@@ -111,7 +111,8 @@ def simulate(
     as_json: Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")] = False,
 ) -> None:
     """模拟站点按场景经 MQTT、HJ 212 上报 · Devices that are not there publish a scenario, or the site's own river."""
-    from riverchief import clock, logs
+    from infra import clock
+    from riverchief import logs
     from riverchief import settings as settings_
     from riverchief import simulate as simulate_
     from riverchief.simulate_table import check_target
@@ -185,11 +186,11 @@ def _loggers(settings: "Settings", hj212: str | None, entries: list[str], passwo
 
 
 def _write_stations(cast: "Cast", path: Path) -> None:
-    from sensors import stationfile
-    from sensors.stationbook import Book
-    from sensors.upkeep import Upkeep
+    from sensors import registry_toml
+    from sensors.maintenance import MaintenanceRecords
+    from sensors.registry_rows import Book
 
-    save(path, stationfile.write(Book(cast.registry, Upkeep())))
+    save(path, registry_toml.write(Book(cast.registry, MaintenanceRecords())))
     count = len(cast.registry.stations)
     err.print(
         f"[green]✓[/] {path}: {line('play.stations_written', stations=count, path=path)}",
@@ -200,7 +201,7 @@ def _write_stations(cast: "Cast", path: Path) -> None:
 
 def _play(settings: "Settings", order: "Order", cast: "Cast", truth: Path | None) -> "Played":
     from riverchief import simulate as simulate_
-    from simulator.witness import Witness
+    from simulator.run_record import Witness
 
     for said in announced(settings, order, cast):
         err.print(said, highlight=False, soft_wrap=True)

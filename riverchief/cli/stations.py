@@ -9,22 +9,23 @@ from typing import Annotated, Any
 
 import typer
 
-from ingest import claims as claims_
-from ingest.credentials import Credentials
+from infra import clock
+from infra.errors import ConfigurationError, NotFound, Refused
+from infra.texts import Text, line, named, sentence
+from infra.times import beijing, rfc3339
+from ingest.devices import claims as claims_
+from ingest.devices.credentials import Credentials
 from ingest.storage import changes as changes_
+from ingest.storage import maintenance as upkeep_store
 from ingest.storage import registry as registry_store
-from ingest.storage import upkeep as upkeep_store
-from riverchief import clock, files
+from riverchief import files
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, author, load, opened, site_database, who
 from riverchief.settings import Settings
 from riverchief.terminal import err, out, save, tabulate
-from sensors import stationbook, stationfile, stationtable
-from sensors.errors import ConfigurationError, NotFound, Refused
+from sensors import registry_csv, registry_rows, registry_toml
 from sensors.parameters import catalogue
-from sensors.stationbook import Book
-from sensors.texts import Text, line, named, sentence
-from sensors.times import beijing, rfc3339
+from sensors.registry_rows import Book
 
 app = Commands("站点 · The registry.")
 claims = Commands("标签密钥 · Secrets on labels, by which a device claims its login.")
@@ -49,7 +50,7 @@ def import_(
         book = files.read_book(file, known, known=there, box=loaded.box, kind=kind)
         registry_store.save(connection, book.registry, author(by))
         upkeep_store.save(connection, book.upkeep, author(by))
-    counts = Counter(of for of, _ in stationbook.rows_of(book))
+    counts = Counter(of for of, _ in registry_rows.rows_of(book))
     out.print(", ".join(f"{count} {of}" for of, count in counts.items()) or line("stations.nothing"), soft_wrap=True)
 
 
@@ -68,7 +69,7 @@ def export(
         raise ConfigurationError(sentence("order.format", form=form))
     with site_database(settings, data) as database, database.read() as connection:
         book = Book(registry_store.load(connection, catalogue()), upkeep_store.load(connection))
-    text = stationtable.write(book) if form == "csv" else stationfile.write(book)
+    text = registry_csv.write(book) if form == "csv" else registry_toml.write(book)
     if file is None:
         sys.stdout.write(text)
     else:
@@ -102,7 +103,7 @@ def add(
         registry = registry_store.load(connection, catalogue())
         if key in registry:
             raise Refused(sentence("order.registered", key=key))
-        made = stationbook.one("station", row, catalogue(), known=registry, box=loaded.box)
+        made = registry_rows.one("station", row, catalogue(), known=registry, box=loaded.box)
         registry_store.save_stations(connection, [made], author(by))
     out.print(
         f"[green]✓[/] {made.key}: {named(Text(made.zh, made.en))} ({made.lon:.6f}, {made.lat:.6f})", highlight=False
@@ -128,16 +129,16 @@ def hang(
     row: dict[str, Any] = {"station": station, "since": since or rfc3339(clock.now_ms())}
     row |= {name: text for name, text in (("device", device), ("unit", unit)) if text}
     row |= {name: value for name, value in (("depth_m", depth_m), ("cycle_s", cycle_s)) if value is not None}
-    rows = [stationbook.Row("deployment", n, None, row | {"parameter": p}) for n, p in enumerate(parameters, 1)]
+    rows = [registry_rows.Row("deployment", n, None, row | {"parameter": p}) for n, p in enumerate(parameters, 1)]
     if device:
         told = {"serial": device, "model": model, "manufacturer": manufacturer}
-        rows.insert(0, stationbook.Row("device", 1, None, {name: text for name, text in told.items() if text}))
+        rows.insert(0, registry_rows.Row("device", 1, None, {name: text for name, text in told.items() if text}))
     with site_database(settings, data) as database, database.write() as connection:
         registry = registry_store.load(connection, catalogue())
         taken = {(d.station, d.parameter, rfc3339(d.since_ms)) for d in registry.deployments}
         if again := [p for p in parameters if (station, p, row["since"]) in taken]:
             raise Refused(sentence("order.hangs", again=again[0], station=station, since=row["since"]))
-        made = stationbook.made(rows, catalogue(), known=Book(registry)).registry
+        made = registry_rows.made(rows, catalogue(), known=Book(registry)).registry
         known = {d.serial for d in registry.devices}
         if not (model or manufacturer) and device in known:
             made = dataclasses.replace(made, devices=())
@@ -237,7 +238,7 @@ def provision(
 ) -> None:
     """为设备开通登录，并列出所需的一切；密码只显示一次 · A login for a device, and all it needs; shown once."""
     from riverchief import provision
-    from riverchief.broker_users import endpoint
+    from riverchief.brokers.users import endpoint
 
     loaded = load(settings, data)
     where = endpoint(loaded)
@@ -264,7 +265,7 @@ def revoke(
     data: DataFolder = None,
 ) -> None:
     """收回登录，在线设备立即断开 · Take logins away; a connected device is cut off at once."""
-    from ingest import credentials as credentials_
+    from ingest.devices import credentials as credentials_
 
     loaded = load(settings, data)
     with opened(loaded) as database:
@@ -280,7 +281,7 @@ def revoke(
 
 def _credentials(loaded: Settings, database: Any) -> Credentials:
     """Who makes the logins of devices; raises ConfigurationError where no broker is administered."""
-    from riverchief.broker_users import broker_users
+    from riverchief.brokers.users import broker_users
 
     users = broker_users(loaded)
     if users is None:

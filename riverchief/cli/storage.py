@@ -7,14 +7,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from riverchief import clock, files
+from infra import clock
+from infra.errors import ConfigurationError
+from infra.texts import line, parted, say, sentence
+from infra.times import DAY_MS
+from riverchief import files
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, DataFolder, SettingsFile, load, opened
 from riverchief.terminal import err, out, progress_bar
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
-from sensors.texts import line, parted, say, sentence
-from sensors.times import DAY_MS
 
 app = Commands()
 
@@ -33,7 +34,7 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """备份，不停机并经核对 · Back up while everything runs; verified before it gets its name."""
-    from riverchief import backup as backup_
+    from riverchief.backup import backup as backup_
 
     loaded = load(settings, data)
     with progress_bar(line("progress.backup")) as progress:
@@ -59,7 +60,7 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """恢复备份，先停止其他进程 · Restore a backup; nothing else may run meanwhile."""
-    from riverchief import restore as restore_
+    from riverchief.backup import restore as restore_
 
     loaded = load(settings, data)
     with progress_bar(line("progress.restore")) as progress:
@@ -123,10 +124,10 @@ def migrate_command(
     as_json: AsJson = False,
 ) -> None:
     """换库：SQLite 与 PostgreSQL 互迁，逐行核对 · Copy a site into another database; every row is compared."""
-    from riverchief import migrate
+    from riverchief.backup import migrate_database
 
     with progress_bar(line("progress.migrate")) as progress:
-        moved = migrate.move(source, target, catalogue(), progress)
+        moved = migrate_database.move(source, target, catalogue(), progress)
     if as_json:
         out.print_json(data=dataclasses.asdict(moved))
         return
@@ -135,5 +136,5 @@ def migrate_command(
     if moved.mended:
         out.print(f"  {line('migrate.mended', places=moved.mended)}", highlight=False)
     rows = sum(moved.rows.values())
-    said = line("migrate.moved", rows=rows, readings=moved.readings, seconds=moved.seconds)
+    said = line("migrate_database.moved", rows=rows, readings=moved.readings, seconds=moved.seconds)
     out.print(f"[green]✓[/] {said}", soft_wrap=True, highlight=False)

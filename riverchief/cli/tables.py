@@ -32,7 +32,7 @@ def classify(
     as_json: AsJson = False,
 ) -> None:
     """按 GB 3838-2002 判定水质类别 · Add the class of water and what decides it to every row of a table."""
-    from riverchief import classify as classify_
+    from riverchief.tables import classify as classify_
 
     options = classify_.Options(
         water_body, classify_.items(items), Oxygen.SATURATION if saturation else Oxygen.MG_L, rounded, strict
@@ -60,7 +60,7 @@ def assess(
     as_json: AsJson = False,
 ) -> None:
     """检验一张表：哪些读数不可信，何时水质突变 · Which readings of a table are doubtful, and when the water changed."""
-    from riverchief import assess as assess_
+    from riverchief.tables import assess as assess_
 
     edges, shift = assess_.network(network or ()), assess_.offset(offset)
     with progress_bar(file.name) as progress:

@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from governance import people
-from governance.regions import Regions
-from governance.roles import Department, Role, label
+from governance.organisation.regions import Regions
+from governance.organisation.roles import Department, Role, label
+from governance.people import store as people_store
+from infra.texts import line, named
+from infra.times import DAY_MS, beijing
 from riverchief.cli.commands import Commands
 from riverchief.cli.options import AsJson, By, DataFolder, SettingsFile, instant, load, opened, who
 from riverchief.terminal import out, tabulate
-from sensors.texts import line, named
-from sensors.times import DAY_MS, beijing
 
 app = Commands("人员、角色、任期和登录码 · People, roles, terms and tokens.")
 
@@ -43,12 +43,12 @@ def add(
     """登记人员 · Somebody new; a chief or deputy with a region is appointed to it at once."""
     token = None
     with _writing(settings, data) as (connection, regions, now_ms, _):
-        people.add(
+        people_store.add(
             connection, name, role, region=region, department=department, by=_author(by), now_ms=now_ms, regions=regions
         )
         if print_token:
             good_ms = _good_ms(days, settings, data)
-            token = people.issue(connection, name, by=_author(by), now_ms=now_ms, good_ms=good_ms)
+            token = people_store.issue(connection, name, by=_author(by), now_ms=now_ms, good_ms=good_ms)
     if token is None:
         out.print(f"✓ {name}: {named(label(role))}", highlight=False)
     else:
@@ -59,9 +59,9 @@ def add(
 def listing(settings: SettingsFile = None, data: DataFolder = None, as_json: AsJson = False) -> None:
     """人员名单 · Everybody."""
     with _writing(settings, data) as (connection, _, now_ms, _):
-        found = people.listing(connection)
-        terms = people.appointments(connection)
-        tokens = people.tokens(connection, now_ms)
+        found = people_store.listing(connection)
+        terms = people_store.appointments(connection)
+        tokens = people_store.tokens(connection, now_ms)
     rows: list[dict[str, Any]] = [
         {
             "name": one.name,
@@ -102,7 +102,7 @@ def _row(one: dict[str, Any], now_ms: int) -> tuple[str, ...]:
 def remove(name: Name, by: By = None, settings: SettingsFile = None, data: DataFolder = None) -> None:
     """移除人员 · Take role, terms and tokens away; refused while open incidents are theirs."""
     with _writing(settings, data) as (connection, _, now_ms, _):
-        people.remove(connection, name, by=_author(by), now_ms=now_ms)
+        people_store.remove(connection, name, by=_author(by), now_ms=now_ms)
     out.print(f"✓ {name}", highlight=False)
 
 
@@ -118,9 +118,9 @@ def token(
     """发放新登录码，显示一次 · A new token, shown this once."""
     with _writing(settings, data) as (connection, _, now_ms, _):
         if revoke:
-            people.revoke(connection, name, by=_author(by), now_ms=now_ms)
+            people_store.revoke(connection, name, by=_author(by), now_ms=now_ms)
         good_ms = _good_ms(days, settings, data)
-        made = people.issue(connection, name, by=_author(by), now_ms=now_ms, good_ms=good_ms)
+        made = people_store.issue(connection, name, by=_author(by), now_ms=now_ms, good_ms=good_ms)
     typer.echo(made)
 
 
@@ -138,7 +138,7 @@ def appoint(
 ) -> None:
     """任命河长：前任任期结束，未结案事件由接任者继承 · Begin a term; the successor inherits the open incidents."""
     with _writing(settings, data) as (connection, regions, now_ms, source):
-        moved = people.appoint(
+        moved = people_store.appoint(
             connection,
             name,
             region=region,
@@ -158,8 +158,8 @@ def appoint(
 @contextmanager
 def _writing(settings: Path | None, data: Path | None) -> Iterator[tuple[Any, Regions, int, str]]:
     """One transaction of the site's database: connection, the tree of regions, now, the site's source."""
+    from infra import clock
     from ingest.storage import registry as registry_store
-    from riverchief import clock
     from sensors.parameters import catalogue
 
     loaded = load(settings, data)

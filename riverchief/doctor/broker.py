@@ -19,9 +19,9 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from ingest.credentials import BrokerAway
+from ingest.devices.credentials import BrokerAway
 from ingest.sources.mqtt import MqttSettings, sign_in
-from riverchief.broker_users import broker_users
+from riverchief.brokers.users import broker_users
 from riverchief.doctor.findings import Finding, failure, ok, warning
 from riverchief.settings import Settings
 from riverchief.sources import mqtt_settings
@@ -151,7 +151,7 @@ def administration(settings: Settings) -> Iterator[Finding]:
         yield ok("broker_admin", "broker_admin_off")
         return
     try:
-        denies = users.denies()
+        denies = users.has_minimal_rights()
     except BrokerAway as error:
         yield failure("broker_admin", "broker_admin_refuses", user=settings.broker_admin.user, error=error)
         return

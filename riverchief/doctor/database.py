@@ -7,21 +7,23 @@ import sqlalchemy as sa
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from governance import notice_store, oncall, outbox
-from governance.database import Database
+from governance.notify import oncall, outbox
+from governance.notify import store as notice_store
+from infra import clock
+from infra.database import Database
+from infra.errors import ConfigurationError, StorageUnavailable
+from infra.times import DAY_MS, beijing
 from ingest import quarantine
-from ingest.checks import explain
+from ingest.rules import explain
 from ingest.storage import downsampling
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import quarantine as quarantine_table
-from riverchief import clock, files, migrations
-from riverchief.alone import alone
+from riverchief import files, migrations
 from riverchief.doctor.findings import Finding, failure, ok, warning
 from riverchief.settings import Settings
-from sensors.errors import ConfigurationError, StorageUnavailable
+from riverchief.single_writer import alone
 from sensors.parameters import catalogue
-from sensors.times import DAY_MS, beijing
 
 WAL_BYTES = 256 * 2**20
 """The write-ahead log is copied back every 16 MiB; one so large shows a reader that never ends."""
@@ -157,7 +159,7 @@ def _rules(settings: Settings, db: Database) -> Iterator[Finding]:
         return
     with db.read() as connection:
         registry = registry_store.load(connection, known)
-    for fault in (*explain.faults(rules, known), *explain.untold(rules, registry)):
+    for fault in (*explain.faults(rules, known), *explain.unmatched_stations(rules, registry)):
         yield warning("rules", "rules_fault", fault=fault.text)
 
 

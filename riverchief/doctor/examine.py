@@ -5,10 +5,10 @@ import threading
 import time
 from collections.abc import Mapping
 
+from infra.errors import ConfigurationError, WaterError
 from riverchief.doctor import broker, database, place, servers
 from riverchief.doctor.findings import Check, Finding, failure
 from riverchief.settings import Settings
-from sensors.errors import ConfigurationError, WaterError
 
 PATIENCE_S = 30.0
 """Every single question has a shorter limit of its own; this one is for what nobody thought of."""

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from infra.texts import Text, say
 from riverchief.settings import Settings
-from sensors.texts import Text, say
 
 
 class Level(StrEnum):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import psutil
 
+from infra.errors import ConfigurationError
 from riverchief import files
 from riverchief.doctor.findings import Finding, failure, ok, warning
 from riverchief.settings import SECRETS, Settings, secret
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 
 FREE_FAILURE, FREE_WARNING = 200 * 2**20, 2 * 2**30

@@ -16,17 +16,18 @@ import sqlalchemy as sa
 
 from dashboards import catalogue as boards
 from dashboards import parts
-from governance import channels
-from governance.contacts import Directory
-from governance.database import Database
+from governance.notify import channels
+from governance.notify.contacts import Directory
+from infra import clock
+from infra.database import Database
+from infra.errors import StorageUnavailable
 from ingest.storage import downsampling
 from ingest.storage.timeseries import AccessDenied, NotSetUp, ServerTrouble
-from riverchief import clock, grafana, messages
+from riverchief import grafana, messages
 from riverchief.doctor.broker import NETWORK_S, certificate
 from riverchief.doctor.findings import Finding, failure, ok, warning
 from riverchief.settings import LOOPBACK, Settings, secret
 from riverchief.stores import time_series_server
-from sensors.errors import StorageUnavailable
 
 CLOCK_WARNING_S, CLOCK_FAILURE_S = 5.0, 120.0
 PROBE = "riverchief_doctor"

@@ -8,11 +8,11 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-import governance.notice_tables
-import governance.platform_tables
+import governance.notify.tables
+import governance.platforms.tables
 import governance.tables  # noqa: F401  (registers its tables)
 import ingest.storage.tables  # noqa: F401  (registers its tables)
-from governance.database import Database
+from infra.database import Database
 
 VERSION = sa.table("alembic_version", sa.column("version_num"))
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from governance.database import metadata
+from infra.database import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -22,12 +22,12 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+from infra.times import BEIJING_OFFSET_MS, DAY_MS
 from sensors.parameters import catalogue
 from sensors.reading import Bits, Bools, Floats
 from sensors.standards import oxygen
-from sensors.texts import sentence
-from sensors.times import BEIJING_OFFSET_MS, DAY_MS
 
 Classes = NDArray[np.int8]
 """Classes 1 to 6 as in :class:`WaterClass`; 0 = cannot be judged."""

@@ -13,8 +13,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from sensors.errors import ConfigurationError
-from sensors.texts import sentence
+from infra.errors import ConfigurationError
+from infra.texts import sentence
 
 NATIONAL: Final = "national"
 

@@ -9,10 +9,10 @@ from enum import StrEnum
 from math import isfinite, log, sqrt
 from typing import Final
 
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
+from infra.texts import sentence
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import Direction, Water, WaterClass
-from sensors.texts import sentence
 
 # -- CWQI 城市水质指数 ------------------------------------------------------------------------------------------------
 

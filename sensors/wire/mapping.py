@@ -17,12 +17,12 @@ import jmespath
 import msgspec
 from jmespath.exceptions import JMESPathError
 
-from sensors import toml
-from sensors.errors import ConfigurationError
+from infra import toml_text
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+from infra.times import to_ms
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Message, Reason, Rejected
-from sensors.texts import sentence
-from sensors.times import to_ms
 from sensors.units import IDENTITY, Linear, conversion
 from sensors.wire.telemetry import KINDS, MAX_BYTES, MAX_SAMPLES, STATION, Decoded, Header, topic, whole
 
@@ -159,7 +159,7 @@ NONE: Final = Mappings()
 def read(text: str, catalogue: Catalogue) -> Mappings:
     """Mappings from TOML; raises ConfigurationError listing every fault with its entry, one a line."""
     try:
-        tables = toml.loads(text)
+        tables = toml_text.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(str(error)) from error
     faults = [f"unknown entry {name!r}; each mapping is headed [[mapping]]" for name in tables if name != "mapping"]

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Final
 import msgspec
 import numpy as np
 
+from infra.times import rfc3339, to_ms
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Message, Reason, Rejected
-from sensors.times import rfc3339, to_ms
 
 MAX_BYTES = 256 * 1024
 MAX_SAMPLES = 1000

@@ -26,20 +26,20 @@ from api import access
 from api.app import MOST_BYTES, READINGS_MOST_BYTES, create_app
 from api.context import Context, Part
 from api.routes import readings as readings_route
-from governance import incidents
-from governance.database import Database
-from ingest.checks.rules import Rules
+from governance.incidents import store as incident_store
+from infra.database import Database
+from infra.errors import ConfigurationError, StorageUnavailable
+from infra.texts import Text, sentence
+from infra.times import DAY_MS, rfc3339
 from ingest.intake import Intake
 from ingest.pipeline import Receipt, Site
+from ingest.rules.model import Rules
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import correction
-from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.texts import Text, sentence
-from sensors.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import MAX_BYTES
 from tests.cases import a_finding, in_both_languages
 from tests.databases import with_tables
@@ -933,7 +933,7 @@ def _fired(river: River, station: str = "shiwan", at_ms: int = NOW - MINUTE, **o
         text=Text("石湾氨氮2.40 mg/L", "Shiwan: ammonia 2.40 mg/L"),
     )
     with river.database.write() as connection:
-        return incidents.record(connection, [replace(finding, **other)], NOW, source="/t").ids[0]
+        return incident_store.record(connection, [replace(finding, **other)], NOW, source="/t").ids[0]
 
 
 REPORTED = ["accept", "reject", "false_alarm", "comment", "supervise", "merge", "emergency"]

@@ -19,7 +19,9 @@ from typer.testing import CliRunner
 
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
-from governance.database import Database
+from infra.database import Database
+from infra.errors import ConfigurationError, Refused, StorageUnavailable
+from infra.times import DAY_MS
 from ingest.storage import registry, retention
 from ingest.storage.archive import ParquetArchive, bounds, month_of
 from ingest.storage.port import LongTerm, ReadingStore, Series, Window
@@ -27,11 +29,9 @@ from ingest.storage.retention import ArchiveKeeper, Moved, Retention, ServerKeep
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from riverchief.cli.app import app
-from sensors.errors import ConfigurationError, Refused, StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, QualityTest
 from sensors.stations import Registry, Station
-from sensors.times import DAY_MS
 from tests.databases import with_tables
 from tests.postgres import fresh
 from tests.rig import eventually

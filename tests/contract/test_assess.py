@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from riverchief import assess as assess_
-from riverchief.assess import Summary, assess_file, judge, read
+from infra.errors import ConfigurationError
 from riverchief.cli.app import app
-from sensors.errors import ConfigurationError
+from riverchief.tables import assess as assess_
+from riverchief.tables.assess import Summary, assess_file, judge, read
 from sensors.parameters import catalogue
 from sensors.reading import Flag
 from tests import rivers

@@ -11,15 +11,17 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 import ingest.storage.tables  # noqa: F401 - names its tables in the metadata
-from api import assessing
+from api import assessment as assessing
 from api.app import create_app
-from api.assessing import XLSX
+from api.assessment import XLSX
 from api.context import Context
-from governance import assessment, audit, people
+from governance import assessment
 from governance.assessment import By, Indicator, Share
-from governance.database import Database
-from governance.regions import Regions
-from governance.roles import Role
+from governance.audit import trail as audit_trail
+from governance.organisation.regions import Regions
+from governance.organisation.roles import Role
+from governance.people import store as people_store
+from infra.database import Database
 from ingest.storage import registry
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
@@ -58,7 +60,7 @@ def database(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
         registry.save(connection, Registry(stations, (), reaches, CATALOGUE, regions=REGIONS), Author("x", at(1)))
         for line in trail.lines:
             body = json.loads(line.body)
-            audit.append(connection, line.what, kind=line.kind, id=line.id, body=body, by="x", at_ms=line.at_ms)
+            audit_trail.append(connection, line.what, kind=line.kind, id=line.id, body=body, by="x", at_ms=line.at_ms)
     yield database
     database.close()
 
@@ -86,7 +88,7 @@ def test_the_sheet_shows_what_the_entries_give_when_anybody_counts_again(databas
     result = CliRunner().invoke(app, list(map(str, arguments)))
     assert result.exit_code == 0, result.output
     with database.read() as connection:
-        lines = list(audit.everything(connection))
+        lines = list(audit_trail.all_entries(connection))
     again = assessment.assess(lines, "2026-10", By.CHIEF, files.read_formula(None), now_ms=at(1, month=12))
     rows = shown(file.read_bytes()).rows()
     assert [row[0] for row in rows] == ["（无归属） (nobody's)", "=HYPERLINK(1)", "李河长（示例）", "合计 all"]
@@ -107,7 +109,7 @@ def test_the_sheet_shows_what_the_entries_give_when_anybody_counts_again(databas
     told = json.loads(result.output)
     assert (told["example"], told["total"]["score"]) == (True, again.total.score)
     with database.read() as connection:
-        (entry,) = audit.listing(connection, what="export.assessment")
+        (entry,) = audit_trail.listing(connection, what="export.assessment")
     assert json.loads(entry.body)["bytes"] == file.stat().st_size
 
 
@@ -123,13 +125,13 @@ def test_chiefs_who_followed_each_other_are_assessed_for_their_own_part_of_the_m
         stations = (Station("shiwan", "石湾", "Shiwan", 113.05, 23.0, reach="dongping", region="grid-1"),)
         reaches = (Reach("dongping", "东平河", "Dongping", Water.RIVER, ((113.0, 23.0), (113.1, 23.0))),)
         registry.save(connection, Registry(stations, (), reaches, CATALOGUE, regions=REGIONS), Author("x", at(1)))
-        people.add(connection, old, Role.CHIEF, region="s1", by="x", now_ms=at(1, 0, month=9))
-        people.add(connection, new, Role.CHIEF, by="x", now_ms=at(13, 0))
+        people_store.add(connection, old, Role.CHIEF, region="s1", by="x", now_ms=at(1, 0, month=9))
+        people_store.add(connection, new, Role.CHIEF, by="x", now_ms=at(13, 0))
         term = {"region": "s1", "since_ms": at(13, 0), "now_ms": at(13, 0)}
-        people.appoint(connection, new, **term, by="x", source="/s", regions=Regions(REGIONS))
-        people.remove(connection, old, by="x", now_ms=at(25))
+        people_store.appoint(connection, new, **term, by="x", source="/s", regions=Regions(REGIONS))
+        people_store.remove(connection, old, by="x", now_ms=at(25))
         for line in trail.lines:
-            audit.append(
+            audit_trail.append(
                 connection, line.what, kind=line.kind, id=line.id, body=json.loads(line.body), by="x", at_ms=line.at_ms
             )
     made, _ = assessing.make(database, CATALOGUE, "2026-10", By.CHIEF, files.read_formula(None), now_ms=at(1, month=12))

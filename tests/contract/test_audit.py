@@ -14,15 +14,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from governance import audit, merkle, roots
-from governance.audit import Verified, Wrong
-from governance.database import Database
-from governance.merkle import GENESIS, Root
-from ingest import rulebook
-from ingest.checks import rules
+from governance.audit import merkle
+from governance.audit import trail as audit_trail
+from governance.audit.merkle import GENESIS, Root
+from governance.audit.trail import FaultKind, Verified
+from governance.verification import roots
+from infra.database import Database
+from infra.errors import NotFound, Refused
+from ingest.rules import model as rule_model
+from ingest.state import rule_versions
 from ingest.storage import changes, registry
 from ingest.storage.changes import Author
-from sensors.errors import NotFound, Refused
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests.databases import unguarded, with_tables
@@ -43,11 +45,13 @@ def database(url: str) -> Iterator[Database]:
 
 def add(database: Database, count: int, start: int = 0) -> int:
     new = [
-        audit.New("plan.changed", "plan", i, {"goal": f"目标{i}", "share": i / 7}, f"王工{i % 3}（示例）", T + i)
+        audit_trail.NewEntry(
+            "plan.changed", "plan", i, {"goal": f"目标{i}", "share": i / 7}, f"王工{i % 3}（示例）", T + i
+        )
         for i in range(start, start + count)
     ]
     with database.write() as connection:
-        return audit.append_many(connection, new)
+        return audit_trail.append_many(connection, new)
 
 
 def seal(database: Database, now_ms: int = T) -> Root:
@@ -67,18 +71,18 @@ def test_entries_are_numbered_and_chained_and_found_again(database: Database) ->
     assert add(database, 3) == 3
     with database.write() as connection:
         body = {"nul": "a\x00b", "half": "\ud800", "text": "氨氮", "none": None}
-        assert audit.append(connection, "x.y", kind="k", id="甲\x00", body=body, by="\x00", at_ms=T) == 4
+        assert audit_trail.append(connection, "x.y", kind="k", id="甲\x00", body=body, by="\x00", at_ms=T) == 4
     with database.read() as connection:
-        lines = list(audit.everything(connection))
+        lines = list(audit_trail.all_entries(connection))
         assert [line.n for line in lines] == [1, 2, 3, 4]
         assert [line.prev for line in lines] == [GENESIS, *(line.hash for line in lines[:3])]
-        assert [line.n for line in audit.listing(connection, what="plan", by="王工1（示例）")] == [2]
-        assert [line.n for line in audit.listing(connection, since_ms=T + 1, until_ms=T + 2)] == [2]
-        assert [line.n for line in audit.listing(connection, before_n=3, limit=1)] == [2]
-        assert [line.n for line in audit.of(connection, "plan", 2)] == [3]
-        assert audit.of(connection, "plan", 2, until_ms=T + 1) == []
+        assert [line.n for line in audit_trail.listing(connection, what="plan", by="王工1（示例）")] == [2]
+        assert [line.n for line in audit_trail.listing(connection, since_ms=T + 1, until_ms=T + 2)] == [2]
+        assert [line.n for line in audit_trail.listing(connection, before_n=3, limit=1)] == [2]
+        assert [line.n for line in audit_trail.entries_of(connection, "plan", 2)] == [3]
+        assert audit_trail.entries_of(connection, "plan", 2, until_ms=T + 1) == []
         with pytest.raises(NotFound, match="entry 5"):
-            audit.get(connection, 5)
+            audit_trail.get(connection, 5)
     assert json.loads(lines[3].body)["text"] == "氨氮"
     assert (verify(database).ok, verify(database).entries) == (True, 4)
 
@@ -111,7 +115,7 @@ def test_a_hash_that_is_no_number_is_found_at_its_entry(database: Database) -> N
     seal(database)
     unguarded(database, "UPDATE audit SET hash = 'no number' WHERE n = 2")
     fault = verify(database).faults[0]
-    assert (fault.n, fault.until, fault.wrong) == (2, 2, Wrong.CHANGED)
+    assert (fault.n, fault.until, fault.wrong) == (2, 2, FaultKind.CHANGED)
 
 
 def test_roots_taken_out_of_the_database_are_missed_by_those_outside(database: Database) -> None:
@@ -122,13 +126,13 @@ def test_roots_taken_out_of_the_database_are_missed_by_those_outside(database: D
     unguarded(database, "DELETE FROM audit_root")
     assert verify(database).ok
     (fault,) = verify(database, first, second).faults
-    assert (fault.n, fault.until, fault.wrong) == (3, 5, Wrong.ROOT_MISSING)
+    assert (fault.n, fault.until, fault.wrong) == (3, 5, FaultKind.ROOT_MISSING)
 
 
 def test_what_is_rolled_back_leaves_no_entry_and_no_gap(database: Database) -> None:
     add(database, 1)
     with contextlib.suppress(RuntimeError), database.write() as connection:
-        audit.append(connection, "x", kind="k", id=1, body={}, by="b", at_ms=T)
+        audit_trail.append(connection, "x", kind="k", id=1, body={}, by="b", at_ms=T)
         raise RuntimeError
     assert add(database, 1, start=5) == 2
     assert verify(database).ok
@@ -156,7 +160,7 @@ def test_several_workers_append_at_once_in_one_chain(database: Database) -> None
     found = verify(database)
     assert (found.ok, found.entries) == (True, 120)
     with database.read() as connection:
-        assert audit.head(connection)[0] == 120
+        assert audit_trail.head(connection)[0] == 120
 
 
 def test_a_change_of_the_registry_is_an_entry_with_before_and_after(database: Database) -> None:
@@ -166,8 +170,8 @@ def test_a_change_of_the_registry_is_an_entry_with_before_and_after(database: Da
             registry.save(connection, Registry((station,), catalogue=catalogue()), Author("周工（示例）", T))
         changes.note(connection, "credential", "shiwan/u", {"issued": True}, author=Author("周工（示例）", T))
     with database.read() as connection:
-        first, second = audit.of(connection, "station", "shiwan")
-        (login,) = audit.of(connection, "credential", "shiwan/u")
+        first, second = audit_trail.entries_of(connection, "station", "shiwan")
+        (login,) = audit_trail.entries_of(connection, "credential", "shiwan/u")
     assert (first.what, first.by, first.at_ms) == ("registry.station", "周工（示例）", T)
     assert json.loads(first.body)["before"] is None
     assert json.loads(second.body)["before"]["zh"] == "石湾"
@@ -179,9 +183,9 @@ def test_every_version_of_a_rule_is_an_entry_when_it_begins_and_when_it_ends(dat
     text = '[[threshold]]\nid = "x"\nparameter = "do"\nside = "below"\nlimit = {limit}\nsamples = 3\ncolour = "red"\n'
     for limit in (2.0, 2.0, 3.0):
         with database.write() as connection:
-            rulebook.keep(connection, rules.read(text.format(limit=limit), catalogue()), catalogue(), T)
+            rule_versions.keep(connection, rule_model.read(text.format(limit=limit), catalogue()), catalogue(), T)
     with database.read() as connection:
-        told = [(line.what, json.loads(line.body)) for line in audit.of(connection, "rule", "x")]
+        told = [(line.what, json.loads(line.body)) for line in audit_trail.entries_of(connection, "rule", "x")]
     assert [what for what, _ in told] == ["rule.in_force", "rule.ended", "rule.in_force"]
     assert "limit = 3.0" in told[2][1]["toml"]
     assert told[1][1]["version"] == told[0][1]["version"] != told[2][1]["version"]
@@ -220,7 +224,7 @@ class Copy:
     def rechain(self, start: int) -> None:
         """Write the hashes anew from an entry on, as a careful forger would."""
         with self.database.read() as connection:
-            lines = list(audit.everything(connection))
+            lines = list(audit_trail.all_entries(connection))
         prev = lines[start - 2].hash if start > 1 else GENESIS
         for line in lines[start - 1 :]:
             self.raw.execute("UPDATE audit SET prev_hash = ? WHERE n = ?", (prev, line.n))
@@ -256,7 +260,7 @@ def test_any_tampering_is_found_at_the_right_entry(tmp_path: Path, data: st.Data
         elif how == "hash":  # the entry alone gets a hash that fits it
             raw.execute("UPDATE audit SET body = '{}' WHERE n = ?", (n,))
             with copy.database.read() as connection:
-                line = audit.get(connection, n)
+                line = audit_trail.get(connection, n)
             raw.execute("UPDATE audit SET hash = ? WHERE n = ?", (line.expected_hash(), n))
         elif how == "delete":
             raw.execute("DELETE FROM audit WHERE n = ?", (n,))
@@ -295,7 +299,7 @@ def test_a_trail_cut_off_together_with_its_roots_is_found_with_the_roots_from_ou
     trail.raw.execute("DELETE FROM audit_root WHERE size > 5")
     assert verify(trail.database).ok
     (fault,) = verify(trail.database, trail.second).faults
-    assert (fault.n, fault.until, fault.wrong) == (6, 10, Wrong.CUT_OFF)
+    assert (fault.n, fault.until, fault.wrong) == (6, 10, FaultKind.CUT_OFF)
 
 
 def test_a_trail_chained_anew_is_found_as_the_smallest_range_that_roots_allow(trail: Copy) -> None:
@@ -303,7 +307,7 @@ def test_a_trail_chained_anew_is_found_as_the_smallest_range_that_roots_allow(tr
         trail.raw.execute(f"UPDATE audit SET body = '{{}}' WHERE n = {n}")
         trail.rechain(n)
         (fault,) = verify(trail.database, trail.first, trail.second).faults
-        assert (fault.n, fault.until, fault.wrong) == (*span, Wrong.REWRITTEN)
+        assert (fault.n, fault.until, fault.wrong) == (*span, FaultKind.REWRITTEN)
 
 
 def test_a_trail_written_anew_and_signed_with_another_key_is_found(trail: Copy) -> None:
@@ -314,8 +318,8 @@ def test_a_trail_written_anew_and_signed_with_another_key_is_found(trail: Copy) 
     with trail.database.write() as connection:
         roots.seal(connection, other, origin="/river", now_ms=T)
     found = verify(trail.database, trail.first)
-    assert {fault.wrong for fault in found.faults} == {Wrong.SIGNATURE, Wrong.REWRITTEN, Wrong.ROOT_MISSING}
-    rewritten = next(fault for fault in found.faults if fault.wrong is Wrong.REWRITTEN)
+    assert {fault.wrong for fault in found.faults} == {FaultKind.SIGNATURE, FaultKind.REWRITTEN, FaultKind.ROOT_MISSING}
+    rewritten = next(fault for fault in found.faults if fault.wrong is FaultKind.REWRITTEN)
     assert (rewritten.n, rewritten.until) == (1, 5)
 
 
@@ -347,7 +351,7 @@ def test_a_proof_of_every_entry_holds_and_continues_every_earlier_root(trail: Co
 def test_an_entry_under_no_root_yet_whose_hash_was_made_to_fit_breaks_the_chain_behind_it(trail: Copy) -> None:
     trail.raw.execute("UPDATE audit SET body = '{}' WHERE n = 11")
     with trail.database.read() as connection:
-        line = audit.get(connection, 11)
+        line = audit_trail.get(connection, 11)
     trail.raw.execute("UPDATE audit SET hash = ? WHERE n = 11", (line.expected_hash(),))
     (fault,) = verify(trail.database).faults
-    assert (fault.n, fault.until, fault.wrong) == (11, 12, Wrong.OUT_OF_ORDER)
+    assert (fault.n, fault.until, fault.wrong) == (11, 12, FaultKind.OUT_OF_ORDER)

@@ -14,17 +14,20 @@ from typer.testing import CliRunner
 import ingest.storage.tables  # noqa: F401 - names its tables in the metadata
 from api.app import create_app
 from api.context import Context
-from governance import audit, cloudevents, merkle, roots
-from governance.database import Database
+from governance.audit import merkle
+from governance.audit import trail as audit_trail
+from governance.incidents import cloudevents
+from governance.verification import roots
+from infra.database import Database
+from infra.errors import ConfigurationError
+from infra.times import DAY_MS
 from ingest.storage.sql import SqlReadings
-from riverchief import sealing
 from riverchief import settings as settings_
 from riverchief.cli.app import app
-from riverchief.sealing import Sealing
+from riverchief.services import sealing
+from riverchief.services.sealing import Sealing
 from riverchief.settings import Settings
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
-from sensors.times import DAY_MS
 from tests.databases import unguarded, with_tables
 
 pytestmark = pytest.mark.both_databases
@@ -47,7 +50,9 @@ class Site:
         with self.database.write() as connection:
             for i in range(count):
                 body = {"goal": f"目标{i}"}
-                audit.append(connection, "plan.changed", kind="plan", id=f"p{i}", body=body, by="王工", at_ms=T + i)
+                audit_trail.append(
+                    connection, "plan.changed", kind="plan", id=f"p{i}", body=body, by="王工", at_ms=T + i
+                )
 
     def sealing(self, url: str | None = None) -> Sealing:
         return Sealing(
@@ -167,7 +172,7 @@ def test_a_root_is_made_each_hour_and_at_every_closing(site: Site) -> None:
     assert sizes() == [2, 3]
     for number, what in enumerate(("rejected", "false_alarm", "closed", "accepted")):
         with site.database.write() as connection:
-            audit.append(connection, f"incident.{what}", kind="k", id=number, body={}, by="x", at_ms=site.now_ms)
+            audit_trail.append(connection, f"incident.{what}", kind="k", id=number, body={}, by="x", at_ms=site.now_ms)
         assert sizes() == [2, *range(3, min(4 + number, 6) + 1)]
     site.now_ms -= DAY_MS  # a clock that was ahead
     assert sizes()[-1] == 7

@@ -10,19 +10,19 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from governance.finding import Finding
-from ingest import backtest, backtests
-from ingest.backtest import Label, Past
-from ingest.checks import rules
+from governance.incidents.finding import Finding
+from infra.errors import ConfigurationError, NotFound
+from infra.times import rfc3339
+from ingest.analysis import backtest, backtest_requests
+from ingest.analysis.backtest import BacktestInput, Label
+from ingest.rules import model as rule_model
 from ingest.storage import registry as registry_store
 from riverchief import backtest_report, serve
-from riverchief.backtester import Backtester
 from riverchief.cli.app import app
 from riverchief.database import open_database
+from riverchief.services.backtester import Backtester
 from riverchief.settings import Settings
-from sensors.errors import ConfigurationError, NotFound
 from sensors.stations import Registry
-from sensors.times import rfc3339
 from tests.world import (
     CATALOGUE,
     DAY,
@@ -80,14 +80,14 @@ def live(world: World, values: dict[int, dict[str, float]], station: str = "shiw
     return found
 
 
-def past(world: World, since: int = T0, until: int = END) -> Past:
+def past(world: World, since: int = T0, until: int = END) -> BacktestInput:
     with world.database.read() as connection:
         registry = registry_store.load(connection, CATALOGUE)
     return backtest.stored(registry, world.store, since, until)
 
 
-def attempt(text: str, of: Past, since: int = T0, until: int = END, **other: Any) -> backtest.Tried:
-    return backtest.attempt(rules.read(text, CATALOGUE), of, CATALOGUE, since, until, **other)
+def attempt(text: str, of: BacktestInput, since: int = T0, until: int = END, **other: Any) -> backtest.BacktestResult:
+    return backtest.run_rules(rule_model.read(text, CATALOGUE), of, CATALOGUE, since, until, **other)
 
 
 # -- the same code -----------------------------------------------------------------------------------------------------
@@ -145,8 +145,8 @@ def test_differences_are_by_incident_and_pages_by_week(world: World) -> None:
 
 def test_an_incident_that_only_becomes_more_urgent_is_neither_new_nor_gone_but_changed(world: World) -> None:
     world.feed(river(T0, [*calm(20), *bad(5), *calm(5)]))
-    orange, red = (rules.read(text, CATALOGUE) for text in (RULES, RULES.replace('"orange"', '"red"')))
-    tried, in_force = backtest.both(red, orange, past(world), CATALOGUE, T0, END)
+    orange, red = (rule_model.read(text, CATALOGUE) for text in (RULES, RULES.replace('"orange"', '"red"')))
+    tried, in_force = backtest.compare_rule_sets(red, orange, past(world), CATALOGUE, T0, END)
     difference = backtest.compare(tried, in_force)
     assert (difference.new, difference.gone) == ((), ())
     assert [(was.colour, now.colour) for was, now in difference.changed] == [("orange", "red")]
@@ -156,8 +156,8 @@ def test_an_incident_that_only_becomes_more_urgent_is_neither_new_nor_gone_but_c
 
 def test_rules_beside_themselves_are_tried_once(world: World) -> None:
     world.feed(river(T0, [*calm(20), *bad(5), *calm(5)]))
-    same, progress = [rules.read(RULES, CATALOGUE) for _ in range(2)], []
-    tried, in_force = backtest.both(*same, past(world), CATALOGUE, T0, END, on_progress=progress.append)
+    same, progress = [rule_model.read(RULES, CATALOGUE) for _ in range(2)], []
+    tried, in_force = backtest.compare_rule_sets(*same, past(world), CATALOGUE, T0, END, on_progress=progress.append)
     assert tried is in_force
     assert progress[-1] == pytest.approx(1.0)
 
@@ -208,11 +208,11 @@ def table(folder: Path) -> Path:
 
 
 def test_a_table_with_labels_is_scored_by_the_command_and_drawn(tmp_path: Path) -> None:
-    (tmp_path / "rules.toml").write_text(RULES, encoding="utf-8")
+    (tmp_path / "rule_model.toml").write_text(RULES, encoding="utf-8")
     none = tmp_path / "none.toml"
     none.write_text('[[no_data]]\nid = "silent"\ncolour = "blue"\n', encoding="utf-8")
     page = tmp_path / "page.html"
-    command = ["backtest", str(tmp_path / "rules.toml"), str(table(tmp_path)), "--against", str(none), "--json"]
+    command = ["backtest", str(tmp_path / "rule_model.toml"), str(table(tmp_path)), "--against", str(none), "--json"]
     result = CliRunner().invoke(app, [*command, "--html", str(page)])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -256,8 +256,10 @@ def test_the_chart_has_its_days_at_midnight_in_beijing_and_names_only_stations_t
     ],
 )
 def test_what_cannot_be_tried_is_refused_in_one_sentence(tmp_path: Path, arguments: list[str], named: str) -> None:
-    (tmp_path / "rules.toml").write_text(RULES, encoding="utf-8")
-    result = CliRunner().invoke(app, ["backtest", str(tmp_path / "rules.toml"), "--data", str(tmp_path), *arguments])
+    (tmp_path / "rule_model.toml").write_text(RULES, encoding="utf-8")
+    result = CliRunner().invoke(
+        app, ["backtest", str(tmp_path / "rule_model.toml"), "--data", str(tmp_path), *arguments]
+    )
     assert result.exit_code != 0
     assert named in str(result.exception)
 
@@ -276,28 +278,28 @@ def test_a_backtest_that_was_asked_for_is_done_beside_and_its_number_answers(set
         with database.write() as connection:
             registry_store.save(connection, Registry((SHIWAN,), catalogue=CATALOGUE))
         store = serve.open_stores(settings, database, CATALOGUE).readings
-        site = serve.Site(database, store, rules.read("", CATALOGUE), CATALOGUE)
+        site = serve.Site(database, store, rule_model.read("", CATALOGUE), CATALOGUE)
         for at, value in river(T0, [*calm(20), *bad(6)]).items():
             site.process([message("shiwan", {at: value})], at + 1000)
         good = {"rules": RULES, "since_ms": T0, "until_ms": END, "stations": []}
         with database.write() as connection:
-            first = backtests.add(connection, good, "示例", T0)
-            second = backtests.add(connection, good | {"since_ms": T0 - DAY, "until_ms": T0 - HOUR}, "", T0)
+            first = backtest_requests.add(connection, good, "示例", T0)
+            second = backtest_requests.add(connection, good | {"since_ms": T0 - DAY, "until_ms": T0 - HOUR}, "", T0)
         runner = Backtester(database, settings)
         assert [runner.next_round() for _ in range(3)] == [0, 0, 1.0]
         with database.read() as connection:
-            done, failed = backtests.get(connection, first), backtests.get(connection, second)
+            done, failed = backtest_requests.get(connection, first), backtest_requests.get(connection, second)
             with pytest.raises(NotFound):
-                backtests.get(connection, 99)
+                backtest_requests.get(connection, 99)
         assert (done.state, done.progress, done.error) == ("done", 1.0, "")
         assert done.result is not None
         assert [one["rule"] for one in done.result["tried"]["incidents"] if one["kind"] == "threshold"] == ["nh3n-high"]
         assert failed.state == "failed"
         assert "no reading" in failed.error
         with database.write() as connection:
-            third = backtests.add(connection, good, "", T0)
-            assert backtests.begin(connection) is not None
-            backtests.again(connection)  # its process was killed
-            assert backtests.get(connection, third).state == "waiting"
+            third = backtest_requests.add(connection, good, "", T0)
+            assert backtest_requests.claim_next(connection) is not None
+            backtest_requests.requeue_running(connection)  # its process was killed
+            assert backtest_requests.get(connection, third).state == "waiting"
     finally:
         database.close()

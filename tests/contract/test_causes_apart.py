@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from governance import incidents
-from governance.incident import Action, Assignment, Incident, NotNow, Order, State
-from governance.roles import administrator
+from governance.incidents import store as incident_store
+from governance.incidents.model import Action, Assignment, Incident, NotNow, Order, State
+from governance.organisation.roles import administrator
 from ingest.storage import registry as registry_store
 from sensors.stations import Registry
 from tests.contract.test_rules_in_force import ABOVE, BELOW, DO_TOO, LOWER, TRAVEL, UPPER
@@ -39,7 +39,9 @@ def flow(world: World, above: Sequence[float], below: Sequence[float], first: in
 
 def act(world: World, number: int, order: Order, by: str = "示例王主任") -> Incident:
     with world.database.write() as connection:
-        return incidents.act(connection, number, order, administrator(by), now_ms=ALL_DAY, source="/test", normal={})
+        return incident_store.act(
+            connection, number, order, administrator(by), now_ms=ALL_DAY, source="/test", normal={}
+        )
 
 
 def plume(world: World) -> int:

@@ -20,21 +20,21 @@ from api.app import create_app
 from api.context import Context
 from api.routes.incidents import NewReport, filed
 from api.routes.reports import ATTEMPTS, Told, file
-from governance import people
 from governance.assessment import By
-from governance.database import Database
-from governance.patrols import Patrolled
-from governance.regions import Regions
-from governance.roles import Actor, Role
+from governance.organisation.regions import Regions
+from governance.organisation.roles import Actor, Role
+from governance.people import store as people_store
+from governance.reports.patrols import Patrolled
 from governance.tables import attachment, incident, outbox, patrol, report
-from governance.throttle import network_of
+from infra.database import Database
+from infra.throttle import network_of
+from infra.times import rfc3339
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief.contact_key import ContactRetention
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.times import rfc3339
 from tests.databases import with_tables
 from tests.postgres import fresh
 
@@ -84,8 +84,8 @@ def public(context: Context) -> TestClient:
 
 def login(context: Context, name: str, role: Role, region: str = "") -> TestClient:
     with context.database.write() as connection:
-        people.add(connection, name, role, region=region, by="test", now_ms=NOW)
-        token = people.issue(connection, name, by="test", now_ms=NOW)
+        people_store.add(connection, name, role, region=region, by="test", now_ms=NOW)
+        token = people_store.issue(connection, name, by="test", now_ms=NOW)
     return TestClient(create_app(context), headers={"Authorization": f"Bearer {token}"})
 
 
@@ -498,7 +498,7 @@ import httpx
 from PIL import Image
 from api.app import create_app
 from api.context import Context
-from governance.database import Database
+from infra.database import Database
 from ingest.storage.sql import SqlReadings
 from pathlib import Path
 from sensors.parameters import catalogue

@@ -14,20 +14,20 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context, Devices
-from governance.database import Database
-from governance.throttle import Throttle
-from ingest import claims as claims_
-from ingest import credentials as credentials_
-from ingest.claims import ADDRESS_BURST, STATION_BURST, STATION_EVERY_S, Claims
-from ingest.credentials import BrokerAway, Credentials, Endpoint
+from infra.database import Database
+from infra.errors import NotFound
+from infra.throttle import Throttle
+from infra.times import DAY_MS
+from ingest.devices import claims as claims_
+from ingest.devices import credentials as credentials_
+from ingest.devices.claims import ADDRESS_BURST, STATION_BURST, STATION_EVERY_S, Claims
+from ingest.devices.credentials import BrokerAway, Credentials, Endpoint
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief.cli.app import app
-from sensors.errors import NotFound
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
-from sensors.times import DAY_MS
 from tests.databases import with_tables
 
 pytestmark = pytest.mark.both_databases
@@ -43,12 +43,12 @@ class Users:
         self.passwords: dict[str, str] = {}
         self.away = False
 
-    def admit(self, user: str, password: str, station: str) -> None:
+    def create_user(self, user: str, password: str, station: str) -> None:
         if self.away:
             raise BrokerAway("the broker at 示例 cannot be reached")
         self.passwords[user] = password
 
-    def dismiss(self, user: str) -> None:
+    def delete_user(self, user: str) -> None:
         self.passwords.pop(user, None)
 
 

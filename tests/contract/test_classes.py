@@ -9,12 +9,13 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.context import Context
-from governance import incidents
-from governance.database import Database
-from governance.finding import Colour, Finding
-from governance.incident import Action, Order
-from ingest import classes
-from ingest.outlook import Outlook, annotate
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour, Finding
+from governance.incidents.model import Action, Order
+from infra.database import Database
+from infra.texts import Text
+from ingest.analysis import live_classes
+from ingest.analysis.chart_annotations import AnnotationWriter, annotate
 from ingest.pipeline import Outcome
 from ingest.storage import lineprotocol, registry, schema
 from ingest.storage.spool import Spool
@@ -23,7 +24,6 @@ from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Message
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Deployment, Reach, Registry, Station, Water
-from sensors.texts import Text
 from tests.cases import OPERATOR, a_finding
 from tests.databases import with_tables
 
@@ -56,8 +56,8 @@ class Water3:
         with self.database.write() as connection:
             self.store.write(connection, STATIONS, batch, np.full(len(values), flag))
 
-    def judge(self, at_ms: int) -> dict[str, classes.Shown]:
-        told = classes.update(self.database, self.store, CATALOGUE, at_ms, self.spool)
+    def judge(self, at_ms: int) -> dict[str, live_classes.ShownClass]:
+        told = live_classes.update(self.database, self.store, CATALOGUE, at_ms, self.spool)
         return {f"{one.kind}:{one.key}": one for one in told}
 
     def points(self, measurement: str) -> list[lineprotocol.Point]:
@@ -156,7 +156,7 @@ def test_a_class_does_not_flicker_and_what_it_waits_for_survives_a_restart(water
         shown = water.judge(T0 + n * 5 * MINUTE)["station:up"]
         assert shown.water_class is (WaterClass.V if n == 3 else WaterClass.I)
     with water.database.read() as connection:
-        assert classes.shown(connection, classes.STATION)["up"].water_class is WaterClass.V
+        assert live_classes.current_classes(connection, live_classes.STATION)["up"].water_class is WaterClass.V
     with water.database.write() as connection:
         connection.exec_driver_sql("UPDATE live_class SET carried = 'of an older version' WHERE key = 'up'")
     assert water.judge(T0 + 16 * MINUTE)["station:up"].water_class is WaterClass.V
@@ -193,7 +193,7 @@ def test_a_reach_tells_how_many_of_its_stations_are_silent(water: Water3) -> Non
 def test_a_station_is_judged_as_its_readings_come_and_not_once_a_minute(water: Water3) -> None:
     water.measure("up", T0, GOOD)
     water.now_ms = T0
-    outlook = Outlook(water.database, water.store, CATALOGUE, clock_ms=lambda: water.now_ms, spool=water.spool)
+    outlook = AnnotationWriter(water.database, water.store, CATALOGUE, clock_ms=lambda: water.now_ms, spool=water.spool)
     outlook.next_round()
     for minutes in (5, 10, 15):
         water.measure("up", T0 + minutes * MINUTE, {"nh3n": 8.8})
@@ -202,15 +202,15 @@ def test_a_station_is_judged_as_its_readings_come_and_not_once_a_minute(water: W
     outlook.heard([Message("up", b"", water.now_ms)], Outcome(1, none, none, (), 0, (), 0))
     outlook.next_round()
     with water.database.read() as connection:
-        assert classes.shown(connection, classes.STATION)["up"].water_class is WaterClass.WORSE
-        assert classes.shown(connection, classes.REACH)["creek"].water_class is WaterClass.WORSE
+        assert live_classes.current_classes(connection, live_classes.STATION)["up"].water_class is WaterClass.WORSE
+        assert live_classes.current_classes(connection, live_classes.REACH)["creek"].water_class is WaterClass.WORSE
 
 
 def test_the_sign_and_the_river_file_tell_of_a_red_incident_before_the_class_follows(water: Water3) -> None:
     water.measure("up", T0, GOOD)
     water.judge(T0)
     with water.database.write() as connection:
-        incidents.record(connection, [replace(a_finding(T0), station="up", colour=Colour.RED)], T0, source="/test")
+        incident_store.record(connection, [replace(a_finding(T0), station="up", colour=Colour.RED)], T0, source="/test")
     file = water.client.get("/api/v1/reaches/creek/file").json()
     assert file["red_since"] is not None
     assert 'data-testid="report-red"' in water.client.get("/report?reach=creek").text
@@ -249,7 +249,7 @@ def finding(at_ms: int, colour: Colour = Colour.ORANGE) -> Finding:
 def test_an_incident_is_one_annotation_that_follows_it_to_its_end(water: Water3) -> None:
     def record(one: Finding, now_ms: int) -> None:
         with water.database.write() as connection:
-            incidents.record(connection, [one], now_ms, source="/test")
+            incident_store.record(connection, [one], now_ms, source="/test")
 
     record(finding(T0), T0)
     assert annotate(water.database, water.spool) == 1
@@ -259,7 +259,7 @@ def test_an_incident_is_one_annotation_that_follows_it_to_its_end(water: Water3)
     assert "氨氮偏高" in str(first.fields[schema.TITLE])
     record(finding(T0 + MINUTE, Colour.RED), T0 + MINUTE)
     with water.database.write() as connection:
-        incidents.act(
+        incident_store.act(
             connection,
             1,
             Order(Action.FALSE_ALARM, comment="示例", reason="other"),
@@ -277,10 +277,10 @@ def test_an_incident_is_one_annotation_that_follows_it_to_its_end(water: Water3)
 
 
 def test_one_round_does_both_and_a_database_that_is_away_is_told_and_waited_for(water: Water3) -> None:
-    outlook = Outlook(water.database, water.store, CATALOGUE, clock_ms=lambda: T0 + MINUTE, spool=water.spool)
+    outlook = AnnotationWriter(water.database, water.store, CATALOGUE, clock_ms=lambda: T0 + MINUTE, spool=water.spool)
     water.measure("up", T0, GOOD)
     with water.database.write() as connection:
-        incidents.record(connection, [finding(T0)], T0, source="/test")
+        incident_store.record(connection, [finding(T0)], T0, source="/test")
     outlook.round()
     assert len(water.points(schema.RIVER_CLASS)) == 5
     assert len(water.points(schema.EVENT)) == 1

@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from governance import incidents, tables
-from governance.database import Database
-from governance.finding import Colour
+from governance import tables
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour
+from infra.database import Database
+from infra.errors import ConfigurationError
+from infra.texts import Text
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import gap, ledger
 from riverchief.cli.app import app
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
-from sensors.texts import Text
 from tests.cases import a_finding
 from tests.databases import with_tables
 
@@ -126,7 +127,7 @@ def test_a_dead_letter_is_listed_and_sent_again(data: Path) -> None:
     )
     database = Database(f"sqlite:///{data / 'riverchief.db'}")
     with database.write() as connection:
-        incidents.record(connection, [found], NOW, source="/test")
+        incident_store.record(connection, [found], NOW, source="/test")
         gone = {"status": "refused", "last_error": "the platform answers 410"}
         connection.execute(tables.outbox.update().values(**gone))
     database.close()

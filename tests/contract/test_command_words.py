@@ -11,8 +11,8 @@ import typer
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
+from infra import texts
 from riverchief.cli import app as command_line
-from sensors import texts
 from tests.cases import in_both_languages
 
 WIDTH = 80
@@ -185,8 +185,8 @@ DECLARED = {"Option", "Argument", "Commands", "command"}
 UNSAID = {
     "riverchief/metrics.py": ...,  # what a metric counts is said where it is declared
     "riverchief/administrator.py": {"FIRST"},  # the first administrator's name in the trail
-    "riverchief/assess.py": {"TIME", "STATION", "_NAIVE"},  # headings and times of people's own tables
-    "riverchief/classify.py": {"MISSING"},  # what stands for nothing in them
+    "riverchief/tables/assess.py": {"TIME", "STATION", "_NAIVE"},  # headings and times of people's own tables
+    "riverchief/tables/classify.py": {"MISSING"},  # what stands for nothing in them
     "riverchief/grafana.py": {"FOLDER_TITLE"},  # the folder's name on a server
     "riverchief/score.py": {"BY"},  # who works on incidents in a simulated run
     "riverchief/settings.py": {"name"},  # a site that was not given a name

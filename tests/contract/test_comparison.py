@@ -13,17 +13,22 @@ import ingest.storage.tables  # noqa: F401 - names its tables in the metadata
 from api import evidence
 from api.app import create_app
 from api.context import Context
-from governance import audit, comparison, incidents, people, roots, wrong_clock
-from governance.audit import Wrong
-from governance.comparison import Difference
-from governance.database import Database
-from governance.finding import Change, Colour
-from governance.incident import Action, Order, Source
-from governance.regions import NOWHERE
-from governance.roles import Role
+from governance.audit import trail as audit_trail
+from governance.audit.trail import FaultKind
+from governance.incidents import clock_correction
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Change, Colour
+from governance.incidents.model import Action, Order, Source
+from governance.organisation.regions import NOWHERE
+from governance.organisation.roles import Role
+from governance.people import store as people_store
+from governance.verification import comparison, roots
+from governance.verification.comparison import Difference
+from infra.database import Database
+from infra.texts import say
+from infra.times import DAY_MS
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
-from sensors.texts import say
 from tests.cases import OPERATOR, WAY, a_finding
 from tests.contract.test_audit import KEY
 from tests.databases import unguarded, with_tables
@@ -43,31 +48,33 @@ class Cases:
         with_tables(self.database)
         with self.database.write() as connection:
             for i, name in enumerate((CHIEF, "孙河长（示例）")):
-                people.add(connection, name, Role.CHIEF, region="g1", by="x", now_ms=T + i)
-            (self.number,) = incidents.record(connection, [a_finding(T)], T, source="/s").ids
+                people_store.add(connection, name, Role.CHIEF, region="g1", by="x", now_ms=T + i)
+            (self.number,) = incident_store.record(connection, [a_finding(T)], T, source="/s").ids
             normal = {("nh3n-high", "shiwan", "nh3n"): 3}
             for i, (actor, order) in enumerate(WAY):
                 if order.action is Action.FINISH:
                     calm = a_finding(T + 1000 * i, change=Change.RESOLVED)
-                    incidents.record(connection, [calm], T + 1000 * i, source="/s")
-                incidents.act(connection, self.number, order, actor, now_ms=T + 1000 * i, source="/s", normal=normal)
+                    incident_store.record(connection, [calm], T + 1000 * i, source="/s")
+                incident_store.act(
+                    connection, self.number, order, actor, now_ms=T + 1000 * i, source="/s", normal=normal
+                )
             order = Order(Action.ACCEPT, comment="水面有油\x00")
             origin, place = Source.PATROL, replace(NOWHERE, lon=113.0, lat=23.0)
             given: dict[str, Any] = {"colour": Colour.BLUE, "origin": origin, "place": place}
-            incidents.report(connection, order, OPERATOR, **given, now_ms=T, source="/s")
+            incident_store.report(connection, order, OPERATOR, **given, now_ms=T, source="/s")
             roots.seal(connection, KEY, origin="/s", now_ms=T)
 
     def differences(self) -> list[Difference]:
         with self.database.read() as connection:
             return comparison.of_incident(connection, self.number)
 
-    def faults(self) -> list[audit.Fault]:
+    def faults(self) -> list[audit_trail.Fault]:
         with self.database.read() as connection:
             return roots.verify(connection, [KEY.public_key()]).faults
 
     def entry(self, what: str) -> int:
         with self.database.read() as connection:
-            return audit.listing(connection, what=what, limit=1)[0].n
+            return audit_trail.listing(connection, what=what, limit=1)[0].n
 
     def client(self) -> TestClient:
         store = SqlReadings(self.database, catalogue())
@@ -100,13 +107,15 @@ def test_untouched_cases_and_people_are_what_the_trail_says(cases: Cases) -> Non
 def test_deadlines_set_right_after_a_wrong_clock_are_no_difference_and_others_are(cases: Cases) -> None:
     """The case that somebody reported is open, and the clock stood a day ahead when it was."""
     with cases.database.write() as connection:
-        wrong_clock.reminders(connection, T - wrong_clock.DAY_MS, 3_600_000)
+        clock_correction.reminders(connection, T - DAY_MS, 3_600_000)
         moved = connection.exec_driver_sql("SELECT step_since_ms FROM incident WHERE id = 2").scalar_one()
-    assert moved == T - wrong_clock.DAY_MS
+    assert moved == T - DAY_MS
     assert cases.faults() == []
     with cases.database.write() as connection:
         connection.exec_driver_sql("UPDATE incident SET due_ms = due_ms + 1 WHERE id = 2")
-    assert [(fault.n, fault.wrong) for fault in cases.faults()] == [(cases.entry("incident.reported"), Wrong.DIFFERS)]
+    assert [(fault.n, fault.wrong) for fault in cases.faults()] == [
+        (cases.entry("incident.reported"), FaultKind.DIFFERS)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +149,7 @@ def test_a_case_changed_by_sql_is_named_with_entry_and_field(
     (difference,) = cases.differences()
     assert (difference.n, difference.part, difference.field) == (n, part, field)
     (fault,) = cases.faults()
-    assert (fault.n, fault.wrong) == (n, Wrong.DIFFERS)
+    assert (fault.n, fault.wrong) == (n, FaultKind.DIFFERS)
     (shown,) = cases.client().get(f"/api/v1/incidents/{cases.number}").json()["differences"]
     assert (shown["n"], shown["part"], shown["field"]) == (n, part, field)
     verified = cases.client().get("/api/v1/audit/verify").json()
@@ -166,10 +175,10 @@ def test_an_entry_of_the_trail_that_was_changed_proves_nothing(cases: Cases) -> 
 def test_a_trail_written_anew_under_a_signed_root_proves_nothing(cases: Cases) -> None:
     n = cases.entry("incident.closed")
     with cases.database.read() as connection:
-        lines = list(audit.everything(connection, after_n=n - 1))
+        lines = list(audit_trail.all_entries(connection, after_n=n - 1))
     body = json.loads(lines[0].body)
     body["entry"]["comment"] = "伪"
-    lines[0] = replace(lines[0], body=audit.canonical(body))
+    lines[0] = replace(lines[0], body=audit_trail.canonical(body))
     prev, statements = lines[0].prev, ["UPDATE incident_entry SET comment = '伪' WHERE what = 'closed'"]
     for line in lines:
         one = replace(line, prev=prev)
@@ -181,7 +190,7 @@ def test_a_trail_written_anew_under_a_signed_root_proves_nothing(cases: Cases) -
     unguarded(cases.database, *statements)
     assert cases.differences() == []
     assert PROVEN not in cases.pack()
-    assert [fault.wrong for fault in cases.faults()] == [Wrong.REWRITTEN]
+    assert [fault.wrong for fault in cases.faults()] == [FaultKind.REWRITTEN]
 
 
 @pytest.mark.parametrize(
@@ -196,7 +205,7 @@ def test_a_person_changed_by_sql_is_named(cases: Cases, statement: str, what: st
     with cases.database.write() as connection:
         connection.exec_driver_sql(statement)
     faults = cases.faults()
-    assert {fault.wrong for fault in faults} == {Wrong.DIFFERS}
+    assert {fault.wrong for fault in faults} == {FaultKind.DIFFERS}
     assert {fault.n for fault in faults} <= {0, cases.entry(what)}
 
 
@@ -210,4 +219,8 @@ def test_rows_that_no_entry_knows_are_named(cases: Cases) -> None:
         )
         connection.exec_driver_sql("UPDATE incident_entry SET seq = 99 WHERE incident_id = 2")
     faults = [(fault.n, fault.wrong) for fault in cases.faults()]
-    assert faults == [(0, Wrong.DIFFERS), (0, Wrong.DIFFERS), (cases.entry("incident.reported"), Wrong.DIFFERS)]
+    assert faults == [
+        (0, FaultKind.DIFFERS),
+        (0, FaultKind.DIFFERS),
+        (cases.entry("incident.reported"), FaultKind.DIFFERS),
+    ]

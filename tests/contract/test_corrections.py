@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from governance import incidents
-from governance.incident import Action, Entry, Order, State, What
-from governance.incidents import Incident, history
-from governance.roles import administrator
-from ingest.storage import upkeep as store
-from sensors.errors import Refused
+from governance.incidents import store as incident_store
+from governance.incidents.model import Action, Entry, Order, State, What
+from governance.incidents.store import Incident, history
+from governance.organisation.roles import administrator
+from infra.errors import Refused
+from ingest.storage import maintenance as store
+from sensors.maintenance import Check, Visit
 from sensors.reading import Flag, Message
 from sensors.standards.hj915 import CheckKind
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.upkeep import Check, Visit
 from tests.contract.test_rules_in_force import ZHANG, follow, registry_store, review, void
 from tests.world import BOTH, CATALOGUE, HOUR, STEP, T0, World, bad, calm, message, river
 
@@ -56,7 +56,7 @@ def changes(found: Sequence[Any]) -> list[tuple[str, int]]:
 def act(world: World, number: int, *actions: Order) -> None:
     with world.database.write() as connection:
         for order in actions:
-            incidents.act(connection, number, order, administrator("示例王主任"), now_ms=T0 + HOUR, source="/test")
+            incident_store.act(connection, number, order, administrator("示例王主任"), now_ms=T0 + HOUR, source="/test")
 
 
 # -- taken back --------------------------------------------------------------------------------------------------------

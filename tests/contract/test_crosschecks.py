@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from governance.finding import Change, Finding
+from governance.incidents.finding import Change, Finding
 from sensors.reading import Flag, QualityTest
 from tests.world import STEP, T0, World, message
 

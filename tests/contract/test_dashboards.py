@@ -25,11 +25,12 @@ import sqlalchemy as sa
 
 from dashboards import catalogue as dashboards
 from dashboards import parts
-from governance import incidents
-from governance.database import Database
-from governance.finding import Colour
-from governance.incident import Action, Order
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour
+from governance.incidents.model import Action, Order
 from governance.tables import outbox
+from infra.database import Database
+from infra.texts import Text
 from ingest import ledger
 from ingest.pipeline import Site
 from ingest.storage import lineprotocol, schema
@@ -37,18 +38,17 @@ from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import Kind as Server
 from riverchief import files
-from riverchief.broker import free_port
+from riverchief.brokers.local import free_port
 from sensors.parameters import catalogue
 from sensors.reading import Batch, Flag, Floats, Ints, Message, QualityTest, pack
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Deployment, Registry, Station
-from sensors.texts import Text
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
-from simulator.faults import ANALYSED, Instruments
+from simulator.devices.sensor_faults import ANALYSED, Instruments
+from simulator.physics.world import World
 from simulator.scenario import Cycle, Event, EventKind, Scenario
-from simulator.world import World
 from tests.cases import OPERATOR, a_finding
 from tests.databases import with_tables
 from tests.grafana import Frame, Servers, Window, joined
@@ -265,11 +265,11 @@ def _live_through(site: Site, registry: Registry, now: int) -> None:
             _nonsense(site, at_ms)
     for station, online in ((SEWER, True), (SILENT, False)):
         status = json.dumps({"online": online}).encode()
-        site.hear(
+        site.handle_device_messages(
             [Message(station, status, now - HOUR, topic=f"rivers/v1/{station}/status", kind="status")], now - HOUR
         )
     door = Message(SEWER, b'{"event": "door_open"}', now - 2 * HOUR, topic=f"rivers/v1/{SEWER}/event", kind="event")
-    site.hear([door], now - 2 * HOUR)
+    site.handle_device_messages([door], now - 2 * HOUR)
     site.tick(now - 20 * HOUR, now)
 
 
@@ -318,14 +318,14 @@ def _work(database: Database, now: int) -> None:
                 colour=colour,
                 text=Text("测试事件", "an incident"),
             )
-            incidents.record(connection, [finding], at_ms, source="/riverchief")
+            incident_store.record(connection, [finding], at_ms, source="/riverchief")
     with database.read() as connection:
-        made = {i.rule: i for i in incidents.list_incidents(connection, limit=100)}
+        made = {i.rule: i for i in incident_store.list_incidents(connection, limit=100)}
     with database.write() as connection:
 
         def act(rule: str, action: Action, at_ms: int) -> None:
             order = Order(action, comment="示例", reason="other" if action is Action.FALSE_ALARM else "")
-            incidents.act(connection, made[rule].id, order, OPERATOR, now_ms=at_ms, source="/riverchief")
+            incident_store.act(connection, made[rule].id, order, OPERATOR, now_ms=at_ms, source="/riverchief")
 
         for colour, wait in ((Colour.RED, 4 * MINUTE), (Colour.ORANGE, 20 * MINUTE), (Colour.YELLOW, 90 * MINUTE)):
             act(f"rule-{colour}", Action.ACCEPT, made[f"rule-{colour}"].opened_at_ms + wait)
@@ -395,7 +395,7 @@ def _events(database: Database, registry: Registry, now: int) -> Iterator[bytes]
     """Incidents as they are, and one event of every other kind."""
     reach = {s.key: s.reach for s in registry.stations}
     with database.read() as connection:
-        found = incidents.list_incidents(connection, limit=100)
+        found = incident_store.list_incidents(connection, limit=100)
     for i in found:
         tags = {schema.KIND: "incident", schema.STATION: i.station, schema.REACH: reach.get(i.station, "")}
         fields = {
@@ -691,7 +691,7 @@ def test_who_is_silent_is_named_everywhere(day: Day) -> None:
 def test_counts_of_incidents_agree_with_the_governance_store(day: Day) -> None:
     frame = day.sole("rc-overview", "待处置事件")
     with day.database.read() as connection:
-        found = [i for i in incidents.list_incidents(connection, limit=500) if i.closed_at_ms is None]
+        found = [i for i in incident_store.list_incidents(connection, limit=500) if i.closed_at_ms is None]
     live = Counter(i.colour.value for i in found if not i.retrospective)
     assert live["red"]
     assert dict(zip(frame.columns, frame.rows[0], strict=True)) == {s: live[c] for c, (s, _) in parts.URGENCY.items()}

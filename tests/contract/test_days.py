@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from api import care
+from api import maintenance as maintenance_views
 from api.context import Context
-from governance.finding import Change
-from governance.roles import administrator
+from governance.incidents.finding import Change
+from governance.organisation.roles import administrator
+from ingest.storage import maintenance as upkeep_store
 from ingest.storage import registry as registry_store
-from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
+from sensors.maintenance import Visit
 from sensors.reading import Flag, QualityTest
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.upkeep import Visit
 from tests.world import CATALOGUE, DAY, HOUR, T0, Values, World, judged_at_once, message
 
 ATTENUATED = int(QualityTest.ATTENUATED)
@@ -136,7 +136,7 @@ def test_a_jump_at_a_visit_doubts_the_readings_since_the_sensor_was_last_right(t
     told = Context(world.database, world.store, CATALOGUE, "/test", lambda: begin + DAY)
     with world.database.read() as connection:
         registry = registry_store.load(connection, CATALOGUE)
-    last, before_it = care.of_station(told, registry, administrator("test"), "shiwan").visits
+    last, before_it = maintenance_views.of_station(told, registry, administrator("test"), "shiwan").visits
     (jump,) = last.jumps
     assert jump.medians == pytest.approx((5.75, 8.45), abs=0.05)  # of 3 h: at 02:00 two too low, then right at 07:00
     assert jump.doubt_ms is not None

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from governance import incidents
-from governance.database import Database
-from governance.incident import Incident
-from ingest.checks import rules
+from governance.incidents import store as incident_store
+from governance.incidents.model import Incident
+from infra.database import Database
 from ingest.pipeline import Site
+from ingest.rules import model as rule_model
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import demo, files
@@ -20,8 +20,8 @@ from sensors.stations import Registry
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
 from simulator import showcase
+from simulator.continuous_run import Present
 from simulator.play import HURRIED_SAMPLES
-from simulator.present import Present
 from tests.databases import with_tables
 
 CATALOGUE = catalogue()
@@ -70,12 +70,12 @@ def taken(folder: Path, sent: Sequence[Message]) -> list[Incident]:
     with_tables(database)
     with database.write() as connection:
         registry_store.save(connection, creek())
-    known = rules.read(files.shipped("rules.toml").read_text(encoding="utf-8"), CATALOGUE)
+    known = rule_model.read(files.shipped("rule_model.toml").read_text(encoding="utf-8"), CATALOGUE)
     site = Site(database, SqlReadings(database, CATALOGUE), known, CATALOGUE)
     for start in range(0, len(sent), 5):
         site.process(sent[start : start + 5], NOW)
     with database.read() as connection:
-        found = incidents.list_incidents(connection, limit=100)
+        found = incident_store.list_incidents(connection, limit=100)
     database.close()
     return found
 

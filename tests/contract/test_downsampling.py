@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from governance import audit
-from governance import database as databases
-from governance.database import Database
-from ingest import downsample, forward
-from ingest.downsample import DAYS_A_ROUND, Downsampler
+from governance.audit import trail as audit_trail
+from infra import database as databases
+from infra.database import Database
+from infra.errors import StorageUnavailable
+from infra.times import DAY_MS
+from ingest import forward
+from ingest.analysis import downsample
+from ingest.analysis.downsample import DAYS_A_ROUND, Downsampler
 from ingest.forward import Forwarder
 from ingest.storage import downsampling, registry, schema
 from ingest.storage.downsampling import DAYS, DELAY_MS, HOURS, Waiting
@@ -28,13 +31,12 @@ from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind, NotSetUp, ServerSettings, TimeSeriesServer
-from riverchief import alone, housekeeping
+from riverchief import single_writer
 from riverchief.cli.app import app
-from sensors.errors import StorageUnavailable
+from riverchief.services import housekeeping
 from sensors.parameters import catalogue
 from sensors.reading import Batch, Flag, QualityTest
 from sensors.stations import Registry, Station
-from sensors.times import DAY_MS
 from tests import postgres
 from tests.databases import stored, with_tables
 from tests.influx import real_server
@@ -342,9 +344,9 @@ def test_a_downsampler_that_does_not_know_yet_that_another_took_over_is_alone(
 def test_no_two_parts_share_an_advisory_lock() -> None:
     locks = [
         databases.SCHEMA_LOCK,
-        alone.INGEST_LOCK,
+        single_writer.INGEST_LOCK,
         housekeeping.LOCK,
-        audit.LOCK,
+        audit_trail.LOCK,
         forward.FORWARDING,
         downsample.DOWNSAMPLING,
     ]

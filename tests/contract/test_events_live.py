@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from governance.finding import Change, Colour, Finding, Kind
-from ingest.checks import rules
-from sensors.texts import say
-from sensors.upkeep import Mute
+from governance.incidents.finding import Change, Colour, Finding, Kind
+from infra.texts import say
+from ingest.rules import model as rule_model
+from sensors.maintenance import Mute
 from tests.creek import DAY, QUIET, RULES, STEP, acid, after, creek, discharge, feed, firing
 from tests.world import CATALOGUE, T0, World, message
 
@@ -166,7 +166,7 @@ def test_an_event_whose_rule_is_gone_is_over_and_says_why(world: World) -> None:
     water = creek()
     discharge(water, 6 * DAY)
     feed(world, water, QUIET, 6 * DAY + 8)
-    world._rules = rules.read(RULES.replace("event-sure", "another"), CATALOGUE)
+    world._rules = rule_model.read(RULES.replace("event-sure", "another"), CATALOGUE)
     world.start()
     (found,) = world.tick(T0 + (6 * DAY + 8) * STEP)
     assert (found.change, found.rule, found.kind) == (Change.RESOLVED, "event-sure", Kind.EVENT)

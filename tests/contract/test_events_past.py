@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from governance.finding import Change, Finding, Kind
-from governance.incident import What
-from governance.incidents import history
+from governance.incidents.finding import Change, Finding, Kind
+from governance.incidents.model import What
+from governance.incidents.store import history
+from ingest.storage import maintenance as store
 from ingest.storage import registry as registry_store
-from ingest.storage import upkeep as store
 from ingest.storage.changes import Author
+from sensors.maintenance import Review, Verdict, Visit
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.upkeep import Review, Verdict, Visit
 from tests.creek import DAY, QUIET, RULES, STEP, creek, discharge
 from tests.world import CATALOGUE, T0, World, message
 

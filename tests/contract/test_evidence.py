@@ -18,27 +18,31 @@ from api import evidence
 from api.app import create_app
 from api.context import Context
 from api.evidence import font
-from governance import audit, incidents, roots
-from governance.database import Database
-from governance.finding import Colour, Kind
-from governance.headline import Headline, Row
-from governance.incident import Action, Assignment, Order, Source
-from governance.regions import Place
-from governance.roles import Actor, Department, Role
-from ingest.checks import rules
+from governance.audit import trail as audit_trail
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour, Kind
+from governance.incidents.headline import Headline, Row
+from governance.incidents.model import Action, Assignment, Order, Source
+from governance.organisation.regions import Place
+from governance.organisation.roles import Actor, Department, Role
+from governance.verification import roots
+from infra.database import Database
+from infra.errors import NotFound
+from infra.texts import Text, say
+from infra.times import rfc3339
 from ingest.pipeline import Site
-from ingest.storage import registry, upkeep
+from ingest.rules import model as rule_model
+from ingest.storage import maintenance as maintenance_store
+from ingest.storage import registry
 from ingest.storage.changes import Author
 from ingest.storage.photos import Photos
 from ingest.storage.sql import SqlReadings
-from riverchief import labels, sealing
-from sensors.errors import NotFound
+from riverchief import labels
+from riverchief.services import sealing
+from sensors.maintenance import Photo
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.texts import Text, say
-from sensors.times import rfc3339
-from sensors.upkeep import Photo
 from tests.cases import a_finding
 from tests.databases import with_tables
 
@@ -76,7 +80,7 @@ class River:
         with self.database.write() as connection:
             registry.save(connection, Registry(STATIONS, (), REACHES, CATALOGUE), Author("周工（示例）", T))
         self.store = SqlReadings(self.database, CATALOGUE)
-        site = Site(self.database, self.store, rules.read(RULES, CATALOGUE), CATALOGUE)
+        site = Site(self.database, self.store, rule_model.read(RULES, CATALOGUE), CATALOGUE)
         dice = random.Random(7)
         for i in range(60):
             at = T + i * 5 * MINUTE
@@ -86,7 +90,7 @@ class River:
             site.process([Message("qicha", json.dumps(body).encode(), at + 1000)], at + 1000)
         self.now_ms = T + 8 * 60 * MINUTE
         with self.database.read() as connection:
-            (self.incident,) = incidents.list_incidents(connection, limit=5)
+            (self.incident,) = incident_store.list_incidents(connection, limit=5)
         self.photos = folder / "photos"
         picture = io.BytesIO()
         Image.new("RGB", (80, 60), "#4a7").save(picture, "PNG")
@@ -95,7 +99,7 @@ class River:
             "qicha", name, "image/png", 100, self.incident.since_ms + 1000, "李工（示例）", "排口 <b>外溢</b>"
         )
         with self.database.write() as connection:
-            upkeep.add_photo(connection, taken, Author("李工（示例）", T))
+            maintenance_store.add_photo(connection, taken, Author("李工（示例）", T))
 
     def pack(self, language: str = "zh", *, number: int = 0, by: str = "陈主任（示例）", role: str = "office") -> bytes:
         return evidence.pack(
@@ -145,8 +149,8 @@ def test_the_pack_says_what_happened_by_which_rule_what_was_done_and_how_to_chec
     assert "陈主任（示例）" in text
     assert "排口 <b>外溢</b>" in text  # as it was typed, not as markup
     with river.database.read() as connection:
-        lines = audit.of(connection, "incident", river.incident.id)
-        history = incidents.history(connection, river.incident.id)
+        lines = audit_trail.entries_of(connection, "incident", river.incident.id)
+        history = incident_store.history(connection, river.incident.id)
     assert lines
     assert all(line.hash in text for line in lines)
     assert all(entry.text.zh.replace(" ", "") in text.replace(" ", "") for entry in history)
@@ -224,7 +228,7 @@ def test_the_pack_without_a_root_photos_or_rain_says_so(url: str) -> None:
         text=Text("网关<x>&无数据", "gateway <x>& silent"),
     )
     with database.write() as connection:
-        (number,) = incidents.record(connection, [finding], T, source="/s").ids
+        (number,) = incident_store.record(connection, [finding], T, source="/s").ids
     given = {"by": "", "origin": "/s", "photos": None, "now_ms": T}
     text = words(evidence.pack(database, store, CATALOGUE, number, **given))  # type: ignore[arg-type]
     for said in (
@@ -251,7 +255,7 @@ def test_the_api_hands_out_the_pack_in_both_languages_and_the_trail_knows_of_it(
     assert "What was done" in words(answer.content)
     assert client.get("/api/v1/incidents/99/evidence").status_code == 404
     with river.database.read() as connection:
-        (entry,) = audit.listing(connection, what="export.evidence")
+        (entry,) = audit_trail.listing(connection, what="export.evidence")
     assert json.loads(entry.body)["bytes"] == len(answer.content)
 
 
@@ -270,7 +274,7 @@ def test_the_pack_of_an_event_shows_what_was_measured_and_calls_the_score_a_scor
         T, rule="event-sure", kind=Kind.EVENT, cause="e", station="qicha", parameter=None, value=None, headline=about
     )
     with river.database.write() as connection:
-        (number,) = incidents.record(connection, [finding], T, source="/s").ids
+        (number,) = incident_store.record(connection, [finding], T, source="/s").ids
     text = words(river.pack(number=number))
     for said in ("0.705 mg/L", "3.73 mg/L（劣Ⅴ类）", "22.2倍", "7.30", "检测得分16.7，门限7", "规则（水质突变）"):
         assert said in text
@@ -282,7 +286,7 @@ def test_the_pack_of_an_event_shows_what_was_measured_and_calls_the_score_a_scor
 def test_the_pack_of_what_people_reported_has_their_place_and_no_rule(river: River) -> None:
     operator = Actor("王受理（示例）", Role.OPERATOR)
     with river.database.write() as connection:
-        made = incidents.report(
+        made = incident_store.report(
             connection,
             Order(Action.COMMENT, comment="桥下有垃圾"),
             operator,
@@ -294,7 +298,7 @@ def test_the_pack_of_what_people_reported_has_their_place_and_no_rule(river: Riv
         )
         to = Assignment(department=Department.ENVIRONMENT, responsible="张河长（示例）")
         for order in (Order(Action.ACCEPT), Order(Action.DISPATCH, assignment=to)):
-            incidents.act(connection, made.id, order, operator, now_ms=T, source="/s")
+            incident_store.act(connection, made.id, order, operator, now_ms=T, source="/s")
     text = words(river.pack(number=made.id))
     assert "奇槎涌 桥下有垃圾" in text
     assert "()" not in text

@@ -13,14 +13,15 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context
-from governance import incidents
-from governance.database import Database
-from governance.finding import Colour, Kind
-from governance.incident import Incident
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour, Kind
+from governance.incidents.model import Incident
 from governance.tables import outbox
-from ingest.checks.places import Places
-from ingest.checks.rules import Rules, Side, Threshold, Where
-from ingest.forecasts import Forecasts, limits
+from infra.database import Database
+from infra.texts import Text
+from ingest.analysis.forecasts import Forecasts, limits
+from ingest.rules.model import Rules, Side, Threshold, Where
+from ingest.rules.places import Places
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
 from riverchief.cli.app import app
@@ -28,7 +29,6 @@ from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Flag, pack
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.texts import Text
 from tests.cases import a_finding
 from tests.databases import stored, with_tables
 
@@ -86,7 +86,7 @@ class Tidal:
 
     def incidents(self) -> list[Incident]:
         with self.database.read() as connection:
-            return incidents.list_incidents(connection, limit=10)
+            return incident_store.list_incidents(connection, limit=10)
 
     def notified(self) -> list[str]:
         with self.database.read() as connection:
@@ -166,7 +166,7 @@ def test_a_forecast_informs_after_two_rounds_and_is_one_incident_with_what_it_fo
         text=Text("真的超了", "it is there"),
     )
     with tidal.database.write() as connection:
-        incidents.record(connection, [real], NOW + 2 * HOUR, source="/test")
+        incident_store.record(connection, [real], NOW + 2 * HOUR, source="/test")
     (same,) = tidal.incidents()
     assert same.id == opened.id
     assert same.kind is Kind.THRESHOLD
@@ -187,7 +187,7 @@ def test_what_was_forecast_ends_when_it_has_come(tidal):
     (ended,) = tidal.incidents()
     assert not ended.active
     with tidal.database.read() as connection:
-        last = incidents.history(connection, ended.id)[-1]
+        last = incident_store.history(connection, ended.id)[-1]
     assert "已成事实" in last.text.zh
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from governance.database import Database
+from infra.database import Database
 from ingest import quarantine
 from ingest.forward import Forwarder
 from ingest.ledger import accounts

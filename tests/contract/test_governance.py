@@ -10,23 +10,25 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.context import Context
-from governance import audit, incidents, people
-from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
-from governance.incident import Action, Order, What
-from governance.regions import Place, Regions
-from governance.roles import RIGHTS, Department, Right, Role
+from governance.audit import trail as audit_trail
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.model import Action, Order, What
+from governance.organisation.regions import Place, Regions
+from governance.organisation.roles import RIGHTS, Department, Right, Role
+from governance.people import store as people_store
+from infra.database import Database
+from infra.texts import Text
+from infra.times import DAY_MS, rfc3339
 from ingest.pipeline import Site
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import files
-from riverchief.reminders import Reminders
+from riverchief.services.reminders import Reminders
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.texts import Text
-from sensors.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests.cases import OPERATOR
 from tests.databases import cases_are_in_the_trail, with_tables
@@ -134,8 +136,8 @@ def _district(url: str) -> Iterator[District]:
     clients = {}
     with database.write() as connection:
         for name, role, region, department in STAFF:
-            people.add(connection, name, role, region=region, department=department, by="test", now_ms=NOW)
-            token = people.issue(connection, name, by="test", now_ms=NOW)
+            people_store.add(connection, name, role, region=region, department=department, by="test", now_ms=NOW)
+            token = people_store.issue(connection, name, by="test", now_ms=NOW)
             clients[name] = TestClient(app, headers={"Authorization": f"Bearer {token}"})
     yield District(database, clock, site, clients, context)
     cases_are_in_the_trail(database)
@@ -321,7 +323,7 @@ def test_a_successor_inherits_the_open_cases_and_the_reach(district: District) -
     assert district.tasks("社区河长") == []
     assert district.of("社区河长").get(f"/api/v1/incidents/{number}").status_code == 403, "the term is over"
     with district.database.read() as connection:
-        *_, entry = incidents.history(connection, number)
+        *_, entry = incident_store.history(connection, number)
     assert (entry.what, entry.details) == (What.SUCCEEDED, {"from": "社区河长（示例）", "to": "新河长（示例）"})
     left = admin.delete("/api/v1/people/新河长（示例）")
     assert (left.status_code, f"#{number}" in left.json()["detail"]) == (409, True)
@@ -347,8 +349,8 @@ def test_a_term_that_begins_later_hands_over_when_the_day_has_come(one: District
     for action in ("accept", "dispatch"):
         one.act("调度员", number, action)
     with one.database.write() as connection:
-        people.add(connection, "后任（示例）", Role.CHIEF, by="test", now_ms=NOW)
-        moved = people.appoint(
+        people_store.add(connection, "后任（示例）", Role.CHIEF, by="test", now_ms=NOW)
+        moved = people_store.appoint(
             connection,
             "后任（示例）",
             region="d/a/1",
@@ -374,8 +376,10 @@ def test_a_chief_added_for_an_office_that_is_held_takes_it_over_with_its_cases(o
         one.act("调度员", number, action)
     one.clock[0] += HOUR
     with one.database.write() as connection:
-        people.add(connection, "后任（示例）", Role.CHIEF, region="d/a/1", by="test", now_ms=one.clock[0])
-        held = [t.name for t in people.appointments(connection) if t.region == "d/a/1" and t.in_force(one.clock[0])]
+        people_store.add(connection, "后任（示例）", Role.CHIEF, region="d/a/1", by="test", now_ms=one.clock[0])
+        held = [
+            t.name for t in people_store.appointments(connection) if t.region == "d/a/1" and t.in_force(one.clock[0])
+        ]
     assert sorted(held) == ["后任（示例）", "河长助理（示例）"]
     _reminders(one).round()
     assert one.of("调度员").get(f"/api/v1/incidents/{number}").json()["incident"]["responsible"] == "后任（示例）"
@@ -387,7 +391,7 @@ def test_a_deputy_is_waited_for_where_the_chief_they_help_is_responsible(one: Di
         one.act("调度员", number, action)
     assert one.tasks("河长助理") == []
     with one.database.write() as connection:
-        people.appoint(
+        people_store.appoint(
             connection,
             "河长助理（示例）",
             region="d/a/1",
@@ -417,7 +421,7 @@ def test_reminders_and_escalation_fire_once_whoever_asks_however_often(district:
         for _ in range(2):
             _reminders(district).round()
         with district.database.read() as connection:
-            history = incidents.history(connection, number)
+            history = incident_store.history(connection, number)
         told = [e.what for e in history if e.what in (What.REMINDED, What.OVERDUE)]
         assert told[-1:] == ([what] if what else [])
     assert told == [What.REMINDED, What.OVERDUE, What.OVERDUE]
@@ -433,7 +437,7 @@ def test_a_deadline_set_while_the_clock_was_ahead_runs_from_the_right_time(distr
         district.clock[0] = NOW + minutes * MINUTE
         _reminders(district).round()
         with district.database.read() as connection:
-            told.append(incidents.history(connection, number)[-1].what)
+            told.append(incident_store.history(connection, number)[-1].what)
     assert told == [What.FIRED, What.FIRED, What.REMINDED, What.OVERDUE]
 
 
@@ -442,14 +446,14 @@ def test_what_was_not_committed_is_told_again_and_nothing_is_told_twice(one: Dis
 
     def killed() -> None:
         with one.database.write() as connection:
-            assert incidents.remind(connection, NOW + 9 * MINUTE, up=str, source="/district") == [number]
+            assert incident_store.remind(connection, NOW + 9 * MINUTE, up=str, source="/district") == [number]
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         killed()
     for expected in ([number], []):
         with one.database.write() as connection:
-            assert incidents.remind(connection, NOW + 9 * MINUTE, up=str, source="/district") == expected
+            assert incident_store.remind(connection, NOW + 9 * MINUTE, up=str, source="/district") == expected
 
 
 def test_an_emergency_nobody_reports_is_in_the_history_each_time_it_is_called_out_and_once(district: District) -> None:
@@ -523,7 +527,7 @@ def test_a_token_ends_when_it_is_revoked_and_no_token_is_stored(one: District) -
     token = admin.post("/api/v1/people/核查员（示例）/tokens").json()["token"]
     with one.database.read() as connection:
         kept = connection.exec_driver_sql("SELECT hash FROM token").scalars().all()
-        trail = audit.listing(connection, limit=100)
+        trail = audit_trail.listing(connection, limit=100)
     assert token not in kept
     assert not any(token in e.body for e in trail)
     assert [(e.what, e.by) for e in trail[:2]] == [
@@ -534,8 +538,10 @@ def test_a_token_ends_when_it_is_revoked_and_no_token_is_stored(one: District) -
 
 def test_two_findings_of_one_place_lie_where_their_station_lies(one: District) -> None:
     with one.database.read() as connection:
-        stored = incidents.get(connection, one.fire())
+        stored = incident_store.get(connection, one.fire())
     assert stored.place == Place("d/a/1/x", "r", 113.1, 23.0)
     with one.database.write() as connection:
-        after = incidents.act(connection, stored.id, Order(Action.ACCEPT), OPERATOR, now_ms=NOW, source="/district")
+        after = incident_store.act(
+            connection, stored.id, Order(Action.ACCEPT), OPERATOR, now_ms=NOW, source="/district"
+        )
     assert after.place == stored.place

@@ -18,11 +18,11 @@ from fastapi.responses import JSONResponse
 from typer.testing import CliRunner
 
 from dashboards import catalogue, parts
+from infra.errors import ConfigurationError, Refused, StorageUnavailable
 from riverchief import grafana
-from riverchief.broker import free_port
+from riverchief.brokers.local import free_port
 from riverchief.cli.app import app
 from riverchief.grafana import Done
-from sensors.errors import ConfigurationError, Refused, StorageUnavailable
 from tests.rig import eventually
 
 TOKEN = "glsa_a-secret-nobody-may-read"

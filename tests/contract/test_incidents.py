@@ -12,14 +12,15 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from governance import incidents, standing
-from governance.database import Database
-from governance.finding import Change, Colour, Finding
-from governance.incident import Action, Conflict, Incident, NotNow, Order, State, What
-from governance.roles import Actor
+from governance.incidents import active_findings
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Change, Colour, Finding
+from governance.incidents.model import Action, Conflict, Incident, NotNow, Order, State, What
+from governance.organisation.roles import Actor
 from governance.tables import incident, incident_condition, incident_entry, outbox
-from sensors.errors import NotFound
-from sensors.texts import Text
+from infra.database import Database
+from infra.errors import NotFound
+from infra.texts import Text
 from tests.cases import OPERATOR, WAY, a_finding
 from tests.databases import cases_are_in_the_trail, with_tables
 from tests.postgres import fresh
@@ -52,9 +53,9 @@ def resolved(at_ms: int, **other: object) -> Finding:
     return fired(at_ms, change=Change.RESOLVED, **other)
 
 
-def record(database: Database, *findings: Finding, now_ms: int = NOW) -> incidents.Recorded:
+def record(database: Database, *findings: Finding, now_ms: int = NOW) -> incident_store.Recorded:
     with database.write() as connection:
-        return incidents.record(connection, findings, now_ms, source=SOURCE)
+        return incident_store.record(connection, findings, now_ms, source=SOURCE)
 
 
 def act(
@@ -68,14 +69,14 @@ def act(
 ) -> Incident:
     order = Order(action, comment=comment, reason="sensor_fault" if action is Action.FALSE_ALARM else "")
     with database.write() as connection:
-        return incidents.act(connection, number, order, actor, now_ms=now_ms, source=SOURCE, **other)
+        return incident_store.act(connection, number, order, actor, now_ms=now_ms, source=SOURCE, **other)
 
 
 def walk(database: Database, number: int, steps: int) -> None:
     """The first steps of an incident's way."""
     with database.write() as connection:
         for actor, order in WAY[:steps]:
-            incidents.act(connection, number, order, actor, now_ms=NOW, source=SOURCE)
+            incident_store.act(connection, number, order, actor, now_ms=NOW, source=SOURCE)
 
 
 def close(database: Database, number: int, seen: int = 3) -> Incident:
@@ -83,12 +84,12 @@ def close(database: Database, number: int, seen: int = 3) -> Incident:
     normal = {c.key: seen for c in get(database, number).conditions}
     actor, order = WAY[-1]
     with database.write() as connection:
-        return incidents.act(connection, number, order, actor, now_ms=NOW, source=SOURCE, normal=normal)
+        return incident_store.act(connection, number, order, actor, now_ms=NOW, source=SOURCE, normal=normal)
 
 
 def get(database: Database, number: int) -> Incident:
     with database.read() as connection:
-        return incidents.get(connection, number)
+        return incident_store.get(connection, number)
 
 
 def everything(database: Database) -> dict[str, list[tuple[object, ...]]]:
@@ -103,8 +104,8 @@ def test_a_finding_becomes_an_incident_with_its_history_and_a_delivery(database:
     made = record(database, fired())
     assert (made.opened, made.updated, made.unchanged, made.changed) == (1, 0, 0, True)
     with database.read() as connection:
-        stored = incidents.get(connection, made.ids[0])
-        (entry,) = incidents.history(connection, made.ids[0])
+        stored = incident_store.get(connection, made.ids[0])
+        (entry,) = incident_store.history(connection, made.ids[0])
         (row,) = connection.execute(sa.select(outbox)).mappings()
     assert (stored.state, stored.colour, stored.cause, stored.version) == (
         State.REPORTED,
@@ -124,7 +125,7 @@ def test_nothing_found_asks_the_database_nothing(database: Database):
     statements: list[str] = []
     sa.event.listen(database.engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
     with database.engine.connect() as connection:
-        assert incidents.record(connection, [], NOW, source=SOURCE) == incidents.Recorded()
+        assert incident_store.record(connection, [], NOW, source=SOURCE) == incident_store.Recorded()
     assert statements == []
 
 
@@ -136,9 +137,11 @@ def test_a_failure_in_the_same_transaction_leaves_no_trace_of_the_incident(datab
     def fail_midway() -> None:
         with database.write() as connection:
             if what == "record":
-                incidents.record(connection, [fired(), fired(T + HOUR, cause="other")], NOW, source=SOURCE)
+                incident_store.record(connection, [fired(), fired(T + HOUR, cause="other")], NOW, source=SOURCE)
             else:
-                incidents.act(connection, 1, Order(Action.COMMENT, comment="理由"), OPERATOR, now_ms=NOW, source=SOURCE)
+                incident_store.act(
+                    connection, 1, Order(Action.COMMENT, comment="理由"), OPERATOR, now_ms=NOW, source=SOURCE
+                )
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -170,7 +173,7 @@ def test_history_and_version_count_every_change_in_order(database: Database):
     record(database, resolved(T + 2 * HOUR), resolved(T + 2 * HOUR, rule="b"))
     closed = close(database, 1)
     with database.read() as connection:
-        history = incidents.history(connection, 1)
+        history = incident_store.history(connection, 1)
         sent = [
             json.loads(body) for body in connection.execute(sa.select(outbox.c.body).order_by(outbox.c.id)).scalars()
         ]
@@ -245,7 +248,7 @@ def test_a_past_incident_still_going_on_is_promoted_and_stays_the_only_one(datab
     assert (made.opened, made.updated, made.ids) == (0, 1, (1,))
     assert (promoted.retrospective, promoted.colour, promoted.open_cause) == (False, Colour.ORANGE, "shiwan/nh3n")
     with database.read() as connection:
-        assert [e.what for e in incidents.history(connection, 1)] == [What.FIRED, What.PROMOTED]
+        assert [e.what for e in incident_store.history(connection, 1)] == [What.FIRED, What.PROMOTED]
     assert record(database, fired(T + HOUR)).ids == (1,)
 
 
@@ -275,7 +278,7 @@ def test_what_does_not_exist_is_said_to_be_missing(database: Database):
         with pytest.raises(NotFound, match="没有编号为"):
             get(database, number)
         with pytest.raises(NotFound), database.read() as connection:
-            incidents.history(connection, number)
+            incident_store.history(connection, number)
     with pytest.raises(NotFound):
         act(database, 2, Action.COMMENT)
 
@@ -289,7 +292,7 @@ def test_lists_show_the_newest_first_page_by_page_and_by_what_is_asked(database:
 
     def numbers(**asked: object) -> list[int]:
         with database.read() as connection:
-            return [i.id for i in incidents.list_incidents(connection, **{"limit": 10} | asked)]  # type: ignore[arg-type]
+            return [i.id for i in incident_store.list_incidents(connection, **{"limit": 10} | asked)]  # type: ignore[arg-type]
 
     assert numbers() == [5, 4, 3, 2, 1]
     assert numbers(limit=2) == [5, 4]
@@ -301,8 +304,8 @@ def test_lists_show_the_newest_first_page_by_page_and_by_what_is_asked(database:
     assert numbers(retrospective=True) == [5]
     assert numbers(retrospective=False, state=State.REPORTED) == [4, 1]
     with database.read() as connection:
-        assert incidents.list_incidents(connection, limit=10)[4] == incidents.get(connection, 1)
-        counts = incidents.counts(connection)
+        assert incident_store.list_incidents(connection, limit=10)[4] == incident_store.get(connection, 1)
+        counts = incident_store.counts(connection)
     found = {state: n for state, n in counts.by_state.items() if n}
     assert found == {State.REPORTED: 3, State.ACCEPTED: 1, State.FALSE_ALARM: 1}
     assert counts.open_by_colour == {Colour.RED: 0, Colour.ORANGE: 0, Colour.YELLOW: 3, Colour.BLUE: 0}
@@ -314,7 +317,7 @@ def test_a_worker_that_read_before_another_wrote_joins_the_others_incident(
     database: Database, monkeypatch: pytest.MonkeyPatch, stale: str
 ):
     record(database, fired())
-    place = standing if stale == "unseen" else incidents
+    place = active_findings if stale == "unseen" else incident_store
     really = getattr(place, stale)
     answers: list[object] = [{}]
     monkeypatch.setattr(place, stale, lambda *given: answers.pop() if answers else really(*given))
@@ -324,7 +327,7 @@ def test_a_worker_that_read_before_another_wrote_joins_the_others_incident(
     made = record(database, new, fired() if stale == "unseen" else fired(T + HOUR))
     assert (made.opened, made.updated) == ((1, 0) if stale == "unseen" else (1, 1))
     with database.read() as connection:
-        found = incidents.list_incidents(connection, limit=10)
+        found = incident_store.list_incidents(connection, limit=10)
         assert sorted(i.cause for i in found) == ["qicha/do", "shiwan/nh3n"]
         assert connection.execute(sa.select(sa.func.count()).select_from(outbox)).scalar() == made.updated + 2
 
@@ -358,7 +361,7 @@ def test_workers_recording_the_same_findings_at_once_make_each_incident_once(dat
         own.close()
     assert failures == []
     with database.read() as connection:
-        found = incidents.list_incidents(connection, limit=100)
+        found = incident_store.list_incidents(connection, limit=100)
         entries = connection.execute(sa.select(incident_entry.c.finding_id)).scalars().all()
         events = connection.execute(sa.select(sa.func.count()).select_from(outbox)).scalar()
     assert sorted(i.cause for i in found) == ["c0", "c1", "c2", "c3", "c4"]
@@ -387,8 +390,8 @@ def test_found_in_one_batch_or_one_by_one_the_store_says_the_same(dialect: str, 
             for batch in batches:
                 record(database, *batch)
             with database.read() as connection:
-                found = incidents.list_incidents(connection, limit=100)
-                told = [(i, incidents.history(connection, i.id)) for i in found]
+                found = incident_store.list_incidents(connection, limit=100)
+                told = [(i, incident_store.history(connection, i.id)) for i in found]
             database.close()
             return told
 
@@ -406,12 +409,12 @@ def test_an_incident_is_shown_as_it_stood_at_any_instant(database: Database):
     seen = []
     with database.read() as connection:
         for hours in (0, 1, 2, 3):
-            seen.append(incidents.as_of(connection, number, NOW + hours * HOUR))
-        now = (incidents.get(connection, number), incidents.history(connection, number))
+            seen.append(incident_store.as_of(connection, number, NOW + hours * HOUR))
+        now = (incident_store.get(connection, number), incident_store.history(connection, number))
         with pytest.raises(NotFound):
-            incidents.as_of(connection, number, NOW - 1)
+            incident_store.as_of(connection, number, NOW - 1)
         with pytest.raises(NotFound):
-            incidents.as_of(connection, 99, NOW)
+            incident_store.as_of(connection, 99, NOW)
     assert [len(history) for _, history in seen] == [1, 2, 3, 3]
     assert [len(found.active) for found, _ in seen] == [1, 2, 1, 1]
     assert [found.version for found, _ in seen] == [1, 2, 3, 3]
@@ -421,7 +424,7 @@ def test_an_incident_is_shown_as_it_stood_at_any_instant(database: Database):
 def test_who_appends_to_the_trail_waits_for_no_incident_any_more(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(incidents, "AT_ONCE", 2)
+    monkeypatch.setattr(incident_store, "AT_ONCE", 2)
     said: list[str] = []
     sa.event.listen(database.engine, "before_cursor_execute", lambda c, cursor, statement, *_: said.append(statement))
     record(database, *(fired(T + n, cause=f"c{n}") for n in range(6)))
@@ -442,7 +445,7 @@ def test_a_flood_of_5000_findings_in_a_minute_is_one_incident_for_each_cause(dat
         for _ in range(2):  # a restart tells the same again
             record(database, *part)
     with database.read() as connection:
-        found = incidents.list_incidents(connection, limit=100)
+        found = incident_store.list_incidents(connection, limit=100)
         entries = connection.execute(sa.select(sa.func.count()).select_from(incident_entry)).scalar_one()
     assert sorted(one.cause for one in found) == causes
     assert {one.colour for one in found} == {Colour.RED}

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from infra.errors import ConfigurationError, StorageUnavailable
 from ingest.storage import influx_setup
 from ingest.storage.influx import InfluxReadings
 from ingest.storage.influx_setup import Did, Plan, Step, set_up
@@ -35,7 +36,6 @@ from ingest.storage.timeseries import (
 )
 from ingest.storage.victoria import VictoriaReadings
 from riverchief.cli.app import app
-from sensors.errors import ConfigurationError, StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest
 from tests.influx import RealServer, real_server

@@ -12,15 +12,15 @@ import structlog.testing
 
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
-from governance.database import Database
+from infra.database import Database
+from infra.errors import StorageUnavailable
 from ingest import intake as intake_module
 from ingest import ledger, pipeline, quarantine
-from ingest.checks.rules import Rules
 from ingest.intake import FIRST, Bounds, Busy, Intake, Waiting
 from ingest.pipeline import Outcome, Receipt, Site
+from ingest.rules.model import Rules
 from ingest.storage import late_queue, registry
 from ingest.storage.sql import SqlReadings
-from sensors.errors import StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import Message, Reason
 from sensors.stations import Registry, Station

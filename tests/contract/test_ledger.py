@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
-from governance.database import Database
+from infra.database import Database
+from infra.times import rfc3339
 from ingest import ledger, quarantine
-from ingest.checks.rules import Rules
 from ingest.ledger import Account
 from ingest.pipeline import Outcome, Site
 from ingest.quarantine import Held
+from ingest.rules.model import Rules
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Registry, Station
-from sensors.times import rfc3339
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
 from tests.databases import with_tables

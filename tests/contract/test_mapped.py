@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from governance.database import Database
+from infra.database import Database
+from infra.errors import ConfigurationError
 from ingest import ledger, quarantine
-from ingest.checks.rules import Rules
 from ingest.pipeline import Site
+from ingest.rules.model import Rules
 from ingest.storage import registry as registry_store
 from ingest.storage.port import series
 from ingest.storage.sql import SqlReadings
 from riverchief import files
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Registry, Station

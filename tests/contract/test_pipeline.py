@@ -13,20 +13,20 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from governance import incidents
-from governance.finding import Colour, Kind
-from governance.incident import What
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour, Kind
+from governance.incidents.model import What
+from infra.errors import StorageUnavailable
+from infra.times import rfc3339
 from ingest import ledger, pipeline
 from ingest.storage import device_events
+from ingest.storage import maintenance as upkeep_store
 from ingest.storage import registry as registry_store
-from ingest.storage import upkeep as upkeep_store
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
-from sensors.errors import StorageUnavailable
+from sensors.maintenance import Visit
 from sensors.reading import Flag, Message, QualityTest, Reason
 from sensors.stations import Deployment, Station, Water
-from sensors.times import rfc3339
-from sensors.upkeep import Visit
 from tests.world import (
     BOTH,
     CATALOGUE,
@@ -459,7 +459,7 @@ def test_a_crossing_that_began_in_late_data_and_still_lasts_pages_exactly_once(w
     (incident,) = world.told()
     assert (incident.retrospective, incident.active, incident.pages) == (False, True, 1)
     with world.database.read() as connection:
-        history = incidents.history(connection, world.incidents()[0].id)
+        history = incident_store.history(connection, world.incidents()[0].id)
     assert [entry.what for entry in history] == [What.FIRED] if how == "backwards" else [What.FIRED, What.PROMOTED]
     world.feed(river(T0 + 51 * STEP, calm(6)))
     (incident,) = world.told()
@@ -926,14 +926,16 @@ def said(event: str, received: int, station: str = "shiwan", **more: Any) -> Mes
 
 
 def test_an_open_door_is_an_incident_of_the_device_until_it_is_closed(world: World):
-    outcome = world.site.hear([said("door_open", T0), said("door_open", T0 + MINUTE)], T0 + MINUTE)
+    outcome = world.site.handle_device_messages([said("door_open", T0), said("door_open", T0 + MINUTE)], T0 + MINUTE)
     assert (outcome.opened, len(outcome.findings)) == (1, 1), "said twice is one"
     (one,) = world.incidents()
     assert (one.kind, one.colour, one.case.source, bool(one.active)) == (Kind.DEVICE, Colour.YELLOW, "device", True)
     world.start()
-    world.site.hear([said("power_lost", T0 + 2 * MINUTE)], T0 + 2 * MINUTE)
+    world.site.handle_device_messages([said("power_lost", T0 + 2 * MINUTE)], T0 + 2 * MINUTE)
     assert len(world.incidents()) == 1, "one device is one cause"
-    world.site.hear([said("door_closed", T0 + 3 * MINUTE), said("power_restored", T0 + 3 * MINUTE)], T0 + 3 * MINUTE)
+    world.site.handle_device_messages(
+        [said("door_closed", T0 + 3 * MINUTE), said("power_restored", T0 + 3 * MINUTE)], T0 + 3 * MINUTE
+    )
     assert [bool(i.active) for i in world.incidents()] == [False]
     assert world.tick(T0 + 4 * MINUTE) == []
 
@@ -961,7 +963,7 @@ def test_a_door_opened_while_somebody_works_there_is_no_incident(world: World):
         visit = Visit("shiwan", T0 - HOUR, None, (), "示例", "")
         upkeep_store.begin_visit(connection, visit, Author("示例", T0 - HOUR))
     world.start()
-    world.site.hear([said("door_open", T0), said("leak", T0 + 1)], T0 + 1)
+    world.site.handle_device_messages([said("door_open", T0), said("leak", T0 + 1)], T0 + 1)
     (one,) = world.incidents()
     assert "漏水" in one.title.zh, "nothing was heard since the start, and the visit is known all the same"
 
@@ -971,13 +973,13 @@ def test_a_door_opened_during_a_visit_that_is_told_of_long_after_it_is_no_incide
         visit = Visit("shiwan", T0 - 2 * HOUR, T0 - HOUR, (), "示例", "")
         upkeep_store.begin_visit(connection, visit, Author("示例", T0 - HOUR))
     world.start()
-    world.site.hear([said("door_open", T0, at=rfc3339(T0 - 90 * MINUTE))], T0)
+    world.site.handle_device_messages([said("door_open", T0, at=rfc3339(T0 - 90 * MINUTE))], T0)
     assert world.incidents() == []
 
 
 def test_what_a_device_says_too_late_informs_and_pages_nobody_and_nonsense_is_only_kept(world: World):
     events = [said("intrusion", T0, at=rfc3339(T0 - DAY)), said("hello", T0), said("leak", T0, at=7)]
-    outcome = world.site.hear(events, T0)
+    outcome = world.site.handle_device_messages(events, T0)
     past, live = outcome.findings[0], outcome.findings[-1]
     assert (past.retrospective, live.retrospective) == (True, False)
     assert {bool(i.active) for i in world.incidents()} == {False}, "what nothing ends is over once it was told"
@@ -995,7 +997,7 @@ def test_what_a_device_says_of_itself_is_kept_beside_its_readings(world: World):
         raw(b'{"online": true}', "nobody", kind="status", received=T0 + 4),
         raw(b'{"online": false}', kind="status", received=T0 + 5),
     ]
-    outcome = world.site.hear(said, T0 + 6)
+    outcome = world.site.handle_device_messages(said, T0 + 6)
     assert [(r.message, r.reason) for r in outcome.rejected] == [
         (3, Reason.WRONG_SHAPE),
         (4, Reason.WRONG_SHAPE),
@@ -1013,13 +1015,13 @@ def test_what_a_device_says_of_itself_is_kept_beside_its_readings(world: World):
 
 @BOTH
 def test_a_status_held_for_a_station_registered_later_is_heard_when_replayed(world: World):
-    world.site.hear([raw(b'{"online": true}', "new", kind="status", received=T0)], T0)
+    world.site.handle_device_messages([raw(b'{"online": true}', "new", kind="status", received=T0)], T0)
     (held,) = world.held()
     world.register(replace(SHIWAN, key="new"))
     world.site.follow_registry()
     again = held.message()
     assert again.kind == "status"
-    world.site.hear([again], T0 + 1)
+    world.site.handle_device_messages([again], T0 + 1)
     assert world.held() == []
     with world.database.read() as connection:
         assert registry_store.online(connection)["new"] == (True, T0)
@@ -1031,21 +1033,21 @@ def told_by_device(station: str, kind: str, payload: bytes, at_ms: int) -> Messa
 
 @BOTH
 def test_an_older_word_of_a_device_does_not_undo_a_newer_one(world: World):
-    world.site.hear([told_by_device("shiwan", "status", b'{"online": true}', T0 + 10)], T0 + 10)
-    world.site.hear([told_by_device("shiwan", "status", b'{"online": false}', T0)], T0 + 11)
+    world.site.handle_device_messages([told_by_device("shiwan", "status", b'{"online": true}', T0 + 10)], T0 + 10)
+    world.site.handle_device_messages([told_by_device("shiwan", "status", b'{"online": false}', T0)], T0 + 11)
     with world.database.read() as connection:
         assert registry_store.online(connection)["shiwan"] == (True, T0 + 10)
 
 
 @BOTH
 def test_an_event_that_is_replayed_twice_is_kept_once(world: World):
-    world.site.hear([told_by_device("later", "event", b'{"event": "door_open"}', T0)], T0)
+    world.site.handle_device_messages([told_by_device("later", "event", b'{"event": "door_open"}', T0)], T0)
     (held,) = world.held()
     with world.database.write() as connection:
         registry_store.save_stations(connection, [Station("later", "后来", "later", 113.1, 23.0)])
     world.site.follow_registry()
     for _ in range(2):
-        world.site.hear([held.message()], T0 + 1)
+        world.site.handle_device_messages([held.message()], T0 + 1)
     with world.database.read() as connection:
         assert len(device_events.listing(connection, "later")) == 1
 

@@ -21,22 +21,26 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context
-from governance import audit, callbacks, cloudevents, incidents, platforms, reconciliation
-from governance.callbacks import Result
-from governance.database import Database
-from governance.finding import Colour, Finding
-from governance.incident import Action, Assignment, Order, State
-from governance.outbox import Status
-from governance.platforms import Platform
-from governance.reconciliation import Ours, PlatformAway, Theirs, compare
-from governance.regions import Place
+from governance.audit import trail as audit_trail
+from governance.incidents import cloudevents
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour, Finding
+from governance.incidents.model import Action, Assignment, Order, State
+from governance.notify.outbox import Status
+from governance.organisation.regions import Place
+from governance.platforms import callbacks, reconciliation
+from governance.platforms import model as platform_model
+from governance.platforms.callbacks import Result
+from governance.platforms.model import Platform
+from governance.platforms.reconciliation import Ours, PlatformAway, Theirs, compare
 from governance.tables import outbox
+from infra.database import Database
+from infra.errors import ConfigurationError, NotFound, Refused
+from infra.times import DAY_MS
 from ingest.storage.sql import SqlReadings
 from riverchief.cli.app import app as cli
-from riverchief.reconciler import Reconciler
-from sensors.errors import ConfigurationError, NotFound, Refused
+from riverchief.services.reconciler import Reconciler
 from sensors.parameters import catalogue
-from sensors.times import DAY_MS
 from tests.cases import OPERATOR, a_finding
 from tests.databases import cases_are_in_the_trail, with_tables
 from tests.postgres import fresh
@@ -49,8 +53,8 @@ SHIPPED = Path("config/platforms.toml").read_text(encoding="utf-8")
 HOUR = 3_600_000
 
 
-def read(text: str = SHIPPED) -> platforms.Platforms:
-    return platforms.read(text, lambda file: file.read_text(), SECRET)
+def read(text: str = SHIPPED) -> platform_model.Platforms:
+    return platform_model.read(text, lambda file: file.read_text(), SECRET)
 
 
 def fired(cause: str, *, at_ms: int = NOW, colour: Colour = Colour.YELLOW) -> Finding:
@@ -70,7 +74,7 @@ class Site:
 
     def open(self, *causes: str) -> list[int]:
         with self.database.write() as connection:
-            found = incidents.record(connection, [fired(c) for c in causes], self.clock[0] - HOUR, source="/test")
+            found = incident_store.record(connection, [fired(c) for c in causes], self.clock[0] - HOUR, source="/test")
         return list(found.ids)
 
     def call(self, event_id: str, body: Any, *, at_ms: int | None = None, secret: str = SECRET) -> httpx.Response:
@@ -81,7 +85,7 @@ class Site:
 
     def state(self, number: int) -> tuple[State, int]:
         with self.database.read() as connection:
-            found = incidents.get(connection, number)
+            found = incident_store.get(connection, number)
         return found.state, found.version
 
 
@@ -139,7 +143,7 @@ def test_a_callback_becomes_an_action_under_the_name_of_who_did_it_there(site: S
         "repeat": False,
     }
     with site.database.read() as connection:
-        assert incidents.get(connection, number).accepted_by == "区平台（示例） 张某（示例）"
+        assert incident_store.get(connection, number).accepted_by == "区平台（示例） 张某（示例）"
     assert site.counted == [Result.APPLIED]
     assert len(site.woken) == 1
 
@@ -148,8 +152,8 @@ def test_in_history_and_trail_a_platform_is_a_platform_and_no_administrator(one:
     (number,) = one.open("a")
     one.call("cb-1", told(number, "accepted"))
     with one.database.read() as connection:
-        last = incidents.history(connection, number)[-1]
-        kept = audit.listing(connection, what="incident.accepted", limit=1)[0]
+        last = incident_store.history(connection, number)[-1]
+        kept = audit_trail.listing(connection, what="incident.accepted", limit=1)[0]
     assert (last.by, last.role) == ("区平台（示例） 张某（示例）", "platform")
     assert (kept.by, kept.role) == (last.by, "platform")
 
@@ -159,8 +163,8 @@ def test_what_a_program_does_with_the_token_of_the_site_is_a_machines_and_no_adm
     body = {"action": "accept", "by": "受理程序（示例）"}
     assert one.client.post(f"/api/v1/incidents/{number}/actions", json=body).status_code == 200
     with one.database.read() as connection:
-        last = incidents.history(connection, number)[-1]
-        kept = audit.listing(connection, what="incident.accepted", limit=1)[0]
+        last = incident_store.history(connection, number)[-1]
+        kept = audit_trail.listing(connection, what="incident.accepted", limit=1)[0]
     assert (last.by, last.role, kept.role) == ("受理程序（示例）", "machine", "machine")
 
 
@@ -168,7 +172,7 @@ def test_a_platform_acts_in_its_own_region_and_nowhere_else(one: Site) -> None:
     local = read(SHIPPED.replace('# region = "chancheng/zumiao"', 'region = "chancheng/zumiao"'))
     one.client = TestClient(create_app(replace(one.context, platforms=local)), headers=AUTH)
     with one.database.write() as connection:
-        here = partial(incidents.record, connection, now_ms=NOW - HOUR, source="/test")
+        here = partial(incident_store.record, connection, now_ms=NOW - HOUR, source="/test")
         (theirs,) = here([fired("a")], place=lambda _: Place("chancheng/zumiao")).ids
         (ours,) = here([fired("b")], place=lambda _: Place("chancheng/shiwan")).ids
     assert one.call("cb-1", told(theirs, "accepted")).status_code == 200
@@ -186,7 +190,7 @@ def test_whoever_handled_a_case_there_does_not_verify_it_there(one: Site) -> Non
     assert say("cb-1", "accepted", "张某（示例）") == 200
     with one.database.write() as connection:
         order = Order(Action.DISPATCH, assignment=Assignment(responsible="示例河长"))
-        incidents.act(connection, number, order, OPERATOR, now_ms=NOW, source="/test")
+        incident_store.act(connection, number, order, OPERATOR, now_ms=NOW, source="/test")
     assert say("cb-2", "handling", "张某（示例）") == 200
     assert say("cb-3", "handled", "李某（示例）") == 200
     assert (say("cb-4", "verified", "张某（示例）"), one.state(number)[0]) == (409, State.HANDLED)
@@ -290,7 +294,7 @@ def test_what_came_of_callbacks_stands_in_the_trail_and_a_forger_cannot_fill_it(
     one.call("cb-2", told(number, "accepted"))
     one.call("cb-3", told(999, "accepted"))
     with one.database.read() as connection:
-        found = [line.what for line in audit.listing(connection, limit=99) if line.what.startswith("callback")]
+        found = [line.what for line in audit_trail.listing(connection, limit=99) if line.what.startswith("callback")]
     outcomes = ("applied", "forged", "refused", "replayed", "unknown")
     assert sorted(found) == [f"callback.{outcome}" for outcome in outcomes]
 
@@ -362,7 +366,7 @@ def test_a_mistake_in_the_file_is_named_and_no_secret_shown(change: tuple[str, s
 
 def test_a_platform_without_any_secret_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no secret"):
-        platforms.read(SHIPPED, lambda file: "", None)
+        platform_model.read(SHIPPED, lambda file: "", None)
 
 
 # -- reconciliation ----------------------------------------------------------------------------------------------------
@@ -436,7 +440,7 @@ def test_a_given_list_is_compared_kept_and_what_they_lack_sent_again_by_one_comm
 def test_what_was_closed_long_ago_is_not_looked_for_but_is_known_when_they_list_it(one: Site) -> None:
     (number,) = one.open("a")
     with one.database.write() as connection:
-        incidents.act(
+        incident_store.act(
             connection,
             number,
             WOLF,
@@ -559,7 +563,7 @@ def test_the_list_is_compared_once_a_day_and_again_a_quarter_of_an_hour_after_a_
 
 
 def test_the_command_tells_the_difference_and_fails_while_there_is_one(tmp_path: Path) -> None:
-    (tmp_path / "platforms.toml").write_text(SHIPPED, encoding="utf-8")
+    (tmp_path / "platform_model.toml").write_text(SHIPPED, encoding="utf-8")
     (tmp_path / "theirs.json").write_text(json.dumps({"items": [{"incident": 9, "status": "closed"}]}))
     settings = tmp_path / "settings.toml"
     settings.write_text(
@@ -599,7 +603,7 @@ def test_every_event_we_deliver_fits_the_published_schema(one: Site) -> None:
     (number,) = one.open("a")
     one.call("cb-1", told(number, "accepted"))
     with one.database.write() as connection:
-        incidents.act(
+        incident_store.act(
             connection,
             number,
             WOLF,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
-from governance.database import Database
+from infra.database import Database
 from ingest.storage import registry
 from ingest.storage.influx import InfluxReadings
 from ingest.storage.port import Latest, ReadingStore, Series, Window, gaps, series

@@ -13,9 +13,10 @@ import governance.tables  # noqa: F401 - names its tables in the metadata
 import ingest.storage.tables  # noqa: F401 - the same
 from api.app import create_app
 from api.context import Context
-from governance.database import Database
-from ingest.checks.rules import Rules
+from infra.database import Database
+from infra.times import rfc3339
 from ingest.pipeline import Site
+from ingest.rules.model import Rules
 from ingest.storage import registry as registry_store
 from ingest.storage.photos import MOST_BYTES
 from ingest.storage.sql import SqlReadings
@@ -24,7 +25,6 @@ from sensors.network import Level, Outfall, OutfallKind, Region, Travel
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.times import rfc3339
 from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
 from tests.contract.test_api import is_problem

@@ -11,8 +11,8 @@ import zxingcpp
 from pypdf import PdfReader
 from typer.testing import CliRunner
 
+from infra.errors import ConfigurationError, NotFound, Refused
 from riverchief.cli.app import app
-from sensors.errors import ConfigurationError, NotFound, Refused
 
 EXAMPLE = "config/stations.toml"
 

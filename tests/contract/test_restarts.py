@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from governance.finding import Change, Finding
+from governance.incidents.finding import Change, Finding
+from infra.errors import Refused
+from infra.times import rfc3339
+from ingest.storage import maintenance as store
 from ingest.storage import registry as registry_store
-from ingest.storage import upkeep as store
 from ingest.storage.changes import Author
-from sensors.errors import Refused
+from sensors.maintenance import Mute, Review, Verdict, Visit
 from sensors.reading import Message
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.times import rfc3339
-from sensors.upkeep import Mute, Review, Verdict, Visit
 from tests.creek import DAY, QUIET, STEP, creek, discharge
 from tests.creek import RULES as EVENTS
 from tests.world import CATALOGUE, T0, World, differences, message
@@ -182,7 +182,9 @@ def taken(world: World, messages: list[Message], now: int) -> list[Finding]:
 def heard(world: World, name: str, what: str, now: int) -> list[Finding]:
     body = json.dumps({"event": what, "at": rfc3339(now - 1000)}).encode()
     return list(
-        world.site.hear([Message(name, body, now, topic=f"rivers/v1/{name}/event", kind="event")], now).findings
+        world.site.handle_device_messages(
+            [Message(name, body, now, topic=f"rivers/v1/{name}/event", kind="event")], now
+        ).findings
     )
 
 

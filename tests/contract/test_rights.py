@@ -17,29 +17,33 @@ from PIL import Image
 
 from api import access
 from api.app import create_app
-from api.assessing import XLSX
+from api.assessment import XLSX
 from api.context import Context, Telling
-from governance import audit, incidents, notice_store, oncall, people
-from governance.contacts import Directory
-from governance.database import Database
-from governance.finding import Colour, Finding
-from governance.incident import Action, Assignment, Order
-from governance.notice_store import Wanted
-from governance.notice_tables import notice
-from governance.notices import Item, Kind, Policy
-from governance.oncall import Shift
-from governance.regions import Place, Regions
-from governance.roles import RIGHTS, Department, Right, Role
+from governance.audit import trail as audit_trail
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour, Finding
+from governance.incidents.model import Action, Assignment, Order
+from governance.notify import oncall
+from governance.notify import store as notice_store
+from governance.notify.contacts import Directory
+from governance.notify.oncall import Shift
+from governance.notify.policy import Item, Kind, Policy
+from governance.notify.store import NoticeRequest
+from governance.notify.tables import notice
+from governance.organisation.regions import Place, Regions
+from governance.organisation.roles import RIGHTS, Department, Right, Role
+from governance.people import store as people_store
 from governance.tables import login_session, outbox, person_contact
-from governance.vault import Vault, new_key
+from infra.database import Database
+from infra.texts import Text
+from infra.times import rfc3339
+from infra.vault import Vault, new_key
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
 from riverchief import messages
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.texts import Text
-from sensors.times import rfc3339
 from tests.cases import OPERATOR, a_finding
 from tests.databases import with_tables
 
@@ -186,19 +190,19 @@ def district(context: Context) -> dict[str, TestClient]:
         registry.save(connection, Registry(stations, (), reaches, catalogue(), regions=REGIONS))
         for name, (role, region) in PEOPLE.items():
             department = Department.WATER if role is Role.HANDLER else None
-            people.add(
+            people_store.add(
                 connection, name, role, region=region, department=department, by="test", now_ms=BEGAN, regions=tree
             )
-            tokens[name] = people.issue(connection, name, by="test", now_ms=BEGAN)
+            tokens[name] = people_store.issue(connection, name, by="test", now_ms=BEGAN)
         for station, region in (("north", "d/n/1"), ("south", "d/s")):
-            found = incidents.record(
+            found = incident_store.record(
                 connection, [fired(station)], BEGAN, source="/test", place=lambda _, region=region: Place(region)
             )
             for order in (
                 Order(Action.ACCEPT),
                 Order(Action.DISPATCH, assignment=Assignment(responsible="北长" if station == "north" else "南长")),
             ):
-                incidents.act(connection, found.ids[0], order, OPERATOR, now_ms=BEGAN, source="/test")
+                incident_store.act(connection, found.ids[0], order, OPERATOR, now_ms=BEGAN, source="/test")
     app = create_app(context)
     return {name: TestClient(app, headers={"Authorization": f"Bearer {token}"}) for name, token in tokens.items()}
 
@@ -220,15 +224,17 @@ def test_a_rivers_file_says_to_everybody_what_the_sign_says_and_terms_to_who_may
     context: Context, district: dict[str, TestClient]
 ) -> None:
     with context.database.write() as connection:
-        people.add(connection, "市民", Role.PUBLIC, by="test", now_ms=BEGAN)
-        token = people.issue(connection, "市民", by="test", now_ms=BEGAN)
+        people_store.add(connection, "市民", Role.PUBLIC, by="test", now_ms=BEGAN)
+        token = people_store.issue(connection, "市民", by="test", now_ms=BEGAN)
         for name, role, since_ms in (("北新", Role.CHIEF, NOW + 86_400_000), ("北旧", Role.CHIEF, BEGAN)):
-            people.add(connection, name, role, by="test", now_ms=BEGAN)
+            people_store.add(connection, name, role, by="test", now_ms=BEGAN)
             until_ms = NOW - 1 if name == "北旧" else None
             about = {"region": "d/n", "reach": "other", "since_ms": since_ms, "until_ms": until_ms}
             if name == "北新":
                 about["reach"] = "up"
-            people.appoint(connection, name, **about, by="test", now_ms=NOW, source="/test", regions=Regions(REGIONS))
+            people_store.appoint(
+                connection, name, **about, by="test", now_ms=NOW, source="/test", regions=Regions(REGIONS)
+            )
     app = create_app(replace(context, complaints="12345"))
 
     def told(name: str) -> dict[str, bool]:
@@ -314,10 +320,10 @@ def test_an_automatic_supervision_gives_way_to_a_higher_chief_and_its_own_chief_
 ) -> None:
     tree = Regions(REGIONS)
     with context.database.write() as connection:
-        due_ms = incidents.get(connection, 1).case.due_ms or 0
-        incidents.remind(connection, due_ms - 1, up=tree.parent, source="/test")
-        assert 1 in incidents.remind(connection, due_ms + 1, up=tree.parent, source="/test")
-        assert incidents.get(connection, 1).case.escalated_to == "d/n"
+        due_ms = incident_store.get(connection, 1).case.due_ms or 0
+        incident_store.remind(connection, due_ms - 1, up=tree.parent, source="/test")
+        assert 1 in incident_store.remind(connection, due_ms + 1, up=tree.parent, source="/test")
+        assert incident_store.get(connection, 1).case.escalated_to == "d/n"
     assert act(district["北格"], 1, "supervise", comment="示例")[0] == 403
     status, after = act(district["区总"], 1, "supervise", comment="示例")
     assert (status, after["incident"]["supervised_by"]) == (200, "区总")
@@ -339,17 +345,17 @@ def test_whoever_handled_a_case_in_any_round_or_part_does_not_verify_it(
     assert act(district["北长"], 1, "verify", comment="示例")[0] == 403, "nor who handled it in a round before"
     assert act(district["北办"], 1, "verify", comment="示例")[0] == 200
     with context.database.read() as connection:
-        assert incidents.get(connection, 1).case.handlers == ("北长", "北格")
+        assert incident_store.get(connection, 1).case.handlers == ("北长", "北格")
 
 
 def test_a_term_for_one_reach_reaches_that_water_alone(context: Context, district: dict[str, TestClient]) -> None:
     tree = Regions(REGIONS)
     with context.database.write() as connection:
-        people.add(connection, "涌长", Role.CHIEF, by="test", now_ms=BEGAN)
+        people_store.add(connection, "涌长", Role.CHIEF, by="test", now_ms=BEGAN)
         term = {"region": "d/n", "reach": "up", "since_ms": BEGAN, "by": "test", "now_ms": BEGAN, "source": "/test"}
-        people.appoint(connection, "涌长", **term, regions=tree)
-        token = people.issue(connection, "涌长", by="test", now_ms=BEGAN)
-        own = incidents.record(
+        people_store.appoint(connection, "涌长", **term, regions=tree)
+        token = people_store.issue(connection, "涌长", by="test", now_ms=BEGAN)
+        own = incident_store.record(
             connection,
             [a_finding(BEGAN, rule="nh3n", cause="own", station="own")],
             BEGAN,
@@ -376,7 +382,7 @@ def test_a_street_office_sees_and_sends_again_what_tells_of_its_own_incidents(
         numbers = {row.incident_id: row.id for row in connection.execute(sa.select(outbox.c.id, outbox.c.incident_id))}
         for number in (1, 2):
             item = Item(number, Kind.OPENED, Colour.RED, BEGAN, Text("", ""), Text("示例", "example"))
-            notice_store.gather(connection, [Wanted("duty", f"d{number}", item, BEGAN)], BEGAN, Policy())
+            notice_store.enqueue(connection, [NoticeRequest("duty", f"d{number}", item, BEGAN)], BEGAN, Policy())
         connection.execute(sa.update(notice).values(status="dead"))
     everybody = TestClient(create_app(replace(context, telling=Telling(Directory, Policy(), None, ""))))
 
@@ -407,8 +413,8 @@ def test_a_case_goes_to_who_may_handle_it_there_and_stays_within_reach_of_who_se
     context: Context, district: dict[str, TestClient]
 ) -> None:
     with context.database.write() as connection:
-        people.add(connection, "市民", Role.PUBLIC, by="test", now_ms=BEGAN)
-        people.add(connection, "旧长", Role.CHIEF, by="test", now_ms=BEGAN)  # without a term
+        people_store.add(connection, "市民", Role.PUBLIC, by="test", now_ms=BEGAN)
+        people_store.add(connection, "旧长", Role.CHIEF, by="test", now_ms=BEGAN)  # without a term
     for name in ("市民", "旧长", "南长", "南格", "审计", "不存在"):
         assert act(district["北调度"], 1, "dispatch", to={"responsible": name})[0] == 409, name
     for name in ("北格", "处置", "区总"):
@@ -482,8 +488,8 @@ def test_an_attachment_is_for_who_sent_it_and_who_may_see_what_it_is_attached_to
     )
     assert seen("南长", mine["id"]) == 200
     with context.database.write() as connection:
-        people.add(connection, "市民", Role.PUBLIC, by="test", now_ms=BEGAN)
-        token = people.issue(connection, "市民", by="test", now_ms=BEGAN)
+        people_store.add(connection, "市民", Role.PUBLIC, by="test", now_ms=BEGAN)
+        token = people_store.issue(connection, "市民", by="test", now_ms=BEGAN)
     public = TestClient(create_app(context), headers={"Authorization": f"Bearer {token}"})
     assert public.get(f"/api/v1/photos/{mine['id']}").status_code == 404, "no photo of a station"
     assert public.get(f"/api/v1/attachments/{mine['id']}").status_code == 403
@@ -515,7 +521,7 @@ def test_a_contact_added_by_the_administrator_reaches_the_messages_and_its_addre
     assert shown.json()["channels"] == [{"kind": "json", "short": True}]
     with context.database.read() as connection:
         (kept,) = connection.execute(sa.select(person_contact)).mappings()
-        lines = audit.listing(connection, what="person.contact_changed", limit=9)
+        lines = audit_trail.listing(connection, what="person.contact_changed", limit=9)
         trail = "".join(line.body for line in lines)
     assert "geheim" not in shown.text + str(dict(kept)) + trail
     roster = messages.Roster(Directory(), context.database, context.vault, lambda: NOW)
@@ -534,8 +540,8 @@ def test_nobody_can_write_down_somebody_elses_name(context: Context) -> None:
     """Whoever signed in is who did it; the administrator, too, is a person."""
     with context.database.write() as connection:
         registry.save(connection, Registry((Station("shiwan", "石湾", "Shiwan", 113.05, 23.0),), catalogue=catalogue()))
-        people.add(connection, BOSS, Role.ADMINISTRATOR, by="test", now_ms=NOW)
-        token = people.issue(connection, BOSS, by="test", now_ms=NOW)
+        people_store.add(connection, BOSS, Role.ADMINISTRATOR, by="test", now_ms=NOW)
+        token = people_store.issue(connection, BOSS, by="test", now_ms=NOW)
     client = TestClient(create_app(context), headers={"Authorization": f"Bearer {token}"})
     document = client.get("/api/v1/openapi.json").json()
     schemas = document["components"]["schemas"]
@@ -553,7 +559,7 @@ def test_nobody_can_write_down_somebody_elses_name(context: Context) -> None:
     }
     assert found == set(NAMING)
     with context.database.read() as connection:
-        entries = len(audit.listing(connection, limit=1000))
+        entries = len(audit_trail.listing(connection, limit=1000))
     wrong = []
     for (method, path), body in NAMING.items():
         address = "/api/v1" + path.replace("{key}", "shiwan").replace("{parameter}", "do")
@@ -566,7 +572,7 @@ def test_nobody_can_write_down_somebody_elses_name(context: Context) -> None:
     assert photo.status_code == 403
     assert wrong == []
     with context.database.read() as connection:
-        assert len(audit.listing(connection, limit=1000)) == entries
+        assert len(audit_trail.listing(connection, limit=1000)) == entries
 
 
 def test_each_route_lets_in_whom_it_should_and_nobody_else(context: Context) -> None:
@@ -574,8 +580,8 @@ def test_each_route_lets_in_whom_it_should_and_nobody_else(context: Context) -> 
     tokens = {}
     with context.database.write() as connection:
         for role in ROLES:
-            people.add(connection, f"示例{role}", role, by="test", now_ms=NOW)
-            tokens[role] = people.issue(connection, f"示例{role}", by="test", now_ms=NOW)
+            people_store.add(connection, f"示例{role}", role, by="test", now_ms=NOW)
+            tokens[role] = people_store.issue(connection, f"示例{role}", by="test", now_ms=NOW)
 
     def ask(method: str, path: str, role: Role | None) -> int:
         headers = {"Content-Type": "application/json"}
@@ -628,8 +634,8 @@ def me(client: TestClient) -> int:
 
 def a_person(context: Context, **more: int) -> str:
     with context.database.write() as connection:
-        people.add(connection, BOSS, Role.ADMINISTRATOR, by="test", now_ms=NOW)
-        return people.issue(connection, BOSS, by="test", now_ms=NOW, **more)
+        people_store.add(connection, BOSS, Role.ADMINISTRATOR, by="test", now_ms=NOW)
+        return people_store.issue(connection, BOSS, by="test", now_ms=NOW, **more)
 
 
 def test_a_browsers_cookie_is_no_token_and_signing_out_ends_it_everywhere(context: Context) -> None:
@@ -674,12 +680,12 @@ def test_a_session_ends_with_its_time_its_token_and_its_person(context: Context)
     assert (later(24_999, third), later(25_000, third)) == (200, 401)
     assert browser(context).post("/login", data={"token": token}).status_code == 401
     with context.database.write() as connection:
-        another = people.issue(connection, BOSS, by="test", now_ms=now[0])
-        people.add(connection, "示例二", Role.ADMINISTRATOR, by="test", now_ms=NOW)
+        another = people_store.issue(connection, BOSS, by="test", now_ms=now[0])
+        people_store.add(connection, "示例二", Role.ADMINISTRATOR, by="test", now_ms=NOW)
     fourth = signed_in(context, another)
     assert (later(25_001, fourth), later(25_001, second)) == (200, 401)
     with context.database.write() as connection:
-        people.remove(connection, BOSS, by="test", now_ms=now[0])
+        people_store.remove(connection, BOSS, by="test", now_ms=now[0])
     assert later(25_002, fourth) == 401
 
 
@@ -711,14 +717,14 @@ def test_tokens_expire_and_who_issues_them_sees_when(context: Context) -> None:
     assert made["expires_at"] == rfc3339(NOW + 2 * 86_400_000)
     with context.database.read() as connection:
         for ms, known in ((2 * 86_400_000 - 1, True), (2 * 86_400_000, False)):
-            found = people.by_token(connection, people.hashed(made["token"]), NOW + ms)
+            found = people_store.by_token(connection, people_store.hashed(made["token"]), NOW + ms)
             assert (found is not None) is known
     (one,) = boss.get("/api/v1/people").json()["items"]
-    expiries = [rfc3339(NOW + 2 * 86_400_000), rfc3339(NOW + people.TOKEN_MS)]
+    expiries = [rfc3339(NOW + 2 * 86_400_000), rfc3339(NOW + people_store.TOKEN_MS)]
     assert [t["expires_at"] for t in one["tokens"]] == expiries
     with context.database.write() as connection:
-        people.add(connection, "示例审计", Role.AUDITOR, by="test", now_ms=NOW)
-        auditor = people.issue(connection, "示例审计", by="test", now_ms=NOW)
+        people_store.add(connection, "示例审计", Role.AUDITOR, by="test", now_ms=NOW)
+        auditor = people_store.issue(connection, "示例审计", by="test", now_ms=NOW)
     seen = TestClient(create_app(context), headers={"Authorization": f"Bearer {auditor}"}).get("/api/v1/people")
     assert {str(one["tokens"]) for one in seen.json()["items"]} == {"None"}
 

@@ -7,8 +7,8 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.context import Context
-from governance import audit
-from governance.database import Database
+from governance.audit import trail as audit_trail
+from infra.database import Database
 from ingest.storage import registry
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
@@ -31,7 +31,7 @@ def test_a_reach_answers_with_everything_known_and_its_plan_keeps_its_versions(u
         stations = (Station("shiwan", "石湾", "Shiwan", 113.05, 23.0, reach="dongping"),)
         registry.save(connection, Registry(stations, (), reaches, known), Author("周工（示例）", T))
         body = {"reaches": {"dongping": {"class": "IV", "target": "III", "met": False}}}
-        audit.append(connection, "water.classes", kind="water", id="reaches", body=body, by="x", at_ms=T)
+        audit_trail.append(connection, "water.classes", kind="water", id="reaches", body=body, by="x", at_ms=T)
     client = TestClient(create_app(Context(database, SqlReadings(database, known), known, "/s", lambda: T, open=True)))
     path = "/api/v1/reaches/dongping"
     assert client.get(f"{path}/plan").status_code == 404
@@ -45,6 +45,6 @@ def test_a_reach_answers_with_everything_known_and_its_plan_keeps_its_versions(u
     assert (told["classes"][0]["class"], told["classes"][0]["met"]) == ("IV", False)
     assert client.get("/api/v1/reaches/nowhere/file").status_code == 404
     with database.read() as connection:
-        versions = [json.loads(line.body)["version"] for line in audit.of(connection, "plan", "dongping")]
+        versions = [json.loads(line.body)["version"] for line in audit_trail.entries_of(connection, "plan", "dongping")]
     assert versions == [1, 2]
     database.close()

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context
+from infra.times import rfc3339
 from riverchief.cli.app import app
-from sensors.times import rfc3339
 from tests.cases import in_both_languages
 from tests.world import CATALOGUE, DAY, HOUR, RULES, STEP, T0, World, bad, calm, river
 

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from governance.incident import What
-from governance.incidents import history
-from ingest import rulebook
+from governance.incidents.model import What
+from governance.incidents.store import history
+from infra.errors import NotFound, Refused
+from ingest.state import rule_versions
+from ingest.storage import maintenance as store
 from ingest.storage import registry as registry_store
-from ingest.storage import upkeep as store
 from ingest.storage.changes import Author
-from sensors.errors import NotFound, Refused
+from sensors.maintenance import Mute, Review, Verdict
 from sensors.network import Travel
 from sensors.reading import Flag
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.upkeep import Mute, Review, Verdict
 from tests.world import (
     BOTH,
     CATALOGUE,
@@ -419,9 +419,9 @@ def test_the_version_that_raised_an_incident_can_be_shown_when_the_rule_is_anoth
     world.start()
     world.tick(T0 + DAY)
     with world.database.read() as connection:
-        shown = rulebook.version(connection, one.rule, one.rule_version)
-        first, second = rulebook.versions(connection, one.rule)
-        assert {v.rule for v in rulebook.in_force(connection)} == {r.id for r in old}
+        shown = rule_versions.version(connection, one.rule, one.rule_version)
+        first, second = rule_versions.versions(connection, one.rule)
+        assert {v.rule for v in rule_versions.in_force(connection)} == {r.id for r in old}
     assert "limit = 2.0" in shown.body
     assert "above 2.000 mg/L" in shown.text.en
     assert (first.version, first.until_ms, second.until_ms) == ("new", None, T0 + DAY)
@@ -429,7 +429,7 @@ def test_the_version_that_raised_an_incident_can_be_shown_when_the_rule_is_anoth
     world.start()
     world.tick(T0 + 2 * DAY)
     with world.database.read() as connection:
-        assert rulebook.versions(connection, one.rule)[0].version == one.rule_version
+        assert rule_versions.versions(connection, one.rule)[0].version == one.rule_version
         with pytest.raises(NotFound, match="nobody"):
-            rulebook.version(connection, "nobody", "x")
+            rule_versions.version(connection, "nobody", "x")
         assert connection.execute(sa.text("SELECT count(*) FROM rule_version")).scalar_one() == len(old) + 3

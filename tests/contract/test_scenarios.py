@@ -10,11 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from governance.tables import incident, incident_entry, outbox
-from ingest.backtest import WATER
+from infra.times import DAY_MS, beijing
+from ingest.analysis.backtest import WATER
 from riverchief import files, score
 from riverchief.score import Run, Score
 from sensors.parameters import catalogue
-from sensors.times import DAY_MS, beijing
 from simulator.scenario import FaultKind
 from tests import rivers
 

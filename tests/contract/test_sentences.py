@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.context import Context
-from governance import incidents
-from governance.database import Database
+from governance.incidents import store as incident_store
+from infra.database import Database
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
 from sensors.network import Level, Region
@@ -40,7 +40,7 @@ def client(dialect: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     fired = a_finding(NOW, rule="nh3n", cause="a")
     with database.write() as connection:
         registry.save(connection, Registry(stations, (), reaches, catalogue(), regions=regions))
-        incidents.record(connection, [fired], NOW, source="/test")
+        incident_store.record(connection, [fired], NOW, source="/test")
     context = Context(database, SqlReadings(database, catalogue()), catalogue(), "/test", lambda: NOW, open=True)
     yield TestClient(create_app(context), raise_server_exceptions=False)
     database.close()
@@ -121,9 +121,9 @@ RAISED = re.compile(
 )
 """An error made with words of its own; not one that joins those of others, or says where one of them was."""
 JOINED = {
-    "governance/dispatch.py",
-    "governance/tomlfile.py",
-    "sensors/stationtable.py",
+    "governance/incidents/dispatch.py",
+    "infra/toml_file.py",
+    "sensors/registry_csv.py",
     "sensors/wire/mapping.py",
     "simulator/scenario.py",
 }
@@ -135,7 +135,7 @@ NO_ERROR = {"ingest/forward.py"}
 def test_errors_that_reach_people_take_their_words_from_the_catalogue() -> None:
     found = {
         str(path.relative_to(ROOT))
-        for package in ("api", "governance", "ingest", "riverchief", "sensors", "simulator")
+        for package in ("api", "governance", "infra", "ingest", "riverchief", "sensors", "simulator")
         for path in (ROOT / package).rglob("*.py")
         if RAISED.search(path.read_text(encoding="utf-8"))
     }

@@ -16,12 +16,12 @@ import ingest.storage.tables  # noqa: F401 - the same
 from api import series
 from api.app import create_app
 from api.context import Context
-from governance.database import Database
+from infra.database import Database
+from infra.errors import StorageUnavailable
 from ingest.storage import registry as registry_store
 from ingest.storage.port import Series
 from ingest.storage.sql import SqlReadings
-from riverchief.broker import free_port
-from sensors.errors import StorageUnavailable
+from riverchief.brokers.local import free_port
 from sensors.parameters import catalogue
 from sensors.reading import Batch, Flag, QualityTest, pack
 from sensors.stations import Registry, Station

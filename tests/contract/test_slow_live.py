@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from governance.finding import Change, Finding
-from sensors.texts import say
+from governance.incidents.finding import Change, Finding
+from infra.texts import say
 from tests.creek import DAY, RULES, STEP, after, creek, feed, firing
 from tests.world import T0, World
 

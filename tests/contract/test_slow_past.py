@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from governance.finding import Change, Finding
-from ingest.checks.events import called
+from governance.incidents.finding import Change, Finding
+from ingest.rules.water_events import cause_name
 from ingest.storage import registry as registry_store
-from sensors.quality.events import Cause
+from sensors.quality.detectors.sudden_events import EventCause
 from sensors.stations import Registry
 from tests.contract.test_events_past import LOWER, MAIN, UPPER, Series, feed, late
 from tests.creek import DAY, RULES, creek
@@ -55,22 +55,22 @@ def told(before: Path, folder: Path, water: dict[str, Series], gone: str, doubts
     return found
 
 
-def fired(found: list[Finding]) -> list[tuple[str, Cause | None]]:
+def fired(found: list[Finding]) -> list[tuple[str, EventCause | None]]:
     """Where events began, and what they were called."""
     assert all(f.retrospective for f in found)
-    return sorted((str(f.station), called(f)) for f in found if f.change is Change.FIRED)
+    return sorted((str(f.station), cause_name(f)) for f in found if f.change is Change.FIRED)
 
 
 def test_mud_in_the_buffer_of_a_station_is_dredging_where_the_one_above_showed_it(before: Path, tmp_path: Path) -> None:
     found = told(before, tmp_path / "both", waters("upper", "lower"), "lower")
-    assert fired(found) == [("lower", Cause.SEDIMENT)]
+    assert fired(found) == [("lower", EventCause.SEDIMENT)]
     assert "a neighbouring station shows the same" in found[0].text.en
     assert told(before, tmp_path / "one", waters("lower"), "lower") == []
 
 
 def test_the_buffer_of_the_station_above_tells_both(before: Path, tmp_path: Path) -> None:
     found = told(before, tmp_path / "both", waters("upper", "lower"), "upper")
-    assert fired(found) == [("lower", Cause.SEDIMENT), ("upper", Cause.SEDIMENT)]
+    assert fired(found) == [("lower", EventCause.SEDIMENT), ("upper", EventCause.SEDIMENT)]
     assert told(before, tmp_path / "one", waters("upper"), "upper") == []
 
 
@@ -86,5 +86,5 @@ def test_what_was_doubtful_at_one_station_is_sure_once_the_buffer_of_the_other_s
     before: Path, tmp_path: Path
 ) -> None:
     found = told(before, tmp_path, waters("upper", "lower"), "upper", DOUBTS)
-    assert fired(found) == [("lower", Cause.SEDIMENT), ("upper", Cause.SEDIMENT)]
+    assert fired(found) == [("lower", EventCause.SEDIMENT), ("upper", EventCause.SEDIMENT)]
     assert {f.rule for f in found if f.change is Change.FIRED} <= {"event", "event-sure"}

@@ -10,13 +10,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from governance.database import Database
-from governance.finding import Colour, Finding
-from governance.incidents import record
-from ingest import classes, quarantine
+from governance.incidents.finding import Colour, Finding
+from governance.incidents.store import record
+from infra.database import Database
+from infra.errors import LongTermUnavailable
+from infra.texts import Text
+from infra.times import DAY_MS, rfc3339
+from ingest import quarantine
+from ingest.analysis import live_classes
+from ingest.analysis.chart_annotations import annotate
 from ingest.forward import Forwarder
 from ingest.intake import Intake
-from ingest.outlook import annotate
 from ingest.pipeline import Site
 from ingest.refill import Refill
 from ingest.storage import downsampling, registry, retention, schema, spool
@@ -29,14 +33,11 @@ from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind as ServerKind
 from ingest.storage.timeseries import Refused, ServerSettings, TimeSeriesServer
 from riverchief import files
-from riverchief.broker import free_port
+from riverchief.brokers.local import free_port
 from riverchief.cli.app import app
-from sensors.errors import LongTermUnavailable
 from sensors.parameters import Catalogue, catalogue
 from sensors.reading import Message
 from sensors.stations import Deployment, Registry, Station
-from sensors.texts import Text
-from sensors.times import DAY_MS, rfc3339
 from tests import postgres
 from tests.cases import a_finding
 from tests.databases import stored, with_tables
@@ -224,7 +225,7 @@ def test_a_reach_whose_name_no_server_can_hold_stops_neither_readings_nor_classe
     odd = replace(STATIONS[0], reach="三山\n涌\\")
     fed.register(Registry((odd, STATIONS[1]), catalogue=CATALOGUE))
     fed.site().process([message("s1", T0, ph=7.0), message("s2", T0, ph=7.5)], T0)
-    classes.update(fed.database, fed.store, CATALOGUE, T0, fed.spool)
+    live_classes.update(fed.database, fed.store, CATALOGUE, T0, fed.spool)
     fed.forward()
     assert [fed.remote.window(s.key, 0, T0).value.tolist() for s in STATIONS] == [[7.0], [7.5]]
     assert fed.held() == []

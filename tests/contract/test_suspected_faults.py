@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from governance.finding import Change, Kind
+from governance.incidents.finding import Change, Kind
 from sensors.reading import Flag, QualityTest
 from tests.world import DAY, STEP, T0, World, message
 

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 import governance.tables  # noqa: F401
 import ingest.storage.tables  # noqa: F401
-from governance.database import Database
+from infra.database import Database
+from infra.errors import StorageUnavailable
 from ingest.storage import registry, spool
 from ingest.storage.port import Series, Window, gaps, series
 from ingest.storage.spool import Kind, Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
-from sensors.errors import StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest
 from sensors.stations import Registry, Station

@@ -12,21 +12,21 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context
-from governance import incidents
-from governance.database import Database
-from governance.finding import Colour, Kind
-from ingest import traces
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour, Kind
+from infra.database import Database
+from infra.errors import NotFound
+from infra.texts import Text, sentence
+from infra.times import rfc3339
+from ingest.analysis import source_attribution
+from ingest.analysis.source_attribution import AttributionWorker
 from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from ingest.storage.sql import SqlReadings
-from ingest.traces import Traces
 from riverchief import files
 from riverchief.cli.app import app
-from sensors.errors import NotFound
 from sensors.parameters import catalogue
-from sensors.texts import Text, sentence
-from sensors.times import rfc3339
-from sensors.tracing import River
+from sensors.source_attribution import RiverTree
 from tests.cases import a_finding
 from tests.databases import stored, with_tables
 
@@ -46,10 +46,10 @@ class Creek:
     store: SqlReadings
     clock: list[int] = field(default_factory=lambda: [T + 30 * 60_000])
     woken: list[int] = field(default_factory=list)
-    job: Traces = field(init=False)
+    job: AttributionWorker = field(init=False)
 
     def __post_init__(self) -> None:
-        self.job = Traces(
+        self.job = AttributionWorker(
             self.database,
             self.store,
             CATALOGUE,
@@ -71,7 +71,7 @@ class Creek:
             retrospective=retrospective,
         )
         with self.database.write() as connection:
-            return incidents.record(connection, [finding], T, source="/test").ids[0]
+            return incident_store.record(connection, [finding], T, source="/test").ids[0]
 
 
 @pytest.fixture
@@ -119,8 +119,8 @@ def test_an_incident_is_traced_when_it_opens_and_its_history_names_the_source(cr
     assert "do" in body["falls"]
     assert any("无异常" in reason["zh"] for reason in body["candidates"][0]["reasons"])
     with creek.database.read() as connection:
-        last = incidents.history(connection, number)[-1]
-        told = traces.likeliest(connection, [number])
+        last = incident_store.history(connection, number)[-1]
+        told = source_attribution.likeliest(connection, [number])
     assert "奇槎涌2号合流排口" in (last.comment or "")
     assert (last.by, last.role) == ("riverchief", "system")
     assert "奇槎涌2号合流排口" in told[number].zh
@@ -136,14 +136,14 @@ def test_it_is_traced_again_when_more_stations_have_seen_it(creek):
     assert {s["station"] for s in body["seen"]} == {"qcc-huanhu-2", "qcc-huanhu-3"}
     assert body["candidates"][0]["key"] == SOURCE
     with creek.database.read() as connection:
-        comments = [e.comment for e in incidents.history(connection, number) if e.comment]
+        comments = [e.comment for e in incident_store.history(connection, number) if e.comment]
     assert len(comments) == 1  # the same source is said once
 
 
 def test_what_was_found_in_the_past_is_traced_once_by_the_worker_and_never_by_who_looks(creek, monkeypatch):
     numbers = [creek.fire(f"qcc-huanhu-{i}", retrospective=True) for i in (1, 2, 3)]
     here = client(creek)
-    monkeypatch.setattr(traces, "PAST_AT_ONCE", 2)
+    monkeypatch.setattr(source_attribution, "PAST_AT_ONCE", 2)
     for number in numbers:
         answer = here.get(f"/api/v1/incidents/{number}/trace")
         assert answer.status_code == 404
@@ -152,7 +152,7 @@ def test_what_was_found_in_the_past_is_traced_once_by_the_worker_and_never_by_wh
     body = here.get(f"/api/v1/incidents/{numbers[1]}/trace").json()
     assert body["candidates"][0]["key"] == SOURCE
     with creek.database.read() as connection:
-        assert not [e.comment for e in incidents.history(connection, numbers[1]) if e.comment]
+        assert not [e.comment for e in incident_store.history(connection, numbers[1]) if e.comment]
     creek.clock[0] = T + 7 * HOUR
     assert creek.job.round() == 0
 
@@ -202,7 +202,7 @@ def test_the_command_line_traces_an_incident_or_a_station_at_a_time(creek):
 
 
 def test_the_shipped_network_has_no_circle_and_knows_its_stations():
-    river = River(REGISTRY)
+    river = RiverTree(REGISTRY)
     assert {"qcc-huanhu-1", "qcc-huanhu-3"} <= set(river.near("qcc-huanhu-2"))
     with pytest.raises(NotFound):
         river.spot("nowhere")

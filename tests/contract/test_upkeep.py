@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 
-from ingest import marking
-from ingest.outlook import annotate_upkeep
+from infra.errors import NotFound, Refused, StorageUnavailable
+from ingest.analysis.chart_annotations import annotate_upkeep
+from ingest.rejudge import marks
 from ingest.storage import changes, schema
+from ingest.storage import maintenance as store
 from ingest.storage import registry as registry_store
-from ingest.storage import upkeep as store
 from ingest.storage.changes import Author
 from ingest.storage.spool import Spool
-from sensors.errors import NotFound, Refused, StorageUnavailable
+from sensors.maintenance import Check, Photo, Visit
 from sensors.reading import Flag, QualityTest
 from sensors.standards.hj915 import CheckKind
 from sensors.stations import Deployment, Device, Registry
-from sensors.upkeep import Check, Photo, Visit
 from tests.world import (
     CATALOGUE,
     DAY,
@@ -191,7 +191,7 @@ def test_marking_that_fails_half_way_has_not_happened_and_happens_at_the_next_ti
 
 
 def test_doubt_of_months_is_marked_week_by_week(world: World, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(marking, "AT_ONCE_MS", STEP * 3)
+    monkeypatch.setattr(marks, "AT_ONCE_MS", STEP * 3)
     world.feed(river(T0, calm(20)))
     record(world, check(T0 + 2 * STEP, 2.0), check(T0 + 18 * STEP, 2.6, after=2.0))
     follow(world, T0 + 20 * STEP)

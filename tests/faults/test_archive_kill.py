@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from governance.database import Database
+from infra.database import Database
 from ingest.storage import archive, registry, retention
 from ingest.storage.archive import ParquetArchive, bounds
 from ingest.storage.sql import SqlReadings

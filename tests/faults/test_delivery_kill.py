@@ -14,17 +14,18 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from governance import cloudevents, incidents
-from governance.database import Database
-from governance.finding import Colour, Finding
-from governance.notice_tables import notice as notices_
-from governance.notice_tables import notice_mark
+from governance.incidents import cloudevents
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour, Finding
+from governance.notify.tables import notice as notices_
+from governance.notify.tables import notice_mark
 from governance.tables import outbox
+from infra import clock
+from infra.database import Database
+from infra.texts import Text
 from ingest.storage import registry as registry_store
-from riverchief import clock
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
-from sensors.texts import Text
 from tests.cases import a_finding
 from tests.databases import with_tables
 from tests.rig import eventually
@@ -128,7 +129,7 @@ def test_what_was_committed_before_a_kill_reaches_platform_and_people_after_it(w
         registry_store.save(connection, Registry((station,), catalogue=catalogue()))
         connection.execute(sa.insert(notice_mark).values(name="outbox", mark=0))
         findings = [fired(cause, n) for n in range(3) for cause in ("a", "b")]
-        incidents.record(connection, findings, clock.now_ms(), source="/test")
+        incident_store.record(connection, findings, clock.now_ms(), source="/test")
     with worker(settings) as first:
         eventually("both are on their way", lambda: len(world.events) >= 2 and world.texts)
         first.kill()

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from governance import incidents
+from governance.incidents import store as incident_store
+from infra.clock import now_ms
 from ingest import ledger
 from ingest.storage.sql import SqlReadings
-from riverchief.clock import now_ms
 from sensors.parameters import catalogue
 from sensors.stations import Station
 from sensors.wire.telemetry import Sample
-from simulator.device import Connection, Fleet
+from simulator.devices.fleet import Connection, Fleet
 from tests.rig import KINDS, Running, eventually
 
 pytestmark = [pytest.mark.broker, pytest.mark.fault]
@@ -45,7 +45,7 @@ def books_close(site: Running, fleet: Fleet) -> None:
     """Each reading once in the store and once in the account; one page for each station's pollution."""
     with site.database.read() as connection:
         accounts = ledger.accounts(connection)
-        found = incidents.list_incidents(connection, limit=1000)
+        found = incident_store.list_incidents(connection, limit=1000)
         pages = connection.exec_driver_sql("SELECT count(*) FROM outbox WHERE notify = 'page'").scalar_one()
     assert stored(site) == fleet.readings_sent
     assert sum(a.stored for a in accounts) == fleet.readings_sent

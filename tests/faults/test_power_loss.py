@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from governance import incidents
+from governance.incidents import store as incident_store
+from infra.clock import now_ms
 from riverchief import setup
-from riverchief.broker import free_port
-from riverchief.broker_admin import DynamicSecurity, device_role, ingest_role
-from riverchief.clock import now_ms
+from riverchief.brokers.local import free_port
+from riverchief.brokers.mosquitto_admin import DynamicSecurity, device_role, ingest_role
 from sensors.stations import Station
 from sensors.wire.telemetry import Sample, topic
-from simulator.device import Connection, Fleet
+from simulator.devices.fleet import Connection, Fleet
 from tests import disk
 from tests.disk import Disk
 from tests.rig import Running, eventually
@@ -94,7 +94,7 @@ def test_readings_incidents_and_spool_are_there_after_each_power_loss_of_the_ing
         assert site.booked() == sent
         with site.database.read() as connection:
             stored = connection.exec_driver_sql("SELECT sum(rows) FROM spool").scalar_one()
-            found = incidents.list_incidents(connection, limit=100)
+            found = incident_store.list_incidents(connection, limit=100)
             pages = connection.exec_driver_sql("SELECT count(*) FROM outbox WHERE notify = 'page'").scalar_one()
         assert stored == sent
         assert len([i for i in found if i.cause.startswith("water:") and i.station == STATION]) == 1

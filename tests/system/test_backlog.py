@@ -10,11 +10,11 @@ import numpy as np
 import paho.mqtt.client as paho
 import pytest
 
+from infra.clock import now_ms
 from ingest.intake import Bounds, Intake
 from ingest.pipeline import Outcome
 from ingest.sources.mqtt import MqttSettings, MqttSource, _Client
-from riverchief.broker import Broker
-from riverchief.clock import now_ms
+from riverchief.brokers.local import Broker
 from sensors.reading import Message
 from sensors.wire.telemetry import topic
 from tests.rig import KINDS, eventually

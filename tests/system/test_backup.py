@@ -17,23 +17,25 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from governance import audit
-from governance.database import Database
-from governance.merkle import Root
+from governance.audit import trail as audit_trail
+from governance.audit.merkle import Root
+from infra.clock import now_ms
+from infra.database import Database
+from infra.errors import ConfigurationError, Refused, StorageUnavailable
+from infra.times import rfc3339
 from ingest.storage.archive import bounds
 from ingest.storage.photos import Photos
-from riverchief import backup, migrations, pgdump, restore, sealing
+from riverchief import migrations
 from riverchief import settings as settings_
-from riverchief.backup import MANIFEST, PARTIAL
-from riverchief.broker import free_port
+from riverchief.backup import backup, pg_dump, restore
+from riverchief.backup.backup import MANIFEST, PARTIAL
+from riverchief.brokers.local import free_port
 from riverchief.cli.app import app as cli
-from riverchief.clock import now_ms
+from riverchief.services import sealing
 from riverchief.settings import Settings
-from sensors.errors import ConfigurationError, Refused, StorageUnavailable
 from sensors.stations import Station
-from sensors.times import rfc3339
 from sensors.wire.telemetry import Sample
-from simulator.device import Connection, Fleet
+from simulator.devices.fleet import Connection, Fleet
 from tests import postgres
 from tests.databases import unguarded, with_tables
 from tests.rig import Running, eventually
@@ -460,7 +462,7 @@ def entries(small: Small, count: int) -> Root:
     """Add entries to the trail and seal it."""
     with small.database.write() as connection:
         for n in range(count):
-            audit.append(connection, "test.done", kind="test", id=n, body={"n": n}, by="示例", at_ms=now_ms())
+            audit_trail.append(connection, "test.done", kind="test", id=n, body={"n": n}, by="示例", at_ms=now_ms())
     job = sealing.sealing(small.settings, small.database, now_ms)
     root = job.seal()
     assert root is not None
@@ -594,7 +596,7 @@ def test_a_postgresql_backup_taken_while_rows_arrive_restores_what_one_snapshot_
     site.fill(readings=5000)
     adds = """
 import itertools, sys
-from governance.database import Database
+from infra.database import Database
 database = Database(sys.argv[1])
 print(flush=True)
 for i in itertools.count():
@@ -656,7 +658,7 @@ def test_the_password_of_the_database_is_on_no_command_line(
     programs.mkdir()
     seen = tmp_path / "seen"
     for name in ("pg_dump", "pg_restore"):
-        real = pgdump.program(name)
+        real = pg_dump.program(name)
         script = f'#!/bin/sh\necho "$0 $@" >> {seen}\ncat "$PGPASSFILE" >> {seen}.pass 2>/dev/null\nexec {real} "$@"\n'
         (programs / name).write_text(script)
         (programs / name).chmod(0o755)

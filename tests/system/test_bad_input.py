@@ -9,14 +9,14 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
+from infra.clock import now_ms
+from infra.times import DAY_MS, rfc3339
 from ingest import ledger, quarantine
 from ingest.storage.port import series
 from ingest.storage.sql import SqlReadings
-from riverchief.clock import now_ms
 from sensors.parameters import catalogue
 from sensors.reading import Flag
 from sensors.stations import Station
-from sensors.times import DAY_MS, rfc3339
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
 from tests.rig import Running, eventually
 

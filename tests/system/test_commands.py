@@ -15,13 +15,13 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from api.app import create_app
 from api.context import Context
-from governance.database import Database
+from infra.database import Database
+from infra.errors import NotFound
 from ingest.sources.commands import MqttCommands, Unanswered
 from ingest.sources.mqtt import MqttSettings
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from riverchief.broker import Broker
-from sensors.errors import NotFound
+from riverchief.brokers.local import Broker
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests.databases import with_tables

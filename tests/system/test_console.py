@@ -16,16 +16,17 @@ from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 import ingest.storage.tables  # noqa: F401  (the tables must be known before they are created)
 from api import access
-from governance import incidents, people
-from governance.database import Database
-from governance.incident import State
-from governance.roles import Role
-from ingest.checks import rules
+from governance.incidents import store as incident_store
+from governance.incidents.model import State
+from governance.organisation.roles import Role
+from governance.people import store as people_store
+from infra.database import Database
 from ingest.pipeline import Site
+from ingest.rules import model as rule_model
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from riverchief.broker import free_port
-from sensors import stationfile
+from riverchief.brokers.local import free_port
+from sensors import registry_toml
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.wire.telemetry import Sample, Telemetry, encode
@@ -58,7 +59,7 @@ import governance.tables
 from api.app import create_app
 from api.console.mount import mount
 from api.context import Context
-from governance.database import Database
+from infra.database import Database
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 
@@ -111,11 +112,11 @@ def running(folder: Path, token: str = "") -> Iterator[River]:
     """A console over a river of its own; ``token`` is asked of everybody, empty: nobody is asked."""
     database = Database(f"sqlite:///{folder / 'river.db'}")
     with_tables(database)
-    registry = stationfile.read((ROOT / "config/stations.toml").read_text(encoding="utf-8"), catalogue())
+    registry = registry_toml.read((ROOT / "config/stations.toml").read_text(encoding="utf-8"), catalogue())
     with database.write() as connection:
         registry_store.save(connection, registry)
     store = SqlReadings(database, catalogue())
-    in_force = rules.read((ROOT / "config/rules.toml").read_text(encoding="utf-8"), catalogue())
+    in_force = rule_model.read((ROOT / "config/rules.toml").read_text(encoding="utf-8"), catalogue())
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     server = subprocess.Popen(
@@ -247,7 +248,7 @@ def test_a_polluted_station_turns_red_without_a_reload_and_is_accepted_by_name(r
     assert painted(page, BAD) == RED
     expect(row(page, OTHER)).to_have_attribute("data-colour", "")
     with river.database.read() as connection:
-        found = incidents.list_incidents(connection, open_only=True, limit=10)
+        found = incident_store.list_incidents(connection, open_only=True, limit=10)
     red = next(incident for incident in found if incident.colour == "red")
     entry = page.get_by_test_id(f"start-incident-{red.id}")
     expect(entry).to_contain_text("奇槎涌环湖花园段下游")
@@ -266,7 +267,7 @@ def test_a_polluted_station_turns_red_without_a_reload_and_is_accepted_by_name(r
     expect(page.get_by_test_id(f"start-incident-{red.id}-accept")).to_have_count(0)
     expect(page.get_by_test_id(f"start-incident-{red.id}-close")).to_have_count(0)  # the water is not back yet
     with river.database.read() as connection:
-        stored = incidents.get(connection, red.id)
+        stored = incident_store.get(connection, red.id)
     assert (stored.state, stored.accepted_by) == (State.ACCEPTED, "李某")
     assert page.evaluate("window.sameDocument") is True
     assert not too_wide(page)
@@ -332,8 +333,8 @@ def signs_in(river: River, desk: Page) -> None:
     """Somebody with a token looks and acts under their name, until they are removed."""
     database = river.database
     with database.write() as connection:
-        people.add(connection, "李某（示例）", Role.OPERATOR, by="test", now_ms=now_ms())
-        known = people.issue(connection, "李某（示例）", by="test", now_ms=now_ms())
+        people_store.add(connection, "李某（示例）", Role.OPERATOR, by="test", now_ms=now_ms())
+        known = people_store.issue(connection, "李某（示例）", by="test", now_ms=now_ms())
     river.pollute(BAD)
     desk.goto(river.url)
     desk.get_by_test_id("login-token").fill("guessed")
@@ -346,20 +347,20 @@ def signs_in(river: River, desk: Page) -> None:
     desk.get_by_test_id("start-dialog-confirm").click()
     expect(desk.get_by_test_id("start-incidents")).to_contain_text("李某（示例）")
     with database.write() as connection:
-        assert incidents.counts(connection).by_state[State.ACCEPTED] == 1
+        assert incident_store.counts(connection).by_state[State.ACCEPTED] == 1
     desk.locator("[data-testid^=start-incident-][data-testid$=-dispatch]").first.click()
     desk.get_by_test_id("start-dialog-comment").fill("请今天内处理（示例）")
     with database.write() as connection:
-        people.revoke(connection, "李某（示例）", by="test", now_ms=now_ms())
+        people_store.revoke(connection, "李某（示例）", by="test", now_ms=now_ms())
     time.sleep(access.RECENT_S)
     desk.get_by_test_id("start-dialog-confirm").click()
     expect(desk.get_by_test_id("start-dialog-error")).to_contain_text("登录已失效")
     expect(desk.get_by_test_id("start-dialog-comment")).to_have_value("请今天内处理（示例）")
     expect(desk.get_by_test_id("start-error").get_by_role("link")).to_have_attribute("href", "/login?next=%2F")
     with database.write() as connection:
-        assert incidents.counts(connection).by_state[State.ACCEPTED] == 1
-        people.add(connection, "管理员（示例）", Role.ADMINISTRATOR, by="test", now_ms=now_ms())
-        people.remove(connection, "李某（示例）", by="test", now_ms=now_ms())
+        assert incident_store.counts(connection).by_state[State.ACCEPTED] == 1
+        people_store.add(connection, "管理员（示例）", Role.ADMINISTRATOR, by="test", now_ms=now_ms())
+        people_store.remove(connection, "李某（示例）", by="test", now_ms=now_ms())
     time.sleep(access.RECENT_S)
     desk.goto(river.url)
     expect(desk.get_by_test_id("login-token")).to_be_visible()

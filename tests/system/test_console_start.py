@@ -12,7 +12,7 @@ import governance.tables
 from api.app import create_app
 from api.console.mount import mount
 from api.context import Context
-from governance.database import Database
+from infra.database import Database
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 from tests.databases import with_tables

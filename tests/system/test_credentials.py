@@ -17,20 +17,20 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context, Devices
-from governance.database import Database
-from ingest.claims import Claims
-from ingest.credentials import Credentials, Retirement
+from infra.database import Database
+from infra.errors import ConfigurationError
+from ingest.devices.claims import Claims
+from ingest.devices.credentials import Credentials, Retirement
 from ingest.storage import changes
 from ingest.storage import registry as registry_store
 from ingest.storage.port import series
 from ingest.storage.sql import SqlReadings
 from riverchief import setup
-from riverchief.broker import Broker, free_port, plugin
-from riverchief.broker_admin import Address, DynamicSecurity, accepts, ingest_role
-from riverchief.broker_users import MosquittoUsers, NatsUsers, broker_users, endpoint
+from riverchief.brokers.local import Broker, free_port, plugin
+from riverchief.brokers.mosquitto_admin import Address, DynamicSecurity, accepts, ingest_role
+from riverchief.brokers.users import MosquittoUsers, NatsUsers, broker_users, endpoint
 from riverchief.cli.app import app
 from riverchief.settings import load
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests.databases import with_tables
@@ -279,13 +279,13 @@ def test_an_administrator_with_a_wrong_password_is_a_broker_that_is_away(tmp_pat
     broker = Broker(tmp_path / "b", kind="mosquitto", administered=True)
     broker.start()
     try:
-        from ingest.credentials import BrokerAway
+        from ingest.devices.credentials import BrokerAway
 
         users = MosquittoUsers(Address(broker.host, broker.port), "admin", "wrong")
         with pytest.raises(BrokerAway, match="refuses the user admin"):
-            users.admit("a.b", "示例", "a")
+            users.create_user("a.b", "示例", "a")
         with pytest.raises(BrokerAway, match="NATS server cannot be told"):
-            NatsUsers(tmp_path / "none", tmp_path / "none").dismiss("a")
+            NatsUsers(tmp_path / "none", tmp_path / "none").delete_user("a")
     finally:
         broker.stop()
 
@@ -298,7 +298,7 @@ def test_a_demo_that_is_started_again_still_knows_its_devices(tmp_path: Path, ki
         pytest.skip(str(error))
     first.start()
     users = _users(first)
-    users.admit("shiwan.x", "示例-1", "shiwan")
+    users.create_user("shiwan.x", "示例-1", "shiwan")
     first.stop()
     second = Broker(tmp_path, kind=kind, administered=True)
     second.start()
@@ -307,7 +307,7 @@ def test_a_demo_that_is_started_again_still_knows_its_devices(tmp_path: Path, ki
         assert accepts(address, "shiwan.x", "示例-1")
         assert accepts(address, second.ingest.user, second.ingest.password)
         assert not accepts(address, first.ingest.user, first.ingest.password)
-        _users(second).dismiss("shiwan.x")
+        _users(second).delete_user("shiwan.x")
         eventually("it is gone", lambda: not accepts(address, "shiwan.x", "示例-1"))
     finally:
         second.stop()
@@ -411,7 +411,7 @@ def test_a_certificate_in_the_stations_name_opens_its_own_topics_without_a_passw
     setup.prepare(tmp_path / "other", ["127.0.0.1"], datetime.now(UTC))
     foreign = tmp_path / "foreign"
     foreign.mkdir()
-    from riverchief import certificates
+    from riverchief.brokers import certificates
 
     own = certificates.Pair(*((tmp_path / "other" / "authority" / name).read_bytes() for name in ("ca.pem", "ca.key")))
     pair = certificates.client(own, "shiwan", datetime.now(UTC))

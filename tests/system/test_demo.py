@@ -11,16 +11,19 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from governance import audit, incidents, notice_store, oncall
 from governance.assessment import CLASSES
-from governance.database import Database
+from governance.audit import trail as audit_trail
+from governance.incidents import store as incident_store
+from governance.notify import oncall
+from governance.notify import store as notice_store
 from governance.tables import outbox
+from infra.clock import now_ms
+from infra.database import Database
+from infra.errors import StorageUnavailable
+from infra.times import beijing_day
 from ingest import ledger
 from riverchief import settings
-from riverchief.broker import Broker
-from riverchief.clock import now_ms
-from sensors.errors import StorageUnavailable
-from sensors.times import beijing_day
+from riverchief.brokers.local import Broker
 from tests.rig import KINDS, eventually
 
 pytestmark = pytest.mark.broker
@@ -65,7 +68,7 @@ def told(site: Path) -> bool:
     try:
         with database.read() as connection:
             sent = notice_store.listed(connection, status="sent", limit=10)
-            days = audit.listing(connection, what=CLASSES, limit=100)
+            days = audit_trail.listing(connection, what=CLASSES, limit=100)
             on_call = oncall.on_call(connection, now_ms())
         return bool(sent) and bool(on_call) and len({beijing_day(line.at_ms) for line in days}) >= 13
     finally:
@@ -115,7 +118,7 @@ def test_the_demo_shows_an_incident_plays_a_recorded_table_and_closes_its_books(
     with database.read() as connection:
         everything = ledger.accounts(connection)
         accounts = [a for a in everything if a.station == "my-creek"]
-        past = [i for i in incidents.list_incidents(connection, limit=100) if i.retrospective]
+        past = [i for i in incident_store.list_incidents(connection, limit=100) if i.retrospective]
         plume = [i for i in past if any(c.station.startswith("qcc-huanhu") for c in i.conditions)]
     database.close()
     assert len(plume) == 1, "one cause, one incident"

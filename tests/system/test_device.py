@@ -16,9 +16,9 @@ from riverchief.simulate import play_present
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.wire.telemetry import Sample
-from simulator.device import Connection, Fleet
+from simulator.continuous_run import Present
+from simulator.devices.fleet import Connection, Fleet
 from simulator.play import Progress
-from simulator.present import Present
 from simulator.replay import Table
 from simulator.scenario import Event, EventKind
 from tests.mosquitto import MOSQUITTO, PATIENCE_S, Broker, Subscriber, retained_status, until

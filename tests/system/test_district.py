@@ -17,7 +17,7 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from PIL import Image
 
-from riverchief.broker import free_port
+from riverchief.brokers.local import free_port
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
 from tests.rig import Running, eventually
 

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from governance.database import Database
 from governance.tables import incident, outbox
-from ingest.checks.rules import Rules
+from infra.clock import now_ms
+from infra.database import Database
 from ingest.pipeline import Site
+from ingest.rules.model import Rules
 from ingest.storage import downsampling
 from ingest.storage import registry as registry_store
 from ingest.storage.downsampling import Due
@@ -28,11 +29,10 @@ from ingest.storage.influx_setup import Plan, set_up
 from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import Kind
 from riverchief import settings
-from riverchief.alone import alone
-from riverchief.broker import Broker, find, free_port
-from riverchief.clock import now_ms
+from riverchief.brokers.local import Broker, find, free_port
 from riverchief.doctor import Finding, Level, broker, database, examine, place, servers
 from riverchief.doctor.findings import Check, ok
+from riverchief.single_writer import alone
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Registry, Station

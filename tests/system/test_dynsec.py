@@ -18,8 +18,10 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from typer.testing import CliRunner
 
+from infra.errors import ConfigurationError
+from infra.texts import sentence
 from riverchief import setup
-from riverchief.broker_admin import (
+from riverchief.brokers.mosquitto_admin import (
     ADMIN,
     DEFAULTS,
     HEALTH_TOPIC,
@@ -36,8 +38,6 @@ from riverchief.cli.app import app
 from riverchief.doctor.broker import administration
 from riverchief.doctor.findings import Level
 from riverchief.settings import MqttSection, load
-from sensors.errors import ConfigurationError
-from sensors.texts import sentence
 from tests.rig import eventually
 from tests.stack import Session, ShippedBroker, plugin
 
@@ -347,7 +347,7 @@ def test_nobody_else_on_the_machine_reads_the_users_or_the_key(broker: ShippedBr
 
 
 def test_a_plain_broker_without_the_plugin_is_named_as_the_cause(tmp_path: Path) -> None:
-    from riverchief.broker import Broker
+    from riverchief.brokers.local import Broker
 
     plain = Broker(tmp_path / "plain", kind="mosquitto")
     plain.start()

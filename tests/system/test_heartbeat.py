@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from infra.errors import ConfigurationError
 from riverchief import serve, settings
-from riverchief.broker import free_port
-from riverchief.heartbeat import Heartbeat
-from sensors.errors import ConfigurationError
+from riverchief.brokers.local import free_port
+from riverchief.services.heartbeat import Heartbeat
 from sensors.reading import Message
 from sensors.stations import Station
 from tests.rig import Running, eventually

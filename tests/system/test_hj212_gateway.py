@@ -18,7 +18,10 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.context import Context
-from governance.database import Database
+from infra.clock import now_ms
+from infra.database import Database
+from infra.errors import NotFound
+from infra.times import from_ms
 from ingest import ledger, quarantine
 from ingest.intake import Waiting
 from ingest.sources import hj212 as gateway_module
@@ -28,21 +31,18 @@ from ingest.storage import device_events
 from ingest.storage import loggers as logger_store
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
-from riverchief import certificates
-from riverchief.broker import free_port
-from riverchief.clock import now_ms
-from sensors.errors import NotFound
+from riverchief.brokers import certificates
+from riverchief.brokers.local import free_port
 from sensors.parameters import catalogue
 from sensors.reading import Message, Reason
 from sensors.stations import Registry, Station
-from sensors.times import from_ms
 from sensors.wire import telemetry
 from sensors.wire.hj212 import exchange, frame
 from sensors.wire.hj212.codes import Cn, QnRtn
 from sensors.wire.hj212.packet import Edition, write_qn, write_time
 from sensors.wire.hj212.readings import Logger
 from sensors.wire.telemetry import Sample, Telemetry
-from simulator import hj212 as simulated
+from simulator.devices import hj212_logger as simulated
 from tests.databases import with_tables
 from tests.hj212_frames import EXAMPLE, MN
 from tests.hj212_site import PASSWORD, Site212, Wire
@@ -255,7 +255,7 @@ def test_guesses_lock_a_peer_out_for_known_and_unknown_mns_alike_and_no_logger_t
     guesser.send(packet_of("w01009-Rtd=2", at))  # the right password, too late
     assert guesser.answer()[::2] == answers[0]
     with pytest.raises(ConnectionError):
-        guesser.hear()
+        guesser.handle_device_messages()
     assert site.stored("shiwan", "do") == {at: 1.0}
     ours.send(packet_of("w01009-Rtd=3", at + MINUTE))
     assert ours.answer()[0] == "9014"
@@ -375,7 +375,7 @@ def test_two_thousand_loggers_at_once_among_slow_and_silent_ones(
     eventually("all are known", lambda: len(site.gateway.by_mn) == count)
     extra = Wire(site.gateway.port)
     with pytest.raises(ConnectionError):  # closed at once, or reset
-        extra.hear()
+        extra.handle_device_messages()
     monkeypatch.setattr(gateway_module, "HELLO_S", 0)
     eventually("who says nothing whole is dropped", lambda: site.gateway.connections == count)
     for one in (*silent, *trickling, *wires, extra):
@@ -387,7 +387,7 @@ def test_rubbish_upon_rubbish_ends_a_connection_and_no_other(make: Callable[...,
     good, bad = Wire(site.gateway.port), Wire(site.gateway.port)
     bad.send(b"##0005hello0000\r\n" * 20)
     with pytest.raises(ConnectionError):
-        bad.hear()
+        bad.handle_device_messages()
     good.send(packet_of("w01009-Rtd=3", whole_minute()))
     assert good.answer()[0] == "9014"
     assert [one.times for one in held(site, Reason.BAD_FRAME)] == [20], "the same bytes are one entry"
@@ -432,7 +432,7 @@ def test_a_logger_that_connects_anew_replaces_its_half_open_connection(make: Cal
         wire.send(packet_of("w01009-Rtd=3", whole_minute()))
         assert wire.answer()[0] == "9014"
     with pytest.raises(ConnectionError):
-        first.hear()
+        first.handle_device_messages()
     assert site.gateway.connections == 1
     second.close()
 
@@ -444,7 +444,7 @@ def test_a_logger_that_has_said_all_still_gets_its_answer(make: Callable[..., Si
     wire.socket.shutdown(socket.SHUT_WR)
     assert wire.answer()[0] == "9014"
     with pytest.raises(ConnectionError):
-        wire.hear()
+        wire.handle_device_messages()
     wire.close()
 
 
@@ -516,14 +516,14 @@ def test_a_hole_is_asked_for_again_when_the_logger_left_before_it_answered(make:
     for at in (now - 60 * MINUTE, now):
         wire.send(packet_of("w01009-Rtd=3", at))
         assert wire.answer()[0] == "9014"
-    first = wire.hear()
+    first = wire.handle_device_messages()
     assert first.cn == "2051"
     assert first.fields == {"BeginTime": write_time(now - 60 * MINUTE), "EndTime": write_time(now)}
     wire.close()
     again = Wire(site.gateway.port)
     again.send(packet_of("w01009-Rtd=3", whole_minute()))
     assert again.answer()[0] == "9014"
-    assert again.hear().fields == first.fields
+    assert again.handle_device_messages().fields == first.fields
     again.close()
 
 
@@ -531,7 +531,7 @@ def test_a_logger_that_falls_silent_is_disconnected(make: Callable[..., Site212]
     site = make(idle_s=0)
     wire = Wire(site.gateway.port)
     with pytest.raises(ConnectionError):
-        wire.hear()
+        wire.handle_device_messages()
     wire.close()
     assert site.gateway.counters.dropped == 1
 
@@ -602,7 +602,7 @@ def test_a_logger_that_does_not_answer_is_asked_again_and_given_up(
     asked = site.gateway.command("shiwan", exchange.sample_now())
     with pytest.raises(NoAnswer, match="did not give an answer to 3012"):
         asked.result(30)
-    heard = [wire.hear() for _ in range(1 + gateway_module.RESENDS)]
+    heard = [wire.handle_device_messages() for _ in range(1 + gateway_module.RESENDS)]
     assert {one.cn for one in heard} == {"3012"}
     assert len({one.qn for one in heard}) == 1
     left = site.gateway.command("shiwan", exchange.sample_now())

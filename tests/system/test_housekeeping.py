@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from governance.database import Database
+from infra.clock import now_ms
+from infra.database import Database
 from ingest.storage import downsampling, registry
 from ingest.storage.influx import InfluxReadings
 from ingest.storage.influx_setup import Plan, set_up
@@ -17,7 +18,6 @@ from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind
-from riverchief.clock import now_ms
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from tests import postgres

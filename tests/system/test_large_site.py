@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from governance import database
-from riverchief.broker import free_port
-from sensors.times import beijing, rfc3339
+from infra import database
+from infra.times import beijing, rfc3339
+from riverchief.brokers.local import free_port
 from tests import large_site
 from tests.rig import answers
 

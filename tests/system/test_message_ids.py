@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from governance.database import Database
-from governance.outbox import Deliverer
-from ingest import journal
-from ingest.checks import rules
+from governance.notify.outbox import Deliverer
+from infra.database import Database
+from ingest import batch_log
 from ingest.intake import Intake
 from ingest.pipeline import Outcome, Site
+from ingest.rules import model as rule_model
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import logs
@@ -75,12 +75,12 @@ class Rig:
         site = Site(
             self.database,
             SqlReadings(self.database, known),
-            rules.read(RULES, known),
+            rule_model.read(RULES, known),
             known,
             on_findings=self.deliverer.wake,
         )
         self.intake = Intake(site, clock_ms=now_ms)
-        self.intake.watch(journal.tell)
+        self.intake.watch(batch_log.log_batch)
         self.told = 0
         self.intake.watch(self._count)  # after the journal
         self.intake.start()
@@ -151,7 +151,7 @@ def test_ordinary_messages_are_silent_until_debug_where_each_has_a_line(
     rig.send(body)
     line = json.loads(eventually("a line", lambda: capsys.readouterr().err).splitlines()[0])
     assert (line["event"], line["message_id"], line["station"], line["source"]) == ("message", "s1/3/7", "s1", "http")
-    assert (line["stored"], line["duplicate"], line["level"], line["logger"]) == (0, 1, "debug", "ingest.journal")
+    assert (line["stored"], line["duplicate"], line["level"], line["logger"]) == (0, 1, "debug", "ingest.batch_log")
 
 
 @pytest.mark.parametrize(

@@ -10,25 +10,25 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from governance import incidents
-from governance.database import Database, metadata
-from governance.finding import Colour, Kind
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Colour, Kind
 from governance.tables import outbox
-from ingest.checks import rules
+from infra.database import Database, metadata
+from infra.errors import ConfigurationError
+from infra.texts import Text
+from infra.times import rfc3339
 from ingest.pipeline import Site
+from ingest.rules import model as rule_model
 from ingest.storage import registry
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import device_event, reach, registry_change
-from riverchief import migrate
-from riverchief.alone import alone
+from riverchief.backup import migrate_database
+from riverchief.backup.migrate_database import NotTheSame, move
 from riverchief.cli.app import app
-from riverchief.migrate import NotTheSame, move
-from sensors.errors import ConfigurationError
+from riverchief.single_writer import alone
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Deployment, Reach, Registry, Station, Water
-from sensors.texts import Text
-from sensors.times import rfc3339
 from tests.cases import a_finding
 from tests.databases import with_tables
 from tests.postgres import server
@@ -59,7 +59,7 @@ def site(url: str) -> Database:
         deployments = (Deployment("s0", "nh3n", T0 - 1, "µg/L"),)
         reaches = (Reach("r", "河", "river", Water.CREEK, line),)
         registry.save(connection, Registry(stations, deployments, reaches, CATALOGUE))
-    working = Site(database, SqlReadings(database, CATALOGUE), rules.read(RULES, CATALOGUE), CATALOGUE)
+    working = Site(database, SqlReadings(database, CATALOGUE), rule_model.read(RULES, CATALOGUE), CATALOGUE)
     for k in range(40):
         at = T0 + k * 5 * MINUTE
         values = {"ph": 7.1 + k / 3, "do": 1e-300 * k, "nh3n": 2500.0 if 10 <= k < 20 else 900.0 + k}
@@ -68,7 +68,7 @@ def site(url: str) -> Database:
         broken = Message("s1", b"\xff\x00{" + bytes([k]), at)
         odd = Message("s2", json.dumps(body | {"readings": [{"at": rfc3339(at), "values": {"gold": 1}}]}).encode(), at)
         working.process([good, good, broken, odd], at)
-    working.hear([Message("s3", b'{"online": true}', T0, kind="status")], T0)
+    working.handle_device_messages([Message("s3", b'{"online": true}', T0, kind="status")], T0)
     found = a_finding(
         T0,
         rule="r",
@@ -83,7 +83,7 @@ def site(url: str) -> Database:
         text=Text("无数据", "no data"),
     )
     with database.write() as connection:
-        incidents.record(connection, [found], T0, source="/test")
+        incident_store.record(connection, [found], T0, source="/test")
         connection.execute(sa.update(outbox).values(last_error="503", status="refused").where(outbox.c.id == 1))
         connection.execute(sa.insert(device_event).values(station="s3", received_at_ms=T0, body="door"))
         newest = connection.execute(sa.select(sa.func.max(outbox.c.id))).scalar_one()
@@ -175,7 +175,7 @@ def test_nothing_is_copied_while_an_ingest_works_on_either_side(small_site: str)
 def test_a_copy_that_differs_is_found_and_nothing_of_it_kept(
     small_site: str, monkeypatch: pytest.MonkeyPatch, fault: str
 ):
-    original = migrate.insert_many
+    original = migrate_database.insert_many
 
     def faulty(connection: sa.Connection, into: str, rows: list[tuple[Any, ...]], otherwise: str = "") -> None:
         if '"reading"' in into:
@@ -184,7 +184,7 @@ def test_a_copy_that_differs_is_found_and_nothing_of_it_kept(
 
     there = server().database()
     with monkeypatch.context() as patch:
-        patch.setattr(migrate, "insert_many", faulty)
+        patch.setattr(migrate_database, "insert_many", faulty)
         with pytest.raises(NotTheSame, match="reading"):
             move(small_site, there, CATALOGUE, silent)
     assert all(rows == [] for rows in everything(there).values())
@@ -203,7 +203,7 @@ def test_a_text_that_postgresql_cannot_hold_arrives_mended_and_is_told(tmp_path:
 
 HALF_WAY = """
 import sys
-from riverchief.migrate import move
+from riverchief.backup.migrate_database import move
 from sensors.parameters import catalogue
 
 def wait(share):

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from governance.database import Database, metadata
+from infra.database import Database, metadata
 from riverchief import migrations
 from tests.postgres import server
 
@@ -107,7 +107,7 @@ def kept(
 
 UPGRADE = """
 import sys
-from governance.database import Database
+from infra.database import Database
 from ingest.storage.sql import SqlReadings
 from riverchief import migrations
 from sensors.parameters import catalogue

@@ -12,12 +12,12 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from governance.database import Database
+from infra.clock import now_ms
+from infra.database import Database
 from ingest.storage import registry as registry_store
 from ingest.storage.port import series
 from ingest.storage.sql import SqlReadings
-from riverchief.broker import find, free_port
-from riverchief.clock import now_ms
+from riverchief.brokers.local import find, free_port
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic

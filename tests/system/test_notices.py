@@ -20,21 +20,28 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.context import Context, Telling
-from governance import audit, channels, incidents, notice_store, oncall, people, roles, wrong_clock
-from governance.channels import Outcome
-from governance.contacts import Channel, Contact, Directory, Role
-from governance.database import Database
-from governance.finding import Change, Colour, Finding, Kind
-from governance.headline import Headline, Row
-from governance.incident import Action, Assignment, Order, Source, State
-from governance.messenger import Bucket, Messenger
-from governance.notice_tables import notice as notices_
-from governance.notices import Links, Policy
-from governance.oncall import Shift
-from governance.regions import Place, Regions
-from governance.roles import administrator
+from governance.audit import trail as audit_trail
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.headline import Headline, Row
+from governance.incidents.model import Action, Assignment, Order, Source, State
+from governance.notify import channels, clock_correction, oncall
+from governance.notify import store as notice_store
+from governance.notify.channels import Outcome
+from governance.notify.contacts import Channel, Contact, Directory, Role
+from governance.notify.messenger import Bucket, Messenger
+from governance.notify.oncall import Shift
+from governance.notify.policy import Links, Policy
+from governance.notify.tables import notice as notices_
+from governance.organisation import roles
+from governance.organisation.regions import Place, Regions
+from governance.organisation.roles import administrator
+from governance.people import store as people_store
 from governance.tables import audit as trail
-from governance.vault import Vault, new_key
+from infra.database import Database
+from infra.texts import Text
+from infra.times import DAY_MS, to_ms
+from infra.vault import Vault, new_key
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from riverchief import messages
@@ -42,8 +49,6 @@ from riverchief.cli.app import app as cli
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.stations import Registry, Station
-from sensors.texts import Text
-from sensors.times import DAY_MS, to_ms
 from tests.databases import with_tables
 from tests.rig import eventually
 
@@ -139,12 +144,12 @@ class Office:
     def fire(self, *causes: str, colour: Colour = Colour.RED, station: str = "s1", **other: Any) -> list[int]:
         with self.database.write() as connection:
             findings = [fired(c, self.clock[0], colour, station, **other) for c in causes]
-            return list(incidents.record(connection, findings, self.clock[0], source="/test").ids)
+            return list(incident_store.record(connection, findings, self.clock[0], source="/test").ids)
 
     def act(self, number: int, action: str, by: str = "李某（示例）") -> None:
         with self.database.write() as connection:
             order = Order(Action(action), comment="看过", reason="other" if action == "false_alarm" else "")
-            incidents.act(connection, number, order, administrator(by), now_ms=self.clock[0], source="/test")
+            incident_store.act(connection, number, order, administrator(by), now_ms=self.clock[0], source="/test")
 
     def statuses(self) -> list[str]:
         with self.database.read() as connection:
@@ -246,7 +251,7 @@ def test_an_emergency_calls_at_night_whatever_its_colour_and_one_step_more_each_
     with office.database.write() as connection:
         order = Order(Action.EMERGENCY, comment="水源", grade="II")
         duty = administrator("受理员（示例）")
-        incidents.act(connection, number, order, duty, now_ms=NIGHT, source="/test")
+        incident_store.act(connection, number, order, duty, now_ms=NIGHT, source="/test")
     office.go(1)
     assert {key: len(office.phones.to(key)) for key in ("duty", "street", "district")} == dict.fromkeys(
         ("duty", "street", "district"), 1
@@ -256,14 +261,14 @@ def test_an_emergency_calls_at_night_whatever_its_colour_and_one_step_more_each_
     assert "13日01:30前上报 https://r.example.cn/a/" in text, "by when it is to be reported"
     office.clock[0] = NIGHT + 10 * MINUTE
     with office.database.write() as connection:
-        assert incidents.remind(connection, office.clock[0], up=str, source="/test") == [number]
+        assert incident_store.remind(connection, office.clock[0], up=str, source="/test") == [number]
     office.go(16)
     assert len(office.phones.to("street")) == 2
     link = office.phones.to("street")[-1].split("/a/")[1].split()[0]
     assert office.site().post(f"/a/{link}").status_code == 200
     with office.database.read() as connection:
-        after = incidents.get(connection, number)
-        assert incidents.history(connection, number)[-1].by == "street（示例）"
+        after = incident_store.get(connection, number)
+        assert incident_store.history(connection, number)[-1].by == "street（示例）"
     assert after.case.emergency_alert_at_ms == NIGHT + 96 * MINUTE
 
 
@@ -272,13 +277,13 @@ def test_what_is_overdue_is_told_to_who_answers_for_it_and_to_who_is_above(offic
     with office.database.write() as connection:
         to = Order(Action.DISPATCH, assignment=Assignment(region="shiwan", responsible="street（示例）"))
         for order in (Order(Action.ACCEPT), to):
-            incidents.act(connection, number, order, administrator("李某（示例）"), now_ms=NOON, source="/test")
+            incident_store.act(connection, number, order, administrator("李某（示例）"), now_ms=NOON, source="/test")
     office.go(61)
     office.phones.taken.clear()
     office.clock[0] += DAY_MS
     up = {"shiwan": "chancheng"}.get
     with office.database.write() as connection:
-        assert incidents.remind(connection, office.clock[0], up=lambda r: up(r, ""), source="/test") == [number]
+        assert incident_store.remind(connection, office.clock[0], up=lambda r: up(r, ""), source="/test") == [number]
     office.go(61)
     assert sorted(key for key, _ in office.phones.taken) == ["district", "street"]
 
@@ -331,7 +336,7 @@ def test_a_flood_of_5000_findings_in_a_minute_is_a_handful_of_messages_and_no_in
                 for n in range(batch, batch + 100)
             ]
             with office.database.write() as connection:
-                incidents.record(connection, findings, office.clock[0], source="/test")
+                incident_store.record(connection, findings, office.clock[0], source="/test")
         office.go(6)
     office.go(120)
     with office.database.read() as connection:
@@ -444,7 +449,7 @@ def test_a_task_is_told_to_whom_it_was_given_and_to_nobody_else(office: Office) 
     assignment = Assignment(region="shiwan", responsible="handler（示例）")
     with office.database.write() as connection:
         order = Order(Action.DISPATCH, assignment=assignment)
-        incidents.act(connection, 1, order, administrator("x"), now_ms=office.clock[0], source="/test")
+        incident_store.act(connection, 1, order, administrator("x"), now_ms=office.clock[0], source="/test")
     office.go(61)
     told = office.phones.taken[before:]
     assert [name for name, _ in told] == ["handler"]
@@ -455,7 +460,7 @@ def test_a_task_is_told_to_whom_it_was_given_and_to_nobody_else(office: Office) 
 
 def test_what_a_citizen_reports_from_a_place_without_a_station_reaches_the_chief_of_its_region(office: Office) -> None:
     with office.database.write() as connection:
-        incidents.report(
+        incident_store.report(
             connection,
             Order(Action.COMMENT, comment="河水发黑"),
             administrator("市民（示例）"),
@@ -476,8 +481,8 @@ def test_chiefs_come_from_the_record_by_their_terms_and_nobody_answers_for_every
     file = Directory((replace(who(office.phones, "li"), name="李某（示例）"), who(office.phones, "duty", Role.OFFICE)))
     roster = messages.Roster(file, office.database, Vault(new_key()), lambda: office.clock[0])
     with office.database.write() as connection:
-        people.add(connection, "李某（示例）", roles.Role.CHIEF, by="x", now_ms=NOON)
-        people.appoint(
+        people_store.add(connection, "李某（示例）", roles.Role.CHIEF, by="x", now_ms=NOON)
+        people_store.appoint(
             connection,
             "李某（示例）",
             region="zumiao",
@@ -517,7 +522,7 @@ def test_what_nobody_confirms_goes_up_step_by_step_and_stays_visible_at_the_end(
 def test_messages_of_a_clock_that_was_hours_ahead_are_told_and_go_up_by_the_right_clock(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wrong_clock, "EVERY_S", 0.0)
+    monkeypatch.setattr(clock_correction, "EVERY_S", 0.0)
     office.clock[0] = NOON + 11 * 60 * MINUTE  # 23:00: orange waits for the morning there
     office.fire("a", colour=Colour.RED)
     office.fire("b", colour=Colour.ORANGE)
@@ -538,7 +543,7 @@ def test_messages_of_a_clock_that_was_hours_ahead_are_told_and_go_up_by_the_righ
 def test_a_message_put_off_while_the_clock_was_ahead_is_sent_at_once(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wrong_clock, "EVERY_S", 0.0)
+    monkeypatch.setattr(clock_correction, "EVERY_S", 0.0)
     office.fire("a")
     office.phones.answers = lambda who: 500
     office.made.make()
@@ -587,7 +592,7 @@ def test_what_was_withdrawn_is_told_once_to_all_who_were_told_of_the_incident_an
     office.act(number, "accept")
     with office.database.write() as connection:
         order = Order(Action.DISPATCH, assignment=Assignment(region="shiwan", responsible="handler（示例）"))
-        incidents.act(connection, number, order, administrator("x"), now_ms=office.clock[0], source="/test")
+        incident_store.act(connection, number, order, administrator("x"), now_ms=office.clock[0], source="/test")
     office.go(61)
     if closed:
         office.act(number, "false_alarm")
@@ -683,7 +688,7 @@ def test_a_message_that_was_given_up_is_told_again_when_asked_and_the_trail_says
     assert site.post(again, headers=auth).status_code == 409, "it was sent: nobody is told twice"
     assert site.post("/api/v1/notices/999/replay", headers=auth).status_code == 404
     with office.database.read() as connection:
-        (entry,) = audit.chosen(connection, trail.c.kind == "notice")
+        (entry,) = audit_trail.select_entries(connection, trail.c.kind == "notice")
     assert (entry.what, entry.id) == ("notice.replayed", str(one["id"]))
 
 
@@ -810,11 +815,11 @@ def test_opening_the_link_changes_nothing_and_the_button_confirms_in_the_persons
     assert page.headers["referrer-policy"] == "no-referrer"
     assert page.headers["cache-control"] == "no-store"
     with office.database.read() as connection:
-        assert incidents.get(connection, 1).state is State.REPORTED
+        assert incident_store.get(connection, 1).state is State.REPORTED
     done = site.post(path, data={"comment": "我去看 <b>"})
     assert done.status_code == 200
     with office.database.read() as connection:
-        found, history = incidents.get(connection, 1), incidents.history(connection, 1)
+        found, history = incident_store.get(connection, 1), incident_store.history(connection, 1)
     assert found.state is State.REPORTED, "a chief knows of it; accepting is the office's"
     assert (history[-1].by, history[-1].role, history[-1].comment) == ("street（示例）", "chief", "我去看 <b>")
     office.go(11 * 60)
@@ -822,17 +827,17 @@ def test_opening_the_link_changes_nothing_and_the_button_confirms_in_the_persons
     again = site.post(path)
     assert "此前已有人确认或已结案：1起" in again.text
     with office.database.read() as connection:
-        assert len(incidents.history(connection, 1)) == len(history)
+        assert len(incident_store.history(connection, 1)) == len(history)
 
 
 def test_whoever_may_accept_accepts_by_the_link_and_in_the_role_of_the_record(office: Office) -> None:
     with office.database.write() as connection:
-        people.add(connection, "duty（示例）", roles.Role.OPERATOR, by="x", now_ms=NOON)
+        people_store.add(connection, "duty（示例）", roles.Role.OPERATOR, by="x", now_ms=NOON)
     office.fire("a")
     office.go()
     office.site().post(link(office.phones.to("duty")[0]))
     with office.database.read() as connection:
-        found, last = incidents.get(connection, 1), incidents.history(connection, 1)[-1]
+        found, last = incident_store.get(connection, 1), incident_store.history(connection, 1)[-1]
     assert (found.state, found.accepted_by, last.role) == (State.ACCEPTED, "duty（示例）", "operator")
 
 
@@ -854,7 +859,7 @@ def test_a_link_that_was_altered_is_not_valid_and_one_that_ended_says_so(office:
     assert site.get(path).status_code == 410
     assert site.post(path).status_code == 410
     with office.database.read() as connection:
-        assert incidents.get(connection, 1).state is State.REPORTED
+        assert incident_store.get(connection, 1).state is State.REPORTED
 
 
 def test_a_message_of_many_confirms_all_of_them(office: Office) -> None:

@@ -20,11 +20,12 @@ import sqlalchemy as sa
 import uvicorn
 from structlog.testing import capture_logs
 
-from governance import cloudevents, incidents, reconciliation, wrong_clock
-from governance.database import Database
-from governance.finding import Change, Finding
-from governance.incident import Action, Order
-from governance.outbox import (
+from governance.incidents import cloudevents
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Change, Finding
+from governance.incidents.model import Action, Order
+from governance.notify import clock_correction
+from governance.notify.outbox import (
     Deliverer,
     Delivery,
     PendingCounts,
@@ -36,12 +37,14 @@ from governance.outbox import (
     retry_after,
     verdict,
 )
-from governance.roles import administrator
+from governance.organisation.roles import administrator
+from governance.platforms import reconciliation
 from governance.tables import outbox
-from riverchief.broker import free_port
+from infra.database import Database
+from infra.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
+from infra.texts import Text
+from riverchief.brokers.local import free_port
 from riverchief.receiver import create_receiver
-from sensors.errors import ConfigurationError, NotFound, Refused, StorageUnavailable
-from sensors.texts import Text
 from tests.cases import a_finding
 from tests.databases import with_tables
 
@@ -181,7 +184,7 @@ def deliver(database: Database, receiver: Receiver) -> Iterator[Callable[..., De
 def record(database: Database, *findings: Finding) -> None:
     """Findings whose events are to be sent each for itself, as if each changed its incident."""
     with database.write() as connection:
-        incidents.record(connection, findings, clock(), source="/riverchief/test")
+        incident_store.record(connection, findings, clock(), source="/riverchief/test")
         connection.execute(sa.update(outbox).where(outbox.c.repeats).values(repeats=False))  # its own: others have it
 
 
@@ -375,7 +378,7 @@ def test_after_a_day_down_busy_slow_and_saying_yes_twice_nothing_is_lost_doubled
     asked = iter(answers)
     receiver.script = lambda cause, seq: next(asked, (200, {})) if cause == "a" else (200, {})
     with database.write() as connection:
-        incidents.record(connection, [fired("a", n) for n in (1, 2, 3)], now[0], source="/riverchief/test")
+        incident_store.record(connection, [fired("a", n) for n in (1, 2, 3)], now[0], source="/riverchief/test")
         connection.execute(sa.update(outbox).where(outbox.c.repeats).values(repeats=False))  # its own: others have it
     deliver(clock=lambda: now[0], backoff_s=3600.0, backoff_cap_s=4 * 3600.0)
     until(lambda: len(receiver.got) == 1)
@@ -673,7 +676,7 @@ def again(cause: str, number: int, change: Change = Change.FIRED) -> Finding:
 
 def told(database: Database, *findings: Finding, at_ms: int) -> None:
     with database.write() as connection:
-        incidents.record(connection, findings, at_ms, source="/riverchief/test")
+        incident_store.record(connection, findings, at_ms, source="/riverchief/test")
 
 
 def gathered(database: Database) -> bool:
@@ -699,7 +702,9 @@ def test_of_5000_findings_in_a_minute_a_handful_of_events_leave_and_each_inciden
         if batch == 5:
             with database.write() as connection:
                 office = administrator("受理员甲（示例）")
-                incidents.act(connection, 1, Order(Action.ACCEPT), office, now_ms=now[0], source="/riverchief/test")
+                incident_store.act(
+                    connection, 1, Order(Action.ACCEPT), office, now_ms=now[0], source="/riverchief/test"
+                )
         deliverer.wake()
         until(lambda: gathered(database))
         now[0] += 6_000
@@ -800,8 +805,8 @@ def test_two_workers_that_gather_keep_the_order_send_nothing_twice_and_end_with_
 WORKER = """
 import random, structlog, sys, time
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-from governance.database import Database
-from governance.outbox import Deliverer
+from infra.database import Database
+from governance.notify.outbox import Deliverer
 url, receiver, secret, seed = sys.argv[1:]
 deliverer = Deliverer(
     Database(url), receiver, secret, clock=lambda: time.time_ns() // 1_000_000, rng=random.Random(int(seed)),
@@ -891,7 +896,7 @@ def test_a_claim_holds_while_its_worker_lives_however_slow_the_receiver(
 def test_what_was_tried_while_the_clock_was_hours_ahead_is_sent_once_the_clock_is_right(
     database: Database, receiver: Receiver, deliver, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(wrong_clock, "EVERY_S", 0.0)
+    monkeypatch.setattr(clock_correction, "EVERY_S", 0.0)
     hours, up = [6], threading.Event()
     receiver.script = lambda cause, seq: (200, {}) if up.is_set() else (500, {})
     deliver(clock=lambda: clock() + hours[0] * 3_600_000, poll_s=0.02, backoff_s=1.0, backoff_cap_s=2.0)
@@ -910,7 +915,7 @@ def test_what_was_tried_while_the_clock_was_hours_ahead_is_sent_once_the_clock_i
 def test_a_wait_that_a_right_clock_has_written_is_kept(database: Database):
     now = clock()
     with database.write() as connection:
-        incidents.record(connection, [fired(c, 1) for c in "abc"], now, source="/test")
+        incident_store.record(connection, [fired(c, 1) for c in "abc"], now, source="/test")
         for number, attempts, status, wait_s in ((1, 3, None, 4), (2, 1, 503, 3600), (3, 1, None, 4)):
             waits = {"attempts": attempts, "last_status": status, "next_attempt_at_ms": now + wait_s * 1000 + 30_000}
             connection.execute(sa.update(outbox).where(outbox.c.id == number).values(waits))
@@ -918,9 +923,9 @@ def test_a_wait_that_a_right_clock_has_written_is_kept(database: Database):
         connection.execute(sa.update(outbox).where(outbox.c.id == 1).values(claim))
         before = connection.execute(sa.select(outbox)).all()
         limits: Any = {"backoff_s": 1.0, "cap_s": 600.0, "asked_most_s": 3600.0, "lease_most_ms": 40_000}
-        wrong_clock.deliveries(connection, now, **limits)
+        clock_correction.deliveries(connection, now, **limits)
         assert connection.execute(sa.select(outbox)).all() == before
-        wrong_clock.deliveries(connection, now - 6 * 3_600_000, **limits)
+        clock_correction.deliveries(connection, now - 6 * 3_600_000, **limits)
         after = connection.execute(sa.select(outbox).order_by(outbox.c.id)).all()
         assert [row.next_attempt_at_ms for row in after] == [now - 6 * 3_600_000] * 3
         assert {row.claimed_by for row in after} == {None}

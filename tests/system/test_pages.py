@@ -12,8 +12,8 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from riverchief.broker import free_port
-from sensors.texts import say
+from infra.texts import say
+from riverchief.brokers.local import free_port
 from tests import pages_site
 from tests.pages_site import AUDITOR, CHIEF, ENGINEER, HOUR, MINUTE, OFFICE, PUBLIC, RIVER, ROOT, WORKER, from_now
 from tests.rig import answers, eventually

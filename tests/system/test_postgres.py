@@ -12,18 +12,18 @@ from fastapi.testclient import TestClient
 
 from api.app import create_app
 from api.context import Context
-from governance.database import Database, insert_many
-from governance.writer import SoleWriter
+from infra.clock import now_ms
+from infra.database import Database, insert_many
+from infra.errors import ConfigurationError, StorageUnavailable
+from infra.sole_writer import SoleWriter
 from ingest import ledger
-from ingest.checks.rules import Rules
 from ingest.intake import Intake
 from ingest.pipeline import Site
+from ingest.rules.model import Rules
 from ingest.storage import device_events, registry
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import gap, registry_change
-from riverchief.alone import INGEST_LOCK, alone
-from riverchief.clock import now_ms
-from sensors.errors import ConfigurationError, StorageUnavailable
+from riverchief.single_writer import INGEST_LOCK, alone
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Registry, Station
@@ -305,7 +305,9 @@ def test_a_nul_character_from_outside_harms_no_request_and_no_batch(database: Da
     ]
     outcome = site.process(said, T0)
     assert outcome.stored.tolist() == [1, 0, 0]
-    site.hear([Message("shiwan", b'{"event": "\x00"}', T0, kind="event"), Message(NUL, b"{}", T0, kind="event")], T0)
+    site.handle_device_messages(
+        [Message("shiwan", b'{"event": "\x00"}', T0, kind="event"), Message(NUL, b"{}", T0, kind="event")], T0
+    )
     with database.read() as connection:
         assert [event["body"] for event in device_events.listing(connection, "shiwan")] == ['{"event": "\\x00"}']
         assert sum(account.stored for account in ledger.accounts(connection)) == 1
@@ -408,7 +410,7 @@ def _confirmed(writer: SoleWriter) -> bool:
 def test_a_writer_that_another_one_stood_in_for_never_writes_again(
     database: Database, writers: Callable[[], SoleWriter], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("governance.writer.LETTING_GO_S", 0.1)
+    monkeypatch.setattr("infra.sole_writer.LETTING_GO_S", 0.1)
     sleeper, other = writers(), writers()
     assert sleeper.acquire()
     assert server().cut(HOLDERS) == 1

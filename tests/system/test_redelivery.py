@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from governance import incidents
-from governance.database import Database
+from governance.incidents import store as incident_store
+from infra.database import Database
 from ingest import ledger, quarantine
-from ingest.checks.rules import Rules
 from ingest.pipeline import Site
+from ingest.rules.model import Rules
 from ingest.storage import device_events, registry
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
@@ -49,7 +49,7 @@ def events(site: Site) -> int:
 
 def found(site: Site) -> int:
     with site.database.read() as connection:
-        return len(incidents.list_incidents(connection, limit=100))
+        return len(incident_store.list_incidents(connection, limit=100))
 
 
 @pytest.mark.parametrize(
@@ -57,22 +57,24 @@ def found(site: Site) -> int:
 )
 def test_an_event_that_is_delivered_again_is_kept_once_and_raises_once(site: Site, body: bytes) -> None:
     first = event(body, 7, T0)
-    site.hear([first, again(first, T0 + 1)], T0 + 1)
+    site.handle_device_messages([first, again(first, T0 + 1)], T0 + 1)
     opened = found(site)
     site.refresh()
-    site.hear([again(first, T0 + 60_000)], T0 + 60_000)
+    site.handle_device_messages([again(first, T0 + 60_000)], T0 + 60_000)
     assert events(site) == 1
     assert found(site) == opened
 
 
 def test_an_event_without_a_time_that_happens_again_is_another_event(site: Site) -> None:
-    site.hear([event(b'{"event": "leak"}', 7, T0)], T0)
-    site.hear([event(b'{"event": "leak"}', 8, T0 + 1), event(b'{"event": "leak"}', 7, T0 + 2)], T0 + 2)
+    site.handle_device_messages([event(b'{"event": "leak"}', 7, T0)], T0)
+    site.handle_device_messages(
+        [event(b'{"event": "leak"}', 8, T0 + 1), event(b'{"event": "leak"}', 7, T0 + 2)], T0 + 2
+    )
     assert events(site) == 3
 
 
 def test_an_event_delivered_again_that_was_not_stored_before_is_kept(site: Site) -> None:
-    site.hear([again(event(b'{"event": "leak"}', 7, T0), T0)], T0)
+    site.handle_device_messages([again(event(b'{"event": "leak"}', 7, T0), T0)], T0)
     assert events(site) == 1
 
 
@@ -94,7 +96,9 @@ def test_a_message_refused_in_part_and_delivered_again_has_one_entry_and_its_rea
 def test_a_message_refused_as_a_whole_and_delivered_again_has_one_entry(site: Site) -> None:
     for later in range(3):
         site.process([Message("s1", b"not json", T0 + later, "mqtt", topic("s1"))], T0 + later)
-        site.hear([Message("s1", b"no status", T0 + later, "mqtt", topic("s1", "status"), kind="status")], T0 + later)
+        site.handle_device_messages(
+            [Message("s1", b"no status", T0 + later, "mqtt", topic("s1", "status"), kind="status")], T0 + later
+        )
     with site.database.read() as connection:
         entries = quarantine.listing(connection)
         messages = sum(a.messages_quarantined for a in ledger.accounts(connection))

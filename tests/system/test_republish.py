@@ -13,22 +13,22 @@ import pytest
 import sqlalchemy as sa
 from paho.mqtt.enums import CallbackAPIVersion
 
-from governance.database import Database
-from ingest import classes
-from ingest.checks.rules import Rules
+from infra.database import Database
+from infra.times import rfc3339
+from ingest.analysis import live_classes
 from ingest.intake import Intake
 from ingest.pipeline import Site
 from ingest.republish import Republisher
+from ingest.rules.model import Rules
 from ingest.sources.mqtt import MqttSettings
 from ingest.storage import registry as registry_store
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tables import registry_change
 from ingest.storage.tables import station as station_table
-from riverchief.broker import Broker
+from riverchief.brokers.local import Broker
 from sensors.parameters import catalogue
 from sensors.reading import Message
 from sensors.stations import Deployment, Registry, Station
-from sensors.times import rfc3339
 from sensors.wire.telemetry import Sample, Telemetry, encode
 from tests.databases import with_tables
 from tests.rig import KINDS, eventually
@@ -234,7 +234,7 @@ def test_the_live_class_is_told_and_taken_back_when_nobody_judges_any_more(rig: 
     site.send("s1", (now_ms() - 1000, {"ph": 7.1, "do": 4.0, "codmn": 2.0, "nh3n": 0.1, "tp": 0.05}))
     said = eventually("no class yet", lambda: (s := reader.last("s1")) and s["values"] and s)
     assert (said["class"], said["deciding"]) == (None, [])
-    classes.update(site.database, site.store, site.known, now_ms())
+    live_classes.update(site.database, site.store, site.known, now_ms())
     said = eventually("judged", lambda: (s := reader.last("s1")) and s["class"] and s)
     assert (said["class"], said["deciding"]) == ("IV", ["do"])
     ahead[0] = 15 * MINUTE

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from riverchief.broker import free_port
+from riverchief.brokers.local import free_port
 from tests.rig import eventually
 
 pytestmark = [pytest.mark.broker, pytest.mark.browser]

@@ -12,15 +12,15 @@ import httpx
 import pytest
 
 from dashboards.platform import CHARTS
-from governance import incidents
+from governance.incidents import store as incident_store
+from infra.clock import now_ms
+from infra.times import rfc3339
 from ingest.storage import registry
 from riverchief import serve, settings
-from riverchief.broker import free_port
-from riverchief.clock import now_ms
+from riverchief.brokers.local import free_port
 from riverchief.database import open_database
 from sensors.reading import Message
 from sensors.stations import Station
-from sensors.times import rfc3339
 from tests.rig import Running, eventually
 
 pytestmark = pytest.mark.broker
@@ -79,8 +79,8 @@ def test_readiness_names_the_broker_when_it_is_away_and_recovers(served: tuple[R
     [
         ("ingest", "ingest.intake:Intake._take"),
         ("mqtt", "ingest.sources.mqtt:MqttSource._on_connect"),
-        ("housekeeping", "riverchief.housekeeping:Housekeeping.next_round"),
-        ("sealing", "riverchief.sealing:Sealing.next_round"),
+        ("housekeeping", "riverchief.services.housekeeping:Housekeeping.next_round"),
+        ("sealing", "riverchief.services.sealing:Sealing.next_round"),
     ],
 )
 def test_a_part_that_dies_ends_the_process_with_an_error(
@@ -178,7 +178,7 @@ def test_with_http_alone_a_station_that_falls_silent_opens_an_incident(tmp_path:
 
             def causes() -> list[str]:
                 with database.read() as connection:
-                    return [one.cause for one in incidents.list_incidents(connection, limit=10)]
+                    return [one.cause for one in incident_store.list_incidents(connection, limit=10)]
 
             assert eventually("an incident is opened", causes) == ["silence:s1"]
         finally:

@@ -15,22 +15,22 @@ from pathlib import Path
 import psutil
 import pytest
 
+from infra.times import rfc3339, to_ms
 from ingest import ledger
 from ingest.storage import registry as registry_store
 from riverchief import files, simulate, simulate_table
 from riverchief import settings as settings_
 from riverchief.cli.simulate import Teller
 from riverchief.settings import Settings
-from sensors import columns
+from sensors import table_columns
 from sensors.parameters import catalogue
 from sensors.reading import Message
-from sensors.times import rfc3339, to_ms
 from sensors.wire import telemetry
 from sensors.wire.hj212.readings import Logger
-from simulator.device import Connection
-from simulator.transport import Fate
-from simulator.trunk import Trunks
-from simulator.witness import Witness
+from simulator.devices.fleet import Connection
+from simulator.devices.gateways import Trunks
+from simulator.devices.transport import Fate
+from simulator.run_record import Witness
 from tests.hj212_site import PASSWORD, Site212
 from tests.mosquitto import MOSQUITTO, PATIENCE_S, Broker, Subscriber, retained_status, until
 from tests.rig import Running
@@ -149,7 +149,7 @@ class Stage:
 def readings_of(rows: list[dict[str, str]], fate: str = "sent") -> dict[tuple[str, str, str], float]:
     """(station, time the device wrote, parameter) → value of the rows of one fate."""
     found = {}
-    named = columns.columns(list(rows[0])[: list(rows[0]).index("anomaly")], KNOWN).columns
+    named = table_columns.columns(list(rows[0])[: list(rows[0]).index("anomaly")], KNOWN).columns
     for row in rows:
         for column in named:
             if row["fate"] == fate and row[column.name]:

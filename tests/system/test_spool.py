@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from governance import incidents
-from governance.database import Database
+from governance.incidents import store as incident_store
+from infra.clock import now_ms
+from infra.database import Database
+from infra.errors import StorageUnavailable
 from ingest import ledger
 from ingest.forward import Forwarder
 from ingest.storage import registry, schema, spool
@@ -20,13 +22,11 @@ from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind
-from riverchief.broker import free_port
-from riverchief.clock import now_ms
-from sensors.errors import StorageUnavailable
+from riverchief.brokers.local import free_port
 from sensors.parameters import catalogue
 from sensors.stations import Reach, Registry, Station, Water
 from sensors.wire.telemetry import Sample
-from simulator.device import Connection, Fleet
+from simulator.devices.fleet import Connection, Fleet
 from tests.databases import stored, with_tables
 from tests.influx import RealServer, real_server
 from tests.proxy import Forward, HangUp, Proxy, Silent, Status
@@ -50,7 +50,7 @@ def waiting(site: Running) -> int:
 def opened(site: Running) -> list[str]:
     with site.database.read() as connection:
         return sorted(
-            i.station for i in incidents.list_incidents(connection, limit=100) if i.cause.startswith("water:")
+            i.station for i in incident_store.list_incidents(connection, limit=100) if i.cause.startswith("water:")
         )
 
 

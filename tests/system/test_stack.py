@@ -21,15 +21,15 @@ import psycopg
 import pytest
 import yaml
 
-from governance import cloudevents
-from riverchief.broker import free_port
-from riverchief.broker_admin import DynamicSecurity, accepts
-from riverchief.clock import now_ms
+from governance.incidents import cloudevents
+from infra.clock import now_ms
+from infra.errors import ConfigurationError
+from riverchief.brokers.local import free_port
+from riverchief.brokers.mosquitto_admin import DynamicSecurity, accepts
 from riverchief.files import read_stations
 from riverchief.settings import MqttSection, load
 from riverchief.setup import DASHBOARDS_DO_NOT_READ, DASHBOARDS_READ
 from riverchief.sources import mqtt_settings
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.wire.telemetry import Sample, Telemetry, encode, topic
 from tests.grafana import Servers, Window

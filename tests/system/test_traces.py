@@ -15,14 +15,14 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from infra.clock import now_ms
+from infra.errors import ConfigurationError
+from infra.times import rfc3339
 from ingest.pipeline import Outcome
-from riverchief.broker import free_port
-from riverchief.clock import now_ms
-from riverchief.tracing import Tracing
-from sensors.errors import ConfigurationError
+from riverchief.brokers.local import free_port
+from riverchief.otel import Tracing
 from sensors.reading import Message
 from sensors.stations import Station
-from sensors.times import rfc3339
 from tests.rig import Running, eventually
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from governance.assessment import By, Formula, Groups, Indicator, Share, assess, month_of, read
-from governance.merkle import Line
-from governance.roles import Role
+from governance.audit.merkle import Line
+from governance.organisation.roles import Role
+from infra.errors import ConfigurationError
+from infra.times import BEIJING, DAY_MS, to_ms
 from riverchief import files
-from sensors.errors import ConfigurationError
-from sensors.times import BEIJING, DAY_MS, to_ms
 
 HOUR = 3_600_000
 FORMULA = Formula(dict.fromkeys(Indicator, 10.0))

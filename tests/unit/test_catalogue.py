@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
+from infra.texts import Text, keys, say, unfilled
+from infra.times import beijing, beijing_day, from_ms, rfc3339, to_ms
 from sensors.parameters import Catalogue, Parameter, catalogue
 from sensors.reading import Batch
 from sensors.stations import Deployment, Registry, Station, Water
 from sensors.stations import station as read_station
-from sensors.texts import Text, keys, say, unfilled
-from sensors.times import beijing, beijing_day, from_ms, rfc3339, to_ms
 from sensors.units import IDENTITY, conversion
 
 CATALOGUE = catalogue()
@@ -445,13 +445,13 @@ def spoken() -> list[tuple[str, str, set[str] | None]]:
     """Every say("…"), sentence("…") and line("…") of the code, and the headings of tables: file and line, the key with
     * for a filled-in part, the values given, None when they are not told apart."""
     found = []
-    for package in ("sensors", "governance", "ingest", "api", "dashboards", "simulator", "riverchief"):
+    for package in ("sensors", "governance", "ingest", "api", "dashboards", "simulator", "riverchief", "infra"):
         for path in (ROOT / package).rglob("*.py"):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             imported = {
                 alias.asname or alias.name
                 for node in ast.walk(tree)
-                if isinstance(node, ast.ImportFrom) and node.module in {"sensors.texts", "riverchief.terminal"}
+                if isinstance(node, ast.ImportFrom) and node.module in {"infra.texts", "riverchief.terminal"}
                 for alias in node.names
             }
             for node in ast.walk(tree):

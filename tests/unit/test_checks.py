@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from governance.finding import Change, Colour, Finding, Kind
-from ingest.checks import alarms as alarm_book
-from ingest.checks.alarms import Alarm, Key
-from ingest.checks.condition import Phase, State, Turn, Watch, take_back, walk
-from ingest.checks.engine import LATE_S, Checks, Shown, usable
-from ingest.checks.rules import NoData, Rules, Side, Threshold, Trend, Where
-from ingest.checks.trend import Bins, theil_sen
-from ingest.history import ENOUGH, SHORTEST_S
+from governance.incidents.finding import Change, Colour, Finding, Kind
+from ingest.rules import alarm_state as alarm_book
+from ingest.rules.alarm_state import Alarm, Key
+from ingest.rules.condition import ConditionState, Phase, Transition, Watch, advance_condition, remove_sample
+from ingest.rules.engine import LATE_S, RuleEngine, RuleInput, usable
+from ingest.rules.model import NoData, Rules, Side, Threshold, Trend, Where
+from ingest.rules.trend import Bins, theil_sen
+from ingest.state.series_history import ENOUGH, SHORTEST_S
 from sensors.parameters import catalogue
 from sensors.reading import Flag, QualityTest
 from sensors.stations import Registry, Station, Water
@@ -47,13 +47,17 @@ WATCH = Watch(1, 2.0, 1.8, 10 * MINUTE, 3, 15 * MINUTE, 30 * MINUTE, 15 * MINUTE
 
 
 def run(
-    *values: float, watch: Watch = WATCH, every: int = 5 * MINUTE, now: int | None = None, state: State | None = None
-) -> list[Turn]:
+    *values: float,
+    watch: Watch = WATCH,
+    every: int = 5 * MINUTE,
+    now: int | None = None,
+    state: ConditionState | None = None,
+) -> list[Transition]:
     samples = [(START + i * every, x) for i, x in enumerate(values)]
-    return walk(watch, state or State(), samples, samples[-1][0] if now is None else now)
+    return advance_condition(watch, state or ConditionState(), samples, samples[-1][0] if now is None else now)
 
 
-def turn(turns: Sequence[Turn]) -> list[tuple[bool, float, float]]:
+def turn(turns: Sequence[Transition]) -> list[tuple[bool, float, float]]:
     """(fired, minutes when it was decided, minutes since when) of each turn."""
     return [(t.fired, (t.at_ms - START) / MINUTE, (t.since_ms - START) / MINUTE) for t in turns]
 
@@ -68,11 +72,11 @@ def test_a_condition_ends_in_the_same_state_however_its_samples_are_cut(
     minutes = itertools.accumulate(gap for gap, _ in steps)
     samples = [(START + minute * MINUTE, x) for minute, (_, x) in zip(minutes, steps, strict=True)]
     watch, now = replace(WATCH, samples=2), START + 10 * DAY
-    whole, single, parts = State(), State(), State()
-    turns = walk(watch, whole, samples, now)
-    assert [one for sample in samples for one in walk(watch, single, [sample], now)] == turns
+    whole, single, parts = ConditionState(), ConditionState(), ConditionState()
+    turns = advance_condition(watch, whole, samples, now)
+    assert [one for sample in samples for one in advance_condition(watch, single, [sample], now)] == turns
     pieces = [samples[i : i + 7 * cut] for i in range(0, len(samples), 7 * cut)]
-    assert [one for piece in pieces for one in walk(watch, parts, piece, now)] == turns
+    assert [one for piece in pieces for one in advance_condition(watch, parts, piece, now)] == turns
     assert whole == single == parts
 
 
@@ -133,22 +137,22 @@ def at_minutes(*pairs: tuple[float, float]) -> list[tuple[int, float]]:
 
 def test_a_pause_starts_pending_again_and_names_the_new_beginning() -> None:
     samples = at_minutes((0, 2.1), (5, 2.1), (36, 2.1), (41, 2.1), (46, 2.1))
-    assert turn(walk(WATCH, State(), samples, samples[-1][0])) == [(True, 46, 36)]
+    assert turn(advance_condition(WATCH, ConditionState(), samples, samples[-1][0])) == [(True, 46, 36)]
 
 
 def test_a_pause_of_exactly_the_gap_is_none() -> None:
     samples = at_minutes((0, 2.1), (5, 2.1), (35, 2.1))
-    assert turn(walk(WATCH, State(), samples, samples[-1][0])) == [(True, 35, 0)]
+    assert turn(advance_condition(WATCH, ConditionState(), samples, samples[-1][0])) == [(True, 35, 0)]
 
 
 def test_a_pause_starts_recovering_again_and_leaves_firing_firing() -> None:
     samples = at_minutes(
         (0, 2.1), (5, 2.1), (10, 2.1), (15, 1.7), (20, 1.7), (60, 1.7), (65, 1.7), (70, 1.7), (75, 1.7)
     )
-    assert turn(walk(WATCH, State(), samples, samples[-1][0])) == [(True, 10, 0), (False, 75, 60)]
-    state = State()
+    assert turn(advance_condition(WATCH, ConditionState(), samples, samples[-1][0])) == [(True, 10, 0), (False, 75, 60)]
+    state = ConditionState()
     silent_for_days = at_minutes((0, 2.1), (5, 2.1), (10, 2.1), (5000, 2.1), (9000, 2.1))
-    assert turn(walk(WATCH, state, silent_for_days, silent_for_days[-1][0] + DAY)) == [(True, 10, 0)]
+    assert turn(advance_condition(WATCH, state, silent_for_days, silent_for_days[-1][0] + DAY)) == [(True, 10, 0)]
     assert state.phase is Phase.FIRING
 
 
@@ -160,19 +164,19 @@ def test_on_late_samples_it_fires_for_the_record_only() -> None:
 
 
 def test_what_fired_late_and_is_still_bad_fires_again_for_the_living_once() -> None:
-    state, now = State(), START + 2 * HOUR
-    assert [t.past for t in walk(WATCH, state, at_minutes((0, 2.1), (5, 2.1), (10, 2.1)), now)] == [True]
-    assert walk(WATCH, state, at_minutes((15, 2.1), (20, 1.9)), now) == []
-    promoted = walk(WATCH, state, at_minutes((118, 2.1), (119, 2.1)), now)
+    state, now = ConditionState(), START + 2 * HOUR
+    assert [t.past for t in advance_condition(WATCH, state, at_minutes((0, 2.1), (5, 2.1), (10, 2.1)), now)] == [True]
+    assert advance_condition(WATCH, state, at_minutes((15, 2.1), (20, 1.9)), now) == []
+    promoted = advance_condition(WATCH, state, at_minutes((118, 2.1), (119, 2.1)), now)
     assert [(t.fired, t.past, t.at_ms, t.since_ms) for t in promoted] == [(True, False, START + 118 * MINUTE, START)]
-    over = walk(WATCH, state, at_minutes(*[(120 + 5 * i, 1.0) for i in range(4)]), now + 20 * MINUTE)
+    over = advance_condition(WATCH, state, at_minutes(*[(120 + 5 * i, 1.0) for i in range(4)]), now + 20 * MINUTE)
     assert [(t.fired, t.past) for t in over] == [(False, False)]
 
 
 def test_what_fired_late_and_is_merely_in_between_wakes_nobody() -> None:
-    state, now = State(), START + 2 * HOUR
-    walk(WATCH, state, at_minutes((0, 2.1), (5, 2.1), (10, 2.1)), now)
-    assert walk(WATCH, state, at_minutes((118, 1.9), (119, 1.7)), now) == []
+    state, now = ConditionState(), START + 2 * HOUR
+    advance_condition(WATCH, state, at_minutes((0, 2.1), (5, 2.1), (10, 2.1)), now)
+    assert advance_condition(WATCH, state, at_minutes((118, 1.9), (119, 1.7)), now) == []
 
 
 def test_what_fired_late_and_ended_late_stays_for_the_record() -> None:
@@ -181,11 +185,11 @@ def test_what_fired_late_and_ended_late_stays_for_the_record() -> None:
 
 
 def test_the_number_of_readings_named_is_that_of_the_bad_ones() -> None:
-    state, now = State(), START + 2 * HOUR
+    state, now = ConditionState(), START + 2 * HOUR
     four = replace(WATCH, samples=4)
-    fired = walk(four, state, at_minutes((0, 2.1), (5, 2.1), (10, 2.1), (15, 2.1), (20, 1.7)), now)
+    fired = advance_condition(four, state, at_minutes((0, 2.1), (5, 2.1), (10, 2.1), (15, 2.1), (20, 1.7)), now)
     assert [t.count for t in fired] == [4]
-    promoted = walk(four, state, at_minutes((119, 2.1)), now)
+    promoted = advance_condition(four, state, at_minutes((119, 2.1)), now)
     assert promoted[0].count >= 4
 
 
@@ -196,8 +200,8 @@ Series = tuple[np.ndarray, np.ndarray]
 WAS, NOW = np.array([int(Flag.GOOD)]), np.array([int(Flag.BAD)])
 
 
-def good(at: np.ndarray, value: np.ndarray) -> Shown:
-    return Shown.of(at, value, np.full(len(at), int(Flag.GOOD)))
+def good(at: np.ndarray, value: np.ndarray) -> RuleInput:
+    return RuleInput.of(at, value, np.full(len(at), int(Flag.GOOD)))
 
 
 @dataclass
@@ -211,7 +215,7 @@ class Desk:
     """When each condition fired, as the incidents know it."""
 
     def __post_init__(self) -> None:
-        self.checks = Checks(self.rules, CATALOGUE, self.alarms, fired=self.fired)
+        self.checks = RuleEngine(self.rules, CATALOGUE, self.alarms, fired=self.fired)
         for number, (station, parameter) in enumerate(self.series):
             self.checks.bind(number, station, parameter)
 
@@ -428,15 +432,15 @@ def test_an_extreme_that_lasts_is_believed_and_anything_else_suspect_is_not() ->
 
 def test_a_spike_that_was_counted_is_taken_back() -> None:
     watch = Watch(1, 2.0, 1.8, 0, 3, 0, 10 * MINUTE, DAY)
-    state = State()
-    walk(watch, state, [(START, 2.5)], START)
-    assert take_back(watch, state, START)
+    state = ConditionState()
+    advance_condition(watch, state, [(START, 2.5)], START)
+    assert remove_sample(watch, state, START)
     assert state.phase is Phase.IDLE
-    walk(watch, state, [(START + MINUTE, 2.5), (START + 2 * MINUTE, 2.6)], START)
-    assert take_back(watch, state, START + MINUTE), "a test may need two successors to be sure"
+    advance_condition(watch, state, [(START + MINUTE, 2.5), (START + 2 * MINUTE, 2.6)], START)
+    assert remove_sample(watch, state, START + MINUTE), "a test may need two successors to be sure"
     assert (state.phase, state.count, state.since_ms) == (Phase.PENDING, 1, START + 2 * MINUTE)
-    assert not take_back(watch, state, START + MINUTE), "once"
-    assert take_back(watch, state, START + 2 * MINUTE)
+    assert not remove_sample(watch, state, START + MINUTE), "once"
+    assert remove_sample(watch, state, START + 2 * MINUTE)
     assert state.phase is Phase.IDLE
 
 
@@ -448,7 +452,7 @@ def test_an_alarm_whose_rule_is_gone_is_withdrawn_and_the_others_stay() -> None:
         ("gone", "shiwan", "do"): Alarm("water:shiwan", START, START, True),
         ("gone", "gw", ""): Alarm("silence:gateway:gw", START, START, False),
     }
-    found = Checks(Rules((rule,)), CATALOGUE, alarms).withdrawn(Registry((SHIWAN,), catalogue=CATALOGUE))
+    found = RuleEngine(Rules((rule,)), CATALOGUE, alarms).withdrawn(Registry((SHIWAN,), catalogue=CATALOGUE))
     assert {(f.rule, f.station, f.change) for f in found} == {
         ("kept", "elsewhere", RESOLVED),
         ("gone", "shiwan", RESOLVED),
@@ -839,7 +843,7 @@ class Watchman:
     """Until when somebody is at work there, for ever where inf."""
 
     def __post_init__(self) -> None:
-        self.checks = Checks(Rules(no_data=(self.rule,)), CATALOGUE, self.alarms)
+        self.checks = RuleEngine(Rules(no_data=(self.rule,)), CATALOGUE, self.alarms)
         self.registry = Registry(self.stations, catalogue=CATALOGUE)
 
     def look(self, now_s: float, connected_s: float | None = -1e6) -> list[Finding]:

@@ -12,10 +12,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from riverchief import classify, tables, workbook
-from riverchief.classify import Options
+from infra.errors import ConfigurationError
 from riverchief.cli.app import app
-from sensors.errors import ConfigurationError
+from riverchief.tables import classify, formats, workbook
+from riverchief.tables.classify import Options
 from sensors.parameters import catalogue
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import REAL_TIME, Oxygen, Water
@@ -304,7 +304,7 @@ def test_a_table_without_rows_stays_one(tmp_path: Path, ending: str):
 
 
 def test_records_are_not_torn_between_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tables, "PIECE_BYTES", 64)
+    monkeypatch.setattr(formats, "PIECE_BYTES", 64)
     lines = [f'"line {i}\nof, ""two""",{8 if i % 3 else 1},{i}' for i in range(200)]
     file = write(tmp_path / "t.csv", "note,do,n\r\n" + "\r\n".join(lines) + "\r\n\r\n\r\n")
     whole = list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"), newline="")))
@@ -315,15 +315,15 @@ def test_records_are_not_torn_between_pieces(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_line_is_counted_across_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tables, "PIECE_BYTES", 32)
+    monkeypatch.setattr(formats, "PIECE_BYTES", 32)
     file = write(tmp_path / "t.csv", "note,do\n" + '"a\nb",8\n' * 20 + "x,bad\n")
     _, summary = judged(file)
     assert summary.unreadable_first[0].line == 42
 
 
 def test_an_open_quote_ends_with_its_line_and_not_with_all_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tables, "PIECE_BYTES", 64)
-    monkeypatch.setattr(tables, "RECORD_BYTES", 512)
+    monkeypatch.setattr(formats, "PIECE_BYTES", 64)
+    monkeypatch.setattr(formats, "RECORD_BYTES", 512)
     file = write(tmp_path / "t.csv", "note,do\n" + "a,8\n" * 40 + '"open,8\n' + "a,8\n" * 400)
     with pytest.raises(ConfigurationError, match=r"line 42: a quote opens here"):
         judged(file)

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from governance.arising import advance
-from governance.cloudevents import MalformedEvent, SignatureInvalid, build, parse, sign, verify
-from governance.finding import Colour
-from governance.incident import Action, Order
-from governance.lifecycle import act
-from sensors.errors import ConfigurationError
-from sensors.texts import Text
+from governance.incidents.cloudevents import MalformedEvent, SignatureInvalid, build, parse, sign, verify
+from governance.incidents.finding import Colour
+from governance.incidents.from_findings import apply_finding
+from governance.incidents.lifecycle import act
+from governance.incidents.model import Action, Order
+from infra.errors import ConfigurationError
+from infra.texts import Text
 from tests.cases import OPERATOR, a_finding
 
 AT = 1_778_580_000_000  # 2026-05-12T10:00:00Z
@@ -33,7 +33,7 @@ FINDING = a_finding(
 
 
 def opened():
-    step = advance(None, FINDING, AT + 500)
+    step = apply_finding(None, FINDING, AT + 500)
     assert step is not None
     return replace(step[0], id=7), step[1]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sensors.columns import column, columns
 from sensors.parameters import catalogue
+from sensors.table_columns import column, columns
 from sensors.units import IDENTITY, Linear
 
 # every header of the real records this project was built with

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from riverchief import __version__, setup
-from riverchief.broker_admin import HEALTH_TOPIC
+from riverchief.brokers.mosquitto_admin import HEALTH_TOPIC
 from riverchief.settings import Settings, load
 from tests.stack import environment, interpolated, is_setting, mounts
 

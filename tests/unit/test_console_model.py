@@ -8,23 +8,23 @@ import pytest
 import ingest.storage.tables  # noqa: F401  (the tables must be known before they are created)
 from api.console.chart import View, options, sentence, table
 from api.console.live import Live
-from api.console.model import Data, Model, build, classes, code_of, data_state, delta, duration
+from api.console.models.overview import Data, Model, build, classes, code_of, data_state, delta, duration
 from api.context import Context
 from api.registries import Registries
-from governance.database import Database
-from governance.finding import Colour, Kind
-from governance.headline import Headline, Row, title
-from governance.incident import Action, Condition, Incident, State
-from governance.incidents import Counts
-from governance.regions import Place
+from governance.incidents.finding import Colour, Kind
+from governance.incidents.headline import Headline, Row, title
+from governance.incidents.model import Action, Condition, Incident, State
+from governance.incidents.store import Counts
+from governance.organisation.regions import Place
+from infra.database import Database
+from infra.texts import Text
+from infra.times import DAY_MS
 from ingest.ledger import Account
 from ingest.storage.port import Latest, Series
 from ingest.storage.sql import SqlReadings
 from sensors.parameters import catalogue
 from sensors.reading import Flag, pack
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.texts import Text
-from sensors.times import DAY_MS
 from tests.databases import with_tables
 
 NOW = 1_778_580_000_000

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from governance.content import MOST_BYTES, examine
-from governance.metadata import without_metadata
-from sensors.errors import Refused
+from governance.incidents.file_content import MOST_BYTES, examine
+from governance.incidents.photo_metadata import without_metadata
+from infra.errors import Refused
 
 
 def photo(kind: str = "JPEG", size: tuple[int, int] = (64, 48)) -> bytes:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sensors.parameters import catalogue
-from sensors.quality import Memory, assess
-from sensors.quality.daily import NOBODY, Network
+from sensors.quality import SeriesState, check_quality
+from sensors.quality.detectors.daily_pattern import NOBODY, Network
 from sensors.reading import Bools, Flag, Floats, QualityTest
 
 CATALOGUE = catalogue()
@@ -37,7 +37,7 @@ class Watched:
 
     def __init__(self, key: str, lines: Sequence[Floats], network: Network) -> None:
         self.lines, self.network = lines, network
-        self.memory = Memory.of(
+        self.memory = SeriesState.of(
             np.arange(len(lines), dtype=np.int32), np.full(len(lines), CATALOGUE.index[key], np.int32)
         )
         self.tests = np.zeros((len(lines), N * 24), np.uint32)
@@ -46,7 +46,7 @@ class Watched:
     def give(self, first: int, last: int, *, learn: bool = True) -> None:
         hours = np.tile(np.arange(first, last), len(self.lines))
         series = np.repeat(np.arange(len(self.lines)), last - first)
-        told = assess(
+        told = check_quality(
             series,
             self.memory.parameter[series],
             START + hours * HOUR,
@@ -136,7 +136,7 @@ def test_any_cutting_a_restart_each_day_and_late_readings_change_nothing() -> No
         parts.give(first, first + 7)
         parts.give(first + 7, min(first + 24, N * 24))
         if first and first % 5 == 0:
-            again = Memory.of(parts.memory.station[:3].copy(), parts.memory.parameter[:3].copy())
+            again = SeriesState.of(parts.memory.station[:3].copy(), parts.memory.parameter[:3].copy())
             for number, body in parts.bodies.items():
                 assert again.thaw(number, body)
             for name in ("earlier", "median", "doubt"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sensors.parameters import catalogue
-from sensors.quality.crosscheck import contradictions, cross_check, laid, salinity
+from sensors.quality.detectors.cross_parameter import contradictions, cross_check, salinity, with_cross_check
 from sensors.reading import Flag, QualityTest, pack
 
 CATALOGUE = catalogue()
@@ -91,5 +91,5 @@ def test_a_bad_reading_contradicts_nobody_and_a_reviewed_one_stays_as_it_was_rev
 def test_a_contradiction_that_is_gone_is_taken_back_and_other_doubts_stay() -> None:
     spike = int(QualityTest.SPIKE)
     packed = np.array([3 | CROSS << 4, 3 | (CROSS | spike) << 4, 1])
-    assert laid(packed, np.zeros(3, np.bool_)).tolist() == [1, 3 | spike << 4, 1]
-    assert laid(packed, np.array([True, True, False])).tolist() == packed.tolist()
+    assert with_cross_check(packed, np.zeros(3, np.bool_)).tolist() == [1, 3 | spike << 4, 1]
+    assert with_cross_check(packed, np.array([True, True, False])).tolist() == packed.tolist()

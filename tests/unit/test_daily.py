@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sensors.parameters import catalogue
-from sensors.quality import Memory, assess
-from sensors.quality.daily import NOBODY, Network, features, neighbours, together
-from sensors.quality.memory import DAYS, EARLIER, HOURS, STRETCHES
+from sensors.quality import SeriesState, check_quality
+from sensors.quality.detectors.daily_pattern import NOBODY, Network, connected_groups, day_features, neighbour_stations
+from sensors.quality.state import DAYS, EARLIER, HOURS, STRETCHES
 from sensors.reading import Flag, QualityTest, pack
 
 CATALOGUE = catalogue()
@@ -45,7 +45,7 @@ class Waters:
     """Series that say nothing until eight in the morning."""
 
     def __post_init__(self) -> None:
-        self.memory = Memory.of(
+        self.memory = SeriesState.of(
             np.array([s for s, _, _ in self.series], np.int32),
             np.array([CATALOGUE.index[key] for _, key, _ in self.series], np.int32),
         )
@@ -61,7 +61,7 @@ class Waters:
             series.append(np.full(len(mine), i))
             hours.append(mine)
         who, when = np.concatenate(series), np.concatenate(hours)
-        verdict = assess(
+        verdict = check_quality(
             who,
             self.memory.parameter[who],
             START + when * HOUR + who % 2 * HOUR // 2,
@@ -72,7 +72,7 @@ class Waters:
             network=self.network,
             learn=learn,
         )
-        self.told[verdict.again_series, (verdict.again_at - START) // HOUR] = verdict.again_packed
+        self.told[verdict.reflag_series, (verdict.reflag_at - START) // HOUR] = verdict.reflag_packed
         self.told[who, when] = pack(verdict.flag, verdict.tests)
         self.memory.apply(verdict.carried)
 
@@ -231,7 +231,7 @@ def test_what_was_written_down_is_known_again_and_what_an_older_version_wrote_to
     carried_of.memory = waters.memory.taken(np.arange(4))
     hours = np.tile(np.arange(24 * 24, 25 * 24), 4)
     series = np.repeat(np.arange(4), 24)
-    told = assess(
+    told = check_quality(
         series,
         waters.memory.parameter[series],
         START + hours * HOUR + series % 2 * HOUR // 2,
@@ -243,7 +243,7 @@ def test_what_was_written_down_is_known_again_and_what_an_older_version_wrote_to
     )
     waters.memory.apply(told.carried)
     for number, _, body in told.carried.frozen():
-        again = Memory.of(np.zeros(1, np.int32), waters.memory.parameter[number : number + 1])
+        again = SeriesState.of(np.zeros(1, np.int32), waters.memory.parameter[number : number + 1])
         assert again.thaw(0, body)
         for name in ("counts", "hour_sum", "hour_many", "swing", "median", "earlier", "doubt"):
             np.testing.assert_array_equal(getattr(again, name)[0], getattr(waters.memory, name)[number])
@@ -254,7 +254,7 @@ def test_what_was_written_down_is_known_again_and_what_an_older_version_wrote_to
         np.testing.assert_array_equal(again.doubt[0], waters.memory.doubt[number])
         np.testing.assert_array_equal(again.stretch[0], waters.memory.stretch[number])
         first_form = bytes([1]) + plain[1 : len(plain) - where - before - days]
-        old = Memory.of(np.zeros(1, np.int32), waters.memory.parameter[number : number + 1])
+        old = SeriesState.of(np.zeros(1, np.int32), waters.memory.parameter[number : number + 1])
         assert old.thaw(0, zlib.compress(first_form))
         np.testing.assert_array_equal(old.counts[0], waters.memory.counts[number])
         assert np.isnan(old.swing).all()
@@ -265,7 +265,7 @@ def test_a_day_is_the_swing_and_the_median_of_its_hours_and_needs_sixteen_of_the
     sums = np.stack([np.arange(24) * 10, np.arange(24) * 10, np.arange(24) * 10])
     many = np.full((3, 24), 10, np.int32)
     many[1, 16:], many[2, 15:] = 0, 0
-    swing, median = features(sums * 2, many, np.full(3, 0.5))
+    swing, median = day_features(sums * 2, many, np.full(3, 0.5))
     np.testing.assert_allclose(swing, [0.8 * 23, 0.8 * 15, np.nan], rtol=1e-6)
     np.testing.assert_allclose(median, [11.5, 7.5, np.nan])
 
@@ -282,8 +282,8 @@ def test_a_day_is_the_swing_and_the_median_of_its_hours_and_needs_sixteen_of_the
 def test_neighbours_are_the_next_stations_above_and_below(
     edges: list[tuple[int, int, int]], expected: Mapping[int, list[int]]
 ) -> None:
-    assert neighbours(edges) == expected
+    assert neighbour_stations(edges) == expected
 
 
 def test_stations_that_are_joined_are_judged_together() -> None:
-    assert together(5, [(0, 3, 0), (3, 4, 0)]) == [[0, 3, 4], [1], [2]]
+    assert connected_groups(5, [(0, 3, 0), (3, 4, 0)]) == [[0, 3, 4], [1], [2]]

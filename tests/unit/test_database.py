@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from governance import database
+from infra import database
 
 
 def test_a_commit_is_synced_to_disk_wherever_no_test_says_otherwise(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.errors import ConfigurationError
 from sensors.datum import Box, Datum, to_gcj02, wgs84
-from sensors.errors import ConfigurationError
 
 DELTA = Box(112.0, 21.5, 114.8, 24.0)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from governance import dispatch
-from governance.deadlines import STANDARD, Phase, UnknownYear, limit
-from governance.finding import Colour
-from sensors.errors import ConfigurationError
-from sensors.times import BEIJING, from_ms, to_ms
+from governance.incidents import dispatch
+from governance.incidents.deadlines import STANDARD, Phase, UnknownYear, limit
+from governance.incidents.finding import Colour
+from infra.errors import ConfigurationError
+from infra.times import BEIJING, from_ms, to_ms
 
 SHIPPED = Path("config/processes.toml").read_text(encoding="utf-8")
 

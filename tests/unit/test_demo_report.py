@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from infra.times import rfc3339
 from riverchief.demo import delays_ms
-from sensors.times import rfc3339
 
 LIVE_MS = 1_790_000_000_000
 

@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from websockets.sync.client import connect
 
-from riverchief.door import Door, Patience, protocols
+from riverchief.http_limits import Door, Patience, protocols
 from tests.rig import eventually
 
 SLOW = 300

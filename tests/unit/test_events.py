@@ -9,11 +9,19 @@ import numpy as np
 import pytest
 
 from sensors.parameters import Catalogue, catalogue
-from sensors.quality import Memory, assess
-from sensors.quality.columns import sensors
-from sensors.quality.events import ROLES, Alarms, Cause, Doubt, Watched, meaning, watch
-from sensors.quality.upstream import Way
-from sensors.quality.wording import event
+from sensors.quality import SeriesState, check_quality
+from sensors.quality.detectors.sudden_events import (
+    ROLES,
+    Alarms,
+    DiscountReason,
+    EventCause,
+    SuddenEventState,
+    detect_sudden_events,
+    diagnose,
+)
+from sensors.quality.detectors.upstream_evidence import UpstreamPath
+from sensors.quality.explanations import event_text
+from sensors.quality.table_sensors import sensors
 from sensors.reading import Flag, Floats, QualityTest
 from tests.waters import creek
 
@@ -35,7 +43,7 @@ def alarms(
     cuts: tuple[int, ...] = (),
     status: Mapping[str, str] | None = None,
     below: Mapping[str, Floats] | None = None,
-    way: Way = Way(0, 1),
+    way: UpstreamPath = UpstreamPath(0, 1),
     kinds: Catalogue = CATALOGUE,
 ) -> Alarms:
     """What the detector says of a station, its readings handed in in pieces; times as numbers of readings.
@@ -49,8 +57,8 @@ def alarms(
     for key, text in (status or {}).items():
         letters[keys.index(key)] = np.frombuffer(text.encode(), np.uint8)
     parameter = np.array([kinds.index[key] for key in keys])
-    memory = Memory.of(station.astype(np.int32), parameter.astype(np.int32))
-    watched = Watched()
+    memory = SeriesState.of(station.astype(np.int32), parameter.astype(np.int32))
+    watched = SuddenEventState()
     watched.grow(2)
     parts = []
     edges = [0, *cuts, values.shape[1]]
@@ -58,17 +66,19 @@ def alarms(
         series = np.repeat(np.arange(len(keys)), last - first)
         at = np.tile(START + step * MINUTE * np.arange(first, last), len(keys))
         value, letter = values[:, first:last].ravel(), letters[:, first:last].ravel()
-        told = assess(series, parameter[series], at, value, letter, memory, kinds)
+        told = check_quality(series, parameter[series], at, value, letter, memory, kinds)
         memory.apply(told.carried)
         bits, ways = told.tests.astype(np.int64), (way,) if below else ()
-        seen = watch(station[series], parameter[series], at, told.move, told.course, bits, watched, kinds, ways)
+        seen = detect_sudden_events(
+            station[series], parameter[series], at, told.move, told.course, bits, watched, kinds, ways
+        )
         watched.apply(seen.stations, seen.memory)
         parts.append(seen.alarms)
     found = Alarms(*(np.concatenate([getattr(one, name) for one in parts]) for name in Alarms.__slots__))
     return found.take(np.flatnonzero(found.station == 1)) if below else found
 
 
-def when(found: Alarms, doubt: Doubt = Doubt.NONE, step: int = 15) -> list[int]:
+def when(found: Alarms, doubt: DiscountReason = DiscountReason.NONE, step: int = 15) -> list[int]:
     return ((found.at[found.doubt == doubt] - START) // (step * MINUTE)).tolist()
 
 
@@ -81,8 +91,8 @@ def test_sewage_is_told_within_two_readings_and_by_its_name() -> None:
     found = alarms(water)
     assert when(found)[0] in (600, 601, 602)
     assert when(found)[-1] < 620
-    assert found.meaning(0).cause is Cause.SEWAGE
-    assert found.kind(0) is Cause.SEWAGE
+    assert found.meaning(0).cause is EventCause.SEWAGE
+    assert found.kind(0) is EventCause.SEWAGE
 
 
 @pytest.mark.parametrize("step", [1, 5, 15, 30, 60, 240])
@@ -140,8 +150,8 @@ def test_a_sensor_that_is_set_back_beside_a_small_second_witness_is_doubtful_and
     water["conductivity"][500:503] += 5
     found = alarms(water)
     assert when(found) == []
-    assert when(found, Doubt.LEAP) != []
-    assert found.kind(0) is Cause.DOUBTFUL
+    assert when(found, DiscountReason.LEAP) != []
+    assert found.kind(0) is EventCause.DOUBTFUL
     assert found.meaning(0).confidence < 0.2
 
 
@@ -152,7 +162,7 @@ def test_cloudy_water_with_a_small_second_witness_is_doubtful() -> None:
     water["conductivity"] += 7 * shape
     found = alarms(water)
     assert when(found) == []
-    assert when(found, Doubt.PARTICLES) != []
+    assert when(found, DiscountReason.PARTICLES) != []
 
 
 def test_loads_that_fall_bear_no_witness() -> None:
@@ -184,9 +194,9 @@ def test_in_air_a_station_tells_no_event_for_as_long_as_that_lasts_and_its_condu
     assert when(alarms(water)) == []
     series, at = np.zeros(768, np.int64), START + 15 * MINUTE * np.arange(768)
     parameter = np.full(768, CATALOGUE.index["conductivity"])
-    memory = Memory.of(np.zeros(1, np.int32), parameter[:1].astype(np.int32))
+    memory = SeriesState.of(np.zeros(1, np.int32), parameter[:1].astype(np.int32))
     letters = np.full(768, N, np.uint8)
-    told = assess(series, parameter, at, water["conductivity"], letters, memory, CATALOGUE)
+    told = check_quality(series, parameter, at, water["conductivity"], letters, memory, CATALOGUE)
     assert (told.flag[out] >= Flag.SUSPECT).all()
     assert ((told.tests[out] & int(QualityTest.OUT_OF_WATER)) != 0).all()
 
@@ -257,16 +267,16 @@ def test_an_alarm_is_as_sure_as_such_alarms_were_right() -> None:
     """Three of eight with what is needed (7), the odds doubled by each fifth of it more and by the water above."""
     moves = np.zeros(len(ROLES))
     moves[ROLES.index("ph")] = -6.0
-    sure = [meaning(moves, total, 7.0, supported=False).confidence for total in (6.0, 7.0, 8.4, 9.8, 30.0)]
+    sure = [diagnose(moves, total, 7.0, supported=False).confidence for total in (6.0, 7.0, 8.4, 9.8, 30.0)]
     assert sure == pytest.approx([0.375, 0.375, 0.545, 0.706, 0.95], abs=0.006)
-    assert meaning(moves, 7.0, 7.0, supported=True).confidence == pytest.approx(0.545, abs=0.006)
+    assert diagnose(moves, 7.0, 7.0, supported=True).confidence == pytest.approx(0.545, abs=0.006)
 
 
 def test_the_travel_time_of_the_registry_says_what_can_come_from_above() -> None:
     above, below = passing(pulse(768, 592, 4, 24)), passing(pulse(768, 604, 4, 24), 0.9)
     hour = 3_600_000
-    assert when(alarms(above, below=below, way=Way(0, 1, 3 * hour, 2 * hour, 4 * hour))) != []
-    assert when(alarms(above, below=below, way=Way(0, 1, 8 * hour, 6 * hour, 9 * hour))) == []
+    assert when(alarms(above, below=below, way=UpstreamPath(0, 1, 3 * hour, 2 * hour, 4 * hour))) != []
+    assert when(alarms(above, below=below, way=UpstreamPath(0, 1, 8 * hour, 6 * hour, 9 * hour))) == []
 
 
 def test_other_sensors_above_and_the_other_direction_support_nothing() -> None:
@@ -306,7 +316,7 @@ def test_a_climb_alone_is_believed_at_a_reading_a_minute_when_it_goes_on(way: Fl
     found = alarms(water, 1)
     assert bool(when(found, step=1)) is told
     if told:
-        sentence = event(found, 0)
+        sentence = event_text(found, 0)
         assert "仅一个传感器" in sentence.zh
         assert "evidence 0" not in sentence.en, "a sum it did not need explains nothing"
 
@@ -314,7 +324,7 @@ def test_a_climb_alone_is_believed_at_a_reading_a_minute_when_it_goes_on(way: Fl
 def test_a_sensors_leap_is_doubted_at_a_reading_a_minute_and_a_dosed_disinfectant_is_not() -> None:
     kinds = sensors(["chlorine_mg_L"], CATALOGUE).catalogue
     key = kinds.parameters[-1].key
-    for sensor, doubt in (("ph", Doubt.LEAP), (key, Doubt.NONE)):
+    for sensor, doubt in (("ph", DiscountReason.LEAP), (key, DiscountReason.NONE)):
         water = {**creek(4, 1), key: 0.4 + np.random.default_rng(1).normal(0, 0.004, 5760)}
         water[sensor][5000:] += {"ph": 0.8, key: -0.2}[sensor]
         water["turbidity"][5000:5003] += 1.6
@@ -353,19 +363,23 @@ def test_two_stations_cut_anywhere_give_the_same_alarms(seed: int, lag: int) -> 
 def test_what_was_learned_before_todays_written_form_is_read() -> None:
     """Written form 1 lacks where the series has been, and how its sensors moved; 2 what is kept for those below; both
     the second instrument."""
-    memory = Memory.of(np.zeros(1, np.int32), np.zeros(1, np.int32))
+    memory = SeriesState.of(np.zeros(1, np.int32), np.zeros(1, np.int32))
     names = ("lowest", "first", "day", "counts", "drawn", "usual", "sums", "many", "fit")
     memory.first[0] = 77
     body = zlib.compress(b"\x01" + b"".join(np.ascontiguousarray(getattr(memory, name)[0]).tobytes() for name in names))
-    other = Memory.of(np.zeros(1, np.int32), np.zeros(1, np.int32))
+    other = SeriesState.of(np.zeros(1, np.int32), np.zeros(1, np.int32))
     assert other.thaw(0, body)
     assert other.first[0] == 77
-    watched, fresh = Watched(), Watched()
+    watched, fresh = SuddenEventState(), SuddenEventState()
     watched.grow(1)
     fresh.grow(1)
     watched.first[0], watched.moves[0, 1, ROLES.index("ph")] = 77, -3.0
     for form, lacks in ((1, ("leap", "doubted", "slot", "seen")), (2, ("slot", "seen"))):
-        cells = {name: getattr(watched, name)[0] for name in (one.name for one in fields(Watched)) if name not in lacks}
+        cells = {
+            name: getattr(watched, name)[0]
+            for name in (one.name for one in fields(SuddenEventState))
+            if name not in lacks
+        }
         cells |= {name: cells[name][:, :-1] for name in ("moves", "leap") if name in cells}
         parts = [np.ascontiguousarray(cell).tobytes() for cell in cells.values()]
         fresh.first[0] = fresh.moves[0] = 0
@@ -382,7 +396,7 @@ def test_a_front_that_goes_on_is_no_step_of_the_sensor(rise: int, stepped: bool)
     water["conductivity"] += 900 * np.clip((np.arange(768) - 599) / rise, 0, 1)
     series, at = np.repeat(np.arange(2), 768), np.tile(START + 15 * MINUTE * np.arange(768), 2)
     parameter = np.array([CATALOGUE.index["conductivity"], CATALOGUE.index["ph"]])
-    memory = Memory.of(np.zeros(2, np.int32), parameter.astype(np.int32))
+    memory = SeriesState.of(np.zeros(2, np.int32), parameter.astype(np.int32))
     value = np.concatenate([water["conductivity"], water["ph"]])
-    told = assess(series, parameter[series], at, value, np.full(1536, N, np.uint8), memory, CATALOGUE)
+    told = check_quality(series, parameter[series], at, value, np.full(1536, N, np.uint8), memory, CATALOGUE)
     assert bool((told.tests & int(QualityTest.SHIFT)).any()) is stepped

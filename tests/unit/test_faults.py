@@ -12,11 +12,11 @@ import pytest
 from sensors.parameters import catalogue
 from sensors.stations import Registry
 from simulator import scenario, truth
-from simulator.faults import SENSORS, Instruments, Measured
+from simulator.devices.sensor_faults import SENSORS, Instruments, Measured
+from simulator.devices.transport import Kind, Transport
+from simulator.physics.world import World
 from simulator.scenario import KEPT_MS, Cycle, EventKind, Fault, FaultKind, Scenario, TroubleKind, Visit
 from simulator.source import samples
-from simulator.transport import Kind, Transport
-from simulator.world import World
 from tests import rivers
 from tests.rivers import SITE
 

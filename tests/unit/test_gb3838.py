@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.standards import gb3838, oxygen
 from sensors.standards.gb3838 import (

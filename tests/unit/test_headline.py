@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from governance.arising import advance
-from governance.headline import (
+from governance.incidents.from_findings import apply_finding
+from governance.incidents.headline import (
     ROOM,
     Headline,
     Row,
@@ -22,10 +22,10 @@ from governance.headline import (
     words,
     worst_first,
 )
-from governance.incident import State
+from governance.incidents.model import State
+from infra.texts import Text, say
 from sensors.parameters import catalogue
-from sensors.quality.events import Cause
-from sensors.texts import Text, say
+from sensors.quality.detectors.sudden_events import EventCause
 from tests.cases import a_finding
 
 UPSTREAM = Text("奇槎涌环湖花园段上游", "Qicha Creek, Huanhu Garden 1 (upstream)")
@@ -50,7 +50,7 @@ def test_a_title_of_an_event_names_what_it_looks_like_before_the_worst_value() -
 def test_the_present_value_takes_the_place_of_the_one_that_decided() -> None:
     assert title(AMMONIA, 1.2).zh == "奇槎涌环湖花园段上游 氨氮1.20（Ⅳ类，限值2.0）"
     assert title(AMMONIA, float("nan")) == title(AMMONIA)
-    step = advance(None, a_finding(0, parameter="nh3n", headline=AMMONIA), 0)
+    step = apply_finding(None, a_finding(0, parameter="nh3n", headline=AMMONIA), 0)
     assert step is not None
     incident = replace(step[0], id=1)
     assert incident.title == title(AMMONIA)
@@ -63,14 +63,14 @@ def test_the_present_value_takes_the_place_of_the_one_that_decided() -> None:
 
 @given(
     st.sampled_from(PLACES),
-    st.sampled_from([None, *Cause]),
+    st.sampled_from([None, *EventCause]),
     st.booleans(),
     st.sampled_from(catalogue().parameters),
     st.floats(0.0, 1.0),
     st.sampled_from(["river", "creek", "lake"]),
 )
 def test_every_title_fits_its_room_and_keeps_its_value(
-    place: Text, cause: Cause | None, doubtful: bool, parameter: object, share: float, water: str
+    place: Text, cause: EventCause | None, doubtful: bool, parameter: object, share: float, water: str
 ) -> None:
     one = parameter
     low, high = one.instrument  # type: ignore[attr-defined]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.errors import ConfigurationError
+from infra.times import BEIJING, to_ms
 from riverchief.cli.hj212 import decode
-from sensors.errors import ConfigurationError
-from sensors.times import BEIJING, to_ms
 from sensors.wire.hj212 import exchange, frame, packet
 from sensors.wire.hj212.assembly import MOST_PARTS, Assembler, Bundle, join
 from sensors.wire.hj212.codes import ExeRtn, QnRtn

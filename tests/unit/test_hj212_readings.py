@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.checks.engine import usable
+from infra.times import BEIJING, to_ms
+from ingest.rules.engine import usable
 from sensors.parameters import catalogue
-from sensors.quality import Memory, assess
+from sensors.quality import SeriesState, check_quality
 from sensors.reading import Flag, Message, QualityTest, Reason, pack
-from sensors.times import BEIJING, to_ms
 from sensors.wire.decode import decode
 from sensors.wire.hj212 import frame
 from sensors.wire.hj212.readings import Logger, addressed, topic
@@ -75,13 +75,13 @@ def test_a_check_of_the_analyser_inside_period_data_is_calibration_and_not_river
     ((key, _, value, status),) = rows(got)
     assert (key, value, status) == ("nh3n", 8.0, "C")
     b = got.batch
-    verdict = assess(
+    verdict = check_quality(
         np.zeros(1, np.int32),
         b.parameter,
         b.at,
         b.value,
         b.status,
-        Memory.of(np.zeros(1, np.int32), b.parameter),
+        SeriesState.of(np.zeros(1, np.int32), b.parameter),
         CATALOGUE,
     )
     assert (verdict.flag.tolist(), verdict.tests.tolist()) == ([Flag.BAD], [QualityTest.DEVICE_STATUS])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
 from sensors.standards import black_odorous, gb3838, indices
 from sensors.standards.black_odorous import Grade
 from sensors.standards.gb3838 import Water, WaterClass

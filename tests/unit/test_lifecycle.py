@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from governance.arising import advance, concerned
-from governance.finding import Change, Colour, Finding, Kind
-from governance.headline import Headline, Row, title
-from governance.incident import (
+from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.from_findings import affected_incidents, apply_finding
+from governance.incidents.headline import Headline, Row, title
+from governance.incidents.lifecycle import STEPS, act, allowed, merge, remind, split
+from governance.incidents.model import (
     COMMENT_LIMIT,
     Action,
     Assignment,
@@ -22,12 +23,11 @@ from governance.incident import (
     State,
     What,
 )
-from governance.lifecycle import STEPS, act, allowed, merge, remind, split
-from governance.regions import Place
-from governance.roles import Actor, Department, Forbidden, Role
-from sensors.errors import Refused
-from sensors.texts import Text, say
-from sensors.times import beijing
+from governance.organisation.regions import Place
+from governance.organisation.roles import Actor, Department, Forbidden, Role
+from infra.errors import Refused
+from infra.texts import Text, say
+from infra.times import beijing
 from tests.cases import (
     ADMINISTRATOR,
     CHIEF,
@@ -61,7 +61,7 @@ def resolved(at_ms: int, **other: object) -> Finding:
 
 
 def changed(incident: Incident | None, finding: Finding, now_ms: int = NOW) -> tuple[Incident, Effects]:
-    step = advance(incident, finding, now_ms)
+    step = apply_finding(incident, finding, now_ms)
     assert step is not None
     return step
 
@@ -147,16 +147,16 @@ def test_a_condition_that_comes_back_after_recovery_pages_again():
 
 
 def test_a_resolution_of_what_never_fired_changes_nothing():
-    assert advance(opened(), resolved(T + HOUR, station="elsewhere"), NOW) is None
-    assert advance(None, resolved(T + HOUR), NOW) is None
-    assert concerned([], resolved(T + HOUR)) == ()
+    assert apply_finding(opened(), resolved(T + HOUR, station="elsewhere"), NOW) is None
+    assert apply_finding(None, resolved(T + HOUR), NOW) is None
+    assert affected_incidents([], resolved(T + HOUR)) == ()
 
 
 def test_a_resolution_ends_the_condition_wherever_it_is_active():
     past = replace(opened(fired(T - 40 * HOUR, retrospective=True)), id=1)
     live = replace(opened(), id=2)
     other_past = replace(opened(fired(T - 90 * HOUR, retrospective=True, rule="other")), id=3)
-    assert concerned([past, live, other_past], resolved(T + HOUR)) == (live, past)
+    assert affected_incidents([past, live, other_past], resolved(T + HOUR)) == (live, past)
 
 
 # Late data ----------------------------------------------------------------------------------------------------------
@@ -172,19 +172,21 @@ def test_late_data_open_a_blue_incident_that_informs_and_does_not_page():
 def test_late_findings_within_a_day_of_each_other_are_one_incident(later_h: int, joins: bool):
     past = opened(fired(T - 100 * HOUR, since_ms=T - 100 * HOUR, retrospective=True))
     at_ms = T - (100 - later_h) * HOUR
-    assert concerned([past], fired(at_ms, since_ms=at_ms, retrospective=True)) == ((past,) if joins else (None,))
+    assert affected_incidents([past], fired(at_ms, since_ms=at_ms, retrospective=True)) == (
+        (past,) if joins else (None,)
+    )
 
 
 def test_late_data_leave_a_live_incident_alone_even_where_they_fall_inside_it():
     live, _ = changed(opened(), resolved(T + 6 * HOUR))
     late = fired(T + 3 * HOUR, rule="codmn-high", parameter="codmn", retrospective=True, colour=Colour.RED)
-    assert concerned([live], late) == (None,)
+    assert affected_incidents([live], late) == (None,)
 
 
 def test_late_data_from_outside_a_live_incident_open_their_own():
     live, _ = changed(opened(), resolved(T + 6 * HOUR))
-    assert concerned([live], fired(T - 3 * HOUR, retrospective=True)) == (None,)
-    assert concerned([live], fired(T + 8 * HOUR, retrospective=True)) == (None,)
+    assert affected_incidents([live], fired(T - 3 * HOUR, retrospective=True)) == (None,)
+    assert affected_incidents([live], fired(T + 8 * HOUR, retrospective=True)) == (None,)
 
 
 def test_late_data_do_not_bring_back_what_ended_after_them():
@@ -201,41 +203,41 @@ def test_what_is_taken_back_is_that_very_firing_wherever_it_stands():
 
     live = opened()
     past = replace(opened(fired(T + 2 * HOUR, retrospective=True)), id=18)
-    assert concerned([live, past], taken_back(T + 2 * HOUR)) == (past,)
-    assert concerned([live, past], taken_back(T, cause="whatever/it/joined")) == (live,)
-    assert concerned([live, past], taken_back(T + 5 * HOUR)) == (), "nobody was told of that"
+    assert affected_incidents([live, past], taken_back(T + 2 * HOUR)) == (past,)
+    assert affected_incidents([live, past], taken_back(T, cause="whatever/it/joined")) == (live,)
+    assert affected_incidents([live, past], taken_back(T + 5 * HOUR)) == (), "nobody was told of that"
     again, _ = changed(changed(live, resolved(T + HOUR))[0], fired(T + 3 * HOUR))
     after, effects = changed(again, taken_back(T))
     assert [c.fired_at_ms for c in after.active] == [T + 3 * HOUR], "what fired again since stays on"
     assert (effects.entry.what, effects.repeats) == (What.WITHDRAWN, False)
     over, _ = act(live, Order(Action.FALSE_ALARM, comment="示例", reason="other"), OPERATOR, NOW)
-    assert concerned([over], taken_back(T)) == (over,)
+    assert affected_incidents([over], taken_back(T)) == (over,)
     assert changed(over, taken_back(T))[0].state is State.FALSE_ALARM
     other = replace(opened(fired(cause="qicha", rule="b", station="qicha")), id=19)
     (gone, _), (kept, _) = merge(other, live, Order(Action.MERGE, into=17), OPERATOR, NOW)
-    assert concerned([gone, kept], taken_back(T, rule="b", station="qicha")) == (kept,)
+    assert affected_incidents([gone, kept], taken_back(T, rule="b", station="qicha")) == (kept,)
 
 
 def test_late_data_do_not_end_what_began_after_them():
     past = opened(fired(T, retrospective=True))
-    assert concerned([past], resolved(T - 2 * HOUR, retrospective=True)) == ()
-    assert concerned([past], resolved(T + 2 * HOUR, retrospective=True)) == (past,)
+    assert affected_incidents([past], resolved(T - 2 * HOUR, retrospective=True)) == ()
+    assert affected_incidents([past], resolved(T + 2 * HOUR, retrospective=True)) == (past,)
 
 
 def test_late_data_end_nothing_that_is_live():
-    assert concerned([opened()], resolved(T + 2 * HOUR, retrospective=True)) == ()
+    assert affected_incidents([opened()], resolved(T + 2 * HOUR, retrospective=True)) == ()
 
 
 def test_a_late_reading_ends_a_silence_even_if_the_silence_was_noticed_after_it():
     silence = opened(fired(T, since_ms=T - HOUR, rule="no-data", kind=Kind.NO_DATA, parameter=None, value=None))
     back = resolved(T - HOUR // 2, rule="no-data", parameter=None)
-    assert concerned([silence], back) == (silence,)
+    assert affected_incidents([silence], back) == (silence,)
 
 
 def test_a_past_condition_that_turns_out_to_be_going_on_is_promoted_and_pages():
     past = opened(fired(T - 40 * HOUR, retrospective=True))
     now = fired(T, colour=Colour.ORANGE)
-    assert concerned([past], now) == (past,)
+    assert affected_incidents([past], now) == (past,)
     incident, effects = changed(past, now)
     assert (incident.retrospective, incident.open_cause, incident.colour) == (False, "shiwan/nh3n", Colour.ORANGE)
     assert (effects.entry.what, effects.event, effects.notify) == (What.PROMOTED, EventType.UPDATED, Notify.PAGE)
@@ -245,9 +247,9 @@ def test_a_past_incident_is_not_promoted_by_another_rule_or_once_it_is_over_or_b
     past = replace(opened(fired(T - 40 * HOUR, retrospective=True)), id=1)
     over, _ = changed(past, resolved(T - 30 * HOUR, retrospective=True))
     live = replace(opened(), id=2)
-    assert concerned([past], fired(rule="other")) == (None,)
-    assert concerned([over], fired()) == (None,)
-    assert concerned([past, live], fired(T + HOUR)) == (live,)
+    assert affected_incidents([past], fired(rule="other")) == (None,)
+    assert affected_incidents([over], fired()) == (None,)
+    assert affected_incidents([past, live], fired(T + HOUR)) == (live,)
 
 
 # What people do -----------------------------------------------------------------------------------------------------
@@ -433,7 +435,7 @@ def test_merging_moves_conditions_and_causes_to_the_one_that_goes_on():
     assert (gone.state, gone.case.merged_into, gone.open_cause) == (State.CLOSED, 17, None)
     assert ({c.station for c in kept.active}, kept.colour) == ({"shiwan", "qicha"}, Colour.RED)
     assert len(effects.conditions) == 1
-    assert concerned([gone, kept], fired(T + HOUR, cause="qicha/do", rule="do-low")) == (kept,)
+    assert affected_incidents([gone, kept], fired(T + HOUR, cause="qicha/do", rule="do-low")) == (kept,)
     with pytest.raises(NotNow):
         act(gone, Order(Action.REOPEN, comment="又出现"), OPERATOR, NOW)
     with pytest.raises(NotNow):
@@ -487,9 +489,9 @@ def test_splitting_takes_conditions_into_an_incident_that_follows_them():
     (rest, effects), (new, _) = split(both, order, OPERATOR, NOW)
     assert (effects.gone, [c.key for c in new.conditions], new.state) == ((key,), [key], State.REPORTED)
     new = replace(new, id=18)
-    assert concerned([rest, new], fired(T + 2 * HOUR, rule="b", station="lanshi")) == (new,)
-    assert concerned([rest, new], fired(T + 2 * HOUR)) == (rest,)
-    assert concerned([rest, new], resolved(T + 3 * HOUR, rule="b", station="lanshi")) == (new,)
+    assert affected_incidents([rest, new], fired(T + 2 * HOUR, rule="b", station="lanshi")) == (new,)
+    assert affected_incidents([rest, new], fired(T + 2 * HOUR)) == (rest,)
+    assert affected_incidents([rest, new], resolved(T + 3 * HOUR, rule="b", station="lanshi")) == (new,)
     with pytest.raises(NotNow):
         split(rest, order, OPERATOR, NOW)
 
@@ -729,8 +731,8 @@ def test_no_order_of_findings_and_actions_breaks_an_incident(
             follows(before, after, effects)
             book[number] = after
         else:
-            for target in concerned(book, step):
-                change = advance(target, step, now_ms)
+            for target in affected_incidents(book, step):
+                change = apply_finding(target, step, now_ms)
                 if change is None:
                     continue
                 found, effects = change

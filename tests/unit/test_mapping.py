@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
+from infra.times import rfc3339
 from sensors.parameters import catalogue
 from sensors.reading import Message, Reason
-from sensors.times import rfc3339
 from sensors.wire import mapping
 from sensors.wire.mapping import SOURCE, Mappings
 

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from governance import audit, merkle
-from governance.merkle import GENESIS, Line, Proof, ProofInvalid, Tree
+from governance.audit import merkle
+from governance.audit import trail as audit_trail
+from governance.audit.merkle import GENESIS, Line, Proof, ProofInvalid, Tree
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 BODY = '{"why":"已清理"}'
@@ -48,19 +49,19 @@ def test_a_body_is_written_as_rfc_8785_says(body: dict[str, object]) -> None:
             return {clean(key): clean(one) for key, one in value.items()}
         return [clean(one) for one in value] if isinstance(value, list) else value
 
-    assert audit.canonical(body) == rfc8785.dumps(clean(body)).decode()  # type: ignore[arg-type]
+    assert audit_trail.canonical(body) == rfc8785.dumps(clean(body)).decode()  # type: ignore[arg-type]
 
 
 def test_numbers_and_order_of_a_body_are_those_of_the_standard() -> None:
     body = {"b": 1e21, "a": 0.000001, "中": -0.0, "c": 1e-7, "d": 4.50, "e": 1e16, "f": math.nan, "g": 2**60}
-    assert audit.canonical(body) == (
+    assert audit_trail.canonical(body) == (
         '{"a":0.000001,"b":1e+21,"c":1e-7,"d":4.5,"e":10000000000000000,"f":null,"g":"1152921504606846976","中":0}'
     )
 
 
 def test_a_body_that_json_cannot_say_is_refused() -> None:
     with pytest.raises(TypeError, match="bytes"):
-        audit.canonical({"secret": b"x"})
+        audit_trail.canonical({"secret": b"x"})
 
 
 @given(st.integers(1, 70))

@@ -14,18 +14,18 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read
 
 from api.context import Part
-from governance.database import Database
-from governance.outbox import Attempt, Delivery, Status
-from ingest.checks.rules import Rules
+from governance.notify.outbox import Attempt, Delivery, Status
+from infra.database import Database
+from infra.errors import StorageUnavailable
 from ingest.intake import Intake
 from ingest.pipeline import Outcome, Site
+from ingest.rules.model import Rules
 from ingest.sources.hj212 import Counters as GatewayCounters
 from ingest.storage import registry as registry_store
 from ingest.storage.spool import Waiting
 from ingest.storage.sql import SqlReadings
 from riverchief import metrics
 from riverchief.metrics import FIGURES, LATENCY_S, Histogram, Parts, Running, Watch
-from sensors.errors import StorageUnavailable
 from sensors.parameters import catalogue
 from sensors.reading import Message, Reason, Rejected
 from sensors.stations import Registry, Station

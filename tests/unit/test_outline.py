@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from governance.regions import Regions
-from sensors import stationfile, stationtable
+from governance.organisation.regions import Regions
+from infra.errors import ConfigurationError
+from sensors import registry_csv, registry_toml
 from sensors.datum import Box, to_gcj02
-from sensors.errors import ConfigurationError
 from sensors.network import Level, Region
-from sensors.outline import Outline, contains, geojson, overlap, read
 from sensors.parameters import catalogue
+from sensors.region_outline import Outline, contains, geojson, overlap, read
 from sensors.stations import Station
 
 M = 1e-5
@@ -141,30 +141,30 @@ outline = """
 
 
 def test_overlapping_siblings_are_refused_by_name_and_a_child_may_lie_in_its_parent():
-    book = stationfile.read_book(FILE.replace("WEST", "113.1"), catalogue())
+    book = registry_toml.read_book(FILE.replace("WEST", "113.1"), catalogue())
     assert [bool(r.outline) for r in book.registry.regions] == [True, True, True]
     with pytest.raises(
         ConfigurationError, match=r"region 3 \(b\).*overlaps that of a \(甲街道（示例）\), for example at lon 113\.0"
     ):
-        stationfile.read_book(FILE.replace("WEST", "113.05"), catalogue())
+        registry_toml.read_book(FILE.replace("WEST", "113.05"), catalogue())
     later = FILE.replace("WEST", "113.05").split("[[region]]")[3]
     with pytest.raises(ConfigurationError, match="overlaps that of a"):
-        stationfile.read_book("[[region]]" + later, catalogue(), known=book)
+        registry_toml.read_book("[[region]]" + later, catalogue(), known=book)
 
 
 def test_outlines_come_back_from_a_file_and_from_a_table():
-    book = stationfile.read_book(FILE.replace("WEST", "113.1"), catalogue())
-    assert stationfile.read_book(stationfile.write(book), catalogue()) == book
-    assert stationtable.read_book(stationtable.write(book), catalogue()) == book
+    book = registry_toml.read_book(FILE.replace("WEST", "113.1"), catalogue())
+    assert registry_toml.read_book(registry_toml.write(book), catalogue()) == book
+    assert registry_csv.read_book(registry_csv.write(book), catalogue()) == book
 
 
 def test_an_outline_in_gcj02_is_kept_in_wgs84_and_one_outside_the_site_is_refused():
     shifted = [list(to_gcj02(*point)) for point in box(113.0, 23.0, 113.1, 23.1)]
     text = f'[[region]]\ncode = "d"\nlevel = "district"\ndatum = "GCJ-02"\noutline = [{shifted}]'
-    (found,) = stationfile.read(text, catalogue()).regions
+    (found,) = registry_toml.read(text, catalogue()).regions
     assert found.outline[0][0][0] == pytest.approx((113.0, 23.0), abs=1e-8)
     with pytest.raises(ConfigurationError, match=r"outline 1.1.1: .*103"):
-        stationfile.read_book(
+        registry_toml.read_book(
             f'[[region]]\ncode = "d"\nlevel = "district"\noutline = [{box(103.0, 23.0, 103.1, 23.1)}]',
             catalogue(),
             box=Box.of([112.0, 21.5, 114.8, 24.0]),

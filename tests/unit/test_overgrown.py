@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sensors.parameters import catalogue
-from sensors.quality import Memory, assess
-from sensors.quality.daily import CLOUDED, DUE, NOBODY, PERHAPS, Network
+from sensors.quality import SeriesState, check_quality
+from sensors.quality.detectors.daily_pattern import CLOUDED, DUE, NOBODY, PERHAPS, Network
 from sensors.reading import Floats
 
 CATALOGUE = catalogue()
@@ -36,14 +36,16 @@ def doubts(stations: list[Water], network: Network = NOBODY, *, hours: int = 24)
     """By station and parameter the doubts in force on each day; readings are handed in by so many hours."""
     keys = [(i, key) for i, one in enumerate(stations) for key in one]
     kinds = np.array([CATALOGUE.index[key] for _, key in keys], np.int32)
-    memory = Memory.of(np.array([i for i, _ in keys], np.int32), kinds)
+    memory = SeriesState.of(np.array([i for i, _ in keys], np.int32), kinds)
     told: dict[tuple[int, str], list[int]] = {key: [] for key in keys}
     for first in range(0, N * 24, hours):
         rows = np.tile(np.arange(first, first + hours), len(keys))
         series = np.repeat(np.arange(len(keys)), hours)
         value = np.concatenate([stations[i][key][first : first + hours] for i, key in keys])
         plain = np.full(len(rows), ord("N"), np.uint8)
-        verdict = assess(series, kinds[series], START + rows * HOUR, value, plain, memory, CATALOGUE, network=network)
+        verdict = check_quality(
+            series, kinds[series], START + rows * HOUR, value, plain, memory, CATALOGUE, network=network
+        )
         assert not (verdict.tests & np.uint32(DUE | CLOUDED | PERHAPS)).any(), "it is no test, and flags nothing"
         memory.apply(verdict.carried)
         if (first + hours) % 24 == 0:

@@ -9,31 +9,31 @@ import pytest
 
 from api import citizen
 from api.access import right_of
-from api.console import marks
-from api.console.marks import Day
+from api.console import svg as marks
 from api.console.menu import ENTRIES, INCIDENT, REACH, menu
-from api.console.models import assessment, messages, names, orders, reach, trail
+from api.console.models import assessment, incident_actions, messages, names, reach, trail
 from api.console.models import incident as cases
 from api.console.models import people as staff
+from api.console.models.incident_actions import Need
 from api.console.models.messages import Duty
-from api.console.models.orders import Need
-from governance import audit
-from governance.callbacks import Result
-from governance.finding import Colour, Kind
-from governance.incident import Action, Condition, Entry, FalseAlarm, Incident, Order, Source, State, What
-from governance.lifecycle import STEPS, hindered, reported
-from governance.oncall import ROTATION, SINGLE, Shift
-from governance.people import Person
-from governance.plans import Goal
-from governance.regions import Place, Regions
-from governance.roles import Actor, Department, Right, Role, administrator
-from governance.terms import Appointment, offices
-from sensors.errors import ConfigurationError, Refused
+from api.console.svg import Day
+from governance.audit import trail as audit_trail
+from governance.incidents.finding import Colour, Kind
+from governance.incidents.lifecycle import STEPS, hindered, reported
+from governance.incidents.model import Action, Condition, Entry, FalseAlarm, Incident, Order, Source, State, What
+from governance.notify.oncall import ROTATION, SINGLE, Shift
+from governance.organisation.regions import Place, Regions
+from governance.organisation.roles import Actor, Department, Right, Role, administrator
+from governance.organisation.terms import Appointment, offices
+from governance.people.store import Person
+from governance.platforms.callbacks import Result
+from governance.reports.river_plans import Goal
+from infra.errors import ConfigurationError, Refused
+from infra.texts import Text, say
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.texts import Text, say
 
 DAY = 86_400_000
 T = 1_790_000_000_000
@@ -67,24 +67,24 @@ def test_a_menu_holds_no_page_that_would_turn_its_reader_away():
 
 
 def test_a_dialog_asks_for_what_the_lifecycle_would_refuse_without():
-    finish = orders.asks(case(State.HANDLING), Action.FINISH)
+    finish = incident_actions.asks(case(State.HANDLING), Action.FINISH)
     assert (finish.comment, finish.proof) == (Need.REQUIRED, Need.REQUIRED)
-    false = orders.asks(case(State.REPORTED), Action.FALSE_ALARM)
+    false = incident_actions.asks(case(State.REPORTED), Action.FALSE_ALARM)
     assert (false.comment, false.reasons) == (Need.REQUIRED, tuple(FalseAlarm))
-    assert orders.asks(case(State.ACCEPTED), Action.DISPATCH).to
+    assert incident_actions.asks(case(State.ACCEPTED), Action.DISPATCH).to
     joint = case(State.HANDLING)
     joint = replace(joint, case=replace(joint.case, joint=(Department.WATER, Department.HOUSING)))
-    assert orders.asks(joint, Action.CONTRIBUTE).departments == ("water", "housing")
+    assert incident_actions.asks(joint, Action.CONTRIBUTE).departments == ("water", "housing")
     one_left = replace(joint, case=replace(joint.case, contributed=(Department.WATER,)))
-    assert orders.asks(one_left, Action.CONTRIBUTE).departments == ()
-    assert orders.asks(case(State.REPORTED), Action.ACCEPT) == orders.Asks(Need.OPTIONAL, Need.NO)
-    assert orders.asks(case(State.REPORTED), Action.EMERGENCY).grades == ("I", "II", "III", "IV")
+    assert incident_actions.asks(one_left, Action.CONTRIBUTE).departments == ()
+    assert incident_actions.asks(case(State.REPORTED), Action.ACCEPT) == incident_actions.Asks(Need.OPTIONAL, Need.NO)
+    assert incident_actions.asks(case(State.REPORTED), Action.EMERGENCY).grades == ("I", "II", "III", "IV")
 
 
 def test_every_action_has_its_button():
-    assert set(orders.BUTTONS) == set(Action)
+    assert set(incident_actions.BUTTONS) == set(Action)
     for state, action in STEPS:
-        orders.asks(case(state), action)
+        incident_actions.asks(case(state), action)
 
 
 def test_nobody_is_shown_as_chief_after_the_term_ended_and_the_highest_level_comes_first():
@@ -276,28 +276,28 @@ def test_a_dialog_offers_what_can_be_merged_into_and_says_what_would_come_of_it(
     near, far = polluted(2, "high", "double", reach="up"), polluted(3, "low", reach="down")
     closed = replace(polluted(4), state=State.CLOSED, open_cause=None, closed_at_ms=T)
     past = replace(polluted(5), retrospective=True)
-    assert [one.id for one in orders.can_take(mine, [far, closed, past, mine, near], office, T)] == [2, 3]
-    assert orders.can_take(mine, [near], Actor("黄（示例）", Role.GRID_WORKER), T) == []
-    told = orders.after_merge(mine, near, office, T)
+    assert [one.id for one in incident_actions.can_take(mine, [far, closed, past, mine, near], office, T)] == [2, 3]
+    assert incident_actions.can_take(mine, [near], Actor("黄（示例）", Role.GRID_WORKER), T) == []
+    told = incident_actions.after_merge(mine, near, office, T)
     assert "#1 结案，由 #2 继续办理；#2 为黄色" in told.zh
     assert "共2项异常" in told.zh
     assert "#1 is closed and #2 goes on" in told.en
-    assert orders.after_merge(mine, past, office, T).zh.startswith("事件1不能并入事件5")
+    assert incident_actions.after_merge(mine, past, office, T).zh.startswith("事件1不能并入事件5")
 
 
 def test_a_dialog_says_what_would_be_split_off_and_names_conditions_as_people_know_them():
     office, whole = Actor("李（示例）", Role.OFFICE), polluted(1, "high", "double", "trend")
     first, *rest = whole.conditions
-    told = orders.after_split(whole, rest, office, T)
+    told = incident_actions.after_split(whole, rest, office, T)
     assert "#1 留下1项异常；新事件有2项异常（2项持续中）" in told.zh
-    assert orders.after_split(whole, [], office, T).zh.startswith("事件1不能这样分案")
-    assert orders.after_split(whole, whole.conditions, office, T).zh.startswith("事件1不能这样分案")
+    assert incident_actions.after_split(whole, [], office, T).zh.startswith("事件1不能这样分案")
+    assert incident_actions.after_split(whole, whole.conditions, office, T).zh.startswith("事件1不能这样分案")
     known = Registry((Station("north", "北桥", "North bridge", 113.05, 23.0),))
-    assert orders.condition_name(first, known, catalogue()) == Text(
+    assert incident_actions.condition_name(first, known, catalogue()) == Text(
         "北桥 · 氨氮（规则 high）", "North bridge · ammonia nitrogen (rule high)"
     )
     gateway = Condition("silent", "gw-1", "", T, T)
-    assert orders.condition_name(gateway, known, catalogue()).zh == "gw-1（规则 silent）"
+    assert incident_actions.condition_name(gateway, known, catalogue()).zh == "gw-1（规则 silent）"
 
 
 WRITTEN = (
@@ -318,11 +318,11 @@ def test_whatever_the_trail_holds_is_said_in_words():
         source = path.read_text(encoding="utf-8")
         codes |= {begin + found for begin, pattern in WRITTEN for found in re.findall(pattern, source)}
     assert {"person.appointed", "registry.mute", "registry.hj212_device", "oncall.added", "export.evidence"} <= codes
-    assert [code for code in sorted(codes) if audit.words(code).zh == code] == []
+    assert [code for code in sorted(codes) if audit_trail.action_name(code).zh == code] == []
     things = {code.partition(".")[2 if code.startswith("registry.") else 0] for code in codes} - {"token"}
-    assert [thing for thing in sorted(things) if audit.thing(thing).zh == thing] == []
-    assert audit.words("something.new") == Text("something.new", "something.new")
-    assert set(audit.codes()) >= codes
+    assert [thing for thing in sorted(things) if audit_trail.object_name(thing).zh == thing] == []
+    assert audit_trail.action_name("something.new") == Text("something.new", "something.new")
+    assert set(audit_trail.codes()) >= codes
     assert names.who("deadline", "") == Text("时限", "the deadline")
     assert names.who("nh3n-high", "rule") == say("rule_kind.by_id", rule="nh3n-high")
     of = {"kind": "threshold", "parameter": "nh3n"}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sensors.quality.phase import shifts
+from sensors.quality.detectors.clock_shift import shifts
 
 HOUR, DAY = 3_600_000, 86_400_000
 START = 20_580 * DAY

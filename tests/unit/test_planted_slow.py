@@ -5,9 +5,9 @@ import planted
 import planted_slow as tool
 import pytest
 
-from riverchief.assess import Read
+from riverchief.tables.assess import Read
 from sensors.parameters import catalogue
-from sensors.quality.columns import sensors
+from sensors.quality.table_sensors import sensors
 
 DAY = 48
 COLUMNS = ("water_temp_degC", "pH", "do_mg_L", "conductivity_uS_cm", "turbidity_NTU")

@@ -3,17 +3,17 @@
 import pytest
 from typer.testing import CliRunner
 
+from infra.errors import ConfigurationError
 from riverchief import simulate
 from riverchief.cli.app import app
 from riverchief.cli.simulate import Teller
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.stations import Deployment, Registry, Station
 from sensors.wire.telemetry import Sample
-from simulator import packets
+from simulator.continuous_run import Present
+from simulator.devices import mqtt_packets
+from simulator.devices.reported_values import Reporting
 from simulator.play import AS_FAST_AS_POSSIBLE, LineState, Pace, Progress
-from simulator.present import Present
-from simulator.reported import Reporting
 from simulator.source import Ahead
 
 NOW = 1_780_000_000_000
@@ -129,17 +129,25 @@ def test_a_refusal_is_told_with_its_reason_and_not_as_an_absence():
 
 def test_publish_connect_and_answers_are_as_mqtt_311_writes_them():
     """Bytes written by hand from OASIS MQTT 3.1.1, sections 3.1, 3.3, 3.4 and 2.2.3."""
-    assert packets.connect("c", "u", "p", 60) == bytes.fromhex("10 13 0004 4d515454 04 c0 003c 0001 63 0001 75 0001 70")
-    assert packets.connect("c", None, None, 0, clean=True) == bytes.fromhex("10 0d 0004 4d515454 04 02 0000 0001 63")
-    assert packets.publish("a/b", b"hi", 10) == bytes.fromhex("32 09 0003 612f62 000a 6869")
-    assert packets.publish("a", b"", 1, retain=True)[0] == 0x33
-    assert packets.again(packets.publish("a", b"", 1))[0] == 0x3A
-    assert packets.publish("a", b"x" * 200, 1)[1:3] == bytes.fromhex("cd 01"), "a length of 205 takes two bytes"
+    assert mqtt_packets.connect("c", "u", "p", 60) == bytes.fromhex(
+        "10 13 0004 4d515454 04 c0 003c 0001 63 0001 75 0001 70"
+    )
+    assert mqtt_packets.connect("c", None, None, 0, clean=True) == bytes.fromhex(
+        "10 0d 0004 4d515454 04 02 0000 0001 63"
+    )
+    assert mqtt_packets.publish("a/b", b"hi", 10) == bytes.fromhex("32 09 0003 612f62 000a 6869")
+    assert mqtt_packets.publish("a", b"", 1, retain=True)[0] == 0x33
+    assert mqtt_packets.again(mqtt_packets.publish("a", b"", 1))[0] == 0x3A
+    assert mqtt_packets.publish("a", b"x" * 200, 1)[1:3] == bytes.fromhex("cd 01"), "a length of 205 takes two bytes"
     heard = bytearray(bytes.fromhex("20 02 00 05  40 02 00 0a  d0 00  40 02 00"))
-    assert list(packets.answers(heard)) == [(packets.CONNACK, b"\x00\x05"), (packets.PUBACK, b"\x00\x0a"), (13, b"")]
+    assert list(mqtt_packets.answers(heard)) == [
+        (mqtt_packets.CONNACK, b"\x00\x05"),
+        (mqtt_packets.PUBACK, b"\x00\x0a"),
+        (13, b""),
+    ]
     assert heard == bytes.fromhex("40 02 00"), "half a packet waits for its rest"
     heard += b"\x0b"
-    assert list(packets.answers(heard)) == [(packets.PUBACK, b"\x00\x0b")]
+    assert list(mqtt_packets.answers(heard)) == [(mqtt_packets.PUBACK, b"\x00\x0b")]
     assert not heard
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sensors.parameters import catalogue
-from sensors.quality import Memory, assess
+from sensors.quality import SeriesState, check_quality
 from sensors.reading import Flag, QualityTest
 
 qartod = pytest.importorskip("ioos_qc.qartod")
@@ -18,10 +18,10 @@ values = st.lists(st.floats(-5, 30, allow_nan=False).map(lambda x: round(x, 2)),
 
 def told(key: str, series: list[float]) -> tuple[np.ndarray, np.ndarray]:
     n, p = len(series), CATALOGUE.index[key]
-    memory = Memory.of(np.zeros(1, np.int32), np.array([p], np.int32))
+    memory = SeriesState.of(np.zeros(1, np.int32), np.array([p], np.int32))
     at = START + STEP * np.arange(n)
     letters = np.full(n, ord("N"), np.uint8)
-    verdict = assess(np.zeros(n, int), np.full(n, p), at, np.array(series), letters, memory, CATALOGUE)
+    verdict = check_quality(np.zeros(n, int), np.full(n, p), at, np.array(series), letters, memory, CATALOGUE)
     return verdict.flag, verdict.tests
 
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sensors.parameters import catalogue
-from sensors.quality import Memory, assess
-from sensors.quality.tests import nanmedian, stands_out
+from sensors.quality import SeriesState, check_quality
+from sensors.quality.detectors.point_tests import nanmedian, stands_out
 from sensors.reading import Flag, QualityTest, pack, unpack
 
 CATALOGUE = catalogue()
@@ -25,7 +25,7 @@ class Sonde:
     """One series that is handed in piece by piece; remembers the verdict in force on every reading."""
 
     key: str
-    memory: Memory
+    memory: SeriesState
     series: int = 0
 
     def __post_init__(self) -> None:
@@ -43,9 +43,9 @@ class Sonde:
         letters = np.frombuffer((status or "N" * n).encode(), np.uint8)
         parameter = np.full(n, CATALOGUE.index[self.key])
         series = np.full(n, self.series)
-        verdict = assess(series, parameter, at, np.asarray(values, float), letters, self.memory, CATALOGUE)
-        assert set(verdict.again_series.tolist()) <= {self.series}
-        self.verdicts |= dict(zip(verdict.again_at.tolist(), verdict.again_packed.tolist(), strict=True))
+        verdict = check_quality(series, parameter, at, np.asarray(values, float), letters, self.memory, CATALOGUE)
+        assert set(verdict.reflag_series.tolist()) <= {self.series}
+        self.verdicts |= dict(zip(verdict.reflag_at.tolist(), verdict.reflag_packed.tolist(), strict=True))
         self.verdicts |= dict(zip(at.tolist(), pack(verdict.flag, verdict.tests).tolist(), strict=True))
         self.memory.apply(verdict.carried)
         self.now = int(at[-1]) if n else self.now
@@ -66,9 +66,9 @@ def sonde(key: str) -> Sonde:
     return Sonde(key, memory(key))
 
 
-def memory(*keys: str) -> Memory:
+def memory(*keys: str) -> SeriesState:
     """A memory of new series of one station."""
-    return Memory.of(np.zeros(len(keys), np.int32), np.array([CATALOGUE.index[key] for key in keys], np.int32))
+    return SeriesState.of(np.zeros(len(keys), np.int32), np.array([CATALOGUE.index[key] for key in keys], np.int32))
 
 
 def verdict(key: str, *values: float, **how: int) -> list[tuple[Flag, QualityTest]]:
@@ -362,7 +362,7 @@ def said_of(own: str, columns: dict[str, np.ndarray]) -> list[QualityTest]:
     parameter = np.array([CATALOGUE.index[key] for key in keys])[series]
     at = np.tile(START + 15 * MINUTE * np.arange(n, dtype=np.int64), len(keys))
     values = np.concatenate([columns[key] for key in keys]).round(3)
-    told = assess(series, parameter, at, values, np.full(len(at), ord("N"), np.uint8), memory(*keys), CATALOGUE)
+    told = check_quality(series, parameter, at, values, np.full(len(at), ord("N"), np.uint8), memory(*keys), CATALOGUE)
     return [QualityTest(int(bits)) for bits in told.tests[series == keys.index(own)]]
 
 
@@ -402,13 +402,13 @@ def test_what_sensors_say_in_air_is_not_what_is_usual_at_that_time_of_the_day(si
         assert np.nanmax(np.abs(row[1740 + 96 : 1920])) < 1.0, key
 
 
-def _moves(kept: Memory, first: int, size: int, columns: dict[str, np.ndarray]) -> np.ndarray:
+def _moves(kept: SeriesState, first: int, size: int, columns: dict[str, np.ndarray]) -> np.ndarray:
     """(sensors, readings) of a stretch of quarter-hourly readings: how far each lies from its last two hours."""
     values = np.stack([one[first : first + size].round(3) for one in columns.values()])
     series = np.repeat(np.arange(len(values)), values.shape[1])
     at = START + 15 * MINUTE * (first + np.tile(np.arange(values.shape[1], dtype=np.int64), len(values)))
     letters = np.full(len(at), ord("N"), np.uint8)
-    told = assess(series, kept.parameter[series], at, values.ravel(), letters, kept, CATALOGUE)
+    told = check_quality(series, kept.parameter[series], at, values.ravel(), letters, kept, CATALOGUE)
     kept.apply(told.carried)
     return told.move.reshape(values.shape)
 
@@ -479,12 +479,12 @@ def test_a_thermometer_that_shows_a_tenth_more_is_no_witness_against_a_step_of_p
     assert (told[0] >> 4 & QualityTest.SHIFT != 0).sum() == steps
 
 
-def _pair(both: Memory, first: int, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _pair(both: SeriesState, first: int, values: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The verdicts on the quarter-hourly readings of two sensors of a station, handed in as one batch."""
     series = np.repeat([0, 1], len(values[0]))
     at = START + 15 * MINUTE * (first + np.tile(np.arange(len(values[0])), 2))
     letters = np.full(len(at), ord("N"), np.uint8)
-    verdict = assess(series, both.parameter[series], at, np.concatenate(values), letters, both, CATALOGUE)
+    verdict = check_quality(series, both.parameter[series], at, np.concatenate(values), letters, both, CATALOGUE)
     both.apply(verdict.carried)
     return np.split(pack(verdict.flag, verdict.tests), 2)
 
@@ -495,7 +495,7 @@ def test_late_readings_are_judged_by_the_thresholds_in_force_and_teach_nothing()
     values, n = np.array([*[7.0] * 8, 9.0, 7.0, 7.0]), 11
     at = one.now + 15 * MINUTE * (1 + np.arange(n))
     parameter, letters = np.full(n, CATALOGUE.index["do"]), np.full(n, ord("N"), np.uint8)
-    told = assess(np.zeros(n, int), parameter, at, values, letters, one.memory, CATALOGUE, learn=False)
+    told = check_quality(np.zeros(n, int), parameter, at, values, letters, one.memory, CATALOGUE, learn=False)
     assert told.flag.tolist() == [GOOD] * n, "2 mg/L are nothing to this sensor"
     one.memory.apply(told.carried)
     assert np.array_equal(before.counts, one.memory.counts[:1])
@@ -550,7 +550,9 @@ def test_equal_values_of_two_series_are_two_runs() -> None:
     series = np.repeat([0, 1], n)
     at = np.tile(START + 2 * HOUR * np.arange(n), 2)
     parameter = np.full(2 * n, CATALOGUE.index["do"])
-    told = assess(series, parameter, at, np.full(2 * n, 7.0), np.full(2 * n, ord("N"), np.uint8), both, CATALOGUE)
+    told = check_quality(
+        series, parameter, at, np.full(2 * n, 7.0), np.full(2 * n, ord("N"), np.uint8), both, CATALOGUE
+    )
     assert told.flag.tolist() == [GOOD] * 10
     assert told.carried.run_samples.tolist() == [5, 5]
 
@@ -561,7 +563,7 @@ def test_a_run_that_goes_on_in_a_shared_batch_counts_its_own_readings_only() -> 
     for batch, first in enumerate(([7.0, 7.0, 7.0], [7.0, 8.0, 8.0])):
         at = np.tile(START + HOUR * (3 * batch + np.arange(3)), 2)
         values_ = np.array([*first, 7.0, 7.0, 7.0])
-        told = assess(np.repeat([0, 1], 3), do, at, values_, letters, both, CATALOGUE)
+        told = check_quality(np.repeat([0, 1], 3), do, at, values_, letters, both, CATALOGUE)
         both.apply(told.carried)
     assert told.carried.run_samples.tolist() == [2, 6]
     assert told.carried.run_start.tolist() == [START + 4 * HOUR, START]
@@ -597,7 +599,7 @@ def test_a_dead_zero_looks_at_its_own_series_only() -> None:
     both = memory("do", "do")
     do = CATALOGUE.index["do"]
     at, letters = np.array([START, START]), np.full(2, ord("N"), np.uint8)
-    told = assess(np.array([0, 1]), np.array([do, do]), at, np.array([8.0, 0.0]), letters, both, CATALOGUE)
+    told = check_quality(np.array([0, 1]), np.array([do, do]), at, np.array([8.0, 0.0]), letters, both, CATALOGUE)
     assert told.flag.tolist() == [GOOD, GOOD]
 
 
@@ -675,15 +677,15 @@ def test_readings_out_of_order_are_a_broken_promise() -> None:
     do, values = np.full(2, CATALOGUE.index["do"]), np.array([7.0, 7.0])
     for series, at in (([0, 0], [START + 1, START]), ([0, 0], [START, START]), ([1, 0], [START, START + 1])):
         with pytest.raises(ValueError, match="sorted"):
-            assess(np.array(series), do, np.array(at), values, n, one.memory, CATALOGUE)
+            check_quality(np.array(series), do, np.array(at), values, n, one.memory, CATALOGUE)
     two = memory("do", "do")
-    assert len(assess(np.array([0, 1]), do, np.array([START + 1, START]), values, n, two, CATALOGUE).flag) == 2
+    assert len(check_quality(np.array([0, 1]), do, np.array([START + 1, START]), values, n, two, CATALOGUE).flag) == 2
 
 
 def test_an_empty_batch_is_an_empty_answer() -> None:
     none = np.empty(0, np.int64)
-    told = assess(none, none, none, np.empty(0), np.empty(0, np.uint8), Memory(), CATALOGUE)
-    assert len(told.flag) == len(told.tests) == len(told.again_at) == len(told.carried.series) == 0
+    told = check_quality(none, none, none, np.empty(0), np.empty(0, np.uint8), SeriesState(), CATALOGUE)
+    assert len(told.flag) == len(told.tests) == len(told.reflag_at) == len(told.carried.series) == 0
 
 
 def test_a_batch_of_bad_readings_leaves_nothing_else_to_remember() -> None:
@@ -723,7 +725,7 @@ def test_making_room_keeps_what_was_remembered() -> None:
     assert late.last == CLEAN
 
 
-def snapshot(memory: Memory) -> tuple[bytes, ...]:
+def snapshot(memory: SeriesState) -> tuple[bytes, ...]:
     return tuple(getattr(memory, name).tobytes() for name in vars(memory))
 
 
@@ -785,7 +787,7 @@ def test_series_that_share_batches_are_judged_as_if_alone(
         one = sonde(key)
         one.give_at(np.array(at), values, status)
         alone.append(one)
-    shared = Memory.of(
+    shared = SeriesState.of(
         np.arange(len(many), dtype=np.int32), np.array([CATALOGUE.index[key] for key, *_ in many], np.int32)
     )
     told: list[dict[int, int]] = [{} for _ in many]
@@ -802,13 +804,13 @@ def test_series_that_share_batches_are_judged_as_if_alone(
         letters_ = np.frombuffer(status.encode(), np.uint8)
         batch = np.array(series, int), np.array(parameter, int), np.array(at, np.int64), np.array(values, float)
         before = snapshot(shared)
-        verdict_ = assess(*batch, letters_, shared, CATALOGUE)
+        verdict_ = check_quality(*batch, letters_, shared, CATALOGUE)
         assert snapshot(shared) == before  # nothing is remembered before the readings are stored
         packed = pack(verdict_.flag, verdict_.tests)
         for s, when, p in zip(
-            [*verdict_.again_series.tolist(), *series],
-            [*verdict_.again_at.tolist(), *at],
-            [*verdict_.again_packed.tolist(), *packed.tolist()],
+            [*verdict_.reflag_series.tolist(), *series],
+            [*verdict_.reflag_at.tolist(), *at],
+            [*verdict_.reflag_packed.tolist(), *packed.tolist()],
             strict=True,
         ):
             told[s][when] = p

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sensors.columns import columns
+from infra.times import to_ms
 from sensors.parameters import catalogue
 from sensors.stations import Deployment, Registry, Station
-from sensors.times import to_ms
+from sensors.table_columns import columns
 from sensors.wire.telemetry import STATION
 from simulator import replay
+from simulator.devices.reported_values import Reporting
 from simulator.replay import Table
-from simulator.reported import Reporting
 
 DAY_MS = 86_400_000
 NOW = 1_780_000_000_000

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sensors.parameters import catalogue
-from sensors.quality.returns import jump
+from sensors.quality.detectors.post_visit_drift import jump
 
 CATALOGUE = catalogue()
 HOUR, DAY = 3_600_000, 86_400_000

@@ -10,22 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.checks import explain
-from ingest.checks.pattern import PatternWatches
-from ingest.checks.places import Places
-from ingest.checks.rate import RateWatches
-from ingest.checks.rules import Bound, Rules, read
-from ingest.checks.schedule import Mutes, schedule
-from ingest.checks.trend import TrendWatches, mann_kendall, theil_sen
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
+from infra.times import to_ms
+from ingest.rules import explain
+from ingest.rules.daily_pattern import PatternWatches
+from ingest.rules.model import Bound, Rules, read
+from ingest.rules.places import Places
+from ingest.rules.rate import RateWatches
+from ingest.rules.schedule import Mutes, schedule
+from ingest.rules.trend import TrendWatches, mann_kendall, theil_sen
+from sensors.maintenance import Mute
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
-from sensors.quality.events import ROLES, SUREST, Cause, meaning
+from sensors.quality.detectors.sudden_events import ROLES, SUREST, EventCause, diagnose
 from sensors.standards import gb3838
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.times import to_ms
-from sensors.upkeep import Mute
 
 CATALOGUE = catalogue()
 HOUR = 3_600_000
@@ -156,19 +156,19 @@ def test_an_event_that_is_named_goes_before_one_for_all() -> None:
     both = rules(
         rule("event", id="any", colour="blue") + rule("event", id="acid", colour="red", kinds=["acid"], confidence=0.6)
     )
-    assert of_event(both, Cause.ACID) == ["acid"], "where it is not sure enough nothing is told"
-    assert of_event(both, Cause.BLOOM) == ["any"]
+    assert of_event(both, EventCause.ACID) == ["acid"], "where it is not sure enough nothing is told"
+    assert of_event(both, EventCause.BLOOM) == ["any"]
 
 
-def of_event(all_: Rules, cause: Cause, station: Station = SHIWAN) -> list[str]:
+def of_event(all_: Rules, cause: EventCause, station: Station = SHIWAN) -> list[str]:
     return [one.id for one in all_.of_event(cause, station, PLACES)]
 
 
 def test_an_event_is_as_urgent_as_the_most_exact_scope_says_step_by_step() -> None:
     two = rule("event", id="any", colour="yellow") + rule("event", id="sure", colour="orange", confidence=0.7)
     found = rules(two + rule("event", id="calm", colour="blue", stations=["lake"]))
-    assert of_event(found, Cause.SEWAGE) == ["sure", "any"]
-    assert of_event(found, Cause.SEWAGE, LAKE) == ["calm"], "the station's own rule goes before both general steps"
+    assert of_event(found, EventCause.SEWAGE) == ["sure", "any"]
+    assert of_event(found, EventCause.SEWAGE, LAKE) == ["calm"], "the station's own rule goes before both general steps"
     assert [one.id for one in found.speaking(LAKE, PLACES)] == ["calm"]
 
 
@@ -192,7 +192,7 @@ def test_an_event_rule_that_never_speaks_is_found() -> None:
 
 def test_the_detector_is_never_surer_than_a_rule_may_ask_for() -> None:
     wild = np.full(len(ROLES), 40.0)
-    assert meaning(wild, 400.0, 7.0, supported=True).confidence <= SUREST
+    assert diagnose(wild, 400.0, 7.0, supported=True).confidence <= SUREST
 
 
 # -- schedules and mutes -----------------------------------------------------------------------------------------------

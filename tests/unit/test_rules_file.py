@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from governance.finding import Colour
-from ingest.checks.rules import NoData, Rules, Side, Threshold, Trend, read
+from governance.incidents.finding import Colour
+from infra.errors import ConfigurationError
+from ingest.rules.model import NoData, Rules, Side, Threshold, Trend, read
 from riverchief.files import read_rules
-from sensors.errors import ConfigurationError
 from sensors.parameters import catalogue
 from sensors.stations import Station, Water
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
 from sensors.network import Outfall
 from sensors.parameters import catalogue
-from sensors.stationfile import read
+from sensors.registry_toml import read
 from simulator import scenario
 from simulator.scenario import EventKind, FaultKind, TroubleKind
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from governance.finding import Change, Finding, Kind
+from governance.incidents.finding import Change, Finding, Kind
+from infra.errors import ConfigurationError
+from infra.texts import Text
 from riverchief import score, scoring, settings
 from riverchief.cli import score as score_cli
 from riverchief.scoring import Span, Thing
-from sensors.errors import ConfigurationError
-from sensors.texts import Text
 from tests.cases import a_finding
 
 MINUTE = 60_000

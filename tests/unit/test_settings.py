@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from infra.errors import ConfigurationError
 from riverchief import settings
 from riverchief.settings import Settings, load, secret
-from sensors.errors import ConfigurationError
 
 SAMPLE = Path("config/settings.sample.toml")
 

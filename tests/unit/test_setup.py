@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from riverchief import certificates, setup
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
+from riverchief import setup
+from riverchief.brokers import certificates
 
 NOW = datetime(2026, 5, 12, 2, 30, tzinfo=UTC)
 NAMES = ["broker.example", "192.0.2.10"]

@@ -7,13 +7,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
+from infra.texts import say
 from sensors.parameters import catalogue
-from sensors.quality.events import Cause, Doubt
-from sensors.quality.slow import DAYS, HOUR_MS, AllAlarms, Slow, begun, look
-from sensors.quality.wording import event
+from sensors.quality.detectors.slow_events import (
+    DAYS,
+    HOUR_MS,
+    CombinedAlarms,
+    SlowEventState,
+    detect_slow_events,
+    first_alarms,
+)
+from sensors.quality.detectors.sudden_events import DiscountReason, EventCause
+from sensors.quality.explanations import event_text
 from sensors.reading import Floats, QualityTest
 from sensors.standards.oxygen import saturation
-from sensors.texts import say
 
 CATALOGUE = catalogue()
 START = 1_778_544_000_000  # midnight UTC
@@ -54,14 +61,14 @@ def alarms(
     cuts: tuple[int, ...] = (),
     flagged: Mapping[tuple[int, int], QualityTest] | None = None,
     again: bool = False,
-) -> AllAlarms:
+) -> CombinedAlarms:
     """What is told of one or several stations, each the neighbour of the next, handed in in pieces.
 
     ``flagged`` instants of all sensors of the first; ``again``: what is remembered is written down and read between.
     """
     stations = [waters] if isinstance(waters, Mapping) else list(waters)
     beside = {i: [j for j in (i - 1, i + 1) if 0 <= j < len(stations)] for i in range(len(stations))}
-    memory = Slow()
+    memory = SlowEventState()
     memory.grow(len(stations))
     n = len(next(iter(stations[0].values())))
     parts = []
@@ -76,22 +83,24 @@ def alarms(
                 rows.append((np.full(last - first, s), np.full(last - first, CATALOGUE.index[key]), at, values, tests))
         station, parameter, at, _, tests = (np.concatenate([r[i] for r in rows]) for i in range(5))
         value = np.round(np.concatenate([r[3][first:last] for r in rows]), 3)
-        told = look(station, parameter, START + STEP * at, value, tests, memory, CATALOGUE, beside)
+        told = detect_slow_events(station, parameter, START + STEP * at, value, tests, memory, CATALOGUE, beside)
         memory.apply(told)
         parts.append(told.alarms)
         if again:
             written = [memory.past.frozen(i) for i in range(len(stations))]
-            fresh = Slow(memory.open)
+            fresh = SlowEventState(memory.open)
             fresh.past.grow(len(stations))
             assert all(fresh.past.thaw(i, body) for i, body in enumerate(written))
             memory = fresh
-    every = AllAlarms(*(np.concatenate([getattr(one, name) for one in parts]) for name in AllAlarms.__match_args__))
+    every = CombinedAlarms(
+        *(np.concatenate([getattr(one, name) for one in parts]) for name in CombinedAlarms.__match_args__)
+    )
     return every.take(np.lexsort((every.at, every.station)))
 
 
-def sure(found: AllAlarms) -> list[tuple[Cause, float]]:
+def sure(found: CombinedAlarms) -> list[tuple[EventCause, float]]:
     """Cause and hour of each alarm that is not doubtful."""
-    rows = np.flatnonzero(found.doubt == Doubt.NONE).tolist()
+    rows = np.flatnonzero(found.doubt == DiscountReason.NONE).tolist()
     return [(found.meaning(i).cause, (int(found.at[i]) - START) / HOUR_MS) for i in rows]
 
 
@@ -104,10 +113,10 @@ def test_a_night_without_oxygen_is_told_within_three_hours_and_says_what_was_mea
     sag(water, 10 * DAY + 52)
     found = alarms(water)
     told = sure(found)
-    assert {cause for cause, _ in told} == {Cause.OXYGEN_SAG}
+    assert {cause for cause, _ in told} == {EventCause.OXYGEN_SAG}
     assert 0 < told[0][1] - (10 * 24 + 13) < 3
     assert told[-1][1] - told[0][1] > 5, "as long as it lasts"
-    said = event(begun(found), 0)
+    said = event_text(first_alarms(found), 0)
     assert said.en.startswith(say("event.oxygen_sag").en)
     assert "dissolved oxygen down to" in said.en
     assert "pH down to" in said.en
@@ -119,7 +128,7 @@ def test_the_second_and_third_night_are_told_like_the_first() -> None:
     water = creek(14)
     for night in (10, 11, 12):
         sag(water, night * DAY + 52)
-    hours = [hour for _, hour in sure(begun(alarms(water)))]
+    hours = [hour for _, hour in sure(first_alarms(alarms(water)))]
     assert [int(hour // 24) for hour in hours] == [10, 11, 12]
 
 
@@ -128,10 +137,10 @@ def test_oxygen_that_sinks_alone_is_doubtful_and_says_why() -> None:
     sag(water, 10 * DAY + 52, with_ph=False)
     found = alarms(water)
     assert sure(found) == []
-    assert set(found.doubt.tolist()) == {Doubt.LONE}
-    assert found.kind(0) is Cause.DOUBTFUL
+    assert set(found.doubt.tolist()) == {DiscountReason.LONE}
+    assert found.kind(0) is EventCause.DOUBTFUL
     assert found.meaning(0).confidence <= 0.3
-    assert "oxygen alone is low" in event(found, 0).en
+    assert "oxygen alone is low" in event_text(found, 0).en
 
 
 def test_a_neighbour_in_which_oxygen_is_missing_too_bears_witness() -> None:
@@ -139,8 +148,8 @@ def test_a_neighbour_in_which_oxygen_is_missing_too_bears_witness() -> None:
     for water in stations:
         sag(water, 10 * DAY + 52, with_ph=False)
     found = alarms(stations)
-    assert {cause for cause, _ in sure(found)} == {Cause.OXYGEN_SAG}
-    assert "neighbouring station" in event(found.take(np.flatnonzero(found.doubt == 0)), 0).en
+    assert {cause for cause, _ in sure(found)} == {EventCause.OXYGEN_SAG}
+    assert "neighbouring station" in event_text(found.take(np.flatnonzero(found.doubt == 0)), 0).en
 
 
 def test_warm_water_holds_less_oxygen_and_that_is_no_sag() -> None:
@@ -178,7 +187,7 @@ def test_mud_at_two_stations_is_dredging_and_at_one_a_fouled_lens() -> None:
     assert len(alarms(stations).at) == 0
     mud(stations[1], 10 * DAY + 48, 4)
     found = alarms(stations)
-    assert {cause for cause, _ in sure(found)} == {Cause.SEDIMENT}
+    assert {cause for cause, _ in sure(found)} == {EventCause.SEDIMENT}
     assert found.supported.all()
     assert min(hour for _, hour in sure(found)) > 10 * 24 + 12, "not before the second one shows it"
 
@@ -188,11 +197,11 @@ def test_mud_that_one_station_sees_alone_for_six_dry_hours_is_doubtful_and_says_
     mud(water, 10 * DAY + 20, 8, hours=10)
     found = alarms(water)
     assert sure(found) == []
-    assert {found.meaning(i).cause for i in range(len(found.at))} == {Cause.SEDIMENT}
-    assert found.kind(0) is Cause.DOUBTFUL
+    assert {found.meaning(i).cause for i in range(len(found.at))} == {EventCause.SEDIMENT}
+    assert found.kind(0) is EventCause.DOUBTFUL
     assert 5.5 < (int(found.at[0]) - START) / HOUR_MS - (10 * 24 + 5) < 7
-    assert "a fouled lens" in event(found, 0).en
-    assert "镜头附着" in event(found, 0).zh
+    assert "a fouled lens" in event_text(found, 0).en
+    assert "镜头附着" in event_text(found, 0).zh
 
 
 @pytest.mark.parametrize("why", ["four hours", "rain", "road salt", "nothing tells of rain"])
@@ -227,7 +236,7 @@ def test_a_bloom_is_told_on_its_second_bright_day_and_stays_on_by_night() -> Non
     water = creek(16)
     bloom(water, 11)
     told = sure(alarms(water))
-    assert {cause for cause, _ in told} == {Cause.BLOOM}
+    assert {cause for cause, _ in told} == {EventCause.BLOOM}
     assert 12 <= told[0][1] / 24 < 13.5
     hours = np.array([hour for _, hour in told])
     assert np.diff(hours).max() < 6, "it goes on through the nights"
@@ -256,9 +265,9 @@ def test_the_nights_in_which_a_bloom_rots_are_the_blooms_and_tell_nothing_new() 
     for night in (15, 16, 17):
         sag(water, night * DAY + 52)
     found = alarms(water)
-    assert {cause for cause, _ in sure(found)} == {Cause.BLOOM}
+    assert {cause for cause, _ in sure(found)} == {EventCause.BLOOM}
     assert max(hour for _, hour in sure(found)) / 24 > 17.5
-    assert len(sure(begun(found))) == 1
+    assert len(sure(first_alarms(found))) == 1
 
 
 def test_a_first_night_without_oxygen_days_after_a_bloom_says_that_there_was_one() -> None:
@@ -266,12 +275,12 @@ def test_a_first_night_without_oxygen_days_after_a_bloom_says_that_there_was_one
     bloom(water, 11)
     over(water, 15)
     sag(water, 18 * DAY + 52)
-    found = begun(alarms(water))
+    found = first_alarms(alarms(water))
     bright, dark = np.flatnonzero(found.doubt == 0).tolist()
-    assert found.meaning(dark).cause is Cause.BLOOM
-    assert "what rots takes the oxygen" in event(found, dark).en
-    assert "腐烂" in event(found, dark).zh
-    assert "rots" not in event(found, bright).en
+    assert found.meaning(dark).cause is EventCause.BLOOM
+    assert "what rots takes the oxygen" in event_text(found, dark).en
+    assert "腐烂" in event_text(found, dark).zh
+    assert "rots" not in event_text(found, bright).en
 
 
 def test_nights_without_oxygen_a_week_after_a_bloom_are_a_matter_of_their_own() -> None:
@@ -279,7 +288,7 @@ def test_nights_without_oxygen_a_week_after_a_bloom_are_a_matter_of_their_own() 
     bloom(water, 11)
     over(water, 15)
     sag(water, 23 * DAY + 52)
-    assert [cause for cause, _ in sure(begun(alarms(water)))] == [Cause.BLOOM, Cause.OXYGEN_SAG]
+    assert [cause for cause, _ in sure(first_alarms(alarms(water)))] == [EventCause.BLOOM, EventCause.OXYGEN_SAG]
 
 
 def test_where_ph_says_nothing_chlorophyll_and_oxygen_tell_a_bloom_on_its_second_bright_day() -> None:
@@ -290,7 +299,7 @@ def test_where_ph_says_nothing_chlorophyll_and_oxygen_tell_a_bloom_on_its_second
     grown = 1 + 2 * np.clip(np.arange(16 * DAY) / DAY - 11, 0, 4)
     water["chla"] = 20 * grown + np.random.default_rng(3).normal(0, 0.5, 16 * DAY)
     told = sure(alarms(water))
-    assert {cause for cause, _ in told} == {Cause.BLOOM}
+    assert {cause for cause, _ in told} == {EventCause.BLOOM}
     assert 12 <= told[0][1] / 24 < 13.5
 
 
@@ -324,17 +333,17 @@ def test_the_cutting_changes_nothing_nor_does_what_is_written_down_and_read_agai
     mud(stations[1], 11 * DAY + 48, 4)
     bloom(stations[1], 11)
     whole = alarms(stations)
-    assert {Cause.OXYGEN_SAG, Cause.SEDIMENT} <= {cause for cause, _ in sure(whole)}
+    assert {EventCause.OXYGEN_SAG, EventCause.SEDIMENT} <= {cause for cause, _ in sure(whole)}
     rng = np.random.default_rng(5)
     for again in (False, True):
         for cuts in (tuple(range(7, 13 * DAY, 11)), tuple(sorted(rng.choice(13 * DAY, 40, replace=False).tolist()))):
             cut = alarms(stations, cuts=cuts, again=again)
-            for name in AllAlarms.__match_args__:
+            for name in CombinedAlarms.__match_args__:
                 np.testing.assert_array_equal(getattr(cut, name), getattr(whole, name), err_msg=name)
 
 
 def test_what_is_written_down_in_another_form_is_not_read() -> None:
-    memory = Slow()
+    memory = SlowEventState()
     memory.grow(1)
     body = memory.past.frozen(0)
     assert memory.past.thaw(0, body)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from infra.errors import ConfigurationError
 from sensors.datum import Box, to_gcj02
-from sensors.errors import ConfigurationError
 from sensors.network import Level
 from sensors.parameters import catalogue
 from sensors.reading import Batch
-from sensors.stationfile import read, read_book
+from sensors.registry_toml import read, read_book
 from sensors.stations import Deployment, Water
 
 SHIPPED = Path(__file__).parents[2] / "config" / "stations.toml"

@@ -6,22 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sensors import stationfile, stationtable
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
+from sensors import registry_csv, registry_toml
+from sensors.maintenance import Check, MaintenanceRecords, Visit
 from sensors.network import Level, Outfall, OutfallKind, Region, Travel
 from sensors.parameters import catalogue
+from sensors.registry_rows import COLUMNS, Book
 from sensors.standards.gb3838 import WaterClass
 from sensors.standards.hj915 import CheckKind
-from sensors.stationbook import COLUMNS, Book
 from sensors.stations import Deployment, Device, Reach, Registry, Station, Water
-from sensors.upkeep import Check, Upkeep, Visit
 
 KNOWN = catalogue()
 SHIPPED = Path(__file__).parents[2] / "config" / "stations.toml"
 
 
 def read(text: str, **other: object) -> Book:
-    return stationtable.read_book(text, KNOWN, **other)
+    return registry_csv.read_book(text, KNOWN, **other)
 
 
 def faults(text: str, **other: object) -> list[str]:
@@ -65,9 +65,9 @@ def test_a_mistake_is_named(text, fault):
     assert fault in "\n".join(faults(text))
 
 
-@pytest.mark.parametrize("form", [stationfile, stationtable])
+@pytest.mark.parametrize("form", [registry_toml, registry_csv])
 def test_the_shipped_example_comes_back_the_same(form):
-    book = stationfile.read_book(SHIPPED.read_text(encoding="utf-8"), KNOWN)
+    book = registry_toml.read_book(SHIPPED.read_text(encoding="utf-8"), KNOWN)
     assert form.read_book(form.write(book), KNOWN) == book
 
 
@@ -172,11 +172,11 @@ def books(draw: st.DrawFn) -> Book:
         travels=(Travel("upper", "lower", 60, draw(st.integers(60, 90)), 90, draw(PROSE)),),
         regions=tuple(regions),
     )
-    return Book(registry, Upkeep(tuple(checks), tuple(visits)))
+    return Book(registry, MaintenanceRecords(tuple(checks), tuple(visits)))
 
 
 @settings(max_examples=150, deadline=None)
 @given(books())
 def test_what_is_exported_as_a_file_or_a_table_is_imported_as_it_was(book):
-    assert stationfile.read_book(stationfile.write(book), KNOWN) == book
-    assert stationtable.read_book(stationtable.write(book), KNOWN) == book
+    assert registry_toml.read_book(registry_toml.write(book), KNOWN) == book
+    assert registry_csv.read_book(registry_csv.write(book), KNOWN) == book

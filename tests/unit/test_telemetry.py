@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from infra.times import to_ms
 from sensors.parameters import catalogue
 from sensors.reading import Message, Reason
-from sensors.times import to_ms
 from sensors.wire.telemetry import (
     MAX_BYTES,
     MAX_SAMPLES,

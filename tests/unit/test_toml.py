@@ -5,16 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from governance import assessment, dispatch, tomlfile
-from ingest.checks import rules
+from governance import assessment
+from governance.incidents import dispatch
+from infra import toml_file
+from infra.errors import ConfigurationError
+from ingest.rules import model as rule_model
 from riverchief import settings
-from sensors import stationfile
-from sensors.errors import ConfigurationError
+from sensors import registry_toml
 from sensors.parameters import catalogue
 from sensors.wire import mapping
 
 
-class Anything(tomlfile.Table):
+class Anything(toml_file.Table):
     """A table with one entry."""
 
     x: int = 0
@@ -28,11 +30,11 @@ def settings_file(folder: Path, text: str) -> None:
 
 READERS: dict[str, Callable[[Path, str], object]] = {
     "mappings": lambda _, text: mapping.read(text, catalogue()),
-    "rules": lambda _, text: rules.read(text, catalogue()),
+    "rules": lambda _, text: rule_model.read(text, catalogue()),
     "processes": lambda _, text: dispatch.read(text),
     "formula": lambda _, text: assessment.read(text),
-    "stations": lambda _, text: stationfile.read(text, catalogue()),
-    "contacts": lambda _, text: tomlfile.parse(text, Anything),
+    "stations": lambda _, text: registry_toml.read(text, catalogue()),
+    "contacts": lambda _, text: toml_file.parse(text, Anything),
     "settings": settings_file,
 }
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from sensors import tracing
-from sensors.errors import ConfigurationError, NotFound
+from infra.errors import ConfigurationError, NotFound
+from sensors import source_attribution
 from sensors.network import Outfall, OutfallKind, Travel, along_km
 from sensors.parameters import catalogue
+from sensors.source_attribution import HOUR_MS, Current, Detection, NonDetection, PlaceKind, RiverTree
 from sensors.stations import Reach, Registry, Station, Water
-from sensors.tracing import HOUR_MS, Current, PlaceKind, Quiet, River, Seen
 
 KM = 1 / 111.195
 T = 20_700 * 24 * HOUR_MS
@@ -41,19 +41,19 @@ def registry() -> Registry:
     return Registry(stations, (), (river, creek, aside), catalogue(), outfalls=outfalls, travels=travels)
 
 
-RIVER = River(registry())
+RIVER = RiverTree(registry())
 STEADY = {"river": Current(T - 100 * HOUR_MS, np.ones(1), measured=True)}
 
 
-def keys(found: list[tracing.Candidate], kind: PlaceKind = PlaceKind.OUTFALL) -> list[str]:
+def keys(found: list[source_attribution.Candidate], kind: PlaceKind = PlaceKind.OUTFALL) -> list[str]:
     return [c.key for c in found if c.kind is kind]
 
 
 def test_the_outfall_whose_water_comes_when_it_was_seen_is_named_with_its_release():
     # 0.3 m/s is 1.08 km an hour: from km 3.5 to 6 it takes 2.3 h, to 9 5.1 h; nothing was seen above
-    seen = [Seen("mid", T), Seen("low", T + round(2.78 * HOUR_MS))]
-    quiet = [Quiet("up", T + 3 * HOUR_MS), Quiet("creek-1", T + 3 * HOUR_MS)]
-    best = tracing.trace(RIVER, seen, quiet, STEADY)[0]
+    seen = [Detection("mid", T), Detection("low", T + round(2.78 * HOUR_MS))]
+    quiet = [NonDetection("up", T + 3 * HOUR_MS), NonDetection("creek-1", T + 3 * HOUR_MS)]
+    best = source_attribution.rank_sources(RIVER, seen, quiet, STEADY)[0]
     assert best.key == "works"
     assert best.early_ms <= T - 2.3 * HOUR_MS <= best.late_ms
     assert best.late_ms - best.early_ms < 8 * HOUR_MS
@@ -61,9 +61,9 @@ def test_the_outfall_whose_water_comes_when_it_was_seen_is_named_with_its_releas
 
 
 def test_a_station_on_the_way_that_saw_nothing_speaks_against_what_lies_above_it():
-    seen = [Seen("mid", T)]
-    without = {c.key: c.probability for c in tracing.trace(RIVER, seen, (), STEADY)}
-    found = tracing.trace(RIVER, seen, [Quiet("up", T + 2 * HOUR_MS)], STEADY)
+    seen = [Detection("mid", T)]
+    without = {c.key: c.probability for c in source_attribution.rank_sources(RIVER, seen, (), STEADY)}
+    found = source_attribution.rank_sources(RIVER, seen, [NonDetection("up", T + 2 * HOUR_MS)], STEADY)
     against = {c.key: c for c in found}
     assert against["high"].probability < 0.5 * without["high"] if "high" in against else True
     if "high" in against:
@@ -72,36 +72,40 @@ def test_a_station_on_the_way_that_saw_nothing_speaks_against_what_lies_above_it
 
 
 def test_a_station_that_saw_it_first_upstream_brings_the_source_up_there():
-    seen = [Seen("up", T), Seen("mid", T + round(3.7 * HOUR_MS))]
-    found = tracing.trace(RIVER, seen, [Quiet("creek-1", T + 4 * HOUR_MS)], STEADY)
+    seen = [Detection("up", T), Detection("mid", T + round(3.7 * HOUR_MS))]
+    found = source_attribution.rank_sources(RIVER, seen, [NonDetection("creek-1", T + 4 * HOUR_MS)], STEADY)
     assert found[0].key == "high"
 
 
 def test_the_flood_carries_water_up_to_a_station_from_an_outfall_below_it():
-    at = T - 48 * HOUR_MS + np.arange(0, 60 * 2) * tracing.STEP_MS
+    at = T - 48 * HOUR_MS + np.arange(0, 60 * 2) * source_attribution.STEP_MS
     hours = (at - T) / HOUR_MS
     flood = {"river": Current(int(at[0]), np.where((hours > -4) & (hours <= 0), -4.0, 1.0), measured=True)}
-    seen, quiet = [Seen("mid", T - HOUR_MS)], [Quiet("up", T), Quiet("creek-1", T)]
-    with_tide = tracing.trace(RIVER, seen, quiet, flood)
+    seen, quiet = [Detection("mid", T - HOUR_MS)], [NonDetection("up", T), NonDetection("creek-1", T)]
+    with_tide = source_attribution.rank_sources(RIVER, seen, quiet, flood)
     tail = next(c for c in with_tide if c.key == "tail")
     assert any("涨潮" in reason.zh for reason in tail.reasons)
     assert keys(with_tide)[0] == "tail"
-    steady = tracing.trace(RIVER, seen, quiet, STEADY)
+    steady = source_attribution.rank_sources(RIVER, seen, quiet, STEADY)
     p = {c.key: c.probability for c in steady}
     assert p.get("tail", 0.0) < 0.05 < tail.probability
 
 
 def test_acid_points_to_the_works_and_ammonia_to_sewage():
-    seen = [Seen("low", T)]
-    acid = {c.key: c.probability for c in tracing.trace(RIVER, seen, (), STEADY, falls=frozenset({"ph"}))}
-    sewage = tracing.trace(RIVER, seen, (), STEADY, rises=frozenset({"nh3n", "tp"}), falls=frozenset({"do"}))
+    seen = [Detection("low", T)]
+    acid = {
+        c.key: c.probability for c in source_attribution.rank_sources(RIVER, seen, (), STEADY, falls=frozenset({"ph"}))
+    }
+    sewage = source_attribution.rank_sources(
+        RIVER, seen, (), STEADY, rises=frozenset({"nh3n", "tp"}), falls=frozenset({"do"})
+    )
     ammonia = {c.key: c.probability for c in sewage}
     assert acid["works"] > ammonia["works"]
     assert any("不太像工业排口" in r.zh for c in sewage if c.key == "works" for r in c.reasons)
 
 
 def test_another_river_has_no_candidates_here_and_probabilities_are_shares():
-    found = tracing.trace(RIVER, [Seen("low", T)], [Quiet("off", T)], STEADY)
+    found = source_attribution.rank_sources(RIVER, [Detection("low", T)], [NonDetection("off", T)], STEADY)
     assert all(c.reach != "aside" for c in found)
     assert 0 < sum(c.probability for c in found) <= 1 + 1e-9
     assert [c.probability for c in found] == sorted((c.probability for c in found), reverse=True)
@@ -110,11 +114,11 @@ def test_another_river_has_no_candidates_here_and_probabilities_are_shares():
 
 def test_unknown_stations_and_those_on_no_reach_are_refused_by_name():
     with pytest.raises(NotFound, match="nowhere"):
-        tracing.trace(RIVER, [Seen("nowhere", T)])
+        source_attribution.rank_sources(RIVER, [Detection("nowhere", T)])
     with pytest.raises(NotFound, match="dry"):
-        tracing.trace(RIVER, [Seen("dry", T)])
+        source_attribution.rank_sources(RIVER, [Detection("dry", T)])
     with pytest.raises(ValueError, match="no station saw"):
-        tracing.trace(RIVER, [])
+        source_attribution.rank_sources(RIVER, [])
 
 
 def test_reaches_that_flow_in_a_circle_are_refused():
@@ -122,26 +126,28 @@ def test_reaches_that_flow_in_a_circle_are_refused():
     a = Reach("a", "甲", "a", Water.CREEK, line, downstream="b")
     b = Reach("b", "乙", "b", Water.CREEK, line, downstream="a")
     with pytest.raises(ConfigurationError, match="circle: a, b"):
-        River(Registry((), (), (a, b), catalogue()))
+        RiverTree(Registry((), (), (a, b), catalogue()))
 
 
 def test_a_falling_level_is_the_ebb_and_a_still_one_no_tide():
     at = T - 48 * HOUR_MS + np.arange(0, 48 * 6) * 600_000
     level = np.cos(2 * np.pi * (at - T) / HOUR_MS / 12.42)
-    found = tracing.current_of_levels(at, level, T - 36 * HOUR_MS, T)
+    found = source_attribution.current_of_levels(at, level, T - 36 * HOUR_MS, T)
     assert found is not None
-    place = (T - round(9.3 * HOUR_MS) - found.start_ms) // tracing.STEP_MS  # a quarter period after high water
+    place = (
+        T - round(9.3 * HOUR_MS) - found.start_ms
+    ) // source_attribution.STEP_MS  # a quarter period after high water
     assert found.share[place] > 0.9
-    assert tracing.current_of_levels(at, 0.01 * level, T - 36 * HOUR_MS, T) is None
+    assert source_attribution.current_of_levels(at, 0.01 * level, T - 36 * HOUR_MS, T) is None
 
 
 def test_the_onset_lies_where_the_rise_began():
     at = T + np.arange(-26 * 6, 12) * 600_000
     value = 1 + 0.02 * np.sin(at / 3e6) + np.clip((at - T) / HOUR_MS, 0, 1) * 4
-    began = tracing.onset(at, value, int(at[-1]), up=True)
+    began = source_attribution.onset(at, value, int(at[-1]), up=True)
     assert began is not None
     assert abs(began[0] - T) <= 1_200_000
-    assert tracing.onset(at[:-12], value[:-12], int(at[-13]), up=True) is None
+    assert source_attribution.onset(at[:-12], value[:-12], int(at[-13]), up=True) is None
 
 
 def test_neighbours_that_show_the_same_have_seen_it_and_well_ones_are_quiet():
@@ -157,7 +163,7 @@ def test_neighbours_that_show_the_same_have_seen_it_and_well_ones_are_quiet():
         "up": {"nh3n": line(0, 0), "do": line(0, 0)},
         "creek-1": {"nh3n": (at[:100], np.ones(100))},
     }
-    found = tracing.evidence(readings, "mid", T + HOUR_MS, T + 6 * HOUR_MS)
+    found = source_attribution.evidence(readings, "mid", T + HOUR_MS, T + 6 * HOUR_MS)
     assert found.rises == {"nh3n"}
     assert found.falls == {"do"}
     assert {s.station for s in found.seen} == {"mid", "low"}

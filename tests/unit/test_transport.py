@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 
 from sensors.wire.telemetry import MAX_BYTES, Sample, parse
+from simulator.devices.transport import BATTERY_LASTS, Fate, Kind, Put, Settled, Transport
 from simulator.scenario import Trouble, TroubleKind
-from simulator.transport import BATTERY_LASTS, Fate, Kind, Put, Settled, Transport
 
 T0 = 1_780_000_000_000
 MINUTE, HOUR = 60_000, 3_600_000

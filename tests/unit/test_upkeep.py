@@ -5,12 +5,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sensors.errors import ConfigurationError
+from infra.errors import ConfigurationError
+from sensors.maintenance import (
+    FAR_MS,
+    Check,
+    CheckDue,
+    MaintenanceRecords,
+    Marks,
+    MarkSpan,
+    Visit,
+    checks_due,
+    faults_of,
+    mark_spans,
+    muted_until,
+)
 from sensors.parameters import catalogue
 from sensors.reading import Flag, QualityTest, pack
 from sensors.standards.hj915 import CheckKind, ErrorKind, limit
 from sensors.stations import Deployment, Registry, Station
-from sensors.upkeep import FAR_MS, Check, Due, Marks, Span, Upkeep, Visit, checks_due, faults_of, muted, spans
 
 CATALOGUE = catalogue()
 HOUR = 3_600_000
@@ -92,7 +104,7 @@ def test_what_was_wrong_as_found_may_be_right_as_left():
 def doubted(*checks: Check, deployments: tuple[Deployment, ...] = (NH3N,)) -> list[tuple[float, float]]:
     """The doubtful spans in hours since T0; inf where there is no end yet."""
     registry = Registry((HERE,), deployments, catalogue=CATALOGUE)
-    found = sorted(spans(registry, Upkeep(checks)))
+    found = sorted(mark_spans(registry, MaintenanceRecords(checks)))
     assert all(s.test is QualityTest.CALIBRATION for s in found)
     return [((s.start_ms - T0) / HOUR, float("inf") if s.end_ms == FAR_MS else (s.end_ms - T0) / HOUR) for s in found]
 
@@ -156,16 +168,16 @@ def packed(flag: Flag, tests: QualityTest | int = 0) -> int:
     return int(pack(np.array([flag], np.uint8), np.array([int(tests)], np.uint32))[0])
 
 
-def laid(found: set[Span], at_hours: list[float], was: list[int], parameter: str = "nh3n") -> list[int]:
+def laid(found: set[MarkSpan], at_hours: list[float], was: list[int], parameter: str = "nh3n") -> list[int]:
     marks = Marks(found, {"s": 0}, CATALOGUE)
     n = len(at_hours)
     at = np.array([T0 + int(h * HOUR) for h in at_hours], np.int64)
     code = np.full(n, CATALOGUE.index[parameter])
-    return marks.lay(np.zeros(n, np.int32), code, at, np.array(was, np.int64)).tolist()
+    return marks.apply_marks(np.zeros(n, np.int32), code, at, np.array(was, np.int64)).tolist()
 
 
 def test_a_mark_is_on_the_readings_from_its_start_to_before_its_end():
-    span = Span("s", "nh3n", QualityTest.CALIBRATION, T0 + HOUR, T0 + 2 * HOUR)
+    span = MarkSpan("s", "nh3n", QualityTest.CALIBRATION, T0 + HOUR, T0 + 2 * HOUR)
     plain, marked = packed(Flag.GOOD), packed(Flag.SUSPECT, QualityTest.CALIBRATION)
     assert laid({span}, [0.99, 1, 1.5, 2], [plain] * 4) == [plain, marked, marked, plain]
     assert laid({span}, [1], [plain], "ph") == [plain]
@@ -174,7 +186,7 @@ def test_a_mark_is_on_the_readings_from_its_start_to_before_its_end():
 
 
 def test_marks_come_and_go_and_what_the_quality_tests_said_stays():
-    span = Span("s", "nh3n", QualityTest.MAINTENANCE, T0, T0 + HOUR)
+    span = MarkSpan("s", "nh3n", QualityTest.MAINTENANCE, T0, T0 + HOUR)
     for flag, tests in (
         (Flag.GOOD, 0),
         (Flag.SUSPECT, QualityTest.SPIKE),
@@ -195,10 +207,10 @@ def test_marks_come_and_go_and_what_the_quality_tests_said_stays():
 def test_a_visit_marks_the_sensors_worked_on_or_the_whole_station():
     registry = Registry((HERE,), catalogue=CATALOGUE)
     visits = (Visit("s", T0, T0 + HOUR, ("ph", "do")), Visit("s", T0 + 2 * HOUR))
-    assert spans(registry, Upkeep(visits=visits)) == {
-        Span("s", "ph", QualityTest.MAINTENANCE, T0, T0 + HOUR),
-        Span("s", "do", QualityTest.MAINTENANCE, T0, T0 + HOUR),
-        Span("s", "", QualityTest.MAINTENANCE, T0 + 2 * HOUR, FAR_MS),
+    assert mark_spans(registry, MaintenanceRecords(visits=visits)) == {
+        MarkSpan("s", "ph", QualityTest.MAINTENANCE, T0, T0 + HOUR),
+        MarkSpan("s", "do", QualityTest.MAINTENANCE, T0, T0 + HOUR),
+        MarkSpan("s", "", QualityTest.MAINTENANCE, T0 + 2 * HOUR, FAR_MS),
     }
 
 
@@ -219,7 +231,7 @@ def test_two_visits_of_a_station_at_once_are_refused(second, why):
 def test_silence_is_excused_while_somebody_works_and_until_the_work_ended():
     stations = {"a": 0, "b": 1, "c": 2}
     visits = [Visit("a", T0), Visit("b", T0, T0 + HOUR), Visit("c", T0 + 9 * HOUR), Visit("gone", T0)]
-    assert muted(visits, stations, T0 + 2 * HOUR).tolist() == [T0 + 2 * HOUR, T0 + HOUR, -1]
+    assert muted_until(visits, stations, T0 + 2 * HOUR).tolist() == [T0 + 2 * HOUR, T0 + HOUR, -1]
 
 
 # -- what is due -------------------------------------------------------------------------------------------------------
@@ -227,7 +239,7 @@ def test_silence_is_excused_while_somebody_works_and_until_the_work_ended():
 DAY = 24 * HOUR
 
 
-def due(parameter: str, *checks: Check, hung: tuple[Deployment, ...] = (), days: float = 0.0) -> tuple[Due, bool]:
+def due(parameter: str, *checks: Check, hung: tuple[Deployment, ...] = (), days: float = 0.0) -> tuple[CheckDue, bool]:
     (found,) = checks_due([parameter], checks, hung, T0 + round(days * DAY))
     return found, found.overdue(T0 + round(days * DAY))
 
@@ -236,13 +248,13 @@ def test_a_sensor_is_due_a_week_after_its_last_check_and_an_electrode_for_ammoni
     for parameter, standard, days in (("do", 8.0, 7), ("nh3n", 2.0, 14)):
         kind = "five" if parameter == "do" else "standard"
         done = check(kind, parameter, standard, standard)
-        assert due(parameter, done, days=days - 0.1) == (Due(parameter, T0, False, T0 + days * DAY), False)
+        assert due(parameter, done, days=days - 0.1) == (CheckDue(parameter, T0, False, T0 + days * DAY), False)
         assert due(parameter, done, days=days)[1]
 
 
 def test_a_check_that_left_the_sensor_wrong_makes_it_due_at_once_until_one_of_its_type_passes():
     wrong = check("standard", "nh3n", 2.0, 2.5, hours=1)
-    assert due("nh3n", wrong, days=1) == (Due("nh3n", wrong.at_ms, True, wrong.at_ms), True)
+    assert due("nh3n", wrong, days=1) == (CheckDue("nh3n", wrong.at_ms, True, wrong.at_ms), True)
     assert not due("nh3n", replace(wrong, after=2.0), days=1)[1]
     assert due("nh3n", wrong, check("zero", "nh3n", 0.0, 0.0, hours=2), days=1)[1]
     assert not due("nh3n", wrong, check("standard", "nh3n", 2.0, 2.0, hours=2), days=1)[1]
@@ -251,6 +263,6 @@ def test_a_check_that_left_the_sensor_wrong_makes_it_due_at_once_until_one_of_it
 
 def test_another_sensor_starts_anew_and_one_that_nobody_ever_checked_is_due():
     old = check("standard", "nh3n", 2.0, 2.5, hours=-24)
-    assert due("nh3n", old, hung=(NH3N,), days=1) == (Due("nh3n", None, False, T0 + 14 * DAY), False)
-    assert due("nh3n", days=1) == (Due("nh3n", None, False, 0), True)
-    assert due("rain", days=1) == (Due("rain", None, False, None), False)
+    assert due("nh3n", old, hung=(NH3N,), days=1) == (CheckDue("nh3n", None, False, T0 + 14 * DAY), False)
+    assert due("nh3n", days=1) == (CheckDue("nh3n", None, False, 0), True)
+    assert due("rain", days=1) == (CheckDue("rain", None, False, None), False)

@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ingest.checks.upstream import Crossing, River
+from ingest.rules.upstream import OpenExceedance, River
 from sensors.parameters import catalogue
+from sensors.registry_toml import read
 from sensors.standards.oxygen import saturation
-from sensors.stationfile import read
 from sensors.stations import Registry, Station, Water
-from simulator import chemistry, network, showcase, tide, truth
-from simulator.faults import SENSORS
-from simulator.hydraulics import carry, chain
+from simulator import showcase, truth
+from simulator.devices.sensor_faults import SENSORS
+from simulator.physics import chemistry, network, tide
+from simulator.physics.hydraulics import carry, chain
+from simulator.physics.surface_layer import Upper
+from simulator.physics.world import World
 from simulator.scenario import Event, EventKind, Scenario, along_km
-from simulator.upper import Upper
-from simulator.world import World
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 MAY = 1_778_428_800_000  # 2026-05-11, midnight in Beijing
@@ -409,7 +410,7 @@ def test_the_demo_shows_5_mg_of_ammonia_at_qichachong_within_25_seconds_and_take
 def test_the_demos_registry_says_that_its_water_is_as_fast_as_it_comes() -> None:
     site, start = showcase.shortened(SITE), MAY
     came = [e.start_ms for e in showcase.live(site, start)]
-    above = Crossing("one", "qcc-huanhu-1", "nh3n", came[0], None)
+    above = OpenExceedance("one", "qcc-huanhu-1", "nh3n", came[0], None)
     for key, since_ms in zip(("qcc-huanhu-2", "qcc-huanhu-3"), came[1:], strict=True):
         found = River(site).explain(site[key], "nh3n", since_ms, [above], since_ms)
         assert found is not None, "one discharge, one incident"

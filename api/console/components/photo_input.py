@@ -3,7 +3,7 @@
 from nicegui import ui
 from nicegui.events import GenericEventArguments
 
-from sensors.texts import say
+from infra.texts import say
 
 ATTACHMENTS = "/api/v1/attachments"
 _WORDS = ("photo_add", "photo_sending", "photo_kept", "photo_drop")

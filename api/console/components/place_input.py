@@ -7,7 +7,7 @@ from nicegui import ui
 from nicegui.events import GenericEventArguments
 
 from api.console.components.river_map import LEAFLET, REACHES
-from sensors.texts import say
+from infra.texts import say
 
 _WORDS = ("help", "here", "here_done", "done", "wait", "fail", "no_map")
 

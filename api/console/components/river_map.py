@@ -8,9 +8,9 @@ from nicegui import ui
 from nicegui.elements import leaflet  # registers the module "nicegui-leaflet" that the script imports
 from nicegui.events import GenericEventArguments
 
-from api.console.model import Delta, Model, classes
-from governance.finding import Colour
-from sensors.texts import say
+from api.console.models.overview import Delta, Model, classes
+from governance.incidents.finding import Colour
+from infra.texts import say
 
 STATIONS = "/api/v1/stations?limit=20000"
 REACHES = "/api/v1/reaches?limit=20000"

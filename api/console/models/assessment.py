@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from governance.assessment import Assessment, By, Indicator, Row, Share
-from sensors.texts import Text
-from sensors.times import beijing, beijing_day
+from infra.texts import Text
+from infra.times import beijing, beijing_day
 
 
 @dataclass(frozen=True, slots=True)

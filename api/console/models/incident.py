@@ -4,22 +4,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api.console.marks import Place as Spot
-from api.console.marks import Stretch
-from api.console.model import duration
 from api.console.models.names import by_whom
-from governance.attachments import Attachment
-from governance.comparison import Difference
-from governance.dispatch import Process
-from governance.incident import Action, Entry, Incident, State, What
-from governance.notice_store import Notice
-from governance.notices import Item, told
-from governance.reports import Report
-from ingest.traces import Traced
+from api.console.models.overview import duration
+from api.console.svg import Place as Spot
+from api.console.svg import Stretch
+from governance.incidents.attachments import Attachment
+from governance.incidents.dispatch import Process
+from governance.incidents.model import Action, Entry, Incident, State, What
+from governance.notify.policy import Item, told
+from governance.notify.store import Notice
+from governance.reports.citizen_reports import Report
+from governance.verification.comparison import Difference
+from infra.texts import Text, say
+from ingest.analysis.source_attribution import StoredAttribution
 from sensors.network import distance_km, place_at
+from sensors.source_attribution import PlaceKind
 from sensors.stations import Registry
-from sensors.texts import Text, say
-from sensors.tracing import PlaceKind
 
 PATH = (
     State.REPORTED,
@@ -119,7 +119,7 @@ class CasePage:
     reports: tuple[Report, ...]
     similar: tuple[Incident, ...]
     process: Process | None
-    trace: Traced | None
+    trace: StoredAttribution | None
     sources: tuple[Source, ...]
     audited: bool
     differences: tuple[Difference, ...]
@@ -226,7 +226,7 @@ def notice_rows(
     return tuple(rows)
 
 
-def sources(traced: Traced | None, most: int = 5) -> tuple[Source, ...]:
+def sources(traced: StoredAttribution | None, most: int = 5) -> tuple[Source, ...]:
     """The likeliest places, ranked."""
     return tuple(
         Source(rank, c.name, c.probability, c.early_ms, c.late_ms, c.reasons)
@@ -246,7 +246,9 @@ def where(incident: Incident, registry: Registry, word: Callable[[Text], str]) -
     return [Spot((lon, lat), f"#{incident.id}", "here"), *others]
 
 
-def on_the_map(traced: Traced, registry: Registry, word: Callable[[Text], str], most: int = 5) -> dict[str, Any]:
+def on_the_map(
+    traced: StoredAttribution, registry: Registry, word: Callable[[Text], str], most: int = 5
+) -> dict[str, Any]:
     """Lines, places and stretches of a sketch: the station, who else saw it, and the candidates with their ranks."""
     lines_ = {reach.key: reach.line for reach in registry.reaches}
     outfalls = {outfall.key: outfall for outfall in registry.outfalls}

@@ -6,13 +6,13 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from api.console.models.incident import NoticeRow
-from governance import oncall
-from governance.notice_store import Waiting
-from governance.oncall import SINGLE, Shift
-from governance.outbox import Delivery
-from sensors.errors import ConfigurationError
-from sensors.texts import sentence
-from sensors.times import BEIJING, DAY_MS, beijing, beijing_day, to_ms
+from governance.notify import oncall
+from governance.notify.oncall import SINGLE, Shift
+from governance.notify.outbox import Delivery
+from governance.notify.store import QueueCounts
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+from infra.times import BEIJING, DAY_MS, beijing, beijing_day, to_ms
 
 WEEKS = 4
 
@@ -21,7 +21,7 @@ WEEKS = 4
 class MessagesPage:
     """Messages to people, and what the external platform would not take; ``counts`` are of all there are."""
 
-    counts: Waiting
+    counts: QueueCounts
     rows: tuple[NoticeRow, ...]
     more: int | None
     refused: tuple[Delivery, ...]

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from governance.finding import Kind
-from governance.incident import Entry, What
-from governance.roles import Role
+from governance.incidents.finding import Kind
+from governance.incidents.model import Entry, What
+from governance.organisation.roles import Role
+from infra.texts import Text, say
 from sensors.parameters import catalogue
-from sensors.texts import Text, say
 
 NO_DETAILS: Mapping[str, Any] = MappingProxyType({})
 OURS = frozenset({"deadline", "riverchief", "root"})

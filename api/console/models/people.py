@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from api.console.models.messages import midnight
-from governance.people import Person
-from governance.regions import Place, Regions
-from governance.roles import TERMED, Actor, Role
-from governance.terms import Appointment, responsible
-from sensors.errors import ConfigurationError
+from governance.organisation.regions import Place, Regions
+from governance.organisation.roles import TERMED, Actor, Role
+from governance.organisation.terms import Appointment, responsible
+from governance.people.store import Person
+from infra.errors import ConfigurationError
+from infra.texts import Text, sentence
 from sensors.stations import Registry
-from sensors.texts import Text, sentence
 
 
 @dataclass(frozen=True, slots=True)

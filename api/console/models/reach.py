@@ -7,16 +7,16 @@ from itertools import groupby
 from typing import Any
 
 from api.classes import LiveClassView
-from api.console.marks import Day
-from api.console.model import Data, data_state
-from api.riverfile import OfficeView, RiverFile
-from governance.plans import Goal
-from ingest.classes import Shown
-from sensors.errors import Refused
+from api.console.models.overview import Data, data_state
+from api.console.svg import Day
+from api.river_file import OfficeView, RiverFile
+from governance.reports.river_plans import Goal
+from infra.errors import Refused
+from infra.texts import Text, sentence
+from infra.times import beijing_day, to_ms
+from ingest.analysis.live_classes import ShownClass
 from sensors.standards.gb3838 import WaterClass
 from sensors.stations import Registry
-from sensors.texts import Text, sentence
-from sensors.times import beijing_day, to_ms
 
 DAYS_SHOWN = 60
 """Days of the class history that are drawn: what still reads on a phone and on A4; the answer holds more."""
@@ -199,7 +199,7 @@ class ReachRow:
     open: int
 
 
-def rows(registry: Registry, live: Mapping[str, Shown], open_by_reach: Mapping[str, int]) -> tuple[ReachRow, ...]:
+def rows(registry: Registry, live: Mapping[str, ShownClass], open_by_reach: Mapping[str, int]) -> tuple[ReachRow, ...]:
     """All reaches, the worst water first; those that nobody can judge last."""
     found = []
     for reach in registry.reaches:

@@ -8,12 +8,12 @@ from typing import Any
 
 from api.console.models.messages import midnight
 from api.console.models.names import who
-from governance.audit import Verified
-from governance.incident import Entry, Incident
-from governance.merkle import Line
-from sensors.errors import ConfigurationError
-from sensors.texts import Text, sentence
-from sensors.times import BEIJING, DAY_MS, to_ms
+from governance.audit.merkle import Line
+from governance.audit.trail import Verified
+from governance.incidents.model import Entry, Incident
+from infra.errors import ConfigurationError
+from infra.texts import Text, sentence
+from infra.times import BEIJING, DAY_MS, to_ms
 
 FIELDS = ("what", "kind", "id", "by", "since", "until")
 

@@ -10,8 +10,8 @@ that edition are not known to refuse. What CP of 3012 and 3015 holds was not see
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from sensors.errors import ConfigurationError
-from sensors.texts import sentence
+from infra.errors import ConfigurationError
+from infra.texts import sentence
 from sensors.wire.hj212.codes import INTERACTION, Cn, ExeRtn, QnRtn
 from sensors.wire.hj212.packet import Edition, Packet, flag_of, write_time
 

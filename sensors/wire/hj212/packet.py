@@ -12,7 +12,7 @@ from enum import IntEnum
 from functools import cached_property
 from typing import Final
 
-from sensors.times import BEIJING, from_ms, to_ms
+from infra.times import BEIJING, from_ms, to_ms
 from sensors.wire.hj212 import frame
 from sensors.wire.hj212.codes import ENCRYPTED_2025
 

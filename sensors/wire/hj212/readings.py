@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from infra.times import rfc3339
 from sensors.parameters import Catalogue
-from sensors.quality.tests import FAULT_CODES
+from sensors.quality.detectors.point_tests import FAULT_CODES
 from sensors.reading import Batch, Message, Reason, Rejected
-from sensors.times import rfc3339
 from sensors.wire.hj212 import assembly
 from sensors.wire.hj212.codes import DATA, EVENTS, NOTICES, PERIOD_MS, Cn, meaning
 from sensors.wire.hj212.frame import Broken, FrameReader

@@ -1,0 +1,263 @@
+"""An assessment made from the stores: the trail's entries, the registry's regions, and the sheet that is handed on."""
+
+import io
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any
+
+import xlsxwriter
+
+from governance import assessment
+from governance.assessment import Assessment, By, Formula, Groups, Indicator, Row
+from governance.audit import trail as audit_trail
+from governance.organisation import terms as terms_
+from governance.organisation.regions import Place, Regions
+from governance.organisation.roles import Actor, label
+from governance.organisation.terms import Appointment
+from governance.people import store as people_store
+from governance.reports.patrols import Patrolled
+from governance.tables import audit as trail
+from infra.database import Database
+from infra.texts import Text, named, say
+from infra.times import beijing
+from ingest.storage import registry as registry_store
+from sensors.network import Level
+from sensors.parameters import Catalogue
+from sensors.stations import Registry
+
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+def make(
+    database: Database,
+    catalogue: Catalogue,
+    month: str,
+    by: By,
+    formula: Formula,
+    *,
+    now_ms: int,
+    who: Actor | None = None,
+) -> tuple[Assessment, Registry]:
+    """The assessment of a month as ``who`` may see it, and the registry that names its streets and reaches.
+
+    Somebody bound to regions sees the rows that lie in them: chiefs with a term there in the month (and themselves),
+    streets, reaches with a station there. Raises ConfigurationError for what is no month, and StorageUnavailable.
+    """
+    since_ms = assessment.reads_from(month, formula)
+    wanted = (trail.c.kind == "incident") | (trail.c.what == assessment.CLASSES)
+    with database.read() as connection:
+        registry = registry_store.load(connection, catalogue)
+        terms = people_store.appointments(connection)
+        lines = audit_trail.select_entries(connection, wanted & (trail.c.at_ms >= since_ms))
+        belongs = groups(registry, terms)
+        walked = Patrolled(connection, belongs.street, formula.patrols_due)
+        seen = None if who is None or who.regions is None else partial(_seen, who, by, month, registry, terms)
+        made = assessment.assess(lines, month, by, formula, now_ms=now_ms, groups=belongs, patrols=walked, seen=seen)
+    return made, registry
+
+
+def _seen(who: Actor, by: By, month: str, registry: Registry, terms: Sequence[Appointment], key: str) -> bool:
+    """Whether somebody bound to regions may see the row called so."""
+    if by is By.STREET:
+        return who.covers(key)
+    if by is By.REACH:
+        return any(station.reach == key and who.covers(station.region, key) for station in registry.stations)
+    start_ms, end_ms = assessment.month_of(month)
+    return who.answers_for(key) or any(
+        term.name == key
+        and term.since_ms < end_ms
+        and (term.until_ms is None or term.until_ms > start_ms)
+        and who.covers(term.region, term.reach)
+        for term in terms
+    )
+
+
+def chiefs(terms: Sequence[Appointment], registry: Registry, reach: str, at_ms: int) -> list[str]:
+    """The chiefs who answer for a reach at an instant: its own, or those of the water where its stations are."""
+    known = Regions(registry.regions)
+    places = {station.region for station in registry.stations if station.reach == reach}
+    return sorted({terms_.responsible(terms, Place(code, reach), known, at_ms) for code in places} - {""})
+
+
+def groups(registry: Registry, terms: Sequence[Appointment]) -> Groups:
+    """Where stations, reaches and regions belong by the registry, and the chiefs by their terms.
+
+    A reach belongs to the streets of its stations, and to the chiefs of that day.
+    """
+    regions = {region.code: region for region in registry.regions}
+    reaches = {station.key: station.reach for station in registry.stations}
+    places = {station.key: station.region for station in registry.stations}
+    known = Regions(registry.regions)
+    turns = sorted({at for term in terms for at in (term.since_ms, term.until_ms) if at is not None})
+
+    @cache
+    def between(reach: str, turn: int) -> list[str]:
+        """The chiefs of a reach until the next term begins or ends: not asked anew for each day of it."""
+        return chiefs(terms, registry, reach, turns[turn - 1] if turn else -(2**62))
+
+    def street(code: str) -> str:
+        seen: set[str] = set()
+        here = code
+        while here in regions and here not in seen:
+            if regions[here].level is Level.STREET:
+                return here
+            seen.add(here)
+            here = regions[here].parent or ""
+        return code
+
+    @cache
+    def streets(reach: str) -> list[str]:
+        return sorted({street(places[key]) for key, on in reaches.items() if on == reach and places[key]})
+
+    def water(by: By, reach: str, at_ms: int) -> Sequence[str]:
+        if by is By.REACH:
+            return (reach,)
+        if by is By.CHIEF:
+            return between(reach, bisect_right(turns, at_ms))
+        return streets(reach)
+
+    def chief(name: str, at_ms: int) -> str:
+        return terms_.chief_of(terms, name, known, at_ms)
+
+    return Groups(street, lambda key: reaches.get(key, ""), lambda key: places.get(key, ""), water, chief)
+
+
+def name_of(by: By, key: str, registry: Registry) -> Text:
+    """How a row is called."""
+    if not key:
+        return say("assessment.nobody")
+    if by is By.REACH:
+        found = next((Text(reach.zh, reach.en) for reach in registry.reaches if reach.key == key), None)
+    elif by is By.STREET:
+        found = next((Text(region.zh, region.en) for region in registry.regions if region.code == key), None)
+    else:
+        found = None
+    return found or Text(key, key)
+
+
+# -- the sheet ---------------------------------------------------------------------------------------------------------
+
+
+def sheet(made: Assessment, registry: Registry) -> bytes:
+    """The assessment as an Excel file: the rows, every incident behind them, and the formula with its source.
+
+    Text is written as text, whatever it begins with: a name is no formula.
+    """
+    out = io.BytesIO()
+    book = xlsxwriter.Workbook(out, {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False})
+    formats = {
+        "head": book.add_format({"bold": True, "bg_color": "#dfeceb", "border": 1, "text_wrap": True}),
+        "title": book.add_format({"bold": True, "font_size": 14}),
+        "share": book.add_format({"num_format": "0.0%"}),
+        "score": book.add_format({"num_format": "0.00", "bold": True}),
+    }
+    _summary(book, made, registry, formats)
+    _cases(book, made, registry, formats)
+    _basis(book, made, formats)
+    book.close()
+    return out.getvalue()
+
+
+def _summary(book: Any, made: Assessment, registry: Registry, formats: dict[str, Any]) -> None:
+    page = book.add_worksheet("汇总 summary")
+    title = named(say("assessment.title", month=made.month, by=say(f"assessment.{made.by.value}")))
+    note = f" · {named(say('assessment.example'))}" if made.formula.example else ""
+    if made.trial:
+        note += f" · {named(say('assess.trial', until=beijing(made.until_ms, _TIME)))}"
+    page.write_string(0, 0, title + note, formats["title"])
+    heads = [say(f"assessment.{made.by.value}"), say("assessment.cases")]
+    for indicator in Indicator:
+        heads += [say(f"assessment.{indicator.value}"), say("assessment.good"), say("assessment.of")]
+    heads += [say("assessment.improvement"), say("assessment.score")]
+    for column, head in enumerate(heads):
+        page.write(2, column, named(head), formats["head"])
+    for number, row in enumerate([*made.rows, made.total]):
+        last = number == len(made.rows)
+        name = say("assessment.total") if last else name_of(made.by, row.key, registry)
+        _row(page, 3 + number, row, named(name), formats)
+    page.set_column(0, 0, 26)
+    page.set_column(1, len(heads), 11)
+    page.freeze_panes(3, 1)
+
+
+def _row(page: Any, at: int, row: Row, name: str, formats: dict[str, Any]) -> None:
+    page.write_string(at, 0, name)
+    page.write_number(at, 1, row.cases)
+    column = 2
+    for indicator in Indicator:
+        share = row.shares[indicator]
+        if not share.available:
+            page.write_string(at, column, named(say("assessment.unavailable")))
+        else:
+            if share.value is not None:
+                page.write_number(at, column, share.value, formats["share"])
+            page.write_number(at, column + 1, share.good)
+            page.write_number(at, column + 2, share.of)
+        column += 3
+    if row.improvement is not None:
+        page.write_number(at, column, row.improvement, formats["share"])
+    if row.score is not None:
+        page.write_number(at, column + 1, row.score, formats["score"])
+
+
+def _cases(book: Any, made: Assessment, registry: Registry, formats: dict[str, Any]) -> None:
+    page = book.add_worksheet("事件 incidents")
+    names = ("incident", "opened", "state", "colour", "responsible", "street_of", "reach", "closed")
+    heads = [say(f"assessment.{name}") for name in names]
+    for indicator in (Indicator.ACCEPTANCE, Indicator.HANDLING):
+        name = say(f"assessment.{indicator.value}")
+        for part in (say("assessment.good"), say("assessment.of")):
+            heads.append(Text(f"{name.zh} {part.zh}", f"{name.en} {part.en}"))
+    heads.append(say("assessment.recurred"))
+    for column, head in enumerate(heads):
+        page.write(0, column, named(head), formats["head"])
+    street = groups(registry, ()).street
+    for at, case in enumerate(made.cases, 1):
+        page.write_number(at, 0, case.id)
+        when = (beijing(case.opened_at_ms, _TIME), case.closed_at_ms and beijing(case.closed_at_ms, _TIME))
+        words = (say(f"state.{case.state}"), say(f"incident.{case.colour}"))
+        place = (name_of(By.STREET, street(case.region), registry), name_of(By.REACH, case.reach, registry))
+        state, colour, in_street, on_reach = (named(text) for text in (*words, *place))
+        texts = (when[0], state, colour, case.responsible, in_street, on_reach, when[1] or "")
+        for column, text in enumerate(texts, 1):
+            page.write_string(at, column, text)
+        counts = (case.acceptance.good, case.acceptance.of, case.handling.good, case.handling.of, int(case.recurred))
+        for column, count in enumerate(counts, 1 + len(texts)):
+            page.write_number(at, column, count)
+    page.set_column(0, len(heads), 15)
+    page.freeze_panes(1, 1)
+
+
+def _basis(book: Any, made: Assessment, formats: dict[str, Any]) -> None:
+    page = book.add_worksheet("依据 basis")
+    formula = made.formula
+    rows: list[tuple[str, str | float]] = [
+        (
+            named(say("assessment.weight", name=say(f"assessment.{indicator.value}"))),
+            formula.weights.get(indicator, 0.0),
+        )
+        for indicator in Indicator
+    ]
+    rows += [
+        (named(say("assessment.grace")), float(formula.closing_grace_days)),
+        (named(say("assessment.again_within")), float(formula.recurrence_days)),
+        *((named(say("assessment.due", role=label(role))), float(n)) for role, n in formula.patrols_due.items()),
+        (named(say("assessment.until")), beijing(made.until_ms, _TIME)),
+        (named(say("assessment.last_entry")), float(made.last_n)),
+        (named(say("assessment.head")), made.head),
+    ]
+    if formula.example:
+        page.write(0, 0, named(say("assessment.example")), formats["title"])
+    for at, (name, value) in enumerate(rows, 2):
+        page.write_string(at, 0, name)
+        if isinstance(value, str):
+            page.write_string(at, 1, value)
+        else:
+            page.write_number(at, 1, value)
+    page.write_string(3 + len(rows), 0, named(say("assessment.reproduce")))
+    page.set_column(0, 0, 60)
+    page.set_column(1, 1, 70)
+
+
+_TIME = "%Y-%m-%d %H:%M"

@@ -1,0 +1,150 @@
+"""The care of stations: what was done there, what the visits showed, and what is due."""
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from api.context import Context
+from api.registries import find
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Kind
+from governance.incidents.lifecycle import concerns
+from governance.incidents.model import Incident
+from governance.organisation.roles import Actor
+from infra.times import DAY_MS
+from ingest.rejudge.visits import medians_around_visit
+from ingest.storage import maintenance as store
+from sensors.maintenance import Check, CheckDue, Visit, checks_due
+from sensors.reading import QualityTest
+from sensors.standards import hj915
+from sensors.stations import Deployment, Registry, Station
+
+FINDINGS = (Kind.DEVICE, Kind.NO_DATA)
+"""What sends somebody to a station: what its devices say or show of themselves, and silence."""
+AT_MOST = 1000
+"""Open findings looked at."""
+LOOKED_INTO = 5
+"""Visits of a station, the newest, of which it is told what they changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How a station stands: who works there now, what was found, when its sensors are to be checked.
+
+    ``newest_at_ms`` is its newest reading, ``visited_ms`` the end of its last visit, None for none. ``visit_due_ms``
+    is when somebody has to be there again; None where nobody ever was, as far as anybody wrote it down.
+    """
+
+    station: Station
+    working: tuple[int, Visit] | None
+    findings: tuple[Incident, ...]
+    due: tuple[CheckDue, ...]
+    newest_at_ms: int | None
+    visited_ms: int | None
+
+    @property
+    def visit_due_ms(self) -> int | None:
+        return None if self.visited_ms is None else self.visited_ms + hj915.visit_days() * DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """What a sensor showed before a visit and after it (medians in the canonical unit; None where nobody can tell).
+
+    ``doubt_ms``: it jumped as it never does at that time of the day, so that its readings since then are in doubt.
+    """
+
+    parameter: str
+    medians: tuple[float, float] | None
+    doubt_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A visit that is over, or goes on, with what it changed."""
+
+    number: int
+    visit: Visit
+    jumps: tuple[Jump, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StationCare:
+    """A station with what was done there, newest first; ``sensors`` are the parameters that it has."""
+
+    care: Care
+    sensors: tuple[str, ...]
+    visits: tuple[Done, ...]
+    checks: tuple[tuple[int, Check], ...]
+
+
+def of_all(context: Context, registry: Registry, who: Actor) -> list[Care]:
+    """How every station stands. Raises StorageUnavailable."""
+    return _care(context, registry, who, list(registry.stations))
+
+
+def of_station(context: Context, registry: Registry, who: Actor, key: str) -> StationCare:
+    """A station and what was done there. Raises NotFound, StorageUnavailable."""
+    station = find(registry, key)
+    (care,) = _care(context, registry, who, [station])
+    with context.database.read() as connection:
+        visits = store.visits(connection, key)[::-1]
+        checks = store.checks(connection, key)[::-1]
+        doubts = {
+            (span.parameter, span.end_ms): span.start_ms
+            for span in store.marks(connection)
+            if span.station == key and span.test is QualityTest.DRIFT
+        }
+    sensors = tuple(one.parameter for one in care.due)
+    done = []
+    for i, (number, visit) in enumerate(visits):
+        touched = [one for one in sensors if not visit.parameters or one in visit.parameters]
+        medians = medians_around_visit(visit, touched, context.store) if i < LOOKED_INTO else {}
+        jumps = [
+            Jump(one, medians.get(one), doubts.get((one, visit.since_ms)))
+            for one in touched
+            if one in medians or (one, visit.since_ms) in doubts
+        ]
+        done.append(Done(number, visit, tuple(jumps)))
+    return StationCare(care, sensors, tuple(done), tuple(checks))
+
+
+def _care(context: Context, registry: Registry, who: Actor, stations: Collection[Station]) -> list[Care]:
+    now_ms = context.clock_ms()
+    only = next(iter(stations)).key if len(stations) == 1 else None
+    with context.database.read() as connection:
+        ended = store.ended_visits(connection, now_ms, only)
+        going = store.going_visits(connection, now_ms, only)
+        checks = store.newest_checks(connection, only)
+        found = incident_store.list_incidents(connection, open_only=True, station=only, kinds=FINDINGS, limit=AT_MOST)
+    newest: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in context.store.latest([one.key for one in stations]) if stations else ():
+        newest[row.station][row.parameter] = row.newest_at_ms
+    wanted: dict[str, list[Incident]] = defaultdict(list)
+    for incident in found:
+        if concerns(incident, who):
+            for key in {c.station for c in incident.conditions} | {incident.station}:
+                wanted[key].append(incident)
+    checked: dict[str, list[Check]] = defaultdict(list)
+    for check in checks:
+        checked[check.station].append(check)
+    deployed: dict[str, list[Deployment]] = defaultdict(list)
+    for one in registry.deployments:
+        deployed[one.station].append(one)
+    told = []
+    for station in stations:
+        key = station.key
+        hung = deployed[key]
+        hangs = {d.parameter for d in hung if d.since_ms <= now_ms and (d.until_ms is None or d.until_ms > now_ms)}
+        sensors = sorted({*newest[key], *hangs}, key=context.catalogue.index.__getitem__)
+        told.append(
+            Care(
+                station=station,
+                working=going.get(key),
+                findings=tuple(wanted[key]),
+                due=tuple(checks_due(sensors, checked[key], hung, now_ms)),
+                newest_at_ms=max(newest[key].values(), default=None),
+                visited_ms=ended.get(key),
+            )
+        )
+    return told

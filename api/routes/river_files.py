@@ -1,0 +1,79 @@
+"""One river, one file (一河一档): everything about a reach in one answer; and its plan (一河一策)."""
+
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from api import entity_tags
+from api.access import Who
+from api.entity_tags import IfMatch
+from api.requests import Asked, Known, Strict, Words
+from api.responses import answer
+from api.river_file import PlanView, RiverFile, find, gather, plan_view
+from governance.organisation.roles import Actor, Forbidden
+from governance.reports import river_plans
+from governance.reports.river_plans import Goal
+from infra.errors import NotFound
+from infra.texts import sentence
+from sensors.stations import Registry
+
+router = APIRouter(prefix="/reaches", tags=["reaches"])
+
+
+class NewGoal(Strict):
+    """A goal of the plan."""
+
+    goal: Words = Field(min_length=1, max_length=500)
+    measure: Words = Field("", max_length=2000)
+    responsible: Words = Field("", max_length=200)
+    due: Words = Field("", pattern=r"^(\d{4}-\d\d-\d\d)?$", description="2026-12-31")
+    progress: float = Field(0.0, ge=0, le=1)
+
+
+class NewPlan(Strict):
+    """The plan of a reach, as a whole."""
+
+    problem: Words = Field("", max_length=4000)
+    goals: list[NewGoal] = Field(max_length=100)
+
+
+@router.get("/{key}/file", response_model=RiverFile)
+def get_file(asked: Asked, known: Known, who: Who, key: str) -> Response:
+    """Everything about a reach; of its incidents those that concern who asks."""
+    return answer(gather(asked, known.now(), who, key))
+
+
+@router.get("/{key}/plan", response_model=PlanView)
+def get_plan(asked: Asked, known: Known, who: Who, key: str) -> Response:
+    """The plan of a reach; 404 where nobody made one."""
+    find(known.now(), key)
+    with asked.database.read() as connection:
+        plan = river_plans.get(connection, key)
+    if plan is None:
+        raise NotFound(sentence("registry.no_plan", key=key))
+    return answer(plan_view(plan, who), headers=entity_tags.headers(plan.version))
+
+
+@router.put("/{key}/plan", response_model=PlanView)
+def put_plan(asked: Asked, known: Known, who: Who, key: str, new: NewPlan, if_match: IfMatch = None) -> Response:
+    """Give a reach this plan instead of the one it had; 412 when that is no longer the one `If-Match` names.
+
+    403 for a reach of which no station lies in a region of who asks.
+    """
+    registry = known.now()
+    find(registry, key)
+    _within_reach(registry, who, key)
+    goals = [Goal(**goal.model_dump()) for goal in new.goals]
+    with asked.database.write() as connection:
+        before = river_plans.get(connection, key, lock=True)
+        entity_tags.unchanged(if_match, before.version if before else 0, key)
+        made = river_plans.put(
+            connection, key, new.problem, goals, by=who.name, role=who.role.value, now_ms=asked.clock_ms()
+        )
+    return answer(plan_view(made, who), headers=entity_tags.headers(made.version))
+
+
+def _within_reach(registry: Registry, who: Actor, key: str) -> None:
+    places = {station.region for station in registry.stations if station.reach == key}
+    if who.regions is not None and not any(who.covers(place, key) for place in places):
+        shown = ", ".join(sorted(places - {""})) or "—"
+        raise Forbidden(sentence("registry.reach_elsewhere", reach=key, regions=shown, name=who.name))

@@ -1,0 +1,1 @@
+"""The audit trail: a chain of hashes, Merkle proofs (pure), and signed roots."""

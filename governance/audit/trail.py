@@ -1,0 +1,368 @@
+"""The trail (审计): what was changed, by whom and when, in a chain of hashes that nobody can quietly change.
+
+Whoever changes something that counts calls :func:`append` in the same transaction: both are there or neither. Entries
+are numbered 1, 2, 3 … without gaps. On SQLite a write transaction is alone anyway; on PostgreSQL whoever appends holds
+an advisory lock until its transaction ends, so append as the last thing a transaction does.
+
+Entries are never changed or deleted, which triggers in the database forbid; what gets past those is found by
+verifying, and what cuts off the end by the signed roots kept outside (`governance.verification.roots`).
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import Enum
+from typing import Any
+
+import rfc8785
+import sqlalchemy as sa
+
+from governance.audit.merkle import GENESIS, Line
+from governance.tables import audit as table
+from infra.errors import NotFound
+from infra.texts import Text, keys, say, sentence
+from infra.times import rfc3339, to_ms
+
+LOCK = 0x7269_7665_7204
+"""The advisory lock of whoever appends, PostgreSQL."""
+
+LARGEST = 2**53 - 1
+"""The largest whole number that every reader of JSON understands (RFC 8785); larger ones are written as text."""
+
+AT_ONCE = 5_000
+"""Entries held in memory while all are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEntry:
+    """An entry to be appended.
+
+    ``what`` says what happened (``incident.closed``, ``registry.station``, ``role.granted``), ``kind`` and ``id`` to
+    what (``incident`` ``42``), ``by`` who did it and ``role`` in which role ('' where none is known). ``body`` is
+    everything needed to understand it later: the state afterwards, before and after, the reason. Never a secret.
+    """
+
+    what: str
+    kind: str
+    id: str | int
+    body: Mapping[str, Any]
+    by: str
+    at_ms: int
+    role: str = ""
+
+
+def append(
+    connection: sa.Connection,
+    what: str,
+    *,
+    kind: str,
+    id: str | int,
+    body: Mapping[str, Any],
+    by: str,
+    at_ms: int,
+    role: str = "",
+) -> int:
+    """Append one entry (see :class:`New`) and return its number; the caller's transaction commits it."""
+    return append_many(connection, [NewEntry(what, kind, id, body, by, at_ms, role)])
+
+
+def append_many(connection: sa.Connection, entries: Sequence[NewEntry]) -> int:
+    """Append entries in this order with two statements; returns the number of the last, 0 for none at all.
+
+    Raises TypeError for a body that holds something JSON cannot say.
+    """
+    if not entries:
+        return 0
+    said = [(entry, canonical(entry.body)) for entry in entries]
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+    head = connection.execute(sa.select(table.c.n, table.c.hash).order_by(table.c.n.desc()).limit(1)).one_or_none()
+    n, prev = (0, GENESIS) if head is None else (head.n, head.hash)
+    rows = []
+    for entry, body in said:
+        n += 1
+        by, role, what, kind, subject = map(_text, (entry.by, entry.role, entry.what, entry.kind, str(entry.id)))
+        line = Line(n, int(entry.at_ms), by, role, what, kind, subject, body, prev, "")
+        prev = line.expected_hash()
+        rows.append({**_columns(line), "hash": prev})
+    connection.execute(sa.insert(table), rows)
+    return n
+
+
+def canonical(body: Mapping[str, Any]) -> str:
+    """The one way to write a body as JSON (RFC 8785): sorted keys, no spaces, UTF-8, numbers as ECMAScript has them.
+
+    Enums are their value, instants RFC 3339, a sentence its two languages, NaN and infinities null, whole numbers that
+    JSON readers would round are text.
+    """
+    plain = _plain(body)
+    try:
+        return json.dumps(_even(plain), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    except _Odd:
+        return rfc8785.dumps(plain).decode()
+
+
+def action_name(what: str) -> Text:
+    """What happened, as people read it; the code itself where the catalogue has no words for it."""
+    return _words(what.replace(".", "_"), what)
+
+
+def object_name(kind: str) -> Text:
+    """What kind of thing it happened to, as people read it."""
+    return _words(f"of_{kind}", kind)
+
+
+def codes() -> list[str]:
+    """What can have happened, as codes: those that the catalogue has words for."""
+    found = (key.removeprefix("entry.") for key in keys() if key.startswith("entry."))
+    return sorted(key.replace("_", ".", 1) for key in found if not key.startswith(("of_", "by_", "role_")))
+
+
+def _words(name: str, code: str) -> Text:
+    key = f"entry.{name}"
+    return say(key) if key in keys() else Text(code, code)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def get(connection: sa.Connection, n: int) -> Line:
+    """The entry of this number; raises NotFound."""
+    found = list(_lines(connection, sa.select(table).where(table.c.n == n))) if 0 < n < 2**63 else []
+    if not found:
+        raise NotFound(sentence("trail.no_entry", n=n))
+    return found[0]
+
+
+def head(connection: sa.Connection) -> tuple[int, str]:
+    """Number and hash of the newest entry; 0 and the genesis where there is none."""
+    found = connection.execute(sa.select(table.c.n, table.c.hash).order_by(table.c.n.desc()).limit(1)).one_or_none()
+    return (0, GENESIS) if found is None else (found.n, found.hash)
+
+
+def listing(
+    connection: sa.Connection,
+    *,
+    what: str | None = None,
+    kind: str | None = None,
+    id: str | None = None,
+    by: str | None = None,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    before_n: int | None = None,
+    limit: int = 100,
+) -> list[Line]:
+    """At most ``limit`` entries, newest first; ``what`` also finds what begins with it and a dot, ``until_ms`` is
+    exclusive, the next page begins with ``before_n``."""
+    query = sa.select(table).order_by(table.c.n.desc()).limit(limit)
+    if what is not None:
+        query = query.where((table.c.what == what) | table.c.what.startswith(f"{what}.", autoescape=True))
+    if kind is not None:
+        query = query.where(table.c.kind == kind)
+    if id is not None:
+        query = query.where(table.c.subject == id)
+    if by is not None:
+        query = query.where(table.c.by == by)
+    if since_ms is not None:
+        query = query.where(table.c.at_ms >= since_ms)
+    if until_ms is not None:
+        query = query.where(table.c.at_ms < until_ms)
+    if before_n is not None:
+        query = query.where(table.c.n < before_n)
+    return list(_lines(connection, query))
+
+
+def entries_of(connection: sa.Connection, kind: str, id: str | int, *, until_ms: int | None = None) -> list[Line]:
+    """Every entry about one thing, oldest first; with ``until_ms`` those up to and including that instant."""
+    query = sa.select(table).where(table.c.kind == kind, table.c.subject == str(id)).order_by(table.c.n)
+    if until_ms is not None:
+        query = query.where(table.c.at_ms <= until_ms)
+    return list(_lines(connection, query))
+
+
+def happened(connection: sa.Connection, what: Sequence[str], *, after_n: int) -> bool:
+    """Whether one of the entries after ``after_n`` is one of these."""
+    query = sa.select(table.c.n).where(table.c.n > after_n, table.c.what.in_(what)).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def all_entries(connection: sa.Connection, *, after_n: int = 0) -> Iterator[Line]:
+    """All entries by number, never all in memory."""
+    return _lines(connection, _streamed(sa.select(table).where(table.c.n > after_n).order_by(table.c.n)))
+
+
+def select_entries(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Iterator[Line]:
+    """The entries that a condition on the table picks, by number, never all in memory."""
+    return _lines(connection, _streamed(sa.select(table).where(where).order_by(table.c.n)))
+
+
+def hashes(connection: sa.Connection, size: int, *, after_n: int = 0) -> Iterator[str]:
+    """The hashes of the entries after ``after_n`` up to ``size``, by number."""
+    query = sa.select(table.c.hash).where(table.c.n > after_n, table.c.n <= size).order_by(table.c.n)
+    return iter(connection.execute(_streamed(query)).scalars())
+
+
+# -- verifying ---------------------------------------------------------------------------------------------------------
+
+
+class FaultKind(Enum):
+    """What is wrong with an entry."""
+
+    CHANGED = "changed"
+    """What it says, or its hash, is not what was recorded."""
+    MISSING = "missing"
+    """There are later entries, but not this one."""
+    OUT_OF_ORDER = "out_of_order"
+    """It does not follow the entry before it: one of the two was replaced by another with a hash that fits."""
+    CUT_OFF = "cut_off"
+    """A signed root covers it, and the trail ends before it."""
+    REWRITTEN = "rewritten"
+    """The chain fits, but a signed root of that time says that it was another."""
+    ROOT_MISSING = "root_missing"
+    """A signed root kept outside is no longer in the database."""
+    DIFFERS = "differs"
+    """A case or a person in its table is not what the entry says; the entry is 0 where none knows the row."""
+    SIGNATURE = "signature"
+    """A root's signature is not valid, or made with another key than those given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong: entry ``n`` to ``until`` (the same for one), and a sentence."""
+
+    n: int
+    wrong: FaultKind
+    until: int
+    detail: str
+
+
+@dataclass(slots=True)
+class Verified:
+    """What verifying found: entries walked, roots that fit, and the faults by number; no fault, nothing wrong.
+
+    ``unsigned`` entries at the end are under no root yet: they could be cut off without a trace.
+    """
+
+    entries: int = 0
+    head: str = GENESIS
+    roots: int = 0
+    unsigned: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+
+FAULTS_AT_MOST = 100
+"""Faults told; a trail with more is beyond telling."""
+
+
+def walk(lines: Iterable[Line], found: Verified, after: tuple[int, str] = (0, GENESIS)) -> Iterator[Line]:
+    """Hand on each entry after comparing it with the one before; faults go to ``found``.
+
+    ``after`` are number and hash of the entry before the first.
+    """
+    n, prev = after
+    for line in lines:
+        if line.n > n + 1:
+            what = f"entry {n + 1} is" if line.n == n + 2 else f"entries {n + 1} to {line.n - 1} are"
+            add_fault(found, Fault(n + 1, FaultKind.MISSING, line.n - 1, f"{what} missing"))
+        if line.expected_hash() != line.hash:
+            add_fault(found, Fault(line.n, FaultKind.CHANGED, line.n, f"entry {line.n} is not what was recorded"))
+        elif line.n <= n or (line.n == n + 1 and line.prev != prev):
+            detail = f"entry {line.n} does not follow entry {n}: one of them is not what was recorded"
+            add_fault(found, Fault(max(1, min(n, line.n)), FaultKind.OUT_OF_ORDER, line.n, detail))
+        n, prev = line.n, line.hash
+        found.entries += 1
+        found.head = line.hash
+        yield line
+
+
+def add_fault(found: Verified, fault: Fault) -> None:
+    """Note a fault, unless there are too many already."""
+    if len(found.faults) < FAULTS_AT_MOST:
+        found.faults.append(fault)
+
+
+# -- between the table and the nouns -----------------------------------------------------------------------------------
+
+
+def _streamed(query: sa.Select[Any]) -> sa.Select[Any]:
+    """The query, read in blocks; the option is not set on the connection, where every later statement would have it."""
+    return query.execution_options(yield_per=AT_ONCE)
+
+
+def _lines(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[Line]:
+    for row in connection.execute(query):
+        yield Line(*row)  # the columns of the table, in their order
+
+
+def _columns(line: Line) -> dict[str, Any]:
+    return {
+        "n": line.n,
+        "at_ms": line.at_ms,
+        "by": line.by,
+        "role": line.role,
+        "what": line.what,
+        "kind": line.kind,
+        "subject": line.id,
+        "body": line.body,
+        "prev_hash": line.prev,
+    }
+
+
+def _text(text: str) -> str:
+    """Text as every database gives it back: no NUL, no half of a surrogate pair."""
+    if text.isascii() and "\x00" not in text:
+        return text
+    return text.replace("\x00", "\\x00").encode("utf-8", "replace").decode()
+
+
+class _Odd(Exception):
+    """A value that Python's own writer of JSON, eight times as quick, does not write as RFC 8785 wants it."""
+
+
+def _even(value: Any) -> Any:
+    """A plain value that both write alike; raises _Odd where there is none."""
+    if isinstance(value, float):
+        if value.is_integer() and -LARGEST <= value <= LARGEST:
+            return int(value)
+        if 1e-4 <= abs(value) < 1e16:
+            return value
+        raise _Odd
+    if isinstance(value, dict):
+        if not all(key.isascii() for key in value):  # sorted by code point here, by UTF-16 unit there
+            raise _Odd
+        return {key: _even(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_even(one) for one in value]
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can say it."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _text(str(value.value if isinstance(value, Enum) else value))
+    if isinstance(value, Enum):
+        return _plain(value.value)
+    if isinstance(value, int):
+        return int(value) if -LARGEST <= value <= LARGEST else str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Text):
+        return {"zh": _text(value.zh), "en": _text(value.en)}
+    if isinstance(value, datetime):
+        return rfc3339(to_ms(value))
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {_text(str(key)): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        ordered = sorted(value, key=repr) if isinstance(value, set | frozenset) else value
+        return [_plain(one) for one in ordered]
+    raise TypeError(f"an entry of the trail cannot hold a {type(value).__name__}")

@@ -1,0 +1,1 @@
+"""Incidents: model, lifecycle and deadlines (pure), and their store."""

@@ -1,0 +1,84 @@
+"""What is attached to cases: the file lies in the folder of the photos under its hash, who uploaded it stands here.
+
+An attachment is for whoever uploaded it and for whoever may see an incident that it is attached to.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from governance.organisation.roles import Actor
+from governance.tables import attachment as table
+from governance.tables import attachment_incident as uses
+from governance.tables import incident as incidents_
+from infra.database import insert_many
+from infra.errors import NotFound
+from infra.texts import sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """``id`` is the SHA-256 of the bytes in hex, ``by`` who uploaded it and ``at_ms`` when."""
+
+    id: str
+    media_type: str
+    bytes: int
+    width: int
+    height: int
+    name: str
+    by: str
+    at_ms: int
+
+
+def add(connection: sa.Connection, made: Attachment) -> Attachment:
+    """Keep it; what the same person uploaded before stays as it is and is returned."""
+    columns = ", ".join(f'"{name}"' for name in made.__slots__)
+    row = tuple(getattr(made, name) for name in made.__slots__)
+    insert_many(connection, f"INSERT INTO attachment ({columns})", [row], 'ON CONFLICT (id, "by") DO NOTHING')
+    mine = (table.c.id == made.id) & (table.c.by == made.by)
+    return Attachment(**connection.execute(sa.select(table).where(mine)).mappings().one())
+
+
+def attach(connection: sa.Connection, used: Collection[tuple[str, int]]) -> None:
+    """Note which (attachment, incident) belong together; what is noted already stays."""
+    into = "INSERT INTO attachment_incident (attachment_id, incident_id)"
+    insert_many(connection, into, sorted(used), "ON CONFLICT (attachment_id, incident_id) DO NOTHING")
+
+
+def known(connection: sa.Connection, ids: Sequence[str], by: Collection[str] = ()) -> list[Attachment]:
+    """Those of these ids that somebody uploaded, each once, in their order; of several uploads the first of ``by``."""
+    rows = connection.execute(sa.select(table).where(table.c.id.in_(ids)).order_by(table.c.at_ms)).mappings()
+    found: dict[str, Attachment] = {}
+    for row in rows:
+        before = found.get(row["id"])
+        if before is None or (row["by"] in by and before.by not in by):
+            found[row["id"]] = Attachment(**row)
+    return [found[one] for one in dict.fromkeys(ids) if one in found]
+
+
+def get(connection: sa.Connection, ids: Sequence[str], actor: Actor) -> list[Attachment]:
+    """Those with these ids, in their order. Raises NotFound, naming the first that is not there for ``actor``."""
+    found = known(connection, ids, (actor.name,))
+    here = {one.id for one in found if actor.regions is None or one.by == actor.name}
+    if len(here) < len(found):
+        here |= _attached(connection, [one.id for one in found if one.id not in here], actor)
+    for one in ids:
+        if one not in here:
+            raise NotFound(sentence("attachment.unknown", id=one[:80]))
+    return found
+
+
+def _attached(connection: sa.Connection, ids: Sequence[str], actor: Actor) -> set[str]:
+    """Those of these ids that are attached to an incident within reach of somebody."""
+    c = incidents_.c
+    query = (
+        sa.select(uses.c.attachment_id, c.region, c.reach, c.responsible)
+        .join(incidents_, c.id == uses.c.incident_id)
+        .where(uses.c.attachment_id.in_(ids))
+    )
+    return {
+        row.attachment_id
+        for row in connection.execute(query)
+        if actor.covers(row.region, row.reach) or actor.answers_for(row.responsible)
+    }

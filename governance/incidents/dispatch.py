@@ -1,0 +1,232 @@
+"""Standard processes (一门式) and what they suggest: who answers, which department leads, by when. Pure.
+
+The processes stand in ``config/processes.toml``, which is the manual of this reader.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from governance.incidents.deadlines import STANDARD, Emergencies, Limit, Phase, Policy, limit, office_hours
+from governance.incidents.finding import Colour, Kind
+from governance.incidents.model import Assignment, Evidence, Incident
+from governance.organisation.regions import Place, Regions
+from governance.organisation.roles import Department
+from governance.organisation.terms import Appointment, responsible
+from infra import toml_text
+from infra.errors import ConfigurationError
+from infra.texts import Text, sentence
+from infra.times import DAY_MS
+from sensors.network import Level
+
+HOUR_MS = 3_600_000
+_LEVELS = {level.key: level for level in Level}
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """How one kind of incident is dealt with; ``evidence`` is what a result must show one of, beside a text."""
+
+    key: str
+    zh: str
+    en: str
+    kinds: tuple[Kind, ...] = ()
+    parameters: tuple[str, ...] = ()
+    department: Department | None = None
+    joint: tuple[Department, ...] = ()
+    level: Level = Level.GRID
+    handle: Limit | None = None
+    close_after: int | None = None
+    evidence: tuple[Evidence, ...] = (Evidence.PHOTO, Evidence.MEASUREMENT)
+    steps: tuple[Text, ...] = ()
+    checklist: tuple[Text, ...] = ()
+
+    @property
+    def needs(self) -> tuple[frozenset[Evidence], ...]:
+        """What finishing asks for, as the lifecycle understands it."""
+        text = (frozenset({Evidence.TEXT}),)
+        return (*text, frozenset(self.evidence)) if self.evidence else text
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """All processes in the order of the file, and the deadlines that stand with them."""
+
+    known: tuple[Process, ...] = ()
+    policy: Policy = STANDARD
+
+    def named(self, key: str) -> Process | None:
+        return next((p for p in self.known if p.key == key), None)
+
+    def of(self, incident: Incident) -> Process | None:
+        """The process of an incident: the one somebody chose, else the first that fits."""
+        if incident.case.matter:
+            return self.named(incident.case.matter)
+        for one in self.known:
+            if incident.kind in one.kinds and (not one.parameters or incident.parameter in one.parameters):
+                return one
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """To whom an incident could be dispatched, and as what; ``process`` is None where none fits."""
+
+    process: Process | None
+    assignment: Assignment
+    matter: str = ""
+
+
+def suggest(
+    incident: Incident, processes: Processes, terms: Iterable[Appointment], regions: Regions, now_ms: int
+) -> Suggestion:
+    """Grid cell, chief and department from the place, the kind and the process.
+
+    The cell is the incident's own, else that of its point; the chief the one in force at the process's level or the
+    nearest above.
+    """
+    process = processes.of(incident)
+    place = incident.place
+    region = place.region
+    if not region and place.lon is not None and place.lat is not None:
+        region = regions.at(place.lon, place.lat)
+    way = regions.up(region)
+    wanted = process.level if process else Level.GRID
+    start = next((code for code in way if code not in regions or regions[code].level <= wanted), region)
+    kept = [*way[way.index(start) :]] if start in way else []
+    chief = ""
+    terms = list(terms)
+    for code in kept:
+        chief = responsible(terms, Place(code, place.reach), regions, now_ms)
+        if chief:
+            break
+    return Suggestion(
+        process,
+        Assignment(
+            region=region,
+            responsible=chief,
+            department=process.department if process else None,
+            joint=process.joint if process else (),
+        ),
+        process.key if process else "",
+    )
+
+
+def read(text: str) -> Processes:
+    """The processes of a file; raises ConfigurationError naming every row that is wrong."""
+    try:
+        tables = toml_text.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(sentence("file.no_toml", error=error)) from error
+    faults: list[str] = [f"{name} is not known" for name in tables if name not in ("deadlines", "process")]
+    found: dict[str, Process] = {}
+    for number, row in enumerate(tables.get("process", []), 1):
+        try:
+            one = _process(row)
+            if one.key in found:
+                raise ConfigurationError(sentence("process.twice"))
+            found[one.key] = one
+        except (ConfigurationError, ValueError, TypeError) as error:
+            faults.append(f"process {number} ({row.get('key', '?')}): {error}")
+    policy = STANDARD
+    try:
+        policy = _policy(tables.get("deadlines", {}), found.values())
+    except (ConfigurationError, ValueError, TypeError) as error:
+        faults.append(f"deadlines: {error}")
+    if faults:
+        raise ConfigurationError("; ".join(faults))
+    return Processes(tuple(found.values()), policy)
+
+
+def _process(row: Mapping[str, Any]) -> Process:
+    known = set(Process.__slots__)
+    if unknown := sorted(set(row) - known):
+        raise ConfigurationError(sentence("process.unknown", known=", ".join(unknown)))
+    for name in ("key", "zh", "en"):
+        if not isinstance(row.get(name), str) or not row[name]:
+            raise ConfigurationError(sentence("process.missing", name=name))
+    level = row.get("level", "grid")
+    if level not in _LEVELS:
+        raise ConfigurationError(sentence("process.level", level=level, known=", ".join(_LEVELS)))
+    after = row.get("close_after")
+    if after is not None and (not isinstance(after, int) or after < 1):
+        raise ConfigurationError(sentence("process.close_after", after=after))
+    evidence = tuple(Evidence(e) for e in row.get("evidence", ["photo", "measurement"]))
+    return Process(
+        key=row["key"],
+        zh=row["zh"],
+        en=row["en"],
+        kinds=tuple(Kind(kind) for kind in row.get("kinds", [])),
+        parameters=tuple(row.get("parameters", [])),
+        department=Department(row["department"]) if "department" in row else None,
+        joint=tuple(Department(d) for d in row.get("joint", [])),
+        level=_LEVELS[level],
+        handle=limit(row["handle"]) if "handle" in row else None,
+        close_after=after,
+        evidence=evidence,
+        steps=tuple(_text(one) for one in row.get("steps", [])),
+        checklist=tuple(_text(one) for one in row.get("checklist", [])),
+    )
+
+
+def _text(one: str | Mapping[str, str]) -> Text:
+    """A step or check: ``{ zh = …, en = … }``, or one text for both languages."""
+    return Text(one, one) if isinstance(one, str) else Text(one["zh"], one["en"])
+
+
+_PLAIN = {"emergency", "office", "remind_at", "again_h", "reopen_days", "close_after"}
+
+
+def _policy(row: Mapping[str, Any], processes: Iterable[Process]) -> Policy:
+    limits = dict(STANDARD.limits)
+    for name, colours in row.items():
+        if name in _PLAIN:
+            continue
+        phase = Phase(name)
+        for colour, text in colours.items():
+            limits[phase, Colour(colour)] = limit(text)
+    processes = list(processes)
+    remind_at = float(row.get("remind_at", STANDARD.remind_at))
+    if not 0 < remind_at < 1:
+        raise ConfigurationError(sentence("process.remind_at", remind_at=remind_at))
+    numbers = {name: int(row[name]) for name in ("again_h", "reopen_days", "close_after") if name in row}
+    if any(number < 1 for number in numbers.values()):
+        raise ConfigurationError(sentence("process.whole", known=", ".join(numbers)))
+    policy = Policy(
+        limits=limits,
+        emergencies=_emergencies(row.get("emergency", {})),
+        handle={p.key: p.handle for p in processes if p.handle is not None},
+        office=office_hours(row["office"]) if "office" in row else STANDARD.office,
+        remind_at=remind_at,
+        again_ms=numbers.get("again_h", 24) * HOUR_MS,
+        reopen_within_ms=numbers.get("reopen_days", 30) * DAY_MS,
+        close_after=numbers.get("close_after", STANDARD.close_after),
+        proof={p.key: p.close_after for p in processes if p.close_after is not None},
+    )
+    for phase in Phase:  # a more urgent colour never has more time
+        for colour, less in zip(list(Colour), list(Colour)[1:], strict=False):
+            if _rough(policy.limits[phase, colour]) > _rough(policy.limits[phase, less]):
+                raise ConfigurationError(sentence("process.order", phase=phase, colour=colour, less=less))
+    return policy
+
+
+def _emergencies(row: Mapping[str, Any]) -> Emergencies:
+    """The hours of reporting an emergency and its calls; minutes and hours, day and night."""
+    found = Emergencies()
+    spans = {name: limit(text) for name, text in row.items()}
+    for name, span in spans.items():
+        if name not in (*found.within, "answer", "again"):
+            raise ConfigurationError(sentence("process.emergency_unknown", name=name))
+        if span.unit not in ("m", "h"):
+            raise ConfigurationError(sentence("process.emergency_span", name=name, span=span))
+    within = {grade: spans.get(grade, span) for grade, span in found.within.items()}
+    return Emergencies(within, spans.get("answer", found.answer), spans.get("again", found.again))
+
+
+def _rough(span: Limit) -> float:
+    """A limit in hours as it feels: a working day is a day and an office hour an hour at least."""
+    return span.amount * {"m": 1 / 60, "h": 1.0, "wh": 1.0, "wd": 24.0}[span.unit]
+
+
+EMPTY = Processes()

@@ -1,0 +1,298 @@
+"""What findings make of incidents: pure.
+
+*Whom does a finding concern?* ``concerned``. *What does it change?* ``advance``. Neither looks at a clock, a database
+or the network; what people do with an incident is in ``governance.incidents.lifecycle``.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from governance.incidents.deadlines import STANDARD, Policy
+from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.headline import title
+from governance.incidents.lifecycle import _update, tightened, timed
+from governance.incidents.model import (
+    Case,
+    Condition,
+    Effects,
+    Entry,
+    EventType,
+    Incident,
+    Notify,
+    Source,
+    State,
+    What,
+    recovered,
+    with_condition,
+)
+from governance.organisation.regions import NOWHERE, Place
+from infra.texts import Text
+from infra.times import DAY_MS
+
+JOIN_WITHIN_MS = DAY_MS
+"""Late findings of one cause at most this far apart in event time are one retrospective incident."""
+
+
+def affected_incidents(incidents: Iterable[Incident], finding: Finding) -> tuple[Incident | None, ...]:
+    """Which of these incidents a finding is about; None stands for one that has to be opened.
+
+    All but WITHDRAWN concern open incidents of its cause.
+
+    FIRED concerns exactly one. Live: the live incident (of several the one that has this condition), else the
+    retrospective one in which the same condition is still active (it will be promoted), else a new one. Retrospective:
+    the nearest retrospective one in event time, no further than ``JOIN_WITHIN_MS``, else a new one.
+
+    RESOLVED concerns every incident in which that condition is active, possibly none; late data concern retrospective
+    ones only: they tell of the past and end nothing that is live.
+
+    WITHDRAWN concerns every open incident that rests on that firing, whether its condition is still active or not and
+    whatever cause it joined; where none is open, those that are over, but for what goes on in another one.
+    """
+    if finding.change is Change.WITHDRAWN:
+        found = [(i, c) for i in incidents if i.case.merged_into is None and (c := _rested(i, finding)) is not None]
+        newest = [i for i, c in found if c.fired_at_ms == finding.observed_at_ms]
+        rested = newest or [i for i, _ in found]
+        return tuple([i for i in rested if i.is_open] or rested)
+    same = [i for i in incidents if finding.cause in i.causes and i.is_open]
+    if finding.change is Change.RESOLVED:
+        # The incident of the finding's own sort first: it is the one whose entry carries the finding's id.
+        holding = [i for i in same if _ended(i, finding) is not None and (i.retrospective or not finding.retrospective)]
+        return tuple(sorted(holding, key=lambda i: (i.retrospective != finding.retrospective, i.id)))
+    if not finding.retrospective:
+        live = sorted((i for i in same if not i.retrospective), key=lambda i: _key(finding) not in _keys(i))
+        promoted = [i for i in same if any(c.key == _key(finding) for c in i.active)]
+        newest = sorted(promoted, key=lambda i: i.last_observed_at_ms, reverse=True)
+        candidates: list[Incident | None] = [*live, *newest, None]
+        return (candidates[0],)
+    near = [i for i in same if i.retrospective and _gap_ms(i, finding) <= JOIN_WITHIN_MS]
+    return (min(near, key=lambda i: (_gap_ms(i, finding), i.id), default=None),)
+
+
+def apply_finding(
+    incident: Incident | None,
+    finding: Finding,
+    now_ms: int,
+    *,
+    place: Place = NOWHERE,
+    policy: Policy = STANDARD,
+) -> tuple[Incident, Effects] | None:
+    """Apply a finding to an incident ``concerned`` named; None when it changes nothing.
+
+    ``place`` is where a new incident lies. Idempotence by the finding's id is the store's: it alone knows every entry
+    ever written.
+    """
+    if finding.change is Change.RESOLVED:
+        return None if incident is None else _resolve(incident, finding, now_ms)
+    if finding.change is Change.WITHDRAWN:
+        return None if incident is None else _withdraw(incident, finding, now_ms)
+    if incident is None:
+        return _open(finding, now_ms, place, policy)
+    return _append(incident, finding, now_ms, policy)
+
+
+def _keys(incident: Incident) -> frozenset[tuple[str, str, str]]:
+    return frozenset(c.key for c in incident.conditions)
+
+
+_SOURCES: Mapping[Kind, Source] = {
+    Kind.EVENT: Source.EVENT,
+    Kind.FORECAST: Source.FORECAST,
+    Kind.DEVICE: Source.DEVICE,
+}
+"""Findings whose incidents do not come from a rule."""
+
+
+def _key(finding: Finding) -> tuple[str, str, str]:
+    return finding.rule, finding.station, finding.parameter or ""
+
+
+def _gap_ms(incident: Incident, finding: Finding) -> int:
+    """Event time between the two spans, 0 where they touch or overlap."""
+    return max(0, finding.since_ms - incident.last_observed_at_ms, incident.since_ms - finding.observed_at_ms)
+
+
+def _ended(incident: Incident, finding: Finding) -> Condition | None:
+    """The active condition a RESOLVED ends. What late data show to have ended cannot end what began after it."""
+    for condition in incident.active:
+        if condition.key == _key(finding):
+            later = finding.retrospective and condition.since_ms > finding.observed_at_ms
+            return None if later else condition
+    return None
+
+
+def _rested(incident: Incident, finding: Finding) -> Condition | None:
+    """The condition whose firing a WITHDRAWN takes back: it fired then, or fired then before it fired again."""
+    for condition in incident.conditions:
+        before = incident.since_ms <= finding.observed_at_ms < condition.since_ms
+        if condition.key == _key(finding) and (before or condition.fired_at_ms == finding.observed_at_ms):
+            return condition
+    return None
+
+
+def _fired(incident: Incident | None, finding: Finding) -> Condition:
+    """The finding's condition after it fired; late data do not bring back what ended after them."""
+    known = {c.key: c for c in incident.conditions} if incident else {}
+    before = known.get(_key(finding))
+    if before is None:
+        return Condition(*_key(finding), finding.since_ms, finding.observed_at_ms)
+    if finding.retrospective and before.resolved_at_ms is not None and before.resolved_at_ms > finding.observed_at_ms:
+        return before
+    since_ms = max(before.since_ms, finding.since_ms)
+    return replace(
+        before, since_ms=since_ms, fired_at_ms=max(before.fired_at_ms, finding.observed_at_ms), resolved_at_ms=None
+    )
+
+
+def _entry(before: Incident | None, after: Incident, finding: Finding, what: What, now_ms: int) -> Entry:
+    return Entry(
+        seq=after.version,
+        at_ms=now_ms,
+        observed_at_ms=finding.observed_at_ms,
+        what=what,
+        by=finding.rule,
+        from_state=before.state if before else None,
+        to_state=after.state,
+        text=finding.text,
+        finding_id=finding.id,
+        value=finding.value,
+        limit=finding.limit,
+        details=_details(finding),
+    )
+
+
+def _title(finding: Finding) -> Text:
+    return finding.text if finding.headline is None else title(finding.headline)
+
+
+def _details(finding: Finding) -> dict[str, Any]:
+    """What an entry keeps of a finding beside its sentence: the rule that found it, and the evidence."""
+    found: dict[str, Any] = {"version": finding.version, "kind": finding.kind.value, "station": finding.station}
+    found |= {"parameter": finding.parameter} if finding.parameter else {}
+    return found if finding.headline is None else found | {"headline": finding.headline.as_json()}
+
+
+def _open(finding: Finding, now_ms: int, place: Place, policy: Policy) -> tuple[Incident, Effects]:
+    past = finding.retrospective
+    condition = _fired(None, finding)
+    opened = Incident(
+        id=0,
+        cause=finding.cause,
+        open_cause=f"{finding.cause}|past|{finding.since_ms}" if past else finding.cause,
+        state=State.REPORTED,
+        colour=Colour.BLUE if past else finding.colour,
+        kind=finding.kind,
+        retrospective=past,
+        station=finding.station,
+        parameter=finding.parameter,
+        title=_title(finding),
+        headline=finding.headline,
+        rule=finding.rule,
+        rule_version=finding.version,
+        value=finding.value,
+        limit=finding.limit,
+        observed_at_ms=finding.observed_at_ms,
+        since_ms=finding.since_ms,
+        last_observed_at_ms=finding.observed_at_ms,
+        opened_at_ms=now_ms,
+        accepted_at_ms=None,
+        accepted_by=None,
+        recovered_at_ms=None,
+        closed_at_ms=None,
+        version=1,
+        conditions=(condition,),
+        place=place,
+        case=Case(source=_SOURCES.get(finding.kind, Source.RULE)),
+    )
+    opened = timed(opened, now_ms, policy)
+    entry = _entry(None, opened, finding, What.FIRED, now_ms)
+    quiet = past or finding.kind is Kind.FORECAST
+    return opened, Effects(entry, EventType.OPENED, Notify.INFORM if quiet else Notify.PAGE, (condition,))
+
+
+def _append(incident: Incident, finding: Finding, now_ms: int, policy: Policy) -> tuple[Incident, Effects]:
+    live = not finding.retrospective
+    foretold = finding.kind is Kind.FORECAST
+    promoted = live and incident.retrospective and not foretold
+    come = live and incident.kind is Kind.FORECAST and not foretold  # what was forecast is there now
+    more_urgent = come or (live and not foretold and finding.colour.rank < incident.colour.rank)
+    back = live and not foretold and not finding.explained and incident.recovered_at_ms is not None
+    condition = _fired(incident, finding)
+    after = replace(
+        incident,
+        since_ms=min(incident.since_ms, finding.since_ms),
+        last_observed_at_ms=max(incident.last_observed_at_ms, finding.observed_at_ms),
+        recovered_at_ms=_still_recovered(incident, condition, finding),
+        version=incident.version + 1,
+        conditions=with_condition(incident.conditions, condition),
+    )
+    if promoted:
+        after = replace(after, retrospective=False, open_cause=incident.cause)
+    if promoted or more_urgent:
+        after = replace(
+            after,
+            colour=finding.colour,
+            kind=finding.kind,
+            station=finding.station,
+            parameter=finding.parameter,
+            title=_title(finding),
+            headline=finding.headline,
+            rule=finding.rule,
+            rule_version=finding.version,
+            value=finding.value,
+            limit=finding.limit,
+            observed_at_ms=finding.observed_at_ms,
+        )
+        after = timed(after, now_ms, policy) if promoted else tightened(after, policy)
+    entry = _entry(incident, after, finding, What.PROMOTED if promoted else What.FIRED, now_ms)
+    notify = Notify.PAGE if promoted or more_urgent or back else Notify.INFORM
+    return after, _update(incident, after, entry, notify, condition)
+
+
+def _still_recovered(incident: Incident, condition: Condition, finding: Finding) -> int | None:
+    """The recovery that a firing leaves standing.
+
+    Late data older than a live incident's recovery do not undo it: otherwise the next live firing would look like a
+    repetition and page nobody.
+    """
+    if incident.recovered_at_ms is None or not finding.retrospective:
+        return None
+    older = not incident.retrospective and finding.observed_at_ms <= incident.recovered_at_ms
+    return incident.recovered_at_ms if older or not condition.active else None
+
+
+def _resolve(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
+    ended = _ended(incident, finding)
+    if ended is None:
+        return None
+    condition = replace(ended, resolved_at_ms=finding.observed_at_ms)
+    seen = replace(incident, last_observed_at_ms=max(incident.last_observed_at_ms, finding.observed_at_ms))
+    return _over(incident, seen, condition, finding, What.RESOLVED, now_ms)
+
+
+def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
+    """The finding is taken back: its condition is over, and the history says why; what fired after it stands."""
+    rested = _rested(incident, finding)
+    if rested is None:
+        return None
+    later = rested.active and rested.fired_at_ms != finding.observed_at_ms
+    ended_ms = None if later else max(finding.observed_at_ms, rested.resolved_at_ms or 0)
+    condition = replace(rested, resolved_at_ms=ended_ms)
+    after, effects = _over(incident, incident, condition, finding, What.WITHDRAWN, now_ms)
+    return after, replace(effects, repeats=False)  # no later event tells of it
+
+
+def _over(
+    before: Incident, seen: Incident, condition: Condition, finding: Finding, what: What, now_ms: int
+) -> tuple[Incident, Effects]:
+    """The incident once this condition is over; it has recovered when all are."""
+    conditions = with_condition(before.conditions, condition)
+    ended_ms = recovered(conditions)
+    after = replace(
+        seen,
+        recovered_at_ms=before.recovered_at_ms if ended_ms is None else ended_ms,
+        version=before.version + 1,
+        conditions=conditions,
+    )
+    entry = _entry(before, after, finding, what, now_ms)
+    return after, _update(before, after, entry, Notify.INFORM, condition)

@@ -1,0 +1,297 @@
+"""What an incident is about, in figures: the place, the matter and the evidence, and the titles made of them. Pure.
+
+A title is made where it is read, in the reader's language and with the present value. What does not fit into a title
+stands in the rows of evidence.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import floor, isfinite, log10
+from typing import Any, Final
+
+from infra.texts import Text, say
+from sensors.parameters import Parameter, catalogue
+from sensors.standards import gb3838
+from sensors.standards.gb3838 import Direction, Water, WaterClass
+
+ROOM: Final[Mapping[str, int]] = {"zh": 40, "en": 80}
+"""Characters of a title. A Chinese character is as wide as two Latin letters: both fill the same line."""
+SOME: Final[Mapping[str, Mapping[str, int]]] = {
+    "zh": {"place": 5, "matter": 6, "water_class": 0, "between": 0},
+    "en": {"place": 16, "matter": 24, "water_class": 0, "between": 0},
+}
+"""Characters of place and matter that stay while something else can be cut: enough to name the water, and what the
+detector took a change for."""
+LEAST: Final = 3
+"""Fewer characters of a part say nothing: it is left out."""
+DIGITS: Final = 3
+"""Significant digits of a value in a title, unless the catalogue shows fewer decimals."""
+NOTHING: Final = Text("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One parameter of the evidence, in canonical units; None where it is not known or does not apply.
+
+    ``value`` decided, ``before`` is the median before it, ``times_usual`` how many times its usual move it made
+    (negative: downwards), ``limit`` what it was compared with.
+    """
+
+    parameter: str
+    value: float | None = None
+    before: float | None = None
+    times_usual: float | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """Place, matter and evidence of a finding.
+
+    ``matter`` is what happened, empty where parameter and value say it. The first of ``rows`` is the one that a title
+    shows, measured at ``station``. ``water`` is the station's kind of water, by which a value has a class.
+    ``confidence`` (0 to 1), ``score`` and ``threshold`` are the event detector's.
+    """
+
+    place: Text
+    matter: Text = NOTHING
+    rows: tuple[Row, ...] = ()
+    station: str = ""
+    water: str = Water.RIVER
+    confidence: float | None = None
+    score: float | None = None
+    threshold: float | None = None
+
+    @property
+    def lead(self) -> Row | None:
+        """The row that a title shows."""
+        return self.rows[0] if self.rows else None
+
+    @property
+    def leading(self) -> tuple[str, str] | None:
+        """Station and parameter of the value that a title shows."""
+        return None if self.lead is None else (self.station, self.lead.parameter)
+
+    def at(self, present: float | None) -> "Headline":
+        """With this value of the lead parameter in place of the one that decided."""
+        if self.lead is None or present is None or not isfinite(present):
+            return self
+        return replace(
+            self, rows=(replace(self.lead, value=present, limit=_limit(self.lead, self.water)), *self.rows[1:])
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is stored and sent; what is not known is left out."""
+        found: dict[str, Any] = {"place": _both(self.place)}
+        if self.matter != NOTHING:
+            found["matter"] = _both(self.matter)
+        if self.rows:
+            found |= {"station": self.station, "water": str(self.water)}
+            found["rows"] = [_known(row, ("parameter", "value", "before", "times_usual", "limit")) for row in self.rows]
+        return found | _known(self, ("confidence", "score", "threshold"))
+
+
+def of_json(found: Mapping[str, Any] | None) -> Headline | None:
+    """The headline that `Headline.as_json` wrote; None for none."""
+    if not found:
+        return None
+    return Headline(
+        place=Text(**found["place"]),
+        matter=Text(**found["matter"]) if "matter" in found else NOTHING,
+        rows=tuple(Row(**row) for row in found.get("rows", ())),
+        station=found.get("station", ""),
+        water=found.get("water", Water.RIVER),
+        confidence=found.get("confidence"),
+        score=found.get("score"),
+        threshold=found.get("threshold"),
+    )
+
+
+def worst_first(rows: Iterable[Row], water: str) -> tuple[Row, ...]:
+    """The rows with the one of the worst class first, the order of the others kept."""
+    ordered = list(rows)
+    if ordered:
+        worst = max(ordered, key=lambda row: class_of(row, water) or 0)  # the first of equals
+        ordered.remove(worst)
+        ordered.insert(0, worst)
+    return tuple(ordered)
+
+
+def class_of(row: Row, water: str) -> WaterClass | None:
+    """The class of a row's value by GB 3838-2002; None where the standard has none."""
+    kind = Water.of(water)
+    if row.value is None or gb3838.limits(row.parameter, kind) is None:
+        return None
+    return gb3838.judge({row.parameter: row.value}, kind).water_class
+
+
+def number(value: float, parameter: Parameter) -> str:
+    """A value for people: three significant digits, and no more decimals than the catalogue shows."""
+    if not isfinite(value) or abs(value) >= 1e12:
+        return f"{value:g}"
+    order = floor(log10(abs(value))) if value else 0
+    decimals = DIGITS - 1 - order
+    return f"{round(value, decimals):.{max(0, min(decimals, parameter.decimals))}f}"
+
+
+def limit_number(value: float) -> str:
+    """A limit as standards print it: 2.0, 0.05, 15."""
+    return f"{value:.1f}" if value == round(value) and abs(value) < 10 else f"{value:g}"
+
+
+# -- in words ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The parts of a title in one language; what is "" is left out. ``between`` stands before the value, which is
+    never cut."""
+
+    place: str
+    matter: str
+    value: str
+    water_class: str
+    limit: str
+    between: str = " · "
+
+
+def words(headline: Headline, language: str) -> Words:
+    """The parts of a title in one language."""
+
+    def of(text: Text) -> str:
+        return text.en if language == "en" else text.zh
+
+    lead = headline.lead
+    shown = _parameter(lead.parameter) if lead is not None else None
+    if lead is None or lead.value is None or shown is None:
+        return Words(of(headline.place), of(headline.matter), "", "", "")
+    judged = class_of(lead, headline.water)
+    limit = _limit(lead, headline.water)
+    unit = "" if judged is not None or shown.unit == "1" else f" {shown.unit}"
+    value = say("headline.value", parameter=Text(shown.zh, shown.en), value=number(lead.value, shown) + unit)
+    return Words(
+        of(headline.place),
+        of(headline.matter),
+        of(value),
+        "" if judged is None else of(say(f"headline.class_{judged.value}")),
+        "" if limit is None else of(say("headline.limit", limit=limit_number(limit))),
+    )
+
+
+IN_A_LIST: Final = (("limit", False), ("water_class", False), ("place", True), ("matter", False), ("place", False))
+"""In a list rows are told apart by their places."""
+IN_A_MESSAGE: Final = (
+    ("limit", False),
+    ("between", True),
+    ("water_class", True),
+    ("place", True),
+    ("matter", True),
+    ("water_class", False),
+    ("matter", False),
+    ("place", False),
+)
+"""In a message the class says how bad it is."""
+_CUT: Final = frozenset({"place", "matter"})
+"""Of these the beginning says something by itself."""
+
+
+def joined(parts: Words, language: str) -> str:
+    """The parts as one line."""
+    comma, left, right, colon = (", ", " (", ")", ": ") if language == "en" else ("，", "（", "）", " ")
+    bracket = comma.join(one for one in (parts.water_class, parts.limit) if one)
+    value = f"{parts.value}{left}{bracket}{right}" if parts.value and bracket else parts.value
+    what = parts.between.join(one for one in (parts.matter, value) if one)
+    return colon.join(one for one in (parts.place, what) if one)
+
+
+def fitted(parts: Words, language: str, room: int, *, order: Sequence[tuple[str, bool]] = IN_A_LIST) -> str:
+    """One line of at most ``room`` characters. What does not fit is cut by ``order``: (part, whether some of it stays
+    for now); the value is never cut."""
+    for part, some in order:
+        whole, over = getattr(parts, part), len(joined(parts, language)) - room
+        if over <= 0:
+            break
+        left = max(SOME[language][part] if some else 0, len(whole) - over)
+        if part in _CUT:
+            parts = replace(parts, **{part: cut(whole, left) if left >= LEAST else ""})
+        else:
+            parts = replace(parts, **{part: whole.strip().removesuffix("类") if some else ""})
+    return joined(parts, language)
+
+
+def cut(text: str, room: int) -> str:
+    """The text, its end replaced by … where it is longer than ``room``."""
+    return text if len(text) <= room else text[: max(0, room - 1)].rstrip() + "…"[: max(0, room)]
+
+
+def title(headline: Headline, present: float | None = None) -> Text:
+    """The title of at most ``ROOM`` characters in each language; ``present`` is the lead parameter's value now."""
+    now = headline.at(present)
+    return Text(*(fitted(words(now, language), language, ROOM[language]) for language in ("zh", "en")))
+
+
+def summary(headline: Headline) -> tuple[Text, ...]:
+    """What a second line says beside since when: how many parameters changed, and how sure it is."""
+    found = []
+    if headline.confidence is not None:
+        if len(headline.rows) > 1:
+            found.append(say("headline.changed", count=len(headline.rows)))
+        found.append(say("headline.confidence", confidence=round(100 * headline.confidence)))
+    return tuple(found)
+
+
+def table(headline: Headline) -> list[tuple[Text, Text, Text, Text, Text]]:
+    """The evidence as people read it: parameter, before, value, multiple of the usual move, limit; — for unknown."""
+    rows = []
+    for row in headline.rows:
+        shown = _parameter(row.parameter)
+        name = Text(shown.zh, shown.en) if shown else Text(row.parameter, row.parameter)
+        judged = class_of(row, headline.water)
+        value = _shown(row.value, shown)
+        if judged is not None:
+            value = Text(
+                f"{value.zh}（{say(f'headline.class_{judged.value}').zh}）",
+                f"{value.en} ({say(f'headline.class_{judged.value}').en})",
+            )
+        times = NONE if row.times_usual is None else say("headline.times", times=f"{abs(row.times_usual):.1f}")
+        rows.append((name, _shown(row.before, shown), value, times, _shown(row.limit, shown)))
+    return rows
+
+
+NONE: Final = Text("—", "—")
+COLUMNS: Final = ("parameter", "before", "value", "times", "limit")
+"""Of the table of evidence."""
+
+
+def _parameter(key: str) -> Parameter | None:
+    known = catalogue()
+    return known[key] if key in known.index else None
+
+
+def _shown(value: float | None, parameter: Parameter | None) -> Text:
+    if value is None:
+        return NONE
+    text = f"{value:g}" if parameter is None else number(value, parameter)
+    unit = "" if parameter is None or parameter.unit == "1" else f" {parameter.unit}"
+    return Text(text + unit, text + unit)
+
+
+def _limit(row: Row, water: str) -> float | None:
+    """The limit a title names: that of the standard which the deciding value crossed, else that of the rule."""
+    found = gb3838.limits(row.parameter, Water.of(water))
+    if found is None or row.value is None or row.limit in found:
+        return row.limit
+    if gb3838.direction(row.parameter) is Direction.WITHIN:
+        low, high = found
+        return low if row.value < low else high if row.value > high else row.limit
+    judged = class_of(row, water)
+    return row.limit if judged is None or judged is WaterClass.I else found[judged - 2]
+
+
+def _both(text: Text) -> dict[str, str]:
+    return {"zh": text.zh, "en": text.en}
+
+
+def _known(one: object, names: Sequence[str]) -> dict[str, Any]:
+    values = {name: getattr(one, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}

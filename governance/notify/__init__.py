@@ -1,0 +1,1 @@
+"""Messages to people and deliveries to platforms: policy and contacts (pure), outbox, channels, on-call, messenger."""

@@ -1,0 +1,80 @@
+"""How a message leaves: through apprise, which knows WeCom, DingTalk, mail, SMS gateways, webhooks and many more.
+
+Nothing that a service or the library says is kept but its status: it may quote the address, which is a secret.
+"""
+
+import logging
+import re
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from governance.notify.contacts import Channel, Directory
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+
+TIMEOUTS = {"cto": "5", "rto": "15"}
+"""Seconds to connect and to wait for an answer, unless an address says otherwise."""
+
+_STATUS = re.compile(r"\berror[= ](\d{3})\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Whether a channel took a message, and what may be said of why not, in both languages."""
+
+    ok: bool
+    error: str | None = None
+
+
+def check(directory: Directory) -> None:
+    """Raises ConfigurationError naming the contact whose channel cannot be used; sends nothing."""
+    for contact in directory.contacts:
+        for number, channel in enumerate(contact.channels, 1):
+            if _service(channel) is None:
+                raise ConfigurationError(
+                    sentence("notices.no_address", key=contact.key, number=number, kind=channel.kind)
+                )
+
+
+def host(channel: Channel) -> tuple[str, int] | None:
+    """Where a channel connects to, if its address says so (webhooks, mail); None for services with their own hosts."""
+    service = _service(channel)
+    if service is None or channel.kind not in {"json", "jsons", "form", "forms", "xml", "xmls", "mailto", "mailtos"}:
+        return None
+    name = getattr(service, "smtp_host", None) or service.host
+    port = service.port or (443 if channel.kind.endswith("s") else 80)
+    return str(name), int(port)
+
+
+def send(channel: Channel, title: str, body: str) -> Outcome:
+    """Send one message; never raises. ``title`` is used where there is one, as in mail."""
+    import apprise
+
+    service = _service(channel)
+    if service is None:
+        return Outcome(False, sentence("notice.channel_unknown", channel=channel.kind))
+    try:
+        capture: Any = apprise.LogCapture  # untyped
+        with capture(level=logging.WARNING, fmt="%(thread)d %(message)s") as said:
+            ok = service.notify(body=body, title=title if channel.kind.startswith("mailto") else "")
+            mine = f"{threading.get_ident()} "
+            told = "\n".join(line for line in said.getvalue().splitlines() if line.startswith(mine))
+    except Exception as error:  # a plugin's fault is the channel's
+        return Outcome(False, sentence("notice.channel_failed", channel=channel.kind, said=type(error).__name__))
+    if ok:
+        return Outcome(True)
+    status = _STATUS.search(told)
+    if status is None:
+        return Outcome(False, sentence("notice.channel_silent", channel=channel.kind))
+    return Outcome(False, sentence("notice.channel_refused", channel=channel.kind, said=f"HTTP {status[1]}"))
+
+
+def _service(channel: Channel) -> Any:
+    import apprise  # takes a quarter of a second: only where messages are sent
+
+    logging.getLogger("apprise").propagate = False  # it quotes addresses,
+    logging.getLogger("urllib3").setLevel(logging.INFO)  # and so does this on its lowest level
+    joint = "&" if "?" in channel.url else "?"
+    more = "&".join(f"{name}={value}" for name, value in TIMEOUTS.items() if f"{name}=" not in channel.url)
+    return apprise.Apprise.instantiate(f"{channel.url}{joint}{more}" if more else channel.url, suppress_exceptions=True)

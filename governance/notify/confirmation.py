@@ -1,0 +1,123 @@
+"""A link in a message is followed: what it is about, and what comes of confirming it.
+
+Looking changes nothing: previews and scanners of messages open links. Who confirms stops every call for these incidents
+to everybody; the deadline of handling is not touched.
+"""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+import structlog
+
+from governance.incidents import store as incident_store
+from governance.incidents.deadlines import STANDARD, Policy
+from governance.incidents.model import Action, Order, State
+from governance.notify import store as notice_store
+from governance.notify.contacts import Contact, Directory
+from governance.notify.contacts import Role as Told
+from governance.notify.policy import TEST, Item, Links, number_of
+from governance.notify.store import Notice
+from governance.notify.tables import notice as notices_
+from governance.organisation.roles import Actor, Right, Role
+from infra.database import Database
+from infra.errors import NotFound, Refused
+from infra.texts import say, sentence
+from infra.times import beijing
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+AT_ONCE = 100
+COMMENT = 500
+"""Characters of the remark on the page."""
+
+
+class LinkExpired(Refused):
+    """The link was good once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmationRequest:
+    """What a link is about."""
+
+    notice: Notice
+    contact: Contact
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """How many incidents this confirmed, and how many somebody had confirmed or closed before."""
+
+    done: int
+    before: int
+    at_ms: int
+
+
+def look(database: Database, directory: Directory, links: Links, token: str, now_ms: int) -> ConfirmationRequest:
+    """What a link is about. Raises NotFound for one we did not make, and LinkExpired."""
+    number = number_of(token)
+    if number is None:
+        raise NotFound(sentence("notice.page_wrong"))
+    with database.read() as connection:
+        try:
+            notice = notice_store.get(connection, number)
+        except NotFound:
+            raise NotFound(sentence("notice.page_wrong")) from None
+        items = notice_store.items(connection, [number]).get(number, [])
+    contact = directory.get(notice.contact)
+    if contact is None or not links.proves(token, notice.id, notice.contact, notice.expires_at_ms):
+        raise NotFound(sentence("notice.page_wrong"))
+    if now_ms >= notice.expires_at_ms:
+        raise LinkExpired(sentence("notice.page_expired", at=beijing(notice.expires_at_ms)))
+    return ConfirmationRequest(notice, contact, tuple(items))
+
+
+def confirm(
+    database: Database,
+    asked: ConfirmationRequest,
+    actor: Actor,
+    comment: str,
+    now_ms: int,
+    *,
+    source: str,
+    policy: Policy = STANDARD,
+) -> Confirmed:
+    """Confirm every incident of a message that is still called out for, in the person's name.
+
+    Whoever may accept incidents accepts what is reported; everybody else leaves a remark. Either way the calls end.
+    """
+    remark = comment.replace("\x00", "").strip()[:COMMENT] or say("notice.confirmed_by_link").zh
+    numbers = sorted(item.incident_id for item in asked.items if item.incident_id != TEST)
+    done = 0
+    for start in range(0, len(numbers), AT_ONCE):
+        with database.write() as connection:
+            for number in numbers[start : start + AT_ONCE]:
+                if notice_store.confirm(connection, number):
+                    done += 1
+                    _note(connection, number, actor, remark, now_ms, source, policy)
+    with database.write() as connection:
+        first = (notices_.c.id == asked.notice.id, notices_.c.acknowledged_at_ms.is_(None))
+        connection.execute(sa.update(notices_).where(*first).values(acknowledged_at_ms=now_ms))
+    return Confirmed(done, len(numbers) - done, now_ms)
+
+
+def stands_in(contact: Contact) -> Actor:
+    """The person of a contact whom the list of people does not know: by the roles of the contacts' file."""
+    return Actor(contact.name, Role.OFFICE if Told.OFFICE in contact.roles else Role.CHIEF)
+
+
+def _note(
+    connection: sa.Connection, number: int, actor: Actor, remark: str, now_ms: int, source: str, policy: Policy
+) -> None:
+    """Write it into the incident's history: as an acceptance where that is possible, else as a remark."""
+    state = incident_store.get(connection, number).state
+    accepts = [Action.ACCEPT] if state is State.REPORTED and actor.may(Right.ACCEPT) else []
+    for action in (*accepts, Action.COMMENT):
+        try:
+            with connection.begin_nested():
+                order = Order(action, comment=remark)
+                incident_store.act(connection, number, order, actor, now_ms=now_ms, source=source, policy=policy)
+        except Refused as error:
+            log.info("a confirmation could not be written down as this", action=action.value, error=str(error))
+        else:
+            return

@@ -1,0 +1,208 @@
+"""Who of the office is on call: shifts, made from a plan (weeks in turn, holidays, single shifts) and kept as they are.
+
+A plan is a TOML file (``config/oncall.sample.toml``). Where shifts of one rank overlap, the one of the higher priority
+holds: a single shift over a holiday's, a holiday's over the rotation.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from typing import Annotated
+
+import sqlalchemy as sa
+from pydantic import AwareDatetime, Field, model_validator
+
+from governance.audit import trail as audit_trail
+from governance.notify.tables import oncall_shift
+from infra.errors import ConfigurationError
+from infra.texts import Text, say, sentence
+from infra.times import BEIJING, DAY_MS, to_ms
+from infra.toml_file import Table, parse
+
+LONGEST_PLAN = timedelta(days=1100)
+ROTATION, HOLIDAY, SINGLE = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """``person`` is on call from ``starts_at_ms`` until ``ends_at_ms`` (ms UTC, the end not included)."""
+
+    person: str
+    starts_at_ms: int
+    ends_at_ms: int
+    rank: int = 1
+    priority: int = SINGLE
+
+
+class _Rotation(Table):
+    people: list[str] = Field(min_length=1)
+    begins: date
+    until: date
+    days: Annotated[int, Field(ge=1, le=366)] = 7
+    handover: time = time(8, 30)
+    rank: Annotated[int, Field(ge=1, le=9)] = 1
+    holidays: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _forward(self) -> "_Rotation":
+        if not self.begins < self.until <= self.begins + LONGEST_PLAN:
+            raise ValueError(f"until {self.until} must lie after begins {self.begins}, at most three years")
+        return self
+
+
+class _Shift(Table):
+    person: str
+    begins: AwareDatetime
+    until: AwareDatetime
+    rank: Annotated[int, Field(ge=1, le=9)] = 1
+
+    @model_validator(mode="after")
+    def _forward(self) -> "_Shift":
+        if not self.begins < self.until:
+            raise ValueError(f"until {self.until} must lie after begins {self.begins}")
+        return self
+
+
+class _Plan(Table):
+    rotation: list[_Rotation] = Field(default_factory=list)
+    shift: list[_Shift] = Field(default_factory=list)
+
+
+def read(text: str, known: Callable[[str], bool]) -> tuple[list[Shift], list[Text]]:
+    """The shifts of a plan, and what a reader should know (a year whose holidays nobody knows yet).
+
+    ``known`` tells whether there is a contact of this key. Raises ConfigurationError naming the first fault.
+    """
+    plan = parse(text, _Plan)
+    named = [p for r in plan.rotation for p in (*r.people, *r.holidays)] + [s.person for s in plan.shift]
+    strange = [person for person in named if not known(person)]
+    if strange:
+        raise ConfigurationError(sentence("notices.no_contact", strange=strange[0]))
+    found: list[Shift] = []
+    told: list[Text] = []
+    for rotation in plan.rotation:
+        shifts, notes = _turns(rotation)
+        found += shifts
+        told += notes
+    found += [Shift(s.person, to_ms(s.begins), to_ms(s.until), s.rank, SINGLE) for s in plan.shift]
+    if not found:
+        raise ConfigurationError(sentence("notices.no_plan"))
+    return found, told
+
+
+def replace(connection: sa.Connection, shifts: Sequence[Shift], *, by: str, now_ms: int) -> int:
+    """Put a plan in force: from its first shift on, what was planned before is dropped. Returns how many were dropped.
+
+    A shift under way at that moment ends there. The plan goes into the trail. The caller commits.
+    """
+    c = oncall_shift.c
+    begin = min(shift.starts_at_ms for shift in shifts)
+    dropped = connection.execute(sa.delete(oncall_shift).where(c.starts_at_ms >= begin)).rowcount
+    connection.execute(sa.update(oncall_shift).where(c.ends_at_ms > begin).values(ends_at_ms=begin))
+    add(connection, shifts, by=by, now_ms=now_ms, what="oncall.replaced")
+    return dropped
+
+
+def add(
+    connection: sa.Connection, shifts: Iterable[Shift], *, by: str, now_ms: int, what: str = "oncall.added"
+) -> None:
+    """Add shifts to what is planned, and tell the trail; the caller commits."""
+    rows = [
+        {
+            "person": s.person,
+            "rank": s.rank,
+            "priority": s.priority,
+            "starts_at_ms": s.starts_at_ms,
+            "ends_at_ms": s.ends_at_ms,
+            "by": by,
+            "at_ms": now_ms,
+        }
+        for s in shifts
+    ]
+    connection.execute(sa.insert(oncall_shift), rows)
+    audit_trail.append(connection, what, kind="oncall", id="office", body={"shifts": rows}, by=by, at_ms=now_ms)
+
+
+def on_call(connection: sa.Connection, at_ms: int) -> list[list[str]]:
+    """The keys on call at an instant, by rank, those called first in front; nobody: an empty list."""
+    return ranks(shifts(connection, at_ms, at_ms + 1), at_ms)
+
+
+def shifts(connection: sa.Connection, start_ms: int, end_ms: int) -> list[Shift]:
+    """The shifts that touch [start, end), in order of time."""
+    c = oncall_shift.c
+    query = (
+        sa.select(c.person, c.starts_at_ms, c.ends_at_ms, c.rank, c.priority)
+        .where(c.starts_at_ms < end_ms, c.ends_at_ms > start_ms)
+        .order_by(c.starts_at_ms, c.rank, c.id)
+    )
+    return [Shift(*row) for row in connection.execute(query)]
+
+
+def ranks(planned: Iterable[Shift], at_ms: int) -> list[list[str]]:
+    """Who of some shifts is on call at an instant, by rank."""
+    found: dict[int, tuple[int, list[str]]] = {}
+    for shift in planned:
+        if not shift.starts_at_ms <= at_ms < shift.ends_at_ms:
+            continue
+        priority, people = found.get(shift.rank, (-1, []))
+        if shift.priority > priority:
+            found[shift.rank] = (shift.priority, [shift.person])
+        elif shift.priority == priority and shift.person not in people:
+            people.append(shift.person)
+    return [people for _, (_, people) in sorted(found.items())]
+
+
+def uncovered(planned: Sequence[Shift], start_ms: int, end_ms: int) -> int | None:
+    """The first instant in [start, end) at which nobody is on call; None when somebody always is."""
+    at_ms = start_ms
+    while at_ms < end_ms:
+        ends = [s.ends_at_ms for s in planned if s.starts_at_ms <= at_ms < s.ends_at_ms]
+        if not ends:
+            return at_ms
+        at_ms = max(ends)
+    return None
+
+
+def _turns(rotation: _Rotation) -> tuple[list[Shift], list[Text]]:
+    """The shifts of a rotation, and of the holidays within it."""
+    found: list[Shift] = []
+    day, turn = rotation.begins, 0
+    while day < rotation.until:
+        following = min(day + timedelta(days=rotation.days), rotation.until)
+        person = rotation.people[turn % len(rotation.people)]
+        found.append(Shift(person, _at(day, rotation), _at(following, rotation), rotation.rank, ROTATION))
+        day, turn = following, turn + 1
+    if not rotation.holidays:
+        return found, []
+    days, unknown = holidays(rotation.begins, rotation.until)
+    for number, free in enumerate(days):
+        start_ms = _at(free, rotation)
+        person = rotation.holidays[number % len(rotation.holidays)]
+        found.append(Shift(person, start_ms, start_ms + DAY_MS, rotation.rank, HOLIDAY))
+    return found, [say("notice.holidays_unknown", year=year) for year in unknown]
+
+
+def holidays(begins: date, until: date) -> tuple[list[date], list[int]]:
+    """The statutory holidays (法定节假日) of mainland China in [begins, until), and the years whose are not known yet.
+
+    From the package chinesecalendar, which is published anew each year after the State Council's notice.
+    """
+    import chinese_calendar  # its tables are read only where somebody plans
+
+    found: list[date] = []
+    unknown: set[int] = set()
+    day = begins
+    while day < until:
+        try:
+            free, name = chinese_calendar.get_holiday_detail(day)
+            if free and name:  # a plain weekend has no name
+                found.append(day)
+        except NotImplementedError:
+            unknown.add(day.year)
+        day += timedelta(days=1)
+    return found, sorted(unknown)
+
+
+def _at(day: date, rotation: _Rotation) -> int:
+    return to_ms(datetime.combine(day, rotation.handover, BEIJING))

@@ -1,0 +1,97 @@
+"""How people of the record are reached: language, urgency and channels, edited by the administrator.
+
+Every function takes an open connection and never commits. The addresses are secrets: encrypted in the database, and in
+no answer, log or entry of the trail; a channel is named by its kind alone.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import sqlalchemy as sa
+
+from governance.audit import trail as audit_trail
+from governance.incidents.finding import Colour
+from governance.notify import channels
+from governance.notify.contacts import Channel, Contact, Directory
+from governance.people import store as people_store
+from governance.tables import person as people_
+from governance.tables import person_contact as table
+from infra.errors import ConfigurationError, NotFound
+from infra.texts import sentence
+from infra.vault import Vault
+
+MOST_CHANNELS = 5
+"""Ways to one person; they are tried in turn, and nobody has more (our choice)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How somebody is reached; ``least``: nothing less urgent is sent."""
+
+    language: Literal["zh", "en"]
+    least: Colour
+    channels: tuple[Channel, ...]
+
+
+def put(connection: sa.Connection, name: str, reach: Reach, vault: Vault, *, by: str, now_ms: int) -> None:
+    """Keep how somebody is reached instead of what was kept before.
+
+    Raises NotFound, and ConfigurationError, which names no address, for channels that cannot be used.
+    """
+    one = people_store.get(connection, name)
+    if not 0 < len(reach.channels) <= MOST_CHANNELS:
+        raise ConfigurationError(sentence("notices.channels", name=one.name, most=MOST_CHANNELS))
+    if any("://" not in channel.url for channel in reach.channels):
+        raise ConfigurationError(sentence("notices.no_scheme", key=one.name))
+    channels.check(Directory((Contact(one.name, one.name, channels=reach.channels),)))
+    row = {
+        "language": reach.language,
+        "least": reach.least.value,
+        "channels": vault.lock(json.dumps([[channel.url, channel.short] for channel in reach.channels])),
+        "changed_at_ms": now_ms,
+    }
+    _delete(connection, one.id)
+    connection.execute(sa.insert(table).values(person_id=one.id, **row))
+    body = {"language": reach.language, "least": reach.least.value, "channels": [c.kind for c in reach.channels]}
+    audit_trail.append_many(
+        connection, [audit_trail.NewEntry("person.contact_changed", "person", one.name, body, by, now_ms)]
+    )
+
+
+def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> None:
+    """Forget how somebody is reached. Raises NotFound, also where nothing is kept."""
+    one = people_store.get(connection, name)
+    if not _delete(connection, one.id):
+        raise NotFound(sentence("notices.no_contact_of", name=one.name))
+    trail = audit_trail.NewEntry("person.contact_changed", "person", one.name, {"channels": []}, by, now_ms)
+    audit_trail.append_many(connection, [trail])
+
+
+def of(connection: sa.Connection, name: str, vault: Vault) -> Reach:
+    """How somebody is reached. Raises NotFound, also where nothing is kept."""
+    one = people_store.get(connection, name)
+    found = every(connection, vault, (one.name,)).get(one.name)
+    if found is None:
+        raise NotFound(sentence("notices.no_contact_of", name=one.name))
+    return found
+
+
+def every(connection: sa.Connection, vault: Vault, names: Sequence[str] = ()) -> dict[str, Reach]:
+    """How people are reached, by name, of all or of those named; whom another key encrypted is left out."""
+    query = sa.select(people_.c.name, table.c.language, table.c.least, table.c.channels).join(
+        people_, people_.c.id == table.c.person_id
+    )
+    if names:
+        query = query.where(people_.c.name.in_(names))
+    found = {}
+    for row in connection.execute(query.where(people_.c.removed_at_ms.is_(None))):
+        if text := vault.open(row.channels):
+            ways = tuple(Channel(url, short) for url, short in json.loads(text))
+            found[row.name] = Reach(cast(Literal["zh", "en"], row.language), Colour(row.least), ways)
+    return found
+
+
+def _delete(connection: sa.Connection, person_id: int) -> int:
+    return connection.execute(sa.delete(table).where(table.c.person_id == person_id)).rowcount

@@ -1,0 +1,115 @@
+"""The tree of regions: who lies in whom, what is one level up, and which grid cell a point belongs to. Pure.
+
+The regions themselves are registered with the stations (`sensors.network.Region`); this is how governance reads them.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sensors.network import Level, Region, distance_km
+from sensors.region_outline import contains
+from sensors.stations import Station
+
+NEAR_KM = 2.0
+"""A point farther than this from every station belongs to no region by nearness. Our choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is, as far as known: a region's code, a reach's key, WGS 84 degrees."""
+
+    region: str = ""
+    reach: str = ""
+    lon: float | None = None
+    lat: float | None = None
+
+
+NOWHERE = Place()
+
+
+class Regions:
+    """The five levels as they stand. Codes that are not registered are their own world: nothing lies in them."""
+
+    def __init__(self, regions: Iterable[Region] = (), stations: Iterable[Station] = ()) -> None:
+        self._known: Mapping[str, Region] = {r.code: r for r in regions}
+        self._stations = tuple(s for s in stations if s.region)
+        self._below: dict[str, list[str]] = {}
+        for region in self._known.values():
+            if region.parent:
+                self._below.setdefault(region.parent, []).append(region.code)
+
+    def __contains__(self, code: str) -> bool:
+        return code in self._known
+
+    def __getitem__(self, code: str) -> Region:
+        return self._known[code]
+
+    def parent(self, code: str) -> str:
+        """The region one level up; "" above the highest and for unknown codes."""
+        region = self._known.get(code)
+        return (region.parent or "") if region else ""
+
+    def up(self, code: str) -> tuple[str, ...]:
+        """The region and all above it, nearest first."""
+        found: list[str] = []
+        while code and code not in found:
+            found.append(code)
+            code = self.parent(code)
+        return tuple(found)
+
+    def depth(self, code: str) -> int:
+        """How many regions lie above a region; 0 for the highest and for ""."""
+        return max(0, len(self.up(code)) - 1)
+
+    def within(self, code: str) -> frozenset[str] | None:
+        """The codes of a region and all below it; None, everything, for "" and for a region above which nothing is."""
+        if not code:
+            return None
+        region = self._known.get(code)
+        if region is not None and not region.parent and region.level is Level.DISTRICT:
+            return None
+        found: set[str] = set()
+        ahead = [code]
+        while ahead:
+            one = ahead.pop()
+            if one not in found:
+                found.add(one)
+                ahead += self._below.get(one, ())
+        return frozenset(found)
+
+    def common(self, codes: Iterable[str]) -> str:
+        """The lowest region in which all of these lie; "" where there is none."""
+        ways = [self.up(code) for code in codes if code]
+        if not ways:
+            return ""
+        return next((code for code in ways[0] if all(code in way for way in ways[1:])), "")
+
+    def along(self, reach: str) -> str:
+        """The lowest region in which all stations of a reach lie; "" where none of them says where it lies."""
+        return self.common(station.region for station in self._stations if reach and station.reach == reach)
+
+    def of_station(self, station: Station) -> str:
+        """The region that a station lies in: the lowest whose outline holds its point, and else the one it names.
+
+        Where it names a region below that one, the one it names.
+        """
+        drawn = (r for r in self._known.values() if r.outline and contains(r.outline, station.lon, station.lat))
+        found = max(drawn, key=lambda region: (region.level, region.code), default=None)
+        return station.region if found is None or found.code in self.up(station.region) else found.code
+
+    def at(self, lon: float, lat: float) -> str:
+        """The region of a point: the lowest whose outline holds it, and below that the one of the nearest station.
+
+        A station counts within ``NEAR_KM``, and only where no outline of its region or above denies the point: outlines
+        are believed first. "" where neither tells.
+        """
+        drawn = {region.code: contains(region.outline, lon, lat) for region in self._known.values() if region.outline}
+        holding = [code for code, holds in drawn.items() if holds]
+        found = max(holding, key=lambda code: (self._known[code].level, code), default="")
+        best, least = found, NEAR_KM
+        for station in self._stations:
+            km = distance_km((lon, lat), (station.lon, station.lat))
+            way = self.up(station.region)
+            if km <= least and all(drawn.get(code, True) for code in way) and (not found or found in way):
+                best, least = station.region, km
+        return best

@@ -1,0 +1,206 @@
+"""Who may do what, and where: roles, rights, and the person in action. Pure.
+
+The roles are those of the river-chief system (domain facts §6.2). What a role may do stands in one table; where it may
+do it follows from the person's region and appointments (`governance.people.store`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from infra.errors import Refused
+from infra.texts import Text, both, say
+
+
+class Role(StrEnum):
+    """What somebody is here."""
+
+    GENERAL_CHIEF = "general_chief"
+    CHIEF = "chief"
+    DEPUTY = "deputy"
+    OFFICE = "office"
+    OPERATOR = "operator"
+    HANDLER = "handler"
+    GRID_WORKER = "grid_worker"
+    VERIFIER = "verifier"
+    REVIEWER = "reviewer"
+    AUDITOR = "auditor"
+    ADMINISTRATOR = "administrator"
+    PUBLIC = "public"
+    PLATFORM = "platform"
+    """An external platform that calls back: no person, and nobody can be given it."""
+    SYSTEM = "system"
+    """What this system remarks on an incident by itself; no person either."""
+    MACHINE = "machine"
+    """A program with the API token of the site: it may do everything, and the record says that it was no person."""
+
+
+class Department(StrEnum):
+    """Which department a handler belongs to."""
+
+    WATER = "water"
+    ENVIRONMENT = "environment"
+    URBAN_MANAGEMENT = "urban_management"
+    HOUSING = "housing"
+    INDUSTRY = "industry"
+
+
+class Right(StrEnum):
+    """What a role may allow. The first group concerns incidents, the second the platform."""
+
+    INCIDENTS = "incidents"
+    """See incidents."""
+    REPORT = "report"
+    COMMENT = "comment"
+    ACCEPT = "accept"
+    """Accept and reject, merge and split, call a false alarm, declare an emergency."""
+    DISPATCH = "dispatch"
+    HANDLE = "handle"
+    VERIFY = "verify"
+    CLOSE = "close"
+    REOPEN = "reopen"
+    SUPERVISE = "supervise"
+    EVALUATE = "evaluate"
+
+    LOOK = "look"
+    """See the water: stations, readings, reaches, regions, live classes."""
+    ACCOUNT = "account"
+    """See the ledger, the quarantine and who changed the registry."""
+    REVIEW = "review"
+    """Judge data: calibrations, visits, replay of the quarantine."""
+    REGISTRY = "registry"
+    """Change stations and what hangs there."""
+    SEND = "send"
+    """Send readings over HTTP."""
+    DEVICES = "devices"
+    """Logins of devices and commands to them."""
+    STAFF = "staff"
+    """See who is who within reach: names, roles, terms."""
+    ASSESS = "assess"
+    """See the assessment of what lies within reach."""
+    PEOPLE = "people"
+    """Change people, appointments and tokens."""
+    AUDIT = "audit"
+
+
+_SEE = {Right.LOOK, Right.INCIDENTS}
+_FIELD = _SEE | {Right.REPORT, Right.COMMENT, Right.HANDLE}
+_LEAD = {Right.STAFF, Right.ASSESS}
+_CENTRE = _SEE | {
+    Right.REPORT,
+    Right.COMMENT,
+    Right.ACCEPT,
+    Right.DISPATCH,
+    Right.VERIFY,
+    Right.CLOSE,
+    Right.REOPEN,
+    Right.ACCOUNT,
+}
+
+RIGHTS: Mapping[Role, frozenset[Right]] = {
+    Role.GENERAL_CHIEF: frozenset(
+        _SEE | _LEAD | {Right.REPORT, Right.COMMENT, Right.DISPATCH, Right.SUPERVISE, Right.REOPEN, Right.ACCOUNT}
+    ),
+    Role.CHIEF: frozenset(_FIELD | _LEAD | {Right.DISPATCH, Right.VERIFY, Right.SUPERVISE, Right.REOPEN}),
+    Role.DEPUTY: frozenset(_FIELD | _LEAD),
+    Role.OFFICE: frozenset(_CENTRE | _LEAD | {Right.SUPERVISE, Right.EVALUATE}),
+    Role.OPERATOR: frozenset(_CENTRE | {Right.STAFF}),
+    Role.HANDLER: frozenset(_FIELD),
+    Role.GRID_WORKER: frozenset(_FIELD),
+    Role.VERIFIER: frozenset(_SEE | {Right.COMMENT, Right.VERIFY}),
+    Role.REVIEWER: frozenset(
+        _SEE | {Right.COMMENT, Right.ACCOUNT, Right.REVIEW, Right.REGISTRY, Right.SEND, Right.DEVICES}
+    ),
+    Role.AUDITOR: frozenset(_SEE | _LEAD | {Right.ACCOUNT, Right.AUDIT}),
+    Role.ADMINISTRATOR: frozenset(Right),
+    Role.PUBLIC: frozenset({Right.LOOK}),
+    Role.MACHINE: frozenset(Right),
+    Role.SYSTEM: frozenset({Right.INCIDENTS, Right.COMMENT}),
+    Role.PLATFORM: frozenset((_CENTRE | _FIELD | {Right.SUPERVISE}) - {Right.LOOK, Right.ACCOUNT}),
+}
+"""What is not in this table is forbidden.
+
+A platform speaks for the centre and the departments over there: it does with incidents what theirs do here, and sees
+and changes nothing else. The file of the platforms narrows it further, to the words agreed on.
+"""
+
+PERSONS = tuple(role for role in Role if role not in (Role.PLATFORM, Role.SYSTEM, Role.MACHINE))
+"""What somebody can be."""
+
+TERMED = frozenset({Role.GENERAL_CHIEF, Role.CHIEF, Role.DEPUTY})
+"""Roles whose reach comes from appointments with a term, and ends with it."""
+
+
+_LEADS = frozenset({Role.GENERAL_CHIEF, Role.OFFICE, Role.ADMINISTRATOR, Role.PLATFORM})
+
+
+def level(depth: int, *, leads: bool = False) -> int:
+    """The place in the hierarchy of who stands in a region with ``depth`` regions above it; 0 is the highest."""
+    return 2 * depth + (0 if leads else 1)
+
+
+class Forbidden(Refused):
+    """The role or the region does not allow it; ``allowed`` is what would be."""
+
+    def __init__(self, message: str, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Somebody who does something: the name for the record, the role, and where it counts.
+
+    ``regions`` are the codes of all regions within reach; None reaches everything, also what has no region. ``waters``
+    are single reaches (reach, region), as of a term for one reach; region "" is anywhere. ``depth`` counts the regions
+    above the highest one of the actor, 0 at the top. ``helps`` are the names of the chiefs whose deputy (河长助理)
+    somebody is.
+    """
+
+    name: str
+    role: Role
+    regions: frozenset[str] | None = None
+    department: Department | None = None
+    helps: frozenset[str] = frozenset()
+    waters: frozenset[tuple[str, str]] = frozenset()
+    depth: int = 0
+
+    @property
+    def level(self) -> int:
+        """The place in the hierarchy, 0 the highest; in one region the general chief and the office stand above."""
+        return level(self.depth, leads=self.role in _LEADS)
+
+    def may(self, right: Right) -> bool:
+        return right in RIGHTS[self.role]
+
+    def covers(self, region: str, reach: str = "") -> bool:
+        """Whether the region with this code ("" : unknown), or the water of ``reach`` in it, is within reach."""
+        if self.regions is None or region in self.regions:
+            return True
+        return bool(reach) and bool({(reach, region), (reach, "")} & self.waters)
+
+    def answers_for(self, responsible: str) -> bool:
+        """Whether a case of this chief is theirs: their own, or that of a chief they help."""
+        return bool(responsible) and (responsible == self.name or responsible in self.helps)
+
+    def must(self, right: Right) -> None:
+        """Raises Forbidden, naming the roles that may, unless the role has the right."""
+        if not self.may(right):
+            text = say("person.forbidden", role=label(self.role), right=say(f"right.{right}"), roles=who(right))
+            raise Forbidden(both(text), tuple(sorted(RIGHTS[self.role])))
+
+
+def administrator(name: str) -> Actor:
+    """Somebody who may do everything everywhere: also anybody on an open site."""
+    return Actor(name, Role.ADMINISTRATOR)
+
+
+def label(role: Role) -> Text:
+    """The role's name as people read it."""
+    return say(f"person.{role}")
+
+
+def who(right: Right) -> Text:
+    """The roles that have a right, as people read them."""
+    names = [label(role) for role in Role if right in RIGHTS[role] and role is not Role.MACHINE]
+    return Text("、".join(n.zh for n in names), ", ".join(n.en for n in names))

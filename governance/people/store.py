@@ -1,0 +1,443 @@
+"""People: who they are, what they are appointed to and for how long, and the tokens by which they are known.
+
+Every function takes an open connection and never commits. A person's name is what the record speaks of, so that it is
+never given twice, not even after a removal. Tokens are random; only their SHA-256 is kept.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from governance.audit import trail as audit_trail
+from governance.incidents import store as incident_store
+from governance.incidents.model import FINAL, Incident
+from governance.organisation.regions import Regions
+from governance.organisation.roles import PERSONS, RIGHTS, TERMED, Actor, Department, Right, Role, label
+from governance.organisation.terms import Appointment
+from governance.tables import appointment as appointments_
+from governance.tables import incident as incidents_
+from governance.tables import person as people_
+from governance.tables import person_contact as contacts_
+from governance.tables import token as tokens_
+from infra.errors import ConfigurationError, NotFound, Refused
+from infra.texts import sentence
+from infra.times import DAY_MS
+
+PREFIX = "rc_"
+"""By which a token is recognised where it should not be, in a log or a mail."""
+NAME_LIMIT = 80
+TOKEN_MS = 365 * DAY_MS
+"""How long a token is good where nobody says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody with a role; ``region`` is the code of where it counts, "" everywhere."""
+
+    id: int
+    name: str
+    role: Role
+    region: str
+    department: Department | None
+    created_at_ms: int
+    removed_at_ms: int | None
+
+
+def add(
+    connection: sa.Connection,
+    name: str,
+    role: Role,
+    *,
+    region: str = "",
+    department: Department | None = None,
+    by: str,
+    now_ms: int,
+    regions: Regions | None = None,
+) -> Person:
+    """A new person; a chief or deputy with a region is appointed to it at once, and who held the office leaves it.
+
+    Raises ConfigurationError for a name, region or department that cannot be, Refused for a name given before.
+    """
+    name = name.strip()
+    if not name or len(name) > NAME_LIMIT or any(not letter.isprintable() for letter in name):
+        raise ConfigurationError(sentence("person.no_name", name=name[:NAME_LIMIT], most=NAME_LIMIT))
+    if role not in PERSONS:
+        raise ConfigurationError(sentence("person.no_person_is", role=label(role)))
+    if region and regions is not None and region not in regions:
+        raise ConfigurationError(sentence("registry.no_region", region=region))
+    if (role is Role.HANDLER) != (department is not None):
+        raise ConfigurationError(sentence("person.handler_only", name=name))
+    if connection.execute(sa.select(people_.c.id).where(people_.c.name == name)).first():
+        raise Refused(sentence("person.person_exists", name=name))
+    row = {
+        "name": name,
+        "role": role.value,
+        "region": region,
+        "department": department.value if department else None,
+        "created_at_ms": now_ms,
+        "created_by": by,
+    }
+    number = connection.execute(sa.insert(people_).values(row).returning(people_.c.id)).scalar_one()
+    before: list[str] = []
+    if role in TERMED and region:
+        for held in appointments(connection):
+            same = (held.region, held.reach) == (region, "") and held.role is role and role is not Role.DEPUTY
+            if same and held.in_force(now_ms):  # `inherit` hands the open cases over
+                _end(connection, appointments_.c.id == held.id, now_ms)
+                before.append(held.name)
+        _appoint(connection, number, region, "", "", now_ms, None)
+    told = {"role": role.value, "region": region, "department": row["department"], "instead_of": before}
+    _tell(connection, "person.added", name, told, by, now_ms)
+    return get(connection, name)
+
+
+def get(connection: sa.Connection, name: str) -> Person:
+    """Somebody who is not removed; raises NotFound."""
+    query = sa.select(people_).where(people_.c.name == name.strip(), people_.c.removed_at_ms.is_(None))
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        raise NotFound(sentence("person.no_person", name=name[:NAME_LIMIT]))
+    return _person(row)
+
+
+def listing(connection: sa.Connection, *, removed: bool = False) -> list[Person]:
+    """Everybody, by name; those removed, too, if asked."""
+    query = sa.select(people_).order_by(people_.c.name)
+    if not removed:
+        query = query.where(people_.c.removed_at_ms.is_(None))
+    return [_person(row) for row in connection.execute(query).mappings()]
+
+
+def seen_by(
+    actor: Actor, everybody: Iterable[Person], terms: Sequence[Appointment], regions: Regions, now_ms: int
+) -> list[Person]:
+    """Those of ``everybody`` whom somebody may see: themselves, and whom their role and region show them.
+
+    Who leads (chiefs, deputies, office) sees who has a region or a term in theirs; an operator sees who can be given a
+    case there, also from above. Auditors, and who has no bounds, see all.
+    """
+    if actor.role in (Role.AUDITOR, Role.ADMINISTRATOR, Role.MACHINE):
+        return list(everybody)
+    held: dict[str, set[tuple[str, str]]] = {}
+    for term in terms:
+        if term.in_force(now_ms):
+            held.setdefault(term.name, set()).add((term.region, term.reach))
+
+    def shown(one: Person) -> bool:
+        places = held.get(one.name, set()) if one.role in TERMED else {(one.region, "")}
+        if actor.role is not Role.OPERATOR:
+            return actor.regions is None or any(actor.covers(*place) for place in places)
+        if one.role not in TERMED and (Right.HANDLE not in RIGHTS[one.role] or one.role is Role.ADMINISTRATOR):
+            return False
+        reached = [regions.within(region) for region, _ in places]
+        return actor.regions is None or any(reach is None or reach & actor.regions for reach in reached)
+
+    return [one for one in everybody if one.name == actor.name or shown(one)]
+
+
+def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> None:
+    """Take somebody's role, terms, tokens and contact away; the record keeps the name.
+
+    Raises NotFound, and Refused for the last administrator and for whom open incidents would be left without anybody.
+    """
+    one = get(connection, name)
+    if one.role is Role.ADMINISTRATOR:
+        others = sa.select(sa.func.count()).where(
+            people_.c.role == Role.ADMINISTRATOR.value, people_.c.removed_at_ms.is_(None), people_.c.id != one.id
+        )
+        if not connection.execute(others).scalar_one():
+            raise Refused(sentence("person.last_administrator", name=one.name))
+    mine = sa.select(incidents_.c.id).where(incidents_.c.responsible == one.name, incidents_.c.open_cause.is_not(None))
+    left = list(connection.execute(mine.order_by(incidents_.c.id)).scalars())
+    if left:
+        raise Refused(sentence("person.has_cases", name=one.name, count=len(left), incidents=_numbers(left)))
+    connection.execute(sa.update(people_).where(people_.c.id == one.id).values(removed_at_ms=now_ms))
+    _end(connection, appointments_.c.person_id == one.id, now_ms)
+    _revoke(connection, one.id, now_ms)
+    connection.execute(sa.delete(contacts_).where(contacts_.c.person_id == one.id))
+    _tell(connection, "person.removed", one.name, {"role": one.role.value, "region": one.region}, by, now_ms)
+
+
+# -- tokens ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTerm:
+    """When a token was issued and when it expires; None for one of before tokens expired."""
+
+    issued_at_ms: int
+    expires_at_ms: int | None
+
+
+def issue(connection: sa.Connection, name: str, *, by: str, now_ms: int, good_ms: int = TOKEN_MS) -> str:
+    """A new token of somebody, good for ``good_ms``; it can be shown this once. Raises NotFound."""
+    one = get(connection, name)
+    made = PREFIX + secrets.token_urlsafe(32)
+    expires_at_ms = now_ms + good_ms
+    row = {"person_id": one.id, "hash": hashed(made), "created_at_ms": now_ms, "expires_at_ms": expires_at_ms}
+    connection.execute(sa.insert(tokens_).values(row))
+    _tell(connection, "token.issued", one.name, {"expires_at_ms": expires_at_ms}, by, now_ms)
+    return made
+
+
+def revoke(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> int:
+    """End all tokens of somebody; how many there were. Raises NotFound."""
+    ended = _revoke(connection, get(connection, name).id, now_ms)
+    _tell(connection, "token.revoked", name, {"count": ended}, by, now_ms)
+    return ended
+
+
+def _revoke(connection: sa.Connection, person_id: int, now_ms: int) -> int:
+    mine = (tokens_.c.person_id == person_id) & tokens_.c.revoked_at_ms.is_(None)
+    return connection.execute(sa.update(tokens_).where(mine).values(revoked_at_ms=now_ms)).rowcount
+
+
+def by_token(connection: sa.Connection, token_hash: str, now_ms: int) -> Person | None:
+    """Whose token has this hash; None for one that is unknown, revoked, expired, or of somebody removed."""
+    query = sa.select(people_).join(tokens_, tokens_.c.person_id == people_.c.id)
+    row = connection.execute(query.where(tokens_.c.hash == token_hash, _good(now_ms))).mappings().first()
+    return None if row is None else _person(row)
+
+
+def tokens(connection: sa.Connection, now_ms: int) -> dict[str, list[TokenTerm]]:
+    """The tokens that are good, by name, the one that expires first at the front."""
+    query = (
+        sa.select(people_.c.name, tokens_.c.created_at_ms, tokens_.c.expires_at_ms)
+        .join(people_, tokens_.c.person_id == people_.c.id)
+        .where(_good(now_ms))
+        .order_by(people_.c.name, tokens_.c.expires_at_ms.is_(None), tokens_.c.expires_at_ms)
+    )
+    found: dict[str, list[TokenTerm]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.name, []).append(TokenTerm(row.created_at_ms, row.expires_at_ms))
+    return found
+
+
+def _good(now_ms: int) -> sa.ColumnElement[bool]:
+    return (
+        tokens_.c.revoked_at_ms.is_(None)
+        & (tokens_.c.expires_at_ms.is_(None) | (tokens_.c.expires_at_ms > now_ms))
+        & people_.c.removed_at_ms.is_(None)
+    )
+
+
+def hashed(token: str) -> str:
+    """How a token is kept: it has 256 random bits, so that no salt and no slow hash is needed."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+# -- terms -----------------------------------------------------------------------------------------------------------
+
+
+def appoint(
+    connection: sa.Connection,
+    name: str,
+    *,
+    region: str,
+    reach: str = "",
+    deputy_of: str = "",
+    since_ms: int,
+    until_ms: int | None = None,
+    by: str,
+    now_ms: int,
+    source: str,
+    regions: Regions,
+) -> list[int]:
+    """Begin a term. Whoever held the same office before ends then, and the successor takes over the open cases.
+
+    The incidents that went over. Raises NotFound, ConfigurationError for an unknown region or a term that ends before
+    it begins, Refused for a role without terms.
+    """
+    one = get(connection, name)
+    if one.role not in TERMED:
+        raise Refused(sentence("person.not_a_chief", name=one.name, role=label(one.role)))
+    if region not in regions:
+        raise ConfigurationError(sentence("registry.no_region", region=region))
+    if until_ms is not None and until_ms <= since_ms:
+        raise ConfigurationError(sentence("person.term_backwards", name=one.name))
+    if deputy_of:
+        get(connection, deputy_of)
+    same = appointments_.c.deputy_of.in_(["", deputy_of])
+    here = (appointments_.c.region == region) & (appointments_.c.reach == reach)
+    _end(connection, (appointments_.c.person_id == one.id) & here & same, since_ms)  # a new term of the same office
+    before: list[Appointment] = []
+    if one.role is not Role.DEPUTY:
+        before = [
+            a
+            for a in appointments(connection)
+            if (a.region, a.reach) == (region, reach)
+            and a.role is one.role
+            and a.name != one.name
+            and (a.until_ms is None or a.until_ms > since_ms)
+        ]
+        for held in before:
+            _end(connection, appointments_.c.id == held.id, since_ms)
+    _appoint(connection, one.id, region, reach, deputy_of, since_ms, until_ms)
+    term = {"region": region, "reach": reach, "deputy_of": deputy_of, "since_ms": since_ms, "until_ms": until_ms}
+    told = term | {"instead_of": [held.name for held in before]}
+    _tell(connection, "person.appointed", one.name, told, by, now_ms)
+    moved: list[int] = []
+    for held in before:
+        if since_ms > now_ms:
+            continue  # `inherit` hands over when the day has come
+        moved += _hand_over(connection, held, one.name, by, now_ms, source, regions)
+    return moved
+
+
+def inherit(connection: sa.Connection, *, now_ms: int, source: str, regions: Regions) -> list[int]:
+    """Hand over the open cases of chiefs whose term has ended to who holds the office now; the incidents."""
+    known = appointments(connection)
+    moved: list[int] = []
+    for held in known:
+        if held.until_ms is None or held.until_ms > now_ms or held.role is Role.DEPUTY:
+            continue
+        heirs = [
+            a
+            for a in known
+            if (a.region, a.reach, a.role) == (held.region, held.reach, held.role) and a.in_force(now_ms)
+        ]
+        if heirs and all(a.name != held.name for a in heirs):
+            moved += _hand_over(connection, held, heirs[-1].name, heirs[-1].name, now_ms, source, regions)
+    return moved
+
+
+def _hand_over(
+    connection: sa.Connection, held: Appointment, new: str, by: str, now_ms: int, source: str, regions: Regions
+) -> list[int]:
+    below = regions.within(held.region)
+
+    def within(incident: Incident) -> bool:
+        here = below is None or incident.place.region in below
+        return here and held.reach in ("", incident.place.reach)
+
+    return incident_store.succeed(connection, held.name, new, by=by, now_ms=now_ms, source=source, within=within)
+
+
+def appointments(connection: sa.Connection, name: str | None = None) -> list[Appointment]:
+    """All terms, past and future, oldest first; of one person if named."""
+    query = (
+        sa.select(appointments_, people_.c.name, people_.c.role)
+        .join(people_, people_.c.id == appointments_.c.person_id)
+        .order_by(appointments_.c.since_ms, appointments_.c.id)
+    )
+    if name is not None:
+        query = query.where(people_.c.name == name)
+    return [
+        Appointment(row.id, row.name, Role(row.role), row.region, row.reach, row.deputy_of, row.since_ms, row.until_ms)
+        for row in connection.execute(query)
+    ]
+
+
+def actor(connection: sa.Connection, one: Person, regions: Regions, now_ms: int) -> Actor:
+    """Somebody as they may act now. The reach of chiefs and deputies is that of their terms in force."""
+    if one.role not in TERMED:
+        depth = regions.depth(one.region)
+        return Actor(one.name, one.role, regions.within(one.region), one.department, depth=depth)
+    everywhere, codes = False, set[str]()
+    waters: set[tuple[str, str]] = set()
+    terms = [term for term in appointments(connection, one.name) if term.in_force(now_ms)]
+    for term in terms:
+        below = regions.within(term.region)
+        if term.reach:
+            waters |= {(term.reach, code) for code in below or ("",)}
+        elif below is None:
+            everywhere = True
+        else:
+            codes |= below
+    return Actor(
+        one.name,
+        one.role,
+        None if everywhere else frozenset(codes),
+        one.department,
+        frozenset(term.deputy_of for term in terms if term.deputy_of),
+        frozenset(waters),
+        min((regions.depth(term.region) + bool(term.reach) for term in terms), default=0),
+    )
+
+
+def removable(connection: sa.Connection, region: str, regions: Regions) -> None:
+    """Raises Refused, with the list, when incidents are open in a region or below it."""
+    below = regions.within(region)
+    query = sa.select(incidents_.c.id).where(incidents_.c.state.not_in([state.value for state in FINAL]))
+    if below is not None:
+        query = query.where(incidents_.c.region.in_(sorted(below)))
+    left = list(connection.execute(query.order_by(incidents_.c.id)).scalars())
+    if left:
+        raise Refused(sentence("person.region_has_cases", region=region, count=len(left), incidents=_numbers(left)))
+
+
+def _appoint(
+    connection: sa.Connection,
+    person_id: int,
+    region: str,
+    reach: str,
+    deputy_of: str,
+    since_ms: int,
+    until_ms: int | None,
+) -> None:
+    row = {
+        "person_id": person_id,
+        "region": region,
+        "reach": reach,
+        "deputy_of": deputy_of,
+        "since_ms": since_ms,
+        "until_ms": until_ms,
+    }
+    connection.execute(sa.insert(appointments_).values(row))
+
+
+def _end(connection: sa.Connection, which: sa.ColumnElement[bool], at_ms: int) -> None:
+    later = appointments_.c.until_ms.is_(None) | (appointments_.c.until_ms > at_ms)
+    connection.execute(sa.update(appointments_).where(which, later).values(until_ms=at_ms))
+
+
+def states(connection: sa.Connection, names: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Everybody as the tables have them, with all their terms, by name; of those named only, where names are given."""
+    query = sa.select(people_).order_by(people_.c.id)
+    terms = sa.select(appointments_).order_by(appointments_.c.id)
+    if names is not None:
+        query = query.where(people_.c.name.in_(list(names)))
+        terms = terms.where(appointments_.c.person_id.in_(query.with_only_columns(people_.c.id).order_by(None)))
+    held: dict[int, list[dict[str, Any]]] = {}
+    for row in connection.execute(terms).mappings():
+        held.setdefault(row["person_id"], []).append({name: row[name] for name in _TERM})
+    return {
+        row["name"]: {name: row[name] for name in _STATE} | {"terms": held.get(row["id"], [])}
+        for row in connection.execute(query).mappings()
+    }
+
+
+_STATE = ("role", "region", "department", "created_at_ms", "created_by", "removed_at_ms")
+_TERM = ("region", "reach", "deputy_of", "since_ms", "until_ms")
+
+
+def _tell(connection: sa.Connection, what: str, name: str, body: dict[str, Any], by: str, now_ms: int) -> None:
+    """A change of people is an entry of the trail, with the state after it of everybody it concerns (``people``).
+
+    Tokens are not in it.
+    """
+    after = states(connection, [name, *body.get("instead_of", ())])
+    audit_trail.append_many(
+        connection, [audit_trail.NewEntry(what, "person", name, body | {"people": after}, by, now_ms)]
+    )
+
+
+def _numbers(ids: list[int]) -> str:
+    shown = ", ".join(f"#{number}" for number in ids[:20])
+    return shown if len(ids) <= 20 else f"{shown} …"
+
+
+def _person(row: sa.RowMapping) -> Person:
+    return Person(
+        id=row["id"],
+        name=row["name"],
+        role=Role(row["role"]),
+        region=row["region"],
+        department=None if row["department"] is None else Department(row["department"]),
+        created_at_ms=row["created_at_ms"],
+        removed_at_ms=row["removed_at_ms"],
+    )

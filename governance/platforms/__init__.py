@@ -1,0 +1,1 @@
+"""External platforms: their vocabulary (pure), callbacks, and the daily reconciliation."""

@@ -1,0 +1,210 @@
+"""The external platforms we work with: what their words mean here, from one file (``config/platforms.toml``). Pure.
+
+Places in what they send are written in JMESPath, and looked up once the message is known to be theirs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+from jmespath.parser import ParsedResult
+from pydantic import AfterValidator, Field, SecretStr
+
+from governance.incidents import cloudevents
+from governance.incidents.lifecycle import rights_of
+from governance.incidents.model import Action, State
+from governance.organisation.roles import RIGHTS, Role
+from infra.errors import ConfigurationError, NotFound
+from infra.texts import sentence
+from infra.toml_file import Table, parse
+
+UNSAYABLE = frozenset({Action.MERGE, Action.SPLIT, Action.EMERGENCY, Action.EVALUATE, Action.PAUSE})
+"""They ask for a number, a list, a grade, a score or a reason of ours, which a callback does not carry."""
+
+NOTHING = ""
+"""Stands for an action in the file where their word changes nothing here."""
+
+
+def _place(text: str) -> str:
+    try:
+        jmespath.compile(text)
+    except JMESPathError as error:
+        raise ValueError(f"{text!r} is no JMESPath: {error}") from None
+    return text
+
+
+_Path = Annotated[str, AfterValidator(_place)]
+
+
+class _Callback(Table):
+    incident: _Path = "data.incident"
+    status: _Path = "data.status"
+    by: _Path = "data.by"
+    comment: _Path = "data.comment"
+    seq: _Path | None = None
+    actions: dict[str, str] = Field(min_length=1)
+
+
+class _Listing(Table):
+    url: str | None = None
+    items: _Path = "items"
+    next: _Path | None = None
+    incident: _Path = "incident"
+    state: _Path = "state"
+    at: _Path | None = None
+    states: dict[str, list[str]] = Field(min_length=1)
+
+
+class _Platform(Table):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    zh: str = ""
+    region: str = ""
+    secret: SecretStr | None = None
+    secret_file: Path | None = None
+    callback: _Callback | None = None
+    list: _Listing | None = None
+
+
+class _File(Table):
+    platform: list[_Platform] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackWords:
+    """Where a callback says what, and which of their words asks for which action; None: it changes nothing."""
+
+    incident: ParsedResult
+    status: ParsedResult
+    by: ParsedResult
+    comment: ParsedResult
+    seq: ParsedResult | None
+    actions: Mapping[str, Action | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ListWords:
+    """Where their list stands and what its entries say; ``states``: our states that fit a word of theirs."""
+
+    url: str | None
+    items: ParsedResult
+    next: ParsedResult | None
+    incident: ParsedResult
+    state: ParsedResult
+    at: ParsedResult | None
+    states: Mapping[str, frozenset[State]]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """One external platform; ``secret`` signs what goes either way (Standard Webhooks).
+
+    ``region`` is the code of where it may act, "" everywhere.
+    """
+
+    name: str
+    zh: str
+    secret: str = field(repr=False)
+    callback: CallbackWords | None = None
+    list: ListWords | None = None
+    region: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Platforms:
+    """All platforms, in the order of the file."""
+
+    known: Sequence[Platform] = ()
+
+    def named(self, name: str) -> Platform:
+        """The platform of this name; raises NotFound."""
+        for one in self.known:
+            if one.name == name:
+                return one
+        known = ", ".join(one.name for one in self.known) or "-"
+        raise NotFound(sentence("platform.unknown", name=name[:64], known=known))
+
+
+def read(text: str, secret_in: Callable[[Path], str], usual_secret: str | None) -> Platforms:
+    """The platforms of a file's text. ``secret_in`` reads a secret's file, ``usual_secret`` is that of the deliveries.
+
+    Raises ConfigurationError naming the first thing that is wrong, never a secret.
+    """
+    file = parse(text, _File)
+    found: dict[str, Platform] = {}
+    for one in file.platform:
+        if one.name in found:
+            raise ConfigurationError(sentence("platforms.twice", name=one.name))
+        found[one.name] = _platform(one, secret_in, usual_secret)
+    return Platforms(tuple(found.values()))
+
+
+def _platform(one: _Platform, secret_in: Callable[[Path], str], usual_secret: str | None) -> Platform:
+    if one.secret is not None and one.secret_file is not None:
+        raise ConfigurationError(sentence("platforms.both", name=one.name))
+    secret = usual_secret
+    if one.secret is not None:
+        secret = one.secret.get_secret_value()
+    elif one.secret_file is not None:
+        secret = secret_in(one.secret_file)
+    if not secret:
+        raise ConfigurationError(sentence("platforms.no_secret", name=one.name))
+    try:
+        cloudevents.sign(secret, "check", 0, b"")
+    except ConfigurationError as error:
+        raise ConfigurationError(sentence("platforms.wrong", name=one.name, error=error)) from error
+    callback = None if one.callback is None else _callback(one.name, one.callback)
+    listing = None if one.list is None else _list(one.name, one.list)
+    return Platform(one.name, one.zh or one.name, secret, callback, listing, one.region)
+
+
+def _callback(name: str, table: _Callback) -> CallbackWords:
+    actions: dict[str, Action | None] = {}
+    for word, action in table.actions.items():
+        if action != NOTHING and action not in list(Action):
+            known = ", ".join(Action)
+            raise ConfigurationError(sentence("platforms.no_action", name=name, action=action, word=word, known=known))
+        actions[word] = None if action == NOTHING else _theirs(name, word, Action(action))
+    c = jmespath.compile
+    seq = None if table.seq is None else c(table.seq)
+    return CallbackWords(c(table.incident), c(table.status), c(table.by), c(table.comment), seq, actions)
+
+
+def _theirs(name: str, word: str, action: Action) -> Action:
+    """The action, once a platform may do it at all and a callback can carry what it asks for."""
+    possible = tuple(a for a in Action if a not in UNSAYABLE and rights_of(a) & RIGHTS[Role.PLATFORM])
+    if action not in possible:
+        raise ConfigurationError(
+            sentence("platform.not_theirs", name=name, word=word, action=action, known=", ".join(possible))
+        )
+    return action
+
+
+def _list(name: str, table: _Listing) -> ListWords:
+    states: dict[str, frozenset[State]] = {}
+    for word, ours in table.states.items():
+        strange = [state for state in ours if state not in list(State)]
+        if strange:
+            known = ", ".join(State)
+            raise ConfigurationError(
+                sentence("platforms.no_state", name=name, strange=strange[0], word=word, known=known)
+            )
+        states[word] = frozenset(State(state) for state in ours)
+    if table.url is not None and not table.url.startswith(("https://", "http://")):
+        raise ConfigurationError(sentence("platforms.list_url", name=name))
+    c = jmespath.compile
+    following = None if table.next is None else c(table.next)
+    at = None if table.at is None else c(table.at)
+    return ListWords(table.url, c(table.items), following, c(table.incident), c(table.state), at, states)
+
+
+def at(place: ParsedResult | None, body: Any) -> Any:
+    """What stands at a place; None where nothing does, or where the expression does not fit what is there."""
+    if place is None:
+        return None
+    try:
+        return place.search(body)
+    except JMESPathError:
+        return None

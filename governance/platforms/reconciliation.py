@@ -1,0 +1,335 @@
+"""Do the external platform and we have the same incidents? Their list beside ours, and what each side lacks.
+
+``compare`` is pure. ``fetch`` asks a platform for its list page by page, signed like our deliveries; ``reconcile``
+keeps the report. What they lack is sent again by ``resend`` under the same event ids, which they may know already.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+import structlog
+
+from governance.incidents import cloudevents
+from governance.incidents.model import State
+from governance.notify.outbox import Status
+from governance.platforms.model import ListWords, Platform, at
+from governance.platforms.tables import reconciliation as reports_
+from governance.tables import incident as incidents_
+from governance.tables import outbox
+from infra.errors import ConfigurationError, NotFound, Refused, WaterError
+from infra.texts import sentence
+from infra.times import DAY_MS
+
+CLOSED_FOR_MS = 7 * DAY_MS
+"""A closed incident is looked for in their list for so long; what they list is always looked at."""
+GRACE_MS = 10 * 60_000
+"""What changed here so lately may not have reached them, or their list may be older."""
+MOST_PAGES = 1000
+PAGE_BYTES = 4 * 1024 * 1024
+MOST_ITEMS = 200_000
+AT_ONCE = 500
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+class PlatformAway(WaterError):
+    """The platform's list cannot be had now."""
+
+    retryable = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """An incident as it stands here; ``waiting``: an event of it is not delivered yet; ``dead``: one was refused."""
+
+    id: int
+    state: State
+    changed_at_ms: int
+    waiting: bool = False
+    dead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Theirs:
+    """An incident as they list it: their word for its state, and when it changed as they tell it (not judged)."""
+
+    id: int
+    state: str
+    at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Both have it, in states that do not fit."""
+
+    incident: int
+    ours: str
+    theirs: str
+    their_time: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a comparison found; incident numbers ascending.
+
+    ``they_lack`` are ours that they do not list, ``we_lack`` numbers they list and we never gave; ``differing`` have
+    states that do not fit, ``on_the_way`` would be in one of these but are being delivered or changed just now.
+    ``unreadable`` counts entries of theirs without a number or a state, or with a state the file does not know.
+    """
+
+    ours: int
+    theirs: int
+    same: int
+    they_lack: tuple[int, ...]
+    we_lack: tuple[int, ...]
+    differing: tuple[Difference, ...]
+    on_the_way: tuple[int, ...]
+    unreadable: int
+
+    @property
+    def closed(self) -> bool:
+        """Whether both sides agree, but for what is on its way."""
+        return not (self.they_lack or self.we_lack or self.differing or self.unreadable)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A report with its number, platform, time (ms UTC), and who asked."""
+
+    id: int
+    platform: str
+    at_ms: int
+    by: str
+    closed: bool
+    report: Mapping[str, Any]
+
+
+def read_items(words: ListWords, items: Iterable[Any]) -> tuple[list[Theirs], int]:
+    """Their entries as we understand them, and how many could not be understood."""
+    found: list[Theirs] = []
+    unreadable = 0
+    for item in items:
+        number, state, moment = at(words.incident, item), at(words.state, item), at(words.at, item)
+        if isinstance(number, str) and number.isascii() and number.isdecimal() and len(number) < 11:
+            number = int(number)
+        good = isinstance(number, int) and not isinstance(number, bool) and 0 < number < 2**31
+        if not good or not isinstance(state, str | int) or str(state) not in words.states:
+            unreadable += 1
+            continue
+        found.append(Theirs(number, str(state), None if moment is None else str(moment)[:40]))
+    return found, unreadable
+
+
+def compare(
+    ours: Iterable[Ours],
+    theirs: Iterable[Theirs],
+    states: Mapping[str, frozenset[State]],
+    now_ms: int,
+    *,
+    unreadable: int = 0,
+) -> Report:
+    """Ours beside theirs. ``states``: our states that fit a word of theirs. Of a number listed twice the last holds."""
+    here, there = {one.id: one for one in ours}, {one.id: one for one in theirs}
+    same = 0
+    lacking: list[int] = []
+    differing: list[Difference] = []
+    moving: list[int] = []
+    for number, one in sorted(here.items()):
+        listed = there.get(number)
+        if listed is not None and one.state in states.get(listed.state, frozenset()):
+            same += 1
+        elif one.waiting or now_ms - one.changed_at_ms < GRACE_MS:
+            moving.append(number)
+        elif listed is None:
+            lacking.append(number)
+        else:
+            differing.append(Difference(number, one.state.value, listed.state, listed.at))
+    strange = tuple(sorted(there.keys() - here.keys()))
+    return Report(len(here), len(there), same, tuple(lacking), strange, tuple(differing), tuple(moving), unreadable)
+
+
+def ours(connection: sa.Connection, listed: Iterable[int], now_ms: int) -> list[Ours]:
+    """The incidents they should have: the open ones, those closed lately, and whatever of ours they list."""
+    c, o = incidents_.c, outbox.c
+    recent = c.open_cause.is_not(None) | (c.closed_at_ms >= now_ms - CLOSED_FOR_MS)
+    newest = sa.select(o.incident_id, sa.func.max(o.created_at_ms).label("at")).group_by(o.incident_id).subquery()
+    query = sa.select(c.id, c.state, c.opened_at_ms, newest.c.at).outerjoin(newest, newest.c.incident_id == c.id)
+    found = {row.id: row for row in connection.execute(query.where(recent))}
+    more = sorted(set(listed) - found.keys())
+    for start in range(0, len(more), AT_ONCE):
+        part = query.where(c.id.in_(more[start : start + AT_ONCE]))
+        found |= {row.id: row for row in connection.execute(part)}
+    unsettled = o.status.in_([Status.PENDING.value, Status.REFUSED.value])
+    marks = sa.select(o.incident_id, o.status).where(unsettled).distinct()
+    marked: dict[str, set[int]] = {}
+    for number, status in connection.execute(marks):
+        marked.setdefault(status, set()).add(number)
+    waiting, dead = (marked.get(status.value, set()) for status in (Status.PENDING, Status.REFUSED))
+    return [Ours(n, State(row.state), row.at or row.opened_at_ms, n in waiting, n in dead) for n, row in found.items()]
+
+
+def reconcile(connection: sa.Connection, platform: Platform, items: Sequence[Any], now_ms: int, *, by: str) -> Kept:
+    """Compare their entries with ours and keep the report; the caller commits. Raises Refused for too long a list."""
+    words = _words(platform)
+    if len(items) > MOST_ITEMS:
+        raise Refused(sentence("platform.list_too_long", count=len(items), limit=MOST_ITEMS))
+    theirs, unreadable = read_items(words, items)
+    report = compare(
+        ours(connection, (one.id for one in theirs), now_ms), theirs, words.states, now_ms, unreadable=unreadable
+    )
+    row = {"platform": platform.name, "at_ms": now_ms, "by": by, "closed": report.closed, "report": _plain(report)}
+    number = connection.execute(sa.insert(reports_).values(row).returning(reports_.c.id)).scalar_one()
+    tell = log.info if report.closed else log.warning
+    tell(
+        "both sides have the same incidents" if report.closed else "the platform and we differ",
+        platform=platform.name,
+        same=report.same,
+        they_lack=len(report.they_lack),
+        we_lack=len(report.we_lack),
+        differing=len(report.differing),
+        on_the_way=len(report.on_the_way),
+        unreadable=unreadable,
+    )
+    return Kept(number, platform.name, now_ms, by, report.closed, _plain(report))
+
+
+def kept(
+    connection: sa.Connection, *, platform: str | None = None, limit: int, before: int | None = None
+) -> list[Kept]:
+    """The reports, newest first; the next page begins with ``before`` = the last one's number."""
+    query = sa.select(reports_).order_by(reports_.c.id.desc()).limit(limit)
+    if platform is not None:
+        query = query.where(reports_.c.platform == platform)
+    if before is not None:
+        query = query.where(reports_.c.id < before)
+    return [Kept(**row) for row in connection.execute(query).mappings()]
+
+
+def report(connection: sa.Connection, number: int) -> Kept:
+    """The report of this number; raises NotFound."""
+    row = None
+    if 0 < number < 2**31:
+        row = connection.execute(sa.select(reports_).where(reports_.c.id == number)).mappings().first()
+    if row is None:
+        raise NotFound(sentence("platform.reconciliation_unknown", id=number))
+    return Kept(**row)
+
+
+def to_send(kept: Kept) -> tuple[int, ...]:
+    """The incidents of a kept report whose events would mend their side."""
+    return tuple(sorted({*kept.report["they_lack"], *(one["incident"] for one in kept.report["differing"])}))
+
+
+def entries(platform: Platform, page: Any) -> list[Any] | None:
+    """The entries of one page of their list; None where it has none."""
+    found = at(_words(platform).items, page)
+    return found if isinstance(found, list) else None
+
+
+def resend(connection: sa.Connection, incident_ids: Iterable[int], now_ms: int) -> int:
+    """Make every event of these incidents pending again, in their order; returns how many. The caller commits.
+
+    Events that still wait, or that a later one superseded, are left alone. The ids stay: a receiver that has one says
+    so and nothing is doubled.
+    """
+    fresh = {
+        "status": Status.PENDING.value,
+        "attempts": 0,
+        "pending_since_ms": now_ms,
+        "next_attempt_at_ms": now_ms,
+        "delivered_at_ms": None,
+        "claimed_by": None,
+        "claimed_until_ms": None,
+    }
+    settled = outbox.c.status.in_([Status.DELIVERED.value, Status.REFUSED.value])
+    wanted, done = sorted(set(incident_ids)), 0
+    for start in range(0, len(wanted), AT_ONCE):
+        part = outbox.c.incident_id.in_(wanted[start : start + AT_ONCE])
+        again = sa.update(outbox).where(part, settled).values(fresh)
+        done += connection.execute(again).rowcount
+    return done
+
+
+def fetch(platform: Platform, clock: Callable[[], int], *, timeout_s: float = 30.0, for_s: float = 600.0) -> list[Any]:
+    """All entries of a platform's list, page by page. Raises PlatformAway, and ConfigurationError without an address.
+
+    Each request is a GET signed over an empty body. The next page must be on the same host: a list cannot send our
+    signature elsewhere.
+    """
+    words = _words(platform)
+    if words.url is None:
+        raise ConfigurationError(sentence("platforms.no_list", name=platform.name))
+    address = httpx.URL(words.url)
+    origin, seen, items = (address.scheme, address.host, address.port), set[str](), list[Any]()
+    until = time.monotonic() + for_s
+    with httpx.Client(timeout=timeout_s, follow_redirects=False) as client:
+        for _ in range(MOST_PAGES):
+            page = _page(client, platform, address, clock() // 1000)
+            found = entries(platform, page)
+            if found is None:
+                raise PlatformAway(sentence("platforms.no_items", name=platform.name))
+            items += found
+            if len(items) > MOST_ITEMS or time.monotonic() > until:
+                raise PlatformAway(sentence("platforms.endless", name=platform.name, items=len(items)))
+            following = at(words.next, page)
+            if following in (None, ""):
+                return items
+            address = _following(platform, address, following)
+            if (address.scheme, address.host, address.port) != origin:
+                raise PlatformAway(sentence("platforms.elsewhere", name=platform.name, host=address.host))
+            if str(address) in seen:
+                raise PlatformAway(sentence("platforms.circle", name=platform.name))
+            seen.add(str(address))
+    raise PlatformAway(sentence("platforms.pages", name=platform.name, most=MOST_PAGES))
+
+
+def _following(platform: Platform, address: httpx.URL, following: Any) -> httpx.URL:
+    """The next page: an address, absolute or relative to this one, or a bare cursor for the parameter ``cursor``."""
+    if not isinstance(following, str | int) or isinstance(following, bool):
+        raise PlatformAway(sentence("platforms.next_kind", name=platform.name))
+    text = str(following)
+    try:
+        if text.startswith(("http://", "https://", "/", "?")):
+            return address.join(text)
+        return address.copy_merge_params({"cursor": text})
+    except httpx.InvalidURL:
+        raise PlatformAway(sentence("platforms.next_url", name=platform.name)) from None
+
+
+def _page(client: httpx.Client, platform: Platform, address: httpx.URL, now_s: int) -> Any:
+    headers = cloudevents.sign(platform.secret, f"list-{uuid.uuid4().hex}", now_s, b"")
+    headers |= {"accept": "application/json", "accept-encoding": "identity"}
+    where = f"platform {platform.name} ({address.host})"
+    try:
+        with client.stream("GET", address, headers=headers) as response:
+            if response.status_code != 200:
+                raise PlatformAway(sentence("platforms.status", where=where, status_code=response.status_code))
+            body = b""
+            for chunk in response.iter_raw(65_536):
+                body += chunk
+                if len(body) > PAGE_BYTES:
+                    raise PlatformAway(sentence("platforms.page_bytes", where=where, most=PAGE_BYTES))
+    except httpx.HTTPError as error:
+        raise PlatformAway(sentence("platforms.silent", where=where, error=type(error).__name__)) from error
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise PlatformAway(sentence("platforms.no_json", where=where)) from None
+
+
+def _words(platform: Platform) -> ListWords:
+    if platform.list is None:
+        raise NotFound(sentence("platform.no_list", name=platform.name))
+    return platform.list
+
+
+def _plain(report: Report) -> dict[str, Any]:
+    """The report as JSON has it."""
+    found: dict[str, Any] = json.loads(json.dumps(asdict(report)))
+    return found

@@ -1,0 +1,306 @@
+"""What citizens report (群众举报): a ticket for each, an incident behind it, and answers without an account.
+
+A report is an incident in the state ``reported`` from the first moment; the office accepts, rejects or merges it like
+any other. Kept beside it is what the public may ask by: the ticket, which nobody can guess, and a contact, which only
+the office sees.
+"""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from governance.incidents import store as incident_store
+from governance.incidents.finding import Kind
+from governance.incidents.model import Incident, Order, State, What
+from governance.organisation.regions import Place
+from governance.organisation.roles import Actor, Right, Role
+from governance.tables import incident as incident_table
+from governance.tables import incident_entry as entry_table
+from governance.tables import report as table
+from infra.errors import NotFound, WaterError
+from infra.texts import Text, say, sentence
+from infra.times import DAY_MS
+from infra.vault import Vault, is_locked
+from sensors.network import KM_PER_DEGREE, distance_km
+
+HOUR_MS = 3_600_000
+AGAIN_MS = 10 * 60_000
+"""The same report of the same sender within this time is a button pressed twice (our choice: slow networks)."""
+ALONE = 0x72_65_70_6F
+"""The class of the advisory locks of who files, PostgreSQL; the number within it is the sender's."""
+_LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
+"""No letters that are read as another one over the telephone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Citizen(Actor):
+    """Somebody without an account: may report, and say of what was closed that it is not solved."""
+
+    def may(self, right: Right) -> bool:
+        return right in (Right.REPORT, Right.REOPEN)
+
+
+CITIZEN = Citizen("市民 citizen", Role.PUBLIC)
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """What may be one thing: incidents no further apart than this, of so many days (our choice: two bridges of an urban
+    creek)."""
+
+    metres: float = 300.0
+    days: float = 2.0
+
+
+class TooMany(WaterError):
+    """The same sender reports faster than people do; ``retry_s`` is when to try again."""
+
+    def __init__(self, retry_s: int) -> None:
+        super().__init__(sentence("report.too_many", seconds=retry_s))
+        self.retry_s = retry_s
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """``contact`` is as it is kept: encrypted (`infra.vault`), "" once its time is over.
+
+    ``sender`` is a keyed hash of where it came from: enough to count by, useless to find anybody.
+    """
+
+    ticket: str
+    incident_id: int
+    at_ms: int
+    contact: str
+    sender: str
+    unsolved: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What somebody reported: their words, the ids of the photos, and the incident it became."""
+
+    incident_id: int
+    at_ms: int
+    text: str
+    photos: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the public is told of a ticket: a step in words, when it was reached, and whether it is over.
+
+    ``reason`` is why it was not taken up, "" unless it was refused.
+    """
+
+    ticket: str
+    state: State
+    text: Text
+    reason: str
+    at_ms: int
+    over: bool
+    may_object: bool
+
+
+def ticket() -> str:
+    """A number to follow a report by: 12 letters and digits in groups, 59 bits; nobody guesses one of a million."""
+    letters = "".join(secrets.choice(_LETTERS) for _ in range(12))
+    return "-".join(letters[i : i + 4] for i in (0, 4, 8))
+
+
+def spelled(text: str) -> str:
+    """A ticket as it was given out, however somebody types it."""
+    letters = "".join(letter for letter in text.upper() if letter in _LETTERS)
+    return "-".join(letters[i : i + 4] for i in range(0, len(letters), 4))
+
+
+def sender(key: bytes, address: str) -> str:
+    """A keyed hash of a network address."""
+    return hmac.new(key, address.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def allow(connection: sa.Connection, who: str, now_ms: int, *, an_hour: int) -> None:
+    """Raises TooMany when this sender has reported ``an_hour`` times within the last hour."""
+    query = sa.select(table.c.at_ms).where(table.c.sender == who, table.c.at_ms > now_ms - HOUR_MS)
+    times = sorted(connection.execute(query).scalars())
+    if len(times) >= an_hour:
+        raise TooMany(max(1, -(-(times[-an_hour] + HOUR_MS - now_ms) // 1000)))
+
+
+def alone(connection: sa.Connection, who: str) -> None:
+    """Until the transaction ends nobody else files for this sender: of two copies at once the second sees the first.
+
+    On SQLite every write transaction is alone.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ALONE, sa.func.hashtext(who))))
+
+
+def add(connection: sa.Connection, made: Report) -> None:
+    """Keep a report."""
+    connection.execute(sa.insert(table).values({name: getattr(made, name) for name in made.__slots__}))
+
+
+def get(connection: sa.Connection, given: str) -> Report:
+    """By its ticket; raises NotFound, which does not say whether the ticket is wrong or was never given out."""
+    row = connection.execute(sa.select(table).where(table.c.ticket == spelled(given))).mappings().one_or_none()
+    if row is None:
+        raise NotFound(sentence("report.no_ticket", ticket=given[:40]))
+    return _report(row)
+
+
+def of_incident(connection: sa.Connection, incident_id: int) -> list[Report]:
+    """The reports behind an incident, those merged into it included, oldest first."""
+    merged = sa.select(incident_table.c.id).where(incident_table.c.merged_into == incident_id)
+    mine = (table.c.incident_id == incident_id) | table.c.incident_id.in_(merged)
+    rows = connection.execute(sa.select(table).where(mine).order_by(table.c.at_ms)).mappings()
+    return [_report(row) for row in rows]
+
+
+def protect_contacts(connection: sa.Connection, vault: Vault, closed_before_ms: int) -> tuple[int, int]:
+    """Remove the contacts of what was over before an instant, encrypt what is kept in clear; how many of each."""
+    rows = connection.execute(sa.select(table).where(table.c.contact != "").order_by(table.c.id)).mappings()
+    removed = encrypted = 0
+    for one in [_report(row) for row in rows]:
+        closed_ms = case(connection, one.incident_id).closed_at_ms
+        over = closed_ms is not None and closed_ms < closed_before_ms
+        if not over and is_locked(one.contact):
+            continue
+        removed, encrypted = removed + over, encrypted + (not over)
+        contact = "" if over else vault.lock(one.contact)
+        connection.execute(sa.update(table).where(table.c.ticket == one.ticket).values(contact=contact))
+    return removed, encrypted
+
+
+def objected(connection: sa.Connection, given: str) -> None:
+    """Count that a citizen said it is not solved."""
+    changed = sa.update(table).where(table.c.ticket == spelled(given)).values(unsolved=table.c.unsolved + 1)
+    connection.execute(changed)
+
+
+def again(connection: sa.Connection, new: Report, order: Order, place: Place, vault: Vault) -> Report | None:
+    """The report that ``new``, its contact in clear, repeats: the same words, photos and contact, of the same place,
+    within ``AGAIN_MS``."""
+    query = (
+        sa.select(table, entry_table.c.attachments)
+        .join(entry_table, (entry_table.c.incident_id == table.c.incident_id) & (entry_table.c.seq == 1))
+        .join(incident_table, incident_table.c.id == table.c.incident_id)
+        .where(
+            table.c.sender == new.sender,
+            table.c.at_ms > new.at_ms - AGAIN_MS,
+            *_says(order, place),
+        )
+        .order_by(table.c.at_ms)
+    )
+    for row in connection.execute(query).mappings():
+        if tuple(row["attachments"]) == tuple(order.attachments) and vault.open(row["contact"]) == new.contact:
+            return _report(row)
+    return None
+
+
+def repeated(connection: sa.Connection, name: str, order: Order, place: Place, now_ms: int) -> int | None:
+    """The incident that somebody known by name reported in the same words, with the same photos, of the same place,
+    within ``AGAIN_MS``."""
+    mine = (entry_table.c.by == name) & (entry_table.c.at_ms > now_ms - AGAIN_MS)
+    rows = connection.execute(_SENT.where(mine, *_says(order, place)).order_by(entry_table.c.incident_id)).mappings()
+    return next((row["incident_id"] for row in rows if tuple(row["attachments"]) == tuple(order.attachments)), None)
+
+
+def _says(order: Order, place: Place) -> list[sa.ColumnElement[bool]]:
+    """That the first entry of an incident has these words, and the incident this place."""
+    c = incident_table.c
+    at = [
+        name.is_(None) if value is None else name == value for name, value in ((c.lon, place.lon), (c.lat, place.lat))
+    ]
+    return [entry_table.c.comment == order.comment, c.reach == place.reach, *at]
+
+
+def sent(connection: sa.Connection, incident_id: int) -> Sent:
+    """What was reported when an incident began. Raises NotFound where nobody reported it."""
+    row = connection.execute(_SENT.where(entry_table.c.incident_id == incident_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound(sentence("incident.unknown", id=incident_id))
+    return _sent(row)
+
+
+def of_person(connection: sa.Connection, name: str, *, limit: int) -> list[Sent]:
+    """What somebody reported, wherever it lies, newest first."""
+    mine = _SENT.where(entry_table.c.by == name).order_by(entry_table.c.incident_id.desc()).limit(limit)
+    return [_sent(row) for row in connection.execute(mine).mappings()]
+
+
+def case(connection: sa.Connection, incident_id: int) -> Incident:
+    """The incident that decides about a report: where it was merged, the one that goes on."""
+    found = incident_store.get(connection, incident_id)
+    seen = {found.id}
+    while (into := found.case.merged_into) is not None and into not in seen:
+        found = incident_store.get(connection, into)
+        seen.add(found.id)
+    return found
+
+
+def progress(
+    connection: sa.Connection, one: Report, incident: Incident, now_ms: int, reopen_within_ms: int
+) -> Progress:
+    """What the public is told: no names and no comments, those are the office's, but why it was not taken up."""
+    over = not incident.is_open
+    closed_ms = incident.closed_at_ms or 0
+    may_object = over and now_ms - closed_ms <= reopen_within_ms
+    at_ms = max(one.at_ms, incident.case.step_since_ms, closed_ms)
+    own = incident.id == one.incident_id  # what was said of a case it was merged into was not written for the public
+    reason = _reason(connection, incident) if own and incident.state in _REFUSED else ""
+    text = say(f"report.{incident.state}", reason=reason or "—")
+    return Progress(one.ticket, incident.state, text, reason, at_ms, over, may_object)
+
+
+_REFUSED = (State.REJECTED, State.FALSE_ALARM)
+
+
+def _reason(connection: sa.Connection, incident: Incident) -> str:
+    """What was said when an incident was rejected or called a false alarm last."""
+    c = entry_table.c
+    query = sa.select(c.comment).where(c.incident_id == incident.id, c.what == incident.state.value)
+    return connection.execute(query.order_by(c.seq.desc()).limit(1)).scalar() or ""
+
+
+def similar(connection: sa.Connection, one: Incident, now_ms: int, near: Near) -> list[Incident]:
+    """Other open incidents near in place and time, nearest first: what it may be another one of."""
+    return near_to(connection, one.place, now_ms, near, but=one.id)
+
+
+def near_to(connection: sa.Connection, place: Place, now_ms: int, near: Near, *, but: int = 0) -> list[Incident]:
+    """Open incidents near a place, of the last days, nearest first; not the one with the number ``but``."""
+    lon, lat = place.lon, place.lat
+    if lon is None or lat is None:
+        return []
+    wide = near.metres / 1000 / KM_PER_DEGREE  # in China a degree of longitude is at least half one of latitude
+    rows = connection.execute(
+        sa.select(incident_table.c.id, incident_table.c.lon, incident_table.c.lat).where(
+            incident_table.c.open_cause.is_not(None),
+            incident_table.c.id != but,
+            incident_table.c.last_observed_at_ms > now_ms - near.days * DAY_MS,
+            incident_table.c.lon.between(lon - 2 * wide, lon + 2 * wide),
+            incident_table.c.lat.between(lat - wide, lat + wide),
+        )
+    ).all()
+    found = sorted((1000 * distance_km((lon, lat), (row.lon, row.lat)), row.id) for row in rows)
+    return [incident_store.get(connection, number) for metres, number in found if metres <= near.metres][:20]
+
+
+_SENT = (
+    sa.select(entry_table.c.incident_id, entry_table.c.at_ms, entry_table.c.comment, entry_table.c.attachments)
+    .join(incident_table, incident_table.c.id == entry_table.c.incident_id)
+    .where(
+        incident_table.c.kind == Kind.REPORT.value, entry_table.c.seq == 1, entry_table.c.what == What.REPORTED.value
+    )
+)
+
+
+def _sent(row: sa.RowMapping) -> Sent:
+    return Sent(row["incident_id"], row["at_ms"], row["comment"] or "", tuple(row["attachments"]))
+
+
+def _report(row: sa.RowMapping) -> Report:
+    return Report(**{name: row[name] for name in Report.__slots__})

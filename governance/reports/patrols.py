@@ -1,0 +1,298 @@
+"""Patrols (巡河): what a track proves, when a patrol counts, and where they are kept.
+
+A patrol is recorded in the field and arrives whole, often hours later; its number is made by the device, so that an
+upload that is tried again is the same patrol. What counts is the site's to say: published rules differ (Guangzhou at
+least 10 min and 1 km, Sixian 5 min and 300 m, Akqi 30 min and 2 km; domain facts §6.1).
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import sqlalchemy as sa
+
+from governance.assessment import By, Share
+from governance.audit import trail as audit_trail
+from governance.organisation.roles import TERMED, Actor, Role
+from governance.organisation.terms import Appointment
+from governance.people import store as people_store
+from governance.reports.citizen_reports import alone
+from governance.tables import patrol as table
+from infra.errors import ConfigurationError, NotFound, Refused
+from infra.texts import Text, say, sentence
+from infra.times import DAY_MS
+from sensors.network import distance_km
+
+MOST_POINTS = 20_000
+"""A point a second for five hours and a half."""
+LONGEST_MS = DAY_MS
+_KEY = re.compile(r"[A-Za-z0-9-]{8,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class PatrolRule:
+    """When a patrol counts: at least so many minutes and metres.
+
+    Between two points no faster than ``fastest_m_s`` (54 km/h, a boat or a motorcycle; our choice): beyond it the
+    receiver has jumped.
+    """
+
+    minutes: float = 10.0
+    metres: float = 1000.0
+    fastest_m_s: float = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where the patroller was: ms UTC, WGS 84 degrees."""
+
+    at_ms: int
+    lon: float
+    lat: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrackResult:
+    """What a track proves: length without the jumps of the receiver, time from its first to its last point."""
+
+    metres: float
+    minutes: float
+    jumps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Patrol:
+    """One patrol as kept; ``problems`` are the numbers of the incidents reported on it."""
+
+    key: str
+    by: str
+    role: str
+    reach: str
+    region: str
+    started_ms: int
+    ended_ms: int
+    uploaded_ms: int
+    metres: float
+    minutes: float
+    jumps: int
+    valid: bool
+    why: Text
+    way: str
+    note: str
+    problems: tuple[int, ...]
+    track: tuple[Point, ...] = ()
+
+
+WAYS = ("walk", "drone", "meeting", "on_site")
+"""Ways to patrol (多样化巡河); only a walk has to prove its length."""
+
+
+def walked(track: Sequence[Point], rule: PatrolRule) -> TrackResult:
+    """What the track proves. A stretch faster than the rule allows adds nothing: the receiver jumped, nobody walked."""
+    metres, jumps = 0.0, 0
+    for before, after in pairwise(track):
+        step = 1000 * distance_km((before.lon, before.lat), (after.lon, after.lat))
+        if step > rule.fastest_m_s * (after.at_ms - before.at_ms) / 1000.0:
+            jumps += 1
+        else:
+            metres += step
+    minutes = (track[-1].at_ms - track[0].at_ms) / 60_000 if track else 0.0
+    return TrackResult(metres, minutes, jumps)
+
+
+def counts(way: str, done: TrackResult, rule: PatrolRule) -> tuple[bool, Text]:
+    """Whether a patrol counts, and the sentence that says why."""
+    if way != "walk":
+        return True, say("patrol.other_way", way=say(f"patrol.way_{way}"))
+    values = {
+        "metres": f"{done.metres:.0f}",
+        "minutes": f"{done.minutes:.0f}",
+        "least_metres": f"{rule.metres:.0f}",
+        "least_minutes": f"{rule.minutes:.0f}",
+    }
+    enough = done.metres >= rule.metres and done.minutes >= rule.minutes
+    return enough, say("patrol.counts" if enough else "patrol.too_short", **values)
+
+
+def checked(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[Point], now_ms: int) -> None:
+    """Raises ConfigurationError naming what cannot be."""
+    if not _KEY.fullmatch(key):
+        raise ConfigurationError(sentence("patrol.no_key", key=key[:80]))
+    if way not in WAYS:
+        raise ConfigurationError(sentence("request.one_of", name="way", text=way, known=", ".join(WAYS)))
+    if ended_ms < started_ms:
+        raise ConfigurationError(sentence("patrol.backwards"))
+    if ended_ms - started_ms > LONGEST_MS:
+        raise ConfigurationError(sentence("patrol.too_long"))
+    if ended_ms > now_ms + 5 * 60_000:
+        raise ConfigurationError(sentence("patrol.ahead"))
+    if len(track) > MOST_POINTS:
+        raise ConfigurationError(sentence("patrol.many_points", count=len(track), most=MOST_POINTS))
+    for i, point in enumerate(track):
+        if not (-180 <= point.lon <= 180 and -90 <= point.lat <= 90):
+            raise ConfigurationError(sentence("patrol.no_place", i=i, lon=point.lon, lat=point.lat))
+        if i and point.at_ms <= track[i - 1].at_ms:
+            raise ConfigurationError(sentence("patrol.not_later", i=i))
+    if track and not (started_ms <= track[0].at_ms and track[-1].at_ms <= ended_ms):
+        raise ConfigurationError(sentence("patrol.beyond"))
+
+
+def counted(connection: sa.Connection, made: Patrol) -> Patrol:
+    """The patrol as it counts: not beside another valid one at the same time, or with the same track.
+
+    Nobody walks twice at once, and no two receivers record the same points. Until the transaction ends nobody else
+    uploads a patrol of that beginning.
+    """
+    alone(connection, f"patrol {made.started_ms}")
+    alone(connection, f"patrol {made.by}")
+    if not made.valid:
+        return made
+    c = table.c
+    own = (c.by == made.by) & (c.started_ms < made.ended_ms) & (c.ended_ms > made.started_ms)
+    same = (c.started_ms == made.started_ms) & (c.ended_ms == made.ended_ms)
+    points = [[p.at_ms, p.lon, p.lat] for p in made.track]
+    query = sa.select(c.by, c.track).where(c.valid, own | same).order_by(c.id)
+    for row in connection.execute(query):
+        if row.by == made.by or (points and [list(point) for point in row.track] == points):
+            return replace(made, valid=False, why=say("patrol.counted_already"))
+    return made
+
+
+def add(connection: sa.Connection, made: Patrol) -> None:
+    """Keep a patrol. Raises Refused when another one of this number is there."""
+    row = {name: getattr(made, name) for name in _COLUMNS} | {
+        "why_zh": made.why.zh,
+        "why_en": made.why.en,
+        "problems": list(made.problems),
+        "track": [[p.at_ms, p.lon, p.lat] for p in made.track],
+    }
+    try:
+        connection.execute(sa.insert(table).values(row))
+    except sa.exc.IntegrityError:
+        raise Refused(sentence("patrol.there", key=made.key)) from None
+    told = {
+        "reach": made.reach,
+        "started_ms": made.started_ms,
+        "ended_ms": made.ended_ms,
+        "metres": round(made.metres),
+        "minutes": round(made.minutes, 1),
+        "valid": made.valid,
+        "way": made.way,
+        "problems": list(made.problems),
+    }
+    audit_trail.append(
+        connection,
+        "patrol.uploaded",
+        kind="patrol",
+        id=made.key,
+        body=told,
+        by=made.by,
+        role=made.role,
+        at_ms=made.uploaded_ms,
+    )
+
+
+def find(connection: sa.Connection, key: str, by: str | None = None) -> Patrol:
+    """A patrol with its track, by its number; raises NotFound, also for one that is not ``by`` whom it should be."""
+    row = connection.execute(sa.select(table).where(table.c.key == key)).mappings().one_or_none()
+    if row is None or (by is not None and row["by"] != by):
+        raise NotFound(sentence("patrol.unknown", key=key[:80]))
+    return _patrol(row)
+
+
+def listing(
+    connection: sa.Connection,
+    *,
+    by: str | None = None,
+    reach: str | None = None,
+    start_ms: int | None = None,
+    end_ms: int | None = None,
+    before_id: int | None = None,
+    limit: int = 100,
+) -> list[tuple[int, Patrol]]:
+    """(number, patrol) without tracks, the last uploaded first; ``start_ms`` to ``end_ms`` is when they began."""
+    columns = [c for c in table.c if c.name != "track"]
+    query = sa.select(*columns).order_by(table.c.id.desc()).limit(limit)
+    for condition in (
+        None if by is None else table.c.by == by,
+        None if reach is None else table.c.reach == reach,
+        None if start_ms is None else table.c.started_ms >= start_ms,
+        None if end_ms is None else table.c.started_ms < end_ms,
+        None if before_id is None else table.c.id < before_id,
+    ):
+        if condition is not None:
+            query = query.where(condition)
+    return [(row["id"], _patrol(row)) for row in connection.execute(query).mappings()]
+
+
+def may_see(actor: Actor, one: Patrol) -> bool:
+    """One's own, and those of the regions one answers for."""
+    return one.by == actor.name or actor.covers(one.region, one.reach)
+
+
+class Patrolled:
+    """Who patrolled and who should have, for the assessment: valid patrols, at most those due, of those due.
+
+    ``due`` is how many a month each person of a role owes (`governance.assessment.Formula`).
+    Who was in office for a part of the month, or left since, owes that part, rounded to whole patrols.
+    """
+
+    def __init__(self, connection: sa.Connection, street: Callable[[str], str], due: Mapping[Role, int]) -> None:
+        self._connection = connection
+        self._street = street
+        self._due = due
+
+    def done(self, by: By, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]:
+        """Shares by person or street; nothing by reach: who owes a patrol owes it of all the water of a region.
+
+        Before the month is over, those count that are due by then: the whole patrols of the part that has passed.
+        """
+        to_ms = min(end_ms, until_ms)
+        t = table.c
+        query = sa.select(t.by, sa.func.count()).where(t.valid, t.started_ms >= start_ms, t.started_ms < end_ms)
+        walked = {row[0]: int(row[1]) for row in self._connection.execute(query.group_by(t.by))}
+        terms: dict[str, list[Appointment]] = {}
+        for term in people_store.appointments(self._connection):
+            terms.setdefault(term.name, []).append(term)
+        found: dict[str, Share] = {}
+        for person in people_store.listing(self._connection, removed=True):
+            month = self._due.get(person.role, 0)
+            if not month or by is By.REACH or (by is By.CHIEF and person.role is not Role.CHIEF):
+                continue
+            held = [(one.since_ms, one.until_ms, one.region) for one in terms.get(person.name, ())]
+            if person.role not in TERMED:
+                held = [(person.created_at_ms, person.removed_at_ms, person.region)]
+            served = [(max(since, start_ms), min(until or to_ms, to_ms), region) for since, until, region in held]
+            served = [span for span in served if span[0] < span[1]]
+            if not served:
+                continue
+            part = month * _covered(served) / (end_ms - start_ms)
+            due = int(part + 0.5) if until_ms >= end_ms else int(part + 1e-9)
+            key = person.name if by is By.CHIEF else self._street(served[-1][2])
+            found[key] = found.get(key, Share()) + Share(min(due, walked.get(person.name, 0)), due)
+        return found
+
+
+def _covered(spans: Sequence[tuple[int, int, str]]) -> int:
+    """How long at least one of the spans lasts, ms."""
+    total, reached = 0, 0
+    for since, until, _ in sorted(spans):
+        total += max(0, until - max(since, reached))
+        reached = max(reached, until)
+    return total
+
+
+_COLUMNS = (
+    *("key", "by", "role", "reach", "region", "started_ms", "ended_ms", "uploaded_ms"),
+    *("metres", "minutes", "jumps", "valid", "way", "note"),
+)
+
+
+def _patrol(row: sa.RowMapping) -> Patrol:
+    return Patrol(
+        **{name: row[name] for name in _COLUMNS},
+        why=Text(row["why_zh"], row["why_en"]),
+        problems=tuple(row["problems"]),
+        track=tuple(Point(int(at), lon, lat) for at, lon, lat in row.get("track", ())),
+    )

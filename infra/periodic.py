@@ -1,0 +1,61 @@
+"""A thread that makes one round after another: deliveries, messages, forwarding, live classes, forecasts, retention."""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+
+class PeriodicWorker(ABC):
+    """Runs ``next_round`` until it is stopped; may be started again afterwards."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._stopping = threading.Event()
+        self._woken = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin, also after a stop; does nothing when it already runs."""
+        if self.alive:
+            return
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 15.0) -> bool:
+        """Begin nothing new and finish what is under way; False when that took longer."""
+        self._stopping.set()
+        self._woken.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        return not self.alive
+
+    def wake(self) -> None:
+        """The next round is now; cheap, never blocks."""
+        self._woken.set()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    @abstractmethod
+    def next_round(self) -> float:
+        """One round; seconds until the next, 0 for at once. Must outlive whatever goes wrong in it."""
+
+    def open(self) -> AbstractContextManager[None]:
+        """What is open while rounds are made; closing it is the last that happens. Nothing, unless overridden."""
+        return _nothing()
+
+    def _run(self) -> None:
+        with self.open():
+            while not self._stopping.is_set():
+                self._woken.clear()
+                wait_s = self.next_round()
+                if wait_s and not self._stopping.is_set():
+                    self._woken.wait(wait_s)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield

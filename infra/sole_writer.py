@@ -1,0 +1,125 @@
+"""A PostgreSQL database with one writer of a kind: the ingest, of which two would ruin each other's memory."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+from infra.database import Database, translated
+from infra.errors import StorageUnavailable
+from infra.texts import sentence
+
+LETTING_GO_S = 5.0
+"""A server that ends a session tells us before it frees the lock; somebody else has it only when it stays taken."""
+
+
+class SoleWriter(Database):
+    """A PostgreSQL database to which at most one process at a time writes as the holder of an advisory lock.
+
+    Every write transaction runs in the one session that holds the lock: a session that is gone takes its transaction
+    with it, so that of two processes which both believe they are the writer only one can commit. That needs no lease,
+    no clock and no further statement. Programs of another kind write through :class:`Database` as before.
+    """
+
+    def __init__(self, url: str | sa.URL, lock: int) -> None:
+        super().__init__(url)
+        self._lock = lock
+        self._session: sa.Connection | None = None
+        self._renewed = False
+        self._lost_at: float | None = None
+        self.superseded = False
+        """Another session has the lock after ours was lost; for good."""
+
+    def acquire(self) -> bool:
+        """Become the writer, if nobody is. Raises StorageUnavailable."""
+        with self._writer, translated():
+            return self._acquire()
+
+    def confirm(self) -> bool:
+        """False once another session has the lock; asked while nothing is written.
+
+        A session that was lost is begun anew. Raises StorageUnavailable when the server cannot be asked, or still holds
+        the lock of our lost session.
+        """
+        if not self._writer.acquire(blocking=False):
+            return not self.superseded  # a transaction is on its way, and it will find out itself
+        try:
+            with translated():
+                if self._session is not None:
+                    try:
+                        self._session.exec_driver_sql("SELECT 1")
+                        self._session.rollback()
+                    except DBAPIError:
+                        self._drop()
+                if self._session is None:
+                    self._renew()
+                return not self.superseded
+        finally:
+            self._writer.release()
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction in the session that holds the lock.
+
+        Raises StorageUnavailable after a session was lost, even once it is begun anew: what the caller remembers may be
+        older than what another writer did meanwhile, and must be read again first.
+        """
+        with self._writer, translated():
+            if self._session is None:
+                self._renew()
+            session = self._session
+            if session is None:
+                raise StorageUnavailable(sentence("store.other_writer"))
+            if self._renewed:
+                self._renewed = False
+                raise StorageUnavailable(sentence("store.session_lost"))
+            try:
+                with session.begin():
+                    yield session
+            finally:
+                if _gone(session):
+                    self._drop()
+
+    def close(self) -> None:
+        self._drop()
+        super().close()
+
+    def _acquire(self) -> bool:
+        session = self.engine.connect()
+        session.detach()  # closing it must end the session: a pool would keep it, and the lock with it
+        taken = bool(session.exec_driver_sql(f"SELECT pg_try_advisory_lock({self._lock})").scalar_one())
+        session.rollback()  # the lock belongs to the session and stays
+        if taken:
+            self._session = session
+        else:
+            session.close()
+        return taken
+
+    def _renew(self) -> None:
+        if self.superseded:
+            return
+        self._renewed = self._acquire()
+        if self._renewed:
+            self._lost_at = None
+            return
+        self._lost_at = self._lost_at or time.monotonic()
+        self.superseded = time.monotonic() - self._lost_at > LETTING_GO_S
+        if not self.superseded:
+            raise StorageUnavailable(sentence("store.lock_taken"))
+
+    def _drop(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.invalidate()
+            session.close()
+
+
+def _gone(session: sa.Connection) -> bool:
+    """Whether a session's connection is of no use any more."""
+    if session.invalidated or session.closed:
+        return True
+    driver: Any = session.connection.dbapi_connection  # a detached one has no record to ask for its driver connection
+    return driver is None or bool(driver.closed)

@@ -1,0 +1,80 @@
+"""Every sentence the system says to a person, Chinese first with English beside it, from one catalogue.
+
+The sentences stand in ``texts.toml``, those that only commands say in ``command_texts.toml``; a test checks that both
+languages use the same values.
+"""
+
+import tomllib
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One sentence in both languages."""
+
+    zh: str
+    en: str
+
+
+@lru_cache(maxsize=1)
+def _sentences() -> dict[str, Text]:
+    folder = files("infra")
+    return {
+        f"{section}.{name}": Text(row["zh"], row["en"])
+        for file in ("texts.toml", "command_texts.toml")
+        for section, rows in tomllib.loads(folder.joinpath(file).read_text(encoding="utf-8")).items()
+        for name, row in rows.items()
+    }
+
+
+def say(key: str, /, **values: object) -> Text:
+    """The sentence ``section.name`` with its values filled in; a Text among the values speaks its own language."""
+    sentence = _sentences()[key]
+    return Text(
+        sentence.zh.format_map({k: v.zh if isinstance(v, Text) else v for k, v in values.items()}),
+        sentence.en.format_map({k: v.en if isinstance(v, Text) else v for k, v in values.items()}),
+    )
+
+
+def keys() -> Collection[str]:
+    """All keys."""
+    return _sentences().keys()
+
+
+def sentence(key: str, /, **values: object) -> str:
+    """A sentence in both languages, as errors and refusals carry it: ``中文。 / English.``"""
+    return both(say(key, **values))
+
+
+def both(text: Text) -> str:
+    """A text in both languages, as errors carry it."""
+    return f"{text.zh}。 / {text.en}."
+
+
+def line(key: str, /, **values: object) -> str:
+    """A sentence in both languages, as commands print it on a line: ``中文 · English``."""
+    return beside(say(key, **values))
+
+
+def beside(text: Text) -> str:
+    """A text in both languages, as people read it on a line."""
+    return f"{text.zh} · {text.en}"
+
+
+def named(text: Text) -> str:
+    """A name in both languages, as tables and lists show it: ``中文 English``; once where both are the same."""
+    return text.zh if text.zh == text.en else f"{text.zh} {text.en}"
+
+
+def parted(message: str) -> Text:
+    """The two languages of what `both` made; what is in one language stands for both."""
+    zh, _, en = message.partition(" / ")
+    return Text(zh, en or zh)
+
+
+def unfilled(key: str) -> Text:
+    """The sentence as it stands, placeholders unfilled."""
+    return _sentences()[key]

@@ -1,0 +1,31 @@
+"""How a TOML file that people write is read: strictly, and with the first fault named, never a value."""
+
+import tomllib
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from infra import toml_text
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+
+
+class Table(BaseModel):
+    """A table of such a file: nothing unknown in it, nothing changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+T = TypeVar("T", bound=Table)
+
+
+def parse(text: str, shape: type[T]) -> T:
+    """What the text says. Raises ConfigurationError naming the first thing that is wrong; a value may be a secret."""
+    try:
+        return shape.model_validate(toml_text.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(sentence("file.no_toml", error=error)) from error
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in fault["loc"])
+        raise ConfigurationError(f"{where}: {fault['msg'].removeprefix('Value error, ')}") from None

@@ -1,0 +1,1 @@
+"""What is computed from stored readings: live classes, forecasts, source attribution, backtests, chart annotations."""

@@ -1,0 +1,516 @@
+"""Rules tried on the past: the same readings through the same pipeline, on a store that is thrown away afterwards.
+
+Nothing here judges anything: messages go through :class:`~ingest.pipeline.Site` as if they came in now, some hours of
+event time after the others, and what it raised is read from its own incidents. What people would have done is not
+known; an incident is taken to be closed once it was over for some hours.
+"""
+
+import tempfile
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy import event
+
+import governance.tables as governed
+import ingest.storage.tables  # noqa: F401  (registers its tables)
+from governance.incidents.finding import Change, Colour, Finding, Kind
+from infra.database import Database, metadata
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+from infra.times import DAY_MS, rfc3339
+from ingest.pipeline import Site
+from ingest.rules.engine import LATE_S
+from ingest.rules.model import NoData, Rules
+from ingest.rules.no_data import cycle_of
+from ingest.rules.places import Places
+from ingest.state.series_history import stored_status
+from ingest.storage import maintenance as upkeep_store
+from ingest.storage import registry as registry_store
+from ingest.storage.port import ReadingStore, Window
+from ingest.storage.sql import SqlReadings
+from sensors.maintenance import MaintenanceRecords
+from sensors.parameters import Catalogue
+from sensors.reading import Ints, Message
+from sensors.stations import Registry
+from sensors.wire import telemetry
+from sensors.wire.telemetry import Sample, Telemetry
+
+SLICE_MS = 2 * 3_600_000
+"""Event time that goes in at once; silence is looked for at the instant it begins, whatever the slices."""
+AT_ONCE = 500
+"""Samples of a message."""
+CLOSED_AFTER_MS = 6 * 3_600_000
+"""An incident that was over for so long is closed by then: our assumption, half a shift."""
+MOST_READINGS = 20_000_000
+WARM_UP_MS = 7 * DAY_MS
+"""Readings before the range that are looked at, so that trends and daily patterns know their past; none are told."""
+HIT_AFTER_MS = 2 * 3_600_000
+"""An alarm so long after the end of a labelled event still found it."""
+WATER = frozenset({Kind.THRESHOLD, Kind.RATE, Kind.CLASS, Kind.TARGET, Kind.BLACK_ODOROUS, Kind.TREND, Kind.EVENT})
+"""Findings that say something of the water, to be held against labels; silence and lost patterns do not."""
+
+Progress = Callable[[float], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Somebody who knows says that the water at a station was changed from ``start_ms`` to ``end_ms``."""
+
+    station: str
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestInput:
+    """What was measured: the registry, the readings of each station in canonical units, and what was done there.
+
+    ``labels`` of the stations in ``labelled`` are the truth to be held against; other stations have none.
+    """
+
+    registry: Registry
+    readings: Mapping[str, Window]
+    upkeep: MaintenanceRecords = field(default_factory=MaintenanceRecords)
+    labels: tuple[Label, ...] = ()
+    labelled: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestIncident:
+    """An incident the rules would have raised; times ms, ``pages`` how often it would have called somebody."""
+
+    id: int
+    cause: str
+    station: str
+    stations: tuple[str, ...]
+    rule: str
+    version: str
+    kind: str
+    colour: str
+    since_ms: int
+    fired_ms: int
+    last_ms: int
+    findings: int
+    pages: int
+    zh: str
+    en: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Against labels: how many events were found, how long it took (median), and alarms that met none."""
+
+    events: int
+    hits: int
+    misses: tuple[Label, ...]
+    delay_s: float | None
+    false_alarms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestResult:
+    """What one set of rules would have done between two instants; ``fired`` counts findings by rule."""
+
+    since_ms: int
+    until_ms: int
+    readings: int
+    raised: tuple[BacktestIncident, ...]
+    findings: tuple[Finding, ...]
+    fired: Mapping[str, int]
+    score: Score | None
+
+    @property
+    def weeks(self) -> float:
+        return (self.until_ms - self.since_ms) / (7 * DAY_MS)
+
+    @property
+    def pages(self) -> int:
+        return sum(one.pages for one in self.raised)
+
+    @property
+    def by_colour(self) -> dict[str, int]:
+        """Incidents by colour, the most urgent first."""
+        return {colour.value: sum(one.colour == colour for one in self.raised) for colour in Colour}
+
+    @property
+    def pages_a_week(self) -> float:
+        return self.pages / self.weeks
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Incidents of the rules that were tried and of those in force: only of one, or of both.
+
+    ``changed`` are those of both that have another colour now: (in force, tried).
+    """
+
+    new: tuple[BacktestIncident, ...]
+    gone: tuple[BacktestIncident, ...]
+    changed: tuple[tuple[BacktestIncident, BacktestIncident], ...]
+    both: int
+
+
+# -- the past ----------------------------------------------------------------------------------------------------------
+
+
+def stored(
+    registry: Registry,
+    store: ReadingStore,
+    since_ms: int,
+    until_ms: int,
+    *,
+    upkeep: MaintenanceRecords = MaintenanceRecords(),
+    stations: Sequence[str] = (),
+) -> BacktestInput:
+    """What the store holds of a range and of the time before it; raises ConfigurationError when it is too much."""
+    if unknown := sorted(set(stations) - set(registry.index)):
+        raise ConfigurationError(sentence("registry.station_unknown", station=unknown[0]))
+    if not until_ms - since_ms > 0:
+        raise ConfigurationError(sentence("request.until_since", until=rfc3339(until_ms), since=rfc3339(since_ms)))
+    found: dict[str, Window] = {}
+    total = 0
+    for station in registry.stations:
+        if stations and station.key not in stations:
+            continue
+        window = store.window(station.key, since_ms - WARM_UP_MS, until_ms - 1)
+        if len(window):
+            found[station.key] = window
+            total += len(window)
+        if total > MOST_READINGS:
+            raise ConfigurationError(sentence("backtest.many", most=MOST_READINGS))
+    return BacktestInput(registry, found, upkeep)
+
+
+# -- trying ------------------------------------------------------------------------------------------------------------
+
+
+def compare_rule_sets(
+    rules: Rules,
+    other: Rules,
+    past: BacktestInput,
+    catalogue: Catalogue,
+    since_ms: int,
+    until_ms: int,
+    *,
+    on_progress: Progress = lambda share: None,
+) -> tuple[BacktestResult, BacktestResult]:
+    """What two sets of rules would have raised; the same rules are tried once. Raises ConfigurationError."""
+    feeds = _feeds(past, catalogue)
+    same = tuple(rules) == tuple(other)
+
+    def attempted(one: Rules, done: float) -> BacktestResult:
+        def told(share: float) -> None:
+            on_progress(share if same else (done + share) / 2)
+
+        return run_rules(one, past, catalogue, since_ms, until_ms, on_progress=told, feeds=feeds)
+
+    tried = attempted(rules, 0.0)
+    return tried, tried if same else attempted(other, 1.0)
+
+
+def run_rules(
+    rules: Rules,
+    past: BacktestInput,
+    catalogue: Catalogue,
+    since_ms: int,
+    until_ms: int,
+    *,
+    on_progress: Progress = lambda share: None,
+    closed_after_ms: int | None = CLOSED_AFTER_MS,
+    feeds: Sequence["_Feed"] | None = None,
+) -> BacktestResult:
+    """What these rules would have raised from ``since_ms`` to ``until_ms``; ``feeds`` are the past's, made once.
+
+    Raises ConfigurationError where there is no reading to try them on.
+    """
+    readings = sum(len(window) for window in past.readings.values())
+    if not readings:
+        raise ConfigurationError(sentence("backtest.nothing", since=rfc3339(since_ms), until=rfc3339(until_ms)))
+    first_ms = min(int(window.at.min()) for window in past.readings.values() if len(window))
+    feeds = _feeds(past, catalogue) if feeds is None else feeds
+    with throw_away() as database:
+        _prepare(database, past, catalogue)
+        store = SqlReadings(database, catalogue)
+        site = Site(database, store, rules, catalogue, late_s=SLICE_MS // 1000 + LATE_S)
+        findings: list[Finding] = []
+        cuts = _cuts(first_ms, until_ms, _silences(rules, past))
+        for start_ms, end_ms in pairwise(cuts):
+            messages = [m for feed in feeds for m in feed.messages(start_ms, end_ms)]
+            if messages:
+                findings += site.process(messages, end_ms).findings
+            findings += site.tick(first_ms, end_ms)
+            if closed_after_ms is not None:
+                close(database, end_ms - closed_after_ms, end_ms)
+            on_progress((end_ms - first_ms) / (until_ms - first_ms))
+        raised = _raised(database, since_ms)
+    told = tuple(one for one in findings if one.observed_at_ms >= since_ms)
+    fired = Counter(one.rule for one in told if one.change is Change.FIRED)
+    score = _score(told, past, since_ms, until_ms) if past.labelled else None
+    return BacktestResult(since_ms, until_ms, readings, raised, told, dict(fired), score)
+
+
+def compare(tried: BacktestResult, in_force: BacktestResult) -> Difference:
+    """Which incidents are new, gone or of another colour; one at the same station and time with the same sort is the
+    same."""
+    new = tuple(one for one in tried.raised if not _met(one, in_force.raised))
+    gone = tuple(one for one in in_force.raised if not _met(one, tried.raised))
+    pairs = ((next((other for other in in_force.raised if _met(one, [other])), None), one) for one in tried.raised)
+    changed = tuple((was, one) for was, one in pairs if was is not None and was.colour != one.colour)
+    return Difference(new, gone, changed, len(tried.raised) - len(new))
+
+
+def _met(one: BacktestIncident, others: Iterable[BacktestIncident]) -> bool:
+    return any(
+        set(one.stations) & set(other.stations)
+        and one.cause.partition(":")[0] == other.cause.partition(":")[0]
+        and one.since_ms <= other.last_ms
+        and other.since_ms <= one.last_ms
+        for other in others
+    )
+
+
+class _Feed:
+    """One station's readings as the messages a logger would send."""
+
+    def __init__(self, key: str, window: Window, catalogue: Catalogue) -> None:
+        self._key = key
+        rows = np.lexsort((window.parameter, window.at))
+        rows = rows[~np.isnan(window.value[rows])]
+        at = window.at[rows]
+        names = [p.key for p in catalogue.parameters]
+        keys, values = [names[p] for p in window.parameter[rows].tolist()], window.value[rows].tolist()
+        starts = np.flatnonzero(np.diff(at, prepend=-1))
+        ends = np.append(starts[1:], len(at)).tolist()
+        self._at = at[starts].tolist()
+        said: list[dict[str, str]] = [{} for _ in ends]
+        status = stored_status(window)[rows]
+        for row in np.flatnonzero(status != ord("N")).tolist():
+            said[int(np.searchsorted(starts, row, side="right")) - 1][keys[row]] = chr(status[row])
+        self._samples = [
+            Sample(when, dict(zip(keys[a:b], values[a:b], strict=True)), told)
+            for when, a, b, told in zip(self._at, starts.tolist(), ends, said, strict=True)
+        ]
+        self._sent: dict[tuple[int, int], bytes] = {}
+
+    def messages(self, start_ms: int, end_ms: int) -> Iterator[Message]:
+        """What was observed in (start, end]."""
+        first, last = bisect_left(self._at, start_ms + 1), bisect_left(self._at, end_ms + 1)
+        for i in range(first, last, AT_ONCE):
+            piece = i, min(i + AT_ONCE, last)
+            if piece not in self._sent:
+                self._sent[piece] = telemetry.encode(Telemetry(tuple(self._samples[slice(*piece)])))
+            body = self._sent[piece]
+            yield Message(self._key, body, end_ms, source="backtest", topic=f"rivers/v1/{self._key}/telemetry")
+
+
+def _feeds(past: BacktestInput, catalogue: Catalogue) -> list[_Feed]:
+    return [_Feed(key, window, catalogue) for key, window in past.readings.items()]
+
+
+@contextmanager
+def throw_away() -> Iterator[Database]:
+    """A database that nobody will miss: nothing waits for a disk."""
+    with tempfile.TemporaryDirectory(prefix="riverchief-backtest-") as folder:
+        database = Database(f"sqlite:///{Path(folder) / 'tried.db'}")
+        event.listen(database.engine, "connect", _in_a_hurry)
+        try:
+            metadata.create_all(database.engine)
+            yield database
+        finally:
+            database.close()
+
+
+def _in_a_hurry(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous=OFF")
+
+
+def _prepare(database: Database, past: BacktestInput, catalogue: Catalogue) -> None:
+    """The registry without its conversions: what is stored is canonical already."""
+    registry = past.registry
+    plain = tuple(
+        replace(d, unit=catalogue[d.parameter].unit, gain=1.0, offset=0.0, device="") for d in registry.deployments
+    )
+    bare = Registry(
+        registry.stations, plain, registry.reaches, catalogue, (), registry.outfalls, registry.travels, registry.regions
+    )
+    with database.write() as connection:
+        registry_store.save(connection, bare)
+        upkeep_store.save(connection, past.upkeep)
+
+
+def _silences(rules: Rules, past: BacktestInput) -> list[int]:
+    """The instants at which a station has been silent for long enough, and at which it speaks again."""
+    places, found = Places(past.registry), []
+    cycles_s = past.registry.cycles_s(max(int(w.at.max()) for w in past.readings.values() if len(w)))
+    names = [p.key for p in past.registry.catalogue.parameters]
+    for key, window in past.readings.items():
+        station = past.registry[key]
+        for rule in rules.speaking(station, places):
+            if isinstance(rule, NoData) and rule.sensors:
+                for code in np.unique(window.parameter).tolist():
+                    cycle_s = cycle_of(station, names[code], cycles_s.get(key, {}))
+                    found += _pauses(window.at[window.parameter == code], _patience_ms(rule, cycle_s))
+            elif isinstance(rule, NoData):
+                found += _pauses(np.unique(window.at), _patience_ms(rule, station.interval_s))
+    return found
+
+
+def _pauses(at: Ints, patience_ms: int) -> list[int]:
+    silent = np.flatnonzero(np.diff(at, append=at[-1] + 2 * patience_ms) > patience_ms)
+    return [*(at[silent] + patience_ms + 1000).tolist(), *at[silent[silent < len(at) - 1] + 1].tolist()]
+
+
+def _patience_ms(rule: NoData, cycle_s: int) -> int:
+    return int(1000 * max(rule.intervals * cycle_s, rule.at_least_s))
+
+
+def _cuts(first_ms: int, until_ms: int, also: Iterable[int]) -> list[int]:
+    """The ends of the slices, in order; the first one is just before the first reading."""
+    hours = range(first_ms - 1 + SLICE_MS, until_ms, SLICE_MS)
+    return sorted({first_ms - 1, until_ms, *hours, *(at for at in also if first_ms <= at < until_ms)})
+
+
+def close(database: Database, over_ms: int, now_ms: int) -> None:
+    """Incidents that were over before ``over_ms`` are closed: people did something meanwhile."""
+    table = governed.incident
+    done = sa.update(table).where(
+        table.c.open_cause.is_not(None), table.c.recovered_at_ms.is_not(None), table.c.recovered_at_ms < over_ms
+    )
+    with database.write() as connection:
+        connection.execute(done.values(open_cause=None, state="closed", closed_at_ms=now_ms))
+
+
+def called(connection: sa.Connection) -> Counter[int]:
+    """How often each incident called somebody."""
+    outbox = governed.outbox
+    return Counter(connection.execute(sa.select(outbox.c.incident_id).where(outbox.c.notify == "page")).scalars())
+
+
+def stations_of(connection: sa.Connection) -> dict[int, tuple[str, ...]]:
+    """The stations whose conditions each incident holds, in their order."""
+    found: dict[int, set[str]] = {}
+    conditions = governed.incident_condition
+    for id_, station in connection.execute(sa.select(conditions.c.incident_id, conditions.c.station)):
+        found.setdefault(id_, set()).add(station)
+    return {id_: tuple(sorted(stations)) for id_, stations in found.items()}
+
+
+def _raised(database: Database, since_ms: int) -> tuple[BacktestIncident, ...]:
+    """The incidents that began in the range, oldest first."""
+    table, entries = governed.incident, governed.incident_entry
+    with database.read() as connection:
+        rows = connection.execute(sa.select(table).order_by(table.c.id)).mappings().all()
+        fired = entries.c.what.in_(("fired", "promoted"))
+        firings: dict[int, list[int]] = {}
+        for id_, at_ms in connection.execute(
+            sa.select(entries.c.incident_id, entries.c.observed_at_ms).where(fired).order_by(entries.c.seq)
+        ):
+            firings.setdefault(id_, []).append(at_ms)
+        pages, stations = called(connection), stations_of(connection)
+    return tuple(
+        BacktestIncident(
+            id=row["id"],
+            cause=row["cause"],
+            station=row["station"],
+            stations=stations.get(row["id"], (row["station"],)),
+            rule=row["rule"],
+            version=row["rule_version"],
+            kind=row["kind"],
+            colour=row["colour"],
+            since_ms=row["since_ms"],
+            fired_ms=firings[row["id"]][0],
+            last_ms=row["last_observed_at_ms"],
+            findings=len(firings[row["id"]]),
+            pages=pages[row["id"]],
+            zh=row["title_zh"],
+            en=row["title_en"],
+        )
+        for row in rows
+        if row["id"] in firings and firings[row["id"]][0] >= since_ms
+    )
+
+
+def _score(findings: Sequence[Finding], past: BacktestInput, since_ms: int, until_ms: int) -> Score:
+    """Found and missed events of the labelled stations, and alarms there that met no event."""
+    labels = [one for one in past.labels if one.end_ms >= since_ms and one.start_ms < until_ms]
+    alarms = [f for f in findings if f.change is Change.FIRED and f.kind in WATER and f.station in past.labelled]
+    delays, misses = [], []
+    met: set[str] = set()
+    for label in labels:
+        mine = [
+            f
+            for f in alarms
+            if f.station == label.station
+            and f.observed_at_ms >= label.start_ms
+            and f.since_ms <= label.end_ms + HIT_AFTER_MS
+        ]
+        met |= {f.id for f in mine}
+        if mine:
+            delays.append((min(f.observed_at_ms for f in mine) - label.start_ms) / 1000)
+        else:
+            misses.append(label)
+    delay_s = float(np.median(delays)) if delays else None
+    return Score(len(labels), len(delays), tuple(misses), delay_s, sum(f.id not in met for f in alarms))
+
+
+# -- as an answer ------------------------------------------------------------------------------------------------------
+
+
+def as_json(
+    tried: BacktestResult, in_force: BacktestResult | None = None, *, most: int | None = None
+) -> dict[str, Any]:
+    """The outcome as plain values, times as RFC 3339; of each list of incidents at most ``most``."""
+    found: dict[str, Any] = {
+        "since": rfc3339(tried.since_ms),
+        "until": rfc3339(tried.until_ms),
+        "readings": tried.readings,
+        "tried": _side(tried, most),
+    }
+    if in_force is not None:
+        difference = compare(tried, in_force)
+        found["in_force"] = _side(in_force, most)
+        found["difference"] = {
+            "new": [_raised_json(one) for one in difference.new[:most]],
+            "gone": [_raised_json(one) for one in difference.gone[:most]],
+            "changed": [{"was": was.colour} | _raised_json(one) for was, one in difference.changed[:most]],
+            "both": difference.both,
+            "counts": {name: len(getattr(difference, name)) for name in ("new", "gone", "changed")},
+        }
+    return found
+
+
+def _side(tried: BacktestResult, most: int | None) -> dict[str, Any]:
+    score = tried.score
+    return {
+        "incidents": [_raised_json(one) for one in tried.raised[:most]],
+        "count": len(tried.raised),
+        "pages": tried.pages,
+        "pages_a_week": round(tried.pages_a_week, 2),
+        "by_colour": tried.by_colour,
+        "fired": dict(sorted(tried.fired.items())),
+        "score": None
+        if score is None
+        else {
+            "events": score.events,
+            "hits": score.hits,
+            "misses": [
+                {"station": m.station, "start": rfc3339(m.start_ms), "end": rfc3339(m.end_ms)} for m in score.misses
+            ],
+            "delay_s": score.delay_s,
+            "false_alarms": score.false_alarms,
+        },
+    }
+
+
+def _raised_json(one: BacktestIncident) -> dict[str, Any]:
+    found = {name: getattr(one, name) for name in one.__slots__ if not name.endswith("_ms") and name != "id"}
+    times = {"since": one.since_ms, "fired": one.fired_ms, "last": one.last_ms}
+    return found | {"stations": list(one.stations)} | {name: rfc3339(at_ms) for name, at_ms in times.items()}

@@ -1,0 +1,92 @@
+"""Backtests that were asked for: who wants what, how far it is, and what came of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from infra.errors import NotFound
+from infra.texts import sentence
+from ingest.storage.tables import backtest as table
+
+WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+KEPT = 200
+"""Finished ones that are remembered; older ones go."""
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestRequest:
+    """One backtest: ``request`` as it came in, ``result`` once it is done, ``error`` where it failed."""
+
+    id: int
+    created_at_ms: int
+    by: str
+    state: str
+    progress: float
+    request: Mapping[str, Any]
+    result: Mapping[str, Any] | None
+    error: str
+    finished_at_ms: int | None
+
+
+def add(connection: sa.Connection, request: Mapping[str, Any], by: str, now_ms: int) -> int:
+    """Keep a wish; its number."""
+    values = {"created_at_ms": now_ms, "by": by, "state": WAITING, "progress": 0.0, "request": request, "error": ""}
+    number = int(connection.execute(sa.insert(table).values(values).returning(table.c.id)).scalar_one())
+    connection.execute(sa.delete(table).where(table.c.id <= number - KEPT, table.c.state.in_((DONE, FAILED))))
+    return number
+
+
+def get(connection: sa.Connection, number: int) -> BacktestRequest:
+    """The backtest of this number; raises NotFound."""
+    query = sa.select(table).where(table.c.id == number)
+    row = connection.execute(query).one_or_none() if 0 < number < 2**31 else None
+    if row is None:
+        raise NotFound(sentence("backtest.unknown", number=number))
+    return _asked(row)
+
+
+def listing(connection: sa.Connection, limit: int) -> list[BacktestRequest]:
+    """The newest ones."""
+    rows = connection.execute(sa.select(table).order_by(table.c.id.desc()).limit(limit))
+    return [_asked(row) for row in rows]
+
+
+def has_waiting(connection: sa.Connection) -> bool:
+    """Whether there is something to do; cheap enough to ask every second."""
+    return connection.execute(sa.select(table.c.id).where(table.c.state == WAITING).limit(1)).first() is not None
+
+
+def claim_next(connection: sa.Connection) -> BacktestRequest | None:
+    """The oldest one that waits, which is running from now on."""
+    query = sa.select(table).where(table.c.state == WAITING).order_by(table.c.id).limit(1).with_for_update()
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    connection.execute(sa.update(table).where(table.c.id == row.id).values(state=RUNNING, progress=0.0))
+    return _asked(row)
+
+
+def requeue_running(connection: sa.Connection) -> None:
+    """Those that were running when their process ended wait once more."""
+    connection.execute(sa.update(table).where(table.c.state == RUNNING).values(state=WAITING, progress=0.0))
+
+
+def report_progress(connection: sa.Connection, number: int, progress: float) -> None:
+    """How far it is, 0 to 1."""
+    connection.execute(sa.update(table).where(table.c.id == number).values(progress=progress))
+
+
+def finish(connection: sa.Connection, number: int, result: Mapping[str, Any], now_ms: int) -> None:
+    values = {"state": DONE, "progress": 1.0, "result": result, "finished_at_ms": now_ms}
+    connection.execute(sa.update(table).where(table.c.id == number).values(values))
+
+
+def fail(connection: sa.Connection, number: int, error: str, now_ms: int) -> None:
+    values = {"state": FAILED, "error": error[:2000], "finished_at_ms": now_ms}
+    connection.execute(sa.update(table).where(table.c.id == number, table.c.state == RUNNING).values(values))
+
+
+def _asked(row: sa.Row[Any]) -> BacktestRequest:
+    return BacktestRequest(**{name: row._mapping[name] for name in BacktestRequest.__slots__})

@@ -1,0 +1,268 @@
+"""What people look at beside readings: live classes, judged as readings come and once a minute, and annotations of the
+charts, made once a minute.
+
+Incidents, visits, calibrations and swaps of sensors are annotations. Each change of one writes its point again; the
+point's key (the instant it began, station, kind) does not change, so that the newest word overwrites the one before.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import sqlalchemy as sa
+import structlog
+
+from governance.tables import incident, incident_entry
+from infra.database import Database, in_order
+from infra.errors import StorageUnavailable
+from infra.periodic import PeriodicWorker
+from infra.texts import Text, beside, say
+from ingest.analysis import live_classes
+from ingest.pipeline import Outcome
+from ingest.storage import lineprotocol, schema
+from ingest.storage import maintenance as upkeep_store
+from ingest.storage import registry as registry_store
+from ingest.storage.port import ReadingStore
+from ingest.storage.spool import Spool
+from ingest.storage.tables import calibration, deployment, registry_change, spool_mark, visit
+from ingest.storage.tables import station as station_table
+from sensors.parameters import Catalogue
+from sensors.reading import Message
+from sensors.stations import Registry
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 60.0
+GATHER_S = 0.5
+"""After readings have come, for so long more are waited for; then their stations are judged."""
+MOST = 200
+"""Stations judged at once between two full rounds; the rest waits for the next: some tenths of a second of work."""
+AT_ONCE = 500
+"""Changes of one transaction."""
+_NAME, _UPKEEP = "incident_entry", "registry_change"
+ANNOTATED = (_NAME, _UPKEEP)
+"""The marks of what was annotated; without them all of it is annotated anew."""
+
+
+class AnnotationWriter(PeriodicWorker):
+    """A thread that judges classes and writes the annotations; one for a database.
+
+    All stations are judged once a minute, for time alone changes a class; those that ``heard`` names at once.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: ReadingStore,
+        catalogue: Catalogue,
+        *,
+        clock_ms: Callable[[], int],
+        spool: Spool | None = None,
+        every_s: float = EVERY_S,
+    ) -> None:
+        super().__init__("outlook")
+        self._database = database
+        self._store = store
+        self._catalogue = catalogue
+        self._clock_ms = clock_ms
+        self._spool = spool
+        self._every_s = every_s
+        self._next_at = 0.0
+        self._heard: dict[str, None] = {}
+        self._lock = threading.Lock()
+        self._registry: Registry | None = None
+        self.last_round_ms: int | None = None
+        self.last_error = ""
+
+    def heard(self, messages: Sequence[Message], _: Outcome) -> None:
+        """Readings of these stations have been stored; may be called from any thread, never blocks."""
+        with self._lock:
+            self._heard |= dict.fromkeys(message.station for message in messages)
+        self.wake()
+
+    def round(self) -> None:
+        """One round; raises StorageUnavailable."""
+        now_ms = self._clock_ms()
+        with self._lock:
+            self._heard.clear()
+        with self._database.read() as connection:
+            self._registry = registry_store.load(connection, self._catalogue)
+        update = partial(live_classes.update, self._database, self._store, self._catalogue)
+        update(now_ms, self._spool, registry=self._registry)
+        if self._spool is not None:
+            annotate(self._database, self._spool)
+            annotate_upkeep(self._database, self._spool, self._catalogue)
+        self.last_round_ms, self.last_error = now_ms, ""
+
+    def judge_heard(self) -> None:
+        """Judge the stations that readings have come of; raises StorageUnavailable."""
+        with self._lock:
+            keys = list(self._heard)[:MOST]
+            for key in keys:
+                del self._heard[key]
+        if keys and self._registry is not None:
+            update = partial(live_classes.update, self._database, self._store, self._catalogue)
+            update(self._clock_ms(), self._spool, registry=self._registry, only=keys)
+
+    def next_round(self) -> float:
+        full = time.monotonic() >= self._next_at
+        try:
+            if full:
+                self._next_at = time.monotonic() + self._every_s
+                self.round()
+            elif not self._stopping.wait(GATHER_S):
+                self.judge_heard()
+        except StorageUnavailable as error:
+            self.last_error = str(error)
+            log.warning("live classes wait for the database", error=str(error))
+        except Exception as error:
+            self.last_error = f"{type(error).__name__}: {error}"
+            log.exception("a round of live classes failed")
+        return GATHER_S if self._heard else max(0.0, self._next_at - time.monotonic())
+
+
+def annotate(database: Database, spool: Spool) -> int:
+    """Put a point into the spool for each incident that changed since the last call; how many did.
+
+    The mark moves in the same transaction as the points are put by. Raises StorageUnavailable.
+    """
+    changed = 0
+    while True:
+        with database.write() as connection:
+            in_order(connection, incident_entry)  # or a number given earlier could be committed behind the mark
+            mark = connection.execute(sa.select(spool_mark.c.mark).where(spool_mark.c.name == _NAME)).scalar()
+            entries = connection.execute(
+                sa.select(incident_entry.c.id, incident_entry.c.incident_id)
+                .where(incident_entry.c.id > (mark or 0))
+                .order_by(incident_entry.c.id)
+                .limit(AT_ONCE)
+            ).all()
+            if not entries:
+                return changed
+            ids = sorted({row.incident_id for row in entries})
+            spool.add_lines(connection, _points(connection, ids))
+            _move(connection, _NAME, mark, entries[-1].id)
+            changed += len(ids)
+
+
+def _points(connection: sa.Connection, ids: list[int]) -> list[bytes]:
+    query = (
+        sa.select(incident, station_table.c.reach)
+        .outerjoin(station_table, station_table.c.key == incident.c.station)
+        .where(incident.c.id.in_(ids))
+    )
+    return [
+        lineprotocol.point(
+            schema.EVENT,
+            {schema.KIND: "incident", schema.STATION: row.station, schema.REACH: row.reach or ""},
+            {
+                schema.ID: row.id,
+                schema.COLOUR: row.colour,
+                schema.TITLE: f"{row.title_zh} · {row.title_en}",
+                schema.UNTIL: row.closed_at_ms or 0,
+            },
+            row.since_ms,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def annotate_upkeep(database: Database, spool: Spool, catalogue: Catalogue) -> int:
+    """Put a point into the spool for each visit, calibration and swap that changed since the last call; how many.
+
+    The mark moves in the same transaction as the points are put by. Raises StorageUnavailable.
+    """
+    changed = 0
+    while True:
+        with database.write() as connection:
+            mark = connection.execute(sa.select(spool_mark.c.mark).where(spool_mark.c.name == _UPKEEP)).scalar()
+            rows = connection.execute(
+                sa.select(registry_change.c.id, registry_change.c.what, registry_change.c.key)
+                .where(registry_change.c.id > (mark or 0))
+                .order_by(registry_change.c.id)
+                .limit(AT_ONCE)
+            ).all()
+            if not rows:
+                return changed
+            # the key ends in the instant: sensors of one station that change at one instant are one annotation
+            parts = [(row.what, *row.key.partition("/")[::2]) for row in rows if row.what in _OF]
+            places = {(what, station, int(rest.rpartition("/")[2])) for what, station, rest in parts}
+            points = [_OF[what](connection, catalogue, station, at_ms) for what, station, at_ms in sorted(places)]
+            if points:
+                spool.add_lines(connection, points)
+            _move(connection, _UPKEEP, mark, rows[-1].id)
+            changed += len(places)
+
+
+def _move(connection: sa.Connection, name: str, mark: int | None, to: int) -> None:
+    if mark is None:
+        connection.execute(sa.insert(spool_mark).values(name=name, mark=to))
+    else:
+        connection.execute(sa.update(spool_mark).where(spool_mark.c.name == name).values(mark=to))
+
+
+def _visit(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:
+    mine = (visit.c.station == station) & (visit.c.since_ms == at_ms)
+    row = connection.execute(sa.select(visit).where(mine)).one()
+    sensors = _names(catalogue, row.parameters) if row.parameters else say("upkeep.whole_station")
+    text = say("upkeep.visit", by=row.by or "—", sensors=sensors)
+    return _event(connection, "visit", station, row.id, text, at_ms, row.until_ms or 0)
+
+
+def _calibration(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:
+    mine = (calibration.c.station == station) & (calibration.c.at_ms == at_ms)
+    numbers = [n for (n,) in connection.execute(sa.select(calibration.c.id).where(mine).order_by(calibration.c.id))]
+    told = [
+        say(
+            f"upkeep.{'void' if check.void else 'passed' if check.judged().left_right else 'failed'}",
+            parameter=_names(catalogue, [check.parameter]),
+            kind=say(f"upkeep.kind_{check.kind}"),
+        )
+        for number, check in upkeep_store.checks(connection, station)
+        if number in numbers
+    ]
+    return _event(connection, "calibration", station, numbers[0], _joined(told), at_ms, at_ms)
+
+
+def _swap(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:
+    mine = deployment.c.station == station
+    rows = connection.execute(sa.select(deployment).where(mine).order_by(deployment.c.since_ms)).all()
+    told = []
+    for row in rows:
+        if row.since_ms == at_ms:
+            before = [r for r in rows if r.parameter == row.parameter and r.since_ms < at_ms]
+            told.append(
+                say(
+                    "upkeep.swap" if before else "upkeep.hung",
+                    parameter=_names(catalogue, [row.parameter]),
+                    old=before[-1].device or before[-1].unit if before else "",
+                    new=row.device or row.unit,
+                )
+            )
+    number = next(row.id for row in rows if row.since_ms == at_ms)
+    return _event(connection, "swap", station, number, _joined(told), at_ms, at_ms)
+
+
+_OF = {"visit": _visit, "calibration": _calibration, "deployment": _swap}
+
+
+def _event(
+    connection: sa.Connection, kind: str, station: str, number: int, text: Text, at_ms: int, until_ms: int
+) -> bytes:
+    reach = connection.execute(sa.select(station_table.c.reach).where(station_table.c.key == station)).scalar()
+    return lineprotocol.point(
+        schema.EVENT,
+        {schema.KIND: kind, schema.STATION: station, schema.REACH: reach or ""},
+        {schema.ID: number, schema.TITLE: beside(text), schema.UNTIL: until_ms},
+        at_ms,
+    )
+
+
+def _names(catalogue: Catalogue, parameters: Sequence[str]) -> Text:
+    found = [catalogue[key] for key in parameters]
+    return Text("、".join(p.zh for p in found), ", ".join(p.en for p in found))
+
+
+def _joined(texts: Sequence[Text]) -> Text:
+    return Text("；".join(t.zh for t in texts), "; ".join(t.en for t in texts))

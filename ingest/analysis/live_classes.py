@@ -1,0 +1,294 @@
+"""The live GB 3838 class of every station and reach: judged as readings come, kept in the database, told to the charts.
+
+What is shown must not flicker, so each station carries what it was like (:mod:`sensors.live_class`); it is kept in
+the database and survives a restart.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+import sqlalchemy as sa
+
+from infra.database import Database, insert_many
+from infra.texts import Text
+from ingest.storage import lineprotocol, schema
+from ingest.storage import registry as registry_store
+from ingest.storage.port import ReadingStore
+from ingest.storage.spool import Spool
+from ingest.storage.tables import live_class as table
+from sensors import live_class
+from sensors.live_class import ClassState, JudgedStation, LatestReading, LiveClass, LiveReach
+from sensors.parameters import Catalogue
+from sensors.reading import Flag
+from sensors.standards.gb3838 import WaterClass
+from sensors.stations import Registry, Station
+
+STATION, REACH = "station", "reach"
+SILENT_INTERVALS = 3
+"""A station that sent nothing for so many promised intervals is silent, as in the no-data rule."""
+_MINUTE_MS = 60_000
+_COLUMNS = tuple(column.name for column in table.columns)
+_NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
+_INTO = f"INSERT INTO live_class ({_NAMES})"
+_AGAIN = "ON CONFLICT (kind, key) DO UPDATE SET " + ", ".join(
+    f'"{name}" = excluded."{name}"' for name in _COLUMNS if name not in ("kind", "key")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownClass:
+    """The class a station or reach shows. ``water_class`` None: it cannot be judged; ``met``: whether the target is.
+
+    ``at_ms`` is when it was judged, ``measured_ms`` the newest reading that decides it. ``silent`` of ``stations`` have
+    sent nothing for three promised intervals.
+    """
+
+    kind: str
+    key: str
+    at_ms: int
+    water_class: WaterClass | None
+    deciding: tuple[str, ...]
+    judged: int
+    expected: int
+    target: WaterClass | None
+    met: bool | None
+    text_zh: str
+    text_en: str
+    measured_ms: int | None = None
+    silent: int = 0
+    stations: int = 1
+
+
+def current_classes(connection: sa.Connection, kind: str) -> dict[str, ShownClass]:
+    """What the stations (or the reaches) show now, by key; those never judged are absent."""
+    rows = connection.execute(sa.select(table).where(table.c.kind == kind))
+    return {row.key: _shown(row) for row in rows}
+
+
+def update(
+    database: Database,
+    store: ReadingStore,
+    catalogue: Catalogue,
+    now_ms: int,
+    spool: Spool | None = None,
+    *,
+    registry: Registry | None = None,
+    only: Collection[str] | None = None,
+) -> list[ShownClass]:
+    """Judge every station and reach at ``now_ms``, keep it, and put a point for each into the spool.
+
+    ``only`` names stations: then they, and all others on their reaches. ``registry`` spares reading it. Every reading
+    since the last time counts, in the order of observation. Raises StorageUnavailable; then nothing has changed.
+    """
+    with database.read() as connection:
+        registry = registry_store.load(connection, catalogue) if registry is None else registry
+        chosen = registry.stations
+        if only is not None:
+            near = {registry[key].reach for key in only if key in registry}
+            chosen = tuple(s for s in registry.stations if s.key in only or (s.reach and s.reach in near))
+        carried = _carried(connection, None if only is None else [s.key for s in chosen])
+    newest: dict[str, dict[str, LatestReading]] = {}
+    heard: dict[str, int] = {}
+    for row in store.latest(None if only is None else [s.key for s in chosen]):
+        heard[row.station] = max(heard.get(row.station, 0), row.newest_at_ms)
+        if row.at_ms is not None and row.value is not None:
+            newest.setdefault(row.station, {})[row.parameter] = LatestReading(row.at_ms, row.value, row.packed & 15)
+    targets = {reach.key: reach.target for reach in registry.reaches}
+    cycles_s = registry.cycles_s(now_ms)
+    watched = [JudgedStation.of(s, targets.get(s.reach), cycles_s.get(s.key)) for s in chosen]
+    fresh = _fresh(chosen, store, catalogue, carried, newest, now_ms)
+    states, judged = live_class.followed(carried, watched, fresh, newest, now_ms)
+    silent = {s.key for s in chosen if now_ms - heard.get(s.key, 0) > SILENT_INTERVALS * 1000 * s.interval_s}
+    on: dict[str, list[LiveClass]] = {}
+    for station, one in zip(chosen, judged, strict=True):
+        on.setdefault(station.reach, []).append(one)
+    called = {station.key: Text(station.zh, station.en) for station in chosen}
+    reaches = {
+        reach.key: live_class.reach(on.get(reach.key, []), reach.target, called)
+        for reach in registry.reaches
+        if only is None or reach.key in on
+    }
+    told = [replace(_of_station(one), silent=int(one.station in silent)) for one in judged]
+    for key, found in reaches.items():
+        quiet = sum(station.station in silent for station in found.stations)
+        told.append(replace(_of_reach(key, found, now_ms), silent=quiet, stations=len(found.stations)))
+    rows = [_row(one, states.get(one.key) if one.kind == STATION else None) for one in told]
+    with database.write() as connection:
+        insert_many(connection, _INTO, rows, _AGAIN)
+        if spool is not None:
+            spool.add_lines(connection, list(_points(told, registry, now_ms - now_ms % _MINUTE_MS)))
+    return told
+
+
+def at(registry: Registry, store: ReadingStore, catalogue: Catalogue, at_ms: int) -> dict[str, LiveReach]:
+    """The class of every reach by the usable readings that were current at an instant of the past."""
+    cycles_s, targets = registry.cycles_s(at_ms), {reach.key: reach.target for reach in registry.reaches}
+    watched = [JudgedStation.of(s, targets.get(s.reach), cycles_s.get(s.key)) for s in registry.stations]
+    newest: dict[str, dict[str, LatestReading]] = {}
+    for one in watched:
+        reach_ms = max(one.current_for_ms(key, live_class.DEFAULT) for key in live_class.DEFAULT.items)
+        window = store.window(one.key, at_ms - reach_ms, at_ms)
+        for row in np.flatnonzero(window.packed & 15 < Flag.SUSPECT).tolist():
+            key = catalogue.parameters[int(window.parameter[row])].key
+            newest.setdefault(one.key, {})[key] = LatestReading(int(window.at[row]), float(window.value[row]))
+    _, judged = live_class.stations({}, watched, newest, at_ms)
+    on: dict[str, list[LiveClass]] = {}
+    for station, found in zip(registry.stations, judged, strict=True):
+        on.setdefault(station.reach, []).append(found)
+    return {reach.key: live_class.reach(on.get(reach.key, []), reach.target) for reach in registry.reaches}
+
+
+def entry(one: ShownClass | LiveReach) -> dict[str, object]:
+    """What the daily entry of the trail says of a reach."""
+    return {
+        "class": None if one.water_class is None else one.water_class.roman,
+        "target": None if one.target is None else one.target.roman,
+        "met": one.met,
+        "deciding": one.deciding,
+    }
+
+
+def _fresh(
+    stations: Sequence[Station],
+    store: ReadingStore,
+    catalogue: Catalogue,
+    carried: Mapping[str, ClassState],
+    newest: Mapping[str, Mapping[str, LatestReading]],
+    now_ms: int,
+) -> dict[str, dict[str, list[LatestReading]]]:
+    """The usable readings since each station was judged, where there may be more than the newest one."""
+    found: dict[str, dict[str, list[LatestReading]]] = {}
+    for station in stations:
+        before = carried.get(station.key, ClassState())
+        keys = [key for key in newest.get(station.key, {}) if key in live_class.DEFAULT.items]
+        latest_ms = max((newest[station.key][key].at_ms for key in keys), default=0)
+        one_more = latest_ms - before.seen_ms <= 1000 * station.interval_s
+        if not before.seen_ms or one_more:
+            continue  # the first class is that of the newest readings; one more reading is the newest one
+        start_ms = max(before.seen_ms + 1, latest_ms - 1000 * live_class.LONGEST_S)
+        window = store.window(station.key, start_ms, now_ms, keys)
+        usable = window.take(np.flatnonzero(window.packed & 15 < Flag.SUSPECT))
+        rows = zip(usable.parameter.tolist(), usable.at.tolist(), usable.value.tolist(), strict=True)
+        for parameter, at_ms, value in rows:
+            key = catalogue.parameters[parameter].key
+            found.setdefault(station.key, {}).setdefault(key, []).append(LatestReading(at_ms, value))
+    return found
+
+
+def _carried(connection: sa.Connection, keys: Sequence[str] | None) -> dict[str, ClassState]:
+    """What stations were like; one that an older version wrote differently begins anew."""
+    carried = {}
+    query = sa.select(table.c.key, table.c.carried).where(table.c.kind == STATION)
+    if keys is not None:
+        query = query.where(table.c.key.in_(keys))
+    for row in connection.execute(query):
+        try:
+            carried[row.key] = _decoder.decode(row.carried)
+        except (msgspec.DecodeError, TypeError):
+            continue
+    return carried
+
+
+_decoder = msgspec.json.Decoder(ClassState)
+
+
+def _of_station(one: LiveClass) -> ShownClass:
+    evidence = one.evidence
+    return ShownClass(
+        STATION,
+        one.station,
+        one.at_ms,
+        one.water_class,
+        one.deciding,
+        len(evidence.judged),
+        len(evidence.expected),
+        one.target,
+        one.met,
+        one.text.zh,
+        one.text.en,
+        one.measured_ms,
+    )
+
+
+def _of_reach(key: str, one: LiveReach, now_ms: int) -> ShownClass:
+    """A reach counts its stations: how many could be judged, of how many."""
+    judged = sum(station.water_class is not None for station in one.stations)
+    counts = judged, len(one.stations)
+    return ShownClass(
+        REACH,
+        key,
+        now_ms,
+        one.water_class,
+        one.deciding,
+        *counts,
+        one.target,
+        one.met,
+        one.text.zh,
+        one.text.en,
+        one.measured_ms,
+    )
+
+
+def _row(one: ShownClass, carried: ClassState | None) -> list[object]:
+    values: Mapping[str, object] = {
+        "kind": one.kind,
+        "key": one.key,
+        "at_ms": one.at_ms,
+        "class": None if one.water_class is None else int(one.water_class),
+        "deciding": ",".join(one.deciding),
+        "judged": one.judged,
+        "expected": one.expected,
+        "target": None if one.target is None else int(one.target),
+        "text_zh": one.text_zh,
+        "text_en": one.text_en,
+        "carried": None if carried is None else msgspec.json.encode(carried).decode(),
+        "measured_ms": one.measured_ms,
+        "silent": one.silent,
+        "stations": one.stations,
+    }
+    return [values[name] for name in _COLUMNS]
+
+
+def _shown(row: sa.Row[tuple[object, ...]]) -> ShownClass:
+    values = dict(row._mapping)
+    water_class = None if values["class"] is None else WaterClass(values["class"])
+    target = None if values["target"] is None else WaterClass(values["target"])
+    return ShownClass(
+        values["kind"],
+        values["key"],
+        values["at_ms"],
+        water_class,
+        tuple(key for key in values["deciding"].split(",") if key),
+        values["judged"],
+        values["expected"],
+        target,
+        None if water_class is None or target is None else water_class <= target,
+        values["text_zh"],
+        values["text_en"],
+        values["measured_ms"],
+        values["silent"],
+        values["stations"],
+    )
+
+
+def _points(told: Sequence[ShownClass], registry: Registry, at_ms: int) -> Iterable[bytes]:
+    for one in told:
+        station = registry[one.key] if one.kind == STATION else None
+        fields: dict[str, float | int | str | bool] = {
+            schema.DECIDING: ",".join(one.deciding),
+            schema.JUDGED: one.judged,
+            schema.EXPECTED: one.expected,
+        }
+        if one.water_class is not None:
+            fields[schema.CLASS] = int(one.water_class)
+        if one.target is not None:
+            fields[schema.TARGET] = int(one.target)
+        yield lineprotocol.point(schema.RIVER_CLASS, _tags(one, station), fields, at_ms)
+
+
+def _tags(one: ShownClass, station: Station | None) -> dict[str, str]:
+    if station is None:
+        return {schema.REACH: one.key}
+    return {schema.STATION: one.key, schema.REACH: station.reach}

@@ -1,0 +1,1 @@
+"""The logins of devices and the claims of new ones."""

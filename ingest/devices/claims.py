@@ -1,0 +1,153 @@
+"""A device that arrives with nothing but the secret on its label asks once for its login; then the secret is void.
+
+The secret has 80 random bits, is kept as a scrypt hash and ends after a while by itself. Guessing is slowed down for
+each station and each address, and an unknown station, a wrong, a used and an expired secret get one answer.
+"""
+
+import hashlib
+import hmac
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+import structlog
+
+from infra.database import Database
+from infra.errors import NotFound, WaterError
+from infra.texts import sentence
+from infra.throttle import Throttle, network_of
+from infra.times import DAY_MS
+from ingest.devices.credentials import Credentials, Issued
+from ingest.storage import changes
+from ingest.storage.tables import device_claim as table
+from ingest.storage.tables import station
+
+log = structlog.get_logger(__name__)
+
+DAYS = 180
+"""How long a label may lie in the store-room before the device is put up."""
+SYMBOLS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""Crockford's 32: none is taken for another, and what a person mistypes is understood."""
+LENGTH, GROUP = 16, 4
+LONGEST = 64
+"""A secret as it may be typed, with its dashes and blanks."""
+_MISREAD = str.maketrans({"O": "0", "I": "1", "L": "1", "-": None, " ": None})
+
+_N, _R, _P, _SALT, _HASH = 2**14, 8, 1, 16, 32
+"""scrypt: 16 MiB and some 40 ms for each guess; one at a time, so that guessing cannot fill the memory."""
+
+STATION_BURST, STATION_EVERY_S = 5, 360.0
+"""So many guesses at a station at once, then one each so many seconds: 245 in a day, against 2**80 secrets."""
+ADDRESS_BURST, ADDRESS_EVERY_S = 30, 30.0
+"""The same for an address, behind which a whole mobile network may stand."""
+
+
+class ClaimRefused(WaterError):
+    """Station and secret do not belong together (any longer); which of the two, nobody is told."""
+
+
+class TooManyClaims(WaterError):
+    """Too many attempts; ``wait_s`` until another one is looked at."""
+
+    retryable = True
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(sentence("device.too_many", seconds=wait_s))
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What is printed on a device: shown once."""
+
+    station: str
+    secret: str = field(repr=False)
+    expires_at_ms: int
+
+
+def make(connection: sa.Connection, key: str, by: str, now_ms: int, days: int = DAYS) -> Label:
+    """A new secret for a station; one made before is void. Raises NotFound."""
+    if connection.execute(sa.select(station.c.id).where(station.c.key == key)).first() is None:
+        raise NotFound(sentence("registry.no_station", key=key[:80]))
+    plain = "".join(secrets.choice(SYMBOLS) for _ in range(LENGTH))
+    salt = secrets.token_bytes(_SALT)
+    expires_at_ms = now_ms + days * DAY_MS
+    connection.execute(sa.delete(table).where(table.c.station == key))
+    values = {"salt": salt, "hash": _derive(plain, salt), "created_at_ms": now_ms, "created_by": by}
+    connection.execute(sa.insert(table).values(station=key, expires_at_ms=expires_at_ms, **values))
+    _note(connection, key, by, now_ms, {"expires_at_ms": expires_at_ms})
+    return Label(key, "-".join(plain[i : i + GROUP] for i in range(0, LENGTH, GROUP)), expires_at_ms)
+
+
+def waiting(connection: sa.Connection, now_ms: int) -> dict[str, int]:
+    """The stations whose secret may still be used, and until when (ms)."""
+    usable = table.c.used_at_ms.is_(None) & (table.c.expires_at_ms > now_ms)
+    rows = connection.execute(sa.select(table.c.station, table.c.expires_at_ms).where(usable).order_by(table.c.station))
+    return {key: int(expires_at_ms) for key, expires_at_ms in rows}
+
+
+class Claims:
+    """Answers devices that claim themselves."""
+
+    def __init__(self, database: Database, credentials: Credentials, clock_ms: Callable[[], int]) -> None:
+        self._database = database
+        self._credentials = credentials
+        self._clock_ms = clock_ms
+        self._stations = Throttle(STATION_BURST, STATION_EVERY_S)
+        self._addresses = Throttle(ADDRESS_BURST, ADDRESS_EVERY_S)
+        self._one_at_a_time = threading.Lock()
+
+    def claim(self, key: str, secret: str, address: str) -> Issued:
+        """The login for whoever shows a station's secret, once.
+
+        Raises ClaimRefused, TooManyClaims before anything is looked at, BrokerAway; after the latter the secret is
+        still good.
+        """
+        wait_s = self._addresses.take(network_of(address)) or self._stations.take(key)
+        if wait_s > 0:
+            raise TooManyClaims(wait_s)
+        now_ms = self._clock_ms()
+        with self._database.read() as connection:
+            row = connection.execute(sa.select(table).where(table.c.station == key)).one_or_none()
+        salt, wanted = (bytes(_SALT), bytes(_HASH)) if row is None else (row.salt, row.hash)
+        with self._one_at_a_time:
+            same = hmac.compare_digest(_derive(normal(secret), salt), wanted)
+        if row is None or not same or not self._consume(key, wanted, now_ms):
+            log.warning("a claim was refused", address=address)
+            raise ClaimRefused(sentence("device.claim_refused"))
+        try:
+            issued = self._credentials.issue(key, "claim")
+        except BaseException:
+            with self._database.write() as connection:
+                connection.execute(sa.update(table).where(_is(key, wanted)).values(used_at_ms=None))
+            raise
+        return issued
+
+    def _consume(self, key: str, wanted: bytes, now_ms: int) -> bool:
+        """Whether the secret was good and is used now: of two who show it at once, one is told so."""
+        usable = table.c.used_at_ms.is_(None) & (table.c.expires_at_ms > now_ms)
+        with self._database.write() as connection:
+            used = sa.update(table).where(_is(key, wanted) & usable).values(used_at_ms=now_ms)
+            first = connection.execute(used).rowcount == 1
+            if first:
+                _note(connection, key, "claim", now_ms, {"used": True})
+        return first
+
+
+def normal(secret: str) -> str:
+    """A secret as it was made, from how a person typed it."""
+    return secret.upper().translate(_MISREAD)
+
+
+def _derive(plain: str, salt: bytes) -> bytes:
+    return hashlib.scrypt(plain.encode("utf-8", "replace"), salt=salt, n=_N, r=_R, p=_P, dklen=_HASH)
+
+
+def _is(key: str, wanted: bytes) -> sa.ColumnElement[bool]:
+    return (table.c.station == key) & (table.c.hash == wanted)
+
+
+def _note(connection: sa.Connection, key: str, by: str, now_ms: int, body: dict[str, object]) -> None:
+    changes.note(connection, "claim", key, body, author=changes.Author(by, now_ms))

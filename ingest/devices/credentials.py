@@ -1,0 +1,209 @@
+"""The logins of devices: made, listed and revoked here, kept with their rights by the broker.
+
+The database knows who was given a login, when and by whom, never the password: the broker holds its hash. A login is
+written down before the broker is told of it, and taken from the broker before it is written down as revoked, so that
+whatever breaks in between no login works that nobody knows of.
+"""
+
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import sqlalchemy as sa
+import structlog
+
+from infra.database import Database
+from infra.errors import NotFound, Refused, StorageUnavailable, WaterError
+from infra.periodic import PeriodicWorker
+from infra.texts import sentence
+from ingest.storage import changes
+from ingest.storage.tables import device_credential as table
+from ingest.storage.tables import station
+
+log = structlog.get_logger(__name__)
+
+MOST = 10
+"""Logins of a station in force at once: one for each device on it, and the next ones while they are changed."""
+EVERY_S = 30.0
+"""How often the logins are looked through for those whose time is over."""
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is read as another
+
+
+class BrokerAway(WaterError):
+    """The broker cannot be told of a login now, or does not take our word."""
+
+    retryable = True
+
+
+class BrokerUsers(Protocol):
+    """What we ask of a broker. Both may be asked again; both raise BrokerAway."""
+
+    def create_user(self, user: str, password: str, station: str) -> None:
+        """From now on this user may write below the station and read its commands."""
+
+    def delete_user(self, user: str) -> None:
+        """From now on there is no such user; who is signed in by it is cut off."""
+
+    def has_minimal_rights(self) -> bool:
+        """Whether a login may do nothing but what it was admitted for; asking proves that we may administer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where devices reach the broker; ``authority`` (PEM) vouches for it where it is encrypted."""
+
+    host: str
+    port: int
+    tls: bool = False
+    authority: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new login; this is the only time that its password is seen."""
+
+    station: str
+    user: str
+    password: str = field(repr=False)
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What is known of a login. In force until ``expires_at_ms`` (None: for good) unless revoked before."""
+
+    station: str
+    user: str
+    created_at_ms: int
+    created_by: str
+    expires_at_ms: int | None
+    revoked_at_ms: int | None
+    revoked_by: str | None
+
+
+class Credentials:
+    """Makes and revokes logins, on the broker and in the database."""
+
+    def __init__(self, database: Database, users: BrokerUsers, clock_ms: Callable[[], int]) -> None:
+        self._database = database
+        self._users = users
+        self._clock_ms = clock_ms
+
+    def issue(self, key: str, by: str, *, others_end_in_s: int | None = None) -> Issued:
+        """A new login for a station's device; the others stay, or end after ``others_end_in_s``.
+
+        Raises NotFound, Refused where too many are in force, BrokerAway; then there is no new login.
+        """
+        now_ms = self._clock_ms()
+        user = f"{key}.{''.join(secrets.choice(_LETTERS) for _ in range(6))}"
+        issued = Issued(key, user, secrets.token_urlsafe(18), now_ms)
+        with self._database.write() as connection:
+            # a row of the station is held, so that two who ask at once do not both find a place free
+            held = connection.execute(sa.select(station.c.id).where(station.c.key == key).with_for_update())
+            if held.first() is None:
+                raise NotFound(sentence("registry.no_station", key=key[:80]))
+            if len(_in_force(connection, key)) >= MOST:
+                raise Refused(sentence("device.many_logins", key=key, most=MOST))
+            values = {"station": key, "user": user, "created_at_ms": now_ms, "created_by": by}
+            connection.execute(sa.insert(table).values(**values))
+            _note(connection, key, user, by, now_ms, {"issued": True})
+        try:
+            self._users.create_user(user, issued.password, key)
+        except BaseException:
+            self._forget(key, user, by, now_ms)
+            raise
+        if others_end_in_s is not None:
+            self._let_end(key, user, by, now_ms, now_ms + others_end_in_s * 1000)
+            if others_end_in_s == 0:
+                with suppress(BrokerAway):  # the new one works; the retirement asks again
+                    self.retire()
+        return issued
+
+    def revoke(self, key: str, user: str, by: str) -> None:
+        """Take a login away; a connected device is cut off. Again is no harm.
+
+        A login by the station's own key, which ``riverchief setup device`` makes, can be taken away too. Raises
+        NotFound, BrokerAway; then the login may still work.
+        """
+        with self._database.read() as connection:
+            known = connection.execute(sa.select(table.c.user).where(_is(key, user))).first()
+            if known is None and (user != key or not _registered(connection, key)):
+                raise NotFound(sentence("device.no_login", key=key[:80], user=user[:80]))
+        self._users.delete_user(user)
+        self._forget(key, user, by, self._clock_ms())
+
+    def retire(self) -> int:
+        """Take away the logins whose time is over; how many. Raises BrokerAway or StorageUnavailable."""
+        now_ms = self._clock_ms()
+        over = (table.c.expires_at_ms <= now_ms) & table.c.revoked_at_ms.is_(None)
+        with self._database.read() as connection:
+            due = connection.execute(sa.select(table.c.station, table.c.user).where(over)).all()
+        for key, user in due:
+            self._users.delete_user(user)
+            self._forget(key, user, "expiry", now_ms)
+        return len(due)
+
+    def _let_end(self, key: str, user: str, by: str, now_ms: int, at_ms: int) -> None:
+        """Set an end to all logins of a station but one; an earlier end stays."""
+        with self._database.write() as connection:
+            for other in _in_force(connection, key):
+                if other.user != user and (other.expires_at_ms is None or other.expires_at_ms > at_ms):
+                    connection.execute(sa.update(table).where(_is(key, other.user)).values(expires_at_ms=at_ms))
+                    _note(connection, key, other.user, by, now_ms, {"expires_at_ms": at_ms})
+
+    def _forget(self, key: str, user: str, by: str, now_ms: int) -> None:
+        with self._database.write() as connection:
+            gone = sa.update(table).where(_is(key, user) & table.c.revoked_at_ms.is_(None))
+            connection.execute(gone.values(revoked_at_ms=now_ms, revoked_by=by))
+            _note(connection, key, user, by, now_ms, {"revoked": True})
+
+
+def listing(connection: sa.Connection, key: str) -> list[Credential]:
+    """All logins a station ever had, newest first. Raises NotFound for a station nobody registered."""
+    if not _registered(connection, key):
+        raise NotFound(sentence("registry.no_station", key=key[:80]))
+    newest_first = table.c.created_at_ms.desc(), table.c.user
+    rows = connection.execute(sa.select(table).where(table.c.station == key).order_by(*newest_first))
+    return [_credential(row) for row in rows]
+
+
+class Retirement(PeriodicWorker):
+    """A thread that takes away the logins whose time is over; one for a database."""
+
+    def __init__(self, credentials: Credentials, every_s: float = EVERY_S) -> None:
+        super().__init__("retirement")
+        self._credentials = credentials
+        self._every_s = every_s
+
+    def next_round(self) -> float:
+        try:
+            self._credentials.retire()
+        except (BrokerAway, StorageUnavailable) as error:
+            log.warning("logins whose time is over cannot be taken away yet", error=str(error))
+        except Exception:
+            log.exception("the end of logins failed and is tried again")
+        return self._every_s
+
+
+def _in_force(connection: sa.Connection, key: str) -> list[Credential]:
+    rows = connection.execute(sa.select(table).where((table.c.station == key) & table.c.revoked_at_ms.is_(None)))
+    return [_credential(row) for row in rows]
+
+
+def _is(key: str, user: str) -> sa.ColumnElement[bool]:
+    return (table.c.station == key) & (table.c.user == user)
+
+
+def _registered(connection: sa.Connection, key: str) -> bool:
+    return connection.execute(sa.select(station.c.id).where(station.c.key == key)).first() is not None
+
+
+def _credential(row: sa.Row[tuple[object, ...]]) -> Credential:
+    return Credential(**{name: row._mapping[name] for name in Credential.__slots__})
+
+
+def _note(connection: sa.Connection, key: str, user: str, by: str, now_ms: int, body: dict[str, object]) -> None:
+    """Write down who changed what; the password is nowhere to be written."""
+    changes.note(connection, "credential", f"{key}/{user}", body, author=changes.Author(by, now_ms))

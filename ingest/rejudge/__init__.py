@@ -1,0 +1,1 @@
+"""Stored readings judged again: late data, corrections, reviews, checks and visits."""

@@ -1,0 +1,382 @@
+"""Rules in plain words, and what contradicts itself in a file of them. Pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from itertools import combinations
+from typing import Any
+
+from infra.texts import Text, say
+from ingest.rules.model import (
+    BlackOdorous,
+    ClassExceeded,
+    DailyPattern,
+    Event,
+    Limit,
+    NoData,
+    Rate,
+    Rule,
+    Rules,
+    Season,
+    Side,
+    TargetMissed,
+    Threshold,
+    Trend,
+)
+from ingest.rules.places import Places
+from ingest.rules.schedule import ALWAYS
+from ingest.rules.sentences import class_name, duration
+from sensors.parameters import Catalogue
+from sensors.quality.detectors.sudden_events import SUREST, EventCause
+from sensors.standards.black_odorous import Grade
+from sensors.stations import Registry, Station
+
+
+@dataclass(frozen=True, slots=True)
+class RuleFault:
+    """What is wrong with some rules; a ``serious`` one makes them say something else than they seem to."""
+
+    rules: tuple[str, ...]
+    serious: bool
+    text: Text
+
+
+# -- one sentence a rule -----------------------------------------------------------------------------------------------
+
+
+def sentence(rule: Rule, catalogue: Catalogue) -> Text:
+    """What a rule says, in one sentence of each language."""
+    values: dict[str, object] = {
+        "scope": scope(rule),
+        "times": Text("", "") if rule.when.always else say("rule.times", times=rule.when.text),
+        "colour": say(f"rule.{rule.colour}"),
+    }
+    if "parameter" in {f.name for f in fields(rule)}:
+        shown = catalogue[getattr(rule, "parameter")]  # noqa: B009 - not all rules have one
+        values["parameter"] = Text(shown.zh, shown.en)
+    if isinstance(rule, Limit):
+        values |= {"samples": rule.samples, "pending": _held(rule.pending_s), "keep": _held(rule.keep_firing_s)}
+    match rule:
+        case Threshold():
+            side = say("rule.above" if rule.side is Side.ABOVE else "rule.below", limit=shown.show(rule.limit))
+            return say("rule.threshold", side=side, clear=shown.show(rule.clear), **values)
+        case Rate():
+            move = say("rule.rises" if rule.side is Side.ABOVE else "rule.falls")
+            over = duration(rule.over_s * 1000)
+            return say("rule.rate", move=move, slope=f"{rule.per_hour:g} {shown.unit}", over=over, **values)
+        case Trend():
+            move = say("rule.rises" if rule.side is Side.ABOVE else "rule.falls")
+            season = Text("", "") if rule.season is Season.NONE else say(f"rule.season_{rule.season}")
+            surely = Text("", "") if rule.significance >= 1 else say("rule.surely", level=f"{rule.significance:g}")
+            said = {"move": move, "slope": f"{rule.per_hour:g} {shown.unit}", "window": duration(rule.window_s * 1000)}
+            counts = {"bins": rule.bins, "least": rule.min_bins, "samples": rule.samples}
+            return say("rule.trend", season=season, surely=surely, **said, **counts, **values)
+        case ClassExceeded():
+            return say(
+                "rule.class",
+                water_class=class_name(rule.worse_than),
+                judged=_judged(rule.parameters, catalogue),
+                **values,
+            )
+        case TargetMissed():
+            return say("rule.target", judged=_judged(rule.parameters, catalogue), **values)
+        case BlackOdorous():
+            return say("rule.black_odorous", grade=Text(rule.grade.zh, rule.grade.en), **values)
+        case DailyPattern():
+            share = f"{100 * rule.share:g} %"
+            return say("rule.daily_pattern", days=rule.days, share=share, past=rule.past_days, **values)
+        case NoData():
+            least = duration(rule.at_least_s * 1000)
+            key = "rule.no_data_sensors" if rule.sensors else "rule.no_data"
+            return say(key, intervals=f"{rule.intervals:g}", least=least, **values)
+        case Event():
+            named = [say(f"rule.cause_{one}") for one in rule.kinds]
+            kinds = Text("、".join(n.zh for n in named), ", ".join(n.en for n in named))
+            sure = say("rule.sure", confidence=f"{100 * rule.confidence:g} %") if rule.confidence else Text("", "")
+            return say("rule.event", kinds=kinds if named else say("rule.any_kind"), sure=sure, **values)
+    raise TypeError(f"{rule.kind} has no sentence")
+
+
+def scope(rule: Rule) -> Text:
+    """Where a rule speaks."""
+    where, parts = rule.where, []
+    for name in ("stations", "reaches", "regions"):
+        if keys := getattr(where, name):
+            parts.append(say(f"rule.{name}", names=Text("、".join(keys), ", ".join(keys))))
+    if where.waters:
+        kinds = [say(f"rule.water_{one}") for one in where.waters]
+        parts.append(Text("、".join(k.zh for k in kinds), " or ".join(k.en for k in kinds)))
+    if not parts:
+        return say("rule.everywhere")
+    return Text("，".join(p.zh for p in parts), ", ".join(p.en for p in parts))
+
+
+def _held(seconds: int) -> Text:
+    return duration(seconds * 1000) if seconds else say("rule.at_once")
+
+
+def _judged(parameters: Sequence[str], catalogue: Catalogue) -> Text:
+    if not parameters:
+        return say("rule.all_judged")
+    rows = [catalogue[key] for key in parameters]
+    return Text("、".join(p.zh for p in rows), ", ".join(p.en for p in rows))
+
+
+# -- a rule as it stands in a file -------------------------------------------------------------------------------------
+
+
+def row(rule: Rule) -> dict[str, Any]:
+    """The entries of a rule as they stand in a file, defaults written out."""
+    found: dict[str, Any] = {}
+    for one in fields(rule):
+        value = getattr(rule, one.name)
+        match one.name:
+            case "version":
+                continue
+            case "where":
+                found |= {
+                    f.name: [str(x) for x in getattr(value, f.name)] for f in fields(value) if getattr(value, f.name)
+                }
+            case "when":
+                found |= _times(rule)
+            case "worse_than":
+                found[one.name] = value.name
+            case "grade":
+                found[one.name] = "mild" if value is Grade.MILD else "severe"
+            case _:
+                found[one.name] = (
+                    list(value) if isinstance(value, tuple) else str(value) if isinstance(value, str) else value
+                )
+    return {name: value for name, value in found.items() if value != []}
+
+
+def toml(rule: Rule) -> str:
+    """The rule as TOML; reading it gives the same rule and version."""
+    return "\n".join([f"[[{rule.kind}]]", *(f"{name} = {_toml(value)}" for name, value in row(rule).items())]) + "\n"
+
+
+def _times(rule: Rule) -> dict[str, Any]:
+    when, found = rule.when, {}
+    if when.hours is not None:
+        start, end = when.hours
+        found["hours"] = f"{start // 60:02d}:{start % 60:02d}-{end // 60:02d}:{end % 60:02d}"
+    if when.days != "every":
+        found["on_days"] = str(when.days)
+    return found | ({"months": list(when.months)} if when.months else {})
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(one) for one in value)}]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + "".join(c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in escaped) + '"'
+    return repr(value)
+
+
+# -- what contradicts itself -------------------------------------------------------------------------------------------
+
+
+def faults(rules: Rules, catalogue: Catalogue, registry: Registry | None = None) -> list[RuleFault]:
+    """What is wrong with the rules together, and with the stations of ``registry`` where one is given.
+
+    What is wrong with a rule by itself (an unknown entry, a clear value on the bad side) is refused when it is read.
+    """
+    found = [*_inverted(rules, registry), *_out_of_reach(rules, catalogue), *_of_events(rules, registry)]
+    found += _twice(rules, registry)
+    if registry is not None:
+        found += [
+            *_nowhere(rules, registry),
+            *_hasty(rules, registry),
+            *unmatched_stations(rules, registry),
+        ]
+    return found
+
+
+def _of_events(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
+    """Rules for events that never speak."""
+    for rule in rules.events:
+        if rule.confidence > SUREST:
+            yield RuleFault((rule.id,), True, say("rule.never_sure", rule=rule.id, most=f"{100 * SUREST:g} %"))
+    places = Places(registry or Registry())
+    free: set[str] = set()
+    hidden: dict[str, str] = {}
+    for station in registry.stations if registry is not None else [_ANYWHERE]:
+        for cause in EventCause:
+            steps = rules.of_event(cause, station, places)
+            for n, rule in enumerate(steps):
+                before = (
+                    one for one in steps[:n] if one.confidence <= rule.confidence and one.when in (ALWAYS, rule.when)
+                )
+                if one := next(before, None):
+                    hidden.setdefault(rule.id, one.id)
+                else:
+                    free.add(rule.id)
+    for mild, urgent in hidden.items():
+        if mild not in free:
+            yield RuleFault((urgent, mild), True, say("rule.hidden", urgent=urgent, mild=mild))
+
+
+def unmatched_stations(rules: Rules, registry: Registry) -> Iterator[RuleFault]:
+    """Stations whose events no rule tells."""
+    places = Places(registry)
+    quiet = [s.key for s in registry.stations if not any(rules.of_event(cause, s, places) for cause in EventCause)]
+    if quiet:
+        yield RuleFault((), False, say("rule.no_event", station=quiet[0], count=len(quiet)))
+
+
+_ANYWHERE = Station("anywhere", "", "", 0.0, 0.0)
+"""Where rules without a scope speak."""
+
+
+def overrides(rules: Rules, registry: Registry) -> list[tuple[str, str, tuple[str, ...]]]:
+    """(rule, the more general one it goes before, stations) where two rules have one subject."""
+    places, found = Places(registry), dict[tuple[str, str], list[str]]()
+    for station in registry.stations:
+        regions = places.regions(station)
+        speaking = rules.speaking(station, places)
+        for rule in rules:
+            if rule in speaking or not rule.where.matches(station, regions):
+                continue
+            for other in speaking:
+                if other.subject == rule.subject or _names_it(other, rule):
+                    found.setdefault((other.id, rule.id), []).append(station.key)
+    return [(one, other, tuple(stations)) for (one, other), stations in found.items()]
+
+
+def _names_it(one: Rule, other: Rule) -> bool:
+    """Whether a rule for events says by name what the other one would say."""
+    if not isinstance(one, Event) or not isinstance(other, Event):
+        return False
+    return bool(set(one.kinds or EventCause) & set(other.kinds or EventCause))
+
+
+def _together(one: Rule, other: Rule, registry: Registry | None) -> bool:
+    """Whether two rules can speak of one station at one time."""
+    if not one.when.overlaps(other.when):
+        return False
+    if registry is None:
+        return one.where == other.where or not any(getattr(one.where, f.name) for f in fields(one.where))
+    places = Places(registry)
+    both = ({one.id, other.id} <= {r.id for r in _speaking(one, other, s, places)} for s in registry.stations)
+    return any(both)
+
+
+def _speaking(one: Rule, other: Rule, station: Station, places: Places) -> Iterator[Rule]:
+    regions = places.regions(station)
+    return (rule for rule in (one, other) if rule.where.matches(station, regions))
+
+
+def _inverted(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
+    """A more urgent colour that comes before a less urgent one."""
+    for one, other in combinations(list(rules), 2):
+        if type(one) is not type(other) or one.colour == other.colour or isinstance(one, Event):
+            continue
+        if one.subject[:-1] != other.subject[:-1] or not _together(one, other, registry):
+            continue
+        urgent, mild = sorted((one, other), key=lambda rule: rule.colour.rank)
+        ours, theirs = _severity(urgent), _severity(mild)
+        if ours is None or theirs is None or ours > theirs:
+            continue
+        said: dict[str, str | Text] = {"urgent": urgent.id, "mild": mild.id}
+        said |= {"colour": say(f"rule.{urgent.colour}"), "other": say(f"rule.{mild.colour}")}
+        if ours < theirs:
+            yield RuleFault((urgent.id, mild.id), True, say("rule.inverted", **said))
+        elif isinstance(urgent, Limit) and isinstance(mild, Limit) and _as_soon(urgent, mild):
+            yield RuleFault((urgent.id, mild.id), False, say("rule.no_difference", **said))
+
+
+def _as_soon(urgent: Limit, mild: Limit) -> bool:
+    """Whether one fires as soon as the other; one that asks for more may well be more urgent at the same limit."""
+    return urgent.samples <= mild.samples and urgent.pending_s <= mild.pending_s
+
+
+def _severity(rule: Rule) -> float | None:
+    """How far the water must have gone before it fires; more is worse."""
+    match rule:
+        case Threshold():
+            return rule.side.sign * rule.limit
+        case Rate() | Trend():
+            return rule.per_hour
+        case ClassExceeded():
+            return float(rule.worse_than)
+        case BlackOdorous():
+            return float(rule.grade)
+    return None
+
+
+def _out_of_reach(rules: Rules, catalogue: Catalogue) -> Iterator[RuleFault]:
+    """Limits that no instrument can show, or that every reading is beyond."""
+    for rule in rules.thresholds:
+        shown = catalogue[rule.parameter]
+        low, high = shown.instrument
+        values = {"rule": rule.id, "parameter": Text(shown.zh, shown.en), "limit": shown.show(rule.limit)}
+        span = f"{low:g}–{high:g} {shown.unit}"
+        above = rule.side is Side.ABOVE
+        if (above and rule.limit >= high) or (not above and rule.limit <= low):
+            yield RuleFault((rule.id,), True, say("rule.never_fires", span=span, **values))
+        elif (above and rule.limit < low) or (not above and rule.limit > high):
+            yield RuleFault((rule.id,), True, say("rule.always_fires", span=span, **values))
+        elif (above and rule.clear < low) or (not above and rule.clear > high):
+            yield RuleFault((rule.id,), True, say("rule.never_ends", clear=shown.show(rule.clear), span=span, **values))
+
+
+def _nowhere(rules: Rules, registry: Registry) -> Iterator[RuleFault]:
+    """Names that name nothing, and rules that speak of no station."""
+    places = Places(registry)
+    known = {
+        "stations": {s.key for s in registry.stations},
+        "reaches": {r.key for r in registry.reaches} | {s.reach for s in registry.stations},
+        "regions": {r.code for r in registry.regions} | {s.region for s in registry.stations},
+    }
+    for rule in rules:
+        bad = False
+        for kind, keys in known.items():
+            for name in getattr(rule.where, kind):
+                fits = name in keys if kind == "regions" else any(fnmatchcase(key, name) for key in keys)
+                if not fits:
+                    bad = True
+                    yield RuleFault((rule.id,), True, say(f"rule.unknown_{kind}", rule=rule.id, name=name))
+        mine = [s for s in registry.stations if rule.where.matches(s, places.regions(s))]
+        if not mine and not bad:
+            yield RuleFault((rule.id,), True, say("rule.nowhere", rule=rule.id))
+        parameter = getattr(rule, "parameter", None)
+        if mine and parameter and not any(not s.parameters or parameter in s.parameters for s in mine):
+            yield RuleFault((rule.id,), False, say("rule.unmeasured", rule=rule.id, parameter=parameter))
+        if mine and isinstance(rule, TargetMissed) and not any(places.target(s) for s in mine):
+            yield RuleFault((rule.id,), False, say("rule.no_target", rule=rule.id))
+
+
+def _twice(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
+    """Two rules on one subject, of one scope, at one time: both would tell the same."""
+    places = Places(registry or Registry())
+    told: dict[tuple[str, str], list[str]] = {}
+    for station in registry.stations if registry is not None else [_ANYWHERE]:
+        for one, other in combinations(rules.speaking(station, places), 2):
+            if one.subject == other.subject and one.when.overlaps(other.when):
+                told.setdefault((one.id, other.id), []).append(station.key)
+    for (first, second), stations in told.items():
+        said = say("rule.twice_anywhere", rule=first, other=second)
+        if registry is not None:
+            said = say("rule.twice", rule=first, other=second, station=stations[0], count=len(stations))
+        yield RuleFault((first, second), False, said)
+
+
+def _hasty(rules: Rules, registry: Registry) -> Iterator[RuleFault]:
+    """Waiting times that end before the next reading comes."""
+    places = Places(registry)
+    for rule in rules:
+        mine = [s for s in registry.stations if rule.where.matches(s, places.regions(s))]
+        if isinstance(rule, Limit) and mine:
+            slow = max(mine, key=lambda s: s.interval_s)
+            if 0 < rule.pending_s < slow.interval_s:
+                wait, step = duration(1000 * rule.pending_s), duration(1000 * slow.interval_s)
+                text = say("rule.hasty", rule=rule.id, pending=wait, station=slow.key, interval=step)
+                yield RuleFault((rule.id,), False, text)
+            if rule.samples == 1 and rule.pending_s < slow.interval_s:
+                yield RuleFault((rule.id,), False, say("rule.single", rule=rule.id))
+        if isinstance(rule, Trend) and mine and (wide := max(s.interval_s for s in mine)) * rule.bins > rule.window_s:
+            step, width = duration(1000 * wide), duration(1000 * rule.window_s // rule.bins)
+            yield RuleFault((rule.id,), False, say("rule.narrow", rule=rule.id, interval=step, width=width))

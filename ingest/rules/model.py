@@ -1,0 +1,754 @@
+"""The rules of ``config/rules.toml``: what is watched, where, when, and how urgent it is.
+
+A rule's version is a digest of its content: an incident names the very rule that raised it, without anybody
+remembering to count up. Of rules on the same thing the one with the more exact scope speaks (:meth:`Rules.speaking`).
+"""
+
+import hashlib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from itertools import chain
+from typing import Any, ClassVar
+
+import numpy as np
+
+from governance.incidents.finding import Change, Colour, Finding, Kind
+from governance.incidents.headline import Headline
+from infra import toml_text
+from infra.errors import ConfigurationError
+from infra.texts import Text, sentence
+from ingest.rules.places import Places
+from ingest.rules.schedule import ALWAYS, Schedule, schedule
+from sensors.parameters import Catalogue
+from sensors.quality.detectors.sudden_events import EventCause
+from sensors.standards import black_odorous, gb3838
+from sensors.standards.black_odorous import Grade
+from sensors.standards.gb3838 import Direction, WaterClass
+from sensors.stations import Station, Water
+
+FLAPS = 3
+FLAP_WINDOW_S = 6 * 3600
+HOLD_S = 2 * 3600
+"""A condition that fires for the third time within six hours is held until it was calm for two: our choice, half a tide
+and the time the live class takes to become better."""
+
+LONGEST_ID = 64
+MOST_SAMPLES = 24
+"""A count must fit into what a series remembers after a restart."""
+DAY_S = 86_400
+TIDE_S = 44_714
+"""The semidiurnal lunar tide M2: 12.4206 h."""
+
+
+class Side(StrEnum):
+    """On which side of the limit it is bad."""
+
+    ABOVE = "above"
+    BELOW = "below"
+
+    @property
+    def sign(self) -> int:
+        return 1 if self is Side.ABOVE else -1
+
+
+class Season(StrEnum):
+    """What a trend compares: all bins, or only those at the same hour of the day or of the tide."""
+
+    NONE = "none"
+    DAY = "day"
+    TIDE = "tide"
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which stations a rule speaks of; patterns as in file names, regions by code; empty means all.
+
+    ``regions`` covers the stations of a region and of all regions in it.
+    """
+
+    stations: tuple[str, ...] = ()
+    reaches: tuple[str, ...] = ()
+    waters: tuple[Water, ...] = ()
+    regions: tuple[str, ...] = ()
+
+    def matches(self, station: Station, regions: Sequence[str] | None = None) -> bool:
+        """Whether the rule speaks of the station; ``regions`` are those it lies in (its own alone if not given)."""
+        around = (station.region,) if regions is None else regions
+        return (
+            (not self.stations or any(fnmatchcase(station.key, pattern) for pattern in self.stations))
+            and (not self.reaches or any(fnmatchcase(station.reach, pattern) for pattern in self.reaches))
+            and (not self.waters or station.water in self.waters)
+            and (not self.regions or any(region in self.regions for region in around))
+        )
+
+    def exactness(self, station: Station, regions: Sequence[str]) -> tuple[int, int, int, int]:
+        """How exactly it names a station it matches, to be compared: by name, by pattern, by reach, by region (the
+        smaller the more exact), by kind of water, not at all."""
+        named = 0 if not self.stations else 2 if station.key in self.stations else 1
+        depth = max((len(regions) - i for i, code in enumerate(regions) if code in self.regions), default=0)
+        return named, int(bool(self.reaches)), depth, int(bool(self.waters))
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One limit at one series: bad is ``sign * (x - limit) > 0``, calm ``sign * (x - clear) <= 0``.
+
+    With a ``centre``, x is the distance from it (pH must stay within 6 and 9: at most 1.5 from 7.5).
+    """
+
+    sign: int
+    limit: float
+    clear: float
+    centre: float = math.nan
+
+    def crossed(self, value: float) -> float:
+        """The limit that ``value`` crossed, in the parameter's own unit."""
+        if math.isnan(self.centre):
+            return self.limit
+        return self.centre + math.copysign(self.limit, value - self.centre)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What all rules have: a name, an urgency, a scope, a schedule, and a version that is a digest of their content."""
+
+    kind: ClassVar[str] = ""
+    id: str
+    colour: Colour
+    where: Where = field(default_factory=Where)
+    when: Schedule = ALWAYS
+    version: str = ""
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        """Rules with the same subject speak of the same thing: the one with the more exact scope counts."""
+        return self.kind, self.colour
+
+    def found(
+        self,
+        change: Change,
+        *,
+        cause: str,
+        station: str,
+        observed_at_ms: int,
+        since_ms: int,
+        text: Text,
+        parameter: str | None = None,
+        value: float | None = None,
+        limit: float | None = None,
+        retrospective: bool = False,
+        held: bool = False,
+        headline: Headline | None = None,
+    ) -> Finding:
+        """What this rule says of a station, in its own name, version and colour."""
+        return Finding(
+            rule=self.id,
+            version=self.version,
+            kind=Kind(self.kind),
+            change=change,
+            cause=cause,
+            station=station,
+            parameter=parameter,
+            observed_at_ms=observed_at_ms,
+            since_ms=since_ms,
+            value=value,
+            limit=limit,
+            colour=self.colour,
+            retrospective=retrospective,
+            text=text,
+            held=held,
+            headline=headline,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit(Rule):
+    """A rule that compares readings with limits.
+
+    It fires once x has been beyond the limit for ``pending_s`` and ``samples`` readings in a row, and is over once it
+    has been back beyond the clear value for ``keep_firing_s`` and as many readings; between both nothing changes
+    (hysteresis). One that fires for the ``flaps``-th time within ``flap_window_s`` is held: it is over only after
+    ``hold_s`` of calm; 0 flaps hold nothing.
+    """
+
+    pending_s: int = 0
+    samples: int = 3
+    keep_firing_s: int = 0
+    flaps: int = FLAPS
+    flap_window_s: int = FLAP_WINDOW_S
+    hold_s: int = HOLD_S
+
+    def bound(self, parameter: str, station: Station, target: WaterClass | None) -> Bound | None:
+        """The limit at one series; None where the rule has none for it."""
+        raise NotImplementedError
+
+    def judges(self, parameter: str) -> bool:
+        """Whether there may be such a limit at some station."""
+        raise NotImplementedError
+
+    @property
+    def lookback_s(self) -> int:
+        """How far back it must see to know its own state."""
+        return self._state_s()
+
+    def _state_s(self) -> int:
+        return max(2 * max(self.pending_s, self.keep_firing_s), self.flap_window_s if self.flaps else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OneSided(Limit):
+    """A limit of one parameter, on one side."""
+
+    parameter: str
+    side: Side
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        return self.kind, self.parameter, self.side, self.colour
+
+    def judges(self, parameter: str) -> bool:
+        return parameter == self.parameter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold(OneSided):
+    """A value beyond ``limit``; canonical units."""
+
+    kind: ClassVar[str] = "threshold"
+    limit: float
+    clear: float
+
+    def bound(self, parameter: str, station: Station, target: WaterClass | None) -> Bound | None:
+        return Bound(self.side.sign, self.limit, self.clear) if parameter == self.parameter else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate(OneSided):
+    """A change beyond ``per_hour`` against the newest usable reading at least ``over_s`` (at most twice that) ago.
+
+    ``per_hour`` and ``clear_per_hour`` are positive sizes.
+    """
+
+    kind: ClassVar[str] = "rate"
+    per_hour: float
+    clear_per_hour: float
+    over_s: int
+
+    def bound(self, parameter: str, station: Station, target: WaterClass | None) -> Bound | None:
+        sign = self.side.sign
+        return Bound(sign, sign * self.per_hour, sign * self.clear_per_hour) if parameter == self.parameter else None
+
+    @property
+    def lookback_s(self) -> int:
+        return self._state_s() + 2 * self.over_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassExceeded(Limit):
+    """Water worse than a class of GB 3838-2002: each judged parameter against its limit of that class.
+
+    The single factor (单因子评价) makes the worst parameter the class of the water, so that water is worse than a class
+    exactly when one parameter is beyond its limit. Each parameter fires and ends by itself, all within one incident.
+    It is clear again ``margin`` (a share of the limit) on the good side. ``parameters`` limits what may decide.
+    """
+
+    kind: ClassVar[str] = "class"
+    worse_than: WaterClass
+    parameters: tuple[str, ...] = ()
+    margin: float = 0.05
+
+    def judges(self, parameter: str) -> bool:
+        return parameter in (self.parameters or gb3838.NATIONAL)
+
+    def bound(self, parameter: str, station: Station, target: WaterClass | None) -> Bound | None:
+        return class_bound(parameter, station, self.worse_than, self.margin) if self.judges(parameter) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetMissed(Limit):
+    """Water worse than the target class (水质目标) of its reach; otherwise like :class:`ClassExceeded`."""
+
+    kind: ClassVar[str] = "target"
+    parameters: tuple[str, ...] = ()
+    margin: float = 0.05
+
+    def judges(self, parameter: str) -> bool:
+        return parameter in (self.parameters or gb3838.NATIONAL)
+
+    def bound(self, parameter: str, station: Station, target: WaterClass | None) -> Bound | None:
+        if target is None or not self.judges(parameter):
+            return None
+        return class_bound(parameter, station, target, self.margin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlackOdorous(Limit):
+    """Black-and-odorous water (黑臭水体) by an indicator: ``grade`` mild or severe, by the guide of 2015.
+
+    A limit of the guide at each indicator; the grade of a *point*, which counts shares of samples, is for reports
+    (:mod:`sensors.standards.black_odorous`). Transparency is compared with 25 and 10 cm whatever the depth.
+    """
+
+    kind: ClassVar[str] = "black_odorous"
+    grade: Grade
+    margin: float = 0.05
+
+    def judges(self, parameter: str) -> bool:
+        return parameter in black_odorous.INDICATORS
+
+    def bound(self, parameter: str, station: Station, target: WaterClass | None) -> Bound | None:
+        if not self.judges(parameter):
+            return None
+        sign, limits = _BLACK[parameter]
+        limit = limits[0 if self.grade is Grade.MILD else 1]
+        if parameter == "orp" and self.grade is Grade.MILD:
+            limit = float(np.nextafter(limit, np.inf))  # 50 mV itself is mild
+        return Bound(sign, limit, limit - sign * self.margin * abs(limit))
+
+
+_BLACK: Mapping[str, tuple[int, tuple[float, float]]] = {
+    "transparency": (-1, black_odorous.TRANSPARENCY_CM),
+    "do": (-1, black_odorous.OXYGEN_MG_L),
+    "orp": (-1, black_odorous.REDOX_MV),
+    "nh3n": (1, black_odorous.AMMONIA_MG_L),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend(Rule):
+    """A Theil-Sen slope beyond ``per_hour`` over ``window_s``, cut into ``bins`` whose means are compared.
+
+    Judged when a bin is complete, in event time, if at least ``min_bins`` hold usable readings; ``samples``
+    judgements in a row fire it, the same number below ``clear_per_hour`` end it. Both slopes are positive sizes.
+    It must also be a trend by the Mann-Kendall test at the level ``significance`` (1: not asked); ``season`` compares
+    only bins at the same hour of the day or of the tide, for both.
+    """
+
+    kind: ClassVar[str] = "trend"
+    parameter: str
+    side: Side
+    per_hour: float
+    clear_per_hour: float
+    window_s: int
+    bins: int
+    min_bins: int
+    samples: int
+    significance: float = 1.0
+    season: Season = Season.NONE
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        return self.kind, self.parameter, self.side, self.colour
+
+    @property
+    def lookback_s(self) -> int:
+        return self.window_s + 2 * self.samples * self.window_s // self.bins
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DailyPattern(Rule):
+    """The swing between day and night is gone: below ``share`` of its own past for ``days`` days in a row.
+
+    A day counts with at least ``min_hours`` hours of usable readings. Its swing is the mean of its three highest hourly
+    means less that of its three lowest; its past is the median of the last ``past_days`` days that had their pattern,
+    at least half of them, and at least ``least`` (canonical unit): where there never was a pattern none is lost.
+    """
+
+    kind: ClassVar[str] = "daily_pattern"
+    parameter: str
+    share: float
+    clear_share: float
+    days: int
+    past_days: int
+    least: float
+    min_hours: int = 16
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        return self.kind, self.parameter
+
+    @property
+    def lookback_s(self) -> int:
+        return DAY_S * (self.past_days + 2 * self.days + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoData(Rule):
+    """No reading for ``intervals`` times the promised spacing, and at least ``at_least_s``.
+
+    Of the station as a whole, or with ``sensors`` of each of its sensors while the station itself speaks.
+    """
+
+    kind: ClassVar[str] = "no_data"
+    intervals: float
+    at_least_s: int
+    sensors: bool = False
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        return self.kind, self.sensors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(Rule):
+    """How urgent an event of the water is, by what it looks like (``kinds``, none: whatever it looks like), where the
+    detector is at least ``confidence`` sure. Which of several speaks: :meth:`Rules.of_event`."""
+
+    kind: ClassVar[str] = "event"
+    kinds: tuple[EventCause, ...] = ()
+    confidence: float = 0.0
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        return self.kind, self.kinds, self.confidence, self.colour
+
+
+Watched = Limit | Trend | DailyPattern
+"""Rules about readings of one series."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All rules in force."""
+
+    thresholds: tuple[Threshold, ...] = ()
+    trends: tuple[Trend, ...] = ()
+    no_data: tuple[NoData, ...] = ()
+    rates: tuple[Rate, ...] = ()
+    classes: tuple[ClassExceeded, ...] = ()
+    targets: tuple[TargetMissed, ...] = ()
+    black_odorous: tuple[BlackOdorous, ...] = ()
+    patterns: tuple[DailyPattern, ...] = ()
+    events: tuple[Event, ...] = ()
+
+    def __iter__(self) -> Iterator[Rule]:
+        return chain.from_iterable(getattr(self, f.name) for f in fields(self))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def get(self, id_: str) -> Rule | None:
+        """The rule of this name."""
+        return next((rule for rule in self if rule.id == id_), None)
+
+    def speaking(self, station: Station, places: Places) -> tuple[Rule, ...]:
+        """The rules that speak of a station: of those with one subject only the most exact, in the file's order."""
+        regions = places.regions(station)
+        of_events = {id(rule) for cause in EventCause for rule in self.of_event(cause, station, places)}
+        matching = [
+            rule
+            for rule in self
+            if rule.where.matches(station, regions) and (not isinstance(rule, Event) or id(rule) in of_events)
+        ]
+        best: dict[tuple[object, ...], tuple[int, ...]] = {}
+        exact = [rule.where.exactness(station, regions) for rule in matching]
+        for rule, how in zip(matching, exact, strict=True):
+            best[rule.subject] = max(best.get(rule.subject, how), how)
+        return tuple(rule for rule, how in zip(matching, exact, strict=True) if how == best[rule.subject])
+
+    def of_event(self, cause: EventCause, station: Station, places: Places) -> tuple[Event, ...]:
+        """The rules for an event at a station that looks like ``cause``, the most urgent first.
+
+        Those that name the cause go before those for all, and of either the most exact scope counts; several of one
+        scope are steps of confidence and colour. Of doubtful changes only a rule that names them speaks.
+        """
+        regions = places.regions(station)
+        matching = [rule for rule in self.events if rule.where.matches(station, regions)]
+        mine = [rule for rule in matching if cause in rule.kinds]
+        if not mine and cause is not EventCause.DOUBTFUL:
+            mine = [rule for rule in matching if not rule.kinds]
+        most = max((rule.where.exactness(station, regions) for rule in mine), default=None)
+        return tuple(
+            sorted(
+                (rule for rule in mine if rule.where.exactness(station, regions) == most),
+                key=lambda rule: (rule.colour.rank, rule.confidence),
+            )
+        )
+
+    def flapping_ms(self) -> dict[str, int]:
+        """The rules that hold what keeps coming back, and how long they look back for it."""
+        return {rule.id: rule.flap_window_s * 1000 for rule in self if isinstance(rule, Limit) and rule.flaps}
+
+    def lookback_s(self, parameter: str) -> int:
+        """How far back the rules of a parameter may need to see to know their own state."""
+        spans = [0]
+        for rule in self:
+            mine = rule.judges(parameter) if isinstance(rule, Limit) else getattr(rule, "parameter", "") == parameter
+            if mine and isinstance(rule, Limit | Trend | DailyPattern):
+                spans.append(rule.lookback_s)
+        return max(spans)
+
+
+KINDS: Mapping[str, tuple[str, type[Rule]]] = {
+    "threshold": ("thresholds", Threshold),
+    "trend": ("trends", Trend),
+    "no_data": ("no_data", NoData),
+    "rate": ("rates", Rate),
+    "class": ("classes", ClassExceeded),
+    "target": ("targets", TargetMissed),
+    "black_odorous": ("black_odorous", BlackOdorous),
+    "daily_pattern": ("patterns", DailyPattern),
+    "event": ("events", Event),
+}
+"""The headings of the file: the attribute of :class:`Rules` and the class of its rules."""
+
+
+def class_bound(parameter: str, station: Station, worst: WaterClass, margin: float) -> Bound | None:
+    """The limit of GB 3838-2002 between a class and the next worse one; None where table 1 has none."""
+    water = gb3838.Water.of(station.water)
+    found, direction = gb3838.limits(parameter, water), gb3838.direction(parameter)
+    if found is None or worst is WaterClass.WORSE:
+        return None
+    if direction is Direction.WITHIN:
+        low, high = found
+        half = (high - low) / 2
+        return Bound(1, half, half * (1 - margin), (low + high) / 2)
+    sign, limit = (1 if direction is Direction.AT_MOST else -1), found[worst - 1]
+    return Bound(sign, limit, limit - sign * margin * abs(limit))
+
+
+# -- reading a file ----------------------------------------------------------------------------------------------------
+
+
+def read(text: str, catalogue: Catalogue) -> Rules:
+    """Rules from TOML; raises ConfigurationError listing every fault, one a line."""
+    try:
+        tables = toml_text.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(_not_toml(text, str(error))) from error
+    faults = [sentence("rule.unknown_kind", kind=kind) for kind in tables if kind not in KINDS]
+    rules: dict[str, list[Any]] = {attribute: [] for attribute, _ in KINDS.values()}
+    seen: set[str] = set()
+    for kind, (attribute, cls) in KINDS.items():
+        rows = tables.get(kind, [])
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            faults.append(sentence("rule.no_tables", kind=kind))
+            continue
+        for row in rows:
+            try:
+                rule = made(cls, row, catalogue)
+                if rule.id in seen:
+                    raise ConfigurationError(sentence("rule.twice_id"))
+                seen.add(rule.id)
+                rules[attribute].append(rule)
+            except (ConfigurationError, ValueError, TypeError, OverflowError) as error:
+                faults.append(f"rule {row.get('id', '(without id)')}: {error}")
+    if faults:
+        raise ConfigurationError("\n".join(faults))
+    return Rules(**{attribute: tuple(found) for attribute, found in rules.items()})
+
+
+def _not_toml(text: str, error: str) -> str:
+    """Where a text is no TOML: the line as it stands, its rule, and the full-width sign that may be to blame."""
+    lines = text.splitlines() or [""]
+    at = re.search(r"at line (\d+)", error)
+    number = min(int(at[1]) if at else len(lines), len(lines))
+    line = lines[number - 1].strip()
+    above = [one for one in lines[:number] if one.lstrip().startswith(("[[", "id "))]
+    named = re.fullmatch(r"\s*id\s*=\s*[\"'](.+)[\"']\s*", above[-1]) if above else None
+    said = {"line": number, "text": line[:80], "rule": named[1] if named else "?", "error": error}
+    wide = next((sign for sign in re.sub(r"\"[^\"]*\"|#.*", "", line) if sign in _WIDE), "")
+    return sentence("rule.not_toml_wide", sign=wide, **said) if wide else sentence("rule.not_toml", **said)
+
+
+_WIDE = frozenset("＝：，。；“”‘’＂＇［］【】｛｝（）＃－　")
+"""Signs of a Chinese keyboard that look like those of TOML."""
+
+
+def made(cls: type[Rule], row: Mapping[str, Any], catalogue: Catalogue) -> Rule:
+    """A rule of one kind from its row; raises ConfigurationError naming the entry."""
+    names = {f.name for f in fields(cls)} - {"where", "when", "version"}
+    given = {name: value for name, value in row.items() if name not in _SCOPE}
+    if unknown := sorted(set(given) - names):
+        raise ConfigurationError(sentence("rule.unknown_entry", unknown=unknown[0]))
+    known = {f.name for f in fields(cls) if f.default is not MISSING}
+    if missing := sorted(names - set(given) - set(_DEFAULTS) - known):
+        raise ConfigurationError(sentence("rule.missing", missing=missing[0]))
+    if not isinstance(given["id"], str) or not 1 <= len(given["id"]) <= LONGEST_ID:
+        raise ConfigurationError(sentence("rule.no_id", id=given["id"], most=LONGEST_ID))
+    values: dict[str, Any] = {name: given.get(name, _DEFAULTS.get(name)) for name in names}
+    values |= {f.name: f.default for f in fields(cls) if f.name in names - set(given) and f.name in known}
+    for name, of, share in (("clear", "limit", 1.0), ("clear_per_hour", "per_hour", 0.5)):
+        if name in names and name not in given:
+            values[name] = values[of] * share if isinstance(values[of], int | float) else values[of]
+    if "clear_share" in names and "clear_share" not in given:
+        values["clear_share"] = min(1.0, 1.5 * values["share"]) if isinstance(values["share"], float) else 0.5
+    for name in values:
+        check: _Check = _CHECKED.get(name, _number)
+        values[name] = check(name, values[name], catalogue)
+    rule = cls(**values, where=_where(row), when=schedule(row))
+    _contradictions(rule)
+    return replace(rule, version=_digest(rule))
+
+
+def _digest(rule: Rule) -> str:
+    """Of what differs from the defaults, so that a kind may grow an entry without changing the versions there are."""
+    said: dict[str, Any] = {"kind": rule.kind}
+    for one in fields(rule):
+        value = getattr(rule, one.name)
+        if one.name == "where":
+            said |= {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name)}
+        elif one.name == "when":
+            said |= {} if value.always else {"when": repr(value)}
+        elif one.name != "version" and value != one.default:
+            said[one.name] = value
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _choice(kind: type[StrEnum]) -> "_Check":
+    def checked(name: str, value: Any, _: Catalogue) -> Any:
+        if value not in set(kind):
+            raise ConfigurationError(sentence("request.one_of", name=name, text=value, known=", ".join(kind)))
+        return kind(value)
+
+    return checked
+
+
+def _parameter(name: str, value: Any, catalogue: Catalogue) -> str:
+    if not isinstance(value, str) or value not in catalogue:
+        raise ConfigurationError(sentence("rule.unknown_value", name=name, value=value))
+    return value
+
+
+def _parameters(name: str, value: Any, catalogue: Catalogue) -> tuple[str, ...]:
+    for one in _names(name, value):
+        _parameter("parameter", one, catalogue)
+        if gb3838.direction(one) is None:
+            raise ConfigurationError(sentence("rule.no_class", name=name, one=one))
+    return _names(name, value)
+
+
+def _names(name: str, value: Any, _: Catalogue | None = None) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ConfigurationError(sentence("rule.no_names", name=name))
+    return tuple(value)
+
+
+def _causes(name: str, value: Any, _: Catalogue) -> tuple[EventCause, ...]:
+    known = {str(one) for one in EventCause}
+    for one in _names(name, value):
+        if one not in known:
+            raise ConfigurationError(sentence("request.one_of", name=name, text=one, known=", ".join(EventCause)))
+    return tuple(EventCause(one) for one in dict.fromkeys(value))
+
+
+def _class(name: str, value: Any, _: Catalogue) -> WaterClass:
+    found = WaterClass.of(value) if isinstance(value, str) else None
+    if found is None or found is WaterClass.WORSE:
+        raise ConfigurationError(sentence("rule.no_water_class", name=name, value=value))
+    return found
+
+
+def _grade(name: str, value: Any, _: Catalogue) -> Grade:
+    if value not in ("mild", "severe"):
+        raise ConfigurationError(sentence("rule.no_grade", name=name, value=value))
+    return Grade.MILD if value == "mild" else Grade.SEVERE
+
+
+def _number(name: str, value: Any, _: Catalogue) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigurationError(sentence("rule.no_number", name=name, value=value))
+    if name in _WHOLE:
+        least, most = _WHOLE[name], _MOST.get(name, MOST_S)
+        if not isinstance(value, int) or value < least:
+            raise ConfigurationError(sentence("rule.no_whole", name=name, value=value, least=least))
+        if value > most:
+            raise ConfigurationError(sentence("rule.too_much", name=name, value=value, most=most))
+        return value
+    low, high = _RANGE.get(name, (-math.inf, math.inf))
+    if not low <= value <= high:
+        raise ConfigurationError(sentence("rule.outside", name=name, value=value, low=low, high=high))
+    return float(value)  # 2 and 2.0 are the same rule and have the same version
+
+
+def _truth(name: str, value: Any, _: Catalogue) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigurationError(sentence("rule.no_flag", name=name, value=value))
+    return value
+
+
+def _text(name: str, value: Any, _: Catalogue) -> Any:
+    return value
+
+
+_Check = Callable[[str, Any, Catalogue], Any]
+
+_CHECKED: Mapping[str, _Check] = {
+    "id": _text,
+    "colour": _choice(Colour),
+    "side": _choice(Side),
+    "season": _choice(Season),
+    "parameter": _parameter,
+    "parameters": _parameters,
+    "kinds": _causes,
+    "worse_than": _class,
+    "grade": _grade,
+    "sensors": _truth,
+}
+_SCOPE = frozenset({"stations", "reaches", "waters", "regions", "hours", "on_days", "months"})
+_DEFAULTS: dict[str, Any] = {
+    "samples": 3,
+    "clear": None,
+    "clear_per_hour": None,
+    "clear_share": None,
+    "bins": 12,
+    "min_bins": 8,
+    "intervals": 3.0,
+    "at_least_s": 60,
+    "over_s": 3600,
+    "share": 0.3,
+    "days": 2,
+    "past_days": 7,
+    "least": 0.0,
+}
+MOST_S = 366 * DAY_S
+_WHOLE = {
+    "samples": 1,
+    "pending_s": 0,
+    "keep_firing_s": 0,
+    "flaps": 0,
+    "flap_window_s": 60,
+    "hold_s": 0,
+    "window_s": 60,
+    "over_s": 60,
+    "bins": 3,
+    "min_bins": 3,
+    "at_least_s": 1,
+    "days": 1,
+    "past_days": 3,
+    "min_hours": 6,
+}
+_MOST = {"samples": MOST_SAMPLES, "bins": 200, "days": 14, "past_days": 60, "min_hours": 24, "flaps": 100}
+_RANGE = {"margin": (0.0, 0.5), "share": (0.01, 0.95), "clear_share": (0.01, 1.0), "significance": (1e-6, 1.0)}
+_RANGE |= {"confidence": (0.0, 1.0), "least": (0.0, math.inf)}
+
+
+def _where(row: Mapping[str, Any]) -> Where:
+    lists = {name: _names(name, row.get(name, [])) for name in ("stations", "reaches", "waters", "regions")}
+    return Where(lists["stations"], lists["reaches"], tuple(Water(w) for w in lists["waters"]), lists["regions"])
+
+
+def _contradictions(rule: Rule) -> None:
+    if isinstance(rule, Threshold) and rule.side.sign * (rule.clear - rule.limit) > 0:
+        raise ConfigurationError(sentence("rule.clear_wrong", clear=rule.clear, limit=rule.limit))
+    if isinstance(rule, Trend) and rule.min_bins > rule.bins:
+        raise ConfigurationError(sentence("rule.bins_wrong", min_bins=rule.min_bins, bins=rule.bins))
+    if isinstance(rule, Trend) and rule.season is not Season.NONE:
+        period_s = DAY_S if rule.season is Season.DAY else TIDE_S
+        if rule.window_s < 3 * period_s or 2 * rule.window_s > period_s * rule.bins:
+            told = {"season": rule.season, "window": 3 * period_s, "bin": period_s // 2}
+            raise ConfigurationError(sentence("rule.season_needs", **told))
+    if isinstance(rule, Trend | Rate) and not 0 < rule.clear_per_hour <= rule.per_hour:
+        raise ConfigurationError(sentence("rule.clear_slope", clear_per_hour=rule.clear_per_hour))
+    if isinstance(rule, Limit) and rule.flaps == 1:
+        raise ConfigurationError(sentence("rule.flaps_one"))
+    if isinstance(rule, DailyPattern) and rule.clear_share < rule.share:
+        raise ConfigurationError(sentence("rule.clear_share", clear_share=rule.clear_share, share=rule.share))
+    if isinstance(rule, NoData) and rule.intervals < 1.5:
+        raise ConfigurationError(sentence("rule.intervals_low", intervals=rule.intervals))

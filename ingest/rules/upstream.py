@@ -1,0 +1,170 @@
+"""One discharge that passes several stations: which exceedance upstream explains one further down. Pure.
+
+Water takes its time: what begins downstream is explained by what began above it when the travel time of the registry
+fits. Flow is taken to go down the river graph; where the tide turns it round, the lower station may see it first, and
+then both stand by themselves.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from sensors.network import length_km, place_at
+from sensors.stations import Reach, Registry, Station
+
+SPEEDS_M_S = (1.0, 0.2, 0.05)
+"""Fastest, typical and slowest water where no travel time is registered: our assumption for lowland creeks."""
+
+OXYGEN_DEMAND = frozenset({"nh3n", "codmn", "codcr", "bod5"})
+"""What consumes oxygen on its way: it explains missing oxygen further down."""
+
+_STEPS = 50
+"""Places along a reach that are tried for the one nearest to a station."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPath:
+    """How long water takes from one station to another below it."""
+
+    least_ms: int
+    typical_ms: int
+    most_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenExceedance:
+    """Water beyond a limit at a station, within the incident of ``cause``; ``end_ms`` None while it lasts."""
+
+    cause: str
+    station: str
+    parameter: str
+    since_ms: int
+    end_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCause:
+    """An exceedance that came down the river."""
+
+    by: OpenExceedance
+    upper: Station
+    way: FlowPath
+
+
+class River:
+    """The stations along the reaches of one registry."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._ways: dict[str, dict[str, FlowPath]] = {}
+
+    @cached_property
+    def _reaches(self) -> dict[str, Reach]:
+        return {reach.key: reach for reach in self._registry.reaches}
+
+    @cached_property
+    def _travels(self) -> dict[tuple[str, str], tuple[int, int, int]]:
+        return {(t.upper, t.lower): (t.least_s, t.typical_s, t.most_s) for t in self._registry.travels}
+
+    @cached_property
+    def _on(self) -> dict[str, list[Station]]:
+        found: dict[str, list[Station]] = {}
+        for station in self._registry.stations:
+            if station.reach in self._reaches:
+                found.setdefault(station.reach, []).append(station)
+        return found
+
+    @cached_property
+    def _share(self) -> dict[str, float]:
+        """How far down its reach each station lies, 0 to 1."""
+        return {s.key: _place(self._reaches[key].line, s) for key, mine in self._on.items() for s in mine}
+
+    def above(self, station: Station) -> dict[str, FlowPath]:
+        """The stations above one, with the way down to it; empty where its reach is unknown."""
+        if station.key not in self._ways:
+            self._ways[station.key] = self._find(station) if station.reach in self._reaches else {}
+        return self._ways[station.key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._registry
+
+    def station(self, key: str) -> Station:
+        return self._registry[key]
+
+    def has_above(self, key: str) -> bool:
+        """Whether any station lies above this one."""
+        return key in self._registry and bool(self.above(self._registry[key]))
+
+    def _find(self, station: Station) -> dict[str, FlowPath]:
+        share = self._share[station.key]
+        found: dict[str, FlowPath] = {}
+        for other in self._on[station.reach]:
+            if self._share[other.key] < share:
+                found[other.key] = _way(self._across(station.reach), share - self._share[other.key])
+        ahead = [(r.key, _scaled(self._across(station.reach), share)) for r in self._into(station.reach)]
+        seen = {station.reach}
+        while ahead:
+            reach, below = ahead.pop()
+            if reach in seen:
+                continue
+            seen.add(reach)
+            across = self._across(reach)
+            for other in self._on.get(reach, ()):
+                part = _scaled(across, 1 - self._share[other.key])
+                found[other.key] = FlowPath(*(round(1000 * (a + b)) for a, b in zip(part, below, strict=True)))
+            total = tuple(a + b for a, b in zip(across, below, strict=True))
+            ahead += [(r.key, (total[0], total[1], total[2])) for r in self._into(reach)]
+        return found
+
+    def _into(self, key: str) -> list[Reach]:
+        return [reach for reach in self._registry.reaches if reach.downstream == key]
+
+    def _across(self, key: str) -> tuple[float, float, float]:
+        """Seconds from the upper end of a reach to its lower one: least, typical, most."""
+        reach = self._reaches[key]
+        if reach.downstream is not None and (registered := self._travels.get((key, reach.downstream))):
+            least, typical, most = registered
+            return float(least), float(typical), float(most)
+        metres = 1000 * length_km(reach.line)
+        least_s, typical_s, most_s = (metres / speed for speed in SPEEDS_M_S)
+        return least_s, typical_s, most_s
+
+    def explain(
+        self, station: Station, parameter: str, since_ms: int, crossings: Iterable[OpenExceedance], now_ms: int
+    ) -> UpstreamCause | None:
+        """What upstream explains that ``parameter`` is beyond its limit at ``station`` since ``since_ms``: the nearest
+        station whose water, beyond a limit then, is arriving now. None where nothing does."""
+        ways = self.above(station)
+        found = []
+        for one in crossings:
+            if one.station not in ways or not _leads_to(one.parameter, parameter):
+                continue
+            way, upper = ways[one.station], self._registry[one.station]
+            slack_ms = 2000 * max(station.interval_s, upper.interval_s)
+            end_ms = now_ms if one.end_ms is None else one.end_ms
+            if one.since_ms + way.least_ms - slack_ms <= since_ms <= end_ms + way.most_ms + slack_ms:
+                found.append(UpstreamCause(one, upper, way))
+        return min(found, key=lambda e: (e.way.typical_ms, -e.by.since_ms), default=None)
+
+
+def _leads_to(upper: str, lower: str) -> bool:
+    """Whether what was wrong above can be what is wrong below; an event of the water may be anything."""
+    return upper in ("", lower) or (lower == "do" and upper in OXYGEN_DEMAND)
+
+
+def _scaled(across: tuple[float, float, float], share: float) -> tuple[float, float, float]:
+    return across[0] * share, across[1] * share, across[2] * share
+
+
+def _way(across: tuple[float, float, float], share: float) -> FlowPath:
+    return FlowPath(*(round(1000 * one) for one in _scaled(across, share)))
+
+
+def _place(line: Sequence[tuple[float, float]], station: Station) -> float:
+    """The share of the line at which it comes nearest to the station."""
+    whole = length_km(line)
+    if not whole:
+        return 0.0
+    places = [place_at(line, whole * i / _STEPS) for i in range(_STEPS + 1)]
+    far = [(lon - station.lon) ** 2 + (lat - station.lat) ** 2 for lon, lat in places]
+    return far.index(min(far)) / _STEPS

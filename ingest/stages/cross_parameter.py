@@ -1,0 +1,92 @@
+"""Readings of one station at one instant that contradict each other, in live batches: what arrived together, and what
+of the same instant arrived before (:mod:`sensors.quality.detectors.cross_parameter`; late data:
+:mod:`ingest.rejudge.late_readings`)."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from infra.times import TIME_BITS
+from ingest.state.series_history import SeriesHistory
+from sensors.quality import QualityResult
+from sensors.quality.detectors.cross_parameter import CONCERNED, cross_check
+from sensors.reading import Batch, Ints, Places, QualityTest, distinct, pack, unpack
+
+
+@dataclass(frozen=True, slots=True)
+class CrossCheckNotes:
+    """Verdicts that ``assess`` did not give: series, time and verdict of readings that are or will be remembered."""
+
+    series: Ints
+    at: Ints
+    packed: Ints
+
+
+def cross_check_live(
+    batch: Batch,
+    series: Ints,
+    live: Places,
+    late: Places,
+    late_packed: Ints,
+    verdict: QualityResult,
+    history: SeriesHistory,
+) -> tuple[QualityResult, CrossCheckNotes]:
+    """The live ``verdict`` with that of the cross-checks, and what is to be remembered of it after storing.
+
+    ``batch`` and ``series`` (n,) hold live and late readings; the late ones, with their verdicts, are witnesses only.
+    A remembered reading that is contradicted now is re-flagged like a spike is.
+    """
+    packed = np.empty(len(batch), np.int64)
+    packed[live], packed[late] = pack(verdict.flag, verdict.tests), late_packed
+    old, column = _remembered(batch, live, history)
+    memory = history.memory
+    old_at, old_packed = memory.at[old, column], memory.packed[old, column]
+    again = (verdict.reflag_series.astype(np.int64) << TIME_BITS) | verdict.reflag_at
+    key = (old << TIME_BITS) | old_at
+    for i in np.flatnonzero(np.isin(key, again)).tolist():  # re-flagged by this very batch
+        old_packed[i] = verdict.reflag_packed[np.flatnonzero(again == key[i])[-1]]
+    before = np.concatenate([packed, old_packed])
+    told = cross_check(
+        np.concatenate([batch.station, history.station[old]]),
+        np.concatenate([batch.parameter, history.parameter[old]]),
+        np.concatenate([batch.at, old_at]),
+        np.concatenate([batch.value, memory.value[old, column]]),
+        before,
+        history.registry.catalogue,
+    )
+    mine, theirs = told[: len(batch)][live], told[len(batch) :]
+    new = live[mine != packed[live]]
+    moved = np.flatnonzero((theirs != old_packed) & (theirs >> 4 & QualityTest.CROSS_CHECK != 0))
+    if not len(new) and not len(moved):
+        none = np.empty(0, np.int64)
+        return verdict, CrossCheckNotes(none, none, none)
+    kept = ~np.isin(again, key[moved])
+    flag, tests = unpack(mine)
+    noted = CrossCheckNotes(
+        np.concatenate([series[new], old[moved]]),
+        np.concatenate([batch.at[new], old_at[moved]]),
+        np.concatenate([told[new], theirs[moved]]),
+    )
+    return replace(
+        verdict,
+        flag=flag,
+        tests=tests,
+        reflag_series=np.concatenate([verdict.reflag_series[kept], old[moved]]),
+        reflag_at=np.concatenate([verdict.reflag_at[kept], old_at[moved]]),
+        reflag_packed=np.concatenate([verdict.reflag_packed[kept], theirs[moved]]),
+    ), noted
+
+
+def _remembered(batch: Batch, live: Places, history: SeriesHistory) -> tuple[Ints, Ints]:
+    """(series, column) in memory of what arrived before of the instants of these readings, and could contradict."""
+    catalogue, memory = history.registry.catalogue, history.memory
+    numbers = np.array([catalogue.index[key] for key in CONCERNED if key in catalogue])
+    rows = live[np.isin(batch.parameter[live], numbers)]
+    instants = distinct((batch.station[rows].astype(np.int64) << TIME_BITS) | batch.at[rows])
+    station, at = instants >> TIME_BITS, instants & ((1 << TIME_BITS) - 1)
+    series = history.of(np.repeat(station, len(numbers)), np.tile(numbers, len(station)))
+    when = np.repeat(at, len(numbers))
+    some = np.flatnonzero(series >= 0)
+    some = some[history.newest[series[some]] >= when[some]]
+    row, column = np.nonzero(memory.at[series[some]] == when[some][:, None])
+    return series[some][row], column

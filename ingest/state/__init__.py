@@ -1,0 +1,1 @@
+"""What ingest keeps between batches and what a restart reads again."""

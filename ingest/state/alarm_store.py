@@ -1,0 +1,111 @@
+"""What fires, and what fired, in the database, so that a restart pages nobody twice (design rule 8)."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import sqlalchemy as sa
+
+from governance.incidents import active_findings
+from governance.incidents.finding import Change
+from governance.incidents.model import What
+from governance.tables import incident, incident_condition, incident_entry
+from ingest.rules.alarm_state import Alarm, Key
+from ingest.rules.exceedances import PublishedExceedance
+from ingest.storage.tables import alarm as table
+from sensors.maintenance import FAR_MS
+
+
+def load(connection: sa.Connection) -> dict[Key, Alarm]:
+    """All firing conditions."""
+    return {
+        (row.rule, row.station, row.parameter): Alarm(
+            row.cause, row.fired_at_ms, row.since_ms, row.retrospective, row.held
+        )
+        for row in connection.execute(sa.select(table))
+    }
+
+
+def gateway_recoveries(connection: sa.Connection) -> dict[tuple[str, str], int]:
+    """When a silent gateway spoke again, ms by (rule, gateway): the incidents tell."""
+    one = incident_condition.c
+    query = (
+        sa.select(one.rule, one.station, sa.func.max(one.resolved_at_ms))
+        .join(incident, incident.c.id == one.incident_id)
+        .where(incident.c.cause == "silence:gateway:" + one.station, one.resolved_at_ms.is_not(None))
+        .group_by(one.rule, one.station)
+    )
+    return {(rule, gateway): at_ms for rule, gateway, at_ms in connection.execute(query)}
+
+
+def past_firings(connection: sa.Connection, windows_ms: Mapping[str, int]) -> dict[Key, tuple[int, ...]]:
+    """When the conditions of these rules fired within their windows (ms), oldest first: the incidents tell.
+
+    What was withdrawn never fired.
+    """
+    if not windows_ms:
+        return {}
+    entry, one = incident_entry.c, incident_condition.c
+    newest = sa.select(sa.func.max(entry.observed_at_ms)).where(entry.by.in_(windows_ms)).scalar_subquery()
+    since_ms = connection.execute(sa.select(newest - max(windows_ms.values()))).scalar() or 0
+    query = (
+        sa.select(one.rule, one.station, one.parameter, entry.observed_at_ms, entry.finding_id)
+        .join(incident_condition, (one.incident_id == entry.incident_id) & (one.rule == entry.by))
+        .where(entry.what == What.FIRED, entry.by.in_(windows_ms), entry.observed_at_ms >= since_ms)
+        .order_by(entry.observed_at_ms)
+    )
+    book = active_findings.of_rules(connection, windows_ms.keys(), since_ms=since_ms)
+    found: dict[Key, tuple[int, ...]] = {}
+    for rule, station, parameter, at_ms, id_ in connection.execute(query):
+        # an incident may hold several stations: the id says which of them it was
+        key = rule, station, parameter
+        mine = active_findings.ids_of(Change.FIRED, *key, at_ms)
+        if id_.partition(".")[0] in mine and at_ms not in found.get(key, ()) and not book.is_withdrawn(*key, at_ms):
+            found[key] = (*found.get(key, ()), at_ms)
+    return found
+
+
+def published_exceedances(connection: sa.Connection, key: Key) -> list[PublishedExceedance]:
+    """The crossings of a condition that people were told of and nobody took back, oldest first: the incidents tell."""
+    rule, station, parameter = key
+    entry, one = incident_entry.c, incident_condition.c
+    there = sa.select(one.incident_id).where(one.rule == rule, one.station == station, one.parameter == parameter)
+    query = (
+        sa.select(entry.observed_at_ms, entry.what, entry.finding_id)
+        .where(entry.incident_id.in_(there), entry.by == rule, entry.finding_id.is_not(None))
+        .where(entry.what.in_([What.FIRED, What.PROMOTED, What.RESOLVED]))
+        .order_by(entry.observed_at_ms, entry.id)
+    )
+    book = active_findings.of_rules(connection, [rule], station=station)
+    found: list[PublishedExceedance] = []
+    for at_ms, what, id_ in connection.execute(query):
+        change = Change.RESOLVED if what == What.RESOLVED else Change.FIRED
+        if id_.partition(".")[0] not in active_findings.ids_of(change, *key, at_ms):
+            continue  # of another station or parameter in the same incident
+        going = bool(found) and found[-1].over_ms == FAR_MS
+        if change is Change.RESOLVED:
+            found[-1:] = [replace(found[-1], over_ms=at_ms)] if going else found[-1:]
+        elif not book.is_withdrawn(*key, at_ms):
+            again = replace(found[-1], fired_ms=at_ms) if going else PublishedExceedance(at_ms, at_ms, FAR_MS)
+            found[len(found) - going :] = [again]
+    return found
+
+
+def save(connection: sa.Connection, alarms: dict[Key, Alarm], changed: set[Key]) -> None:
+    """Make the rows of these keys what is remembered."""
+    for key in changed:
+        rule, station, parameter = key
+        mine = (table.c.rule == rule) & (table.c.station == station) & (table.c.parameter == parameter)
+        connection.execute(sa.delete(table).where(mine))
+        if alarm := alarms.get(key):
+            connection.execute(
+                sa.insert(table).values(
+                    rule=rule,
+                    station=station,
+                    parameter=parameter,
+                    cause=alarm.cause,
+                    fired_at_ms=alarm.fired_at_ms,
+                    since_ms=alarm.since_ms,
+                    retrospective=alarm.past,
+                    held=alarm.held,
+                )
+            )

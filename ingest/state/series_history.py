@@ -1,0 +1,400 @@
+"""What ingest remembers of every series: its newest reading, what the quality tests compare with, and the state of
+the rules. All of it is rebuilt from the stores when a station is first heard of after a start (design rule 8)."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from infra.times import DAY_MS, TIME_BITS
+from ingest.rules.engine import RuleEngine, RuleInput
+from ingest.rules.no_data import PAUSE_INTERVALS
+from ingest.rules.water_events import Measured
+from ingest.state.detector_state import HOURLY, RESUMED, STATION, SavedState
+from ingest.storage.port import ReadingStore, Window
+from sensors.parameters import Catalogue
+from sensors.quality import QualityResult, SeriesState, StateUpdate, check_quality
+from sensors.quality.detectors.daily_pattern import NOBODY, Network
+from sensors.quality.detectors.point_tests import FLAT_SECONDS
+from sensors.quality.detectors.slow_events import (
+    HOUR_MS,
+    CombinedAlarms,
+    CombinedDetection,
+    SlowEventState,
+    detect_slow_events,
+)
+from sensors.quality.detectors.sudden_events import SuddenEventState, detect_sudden_events
+from sensors.quality.detectors.upstream_evidence import UpstreamPath
+from sensors.quality.state import KEEP
+from sensors.reading import Batch, Bools, Bytes, Codes, Flag, Ints, QualityTest, distinct
+from sensors.stations import Registry
+
+NEVER = -1
+SHORTEST_S = FLAT_SECONDS + 3600
+"""The quality tests look back this far: the longest run a stuck sensor needs, and an hour to see where it began."""
+ENOUGH = KEEP + 4
+"""Readings a series wants behind it; looked up one by one where the look-back holds fewer (slow analysers)."""
+
+
+class SeriesHistory:
+    """Columns by series; a series is one parameter at one station."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: ReadingStore,
+        checks: RuleEngine,
+        catalogue: Catalogue,
+        learned: Callable[[str], Mapping[str, SavedState]],
+    ) -> None:
+        """``learned`` tells what is written down of a station's series, by parameter."""
+        self.registry = registry
+        self.memory = SeriesState()
+        self.watched = SuddenEventState()
+        self.watched.grow(len(registry.stations))
+        self.slow = SlowEventState()
+        self.slow.grow(len(registry.stations))
+        self.network: Network = NOBODY
+        """Who is whose neighbour."""
+        self.checks = checks
+        self._store = store
+        self._learned = learned
+        self._catalogue = catalogue
+        self._of = np.full((len(registry.stations), len(catalogue)), NEVER, np.int64)
+        self._loaded = np.zeros(len(registry.stations), np.bool_)
+        self.station = np.zeros(0, np.int32)
+        self.parameter = np.zeros(0, np.int32)
+        self.newest = np.full(0, NEVER, np.int64)
+        self.heard = np.full(len(registry.stations), NEVER, np.int64)
+        self.resumed = np.zeros(len(registry.stations), np.int64)  # when they spoke again after a pause
+        self._pause_ms = _pause_ms(registry)
+        rules = checks.rules
+        self.lookback_ms = [int(1000 * max(SHORTEST_S, rules.lookback_s(p.key))) for p in catalogue.parameters]
+
+    def adopt(self, registry: Registry) -> None:
+        """Go on with a newer registry; stations keep their positions, new ones are appended."""
+        more = len(registry.stations) - len(self.registry.stations)
+        changed = [
+            i for i, (old, new) in enumerate(zip(self.registry.stations, registry.stations, strict=False)) if old != new
+        ]
+        if changed or more < 0:
+            raise ValueError("a station changed: history must be built anew")
+        self._of = np.concatenate([self._of, np.full((more, len(self._catalogue)), NEVER, np.int64)])
+        self._loaded = np.concatenate([self._loaded, np.zeros(more, np.bool_)])
+        self.heard = np.concatenate([self.heard, np.full(more, NEVER, np.int64)])
+        self.resumed = np.concatenate([self.resumed, np.zeros(more, np.int64)])
+        self._pause_ms = _pause_ms(registry)
+        self.watched.grow(len(registry.stations))
+        self.slow.grow(len(registry.stations))
+        self.registry = registry
+
+    def series(self, station: Codes, parameter: Codes, now_ms: int) -> Ints:
+        """(n,) the series of each reading; stations not heard of since the start are loaded from the store first."""
+        if not self._loaded[station].all():
+            self.ensure_loaded(distinct(station).tolist(), now_ms)
+        found = self._of[station, parameter]
+        new = np.flatnonzero(found == NEVER)
+        for row in new.tolist():
+            if self._of[station[row], parameter[row]] == NEVER:
+                self._add(int(station[row]), int(parameter[row]))
+        return self._of[station, parameter] if len(new) else found
+
+    def of(self, station: Codes, parameter: Codes) -> Ints:
+        """(n,) the series of parameters of stations, NEVER where nothing was heard of it."""
+        return np.asarray(self._of[station, parameter])
+
+    @property
+    def whole(self) -> bool:
+        """Whether every station was loaded since the start."""
+        return bool(self._loaded.all())
+
+    def ensure_loaded(self, stations: Iterable[int], now_ms: int) -> None:
+        """What is remembered of these stations will be asked for: those not heard of since the start are loaded."""
+        for station in stations:
+            if not self._loaded[station]:
+                self.load(station, now_ms)
+
+    def load(self, station: int, now_ms: int) -> None:
+        """Rebuild what is remembered of a station from the store."""
+        key = self.registry.stations[station].key
+        newest = self._store.newest(key)
+        for name, at_ms in newest.items():
+            parameter = self._catalogue.index[name]
+            s = int(self._of[station, parameter])
+            if s == NEVER:
+                s = self._add(station, parameter)
+            self.newest[s] = at_ms
+        self._loaded[station] = True
+        if not newest:
+            return
+        last = max(newest.values())
+        self.heard[station] = last
+        recent = self._store.window(key, last - int(1000 * SHORTEST_S), last)
+        pieces = {
+            int(self._of[station, self._catalogue.index[name]]): self._piece(key, name, newest[name], recent)
+            for name in newest
+        }
+        learned = self._learned(key)
+        self.resumed[station] = learned[RESUMED].upto_ms if RESUMED in learned else 0
+        self._rebuild(key, pieces, learned, now_ms)
+
+    def _piece(self, station: str, name: str, newest_ms: int, recent: Window) -> Window:
+        """What a series must see of its own past."""
+        parameter = self._catalogue.index[name]
+        if self.lookback_ms[parameter] > 1000 * SHORTEST_S or newest_ms < int(recent.at.max()):
+            piece = self._store.window(station, newest_ms - self.lookback_ms[parameter], newest_ms, [name])
+        else:
+            piece = recent.take(np.flatnonzero(recent.parameter == parameter))
+        if len(piece) < ENOUGH:
+            start = int(piece.at[0]) if len(piece) else newest_ms + 1
+            piece = self._store.before(station, name, start, ENOUGH).join(piece)
+        if not accepted(piece).all():
+            piece = accepted_before(self._store, station, name, int(piece.at[0])).join(piece)
+        return piece
+
+    def _rebuild(self, station: str, pieces: dict[int, Window], learned: Mapping[str, SavedState], now_ms: int) -> None:
+        """What is remembered, and the conditions, of these series from their stored readings and what is written
+        down."""
+        series = np.array(list(pieces), np.int64)
+        fresh = self.memory.taken(series)
+        fresh.forget(np.arange(len(series)))
+        known: list[Window] = []
+        new: list[Window] = []
+        for row, (number, piece) in enumerate(pieces.items()):
+            name = self._catalogue.parameters[self.parameter[number]].key
+            before, after = self._since(station, name, piece, learned.get(name), fresh, row)
+            known.append(before.take(np.flatnonzero(accepted(before))))  # bad readings are compared with none
+            new.append(after.take(np.flatnonzero(accepted(after))))
+        days = fresh.day.copy()
+        rejudge_windows(known, [stored_status(w) for w in known], fresh, self._catalogue, learn=False)
+        fresh.day[:] = days
+        again = rejudge_windows(new, [stored_status(w) for w in new], fresh, self._catalogue, learn=True)
+        self._watch_again(station, new, again, learned.get(STATION))
+        for row, windows in enumerate(zip(known, new, pieces.values(), strict=True)):
+            # the stored verdicts are the true ones: the beginning of a window lacked its own past
+            for window in windows[:2]:
+                mine = np.flatnonzero(np.isin(fresh.at[row], window.at) & ~np.isnan(fresh.value[row]))
+                fresh.packed[row, mine] = window.packed[np.searchsorted(window.at, fresh.at[row, mine])]
+            bad = ~accepted(windows[2])
+            fresh.dead_run[row] = len(bad) - 1 - np.flatnonzero(np.append(True, ~bad))[-1] + 1 if len(bad) else 0
+            fresh.dead_at[row] = windows[2].at[-1] if len(bad) and bad[-1] else 0
+        self.memory.put(series, fresh)
+        self._look_again(station, learned.get(HOURLY), max(int(self.newest[number]) for number in pieces))
+        for number, window in pieces.items():
+            self.checks.restore(number, RuleInput.of(window.at, window.value, window.packed), now_ms)
+
+    def _watch_again(
+        self, station: str, windows: Sequence[Window], verdict: QualityResult, learned: SavedState | None
+    ) -> None:
+        """What is remembered of the station's instants, from what is written down and the readings since."""
+        i = self.registry.index[station]
+        one = SuddenEventState()
+        one.grow(1)
+        upto_ms = -1
+        if learned is not None and one.thaw(0, learned.body):
+            upto_ms = learned.upto_ms
+        at = np.concatenate([w.at for w in windows])
+        rows = np.flatnonzero(at >= upto_ms)  # of the last instant more may have come later
+        visits = np.concatenate([w.packed for w in windows]) >> 4 & QualityTest.MAINTENANCE
+        seen = detect_sudden_events(
+            np.zeros(len(rows), np.int64),
+            np.concatenate([w.parameter for w in windows])[rows],
+            at[rows],
+            verdict.move[rows],
+            verdict.course[rows],
+            (verdict.tests.astype(np.int64) | visits)[rows],
+            one,
+            self._catalogue,
+        )
+        if len(seen.stations):
+            one.apply(seen.stations, seen.memory)
+        self.watched.apply(np.array([i]), one)
+
+    def _look_again(self, station: str, learned: SavedState | None, newest_ms: int) -> None:
+        """What is remembered of the station's hours and days, from what is written down and the readings since."""
+        i = self.registry.index[station]
+        one = SlowEventState()
+        one.grow(1)
+        since_ms = newest_ms - DAY_MS
+        if learned is not None and one.past.thaw(0, learned.body):
+            since_ms = learned.upto_ms + 1
+        self.slow.put(i, one)
+        window = self._store.window(station, since_ms, newest_ms)
+        who, tests = np.full(len(window), i), window.packed >> 4
+        columns = who, window.parameter, window.at, window.value, tests
+        self.slow.apply(detect_slow_events(*columns, self.slow, self._catalogue, self.network))
+
+    def watch(self, batch: Batch, live: QualityResult, edges: Sequence[UpstreamPath]) -> CombinedDetection:
+        """What the stations of a batch say together, of now and of hours and days."""
+        tests, catalogue = live.tests.astype(np.int64), self._catalogue
+        station, parameter, at = batch.station.astype(np.int64), batch.parameter, batch.at
+        seen = detect_sudden_events(
+            station, parameter, at, live.move, live.course, tests, self.watched, catalogue, edges
+        )
+        looked = detect_slow_events(station, parameter, at, batch.value, tests, self.slow, catalogue, self.network)
+        return CombinedDetection(CombinedAlarms.of(seen.alarms, looked.alarms), seen.stations, seen.memory, looked)
+
+    def save_detection(self, seen: CombinedDetection) -> None:
+        """What was seen is stored: it is remembered."""
+        self.watched.apply(seen.stations, seen.memory)
+        self.slow.apply(seen.looked)
+
+    def last_alarm(self, station: int) -> int:
+        """When the water of a station last gave an alarm, also a doubtful one, ms; 0 where it never did."""
+        return max(int(last[station]) for one in (self.watched, self.slow.past) for last in (one.alarmed, one.doubted))
+
+    def measured(self, station: int, batch: Batch) -> Measured:
+        """The last readings of a station: those remembered, and those of a batch that is not yet."""
+        series = np.flatnonzero(self.station == station)
+        number = np.repeat(self.parameter[series], self.memory.at.shape[1])
+        at, value = self.memory.at[series].ravel(), self.memory.value[series].ravel()
+        known, rows = ~np.isnan(value), np.flatnonzero(batch.station == station)
+        return Measured(
+            np.concatenate([number[known], batch.parameter[rows]]),
+            np.concatenate([at[known], batch.at[rows]]),
+            np.concatenate([value[known], batch.value[rows]]),
+        )
+
+    def _since(
+        self, station: str, name: str, piece: Window, learned: SavedState | None, fresh: SeriesState, row: int
+    ) -> tuple[Window, Window]:
+        """The readings that only stand beside new ones, and those that still have to be learned from."""
+        if learned is None or (learned.body and not fresh.thaw(row, learned.body)):
+            return piece.take(np.empty(0, np.intp)), piece
+        after = piece.take(np.flatnonzero(piece.at > learned.upto_ms))
+        if not len(piece) or piece.at[0] > learned.upto_ms:
+            newest_ms = int(piece.at[-1]) if len(piece) else learned.upto_ms
+            after = self._store.window(station, learned.upto_ms + 1, newest_ms, [name])
+        return accepted_before(self._store, station, name, learned.upto_ms + 1), after
+
+    def learned(
+        self, series: Ints, at: Ints, carried: StateUpdate, seen: CombinedDetection
+    ) -> list[tuple[str, str, SavedState]]:
+        """What is to be written down with a batch: of ``series`` heard of for the first time, good or bad, (their first
+        reading is the first in ``at``), and at the turn of a day."""
+        first = np.flatnonzero(np.diff(series, prepend=-1))
+        new = first[self.newest[series[first]] == NEVER]
+        rows = [(int(series[i]), int(at[i]) - 1, b"") for i in new.tolist()]
+        frozen = carried.frozen()
+        latest = {one: SavedState(upto_ms, body) for one, upto_ms, body in rows + frozen}
+        stations, parameters = self.registry.stations, self._catalogue.parameters
+        turned = seen.memory.day > self.watched.day[seen.stations]
+        # with its series, whose readings are not looked at again; with an alarm, for what the water above had to do
+        # with it is not looked at again either
+        turned |= np.isin(seen.stations, [*self.station[[one for one, _, _ in frozen]], *seen.alarms.station])
+        together = [
+            (stations[seen.stations[i]].key, STATION, SavedState(int(seen.memory.at[i, 1]), seen.memory.frozen(i)))
+            for i in np.flatnonzero(turned).tolist()
+        ]
+        looked = seen.looked
+        ended = np.flatnonzero(looked.past.day > self.slow.past.day[looked.over])
+        held = looked.open.hour[np.searchsorted(looked.stations, looked.over[ended])]
+        together += [
+            (stations[looked.over[i]].key, HOURLY, SavedState(int(hour) * HOUR_MS - 1, looked.past.frozen(i)))
+            for i, hour in zip(ended.tolist(), held.tolist(), strict=True)
+        ]
+        return together + [
+            (stations[self.station[number]].key, parameters[self.parameter[number]].key, one)
+            for number, one in latest.items()
+        ]
+
+    def resuming_stations(self, station: Codes, at: Ints) -> dict[int, int]:
+        """The stations that speak again after a pause with these readings, and when; of several pauses the last."""
+        heard = self.heard[station]
+        if (at - heard <= self._pause_ms[station]).all():
+            return {}
+        news = distinct((station.astype(np.int64) << TIME_BITS | at)[at > heard])
+        whose, instant = news >> TIME_BITS, news & (1 << TIME_BITS) - 1
+        before = np.where(np.diff(whose, prepend=-1) == 0, np.roll(instant, 1), self.heard[whose])
+        after = instant - before > self._pause_ms[whose]
+        return dict(zip(whose[after].tolist(), instant[after].tolist(), strict=True))
+
+    def _add(self, station: int, parameter: int) -> int:
+        number = len(self.newest)
+        self._of[station, parameter] = number
+        self.station = np.append(self.station, np.int32(station))
+        self.parameter = np.append(self.parameter, np.int32(parameter))
+        self.newest = np.append(self.newest, np.int64(NEVER))
+        self.memory.bind(number, station, parameter)
+        self.checks.bind(number, self.registry.stations[station], self._catalogue.parameters[parameter].key)
+        return number
+
+    def mark_stored(self, series: Ints, at: Ints, resumed: Mapping[int, int]) -> None:
+        """These readings are stored; the newest by observed_at counts, not the last to arrive. ``resumed`` tells which
+        stations spoke again with them, and when."""
+        np.maximum.at(self.newest, series, at)
+        np.maximum.at(self.heard, self.station[series], at)
+        self.resumed[list(resumed)] = list(resumed.values())
+
+    def load_more(self, most: int, now_ms: int) -> bool:
+        """Load some of the stations not heard of since the start; true once all are loaded.
+
+        Silence cannot be judged before: a station is known to be silent only by what the store says of it.
+        """
+        for i in np.flatnonzero(~self._loaded)[:most].tolist():
+            self.load(i, now_ms)
+        return bool(self._loaded.all())
+
+
+def _pause_ms(registry: Registry) -> Ints:
+    return np.array([PAUSE_INTERVALS * s.interval_s * 1000 for s in registry.stations], np.int64)
+
+
+def accepted(window: Window) -> Bools:
+    """(n,) true for the readings others are compared with: all that are not bad."""
+    return np.asarray(window.packed & 15 < Flag.BAD)
+
+
+def accepted_before(store: ReadingStore, station: str, parameter: str, at_ms: int) -> Window:
+    """The last accepted readings before a moment, as many as a series remembers, however long it was dead."""
+    limit = ENOUGH
+    while True:
+        found = store.before(station, parameter, at_ms, limit)
+        good = np.flatnonzero(accepted(found))
+        if len(good) >= KEEP or len(found) < limit:
+            return found.take(good[-KEEP:])
+        limit *= 8
+
+
+def stored_status(window: Window) -> Bytes:
+    """What the device had said of stored readings, as far as their flags tell: not the water at all, doubtful, or
+    beyond what it can measure."""
+    tests = window.packed >> 4
+    status = np.where(tests & QualityTest.OVER_RANGE != 0, ord("T"), ord("N"))
+    doubtful = np.where(accepted(window), ord("?"), ord("D"))
+    return np.where(tests & QualityTest.DEVICE_STATUS != 0, doubtful, status).astype(np.uint8)
+
+
+def rejudge_windows(
+    windows: Sequence[Window], statuses: Sequence[Bytes], memory: SeriesState, catalogue: Catalogue, *, learn: bool
+) -> QualityResult:
+    """The quality verdicts of whole windows, one after the other, in one pass of the very same tests.
+
+    ``windows`` is not empty; the first one continues the first series of ``memory`` and so on. What the series carry on
+    is applied to ``memory``.
+    """
+    sizes = [len(w) for w in windows]
+    verdict = check_quality(
+        np.repeat(np.arange(len(windows)), sizes),
+        np.concatenate([w.parameter for w in windows]),
+        np.concatenate([w.at for w in windows]),
+        np.concatenate([w.value for w in windows]),
+        np.concatenate(statuses),
+        memory,
+        catalogue,
+        learn=learn,
+    )
+    memory.apply(verdict.carried)
+    return verdict
+
+
+def merge(stored: Window, parameter: Codes, at: Ints, value: Sequence[float]) -> Window:
+    """A stored window with readings laid over it; the same key takes the new value and is judged anew."""
+    parameters = np.concatenate([stored.parameter, parameter])
+    ats = np.concatenate([stored.at, at])
+    values = np.concatenate([stored.value, np.asarray(value, np.float64)])
+    packed = np.concatenate([stored.packed, np.zeros(len(at), np.int64)])
+    order = np.lexsort((np.arange(len(ats)), ats, parameters))
+    merged = Window(parameters[order], ats[order], values[order], packed[order])
+    last = np.ones(len(ats), np.bool_)
+    last[:-1] = (merged.parameter[1:] != merged.parameter[:-1]) | (merged.at[1:] != merged.at[:-1])
+    return merged.take(np.flatnonzero(last))

@@ -1,0 +1,331 @@
+"""Checks, visits and photos in the relational database, and the marks that rest on them."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from infra.errors import ConfigurationError, NotFound, Refused
+from infra.texts import sentence
+from infra.times import rfc3339
+from ingest.storage.changes import NOBODY, Author, put
+from ingest.storage.tables import calibration, mark, mute, photo, review, visit
+from sensors.maintenance import (
+    LONGEST_MUTE_MS,
+    Check,
+    MaintenanceRecords,
+    MarkSpan,
+    Mute,
+    Photo,
+    Review,
+    Verdict,
+    Visit,
+    faults_of,
+)
+from sensors.reading import QualityTest
+from sensors.standards.hj915 import CheckKind
+
+_CHECK_KEY = ("station", "parameter", "kind", "at_ms")
+
+
+def load(connection: sa.Connection) -> MaintenanceRecords:
+    """Everything that was ever done."""
+    return MaintenanceRecords(
+        tuple(c for _, c in checks(connection)),
+        tuple(v for _, v in visits(connection)),
+        tuple(r for _, r in reviews(connection)),
+    )
+
+
+def save(connection: sa.Connection, done: MaintenanceRecords, author: Author = NOBODY) -> None:
+    """Make the database hold these checks and visits; others stay as they are."""
+    for check in done.checks:
+        _put_check(connection, check, author)
+    for one in done.visits:
+        _put_visit(connection, one, author)
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def checks(connection: sa.Connection, station: str | None = None) -> list[tuple[int, Check]]:
+    """(number, check), oldest first."""
+    query = sa.select(calibration).order_by(calibration.c.at_ms, calibration.c.id)
+    if station is not None:
+        query = query.where(calibration.c.station == station)
+    return [(row.id, _check(row)) for row in connection.execute(query)]
+
+
+def newest_checks(connection: sa.Connection, station: str | None = None) -> list[Check]:
+    """Of each kind the newest check of each sensor that counts: what `sensors.maintenance.checks_due` goes by."""
+    c = calibration.c
+    place = sa.func.row_number().over(
+        partition_by=(c.station, c.parameter, c.kind), order_by=(c.at_ms.desc(), c.id.desc())
+    )
+    query = sa.select(calibration, place.label("place")).where(c.void.is_(False))
+    if station is not None:
+        query = query.where(c.station == station)
+    newest = query.subquery()
+    return [_check(row) for row in connection.execute(sa.select(newest).where(newest.c.place == 1))]
+
+
+def check_of(connection: sa.Connection, station: str, number: int) -> Check:
+    """The check of a station that has this number; raises NotFound."""
+    found = [c for n, c in checks(connection, station) if n == number]
+    if not found:
+        raise NotFound(sentence("upkeep.no_calibration", station=station, number=number))
+    return found[0]
+
+
+def add_check(connection: sa.Connection, check: Check, author: Author) -> int:
+    """Keep a check; its number. Raises Refused when there is one of its kind at the same instant."""
+    if (number := _number_of(connection, check)) is not None:
+        raise Refused(
+            sentence(
+                "upkeep.checked_already",
+                parameter=check.parameter,
+                station=check.station,
+                kind=check.kind,
+                at=rfc3339(check.at_ms),
+                number=number,
+            )
+        )
+    _put_check(connection, check, author)
+    return _number_of(connection, check) or 0
+
+
+def correct_check(connection: sa.Connection, station: str, number: int, author: Author, **other: Any) -> Check:
+    """Correct what a check says; its station, parameter, kind and instant stay. Raises NotFound, ConfigurationError."""
+    corrected = replace(check_of(connection, station, number), **other)
+    corrected.judged()
+    _put_check(connection, corrected, author)
+    return corrected
+
+
+def _put_check(connection: sa.Connection, check: Check, author: Author) -> None:
+    values = {name: getattr(check, name) for name in Check.__slots__} | {"kind": check.kind.value}
+    put(connection, calibration, {name: values.pop(name) for name in _CHECK_KEY}, values, author)
+
+
+def _number_of(connection: sa.Connection, check: Check) -> int | None:
+    same = sa.and_(*(calibration.c[name] == getattr(check, name) for name in _CHECK_KEY))
+    return connection.execute(sa.select(calibration.c.id).where(same)).scalar()
+
+
+def _check(row: sa.Row[Any]) -> Check:
+    values = row._mapping
+    return Check(**{name: values[name] for name in Check.__slots__} | {"kind": CheckKind(row.kind)})
+
+
+# -- visits ------------------------------------------------------------------------------------------------------------
+
+
+def visits(connection: sa.Connection, station: str | None = None) -> list[tuple[int, Visit]]:
+    """(number, visit), oldest first."""
+    query = sa.select(visit).order_by(visit.c.since_ms, visit.c.id)
+    if station is not None:
+        query = query.where(visit.c.station == station)
+    return [(row.id, _visit(row)) for row in connection.execute(query)]
+
+
+def ended_visits(connection: sa.Connection, now_ms: int, station: str | None = None) -> dict[str, int]:
+    """Station → the end of its last visit that is over, ms."""
+    query = sa.select(visit.c.station, sa.func.max(visit.c.until_ms)).where(visit.c.until_ms <= now_ms)
+    if station is not None:
+        query = query.where(visit.c.station == station)
+    return {row[0]: int(row[1]) for row in connection.execute(query.group_by(visit.c.station))}
+
+
+def going_visits(connection: sa.Connection, now_ms: int, station: str | None = None) -> dict[str, tuple[int, Visit]]:
+    """Station → the visit that goes on now, with its number."""
+    going = (visit.c.since_ms <= now_ms) & (visit.c.until_ms.is_(None) | (visit.c.until_ms > now_ms))
+    query = sa.select(visit).where(going).order_by(visit.c.since_ms, visit.c.id)
+    if station is not None:
+        query = query.where(visit.c.station == station)
+    return {row.station: (row.id, _visit(row)) for row in connection.execute(query)}
+
+
+def begin_visit(connection: sa.Connection, new: Visit, author: Author) -> int:
+    """Keep a visit; its number. Raises Refused while another one of the station goes on."""
+    there = [v for _, v in visits(connection, new.station)]
+    if new.since_ms in {v.since_ms for v in there}:
+        raise Refused(sentence("upkeep.visit_there", station=new.station, since=rfc3339(new.since_ms)))
+    if faults := faults_of([*there, new]):
+        since, why = rfc3339(faults[0][0].since_ms), faults[0][1]
+        raise Refused(sentence("upkeep.a_visit_clashes", station=new.station, since=since, why=why))
+    _put_visit(connection, new, author)
+    mine = (visit.c.station == new.station) & (visit.c.since_ms == new.since_ms)
+    return int(connection.execute(sa.select(visit.c.id).where(mine)).scalar_one())
+
+
+def end_visit(
+    connection: sa.Connection, station: str, number: int, until_ms: int, author: Author, note: str | None = None
+) -> Visit:
+    """End a visit. Raises NotFound, and Refused when it is over already or would end before it began."""
+    there = dict(visits(connection, station))
+    if number not in there:
+        raise NotFound(sentence("upkeep.no_visit", station=station, number=number))
+    going = there[number]
+    if going.until_ms is not None:
+        raise Refused(sentence("upkeep.visit_over", number=number, station=station, until=rfc3339(going.until_ms)))
+    if until_ms <= going.since_ms:
+        raise Refused(sentence("upkeep.visit_began", number=number, station=station, since=rfc3339(going.since_ms)))
+    ended = replace(going, until_ms=until_ms, note=going.note if note is None else note)
+    _put_visit(connection, ended, author)
+    return ended
+
+
+def _put_visit(connection: sa.Connection, one: Visit, author: Author) -> None:
+    values = {"until_ms": one.until_ms, "parameters": list(one.parameters), "by": one.by, "note": one.note}
+    put(connection, visit, {"station": one.station, "since_ms": one.since_ms}, values, author)
+
+
+def _visit(row: sa.Row[Any]) -> Visit:
+    return Visit(row.station, row.since_ms, row.until_ms, tuple(row.parameters), row.by, row.note)
+
+
+# -- reviews -----------------------------------------------------------------------------------------------------------
+
+
+def reviews(connection: sa.Connection, station: str | None = None) -> list[tuple[int, Review]]:
+    """(number, review), oldest first."""
+    query = sa.select(review).order_by(review.c.since_ms, review.c.id)
+    if station is not None:
+        query = query.where(review.c.station == station)
+    return [
+        (row.id, Review(**{name: row._mapping[name] for name in Review.__slots__} | {"verdict": Verdict(row.verdict)}))
+        for row in connection.execute(query)
+    ]
+
+
+def add_review(connection: sa.Connection, new: Review, author: Author) -> int:
+    """Keep a review; its number. Raises Refused where one in force speaks of the same readings."""
+    for number, one in reviews(connection, new.station):
+        if not one.void and one.meets(new):
+            raise Refused(
+                sentence(
+                    "upkeep.reviewed_already",
+                    number=number,
+                    station=new.station,
+                    verdict=one.verdict,
+                    since=rfc3339(one.since_ms),
+                    until=rfc3339(one.until_ms),
+                )
+            )
+    _put_review(connection, new, author)
+    mine = sa.and_(*(review.c[name] == getattr(new, name) for name in _REVIEW_KEY))
+    return int(connection.execute(sa.select(review.c.id).where(mine)).scalar_one())
+
+
+def void_review(connection: sa.Connection, station: str, number: int, author: Author) -> Review:
+    """Take a review back; it stays on record. Raises NotFound, and Refused where it was taken back before."""
+    found = dict(reviews(connection, station))
+    if number not in found:
+        raise NotFound(sentence("upkeep.no_review", station=station, number=number))
+    if found[number].void:
+        raise Refused(sentence("upkeep.void_already", number=number, station=station))
+    after = replace(found[number], void=True)
+    _put_review(connection, after, author)
+    return after
+
+
+_REVIEW_KEY = ("station", "parameter", "since_ms", "at_ms")
+
+
+def _put_review(connection: sa.Connection, one: Review, author: Author) -> None:
+    values = {name: getattr(one, name) for name in Review.__slots__} | {"verdict": one.verdict.value}
+    put(connection, review, {name: values.pop(name) for name in _REVIEW_KEY}, values, author)
+
+
+# -- mutes -------------------------------------------------------------------------------------------------------------
+
+
+def mutes(connection: sa.Connection, station: str | None = None) -> list[tuple[int, Mute]]:
+    """(number, mute), oldest first."""
+    query = sa.select(mute).order_by(mute.c.since_ms, mute.c.id)
+    if station is not None:
+        query = query.where(mute.c.station == station)
+    return [
+        (row.id, Mute(row.station, row.since_ms, row.until_ms, tuple(row.rules), row.by, row.reason))
+        for row in connection.execute(query)
+    ]
+
+
+def add_mute(connection: sa.Connection, new: Mute, author: Author) -> int:
+    """Keep a mute; its number. Raises Refused where one of the station begins at the same instant."""
+    mine = (mute.c.station == new.station) & (mute.c.since_ms == new.since_ms)
+    if (number := connection.execute(sa.select(mute.c.id).where(mine)).scalar()) is not None:
+        raise Refused(sentence("upkeep.mute_there", number=number, station=new.station, since=rfc3339(new.since_ms)))
+    _put_mute(connection, new, author)
+    return int(connection.execute(sa.select(mute.c.id).where(mine)).scalar_one())
+
+
+def end_mute(connection: sa.Connection, station: str, number: int, until_ms: int, author: Author) -> Mute:
+    """End a mute earlier, or extend it.
+
+    Raises NotFound, ConfigurationError for an end too far ahead, and Refused for one before it began.
+    """
+    if author.at_ms is not None and until_ms > author.at_ms + LONGEST_MUTE_MS:
+        raise ConfigurationError(sentence("upkeep.mute_ahead", until=rfc3339(until_ms)))
+    found = dict(mutes(connection, station))
+    if number not in found:
+        raise NotFound(sentence("upkeep.no_mute", station=station, number=number))
+    if until_ms <= found[number].since_ms:
+        raise Refused(
+            sentence("upkeep.mute_began", number=number, station=station, since=rfc3339(found[number].since_ms))
+        )
+    after = replace(found[number], until_ms=until_ms)
+    _put_mute(connection, after, author)
+    return after
+
+
+def _put_mute(connection: sa.Connection, one: Mute, author: Author) -> None:
+    values = {"until_ms": one.until_ms, "rules": list(one.rules), "by": one.by, "reason": one.reason}
+    put(connection, mute, {"station": one.station, "since_ms": one.since_ms}, values, author)
+
+
+# -- photos ------------------------------------------------------------------------------------------------------------
+
+
+def add_photo(connection: sa.Connection, one: Photo, author: Author) -> bool:
+    """Keep what is known of a photo; the same photo of a station twice is one (False)."""
+    values = {name: getattr(one, name) for name in Photo.__slots__}
+    return put(connection, photo, {name: values.pop(name) for name in ("station", "sha256")}, values, author)
+
+
+def photos(connection: sa.Connection, station: str) -> list[Photo]:
+    """The photos of a station, newest first."""
+    query = sa.select(photo).where(photo.c.station == station).order_by(photo.c.taken_ms.desc(), photo.c.id.desc())
+    return [Photo(**{name: row._mapping[name] for name in Photo.__slots__}) for row in connection.execute(query)]
+
+
+def photo_type(connection: sa.Connection, sha256: str) -> str:
+    """The media type of a photo of a station; raises NotFound for what is the photo of none."""
+    found = connection.execute(sa.select(photo.c.media_type).where(photo.c.sha256 == sha256).limit(1)).scalar()
+    if found is None:
+        raise NotFound(sentence("attachment.no_such_photo", name=sha256[:80]))
+    return str(found)
+
+
+# -- marks -------------------------------------------------------------------------------------------------------------
+
+
+def marks(connection: sa.Connection) -> set[MarkSpan]:
+    """The marks that the stored readings carry now."""
+    rows = connection.execute(sa.select(mark))
+    return {MarkSpan(r.station, r.parameter, QualityTest(r.test), r.start_ms, r.end_ms) for r in rows}
+
+
+def save_marks(connection: sa.Connection, before: Iterable[MarkSpan], after: Iterable[MarkSpan]) -> None:
+    """The stored readings carry the marks ``after`` instead of ``before``."""
+    gone, new = set(before) - set(after), set(after) - set(before)
+    for one in sorted(gone):
+        connection.execute(sa.delete(mark).where(*(mark.c[name] == value for name, value in _row(one).items())))
+    if new:
+        connection.execute(sa.insert(mark), [_row(one) for one in sorted(new)])
+
+
+def _row(one: MarkSpan) -> dict[str, Any]:
+    names = {"station": one.station, "parameter": one.parameter, "test": int(one.test)}
+    return names | {"start_ms": one.start_ms, "end_ms": one.end_ms}

@@ -1,0 +1,1 @@
+"""Backup, restore, and moving a site to another database."""

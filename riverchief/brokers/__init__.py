@@ -1,0 +1,1 @@
+"""MQTT brokers: one of our own for demo and tests, users and rights, certificates."""

@@ -1,0 +1,165 @@
+"""Connections to the API: so many for each address, and a time limit for what has to arrive on one.
+
+Uvicorn waits for ever for the headers and the body of a request. These protocols are its own, with a limit for both;
+they count a connection until it ends, also once it has become a WebSocket.
+"""
+
+import asyncio
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from infra.throttle import network_of
+
+log = structlog.get_logger(__name__)
+
+RESERVED_FILES = 256
+"""Open files that connections leave to the database, the broker and the photos."""
+WANTED_FILES = 65_536
+"""Open files asked of the operating system, which often begins with 1,024; a connection takes one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client may take: for the headers of a request, and for each ``body_bytes`` of its body.
+
+    Our choice: 273 bytes a second, a fraction of what a phone on a weak network sends.
+    """
+
+    headers_s: float = 20.0
+    body_s: float = 30.0
+    body_bytes: int = 8 * 1024
+
+
+class Door:
+    """Counts connections by IPv4 address and IPv6 /64: at most ``each``, and ``total`` of all together.
+
+    Those of ``proxies`` (addresses and networks) speak for many people and count in the total alone.
+    """
+
+    def __init__(self, each: int, total: int, patience: Patience = Patience(), proxies: Collection[str] = ()) -> None:
+        self.patience = patience
+        self._each = each
+        self._total = total
+        self._proxies = tuple(ipaddress.ip_network(one) for one in proxies)
+        self._open: Counter[str] = Counter()
+
+    def enter(self, address: str) -> bool:
+        """Count a new connection; false where it is one too many."""
+        network = network_of(address)
+        full = self._open.get(network, 0) >= self._each and not self._is_proxy(address)
+        if full or self._open.total() >= self._total:
+            return False
+        self._open[network] += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """A connection that had entered ended."""
+        network = network_of(address)
+        self._open[network] -= 1
+        if not self._open[network]:
+            del self._open[network]
+
+    def _is_proxy(self, address: str) -> bool:
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(found in network for network in self._proxies)
+
+
+def files_for_connections() -> int:
+    """Raise the limit of open files as far as it goes; how many connections there may be."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return WANTED_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = WANTED_FILES if hard == resource.RLIM_INFINITY else min(hard, WANTED_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        soft = most
+    return max(RESERVED_FILES, (WANTED_FILES if soft == resource.RLIM_INFINITY else soft) - RESERVED_FILES)
+
+
+def protocols(door: Door) -> tuple[type[HttpToolsProtocol], type[WebSocketsSansIOProtocol]]:
+    """Uvicorn's protocols, guarded by ``door``."""
+    patience = door.patience
+
+    class Http(HttpToolsProtocol):
+        entered = False
+        timer: asyncio.TimerHandle | None = None
+        received = 0
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.entered = door.enter(_address(self))
+            if self.entered:
+                self._wait(patience.headers_s, self._headers_late)
+            else:
+                log.warning("a connection too many was closed", address=_address(self))
+                transport.abort()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._arrived()
+            if self.entered:
+                door.leave(_address(self))
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self.timer is None:
+                self._wait(patience.headers_s, self._headers_late)
+            super().data_received(data)
+
+        def on_headers_complete(self) -> None:
+            super().on_headers_complete()
+            self.received = 0
+            self._wait(patience.body_s, self._body_late)
+
+        def on_body(self, body: bytes) -> None:
+            self.received += len(body)
+            super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            self._arrived()
+            super().on_message_complete()
+
+        def handle_websocket_upgrade(self) -> None:
+            self._arrived()
+            super().handle_websocket_upgrade()
+
+        def _wait(self, seconds: float, late: Callable[[], None]) -> None:
+            self._arrived()
+            self.timer = self.loop.call_later(seconds, late)
+
+        def _arrived(self) -> None:
+            if self.timer is not None:
+                self.timer.cancel()
+                self.timer = None
+
+        def _headers_late(self) -> None:
+            self.transport.abort()
+
+        def _body_late(self) -> None:
+            if self.flow.read_paused or self.received >= patience.body_bytes:  # we do not read, or it comes
+                self.received = 0
+                self._wait(patience.body_s, self._body_late)
+            else:
+                self.transport.abort()
+
+    class WebSocket(WebSocketsSansIOProtocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            door.leave(_address(self))
+            super().connection_lost(exc)
+
+    return Http, WebSocket
+
+
+def _address(protocol: Any) -> str:
+    return protocol.client[0] if protocol.client else ""

@@ -1,0 +1,82 @@
+"""The clock of the cases: reminders, escalation, and successors, once a round; one worker of a database does it.
+
+What fires is written together with when it fires next (`governance.incidents.store.remind`): a worker killed at any
+moment says nothing twice and forgets nothing.
+"""
+
+from collections.abc import Callable
+
+import structlog
+
+from governance.incidents import store as incident_store
+from governance.incidents.deadlines import Policy
+from governance.organisation.regions import Regions
+from governance.people import store as people_store
+from infra.database import Database
+from infra.errors import StorageUnavailable
+from infra.periodic import PeriodicWorker
+from ingest.storage import registry as registry_store
+from sensors.parameters import Catalogue
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 15.0
+
+
+class Reminders(PeriodicWorker):
+    """A thread that tells people what is due; ``wake`` tells the deliverer that there is something in the outbox."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalogue: Catalogue,
+        policy: Policy,
+        *,
+        source: str,
+        clock_ms: Callable[[], int],
+        wake: Callable[[], None] = lambda: None,
+        every_s: float = EVERY_S,
+    ) -> None:
+        super().__init__("reminders")
+        self._database = database
+        self._catalogue = catalogue
+        self._policy = policy
+        self._source = source
+        self._clock_ms = clock_ms
+        self._wake = wake
+        self._every_s = every_s
+        self.last_round_ms: int | None = None
+        self.last_error = ""
+
+    def round(self) -> int:
+        """Fire what is due; how many entries were written. Raises StorageUnavailable."""
+        now_ms = self._clock_ms()
+        with self._database.read() as connection:
+            registry = registry_store.load(connection, self._catalogue)
+        regions = Regions(registry.regions)
+        total = 0
+        while True:
+            with self._database.write() as connection:
+                told = incident_store.remind(
+                    connection, now_ms, up=regions.parent, source=self._source, policy=self._policy
+                )
+            total += len(told)
+            if len(told) < incident_store.AT_ONCE:
+                break
+        with self._database.write() as connection:
+            total += len(people_store.inherit(connection, now_ms=now_ms, source=self._source, regions=regions))
+        if total:
+            self._wake()
+        self.last_round_ms, self.last_error = now_ms, ""
+        return total
+
+    def next_round(self) -> float:
+        try:
+            self.round()
+        except StorageUnavailable as error:
+            self.last_error = str(error)
+            log.warning("reminders wait for the database", error=str(error))
+        except Exception as error:
+            self.last_error = f"{type(error).__name__}: {error}"
+            log.exception("a round of reminders failed")
+        return self._every_s

@@ -1,0 +1,137 @@
+"""One ingest works on a database at a time: two would each believe they know every series' last reading.
+
+On SQLite a lock on a file beside the database says who; the system takes it from a process that dies. On PostgreSQL it
+is an advisory lock of the session through which the ingest writes (:class:`infra.sole_writer.SoleWriter`): whoever
+loses the session cannot commit any more, so that even an ingest that woke from a long sleep does no harm.
+
+An ingest that finds another one at work on PostgreSQL stands by and takes over when that one ends, however it ends.
+What was not acknowledged is delivered to it again. (docs/decisions/0012)
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+import structlog
+
+from infra import file_lock
+from infra.errors import ConfigurationError, StorageUnavailable
+from infra.sole_writer import SoleWriter
+from infra.texts import sentence
+from riverchief.signals import on_signal
+
+log = structlog.get_logger(__name__)
+
+INGEST_LOCK = 0x7269_7665_7202
+"""The advisory lock of the ingest: one number for all our programs, in each database a lock of its own."""
+
+ASK_EVERY_S = 1.0
+"""How often an ingest that stands by asks for the lock."""
+
+CONFIRM_EVERY_S = 2.0
+"""How often an ingest makes sure of its lock while nothing is written."""
+
+UNSURE_S = 60.0
+"""After so long without an answer the server has given up our session too, and another ingest may be at work: from then
+on both would take the broker's session from each other without end, and one of them has to go."""
+
+
+@contextmanager
+def alone(url: str, *, wait: bool = False) -> Iterator[SoleWriter | None]:
+    """Keep other ingests away from a database while this lasts.
+
+    Yields the database through which the ingest must write; None on SQLite, where any connection will do. With ``wait``
+    a PostgreSQL ingest stands by while another one works; SIGTERM then ends the process.
+
+    Raises ConfigurationError while another ingest works and nothing is waited for, and StorageUnavailable at the end
+    when the lock was lost to another ingest, or may have been: the process has been asked to leave then, and whoever
+    watches over it should start it again.
+    """
+    address = sa.make_url(url)
+    if address.get_backend_name() == "sqlite":
+        with _file_locked(address):
+            yield None
+        return
+    writer = SoleWriter(url, INGEST_LOCK)
+    try:
+        if wait:
+            _stand_by(writer)
+        elif not writer.acquire():
+            raise ConfigurationError(sentence("ingest.taken_stop", writer=writer))
+        lookout = Lookout(writer)
+        lookout.start()
+        try:
+            yield writer
+        finally:
+            lookout.end()
+        if lookout.reason:
+            raise StorageUnavailable(lookout.reason)
+    finally:
+        writer.close()
+
+
+class Lookout:
+    """Makes sure of the lock from time to time, and asks the process to leave when it is lost for good."""
+
+    def __init__(self, writer: SoleWriter) -> None:
+        self._writer = writer
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
+        self.reason = ""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        sure_at = time.monotonic()
+        while not self.reason and not self._ended.wait(CONFIRM_EVERY_S):
+            try:
+                if self._writer.confirm():
+                    sure_at = time.monotonic()
+                else:
+                    self.reason = f"another session holds the ingest's lock on {self._writer}; this ingest ends"
+            except StorageUnavailable as error:
+                if time.monotonic() - sure_at > UNSURE_S:
+                    self.reason = f"{self._writer} has not answered for {UNSURE_S:g} s; this ingest ends: {error}"
+        if self.reason:
+            log.error(self.reason)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _stand_by(writer: SoleWriter) -> None:
+    """Return once we are the writer; a process that is asked to leave meanwhile does."""
+    asked = threading.Event()
+    with on_signal(lambda *_: asked.set()):
+        if writer.acquire():
+            return
+        log.warning("another ingest works on this database; standing by to take over", database=str(writer))
+        while not asked.wait(ASK_EVERY_S):
+            try:
+                if writer.acquire():
+                    log.warning("the other ingest has ended; taking over", database=str(writer))
+                    return
+            except StorageUnavailable as error:
+                log.warning("standing by, the database does not answer", error=str(error))
+    raise SystemExit(0)
+
+
+@contextmanager
+def _file_locked(address: sa.URL) -> Iterator[None]:
+    if not address.database or address.database == ":memory:":  # nobody else can reach it
+        yield
+        return
+    folder = Path(address.database).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "ingest.lock").open("a") as handle:
+        if not file_lock.lock(handle):
+            raise ConfigurationError(sentence("ingest.taken", folder=folder))
+        yield

@@ -1,0 +1,1 @@
+"""Commands over tables without a site: formats, ``assess`` and ``classify``."""

@@ -1,0 +1,365 @@
+"""Tables read and written in pieces: CSV (also gzip), Excel, Parquet. A million rows need the memory of one piece.
+
+Columns keep their headers and their place; in a piece they are called by their position (``"0"``, ``"1"``, …), so that
+a table with two equal headers goes through unharmed. CSV cells stay the text they are.
+"""
+
+import csv
+import gzip
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Protocol, cast
+
+import fastexcel
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+from riverchief.tables import workbook
+
+PIECE_BYTES = 16 << 20
+PIECE_ROWS = 200_000
+RECORD_BYTES = 64 << 20
+"""A CSV record longer than this is a quote that somebody forgot to close."""
+EXCEL_ROWS = 1_048_575
+"""Rows of data a sheet can hold beside its header."""
+
+_BOM = b"\xef\xbb\xbf"
+_SEPARATORS = (",", ";", "\t")
+_BROKEN = (OSError, EOFError, ValueError, pl.exceptions.PolarsError, pa.ArrowException, fastexcel.FastExcelError)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of a table, columns called by position. ``first`` is the number of its first row, counted from 0.
+
+    ``text`` is what a CSV piece was read from (UTF-8), ``first_line`` the line in the file where it begins.
+    """
+
+    frame: pl.DataFrame
+    first: int
+    done: float
+    first_line: int = 2
+    text: bytes | None = field(default=None, repr=False)
+    separator: str = ","
+
+    def line(self, row: int) -> int:
+        """The line of the file (row of the sheet, header included) where ``row`` of this piece stands."""
+        if self.text is None:
+            return self.first + row + 2
+        reader = csv.reader(io.StringIO(self.text.decode("utf-8"), newline=""), delimiter=self.separator)
+        begins = 0
+        for i, _ in enumerate(reader):
+            if i == row:
+                break
+            begins = reader.line_num
+        return self.first_line + begins
+
+
+class Source(Protocol):
+    """A table that can be read once, piece by piece."""
+
+    names: list[str]
+    bom: bool
+    """Whether it was written by a spreadsheet that tells UTF-8 by the mark at its beginning, or knows only GBK."""
+
+    def pieces(self) -> Iterator[Piece]: ...
+
+
+class Sink(Protocol):
+    """Where a table goes, piece by piece, columns in the order of the names it was opened with."""
+
+    def write(self, frame: pl.DataFrame) -> None: ...
+
+    def close(self) -> None: ...
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[Source]:
+    """Open a table by its ending (``.csv``, ``.csv.gz``, ``.txt``, ``.tsv``, ``.parquet``, ``.xlsx``, ``.xls``).
+
+    Raises ConfigurationError naming the file, and the line where there is one, for what cannot be read.
+    """
+    with ExitStack() as opened:
+        with _told(path):
+            match path.suffix.lower():
+                case ".parquet":
+                    source: Source = _Parquet(path, opened.enter_context(pq.ParquetFile(path)))
+                case ".xlsx" | ".xls":
+                    if zipfile.is_zipfile(path):  # .xls of 2007 and later, too
+                        workbook.check(path)
+                    source = _Excel(path)
+                case _:
+                    source = _Csv(path, opened.enter_context(path.open("rb")))
+        yield source
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What cannot be read, as one sentence about the file; not wrapped around the work of whoever reads."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ConfigurationError(sentence("file.missing", path=path)) from None
+    except IsADirectoryError:
+        raise ConfigurationError(sentence("table.folder", path=path)) from None
+    except _BROKEN as error:
+        raise ConfigurationError(sentence("file.no_table", path=path, error=str(error).splitlines()[0])) from error
+
+
+class _Csv:
+    """Text in pieces of whole records; UTF-8 or GB 18030, comma, semicolon or tab, plain or gzip."""
+
+    def __init__(self, path: Path, raw: BinaryIO) -> None:
+        self.path = path
+        self._raw = raw
+        self._size = max(1, path.stat().st_size)
+        packed = raw.read(2) == b"\x1f\x8b"
+        raw.seek(0)
+        self._stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if packed else raw)
+        self._blocks = self._whole_records()
+        first = next(self._blocks, b"")
+        if first[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise ConfigurationError(sentence("table.utf16", path=path))
+        text = self._utf8(first.removeprefix(_BOM), 1)
+        self.bom = text != first
+        header, self._rest = _split_header(text)
+        if not header.strip():
+            raise ConfigurationError(sentence("table.empty", path=path))
+        self._separator = max(_SEPARATORS, key=header.decode("utf-8").count)
+        lines = csv.reader(io.StringIO(header.decode("utf-8"), newline=""), delimiter=self._separator)
+        self.names = next(lines)
+        self._line = 1 + header.count(b"\n")
+
+    def pieces(self) -> Iterator[Piece]:
+        schema = {str(i): pl.String() for i in range(len(self.names))}
+        first, line = 0, self._line
+        with _told(self.path):
+            for text in self._texts(self._rest, line):
+                frame = self._frame(text, line, schema)
+                yield Piece(frame, first, self._raw.tell() / self._size, line, text, self._separator)
+                first += len(frame)
+                line += text.count(b"\n")
+
+    def _texts(self, text: bytes, line: int) -> Iterator[bytes]:
+        """The blocks as UTF-8; blank lines at the very end of the file are no rows."""
+        for block in self._blocks:
+            if text:
+                yield text
+            line += text.count(b"\n")
+            text = self._utf8(block, line)
+        text = text.rstrip(b"\r\n")
+        if text:
+            yield text + b"\n"
+
+    def _whole_records(self) -> Iterator[bytes]:
+        """Blocks that end where a record ends: at a line end outside quotes."""
+        held, line = b"", 1
+        while block := self._stream.read(PIECE_BYTES):
+            held += block
+            end = _last_record_end(held)
+            if end == 0 and len(held) > RECORD_BYTES:
+                raise ConfigurationError(sentence("table.quote", path=self.path, line=line))
+            if end:
+                yield held[:end]
+                line += held.count(b"\n", 0, end)
+                held = held[end:]
+        if held:
+            yield held
+
+    def _utf8(self, block: bytes, line: int) -> bytes:
+        if block.isascii():
+            return block
+        try:
+            block.decode("utf-8")
+            return block
+        except UnicodeDecodeError as not_utf8:
+            try:
+                return block.decode("gb18030").encode("utf-8")
+            except UnicodeDecodeError:
+                where = line + block.count(b"\n", 0, not_utf8.start)
+                raise ConfigurationError(sentence("table.bad_text", path=self.path, where=where)) from None
+
+    def _frame(self, text: bytes, line: int, schema: dict[str, pl.String]) -> pl.DataFrame:
+        try:
+            return pl.read_csv(
+                text,
+                has_header=False,
+                schema=schema,
+                separator=self._separator,
+                missing_columns="insert",
+            )
+        except pl.exceptions.PolarsError as error:
+            self._tell_long_row(text, line)
+            said = str(error).splitlines()[0]
+            raise ConfigurationError(sentence("table.line_or_after", path=self.path, line=line, error=said)) from error
+
+    def _tell_long_row(self, text: bytes, line: int) -> None:
+        reader = csv.reader(io.StringIO(text.decode("utf-8"), newline=""), delimiter=self._separator)
+        begins = 0
+        for cells in reader:
+            if len(cells) > len(self.names):
+                said = {"path": self.path, "line": line + begins, "cells": len(cells), "columns": len(self.names)}
+                raise ConfigurationError(sentence("table.long_row", **said))
+            begins = reader.line_num
+
+
+def _last_record_end(text: bytes) -> int:
+    """Just after the last line end that has an even number of quotes before it; 0 when there is none."""
+    if b'"' not in text:
+        return text.rfind(b"\n") + 1
+    letters = np.frombuffer(text, np.uint8)
+    ends, quotes = np.flatnonzero(letters == ord("\n")), np.flatnonzero(letters == ord('"'))
+    outside = ends[np.searchsorted(quotes, ends) % 2 == 0]
+    return int(outside[-1]) + 1 if len(outside) else 0
+
+
+def _split_header(text: bytes) -> tuple[bytes, bytes]:
+    """The first record, which may have line ends within quotes, and what follows."""
+    end = text.find(b"\n")
+    while end >= 0 and text.count(b'"', 0, end) % 2:
+        end = text.find(b"\n", end + 1)
+    return (text, b"") if end < 0 else (text[: end + 1], text[end + 1 :])
+
+
+class _Parquet:
+    def __init__(self, path: Path, file: pq.ParquetFile) -> None:
+        self.path = path
+        self.names = list(file.schema_arrow.names)
+        self.bom = False
+        self._file = file
+
+    def pieces(self) -> Iterator[Piece]:
+        first, rows = 0, max(1, self._file.metadata.num_rows)
+        places = [str(i) for i in range(len(self.names))]
+        with _told(self.path):
+            for batch in self._file.iter_batches(batch_size=PIECE_ROWS):
+                frame = pl.DataFrame(pa.table(batch.columns, names=places))
+                yield Piece(frame, first, (first + len(frame)) / rows)
+                first += len(frame)
+
+
+class _Excel:
+    """The first sheet of a workbook. A sheet is read whole: it cannot have more than a million rows."""
+
+    def __init__(self, path: Path) -> None:
+        frame = pl.read_excel(path, infer_schema_length=None, drop_empty_rows=False, drop_empty_cols=False)
+        self.names = frame.columns
+        self.bom = False
+        self._frame = frame.rename({name: str(i) for i, name in enumerate(frame.columns)})
+
+    def pieces(self) -> Iterator[Piece]:
+        for first in range(0, len(self._frame), PIECE_ROWS):
+            frame = self._frame.slice(first, PIECE_ROWS)
+            yield Piece(frame, first, (first + len(frame)) / len(self._frame))
+
+
+# -- writing ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def writing(path: Path, names: Sequence[str], *, bom: bool = False) -> Iterator[Sink]:
+    """A table that appears at ``path`` once it is complete, its kind by its ending (``.csv.gz`` too).
+
+    ``bom`` begins CSV with the mark by which spreadsheets tell UTF-8. Written beside its place first: a failure leaves
+    what was there, and the table may replace the one being read.
+    Raises ConfigurationError when it cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        with beside.open("wb") as file:
+            sink = _sink(path, file, names, bom)
+            yield sink
+            sink.close()
+        beside.replace(path)
+    except OSError as error:
+        raise ConfigurationError(sentence("file.unwritable", file=path, error=error.strerror or error)) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _sink(path: Path, file: BinaryIO, names: Sequence[str], bom: bool) -> Sink:
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    match endings[-1:]:
+        case [".parquet"]:
+            return ParquetSink(file, _unequal(path, names))
+        case [".xlsx"]:
+            return ExcelSink(path, file, _unequal(path, names))
+        case [".gz"]:
+            packed = gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6, mtime=0)
+            return CsvSink(cast(IO[bytes], packed), names, bom=bom)
+        case [".csv" | ".txt"]:
+            return CsvSink(file, names, bom=bom)
+    raise ConfigurationError(sentence("table.ending", path=path))
+
+
+def _unequal(path: Path, names: Sequence[str]) -> Sequence[str]:
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise ConfigurationError(sentence("table.columns_twice", path=path, name=name))
+    return names
+
+
+class CsvSink:
+    """CSV in UTF-8 to a binary stream, header first."""
+
+    def __init__(self, stream: IO[bytes], names: Sequence[str], *, bom: bool = False) -> None:
+        self._stream = stream
+        header = io.StringIO()
+        csv.writer(header, lineterminator="\n").writerow(names)
+        stream.write((_BOM if bom else b"") + header.getvalue().encode("utf-8"))
+
+    def write(self, frame: pl.DataFrame) -> None:
+        frame.write_csv(self._stream, include_header=False)
+
+    def close(self) -> None:
+        if isinstance(self._stream, gzip.GzipFile):
+            self._stream.close()
+
+
+class ParquetSink:
+    """Parquet, the types of the first piece; the file is begun by the first piece, which may have no rows."""
+
+    def __init__(self, file: BinaryIO, names: Sequence[str]) -> None:
+        self._file, self._names = file, list(names)
+        self._writer: Any = None
+
+    def write(self, frame: pl.DataFrame) -> None:
+        table = frame.to_arrow().rename_columns(self._names)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._file, table.schema, compression="zstd")
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class ExcelSink:
+    """A workbook of one sheet."""
+
+    def __init__(self, path: Path, file: BinaryIO, names: Sequence[str]) -> None:
+        self._path, self._file, self._names = path, file, list(names)
+        self._pieces: list[pl.DataFrame] = []
+        self._rows = 0
+
+    def write(self, frame: pl.DataFrame) -> None:
+        self._rows += len(frame)
+        if self._rows > EXCEL_ROWS:
+            raise ConfigurationError(sentence("table.sheet_rows", path=self._path, most=EXCEL_ROWS))
+        self._pieces.append(frame)
+
+    def close(self) -> None:
+        frame = pl.concat(self._pieces)
+        frame.columns = self._names
+        frame.write_excel(self._file)

@@ -1,0 +1,1 @@
+"""One detector a file: pure functions over columns of readings; ``sensors.quality.engine`` runs them."""

@@ -1,0 +1,116 @@
+"""Why a reading is doubtful and what an event looks like, in one sentence of each language."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from infra.texts import Text, say
+from infra.times import from_ms
+from sensors.parameters import catalogue
+from sensors.quality.detectors.clock_shift import Shift
+from sensors.quality.detectors.slow_events import FOLLOWED, CombinedAlarms
+from sensors.quality.detectors.sudden_events import Alarms, DiscountReason, EventCause
+from sensors.reading import QualityTest
+
+
+def test_names(bits: int) -> Text:
+    """The tests in a bit set, the gravest first."""
+    told = [say(f"quality.{str(test.name).lower()}") for test in QualityTest if test & bits]
+    return Text("；".join(text.zh for text in told), "; ".join(text.en for text in told))
+
+
+def clock_shift_text(shift: Shift, stations: Sequence[str]) -> Text:
+    """That the days of these stations shifted, by how much and from when on."""
+    return say(
+        "quality.clock_later" if shift.hours > 0 else "quality.clock_earlier",
+        stations=", ".join(stations),
+        day=f"{from_ms(shift.since_ms):%Y-%m-%d}",
+        hours=f"{abs(shift.hours):.1f}",
+    )
+
+
+def maintenance_due_text(station: str, column: str, since_ms: Sequence[int], *, optical: bool) -> Text:
+    """That a sensor crept away from its neighbours, or its lens was overgrown, from these days on."""
+    days = ", ".join(f"{from_ms(one):%Y-%m-%d}" for one in since_ms)
+    return say("quality.lens" if optical else "quality.creeps", station=station, column=column, days=days)
+
+
+TOLD: Final = 4
+"""So many sensors are told of, those that moved most: the sentence is read on a telephone."""
+
+
+def event_text(alarms: Alarms, row: int, *, figures: bool = True) -> Text:
+    """The sentence of an alarm: what it looks like, how sure, the moves for and against it, and what is doubtful.
+
+    Without ``figures`` the moves are named alone: for who shows them as a table beside it.
+    """
+    if isinstance(alarms, CombinedAlarms) and alarms.slow(row):
+        return _slow(alarms, row, figures)
+    meaning, doubt = alarms.meaning(row), DiscountReason(int(alarms.doubt[row]))
+    moves = [_move(role, size, figures) for role, size in meaning.evidence[:TOLD]]
+    evidence = _listed(moves, len(meaning.evidence))
+    told = say(
+        "event.told_doubtful" if doubt else "event.told",
+        cause=say(f"event.{meaning.cause}"),
+        confidence=round(100 * meaning.confidence),
+        evidence=evidence,
+    )
+    if figures and not alarms.alone[row]:
+        weighed = say("event.weighed", total=f"{alarms.total[row]:.1f}", needed=f"{alarms.needed[row]:.1f}")
+        told = _and(told, weighed)
+    if meaning.against:
+        quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
+        told = _and(
+            told, say("event.quiet", roles=Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet)))
+        )
+    if doubt:
+        told = _and(told, say(f"event.doubt_{doubt.name.lower()}", role=say(f"sensor_role.{meaning.evidence[0][0]}")))
+    if alarms.supported[row]:
+        told = _and(told, say("event.upstream"))
+    return _and(told, say("event.alone")) if alarms.alone[row] else told
+
+
+def _slow(alarms: CombinedAlarms, row: int, figures: bool) -> Text:
+    """The same of a change of hours or days: what the sensors show, and how far they usually went."""
+    meaning = alarms.meaning(row)
+    key_of = {role: key for key, role in FOLLOWED.items()}
+    place_of = {role: i for i, role in enumerate(FOLLOWED.values())}
+    shown = []
+    for role, size in meaning.evidence[:TOLD]:
+        if not figures:
+            shown.append(_move(role, size, figures))
+            continue
+        one, i = catalogue()[key_of[role]], place_of[role]
+        now, usual = one.show(float(alarms.now[row, i])), one.show(float(alarms.usual[row, i]))
+        name = Text(one.zh, one.en)
+        shown.append(say("event.slow_high" if size > 0 else "event.slow_low", parameter=name, now=now, usual=usual))
+    told = say(
+        "event.told_doubtful" if alarms.doubt[row] else "event.told",
+        cause=say(f"event.{meaning.cause}"),
+        confidence=round(100 * meaning.confidence),
+        evidence=_listed(shown, len(meaning.evidence)),
+    )
+    if meaning.against:
+        quiet = [say(f"sensor_role.{role}") for role, _ in meaning.against]
+        unmoved = Text("、".join(q.zh for q in quiet), ", ".join(q.en for q in quiet))
+        told = _and(told, say("event.quiet", roles=unmoved))
+    if alarms.doubt[row]:
+        told = _and(told, say("event.doubt_lone" if alarms.doubt[row] == DiscountReason.LONE else "event.doubt_muddy"))
+    if meaning.cause is EventCause.BLOOM and dict(meaning.evidence).get("oxygen", 0.0) < 0:
+        told = _and(told, say("event.bloom_rots"))
+    return _and(told, say("event.beside")) if alarms.supported[row] else told
+
+
+def _move(role: str, size: float, figures: bool) -> Text:
+    direction = say("event.up" if size > 0 else "event.down")
+    key = "event.move" if figures else "event.move_alone"
+    return say(key, role=say(f"sensor_role.{role}"), direction=direction, size=f"{abs(size):.1f}")
+
+
+def _listed(moves: Sequence[Text], count: int) -> Text:
+    """The moves that are told, and how many more there are."""
+    listed = Text("，".join(m.zh for m in moves), ", ".join(m.en for m in moves))
+    return _and(listed, say("event.more_moved", rest=count - len(moves))) if count > len(moves) else listed
+
+
+def _and(first: Text, second: Text) -> Text:
+    return Text(first.zh + second.zh, first.en + second.en)

@@ -1,0 +1,332 @@
+"""What every series remembers between batches: its last readings, its sketches, and the thresholds drawn from them.
+
+``assess`` reads a :class:`Memory` and never changes it: what is to be remembered comes back as :class:`Carried` and is
+applied by the caller once the readings are durable.
+"""
+
+import zlib
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sensors.quality.histograms import BINS
+from sensors.reading import Bits, Bytes, Codes, Floats, Ints
+
+Floats32 = NDArray[np.float32]
+
+KEEP: Final = 36
+"""Accepted readings a series remembers: 24 for its local restlessness, each with 7 before it, and the successors that
+judge the candidate, with some to spare."""
+
+STATISTICS: Final = ("level", "spike", "shift", "noise", "step", "run", "move")
+"""The sketched statistics, by position: the size of the values themselves; how far a reading stands out from both
+neighbours; how far three readings lie beyond the four before, where both are calm; the distance from the mean of both
+neighbours; the non-zero steps; the length of the run of equal values; the departure from the last two hours."""
+
+LEVEL, SPIKE, SHIFT, NOISE, STEP, RUN, MOVE = range(7)
+
+THRESHOLDS: Final = ("count", "level", "spike", "shift", "noise", "step", "jump", "repeats", "run", "move", "rhythm")
+"""What is drawn from the sketches at each turn of a UTC day, by position: readings that count; their median size; the
+limits of spike, shift and noise; the resolution; the 95 % quantile of steps; the share of repeats and the 99.5 %
+quantile of runs; the scale of a move; which rhythm (none, day, tide) explains the moves best."""
+
+COUNT, T_LEVEL, T_SPIKE, T_SHIFT, T_NOISE, RESOLUTION, JUMP, REPEATS, LONG_RUN, T_MOVE, RHYTHM = range(11)
+
+BUSY: Final = 1
+WEAK: Final = 2
+NOISY: Final = 4
+BACK: Final = 8
+"""Marks of a remembered reading: it moved like a step would (other sensors' steps then prove nothing); it jumped or
+stood still as it hardly ever does (weak evidence of a visit); it lies off the line of its neighbours as readings of
+this sensor hardly ever do (others that do the same then prove nothing); the sensor came back from a burst with it
+(bursts of others that end with this one then prove nothing)."""
+
+PHASES: Final = 48
+"""Pieces of a day, solar or lunar, in which the usual move is remembered."""
+
+HOURS: Final = 24
+DAYS: Final = 18
+"""Days of which swing and median are remembered: three to be judged, and fifteen before them, from spring tide to
+spring tide (14.8 days, domain notes, section 7.2)."""
+
+EARLIER: Final = 30
+"""Days before those of which the median alone is remembered: what a slow departure is held against."""
+
+STRETCHES: Final = 18
+"""Stretches of three hours of which a series remembers where it has been: two days, and the two it is in."""
+
+NO_DAY: Final = -1
+
+
+@dataclass
+class SeriesState:
+    """Columns by series that grow with the number of series; every column's first axis is the series."""
+
+    station: Codes = field(default_factory=lambda: np.zeros(0, np.int32))
+    parameter: Codes = field(default_factory=lambda: np.zeros(0, np.int32))
+    at: Ints = field(default_factory=lambda: np.zeros((0, KEEP), np.int64))
+    value: Floats = field(default_factory=lambda: np.full((0, KEEP), np.nan))
+    packed: Ints = field(default_factory=lambda: np.zeros((0, KEEP), np.int64))
+    mark: Bytes = field(default_factory=lambda: np.zeros((0, KEEP), np.uint8))
+    move: Floats = field(default_factory=lambda: np.zeros((0, KEEP)))
+    run_samples: Codes = field(default_factory=lambda: np.zeros(0, np.int32))
+    run_start: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    dead_at: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    dead_run: Codes = field(default_factory=lambda: np.zeros(0, np.int32))
+    lowest: Floats = field(default_factory=lambda: np.full(0, np.inf))
+    first: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    day: Ints = field(default_factory=lambda: np.full(0, NO_DAY, np.int64))
+    counts: Codes = field(default_factory=lambda: np.zeros((0, len(STATISTICS), BINS), np.int32))
+    drawn: Floats = field(default_factory=lambda: np.zeros((0, len(THRESHOLDS))))
+    usual: Floats = field(default_factory=lambda: np.zeros((0, 2, PHASES)))
+    sums: Ints = field(default_factory=lambda: np.zeros((0, 2, PHASES), np.int64))
+    many: Codes = field(default_factory=lambda: np.zeros((0, 2, PHASES), np.int32))
+    fit: Ints = field(default_factory=lambda: np.zeros((0, 3), np.int64))
+    hour_sum: Ints = field(default_factory=lambda: np.zeros((0, HOURS), np.int64))
+    hour_many: Codes = field(default_factory=lambda: np.zeros((0, HOURS), np.int32))
+    swing: Floats32 = field(default_factory=lambda: np.full((0, DAYS), np.nan, np.float32))
+    median: Floats32 = field(default_factory=lambda: np.full((0, DAYS), np.nan, np.float32))
+    earlier: Floats32 = field(default_factory=lambda: np.full((0, EARLIER), np.nan, np.float32))
+    doubt: Bits = field(default_factory=lambda: np.zeros(0, np.uint32))
+    stretch: Codes = field(default_factory=lambda: np.zeros((0, STRETCHES), np.int32))
+    low: Floats32 = field(default_factory=lambda: np.full((0, STRETCHES), np.nan, np.float32))
+    high: Floats32 = field(default_factory=lambda: np.full((0, STRETCHES), np.nan, np.float32))
+
+    @classmethod
+    def of(cls, station: Codes, parameter: Codes) -> Self:
+        """A memory of new series: their station and parameter."""
+        made = cls()
+        made.grow(len(parameter))
+        made.station[: len(station)], made.parameter[: len(parameter)] = station, parameter
+        return made
+
+    def __len__(self) -> int:
+        return len(self.day)
+
+    def grow(self, size: int) -> None:
+        """Make room for ``size`` series; new ones remember nothing."""
+        have = len(self)
+        if size <= have:
+            return
+        room = size if not have else max(size, 2 * have, 256)
+        for name, blank in _BLANK.items():
+            old = getattr(self, name)
+            more = np.full((room - have, *old.shape[1:]), blank, old.dtype)
+            setattr(self, name, np.concatenate([old, more]))
+
+    def bind(self, series: int, station: int, parameter: int) -> None:
+        """This series exists: a parameter of a station (indices)."""
+        self.grow(series + 1)
+        self.station[series], self.parameter[series] = station, parameter
+
+    def forget(self, series: Codes) -> None:
+        """These series remember nothing any more, but whose they are."""
+        for name, blank in _BLANK.items():
+            if name not in ("station", "parameter"):
+                getattr(self, name)[series] = blank
+
+    def apply(self, carried: "StateUpdate") -> None:
+        """Remember what ``assess`` asked for."""
+        rows = carried.series
+        for name in _RECENT:
+            getattr(self, name)[rows] = getattr(carried, name)
+        self.dead_at[carried.dead_series] = carried.dead_at
+        self.dead_run[carried.dead_series] = carried.dead_run
+        counts = self.counts.reshape(-1)
+        if carried.distinct:
+            counts[carried.place] += carried.weight
+        else:
+            np.add.at(counts, carried.place, carried.weight)
+        np.add.at(self.sums.reshape(-1), carried.phase, carried.moved)
+        np.add.at(self.many.reshape(-1), carried.phase, np.int32(1))
+        np.add.at(self.fit.reshape(-1), carried.fit_place, carried.fit_added)
+        np.add.at(self.hour_sum.reshape(-1), carried.hour_place, carried.hour_part)
+        np.add.at(self.hour_many.reshape(-1), carried.hour_place, np.int32(1))
+        if carried.turned is not None:
+            rows = carried.turned.series
+            for name in _SLOW:
+                getattr(self, name)[rows] = getattr(carried.turned, name)
+
+    def note(self, series: Codes, at: Ints, packed: Ints) -> None:
+        """These remembered readings (n,) have another verdict."""
+        row, column = np.nonzero(self.at[series] == at[:, None])
+        self.packed[series[row], column] = packed[row]
+
+    def put(self, series: Codes, other: "SeriesState") -> None:
+        """These series remember what the first ones of ``other`` do."""
+        for name in _BLANK:
+            if name not in ("station", "parameter"):
+                getattr(self, name)[series] = getattr(other, name)[: len(series)]
+
+    def forget_recent(self) -> None:
+        """All series forget their last readings; what they learned stays."""
+        for name in (*_RECENT, "dead_at", "dead_run"):
+            getattr(self, name)[:] = _BLANK[name]
+
+    def thaw(self, series: int, body: bytes) -> bool:
+        """Learned once more is what :meth:`Carried.frozen` wrote down; false where the form is another one."""
+        try:
+            plain = zlib.decompress(body)
+        except zlib.error:
+            return False
+        names = _FORMS.get(plain[0], ()) if plain else ()
+        if not names or len(plain) != 1 + sum(getattr(self, name)[0].nbytes for name in names):
+            return False
+        place = 1
+        for name in names:
+            column = getattr(self, name)
+            size = column[0].nbytes
+            column[series] = np.frombuffer(plain[place : place + size], column.dtype).reshape(column.shape[1:])
+            place += size
+        return True
+
+    def taken(self, series: Codes) -> Self:
+        """A memory of these series alone, in this order."""
+        made = type(self)()
+        for name in _BLANK:
+            setattr(made, name, getattr(self, name)[series].copy())
+        return made
+
+
+_BLANK: Final = {
+    "station": 0,
+    "parameter": 0,
+    "at": 0,
+    "value": np.nan,
+    "packed": 0,
+    "mark": 0,
+    "move": 0.0,
+    "run_samples": 0,
+    "run_start": 0,
+    "dead_at": 0,
+    "dead_run": 0,
+    "lowest": np.inf,
+    "first": 0,
+    "day": NO_DAY,
+    "counts": 0,
+    "drawn": 0.0,
+    "usual": 0.0,
+    "sums": 0,
+    "many": 0,
+    "fit": 0,
+    "hour_sum": 0,
+    "hour_many": 0,
+    "swing": np.nan,
+    "median": np.nan,
+    "earlier": np.nan,
+    "doubt": 0,
+    "stretch": 0,
+    "low": np.nan,
+    "high": np.nan,
+}
+
+_WHERE: Final = ("stretch", "low", "high")
+_RECENT: Final = (
+    "at", "value", "packed", "mark", "move", "run_samples", "run_start", "lowest", "first", "day", *_WHERE,
+)  # fmt: skip
+_SKETCHED: Final = ("counts", "drawn", "usual", "sums", "many", "fit")
+_DAYS: Final = ("hour_sum", "hour_many", "swing", "median", "doubt")
+_SLOW: Final = (*_SKETCHED, *_DAYS, "earlier")
+
+FORM: Final = 3
+"""Number of the written form; one that is not known is not read, and what was learned is learned anew."""
+_FORMS: Final = {
+    1: ("lowest", "first", "day", *_SKETCHED),
+    2: ("lowest", "first", "day", *_SKETCHED, *_DAYS, *_WHERE),
+    FORM: ("lowest", "first", "day", *_SLOW, *_WHERE),
+}
+"""What each form holds, in order; the first knew nothing of days, nor where the water had been, the second nothing of
+days further back."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayRollover:
+    """The slow columns of the series that entered a new day: they replace what was remembered."""
+
+    series: Codes
+    counts: Codes
+    drawn: Floats
+    usual: Floats
+    sums: Ints
+    many: Codes
+    fit: Ints
+    hour_sum: Ints
+    hour_many: Codes
+    swing: Floats32
+    median: Floats32
+    earlier: Floats32
+    doubt: Bits
+
+
+@dataclass(frozen=True, slots=True)
+class StateUpdate:
+    """What ``assess`` wants remembered: columns of the series that were touched, and what is added to their sketches.
+
+    ``dead_*`` belong to ``dead_series``: the last reading that was not of the water, and the length of that run now.
+    ``place`` (flat, into ``counts``) each gain ``weight``; ``phase`` (flat, into ``sums`` and ``many``) gain ``moved``
+    and one; ``hour_place`` (flat, into ``hour_sum`` and ``hour_many``) gain ``hour_part`` and one. Series that entered
+    a new day come whole, as ``turned``.
+    """
+
+    series: Codes
+    at: Ints
+    value: Floats
+    packed: Ints
+    mark: Bytes
+    move: Floats
+    run_samples: Codes
+    run_start: Ints
+    lowest: Floats
+    first: Ints
+    day: Ints
+    stretch: Codes
+    low: Floats32
+    high: Floats32
+    dead_series: Codes
+    dead_at: Ints
+    dead_run: Codes
+    place: Ints
+    weight: Codes
+    distinct: bool
+    phase: Ints
+    moved: Ints
+    fit_place: Ints
+    fit_added: Ints
+    hour_place: Ints
+    hour_part: Ints
+    turned: DayRollover | None
+
+    def frozen(self) -> list[tuple[int, int, bytes]]:
+        """Of the series that entered a new day: series, the newest reading it knows (ms), and all it has learned.
+
+        About half a kilobyte each; written down with the readings, a restart need only read what came after.
+        """
+        if self.turned is None:
+            return []
+        whole = [getattr(self.turned, name) for name in _SLOW]
+        row_of = {series: row for row, series in enumerate(self.series.tolist())}
+        written = []
+        for i, series in enumerate(self.turned.series.tolist()):
+            row = row_of[series]
+            parts = [self.lowest[row].tobytes(), self.first[row].tobytes(), self.day[row].tobytes()]
+            parts += [column[i].tobytes() for column in whole]
+            parts += [self.stretch[row].tobytes(), self.low[row].tobytes(), self.high[row].tobytes()]
+            written.append((series, int(self.at[row, -1]), zlib.compress(bytes([FORM]) + b"".join(parts), 1)))
+        return written
+
+    def without_learning(self) -> "StateUpdate":
+        """The same, but nothing is added to the sketches."""
+        none = np.empty(0, np.int64)
+        return replace(
+            self,
+            place=none,
+            weight=np.empty(0, np.int32),
+            phase=none,
+            moved=none,
+            fit_place=none,
+            fit_added=none,
+            hour_place=none,
+            hour_part=none,
+        )

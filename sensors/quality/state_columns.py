@@ -1,0 +1,81 @@
+"""What is remembered of many stations, as columns: to be grown, taken apart, put back, written down and read. Pure."""
+
+import zlib
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from sensors.reading import Codes
+
+
+class Column:
+    """Makes a column of a :class:`Remembered`: one cell of ``shape`` a station, ``blank`` where nothing is known."""
+
+    def __init__(self, blank: float, kind: DTypeLike, *shape: int) -> None:
+        self.blank, self._kind, self._shape = blank, kind, shape
+
+    def __call__(self, size: int = 0) -> Any:
+        """So many stations of which nothing is known."""
+        return np.full((size, *self._shape), self.blank, self._kind)
+
+
+@dataclass
+class StateColumns:
+    """Columns by station, all of the same length; every field of a subclass is made by a :class:`Column`."""
+
+    FORM: ClassVar[int] = 1
+    """Number of the written form; grows when what is remembered changes."""
+
+    @classmethod
+    @cache
+    def names(cls) -> tuple[str, ...]:
+        """The columns; looking through the fields takes as long as taking a station's cells."""
+        return tuple(one.name for one in fields(cls))
+
+    def __len__(self) -> int:
+        return len(getattr(self, self.names()[0]))
+
+    def grow(self, size: int) -> None:
+        """Make room for ``size`` stations; new ones remember nothing."""
+        more = size - len(self)
+        if more > 0:
+            for one in fields(self):
+                old = getattr(self, one.name)
+                blank: Any = one.default_factory
+                setattr(self, one.name, np.concatenate([old, blank(more)]))
+
+    def taken(self, stations: Codes) -> Self:
+        """These stations alone, in this order, as a copy."""
+        return type(self)(*(getattr(self, name)[stations] for name in self.names()))
+
+    def apply(self, stations: Codes, new: Self) -> None:
+        """Remember of these stations what ``new`` has, row by row."""
+        for name in self.names():
+            getattr(self, name)[stations] = getattr(new, name)
+
+    def frozen(self, row: int) -> bytes:
+        """All that is remembered of a station, to be written down, beginning with the number of its form."""
+        parts = [getattr(self, name)[row].tobytes() for name in self.names()]  # in C order, whatever the column's
+        return zlib.compress(bytes([self.FORM]) + b"".join(parts), 1)
+
+    def thaw(self, row: int, body: bytes) -> bool:
+        """What was written down is remembered again; false where its form cannot be read."""
+        try:
+            plain = zlib.decompress(body)
+        except zlib.error:
+            return False
+        cells = self._cells(row, plain[0] if plain else 0)
+        if not cells or len(plain) != 1 + sum(cell.nbytes for cell in cells):
+            return False
+        place = 1
+        for cell in cells:
+            cell[...] = np.frombuffer(plain[place : place + cell.nbytes], cell.dtype).reshape(cell.shape)
+            place += cell.nbytes
+        return True
+
+    def _cells(self, row: int, form: int) -> list[NDArray[Any]]:
+        """The cells of a station that this form holds, in its order; none where it cannot be read."""
+        return [getattr(self, name)[row : row + 1] for name in self.names()] if form == self.FORM else []

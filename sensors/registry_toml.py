@@ -1,0 +1,87 @@
+"""The registry file (``config/stations.toml``) as a site writes it down, and as ``stations export`` writes it again.
+
+Pure: text in, :class:`~sensors.registry_rows.Book` out, and back.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from infra import toml_text
+from infra.errors import ConfigurationError
+from infra.texts import sentence
+from infra.times import rfc3339, to_ms
+from sensors.datum import Box
+from sensors.parameters import Catalogue
+from sensors.registry_rows import COLUMNS, Book, Row, made, rows_of
+from sensors.stations import Registry
+
+_HEADER = re.compile(r"\s*\[\[\s*\"?(\w+)\"?\s*\]\]")
+
+
+def read(text: str, catalogue: Catalogue) -> Registry:
+    """The registry that a file describes (:func:`read_book`)."""
+    return read_book(text, catalogue).registry
+
+
+def read_book(text: str, catalogue: Catalogue, *, known: Book | None = None, box: Box | None = None) -> Book:
+    """What ``text`` (TOML with ``[[station]]``, ``[[deployment]]`` …, and ``box`` on top) describes.
+
+    ``known`` is what it will join; places must lie in ``box`` and in the file's own one. Raises
+    ConfigurationError listing every bad row, one a line, each with its line, kind, number and key.
+    """
+    try:
+        document = toml_text.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigurationError(sentence("file.station_toml", exc=exc)) from exc
+    sides = document.pop("box", None)
+    if box is None and sides is not None:
+        box = Box.of(sides if isinstance(sides, list) else [sides])
+    kinds = [f"[[{kind}]]" for kind in COLUMNS]
+    faults = [
+        f"{unknown}: unknown entry; known are {', '.join(kinds[:-1])} and {kinds[-1]}"
+        for unknown in sorted(set(document) - set(COLUMNS))
+    ]
+    rows: list[Row] = []
+    for kind in COLUMNS:
+        found = document.get(kind, [])
+        if not isinstance(found, list):
+            faults.append(f"{kind}: write [[{kind}]] with two brackets, once for each {kind}")
+            continue
+        lines = _lines(text, kind)
+        for number, values in enumerate(found, 1):
+            line = lines[number - 1] if len(lines) == len(found) else None
+            if isinstance(values, dict):
+                rows.append(Row(kind, number, line, values))
+            else:
+                faults.append(f"{kind} {number}: must be a table, this is {values!r}")
+    return made(rows, catalogue, known=known, box=box, faults=faults)
+
+
+def write(book: Book) -> str:
+    """The book as a file that :func:`read_book` reads again into the same."""
+    parts = []
+    for kind, entries in rows_of(book):
+        lines = [f"{name} = {_value(value)}" for name, value in entries.items()]
+        parts.append("\n".join([f"[[{kind}]]", *lines]) + "\n")
+    return "\n".join(parts)
+
+
+def _lines(text: str, kind: str) -> list[int]:
+    """The lines in which a row of a kind begins."""
+    return [n for n, line in enumerate(text.split("\n"), 1) if (m := _HEADER.match(line)) and m[1] == kind]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, datetime):
+        return rfc3339(to_ms(value.astimezone(UTC)))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping | int | float):
+        return repr(value)
+    return f"[{', '.join(_value(one) for one in value)}]"

@@ -1,0 +1,736 @@
+"""Where something in the water came from: outfalls and stretches, ranked, with when it must have been let in.
+
+Pure. From every candidate place water is followed to the stations, at many release times and for an ensemble of speeds
+(travel times of the registry, least to most) and strengths of the tide; where the tide runs back, the water does too. A
+candidate is likely when its water would have come to the stations that saw the event when they saw it, and would not
+have passed those that were well and saw nothing. What an outfall carries and how far it is away count a little.
+
+Speeds without travel times, widths of the errors and weights are our choice, not measured; docs/tracing.md has the
+scores and decision 0032 the reasons.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+import numpy as np
+
+from infra.errors import ConfigurationError, NotFound
+from infra.texts import Text, say, sentence
+from infra.times import beijing
+from sensors.network import Outfall, OutfallKind, along_km, in_a_circle, length_km
+from sensors.reading import Floats, Ints
+from sensors.stations import Reach, Registry, Water
+
+HOUR_MS = 3_600_000
+STEP_MS = HOUR_MS // 2
+BACK_H = 36
+"""How long before the event water may have been let in (our choice: three tides)."""
+FURTHEST_KM = 20.0
+STRETCH_KM = 2.0
+"""Stretches end at stations, at junctions and after so much water."""
+SAMPLE_KM = 0.4
+SPEED_M_S: Mapping[Water, tuple[float, float, float]] = {
+    Water.RIVER: (0.10, 0.30, 0.80),
+    Water.CREEK: (0.03, 0.10, 0.30),
+    Water.LAKE: (0.01, 0.05, 0.20),
+}
+"""Least, typical and most where the registry has no travel time, and in lakes, where wind mixes faster than the flow
+runs through (from memory, unverified)."""
+TIDAL_RATIOS = ((0.0, 0.25), (1.5, 0.45), (4.0, 0.3))
+"""Largest tidal current as a multiple of the mean one, and what we give for it beforehand; where only levels tell the
+tide, its strength is not known."""
+TIDAL_RANGE_M = 0.1
+"""Below this range of the level in two days there is no tide worth speaking of (our choice)."""
+NEIGHBOURS = 10
+"""Stations whose readings are asked beside the one where it was found."""
+SHOWN = 8
+"""Candidates of an answer."""
+
+MIX_KM, MIX_KM_H, MIX_SHARE = 1.5, 0.4, 0.1
+"""Mixing carries something against the current, so far and so fast, and what we give for it beforehand (our choice)."""
+
+_QUIET = 1.6
+_MISSED, _IMPOSSIBLE = 4.5, 12.0
+_OUTFALL = 1.1
+_FADES_H = 24.0
+_SPEEDS = 5
+
+
+class PlaceKind(StrEnum):
+    """What a candidate is."""
+
+    OUTFALL = "outfall"
+    STRETCH = "stretch"
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """How the water of a reach runs: ``share`` (n,) every ``STEP_MS`` from ``start_ms`` on, downstream positive.
+
+    From levels it is the tidal current as a share of its largest; where ``measured`` it is the flow as a multiple of
+    its mean size. Before and after its ends the nearest value counts.
+    """
+
+    start_ms: int
+    share: Floats
+    measured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """A station at which the event began at ``onset_ms``, give or take ``spread_ms``."""
+
+    station: str
+    onset_ms: int
+    spread_ms: int = 15 * 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class NonDetection:
+    """A station whose good readings until ``until_ms`` show nothing."""
+
+    station: str
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A place it may have come from: an outfall, or ``from_km`` to ``to_km`` of a reach.
+
+    ``probability`` is the share of all candidates together. Released between ``early_ms`` and ``late_ms`` (80 %), most
+    likely at ``likely_ms``. ``reasons`` are sentences, the weightiest first.
+    """
+
+    kind: PlaceKind
+    key: str
+    name: Text
+    reach: str
+    from_km: float
+    to_km: float
+    probability: float
+    early_ms: int
+    likely_ms: int
+    late_ms: int
+    reasons: tuple[Text, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPoint:
+    """A point of the network."""
+
+    reach: str
+    km: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    kind: PlaceKind
+    key: str
+    name: Text
+    reach: str
+    from_km: float
+    to_km: float
+    spots: tuple[NetworkPoint, ...]
+    outfall: OutfallKind | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """Legs from a place to a station: reach, km, and +1 down or −1 up it."""
+
+    legs: tuple[tuple[str, float, int], ...]
+
+    @property
+    def km(self) -> float:
+        return sum(leg[1] for leg in self.legs)
+
+    @property
+    def upstream_km(self) -> float:
+        return sum(km for _, km, sign in self.legs if sign < 0)
+
+
+class RiverTree:
+    """The registry's waters as a tree: where things lie, how to get from one to another, and how fast."""
+
+    def __init__(self, registry: Registry) -> None:
+        """Raises ConfigurationError where reaches flow in a circle."""
+        self.registry = registry
+        self.reaches: dict[str, Reach] = {r.key: r for r in registry.reaches if len(r.line) > 1}
+        edges = [(r.key, r.downstream) for r in self.reaches.values() if r.downstream in self.reaches]
+        if circle := in_a_circle([(a, b) for a, b in edges if b]):
+            raise ConfigurationError(sentence("trace.circle", circle=", ".join(sorted(circle))))
+        self.length = {key: length_km(r.line) for key, r in self.reaches.items()}
+        self.mouth: dict[str, NetworkPoint] = {}
+        for r in self.reaches.values():
+            if r.downstream is not None and r.downstream in self.reaches:
+                below = self.reaches[r.downstream]
+                self.mouth[r.key] = NetworkPoint(below.key, along_km(below.line, *r.line[-1]))
+        travels = {(t.upper, t.lower): t for t in registry.travels}
+        self.speed_km_h: dict[str, tuple[float, float, float]] = {}
+        for r in self.reaches.values():
+            slow, usual, fast = (3.6 * v for v in SPEED_M_S[r.water])
+            travel = travels.get((r.key, r.downstream or ""))
+            if travel is not None and r.water is not Water.LAKE:
+                km = self.length[r.key]
+                slow, usual, fast = (3600 * km / s for s in (travel.most_s, travel.typical_s, travel.least_s))
+            self.speed_km_h[r.key] = (slow, usual, fast)
+
+    def spot(self, station: str) -> NetworkPoint:
+        """Where a station lies; raises NotFound for one that is unknown or on no reach with a line."""
+        if station not in self.registry:
+            raise NotFound(sentence("registry.no_station", key=station[:80]))
+        s = self.registry[station]
+        if s.reach not in self.reaches:
+            raise NotFound(sentence("trace.no_reach", station=station))
+        return NetworkPoint(s.reach, along_km(self.reaches[s.reach].line, s.lon, s.lat))
+
+    def down(self, spot: NetworkPoint) -> list[NetworkPoint]:
+        """The spot and where its water enters each reach below."""
+        way = [spot]
+        while way[-1].reach in self.mouth:
+            way.append(self.mouth[way[-1].reach])
+        return way
+
+    def path(self, start: NetworkPoint, end: NetworkPoint) -> _Path | None:
+        """The one way from a place to another, down and then up; None where none joins them."""
+        first, second = self.down(start), self.down(end)
+        below = {spot.reach: i for i, spot in enumerate(second)}
+        for i, spot in enumerate(first):
+            if spot.reach not in below:
+                continue
+            legs = [(s.reach, self.length[s.reach] - s.km, 1) for s in first[:i]]
+            other = second[below[spot.reach]]
+            across = other.km - spot.km
+            legs.append((spot.reach, abs(across), 1 if across >= 0 else -1))
+            legs += [(s.reach, self.length[s.reach] - s.km, -1) for s in reversed(second[: below[spot.reach]])]
+            return _Path(tuple(leg for leg in legs if leg[1] > 0))
+        return None
+
+    def near(self, station: str, most: int = NEIGHBOURS) -> list[str]:
+        """The other stations within reach of this one's water, nearest first, so many at most."""
+        here = self.spot(station)
+        found: list[tuple[float, str]] = []
+        for other in self.registry.stations:
+            if other.key != station and other.reach in self.reaches:
+                ways = [p for p in (self.path(here, self.spot(other.key)),) if p is not None]
+                found += [(p.km, other.key) for p in ways if p.km <= FURTHEST_KM]
+        return [key for _, key in sorted(found)[:most]]
+
+
+def current_of_levels(at_ms: Ints, level: Floats, start_ms: int, end_ms: int) -> Current | None:
+    """The tidal current from levels (oldest first, m): it runs out while they fall. None without a tide worth it."""
+    good = np.isfinite(level)
+    if good.sum() < 8 or end_ms <= start_ms:
+        return None
+    grid = np.arange(start_ms, end_ms + STEP_MS, STEP_MS)
+    inside = (at_ms[good] >= start_ms - 6 * HOUR_MS) & (at_ms[good] <= end_ms + 6 * HOUR_MS)
+    if inside.sum() < 8:
+        return None
+    known_at, known = at_ms[good][inside], level[good][inside]
+    line = np.interp(grid, known_at, known)
+    smooth = np.convolve(np.pad(line, 3, mode="edge"), np.ones(7) / 7, mode="valid")  # two hours
+    if smooth.max() - smooth.min() < TIDAL_RANGE_M:
+        return None
+    slope = -np.gradient(smooth)
+    slope -= slope.mean()
+    most = np.quantile(np.abs(slope), 0.95)
+    return None if most <= 0 else Current(int(start_ms), np.clip(slope / most, -1.2, 1.2))
+
+
+def current_of_flow(at_ms: Ints, flow: Floats, start_ms: int, end_ms: int) -> Current | None:
+    """The current from flow readings (m³/s, downstream positive), where there are enough of them."""
+    good = np.isfinite(flow) & (at_ms >= start_ms - HOUR_MS) & (at_ms <= end_ms + HOUR_MS)
+    if good.sum() < 8 or end_ms <= start_ms:
+        return None
+    size = np.abs(flow[good]).mean()
+    if size <= 0:
+        return None
+    grid = np.arange(start_ms, end_ms + STEP_MS, STEP_MS)
+    return Current(int(start_ms), np.interp(grid, at_ms[good], flow[good]) / size, measured=True)
+
+
+def onset(at_ms: Ints, value: Floats, peak_ms: int, *, up: bool) -> tuple[int, int] | None:
+    """When a change that is there at ``peak_ms`` began: (ms, spread in ms); None where nothing stands out.
+
+    It begins after the last reading within a fifth of the way from the level before (median of the day before, the last
+    two hours left out) to the value then.
+    """
+    good = np.isfinite(value) & (at_ms <= peak_ms)
+    at, v = at_ms[good], value[good] * (1 if up else -1)
+    before = v[(at < peak_ms - 2 * HOUR_MS) & (at >= peak_ms - 26 * HOUR_MS)]
+    if len(before) < 6 or not len(v):
+        return None
+    base = float(np.median(before))
+    noise = 1.4826 * float(np.median(np.abs(before - base)))
+    top = float(v[-3:].max())
+    if top - base <= max(3 * noise, 1e-9):
+        return None
+    low = np.flatnonzero(v <= base + max(0.2 * (top - base), 1.5 * noise))
+    if not len(low) or low[-1] == len(v) - 1:
+        return int(at[-1]), 30 * 60_000
+    i = int(low[-1])
+    return int(at[i + 1]), max(10 * 60_000, int(at[i + 1] - at[i]))
+
+
+Readings = Mapping[str, tuple[Ints, Floats]]
+"""Parameter → (ms, good values), oldest first."""
+LOOK_H, BEFORE_H = 12, 6
+"""So long after and before the event a neighbour's readings may show it (our choice)."""
+FURTHER, AT_NEIGHBOURS = 3.0, 4.0
+"""How many times further than the outer values of the day before a value must go to stand out: where the event was
+found, and at neighbours, of which there are many to be wrong about (our choice)."""
+TELLING = ("nh3n", "do", "ph", "conductivity", "turbidity", "codmn", "tp", "tn", "orp", "codcr")
+"""Parameters by which a station is said to have seen something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What stations saw of an event, and what changed where it was found."""
+
+    seen: tuple[Detection, ...]
+    quiet: tuple[NonDetection, ...]
+    rises: frozenset[str]
+    falls: frozenset[str]
+
+
+def evidence(readings: Mapping[str, Readings], station: str, since_ms: int, now_ms: int) -> Evidence:
+    """What the readings of a station and its neighbours say of an event found at ``station`` at ``since_ms``.
+
+    A parameter stands out where it leaves the middle of the day before three times as far as that day's outer values
+    did. Neighbours are asked about what stood out at the station; one without enough readings says nothing.
+    """
+    end_ms = min(now_ms, since_ms + LOOK_H * HOUR_MS)
+    found = {
+        name: _stands_out(*line, since_ms - 3 * HOUR_MS, end_ms, FURTHER) for name, line in readings[station].items()
+    }
+    changed = {name: way for name, way in found.items() if name in TELLING and isinstance(way, tuple)}
+    rises = frozenset(name for name, (up, _, _) in changed.items() if up)
+    falls = frozenset(changed) - rises
+    began = sorted((at, spread) for _, at, spread in changed.values() if at <= since_ms + HOUR_MS)
+    first = began[len(began) // 2] if began else (since_ms, HOUR_MS)
+    seen, quiet = [Detection(station, *first)], []
+    for other, lines in readings.items():
+        if other == station:
+            continue
+        begin_ms = first[0] - BEFORE_H * HOUR_MS
+        told = {name: _stands_out(*lines[name], begin_ms, end_ms, AT_NEIGHBOURS) for name in lines if name in changed}
+        same = sorted(
+            (way[1], way[2]) for name, way in told.items() if isinstance(way, tuple) and way[0] == changed[name][0]
+        )
+        if len(same) >= min(2, len(told)) > 0 and 2 * len(same) >= len(told):
+            seen.append(Detection(other, *same[len(same) // 2]))
+        elif not same and any(way == "quiet" for way in told.values()):
+            quiet.append(NonDetection(other, max(int(lines[name][0][-1]) for name in told)))
+    return Evidence(tuple(seen), tuple(quiet), rises, falls)
+
+
+def _stands_out(at_ms: Ints, value: Floats, from_ms: int, until_ms: int, further: float) -> tuple[bool, int, int] | str:
+    """(up, onset, spread) of the first departure from the day before; "quiet", or "" where there is too little."""
+    good = np.isfinite(value)
+    at, v = at_ms[good], value[good]
+    before = v[(at >= from_ms - 26 * HOUR_MS) & (at < from_ms)]
+    inside = (at >= from_ms) & (at <= until_ms)
+    if len(before) < 6 or inside.sum() < 3 or at[inside][-1] < until_ms - 3 * HOUR_MS:
+        return ""
+    middle = float(np.median(before))
+    noise = 1.4826 * float(np.median(np.abs(before - middle))) + 1e-9
+    high = max(float(np.quantile(before, 0.95)) - middle, noise)
+    low = max(middle - float(np.quantile(before, 0.05)), noise)
+    over = np.where(v >= middle, (v - middle) / high, (middle - v) / low)
+    beyond = np.flatnonzero(inside & (over > further))
+    if len(beyond) < 2:
+        return "quiet"
+    first = int(beyond[0])
+    up = bool(v[first] > middle)
+    top = first + int(np.argmax((v[first:] if up else -v[first:])[: max(3, len(beyond))]))
+    begun = onset(at, v, int(at[top]), up=up)
+    return (up, *begun) if begun is not None else "quiet"
+
+
+def rank_sources(
+    river: RiverTree,
+    seen: Sequence[Detection],
+    quiet: Sequence[NonDetection] = (),
+    currents: Mapping[str, Current] | None = None,
+    *,
+    rises: frozenset[str] = frozenset(),
+    falls: frozenset[str] = frozenset(),
+    rain: bool | None = None,
+) -> list[Candidate]:
+    """Rank the places an event may have come from, likeliest first, at most ``SHOWN``.
+
+    Parameters
+    ----------
+    river : River
+    seen : sequence of Seen
+        Stations that saw it, at least one; the first is where it was found.
+    quiet : sequence of Quiet
+        Stations that were well and saw nothing.
+    currents : mapping of reach to Current
+        How the water ran from ``BACK_H`` before the first onset on; a reach without one takes that of the reach below.
+    rises, falls : frozenset of parameter keys
+        What went up and what went down.
+    rain : bool or None
+        Whether it rained in the hours before; None where nobody knows.
+
+    Raises
+    ------
+    NotFound
+        For a station that is unknown or lies on no reach.
+    ValueError
+        When nobody saw anything.
+    """
+    if not seen:
+        raise ValueError("an event that no station saw cannot be traced")
+    ends = {s.station: river.spot(s.station) for s in seen} | {q.station: river.spot(q.station) for q in quiet}
+    first_ms = seen[0].onset_ms
+    first = seen[0]
+    last_ms = max([s.onset_ms for s in seen] + [q.until_ms for q in quiet])
+    start_ms = first_ms - BACK_H * HOUR_MS
+    steps = int(min(last_ms - start_ms, 3 * BACK_H * HOUR_MS) // STEP_MS) + 2
+    running = _running(river, currents or {}, start_ms, steps)
+    releases = np.arange(0, BACK_H * HOUR_MS // STEP_MS + 1, 2)
+    places = _places(river, ends[first.station])
+    weights = _members()
+    ways: list[_Path] = []
+    row: dict[tuple[NetworkPoint, str], int] = {}
+    for spot in {spot for place in places for spot in place.spots}:
+        for station, end in ends.items():
+            path = river.path(spot, end)
+            if path is not None and path.km <= FURTHEST_KM:
+                row[spot, station] = len(ways)
+                ways.append(path)
+    came = _arrivals(ways, running, releases, steps)
+    scored: list[tuple[float, _Place, Floats, dict[str, Floats], dict[str, _Path]]] = []
+    for place in places:
+        best: tuple[float, Floats, dict[str, Floats], dict[str, _Path]] | None = None
+        logs = []
+        for spot in place.spots:
+            rows = {station: row[spot, station] for station in ends if (spot, station) in row}
+            paths = {station: ways[i] for station, i in rows.items()}
+            arrivals = {station: came[i] for station, i in rows.items()}
+            likely = _likelihood(arrivals, releases, seen, quiet, start_ms) + weights[None, :]
+            total = _logsum(likely)
+            logs.append(total)
+            if best is None or total > best[0]:
+                best = (total, likely, arrivals, paths)
+        assert best is not None
+        score = _logsum(np.array(logs)) - np.log(len(logs)) + _prior(place, rises, falls, rain)
+        scored.append((score, place, best[1], best[2], best[3]))
+    whole = _logsum(np.array([one[0] for one in scored]))
+    scored.sort(key=lambda one: -one[0])
+    found = []
+    for score, place, likely, arrivals, paths in scored[:SHOWN]:
+        early, best_ms, late, member = _window(likely, releases, start_ms)
+        late = max(best_ms, min(late, first.onset_ms))  # nothing is seen before it is let in
+        reasons = _reasons(
+            river,
+            place,
+            paths,
+            arrivals,
+            releases,
+            member,
+            (best_ms - start_ms) // STEP_MS,
+            seen,
+            quiet,
+            start_ms,
+            rises,
+            falls,
+            rain,
+        )
+        found.append(
+            Candidate(
+                place.kind,
+                place.key,
+                place.name,
+                place.reach,
+                place.from_km,
+                place.to_km,
+                float(np.exp(score - whole)),
+                early,
+                best_ms,
+                late,
+                reasons,
+            )
+        )
+    return found
+
+
+# -- places ----------------------------------------------------------------------------------------------------------
+
+
+def _places(river: RiverTree, here: NetworkPoint) -> list[_Place]:
+    """Every outfall and stretch from which water can come to a spot."""
+    found = []
+    for o in river.registry.outfalls:
+        if o.reach in river.reaches:
+            spot = NetworkPoint(o.reach, min(max(o.km, 0.0), river.length[o.reach]))
+            if _within(river, spot, here):
+                found.append(_of_outfall(o, spot))
+    for reach in river.reaches.values():
+        length = river.length[reach.key]
+        cuts = {0.0, length} | {m.km for m in river.mouth.values() if m.reach == reach.key}
+        cuts |= {river.spot(s.key).km for s in river.registry.stations if s.reach == reach.key}
+        for a, b in pairwise(sorted(cuts)):
+            pieces = max(1, int(np.ceil((b - a) / STRETCH_KM)))
+            for i in range(pieces):
+                begin, end = a + (b - a) * i / pieces, a + (b - a) * (i + 1) / pieces
+                if end - begin < 0.02:
+                    continue
+                number = max(1, round((end - begin) / SAMPLE_KM))
+                spots = tuple(
+                    NetworkPoint(reach.key, begin + (end - begin) * (j + 0.5) / number) for j in range(number)
+                )
+                spots = tuple(spot for spot in spots if _within(river, spot, here))
+                if spots:
+                    name = say(
+                        "trace.stretch",
+                        reach=Text(reach.zh, reach.en),
+                        from_km=f"{begin:.1f}",
+                        to_km=f"{end:.1f}",
+                    )
+                    key = f"{reach.key}/{begin:.2f}-{end:.2f}"
+                    found.append(_Place(PlaceKind.STRETCH, key, name, reach.key, begin, end, spots))
+    return found
+
+
+def _of_outfall(o: Outfall, spot: NetworkPoint) -> _Place:
+    return _Place(PlaceKind.OUTFALL, o.key, Text(o.zh, o.en), o.reach, spot.km, spot.km, (spot,), o.kind)
+
+
+def _within(river: RiverTree, spot: NetworkPoint, here: NetworkPoint) -> bool:
+    path = river.path(spot, here)
+    return path is not None and path.km <= FURTHEST_KM
+
+
+_CARRIES: Mapping[OutfallKind, frozenset[str]] = {
+    OutfallKind.SEWAGE: frozenset({"nh3n", "tn", "tp", "codmn", "codcr", "bod5"}),
+    OutfallKind.COMBINED: frozenset({"nh3n", "tn", "tp", "codmn", "codcr", "bod5", "turbidity"}),
+    OutfallKind.PLANT: frozenset({"nh3n", "tn", "tp", "conductivity"}),
+    OutfallKind.INDUSTRIAL: frozenset({"conductivity", "codcr", "codmn", "orp"}),
+    OutfallKind.STORM: frozenset({"turbidity", "ss"}),
+}
+"""What makes itself felt below an outfall of each kind (from memory; domain facts §7.4 for sewage)."""
+
+
+def _fits(kind: OutfallKind | None, rises: frozenset[str], falls: frozenset[str], rain: bool | None) -> float:
+    """−0.7 … 0.7: how well what changed is what such an outfall carries."""
+    if kind is None or kind is OutfallKind.OTHER or not rises | falls:
+        return 0.0
+    typical = _CARRIES[kind]
+    known = rises & frozenset().union(*_CARRIES.values())
+    share = len(known & typical) / len(known) if known else 0.5
+    weight = 1.2 * (share - 0.5)
+    if kind is OutfallKind.INDUSTRIAL and "ph" in rises | falls:
+        weight += 0.5
+    if kind in (OutfallKind.STORM, OutfallKind.COMBINED) and rain is not None:
+        weight += 0.4 if rain else -0.4
+    return float(np.clip(weight, -0.7, 0.7))
+
+
+def _prior(place: _Place, rises: frozenset[str], falls: frozenset[str], rain: bool | None) -> float:
+    if place.kind is PlaceKind.OUTFALL:
+        return _OUTFALL + _fits(place.outfall, rises, falls, rain)
+    return float(np.log(max(place.to_km - place.from_km, 0.05) / STRETCH_KM))
+
+
+# -- water -----------------------------------------------------------------------------------------------------------
+
+
+def _members() -> Floats:
+    """(m,) log weights of the ensemble: speeds from least to most times strengths of the tide, and mixing alone."""
+    position = np.linspace(-1, 1, _SPEEDS)
+    speed = -0.5 * (position * 1.5) ** 2
+    ratio = np.log([share for _, share in TIDAL_RATIOS])
+    weights = (speed[:, None] + ratio[None, :]).ravel()
+    weights = weights - _logsum(weights) + np.log(1 - MIX_SHARE)
+    return np.append(weights, np.log(MIX_SHARE))
+
+
+def _running(river: RiverTree, currents: Mapping[str, Current], start_ms: int, steps: int) -> dict[str, Floats]:
+    """Reach → (steps, m) speed in km an hour, downstream positive, of every member of the ensemble."""
+    at = start_ms + np.arange(steps) * STEP_MS
+    position = np.linspace(-1, 1, _SPEEDS)
+    ratios = np.array([ratio for ratio, _ in TIDAL_RATIOS])
+    found: dict[str, Floats] = {}
+    for key in river.reaches:
+        slow, usual, fast = river.speed_km_h[key]
+        speed = np.where(position < 0, usual * (usual / slow) ** position, usual * (fast / usual) ** position)
+        current = _inherited(river, currents, key)
+        if current is None:
+            found[key] = np.broadcast_to(np.repeat(speed, len(ratios)), (steps, len(speed) * len(ratios))).copy()
+            continue
+        place = np.clip((at - current.start_ms) // STEP_MS, 0, len(current.share) - 1)
+        share = current.share[place]
+        if current.measured:
+            # its size is known but for the cross-section: the ensemble of speeds stands for that
+            line = share[:, None, None] * speed[None, :, None] * np.ones(len(ratios))[None, None, :]
+        else:
+            line = speed[None, :, None] * (1 + ratios[None, None, :] * share[:, None, None])
+        found[key] = line.reshape(steps, -1)
+    return found
+
+
+def _inherited(river: RiverTree, currents: Mapping[str, Current], key: str) -> Current | None:
+    """The reach's own current, else that of the water it flows into: the tide comes from below."""
+    at: str | None = key
+    while at is not None:
+        if at in currents:
+            return currents[at]
+        at = river.mouth[at].reach if at in river.mouth else None
+    return None
+
+
+def _arrivals(paths: Sequence[_Path], running: Mapping[str, Floats], releases: Ints, steps: int) -> Floats:
+    """(p, r, m) the step at which water let in at each release first comes to the end of each path; inf for never.
+
+    The source goes on while water runs back, so that it never falls behind the place where it is let in.
+    """
+    names = list(running)
+    speeds = np.stack([running[name] for name in names])  # (reaches, steps, m)
+    members = speeds.shape[2]
+    most = max((len(p.legs) for p in paths), default=0)
+    ends = np.full((len(paths), max(most, 1)), np.inf)
+    which = np.zeros(ends.shape, np.intp)
+    sign = np.ones(ends.shape)
+    whole = np.zeros(len(paths))
+    for i, path in enumerate(paths):
+        for j, (reach, km, way) in enumerate(path.legs):
+            whole[i] += km
+            ends[i, j], which[i, j], sign[i, j] = whole[i], names.index(reach), way
+    far = np.full((len(paths), len(releases), members), np.inf)
+    far[whole == 0] = releases[None, :, None]
+    place = np.zeros(far.shape)
+    row, column = np.arange(len(paths))[:, None, None], np.arange(members)[None, None, :]
+    hours = STEP_MS / HOUR_MS
+    goal = whole[:, None, None]
+    for step in range(int(releases[0]), steps):
+        leg = np.zeros(far.shape, np.intp)
+        for j in range(most - 1):
+            leg += place >= ends[:, j][:, None, None]
+        moved = sign[row, leg] * speeds[which[row, leg], step, column] * hours
+        moving = (step >= releases)[None, :, None] & ~np.isfinite(far)
+        after = np.maximum(place + np.where(moving, moved, 0.0), 0.0)
+        arrived = moving & (after >= goal)
+        far[arrived] = step + ((goal - place)[arrived] / moved[arrived])
+        place = np.minimum(after, goal)
+    mixed = np.where(whole <= MIX_KM, whole / MIX_KM_H / hours, np.inf)
+    return np.concatenate([far, (releases[None, :] + mixed[:, None])[:, :, None]], axis=2)
+
+
+def _likelihood(
+    arrivals: Mapping[str, Floats],
+    releases: Ints,
+    seen: Sequence[Detection],
+    quiet: Sequence[NonDetection],
+    start_ms: int,
+) -> Floats:
+    """(r, m) the log likelihood of what the stations saw, for water let in at each release."""
+    members = len(TIDAL_RATIOS) * _SPEEDS + 1
+    total = np.zeros((len(releases), members))
+    begun = releases[:, None].astype(np.float64)
+    first = seen[0]
+    for one in seen:
+        most = _IMPOSSIBLE if one is first else _MISSED  # others may have seen something else
+        if one.station not in arrivals:
+            total -= most
+            continue
+        came = arrivals[one.station]
+        there = (one.onset_ms - start_ms) / STEP_MS
+        travelled_h = np.where(np.isfinite(came), came - begun, 0.0) * STEP_MS / HOUR_MS
+        spread = np.hypot(max(one.spread_ms, STEP_MS) / STEP_MS, 0.15 * travelled_h * HOUR_MS / STEP_MS)
+        with np.errstate(invalid="ignore"):
+            off = np.where(np.isfinite(came), ((came - there) / spread) ** 2 / 2, most)
+        total -= np.minimum(off, most) + np.log(spread) + travelled_h / _FADES_H
+    for silent in quiet:
+        if silent.station in arrivals:
+            came = arrivals[silent.station]
+            until = (silent.until_ms - start_ms) / STEP_MS
+            travelled_h = np.where(np.isfinite(came), came - begun, 0.0) * STEP_MS / HOUR_MS
+            spread = 1.5 + 0.15 * travelled_h * HOUR_MS / STEP_MS
+            with np.errstate(over="ignore", invalid="ignore"):
+                passed = 1 / (1 + np.exp(np.clip((came - until) / spread + 1, -50, 50)))
+            total -= _QUIET * np.where(np.isfinite(came), passed, 0.0) * np.exp(-travelled_h / _FADES_H)
+    return total
+
+
+def _window(likely: Floats, releases: Ints, start_ms: int) -> tuple[int, int, int, int]:
+    """(early, likeliest, late) release in ms, and the likeliest member of the ensemble."""
+    share = np.exp(likely - _logsum(likely))
+    by_release = share.sum(axis=1)
+    done = np.cumsum(by_release) / by_release.sum()
+    early, late = (int(np.searchsorted(done, q)) for q in (0.1, 0.9))
+    best = int(np.argmax(by_release))
+    member = int(np.argmax(share[best]))
+    ms = [start_ms + int(releases[min(i, len(releases) - 1)]) * STEP_MS for i in (early, best, late)]
+    half_ms = STEP_MS * int(releases[1] - releases[0])  # a release stands for the time up to its neighbours
+    return ms[0] - half_ms, ms[1], ms[2] + half_ms, member
+
+
+def _logsum(values: Floats) -> float:
+    top = float(np.max(values))
+    return top + float(np.log(np.exp(values - top).sum()))
+
+
+# -- words -----------------------------------------------------------------------------------------------------------
+
+
+def _reasons(
+    river: RiverTree,
+    place: _Place,
+    paths: Mapping[str, _Path],
+    arrivals: Mapping[str, Floats],
+    releases: Ints,
+    member: int,
+    release: int,
+    seen: Sequence[Detection],
+    quiet: Sequence[NonDetection],
+    start_ms: int,
+    rises: frozenset[str],
+    falls: frozenset[str],
+    rain: bool | None,
+) -> tuple[Text, ...]:
+    row = int(np.argmin(np.abs(releases - release)))
+    told = []
+
+    def name(key: str) -> Text:
+        s = river.registry[key]
+        return Text(s.zh, s.en)
+
+    for one in sorted(seen, key=lambda s: s.onset_ms):
+        if one.station not in arrivals:
+            told.append(say("trace.no_way", station=name(one.station)))
+            continue
+        came, path = float(arrivals[one.station][row, member]), paths[one.station]
+        if not np.isfinite(came):
+            told.append(say("trace.never", station=name(one.station)))
+            continue
+        at_ms = start_ms + int(came * STEP_MS)
+        off_h = (at_ms - one.onset_ms) / HOUR_MS
+        hours = max((came - float(releases[row])) * STEP_MS / HOUR_MS, 0.0)
+        way = "trace.up" if path.upstream_km > 0.1 else "trace.down"
+        told.append(
+            say(
+                way,
+                station=name(one.station),
+                km=f"{path.km:.1f}",
+                up=f"{path.upstream_km:.1f}",
+                hours=f"{hours:.1f}",
+                seen=beijing(one.onset_ms),
+                off=f"{round(off_h, 1) + 0.0:+.1f}",  # no minus before nothing
+            )
+        )
+    for silent in quiet:
+        if silent.station not in arrivals:
+            continue
+        came = float(arrivals[silent.station][row, member])
+        passed = np.isfinite(came) and start_ms + came * STEP_MS < silent.until_ms
+        key = "trace.quiet_against" if passed else "trace.quiet_for"
+        at = beijing(start_ms + int(came * STEP_MS)) if passed else ""
+        told.append(say(key, station=name(silent.station), at=at))
+    if place.outfall is not None and (fit := _fits(place.outfall, rises, falls, rain)):
+        kind = say(f"trace.kind_{place.outfall}")
+        told.append(say("trace.fits" if fit > 0 else "trace.fits_not", kind=kind))
+    return tuple(told)

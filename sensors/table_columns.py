@@ -1,0 +1,199 @@
+"""What a table's column holds: from its header to a parameter of the catalogue and the way into its canonical unit.
+
+Pure. Headers as in public sensor tables and as people write them: ``do_mg_L``, ``DO (mg/L)``, ``溶解氧``, ``w01009``,
+``总磷（以P计）(mg/L)``, ``溶解氧(DO)``.
+A header that is not certainly one of our parameters is none: ``do_percent`` is not ``do``.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from infra.errors import ConfigurationError
+from sensors.parameters import Catalogue, Parameter
+from sensors.reading import Floats
+from sensors.units import IDENTITY, Linear, conversion
+
+_UNITS = {
+    "degc": "°C",
+    "degf": "°F",
+    "k": "K",
+    "mg_l": "mg/L",
+    "ug_l": "µg/L",
+    "mg_m3": "mg/m³",
+    "g_m3": "g/m³",
+    "us_cm": "µS/cm",
+    "ms_cm": "mS/cm",
+    "s_m": "S/m",
+    "ntu": "NTU",
+    "fnu": "FNU",
+    "mv": "mV",
+    "v": "V",
+    "m": "m",
+    "cm": "cm",
+    "mm": "mm",
+    "m3_s": "m³/s",
+    "m3_h": "m³/h",
+    "l_s": "L/s",
+    "psu": "psu",
+    "qsu": "QSU",
+    "1": "1",
+    "无量纲": "1",
+    "个_l": "count/L",
+    "count_l": "count/L",
+    "cfu_l": "count/L",
+    "mpn_l": "count/L",
+    "万个_l": "10⁴ cells/L",
+}
+"""Unit suffixes, small letters, as the catalogue and :mod:`sensors.units` spell the unit."""
+
+_OTHER_NAMES = {
+    "stage": "level",
+    "water_level": "level",
+    "water_temperature": "water_temp",
+    "chlorophyll": "chla",
+    "chlorophyll_a": "chla",
+    "redox": "orp",
+    "cond": "conductivity",
+    "nh3_n": "nh3n",
+    "cod_mn": "codmn",
+    "cod_cr": "codcr",
+    "total_phosphorus": "tp",
+    "total_nitrogen": "tn",
+    "cod": "codcr",  # without more said, the dichromate method (化学需氧量)
+    "bod": "bod5",
+    "turb": "turbidity",
+    "酸碱度": "ph",
+    "高锰酸钾指数": "codmn",
+    "生化需氧量": "bod5",
+    "浑浊度": "turbidity",
+    "叶绿素": "chla",
+    "叶绿素α": "chla",  # so in national publications
+    "铬(六价)": "cr6",
+    "cr6+": "cr6",
+    "总砷": "as",
+    "总汞": "hg",
+    "总镉": "cd",
+    "总铅": "pb",
+    "总铜": "cu",
+    "总锌": "zn",
+    "总硒": "se",
+    "总氰化物": "cn",
+    "挥发性酚": "phenol",
+    "阴离子洗涤剂": "las",
+}
+"""Names other tables use; the catalogue's own keys, names and codes are read from the catalogue."""
+
+_BRACKETED = re.compile(r"^(.+?)\s*[(\[]\s*([^()\[\]]+?)\s*[)\]]$")
+_REMARK = re.compile(r"^(?:以([a-z0-9]+)[_−+]*计|as_([a-z0-9]+))$")
+"""As N, P or F-, which is what the catalogue means; as NH4 or PO4 is another number and is converted."""
+_RESPELLED = str.maketrans({"µ": "u", "μ": "u", "/": "_", "·": "_", "-": "_", " ": "_"})
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A table column that holds a parameter: canonical value = cell * convert.gain + convert.offset."""
+
+    name: str
+    parameter: str
+    convert: Linear
+
+    def canonical(self, cells: Floats) -> Floats:
+        """(n,) cells in the parameter's canonical unit, NaN stays."""
+        return np.asarray(cells * self.convert.gain + self.convert.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """The columns of a table that hold parameters, in the table's order.
+
+    ``doubled`` are columns whose parameter an earlier column holds already: they are left alone and should be told.
+    """
+
+    columns: tuple[Column, ...]
+    doubled: tuple[Column, ...]
+
+
+def column(name: str, catalogue: Catalogue) -> Column | None:
+    """What the column called ``name`` holds; None for labels, station, time and everything not in the catalogue."""
+    names = _names(catalogue)
+    plain = spelled(name)
+    if (parameter := names.get(plain)) is not None:
+        return Column(name, parameter.key, IDENTITY)
+    if bracketed := _BRACKETED.match(unicodedata.normalize("NFKC", name.strip())):
+        return _with_bracket(name, bracketed[1], spelled(bracketed[2]), catalogue)
+    for i in (i for i, letter in enumerate(plain) if letter == "_"):
+        found = _made(name, names.get(plain[:i]), plain[i + 1 :])
+        if found is not None:
+            return found
+    return None
+
+
+def _with_bracket(name: str, before: str, inside: str, catalogue: Catalogue) -> Column | None:
+    """A header that ends in a bracket: a unit, a remark (以P计), or the same parameter once more (溶解氧(DO))."""
+    found = column(before, catalogue)
+    if found is None:
+        return None
+    again = column(inside, catalogue)
+    if again is not None and again.parameter == found.parameter:
+        return Column(name, found.parameter, found.convert)
+    parameter = catalogue[found.parameter]
+    if remark := _REMARK.match(inside):
+        return _counted_as(name, found, parameter, remark)
+    nested = _BRACKETED.match(before)
+    if nested and (remark := _REMARK.match(spelled(nested[2]))):
+        bare = _made(name, parameter, inside)
+        return None if bare is None else _counted_as(name, bare, parameter, remark)
+    return _made(name, parameter, inside) if found.convert == IDENTITY else None
+
+
+def _counted_as(name: str, found: Column, parameter: Parameter, remark: re.Match[str]) -> Column | None:
+    """The column with its numbers counted as the remark says: 以NH4计 holds 0.776 of nitrogen."""
+    species = (remark[1] or remark[2]).upper()
+    if species == "F" and parameter.key == "f":
+        return Column(name, parameter.key, found.convert)
+    try:
+        share = conversion(f"{parameter.unit} {species}", parameter.unit, parameter.key)
+    except ConfigurationError:
+        return None
+    return Column(name, parameter.key, Linear(found.convert.gain * share.gain, found.convert.offset * share.gain))
+
+
+def columns(names: Sequence[str], catalogue: Catalogue) -> Mapped:
+    """What each of a table's columns holds; of two columns with the same parameter the first one counts."""
+    kept: dict[str, Column] = {}
+    doubled = []
+    for found in (column(name, catalogue) for name in names):
+        if found is None:
+            continue
+        if found.parameter in kept:
+            doubled.append(found)
+        else:
+            kept[found.parameter] = found
+    return Mapped(tuple(kept.values()), tuple(doubled))
+
+
+def spelled(text: str) -> str:
+    """Small letters, one spelling of brackets, degrees, subscripts and wide letters (NFKC), ``_`` for separators."""
+    return unicodedata.normalize("NFKC", text.strip()).replace("°", "deg").casefold().translate(_RESPELLED)
+
+
+def _names(catalogue: Catalogue) -> dict[str, Parameter]:
+    names = {spelled(other): catalogue[key] for other, key in _OTHER_NAMES.items() if key in catalogue}
+    names |= {spelled(code): p for code, p in catalogue.by_code.items()}
+    for p in catalogue.parameters:
+        names |= {spelled(p.zh): p, spelled(p.en): p}
+    return names | {p.key: p for p in catalogue.parameters}
+
+
+def _made(name: str, parameter: Parameter | None, suffix: str) -> Column | None:
+    unit = _UNITS.get(suffix)
+    if parameter is None or unit is None:
+        return None
+    try:
+        return Column(name, parameter.key, conversion(unit, parameter.unit, parameter.key))
+    except ConfigurationError:  # a unit this parameter is not measured in: some other quantity of the same name
+        return None

@@ -1,0 +1,334 @@
+"""Sensors and what befalls them: from the water as it is to the numbers a station reports. Pure and without a state.
+
+A sensor adds noise, answers slowly, rounds, and cannot see below its detection limit; an analyser gives a result every
+few hours, of water it took a while before. Faults act on what the sensor says; the water stays.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from infra.times import DAY_MS
+from sensors.parameters import Catalogue
+from sensors.reading import Bools, Floats, Ints
+from sensors.stations import Registry, Station
+from simulator.physics import weather
+from simulator.physics.noise import HOUR_MS, key_of, normal, uniform, wander
+from simulator.physics.water import Water
+from simulator.scenario import KEPT_MS, Fault, FaultKind, Scenario, Visit
+
+ANALYSER_S = 4 * 3600
+ANALYSED = frozenset({"codmn", "nh3n", "tp", "tn", "codcr"})
+"""Results of these come every four hours where neither deployment nor scenario says otherwise (domain facts §7.1)."""
+SAMPLED_BEFORE_MS = 40 * 60_000
+"""A cabinet's result is of water taken some 40 minutes before (domain facts §8: 30 to 60)."""
+SENTINEL = -999.0
+LEAVES_A_DAY, LEAST_TIMES, LEAF_TAIL, LEAF_NTU, MOST_TIMES = 0.147, 1.5, 1.3, 5.0, 25.0
+"""A leaf, a fish, a bubble in front of a turbidity sensor for one reading: how often, and how many times the value it
+sees (a Pareto tail from the least, and 5 NTU more). Measured on the nine river stations of the public records (Logan,
+Herbert, Sandy Creek, Pringle) as single readings above 1.5 times and 5 NTU more than both neighbours and the medians of
+the four readings on either side: 0.5 to 17 a station-month, 4.4 in the middle, of them 70 % above twice, 43 % above
+three times, 20 % above five times. In the shallow bay of Apalachicola they are 40 a month."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """What one kind of sensor does to a value; canonical units.
+
+    ``noise`` and ``relative`` are standard deviations, absolute and as a share; ``response_s`` the time constant;
+    ``limit`` the detection limit, below which half of it is reported; ``top`` the end of its range. ``usual`` is the
+    size of a spike that stands out (beyond the 99th percentile of changes, domain facts §7.1), ``creep`` what drift and
+    fouling come to, ``accuracy`` how far a value may be off before somebody would correct it (USGS TM1-D3, from
+    memory). ``apparent`` is how much the water itself varies within an hour.
+    """
+
+    noise: float
+    relative: float
+    response_s: float
+    top: float
+    usual: float
+    creep: float
+    accuracy: float
+    apparent: float
+    limit: float = 0.0
+
+
+SENSORS: Mapping[str, Sensor] = {
+    "water_temp": Sensor(0.03, 0.0, 60.0, 50.0, 5.0, 1.5, 0.2, 0.3),
+    "ph": Sensor(0.012, 0.0, 30.0, 14.0, 1.6, 0.6, 0.2, 0.07),
+    "do": Sensor(0.025, 0.004, 45.0, 20.0, 4.5, 2.0, 0.3, 0.3),
+    "conductivity": Sensor(0.6, 0.002, 10.0, 200_000.0, 260.0, 90.0, 15.0, 12.0),
+    "turbidity": Sensor(0.3, 0.035, 10.0, 1000.0, 320.0, 40.0, 3.0, 9.0),
+    "codmn": Sensor(0.03, 0.025, 0.0, 60.0, 7.0, 2.5, 0.5, 0.6, 0.5),
+    "codcr": Sensor(0.5, 0.03, 0.0, 370.0, 25.0, 9.0, 2.0, 2.5, 4.0),
+    "bod5": Sensor(0.1, 0.05, 0.0, 500.0, 10.0, 3.0, 1.0, 1.0, 0.5),
+    "nh3n": Sensor(0.008, 0.015, 20.0, 100.0, 3.0, 0.9, 0.15, 0.15, 0.05),
+    "tp": Sensor(0.003, 0.04, 0.0, 10.0, 0.5, 0.15, 0.02, 0.025, 0.01),
+    "tn": Sensor(0.03, 0.015, 0.0, 100.0, 5.0, 1.5, 0.3, 0.4, 0.1),
+    "orp": Sensor(2.5, 0.0, 120.0, 999.0, 260.0, 90.0, 20.0, 20.0),
+    "transparency": Sensor(1.0, 0.03, 0.0, 500.0, 60.0, 20.0, 5.0, 8.0),
+    "chla": Sensor(0.3, 0.03, 5.0, 400.0, 90.0, 20.0, 2.0, 5.0),
+    "algae": Sensor(6.0, 0.04, 5.0, 60_000.0, 2500.0, 600.0, 60.0, 150.0),
+    "level": Sensor(0.006, 0.0, 10.0, 20.0, 1.5, 0.35, 0.02, 0.1),
+    "flow": Sensor(0.05, 0.03, 0.0, 50_000.0, 500.0, 60.0, 5.0, 50.0),
+    "rain": Sensor(0.0, 0.0, 0.0, 200.0, 30.0, 5.0, 1.0, 1.0),
+    "salinity": Sensor(0.005, 0.005, 10.0, 70.0, 3.0, 0.5, 0.1, 0.1),
+    "fdom": Sensor(0.3, 0.01, 5.0, 300.0, 30.0, 8.0, 2.0, 2.0),
+}
+
+_LAGUERRE = ((0.415775, 0.711093), (2.294280, 0.278518), (6.289945, 0.010389))
+"""Points and weights that integrate a value times e^-x: a first-order answer without remembering anything."""
+
+_CREEPS = frozenset({FaultKind.DRIFT, FaultKind.FOULING})
+_SET_BACK = frozenset({FaultKind.DRIFT, FaultKind.FOULING, FaultKind.OFFSET, FaultKind.NOISE})
+
+
+@dataclass(slots=True)
+class Measured:
+    """What the sensor of one parameter said at (n,) instants: ``value`` NaN where it said nothing.
+
+    ``bad``: 1 where a fault makes it wrong by more than its accuracy, 0 where it is right, −1 where nothing can be
+    judged. ``kind``: the fault, "" for none. ``status``: HJ 212 data flag, N for normal.
+    """
+
+    value: Floats
+    bad: Ints
+    kind: list[str]
+    status: list[str]
+
+
+class Instruments:
+    """The sensors of a scenario's stations above its water."""
+
+    def __init__(self, registry: Registry, scenario: Scenario, water: Water, *, seed: int, known: Catalogue) -> None:
+        self.registry, self.scenario, self.water, self.seed, self.known = registry, scenario, water, seed, known
+        self.visits = _visits(scenario)
+        self.faults: dict[str, list[Fault]] = {}
+        for fault in scenario.faults:
+            self.faults.setdefault(fault.station, []).append(_until_visited(fault, self.visits))
+        self._cycles = registry.cycles_s(scenario.start_ms)
+        self._air: dict[int, Floats] = {}
+
+    def cycle_s(self, station: Station, parameter: str) -> int:
+        """Seconds between two results; 0 where every reading is one."""
+        chosen = [c.cycle_s for c in self.scenario.cycles if station.key in c.stations and parameter in c.parameters]
+        if chosen:
+            return chosen[-1]
+        usual = ANALYSER_S if parameter in ANALYSED else 0
+        return self._cycles.get(station.key, {}).get(parameter, usual)
+
+    def parameters(self, station: Station) -> tuple[str, ...]:
+        """What the station measures and the model knows."""
+        return tuple(p for p in station.parameters or ("water_temp", "ph", "do", "conductivity") if p in SENSORS)
+
+    def read(self, station: Station, at_ms: Ints, step_ms: int, *, told: bool = True) -> dict[str, Measured]:
+        """What the station reports at ``at_ms`` (n,), ascending, one reading every ``step_ms``; canonical units.
+
+        ``at_ms`` is what the logger's clock says; where not ``told``, the true time: then a clock that is wrong is a
+        trouble of the device (:attr:`Scenario.on_the_way`).
+        """
+        at_ms = np.asarray(at_ms, np.int64)
+        return {p: self._read(station, p, at_ms, step_ms, told) for p in self.parameters(station)}
+
+    def befallen(self, station: Station, start_ms: int, end_ms: int, step_ms: int) -> tuple[Fault, ...]:
+        """What befell the sensors of ``station`` from ``start_ms`` until ``end_ms``: the scenario's faults, and the
+        spikes that chance brought, one reading of ``step_ms`` each."""
+        mine = [f for f in self.faults.get(station.key, ()) if f.start_ms < end_ms and f.end_ms > start_ms]
+        if "turbidity" in self.parameters(station):
+            days = np.arange(start_ms // DAY_MS, end_ms // DAY_MS + 1)
+            there, when_ms = self._leaves(station, days)
+            mine += [
+                Fault(f"leaf-{at}", FaultKind.SPIKE, station.key, "turbidity", at, at + step_ms)
+                for at in when_ms[there].tolist()
+                if start_ms - step_ms < at < end_ms
+            ]
+        return tuple(mine)
+
+    def _leaves(self, station: Station, days: Ints) -> tuple[Bools, Ints]:
+        """Whether a leaf comes by on each of the (n,) days since the epoch, and when, ms."""
+        there = uniform(days, key_of(self.seed, station.key, "leaf")) < LEAVES_A_DAY
+        when = uniform(days, key_of(self.seed, station.key, "leaf at"))
+        return there, days * DAY_MS + (when * DAY_MS).astype(np.int64)
+
+    def _struck(self, station: Station, at_ms: Ints, step_ms: int) -> tuple[Bools, Floats]:
+        """The (n,) readings that a leaf hits, and how many times their value it makes of them."""
+        hit = np.zeros(len(at_ms), bool)
+        for day in (at_ms // DAY_MS, (at_ms - step_ms) // DAY_MS):
+            there, when_ms = self._leaves(station, day)
+            hit |= there & (when_ms <= at_ms) & (at_ms < when_ms + step_ms)
+        rank = np.maximum(uniform(at_ms, key_of(self.seed, station.key, "leaf size")), 1e-6)
+        return hit, np.minimum(LEAST_TIMES * rank ** (-1 / LEAF_TAIL), MOST_TIMES)
+
+    def _read(self, station: Station, parameter: str, at_ms: Ints, step_ms: int, told: bool) -> Measured:
+        faults = [f for f in self.faults.get(station.key, ()) if f.parameter in ("", parameter)]
+        seen_ms = at_ms
+        for fault in faults:
+            if told and fault.kind is FaultKind.CLOCK:  # a row that says 12:00 was measured when it was another time
+                seen_ms = np.where(_during(fault, at_ms), seen_ms - fault.ahead_ms, seen_ms)
+        value = self._healthy(station, parameter, seen_ms)
+        bad = np.zeros(len(at_ms), np.int64)
+        kind, status = [""] * len(at_ms), ["N"] * len(at_ms)
+        if parameter == "turbidity":
+            hit, times = self._struck(station, at_ms, step_ms)
+            value = np.where(hit, np.minimum(value * times + LEAF_NTU, SENSORS[parameter].top), value)
+            bad[hit] = 1
+            for i in np.flatnonzero(hit):
+                kind[i] = str(FaultKind.SPIKE)
+        for fault in faults:
+            value, wrong = self._befall(fault, station, parameter, at_ms, step_ms, value)
+            for i in np.flatnonzero(wrong):
+                kind[i] = str(fault.kind)
+                if fault.kind is FaultKind.CLIPPING:
+                    status[i] = "T"
+            bad[wrong] = 1
+        value = np.round(value, self.known[parameter].decimals)
+        cycle_ms = 1000 * self.cycle_s(station, parameter)
+        silent = np.isnan(value)
+        if cycle_ms > step_ms:
+            silent = silent | (at_ms // cycle_ms == (at_ms - step_ms) // cycle_ms)
+            value[silent] = np.nan
+        bad[silent] = -1
+        for i in np.flatnonzero(silent):
+            if kind[i] != FaultKind.SUPPLY:
+                kind[i] = ""
+        return Measured(value, bad, kind, status)
+
+    def _healthy(self, station: Station, parameter: str, at_ms: Ints) -> Floats:
+        """What the sensor says when nothing ails it."""
+        sensor = SENSORS[parameter]
+        if self.cycle_s(station, parameter) > 3600:
+            water = self.water.value(station.key, parameter, at_ms - SAMPLED_BEFORE_MS)
+        elif sensor.response_s > 0:
+            water = np.zeros(len(at_ms))
+            for lag, weight in _LAGUERRE:
+                before_ms = at_ms - round(lag * sensor.response_s * 1000)
+                water = water + weight * self.water.value(station.key, parameter, before_ms)
+        else:
+            water = self.water.value(station.key, parameter, at_ms)
+        if parameter == "rain":  # mm since the reading before
+            water = water * station.interval_s / 3600
+        chance = normal(at_ms, key_of(self.seed, station.key, parameter, "noise"))
+        value = water + chance * np.hypot(sensor.noise, sensor.relative * water)
+        if parameter not in ("water_temp", "orp", "level", "flow"):
+            value = np.maximum(value, 0.0)
+        if sensor.limit:
+            value = np.where(value < sensor.limit, sensor.limit / 2, value)
+        return np.asarray(np.minimum(value, sensor.top))
+
+    def _befall(
+        self, fault: Fault, station: Station, parameter: str, at_ms: Ints, step_ms: int, value: Floats
+    ) -> tuple[Floats, Bools]:
+        """The values with the fault in them, and where it makes them wrong."""
+        sensor, size, kind = SENSORS[parameter], fault.size, fault.kind
+        during = _during(fault, at_ms)
+        if kind is FaultKind.SPIKE:
+            during = (at_ms >= fault.start_ms) & (at_ms < fault.start_ms + step_ms)
+        if not during.any():
+            return value, during
+        key = key_of(self.seed, fault.name, parameter)
+        chance, normals = uniform(at_ms, key), normal(at_ms, key)
+        grown = np.clip((at_ms - fault.start_ms) / max(fault.end_ms - fault.start_ms, 1), 0.0, 1.0)
+        sign = 1.0 if parameter in ("turbidity", "nh3n", "tp", "chla") or key % 2 else -1.0
+        spike = sensor.usual * size * (0.8 + 0.6 * chance)
+        wrong: Bools = during
+        if kind is FaultKind.SPIKE:
+            away = value + sign * spike
+            faulty = np.where(away < 0, value + spike, away) if parameter != "orp" else away
+        elif kind is FaultKind.SPIKE_CLUSTER:
+            wrong = during & (chance < 0.4)
+            wrong |= during & (at_ms - fault.start_ms < step_ms)
+            faulty = np.maximum(value + np.where(normals > -0.3, 1, -1) * sign * spike, 0.0)
+        elif kind is FaultKind.FLAT_LINE:
+            faulty = np.full_like(value, self._healthy(station, parameter, np.array([fault.start_ms]))[0])
+        elif kind is FaultKind.DRIFT:
+            faulty = np.maximum(value + sign * sensor.creep * size * grown, 0.0)
+        elif kind is FaultKind.FOULING:
+            faulty = self._fouled(station, parameter, at_ms, value, grown * size, normals)
+        elif kind is FaultKind.OUT_OF_WATER:
+            faulty = self._dry(parameter, at_ms, value, normals)
+            if parameter in ("level", "flow", "rain"):
+                wrong = np.zeros_like(during)
+        elif kind is FaultKind.BURSTS:
+            fits = wander(at_ms, key, (1.5, 0.7), (0.5, 0.3))
+            wrong = during & ((fits > 0.1) & (chance < 0.75) | (at_ms - fault.start_ms < step_ms))
+            faulty = np.maximum(value + sign * sensor.usual * size * chance**2 + sensor.usual * 0.1, 0.0)
+        elif kind is FaultKind.CLIPPING:
+            faulty = np.full_like(value, sensor.top)
+        elif kind is FaultKind.SUPPLY:
+            wrong = during & (at_ms >= fault.start_ms + KEPT_MS)
+            faulty = np.full_like(value, np.nan)
+        elif kind is FaultKind.CLOCK:
+            faulty = value
+        elif kind is FaultKind.UNIT:
+            faulty = value / 1000 if parameter == "conductivity" else value * 1000
+        elif kind is FaultKind.OFFSET:
+            faulty = np.maximum(value + sign * 0.7 * sensor.usual * size, 0.0)
+        elif kind is FaultKind.NOISE:
+            faulty = np.maximum(value + normals * 0.35 * sensor.usual * size * (0.3 + 0.7 * grown), 0.0)
+        else:
+            faulty = np.full_like(value, SENTINEL)
+        if kind in _CREEPS:
+            wrong = during & (np.abs(faulty - value) > np.maximum(sensor.accuracy, 0.03 * np.abs(value)))
+        if kind not in (FaultKind.SENTINEL, FaultKind.UNIT):
+            faulty = np.minimum(faulty, sensor.top)
+        return np.where(during if kind in _CREEPS else wrong, faulty, value), wrong
+
+    def _fouled(
+        self, station: Station, parameter: str, at_ms: Ints, value: Floats, grown: Floats, normals: Floats
+    ) -> Floats:
+        """Growth on the sensor: oxygen low and its day flattened, turbidity high and restless, others a little off."""
+        sensor = SENSORS[parameter]
+        if parameter == "turbidity":
+            return np.asarray(value + grown * (sensor.creep + np.abs(normals) * 0.5 * sensor.creep))
+        if parameter == "do":
+            mean = np.mean([self.water.value(station.key, "do", at_ms - h * HOUR_MS) for h in range(0, 24, 4)], axis=0)
+            return np.asarray(
+                np.maximum(mean + (value - mean) * np.maximum(1 - 0.7 * grown, 0.1) - sensor.creep * grown, 0.0)
+            )
+        return np.asarray(np.maximum(value - 0.7 * sensor.creep * grown, 0.0))
+
+    def _dry(self, parameter: str, at_ms: Ints, value: Floats, normals: Floats) -> Floats:
+        """A sensor in the air: warm as the air, full of oxygen, no conductivity."""
+        if parameter in ("level", "flow", "rain"):
+            return value
+        outside = self.scenario.weather
+        sky = weather.sky(at_ms, self.seed, cloud=outside.cloud, heat=outside.heat, rain=np.zeros(len(at_ms)))
+        if parameter == "water_temp":
+            return np.asarray(sky.air_c + 2.5 * sky.light + 0.2 * normals)
+        if parameter == "do":
+            return np.asarray(14.6 - 0.33 * sky.air_c + 0.0034 * sky.air_c**2 + 0.1 * normals)
+        levels = {"conductivity": 3.0, "turbidity": 1.5, "ph": 6.4, "orp": 330.0, "nh3n": 0.06}
+        spread = {"ph": 0.15, "orp": 12.0, "conductivity": 1.0, "turbidity": 0.8}
+        return np.asarray(np.maximum(levels.get(parameter, 0.0) + spread.get(parameter, 0.02) * normals, 0.0))
+
+
+def _during(fault: Fault, at_ms: Ints) -> Bools:
+    return np.asarray((at_ms >= fault.start_ms) & (at_ms < fault.end_ms))
+
+
+def _visits(scenario: Scenario) -> tuple[Visit, ...]:
+    """Those the scenario lists, and those that its faults end with."""
+    called = [
+        Visit(f.station, f.visit_ms, (f.parameter,) if f.parameter else (), str(f.kind))
+        for f in scenario.faults
+        if f.visit_ms is not None
+    ]
+    return tuple(sorted((*scenario.visits, *called), key=lambda v: (v.at_ms, v.station)))
+
+
+def _until_visited(fault: Fault, visits: Sequence[Visit]) -> Fault:
+    """A fault that somebody sets back ends with the visit; one that creeps lasts until then, however long that is."""
+    if fault.visit_ms is not None:
+        return replace(fault, end_ms=fault.visit_ms)
+    if fault.kind in _SET_BACK:
+        ends = [
+            v.at_ms
+            for v in visits
+            if v.station == fault.station
+            and fault.start_ms < v.at_ms < fault.end_ms
+            and (not v.parameters or fault.parameter in v.parameters)
+        ]
+        if ends:
+            return replace(fault, end_ms=min(ends))
+    return fault

@@ -1,0 +1,1 @@
+"""The water of the simulator: weather, tide, flow and chemistry. Pure."""

@@ -17,7 +17,7 @@ from tests import large_site
 from tests.rig import answers
 
 MOST_CPU_MS = 2000
-"""Processor time of one request, in all threads; more than any needs beside other tests, less than a table."""
+"""Processor time of one request, in all threads, with room for other tests beside it."""
 MOST_LOOP_MS = 400
 """Processor time of one callback of the event loop, during which nobody else is answered; likewise."""
 TRIES = 3

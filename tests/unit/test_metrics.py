@@ -1,4 +1,4 @@
-"""The figures keep the written convention (docs/operations/monitoring.md), stay few, and are told quickly and honestly."""
+"""The figures keep the written convention (docs/operations/monitoring.md), stay few, are told quickly and honestly."""
 
 import re
 from collections.abc import Iterator

@@ -685,7 +685,7 @@ def follows(before: Incident, after: Incident, effects: Effects) -> None:
         assert pause or after.case.due_ms <= before.case.due_ms or before.retrospective
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(findings_ | actions_ | waits_, max_size=40), st.lists(st.integers(1, 5), max_size=2))
 def test_no_order_of_findings_and_actions_breaks_an_incident(
     steps: list[Finding | tuple[int, Order, Actor, int] | int], begun: list[int]

@@ -11,7 +11,6 @@ from typing import Any
 from governance.incidents.deadlines import STANDARD, Policy
 from governance.incidents.finding import Change, Colour, Finding, Kind
 from governance.incidents.headline import title
-from governance.incidents.lifecycle import _update, tightened, timed
 from governance.incidents.model import (
     Case,
     Condition,
@@ -26,6 +25,7 @@ from governance.incidents.model import (
     recovered,
     with_condition,
 )
+from governance.incidents.step_deadline import with_shortened_deadline, with_step_deadline
 from governance.organisation.regions import NOWHERE, Place
 from infra.texts import Text
 from infra.times import DAY_MS
@@ -204,7 +204,7 @@ def _open(finding: Finding, now_ms: int, place: Place, policy: Policy) -> tuple[
         place=place,
         case=Case(source=_SOURCES.get(finding.kind, Source.RULE)),
     )
-    opened = timed(opened, now_ms, policy)
+    opened = with_step_deadline(opened, now_ms, policy)
     entry = _entry(None, opened, finding, What.FIRED, now_ms)
     quiet = past or finding.kind is Kind.FORECAST
     return opened, Effects(entry, EventType.OPENED, Notify.INFORM if quiet else Notify.PAGE, (condition,))
@@ -243,7 +243,7 @@ def _append(incident: Incident, finding: Finding, now_ms: int, policy: Policy) -
             limit=finding.limit,
             observed_at_ms=finding.observed_at_ms,
         )
-        after = timed(after, now_ms, policy) if promoted else tightened(after, policy)
+        after = with_step_deadline(after, now_ms, policy) if promoted else with_shortened_deadline(after, policy)
     entry = _entry(incident, after, finding, What.PROMOTED if promoted else What.FIRED, now_ms)
     notify = Notify.PAGE if promoted or more_urgent or back else Notify.INFORM
     return after, _update(incident, after, entry, notify, condition)
@@ -296,3 +296,12 @@ def _over(
     )
     entry = _entry(before, after, finding, what, now_ms)
     return after, _update(before, after, entry, Notify.INFORM, condition)
+
+
+def _update(before: Incident, after: Incident, entry: Entry, notify: Notify, condition: Condition) -> Effects:
+    """What one more finding asks the store to write; it only repeats where what the incident is stays the same."""
+
+    def is_(incident: Incident) -> tuple[object, ...]:
+        return incident.state, incident.colour, incident.kind, incident.retrospective
+
+    return Effects(entry, EventType.UPDATED, notify, (condition,), repeats=is_(before) == is_(after))

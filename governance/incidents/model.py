@@ -19,6 +19,8 @@ from infra.texts import Text, say
 
 COMMENT_LIMIT = 4000
 """Characters of a comment."""
+DEADLINE_ACTOR = "deadline"
+"""Who is named in the record for what a deadline does by itself."""
 
 
 class State(StrEnum):
@@ -422,10 +424,25 @@ class Effects:
     repeats: bool = False
 
 
+def action_name(action: Action) -> Text:
+    """The name of an action as people read it."""
+    return say(f"action.{action}")
+
+
 def labels(actions: Iterable[Action]) -> Text:
     """The names of actions as people read them, joined."""
-    names = [say(f"action.{action}") for action in actions] or [say("incident.nothing")]
-    return Text("、".join(n.zh for n in names), ", ".join(n.en for n in names))
+    return listed([action_name(action) for action in actions] or [say("incident.nothing")])
+
+
+def listed(texts: Iterable[Text]) -> Text:
+    """Texts as a list in one line."""
+    both = list(texts)
+    return Text("、".join(one.zh for one in both), ", ".join(one.en for one in both))
+
+
+def unique(names: tuple[str, ...], *others: str) -> tuple[str, ...]:
+    """The names and the others, each once, in this order."""
+    return tuple(dict.fromkeys((*names, *others)))
 
 
 def with_condition(conditions: tuple[Condition, ...], condition: Condition) -> tuple[Condition, ...]:

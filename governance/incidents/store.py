@@ -22,6 +22,7 @@ from governance.incidents import (
     from_findings,
     headline,
     lifecycle,
+    reminders,
 )
 from governance.incidents.deadlines import STANDARD, Policy
 from governance.incidents.finding import Change, Colour, Finding, Kind
@@ -188,7 +189,7 @@ def act(
         if order.action is Action.REOPEN:
             _reopenable(connection, before, after, now_ms, policy)
         changes = []
-        if elsewhere := lifecycle.left_on(before, order.action):
+        if elsewhere := lifecycle.active_elsewhere(before, order.action):
             apart = replace(order, action=Action.SPLIT, conditions=elsewhere, comment=order.comment or after.state)
             said = _said(connection, before.conditions)
             (rest, left), (new, right) = lifecycle.split(before, apart, actor, now_ms, policy, said)
@@ -245,7 +246,7 @@ def remind(
     before = {incident.id: incident for incident in _load(connection, query)}
     changes = []
     for incident in before.values():
-        step = lifecycle.remind(incident, now_ms, up=up, policy=policy)
+        step = reminders.remind(incident, now_ms, up=up, policy=policy)
         if step is not None:
             changes.append(_Changed(incident.id, step[0], step[1], None))
     if changes:
@@ -267,7 +268,7 @@ def succeed(
     query = sa.select(incidents_).where(incidents_.c.responsible == old, incidents_.c.open_cause.is_not(None))
     found = _load(connection, query.order_by(incidents_.c.id).with_for_update())
     before = {incident.id: incident for incident in found if within(incident)}
-    changes = [_Changed(i.id, *lifecycle.succeed(i, new, by, now_ms), None) for i in before.values()]
+    changes = [_Changed(i.id, *reminders.hand_over(i, new, by, now_ms), None) for i in before.values()]
     if changes:
         _write(connection, before, changes, now_ms, source)
     return list(before)
@@ -444,7 +445,7 @@ def worklist(
         query = query.where(ours | sa.cast(incidents_.c.joint, sa.Text).contains(f'"{actor.department.value}"'))
     found = [(one, lifecycle.waiting_for(one, actor)) for one in _load(connection, query)]
     waiting = [pair for pair in found if pair[1]]
-    return sorted(waiting, key=lambda pair: lifecycle.urgency(pair[0], now_ms))[:limit]
+    return sorted(waiting, key=lambda pair: lifecycle.worklist_order(pair[0], now_ms))[:limit]
 
 
 def by_rule(

@@ -14,7 +14,7 @@ from jmespath.parser import ParsedResult
 from pydantic import AfterValidator, Field, SecretStr
 
 from governance.incidents import cloudevents
-from governance.incidents.lifecycle import rights_of
+from governance.incidents.lifecycle import right_of
 from governance.incidents.model import Action, State
 from governance.organisation.roles import RIGHTS, Role
 from infra.errors import ConfigurationError, NotFound
@@ -174,7 +174,7 @@ def _callback(name: str, table: _Callback) -> CallbackWords:
 
 def _theirs(name: str, word: str, action: Action) -> Action:
     """The action, once a platform may do it at all and a callback can carry what it asks for."""
-    possible = tuple(a for a in Action if a not in UNSAYABLE and rights_of(a) & RIGHTS[Role.PLATFORM])
+    possible = tuple(a for a in Action if a not in UNSAYABLE and right_of(a) in RIGHTS[Role.PLATFORM])
     if action not in possible:
         raise ConfigurationError(
             sentence("platform.not_theirs", name=name, word=word, action=action, known=", ".join(possible))

@@ -149,10 +149,8 @@ def act(
     Raises NotFound, Forbidden, NotNow, Refused, and Conflict when ``expected_version`` is given and is not the
     incident's.
     """
-    ids = [incident_id] if order.into is None else sorted({incident_id, order.into})
-    found = {
-        number: _load_one(connection, number, lock=True) for number in ids
-    }  # in order: two that merge cannot deadlock
+    ids = [incident_id] if order.into is None else sorted({incident_id, order.into})  # in order: no deadlock
+    found = {number: _load_one(connection, number, lock=True) for number in ids}
     before = found[incident_id]
     if not lifecycle.concerns(before, actor):  # before anything is said of its version
         raise Forbidden(lifecycle.elsewhere(before))

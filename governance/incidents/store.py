@@ -23,13 +23,8 @@ from governance.incidents import (
     lifecycle,
     reminders,
 )
-from governance.incidents.change_writer import (
-    UNSAVED_ID,
-    EnqueuedEvent,
-    IncidentChange,
-    write,
-    write_without_audit,
-)
+from governance.incidents.change_writer import UNSAVED_ID, IncidentChange, write, write_without_audit
+from governance.incidents.change_writer import EnqueuedEvent as EnqueuedEvent  # noqa: PLC0414 - part of `Recorded`
 from governance.incidents.deadlines import STANDARD, Policy
 from governance.incidents.finding import Change, Colour, Finding, Kind
 from governance.incidents.model import (

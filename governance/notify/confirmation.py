@@ -15,7 +15,8 @@ from governance.incidents.model import Action, Order, State
 from governance.notify import store as notice_store
 from governance.notify.contacts import Contact, Directory
 from governance.notify.contacts import Role as Told
-from governance.notify.policy import TEST, Item, Links, number_of
+from governance.notify.links import Links, number_of
+from governance.notify.message import TEST, Item
 from governance.notify.store import Notice
 from governance.notify.tables import notice as notices_
 from governance.organisation.roles import Actor, Right, Role

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from governance.incidents.finding import Colour
 from governance.incidents.headline import of_json
-from governance.notify.policy import CALLS, PRESSING, TEST, Item, Kind, Policy
+from governance.notify.message import CALLS, PRESSING, TEST, Item, Kind, NoticeRequest
+from governance.notify.policy import Policy
 from governance.notify.tables import notice as notices_
 from governance.notify.tables import notice_item as items_
 from governance.notify.tables import notice_watch as watches_
@@ -23,16 +24,6 @@ EVERYWHERE = "*"
 """The bucket of a contact who has got many messages within a window."""
 _CONFIRMABLE = [kind.value for kind in (*CALLS, Kind.ESCALATED)]
 _CALLED = [*_CONFIRMABLE, Kind.EMERGENCY.value]
-
-
-@dataclass(frozen=True, slots=True)
-class NoticeRequest:
-    """Something to tell a contact: about what place (``bucket``), and from when on (ms UTC)."""
-
-    contact: str
-    bucket: str
-    item: Item
-    due_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Send messages to people: a worker that enqueues, escalates and sends them through the contacts' channels.
 
-Each round has three steps. `Messenger.make` turns new events of the outbox into messages, each event once: the mark moves
-in the same transaction. `Messenger.escalate` calls the next contacts where nobody confirmed in time. Then due messages
-are claimed and sent; a worker that dies between sending and recording it sends the message again.
+Each round has three steps. `Messenger.make` turns new events of the outbox into messages, each event once: the mark
+moves in the same transaction. `Messenger.escalate` calls the next contacts where nobody confirmed in time. Then due
+messages are claimed and sent; a message whose worker dies between sending and recording it is sent again.
 
 A message that a channel does not take goes to the contact's next channel at once; after the last the first is tried
 again with growing delay, until the message is given up and stays visible as dead. What is sent to whom is decided in

@@ -73,9 +73,8 @@ class Share:
 class Formula:
     """The weights of the indicators, the patrols due and the terms; ``example`` until a site has decided on its own.
 
-    ``patrols_due`` is how many a month each person of a role owes. Published rules differ by place (domain facts
-    §6.1): a day in ten of village chiefs is Guangzhou's of 2021, once a week of grid workers is Akqi's; the other roles
-    owe none.
+    ``patrols_due`` is how many a month each person of a role owes; a role that is not named owes none. Published rules
+    differ by place: one day in ten for village chiefs (Guangzhou 2021), once a week for grid workers (Akqi).
     """
 
     weights: Mapping[Indicator, float]

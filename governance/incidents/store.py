@@ -239,7 +239,7 @@ def remind(
     return [change.key for change in changes]
 
 
-def succeed(
+def hand_over(
     connection: sa.Connection,
     old: str,
     new: str,

@@ -315,7 +315,7 @@ class Messenger(PeriodicWorker):
                 if found[one].status != "pending":
                     continue
                 if one in told:
-                    items = notice_store.first_told(connection, found[one], told[one])
+                    items = notice_store.with_first_mentions(connection, found[one], told[one])
                     claimed.append(_Claimed(self._with_body(connection, found[one], items), tuple(items)))
                 else:  # everything it was to tell of has been confirmed meanwhile
                     gone = {"status": "cancelled", "claimed_by": None, "claimed_until_ms": None}

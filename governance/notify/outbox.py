@@ -155,7 +155,7 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt as reported to ``watch``: when it began and ended (ms UTC), the HTTP status (None: no answer came), the
+    """One attempt as reported to ``watch``: when it began and ended (ms UTC), the HTTP status (None: no answer), the
     status of the delivery after it, and the ``data`` of its event."""
 
     delivery: Delivery

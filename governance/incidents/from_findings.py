@@ -27,7 +27,6 @@ from governance.incidents.model import (
 )
 from governance.incidents.step_deadline import with_shortened_deadline, with_step_deadline
 from governance.organisation.regions import NOWHERE, Place
-from infra.texts import Text
 from infra.times import DAY_MS
 
 JOIN_WITHIN_MS = DAY_MS
@@ -175,8 +174,21 @@ def _entry(before: Incident | None, after: Incident, finding: Finding, what: Wha
     )
 
 
-def _title(finding: Finding) -> Text:
-    return finding.text if finding.headline is None else title(finding.headline)
+def _headline_fields(finding: Finding) -> dict[str, Any]:
+    """The fields of an incident that come from the finding which gave it its colour."""
+    return {
+        "colour": finding.colour,
+        "kind": finding.kind,
+        "station": finding.station,
+        "parameter": finding.parameter,
+        "title": finding.text if finding.headline is None else title(finding.headline),
+        "headline": finding.headline,
+        "rule": finding.rule,
+        "rule_version": finding.version,
+        "value": finding.value,
+        "limit": finding.limit,
+        "observed_at_ms": finding.observed_at_ms,
+    }
 
 
 def _details(finding: Finding) -> dict[str, Any]:
@@ -194,26 +206,11 @@ def _open(finding: Finding, now_ms: int, place: Place, policy: Policy) -> tuple[
         cause=finding.cause,
         open_cause=f"{finding.cause}|past|{finding.since_ms}" if past else finding.cause,
         state=State.REPORTED,
-        colour=Colour.BLUE if past else finding.colour,
-        kind=finding.kind,
         retrospective=past,
-        station=finding.station,
-        parameter=finding.parameter,
-        title=_title(finding),
-        headline=finding.headline,
-        rule=finding.rule,
-        rule_version=finding.version,
-        value=finding.value,
-        limit=finding.limit,
-        observed_at_ms=finding.observed_at_ms,
+        **_headline_fields(finding) | ({"colour": Colour.BLUE} if past else {}),
         since_ms=finding.since_ms,
         last_observed_at_ms=finding.observed_at_ms,
         opened_at_ms=now_ms,
-        accepted_at_ms=None,
-        accepted_by=None,
-        recovered_at_ms=None,
-        closed_at_ms=None,
-        version=1,
         conditions=(condition,),
         place=place,
         case=Case(source=_SOURCES.get(finding.kind, Source.RULE)),
@@ -242,20 +239,7 @@ def _append(incident: Incident, finding: Finding, now_ms: int, policy: Policy) -
     if promoted:
         after = replace(after, retrospective=False, open_cause=incident.cause)
     if promoted or more_urgent:
-        after = replace(
-            after,
-            colour=finding.colour,
-            kind=finding.kind,
-            station=finding.station,
-            parameter=finding.parameter,
-            title=_title(finding),
-            headline=finding.headline,
-            rule=finding.rule,
-            rule_version=finding.version,
-            value=finding.value,
-            limit=finding.limit,
-            observed_at_ms=finding.observed_at_ms,
-        )
+        after = replace(after, **_headline_fields(finding))
         after = with_step_deadline(after, now_ms, policy) if promoted else with_shortened_deadline(after, policy)
     entry = _entry(incident, after, finding, What.PROMOTED if promoted else What.FIRED, now_ms)
     notify = Notify.PAGE if promoted or more_urgent or returned else Notify.INFORM

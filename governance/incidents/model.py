@@ -313,7 +313,7 @@ class Case:
     also: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
     """An incident at one version. All times ms UTC; ``id`` is 0 until stored.
 
@@ -328,24 +328,24 @@ class Incident:
     state: State
     colour: Colour
     kind: Kind
-    retrospective: bool
-    station: str
-    parameter: str | None
+    retrospective: bool = False
+    station: str = ""
+    parameter: str | None = None
     title: Text
-    rule: str
-    rule_version: str
-    value: float | None
-    limit: float | None
+    rule: str = ""
+    rule_version: str = ""
+    value: float | None = None
+    limit: float | None = None
     observed_at_ms: int
     since_ms: int
     last_observed_at_ms: int
     opened_at_ms: int
-    accepted_at_ms: int | None
-    accepted_by: str | None
-    recovered_at_ms: int | None
-    closed_at_ms: int | None
-    version: int
-    conditions: tuple[Condition, ...]
+    accepted_at_ms: int | None = None
+    accepted_by: str | None = None
+    recovered_at_ms: int | None = None
+    closed_at_ms: int | None = None
+    version: int = 1
+    conditions: tuple[Condition, ...] = ()
     place: Place = NOWHERE
     case: Case = Case()
     headline: Headline | None = None

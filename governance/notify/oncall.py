@@ -5,7 +5,7 @@ holds: a single shift over a holiday's, a holiday's over the rotation.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Annotated
 
@@ -107,18 +107,7 @@ def add(
     connection: sa.Connection, shifts: Iterable[Shift], *, by: str, now_ms: int, what: str = "oncall.added"
 ) -> None:
     """Add shifts to the plan and the audit trail; the caller commits."""
-    rows = [
-        {
-            "person": s.person,
-            "rank": s.rank,
-            "priority": s.priority,
-            "starts_at_ms": s.starts_at_ms,
-            "ends_at_ms": s.ends_at_ms,
-            "by": by,
-            "at_ms": now_ms,
-        }
-        for s in shifts
-    ]
+    rows = [asdict(shift) | {"by": by, "at_ms": now_ms} for shift in shifts]
     connection.execute(sa.insert(oncall_shift), rows)
     audit_trail.append(connection, what, kind="oncall", id="office", body={"shifts": rows}, by=by, at_ms=now_ms)
 

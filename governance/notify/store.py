@@ -187,20 +187,7 @@ def items(connection: sa.Connection, notice_ids: Iterable[int]) -> dict[int, lis
     for part in _parts(sorted(set(notice_ids))):
         query = sa.select(items_).where(items_.c.notice_id.in_(part)).order_by(items_.c.incident_id)
         for row in connection.execute(query).mappings():
-            item = Item(
-                row["incident_id"],
-                Kind(row["kind"]),
-                Colour(row["colour"]),
-                row["at_ms"],
-                Text(row["place_zh"], row["place_en"]),
-                Text(row["text_zh"], row["text_en"]),
-                row["minutes"],
-                of_json(row["headline"]),
-                row["since_ms"],
-                row["due_ms"],
-                row["step"],
-            )
-            found.setdefault(row["notice_id"], []).append(item)
+            found.setdefault(row["notice_id"], []).append(_item_from_row(row))
     return found
 
 
@@ -373,35 +360,45 @@ def _write_items(connection: sa.Connection, placed: Sequence[tuple[_OpenMessage,
         )
         for row in connection.execute(query):
             there[row.notice_id, row.incident_id] = (Kind(row.kind) not in PRESSING, Colour(row.colour).rank)
-    new = [_row(number, item) for (number, i), item in newest.items() if (number, i) not in there]
+    new = [_item_to_row(number, item) for (number, i), item in newest.items() if (number, i) not in there]
     if new:
         connection.execute(sa.insert(items_), new)
     for (number, incident_id), item in newest.items():
         if (number, incident_id) in there and _weight(item) <= there[number, incident_id]:
             same = (items_.c.notice_id == number, items_.c.incident_id == incident_id)
-            connection.execute(sa.update(items_).where(*same).values(_row(number, item)))
+            connection.execute(sa.update(items_).where(*same).values(_item_to_row(number, item)))
 
 
 def _weight(item: Item) -> tuple[bool, int]:
     return item.kind not in PRESSING, item.colour.rank
 
 
-def _row(notice_id: int, item: Item) -> dict[str, Any]:
+_ITEM_FIELDS = ("incident_id", "at_ms", "minutes", "since_ms", "due_ms", "step")
+"""Fields of an item that have a column of the same name and shape."""
+
+
+def _item_from_row(row: Mapping[Any, Any]) -> Item:
+    return Item(
+        kind=Kind(row["kind"]),
+        colour=Colour(row["colour"]),
+        place=Text(row["place_zh"], row["place_en"]),
+        text=Text(row["text_zh"], row["text_en"]),
+        headline=of_json(row["headline"]),
+        **{name: row[name] for name in _ITEM_FIELDS},
+    )
+
+
+def _item_to_row(notice_id: int, item: Item) -> dict[str, Any]:
     return {
         "notice_id": notice_id,
-        "incident_id": item.incident_id,
+        **{name: getattr(item, name) for name in _ITEM_FIELDS},
         "kind": item.kind.value,
         "colour": item.colour.value,
-        "at_ms": item.at_ms,
         "place_zh": item.place.zh,
         "place_en": item.place.en,
         "text_zh": item.text.zh,
         "text_en": item.text.en,
-        "minutes": item.minutes,
         "headline": item.headline.as_json() if item.headline else {},
-        "since_ms": item.since_ms,
-        "due_ms": item.due_ms,
-        "step": item.step,
     }
 
 

@@ -77,12 +77,13 @@ def add(
     number = connection.execute(sa.insert(people_).values(row).returning(people_.c.id)).scalar_one()
     predecessors: list[str] = []
     if role in TERMED and region:
-        for term in appointments(connection):
-            same = (term.region, term.reach) == (region, "") and term.role is role and role is not Role.DEPUTY
-            if same and term.in_force(now_ms):  # `inherit` hands the open cases over
-                _end(connection, appointments_.c.id == term.id, now_ms)
-                predecessors.append(term.name)
-        _appoint(connection, number, region, "", "", now_ms, None)
+        for held in appointments(connection):
+            same = (held.region, held.reach) == (region, "") and held.role is role and role is not Role.DEPUTY
+            if same and held.in_force(now_ms):  # `inherit` hands the open cases over
+                _end(connection, appointments_.c.id == held.id, now_ms)
+                predecessors.append(held.name)
+        term = {"region": region, "reach": "", "deputy_of": "", "since_ms": now_ms, "until_ms": None}
+        connection.execute(sa.insert(appointments_).values(person_id=number, **term))
     body = {"role": role.value, "region": region, "department": row["department"], "instead_of": predecessors}
     _tell(connection, "person.added", name, body, by, now_ms)
     return get(connection, name)
@@ -272,8 +273,8 @@ def appoint(
     before = [] if one.role is Role.DEPUTY else _terms_of_office(connection, one, region, reach, since_ms)
     for held in before:
         _end(connection, appointments_.c.id == held.id, since_ms)
-    _appoint(connection, one.id, region, reach, deputy_of, since_ms, until_ms)
     term = {"region": region, "reach": reach, "deputy_of": deputy_of, "since_ms": since_ms, "until_ms": until_ms}
+    connection.execute(sa.insert(appointments_).values(person_id=one.id, **term))
     body = term | {"instead_of": [held.name for held in before]}
     _tell(connection, "person.appointed", one.name, body, by, now_ms)
     if since_ms > now_ms:
@@ -378,26 +379,6 @@ def removable(connection: sa.Connection, region: str, regions: Regions) -> None:
     left = list(connection.execute(query.order_by(incidents_.c.id)).scalars())
     if left:
         raise Refused(sentence("person.region_has_cases", region=region, count=len(left), incidents=_numbers(left)))
-
-
-def _appoint(
-    connection: sa.Connection,
-    person_id: int,
-    region: str,
-    reach: str,
-    deputy_of: str,
-    since_ms: int,
-    until_ms: int | None,
-) -> None:
-    row = {
-        "person_id": person_id,
-        "region": region,
-        "reach": reach,
-        "deputy_of": deputy_of,
-        "since_ms": since_ms,
-        "until_ms": until_ms,
-    }
-    connection.execute(sa.insert(appointments_).values(row))
 
 
 def _end(connection: sa.Connection, which: sa.ColumnElement[bool], at_ms: int) -> None:

@@ -115,7 +115,7 @@ class Case:
 class Row:
     """A chief, street or reach ('' for what belongs to none): its indicators and its score, 0 to 100.
 
-    ``improvement`` is the share of days on target less that of the month before; None where either cannot be told.
+    ``improvement`` is the share of days on target less that of the month before; None where either is unknown.
     """
 
     key: str

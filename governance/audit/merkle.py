@@ -79,8 +79,8 @@ class Root:
 
     def statement(self) -> bytes:
         """The bytes that are signed."""
-        said = {name: value for name, value in asdict(self).items() if name != "signature"}
-        return _SIGNED + json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        statement = {name: value for name, value in asdict(self).items() if name != "signature"}
+        return _SIGNED + json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     def signed_by(self, key: Ed25519PublicKey) -> bool:
         """Whether the signature is this key's."""

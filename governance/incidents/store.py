@@ -219,8 +219,7 @@ def remind(
 ) -> list[int]:
     """Fire the reminders and escalations that are due; the incidents they were for, at most ``limit``.
 
-    What fired is written in the same transaction as when it fires next: killed before the commit nothing was said, and
-    after it nothing is said again.
+    What fired and when it fires next are written in one transaction: a crash loses neither and repeats neither.
     """
     clock_correction.reminders(connection, now_ms, policy.emergencies.longest_ms)
     due = (incidents_.c.alert_at_ms <= now_ms) & incidents_.c.paused_at_ms.is_(None)

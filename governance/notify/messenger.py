@@ -309,13 +309,13 @@ class Messenger(PeriodicWorker):
             self._give_up_old(connection, ids, now_ms)
             taken = sa.update(notices_).where(n.id.in_(ids)).values(claim).returning(notices_)
             found = {row["id"]: notice_store.of(row) for row in connection.execute(taken).mappings()}
-            told = notice_store.items(connection, ids)
+            items_of = notice_store.items(connection, ids)
             claimed = []
             for one in ids:
                 if found[one].status != "pending":
                     continue
-                if one in told:
-                    items = notice_store.with_first_mentions(connection, found[one], told[one])
+                if one in items_of:
+                    items = notice_store.with_first_mentions(connection, found[one], items_of[one])
                     claimed.append(_Claimed(self._with_body(connection, found[one], items), tuple(items)))
                 else:  # everything it was to tell of has been confirmed meanwhile
                     gone = {"status": "cancelled", "claimed_by": None, "claimed_until_ms": None}
@@ -333,12 +333,12 @@ class Messenger(PeriodicWorker):
             self.counts["dead"] += number
             log.error("messages are too old to be told", count=number)
 
-    def _with_body(self, connection: sa.Connection, notice: Notice, told: Sequence[Item]) -> Notice:
+    def _with_body(self, connection: sa.Connection, notice: Notice, items: Sequence[Item]) -> Notice:
         """The message with its body; from here on no item is added to it."""
         contact = self._directory().get(notice.contact)
         if notice.body is not None or contact is None:
             return notice
-        body = compose(told, contact.language, short=False, link=self._link(notice, told))
+        body = compose(items, contact.language, short=False, link=self._link(notice, items))
         connection.execute(sa.update(notices_).where(notices_.c.id == notice.id).values(body=body))
         return notice
 
@@ -413,13 +413,13 @@ class Messenger(PeriodicWorker):
             connection.execute(sa.update(notices_).where(*mine).values(values))
         status = values.get("status")
         self.counts["sent" if status == "sent" else "dead" if status == "dead" else "failed"] += 1
-        told = {"notice_id": notice.id, "contact": notice.contact, "attempts": attempts}
+        fields = {"notice_id": notice.id, "contact": notice.contact, "attempts": attempts}
         if status == "sent":
-            log.info("told", channel=values["sent_by"], waited_ms=now_ms - notice.created_at_ms, **told)
+            log.info("told", channel=values["sent_by"], waited_ms=now_ms - notice.created_at_ms, **fields)
         elif status == "dead":
-            log.error("a message is given up", error=outcome.error, **told)
+            log.error("a message is given up", error=outcome.error, **fields)
         else:
-            log.warning("a channel did not take a message", error=outcome.error, **told)
+            log.warning("a channel did not take a message", error=outcome.error, **fields)
 
 
 def _retry_delay_s(attempts: int, channel_count: int) -> float:

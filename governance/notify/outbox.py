@@ -498,16 +498,16 @@ class Deliverer(PeriodicWorker):
         headers |= {"content-type": cloudevents.CONTENT_TYPE, "accept-encoding": "identity"}
         until = time.monotonic() + self._timeout_s
         with client.stream("POST", self._url, content=body, headers=headers) as response:
-            said = b""
+            content = b""
             with contextlib.suppress(httpx.HTTPError):  # the status has come: a body that breaks off changes nothing
                 for chunk in response.iter_raw(8192):
-                    said += chunk
-                    if len(said) >= BODY_LIMIT or time.monotonic() > until:
+                    content += chunk
+                    if len(content) >= BODY_LIMIT or time.monotonic() > until:
                         break
             now_ms = self._clock()
             error = None
             if verdict(response.status_code) is not Verdict.DELIVERED:
-                text = said.decode(errors="replace").replace("\x00", "")
+                text = content.decode(errors="replace").replace("\x00", "")
                 error = f"HTTP {response.status_code} {text}".strip()[:ERROR_MAX_CHARS]
             return _Answer(
                 delivery, now_ms, response.status_code, error, retry_after(response.headers.get("retry-after"), now_ms)

@@ -84,8 +84,8 @@ class Circumstances:
     """What planning depends on beside the events.
 
     ``duty`` are the contacts on call by rank. ``places`` are by station, and by region after ``REGION``. ``states`` are
-    those of the incidents now. ``baseless`` incidents rest on withdrawn findings alone. ``called`` and ``told`` are who
-    was called for an incident, and who was told anything of it.
+    those of the incidents now. ``baseless`` incidents rest on withdrawn findings alone. ``called`` and ``informed`` are
+    who was called for an incident, and who was told anything of it.
     """
 
     now_ms: int
@@ -96,7 +96,7 @@ class Circumstances:
     states: Mapping[int, str] = field(default_factory=dict)
     baseless: Collection[int] = ()
     called: Mapping[int, Sequence[str]] = field(default_factory=dict)
-    told: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    informed: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
     @property
     def on_duty(self) -> frozenset[str]:
@@ -260,7 +260,7 @@ def _recipients(event: OutboxEvent, kind: Kind, place: Place, colour: Colour, no
         above = now.directory.chiefs_of(data.get("escalated_to") or "") if kind is Kind.OVERDUE else ()
         keys = (responsible, *above)
     if kind is Kind.WITHDRAWN:
-        keys = (*keys, *now.told.get(number, ()))
+        keys = (*keys, *now.informed.get(number, ()))
     return tuple(dict.fromkeys(keys))
 
 

@@ -25,9 +25,9 @@ class Policy:
     """When people are told. Times of day are Beijing time; ``confirm`` in minutes, a colour without it asks nothing.
 
     ``quiet``: from when until when nobody but those on call is disturbed, and that for red and orange alone.
-    ``morning``: when what was held is told; ``digest``: when blue is. ``window_s``: what comes within it and belongs
-    together is one message; red waits a quarter of it. ``most``: messages to one contact within a window, beyond which
-    all regions are one. ``per_minute``: messages through one channel.
+    ``morning``: when held messages are sent; ``digest``: when blue ones are. ``window_s``: what comes within it and
+    belongs together is one message; red waits a quarter of it. ``most``: messages to one contact within a window,
+    beyond which all regions are one. ``per_minute``: messages through one channel.
     """
 
     confirm: Mapping[Colour, int] = field(

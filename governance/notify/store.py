@@ -165,7 +165,7 @@ def recipients_of(
 def with_first_mentions(connection: sa.Connection, notice: Notice, found: Sequence[Item]) -> list[Item]:
     """The items of a message, where AGAIN becomes OPENED for an incident of which its contact was never sent one."""
     again = [one.incident_id for one in found if one.kind is Kind.AGAIN]
-    heard: set[int] = set()
+    mentioned: set[int] = set()
     for part in _parts(again):
         query = (
             sa.select(items_.c.incident_id)
@@ -173,8 +173,8 @@ def with_first_mentions(connection: sa.Connection, notice: Notice, found: Sequen
             .where(items_.c.incident_id.in_(part), notices_.c.contact == notice.contact, notices_.c.id != notice.id)
             .where(notices_.c.sent_at_ms.is_not(None))
         )
-        heard |= set(connection.execute(query).scalars())
-    new = sorted(set(again) - heard)
+        mentioned |= set(connection.execute(query).scalars())
+    new = sorted(set(again) - mentioned)
     for part in _parts(new):
         same = (items_.c.notice_id == notice.id, items_.c.incident_id.in_(part))
         connection.execute(sa.update(items_).where(*same).values(kind=Kind.OPENED.value))
@@ -221,8 +221,8 @@ def listed(
 
 def _beyond(within: sa.Select[tuple[int]]) -> sa.Select[tuple[int]]:
     """The numbers of the messages with an item of another incident than these."""
-    told = (items_.c.incident_id != TEST) & items_.c.incident_id.not_in(within)
-    return sa.select(items_.c.notice_id).where(told)
+    beyond = (items_.c.incident_id != TEST) & items_.c.incident_id.not_in(within)
+    return sa.select(items_.c.notice_id).where(beyond)
 
 
 def get(connection: sa.Connection, notice_id: int, within: sa.Select[tuple[int]] | None = None) -> Notice:

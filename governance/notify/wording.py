@@ -35,24 +35,24 @@ def first_line(
 
     ``room`` cuts what says least: since when, the limit, the end of the place; never value, deadline or link.
     """
-    most = min(items, key=urgency_key)
-    tail = _tail(most, items, language, link)
+    lead = min(items, key=urgency_key)
+    tail = _tail(lead, items, language, link)
     if len(items) == 1:
-        head = _head(most, language)
+        head = _head(lead, language)
     else:
         places = list(dict.fromkeys(_in(item.place, language) for item in sorted(items, key=urgency_key)))
         key = "notice.many" if len(places) == 1 else "notice.many_places"
         values = {"place": places[0], "places": len(places), "count": len(items)}
-        head = _say(key, language, colour=say(f"incident.{most.colour}"), **values)
+        head = _say(key, language, colour=say(f"incident.{lead.colour}"), **values)
     left = None if room is None else max(0, room - len(head) - len(tail))
-    return head + about(most, language, left, present) + tail
+    return head + about(lead, language, left, present) + tail
 
 
 def about(item: Item, language: str, room: int | None = None, present: Present = NONE) -> str:
     """Where, what, how much and since when; ``room`` in characters."""
     if item.headline is None:
-        told = _in(item.text, language)
-        return told if room is None else cut(told, room)
+        text = _in(item.text, language)
+        return text if room is None else cut(text, room)
     value = present.get(item.leading) if item.leading else None
     parts = words(item.headline.at(value), language)
     since = ""
@@ -89,20 +89,20 @@ def _head(item: Item, language: str) -> str:
     return _say(f"notice.{item.kind}", language, **values)
 
 
-def _tail(most: Item, items: Sequence[Item], language: str, link: str | None) -> str:
+def _tail(item: Item, items: Sequence[Item], language: str, link: str | None) -> str:
     """What to do by when, and the link."""
-    asked = [item.minutes for item in items if item.kind in CALLS and item.minutes is not None]
-    told = ""
-    if most.due_ms is not None and most.kind in HAS_DEADLINE:
-        key = "notice.was_due" if most.kind is Kind.OVERDUE else "notice.due"
-        told = _say(key, language, at=_moment(most.due_ms, most.at_ms, language), step=say(f"phase.{most.step}"))
+    asked = [one.minutes for one in items if one.kind in CALLS and one.minutes is not None]
+    text = ""
+    if item.due_ms is not None and item.kind in HAS_DEADLINE:
+        key = "notice.was_due" if item.kind is Kind.OVERDUE else "notice.due"
+        text = _say(key, language, at=_moment(item.due_ms, item.at_ms, language), step=say(f"phase.{item.step}"))
     if asked:
-        told += _say("notice.confirm_within", language, minutes=min(asked))
-    elif most.kind in CONFIRMED and not told:
-        told += _say("notice.confirm", language)
-    elif most.kind is Kind.RECOVERED:
-        told += _say("notice.still_open", language)
-    return f"{told} {link}" if link else told
+        text += _say("notice.confirm_within", language, minutes=min(asked))
+    elif item.kind in CONFIRMED and not text:
+        text += _say("notice.confirm", language)
+    elif item.kind is Kind.RECOVERED:
+        text += _say("notice.still_open", language)
+    return f"{text} {link}" if link else text
 
 
 def _moment(at_ms: int, beside_ms: int, language: str) -> str:

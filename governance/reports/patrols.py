@@ -170,7 +170,7 @@ def add(connection: sa.Connection, made: Patrol) -> None:
         connection.execute(sa.insert(table).values(row))
     except sa.exc.IntegrityError:
         raise Refused(sentence("patrol.there", key=made.key)) from None
-    told = {
+    body = {
         "reach": made.reach,
         "started_ms": made.started_ms,
         "ended_ms": made.ended_ms,
@@ -185,7 +185,7 @@ def add(connection: sa.Connection, made: Patrol) -> None:
         "patrol.uploaded",
         kind="patrol",
         id=made.key,
-        body=told,
+        body=body,
         by=made.by,
         role=made.role,
         at_ms=made.uploaded_ms,

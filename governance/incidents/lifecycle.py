@@ -42,7 +42,7 @@ from governance.incidents.model import (
 )
 from governance.incidents.step_deadline import with_step_deadline
 from governance.incidents.transition_effects import Effect, Request
-from governance.incidents.transition_guards import PersonCheck, waiting_departments
+from governance.incidents.transition_guards import PersonGuard, waiting_departments
 from governance.organisation.regions import Place
 from governance.organisation.roles import PERSONS, Actor, Forbidden, Right, Role, label
 from infra.errors import Refused
@@ -74,9 +74,9 @@ class Step:
     right: Right
     what: What
     evidence: tuple[frozenset[Evidence], ...] = ()
-    condition: guards.Condition = guards.always
+    condition: guards.Guard = guards.always
     unmet: str = ""
-    person: PersonCheck = guards.anybody
+    person: PersonGuard = guards.anybody
     effects: tuple[Effect, ...] = ()
     notify: Notify = Notify.INFORM
     event: EventType = EventType.UPDATED

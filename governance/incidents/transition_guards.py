@@ -1,8 +1,7 @@
 """Guards of the transition table: what an action requires beside the state, the role and the evidence. Pure.
 
-A condition asks about the incident, and about the actor where one is given (None: would it do for anybody). A person
-check asks whether this very person is excluded although the role is not; it returns the key of the sentence that says
-why, or None.
+A `Guard` asks about the incident, and about the actor where one is given (None: whoever it is). A `PersonGuard` asks
+whether this person is excluded although the role is not; it returns the key of the sentence that says why, or None.
 """
 
 from collections.abc import Callable
@@ -10,8 +9,8 @@ from collections.abc import Callable
 from governance.incidents.model import DEADLINE_ACTOR, Case, Incident
 from governance.organisation.roles import Actor, Department, Role
 
-Condition = Callable[[Incident, Actor | None], bool]
-PersonCheck = Callable[[Incident, Actor], str | None]
+Guard = Callable[[Incident, Actor | None], bool]
+PersonGuard = Callable[[Incident, Actor], str | None]
 
 
 # -- conditions --------------------------------------------------------------------------------------------------------
@@ -71,7 +70,7 @@ def _outranks(actor: Actor, case: Case) -> bool:
     return actor.level <= level if case.supervised_by == DEADLINE_ACTOR else actor.level < level
 
 
-# -- person checks -----------------------------------------------------------------------------------------------------
+# -- person guards -----------------------------------------------------------------------------------------------------
 
 
 def anybody(_incident: Incident, _actor: Actor) -> str | None:

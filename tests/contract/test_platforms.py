@@ -335,7 +335,7 @@ def test_whatever_a_platform_sends_is_answered(body: bytes) -> None:
     words = read().named("district").callback
     assert words is not None
     try:
-        wish = callbacks._wish(words, body, "x")
+        wish = callbacks._read_request(words, body, "x")
     except Refused:
         return
     assert 0 < wish.incident_id < 2**31

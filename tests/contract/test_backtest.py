@@ -208,11 +208,11 @@ def table(folder: Path) -> Path:
 
 
 def test_a_table_with_labels_is_scored_by_the_command_and_drawn(tmp_path: Path) -> None:
-    (tmp_path / "rule_model.toml").write_text(RULES, encoding="utf-8")
+    (tmp_path / "rules.toml").write_text(RULES, encoding="utf-8")
     none = tmp_path / "none.toml"
     none.write_text('[[no_data]]\nid = "silent"\ncolour = "blue"\n', encoding="utf-8")
     page = tmp_path / "page.html"
-    command = ["backtest", str(tmp_path / "rule_model.toml"), str(table(tmp_path)), "--against", str(none), "--json"]
+    command = ["backtest", str(tmp_path / "rules.toml"), str(table(tmp_path)), "--against", str(none), "--json"]
     result = CliRunner().invoke(app, [*command, "--html", str(page)])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
@@ -256,9 +256,9 @@ def test_the_chart_has_its_days_at_midnight_in_beijing_and_names_only_stations_t
     ],
 )
 def test_what_cannot_be_tried_is_refused_in_one_sentence(tmp_path: Path, arguments: list[str], named: str) -> None:
-    (tmp_path / "rule_model.toml").write_text(RULES, encoding="utf-8")
+    (tmp_path / "rules.toml").write_text(RULES, encoding="utf-8")
     result = CliRunner().invoke(
-        app, ["backtest", str(tmp_path / "rule_model.toml"), "--data", str(tmp_path), *arguments]
+        app, ["backtest", str(tmp_path / "rules.toml"), "--data", str(tmp_path), *arguments]
     )
     assert result.exit_code != 0
     assert named in str(result.exception)

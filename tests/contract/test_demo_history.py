@@ -70,7 +70,7 @@ def taken(folder: Path, sent: Sequence[Message]) -> list[Incident]:
     with_tables(database)
     with database.write() as connection:
         registry_store.save(connection, creek())
-    known = rule_model.read(files.shipped("rule_model.toml").read_text(encoding="utf-8"), CATALOGUE)
+    known = rule_model.read(files.shipped("rules.toml").read_text(encoding="utf-8"), CATALOGUE)
     site = Site(database, SqlReadings(database, CATALOGUE), known, CATALOGUE)
     for start in range(0, len(sent), 5):
         site.process(sent[start : start + 5], NOW)

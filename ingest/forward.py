@@ -20,9 +20,6 @@ log = structlog.get_logger(__name__)
 
 MOST_ROWS = 60_000
 """Readings of one request, about 1.5 MB of line protocol: InfluxDB recommends 5,000 to 10,000 lines."""
-UNCONFIRMED = 3
-"""So often may the server accept lines and not have them, before the lines are quarantined and the rest goes on."""
-
 
 FORWARDING = 0x7269_7665_7206
 """The advisory lock held during a round, PostgreSQL: a worker that lost its session may not know yet that another one
@@ -49,7 +46,6 @@ class Forwarder(Sending):
         self._catalogue = catalogue
         self._clock_ms = clock_ms
         self._reaches = registry_store.Reaches(database, catalogue)
-        self._unconfirmed = 0
 
     def send(self) -> int:
         """Send the oldest entries; the number of entries the server now has."""
@@ -75,22 +71,14 @@ class Forwarder(Sending):
         """Send, and see that it arrived; the lines (or the parts of lines) the server will never take.
 
         Each request carries a marker that is read back: an answer that came from something in between, which stored
-        nothing, is found out. A server that drops single lines in silence is asked for each of them.
+        nothing, is found out.
         """
         refused = self._server.send([*lines, marker])
-        whole = {r.line for r in refused}
         if refused:  # a line is refused whole, and often one parameter of it is to blame
             refused = self._server.send(_by_parameter([r.line for r in refused]))
-        asked = [line for line in lines if line not in whole] if self._server.drops_silently else []
-        lost = self._server.verify([*asked, marker])
-        if not lost:
-            self._unconfirmed = 0
-            return refused
-        self._unconfirmed = 0 if marker in lost else self._unconfirmed + 1
-        if self._unconfirmed < UNCONFIRMED:
+        if lost := self._server.verify([marker]):
             raise StorageUnavailable(sentence("series.lost", lost=len(lost)))
-        self._unconfirmed = 0
-        return refused + [Refused(line, "accepted, but not there when read back") for line in lost]
+        return refused
 
     def _lines(self, entry: Entry) -> Sequence[bytes]:
         if entry.kind is Kind.LINES:

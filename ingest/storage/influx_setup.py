@@ -1,9 +1,8 @@
 """What must be on a time-series server before readings come: databases or buckets, their retention, and tokens.
 
 ``riverchief setup influx`` runs this; run again it changes nothing, after a changed setting it changes that. 2.x is
-managed through ``influxdb-client``, 1.x by InfluxQL, 3.x by its own calls; VictoriaMetrics has everything on its
-command line, which is read and judged. Continuous queries and tasks by which earlier versions had the server compute
-hours and days are removed.
+managed through ``influxdb-client``, 1.x by InfluxQL, 3.x by its own calls. Continuous queries and tasks by which
+earlier versions had the server compute hours and days are removed.
 """
 
 import json
@@ -355,46 +354,8 @@ def _influxdb3(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
     yield Step(f"{schema.HOURLY}, {schema.DAILY}", Did.BY_HAND, say("influx.no_downsampling"))
 
 
-# -- VictoriaMetrics -------------------------------------------------------------------------------------------------
-
-
-def _victoria(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
-    """Nothing can be set from outside; the command line is read and what it lacks is told."""
-    flags = dict(_flags(server.ask("GET", "/flags")))
-    dedup = flags.get("dedup.minScrapeInterval", "0s")
-    wanted = "-dedup.minScrapeInterval=1ms"
-    if dedup == "1ms":
-        yield _step(wanted, Did.KEPT)
-    else:
-        yield Step(wanted, Did.BY_HAND, say("influx.dedup", value=dedup))
-    months = _months(flags.get("retentionPeriod", "1"))
-    retention = f"-retentionPeriod={plan.raw_days}d" if plan.raw_days else "-retentionPeriod=100y"
-    needed = (plan.raw_days or 100 * 365) / 31
-    if months >= needed:
-        yield _step(retention, Did.KEPT)
-    else:
-        yield Step(retention, Did.BY_HAND, say("influx.retention", value=flags.get("retentionPeriod", "1")))
-    yield Step(f"{schema.HOURLY}, {schema.DAILY}", Did.BY_HAND, say("influx.no_downsampling"))
-
-
-def _flags(lines: Iterator[bytes]) -> Iterator[tuple[str, str]]:
-    for line in lines:
-        if found := re.fullmatch(r'-([\w.]+)="(.*)"', line.decode("utf-8", "replace").strip()):
-            yield found[1], found[2]
-
-
-def _months(retention: str) -> float:
-    """A retention period in months of 31 days; a bare number is months."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([hdwy]?)", retention)
-    if found is None:
-        return 0.0
-    days = {"": 31.0, "h": 1 / 24, "d": 1.0, "w": 7.0, "y": 365.0}
-    return float(found[1]) * days[found[2]] / 31
-
-
 _BY_KIND: Final[Mapping[Kind, Callable[[TimeSeriesServer, Plan], Iterator[Step]]]] = {
     Kind.INFLUXDB1: _influxdb1,
     Kind.INFLUXDB2: _influxdb2,
     Kind.INFLUXDB3: _influxdb3,
-    Kind.VICTORIAMETRICS: _victoria,
 }

@@ -30,8 +30,8 @@ _Sent = dict[tuple[int, str], tuple[FieldValue, int]]
 """(time in ms, field) → the value sent last, and the number of the line that sent it."""
 
 
-def lost(lines: Sequence[bytes], ask: Ask, same: Callable[[FieldValue, object], bool]) -> list[bytes]:
-    """The lines of which a field is missing or not the ``same`` on the server.
+def lost(lines: Sequence[bytes], ask: Ask) -> list[bytes]:
+    """The lines of which a field is missing or has another value on the server.
 
     What a later line overwrites is not held against an earlier one. A line that cannot be read, or that leaves its time
     to the server, counts as lost.
@@ -49,18 +49,18 @@ def lost(lines: Sequence[bytes], ask: Ask, same: Callable[[FieldValue, object], 
             continue
         series = sent.setdefault((point.measurement, tuple(sorted(point.tags.items()))), {})
         series.update({(point.at, key): (value, number) for key, value in point.fields.items()})
-    wrong.update(_wrong(sent, ask, same))
+    wrong.update(_wrong(sent, ask))
     return [line for number, line in enumerate(lines) if number in wrong]
 
 
-def _wrong(sent: Mapping[_Series, _Sent], ask: Ask, same: Callable[[FieldValue, object], bool]) -> Iterator[int]:
+def _wrong(sent: Mapping[_Series, _Sent], ask: Ask) -> Iterator[int]:
     spans = [(series, span) for series, points in sent.items() for span in _spans(series, points)]
     stored: dict[_Series, dict[tuple[int, str], object]] = {}
     for (series, _), part in zip(spans, ask([span for _, span in spans]), strict=True):
         stored.setdefault(series, {}).update(part)
     for series, points in sent.items():
         for place, (value, number) in points.items():
-            if not same(value, stored[series].get(place)):
+            if stored[series].get(place) != value:
                 yield number
 
 

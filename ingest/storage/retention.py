@@ -96,9 +96,8 @@ class ServerKeeper:
     What still waits in the spool, or what the server refused, it does not have, and the database keeps it.
     """
 
-    def __init__(self, server: LongTerm, alike: Callable[[Window, Window], bool] = same) -> None:
+    def __init__(self, server: LongTerm) -> None:
         self._server = server
-        self._alike = alike
 
     def alone(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -111,7 +110,7 @@ class ServerKeeper:
         return self._server.window(station, start, end - 1)
 
     def alike(self, ours: Window, held: Window) -> bool:
-        return self._alike(ours, held)
+        return same(ours, held)
 
 
 @dataclass(frozen=True, slots=True)

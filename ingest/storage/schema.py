@@ -12,7 +12,7 @@ mean (field of the parameter), ``{parameter}_min``, ``{parameter}_max``, ``{para
 (flag below 3) and ``{parameter}_worst``, the worst flag of all. Where the count is 0, the others may stand there from
 before and are not read. The reach is the one the station has when its day is computed. They are kept under the
 retention policies ``hourly`` and ``daily``, in InfluxQL ``FROM "hourly"."water_hourly"``; on 2.x these are the buckets
-``{bucket}_hourly`` and ``{bucket}_daily``. 3.x and VictoriaMetrics have none.
+``{bucket}_hourly`` and ``{bucket}_daily``. 3.x has none.
 
 Measurement ``river_class``: the live GB 3838 class, one point a minute for each station and each reach that has one.
 Measurement ``event``: what the charts are annotated with. Measurement ``spool``: a mark of what was sent last.

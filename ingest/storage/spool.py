@@ -1,6 +1,6 @@
 """The spool: what the time-series server has not been given yet, in one database and transaction with everything else.
 
-A batch is durable, and is acknowledged, once the database has it (design rule 1). What InfluxDB or VictoriaMetrics are
+A batch is durable, and is acknowledged, once the database has it (design rule 1). What InfluxDB is
 to hold is written beside it in the same transaction; :mod:`ingest.forward` sends it afterwards, in order, and deletes
 it once the server has it. So the server may be slow, away or full: checks never wait for it, no reading is lost, none
 is judged twice, and kill -9 costs a repetition that overwrites itself (docs/decisions/0011).

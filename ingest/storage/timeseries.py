@@ -1,7 +1,7 @@
-"""A time-series server over HTTP: InfluxDB 1.x, 2.x, 3.x and VictoriaMetrics.
+"""A time-series server over HTTP: InfluxDB 1.x, 2.x and 3.x.
 
-Points go out as line protocol and are the server's when :meth:`TimeSeriesServer.send` returns; InfluxQL and
-VictoriaMetrics' exports come back through the same connection. Plain ``httpx`` does it for all four:
+Points go out as line protocol and are the server's when :meth:`TimeSeriesServer.send` returns; queries go out as
+InfluxQL. Plain ``httpx`` does it for all three:
 ``influxdb-client`` speaks neither the 1.x paths nor InfluxQL, its batching mode drops points in silence, and its
 synchronous mode would be this one request again. It serves where there is something to manage: the buckets and tokens
 of 2.x in :mod:`ingest.storage.influx_setup`.
@@ -27,11 +27,9 @@ import httpx
 from governance.notify.outbox import retry_after
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.texts import Text, say, sentence
-from ingest.storage import influxql, readback, victoriaql
+from ingest.storage import influxql, readback
 from ingest.storage.influxql import Table
-from ingest.storage.lineprotocol import FieldValue
 from ingest.storage.readback import Found, Span
-from ingest.storage.victoriaql import Track
 
 BODY_BYTES: Final = 4 * 2**20
 """The largest body we send, before compression; 3.x takes 10 MB by default, 1.x 25 MB."""
@@ -48,9 +46,6 @@ KEEP_ALIVE_S: Final = 20.0
 SPANS_A_QUESTION: Final = 200
 """So many series are asked back for in one request."""
 
-ONE_GO_MS: Final = 2 * readback.PAUSE_MS
-"""VictoriaMetrics has one range of time for a whole request: series further apart are asked for separately."""
-
 _MISSING: Final = re.compile("(database|retention policy) not found")
 """How InfluxQL and 1.x say that setup has not been run."""
 
@@ -63,7 +58,6 @@ class Kind(StrEnum):
     INFLUXDB1 = "influxdb1"
     INFLUXDB2 = "influxdb2"
     INFLUXDB3 = "influxdb3"
-    VICTORIAMETRICS = "victoriametrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +195,6 @@ class TimeSeriesServer:
             Busy, away, or an answer that is no answer; some of the lines may have been stored.
         """
         refused: list[Refused] = []
-        if self.settings.kind is Kind.VICTORIAMETRICS:
-            lines = list(victoriaql.storable(lines))
         waiting = list(_bodies(lines))[::-1]
         while waiting:
             part = waiting.pop()
@@ -215,28 +207,17 @@ class TimeSeriesServer:
             waiting += reversed(taken_apart.again)
         return refused
 
-    @property
-    def drops_silently(self) -> bool:
-        """Whether a line it cannot use is answered like one it took, so that only :meth:`verify` tells."""
-        return self.settings.kind is Kind.VICTORIAMETRICS
-
     def verify(self, lines: Sequence[bytes], policy: str = "") -> list[bytes]:
         """Ask back for what was sent; the lines that are not there, or are there with another value.
 
-        VictoriaMetrics is asked only whether it has a number at the time: it does not overwrite, shortens long
-        fractions and stores no text. Raises like :meth:`send`.
+        Raises like :meth:`send`.
         """
-        if self.settings.kind is not Kind.VICTORIAMETRICS:
-            return readback.lost(lines, lambda spans: self._in_influx(spans, policy), lambda sent, found: found == sent)
-        self.flush()
-        return readback.lost(lines, self._in_victoria, _same_in_victoria)
+        return readback.lost(lines, lambda spans: self._find(spans, policy))
 
     def _post(self, lines: Sequence[bytes], policy: str) -> _Answer:
         settings = self.settings
         if settings.kind is Kind.INFLUXDB1:
             path, query = "/write", {"db": settings.bucket, "precision": "ms"} | ({"rp": policy} if policy else {})
-        elif settings.kind is Kind.VICTORIAMETRICS:
-            path, query = "/api/v2/write", {"db": settings.bucket, "precision": "ms"}
         else:
             path, query = "/api/v2/write", {"org": settings.org, "bucket": self.bucket(policy), "precision": "ms"}
         body = gzip.compress(b"\n".join(lines), compresslevel=1)
@@ -271,41 +252,7 @@ class TimeSeriesServer:
             raise ServerTrouble(f"{self.name}: {error}") from error
         return answers + [[] for _ in range(len(statements) - len(answers))]
 
-    def export(self, selectors: Sequence[str], first_ms: int, last_ms: int) -> list[Track]:
-        """All that VictoriaMetrics has of the series a selector fits, first <= time <= last, with what came twice."""
-        form: Form = {
-            "match[]": list(selectors),
-            "start": f"{first_ms / 1000:.3f}",
-            "end": f"{last_ms / 1000:.3f}",
-            "reduce_mem_usage": "1",  # without this it would pick one of several values at one time
-        }
-        try:
-            return [victoriaql.track(line) for line in self.ask("POST", "/api/v1/export", form=form) if line]
-        except ValueError as error:
-            raise ServerTrouble(f"{self.name}: {error}") from error
-
-    def series(self, selector: str, first_ms: int, last_ms: int) -> list[dict[str, str]]:
-        """The labels of the series of VictoriaMetrics that the selector fits and that have points in the range."""
-        form: Form = {"match[]": [selector], "start": f"{first_ms / 1000:.3f}", "end": f"{last_ms / 1000:.3f}"}
-        try:
-            return victoriaql.series(b"".join(self.ask("POST", "/api/v1/series", form=form)))
-        except ValueError as error:
-            raise ServerTrouble(f"{self.name}: {error}") from error
-
-    def metricsql(self, query: str, at_ms: int) -> list[tuple[dict[str, str], float]]:
-        """The labels and values of an instant query to VictoriaMetrics."""
-        form: Form = {"query": query, "time": f"{at_ms / 1000:.3f}"}
-        try:
-            return victoriaql.vector(b"".join(self.ask("POST", "/api/v1/query", form=form)))
-        except ValueError as error:
-            raise ServerTrouble(f"{self.name}: {error}") from error
-
-    def flush(self) -> None:
-        """Let VictoriaMetrics show what it took; it would within seconds by itself."""
-        for _ in self.ask("GET", "/internal/force_flush"):
-            pass
-
-    def _in_influx(self, spans: Sequence[Span], policy: str) -> list[Found]:
+    def _find(self, spans: Sequence[Span], policy: str) -> list[Found]:
         found: list[Found] = []
         for begin in range(0, len(spans), SPANS_A_QUESTION):
             part = spans[begin : begin + SPANS_A_QUESTION]
@@ -320,28 +267,6 @@ class TimeSeriesServer:
                         if isinstance(row[0], float)
                     }
                 )
-        return found
-
-    def _in_victoria(self, spans: Sequence[Span]) -> list[Found]:
-        found: list[Found] = [{} for _ in spans]
-        for group in _together(spans):
-            first, last = min(spans[i].first_ms for i in group), max(spans[i].last_ms for i in group)
-            tags = [{**spans[i].tags, "db": self.settings.bucket} for i in group]
-            selectors = [
-                victoriaql.selector(spans[i].measurement, spans[i].fields, one)
-                for i, one in zip(group, tags, strict=True)
-            ]
-            tracks: dict[tuple[str, ...], list[Track]] = {}
-            for track in self.export(selectors, first, last):
-                tracks.setdefault(_flat(track.tags), []).append(track)
-            for i, one in zip(group, tags, strict=True):
-                prefix = f"{spans[i].measurement}_"
-                there: dict[tuple[int, str], list[float]] = {}
-                for track in tracks.get(_flat(one), []):
-                    if track.name.startswith(prefix):
-                        for at, value in zip(track.at, track.value, strict=True):
-                            there.setdefault((at, track.name.removeprefix(prefix)), []).append(value)
-                found[i] = there
         return found
 
     def ask(
@@ -370,8 +295,7 @@ class TimeSeriesServer:
 
     def ping(self) -> str:
         """The version of the server, "" when it does not tell; raises ServerTrouble when it does not answer."""
-        path = "/health" if self.settings.kind is Kind.VICTORIAMETRICS else "/ping"
-        with self._stream("GET", path) as response:
+        with self._stream("GET", "/ping") as response:
             if not response.is_success:
                 raise self._trouble(self._answer(response), say("series.right_any"))
             return str(response.headers.get("X-Influxdb-Version", ""))
@@ -499,27 +423,6 @@ def _select(span: Span, policy: str) -> str:
 
 def _tags_of(table: Table) -> dict[str, str]:
     return {key: value for key, value in table.tags.items() if value}
-
-
-def _together(spans: Sequence[Span]) -> Iterator[list[int]]:
-    """Spans that may be asked for in one go: close in time and not too many."""
-    group: list[int] = []
-    for i in sorted(range(len(spans)), key=lambda i: spans[i].first_ms):
-        if group and (len(group) == SPANS_A_QUESTION or spans[i].last_ms - spans[group[0]].first_ms > ONE_GO_MS):
-            yield group
-            group = []
-        group.append(i)
-    if group:
-        yield group
-
-
-def _flat(tags: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(f"{key}={value}" for key, value in sorted(tags.items()))
-
-
-def _same_in_victoria(sent: FieldValue, found: object) -> bool:
-    """There at all: text is not stored, and of two samples at one time the server shows one, whichever it likes."""
-    return isinstance(sent, str) or (isinstance(found, list) and len(found) > 0)
 
 
 # -- connecting ------------------------------------------------------------------------------------------------------

@@ -409,8 +409,11 @@ class Event(Rule):
         return self.kind, self.kinds, self.confidence, self.colour
 
 
-Watched = Limit | Trend | DailyPattern
-"""Rules about readings of one series."""
+DerivedSeriesRule = Rate | Trend | DailyPattern
+"""Rules that compare a value derived from the readings of one series."""
+
+SeriesRule = Limit | Trend | DailyPattern
+"""Rules about the readings of one series."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,7 +254,7 @@ class Rate(OneSided):
 class ClassExceeded(Limit):
     """Water worse than a class of GB 3838-2002: each judged parameter against its limit of that class.
 
-    By the single-factor assessment (单因子评价) water is worse than a class exactly when one parameter exceeds its limit.
+    By single-factor assessment (单因子评价), water is worse than a class exactly when one parameter exceeds its limit.
     Each parameter fires and ends by itself, all within one incident. It is clear ``margin`` (a share of the limit) on
     the good side. ``parameters`` restricts which parameters are judged.
     """

@@ -257,9 +257,7 @@ def test_the_chart_has_its_days_at_midnight_in_beijing_and_names_only_stations_t
 )
 def test_what_cannot_be_tried_is_refused_in_one_sentence(tmp_path: Path, arguments: list[str], named: str) -> None:
     (tmp_path / "rules.toml").write_text(RULES, encoding="utf-8")
-    result = CliRunner().invoke(
-        app, ["backtest", str(tmp_path / "rules.toml"), "--data", str(tmp_path), *arguments]
-    )
+    result = CliRunner().invoke(app, ["backtest", str(tmp_path / "rules.toml"), "--data", str(tmp_path), *arguments])
     assert result.exit_code != 0
     assert named in str(result.exception)
 

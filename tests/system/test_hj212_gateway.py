@@ -267,7 +267,7 @@ def test_guesses_lock_a_peer_out_for_known_and_unknown_mns_alike_and_no_logger_t
 def test_strangers_fill_the_quarantine_up_to_a_bound_and_the_ledger_counts_the_rest(
     make: Callable[..., Site212], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strangers, "KEEP_MESSAGES", 3)
+    monkeypatch.setattr(strangers, "QUARANTINE_MESSAGES", 3)
     site = make()
     at = whole_minute()
     stranger = Wire(site.gateway.port)

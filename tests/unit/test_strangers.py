@@ -50,8 +50,8 @@ def test_guesses_of_many_peers_lock_the_mn_but_not_where_its_logger_spoke_before
 
 
 def test_what_is_kept_is_bounded_by_peer_by_day_and_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strangers, "KEEP_BYTES", 100)
-    monkeypatch.setattr(strangers, "KEEP_BYTES_ALL", 150)
+    monkeypatch.setattr(strangers, "QUARANTINE_BYTES", 100)
+    monkeypatch.setattr(strangers, "QUARANTINE_TOTAL_BYTES", 150)
     one = Strangers()
     assert [one.may_keep(PEER, 60, 0.0) for _ in range(2)] == [True, False]
     assert [one.may_keep("192.0.2.2", 60, 0.0), one.may_keep("192.0.2.3", 60, 0.0)] == [True, False]
@@ -59,7 +59,7 @@ def test_what_is_kept_is_bounded_by_peer_by_day_and_in_all(monkeypatch: pytest.M
 
 
 def test_the_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strangers, "MOST", 10)
+    monkeypatch.setattr(strangers, "MAX_ENTRIES", 10)
     one = Strangers()
     for i in range(100):
         one.failed(f"peer-{i}", f"mn-{i}", "x", 0.0)

@@ -32,8 +32,6 @@ _STATION = identifier(schema.STATION)
 _REACH = identifier(schema.REACH)
 
 
-EMPTY = Window(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
-
 FOREVER_MS = 2**53
 """Beyond any time (ms)."""
 
@@ -123,7 +121,7 @@ class InfluxReadings:
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
         keys = None if parameters is None else [key for key in parameters if key in self._catalogue]
         if start_ms > end_ms or keys == []:
-            return EMPTY
+            return Window.empty()
         return self._window(station, *self._rows(station, keys, start_ms, end_ms))
 
     def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window:
@@ -142,7 +140,7 @@ class InfluxReadings:
         Asks for more points where the first ones do not make enough readings (verdicts alone, several reaches).
         """
         if parameter not in self._catalogue or last_ms < first_ms or limit < 1:
-            return EMPTY
+            return Window.empty()
         points = limit
         while True:
             keys, rows = self._rows(station, [parameter], first_ms, last_ms, points, newest_first=newest_first)
@@ -169,7 +167,7 @@ class InfluxReadings:
         """Rows of all reaches as one window, sorted by (parameter, at)."""
         rows = [part for part in rows if len(part.at)]
         if not rows or not keys:
-            return EMPTY
+            return Window.empty()
         at, cells = _merged(sorted(rows, key=lambda part: (part.reach == self._reach_of(station), part.reach)))
         codes = np.array([self._catalogue.index[key] for key in keys], np.int32)
         order = np.argsort(codes)
@@ -221,7 +219,7 @@ class InfluxReadings:
 
     def thinned(self, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int) -> Series:
         if parameter not in self._catalogue or end_ms <= start_ms:
-            return thin(EMPTY, start_ms, bucket_ms)
+            return thin(Window.empty(), start_ms, bucket_ms)
         if bucket_ms >= LATEST_MS:
             return thin(self.window(station, start_ms, end_ms - 1, [parameter]), start_ms, bucket_ms)
         value, flag, tests = (identifier(name) for name in _names(parameter))

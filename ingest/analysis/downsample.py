@@ -9,7 +9,7 @@ from infra.database import Database
 from infra.errors import StorageUnavailable
 from infra.texts import sentence
 from infra.times import DAY_MS
-from ingest.sending import BACKOFF_S, Sending, State, kept_since
+from ingest.sending import BACKOFF_S, SendingState, SendingWorker, kept_since
 from ingest.storage import downsampling
 from ingest.storage import registry as registry_store
 from ingest.storage.downsampling import TIERS, Tier
@@ -27,7 +27,7 @@ DOWNSAMPLING = 0x7269_7665_7205
 """The advisory lock of a round, PostgreSQL."""
 
 
-class Downsampler(Sending):
+class Downsampler(SendingWorker):
     """A thread that computes the hours and the day of each station's day that is due; one for a database.
 
     One station's day of readings is in memory at a time, and the points of :data:`DAYS_A_ROUND`. A killed round is made
@@ -99,4 +99,6 @@ class Downsampler(Sending):
         taken = [line for line in lines if line not in never]
         if taken and (lost := self._server.verify(taken[-1:], tier.policy)):
             raise StorageUnavailable(sentence("series.lost", lost=len(lost)))
-        self.state = State(self.state.error, self.state.sent_rows + len(taken), self.state.refused_lines + len(refused))
+        self.state = SendingState(
+            self.state.error, self.state.sent_rows + len(taken), self.state.refused_lines + len(refused)
+        )

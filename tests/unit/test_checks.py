@@ -16,7 +16,7 @@ from ingest.rules.condition import Condition, ConditionState, Phase, Transition,
 from ingest.rules.engine import LATE_S, RuleEngine, RuleInput, usable
 from ingest.rules.model import NoData, Rules, Side, Threshold, Trend, Where
 from ingest.rules.trend import TimeBins, theil_sen
-from ingest.state.series_history import ENOUGH, SHORTEST_S
+from ingest.state.series_history import MIN_READINGS, SHORTEST_S
 from sensors.parameters import catalogue
 from sensors.reading import Flag, QualityTest
 from sensors.stations import Registry, Station, Water
@@ -378,7 +378,7 @@ def test_a_restart_at_any_moment_changes_nothing(
     start = at[k - 1] if k else START
     if data.draw(st.booleans()):  # the store is asked for as much as the rules need
         window = 1000 * max(SHORTEST_S, desk.rules.lookback_s("nh3n"))
-        first = min(next((i for i in range(k) if at[i] >= start - window), k), max(0, k - ENOUGH))
+        first = min(next((i for i in range(k) if at[i] >= start - window), k), max(0, k - MIN_READINGS))
     else:
         first = 0
     desk = desk.restarted([(at[first:k], value[first:k])], start + delay + data.draw(st.sampled_from([0, DAY])))
@@ -753,7 +753,7 @@ def test_a_restart_at_any_moment_changes_no_trend(parts: list[tuple[float, int]]
     for i in range(len(at)):
         if i in restarts:  # the store is asked for as much as the rules need
             start = (at[i - 1] if i else START) - 1000 * max(SHORTEST_S, desk.rules.lookback_s("do"))
-            first = min(next((j for j in range(i) if at[j] >= start), i), max(0, i - ENOUGH))
+            first = min(next((j for j in range(i) if at[j] >= start), i), max(0, i - MIN_READINGS))
             desk = desk.restarted([(at[first:i], value[first:i])], at[i])
         found += told(desk, at[i : i + 1], value[i : i + 1])
     assert [brief(f) for f in found] == [brief(f) for f in through]

@@ -383,12 +383,4 @@ def rejudge_windows(
 
 def merge(stored: Window, parameter: Codes, at: Ints, value: Sequence[float]) -> Window:
     """A stored window with new readings merged in, replacing those of the same key; new ones have no flags yet."""
-    parameters = np.concatenate([stored.parameter, parameter])
-    ats = np.concatenate([stored.at, at])
-    values = np.concatenate([stored.value, np.asarray(value, np.float64)])
-    packed = np.concatenate([stored.packed, np.zeros(len(at), np.int64)])
-    order = np.lexsort((np.arange(len(ats)), ats, parameters))
-    merged = Window(parameters[order], ats[order], values[order], packed[order])
-    last = np.ones(len(ats), np.bool_)
-    last[:-1] = (merged.parameter[1:] != merged.parameter[:-1]) | (merged.at[1:] != merged.at[:-1])
-    return merged.take(np.flatnonzero(last))
+    return stored.merge(Window(parameter, at, np.asarray(value, np.float64), np.zeros(len(at), np.int64)))

@@ -45,8 +45,6 @@ class Window:
 
     def merge(self, newer: "Window") -> "Window":
         """Both windows in one, sorted by (parameter, at); where both have a key, the ``newer`` reading."""
-        if not len(self) or not len(newer):
-            return self if len(self) else newer
         both = self.join(newer)
         order = np.lexsort((np.arange(len(both)), both.at, both.parameter))
         both = both.take(order)

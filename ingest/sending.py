@@ -68,7 +68,7 @@ class SendingWorker(PeriodicWorker):
         except StorageUnavailable as error:
             wait_s = self._backoff_s[min(self._failures, len(self._backoff_s) - 1)]
             if isinstance(error, ServerTrouble):
-                wait_s = max(wait_s, error.retry_after_s or 0.0, DENIED_S if error.needs_somebody else 0.0)
+                wait_s = max(wait_s, error.retry_after_s or 0.0, DENIED_S if error.needs_intervention else 0.0)
             return self._failed(str(error), wait_s)
         except Exception as error:
             log.exception("sending to the time-series server failed", part=self._name)

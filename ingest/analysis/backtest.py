@@ -353,7 +353,7 @@ def _silences(rules: Rules, past: BacktestInput) -> list[int]:
     names = [p.key for p in past.registry.catalogue.parameters]
     for key, window in past.readings.items():
         station = past.registry[key]
-        for rule in rules.speaking(station, places):
+        for rule in rules.applicable(station, places):
             if isinstance(rule, NoData) and rule.sensors:
                 for code in np.unique(window.parameter).tolist():
                     cycle_s = cycle_of(station, names[code], cycles_s.get(key, {}))

@@ -253,7 +253,7 @@ class Forecasts(PeriodicWorker):
             for station, name, one in made:
                 parameter = self._catalogue[name]
                 if station.key not in rules_of:
-                    rules_of[station.key] = self._rules.speaking(station, places)
+                    rules_of[station.key] = self._rules.applicable(station, places)
                 near = limits(rules_of[station.key], places.target(station), station, name)
                 crossed = [(limit, _shown_crossing(one, limit)) for limit in near]
                 stored = before.get((station.key, name))

@@ -136,12 +136,12 @@ class RuleEngine:
         """The rules that apply to a station."""
         found = self._rules_by_station.get(station.key)
         if found is None:
-            found = self._rules_by_station[station.key] = self.rules.speaking(station, self._places)
+            found = self._rules_by_station[station.key] = self.rules.applicable(station, self._places)
         return found
 
     def _most_urgent(self, station: Station, cause: EventCause, confidence: float, at_ms: int) -> Event | None:
         """The most urgent rule for an event of this cause and confidence that is active at the instant."""
-        for rule in self.rules.of_event(cause, station, self._places):
+        for rule in self.rules.event_rules(cause, station, self._places):
             if confidence >= rule.confidence and ActiveTimes(rule.id, station.key, rule.when, self.mutes).covers(at_ms):
                 return rule
         return None

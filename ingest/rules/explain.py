@@ -205,7 +205,7 @@ def _unused_event_rules(rules: Rules, registry: Registry | None) -> Iterator[Rul
     hidden: dict[str, str] = {}
     for station in registry.stations if registry is not None else [_ANYWHERE]:
         for cause in EventCause:
-            steps = rules.of_event(cause, station, places)
+            steps = rules.event_rules(cause, station, places)
             for n, rule in enumerate(steps):
                 before = (
                     one for one in steps[:n] if one.confidence <= rule.confidence and one.when in (ALWAYS, rule.when)
@@ -222,7 +222,7 @@ def _unused_event_rules(rules: Rules, registry: Registry | None) -> Iterator[Rul
 def unmatched_stations(rules: Rules, registry: Registry) -> Iterator[RuleFault]:
     """Stations to which no event rule applies."""
     places = Places(registry)
-    quiet = [s.key for s in registry.stations if not any(rules.of_event(cause, s, places) for cause in EventCause)]
+    quiet = [s.key for s in registry.stations if not any(rules.event_rules(cause, s, places) for cause in EventCause)]
     if quiet:
         yield RuleFault((), False, say("rule.no_event", station=quiet[0], count=len(quiet)))
 
@@ -236,7 +236,7 @@ def overrides(rules: Rules, registry: Registry) -> list[tuple[str, str, tuple[st
     places, found = Places(registry), dict[tuple[str, str], list[str]]()
     for station in registry.stations:
         regions = places.regions(station)
-        speaking = rules.speaking(station, places)
+        speaking = rules.applicable(station, places)
         for rule in rules:
             if rule in speaking or not rule.where.matches(station, regions):
                 continue
@@ -260,11 +260,11 @@ def _can_coincide(one: Rule, other: Rule, registry: Registry | None) -> bool:
     if registry is None:
         return one.where == other.where or not any(getattr(one.where, f.name) for f in fields(one.where))
     places = Places(registry)
-    both = ({one.id, other.id} <= {r.id for r in _speaking(one, other, s, places)} for s in registry.stations)
+    both = ({one.id, other.id} <= {r.id for r in _in_scope(one, other, s, places)} for s in registry.stations)
     return any(both)
 
 
-def _speaking(one: Rule, other: Rule, station: Station, places: Places) -> Iterator[Rule]:
+def _in_scope(one: Rule, other: Rule, station: Station, places: Places) -> Iterator[Rule]:
     regions = places.regions(station)
     return (rule for rule in (one, other) if rule.where.matches(station, regions))
 
@@ -354,7 +354,7 @@ def _duplicates(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
     places = Places(registry or Registry())
     told: dict[tuple[str, str], list[str]] = {}
     for station in registry.stations if registry is not None else [_ANYWHERE]:
-        for one, other in combinations(rules.speaking(station, places), 2):
+        for one, other in combinations(rules.applicable(station, places), 2):
             if one.subject == other.subject and one.when.overlaps(other.when):
                 told.setdefault((one.id, other.id), []).append(station.key)
     for (first, second), stations in told.items():

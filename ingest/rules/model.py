@@ -1,7 +1,7 @@
 """The rules of ``config/rules.toml``: their kinds, scopes, limits and schedules, and how they are read.
 
 A rule's version is a digest of its content, so that an incident names the exact rule that raised it. Of rules with the
-same subject the one with the most specific scope applies (:meth:`Rules.speaking`).
+same subject the one with the most specific scope applies (:meth:`Rules.applicable`).
 """
 
 import hashlib
@@ -403,7 +403,7 @@ class Event(Rule):
     """How urgent an event of the water is, by its likely cause (``kinds``, empty: any) from a ``confidence`` (0 to 1)
     on.
 
-    Which of several applies: :meth:`Rules.of_event`. Evaluated in :mod:`ingest.rules.water_events`.
+    Which of several applies: :meth:`Rules.event_rules`. Evaluated in :mod:`ingest.rules.water_events`.
     """
 
     kind: ClassVar[str] = "event"
@@ -446,10 +446,10 @@ class Rules:
         """The rule of this id."""
         return next((rule for rule in self if rule.id == id_), None)
 
-    def speaking(self, station: Station, places: Places) -> tuple[Rule, ...]:
+    def applicable(self, station: Station, places: Places) -> tuple[Rule, ...]:
         """The rules that apply to a station, in the file's order: of those with one subject only the most specific."""
         regions = places.regions(station)
-        of_events = {id(rule) for cause in EventCause for rule in self.of_event(cause, station, places)}
+        of_events = {id(rule) for cause in EventCause for rule in self.event_rules(cause, station, places)}
         matching = [
             rule
             for rule in self
@@ -461,7 +461,7 @@ class Rules:
             best[rule.subject] = max(best.get(rule.subject, how), how)
         return tuple(rule for rule, how in zip(matching, exact, strict=True) if how == best[rule.subject])
 
-    def of_event(self, cause: EventCause, station: Station, places: Places) -> tuple[Event, ...]:
+    def event_rules(self, cause: EventCause, station: Station, places: Places) -> tuple[Event, ...]:
         """The rules for an event of this likely cause at a station, the most urgent first.
 
         Rules that name the cause go before those for any cause, and of either the most specific scope counts; several

@@ -5,7 +5,7 @@ the receipt from the intake's thread decides the answer: 9014 for data, 9011 wit
 never uses the database. Frames and packets are decoded in :mod:`sensors.wire.hj212`.
 
 An unauthenticated sender learns nothing about which MN exist, has few guesses, and little of its data is quarantined
-(:mod:`ingest.sources.strangers`).
+(:mod:`ingest.sources.sender_limits`).
 
 Memory is bounded: a connection has at most :data:`IN_FLIGHT` frames with the intake and a few kilobytes of unsent
 answers, and is not read while it is over that or the intake is full. A connection without a whole frame for ``idle_s``,
@@ -29,7 +29,7 @@ from infra.texts import sentence
 from infra.times import beijing_day
 from ingest.intake import Intake, Waiting
 from ingest.pipeline import Receipt
-from ingest.sources.strangers import Strangers, peer_of
+from ingest.sources.sender_limits import SenderLimits, peer_of
 from sensors.reading import Message, Reason
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.assembly import Assembler, Bundle, Part
@@ -147,7 +147,7 @@ class Gateway:
         self.assembler: Assembler[_Connection] = Assembler()
         self.buffer = memoryview(bytearray(READ_BYTES))  # shared: each read is handled before the next
         self.by_mn: dict[str, _Connection] = {}
-        self.strangers = Strangers()
+        self.sender_limits = SenderLimits()
         self._connections: set[_Connection] = set()
         self._last_at: dict[str, int] = {}
         self._gaps: dict[str, deque[tuple[int, int]]] = {}
@@ -298,7 +298,7 @@ class Gateway:
             authenticated = all(unproven(part.packet, mn, self.loggers) is None for part in bundle.parts)
         else:
             authenticated = bool(owner.mns)
-        return authenticated or self.strangers.may_keep(owner.peer, len(bundle.raw), self.now())
+        return authenticated or self.sender_limits.may_keep(owner.peer, len(bundle.raw), self.now())
 
     def count_left_out(self) -> None:
         """Count a message that is not kept in the ledger of the day."""
@@ -311,7 +311,7 @@ class Gateway:
             return
         self.by_mn[mn] = connection
         connection.mns.add(mn)
-        self.strangers.proved(connection.peer, mn)
+        self.sender_limits.proved(connection.peer, mn)
         if before is not None:
             before.mns.discard(mn)
             if not before.mns:
@@ -568,7 +568,7 @@ class _Connection(asyncio.BufferedProtocol):
         if self._is_answer(packet):
             return
         gateway, mn = self._gateway, (packet.mn or self.mn)[:64]
-        if mn not in self.mns and gateway.strangers.locked(self.peer, mn, gateway.now()):
+        if mn not in self.mns and gateway.sender_limits.locked(self.peer, mn, gateway.now()):
             gateway.counters.locked += 1
             gateway.count_left_out()
             self.refuse(packet)
@@ -576,7 +576,7 @@ class _Connection(asyncio.BufferedProtocol):
                 self.finish()
             return
         if unproven(packet, mn, gateway.loggers) is not None:
-            gateway.strangers.failed(self.peer, mn, packet.pw or "", gateway.now())
+            gateway.sender_limits.failed(self.peer, mn, packet.pw or "", gateway.now())
         for bundle in self._gateway.assembler.add(packet, raw, self, gateway.clock_ms()):
             self._gateway.hand_over(bundle, bundle.parts[0].packet.mn or self.mn)
 

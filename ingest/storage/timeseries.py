@@ -78,7 +78,7 @@ class ServerSettings:
 class ServerTrouble(StorageUnavailable):
     """The server did not carry out a request; ``retry_after_s`` is the delay that it asked for."""
 
-    needs_somebody = False
+    needs_intervention = False
     """Whether a retry is useless until somebody changes something."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
@@ -89,13 +89,13 @@ class ServerTrouble(StorageUnavailable):
 class AccessDenied(ServerTrouble):
     """The server refuses our login, or the login lacks a right."""
 
-    needs_somebody = True
+    needs_intervention = True
 
 
 class NotSetUp(ServerTrouble):
     """The bucket, database or organisation does not exist."""
 
-    needs_somebody = True
+    needs_intervention = True
 
 
 @dataclass(frozen=True, slots=True)

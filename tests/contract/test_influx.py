@@ -162,7 +162,7 @@ def test_what_fails_on_the_way_is_sent_again_and_is_there_once(influx: RealServe
             server.send(lines(100) if not isinstance(trouble, CutAnswer) else [*lines(100), b"broken"])
         assert isinstance(caught.value, StorageUnavailable)
         assert caught.value.retryable
-        assert not caught.value.needs_somebody
+        assert not caught.value.needs_intervention
         assert server.send(lines(100)) == []
         assert stored(server) == 100
 
@@ -215,7 +215,7 @@ def test_who_is_refused_is_told_to_look_at_the_token_and_never_shown_it(influx: 
             with pytest.raises(AccessDenied, match=r"influx\.token") as caught:
                 use()
             assert "secret" not in str(caught.value)
-            assert caught.value.needs_somebody
+            assert caught.value.needs_intervention
     assert "secret" not in repr(server.settings)
 
 

@@ -64,7 +64,7 @@ def rules(text: str) -> Rules:
 
 
 def speaking(text: str, station: Station = SHIWAN) -> list[str]:
-    return [one.id for one in rules(text).speaking(station, PLACES)]
+    return [one.id for one in rules(text).applicable(station, PLACES)]
 
 
 def told(text: str, registry: Registry | None = REGISTRY) -> list[tuple[bool, str]]:
@@ -161,7 +161,7 @@ def test_an_event_that_is_named_goes_before_one_for_all() -> None:
 
 
 def of_event(all_: Rules, cause: EventCause, station: Station = SHIWAN) -> list[str]:
-    return [one.id for one in all_.of_event(cause, station, PLACES)]
+    return [one.id for one in all_.event_rules(cause, station, PLACES)]
 
 
 def test_an_event_is_as_urgent_as_the_most_exact_scope_says_step_by_step() -> None:

@@ -70,7 +70,7 @@ class _Table(Generic[V]):
         return len(self._rows)
 
 
-class Strangers:
+class SenderLimits:
     """The limits of unauthenticated senders; ``peer`` is the result of :func:`peer_of`."""
 
     def __init__(self) -> None:

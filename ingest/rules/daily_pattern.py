@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from infra.times import BEIJING_OFFSET_MS, DAY_MS
-from ingest.rules.derived_values import DerivedValue, SequentialRule
+from ingest.rules.derived_values import DerivedValue, SequentialEvaluator
 from ingest.rules.model import DailyPattern
 from sensors.reading import Codes, Floats, Ints
 
@@ -30,7 +30,7 @@ class _Days:
         self.day, self.sums, self.counts = day, [0.0] * 24, [0] * 24
 
 
-class DailyPatternRule(SequentialRule):
+class DailyPatternEvaluator(SequentialEvaluator):
     """One rule about the daily pattern at all its series."""
 
     def __init__(self, rule: DailyPattern) -> None:

@@ -20,8 +20,9 @@ class DerivedValue(NamedTuple):
     measured: float
 
 
-class DerivedRule(ABC):
-    """One rule at many series: a row of state for each series, and the number of its condition in the engine."""
+class DerivedEvaluator(ABC):
+    """Evaluates one rule at many series: a row of state for each series, and the number of its condition in the
+    engine."""
 
     def __init__(self) -> None:
         self._row_of: dict[int, int] = {}
@@ -59,8 +60,8 @@ class DerivedRule(ABC):
         return np.where(known, self._rows[np.where(known, series, 0)], -1)
 
 
-class SequentialRule(DerivedRule):
-    """A derived rule that takes the readings of a row one by one."""
+class SequentialEvaluator(DerivedEvaluator):
+    """A derived evaluator that takes the readings of a row one by one."""
 
     def add(self, series: Codes, at: Ints, value: Floats) -> list[tuple[int, list[DerivedValue]]]:
         if not self._numbers:

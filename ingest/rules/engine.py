@@ -18,8 +18,8 @@ from ingest.rules import sentences
 from ingest.rules.alarm_state import Alarm, Key
 from ingest.rules.bound_rule import BoundRule, condition_of, derived_bound
 from ingest.rules.condition import ConditionState, Phase, Samples, Transition, advance_condition, remove_sample
-from ingest.rules.daily_pattern import DailyPatternRule
-from ingest.rules.derived_values import DerivedRule
+from ingest.rules.daily_pattern import DailyPatternEvaluator
+from ingest.rules.derived_values import DerivedEvaluator
 from ingest.rules.exceedances import (
     Exceedance,
     PublishedExceedance,
@@ -41,12 +41,12 @@ from ingest.rules.model import (
 )
 from ingest.rules.no_data import LastSeen, SilenceMonitor
 from ingest.rules.places import Places
-from ingest.rules.rate import RateRule
+from ingest.rules.rate import RateEvaluator
 from ingest.rules.rule_input import RuleInput, doubtful, usable
 from ingest.rules.schedule import ActiveTimes, Mutes
-from ingest.rules.threshold import ThresholdTable
-from ingest.rules.trend import TrendRule
-from ingest.rules.water_events import EventRules
+from ingest.rules.threshold import ThresholdEvaluator
+from ingest.rules.trend import TrendEvaluator
+from ingest.rules.water_events import EventEvaluator
 from sensors.maintenance import Mute
 from sensors.parameters import Catalogue
 from sensors.quality.detectors.sudden_events import EventCause
@@ -71,15 +71,15 @@ Look = Callable[[int | None], tuple[RuleInput, RuleInput]]
 """The readings of a series before and after a change, from an instant on at least (ms; None: around the change)."""
 
 
-def derived_rule(rule: DerivedSeriesRule) -> DerivedRule:
+def derived_evaluator(rule: DerivedSeriesRule) -> DerivedEvaluator:
     """The evaluation of a rule about a derived value."""
     match rule:
         case Trend():
-            return TrendRule(rule)
+            return TrendEvaluator(rule)
         case Rate():
-            return RateRule(rule)
+            return RateEvaluator(rule)
         case DailyPattern():
-            return DailyPatternRule(rule)
+            return DailyPatternEvaluator(rule)
 
 
 class RuleEngine:
@@ -117,10 +117,10 @@ class RuleEngine:
         self._bound: list[BoundRule] = []  # by number
         self._states: dict[int, ConditionState] = {}  # by number, without those that are idle
         self._fired = dict(fired)
-        self._thresholds = ThresholdTable()
-        self._derived = {rule.id: derived_rule(rule) for rule in rules if isinstance(rule, DerivedSeriesRule)}
+        self._thresholds = ThresholdEvaluator()
+        self._derived = {rule.id: derived_evaluator(rule) for rule in rules if isinstance(rule, DerivedSeriesRule)}
         self._silence = SilenceMonitor(rules.no_data, alarms, self.rules_for, back)
-        self.sudden = EventRules(rules, alarms, self._most_urgent, self._late_ms, catalogue)
+        self.sudden = EventEvaluator(rules, alarms, self._most_urgent, self._late_ms, catalogue)
 
     # -- binding -----------------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class RuleEngine:
         for rule in self._derived.values():
             if (row := rule.row(series)) is not None:
                 derived = rule.replay(row, *shown.trusted())
-                if isinstance(rule, TrendRule):
+                if isinstance(rule, TrendEvaluator):
                     # earlier slopes rest on a window that began before these readings
                     derived = derived[-2 * rule.rule.samples :]
                 self._restore(rule.number(row), [(one.at_ms, one.compared) for one in derived], now_ms)
@@ -254,7 +254,7 @@ class RuleEngine:
         return findings
 
     def _evaluate_derived(
-        self, rule: DerivedRule, series: Codes, at: Ints, value: Floats, now_ms: int
+        self, rule: DerivedEvaluator, series: Codes, at: Ints, value: Floats, now_ms: int
     ) -> list[Finding]:
         findings = []
         for row, derived in rule.add(series, at, value):
@@ -384,7 +384,7 @@ class RuleEngine:
         """The exceedances in these readings; of a derived rule also the measured value of each instant (ms)."""
         if not isinstance(one.rule, DerivedSeriesRule):
             return find_exceedances(one.condition, shown.samples(one.condition), now_ms), {}
-        rule = derived_rule(one.rule)
+        rule = derived_evaluator(one.rule)
         rule.bind(0, 0)
         derived = rule.replay(0, *shown.trusted())
         samples = [(value.at_ms, value.compared) for value in derived]

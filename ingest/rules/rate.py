@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from ingest.rules.derived_values import DerivedValue, SequentialRule
+from ingest.rules.derived_values import DerivedValue, SequentialEvaluator
 from ingest.rules.model import Rate
 from sensors.reading import Codes, Floats, Ints
 
@@ -10,7 +10,7 @@ MAX_READINGS = 20_000
 """Readings kept of one series: a bound on memory for a device that sends one every millisecond."""
 
 
-class RateRule(SequentialRule):
+class RateEvaluator(SequentialEvaluator):
     """One rate rule at all its series."""
 
     def __init__(self, rule: Rate) -> None:

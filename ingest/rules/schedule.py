@@ -34,8 +34,9 @@ class Days(StrEnum):
 class Schedule:
     """Active times of a rule in Beijing time. Its ``repr`` is part of stored rule versions.
 
-    ``hours`` are minutes of the day, start included and end not, over midnight where end <= start;
-    None means all day. A night belongs to the day on which it begins. ``months`` 1 to 12; none means all."""
+    ``hours`` are minutes of the day, start included and end not, over midnight where end <= start; None means all day.
+    A night belongs to the day on which it begins. ``months`` 1 to 12; none means all.
+    """
 
     hours: tuple[int, int] | None = None
     days: Days = Days.EVERY

@@ -15,7 +15,7 @@ from ingest.rules.condition import Condition, ConditionState, Phase
 from sensors.reading import Bools, Codes, Floats, Ints
 
 
-class ThresholdTable:
+class ThresholdEvaluator:
     """The limits and phases of all conditions as columns, indexed by the number of the condition in the engine."""
 
     def __init__(self) -> None:

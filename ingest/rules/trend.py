@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from infra.times import BEIJING_OFFSET_MS
-from ingest.rules.derived_values import DerivedRule, DerivedValue
+from ingest.rules.derived_values import DerivedEvaluator, DerivedValue
 from ingest.rules.model import DAY_S, TIDE_S, Season, Trend
 from sensors.quality.detectors.point_tests import nanmedian
 from sensors.reading import Codes, Floats, Ints
@@ -109,7 +109,7 @@ class TimeBins:
         self.head[row] = number
 
 
-class TrendRule(DerivedRule):
+class TrendEvaluator(DerivedEvaluator):
     """One trend rule at all its series."""
 
     def __init__(self, rule: Trend) -> None:

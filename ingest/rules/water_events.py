@@ -116,7 +116,7 @@ def station_edges(registry: Registry, river: River) -> tuple[UpstreamPath, ...]:
     )
 
 
-class EventRules:
+class EventEvaluator:
     """The event rules; the caller keeps ``alarms`` up to date with the findings."""
 
     def __init__(

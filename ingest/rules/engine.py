@@ -92,7 +92,7 @@ class RuleEngine:
     registry : regions and target classes; without one, stations lie in their own region alone
     back : (rule, gateway) → when a silent gateway sent again (ms)
     fired : when conditions that may flap fired lately (ms)
-    told : the exceedances of a condition that were published and not withdrawn
+    published : the exceedances of a condition that were published and not withdrawn
     """
 
     def __init__(
@@ -104,12 +104,12 @@ class RuleEngine:
         registry: Registry | None = None,
         back: Mapping[tuple[str, str], int] = MappingProxyType({}),
         fired: Mapping[Key, tuple[int, ...]] = MappingProxyType({}),
-        told: Callable[[Key], Sequence[PublishedExceedance]] = lambda _: (),
+        published: Callable[[Key], Sequence[PublishedExceedance]] = lambda _: (),
     ) -> None:
         self.rules = rules
         self.alarms = alarms
         self.mutes = Mutes()
-        self._published = told
+        self._published = published
         self._places = Places(registry or Registry(catalogue=catalogue))
         self._rules_by_station: dict[str, tuple[Rule, ...]] = {}
         self._catalogue = catalogue

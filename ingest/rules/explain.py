@@ -68,9 +68,13 @@ def sentence(rule: Rule, catalogue: Catalogue) -> Text:
             move = say("rule.rises" if rule.side is Side.ABOVE else "rule.falls")
             season = Text("", "") if rule.season is Season.NONE else say(f"rule.season_{rule.season}")
             surely = Text("", "") if rule.significance >= 1 else say("rule.surely", level=f"{rule.significance:g}")
-            said = {"move": move, "slope": f"{rule.per_hour:g} {shown.unit}", "window": duration(rule.window_s * 1000)}
+            trend_values = {
+                "move": move,
+                "slope": f"{rule.per_hour:g} {shown.unit}",
+                "window": duration(rule.window_s * 1000),
+            }
             counts = {"bins": rule.bins, "least": rule.min_bins, "samples": rule.samples}
-            return say("rule.trend", season=season, surely=surely, **said, **counts, **values)
+            return say("rule.trend", season=season, surely=surely, **trend_values, **counts, **values)
         case ClassExceeded():
             return say(
                 "rule.class",
@@ -280,12 +284,12 @@ def _inverted(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
         ours, theirs = _severity(urgent), _severity(mild)
         if ours is None or theirs is None or ours > theirs:
             continue
-        said: dict[str, str | Text] = {"urgent": urgent.id, "mild": mild.id}
-        said |= {"colour": say(f"rule.{urgent.colour}"), "other": say(f"rule.{mild.colour}")}
+        texts: dict[str, str | Text] = {"urgent": urgent.id, "mild": mild.id}
+        texts |= {"colour": say(f"rule.{urgent.colour}"), "other": say(f"rule.{mild.colour}")}
         if ours < theirs:
-            yield RuleFault((urgent.id, mild.id), True, say("rule.inverted", **said))
+            yield RuleFault((urgent.id, mild.id), True, say("rule.inverted", **texts))
         elif isinstance(urgent, Limit) and isinstance(mild, Limit) and _as_soon(urgent, mild):
-            yield RuleFault((urgent.id, mild.id), False, say("rule.no_difference", **said))
+            yield RuleFault((urgent.id, mild.id), False, say("rule.no_difference", **texts))
 
 
 def _as_soon(urgent: Limit, mild: Limit) -> bool:
@@ -352,16 +356,16 @@ def _without_station(rules: Rules, registry: Registry) -> Iterator[RuleFault]:
 def _duplicates(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
     """Two rules on one subject, of one scope, at one time."""
     places = Places(registry or Registry())
-    told: dict[tuple[str, str], list[str]] = {}
+    stations_of: dict[tuple[str, str], list[str]] = {}
     for station in registry.stations if registry is not None else [_ANYWHERE]:
         for one, other in combinations(rules.applicable(station, places), 2):
             if one.subject == other.subject and one.when.overlaps(other.when):
-                told.setdefault((one.id, other.id), []).append(station.key)
-    for (first, second), stations in told.items():
-        said = say("rule.twice_anywhere", rule=first, other=second)
+                stations_of.setdefault((one.id, other.id), []).append(station.key)
+    for (first, second), stations in stations_of.items():
+        text = say("rule.twice_anywhere", rule=first, other=second)
         if registry is not None:
-            said = say("rule.twice", rule=first, other=second, station=stations[0], count=len(stations))
-        yield RuleFault((first, second), False, said)
+            text = say("rule.twice", rule=first, other=second, station=stations[0], count=len(stations))
+        yield RuleFault((first, second), False, text)
 
 
 def _shorter_than_interval(rules: Rules, registry: Registry) -> Iterator[RuleFault]:

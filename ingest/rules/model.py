@@ -561,9 +561,9 @@ def _not_toml(text: str, error: str) -> str:
     line = lines[number - 1].strip()
     above = [one for one in lines[:number] if one.lstrip().startswith(("[[", "id "))]
     named = re.fullmatch(r"\s*id\s*=\s*[\"'](.+)[\"']\s*", above[-1]) if above else None
-    said = {"line": number, "text": line[:80], "rule": named[1] if named else "?", "error": error}
+    values = {"line": number, "text": line[:80], "rule": named[1] if named else "?", "error": error}
     wide = next((sign for sign in re.sub(r"\"[^\"]*\"|#.*", "", line) if sign in _FULL_WIDTH), "")
-    return sentence("rule.not_toml_wide", sign=wide, **said) if wide else sentence("rule.not_toml", **said)
+    return sentence("rule.not_toml_wide", sign=wide, **values) if wide else sentence("rule.not_toml", **values)
 
 
 _FULL_WIDTH = frozenset("＝：，。；“”‘’＂＇［］【】｛｝（）＃－　")
@@ -598,16 +598,16 @@ def made(cls: type[Rule], row: Mapping[str, Any], catalogue: Catalogue) -> Rule:
 
 def _digest(rule: Rule) -> str:
     """A digest of the entries that differ from the defaults, so that a new entry changes no existing version."""
-    said: dict[str, Any] = {"kind": rule.kind}
+    content: dict[str, Any] = {"kind": rule.kind}
     for one in fields(rule):
         value = getattr(rule, one.name)
         if one.name == "where":
-            said |= {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name)}
+            content |= {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name)}
         elif one.name == "when":
-            said |= {} if value.always else {"when": repr(value)}
+            content |= {} if value.always else {"when": repr(value)}
         elif one.name != "version" and value != one.default:
-            said[one.name] = value
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+            content[one.name] = value
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _choice(kind: type[StrEnum]) -> "_Check":
@@ -751,8 +751,8 @@ def _check_consistency(rule: Rule) -> None:
     if isinstance(rule, Trend) and rule.season is not Season.NONE:
         period_s = DAY_S if rule.season is Season.DAY else TIDE_S
         if rule.window_s < 3 * period_s or 2 * rule.window_s > period_s * rule.bins:
-            told = {"season": rule.season, "window": 3 * period_s, "bin": period_s // 2}
-            raise ConfigurationError(sentence("rule.season_needs", **told))
+            values = {"season": rule.season, "window": 3 * period_s, "bin": period_s // 2}
+            raise ConfigurationError(sentence("rule.season_needs", **values))
     if isinstance(rule, Trend | Rate) and not 0 < rule.clear_per_hour <= rule.per_hour:
         raise ConfigurationError(sentence("rule.clear_slope", clear_per_hour=rule.clear_per_hour))
     if isinstance(rule, Limit) and rule.flaps == 1:

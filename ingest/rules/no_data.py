@@ -208,9 +208,9 @@ class SilenceMonitor:
             if (rule.id, station.key, parameter.key) in self.alarms or not rule.when.covers(now_ms):
                 continue
             newest_ms, cycle = int(sensors.newest_ms[i]), duration(int(expected.cycle_ms[i]))
-            said = {"station": name(station), "parameter": Text(parameter.zh, parameter.en)}
-            text = say("finding.sensor_silent", since=beijing(newest_ms), interval=cycle, **said)
-            about = Headline(name(station), say("headline.sensor_silent", parameter=said["parameter"]))
+            names_of_series = {"station": name(station), "parameter": Text(parameter.zh, parameter.en)}
+            text = say("finding.sensor_silent", since=beijing(newest_ms), interval=cycle, **names_of_series)
+            about = Headline(name(station), say("headline.sensor_silent", parameter=names_of_series["parameter"]))
             at_ms = newest_ms + int(expected.patience_ms[i])
             findings.append(_silent(rule, station.key, cause, newest_ms, at_ms, text, about, parameter.key))
         on = {(key[1], key[2]): alarm for key, alarm in self.alarms.items() if key[0] == rule.id and key[2]}
@@ -218,8 +218,8 @@ class SilenceMonitor:
             for i in np.flatnonzero(now_ms - sensors.newest_ms <= expected.patience_ms).tolist():
                 station, parameter = stations[where[i]], names[sensors.parameter[i]]
                 if alarm := on.get((station.key, parameter.key)):
-                    said = {"station": name(station), "parameter": Text(parameter.zh, parameter.en)}
-                    text = say("finding.sensor_speaking", at=beijing(int(sensors.newest_ms[i])), **said)
+                    names_of_series = {"station": name(station), "parameter": Text(parameter.zh, parameter.en)}
+                    text = say("finding.sensor_speaking", at=beijing(int(sensors.newest_ms[i])), **names_of_series)
                     at_ms = int(sensors.newest_ms[i])
                     findings.append(_silence_over(rule, station.key, alarm, at_ms, text, parameter.key))
         return findings

@@ -175,8 +175,8 @@ class Gateway:
                 )
             )
         except OSError as error:
-            said = sentence("settings.hj212_port", host=s.host, port=s.port, error=error.strerror)
-            raise ConfigurationError(said) from error
+            message = sentence("settings.hj212_port", host=s.host, port=s.port, error=error.strerror)
+            raise ConfigurationError(message) from error
         self.port = self._server.sockets[0].getsockname()[1]
         self.listening_since_ms = self.clock_ms()
         self._thread.start()
@@ -689,8 +689,8 @@ def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(settings.cert_file, settings.key_file)
     except (OSError, ssl.SSLError) as error:
-        said = sentence("settings.hj212_certificate", cert_file=settings.cert_file, error=error)
-        raise ConfigurationError(said) from error
+        message = sentence("settings.hj212_certificate", cert_file=settings.cert_file, error=error)
+        raise ConfigurationError(message) from error
     return context
 
 

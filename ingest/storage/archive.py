@@ -95,8 +95,8 @@ class ParquetArchive:
             self._folder.mkdir(parents=True, exist_ok=True)
             handle = (self._folder / _LOCK).open("a")
         except OSError as error:
-            said = sentence("archive.unwritable", folder=self._folder, error=error.strerror)
-            raise StorageUnavailable(said) from error
+            message = sentence("archive.unwritable", folder=self._folder, error=error.strerror)
+            raise StorageUnavailable(message) from error
         with handle:
             if not file_lock.lock(handle):
                 raise Refused(sentence("archive.another", folder=self._folder))
@@ -121,8 +121,8 @@ class ParquetArchive:
             part.replace(path)
             sync(path.parent)
         except OSError as error:
-            said = sentence("archive.file_unwritable", path=path, error=error.strerror or error)
-            raise StorageUnavailable(said) from error
+            message = sentence("archive.file_unwritable", path=path, error=error.strerror or error)
+            raise StorageUnavailable(message) from error
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
@@ -154,8 +154,8 @@ class ParquetArchive:
         except FileNotFoundError:
             return []
         except OSError as error:
-            said = sentence("archive.folder_unreadable", folder=self._folder, error=error.strerror)
-            raise StorageUnavailable(said) from error
+            message = sentence("archive.folder_unreadable", folder=self._folder, error=error.strerror)
+            raise StorageUnavailable(message) from error
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
         """All readings with start <= observed_at <= end, whatever their flag, sorted by (parameter, at)."""

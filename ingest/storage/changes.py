@@ -78,9 +78,9 @@ def note(
     noted = {"what": what, "key": key, "body": dict(body), "before": before, "by": author.by, "at_ms": author.at_ms}
     connection.execute(sa.insert(table).values(**noted))
     at_ms = time.time_ns() // 1_000_000 if author.at_ms is None else author.at_ms
-    told = {"before": before, "after": body}
+    change = {"before": before, "after": body}
     audit_trail.append(
-        connection, f"registry.{what}", kind=what, id=key, body=told, by=author.by, at_ms=at_ms, role=author.role
+        connection, f"registry.{what}", kind=what, id=key, body=change, by=author.by, at_ms=at_ms, role=author.role
     )
 
 

@@ -193,18 +193,18 @@ def managed(server: TimeSeriesServer) -> Iterator[InfluxDBClient]:
     try:
         yield client
     except ApiException as error:
-        said = server.told(_message(error))
-        if error.status == 401 and said == _UNAUTHORIZED_MESSAGE:
-            raise AccessDenied(sentence("series.unknown", server=server.name, status=401, reason=said)) from None
+        message = server.redacted(_message(error))
+        if error.status == 401 and message == _UNAUTHORIZED_MESSAGE:
+            raise AccessDenied(sentence("series.unknown", server=server.name, status=401, reason=message)) from None
         if error.status in {401, 403}:
             right = say("series.right_manage", org=settings.org)
-            denied = {"server": server.name, "status": error.status, "reason": said, "right": right}
+            denied = {"server": server.name, "status": error.status, "reason": message, "right": right}
             raise AccessDenied(sentence("series.denied", **denied)) from None
-        raise ServerTrouble(f"{server.name} refuses the set-up (HTTP {error.status}: {said})") from None
+        raise ServerTrouble(f"{server.name} refuses the set-up (HTTP {error.status}: {message})") from None
     except ValueError as error:  # raised by the client for an incomplete answer
-        raise ServerTrouble(f"{server.name} does not answer as a 2.x server: {server.told(str(error))}") from None
+        raise ServerTrouble(f"{server.name} does not answer as a 2.x server: {server.redacted(str(error))}") from None
     except HTTPError as error:
-        raise ServerTrouble(f"{server.name} cannot be reached: {server.told(str(error))}") from None
+        raise ServerTrouble(f"{server.name} cannot be reached: {server.redacted(str(error))}") from None
     finally:
         client.close()
 

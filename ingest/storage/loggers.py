@@ -23,7 +23,7 @@ def load(connection: sa.Connection) -> dict[str, Logger]:
 def save(connection: sa.Connection, logger: Logger, author: Author = NOBODY) -> None:
     """Register or change a logger and record the change; the time of its newest reading stays.
 
-    Raises ConfigurationError naming what cannot be, NotFound for a station nobody registered.
+    Raises ConfigurationError naming an invalid value, NotFound for an unregistered station.
     """
     if not MN.fullmatch(logger.mn):
         raise ConfigurationError(sentence("registry.no_mn", mn=logger.mn[:80]))
@@ -55,8 +55,10 @@ def heard(connection: sa.Connection, newest: Mapping[str, int]) -> None:
     """Store the time of each logger's newest reading (MN → ms); an older time is ignored."""
     if newest:
         later = table.c.last_at_ms.is_(None) | (table.c.last_at_ms < sa.bindparam("at"))
-        told = sa.update(table).where((table.c.mn == sa.bindparam("of")) & later).values(last_at_ms=sa.bindparam("at"))
-        connection.execute(told, [{"of": mn, "at": at} for mn, at in sorted(newest.items())])
+        update = (
+            sa.update(table).where((table.c.mn == sa.bindparam("of")) & later).values(last_at_ms=sa.bindparam("at"))
+        )
+        connection.execute(update, [{"of": mn, "at": at} for mn, at in sorted(newest.items())])
 
 
 def _record(connection: sa.Connection, mn: str) -> dict[str, object] | None:

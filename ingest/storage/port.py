@@ -148,7 +148,7 @@ class LongTerm(Protocol):
 def series(store: ReadingStore, station: str, parameter: str, start_ms: int, end_ms: int, points: int) -> Series:
     """Readings with start <= observed_at < end, thinned by the store when there are more than ``points``.
 
-    Raises ValueError when the range is empty or no point is asked for.
+    Raises ValueError for an empty range or less than one point.
     """
     if points < 1 or end_ms <= start_ms:
         raise ValueError("a series needs start before end and at least one point")

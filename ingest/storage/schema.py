@@ -32,7 +32,7 @@ SPOOL: Final = "spool"
 STATION: Final = "station"
 REACH: Final = "reach"
 
-# Fields of ``river_class``; its tags are REACH, and STATION too where the point speaks of one station.
+# Fields of ``river_class``; its tags are REACH, and STATION too for a point of one station.
 CLASS: Final = "class"
 """Integer 1 … 6 for I … V and worse than V (劣Ⅴ); the field is left out where nothing can be judged."""
 DECIDING: Final = "deciding"
@@ -50,7 +50,7 @@ KIND: Final = "kind"
 COLOUR: Final = "colour"
 """Field, text: red | orange | yellow | blue, of an incident; a field, since it may change while the incident lasts."""
 ID: Final = "id"
-"""Field, integer: the incident (or visit …) it speaks of."""
+"""Field, integer: the incident (or visit …)."""
 TITLE: Final = "title"
 """Field, text: one sentence, Chinese first."""
 UNTIL: Final = "until"
@@ -73,7 +73,7 @@ def tests(parameter: str) -> str:
 
 
 def parameter_of(field: str) -> str:
-    """The parameter a field of ``water`` speaks of."""
+    """The parameter of a field of ``water``."""
     return field.removesuffix("_flag").removesuffix("_tests")
 
 

@@ -2,7 +2,7 @@
 
 Points go out as line protocol and are the server's when :meth:`TimeSeriesServer.send` returns; queries go out as
 InfluxQL. Plain ``httpx`` does it for all three:
-``influxdb-client`` speaks neither the 1.x paths nor InfluxQL, its batching mode drops points in silence, and its
+``influxdb-client`` supports neither the 1.x paths nor InfluxQL, its batching mode drops points silently, and its
 synchronous mode would be this one request again. It is used to manage the buckets and
 tokens of 2.x in :mod:`ingest.storage.influx_setup`.
 """
@@ -116,22 +116,22 @@ class _Answer:
     def reason(self) -> str | None:
         """The error message; None where the body is not the server's (a proxy's page)."""
         try:
-            said = json.loads(self.body)
+            document = json.loads(self.body)
         except ValueError:
             return None
-        if not isinstance(said, dict):
+        if not isinstance(document, dict):
             return None
-        text = said.get("error") or said.get("message")
+        text = document.get("error") or document.get("message")
         return text if isinstance(text, str) else None
 
     @property
     def faults(self) -> dict[int, str]:
         """Line number from 0 → reason, where the answer numbers the lines (3.x)."""
         try:
-            said = json.loads(self.body)
+            document = json.loads(self.body)
         except ValueError:
             return {}
-        listed = said.get("data") if isinstance(said, dict) else None
+        listed = document.get("data") if isinstance(document, dict) else None
         found = {}
         for one in listed if isinstance(listed, list) else []:
             if isinstance(one, dict) and isinstance(one.get("line_number"), int):
@@ -225,7 +225,7 @@ class TimeSeriesServer:
         if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return "larger than the server takes"
         if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY} and answer.reason:
-            return self.told(answer.reason)
+            return self.redacted(answer.reason)
         raise self._trouble(answer, say("series.right_write", bucket=self.bucket(policy)), self.bucket(policy))
 
     # -- asking ------------------------------------------------------------------------------------------------------
@@ -237,12 +237,12 @@ class TimeSeriesServer:
         try:
             answers = influxql.tables(self.ask("POST", "/query", params=org, form=form))
         except influxql.QueryRefused as error:
-            said = self.told(str(error))
-            if _NOT_SET_UP.search(said):
+            message = self.redacted(str(error))
+            if _NOT_SET_UP.search(message):
                 raise NotSetUp(
-                    sentence("series.no_database", server=self.name, reason=said, database=self.settings.bucket)
+                    sentence("series.no_database", server=self.name, reason=message, database=self.settings.bucket)
                 ) from None
-            raise ServerTrouble(f"{self.name} refuses a query: {said}") from None
+            raise ServerTrouble(f"{self.name} refuses a query: {message}") from None
         except ValueError as error:
             raise ServerTrouble(f"{self.name}: {error}") from error
         return answers + [[] for _ in range(len(statements) - len(answers))]
@@ -322,7 +322,7 @@ class TimeSeriesServer:
         except httpx.TimeoutException:
             raise ServerTrouble(f"{self.name} did not answer within {self.settings.timeout_s:g} s") from None
         except httpx.HTTPError as error:
-            raise ServerTrouble(f"{self.name} cannot be reached: {self.told(str(error))}") from error
+            raise ServerTrouble(f"{self.name} cannot be reached: {self.redacted(str(error))}") from error
 
     def _answer(self, response: httpx.Response) -> _Answer:
         """Read an answer, bounded in size and time."""
@@ -339,25 +339,25 @@ class TimeSeriesServer:
 
     def _trouble(self, answer: _Answer, right: Text, bucket: str = "") -> ServerTrouble:
         """The error for an answer; ``right`` is what the request needs and the token may lack."""
-        said = self.told(answer.reason) if answer.reason else "no reason given"
+        message = self.redacted(answer.reason) if answer.reason else "no reason given"
         settings = self.settings
         if answer.status == HTTPStatus.UNAUTHORIZED:
-            return AccessDenied(sentence("series.unknown", server=self.name, status=answer.status, reason=said))
+            return AccessDenied(sentence("series.unknown", server=self.name, status=answer.status, reason=message))
         if answer.status == HTTPStatus.FORBIDDEN:
             return AccessDenied(
-                sentence("series.denied", server=self.name, status=answer.status, reason=said, right=right)
+                sentence("series.denied", server=self.name, status=answer.status, reason=message, right=right)
             )
-        if answer.status == HTTPStatus.NOT_FOUND or _NOT_SET_UP.search(said):
+        if answer.status == HTTPStatus.NOT_FOUND or _NOT_SET_UP.search(message):
             name = bucket or settings.bucket
             where = f"{settings.org}/{name}" if settings.org else name
             return NotSetUp(
-                sentence("series.not_there", server=self.name, where=where, status=answer.status, reason=said)
+                sentence("series.not_there", server=self.name, where=where, status=answer.status, reason=message)
             )
         if 300 <= answer.status < 400:
             return NotSetUp(f"{self.name} sends us elsewhere (HTTP {answer.status}); give influx.url the final address")
-        return ServerTrouble(f"{self.name} answers HTTP {answer.status}: {said}", answer.retry_after_s)
+        return ServerTrouble(f"{self.name} answers HTTP {answer.status}: {message}", answer.retry_after_s)
 
-    def told(self, text: str) -> str:
+    def redacted(self, text: str) -> str:
         """A server message for a log: one line, shortened, without secrets."""
         for secret in self._secrets:
             text = text.replace(secret, "…")
@@ -384,9 +384,9 @@ def _split(lines: Sequence[bytes], answer: _Answer, reason: str) -> _Split:
     if len(lines) == 1:
         return _Split([Refused(lines[0], reason)], [])
     if answer.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        if faults := {row: said for row, said in answer.faults.items() if 0 <= row < len(lines)}:
+        if faults := {row: text for row, text in answer.faults.items() if 0 <= row < len(lines)}:
             rest = [line for row, line in enumerate(lines) if row not in faults]
-            return _Split([Refused(lines[row], said) for row, said in faults.items()], [rest] if rest else [])
+            return _Split([Refused(lines[row], text) for row, text in faults.items()], [rest] if rest else [])
         dropped = _DROPPED.search(answer.reason or "")
         if dropped and int(dropped[1]) == len(lines):
             return _Split([Refused(line, reason) for line in lines], [])

@@ -1,5 +1,6 @@
-"""What people do: incidents and their lifecycle, deliveries to the outside, and the one relational database.
+"""Governance: from findings to closed cases, and who is told, may act and is accountable.
 
-The core (``finding``, ``lifecycle``, ``cloudevents``) is pure; the stores take an open connection and never commit.
-May import ``sensors``; imported by ``ingest``, ``api`` and the wiring.
+Belongs here: incidents, messages and deliveries, people and roles, external platforms, reports, the audit trail. Does
+not belong here: readings and rules (``ingest``), HTTP and pages (``api``). May import ``sensors`` and ``infra``;
+imported by ``ingest``, ``api`` and ``riverchief``. Stores take an open connection and never commit.
 """

@@ -1,16 +1,15 @@
-"""Assessment (考核): how a month's work was done, by chief, street or reach. Pure, and made from the trail alone.
+"""Assessment (考核) of a month's work by chief, street or reach, computed from the audit trail alone. Pure.
 
-Whoever has the trail's entries gets the same numbers: incidents and their deadlines come from the entries
-``incident.*``, the water's class from the daily entry ``water.classes``. Who patrolled comes from a :class:`Patrols`
-where there is one. Everything concerns the incidents opened in the month (Beijing time), judged by what had happened
-``closing_grace_days`` after its end.
+Incidents and their deadlines come from the entries ``incident.*``, the class of the water from the daily entry
+``water.classes``: the same entries always give the same numbers. Patrols come from a `Patrols`, where there is one.
+The assessment concerns the incidents opened in the month (Beijing time), as they were ``closing_grace_days`` after it.
 
 The weights stand in ``config/assessment.toml`` and are an example.
 """
 
 import json
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -26,15 +25,15 @@ from infra.texts import sentence
 from infra.times import BEIJING, DAY_MS, to_ms
 
 CLASSES = "water.classes"
-"""The daily entry of the class that every reach shows."""
+"""The action of the daily entry with the class of every reach."""
 
-_HANDLERS = frozenset({"dispatched", "transferred", "rework", "handling"})
-"""States in which the clock of those who handle runs."""
+_HANDLING_STATES = frozenset({"dispatched", "transferred", "rework", "handling"})
+"""States whose deadline is that of who handles the incident."""
 _DROPPED = frozenset({"rejected", "false_alarm"})
 
 
 class By(StrEnum):
-    """What a row of an assessment stands for."""
+    """What a row of an assessment is about."""
 
     CHIEF = "chief"
     STREET = "street"
@@ -42,7 +41,7 @@ class By(StrEnum):
 
 
 class Indicator(StrEnum):
-    """What is assessed; each is a share, 1 is best."""
+    """Indicator; each is a share, 1 is best."""
 
     PATROL = "patrol"
     ACCEPTANCE = "acceptance"
@@ -54,7 +53,7 @@ class Indicator(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """``good`` of ``of``; ``available`` false where nobody recorded such things at all."""
+    """``good`` of ``of``; ``available`` is false where nothing of the sort is recorded at all."""
 
     good: int = 0
     of: int = 0
@@ -62,7 +61,7 @@ class Share:
 
     @property
     def value(self) -> float | None:
-        """0 to 1; None where there is nothing to tell."""
+        """0 to 1; None where it is unknown."""
         return self.good / self.of if self.of and self.available else None
 
     def __add__(self, other: "Share") -> "Share":
@@ -73,9 +72,8 @@ class Share:
 class Formula:
     """The weights of the indicators, the patrols due and the terms; ``example`` until a site has decided on its own.
 
-    ``patrols_due`` is how many a month each person of a role owes. Published rules differ by place (domain facts
-    §6.1): a day in ten of village chiefs is Guangzhou's of 2021, once a week of grid workers is Akqi's; the other roles
-    owe none.
+    ``patrols_due`` is how many a month each person of a role owes; a role that is not named owes none. Published rules
+    differ by place: one day in ten for village chiefs (Guangzhou 2021), once a week for grid workers (Akqi).
     """
 
     weights: Mapping[Indicator, float]
@@ -92,7 +90,7 @@ class Case:
 
     ``acceptance`` and ``handling`` are its steps in time and all its steps so far. ``responsible`` is the chief who had
     it at the end of the month, or who got it first after that; ``handled`` tells the steps of each chief who had it
-    meanwhile: a step in time is of who had it then, a late one of who had it when its limit passed. ``dropped``:
+    meanwhile: a step in time counts for who had it then, a late one for who had it when its limit passed. ``dropped``:
     rejected, a false alarm or merged into another; it counts for the acceptance alone.
     """
 
@@ -117,7 +115,7 @@ class Case:
 class Row:
     """A chief, street or reach ('' for what belongs to none): its indicators and its score, 0 to 100.
 
-    ``improvement`` is the share of days on target less that of the month before; None where either cannot be told.
+    ``improvement`` is the share of days on target less that of the month before; None where either is unknown.
     """
 
     key: str
@@ -149,17 +147,15 @@ class Assessment:
 
 
 class Patrols(Protocol):
-    """Who patrols; asked for the valid patrols of a month and those that were due until an instant, by chief, street or
-    reach."""
+    """Gives the valid patrols of a month, of those that were due until an instant, by chief, street or reach."""
 
     def done(self, by: By, start_ms: int, end_ms: int, until_ms: int) -> Mapping[str, Share]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Where things belong: ``street`` of a region's code, ``reach`` and ``region`` of a station, ``water`` the keys
-    (chiefs, streets) of a reach at an instant, ``chief`` whose work it is that somebody does at an instant: a deputy's
-    is that of the chief."""
+    """What belongs to what: ``street`` of a region's code, ``reach`` and ``region`` of a station, ``water`` the keys
+    (chiefs, streets) of a reach at an instant, ``chief`` to whom somebody's work at an instant is attributed."""
 
     street: Callable[[str], str] = lambda region: region
     reach: Callable[[str], str] = lambda station: ""
@@ -171,25 +167,16 @@ class Groups:
 def read(text: str) -> Formula:
     """The formula of a file; raises ConfigurationError naming what is wrong."""
     try:
-        told = toml_text.loads(text)
+        table = toml_text.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(str(error)) from error
-    unknown = sorted(set(told) - {"example", "weights", "terms", "patrols_due"})
+    unknown = sorted(set(table) - {"example", "weights", "terms", "patrols_due"})
     if unknown:
         raise ConfigurationError(sentence("assessment.unknown", unknown=unknown[0]))
-    weights: dict[Indicator, float] = {}
-    for name, weight in told.get("weights", {}).items():
-        if name not in list(Indicator):
-            raise ConfigurationError(sentence("assessment.no_indicator", name=name, known=", ".join(Indicator)))
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < 1e6:
-            raise ConfigurationError(sentence("assessment.no_weight", name=name, weight=weight))
-        weights[Indicator(name)] = float(weight)
-    if not any(weights.values()):
-        raise ConfigurationError(sentence("assessment.all_zero"))
-    terms = told.get("terms", {})
-    formula = Formula(weights, example=told.get("example", True) is not False)
-    if "patrols_due" in told:
-        formula = replace(formula, patrols_due=_due(told["patrols_due"]))
+    formula = Formula(_weights(table.get("weights", {})), example=table.get("example", True) is not False)
+    if "patrols_due" in table:
+        formula = replace(formula, patrols_due=_patrols_due(table["patrols_due"]))
+    terms = table.get("terms", {})
     for name, value in terms.items():
         default = getattr(formula, name, None) if name in _TERMS else None
         if default is None or type(value) is not type(default) or (not isinstance(value, bool) and value < 0):
@@ -197,18 +184,31 @@ def read(text: str) -> Formula:
     return replace(formula, **terms)
 
 
-MOST_PATROLS = 100
-"""More are due of nobody in a month."""
+def _weights(table: Mapping[str, Any]) -> dict[Indicator, float]:
+    weights: dict[Indicator, float] = {}
+    for name, weight in table.items():
+        if name not in list(Indicator):
+            raise ConfigurationError(sentence("assessment.no_indicator", name=name, known=", ".join(Indicator)))
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < 1e6:
+            raise ConfigurationError(sentence("assessment.no_weight", name=name, weight=weight))
+        weights[Indicator(name)] = float(weight)
+    if not any(weights.values()):
+        raise ConfigurationError(sentence("assessment.all_zero"))
+    return weights
 
 
-def _due(told: Mapping[str, Any]) -> dict[Role, int]:
+MAX_PATROLS = 100
+"""The most patrols a month that a formula may require of one person."""
+
+
+def _patrols_due(table: Mapping[str, Any]) -> dict[Role, int]:
     """Patrols a month by role; a role that is not named owes none."""
-    for name, number in told.items():
+    for name, number in table.items():
         if name not in list(Role):
             raise ConfigurationError(sentence("assessment.no_role", name=name, known=", ".join(Role)))
-        if type(number) is not int or not 0 <= number <= MOST_PATROLS:
-            raise ConfigurationError(sentence("assessment.no_patrols", name=name, number=number, most=MOST_PATROLS))
-    return {Role(name): number for name, number in told.items()}
+        if type(number) is not int or not 0 <= number <= MAX_PATROLS:
+            raise ConfigurationError(sentence("assessment.no_patrols", name=name, number=number, most=MAX_PATROLS))
+    return {Role(name): number for name, number in table.items()}
 
 
 _TERMS = ("closing_grace_days", "recurrence_days", "retrospective")
@@ -247,48 +247,45 @@ def assess(
     """
     groups = groups or Groups()
     start_ms, end_ms = month_of(month)
-    until_ms = min(now_ms, end_ms + formula.closing_grace_days * DAY_MS)
-    before_ms = month_of(_earlier(start_ms))[0]
-    told = _Told(formula, groups, end_ms)
-    last_n, head = 0, ""
-    for line in lines:
-        if line.at_ms > until_ms:
-            continue
-        last_n, head = line.n, line.hash
-        if line.kind == "incident" and line.what.startswith("incident."):
-            told.incident(line)
-        elif line.what == CLASSES and before_ms <= line.at_ms < end_ms:
-            told.classes(line, earlier=line.at_ms < start_ms)
-    cases = [
-        case
-        for case in told.cases(until_ms)
-        if start_ms <= case.opened_at_ms < end_ms and (formula.retrospective or not case.retrospective)
-    ]
-    trial = until_ms < end_ms + formula.closing_grace_days * DAY_MS
-    patrolled = None if patrols is None else patrols.done(by, start_ms, end_ms, until_ms)
-    water = told.water(by)
+    closing_ms = end_ms + formula.closing_grace_days * DAY_MS
+    until_ms = min(now_ms, closing_ms)
+    trial = until_ms < closing_ms
+    history = _History(formula, groups, start_ms, end_ms, until_ms)
+    history.read(lines)
+    cases = history.cases()
+    water = history.water(by)
     handled = _handled(cases) if by is By.CHIEF else {}
-    named = {_key(case, by, groups) for case in cases}
-    keys = [k for k in sorted(named | handled.keys() | water.keys() | (patrolled or {}).keys()) if not seen or seen(k)]
+    patrolled = None if patrols is None else patrols.done(by, start_ms, end_ms, until_ms)
+    keys = sorted({_key(case, by, groups) for case in cases} | handled.keys() | water.keys() | (patrolled or {}).keys())
     if seen is not None:
+        keys = [key for key in keys if seen(key)]
         cases = [case for case in cases if seen(_key(case, by, groups))]
-        patrolled = None if patrolled is None else {k: share for k, share in patrolled.items() if seen(k)}
-    keyed: dict[str, list[Case]] = {}
+        patrolled = None if patrolled is None else {key: share for key, share in patrolled.items() if seen(key)}
+    by_key: dict[str, list[Case]] = {}
     for case in cases:
-        keyed.setdefault(_key(case, by, groups), []).append(case)
+        by_key.setdefault(_key(case, by, groups), []).append(case)
     rows = []
     for key in keys:
-        mine = keyed.get(key, [])
+        mine = by_key.get(key, [])
         steps = handled.get(key, Share()) if by is By.CHIEF else _steps(mine)
-        rows.append(_row(key, mine, steps, told.days(water.get(key, {})), _patrol(patrolled, key), formula, trial))
+        days = history.days_on_target(water.get(key, {}))
+        rows.append(_row(key, mine, steps, days, _patrol(patrolled, key), formula, trial))
     walked = Share(available=False) if patrolled is None else sum(patrolled.values(), Share())
     steps = sum((row.shares[Indicator.HANDLING] for row in rows), Share()) if by is By.CHIEF else _steps(cases)
-    every: dict[str, set[int]] = {}
+    days = history.days_on_target(history.all_water() if seen is None else _joined(water, keys))
+    total = _row("", cases, steps, days, walked, formula, trial)
+    return Assessment(
+        month, by, formula, start_ms, end_ms, until_ms, trial, rows, total, cases, history.last_n, history.head
+    )
+
+
+def _joined(water: Mapping[str, Mapping[str, set[int]]], keys: Iterable[str]) -> dict[str, set[int]]:
+    """The judged days of all reaches of some keys, each once."""
+    found: dict[str, set[int]] = {}
     for key in keys:
-        for reach, of in water.get(key, {}).items():
-            every.setdefault(reach, set()).update(of)
-    total = _row("", cases, steps, told.days(told.all_water() if seen is None else every), walked, formula, trial)
-    return Assessment(month, by, formula, start_ms, end_ms, until_ms, trial, rows, total, cases, last_n, head)
+        for reach, days in water.get(key, {}).items():
+            found.setdefault(reach, set()).update(days)
+    return found
 
 
 def reads_from(month: str, formula: Formula) -> int:
@@ -297,8 +294,8 @@ def reads_from(month: str, formula: Formula) -> int:
     return min(start_ms - formula.recurrence_days * DAY_MS, month_of(_earlier(start_ms))[0])
 
 
-TRIAL_SHARE = 0.5
-"""Of the weights: with less of them known, a trial shows no score, for a single indicator would decide. Our choice."""
+MIN_TRIAL_WEIGHT = 0.5
+"""The share of the weights that must be known before a trial shows a score. Our choice."""
 
 
 def _earlier(start_ms: int) -> str:
@@ -338,7 +335,7 @@ def _row(
     formula: Formula,
     trial: bool,
 ) -> Row:
-    """The indicators and the score. Closing is due when the days of grace are over, so that a trial cannot tell it."""
+    """The indicators and the score. Closing is due when the days of grace are over; a trial does not have it."""
     real = [case for case in cases if not case.dropped]
     days, days_before = water
     shares = {
@@ -352,15 +349,15 @@ def _row(
     weighed = [(formula.weights.get(name, 0.0), share.value) for name, share in shares.items()]
     known = [(weight, value) for weight, value in weighed if value is not None and weight]
     whole = sum(weight for weight, _ in known)
-    enough = whole > 0 and (not trial or whole >= TRIAL_SHARE * sum(formula.weights.values()))
+    enough = whole > 0 and (not trial or whole >= MIN_TRIAL_WEIGHT * sum(formula.weights.values()))
     score = round(100 * sum(weight * value for weight, value in known) / whole, 2) if enough else None
     now, then = days.value, days_before.value
     improvement = None if now is None or then is None else now - then
     return Row(key, shares, score, improvement, len(cases))
 
 
-class _Incident(TypedDict, total=False):
-    """What is read of an incident in the trail: the rest of an entry, most of it, is skipped."""
+class _IncidentRow(TypedDict, total=False):
+    """The fields of an incident that are decoded from an entry; all others are skipped, which is faster."""
 
     opened_at_ms: Any
     state: Any
@@ -377,7 +374,7 @@ class _Incident(TypedDict, total=False):
 
 
 class _Entry(TypedDict):
-    incident: _Incident
+    incident: _IncidentRow
 
 
 _ENTRY: Any = msgspec.json.Decoder(_Entry)
@@ -385,33 +382,50 @@ _ENTRY: Any = msgspec.json.Decoder(_Entry)
 
 @dataclass(slots=True)
 class _Course:
-    """What the entries said of one incident so far."""
+    """One incident as far as the entries have been read."""
 
     opened_at_ms: int
     row: dict[str, Any]
     accepted: Share | None = None
     handled: list[tuple[str, Share]] = field(default_factory=list)
     held: list[tuple[int, str]] = field(default_factory=list)
-    """Since when whose it is."""
+    """(Since when, who was responsible), oldest first."""
     closed_at_ms: int | None = None
 
     def holder(self, at_ms: int) -> str:
-        """Whose it was at an instant; who got it first after that where it was nobody's yet."""
+        """Who was responsible at an instant; who became it first after that, where nobody was yet."""
         before = [name for since_ms, name in self.held if since_ms <= at_ms]
         return before[-1] if before and before[-1] else next((name for _, name in self.held if name), "")
 
 
-class _Told:
-    """The entries read so far."""
+class _History:
+    """What the trail says of the incidents and the water of a month and of the month before."""
 
-    def __init__(self, formula: Formula, groups: Groups, end_ms: int) -> None:
+    def __init__(self, formula: Formula, groups: Groups, start_ms: int, end_ms: int, until_ms: int) -> None:
         self._formula = formula
         self._groups = groups
+        self._start_ms = start_ms
         self._end_ms = end_ms
+        self._until_ms = until_ms
         self._courses: dict[int, _Course] = {}
-        self._days: dict[bool, dict[str, dict[int, Share]]] = {False: {}, True: {}}
+        self._days: dict[str, dict[int, Share]] = {}
+        self._days_before: dict[str, dict[int, Share]] = {}
+        self.last_n = 0
+        self.head = ""
 
-    def incident(self, line: Line) -> None:
+    def read(self, lines: Iterable[Line]) -> None:
+        """Read the entries up to the instant as of which the month is judged."""
+        before_ms = month_of(_earlier(self._start_ms))[0]
+        for line in lines:
+            if line.at_ms > self._until_ms:
+                continue
+            self.last_n, self.head = line.n, line.hash
+            if line.kind == "incident" and line.what.startswith("incident."):
+                self._read_incident(line)
+            elif line.what == CLASSES and before_ms <= line.at_ms < self._end_ms:
+                self._read_classes(line, self._days_before if line.at_ms < self._start_ms else self._days)
+
+    def _read_incident(self, line: Line) -> None:
         row = _ENTRY.decode(line.body)["incident"]
         course = self._courses.get(int(line.id))
         chief = row.get("responsible") or ""
@@ -424,15 +438,15 @@ class _Told:
             step = Share(int(due_ms is None or line.at_ms <= due_ms), 1)
             if before == "reported" and course.accepted is None:
                 course.accepted = step
-            elif before in _HANDLERS:
+            elif before in _HANDLING_STATES:
                 course.handled.append(self._step(course, step, line.at_ms, due_ms))
         if chief != course.held[-1][1]:
             course.held.append((line.at_ms, chief))
         course.closed_at_ms = line.at_ms if after == "closed" else None
         course.row = row
 
-    def classes(self, line: Line, *, earlier: bool) -> None:
-        found = self._days[earlier]
+    def _read_classes(self, line: Line, found: dict[str, dict[int, Share]]) -> None:
+        """Add the day of an entry to the judged days of each reach."""
         for reach, shown in json.loads(line.body)["reaches"].items():
             if shown.get("met") is not None:
                 days = found.setdefault(reach, {})
@@ -441,48 +455,58 @@ class _Told:
     def water(self, by: By) -> dict[str, dict[str, set[int]]]:
         """The judged days (ms) of each reach that count for each key: for a chief those of the own term."""
         found: dict[str, dict[str, set[int]]] = {}
-        for reach, days in self._days[False].items():
-            for at_ms in days:
-                for key in self._groups.water(by, reach, at_ms):
-                    found.setdefault(key, {}).setdefault(reach, set()).add(at_ms)
+        for reach, at_ms, key in self._keys_of_days(by, self._days):
+            found.setdefault(key, {}).setdefault(reach, set()).add(at_ms)
         if by is not By.CHIEF:  # a street has its reaches also in a month in which none could be judged
-            for reach, days in self._days[True].items():
-                for at_ms in days:
-                    for key in self._groups.water(by, reach, at_ms):
-                        found.setdefault(key, {}).setdefault(reach, set())
+            for reach, _, key in self._keys_of_days(by, self._days_before):
+                found.setdefault(key, {}).setdefault(reach, set())
         return found
+
+    def _keys_of_days(self, by: By, days: Mapping[str, Iterable[int]]) -> Iterator[tuple[str, int, str]]:
+        """(Reach, day, key) for each key that a judged day of a reach counts for."""
+        for reach, instants in days.items():
+            for at_ms in instants:
+                for key in self._groups.water(by, reach, at_ms):
+                    yield reach, at_ms, key
 
     def all_water(self) -> dict[str, set[int]]:
         """All judged days of all reaches."""
-        reaches = self._days[False].keys() | self._days[True].keys()
-        return {reach: set(self._days[False].get(reach, ())) for reach in reaches}
+        reaches = self._days.keys() | self._days_before.keys()
+        return {reach: set(self._days.get(reach, ())) for reach in reaches}
 
-    def days(self, of: Mapping[str, Collection[int]]) -> tuple[Share, Share]:
+    def days_on_target(self, of: Mapping[str, Collection[int]]) -> tuple[Share, Share]:
         """Days on target of this month, and of the month before all those of the same reaches."""
-        now = [self._days[False][reach][at_ms] for reach, days in of.items() for at_ms in days]
-        then = [share for reach in of for share in self._days[True].get(reach, {}).values()]
+        now = [self._days[reach][at_ms] for reach, days in of.items() for at_ms in days]
+        then = [share for reach in of for share in self._days_before.get(reach, {}).values()]
         return sum(now, Share()), sum(then, Share())
 
     def _step(self, course: _Course, step: Share, at_ms: int, due_ms: int | None) -> tuple[str, Share]:
-        """A step, and whose it is: in time of who does it, late of who let its limit pass."""
+        """A step and the chief it counts for: in time for who did it, late for who let its limit pass."""
         when = at_ms if step.good or due_ms is None else due_ms
         return self._groups.chief(course.holder(when), when), step
 
-    def cases(self, until_ms: int) -> list[Case]:
+    def cases(self) -> list[Case]:
+        """The incidents opened in the month, by number; retrospective ones only where the formula counts them."""
         closed: dict[str, list[int]] = {}
         for course in self._courses.values():
             if course.closed_at_ms is not None:
                 closed.setdefault(course.row["cause"], []).append(course.closed_at_ms)
-        return [self._case(number, course, closed, until_ms) for number, course in sorted(self._courses.items())]
+        found = (self._case(number, course, closed) for number, course in sorted(self._courses.items()))
+        return [
+            case
+            for case in found
+            if self._start_ms <= case.opened_at_ms < self._end_ms
+            and (self._formula.retrospective or not case.retrospective)
+        ]
 
-    def _case(self, number: int, course: _Course, closed: Mapping[str, Sequence[int]], until_ms: int) -> Case:
-        row = course.row
+    def _case(self, number: int, course: _Course, closed: Mapping[str, Sequence[int]]) -> Case:
+        row, until_ms = course.row, self._until_ms
         state = row["state"]
         due_ms = row.get("due_ms")
         late = due_ms is not None and due_ms < until_ms and not row.get("paused_at_ms")
         accepted = course.accepted or Share(0, int(state == "reported" and late))
         handled = list(course.handled)
-        if state in _HANDLERS and late:
+        if state in _HANDLING_STATES and late:
             handled.append(self._step(course, Share(0, 1), until_ms, due_ms))
         by_chief: dict[str, Share] = {}
         for name, share in handled:

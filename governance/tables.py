@@ -1,4 +1,4 @@
-"""The tables of incidents, people and deliveries, in SQLAlchemy Core on the one ``metadata``.
+"""Tables of incidents, people, deliveries, the audit trail and reports (SQLAlchemy Core).
 
 Every ``*_ms`` column holds whole milliseconds since the epoch, UTC (``infra.times``).
 """

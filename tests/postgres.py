@@ -53,6 +53,7 @@ class Postgres:
         self._process: subprocess.Popen[bytes] | None = None
         self._numbers = count(1)
         self._template = ""
+        self._schema: list[tuple[object, ...]] = []
         options = ["--auth=trust", "--username=riverchief", "--encoding=UTF8", "--no-sync"]
         options += ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=und", *more]
         self._run("initdb", "-D", str(self.folder / "data"), *options)
@@ -111,6 +112,21 @@ class Postgres:
             self._template = str(database.url.database)
         return self.database(self._template)
 
+    def emptied(self, url: str) -> bool:
+        """Take every row out of a database of `with_tables`; False where a test left other tables than it was given.
+
+        Costs a sixth of copying the template again.
+        """
+        name = str(sa.make_url(url).database)
+        self.cut(f"datname = '{name}'", patience_ms=2000)
+        self.ask(EMPTY, name=name)
+        return self.ask(SCHEMA, name=name) == self._template_schema()
+
+    def _template_schema(self) -> list[tuple[object, ...]]:
+        if not self._schema:
+            self._schema = self.ask(SCHEMA, name=self._template)
+        return self._schema
+
     def drop(self, url: str) -> None:
         """Remove a database, whoever is still connected to it."""
         self.ask(f"DROP DATABASE IF EXISTS {sa.make_url(url).database} WITH (FORCE)")
@@ -156,18 +172,45 @@ def server() -> Postgres:
     return made
 
 
+EMPTY = """
+DO $$ DECLARE one record; BEGIN
+    SET LOCAL session_replication_role = replica;
+    FOR one IN SELECT oid::regclass AS name FROM pg_class
+        WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version'
+        AND pg_relation_size(oid) > 0
+    LOOP EXECUTE format('DELETE FROM %s', one.name); END LOOP;
+    FOR one IN SELECT sequencename AS name FROM pg_sequences WHERE last_value IS NOT NULL
+    LOOP EXECUTE format('ALTER SEQUENCE %I RESTART', one.name); END LOOP;
+END $$"""
+"""Past the triggers that guard the audit trail."""
+SCHEMA = """
+SELECT relname::text, relkind::text, attname::text, atttypid::int, attnotnull FROM pg_class
+    LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0
+    WHERE relnamespace = 'public'::regnamespace
+UNION ALL SELECT tgname::text, tgenabled::text, '', 0, true FROM pg_trigger WHERE NOT tgisinternal
+UNION ALL SELECT conname::text, contype::text, '', 0, true FROM pg_constraint
+    WHERE connamespace = 'public'::regnamespace
+UNION ALL SELECT version_num::text, '', '', 0, true FROM alembic_version
+ORDER BY 1, 2, 3"""
+
 _recent: deque[str] = deque()
+_free: list[str] = []
 RECENT = 12
-"""Databases of `fresh` that stay: more than one test ever opens. Without a limit a run would fill the disk."""
+"""Databases of `fresh` that stay as a test left them: more than one test ever opens. Older ones are emptied and given
+out again."""
 
 
 def fresh(dialect: str, folder: Path) -> str:
     """The URL of a database for one test: a file to be made in the folder, or a new one with all tables and no rows."""
     if dialect == "sqlite":
         return f"sqlite:///{folder / 'river.db'}"
-    _recent.append(server().with_tables())
+    _recent.append(_free.pop() if _free else server().with_tables())
     if len(_recent) > RECENT:
-        server().drop(_recent.popleft())
+        oldest = _recent.popleft()
+        if server().emptied(oldest):
+            _free.append(oldest)
+        else:
+            server().drop(oldest)
     return _recent[-1]
 
 

@@ -1,4 +1,4 @@
-"""Make the table of docs/tracing.md: ``python tools/tracing_report.py [--events 24] [--seed 1]``.
+"""Make the table of docs/source-attribution.md: ``python tools/tracing_report.py [--events 24] [--seed 1]``.
 
 Discharges are let into the simulated water of ``config/stations.toml`` at outfalls and at places no outfall is, one
 every 60 hours, at all hours of the tide. A station's readings every ten minutes (2 % noise) are what is known; where

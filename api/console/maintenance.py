@@ -275,7 +275,7 @@ class CareOfStation(_CarePage):
         return f"{since} – {beijing(visit.until_ms, '%H:%M') if same else self.moment(visit.until_ms)}"
 
     def _touched(self, visit: Visit) -> str:
-        return self.listed(visit.parameters) if visit.parameters else self.say("maintenance_routes.whole_station")
+        return self.listed(visit.parameters) if visit.parameters else self.say("upkeep.whole_station")
 
     def _checks(self, model: StationCare) -> None:
         with self.panel("checks", testid="care-checks"):
@@ -323,7 +323,7 @@ class CareOfStation(_CarePage):
             if field is not None:
                 self.name = (field.value or "").strip()
                 if not self.name:
-                    raise Refused(sentence("maintenance_views.whose"))
+                    raise Refused(sentence("care.whose"))
             return author(actor, self.name, self.context.clock_ms(), self.model.care.station)
 
         return author_
@@ -351,7 +351,7 @@ class CareOfStation(_CarePage):
                 note="" if note is None else note(),
             )
             if over and (said.since is None or said.until is None):
-                raise ConfigurationError(sentence("maintenance_views.both_times"))
+                raise ConfigurationError(sentence("care.both_times"))
             maintenance_routes.begun(self.context, station.key, whose(), said)
 
         async def submit() -> None:
@@ -431,7 +431,7 @@ class CareOfStation(_CarePage):
 
         def said() -> NewCheck:
             if parameter.value is None or kind.value is None or standard.value is None or reading.value is None:
-                raise ConfigurationError(sentence("maintenance_views.needs"))
+                raise ConfigurationError(sentence("care.needs"))
             return NewCheck(
                 parameter=str(parameter.value),
                 type=str(kind.value),  # type: ignore[arg-type]

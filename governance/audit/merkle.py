@@ -1,10 +1,9 @@
-"""Proofs about the trail, without the trail: pure, so that anybody can check them with a file and a public key.
+"""Merkle proofs of the audit trail: make and check them with a file and a public key alone. Pure.
 
 An *entry* is one line of the trail. Its *record* is canonical JSON (RFC 8785) of everything it says, and its *hash* is
 SHA-256 over the hash before it and the record: a chain, in which no line can be changed, taken out or put elsewhere
 without every later hash changing. A *root* is the head of the Merkle tree (RFC 9162 §2.1, as in RFC 6962) over the
-hashes of the first ``size`` entries, signed with Ed25519. Roots are kept outside: they say what the trail was, whoever
-holds the database now.
+hashes of the first ``size`` entries, signed with Ed25519. Roots are kept outside the database.
 
 - An *inclusion* proof shows that an entry is under a root; about log2(size) hashes.
 - A *consistency* proof shows that a later root only added to what an earlier one covered.
@@ -24,15 +23,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from infra.errors import WaterError
 
 GENESIS = "0" * 64
-"""What stands before the first entry."""
+"""The hash before the first entry."""
 
 PROOF_FORMAT = "riverchief-audit-proof-1"
 _SIGNED = b"riverchief audit root 1\n"
-"""Before the signed statement, so that a signature made for this is good for nothing else."""
+"""Prefix of the signed statement, so that the signature is valid for nothing else."""
 
 
 class ProofInvalid(WaterError):
-    """A proof does not show what it claims; the message says where it breaks."""
+    """A proof is not valid; the message names the step that fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +78,9 @@ class Root:
     signature: str = ""
 
     def statement(self) -> bytes:
-        """What is signed."""
-        said = {name: value for name, value in asdict(self).items() if name != "signature"}
-        return _SIGNED + json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        """The bytes that are signed."""
+        statement = {name: value for name, value in asdict(self).items() if name != "signature"}
+        return _SIGNED + json.dumps(statement, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     def signed_by(self, key: Ed25519PublicKey) -> bool:
         """Whether the signature is this key's."""
@@ -120,7 +119,7 @@ def key_id(key: Ed25519PublicKey) -> str:
 def leaf(entry_hash: str) -> bytes:
     """The leaf of an entry; the byte before it keeps leaves and nodes apart (RFC 9162 §2.1.1).
 
-    A hash that somebody made no hexadecimal number has the leaf of nothing, which fits no root.
+    A hash that is not hexadecimal has the leaf of the empty string, which is under no root.
     """
     return hashlib.sha256(b"\x00" + _bytes(entry_hash)).digest()
 
@@ -131,7 +130,7 @@ def node(left: bytes, right: bytes) -> bytes:
 
 
 class Tree:
-    """A growing tree of which only the peaks are kept: one hash for each 1 in the binary digits of its size."""
+    """A growing tree that keeps only its peaks: one hash for each 1 in the binary digits of its size."""
 
     def __init__(self, size: int = 0, peaks: Iterable[bytes] = ()) -> None:
         self.size = size
@@ -140,7 +139,7 @@ class Tree:
             raise ValueError(f"a tree of {size} leaves has {size.bit_count()} peaks, not {len(self.peaks)}")
 
     def add(self, leaf_: bytes) -> None:
-        """Put a leaf at the end."""
+        """Append a leaf."""
         size = self.size
         while size & 1:
             leaf_ = node(self.peaks.pop(), leaf_)
@@ -149,7 +148,7 @@ class Tree:
         self.size += 1
 
     def root(self) -> str:
-        """The hash of the whole, hexadecimal; of no leaf it is SHA-256 of nothing."""
+        """The root hash, hexadecimal; without leaves SHA-256 of the empty string."""
         if not self.peaks:
             return hashlib.sha256().hexdigest()
         top = self.peaks[-1]
@@ -265,7 +264,7 @@ def _bytes(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """That an entry is under a signed root, and (where there is an earlier root) that this root only added to it."""
+    """Proof that an entry is under a signed root and, with an earlier root, that this root only added to it."""
 
     entry: Line
     root: Root
@@ -274,7 +273,7 @@ class Proof:
     consistency: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The document that is handed out; ``entry.body`` stays the text that was hashed."""
+        """The proof as JSON; ``entry.body`` stays the text that was hashed."""
         return {"format": PROOF_FORMAT, **asdict(self)}
 
 
@@ -314,7 +313,7 @@ def read_proof(text: str | bytes) -> Proof:
 
 
 def check_proof(proof: Proof, keys: Iterable[Ed25519PublicKey]) -> None:
-    """Return when the proof holds under one of the keys; else raise ProofInvalid saying which step breaks."""
+    """Return when the proof is valid under one of the keys; else raise ProofInvalid naming the step that fails."""
     known = {key_id(key): key for key in keys}
     for root in (proof.root, proof.earlier):
         if root is None:

@@ -1,11 +1,11 @@
-"""The trail (审计): what was changed, by whom and when, in a chain of hashes that nobody can quietly change.
+"""Audit trail (审计): append, read and verify what was changed, by whom and when, as a chain of hashes.
 
-Whoever changes something that counts calls :func:`append` in the same transaction: both are there or neither. Entries
-are numbered 1, 2, 3 … without gaps. On SQLite a write transaction is alone anyway; on PostgreSQL whoever appends holds
-an advisory lock until its transaction ends, so append as the last thing a transaction does.
+A change and its entry (`append`) are written in one transaction. Entries are numbered 1, 2, 3 … without gaps. On
+PostgreSQL the appending transaction holds an advisory lock until it ends, so append last; on SQLite write transactions
+exclude each other anyway.
 
-Entries are never changed or deleted, which triggers in the database forbid; what gets past those is found by
-verifying, and what cuts off the end by the signed roots kept outside (`governance.verification.roots`).
+Triggers in the database forbid changing or deleting entries. `walk` finds what was changed in spite of them; an end
+that was cut off shows against the signed roots kept outside (`governance.verification.roots`).
 """
 
 import json
@@ -26,18 +26,18 @@ from infra.texts import Text, keys, say, sentence
 from infra.times import rfc3339, to_ms
 
 LOCK = 0x7269_7665_7204
-"""The advisory lock of whoever appends, PostgreSQL."""
+"""The PostgreSQL advisory lock of the appending transaction."""
 
-LARGEST = 2**53 - 1
-"""The largest whole number that every reader of JSON understands (RFC 8785); larger ones are written as text."""
+MAX_SAFE_INTEGER = 2**53 - 1
+"""The largest whole number that every JSON reader keeps exactly (RFC 8785); larger ones are written as text."""
 
 AT_ONCE = 5_000
-"""Entries held in memory while all are read."""
+"""Entries held in memory while the trail is read."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewEntry:
-    """An entry to be appended.
+    """An entry to append.
 
     ``what`` says what happened (``incident.closed``, ``registry.station``, ``role.granted``), ``kind`` and ``id`` to
     what (``incident`` ``42``), ``by`` who did it and ``role`` in which role ('' where none is known). ``body`` is
@@ -64,24 +64,23 @@ def append(
     at_ms: int,
     role: str = "",
 ) -> int:
-    """Append one entry (see :class:`New`) and return its number; the caller's transaction commits it."""
+    """Append one entry (see `NewEntry`) and return its number; the caller's transaction commits it."""
     return append_many(connection, [NewEntry(what, kind, id, body, by, at_ms, role)])
 
 
 def append_many(connection: sa.Connection, entries: Sequence[NewEntry]) -> int:
-    """Append entries in this order with two statements; returns the number of the last, 0 for none at all.
+    """Append entries in this order with two statements; return the number of the last, 0 where there are none.
 
-    Raises TypeError for a body that holds something JSON cannot say.
+    Raises TypeError for a body that JSON cannot express.
     """
     if not entries:
         return 0
-    said = [(entry, canonical(entry.body)) for entry in entries]
+    written = [(entry, canonical(entry.body)) for entry in entries]
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
-    head = connection.execute(sa.select(table.c.n, table.c.hash).order_by(table.c.n.desc()).limit(1)).one_or_none()
-    n, prev = (0, GENESIS) if head is None else (head.n, head.hash)
+    n, prev = head(connection)
     rows = []
-    for entry, body in said:
+    for entry, body in written:
         n += 1
         by, role, what, kind, subject = map(_text, (entry.by, entry.role, entry.what, entry.kind, str(entry.id)))
         line = Line(n, int(entry.at_ms), by, role, what, kind, subject, body, prev, "")
@@ -92,35 +91,35 @@ def append_many(connection: sa.Connection, entries: Sequence[NewEntry]) -> int:
 
 
 def canonical(body: Mapping[str, Any]) -> str:
-    """The one way to write a body as JSON (RFC 8785): sorted keys, no spaces, UTF-8, numbers as ECMAScript has them.
+    """The canonical JSON of a body (RFC 8785): sorted keys, no spaces, UTF-8, numbers as ECMAScript writes them.
 
-    Enums are their value, instants RFC 3339, a sentence its two languages, NaN and infinities null, whole numbers that
-    JSON readers would round are text.
+    Enums become their value, instants RFC 3339, a `Text` an object of two languages, NaN and infinities null, whole
+    numbers beyond ``MAX_SAFE_INTEGER`` text.
     """
     plain = _plain(body)
     try:
-        return json.dumps(_even(plain), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    except _Odd:
+        return json.dumps(_same_in_both_writers(plain), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    except _WritersDiffer:
         return rfc8785.dumps(plain).decode()
 
 
 def action_name(what: str) -> Text:
-    """What happened, as people read it; the code itself where the catalogue has no words for it."""
-    return _words(what.replace(".", "_"), what)
+    """The name of an action in both languages; its code where the catalogue has none."""
+    return _catalogue_name(what.replace(".", "_"), what)
 
 
 def object_name(kind: str) -> Text:
-    """What kind of thing it happened to, as people read it."""
-    return _words(f"of_{kind}", kind)
+    """The name of a kind of object in both languages; its code where the catalogue has none."""
+    return _catalogue_name(f"of_{kind}", kind)
 
 
 def codes() -> list[str]:
-    """What can have happened, as codes: those that the catalogue has words for."""
+    """The codes of all actions that the catalogue names."""
     found = (key.removeprefix("entry.") for key in keys() if key.startswith("entry."))
     return sorted(key.replace("_", ".", 1) for key in found if not key.startswith(("of_", "by_", "role_")))
 
 
-def _words(name: str, code: str) -> Text:
+def _catalogue_name(name: str, code: str) -> Text:
     key = f"entry.{name}"
     return say(key) if key in keys() else Text(code, code)
 
@@ -183,18 +182,18 @@ def entries_of(connection: sa.Connection, kind: str, id: str | int, *, until_ms:
 
 
 def happened(connection: sa.Connection, what: Sequence[str], *, after_n: int) -> bool:
-    """Whether one of the entries after ``after_n`` is one of these."""
+    """Whether an entry after ``after_n`` has one of these actions."""
     query = sa.select(table.c.n).where(table.c.n > after_n, table.c.what.in_(what)).limit(1)
     return connection.execute(query).first() is not None
 
 
 def all_entries(connection: sa.Connection, *, after_n: int = 0) -> Iterator[Line]:
-    """All entries by number, never all in memory."""
+    """All entries by number, read in blocks."""
     return _lines(connection, _streamed(sa.select(table).where(table.c.n > after_n).order_by(table.c.n)))
 
 
 def select_entries(connection: sa.Connection, where: sa.ColumnElement[bool]) -> Iterator[Line]:
-    """The entries that a condition on the table picks, by number, never all in memory."""
+    """The entries that meet a condition on the table, by number, read in blocks."""
     return _lines(connection, _streamed(sa.select(table).where(where).order_by(table.c.n)))
 
 
@@ -230,7 +229,7 @@ class FaultKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong: entry ``n`` to ``until`` (the same for one), and a sentence."""
+    """Something wrong with entries ``n`` to ``until`` (the same for one), and a sentence."""
 
     n: int
     wrong: FaultKind
@@ -240,7 +239,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Verified:
-    """What verifying found: entries walked, roots that fit, and the faults by number; no fault, nothing wrong.
+    """The result of verifying: entries walked, roots that fit, and the faults by number.
 
     ``unsigned`` entries at the end are under no root yet: they could be cut off without a trace.
     """
@@ -257,11 +256,11 @@ class Verified:
 
 
 FAULTS_AT_MOST = 100
-"""Faults told; a trail with more is beyond telling."""
+"""Faults kept of one verification."""
 
 
 def walk(lines: Iterable[Line], found: Verified, after: tuple[int, str] = (0, GENESIS)) -> Iterator[Line]:
-    """Hand on each entry after comparing it with the one before; faults go to ``found``.
+    """Yield each entry after comparing it with the one before; add faults to ``found``.
 
     ``after`` are number and hash of the entry before the first.
     """
@@ -282,16 +281,16 @@ def walk(lines: Iterable[Line], found: Verified, after: tuple[int, str] = (0, GE
 
 
 def add_fault(found: Verified, fault: Fault) -> None:
-    """Note a fault, unless there are too many already."""
+    """Add a fault, unless there are ``FAULTS_AT_MOST`` already."""
     if len(found.faults) < FAULTS_AT_MOST:
         found.faults.append(fault)
 
 
-# -- between the table and the nouns -----------------------------------------------------------------------------------
+# -- rows and canonical values -----------------------------------------------------------------------------------------
 
 
 def _streamed(query: sa.Select[Any]) -> sa.Select[Any]:
-    """The query, read in blocks; the option is not set on the connection, where every later statement would have it."""
+    """The query, read in blocks; an option of the connection would hold for every later statement."""
     return query.execution_options(yield_per=AT_ONCE)
 
 
@@ -315,35 +314,35 @@ def _columns(line: Line) -> dict[str, Any]:
 
 
 def _text(text: str) -> str:
-    """Text as every database gives it back: no NUL, no half of a surrogate pair."""
+    """Text as every database gives it back: without NUL and without half a surrogate pair."""
     if text.isascii() and "\x00" not in text:
         return text
     return text.replace("\x00", "\\x00").encode("utf-8", "replace").decode()
 
 
-class _Odd(Exception):
-    """A value that Python's own writer of JSON, eight times as quick, does not write as RFC 8785 wants it."""
+class _WritersDiffer(Exception):
+    """A value that the `json` module, eight times as fast as rfc8785, writes in another way than RFC 8785."""
 
 
-def _even(value: Any) -> Any:
-    """A plain value that both write alike; raises _Odd where there is none."""
+def _same_in_both_writers(value: Any) -> Any:
+    """The value in a form that both writers write alike; raises _WritersDiffer where there is none."""
     if isinstance(value, float):
-        if value.is_integer() and -LARGEST <= value <= LARGEST:
+        if value.is_integer() and -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
             return int(value)
         if 1e-4 <= abs(value) < 1e16:
             return value
-        raise _Odd
+        raise _WritersDiffer
     if isinstance(value, dict):
         if not all(key.isascii() for key in value):  # sorted by code point here, by UTF-16 unit there
-            raise _Odd
-        return {key: _even(one) for key, one in value.items()}
+            raise _WritersDiffer
+        return {key: _same_in_both_writers(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_even(one) for one in value]
+        return [_same_in_both_writers(one) for one in value]
     return value
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON can say it."""
+    """A value as JSON expresses it."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -351,7 +350,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return _plain(value.value)
     if isinstance(value, int):
-        return int(value) if -LARGEST <= value <= LARGEST else str(value)
+        return int(value) if -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER else str(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Text):

@@ -1,6 +1,6 @@
-"""Which findings stand: what was told and nobody took back since. The entries of the incidents tell, in their order.
+"""Active findings: those recorded and not withdrawn since, by the order of the history entries.
 
-What is told again after it was taken back, and taken back again, is news each time and has an id of its own.
+A finding that is recorded again after a withdrawal, and withdrawn again, has an id of its own each time (``turn``).
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -13,52 +13,54 @@ from governance.incidents.model import What
 from governance.tables import incident_condition as conditions_
 from governance.tables import incident_entry as entries_
 
-TURNS = 20
-"""So often somebody may change their mind about one finding; afterwards it stays as it is."""
+MAX_TURNS = 20
+"""How often one finding may be withdrawn and recorded again; afterwards it stays as it is."""
 
 _BY_PEOPLE = frozenset({What.REPORTED, What.MERGED, What.EMERGENCY, What.SUPERVISED})
-"""What makes an incident more than what was measured."""
+"""History entries after which an incident no longer rests on findings alone."""
 
 AT_ONCE = 100
-"""Findings asked for by one statement: 84 ids each."""
+"""Findings looked up by one statement: 84 ids each."""
 
 
 class ActiveFindings:
-    """The entries that some findings made."""
+    """The history entries of some findings."""
 
     def __init__(self, entries: Iterable[tuple[int, str]]) -> None:
         """``entries`` are (number of the entry, id of the finding)."""
         self._newest: dict[str, int] = {}
         self._count: dict[str, int] = {}
         for number, id_ in sorted(entries):
-            told = id_.partition(".")[0]
-            self._newest[told] = number
-            self._count[told] = self._count.get(told, 0) + 1
+            base = id_.partition(".")[0]
+            self._newest[base] = number
+            self._count[base] = self._count.get(base, 0) + 1
 
     def is_withdrawn(self, rule: str, station: str, parameter: str, at_ms: int) -> bool:
-        """Whether what fired then was withdrawn since it was told last."""
-        told, back = (ids_of(change, rule, station, parameter, at_ms) for change in (Change.FIRED, Change.WITHDRAWN))
-        return self._last(back) > self._last(told)
+        """Whether the firing at that instant was withdrawn after it was recorded last."""
+        fired, withdrawn = (
+            ids_of(change, rule, station, parameter, at_ms) for change in (Change.FIRED, Change.WITHDRAWN)
+        )
+        return self._last(withdrawn) > self._last(fired)
 
-    def turned(self, finding: Finding) -> Finding | None:
-        """A finding that was told before as it is news again: its opposite was told since. None where it is no news."""
+    def with_next_turn(self, finding: Finding) -> Finding | None:
+        """A recorded finding with its next ``turn``, if its opposite was recorded since; else None."""
         other = Change.FIRED if finding.change is Change.WITHDRAWN else Change.WITHDRAWN
         mine, opposite = (
             ids_of(change, finding.rule, finding.station, finding.parameter or "", finding.observed_at_ms)
             for change in (finding.change, other)
         )
         turn = sum(self._count.get(id_, 0) for id_ in opposite)
-        news = self._last(opposite) > self._last(mine) and turn <= TURNS
-        return replace(finding, turn=turn) if news else None
+        is_new = self._last(opposite) > self._last(mine) and turn <= MAX_TURNS
+        return replace(finding, turn=turn) if is_new else None
 
-    def _last(self, told: Iterable[str]) -> int:
-        return max(self._newest.get(id_, 0) for id_ in told)
+    def _last(self, ids: Iterable[str]) -> int:
+        return max(self._newest.get(id_, 0) for id_ in ids)
 
 
 def of_rules(
     connection: sa.Connection, rules: Collection[str], *, station: str | None = None, since_ms: int | None = None
 ) -> ActiveFindings:
-    """What these rules told: at a station, or of what was observed since then."""
+    """The findings of these rules, at one station or observed since an instant."""
     c = entries_.c
     query = sa.select(c.id, c.finding_id).where(c.by.in_(sorted(rules)), c.finding_id.is_not(None))
     if station is not None:
@@ -71,40 +73,41 @@ def of_rules(
 
 
 def baseless(connection: sa.Connection, incident_ids: Collection[int]) -> set[int]:
-    """Of these incidents those in which all that was found has been taken back, and of which nobody knew by
-    themselves: nothing is left to be called for."""
+    """Of these incidents those that rest on withdrawn findings alone, and that nobody reported or confirmed."""
     mine = sorted(incident_ids)
     c, e = conditions_.c, entries_.c
     found = connection.execute(
         sa.select(c.incident_id, c.rule, c.station, c.parameter, c.fired_at_ms).where(c.incident_id.in_(mine))
     ).all()
-    told: dict[int, list[tuple[int, str]]] = {}
+    recorded: dict[int, list[tuple[int, str]]] = {}
     by_people: set[int] = set()
     query = sa.select(e.id, e.incident_id, e.finding_id, e.what).where(e.incident_id.in_(mine))
     for number, incident_id, finding_id, what in connection.execute(query):
         if what in _BY_PEOPLE:
             by_people.add(incident_id)
         if finding_id is not None:
-            told.setdefault(incident_id, []).append((number, finding_id))
-    standing = {incident_id: ActiveFindings(entries) for incident_id, entries in told.items()}
-    stands = {
+            recorded.setdefault(incident_id, []).append((number, finding_id))
+    active = {incident_id: ActiveFindings(entries) for incident_id, entries in recorded.items()}
+    with_findings = {
         one.incident_id
         for one in found
-        if not standing.get(one.incident_id, ActiveFindings(())).is_withdrawn(
+        if not active.get(one.incident_id, ActiveFindings(())).is_withdrawn(
             one.rule, one.station, one.parameter, one.fired_at_ms
         )
     }
-    return standing.keys() - stands - by_people
+    return active.keys() - with_findings - by_people
 
 
 def unseen(connection: sa.Connection, findings: Sequence[Finding]) -> list[Finding]:
-    """The findings no entry tells of, in the order given; one that was taken back since, or told again, counts anew,
-    and with it what ends it."""
+    """The findings that no entry records, in the order given.
+
+    A finding whose opposite was recorded since counts as new, and so does what ends it.
+    """
     ids = [finding.id for finding in findings]
     c = entries_.c
     seen = set(connection.execute(sa.select(c.finding_id).where(c.finding_id.in_(ids))).scalars())
     known = [f for f in findings if f.id in seen and f.change is not Change.RESOLVED]
-    standing = _of(connection, known)
+    active = _of(connection, known)
     turns: dict[tuple[str, str, str | None], int] = {}
     found = []
     for finding in findings:
@@ -113,7 +116,7 @@ def unseen(connection: sa.Connection, findings: Sequence[Finding]) -> list[Findi
             found.append(finding)
         elif finding.change is Change.RESOLVED:
             found += [replace(finding, turn=turns[key])] if key in turns else []
-        elif (again := standing.turned(finding)) is not None:
+        elif (again := active.with_next_turn(finding)) is not None:
             turns[key] = again.turn
             found.append(again)
     return found
@@ -128,7 +131,7 @@ def _of(connection: sa.Connection, findings: Sequence[Finding]) -> ActiveFinding
             for f in findings[start : start + AT_ONCE]
             for change in (Change.FIRED, Change.WITHDRAWN)
             for id_ in ids_of(change, f.rule, f.station, f.parameter or "", f.observed_at_ms)
-            for turn in range(TURNS + 1)
+            for turn in range(MAX_TURNS + 1)
         ]
         found = connection.execute(sa.select(c.id, c.finding_id).where(c.finding_id.in_(asked)))
         rows += [(number, id_) for number, id_ in found]
@@ -136,6 +139,6 @@ def _of(connection: sa.Connection, findings: Sequence[Finding]) -> ActiveFinding
 
 
 def ids_of(change: Change, rule: str, station: str, parameter: str, at_ms: int) -> tuple[str, str]:
-    """The ids of what was told in time, and of the past."""
+    """The ids of a finding as a live and as a retrospective one."""
     live, past = (identity(rule, change, station, parameter, at_ms, past) for past in (False, True))
     return live, past

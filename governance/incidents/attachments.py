@@ -1,6 +1,7 @@
-"""What is attached to cases: the file lies in the folder of the photos under its hash, who uploaded it stands here.
+"""Store of attachments: who uploaded which file, and to which incidents it is attached.
 
-An attachment is for whoever uploaded it and for whoever may see an incident that it is attached to.
+The file itself is in the folder of photos, named by its hash. An attachment is visible to who uploaded it, and to who
+may see an incident that it is attached to.
 """
 
 from collections.abc import Collection, Sequence
@@ -41,7 +42,7 @@ def add(connection: sa.Connection, made: Attachment) -> Attachment:
 
 
 def attach(connection: sa.Connection, used: Collection[tuple[str, int]]) -> None:
-    """Note which (attachment, incident) belong together; what is noted already stays."""
+    """Store which (attachment, incident) belong together; pairs stored before stay."""
     into = "INSERT INTO attachment_incident (attachment_id, incident_id)"
     insert_many(connection, into, sorted(used), "ON CONFLICT (attachment_id, incident_id) DO NOTHING")
 

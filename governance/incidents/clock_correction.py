@@ -1,8 +1,8 @@
-"""Deadlines of incidents that were written while the clock was ahead, corrected once it is right again.
+"""Correct deadlines of incidents that were written while the clock was ahead.
 
-A stored instant says when something is due. Where the clock stood hours ahead when it was written, a reminder would be
-that late. Two signs give such a row away: its step began in the future, or its alert waits longer than it ever can.
-Waits of deliveries and messages: :mod:`governance.notify.clock_correction`.
+Without that, a reminder written by a clock hours ahead would be as late. Such a row is recognised by a step that began
+in the future, or by an alert further away than any regular one. Waits of deliveries and messages are corrected in
+`governance.notify.clock_correction`.
 """
 
 from typing import Final
@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from governance.tables import incident
 
 SKEW_MS: Final = 60_000
-"""Two machines of one site may differ by so much."""
+"""Tolerated difference of the clocks of one site's machines."""
 
 
 def reminders(connection: sa.Connection, now_ms: int, emergency_most_ms: int) -> None:
-    """Deadlines of steps that began in the future begin now; an emergency is called out within its longest wait."""
+    """Let steps that began in the future begin now; call out an emergency within its longest wait."""
     i = incident.c
     shift = i.step_since_ms - now_ms
     moved = {

@@ -1,4 +1,4 @@
-"""What an incident looks like to the outside: CloudEvents 1.0 in structured JSON, signed as Standard Webhooks. Pure.
+"""Outward events of incidents: CloudEvents 1.0 in structured JSON, signed as Standard Webhooks. Pure.
 
 Sources: CloudEvents 1.0.2 (required attributes, JSON format); Standard Webhooks 1.0 (headers, signed content, secrets).
 """
@@ -27,7 +27,7 @@ TOLERANCE_S = 300
 
 
 class SignatureInvalid(WaterError):
-    """A message does not prove that it comes from the holder of the secret, or is too old to be believed."""
+    """A message is not signed by the holder of the secret, or is too old."""
 
 
 class MalformedEvent(WaterError):
@@ -44,7 +44,7 @@ class Event:
 
 
 def build(incident: Incident, effects: Effects, *, source: str, finding: Finding | None = None) -> Event:
-    """The event that tells one change of a stored incident.
+    """The event of one change of a stored incident.
 
     ``incident`` is the incident after the change, ``finding`` what changed it, None for what people did: then value,
     limit, rule and ``observed_at`` are the incident's headline. ``source`` is the URI reference of this installation.
@@ -125,7 +125,9 @@ def parse(body: bytes) -> dict[str, Any]:
     """The event in a request body; raises MalformedEvent naming the first thing that is wrong."""
     try:
         event = json.loads(body)
-        json.dumps(event, ensure_ascii=False, allow_nan=False).encode()  # no NaN, no half characters: it can be told on
+        json.dumps(
+            event, ensure_ascii=False, allow_nan=False
+        ).encode()  # no NaN, no lone surrogates: it can be passed on
     except (ValueError, RecursionError) as error:
         raise MalformedEvent("the body is not JSON in UTF-8") from error
     if not isinstance(event, dict):
@@ -189,7 +191,7 @@ def _signature(key: bytes, event_id: str, stamp: str, body: bytes) -> str:
 
 
 def _finite(value: float | None) -> float | None:
-    """JSON knows no NaN and no infinity."""
+    """The value; None for NaN and infinity, which JSON does not have."""
     return value if value is not None and math.isfinite(value) else None
 
 

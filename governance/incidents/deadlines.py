@@ -1,9 +1,9 @@
-"""By when a step must be done: colours, office hours, working days, reminders and escalation. Pure.
+"""Deadlines of steps: limits by colour, office hours, working days, reminders, escalation. Pure.
 
 A limit is written ``30m`` (minutes), ``24h`` (hours, day and night), ``4wh`` (office hours) or ``5wd`` (working days: a
 whole day of office hours each). The limits that ship are defaults for a site to confirm: those of accepting, of litter
 (24 h), of ordinary (3 to 5 working days) and of complex problems (7 to 15), the reminder at 80 % and the escalation one
-level up and again after 24 h are from memory, not verified (domain facts §6.2).
+level up and again after 24 h are unverified.
 """
 
 import re
@@ -23,24 +23,24 @@ from infra.times import BEIJING, DAY_MS, from_ms, to_ms
 HOUR_MS = 3_600_000
 
 REMIND_AT = 0.8
-"""The share of a limit after which it is reminded of; from memory."""
+"""The share of a limit after which a reminder is sent; unverified."""
 
 AGAIN_MS = 24 * HOUR_MS
-"""An overdue step goes another level up after this; from memory."""
+"""An overdue step goes another level up after this; unverified."""
 
 EMERGENCY: Mapping[str, str] = {"I": "2h", "II": "2h", "III": "4h", "IV": "4h"}
 """Within which a pollution emergency of each grade is reported upwards: III and IV to the city, I and II to province
-and ministry. From memory of 环境保护部令第17号, not verified."""
+and ministry. After 环境保护部令第17号, unverified."""
 
 LONGEST_DAYS = 366
-"""No limit is longer, and no office stays closed for longer."""
+"""The longest limit, and the longest time that offices are searched for being open."""
 
 _LIMIT = re.compile(r"([1-9]\d{0,4})(m|h|wh|wd)")
 _MINUTE_MS = 60_000
 
 
 class Phase(StrEnum):
-    """What is waited for; each has its limits."""
+    """Phase of handling; each has its limits."""
 
     ACCEPT = "accept"
     DISPATCH = "dispatch"
@@ -52,7 +52,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many minutes, hours, office hours or working days."""
+    """A length of time; ``unit`` is m (minutes), h (hours), wh (office hours) or wd (working days)."""
 
     amount: int
     unit: str
@@ -74,7 +74,7 @@ def limit(text: str) -> Limit:
 
 
 class UnknownYear(UserWarning):
-    """The calendar of public holidays does not reach that far; Monday to Friday are taken for working days."""
+    """The calendar of public holidays does not cover the year; Monday to Friday count as working days."""
 
 
 @lru_cache(maxsize=4096)
@@ -83,7 +83,7 @@ def working(day: date) -> bool:
 
     For a year that the package does not know yet, Monday to Friday are, and UnknownYear is warned of once a year.
     """
-    import chinese_calendar  # a table of twenty years: only who counts working days reads it
+    import chinese_calendar  # large, and seldom needed
 
     try:
         return bool(chinese_calendar.is_workday(day))
@@ -103,7 +103,7 @@ def _warn(year: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Emergencies:
-    """By when a pollution emergency is reported upwards, and how it is called out until then.
+    """By when a pollution emergency must be reported upwards, and how it is called out until then.
 
     ``within`` by grade. While nobody but whoever declared it has done anything, it is called one level up each
     ``answer``; once somebody has, when ``remind_at`` of the time is over and when it is; then ``again`` and again for a
@@ -154,7 +154,7 @@ def _standard() -> dict[tuple[Phase, Colour], Limit]:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The limits in force. ``handle`` are those of single processes, by their key, for the handling itself.
+    """The limits and times in force. ``handle`` are those of single processes, by their key, for the handling itself.
 
     ``office`` are the office hours of a working day, Beijing time, in order.
     """
@@ -231,7 +231,7 @@ class Policy:
 
 
 STANDARD = Policy()
-"""What ships, for a site that says nothing else."""
+"""The defaults of a site that sets nothing else."""
 
 
 def office_hours(pairs: list[list[str]]) -> tuple[tuple[time, time], ...]:

@@ -1,6 +1,6 @@
-"""Standard processes (一门式) and what they suggest: who answers, which department leads, by when. Pure.
+"""Standard processes (一门式): read them, find that of an incident, suggest the assignment. Pure.
 
-The processes stand in ``config/processes.toml``, which is the manual of this reader.
+``config/processes.toml`` documents the format.
 """
 
 import tomllib
@@ -26,7 +26,7 @@ _LEVELS = {level.key: level for level in Level}
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """How one kind of incident is dealt with; ``evidence`` is what a result must show one of, beside a text."""
+    """Process for one kind of incident; a result must show a text and one of ``evidence``."""
 
     key: str
     zh: str
@@ -44,7 +44,7 @@ class Process:
 
     @property
     def needs(self) -> tuple[frozenset[Evidence], ...]:
-        """What finishing asks for, as the lifecycle understands it."""
+        """The evidence that finishing requires, as in the table of transitions."""
         text = (frozenset({Evidence.TEXT}),)
         return (*text, frozenset(self.evidence)) if self.evidence else text
 
@@ -225,7 +225,7 @@ def _emergencies(row: Mapping[str, Any]) -> Emergencies:
 
 
 def _rough(span: Limit) -> float:
-    """A limit in hours as it feels: a working day is a day and an office hour an hour at least."""
+    """A limit in hours for comparison: a working day counts as a day, an office hour as an hour."""
     return span.amount * {"m": 1 / 60, "h": 1.0, "wh": 1.0, "wd": 24.0}[span.unit]
 
 

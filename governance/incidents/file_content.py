@@ -1,7 +1,7 @@
-"""Whether an attachment is what it says it is: looked into, never believed by name or header. Pure.
+"""Examine the content of an attachment, whatever its name or header claims. Pure.
 
-A photo is decoded whole, so that half a photo, a text called ``.jpg`` or a picture that unfolds to gigabytes is refused
-here and not by whoever looks at it later. That takes up to 300 MB: callers examine one at a time.
+A photo is decoded whole: a truncated photo, a text called ``.jpg`` or a decompression bomb is refused. That takes up to
+300 MB, so that callers examine one at a time.
 """
 
 import io
@@ -23,7 +23,7 @@ _PDF = b"%PDF-"
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What an attachment is; ``width`` and ``height`` in pixels, 0 for a document."""
+    """Type and size of an attachment; ``width`` and ``height`` in pixels, 0 for a document."""
 
     media_type: str
     width: int = 0
@@ -35,7 +35,7 @@ class Content:
 
 
 def examine(data: bytes) -> Content:
-    """What the bytes are. Raises Refused, saying what is wrong, for everything that is not taken."""
+    """Type and size of a photo or PDF. Raises Refused, saying what is wrong, for anything else."""
     if not data:
         raise Refused(sentence("attachment.empty"))
     if len(data) > MOST_BYTES:

@@ -1,4 +1,4 @@
-"""What a check found out: the noun that ingest hands to governance."""
+"""Finding: one change of a rule's condition, which ingest passes to governance. Pure."""
 
 import hashlib
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Colour(StrEnum):
 
 
 class Kind(StrEnum):
-    """Which check speaks."""
+    """Kind of the check that made the finding."""
 
     THRESHOLD = "threshold"
     TREND = "trend"
@@ -35,20 +35,20 @@ class Kind(StrEnum):
     DAILY_PATTERN = "daily_pattern"
     EVENT = "event"
     DEVICE = "device"
-    """No check of ours: the device says it of itself."""
+    """No check of this program: the device reports it."""
     FORECAST = "forecast"
-    """What has not come yet: informs, and pages nobody until it comes."""
+    """Expected, not observed: informs, and pages nobody."""
     REPORT = "report"
-    """No check: somebody reported it."""
+    """Reported by a person."""
 
 
 class Change(StrEnum):
-    """What happened to the condition the rule watches."""
+    """Change of the condition that a rule watches."""
 
     FIRED = "fired"
     RESOLVED = "resolved"
     WITHDRAWN = "withdrawn"
-    """It rested on readings that turned out to be wrong."""
+    """The readings that it rested on turned out to be wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +59,11 @@ class Finding:
     ``observed_at_ms`` is the reading that decided, ``since_ms`` when the condition began. A ``retrospective`` finding
     comes from data too old to act on: it informs and never pages. ``value`` and ``limit`` are in the canonical unit;
     None where the rule has none (no data). ``text`` is the sentence that explains the decision with its numbers;
-    ``headline`` is what it is about in figures, None of what only ends or withdraws something.
+    ``headline`` is what it is about in figures, None where it only ends or withdraws something.
     ``message`` is the id of the message that brought the deciding reading; None where no message did (silence).
-    ``held``: the condition keeps coming back, so that it ends only after a longer calm. ``explained``: what is known
-    already explains it, such as water polluted upstream that arrives; by itself it wakes nobody again. ``turn``: how
-    often it was taken back before it was told again (of one that takes back: how often it was told), 0 the first time.
+    ``held``: the condition is flapping, so that it ends only after a longer calm. ``explained``: a known cause explains
+    it, such as polluted water arriving from upstream; it pages nobody again. ``turn``: how often the finding was
+    withdrawn before this record (of a withdrawal: how often it was recorded), 0 the first time.
     """
 
     rule: str
@@ -88,14 +88,14 @@ class Finding:
 
     @property
     def id(self) -> str:
-        """The same finding has the same id however often it is found: a replay or a restart appends nothing twice."""
-        said = identity(
+        """The same for the same finding: a replay or a restart records nothing twice."""
+        base = identity(
             self.rule, self.change, self.station, self.parameter or "", self.observed_at_ms, self.retrospective
         )
-        return f"{said}.{self.turn}" if self.turn else said
+        return f"{base}.{self.turn}" if self.turn else base
 
 
 def identity(rule: str, change: Change, station: str, parameter: str, observed_at_ms: int, retrospective: bool) -> str:
-    """What tells one finding from another."""
+    """The id of a finding: a hash of what distinguishes it from others."""
     parts = (rule, change, station, parameter, str(observed_at_ms), "past" if retrospective else "live")
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""What findings make of incidents: pure.
+"""Findings become changes of incidents. Pure.
 
-*Whom does a finding concern?* ``concerned``. *What does it change?* ``advance``. Neither looks at a clock, a database
-or the network; what people do with an incident is in ``governance.incidents.lifecycle``.
+`affected_incidents` says which incidents a finding concerns, `apply_finding` what it changes in one. What people change
+is in `governance.incidents.lifecycle`, what time changes in `governance.incidents.reminders`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,6 @@ from typing import Any
 from governance.incidents.deadlines import STANDARD, Policy
 from governance.incidents.finding import Change, Colour, Finding, Kind
 from governance.incidents.headline import title
-from governance.incidents.lifecycle import _update, tightened, timed
 from governance.incidents.model import (
     Case,
     Condition,
@@ -26,8 +25,8 @@ from governance.incidents.model import (
     recovered,
     with_condition,
 )
+from governance.incidents.step_deadline import with_shortened_deadline, with_step_deadline
 from governance.organisation.regions import NOWHERE, Place
-from infra.texts import Text
 from infra.times import DAY_MS
 
 JOIN_WITHIN_MS = DAY_MS
@@ -35,38 +34,52 @@ JOIN_WITHIN_MS = DAY_MS
 
 
 def affected_incidents(incidents: Iterable[Incident], finding: Finding) -> tuple[Incident | None, ...]:
-    """Which of these incidents a finding is about; None stands for one that has to be opened.
+    """The incidents that a finding concerns; None stands for one that has to be opened.
 
-    All but WITHDRAWN concern open incidents of its cause.
+    FIRED and RESOLVED concern open incidents of the finding's cause.
 
     FIRED concerns exactly one. Live: the live incident (of several the one that has this condition), else the
     retrospective one in which the same condition is still active (it will be promoted), else a new one. Retrospective:
     the nearest retrospective one in event time, no further than ``JOIN_WITHIN_MS``, else a new one.
 
     RESOLVED concerns every incident in which that condition is active, possibly none; late data concern retrospective
-    ones only: they tell of the past and end nothing that is live.
+    ones only, for they end nothing that is live.
 
-    WITHDRAWN concerns every open incident that rests on that firing, whether its condition is still active or not and
-    whatever cause it joined; where none is open, those that are over, but for what goes on in another one.
+    WITHDRAWN concerns every open incident that rests on that firing, whether its condition is active or not and
+    whatever its cause; where none is open, those in a final state, except merged ones.
     """
     if finding.change is Change.WITHDRAWN:
-        found = [(i, c) for i in incidents if i.case.merged_into is None and (c := _rested(i, finding)) is not None]
-        newest = [i for i, c in found if c.fired_at_ms == finding.observed_at_ms]
-        rested = newest or [i for i, _ in found]
-        return tuple([i for i in rested if i.is_open] or rested)
+        return _affected_by_withdrawal(incidents, finding)
     same = [i for i in incidents if finding.cause in i.causes and i.is_open]
     if finding.change is Change.RESOLVED:
+        active = [i for i in same if _ended_condition(i, finding) and (i.retrospective or not finding.retrospective)]
         # The incident of the finding's own sort first: it is the one whose entry carries the finding's id.
-        holding = [i for i in same if _ended(i, finding) is not None and (i.retrospective or not finding.retrospective)]
-        return tuple(sorted(holding, key=lambda i: (i.retrospective != finding.retrospective, i.id)))
-    if not finding.retrospective:
-        live = sorted((i for i in same if not i.retrospective), key=lambda i: _key(finding) not in _keys(i))
-        promoted = [i for i in same if any(c.key == _key(finding) for c in i.active)]
-        newest = sorted(promoted, key=lambda i: i.last_observed_at_ms, reverse=True)
-        candidates: list[Incident | None] = [*live, *newest, None]
-        return (candidates[0],)
+        return tuple(sorted(active, key=lambda i: (i.retrospective != finding.retrospective, i.id)))
+    return (_joined_late(same, finding) if finding.retrospective else _joined_live(same, finding),)
+
+
+def _affected_by_withdrawal(incidents: Iterable[Incident], finding: Finding) -> tuple[Incident, ...]:
+    found = [
+        (i, c) for i in incidents if i.case.merged_into is None and (c := _withdrawn_condition(i, finding)) is not None
+    ]
+    newest = [i for i, c in found if c.fired_at_ms == finding.observed_at_ms]
+    affected = newest or [i for i, _ in found]
+    return tuple([i for i in affected if i.is_open] or affected)
+
+
+def _joined_live(same: Iterable[Incident], finding: Finding) -> Incident | None:
+    """The incident of the same cause that a live firing joins; None where it opens one."""
+    same = list(same)
+    live = sorted((i for i in same if not i.retrospective), key=lambda i: _key(finding) not in _keys(i))
+    promoted = [i for i in same if any(c.key == _key(finding) for c in i.active)]
+    newest = sorted(promoted, key=lambda i: i.last_observed_at_ms, reverse=True)
+    return next(iter((*live, *newest)), None)
+
+
+def _joined_late(same: Iterable[Incident], finding: Finding) -> Incident | None:
+    """The retrospective incident of the same cause that a late firing joins; None where it opens one."""
     near = [i for i in same if i.retrospective and _gap_ms(i, finding) <= JOIN_WITHIN_MS]
-    return (min(near, key=lambda i: (_gap_ms(i, finding), i.id), default=None),)
+    return min(near, key=lambda i: (_gap_ms(i, finding), i.id), default=None)
 
 
 def apply_finding(
@@ -77,9 +90,9 @@ def apply_finding(
     place: Place = NOWHERE,
     policy: Policy = STANDARD,
 ) -> tuple[Incident, Effects] | None:
-    """Apply a finding to an incident ``concerned`` named; None when it changes nothing.
+    """Apply a finding to an incident that `affected_incidents` named; None when it changes nothing.
 
-    ``place`` is where a new incident lies. Idempotence by the finding's id is the store's: it alone knows every entry
+    ``place`` is where a new incident lies. The store ensures that a finding is applied once: it knows every entry
     ever written.
     """
     if finding.change is Change.RESOLVED:
@@ -100,7 +113,7 @@ _SOURCES: Mapping[Kind, Source] = {
     Kind.FORECAST: Source.FORECAST,
     Kind.DEVICE: Source.DEVICE,
 }
-"""Findings whose incidents do not come from a rule."""
+"""The source of incidents whose findings do not come from a rule."""
 
 
 def _key(finding: Finding) -> tuple[str, str, str]:
@@ -112,8 +125,8 @@ def _gap_ms(incident: Incident, finding: Finding) -> int:
     return max(0, finding.since_ms - incident.last_observed_at_ms, incident.since_ms - finding.observed_at_ms)
 
 
-def _ended(incident: Incident, finding: Finding) -> Condition | None:
-    """The active condition a RESOLVED ends. What late data show to have ended cannot end what began after it."""
+def _ended_condition(incident: Incident, finding: Finding) -> Condition | None:
+    """The active condition that a RESOLVED ends; late data cannot end a condition that began after them."""
     for condition in incident.active:
         if condition.key == _key(finding):
             later = finding.retrospective and condition.since_ms > finding.observed_at_ms
@@ -121,8 +134,8 @@ def _ended(incident: Incident, finding: Finding) -> Condition | None:
     return None
 
 
-def _rested(incident: Incident, finding: Finding) -> Condition | None:
-    """The condition whose firing a WITHDRAWN takes back: it fired then, or fired then before it fired again."""
+def _withdrawn_condition(incident: Incident, finding: Finding) -> Condition | None:
+    """The condition whose firing a WITHDRAWN revokes: its newest firing, or an earlier one."""
     for condition in incident.conditions:
         before = incident.since_ms <= finding.observed_at_ms < condition.since_ms
         if condition.key == _key(finding) and (before or condition.fired_at_ms == finding.observed_at_ms):
@@ -131,7 +144,7 @@ def _rested(incident: Incident, finding: Finding) -> Condition | None:
 
 
 def _fired(incident: Incident | None, finding: Finding) -> Condition:
-    """The finding's condition after it fired; late data do not bring back what ended after them."""
+    """The finding's condition after it fired; late data do not reactivate a condition that ended after them."""
     known = {c.key: c for c in incident.conditions} if incident else {}
     before = known.get(_key(finding))
     if before is None:
@@ -161,12 +174,25 @@ def _entry(before: Incident | None, after: Incident, finding: Finding, what: Wha
     )
 
 
-def _title(finding: Finding) -> Text:
-    return finding.text if finding.headline is None else title(finding.headline)
+def _headline_fields(finding: Finding) -> dict[str, Any]:
+    """The fields of an incident that come from the finding which gave it its colour."""
+    return {
+        "colour": finding.colour,
+        "kind": finding.kind,
+        "station": finding.station,
+        "parameter": finding.parameter,
+        "title": finding.text if finding.headline is None else title(finding.headline),
+        "headline": finding.headline,
+        "rule": finding.rule,
+        "rule_version": finding.version,
+        "value": finding.value,
+        "limit": finding.limit,
+        "observed_at_ms": finding.observed_at_ms,
+    }
 
 
 def _details(finding: Finding) -> dict[str, Any]:
-    """What an entry keeps of a finding beside its sentence: the rule that found it, and the evidence."""
+    """What an entry keeps of a finding beside its text: the rule's version, the place and the evidence."""
     found: dict[str, Any] = {"version": finding.version, "kind": finding.kind.value, "station": finding.station}
     found |= {"parameter": finding.parameter} if finding.parameter else {}
     return found if finding.headline is None else found | {"headline": finding.headline.as_json()}
@@ -180,43 +206,27 @@ def _open(finding: Finding, now_ms: int, place: Place, policy: Policy) -> tuple[
         cause=finding.cause,
         open_cause=f"{finding.cause}|past|{finding.since_ms}" if past else finding.cause,
         state=State.REPORTED,
-        colour=Colour.BLUE if past else finding.colour,
-        kind=finding.kind,
         retrospective=past,
-        station=finding.station,
-        parameter=finding.parameter,
-        title=_title(finding),
-        headline=finding.headline,
-        rule=finding.rule,
-        rule_version=finding.version,
-        value=finding.value,
-        limit=finding.limit,
-        observed_at_ms=finding.observed_at_ms,
+        **_headline_fields(finding) | ({"colour": Colour.BLUE} if past else {}),
         since_ms=finding.since_ms,
         last_observed_at_ms=finding.observed_at_ms,
         opened_at_ms=now_ms,
-        accepted_at_ms=None,
-        accepted_by=None,
-        recovered_at_ms=None,
-        closed_at_ms=None,
-        version=1,
         conditions=(condition,),
         place=place,
         case=Case(source=_SOURCES.get(finding.kind, Source.RULE)),
     )
-    opened = timed(opened, now_ms, policy)
+    opened = with_step_deadline(opened, now_ms, policy)
     entry = _entry(None, opened, finding, What.FIRED, now_ms)
     quiet = past or finding.kind is Kind.FORECAST
     return opened, Effects(entry, EventType.OPENED, Notify.INFORM if quiet else Notify.PAGE, (condition,))
 
 
 def _append(incident: Incident, finding: Finding, now_ms: int, policy: Policy) -> tuple[Incident, Effects]:
-    live = not finding.retrospective
-    foretold = finding.kind is Kind.FORECAST
-    promoted = live and incident.retrospective and not foretold
-    come = live and incident.kind is Kind.FORECAST and not foretold  # what was forecast is there now
-    more_urgent = come or (live and not foretold and finding.colour.rank < incident.colour.rank)
-    back = live and not foretold and not finding.explained and incident.recovered_at_ms is not None
+    live, forecast = not finding.retrospective, finding.kind is Kind.FORECAST
+    promoted = live and incident.retrospective and not forecast
+    forecast_came_true = live and incident.kind is Kind.FORECAST and not forecast
+    more_urgent = forecast_came_true or (live and not forecast and finding.colour.rank < incident.colour.rank)
+    returned = live and not forecast and not finding.explained and incident.recovered_at_ms is not None
     condition = _fired(incident, finding)
     after = replace(
         incident,
@@ -229,31 +239,18 @@ def _append(incident: Incident, finding: Finding, now_ms: int, policy: Policy) -
     if promoted:
         after = replace(after, retrospective=False, open_cause=incident.cause)
     if promoted or more_urgent:
-        after = replace(
-            after,
-            colour=finding.colour,
-            kind=finding.kind,
-            station=finding.station,
-            parameter=finding.parameter,
-            title=_title(finding),
-            headline=finding.headline,
-            rule=finding.rule,
-            rule_version=finding.version,
-            value=finding.value,
-            limit=finding.limit,
-            observed_at_ms=finding.observed_at_ms,
-        )
-        after = timed(after, now_ms, policy) if promoted else tightened(after, policy)
+        after = replace(after, **_headline_fields(finding))
+        after = with_step_deadline(after, now_ms, policy) if promoted else with_shortened_deadline(after, policy)
     entry = _entry(incident, after, finding, What.PROMOTED if promoted else What.FIRED, now_ms)
-    notify = Notify.PAGE if promoted or more_urgent or back else Notify.INFORM
+    notify = Notify.PAGE if promoted or more_urgent or returned else Notify.INFORM
     return after, _update(incident, after, entry, notify, condition)
 
 
 def _still_recovered(incident: Incident, condition: Condition, finding: Finding) -> int | None:
-    """The recovery that a firing leaves standing.
+    """The time of recovery that remains after a firing.
 
-    Late data older than a live incident's recovery do not undo it: otherwise the next live firing would look like a
-    repetition and page nobody.
+    Late data older than the recovery of a live incident do not undo it: otherwise the next live firing would look like
+    a repetition and page nobody.
     """
     if incident.recovered_at_ms is None or not finding.retrospective:
         return None
@@ -262,7 +259,7 @@ def _still_recovered(incident: Incident, condition: Condition, finding: Finding)
 
 
 def _resolve(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
-    ended = _ended(incident, finding)
+    ended = _ended_condition(incident, finding)
     if ended is None:
         return None
     condition = replace(ended, resolved_at_ms=finding.observed_at_ms)
@@ -271,21 +268,21 @@ def _resolve(incident: Incident, finding: Finding, now_ms: int) -> tuple[Inciden
 
 
 def _withdraw(incident: Incident, finding: Finding, now_ms: int) -> tuple[Incident, Effects] | None:
-    """The finding is taken back: its condition is over, and the history says why; what fired after it stands."""
-    rested = _rested(incident, finding)
-    if rested is None:
+    """Revoke a firing: its condition ends, unless it fired again later, and the history says why."""
+    revoked = _withdrawn_condition(incident, finding)
+    if revoked is None:
         return None
-    later = rested.active and rested.fired_at_ms != finding.observed_at_ms
-    ended_ms = None if later else max(finding.observed_at_ms, rested.resolved_at_ms or 0)
-    condition = replace(rested, resolved_at_ms=ended_ms)
+    later = revoked.active and revoked.fired_at_ms != finding.observed_at_ms
+    ended_ms = None if later else max(finding.observed_at_ms, revoked.resolved_at_ms or 0)
+    condition = replace(revoked, resolved_at_ms=ended_ms)
     after, effects = _over(incident, incident, condition, finding, What.WITHDRAWN, now_ms)
-    return after, replace(effects, repeats=False)  # no later event tells of it
+    return after, replace(effects, repeats=False)  # no later event says it
 
 
 def _over(
     before: Incident, seen: Incident, condition: Condition, finding: Finding, what: What, now_ms: int
 ) -> tuple[Incident, Effects]:
-    """The incident once this condition is over; it has recovered when all are."""
+    """The incident after this condition ended; it has recovered when all conditions have."""
     conditions = with_condition(before.conditions, condition)
     ended_ms = recovered(conditions)
     after = replace(
@@ -296,3 +293,12 @@ def _over(
     )
     entry = _entry(before, after, finding, what, now_ms)
     return after, _update(before, after, entry, Notify.INFORM, condition)
+
+
+def _update(before: Incident, after: Incident, entry: Entry, notify: Notify, condition: Condition) -> Effects:
+    """The effects of one more finding; it repeats where state, colour, kind and retrospective stay the same."""
+
+    def summary(incident: Incident) -> tuple[object, ...]:
+        return incident.state, incident.colour, incident.kind, incident.retrospective
+
+    return Effects(entry, EventType.UPDATED, notify, (condition,), repeats=summary(before) == summary(after))

@@ -1,7 +1,7 @@
-"""What an incident is about, in figures: the place, the matter and the evidence, and the titles made of them. Pure.
+"""Headline of an incident: place, matter and rows of evidence, and the titles and tables made of them. Pure.
 
-A title is made where it is read, in the reader's language and with the present value. What does not fit into a title
-stands in the rows of evidence.
+A title is made when it is read, in the reader's language and with the present value. What does not fit into a title is
+in the rows of evidence.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +16,13 @@ from sensors.standards.gb3838 import Direction, Water, WaterClass
 
 ROOM: Final[Mapping[str, int]] = {"zh": 40, "en": 80}
 """Characters of a title. A Chinese character is as wide as two Latin letters: both fill the same line."""
-SOME: Final[Mapping[str, Mapping[str, int]]] = {
+MIN_KEPT: Final[Mapping[str, Mapping[str, int]]] = {
     "zh": {"place": 5, "matter": 6, "water_class": 0, "between": 0},
     "en": {"place": 16, "matter": 24, "water_class": 0, "between": 0},
 }
-"""Characters of place and matter that stay while something else can be cut: enough to name the water, and what the
-detector took a change for."""
-LEAST: Final = 3
-"""Fewer characters of a part say nothing: it is left out."""
+"""Characters of a part that are kept while another part can still be cut."""
+MIN_CHARS: Final = 3
+"""A part cut to fewer characters is left out."""
 DIGITS: Final = 3
 """Significant digits of a value in a title, unless the catalogue shows fewer decimals."""
 NOTHING: Final = Text("", "")
@@ -73,7 +72,7 @@ class Headline:
         return None if self.lead is None else (self.station, self.lead.parameter)
 
     def at(self, present: float | None) -> "Headline":
-        """With this value of the lead parameter in place of the one that decided."""
+        """The headline with this value of the lead parameter instead of the deciding one."""
         if self.lead is None or present is None or not isfinite(present):
             return self
         return replace(
@@ -81,7 +80,7 @@ class Headline:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """As it is stored and sent; what is not known is left out."""
+        """The headline as JSON; unknown values are left out."""
         found: dict[str, Any] = {"place": _both(self.place)}
         if self.matter != NOTHING:
             found["matter"] = _both(self.matter)
@@ -126,7 +125,7 @@ def class_of(row: Row, water: str) -> WaterClass | None:
 
 
 def number(value: float, parameter: Parameter) -> str:
-    """A value for people: three significant digits, and no more decimals than the catalogue shows."""
+    """A value as text: ``DIGITS`` significant digits, and no more decimals than the catalogue shows."""
     if not isfinite(value) or abs(value) >= 1e12:
         return f"{value:g}"
     order = floor(log10(abs(value))) if value else 0
@@ -179,7 +178,7 @@ def words(headline: Headline, language: str) -> Words:
 
 
 IN_A_LIST: Final = (("limit", False), ("water_class", False), ("place", True), ("matter", False), ("place", False))
-"""In a list rows are told apart by their places."""
+"""Order of cutting in a list, where rows are distinguished by their places."""
 IN_A_MESSAGE: Final = (
     ("limit", False),
     ("between", True),
@@ -190,9 +189,9 @@ IN_A_MESSAGE: Final = (
     ("matter", False),
     ("place", False),
 )
-"""In a message the class says how bad it is."""
+"""Order of cutting in a message, where the class says how bad it is."""
 _CUT: Final = frozenset({"place", "matter"})
-"""Of these the beginning says something by itself."""
+"""Parts of which a beginning can be kept."""
 
 
 def joined(parts: Words, language: str) -> str:
@@ -211,9 +210,9 @@ def fitted(parts: Words, language: str, room: int, *, order: Sequence[tuple[str,
         whole, over = getattr(parts, part), len(joined(parts, language)) - room
         if over <= 0:
             break
-        left = max(SOME[language][part] if some else 0, len(whole) - over)
+        left = max(MIN_KEPT[language][part] if some else 0, len(whole) - over)
         if part in _CUT:
-            parts = replace(parts, **{part: cut(whole, left) if left >= LEAST else ""})
+            parts = replace(parts, **{part: cut(whole, left) if left >= MIN_CHARS else ""})
         else:
             parts = replace(parts, **{part: whole.strip().removesuffix("类") if some else ""})
     return joined(parts, language)
@@ -231,7 +230,7 @@ def title(headline: Headline, present: float | None = None) -> Text:
 
 
 def summary(headline: Headline) -> tuple[Text, ...]:
-    """What a second line says beside since when: how many parameters changed, and how sure it is."""
+    """The parts of a second line: how many parameters changed, and the confidence."""
     found = []
     if headline.confidence is not None:
         if len(headline.rows) > 1:
@@ -241,7 +240,7 @@ def summary(headline: Headline) -> tuple[Text, ...]:
 
 
 def table(headline: Headline) -> list[tuple[Text, Text, Text, Text, Text]]:
-    """The evidence as people read it: parameter, before, value, multiple of the usual move, limit; — for unknown."""
+    """The rows of evidence as text: parameter, before, value, multiple of the usual move, limit; — where unknown."""
     rows = []
     for row in headline.rows:
         shown = _parameter(row.parameter)
@@ -260,7 +259,7 @@ def table(headline: Headline) -> list[tuple[Text, Text, Text, Text, Text]]:
 
 NONE: Final = Text("—", "—")
 COLUMNS: Final = ("parameter", "before", "value", "times", "limit")
-"""Of the table of evidence."""
+"""Columns of `table`."""
 
 
 def _parameter(key: str) -> Parameter | None:
@@ -277,7 +276,7 @@ def _shown(value: float | None, parameter: Parameter | None) -> Text:
 
 
 def _limit(row: Row, water: str) -> float | None:
-    """The limit a title names: that of the standard which the deciding value crossed, else that of the rule."""
+    """The limit in a title: that of the standard which the deciding value crossed, else that of the rule."""
     found = gb3838.limits(row.parameter, Water.of(water))
     if found is None or row.value is None or row.limit in found:
         return row.limit

@@ -1,4 +1,4 @@
-"""What an incident is: its states, its record, an order to change it, what a change leaves behind. Words and facts.
+"""Model of an incident: states, actions, evidence, the incident and its case, history entries. Pure.
 
 Every change of an incident is exactly one history entry: ``Incident.version`` is also the ``seq`` of its newest entry.
 """
@@ -19,10 +19,12 @@ from infra.texts import Text, say
 
 COMMENT_LIMIT = 4000
 """Characters of a comment."""
+DEADLINE_ACTOR = "deadline"
+"""Who is named in the record for what a deadline does by itself."""
 
 
 class State(StrEnum):
-    """Where an incident stands (domain facts §6.2)."""
+    """State of an incident, from the report to the closed case."""
 
     REPORTED = "reported"
     ACCEPTED = "accepted"
@@ -40,7 +42,7 @@ class State(StrEnum):
 
 
 FINAL = frozenset({State.CLOSED, State.REJECTED, State.FALSE_ALARM})
-"""Here an incident rests: the same cause opens a new one, unless this one is reopened."""
+"""Final states: the same cause opens a new incident, unless this one is reopened."""
 
 WAITS_FOR: Mapping[State, Phase] = {
     State.REPORTED: Phase.ACCEPT,
@@ -54,11 +56,11 @@ WAITS_FOR: Mapping[State, Phase] = {
     State.HANDLED: Phase.VERIFY,
     State.VERIFIED: Phase.CLOSE,
 }
-"""What an open incident waits for, and so which limit it is under."""
+"""The phase that an open incident waits for: its limit is the deadline of the state."""
 
 
 class Action(StrEnum):
-    """What a person can do with an incident, in the order in which they come up."""
+    """Action of a person on an incident, in the usual order."""
 
     ACCEPT = "accept"
     REJECT = "reject"
@@ -86,7 +88,7 @@ class Action(StrEnum):
 
 
 class What(StrEnum):
-    """What a history entry tells."""
+    """Kind of a history entry: what happened."""
 
     FIRED = "fired"
     RESOLVED = "resolved"
@@ -125,7 +127,7 @@ class What(StrEnum):
 
 
 class Source(StrEnum):
-    """Where an incident comes from."""
+    """Origin of an incident."""
 
     RULE = "rule"
     EVENT = "event"
@@ -139,7 +141,7 @@ class Source(StrEnum):
 
 
 class FalseAlarm(StrEnum):
-    """Why it was none; counted for the rule that raised it."""
+    """Reason of a false alarm; counted for the rule that raised it."""
 
     SENSOR_FAULT = "sensor_fault"
     MAINTENANCE = "maintenance"
@@ -152,14 +154,14 @@ class FalseAlarm(StrEnum):
 
 
 class PauseReason(StrEnum):
-    """Why the clock of a deadline stands still."""
+    """Reason for pausing a deadline."""
 
     MAINTENANCE = "maintenance"
     OTHER_DEPARTMENT = "other_department"
 
 
 class EventType(StrEnum):
-    """The outward event of a change (design §4.7)."""
+    """CloudEvents type of a change."""
 
     OPENED = "river.incident.opened"
     UPDATED = "river.incident.updated"
@@ -167,7 +169,7 @@ class EventType(StrEnum):
 
 
 class Notify(StrEnum):
-    """Whether a change calls somebody out or is only told."""
+    """Whether a change pages somebody or only informs."""
 
     PAGE = "page"
     INFORM = "inform"
@@ -186,7 +188,7 @@ class NotNow(Refused):
 
 
 class Evidence(StrEnum):
-    """What an action may have to show."""
+    """Sort of evidence that an action may require."""
 
     TEXT = "text"
     PHOTO = "photo"
@@ -195,9 +197,9 @@ class Evidence(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """To whom something is dispatched: the grid cell, the responsible chief, the lead department and those that join.
+    """To whom something is dispatched: grid cell, responsible chief, lead department, joint departments.
 
-    Empty where it is nobody; a later assignment leaves standing what it does not name.
+    An empty field is nobody; a later assignment keeps what it does not name.
     """
 
     region: str = ""
@@ -211,7 +213,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What somebody wants done with an incident, and what they show for it.
+    """An action that somebody requests, with its evidence and arguments.
 
     ``attachments`` are the ids of stored photos and files; ``measurement`` holds values by parameter, canonical units.
     ``reason`` is the code that a false alarm or a pause needs, ``grade`` (I to IV) that of an emergency, ``score`` (0
@@ -232,7 +234,7 @@ class Order:
 
     @property
     def shown(self) -> frozenset[Evidence]:
-        """The sorts of evidence that come with it."""
+        """The sorts of evidence that it brings."""
         found = set()
         if self.comment and self.comment.strip():
             found.add(Evidence.TEXT)
@@ -268,14 +270,14 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What people made of an incident: whose it is, by when, and what became of it. Empty where nobody did anything.
+    """The handling of an incident: who is responsible, by when, supervision, emergency, result.
 
     ``department`` leads and ``joint`` take part; ``contributed`` of these have done theirs. ``handlers`` are all who
     started, finished or did a part of it, in any round: none of them verifies it. ``supervised_level`` is the level
     (`Actor.level`) that put the 督办 on it, None where that is not recorded. ``due_ms`` is the deadline
     of the present state, which began at ``step_since_ms``; ``alert_at_ms`` is when somebody is told next, ``alerts``
     counts how often in this state, ``escalated_to`` is the region it went up to. While ``paused_at_ms`` is given the
-    clock stands still. An ``emergency`` (its grade) that ``emergency_by`` declared is reported upwards by
+    deadline does not run. An ``emergency`` (its grade) that ``emergency_by`` declared is reported upwards by
     ``emergency_due_ms``; until then it is called out at ``emergency_alert_at_ms``, so far ``emergency_calls`` times
     since. ``merged_into`` names the incident that goes on in its place.
     """
@@ -311,9 +313,9 @@ class Case:
     also: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """An incident as it stands. All times ms UTC; ``id`` is 0 until stored.
+    """An incident at one version. All times ms UTC; ``id`` is 0 until stored.
 
     The headline (kind, station, parameter, title, headline, rule, value, limit, ``observed_at_ms``) is that of the
     finding that gave the incident its colour; ``headline`` is None of what people report. ``since_ms`` and
@@ -326,38 +328,38 @@ class Incident:
     state: State
     colour: Colour
     kind: Kind
-    retrospective: bool
-    station: str
-    parameter: str | None
+    retrospective: bool = False
+    station: str = ""
+    parameter: str | None = None
     title: Text
-    rule: str
-    rule_version: str
-    value: float | None
-    limit: float | None
+    rule: str = ""
+    rule_version: str = ""
+    value: float | None = None
+    limit: float | None = None
     observed_at_ms: int
     since_ms: int
     last_observed_at_ms: int
     opened_at_ms: int
-    accepted_at_ms: int | None
-    accepted_by: str | None
-    recovered_at_ms: int | None
-    closed_at_ms: int | None
-    version: int
-    conditions: tuple[Condition, ...]
+    accepted_at_ms: int | None = None
+    accepted_by: str | None = None
+    recovered_at_ms: int | None = None
+    closed_at_ms: int | None = None
+    version: int = 1
+    conditions: tuple[Condition, ...] = ()
     place: Place = NOWHERE
     case: Case = Case()
     headline: Headline | None = None
 
     def titled(self, present: float | None = None, place: Text | None = None) -> Text:
-        """The title; while the incident goes on with the ``present`` value of the parameter that leads it.
+        """The title; of an open incident with the ``present`` value of its lead parameter.
 
-        ``place`` is where somebody reported it from: what people write does not say it.
+        ``place`` is where somebody reported it from: the title of a report does not name it.
         """
         if self.headline is not None:
             return title_of(self.headline, present if self.shows_present else None)
         where = place if place is not None and self.kind is Kind.REPORT else Text("", "")
-        told = Text(f"{where.zh} {self.title.zh}".strip(), f"{where.en}: {self.title.en}".removeprefix(": "))
-        return Text(cut(told.zh, ROOM["zh"]), cut(told.en, ROOM["en"]))
+        zh, en = f"{where.zh} {self.title.zh}".strip(), f"{where.en}: {self.title.en}".removeprefix(": ")
+        return Text(cut(zh, ROOM["zh"]), cut(en, ROOM["en"]))
 
     @property
     def leading(self) -> tuple[str, str] | None:
@@ -408,10 +410,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What one change asks the store to write: an entry, an outward event, the conditions touched and taken out.
+    """What the store writes of one change: history entry, outward event, conditions touched and removed (``gone``).
 
-    ``repeats``: one more finding, after which the incident has the same state, colour and kind; any later event of it
-    tells as much of how it stands.
+    ``repeats``: one more finding after which state, colour and kind are the same, so that any later event of the
+    incident supersedes this one.
     """
 
     entry: Entry
@@ -422,10 +424,25 @@ class Effects:
     repeats: bool = False
 
 
+def action_name(action: Action) -> Text:
+    """The name of an action as people read it."""
+    return say(f"action.{action}")
+
+
 def labels(actions: Iterable[Action]) -> Text:
-    """The names of actions as people read them, joined."""
-    names = [say(f"action.{action}") for action in actions] or [say("incident.nothing")]
-    return Text("、".join(n.zh for n in names), ", ".join(n.en for n in names))
+    """The names of actions as one list; "nothing" for none."""
+    return listed([action_name(action) for action in actions] or [say("incident.nothing")])
+
+
+def listed(texts: Iterable[Text]) -> Text:
+    """Texts as a list in one line."""
+    both = list(texts)
+    return Text("、".join(one.zh for one in both), ", ".join(one.en for one in both))
+
+
+def unique(names: tuple[str, ...], *others: str) -> tuple[str, ...]:
+    """The names and the others, each once, in this order."""
+    return tuple(dict.fromkeys((*names, *others)))
 
 
 def with_condition(conditions: tuple[Condition, ...], condition: Condition) -> tuple[Condition, ...]:

@@ -1,13 +1,15 @@
-"""The store of incidents: the incident, its history and its outbox entry in one transaction.
+"""Store of incidents: record findings, apply what people and time do, read and list.
 
 Every function takes an open connection and never commits: the caller's transaction holds or falls as a whole.
-No SQL here belongs to one database only.
+No SQL here belongs to one database only. What is written, and how, is in `governance.incidents.change_writer`; which
+column is which field, in `governance.incidents.rows`.
 """
 
 import json
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,22 +18,20 @@ from sqlalchemy.exc import IntegrityError
 from governance.audit import trail as audit_trail
 from governance.incidents import (
     active_findings,
-    attachments,
     clock_correction,
-    cloudevents,
     from_findings,
-    headline,
     lifecycle,
+    reminders,
 )
+from governance.incidents.change_writer import UNSAVED_ID, IncidentChange, write, write_without_audit
+from governance.incidents.change_writer import EnqueuedEvent as EnqueuedEvent  # noqa: PLC0414 - part of `Recorded`
 from governance.incidents.deadlines import STANDARD, Policy
 from governance.incidents.finding import Change, Colour, Finding, Kind
 from governance.incidents.model import (
     FINAL,
     Action,
-    Case,
     Condition,
     Conflict,
-    Effects,
     Entry,
     Evidence,
     Incident,
@@ -40,51 +40,39 @@ from governance.incidents.model import (
     Order,
     Source,
     State,
-    What,
 )
+from governance.incidents.rows import condition_from_row, entry_from_row, incident_from_row
 from governance.organisation.regions import NOWHERE, Place
-from governance.organisation.roles import Actor, Department, Forbidden
+from governance.organisation.roles import Actor, Forbidden
 from governance.tables import incident as incidents_
 from governance.tables import incident_cause as causes_
 from governance.tables import incident_condition as conditions_
 from governance.tables import incident_entry as entries_
-from governance.tables import outbox
 from infra.errors import NotFound, Refused, StorageUnavailable
-from infra.texts import Text, sentence
+from infra.texts import sentence
 from infra.times import DAY_MS, beijing
 
 AT_ONCE = 500
 """Findings handled by one set of statements."""
 
-TRIES = 5
+MAX_ATTEMPTS = 5
+"""How often findings are recorded anew because another worker came first."""
 
 Placing = Callable[[str], Place]
 """Tells where a station or gateway lies."""
 
 
 def nowhere(_station: str) -> Place:
-    """For who does not know where anything lies."""
+    """The `Placing` of who does not know where anything lies."""
     return NOWHERE
-
-
-PROVISIONAL = 2**40
-"""Above every number the database gives: an incident not stored yet sorts as the newest, as it will be."""
-
-
-@dataclass(frozen=True, slots=True)
-class EnqueuedEvent:
-    """One event put into the outbox: the incident, the event's id, and the finding behind it (None: a person)."""
-
-    incident_id: int
-    event_id: str
-    finding: Finding | None
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """What became of some findings: how many opened an incident, changed one, or changed nothing.
 
-    ``ids`` are the incidents touched, each once, in the order they were first touched; ``told`` what of it goes out.
+    ``ids`` are the incidents touched, each once, in the order they were first touched; ``told`` are the events put into
+    the outbox.
     """
 
     opened: int = 0
@@ -108,16 +96,6 @@ class Counts:
     open_retrospective: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Changed:
-    """One change still to be written; ``key`` is the incident's id, from ``PROVISIONAL`` on while it has none."""
-
-    key: int
-    incident: Incident
-    effects: Effects
-    finding: Finding | None
-
-
 def record(
     connection: sa.Connection,
     findings: Sequence[Finding],
@@ -134,9 +112,9 @@ def record(
     Raises StorageUnavailable when other workers keep getting in between; nothing has been written then.
     """
     total = Recorded()
-    trail: list[audit_trail.NewEntry] = []
+    audit_entries: list[audit_trail.NewEntry] = []
     for start in range(0, len(findings), AT_ONCE):
-        part = _record(connection, findings[start : start + AT_ONCE], now_ms, source, place, policy, trail)
+        part = _record(connection, findings[start : start + AT_ONCE], now_ms, source, place, policy, audit_entries)
         total = Recorded(
             total.opened + part.opened,
             total.updated + part.updated,
@@ -144,7 +122,7 @@ def record(
             tuple(dict.fromkeys(total.ids + part.ids)),
             total.told + part.told,
         )
-    audit_trail.append_many(connection, trail)  # last: who appends is waited for, and may wait for no incident any more
+    audit_trail.append_many(connection, audit_entries)  # last: others wait for who appends, who waits for nothing more
     return total
 
 
@@ -166,8 +144,8 @@ def act(
     Raises NotFound, Forbidden, NotNow, Refused, and Conflict when ``expected_version`` is given and is not the
     incident's.
     """
-    ids = [incident_id] if order.into is None else sorted({incident_id, order.into})
-    found = {number: _one(connection, number, lock=True) for number in ids}  # in order: two that merge cannot deadlock
+    ids = [incident_id] if order.into is None else sorted({incident_id, order.into})  # in order: no deadlock
+    found = {number: _load_one(connection, number, lock=True) for number in ids}
     before = found[incident_id]
     if not lifecycle.concerns(before, actor):  # before anything is said of its version
         raise Forbidden(lifecycle.elsewhere(before))
@@ -176,28 +154,36 @@ def act(
     if order.action is Action.MERGE:
         if order.into is None:
             raise Refused(sentence("incident.needs_into", id=incident_id))
-        steps = lifecycle.merge(before, found[order.into], order, actor, now_ms)
-        changes = [_Changed(i.id, i, effects, None) for i, effects in steps]
+        merged = lifecycle.merge(before, found[order.into], order, actor, now_ms)
+        changes = [IncidentChange(incident.id, incident, effects) for incident, effects in merged]
     elif order.action is Action.SPLIT:
-        said = _said(connection, before.conditions)
-        (rest, left), (new, right) = lifecycle.split(before, order, actor, now_ms, policy, said)
-        new = replace(new, id=PROVISIONAL)
-        changes = [_Changed(rest.id, rest, left, None), _Changed(new.id, new, right, None)]
+        changes = _split(connection, before, order, actor, now_ms, policy)
     else:
-        after, effects = lifecycle.act(before, order, actor, now_ms, policy=policy, normal=normal, needs=needs)
+        apply = partial(
+            lifecycle.act, order=order, actor=actor, now_ms=now_ms, policy=policy, normal=normal, needs=needs
+        )
+        after, effects = apply(before)
         if order.action is Action.REOPEN:
-            _reopenable(connection, before, after, now_ms, policy)
+            _require_reopenable(connection, before, after, now_ms, policy)
         changes = []
-        if elsewhere := lifecycle.left_on(before, order.action):
-            apart = replace(order, action=Action.SPLIT, conditions=elsewhere, comment=order.comment or after.state)
-            said = _said(connection, before.conditions)
-            (rest, left), (new, right) = lifecycle.split(before, apart, actor, now_ms, policy, said)
-            after, effects = lifecycle.act(rest, order, actor, now_ms, policy=policy, normal=normal, needs=needs)
-            new, right = replace(new, id=PROVISIONAL), replace(right, notify=Notify.PAGE)
-            changes = [_Changed(rest.id, rest, left, None), _Changed(new.id, new, right, None)]
-        changes.append(_Changed(before.id, after, effects, None))
-    _write(connection, found, changes, now_ms, source)
+        if elsewhere := lifecycle.active_elsewhere(before, order.action):
+            comment = order.comment or after.state
+            split_off = replace(order, action=Action.SPLIT, conditions=elsewhere, comment=comment)
+            rest, new = _split(connection, before, split_off, actor, now_ms, policy)
+            after, effects = apply(rest.incident)
+            changes = [rest, replace(new, effects=replace(new.effects, notify=Notify.PAGE))]
+        changes.append(IncidentChange(before.id, after, effects))
+    write(connection, found, changes, now_ms, source)
     return [change.incident for change in changes if change.key == incident_id][-1]
+
+
+def _split(
+    connection: sa.Connection, before: Incident, order: Order, actor: Actor, now_ms: int, policy: Policy
+) -> list[IncidentChange]:
+    """The change of the incident that is split, and that of the new one."""
+    firings = _firing_entries(connection, before.conditions)
+    (rest, left), (new, right) = lifecycle.split(before, order, actor, now_ms, policy, firings)
+    return [IncidentChange(rest.id, rest, left), IncidentChange(UNSAVED_ID, replace(new, id=UNSAVED_ID), right)]
 
 
 def report(
@@ -217,9 +203,9 @@ def report(
     made, effects = lifecycle.reported(
         order, actor, now_ms, cause=cause, colour=colour, source=origin, place=place, policy=policy
     )
-    change = _Changed(PROVISIONAL, replace(made, id=PROVISIONAL), effects, None)
-    (told,) = _write(connection, {}, [change], now_ms, source)
-    return replace(made, id=told.incident_id)
+    change = IncidentChange(UNSAVED_ID, replace(made, id=UNSAVED_ID), effects)
+    (event,) = write(connection, {}, [change], now_ms, source)
+    return replace(made, id=event.incident_id)
 
 
 def remind(
@@ -233,8 +219,7 @@ def remind(
 ) -> list[int]:
     """Fire the reminders and escalations that are due; the incidents they were for, at most ``limit``.
 
-    What fired is written in the same transaction as when it fires next: killed before the commit nothing was said, and
-    after it nothing is said again.
+    What fired and when it fires next are written in one transaction: a crash loses neither and repeats neither.
     """
     clock_correction.reminders(connection, now_ms, policy.emergencies.longest_ms)
     due = (incidents_.c.alert_at_ms <= now_ms) & incidents_.c.paused_at_ms.is_(None)
@@ -245,15 +230,15 @@ def remind(
     before = {incident.id: incident for incident in _load(connection, query)}
     changes = []
     for incident in before.values():
-        step = lifecycle.remind(incident, now_ms, up=up, policy=policy)
+        step = reminders.remind(incident, now_ms, up=up, policy=policy)
         if step is not None:
-            changes.append(_Changed(incident.id, step[0], step[1], None))
+            changes.append(IncidentChange(incident.id, *step))
     if changes:
-        _write(connection, before, changes, now_ms, source)
+        write(connection, before, changes, now_ms, source)
     return [change.key for change in changes]
 
 
-def succeed(
+def hand_over(
     connection: sa.Connection,
     old: str,
     new: str,
@@ -267,22 +252,24 @@ def succeed(
     query = sa.select(incidents_).where(incidents_.c.responsible == old, incidents_.c.open_cause.is_not(None))
     found = _load(connection, query.order_by(incidents_.c.id).with_for_update())
     before = {incident.id: incident for incident in found if within(incident)}
-    changes = [_Changed(i.id, *lifecycle.succeed(i, new, by, now_ms), None) for i in before.values()]
+    changes = [IncidentChange(i.id, *reminders.hand_over(i, new, by, now_ms)) for i in before.values()]
     if changes:
-        _write(connection, before, changes, now_ms, source)
+        write(connection, before, changes, now_ms, source)
     return list(before)
 
 
-def _said(connection: sa.Connection, conditions: Iterable[Condition]) -> dict[tuple[str, str, str], Entry]:
-    """What was said when these conditions fired last, wherever it stands since incidents were merged or split."""
+def _firing_entries(connection: sa.Connection, conditions: Iterable[Condition]) -> dict[tuple[str, str, str], Entry]:
+    """The history entries of the newest firings, by condition, wherever they stand since a merge or a split."""
     ids = {
         id_: one.key for one in conditions for id_ in active_findings.ids_of(Change.FIRED, *one.key, one.fired_at_ms)
     }
     query = sa.select(entries_).where(entries_.c.finding_id.in_(list(ids))).order_by(entries_.c.id)
-    return {ids[row["finding_id"]]: _entry(row) for row in connection.execute(query).mappings()}
+    return {ids[row["finding_id"]]: entry_from_row(row) for row in connection.execute(query).mappings()}
 
 
-def _reopenable(connection: sa.Connection, before: Incident, after: Incident, now_ms: int, policy: Policy) -> None:
+def _require_reopenable(
+    connection: sa.Connection, before: Incident, after: Incident, now_ms: int, policy: Policy
+) -> None:
     """Raises NotNow when it is too late, or the same cause is open again already."""
     ended = before.closed_at_ms or 0
     if now_ms - ended > policy.reopen_within_ms:
@@ -296,7 +283,7 @@ def _reopenable(connection: sa.Connection, before: Incident, after: Incident, no
 
 def get(connection: sa.Connection, incident_id: int) -> Incident:
     """The incident of this number; raises NotFound."""
-    return _one(connection, incident_id, lock=False)
+    return _load_one(connection, incident_id, lock=False)
 
 
 def history(connection: sa.Connection, incident_id: int) -> list[Entry]:
@@ -305,7 +292,7 @@ def history(connection: sa.Connection, incident_id: int) -> list[Entry]:
     rows = connection.execute(query).mappings().all() if 0 < incident_id < 2**31 else []
     if not rows:
         raise NotFound(sentence("incident.unknown", id=incident_id))
-    return [_entry(row) for row in rows]
+    return [entry_from_row(row) for row in rows]
 
 
 def as_of(connection: sa.Connection, incident_id: int, at_ms: int) -> tuple[Incident, list[Entry]]:
@@ -320,36 +307,14 @@ def as_of(connection: sa.Connection, incident_id: int, at_ms: int) -> tuple[Inci
     history = []
     for line in lines:
         body = json.loads(line.body)
-        history.append(_entry(body["entry"]))
+        history.append(entry_from_row(body["entry"]))
         for rule, station, parameter in body["gone"]:
             conditions.pop((rule, station, parameter), None)
         for row in body["conditions"]:
-            condition = _condition(row)
+            condition = condition_from_row(row)
             conditions[condition.key] = condition
     found = tuple(conditions[key] for key in sorted(conditions))
-    return _incident({**body["incident"], "id": incident_id}, found, tuple(body["also"])), history
-
-
-def _entry(row: Mapping[Any, Any]) -> Entry:
-    """An entry from its row, of the table or of the trail."""
-    return Entry(
-        seq=row["seq"],
-        at_ms=row["at_ms"],
-        observed_at_ms=row["observed_at_ms"],
-        what=What(row["what"]),
-        by=row["by"],
-        from_state=None if row["from_state"] is None else State(row["from_state"]),
-        to_state=State(row["to_state"]),
-        text=Text(row["text_zh"], row["text_en"]),
-        finding_id=row["finding_id"],
-        comment=row["comment"],
-        value=row["value"],
-        limit=row["limit_value"],
-        role=row["role"],
-        attachments=tuple(row["attachments"]),
-        measurement=row["measurement"],
-        details=row["details"],
-    )
+    return incident_from_row({**body["incident"], "id": incident_id}, found, tuple(body["also"])), history
 
 
 def list_incidents(
@@ -444,7 +409,7 @@ def worklist(
         query = query.where(ours | sa.cast(incidents_.c.joint, sa.Text).contains(f'"{actor.department.value}"'))
     found = [(one, lifecycle.waiting_for(one, actor)) for one in _load(connection, query)]
     waiting = [pair for pair in found if pair[1]]
-    return sorted(waiting, key=lambda pair: lifecycle.urgency(pair[0], now_ms))[:limit]
+    return sorted(waiting, key=lambda pair: lifecycle.worklist_order(pair[0], now_ms))[:limit]
 
 
 def by_rule(
@@ -452,9 +417,9 @@ def by_rule(
 ) -> list[tuple[str, str, int, int, dict[str, int]]]:
     """Rule, version, incidents, false alarms, and these by reason: how often a rule was right; most incidents first."""
     c = incidents_.c
-    wolf = c.state == State.FALSE_ALARM.value
-    query = sa.select(c.rule, c.rule_version, wolf.label("wolf"), c.reason, sa.func.count().label("n"))
-    query = query.where(c.rule != "", c.opened_at_ms >= since_ms).group_by(c.rule, c.rule_version, wolf, c.reason)
+    is_false = c.state == State.FALSE_ALARM.value
+    query = sa.select(c.rule, c.rule_version, is_false.label("is_false"), c.reason, sa.func.count().label("n"))
+    query = query.where(c.rule != "", c.opened_at_ms >= since_ms).group_by(c.rule, c.rule_version, is_false, c.reason)
     if within is not None:
         query = query.where(within)
     total: dict[tuple[str, str], int] = {}
@@ -462,7 +427,7 @@ def by_rule(
     for row in connection.execute(query):
         key = (row.rule, row.rule_version)
         total[key] = total.get(key, 0) + row.n
-        if row.wolf:
+        if row.is_false:
             of = reasons.setdefault(key, {})
             of[row.reason or "-"] = of.get(row.reason or "-", 0) + row.n
     order = sorted(total, key=lambda key: (-total[key], key))
@@ -494,32 +459,32 @@ def _record(
     source: str,
     place: Placing,
     policy: Policy,
-    trail: list[audit_trail.NewEntry],
+    audit_entries: list[audit_trail.NewEntry],
 ) -> Recorded:
-    """Record a part of the findings; what the trail is to keep of it is added to ``trail``."""
-    looked = None
-    for _ in range(TRIES):
+    """Record a part of the findings; what the audit trail keeps of it is added to ``audit_entries``."""
+    last_seen = None
+    for _ in range(MAX_ATTEMPTS):
         fresh = active_findings.unseen(connection, findings)
         if not fresh:
             return Recorded(unchanged=len(findings))
         before = _open_incidents(connection, sorted({f.cause for f in fresh}))
-        before |= _resting_on(connection, [f for f in fresh if f.change is Change.WITHDRAWN])
-        changes, decided = _judge(before, fresh, now_ms, place, policy)
+        before |= _incidents_of_withdrawn(connection, [f for f in fresh if f.change is Change.WITHDRAWN])
+        changes, decided = _changes_of(before, fresh, now_ms, place, policy)
         if not changes:
             return Recorded(unchanged=len(findings))
         try:
             with connection.begin_nested():
-                told, kept = _write_but_trail(connection, before, changes, now_ms, source)
+                events, more = write_without_audit(connection, before, changes, now_ms, source)
         except IntegrityError:
-            if looked == (fresh, before):
+            if last_seen == (fresh, before):
                 raise  # nobody came first: the rows themselves are wrong
-            looked = (fresh, before)
+            last_seen = (fresh, before)
             continue  # another worker opened the incident or recorded the finding first: read again what it wrote
-        trail += kept
+        audit_entries += more
         opened = sum(change.effects.entry.seq == 1 for change in changes)
-        ids = tuple(dict.fromkeys(one.incident_id for one in told))
-        return Recorded(opened, decided - opened, len(findings) - decided, ids, told)
-    raise StorageUnavailable(sentence("store.findings", count=len(findings), tries=TRIES))
+        ids = tuple(dict.fromkeys(event.incident_id for event in events))
+        return Recorded(opened, decided - opened, len(findings) - decided, ids, events)
+    raise StorageUnavailable(sentence("store.findings", count=len(findings), tries=MAX_ATTEMPTS))
 
 
 def _open_incidents(connection: sa.Connection, causes: Sequence[str]) -> dict[int, Incident]:
@@ -534,8 +499,8 @@ def _open_incidents(connection: sa.Connection, causes: Sequence[str]) -> dict[in
     return {incident.id: incident for incident in _load(connection, query)}
 
 
-def _resting_on(connection: sa.Connection, withdrawn: Sequence[Finding]) -> dict[int, Incident]:
-    """The incidents, open or over, that may rest on what is taken back, by id, locked like the open ones."""
+def _incidents_of_withdrawn(connection: sa.Connection, withdrawn: Sequence[Finding]) -> dict[int, Incident]:
+    """The incidents, open or over, that may rest on withdrawn findings, by id, locked like the open ones."""
     if not withdrawn:
         return {}
     c, at = conditions_.c, [f.observed_at_ms for f in withdrawn]
@@ -546,111 +511,33 @@ def _resting_on(connection: sa.Connection, withdrawn: Sequence[Finding]) -> dict
     return {incident.id: incident for incident in _load(connection, query.with_for_update())}
 
 
-def _judge(
+def _changes_of(
     before: Mapping[int, Incident], findings: Sequence[Finding], now_ms: int, place: Placing, policy: Policy
-) -> tuple[list[_Changed], int]:
+) -> tuple[list[IncidentChange], int]:
     """The changes the findings make, in order, and how many findings made any; each finding makes its changes once."""
-    book = dict(before)
-    changes: list[_Changed] = []
-    told: set[str] = set()
+    current = dict(before)
+    changes: list[IncidentChange] = []
+    applied: set[str] = set()
     for finding in findings:
-        if finding.id in told:
+        if finding.id in applied:
             continue
-        for target in from_findings.affected_incidents(book.values(), finding):
+        for target in from_findings.affected_incidents(current.values(), finding):
             where = NOWHERE if target is not None else place(finding.station)
             step = from_findings.apply_finding(target, finding, now_ms, place=where, policy=policy)
             if step is None:
                 continue
             after, effects = step
             if target is None:  # it gets its number from the database
-                after = replace(after, id=PROVISIONAL + len(book))
-            if finding.id in told:  # the finding's id stands once; the transaction carries its other entries
+                after = replace(after, id=UNSAVED_ID + len(current))
+            if finding.id in applied:  # the finding's id stands once; the transaction carries its other entries
                 effects = replace(effects, entry=replace(effects.entry, finding_id=None))
-            book[after.id] = after
-            changes.append(_Changed(after.id, after, effects, finding))
-            told.add(finding.id)
-    return changes, len(told)
+            current[after.id] = after
+            changes.append(IncidentChange(after.id, after, effects, finding))
+            applied.add(finding.id)
+    return changes, len(applied)
 
 
-def _write(
-    connection: sa.Connection, before: Mapping[int, Incident], changes: Sequence[_Changed], now_ms: int, source: str
-) -> tuple[EnqueuedEvent, ...]:
-    """Write changes and their trail; returns the events that go out, in the order of the changes."""
-    told, trail = _write_but_trail(connection, before, changes, now_ms, source)
-    audit_trail.append_many(connection, trail)
-    return told
-
-
-def _write_but_trail(
-    connection: sa.Connection, before: Mapping[int, Incident], changes: Sequence[_Changed], now_ms: int, source: str
-) -> tuple[tuple[EnqueuedEvent, ...], list[audit_trail.NewEntry]]:
-    """Write incidents, conditions, history and outbox; the events that go out, and what the trail is to keep."""
-    last = {change.key: change.incident for change in changes}
-    ids: dict[int, int] = {}
-    for key, incident in last.items():
-        row = _incident_row(incident)
-        if key in before:
-            connection.execute(sa.update(incidents_).where(incidents_.c.id == key).values(row))
-            ids[key] = key
-        else:
-            insert = sa.insert(incidents_).values(row).returning(incidents_.c.id)
-            ids[key] = connection.execute(insert).scalar_one()
-    entries: list[dict[str, Any]] = []
-    events: list[dict[str, Any]] = []
-    told: list[EnqueuedEvent] = []
-    touched: dict[tuple[int, tuple[str, str, str]], Condition] = {}
-    gone: list[tuple[int, tuple[str, str, str]]] = []
-    for change in changes:
-        incident_id = ids[change.key]
-        event = cloudevents.build(
-            replace(change.incident, id=incident_id), change.effects, source=source, finding=change.finding
-        )
-        entries.append(_entry_row(incident_id, change.effects.entry))
-        events.append(_outbox_row(incident_id, event, change.effects, now_ms))
-        told.append(EnqueuedEvent(incident_id, event.id, change.finding))
-        for condition in change.effects.conditions:
-            touched[change.key, condition.key] = condition
-        gone += [(change.key, key) for key in change.effects.gone]
-    for key, condition_key in gone:
-        columns = dict(zip(("rule", "station", "parameter"), condition_key, strict=True))
-        same = sa.and_(conditions_.c.incident_id == ids[key], *(conditions_.c[n] == v for n, v in columns.items()))
-        connection.execute(sa.delete(conditions_).where(same))
-    for key, incident in last.items():
-        known = before[key].case.also if key in before else ()
-        fresh = [{"incident_id": ids[key], "cause": cause} for cause in incident.case.also if cause not in known]
-        if fresh:
-            connection.execute(sa.insert(causes_), fresh)
-    new: list[dict[str, Any]] = []
-    for (key, condition_key), condition in touched.items():
-        row = _condition_row(ids[key], condition)
-        if key in before and any(c.key == condition_key for c in before[key].conditions):
-            names = ("incident_id", "rule", "station", "parameter")
-            same = sa.and_(*(conditions_.c[name] == row[name] for name in names))
-            connection.execute(sa.update(conditions_).where(same).values(row))
-        else:
-            new.append(row)
-    for table, rows in ((conditions_, new), (entries_, entries), (outbox, events)):
-        if rows:
-            connection.execute(sa.insert(table), rows)
-    attachments.attach(connection, {(one, row["incident_id"]) for row in entries for one in row["attachments"]})
-    return tuple(told), [_trail(ids[change.key], change) for change in changes]
-
-
-def _trail(incident_id: int, change: _Changed) -> audit_trail.NewEntry:
-    """What the trail keeps of a change: the entry, the incident after it, the conditions touched and taken out."""
-    entry, effects = change.effects.entry, change.effects
-    body = {
-        "entry": _entry_row(incident_id, entry),
-        "incident": _incident_row(change.incident),
-        "conditions": [_condition_row(incident_id, condition) for condition in effects.conditions],
-        "gone": [list(key) for key in effects.gone],
-        "also": list(change.incident.case.also),
-    }
-    role = entry.role if entry.observed_at_ms is None else "rule"
-    return audit_trail.NewEntry(f"incident.{entry.what}", "incident", incident_id, body, entry.by, entry.at_ms, role)
-
-
-def _one(connection: sa.Connection, incident_id: int, *, lock: bool) -> Incident:
+def _load_one(connection: sa.Connection, incident_id: int, *, lock: bool) -> Incident:
     query = sa.select(incidents_).where(incidents_.c.id == incident_id)
     found = _load(connection, query.with_for_update() if lock else query) if 0 < incident_id < 2**31 else []
     if not found:
@@ -663,41 +550,8 @@ def _load(connection: sa.Connection, query: sa.Select[Any]) -> list[Incident]:
     rows = connection.execute(query).mappings().all()
     numbers = [row["id"] for row in rows]
     conditions = _conditions(connection, numbers)
-    also = _also(connection, numbers)
-    return [_incident(row, tuple(conditions.get(row["id"], ())), also.get(row["id"], ())) for row in rows]
-
-
-def _incident(row: Mapping[Any, Any], conditions: tuple[Condition, ...], also: tuple[str, ...]) -> Incident:
-    """An incident from its row, of the table or of the trail."""
-    return Incident(
-        id=row["id"],
-        cause=row["cause"],
-        open_cause=row["open_cause"],
-        state=State(row["state"]),
-        colour=Colour(row["colour"]),
-        kind=Kind(row["kind"]),
-        retrospective=row["retrospective"],
-        station=row["station"],
-        parameter=row["parameter"],
-        title=Text(row["title_zh"], row["title_en"]),
-        rule=row["rule"],
-        rule_version=row["rule_version"],
-        value=row["value"],
-        limit=row["limit_value"],
-        observed_at_ms=row["observed_at_ms"],
-        since_ms=row["since_ms"],
-        last_observed_at_ms=row["last_observed_at_ms"],
-        opened_at_ms=row["opened_at_ms"],
-        accepted_at_ms=row["accepted_at_ms"],
-        accepted_by=row["accepted_by"],
-        recovered_at_ms=row["recovered_at_ms"],
-        closed_at_ms=row["closed_at_ms"],
-        version=row["version"],
-        conditions=conditions,
-        place=Place(row["region"], row["reach"], row["lon"], row["lat"]),
-        case=_case(row, also),
-        headline=headline.of_json(row.get("headline")),  # an old entry of the trail has none
-    )
+    causes = _other_causes(connection, numbers)
+    return [incident_from_row(row, tuple(conditions.get(row["id"], ())), causes.get(row["id"], ())) for row in rows]
 
 
 def _conditions(connection: sa.Connection, ids: Iterable[int]) -> dict[int, list[Condition]]:
@@ -708,134 +562,14 @@ def _conditions(connection: sa.Connection, ids: Iterable[int]) -> dict[int, list
     c = conditions_.c
     query = sa.select(conditions_).where(c.incident_id.in_(wanted)).order_by(c.rule, c.station, c.parameter)
     for row in connection.execute(query).mappings():
-        found.setdefault(row["incident_id"], []).append(_condition(row))
+        found.setdefault(row["incident_id"], []).append(condition_from_row(row))
     return found
 
 
-def _condition(row: Mapping[Any, Any]) -> Condition:
-    return Condition(
-        rule=row["rule"],
-        station=row["station"],
-        parameter=row["parameter"],
-        since_ms=row["since_ms"],
-        fired_at_ms=row["fired_at_ms"],
-        resolved_at_ms=row["resolved_at_ms"],
-    )
-
-
-_PLAIN = tuple(
-    name
-    for name in Case.__slots__
-    if name not in {"source", "department", "joint", "contributed", "handlers", "also"}  # kept in another shape
-)
-
-
-def _case(row: Mapping[Any, Any], also: tuple[str, ...]) -> Case:
-    return Case(
-        source=Source(row["source"]),
-        department=None if row["department"] is None else Department(row["department"]),
-        joint=tuple(Department(d) for d in row["joint"]),
-        contributed=tuple(Department(d) for d in row["contributed"]),
-        handlers=tuple(row.get("handlers", ())),
-        also=also,
-        **{name: row[name] for name in _PLAIN if name in row},  # an old entry of the trail lacks what came later
-    )
-
-
-def _also(connection: sa.Connection, ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
+def _other_causes(connection: sa.Connection, ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
     """The causes beside their own of incidents, by id."""
     found: dict[int, tuple[str, ...]] = {}
     query = sa.select(causes_).where(causes_.c.incident_id.in_(ids)).order_by(causes_.c.incident_id, causes_.c.cause)
     for row in connection.execute(query) if ids else ():
         found[row.incident_id] = (*found.get(row.incident_id, ()), row.cause)
     return found
-
-
-def _incident_row(incident: Incident) -> dict[str, Any]:
-    return {
-        "cause": incident.cause,
-        "open_cause": incident.open_cause,
-        "state": incident.state.value,
-        "colour": incident.colour.value,
-        "kind": incident.kind.value,
-        "retrospective": incident.retrospective,
-        "station": incident.station,
-        "parameter": incident.parameter,
-        "title_zh": incident.title.zh,
-        "title_en": incident.title.en,
-        "headline": incident.headline.as_json() if incident.headline else {},
-        "rule": incident.rule,
-        "rule_version": incident.rule_version,
-        "value": incident.value,
-        "limit_value": incident.limit,
-        "observed_at_ms": incident.observed_at_ms,
-        "since_ms": incident.since_ms,
-        "last_observed_at_ms": incident.last_observed_at_ms,
-        "opened_at_ms": incident.opened_at_ms,
-        "accepted_at_ms": incident.accepted_at_ms,
-        "accepted_by": incident.accepted_by,
-        "recovered_at_ms": incident.recovered_at_ms,
-        "closed_at_ms": incident.closed_at_ms,
-        "version": incident.version,
-        "region": incident.place.region,
-        "reach": incident.place.reach,
-        "lon": incident.place.lon,
-        "lat": incident.place.lat,
-        **{name: getattr(incident.case, name) for name in _PLAIN},
-        "source": incident.case.source.value,
-        "department": incident.case.department.value if incident.case.department else None,
-        "joint": [d.value for d in incident.case.joint],
-        "contributed": [d.value for d in incident.case.contributed],
-        "handlers": list(incident.case.handlers),
-    }
-
-
-def _condition_row(incident_id: int, condition: Condition) -> dict[str, Any]:
-    return {
-        "incident_id": incident_id,
-        "rule": condition.rule,
-        "station": condition.station,
-        "parameter": condition.parameter,
-        "since_ms": condition.since_ms,
-        "fired_at_ms": condition.fired_at_ms,
-        "resolved_at_ms": condition.resolved_at_ms,
-    }
-
-
-def _entry_row(incident_id: int, entry: Entry) -> dict[str, Any]:
-    return {
-        "incident_id": incident_id,
-        "seq": entry.seq,
-        "at_ms": entry.at_ms,
-        "observed_at_ms": entry.observed_at_ms,
-        "what": entry.what.value,
-        "by": entry.by,
-        "from_state": None if entry.from_state is None else entry.from_state.value,
-        "to_state": entry.to_state.value,
-        "finding_id": entry.finding_id,
-        "comment": entry.comment,
-        "text_zh": entry.text.zh,
-        "text_en": entry.text.en,
-        "value": entry.value,
-        "limit_value": entry.limit,
-        "role": entry.role,
-        "attachments": list(entry.attachments),
-        "measurement": dict(entry.measurement),
-        "details": dict(entry.details),
-    }
-
-
-def _outbox_row(incident_id: int, event: cloudevents.Event, effects: Effects, now_ms: int) -> dict[str, Any]:
-    return {
-        "event_id": event.id,
-        "incident_id": incident_id,
-        "type": event.type,
-        "body": event.body,
-        "notify": effects.notify.value,
-        "repeats": effects.repeats,
-        "created_at_ms": now_ms,
-        "pending_since_ms": now_ms,
-        "next_attempt_at_ms": now_ms,
-        "attempts": 0,
-        "status": "pending",
-    }

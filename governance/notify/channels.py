@@ -1,6 +1,6 @@
-"""How a message leaves: through apprise, which knows WeCom, DingTalk, mail, SMS gateways, webhooks and many more.
+"""Send a message through a channel by apprise: WeCom, DingTalk, mail, SMS gateways, webhooks and others.
 
-Nothing that a service or the library says is kept but its status: it may quote the address, which is a secret.
+Of an answer only the status is kept: a service or the library may quote the address, which is a secret.
 """
 
 import logging
@@ -21,7 +21,7 @@ _STATUS = re.compile(r"\berror[= ](\d{3})\b")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Whether a channel took a message, and what may be said of why not, in both languages."""
+    """Whether a channel accepted a message, and why not, in both languages and without secrets."""
 
     ok: bool
     error: str | None = None
@@ -56,22 +56,22 @@ def send(channel: Channel, title: str, body: str) -> Outcome:
         return Outcome(False, sentence("notice.channel_unknown", channel=channel.kind))
     try:
         capture: Any = apprise.LogCapture  # untyped
-        with capture(level=logging.WARNING, fmt="%(thread)d %(message)s") as said:
+        with capture(level=logging.WARNING, fmt="%(thread)d %(message)s") as captured:
             ok = service.notify(body=body, title=title if channel.kind.startswith("mailto") else "")
             mine = f"{threading.get_ident()} "
-            told = "\n".join(line for line in said.getvalue().splitlines() if line.startswith(mine))
-    except Exception as error:  # a plugin's fault is the channel's
+            output = "\n".join(line for line in captured.getvalue().splitlines() if line.startswith(mine))
+    except Exception as error:  # plugins raise anything
         return Outcome(False, sentence("notice.channel_failed", channel=channel.kind, said=type(error).__name__))
     if ok:
         return Outcome(True)
-    status = _STATUS.search(told)
+    status = _STATUS.search(output)
     if status is None:
         return Outcome(False, sentence("notice.channel_silent", channel=channel.kind))
     return Outcome(False, sentence("notice.channel_refused", channel=channel.kind, said=f"HTTP {status[1]}"))
 
 
 def _service(channel: Channel) -> Any:
-    import apprise  # takes a quarter of a second: only where messages are sent
+    import apprise  # slow to import
 
     logging.getLogger("apprise").propagate = False  # it quotes addresses,
     logging.getLogger("urllib3").setLevel(logging.INFO)  # and so does this on its lowest level

@@ -1,10 +1,8 @@
-"""Waits that were written while the clock was ahead, corrected once it is right again.
+"""Correct stored waits of deliveries and messages that were written while the clock was ahead.
 
-A stored instant says when something is due. Where the clock stood hours ahead when it was written, it would hold a
-delivery or a message back for as long. Deadlines of incidents: :mod:`governance.incidents.clock_correction`. Two signs
-give such a row away: it began in the future, or it waits longer than it ever can. Within a process waits are measured
-on the monotonic clock; these functions are for what is stored. Each takes an open connection and never commits; each
-changes nothing where the clock was right.
+Without that, a due time written by a clock hours ahead would delay a delivery or a message by as much. Such a row is
+recognised by a beginning in the future, or by a wait longer than any regular one. Deadlines of incidents are corrected
+in `governance.incidents.clock_correction`. Each function takes an open connection and never commits.
 """
 
 import math
@@ -21,7 +19,7 @@ from governance.notify.tables import notice, notice_watch
 from governance.tables import outbox
 
 EVERY_S: Final = 10.0
-"""How often a worker looks; by so much a wait may be longer than it should after the clock was set right."""
+"""How often a worker corrects; a wait may be this much too long after the clock was set right."""
 DAY_MS: Final = 86_400_000
 
 HELD: Final = "*@%"
@@ -29,7 +27,7 @@ HELD: Final = "*@%"
 
 
 class ClockCorrection:
-    """Runs a correction when a worker starts, and every :data:`EVERY_S` seconds after that."""
+    """Run a correction when a worker starts, and every ``EVERY_S`` seconds after that."""
 
     def __init__(self, correct: Callable[[], None]) -> None:
         self._correct = correct
@@ -44,7 +42,7 @@ class ClockCorrection:
 def deliveries(
     connection: sa.Connection, now_ms: int, *, backoff_s: float, cap_s: float, asked_most_s: float, lease_most_ms: int
 ) -> None:
-    """Deliveries and their claims.
+    """Correct deliveries and their claims.
 
     ``backoff_s`` is the wait after the first failure, doubled after each further one up to ``cap_s``; ``asked_most_s``
     the longest that a receiver may ask for. A row that was never tried does not wait at all.
@@ -66,7 +64,7 @@ def deliveries(
 
 
 def messages(connection: sa.Connection, now_ms: int, policy: Policy, retry_most_ms: int, lease_most_ms: int) -> None:
-    """Messages, their claims and the waits for a confirmation.
+    """Correct messages, their claims and the waits for a confirmation.
 
     A message of the future becomes one of now, with the quiet hours of now. One that waits longer than a retry, or than
     a day where it is held for the morning, is due.

@@ -1,7 +1,7 @@
-"""A link in a message is followed: what it is about, and what comes of confirming it.
+"""Confirm incidents by the link of a message.
 
-Looking changes nothing: previews and scanners of messages open links. Who confirms stops every call for these incidents
-to everybody; the deadline of handling is not touched.
+`look` changes nothing, for previews and scanners open links. `confirm` stops all calls for the incidents of the
+message; the deadline of handling stays.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ from governance.incidents.deadlines import STANDARD, Policy
 from governance.incidents.model import Action, Order, State
 from governance.notify import store as notice_store
 from governance.notify.contacts import Contact, Directory
-from governance.notify.contacts import Role as Told
-from governance.notify.policy import TEST, Item, Links, number_of
+from governance.notify.contacts import Role as ContactRole
+from governance.notify.links import Links, number_of
+from governance.notify.message import TEST, Item
 from governance.notify.store import Notice
 from governance.notify.tables import notice as notices_
 from governance.organisation.roles import Actor, Right, Role
@@ -32,12 +33,12 @@ COMMENT = 500
 
 
 class LinkExpired(Refused):
-    """The link was good once."""
+    """The link was valid once."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationRequest:
-    """What a link is about."""
+    """What a valid link is about."""
 
     notice: Notice
     contact: Contact
@@ -46,7 +47,7 @@ class ConfirmationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """How many incidents this confirmed, and how many somebody had confirmed or closed before."""
+    """How many incidents were confirmed, and how many somebody had confirmed or closed before."""
 
     done: int
     before: int
@@ -54,7 +55,7 @@ class Confirmed:
 
 
 def look(database: Database, directory: Directory, links: Links, token: str, now_ms: int) -> ConfirmationRequest:
-    """What a link is about. Raises NotFound for one we did not make, and LinkExpired."""
+    """What a link is about. Raises NotFound for one that this site did not make, and LinkExpired."""
     number = number_of(token)
     if number is None:
         raise NotFound(sentence("notice.page_wrong"))
@@ -82,9 +83,9 @@ def confirm(
     source: str,
     policy: Policy = STANDARD,
 ) -> Confirmed:
-    """Confirm every incident of a message that is still called out for, in the person's name.
+    """Confirm every incident of a message that is still called out, in the person's name.
 
-    Whoever may accept incidents accepts what is reported; everybody else leaves a remark. Either way the calls end.
+    Who may accept incidents accepts a reported one; for others a comment is added. Either way the calls end.
     """
     remark = comment.replace("\x00", "").strip()[:COMMENT] or say("notice.confirmed_by_link").zh
     numbers = sorted(item.incident_id for item in asked.items if item.incident_id != TEST)
@@ -102,14 +103,14 @@ def confirm(
 
 
 def stands_in(contact: Contact) -> Actor:
-    """The person of a contact whom the list of people does not know: by the roles of the contacts' file."""
-    return Actor(contact.name, Role.OFFICE if Told.OFFICE in contact.roles else Role.CHIEF)
+    """The actor for a contact who is not among the people, by the roles of the contacts' file."""
+    return Actor(contact.name, Role.OFFICE if ContactRole.OFFICE in contact.roles else Role.CHIEF)
 
 
 def _note(
     connection: sa.Connection, number: int, actor: Actor, remark: str, now_ms: int, source: str, policy: Policy
 ) -> None:
-    """Write it into the incident's history: as an acceptance where that is possible, else as a remark."""
+    """Add the confirmation to the history: as an acceptance where that is allowed, else as a comment."""
     state = incident_store.get(connection, number).state
     accepts = [Action.ACCEPT] if state is State.REPORTED and actor.may(Right.ACCEPT) else []
     for action in (*accepts, Action.COMMENT):

@@ -1,6 +1,7 @@
-"""Whom messages reach, and how: contacts of a file (``config/contacts.sample.toml``) and of the people. Pure.
+"""Contacts: whom messages reach by which channels, and the steps of escalation. Pure.
 
-The address of a channel is a secret: it is in no ``repr``, no log and no answer; a channel is named by its kind alone.
+Contacts come from a file (``config/contacts.sample.toml``) and from the people. The address of a channel is a secret:
+it is in no ``repr``, log or answer, where a channel is named by its kind.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,32 +19,32 @@ from infra.toml_file import Table, parse
 
 
 class Role(StrEnum):
-    """Why somebody is told."""
+    """Role of a contact."""
 
     OFFICE = "office"
-    """河长办: takes turns on call; all of them where nobody is on call."""
+    """河长办: on call in turn; all of them where nobody is on call."""
     CHIEF = "chief"
     """A chief, a deputy or a grid worker: answers for regions or reaches."""
     ENGINEER = "engineer"
-    """Looks after sensors: gets what is blue."""
+    """Maintains sensors: gets messages of colour blue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One way to somebody; ``short``: only the first line goes there, as an SMS gateway wants it."""
+    """A channel to a contact; ``short``: it takes the first line only, as an SMS gateway does."""
 
     url: str = field(repr=False)
     short: bool = False
 
     @property
     def kind(self) -> str:
-        """What may be shown of it: the scheme of its address."""
+        """The scheme of its address, which may be shown."""
         return self.url.partition("://")[0].lower()
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """Somebody who gets messages; ``regions`` and ``reaches`` empty: everywhere. ``least``: nothing less urgent."""
+    """A recipient of messages; ``regions`` and ``reaches`` empty: everywhere. ``least``: nothing less urgent."""
 
     key: str
     name: str
@@ -57,7 +58,7 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a station stands: its name, regions (lowest first) and reach, and the name of what it is grouped by."""
+    """Where a station lies: its name, regions (lowest first) and reach, and the name of the region it is grouped by."""
 
     name: Text
     regions: tuple[str, ...] = ()
@@ -66,7 +67,7 @@ class Place:
 
     @property
     def bucket(self) -> str:
-        """What messages are gathered by."""
+        """The key by which messages are gathered: the lowest region."""
         return self.regions[0] if self.regions else ""
 
 
@@ -90,7 +91,7 @@ class Directory:
         return found
 
     def called(self, name: str) -> Contact | None:
-        """The contact of a person as the record names people; None for somebody who cannot be reached."""
+        """The contact of a person by name or key; None for somebody who cannot be reached."""
         return next((one for one in self.contacts if name in (one.name, one.key)), None)
 
     def office(self, duty: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
@@ -114,7 +115,7 @@ class Directory:
         return tuple(c.key for c in self.contacts if Role.CHIEF in c.roles and region and region in c.regions)
 
     def engineers(self, place: Place) -> tuple[str, ...]:
-        """Who looks after the sensors of a place."""
+        """Who maintains the sensors of a place."""
         return tuple(
             one.key
             for one in self.contacts
@@ -122,10 +123,10 @@ class Directory:
         )
 
     def steps(self, place: Place, colour: Colour, duty: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-        """Who is told of something at a place: first, and after each time nobody confirmed. Nobody is in two steps.
+        """The steps of escalation at a place: who is called first, and who next where nobody confirmed.
 
-        Red and orange: who is on call and the nearest chief, then the next of each. Yellow: the chiefs, the office only
-        where there are none. Blue: engineers, or the office.
+        Nobody is in two steps. Red and orange: who is on call and the nearest chief, then the next of each. Yellow: the
+        chiefs, the office only where there are none. Blue: engineers, or the office.
         """
         office, chiefs = self.office(duty), self.chiefs(place)
         if colour is Colour.BLUE:
@@ -248,5 +249,5 @@ def _channel(key: str, channel: _Channel, secret_in: Callable[[Path], str]) -> C
 
 
 def word(role: Role) -> Text:
-    """What people call a role."""
+    """The name of a role in both languages."""
     return say(f"notice.role_{role}")

@@ -1,12 +1,12 @@
-"""Messages to people: made from what goes into the outbox, sent through a contact's channels, repeated upwards.
+"""Send messages to people: a worker that enqueues, escalates and sends them through the contacts' channels.
 
-A thread goes round: what is new in the outbox becomes messages (once: the mark moves in the same transaction), what
-nobody confirmed goes one step up, and what is due is sent. None of it touches the transaction that stores readings.
-A message is claimed before it is sent, as a delivery is (``governance.notify.outbox``): a worker that dies between
-sending and writing it down sends it again, which is rare and better than not at all.
+Each round has three steps. `Messenger.make` turns new events of the outbox into messages, each event once: the mark
+moves in the same transaction. `Messenger.escalate` calls the next contacts where nobody confirmed in time. Then due
+messages are claimed and sent; a message whose worker dies between sending and recording it is sent again.
 
-A channel that does not take a message is followed by the contact's next one at once; after the last the first is tried
-again, later each time, until the message is given up and stays visible as dead.
+A message that a channel does not take goes to the contact's next channel at once; after the last the first is tried
+again with growing delay, until the message is given up and stays visible as dead. What is sent to whom is decided in
+`governance.notify.planning`, its words are in `governance.notify.wording`.
 """
 
 import json
@@ -18,8 +18,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,68 +26,44 @@ import structlog
 
 from governance.incidents import active_findings
 from governance.incidents.finding import Colour
-from governance.incidents.headline import Headline, of_json
-from governance.incidents.model import FINAL, WAITS_FOR, State
+from governance.incidents.model import Incident
+from governance.incidents.rows import incident_from_row
 from governance.notify import channels, clock_correction, oncall
 from governance.notify import store as notice_store
 from governance.notify.channels import Outcome
 from governance.notify.contacts import Channel, Contact, Directory, Place
-from governance.notify.policy import (
-    AFTER,
-    CALLS,
-    NONE,
-    STALE_MS,
-    TEST,
-    Item,
-    Kind,
-    Links,
-    Policy,
-    Present,
-    asks,
-    compose,
-    concerned,
-    kind_of,
+from governance.notify.links import Links
+from governance.notify.message import AFTER, TEST, Item, Kind, NoticeRequest, asks
+from governance.notify.planning import (
+    REGION,
+    Circumstances,
+    OutboxEvent,
+    place_fields,
+    place_keys,
+    plan_escalation,
+    plan_notices,
 )
-from governance.notify.store import Notice, NoticeRequest
+from governance.notify.policy import STALE_MS, Policy
+from governance.notify.store import Notice
 from governance.notify.tables import notice as notices_
 from governance.notify.tables import notice_mark as marks_
 from governance.notify.tables import notice_watch as watches_
+from governance.notify.wording import NONE, Present, compose
 from governance.tables import incident as incidents_
 from governance.tables import outbox
 from infra.database import Database, in_order
 from infra.errors import StorageUnavailable
 from infra.periodic import PeriodicWorker
-from infra.texts import Text, sentence
-from infra.times import to_ms
+from infra.texts import sentence
+
+__all__ = ["REGION", "Bucket", "Messenger"]
 
 AT_ONCE = 500
 LEASE_MS = 120_000
 """Longer than any channel takes: a claim is not renewed."""
 BACKOFF_S, BACKOFF_CAP_S = 5.0, 600.0
-UNCONFIRMED = frozenset({State.REPORTED, State.REOPENED})
-"""States in which nobody has said yet that they know."""
-SETTLING = frozenset(
-    {
-        "accepted",
-        "rejected",
-        "dispatched",
-        "started",
-        "returned",
-        "transferred",
-        "contributed",
-        "finished",
-        "verified",
-        "reworked",
-        "closed",
-        "false_alarm",
-        "absorbed",
-        "paused",
-    }
-)
-"""What somebody does who knows of the incident: nobody is called for it any more, until it calls anew."""
 _MARK = "outbox"
-REGION = "@"
-"""Before a region's code where a station's key may stand, too."""
+"""The name of the mark up to which events have become messages."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -104,7 +79,7 @@ class _Claimed:
 
 
 class Bucket:
-    """So many messages a minute through each channel; what does not fit waits. Used by several threads."""
+    """Token bucket: at most ``per_minute`` messages through each channel. Thread-safe."""
 
     def __init__(self, per_minute: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._per_minute = per_minute
@@ -113,7 +88,7 @@ class Bucket:
         self._lock = threading.Lock()
 
     def wait_s(self, url: str) -> float:
-        """0 and one taken, or the seconds until there is one."""
+        """Take a token and return 0, or return the seconds until there is one."""
         with self._lock:
             now = self._monotonic()
             have, at = self._full.get(url, (float(self._per_minute), now))
@@ -126,20 +101,20 @@ class Bucket:
 
 
 class Messenger(PeriodicWorker):
-    """A thread that tells people. One for a database, two do no harm.
+    """A thread that sends messages. One for a database is enough; two do no harm.
 
     Parameters
     ----------
     directory : callable
         The contacts as they are now.
     places : callable
-        Where stations stand, by key, and regions, by their code after ``REGION``; what is not registered is left out.
+        Where stations lie, by key, and regions, by their code after ``REGION``; what is not registered is left out.
     links : Links or None
         Makes the links by which somebody confirms; without it messages have none.
     present : callable
         The newest usable values of series, by station and parameter; what cannot be read is left out.
     send : callable
-        Sends through a channel; ``governance.notify.channels.send`` unless a test looks on.
+        Sends through a channel.
     """
 
     def __init__(
@@ -218,7 +193,7 @@ class Messenger(PeriodicWorker):
         mark_of = sa.select(marks_.c.mark).where(marks_.c.name == _MARK)
         with self._database.read() as connection:
             newest, mark = connection.execute(newest_id).scalar_one(), connection.execute(mark_of).scalar()
-        if mark is None:  # what happened before anybody was to be told is not told
+        if mark is None:  # events older than the first messenger are not told
             with self._database.write() as connection:
                 in_order(connection, outbox)
                 if connection.execute(mark_of).scalar() is None:
@@ -242,68 +217,28 @@ class Messenger(PeriodicWorker):
         return len(rows)
 
     def _make(self, connection: sa.Connection, rows: Sequence[Any]) -> None:
-        now_ms, policy, directory = self._clock(), self._policy, self._directory()
+        """Plan the messages of these rows of the outbox and write the plan."""
+        now_ms, directory = self._clock(), self._directory()
         if not directory.contacts:
             return  # nobody is told, and nobody is waited for to confirm
-        events = [(row, json.loads(row.body).get("data")) for row in rows if row.incident_id is not None]
-        events = [(row, data) for row, data in events if isinstance(data, dict) and "incident" in data]
-        states = self._states(connection, {row.incident_id for row, _ in events})
-        places = self._places(connection, {key for _, data in events for key in _keys(data)})
-        duty = oncall.on_call(connection, now_ms)
-        on_duty = {key for keys in directory.office(duty)[:1] for key in keys}
-        kinds = [(row.incident_id, kind_of(data, row.notify)) for row, data in events]
-        baseless = active_findings.baseless(connection, {number for number, kind in kinds if kind is Kind.WITHDRAWN})
-        settled: set[int] = set()
-        called = notice_store.recipients_of(connection, {number for number, kind in kinds if kind in AFTER})
-        heard = notice_store.recipients_of(connection, {n for n, kind in kinds if kind is Kind.WITHDRAWN}, called=False)
-        wanted: list[NoticeRequest] = []
-        watched: dict[int, tuple[Colour, int]] = {}
-        for row, data in events:
-            kind, number = kind_of(data, row.notify), row.incident_id
-            if data["what"] in SETTLING or (kind is Kind.WITHDRAWN and number in baseless):
-                settled.add(number)
-                watched.pop(number, None)
-                wanted = [one for one in wanted if one.item.incident_id != number or one.item.kind not in CALLS]
-            stale = now_ms - row.created_at_ms > STALE_MS
-            if kind is None or stale or (kind in CALLS and not _calls(kind, states.get(number))):
-                continue
-            place = _place(places, data)
-            colour = _urgency(kind, data)
-            steps = directory.steps(place, colour, duty)
-            who = tuple(called.get(number, ())) if kind in AFTER else _first(kind, steps, data)
-            named = [one.key for one in map(directory.called, concerned(data, kind)) if one is not None]
-            if named:  # the case has somebody: the others are not told of their task, but who is above of what is late
-                above = directory.chiefs_of(data.get("escalated_to") or "") if kind is Kind.OVERDUE else ()
-                who = (*named, *above)
-            if kind is Kind.WITHDRAWN:
-                who = (*who, *heard.get(number, ()))
-            if kind is Kind.EMERGENCY:  # called out again by its history; here it is only kept open to be confirmed
-                watched[number] = (colour, now_ms + STALE_MS + 1)
-            due_ms = policy.unconfirmed_at(colour, now_ms) if kind in CALLS and row.notify == "page" else None
-            minutes = policy.confirm.get(colour) if due_ms is not None else None
-            where, (step, deadline_ms) = place.region or place.name, _deadline(kind, data)
-            item = Item(
-                number,
-                kind,
-                colour,
-                row.created_at_ms,
-                where,
-                Text(**data["text"]),
-                minutes,
-                _headline(data, where),
-                to_ms(datetime.fromisoformat(data["since"])),
-                deadline_ms,
-                step,
-            )
-            if due_ms is not None:
-                watched[number] = (colour, due_ms)
-            wanted += [
-                NoticeRequest(key, place.bucket, item, policy.due(colour, now_ms, on_duty=key in on_duty))
-                for key in dict.fromkeys(who)
-            ]
-        notice_store.drop(connection, settled)
-        notice_store.watch(connection, watched, now_ms)
-        notice_store.enqueue(connection, wanted, now_ms, policy)
+        events = _events(rows)
+        withdrawn = {event.incident_id for event in events if event.kind is Kind.WITHDRAWN}
+        ended = {event.incident_id for event in events if event.kind in AFTER}
+        now = Circumstances(
+            now_ms,
+            self._policy,
+            directory,
+            oncall.on_call(connection, now_ms),
+            self._places(connection, {key for event in events for key in place_keys(event.data)}),
+            _states(connection, {event.incident_id for event in events}),
+            active_findings.baseless(connection, withdrawn),
+            notice_store.recipients_of(connection, ended),
+            notice_store.recipients_of(connection, withdrawn, called=False),
+        )
+        plan = plan_notices(events, now)
+        notice_store.drop(connection, plan.settled)
+        notice_store.watch(connection, plan.watched, now_ms)
+        notice_store.enqueue(connection, plan.requests, now_ms, self._policy)
 
     # -- escalated -------------------------------------------------------------------------------------------------
 
@@ -317,57 +252,36 @@ class Messenger(PeriodicWorker):
         with self._database.write() as connection:
             rows = connection.execute(due.with_for_update(skip_locked=True)).mappings().all()
             query = sa.select(incidents_).where(incidents_.c.id.in_([row["incident_id"] for row in rows]))
-            known = {row["id"]: row for row in connection.execute(query).mappings()}
-            places = self._places(connection, {key for row in known.values() for key in _keys(row)})
-            directory, duty = self._directory(), oncall.on_call(connection, now_ms)
-            over: set[int] = set()
-            wanted: list[NoticeRequest] = []
+            found = [incident_from_row(row, (), ()) for row in connection.execute(query).mappings()]
+            incidents = {incident.id: incident for incident in found}
+            keys = {key for incident in found for key in place_keys(place_fields(incident))}
+            places = self._places(connection, keys)
+            now = Circumstances(now_ms, policy, self._directory(), oncall.on_call(connection, now_ms), places)
+            settled: set[int] = set()
+            requests: list[NoticeRequest] = []
             for row in rows:
-                incident = known[row["incident_id"]]
-                if incident["state"] in FINAL or now_ms - row["since_ms"] > STALE_MS:
-                    over.add(incident["id"])
-                    continue
-                wanted += self._raise(connection, row, incident, places, directory, duty, now_ms)
-            notice_store.drop(connection, over)
-            notice_store.enqueue(connection, wanted, now_ms, policy)
+                incident = incidents[row["incident_id"]]
+                if not incident.is_open or now_ms - row["since_ms"] > STALE_MS:
+                    settled.add(incident.id)
+                else:
+                    requests += self._escalate_one(connection, row, incident, now)
+            notice_store.drop(connection, settled)
+            notice_store.enqueue(connection, requests, now_ms, policy)
         return len(rows)
 
-    def _raise(
-        self,
-        connection: sa.Connection,
-        row: Any,
-        incident: Any,
-        places: Mapping[str, Place],
-        directory: Directory,
-        duty: Sequence[Sequence[str]],
-        now_ms: int,
+    def _escalate_one(
+        self, connection: sa.Connection, watch: Any, incident: Incident, now: Circumstances
     ) -> list[NoticeRequest]:
-        colour, step, place = Colour(row["colour"]), row["step"] + 1, _place(places, incident)
-        steps = directory.steps(place, colour, duty)
-        left = step < len(steps)
-        due_ms = self._policy.unconfirmed_at(colour, now_ms) if left else None
-        this = sa.update(watches_).where(watches_.c.incident_id == incident["id"])
+        """Write the next step of a watched incident; the messages it takes, none where nobody is left to tell."""
+        step = watch["step"] + 1
+        requests, due_ms = plan_escalation(incident, Colour(watch["colour"]), step, watch["since_ms"], now)
+        this = sa.update(watches_).where(watches_.c.incident_id == incident.id)
         connection.execute(this.values(step=step, due_at_ms=due_ms))
-        if not left:
-            log.error("nobody confirmed an incident, and nobody is left to tell", incident_id=incident["id"])
-            return []
-        log.warning("nobody confirmed an incident in time: one step up", incident_id=incident["id"], step=step)
-        title = {"zh": incident["title_zh"], "en": incident["title_en"]}
-        waited = round((now_ms - row["since_ms"]) / 60_000)
-        where = place.region or place.name
-        data = {"headline": incident["headline"], "kind": incident["kind"], "title": title}
-        item = Item(
-            incident["id"],
-            Kind.ESCALATED,
-            colour,
-            now_ms,
-            where,
-            Text(**title),
-            waited,
-            _headline(data, where),
-            incident["since_ms"],
-        )
-        return [NoticeRequest(key, place.bucket, item, now_ms) for key in steps[step]]
+        if requests:
+            log.warning("nobody confirmed an incident in time: one step up", incident_id=incident.id, step=step)
+        else:
+            log.error("nobody confirmed an incident, and nobody is left to tell", incident_id=incident.id)
+        return requests
 
     # -- sent ------------------------------------------------------------------------------------------------------
 
@@ -392,17 +306,17 @@ class Messenger(PeriodicWorker):
         claim = {"claimed_by": self._owner, "claimed_until_ms": now_ms + LEASE_MS}
         with self._database.write() as connection:
             ids = list(connection.execute(due.with_for_update(skip_locked=True)).scalars())
-            self._bury(connection, ids, now_ms)
+            self._give_up_old(connection, ids, now_ms)
             taken = sa.update(notices_).where(n.id.in_(ids)).values(claim).returning(notices_)
             found = {row["id"]: notice_store.of(row) for row in connection.execute(taken).mappings()}
-            told = notice_store.items(connection, ids)
+            items_of = notice_store.items(connection, ids)
             claimed = []
             for one in ids:
                 if found[one].status != "pending":
                     continue
-                if one in told:
-                    items = notice_store.first_told(connection, found[one], told[one])
-                    claimed.append(_Claimed(self._written(connection, found[one], items), tuple(items)))
+                if one in items_of:
+                    items = notice_store.with_first_mentions(connection, found[one], items_of[one])
+                    claimed.append(_Claimed(self._with_body(connection, found[one], items), tuple(items)))
                 else:  # everything it was to tell of has been confirmed meanwhile
                     gone = {"status": "cancelled", "claimed_by": None, "claimed_until_ms": None}
                     connection.execute(sa.update(notices_).where(n.id == one).values(gone))
@@ -410,8 +324,8 @@ class Messenger(PeriodicWorker):
             self._in_flight |= {one.notice.id for one in claimed}
         return claimed
 
-    def _bury(self, connection: sa.Connection, ids: Sequence[int], now_ms: int) -> None:
-        """Messages of days ago, as a restored backup has them, are not sent any more."""
+    def _give_up_old(self, connection: sa.Connection, ids: Sequence[int], now_ms: int) -> None:
+        """Give up messages of days ago, as a restored backup has them."""
         old = (notices_.c.id.in_(ids), notices_.c.attempts == 0, notices_.c.created_at_ms < now_ms - 2 * STALE_MS)
         gone = {"status": "dead", "last_error": sentence("notice.too_old")}
         number = connection.execute(sa.update(notices_).where(*old).values(gone)).rowcount
@@ -419,12 +333,12 @@ class Messenger(PeriodicWorker):
             self.counts["dead"] += number
             log.error("messages are too old to be told", count=number)
 
-    def _written(self, connection: sa.Connection, notice: Notice, told: Sequence[Item]) -> Notice:
-        """The message with its words; from here on nothing is added to it."""
+    def _with_body(self, connection: sa.Connection, notice: Notice, items: Sequence[Item]) -> Notice:
+        """The message with its body; from here on no item is added to it."""
         contact = self._directory().get(notice.contact)
         if notice.body is not None or contact is None:
             return notice
-        body = compose(told, contact.language, short=False, link=self._link(notice, told))
+        body = compose(items, contact.language, short=False, link=self._link(notice, items))
         connection.execute(sa.update(notices_).where(notices_.c.id == notice.id).values(body=body))
         return notice
 
@@ -441,7 +355,7 @@ class Messenger(PeriodicWorker):
         try:
             contact = self._directory().get(notice.contact)
             if contact is None:
-                self._settle(notice, None, Outcome(False, sentence("notice.contact_gone")), final=True)
+                self._record_outcome(notice, None, Outcome(False, sentence("notice.contact_gone")), final=True)
                 return
             channel = contact.channels[notice.attempts % len(contact.channels)]
             wait_s = self._bucket.wait_s(channel.url)
@@ -455,7 +369,7 @@ class Messenger(PeriodicWorker):
                 for short in (False, True)
             )
             outcome = self._send(channel, self._title, short if channel.short else whole)
-            self._settle(notice, (contact, channel), outcome, body=whole)
+            self._record_outcome(notice, (contact, channel), outcome, body=whole)
         except StorageUnavailable as error:
             log.warning("what came of a message could not be written down", notice_id=notice.id, error=str(error))
         except Exception:
@@ -470,10 +384,10 @@ class Messenger(PeriodicWorker):
         with self._database.write() as connection:
             connection.execute(sa.update(notices_).where(notices_.c.id == notice.id).values(later))
 
-    def _settle(
+    def _record_outcome(
         self,
         notice: Notice,
-        way: tuple[Contact, Channel] | None,
+        sent_by: tuple[Contact, Channel] | None,
         outcome: Outcome,
         *,
         final: bool = False,
@@ -482,88 +396,50 @@ class Messenger(PeriodicWorker):
         now_ms, attempts = self._clock(), notice.attempts + 1
         values: dict[str, Any] = {"attempts": attempts, "claimed_by": None, "claimed_until_ms": None}
         values |= {} if body is None else {"body": body}
-        if outcome.ok and way is not None:
-            values |= {"status": "sent", "sent_at_ms": now_ms, "sent_by": way[1].kind, "last_error": None}
+        if outcome.ok and sent_by is not None:
+            values |= {"status": "sent", "sent_at_ms": now_ms, "sent_by": sent_by[1].kind, "last_error": None}
         else:
             over = now_ms - notice.created_at_ms >= self._policy.give_up_hours * 3_600_000
             values |= {"last_error": outcome.error}
             if final or over:
                 values |= {"status": "dead"}
             else:
-                values |= {"due_at_ms": now_ms + round(1000 * _wait_s(attempts, len(way[0].channels) if way else 1))}
+                values |= {
+                    "due_at_ms": now_ms
+                    + round(1000 * _retry_delay_s(attempts, len(sent_by[0].channels) if sent_by else 1))
+                }
         mine = (notices_.c.id == notice.id, notices_.c.status == "pending")
         with self._database.write() as connection:
             connection.execute(sa.update(notices_).where(*mine).values(values))
         status = values.get("status")
         self.counts["sent" if status == "sent" else "dead" if status == "dead" else "failed"] += 1
-        told = {"notice_id": notice.id, "contact": notice.contact, "attempts": attempts}
+        fields = {"notice_id": notice.id, "contact": notice.contact, "attempts": attempts}
         if status == "sent":
-            log.info("told", channel=values["sent_by"], waited_ms=now_ms - notice.created_at_ms, **told)
+            log.info("told", channel=values["sent_by"], waited_ms=now_ms - notice.created_at_ms, **fields)
         elif status == "dead":
-            log.error("a message is given up", error=outcome.error, **told)
+            log.error("a message is given up", error=outcome.error, **fields)
         else:
-            log.warning("a channel did not take a message", error=outcome.error, **told)
-
-    def _states(self, connection: sa.Connection, ids: set[int]) -> dict[int, str]:
-        query = sa.select(incidents_.c.id, incidents_.c.state).where(incidents_.c.id.in_(sorted(ids)))
-        return {row.id: row.state for row in connection.execute(query)}
+            log.warning("a channel did not take a message", error=outcome.error, **fields)
 
 
-def _keys(incident: Any) -> tuple[str, str]:
-    """What may say where an incident is: its station, and with a mark before it the region somebody named."""
-    return str(incident["station"]), f"{REGION}{incident.get('region') or ''}"
-
-
-def _place(places: Mapping[str, Place], incident: Any) -> Place:
-    """Where an incident is: its station's place in the incident's region, else where it was reported from."""
-    station, region = _keys(incident)
-    if station in places and region in places:
-        return replace(places[station], regions=places[region].regions, region=places[region].region)
-    if station in places:
-        return places[station]
-    place = places.get(region) or Place(Text(station, station))
-    return replace(place, reach=str(incident.get("reach") or ""))
-
-
-def _headline(data: Mapping[str, Any], place: Text) -> Headline:
-    """What an event is about; of what people report its words, and where it is."""
-    found = of_json(data.get("headline"))
-    if found is not None:
-        return found
-    return Headline(place if data["kind"] == "report" else Text("", ""), Text(**data["title"]))
-
-
-def _deadline(kind: Kind, data: Mapping[str, Any]) -> tuple[str, int | None]:
-    """The step that waits and when it has to be done (ms)."""
-    if kind is Kind.EMERGENCY:
-        return "report", (data.get("details") or {}).get("report_by")
-    phase = WAITS_FOR.get(State(data["state"]))
-    due = data.get("due_at")
-    return (phase.value, to_ms(datetime.fromisoformat(due))) if phase is not None and due else ("", None)
-
-
-def _calls(kind: Kind, state: str | None) -> bool:
-    """Whether an incident in this state calls: what opened only while nobody knows, what became worse until its end."""
-    return state in UNCONFIRMED if kind is Kind.OPENED else state is not None and state not in FINAL
-
-
-def _urgency(kind: Kind, data: Mapping[str, Any]) -> Colour:
-    """As which colour something is told: late data as blue, an emergency as red."""
-    if kind is Kind.EMERGENCY:
-        return Colour.RED
-    return Colour.BLUE if kind is Kind.PAST else Colour(data["colour"])
-
-
-def _first(kind: Kind, steps: Sequence[tuple[str, ...]], data: Mapping[str, Any]) -> tuple[str, ...]:
-    """Who is told first: what is overdue or supervised goes one step up as well, an emergency one with each call."""
-    if kind in {Kind.OVERDUE, Kind.SUPERVISED, Kind.EMERGENCY}:
-        calls = (data.get("details") or {}).get("calls", 0) if kind is Kind.EMERGENCY else 0
-        return tuple(key for step in steps[: 2 + calls] for key in step)
-    return steps[0] if steps else ()
-
-
-def _wait_s(attempts: int, ways: int) -> float:
+def _retry_delay_s(attempts: int, channel_count: int) -> float:
     """Seconds until the next attempt: the next channel at once, the first one again after a while."""
-    if attempts % ways:
+    if attempts % channel_count:
         return 0.0
-    return min(BACKOFF_CAP_S, BACKOFF_S * 2.0 ** min(attempts // ways - 1, 20))
+    return min(BACKOFF_CAP_S, BACKOFF_S * 2.0 ** min(attempts // channel_count - 1, 20))
+
+
+def _events(rows: Sequence[Any]) -> list[OutboxEvent]:
+    """The events of rows of the outbox that are about an incident."""
+    found = []
+    for row in rows:
+        data = json.loads(row.body).get("data") if row.incident_id is not None else None
+        if isinstance(data, dict) and "incident" in data:
+            found.append(OutboxEvent(row.incident_id, row.notify, row.created_at_ms, data))
+    return found
+
+
+def _states(connection: sa.Connection, ids: Collection[int]) -> dict[int, str]:
+    """The states of incidents now, by number."""
+    query = sa.select(incidents_.c.id, incidents_.c.state).where(incidents_.c.id.in_(sorted(ids)))
+    return {row.id: row.state for row in connection.execute(query)}

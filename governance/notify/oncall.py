@@ -1,11 +1,11 @@
-"""Who of the office is on call: shifts, made from a plan (weeks in turn, holidays, single shifts) and kept as they are.
+"""On-call shifts of the office: read a plan (rotation, holidays, single shifts), store it, list who is on call.
 
 A plan is a TOML file (``config/oncall.sample.toml``). Where shifts of one rank overlap, the one of the higher priority
 holds: a single shift over a holiday's, a holiday's over the rotation.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Annotated
 
@@ -69,31 +69,31 @@ class _Plan(Table):
 
 
 def read(text: str, known: Callable[[str], bool]) -> tuple[list[Shift], list[Text]]:
-    """The shifts of a plan, and what a reader should know (a year whose holidays nobody knows yet).
+    """The shifts of a plan, and notes on it (a year whose holidays are not published yet).
 
     ``known`` tells whether there is a contact of this key. Raises ConfigurationError naming the first fault.
     """
     plan = parse(text, _Plan)
     named = [p for r in plan.rotation for p in (*r.people, *r.holidays)] + [s.person for s in plan.shift]
-    strange = [person for person in named if not known(person)]
-    if strange:
-        raise ConfigurationError(sentence("notices.no_contact", strange=strange[0]))
+    unknown = [person for person in named if not known(person)]
+    if unknown:
+        raise ConfigurationError(sentence("notices.no_contact", strange=unknown[0]))
     found: list[Shift] = []
-    told: list[Text] = []
+    notes: list[Text] = []
     for rotation in plan.rotation:
-        shifts, notes = _turns(rotation)
-        found += shifts
-        told += notes
+        turns, remarks = _turns(rotation)
+        found += turns
+        notes += remarks
     found += [Shift(s.person, to_ms(s.begins), to_ms(s.until), s.rank, SINGLE) for s in plan.shift]
     if not found:
         raise ConfigurationError(sentence("notices.no_plan"))
-    return found, told
+    return found, notes
 
 
 def replace(connection: sa.Connection, shifts: Sequence[Shift], *, by: str, now_ms: int) -> int:
-    """Put a plan in force: from its first shift on, what was planned before is dropped. Returns how many were dropped.
+    """Replace what was planned from the first of these shifts on; returns how many shifts were dropped.
 
-    A shift under way at that moment ends there. The plan goes into the trail. The caller commits.
+    A shift under way at that instant ends there. The plan is appended to the audit trail. The caller commits.
     """
     c = oncall_shift.c
     begin = min(shift.starts_at_ms for shift in shifts)
@@ -106,25 +106,14 @@ def replace(connection: sa.Connection, shifts: Sequence[Shift], *, by: str, now_
 def add(
     connection: sa.Connection, shifts: Iterable[Shift], *, by: str, now_ms: int, what: str = "oncall.added"
 ) -> None:
-    """Add shifts to what is planned, and tell the trail; the caller commits."""
-    rows = [
-        {
-            "person": s.person,
-            "rank": s.rank,
-            "priority": s.priority,
-            "starts_at_ms": s.starts_at_ms,
-            "ends_at_ms": s.ends_at_ms,
-            "by": by,
-            "at_ms": now_ms,
-        }
-        for s in shifts
-    ]
+    """Add shifts to the plan and the audit trail; the caller commits."""
+    rows = [asdict(shift) | {"by": by, "at_ms": now_ms} for shift in shifts]
     connection.execute(sa.insert(oncall_shift), rows)
     audit_trail.append(connection, what, kind="oncall", id="office", body={"shifts": rows}, by=by, at_ms=now_ms)
 
 
 def on_call(connection: sa.Connection, at_ms: int) -> list[list[str]]:
-    """The keys on call at an instant, by rank, those called first in front; nobody: an empty list."""
+    """The keys on call at an instant, by rank, those called first in front; empty where nobody is."""
     return ranks(shifts(connection, at_ms, at_ms + 1), at_ms)
 
 
@@ -188,7 +177,7 @@ def holidays(begins: date, until: date) -> tuple[list[date], list[int]]:
 
     From the package chinesecalendar, which is published anew each year after the State Council's notice.
     """
-    import chinese_calendar  # its tables are read only where somebody plans
+    import chinese_calendar  # large, and seldom needed
 
     found: list[date] = []
     unknown: set[int] = set()

@@ -1,27 +1,26 @@
-"""Deliveries: what has been decided reaches the external platform, in order, once it can, or says why not.
+"""Outbox: deliver incident events to the external platform, in order, at least once.
 
-A row is *pending* until the receiver took it (*delivered*) or refused it for good (*refused*: a dead letter that stays
-visible and can be sent again). Between sending and settling the process may die: the row is sent again under the same
-event id, and the receiver knows it already.
+A row is *pending* until the receiver accepts it (*delivered*) or rejects it for good (*refused*: a dead letter that
+stays visible and can be sent again). A process that dies between sending and recording sends the row again under the
+same event id, which the receiver knows already.
 
-A flood of findings is not a flood of events. What only tells of one more finding (``repeats``) waits while its incident
-was told of a moment ago, and is *superseded*, never sent, once a later event of the incident may be sent: each event
-tells how the incident stands. What was tried once is tried until it is settled. What changes an incident (state,
-colour, what people did) waits for nothing and is never superseded.
+Repetitions are gathered. An event of one more finding (``repeats``) waits while an event of its incident was delivered
+a moment ago, and is *superseded*, never sent, once a later event of the incident may be sent: each event holds the
+whole state of the incident. A row that was tried once is tried until it is settled. An event that changes an incident
+(state, colour, what people did) neither waits nor is superseded.
 
-Several workers may deliver for one database. A worker claims rows before it sends them, in a short transaction of its
-own, and holds the claim until it has written down the answer:
+Several workers may deliver for one database. A worker claims rows in a short transaction before it sends them, and
+holds the claim until it has recorded the answer:
 
-- A claim is a lease (``claimed_until_ms``) and not a lock: no transaction stays open while a receiver takes its time,
-  and what a killed worker held is free again after ``LEASE_S`` at the latest. A living worker renews its claims, so
-  that a slow receiver may take longer than the lease.
-- On PostgreSQL workers skip rows that another one is claiming at this moment (``FOR UPDATE SKIP LOCKED``); on SQLite
-  they claim one after the other.
-- Of each incident only the oldest pending row may be claimed: its order holds whoever sends it.
-- A worker that stood still for longer than its lease (a suspended machine) finds its row sent by another one. The event
-  then went out twice under one id, which the receiver knows; that is the price of not waiting for the dead.
+- A claim is a lease (``claimed_until_ms``), not a lock: no transaction stays open during a request, and the rows of a
+  killed worker are free again after ``LEASE_S`` at the latest. A living worker renews its claims.
+- On PostgreSQL workers skip rows that another one is claiming (``FOR UPDATE SKIP LOCKED``); on SQLite they claim one
+  after the other.
+- Of each incident only the oldest pending row may be claimed, which keeps the order whoever sends.
+- A worker suspended for longer than its lease finds its row sent by another one. The event then went out twice under
+  one id.
 
-Leases are compared by the workers' own clocks, which must agree to some seconds.
+Leases are compared by the workers' own clocks, which must agree within some seconds.
 """
 
 import contextlib
@@ -57,25 +56,26 @@ from infra.texts import say, sentence
 from infra.times import to_ms
 
 BODY_LIMIT = 64 * 1024
-"""Bytes of an answer we read."""
+"""Bytes of an answer that are read."""
 
 RETRY_AFTER_CAP_S = 3600.0
+"""The longest wait that a receiver may ask for."""
 KEEP_ALIVE_S = 2.0
-"""Idle connections are dropped after this: servers close theirs after 5 s, and a send must not meet that moment."""
+"""Idle connections are closed after this, before servers close theirs, usually after 5 s."""
 
 LEASE_S = 20.0
-"""For how long a claim holds unless it is renewed, which is done when half of it has passed."""
+"""How long a claim holds; it is renewed when half of it has passed."""
 
-LEASE_MOST_MS = 120_000
-"""No worker of ours claims for longer."""
+LEASE_MAX_MS = 120_000
+"""The longest lease of any worker."""
 
-TELL_AGAIN_S = 600.0
+LOG_AGAIN_S = 600.0
+"""The same trouble of the receiver is logged once within this time."""
 GATHER_S = 60.0
-"""A repetition waits until its incident was last told of this long ago; a quarter where it pages. As messages to people
-do; our choice."""
+"""A repetition waits until this long after the last delivered event of its incident; a quarter where it pages."""
 
-REMEMBERED = 300
-"""Characters of an answer kept beside a row."""
+ERROR_MAX_CHARS = 300
+"""Characters of an answer that are kept as the last error."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
@@ -84,13 +84,13 @@ _NOW: sa.BindParameter[int] = sa.bindparam("now", type_=sa.BigInteger)
 
 
 class Status(StrEnum):
-    """Where a delivery stands."""
+    """Status of a delivery."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
     REFUSED = "refused"
     SUPERSEDED = "superseded"
-    """Never sent: a later event of the incident told it."""
+    """Never sent: a later event of the incident includes it."""
 
 
 _PENDING = Status.PENDING.value
@@ -103,7 +103,7 @@ class Verdict(Enum):
     REFUSED = auto()
     LATER = auto()
     MISCONFIGURED = auto()
-    """Tried again like LATER, but somebody has to mend an address, a secret or a right first."""
+    """Tried again like LATER, but an address, a secret or a right has to be corrected first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +131,9 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class PendingCounts:
-    """How much waits, how much was refused, and since when the oldest waiting row exists (ms; None: nothing waits).
+    """How many rows wait, how many were refused, when the oldest waiting row was created (ms UTC; None: none waits).
 
-    A repetition that is still being gathered is late for nobody and not the oldest.
+    A repetition that is still being gathered is not counted as the oldest.
     """
 
     pending: int
@@ -143,7 +143,7 @@ class PendingCounts:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What came of one attempt; ``status`` is None when no answer came, ``retry_after_s`` None when none was asked."""
+    """Outcome of one attempt; ``status`` is None when no answer came, ``retry_after_s`` None when none was asked."""
 
     delivery: Delivery
     at_ms: int
@@ -155,8 +155,8 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt as a watcher sees it: when it began and ended (ms UTC), the HTTP status (None: no answer came), where
-    the delivery stands after it, and the ``data`` of its event."""
+    """One attempt as reported to ``watch``: when it began and ended (ms UTC), the HTTP status (None: no answer), the
+    status of the delivery after it, and the ``data`` of its event."""
 
     delivery: Delivery
     began_ms: int
@@ -167,10 +167,10 @@ class Attempt:
 
 
 def verdict(status: int) -> Verdict:
-    """How an answer is taken.
+    """Classify the HTTP status of an answer.
 
-    2xx and 409 (it has this event already) are delivered; 410 and every other 4xx are refused. 408, 425, 429 and 5xx
-    pass. A redirect, 401, 403 and 404 come from a wrong address or secret: no event is given up for that.
+    2xx and 409 (the receiver has the event already) are delivered; 410 and every other 4xx are refused. 408, 425, 429
+    and 5xx are temporary. A redirect, 401, 403 and 404 come from a wrong address or secret: the event is kept.
     """
     if 200 <= status < 300 or status == HTTPStatus.CONFLICT:
         return Verdict.DELIVERED
@@ -252,7 +252,7 @@ def replay(connection: sa.Connection, delivery_id: int, now_ms: int) -> None:
 
 
 def pending_counts(connection: sa.Connection) -> PendingCounts:
-    """What the metrics show of the outbox."""
+    """Count the rows that wait and those refused."""
     owed = ~outbox.c.repeats | (outbox.c.attempts > 0)
     query = (
         sa.select(outbox.c.status, sa.func.count(), sa.func.min(sa.case((owed, outbox.c.created_at_ms))))
@@ -265,11 +265,11 @@ def pending_counts(connection: sa.Connection) -> PendingCounts:
 
 
 class Deliverer(PeriodicWorker):
-    """A thread that sends pending rows to one address until each is settled; one of any number of workers.
+    """A worker thread that sends pending rows to one address until each is settled; there may be several.
 
     Rows of one incident go one after the other, an earlier one settled before a later one is sent; up to
-    ``concurrency`` incidents are sent at once, those that page first. ``wake()`` after a commit sends at once; what
-    nobody announced (another process, a retry) is found when due, at the latest after ``poll_s``.
+    ``concurrency`` incidents are sent at once, those that page first. ``wake()`` after a commit sends at once; rows of
+    another process and retries are found when due, at the latest after ``poll_s``.
 
     Parameters
     ----------
@@ -288,7 +288,7 @@ class Deliverer(PeriodicWorker):
     gather_s : float
         For how long after an event of an incident its repetitions are gathered, a quarter of it where they page.
     watch : callable
-        Told of every attempt once its outcome is written down; must not block.
+        Called with every attempt once its outcome is recorded; must not block.
     """
 
     def __init__(
@@ -315,7 +315,7 @@ class Deliverer(PeriodicWorker):
             raise ConfigurationError(sentence("platforms.no_url")) from None
         if address.scheme not in {"http", "https"} or not address.host:
             raise ConfigurationError(sentence("platforms.scheme"))
-        cloudevents.sign(secret, "check", 0, b"")  # a secret that cannot sign is found now, not with the first incident
+        cloudevents.sign(secret, "check", 0, b"")  # fails now, not with the first incident
         super().__init__("deliverer")
         self._url = address
         self._host = address.host
@@ -331,8 +331,8 @@ class Deliverer(PeriodicWorker):
         self._poll_s = poll_s
         self._lease_ms = round(lease_s * 1000)
         self._gather_ms = round(gather_s * 1000)
-        self._look = self._due()
-        self._take = self._look.with_for_update(skip_locked=True, of=outbox)
+        self._due_rows = self._due_query()
+        self._claimable_rows = self._due_rows.with_for_update(skip_locked=True, of=outbox)
         self._owner = f"{socket.gethostname()} {os.getpid()} {uuid.uuid4().hex[:12]}"
         self._renew_at_ms = 0
         self._correct_clock = clock_correction.ClockCorrection(self._correct_waits)
@@ -340,7 +340,7 @@ class Deliverer(PeriodicWorker):
         self._lock = threading.Lock()
         self._answers: list[_Answer] = []
         self._in_flight: dict[int, Delivery] = {}  # by incident: on its way or not settled yet; the loop's own
-        self._told: dict[str, float] = {}  # trouble: when it was last told, monotonic seconds
+        self._logged_at: dict[str, float] = {}  # by trouble, monotonic seconds
         self._grace_s = 0.0
         self.last_round_at_ms: int | None = None
         """When the loop last saw the database and had nothing left to hand out: a watcher's proof of life."""
@@ -391,7 +391,7 @@ class Deliverer(PeriodicWorker):
         wait_s = self._poll_s
         if free > 0:
             with self._database.read() as connection:
-                due = connection.execute(self._look, self._asked(now_ms, free)).first() is not None
+                due = connection.execute(self._due_rows, self._due_values(now_ms, free)).first() is not None
                 next_at_ms = connection.execute(_NEXT, {"now": now_ms}).scalar_one()
             if due:
                 for delivery in self._claim(now_ms, free):
@@ -402,14 +402,14 @@ class Deliverer(PeriodicWorker):
         self.last_round_at_ms = self._clock()
         return wait_s
 
-    def _due(self) -> sa.Select[tuple[int, int]]:
-        """The rows (id, incident) that may be sent and are in nobody's hands, the most urgent first; see `_asked`.
+    def _due_query(self) -> sa.Select[tuple[int, int]]:
+        """The unclaimed rows (id, incident) that may be sent, the most urgent first; see `_due_values`.
 
-        Made once: putting it together costs more than running it.
+        Built once: building it costs more than running it.
         """
         o = outbox.c
-        blocked = _another(_OTHER.c.id < o.id, ~_yields(_OTHER, outbox))
-        overtaken = _another(_OTHER.c.id > o.id, _yields(outbox, _OTHER))  # which is ripe no later
+        blocked = _another(_OTHER.c.id < o.id, ~_is_superseded_by(_OTHER, outbox))
+        overtaken = _another(_OTHER.c.id > o.id, _is_superseded_by(outbox, _OTHER))  # which is ripe no later
         first = sa.case((overtaken, sa.false()), else_=~blocked)  # in this order: of a thousand, one is looked at whole
         mine = o.incident_id.in_(sa.bindparam("mine", expanding=True))
         return (
@@ -420,43 +420,40 @@ class Deliverer(PeriodicWorker):
         )
 
     def _ripe(self, row: sa.FromClause) -> sa.ColumnElement[bool]:
-        """Whether a row's time has come: a repetition nobody tried yet waits while its incident was just told of."""
-        told = outbox.alias("told")
+        """Whether a row is due: a repetition not tried yet waits while an event of its incident was just delivered."""
+        delivered = outbox.alias("told")
         last = (
-            sa.select(told.c.delivered_at_ms)
-            .where(told.c.incident_id == row.c.incident_id, told.c.status == Status.DELIVERED.value)
-            .order_by(told.c.id.desc())
+            sa.select(delivered.c.delivered_at_ms)
+            .where(delivered.c.incident_id == row.c.incident_id, delivered.c.status == Status.DELIVERED.value)
+            .order_by(delivered.c.id.desc())
             .limit(1)
             .correlate(row)
             .scalar_subquery()
         )
         wait_ms = sa.case((row.c.notify == "page", self._gather_ms // 4), else_=self._gather_ms)
         last_ms = sa.func.coalesce(last, 0)
-        told_ahead = last_ms > _NOW + SKEW_MS  # by a clock that was wrong: it says nothing of when
-        at_once = ~row.c.repeats | (row.c.attempts > 0) | (last_ms + wait_ms <= _NOW) | told_ahead
+        in_the_future = last_ms > _NOW + SKEW_MS  # written by a wrong clock
+        at_once = ~row.c.repeats | (row.c.attempts > 0) | (last_ms + wait_ms <= _NOW) | in_the_future
         return (row.c.next_attempt_at_ms <= _NOW) & at_once
 
-    def _asked(self, now_ms: int, free: int) -> dict[str, Any]:
-        """What `_due` is asked with: at most ``free`` rows at ``now``, none of incidents that are on their way."""
+    def _due_values(self, now_ms: int, free: int) -> dict[str, Any]:
+        """The values of `_due_query`: at most ``free`` rows due at ``now_ms``, none of incidents on their way."""
         return {"now": now_ms, "free": free, "mine": list(self._in_flight)}
 
     def _claim(self, now_ms: int, free: int) -> list[Delivery]:
-        """Take up to ``free`` of the rows that are due, but none that another worker is claiming at this moment.
-
-        What they tell of as well is superseded.
-        """
+        """Claim up to ``free`` of the due rows, none that another worker is claiming; supersede what they include."""
         claim = {"owner": self._owner, "lease_until": now_ms + self._lease_ms}
         with self._database.write() as connection:
-            due = connection.execute(self._take, self._asked(now_ms, free)).all()
+            due = connection.execute(self._claimable_rows, self._due_values(now_ms, free)).all()
             ids, numbers = [row.id for row in due], [row.incident_id for row in due]
-            connection.execute(_DROP, {"ids": ids, "numbers": numbers, "now": now_ms})
-            rows = {row.id: row for row in connection.execute(_TAKEN, {"ids": ids} | claim)}
+            connection.execute(_SUPERSEDE, {"ids": ids, "numbers": numbers, "now": now_ms})
+            rows = {row.id: row for row in connection.execute(_CLAIM, {"ids": ids} | claim)}
         if not self._in_flight:
             self._renew_at_ms = now_ms + self._lease_ms // 2
         return [_delivery(rows[one]) for one in ids if one in rows]
 
     def _renew(self, now_ms: int) -> None:
-        """Hold on to the rows that are still being sent."""
+        """Renew the claims of the rows that are still being sent."""
         held = outbox.c.id.in_([delivery.id for delivery in self._in_flight.values()])
         longer = sa.update(outbox).where(held, outbox.c.claimed_by == self._owner)
         with self._database.write() as connection:
@@ -464,7 +461,7 @@ class Deliverer(PeriodicWorker):
         self._renew_at_ms = now_ms + self._lease_ms // 2
 
     def _correct_waits(self) -> None:
-        """What was written while the clock was ahead waits no longer than it may."""
+        """Correct waits that were written while the clock was ahead."""
         now_ms = self._clock()
         with self._database.write() as connection:
             clock_correction.deliveries(
@@ -473,24 +470,24 @@ class Deliverer(PeriodicWorker):
                 backoff_s=self._backoff_s,
                 cap_s=self._backoff_cap_s,
                 asked_most_s=RETRY_AFTER_CAP_S,
-                lease_most_ms=max(self._lease_ms, LEASE_MOST_MS),
+                lease_most_ms=max(self._lease_ms, LEASE_MAX_MS),
             )
 
     def _give_back(self) -> float:
-        """Let go of the rows that were not settled in time, so that the next worker need not wait for the lease."""
+        """Release the rows that were not settled in time, so that the next worker need not wait for the lease."""
         mine = sa.update(outbox).where(outbox.c.claimed_by == self._owner)
         with self._database.write() as connection:
             connection.execute(mine.values(claimed_by=None, claimed_until_ms=None))
         return self._poll_s
 
     def _attempt(self, client: httpx.Client, delivery: Delivery) -> None:
-        """Send one row; runs in a sender thread and always leaves an answer."""
+        """Send one row; runs in a sender thread and always adds an answer."""
         began_ms = self._clock()
         try:
             answer = self._send(client, delivery)
         except Exception as error:
             text = f"{type(error).__name__}: {error}".replace(str(self._url), self._host)
-            answer = _Answer(delivery, self._clock(), None, text[:REMEMBERED])
+            answer = _Answer(delivery, self._clock(), None, text[:ERROR_MAX_CHARS])
         with self._lock:
             self._answers.append(replace(answer, began_ms=began_ms))
         self.wake()
@@ -501,33 +498,33 @@ class Deliverer(PeriodicWorker):
         headers |= {"content-type": cloudevents.CONTENT_TYPE, "accept-encoding": "identity"}
         until = time.monotonic() + self._timeout_s
         with client.stream("POST", self._url, content=body, headers=headers) as response:
-            said = b""
+            content = b""
             with contextlib.suppress(httpx.HTTPError):  # the status has come: a body that breaks off changes nothing
                 for chunk in response.iter_raw(8192):
-                    said += chunk
-                    if len(said) >= BODY_LIMIT or time.monotonic() > until:
+                    content += chunk
+                    if len(content) >= BODY_LIMIT or time.monotonic() > until:
                         break
             now_ms = self._clock()
             error = None
             if verdict(response.status_code) is not Verdict.DELIVERED:
-                text = said.decode(errors="replace").replace("\x00", "")
-                error = f"HTTP {response.status_code} {text}".strip()[:REMEMBERED]
+                text = content.decode(errors="replace").replace("\x00", "")
+                error = f"HTTP {response.status_code} {text}".strip()[:ERROR_MAX_CHARS]
             return _Answer(
                 delivery, now_ms, response.status_code, error, retry_after(response.headers.get("retry-after"), now_ms)
             )
 
     def _settle(self) -> float:
-        """Write down every answer that came, in one transaction; what cannot be written is kept for the next time."""
+        """Record the answers received, in one transaction; if that fails they are kept for the next time."""
         with self._lock:
             answers, self._answers = self._answers, []
         if not answers:
             return self._poll_s
         pending = outbox.c.status == Status.PENDING.value
-        # what is over is over, whoever sent it; but how often a row failed is for its present holder to say
-        may_tell = (sa.bindparam("new_status") != Status.PENDING.value) | (outbox.c.claimed_by == self._owner)
+        # a settled row is settled, whoever sent it; a failed attempt counts only for the holder of the claim
+        may_write = (sa.bindparam("new_status") != Status.PENDING.value) | (outbox.c.claimed_by == self._owner)
         statement = (
             sa.update(outbox)
-            .where(outbox.c.id == sa.bindparam("row"), pending, may_tell)
+            .where(outbox.c.id == sa.bindparam("row"), pending, may_write)
             .values(
                 {
                     name: sa.bindparam(f"new_{name}")
@@ -554,7 +551,7 @@ class Deliverer(PeriodicWorker):
         for answer, row in zip(answers, rows, strict=True):
             if self._in_flight.get(answer.delivery.incident_id) is answer.delivery:
                 del self._in_flight[answer.delivery.incident_id]
-            self._tell(answer, Status(str(row["new_status"])))
+            self._report(answer, Status(str(row["new_status"])))
         return self._poll_s
 
     def _row(self, answer: _Answer) -> dict[str, object]:
@@ -586,8 +583,8 @@ class Deliverer(PeriodicWorker):
             return backoff_s * spread
         return max(asked_s, self._backoff_s * spread)  # "0" must not become a tight loop
 
-    def _tell(self, answer: _Answer, status: Status) -> None:
-        """Log what somebody should know: a refusal always, the same trouble of the receiver once in ten minutes."""
+    def _report(self, answer: _Answer, status: Status) -> None:
+        """Log an answer, and report it to ``watch``: a refusal always, the same trouble once within ``LOG_AGAIN_S``."""
         delivery = answer.delivery
         data = json.loads(delivery.body)["data"]
         message = data.get("message")
@@ -620,9 +617,9 @@ class Deliverer(PeriodicWorker):
             return
         trouble = answer.error.split(":")[0] if answer.status is None and answer.error else str(answer.status)
         now_s = time.monotonic()
-        if now_s - self._told.get(trouble, -math.inf) < TELL_AGAIN_S:
+        if now_s - self._logged_at.get(trouble, -math.inf) < LOG_AGAIN_S:
             return
-        self._told[trouble] = now_s
+        self._logged_at[trouble] = now_s
         what = "no answer from the receiver"
         if decision is Verdict.MISCONFIGURED:
             what = "the receiver turns deliveries away: check the address and the secret"
@@ -633,28 +630,28 @@ class Deliverer(PeriodicWorker):
     def _watched(self, attempt: Attempt) -> None:
         try:
             self._watch(attempt)
-        except Exception:  # whoever looks on must not stop the deliveries
+        except Exception:  # a watcher must not stop the deliveries
             log.exception("a watcher of the deliveries failed")
 
 
 def _another(*that: sa.ColumnElement[bool]) -> sa.Exists:
-    """Whether another waiting row of the same incident is like that."""
+    """Whether another waiting row of the same incident meets these conditions."""
     same = (_OTHER.c.incident_id == outbox.c.incident_id, _OTHER.c.status == _PENDING)
     return sa.select(sa.literal(1)).where(*same, *that).correlate(outbox).exists()
 
 
 def _free(row: sa.FromClause) -> sa.ColumnElement[bool]:
-    """Whether a row is in nobody's hands."""
+    """Whether a row is not claimed."""
     return row.c.claimed_until_ms.is_(None) | (row.c.claimed_until_ms <= _NOW)
 
 
-def _yields(row: sa.FromClause, later: sa.FromClause) -> sa.ColumnElement[bool]:
-    """Whether a row need not be sent where a later one of its incident is: a repetition that no receiver can know of.
+def _is_superseded_by(row: sa.FromClause, later: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Whether a row need not be sent where a later one of its incident is: a repetition that was never tried.
 
-    One that pages yields to what pages, too, or changes the incident.
+    A row that pages is superseded only by one that pages, too, or changes the incident.
     """
-    told_by = (row.c.notify != "page") | (later.c.notify == "page") | ~later.c.repeats
-    return row.c.repeats & (row.c.attempts == 0) & _free(row) & told_by
+    included = (row.c.notify != "page") | (later.c.notify == "page") | ~later.c.repeats
+    return row.c.repeats & (row.c.attempts == 0) & _free(row) & included
 
 
 _NEXT = sa.select(sa.func.min(outbox.c.next_attempt_at_ms)).where(
@@ -664,24 +661,24 @@ _NEXT = sa.select(sa.func.min(outbox.c.next_attempt_at_ms)).where(
 
 _IDS: sa.BindParameter[int] = sa.bindparam("ids", expanding=True)
 
-_DROP = (
+_SUPERSEDE = (
     sa.update(outbox)
     .where(
         outbox.c.incident_id.in_(sa.bindparam("numbers", expanding=True)),
         outbox.c.status == _PENDING,
-        _another(_OTHER.c.id > outbox.c.id, _OTHER.c.id.in_(_IDS), _yields(outbox, _OTHER)),
+        _another(_OTHER.c.id > outbox.c.id, _OTHER.c.id.in_(_IDS), _is_superseded_by(outbox, _OTHER)),
     )
     .values(status=Status.SUPERSEDED.value)
 )
-"""What the rows that are about to be sent tell of as well."""
+"""Supersedes the rows that those about to be sent include."""
 
-_TAKEN = (
+_CLAIM = (
     sa.update(outbox)
     .where(outbox.c.id.in_(_IDS), ~_another(_OTHER.c.id < outbox.c.id))
     .values(claimed_by=sa.bindparam("owner"), claimed_until_ms=sa.bindparam("lease_until"))
     .returning(outbox)
 )
-"""Rows taken into one's hands; another worker may have taken an earlier one of an incident in between."""
+"""Claims rows, except where another worker has claimed an earlier one of the incident in between."""
 
 
 def _delivery(row: sa.Row[tuple[object, ...]]) -> Delivery:

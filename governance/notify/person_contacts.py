@@ -1,7 +1,7 @@
-"""How people of the record are reached: language, urgency and channels, edited by the administrator.
+"""Store of people's contacts: language, least urgency and channels.
 
-Every function takes an open connection and never commits. The addresses are secrets: encrypted in the database, and in
-no answer, log or entry of the trail; a channel is named by its kind alone.
+Every function takes an open connection and never commits. Addresses are secrets: encrypted in the database, and in no
+answer, log or entry of the audit trail, where a channel is named by its kind.
 """
 
 import json
@@ -23,12 +23,12 @@ from infra.texts import sentence
 from infra.vault import Vault
 
 MOST_CHANNELS = 5
-"""Ways to one person; they are tried in turn, and nobody has more (our choice)."""
+"""The most channels of one person, which are tried in turn. Our choice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How somebody is reached; ``least``: nothing less urgent is sent."""
+    """How a person is reached; ``least``: nothing less urgent is sent."""
 
     language: Literal["zh", "en"]
     least: Colour
@@ -36,7 +36,7 @@ class Reach:
 
 
 def put(connection: sa.Connection, name: str, reach: Reach, vault: Vault, *, by: str, now_ms: int) -> None:
-    """Keep how somebody is reached instead of what was kept before.
+    """Store how a person is reached, replacing what was stored before.
 
     Raises NotFound, and ConfigurationError, which names no address, for channels that cannot be used.
     """
@@ -61,16 +61,16 @@ def put(connection: sa.Connection, name: str, reach: Reach, vault: Vault, *, by:
 
 
 def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> None:
-    """Forget how somebody is reached. Raises NotFound, also where nothing is kept."""
+    """Delete how a person is reached. Raises NotFound, also where nothing is stored."""
     one = people_store.get(connection, name)
     if not _delete(connection, one.id):
         raise NotFound(sentence("notices.no_contact_of", name=one.name))
-    trail = audit_trail.NewEntry("person.contact_changed", "person", one.name, {"channels": []}, by, now_ms)
-    audit_trail.append_many(connection, [trail])
+    entry = audit_trail.NewEntry("person.contact_changed", "person", one.name, {"channels": []}, by, now_ms)
+    audit_trail.append_many(connection, [entry])
 
 
 def of(connection: sa.Connection, name: str, vault: Vault) -> Reach:
-    """How somebody is reached. Raises NotFound, also where nothing is kept."""
+    """How a person is reached. Raises NotFound, also where nothing is stored."""
     one = people_store.get(connection, name)
     found = every(connection, vault, (one.name,)).get(one.name)
     if found is None:
@@ -79,7 +79,7 @@ def of(connection: sa.Connection, name: str, vault: Vault) -> Reach:
 
 
 def every(connection: sa.Connection, vault: Vault, names: Sequence[str] = ()) -> dict[str, Reach]:
-    """How people are reached, by name, of all or of those named; whom another key encrypted is left out."""
+    """How people are reached, by name, all or those named; entries encrypted with another key are left out."""
     query = sa.select(people_.c.name, table.c.language, table.c.least, table.c.channels).join(
         people_, people_.c.id == table.c.person_id
     )
@@ -88,8 +88,8 @@ def every(connection: sa.Connection, vault: Vault, names: Sequence[str] = ()) ->
     found = {}
     for row in connection.execute(query.where(people_.c.removed_at_ms.is_(None))):
         if text := vault.open(row.channels):
-            ways = tuple(Channel(url, short) for url, short in json.loads(text))
-            found[row.name] = Reach(cast(Literal["zh", "en"], row.language), Colour(row.least), ways)
+            known = tuple(Channel(url, short) for url, short in json.loads(text))
+            found[row.name] = Reach(cast(Literal["zh", "en"], row.language), Colour(row.least), known)
     return found
 
 

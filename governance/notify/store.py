@@ -1,4 +1,4 @@
-"""Messages in the database: gathered for each contact, watched until somebody confirms, and read back for people.
+"""Store of messages: gather items into messages by contact, watch for confirmations, list and read.
 
 Every function takes an open connection and never commits.
 """
@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from governance.incidents.finding import Colour
 from governance.incidents.headline import of_json
-from governance.notify.policy import CALLS, PRESSING, TEST, Item, Kind, Policy
+from governance.notify.message import CALLS, PRESSING, TEST, Item, Kind, NoticeRequest
+from governance.notify.policy import Policy
 from governance.notify.tables import notice as notices_
 from governance.notify.tables import notice_item as items_
 from governance.notify.tables import notice_watch as watches_
@@ -20,24 +21,14 @@ from infra.texts import Text, say, sentence
 
 AT_ONCE = 500
 EVERYWHERE = "*"
-"""The bucket of a contact who has got many messages within a window."""
+"""The bucket of a contact who has had ``Policy.most`` messages within a window."""
 _CONFIRMABLE = [kind.value for kind in (*CALLS, Kind.ESCALATED)]
 _CALLED = [*_CONFIRMABLE, Kind.EMERGENCY.value]
 
 
 @dataclass(frozen=True, slots=True)
-class NoticeRequest:
-    """Something to tell a contact: about what place (``bucket``), and from when on (ms UTC)."""
-
-    contact: str
-    bucket: str
-    item: Item
-    due_at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
 class Notice:
-    """A message as it stands; times ms UTC. ``body`` None while it gathers."""
+    """A message; times ms UTC. ``body`` is None while items are added to it."""
 
     id: int
     contact: str
@@ -58,7 +49,7 @@ class Notice:
 @dataclass(frozen=True, slots=True)
 class QueueCounts:
     """How many messages wait and how many were given up, since when one is due (ms; None: none is), and how many
-    incidents nobody confirmed though everybody was told."""
+    incidents nobody confirmed although everybody was called."""
 
     waiting: int
     dead: int
@@ -67,8 +58,8 @@ class QueueCounts:
 
 
 @dataclass(slots=True)
-class _Open:
-    """A message that still gathers, as it is being changed; ``id`` 0 until stored."""
+class _OpenMessage:
+    """A message to which items are added, as it is being changed; ``id`` 0 until stored."""
 
     contact: str
     bucket: str
@@ -79,52 +70,52 @@ class _Open:
 
 
 def enqueue(connection: sa.Connection, wanted: Sequence[NoticeRequest], now_ms: int, policy: Policy) -> int:
-    """Lay what is to be told into messages that still gather, or begin new ones; returns how many were begun.
+    """Add items to messages that are not written yet, or begin new ones; returns how many were begun.
 
     One message a contact and bucket; beyond ``policy.most`` within a window all buckets are one. What is held until the
-    morning or the digest is one message, whatever it tells of.
+    morning or the digest is one message, whatever it is about.
     """
     if not wanted:
         return 0
     contacts = sorted({one.contact for one in wanted})
     found = _gathering(connection, contacts)
     last, count = _recent(connection, contacts, now_ms, policy)
-    placed: list[tuple[_Open, Item]] = []
-    begun: list[_Open] = []
+    placed: list[tuple[_OpenMessage, Item]] = []
+    begun: list[_OpenMessage] = []
     for one in wanted:
-        bucket, item = one.bucket, one.item
-        held = one.due_at_ms > now_ms
+        held, bucket = one.due_at_ms > now_ms, one.bucket
         if held:
             bucket = f"{EVERYWHERE}@{one.due_at_ms}"
         elif (one.contact, bucket) not in found and count.get(one.contact, 0) >= policy.most:
             bucket = EVERYWHERE
-        due_ms = one.due_at_ms
-        if not held:
-            gather_ms = policy.gather_ms(item.colour)
-            before_ms = last.get((one.contact, bucket))
-            waits = item.colour not in {Colour.RED, Colour.ORANGE} or item.kind not in PRESSING
-            due_ms = now_ms + gather_ms if waits else now_ms
-            if before_ms is not None:
-                due_ms = max(due_ms, before_ms + gather_ms)
-        opened = found.get((one.contact, bucket))
-        if opened is None:
-            opened = _Open(one.contact, bucket, item.colour.rank, due_ms)
-            found[one.contact, bucket] = opened
-            begun.append(opened)
+        due_ms = one.due_at_ms if held else _send_at(one.item, last.get((one.contact, bucket)), now_ms, policy)
+        message, urgency = found.get((one.contact, bucket)), one.item.colour.rank
+        if message is None:
+            message = _OpenMessage(one.contact, bucket, urgency, due_ms)
+            found[one.contact, bucket] = message
+            begun.append(message)
             if not held:
                 count[one.contact] = count.get(one.contact, 0) + 1
-        elif item.colour.rank < opened.urgency or due_ms < opened.due_at_ms:
-            opened.urgency = min(opened.urgency, item.colour.rank)
-            opened.due_at_ms = min(opened.due_at_ms, due_ms)
-            opened.changed = True
-        placed.append((opened, item))
-    _keep(connection, begun, [o for o in found.values() if o.changed and o.id], now_ms, policy)
-    _lay(connection, placed)
+        elif urgency < message.urgency or due_ms < message.due_at_ms:
+            message.urgency = min(message.urgency, urgency)
+            message.due_at_ms = min(message.due_at_ms, due_ms)
+            message.changed = True
+        placed.append((message, one.item))
+    _write_messages(connection, begun, [o for o in found.values() if o.changed and o.id], now_ms, policy)
+    _write_items(connection, placed)
     return len(begun)
 
 
+def _send_at(item: Item, last_due_ms: int | None, now_ms: int, policy: Policy) -> int:
+    """When an item that is not held is sent: urgent calls at once, but not within the window of the last message."""
+    gather_ms = policy.gather_ms(item.colour)
+    waits = item.colour not in {Colour.RED, Colour.ORANGE} or item.kind not in PRESSING
+    due_ms = now_ms + gather_ms if waits else now_ms
+    return due_ms if last_due_ms is None else max(due_ms, last_due_ms + gather_ms)
+
+
 def drop(connection: sa.Connection, incident_ids: Collection[int]) -> None:
-    """These incidents are confirmed or closed: nobody is called for them any more. News of them stays."""
+    """Stop calling for these incidents: they are confirmed or closed. News of them stays."""
     for part in _parts(sorted(incident_ids)):
         connection.execute(sa.delete(watches_).where(watches_.c.incident_id.in_(part)))
         waiting = sa.select(notices_.c.id).where(notices_.c.status == "pending", notices_.c.body.is_(None))
@@ -136,14 +127,14 @@ def drop(connection: sa.Connection, incident_ids: Collection[int]) -> None:
 
 
 def confirm(connection: sa.Connection, incident_id: int) -> bool:
-    """Somebody says that they know of an incident; False when nobody was asked any more."""
+    """Confirm an incident; False when no confirmation was waited for any more."""
     asked = connection.execute(sa.delete(watches_).where(watches_.c.incident_id == incident_id)).rowcount
     drop(connection, [incident_id])
     return bool(asked)
 
 
 def watch(connection: sa.Connection, due: Mapping[int, tuple[Colour, int]], now_ms: int) -> None:
-    """From now on somebody has to confirm these incidents by (colour, ms); a call repeated begins the steps anew."""
+    """Watch until somebody confirms these incidents, by (colour, ms UTC); a repeated call begins the steps anew."""
     for part in _parts(sorted(due)):
         connection.execute(sa.delete(watches_).where(watches_.c.incident_id.in_(part)))
         rows = [
@@ -156,7 +147,7 @@ def watch(connection: sa.Connection, due: Mapping[int, tuple[Colour, int]], now_
 def recipients_of(
     connection: sa.Connection, incident_ids: Collection[int], *, called: bool = True
 ) -> dict[int, list[str]]:
-    """Who has been ``called`` for these incidents, or was told anything of them, by contact's key."""
+    """The keys of the contacts that were called for these incidents, or with ``called`` false told anything of them."""
     kinds = items_.c.kind.in_(_CALLED) if called else sa.true()
     found: dict[int, list[str]] = {}
     for part in _parts(sorted(incident_ids)):
@@ -171,10 +162,10 @@ def recipients_of(
     return found
 
 
-def first_told(connection: sa.Connection, notice: Notice, found: Sequence[Item]) -> list[Item]:
-    """The items of a message; what its contact was never sent before is no repetition."""
+def with_first_mentions(connection: sa.Connection, notice: Notice, found: Sequence[Item]) -> list[Item]:
+    """The items of a message, where AGAIN becomes OPENED for an incident of which its contact was never sent one."""
     again = [one.incident_id for one in found if one.kind is Kind.AGAIN]
-    heard: set[int] = set()
+    mentioned: set[int] = set()
     for part in _parts(again):
         query = (
             sa.select(items_.c.incident_id)
@@ -182,8 +173,8 @@ def first_told(connection: sa.Connection, notice: Notice, found: Sequence[Item])
             .where(items_.c.incident_id.in_(part), notices_.c.contact == notice.contact, notices_.c.id != notice.id)
             .where(notices_.c.sent_at_ms.is_not(None))
         )
-        heard |= set(connection.execute(query).scalars())
-    new = sorted(set(again) - heard)
+        mentioned |= set(connection.execute(query).scalars())
+    new = sorted(set(again) - mentioned)
     for part in _parts(new):
         same = (items_.c.notice_id == notice.id, items_.c.incident_id.in_(part))
         connection.execute(sa.update(items_).where(*same).values(kind=Kind.OPENED.value))
@@ -191,25 +182,12 @@ def first_told(connection: sa.Connection, notice: Notice, found: Sequence[Item])
 
 
 def items(connection: sa.Connection, notice_ids: Iterable[int]) -> dict[int, list[Item]]:
-    """What messages tell of, by message."""
+    """The items of messages, by message."""
     found: dict[int, list[Item]] = {}
     for part in _parts(sorted(set(notice_ids))):
         query = sa.select(items_).where(items_.c.notice_id.in_(part)).order_by(items_.c.incident_id)
         for row in connection.execute(query).mappings():
-            item = Item(
-                row["incident_id"],
-                Kind(row["kind"]),
-                Colour(row["colour"]),
-                row["at_ms"],
-                Text(row["place_zh"], row["place_en"]),
-                Text(row["text_zh"], row["text_en"]),
-                row["minutes"],
-                of_json(row["headline"]),
-                row["since_ms"],
-                row["due_ms"],
-                row["step"],
-            )
-            found.setdefault(row["notice_id"], []).append(item)
+            found.setdefault(row["notice_id"], []).append(_item_from_row(row))
     return found
 
 
@@ -242,9 +220,9 @@ def listed(
 
 
 def _beyond(within: sa.Select[tuple[int]]) -> sa.Select[tuple[int]]:
-    """The numbers of the messages that tell of an incident beyond some."""
-    told = (items_.c.incident_id != TEST) & items_.c.incident_id.not_in(within)
-    return sa.select(items_.c.notice_id).where(told)
+    """The numbers of the messages with an item of another incident than these."""
+    beyond = (items_.c.incident_id != TEST) & items_.c.incident_id.not_in(within)
+    return sa.select(items_.c.notice_id).where(beyond)
 
 
 def get(connection: sa.Connection, notice_id: int, within: sa.Select[tuple[int]] | None = None) -> Notice:
@@ -261,15 +239,15 @@ def get(connection: sa.Connection, notice_id: int, within: sa.Select[tuple[int]]
 
 
 def test(connection: sa.Connection, contact: str, text: Text, now_ms: int, policy: Policy) -> int:
-    """Put a test message into the row; returns its number."""
-    opened = _Open(contact, f"test@{now_ms}", Colour.BLUE.rank, now_ms)
-    _keep(connection, [opened], [], now_ms, policy)
-    _lay(connection, [(opened, Item(TEST, Kind.TEST, Colour.BLUE, now_ms, Text("", ""), text))])
+    """Enqueue a test message; returns its number."""
+    opened = _OpenMessage(contact, f"test@{now_ms}", Colour.BLUE.rank, now_ms)
+    _write_messages(connection, [opened], [], now_ms, policy)
+    _write_items(connection, [(opened, Item(TEST, Kind.TEST, Colour.BLUE, now_ms, Text("", ""), text))])
     return opened.id
 
 
 def replay(connection: sa.Connection, notice_id: int, now_ms: int, policy: Policy) -> Notice:
-    """Put a message that was given up into the row again as if it were of now, and return it as it was.
+    """Enqueue a message again that was given up, as one of now, and return it as it was.
 
     Raises NotFound, and Refused for one that was not given up.
     """
@@ -289,7 +267,7 @@ def replay(connection: sa.Connection, notice_id: int, now_ms: int, policy: Polic
 
 
 def waiting(connection: sa.Connection) -> QueueCounts:
-    """What the metrics and the doctor show."""
+    """Count the messages that wait, those given up, and the unconfirmed incidents."""
     c = notices_.c
     query = (
         sa.select(c.status, sa.func.count(), sa.func.min(c.due_at_ms))
@@ -307,7 +285,7 @@ def of(row: Any) -> Notice:
     return Notice(**{name: row[name] for name in Notice.__slots__})
 
 
-def _gathering(connection: sa.Connection, contacts: Sequence[str]) -> dict[tuple[str, str], _Open]:
+def _gathering(connection: sa.Connection, contacts: Sequence[str]) -> dict[tuple[str, str], _OpenMessage]:
     c = notices_.c
     query = (
         sa.select(c.id, c.contact, c.bucket, c.urgency, c.due_at_ms)
@@ -316,7 +294,7 @@ def _gathering(connection: sa.Connection, contacts: Sequence[str]) -> dict[tuple
         .with_for_update()
     )
     return {
-        (row.contact, row.bucket): _Open(row.contact, row.bucket, row.urgency, row.due_at_ms, row.id)
+        (row.contact, row.bucket): _OpenMessage(row.contact, row.bucket, row.urgency, row.due_at_ms, row.id)
         for row in connection.execute(query)
     }
 
@@ -324,7 +302,7 @@ def _gathering(connection: sa.Connection, contacts: Sequence[str]) -> dict[tuple
 def _recent(
     connection: sa.Connection, contacts: Sequence[str], now_ms: int, policy: Policy
 ) -> tuple[dict[tuple[str, str], int], dict[str, int]]:
-    """When the last message of a bucket was due, and how many messages of the last window a contact has."""
+    """When the last message of a contact's bucket was due, and the contact's messages within the last window."""
     c = notices_.c
     since_ms = now_ms - round(policy.window_s * 2000)
     query = sa.select(c.contact, c.bucket, c.due_at_ms, c.created_at_ms).where(
@@ -339,8 +317,12 @@ def _recent(
     return last, count
 
 
-def _keep(
-    connection: sa.Connection, begun: Sequence[_Open], changed: Sequence[_Open], now_ms: int, policy: Policy
+def _write_messages(
+    connection: sa.Connection,
+    begun: Sequence[_OpenMessage],
+    changed: Sequence[_OpenMessage],
+    now_ms: int,
+    policy: Policy,
 ) -> None:
     for one in begun:
         row = {
@@ -363,8 +345,8 @@ def _link_ms(policy: Policy) -> int:
     return round(policy.link_hours * 3_600_000)
 
 
-def _lay(connection: sa.Connection, placed: Sequence[tuple[_Open, Item]]) -> None:
-    """Write the items; of an incident that is in a message already the more pressing word stays."""
+def _write_items(connection: sa.Connection, placed: Sequence[tuple[_OpenMessage, Item]]) -> None:
+    """Write the items; of an incident that is in a message already the more urgent item stays."""
     newest: dict[tuple[int, int], Item] = {}
     for opened, item in placed:
         key = (opened.id, item.incident_id)
@@ -378,35 +360,45 @@ def _lay(connection: sa.Connection, placed: Sequence[tuple[_Open, Item]]) -> Non
         )
         for row in connection.execute(query):
             there[row.notice_id, row.incident_id] = (Kind(row.kind) not in PRESSING, Colour(row.colour).rank)
-    new = [_row(number, item) for (number, i), item in newest.items() if (number, i) not in there]
+    new = [_item_to_row(number, item) for (number, i), item in newest.items() if (number, i) not in there]
     if new:
         connection.execute(sa.insert(items_), new)
     for (number, incident_id), item in newest.items():
         if (number, incident_id) in there and _weight(item) <= there[number, incident_id]:
             same = (items_.c.notice_id == number, items_.c.incident_id == incident_id)
-            connection.execute(sa.update(items_).where(*same).values(_row(number, item)))
+            connection.execute(sa.update(items_).where(*same).values(_item_to_row(number, item)))
 
 
 def _weight(item: Item) -> tuple[bool, int]:
     return item.kind not in PRESSING, item.colour.rank
 
 
-def _row(notice_id: int, item: Item) -> dict[str, Any]:
+_ITEM_FIELDS = ("incident_id", "at_ms", "minutes", "since_ms", "due_ms", "step")
+"""Fields of an item that have a column of the same name and shape."""
+
+
+def _item_from_row(row: Mapping[Any, Any]) -> Item:
+    return Item(
+        kind=Kind(row["kind"]),
+        colour=Colour(row["colour"]),
+        place=Text(row["place_zh"], row["place_en"]),
+        text=Text(row["text_zh"], row["text_en"]),
+        headline=of_json(row["headline"]),
+        **{name: row[name] for name in _ITEM_FIELDS},
+    )
+
+
+def _item_to_row(notice_id: int, item: Item) -> dict[str, Any]:
     return {
         "notice_id": notice_id,
-        "incident_id": item.incident_id,
+        **{name: getattr(item, name) for name in _ITEM_FIELDS},
         "kind": item.kind.value,
         "colour": item.colour.value,
-        "at_ms": item.at_ms,
         "place_zh": item.place.zh,
         "place_en": item.place.en,
         "text_zh": item.text.zh,
         "text_en": item.text.en,
-        "minutes": item.minutes,
         "headline": item.headline.as_json() if item.headline else {},
-        "since_ms": item.since_ms,
-        "due_ms": item.due_ms,
-        "step": item.step,
     }
 
 

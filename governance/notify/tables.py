@@ -1,7 +1,7 @@
-"""The tables of messages to people: what waits, what was sent, who confirms, and who is on call.
+"""Tables of messages to people, of confirmations waited for, and of on-call shifts.
 
 Every ``*_ms`` column holds whole milliseconds since the epoch, UTC (``infra.times``). A contact is named by its key;
-its addresses are nowhere in the database.
+the addresses of the contacts' file are not in the database.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
-"""The tree of regions: who lies in whom, what is one level up, and which grid cell a point belongs to. Pure.
+"""Tree of regions: what lies in a region, what is one level up, to which region a point belongs. Pure.
 
-The regions themselves are registered with the stations (`sensors.network.Region`); this is how governance reads them.
+The regions are registered with the stations (`sensors.network.Region`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from sensors.region_outline import contains
 from sensors.stations import Station
 
 NEAR_KM = 2.0
-"""A point farther than this from every station belongs to no region by nearness. Our choice."""
+"""A point belongs to the region of the nearest station only within this distance. Our choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ NOWHERE = Place()
 
 
 class Regions:
-    """The five levels as they stand. Codes that are not registered are their own world: nothing lies in them."""
+    """The registered regions of all levels. A code that is not registered has no parent, and nothing lies in it."""
 
     def __init__(self, regions: Iterable[Region] = (), stations: Iterable[Station] = ()) -> None:
         self._known: Mapping[str, Region] = {r.code: r for r in regions}
@@ -100,8 +100,8 @@ class Regions:
     def at(self, lon: float, lat: float) -> str:
         """The region of a point: the lowest whose outline holds it, and below that the one of the nearest station.
 
-        A station counts within ``NEAR_KM``, and only where no outline of its region or above denies the point: outlines
-        are believed first. "" where neither tells.
+        A station counts within ``NEAR_KM``, and only where no outline of its region or above excludes the point. ""
+        where neither applies.
         """
         drawn = {region.code: contains(region.outline, lon, lat) for region in self._known.values() if region.outline}
         holding = [code for code, holds in drawn.items() if holds]

@@ -1,7 +1,7 @@
-"""Who may do what, and where: roles, rights, and the person in action. Pure.
+"""Roles of the river-chief system, their rights, and the acting person. Pure.
 
-The roles are those of the river-chief system (domain facts §6.2). What a role may do stands in one table; where it may
-do it follows from the person's region and appointments (`governance.people.store`).
+What a role may do stands in one table (`RIGHTS`); where it may do it follows
+from the person's region and appointments (`governance.people.store`).
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from infra.texts import Text, both, say
 
 
 class Role(StrEnum):
-    """What somebody is here."""
+    """Role of a person or program."""
 
     GENERAL_CHIEF = "general_chief"
     CHIEF = "chief"
@@ -28,15 +28,15 @@ class Role(StrEnum):
     ADMINISTRATOR = "administrator"
     PUBLIC = "public"
     PLATFORM = "platform"
-    """An external platform that calls back: no person, and nobody can be given it."""
+    """An external platform that calls back; not assignable to people."""
     SYSTEM = "system"
-    """What this system remarks on an incident by itself; no person either."""
+    """This system, where it acts by itself; not assignable to people."""
     MACHINE = "machine"
-    """A program with the API token of the site: it may do everything, and the record says that it was no person."""
+    """A program with the API token of the site: unrestricted, and recorded as a program."""
 
 
 class Department(StrEnum):
-    """Which department a handler belongs to."""
+    """Department of a handler."""
 
     WATER = "water"
     ENVIRONMENT = "environment"
@@ -46,7 +46,7 @@ class Department(StrEnum):
 
 
 class Right(StrEnum):
-    """What a role may allow. The first group concerns incidents, the second the platform."""
+    """A right. The first group concerns incidents, the second this platform."""
 
     INCIDENTS = "incidents"
     """See incidents."""
@@ -118,14 +118,14 @@ RIGHTS: Mapping[Role, frozenset[Right]] = {
     Role.SYSTEM: frozenset({Right.INCIDENTS, Right.COMMENT}),
     Role.PLATFORM: frozenset((_CENTRE | _FIELD | {Right.SUPERVISE}) - {Right.LOOK, Right.ACCOUNT}),
 }
-"""What is not in this table is forbidden.
+"""The rights of each role. What is not in this table is forbidden.
 
-A platform speaks for the centre and the departments over there: it does with incidents what theirs do here, and sees
-and changes nothing else. The file of the platforms narrows it further, to the words agreed on.
+A platform acts for a centre and its departments elsewhere: it may do with incidents what these may do here, and nothing
+else. The file of the platforms restricts it further, to the words agreed on.
 """
 
 PERSONS = tuple(role for role in Role if role not in (Role.PLATFORM, Role.SYSTEM, Role.MACHINE))
-"""What somebody can be."""
+"""Roles that people can have."""
 
 TERMED = frozenset({Role.GENERAL_CHIEF, Role.CHIEF, Role.DEPUTY})
 """Roles whose reach comes from appointments with a term, and ends with it."""
@@ -149,7 +149,7 @@ class Forbidden(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Somebody who does something: the name for the record, the role, and where it counts.
+    """The acting person or program: the name for the record, the role, and where it counts.
 
     ``regions`` are the codes of all regions within reach; None reaches everything, also what has no region. ``waters``
     are single reaches (reach, region), as of a term for one reach; region "" is anywhere. ``depth`` counts the regions

@@ -1,4 +1,4 @@
-"""Terms of office: who is appointed to which water, and who answers for a place at a moment. Pure."""
+"""Terms of office: who is appointed to which water, and who answers for a place at an instant. Pure."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -28,9 +28,10 @@ class Appointment:
 
 
 def chief_of(terms: Iterable[Appointment], name: str, regions: Regions, at_ms: int) -> str:
-    """Whose work it is that somebody does at an instant: a deputy's is that of the chief they help.
+    """The chief to whom somebody's work at an instant is attributed.
 
-    Of a deputy who helps nobody by name: of the chief of the same water. Anybody else's is their own.
+    A deputy's work is that of the chief they help, or of the chief of the same water where no chief is named. Anybody
+    else's work is their own.
     """
     held = list(terms)
     mine = [a for a in held if a.name == name and a.role is Role.DEPUTY and a.in_force(at_ms)]

@@ -1,6 +1,6 @@
-"""People: who they are, what they are appointed to and for how long, and the tokens by which they are known.
+"""Store of people: accounts, tokens, terms of office, and the actor that somebody is at an instant.
 
-Every function takes an open connection and never commits. A person's name is what the record speaks of, so that it is
+Every function takes an open connection and never commits. A person's name is their key in all records, so that it is
 never given twice, not even after a removal. Tokens are random; only their SHA-256 is kept.
 """
 
@@ -28,15 +28,15 @@ from infra.texts import sentence
 from infra.times import DAY_MS
 
 PREFIX = "rc_"
-"""By which a token is recognised where it should not be, in a log or a mail."""
+"""Makes a token recognisable where it should not be, as in a log or a mail."""
 NAME_LIMIT = 80
 TOKEN_MS = 365 * DAY_MS
-"""How long a token is good where nobody says otherwise."""
+"""How long a token is valid by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody with a role; ``region`` is the code of where it counts, "" everywhere."""
+    """A person with a role; ``region`` is the code of where it counts, "" everywhere."""
 
     id: int
     name: str
@@ -58,19 +58,12 @@ def add(
     now_ms: int,
     regions: Regions | None = None,
 ) -> Person:
-    """A new person; a chief or deputy with a region is appointed to it at once, and who held the office leaves it.
+    """Add a person; a chief or deputy with a region is appointed to it at once, and who held the office leaves it.
 
     Raises ConfigurationError for a name, region or department that cannot be, Refused for a name given before.
     """
     name = name.strip()
-    if not name or len(name) > NAME_LIMIT or any(not letter.isprintable() for letter in name):
-        raise ConfigurationError(sentence("person.no_name", name=name[:NAME_LIMIT], most=NAME_LIMIT))
-    if role not in PERSONS:
-        raise ConfigurationError(sentence("person.no_person_is", role=label(role)))
-    if region and regions is not None and region not in regions:
-        raise ConfigurationError(sentence("registry.no_region", region=region))
-    if (role is Role.HANDLER) != (department is not None):
-        raise ConfigurationError(sentence("person.handler_only", name=name))
+    _check(name, role, region, department, regions)
     if connection.execute(sa.select(people_.c.id).where(people_.c.name == name)).first():
         raise Refused(sentence("person.person_exists", name=name))
     row = {
@@ -82,21 +75,34 @@ def add(
         "created_by": by,
     }
     number = connection.execute(sa.insert(people_).values(row).returning(people_.c.id)).scalar_one()
-    before: list[str] = []
+    predecessors: list[str] = []
     if role in TERMED and region:
         for held in appointments(connection):
             same = (held.region, held.reach) == (region, "") and held.role is role and role is not Role.DEPUTY
             if same and held.in_force(now_ms):  # `inherit` hands the open cases over
                 _end(connection, appointments_.c.id == held.id, now_ms)
-                before.append(held.name)
-        _appoint(connection, number, region, "", "", now_ms, None)
-    told = {"role": role.value, "region": region, "department": row["department"], "instead_of": before}
-    _tell(connection, "person.added", name, told, by, now_ms)
+                predecessors.append(held.name)
+        term = {"region": region, "reach": "", "deputy_of": "", "since_ms": now_ms, "until_ms": None}
+        connection.execute(sa.insert(appointments_).values(person_id=number, **term))
+    body = {"role": role.value, "region": region, "department": row["department"], "instead_of": predecessors}
+    _tell(connection, "person.added", name, body, by, now_ms)
     return get(connection, name)
 
 
+def _check(name: str, role: Role, region: str, department: Department | None, regions: Regions | None) -> None:
+    """Raises ConfigurationError for a name, role, region or department that cannot be."""
+    if not name or len(name) > NAME_LIMIT or any(not letter.isprintable() for letter in name):
+        raise ConfigurationError(sentence("person.no_name", name=name[:NAME_LIMIT], most=NAME_LIMIT))
+    if role not in PERSONS:
+        raise ConfigurationError(sentence("person.no_person_is", role=label(role)))
+    if region and regions is not None and region not in regions:
+        raise ConfigurationError(sentence("registry.no_region", region=region))
+    if (role is Role.HANDLER) != (department is not None):
+        raise ConfigurationError(sentence("person.handler_only", name=name))
+
+
 def get(connection: sa.Connection, name: str) -> Person:
-    """Somebody who is not removed; raises NotFound."""
+    """The person of this name, unless removed; raises NotFound."""
     query = sa.select(people_).where(people_.c.name == name.strip(), people_.c.removed_at_ms.is_(None))
     row = connection.execute(query).mappings().first()
     if row is None:
@@ -105,7 +111,7 @@ def get(connection: sa.Connection, name: str) -> Person:
 
 
 def listing(connection: sa.Connection, *, removed: bool = False) -> list[Person]:
-    """Everybody, by name; those removed, too, if asked."""
+    """All people by name; with ``removed`` also those removed."""
     query = sa.select(people_).order_by(people_.c.name)
     if not removed:
         query = query.where(people_.c.removed_at_ms.is_(None))
@@ -115,10 +121,10 @@ def listing(connection: sa.Connection, *, removed: bool = False) -> list[Person]
 def seen_by(
     actor: Actor, everybody: Iterable[Person], terms: Sequence[Appointment], regions: Regions, now_ms: int
 ) -> list[Person]:
-    """Those of ``everybody`` whom somebody may see: themselves, and whom their role and region show them.
+    """The people whom an actor may see: themselves, and those that their role and region show them.
 
-    Who leads (chiefs, deputies, office) sees who has a region or a term in theirs; an operator sees who can be given a
-    case there, also from above. Auditors, and who has no bounds, see all.
+    Chiefs, deputies and the office see who has a region or a term in their own; an operator sees who can be assigned a
+    case there, also from above. Auditors, administrators and programs see all.
     """
     if actor.role in (Role.AUDITOR, Role.ADMINISTRATOR, Role.MACHINE):
         return list(everybody)
@@ -140,9 +146,9 @@ def seen_by(
 
 
 def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> None:
-    """Take somebody's role, terms, tokens and contact away; the record keeps the name.
+    """Remove a person with their terms, tokens and contact; the record keeps the name.
 
-    Raises NotFound, and Refused for the last administrator and for whom open incidents would be left without anybody.
+    Raises NotFound, and Refused for the last administrator and for who is responsible for open incidents.
     """
     one = get(connection, name)
     if one.role is Role.ADMINISTRATOR:
@@ -151,10 +157,10 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
         )
         if not connection.execute(others).scalar_one():
             raise Refused(sentence("person.last_administrator", name=one.name))
-    mine = sa.select(incidents_.c.id).where(incidents_.c.responsible == one.name, incidents_.c.open_cause.is_not(None))
-    left = list(connection.execute(mine.order_by(incidents_.c.id)).scalars())
-    if left:
-        raise Refused(sentence("person.has_cases", name=one.name, count=len(left), incidents=_numbers(left)))
+    cases = sa.select(incidents_.c.id).where(incidents_.c.responsible == one.name, incidents_.c.open_cause.is_not(None))
+    ids = list(connection.execute(cases.order_by(incidents_.c.id)).scalars())
+    if ids:
+        raise Refused(sentence("person.has_cases", name=one.name, count=len(ids), incidents=_numbers(ids)))
     connection.execute(sa.update(people_).where(people_.c.id == one.id).values(removed_at_ms=now_ms))
     _end(connection, appointments_.c.person_id == one.id, now_ms)
     _revoke(connection, one.id, now_ms)
@@ -167,14 +173,14 @@ def remove(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> Non
 
 @dataclass(frozen=True, slots=True)
 class TokenTerm:
-    """When a token was issued and when it expires; None for one of before tokens expired."""
+    """When a token was issued and when it expires; None for one issued before tokens expired."""
 
     issued_at_ms: int
     expires_at_ms: int | None
 
 
 def issue(connection: sa.Connection, name: str, *, by: str, now_ms: int, good_ms: int = TOKEN_MS) -> str:
-    """A new token of somebody, good for ``good_ms``; it can be shown this once. Raises NotFound."""
+    """Issue a token, valid for ``good_ms``, and return it; it cannot be shown again. Raises NotFound."""
     one = get(connection, name)
     made = PREFIX + secrets.token_urlsafe(32)
     expires_at_ms = now_ms + good_ms
@@ -185,7 +191,7 @@ def issue(connection: sa.Connection, name: str, *, by: str, now_ms: int, good_ms
 
 
 def revoke(connection: sa.Connection, name: str, *, by: str, now_ms: int) -> int:
-    """End all tokens of somebody; how many there were. Raises NotFound."""
+    """Revoke all tokens of a person; returns how many there were. Raises NotFound."""
     ended = _revoke(connection, get(connection, name).id, now_ms)
     _tell(connection, "token.revoked", name, {"count": ended}, by, now_ms)
     return ended
@@ -197,18 +203,18 @@ def _revoke(connection: sa.Connection, person_id: int, now_ms: int) -> int:
 
 
 def by_token(connection: sa.Connection, token_hash: str, now_ms: int) -> Person | None:
-    """Whose token has this hash; None for one that is unknown, revoked, expired, or of somebody removed."""
+    """The person whose token has this hash; None for one that is unknown, revoked, expired, or of somebody removed."""
     query = sa.select(people_).join(tokens_, tokens_.c.person_id == people_.c.id)
-    row = connection.execute(query.where(tokens_.c.hash == token_hash, _good(now_ms))).mappings().first()
+    row = connection.execute(query.where(tokens_.c.hash == token_hash, _is_valid(now_ms))).mappings().first()
     return None if row is None else _person(row)
 
 
 def tokens(connection: sa.Connection, now_ms: int) -> dict[str, list[TokenTerm]]:
-    """The tokens that are good, by name, the one that expires first at the front."""
+    """The valid tokens by name, the one that expires first at the front."""
     query = (
         sa.select(people_.c.name, tokens_.c.created_at_ms, tokens_.c.expires_at_ms)
         .join(people_, tokens_.c.person_id == people_.c.id)
-        .where(_good(now_ms))
+        .where(_is_valid(now_ms))
         .order_by(people_.c.name, tokens_.c.expires_at_ms.is_(None), tokens_.c.expires_at_ms)
     )
     found: dict[str, list[TokenTerm]] = {}
@@ -217,7 +223,7 @@ def tokens(connection: sa.Connection, now_ms: int) -> dict[str, list[TokenTerm]]
     return found
 
 
-def _good(now_ms: int) -> sa.ColumnElement[bool]:
+def _is_valid(now_ms: int) -> sa.ColumnElement[bool]:
     return (
         tokens_.c.revoked_at_ms.is_(None)
         & (tokens_.c.expires_at_ms.is_(None) | (tokens_.c.expires_at_ms > now_ms))
@@ -226,7 +232,7 @@ def _good(now_ms: int) -> sa.ColumnElement[bool]:
 
 
 def hashed(token: str) -> str:
-    """How a token is kept: it has 256 random bits, so that no salt and no slow hash is needed."""
+    """The hash under which a token is kept; its 256 random bits need no salt and no slow hash."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -247,10 +253,10 @@ def appoint(
     source: str,
     regions: Regions,
 ) -> list[int]:
-    """Begin a term. Whoever held the same office before ends then, and the successor takes over the open cases.
+    """Begin a term. The term of whoever held the same office ends then; the successor takes over the open cases.
 
-    The incidents that went over. Raises NotFound, ConfigurationError for an unknown region or a term that ends before
-    it begins, Refused for a role without terms.
+    Returns the incidents that went over. Raises NotFound, ConfigurationError for an unknown region or a term that ends
+    before it begins, Refused for a role without terms.
     """
     one = get(connection, name)
     if one.role not in TERMED:
@@ -264,32 +270,37 @@ def appoint(
     same = appointments_.c.deputy_of.in_(["", deputy_of])
     here = (appointments_.c.region == region) & (appointments_.c.reach == reach)
     _end(connection, (appointments_.c.person_id == one.id) & here & same, since_ms)  # a new term of the same office
-    before: list[Appointment] = []
-    if one.role is not Role.DEPUTY:
-        before = [
-            a
-            for a in appointments(connection)
-            if (a.region, a.reach) == (region, reach)
-            and a.role is one.role
-            and a.name != one.name
-            and (a.until_ms is None or a.until_ms > since_ms)
-        ]
-        for held in before:
-            _end(connection, appointments_.c.id == held.id, since_ms)
-    _appoint(connection, one.id, region, reach, deputy_of, since_ms, until_ms)
+    before = [] if one.role is Role.DEPUTY else _terms_of_office(connection, one, region, reach, since_ms)
+    for held in before:
+        _end(connection, appointments_.c.id == held.id, since_ms)
     term = {"region": region, "reach": reach, "deputy_of": deputy_of, "since_ms": since_ms, "until_ms": until_ms}
-    told = term | {"instead_of": [held.name for held in before]}
-    _tell(connection, "person.appointed", one.name, told, by, now_ms)
+    connection.execute(sa.insert(appointments_).values(person_id=one.id, **term))
+    body = term | {"instead_of": [held.name for held in before]}
+    _tell(connection, "person.appointed", one.name, body, by, now_ms)
+    if since_ms > now_ms:
+        return []  # `inherit` hands over when the day has come
     moved: list[int] = []
     for held in before:
-        if since_ms > now_ms:
-            continue  # `inherit` hands over when the day has come
         moved += _hand_over(connection, held, one.name, by, now_ms, source, regions)
     return moved
 
 
+def _terms_of_office(
+    connection: sa.Connection, one: Person, region: str, reach: str, since_ms: int
+) -> list[Appointment]:
+    """The terms of others in the office that somebody takes over, not over at ``since_ms``."""
+    return [
+        a
+        for a in appointments(connection)
+        if (a.region, a.reach) == (region, reach)
+        and a.role is one.role
+        and a.name != one.name
+        and (a.until_ms is None or a.until_ms > since_ms)
+    ]
+
+
 def inherit(connection: sa.Connection, *, now_ms: int, source: str, regions: Regions) -> list[int]:
-    """Hand over the open cases of chiefs whose term has ended to who holds the office now; the incidents."""
+    """Hand over the open cases of chiefs whose term has ended to who holds the office now; returns the incidents."""
     known = appointments(connection)
     moved: list[int] = []
     for held in known:
@@ -314,11 +325,11 @@ def _hand_over(
         here = below is None or incident.place.region in below
         return here and held.reach in ("", incident.place.reach)
 
-    return incident_store.succeed(connection, held.name, new, by=by, now_ms=now_ms, source=source, within=within)
+    return incident_store.hand_over(connection, held.name, new, by=by, now_ms=now_ms, source=source, within=within)
 
 
 def appointments(connection: sa.Connection, name: str | None = None) -> list[Appointment]:
-    """All terms, past and future, oldest first; of one person if named."""
+    """All terms, past and future, oldest first; with ``name`` those of one person."""
     query = (
         sa.select(appointments_, people_.c.name, people_.c.role)
         .join(people_, people_.c.id == appointments_.c.person_id)
@@ -333,7 +344,7 @@ def appointments(connection: sa.Connection, name: str | None = None) -> list[App
 
 
 def actor(connection: sa.Connection, one: Person, regions: Regions, now_ms: int) -> Actor:
-    """Somebody as they may act now. The reach of chiefs and deputies is that of their terms in force."""
+    """The actor that a person is now. The regions of chiefs and deputies are those of their terms in force."""
     if one.role not in TERMED:
         depth = regions.depth(one.region)
         return Actor(one.name, one.role, regions.within(one.region), one.department, depth=depth)
@@ -370,33 +381,13 @@ def removable(connection: sa.Connection, region: str, regions: Regions) -> None:
         raise Refused(sentence("person.region_has_cases", region=region, count=len(left), incidents=_numbers(left)))
 
 
-def _appoint(
-    connection: sa.Connection,
-    person_id: int,
-    region: str,
-    reach: str,
-    deputy_of: str,
-    since_ms: int,
-    until_ms: int | None,
-) -> None:
-    row = {
-        "person_id": person_id,
-        "region": region,
-        "reach": reach,
-        "deputy_of": deputy_of,
-        "since_ms": since_ms,
-        "until_ms": until_ms,
-    }
-    connection.execute(sa.insert(appointments_).values(row))
-
-
 def _end(connection: sa.Connection, which: sa.ColumnElement[bool], at_ms: int) -> None:
     later = appointments_.c.until_ms.is_(None) | (appointments_.c.until_ms > at_ms)
     connection.execute(sa.update(appointments_).where(which, later).values(until_ms=at_ms))
 
 
 def states(connection: sa.Connection, names: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
-    """Everybody as the tables have them, with all their terms, by name; of those named only, where names are given."""
+    """The rows of people with all their terms, by name; with ``names`` those of these people."""
     query = sa.select(people_).order_by(people_.c.id)
     terms = sa.select(appointments_).order_by(appointments_.c.id)
     if names is not None:
@@ -404,21 +395,21 @@ def states(connection: sa.Connection, names: Iterable[str] | None = None) -> dic
         terms = terms.where(appointments_.c.person_id.in_(query.with_only_columns(people_.c.id).order_by(None)))
     held: dict[int, list[dict[str, Any]]] = {}
     for row in connection.execute(terms).mappings():
-        held.setdefault(row["person_id"], []).append({name: row[name] for name in _TERM})
+        held.setdefault(row["person_id"], []).append({name: row[name] for name in _TERM_COLUMNS})
     return {
-        row["name"]: {name: row[name] for name in _STATE} | {"terms": held.get(row["id"], [])}
+        row["name"]: {name: row[name] for name in _PERSON_COLUMNS} | {"terms": held.get(row["id"], [])}
         for row in connection.execute(query).mappings()
     }
 
 
-_STATE = ("role", "region", "department", "created_at_ms", "created_by", "removed_at_ms")
-_TERM = ("region", "reach", "deputy_of", "since_ms", "until_ms")
+_PERSON_COLUMNS = ("role", "region", "department", "created_at_ms", "created_by", "removed_at_ms")
+_TERM_COLUMNS = ("region", "reach", "deputy_of", "since_ms", "until_ms")
 
 
 def _tell(connection: sa.Connection, what: str, name: str, body: dict[str, Any], by: str, now_ms: int) -> None:
-    """A change of people is an entry of the trail, with the state after it of everybody it concerns (``people``).
+    """Append a change of people to the audit trail, with the state after it of everybody it concerns (``people``).
 
-    Tokens are not in it.
+    Tokens are left out.
     """
     after = states(connection, [name, *body.get("instead_of", ())])
     audit_trail.append_many(

@@ -1,1 +1,4 @@
-"""External platforms: their vocabulary (pure), callbacks, and the daily reconciliation."""
+"""External platforms: their vocabulary (``model``, pure), signed callbacks, and the comparison of both lists.
+
+Sending events to a platform is in ``governance.notify.outbox``. Nothing in governance imports this package.
+"""

@@ -1,9 +1,9 @@
-"""What an external platform tells us about an incident becomes an action of the lifecycle, once.
+"""Callbacks of external platforms: apply what a platform reports about an incident as an action, once.
 
 A callback is signed like our deliveries (Standard Webhooks): the signature is compared in constant time, its time stamp
-may be five minutes off our clock, and its id is remembered with what came of it. What is told once is done once: the
-same message in a new attempt gets the first answer again; an exact copy of a request, or another body under a known id,
-is refused. An action that the incident does not accept (it has moved on) is refused with what it accepts now.
+may be five minutes off our clock, and its id is stored with the outcome. The same message in a new attempt gets the
+first answer again; an exact copy of a request, or another body under a known id, is refused. An action that the
+incident does not accept is refused with what it accepts now.
 """
 
 import hashlib
@@ -24,42 +24,43 @@ from governance.incidents.cloudevents import SignatureInvalid
 from governance.incidents.model import Action, Evidence, FalseAlarm, Incident, Order
 from governance.organisation.regions import Regions
 from governance.organisation.roles import Actor, Role
-from governance.platforms.model import CallbackWords, Platform, at
+from governance.platforms.model import CallbackWords, Platform, at, incident_number
 from governance.platforms.tables import callback as callbacks_
 from infra.database import Database
 from infra.errors import NotFound, Refused
 from infra.texts import sentence
 from infra.times import DAY_MS
 
-Proven = Callable[[Incident], Mapping[tuple[str, str, str], int]]
-"""Counts the good readings since each condition of an incident ended; without it nothing is closed from outside."""
+CountGoodReadings = Callable[[Incident], Mapping[tuple[str, str, str], int]]
+"""Counts the good readings since each condition of an incident ended; without them nothing is closed from outside."""
 
-SHOWN_THERE = (Action.FINISH, Action.VERIFY)
-"""What was photographed and measured over there stays there: a text is enough here."""
-THEIRS = (frozenset({Evidence.TEXT}),)
+_EVIDENCE_ELSEWHERE = (Action.FINISH, Action.VERIFY)
+"""Actions whose photos and measurements stay with the platform: a text is enough here."""
+_TEXT_ONLY = (frozenset({Evidence.TEXT}),)
 
 REMEMBERED_MS = 90 * DAY_MS
-"""For how long an id is known; a time stamp alone protects from then on."""
+"""For how long an id is remembered; later copies are refused by their time stamp."""
 
 FORGERY_MS = 600_000
+"""A forgery is appended to the audit trail at most once within this time."""
 
-EVERYWHERE = Regions()
-"""Of a site that has no tree of regions."""
+NO_REGIONS = Regions()
+"""The regions of a site that has no tree of them."""
 
-WORDS = 200
-"""Characters of a name or a status that we read."""
+MAX_CHARS = 200
+"""Characters of a name or an id that are read."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 class Result(StrEnum):
-    """What came of a callback."""
+    """Outcome of a callback."""
 
     APPLIED = "applied"
     UNCHANGED = "unchanged"
-    """Their word means nothing that has to be done here."""
+    """Their status asks for no action here."""
     REPEATED = "repeated"
-    """Told before, in another attempt; the first answer holds."""
+    """Received before, in another attempt; the first answer holds."""
     REPLAYED = "replayed"
     """A copy of a request that was taken, or another body under its id."""
     FORGED = "forged"
@@ -73,7 +74,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallbackAnswer:
-    """What came of a callback. ``first`` is the outcome of the first attempt where this one repeats it.
+    """Answer to a callback. ``first`` is the outcome of the first attempt where this one repeats it.
 
     ``version`` is the incident's after the action; None where nothing was done by this attempt.
     """
@@ -94,7 +95,7 @@ class CallbackAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A callback that was taken down; ``received_at_ms`` UTC."""
+    """A stored callback; ``received_at_ms`` UTC."""
 
     platform: str
     event_id: str
@@ -106,7 +107,9 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Request:
+    """What a callback asks for; ``action`` is None where its status asks for none."""
+
     incident_id: int
     status: str
     action: Action | None
@@ -123,14 +126,13 @@ def receive(
     now_ms: int,
     *,
     source: str,
-    proven: Proven = lambda _: {},
-    regions: Regions = EVERYWHERE,
+    proven: CountGoodReadings = lambda _: {},
+    regions: Regions = NO_REGIONS,
 ) -> CallbackAnswer:
-    """Take one callback; the platform acts in its own name and role, in its region. ``regions`` is the tree of them.
+    """Apply one callback; the platform acts in its own name and role, in its region of ``regions``.
 
-    Raises StorageUnavailable, and NotFound where the platform may not call back.
-
-    Nothing is remembered of what is not proved to be theirs.
+    Of a callback whose signature is not theirs nothing is stored. Raises StorageUnavailable, and NotFound where the
+    platform may not call back.
     """
     words = platform.callback
     if words is None:
@@ -139,30 +141,30 @@ def receive(
     try:
         cloudevents.verify(platform.secret, lower, body, now_ms // 1000)
     except SignatureInvalid as error:
-        told = CallbackAnswer(Result.FORGED, str(error))
-        _note_forgery(database, platform, told, now_ms)
-        return _told(platform, "", told)
-    event_id, stamp = lower["webhook-id"][:WORDS], lower["webhook-timestamp"]
+        answer = CallbackAnswer(Result.FORGED, str(error))
+        _note_forgery(database, platform, answer, now_ms)
+        return _logged(platform, "", answer)
+    event_id, stamp = lower["webhook-id"][:MAX_CHARS], lower["webhook-timestamp"]
     proof = f"{_digest(body)} {_digest(stamp.encode() + b'.' + body)}"
     try:
         with database.write() as connection:
             known = _known(connection, platform.name, event_id, proof)
-            told = known or _act(connection, platform, words, body, now_ms, source, proven, regions)
+            answer = known or _act(connection, platform, words, body, now_ms, source, proven, regions)
             if known is None:
-                _remember(connection, platform.name, event_id, proof, told, now_ms)
-            if known is None or told.outcome is Result.REPLAYED:
-                audit_trail.append_many(connection, [_trail(platform, event_id, told, now_ms)])
+                _remember(connection, platform.name, event_id, proof, answer, now_ms)
+            if known is None or answer.outcome is Result.REPLAYED:
+                audit_trail.append_many(connection, [_audit_entry(platform, event_id, answer, now_ms)])
     except IntegrityError:  # the same id came twice at one moment: the other one was first
         with database.read() as connection:
             known = _known(connection, platform.name, event_id, proof)
         if known is None:
             raise
-        told = known
-    return _told(platform, event_id, told)
+        answer = known
+    return _logged(platform, event_id, answer)
 
 
 def recent(connection: sa.Connection, *, limit: int, within: sa.Select[tuple[int]] | None = None) -> list[Received]:
-    """The callbacks taken down, newest first; ``within`` finds the numbers of the incidents that are shown."""
+    """The stored callbacks, newest first; ``within`` finds the numbers of the incidents that are shown."""
     c = callbacks_.c
     query = sa.select(callbacks_).order_by(c.received_at_ms.desc(), c.event_id).limit(limit)
     if within is not None:
@@ -172,28 +174,28 @@ def recent(connection: sa.Connection, *, limit: int, within: sa.Select[tuple[int
 
 
 def forget(connection: sa.Connection, now_ms: int) -> int:
-    """Drop what nobody can replay any more; returns how many."""
+    """Delete callbacks older than ``REMEMBERED_MS``; returns how many."""
     old = sa.delete(callbacks_).where(callbacks_.c.received_at_ms < now_ms - REMEMBERED_MS)
     return connection.execute(old).rowcount
 
 
-def _trail(platform: Platform, event_id: str, told: CallbackAnswer, now_ms: int) -> audit_trail.NewEntry:
+def _audit_entry(platform: Platform, event_id: str, answer: CallbackAnswer, now_ms: int) -> audit_trail.NewEntry:
     """What the trail keeps of a callback."""
-    outcome, name = told.outcome.value, platform.name
-    body = {"outcome": outcome, "detail": told.detail, "incident_id": told.incident_id, "action": told.action}
+    outcome, name = answer.outcome.value, platform.name
+    body = {"outcome": outcome, "detail": answer.detail, "incident_id": answer.incident_id, "action": answer.action}
     return audit_trail.NewEntry(
         f"callback.{outcome}", "callback", f"{name}/{event_id}", body, name, now_ms, Role.PLATFORM.value
     )
 
 
-def _note_forgery(database: Database, platform: Platform, told: CallbackAnswer, now_ms: int) -> None:
-    """A forgery goes into the trail once in ten minutes: whoever forges must not be able to fill it."""
+def _note_forgery(database: Database, platform: Platform, answer: CallbackAnswer, now_ms: int) -> None:
+    """Append a forgery to the audit trail, at most once in ``FORGERY_MS``: nobody must be able to fill it."""
     what = f"callback.{Result.FORGED}"
     with database.read() as connection:
         last = audit_trail.listing(connection, what=what, limit=1)
     if not last or now_ms - last[0].at_ms >= FORGERY_MS:
         with database.write() as connection:
-            audit_trail.append_many(connection, [_trail(platform, "", told, now_ms)])
+            audit_trail.append_many(connection, [_audit_entry(platform, "", answer, now_ms)])
 
 
 def _order(action: Action, comment: str | None) -> Order:
@@ -207,57 +209,51 @@ def _act(
     body: bytes,
     now_ms: int,
     source: str,
-    proven: Proven,
+    proven: CountGoodReadings,
     regions: Regions,
 ) -> CallbackAnswer:
     try:
-        wish = _wish(words, body, platform.zh)
+        request = _read_request(words, body, platform.zh)
     except Refused as error:
         return CallbackAnswer(Result.UNREADABLE, str(error))
-    if wish.action is None:
-        try:
-            incident_store.get(connection, wish.incident_id)
-        except NotFound as error:
-            return CallbackAnswer(Result.UNKNOWN, str(error), wish.incident_id)
-        return CallbackAnswer(Result.UNCHANGED, wish.status, wish.incident_id)
     try:
-        before = incident_store.get(connection, wish.incident_id)
+        before = incident_store.get(connection, request.incident_id)
     except NotFound as error:
-        return CallbackAnswer(Result.UNKNOWN, str(error), wish.incident_id, wish.action)
+        return CallbackAnswer(Result.UNKNOWN, str(error), request.incident_id, request.action)
+    if request.action is None:
+        return CallbackAnswer(Result.UNCHANGED, request.status, request.incident_id)
     reach, depth = regions.within(platform.region), regions.depth(platform.region)
-    actor = Actor(wish.by, Role.PLATFORM, reach, depth=depth)
+    actor = Actor(request.by, Role.PLATFORM, reach, depth=depth)
     try:
         with connection.begin_nested():
             after = incident_store.act(
                 connection,
-                wish.incident_id,
-                _order(wish.action, wish.comment),
+                request.incident_id,
+                _order(request.action, request.comment),
                 actor,
-                needs=THEIRS if wish.action in SHOWN_THERE else None,
-                normal=proven(before) if wish.action is Action.CLOSE else None,
+                needs=_TEXT_ONLY if request.action in _EVIDENCE_ELSEWHERE else None,
+                normal=proven(before) if request.action is Action.CLOSE else None,
                 now_ms=now_ms,
-                expected_version=wish.seq,
+                expected_version=request.seq,
                 source=source,
             )
     except Refused as error:
         asked_for = set(words.actions.values())
         allowed = tuple(str(action) for action in lifecycle.allowed(before, actor) if action in asked_for)
-        return CallbackAnswer(Result.REFUSED, str(error), wish.incident_id, wish.action, allowed)
-    return CallbackAnswer(Result.APPLIED, wish.status, wish.incident_id, wish.action, version=after.version)
+        return CallbackAnswer(Result.REFUSED, str(error), request.incident_id, request.action, allowed)
+    return CallbackAnswer(Result.APPLIED, request.status, request.incident_id, request.action, version=after.version)
 
 
-def _wish(words: CallbackWords, body: bytes, name: str) -> _Wish:
+def _read_request(words: CallbackWords, body: bytes, name: str) -> _Request:
     """What a body asks for; raises Refused naming what cannot be read."""
     try:
         event = json.loads(body)
         json.dumps(event, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         raise Refused(sentence("platform.body_unreadable")) from None
-    number = at(words.incident, event)
-    if isinstance(number, str) and number.isascii() and number.isdecimal() and len(number) < 11:
-        number = int(number)
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**31:
-        raise _unreadable("incident", number)
+    number = incident_number(at(words.incident, event))
+    if number is None:
+        raise _unreadable("incident", at(words.incident, event))
     status = at(words.status, event)
     if not isinstance(status, str | int) or isinstance(status, bool) or str(status) not in words.actions:
         raise _unreadable("status", status, tuple(words.actions))
@@ -265,9 +261,9 @@ def _wish(words: CallbackWords, body: bytes, name: str) -> _Wish:
     if words.seq is not None and (not isinstance(seq, int) or isinstance(seq, bool)):
         raise _unreadable("seq", seq)
     by, comment = at(words.by, event), at(words.comment, event)
-    who = name if not isinstance(by, str) or not by.strip() else f"{name} {by.strip()[:WORDS]}"
-    said = comment.replace("\x00", "") if isinstance(comment, str) else None
-    return _Wish(number, str(status), words.actions[str(status)], who.replace("\x00", ""), said, seq)
+    who = name if not isinstance(by, str) or not by.strip() else f"{name} {by.strip()[:MAX_CHARS]}"
+    text = comment.replace("\x00", "") if isinstance(comment, str) else None
+    return _Request(number, str(status), words.actions[str(status)], who.replace("\x00", ""), text, seq)
 
 
 def _unreadable(what: str, value: Any, known: tuple[str, ...] = ()) -> Refused:
@@ -296,18 +292,18 @@ def _known(connection: sa.Connection, platform: str, event_id: str, proof: str) 
 
 
 def _remember(
-    connection: sa.Connection, platform: str, event_id: str, proof: str, told: CallbackAnswer, now_ms: int
+    connection: sa.Connection, platform: str, event_id: str, proof: str, answer: CallbackAnswer, now_ms: int
 ) -> None:
     row = {
         "platform": platform,
         "event_id": event_id,
         "proof": proof,
         "received_at_ms": now_ms,
-        "outcome": told.outcome.value,
-        "detail": told.detail,
-        "incident_id": told.incident_id,
-        "action": told.action,
-        "allowed": list(told.allowed),
+        "outcome": answer.outcome.value,
+        "detail": answer.detail,
+        "incident_id": answer.incident_id,
+        "action": answer.action,
+        "allowed": list(answer.allowed),
     }
     connection.execute(sa.insert(callbacks_).values(row))
 
@@ -316,17 +312,17 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _told(platform: Platform, event_id: str, told: CallbackAnswer) -> CallbackAnswer:
-    """Write it to the log: what was refused as a warning."""
-    fine = told.final in {Result.APPLIED, Result.UNCHANGED}
-    tell = log.info if fine and told.outcome is not Result.REPLAYED else log.warning
+def _logged(platform: Platform, event_id: str, answer: CallbackAnswer) -> CallbackAnswer:
+    """Log an answer, a refusal as a warning, and return it."""
+    fine = answer.final in {Result.APPLIED, Result.UNCHANGED}
+    tell = log.info if fine and answer.outcome is not Result.REPLAYED else log.warning
     tell(
         "a callback was taken" if fine else "a callback was refused",
         platform=platform.name,
-        outcome=told.outcome.value,
+        outcome=answer.outcome.value,
         event_id=event_id,
-        incident_id=told.incident_id,
-        action=told.action,
-        detail=told.detail,
+        incident_id=answer.incident_id,
+        action=answer.action,
+        detail=answer.detail,
     )
-    return told
+    return answer

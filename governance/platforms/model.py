@@ -1,6 +1,6 @@
-"""The external platforms we work with: what their words mean here, from one file (``config/platforms.toml``). Pure.
+"""External platforms: their addresses, secrets and vocabulary, from ``config/platforms.toml``. Pure.
 
-Places in what they send are written in JMESPath, and looked up once the message is known to be theirs.
+The file says in JMESPath where a value stands in a message of theirs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +14,18 @@ from jmespath.parser import ParsedResult
 from pydantic import AfterValidator, Field, SecretStr
 
 from governance.incidents import cloudevents
-from governance.incidents.lifecycle import rights_of
+from governance.incidents.lifecycle import right_of
 from governance.incidents.model import Action, State
 from governance.organisation.roles import RIGHTS, Role
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import sentence
 from infra.toml_file import Table, parse
 
-UNSAYABLE = frozenset({Action.MERGE, Action.SPLIT, Action.EMERGENCY, Action.EVALUATE, Action.PAUSE})
-"""They ask for a number, a list, a grade, a score or a reason of ours, which a callback does not carry."""
+NOT_BY_CALLBACK = frozenset({Action.MERGE, Action.SPLIT, Action.EMERGENCY, Action.EVALUATE, Action.PAUSE})
+"""Actions that need an argument which a callback does not carry: a number, list, grade, score or reason."""
 
 NOTHING = ""
-"""Stands for an action in the file where their word changes nothing here."""
+"""Stands for an action in the file where their status asks for none here."""
 
 
 def _place(text: str) -> str:
@@ -74,7 +74,7 @@ class _File(Table):
 
 @dataclass(frozen=True, slots=True)
 class CallbackWords:
-    """Where a callback says what, and which of their words asks for which action; None: it changes nothing."""
+    """Where the values stand in a callback, and the action for each status of theirs; None: no action."""
 
     incident: ParsedResult
     status: ParsedResult
@@ -86,7 +86,7 @@ class CallbackWords:
 
 @dataclass(frozen=True, slots=True)
 class ListWords:
-    """Where their list stands and what its entries say; ``states``: our states that fit a word of theirs."""
+    """Where their list is and where the values stand in it; ``states``: our states that match a state of theirs."""
 
     url: str | None
     items: ParsedResult
@@ -166,15 +166,15 @@ def _callback(name: str, table: _Callback) -> CallbackWords:
         if action != NOTHING and action not in list(Action):
             known = ", ".join(Action)
             raise ConfigurationError(sentence("platforms.no_action", name=name, action=action, word=word, known=known))
-        actions[word] = None if action == NOTHING else _theirs(name, word, Action(action))
+        actions[word] = None if action == NOTHING else _possible_action(name, word, Action(action))
     c = jmespath.compile
     seq = None if table.seq is None else c(table.seq)
     return CallbackWords(c(table.incident), c(table.status), c(table.by), c(table.comment), seq, actions)
 
 
-def _theirs(name: str, word: str, action: Action) -> Action:
-    """The action, once a platform may do it at all and a callback can carry what it asks for."""
-    possible = tuple(a for a in Action if a not in UNSAYABLE and rights_of(a) & RIGHTS[Role.PLATFORM])
+def _possible_action(name: str, word: str, action: Action) -> Action:
+    """The action, if a platform may take it and a callback can carry its arguments; else ConfigurationError."""
+    possible = tuple(a for a in Action if a not in NOT_BY_CALLBACK and right_of(a) in RIGHTS[Role.PLATFORM])
     if action not in possible:
         raise ConfigurationError(
             sentence("platform.not_theirs", name=name, word=word, action=action, known=", ".join(possible))
@@ -201,10 +201,17 @@ def _list(name: str, table: _Listing) -> ListWords:
 
 
 def at(place: ParsedResult | None, body: Any) -> Any:
-    """What stands at a place; None where nothing does, or where the expression does not fit what is there."""
+    """The value at a place of a message; None where there is none, or where the expression does not apply."""
     if place is None:
         return None
     try:
         return place.search(body)
     except JMESPathError:
         return None
+
+
+def incident_number(value: Any) -> int | None:
+    """The number of an incident as a platform writes it, a whole number or its digits; None for anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 11:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31 else None

@@ -1,7 +1,7 @@
-"""Do the external platform and we have the same incidents? Their list beside ours, and what each side lacks.
+"""Reconciliation: compare an external platform's list of incidents with ours, and send again what it lacks.
 
-``compare`` is pure. ``fetch`` asks a platform for its list page by page, signed like our deliveries; ``reconcile``
-keeps the report. What they lack is sent again by ``resend`` under the same event ids, which they may know already.
+`compare` is pure. `fetch` requests a platform's list page by page, signed like our deliveries; `reconcile` stores the
+report. `resend` sends events again under the same ids, which the platform may know already.
 """
 
 import json
@@ -18,7 +18,7 @@ import structlog
 from governance.incidents import cloudevents
 from governance.incidents.model import State
 from governance.notify.outbox import Status
-from governance.platforms.model import ListWords, Platform, at
+from governance.platforms.model import ListWords, Platform, at, incident_number
 from governance.platforms.tables import reconciliation as reports_
 from governance.tables import incident as incidents_
 from governance.tables import outbox
@@ -27,9 +27,9 @@ from infra.texts import sentence
 from infra.times import DAY_MS
 
 CLOSED_FOR_MS = 7 * DAY_MS
-"""A closed incident is looked for in their list for so long; what they list is always looked at."""
+"""A closed incident is expected in their list for this long; what they list is always compared."""
 GRACE_MS = 10 * 60_000
-"""What changed here so lately may not have reached them, or their list may be older."""
+"""A change younger than this may not have reached them, or may be newer than their list."""
 MOST_PAGES = 1000
 PAGE_BYTES = 4 * 1024 * 1024
 MOST_ITEMS = 200_000
@@ -46,7 +46,7 @@ class PlatformAway(WaterError):
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """An incident as it stands here; ``waiting``: an event of it is not delivered yet; ``dead``: one was refused."""
+    """An incident of ours; ``waiting``: an event of it is not delivered yet; ``dead``: one was refused."""
 
     id: int
     state: State
@@ -57,7 +57,7 @@ class Ours:
 
 @dataclass(frozen=True, slots=True)
 class Theirs:
-    """An incident as they list it: their word for its state, and when it changed as they tell it (not judged)."""
+    """An incident as they list it: their word for its state, and when it changed by their account (not used)."""
 
     id: int
     state: str
@@ -66,7 +66,7 @@ class Theirs:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Both have it, in states that do not fit."""
+    """An incident that both sides have, in states that do not match."""
 
     incident: int
     ours: str
@@ -94,13 +94,13 @@ class Report:
 
     @property
     def closed(self) -> bool:
-        """Whether both sides agree, but for what is on its way."""
+        """Whether both sides agree, except for what is on its way."""
         return not (self.they_lack or self.we_lack or self.differing or self.unreadable)
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A report with its number, platform, time (ms UTC), and who asked."""
+    """A stored report with its number, platform, time (ms UTC), and who asked."""
 
     id: int
     platform: str
@@ -111,15 +111,13 @@ class Kept:
 
 
 def read_items(words: ListWords, items: Iterable[Any]) -> tuple[list[Theirs], int]:
-    """Their entries as we understand them, and how many could not be understood."""
+    """Their entries, and how many of them could not be read."""
     found: list[Theirs] = []
     unreadable = 0
     for item in items:
-        number, state, moment = at(words.incident, item), at(words.state, item), at(words.at, item)
-        if isinstance(number, str) and number.isascii() and number.isdecimal() and len(number) < 11:
-            number = int(number)
-        good = isinstance(number, int) and not isinstance(number, bool) and 0 < number < 2**31
-        if not good or not isinstance(state, str | int) or str(state) not in words.states:
+        number = incident_number(at(words.incident, item))
+        state, moment = at(words.state, item), at(words.at, item)
+        if number is None or not isinstance(state, str | int) or str(state) not in words.states:
             unreadable += 1
             continue
         found.append(Theirs(number, str(state), None if moment is None else str(moment)[:40]))
@@ -134,7 +132,7 @@ def compare(
     *,
     unreadable: int = 0,
 ) -> Report:
-    """Ours beside theirs. ``states``: our states that fit a word of theirs. Of a number listed twice the last holds."""
+    """Compare both lists; ``states`` are ours by their words. Of a number listed twice the last entry counts."""
     here, there = {one.id: one for one in ours}, {one.id: one for one in theirs}
     same = 0
     lacking: list[int] = []
@@ -155,7 +153,7 @@ def compare(
 
 
 def ours(connection: sa.Connection, listed: Iterable[int], now_ms: int) -> list[Ours]:
-    """The incidents they should have: the open ones, those closed lately, and whatever of ours they list."""
+    """The incidents that they should have: open ones, those closed lately, and whatever of ours they list."""
     c, o = incidents_.c, outbox.c
     recent = c.open_cause.is_not(None) | (c.closed_at_ms >= now_ms - CLOSED_FOR_MS)
     newest = sa.select(o.incident_id, sa.func.max(o.created_at_ms).label("at")).group_by(o.incident_id).subquery()
@@ -175,7 +173,7 @@ def ours(connection: sa.Connection, listed: Iterable[int], now_ms: int) -> list[
 
 
 def reconcile(connection: sa.Connection, platform: Platform, items: Sequence[Any], now_ms: int, *, by: str) -> Kept:
-    """Compare their entries with ours and keep the report; the caller commits. Raises Refused for too long a list."""
+    """Compare their entries with ours and store the report; the caller commits. Raises Refused for too long a list."""
     words = _words(platform)
     if len(items) > MOST_ITEMS:
         raise Refused(sentence("platform.list_too_long", count=len(items), limit=MOST_ITEMS))
@@ -222,7 +220,7 @@ def report(connection: sa.Connection, number: int) -> Kept:
 
 
 def to_send(kept: Kept) -> tuple[int, ...]:
-    """The incidents of a kept report whose events would mend their side."""
+    """The incidents of a stored report whose events have to be sent again."""
     return tuple(sorted({*kept.report["they_lack"], *(one["incident"] for one in kept.report["differing"])}))
 
 

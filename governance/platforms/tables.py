@@ -1,4 +1,4 @@
-"""The tables of what the external platforms tell us, and of how their list compares with ours.
+"""Tables of callbacks from external platforms, and of reconciliation reports.
 
 Every ``*_ms`` column holds whole milliseconds since the epoch, UTC (``infra.times``).
 """

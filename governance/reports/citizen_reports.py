@@ -1,8 +1,7 @@
-"""What citizens report (群众举报): a ticket for each, an incident behind it, and answers without an account.
+"""Citizens' reports (群众举报): tickets, contacts, rate limit, repetitions, progress for the public.
 
-A report is an incident in the state ``reported`` from the first moment; the office accepts, rejects or merges it like
-any other. Kept beside it is what the public may ask by: the ticket, which nobody can guess, and a contact, which only
-the office sees.
+A report is an incident in the state ``reported``, which the office accepts, rejects or merges like any other. Stored
+beside it are the ticket, by which the public asks for its progress, and a contact that only the office sees.
 """
 
 import hashlib
@@ -28,16 +27,16 @@ from sensors.network import KM_PER_DEGREE, distance_km
 
 HOUR_MS = 3_600_000
 AGAIN_MS = 10 * 60_000
-"""The same report of the same sender within this time is a button pressed twice (our choice: slow networks)."""
+"""The same report of the same sender within this time is a repetition. Our choice: networks are slow."""
 ALONE = 0x72_65_70_6F
-"""The class of the advisory locks of who files, PostgreSQL; the number within it is the sender's."""
+"""The class of the PostgreSQL advisory locks of senders; the number within it is a hash of the sender."""
 _LETTERS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
-"""No letters that are read as another one over the telephone."""
+"""Letters and digits that are not mistaken for each other on the telephone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Citizen(Actor):
-    """Somebody without an account: may report, and say of what was closed that it is not solved."""
+    """Somebody without an account: may report, and object to a closed case."""
 
     def may(self, right: Right) -> bool:
         return right in (Right.REPORT, Right.REOPEN)
@@ -48,15 +47,14 @@ CITIZEN = Citizen("市民 citizen", Role.PUBLIC)
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """What may be one thing: incidents no further apart than this, of so many days (our choice: two bridges of an urban
-    creek)."""
+    """Limits of similar incidents: distance, and age in days. Our choice: about two bridges of an urban creek."""
 
     metres: float = 300.0
     days: float = 2.0
 
 
 class TooMany(WaterError):
-    """The same sender reports faster than people do; ``retry_s`` is when to try again."""
+    """A sender exceeds the rate limit; ``retry_s`` is when to try again."""
 
     def __init__(self, retry_s: int) -> None:
         super().__init__(sentence("report.too_many", seconds=retry_s))
@@ -65,9 +63,9 @@ class TooMany(WaterError):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``contact`` is as it is kept: encrypted (`infra.vault`), "" once its time is over.
+    """A report: ``contact`` is as stored, encrypted (`infra.vault`), or "" after its retention time.
 
-    ``sender`` is a keyed hash of where it came from: enough to count by, useless to find anybody.
+    ``sender`` is a keyed hash of the network address, by which reports are counted but nobody is found.
     """
 
     ticket: str
@@ -90,9 +88,9 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the public is told of a ticket: a step in words, when it was reached, and whether it is over.
+    """What the public sees of a ticket: the state in words, since when, and whether it is final.
 
-    ``reason`` is why it was not taken up, "" unless it was refused.
+    ``reason`` is why it was rejected, "" unless it was.
     """
 
     ticket: str
@@ -105,13 +103,13 @@ class Progress:
 
 
 def ticket() -> str:
-    """A number to follow a report by: 12 letters and digits in groups, 59 bits; nobody guesses one of a million."""
+    """A new random ticket: 12 letters and digits in groups, 59 bits."""
     letters = "".join(secrets.choice(_LETTERS) for _ in range(12))
     return "-".join(letters[i : i + 4] for i in (0, 4, 8))
 
 
 def spelled(text: str) -> str:
-    """A ticket as it was given out, however somebody types it."""
+    """A ticket in the form in which it was issued, however it is typed."""
     letters = "".join(letter for letter in text.upper() if letter in _LETTERS)
     return "-".join(letters[i : i + 4] for i in range(0, len(letters), 4))
 
@@ -130,21 +128,21 @@ def allow(connection: sa.Connection, who: str, now_ms: int, *, an_hour: int) -> 
 
 
 def alone(connection: sa.Connection, who: str) -> None:
-    """Until the transaction ends nobody else files for this sender: of two copies at once the second sees the first.
+    """Lock this sender until the transaction ends: of two copies at once the second sees the first.
 
-    On SQLite every write transaction is alone.
+    On SQLite write transactions exclude each other anyway.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ALONE, sa.func.hashtext(who))))
 
 
 def add(connection: sa.Connection, made: Report) -> None:
-    """Keep a report."""
+    """Store a report."""
     connection.execute(sa.insert(table).values({name: getattr(made, name) for name in made.__slots__}))
 
 
 def get(connection: sa.Connection, given: str) -> Report:
-    """By its ticket; raises NotFound, which does not say whether the ticket is wrong or was never given out."""
+    """The report of a ticket; raises NotFound."""
     row = connection.execute(sa.select(table).where(table.c.ticket == spelled(given))).mappings().one_or_none()
     if row is None:
         raise NotFound(sentence("report.no_ticket", ticket=given[:40]))
@@ -160,7 +158,7 @@ def of_incident(connection: sa.Connection, incident_id: int) -> list[Report]:
 
 
 def protect_contacts(connection: sa.Connection, vault: Vault, closed_before_ms: int) -> tuple[int, int]:
-    """Remove the contacts of what was over before an instant, encrypt what is kept in clear; how many of each."""
+    """Remove the contacts of cases closed before an instant, encrypt those stored in clear; how many of each."""
     rows = connection.execute(sa.select(table).where(table.c.contact != "").order_by(table.c.id)).mappings()
     removed = encrypted = 0
     for one in [_report(row) for row in rows]:
@@ -175,14 +173,14 @@ def protect_contacts(connection: sa.Connection, vault: Vault, closed_before_ms: 
 
 
 def objected(connection: sa.Connection, given: str) -> None:
-    """Count that a citizen said it is not solved."""
+    """Count an objection: a citizen says that the case is not solved."""
     changed = sa.update(table).where(table.c.ticket == spelled(given)).values(unsolved=table.c.unsolved + 1)
     connection.execute(changed)
 
 
 def again(connection: sa.Connection, new: Report, order: Order, place: Place, vault: Vault) -> Report | None:
-    """The report that ``new``, its contact in clear, repeats: the same words, photos and contact, of the same place,
-    within ``AGAIN_MS``."""
+    """The report that ``new`` repeats, whose contact is in clear: the same words, photos, contact and place within
+    ``AGAIN_MS``."""
     query = (
         sa.select(table, entry_table.c.attachments)
         .join(entry_table, (entry_table.c.incident_id == table.c.incident_id) & (entry_table.c.seq == 1))
@@ -201,15 +199,14 @@ def again(connection: sa.Connection, new: Report, order: Order, place: Place, va
 
 
 def repeated(connection: sa.Connection, name: str, order: Order, place: Place, now_ms: int) -> int | None:
-    """The incident that somebody known by name reported in the same words, with the same photos, of the same place,
-    within ``AGAIN_MS``."""
+    """The incident that a person with an account reported with the same words, photos and place within ``AGAIN_MS``."""
     mine = (entry_table.c.by == name) & (entry_table.c.at_ms > now_ms - AGAIN_MS)
     rows = connection.execute(_SENT.where(mine, *_says(order, place)).order_by(entry_table.c.incident_id)).mappings()
     return next((row["incident_id"] for row in rows if tuple(row["attachments"]) == tuple(order.attachments)), None)
 
 
 def _says(order: Order, place: Place) -> list[sa.ColumnElement[bool]]:
-    """That the first entry of an incident has these words, and the incident this place."""
+    """Conditions: the first entry of an incident has these words, and the incident this place."""
     c = incident_table.c
     at = [
         name.is_(None) if value is None else name == value for name, value in ((c.lon, place.lon), (c.lat, place.lat))
@@ -218,7 +215,7 @@ def _says(order: Order, place: Place) -> list[sa.ColumnElement[bool]]:
 
 
 def sent(connection: sa.Connection, incident_id: int) -> Sent:
-    """What was reported when an incident began. Raises NotFound where nobody reported it."""
+    """The report with which an incident began. Raises NotFound where nobody reported it."""
     row = connection.execute(_SENT.where(entry_table.c.incident_id == incident_id)).mappings().one_or_none()
     if row is None:
         raise NotFound(sentence("incident.unknown", id=incident_id))
@@ -226,13 +223,13 @@ def sent(connection: sa.Connection, incident_id: int) -> Sent:
 
 
 def of_person(connection: sa.Connection, name: str, *, limit: int) -> list[Sent]:
-    """What somebody reported, wherever it lies, newest first."""
+    """The reports of a person, wherever they lie, newest first."""
     mine = _SENT.where(entry_table.c.by == name).order_by(entry_table.c.incident_id.desc()).limit(limit)
     return [_sent(row) for row in connection.execute(mine).mappings()]
 
 
 def case(connection: sa.Connection, incident_id: int) -> Incident:
-    """The incident that decides about a report: where it was merged, the one that goes on."""
+    """The incident that decides about a report: if it was merged, the one that goes on."""
     found = incident_store.get(connection, incident_id)
     seen = {found.id}
     while (into := found.case.merged_into) is not None and into not in seen:
@@ -244,12 +241,12 @@ def case(connection: sa.Connection, incident_id: int) -> Incident:
 def progress(
     connection: sa.Connection, one: Report, incident: Incident, now_ms: int, reopen_within_ms: int
 ) -> Progress:
-    """What the public is told: no names and no comments, those are the office's, but why it was not taken up."""
+    """What the public sees: no names and no comments, except the reason of a rejection."""
     over = not incident.is_open
     closed_ms = incident.closed_at_ms or 0
     may_object = over and now_ms - closed_ms <= reopen_within_ms
     at_ms = max(one.at_ms, incident.case.step_since_ms, closed_ms)
-    own = incident.id == one.incident_id  # what was said of a case it was merged into was not written for the public
+    own = incident.id == one.incident_id  # the reason of the case it was merged into was not written for the public
     reason = _reason(connection, incident) if own and incident.state in _REFUSED else ""
     text = say(f"report.{incident.state}", reason=reason or "—")
     return Progress(one.ticket, incident.state, text, reason, at_ms, over, may_object)
@@ -259,14 +256,14 @@ _REFUSED = (State.REJECTED, State.FALSE_ALARM)
 
 
 def _reason(connection: sa.Connection, incident: Incident) -> str:
-    """What was said when an incident was rejected or called a false alarm last."""
+    """The comment with which an incident was last rejected or called a false alarm."""
     c = entry_table.c
     query = sa.select(c.comment).where(c.incident_id == incident.id, c.what == incident.state.value)
     return connection.execute(query.order_by(c.seq.desc()).limit(1)).scalar() or ""
 
 
 def similar(connection: sa.Connection, one: Incident, now_ms: int, near: Near) -> list[Incident]:
-    """Other open incidents near in place and time, nearest first: what it may be another one of."""
+    """Other open incidents near in place and time, nearest first."""
     return near_to(connection, one.place, now_ms, near, but=one.id)
 
 

@@ -1,8 +1,8 @@
-"""Patrols (巡河): what a track proves, when a patrol counts, and where they are kept.
+"""Patrols (巡河): check a track, decide whether a patrol counts, store and list patrols.
 
-A patrol is recorded in the field and arrives whole, often hours later; its number is made by the device, so that an
-upload that is tried again is the same patrol. What counts is the site's to say: published rules differ (Guangzhou at
-least 10 min and 1 km, Sixian 5 min and 300 m, Akqi 30 min and 2 km; domain facts §6.1).
+A patrol is uploaded whole, often hours later; the device makes its number, so that a repeated upload is the same
+patrol. What counts is a setting of the site (`PatrolRule`): published rules differ (Guangzhou at least 10 min and 1 km,
+Sixian 5 min and 300 m, Akqi 30 min and 2 km).
 """
 
 import re
@@ -54,7 +54,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class TrackResult:
-    """What a track proves: length without the jumps of the receiver, time from its first to its last point."""
+    """Length of a track without the jumps of the receiver, and time from its first to its last point."""
 
     metres: float
     minutes: float
@@ -89,7 +89,7 @@ WAYS = ("walk", "drone", "meeting", "on_site")
 
 
 def walked(track: Sequence[Point], rule: PatrolRule) -> TrackResult:
-    """What the track proves. A stretch faster than the rule allows adds nothing: the receiver jumped, nobody walked."""
+    """Measure a track. A stretch faster than the rule allows is a jump of the receiver and adds no length."""
     metres, jumps = 0.0, 0
     for before, after in pairwise(track):
         step = 1000 * distance_km((before.lon, before.lat), (after.lon, after.lat))
@@ -116,7 +116,7 @@ def counts(way: str, done: TrackResult, rule: PatrolRule) -> tuple[bool, Text]:
 
 
 def checked(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[Point], now_ms: int) -> None:
-    """Raises ConfigurationError naming what cannot be."""
+    """Raises ConfigurationError naming the first fault of an uploaded patrol."""
     if not _KEY.fullmatch(key):
         raise ConfigurationError(sentence("patrol.no_key", key=key[:80]))
     if way not in WAYS:
@@ -139,10 +139,9 @@ def checked(key: str, way: str, started_ms: int, ended_ms: int, track: Sequence[
 
 
 def counted(connection: sa.Connection, made: Patrol) -> Patrol:
-    """The patrol as it counts: not beside another valid one at the same time, or with the same track.
+    """The patrol, invalid where a valid one of the same person overlaps it or a valid one has the same track.
 
-    Nobody walks twice at once, and no two receivers record the same points. Until the transaction ends nobody else
-    uploads a patrol of that beginning.
+    Locks other uploads of this person and of this beginning until the transaction ends.
     """
     alone(connection, f"patrol {made.started_ms}")
     alone(connection, f"patrol {made.by}")
@@ -171,7 +170,7 @@ def add(connection: sa.Connection, made: Patrol) -> None:
         connection.execute(sa.insert(table).values(row))
     except sa.exc.IntegrityError:
         raise Refused(sentence("patrol.there", key=made.key)) from None
-    told = {
+    body = {
         "reach": made.reach,
         "started_ms": made.started_ms,
         "ended_ms": made.ended_ms,
@@ -186,7 +185,7 @@ def add(connection: sa.Connection, made: Patrol) -> None:
         "patrol.uploaded",
         kind="patrol",
         id=made.key,
-        body=told,
+        body=body,
         by=made.by,
         role=made.role,
         at_ms=made.uploaded_ms,
@@ -232,7 +231,7 @@ def may_see(actor: Actor, one: Patrol) -> bool:
 
 
 class Patrolled:
-    """Who patrolled and who should have, for the assessment: valid patrols, at most those due, of those due.
+    """Shares of patrols for the assessment: valid patrols, at most those due, of those due.
 
     ``due`` is how many a month each person of a role owes (`governance.assessment.Formula`).
     Who was in office for a part of the month, or left since, owes that part, rounded to whole patrols.

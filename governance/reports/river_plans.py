@@ -1,6 +1,6 @@
-"""One river, one plan (一河一策): the goals of a reach with who answers for them, by when, and how far they are.
+"""River plans (一河一策): the goals of a reach, who is responsible for them, by when, and their progress.
 
-A plan is replaced as a whole; every version stays in the trail.
+A plan is replaced as a whole; every version stays in the audit trail.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The plan of a reach as it stands; ``version`` counts from 1."""
+    """The plan of a reach; ``version`` counts from 1."""
 
     reach: str
     problem: str
@@ -36,7 +36,7 @@ class Plan:
 
 
 def get(connection: sa.Connection, reach: str, *, lock: bool = False) -> Plan | None:
-    """The plan of a reach; None where nobody made one. With ``lock`` nobody else changes it in this transaction."""
+    """The plan of a reach; None where there is none. With ``lock`` it is locked until the transaction ends."""
     query = sa.select(table).where(table.c.reach == reach)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
@@ -48,7 +48,7 @@ def get(connection: sa.Connection, reach: str, *, lock: bool = False) -> Plan | 
 def put(
     connection: sa.Connection, reach: str, problem: str, goals: Sequence[Goal], *, by: str, role: str, now_ms: int
 ) -> Plan:
-    """Give a reach this plan instead of the one it had; an entry of the trail."""
+    """Replace the plan of a reach and append the change to the audit trail."""
     before = get(connection, reach)
     version = 1 if before is None else before.version + 1
     values = {

@@ -1,1 +1,4 @@
-"""The trail against roots that are kept outside, and the tables against the trail."""
+"""Verification: signed roots of the audit trail kept outside, and the tables compared with the trail.
+
+Reads what the other packages write; nothing in governance imports it.
+"""

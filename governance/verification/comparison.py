@@ -1,8 +1,8 @@
-"""The tables of cases and people compared with the trail: each field that differs is named with its entry.
+"""Compare the tables of cases and people with the audit trail, field by field.
 
 The trail holds the state after every change: the entry of the history, the incident, the conditions touched, a person
-with their terms. Whoever changes those tables with SQL leaves the chain whole; here it shows. What is older than the
-trail is in no entry and is not compared.
+with their terms. A change of those tables with SQL leaves the chain intact and shows here. What is older than the trail
+is in no entry and is not compared.
 """
 
 import json
@@ -28,7 +28,7 @@ AT_ONCE = 200
 
 Row = Mapping[str, Any]
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
-"""What reading a body raises that is not what we wrote."""
+"""What reading a body raises that this program did not write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Difference:
     found: str | None = None
 
     def fault(self) -> Fault:
-        """The same as verifying tells it."""
+        """The difference as a fault of the trail."""
         what = f"{self.part} {self.field}".rstrip()
         entry = f"entry {self.n} says {self.trail}" if self.n else "no entry knows it"
         detail = f"{self.kind} {self.id}, {what}: the table says {self.found}, {entry}"
@@ -58,7 +58,7 @@ class Difference:
 
 @dataclass(slots=True)
 class _Tables:
-    """The rows of some incidents, by number."""
+    """The rows of some incidents by number: incident, history by seq, conditions by key, causes."""
 
     incident: dict[int, Row] = field(default_factory=dict)
     history: dict[int, dict[int, Row]] = field(default_factory=dict)
@@ -120,55 +120,74 @@ def _read(connection: sa.Connection, numbers: Sequence[int]) -> _Tables:
     return tables
 
 
+@dataclass(slots=True)
+class _Recorded:
+    """An incident as the entries of the trail leave it; rows come with the number of their entry."""
+
+    n: int = 0
+    incident: Row = field(default_factory=dict)
+    also: Sequence[str] = ()
+    conditions: dict[str, tuple[int, Row]] = field(default_factory=dict)
+    complete: bool = False
+    """Whether the trail has it from its first entry."""
+
+    def apply(self, n: int, body: Mapping[str, Any]) -> None:
+        """Apply the body of an entry."""
+        for gone in body["gone"]:
+            self.conditions.pop("/".join(gone), None)
+        self.conditions |= {_key(one): (n, one) for one in body["conditions"]}
+        self.n, self.incident, self.also = n, body["incident"], body["also"]
+
+
 def _incident(number: int, lines: Sequence[Line], tables: _Tables, began_ms: int) -> Iterator[Difference]:
     row = tables.incident.get(number)
     history = dict(tables.history.get(number, {}))
     if not lines and (row is None or row["opened_at_ms"] < began_ms):
         return
-    last: tuple[int, Row] = (0, {})
-    also: Sequence[str] = ()
-    conditions: dict[str, tuple[int, Row]] = {}
-    whole = False
+    recorded = _Recorded()
     for line in lines:
         try:
             body = json.loads(line.body)
             entry = body["entry"]
-            whole = whole or entry["seq"] == 1
-            yield from _fields(
-                line.n, "incident", line.id, f"history {entry['seq']}", entry, history.pop(entry["seq"], None)
-            )
-            for gone in body["gone"]:
-                conditions.pop("/".join(gone), None)
-            conditions |= {_key(one): (line.n, one) for one in body["conditions"]}
-            last, also = (line.n, body["incident"]), body["also"]
+            recorded.complete = recorded.complete or entry["seq"] == 1
+            part, there = f"history {entry['seq']}", history.pop(entry["seq"], None)
+            yield from _fields(line.n, "incident", line.id, part, entry, there)
+            recorded.apply(line.n, body)
         except _UNREADABLE:
             yield Difference(line.n, "incident", line.id, "body", "", None, _json(line.body))
     name = str(number)
-    yield from _fields(last[0], "incident", name, "incident", _set_right(last[1], row), row)
-    for key, (n, condition) in conditions.items():
-        there = tables.conditions.get(number, {}).get(key)
-        yield from _fields(n, "incident", name, f"condition {key}", condition, there)
-    if whole:
-        for key in tables.conditions.get(number, {}).keys() - conditions.keys():
-            yield Difference(0, "incident", name, f"condition {key}", found="a row")
-        causes = tables.causes.get(number, [])
-        if sorted(also) != sorted(causes):
-            yield Difference(last[0], "incident", name, "causes", "", _json(sorted(also)), _json(sorted(causes)))
+    expected = _with_clock_corrected(recorded.incident, row)
+    yield from _fields(recorded.n, "incident", name, "incident", expected, row)
+    yield from _conditions_and_causes(number, recorded, tables)
     for seq, unknown in history.items():
         if unknown["at_ms"] >= began_ms:
             yield Difference(0, "incident", name, f"history {seq}", found="a row")
 
 
-def _set_right(said: Row, row: Row | None) -> Row:
-    """The incident of the trail, its deadlines moved as far as correcting a wrong clock has moved those of the table.
+def _conditions_and_causes(number: int, recorded: _Recorded, tables: _Tables) -> Iterator[Difference]:
+    name, conditions = str(number), tables.conditions.get(number, {})
+    for key, (n, condition) in recorded.conditions.items():
+        yield from _fields(n, "incident", name, f"condition {key}", condition, conditions.get(key))
+    if not recorded.complete:
+        return
+    for key in conditions.keys() - recorded.conditions.keys():
+        yield Difference(0, "incident", name, f"condition {key}", found="a row")
+    causes = tables.causes.get(number, [])
+    if sorted(recorded.also) != sorted(causes):
+        expected, found = _json(sorted(recorded.also)), _json(sorted(causes))
+        yield Difference(recorded.n, "incident", name, "causes", "", expected, found)
 
-    Only that way (`wrong_clock.reminders`, which writes no entry): the step and its deadlines earlier by the same time,
-    the call of an emergency earlier.
+
+def _with_clock_corrected(recorded: Row, row: Row | None) -> Row:
+    """The incident of the trail, its deadlines moved as far as the correction of a wrong clock moved those of the row.
+
+    That correction writes no entry (`governance.incidents.clock_correction`). It moves the step and its deadlines
+    earlier by the same time, and the call of an emergency earlier; any other move stays a difference.
     """
-    fixed = dict(said)
+    fixed = dict(recorded)
     step, call = fixed.get("step_since_ms"), fixed.get("emergency_alert_at_ms")
     if row is None:
-        return said
+        return recorded
     if isinstance(step, int) and (shift := step - row["step_since_ms"]) > 0:
         for name in ("step_since_ms", "due_ms", "alert_at_ms"):
             if isinstance(at_ms := fixed.get(name), int):
@@ -186,40 +205,40 @@ def _key(condition: Row) -> str:
 
 
 def _people(connection: sa.Connection) -> Iterator[Difference]:
-    said: dict[str, tuple[int, Row]] = {}
+    recorded: dict[str, tuple[int, Row]] = {}
     for line in audit_trail.select_entries(connection, trail_.c.kind == "person"):
         try:
             body = json.loads(line.body)
             states = body.get("people") or ({line.id: body} if line.what == "person.added" else {})
-            said |= {name: (line.n, dict(state)) for name, state in states.items()}
+            recorded |= {name: (line.n, dict(state)) for name, state in states.items()}
         except _UNREADABLE:
             yield Difference(line.n, "person", line.id, "body", "", None, _json(line.body))
     there = people_store.states(connection)
-    for name, (n, state) in said.items():
+    for name, (n, state) in recorded.items():
         yield from _fields(n, "person", name, "person", state, there.get(name))
-    for name in there.keys() - said.keys():
+    for name in there.keys() - recorded.keys():
         yield Difference(0, "person", name, "person", found="a row")
 
 
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-def _fields(n: int, kind: str, id: str, part: str, said: Row, row: Row | None) -> Iterator[Difference]:
-    """The fields that the trail knows and the row has otherwise; the row itself where it is missing or unknown."""
+def _fields(n: int, kind: str, id: str, part: str, recorded: Row, row: Row | None) -> Iterator[Difference]:
+    """The fields of the trail that the row has otherwise; the row itself where it is missing or unknown."""
     if row is None:
         yield Difference(n, kind, id, part, "", "a row", None)
     elif not n:
         yield Difference(n, kind, id, part, "", None, "a row")
     else:
-        for name in said:
-            if name not in row or _same(said[name], row[name]):
+        for name in recorded:
+            if name not in row or _same(recorded[name], row[name]):
                 continue
-            if (trail := _json(said[name])) != (found := _json(row[name])):
+            if (trail := _json(recorded[name])) != (found := _json(row[name])):
                 yield Difference(n, kind, id, part, name, trail, found)
 
 
 def _same(one: object, other: object) -> bool:
-    """Whether two plain values are equal, which needs no writing as JSON; False leaves it open."""
+    """Whether two plain values are equal without being written as JSON; False leaves it open."""
     return type(one) is type(other) and isinstance(one, str | int | None) and one == other
 
 
@@ -229,12 +248,12 @@ def _json(value: object) -> str:
 
 
 def _began(connection: sa.Connection) -> int:
-    """When the trail began, ms UTC; later than everything where it has no entry."""
+    """When the trail began, ms UTC; the end of time where it has no entry."""
     first = connection.execute(sa.select(trail_.c.at_ms).order_by(trail_.c.n).limit(1)).scalar()
     return 2**63 - 1 if first is None else int(first)
 
 
 def shown(differences: Iterable[Difference]) -> list[Mapping[str, object]]:
-    """Differences for machines."""
+    """Differences as JSON."""
     names = ("n", "part", "field", "trail", "found")
     return [{name: getattr(one, name) for name in names} for one in differences]

@@ -1,7 +1,7 @@
-"""Signed roots of the trail: made every hour and at every closing, kept outside, and compared with it on verifying.
+"""Signed roots of the audit trail: sign, list, prove, and verify the trail against them.
 
-The chain alone shows what was changed inside it. It cannot show that its end was cut off, or that somebody wrote all of
-it anew; the roots do, as long as one of them lies where that person cannot reach (`governance.audit.merkle`).
+The chain shows entries that were changed. An end that was cut off, or a chain written anew, shows only against signed
+roots kept where the forger cannot reach them (`governance.audit.merkle`).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ _EXACT = (FaultKind.CHANGED, FaultKind.MISSING, FaultKind.OUT_OF_ORDER)
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A new root, and what was found wrong with the entries that it is the first to cover."""
+    """A new root, and the faults of the entries that it is the first to cover."""
 
     root: Root
     faults: Sequence[Fault]
@@ -34,8 +34,8 @@ class Sealed:
 def seal(connection: sa.Connection, key: Ed25519PrivateKey, *, origin: str, now_ms: int) -> Sealed | None:
     """Sign the trail as it stands now; None when a root covers all of it already.
 
-    Only the entries since the last root are read, and compared on the way. A trail found broken is signed all the same:
-    the root says what it was at this time, the caller tells what is wrong with it.
+    Only the entries since the last root are read and checked. A trail with faults is signed, too: the root records what
+    it was at this time, and the faults are returned.
     """
     last = connection.execute(sa.select(table).order_by(table.c.size.desc()).limit(1)).one_or_none()
     before = (0, GENESIS) if last is None else (last.size, last.head)
@@ -70,10 +70,10 @@ def newest(connection: sa.Connection) -> Root | None:
 def covering(
     connection: sa.Connection, n: int, keys: Iterable[Ed25519PublicKey], outside: Sequence[Root] = ()
 ) -> tuple[Root | None, bool]:
-    """The newest root over entry ``n`` (None: there is none), and whether all such roots are those of the trail.
+    """The newest root over entry ``n`` (None: there is none), and whether all such roots match the trail.
 
-    Reads the hash of every entry under it. A root that none of the ``keys`` made is not one of the trail; without keys
-    signatures are not looked at.
+    Reads the hash of every entry under it. A root that none of the ``keys`` signed does not match; without keys
+    signatures are not checked.
     """
     known = {merkle.key_id(key): key for key in keys}
     found: dict[int, list[Root]] = {}
@@ -94,7 +94,7 @@ def covering(
 
 
 def sent(connection: sa.Connection, root: Root, now_ms: int) -> None:
-    """A root has reached every place outside."""
+    """Record that a root has reached every place outside."""
     connection.execute(sa.update(table).where(table.c.size == root.size).values(sent_at_ms=now_ms))
 
 
@@ -109,26 +109,58 @@ def verify(
     Without the roots from outside only what the database itself still knows can be missed. Without any key the roots
     are compared, but not their signatures. ``progress`` is told the share done, 0 to 1.
     """
-    known = {merkle.key_id(key): key for key in keys}
     found = Verified()
-    roots: dict[int, set[str]] = {}
     own = listing(connection)
-    for root in (*own, *outside):
+    roots = _signed_roots((*own, *outside), keys, found)
+    last, _ = audit_trail.head(connection)
+    _find_missing_roots(roots, own, last, found)
+    covered = _compare_with_roots(connection, roots, last, found, progress)
+    comparison.compare(connection, found)
+    beyond = max((size for size in roots if size > last), default=0)
+    if beyond:
+        audit_trail.add_fault(
+            found, Fault(last + 1, FaultKind.CUT_OFF, beyond, f"entries {last + 1} to {beyond} are cut off")
+        )
+    found.unsigned = max(0, last - covered)
+    found.faults.sort(key=lambda fault: (fault.n, fault.until))
+    progress(1.0)
+    return found
+
+
+def _signed_roots(roots: Iterable[Root], keys: Iterable[Ed25519PublicKey], found: Verified) -> dict[int, set[str]]:
+    """The hashes of the roots by size; one whose signature is not valid becomes a fault."""
+    known = {merkle.key_id(key): key for key in keys}
+    by_size: dict[int, set[str]] = {}
+    for root in roots:
         if known and (root.key not in known or not root.signed_by(known[root.key])):
             why = "is not valid" if root.key in known else f"was made with key {root.key}, which was not given"
             detail = f"the signature of the root of {root.size} entries {why}"
             audit_trail.add_fault(found, Fault(root.size, FaultKind.SIGNATURE, root.size, detail))
         else:
-            roots.setdefault(root.size, set()).add(root.root)
-    last, _ = audit_trail.head(connection)
-    gone = sorted(size for size in roots.keys() - {root.size for root in own} if size <= last)
-    if gone:
-        detail = f"{len(gone)} roots kept outside are not in the database, the first of {gone[0]} entries"
-        audit_trail.add_fault(found, Fault(gone[0], FaultKind.ROOT_MISSING, gone[-1], detail))
+            by_size.setdefault(root.size, set()).add(root.root)
+    return by_size
+
+
+def _find_missing_roots(roots: Mapping[int, set[str]], own: Iterable[Root], last: int, found: Verified) -> None:
+    """Add a fault for roots kept outside that are not in the database."""
+    missing = sorted(size for size in roots.keys() - {root.size for root in own} if size <= last)
+    if missing:
+        detail = f"{len(missing)} roots kept outside are not in the database, the first of {missing[0]} entries"
+        audit_trail.add_fault(found, Fault(missing[0], FaultKind.ROOT_MISSING, missing[-1], detail))
+
+
+def _compare_with_roots(
+    connection: sa.Connection,
+    roots: dict[int, set[str]],
+    last: int,
+    found: Verified,
+    progress: Callable[[float], None],
+) -> int:
+    """Walk the trail and compare its tree with each root, which is taken out of ``roots``; the entries covered."""
     tree, covered, aligned, rewritten = Tree(), 0, True, False
     for line in audit_trail.walk(audit_trail.all_entries(connection), found):
         aligned = aligned and line.n == tree.size + 1
-        if not aligned:  # an entry is missing, which is told: what follows stands at other places than in the tree
+        if not aligned:  # after a missing entry, which is a fault, the others stand at other places than in the tree
             continue
         tree.add(merkle.leaf(line.hash))
         if signed := roots.pop(tree.size, None):
@@ -141,16 +173,7 @@ def verify(
             covered = tree.size
         if line.n % 1000 == 0:
             progress(min(1.0, line.n / max(1, last)))
-    comparison.compare(connection, found)
-    beyond = max((size for size in roots if size > last), default=0)
-    if beyond:
-        audit_trail.add_fault(
-            found, Fault(last + 1, FaultKind.CUT_OFF, beyond, f"entries {last + 1} to {beyond} are cut off")
-        )
-    found.unsigned = max(0, last - covered)
-    found.faults.sort(key=lambda fault: (fault.n, fault.until))
-    progress(1.0)
-    return found
+    return covered
 
 
 def proof(connection: sa.Connection, n: int, *, since: int | None = None) -> Proof:
@@ -179,5 +202,5 @@ def proof(connection: sa.Connection, n: int, *, since: int | None = None) -> Pro
 
 
 def as_json(fault: Fault) -> Mapping[str, object]:
-    """A fault for machines."""
+    """A fault as JSON."""
     return {"n": fault.n, "until": fault.until, "wrong": fault.wrong.value, "detail": fault.detail}

@@ -13,25 +13,37 @@ import governance.platforms.tables
 import governance.tables  # noqa: F401  (registers its tables)
 import ingest.storage.tables  # noqa: F401  (registers its tables)
 from infra.database import Database
+from infra.errors import ConfigurationError
+from infra.texts import sentence
 
 VERSION = sa.table("alembic_version", sa.column("version_num"))
 
 
 def newest() -> str:
     """The revision that this program's code is written for; each file begins with its number."""
-    steps = files("riverchief").joinpath("migrations", "versions").iterdir()
-    return max(step.name for step in steps if step.name[:4].isdecimal()).partition("_")[0]
+    return max(_revisions())
 
 
 def upgrade(database: Database, to: str = "head") -> None:
-    """Bring the schema up to date; safe to call at every start and by several processes at once."""
-    if to != "head" or _revision(database) != newest():
+    """Bring the schema up to date; safe to call at every start and by several processes at once.
+
+    Raises ConfigurationError where the database is of a revision that this program does not have.
+    """
+    current = _revision(database)
+    if current is not None and current not in _revisions():
+        raise ConfigurationError(sentence("doctor.database_new", current=current, wanted=newest()))
+    if to != "head" or current != newest():
         _run(database, "upgrade", to)
 
 
 def downgrade(database: Database, to: str) -> None:
     """Bring the schema back to an earlier revision, for a program of that time; ``base`` leaves no table of ours."""
     _run(database, "downgrade", to)
+
+
+def _revisions() -> set[str]:
+    steps = files("riverchief").joinpath("migrations", "versions").iterdir()
+    return {step.name[:4] for step in steps if step.name[:4].isdecimal()}
 
 
 def _revision(database: Database) -> str | None:

@@ -904,7 +904,7 @@ _bodies = st.binary(max_size=200) | _values.map(lambda value: json.dumps(value).
 
 def test_no_body_whatever_makes_the_api_fail_or_a_reading_disappear(river: River) -> None:
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
     @given(_bodies)
     def try_(body: bytes) -> None:
         response = river.client.post("/api/v1/readings", content=body)

@@ -132,7 +132,7 @@ def shelf(dialect: str, tmp_path: Path) -> Iterator[Shelf]:
     shelf.database.close()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     content=CONTENT,
     start=MOMENT,

@@ -246,7 +246,7 @@ def trail(tmp_path: Path) -> Iterator[Copy]:
 COLUMNS = {"by": "别人", "role": "chief", "what": "x", "kind": "y", "subject": "z", "at_ms": 1, "body": "{}"}
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_tampering_is_found_at_the_right_entry(tmp_path: Path, data: st.DataObject) -> None:
     copy = Copy(tmp_path)

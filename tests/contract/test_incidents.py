@@ -381,7 +381,7 @@ findings_ = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(findings_, min_size=1, max_size=25))
 def test_found_in_one_batch_or_one_by_one_the_store_says_the_same(dialect: str, findings: list[Finding]):
     def kept(*batches: list[Finding]) -> list[tuple[Incident, Sequence[object]]]:

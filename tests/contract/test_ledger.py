@@ -490,7 +490,7 @@ class Truth:
     copies: dict[tuple[int, int], int]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 2**32), restarts=st.booleans())
 def test_the_books_close_whatever_a_device_and_its_network_do(seed: int, restarts: bool):
     rng = random.Random(seed)

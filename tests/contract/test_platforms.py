@@ -335,7 +335,7 @@ def test_whatever_a_platform_sends_is_answered(body: bytes) -> None:
     words = read().named("district").callback
     assert words is not None
     try:
-        wish = callbacks._wish(words, body, "x")
+        wish = callbacks._read_request(words, body, "x")
     except Refused:
         return
     assert 0 < wish.incident_id < 2**31
@@ -563,7 +563,7 @@ def test_the_list_is_compared_once_a_day_and_again_a_quarter_of_an_hour_after_a_
 
 
 def test_the_command_tells_the_difference_and_fails_while_there_is_one(tmp_path: Path) -> None:
-    (tmp_path / "platform_model.toml").write_text(SHIPPED, encoding="utf-8")
+    (tmp_path / "platforms.toml").write_text(SHIPPED, encoding="utf-8")
     (tmp_path / "theirs.json").write_text(json.dumps({"items": [{"incident": 9, "status": "closed"}]}))
     settings = tmp_path / "settings.toml"
     settings.write_text(

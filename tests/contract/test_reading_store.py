@@ -381,7 +381,7 @@ WRITE = st.dictionaries(READING, st.tuples(VALUE, MARK), max_size=12)
 
 
 @pytest.mark.parametrize("adapter", EVERY)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), WRITE), max_size=6))
 def test_whatever_is_written_in_whatever_order_the_content_is_that_of_a_dictionary(
     adapter: str, steps: Sequence[tuple[bool, Mapping[Key, tuple[float, int]]]]
@@ -421,7 +421,7 @@ def test_whatever_is_written_in_whatever_order_the_content_is_that_of_a_dictiona
 
 
 @pytest.mark.parametrize("adapter", EVERY)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     st.dictionaries(st.integers(0, 400), st.tuples(st.floats(-50, 50), MARK), min_size=1, max_size=60),
     st.integers(1, 20),

@@ -83,7 +83,7 @@ def columns(found: Series) -> list[tuple[float, ...]]:
     return list(zip(*(part.tolist() for part in parts), strict=True))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     old=CONTENT,
     new=CONTENT,

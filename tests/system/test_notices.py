@@ -707,7 +707,7 @@ def test_a_worker_that_dies_between_sending_and_writing_down_is_stood_in_for_aft
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dying = office.messenger()
-    monkeypatch.setattr(dying, "_settle", lambda *_, **__: None)
+    monkeypatch.setattr(dying, "_record_outcome", lambda *_, **__: None)
     office.fire("a")
     dying.round()
     sent = len(office.phones.got)

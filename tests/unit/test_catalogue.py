@@ -1,6 +1,7 @@
 """What we know: parameters, their codes and units, conversions, deployments, times, and the sentences we say."""
 
 import ast
+import functools
 import math
 import re
 from datetime import UTC, date, datetime
@@ -441,6 +442,7 @@ def test_a_text_inside_a_sentence_speaks_its_own_language() -> None:
     assert "Shiwan" not in got.zh
 
 
+@functools.cache
 def spoken() -> list[tuple[str, str, set[str] | None]]:
     """Every say("…"), sentence("…") and line("…") of the code, and the headings of tables: file and line, the key with
     * for a filled-in part, the values given, None when they are not told apart."""

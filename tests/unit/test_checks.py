@@ -325,7 +325,7 @@ def cut(draw: st.DrawFn, n: int) -> list[slice]:
 
 
 @given(thresholds(), series_of(), st.data())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_the_engine_finds_what_the_rule_says_however_the_readings_arrive(
     above: Threshold, readings: tuple[list[int], list[float]], data: st.DataObject
 ) -> None:
@@ -363,7 +363,7 @@ def test_series_that_share_batches_are_checked_as_if_alone(
 
 
 @given(thresholds(), series_of(), st.data())
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_a_restart_at_any_moment_changes_nothing(
     rule: Threshold, readings: tuple[list[int], list[float]], data: st.DataObject
 ) -> None:
@@ -715,7 +715,7 @@ def test_a_long_silence_empties_the_window() -> None:
     st.sampled_from([30 * MINUTE, HOUR, 90 * MINUTE]),
     st.data(),
 )
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_a_trend_does_not_depend_on_how_the_readings_arrive(
     noise: list[float], slope: float, every: int, data: st.DataObject
 ) -> None:
@@ -736,7 +736,7 @@ def test_a_trend_does_not_depend_on_how_the_readings_arrive(
     st.data(),
 )
 @example([(0, 19), (-0.06, 13), (0, 9), (-0.2, 12), (0, 5), (-0.045, 19)], None)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_a_restart_at_any_moment_changes_no_trend(parts: list[tuple[float, int]], data: st.DataObject | None) -> None:
     rule = replace(SINKING, window_s=24 * 3600, bins=12, min_bins=8)
     at, value, x = [], [], 20.0

@@ -57,14 +57,16 @@ def test_every_reason_of_quarantine_is_explained() -> None:
     assert [reason.key for reason in Reason if f"`{reason.key}`" not in text] == []
 
 
-def test_every_decision_is_listed_and_says_what_it_costs() -> None:
+def test_every_decision_is_listed_and_names_its_cost_and_the_tests_that_hold_it() -> None:
     listed = Path("docs/decisions/README.md").read_text(encoding="utf-8")
     for page in Path("docs/decisions").glob("0*.md"):
         text = page.read_text(encoding="utf-8")
         assert page.name in listed
-        assert all(f"**{part}" in text for part in ("Context", "Decision", "Cost", "Holds as long as")), page
-        for test in re.findall(r"`(tests/[\w/.]+)`", text):
-            assert Path(test).exists(), (page, test)
+        assert all(f"**{part}" in text for part in ("Context", "Decision", "Cost", "Tests")), page
+        tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+        assert tests, page
+        for file, name in tests:
+            assert f"def {name}(" in Path(file).read_text(encoding="utf-8"), (page, file, name)
 
 
 def test_no_table_is_declared_twice() -> None:

@@ -161,7 +161,7 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
     return [stream[a:b] for a, b in pairwise(edges)]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @example([build(EXAMPLE)[:50], build(EXAMPLE)], [3, 60])
 @example([b"##0101##", build(b"x")], list(range(20)))
 @given(streams, st.lists(st.integers(0, 10**6), max_size=30))
@@ -172,7 +172,7 @@ def test_any_split_of_any_stream_yields_the_same_frames(pieces: list[bytes], pla
     assert segments(read(*(stream[i : i + 1] for i in range(len(stream))))) == whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(GOOD + NEW), noise), max_size=8))
 def test_noise_never_costs_a_good_frame(pieces: list[tuple[bytes, bytes]]) -> None:
     stream = b"".join(raw + b"\r\n" + rubbish for raw, rubbish in pieces)
@@ -181,7 +181,7 @@ def test_noise_never_costs_a_good_frame(pieces: list[tuple[bytes, bytes]]) -> No
     assert all(any(segment == one for one in remaining) for segment in wanted)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(streams)
 def test_every_byte_is_in_a_frame_or_accounted_for(pieces: list[bytes]) -> None:
     stream = b"".join(pieces)
@@ -190,7 +190,7 @@ def test_every_byte_is_in_a_frame_or_accounted_for(pieces: list[bytes]) -> None:
     assert blank.sub(b"", kept) == blank.sub(b"", stream)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=3000) | st.sampled_from([b"#" * 500, b"##1024" * 400, b"##0000"])))
 def test_memory_is_bounded_whatever_comes(pieces: list[bytes]) -> None:
     reader = FrameReader()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from governance.incidents.finding import Change, Colour, Finding, Kind
 from governance.incidents.from_findings import affected_incidents, apply_finding
 from governance.incidents.headline import Headline, Row, title
-from governance.incidents.lifecycle import STEPS, act, allowed, merge, remind, split
+from governance.incidents.lifecycle import STEPS, act, allowed, merge, split
 from governance.incidents.model import (
     COMMENT_LIMIT,
     Action,
@@ -23,6 +23,7 @@ from governance.incidents.model import (
     State,
     What,
 )
+from governance.incidents.reminders import remind
 from governance.organisation.regions import Place
 from governance.organisation.roles import Actor, Department, Forbidden, Role
 from infra.errors import Refused
@@ -460,7 +461,7 @@ def test_what_is_split_off_has_the_title_and_evidence_of_its_own_matter():
     both, effects = changed(first, fired(T + HOUR, rule="event", station="lanshi", parameter=None, headline=SEWAGE))
     key = ("event", "lanshi", "")
     order = Order(Action.SPLIT, comment="两处来源", conditions=(key,))
-    _, (new, _) = split(both, order, OPERATOR, NOW, said={key: effects.entry})
+    _, (new, _) = split(both, order, OPERATOR, NOW, firings={key: effects.entry})
     assert (new.headline, new.title) == (SEWAGE, title(SEWAGE))
     assert first.title != new.title
 
@@ -685,7 +686,7 @@ def follows(before: Incident, after: Incident, effects: Effects) -> None:
         assert pause or after.case.due_ms <= before.case.due_ms or before.retrospective
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(findings_ | actions_ | waits_, max_size=40), st.lists(st.integers(1, 5), max_size=2))
 def test_no_order_of_findings_and_actions_breaks_an_incident(
     steps: list[Finding | tuple[int, Order, Actor, int] | int], begun: list[int]

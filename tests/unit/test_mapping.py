@@ -232,7 +232,7 @@ nh3n = "x > y && x || avg(y)"
     )
     | JSON
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_payload_whatever_raises(body: Any) -> None:
     for mappings, topic in ((ODD, "odd/x"), (SHIPPED, UP)):
         one = message(topic, body)
@@ -245,7 +245,7 @@ def test_no_payload_whatever_raises(body: Any) -> None:
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_bytes_whatever_raise(payload: bytes) -> None:
     assert mapping.decode([message(UP, payload)], KNOWN, SHIPPED).rejected
 

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from governance.incidents.finding import Colour
 from governance.incidents.headline import NOTHING, Headline, Row, words
 from governance.notify import channels, contacts, oncall
-from governance.notify import policy as notify_policy
 from governance.notify.contacts import Channel, Contact, Directory, Place, Role
+from governance.notify.links import Links, number_of
+from governance.notify.message import CALLS, Item, Kind, asks, urgency_key
 from governance.notify.oncall import Shift
-from governance.notify.policy import ROOM, Item, Kind, Links, Policy, compose, first_line, kind_of
+from governance.notify.planning import kind_of
+from governance.notify.policy import Policy
+from governance.notify.wording import HAS_DEADLINE, ROOM, compose, first_line
 from infra.errors import ConfigurationError, NotFound
 from infra.texts import Text, say
 from infra.times import BEIJING, from_ms, to_ms
@@ -116,7 +119,7 @@ def test_every_message_has_place_matter_value_class_deadline_and_link_within_its
     about = MATTERS[matter]
     one = item(12, kind=kind, headline=about, due_ms=at("13 14:30"), step="handle")
     one = replace(one, at_ms=at("12 14:00"), since_ms=at("12 12:05"))
-    link = SHORT.make(1234, "duty", 1) if notify_policy.asks([one]) else SHORT.page([one])
+    link = SHORT.make(1234, "duty", 1) if asks([one]) else SHORT.page([one])
     parts = words(about, language)
     short, whole = (compose([one], language, short=short, link=link) for short in (True, False))
     first = whole.splitlines()[0]
@@ -131,10 +134,10 @@ def test_every_message_has_place_matter_value_class_deadline_and_link_within_its
         assert part in first, "where there is room nothing is left out"
     if kind not in (Kind.EMERGENCY, Kind.ESCALATED, Kind.PROMOTED, Kind.REOPENED):  # sent after one that named it
         assert parts.water_class.removesuffix("类") in short
-    if kind in notify_policy._DUE:
+    if kind in HAS_DEADLINE:
         for line in (short, first):
             assert "14:30" in line, "by when"
-    elif kind in notify_policy.CALLS:
+    elif kind in CALLS:
         assert "10" in short, "minutes to confirm within"
 
 
@@ -163,7 +166,7 @@ def test_a_short_message_fits_one_sms_and_never_loses_its_link(
     line = compose(told, language, short=True, link=LINK if linked else None)
     assert len(line) <= ROOM[language]
     assert "\n" not in line
-    if linked and min(told, key=notify_policy._order).kind in notify_policy.CALLS:
+    if linked and min(told, key=urgency_key).kind in CALLS:
         assert line.endswith(LINK)
 
 
@@ -180,8 +183,8 @@ def test_many_incidents_are_one_message_the_most_urgent_first_and_a_count_of_the
 def test_news_asks_nobody_to_confirm_and_links_to_the_incident() -> None:
     links = Links("https://r.example.cn/", b"key")
     for kind in (Kind.RECOVERED, Kind.WITHDRAWN, Kind.CLOSED, Kind.DISPATCHED, Kind.OVERDUE):
-        assert not notify_policy.asks([item(7, kind=kind)])
-    assert notify_policy.asks([item(7, kind=Kind.CLOSED), item(8)])
+        assert not asks([item(7, kind=kind)])
+    assert asks([item(7, kind=Kind.CLOSED), item(8)])
     assert links.page([item(7)]) == "https://r.example.cn/incidents/7"
     assert links.page([item(7), item(8)]) == "https://r.example.cn/worklist"
 
@@ -221,7 +224,7 @@ def test_a_link_proves_one_message_to_one_person_until_one_time_and_is_short() -
     token = links.token(71, "duty-1", 1000)
     assert links.make(71, "duty-1", 1000) == f"https://r.example.cn/a/{token}"
     assert len(token) <= 17
-    assert notify_policy.number_of(token) == 71
+    assert number_of(token) == 71
     assert links.proves(token, 71, "duty-1", 1000)
     assert not links.proves(token, 72, "duty-1", 1000)
     assert not links.proves(token, 71, "duty-2", 1000)
@@ -232,7 +235,7 @@ def test_a_link_proves_one_message_to_one_person_until_one_time_and_is_short() -
 
 @given(st.text(max_size=40))
 def test_no_text_breaks_the_reading_of_a_token(text: str) -> None:
-    number = notify_policy.number_of(text)
+    number = number_of(text)
     assert number is None or 0 < number < 2**31
 
 

@@ -26,7 +26,7 @@ def told(key: str, series: list[float]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(values)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 def test_the_range_tests_agree_with_qartods_gross_range(series: list[float]) -> None:
     do = CATALOGUE["do"]
     theirs = qartod.gross_range_test(np.array(series), fail_span=do.instrument, suspect_span=do.plausible)
@@ -38,7 +38,7 @@ def test_the_range_tests_agree_with_qartods_gross_range(series: list[float]) -> 
 
 
 @given(st.lists(st.tuples(st.sampled_from([7.0, 7.5, 8.0]), st.integers(1, 120)), min_size=1, max_size=6))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_flat_line_of_a_new_series_agrees_with_qartods(runs: list[tuple[float, int]]) -> None:
     """Twelve hours without any change: QARTOD with no tolerance."""
     series = [value for value, n in runs for _ in range(n)]

@@ -762,7 +762,7 @@ def pieces(draw: st.DrawFn, n: int) -> list[slice]:
     ("do", [START + i * 5 * MINUTE for i in range(11)], [7.0, *[9.0] * 3, *[7.0] * 3, 9.0, 7.0, 9.0, 9.0], "N" * 11),
     None,
 )
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_cutting_a_series_into_batches_anywhere_changes_no_flag(
     history: tuple[str, list[int], list[float], str], data: st.DataObject | None
 ) -> None:

@@ -77,7 +77,7 @@ def told(text: str, registry: Registry | None = REGISTRY) -> list[tuple[bool, st
 @pytest.mark.parametrize("worst", list(WaterClass)[:5])
 @pytest.mark.parametrize("water", [Water.RIVER, Water.LAKE])
 @given(st.data())
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_water_is_worse_than_a_class_exactly_when_one_parameter_is_beyond_its_bound(worst, water, data) -> None:
     """The bundle of limits says what the standard's own judgement of the sample says."""
     one = rules(rule("class", worse_than=worst.name)).classes[0]

@@ -175,7 +175,7 @@ def books(draw: st.DrawFn) -> Book:
     return Book(registry, MaintenanceRecords(tuple(checks), tuple(visits)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(books())
 def test_what_is_exported_as_a_file_or_a_table_is_imported_as_it_was(book):
     assert registry_toml.read_book(registry_toml.write(book), KNOWN) == book

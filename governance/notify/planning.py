@@ -1,0 +1,303 @@
+"""Plan messages: what people are told of an event, who is told, when, and who has to confirm. Pure.
+
+`plan_notices` turns events of the outbox into a plan, `plan_escalation` an incident that nobody confirmed in time. The
+messenger reads what they need and writes what they plan.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from governance.incidents import finding
+from governance.incidents.finding import Colour
+from governance.incidents.headline import Headline, of_json
+from governance.incidents.model import FINAL, WAITS_FOR, Incident, State
+from governance.notify.contacts import Directory, Place
+from governance.notify.message import AFTER, CALLS, TO_HANDLER, Item, Kind, NoticeRequest
+from governance.notify.policy import STALE_MS, Policy
+from infra.texts import Text
+from infra.times import to_ms
+
+REGION = "@"
+"""Before a region's code where a station's key may stand, too."""
+UNCONFIRMED = frozenset({State.REPORTED, State.REOPENED})
+"""States in which nobody has said yet that they know."""
+
+_KINDS: Mapping[str, Kind] = {
+    "reported": Kind.OPENED,
+    "promoted": Kind.PROMOTED,
+    "reopened": Kind.REOPENED,
+    "dispatched": Kind.DISPATCHED,
+    "transferred": Kind.DISPATCHED,
+    "reworked": Kind.DISPATCHED,
+    "succeeded": Kind.DISPATCHED,
+    "reminded": Kind.REMINDER,
+    "overdue": Kind.OVERDUE,
+    "supervised": Kind.SUPERVISED,
+    "emergency": Kind.EMERGENCY,
+    "emergency_unreported": Kind.EMERGENCY,
+    "withdrawn": Kind.WITHDRAWN,
+    "rejected": Kind.CLOSED,
+    "closed": Kind.CLOSED,
+    "false_alarm": Kind.CLOSED,
+}
+"""The message of an entry of the history, where the entry alone decides."""
+
+_SETTLING = frozenset(
+    {
+        "accepted",
+        "rejected",
+        "dispatched",
+        "started",
+        "returned",
+        "transferred",
+        "contributed",
+        "finished",
+        "verified",
+        "reworked",
+        "closed",
+        "false_alarm",
+        "absorbed",
+        "paused",
+    }
+)
+"""What somebody does who knows of the incident: nobody is called for it any more, until it calls anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEvent:
+    """An event of the outbox: its incident, whether it pages, when it was put there, and its CloudEvents ``data``."""
+
+    incident_id: int
+    notify: str
+    created_at_ms: int
+    data: Mapping[str, Any]
+
+    @property
+    def kind(self) -> Kind | None:
+        return kind_of(self.data, self.notify)
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What planning depends on beside the events.
+
+    ``duty`` are the contacts on call by rank. ``places`` are by station, and by region after ``REGION``. ``states`` are
+    those of the incidents now. ``baseless`` incidents rest on withdrawn findings alone. ``called`` and ``informed`` are
+    who was called for an incident, and who was told anything of it.
+    """
+
+    now_ms: int
+    policy: Policy
+    directory: Directory
+    duty: Sequence[Sequence[str]]
+    places: Mapping[str, Place]
+    states: Mapping[int, str] = field(default_factory=dict)
+    baseless: Collection[int] = ()
+    called: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    informed: Mapping[int, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def on_duty(self) -> frozenset[str]:
+        """Who of the office is called first now."""
+        return frozenset(key for keys in self.directory.office(self.duty)[:1] for key in keys)
+
+
+@dataclass(slots=True)
+class NoticePlan:
+    """What to write: the messages wanted, the incidents to be confirmed by (colour, ms), and those settled."""
+
+    requests: list[NoticeRequest] = field(default_factory=list)
+    watched: dict[int, tuple[Colour, int]] = field(default_factory=dict)
+    settled: set[int] = field(default_factory=set)
+
+    def settle(self, incident_id: int) -> None:
+        """Somebody knows of the incident: no call for it."""
+        self.settled.add(incident_id)
+        self.watched.pop(incident_id, None)
+        self.requests = [
+            one for one in self.requests if one.item.incident_id != incident_id or one.item.kind not in CALLS
+        ]
+
+
+def plan_notices(events: Sequence[OutboxEvent], now: Circumstances) -> NoticePlan:
+    """Plan the messages of some events, in their order."""
+    plan, on_duty = NoticePlan(), now.on_duty
+    for event in events:
+        kind, number = event.kind, event.incident_id
+        if event.data["what"] in _SETTLING or (kind is Kind.WITHDRAWN and number in now.baseless):
+            plan.settle(number)
+        if kind is None or not _is_current(event, kind, now):
+            continue
+        if kind is Kind.EMERGENCY:  # called out again by its history; here it is only kept open to be confirmed
+            plan.watched[number] = (_colour(kind, event.data), now.now_ms + STALE_MS + 1)
+        place = place_of(now.places, event.data)
+        item, confirm_by_ms = _item(event, kind, place, now)
+        if confirm_by_ms is not None:
+            plan.watched[number] = (item.colour, confirm_by_ms)
+        plan.requests += [
+            NoticeRequest(key, place.bucket, item, now.policy.due(item.colour, now.now_ms, on_duty=key in on_duty))
+            for key in _recipients(event, kind, place, item.colour, now)
+        ]
+    return plan
+
+
+def plan_escalation(
+    incident: Incident, colour: Colour, step: int, called_since_ms: int, now: Circumstances
+) -> tuple[list[NoticeRequest], int | None]:
+    """Plan the call of the next ``step`` for an incident that nobody confirmed.
+
+    Returns the messages, none where nobody is left, and by when (ms UTC) it goes further; None where it does not.
+    """
+    place = place_of(now.places, place_fields(incident))
+    steps = now.directory.steps(place, colour, now.duty)
+    if step >= len(steps):
+        return [], None
+    where = place.region or place.name
+    item = Item(
+        incident.id,
+        Kind.ESCALATED,
+        colour,
+        now.now_ms,
+        where,
+        incident.title,
+        round((now.now_ms - called_since_ms) / 60_000),
+        incident.headline or _reported_headline(incident.kind, where, incident.title),
+        incident.since_ms,
+    )
+    requests = [NoticeRequest(key, place.bucket, item, now.now_ms) for key in steps[step]]
+    return requests, now.policy.unconfirmed_at(colour, now.now_ms)
+
+
+# -- what --------------------------------------------------------------------------------------------------------------
+
+
+def kind_of(data: Mapping[str, Any], notify: str) -> Kind | None:
+    """What people are told of an outward event (its ``data``); None: nothing."""
+    what = data.get("what")
+    if what == "fired":
+        if data.get("seq") == 1:
+            return Kind.PAST if data.get("retrospective") else Kind.OPENED
+        return Kind.AGAIN if notify == "page" else None
+    if what == "split_off":  # pages where it goes on by itself while people called the rest none
+        return Kind.OPENED if notify == "page" else None
+    if what == "resolved":
+        return Kind.RECOVERED if data.get("recovered_at") else None
+    return _KINDS.get(str(what))
+
+
+def _is_current(event: OutboxEvent, kind: Kind, now: Circumstances) -> bool:
+    """Whether there is still something to tell: what is old is not, and a call is none once somebody knows."""
+    if now.now_ms - event.created_at_ms > STALE_MS:
+        return False
+    if kind not in CALLS:
+        return True
+    state = now.states.get(event.incident_id)
+    return state in UNCONFIRMED if kind is Kind.OPENED else state is not None and state not in FINAL
+
+
+def _item(event: OutboxEvent, kind: Kind, place: Place, now: Circumstances) -> tuple[Item, int | None]:
+    """What a message says of an event, and by when (ms UTC) somebody has to confirm; None: nobody has to."""
+    data, colour = event.data, _colour(kind, event.data)
+    calls = kind in CALLS and event.notify == "page"
+    confirm_by_ms = now.policy.unconfirmed_at(colour, now.now_ms) if calls else None
+    where, (step, deadline_ms) = place.region or place.name, _deadline(kind, data)
+    headline = of_json(data.get("headline"))
+    item = Item(
+        event.incident_id,
+        kind,
+        colour,
+        event.created_at_ms,
+        where,
+        Text(**data["text"]),
+        now.policy.confirm.get(colour) if confirm_by_ms is not None else None,
+        headline or _reported_headline(data["kind"], where, Text(**data["title"])),
+        to_ms(datetime.fromisoformat(data["since"])),
+        deadline_ms,
+        step,
+    )
+    return item, confirm_by_ms
+
+
+def _colour(kind: Kind, data: Mapping[str, Any]) -> Colour:
+    """As which colour something is told: late data as blue, an emergency as red."""
+    if kind is Kind.EMERGENCY:
+        return Colour.RED
+    return Colour.BLUE if kind is Kind.PAST else Colour(data["colour"])
+
+
+def _deadline(kind: Kind, data: Mapping[str, Any]) -> tuple[str, int | None]:
+    """The step that waits and when it has to be done (ms)."""
+    if kind is Kind.EMERGENCY:
+        return "report", (data.get("details") or {}).get("report_by")
+    phase = WAITS_FOR.get(State(data["state"]))
+    due = data.get("due_at")
+    return (phase.value, to_ms(datetime.fromisoformat(due))) if phase is not None and due else ("", None)
+
+
+def _reported_headline(kind: str, place: Text, title: Text) -> Headline:
+    """What an incident without evidence is about: its title, and of what people report where it is."""
+    return Headline(place if kind == finding.Kind.REPORT else Text("", ""), title)
+
+
+# -- who ---------------------------------------------------------------------------------------------------------------
+
+
+def _recipients(event: OutboxEvent, kind: Kind, place: Place, colour: Colour, now: Circumstances) -> tuple[str, ...]:
+    """The contacts that are told, each once.
+
+    News of what was called goes to who was called. A case that has somebody is that person's: the others are not told
+    of the task, but who stands above is told of what is late.
+    """
+    number, data = event.incident_id, event.data
+    if kind in AFTER:
+        keys = tuple(now.called.get(number, ()))
+    else:
+        keys = _first_steps(kind, now.directory.steps(place, colour, now.duty), data)
+    responsible = _responsible(data, kind, now.directory)
+    if responsible is not None:
+        above = now.directory.chiefs_of(data.get("escalated_to") or "") if kind is Kind.OVERDUE else ()
+        keys = (responsible, *above)
+    if kind is Kind.WITHDRAWN:
+        keys = (*keys, *now.informed.get(number, ()))
+    return tuple(dict.fromkeys(keys))
+
+
+def _responsible(data: Mapping[str, Any], kind: Kind, directory: Directory) -> str | None:
+    """The contact of who answers for the case, where the message concerns that person."""
+    name = data.get("responsible") if kind in TO_HANDLER else None
+    contact = directory.called(name) if isinstance(name, str) and name else None
+    return contact.key if contact is not None else None
+
+
+def _first_steps(kind: Kind, steps: Sequence[tuple[str, ...]], data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Who is told first: what is overdue or supervised goes one step up as well, an emergency one with each call."""
+    if kind in {Kind.OVERDUE, Kind.SUPERVISED, Kind.EMERGENCY}:
+        calls = (data.get("details") or {}).get("calls", 0) if kind is Kind.EMERGENCY else 0
+        return tuple(key for step in steps[: 2 + calls] for key in step)
+    return steps[0] if steps else ()
+
+
+# -- where -------------------------------------------------------------------------------------------------------------
+
+
+def place_fields(incident: Incident) -> Mapping[str, str]:
+    """What of an incident says where it is, named as in the ``data`` of an event."""
+    return {"station": incident.station, "region": incident.place.region, "reach": incident.place.reach}
+
+
+def place_keys(data: Mapping[str, Any]) -> tuple[str, str]:
+    """The keys of ``Circumstances.places`` that may say where something is: its station and its region."""
+    return str(data["station"]), f"{REGION}{data.get('region') or ''}"
+
+
+def place_of(places: Mapping[str, Place], data: Mapping[str, Any]) -> Place:
+    """Where an incident is: its station's place in the incident's region, else where it was reported from."""
+    station, region = place_keys(data)
+    if station in places and region in places:
+        return replace(places[station], regions=places[region].regions, region=places[region].region)
+    if station in places:
+        return places[station]
+    place = places.get(region) or Place(Text(station, station))
+    return replace(place, reach=str(data.get("reach") or ""))

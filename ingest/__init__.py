@@ -1,5 +1,7 @@
-"""What happens to a reading: sources, the pipeline, stores, checks, quarantine and the loss ledger.
+"""From bytes to findings: sources, the pipeline and its stages, rules, storage, re-evaluation of late readings.
 
-The core (``validate``, ``checks``) is pure; the edges are named after the thing outside. May import ``governance``
-and ``sensors``.
+What belongs here: everything between a received message and the findings that :mod:`governance` groups into incidents.
+What does not: decoding and quality tests (:mod:`sensors`), settings and wiring (:mod:`riverchief`). ``rules`` and the
+modules listed in the purity contract of pyproject.toml use no clock, database or network. May import ``governance``,
+``sensors`` and ``infra``.
 """

@@ -1,7 +1,7 @@
-"""What ingest says in the log: each message by its id, from arrival to incident (docs/operations/logs.md).
+"""Log what became of a batch: messages by their id, from arrival to incident (docs/operations/logs.md).
 
-Ordinary messages are silent unless the level is debug. What was refused is told once for each batch and reason, so that
-a broken device that floods us cannot flood the log as well.
+Ordinary messages are logged at level debug. Refused ones make one line for each batch and reason, so that a broken
+device cannot flood the log.
 """
 
 import logging
@@ -15,14 +15,14 @@ from sensors.wire.telemetry import Header, message_id
 
 log = structlog.get_logger(__name__)
 
-NAMED = 5
-"""Messages named in a line about many."""
+MAX_LISTED = 5
+"""Messages listed in one line."""
 
 
 def log_batch(messages: Sequence[Message], outcome: Outcome) -> None:
-    """Write down what became of a batch; made to be a watcher of the intake."""
+    """Log a batch; a callback of the intake."""
     headers: Sequence[Header | None] = outcome.headers or [None] * len(messages)
-    _tell_refused(messages, headers, outcome)
+    _log_refused(messages, headers, outcome)
     for told in outcome.told:
         finding = told.finding
         if finding is not None:
@@ -53,7 +53,7 @@ def log_batch(messages: Sequence[Message], outcome: Outcome) -> None:
             )
 
 
-def _tell_refused(messages: Sequence[Message], headers: Sequence[Header | None], outcome: Outcome) -> None:
+def _log_refused(messages: Sequence[Message], headers: Sequence[Header | None], outcome: Outcome) -> None:
     by_reason: dict[str, list[int]] = {}
     for rejected in outcome.rejected:
         by_reason.setdefault(rejected.reason.key, []).append(rejected.message)
@@ -62,6 +62,6 @@ def _tell_refused(messages: Sequence[Message], headers: Sequence[Header | None],
             "quarantined",
             reason=reason,
             entries=len(which),
-            message_ids=[message_id(messages[i], headers[i]) for i in which[:NAMED]],
+            message_ids=[message_id(messages[i], headers[i]) for i in which[:MAX_LISTED]],
             sources=sorted({messages[i].source for i in which}),
         )

@@ -1,4 +1,4 @@
-"""What stands in the spool goes to the time-series server, in order, until the server has it."""
+"""Forward the spool to the time-series server, in order."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,7 +8,7 @@ from infra.database import Database
 from infra.errors import StorageUnavailable
 from infra.texts import sentence
 from ingest import quarantine
-from ingest.sending import BACKOFF_S, POLL_S, Sending, State
+from ingest.sending import BACKOFF_S, POLL_S, SendingState, SendingWorker
 from ingest.storage import downsampling, lineprotocol, schema, spool
 from ingest.storage import registry as registry_store
 from ingest.storage.downsampling import DELAY_MS, Due
@@ -18,19 +18,15 @@ from sensors.parameters import Catalogue
 
 log = structlog.get_logger(__name__)
 
-MOST_ROWS = 60_000
-"""Readings of one request, about 1.5 MB of line protocol: InfluxDB recommends 5,000 to 10,000 lines."""
-UNCONFIRMED = 3
-"""So often may the server accept lines and not have them, before the lines are quarantined and the rest goes on."""
-
+MAX_ROWS = 60_000
+"""Readings of one request: about 1.5 MB, 5,000 to 10,000 lines as InfluxDB recommends."""
 
 FORWARDING = 0x7269_7665_7206
-"""The advisory lock held during a round, PostgreSQL: a worker that lost its session may not know yet that another one
-keeps house."""
+"""PostgreSQL advisory lock of a round."""
 
 
-class Forwarder(Sending):
-    """A thread that empties the spool; one for a database, since a later value must not be overtaken by an earlier."""
+class Forwarder(SendingWorker):
+    """A thread that empties the spool; one for each database, so that values arrive in order."""
 
     def __init__(
         self,
@@ -49,11 +45,10 @@ class Forwarder(Sending):
         self._catalogue = catalogue
         self._clock_ms = clock_ms
         self._reaches = registry_store.Reaches(database, catalogue)
-        self._unconfirmed = 0
 
     def send(self) -> int:
         """Send the oldest entries; the number of entries the server now has."""
-        entries = self._spool.next(MOST_ROWS)
+        entries = self._spool.next(MAX_ROWS)
         if not entries:
             return 0
         now_ms = self._clock_ms()
@@ -68,29 +63,22 @@ class Forwarder(Sending):
         if refused:
             log.error("the time-series server refused lines; they are in quarantine", lines=len(refused))
         rows = sum(len(entry.batch) + len(entry.lines) for entry in entries)
-        self.state = State(sent_rows=self.state.sent_rows + rows, refused_lines=self.state.refused_lines + len(refused))
+        self.state = SendingState(
+            sent_rows=self.state.sent_rows + rows, refused_lines=self.state.refused_lines + len(refused)
+        )
         return len(entries)
 
     def _sent(self, lines: list[bytes], marker: bytes) -> list[Refused]:
-        """Send, and see that it arrived; the lines (or the parts of lines) the server will never take.
+        """Send and verify; the lines (or parts of lines) that the server will never accept.
 
-        Each request carries a marker that is read back: an answer that came from something in between, which stored
-        nothing, is found out. A server that drops single lines in silence is asked for each of them.
+        Each request carries a marker point that is read back, which detects an answer of a proxy that stored nothing.
         """
         refused = self._server.send([*lines, marker])
-        whole = {r.line for r in refused}
-        if refused:  # a line is refused whole, and often one parameter of it is to blame
+        if refused:  # a line is refused as a whole, often for one of its parameters
             refused = self._server.send(_by_parameter([r.line for r in refused]))
-        asked = [line for line in lines if line not in whole] if self._server.drops_silently else []
-        lost = self._server.verify([*asked, marker])
-        if not lost:
-            self._unconfirmed = 0
-            return refused
-        self._unconfirmed = 0 if marker in lost else self._unconfirmed + 1
-        if self._unconfirmed < UNCONFIRMED:
+        if lost := self._server.verify([marker]):
             raise StorageUnavailable(sentence("series.lost", lost=len(lost)))
-        self._unconfirmed = 0
-        return refused + [Refused(line, "accepted, but not there when read back") for line in lost]
+        return refused
 
     def _lines(self, entry: Entry) -> Sequence[bytes]:
         if entry.kind is Kind.LINES:
@@ -100,13 +88,16 @@ class Forwarder(Sending):
 
 
 def _marker(entry: int, now_ms: int) -> bytes:
-    """The point that rides with a request; one a minute is kept, the newest."""
+    """The marker point of a request; the newest of each minute remains."""
     return lineprotocol.point(schema.SPOOL, {}, {schema.ENTRY: entry}, now_ms - now_ms % 60_000)
 
 
 def _by_parameter(lines: Sequence[bytes]) -> list[bytes]:
-    """The lines in parts of one parameter each, one parameter after the other: where all of one are refused, the server
-    says so at once and need not be asked line by line. What is no line stays as it is."""
+    """The lines split by parameter and grouped by it, so that a parameter that is refused as a whole takes few
+    requests.
+
+    Lines that cannot be parsed stay as they are.
+    """
     parts: dict[str, list[bytes]] = {}
     for line in lines:
         try:
@@ -118,11 +109,11 @@ def _by_parameter(lines: Sequence[bytes]) -> list[bytes]:
 
 
 def _days(entry: Entry) -> Iterator[Due]:
-    """The days whose readings or verdicts an entry holds."""
+    """The days of an entry's readings."""
     if entry.kind is not Kind.LINES:
         yield from downsampling.touched(entry.stations, entry.batch.station, entry.batch.at, entry.id)
         return
-    for line in entry.lines:  # few are readings: those that come from the quarantine
+    for line in entry.lines:  # readings only where they were replayed from quarantine
         if line.startswith(f"{schema.WATER},".encode()):
             point = lineprotocol.parse(line)
             if point.at is not None:
@@ -130,7 +121,7 @@ def _days(entry: Entry) -> Iterator[Due]:
 
 
 def _station(line: bytes) -> str:
-    """The station a refused line speaks of, if it can be made out."""
+    """The station of a refused line, "" where it cannot be parsed."""
     try:
         return lineprotocol.parse(line).tags.get(schema.STATION, "")
     except ValueError:

@@ -1,8 +1,7 @@
-"""The loss account: for every station and Beijing day, sent = stored + duplicate + quarantined + missing.
+"""The loss ledger: for every station and Beijing day, sent = stored + duplicate + quarantined + missing.
 
-Two independent sources meet here. What arrived is counted reading by reading as the pipeline disposes of it. What was
-sent is known from the device's own numbering: a hole in ``seq`` is a missing message, and ``total`` says how many
-readings it held (without it the number of missing readings is unknown, and the account says so).
+What arrived is counted reading by reading. What was sent is known from the device's numbering: a gap in ``seq`` is a
+missing message, and ``total`` gives the number of its readings (without it the number is unknown).
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -22,8 +21,8 @@ from sensors.reading import Ints, Message, Rejected
 from sensors.stations import Registry
 from sensors.wire.telemetry import Header
 
-STRANGER = "?"
-"""The account of messages from stations nobody registered."""
+UNREGISTERED = "?"
+"""The account of messages from unregistered stations."""
 
 _COUNTS = (
     "messages",
@@ -47,16 +46,15 @@ _COUNTS = (
     _QUARANTINED,
     _LEFT_OUT,
 ) = range(len(_COUNTS))
-_QUEUED_MS = 7 * DAY_MS
-_CLOCK_MS = 3_600_000
+_MAX_QUEUED_MS = 7 * DAY_MS
+_CLOCK_AHEAD_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One station and day. ``missing`` is None where messages are missing whose readings nobody counted.
+    """One station and day. ``missing`` is None where messages are missing whose number of readings is unknown.
 
-    ``messages_left_out`` came from senders that had not proved to be ours, beyond what is kept of them: they are in no
-    other count.
+    ``messages_left_out`` came from unauthenticated senders beyond their limit and are in no other count.
     """
 
     station: str
@@ -75,17 +73,17 @@ class Account:
 
     @property
     def sent(self) -> int | None:
-        """Readings the device sent, as far as its numbering tells."""
+        """Readings that the device sent, by its numbering."""
         return None if self.missing is None else self.readings + self.missing
 
     @property
     def closed(self) -> bool:
-        """Every reading that arrived has exactly one fate, and every hole in the numbering has a size."""
+        """Whether every reading has exactly one fate and every gap a known size."""
         return self.missing is not None and self.readings == self.stored + self.duplicate + self.quarantined
 
     @property
     def complete(self) -> bool:
-        """The account closes and nothing of what was sent is missing."""
+        """Whether the account is closed and nothing is missing."""
         return self.closed and self.missing == 0
 
 
@@ -96,7 +94,7 @@ class _Stream:
 
 
 class Ledger:
-    """Counts batches in the transaction that stores them; remembers where each device's numbering stands."""
+    """Counts batches in the transaction that stores them; caches the numbering of each device."""
 
     def __init__(self) -> None:
         self._streams: dict[str, dict[int, _Stream]] = {}
@@ -104,7 +102,7 @@ class Ledger:
         self._lock = Lock()
 
     def leave_out(self, day: str, count: int = 1) -> None:
-        """Count messages of unproven senders that are not kept. May be called from any thread."""
+        """Count dropped messages of unauthenticated senders; thread-safe."""
         with self._lock:
             self._left_out[day] = self._left_out.get(day, 0) + count
 
@@ -115,7 +113,7 @@ class Ledger:
         return taken
 
     def forget(self) -> None:
-        """Drop what is remembered; it is read again from the database."""
+        """Clear the cache; it is read again from the database."""
         self._streams.clear()
 
     def count(
@@ -131,15 +129,18 @@ class Ledger:
         repeated: Container[int] = (),
         later: Container[int] = (),
     ) -> None:
-        """Enter a batch. ``stored`` and ``duplicate`` (messages,) count readings by message.
+        """Enter a batch.
 
-        ``repeated`` are the places in ``rejected`` of what was in quarantine before: its readings are duplicates.
-        ``later`` are messages that are entered when they are judged.
+        Parameters
+        ----------
+        stored, duplicate : (messages,) numbers of readings
+        repeated : indices into ``rejected`` of what was in quarantine before; its readings are duplicates
+        later : indices of messages that are entered when they are processed
         """
         duplicate = duplicate.copy()
         quarantined = np.zeros(len(messages), np.int64)
         touched = np.zeros(len(messages), np.bool_)
-        unread: set[int] = set()  # refused as a whole: their number stays open until they come again or are replayed
+        unread: set[int] = set()  # refused as a whole: their seq stays missing until they come again or are replayed
         for i, r in enumerate(rejected):
             if r.readings is None:
                 unread.add(r.message)
@@ -152,7 +153,7 @@ class Ledger:
             if i in later:
                 continue
             station = account_of(registry, message)
-            known = station != STRANGER
+            known = station != UNREGISTERED
             day = day_of(header, message)
             row = rows.get((station, day))
             if row is None:
@@ -166,7 +167,10 @@ class Ledger:
                 row[_MESSAGES] += 1
                 row[_M_QUARANTINED] += held
             if known and header is not None and header.seq is not None and i not in unread:
-                if self._number(connection, station, header, size, new, day, dirty) and message.replay_of is None:
+                if (
+                    self._follow_numbering(connection, station, header, size, new, day, dirty)
+                    and message.replay_of is None
+                ):
                     row[_AGAIN] += 1
             elif message.replay_of is None:
                 row[_UNNUMBERED] += 1
@@ -174,22 +178,22 @@ class Ledger:
         self._save(connection, dirty)
 
     def count_left_out(self, connection: sa.Connection, by_day: Mapping[str, int]) -> None:
-        """Enter messages that were left out, under the account of strangers."""
+        """Enter messages that were left out, under :data:`UNREGISTERED`."""
         rows = {}
         for day, count in by_day.items():
-            rows[STRANGER, day] = row = [0] * len(_COUNTS)
+            rows[UNREGISTERED, day] = row = [0] * len(_COUNTS)
             row[_LEFT_OUT] = count
         _add(connection, rows)
 
     def undo(self, connection: sa.Connection, station: str, day: str, refused: int) -> None:
-        """A replay takes readings out of quarantine; the count of the replayed batch says where they went."""
+        """Subtract readings that a replay takes out of quarantine; the replayed batch counts them again."""
         row = [0] * len(_COUNTS)
         row[_READINGS] = row[_QUARANTINED] = -refused
         _add(connection, {(station, day): row})
 
     # -- numbering ---------------------------------------------------------------------------------------------------
 
-    def _number(
+    def _follow_numbering(
         self,
         connection: sa.Connection,
         station: str,
@@ -199,7 +203,7 @@ class Ledger:
         day: str,
         dirty: set[tuple[str, int]],
     ) -> bool:
-        """Follow the device's numbering; true when this number has been seen before."""
+        """Apply a message's number to the device's numbering; true for a repeated number."""
         seq, boot = header.seq, header.boot or 0
         assert seq is not None
         streams = self._streams.get(station)
@@ -208,7 +212,7 @@ class Ledger:
         stream = streams.get(boot)
         before = None if header.total is None else header.total - size
         if stream is None:
-            first_contact = not streams or boot < min(streams)  # of an earlier start nothing was promised
+            first_contact = not streams or boot < min(streams)  # nothing is known of earlier starts
             stream = streams[boot] = _Stream(seq, before if first_contact else 0)
             if not first_contact and seq > 0:
                 _open_gap(connection, station, boot, (0, seq - 1), (0, before), day)
@@ -219,7 +223,7 @@ class Ledger:
                 return False
             if not (seq == 0 and header.boot is None and new):
                 return True
-            # numbering began again and the device does not count its starts: new readings prove it
+            # numbering began again without a boot count: new readings prove it
         stream.next_seq, stream.total = seq + 1, header.total
         dirty.add((station, boot))
         return False
@@ -246,14 +250,18 @@ _LEDGER_AGAIN = (
 
 
 def account_of(registry: Registry, message: Message) -> str:
-    """Whose account a message belongs to."""
-    return message.station if message.station in registry.index else STRANGER
+    """The account (station) of a message."""
+    return message.station if message.station in registry.index else UNREGISTERED
 
 
 def day_of(header: Header | None, message: Message) -> str:
-    """The Beijing day the message belongs to: when the device sent it, if its clock can be believed."""
+    """The Beijing day of a message: of its sending time where that is plausible, else of its receipt."""
     at = message.received_at_ms
-    if header is not None and header.sent_at_ms is not None and -_CLOCK_MS <= at - header.sent_at_ms <= _QUEUED_MS:
+    if (
+        header is not None
+        and header.sent_at_ms is not None
+        and -_CLOCK_AHEAD_MS <= at - header.sent_at_ms <= _MAX_QUEUED_MS
+    ):
         at = header.sent_at_ms
     return _day(at // _HOUR_MS)
 
@@ -263,7 +271,7 @@ _HOUR_MS = DAY_MS // 24
 
 @lru_cache(10_000)
 def _day(hour: int) -> str:
-    """The Beijing day of an hour since the epoch; remembered, for it is asked once a message."""
+    """The Beijing day of an hour since the epoch."""
     return beijing_day(hour * _HOUR_MS).isoformat()
 
 
@@ -272,13 +280,13 @@ def accounts(
 ) -> list[Account]:
     """The accounts of a day or station, newest day first, then by station."""
     query = sa.select(table).order_by(table.c.day.desc(), table.c.station).limit(limit)
-    holes = sa.select(gap_table)
+    gaps = sa.select(gap_table)
     if day is not None:
-        query, holes = query.where(table.c.day == day), holes.where(gap_table.c.day == day)
+        query, gaps = query.where(table.c.day == day), gaps.where(gap_table.c.day == day)
     if station is not None:
-        query, holes = query.where(table.c.station == station), holes.where(gap_table.c.station == station)
+        query, gaps = query.where(table.c.station == station), gaps.where(gap_table.c.station == station)
     missing: dict[tuple[str, str], tuple[int, int | None]] = {}
-    for row in connection.execute(holes):
+    for row in connection.execute(gaps):
         messages, readings = missing.get((row.station, row.day), (0, 0))
         known = readings is not None and row.total_before is not None and row.total_after is not None
         readings = readings + row.total_after - row.total_before if known else None
@@ -319,7 +327,7 @@ def _open_gap(
     day: str,
 ) -> None:
     before, after = totals
-    if before is not None and after is not None and after < before:  # totals that run backwards tell nothing
+    if before is not None and after is not None and after < before:  # decreasing totals are unusable
         before = after = None
     connection.execute(
         sa.insert(gap_table).values(
@@ -337,16 +345,16 @@ def _open_gap(
 def _fill_gap(
     connection: sa.Connection, station: str, boot: int, seq: int, totals: tuple[int | None, int | None]
 ) -> bool:
-    """A message thought missing arrived after all: what is left of the hole stays open."""
+    """Remove a message from its gap, which is split; false where it is in no gap."""
     g = gap_table.c
     around = (g.station == station) & (g.boot == boot) & (g.first_seq <= seq) & (g.last_seq >= seq)
-    hole = connection.execute(sa.select(gap_table).where(around)).first()
-    if hole is None:
+    gap = connection.execute(sa.select(gap_table).where(around)).first()
+    if gap is None:
         return False
-    connection.execute(sa.delete(gap_table).where(g.id == hole.id))
+    connection.execute(sa.delete(gap_table).where(g.id == gap.id))
     before, after = totals
-    if seq > hole.first_seq:
-        _open_gap(connection, station, boot, (hole.first_seq, seq - 1), (hole.total_before, before), hole.day)
-    if seq < hole.last_seq:
-        _open_gap(connection, station, boot, (seq + 1, hole.last_seq), (after, hole.total_after), hole.day)
+    if seq > gap.first_seq:
+        _open_gap(connection, station, boot, (gap.first_seq, seq - 1), (gap.total_before, before), gap.day)
+    if seq < gap.last_seq:
+        _open_gap(connection, station, boot, (seq + 1, gap.last_seq), (after, gap.total_after), gap.day)
     return True

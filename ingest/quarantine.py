@@ -1,4 +1,4 @@
-"""What could not be used: kept with the reason and the bytes, until somebody fixes the cause and replays it."""
+"""The quarantine: rejected messages with reason and bytes, until the cause is fixed and they are replayed."""
 
 import hashlib
 import json
@@ -11,25 +11,25 @@ import sqlalchemy as sa
 from infra.errors import NotFound
 from infra.texts import sentence
 from infra.times import beijing_day
-from ingest.ledger import STRANGER, account_of, day_of
+from ingest.ledger import UNREGISTERED, account_of, day_of
 from ingest.storage.tables import quarantine as table
 from sensors.reading import Message, Reason, Rejected
 from sensors.stations import Registry
 from sensors.wire.telemetry import KINDS, Header
 
 KEEP_BYTES = 256 * 1024
-"""Of a larger payload the beginning is kept, and its true length beside it."""
+"""Stored bytes of a payload; of a larger one the beginning and its length are stored."""
 
-KEYS_AT_ONCE = 500
-"""Keys looked up in one statement: SQLite's older versions take 999 values."""
+KEYS_PER_QUERY = 500
+"""Keys in one statement; older versions of SQLite take 999 values."""
 HELD, REPLAYED = "held", "replayed"
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """One quarantine entry. ``refused`` lists (time in ms, key) of the readings; None: the message as a whole.
+    """One quarantine entry. ``refused`` lists the readings (time in ms, parameter); None: the whole message.
 
-    ``times`` is how often the same bytes arrived and were refused for the same reason while it was held.
+    ``times`` is how often the same bytes were refused for the same reason while it was held.
     """
 
     id: int
@@ -50,7 +50,7 @@ class Held:
     def message(self) -> Message:
         """The message to replay: the same bytes, limited to what was refused."""
         only = None if self.refused is None else frozenset(self.refused)
-        kind = self.topic.rpartition("/")[2] if self.source == "mqtt" else ""  # a topic of our own says the kind
+        kind = self.topic.rpartition("/")[2] if self.source == "mqtt" else ""  # our own topics name the kind
         return Message(
             self.station,
             self.payload,
@@ -70,24 +70,24 @@ def add(
     headers: Sequence[Header | None],
     rejected: Sequence[Rejected],
 ) -> frozenset[int]:
-    """Keep what was rejected: one entry for each message and reason, with the ledger account that counted it.
+    """Store what was rejected: one entry for each message and reason, with its ledger account.
 
-    What is held already, as a message that is delivered again, is counted in its entry. Returns the places of these in
+    What is held already (a message delivered again) is counted in its entry. Returns the indices of these in
     ``rejected``.
     """
     return _add(connection, [_row(registry, messages[r.message], headers[r.message], r) for r in rejected])
 
 
 def _add(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> frozenset[int]:
-    """Insert the rows that are not held yet; the places of the others."""
+    """Insert the rows that are not held yet; the indices of the others."""
     if not rows:
         return frozenset()
     for row in rows:
         row["key"] = _key(row)
     held: set[str] = set()
     keys = [row["key"] for row in rows]
-    for first in range(0, len(keys), KEYS_AT_ONCE):
-        some = keys[first : first + KEYS_AT_ONCE]
+    for first in range(0, len(keys), KEYS_PER_QUERY):
+        some = keys[first : first + KEYS_PER_QUERY]
         held.update(connection.scalars(sa.select(table.c.key).where(table.c.status == HELD, table.c.key.in_(some))))
     new: list[dict[str, Any]] = []
     again: dict[int, str] = {}
@@ -106,7 +106,7 @@ def _add(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> frozenset
 
 
 def _key(row: dict[str, Any]) -> str:
-    """The natural key of an entry: the message's bytes, where they came from, and what of them was refused and why."""
+    """The natural key of an entry: bytes, origin, refused readings and reason."""
     about = json.dumps([row[name] for name in ("source", "station", "topic", "reason", "refused", "payload_bytes")])
     return hashlib.sha256(about.encode() + row["payload"]).hexdigest()
 
@@ -129,13 +129,15 @@ def _row(registry: Registry, message: Message, header: Header | None, rejected: 
 
 
 def storable(text: str) -> str:
-    """Text a database takes: JSON can spell halves of characters, which no encoding has."""
+    """The text without lone surrogates, which JSON allows and no encoding can store."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def keep_lines(connection: sa.Connection, refused: Sequence[tuple[str, bytes, str]], now_ms: int) -> None:
-    """Keep lines the time-series server refused: (station, line, what the server said). The ledger is not touched, for
-    the readings are stored; a replay puts the line back into the spool."""
+    """Store lines that the time-series server refused: (station, line, reason of the server).
+
+    The ledger does not change, since the readings are stored; a replay queues the line in the spool again.
+    """
     rows = [
         {
             "status": HELD,
@@ -145,7 +147,7 @@ def keep_lines(connection: sa.Connection, refused: Sequence[tuple[str, bytes, st
             "station": storable(station),
             "topic": "",
             "received_at_ms": now_ms,
-            "account": storable(station) or STRANGER,
+            "account": storable(station) or UNREGISTERED,
             "day": beijing_day(now_ms).isoformat(),
             "refused": [],
             "payload": line,
@@ -157,7 +159,7 @@ def keep_lines(connection: sa.Connection, refused: Sequence[tuple[str, bytes, st
 
 
 def settle(connection: sa.Connection, ids: Sequence[int], status: str, now_ms: int) -> None:
-    """These entries were replayed (what was refused again has a new entry)."""
+    """Set the status of replayed entries; what was refused again has a new entry."""
     if ids:
         connection.execute(sa.update(table).where(table.c.id.in_(ids)).values(status=status, settled_at_ms=now_ms))
 

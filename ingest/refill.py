@@ -1,9 +1,8 @@
-"""A time-series server that lost its data is filled again with what the database and the archive hold.
+"""Refill a time-series server that lost its data from the database and the archive.
 
-Everything goes through the spool, as it did when it was new. Readings are put by in the transaction that reads them,
-and nobody changes them meanwhile: what is written later stands later in the spool, so that no old value overtakes a new
-one. Readings that the server would refuse as older than it keeps are left out; their hours and days, which it keeps
-longer, are computed again.
+Everything goes through the spool. Readings are queued in the transaction that reads and locks them, so that no old
+value overtakes a new one. Readings older than the server's retention are left out; their hourly and daily values, which
+it keeps longer, are computed again.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,29 +25,29 @@ from ingest.storage.tables import station as station_table
 from sensors.reading import Batch
 
 INSTANTS = 1000
-"""Instants of one transaction, some thousand readings: the ingest waits a few milliseconds behind it."""
+"""Instants of one transaction, which ingest waits for a few milliseconds."""
 PAUSE_S = 1.0
-"""How long is waited before it is looked again whether there is room in the spool."""
+"""Pause while the spool has no room to spare."""
 _NAME = "refill"
 _FIRST_MS, _END_MS = -(2**53), 2**53
 
 
 @dataclass(frozen=True, slots=True)
 class Refill:
-    """Puts all readings into the spool once more, station by station; an interrupted one goes on where it was.
+    """Queue all readings again, station by station; an interrupted run continues where it was.
 
-    What charts are annotated with is sent anew as well. The past of the live classes is kept nowhere else.
+    Chart annotations are sent again, too. The history of the live classes is stored nowhere else and is lost.
 
     Parameters
     ----------
     archive : ParquetArchive or None
-        Where the months are that have left the database.
+        The months that have left the database.
     wait : callable
-        Called with seconds as long as the spool has no room to spare: the ingest needs some, too.
+        Called with seconds while the spool has no room to spare.
     keep_days : int
-        How long the server keeps readings; 0 for ever.
+        Retention of the readings; 0 for ever.
     downsampled : bool
-        Whether the server has hours and days.
+        Whether the server has hourly and daily values.
     """
 
     database: Database
@@ -61,7 +60,7 @@ class Refill:
     downsampled: bool
 
     def run(self) -> Iterator[tuple[float, int]]:
-        """The share that is done (0 to 1) and the readings put by, told after each transaction.
+        """Yield the share that is done (0 to 1) and the readings queued, after each transaction.
 
         Raises StorageUnavailable, and Refused while readings are being moved into the archive.
         """
@@ -81,7 +80,7 @@ class Refill:
         yield 1.0, total
 
     def _station(self, station: str) -> Iterator[int]:
-        """Put by what the archive has of a station, then what the database has; the readings of each transaction."""
+        """Queue a station's readings from the archive, then from the database; yields their number."""
         if self.archive is not None:
             for month in self.archive.months():
                 yield from self._month(self.archive, station, month)
@@ -97,7 +96,7 @@ class Refill:
             start_ms = int(found.at.max()) + 1
 
     def _month(self, archive: ParquetArchive, station: str, month: str) -> Iterator[int]:
-        """An archived month; what of it the database has, too, is newer and follows."""
+        """Queue an archived month; readings of it in the database are newer and follow."""
         start, end = bounds(month)
         archived = archive.window(station, start, end - 1)
         instants = np.unique(archived.at)
@@ -110,7 +109,7 @@ class Refill:
             yield put
 
     def _put(self, connection: sa.Connection, station: str, readings: Window) -> int:
-        """Put by what the server keeps; how many readings that are."""
+        """Queue the readings within the retention; how many."""
         now_ms = self.clock_ms()
         kept = readings.at >= kept_since(self.keep_days, now_ms)
         old, readings = readings.take(np.flatnonzero(~kept)), readings.take(np.flatnonzero(kept))

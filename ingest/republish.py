@@ -1,11 +1,11 @@
-"""Good, converted values and live states for others to build on: ``rivers/v1/{station}/observed``, retained, QoS 1.
+"""Publish good, converted values and live states for others: ``rivers/v1/{station}/observed``, retained, QoS 1.
 
-The message is what the store says is the newest usable reading of each parameter (docs/operations/observed.md), so it
-can say nothing that ``GET /stations/{id}/latest`` does not: bad readings never appear, late ones overwrite nothing, a
-reading that loses its good name is taken back, and after a restart everything is there again.
+A message holds the newest usable reading of each parameter in the store (docs/operations/observed.md), as does
+``GET /stations/{id}/latest``: bad readings never appear, late ones overwrite nothing, and a reading that is flagged
+later is replaced.
 
-Ingest never waits for this. The intake tells which stations it has heard of, a set; a thread with a connection of its
-own asks the store for them and publishes. However fast readings come, a station waits in the set once.
+Ingest never waits for this: the intake adds stations to a set, and a thread with a connection of its own reads the
+store and publishes.
 """
 
 import threading
@@ -40,23 +40,23 @@ log = structlog.get_logger(__name__)
 
 VERSION = 1
 KIND = "observed"
-WINDOW = 100
-"""Publications the broker has not confirmed; while so many are under way the rest waits, and grows newer meanwhile."""
-AT_ONCE = 200
-"""Stations asked of the store at a time: some milliseconds, so that readings do not wait for the interpreter."""
-ROUND_S, REST = 0.2, 9.0
-"""A round of publishing is followed by a rest of at least so many seconds, and of so many times its own length."""
+MAX_UNCONFIRMED = 100
+"""Publications that may wait for the broker's confirmation."""
+STATIONS_PER_QUERY = 200
+"""Stations read from the store at a time, which takes some milliseconds."""
+MIN_PAUSE_S, PAUSE_FACTOR = 0.2, 9.0
+"""Pause after a round of publishing: at least so many seconds, and so many times its duration."""
 STATES_S = 5.0
-"""How often is looked for stations that became late or offline, were registered or removed."""
+"""Interval of the check for stations that became late or offline, were registered or removed."""
 CLASSES_S = 20.0
-"""How often the live classes are read, which are judged once a minute."""
-CLASS_OLD_MS = 600_000
-"""A class that nobody has judged for so long is none."""
+"""Interval at which the live classes are read, which are judged once a minute."""
+CLASS_MAX_AGE_MS = 600_000
+"""A class that was judged longer ago is published as null."""
 RETRY_S = 1.0
 
 
 class Republisher:
-    """A thread and a connection. ``heard`` is made to be a watcher of the intake."""
+    """A thread with its connection; ``heard`` is a callback of the intake."""
 
     def __init__(
         self,
@@ -80,12 +80,12 @@ class Republisher:
         self._fingerprint: int | None = None
         self._lock = threading.Lock()
         self._dirty: set[str] = set()  # stations to publish; under the lock
-        self._retained: set[str] = set()  # stations the broker keeps a message of; under the lock
+        self._retained: set[str] = set()  # stations with a retained message; under the lock
         self._newest: dict[str, int] = {}  # newest reading of any flag, by station
         self._classes: dict[str, ShownClass] = {}
         self._next_classes = 0.0
-        self._told: dict[str, dict[str, Any]] = {}  # what was published last, by station
-        self._connection = 0  # counts connections; what was published over an earlier one may be lost
+        self._last_published: dict[str, dict[str, Any]] = {}  # by station
+        self._connection = 0  # number of the connection; publications on an earlier one may be lost
         self._published_for = 0
         self._listening = False
         self._echoed = False
@@ -102,7 +102,7 @@ class Republisher:
         self.published = 0
 
     def heard(self, messages: Sequence[Message], _outcome: Outcome) -> None:
-        """Readings of these stations were stored; cheap, never blocks."""
+        """Note that readings of these stations were stored; never blocks."""
         stations = {m.station for m in messages if m.kind == "telemetry"}
         with self._lock:
             self._dirty |= stations
@@ -118,13 +118,13 @@ class Republisher:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Connect and publish in the background; a broker that is away now is tried again until it is there."""
+        """Connect and publish in the background; an unavailable broker is tried again."""
         self._client.connect_async(self._settings.host, self._settings.port, self._settings.keepalive_s)
         self._client.loop_start()
         self._thread.start()
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Leave; what is not published yet is published after the next start."""
+        """Disconnect; what is not published yet is published after the next start."""
         self._stopping.set()
         self._woken.set()
         self._thread.join(timeout_s)
@@ -134,18 +134,18 @@ class Republisher:
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        next_look = 0.0
+        next_check = 0.0
         while not self._stopping.is_set():
-            self._woken.wait(max(0.0, next_look - time.monotonic()))
+            self._woken.wait(max(0.0, next_check - time.monotonic()))
             self._woken.clear()
             if self.connected_since_ms is None:
-                next_look = time.monotonic() + RETRY_S
+                next_check = time.monotonic() + RETRY_S
                 continue
             began = time.monotonic()
             try:
-                if began >= next_look or self._published_for != self._connection:
-                    self._look()
-                    next_look = time.monotonic() + self._states_s
+                if began >= next_check or self._published_for != self._connection:
+                    self._check_states()
+                    next_check = time.monotonic() + self._states_s
                 self._publish_dirty()
             except StorageUnavailable as error:
                 log.warning("values are not published: the store does not answer", error=str(error))
@@ -153,57 +153,60 @@ class Republisher:
             except Exception:
                 log.exception("values could not be published")
                 self._stopping.wait(RETRY_S)
-            self._stopping.wait(max(ROUND_S, REST * (time.monotonic() - began)))
+            self._stopping.wait(max(MIN_PAUSE_S, PAUSE_FACTOR * (time.monotonic() - began)))
 
-    def _look(self) -> None:
-        """What the clock and the registry change, and everything once after a connection began."""
-        self._follow_registry()
-        self._follow_classes()
+    def _check_states(self) -> None:
+        """Mark what changed by time or in the registry; after a new connection, all stations."""
+        self._reload_registry()
+        self._reload_classes()
         keys = set(self._registry.index)
         with self._lock:
             strangers = self._retained - keys
             self._retained.clear()
-        for key in sorted(strangers | (self._told.keys() - keys)):
+        for key in sorted(strangers | (self._last_published.keys() - keys)):
             self._send(key, b"")
-            self._told.pop(key, None)
+            self._last_published.pop(key, None)
             self._newest.pop(key, None)
         if self._published_for != self._connection:
             self._published_for = self._connection
-            self._told.clear()
+            self._last_published.clear()
             stale = keys
         else:
             now_ms = self._clock_ms()
             stale = {
                 s.key
                 for s in self._registry.stations
-                if s.key not in self._told or not self._still_true(s, self._told[s.key], now_ms)
+                if s.key not in self._last_published or not self._is_current(s, self._last_published[s.key], now_ms)
             }
             self._stop_listening(bool(strangers))
         with self._lock:
             self._dirty |= stale
 
-    def _follow_registry(self) -> None:
+    def _reload_registry(self) -> None:
         with self._database.read() as connection:
             fingerprint = registry_store.fingerprint(connection)
             if fingerprint != self._fingerprint:
                 self._registry = registry_store.load(connection, self._catalogue)
                 self._fingerprint = fingerprint
 
-    def _follow_classes(self) -> None:
+    def _reload_classes(self) -> None:
         if time.monotonic() < self._next_classes:
             return
         with self._database.read() as connection:
             self._classes = live_classes.current_classes(connection, live_classes.STATION)
         self._next_classes = time.monotonic() + self._classes_s
 
-    def _still_true(self, station: Station, told: dict[str, Any], now_ms: int) -> bool:
-        """Whether what was published of a station still holds as far as the clock decides it."""
-        return told["state"] == self._state(station, now_ms) and told.items() >= self._class(station, now_ms).items()
+    def _is_current(self, station: Station, published: dict[str, Any], now_ms: int) -> bool:
+        """Whether the published state and class of a station still hold."""
+        return (
+            published["state"] == self._state(station, now_ms)
+            and published.items() >= self._class(station, now_ms).items()
+        )
 
     def _publish_dirty(self) -> None:
         while self.connected_since_ms is not None and not self._stopping.is_set():
             with self._lock:
-                stations = set(islice(self._dirty, AT_ONCE))
+                stations = set(islice(self._dirty, STATIONS_PER_QUERY))
                 self._dirty -= stations
             if not stations:
                 return
@@ -218,7 +221,7 @@ class Republisher:
                 return
 
     def _publish(self, stations: set[str]) -> bool:
-        """Publish what changed of these stations; false when the connection was lost before all of it was sent."""
+        """Publish what changed at these stations; false where the connection was lost before all was sent."""
         known = [key for key in sorted(stations) if key in self._registry]
         rows: dict[str, list[Latest]] = {key: [] for key in known}
         for row in self._store.latest(known):
@@ -227,11 +230,11 @@ class Republisher:
             now_ms = self._clock_ms()
             if found:
                 self._newest[key] = max(row.newest_at_ms for row in found)
-            said = self._observed(self._registry[key], found, now_ms)
-            if self._told.get(key) != said:
-                if not self._send(key, msgspec.json.encode({**said, "published_at": rfc3339(now_ms)})):
+            body = self._observed(self._registry[key], found, now_ms)
+            if self._last_published.get(key) != body:
+                if not self._send(key, msgspec.json.encode({**body, "published_at": rfc3339(now_ms)})):
                     return False
-                self._told[key] = said
+                self._last_published[key] = body
         return True
 
     def _observed(self, station: Station, rows: Iterable[Latest], now_ms: int) -> dict[str, Any]:
@@ -258,34 +261,34 @@ class Republisher:
         return reporting(self._newest.get(station.key), station.interval_s, now_ms)
 
     def _class(self, station: Station, now_ms: int) -> dict[str, Any]:
-        """The live class (GB 3838) and the parameters that decide it; null and none where it cannot be judged."""
+        """The live class (GB 3838) and its deciding parameters; null and empty where it cannot be judged."""
         one = self._classes.get(station.key)
-        if one is None or one.water_class is None or now_ms - one.at_ms > CLASS_OLD_MS:
+        if one is None or one.water_class is None or now_ms - one.at_ms > CLASS_MAX_AGE_MS:
             return {"class": None, "deciding": ()}
         return {"class": one.water_class.roman, "deciding": one.deciding}
 
     def _send(self, station: str, body: bytes) -> bool:
-        """Publish once there is room in the window; false when there is no connection to publish over."""
-        while self._sent - self._confirmed >= WINDOW:
+        """Publish once few enough are unconfirmed; false without a connection."""
+        while self._sent - self._confirmed >= MAX_UNCONFIRMED:
             if self._stopping.is_set() or self.connected_since_ms is None:
                 return False
             time.sleep(0.005)
         sent = self._client.publish(topic(station, KIND), body, qos=1, retain=True)
-        self._sent += 1  # paho keeps what it could not send, and sends it when it is connected again
+        self._sent += 1  # paho queues it and sends it after a reconnect
         self.published += 1
         return sent.rc is MQTTErrorCode.MQTT_ERR_SUCCESS
 
-    def _stop_listening(self, more_may_come: bool) -> None:
-        """Retained messages have all arrived; from now on we would hear only ourselves.
+    def _stop_listening(self, more_expected: bool) -> None:
+        """Unsubscribe once all retained messages have arrived.
 
-        By then we must have heard ourselves once: some brokers accept what we may not write, and drop it in silence.
+        By then one of our own messages must have come back: some brokers silently drop what we may not publish.
         """
-        if not self._listening or more_may_come:
+        if not self._listening or more_expected:
             return
         self._listening = False
         self._client.unsubscribe(topic("+", KIND))
         if self._sent > self._sent_before and not self._echoed:
-            self._tell_denied("what we publish does not come back")
+            self._report_denied("what we publish does not come back")
 
     # -- the network thread ------------------------------------------------------------------------------------------
 
@@ -297,7 +300,7 @@ class Republisher:
             protocol=MQTTProtocolVersion.MQTTv5 if s.version == 5 else MQTTProtocolVersion.MQTTv311,
         )
         sign_in(client, s)
-        client.max_inflight_messages_set(WINDOW)
+        client.max_inflight_messages_set(MAX_UNCONFIRMED)
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
@@ -333,7 +336,7 @@ class Republisher:
             return
         self.last_error = f"connection lost: {reason}"
         if self._sent > self._sent_before and not self._echoed:
-            self._tell_denied("the broker ends the connection when we publish")
+            self._report_denied("the broker ends the connection when we publish")
 
     def _on_publish(
         self, _client: paho.Client, _userdata: Any, _mid: int, _reason: ReasonCode, _p: Properties | None
@@ -349,7 +352,7 @@ class Republisher:
             with self._lock:
                 self._retained.add(message.topic.split("/")[2])
 
-    def _tell_denied(self, what: str) -> None:
+    def _report_denied(self, what: str) -> None:
         user = self._settings.user or "anonymous"
         self.last_error = f"{what}: user {user} needs to write and read {topic('+', KIND)}"
         if not self._denied:

@@ -1,4 +1,4 @@
-"""What threads that write to the time-series server have in common: one at work, waiting while the server is away."""
+"""Base class of the threads that write to the time-series server: one at a time, with back-off while it is away."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -16,36 +16,36 @@ from ingest.storage.timeseries import ServerTrouble
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 POLL_S = 0.5
-"""How long a reading waits at most before it is sent; charts are drawn once a minute."""
+"""Pause after a round with nothing to send."""
 BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 DENIED_S = 30.0
-"""A refused login or a missing bucket is not mended by asking often."""
+"""Shortest pause after a refused login or a missing bucket."""
 
-ON_THE_WAY_MS = 3_600_000
-"""What the server would expire within so long is not sent: it would be refused where the sending is slow."""
+EXPIRY_MARGIN_MS = 3_600_000
+"""Points that the server would expire within this time are not sent: a slow request would be refused."""
 
 
 def kept_since(days: int, now_ms: int) -> int:
-    """The earliest time (ms UTC) worth sending to a bucket that keeps so many days; 0 days keep for ever."""
-    return now_ms - days * DAY_MS + ON_THE_WAY_MS if days else -(2**53)
+    """The earliest time (ms UTC) to send to a bucket with this retention; 0 days keep for ever."""
+    return now_ms - days * DAY_MS + EXPIRY_MARGIN_MS if days else -(2**53)
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """How it goes; ``error`` is empty while it goes well."""
+class SendingState:
+    """Progress of a thread; ``error`` is empty after a successful round."""
 
     error: str = ""
     sent_rows: int = 0
     refused_lines: int = 0
 
 
-class Sending(PeriodicWorker):
+class SendingWorker(PeriodicWorker):
     """Rounds of :meth:`send`.
 
     Parameters
     ----------
-    lock : the advisory lock held during a round, PostgreSQL: a worker that lost its session may not know yet that
-        another one keeps house
+    lock : PostgreSQL advisory lock held during a round, since a worker that lost its session may not know yet that
+        another one runs
     poll_s, backoff_s : pauses after a round with nothing to send, and after one, two … failures
     """
 
@@ -56,11 +56,11 @@ class Sending(PeriodicWorker):
         self._poll_s = poll_s
         self._backoff_s = backoff_s
         self._failures = 0
-        self.state = State()
+        self.state = SendingState()
 
     @abstractmethod
     def send(self) -> int:
-        """Send what waits longest; how much, 0 for nothing. Raises StorageUnavailable when the server is away."""
+        """Send the oldest waiting data; how much, 0 for none. Raises StorageUnavailable."""
 
     def next_round(self) -> float:
         try:
@@ -68,7 +68,7 @@ class Sending(PeriodicWorker):
         except StorageUnavailable as error:
             wait_s = self._backoff_s[min(self._failures, len(self._backoff_s) - 1)]
             if isinstance(error, ServerTrouble):
-                wait_s = max(wait_s, error.retry_after_s or 0.0, DENIED_S if error.needs_somebody else 0.0)
+                wait_s = max(wait_s, error.retry_after_s or 0.0, DENIED_S if error.needs_intervention else 0.0)
             return self._failed(str(error), wait_s)
         except Exception as error:
             log.exception("sending to the time-series server failed", part=self._name)
@@ -86,19 +86,19 @@ class Sending(PeriodicWorker):
         return wait_s
 
     def round(self) -> int:
-        """One round; how much was sent, 0 also where another process is at work.
+        """One round; how much was sent, 0 also where another process holds the lock.
 
-        Raises StorageUnavailable when the server cannot take it now; it stays.
+        Raises StorageUnavailable; the data stay queued.
         """
-        with self._alone() as alone:
-            sent = self.send() if alone else 0
+        with self._exclusive() as locked:
+            sent = self.send() if locked else 0
         self.state = replace(self.state, error="")
         return sent
 
     @contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Whether no other process does this for the database, and none will while this lasts."""
-        if self._database.is_sqlite:  # workers are of one machine there, and the file's lock ends with its process
+    def _exclusive(self) -> Iterator[bool]:
+        """Whether the lock of the database was taken, for the duration of the context."""
+        if self._database.is_sqlite:  # one machine; its single-writer lock ends with the process
             yield True
             return
         with self._database.read() as connection:

@@ -71,7 +71,7 @@ class InfluxSection(_Section):
     """The time-series server that holds the long history and feeds Grafana."""
 
     url: str | None = None
-    kind: Literal["influxdb2", "influxdb1", "influxdb3", "victoriametrics"] = "influxdb2"
+    kind: Literal["influxdb2", "influxdb1", "influxdb3"] = "influxdb2"
     org: str = "riverchief"
     bucket: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "water"
     token: SecretStr | None = None

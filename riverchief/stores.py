@@ -1,22 +1,19 @@
 """Which stores a site has, by its settings: the database, what stands behind it, and what is fed beside it."""
 
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from infra import clock
 from infra.database import Database
 from ingest.storage import registry as registry_store
 from ingest.storage import retention
-from ingest.storage.archive import ParquetArchive, same
+from ingest.storage.archive import ParquetArchive
 from ingest.storage.influx import InfluxReadings
-from ingest.storage.port import LongTerm, Window
+from ingest.storage.port import LongTerm
 from ingest.storage.retention import ArchiveKeeper, Keeper, ServerKeeper
 from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
-from ingest.storage.victoria import VictoriaReadings
 from riverchief.settings import Settings, secret
 from sensors.parameters import Catalogue
 
@@ -44,7 +41,7 @@ def open_stores(settings: Settings, database: Database, catalogue: Catalogue) ->
         most_bytes = settings.influx.spool_mb * 2**20
         spool = Spool(database, catalogue, clock_ms=clock.now_ms, most_bytes=most_bytes)
         remote = _remote(server, database, catalogue)
-        behind, keeper = remote, ServerKeeper(remote, _alike if isinstance(remote, VictoriaReadings) else same)
+        behind, keeper = remote, ServerKeeper(remote)
     archive: ParquetArchive | None = None
     if settings.readings.archive is not None:
         archive = ParquetArchive(settings.readings.archive, catalogue)
@@ -79,20 +76,10 @@ def time_series_server(settings: Settings) -> TimeSeriesServer | None:
     )
 
 
-def _remote(server: TimeSeriesServer, database: Database, catalogue: Catalogue) -> InfluxReadings | VictoriaReadings:
+def _remote(server: TimeSeriesServer, database: Database, catalogue: Catalogue) -> InfluxReadings:
     reaches = registry_store.Reaches(database, catalogue)
 
     def reach_of(station: str) -> str:
         return reaches.of([station])[0]
 
-    if server.settings.kind is Kind.VICTORIAMETRICS:
-        return VictoriaReadings(server, catalogue, reach_of)
     return InfluxReadings(server, catalogue, reach_of)
-
-
-def _alike(ours: Window, held: Window) -> bool:
-    """Whether VictoriaMetrics, which keeps about twelve digits of a value, holds what we do."""
-    if len(ours) == len(held):
-        close = np.isclose(held.value, ours.value, rtol=1e-9, atol=0.0)
-        held = replace(held, value=np.where(close, ours.value, held.value))
-    return same(ours, held)

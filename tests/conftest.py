@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "broker": shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists(),
         "browser": shutil.which("chromium") is None,
         "influx": shutil.which("influxd") is None,
-        "victoria": shutil.which("victoria-metrics") is None,
+        "prometheus": None in (shutil.which("prometheus"), shutil.which("promtool")),
         "postgres": postgres.programs() is None,
     }
     for item in items:

@@ -154,7 +154,7 @@ class Servers:
     def __init__(self, influx: tuple[str, str], postgres: str, prometheus: str) -> None:
         self._influx, self._database = influx
         self._postgres = postgres
-        self._prometheus = prometheus
+        self.prometheus = prometheus
 
     def ask(
         self, target: Mapping[str, Any], variables: Mapping[str, Value], window: Window, interval_s: int
@@ -212,8 +212,8 @@ class Servers:
             path, when = "query", {"time": window.to_ms / 1000}
         else:
             path, when = "query_range", {"start": window.from_ms / 1000, "end": window.to_ms / 1000, "step": step_s}
-        url = f"{self._prometheus}/api/v1/{path}"
-        answer = httpx.post(url, data={"query": expression, "nocache": "1", **when}, trust_env=False, timeout=60).json()
+        url = f"{self.prometheus}/api/v1/{path}"
+        answer = httpx.post(url, data={"query": expression, **when}, trust_env=False, timeout=60).json()
         assert answer["status"] == "success", f"Prometheus: {answer.get('error')}\n{expression}"
         frames = []
         for one in answer["data"]["result"]:
@@ -223,7 +223,7 @@ class Servers:
         return frames
 
     def label_values(self, metric: str, label: str) -> list[str]:
-        url = f"{self._prometheus}/api/v1/label/{label}/values"
+        url = f"{self.prometheus}/api/v1/label/{label}/values"
         answer = httpx.get(url, params={"match[]": metric}, trust_env=False, timeout=60).json()
         assert answer["status"] == "success", f"Prometheus: {answer.get('error')}"
         return sorted(answer["data"])

@@ -1,4 +1,4 @@
-"""Real time-series servers for the tests: InfluxDB 1.6 and VictoriaMetrics, one of each for the whole run."""
+"""A real time-series server for the tests: InfluxDB 1.6, one for the whole run."""
 
 import shutil
 import subprocess
@@ -56,10 +56,9 @@ class RealServer:
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(self._command(), stdout=log, stderr=log)
         until = time.monotonic() + PATIENCE_S
-        path = "/ping" if self.kind is Kind.INFLUXDB1 else "/health"
         while True:
             try:
-                if httpx.get(self.url + path, trust_env=False, timeout=60).status_code < 300:
+                if httpx.get(f"{self.url}/ping", trust_env=False, timeout=60).status_code < 300:
                     return
             except httpx.HTTPError:
                 pass
@@ -68,24 +67,13 @@ class RealServer:
             time.sleep(0.05)
 
     def _command(self) -> list[str]:
-        if self.kind is Kind.INFLUXDB1:
-            config = self.folder / "influxdb.conf"
-            config.write_text(
-                INFLUXD.format(
-                    folder=self.folder, http=self.port, rpc=free_port(), auth=str(self._asks_for_password).lower()
-                )
+        config = self.folder / "influxdb.conf"
+        config.write_text(
+            INFLUXD.format(
+                folder=self.folder, http=self.port, rpc=free_port(), auth=str(self._asks_for_password).lower()
             )
-            return ["influxd", "-config", str(config)]
-        return [
-            "victoria-metrics",
-            f"-httpListenAddr=127.0.0.1:{self.port}",
-            f"-storageDataPath={self.folder}",
-            "-retentionPeriod=100y",
-            "-dedup.minScrapeInterval=1ms",
-            "-search.latencyOffset=0s",
-            "-memory.allowedBytes=134217728",
-            "-loggerLevel=ERROR",
-        ]
+        )
+        return ["influxd", "-config", str(config)]
 
     def kill(self) -> None:
         """SIGKILL to the process this object started; what it had accepted is on disk or lost."""
@@ -102,8 +90,7 @@ class RealServer:
     def fresh(self, url: str | None = None, **settings: object) -> TimeSeriesServer:
         """A client of an empty database of its own; ``url`` where something stands in between."""
         name = f"water_{next(self._numbers)}"
-        if self.kind is Kind.INFLUXDB1:
-            self.query(f'CREATE DATABASE "{name}"')
+        self.query(f'CREATE DATABASE "{name}"')
         return self.client(name, url, **settings)
 
     def client(self, bucket: str, url: str | None = None, **settings: object) -> TimeSeriesServer:

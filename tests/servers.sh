@@ -8,7 +8,6 @@ for program in mosquitto chromium; do
     command -v "$program" >/dev/null 2>&1 || [ -x "/usr/sbin/$program" ] || missing="$missing $program"
 done
 command -v influxd >/dev/null 2>&1 || missing="$missing influxdb"
-command -v victoria-metrics >/dev/null 2>&1 || missing="$missing victoria-metrics"
 command -v mosquitto_sub >/dev/null 2>&1 || missing="$missing mosquitto-clients"
 command -v prometheus >/dev/null 2>&1 || missing="$missing prometheus"
 command -v curl >/dev/null 2>&1 || missing="$missing curl"
@@ -28,7 +27,7 @@ if [ -n "$missing" ] && command -v apt-get >/dev/null 2>&1; then
         # shellcheck disable=SC2086
         $as_root apt-get update -qq && $as_root apt-get install -y -qq --no-install-recommends $missing fontconfig >/dev/null
         # the packages start servers of their own; the tests start theirs
-        for service in mosquitto influxdb victoria-metrics prometheus; do
+        for service in mosquitto influxdb prometheus; do
             $as_root sh -c "command -v systemctl >/dev/null && systemctl disable --now $service" >/dev/null 2>&1 || true
         done
         case "$missing" in *postgresql*) # one that was here before may be somebody's
@@ -40,7 +39,7 @@ fi
 
 left_out=""
 command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || left_out="$left_out mosquitto"
-for program in chromium influxd victoria-metrics; do
+for program in chromium influxd prometheus; do
     command -v "$program" >/dev/null 2>&1 || left_out="$left_out $program"
 done
 postgres >/dev/null 2>&1 || left_out="$left_out postgresql"

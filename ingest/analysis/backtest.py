@@ -1,8 +1,7 @@
-"""Rules tried on the past: the same readings through the same pipeline, on a store that is thrown away afterwards.
+"""Backtests: run rules over past readings through the live pipeline, on a temporary database.
 
-Nothing here judges anything: messages go through :class:`~ingest.pipeline.Site` as if they came in now, some hours of
-event time after the others, and what it raised is read from its own incidents. What people would have done is not
-known; an incident is taken to be closed once it was over for some hours.
+Messages go through :class:`~ingest.pipeline.Site` in slices of event time, and the result is read from its incidents.
+Since nobody handles them, an incident is closed once it was over for :data:`CLOSED_AFTER_MS`.
 """
 
 import tempfile
@@ -44,25 +43,24 @@ from sensors.wire import telemetry
 from sensors.wire.telemetry import Sample, Telemetry
 
 SLICE_MS = 2 * 3_600_000
-"""Event time that goes in at once; silence is looked for at the instant it begins, whatever the slices."""
-AT_ONCE = 500
-"""Samples of a message."""
+"""Event time of one slice; silence is evaluated at the instant it begins, whatever the slices."""
+SAMPLES_PER_MESSAGE = 500
 CLOSED_AFTER_MS = 6 * 3_600_000
-"""An incident that was over for so long is closed by then: our assumption, half a shift."""
+"""Time after its end at which an incident is closed (our assumption, half a shift)."""
 MOST_READINGS = 20_000_000
 WARM_UP_MS = 7 * DAY_MS
-"""Readings before the range that are looked at, so that trends and daily patterns know their past; none are told."""
+"""Readings before the range that are processed for trends and daily patterns; their findings do not count."""
 HIT_AFTER_MS = 2 * 3_600_000
-"""An alarm so long after the end of a labelled event still found it."""
+"""An alarm up to this long after the end of a labelled event counts as a hit."""
 WATER = frozenset({Kind.THRESHOLD, Kind.RATE, Kind.CLASS, Kind.TARGET, Kind.BLACK_ODOROUS, Kind.TREND, Kind.EVENT})
-"""Findings that say something of the water, to be held against labels; silence and lost patterns do not."""
+"""Kinds of findings about the water, which are compared with labels; silence and lost patterns are not."""
 
 Progress = Callable[[float], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Somebody who knows says that the water at a station was changed from ``start_ms`` to ``end_ms``."""
+    """A known change of the water at a station from ``start_ms`` to ``end_ms``."""
 
     station: str
     start_ms: int
@@ -71,9 +69,9 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class BacktestInput:
-    """What was measured: the registry, the readings of each station in canonical units, and what was done there.
+    """The registry, the readings of each station in canonical units, and the maintenance records.
 
-    ``labels`` of the stations in ``labelled`` are the truth to be held against; other stations have none.
+    ``labels`` are the known events of the stations in ``labelled``; for other stations none are known.
     """
 
     registry: Registry
@@ -85,7 +83,7 @@ class BacktestInput:
 
 @dataclass(frozen=True, slots=True)
 class BacktestIncident:
-    """An incident the rules would have raised; times ms, ``pages`` how often it would have called somebody."""
+    """An incident that the rules would have raised; times in ms, ``pages`` is the number of notifications that page."""
 
     id: int
     cause: str
@@ -106,7 +104,7 @@ class BacktestIncident:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Against labels: how many events were found, how long it took (median), and alarms that met none."""
+    """Comparison with labels: events found, median delay, and alarms without an event."""
 
     events: int
     hits: int
@@ -117,7 +115,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class BacktestResult:
-    """What one set of rules would have done between two instants; ``fired`` counts findings by rule."""
+    """The result of one set of rules between two instants; ``fired`` counts findings by rule."""
 
     since_ms: int
     until_ms: int
@@ -147,9 +145,9 @@ class BacktestResult:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Incidents of the rules that were tried and of those in force: only of one, or of both.
+    """Incidents only of the tried rules (``new``), only of those in force (``gone``), and the number of both.
 
-    ``changed`` are those of both that have another colour now: (in force, tried).
+    ``changed`` are those of both with another colour: (in force, tried).
     """
 
     new: tuple[BacktestIncident, ...]
@@ -158,7 +156,7 @@ class Difference:
     both: int
 
 
-# -- the past ----------------------------------------------------------------------------------------------------------
+# -- input -------------------------------------------------------------------------------------------------------------
 
 
 def stored(
@@ -170,7 +168,7 @@ def stored(
     upkeep: MaintenanceRecords = MaintenanceRecords(),
     stations: Sequence[str] = (),
 ) -> BacktestInput:
-    """What the store holds of a range and of the time before it; raises ConfigurationError when it is too much."""
+    """The stored readings of a range and of the warm-up before it; raises ConfigurationError for too many."""
     if unknown := sorted(set(stations) - set(registry.index)):
         raise ConfigurationError(sentence("registry.station_unknown", station=unknown[0]))
     if not until_ms - since_ms > 0:
@@ -189,7 +187,7 @@ def stored(
     return BacktestInput(registry, found, upkeep)
 
 
-# -- trying ------------------------------------------------------------------------------------------------------------
+# -- running -----------------------------------------------------------------------------------------------------------
 
 
 def compare_rule_sets(
@@ -202,7 +200,7 @@ def compare_rule_sets(
     *,
     on_progress: Progress = lambda share: None,
 ) -> tuple[BacktestResult, BacktestResult]:
-    """What two sets of rules would have raised; the same rules are tried once. Raises ConfigurationError."""
+    """Run two sets of rules; equal sets are run once. Raises ConfigurationError."""
     feeds = _feeds(past, catalogue)
     same = tuple(rules) == tuple(other)
 
@@ -227,9 +225,10 @@ def run_rules(
     closed_after_ms: int | None = CLOSED_AFTER_MS,
     feeds: Sequence["_Feed"] | None = None,
 ) -> BacktestResult:
-    """What these rules would have raised from ``since_ms`` to ``until_ms``; ``feeds`` are the past's, made once.
+    """Run rules over the readings from ``since_ms`` to ``until_ms``; ``feeds`` are those of ``past`` where made
+    already.
 
-    Raises ConfigurationError where there is no reading to try them on.
+    Raises ConfigurationError where there are no readings.
     """
     readings = sum(len(window) for window in past.readings.values())
     if not readings:
@@ -258,16 +257,17 @@ def run_rules(
 
 
 def compare(tried: BacktestResult, in_force: BacktestResult) -> Difference:
-    """Which incidents are new, gone or of another colour; one at the same station and time with the same sort is the
-    same."""
-    new = tuple(one for one in tried.raised if not _met(one, in_force.raised))
-    gone = tuple(one for one in in_force.raised if not _met(one, tried.raised))
-    pairs = ((next((other for other in in_force.raised if _met(one, [other])), None), one) for one in tried.raised)
+    """Compare two results; incidents of the same sort at the same station and time are the same."""
+    new = tuple(one for one in tried.raised if not _has_match(one, in_force.raised))
+    gone = tuple(one for one in in_force.raised if not _has_match(one, tried.raised))
+    pairs = (
+        (next((other for other in in_force.raised if _has_match(one, [other])), None), one) for one in tried.raised
+    )
     changed = tuple((was, one) for was, one in pairs if was is not None and was.colour != one.colour)
     return Difference(new, gone, changed, len(tried.raised) - len(new))
 
 
-def _met(one: BacktestIncident, others: Iterable[BacktestIncident]) -> bool:
+def _has_match(one: BacktestIncident, others: Iterable[BacktestIncident]) -> bool:
     return any(
         set(one.stations) & set(other.stations)
         and one.cause.partition(":")[0] == other.cause.partition(":")[0]
@@ -278,7 +278,7 @@ def _met(one: BacktestIncident, others: Iterable[BacktestIncident]) -> bool:
 
 
 class _Feed:
-    """One station's readings as the messages a logger would send."""
+    """One station's readings as messages of a logger."""
 
     def __init__(self, key: str, window: Window, catalogue: Catalogue) -> None:
         self._key = key
@@ -301,10 +301,10 @@ class _Feed:
         self._sent: dict[tuple[int, int], bytes] = {}
 
     def messages(self, start_ms: int, end_ms: int) -> Iterator[Message]:
-        """What was observed in (start, end]."""
+        """The messages of what was observed in (start, end]."""
         first, last = bisect_left(self._at, start_ms + 1), bisect_left(self._at, end_ms + 1)
-        for i in range(first, last, AT_ONCE):
-            piece = i, min(i + AT_ONCE, last)
+        for i in range(first, last, SAMPLES_PER_MESSAGE):
+            piece = i, min(i + SAMPLES_PER_MESSAGE, last)
             if piece not in self._sent:
                 self._sent[piece] = telemetry.encode(Telemetry(tuple(self._samples[slice(*piece)])))
             body = self._sent[piece]
@@ -317,10 +317,10 @@ def _feeds(past: BacktestInput, catalogue: Catalogue) -> list[_Feed]:
 
 @contextmanager
 def throw_away() -> Iterator[Database]:
-    """A database that nobody will miss: nothing waits for a disk."""
+    """A temporary database without disk synchronisation."""
     with tempfile.TemporaryDirectory(prefix="riverchief-backtest-") as folder:
         database = Database(f"sqlite:///{Path(folder) / 'tried.db'}")
-        event.listen(database.engine, "connect", _in_a_hurry)
+        event.listen(database.engine, "connect", _without_sync)
         try:
             metadata.create_all(database.engine)
             yield database
@@ -328,12 +328,12 @@ def throw_away() -> Iterator[Database]:
             database.close()
 
 
-def _in_a_hurry(connection: Any, _record: Any) -> None:
+def _without_sync(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous=OFF")
 
 
 def _prepare(database: Database, past: BacktestInput, catalogue: Catalogue) -> None:
-    """The registry without its conversions: what is stored is canonical already."""
+    """Save the registry without unit conversions, since stored readings are canonical."""
     registry = past.registry
     plain = tuple(
         replace(d, unit=catalogue[d.parameter].unit, gain=1.0, offset=0.0, device="") for d in registry.deployments
@@ -347,13 +347,13 @@ def _prepare(database: Database, past: BacktestInput, catalogue: Catalogue) -> N
 
 
 def _silences(rules: Rules, past: BacktestInput) -> list[int]:
-    """The instants at which a station has been silent for long enough, and at which it speaks again."""
+    """The instants at which silence begins to count at a station, and at which it sends again."""
     places, found = Places(past.registry), []
     cycles_s = past.registry.cycles_s(max(int(w.at.max()) for w in past.readings.values() if len(w)))
     names = [p.key for p in past.registry.catalogue.parameters]
     for key, window in past.readings.items():
         station = past.registry[key]
-        for rule in rules.speaking(station, places):
+        for rule in rules.applicable(station, places):
             if isinstance(rule, NoData) and rule.sensors:
                 for code in np.unique(window.parameter).tolist():
                     cycle_s = cycle_of(station, names[code], cycles_s.get(key, {}))
@@ -373,13 +373,13 @@ def _patience_ms(rule: NoData, cycle_s: int) -> int:
 
 
 def _cuts(first_ms: int, until_ms: int, also: Iterable[int]) -> list[int]:
-    """The ends of the slices, in order; the first one is just before the first reading."""
+    """The ends of the slices in order; the first is just before the first reading."""
     hours = range(first_ms - 1 + SLICE_MS, until_ms, SLICE_MS)
     return sorted({first_ms - 1, until_ms, *hours, *(at for at in also if first_ms <= at < until_ms)})
 
 
 def close(database: Database, over_ms: int, now_ms: int) -> None:
-    """Incidents that were over before ``over_ms`` are closed: people did something meanwhile."""
+    """Close the incidents that were over before ``over_ms``."""
     table = governed.incident
     done = sa.update(table).where(
         table.c.open_cause.is_not(None), table.c.recovered_at_ms.is_not(None), table.c.recovered_at_ms < over_ms
@@ -389,13 +389,13 @@ def close(database: Database, over_ms: int, now_ms: int) -> None:
 
 
 def called(connection: sa.Connection) -> Counter[int]:
-    """How often each incident called somebody."""
+    """Incident id → number of paging notifications."""
     outbox = governed.outbox
     return Counter(connection.execute(sa.select(outbox.c.incident_id).where(outbox.c.notify == "page")).scalars())
 
 
 def stations_of(connection: sa.Connection) -> dict[int, tuple[str, ...]]:
-    """The stations whose conditions each incident holds, in their order."""
+    """Incident id → the stations of its conditions, sorted."""
     found: dict[int, set[str]] = {}
     conditions = governed.incident_condition
     for id_, station in connection.execute(sa.select(conditions.c.incident_id, conditions.c.station)):
@@ -404,7 +404,7 @@ def stations_of(connection: sa.Connection) -> dict[int, tuple[str, ...]]:
 
 
 def _raised(database: Database, since_ms: int) -> tuple[BacktestIncident, ...]:
-    """The incidents that began in the range, oldest first."""
+    """The incidents that fired from ``since_ms`` on, oldest first."""
     table, entries = governed.incident, governed.incident_entry
     with database.read() as connection:
         rows = connection.execute(sa.select(table).order_by(table.c.id)).mappings().all()
@@ -439,7 +439,7 @@ def _raised(database: Database, since_ms: int) -> tuple[BacktestIncident, ...]:
 
 
 def _score(findings: Sequence[Finding], past: BacktestInput, since_ms: int, until_ms: int) -> Score:
-    """Found and missed events of the labelled stations, and alarms there that met no event."""
+    """Compare the alarms of the labelled stations with the labels."""
     labels = [one for one in past.labels if one.end_ms >= since_ms and one.start_ms < until_ms]
     alarms = [f for f in findings if f.change is Change.FIRED and f.kind in WATER and f.station in past.labelled]
     delays, misses = [], []
@@ -461,36 +461,36 @@ def _score(findings: Sequence[Finding], past: BacktestInput, since_ms: int, unti
     return Score(len(labels), len(delays), tuple(misses), delay_s, sum(f.id not in met for f in alarms))
 
 
-# -- as an answer ------------------------------------------------------------------------------------------------------
+# -- JSON --------------------------------------------------------------------------------------------------------------
 
 
 def as_json(
     tried: BacktestResult, in_force: BacktestResult | None = None, *, most: int | None = None
 ) -> dict[str, Any]:
-    """The outcome as plain values, times as RFC 3339; of each list of incidents at most ``most``."""
+    """The result as JSON values, times as RFC 3339; at most ``most`` incidents in each list."""
     found: dict[str, Any] = {
         "since": rfc3339(tried.since_ms),
         "until": rfc3339(tried.until_ms),
         "readings": tried.readings,
-        "tried": _side(tried, most),
+        "tried": _result_json(tried, most),
     }
     if in_force is not None:
         difference = compare(tried, in_force)
-        found["in_force"] = _side(in_force, most)
+        found["in_force"] = _result_json(in_force, most)
         found["difference"] = {
-            "new": [_raised_json(one) for one in difference.new[:most]],
-            "gone": [_raised_json(one) for one in difference.gone[:most]],
-            "changed": [{"was": was.colour} | _raised_json(one) for was, one in difference.changed[:most]],
+            "new": [_incident_json(one) for one in difference.new[:most]],
+            "gone": [_incident_json(one) for one in difference.gone[:most]],
+            "changed": [{"was": was.colour} | _incident_json(one) for was, one in difference.changed[:most]],
             "both": difference.both,
             "counts": {name: len(getattr(difference, name)) for name in ("new", "gone", "changed")},
         }
     return found
 
 
-def _side(tried: BacktestResult, most: int | None) -> dict[str, Any]:
+def _result_json(tried: BacktestResult, most: int | None) -> dict[str, Any]:
     score = tried.score
     return {
-        "incidents": [_raised_json(one) for one in tried.raised[:most]],
+        "incidents": [_incident_json(one) for one in tried.raised[:most]],
         "count": len(tried.raised),
         "pages": tried.pages,
         "pages_a_week": round(tried.pages_a_week, 2),
@@ -510,7 +510,7 @@ def _side(tried: BacktestResult, most: int | None) -> dict[str, Any]:
     }
 
 
-def _raised_json(one: BacktestIncident) -> dict[str, Any]:
+def _incident_json(one: BacktestIncident) -> dict[str, Any]:
     found = {name: getattr(one, name) for name in one.__slots__ if not name.endswith("_ms") and name != "id"}
     times = {"since": one.since_ms, "fired": one.fired_ms, "last": one.last_ms}
     return found | {"stations": list(one.stations)} | {name: rfc3339(at_ms) for name, at_ms in times.items()}

@@ -1,4 +1,4 @@
-"""Backtests that were asked for: who wants what, how far it is, and what came of it."""
+"""The queue of requested backtests, with their progress and results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from infra.texts import sentence
 from ingest.storage.tables import backtest as table
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
-KEPT = 200
-"""Finished ones that are remembered; older ones go."""
+MAX_FINISHED = 200
+"""Finished backtests that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestRequest:
-    """One backtest: ``request`` as it came in, ``result`` once it is done, ``error`` where it failed."""
+    """One backtest: the request, the result once it is done, the error where it failed."""
 
     id: int
     created_at_ms: int
@@ -31,10 +31,10 @@ class BacktestRequest:
 
 
 def add(connection: sa.Connection, request: Mapping[str, Any], by: str, now_ms: int) -> int:
-    """Keep a wish; its number."""
+    """Queue a request; its number."""
     values = {"created_at_ms": now_ms, "by": by, "state": WAITING, "progress": 0.0, "request": request, "error": ""}
     number = int(connection.execute(sa.insert(table).values(values).returning(table.c.id)).scalar_one())
-    connection.execute(sa.delete(table).where(table.c.id <= number - KEPT, table.c.state.in_((DONE, FAILED))))
+    connection.execute(sa.delete(table).where(table.c.id <= number - MAX_FINISHED, table.c.state.in_((DONE, FAILED))))
     return number
 
 
@@ -44,37 +44,37 @@ def get(connection: sa.Connection, number: int) -> BacktestRequest:
     row = connection.execute(query).one_or_none() if 0 < number < 2**31 else None
     if row is None:
         raise NotFound(sentence("backtest.unknown", number=number))
-    return _asked(row)
+    return _request(row)
 
 
 def listing(connection: sa.Connection, limit: int) -> list[BacktestRequest]:
-    """The newest ones."""
+    """The newest requests."""
     rows = connection.execute(sa.select(table).order_by(table.c.id.desc()).limit(limit))
-    return [_asked(row) for row in rows]
+    return [_request(row) for row in rows]
 
 
 def has_waiting(connection: sa.Connection) -> bool:
-    """Whether there is something to do; cheap enough to ask every second."""
+    """Whether a request waits; cheap enough to call every second."""
     return connection.execute(sa.select(table.c.id).where(table.c.state == WAITING).limit(1)).first() is not None
 
 
 def claim_next(connection: sa.Connection) -> BacktestRequest | None:
-    """The oldest one that waits, which is running from now on."""
+    """The oldest waiting request, now marked as running."""
     query = sa.select(table).where(table.c.state == WAITING).order_by(table.c.id).limit(1).with_for_update()
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
     connection.execute(sa.update(table).where(table.c.id == row.id).values(state=RUNNING, progress=0.0))
-    return _asked(row)
+    return _request(row)
 
 
 def requeue_running(connection: sa.Connection) -> None:
-    """Those that were running when their process ended wait once more."""
+    """Queue the requests again that were running when their process ended."""
     connection.execute(sa.update(table).where(table.c.state == RUNNING).values(state=WAITING, progress=0.0))
 
 
 def report_progress(connection: sa.Connection, number: int, progress: float) -> None:
-    """How far it is, 0 to 1."""
+    """Store the progress, 0 to 1."""
     connection.execute(sa.update(table).where(table.c.id == number).values(progress=progress))
 
 
@@ -88,5 +88,5 @@ def fail(connection: sa.Connection, number: int, error: str, now_ms: int) -> Non
     connection.execute(sa.update(table).where(table.c.id == number, table.c.state == RUNNING).values(values))
 
 
-def _asked(row: sa.Row[Any]) -> BacktestRequest:
+def _request(row: sa.Row[Any]) -> BacktestRequest:
     return BacktestRequest(**{name: row._mapping[name] for name in BacktestRequest.__slots__})

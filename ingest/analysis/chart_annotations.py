@@ -1,8 +1,7 @@
-"""What people look at beside readings: live classes, judged as readings come and once a minute, and annotations of the
-charts, made once a minute.
+"""Write chart annotations (incidents, visits, calibrations, sensor swaps) and update the live classes.
 
-Incidents, visits, calibrations and swaps of sensors are annotations. Each change of one writes its point again; the
-point's key (the instant it began, station, kind) does not change, so that the newest word overwrites the one before.
+Annotations are written once a minute; each change of one writes its point again under the same key (beginning, station,
+kind). Live classes are judged as readings arrive, and all of them once a minute.
 """
 
 import threading
@@ -35,20 +34,19 @@ log = structlog.get_logger(__name__)
 
 EVERY_S = 60.0
 GATHER_S = 0.5
-"""After readings have come, for so long more are waited for; then their stations are judged."""
-MOST = 200
-"""Stations judged at once between two full rounds; the rest waits for the next: some tenths of a second of work."""
-AT_ONCE = 500
-"""Changes of one transaction."""
-_NAME, _UPKEEP = "incident_entry", "registry_change"
-ANNOTATED = (_NAME, _UPKEEP)
-"""The marks of what was annotated; without them all of it is annotated anew."""
+"""Delay after new readings before their stations are judged, so that more can be judged together."""
+MAX_STATIONS = 200
+"""Stations judged at once between two full rounds, which takes some tenths of a second."""
+CHANGES_PER_TRANSACTION = 500
+_INCIDENTS, _MAINTENANCE = "incident_entry", "registry_change"
+ANNOTATED = (_INCIDENTS, _MAINTENANCE)
+"""The names of the progress marks; without them everything is annotated again."""
 
 
 class AnnotationWriter(PeriodicWorker):
-    """A thread that judges classes and writes the annotations; one for a database.
+    """A thread that updates live classes and writes annotations; one for each database.
 
-    All stations are judged once a minute, for time alone changes a class; those that ``heard`` names at once.
+    All stations are judged once a minute, since time alone changes a class; those passed to ``heard`` at once.
     """
 
     def __init__(
@@ -76,7 +74,7 @@ class AnnotationWriter(PeriodicWorker):
         self.last_error = ""
 
     def heard(self, messages: Sequence[Message], _: Outcome) -> None:
-        """Readings of these stations have been stored; may be called from any thread, never blocks."""
+        """Note that readings of these stations were stored; thread-safe, never blocks."""
         with self._lock:
             self._heard |= dict.fromkeys(message.station for message in messages)
         self.wake()
@@ -96,9 +94,9 @@ class AnnotationWriter(PeriodicWorker):
         self.last_round_ms, self.last_error = now_ms, ""
 
     def judge_heard(self) -> None:
-        """Judge the stations that readings have come of; raises StorageUnavailable."""
+        """Judge the stations with new readings; raises StorageUnavailable."""
         with self._lock:
-            keys = list(self._heard)[:MOST]
+            keys = list(self._heard)[:MAX_STATIONS]
             for key in keys:
                 del self._heard[key]
         if keys and self._registry is not None:
@@ -123,26 +121,27 @@ class AnnotationWriter(PeriodicWorker):
 
 
 def annotate(database: Database, spool: Spool) -> int:
-    """Put a point into the spool for each incident that changed since the last call; how many did.
+    """Queue a point for each incident that changed since the last call; how many.
 
-    The mark moves in the same transaction as the points are put by. Raises StorageUnavailable.
+    The progress mark moves in the same transaction. Raises StorageUnavailable.
     """
     changed = 0
     while True:
         with database.write() as connection:
-            in_order(connection, incident_entry)  # or a number given earlier could be committed behind the mark
-            mark = connection.execute(sa.select(spool_mark.c.mark).where(spool_mark.c.name == _NAME)).scalar()
+            # else an entry with a lower id could be committed after the mark moved
+            in_order(connection, incident_entry)
+            mark = connection.execute(sa.select(spool_mark.c.mark).where(spool_mark.c.name == _INCIDENTS)).scalar()
             entries = connection.execute(
                 sa.select(incident_entry.c.id, incident_entry.c.incident_id)
                 .where(incident_entry.c.id > (mark or 0))
                 .order_by(incident_entry.c.id)
-                .limit(AT_ONCE)
+                .limit(CHANGES_PER_TRANSACTION)
             ).all()
             if not entries:
                 return changed
             ids = sorted({row.incident_id for row in entries})
             spool.add_lines(connection, _points(connection, ids))
-            _move(connection, _NAME, mark, entries[-1].id)
+            _move_mark(connection, _INCIDENTS, mark, entries[-1].id)
             changed += len(ids)
 
 
@@ -169,33 +168,33 @@ def _points(connection: sa.Connection, ids: list[int]) -> list[bytes]:
 
 
 def annotate_upkeep(database: Database, spool: Spool, catalogue: Catalogue) -> int:
-    """Put a point into the spool for each visit, calibration and swap that changed since the last call; how many.
+    """Queue a point for each visit, calibration and swap that changed since the last call; how many.
 
-    The mark moves in the same transaction as the points are put by. Raises StorageUnavailable.
+    The progress mark moves in the same transaction. Raises StorageUnavailable.
     """
     changed = 0
     while True:
         with database.write() as connection:
-            mark = connection.execute(sa.select(spool_mark.c.mark).where(spool_mark.c.name == _UPKEEP)).scalar()
+            mark = connection.execute(sa.select(spool_mark.c.mark).where(spool_mark.c.name == _MAINTENANCE)).scalar()
             rows = connection.execute(
                 sa.select(registry_change.c.id, registry_change.c.what, registry_change.c.key)
                 .where(registry_change.c.id > (mark or 0))
                 .order_by(registry_change.c.id)
-                .limit(AT_ONCE)
+                .limit(CHANGES_PER_TRANSACTION)
             ).all()
             if not rows:
                 return changed
-            # the key ends in the instant: sensors of one station that change at one instant are one annotation
-            parts = [(row.what, *row.key.partition("/")[::2]) for row in rows if row.what in _OF]
+            # the key ends in the instant; changes of several sensors of a station at one instant are one annotation
+            parts = [(row.what, *row.key.partition("/")[::2]) for row in rows if row.what in _POINT_OF]
             places = {(what, station, int(rest.rpartition("/")[2])) for what, station, rest in parts}
-            points = [_OF[what](connection, catalogue, station, at_ms) for what, station, at_ms in sorted(places)]
+            points = [_POINT_OF[what](connection, catalogue, station, at_ms) for what, station, at_ms in sorted(places)]
             if points:
                 spool.add_lines(connection, points)
-            _move(connection, _UPKEEP, mark, rows[-1].id)
+            _move_mark(connection, _MAINTENANCE, mark, rows[-1].id)
             changed += len(places)
 
 
-def _move(connection: sa.Connection, name: str, mark: int | None, to: int) -> None:
+def _move_mark(connection: sa.Connection, name: str, mark: int | None, to: int) -> None:
     if mark is None:
         connection.execute(sa.insert(spool_mark).values(name=name, mark=to))
     else:
@@ -213,7 +212,7 @@ def _visit(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms:
 def _calibration(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:
     mine = (calibration.c.station == station) & (calibration.c.at_ms == at_ms)
     numbers = [n for (n,) in connection.execute(sa.select(calibration.c.id).where(mine).order_by(calibration.c.id))]
-    told = [
+    texts = [
         say(
             f"upkeep.{'void' if check.void else 'passed' if check.judged().left_right else 'failed'}",
             parameter=_names(catalogue, [check.parameter]),
@@ -222,17 +221,17 @@ def _calibration(connection: sa.Connection, catalogue: Catalogue, station: str, 
         for number, check in upkeep_store.checks(connection, station)
         if number in numbers
     ]
-    return _event(connection, "calibration", station, numbers[0], _joined(told), at_ms, at_ms)
+    return _event(connection, "calibration", station, numbers[0], _joined(texts), at_ms, at_ms)
 
 
 def _swap(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: int) -> bytes:
     mine = deployment.c.station == station
     rows = connection.execute(sa.select(deployment).where(mine).order_by(deployment.c.since_ms)).all()
-    told = []
+    texts = []
     for row in rows:
         if row.since_ms == at_ms:
             before = [r for r in rows if r.parameter == row.parameter and r.since_ms < at_ms]
-            told.append(
+            texts.append(
                 say(
                     "upkeep.swap" if before else "upkeep.hung",
                     parameter=_names(catalogue, [row.parameter]),
@@ -241,10 +240,10 @@ def _swap(connection: sa.Connection, catalogue: Catalogue, station: str, at_ms: 
                 )
             )
     number = next(row.id for row in rows if row.since_ms == at_ms)
-    return _event(connection, "swap", station, number, _joined(told), at_ms, at_ms)
+    return _event(connection, "swap", station, number, _joined(texts), at_ms, at_ms)
 
 
-_OF = {"visit": _visit, "calibration": _calibration, "deployment": _swap}
+_POINT_OF = {"visit": _visit, "calibration": _calibration, "deployment": _swap}
 
 
 def _event(

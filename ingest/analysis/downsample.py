@@ -1,4 +1,4 @@
-"""Hourly and daily values are computed from the readings and written to the time-series server."""
+"""Compute hourly and daily values from the readings and write them to the time-series server."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from infra.database import Database
 from infra.errors import StorageUnavailable
 from infra.texts import sentence
 from infra.times import DAY_MS
-from ingest.sending import BACKOFF_S, Sending, State, kept_since
+from ingest.sending import BACKOFF_S, SendingState, SendingWorker, kept_since
 from ingest.storage import downsampling
 from ingest.storage import registry as registry_store
 from ingest.storage.downsampling import TIERS, Tier
@@ -19,24 +19,23 @@ from sensors.parameters import Catalogue
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-DAYS_A_ROUND = 200
-"""Station-days of one round: at most 5,000 points, as many as InfluxDB recommends for a request."""
-LOOK_EVERY_S = 10.0
-"""How often it is looked whether a day has become due."""
-DOWNSAMPLING = 0x7269_7665_7205
-"""The advisory lock of a round, PostgreSQL."""
+DAYS_PER_ROUND = 200
+"""Station-days of one round: at most 5,000 points, as InfluxDB recommends for a request."""
+POLL_S = 10.0
+"""Interval of the check for days that are due."""
+LOCK = 0x7269_7665_7205
+"""PostgreSQL advisory lock of a round."""
 
 
-class Downsampler(Sending):
-    """A thread that computes the hours and the day of each station's day that is due; one for a database.
+class Downsampler(SendingWorker):
+    """A thread that computes the hourly and daily values of each station's day that is due; one for each database.
 
-    One station's day of readings is in memory at a time, and the points of :data:`DAYS_A_ROUND`. A killed round is made
-    again: the same points are written over themselves.
+    A killed round is repeated and overwrites its points.
 
     Parameters
     ----------
-    readings : the store that answers for all readings, whatever has left the database
-    keep_days : for how many days the server keeps a tier (0: for ever); what is older is not sent
+    readings : the store of all readings, including those that have left the database
+    keep_days : retention of each tier (0: for ever); older values are not sent
     """
 
     def __init__(
@@ -48,10 +47,10 @@ class Downsampler(Sending):
         *,
         keep_days: Mapping[Tier, int],
         clock_ms: Callable[[], int],
-        poll_s: float = LOOK_EVERY_S,
+        poll_s: float = POLL_S,
         backoff_s: Sequence[float] = BACKOFF_S,
     ) -> None:
-        super().__init__("downsampling", database, DOWNSAMPLING, poll_s=poll_s, backoff_s=backoff_s)
+        super().__init__("downsampling", database, LOCK, poll_s=poll_s, backoff_s=backoff_s)
         self._readings = readings
         self._server = server
         self._catalogue = catalogue
@@ -60,15 +59,15 @@ class Downsampler(Sending):
         self._reaches = registry_store.Reaches(database, catalogue)
 
     def next_round(self) -> float:
-        """Half of the time is left to others where much is due at once."""
+        """Pause for as long as a round took, so that other work continues where much is due."""
         began = time.monotonic()
         return super().next_round() or time.monotonic() - began
 
     def send(self) -> int:
-        """Compute and send the days that are due longest; how many they were."""
+        """Compute and send the longest due days; how many."""
         now_ms = self._clock_ms()
         with self._database.read() as connection:
-            days = downsampling.due(connection, now_ms, DAYS_A_ROUND)
+            days = downsampling.due(connection, now_ms, DAYS_PER_ROUND)
         lines: dict[Tier, list[bytes]] = {tier: [] for tier in TIERS}
         reaches = self._reaches.of([day.station for day in days])
         for day, reach in zip(days, reaches, strict=True):
@@ -84,7 +83,7 @@ class Downsampler(Sending):
         return len(days)
 
     def _write(self, tier: Tier, lines: Sequence[bytes]) -> None:
-        """Write points and ask back for the last one: an answer from something in between stores nothing."""
+        """Write points and read back the last one, which detects an answer of a proxy that stored nothing."""
         if not lines:
             return
         refused = self._server.send(lines, tier.policy)
@@ -95,8 +94,10 @@ class Downsampler(Sending):
                 points=len(refused),
                 reason=refused[0].reason,
             )
-        never = {one.line for one in refused}
-        taken = [line for line in lines if line not in never]
-        if taken and (lost := self._server.verify(taken[-1:], tier.policy)):
+        refused_lines = {one.line for one in refused}
+        accepted = [line for line in lines if line not in refused_lines]
+        if accepted and (lost := self._server.verify(accepted[-1:], tier.policy)):
             raise StorageUnavailable(sentence("series.lost", lost=len(lost)))
-        self.state = State(self.state.error, self.state.sent_rows + len(taken), self.state.refused_lines + len(refused))
+        self.state = SendingState(
+            self.state.error, self.state.sent_rows + len(accepted), self.state.refused_lines + len(refused)
+        )

@@ -1,8 +1,8 @@
-"""Forecasts of every series, once an hour: kept for the API and the console; a finding where a limit will be passed.
+"""Forecast every series once an hour and warn where a limit is expected to be exceeded.
 
-A round reads what the last hours brought; a station's whole past is read once a day and after a start. Nothing is
-remembered that the stores do not hold. A finding of kind forecast needs two rounds in a row that say so; it has the
-cause of the exceedance it speaks of, so that both are one incident, and it pages nobody.
+A round reads the last hours; a station's whole history is read once a day and after a start. A finding of kind forecast
+needs two rounds in a row; it has the cause of the exceedance that it announces, so that both are one incident, and it
+pages nobody.
 """
 
 import json
@@ -41,24 +41,24 @@ from sensors.stations import Registry, Station
 log = structlog.get_logger(__name__)
 
 HOUR_MS = fc.HOUR_MS
-AFTER_S = 90.0
-"""A round begins so long after the full hour: the hour's last readings are there by then."""
-LATE_H = 6
-"""Hours before the last round that are read again: late data, and verdicts that changed."""
+DELAY_S = 90.0
+"""Delay of a round after the full hour, for the last readings of the hour."""
+REREAD_H = 6
+"""Hours before the last round that are read again, for late data and changed flags."""
 WARN_H = 24.0
-"""A limit that is expected to be passed within so long is a finding (our choice)."""
+"""A limit that is expected to be exceeded within this time is a finding (our choice)."""
 SOON_H = 6.0
-"""Within so long it is yellow, if the rule itself is red or orange; else blue (our choice)."""
-IN_A_ROW = 2
+"""Within this time the finding is yellow where the rule is red or orange, else blue (our choice)."""
+MIN_ROUNDS = 2
+"""Rounds in a row that fire or end a finding."""
 PREFIX = "forecast:"
-"""Before the id of the rule whose limit a finding speaks of."""
-AT_ONCE = 200
-"""Stations whose forecasts are written in one transaction."""
+"""Prefix of a finding's rule, before the id of the rule with the limit."""
+STATIONS_PER_TRANSACTION = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A limit to forecast the passing of; ``rule`` and ``version`` are empty for that of the target class."""
+    """A limit whose crossing is forecast; ``rule`` and ``version`` are empty for that of the target class."""
 
     limit: float
     above: bool
@@ -69,9 +69,9 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class StoredForecast:
-    """A forecast as it is kept: what :class:`sensors.forecast.Forecast` says, and when which limit will be passed.
+    """A stored :class:`sensors.forecast.Forecast` with its expected crossings of limits.
 
-    ``points`` are (ms, median, low, high), none where it is not shown; NaN is None here.
+    ``points`` are (ms, median, low, high), empty where it is not shown; NaN is None.
     """
 
     station: str
@@ -91,8 +91,8 @@ class StoredForecast:
 
 
 @dataclass(slots=True)
-class _Memory:
-    """Hourly means of a station's series up to ``end_ms``, and the spacing each is forecast at."""
+class _HourlyMeans:
+    """Hourly means of a station's series up to ``end_ms``, and the step at which each is forecast."""
 
     end_ms: int
     hours: dict[str, Floats] = field(default_factory=dict)
@@ -100,15 +100,15 @@ class _Memory:
 
 
 def stored_forecasts(connection: sa.Connection, station: str, parameter: str | None = None) -> list[StoredForecast]:
-    """The newest forecasts of a station, by parameter; none where none was made."""
+    """The newest forecasts of a station, by parameter."""
     query = sa.select(table).where(table.c.station == station).order_by(table.c.parameter)
     if parameter is not None:
         query = query.where(table.c.parameter == parameter)
-    return [_kept(row) for row in connection.execute(query).mappings()]
+    return [_stored(row) for row in connection.execute(query).mappings()]
 
 
 def limits(rules: Sequence[Rule], target: WaterClass | None, station: Station, parameter: str) -> list[Limit]:
-    """The limits of a series: of the threshold ``rules`` that speak of its station, and of its reach's target class."""
+    """The limits of a series: of the threshold ``rules`` of its station, and of its reach's target class."""
     found = [
         Limit(rule.limit, rule.side is Side.ABOVE, rule.id, rule.version, rule.colour)
         for rule in rules
@@ -123,7 +123,7 @@ def limits(rules: Sequence[Rule], target: WaterClass | None, station: Station, p
 
 
 class Forecasts(PeriodicWorker):
-    """A thread that forecasts every series once an hour; one for a database."""
+    """A thread that forecasts every series once an hour; one for each database."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class Forecasts(PeriodicWorker):
         self._clock_ms = clock_ms
         self._source = source
         self._on_findings = on_findings
-        self._memory: dict[str, _Memory] = {}
+        self._memory: dict[str, _HourlyMeans] = {}
         self.last_round_ms: int | None = None
         self.last_error = ""
 
@@ -158,19 +158,19 @@ class Forecasts(PeriodicWorker):
             self.last_error = f"{type(error).__name__}: {error}"
             log.exception("a round of forecasts failed")
         now_ms = self._clock_ms()
-        return max(1.0, (HOUR_MS - now_ms % HOUR_MS) / 1000 + AFTER_S)
+        return max(1.0, (HOUR_MS - now_ms % HOUR_MS) / 1000 + DELAY_S)
 
     def round(self) -> int:
-        """Forecast every series as of the last full hour; how many are shown. Raises StorageUnavailable."""
+        """Forecast every series as of the last full hour; how many forecasts are shown. Raises StorageUnavailable."""
         now_ms = self._clock_ms()
         with self._database.read() as connection:
             registry = registry_store.load(connection, self._catalogue)
         for gone in self._memory.keys() - registry.index.keys():
             del self._memory[gone]
         shown = 0
-        for start in range(0, len(registry.stations), AT_ONCE):
+        for start in range(0, len(registry.stations), STATIONS_PER_TRANSACTION):
             made: list[tuple[Station, str, Forecast]] = []
-            for station in registry.stations[start : start + AT_ONCE]:
+            for station in registry.stations[start : start + STATIONS_PER_TRANSACTION]:
                 if self._stopping.is_set():
                     return shown
                 made += [(station, name, one) for name, one in self._station(station, now_ms)]
@@ -183,7 +183,7 @@ class Forecasts(PeriodicWorker):
 
     def _station(self, station: Station, now_ms: int) -> Iterable[tuple[str, Forecast]]:
         end_ms = now_ms // HOUR_MS * HOUR_MS
-        memory = self._remember(station.key, end_ms)
+        memory = self._hourly_means(station.key, end_ms)
         by_step: dict[int, list[str]] = {}
         for name, step in memory.step_h.items():
             by_step.setdefault(step or 1, []).append(name)
@@ -194,21 +194,22 @@ class Forecasts(PeriodicWorker):
             for name, one in zip(names, fc.forecasts(values, last_ms, step, lowest), strict=True):
                 yield name, _sparse(one) if memory.step_h[name] is None else one
 
-    def _remember(self, station: str, end_ms: int) -> _Memory:
-        """The hourly means of a station up to now: all of them, or those of the last hours on top of what is known."""
+    def _hourly_means(self, station: str, end_ms: int) -> _HourlyMeans:
+        """The hourly means of a station up to ``end_ms``: read as a whole, or the cached ones updated by the last
+        hours."""
         before = self._memory.get(station)
         whole = before is None or (zlib.crc32(station.encode()) + end_ms // HOUR_MS) % 24 == 0
         passed = 0 if before is None else (end_ms - before.end_ms) // HOUR_MS
         if before is None or whole or not 0 <= passed <= fc.DAYS * 24:
             window = self._read(station, end_ms - fc.DAYS * fc.HOUR_MS * 24, end_ms)
-            found = _Memory(end_ms)
+            found = _HourlyMeans(end_ms)
             for name, at, value in self._split(window):
                 found.hours[name] = fc.grid(at, value, end_ms, 1)
                 found.step_h[name] = fc.spacing_h(at)
         else:
-            fresh = int(passed) + LATE_H
+            fresh = int(passed) + REREAD_H
             window = self._read(station, end_ms - fresh * HOUR_MS, end_ms)
-            found = _Memory(end_ms, dict(before.hours), dict(before.step_h))
+            found = _HourlyMeans(end_ms, dict(before.hours), dict(before.step_h))
             moved = {name: np.append(hours[passed:], np.full(passed, np.nan)) for name, hours in before.hours.items()}
             for hours in moved.values():
                 hours[-fresh:] = np.nan
@@ -227,13 +228,13 @@ class Forecasts(PeriodicWorker):
             return self._store.at_hand.window(station, start_ms, end_ms - 1)
 
     def _split(self, window: Window) -> Iterable[tuple[str, Ints, Floats]]:
-        """(parameter, ms, value) of the good readings, oldest first."""
+        """(parameter, ms, value) of the usable readings, oldest first."""
         good = window.take(np.flatnonzero(usable(window.packed)))
         for code in np.unique(good.parameter).tolist():
             mine = good.parameter == code
             yield self._catalogue.parameters[code].key, good.at[mine], good.value[mine]
 
-    # -- keeping and saying ------------------------------------------------------------------------------------------
+    # -- storing and findings ------------------------------------------------------------------------------------------
 
     def _keep(self, registry: Registry, made: Sequence[tuple[Station, str, Forecast]], now_ms: int) -> None:
         keys = sorted({station.key for station, _, _ in made})
@@ -246,31 +247,32 @@ class Forecasts(PeriodicWorker):
                 (row.rule, row.station, row.parameter)
                 for row in connection.execute(sa.select(alarms).where(alarms.c.station.in_(keys)))
             }
-            places, speaking = Places(registry), dict[str, tuple[Rule, ...]]()
+            places, rules_of = Places(registry), dict[str, tuple[Rule, ...]]()
             rows: list[list[object]] = []
             findings: list[Finding] = []
             for station, name, one in made:
                 parameter = self._catalogue[name]
-                if station.key not in speaking:
-                    speaking[station.key] = self._rules.speaking(station, places)
-                near = limits(speaking[station.key], places.target(station), station, name)
+                if station.key not in rules_of:
+                    rules_of[station.key] = self._rules.applicable(station, places)
+                near = limits(rules_of[station.key], places.target(station), station, name)
                 crossed = [(limit, _shown_crossing(one, limit)) for limit in near]
-                told = before.get((station.key, name))
-                said = _Said(station, parameter, one, {} if told is None else json.loads(told.warned), now_ms)
+                stored = before.get((station.key, name))
+                warned = {} if stored is None else json.loads(stored.warned)
+                warnings = _SeriesWarnings(station, parameter, one, warned, now_ms)
                 for limit, crossing in crossed:
                     if limit.rule:
                         beyond = (limit.rule, station.key, name) in firing
-                        findings += said.judge(limit, crossing, beyond)
-                findings += said.gone({limit.rule for limit in near})
-                rows.append(_row(station.key, name, one, crossed, said.warned, verdict_text(one, parameter)))
+                        findings += warnings.update(limit, crossing, beyond)
+                findings += warnings.withdraw_except({limit.rule for limit in near})
+                rows.append(_row(station.key, name, one, crossed, warnings.warned, verdict_text(one, parameter)))
             insert_many(connection, _INTO, rows, _AGAIN)
             recorded = incident_store.record(connection, findings, now_ms, source=self._source)
         if recorded.changed:
             self._on_findings()
 
 
-class _Said:
-    """What was said of one series so far, and what is to be said now."""
+class _SeriesWarnings:
+    """The warnings of one series: counts rounds for each rule and makes findings. ``warned`` is the stored state."""
 
     def __init__(
         self, station: Station, parameter: Parameter, one: Forecast, warned: dict[str, Any], now_ms: int
@@ -279,29 +281,31 @@ class _Said:
         self._hour = now_ms // HOUR_MS
         self._station, self._parameter, self._one = station, parameter, one
 
-    def judge(self, limit: Limit, crossing: Crossing | None, beyond: bool) -> list[Finding]:
-        """Count the rounds that say the limit will be passed, and those that do not; ``beyond``: the rule fires now."""
+    def update(self, limit: Limit, crossing: Crossing | None, beyond: bool) -> list[Finding]:
+        """Count the rounds with and without an expected crossing; ``beyond``: the rule itself is active."""
         state = self.warned.get(limit.rule, {"yes": 0, "no": 0, "since_ms": None})
         will = crossing is not None and crossing.expected_h is not None and crossing.expected_h <= WARN_H and not beyond
-        blind = self._one.skill.verdict in (Verdict.STALE, Verdict.SPARSE)  # a dead sensor proves nothing
-        if not blind and state.get("hour") != self._hour:  # one hour counts once, also where a restart asks it again
+        unusable = self._one.skill.verdict in (Verdict.STALE, Verdict.SPARSE)  # a silent sensor proves nothing
+        if not unusable and state.get("hour") != self._hour:  # an hour counts once, also after a restart
             counted = {"yes": state["yes"] + 1 if will else 0, "no": 0 if will else state["no"] + 1}
             state = {**state, **counted, "hour": self._hour}
         found: list[Finding] = []
-        if will and state["since_ms"] is None and state["yes"] >= IN_A_ROW and crossing is not None:
+        if will and state["since_ms"] is None and state["yes"] >= MIN_ROUNDS and crossing is not None:
             state["since_ms"] = self._one.last_ms
             found.append(
                 replace(
-                    self._finding(limit, Change.FIRED, self._will(limit, crossing), self._urgency(limit, crossing)),
+                    self._finding(
+                        limit, Change.FIRED, self._warning_text(limit, crossing), self._urgency(limit, crossing)
+                    ),
                     headline=self._headline(limit, crossing),
                 )
             )
         elif state["since_ms"] is not None and not will:
             passed = self._one.skill.shown and crossing is None
-            if beyond or passed or state["no"] >= IN_A_ROW:
+            if beyond or passed or state["no"] >= MIN_ROUNDS:
                 key = "came" if beyond or passed else "passed" if self._one.skill.shown else "ended"
                 found.append(
-                    self._finding(limit, Change.RESOLVED, self._words(key, limit), limit.colour, state["since_ms"])
+                    self._finding(limit, Change.RESOLVED, self._text(key, limit), limit.colour, state["since_ms"])
                 )
                 state = {**state, "since_ms": None}
         if state["yes"] or state["since_ms"] is not None:
@@ -310,8 +314,8 @@ class _Said:
             self.warned.pop(limit.rule, None)
         return found
 
-    def gone(self, rules: set[str]) -> list[Finding]:
-        """What was said of rules that speak of this series no more is over."""
+    def withdraw_except(self, rules: set[str]) -> list[Finding]:
+        """End the warnings of rules that no longer apply to this series."""
         found = []
         for rule in self.warned.keys() - rules:
             state = self.warned.pop(rule)
@@ -326,9 +330,9 @@ class _Said:
         soon = crossing.expected_h is not None and crossing.expected_h <= SOON_H
         return Colour.YELLOW if grave and soon else Colour.BLUE
 
-    def _will(self, limit: Limit, crossing: Crossing) -> Text:
+    def _warning_text(self, limit: Limit, crossing: Crossing) -> Text:
         early, late = crossing.earliest_h, crossing.latest_h
-        return self._words(
+        return self._text(
             "will_above" if limit.above else "will_below",
             limit,
             hours=_hours(crossing.expected_h or 0.0),
@@ -342,7 +346,7 @@ class _Said:
         row = Row(self._parameter.key, _number(self._one.last), limit=_number(limit.limit))
         return Headline(place, matter, (row,), self._station.key, self._station.water)
 
-    def _words(self, key: str, limit: Limit, **more: object) -> Text:
+    def _text(self, key: str, limit: Limit, **more: object) -> Text:
         return say(
             f"forecast.{key}",
             station=Text(self._station.zh, self._station.en),
@@ -375,7 +379,7 @@ class _Said:
 
 
 def verdict_text(one: Forecast, parameter: Parameter) -> Text:
-    """Whether the forecast is shown, in one sentence with its figures."""
+    """Whether and why the forecast is shown, with its figures."""
     checked = np.isfinite(one.skill.coverage)
     percent = f"{100 * one.skill.coverage:.0f}" if checked else ""
     values: dict[str, object] = {"days": one.skill.days, "ratio": f"{one.skill.ratio:.2f}", "percent": percent}
@@ -398,7 +402,7 @@ def _sparse(one: Forecast) -> Forecast:
 
 def _coarser(hours: Floats, end_ms: int, last_ms: int, step_h: int) -> Floats:
     """The hourly means as means of a coarser step, the last of which ends at ``last_ms``."""
-    over = (end_ms - last_ms) // HOUR_MS  # hours of a step that is not over
+    over = (end_ms - last_ms) // HOUR_MS  # hours of the unfinished step
     known = np.append(np.full(over, np.nan), hours[: len(hours) - over]) if over else hours
     parts = known.reshape(-1, step_h)
     seen = np.isfinite(parts)
@@ -456,7 +460,7 @@ def _row(
     return [values[name] for name in _COLUMNS]
 
 
-def _kept(row: sa.RowMapping) -> StoredForecast:
+def _stored(row: sa.RowMapping) -> StoredForecast:
     return StoredForecast(
         station=row["station"],
         parameter=row["parameter"],

@@ -1,7 +1,6 @@
-"""The live GB 3838 class of every station and reach: judged as readings come, kept in the database, told to the charts.
+"""The live GB 3838 class of every station and reach, stored in the database and written for the charts.
 
-What is shown must not flicker, so each station carries what it was like (:mod:`sensors.live_class`); it is kept in
-the database and survives a restart.
+The class is judged by :mod:`sensors.live_class`, whose state for each station prevents flicker and is stored as well.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,7 +26,7 @@ from sensors.stations import Registry, Station
 
 STATION, REACH = "station", "reach"
 SILENT_INTERVALS = 3
-"""A station that sent nothing for so many promised intervals is silent, as in the no-data rule."""
+"""Reporting intervals without a reading after which a station is silent, as in the no-data rule."""
 _MINUTE_MS = 60_000
 _COLUMNS = tuple(column.name for column in table.columns)
 _NAMES = ", ".join(f'"{name}"' for name in _COLUMNS)
@@ -39,10 +38,10 @@ _AGAIN = "ON CONFLICT (kind, key) DO UPDATE SET " + ", ".join(
 
 @dataclass(frozen=True, slots=True)
 class ShownClass:
-    """The class a station or reach shows. ``water_class`` None: it cannot be judged; ``met``: whether the target is.
+    """The shown class of a station or reach; ``water_class`` None: it cannot be judged; ``met``: whether it meets the
+    target.
 
-    ``at_ms`` is when it was judged, ``measured_ms`` the newest reading that decides it. ``silent`` of ``stations`` have
-    sent nothing for three promised intervals.
+    ``at_ms`` is when it was judged, ``measured_ms`` the newest deciding reading; ``silent`` of ``stations`` are silent.
     """
 
     kind: str
@@ -62,7 +61,7 @@ class ShownClass:
 
 
 def current_classes(connection: sa.Connection, kind: str) -> dict[str, ShownClass]:
-    """What the stations (or the reaches) show now, by key; those never judged are absent."""
+    """Key → shown class of the stations (or reaches); those never judged are absent."""
     rows = connection.execute(sa.select(table).where(table.c.kind == kind))
     return {row.key: _shown(row) for row in rows}
 
@@ -77,10 +76,10 @@ def update(
     registry: Registry | None = None,
     only: Collection[str] | None = None,
 ) -> list[ShownClass]:
-    """Judge every station and reach at ``now_ms``, keep it, and put a point for each into the spool.
+    """Judge every station and reach at ``now_ms``, store it, and queue a point for each.
 
-    ``only`` names stations: then they, and all others on their reaches. ``registry`` spares reading it. Every reading
-    since the last time counts, in the order of observation. Raises StorageUnavailable; then nothing has changed.
+    ``only`` restricts this to these stations and all others on their reaches; ``registry`` saves reading it. All
+    readings since the last call count, by observed_at. Raises StorageUnavailable; then nothing has changed.
     """
     with database.read() as connection:
         registry = registry_store.load(connection, catalogue) if registry is None else registry
@@ -97,43 +96,43 @@ def update(
             newest.setdefault(row.station, {})[row.parameter] = LatestReading(row.at_ms, row.value, row.packed & 15)
     targets = {reach.key: reach.target for reach in registry.reaches}
     cycles_s = registry.cycles_s(now_ms)
-    watched = [JudgedStation.of(s, targets.get(s.reach), cycles_s.get(s.key)) for s in chosen]
+    judged_stations = [JudgedStation.of(s, targets.get(s.reach), cycles_s.get(s.key)) for s in chosen]
     fresh = _fresh(chosen, store, catalogue, carried, newest, now_ms)
-    states, judged = live_class.followed(carried, watched, fresh, newest, now_ms)
+    states, judged = live_class.followed(carried, judged_stations, fresh, newest, now_ms)
     silent = {s.key for s in chosen if now_ms - heard.get(s.key, 0) > SILENT_INTERVALS * 1000 * s.interval_s}
     on: dict[str, list[LiveClass]] = {}
     for station, one in zip(chosen, judged, strict=True):
         on.setdefault(station.reach, []).append(one)
-    called = {station.key: Text(station.zh, station.en) for station in chosen}
+    names = {station.key: Text(station.zh, station.en) for station in chosen}
     reaches = {
-        reach.key: live_class.reach(on.get(reach.key, []), reach.target, called)
+        reach.key: live_class.reach(on.get(reach.key, []), reach.target, names)
         for reach in registry.reaches
         if only is None or reach.key in on
     }
-    told = [replace(_of_station(one), silent=int(one.station in silent)) for one in judged]
+    shown = [replace(_of_station(one), silent=int(one.station in silent)) for one in judged]
     for key, found in reaches.items():
         quiet = sum(station.station in silent for station in found.stations)
-        told.append(replace(_of_reach(key, found, now_ms), silent=quiet, stations=len(found.stations)))
-    rows = [_row(one, states.get(one.key) if one.kind == STATION else None) for one in told]
+        shown.append(replace(_of_reach(key, found, now_ms), silent=quiet, stations=len(found.stations)))
+    rows = [_row(one, states.get(one.key) if one.kind == STATION else None) for one in shown]
     with database.write() as connection:
         insert_many(connection, _INTO, rows, _AGAIN)
         if spool is not None:
-            spool.add_lines(connection, list(_points(told, registry, now_ms - now_ms % _MINUTE_MS)))
-    return told
+            spool.add_lines(connection, list(_points(shown, registry, now_ms - now_ms % _MINUTE_MS)))
+    return shown
 
 
 def at(registry: Registry, store: ReadingStore, catalogue: Catalogue, at_ms: int) -> dict[str, LiveReach]:
-    """The class of every reach by the usable readings that were current at an instant of the past."""
+    """The class of every reach at a past instant, by the usable readings that were current then."""
     cycles_s, targets = registry.cycles_s(at_ms), {reach.key: reach.target for reach in registry.reaches}
-    watched = [JudgedStation.of(s, targets.get(s.reach), cycles_s.get(s.key)) for s in registry.stations]
+    judged_stations = [JudgedStation.of(s, targets.get(s.reach), cycles_s.get(s.key)) for s in registry.stations]
     newest: dict[str, dict[str, LatestReading]] = {}
-    for one in watched:
+    for one in judged_stations:
         reach_ms = max(one.current_for_ms(key, live_class.DEFAULT) for key in live_class.DEFAULT.items)
         window = store.window(one.key, at_ms - reach_ms, at_ms)
         for row in np.flatnonzero(window.packed & 15 < Flag.SUSPECT).tolist():
             key = catalogue.parameters[int(window.parameter[row])].key
             newest.setdefault(one.key, {})[key] = LatestReading(int(window.at[row]), float(window.value[row]))
-    _, judged = live_class.stations({}, watched, newest, at_ms)
+    _, judged = live_class.stations({}, judged_stations, newest, at_ms)
     on: dict[str, list[LiveClass]] = {}
     for station, found in zip(registry.stations, judged, strict=True):
         on.setdefault(station.reach, []).append(found)
@@ -141,7 +140,7 @@ def at(registry: Registry, store: ReadingStore, catalogue: Catalogue, at_ms: int
 
 
 def entry(one: ShownClass | LiveReach) -> dict[str, object]:
-    """What the daily entry of the trail says of a reach."""
+    """The content of a reach in the daily audit entry."""
     return {
         "class": None if one.water_class is None else one.water_class.roman,
         "target": None if one.target is None else one.target.roman,
@@ -158,7 +157,7 @@ def _fresh(
     newest: Mapping[str, Mapping[str, LatestReading]],
     now_ms: int,
 ) -> dict[str, dict[str, list[LatestReading]]]:
-    """The usable readings since each station was judged, where there may be more than the newest one."""
+    """The usable readings since each station was last judged, where there may be more than the newest one."""
     found: dict[str, dict[str, list[LatestReading]]] = {}
     for station in stations:
         before = carried.get(station.key, ClassState())
@@ -166,7 +165,7 @@ def _fresh(
         latest_ms = max((newest[station.key][key].at_ms for key in keys), default=0)
         one_more = latest_ms - before.seen_ms <= 1000 * station.interval_s
         if not before.seen_ms or one_more:
-            continue  # the first class is that of the newest readings; one more reading is the newest one
+            continue  # the newest readings are enough
         start_ms = max(before.seen_ms + 1, latest_ms - 1000 * live_class.LONGEST_S)
         window = store.window(station.key, start_ms, now_ms, keys)
         usable = window.take(np.flatnonzero(window.packed & 15 < Flag.SUSPECT))
@@ -178,7 +177,7 @@ def _fresh(
 
 
 def _carried(connection: sa.Connection, keys: Sequence[str] | None) -> dict[str, ClassState]:
-    """What stations were like; one that an older version wrote differently begins anew."""
+    """The stored state of the stations; unreadable states of older versions are dropped."""
     carried = {}
     query = sa.select(table.c.key, table.c.carried).where(table.c.kind == STATION)
     if keys is not None:
@@ -213,7 +212,6 @@ def _of_station(one: LiveClass) -> ShownClass:
 
 
 def _of_reach(key: str, one: LiveReach, now_ms: int) -> ShownClass:
-    """A reach counts its stations: how many could be judged, of how many."""
     judged = sum(station.water_class is not None for station in one.stations)
     counts = judged, len(one.stations)
     return ShownClass(
@@ -273,8 +271,8 @@ def _shown(row: sa.Row[tuple[object, ...]]) -> ShownClass:
     )
 
 
-def _points(told: Sequence[ShownClass], registry: Registry, at_ms: int) -> Iterable[bytes]:
-    for one in told:
+def _points(shown: Sequence[ShownClass], registry: Registry, at_ms: int) -> Iterable[bytes]:
+    for one in shown:
         station = registry[one.key] if one.kind == STATION else None
         fields: dict[str, float | int | str | bool] = {
             schema.DECIDING: ",".join(one.deciding),

@@ -1,4 +1,4 @@
-"""What is measured now of the series that titles and messages name."""
+"""The present values of the series that titles and messages name."""
 
 from collections.abc import Collection, Mapping
 
@@ -11,7 +11,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 def present(store: ReadingStore, wanted: Collection[tuple[str, str]]) -> Mapping[tuple[str, str], float]:
-    """The newest usable values by station and parameter; nothing of what has none, or cannot be read now."""
+    """(station, parameter) → newest usable value; series without one, or that cannot be read, are left out."""
     if not wanted:
         return {}
     try:

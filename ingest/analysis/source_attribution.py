@@ -1,8 +1,8 @@
-"""Upstream tracing of incidents: what the stations say of an event, and where it may have come from, kept beside it.
+"""Source attribution of incidents: trace an event upstream and store the ranked sources.
 
-When an incident of the water opens, its source is traced at once and again an hour and six hours later, when more
-stations have seen it or have not. The likeliest is written into the incident's history; all of it is in the table. What
-was found in readings of the past is traced once, a few in each round: a trace takes a second of processor time.
+A new incident of the water is traced at once, and again after one and six hours, when more stations detected it or did
+not. The likeliest source is added to the incident's history, the whole result to the table. Incidents from past
+readings are traced once, a few in each round, since a trace takes a second of processor time.
 """
 
 import json
@@ -47,21 +47,20 @@ log = structlog.get_logger(__name__)
 
 EVERY_S = 30.0
 AFTER_H = (0, 1, 6)
-"""When an incident is traced, in hours after it opened."""
+"""Hours after its opening at which an incident is traced."""
 PAST_DAYS = 30
-"""How long ago an incident may have been opened that is traced afterwards."""
-PAST_AT_ONCE = 4
-"""Such incidents in a round, so that a long list leaves the processor to the readings."""
+"""Age up to which past incidents are traced."""
+PAST_PER_ROUND = 4
+"""Past incidents traced in a round, a bound on processor time."""
 BY = "riverchief"
-"""Whose entry of the history names the source."""
-_WITHOUT = (Kind.NO_DATA, Kind.TREND, Kind.FORECAST, Kind.DEVICE, Kind.REPORT)
-"""Kinds of findings that have no source: nothing came, or it came over days, or it has not come yet; a device spoke of
-itself, or people saw something where no station is."""
+"""Author of the history entry."""
+_KINDS_WITHOUT_SOURCE = (Kind.NO_DATA, Kind.TREND, Kind.FORECAST, Kind.DEVICE, Kind.REPORT)
+"""Kinds of findings that are not traced: silence, slow trends, forecasts, devices, and reports away from stations."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAttribution:
-    """Where an event may have come from, as of ``made_ms``; no candidates where ``text`` says why not."""
+    """The possible sources of an event, as of ``made_ms``; without candidates ``text`` says why."""
 
     station: str
     since_ms: int
@@ -102,19 +101,19 @@ def trace(
                 if current is not None:
                     currents[reach] = current
         readings[key] = {name: line for name, line in lines.items() if name in source_attribution.TELLING}
-    told = source_attribution.evidence(readings, station, since_ms, end_ms)
+    evidence = source_attribution.evidence(readings, station, since_ms, end_ms)
     rain = _rained(store, catalogue, registry, station, since_ms)
     found = source_attribution.rank_sources(
-        river, told.seen, told.quiet, currents, rises=told.rises, falls=told.falls, rain=rain
+        river, evidence.seen, evidence.quiet, currents, rises=evidence.rises, falls=evidence.falls, rain=rain
     )
     return StoredAttribution(
         station,
         since_ms,
         now_ms,
-        told.seen,
-        told.quiet,
-        tuple(sorted(told.rises)),
-        tuple(sorted(told.falls)),
+        evidence.seen,
+        evidence.quiet,
+        tuple(sorted(evidence.rises)),
+        tuple(sorted(evidence.falls)),
         tuple(found),
         summary(found),
     )
@@ -135,20 +134,20 @@ def summary(found: list[Candidate]) -> Text:
 
 
 def kept(connection: sa.Connection, incident_id: int) -> StoredAttribution | None:
-    """The newest trace of an incident; None where none was made."""
+    """The stored trace of an incident; None without one."""
     row = connection.execute(sa.select(table).where(table.c.incident_id == incident_id)).mappings().one_or_none()
     return None if row is None else _read(row)
 
 
 def likeliest(connection: sa.Connection, incident_ids: list[int]) -> dict[int, Text]:
-    """Incident → the sentence that names its likeliest source, for those that have one."""
+    """Incident id → the sentence of its likeliest source, for those that have one."""
     query = sa.select(table.c.incident_id, table.c.text_zh, table.c.text_en, table.c.body)
     rows = connection.execute(query.where(table.c.incident_id.in_(incident_ids))) if incident_ids else ()
     return {row.incident_id: Text(row.text_zh, row.text_en) for row in rows if json.loads(row.body)["candidates"]}
 
 
 def kept_of(connection: sa.Connection, incident_id: int) -> StoredAttribution:
-    """The trace that is kept of an incident. Raises NotFound, also where it has no source or was not traced yet."""
+    """The stored trace of an incident. Raises NotFound, also where it has no source or was not traced yet."""
     incident = _with_source(connection, incident_id)
     found = kept(connection, incident_id)
     if found is None:
@@ -159,7 +158,7 @@ def kept_of(connection: sa.Connection, incident_id: int) -> StoredAttribution:
 def of_incident(
     database: Database, store: ReadingStore, catalogue: Catalogue, incident_id: int, now_ms: int
 ) -> StoredAttribution:
-    """The trace of an incident: the one kept, or one made now. Raises NotFound, also where it has no source."""
+    """The stored trace of an incident, or one made now. Raises NotFound, also where it has no source."""
     with database.read() as connection:
         incident = _with_source(connection, incident_id)
         found = kept(connection, incident_id)
@@ -169,13 +168,13 @@ def of_incident(
 
 def _with_source(connection: sa.Connection, incident_id: int) -> Incident:
     incident = incident_store.get(connection, incident_id)
-    if incident.kind in _WITHOUT:
+    if incident.kind in _KINDS_WITHOUT_SOURCE:
         raise NotFound(sentence("trace.no_source", id=incident_id, kind=incident.kind))
     return incident
 
 
 class AttributionWorker(PeriodicWorker):
-    """A thread that traces the incidents that opened; one for a database."""
+    """A thread that traces new incidents; one for each database."""
 
     def __init__(
         self,
@@ -209,7 +208,7 @@ class AttributionWorker(PeriodicWorker):
         return EVERY_S
 
     def round(self) -> int:
-        """Trace what is due; how many were. Raises StorageUnavailable."""
+        """Trace the due incidents; how many. Raises StorageUnavailable."""
         now_ms = self._clock_ms()
         with self._database.read() as connection:
             due = self._due(connection, now_ms)
@@ -234,7 +233,7 @@ class AttributionWorker(PeriodicWorker):
         water = (
             sa.select(i.id, i.opened_at_ms, table.c.made_ms)
             .outerjoin(table, table.c.incident_id == i.id)
-            .where(i.kind.not_in([kind.value for kind in _WITHOUT]))
+            .where(i.kind.not_in([kind.value for kind in _KINDS_WITHOUT_SOURCE]))
         )
         live = i.open_cause.is_not(None) & i.retrospective.is_(False) & (i.opened_at_ms > now_ms - 24 * HOUR_MS)
         due = []
@@ -243,7 +242,7 @@ class AttributionWorker(PeriodicWorker):
             if any(one <= now_ms and (row.made_ms is None or row.made_ms < one) for one in at):
                 due.append(row.id)
         past = water.where(~live, table.c.made_ms.is_(None), i.opened_at_ms > now_ms - PAST_DAYS * DAY_MS)
-        due += [row.id for row in connection.execute(past.order_by(i.id.desc()).limit(PAST_AT_ONCE))]
+        due += [row.id for row in connection.execute(past.order_by(i.id.desc()).limit(PAST_PER_ROUND))]
         return [incident_store.get(connection, number) for number in due]
 
     def _keep(self, incident: Incident, found: StoredAttribution) -> None:
@@ -266,17 +265,17 @@ class AttributionWorker(PeriodicWorker):
                         now_ms=found.made_ms,
                         source=self._source,
                     )
-            except WaterError as error:  # closed meanwhile: the table has it, the history needs it no more
+            except WaterError as error:  # closed meanwhile
                 log.info("the source of an incident is not added to its history", incident=incident.id, why=str(error))
                 return
         self._on_entry()
 
 
-# -- how it is done --------------------------------------------------------------------------------------------------
+# -- helpers ---------------------------------------------------------------------------------------------------------
 
 
 def _since(incident: Incident) -> int:
-    """When the first condition of the incident's own station fired: by then there was something to see."""
+    """When the first condition of the incident's own station fired (ms)."""
     mine = [c.fired_at_ms for c in incident.conditions if c.station == incident.station]
     return min([*mine, incident.observed_at_ms])
 
@@ -298,7 +297,7 @@ def _lines(window: Window, catalogue: Catalogue) -> dict[str, tuple[Ints, Floats
 
 
 def _rained(store: ReadingStore, catalogue: Catalogue, registry: Registry, station: str, since_ms: int) -> bool | None:
-    """Whether any gauge within reach measured rain in the six hours before; None without a gauge that works."""
+    """Whether a rain gauge measured rain in the six hours before; None without readings of one."""
     gauges = [s.key for s in registry.stations if "rain" in s.parameters][:8]
     totals = []
     for gauge in gauges:

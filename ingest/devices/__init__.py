@@ -1,1 +1,4 @@
-"""The logins of devices and the claims of new ones."""
+"""Logins of devices, and claims of devices that are not registered yet.
+
+Imported by ``api`` and ``riverchief``. The devices themselves are in the registry (:mod:`ingest.storage.registry`).
+"""

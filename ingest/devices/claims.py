@@ -1,7 +1,7 @@
-"""A device that arrives with nothing but the secret on its label asks once for its login; then the secret is void.
+"""Claims: a new device gets its login once, with the secret printed on its label.
 
-The secret has 80 random bits, is kept as a scrypt hash and ends after a while by itself. Guessing is slowed down for
-each station and each address, and an unknown station, a wrong, a used and an expired secret get one answer.
+The secret has 80 random bits, is stored as a scrypt hash, expires, and is void after use. Guesses are throttled for
+each station and address; an unknown station and a wrong, used or expired secret get the same answer.
 """
 
 import hashlib
@@ -27,29 +27,29 @@ from ingest.storage.tables import station
 log = structlog.get_logger(__name__)
 
 DAYS = 180
-"""How long a label may lie in the store-room before the device is put up."""
+"""Validity of a secret in days."""
 SYMBOLS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""Crockford's 32: none is taken for another, and what a person mistypes is understood."""
+"""Crockford's base 32, without symbols that look alike."""
 LENGTH, GROUP = 16, 4
 LONGEST = 64
-"""A secret as it may be typed, with its dashes and blanks."""
+"""Longest secret as typed, with dashes and blanks."""
 _MISREAD = str.maketrans({"O": "0", "I": "1", "L": "1", "-": None, " ": None})
 
 _N, _R, _P, _SALT, _HASH = 2**14, 8, 1, 16, 32
-"""scrypt: 16 MiB and some 40 ms for each guess; one at a time, so that guessing cannot fill the memory."""
+"""scrypt parameters: 16 MiB and some 40 ms for each guess; guesses are checked one at a time."""
 
 STATION_BURST, STATION_EVERY_S = 5, 360.0
-"""So many guesses at a station at once, then one each so many seconds: 245 in a day, against 2**80 secrets."""
+"""Guesses for a station at once, then one each so many seconds: 245 in a day, against 2**80 secrets."""
 ADDRESS_BURST, ADDRESS_EVERY_S = 30, 30.0
-"""The same for an address, behind which a whole mobile network may stand."""
+"""The same for an address, which a whole mobile network may share."""
 
 
 class ClaimRefused(WaterError):
-    """Station and secret do not belong together (any longer); which of the two, nobody is told."""
+    """Unknown station, or a wrong, used or expired secret; the answer does not say which."""
 
 
 class TooManyClaims(WaterError):
-    """Too many attempts; ``wait_s`` until another one is looked at."""
+    """Too many attempts; the next one is checked after ``wait_s``."""
 
     retryable = True
 
@@ -60,7 +60,7 @@ class TooManyClaims(WaterError):
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What is printed on a device: shown once."""
+    """The label of a device; its secret is shown once."""
 
     station: str
     secret: str = field(repr=False)
@@ -68,7 +68,7 @@ class Label:
 
 
 def make(connection: sa.Connection, key: str, by: str, now_ms: int, days: int = DAYS) -> Label:
-    """A new secret for a station; one made before is void. Raises NotFound."""
+    """Make a secret for a station; an earlier one is void. Raises NotFound."""
     if connection.execute(sa.select(station.c.id).where(station.c.key == key)).first() is None:
         raise NotFound(sentence("registry.no_station", key=key[:80]))
     plain = "".join(secrets.choice(SYMBOLS) for _ in range(LENGTH))
@@ -82,14 +82,14 @@ def make(connection: sa.Connection, key: str, by: str, now_ms: int, days: int = 
 
 
 def waiting(connection: sa.Connection, now_ms: int) -> dict[str, int]:
-    """The stations whose secret may still be used, and until when (ms)."""
+    """Station → until when its secret is valid (ms), for unused secrets."""
     usable = table.c.used_at_ms.is_(None) & (table.c.expires_at_ms > now_ms)
     rows = connection.execute(sa.select(table.c.station, table.c.expires_at_ms).where(usable).order_by(table.c.station))
     return {key: int(expires_at_ms) for key, expires_at_ms in rows}
 
 
 class Claims:
-    """Answers devices that claim themselves."""
+    """Answers the claims of devices."""
 
     def __init__(self, database: Database, credentials: Credentials, clock_ms: Callable[[], int]) -> None:
         self._database = database
@@ -100,10 +100,9 @@ class Claims:
         self._one_at_a_time = threading.Lock()
 
     def claim(self, key: str, secret: str, address: str) -> Issued:
-        """The login for whoever shows a station's secret, once.
+        """Make the login of a station, once, for its secret.
 
-        Raises ClaimRefused, TooManyClaims before anything is looked at, BrokerAway; after the latter the secret is
-        still good.
+        Raises ClaimRefused, TooManyClaims, or BrokerAway; after the latter the secret is still valid.
         """
         wait_s = self._addresses.take(network_of(address)) or self._stations.take(key)
         if wait_s > 0:
@@ -126,7 +125,7 @@ class Claims:
         return issued
 
     def _consume(self, key: str, wanted: bytes, now_ms: int) -> bool:
-        """Whether the secret was good and is used now: of two who show it at once, one is told so."""
+        """Mark the secret as used; true for the first caller with a valid one."""
         usable = table.c.used_at_ms.is_(None) & (table.c.expires_at_ms > now_ms)
         with self._database.write() as connection:
             used = sa.update(table).where(_is(key, wanted) & usable).values(used_at_ms=now_ms)
@@ -137,7 +136,7 @@ class Claims:
 
 
 def normal(secret: str) -> str:
-    """A secret as it was made, from how a person typed it."""
+    """The secret as it was made, from how it was typed."""
     return secret.upper().translate(_MISREAD)
 
 

@@ -1,8 +1,8 @@
-"""The logins of devices: made, listed and revoked here, kept with their rights by the broker.
+"""Logins of devices: made, listed and revoked here, stored with their rights by the broker.
 
-The database knows who was given a login, when and by whom, never the password: the broker holds its hash. A login is
-written down before the broker is told of it, and taken from the broker before it is written down as revoked, so that
-whatever breaks in between no login works that nobody knows of.
+The database records who got a login, when and by whom, never the password, whose hash the broker holds. A login is
+recorded before it is created on the broker, and deleted there before it is recorded as revoked, so that every working
+login is recorded whatever fails in between.
 """
 
 import secrets
@@ -24,35 +24,35 @@ from ingest.storage.tables import station
 
 log = structlog.get_logger(__name__)
 
-MOST = 10
-"""Logins of a station in force at once: one for each device on it, and the next ones while they are changed."""
+MAX_LOGINS = 10
+"""Active logins of a station: one for each device, and new ones while they are replaced."""
 EVERY_S = 30.0
-"""How often the logins are looked through for those whose time is over."""
-_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that is read as another
+"""Interval of the check for expired logins."""
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without letters that look alike
 
 
 class BrokerAway(WaterError):
-    """The broker cannot be told of a login now, or does not take our word."""
+    """The broker is not reachable, or refuses to administer logins."""
 
     retryable = True
 
 
 class BrokerUsers(Protocol):
-    """What we ask of a broker. Both may be asked again; both raise BrokerAway."""
+    """Administration of logins on a broker; idempotent. All methods raise BrokerAway."""
 
     def create_user(self, user: str, password: str, station: str) -> None:
-        """From now on this user may write below the station and read its commands."""
+        """Create a user that may publish below the station and read its commands."""
 
     def delete_user(self, user: str) -> None:
-        """From now on there is no such user; who is signed in by it is cut off."""
+        """Delete a user and disconnect its clients."""
 
     def has_minimal_rights(self) -> bool:
-        """Whether a login may do nothing but what it was admitted for; asking proves that we may administer."""
+        """Whether a login has no other rights; also checks that we may administer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where devices reach the broker; ``authority`` (PEM) vouches for it where it is encrypted."""
+    """The broker's address for devices; ``authority`` is its CA certificate (PEM) with TLS."""
 
     host: str
     port: int
@@ -62,7 +62,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A new login; this is the only time that its password is seen."""
+    """A new login; its password is not stored."""
 
     station: str
     user: str
@@ -72,7 +72,7 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What is known of a login. In force until ``expires_at_ms`` (None: for good) unless revoked before."""
+    """The record of a login, valid until ``expires_at_ms`` (None: without limit) unless revoked before."""
 
     station: str
     user: str
@@ -84,7 +84,7 @@ class Credential:
 
 
 class Credentials:
-    """Makes and revokes logins, on the broker and in the database."""
+    """Make and revoke logins, on the broker and in the database."""
 
     def __init__(self, database: Database, users: BrokerUsers, clock_ms: Callable[[], int]) -> None:
         self._database = database
@@ -92,68 +92,68 @@ class Credentials:
         self._clock_ms = clock_ms
 
     def issue(self, key: str, by: str, *, others_end_in_s: int | None = None) -> Issued:
-        """A new login for a station's device; the others stay, or end after ``others_end_in_s``.
+        """Make a login for a station's device; the others stay, or expire after ``others_end_in_s``.
 
-        Raises NotFound, Refused where too many are in force, BrokerAway; then there is no new login.
+        Raises NotFound, Refused where too many are active, or BrokerAway; then there is no new login.
         """
         now_ms = self._clock_ms()
         user = f"{key}.{''.join(secrets.choice(_LETTERS) for _ in range(6))}"
         issued = Issued(key, user, secrets.token_urlsafe(18), now_ms)
         with self._database.write() as connection:
-            # a row of the station is held, so that two who ask at once do not both find a place free
+            # the station's row is locked, so that two requests at once do not both find a place free
             held = connection.execute(sa.select(station.c.id).where(station.c.key == key).with_for_update())
             if held.first() is None:
                 raise NotFound(sentence("registry.no_station", key=key[:80]))
-            if len(_in_force(connection, key)) >= MOST:
-                raise Refused(sentence("device.many_logins", key=key, most=MOST))
+            if len(_in_force(connection, key)) >= MAX_LOGINS:
+                raise Refused(sentence("device.many_logins", key=key, most=MAX_LOGINS))
             values = {"station": key, "user": user, "created_at_ms": now_ms, "created_by": by}
             connection.execute(sa.insert(table).values(**values))
             _note(connection, key, user, by, now_ms, {"issued": True})
         try:
             self._users.create_user(user, issued.password, key)
         except BaseException:
-            self._forget(key, user, by, now_ms)
+            self._revoke_record(key, user, by, now_ms)
             raise
         if others_end_in_s is not None:
-            self._let_end(key, user, by, now_ms, now_ms + others_end_in_s * 1000)
+            self._expire_others(key, user, by, now_ms, now_ms + others_end_in_s * 1000)
             if others_end_in_s == 0:
-                with suppress(BrokerAway):  # the new one works; the retirement asks again
+                with suppress(BrokerAway):  # the new one works; the next round tries again
                     self.retire()
         return issued
 
     def revoke(self, key: str, user: str, by: str) -> None:
-        """Take a login away; a connected device is cut off. Again is no harm.
+        """Revoke a login and disconnect its device; idempotent.
 
-        A login by the station's own key, which ``riverchief setup device`` makes, can be taken away too. Raises
-        NotFound, BrokerAway; then the login may still work.
+        A login named by the station's key, as ``riverchief setup device`` makes, can be revoked too. Raises NotFound,
+        or BrokerAway; then the login may still work.
         """
         with self._database.read() as connection:
             known = connection.execute(sa.select(table.c.user).where(_is(key, user))).first()
             if known is None and (user != key or not _registered(connection, key)):
                 raise NotFound(sentence("device.no_login", key=key[:80], user=user[:80]))
         self._users.delete_user(user)
-        self._forget(key, user, by, self._clock_ms())
+        self._revoke_record(key, user, by, self._clock_ms())
 
     def retire(self) -> int:
-        """Take away the logins whose time is over; how many. Raises BrokerAway or StorageUnavailable."""
+        """Delete expired logins; how many. Raises BrokerAway or StorageUnavailable."""
         now_ms = self._clock_ms()
         over = (table.c.expires_at_ms <= now_ms) & table.c.revoked_at_ms.is_(None)
         with self._database.read() as connection:
             due = connection.execute(sa.select(table.c.station, table.c.user).where(over)).all()
         for key, user in due:
             self._users.delete_user(user)
-            self._forget(key, user, "expiry", now_ms)
+            self._revoke_record(key, user, "expiry", now_ms)
         return len(due)
 
-    def _let_end(self, key: str, user: str, by: str, now_ms: int, at_ms: int) -> None:
-        """Set an end to all logins of a station but one; an earlier end stays."""
+    def _expire_others(self, key: str, user: str, by: str, now_ms: int, at_ms: int) -> None:
+        """Let all logins of a station but one expire; an earlier expiry stays."""
         with self._database.write() as connection:
             for other in _in_force(connection, key):
                 if other.user != user and (other.expires_at_ms is None or other.expires_at_ms > at_ms):
                     connection.execute(sa.update(table).where(_is(key, other.user)).values(expires_at_ms=at_ms))
                     _note(connection, key, other.user, by, now_ms, {"expires_at_ms": at_ms})
 
-    def _forget(self, key: str, user: str, by: str, now_ms: int) -> None:
+    def _revoke_record(self, key: str, user: str, by: str, now_ms: int) -> None:
         with self._database.write() as connection:
             gone = sa.update(table).where(_is(key, user) & table.c.revoked_at_ms.is_(None))
             connection.execute(gone.values(revoked_at_ms=now_ms, revoked_by=by))
@@ -161,7 +161,7 @@ class Credentials:
 
 
 def listing(connection: sa.Connection, key: str) -> list[Credential]:
-    """All logins a station ever had, newest first. Raises NotFound for a station nobody registered."""
+    """All logins that a station ever had, newest first. Raises NotFound for an unknown station."""
     if not _registered(connection, key):
         raise NotFound(sentence("registry.no_station", key=key[:80]))
     newest_first = table.c.created_at_ms.desc(), table.c.user
@@ -170,7 +170,7 @@ def listing(connection: sa.Connection, key: str) -> list[Credential]:
 
 
 class Retirement(PeriodicWorker):
-    """A thread that takes away the logins whose time is over; one for a database."""
+    """A thread that deletes expired logins; one for each database."""
 
     def __init__(self, credentials: Credentials, every_s: float = EVERY_S) -> None:
         super().__init__("retirement")
@@ -205,5 +205,5 @@ def _credential(row: sa.Row[tuple[object, ...]]) -> Credential:
 
 
 def _note(connection: sa.Connection, key: str, user: str, by: str, now_ms: int, body: dict[str, object]) -> None:
-    """Write down who changed what; the password is nowhere to be written."""
+    """Record who changed what; never a password."""
     changes.note(connection, "credential", f"{key}/{user}", body, author=changes.Author(by, now_ms))

@@ -1,4 +1,4 @@
-"""The conditions that are firing, as the engine remembers them."""
+"""The active alarms: conditions that fired and have not ended."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from governance.incidents.finding import Change, Finding
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One condition that fired and has not ended; ``held`` where it keeps coming back and must be calm for longer."""
+    """One active condition; ``past`` where it fired on late data, ``held`` where it flaps and must stay clear for
+    longer."""
 
     cause: str
     fired_at_ms: int
@@ -18,11 +19,11 @@ class Alarm:
 
 
 Key = tuple[str, str, str]
-"""(rule, station, parameter); parameter is empty for rules about the station as a whole."""
+"""(rule, station, parameter); the parameter is empty for rules about a whole station."""
 
 
 def apply(alarms: dict[Key, Alarm], findings: Sequence[Finding]) -> set[Key]:
-    """Bring the remembered alarms up to date; returns the keys that changed."""
+    """Update ``alarms`` in place with new findings; returns the keys that changed."""
     changed: set[Key] = set()
     for f in findings:
         key = (f.rule, f.station, f.parameter or "")

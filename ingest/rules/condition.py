@@ -1,7 +1,6 @@
-"""The life of one condition: idle, pending, firing, recovering. Pure, in event time.
+"""The state machine of one condition: idle, pending, firing, recovering. Pure, in event time.
 
-Time without readings proves nothing: a pause longer than ``gap_ms`` starts the pending or the recovering count again
-and leaves a firing condition firing.
+A pause longer than ``gap_ms`` restarts the pending or the recovering count; it does not end a firing condition.
 """
 
 import math
@@ -14,8 +13,11 @@ import numpy as np
 from ingest.rules.schedule import ActiveTimes
 from sensors.quality.detectors.point_tests import LONGEST_BURST
 
-TAKEN_BACK = LONGEST_BURST + 1
-"""Samples that may still be taken back: a quality test sees a burst end before it is sure."""
+Samples = Sequence[tuple[int, float]]
+"""(observed at in ms, value), oldest first."""
+
+REVISABLE_SAMPLES = LONGEST_BURST + 1
+"""Newest samples that :func:`remove_sample` can take back: a quality test recognises a burst only after its end."""
 
 
 class Phase(IntEnum):
@@ -26,11 +28,12 @@ class Phase(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """One rule at one series: bad is ``sign * (x - limit) > 0``, calm is ``sign * (x - clear) <= 0``.
+class Condition:
+    """The limits and durations of one rule at one series.
 
-    With a ``centre``, x is the distance from it. Outside the times in which it ``speaks`` nothing begins. What fires
-    for the ``flaps``-th time within ``flap_ms`` is held: it ends only after ``hold_ms`` of calm.
+    A value x exceeds the limit where ``sign * (x - limit) > 0`` and is clear where ``sign * (x - clear) <= 0``. With a
+    ``centre``, x is the distance from it. Nothing begins outside ``active``. A condition that fires for the
+    ``flaps``-th time within ``flap_ms`` is held: it ends only after ``hold_ms`` of clear values.
     """
 
     sign: int
@@ -42,32 +45,33 @@ class Watch:
     gap_ms: int
     late_ms: int
     centre: float = math.nan
-    speaks: ActiveTimes | None = None
+    active: ActiveTimes | None = None
     flaps: int = 0
     flap_ms: int = 0
     hold_ms: int = 0
 
-    def bad(self, x: float) -> bool:
-        """Whether a value is beyond the limit."""
+    def exceeds(self, x: float) -> bool:
         return self.sign * (self._distance(x) - self.limit) > 0
 
-    def first_bad(self, samples: Sequence[tuple[int, float]], start: int) -> int:
-        """The place of the first value beyond the limit from ``start`` on; the number of samples where there is none.
+    def is_clear(self, x: float) -> bool:
+        return self.sign * (self._distance(x) - self.clear) <= 0
 
-        Looks at ever longer pieces: at once for a few samples, in one go for a long past.
+    def may_begin(self, at_ms: int) -> bool:
+        return self.active is None or self.active.covers(at_ms)
+
+    def first_exceeding(self, samples: Samples, start: int) -> int:
+        """The index of the first value beyond the limit from ``start`` on; ``len(samples)`` where there is none.
+
+        The pieces examined grow, so that both a few samples and a long history cost little.
         """
         size = 16
         while start < len(samples):
             values = np.array([x for _, x in samples[start : start + size]])
             distance = values if math.isnan(self.centre) else np.abs(values - self.centre)
-            if len(bad := np.flatnonzero(self.sign * (distance - self.limit) > 0)):
-                return start + int(bad[0])
+            if len(found := np.flatnonzero(self.sign * (distance - self.limit) > 0)):
+                return start + int(found[0])
             start, size = start + size, 4 * size
         return len(samples)
-
-    def calm(self, x: float) -> bool:
-        """Whether a value is back on the good side of the clear value."""
-        return self.sign * (self._distance(x) - self.clear) <= 0
 
     def _distance(self, x: float) -> float:
         return x if math.isnan(self.centre) else abs(x - self.centre)
@@ -75,10 +79,12 @@ class Watch:
 
 @dataclass(slots=True)
 class ConditionState:
-    """Where a condition stands. ``count`` and ``calm_count`` are the bad and the calm readings in a row that brought it
-    there; ``past`` says that it fired on data too old to act on; ``firings`` are the instants of those not long ago,
-    ``recent`` the newest samples with the state before each;
-    ``held`` is how many they were when it fired, where that is too many, else 0."""
+    """The state of one condition.
+
+    ``count`` and ``calm_count`` are the consecutive exceeding and clear samples; ``past`` is true where it fired on
+    data too old to act on; ``firings`` are the recent instants at which it fired (ms); ``held`` is their number at the
+    last firing where that reached ``flaps``, else 0; ``recent`` are the newest samples with the state before each.
+    """
 
     phase: Phase = Phase.IDLE
     since_ms: int = 0
@@ -92,8 +98,7 @@ class ConditionState:
     held: int = 0
     recent: "tuple[tuple[int, float, ConditionState], ...]" = ()
 
-    def before(self) -> "ConditionState":
-        """A copy as ``recent`` keeps it: without its own past."""
+    def without_recent(self) -> "ConditionState":
         return ConditionState(
             self.phase,
             self.since_ms,
@@ -107,16 +112,17 @@ class ConditionState:
             self.held,
         )
 
-    def quiet_ms(self, watch: Watch) -> int:
-        """How long it must be calm before it ends: longer for one that keeps coming back."""
-        return max(watch.keep_ms, watch.hold_ms) if self.held else watch.keep_ms
+    def required_calm_ms(self, condition: Condition) -> int:
+        """How long values must stay clear before the condition ends."""
+        return max(condition.keep_ms, condition.hold_ms) if self.held else condition.keep_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A condition that fired or ended. ``since_ms`` is when it began (fired) or when calm began (ended).
+    """A condition that fired or ended at ``at_ms``.
 
-    ``held`` is how often it fired lately where that is so often that it is held, else 0.
+    ``since_ms`` is when the exceedance began (fired) or when the clear values began (ended); ``held`` as in
+    :class:`ConditionState`.
     """
 
     fired: bool
@@ -128,76 +134,93 @@ class Transition:
     held: int = 0
 
 
-def advance_condition(
-    watch: Watch, state: ConditionState, samples: Sequence[tuple[int, float]], now_ms: int
-) -> list[Transition]:
-    """Carry ``state`` (changed in place) through usable samples (ms, value), oldest first.
+def advance_condition(condition: Condition, state: ConditionState, samples: Samples, now_ms: int) -> list[Transition]:
+    """Advance ``state`` (changed in place) through usable samples.
 
-    A condition that fired on late data and is still bad in a timely sample fires again, this time for the living.
+    A condition that fired on late data and still exceeds its limit in a timely sample fires again.
     """
-    turns: list[Transition] = []
+    transitions: list[Transition] = []
     place = 0
     while place < len(samples):
-        if state.phase is Phase.IDLE and len(samples) - place > TAKEN_BACK:
-            # of a long run in which nothing begins only the end matters, which is kept in ``recent``
-            skipped = watch.first_bad(samples, place) - TAKEN_BACK
-            if skipped > place:
-                state.last_ms, place = samples[skipped - 1][0], skipped
-        at, x = samples[place]
+        if state.phase is Phase.IDLE:
+            place = _skip_idle(condition, state, samples, place)
+        at_ms, value = samples[place]
         place += 1
-        state.recent = (*state.recent[1 - TAKEN_BACK :], (at, x, state.before()))
-        bad, calm = watch.bad(x), watch.calm(x)
-        paused = at - state.last_ms > watch.gap_ms
-        state.last_ms = at
-        may_begin = bad and (watch.speaks is None or watch.speaks.covers(at))
+        state.recent = (*state.recent[1 - REVISABLE_SAMPLES :], (at_ms, value, state.without_recent()))
+        after_gap = at_ms - state.last_ms > condition.gap_ms
+        state.last_ms = at_ms
         if state.phase is Phase.IDLE or state.phase is Phase.PENDING:
-            if not may_begin:
-                state.phase = Phase.IDLE
-                continue
-            if state.phase is Phase.IDLE or paused:
-                state.phase, state.since_ms, state.count = Phase.PENDING, at, 0
-            state.count += 1
-            if state.count >= watch.samples and at - state.since_ms >= watch.pending_ms:
-                turns.append(_fire(watch, state, at, x, now_ms))
-            continue
-        if not calm:
-            if state.phase is Phase.RECOVERING:
-                state.phase = Phase.FIRING
-            if may_begin and state.past and now_ms - at <= watch.late_ms:
-                state.past, state.recent = False, ()
-                turns.append(Transition(True, at, state.since_ms, x, state.count, False, state.held))
-            continue
-        if state.phase is Phase.FIRING or paused:
-            state.phase, state.calm_since_ms, state.calm_count = Phase.RECOVERING, at, 0
-        state.calm_count += 1
-        if state.calm_count >= watch.samples and at - state.calm_since_ms >= state.quiet_ms(watch):
-            past = state.past and now_ms - at > watch.late_ms
-            turns.append(Transition(False, at, state.calm_since_ms, x, state.calm_count, past))
-            state.phase, state.past, state.held, state.recent = Phase.IDLE, False, 0, ()
-    return turns
+            transition = _towards_firing(condition, state, at_ms, value, after_gap, now_ms)
+        else:
+            transition = _towards_end(condition, state, at_ms, value, after_gap, now_ms)
+        if transition is not None:
+            transitions.append(transition)
+    return transitions
 
 
-def _fire(watch: Watch, state: ConditionState, at: int, x: float, now_ms: int) -> Transition:
-    """The condition fires with this sample."""
-    state.phase, state.fired_at_ms, state.past = Phase.FIRING, at, now_ms - at > watch.late_ms
-    state.firings = (*(one for one in state.firings if at - one < watch.flap_ms), at) if watch.flaps else ()
+def _skip_idle(condition: Condition, state: ConditionState, samples: Samples, place: int) -> int:
+    """Skip a long run in which nothing begins, except the samples that ``recent`` holds; the next index to examine."""
+    if len(samples) - place <= REVISABLE_SAMPLES:
+        return place
+    skipped = condition.first_exceeding(samples, place) - REVISABLE_SAMPLES
+    if skipped <= place:
+        return place
+    state.last_ms = samples[skipped - 1][0]
+    return skipped
+
+
+def _towards_firing(
+    condition: Condition, state: ConditionState, at_ms: int, value: float, after_gap: bool, now_ms: int
+) -> Transition | None:
+    if not (condition.exceeds(value) and condition.may_begin(at_ms)):
+        state.phase = Phase.IDLE
+        return None
+    if state.phase is Phase.IDLE or after_gap:
+        state.phase, state.since_ms, state.count = Phase.PENDING, at_ms, 0
+    state.count += 1
+    if state.count < condition.samples or at_ms - state.since_ms < condition.pending_ms:
+        return None
+    state.phase, state.fired_at_ms, state.past = Phase.FIRING, at_ms, now_ms - at_ms > condition.late_ms
+    state.firings = (
+        (*(one for one in state.firings if at_ms - one < condition.flap_ms), at_ms) if condition.flaps else ()
+    )
     state.recent = ()
-    state.held = len(state.firings) if 0 < watch.flaps <= len(state.firings) else 0
-    return Transition(True, at, state.since_ms, x, state.count, state.past, state.held)
+    state.held = len(state.firings) if 0 < condition.flaps <= len(state.firings) else 0
+    return Transition(True, at_ms, state.since_ms, value, state.count, state.past, state.held)
 
 
-def remove_sample(watch: Watch, state: ConditionState, at_ms: int) -> bool:
-    """One of the newest samples, at ``at_ms``, turned out to be none: ``state`` (changed in place) is as if it had not
-    come. True when it was concerned.
+def _towards_end(
+    condition: Condition, state: ConditionState, at_ms: int, value: float, after_gap: bool, now_ms: int
+) -> Transition | None:
+    if not condition.is_clear(value):
+        if state.phase is Phase.RECOVERING:
+            state.phase = Phase.FIRING
+        timely = now_ms - at_ms <= condition.late_ms
+        if not (state.past and timely and condition.exceeds(value) and condition.may_begin(at_ms)):
+            return None
+        state.past, state.recent = False, ()
+        return Transition(True, at_ms, state.since_ms, value, state.count, False, state.held)
+    if state.phase is Phase.FIRING or after_gap:
+        state.phase, state.calm_since_ms, state.calm_count = Phase.RECOVERING, at_ms, 0
+    state.calm_count += 1
+    if state.calm_count < condition.samples or at_ms - state.calm_since_ms < state.required_calm_ms(condition):
+        return None
+    past = state.past and now_ms - at_ms > condition.late_ms
+    state.phase, state.past, state.held, state.recent = Phase.IDLE, False, 0, ()
+    return Transition(False, at_ms, state.calm_since_ms, value, state.calm_count, past)
 
-    A condition that fired or ended because of that sample, or would end without it, stays as it is: the next sample
-    tells.
+
+def remove_sample(condition: Condition, state: ConditionState, at_ms: int) -> bool:
+    """Make ``state`` (changed in place) as if the recent sample at ``at_ms`` had not come; true when it was changed.
+
+    A condition that fired or ended because of that sample, or would end without it, stays as it is until the next
+    sample.
     """
     place = next((i for i, (at, _, _) in enumerate(state.recent) if at == at_ms), None)
     if place is None:
         return False
     again = replace(state.recent[place][2], recent=state.recent[:place])
-    if advance_condition(watch, again, [(at, x) for at, x, _ in state.recent[place + 1 :]], at_ms):
+    if advance_condition(condition, again, [(at, x) for at, x, _ in state.recent[place + 1 :]], at_ms):
         return False
     for name in ConditionState.__slots__:
         setattr(state, name, getattr(again, name))

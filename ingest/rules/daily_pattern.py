@@ -1,22 +1,25 @@
-"""The swing between day and night, day after day: whether water still breathes, or its sensor no longer shows it."""
+"""Evaluate daily-pattern rules (``[[daily_pattern]]``): the swing between day and night against its own past.
+
+A swing that is gone means that photosynthesis stopped, or that the sensor no longer follows the water.
+"""
 
 from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
 
 from infra.times import BEIJING_OFFSET_MS, DAY_MS
+from ingest.rules.derived_values import DerivedValue, SequentialEvaluator
 from ingest.rules.model import DailyPattern
-from ingest.rules.watch import Judgement, SequentialWatchRows
 from sensors.reading import Codes, Floats, Ints
 
 _HOUR_MS = 3_600_000
-_EXTREME = 3
-"""Hours averaged at either end: one odd hour makes no day."""
+_EXTREME_HOURS = 3
+"""Hours averaged at either end, so that a single hour does not decide."""
 
 
 @dataclass(slots=True)
 class _Days:
-    """The Beijing day under way by hours, and the swings of the days that had their pattern."""
+    """The current Beijing day by hours, and the swings of the earlier days that had their pattern."""
 
     past: deque[float]
     day: int = -1
@@ -27,7 +30,7 @@ class _Days:
         self.day, self.sums, self.counts = day, [0.0] * 24, [0] * 24
 
 
-class PatternWatches(SequentialWatchRows):
+class DailyPatternEvaluator(SequentialEvaluator):
     """One rule about the daily pattern at all its series."""
 
     def __init__(self, rule: DailyPattern) -> None:
@@ -39,34 +42,33 @@ class PatternWatches(SequentialWatchRows):
         super().bind(series, number)
         self._days.append(_Days(deque(maxlen=self.rule.past_days)))
 
-    def _judge(self, row: int, at_ms: int, x: float) -> Judgement | None:
-        """Of a day that is over: (its end, its swing as a share of the past's, its swing)."""
+    def _take(self, row: int, at_ms: int, x: float) -> DerivedValue | None:
         days = self._days[row]
         day, of_day = divmod(at_ms + BEIJING_OFFSET_MS, DAY_MS)
-        judged = None
+        derived = None
         if day > days.day:
-            judged = self._completed(days) if days.day >= 0 else None
+            derived = self._completed(days) if days.day >= 0 else None
             days.begin(day)
         if day == days.day:
             hour = of_day // _HOUR_MS
             days.sums[hour] += x
             days.counts[hour] += 1
-        return judged
+        return derived
 
-    def _completed(self, days: _Days) -> Judgement | None:
-        """The judgement of the day that is over; a day that lost its pattern does not become the past."""
+    def _completed(self, days: _Days) -> DerivedValue | None:
+        """The swing of the completed day as a share of the usual one; a day below the limit does not count as usual."""
         rule = self.rule
         means = sorted(s / n for s, n in zip(days.sums, days.counts, strict=True) if n)
         if len(means) < rule.min_hours:
             return None
-        swing = (sum(means[-_EXTREME:]) - sum(means[:_EXTREME])) / _EXTREME
+        swing = (sum(means[-_EXTREME_HOURS:]) - sum(means[:_EXTREME_HOURS])) / _EXTREME_HOURS
         usual = median(days.past) if 2 * len(days.past) >= rule.past_days else None
         share = None if usual is None or usual < rule.least or usual <= 0 else swing / usual
         if share is None or share >= rule.share:
             days.past.append(swing)
         if share is None:
             return None
-        return (days.day + 1) * DAY_MS - BEIJING_OFFSET_MS, share, swing
+        return DerivedValue((days.day + 1) * DAY_MS - BEIJING_OFFSET_MS, share, swing)
 
     def withdraw(self, series: Codes, at: Ints, value: Floats) -> None:
         for one, at_ms, x in zip(series.tolist(), at.tolist(), value.tolist(), strict=True):

@@ -1,7 +1,7 @@
-"""What devices say of themselves that somebody must look at: from an event of a device to a finding.
+"""Findings from the events that devices report: door, intrusion, leak, power, battery, alarm.
 
-A device event is no reading: it says nothing of the water, and resolves nothing but itself. While somebody was at the
-station (a visit) its door may have been open.
+Such an event says nothing about the water and ends only findings of its own kind. During a visit an open door or lost
+power is ordinary.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,10 +20,10 @@ from ingest.rules.sentences import name
 from sensors.stations import Station
 
 VERSION: Final = "1"
-"""Grows with every change of what is told of a device."""
+"""Increased with every change of these rules."""
 PREFIX: Final = "device-"
 
-BEGINS: Final[Mapping[str, Colour]] = {
+COLOURS: Final[Mapping[str, Colour]] = {
     "door_open": Colour.YELLOW,
     "intrusion": Colour.ORANGE,
     "leak": Colour.ORANGE,
@@ -32,16 +32,15 @@ BEGINS: Final[Mapping[str, Colour]] = {
     "alarm": Colour.ORANGE,
     "alarm_event": Colour.ORANGE,
 }
-"""Events that need somebody, and how urgently (our choice). The last two are HJ/T 212-2005's 2071 and 2072."""
-ENDS: Final[Mapping[str, str]] = {
+"""Events that need attention, and how urgent they are (our choice); the last two are HJ/T 212-2005 2071 and 2072."""
+ENDED_BY_EVENT: Final[Mapping[str, str]] = {
     "door_closed": "door_open",
     "power_restored": "power_lost",
     "power_back": "power_lost",
     "battery_ok": "battery_low",
 }
-"""What ends which. An event that nothing ends is over as soon as it was told."""
-EXCUSED: Final = frozenset({"door_open", "power_lost"})
-"""Ordinary while somebody works at the station."""
+"""Event → the event that it ends. An event that no other ends is published as fired and ended at once."""
+ORDINARY_DURING_VISIT: Final = frozenset({"door_open", "power_lost"})
 
 
 _Instant = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -54,7 +53,7 @@ class _Body(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class DeviceReport:
-    """One event of a device: what, and when it was, ms UTC."""
+    """One event of a device, and when it happened (ms UTC)."""
 
     station: Station
     what: str
@@ -62,58 +61,60 @@ class DeviceReport:
 
 
 def parse_report(station: Station, body: bytes, received_at_ms: int) -> DeviceReport | None:
-    """What an event's body says; None for one that says nothing known. ``at`` is when it was."""
+    """Read the body of an event; None where it is not JSON or not a known event.
+
+    An ``at`` that is missing or implausible is replaced by ``received_at_ms``.
+    """
     try:
-        told = msgspec.json.decode(body, type=_Body)
+        report = msgspec.json.decode(body, type=_Body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if told.event not in BEGINS and told.event not in ENDS:
+    if report.event not in COLOURS and report.event not in ENDED_BY_EVENT:
         return None
     try:
-        at_ms = to_ms(msgspec.convert(told.at, _Instant))
+        at_ms = to_ms(msgspec.convert(report.at, _Instant))
     except (msgspec.ValidationError, OverflowError):
         at_ms = received_at_ms
-    return DeviceReport(station, told.event, at_ms if YEAR_2000_MS < at_ms <= received_at_ms else received_at_ms)
+    return DeviceReport(station, report.event, at_ms if YEAR_2000_MS < at_ms <= received_at_ms else received_at_ms)
 
 
 def findings(
     events: Iterable[DeviceReport], alarms: Mapping[Key, Alarm], excused: Callable[[DeviceReport], bool], late_ms: int
 ) -> list[Finding]:
-    """What begins and what ends; an event that goes on tells nothing new.
+    """The findings of new events; a repeated event that is already active makes none.
 
-    ``excused`` says whether somebody was at work there; what was before ``late_ms`` informs and pages nobody.
+    ``excused`` tells whether somebody worked at the station then; events before ``late_ms`` are retrospective.
     """
-    firing = {key: alarm for key, alarm in alarms.items() if key[0].startswith(PREFIX)}
-    told: list[Finding] = []
+    active = {key: alarm for key, alarm in alarms.items() if key[0].startswith(PREFIX)}
+    found: list[Finding] = []
     for one in sorted(events, key=lambda e: e.at_ms):
-        what = ENDS.get(one.what, one.what)
+        what = ENDED_BY_EVENT.get(one.what, one.what)
         key = (PREFIX + what, one.station.key, "")
-        since = firing.get(key)
-        if one.what in ENDS:
-            if since is not None:
-                told.append(_finding(one, what, Change.RESOLVED, since.since_ms, since.past))
-                del firing[key]
-        elif since is None and not (what in EXCUSED and excused(one)):
-            begun = _finding(one, what, Change.FIRED, one.at_ms, one.at_ms < late_ms)
-            told.append(begun)
-            if what in ENDS.values():
-                firing[key] = Alarm(begun.cause, one.at_ms, one.at_ms, begun.retrospective)
+        alarm = active.get(key)
+        if one.what in ENDED_BY_EVENT:
+            if alarm is not None:
+                found.append(_finding(one, what, Change.RESOLVED, alarm.since_ms, alarm.past))
+                del active[key]
+        elif alarm is None and not (what in ORDINARY_DURING_VISIT and excused(one)):
+            fired = _finding(one, what, Change.FIRED, one.at_ms, one.at_ms < late_ms)
+            found.append(fired)
+            if what in ENDED_BY_EVENT.values():
+                active[key] = Alarm(fired.cause, one.at_ms, one.at_ms, fired.retrospective)
             else:
-                told.append(_finding(one, what, Change.RESOLVED, one.at_ms, begun.retrospective))
-    return told
+                found.append(_finding(one, what, Change.RESOLVED, one.at_ms, fired.retrospective))
+    return found
 
 
 def _finding(one: DeviceReport, what: str, change: Change, since_ms: int, past: bool) -> Finding:
-    told = over(one.station, what, one.at_ms) if change is Change.RESOLVED else _begun(one, what)
-    return finding(one.station, what, change, (since_ms, one.at_ms), BEGINS[what], told, VERSION, past)
+    if change is Change.RESOLVED:
+        text = ended_text(one.station, what, one.at_ms)
+    else:
+        text = say(f"device.{what}", station=name(one.station), at=beijing(one.at_ms))
+    return finding(one.station, what, change, (since_ms, one.at_ms), COLOURS[what], text, VERSION, past)
 
 
-def _begun(one: DeviceReport, what: str) -> Text:
-    return say(f"device.{what}", station=name(one.station), at=beijing(one.at_ms))
-
-
-def over(station: Station, what: str, at_ms: int) -> Text:
-    """That something a device was told of is over."""
+def ended_text(station: Station, what: str, at_ms: int) -> Text:
+    """The text of a finding about a device that ended."""
     return say("device.over", station=name(station), at=beijing(at_ms), what=say(f"device.{what}_short"))
 
 
@@ -127,8 +128,8 @@ def finding(
     version: str,
     past: bool = False,
 ) -> Finding:
-    """Something of a device: since when and until when, ms. All of a device is one cause."""
-    about = Headline(name(station), say(f"device.{what}_short")) if change is Change.FIRED else None
+    """A finding about a device; ``span_ms`` is (since, observed at). All findings of a device have one cause."""
+    headline = Headline(name(station), say(f"device.{what}_short")) if change is Change.FIRED else None
     since_ms, at_ms = span_ms
     return Finding(
         rule=PREFIX + what,
@@ -142,5 +143,5 @@ def finding(
         colour=colour,
         retrospective=past,
         text=text,
-        headline=about,
+        headline=headline,
     )

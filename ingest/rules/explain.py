@@ -1,4 +1,4 @@
-"""Rules in plain words, and what contradicts itself in a file of them. Pure."""
+"""Rules in words (:func:`sentence`), as TOML (:func:`toml`), and their contradictions (:func:`faults`). Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -34,7 +34,7 @@ from sensors.stations import Registry, Station
 
 @dataclass(frozen=True, slots=True)
 class RuleFault:
-    """What is wrong with some rules; a ``serious`` one makes them say something else than they seem to."""
+    """A fault of some rules; a ``serious`` one changes what they mean."""
 
     rules: tuple[str, ...]
     serious: bool
@@ -45,7 +45,7 @@ class RuleFault:
 
 
 def sentence(rule: Rule, catalogue: Catalogue) -> Text:
-    """What a rule says, in one sentence of each language."""
+    """A rule in one sentence."""
     values: dict[str, object] = {
         "scope": scope(rule),
         "times": Text("", "") if rule.when.always else say("rule.times", times=rule.when.text),
@@ -68,9 +68,13 @@ def sentence(rule: Rule, catalogue: Catalogue) -> Text:
             move = say("rule.rises" if rule.side is Side.ABOVE else "rule.falls")
             season = Text("", "") if rule.season is Season.NONE else say(f"rule.season_{rule.season}")
             surely = Text("", "") if rule.significance >= 1 else say("rule.surely", level=f"{rule.significance:g}")
-            said = {"move": move, "slope": f"{rule.per_hour:g} {shown.unit}", "window": duration(rule.window_s * 1000)}
+            trend_values = {
+                "move": move,
+                "slope": f"{rule.per_hour:g} {shown.unit}",
+                "window": duration(rule.window_s * 1000),
+            }
             counts = {"bins": rule.bins, "least": rule.min_bins, "samples": rule.samples}
-            return say("rule.trend", season=season, surely=surely, **said, **counts, **values)
+            return say("rule.trend", season=season, surely=surely, **trend_values, **counts, **values)
         case ClassExceeded():
             return say(
                 "rule.class",
@@ -98,7 +102,7 @@ def sentence(rule: Rule, catalogue: Catalogue) -> Text:
 
 
 def scope(rule: Rule) -> Text:
-    """Where a rule speaks."""
+    """The scope of a rule in words."""
     where, parts = rule.where, []
     for name in ("stations", "reaches", "regions"):
         if keys := getattr(where, name):
@@ -126,7 +130,7 @@ def _judged(parameters: Sequence[str], catalogue: Catalogue) -> Text:
 
 
 def row(rule: Rule) -> dict[str, Any]:
-    """The entries of a rule as they stand in a file, defaults written out."""
+    """The entries of a rule as in a file, with defaults."""
     found: dict[str, Any] = {}
     for one in fields(rule):
         value = getattr(rule, one.name)
@@ -151,7 +155,7 @@ def row(rule: Rule) -> dict[str, Any]:
 
 
 def toml(rule: Rule) -> str:
-    """The rule as TOML; reading it gives the same rule and version."""
+    """The rule as TOML; reading it back gives the same rule and version."""
     return "\n".join([f"[[{rule.kind}]]", *(f"{name} = {_toml(value)}" for name, value in row(rule).items())]) + "\n"
 
 
@@ -180,23 +184,23 @@ def _toml(value: Any) -> str:
 
 
 def faults(rules: Rules, catalogue: Catalogue, registry: Registry | None = None) -> list[RuleFault]:
-    """What is wrong with the rules together, and with the stations of ``registry`` where one is given.
+    """The faults of the rules together, and against the stations of ``registry`` where one is given.
 
-    What is wrong with a rule by itself (an unknown entry, a clear value on the bad side) is refused when it is read.
+    A fault of a single rule (an unknown entry, a clear value on the wrong side) is refused when it is read.
     """
-    found = [*_inverted(rules, registry), *_out_of_reach(rules, catalogue), *_of_events(rules, registry)]
-    found += _twice(rules, registry)
+    found = [*_inverted(rules, registry), *_out_of_range(rules, catalogue), *_unused_event_rules(rules, registry)]
+    found += _duplicates(rules, registry)
     if registry is not None:
         found += [
-            *_nowhere(rules, registry),
-            *_hasty(rules, registry),
+            *_without_station(rules, registry),
+            *_shorter_than_interval(rules, registry),
             *unmatched_stations(rules, registry),
         ]
     return found
 
 
-def _of_events(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
-    """Rules for events that never speak."""
+def _unused_event_rules(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
+    """Event rules that never apply."""
     for rule in rules.events:
         if rule.confidence > SUREST:
             yield RuleFault((rule.id,), True, say("rule.never_sure", rule=rule.id, most=f"{100 * SUREST:g} %"))
@@ -205,7 +209,7 @@ def _of_events(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
     hidden: dict[str, str] = {}
     for station in registry.stations if registry is not None else [_ANYWHERE]:
         for cause in EventCause:
-            steps = rules.of_event(cause, station, places)
+            steps = rules.event_rules(cause, station, places)
             for n, rule in enumerate(steps):
                 before = (
                     one for one in steps[:n] if one.confidence <= rule.confidence and one.when in (ALWAYS, rule.when)
@@ -220,81 +224,81 @@ def _of_events(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
 
 
 def unmatched_stations(rules: Rules, registry: Registry) -> Iterator[RuleFault]:
-    """Stations whose events no rule tells."""
+    """Stations to which no event rule applies."""
     places = Places(registry)
-    quiet = [s.key for s in registry.stations if not any(rules.of_event(cause, s, places) for cause in EventCause)]
+    quiet = [s.key for s in registry.stations if not any(rules.event_rules(cause, s, places) for cause in EventCause)]
     if quiet:
         yield RuleFault((), False, say("rule.no_event", station=quiet[0], count=len(quiet)))
 
 
 _ANYWHERE = Station("anywhere", "", "", 0.0, 0.0)
-"""Where rules without a scope speak."""
+"""A station that only rules without a scope match."""
 
 
 def overrides(rules: Rules, registry: Registry) -> list[tuple[str, str, tuple[str, ...]]]:
-    """(rule, the more general one it goes before, stations) where two rules have one subject."""
+    """(rule, the more general rule it overrides, stations) where two rules have one subject."""
     places, found = Places(registry), dict[tuple[str, str], list[str]]()
     for station in registry.stations:
         regions = places.regions(station)
-        speaking = rules.speaking(station, places)
+        speaking = rules.applicable(station, places)
         for rule in rules:
             if rule in speaking or not rule.where.matches(station, regions):
                 continue
             for other in speaking:
-                if other.subject == rule.subject or _names_it(other, rule):
+                if other.subject == rule.subject or _shares_cause(other, rule):
                     found.setdefault((other.id, rule.id), []).append(station.key)
     return [(one, other, tuple(stations)) for (one, other), stations in found.items()]
 
 
-def _names_it(one: Rule, other: Rule) -> bool:
-    """Whether a rule for events says by name what the other one would say."""
+def _shares_cause(one: Rule, other: Rule) -> bool:
+    """Whether two event rules have a cause in common."""
     if not isinstance(one, Event) or not isinstance(other, Event):
         return False
     return bool(set(one.kinds or EventCause) & set(other.kinds or EventCause))
 
 
-def _together(one: Rule, other: Rule, registry: Registry | None) -> bool:
-    """Whether two rules can speak of one station at one time."""
+def _can_coincide(one: Rule, other: Rule, registry: Registry | None) -> bool:
+    """Whether two rules can apply to one station at one time."""
     if not one.when.overlaps(other.when):
         return False
     if registry is None:
         return one.where == other.where or not any(getattr(one.where, f.name) for f in fields(one.where))
     places = Places(registry)
-    both = ({one.id, other.id} <= {r.id for r in _speaking(one, other, s, places)} for s in registry.stations)
+    both = ({one.id, other.id} <= {r.id for r in _in_scope(one, other, s, places)} for s in registry.stations)
     return any(both)
 
 
-def _speaking(one: Rule, other: Rule, station: Station, places: Places) -> Iterator[Rule]:
+def _in_scope(one: Rule, other: Rule, station: Station, places: Places) -> Iterator[Rule]:
     regions = places.regions(station)
     return (rule for rule in (one, other) if rule.where.matches(station, regions))
 
 
 def _inverted(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
-    """A more urgent colour that comes before a less urgent one."""
+    """A more urgent colour that fires at a milder value than a less urgent one."""
     for one, other in combinations(list(rules), 2):
         if type(one) is not type(other) or one.colour == other.colour or isinstance(one, Event):
             continue
-        if one.subject[:-1] != other.subject[:-1] or not _together(one, other, registry):
+        if one.subject[:-1] != other.subject[:-1] or not _can_coincide(one, other, registry):
             continue
         urgent, mild = sorted((one, other), key=lambda rule: rule.colour.rank)
         ours, theirs = _severity(urgent), _severity(mild)
         if ours is None or theirs is None or ours > theirs:
             continue
-        said: dict[str, str | Text] = {"urgent": urgent.id, "mild": mild.id}
-        said |= {"colour": say(f"rule.{urgent.colour}"), "other": say(f"rule.{mild.colour}")}
+        texts: dict[str, str | Text] = {"urgent": urgent.id, "mild": mild.id}
+        texts |= {"colour": say(f"rule.{urgent.colour}"), "other": say(f"rule.{mild.colour}")}
         if ours < theirs:
-            yield RuleFault((urgent.id, mild.id), True, say("rule.inverted", **said))
+            yield RuleFault((urgent.id, mild.id), True, say("rule.inverted", **texts))
         elif isinstance(urgent, Limit) and isinstance(mild, Limit) and _as_soon(urgent, mild):
-            yield RuleFault((urgent.id, mild.id), False, say("rule.no_difference", **said))
+            yield RuleFault((urgent.id, mild.id), False, say("rule.no_difference", **texts))
 
 
 def _as_soon(urgent: Limit, mild: Limit) -> bool:
-    """Whether one fires as soon as the other; one that asks for more may well be more urgent at the same limit."""
+    """Whether the urgent rule fires as soon as the mild one, so that the mild one never matters."""
     return urgent.samples <= mild.samples and urgent.pending_s <= mild.pending_s
 
 
 def _severity(rule: Rule) -> float | None:
-    """How far the water must have gone before it fires; more is worse."""
+    """How extreme the value must be for the rule to fire; larger is worse."""
     match rule:
         case Threshold():
             return rule.side.sign * rule.limit
@@ -307,8 +311,8 @@ def _severity(rule: Rule) -> float | None:
     return None
 
 
-def _out_of_reach(rules: Rules, catalogue: Catalogue) -> Iterator[RuleFault]:
-    """Limits that no instrument can show, or that every reading is beyond."""
+def _out_of_range(rules: Rules, catalogue: Catalogue) -> Iterator[RuleFault]:
+    """Limits outside the range of the instruments."""
     for rule in rules.thresholds:
         shown = catalogue[rule.parameter]
         low, high = shown.instrument
@@ -323,8 +327,8 @@ def _out_of_reach(rules: Rules, catalogue: Catalogue) -> Iterator[RuleFault]:
             yield RuleFault((rule.id,), True, say("rule.never_ends", clear=shown.show(rule.clear), span=span, **values))
 
 
-def _nowhere(rules: Rules, registry: Registry) -> Iterator[RuleFault]:
-    """Names that name nothing, and rules that speak of no station."""
+def _without_station(rules: Rules, registry: Registry) -> Iterator[RuleFault]:
+    """Unknown names in scopes, and rules that apply to no station."""
     places = Places(registry)
     known = {
         "stations": {s.key for s in registry.stations},
@@ -349,23 +353,23 @@ def _nowhere(rules: Rules, registry: Registry) -> Iterator[RuleFault]:
             yield RuleFault((rule.id,), False, say("rule.no_target", rule=rule.id))
 
 
-def _twice(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
-    """Two rules on one subject, of one scope, at one time: both would tell the same."""
+def _duplicates(rules: Rules, registry: Registry | None) -> Iterator[RuleFault]:
+    """Two rules on one subject, of one scope, at one time."""
     places = Places(registry or Registry())
-    told: dict[tuple[str, str], list[str]] = {}
+    stations_of: dict[tuple[str, str], list[str]] = {}
     for station in registry.stations if registry is not None else [_ANYWHERE]:
-        for one, other in combinations(rules.speaking(station, places), 2):
+        for one, other in combinations(rules.applicable(station, places), 2):
             if one.subject == other.subject and one.when.overlaps(other.when):
-                told.setdefault((one.id, other.id), []).append(station.key)
-    for (first, second), stations in told.items():
-        said = say("rule.twice_anywhere", rule=first, other=second)
+                stations_of.setdefault((one.id, other.id), []).append(station.key)
+    for (first, second), stations in stations_of.items():
+        text = say("rule.twice_anywhere", rule=first, other=second)
         if registry is not None:
-            said = say("rule.twice", rule=first, other=second, station=stations[0], count=len(stations))
-        yield RuleFault((first, second), False, said)
+            text = say("rule.twice", rule=first, other=second, station=stations[0], count=len(stations))
+        yield RuleFault((first, second), False, text)
 
 
-def _hasty(rules: Rules, registry: Registry) -> Iterator[RuleFault]:
-    """Waiting times that end before the next reading comes."""
+def _shorter_than_interval(rules: Rules, registry: Registry) -> Iterator[RuleFault]:
+    """Durations shorter than the reporting interval."""
     places = Places(registry)
     for rule in rules:
         mine = [s for s in registry.stations if rule.where.matches(s, places.regions(s))]

@@ -1,7 +1,7 @@
-"""The rules of ``config/rules.toml``: what is watched, where, when, and how urgent it is.
+"""The rules of ``config/rules.toml``: their kinds, scopes, limits and schedules, and how they are read.
 
-A rule's version is a digest of its content: an incident names the very rule that raised it, without anybody
-remembering to count up. Of rules on the same thing the one with the more exact scope speaks (:meth:`Rules.speaking`).
+A rule's version is a digest of its content, so that an incident names the exact rule that raised it. Of rules with the
+same subject the one with the most specific scope applies (:meth:`Rules.applicable`).
 """
 
 import hashlib
@@ -35,19 +35,19 @@ from sensors.stations import Station, Water
 FLAPS = 3
 FLAP_WINDOW_S = 6 * 3600
 HOLD_S = 2 * 3600
-"""A condition that fires for the third time within six hours is held until it was calm for two: our choice, half a tide
-and the time the live class takes to become better."""
+"""A condition that fires for the third time within six hours (half a tide) ends only after two hours of clear values,
+as long as the live class takes to improve (our choice)."""
 
-LONGEST_ID = 64
-MOST_SAMPLES = 24
-"""A count must fit into what a series remembers after a restart."""
+MAX_ID_LENGTH = 64
+MAX_SAMPLES = 24
+"""The largest count that the readings kept of a series can restore after a restart."""
 DAY_S = 86_400
 TIDE_S = 44_714
-"""The semidiurnal lunar tide M2: 12.4206 h."""
+"""Period of the semidiurnal lunar tide M2: 12.4206 h."""
 
 
 class Side(StrEnum):
-    """On which side of the limit it is bad."""
+    """The side of the limit that is an exceedance."""
 
     ABOVE = "above"
     BELOW = "below"
@@ -58,7 +58,7 @@ class Side(StrEnum):
 
 
 class Season(StrEnum):
-    """What a trend compares: all bins, or only those at the same hour of the day or of the tide."""
+    """Which bins a trend compares: all, or only those at the same hour of the day or of the tide."""
 
     NONE = "none"
     DAY = "day"
@@ -67,9 +67,9 @@ class Season(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Which stations a rule speaks of; patterns as in file names, regions by code; empty means all.
+    """The scope of a rule: stations and reaches by pattern (as in file names), regions by code; empty means all.
 
-    ``regions`` covers the stations of a region and of all regions in it.
+    ``regions`` includes all regions inside them.
     """
 
     stations: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Where:
     regions: tuple[str, ...] = ()
 
     def matches(self, station: Station, regions: Sequence[str] | None = None) -> bool:
-        """Whether the rule speaks of the station; ``regions`` are those it lies in (its own alone if not given)."""
+        """Whether the station is in scope; ``regions`` are those that contain it (default: its own region alone)."""
         around = (station.region,) if regions is None else regions
         return (
             (not self.stations or any(fnmatchcase(station.key, pattern) for pattern in self.stations))
@@ -88,8 +88,8 @@ class Where:
         )
 
     def exactness(self, station: Station, regions: Sequence[str]) -> tuple[int, int, int, int]:
-        """How exactly it names a station it matches, to be compared: by name, by pattern, by reach, by region (the
-        smaller the more exact), by kind of water, not at all."""
+        """How specific the scope is for a station it matches, as a sort key: by name, by pattern, by reach, by region
+        (a smaller one is more specific), by kind of water, not at all."""
         named = 0 if not self.stations else 2 if station.key in self.stations else 1
         depth = max((len(regions) - i for i, code in enumerate(regions) if code in self.regions), default=0)
         return named, int(bool(self.reaches)), depth, int(bool(self.waters))
@@ -97,7 +97,8 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One limit at one series: bad is ``sign * (x - limit) > 0``, calm ``sign * (x - clear) <= 0``.
+    """One limit at one series: x exceeds it where ``sign * (x - limit) > 0``, is clear where ``sign * (x - clear) <=
+    0``.
 
     With a ``centre``, x is the distance from it (pH must stay within 6 and 9: at most 1.5 from 7.5).
     """
@@ -116,7 +117,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What all rules have: a name, an urgency, a scope, a schedule, and a version that is a digest of their content."""
+    """What all rules have: id, urgency, scope, schedule, and a version that is a digest of their content."""
 
     kind: ClassVar[str] = ""
     id: str
@@ -127,7 +128,7 @@ class Rule:
 
     @property
     def subject(self) -> tuple[object, ...]:
-        """Rules with the same subject speak of the same thing: the one with the more exact scope counts."""
+        """Of rules with the same subject, only the one with the most specific scope applies."""
         return self.kind, self.colour
 
     def found(
@@ -146,7 +147,7 @@ class Rule:
         held: bool = False,
         headline: Headline | None = None,
     ) -> Finding:
-        """What this rule says of a station, in its own name, version and colour."""
+        """A finding of this rule, with its id, version and colour."""
         return Finding(
             rule=self.id,
             version=self.version,
@@ -171,10 +172,10 @@ class Rule:
 class Limit(Rule):
     """A rule that compares readings with limits.
 
-    It fires once x has been beyond the limit for ``pending_s`` and ``samples`` readings in a row, and is over once it
-    has been back beyond the clear value for ``keep_firing_s`` and as many readings; between both nothing changes
-    (hysteresis). One that fires for the ``flaps``-th time within ``flap_window_s`` is held: it is over only after
-    ``hold_s`` of calm; 0 flaps hold nothing.
+    It fires once readings exceeded the limit for ``pending_s`` and ``samples`` readings in a row, and ends once they
+    were clear for ``keep_firing_s`` and as many readings; in between nothing changes (hysteresis). One that fires for
+    the ``flaps``-th time within ``flap_window_s`` is held: it ends only after ``hold_s`` of clear readings. With 0
+    ``flaps`` nothing is held.
     """
 
     pending_s: int = 0
@@ -185,16 +186,16 @@ class Limit(Rule):
     hold_s: int = HOLD_S
 
     def bound(self, parameter: str, station: Station, target: WaterClass | None) -> Bound | None:
-        """The limit at one series; None where the rule has none for it."""
+        """The limit at one series; None where the rule has no limit for it."""
         raise NotImplementedError
 
     def judges(self, parameter: str) -> bool:
-        """Whether there may be such a limit at some station."""
+        """Whether the rule has a limit for this parameter at some station."""
         raise NotImplementedError
 
     @property
     def lookback_s(self) -> int:
-        """How far back it must see to know its own state."""
+        """How far back readings are needed to restore the state."""
         return self._state_s()
 
     def _state_s(self) -> int:
@@ -203,7 +204,7 @@ class Limit(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneSided(Limit):
-    """A limit of one parameter, on one side."""
+    """A limit of one parameter on one side."""
 
     parameter: str
     side: Side
@@ -218,7 +219,7 @@ class OneSided(Limit):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threshold(OneSided):
-    """A value beyond ``limit``; canonical units."""
+    """A value beyond ``limit``, in canonical units. Evaluated in :mod:`ingest.rules.threshold`."""
 
     kind: ClassVar[str] = "threshold"
     limit: float
@@ -253,9 +254,9 @@ class Rate(OneSided):
 class ClassExceeded(Limit):
     """Water worse than a class of GB 3838-2002: each judged parameter against its limit of that class.
 
-    The single factor (单因子评价) makes the worst parameter the class of the water, so that water is worse than a class
-    exactly when one parameter is beyond its limit. Each parameter fires and ends by itself, all within one incident.
-    It is clear again ``margin`` (a share of the limit) on the good side. ``parameters`` limits what may decide.
+    By single-factor assessment (单因子评价), water is worse than a class exactly when one parameter exceeds its limit.
+    Each parameter fires and ends by itself, all within one incident. It is clear ``margin`` (a share of the limit) on
+    the good side. ``parameters`` restricts which parameters are judged.
     """
 
     kind: ClassVar[str] = "class"
@@ -289,10 +290,10 @@ class TargetMissed(Limit):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlackOdorous(Limit):
-    """Black-and-odorous water (黑臭水体) by an indicator: ``grade`` mild or severe, by the guide of 2015.
+    """Black-and-odorous water (黑臭水体) by a single indicator: ``grade`` mild or severe, by the guide of 2015.
 
-    A limit of the guide at each indicator; the grade of a *point*, which counts shares of samples, is for reports
-    (:mod:`sensors.standards.black_odorous`). Transparency is compared with 25 and 10 cm whatever the depth.
+    The grade of a *point*, which counts shares of samples, is computed in :mod:`sensors.standards.black_odorous`.
+    Transparency is compared with 25 and 10 cm whatever the depth.
     """
 
     kind: ClassVar[str] = "black_odorous"
@@ -305,14 +306,14 @@ class BlackOdorous(Limit):
     def bound(self, parameter: str, station: Station, target: WaterClass | None) -> Bound | None:
         if not self.judges(parameter):
             return None
-        sign, limits = _BLACK[parameter]
+        sign, limits = _BLACK_ODOROUS_LIMITS[parameter]
         limit = limits[0 if self.grade is Grade.MILD else 1]
         if parameter == "orp" and self.grade is Grade.MILD:
             limit = float(np.nextafter(limit, np.inf))  # 50 mV itself is mild
         return Bound(sign, limit, limit - sign * self.margin * abs(limit))
 
 
-_BLACK: Mapping[str, tuple[int, tuple[float, float]]] = {
+_BLACK_ODOROUS_LIMITS: Mapping[str, tuple[int, tuple[float, float]]] = {
     "transparency": (-1, black_odorous.TRANSPARENCY_CM),
     "do": (-1, black_odorous.OXYGEN_MG_L),
     "orp": (-1, black_odorous.REDOX_MV),
@@ -324,10 +325,10 @@ _BLACK: Mapping[str, tuple[int, tuple[float, float]]] = {
 class Trend(Rule):
     """A Theil-Sen slope beyond ``per_hour`` over ``window_s``, cut into ``bins`` whose means are compared.
 
-    Judged when a bin is complete, in event time, if at least ``min_bins`` hold usable readings; ``samples``
-    judgements in a row fire it, the same number below ``clear_per_hour`` end it. Both slopes are positive sizes.
-    It must also be a trend by the Mann-Kendall test at the level ``significance`` (1: not asked); ``season`` compares
-    only bins at the same hour of the day or of the tide, for both.
+    Evaluated when a bin is complete, in event time, if at least ``min_bins`` hold usable readings; ``samples`` slopes
+    in a row fire it, the same number below ``clear_per_hour`` end it. Both slopes are positive. The Mann-Kendall test
+    at the level ``significance`` must confirm it (1: no test); with ``season`` both compare only bins at the same hour
+    of the day or of the tide. Evaluated in :mod:`ingest.rules.trend`.
     """
 
     kind: ClassVar[str] = "trend"
@@ -353,11 +354,12 @@ class Trend(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DailyPattern(Rule):
-    """The swing between day and night is gone: below ``share`` of its own past for ``days`` days in a row.
+    """The swing between day and night fell below ``share`` of its usual size for ``days`` days in a row.
 
     A day counts with at least ``min_hours`` hours of usable readings. Its swing is the mean of its three highest hourly
-    means less that of its three lowest; its past is the median of the last ``past_days`` days that had their pattern,
-    at least half of them, and at least ``least`` (canonical unit): where there never was a pattern none is lost.
+    means less that of its three lowest; the usual swing is the median of the last ``past_days`` days that had their
+    pattern, known from half of them on and only if at least ``least`` (canonical unit). Evaluated in
+    :mod:`ingest.rules.daily_pattern`.
     """
 
     kind: ClassVar[str] = "daily_pattern"
@@ -380,9 +382,10 @@ class DailyPattern(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoData(Rule):
-    """No reading for ``intervals`` times the promised spacing, and at least ``at_least_s``.
+    """No reading for ``intervals`` reporting intervals, and at least ``at_least_s``.
 
-    Of the station as a whole, or with ``sensors`` of each of its sensors while the station itself speaks.
+    Applies to the station as a whole, or with ``sensors`` to each of its sensors while the station itself sends.
+    Evaluated in :mod:`ingest.rules.no_data`.
     """
 
     kind: ClassVar[str] = "no_data"
@@ -397,8 +400,11 @@ class NoData(Rule):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event(Rule):
-    """How urgent an event of the water is, by what it looks like (``kinds``, none: whatever it looks like), where the
-    detector is at least ``confidence`` sure. Which of several speaks: :meth:`Rules.of_event`."""
+    """How urgent an event of the water is, by its likely cause (``kinds``, empty: any) from a ``confidence`` (0 to 1)
+    on.
+
+    Which of several applies: :meth:`Rules.event_rules`. Evaluated in :mod:`ingest.rules.water_events`.
+    """
 
     kind: ClassVar[str] = "event"
     kinds: tuple[EventCause, ...] = ()
@@ -409,8 +415,11 @@ class Event(Rule):
         return self.kind, self.kinds, self.confidence, self.colour
 
 
-Watched = Limit | Trend | DailyPattern
-"""Rules about readings of one series."""
+DerivedSeriesRule = Rate | Trend | DailyPattern
+"""Rules that compare a value derived from the readings of one series."""
+
+SeriesRule = Limit | Trend | DailyPattern
+"""Rules about the readings of one series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,13 +443,13 @@ class Rules:
         return sum(1 for _ in self)
 
     def get(self, id_: str) -> Rule | None:
-        """The rule of this name."""
+        """The rule of this id."""
         return next((rule for rule in self if rule.id == id_), None)
 
-    def speaking(self, station: Station, places: Places) -> tuple[Rule, ...]:
-        """The rules that speak of a station: of those with one subject only the most exact, in the file's order."""
+    def applicable(self, station: Station, places: Places) -> tuple[Rule, ...]:
+        """The rules that apply to a station, in the file's order: of those with one subject only the most specific."""
         regions = places.regions(station)
-        of_events = {id(rule) for cause in EventCause for rule in self.of_event(cause, station, places)}
+        of_events = {id(rule) for cause in EventCause for rule in self.event_rules(cause, station, places)}
         matching = [
             rule
             for rule in self
@@ -452,11 +461,11 @@ class Rules:
             best[rule.subject] = max(best.get(rule.subject, how), how)
         return tuple(rule for rule, how in zip(matching, exact, strict=True) if how == best[rule.subject])
 
-    def of_event(self, cause: EventCause, station: Station, places: Places) -> tuple[Event, ...]:
-        """The rules for an event at a station that looks like ``cause``, the most urgent first.
+    def event_rules(self, cause: EventCause, station: Station, places: Places) -> tuple[Event, ...]:
+        """The rules for an event of this likely cause at a station, the most urgent first.
 
-        Those that name the cause go before those for all, and of either the most exact scope counts; several of one
-        scope are steps of confidence and colour. Of doubtful changes only a rule that names them speaks.
+        Rules that name the cause go before those for any cause, and of either the most specific scope counts; several
+        of one scope are steps of confidence and colour. Doubtful events need a rule that names them.
         """
         regions = places.regions(station)
         matching = [rule for rule in self.events if rule.where.matches(station, regions)]
@@ -472,11 +481,11 @@ class Rules:
         )
 
     def flapping_ms(self) -> dict[str, int]:
-        """The rules that hold what keeps coming back, and how long they look back for it."""
+        """Rule id → its flap window (ms), of the rules that hold flapping conditions."""
         return {rule.id: rule.flap_window_s * 1000 for rule in self if isinstance(rule, Limit) and rule.flaps}
 
     def lookback_s(self, parameter: str) -> int:
-        """How far back the rules of a parameter may need to see to know their own state."""
+        """How far back readings of a parameter are needed to restore the state of its rules."""
         spans = [0]
         for rule in self:
             mine = rule.judges(parameter) if isinstance(rule, Limit) else getattr(rule, "parameter", "") == parameter
@@ -496,7 +505,7 @@ KINDS: Mapping[str, tuple[str, type[Rule]]] = {
     "daily_pattern": ("patterns", DailyPattern),
     "event": ("events", Event),
 }
-"""The headings of the file: the attribute of :class:`Rules` and the class of its rules."""
+"""Heading in the file → the attribute of :class:`Rules` and the class of the rule."""
 
 
 def class_bound(parameter: str, station: Station, worst: WaterClass, margin: float) -> Bound | None:
@@ -517,7 +526,7 @@ def class_bound(parameter: str, station: Station, worst: WaterClass, margin: flo
 
 
 def read(text: str, catalogue: Catalogue) -> Rules:
-    """Rules from TOML; raises ConfigurationError listing every fault, one a line."""
+    """Read rules from TOML; raises ConfigurationError listing every fault, one a line."""
     try:
         tables = toml_text.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -545,24 +554,24 @@ def read(text: str, catalogue: Catalogue) -> Rules:
 
 
 def _not_toml(text: str, error: str) -> str:
-    """Where a text is no TOML: the line as it stands, its rule, and the full-width sign that may be to blame."""
+    """The message for a text that is not TOML: the line, its rule, and a full-width character that may be the cause."""
     lines = text.splitlines() or [""]
     at = re.search(r"at line (\d+)", error)
     number = min(int(at[1]) if at else len(lines), len(lines))
     line = lines[number - 1].strip()
     above = [one for one in lines[:number] if one.lstrip().startswith(("[[", "id "))]
     named = re.fullmatch(r"\s*id\s*=\s*[\"'](.+)[\"']\s*", above[-1]) if above else None
-    said = {"line": number, "text": line[:80], "rule": named[1] if named else "?", "error": error}
-    wide = next((sign for sign in re.sub(r"\"[^\"]*\"|#.*", "", line) if sign in _WIDE), "")
-    return sentence("rule.not_toml_wide", sign=wide, **said) if wide else sentence("rule.not_toml", **said)
+    values = {"line": number, "text": line[:80], "rule": named[1] if named else "?", "error": error}
+    wide = next((sign for sign in re.sub(r"\"[^\"]*\"|#.*", "", line) if sign in _FULL_WIDTH), "")
+    return sentence("rule.not_toml_wide", sign=wide, **values) if wide else sentence("rule.not_toml", **values)
 
 
-_WIDE = frozenset("＝：，。；“”‘’＂＇［］【】｛｝（）＃－　")
-"""Signs of a Chinese keyboard that look like those of TOML."""
+_FULL_WIDTH = frozenset("＝：，。；“”‘’＂＇［］【】｛｝（）＃－　")
+"""Characters of a Chinese keyboard that look like those of TOML."""
 
 
 def made(cls: type[Rule], row: Mapping[str, Any], catalogue: Catalogue) -> Rule:
-    """A rule of one kind from its row; raises ConfigurationError naming the entry."""
+    """Make a rule of one kind from its row; raises ConfigurationError naming the entry."""
     names = {f.name for f in fields(cls)} - {"where", "when", "version"}
     given = {name: value for name, value in row.items() if name not in _SCOPE}
     if unknown := sorted(set(given) - names):
@@ -570,8 +579,8 @@ def made(cls: type[Rule], row: Mapping[str, Any], catalogue: Catalogue) -> Rule:
     known = {f.name for f in fields(cls) if f.default is not MISSING}
     if missing := sorted(names - set(given) - set(_DEFAULTS) - known):
         raise ConfigurationError(sentence("rule.missing", missing=missing[0]))
-    if not isinstance(given["id"], str) or not 1 <= len(given["id"]) <= LONGEST_ID:
-        raise ConfigurationError(sentence("rule.no_id", id=given["id"], most=LONGEST_ID))
+    if not isinstance(given["id"], str) or not 1 <= len(given["id"]) <= MAX_ID_LENGTH:
+        raise ConfigurationError(sentence("rule.no_id", id=given["id"], most=MAX_ID_LENGTH))
     values: dict[str, Any] = {name: given.get(name, _DEFAULTS.get(name)) for name in names}
     values |= {f.name: f.default for f in fields(cls) if f.name in names - set(given) and f.name in known}
     for name, of, share in (("clear", "limit", 1.0), ("clear_per_hour", "per_hour", 0.5)):
@@ -583,22 +592,22 @@ def made(cls: type[Rule], row: Mapping[str, Any], catalogue: Catalogue) -> Rule:
         check: _Check = _CHECKED.get(name, _number)
         values[name] = check(name, values[name], catalogue)
     rule = cls(**values, where=_where(row), when=schedule(row))
-    _contradictions(rule)
+    _check_consistency(rule)
     return replace(rule, version=_digest(rule))
 
 
 def _digest(rule: Rule) -> str:
-    """Of what differs from the defaults, so that a kind may grow an entry without changing the versions there are."""
-    said: dict[str, Any] = {"kind": rule.kind}
+    """A digest of the entries that differ from the defaults, so that a new entry changes no existing version."""
+    content: dict[str, Any] = {"kind": rule.kind}
     for one in fields(rule):
         value = getattr(rule, one.name)
         if one.name == "where":
-            said |= {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name)}
+            content |= {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name)}
         elif one.name == "when":
-            said |= {} if value.always else {"when": repr(value)}
+            content |= {} if value.always else {"when": repr(value)}
         elif one.name != "version" and value != one.default:
-            said[one.name] = value
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
+            content[one.name] = value
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _choice(kind: type[StrEnum]) -> "_Check":
@@ -654,8 +663,8 @@ def _grade(name: str, value: Any, _: Catalogue) -> Grade:
 def _number(name: str, value: Any, _: Catalogue) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigurationError(sentence("rule.no_number", name=name, value=value))
-    if name in _WHOLE:
-        least, most = _WHOLE[name], _MOST.get(name, MOST_S)
+    if name in _WHOLE_NUMBERS:
+        least, most = _WHOLE_NUMBERS[name], _MAXIMUM.get(name, MAX_DURATION_S)
         if not isinstance(value, int) or value < least:
             raise ConfigurationError(sentence("rule.no_whole", name=name, value=value, least=least))
         if value > most:
@@ -667,7 +676,7 @@ def _number(name: str, value: Any, _: Catalogue) -> int | float:
     return float(value)  # 2 and 2.0 are the same rule and have the same version
 
 
-def _truth(name: str, value: Any, _: Catalogue) -> bool:
+def _flag(name: str, value: Any, _: Catalogue) -> bool:
     if not isinstance(value, bool):
         raise ConfigurationError(sentence("rule.no_flag", name=name, value=value))
     return value
@@ -689,7 +698,7 @@ _CHECKED: Mapping[str, _Check] = {
     "kinds": _causes,
     "worse_than": _class,
     "grade": _grade,
-    "sensors": _truth,
+    "sensors": _flag,
 }
 _SCOPE = frozenset({"stations", "reaches", "waters", "regions", "hours", "on_days", "months"})
 _DEFAULTS: dict[str, Any] = {
@@ -707,8 +716,8 @@ _DEFAULTS: dict[str, Any] = {
     "past_days": 7,
     "least": 0.0,
 }
-MOST_S = 366 * DAY_S
-_WHOLE = {
+MAX_DURATION_S = 366 * DAY_S
+_WHOLE_NUMBERS = {
     "samples": 1,
     "pending_s": 0,
     "keep_firing_s": 0,
@@ -724,7 +733,7 @@ _WHOLE = {
     "past_days": 3,
     "min_hours": 6,
 }
-_MOST = {"samples": MOST_SAMPLES, "bins": 200, "days": 14, "past_days": 60, "min_hours": 24, "flaps": 100}
+_MAXIMUM = {"samples": MAX_SAMPLES, "bins": 200, "days": 14, "past_days": 60, "min_hours": 24, "flaps": 100}
 _RANGE = {"margin": (0.0, 0.5), "share": (0.01, 0.95), "clear_share": (0.01, 1.0), "significance": (1e-6, 1.0)}
 _RANGE |= {"confidence": (0.0, 1.0), "least": (0.0, math.inf)}
 
@@ -734,7 +743,7 @@ def _where(row: Mapping[str, Any]) -> Where:
     return Where(lists["stations"], lists["reaches"], tuple(Water(w) for w in lists["waters"]), lists["regions"])
 
 
-def _contradictions(rule: Rule) -> None:
+def _check_consistency(rule: Rule) -> None:
     if isinstance(rule, Threshold) and rule.side.sign * (rule.clear - rule.limit) > 0:
         raise ConfigurationError(sentence("rule.clear_wrong", clear=rule.clear, limit=rule.limit))
     if isinstance(rule, Trend) and rule.min_bins > rule.bins:
@@ -742,8 +751,8 @@ def _contradictions(rule: Rule) -> None:
     if isinstance(rule, Trend) and rule.season is not Season.NONE:
         period_s = DAY_S if rule.season is Season.DAY else TIDE_S
         if rule.window_s < 3 * period_s or 2 * rule.window_s > period_s * rule.bins:
-            told = {"season": rule.season, "window": 3 * period_s, "bin": period_s // 2}
-            raise ConfigurationError(sentence("rule.season_needs", **told))
+            values = {"season": rule.season, "window": 3 * period_s, "bin": period_s // 2}
+            raise ConfigurationError(sentence("rule.season_needs", **values))
     if isinstance(rule, Trend | Rate) and not 0 < rule.clear_per_hour <= rule.per_hour:
         raise ConfigurationError(sentence("rule.clear_slope", clear_per_hour=rule.clear_per_hour))
     if isinstance(rule, Limit) and rule.flaps == 1:

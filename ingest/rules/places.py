@@ -1,4 +1,4 @@
-"""What a registry says of the places rules speak of: regions around a station, target classes."""
+"""Regions around a station and the target class of its reach, as rules need them."""
 
 from functools import cached_property
 
@@ -7,7 +7,7 @@ from sensors.stations import Registry, Station
 
 
 class Places:
-    """One registry, asked about stations."""
+    """Look-ups in one registry."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
@@ -21,11 +21,11 @@ class Places:
         return {reach.key: reach.target for reach in self.registry.reaches}
 
     def regions(self, station: Station) -> tuple[str, ...]:
-        """The codes of the regions a station lies in, the smallest first."""
+        """The codes of the regions that contain a station, the smallest first."""
         return self.around(station.region)
 
     def around(self, code: str) -> tuple[str, ...]:
-        """A region and those around it, the smallest first."""
+        """The code of a region and of those that contain it, the smallest first."""
         found: list[str] = []
         here: str | None = code
         while here and here not in found:
@@ -34,5 +34,5 @@ class Places:
         return tuple(found)
 
     def target(self, station: Station) -> WaterClass | None:
-        """The class the station's reach is to reach (水质目标); None where none is set."""
+        """The target class (水质目标) of the station's reach; None where none is set."""
         return self._targets.get(station.reach)

@@ -1,6 +1,6 @@
-"""When a rule speaks: hours, days and months of Beijing time, and the mutes that people enter. Pure.
+"""When a rule is active: hours, days and months of Beijing time, and the mutes that people enter. Pure.
 
-Outside its times a rule begins nothing; what it began before still ends when the readings say so.
+Outside its times a rule fires nothing; a condition that fired before still ends when the readings show it.
 """
 
 import re
@@ -23,7 +23,7 @@ _EPOCH = date(1970, 1, 1)
 
 
 class Days(StrEnum):
-    """Which days: all of them, those people work on in China, or the others."""
+    """All days, working days in China, or the others."""
 
     EVERY = "every"
     WORKING = "working"
@@ -32,8 +32,11 @@ class Days(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Beijing time. ``hours`` are minutes of the day, start included and end not, over midnight where end <= start;
-    None means all day. A night belongs to the day on which it begins. ``months`` 1 to 12; none means all."""
+    """Active times of a rule in Beijing time. Its ``repr`` is part of stored rule versions.
+
+    ``hours`` are minutes of the day, start included and end not, over midnight where end <= start; None means all day.
+    A night belongs to the day on which it begins. ``months`` 1 to 12; none means all.
+    """
 
     hours: tuple[int, int] | None = None
     days: Days = Days.EVERY
@@ -44,7 +47,6 @@ class Schedule:
         return self.hours is None and self.days is Days.EVERY and not self.months
 
     def covers(self, at_ms: int) -> bool:
-        """Whether the instant lies in the times of this schedule."""
         day, of_day = divmod(at_ms + BEIJING_OFFSET_MS, DAY_MS)
         if self.hours is not None:
             start, end = self.hours
@@ -56,12 +58,12 @@ class Schedule:
                 return False
             elif minute < end:
                 day -= 1
-        if self.days is not Days.EVERY and _works(day) is not (self.days is Days.WORKING):
+        if self.days is not Days.EVERY and _is_working_day(day) is not (self.days is Days.WORKING):
             return False
         return not self.months or (_EPOCH + timedelta(days=day)).month in self.months
 
     def overlaps(self, other: "Schedule") -> bool:
-        """Whether both speak at some time (days of work and off exclude each other, so do other months or hours)."""
+        """Whether there is a time at which both are active."""
         if {self.days, other.days} == {Days.WORKING, Days.OFF}:
             return False
         if self.months and other.months and not set(self.months) & set(other.months):
@@ -71,7 +73,7 @@ class Schedule:
 
     @property
     def text(self) -> Text:
-        """``22:00–06:00, on working days, in months 4, 5``; the caller asks only where it is not always."""
+        """``22:00–06:00, on working days, in months 4, 5``; not for a schedule without limits."""
         parts = []
         if self.hours is not None:
             parts.append(say("schedule.hours", start=_clock(self.hours[0]), end=_clock(self.hours[1])))
@@ -113,20 +115,20 @@ def schedule(row: Mapping[str, Any]) -> Schedule:
 
 
 class Mutes:
-    """The mutes in force, to be asked for a rule, a station and an instant."""
+    """The mutes in force."""
 
     def __init__(self, mutes: Iterable[Mute] = ()) -> None:
         self._of: dict[str, list[Mute]] = {}
         self.take(mutes)
 
     def take(self, mutes: Iterable[Mute]) -> None:
-        """These are the mutes from here on."""
+        """Replace the mutes."""
         self._of = {}
         for one in sorted(mutes):
             self._of.setdefault(one.station, []).append(one)
 
     def cover(self, rule: str, station: str, at_ms: int) -> bool:
-        """Whether the rule may begin nothing at the station at that instant."""
+        """Whether the rule is muted at the station at that instant."""
         mine = self._of.get(station)
         if not mine:
             return False
@@ -136,7 +138,7 @@ class Mutes:
 
 @dataclass(frozen=True, slots=True)
 class ActiveTimes:
-    """When one rule may begin something at one station."""
+    """When one rule may fire at one station."""
 
     rule: str
     station: str
@@ -158,6 +160,6 @@ def _clock(minute: int) -> str:
     return f"{minute // 60:02d}:{minute % 60:02d}"
 
 
-def _works(day: int) -> bool:
-    """Whether people work on this Beijing day (days since 1970-01-01)."""
+def _is_working_day(day: int) -> bool:
+    """Whether this Beijing day (days since 1970-01-01) is a working day."""
     return working(_EPOCH + timedelta(days=day))

@@ -1,9 +1,8 @@
-"""Sensors whose readings look like a fault: somebody should look at the device, and no pollution incident is opened.
+"""Findings about sensors with a suspected fault, from the flags of the quality tests.
 
-The quality tests have made the readings suspect already: rules, classes and means leave them out. Here the same flags
-become a finding of the device. It begins with a suspect reading and ends once :data:`CALM` accepted readings in a row
-are free of it. A reading is looked at when its :data:`SUCCESSORS` are there, so that the findings are the same however
-the readings were cut into batches. While somebody works at the sensor nothing begins.
+Rules, classes and means leave such readings out already. The finding begins with a suspect reading and ends once
+:data:`CLEAR_READINGS` accepted readings in a row are free of it. A reading is examined when its :data:`SUCCESSORS` are
+there, so that the findings do not depend on how the readings were batched. During a visit nothing begins.
 """
 
 from collections.abc import Mapping
@@ -28,21 +27,20 @@ from sensors.stations import Registry, Station
 
 RULE: Final = "device-fault"
 VERSION: Final = "1"
-"""Grows with every change of what makes a sensor suspect of a fault."""
+"""Increased with every change of these criteria."""
 
-FAULTS: Final = int(QualityTest.FLAT_LINE | QualityTest.UNIT_MISTAKE | QualityTest.JUMPED_ALONE)
-"""Tests that last as long as the fault does; a spike or a step is over with its reading."""
-CALM: Final = 3
-"""Readings in a row without any of them before it is over: as many as a threshold rule waits for."""
-
+FAULT_TESTS: Final = int(QualityTest.FLAT_LINE | QualityTest.UNIT_MISTAKE | QualityTest.JUMPED_ALONE)
+"""Tests that stay set as long as the fault lasts, unlike a spike or a step."""
+CLEAR_READINGS: Final = 3
+"""Readings in a row without any of these tests that end the finding: as many as a threshold rule waits for."""
 
 SUCCESSORS: Final = 2
-"""Readings after which the flags of one no longer change: the third after a jump confirms it for all three."""
+"""Later readings after which the flags of a reading no longer change: the third after a jump confirms all three."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """The accepted readings of one series: what is remembered, and from ``first`` on the new ones. (n,) each."""
+class _Readings:
+    """The accepted readings of one series, (n,) each: the remembered ones, and from ``first`` on the new ones."""
 
     at: Ints
     value: Floats
@@ -58,9 +56,9 @@ def findings(
     catalogue: Catalogue,
     alarms: Mapping[Key, Alarm],
 ) -> list[Finding]:
-    """What begins and what ends with the readings just judged; what goes on tells nothing new.
+    """The findings that begin or end with new readings.
 
-    ``rows`` are the series, instants (ms) and values (n,) that ``live`` judged; ``memory`` is that of before them.
+    ``rows`` are the (n,) series, instants (ms) and values that ``live`` judged, ``memory`` the state before them.
     """
     series, at, value = rows
     if not len(series):
@@ -69,21 +67,23 @@ def findings(
     packed = pack(live.flag, live.tests)
     starts = np.flatnonzero(np.diff(series, prepend=-1))
     touched = series[starts]
-    suspect = (memory.packed[touched] >> 4 & FAULTS).any(axis=1) | np.isin(touched, live.reflag_series)
-    suspect |= np.bitwise_or.reduceat(packed >> 4 & FAULTS, starts) != 0
-    told: list[Finding] = []
+    suspect = (memory.packed[touched] >> 4 & FAULT_TESTS).any(axis=1) | np.isin(touched, live.reflag_series)
+    suspect |= np.bitwise_or.reduceat(packed >> 4 & FAULT_TESTS, starts) != 0
+    found: list[Finding] = []
     for i, (number, start, end) in enumerate(
         zip(touched.tolist(), starts.tolist(), [*starts[1:].tolist(), len(series)], strict=True)
     ):
         station, parameter = registry.stations[memory.station[number]], catalogue.parameters[memory.parameter[number]]
         alarm = firing.get((station.key, parameter.key))
         if suspect[i] or alarm is not None:
-            line = _line(number, at[start:end], value[start:end], packed[start:end], live, memory)
-            told += _told(line, station, parameter, None if alarm is None else alarm.since_ms)
-    return told
+            readings = _accepted(number, at[start:end], value[start:end], packed[start:end], live, memory)
+            found += _series_findings(readings, station, parameter, None if alarm is None else alarm.since_ms)
+    return found
 
 
-def _line(series: int, at: Ints, value: Floats, packed: Ints, live: QualityResult, memory: SeriesState) -> _Line:
+def _accepted(
+    series: int, at: Ints, value: Floats, packed: Ints, live: QualityResult, memory: SeriesState
+) -> _Readings:
     known = memory.packed[series].copy()
     mine = live.reflag_series == series
     earlier = dict(zip(live.reflag_at[mine].tolist(), live.reflag_packed[mine].tolist(), strict=True))
@@ -91,7 +91,7 @@ def _line(series: int, at: Ints, value: Floats, packed: Ints, live: QualityResul
         known[place] = earlier.get(when, known[place])
     there = ~np.isnan(memory.value[series]) & ((known & 15) < Flag.BAD)
     good = (packed & 15) < Flag.BAD
-    return _Line(
+    return _Readings(
         np.append(memory.at[series][there], at[good]),
         np.append(memory.value[series][there], value[good]),
         np.append(known[there], packed[good]) >> 4,
@@ -99,31 +99,37 @@ def _line(series: int, at: Ints, value: Floats, packed: Ints, live: QualityResul
     )
 
 
-def _told(line: _Line, station: Station, parameter: Parameter, since_ms: int | None) -> list[Finding]:
-    """Reading by reading; ``since_ms`` is when what is on began, None where nothing is."""
-    faulty, at_work = (line.tests & FAULTS) != 0, (line.tests & int(QualityTest.MAINTENANCE)) != 0
-    told = []
-    for newest in range(max(line.first, SUCCESSORS), len(line.at)):
-        place, at_ms = newest - SUCCESSORS, int(line.at[newest])
-        if since_ms is None and faulty[place] and not at_work[newest]:
+def _series_findings(
+    readings: _Readings, station: Station, parameter: Parameter, since_ms: int | None
+) -> list[Finding]:
+    """The findings of one series; ``since_ms`` is when the active one began, None without one."""
+    faulty, during_visit = (readings.tests & FAULT_TESTS) != 0, (readings.tests & int(QualityTest.MAINTENANCE)) != 0
+    found = []
+    for newest in range(max(readings.first, SUCCESSORS), len(readings.at)):
+        place, at_ms = newest - SUCCESSORS, int(readings.at[newest])
+        if since_ms is None and faulty[place] and not during_visit[newest]:
             first = place
             while first > max(newest + 1 - KEEP, 0) and faulty[first - 1]:
                 first -= 1
-            since_ms = int(line.at[first])
+            since_ms = int(readings.at[first])
             text = say(
                 "device.fault",
                 station=name(station),
                 parameter=parameter_name(parameter),
-                value=parameter.show(float(line.value[newest])),
+                value=parameter.show(float(readings.value[newest])),
                 at=beijing(at_ms),
-                reasons=test_names(int(line.tests[place] & FAULTS)),
+                reasons=test_names(int(readings.tests[place] & FAULT_TESTS)),
             )
             change, begun_ms = Change.FIRED, since_ms
-        elif since_ms is not None and place + 1 >= CALM and not faulty[place + 1 - CALM : place + 1].any():
-            text = device_reports.over(station, "fault", at_ms)
+        elif (
+            since_ms is not None
+            and place + 1 >= CLEAR_READINGS
+            and not faulty[place + 1 - CLEAR_READINGS : place + 1].any()
+        ):
+            text = device_reports.ended_text(station, "fault", at_ms)
             change, begun_ms, since_ms = Change.RESOLVED, since_ms, None
         else:
             continue
         one = device_reports.finding(station, "fault", change, (begun_ms, at_ms), Colour.BLUE, text, VERSION)
-        told.append(replace(one, parameter=parameter.key, value=float(line.value[newest])))
-    return told
+        found.append(replace(one, parameter=parameter.key, value=float(readings.value[newest])))
+    return found

@@ -1,8 +1,8 @@
-"""Robust slopes over the means of equal bins of event time: the Theil-Sen estimate and the Mann-Kendall test.
+"""Evaluate trend rules (``[[trend]]``): the Theil-Sen slope over bin means, and the Mann-Kendall test.
 
 Sources: Theil (1950), Sen (1968): the median of the slopes between all pairs of points. Mann (1945), Kendall (1975);
-Hirsch, Slack and Smith (1982) for seasons: both compare only points of the same season. The test takes bins for
-independent; water is not, so that its level is a sieve and no probability.
+Hirsch, Slack and Smith (1982) for seasons: both compare only points of the same season. The test assumes
+independent bins; those of water are not, so its level is a filter and not a probability.
 """
 
 import math
@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from infra.times import BEIJING_OFFSET_MS
+from ingest.rules.derived_values import DerivedEvaluator, DerivedValue
 from ingest.rules.model import DAY_S, TIDE_S, Season, Trend
-from ingest.rules.watch import Judgement, WatchRows
 from sensors.quality.detectors.point_tests import nanmedian
 from sensors.reading import Codes, Floats, Ints
 
@@ -67,8 +67,8 @@ def _spread(size: Ints) -> Floats:
     return (size - 1.0) * (2.0 * size + 5.0) * (size > 0)
 
 
-class Bins:
-    """The last bins of many watches, as columns: sums and counts of usable values by event time."""
+class TimeBins:
+    """The last bins of many rows: sums and counts of usable values by event time, as ring buffers."""
 
     def __init__(self, width_ms: int, bins: int) -> None:
         self.width_ms = width_ms
@@ -84,48 +84,47 @@ class Bins:
             self.sum = np.concatenate([self.sum, np.zeros((more, self.bins))])
             self.count = np.concatenate([self.count, np.zeros((more, self.bins), np.int64)])
 
-    def forget(self, watch: int) -> None:
-        self.head[watch] = -1
-        self.sum[watch] = 0
-        self.count[watch] = 0
+    def clear(self, row: int) -> None:
+        self.head[row] = -1
+        self.sum[row] = 0
+        self.count[row] = 0
 
-    def means(self, watch: int) -> Floats:
+    def means(self, row: int) -> Floats:
         """(bins,) means, oldest first, NaN for empty bins."""
-        order = (self.head[watch] + 1 + np.arange(self.bins)) % self.bins
-        count = self.count[watch, order]
+        order = (self.head[row] + 1 + np.arange(self.bins)) % self.bins
+        count = self.count[row, order]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(np.where(count > 0, self.sum[watch, order] / count, np.nan))
+            return np.asarray(np.where(count > 0, self.sum[row, order] / count, np.nan))
 
-    def advance(self, watch: int, number: int) -> None:
+    def advance(self, row: int, number: int) -> None:
         """Make ``number`` the newest bin; the bins in between are empty."""
-        head = int(self.head[watch])
+        head = int(self.head[row])
         if head < 0 or number - head >= self.bins:
-            self.sum[watch] = 0
-            self.count[watch] = 0
+            self.sum[row] = 0
+            self.count[row] = 0
         else:
             fresh = np.arange(head + 1, number + 1) % self.bins
-            self.sum[watch, fresh] = 0
-            self.count[watch, fresh] = 0
-        self.head[watch] = number
+            self.sum[row, fresh] = 0
+            self.count[row, fresh] = 0
+        self.head[row] = number
 
 
-class TrendWatches(WatchRows):
+class TrendEvaluator(DerivedEvaluator):
     """One trend rule at all its series."""
 
     def __init__(self, rule: Trend) -> None:
         super().__init__()
         self.rule = rule
-        self._bins = Bins(rule.window_s * 1000 // rule.bins, rule.bins)
+        self._bins = TimeBins(rule.window_s * 1000 // rule.bins, rule.bins)
 
     def bind(self, series: int, number: int) -> None:
         super().bind(series, number)
         self._bins.grow(len(self._numbers))
 
-    def add(self, series: Codes, at: Ints, value: Floats) -> list[tuple[int, list[Judgement]]]:
-        """Take readings in; for each row with completed bins, the judgements they lead to."""
+    def add(self, series: Codes, at: Ints, value: Floats) -> list[tuple[int, list[DerivedValue]]]:
         if not len(self._numbers):
             return []
-        row = self._look_up(series)
+        row = self._rows_of(series)
         mine = np.flatnonzero(row >= 0)
         if not len(mine):
             return []
@@ -165,19 +164,19 @@ class TrendWatches(WatchRows):
             self._bins.count[row, slot] += end - start
         return completed
 
-    def _slopes(self, judged: list[tuple[int, int, Floats]]) -> list[tuple[int, list[Judgement]]]:
+    def _slopes(self, judged: list[tuple[int, int, Floats]]) -> list[tuple[int, list[DerivedValue]]]:
         judged = [j for j in judged if (~np.isnan(j[2])).sum() >= self.rule.min_bins]
         if not judged:
             return []
         hours = np.full(len(judged), self._bins.width_ms / 3_600_000)
         stacked, seasons = np.stack([means for _, _, means in judged]), self._seasons([at for _, at, _ in judged])
         slopes = theil_sen(stacked, hours, seasons)
-        slopes[np.isnan(slopes)] = 0.0  # bins enough, and no two of one season
+        slopes[np.isnan(slopes)] = 0.0  # enough bins, but no two of one season
         if self.rule.significance < 1:
             slopes = np.where(mann_kendall(stacked, seasons) <= self.rule.significance, slopes, 0.0)
-        found: dict[int, list[Judgement]] = {}
+        found: dict[int, list[DerivedValue]] = {}
         for (row, at, means), slope in zip(judged, slopes.tolist(), strict=True):
-            found.setdefault(row, []).append((at, slope, float(means[~np.isnan(means)][-1])))
+            found.setdefault(row, []).append(DerivedValue(at, slope, float(means[~np.isnan(means)][-1])))
         return list(found.items())
 
     def _seasons(self, ends: list[int]) -> Ints | None:
@@ -194,7 +193,7 @@ class TrendWatches(WatchRows):
         return np.asarray(begins % period * many // period)
 
     def withdraw(self, series: Codes, at: Ints, value: Floats) -> None:
-        row = self._look_up(series) if len(self._numbers) else np.full(len(series), -1)
+        row = self._rows_of(series) if len(self._numbers) else np.full(len(series), -1)
         number = at // self._bins.width_ms
         kept = np.flatnonzero(row >= 0)
         kept = kept[self._bins.head[row[kept]] - number[kept] < self._bins.bins]
@@ -202,9 +201,8 @@ class TrendWatches(WatchRows):
         np.add.at(self._bins.sum, (row[kept], slot), -value[kept])
         np.add.at(self._bins.count, (row[kept], slot), -1)
 
-    def replay(self, row: int, at: Ints, value: Floats) -> list[Judgement]:
-        """Start the row anew from these readings; all judgements they lead to."""
-        self._bins.forget(row)
+    def replay(self, row: int, at: Ints, value: Floats) -> list[DerivedValue]:
+        self._bins.clear(row)
         if not len(at):
             return []
         judged = self._slopes(self._cross(row, at // self._bins.width_ms, value))

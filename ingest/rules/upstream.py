@@ -1,8 +1,7 @@
-"""One discharge that passes several stations: which exceedance upstream explains one further down. Pure.
+"""Which exceedance upstream explains one further downstream, by travel time. Pure.
 
-Water takes its time: what begins downstream is explained by what began above it when the travel time of the registry
-fits. Flow is taken to go down the river graph; where the tide turns it round, the lower station may see it first, and
-then both stand by themselves.
+Water is assumed to flow down the river graph. Where the tide reverses the flow and the lower station detects it first,
+neither explains the other.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,18 +12,18 @@ from sensors.network import length_km, place_at
 from sensors.stations import Reach, Registry, Station
 
 SPEEDS_M_S = (1.0, 0.2, 0.05)
-"""Fastest, typical and slowest water where no travel time is registered: our assumption for lowland creeks."""
+"""Fastest, typical and slowest flow where no travel time is registered (our assumption for lowland creeks)."""
 
 OXYGEN_DEMAND = frozenset({"nh3n", "codmn", "codcr", "bod5"})
-"""What consumes oxygen on its way: it explains missing oxygen further down."""
+"""Parameters whose exceedance explains low oxygen further downstream."""
 
-_STEPS = 50
-"""Places along a reach that are tried for the one nearest to a station."""
+_LINE_STEPS = 50
+"""Points along a reach among which the one nearest to a station is searched."""
 
 
 @dataclass(frozen=True, slots=True)
 class FlowPath:
-    """How long water takes from one station to another below it."""
+    """Travel time from one station to another below it: shortest, typical, longest (ms)."""
 
     least_ms: int
     typical_ms: int
@@ -33,7 +32,7 @@ class FlowPath:
 
 @dataclass(frozen=True, slots=True)
 class OpenExceedance:
-    """Water beyond a limit at a station, within the incident of ``cause``; ``end_ms`` None while it lasts."""
+    """An exceedance at a station, within the incident of ``cause``; ``end_ms`` None while it lasts."""
 
     cause: str
     station: str
@@ -44,7 +43,7 @@ class OpenExceedance:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCause:
-    """An exceedance that came down the river."""
+    """The exceedance upstream that explains another one."""
 
     by: OpenExceedance
     upper: Station
@@ -52,7 +51,7 @@ class UpstreamCause:
 
 
 class River:
-    """The stations along the reaches of one registry."""
+    """The stations and travel times along the reaches of one registry."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -76,13 +75,13 @@ class River:
 
     @cached_property
     def _share(self) -> dict[str, float]:
-        """How far down its reach each station lies, 0 to 1."""
-        return {s.key: _place(self._reaches[key].line, s) for key, mine in self._on.items() for s in mine}
+        """Station → its position along its reach, 0 at the upper end to 1."""
+        return {s.key: _position(self._reaches[key].line, s) for key, mine in self._on.items() for s in mine}
 
     def above(self, station: Station) -> dict[str, FlowPath]:
-        """The stations above one, with the way down to it; empty where its reach is unknown."""
+        """The stations above one, with the travel time down to it; empty where its reach is unknown."""
         if station.key not in self._ways:
-            self._ways[station.key] = self._find(station) if station.reach in self._reaches else {}
+            self._ways[station.key] = self._paths_to(station) if station.reach in self._reaches else {}
         return self._ways[station.key]
 
     def __contains__(self, key: str) -> bool:
@@ -95,32 +94,32 @@ class River:
         """Whether any station lies above this one."""
         return key in self._registry and bool(self.above(self._registry[key]))
 
-    def _find(self, station: Station) -> dict[str, FlowPath]:
+    def _paths_to(self, station: Station) -> dict[str, FlowPath]:
         share = self._share[station.key]
         found: dict[str, FlowPath] = {}
         for other in self._on[station.reach]:
             if self._share[other.key] < share:
-                found[other.key] = _way(self._across(station.reach), share - self._share[other.key])
-        ahead = [(r.key, _scaled(self._across(station.reach), share)) for r in self._into(station.reach)]
-        seen = {station.reach}
+                found[other.key] = _path(self._travel_s(station.reach), share - self._share[other.key])
+        ahead = [(r.key, _part(self._travel_s(station.reach), share)) for r in self._into(station.reach)]
+        visited = {station.reach}
         while ahead:
             reach, below = ahead.pop()
-            if reach in seen:
+            if reach in visited:
                 continue
-            seen.add(reach)
-            across = self._across(reach)
+            visited.add(reach)
+            travel_s = self._travel_s(reach)
             for other in self._on.get(reach, ()):
-                part = _scaled(across, 1 - self._share[other.key])
+                part = _part(travel_s, 1 - self._share[other.key])
                 found[other.key] = FlowPath(*(round(1000 * (a + b)) for a, b in zip(part, below, strict=True)))
-            total = tuple(a + b for a, b in zip(across, below, strict=True))
+            total = tuple(a + b for a, b in zip(travel_s, below, strict=True))
             ahead += [(r.key, (total[0], total[1], total[2])) for r in self._into(reach)]
         return found
 
     def _into(self, key: str) -> list[Reach]:
         return [reach for reach in self._registry.reaches if reach.downstream == key]
 
-    def _across(self, key: str) -> tuple[float, float, float]:
-        """Seconds from the upper end of a reach to its lower one: least, typical, most."""
+    def _travel_s(self, key: str) -> tuple[float, float, float]:
+        """Seconds from the upper to the lower end of a reach: shortest, typical, longest."""
         reach = self._reaches[key]
         if reach.downstream is not None and (registered := self._travels.get((key, reach.downstream))):
             least, typical, most = registered
@@ -132,8 +131,8 @@ class River:
     def explain(
         self, station: Station, parameter: str, since_ms: int, crossings: Iterable[OpenExceedance], now_ms: int
     ) -> UpstreamCause | None:
-        """What upstream explains that ``parameter`` is beyond its limit at ``station`` since ``since_ms``: the nearest
-        station whose water, beyond a limit then, is arriving now. None where nothing does."""
+        """The exceedance upstream that explains one of ``parameter`` at ``station`` since ``since_ms``: that of the
+        nearest station whose water, by travel time, arrives now. None where there is none."""
         ways = self.above(station)
         found = []
         for one in crossings:
@@ -148,23 +147,23 @@ class River:
 
 
 def _leads_to(upper: str, lower: str) -> bool:
-    """Whether what was wrong above can be what is wrong below; an event of the water may be anything."""
+    """Whether an exceedance of ``upper`` can cause one of ``lower``; an event without a parameter can cause any."""
     return upper in ("", lower) or (lower == "do" and upper in OXYGEN_DEMAND)
 
 
-def _scaled(across: tuple[float, float, float], share: float) -> tuple[float, float, float]:
-    return across[0] * share, across[1] * share, across[2] * share
+def _part(travel_s: tuple[float, float, float], share: float) -> tuple[float, float, float]:
+    return travel_s[0] * share, travel_s[1] * share, travel_s[2] * share
 
 
-def _way(across: tuple[float, float, float], share: float) -> FlowPath:
-    return FlowPath(*(round(1000 * one) for one in _scaled(across, share)))
+def _path(travel_s: tuple[float, float, float], share: float) -> FlowPath:
+    return FlowPath(*(round(1000 * one) for one in _part(travel_s, share)))
 
 
-def _place(line: Sequence[tuple[float, float]], station: Station) -> float:
-    """The share of the line at which it comes nearest to the station."""
+def _position(line: Sequence[tuple[float, float]], station: Station) -> float:
+    """The share of the line at which it is nearest to the station."""
     whole = length_km(line)
     if not whole:
         return 0.0
-    places = [place_at(line, whole * i / _STEPS) for i in range(_STEPS + 1)]
+    places = [place_at(line, whole * i / _LINE_STEPS) for i in range(_LINE_STEPS + 1)]
     far = [(lon - station.lon) ** 2 + (lat - station.lat) ** 2 for lon, lat in places]
-    return far.index(min(far)) / _STEPS
+    return far.index(min(far)) / _LINE_STEPS

@@ -1,10 +1,9 @@
-"""Changes of the water: from the alarms of the detector to findings of the ``[[event]]`` rules.
+"""Evaluate event rules (``[[event]]``): from the alarms of the event detectors to findings.
 
-What an event is stands in :mod:`sensors.quality.detectors.sudden_events` and, of hours and days, in
-:mod:`sensors.quality.detectors.slow_events`; here the rules say how urgent it is, and it gets a beginning, an end and a
-sentence. One event is on at a station at a time. What goes on tells nothing new unless a more urgent rule speaks of it,
-or what was found in the past goes on now. It ends when the station has spoken for six hours without another alarm,
-whatever rule would speak of that one: silence ends nothing (design rule 5).
+The detectors are :mod:`sensors.quality.detectors.sudden_events` and :mod:`sensors.quality.detectors.slow_events`; the
+rules here say how urgent an event is. A station has one active event at a time. A further alarm makes a finding only
+where a more urgent rule applies, or where an event of the past continues now. An event ends when the station has sent
+for six hours without another alarm; silence ends nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,48 +30,48 @@ from sensors.reading import Codes, Floats, Ints
 from sensors.stations import Registry, Station
 
 WATER: Final = "water:"
-"""One cause is one water (decision 0006)."""
+"""Prefix of the cause of findings about the water at a station (decision 0006)."""
 
-BEFORE: Final = 8
-BEFORE_MS: Final = 2 * 3_600_000
-"""What was measured is held against the median of so many readings before, not older than this: the detector looks at
-departures from such a median, and a series remembers as many."""
+BASELINE_READINGS: Final = 8
+BASELINE_MS: Final = 2 * 3_600_000
+"""The baseline of a reported value is the median of so many readings before it, not older than this: the detector uses
+such a median, and the state of a series holds as many."""
 
 
 def cause_name(finding: Finding) -> EventCause | None:
-    """What the headline of a finding says that the event looks like; None of what is no event."""
+    """The likely cause that the headline of a finding names; None where it is no event."""
     matter = finding.headline.matter if finding.headline else None
     return next((one for one in EventCause for doubtful in (False, True) if matter == _matter(one, doubtful)), None)
 
 
-Choose = Callable[[Station, EventCause, float, int], Event | None]
-"""The rule that speaks of an event: station, what it looks like, how sure (0 to 1), when (ms)."""
+ChooseRule = Callable[[Station, EventCause, float, int], Event | None]
+"""(station, likely cause, confidence 0 to 1, instant in ms) → the rule that applies."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Readings of one station around an alarm, in any order: (n,) parameter, ms, value in canonical units."""
+    """Readings of one station around an alarm, in any order: (n,) parameter code, ms, value in canonical units."""
 
     parameter: Codes
     at: Ints
     value: Floats
 
     def by_role(self, at_ms: int, catalogue: Catalogue) -> dict[str, Row]:
-        """What the sensor of each role showed before and then, where both are known."""
-        told: dict[str, Row] = {}
+        """Event role → the value at the instant and its baseline, where both are known."""
+        rows: dict[str, Row] = {}
         for p, one in enumerate(catalogue.parameters):
-            mine = np.flatnonzero((self.parameter == p) & (self.at <= at_ms) & (self.at >= at_ms - BEFORE_MS))
+            mine = np.flatnonzero((self.parameter == p) & (self.at <= at_ms) & (self.at >= at_ms - BASELINE_MS))
             mine = mine[np.argsort(self.at[mine])]
-            if one.event and one.event not in told and len(mine) > 1 and self.at[mine[-1]] == at_ms:
-                *before, now = self.value[mine[-1 - BEFORE :]].tolist()
-                told[one.event] = Row(one.key, now, round(float(np.median(before)), one.decimals + 1))
-        return told
+            if one.event and one.event not in rows and len(mine) > 1 and self.at[mine[-1]] == at_ms:
+                *before, now = self.value[mine[-1 - BASELINE_READINGS :]].tolist()
+                rows[one.event] = Row(one.key, now, round(float(np.median(before)), one.decimals + 1))
+        return rows
 
 
 def headline(station: Station, found: Alarms, row: int, by_role: Mapping[str, Row]) -> Headline:
-    """What an alarm is about: what it looks like, and the move of each sensor that speaks for it.
+    """The headline of an alarm: its likely cause, and the values of each sensor that supports it.
 
-    ``by_role`` has what its sensors showed before and then, of a sudden change.
+    ``by_role`` as from :meth:`Measured.by_role`; needed for a sudden event only.
     """
     what = found.meaning(row)
     if isinstance(found, CombinedAlarms) and found.slow(row):
@@ -98,8 +97,8 @@ def headline(station: Station, found: Alarms, row: int, by_role: Mapping[str, Ro
 
 
 def _matter(cause: EventCause, doubtful: bool) -> Text:
-    told = say(f"event.{cause}")
-    return say("headline.doubtful", matter=told) if doubtful else told
+    matter = say(f"event.{cause}")
+    return say("headline.doubtful", matter=matter) if doubtful else matter
 
 
 def _known(value: float) -> float | None:
@@ -107,7 +106,7 @@ def _known(value: float) -> float | None:
 
 
 def station_edges(registry: Registry, river: River) -> tuple[UpstreamPath, ...]:
-    """Which station lies above which, by position, and the travel times between them."""
+    """The pairs of stations (by registry position) where one lies above the other, with their travel times."""
     index = registry.index
     return tuple(
         UpstreamPath(index[above], i, way.typical_ms, way.least_ms, way.most_ms)
@@ -117,11 +116,11 @@ def station_edges(registry: Registry, river: River) -> tuple[UpstreamPath, ...]:
     )
 
 
-class EventRules:
-    """The event rules. ``alarms`` are those of the engine: it keeps them up to date between two calls."""
+class EventEvaluator:
+    """The event rules; the caller keeps ``alarms`` up to date with the findings."""
 
     def __init__(
-        self, rules: Rules, alarms: Mapping[Key, Alarm], choose: Choose, late_ms: int, catalogue: Catalogue
+        self, rules: Rules, alarms: Mapping[Key, Alarm], choose: ChooseRule, late_ms: int, catalogue: Catalogue
     ) -> None:
         self._rules = {rule.id: rule for rule in rules.events}
         self._alarms = alarms
@@ -139,14 +138,14 @@ class EventRules:
         measured: Callable[[int], Measured],
         now_ms: int,
     ) -> list[Finding]:
-        """What begins and what ends with readings (``station``, ``at``) that continue their series.
+        """The findings of readings (``station``, ``at``) that continue their series.
 
-        ``last_alarm`` is that of a station before ``seen``, ``measured`` its readings, by position; the cutting of the
-        batches changes nothing that is told.
+        ``last_alarm`` gives the last alarm of a station before ``seen`` (ms), ``measured`` its readings, both by
+        registry position. The findings do not depend on how the readings were batched.
         """
         on = {station for rule, station, _ in self._alarms if rule in self._rules}
         alarmed = set(seen.alarms.station.tolist())
-        told: list[Finding] = []
+        findings: list[Finding] = []
         for i in seen.stations.tolist():
             if i not in alarmed and stations[i].key not in on:
                 continue
@@ -154,14 +153,14 @@ class EventRules:
             last_ms = max([last_alarm(i), *(one.fired_at_ms for one in going.values())])
             instants = np.unique(at[station == i])
             rows = np.flatnonzero(seen.alarms.station == i)
-            said, _ = self.event_findings(
+            found, _ = self.event_findings(
                 stations[i], seen.alarms, rows, going, last_ms, instants, partial(measured, i), now_ms
             )
-            told += said
-        return told
+            findings += found
+        return findings
 
     def going(self, station: str) -> dict[str, Alarm]:
-        """The event that is on at a station, by the rules that speak of it."""
+        """Rule → alarm of the active event of a station."""
         return {rule: alarm for rule in self._rules if (alarm := self._alarms.get((rule, station, "")))}
 
     def event_findings(
@@ -176,23 +175,23 @@ class EventRules:
         now_ms: int,
         late: bool = False,
     ) -> tuple[list[Finding], dict[str, Alarm]]:
-        """What the alarms in ``rows`` tell of a station, and what is on after them.
+        """The findings of the alarms in ``rows`` at a station, and the alarms that are active after them.
 
-        ``last_ms`` is the last alarm of what is ``going`` on; ``instants`` are those at which the station spoke. The
-        end of what is on is told to whatever incident holds it, that of an event of ``late`` data to past ones only.
+        ``going`` are the active alarms and ``last_ms`` the last alarm of their event; ``instants`` (n,) are those at
+        which the station sent. The end of an event of ``late`` data is retrospective where its alarms are.
         """
-        told: list[Finding] = []
-        on = dict(going)
+        findings: list[Finding] = []
+        active = dict(going)
         for a in sorted(rows, key=lambda row: int(found.at[row])):
             at_ms = int(found.at[a])
-            if on and at_ms - last_ms > QUIET_MS:
-                told += self._ended(station, on, last_ms, instants, now_ms, late)
-                on = {}
+            if active and at_ms - last_ms > QUIET_MS:
+                findings += self._ended(station, active, last_ms, instants, now_ms, late)
+                active = {}
             last_ms = max(last_ms, at_ms)
-            what = found.meaning(a)
-            rule = self._choose(station, found.kind(a), what.confidence, at_ms)
+            meaning = found.meaning(a)
+            rule = self._choose(station, found.kind(a), meaning.confidence, at_ms)
             past = self._past(station, at_ms, now_ms)
-            if rule is None or any(self._says(one, alarm, rule, past) for one, alarm in on.items()):
+            if rule is None or any(self._covered(one, alarm, rule, past) for one, alarm in active.items()):
                 continue
             slow = isinstance(found, CombinedAlarms) and found.slow(a)
             text = say(
@@ -201,7 +200,7 @@ class EventRules:
                 at=_when(at_ms, past),
                 what=sentence(found, a, figures=False),
             )
-            begun = rule.found(
+            fired = rule.found(
                 Change.FIRED,
                 cause=f"{WATER}{station.key}",
                 station=station.key,
@@ -211,40 +210,40 @@ class EventRules:
                 text=text,
                 headline=headline(station, found, a, {} if slow else measured().by_role(at_ms, self._catalogue)),
             )
-            told.append(begun)
-            on[rule.id] = Alarm(begun.cause, at_ms, at_ms, past)
-        if on and len(instants) and int(instants[-1]) - last_ms > QUIET_MS:
-            told += self._ended(station, on, last_ms, instants, now_ms, late)
-            on = {}
-        return told, on
+            findings.append(fired)
+            active[rule.id] = Alarm(fired.cause, at_ms, at_ms, past)
+        if active and len(instants) and int(instants[-1]) - last_ms > QUIET_MS:
+            findings += self._ended(station, active, last_ms, instants, now_ms, late)
+            active = {}
+        return findings, active
 
     def speaks(self, station: Station, found: Alarms, row: int) -> bool:
-        """Whether any rule speaks of an alarm."""
+        """Whether any rule applies to an alarm."""
         what = found.meaning(row)
         return self._choose(station, found.kind(row), what.confidence, int(found.at[row])) is not None
 
-    def _says(self, told: str, alarm: Alarm, rule: Event, past: bool) -> bool:
-        """Whether what was told already says as much: as urgent, and of the present where this is."""
-        return self._rules[told].colour.rank <= rule.colour.rank and (past or not alarm.past)
+    def _covered(self, active_rule: str, alarm: Alarm, rule: Event, past: bool) -> bool:
+        """Whether an active alarm already covers a finding of ``rule``: as urgent, and of the present where this is."""
+        return self._rules[active_rule].colour.rank <= rule.colour.rank and (past or not alarm.past)
 
     def _past(self, station: Station, at_ms: int, now_ms: int) -> bool:
-        """Whether it is too late to act on; the verdict on an instant waits for the next one."""
+        """Whether an instant is too old to act on; an instant is judged only when the next one has come."""
         return at_ms < now_ms - self._late_ms - 2000 * station.interval_s
 
     def _ended(
-        self, station: Station, on: Mapping[str, Alarm], last_ms: int, instants: Ints, now_ms: int, late: bool
+        self, station: Station, active: Mapping[str, Alarm], last_ms: int, instants: Ints, now_ms: int, late: bool
     ) -> Iterator[Finding]:
-        """The end, at the first instant after six hours without an alarm."""
+        """The end of the active event, at the first instant after six hours without an alarm."""
         calm = int(instants[np.searchsorted(instants, last_ms + QUIET_MS, side="right")])
-        news = late and all(alarm.past for alarm in on.values())
-        for rule, alarm in on.items():
+        retrospective = late and all(alarm.past for alarm in active.values())
+        for rule, alarm in active.items():
             yield self._rules[rule].found(
                 Change.RESOLVED,
                 cause=alarm.cause,
                 station=station.key,
                 observed_at_ms=calm,
                 since_ms=alarm.since_ms,
-                retrospective=news,
+                retrospective=retrospective,
                 text=_over(station, last_ms, calm, self._past(station, calm, now_ms)),
             )
 
@@ -254,5 +253,5 @@ def _over(station: Station, last_ms: int, calm_ms: int, past: bool) -> Text:
 
 
 def _when(at_ms: int, past: bool) -> str:
-    """With the year where the past is spoken of."""
+    """With the year for retrospective findings."""
     return beijing(at_ms, "%Y-%m-%d %H:%M" if past else "%m-%d %H:%M")

@@ -1,7 +1,7 @@
-"""What is asked of an MQTT device: published on its ``command`` topic, answered on its ``reply`` topic.
+"""Commands to MQTT devices: published on the ``command`` topic, answered on the ``reply`` topic.
 
-A connection of its own, so that nothing here waits behind readings or they behind it. A command is neither retained nor
-kept for a device that is away: a sample taken an hour later is not the one that was asked for.
+They have a connection of their own, so that they do not wait behind readings. A command is neither retained nor queued
+for a device that is offline: a sample taken an hour later is not the one requested.
 """
 
 import json
@@ -24,32 +24,32 @@ from sensors.wire.telemetry import topic
 
 log = structlog.get_logger(__name__)
 
-MOST_OPEN = 1000
-"""Commands that wait for an answer; beyond them something is wrong and nothing more is asked."""
-MOST_REPLY_BYTES = 4096
+MAX_PENDING = 1000
+"""The most commands that wait for an answer."""
+MAX_REPLY_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the device made of it; ``fields`` is whatever it says beside ``done``, as text."""
+    """The answer of a device; ``fields`` are its further fields as text."""
 
     done: bool
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
 class Unanswered(StorageUnavailable):
-    """The broker is away, or too much waits for an answer already."""
+    """The broker is not connected, or too many commands wait for an answer."""
 
 
 class MqttCommands:
-    """Asks devices over the broker; ``ask`` may be called from any thread."""
+    """Sends commands over the broker; ``ask`` may be called from any thread."""
 
     def __init__(self, settings: MqttSettings) -> None:
         s = replace(settings, client_id=f"{settings.client_id}-commands")
         self._settings = s
         self._lock = threading.Lock()
-        self._open: dict[tuple[str, str], Future[Reply]] = {}
-        self._listening = threading.Event()
+        self._pending: dict[tuple[str, str], Future[Reply]] = {}
+        self._subscribed = threading.Event()
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=s.client_id,
@@ -62,40 +62,41 @@ class MqttCommands:
         self._client.on_message = self._on_message
 
     def start(self) -> None:
-        """Connect in the background, for good."""
+        """Connect in the background, reconnecting for ever."""
         s = self._settings
         self._client.connect_async(s.host, s.port, s.keepalive_s)
         self._client.loop_start()
 
     def stop(self) -> None:
-        """Leave; what waits for an answer fails."""
+        """Disconnect; pending commands fail."""
         self._client.disconnect()
         self._client.loop_stop()
-        self._give_up(say("device.broker_closed"))
+        self._fail_pending(say("device.broker_closed"))
 
     @property
     def listening(self) -> bool:
-        return self._listening.is_set()
+        return self._subscribed.is_set()
 
     def ask(self, station: str, command: str, arguments: Mapping[str, object]) -> "Future[Reply]":
-        """Ask the station's device; the future fails with Unanswered. Whoever gives up waiting calls ``forget``."""
+        """Send a command to a station's device; the future fails with Unanswered. A caller that gives up calls
+        ``forget``."""
         result: Future[Reply] = Future()
         result.set_running_or_notify_cancel()
         number = secrets.token_hex(8)
         with self._lock:
-            if not self.listening or len(self._open) >= MOST_OPEN:
+            if not self.listening or len(self._pending) >= MAX_PENDING:
                 why = say("device.commands_full" if self.listening else "device.broker_absent")
                 result.set_exception(Unanswered(sentence("device.not_sent", command=command, station=station, why=why)))
                 return result
-            self._open[station, number] = result
+            self._pending[station, number] = result
         body = {"id": number, "command": command, **arguments}
         self._client.publish(topic(station, "command"), json.dumps(body), qos=1)
         return result
 
     def forget(self, result: "Future[Reply]") -> None:
-        """Nobody waits for this answer any more."""
+        """Drop a pending command."""
         with self._lock:
-            self._open = {key: one for key, one in self._open.items() if one is not result}
+            self._pending = {key: one for key, one in self._pending.items() if one is not result}
 
     # -- the network thread ------------------------------------------------------------------------------------------
 
@@ -109,16 +110,16 @@ class MqttCommands:
         if any(reason.is_failure for reason in reasons):
             log.error("mqtt replies may not be read", reasons=[str(reason) for reason in reasons])
         else:
-            self._listening.set()
+            self._subscribed.set()
 
     def _on_disconnect(self, _c: paho.Client, _u: Any, _flags: Any, _reason: ReasonCode, _p: Any) -> None:
-        self._listening.clear()
-        self._give_up(say("device.broker_lost"))
+        self._subscribed.clear()
+        self._fail_pending(say("device.broker_lost"))
 
     def _on_message(self, _c: paho.Client, _u: Any, message: paho.MQTTMessage) -> None:
         station = message.topic.split("/")[2]
         try:
-            if len(message.payload) > MOST_REPLY_BYTES:
+            if len(message.payload) > MAX_REPLY_BYTES:
                 raise ValueError("too long")
             body = json.loads(message.payload)
             number, done = body["id"], body["done"]
@@ -128,13 +129,13 @@ class MqttCommands:
             log.warning("a reply cannot be read", station=station, error=f"{type(error).__name__}: {error}"[:200])
             return
         with self._lock:
-            result = self._open.pop((station, number), None)
+            result = self._pending.pop((station, number), None)
         if result is not None:
             fields = {str(k)[:80]: str(v)[:400] for k, v in body.items() if k not in ("id", "done")}
             result.set_result(Reply(done, fields))
 
-    def _give_up(self, why: Text) -> None:
+    def _fail_pending(self, why: Text) -> None:
         with self._lock:
-            waiting, self._open = self._open, {}
+            waiting, self._pending = self._pending, {}
         for (station, _), result in waiting.items():
             result.set_exception(Unanswered(sentence("device.unanswered", station=station, why=why)))

@@ -1,15 +1,15 @@
-"""HJ 212 over TCP: thousands of loggers, each answered when its data are durable and not before.
+"""The HJ 212 source: a TCP server for loggers, each answered once its data are durable.
 
 One thread runs an event loop with all connections. A connection turns bytes into frames and hands them to the intake;
-what becomes of them comes back from the intake's thread and decides the answer: 9014 for data, 9011 with the fitting
-QnRtn for what was refused. The loop never touches the database.
+the receipt from the intake's thread decides the answer: 9014 for data, 9011 with a QnRtn for what was refused. The loop
+never uses the database. Frames and packets are decoded in :mod:`sensors.wire.hj212`.
 
-A sender that has not proved to be a registered logger learns nothing of which MN exist, has few guesses, and little of
-what it sends is kept (:mod:`ingest.sources.strangers`).
+An unauthenticated sender learns nothing about which MN exist, has few guesses, and little of its data is quarantined
+(:mod:`ingest.sources.sender_limits`).
 
-Memory is bounded whatever arrives: a connection holds a few kilobytes, may have :data:`IN_FLIGHT` frames with the
-intake and a few kilobytes of unsent answers, and is read no further while it is over that or the intake is behind. Who
-sends nothing whole for ``idle_s``, or nothing whole at all for :data:`HELLO_S`, or rubbish upon rubbish, is dropped.
+Memory is bounded: a connection has at most :data:`IN_FLIGHT` frames with the intake and a few kilobytes of unsent
+answers, and is not read while it is over that or the intake is full. A connection without a whole frame for ``idle_s``,
+without one of a registered logger for :data:`HELLO_S`, or with :data:`MAX_BROKEN` broken frames in a row is dropped.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from infra.texts import sentence
 from infra.times import beijing_day
 from ingest.intake import Intake, Waiting
 from ingest.pipeline import Receipt
-from ingest.sources.strangers import Strangers, peer_of
+from ingest.sources.sender_limits import SenderLimits, peer_of
 from sensors.reading import Message, Reason
 from sensors.wire.hj212 import exchange
 from sensors.wire.hj212.assembly import Assembler, Bundle, Part
@@ -43,43 +43,43 @@ log = structlog.get_logger(__name__)
 
 READ_BYTES: Final = 4096
 IN_FLIGHT: Final = 16
-"""Frames of one connection that may be with the intake; it is read again once half of them are answered."""
-WRITE_BYTES: Final = 16_384
-RUBBISH: Final = 20
-"""So many broken frames one behind the other, and the connection is closed."""
+"""Frames of one connection with the intake at most; it is read again once half of them are answered."""
+MAX_UNSENT_BYTES: Final = 16_384
+MAX_BROKEN: Final = 20
+"""Broken frames in a row after which a connection is dropped."""
 HELLO_S: Final = 60
-"""Within this time a connection must have sent something of a logger we know."""
+"""Time within which a connection must send data of a registered logger."""
 SWEEP_S: Final = 0.5
 
 ANSWER_S: Final = 10
 RESENDS: Final = 3
-"""The standard's default on mobile networks: 10 s, and sent three times again."""
+"""Defaults of the standard on mobile networks: 10 s, and three repetitions."""
 RESULT_S: Final = 300
-"""From 9011 to 9012: a sampler needs minutes."""
-MOST_ASKED: Final = 16
-"""Requests waiting for one connection."""
+"""From 9011 (accepted) to 9012 (result): a sampler needs minutes."""
+MAX_REQUESTS: Final = 16
+"""Requests waiting for one connection, at most."""
 
-CLOCK_OFF_S: Final = 60
-CLOCK_AGAIN_S: Final = 3600
-HOLE_MS: Final = 600_000
-"""A pause shorter than this (or two intervals of the station, if that is longer) is no hole."""
-OLDEST_HOLE_MS: Final = 31 * 86_400_000
-MOST_HOLES: Final = 8
+CLOCK_TOLERANCE_S: Final = 60
+CLOCK_RETRY_S: Final = 3600
+GAP_MS: Final = 600_000
+"""A pause shorter than this (or two intervals of the station, if that is longer) is no gap."""
+MAX_GAP_MS: Final = 31 * 86_400_000
+MAX_GAPS: Final = 8
 
-_STRANGE: Final = frozenset({Reason.UNKNOWN_STATION, Reason.WRONG_PASSWORD})
-_REFUSED: Final = _STRANGE | {Reason.ENCRYPTED}
-"""Answered by QnRtn 2 (refused). The standard has 3 (PW) and 4 (MN), which would tell a guesser which MN exist."""
+_UNAUTHENTICATED: Final = frozenset({Reason.UNKNOWN_STATION, Reason.WRONG_PASSWORD})
+_REFUSED: Final = _UNAUTHENTICATED | {Reason.ENCRYPTED}
+"""Answered by QnRtn 2 (refused); the standard's 3 (PW) and 4 (MN) would reveal which MN exist."""
 
 
 class NoAnswer(WaterError):
-    """The logger did not answer, or left before it did."""
+    """The logger did not answer, or disconnected before it did."""
 
     retryable = True
 
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """Where to listen and whom to put up with. ``port`` 0 takes a free one."""
+    """Address, certificate and limits of the server; ``port`` 0 takes a free one."""
 
     host: str = "0.0.0.0"
     port: int = 9212
@@ -92,7 +92,7 @@ class GatewaySettings:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a logger made of a request: its word (9011), the result (9012), and what it sent in between."""
+    """A logger's answer to a request: acceptance (9011), result (9012), and the fields sent in between."""
 
     qn_rtn: int | None
     exe_rtn: int | None
@@ -105,7 +105,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Counters:
-    """What the gateway did since it started. Written by its thread."""
+    """Counts since the gateway started, written by its thread."""
 
     connected: int = 0
     turned_away: int = 0
@@ -120,14 +120,13 @@ class Counters:
 
 
 @dataclass(slots=True)
-class _Exchange:
-    """A request on its way: sent, sent again, accepted, done."""
+class _Request:
+    """A request to a logger and its progress: sent, repeated, accepted, done."""
 
     mn: str
     command: Command
     result: "Future[Answer]"
     qn: str = ""
-    about: Packet | None = None
     tries: int = 0
     until: float = 0.0
     qn_rtn: int | None = None
@@ -135,7 +134,7 @@ class _Exchange:
 
 
 class Gateway:
-    """The server. ``command`` may be called from any thread; everything else runs on the gateway's own."""
+    """The server; ``start``, ``stop``, ``quiesce`` and ``command`` may be called from any thread."""
 
     def __init__(self, settings: GatewaySettings, intake: Intake, clock_ms: Callable[[], int]) -> None:
         self.settings = settings
@@ -146,13 +145,13 @@ class Gateway:
         self.intake = intake
         self.lane = intake.lane("hj212")
         self.assembler: Assembler[_Connection] = Assembler()
-        self.buffer = memoryview(bytearray(READ_BYTES))  # one for all: what is read is dealt with before the next read
+        self.buffer = memoryview(bytearray(READ_BYTES))  # shared: each read is handled before the next
         self.by_mn: dict[str, _Connection] = {}
-        self.strangers = Strangers()
+        self.sender_limits = SenderLimits()
         self._connections: set[_Connection] = set()
         self._last_at: dict[str, int] = {}
-        self._holes: dict[str, deque[tuple[int, int]]] = {}
-        self._durable: list[tuple[Bundle[_Connection], Receipt, Fault | None]] = []
+        self._gaps: dict[str, deque[tuple[int, int]]] = {}
+        self._receipts: list[tuple[Bundle[_Connection], Receipt, Fault | None]] = []
         self._numbers = itertools.count()
         self._last_qn_ms = 0
         self._stopping = False
@@ -160,12 +159,12 @@ class Gateway:
         self._loop = asyncio.SelectorEventLoop()
         self._server: asyncio.Server | None = None
         self._thread = threading.Thread(target=self._run, name="hj212", daemon=True)
-        intake.after_batch(self._tell)
+        intake.after_batch(self._pass_receipts)
 
     # -- for the other threads ---------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Listen; raises ConfigurationError when the address cannot be used."""
+        """Listen; raises ConfigurationError where the address cannot be used."""
         _allow_open_files(self.settings.max_connections + 200)
         self._last_at = {mn: at for mn, one in self.loggers.items() if (at := one.last_at_ms) is not None}
         s = self.settings
@@ -176,20 +175,20 @@ class Gateway:
                 )
             )
         except OSError as error:
-            said = sentence("settings.hj212_port", host=s.host, port=s.port, error=error.strerror)
-            raise ConfigurationError(said) from error
+            message = sentence("settings.hj212_port", host=s.host, port=s.port, error=error.strerror)
+            raise ConfigurationError(message) from error
         self.port = self._server.sockets[0].getsockname()[1]
         self.listening_since_ms = self.clock_ms()
         self._thread.start()
 
     def quiesce(self) -> None:
-        """Take nothing new; what is with the intake is still answered."""
-        self._call(self._close_door)
+        """Take no new frames; those with the intake are still answered."""
+        self._call(self._stop_accepting)
 
     def stop(self) -> None:
-        """Send the answers that wait, then leave."""
+        """Send the waiting answers, then stop."""
         if self._thread.is_alive():
-            self._call(self._leave)
+            self._call(self._close)
             self._thread.join(10)
 
     @property
@@ -202,29 +201,29 @@ class Gateway:
 
     @property
     def loggers(self) -> Mapping[str, Logger]:
-        """The registered loggers as the site knows them now."""
+        """MN → registered logger."""
         return self.intake.site.loggers
 
     def command(self, station: str, command: Command) -> "Future[Answer]":
-        """Ask something of the station's logger.
+        """Send a request to the station's logger.
 
-        The future fails with NotFound when none of the station is connected, and with NoAnswer when it does not answer
-        or too much is waiting to be asked already.
+        The future fails with NotFound where no logger of the station is connected, and with NoAnswer where it does not
+        answer or too many requests wait.
         """
         result: Future[Answer] = Future()
         result.set_running_or_notify_cancel()
-        self._call(lambda: self._ask_station(station, command, result))
+        self._call(lambda: self._request_from_station(station, command, result))
         return result
 
     def _call(self, what: Callable[[], None]) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(what)
 
-    def _tell(self) -> None:
-        """On the intake's thread, after a batch: hand all its receipts over at once."""
-        if self._durable:
-            told, self._durable = self._durable, []
-            self._call(lambda: self._answer_all(told))
+    def _pass_receipts(self) -> None:
+        """Pass the receipts of a batch to the loop; called on the intake's thread."""
+        if self._receipts:
+            receipts, self._receipts = self._receipts, []
+            self._call(lambda: self._answer_all(receipts))
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -243,12 +242,12 @@ class Gateway:
         return self._loop.time()
 
     def next_qn(self) -> str:
-        """A QN that no other request of ours has."""
+        """A request number that is not used yet."""
         self._last_qn_ms = max(self.clock_ms(), self._last_qn_ms + 1)
         return write_qn(self._last_qn_ms)
 
-    def came(self, connection: "_Connection") -> bool:
-        """Whether there is room for one more."""
+    def add_connection(self, connection: "_Connection") -> bool:
+        """Register a connection; false where there are too many."""
         if self._stopping or len(self._connections) >= self.settings.max_connections:
             self.counters.turned_away += 1
             return False
@@ -256,7 +255,7 @@ class Gateway:
         self.counters.connected += 1
         return True
 
-    def went(self, connection: "_Connection") -> None:
+    def remove_connection(self, connection: "_Connection") -> None:
         self._connections.discard(connection)
         for mn in connection.mns:
             if self.by_mn.get(mn) is connection:
@@ -268,17 +267,17 @@ class Gateway:
 
     @property
     def is_overloaded(self) -> bool:
-        """Whether the intake is so far behind that reading on would only fill memory."""
+        """Whether the intake is full."""
         return self.lane.full
 
     def hand_over(self, bundle: "Bundle[_Connection]", mn: str, fault: Fault | None = None) -> None:
-        """To the intake; the parts that wait are answered when they are durable.
+        """Hand a message to the intake; its waiting parts are answered once it is durable.
 
-        Of senders that are not proven only so much is kept a day; what is more is counted, and refused like the rest.
+        Data of unauthenticated senders over the daily limit are only counted, and refused.
         """
         if not self._may_keep(bundle, mn, fault):
             self.counters.left_out += 1
-            self.leave_out()
+            self.count_left_out()
             for part in bundle.waiting:
                 part.owner.refuse(part.packet, fault)
             return
@@ -289,66 +288,66 @@ class Gateway:
             part.owner.in_flight += 1
 
         def durable(receipt: Receipt) -> None:
-            self._durable.append((bundle, receipt, fault))
+            self._receipts.append((bundle, receipt, fault))
 
         self.lane.put(Waiting(message, durable))
 
     def _may_keep(self, bundle: "Bundle[_Connection]", mn: str, fault: Fault | None) -> bool:
         owner = bundle.parts[0].owner
         if fault is None:
-            proven = all(unproven(part.packet, mn, self.loggers) is None for part in bundle.parts)
+            authenticated = all(unproven(part.packet, mn, self.loggers) is None for part in bundle.parts)
         else:
-            proven = bool(owner.mns)
-        return proven or self.strangers.may_keep(owner.peer, len(bundle.raw), self.now())
+            authenticated = bool(owner.mns)
+        return authenticated or self.sender_limits.may_keep(owner.peer, len(bundle.raw), self.now())
 
-    def leave_out(self) -> None:
-        """Enter a message that is not kept into the ledger of the day."""
+    def count_left_out(self) -> None:
+        """Count a message that is not kept in the ledger of the day."""
         self.intake.site.ledger.leave_out(beijing_day(self.clock_ms()).isoformat())
 
     def identified(self, connection: "_Connection", mn: str) -> None:
-        """A logger we know speaks on this connection; what it left half open elsewhere is closed."""
+        """Note that a registered logger uses this connection; its earlier connection is dropped."""
         before = self.by_mn.get(mn)
         if before is connection:
             return
         self.by_mn[mn] = connection
         connection.mns.add(mn)
-        self.strangers.proved(connection.peer, mn)
+        self.sender_limits.proved(connection.peer, mn)
         if before is not None:
             before.mns.discard(mn)
             if not before.mns:
                 before.drop("the logger has connected anew")
-        for hole in list(self._holes.get(mn, ())):
-            self._ask_for(mn, *hole, first=Cn.MINUTE)
+        for gap in list(self._gaps.get(mn, ())):
+            self._request_gap(mn, *gap, first=Cn.MINUTE)
 
-    def _answer_all(self, told: list[tuple["Bundle[_Connection]", Receipt, Fault | None]]) -> None:
-        for bundle, receipt, fault in told:
+    def _answer_all(self, receipts: list[tuple["Bundle[_Connection]", Receipt, Fault | None]]) -> None:
+        for bundle, receipt, fault in receipts:
             for part in bundle.waiting:
                 part.owner.durable(part, receipt, fault)
 
     async def _sweep(self) -> None:
-        """What only the clock notices: idle connections, unanswered requests, parts whose rest never came."""
+        """Handle timeouts: idle connections, unanswered requests, incomplete bundles."""
         while True:
             await asyncio.sleep(SWEEP_S)
             try:
                 now = self.now()
-                crowded = self.is_overloaded
+                overloaded = self.is_overloaded
                 for connection in list(self._connections):
-                    connection.check_timeouts(now, crowded)
+                    connection.check_timeouts(now, overloaded)
                 for bundle in self.assembler.expire(self.clock_ms()):
                     first = bundle.parts[0]
                     self.hand_over(bundle, first.packet.mn or first.owner.mn)
-            except Exception:  # whatever it is, the others must be served
+            except Exception:  # the other connections must still be served
                 log.exception("hj212 sweep failed")
 
-    def _close_door(self) -> None:
+    def _stop_accepting(self) -> None:
         self._stopping = True
         if self._server is not None:
             self._server.close()
         for connection in self._connections:
             connection.pause()
 
-    def _leave(self) -> None:
-        self._close_door()
+    def _close(self) -> None:
+        self._stop_accepting()
         for connection in list(self._connections):
             connection.finish()
         self._loop.call_later(0.2, self._loop.stop)
@@ -358,33 +357,33 @@ class Gateway:
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    def _ask_station(self, station: str, command: Command, result: "Future[Answer]") -> None:
+    def _request_from_station(self, station: str, command: Command, result: "Future[Answer]") -> None:
         mns = [mn for mn, one in self.loggers.items() if one.station == station and mn in self.by_mn]
         if not mns:
             result.set_exception(NotFound(sentence("device.no_logger", station=station)))
         else:
-            self.by_mn[mns[0]].ask(_Exchange(mns[0], command, result))
+            self.by_mn[mns[0]].ask(_Request(mns[0], command, result))
 
-    def _ask(self, mn: str, command: Command, then: Callable[[Answer | None], None] = lambda _: None) -> None:
-        """Ask on our own account; ``then`` learns what came of it, None when nothing did."""
+    def _request(self, mn: str, command: Command, then: Callable[[Answer | None], None] = lambda _: None) -> None:
+        """Send a request of our own; ``then`` gets the answer, None without one."""
         result: Future[Answer] = Future()
         result.add_done_callback(lambda f: then(None if f.exception() else f.result()))
         if (connection := self.by_mn.get(mn)) is not None:
-            connection.ask(_Exchange(mn, command, result))
+            connection.ask(_Request(mn, command, result))
 
     def check_clock(self, connection: "_Connection", packet: Packet) -> None:
-        """Set the clock of a logger whose QN is far from our time."""
+        """Set the clock of a logger whose QN differs from our time."""
         sent = qn_time(packet.qn)
-        off = sent is not None and abs(sent - self.clock_ms()) > CLOCK_OFF_S * 1000
+        off = sent is not None and abs(sent - self.clock_ms()) > CLOCK_TOLERANCE_S * 1000
         if self.settings.set_clock and packet.mn and (off or packet.cn == Cn.TIME_NOTICE):
-            again = connection.clock_set.get(packet.mn)
-            if again is None or self.now() - again > CLOCK_AGAIN_S:
+            last_set = connection.clock_set.get(packet.mn)
+            if last_set is None or self.now() - last_set > CLOCK_RETRY_S:
                 connection.clock_set[packet.mn] = self.now()
-                self._ask(packet.mn, exchange.set_time())
+                self._request(packet.mn, exchange.set_time())
 
     def request_missing(self, mn: str, cn: str, at_ms: int) -> None:
-        """Ask for what is missing between the last reading of this logger and this one."""
-        if at_ms > self.clock_ms() + HOLE_MS:
+        """Request the data between the last reading of this logger and this one, where there is a gap."""
+        if at_ms > self.clock_ms() + GAP_MS:
             return  # its clock is wrong
         last = self._last_at.get(mn)
         self._last_at[mn] = at_ms if last is None else max(last, at_ms)
@@ -393,26 +392,26 @@ class Gateway:
         registry = self.intake.site.history.registry
         logger = self.loggers.get(mn)
         interval_ms = registry[logger.station].interval_s * 1000 if logger and logger.station in registry else 0
-        if at_ms - last <= max(HOLE_MS, 2 * interval_ms, 2 * 3_600_000 if cn == Cn.HOUR else 0):
+        if at_ms - last <= max(GAP_MS, 2 * interval_ms, 2 * 3_600_000 if cn == Cn.HOUR else 0):
             return
-        hole = (max(last, at_ms - OLDEST_HOLE_MS), at_ms)
-        holes = self._holes.setdefault(mn, deque(maxlen=MOST_HOLES))
-        if hole not in holes:
-            holes.append(hole)
-        self._ask_for(mn, *hole, first=Cn.HOUR if cn == Cn.HOUR else Cn.MINUTE)
+        gap = (max(last, at_ms - MAX_GAP_MS), at_ms)
+        gaps = self._gaps.setdefault(mn, deque(maxlen=MAX_GAPS))
+        if gap not in gaps:
+            gaps.append(gap)
+        self._request_gap(mn, *gap, first=Cn.HOUR if cn == Cn.HOUR else Cn.MINUTE)
 
-    def _ask_for(self, mn: str, begin_ms: int, end_ms: int, first: str) -> None:
-        """Minute data of a hole, and hour data where there are none."""
+    def _request_gap(self, mn: str, begin_ms: int, end_ms: int, first: str) -> None:
+        """Request the minute data of a gap, and the hour data where there are none."""
 
         def then(answer: Answer | None) -> None:
             if answer is None:
-                return  # it is asked again when the logger has connected anew
+                return  # requested again when the logger reconnects
             if not answer.done and first == Cn.MINUTE:
-                self._ask_for(mn, begin_ms, end_ms, first=Cn.HOUR)
-            elif (begin_ms, end_ms) in self._holes.get(mn, ()):
-                self._holes[mn].remove((begin_ms, end_ms))
+                self._request_gap(mn, begin_ms, end_ms, first=Cn.HOUR)
+            elif (begin_ms, end_ms) in self._gaps.get(mn, ()):
+                self._gaps[mn].remove((begin_ms, end_ms))
 
-        self._ask(mn, exchange.fetch(first, begin_ms, end_ms), then)
+        self._request(mn, exchange.fetch(first, begin_ms, end_ms), then)
 
 
 class _Connection(asyncio.BufferedProtocol):
@@ -422,13 +421,13 @@ class _Connection(asyncio.BufferedProtocol):
         self._gateway = gateway
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
-        self._since = self._heard = gateway.now()
-        self._rubbish = 0
+        self._connected_at = self._last_frame_at = gateway.now()
+        self._broken_in_row = 0
         self._reading_paused = False
         self._writing_paused = False
         self._ended = False
-        self._asked: deque[_Exchange] = deque()
-        self._talk: Packet | None = None
+        self._requests: deque[_Request] = deque()
+        self._last_packet: Packet | None = None
         self.in_flight = 0
         self.mns: set[str] = set()
         self.mn = ""
@@ -441,58 +440,58 @@ class _Connection(asyncio.BufferedProtocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self.peer = peer_of(transport.get_extra_info("peername"))
-        if not self._gateway.came(self):
+        if not self._gateway.add_connection(self):
             transport.abort()
             return
-        transport.set_write_buffer_limits(high=WRITE_BYTES)
+        transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._gateway.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
-            self._take(self._reader.feed(bytes(self._gateway.buffer[:nbytes])))
-        except Exception:  # a fault of ours on one connection must not end the loop for all
+            self._handle(self._reader.feed(bytes(self._gateway.buffer[:nbytes])))
+        except Exception:  # must not end the loop for all connections
             log.exception("hj212 connection failed", mn=self.mn)
             self.drop("a fault of ours")
             return
-        self._breathe()
+        self._update_reading()
 
     def eof_received(self) -> bool:
-        """The logger has said all it will; it still gets the answers that are due."""
+        """The logger closed its side; it still gets its answers."""
         self._ended = True
-        self._take(self._reader.close())
+        self._handle(self._reader.close())
         return self.in_flight > 0 and not self._gateway.encrypted  # TLS has no half-closed connection
 
     def pause_writing(self) -> None:
         self._writing_paused = True
-        self._breathe()
+        self._update_reading()
 
     def resume_writing(self) -> None:
         self._writing_paused = False
-        self._breathe()
+        self._update_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._gateway.went(self)
+        self._gateway.remove_connection(self)
         if not self._ended:
-            self._take(self._reader.close())
-        for waiting in self._asked:
+            self._handle(self._reader.close())
+        for waiting in self._requests:
             waiting.result.set_exception(NoAnswer(sentence("device.logger_left", mn=waiting.mn)))
-        self._asked.clear()
+        self._requests.clear()
         self._transport = None
 
     # -- the gateway calls -------------------------------------------------------------------------------------------
 
-    def check_timeouts(self, now: float, crowded: bool) -> None:
-        """Called a few times a second."""
+    def check_timeouts(self, now: float, overloaded: bool) -> None:
+        """Drop the connection where it is idle; resume reading; repeat requests. Called every :data:`SWEEP_S`."""
         known = bool(self.mns)
-        if not known and now - self._since > HELLO_S:
+        if not known and now - self._connected_at > HELLO_S:
             self.drop("nothing of a known logger came")
-        elif now - self._heard > self._gateway.settings.idle_s:
+        elif now - self._last_frame_at > self._gateway.settings.idle_s:
             self.drop("it was silent too long")
-        elif self._reading_paused and not crowded:
-            self._breathe()
-        self._press_on(now)
+        elif self._reading_paused and not overloaded:
+            self._update_reading()
+        self._send_request(now)
 
     def pause(self) -> None:
         if self._transport is not None and not self._reading_paused:
@@ -500,89 +499,91 @@ class _Connection(asyncio.BufferedProtocol):
             self._transport.pause_reading()
 
     def finish(self) -> None:
-        """Close once what is to be written is written."""
+        """Close once all answers are written."""
         if self._transport is not None:
             self._transport.close()
 
     def drop(self, why: str) -> None:
-        """Close without waiting for anybody."""
+        """Close at once."""
         if self._transport is not None:
             self._gateway.counters.dropped += 1
             log.info("hj212 connection dropped", mn=self.mn or None, why=why)
             self._transport.abort()
 
     def durable(self, part: Part["_Connection"], receipt: Receipt, fault: Fault | None) -> None:
-        """What this part held is stored, or kept with a reason: now it may be answered."""
+        """Answer a part that is stored or quarantined."""
         self.in_flight -= 1
         packet = part.packet
         reasons = {r.reason for r in receipt.rejected if r.readings is None}
         if packet.wants_answer and packet.qn:
             self._send(self._answer(packet, fault, reasons))
-        if not reasons & _STRANGE and fault is None and packet.mn:
+        if not reasons & _UNAUTHENTICATED and fault is None and packet.mn:
             if self._transport is not None:
-                self._talk = packet
+                self._last_packet = packet
                 self._gateway.identified(self, packet.mn)
                 self._gateway.check_clock(self, packet)
             if packet.cn in DATA and (at := _newest(packet)) is not None:
                 self._gateway.request_missing(packet.mn, packet.cn or "", at)
         if self._ended and self.in_flight == 0:
             self.finish()
-        self._breathe()
+        self._update_reading()
 
-    def ask(self, wanted: _Exchange) -> None:
-        """Ask when the requests before it are through."""
-        if len(self._asked) >= MOST_ASKED or self._transport is None:
-            wanted.result.set_exception(NoAnswer(sentence("device.logger_busy", mn=wanted.mn, count=len(self._asked))))
+    def ask(self, wanted: _Request) -> None:
+        """Queue a request; it is sent when those before it are done."""
+        if len(self._requests) >= MAX_REQUESTS or self._transport is None:
+            wanted.result.set_exception(
+                NoAnswer(sentence("device.logger_busy", mn=wanted.mn, count=len(self._requests)))
+            )
             return
-        self._asked.append(wanted)
-        self._press_on(self._gateway.now())
+        self._requests.append(wanted)
+        self._send_request(self._gateway.now())
 
     # -- frames ------------------------------------------------------------------------------------------------------
 
-    def _take(self, found: list[Any]) -> None:
+    def _handle(self, found: list[Any]) -> None:
         for one in found:
             if isinstance(one, Broken):
-                self._take_broken(one)
+                self._handle_broken(one)
             else:
-                self._heard = self._gateway.now()
-                self._rubbish = 0
+                self._last_frame_at = self._gateway.now()
+                self._broken_in_row = 0
                 self._gateway.counters.frames += 1
-                self._take_packet(parse(one.segment), one.raw)
+                self._handle_packet(parse(one.segment), one.raw)
 
-    def _take_broken(self, broken: Broken) -> None:
-        """Keep it with its reason, and tell the sender as far as the sender can be made out."""
+    def _handle_broken(self, broken: Broken) -> None:
+        """Quarantine a broken frame, and answer the sender where it can be identified."""
         self._gateway.counters.broken += 1
-        self._rubbish += 1
+        self._broken_in_row += 1
         packet = parse(broken.segment)
         mn = packet.mn if packet.mn and MN.fullmatch(packet.mn) else self.mn
-        cut = broken.fault in (Fault.GARBAGE, Fault.CUT)  # who sent half a frame waits in vain and sends it again
+        cut = broken.fault in (Fault.GARBAGE, Fault.CUT)  # half a frame is not answered: its sender repeats it
         part = Part(Packet(None) if cut else packet, broken.raw, self)
         self._gateway.hand_over(Bundle((part,), (part,)), mn, broken.fault)
-        if self._rubbish >= RUBBISH:
-            self.drop(f"{RUBBISH} broken frames one behind the other, the last: {broken.reason}")
+        if self._broken_in_row >= MAX_BROKEN:
+            self.drop(f"{MAX_BROKEN} broken frames one behind the other, the last: {broken.reason}")
 
-    def _take_packet(self, packet: Packet, raw: bytes) -> None:
+    def _handle_packet(self, packet: Packet, raw: bytes) -> None:
         if packet.mn and MN.fullmatch(packet.mn):
             self.mn = packet.mn
         if self._is_answer(packet):
             return
         gateway, mn = self._gateway, (packet.mn or self.mn)[:64]
-        if mn not in self.mns and gateway.strangers.locked(self.peer, mn, gateway.now()):
+        if mn not in self.mns and gateway.sender_limits.locked(self.peer, mn, gateway.now()):
             gateway.counters.locked += 1
-            gateway.leave_out()
+            gateway.count_left_out()
             self.refuse(packet)
             if not self.mns:
                 self.finish()
             return
         if unproven(packet, mn, gateway.loggers) is not None:
-            gateway.strangers.failed(self.peer, mn, packet.pw or "", gateway.now())
+            gateway.sender_limits.failed(self.peer, mn, packet.pw or "", gateway.now())
         for bundle in self._gateway.assembler.add(packet, raw, self, gateway.clock_ms()):
             self._gateway.hand_over(bundle, bundle.parts[0].packet.mn or self.mn)
 
     def refuse(self, packet: Packet, fault: Fault | None = None) -> None:
-        """Answer at once what is not kept, with the words in which a kept stranger is refused."""
+        """Refuse a packet that is not kept, with the same answer as a quarantined one."""
         if packet.wants_answer and packet.qn:
-            self._send(self._answer(packet, fault, _STRANGE))
+            self._send(self._answer(packet, fault, _UNAUTHENTICATED))
 
     def _answer(self, packet: Packet, fault: Fault | None, reasons: Set[Reason]) -> Packet:
         result = QnRtn.REFUSED if reasons & _REFUSED else None
@@ -602,8 +603,8 @@ class _Connection(asyncio.BufferedProtocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(build(packet))
 
-    def _breathe(self) -> None:
-        """Read on, or not."""
+    def _update_reading(self) -> None:
+        """Pause or resume reading, by the frames in flight, the unsent answers and the intake."""
         if self._transport is None or self._transport.is_closing() or self._ended:
             return
         limit = IN_FLIGHT // 2 if self._reading_paused else IN_FLIGHT
@@ -617,8 +618,8 @@ class _Connection(asyncio.BufferedProtocol):
     # -- requests of ours --------------------------------------------------------------------------------------------
 
     def _is_answer(self, packet: Packet) -> bool:
-        """Follow the request that is on its way; true when the packet is nothing but a part of it."""
-        wanted = self._asked[0] if self._asked else None
+        """Match a packet with the current request; true where the packet is part of its answer and no data."""
+        wanted = self._requests[0] if self._requests else None
         mine = wanted is not None and wanted.tries > 0 and (packet.qn == wanted.qn or packet.qn is None)
         if wanted is None or not mine or packet.mn not in (wanted.mn, None):
             return packet.cn in ANSWERS
@@ -626,45 +627,45 @@ class _Connection(asyncio.BufferedProtocol):
             wanted.qn_rtn = _result(packet, "QnRtn")
             wanted.until = self._gateway.now() + RESULT_S
             if wanted.qn_rtn != QnRtn.WILL_EXECUTE:
-                self._done(Answer(wanted.qn_rtn, None, wanted.fields))
+                self._finish_request(Answer(wanted.qn_rtn, None, wanted.fields))
         elif packet.cn == Cn.RESULT:
-            self._done(Answer(wanted.qn_rtn, _result(packet, "ExeRtn"), wanted.fields))
+            self._finish_request(Answer(wanted.qn_rtn, _result(packet, "ExeRtn"), wanted.fields))
         else:
             wanted.fields |= packet.fields
             wanted.until = self._gateway.now() + RESULT_S
         return packet.cn in ANSWERS or (packet.cn == wanted.command.cn and packet.cn not in DATA)
 
-    def _done(self, answer: Answer) -> None:
-        self._asked.popleft().result.set_result(answer)
-        self._press_on(self._gateway.now())
+    def _finish_request(self, answer: Answer) -> None:
+        self._requests.popleft().result.set_result(answer)
+        self._send_request(self._gateway.now())
 
-    def _press_on(self, now: float) -> None:
-        """Send the first request, or send it again; give it up when that was enough."""
-        if not self._asked or self._transport is None:
+    def _send_request(self, now: float) -> None:
+        """Send or repeat the first request; give it up after :data:`RESENDS` repetitions."""
+        if not self._requests or self._transport is None:
             return
-        wanted = self._asked[0]
+        wanted = self._requests[0]
         if wanted.tries and now < wanted.until:
             return
         if wanted.qn_rtn is not None or wanted.tries > RESENDS:
-            self._asked.popleft()
+            self._requests.popleft()
             key = "device.logger_no_result" if wanted.qn_rtn is not None else "device.logger_no_answer"
             wanted.result.set_exception(NoAnswer(sentence(key, mn=wanted.mn, cn=wanted.command.cn)))
-            self._press_on(now)
+            self._send_request(now)
             return
         if not wanted.tries:
             wanted.qn = self._gateway.next_qn()
         wanted.tries += 1
         wanted.until = now + ANSWER_S
         self._gateway.counters.asked += 1
-        self._send(wanted.command.packet(self._about(wanted.mn), wanted.qn, self._gateway.clock_ms()))
+        self._send(wanted.command.packet(self._addressee(wanted.mn), wanted.qn, self._gateway.clock_ms()))
 
-    def _about(self, mn: str) -> Packet:
-        """Whom a request is for: as the logger last named itself, else as it is registered."""
-        if self._talk is not None and self._talk.mn == mn and self._talk.edition is not None:
-            return self._talk
-        known = self._gateway.loggers.get(mn)
-        edition = Edition(known.edition) if known else Edition.E2017
-        st, password = (known.st, known.password) if known else ("21", None)
+    def _addressee(self, mn: str) -> Packet:
+        """The addressing fields of a request: from the logger's last packet, else as it is registered."""
+        if self._last_packet is not None and self._last_packet.mn == mn and self._last_packet.edition is not None:
+            return self._last_packet
+        registered = self._gateway.loggers.get(mn)
+        edition = Edition(registered.edition) if registered else Edition.E2017
+        st, password = (registered.st, registered.password) if registered else ("21", None)
         return Packet(None, st=st, pw=password, mn=mn, flag=flag_of(edition, answer=True))
 
 
@@ -688,13 +689,13 @@ def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(settings.cert_file, settings.key_file)
     except (OSError, ssl.SSLError) as error:
-        said = sentence("settings.hj212_certificate", cert_file=settings.cert_file, error=error)
-        raise ConfigurationError(said) from error
+        message = sentence("settings.hj212_certificate", cert_file=settings.cert_file, error=error)
+        raise ConfigurationError(message) from error
     return context
 
 
 def _allow_open_files(wanted: int) -> None:
-    """Each connection is an open file; a process may have 1,024 by default, and may allow itself more."""
+    """Raise the limit of open files for the connections, as far as the system allows."""
     try:
         import resource
     except ImportError:  # not on Windows, which has no such limit

@@ -1,13 +1,9 @@
-"""MQTT: a persistent session, QoS 1, and an acknowledgement only after the store has committed.
+"""The MQTT source: a persistent session, QoS 1, acknowledged only after the store has committed.
 
-The network thread does nothing but hand messages to the intake, and reads no further while the intake holds as many as
-it may: TCP then slows the broker, which keeps the rest. The broker's own limit of unacknowledged messages is no bound:
-Mosquitto 2.0.11 exceeds its ``max_inflight_messages`` as soon as acknowledgements flow. Packet identifiers belong to
-one connection: what was received before a reconnect is not acknowledged after it, the broker delivers it again.
-
-paho reads a packet with several system calls and writes each acknowledgement with two. In a process with other busy
-threads every one of them is a queue for the interpreter, and that, not the work, sets the latency
-(docs/decisions/0010). So it reads from a buffer, and the acknowledgements of a batch are written together.
+Topics and payloads: :mod:`ingest.sources.mqtt_topics`. The network thread only hands messages to the intake, and stops
+reading while the intake is full: TCP then slows the broker, which keeps the rest. The broker's own limit of
+unacknowledged messages is not relied on: Mosquitto 2.0.11 exceeds its ``max_inflight_messages``. Packet identifiers
+belong to one connection: a message received before a reconnect is not acknowledged after it, and is delivered again.
 """
 
 import selectors
@@ -23,34 +19,29 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import structlog
-from paho.mqtt.client import PINGREQ, PUBACK
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from ingest.intake import Intake, Waiting
 from ingest.pipeline import Receipt
-from sensors.reading import Message
-from sensors.wire import mapping
-from sensors.wire.telemetry import KINDS, topic
+from ingest.sources.mqtt_topics import message_of, subscriptions
+from ingest.sources.paho_client import READ_BYTES, BufferedClient
 
 log = structlog.get_logger(__name__)
 
-OURS = topic("+").split("/")[:2]
-READ_BYTES = 65_536
-PACKETS_AT_ONCE = 500
-SELECT_S = 1.0
-"""The network thread looks up from its sockets so often: for the keepalive, and for room where nobody wakes it."""
+SELECT_TIMEOUT_S = 1.0
+"""How often the network thread checks the keepalive and the room in the intake, at least."""
 RECONNECT_S = (1.0, 15.0)
-"""The first and the longest wait before a connection is tried again; doubled each time."""
+"""First and longest wait before a reconnect; doubled each time."""
 SESSION_DAYS = 7
-"""How long an MQTT 5 broker keeps the session, and with it the queue, while ingest is away."""
+"""How long an MQTT 5 broker keeps the session and its queue while ingest is away."""
 
 
 @dataclass(frozen=True, slots=True)
 class MqttSettings:
-    """Where the broker is and how to sign in; the password is never shown."""
+    """Address, login and limits of a connection to the broker."""
 
     host: str = "127.0.0.1"
     port: int = 1883
@@ -67,32 +58,32 @@ class MqttSettings:
 
 
 class MqttSource:
-    """One connection to the broker, kept up for good; ``mapped`` are the topics of other people's payloads."""
+    """One connection to the broker that reconnects for ever; ``mapped`` are the topics of the mappings."""
 
     def __init__(
         self, settings: MqttSettings, intake: Intake, clock_ms: Callable[[], int], mapped: Sequence[str] = ()
     ) -> None:
-        self._topics = [*(topic("+", kind) for kind in KINDS), *mapped]
+        self._topics = subscriptions(mapped)
         self._settings = settings
         self._intake = intake
         self._clock_ms = clock_ms
         self.lane = intake.lane("mqtt", self._wake)
         self._generation = 0
-        self._durable: list[tuple[int, int]] = []  # (generation, packet identifier), the intake's
-        self._due: deque[list[tuple[int, int]]] = deque()  # the same, a batch at a time, for the network thread
+        self._durable: list[tuple[int, int]] = []  # (generation, packet identifier); of the intake's thread
+        self._to_acknowledge: deque[list[tuple[int, int]]] = deque()  # batches of the same, for the network thread
         self._stopping = threading.Event()
         self._leaving = threading.Event()
         self.connected_since_ms: int | None = None
         self.last_error = ""
         self.received = 0
         self.most_unacknowledged = 0
-        """The most messages this process ever held unacknowledged: the broker's window, when it stays at one figure."""
+        """The most messages held unacknowledged; stays at the broker's window where that is the limit."""
         self.connected = False
-        """Whether the broker has accepted the connection; it may send a backlog before it confirms the topics."""
-        self._accepted = False  # the same, also after the connection was lost
-        self._taken = 0  # of this connection, QoS 1
-        self._settled = 0  # of these, acknowledged
-        self._client = _client(settings, self._may_read_on)
+        """Whether the broker accepted the connection; it may send a backlog before it confirms the subscriptions."""
+        self._accepted = False  # of the last connection, also after it was lost
+        self._received_qos1 = 0  # on this connection
+        self._acknowledged = 0  # on this connection
+        self._client = _client(settings, self._may_read_next)
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
@@ -104,7 +95,7 @@ class MqttSource:
         intake.after_batch(self._acknowledge)
 
     def start(self) -> None:
-        """Connect in the background; a broker that is away now is tried again until it is there."""
+        """Connect in the background; an unavailable broker is tried again."""
         self._thread.start()
 
     @property
@@ -113,25 +104,25 @@ class MqttSource:
 
     @property
     def works(self) -> bool:
-        """Whether the broker has accepted us and sends what we asked for."""
+        """Whether the broker accepted connection and subscriptions."""
         return self.alive and self.connected and not self.last_error
 
     @property
     def unacknowledged(self) -> int:
-        """Messages the broker sent over this connection and has not had acknowledged yet."""
-        return max(0, self._taken - self._settled)
+        """Messages received on this connection and not acknowledged yet."""
+        return max(0, self._received_qos1 - self._acknowledged)
 
     @property
     def window(self) -> int:
-        """How many unacknowledged messages we are ready to hold; a broker may allow fewer."""
+        """The most unacknowledged messages to hold; a broker may allow fewer."""
         return self._settings.receive_max
 
     def quiesce(self) -> None:
-        """Take nothing new: what still arrives stays unacknowledged and is delivered again to the next ingest."""
+        """Take no new messages: what still arrives stays unacknowledged and is delivered again later."""
         self._stopping.set()
 
     def stop(self) -> None:
-        """Send the acknowledgements that wait, then leave; the session stays with the broker."""
+        """Send the waiting acknowledgements, then disconnect; the broker keeps the session."""
         self._stopping.set()
         self._leaving.set()
         self._wake()
@@ -148,32 +139,32 @@ class MqttSource:
             except OSError as error:
                 self.last_error = f"no connection to {s.host}:{s.port}: {error.strerror or type(error).__name__}"
             else:
-                self._converse()
+                self._serve_connection()
                 wait_s = RECONNECT_S[0] if self._accepted else wait_s
             self._leaving.wait(wait_s)
             wait_s = min(2 * wait_s, RECONNECT_S[1])
 
-    def _converse(self) -> None:
-        """Read and write until the connection is over, or we leave."""
+    def _serve_connection(self) -> None:
+        """Read and write until the connection ends or ``stop`` is called."""
         client = self._client
         sock: Any = client.socket()
         self._accepted = self.connected = False
         pinged = time.monotonic()
-        look_s = min(SELECT_S, self._settings.keepalive_s / 4)
+        timeout_s = min(SELECT_TIMEOUT_S, self._settings.keepalive_s / 4)
         with selectors.DefaultSelector() as selector:
             selector.register(self._awake, selectors.EVENT_READ)
             watched = 0
             while sock is not None and self._is_open(sock):
                 if self._leaving.is_set():
-                    self._leave()
+                    self._disconnect()
                     return
                 reading = self._may_read()
                 wanted = selectors.EVENT_READ * reading | selectors.EVENT_WRITE * client.want_write()
-                watched = _watch(selector, sock, watched, wanted)
+                watched = _update_interest(selector, sock, watched, wanted)
                 waiting = reading and sock.pending() > 0
-                ready = {key.fileobj: events for key, events in selector.select(0 if waiting else look_s)}
+                ready = {key.fileobj: events for key, events in selector.select(0 if waiting else timeout_s)}
                 if self._awake in ready:
-                    self._drain()
+                    self._drain_waker()
                 self._send_acknowledgements()
                 if waiting or (reading and ready.get(sock, 0) & selectors.EVENT_READ):
                     client.loop_read()
@@ -182,40 +173,40 @@ class MqttSource:
                 if reading:
                     client.loop_misc()
                 elif time.monotonic() - pinged > self._settings.keepalive_s / 2:
-                    # paho would take the answer, which waits behind what is not read, for missing
+                    # loop_misc would give up the connection: the answer waits behind messages that are not read
                     pinged = time.monotonic()
                     client.ping()
 
     def _is_open(self, sock: Any) -> bool:
-        """Whether this is still the socket of the connection."""
+        """Whether this is still the current socket."""
         return self._client.socket() is sock
 
     def _may_read(self) -> bool:
-        """Whether there is room for a message; the answer to CONNECT is read in any case."""
+        """Whether to read: there is room for a message, or CONNECT was not answered yet."""
         return not self.connected or not (self.lane.full or self._stopping.is_set())
 
-    def _may_read_on(self) -> bool:
-        """Whether the next message may be read at once: not before what is durable has been acknowledged, so that the
-        unacknowledged messages are within the bound, too."""
-        return self._may_read() and not self._due
+    def _may_read_next(self) -> bool:
+        """Whether to read another message at once: acknowledgements go first, so that the unacknowledged messages stay
+        within the limit."""
+        return self._may_read() and not self._to_acknowledge
 
     def _send_acknowledgements(self) -> None:
-        """Those of the batches that became durable, in one go; of an earlier connection, none."""
+        """Acknowledge the durable messages of this connection in one write."""
         self.most_unacknowledged = max(self.most_unacknowledged, self.unacknowledged)
         mids: list[int] = []
-        while self._due:
-            mids += [mid for generation, mid in self._due.popleft() if generation == self._generation]
-        self._settled += len(mids)
+        while self._to_acknowledge:
+            mids += [mid for generation, mid in self._to_acknowledge.popleft() if generation == self._generation]
+        self._acknowledged += len(mids)
         self._client.acknowledge(mids)
 
-    def _leave(self) -> None:
+    def _disconnect(self) -> None:
         self._send_acknowledgements()
         self._client.disconnect()
-        until = time.monotonic() + SELECT_S
+        until = time.monotonic() + SELECT_TIMEOUT_S
         while self._client.want_write() and self._client.socket() is not None and time.monotonic() < until:
             self._client.loop_write()
 
-    def _drain(self) -> None:
+    def _drain_waker(self) -> None:
         with suppress(BlockingIOError):
             self._awake.recv(READ_BYTES)
 
@@ -227,11 +218,11 @@ class MqttSource:
             log.error("mqtt refused", host=self._settings.host, port=self._settings.port, reason=str(reason))
             return
         self._generation += 1
-        self._taken = self._settled = 0
+        self._received_qos1 = self._acknowledged = 0
         self._accepted = self.connected = True
         self.last_error = ""
         log.info("mqtt connected", host=self._settings.host, port=self._settings.port, session=flags.session_present)
-        client.subscribe([(name, 1) for name in self._topics])  # always: a broker may have lost the session
+        client.subscribe([(name, 1) for name in self._topics])  # always, since a broker may have lost the session
 
     def _on_subscribe(
         self, _client: paho.Client, _userdata: Any, _mid: int, reasons: list[ReasonCode], _p: Properties | None
@@ -256,20 +247,20 @@ class MqttSource:
     def _on_message(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         if self._stopping.is_set():
             return
-        due = (self._generation, message.mid) if message.qos else None
-        if due is not None:
-            self._taken += 1
+        packet = (self._generation, message.mid) if message.qos else None
+        if packet is not None:
+            self._received_qos1 += 1
 
         def durable(_receipt: Receipt) -> None:
-            if due is not None:
-                self._durable.append(due)
+            if packet is not None:
+                self._durable.append(packet)
 
         try:
             name = message.topic
-        except UnicodeDecodeError:  # no broker should pass it on; an exception here would leave us deaf
+        except UnicodeDecodeError:  # an exception here would end the network thread
             name = message._topic.decode("utf-8", "replace")
         self.received += 1
-        received = _message(name, bytes(message.payload), self._clock_ms())
+        received = message_of(name, bytes(message.payload), self._clock_ms())
         if received.kind == "event":
             received = replace(received, packet_id=message.mid, redelivered=bool(message.dup))
         self.lane.put(Waiting(received, durable))
@@ -277,52 +268,20 @@ class MqttSource:
     # -- the intake's thread -----------------------------------------------------------------------------------------
 
     def _acknowledge(self) -> None:
-        """What became durable in a batch may be acknowledged."""
-        due, self._durable = self._durable, []
-        if due:
-            self._due.append(due)
+        """Pass the durable messages of a batch to the network thread."""
+        durable, self._durable = self._durable, []
+        if durable:
+            self._to_acknowledge.append(durable)
             self._wake()
 
     def _wake(self) -> None:
-        """There are acknowledgements to send, or there is room again, or it is time to leave."""
+        """Wake the network thread: acknowledgements to send, room in the intake, or stop."""
         with suppress(BlockingIOError):
             self._waker.send(b"\0")
 
 
-def _message(name: str, payload: bytes, now_ms: int) -> Message:
-    """What arrived on a topic: one of ours names the station and the kind, any other is a mapping's to read."""
-    levels = name.split("/")
-    if len(levels) == 4 and levels[:2] == OURS and levels[3] in KINDS:
-        return Message(levels[2], payload, now_ms, "mqtt", name, kind=levels[3])
-    return Message("", payload, now_ms, mapping.SOURCE, name)
-
-
-class _Buffered:
-    """A socket that is read in large pieces and handed on in small ones; ``pending`` tells paho what is left."""
-
-    def __init__(self, sock: Any) -> None:
-        self._socket = sock
-        self._data = memoryview(b"")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._socket, name)
-
-    def pending(self) -> int:
-        inside = self._socket.pending() if hasattr(self._socket, "pending") else 0  # what TLS has already decrypted
-        return len(self._data) + int(inside)
-
-    def recv(self, size: int) -> bytes:
-        if not self._data:
-            data = self._socket.recv(READ_BYTES)
-            if len(data) <= size:
-                return bytes(data)
-            self._data = memoryview(data)
-        piece, self._data = self._data[:size], self._data[size:]
-        return bytes(piece)
-
-
-def _watch(selector: selectors.BaseSelector, sock: Any, watched: int, wanted: int) -> int:
-    """Look for other events of a socket from now on, if need be; returns ``wanted``."""
+def _update_interest(selector: selectors.BaseSelector, sock: Any, watched: int, wanted: int) -> int:
+    """Register the socket for the ``wanted`` events where they differ from the ``watched`` ones; returns ``wanted``."""
     if watched and not wanted:
         selector.unregister(sock)
     elif wanted and not watched:
@@ -332,46 +291,9 @@ def _watch(selector: selectors.BaseSelector, sock: Any, watched: int, wanted: in
     return wanted
 
 
-class _Client(paho.Client):
-    """paho's client on a buffered socket, with acknowledgements that are written together.
-
-    Three methods of paho's are used that it does not promise to keep (``_create_socket``, ``_handle_on_message``,
-    ``_packet_queue``): its version is pinned, and a test names them.
-    """
-
-    may_read: Callable[[], bool]
-
-    def _create_socket(self) -> Any:
-        return _Buffered(super()._create_socket())
-
-    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
-        """Read what has arrived, as long as there is room: not one packet for each look at the socket."""
-        for _ in range(PACKETS_AT_ONCE):
-            code = super().loop_read(max_packets)
-            sock: Any = self.socket()
-            if code or sock is None or not sock.pending() or not self.may_read():
-                return code
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
-
-    def _handle_on_message(self, message: paho.MQTTMessage) -> None:
-        """Straight to the one callback: there are no topic filters to search for each message."""
-        if self.on_message is not None:
-            self.on_message(self, None, message)
-
-    def acknowledge(self, mids: list[int]) -> None:
-        """PUBACK for QoS 1 messages; the four bytes are the same in MQTT 3.1.1 and 5 (success needs no reason)."""
-        if mids and self.socket() is not None:
-            packets = b"".join(b"\x40\x02" + mid.to_bytes(2, "big") for mid in mids)
-            self._packet_queue(PUBACK, packets, 0, 1)
-
-    def ping(self) -> None:
-        """Tell the broker that we are still there, without waiting for its answer."""
-        self._packet_queue(PINGREQ, b"\xc0\x00", 0, 0)
-
-
-def _client(s: MqttSettings, may_read: Callable[[], bool]) -> _Client:
+def _client(s: MqttSettings, may_read: Callable[[], bool]) -> BufferedClient:
     five = s.version == 5
-    client = _Client(
+    client = BufferedClient(
         CallbackAPIVersion.VERSION2,
         client_id=s.client_id,
         clean_session=None if five else False,
@@ -385,7 +307,7 @@ def _client(s: MqttSettings, may_read: Callable[[], bool]) -> _Client:
 
 
 def sign_in(client: paho.Client, s: MqttSettings) -> None:
-    """Give a client the login and certificates of the settings, and let it reconnect for good."""
+    """Set login, certificates and reconnect delays of a client."""
     if s.user is not None:
         client.username_pw_set(s.user, s.password)
     if s.tls:

@@ -1,4 +1,4 @@
-"""What fires, and what fired, in the database, so that a restart pages nobody twice (design rule 8)."""
+"""Active alarms and earlier firings in the database, so that a restart notifies nobody twice."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +16,7 @@ from sensors.maintenance import FAR_MS
 
 
 def load(connection: sa.Connection) -> dict[Key, Alarm]:
-    """All firing conditions."""
+    """All active alarms."""
     return {
         (row.rule, row.station, row.parameter): Alarm(
             row.cause, row.fired_at_ms, row.since_ms, row.retrospective, row.held
@@ -26,7 +26,7 @@ def load(connection: sa.Connection) -> dict[Key, Alarm]:
 
 
 def gateway_recoveries(connection: sa.Connection) -> dict[tuple[str, str], int]:
-    """When a silent gateway spoke again, ms by (rule, gateway): the incidents tell."""
+    """(rule, gateway) → when a silent gateway sent again (ms), from the incidents."""
     one = incident_condition.c
     query = (
         sa.select(one.rule, one.station, sa.func.max(one.resolved_at_ms))
@@ -38,9 +38,9 @@ def gateway_recoveries(connection: sa.Connection) -> dict[tuple[str, str], int]:
 
 
 def past_firings(connection: sa.Connection, windows_ms: Mapping[str, int]) -> dict[Key, tuple[int, ...]]:
-    """When the conditions of these rules fired within their windows (ms), oldest first: the incidents tell.
+    """When the conditions of these rules fired within their flap windows (ms), oldest first, from the incidents.
 
-    What was withdrawn never fired.
+    Withdrawn firings do not count.
     """
     if not windows_ms:
         return {}
@@ -56,7 +56,7 @@ def past_firings(connection: sa.Connection, windows_ms: Mapping[str, int]) -> di
     book = active_findings.of_rules(connection, windows_ms.keys(), since_ms=since_ms)
     found: dict[Key, tuple[int, ...]] = {}
     for rule, station, parameter, at_ms, id_ in connection.execute(query):
-        # an incident may hold several stations: the id says which of them it was
+        # an incident may have several stations: the finding id tells which
         key = rule, station, parameter
         mine = active_findings.ids_of(Change.FIRED, *key, at_ms)
         if id_.partition(".")[0] in mine and at_ms not in found.get(key, ()) and not book.is_withdrawn(*key, at_ms):
@@ -65,7 +65,7 @@ def past_firings(connection: sa.Connection, windows_ms: Mapping[str, int]) -> di
 
 
 def published_exceedances(connection: sa.Connection, key: Key) -> list[PublishedExceedance]:
-    """The crossings of a condition that people were told of and nobody took back, oldest first: the incidents tell."""
+    """The exceedances of a condition that were published and not withdrawn, oldest first, from the incidents."""
     rule, station, parameter = key
     entry, one = incident_entry.c, incident_condition.c
     there = sa.select(one.incident_id).where(one.rule == rule, one.station == station, one.parameter == parameter)
@@ -91,7 +91,7 @@ def published_exceedances(connection: sa.Connection, key: Key) -> list[Published
 
 
 def save(connection: sa.Connection, alarms: dict[Key, Alarm], changed: set[Key]) -> None:
-    """Make the rows of these keys what is remembered."""
+    """Save the alarms of the changed keys."""
     for key in changed:
         rule, station, parameter = key
         mine = (table.c.rule == rule) & (table.c.station == station) & (table.c.parameter == parameter)

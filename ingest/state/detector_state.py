@@ -1,8 +1,7 @@
-"""What a restart could not read from the stored readings, in the database.
+"""Saved state of the quality tests and event detectors, for what a restart cannot rebuild from stored readings.
 
-What the quality tests learned of every series, and the event detector of every station, is written down once a day;
-between two such moments nothing is lost: the readings themselves are stored, and teach the same again. When a station
-had an alarm, when it spoke again after a pause, and which clocks seem wrong, is written down as it changes.
+The state of every series and station is saved once a day; readings since then are replayed after a restart. Alarms of a
+station, when it sent again after a pause, and clock errors are saved as they change.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,11 @@ from ingest.rules.device_clock import ClockError
 from ingest.storage.tables import memory as table
 
 STATION = ""
-"""Stands for the parameter where something is of the station as a whole."""
+"""Stands for the parameter in the state of a whole station (sudden events)."""
 HOURLY = "@hours"
-"""Likewise, of the hours and days of the station."""
+"""Likewise, for slow events."""
 RESUMED = "resumed"
-"""Likewise, of when a station spoke again after a pause."""
+"""Likewise, for when a station sent again after a pause."""
 _CLOCK = "clock"
 
 _INTO = "INSERT INTO memory (station, parameter, upto_ms, body)"
@@ -29,37 +28,37 @@ _AGAIN = "ON CONFLICT (station, parameter) DO UPDATE SET upto_ms = excluded.upto
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """All that the readings up to ``upto_ms`` taught; an empty ``body``: nothing, the series begins after it."""
+    """The state after the readings up to ``upto_ms``; an empty ``body``: the series begins after it."""
 
     upto_ms: int
     body: bytes
 
 
 def load(connection: sa.Connection, station: str) -> dict[str, SavedState]:
-    """By parameter, what is written down of a station."""
+    """Parameter → saved state of a station."""
     query = sa.select(table.c.parameter, table.c.upto_ms, table.c.body).where(table.c.station == station)
     return {row.parameter: SavedState(row.upto_ms, bytes(row.body)) for row in connection.execute(query)}
 
 
 def save(connection: sa.Connection, rows: Sequence[tuple[str, str, SavedState]]) -> None:
-    """Write down what these series (station, parameter; each once) have learned; the rest stays as it is."""
+    """Save the states of these series (station, parameter, state); each series occurs once."""
     written = [(station, parameter, one.upto_ms, one.body) for station, parameter, one in rows]
     insert_many(connection, _INTO, written, _AGAIN)
 
 
 def resumed(stations: Sequence[str], when: Mapping[int, int]) -> list[tuple[str, str, SavedState]]:
-    """What is to be written down of stations, by position, that spoke again."""
+    """The rows to save for stations (registry position → ms) that sent again after a pause."""
     return [(stations[i], RESUMED, SavedState(at_ms, b"")) for i, at_ms in when.items()]
 
 
 def clocks(connection: sa.Connection) -> dict[str, ClockError]:
-    """By station, the clocks that seem wrong."""
+    """Station → its clock error."""
     query = sa.select(table.c.station, table.c.body).where(table.c.parameter == _CLOCK)
     return {row.station: ClockError(*msgspec.json.decode(row.body)) for row in connection.execute(query)}
 
 
 def save_clocks(connection: sa.Connection, changed: Mapping[str, ClockError | None]) -> None:
-    """Write down these clocks; one that is right again is forgotten."""
+    """Save clock errors; None deletes one."""
     right = [station for station, off in changed.items() if off is None]
     if right:
         connection.execute(sa.delete(table).where(table.c.parameter == _CLOCK, table.c.station.in_(right)))

@@ -1,4 +1,4 @@
-"""Every version of a rule that was ever in force, so that an old incident can show what raised it."""
+"""All versions of rules that were ever in force, so that an old incident can show its rule."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -29,24 +29,24 @@ class Version:
 
 
 def keep(connection: sa.Connection, rules: Rules, catalogue: Catalogue, now_ms: int) -> None:
-    """These rules are in force from now on, and those that no longer are end now: each an entry of the trail."""
-    told: list[audit_trail.NewEntry] = []
+    """Record that these rules are in force from now on and others end, each with an entry in the audit trail."""
+    entries: list[audit_trail.NewEntry] = []
     known = {(row.rule, row.version): row.until_ms for row in connection.execute(sa.select(table))}
     current = {(rule.id, rule.version): rule for rule in rules}
     for key, until_ms in known.items():
         mine = (table.c.rule == key[0]) & (table.c.version == key[1])
         if key in current and until_ms is not None:
             connection.execute(sa.update(table).where(mine).values(since_ms=now_ms, until_ms=None))
-            told.append(_entry("in_force", current[key], catalogue, now_ms))
+            entries.append(_entry("in_force", current[key], catalogue, now_ms))
         elif key not in current and until_ms is None:
             connection.execute(sa.update(table).where(mine).values(until_ms=now_ms))
             body = {"version": key[1]}
-            told.append(audit_trail.NewEntry("rule.ended", "rule", key[0], body, "riverchief", now_ms))
+            entries.append(audit_trail.NewEntry("rule.ended", "rule", key[0], body, "riverchief", now_ms))
     new = []
     for key, rule in current.items():
         if key not in known:
             text = explain.sentence(rule, catalogue)
-            told.append(_entry("in_force", rule, catalogue, now_ms))
+            entries.append(_entry("in_force", rule, catalogue, now_ms))
             new.append(
                 {
                     "rule": rule.id,
@@ -61,11 +61,11 @@ def keep(connection: sa.Connection, rules: Rules, catalogue: Catalogue, now_ms: 
             )
     if new:
         connection.execute(sa.insert(table), new)
-    audit_trail.append_many(connection, told)
+    audit_trail.append_many(connection, entries)
 
 
 def _entry(what: str, rule: Any, catalogue: Catalogue, now_ms: int) -> audit_trail.NewEntry:
-    """A version of a rule, in its own words."""
+    """The audit entry of a version of a rule."""
     body = {
         "version": rule.version,
         "kind": rule.kind,
@@ -101,5 +101,5 @@ def version(connection: sa.Connection, rule: str, version: str) -> Version:
 
 def _version(row: sa.Row[tuple[object, ...]]) -> Version:
     v = row._mapping
-    said = Text(v["text_zh"], v["text_en"])
-    return Version(v["rule"], v["version"], v["kind"], v["colour"], v["body"], said, v["since_ms"], v["until_ms"])
+    text = Text(v["text_zh"], v["text_en"])
+    return Version(v["rule"], v["version"], v["kind"], v["colour"], v["body"], text, v["since_ms"], v["until_ms"])

@@ -1,5 +1,7 @@
-"""What ingest remembers of every series: its newest reading, what the quality tests compare with, and the state of
-the rules. All of it is rebuilt from the stores when a station is first heard of after a start (design rule 8)."""
+"""The state of every series in memory: newest reading, quality-test state, rule conditions.
+
+It is rebuilt from the stores when a station is first needed after a start.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -30,13 +32,13 @@ from sensors.stations import Registry
 
 NEVER = -1
 SHORTEST_S = FLAT_SECONDS + 3600
-"""The quality tests look back this far: the longest run a stuck sensor needs, and an hour to see where it began."""
-ENOUGH = KEEP + 4
-"""Readings a series wants behind it; looked up one by one where the look-back holds fewer (slow analysers)."""
+"""Look-back of the quality tests: the longest flat line, and an hour before its beginning."""
+MIN_READINGS = KEEP + 4
+"""Readings needed of a series; older ones are read where the look-back holds fewer (slow analysers)."""
 
 
 class SeriesHistory:
-    """Columns by series; a series is one parameter at one station."""
+    """State as columns by series; a series is one parameter at one station."""
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class SeriesHistory:
         catalogue: Catalogue,
         learned: Callable[[str], Mapping[str, SavedState]],
     ) -> None:
-        """``learned`` tells what is written down of a station's series, by parameter."""
+        """``learned`` gives the saved state of a station, by parameter."""
         self.registry = registry
         self.memory = SeriesState()
         self.watched = SuddenEventState()
@@ -54,7 +56,7 @@ class SeriesHistory:
         self.slow = SlowEventState()
         self.slow.grow(len(registry.stations))
         self.network: Network = NOBODY
-        """Who is whose neighbour."""
+        """The neighbours of each station."""
         self.checks = checks
         self._store = store
         self._learned = learned
@@ -65,13 +67,13 @@ class SeriesHistory:
         self.parameter = np.zeros(0, np.int32)
         self.newest = np.full(0, NEVER, np.int64)
         self.heard = np.full(len(registry.stations), NEVER, np.int64)
-        self.resumed = np.zeros(len(registry.stations), np.int64)  # when they spoke again after a pause
+        self.resumed = np.zeros(len(registry.stations), np.int64)  # when each sent again after a pause (ms)
         self._pause_ms = _pause_ms(registry)
         rules = checks.rules
         self.lookback_ms = [int(1000 * max(SHORTEST_S, rules.lookback_s(p.key))) for p in catalogue.parameters]
 
     def adopt(self, registry: Registry) -> None:
-        """Go on with a newer registry; stations keep their positions, new ones are appended."""
+        """Use a newer registry with appended stations. Raises ValueError where a station changed."""
         more = len(registry.stations) - len(self.registry.stations)
         changed = [
             i for i, (old, new) in enumerate(zip(self.registry.stations, registry.stations, strict=False)) if old != new
@@ -88,7 +90,7 @@ class SeriesHistory:
         self.registry = registry
 
     def series(self, station: Codes, parameter: Codes, now_ms: int) -> Ints:
-        """(n,) the series of each reading; stations not heard of since the start are loaded from the store first."""
+        """(n,) the series of each reading; stations that are not loaded yet are loaded first."""
         if not self._loaded[station].all():
             self.ensure_loaded(distinct(station).tolist(), now_ms)
         found = self._of[station, parameter]
@@ -99,22 +101,22 @@ class SeriesHistory:
         return self._of[station, parameter] if len(new) else found
 
     def of(self, station: Codes, parameter: Codes) -> Ints:
-        """(n,) the series of parameters of stations, NEVER where nothing was heard of it."""
+        """(n,) the series of each (station, parameter), NEVER where there is none."""
         return np.asarray(self._of[station, parameter])
 
     @property
     def whole(self) -> bool:
-        """Whether every station was loaded since the start."""
+        """Whether every station is loaded."""
         return bool(self._loaded.all())
 
     def ensure_loaded(self, stations: Iterable[int], now_ms: int) -> None:
-        """What is remembered of these stations will be asked for: those not heard of since the start are loaded."""
+        """Load those of the stations that are not loaded yet."""
         for station in stations:
             if not self._loaded[station]:
                 self.load(station, now_ms)
 
     def load(self, station: int, now_ms: int) -> None:
-        """Rebuild what is remembered of a station from the store."""
+        """Rebuild the state of a station from the store."""
         key = self.registry.stations[station].key
         newest = self._store.newest(key)
         for name, at_ms in newest.items():
@@ -130,30 +132,29 @@ class SeriesHistory:
         self.heard[station] = last
         recent = self._store.window(key, last - int(1000 * SHORTEST_S), last)
         pieces = {
-            int(self._of[station, self._catalogue.index[name]]): self._piece(key, name, newest[name], recent)
+            int(self._of[station, self._catalogue.index[name]]): self._needed_readings(key, name, newest[name], recent)
             for name in newest
         }
         learned = self._learned(key)
         self.resumed[station] = learned[RESUMED].upto_ms if RESUMED in learned else 0
         self._rebuild(key, pieces, learned, now_ms)
 
-    def _piece(self, station: str, name: str, newest_ms: int, recent: Window) -> Window:
-        """What a series must see of its own past."""
+    def _needed_readings(self, station: str, name: str, newest_ms: int, recent: Window) -> Window:
+        """The readings that a series needs for its state."""
         parameter = self._catalogue.index[name]
         if self.lookback_ms[parameter] > 1000 * SHORTEST_S or newest_ms < int(recent.at.max()):
             piece = self._store.window(station, newest_ms - self.lookback_ms[parameter], newest_ms, [name])
         else:
             piece = recent.take(np.flatnonzero(recent.parameter == parameter))
-        if len(piece) < ENOUGH:
+        if len(piece) < MIN_READINGS:
             start = int(piece.at[0]) if len(piece) else newest_ms + 1
-            piece = self._store.before(station, name, start, ENOUGH).join(piece)
+            piece = self._store.before(station, name, start, MIN_READINGS).join(piece)
         if not accepted(piece).all():
             piece = accepted_before(self._store, station, name, int(piece.at[0])).join(piece)
         return piece
 
     def _rebuild(self, station: str, pieces: dict[int, Window], learned: Mapping[str, SavedState], now_ms: int) -> None:
-        """What is remembered, and the conditions, of these series from their stored readings and what is written
-        down."""
+        """Rebuild state and conditions of these series from their stored readings and saved states."""
         series = np.array(list(pieces), np.int64)
         fresh = self.memory.taken(series)
         fresh.forget(np.arange(len(series)))
@@ -162,15 +163,15 @@ class SeriesHistory:
         for row, (number, piece) in enumerate(pieces.items()):
             name = self._catalogue.parameters[self.parameter[number]].key
             before, after = self._since(station, name, piece, learned.get(name), fresh, row)
-            known.append(before.take(np.flatnonzero(accepted(before))))  # bad readings are compared with none
+            known.append(before.take(np.flatnonzero(accepted(before))))  # bad readings are not compared with
             new.append(after.take(np.flatnonzero(accepted(after))))
         days = fresh.day.copy()
         rejudge_windows(known, [stored_status(w) for w in known], fresh, self._catalogue, learn=False)
         fresh.day[:] = days
         again = rejudge_windows(new, [stored_status(w) for w in new], fresh, self._catalogue, learn=True)
-        self._watch_again(station, new, again, learned.get(STATION))
+        self._restore_sudden_events(station, new, again, learned.get(STATION))
         for row, windows in enumerate(zip(known, new, pieces.values(), strict=True)):
-            # the stored verdicts are the true ones: the beginning of a window lacked its own past
+            # the stored flags count: the beginning of a window was tested without its past
             for window in windows[:2]:
                 mine = np.flatnonzero(np.isin(fresh.at[row], window.at) & ~np.isnan(fresh.value[row]))
                 fresh.packed[row, mine] = window.packed[np.searchsorted(window.at, fresh.at[row, mine])]
@@ -178,14 +179,14 @@ class SeriesHistory:
             fresh.dead_run[row] = len(bad) - 1 - np.flatnonzero(np.append(True, ~bad))[-1] + 1 if len(bad) else 0
             fresh.dead_at[row] = windows[2].at[-1] if len(bad) and bad[-1] else 0
         self.memory.put(series, fresh)
-        self._look_again(station, learned.get(HOURLY), max(int(self.newest[number]) for number in pieces))
+        self._restore_slow_events(station, learned.get(HOURLY), max(int(self.newest[number]) for number in pieces))
         for number, window in pieces.items():
             self.checks.restore(number, RuleInput.of(window.at, window.value, window.packed), now_ms)
 
-    def _watch_again(
+    def _restore_sudden_events(
         self, station: str, windows: Sequence[Window], verdict: QualityResult, learned: SavedState | None
     ) -> None:
-        """What is remembered of the station's instants, from what is written down and the readings since."""
+        """Rebuild the sudden-event state of a station from its saved state and the readings since."""
         i = self.registry.index[station]
         one = SuddenEventState()
         one.grow(1)
@@ -193,7 +194,7 @@ class SeriesHistory:
         if learned is not None and one.thaw(0, learned.body):
             upto_ms = learned.upto_ms
         at = np.concatenate([w.at for w in windows])
-        rows = np.flatnonzero(at >= upto_ms)  # of the last instant more may have come later
+        rows = np.flatnonzero(at >= upto_ms)  # the last instant may have got more readings later
         visits = np.concatenate([w.packed for w in windows]) >> 4 & QualityTest.MAINTENANCE
         seen = detect_sudden_events(
             np.zeros(len(rows), np.int64),
@@ -209,8 +210,8 @@ class SeriesHistory:
             one.apply(seen.stations, seen.memory)
         self.watched.apply(np.array([i]), one)
 
-    def _look_again(self, station: str, learned: SavedState | None, newest_ms: int) -> None:
-        """What is remembered of the station's hours and days, from what is written down and the readings since."""
+    def _restore_slow_events(self, station: str, learned: SavedState | None, newest_ms: int) -> None:
+        """Rebuild the slow-event state of a station from its saved state and the readings since."""
         i = self.registry.index[station]
         one = SlowEventState()
         one.grow(1)
@@ -224,7 +225,7 @@ class SeriesHistory:
         self.slow.apply(detect_slow_events(*columns, self.slow, self._catalogue, self.network))
 
     def watch(self, batch: Batch, live: QualityResult, edges: Sequence[UpstreamPath]) -> CombinedDetection:
-        """What the stations of a batch say together, of now and of hours and days."""
+        """Detect sudden and slow events at the stations of a batch."""
         tests, catalogue = live.tests.astype(np.int64), self._catalogue
         station, parameter, at = batch.station.astype(np.int64), batch.parameter, batch.at
         seen = detect_sudden_events(
@@ -234,16 +235,16 @@ class SeriesHistory:
         return CombinedDetection(CombinedAlarms.of(seen.alarms, looked.alarms), seen.stations, seen.memory, looked)
 
     def save_detection(self, seen: CombinedDetection) -> None:
-        """What was seen is stored: it is remembered."""
+        """Apply a detection whose batch was stored."""
         self.watched.apply(seen.stations, seen.memory)
         self.slow.apply(seen.looked)
 
     def last_alarm(self, station: int) -> int:
-        """When the water of a station last gave an alarm, also a doubtful one, ms; 0 where it never did."""
+        """When a station last had an event alarm, doubtful ones included (ms); 0 for never."""
         return max(int(last[station]) for one in (self.watched, self.slow.past) for last in (one.alarmed, one.doubted))
 
     def measured(self, station: int, batch: Batch) -> Measured:
-        """The last readings of a station: those remembered, and those of a batch that is not yet."""
+        """The last readings of a station: those in memory, and those of a new batch."""
         series = np.flatnonzero(self.station == station)
         number = np.repeat(self.parameter[series], self.memory.at.shape[1])
         at, value = self.memory.at[series].ravel(), self.memory.value[series].ravel()
@@ -257,7 +258,7 @@ class SeriesHistory:
     def _since(
         self, station: str, name: str, piece: Window, learned: SavedState | None, fresh: SeriesState, row: int
     ) -> tuple[Window, Window]:
-        """The readings that only stand beside new ones, and those that still have to be learned from."""
+        """The readings that new ones are compared with, and those that the saved state does not contain yet."""
         if learned is None or (learned.body and not fresh.thaw(row, learned.body)):
             return piece.take(np.empty(0, np.intp)), piece
         after = piece.take(np.flatnonzero(piece.at > learned.upto_ms))
@@ -269,8 +270,8 @@ class SeriesHistory:
     def learned(
         self, series: Ints, at: Ints, carried: StateUpdate, seen: CombinedDetection
     ) -> list[tuple[str, str, SavedState]]:
-        """What is to be written down with a batch: of ``series`` heard of for the first time, good or bad, (their first
-        reading is the first in ``at``), and at the turn of a day."""
+        """The states to save with a batch: of new ``series`` (whose first reading is the first in ``at``), and at the
+        change of a day."""
         first = np.flatnonzero(np.diff(series, prepend=-1))
         new = first[self.newest[series[first]] == NEVER]
         rows = [(int(series[i]), int(at[i]) - 1, b"") for i in new.tolist()]
@@ -278,8 +279,7 @@ class SeriesHistory:
         latest = {one: SavedState(upto_ms, body) for one, upto_ms, body in rows + frozen}
         stations, parameters = self.registry.stations, self._catalogue.parameters
         turned = seen.memory.day > self.watched.day[seen.stations]
-        # with its series, whose readings are not looked at again; with an alarm, for what the water above had to do
-        # with it is not looked at again either
+        # also where a series is saved or an alarm was raised: these readings and the upstream evidence are not replayed
         turned |= np.isin(seen.stations, [*self.station[[one for one, _, _ in frozen]], *seen.alarms.station])
         together = [
             (stations[seen.stations[i]].key, STATION, SavedState(int(seen.memory.at[i, 1]), seen.memory.frozen(i)))
@@ -298,7 +298,7 @@ class SeriesHistory:
         ]
 
     def resuming_stations(self, station: Codes, at: Ints) -> dict[int, int]:
-        """The stations that speak again after a pause with these readings, and when; of several pauses the last."""
+        """Station → when it sent again after a pause with these readings (ms); of several pauses the last."""
         heard = self.heard[station]
         if (at - heard <= self._pause_ms[station]).all():
             return {}
@@ -319,17 +319,13 @@ class SeriesHistory:
         return number
 
     def mark_stored(self, series: Ints, at: Ints, resumed: Mapping[int, int]) -> None:
-        """These readings are stored; the newest by observed_at counts, not the last to arrive. ``resumed`` tells which
-        stations spoke again with them, and when."""
+        """Note stored readings, by observed_at; ``resumed`` as from :meth:`resuming_stations`."""
         np.maximum.at(self.newest, series, at)
         np.maximum.at(self.heard, self.station[series], at)
         self.resumed[list(resumed)] = list(resumed.values())
 
     def load_more(self, most: int, now_ms: int) -> bool:
-        """Load some of the stations not heard of since the start; true once all are loaded.
-
-        Silence cannot be judged before: a station is known to be silent only by what the store says of it.
-        """
+        """Load up to ``most`` further stations; true once all are loaded, since silence cannot be evaluated before."""
         for i in np.flatnonzero(~self._loaded)[:most].tolist():
             self.load(i, now_ms)
         return bool(self._loaded.all())
@@ -340,13 +336,13 @@ def _pause_ms(registry: Registry) -> Ints:
 
 
 def accepted(window: Window) -> Bools:
-    """(n,) true for the readings others are compared with: all that are not bad."""
+    """(n,) true for readings that are not bad, with which others are compared."""
     return np.asarray(window.packed & 15 < Flag.BAD)
 
 
 def accepted_before(store: ReadingStore, station: str, parameter: str, at_ms: int) -> Window:
-    """The last accepted readings before a moment, as many as a series remembers, however long it was dead."""
-    limit = ENOUGH
+    """The last accepted readings before an instant, as many as the state of a series holds, however old."""
+    limit = MIN_READINGS
     while True:
         found = store.before(station, parameter, at_ms, limit)
         good = np.flatnonzero(accepted(found))
@@ -356,8 +352,7 @@ def accepted_before(store: ReadingStore, station: str, parameter: str, at_ms: in
 
 
 def stored_status(window: Window) -> Bytes:
-    """What the device had said of stored readings, as far as their flags tell: not the water at all, doubtful, or
-    beyond what it can measure."""
+    """(n,) the device status (HJ 212 letters) of stored readings as far as their flags tell: N, D, ? or T."""
     tests = window.packed >> 4
     status = np.where(tests & QualityTest.OVER_RANGE != 0, ord("T"), ord("N"))
     doubtful = np.where(accepted(window), ord("?"), ord("D"))
@@ -367,10 +362,9 @@ def stored_status(window: Window) -> Bytes:
 def rejudge_windows(
     windows: Sequence[Window], statuses: Sequence[Bytes], memory: SeriesState, catalogue: Catalogue, *, learn: bool
 ) -> QualityResult:
-    """The quality verdicts of whole windows, one after the other, in one pass of the very same tests.
+    """Run the quality tests over whole windows in one pass.
 
-    ``windows`` is not empty; the first one continues the first series of ``memory`` and so on. What the series carry on
-    is applied to ``memory``.
+    ``windows`` is not empty; the first one continues the first series of ``memory`` and so on. ``memory`` is updated.
     """
     sizes = [len(w) for w in windows]
     verdict = check_quality(
@@ -388,13 +382,5 @@ def rejudge_windows(
 
 
 def merge(stored: Window, parameter: Codes, at: Ints, value: Sequence[float]) -> Window:
-    """A stored window with readings laid over it; the same key takes the new value and is judged anew."""
-    parameters = np.concatenate([stored.parameter, parameter])
-    ats = np.concatenate([stored.at, at])
-    values = np.concatenate([stored.value, np.asarray(value, np.float64)])
-    packed = np.concatenate([stored.packed, np.zeros(len(at), np.int64)])
-    order = np.lexsort((np.arange(len(ats)), ats, parameters))
-    merged = Window(parameters[order], ats[order], values[order], packed[order])
-    last = np.ones(len(ats), np.bool_)
-    last[:-1] = (merged.parameter[1:] != merged.parameter[:-1]) | (merged.at[1:] != merged.at[:-1])
-    return merged.take(np.flatnonzero(last))
+    """A stored window with new readings merged in, replacing those of the same key; new ones have no flags yet."""
+    return stored.merge(Window(parameter, at, np.asarray(value, np.float64), np.zeros(len(at), np.int64)))

@@ -1,13 +1,12 @@
-"""The archive: whole months of readings as Parquet files that any tool reads without us.
+"""The archive: months of readings as Parquet files.
 
 ``{folder}/{YYYY-MM}/{station}.parquet``, the month as Beijing counts it, one row an instant, oldest first. Columns:
 ``station`` (text), ``time`` (timestamp, ms, UTC), and for each parameter ``{key}`` (double, canonical unit, null where
 there is no reading) and ``{key}_q`` (int32, ``flag | tests << 4``, :func:`sensors.reading.pack`). The file's metadata
 name station, month, units and the version of this layout.
 
-A file is complete or not there: it is written beside its place, synced, read back and compared value by value, then
-renamed. Two layouts were measured (docs/operations/backup.md): a file for each station costs 2 bytes a reading and
-gives a station's month in half a millisecond.
+A file is written under another name, synced, read back, compared value by value, and renamed. Measurements of the
+layout: docs/operations/backup.md.
 """
 
 import json
@@ -34,9 +33,7 @@ from sensors.reading import Flag
 
 LAYOUT = 1
 ROW_GROUP = 8192
-"""Rows read together: six days of a reading a minute, so that a short range reads a part of the month only."""
-
-EMPTY = Window(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
+"""Rows in a row group: six days of a reading a minute, so that a short range reads a part of the month only."""
 
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 _STATION = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
@@ -61,8 +58,8 @@ def bounds(month: str) -> tuple[int, int]:
 class ParquetArchive:
     """Readings of past months in ``folder``; reads answer as a :class:`~ingest.storage.port.ReadingStore` does.
 
-    There is no ``latest``: the database never lets go of a series' newest reading. All methods raise
-    StorageUnavailable, naming the file, when one cannot be read or written.
+    There is no ``latest``: the database keeps the newest readings of every series. All methods raise
+    StorageUnavailable, naming the file, where one cannot be read or written.
     """
 
     def __init__(self, folder: Path, catalogue: Catalogue) -> None:
@@ -71,35 +68,35 @@ class ParquetArchive:
 
     @property
     def folder(self) -> Path:
-        """Where the months are."""
         return self._folder
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def add(self, station: str, month: str, readings: Window) -> Window:
-        """Lay readings into a station's month, the same key taking the new value; answers all that it holds then.
+        """Merge readings into a station's month, replacing those of the same key; returns all that it then holds.
 
-        They are durable, and were read back and compared, when this returns. Raises ValueError when a reading lies
-        outside the month.
+        They are durable, and were read back and compared, on return. Raises ValueError where a reading lies outside the
+        month.
         """
         start, end = bounds(month)
         if len(readings) and not (start <= readings.at.min() and readings.at.max() < end):
             raise ValueError(f"readings of {station} lie outside {month}")
         held = self.window(station, start, end - 1)
-        merged = overlaid(held, readings)
+        merged = held.merge(readings)
         if not same(held, merged):
             self._write(station, month, merged)
         return merged
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """One writer at a time; raises Refused while another one is at work. Clears away what a killed one left."""
+        """Exclusive lock for writing; raises Refused where another writer holds it. Removes the files of a killed
+        writer."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             handle = (self._folder / _LOCK).open("a")
         except OSError as error:
-            said = sentence("archive.unwritable", folder=self._folder, error=error.strerror)
-            raise StorageUnavailable(said) from error
+            message = sentence("archive.unwritable", folder=self._folder, error=error.strerror)
+            raise StorageUnavailable(message) from error
         with handle:
             if not file_lock.lock(handle):
                 raise Refused(sentence("archive.another", folder=self._folder))
@@ -108,7 +105,8 @@ class ParquetArchive:
             yield
 
     def _write(self, station: str, month: str, readings: Window) -> None:
-        """Write beside the place, sync, read back, rename, sync the folder: a kill at any moment leaves old or new."""
+        """Write under another name, sync, read back, rename, sync the folder: a kill leaves the old file or the new
+        one."""
         path = self._folder / month / f"{station}.parquet"
         part = path.with_name(path.name + _PART)
         try:
@@ -123,8 +121,8 @@ class ParquetArchive:
             part.replace(path)
             sync(path.parent)
         except OSError as error:
-            said = sentence("archive.file_unwritable", path=path, error=error.strerror or error)
-            raise StorageUnavailable(said) from error
+            message = sentence("archive.file_unwritable", path=path, error=error.strerror or error)
+            raise StorageUnavailable(message) from error
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
@@ -156,8 +154,8 @@ class ParquetArchive:
         except FileNotFoundError:
             return []
         except OSError as error:
-            said = sentence("archive.folder_unreadable", folder=self._folder, error=error.strerror)
-            raise StorageUnavailable(said) from error
+            message = sentence("archive.folder_unreadable", folder=self._folder, error=error.strerror)
+            raise StorageUnavailable(message) from error
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
         """All readings with start <= observed_at <= end, whatever their flag, sorted by (parameter, at)."""
@@ -222,9 +220,9 @@ class ParquetArchive:
         return Series(at, floats("mean"), floats("low"), floats("high"), ints("count"), packed, bucket_ms)
 
     def count(self, stations: Sequence[str] | None = None, before_ms: int | None = None) -> Mapping[str, int]:
-        """How many readings it holds of each station, those with observed_at < before only when it is given.
+        """Station → number of readings, with observed_at < ``before_ms`` where that is given.
 
-        Of months that lie before it as a whole, the ends of the files are read only.
+        Of whole months only the file metadata are read.
         """
         wanted = None if stations is None else set(stations)
         counts: dict[str, int] = {}
@@ -242,7 +240,7 @@ class ParquetArchive:
 
     def _files(self, station: str, start_ms: int | None, end_ms: int | None) -> list[Path]:
         """A station's files that may hold readings of the range, oldest first."""
-        if not _STATION.fullmatch(station):  # such a name is no station's, and must not become a path
+        if not _STATION.fullmatch(station):  # it must not become a path
             return []
         first = "" if start_ms is None else month_of(max(start_ms, 0))
         last = "~" if end_ms is None else month_of(min(max(end_ms, 0), _FAR_MS))
@@ -260,7 +258,7 @@ class ParquetArchive:
                 raise StorageUnavailable(sentence("archive.parameter", path=path, unknown=unknown))
             groups = _groups(file.metadata, start, end)
             if not keys or not groups:
-                return EMPTY
+                return Window.empty()
             table = file.read_row_groups(groups, columns=["time", *(n for key in keys for n in (key, f"{key}_q"))])
         at = table["time"].cast(pa.int64()).to_numpy()
         inside = np.ones(len(at), np.bool_)
@@ -281,22 +279,11 @@ class ParquetArchive:
 _FAR_MS = bounds("9999-11")[0]
 
 
-def overlaid(below: Window, above: Window) -> Window:
-    """Both windows in one, sorted by (parameter, at); where both have a key, ``above`` speaks."""
-    if not len(below) or not len(above):
-        return below if len(below) else above
-    both = below.join(above)
-    order = np.lexsort((np.arange(len(both)), both.at, both.parameter))
-    both = both.take(order)
-    last = np.ones(len(both), np.bool_)
-    last[:-1] = (both.parameter[1:] != both.parameter[:-1]) | (both.at[1:] != both.at[:-1])
-    return both.take(np.flatnonzero(last))
-
-
 def matching(held: Window, wanted: Window) -> Window:
-    """The held readings under the keys of ``wanted``, both sorted by (parameter, at); others where any is lacking."""
+    """The held readings with the keys of ``wanted``, both sorted by (parameter, at); some other reading for a missing
+    key."""
     if not len(wanted) or not len(held):
-        return EMPTY
+        return Window.empty()
     span = int(max(held.at.max(), wanted.at.max())) + 1
     keys = held.parameter.astype(np.int64) * span + held.at
     place = np.searchsorted(keys, wanted.parameter.astype(np.int64) * span + wanted.at)
@@ -304,7 +291,7 @@ def matching(held: Window, wanted: Window) -> Window:
 
 
 def same(a: Window, b: Window) -> bool:
-    """Whether two windows hold the very same readings, to the last bit."""
+    """Whether two windows are equal to the last bit."""
     return (
         np.array_equal(a.parameter, b.parameter)
         and np.array_equal(a.at, b.at)
@@ -314,7 +301,7 @@ def same(a: Window, b: Window) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Have the disk keep a file, or the names in a folder."""
+    """fsync a file or a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -363,7 +350,7 @@ def _sorted(pieces: Sequence[Window]) -> Window:
     """Pieces that share no key as one window, sorted by (parameter, at)."""
     filled = [piece for piece in pieces if len(piece)]
     if not filled:
-        return EMPTY
+        return Window.empty()
     whole = Window(
         np.concatenate([piece.parameter for piece in filled]),
         np.concatenate([piece.at for piece in filled]),

@@ -18,7 +18,7 @@ from ingest.storage.tables import registry_change as table
 
 @dataclass(frozen=True, slots=True)
 class Author:
-    """Who changes something, when (ms UTC), and in which role where it is a person's."""
+    """Who makes a change, when (ms UTC), and in which role where it is a person."""
 
     by: str = ""
     at_ms: int | None = None
@@ -30,7 +30,7 @@ NOBODY = Author()
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change: ``before`` is None for what is new, ``after`` what it is now; ``at_ms`` None where nobody said."""
+    """One change; ``before`` is None for a new entry, ``at_ms`` None where it is unknown."""
 
     id: int
     what: str
@@ -48,7 +48,7 @@ def put(
     values: Mapping[str, object],
     author: Author = NOBODY,
 ) -> bool:
-    """Insert or change a row, and write down that it changed; a row that is so already is left alone (False)."""
+    """Insert or update a row and record the change; false where nothing differs."""
     mine = sa.and_(*(where.c[name] == value for name, value in key.items()))
     known = connection.execute(sa.select(*(where.c[name] for name in values)).where(mine)).one_or_none()
     before = None if known is None else dict(known._mapping)
@@ -73,24 +73,24 @@ def note(
     before: Mapping[str, object] | None = None,
     author: Author = NOBODY,
 ) -> None:
-    """Write down a change that was made in this transaction, here and in the trail; never a password."""
+    """Record a change of this transaction here and in the audit trail; never a password."""
     in_order(connection, table)  # or `fingerprint` could miss a change
     noted = {"what": what, "key": key, "body": dict(body), "before": before, "by": author.by, "at_ms": author.at_ms}
     connection.execute(sa.insert(table).values(**noted))
     at_ms = time.time_ns() // 1_000_000 if author.at_ms is None else author.at_ms
-    told = {"before": before, "after": body}
+    change = {"before": before, "after": body}
     audit_trail.append(
-        connection, f"registry.{what}", kind=what, id=key, body=told, by=author.by, at_ms=at_ms, role=author.role
+        connection, f"registry.{what}", kind=what, id=key, body=change, by=author.by, at_ms=at_ms, role=author.role
     )
 
 
 def alone(connection: sa.Connection) -> None:
-    """From here to the end of the transaction nobody else changes the registry: what is read now stays as it is."""
+    """Lock the registry against changes of others until the end of the transaction."""
     in_order(connection, table)
 
 
 def fingerprint(connection: sa.Connection) -> int:
-    """Changes whenever the registry does; cheap enough to ask every second."""
+    """A number that changes with the registry; cheap enough to read every second."""
     return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(table.c.id), 0))).scalar_one())
 
 
@@ -102,7 +102,7 @@ def listing(
     before_id: int | None = None,
     limit: int = 100,
 ) -> list[Change]:
-    """Changes, newest first; ``key`` finds what is called so and what hangs there (``key/…``)."""
+    """Changes, newest first; ``key`` selects an entry and those below it (``key/…``)."""
     query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
     if what is not None:
         query = query.where(table.c.what == what)

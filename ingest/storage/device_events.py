@@ -1,4 +1,4 @@
-"""What devices say of themselves, beside their readings: connection state and events (door open, power lost …)."""
+"""Connection state and events of devices (door open, power lost …)."""
 
 import hashlib
 from typing import Any
@@ -27,7 +27,7 @@ def online(payload: bytes) -> bool | None:
 
 
 def add(connection: sa.Connection, message: Message) -> bool:
-    """Keep an event as the device sent it, unless it was delivered before; whether it is new.
+    """Store an event as the device sent it, unless it was delivered before; whether it is new.
 
     An event that says when it was is the same when it arrives again. Of one that does not, only the broker knows: it
     delivers it again as a duplicate, under the packet identifier it had.
@@ -43,7 +43,7 @@ def add(connection: sa.Connection, message: Message) -> bool:
 
 
 def add_once(connection: sa.Connection, station: str, received_at_ms: int, body: str) -> bool:
-    """Keep an event unless it is there already: a logger that has no answer yet sends it again. Whether it is new."""
+    """Store an event unless it is stored already (a logger repeats it until it is answered); whether it is new."""
     if _known(connection, station, table.c.body == body):
         return False
     return _insert(connection, station, received_at_ms, body, _digest(body))

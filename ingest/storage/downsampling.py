@@ -1,8 +1,7 @@
-"""Hours and Beijing days of readings: which there are, and the points made of a station's day.
+"""Hourly and daily values of readings as points, and the table of the days that are due for computation.
 
-They are computed here and written to the time-series server as points (:mod:`ingest.analysis.downsample`), from the
-store that answers for all readings. Which days must be computed again stands in the table ``downsampling_due``: the
-forwarder enters the days of what it has sent, in the transaction that deletes it from the spool.
+They are written to the time-series server by :mod:`ingest.analysis.downsample`. The forwarder enters the days of the
+readings that it sent in ``downsampling_due``, in the transaction that deletes them from the spool.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,16 +21,16 @@ from sensors.parameters import Catalogue
 from sensors.reading import Codes, Ints
 
 SERVERS: Final = frozenset({Kind.INFLUXDB1, Kind.INFLUXDB2})
-"""The servers that keep hours and days apart from readings, each with a retention of its own."""
+"""The servers with a retention of their own for hourly and daily values."""
 
 DELAY_MS: Final = 3_600_000
-"""A day is computed an hour after its first new reading. A station with eight parameters a minute costs one computation
-an hour, of 1 ms (a day that has begun) to 11 ms (a whole one): 5,000 such stations, half a minute of one core."""
+"""Delay between the first new reading of a day and its computation, which takes up to 11 ms for a whole day of eight
+parameters each minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """One kind of bucket of time: its measurement, its retention policy, its length."""
+    """Hourly or daily values: measurement, retention policy, length of a bucket."""
 
     measurement: str
     policy: str
@@ -56,7 +55,7 @@ def points(
     Parameters
     ----------
     readings : the readings of one whole Beijing day
-    since_ms : earlier buckets are left out; the server keeps them no longer
+    since_ms : earlier buckets are left out, since the server no longer keeps them
     """
     if not len(readings):
         return []
@@ -70,7 +69,7 @@ def points(
             if at >= since_ms:
                 buckets.setdefault(at, {}).update(
                     {
-                        key: mean,  # NaN where nothing is usable, which a point leaves out
+                        key: mean,  # NaN without a usable reading; a point leaves it out
                         schema.lowest(key): low,
                         schema.highest(key): high,
                         schema.number(key): number,
@@ -86,7 +85,7 @@ def points(
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A station's Beijing day, by its beginning (ms UTC), and the spool entry that touched it last (0: none did)."""
+    """A station's Beijing day by its beginning (ms UTC), and the last spool entry with readings of it (0: none)."""
 
     station: str
     day_ms: int
@@ -95,14 +94,14 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How many days wait, and since when the first of them is due (ms UTC; None: none waits, or none is due yet)."""
+    """The number of waiting days, and since when the first is due (ms UTC; None: none is due)."""
 
     days: int
     due_since_ms: int | None
 
 
 def enter(connection: sa.Connection, days: Iterable[Due], due_ms: int) -> None:
-    """Have days computed at ``due_ms``, or earlier where they are entered already."""
+    """Schedule days for ``due_ms``, or earlier where they are scheduled already."""
     newest: dict[tuple[str, int], int] = {}
     for one in days:
         key = (one.station, one.day_ms)
@@ -120,7 +119,7 @@ def enter(connection: sa.Connection, days: Iterable[Due], due_ms: int) -> None:
 
 
 def enter_since(connection: sa.Connection, stations: Iterable[str], since_ms: int, now_ms: int) -> int:
-    """Have all days of these stations from since until now computed at once; how many they are."""
+    """Schedule all days of these stations from ``since_ms`` to now at once; how many."""
     days = range(day_of(since_ms), now_ms + 1, DAY_MS)
     entered = 0
     for station in stations:
@@ -130,21 +129,21 @@ def enter_since(connection: sa.Connection, stations: Iterable[str], since_ms: in
 
 
 def due(connection: sa.Connection, now_ms: int, limit: int) -> list[Due]:
-    """The days to compute now, those that are due longest first."""
+    """The days to compute now, the longest due first."""
     query = sa.select(table.c.station, table.c.day_ms, table.c.entry).where(table.c.due_ms <= now_ms)
     query = query.order_by(table.c.due_ms, table.c.station, table.c.day_ms).limit(limit)
     return [Due(row.station, row.day_ms, row.entry) for row in connection.execute(query)]
 
 
 def done(connection: sa.Connection, days: Sequence[Due]) -> None:
-    """Forget computed days; one that was touched meanwhile stays."""
+    """Delete computed days, except those with newer readings."""
     for one in sorted(days, key=lambda day: (day.station, day.day_ms)):
         same = (table.c.station == one.station) & (table.c.day_ms == one.day_ms) & (table.c.entry == one.entry)
         connection.execute(sa.delete(table).where(same))
 
 
 def waiting(connection: sa.Connection, now_ms: int) -> Waiting:
-    """How much waits now."""
+    """The waiting days."""
     number, first = connection.execute(sa.select(sa.func.count(), sa.func.min(table.c.due_ms))).one()
     return Waiting(int(number), int(first) if first is not None and first <= now_ms else None)
 

@@ -1,23 +1,29 @@
-"""The reading store in InfluxDB, by InfluxQL: 1.x and 3.x speak it, 2.x with the mapping that ``setup influx`` makes.
+"""The reading store in InfluxDB, by InfluxQL: 1.x and 3.x have it, 2.x with the mapping that ``setup influx`` makes.
 
-Names stand in :mod:`ingest.storage.schema`; how points get there in :mod:`ingest.storage.timeseries`. The server thins;
-only buckets in which points of several reaches meet, or verdicts without a reading, are made here from their readings.
+Names of measurements and fields: :mod:`ingest.storage.schema`; the connection: :mod:`ingest.storage.timeseries`. A
+reading exists where its value and its flag exist. A point's reach is a tag and so part of its key: where a station
+moved to another reach, a later flag of an older reading stands under the new reach and the value under the old one.
+Such rows are merged here into one row for each time, preferring the station's present reach, which was written last.
+Thinning is done by the server, except for buckets with points of several reaches or flags without a value.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self, TypeVar
 
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from ingest.storage import schema
+from ingest.storage import lineprotocol, schema
 from ingest.storage.influxql import LATEST_MS, Table, between, identifier, text
-from ingest.storage.port import Latest, Series, thin
-from ingest.storage.remote import EMPTY, FOREVER_MS, RemoteReadings, Rows, packed_of
-from sensors.reading import PLAIN, Flag, Floats, Ints
+from ingest.storage.port import Latest, Series, Window, thin
+from ingest.storage.timeseries import ServerTrouble, TimeSeriesServer
+from sensors.parameters import Catalogue
+from sensors.reading import PLAIN, Batch, Flag, Floats, Ints
 
-NAMED = 64
-"""So many stations are named in a condition; beyond it all are asked for and the others left aside."""
+MAX_NAMED_STATIONS = 64
+"""Stations named in a WHERE clause; beyond it all stations are queried and the others dropped."""
 
 _Number = TypeVar("_Number", np.float64, np.int64)
 
@@ -26,10 +32,66 @@ _STATION = identifier(schema.STATION)
 _REACH = identifier(schema.REACH)
 
 
-class InfluxReadings(RemoteReadings):
-    """A :class:`~ingest.storage.port.ReadingStore` in an InfluxDB database or bucket."""
+FOREVER_MS = 2**53
+"""Beyond any time (ms)."""
 
-    # -- readings as they are ----------------------------------------------------------------------------------------
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Points of one station under one reach, ascending in time.
+
+    ``at`` (n,) ms; ``cells`` (n, 3 k) value, flag and tests of each of k parameters, NaN where there is none;
+    ``truncated`` whether the server was told to stop before the end.
+    """
+
+    reach: str
+    at: Ints
+    cells: Floats
+    truncated: bool = False
+
+
+class InfluxReadings:
+    """A :class:`~ingest.storage.port.ReadingStore` in an InfluxDB database or bucket.
+
+    Parameters
+    ----------
+    reach_of : callable
+        The reach a station belongs to now, "" for none: written with its points, and preferred where there are several.
+    """
+
+    def __init__(
+        self, server: TimeSeriesServer, catalogue: Catalogue, reach_of: Callable[[str], str] = lambda station: ""
+    ) -> None:
+        self._server = server
+        self._catalogue = catalogue
+        self._reach_of = reach_of
+
+    @property
+    def at_hand(self) -> Self:
+        return self
+
+    def forget(self) -> None:
+        """Nothing is remembered that a failed transaction could spoil."""
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def write(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
+        """Durable when it returns, independent of the transaction of ``connection``."""
+        self._send(lineprotocol.encode(stations, self._reaches(stations), batch, packed, self._catalogue))
+
+    def reflag(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
+        self._send(lineprotocol.encode_reflag(stations, self._reaches(stations), batch, packed, self._catalogue))
+
+    def _reaches(self, stations: Sequence[str]) -> list[str]:
+        return [self._reach_of(station) for station in stations]
+
+    def _send(self, lines: Sequence[bytes]) -> None:
+        if refused := self._server.send(lines):
+            raise ServerTrouble(
+                f"{self._server.name} refuses {len(refused)} of {len(lines)} points: {refused[0].reason}"
+            )
+
+    # -- reading -------------------------------------------------------------------------------------------------------
 
     def _rows(
         self,
@@ -40,7 +102,11 @@ class InfluxReadings(RemoteReadings):
         limit: int | None = None,
         *,
         newest_first: bool = False,
-    ) -> tuple[Sequence[str], list[Rows]]:
+    ) -> tuple[Sequence[str], list[_Rows]]:
+        """The parameters found (of ``keys``) and the station's points, first <= time <= last, for each reach.
+
+        With a limit the server may stop after so many points of a reach, counted from the newest if asked to.
+        """
         fields = "*::field" if keys is None else _fields(keys)
         order = "DESC" if newest_first else "ASC"
         (tables,) = self._server.influxql(
@@ -52,11 +118,69 @@ class InfluxReadings(RemoteReadings):
             keys = [p.key for p in self._catalogue.parameters if p.key in there]
         return keys, [_part(table, keys, limit, newest_first) for table in tables]
 
+    def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
+        keys = None if parameters is None else [key for key in parameters if key in self._catalogue]
+        if start_ms > end_ms or keys == []:
+            return Window.empty()
+        return self._window(station, *self._rows(station, keys, start_ms, end_ms))
+
+    def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window:
+        return self._limited(station, parameter, -FOREVER_MS, at_ms - 1, limit, newest_first=True)
+
+    def raw(self, station: str, parameter: str, start_ms: int, end_ms: int, limit: int) -> Series:
+        found = self._limited(station, parameter, start_ms, end_ms - 1, limit, newest_first=False)
+        ones = np.ones(len(found), np.int64)
+        return Series(found.at, found.value, found.value, found.value, ones, found.packed, None)
+
+    def _limited(
+        self, station: str, parameter: str, first_ms: int, last_ms: int, limit: int, *, newest_first: bool
+    ) -> Window:
+        """The first ``limit`` readings of a range, or the last ones.
+
+        Asks for more points where the first ones do not make enough readings (verdicts alone, several reaches).
+        """
+        if parameter not in self._catalogue or last_ms < first_ms or limit < 1:
+            return Window.empty()
+        points = limit
+        while True:
+            keys, rows = self._rows(station, [parameter], first_ms, last_ms, points, newest_first=newest_first)
+            whole = _complete(rows, newest_first=newest_first)
+            found = self._window(station, keys, whole)
+            if len(found) >= limit or not any(part.truncated for part in rows):
+                kept = slice(-limit, None) if newest_first else slice(limit)
+                return found.take(np.arange(len(found))[kept])
+            points *= 4
+
+    def _latest_by_readings(self, station: str, parameter: str) -> Latest | None:
+        """The newest usable reading of a series, found from its readings."""
+        points = 1
+        while True:
+            found = self.before(station, parameter, FOREVER_MS, points)
+            if not len(found):
+                return None
+            newest = _newest_usable(station, parameter, found)
+            if newest.at_ms is not None or len(found) < points:
+                return newest
+            points *= 16
+
+    def _window(self, station: str, keys: Sequence[str], rows: Sequence[_Rows]) -> Window:
+        """Rows of all reaches as one window, sorted by (parameter, at)."""
+        rows = [part for part in rows if len(part.at)]
+        if not rows or not keys:
+            return Window.empty()
+        at, cells = _merged(sorted(rows, key=lambda part: (part.reach == self._reach_of(station), part.reach)))
+        codes = np.array([self._catalogue.index[key] for key in keys], np.int32)
+        order = np.argsort(codes)
+        value, flag, tests = (cells[:, i::3][:, order] for i in range(3))
+        column, row = np.nonzero(~np.isnan(value.T) & ~np.isnan(flag.T))
+        packed = _packed(flag[row, column], tests[row, column])
+        return Window(codes[order[column]], at[row], value[row, column], packed)
+
     def newest(self, station: str) -> Mapping[str, int]:
         return {row.parameter: row.newest_at_ms for row in self.latest([station])}
 
     def latest(self, stations: Sequence[str] | None = None) -> list[Latest]:
-        """Two statements a parameter, one request, however many stations."""
+        """One request with two statements for each parameter, for any number of stations."""
         keys = self._keys()
         if not keys or stations == []:
             return []
@@ -82,20 +206,20 @@ class InfluxReadings(RemoteReadings):
             candidates = good.get(station, [])
             plain = len(rows) == 1 and all(not np.isnan(row[1:3]).any() for row in rows + candidates)
             if not plain:  # several reaches, or a verdict without a reading
-                if (one := self._latest_of(station, key)) is not None:
+                if (one := self._latest_by_readings(station, key)) is not None:
                     yield one
             elif not candidates:
                 yield Latest(station, key, None, None, PLAIN, int(rows[0][0]))
             else:
                 (row,) = candidates
-                packed = int(packed_of(row[2:3], row[3:4])[0])
+                packed = int(_packed(row[2:3], row[3:4])[0])
                 yield Latest(station, key, int(row[0]), float(row[1]), packed, int(rows[0][0]))
 
     # -- readings counted together -----------------------------------------------------------------------------------
 
     def thinned(self, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int) -> Series:
         if parameter not in self._catalogue or end_ms <= start_ms:
-            return thin(EMPTY, start_ms, bucket_ms)
+            return thin(Window.empty(), start_ms, bucket_ms)
         if bucket_ms >= LATEST_MS:
             return thin(self.window(station, start_ms, end_ms - 1, [parameter]), start_ms, bucket_ms)
         value, flag, tests = (identifier(name) for name in _names(parameter))
@@ -154,7 +278,7 @@ class InfluxReadings(RemoteReadings):
 
 
 class _Buckets:
-    """The answers to the three questions of a thinned series, by bucket."""
+    """The answers to the three queries of a thinned series, by bucket."""
 
     def __init__(self, verdicts: Sequence[Table], usable: Sequence[Table], raised: Sequence[Table]) -> None:
         rows = _stacked(verdicts, 4)
@@ -185,7 +309,7 @@ class _Buckets:
 
 
 def _replaced(series: Series, part: Series, first_ms: int, last_ms: int) -> Series:
-    """A thinned series with the buckets of a stretch exchanged for others."""
+    """A thinned series with the buckets of a stretch replaced."""
     head, tail = series.at < first_ms, series.at > last_ms
 
     def joined(a: NDArray[_Number], b: NDArray[_Number]) -> NDArray[_Number]:
@@ -202,7 +326,53 @@ def _replaced(series: Series, part: Series, first_ms: int, last_ms: int) -> Seri
     )
 
 
-# -- the language ----------------------------------------------------------------------------------------------------
+# -- merging rows of several reaches ----------------------------------------------------------------------------------
+
+
+def _newest_usable(station: str, parameter: str, readings: Window) -> Latest:
+    """The newest usable reading of a series, given its newest readings (at least one)."""
+    newest = int(readings.at[-1])
+    usable = np.flatnonzero((readings.packed & 15) < Flag.SUSPECT)
+    if not len(usable):
+        return Latest(station, parameter, None, None, PLAIN, newest)
+    row = usable[-1]
+    at, value, packed = int(readings.at[row]), float(readings.value[row]), int(readings.packed[row])
+    return Latest(station, parameter, at, value, packed, newest)
+
+
+def _packed(flag: Floats, tests: Floats) -> Ints:
+    """Flags and tests packed; a good reading has no tests, whatever an earlier flag left there."""
+    bits = np.where((flag == Flag.GOOD) | np.isnan(tests), 0, tests).astype(np.int64)
+    return flag.astype(np.int64) | bits << 4
+
+
+def _complete(rows: Sequence[_Rows], *, newest_first: bool) -> list[_Rows]:
+    """The rows within the time of which every reach's points are complete."""
+    cut = [part for part in rows if part.truncated and len(part.at)]
+    if not cut:
+        return list(rows)
+    if newest_first:
+        edge = max(int(part.at[0]) for part in cut)
+        kept = [part.at >= edge for part in rows]
+    else:
+        edge = min(int(part.at[-1]) for part in cut)
+        kept = [part.at <= edge for part in rows]
+    return [_Rows(part.reach, part.at[mask], part.cells[mask]) for part, mask in zip(rows, kept, strict=True)]
+
+
+def _merged(rows: Sequence[_Rows]) -> tuple[Ints, Floats]:
+    """One row for each time; the cells of a later part replace those of an earlier one, except where empty."""
+    if len(rows) == 1:
+        return rows[0].at, rows[0].cells
+    at = np.unique(np.concatenate([part.at for part in rows]))
+    cells = np.full((len(at), rows[0].cells.shape[1]), np.nan)
+    for part in rows:
+        places = np.searchsorted(at, part.at)
+        cells[places] = np.where(np.isnan(part.cells), cells[places], part.cells)
+    return at, cells
+
+
+# -- InfluxQL ----------------------------------------------------------------------------------------------------
 
 
 def _names(key: str) -> tuple[str, str, str]:
@@ -218,7 +388,7 @@ def _is(station: str) -> str:
 
 
 def _only(stations: Sequence[str] | None) -> list[str]:
-    if stations is None or len(stations) > NAMED:
+    if stations is None or len(stations) > MAX_NAMED_STATIONS:
         return []
     return [f"({' OR '.join(map(_is, stations))})"]
 
@@ -227,7 +397,7 @@ def _where(conditions: Sequence[str]) -> str:
     return f" WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
-def _part(table: Table, keys: Sequence[str], limit: int | None, newest_first: bool) -> Rows:
+def _part(table: Table, keys: Sequence[str], limit: int | None, newest_first: bool) -> _Rows:
     wide = np.array(table.rows, np.float64)
     wide = wide[::-1] if newest_first else wide
     cells = np.full((len(wide), 3 * len(keys)), np.nan)
@@ -236,7 +406,7 @@ def _part(table: Table, keys: Sequence[str], limit: int | None, newest_first: bo
         if name in columns:
             cells[:, i] = wide[:, columns[name]]
     truncated = limit is not None and len(wide) >= limit
-    return Rows(table.tags.get(schema.REACH, ""), wide[:, 0].astype(np.int64), cells, truncated)
+    return _Rows(table.tags.get(schema.REACH, ""), wide[:, 0].astype(np.int64), cells, truncated)
 
 
 def _by_station(tables: Sequence[Table]) -> dict[str, list[Floats]]:

@@ -1,9 +1,8 @@
-"""What must be on a time-series server before readings come: databases or buckets, their retention, and tokens.
+"""Set up a time-series server: databases or buckets, their retention, and tokens.
 
-``riverchief setup influx`` runs this; run again it changes nothing, after a changed setting it changes that. 2.x is
-managed through ``influxdb-client``, 1.x by InfluxQL, 3.x by its own calls; VictoriaMetrics has everything on its
-command line, which is read and judged. Continuous queries and tasks by which earlier versions had the server compute
-hours and days are removed.
+``riverchief setup influx`` runs this; it is idempotent and applies changed settings. 2.x is
+managed through ``influxdb-client``, 1.x by InfluxQL, 3.x by its own calls. Continuous queries and tasks by which
+earlier versions had the server compute hours and days are removed.
 """
 
 import json
@@ -34,23 +33,23 @@ from ingest.storage.timeseries import AccessDenied, Kind, NotSetUp, ServerTroubl
 
 DAY_S: Final = 86_400
 PREFIX: Final = "riverchief_"
-"""How the continuous queries and tasks of earlier versions are called."""
+"""Prefix of the continuous queries and tasks of earlier versions."""
 
 
 class Did(StrEnum):
-    """What became of one thing."""
+    """The result of one step."""
 
     MADE = "made"
     CHANGED = "changed"
     KEPT = "kept"
     REMOVED = "removed"
     BY_HAND = "by_hand"
-    """We cannot do it; somebody has to."""
+    """It has to be done by hand."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was looked at: its name, and what became of it, in words."""
+    """One step: what it concerns, its result, and a note."""
 
     what: str
     did: Did
@@ -59,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many days are kept of readings, hours and days; 0 keeps for ever."""
+    """Retention in days of readings, hourly and daily values; 0 keeps for ever."""
 
     raw_days: int
     hourly_days: int
@@ -70,9 +69,9 @@ class Plan:
 
 
 def set_up(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
-    """Make what is missing and change what differs, telling each step as it is done.
+    """Create what is missing and change what differs, yielding each step as it is done.
 
-    Raises AccessDenied where we may not, ServerTrouble where the server is away or refuses.
+    Raises AccessDenied, or ServerTrouble where the server is away or refuses.
     """
     return _BY_KIND[server.settings.kind](server, plan)
 
@@ -105,7 +104,7 @@ def _influxdb1(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
 
 
 def _retention1(server: TimeSeriesServer, name: str, days: int, policies: Mapping[str, Mapping[str, object]]) -> Step:
-    """A retention policy with this duration; hours and days of many years go into few shards, of a year each."""
+    """Ensure a retention policy with this duration; long retention uses shards of a year."""
     on = f"{identifier(name)} ON {identifier(server.settings.bucket)}"
     duration = f"DURATION {days}d" if days else "DURATION INF"
     what = f"{server.settings.bucket}.{name}"
@@ -122,7 +121,7 @@ def _retention1(server: TimeSeriesServer, name: str, days: int, policies: Mappin
 
 
 def _continuous1(server: TimeSeriesServer) -> Iterator[Step]:
-    """Remove the continuous queries of earlier versions from our database."""
+    """Drop the continuous queries of earlier versions from our database."""
     database = server.settings.bucket
     there = [
         str(row["name"])
@@ -143,7 +142,7 @@ def _rows(answers: Sequence[Sequence[Table]]) -> list[dict[str, object]]:
 
 
 def _shard_group_s(days: int) -> int:
-    """How long a shard group lasts by InfluxDB's own rule; it may not last longer than what it holds is kept."""
+    """InfluxDB's default length of a shard group, which may not exceed the retention."""
     return 3600 if 0 < days < 2 else DAY_S if 0 < days < 180 else 7 * DAY_S
 
 
@@ -152,7 +151,7 @@ def _named(table: Table) -> list[dict[str, object]]:
 
 
 def _seconds(duration: str) -> int:
-    """Go's way of writing a duration, "17520h0m0s"; "0s" is for ever."""
+    """Seconds of a duration as Go writes it ("17520h0m0s"); "0s" is for ever."""
     units = {"h": 3600, "m": 60, "s": 1}
     return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])", duration))
 
@@ -174,13 +173,13 @@ def _influxdb2(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
         yield from _tasks2(client, org, settings.bucket)
 
 
-_WHO_IS_UNKNOWN: Final = "unauthorized access"
-"""What 2.x says of a token it does not know; of one without a right it names the right, with 401 as well."""
+_UNAUTHORIZED_MESSAGE: Final = "unauthorized access"
+"""The message of 2.x for an unknown token; for a missing right it names the right, also with status 401."""
 
 
 @contextmanager
 def managed(server: TimeSeriesServer) -> Iterator[InfluxDBClient]:
-    """The management client of a 2.x server; what it raises becomes ours, without what is secret."""
+    """The management client of a 2.x server; its errors are translated, without secrets."""
     settings = server.settings
     if settings.token is None:
         raise ConfigurationError(sentence("series.token"))
@@ -194,18 +193,18 @@ def managed(server: TimeSeriesServer) -> Iterator[InfluxDBClient]:
     try:
         yield client
     except ApiException as error:
-        said = server.told(_message(error))
-        if error.status == 401 and said == _WHO_IS_UNKNOWN:
-            raise AccessDenied(sentence("series.unknown", server=server.name, status=401, reason=said)) from None
+        message = server.redacted(_message(error))
+        if error.status == 401 and message == _UNAUTHORIZED_MESSAGE:
+            raise AccessDenied(sentence("series.unknown", server=server.name, status=401, reason=message)) from None
         if error.status in {401, 403}:
             right = say("series.right_manage", org=settings.org)
-            denied = {"server": server.name, "status": error.status, "reason": said, "right": right}
+            denied = {"server": server.name, "status": error.status, "reason": message, "right": right}
             raise AccessDenied(sentence("series.denied", **denied)) from None
-        raise ServerTrouble(f"{server.name} refuses the set-up (HTTP {error.status}: {said})") from None
-    except ValueError as error:  # the client's own, of an answer without what the contract promises
-        raise ServerTrouble(f"{server.name} does not answer as a 2.x server: {server.told(str(error))}") from None
+        raise ServerTrouble(f"{server.name} refuses the set-up (HTTP {error.status}: {message})") from None
+    except ValueError as error:  # raised by the client for an incomplete answer
+        raise ServerTrouble(f"{server.name} does not answer as a 2.x server: {server.redacted(str(error))}") from None
     except HTTPError as error:
-        raise ServerTrouble(f"{server.name} cannot be reached: {server.told(str(error))}") from None
+        raise ServerTrouble(f"{server.name} cannot be reached: {server.redacted(str(error))}") from None
     finally:
         client.close()
 
@@ -231,7 +230,7 @@ def _organisation(client: InfluxDBClient, name: str) -> str:
 
 
 def _bucket(client: InfluxDBClient, org: str, name: str) -> Bucket | None:
-    """A bucket by its name; the server answers 404 where it is not there and the organisation is named."""
+    """A bucket by its name; None where it does not exist (404)."""
     try:
         found = client.buckets_api().find_buckets(name=name, org_id=org).buckets or []
     except ApiException as error:
@@ -259,7 +258,7 @@ def _bucket2(client: InfluxDBClient, org: str, name: str, days: int) -> tuple[St
 
 
 def _mapping2(client: InfluxDBClient, org: str, database: str, policy: str, bucket_id: str) -> Step:
-    """What lets InfluxQL find the bucket under a database and a retention policy."""
+    """Ensure the mapping by which InfluxQL finds the bucket under a database and a retention policy."""
     service = DBRPsService(client.api_client)
     what = f"InfluxQL {database}.{policy}"
     for one in service.get_dbr_ps(org_id=org, db=database).content or []:
@@ -276,7 +275,7 @@ def _mapping2(client: InfluxDBClient, org: str, database: str, policy: str, buck
 
 
 def _tasks2(client: InfluxDBClient, org: str, bucket: str) -> Iterator[Step]:
-    """Remove the tasks of earlier versions that read our bucket; those of another bucket of the organisation stay."""
+    """Delete the tasks of earlier versions that read our bucket; those of other buckets stay."""
     tasks = client.tasks_api()
     source = f'from(bucket: "{bucket}")'
     there = [
@@ -293,13 +292,11 @@ def _tasks2(client: InfluxDBClient, org: str, bucket: str) -> Iterator[Step]:
 def ensure_token2(
     server: TimeSeriesServer, description: str, *, held: str | None, may_write: bool, keep: Callable[[str], None]
 ) -> None:
-    """Have a token of 2.x that may read our three buckets and the mappings, and write to the buckets if it is to.
+    """Ensure a 2.x token that may read our three buckets and the mappings, and write the buckets if ``may_write``.
 
-    Parameters
-    ----------
-    held : the token there was, or None. It stays where it is active and has exactly these rights on the buckets as they
-        are now: a bucket that was deleted and made again is another one. Otherwise it is replaced, and withdrawn.
-    keep : called with a new token before the old one is withdrawn
+    Parameters ---------- held : the present token, or None. It stays where it is active and has exactly these rights on
+    the present buckets (a bucket that was deleted and created again is another one). Otherwise it is replaced and
+    deleted. keep : called with a new token before the old one is deleted
     """
     with managed(server) as client:
         org = _organisation(client, server.settings.org)
@@ -336,7 +333,7 @@ def _rights(authorization: Authorization) -> set[tuple[str, str, str | None]]:
 
 
 def _influxdb3(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
-    """The database; its retention cannot be changed later (Core), and hours and days are not made."""
+    """The database; Core cannot change its retention later, and there are no hourly and daily values."""
     name = server.settings.bucket
     listed = b"".join(server.ask("GET", "/api/v3/configure/database", params={"format": "json"}))
     try:
@@ -355,46 +352,8 @@ def _influxdb3(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
     yield Step(f"{schema.HOURLY}, {schema.DAILY}", Did.BY_HAND, say("influx.no_downsampling"))
 
 
-# -- VictoriaMetrics -------------------------------------------------------------------------------------------------
-
-
-def _victoria(server: TimeSeriesServer, plan: Plan) -> Iterator[Step]:
-    """Nothing can be set from outside; the command line is read and what it lacks is told."""
-    flags = dict(_flags(server.ask("GET", "/flags")))
-    dedup = flags.get("dedup.minScrapeInterval", "0s")
-    wanted = "-dedup.minScrapeInterval=1ms"
-    if dedup == "1ms":
-        yield _step(wanted, Did.KEPT)
-    else:
-        yield Step(wanted, Did.BY_HAND, say("influx.dedup", value=dedup))
-    months = _months(flags.get("retentionPeriod", "1"))
-    retention = f"-retentionPeriod={plan.raw_days}d" if plan.raw_days else "-retentionPeriod=100y"
-    needed = (plan.raw_days or 100 * 365) / 31
-    if months >= needed:
-        yield _step(retention, Did.KEPT)
-    else:
-        yield Step(retention, Did.BY_HAND, say("influx.retention", value=flags.get("retentionPeriod", "1")))
-    yield Step(f"{schema.HOURLY}, {schema.DAILY}", Did.BY_HAND, say("influx.no_downsampling"))
-
-
-def _flags(lines: Iterator[bytes]) -> Iterator[tuple[str, str]]:
-    for line in lines:
-        if found := re.fullmatch(r'-([\w.]+)="(.*)"', line.decode("utf-8", "replace").strip()):
-            yield found[1], found[2]
-
-
-def _months(retention: str) -> float:
-    """A retention period in months of 31 days; a bare number is months."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([hdwy]?)", retention)
-    if found is None:
-        return 0.0
-    days = {"": 31.0, "h": 1 / 24, "d": 1.0, "w": 7.0, "y": 365.0}
-    return float(found[1]) * days[found[2]] / 31
-
-
 _BY_KIND: Final[Mapping[Kind, Callable[[TimeSeriesServer, Plan], Iterator[Step]]]] = {
     Kind.INFLUXDB1: _influxdb1,
     Kind.INFLUXDB2: _influxdb2,
     Kind.INFLUXDB3: _influxdb3,
-    Kind.VICTORIAMETRICS: _victoria,
 }

@@ -1,4 +1,4 @@
-"""InfluxQL: quoting, so that no name can be taken for a command, and answers as tables. Pure."""
+"""InfluxQL: quoting of names and values, and answers as tables. Pure."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ LATEST_MS: Final = 9_223_372_036_854
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One series of an answer; the first column is the time in ms, the tags are those the question grouped by."""
+    """One series of an answer; the first column is the time in ms, the tags are those of GROUP BY."""
 
     name: str
     tags: Mapping[str, str]
@@ -24,12 +24,12 @@ class Table:
 
 
 def identifier(name: str) -> str:
-    """A measurement, tag or field as InfluxQL writes it. Raises ValueError for a name with a control character."""
+    """Quote a measurement, tag or field. Raises ValueError for a control character."""
     return f'"{_escaped(name, chr(34))}"'
 
 
 def text(value: str) -> str:
-    """Text as InfluxQL writes it. Raises ValueError for a control character."""
+    """Quote a string. Raises ValueError for a control character."""
     return f"'{_escaped(value, chr(39))}'"
 
 
@@ -40,7 +40,7 @@ def _escaped(value: str, quote: str) -> str:
 
 
 def between(first_ms: int, last_ms: int) -> str:
-    """The condition first <= time <= last, kept inside what the server can count."""
+    """The condition first <= time <= last, clipped to the times that a server can hold."""
     first, last = (min(max(ms, EARLIEST_MS), LATEST_MS) for ms in (first_ms, last_ms))
     return f"time >= {first}ms AND time <= {last}ms"
 
@@ -71,19 +71,19 @@ _MINUS_ZERO: Final = re.compile(rb"(?<=[\[,])-0(?=[\],])")
 
 
 class QueryRefused(ValueError):
-    """The server does not carry out the question; the text is the server's."""
+    """The server refused the query; the text is the server's."""
 
 
 def tables(documents: Iterable[bytes]) -> list[list[Table]]:
     """The tables of each statement of a chunked answer, pieces of one series joined.
 
-    Raises QueryRefused when the server reports an error, ValueError when the answer is not what it should be.
+    Raises QueryRefused where the server reports an error, ValueError for an unreadable answer.
     """
     found: list[dict[tuple[object, ...], Table]] = []
     for document in documents:
         if not document.strip():
             continue
-        if b",-0" in document:  # a JSON reader takes -0 for an integer and loses its sign
+        if b",-0" in document:  # JSON decoding reads -0 as the integer 0
             document = _MINUS_ZERO.sub(b"-0.0", document)  # noqa: PLW2901
         try:
             answer = _DOCUMENT.decode(document)

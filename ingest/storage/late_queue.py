@@ -1,4 +1,4 @@
-"""Late messages that are durable and wait to be judged: live readings first, late ones station by station."""
+"""The queue of late messages: they are durable and are processed after live readings, station by station."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from sensors.reading import Message
 
 
 def add(connection: sa.Connection, messages: Sequence[Message]) -> None:
-    """Keep messages as they arrived."""
+    """Queue messages as they arrived."""
     rows = [
         {
             "station": m.station,
@@ -34,7 +34,7 @@ def take(connection: sa.Connection, station: str, most: int) -> list[Message]:
 
 
 def remove(connection: sa.Connection, messages: Sequence[Message]) -> int:
-    """These messages of the queue are done; how many they were."""
+    """Remove processed messages from the queue; how many."""
     rows = [{"of": m.queued} for m in messages if m.queued]
     if rows:
         connection.execute(sa.delete(table).where(table.c.id == sa.bindparam("of")), rows)
@@ -42,7 +42,7 @@ def remove(connection: sa.Connection, messages: Sequence[Message]) -> int:
 
 
 def waiting(connection: sa.Connection) -> dict[str, int]:
-    """Messages that wait, by station, the station that has waited longest first."""
+    """Station → number of waiting messages, the longest waiting station first."""
     t = table.c
     query = sa.select(t.station, sa.func.count()).group_by(t.station).order_by(sa.func.min(t.id))
     return {station: int(count) for station, count in connection.execute(query)}

@@ -1,4 +1,4 @@
-r"""Line protocol, the text in which a time-series server takes points: encoder and decoder, pure.
+r"""Encode and decode InfluxDB line protocol. Pure.
 
 ``measurement,tag=value,… field=value,… time``. Rules, as published with the protocol's grammar and test corpus:
 
@@ -28,7 +28,7 @@ FieldValue = float | int | str | bool
 
 FIRST_MS: Final = -9_223_372_036_854
 LAST_MS: Final = 9_223_372_036_854
-"""The times a server holds: 64 bits of nanoseconds, the years 1677 to 2262."""
+"""The times (ms) that a server holds as 64 bits of nanoseconds, the years 1677 to 2262."""
 
 _INT64: Final = range(-(2**63), 2**63)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -36,7 +36,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A line taken apart; ``at`` in the precision of whoever wrote it, None where the server was to set it."""
+    """A parsed line; ``at`` in the precision of its writer, None where it has no time."""
 
     measurement: str
     tags: Mapping[str, str]
@@ -55,9 +55,9 @@ def encode(
     Parameters
     ----------
     stations, reaches : (stations,) keys
-        By the index ``batch.station`` counts with; a reach of "" is left out.
+        Indexed by ``batch.station``; a reach of "" is left out.
     batch : (n,) readings
-        Canonical units. A value that is not finite has no place in the protocol and is left out.
+        Canonical units. Values that are not finite cannot be written and are left out.
     packed : (n,) flag and tests (:func:`sensors.reading.pack`)
     catalogue : names of the parameters
 
@@ -73,7 +73,7 @@ def encode(
 def encode_reflag(
     stations: Sequence[str], reaches: Sequence[str], batch: Batch, packed: Ints, catalogue: Catalogue
 ) -> list[bytes]:
-    """New verdicts on stored readings: as :func:`encode`, but flags and tests alone; values are not looked at."""
+    """Changed flags of stored readings: as :func:`encode`, but flags and tests only."""
     return _lines(stations, reaches, batch, packed, catalogue, with_value=False)
 
 
@@ -106,7 +106,7 @@ def _lines(
 
 
 def _fields(parameter: Codes, packed: Ints, catalogue: Catalogue, *, with_value: bool) -> list[tuple[bytes, bytes]]:
-    """What stands before and after each value; few kinds occur, each is made once."""
+    """The text before and after each value; built once for each (parameter, flags) that occurs."""
     kinds, kind = np.unique(packed * len(catalogue) + parameter, return_inverse=True)
     made = []
     for mark, code in (divmod(number, len(catalogue)) for number in kinds.tolist()):
@@ -205,7 +205,7 @@ _TEXT_ESCAPES: Final = {'"': '"', "\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 
 
 def parse(line: bytes) -> Point:
-    """One line taken apart, with everything the grammar allows. Raises ValueError saying what is wrong and where."""
+    """Parse one line, with all that the grammar allows. Raises ValueError naming the fault and its place."""
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -241,10 +241,7 @@ def parse(line: bytes) -> Point:
 
 
 def by_parameter(line: bytes) -> list[bytes]:
-    """A line of readings as one line a parameter, value, flag and tests together; any other line as it is.
-
-    Raises ValueError when it is no line.
-    """
+    """Split a line of readings into one line for each parameter; any other line stays. Raises ValueError."""
     point_ = parse(line)
     if point_.measurement != schema.WATER or point_.at is None:
         return [line]
@@ -275,7 +272,7 @@ def _field(reader: "_Reader", key: str) -> FieldValue:
 
 
 def _whole(digits: str) -> int:
-    """The integer; for one so long that it cannot fit 64 bits, one that does not."""
+    """The integer; 2**64 for one of more than 63 digits."""
     return int(digits) if len(digits) < 64 else 2**64
 
 
@@ -288,7 +285,7 @@ def _unescaped(text: str, escapes: str) -> str:
 
 
 class _Reader:
-    """A place in a text that moves on with what is taken."""
+    """A cursor in a text."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -318,5 +315,5 @@ class _Reader:
         return _END.fullmatch(self._text, self._at) is not None
 
     def rest(self) -> str:
-        """What is not read yet, cut to what fits a sentence."""
+        """The beginning of what is not read yet, for messages."""
         return self._text[self._at : self._at + 40]

@@ -1,4 +1,4 @@
-"""The loggers that may speak HJ 212: whose station an MN stands for, its password, and how far its data reach."""
+"""The registered HJ 212 loggers: MN, station, password, and the time of their newest reading."""
 
 from collections.abc import Mapping
 
@@ -21,9 +21,9 @@ def load(connection: sa.Connection) -> dict[str, Logger]:
 
 
 def save(connection: sa.Connection, logger: Logger, author: Author = NOBODY) -> None:
-    """Register a logger or change what is known of it; how far its data reach stays. Kept with who, when, old and new.
+    """Register or change a logger and record the change; the time of its newest reading stays.
 
-    Raises ConfigurationError naming what cannot be, NotFound for a station nobody registered.
+    Raises ConfigurationError naming an invalid value, NotFound for an unregistered station.
     """
     if not MN.fullmatch(logger.mn):
         raise ConfigurationError(sentence("registry.no_mn", mn=logger.mn[:80]))
@@ -35,32 +35,34 @@ def save(connection: sa.Connection, logger: Logger, author: Author = NOBODY) -> 
         raise ConfigurationError(sentence("registry.no_password", mn=logger.mn))
     if connection.execute(sa.select(station_table.c.id).where(station_table.c.key == logger.station)).first() is None:
         raise NotFound(sentence("registry.station_unknown", station=logger.station))
-    before = _told(connection, logger.mn)
+    before = _record(connection, logger.mn)
     values = {"station": logger.station, "password": logger.password, "st": logger.st, "edition": logger.edition}
     changed = connection.execute(sa.update(table).where(table.c.mn == logger.mn).values(**values))
     if not changed.rowcount:
         connection.execute(sa.insert(table).values(mn=logger.mn, **values))
-    _note(connection, logger.mn, before, _told(connection, logger.mn) or {}, author)
+    _note(connection, logger.mn, before, _record(connection, logger.mn) or {}, author)
 
 
 def remove(connection: sa.Connection, mn: str, author: Author = NOBODY) -> None:
-    """Forget a logger; its readings stay. Raises NotFound."""
-    before = _told(connection, mn)
+    """Delete a logger; its readings stay. Raises NotFound."""
+    before = _record(connection, mn)
     if not connection.execute(sa.delete(table).where(table.c.mn == mn)).rowcount:
         raise NotFound(sentence("registry.no_logger", mn=mn[:80]))
     _note(connection, mn, before, {"removed": True}, author)
 
 
 def heard(connection: sa.Connection, newest: Mapping[str, int]) -> None:
-    """The newest reading of each logger (MN → ms) is stored; an older one changes nothing."""
+    """Store the time of each logger's newest reading (MN → ms); an older time is ignored."""
     if newest:
         later = table.c.last_at_ms.is_(None) | (table.c.last_at_ms < sa.bindparam("at"))
-        told = sa.update(table).where((table.c.mn == sa.bindparam("of")) & later).values(last_at_ms=sa.bindparam("at"))
-        connection.execute(told, [{"of": mn, "at": at} for mn, at in sorted(newest.items())])
+        update = (
+            sa.update(table).where((table.c.mn == sa.bindparam("of")) & later).values(last_at_ms=sa.bindparam("at"))
+        )
+        connection.execute(update, [{"of": mn, "at": at} for mn, at in sorted(newest.items())])
 
 
-def _told(connection: sa.Connection, mn: str) -> dict[str, object] | None:
-    """What of a logger is written down when it changes: never its password, only whether it is checked."""
+def _record(connection: sa.Connection, mn: str) -> dict[str, object] | None:
+    """What a change records of a logger: never its password, only whether one is checked."""
     row = connection.execute(sa.select(table).where(table.c.mn == mn)).one_or_none()
     if row is None:
         return None
@@ -74,5 +76,5 @@ def _note(
     body: Mapping[str, object],
     author: Author,
 ) -> None:
-    """Write down that the registry changed; running gateways follow it. A password is not written down."""
+    """Record the change, so that running gateways reload; never a password."""
     changes.note(connection, "hj212_device", mn, body, before=before, author=author)

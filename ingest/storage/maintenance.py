@@ -1,4 +1,4 @@
-"""Checks, visits and photos in the relational database, and the marks that rest on them."""
+"""Checks, visits, reviews, mutes and photos in the database, and the marks of readings that result from them."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -30,7 +30,7 @@ _CHECK_KEY = ("station", "parameter", "kind", "at_ms")
 
 
 def load(connection: sa.Connection) -> MaintenanceRecords:
-    """Everything that was ever done."""
+    """All maintenance records."""
     return MaintenanceRecords(
         tuple(c for _, c in checks(connection)),
         tuple(v for _, v in visits(connection)),
@@ -39,7 +39,7 @@ def load(connection: sa.Connection) -> MaintenanceRecords:
 
 
 def save(connection: sa.Connection, done: MaintenanceRecords, author: Author = NOBODY) -> None:
-    """Make the database hold these checks and visits; others stay as they are."""
+    """Insert or update these checks and visits; others stay."""
     for check in done.checks:
         _put_check(connection, check, author)
     for one in done.visits:
@@ -58,7 +58,7 @@ def checks(connection: sa.Connection, station: str | None = None) -> list[tuple[
 
 
 def newest_checks(connection: sa.Connection, station: str | None = None) -> list[Check]:
-    """Of each kind the newest check of each sensor that counts: what `sensors.maintenance.checks_due` goes by."""
+    """The newest valid check of each sensor and kind, as :func:`sensors.maintenance.checks_due` needs them."""
     c = calibration.c
     place = sa.func.row_number().over(
         partition_by=(c.station, c.parameter, c.kind), order_by=(c.at_ms.desc(), c.id.desc())
@@ -79,7 +79,7 @@ def check_of(connection: sa.Connection, station: str, number: int) -> Check:
 
 
 def add_check(connection: sa.Connection, check: Check, author: Author) -> int:
-    """Keep a check; its number. Raises Refused when there is one of its kind at the same instant."""
+    """Store a check; its number. Raises Refused where one of its kind exists at the same instant."""
     if (number := _number_of(connection, check)) is not None:
         raise Refused(
             sentence(
@@ -96,7 +96,7 @@ def add_check(connection: sa.Connection, check: Check, author: Author) -> int:
 
 
 def correct_check(connection: sa.Connection, station: str, number: int, author: Author, **other: Any) -> Check:
-    """Correct what a check says; its station, parameter, kind and instant stay. Raises NotFound, ConfigurationError."""
+    """Correct a check, except its station, parameter, kind and instant. Raises NotFound, ConfigurationError."""
     corrected = replace(check_of(connection, station, number), **other)
     corrected.judged()
     _put_check(connection, corrected, author)
@@ -130,7 +130,7 @@ def visits(connection: sa.Connection, station: str | None = None) -> list[tuple[
 
 
 def ended_visits(connection: sa.Connection, now_ms: int, station: str | None = None) -> dict[str, int]:
-    """Station → the end of its last visit that is over, ms."""
+    """Station → the end of its last ended visit (ms)."""
     query = sa.select(visit.c.station, sa.func.max(visit.c.until_ms)).where(visit.c.until_ms <= now_ms)
     if station is not None:
         query = query.where(visit.c.station == station)
@@ -147,7 +147,7 @@ def going_visits(connection: sa.Connection, now_ms: int, station: str | None = N
 
 
 def begin_visit(connection: sa.Connection, new: Visit, author: Author) -> int:
-    """Keep a visit; its number. Raises Refused while another one of the station goes on."""
+    """Store a visit; its number. Raises Refused during another visit of the station."""
     there = [v for _, v in visits(connection, new.station)]
     if new.since_ms in {v.since_ms for v in there}:
         raise Refused(sentence("upkeep.visit_there", station=new.station, since=rfc3339(new.since_ms)))
@@ -200,7 +200,7 @@ def reviews(connection: sa.Connection, station: str | None = None) -> list[tuple
 
 
 def add_review(connection: sa.Connection, new: Review, author: Author) -> int:
-    """Keep a review; its number. Raises Refused where one in force speaks of the same readings."""
+    """Store a review; its number. Raises Refused where a valid one concerns the same readings."""
     for number, one in reviews(connection, new.station):
         if not one.void and one.meets(new):
             raise Refused(
@@ -219,7 +219,7 @@ def add_review(connection: sa.Connection, new: Review, author: Author) -> int:
 
 
 def void_review(connection: sa.Connection, station: str, number: int, author: Author) -> Review:
-    """Take a review back; it stays on record. Raises NotFound, and Refused where it was taken back before."""
+    """Void a review; it stays on record. Raises NotFound, and Refused where it is void already."""
     found = dict(reviews(connection, station))
     if number not in found:
         raise NotFound(sentence("upkeep.no_review", station=station, number=number))
@@ -253,7 +253,7 @@ def mutes(connection: sa.Connection, station: str | None = None) -> list[tuple[i
 
 
 def add_mute(connection: sa.Connection, new: Mute, author: Author) -> int:
-    """Keep a mute; its number. Raises Refused where one of the station begins at the same instant."""
+    """Store a mute; its number. Raises Refused where one of the station begins at the same instant."""
     mine = (mute.c.station == new.station) & (mute.c.since_ms == new.since_ms)
     if (number := connection.execute(sa.select(mute.c.id).where(mine)).scalar()) is not None:
         raise Refused(sentence("upkeep.mute_there", number=number, station=new.station, since=rfc3339(new.since_ms)))
@@ -289,7 +289,7 @@ def _put_mute(connection: sa.Connection, one: Mute, author: Author) -> None:
 
 
 def add_photo(connection: sa.Connection, one: Photo, author: Author) -> bool:
-    """Keep what is known of a photo; the same photo of a station twice is one (False)."""
+    """Store the record of a photo; false where the station has it already."""
     values = {name: getattr(one, name) for name in Photo.__slots__}
     return put(connection, photo, {name: values.pop(name) for name in ("station", "sha256")}, values, author)
 
@@ -301,7 +301,7 @@ def photos(connection: sa.Connection, station: str) -> list[Photo]:
 
 
 def photo_type(connection: sa.Connection, sha256: str) -> str:
-    """The media type of a photo of a station; raises NotFound for what is the photo of none."""
+    """The media type of a photo of a station; raises NotFound."""
     found = connection.execute(sa.select(photo.c.media_type).where(photo.c.sha256 == sha256).limit(1)).scalar()
     if found is None:
         raise NotFound(sentence("attachment.no_such_photo", name=sha256[:80]))
@@ -312,13 +312,13 @@ def photo_type(connection: sa.Connection, sha256: str) -> str:
 
 
 def marks(connection: sa.Connection) -> set[MarkSpan]:
-    """The marks that the stored readings carry now."""
+    """The marks of the stored readings."""
     rows = connection.execute(sa.select(mark))
     return {MarkSpan(r.station, r.parameter, QualityTest(r.test), r.start_ms, r.end_ms) for r in rows}
 
 
 def save_marks(connection: sa.Connection, before: Iterable[MarkSpan], after: Iterable[MarkSpan]) -> None:
-    """The stored readings carry the marks ``after`` instead of ``before``."""
+    """Replace the stored marks ``before`` by ``after``."""
     gone, new = set(before) - set(after), set(after) - set(before)
     for one in sorted(gone):
         connection.execute(sa.delete(mark).where(*(mark.c[name] == value for name, value in _row(one).items())))

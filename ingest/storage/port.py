@@ -1,4 +1,4 @@
-"""The port every reading store keeps, and the nouns it answers with."""
+"""The interface of every reading store (:class:`ReadingStore`), and the types it answers with."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,18 +26,31 @@ class Window:
     def __len__(self) -> int:
         return len(self.at)
 
+    @classmethod
+    def empty(cls) -> "Window":
+        return cls(np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
+
     def take(self, rows: Places) -> "Window":
         """These rows only."""
         return Window(self.parameter[rows], self.at[rows], self.value[rows], self.packed[rows])
 
     def join(self, later: "Window") -> "Window":
-        """This window and then the later one."""
+        """This window followed by the later one."""
         return Window(
             np.concatenate([self.parameter, later.parameter]),
             np.concatenate([self.at, later.at]),
             np.concatenate([self.value, later.value]),
             np.concatenate([self.packed, later.packed]),
         )
+
+    def merge(self, newer: "Window") -> "Window":
+        """Both windows in one, sorted by (parameter, at); where both have a key, the ``newer`` reading."""
+        both = self.join(newer)
+        order = np.lexsort((np.arange(len(both)), both.at, both.parameter))
+        both = both.take(order)
+        last = np.ones(len(both), np.bool_)
+        last[:-1] = (both.parameter[1:] != both.parameter[:-1]) | (both.at[1:] != both.at[:-1])
+        return both.take(np.flatnonzero(last))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +92,21 @@ class ReadingStore(Protocol):
 
     @property
     def at_hand(self) -> "ReadingStore":
-        """The part of the store that holds the end of every series, however old, and waits for nobody elsewhere."""
+        """The part of the store in the database: it has the newest readings of every series and needs no other
+        server."""
 
     def forget(self) -> None:
-        """Drop what the adapter remembers of the store; used after a transaction that failed half way."""
+        """Clear the adapter's caches; called after a failed transaction."""
 
     def write(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
-        """Store a batch; ``stations`` are the keys its station column counts by, no key occurs twice."""
+        """Store a batch; ``stations`` are the keys that its station column indexes. No (station, parameter, at) occurs
+        twice."""
 
     def reflag(self, connection: sa.Connection, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
-        """Give stored readings another verdict; values stay (raw stays raw)."""
+        """Change flags and tests of stored readings; values stay."""
 
     def newest(self, station: str) -> Mapping[str, int]:
-        """The newest observed_at of each parameter the station ever sent."""
+        """Parameter → its newest observed_at (ms), for all that the station ever sent."""
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window:
         """All readings with start <= observed_at <= end, whatever their flag."""
@@ -112,11 +127,11 @@ class ReadingStore(Protocol):
         """
 
     def count(self, stations: Sequence[str] | None = None) -> Mapping[str, int]:
-        """How many readings are stored for each station: the other side of the ledger."""
+        """Station → number of stored readings."""
 
 
 class LongTerm(Protocol):
-    """Where readings are that the database no longer keeps; the questions are those of :class:`ReadingStore`."""
+    """A store of readings that have left the database; methods as in :class:`ReadingStore`."""
 
     def window(self, station: str, start_ms: int, end_ms: int, parameters: Sequence[str] | None = None) -> Window: ...
 
@@ -127,13 +142,13 @@ class LongTerm(Protocol):
     def thinned(self, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int) -> Series: ...
 
     def count(self, stations: Sequence[str] | None = None, before_ms: int | None = None) -> Mapping[str, int]:
-        """How many readings are stored for each station, those with observed_at < before only when it is given."""
+        """Station → number of stored readings, with observed_at < ``before_ms`` where that is given."""
 
 
 def series(store: ReadingStore, station: str, parameter: str, start_ms: int, end_ms: int, points: int) -> Series:
     """Readings with start <= observed_at < end, thinned by the store when there are more than ``points``.
 
-    Raises ValueError when the range is empty or no point is asked for.
+    Raises ValueError for an empty range or less than one point.
     """
     if points < 1 or end_ms <= start_ms:
         raise ValueError("a series needs start before end and at least one point")
@@ -171,27 +186,30 @@ def thin(readings: Window, start_ms: int, bucket_ms: int) -> Series:
 def gaps(
     store: ReadingStore, station: str, parameter: str, start_ms: int, end_ms: int, longer_than_ms: int
 ) -> list[tuple[int, int]]:
-    """(last before, first after) of every pause longer than that, the ends of the range included."""
+    """(last before, first after) of every pause longer than ``longer_than_ms``, including those at the ends of the
+    range."""
     edges = np.concatenate([[start_ms], store.window(station, start_ms, end_ms, [parameter]).at, [end_ms]])
     wide = np.flatnonzero(np.diff(edges) > longer_than_ms)
     return [(int(edges[i]), int(edges[i + 1])) for i in wide]
 
 
-PROOF = 100
-"""Readings looked at to see whether a condition stays over; no site needs more of them."""
+MAX_GOOD_READINGS = 100
+"""The most readings that :func:`good_since` counts."""
 
 
 def good_since(store: ReadingStore, station: str, parameter: str, since_ms: int, now_ms: int) -> int:
-    """How many usable readings were observed from an instant on, at most ``PROOF``; of any parameter for "".
+    """The number of usable readings observed since an instant, at most :data:`MAX_GOOD_READINGS`.
 
-    Readings of the future count for nothing.
+    ``parameter`` "" counts those of all parameters; readings later than ``now_ms`` do not count.
     """
     end_ms = now_ms + 1
     if end_ms <= since_ms:
         return 0
     found = 0
     for one in [parameter] if parameter else sorted(store.newest(station)):
-        found += int((unpack(store.raw(station, one, since_ms, end_ms, PROOF).packed)[0] < Flag.SUSPECT).sum())
-        if found >= PROOF:
-            return PROOF
+        found += int(
+            (unpack(store.raw(station, one, since_ms, end_ms, MAX_GOOD_READINGS).packed)[0] < Flag.SUSPECT).sum()
+        )
+        if found >= MAX_GOOD_READINGS:
+            return MAX_GOOD_READINGS
     return found

@@ -1,4 +1,4 @@
-"""Asking back for what a server said it took: which lines are not there, or are there differently. Pure."""
+"""Verify that a server stored what it accepted: which lines are missing or differ. Pure."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from typing import Final
 
 from ingest.storage.lineprotocol import FieldValue, parse
 
-PAUSE_MS: Final = 3_600_000
-"""Points further apart are asked for separately: a late reading must not drag a month of others along."""
+MAX_SPACING_MS: Final = 3_600_000
+"""Points further apart are queried separately, so that a late reading does not fetch a month of others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of one series of points to ask for, both ends included."""
+    """A range of one series of points to query, both ends included."""
 
     measurement: str
     tags: Mapping[str, str]
@@ -22,19 +22,18 @@ class Span:
 
 
 Found = Mapping[tuple[int, str], object]
-"""What a server has of a span: (time in ms, field) → value."""
+"""What a server holds of a span: (time in ms, field) → value."""
 
-Ask = Callable[[Sequence[Span]], Sequence[Found]]
+Query = Callable[[Sequence[Span]], Sequence[Found]]
 _Series = tuple[str, tuple[tuple[str, str], ...]]
 _Sent = dict[tuple[int, str], tuple[FieldValue, int]]
 """(time in ms, field) → the value sent last, and the number of the line that sent it."""
 
 
-def lost(lines: Sequence[bytes], ask: Ask, same: Callable[[FieldValue, object], bool]) -> list[bytes]:
-    """The lines of which a field is missing or not the ``same`` on the server.
+def lost(lines: Sequence[bytes], query: Query) -> list[bytes]:
+    """The lines of which a field is missing or has another value on the server.
 
-    What a later line overwrites is not held against an earlier one. A line that cannot be read, or that leaves its time
-    to the server, counts as lost.
+    A value that a later line overwrites is not compared. A line that cannot be parsed or has no time counts as lost.
     """
     sent: dict[_Series, _Sent] = {}
     wrong: set[int] = set()
@@ -49,18 +48,18 @@ def lost(lines: Sequence[bytes], ask: Ask, same: Callable[[FieldValue, object], 
             continue
         series = sent.setdefault((point.measurement, tuple(sorted(point.tags.items()))), {})
         series.update({(point.at, key): (value, number) for key, value in point.fields.items()})
-    wrong.update(_wrong(sent, ask, same))
+    wrong.update(_wrong(sent, query))
     return [line for number, line in enumerate(lines) if number in wrong]
 
 
-def _wrong(sent: Mapping[_Series, _Sent], ask: Ask, same: Callable[[FieldValue, object], bool]) -> Iterator[int]:
+def _wrong(sent: Mapping[_Series, _Sent], query: Query) -> Iterator[int]:
     spans = [(series, span) for series, points in sent.items() for span in _spans(series, points)]
     stored: dict[_Series, dict[tuple[int, str], object]] = {}
-    for (series, _), part in zip(spans, ask([span for _, span in spans]), strict=True):
+    for (series, _), part in zip(spans, query([span for _, span in spans]), strict=True):
         stored.setdefault(series, {}).update(part)
     for series, points in sent.items():
         for place, (value, number) in points.items():
-            if not same(value, stored[series].get(place)):
+            if stored[series].get(place) != value:
                 yield number
 
 
@@ -70,7 +69,7 @@ def _spans(series: _Series, points: _Sent) -> Iterator[Span]:
     fields = tuple(sorted({key for _, key in points}))
     first = last = times[0]
     for at_ms in times:
-        if at_ms - last > PAUSE_MS:
+        if at_ms - last > MAX_SPACING_MS:
             yield Span(measurement, dict(tags), fields, first, last)
             first = at_ms
         last = at_ms

@@ -1,4 +1,4 @@
-"""The registry in the relational database: read as one immutable snapshot, written row by row."""
+"""The registry in the database: read as one immutable snapshot, written row by row."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
-    """The registry as it stands, stations in the order they were registered."""
+    """The registry; stations in the order of registration."""
     stations = tuple(
         Station(
             key=row.key,
@@ -48,7 +48,7 @@ def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
         for row in connection.execute(sa.select(station).order_by(station.c.id))
     )
     deployments = tuple(
-        Deployment(**_of(row, Deployment))
+        Deployment(**_fields(row, Deployment))
         for row in connection.execute(sa.select(deployment).order_by(deployment.c.id))
     )
     reaches = tuple(
@@ -65,53 +65,53 @@ def load(connection: sa.Connection, catalogue: Catalogue) -> Registry:
         for row in connection.execute(sa.select(reach).order_by(reach.c.key))
     )
     devices = tuple(
-        Device(**_of(row, Device)) for row in connection.execute(sa.select(device).order_by(device.c.serial))
+        Device(**_fields(row, Device)) for row in connection.execute(sa.select(device).order_by(device.c.serial))
     )
     outfalls = tuple(
-        Outfall(**_of(row, Outfall) | {"kind": OutfallKind(row.kind)})
+        Outfall(**_fields(row, Outfall) | {"kind": OutfallKind(row.kind)})
         for row in connection.execute(sa.select(outfall).order_by(outfall.c.key))
     )
     travels = tuple(
-        Travel(**_of(row, Travel))
+        Travel(**_fields(row, Travel))
         for row in connection.execute(sa.select(travel).order_by(travel.c.upper, travel.c.lower))
     )
     regions = tuple(
-        Region(**_of(row, Region) | {"level": Level(row.level), "outline": _tuples(row.outline)})
+        Region(**_fields(row, Region) | {"level": Level(row.level), "outline": _tuples(row.outline)})
         for row in connection.execute(sa.select(region).order_by(region.c.level, region.c.code))
     )
     return Registry(stations, deployments, reaches, catalogue, devices, outfalls, travels, regions)
 
 
 def save(connection: sa.Connection, registry: Registry, author: Author = NOBODY) -> None:
-    """Make the database hold what this registry holds; the rest stays as it is."""
+    """Insert or update all rows of this registry; other rows stay."""
     for one in registry.regions:
-        _keep(connection, region, one, ("code",), author, level=int(one.level))
+        _put(connection, region, one, ("code",), author, level=int(one.level))
     for r in registry.reaches:
-        _keep(connection, reach, r, ("key",), author, water=r.water.value, line=r.line)
+        _put(connection, reach, r, ("key",), author, water=r.water.value, line=r.line)
     for t in registry.travels:
-        _keep(connection, travel, t, ("upper", "lower"), author)
+        _put(connection, travel, t, ("upper", "lower"), author)
     for o in registry.outfalls:
-        _keep(connection, outfall, o, ("key",), author, kind=o.kind.value)
+        _put(connection, outfall, o, ("key",), author, kind=o.kind.value)
     for instrument in registry.devices:
-        _keep(connection, device, instrument, ("serial",), author)
+        _put(connection, device, instrument, ("serial",), author)
     save_stations(connection, registry.stations, author)
     save_deployments(connection, registry.deployments, author)
 
 
 def save_deployments(connection: sa.Connection, deployments: Iterable[Deployment], author: Author = NOBODY) -> None:
-    """Insert or change deployments; whether they exclude each other is for the caller to know."""
+    """Insert or update deployments; the caller checks that they do not overlap."""
     for d in deployments:
-        _keep(connection, deployment, d, ("station", "parameter", "since_ms"), author)
+        _put(connection, deployment, d, ("station", "parameter", "since_ms"), author)
 
 
 def save_stations(connection: sa.Connection, stations: Iterable[Station], author: Author = NOBODY) -> None:
-    """Insert or change stations; a station is never deleted, its readings would lose their name."""
+    """Insert or update stations. Stations are never deleted, since readings refer to them."""
     for s in stations:
-        _keep(connection, station, s, ("key",), author, water=s.water.value, parameters=list(s.parameters))
+        _put(connection, station, s, ("key",), author, water=s.water.value, parameters=list(s.parameters))
 
 
 def remove_region(connection: sa.Connection, code: str, author: Author = NOBODY) -> None:
-    """Take a region out of the tree. Raises NotFound, and Refused while stations or regions hang below it."""
+    """Delete a region. Raises NotFound, and Refused while it contains stations or regions."""
     row = connection.execute(sa.select(region).where(region.c.code == code)).mappings().one_or_none()
     if row is None:
         raise NotFound(sentence("registry.no_region", region=code[:80]))
@@ -124,38 +124,38 @@ def remove_region(connection: sa.Connection, code: str, author: Author = NOBODY)
 
 
 def set_online(connection: sa.Connection, key: str, online: bool, at_ms: int) -> None:
-    """What the device, or the broker on its behalf, said of the connection; an older word changes nothing."""
+    """Store the connection state of a station's device; a state older than the stored one is ignored."""
     newer = station.c.online_at_ms.is_(None) | (station.c.online_at_ms <= at_ms)
-    told = sa.update(station).where((station.c.key == key) & newer)
-    connection.execute(told.values(online=online, online_at_ms=at_ms))
+    update = sa.update(station).where((station.c.key == key) & newer)
+    connection.execute(update.values(online=online, online_at_ms=at_ms))
 
 
 def online(connection: sa.Connection) -> dict[str, tuple[bool | None, int | None]]:
-    """Connection state and since when, by station."""
+    """Station → connection state and since when (ms)."""
     rows = connection.execute(sa.select(station.c.key, station.c.online, station.c.online_at_ms))
     return {row.key: (row.online, row.online_at_ms) for row in rows}
 
 
-def _keep(
+def _put(
     connection: sa.Connection, table: sa.Table, thing: Any, key: tuple[str, ...], author: Author, **plain: object
 ) -> None:
-    """A row with the names of the thing's fields; ``plain`` replaces what a column cannot hold."""
+    """Insert or update the row of a dataclass; ``plain`` replaces values that a column cannot hold."""
     values = {name: getattr(thing, name) for name in thing.__slots__} | plain
     put(connection, table, {name: values.pop(name) for name in key}, values, author)
 
 
 def _tuples(value: Any) -> Any:
-    """Lists in lists as tuples."""
+    """Nested lists as tuples."""
     return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
 
 
-def _of(row: sa.Row[Any], kind: type[Any]) -> dict[str, Any]:
-    """The columns named like the fields of a noun."""
+def _fields(row: sa.Row[Any], kind: type[Any]) -> dict[str, Any]:
+    """The columns of a row that are fields of a dataclass."""
     return {name: row._mapping[name] for name in kind.__slots__}
 
 
 class Reaches:
-    """The reach each station belongs to, as the registry has it at the moment of asking; "" where it has none."""
+    """The present reach of each station; "" where it has none."""
 
     def __init__(self, database: Database, catalogue: Catalogue) -> None:
         self._database = database

@@ -1,15 +1,15 @@
-"""What leaves the database: whole months older than it is to keep, once the long-term store is proven to have them.
+"""Move old months of readings out of the database, once the long-term store is proven to hold them.
 
-A month goes in three steps, and a kill between or within them loses and doubles nothing:
+A month moves in three steps, and a kill at any point loses and duplicates nothing:
 
-1. each station's readings of the month are laid into the long-term store, which reads them back and compares;
-2. the *edge* moves to the month's end: from now on readers ask the long-term store too (they ask the database first and
-   read the edge afterwards, so that what leaves meanwhile is not missed);
-3. the readings are deleted, a few at a time. Each transaction compares what it deletes with what the long-term store
-   holds and takes itself back when anything differs: late data or another verdict stay for the next round.
+1. each station's readings of the month are merged into the long-term store, which reads them back and compares;
+2. the *edge* moves to the month's end: from then on readers use the long-term store too (they read the database before
+   the edge, so that readings that leave meanwhile are not missed);
+3. the readings are deleted, a few at a time. Each transaction compares the deleted readings with those of the long-term
+   store and rolls back where they differ: late data and changed flags stay for the next round.
 
-What the checks look back on and what is shown as the latest stays, however old it is: a station that was silent for a
-year still has a last reading, and its tests something to compare with.
+The look-back of rules and quality tests, and the newest readings of every series, stay in the database however old they
+are.
 """
 
 import time
@@ -27,7 +27,7 @@ from infra.errors import ConfigurationError, WaterError
 from infra.periodic import PeriodicWorker
 from infra.texts import sentence
 from infra.times import DAY_MS
-from ingest.storage.archive import EMPTY, ParquetArchive, bounds, matching, month_of, same
+from ingest.storage.archive import ParquetArchive, bounds, matching, month_of, same
 from ingest.storage.port import LongTerm, Window
 from ingest.storage.tables import station as station_table
 from ingest.storage.tables import storage_edge
@@ -36,15 +36,15 @@ from sensors.reading import PLAIN, Floats
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
-LEAST_DAYS = 8
-"""The database keeps at least a week and a day: what the shipped rules and the console look back on."""
-LOOKBACK_MS = LEAST_DAYS * DAY_MS
-STAYING = 32
-"""So many of the newest readings of a series stay, and as many of its accepted and of its usable ones."""
+MIN_KEEP_DAYS = 8
+"""The look-back of the shipped rules and the console: a week and a day."""
+LOOKBACK_MS = MIN_KEEP_DAYS * DAY_MS
+KEPT_NEWEST = 32
+"""Newest readings of a series that stay; as many accepted and as many usable ones."""
 ROWS_AT_ONCE = 1000
-"""Instants deleted in one transaction: ingest waits behind one for a few milliseconds."""
+"""Instants deleted in one transaction, which ingest waits for a few milliseconds."""
 ROUND_S = 6 * 3600.0
-"""A round looks for months that have become old enough and for late data of older ones; most rounds find neither."""
+"""Interval between rounds; a round looks for months that became old enough and for late data of older ones."""
 
 _BELOW = (16, 4, 3)  # flags below this: any, accepted, usable
 _RANGE = "FROM reading WHERE station = :station AND at >= :start AND at < :end"
@@ -54,23 +54,20 @@ Interval = tuple[int, int]
 
 
 class Keeper(Protocol):
-    """A long-term store as the one who deletes sees it."""
+    """A long-term store that readings are moved into before they are deleted here."""
 
     def alone(self) -> AbstractContextManager[None]:
-        """Held during a round; raises Refused while another process has it, where two must not."""
+        """A lock held during a round; raises Refused where another process holds it."""
 
     def keep(self, station: str, month: str, readings: Window) -> bool:
-        """True once it durably holds these readings with these values and flags, and all others it had of the month."""
+        """Make it hold these readings durably, beside those it had of the month; false where it does not."""
 
     def held(self, station: str, month: str) -> Window:
-        """What it holds of the month, for comparison."""
-
-    def alike(self, ours: Window, held: Window) -> bool:
-        """Whether what it holds is as good as ours."""
+        """What it holds of the month."""
 
 
 class ArchiveKeeper:
-    """The Parquet archive: it is given what it does not have."""
+    """The Parquet archive: missing readings are written to it."""
 
     def __init__(self, archive: ParquetArchive) -> None:
         self._archive = archive
@@ -86,38 +83,31 @@ class ArchiveKeeper:
         start, end = bounds(month)
         return self._archive.window(station, start, end - 1)
 
-    def alike(self, ours: Window, held: Window) -> bool:
-        return same(ours, held)
-
 
 class ServerKeeper:
-    """A time-series server that is fed through the spool: it is asked, never given.
+    """A time-series server, which gets readings through the spool: it is only read here.
 
-    What still waits in the spool, or what the server refused, it does not have, and the database keeps it.
+    Readings that still wait in the spool, or that the server refused, stay in the database.
     """
 
-    def __init__(self, server: LongTerm, alike: Callable[[Window, Window], bool] = same) -> None:
+    def __init__(self, server: LongTerm) -> None:
         self._server = server
-        self._alike = alike
 
     def alone(self) -> AbstractContextManager[None]:
         return nullcontext()
 
     def keep(self, station: str, month: str, readings: Window) -> bool:
-        return self.alike(readings, matching(self.held(station, month), readings))
+        return same(readings, matching(self.held(station, month), readings))
 
     def held(self, station: str, month: str) -> Window:
         start, end = bounds(month)
         return self._server.window(station, start, end - 1)
 
-    def alike(self, ours: Window, held: Window) -> bool:
-        return self._alike(ours, held)
-
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What a round did: ``readings`` that left the database, out of ``months``; ``refused`` (station, month) the
-    long-term store does not vouch for; and the edge after it (None: nothing ever left)."""
+    """The result of a round: the number of readings moved out and their months; ``refused`` (station, month) that the
+    long-term store does not hold; the edge (ms) after it (None: nothing ever left)."""
 
     months: tuple[str, ...]
     readings: int
@@ -126,21 +116,21 @@ class Moved:
 
 
 def edge(connection: sa.Connection) -> int | None:
-    """Readings before this (ms UTC) are in the long-term store; None as long as nothing has left the database."""
+    """The edge: readings before this (ms UTC) are in the long-term store; None where nothing has left the database."""
     found = connection.execute(sa.select(storage_edge.c.edge_ms)).scalar()
     return None if found is None else int(found)
 
 
 def due(keep_days: int, now_ms: int) -> int:
-    """The edge by a number of days: the beginning of the month in which the oldest day to keep lies."""
+    """The edge for a number of days to keep: the beginning of the month that contains the oldest day."""
     return bounds(month_of(now_ms - keep_days * DAY_MS))[0]
 
 
 def check(keep_days: int, rules_lookback_s: float) -> None:
-    """Refuse to keep less than the checks look back on; raises ConfigurationError with the reason."""
-    least = max(LEAST_DAYS, 1 + int(-(-rules_lookback_s // 86_400)))
-    if keep_days < least:
-        raise ConfigurationError(sentence("archive.too_few", keep_days=keep_days, least=least))
+    """Check that the look-back of the rules is kept; raises ConfigurationError where it is not."""
+    min_days = max(MIN_KEEP_DAYS, 1 + int(-(-rules_lookback_s // 86_400)))
+    if keep_days < min_days:
+        raise ConfigurationError(sentence("archive.too_few", keep_days=keep_days, least=min_days))
 
 
 def move_out(
@@ -158,11 +148,11 @@ def move_out(
     Parameters
     ----------
     stopped : callable
-        Asked between transactions; what is not done then is done by the next round.
+        Checked between transactions; the next round does the rest.
     progress : callable
-        Told the share that is done, 0 to 1.
+        Called with the share that is done, 0 to 1.
     pause_share : float
-        After each deletion the database is left alone for this many times as long as it took.
+        Pause after each deletion, as a multiple of its duration.
     """
     if bounds(month_of(edge_ms))[0] != edge_ms:
         raise ValueError("the edge is the first instant of a month")
@@ -175,14 +165,14 @@ def move_out(
             if round_.keep(month):
                 _move_edge(database, end)
                 progress(((start + end) / 2 - begun) / (edge_ms - begun))
-                round_.let_go(month)
+                round_.delete(month)
             month = _oldest(database, end, edge_ms)
     with database.read() as connection:
         return Moved(tuple(round_.months), round_.readings, tuple(round_.refused), edge(connection))
 
 
 class _Round:
-    """One round of moving out: what a month needs, and what has been done so far."""
+    """The state of one round."""
 
     def __init__(
         self, database: Database, catalogue: Catalogue, keeper: Keeper, stopped: Callable[[], bool], pause_share: float
@@ -192,29 +182,29 @@ class _Round:
         self._keeper = keeper
         self._stopped = stopped
         self._pause_share = pause_share
-        self._vouched: list[tuple[int, str]] = []
+        self._confirmed: list[tuple[int, str]] = []
         self.months: list[str] = []
         self.readings = 0
         self.refused: list[tuple[str, str]] = []
 
     def keep(self, month: str) -> bool:
-        """Have the long-term store hold the month; false when that was not finished."""
-        self._vouched = []
+        """Make the long-term store hold the month; false where that was stopped."""
+        self._confirmed = []
         for id_, key in _stations(self._database, month):
             if self._stopped():
                 return False
             with self._database.read() as connection:
                 found = _window(_ask(connection, f"SELECT * {_RANGE}", id_, bounds(month)), self._catalogue)
             if self._keeper.keep(key, month, found):
-                self._vouched.append((id_, key))
+                self._confirmed.append((id_, key))
             else:
                 self.refused.append((key, month))
         return True
 
-    def let_go(self, month: str) -> None:
-        """Delete what is held of the month, but for what stays."""
+    def delete(self, month: str) -> None:
+        """Delete the readings of the month that the long-term store holds, except those that stay."""
         before = self.readings
-        for id_, key in self._vouched:
+        for id_, key in self._confirmed:
             held = self._keeper.held(key, month)
             with self._database.read() as connection:
                 leaving = _without(bounds(month), _staying(connection, id_, bounds(month)[1]))
@@ -228,12 +218,12 @@ class _Round:
             self.months.append(month)
 
     def _delete(self, station: int, key: str, part: Interval, held: Window) -> int:
-        """Delete an interval if the database says that it deleted what is held, nothing otherwise."""
+        """Delete an interval if its readings are those held, else nothing; the number deleted."""
         try:
             with self._database.write() as connection:
                 answer = _ask(connection, f"DELETE {_RANGE} RETURNING *", station, part)
                 deleted = _window(answer, self._catalogue)
-                if not self._keeper.alike(deleted, matching(held, deleted)):
+                if not same(deleted, matching(held, deleted)):
                     raise _Differs
                 return len(deleted)
         except _Differs:
@@ -242,11 +232,11 @@ class _Round:
 
 
 class _Differs(Exception):
-    """What was about to be deleted is not what the long-term store has."""
+    """The deleted readings are not those of the long-term store."""
 
 
 class Retention(PeriodicWorker):
-    """A thread that moves out what has become old enough; one for a database."""
+    """A thread that moves old months out; one for each database."""
 
     def __init__(
         self,
@@ -278,7 +268,7 @@ class Retention(PeriodicWorker):
                 stopped=self._stopping.is_set,
             )
         except WaterError as error:
-            self._tell(str(error))
+            self._warn_once(str(error))
         except Exception:
             log.exception("a round of retention failed")
             self.last_error = "a round failed; the log has the details"
@@ -288,16 +278,18 @@ class Retention(PeriodicWorker):
                 log.info("readings moved out of the database", months=moved.months, readings=moved.readings)
             if moved.refused:
                 station, month = moved.refused[0]
-                self._tell(f"the long-term store lacks readings of {station} in {month}: they stay in the database")
+                self._warn_once(
+                    f"the long-term store lacks readings of {station} in {month}: they stay in the database"
+                )
         return self._round_s
 
-    def _tell(self, trouble: str) -> None:
+    def _warn_once(self, trouble: str) -> None:
         if trouble != self.last_error:
             log.warning("retention waits", error=trouble)
         self.last_error = trouble
 
 
-# -- the database's side -----------------------------------------------------------------------------------------------
+# -- database ----------------------------------------------------------------------------------------------------------
 
 
 def _oldest(database: Database, start_ms: int, end_ms: int) -> str | None:
@@ -336,7 +328,7 @@ def _parts(database: Database, station: int, interval: Interval) -> Iterator[Int
 
 
 def _staying(connection: sa.Connection, station: int, end_ms: int) -> list[Interval]:
-    """Intervals before ``end_ms`` that stay: each series' look-back, and its newest readings one by one."""
+    """The intervals before ``end_ms`` that stay: each series' look-back, and its newest readings."""
     series = sa.text("SELECT parameter FROM reading_series WHERE station = :station")
     intervals: list[Interval] = []
     for (parameter,) in connection.execute(series, {"station": station}).fetchall():
@@ -344,7 +336,7 @@ def _staying(connection: sa.Connection, station: int, end_ms: int) -> list[Inter
             newest = connection.execute(
                 sa.text(
                     f'SELECT at FROM reading WHERE station = :station AND "{parameter}" IS NOT NULL '
-                    f'AND (coalesce("{parameter}_q", {PLAIN}) & 15) < :below ORDER BY at DESC LIMIT {STAYING}'
+                    f'AND (coalesce("{parameter}_q", {PLAIN}) & 15) < :below ORDER BY at DESC LIMIT {KEPT_NEWEST}'
                 ),
                 {"station": station, "below": below},
             ).fetchall()
@@ -355,7 +347,7 @@ def _staying(connection: sa.Connection, station: int, end_ms: int) -> list[Inter
 
 
 def _without(whole: Interval, holes: list[Interval]) -> Iterator[Interval]:
-    """What is left of an interval."""
+    """An interval without the holes."""
     start = whole[0]
     for hole_start, hole_end in sorted(holes):
         if start < min(hole_start, whole[1]):
@@ -366,7 +358,7 @@ def _without(whole: Interval, holes: list[Interval]) -> Iterator[Interval]:
 
 
 def _move_edge(database: Database, edge_ms: int) -> None:
-    """The edge only ever moves forward."""
+    """Move the edge; it never moves back."""
     with database.write() as connection:
         known = edge(connection)
         if known is None:
@@ -380,11 +372,12 @@ def _ask(connection: sa.Connection, sql: str, station: int, interval: Interval) 
 
 
 def _window(result: sa.CursorResult[Any], catalogue: Catalogue) -> Window:
-    """Whole wide rows as readings sorted by (parameter, at); raises ConfigurationError for a parameter nobody knows."""
+    """Whole wide rows as readings sorted by (parameter, at); raises ConfigurationError for an unknown
+    parameter."""
     names = list(result.keys())
     rows = result.fetchall()
     if not rows:
-        return EMPTY
+        return Window.empty()
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
     at = np.array(columns["at"], np.int64)
     order = np.argsort(at)
@@ -400,7 +393,7 @@ def _window(result: sa.CursorResult[Any], catalogue: Catalogue) -> Window:
         packed = np.where(np.isnan(mark), PLAIN, mark).astype(np.int64)
         code = catalogue.index[key]
         pieces.append((code, Window(np.full(len(there), code, np.int32), at[order][there], value[there], packed)))
-    whole = EMPTY
+    whole = Window.empty()
     for _, piece in sorted(pieces, key=lambda p: p[0]):
         whole = whole.join(piece)
     return whole

@@ -1,4 +1,4 @@
-"""The names by which readings stand in a time-series server (design §4.6): used by the adapters and the dashboards.
+"""Names of measurements, tags and fields in the time-series server, for the stores and the dashboards.
 
 Measurement ``water``: tags ``station`` and ``reach``; for each parameter a field with the value (float, canonical unit)
 and ``{parameter}_flag`` (integer, 1 good … 9 missing); ``{parameter}_tests`` (integer, bit set of the quality tests)
@@ -9,13 +9,13 @@ flag 1: writers leave them there, readers take no tests from beside a flag 1.
 
 Measurements ``water_hourly`` and ``water_daily``: the same tags; for each parameter of an hour or a Beijing day the
 mean (field of the parameter), ``{parameter}_min``, ``{parameter}_max``, ``{parameter}_count`` of its usable readings
-(flag below 3) and ``{parameter}_worst``, the worst flag of all. Where the count is 0, the others may stand there from
-before and are not read. The reach is the one the station has when its day is computed. They are kept under the
+(flag below 3) and ``{parameter}_worst``, the worst flag of all. Where the count is 0, older values of the others may
+remain and are not read. The reach is the one the station has when its day is computed. They are kept under the
 retention policies ``hourly`` and ``daily``, in InfluxQL ``FROM "hourly"."water_hourly"``; on 2.x these are the buckets
-``{bucket}_hourly`` and ``{bucket}_daily``. 3.x and VictoriaMetrics have none.
+``{bucket}_hourly`` and ``{bucket}_daily``. 3.x has none.
 
 Measurement ``river_class``: the live GB 3838 class, one point a minute for each station and each reach that has one.
-Measurement ``event``: what the charts are annotated with. Measurement ``spool``: a mark of what was sent last.
+Measurement ``event``: what the charts are annotated with. Measurement ``spool``: the last entry sent.
 """
 
 from typing import Final
@@ -32,7 +32,7 @@ SPOOL: Final = "spool"
 STATION: Final = "station"
 REACH: Final = "reach"
 
-# Fields of ``river_class``; its tags are REACH, and STATION too where the point speaks of one station.
+# Fields of ``river_class``; its tags are REACH, and STATION too for a point of one station.
 CLASS: Final = "class"
 """Integer 1 … 6 for I … V and worse than V (劣Ⅴ); the field is left out where nothing can be judged."""
 DECIDING: Final = "deciding"
@@ -50,7 +50,7 @@ KIND: Final = "kind"
 COLOUR: Final = "colour"
 """Field, text: red | orange | yellow | blue, of an incident; a field, since it may change while the incident lasts."""
 ID: Final = "id"
-"""Field, integer: the incident (or visit …) it speaks of."""
+"""Field, integer: the incident (or visit …)."""
 TITLE: Final = "title"
 """Field, text: one sentence, Chinese first."""
 UNTIL: Final = "until"
@@ -73,7 +73,7 @@ def tests(parameter: str) -> str:
 
 
 def parameter_of(field: str) -> str:
-    """The parameter a field of ``water`` speaks of."""
+    """The parameter of a field of ``water``."""
     return field.removesuffix("_flag").removesuffix("_tests")
 
 

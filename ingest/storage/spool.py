@@ -1,9 +1,8 @@
-"""The spool: what the time-series server has not been given yet, in one database and transaction with everything else.
+"""The spool: a queue in the database of what InfluxDB has not received yet.
 
-A batch is durable, and is acknowledged, once the database has it (design rule 1). What InfluxDB or VictoriaMetrics are
-to hold is written beside it in the same transaction; :mod:`ingest.forward` sends it afterwards, in order, and deletes
-it once the server has it. So the server may be slow, away or full: checks never wait for it, no reading is lost, none
-is judged twice, and kill -9 costs a repetition that overwrites itself (docs/decisions/0011).
+Entries are written in the transaction of the batch; :mod:`ingest.forward` sends them in order and deletes them once the
+server has them. The server may be slow, away or full without delaying acknowledgements or losing a reading; a kill -9
+costs a repetition that overwrites itself (docs/decisions/0011).
 """
 
 import shutil
@@ -25,10 +24,10 @@ from ingest.storage.tables import spool as table
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Ints
 
-COUNTED_S = 1.0
-"""How long a count of what waits is believed; in between, what was added is added to it."""
-HEADROOM = 64 * 2**20
-"""So much room must be left to SQLite on its disk: emptying the spool needs some itself, for the write-ahead log."""
+COUNT_MAX_AGE_S = 1.0
+"""How long a count of the waiting bytes is used before it is counted again."""
+MIN_FREE_BYTES = 64 * 2**20
+"""Free disk space that SQLite must keep: emptying the spool needs some for the write-ahead log."""
 
 
 class Kind(StrEnum):
@@ -41,8 +40,8 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry as it waits. Readings and verdicts: ``stations`` are the keys the batch's station column counts by,
-    ``packed`` (n,) flags and tests. Lines: line protocol, nothing else."""
+    """A waiting entry: readings or verdicts (``stations`` are the keys that the batch's station column indexes,
+    ``packed`` (n,) flags and tests), or ``lines`` of line protocol."""
 
     id: int
     kind: Kind
@@ -54,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How much waits: entries, their readings or lines, bytes, and since when the oldest does (ms UTC)."""
+    """The number of waiting entries, of their readings or lines, their bytes, and the time of the oldest (ms UTC)."""
 
     entries: int
     rows: int
@@ -63,7 +62,7 @@ class Waiting:
 
 
 class Spool:
-    """The ``spool`` table. ``most_bytes``: beyond it nothing more is taken, so that the sender keeps its messages."""
+    """The ``spool`` table; it takes at most ``most_bytes``, then the senders keep their messages."""
 
     def __init__(
         self,
@@ -72,7 +71,7 @@ class Spool:
         *,
         clock_ms: Callable[[], int],
         most_bytes: int,
-        headroom: int = HEADROOM,
+        headroom: int = MIN_FREE_BYTES,
     ) -> None:
         self._database = database
         self._catalogue = catalogue
@@ -80,39 +79,39 @@ class Spool:
         self._most_bytes = most_bytes
         self._headroom = headroom
         self._bytes = 0
-        self._counted_at = -COUNTED_S
+        self._counted_at = -COUNT_MAX_AGE_S
 
-    # -- in: part of the batch's transaction -------------------------------------------------------------------------
+    # -- adding, in the batch's transaction ----------------------------------------------------------------------------
 
     def add(self, connection: sa.Connection, kind: Kind, stations: Sequence[str], batch: Batch, packed: Ints) -> None:
-        """Put readings or verdicts by; raises StorageUnavailable when the spool is full."""
+        """Queue readings or verdicts; raises StorageUnavailable where the spool is full."""
         if len(batch):
             self._put(connection, kind, _encode(stations, batch, packed, self._catalogue), len(batch))
 
     def add_lines(self, connection: sa.Connection, lines: Sequence[bytes]) -> None:
-        """Put lines of line protocol by; raises StorageUnavailable when the spool is full."""
+        """Queue lines of line protocol; raises StorageUnavailable where the spool is full."""
         if lines:
             self._put(connection, Kind.LINES, _packer.encode(lines), len(lines))  # text in a line may hold line breaks
 
     def _put(self, connection: sa.Connection, kind: Kind, content: bytes, rows: int) -> None:
         body = zlib.compress(content, 1)
-        self._room(connection, len(body))
+        self._reserve(connection, len(body))
         values = {"created_at_ms": self._clock_ms(), "kind": kind.value, "rows": rows, "bytes": len(body), "body": body}
         connection.execute(sa.insert(table), values)
 
-    def _room(self, connection: sa.Connection, more: int) -> None:
+    def _reserve(self, connection: sa.Connection, more: int) -> None:
         now = time.monotonic()
-        if now - self._counted_at > COUNTED_S or self._bytes + more > self._most_bytes:
+        if now - self._counted_at > COUNT_MAX_AGE_S or self._bytes + more > self._most_bytes:
             self._bytes, self._counted_at = _waiting(connection).bytes, now
-            self._disk(connection)
+            self._check_disk(connection)
         if self._bytes + more > self._most_bytes:
             raise StorageUnavailable(
                 sentence("store.spool_full", waiting=self._bytes / 2**20, most=self._most_bytes / 2**20)
             )
         self._bytes += more
 
-    def _disk(self, connection: sa.Connection) -> None:
-        """Refuse while the disk is all but full: on a full one not even what the server took could be deleted."""
+    def _check_disk(self, connection: sa.Connection) -> None:
+        """Raise StorageUnavailable on a nearly full disk: on a full one entries could not even be deleted."""
         if not self._database.is_sqlite:
             return
         file = Path(self._database.url.database or ".")
@@ -120,17 +119,17 @@ class Spool:
             int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
             for name in ("freelist_count", "page_count", "page_size")
         )
-        to_grow = max(0, pages * size - file.stat().st_size)  # what the write-ahead log holds beyond the file's end
+        to_grow = max(0, pages * size - file.stat().st_size)  # pages that are only in the write-ahead log
         free = shutil.disk_usage(file.parent).free - to_grow + unused * size
         if free < self._headroom:
             raise StorageUnavailable(
                 sentence("store.disk_full", free=max(0, free) / 2**20, needed=self._headroom / 2**20)
             )
 
-    # -- out: for the forwarder --------------------------------------------------------------------------------------
+    # -- sending -------------------------------------------------------------------------------------------------------
 
     def next(self, most_rows: int) -> list[Entry]:
-        """The oldest entries, in order: as many as hold ``most_rows`` rows together, at least one."""
+        """The oldest entries, in order, with at most ``most_rows`` rows together, but at least one entry."""
         with self._database.read() as connection:
             sizes = connection.execute(sa.select(table.c.id, table.c.rows).order_by(table.c.id).limit(200)).all()
             ids: list[int] = []
@@ -152,17 +151,16 @@ class Spool:
         return Entry(id_, kind, stations, batch, packed, ())
 
     def has_room_to_spare(self) -> bool:
-        """Whether less than half of it is taken: the other half is for what is new."""
+        """Whether less than half of the spool is used; :mod:`ingest.refill` leaves the other half for new readings."""
         return self.waiting().bytes < self._most_bytes // 2
 
     def waiting(self) -> Waiting:
-        """How much waits now."""
         with self._database.read() as connection:
             return _waiting(connection)
 
 
 def delete(connection: sa.Connection, ids: Sequence[int]) -> None:
-    """Forget entries the server has."""
+    """Delete entries that the server has."""
     connection.execute(sa.delete(table).where(table.c.id.in_(ids)))
 
 
@@ -173,7 +171,7 @@ def _waiting(connection: sa.Connection) -> Waiting:
 
 
 class _Columns(msgspec.Struct, array_like=True):
-    """A batch by names, so that an entry outlives a changed registry and catalogue."""
+    """A batch with keys instead of indices, so that an entry stays valid when registry or catalogue change."""
 
     stations: list[str]
     parameters: list[str]
@@ -206,7 +204,7 @@ def _encode(stations: Sequence[str], batch: Batch, packed: Ints, catalogue: Cata
 
 
 def _decode(content: bytes, catalogue: Catalogue) -> tuple[tuple[str, ...], Batch, Ints]:
-    """Stations, batch and packed flags; readings of a parameter the catalogue no longer knows are left out."""
+    """Stations, batch and packed flags; readings of a parameter that left the catalogue are dropped."""
     columns = _unpacker.decode(content)
     codes = np.array([catalogue.index.get(key, -1) for key in columns.parameters], np.int32)
     parameter = codes[np.frombuffer(columns.parameter, "<i2")]

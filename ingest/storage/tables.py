@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from infra.database import metadata
 
 LONG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-"""Numbers of what a stranger can send a thousand times a second; SQLite's have 64 bits under either name."""
+"""Ids of rows that unauthenticated senders can create at a high rate; SQLite integers have 64 bits under either
+name."""
 
 station = sa.Table(
     "station",

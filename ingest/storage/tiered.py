@@ -1,9 +1,8 @@
-"""The database for what is recent, a long-term store for what is older: one store to whoever asks.
+"""One store over the database (recent readings) and a long-term store (older readings).
 
-Writing goes to the database and, in the same transaction, to the spool of the time-series server. The *edge* divides
-the two: readings before it have left the database for the long-term store. Before the edge the database may still hold
-some: the newest reading of a silent series, and late data that came after the edge had moved; where both have a
-reading, the database's counts.
+A write goes to the database and, in the same transaction, to the spool of the time-series server. Readings before the
+*edge* have left the database for the long-term store. The database may still hold some of them: the newest readings of
+a silent series, and late data that came after the edge moved. Where both have a reading, that of the database counts.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,28 +19,28 @@ from ingest.storage.spool import Kind, Spool
 from sensors.parameters import Catalogue
 from sensors.reading import Batch, Ints, pack, unpack
 
-ALL = 2**31 - 1
+NO_LIMIT = 2**31 - 1
 """More readings than a window ever holds."""
 
 
 class TieredReadings:
     """A :class:`~ingest.storage.port.ReadingStore` over the database and, behind it, what is older.
 
-    Raises LongTermUnavailable when what is older cannot be asked for.
+    Raises LongTermUnavailable where the long-term store does not answer.
 
-    The edge moves before anything is deleted. So the database is asked first and the edge read afterwards: what leaves
-    in between is found in the long-term store, and where both answer the key tells them apart.
+    The edge moves before readings are deleted. The database is therefore read before the edge: readings that leave in
+    between are found in the long-term store, and duplicates are merged by their key.
 
     Parameters
     ----------
     recent : ReadingStore
         The store in the database.
     older : LongTerm or None
-        Where readings before the edge are; None as long as nothing leaves the database.
+        The long-term store; None where nothing leaves the database.
     edge_ms : callable
-        Readings before this (ms UTC) are in ``older``, which is left alone as long as it is 0; asked anew each time.
+        The edge (ms UTC), called anew each time; ``older`` is not used while it is 0.
     spool : Spool or None
-        What is written is put by here for the time-series server.
+        Queue of the time-series server.
     """
 
     def __init__(
@@ -78,14 +77,14 @@ class TieredReadings:
             return
         older = np.flatnonzero(batch.at < self._edge_ms()) if self._older is not None else np.empty(0, np.intp)
         if len(older):
-            # the reading has left the database: it comes back with its new verdict, and is moved again
+            # a reading that has left the database is written again with its new flag, and moved out again
             self._recent.write(connection, stations, self._with_values(stations, batch.take(older)), packed[older])
         self._recent.reflag(connection, stations, batch, packed)
         if self._spool is not None:
             self._spool.add(connection, Kind.VERDICTS, stations, batch, packed)
 
     def _with_values(self, stations: Sequence[str], batch: Batch) -> Batch:
-        """The batch with the values that are stored."""
+        """The batch with its stored values; readings that are not stored are left out."""
         values = []
         for row in range(len(batch)):
             station, key = stations[batch.station[row]], self._catalogue.parameters[batch.parameter[row]].key
@@ -118,7 +117,7 @@ class TieredReadings:
             return recent
         with _older_than(edge):
             older = self._older.window(station, start_ms, min(end_ms, edge - 1), parameters)
-        return _joined(older, recent)
+        return older.merge(recent)
 
     def before(self, station: str, parameter: str, at_ms: int, limit: int) -> Window:
         recent = self._recent.before(station, parameter, at_ms, limit)
@@ -127,7 +126,7 @@ class TieredReadings:
             return recent
         with _older_than(edge):
             older = self._older.before(station, parameter, min(at_ms, edge), limit)
-        joined = _joined(older, recent)
+        joined = older.merge(recent)
         return joined.take(np.arange(max(0, len(joined) - limit), len(joined)))
 
     def raw(self, station: str, parameter: str, start_ms: int, end_ms: int, limit: int) -> Series:
@@ -147,17 +146,17 @@ class TieredReadings:
         if self._older is None or start_ms >= edge:
             found = self._recent.thinned(station, parameter, start_ms, end_ms, bucket_ms)
         else:
-            found = self._thinned_over(edge, self._older, station, parameter, start_ms, end_ms, bucket_ms)
+            found = self._thinned_across_edge(edge, self._older, station, parameter, start_ms, end_ms, bucket_ms)
         if self._edge_ms() == edge:
             return found
-        return self.thinned(station, parameter, start_ms, end_ms, bucket_ms)  # readings left while we looked
+        return self.thinned(station, parameter, start_ms, end_ms, bucket_ms)  # readings left the database meanwhile
 
-    def _thinned_over(
+    def _thinned_across_edge(
         self, edge: int, older: LongTerm, station: str, parameter: str, start_ms: int, end_ms: int, bucket_ms: int
     ) -> Series:
         split = start_ms + (min(edge, end_ms) - start_ms) // bucket_ms * bucket_ms
-        # buckets both stores have a part in: the one the edge lies in, and where the database kept older readings
-        kept = self._recent.raw(station, parameter, start_ms, min(edge, end_ms), ALL).at
+        # buckets with readings in both stores: that of the edge, and those where the database kept older readings
+        kept = self._recent.raw(station, parameter, start_ms, min(edge, end_ms), NO_LIMIT).at
         shared = np.unique((kept - start_ms) // bucket_ms * bucket_ms + start_ms)
         if split < edge:
             shared = np.union1d(shared, [split])
@@ -168,7 +167,7 @@ class TieredReadings:
             parts.append(self._recent.thinned(station, parameter, after, end_ms, bucket_ms))
         parts = [_without(part, shared) for part in parts]
         for at in shared.tolist():
-            whole = self.raw(station, parameter, at, min(at + bucket_ms, end_ms), ALL)
+            whole = self.raw(station, parameter, at, min(at + bucket_ms, end_ms), NO_LIMIT)
             if len(whole.at):
                 parts.append(_bucket(whole, at, bucket_ms))
         return _in_order(parts, bucket_ms)
@@ -187,12 +186,12 @@ class TieredReadings:
             }
 
     def _in_both(self, older: LongTerm, station: str, edge: int) -> int:
-        """Readings before the edge that the database holds beside the long-term store."""
+        """The number of readings before the edge that both stores hold."""
         kept = self._recent.window(station, 0, edge - 1)
         if not len(kept):
             return 0
         there = older.window(station, int(kept.at.min()), int(kept.at.max()))
-        both = _joined(there, kept)
+        both = there.merge(kept)
         return len(kept) + len(there) - len(both)
 
 
@@ -205,20 +204,10 @@ def _older_than(edge_ms: int) -> Iterator[None]:
 
 
 def _newest_wins(older: Ints, recent: Ints) -> tuple[Ints, Ints]:
-    """Times of both, each once and in order, and where each stands in older followed by recent."""
+    """The distinct times of both, sorted, and the index of each in older followed by recent."""
     at = np.concatenate([recent, older])
     times, first = np.unique(at, return_index=True)  # the first of equals is the recent one
     return times, np.where(first < len(recent), first + len(older), first - len(recent))
-
-
-def _joined(older: Window, recent: Window) -> Window:
-    """Both windows, each key once, the recent one's reading where both have it; sorted by (parameter, at)."""
-    both = recent.join(older)
-    order = np.lexsort((np.arange(len(both)), both.at, both.parameter))
-    both = both.take(order)
-    first = np.ones(len(both), np.bool_)
-    first[1:] = (both.parameter[1:] != both.parameter[:-1]) | (both.at[1:] != both.at[:-1])
-    return both.take(np.flatnonzero(first))
 
 
 def _without(series: Series, starts: Ints) -> Series:
@@ -235,7 +224,7 @@ def _without(series: Series, starts: Ints) -> Series:
 
 
 def _bucket(raw: Series, at: int, bucket_ms: int) -> Series:
-    """One bucket of its readings: what a store answers for it."""
+    """The thinned bucket of these readings."""
     flag, tests = unpack(raw.packed)
     usable = raw.value[flag < 3]
     mean, low, high = (usable.mean(), usable.min(), usable.max()) if len(usable) else (np.nan,) * 3

@@ -1,10 +1,10 @@
-"""A time-series server over HTTP: InfluxDB 1.x, 2.x, 3.x and VictoriaMetrics.
+"""A time-series server over HTTP: InfluxDB 1.x, 2.x and 3.x.
 
-Points go out as line protocol and are the server's when :meth:`TimeSeriesServer.send` returns; InfluxQL and
-VictoriaMetrics' exports come back through the same connection. Plain ``httpx`` does it for all four:
-``influxdb-client`` speaks neither the 1.x paths nor InfluxQL, its batching mode drops points in silence, and its
-synchronous mode would be this one request again. It serves where there is something to manage: the buckets and tokens
-of 2.x in :mod:`ingest.storage.influx_setup`.
+Points go out as line protocol and are the server's when :meth:`TimeSeriesServer.send` returns; queries go out as
+InfluxQL. Plain ``httpx`` does it for all three:
+``influxdb-client`` supports neither the 1.x paths nor InfluxQL, its batching mode drops points silently, and its
+synchronous mode would be this one request again. It is used to manage the buckets and
+tokens of 2.x in :mod:`ingest.storage.influx_setup`.
 """
 
 import gzip
@@ -27,48 +27,42 @@ import httpx
 from governance.notify.outbox import retry_after
 from infra.errors import ConfigurationError, StorageUnavailable
 from infra.texts import Text, say, sentence
-from ingest.storage import influxql, readback, victoriaql
+from ingest.storage import influxql, readback
 from ingest.storage.influxql import Table
-from ingest.storage.lineprotocol import FieldValue
 from ingest.storage.readback import Found, Span
-from ingest.storage.victoriaql import Track
 
-BODY_BYTES: Final = 4 * 2**20
-"""The largest body we send, before compression; 3.x takes 10 MB by default, 1.x 25 MB."""
+MAX_BODY_BYTES: Final = 4 * 2**20
+"""Largest request body before compression; 3.x takes 10 MB by default, 1.x 25 MB."""
 
-ERROR_BYTES: Final = 256 * 1024
-"""What we read of an answer that tells of an error; a partial write may name many lines."""
+MAX_ERROR_BYTES: Final = 256 * 1024
+"""The most that is read of an error answer; a partial write may name many lines."""
 
-ANSWER_BYTES: Final = 512 * 2**20
-"""The largest answer to a query."""
+MAX_ANSWER_BYTES: Final = 512 * 2**20
+"""Largest answer to a query."""
 
 REASON_CHARACTERS: Final = 300
 KEEP_ALIVE_S: Final = 20.0
 
-SPANS_A_QUESTION: Final = 200
-"""So many series are asked back for in one request."""
+SPANS_PER_QUERY: Final = 200
+"""Spans that are verified in one request."""
 
-ONE_GO_MS: Final = 2 * readback.PAUSE_MS
-"""VictoriaMetrics has one range of time for a whole request: series further apart are asked for separately."""
-
-_MISSING: Final = re.compile("(database|retention policy) not found")
-"""How InfluxQL and 1.x say that setup has not been run."""
+_NOT_SET_UP: Final = re.compile("(database|retention policy) not found")
+"""The message of InfluxQL and 1.x where the setup was not run."""
 
 Form = Mapping[str, str | list[str]]
 
 
 class Kind(StrEnum):
-    """Which server it is; the names are those of the setting ``influx.kind``."""
+    """The version of the server; values of the setting ``influx.kind``."""
 
     INFLUXDB1 = "influxdb1"
     INFLUXDB2 = "influxdb2"
     INFLUXDB3 = "influxdb3"
-    VICTORIAMETRICS = "victoriametrics"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """Where the server is and who we are there. ``bucket`` is the database on 1.x and 3.x."""
+    """Address and login; ``bucket`` is the database on 1.x and 3.x."""
 
     url: str
     kind: Kind = Kind.INFLUXDB2
@@ -82,10 +76,10 @@ class ServerSettings:
 
 
 class ServerTrouble(StorageUnavailable):
-    """The server did not take or give what was asked; ``retry_after_s`` is how long it asked to be left alone."""
+    """The server did not carry out a request; ``retry_after_s`` is the delay that it asked for."""
 
-    needs_somebody = False
-    """Whether somebody has to change something before trying again can help."""
+    needs_intervention = False
+    """Whether a retry is useless until somebody changes something."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -93,20 +87,20 @@ class ServerTrouble(StorageUnavailable):
 
 
 class AccessDenied(ServerTrouble):
-    """The server does not know our token or password, or it does not allow what we ask."""
+    """The server refuses our login, or the login lacks a right."""
 
-    needs_somebody = True
+    needs_intervention = True
 
 
 class NotSetUp(ServerTrouble):
-    """The bucket, the database or the organisation is not there."""
+    """The bucket, database or organisation does not exist."""
 
-    needs_somebody = True
+    needs_intervention = True
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A line the server will never take, and its reason in its own words."""
+    """A line that the server will never accept, and its reason."""
 
     line: bytes
     reason: str
@@ -120,24 +114,24 @@ class _Answer:
 
     @property
     def reason(self) -> str | None:
-        """What the server says is wrong; None when it is not the server's way of saying it (a proxy's page)."""
+        """The error message; None where the body is not the server's (a proxy's page)."""
         try:
-            said = json.loads(self.body)
+            document = json.loads(self.body)
         except ValueError:
             return None
-        if not isinstance(said, dict):
+        if not isinstance(document, dict):
             return None
-        text = said.get("error") or said.get("message")
+        text = document.get("error") or document.get("message")
         return text if isinstance(text, str) else None
 
     @property
     def faults(self) -> dict[int, str]:
-        """Line number from 0 → reason, where the answer tells them apart (3.x)."""
+        """Line number from 0 → reason, where the answer numbers the lines (3.x)."""
         try:
-            said = json.loads(self.body)
+            document = json.loads(self.body)
         except ValueError:
             return {}
-        listed = said.get("data") if isinstance(said, dict) else None
+        listed = document.get("data") if isinstance(document, dict) else None
         found = {}
         for one in listed if isinstance(listed, list) else []:
             if isinstance(one, dict) and isinstance(one.get("line_number"), int):
@@ -146,9 +140,9 @@ class _Answer:
 
 
 class TimeSeriesServer:
-    """One server; may be used by several threads.
+    """Client of one server; thread-safe.
 
-    Raises ConfigurationError when the address or the authorities' file cannot be used.
+    Raises ConfigurationError where the address or the CA file cannot be used.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -170,39 +164,35 @@ class TimeSeriesServer:
         self.close()
 
     def close(self) -> None:
-        """Drop the connections."""
         self._client.close()
 
     @property
     def name(self) -> str:
-        """Host and port, as told to people."""
+        """Host and port, for messages."""
         url = self._client.base_url
         return url.host if url.port is None else f"{url.host}:{url.port}"
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def bucket(self, policy: str = "") -> str:
-        """The bucket of 2.x that stands for a retention policy of our database; "" for that of the readings."""
+        """The 2.x bucket of a retention policy; "" is that of the readings."""
         return f"{self.settings.bucket}_{policy}" if policy else self.settings.bucket
 
     def send(self, lines: Sequence[bytes], policy: str = "") -> list[Refused]:
-        """Write points; returns once the server has accepted all but the returned ones.
+        """Write points; returns once the server has accepted all but the returned lines.
 
-        ``policy`` is the retention policy they are kept under (1.x, 2.x), "" the one of the readings.
-
-        A point sent twice is one point, so that whatever is unclear is simply sent again: when a part of a request was
-        taken and the server does not say which, the request is halved until the refused lines stand alone.
+        ``policy`` is their retention policy (1.x, 2.x), "" that of the readings. A point sent twice is one point, so
+        that an unclear part is sent again: where a request was accepted in part and the server does not name the
+        refused lines, it is halved until they are isolated.
 
         Raises
         ------
         AccessDenied, NotSetUp
             Somebody has to change something.
         ServerTrouble
-            Busy, away, or an answer that is no answer; some of the lines may have been stored.
+            Busy, unreachable, or an unreadable answer; some of the lines may have been stored.
         """
         refused: list[Refused] = []
-        if self.settings.kind is Kind.VICTORIAMETRICS:
-            lines = list(victoriaql.storable(lines))
         waiting = list(_bodies(lines))[::-1]
         while waiting:
             part = waiting.pop()
@@ -210,33 +200,19 @@ class TimeSeriesServer:
             if answer.status in {HTTPStatus.NO_CONTENT, HTTPStatus.OK}:
                 continue
             reason = self._reason_to_refuse(answer, policy)
-            taken_apart = _told_apart(part, answer, reason)
-            refused += taken_apart.refused
-            waiting += reversed(taken_apart.again)
+            split = _split(part, answer, reason)
+            refused += split.refused
+            waiting += reversed(split.again)
         return refused
 
-    @property
-    def drops_silently(self) -> bool:
-        """Whether a line it cannot use is answered like one it took, so that only :meth:`verify` tells."""
-        return self.settings.kind is Kind.VICTORIAMETRICS
-
     def verify(self, lines: Sequence[bytes], policy: str = "") -> list[bytes]:
-        """Ask back for what was sent; the lines that are not there, or are there with another value.
-
-        VictoriaMetrics is asked only whether it has a number at the time: it does not overwrite, shortens long
-        fractions and stores no text. Raises like :meth:`send`.
-        """
-        if self.settings.kind is not Kind.VICTORIAMETRICS:
-            return readback.lost(lines, lambda spans: self._in_influx(spans, policy), lambda sent, found: found == sent)
-        self.flush()
-        return readback.lost(lines, self._in_victoria, _same_in_victoria)
+        """Read back what was sent; the lines that are missing or have another value. Raises like :meth:`send`."""
+        return readback.lost(lines, lambda spans: self._find(spans, policy))
 
     def _post(self, lines: Sequence[bytes], policy: str) -> _Answer:
         settings = self.settings
         if settings.kind is Kind.INFLUXDB1:
             path, query = "/write", {"db": settings.bucket, "precision": "ms"} | ({"rp": policy} if policy else {})
-        elif settings.kind is Kind.VICTORIAMETRICS:
-            path, query = "/api/v2/write", {"db": settings.bucket, "precision": "ms"}
         else:
             path, query = "/api/v2/write", {"org": settings.org, "bucket": self.bucket(policy), "precision": "ms"}
         body = gzip.compress(b"\n".join(lines), compresslevel=1)
@@ -245,70 +221,36 @@ class TimeSeriesServer:
             return self._answer(response)
 
     def _reason_to_refuse(self, answer: _Answer, policy: str) -> str:
-        """Why a line of this request must be refused; raises where it is not a line's fault."""
+        """The reason why a line of this request is refused; raises where the fault is not a line's."""
         if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return "larger than the server takes"
         if answer.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY} and answer.reason:
-            return self.told(answer.reason)
+            return self.redacted(answer.reason)
         raise self._trouble(answer, say("series.right_write", bucket=self.bucket(policy)), self.bucket(policy))
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def influxql(self, *statements: str) -> list[list[Table]]:
-        """The tables that answer each statement, times in ms. Raises ServerTrouble and its kin."""
+        """The tables that answer each statement, times in ms. Raises ServerTrouble."""
         form = {"db": self.settings.bucket, "epoch": "ms", "chunked": "true", "q": "; ".join(statements)}
         org = {"org": self.settings.org} if self.settings.kind is Kind.INFLUXDB2 else None
         try:
             answers = influxql.tables(self.ask("POST", "/query", params=org, form=form))
         except influxql.QueryRefused as error:
-            said = self.told(str(error))
-            if _MISSING.search(said):
+            message = self.redacted(str(error))
+            if _NOT_SET_UP.search(message):
                 raise NotSetUp(
-                    sentence("series.no_database", server=self.name, reason=said, database=self.settings.bucket)
+                    sentence("series.no_database", server=self.name, reason=message, database=self.settings.bucket)
                 ) from None
-            raise ServerTrouble(f"{self.name} refuses a query: {said}") from None
+            raise ServerTrouble(f"{self.name} refuses a query: {message}") from None
         except ValueError as error:
             raise ServerTrouble(f"{self.name}: {error}") from error
         return answers + [[] for _ in range(len(statements) - len(answers))]
 
-    def export(self, selectors: Sequence[str], first_ms: int, last_ms: int) -> list[Track]:
-        """All that VictoriaMetrics has of the series a selector fits, first <= time <= last, with what came twice."""
-        form: Form = {
-            "match[]": list(selectors),
-            "start": f"{first_ms / 1000:.3f}",
-            "end": f"{last_ms / 1000:.3f}",
-            "reduce_mem_usage": "1",  # without this it would pick one of several values at one time
-        }
-        try:
-            return [victoriaql.track(line) for line in self.ask("POST", "/api/v1/export", form=form) if line]
-        except ValueError as error:
-            raise ServerTrouble(f"{self.name}: {error}") from error
-
-    def series(self, selector: str, first_ms: int, last_ms: int) -> list[dict[str, str]]:
-        """The labels of the series of VictoriaMetrics that the selector fits and that have points in the range."""
-        form: Form = {"match[]": [selector], "start": f"{first_ms / 1000:.3f}", "end": f"{last_ms / 1000:.3f}"}
-        try:
-            return victoriaql.series(b"".join(self.ask("POST", "/api/v1/series", form=form)))
-        except ValueError as error:
-            raise ServerTrouble(f"{self.name}: {error}") from error
-
-    def metricsql(self, query: str, at_ms: int) -> list[tuple[dict[str, str], float]]:
-        """The labels and values of an instant query to VictoriaMetrics."""
-        form: Form = {"query": query, "time": f"{at_ms / 1000:.3f}"}
-        try:
-            return victoriaql.vector(b"".join(self.ask("POST", "/api/v1/query", form=form)))
-        except ValueError as error:
-            raise ServerTrouble(f"{self.name}: {error}") from error
-
-    def flush(self) -> None:
-        """Let VictoriaMetrics show what it took; it would within seconds by itself."""
-        for _ in self.ask("GET", "/internal/force_flush"):
-            pass
-
-    def _in_influx(self, spans: Sequence[Span], policy: str) -> list[Found]:
+    def _find(self, spans: Sequence[Span], policy: str) -> list[Found]:
         found: list[Found] = []
-        for begin in range(0, len(spans), SPANS_A_QUESTION):
-            part = spans[begin : begin + SPANS_A_QUESTION]
+        for begin in range(0, len(spans), SPANS_PER_QUERY):
+            part = spans[begin : begin + SPANS_PER_QUERY]
             for span, tables in zip(part, self.influxql(*(_select(span, policy) for span in part)), strict=True):
                 exact = [table for table in tables if _tags_of(table) == span.tags]
                 found.append(
@@ -322,28 +264,6 @@ class TimeSeriesServer:
                 )
         return found
 
-    def _in_victoria(self, spans: Sequence[Span]) -> list[Found]:
-        found: list[Found] = [{} for _ in spans]
-        for group in _together(spans):
-            first, last = min(spans[i].first_ms for i in group), max(spans[i].last_ms for i in group)
-            tags = [{**spans[i].tags, "db": self.settings.bucket} for i in group]
-            selectors = [
-                victoriaql.selector(spans[i].measurement, spans[i].fields, one)
-                for i, one in zip(group, tags, strict=True)
-            ]
-            tracks: dict[tuple[str, ...], list[Track]] = {}
-            for track in self.export(selectors, first, last):
-                tracks.setdefault(_flat(track.tags), []).append(track)
-            for i, one in zip(group, tags, strict=True):
-                prefix = f"{spans[i].measurement}_"
-                there: dict[tuple[int, str], list[float]] = {}
-                for track in tracks.get(_flat(one), []):
-                    if track.name.startswith(prefix):
-                        for at, value in zip(track.at, track.value, strict=True):
-                            there.setdefault((at, track.name.removeprefix(prefix)), []).append(value)
-                found[i] = there
-        return found
-
     def ask(
         self,
         method: str,
@@ -353,7 +273,7 @@ class TimeSeriesServer:
         form: Form | None = None,
         json: Mapping[str, object] | None = None,
     ) -> Iterator[bytes]:
-        """The answer to a question, line by line. Raises ServerTrouble and its kin."""
+        """The answer to a request, line by line. Raises ServerTrouble."""
         size = 0
         rest = b""
         with self._stream(method, path, params=params, data=form, json=json) as response:
@@ -361,17 +281,18 @@ class TimeSeriesServer:
                 raise self._trouble(self._answer(response), say("series.right_read", bucket=self.settings.bucket))
             for chunk in response.iter_bytes():
                 size += len(chunk)
-                if size > ANSWER_BYTES:
-                    raise ServerTrouble(f"{self.name}: an answer of more than {ANSWER_BYTES >> 20} MB; ask for less")
+                if size > MAX_ANSWER_BYTES:
+                    raise ServerTrouble(
+                        f"{self.name}: an answer of more than {MAX_ANSWER_BYTES >> 20} MB; ask for less"
+                    )
                 *whole, rest = (rest + chunk).split(b"\n")
                 yield from whole
         if rest:
             yield rest
 
     def ping(self) -> str:
-        """The version of the server, "" when it does not tell; raises ServerTrouble when it does not answer."""
-        path = "/health" if self.settings.kind is Kind.VICTORIAMETRICS else "/ping"
-        with self._stream("GET", path) as response:
+        """The version of the server, "" where it does not state one. Raises ServerTrouble."""
+        with self._stream("GET", "/ping") as response:
             if not response.is_success:
                 raise self._trouble(self._answer(response), say("series.right_any"))
             return str(response.headers.get("X-Influxdb-Version", ""))
@@ -388,7 +309,7 @@ class TimeSeriesServer:
         json: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[httpx.Response]:
-        """An answer that is still coming in; what the network does to it is ServerTrouble."""
+        """A streamed answer; network errors become ServerTrouble."""
         request = self._client.build_request(
             method, path, params=params, content=content, data=data, json=json, headers=headers
         )
@@ -401,15 +322,15 @@ class TimeSeriesServer:
         except httpx.TimeoutException:
             raise ServerTrouble(f"{self.name} did not answer within {self.settings.timeout_s:g} s") from None
         except httpx.HTTPError as error:
-            raise ServerTrouble(f"{self.name} cannot be reached: {self.told(str(error))}") from error
+            raise ServerTrouble(f"{self.name} cannot be reached: {self.redacted(str(error))}") from error
 
     def _answer(self, response: httpx.Response) -> _Answer:
-        """An answer read as far as it tells of an error, and no longer than a request may take."""
+        """Read an answer, bounded in size and time."""
         until = time.monotonic() + self.settings.timeout_s
         body = b""
         for chunk in response.iter_bytes():
             body += chunk
-            if len(body) > ERROR_BYTES:
+            if len(body) > MAX_ERROR_BYTES:
                 break
             if time.monotonic() > until:
                 raise ServerTrouble(f"{self.name} did not finish its answer within {self.settings.timeout_s:g} s")
@@ -417,27 +338,27 @@ class TimeSeriesServer:
         return _Answer(response.status_code, wait_s, body)
 
     def _trouble(self, answer: _Answer, right: Text, bucket: str = "") -> ServerTrouble:
-        """What an answer means; ``right`` is what was asked for, and so what a token may lack."""
-        said = self.told(answer.reason) if answer.reason else "no reason given"
+        """The error for an answer; ``right`` is what the request needs and the token may lack."""
+        message = self.redacted(answer.reason) if answer.reason else "no reason given"
         settings = self.settings
         if answer.status == HTTPStatus.UNAUTHORIZED:
-            return AccessDenied(sentence("series.unknown", server=self.name, status=answer.status, reason=said))
+            return AccessDenied(sentence("series.unknown", server=self.name, status=answer.status, reason=message))
         if answer.status == HTTPStatus.FORBIDDEN:
             return AccessDenied(
-                sentence("series.denied", server=self.name, status=answer.status, reason=said, right=right)
+                sentence("series.denied", server=self.name, status=answer.status, reason=message, right=right)
             )
-        if answer.status == HTTPStatus.NOT_FOUND or _MISSING.search(said):
+        if answer.status == HTTPStatus.NOT_FOUND or _NOT_SET_UP.search(message):
             name = bucket or settings.bucket
             where = f"{settings.org}/{name}" if settings.org else name
             return NotSetUp(
-                sentence("series.not_there", server=self.name, where=where, status=answer.status, reason=said)
+                sentence("series.not_there", server=self.name, where=where, status=answer.status, reason=message)
             )
         if 300 <= answer.status < 400:
             return NotSetUp(f"{self.name} sends us elsewhere (HTTP {answer.status}); give influx.url the final address")
-        return ServerTrouble(f"{self.name} answers HTTP {answer.status}: {said}", answer.retry_after_s)
+        return ServerTrouble(f"{self.name} answers HTTP {answer.status}: {message}", answer.retry_after_s)
 
-    def told(self, text: str) -> str:
-        """Words of the server fit for a log: one line, not long, without what is secret."""
+    def redacted(self, text: str) -> str:
+        """A server message for a log: one line, shortened, without secrets."""
         for secret in self._secrets:
             text = text.replace(secret, "…")
         text = " ".join(text.split())
@@ -448,8 +369,8 @@ class TimeSeriesServer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Apart:
-    """What is known of a request after its answer: refused lines, and parts to send again."""
+class _Split:
+    """The result of a refused request: refused lines, and parts to send again."""
 
     refused: list[Refused]
     again: list[Sequence[bytes]]
@@ -458,27 +379,27 @@ class _Apart:
 _DROPPED: Final = re.compile(r"\bdropped=(\d+)\b")
 
 
-def _told_apart(lines: Sequence[bytes], answer: _Answer, reason: str) -> _Apart:
-    """Which lines an answer speaks of: those it names, all if it says so, else both halves are sent again."""
+def _split(lines: Sequence[bytes], answer: _Answer, reason: str) -> _Split:
+    """Refuse the lines that the answer names, or all if it says so; otherwise send both halves again."""
     if len(lines) == 1:
-        return _Apart([Refused(lines[0], reason)], [])
+        return _Split([Refused(lines[0], reason)], [])
     if answer.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        if faults := {row: said for row, said in answer.faults.items() if 0 <= row < len(lines)}:
+        if faults := {row: text for row, text in answer.faults.items() if 0 <= row < len(lines)}:
             rest = [line for row, line in enumerate(lines) if row not in faults]
-            return _Apart([Refused(lines[row], said) for row, said in faults.items()], [rest] if rest else [])
+            return _Split([Refused(lines[row], text) for row, text in faults.items()], [rest] if rest else [])
         dropped = _DROPPED.search(answer.reason or "")
         if dropped and int(dropped[1]) == len(lines):
-            return _Apart([Refused(line, reason) for line in lines], [])
+            return _Split([Refused(line, reason) for line in lines], [])
     middle = len(lines) // 2
-    return _Apart([], [lines[:middle], lines[middle:]])
+    return _Split([], [lines[:middle], lines[middle:]])
 
 
 def _bodies(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """Runs of lines that fit a body each."""
+    """Split lines into request bodies."""
     begin = size = 0
     for row, line in enumerate(lines):
         size += len(line) + 1
-        if size > BODY_BYTES and row > begin:
+        if size > MAX_BODY_BYTES and row > begin:
             yield lines[begin:row]
             begin, size = row, len(line) + 1
     if begin < len(lines):
@@ -489,7 +410,7 @@ def _bodies(lines: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def _select(span: Span, policy: str) -> str:
-    """The statement that asks for a span; grouped by all tags, so that a series with more tags is told apart."""
+    """The query of a span, grouped by all tags, so that a series with further tags is separate."""
     fields = ", ".join(map(influxql.identifier, span.fields))
     tags = "".join(f"{influxql.identifier(key)} = {influxql.text(value)} AND " for key, value in span.tags.items())
     where = tags + influxql.between(span.first_ms, span.last_ms)
@@ -499,27 +420,6 @@ def _select(span: Span, policy: str) -> str:
 
 def _tags_of(table: Table) -> dict[str, str]:
     return {key: value for key, value in table.tags.items() if value}
-
-
-def _together(spans: Sequence[Span]) -> Iterator[list[int]]:
-    """Spans that may be asked for in one go: close in time and not too many."""
-    group: list[int] = []
-    for i in sorted(range(len(spans)), key=lambda i: spans[i].first_ms):
-        if group and (len(group) == SPANS_A_QUESTION or spans[i].last_ms - spans[group[0]].first_ms > ONE_GO_MS):
-            yield group
-            group = []
-        group.append(i)
-    if group:
-        yield group
-
-
-def _flat(tags: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(f"{key}={value}" for key, value in sorted(tags.items()))
-
-
-def _same_in_victoria(sent: FieldValue, found: object) -> bool:
-    """There at all: text is not stored, and of two samples at one time the server shows one, whichever it likes."""
-    return isinstance(sent, str) or (isinstance(found, list) and len(found) > 0)
 
 
 # -- connecting ------------------------------------------------------------------------------------------------------

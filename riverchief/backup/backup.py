@@ -470,7 +470,6 @@ def _of_influx(influx: InfluxSection) -> str:
         "influxdb2": f"influx backup FOLDER --bucket {influx.bucket}",
         "influxdb1": f"influxd backup -portable -database {influx.bucket} FOLDER",
         "influxdb3": say("backup.by_store"),
-        "victoriametrics": say("backup.by_snapshots"),
     }
     return sentence("backup.apart_series", url=_without_login(influx.url or ""), how=how[influx.kind])
 

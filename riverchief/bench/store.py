@@ -1,8 +1,8 @@
 """``bench store``: what the database does with readings: insert, newest of all stations, a month thinned, room taken.
 
 Batches as the ingest writes them, each committed and synced. The same batches are written once more with the spool of
-a time-series server beside them, so that the cost of feeding one is a ratio of the same run; where InfluxDB 1.x or
-VictoriaMetrics is installed, how fast the spool empties into it is measured, too.
+a time-series server beside them, so that the cost of feeding one is a ratio of the same run; where InfluxDB 1.x is
+installed, how fast the spool empties into it is measured, too.
 """
 
 import shutil
@@ -97,10 +97,9 @@ def _spooled(folder: Path, plan: Plan) -> dict[str, Any]:
         "insert_with_spool_share": round(rates["spooled"] / rates["alone"], 3),
         "spool_bytes_per_reading": round(waiting.bytes / waiting.rows, 2),
     }
-    for kind in (Kind.INFLUXDB1, Kind.VICTORIAMETRICS):
-        with _server(kind, folder / kind) as server:
-            if server is not None:
-                found[f"forward_readings_per_s_{kind}"] = round(_emptied(folder / f"copy-{kind}", db, server))
+    with _server(folder / "influxdb1") as server:
+        if server is not None:
+            found["forward_readings_per_s_influxdb1"] = round(_emptied(folder / "copy-influxdb1", db, server))
     db.close()
     return found
 
@@ -175,39 +174,34 @@ def _best_ms(ask: Callable[[], object], times: int = 5) -> float:
 
 
 @contextmanager
-def _server(kind: Kind, folder: Path) -> Iterator[TimeSeriesServer | None]:
+def _server(folder: Path) -> Iterator[TimeSeriesServer | None]:
     """A server of its own on a loopback port; None where it is not installed."""
-    program = shutil.which("influxd" if kind is Kind.INFLUXDB1 else "victoria-metrics")
+    program = shutil.which("influxd")
     if program is None:
         yield None
         return
     folder.mkdir()
     port, other = free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
-    if kind is Kind.INFLUXDB1:
-        config = folder / "influxdb.conf"
-        config.write_text(
-            f'reporting-enabled = false\nbind-address = "127.0.0.1:{other}"\n[meta]\ndir = "{folder}/meta"\n'
-            f'[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\n[monitor]\nstore-enabled = false\n'
-            f'[http]\nbind-address = "127.0.0.1:{port}"\nlog-enabled = false\n',
-            encoding="utf-8",
-        )
-        command = [program, "-config", str(config)]
-    else:
-        command = [program, f"-httpListenAddr=127.0.0.1:{port}", f"-storageDataPath={folder}", "-retentionPeriod=10y"]
+    config = folder / "influxdb.conf"
+    config.write_text(
+        f'reporting-enabled = false\nbind-address = "127.0.0.1:{other}"\n[meta]\ndir = "{folder}/meta"\n'
+        f'[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\n[monitor]\nstore-enabled = false\n'
+        f'[http]\nbind-address = "127.0.0.1:{port}"\nlog-enabled = false\n',
+        encoding="utf-8",
+    )
     with (
         (folder / "server.log").open("wb") as log,
-        attended(command, stdout=log, stderr=log),
-        TimeSeriesServer(ServerSettings(url, kind, bucket="bench", timeout_s=60)) as server,
+        attended([program, "-config", str(config)], stdout=log, stderr=log),
+        TimeSeriesServer(ServerSettings(url, Kind.INFLUXDB1, bucket="bench", timeout_s=60)) as server,
     ):
-        wait_for(f"{kind} did not start", lambda: _answers(url, kind), 60)
-        if kind is Kind.INFLUXDB1:
-            httpx.post(f"{url}/query", data={"q": "CREATE DATABASE bench"}, trust_env=False).raise_for_status()
+        wait_for("influxdb1 did not start", lambda: _answers(url), 60)
+        httpx.post(f"{url}/query", data={"q": "CREATE DATABASE bench"}, trust_env=False).raise_for_status()
         yield server
 
 
-def _answers(url: str, kind: Kind) -> bool:
+def _answers(url: str) -> bool:
     try:
-        return httpx.get(url + ("/ping" if kind is Kind.INFLUXDB1 else "/health"), trust_env=False).is_success
+        return httpx.get(f"{url}/ping", trust_env=False).is_success
     except httpx.HTTPError:
         return False

@@ -3,7 +3,7 @@
 A dashboard that names a field nobody writes shows an empty panel and no error: here it fails. Overrides, too, must find
 the series or column they dress. The day goes through the real pipeline into a real PostgreSQL, from there through the
 real encoder into a real InfluxDB; the metrics are those of a running ``riverchief serve``, kept by a real
-VictoriaMetrics, which answers PromQL as Prometheus does.
+Prometheus.
 """
 
 import json
@@ -54,9 +54,10 @@ from tests.databases import with_tables
 from tests.grafana import Frame, Servers, Window, joined
 from tests.influx import real_server
 from tests.postgres import server as postgres_server
+from tests.prometheus import serving
 from tests.rig import Running, eventually
 
-pytestmark = [pytest.mark.influx, pytest.mark.postgres, pytest.mark.victoria, pytest.mark.broker]
+pytestmark = [pytest.mark.influx, pytest.mark.postgres, pytest.mark.prometheus, pytest.mark.broker]
 
 MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 STEP = 5 * MINUTE
@@ -181,7 +182,7 @@ def _status(address: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def day(metrics: list[tuple[float, str]]) -> Iterator[Day]:
+def day(metrics: list[tuple[float, str]], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Day]:
     now = int(time.time() * 1000) // 1000 * 1000
     database = Database(postgres_server().database())
     with_tables(database)
@@ -199,11 +200,9 @@ def day(metrics: list[tuple[float, str]]) -> Iterator[Day]:
         body = b"\n".join(lines[start : start + 5000])
         answer = httpx.post(f"{influx.url}/write?db={name}&precision=ms", content=body, trust_env=False, timeout=60)
         assert answer.status_code == 204, answer.text
-    victoria = real_server(Server.VICTORIAMETRICS)
-    victoria.fresh()
-    _remember(victoria.url, metrics, now)
-    servers = Servers((influx.url, name), _plain_url(database), victoria.url)
-    yield Day(servers, Window(now - DAY, now), registry, database)
+    with serving(_scraped(metrics, now), tmp_path_factory.mktemp("prometheus")) as prometheus:
+        servers = Servers((influx.url, name), _plain_url(database), prometheus)
+        yield Day(servers, Window(now - DAY, now), registry, database)
     database.close()
 
 
@@ -416,8 +415,8 @@ def _events(database: Database, registry: Registry, now: int) -> Iterator[bytes]
         yield lineprotocol.point(schema.EVENT, tags, fields, now - hours * HOUR)
 
 
-def _remember(url: str, metrics: list[tuple[float, str]], now: int) -> None:
-    """The expositions as if they had been scraped each 15 seconds, the later one up to now."""
+def _scraped(metrics: list[tuple[float, str]], now: int) -> list[tuple[int, str]]:
+    """The expositions as if they had been scraped each 15 seconds, the later one up to now: (ms, text)."""
     (_, before), (_, after) = metrics[0], metrics[-1]
     age_s = now / 1000 - metrics[-1][0]
     later = re.sub(  # the times the site tells are moved with it
@@ -426,21 +425,7 @@ def _remember(url: str, metrics: list[tuple[float, str]], now: int) -> None:
         after,
         flags=re.MULTILINE,
     )
-    for seconds in range(-300, 1, 15):
-        text = before if seconds < -120 else later
-        parameters = {"timestamp": now + seconds * 1000, "extra_label": "instance=riverchief:8080"}
-        httpx.post(
-            f"{url}/api/v1/import/prometheus", params=parameters, content=text, trust_env=False, timeout=60
-        ).raise_for_status()
-    eventually(
-        "the metrics can be asked for",
-        lambda: httpx.get(
-            f"{url}/api/v1/query",
-            params={"query": "riverchief_backlog", "time": now / 1000},
-            trust_env=False,
-            timeout=60,
-        ).json()["data"]["result"],
-    )
+    return [(now + s * 1000, before if s < -120 else later) for s in range(-300, 1, 15)]
 
 
 # -- every query -----------------------------------------------------------------------------------------------------
@@ -758,7 +743,7 @@ def nothing(day: Day) -> Iterator[tuple[Servers, Window]]:
     SqlReadings(database, KNOWN)
     influx = real_server(Server.INFLUXDB1)
     name = influx.fresh().settings.bucket
-    yield Servers((influx.url, name), _plain_url(database), real_server(Server.VICTORIAMETRICS).url), day.window
+    yield Servers((influx.url, name), _plain_url(database), day.servers.prometheus), day.window
     database.close()
 
 

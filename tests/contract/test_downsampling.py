@@ -20,7 +20,7 @@ from infra.errors import StorageUnavailable
 from infra.times import DAY_MS
 from ingest import forward
 from ingest.analysis import downsample
-from ingest.analysis.downsample import DAYS_A_ROUND, Downsampler
+from ingest.analysis.downsample import DAYS_PER_ROUND, Downsampler
 from ingest.forward import Forwarder
 from ingest.storage import downsampling, registry, schema
 from ingest.storage.downsampling import DAYS, DELAY_MS, HOURS, Waiting
@@ -256,7 +256,7 @@ def test_many_stations_are_computed_in_rounds_of_bounded_size(tmp_path: Path, ke
     stored(place.database, place.store, place.names, series)
     place.forward()
     place.now_ms += DELAY_MS
-    assert [place.downsampler.round() for _ in range(4)] == [DAYS_A_ROUND, DAYS_A_ROUND, 50, 0]
+    assert [place.downsampler.round() for _ in range(4)] == [DAYS_PER_ROUND, DAYS_PER_ROUND, 50, 0]
     assert (len(place.points(HOURS)), len(place.points(DAYS))) == (450 * 24, 450)
 
 
@@ -348,7 +348,7 @@ def test_no_two_parts_share_an_advisory_lock() -> None:
         housekeeping.LOCK,
         audit_trail.LOCK,
         forward.FORWARDING,
-        downsample.DOWNSAMPLING,
+        downsample.LOCK,
     ]
     assert len(set(locks)) == len(locks)
 

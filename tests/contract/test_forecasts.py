@@ -251,5 +251,5 @@ def test_the_limit_that_is_forecast_is_that_of_the_rule_that_speaks_of_the_stati
     mine = replace(RULE, id="mine", limit=RULE.limit + 1, where=Where(stations=("creek",)))
     elsewhere = replace(RULE, id="elsewhere", where=Where(regions=("nowhere",)))
     rules = Rules(thresholds=(RULE, mine, elsewhere))
-    found = limits(rules.speaking(creek, places), None, creek, RULE.parameter)
+    found = limits(rules.applicable(creek, places), None, creek, RULE.parameter)
     assert [one.rule for one in found] == ["mine"]

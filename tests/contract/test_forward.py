@@ -20,10 +20,9 @@ from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind, TimeSeriesServer
-from ingest.storage.victoria import VictoriaReadings
 from riverchief import files
 from sensors.parameters import catalogue
-from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest
+from sensors.reading import PLAIN, Batch, Flag, QualityTest
 from sensors.stations import Registry, Station
 from tests.databases import with_tables
 from tests.influx import RealServer, real_server
@@ -50,7 +49,6 @@ class Desk:
         with self.database.write() as connection:
             registry.save(connection, Registry(stations, catalogue=CATALOGUE))
         self.proxy = proxy
-        self.real = real
         self.direct = real.fresh()
         self.server = TimeSeriesServer(replace(self.direct.settings, url=proxy.url))
         self.spool = Spool(self.database, CATALOGUE, clock_ms=lambda: T0, most_bytes=2**30)
@@ -58,7 +56,6 @@ class Desk:
         self.store = TieredReadings(self.recent, CATALOGUE, spool=self.spool)
         self._random = random.Random(5)
         self.written = 0
-        self.marks: dict[tuple[str, int, int], set[int]] = {}
 
     def forwarder(self) -> Forwarder:
         return Forwarder(
@@ -66,14 +63,10 @@ class Desk:
         )
 
     def write(self, batches: int) -> None:
-        """Batches of new readings, some that are there already and changed verdicts.
-
-        On InfluxDB what is there gets another value. VictoriaMetrics keeps both and which of them is read is chance, so
-        that there values are the same each time, and of the verdicts any that was given may be read.
-        """
+        """Batches of new readings, some that are there already with another value, and changed verdicts."""
         for _ in range(batches):
             rows = [
-                (s, p, T0 + 60_000 * (self.written + i), self._value(s, p, self.written + i))
+                (s, p, T0 + 60_000 * (self.written + i), self._random.gauss(7, 1))
                 for s in range(len(STATIONS))
                 for p in range(len(PARAMETERS))
                 for i in range(-3, 10)
@@ -87,51 +80,33 @@ class Desk:
             packed = np.array([self._random.choice([PLAIN, PLAIN, PLAIN, SUSPECT]) for _ in rows])
             changed = np.where(packed[::7] == PLAIN, SUSPECT, PLAIN)
             again = batch.take(np.arange(0, len(batch), 7))
-            self._remember(batch, packed)
-            self._remember(again, changed)
             with self.database.write() as connection:
                 self.store.write(connection, STATIONS, batch, packed)
                 self.store.reflag(connection, STATIONS, again, changed)
             self.written += 10
 
-    def _remember(self, batch: Batch, packed: Ints) -> None:
-        for station, parameter, at, mark in zip(batch.station, batch.parameter, batch.at, packed, strict=True):
-            self.marks.setdefault((STATIONS[station], int(parameter), int(at)), set()).add(int(mark))
-
-    def _value(self, station: int, parameter: int, minute: int) -> float:
-        if self.real.kind is Kind.VICTORIAMETRICS:
-            return random.Random(1000 * minute + 10 * station + parameter).gauss(7, 1)
-        return self._random.gauss(7, 1)
-
     def drained(self) -> bool:
         return self.spool.waiting().entries == 0
 
     def both_hold_the_same(self) -> None:
-        remote = (VictoriaReadings if self.real.kind is Kind.VICTORIAMETRICS else InfluxReadings)(
-            self.direct, CATALOGUE, lambda station: "r1"
-        )
+        remote = InfluxReadings(self.direct, CATALOGUE, lambda station: "r1")
         total = 0
         for station in STATIONS:
             ours, theirs = (store.window(station, 0, 2**53) for store in (self.recent, remote))
             assert ours.parameter.tolist() == theirs.parameter.tolist()
             assert ours.at.tolist() == theirs.at.tolist()
-            if self.real.kind is Kind.VICTORIAMETRICS:
-                assert theirs.value == pytest.approx(ours.value, rel=1e-9)
-                for parameter, at, mark in zip(theirs.parameter, theirs.at, theirs.packed, strict=True):
-                    assert mark in self.marks[station, int(parameter), int(at)]
-            else:
-                assert ours.value.tolist() == theirs.value.tolist()
-                assert ours.packed.tolist() == theirs.packed.tolist()
+            assert ours.value.tolist() == theirs.value.tolist()
+            assert ours.packed.tolist() == theirs.packed.tolist()
             total += len(ours)
         assert total > 0
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Callable[[Kind], Desk]]:
+def desk(tmp_path: Path) -> Iterator[Callable[[], Desk]]:
     made: list[Desk] = []
 
-    def make(kind: Kind) -> Desk:
-        real = real_server(kind)
+    def make() -> Desk:
+        real = real_server(Kind.INFLUXDB1)
         proxy = Proxy(real.url)
         proxy.start()
         made.append(Desk(tmp_path, real, proxy))
@@ -177,15 +152,13 @@ BAD_DAY: list[Behaviour] = [
 ]
 
 
-@pytest.mark.parametrize("kind", [Kind.INFLUXDB1, pytest.param(Kind.VICTORIAMETRICS, marks=pytest.mark.victoria)])
 def test_whatever_stands_in_between_the_server_ends_up_with_what_the_database_has(
-    desk: Callable[[Kind], Desk],
+    desk: Callable[[], Desk],
     running_forwarder: Callable[[Forwarder], Forwarder],
-    kind: Kind,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ingest.sending.DENIED_S", 0.05)
-    here = desk(kind)
+    here = desk()
     bad = iter(BAD_DAY * 3)
     here.proxy.script = lambda seen: next(bad, Forward()) if seen.is_write else Forward()
     running_forwarder(here.forwarder())
@@ -201,9 +174,9 @@ def test_whatever_stands_in_between_the_server_ends_up_with_what_the_database_ha
 
 
 def test_what_one_forwarder_left_the_next_one_sends(
-    desk: Callable[[Kind], Desk], running_forwarder: Callable[[Forwarder], Forwarder]
+    desk: Callable[[], Desk], running_forwarder: Callable[[Forwarder], Forwarder]
 ) -> None:
-    here = desk(Kind.INFLUXDB1)
+    here = desk()
     here.write(10)
     here.proxy.script = [HangUp()]  # the server has it, the word is lost: as after kill -9
     with pytest.raises(Exception, match="cannot be reached"):
@@ -214,9 +187,9 @@ def test_what_one_forwarder_left_the_next_one_sends(
     here.both_hold_the_same()
 
 
-def test_a_later_value_is_never_overtaken_by_an_earlier_one(desk: Callable[[Kind], Desk]) -> None:
+def test_a_later_value_is_never_overtaken_by_an_earlier_one(desk: Callable[[], Desk]) -> None:
     """One entry waits at a slow server while newer values of the same keys are written."""
-    here = desk(Kind.INFLUXDB1)
+    here = desk()
     release = threading.Event()
     here.proxy.script = [Slow(release)]
     here.write(1)
@@ -232,10 +205,10 @@ def test_a_later_value_is_never_overtaken_by_an_earlier_one(desk: Callable[[Kind
 
 
 def test_a_refused_login_keeps_everything_and_is_told_in_plain_words(
-    desk: Callable[[Kind], Desk], running_forwarder: Callable[[Forwarder], Forwarder], monkeypatch: pytest.MonkeyPatch
+    desk: Callable[[], Desk], running_forwarder: Callable[[Forwarder], Forwarder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ingest.sending.DENIED_S", 0.05)
-    here = desk(Kind.INFLUXDB1)
+    here = desk()
     here.proxy.script = lambda seen: Status(401, b'{"error":"authorization failed"}')
     here.write(2)
     forwarder = running_forwarder(here.forwarder())
@@ -248,8 +221,8 @@ def test_a_refused_login_keeps_everything_and_is_told_in_plain_words(
     here.both_hold_the_same()
 
 
-def test_a_line_the_server_never_takes_is_quarantined_and_the_others_go_through(desk: Callable[[Kind], Desk]) -> None:
-    here = desk(Kind.INFLUXDB1)
+def test_a_line_the_server_never_takes_is_quarantined_and_the_others_go_through(desk: Callable[[], Desk]) -> None:
+    here = desk()
     assert here.direct.send([b'water,station=s1,reach=r1 ph="once a text" %d' % T0]) == []
     here.write(1)
     before = here.recent.count()

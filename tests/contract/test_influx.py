@@ -1,6 +1,6 @@
 """The time-series servers as they are: what is sent is there or comes back with a reason, whatever happens on the way.
 
-InfluxDB 1.6 and VictoriaMetrics are real. 2.7 is a stand-in that answers as a recorded server did
+InfluxDB 1.6 is real. 2.7 is a stand-in that answers as a recorded server did
 (``tests/contract/test_influx2.py``). No server of 3.x is to be had here: it is tested by what is sent and how published
 answers are taken. What a real one would say besides is not known from here.
 """
@@ -34,7 +34,6 @@ from ingest.storage.timeseries import (
     ServerTrouble,
     TimeSeriesServer,
 )
-from ingest.storage.victoria import VictoriaReadings
 from riverchief.cli.app import app
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest
@@ -54,21 +53,6 @@ BAD = int(Flag.BAD) | int(QualityTest.SENTINEL) << 4
 @pytest.fixture
 def influx() -> RealServer:
     return real_server(Kind.INFLUXDB1)
-
-
-@pytest.fixture
-def victoria() -> RealServer:
-    return real_server(Kind.VICTORIAMETRICS)
-
-
-@pytest.fixture(
-    params=[
-        pytest.param(Kind.INFLUXDB1, marks=pytest.mark.influx),
-        pytest.param(Kind.VICTORIAMETRICS, marks=pytest.mark.victoria),
-    ]
-)
-def either(request: pytest.FixtureRequest) -> RealServer:
-    return real_server(request.param)
 
 
 def lines(n: int, start_ms: int = T0, station: str = "shiwan") -> list[bytes]:
@@ -91,8 +75,9 @@ def batch(readings: dict[tuple[int, str, int], float], marks: dict[tuple[int, st
 # -- sending ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_was_sent_is_there_when_send_returns(either: RealServer):
-    server = either.fresh()
+@pytest.mark.influx
+def test_what_was_sent_is_there_when_send_returns(influx: RealServer):
+    server = influx.fresh()
     assert server.send(lines(5000)) == []
     assert server.verify(lines(5000)) == []
 
@@ -177,7 +162,7 @@ def test_what_fails_on_the_way_is_sent_again_and_is_there_once(influx: RealServe
             server.send(lines(100) if not isinstance(trouble, CutAnswer) else [*lines(100), b"broken"])
         assert isinstance(caught.value, StorageUnavailable)
         assert caught.value.retryable
-        assert not caught.value.needs_somebody
+        assert not caught.value.needs_intervention
         assert server.send(lines(100)) == []
         assert stored(server) == 100
 
@@ -230,7 +215,7 @@ def test_who_is_refused_is_told_to_look_at_the_token_and_never_shown_it(influx: 
             with pytest.raises(AccessDenied, match=r"influx\.token") as caught:
                 use()
             assert "secret" not in str(caught.value)
-            assert caught.value.needs_somebody
+            assert caught.value.needs_intervention
     assert "secret" not in repr(server.settings)
 
 
@@ -306,7 +291,6 @@ def test_an_address_that_cannot_be_used_is_said_at_once(settings: dict[str, Any]
         (Kind.INFLUXDB1, "/write", {"db": "water", "precision": "ms"}, "Token t"),
         (Kind.INFLUXDB2, "/api/v2/write", {"org": "o", "bucket": "water", "precision": "ms"}, "Token t"),
         (Kind.INFLUXDB3, "/api/v2/write", {"org": "o", "bucket": "water", "precision": "ms"}, "Bearer t"),
-        (Kind.VICTORIAMETRICS, "/api/v2/write", {"db": "water", "precision": "ms"}, "Bearer t"),
     ],
 )
 def test_each_server_is_written_to_in_its_own_way(kind: Kind, path: str, asked: dict[str, str], scheme: str):
@@ -356,9 +340,10 @@ def test_lines_that_2_x_refuses_are_found_by_halving():
 # -- asking back -----------------------------------------------------------------------------------------------------
 
 
-def test_an_answer_of_204_that_stored_nothing_is_found_out(either: RealServer):
-    with Proxy(either.url) as proxy:
-        server = either.fresh(proxy.url)
+@pytest.mark.influx
+def test_an_answer_of_204_that_stored_nothing_is_found_out(influx: RealServer):
+    with Proxy(influx.url) as proxy:
+        server = influx.fresh(proxy.url)
         proxy.script = lambda seen: Silent() if seen.is_write else Forward()
         assert server.send(lines(50)) == []
         assert server.verify(lines(50)) == lines(50)
@@ -367,12 +352,13 @@ def test_an_answer_of_204_that_stored_nothing_is_found_out(either: RealServer):
         assert server.verify(lines(50)) == lines(50)[25:]
 
 
-def test_hundreds_of_series_are_asked_back_for_in_a_few_requests(either: RealServer):
+@pytest.mark.influx
+def test_hundreds_of_series_are_asked_back_for_in_a_few_requests(influx: RealServer):
     sent = [point("water", {"station": f"s-{i}"}, {"ph": i / 8, "ph_flag": 1}, T0 + i) for i in range(450)]
     sent += [point("water", {"station": f"s-{i}"}, {"ph": 1.0}, T0 - 9 * DAY) for i in range(50)]
     missing = [sent[3], sent[299], sent[449], sent[460]]
-    with Proxy(either.url) as proxy:
-        server = either.fresh(proxy.url)
+    with Proxy(influx.url) as proxy:
+        server = influx.fresh(proxy.url)
         server.send([line for line in sent if line not in missing])
         proxy.seen.clear()
         assert server.verify(sent) == missing
@@ -412,17 +398,11 @@ def test_what_a_later_line_overwrote_is_not_missed(influx: RealServer):
 # -- readings whose station changed its reach ------------------------------------------------------------------------
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(Kind.INFLUXDB1, marks=pytest.mark.influx),
-        pytest.param(Kind.VICTORIAMETRICS, marks=pytest.mark.victoria),
-    ]
-)
-def moved(request: pytest.FixtureRequest) -> InfluxReadings | VictoriaReadings:
+@pytest.fixture
+def moved(influx: RealServer) -> InfluxReadings:
     """Ten readings under one reach; then the station moves, one is judged bad, one corrected upwards, two are added."""
-    server = real_server(request.param).fresh()
-    make = InfluxReadings if request.param is Kind.INFLUXDB1 else VictoriaReadings
-    before, after = (make(server, CATALOGUE, lambda station, reach=reach: reach) for reach in ("zuo", "an"))
+    server = influx.fresh()
+    before, after = (InfluxReadings(server, CATALOGUE, lambda station, reach=reach: reach) for reach in ("zuo", "an"))
     before.write(None, ["s"], *batch({(0, "ph", T0 + i * MINUTE): 1.0 + i for i in range(10)}, {}))
     after.reflag(None, ["s"], *batch({(0, "ph", T0 + 9 * MINUTE): 0.0}, {(0, "ph", T0 + 9 * MINUTE): BAD}))
     after.write(None, ["s"], *batch({(0, "ph", T0 + i * MINUTE): 100.0 + i for i in (4, 10, 11)}, {}))
@@ -433,6 +413,7 @@ def moved(request: pytest.FixtureRequest) -> InfluxReadings | VictoriaReadings:
 EXPECTED = [1.0, 2.0, 3.0, 4.0, 104.0, 6.0, 7.0, 8.0, 9.0, 10.0, 110.0, 111.0]
 
 
+@pytest.mark.influx
 def test_a_station_that_moved_has_one_row_a_time_and_the_reach_of_today_wins(moved: InfluxReadings):
     found = moved.window("s", T0, T0 + HOUR)
     assert found.at.tolist() == [T0 + i * MINUTE for i in range(12)]
@@ -442,6 +423,7 @@ def test_a_station_that_moved_has_one_row_a_time_and_the_reach_of_today_wins(mov
     assert moved.before("s", "ph", T0 + HOUR, 4).value.tolist() == EXPECTED[-4:]
 
 
+@pytest.mark.influx
 def test_a_station_that_moved_is_counted_and_thinned_once(moved: InfluxReadings):
     assert moved.count() == {"s": 12}
     assert moved.count(before_ms=T0 + 5 * MINUTE) == {"s": 5}
@@ -453,6 +435,7 @@ def test_a_station_that_moved_is_counted_and_thinned_once(moved: InfluxReadings)
     assert found.packed.tolist() == [PLAIN, PLAIN, PLAIN, BAD]
 
 
+@pytest.mark.influx
 def test_the_latest_of_a_station_that_moved_is_not_what_was_since_judged_bad(moved: InfluxReadings):
     (row,) = moved.latest()
     assert (row.at_ms, row.value, row.newest_at_ms) == (T0 + 11 * MINUTE, 111.0, T0 + 11 * MINUTE)
@@ -540,74 +523,14 @@ def test_the_latest_of_two_thousand_stations_takes_two_requests(influx: RealServ
         assert all(row.value == int(row.station[2:]) + 0.5 for row in found)
 
 
-# -- what VictoriaMetrics does otherwise -----------------------------------------------------------------------------
-
-
-@pytest.mark.victoria
-def test_a_line_that_victoriametrics_drops_without_a_word_is_found_by_asking_back(victoria: RealServer):
-    server = victoria.fresh()
-    now = int(time() * 1000)
-    broken = [b"not a line", b"water,station=a ph= 1790000000000"]
-    ahead = point("water", {"station": "a"}, {"ph": 7.0}, now + 10 * DAY)
-    assert server.send([*lines(10), *broken, ahead]) == []
-    assert server.drops_silently
-    assert server.verify([*lines(10), *broken, ahead]) == [*broken, ahead]
-
-
-@pytest.mark.victoria
-def test_text_is_not_made_a_number_by_victoriametrics(victoria: RealServer):
-    server = victoria.fresh()
-    event = point("event", {"kind": "incident"}, {"title": '溶解氧低 "x"', "id": 7, "open": True}, T0)
-    only_text = point("event", {"kind": "visit"}, {"title": "t"}, T0)
-    assert server.send([event, only_text]) == []
-    assert server.verify([event, only_text]) == []
-    names = [labels["__name__"] for labels in server.series(f'{{db="{server.settings.bucket}"}}', T0 - DAY, T0 + DAY)]
-    assert sorted(names) == ["event_id", "event_open"]
-
-
-@pytest.mark.victoria
-def test_of_two_verdicts_in_victoriametrics_the_worse_is_read_and_a_reading_sent_twice_counts_once(
-    victoria: RealServer,
-):
-    store = VictoriaReadings(victoria.fresh(), CATALOGUE)
-    reading = {(0, "ph", T0): 7.0}
-    store.write(None, ["s"], *batch(reading, {}))
-    store.reflag(None, ["s"], *batch(reading, {(0, "ph", T0): SUSPECT}))
-    store.write(None, ["s"], *batch(reading, {}))
-    found = store.window("s", T0, T0)
-    assert (found.value.tolist(), found.packed.tolist()) == ([7.0], [SUSPECT])
-    assert store.count() == {"s": 1}
-
-
-@pytest.mark.victoria
-def test_a_verdict_in_the_same_request_is_laid_over_its_reading_before_victoriametrics_sees_it(victoria: RealServer):
-    server = victoria.fresh()
-    tags = {"station": "s"}
-    first = point("water", tags, {"ph": 9.0, "ph_flag": 3, "ph_tests": 8}, T0)
-    later = point("water", tags, {"ph": 7.0, "ph_flag": 1}, T0)
-    server.send([first, later])
-    server.flush()
-    found = VictoriaReadings(server, CATALOGUE).window("s", T0, T0)
-    assert (found.value.tolist(), found.packed.tolist()) == ([7.0], [PLAIN])
-
-
-def test_more_stations_are_asked_for_than_a_query_can_name(either: RealServer):
-    make = InfluxReadings if either.kind is Kind.INFLUXDB1 else VictoriaReadings
-    store = make(either.fresh(), CATALOGUE)
+@pytest.mark.influx
+def test_more_stations_are_asked_for_than_a_query_can_name(influx: RealServer):
+    store = InfluxReadings(influx.fresh(), CATALOGUE)
     names = [f"a-station-with-a-rather-long-name-{i:04d}" for i in range(700)]
     store.write(None, names, *batch({(i, "ph", T0 + i): float(i) for i in range(700)}, {}))
     asked = names[50:650]
     assert [(row.station, row.value) for row in store.latest(asked)] == list(zip(asked, range(50, 650), strict=True))
     assert store.count(asked) == dict.fromkeys(asked, 1)
-
-
-@pytest.mark.victoria
-def test_buckets_in_victoriametrics_do_not_see_each_other(victoria: RealServer):
-    one, other = (VictoriaReadings(victoria.fresh(), CATALOGUE) for _ in range(2))
-    one.write(None, ["s"], *batch({(0, "ph", T0): 7.0}, {}))
-    assert (one.count(), other.count()) == ({"s": 1}, {})
-    assert len(other.window("s", T0, T0)) == 0
-    assert other.latest() == []
 
 
 # -- setting up 1.x --------------------------------------------------------------------------------------------------
@@ -678,7 +601,7 @@ def test_setup_on_the_command_line_tells_each_step(influx: RealServer, tmp_path:
     assert {step["did"] for step in json.loads(again.output)["steps"]} == {"kept"}
 
 
-# -- setting up 2.x, 3.x and VictoriaMetrics -------------------------------------------------------------------------
+# -- setting up 2.x and 3.x ------------------------------------------------------------------------------------------
 
 
 def client2(fake: Influx2, **settings: Any) -> TimeSeriesServer:
@@ -905,20 +828,3 @@ def test_the_database_of_3_x_is_made_once_with_its_retention():
         assert json.loads(proxy.seen[1].body) == {"db": "water", "retention_period": "730d"}
         proxy.script = [Status(200, json.dumps([{"iox::database": "water"}]).encode())]
         assert done(set_up(server, PLAN)) == {"water": Did.KEPT, "water_hourly, water_daily": Did.BY_HAND}
-
-
-@pytest.mark.victoria
-def test_what_the_command_line_of_victoriametrics_lacks_is_told(victoria: RealServer):
-    assert Did.BY_HAND not in set(list(done(set_up(victoria.fresh(), PLAN)).values())[:2])
-    flags = b'-dedup.minScrapeInterval="0s"\n-retentionPeriod="1"\n'
-    with Proxy(victoria.url) as proxy:
-        proxy.script = [Status(200, flags, content_type="text/plain")]
-        found = list(set_up(victoria.fresh(proxy.url), PLAN))
-        assert [step.did for step in found] == [Did.BY_HAND] * 3
-        assert "0s" in found[0].note.en
-        assert "1" in found[1].note.zh
-    for retention, days, enough in (("24", 730, True), ("2y", 730, True), ("729d", 730, False), ("100y", 0, True)):
-        with Proxy(victoria.url) as proxy:
-            proxy.script = [Status(200, f'-retentionPeriod="{retention}"\n'.encode())]
-            step = list(set_up(victoria.fresh(proxy.url), replace(PLAN, raw_days=days)))[1]
-            assert (step.did is Did.KEPT) is enough, retention

@@ -90,7 +90,7 @@ def test_a_logger_that_is_named_later_is_replayed_into_its_station(river: River)
     site = river.site(mapping.read(SHIPPED, KNOWN))
     site.process([sent("loggers/RTU-9/data", DO=6)], NOW)
     (held,) = river.held()
-    assert (held.reason, held.account) == ("unknown_station", ledger.STRANGER)
+    assert (held.reason, held.account) == ("unknown_station", ledger.UNREGISTERED)
     named = SHIPPED.replace("RTU-0417 =", f'RTU-9 = "{SHIWAN.key}"\nRTU-0417 =')
     assert river.site(mapping.read(named, KNOWN)).process([held.message()], NOW).receipt(0).stored == 3
 

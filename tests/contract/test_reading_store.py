@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from ingest.storage.influx import InfluxReadings
 from ingest.storage.port import Latest, ReadingStore, Series, Window, gaps, series
 from ingest.storage.sql import SqlReadings
 from ingest.storage.timeseries import Kind, TimeSeriesServer
-from ingest.storage.victoria import VictoriaReadings
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch, Flag, Ints, QualityTest, pack
 from sensors.stations import Registry, Station
@@ -44,25 +42,13 @@ ADAPTERS: dict[str, Callable[[Database], ReadingStore]] = {
     "sqlite": lambda d: SqlReadings(d, CATALOGUE),
     "postgresql": lambda d: SqlReadings(d, CATALOGUE),
     "influxdb1": lambda d: InfluxReadings(server_beside(d, Kind.INFLUXDB1), CATALOGUE),
-    "victoriametrics": lambda d: VictoriaReadings(server_beside(d, Kind.VICTORIAMETRICS), CATALOGUE),
 }
-SERVERS = {"postgresql": pytest.mark.postgres, "influxdb1": pytest.mark.influx, "victoriametrics": pytest.mark.victoria}
+SERVERS = {"postgresql": pytest.mark.postgres, "influxdb1": pytest.mark.influx}
 EVERY = [pytest.param(name, marks=SERVERS.get(name, ())) for name in ADAPTERS]
 
 OUTSIDE = "the store is another server: it is durable when write returns, the database's transaction does not bind it"
-NO_OVERWRITING = "VictoriaMetrics keeps what is sent again beside what is there"
-TWELVE_DIGITS = "VictoriaMetrics keeps decimal numbers of about twelve digits"
 EXEMPT = {
     ("influxdb1", "test_a_transaction_rolled_back_leaves_no_reading_and_the_next_one_succeeds"): OUTSIDE,
-    ("victoriametrics", "test_a_transaction_rolled_back_leaves_no_reading_and_the_next_one_succeeds"): OUTSIDE,
-    ("victoriametrics", "test_a_reading_written_is_read_back_to_the_last_digit_and_the_millisecond"): TWELVE_DIGITS,
-    (
-        "victoriametrics",
-        "test_the_same_reading_written_again_is_one_reading_with_the_newer_value_and_flag",
-    ): NO_OVERWRITING,
-    ("victoriametrics", "test_a_verdict_on_a_reading_that_is_not_there_makes_none"): NO_OVERWRITING,
-    ("victoriametrics", "test_another_verdict_changes_the_flag_and_never_the_value"): NO_OVERWRITING,
-    ("victoriametrics", "test_latest_skips_readings_nobody_may_rest_on_and_tells_how_old_they_are"): NO_OVERWRITING,
 }
 """(adapter, test) → why that adapter need not pass it."""
 
@@ -71,7 +57,6 @@ BAD = int(Flag.BAD) | int(QualityTest.SENTINEL) << 4
 UNKNOWN = int(Flag.UNKNOWN)
 
 Key = tuple[str, str, int]
-_At = TypeVar("_At", int, Key)
 
 
 class Shelf:
@@ -118,13 +103,6 @@ def _batch(readings: Mapping[Key, float], marks: Mapping[Key, int]) -> tuple[Bat
         list(readings.values()),
     )
     return batch, np.array([marks.get(key, PLAIN) for key in keys], np.int64)
-
-
-def held(adapter: str, readings: Mapping[_At, tuple[float, int]]) -> dict[_At, tuple[float, int]]:
-    """Readings as exact as the adapter can hold them."""
-    if adapter != "victoriametrics":
-        return dict(readings)
-    return {at: (round(value, 3) + 0.0, mark) for at, (value, mark) in readings.items()}
 
 
 def rows(window: Window) -> dict[tuple[str, int], tuple[float, int]]:
@@ -409,9 +387,6 @@ def test_whatever_is_written_in_whatever_order_the_content_is_that_of_a_dictiona
     adapter: str, steps: Sequence[tuple[bool, Mapping[Key, tuple[float, int]]]]
 ):
     truth: dict[Key, tuple[float, int]] = {}
-    if adapter == "victoriametrics":  # it cannot overwrite (EXEMPT says so): all is written once
-        steps = [(True, {key: content for _, readings in steps for key, content in readings.items()})]
-    steps = [(is_write, held(adapter, readings)) for is_write, readings in steps]
     with tempfile.TemporaryDirectory() as folder:
         shelf = Shelf(Path(folder), adapter)
         for is_write, readings in steps:
@@ -456,7 +431,6 @@ def test_whatever_is_written_in_whatever_order_the_content_is_that_of_a_dictiona
 def test_a_thinned_series_keeps_count_extremes_and_mean_of_what_is_usable(
     adapter: str, readings: Mapping[int, tuple[float, int]], points: int, start: int, end: int
 ):
-    readings = held(adapter, readings)
     with tempfile.TemporaryDirectory() as folder:
         shelf = Shelf(Path(folder), adapter)
         content = {("shiwan", "do", T0 + at): value for at, (value, _) in readings.items()}

@@ -143,7 +143,7 @@ def test_it_is_traced_again_when_more_stations_have_seen_it(creek):
 def test_what_was_found_in_the_past_is_traced_once_by_the_worker_and_never_by_who_looks(creek, monkeypatch):
     numbers = [creek.fire(f"qcc-huanhu-{i}", retrospective=True) for i in (1, 2, 3)]
     here = client(creek)
-    monkeypatch.setattr(source_attribution, "PAST_AT_ONCE", 2)
+    monkeypatch.setattr(source_attribution, "PAST_PER_ROUND", 2)
     for number in numbers:
         answer = here.get(f"/api/v1/incidents/{number}/trace")
         assert answer.status_code == 404

@@ -13,7 +13,8 @@ import pytest
 from infra.clock import now_ms
 from ingest.intake import Bounds, Intake
 from ingest.pipeline import Outcome
-from ingest.sources.mqtt import MqttSettings, MqttSource, _Client
+from ingest.sources.mqtt import MqttSettings, MqttSource
+from ingest.sources.paho_client import BufferedClient
 from riverchief.brokers.local import Broker
 from sensors.reading import Message
 from sensors.wire.telemetry import topic
@@ -160,4 +161,4 @@ def test_a_store_that_is_away_longer_than_the_keepalive_costs_no_connection(
 def test_the_methods_of_paho_that_the_source_replaces_or_calls_exist() -> None:
     for name in ("_create_socket", "_handle_on_message", "_packet_queue"):
         assert callable(getattr(paho.Client, name)), name
-    assert _Client.__mro__[1] is paho.Client
+    assert BufferedClient.__mro__[1] is paho.Client

@@ -372,13 +372,6 @@ def test_a_time_series_server_is_proved_by_a_point_and_a_missing_database_is_nam
     one(told(servers.influx, f"{toml}'nowhere'\n"), Level.FAILURE, "lacks our organisation or bucket")
 
 
-@pytest.mark.victoria
-def test_victoriametrics_is_well(told: Told) -> None:
-    server = real_server(Kind.VICTORIAMETRICS)
-    found = told(servers.influx, f"[influx]\nkind = 'victoriametrics'\nurl = '{server.url}'\n")
-    one(found, Level.OK, "takes and gives back points")
-
-
 @pytest.mark.parametrize(
     ("status", "words"),
     [(500, "does not answer"), (401, "does not answer"), (204, "said it took a point and does not")],

@@ -25,7 +25,7 @@ from infra.times import from_ms
 from ingest import ledger, quarantine
 from ingest.intake import Waiting
 from ingest.sources import hj212 as gateway_module
-from ingest.sources import strangers
+from ingest.sources import sender_limits
 from ingest.sources.hj212 import Answer, NoAnswer
 from ingest.storage import device_events
 from ingest.storage import loggers as logger_store
@@ -248,10 +248,10 @@ def test_guesses_lock_a_peer_out_for_known_and_unknown_mns_alike_and_no_logger_t
     ours.send(packet_of("w01009-Rtd=1", at))
     assert ours.answer()[0] == "9014"
     answers = []
-    for i in range(strangers.GUESSES):
+    for i in range(sender_limits.GUESSES):
         guesser.send(packet_of("w01009-Rtd=1", at, PW=f"00000{i}", MN=MN if i % 2 else OTHER))
         answers.append(guesser.answer()[::2])
-    assert answers == [("9011", str(int(QnRtn.REFUSED)))] * strangers.GUESSES
+    assert answers == [("9011", str(int(QnRtn.REFUSED)))] * sender_limits.GUESSES
     guesser.send(packet_of("w01009-Rtd=2", at))  # the right password, too late
     assert guesser.answer()[::2] == answers[0]
     with pytest.raises(ConnectionError):
@@ -267,7 +267,7 @@ def test_guesses_lock_a_peer_out_for_known_and_unknown_mns_alike_and_no_logger_t
 def test_strangers_fill_the_quarantine_up_to_a_bound_and_the_ledger_counts_the_rest(
     make: Callable[..., Site212], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(strangers, "KEEP_MESSAGES", 3)
+    monkeypatch.setattr(sender_limits, "QUARANTINE_MESSAGES", 3)
     site = make()
     at = whole_minute()
     stranger = Wire(site.gateway.port)
@@ -281,7 +281,7 @@ def test_strangers_fill_the_quarantine_up_to_a_bound_and_the_ledger_counts_the_r
 
     def left_out() -> int:
         with site.database.read() as connection:
-            return sum(a.messages_left_out for a in ledger.accounts(connection, station=ledger.STRANGER))
+            return sum(a.messages_left_out for a in ledger.accounts(connection, station=ledger.UNREGISTERED))
 
     eventually("the ledger has the rest", lambda: left_out() == 3)
     assert held(site, Reason.BAD_FRAME) == []

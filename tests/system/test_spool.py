@@ -151,7 +151,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_stops_the_acknowledgements_in_time_to_be_emptied_again(
     small_disk: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool, "COUNTED_S", 0.0)
+    monkeypatch.setattr(spool, "COUNT_MAX_AGE_S", 0.0)
     real = real_server(Kind.INFLUXDB1)
     direct = real.fresh()
     database = Database(f"sqlite:///{small_disk / 'riverchief.db'}")

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from governance.incidents.finding import Change, Colour, Finding, Kind
 from ingest.rules import alarm_state as alarm_book
 from ingest.rules.alarm_state import Alarm, Key
-from ingest.rules.condition import ConditionState, Phase, Transition, Watch, advance_condition, remove_sample
+from ingest.rules.condition import Condition, ConditionState, Phase, Transition, advance_condition, remove_sample
 from ingest.rules.engine import LATE_S, RuleEngine, RuleInput, usable
 from ingest.rules.model import NoData, Rules, Side, Threshold, Trend, Where
-from ingest.rules.trend import Bins, theil_sen
-from ingest.state.series_history import ENOUGH, SHORTEST_S
+from ingest.rules.trend import TimeBins, theil_sen
+from ingest.state.series_history import MIN_READINGS, SHORTEST_S
 from sensors.parameters import catalogue
 from sensors.reading import Flag, QualityTest
 from sensors.stations import Registry, Station, Water
@@ -43,18 +43,18 @@ DO = replace(NH3N, id="do-low", parameter="do", side=Side.BELOW, limit=2.0, clea
 
 # -- the walk of one condition -----------------------------------------------------------------------------------------
 
-WATCH = Watch(1, 2.0, 1.8, 10 * MINUTE, 3, 15 * MINUTE, 30 * MINUTE, 15 * MINUTE)
+CONDITION = Condition(1, 2.0, 1.8, 10 * MINUTE, 3, 15 * MINUTE, 30 * MINUTE, 15 * MINUTE)
 
 
 def run(
     *values: float,
-    watch: Watch = WATCH,
+    condition: Condition = CONDITION,
     every: int = 5 * MINUTE,
     now: int | None = None,
     state: ConditionState | None = None,
 ) -> list[Transition]:
     samples = [(START + i * every, x) for i, x in enumerate(values)]
-    return advance_condition(watch, state or ConditionState(), samples, samples[-1][0] if now is None else now)
+    return advance_condition(condition, state or ConditionState(), samples, samples[-1][0] if now is None else now)
 
 
 def turn(turns: Sequence[Transition]) -> list[tuple[bool, float, float]]:
@@ -71,12 +71,12 @@ def test_a_condition_ends_in_the_same_state_however_its_samples_are_cut(
 ) -> None:
     minutes = itertools.accumulate(gap for gap, _ in steps)
     samples = [(START + minute * MINUTE, x) for minute, (_, x) in zip(minutes, steps, strict=True)]
-    watch, now = replace(WATCH, samples=2), START + 10 * DAY
+    condition, now = replace(CONDITION, samples=2), START + 10 * DAY
     whole, single, parts = ConditionState(), ConditionState(), ConditionState()
-    turns = advance_condition(watch, whole, samples, now)
-    assert [one for sample in samples for one in advance_condition(watch, single, [sample], now)] == turns
+    turns = advance_condition(condition, whole, samples, now)
+    assert [one for sample in samples for one in advance_condition(condition, single, [sample], now)] == turns
     pieces = [samples[i : i + 7 * cut] for i in range(0, len(samples), 7 * cut)]
-    assert [one for piece in pieces for one in advance_condition(watch, parts, piece, now)] == turns
+    assert [one for piece in pieces for one in advance_condition(condition, parts, piece, now)] == turns
     assert whole == single == parts
 
 
@@ -97,9 +97,9 @@ def test_enough_readings_without_enough_time_do_not_fire() -> None:
 def test_a_limit_exactly_met_is_not_bad() -> None:
     assert run(*[2.0] * 20) == []
     assert run(2.1, 2.1, 2.0, 2.1, 2.1) == []
-    below = replace(WATCH, sign=-1, limit=2.0, clear=2.3)
-    assert run(*[2.0] * 20, watch=below) == []
-    assert turn(run(*[1.99] * 3, watch=below)) == [(True, 10, 0)]
+    below = replace(CONDITION, sign=-1, limit=2.0, clear=2.3)
+    assert run(*[2.0] * 20, condition=below) == []
+    assert turn(run(*[1.99] * 3, condition=below)) == [(True, 10, 0)]
 
 
 def test_one_reading_back_within_the_limit_starts_the_count_again() -> None:
@@ -122,8 +122,8 @@ def test_between_limit_and_clear_nothing_changes() -> None:
 
 
 def test_it_is_over_only_after_as_many_readings_as_it_took() -> None:
-    keep_nothing = replace(WATCH, keep_ms=0)
-    assert turn(run(2.1, 2.1, 2.1, 1.7, 1.7, 1.7, watch=keep_nothing)) == [(True, 10, 0), (False, 25, 15)]
+    keep_nothing = replace(CONDITION, keep_ms=0)
+    assert turn(run(2.1, 2.1, 2.1, 1.7, 1.7, 1.7, condition=keep_nothing)) == [(True, 10, 0), (False, 25, 15)]
 
 
 def test_once_over_it_needs_the_full_count_to_fire_again() -> None:
@@ -137,22 +137,25 @@ def at_minutes(*pairs: tuple[float, float]) -> list[tuple[int, float]]:
 
 def test_a_pause_starts_pending_again_and_names_the_new_beginning() -> None:
     samples = at_minutes((0, 2.1), (5, 2.1), (36, 2.1), (41, 2.1), (46, 2.1))
-    assert turn(advance_condition(WATCH, ConditionState(), samples, samples[-1][0])) == [(True, 46, 36)]
+    assert turn(advance_condition(CONDITION, ConditionState(), samples, samples[-1][0])) == [(True, 46, 36)]
 
 
 def test_a_pause_of_exactly_the_gap_is_none() -> None:
     samples = at_minutes((0, 2.1), (5, 2.1), (35, 2.1))
-    assert turn(advance_condition(WATCH, ConditionState(), samples, samples[-1][0])) == [(True, 35, 0)]
+    assert turn(advance_condition(CONDITION, ConditionState(), samples, samples[-1][0])) == [(True, 35, 0)]
 
 
 def test_a_pause_starts_recovering_again_and_leaves_firing_firing() -> None:
     samples = at_minutes(
         (0, 2.1), (5, 2.1), (10, 2.1), (15, 1.7), (20, 1.7), (60, 1.7), (65, 1.7), (70, 1.7), (75, 1.7)
     )
-    assert turn(advance_condition(WATCH, ConditionState(), samples, samples[-1][0])) == [(True, 10, 0), (False, 75, 60)]
+    assert turn(advance_condition(CONDITION, ConditionState(), samples, samples[-1][0])) == [
+        (True, 10, 0),
+        (False, 75, 60),
+    ]
     state = ConditionState()
     silent_for_days = at_minutes((0, 2.1), (5, 2.1), (10, 2.1), (5000, 2.1), (9000, 2.1))
-    assert turn(advance_condition(WATCH, state, silent_for_days, silent_for_days[-1][0] + DAY)) == [(True, 10, 0)]
+    assert turn(advance_condition(CONDITION, state, silent_for_days, silent_for_days[-1][0] + DAY)) == [(True, 10, 0)]
     assert state.phase is Phase.FIRING
 
 
@@ -165,18 +168,20 @@ def test_on_late_samples_it_fires_for_the_record_only() -> None:
 
 def test_what_fired_late_and_is_still_bad_fires_again_for_the_living_once() -> None:
     state, now = ConditionState(), START + 2 * HOUR
-    assert [t.past for t in advance_condition(WATCH, state, at_minutes((0, 2.1), (5, 2.1), (10, 2.1)), now)] == [True]
-    assert advance_condition(WATCH, state, at_minutes((15, 2.1), (20, 1.9)), now) == []
-    promoted = advance_condition(WATCH, state, at_minutes((118, 2.1), (119, 2.1)), now)
+    assert [t.past for t in advance_condition(CONDITION, state, at_minutes((0, 2.1), (5, 2.1), (10, 2.1)), now)] == [
+        True
+    ]
+    assert advance_condition(CONDITION, state, at_minutes((15, 2.1), (20, 1.9)), now) == []
+    promoted = advance_condition(CONDITION, state, at_minutes((118, 2.1), (119, 2.1)), now)
     assert [(t.fired, t.past, t.at_ms, t.since_ms) for t in promoted] == [(True, False, START + 118 * MINUTE, START)]
-    over = advance_condition(WATCH, state, at_minutes(*[(120 + 5 * i, 1.0) for i in range(4)]), now + 20 * MINUTE)
+    over = advance_condition(CONDITION, state, at_minutes(*[(120 + 5 * i, 1.0) for i in range(4)]), now + 20 * MINUTE)
     assert [(t.fired, t.past) for t in over] == [(False, False)]
 
 
 def test_what_fired_late_and_is_merely_in_between_wakes_nobody() -> None:
     state, now = ConditionState(), START + 2 * HOUR
-    advance_condition(WATCH, state, at_minutes((0, 2.1), (5, 2.1), (10, 2.1)), now)
-    assert advance_condition(WATCH, state, at_minutes((118, 1.9), (119, 1.7)), now) == []
+    advance_condition(CONDITION, state, at_minutes((0, 2.1), (5, 2.1), (10, 2.1)), now)
+    assert advance_condition(CONDITION, state, at_minutes((118, 1.9), (119, 1.7)), now) == []
 
 
 def test_what_fired_late_and_ended_late_stays_for_the_record() -> None:
@@ -186,7 +191,7 @@ def test_what_fired_late_and_ended_late_stays_for_the_record() -> None:
 
 def test_the_number_of_readings_named_is_that_of_the_bad_ones() -> None:
     state, now = ConditionState(), START + 2 * HOUR
-    four = replace(WATCH, samples=4)
+    four = replace(CONDITION, samples=4)
     fired = advance_condition(four, state, at_minutes((0, 2.1), (5, 2.1), (10, 2.1), (15, 2.1), (20, 1.7)), now)
     assert [t.count for t in fired] == [4]
     promoted = advance_condition(four, state, at_minutes((119, 2.1)), now)
@@ -373,7 +378,7 @@ def test_a_restart_at_any_moment_changes_nothing(
     start = at[k - 1] if k else START
     if data.draw(st.booleans()):  # the store is asked for as much as the rules need
         window = 1000 * max(SHORTEST_S, desk.rules.lookback_s("nh3n"))
-        first = min(next((i for i in range(k) if at[i] >= start - window), k), max(0, k - ENOUGH))
+        first = min(next((i for i in range(k) if at[i] >= start - window), k), max(0, k - MIN_READINGS))
     else:
         first = 0
     desk = desk.restarted([(at[first:k], value[first:k])], start + delay + data.draw(st.sampled_from([0, DAY])))
@@ -431,16 +436,16 @@ def test_an_extreme_that_lasts_is_believed_and_anything_else_suspect_is_not() ->
 
 
 def test_a_spike_that_was_counted_is_taken_back() -> None:
-    watch = Watch(1, 2.0, 1.8, 0, 3, 0, 10 * MINUTE, DAY)
+    condition = Condition(1, 2.0, 1.8, 0, 3, 0, 10 * MINUTE, DAY)
     state = ConditionState()
-    advance_condition(watch, state, [(START, 2.5)], START)
-    assert remove_sample(watch, state, START)
+    advance_condition(condition, state, [(START, 2.5)], START)
+    assert remove_sample(condition, state, START)
     assert state.phase is Phase.IDLE
-    advance_condition(watch, state, [(START + MINUTE, 2.5), (START + 2 * MINUTE, 2.6)], START)
-    assert remove_sample(watch, state, START + MINUTE), "a test may need two successors to be sure"
+    advance_condition(condition, state, [(START + MINUTE, 2.5), (START + 2 * MINUTE, 2.6)], START)
+    assert remove_sample(condition, state, START + MINUTE), "a test may need two successors to be sure"
     assert (state.phase, state.count, state.since_ms) == (Phase.PENDING, 1, START + 2 * MINUTE)
-    assert not remove_sample(watch, state, START + MINUTE), "once"
-    assert remove_sample(watch, state, START + 2 * MINUTE)
+    assert not remove_sample(condition, state, START + MINUTE), "once"
+    assert remove_sample(condition, state, START + 2 * MINUTE)
     assert state.phase is Phase.IDLE
 
 
@@ -748,7 +753,7 @@ def test_a_restart_at_any_moment_changes_no_trend(parts: list[tuple[float, int]]
     for i in range(len(at)):
         if i in restarts:  # the store is asked for as much as the rules need
             start = (at[i - 1] if i else START) - 1000 * max(SHORTEST_S, desk.rules.lookback_s("do"))
-            first = min(next((j for j in range(i) if at[j] >= start), i), max(0, i - ENOUGH))
+            first = min(next((j for j in range(i) if at[j] >= start), i), max(0, i - MIN_READINGS))
             desk = desk.restarted([(at[first:i], value[first:i])], at[i])
         found += told(desk, at[i : i + 1], value[i : i + 1])
     assert [brief(f) for f in found] == [brief(f) for f in through]
@@ -800,7 +805,7 @@ def test_a_trend_of_slow_readings_is_for_the_living_too(interval_s: int, retrosp
 
 
 def test_bins_forget_what_is_out_of_the_window() -> None:
-    bins = Bins(1000, 3)
+    bins = TimeBins(1000, 3)
     bins.grow(1)
     for number in (5, 6, 7):
         bins.advance(0, number)

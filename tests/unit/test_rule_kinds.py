@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from infra.errors import ConfigurationError
 from infra.times import to_ms
 from ingest.rules import explain
-from ingest.rules.daily_pattern import PatternWatches
+from ingest.rules.daily_pattern import DailyPatternEvaluator
 from ingest.rules.model import Bound, Rules, read
 from ingest.rules.places import Places
-from ingest.rules.rate import RateWatches
+from ingest.rules.rate import RateEvaluator
 from ingest.rules.schedule import Mutes, schedule
-from ingest.rules.trend import TrendWatches, mann_kendall, theil_sen
+from ingest.rules.trend import TrendEvaluator, mann_kendall, theil_sen
 from sensors.maintenance import Mute
 from sensors.network import Level, Region
 from sensors.parameters import catalogue
@@ -64,7 +64,7 @@ def rules(text: str) -> Rules:
 
 
 def speaking(text: str, station: Station = SHIWAN) -> list[str]:
-    return [one.id for one in rules(text).speaking(station, PLACES)]
+    return [one.id for one in rules(text).applicable(station, PLACES)]
 
 
 def told(text: str, registry: Registry | None = REGISTRY) -> list[tuple[bool, str]]:
@@ -161,7 +161,7 @@ def test_an_event_that_is_named_goes_before_one_for_all() -> None:
 
 
 def of_event(all_: Rules, cause: EventCause, station: Station = SHIWAN) -> list[str]:
-    return [one.id for one in all_.of_event(cause, station, PLACES)]
+    return [one.id for one in all_.event_rules(cause, station, PLACES)]
 
 
 def test_an_event_is_as_urgent_as_the_most_exact_scope_says_step_by_step() -> None:
@@ -169,7 +169,7 @@ def test_an_event_is_as_urgent_as_the_most_exact_scope_says_step_by_step() -> No
     found = rules(two + rule("event", id="calm", colour="blue", stations=["lake"]))
     assert of_event(found, EventCause.SEWAGE) == ["sure", "any"]
     assert of_event(found, EventCause.SEWAGE, LAKE) == ["calm"], "the station's own rule goes before both general steps"
-    assert [one.id for one in found.speaking(LAKE, PLACES)] == ["calm"]
+    assert [one.id for one in found.applicable(LAKE, PLACES)] == ["calm"]
 
 
 def test_an_event_of_a_kind_that_is_none_is_refused_with_those_there_are() -> None:
@@ -265,13 +265,13 @@ def test_the_seasonal_test_and_slope_agree_with_the_published_ones(values) -> No
     assert slope == pytest.approx(pymannkendall.seasonal_sens_slope(np.array(values), period=3).slope / 3, abs=1e-9)
 
 
-def trend(**entries: object) -> TrendWatches:
+def trend(**entries: object) -> TrendEvaluator:
     text = rule(
         "trend",
         **{"parameter": "do", "side": "below", "per_hour": 0.05, "window_s": 259_200, "bins": 18, "min_bins": 13}
         | entries,
     )
-    watches = TrendWatches(rules(text).trends[0])
+    watches = TrendEvaluator(rules(text).trends[0])
     watches.bind(0, 0)
     return watches
 
@@ -301,7 +301,7 @@ def test_noise_that_happens_to_slope_is_not_believed() -> None:
 
 
 def test_a_rate_is_against_the_reading_an_hour_before_and_silent_where_there_is_none() -> None:
-    watches = RateWatches(rules(rule("rate", parameter="do", side="below", per_hour=2.0)).rates[0])
+    watches = RateEvaluator(rules(rule("rate", parameter="do", side="below", per_hour=2.0)).rates[0])
     watches.bind(0, 0)
     at_ms = np.array([0, 30, 60, 90, 300, 360], np.int64) * 60_000
     found = watches.replay(0, at_ms, np.array([8.0, 8.0, 6.0, 5.0, 1.0, 1.0]))
@@ -317,7 +317,7 @@ def days(swings: list[float]) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_pattern_is_lost_against_its_own_past_and_the_lost_days_do_not_become_the_past() -> None:
     one = rules(rule("daily_pattern", parameter="do", past_days=6)).patterns[0]
-    watches = PatternWatches(one)
+    watches = DailyPatternEvaluator(one)
     watches.bind(0, 0)
     found = watches.replay(0, *days([4.0] * 5 + [0.4] * 20 + [4.0] * 2))
     shares = [round(share, 1) for _, share, _ in found]
@@ -327,7 +327,7 @@ def test_a_pattern_is_lost_against_its_own_past_and_the_lost_days_do_not_become_
 
 def test_where_there_never_was_a_pattern_none_is_lost() -> None:
     one = rules(rule("daily_pattern", parameter="do", past_days=6, least=1.0)).patterns[0]
-    watches = PatternWatches(one)
+    watches = DailyPatternEvaluator(one)
     watches.bind(0, 0)
     assert watches.replay(0, *days([0.5] * 6 + [0.01] * 6)) == []
 

@@ -1,11 +1,11 @@
-"""The pure parts around the time-series servers: InfluxQL quoted and answered, asking back, VictoriaMetrics' ways."""
+"""The pure parts around the time-series servers: InfluxQL quoted and answered, asking back."""
 
 import math
 
 import numpy as np
 import pytest
 
-from ingest.storage import influxql, readback, victoriaql
+from ingest.storage import influxql, readback
 from ingest.storage.lineprotocol import point
 from ingest.storage.port import Window, thin
 from ingest.storage.readback import Span
@@ -88,7 +88,7 @@ def test_a_late_reading_does_not_make_us_ask_for_all_that_lies_between():
         return [{(at, "f"): 1 for at in (span.first_ms, span.last_ms)} for span in spans]
 
     sent = [point("m", {"t": "a"}, {"f": 1}, at) for at in (T0, T0 - 30 * 24 * HOUR, T0 + HOUR, T0 + 2 * HOUR + 1)]
-    assert readback.lost(sent, ask, lambda one, other: one == other) == []
+    assert readback.lost(sent, ask) == []
     assert [(span.first_ms, span.last_ms) for span in asked] == [
         (T0 - 30 * 24 * HOUR, T0 - 30 * 24 * HOUR),
         (T0, T0 + HOUR),
@@ -99,39 +99,10 @@ def test_a_late_reading_does_not_make_us_ask_for_all_that_lies_between():
 def test_lost_lines_come_back_in_their_order_with_those_that_cannot_be_asked_for():
     sent = [b"broken", point("m", {}, {"f": 1, "g": 2}, T0), b"m f=1", point("m", {}, {"f": 3}, T0)]
     held = {(T0, "f"): 3, (T0, "g"): 5}
-    assert readback.lost(sent, lambda spans: [held for _ in spans], lambda a, b: a == b) == sent[:3]
+    assert readback.lost(sent, lambda spans: [held for _ in spans]) == sent[:3]
     held = {(T0, "f"): 3, (T0, "g"): 2}
-    assert readback.lost(sent, lambda spans: [held for _ in spans], lambda a, b: a == b) == [sent[0], sent[2]]
-    assert readback.lost([], lambda spans: [], lambda a, b: False) == []
-
-
-# -- VictoriaMetrics -------------------------------------------------------------------------------------------------
-
-
-def test_a_selector_says_nothing_but_what_it_was_given():
-    assert victoriaql.selector("w", ["a", "b.c"], {"s": 'x"}'}) == '{__name__=~"w_(a|b\\\\.c)",s="x\\"}"}'
-    assert victoriaql.selector("w", ["a"], {}, {"s": ["x", "y|z"]}) == '{__name__=~"w_(a)",s=~"x|y\\\\|z"}'
-
-
-def test_points_of_one_time_become_one_and_those_of_escaped_names_are_not_mixed_up():
-    value = point("w", {"s": "a"}, {"f": 1.0, "g": 1}, T0)
-    verdict = point("w", {"s": "a"}, {"g": 3}, T0)
-    others = [point("w", {"s": f"a {i}"}, {"f": float(i)}, T0) for i in range(2)]
-    text = point("e", {}, {"title": "x", "id": 1}, T0)
-    assert list(victoriaql.storable([value, *others, verdict, text, b"broken", value[:-1] + b"9"])) == [
-        point("w", {"s": "a"}, {"f": 1.0, "g": 3}, T0),
-        *others,
-        point("e", {}, {"id": 1}, T0),
-        b"broken",
-        value[:-1] + b"9",
-    ]
-
-
-@pytest.mark.parametrize("answer", [b"", b"cannot parse", b'{"status":"success"}'])
-def test_an_answer_that_is_none_of_victoriametrics_is_told(answer: bytes):
-    for read in (victoriaql.track, victoriaql.series, victoriaql.vector):
-        with pytest.raises(ValueError, match="VictoriaMetrics"):
-            read(answer)
+    assert readback.lost(sent, lambda spans: [held for _ in spans]) == [sent[0], sent[2]]
+    assert readback.lost([], lambda spans: []) == []
 
 
 # -- thinning --------------------------------------------------------------------------------------------------------

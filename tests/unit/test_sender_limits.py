@@ -2,26 +2,26 @@
 
 import pytest
 
-from ingest.sources import strangers
-from ingest.sources.strangers import FORGET_S, GUESSES, LOCK_S, WINDOW_S, Strangers, peer_of
+from ingest.sources import sender_limits
+from ingest.sources.sender_limits import FORGET_S, GUESSES, LOCK_S, WINDOW_S, SenderLimits, peer_of
 
 PEER, MN = "192.0.2.1", "A" * 24
 
 
-def guess(one: Strangers, at_s: float, peer: str = PEER, mn: str = MN, start: int = 0) -> None:
+def guess(one: SenderLimits, at_s: float, peer: str = PEER, mn: str = MN, start: int = 0) -> None:
     for i in range(start, start + GUESSES):
         one.failed(peer, mn, str(i), at_s)
 
 
 def test_the_same_wrong_password_again_and_again_is_no_guess() -> None:
-    one = Strangers()
+    one = SenderLimits()
     for second in range(1000):
         one.failed(PEER, MN, "wrong", float(second))
     assert not one.locked(PEER, MN, 1000.0)
 
 
 def test_different_guesses_lock_the_peer_for_every_mn_and_each_lock_lasts_twice_as_long() -> None:
-    one = Strangers()
+    one = SenderLimits()
     guess(one, 0.0)
     assert one.locked(PEER, "another", LOCK_S - 1)
     assert not one.locked(PEER, "another", LOCK_S)
@@ -33,14 +33,14 @@ def test_different_guesses_lock_the_peer_for_every_mn_and_each_lock_lasts_twice_
 
 
 def test_guesses_spread_over_more_than_the_window_lock_nothing() -> None:
-    one = Strangers()
+    one = SenderLimits()
     for i in range(GUESSES * 3):
         one.failed(PEER, MN, str(i), i * WINDOW_S / (GUESSES - 2))
     assert not one.locked(PEER, MN, GUESSES * 3 * WINDOW_S / (GUESSES - 2))
 
 
 def test_guesses_of_many_peers_lock_the_mn_but_not_where_its_logger_spoke_before() -> None:
-    one = Strangers()
+    one = SenderLimits()
     one.proved("198.51.100.7", MN)
     for i in range(GUESSES):
         one.failed(f"192.0.2.{i}", MN, str(i), 0.0)
@@ -50,17 +50,17 @@ def test_guesses_of_many_peers_lock_the_mn_but_not_where_its_logger_spoke_before
 
 
 def test_what_is_kept_is_bounded_by_peer_by_day_and_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strangers, "KEEP_BYTES", 100)
-    monkeypatch.setattr(strangers, "KEEP_BYTES_ALL", 150)
-    one = Strangers()
+    monkeypatch.setattr(sender_limits, "QUARANTINE_BYTES", 100)
+    monkeypatch.setattr(sender_limits, "QUARANTINE_TOTAL_BYTES", 150)
+    one = SenderLimits()
     assert [one.may_keep(PEER, 60, 0.0) for _ in range(2)] == [True, False]
     assert [one.may_keep("192.0.2.2", 60, 0.0), one.may_keep("192.0.2.3", 60, 0.0)] == [True, False]
-    assert one.may_keep(PEER, 60, strangers.DAY_S)
+    assert one.may_keep(PEER, 60, sender_limits.DAY_S)
 
 
 def test_the_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strangers, "MOST", 10)
-    one = Strangers()
+    monkeypatch.setattr(sender_limits, "MAX_ENTRIES", 10)
+    one = SenderLimits()
     for i in range(100):
         one.failed(f"peer-{i}", f"mn-{i}", "x", 0.0)
         one.may_keep(f"peer-{i}", 1, 0.0)

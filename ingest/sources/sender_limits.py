@@ -1,7 +1,7 @@
-"""Limits for senders that have not proved who they are: password guesses, and what of theirs is kept.
+"""Limits for unauthenticated HJ 212 senders: password guesses, and how much of their data is quarantined.
 
-An unknown MN and a wrong password are treated alike everywhere, so that an answer never says which MN exist. Pure: the
-time is an argument, in seconds of a monotonic clock. Every table is bounded; the oldest entry gives way.
+An unknown MN and a wrong password are treated alike, so that an answer never reveals which MN exist. Pure: the time is
+an argument, in seconds of a monotonic clock. Every table is bounded and drops its oldest entry.
 """
 
 import hashlib
@@ -11,31 +11,31 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 GUESSES: Final = 10
-"""Different (MN, PW) of one peer, or for one MN, that may fail within :data:`WINDOW_S`. The same wrong pair again is no
-guess: a logger with a wrong setting repeats it for months."""
+"""Different (MN, PW) pairs of one peer, or for one MN, that may fail within :data:`WINDOW_S`. A repeated wrong pair
+does not count: a misconfigured logger repeats it for months."""
 WINDOW_S: Final = 3600.0
 LOCK_S: Final = 900.0
-"""The first lock-out; each further one lasts twice as long, at most :data:`LOCK_MOST_S`. A peer has 70 guesses on the
-first day and 10 on each following one."""
-LOCK_MOST_S: Final = 86_400.0
-FORGET_S: Final = 2 * LOCK_MOST_S
-"""Who made no new guess for so long starts anew."""
-MOST: Final = 10_000
-"""Entries of each table: some megabytes, and several times the loggers of a district."""
+"""The first lock-out; each further one lasts twice as long, at most :data:`MAX_LOCK_S`: 70 guesses on the first day,
+10 on each following one."""
+MAX_LOCK_S: Final = 86_400.0
+FORGET_S: Final = 2 * MAX_LOCK_S
+"""A peer or MN without a new guess for so long starts anew."""
+MAX_ENTRIES: Final = 10_000
+"""Entries of each table: some megabytes, several times the loggers of a district."""
 
 DAY_S: Final = 86_400.0
-KEEP_MESSAGES: Final = 500
-KEEP_BYTES: Final = 512 * 1024
-"""Of one peer within a day of its first message: a new logger that sends every 5 minutes is kept whole (288 a day)."""
-KEEP_BYTES_ALL: Final = 32 * 1024 * 1024
-"""Of all peers together, within a day."""
+QUARANTINE_MESSAGES: Final = 500
+QUARANTINE_BYTES: Final = 512 * 1024
+"""Limits of one peer within a day of its first message; a new logger that sends every 5 minutes (288 a day) fits."""
+QUARANTINE_TOTAL_BYTES: Final = 32 * 1024 * 1024
+"""Limit of all peers together within a day."""
 
 V = TypeVar("V")
 
 
 @dataclass(slots=True)
 class _Guesses:
-    """Failed pairs since ``since_s``, and the lock-outs they led to."""
+    """Failed pairs since ``since_s``, and the lock-out."""
 
     since_s: float
     last_s: float
@@ -45,14 +45,14 @@ class _Guesses:
 
 
 @dataclass(slots=True)
-class _Kept:
+class _Quarantined:
     since_s: float
     messages: int = 0
     bytes: int = 0
 
 
 class _Table(Generic[V]):
-    """A dictionary of at most :data:`MOST` entries; the one longest unused gives way."""
+    """A dictionary of at most :data:`MAX_ENTRIES` entries that drops the least recently put."""
 
     def __init__(self) -> None:
         self._rows: OrderedDict[object, V] = OrderedDict()
@@ -63,28 +63,28 @@ class _Table(Generic[V]):
     def put(self, key: object, row: V) -> None:
         self._rows[key] = row
         self._rows.move_to_end(key)
-        if len(self._rows) > MOST:
+        if len(self._rows) > MAX_ENTRIES:
             self._rows.popitem(last=False)
 
     def __len__(self) -> int:
         return len(self._rows)
 
 
-class Strangers:
-    """What unproven senders may still do. ``peer`` is the result of :func:`peer_of`."""
+class SenderLimits:
+    """The limits of unauthenticated senders; ``peer`` is the result of :func:`peer_of`."""
 
     def __init__(self) -> None:
         self._by_peer: _Table[_Guesses] = _Table()
         self._by_mn: _Table[_Guesses] = _Table()
         self._proven: _Table[bool] = _Table()
-        self._kept: _Table[_Kept] = _Table()
-        self._all = _Kept(-DAY_S)
+        self._kept: _Table[_Quarantined] = _Table()
+        self._all = _Quarantined(-DAY_S)
 
     def locked(self, peer: str, mn: str, now_s: float) -> bool:
-        """Whether nothing of this peer for this MN is looked at, right password or wrong.
+        """Whether messages of this peer for this MN are refused, whatever the password.
 
-        A lock of the MN alone does not concern peers from which its logger has spoken before: others' guesses do not
-        cut it off.
+        A lock of the MN does not apply to peers from which its logger signed in before, so that guesses of others do
+        not cut it off.
         """
         by_peer, by_mn = self._by_peer.get(peer), self._by_mn.get(mn)
         if by_peer is not None and now_s < by_peer.locked_until_s:
@@ -92,24 +92,28 @@ class Strangers:
         return by_mn is not None and now_s < by_mn.locked_until_s and self._proven.get((peer, mn)) is None
 
     def failed(self, peer: str, mn: str, password: str, now_s: float) -> None:
-        """An MN that is not registered, or a wrong password."""
+        """Count a message with an unknown MN or a wrong password."""
         pair = hashlib.blake2b(f"{mn}\0{password}".encode(), digest_size=8).digest()
         for table, key in ((self._by_peer, peer), (self._by_mn, mn)):
             _count_guess(table, key, pair, now_s)
 
     def proved(self, peer: str, mn: str) -> None:
-        """The logger ``mn`` spoke from this peer with the right password."""
+        """The logger ``mn`` signed in from this peer."""
         self._proven.put((peer, mn), True)
 
     def may_keep(self, peer: str, size: int, now_s: float) -> bool:
-        """Whether a message of this peer still goes into quarantine today; counts it when it does."""
+        """Whether a message of this peer may still be quarantined today; counts it if so."""
         mine = self._kept.get(peer)
         if mine is None or now_s - mine.since_s >= DAY_S:
-            mine = _Kept(now_s)
+            mine = _Quarantined(now_s)
             self._kept.put(peer, mine)
         if now_s - self._all.since_s >= DAY_S:
-            self._all = _Kept(now_s)
-        if mine.messages >= KEEP_MESSAGES or mine.bytes + size > KEEP_BYTES or self._all.bytes + size > KEEP_BYTES_ALL:
+            self._all = _Quarantined(now_s)
+        if (
+            mine.messages >= QUARANTINE_MESSAGES
+            or mine.bytes + size > QUARANTINE_BYTES
+            or self._all.bytes + size > QUARANTINE_TOTAL_BYTES
+        ):
             return False
         for kept in (mine, self._all):
             kept.messages += 1
@@ -118,7 +122,7 @@ class Strangers:
 
 
 def peer_of(address: object) -> str:
-    """Whom an address counts as: an IPv4 address itself, of IPv6 the /64 that one subscriber has."""
+    """The identity of a peer address: an IPv4 address itself, the /64 of an IPv6 address."""
     text = str(address[0]) if isinstance(address, tuple) and address else ""
     try:
         ip = ipaddress.ip_address(text.partition("%")[0])
@@ -141,7 +145,7 @@ def _count_guess(table: _Table[_Guesses], key: str, pair: bytes, now_s: float) -
         row.pairs.add(pair)
     if len(row.pairs) >= GUESSES:
         row.locked_until_s = now_s + row.lock_s
-        row.lock_s = min(2 * row.lock_s, LOCK_MOST_S)
+        row.lock_s = min(2 * row.lock_s, MAX_LOCK_S)
         row.since_s = now_s
         row.pairs.clear()
     table.put(key, row)

@@ -40,7 +40,7 @@ def shipped(name: str) -> Path:
 
 def read_rules(path: Path | None, catalogue: Catalogue) -> Rules:
     """The rules of a file, or the shipped ones; raises ConfigurationError naming file and fault."""
-    path = path or shipped("rule_model.toml")
+    path = path or shipped("rules.toml")
     text = read_text(path)
     with _named(path):
         return parse_rules(text, catalogue)

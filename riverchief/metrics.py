@@ -26,12 +26,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from api.context import Part
 from governance.incidents.finding import Kind
 from governance.incidents.model import EventType
 from governance.notify import outbox
 from governance.notify import store as notice_store
-from governance.notify.messenger import Messenger
 from governance.notify.outbox import Attempt, Status
 from governance.platforms.callbacks import Result
 from infra.database import Database
@@ -49,6 +47,7 @@ from ingest.storage import downsampling
 from ingest.storage.spool import Waiting
 from ingest.storage.tables import gap as gap_table
 from riverchief.services.heartbeat import Heartbeat
+from riverchief.services.service import Service, health
 from sensors import reporting
 from sensors.reading import Floats, Message, Reason
 
@@ -372,21 +371,18 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The parts whose figures are told; a part that does not run in this process is None."""
+    """What the metrics are read from.
+
+    ``spool`` and ``downsampling`` say whether this process feeds a time-series server, whose queues stand in the
+    database.
+    """
 
     database: Database
     watch: Watch
     clock_ms: Callable[[], int]
-    intake: Intake | None = None
-    source: MqttSource | None = None
-    gateway: Gateway | None = None
-    republisher: Republisher | None = None
-    forwarder: Forwarder | None = None
-    downsampler: Downsampler | None = None
+    services: Sequence[Service] = ()
     spool: Callable[[], Waiting] | None = None
-    heartbeat: Heartbeat | None = None
-    messenger: Messenger | None = None
-    parts: Callable[[], list[Part]] = list
+    downsampling: bool = False
 
 
 def exposition(running: Running) -> Callable[[], bytes]:
@@ -413,35 +409,18 @@ class Parts(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        running = self._running
+        running, now_ms = self._running, self._running.clock_ms()
         yield InfoMetricFamily(PREFIX + "build", FIGURES["build"].help, {"version": version("riverchief")})
-        if running.intake is not None:
-            yield from _ingest(running.intake, running.watch, running.clock_ms())
-            yield from _stations(running.intake, running.clock_ms())
-        if running.source is not None:
-            yield from _broker(running.source)
-        if running.gateway is not None:
-            yield from _gateway(running.gateway)
-        if running.republisher is not None:
-            yield from _republishing(running.republisher)
-        if running.forwarder is not None:
-            yield from _forwarding(running.forwarder)
-        if running.downsampler is not None:
-            yield from _downsampling(running.downsampler)
-        if running.heartbeat is not None:
-            beat = running.heartbeat
-            yield _one("heartbeat_ok", float(beat.ok))
-            yield _one("heartbeat_timestamp_seconds", (beat.last_ok_ms or 0) / 1e3)
+        for service in running.services:
+            yield from service.metrics(now_ms)
         yield from _deliveries(running.watch)
-        if running.messenger is not None:
-            yield _many("notices", dict(running.messenger.counts))
-        yield _many("part_ok", {part.name: float(part.ok) for part in running.parts()})
+        yield many("part_ok", {part.name: float(part.ok) for part in health(running.services, now_ms)})
         try:
             yield from self._database()
-            yield _one("database_ok", 1)
+            yield one("database_ok", 1)
         except StorageUnavailable as error:
             log.warning("the figures of the database are left out", error=str(error))
-            yield _one("database_ok", 0)
+            yield one("database_ok", 0)
 
     def _database(self) -> list[Metric]:
         running, now_ms = self._running, self._running.clock_ms()
@@ -450,31 +429,31 @@ class Parts(Collector):
             told = notice_store.waiting(connection)
         slow = self._slow_figures(now_ms)
         found: list[Metric] = [
-            _one("outbox_pending", pending.pending),
-            _one("outbox_refused", pending.refused),
-            _one("outbox_oldest_age_seconds", _age_s(pending.oldest_pending_at_ms, now_ms)),
-            _one("notices_waiting", told.waiting),
-            _one("notices_dead", told.dead),
-            _one("notices_overdue_seconds", _age_s(told.oldest_due_at_ms, now_ms)),
-            _one("notices_unconfirmed", told.unconfirmed),
-            _many("quarantine_held", {reason.key: slow.held.get(reason.key, 0) for reason in Reason}),
-            _one("ledger_gaps", slow.gaps),
-            _one("ledger_missing_messages", slow.missing),
-            _one("database_bytes", slow.bytes),
+            one("outbox_pending", pending.pending),
+            one("outbox_refused", pending.refused),
+            one("outbox_oldest_age_seconds", _age_s(pending.oldest_pending_at_ms, now_ms)),
+            one("notices_waiting", told.waiting),
+            one("notices_dead", told.dead),
+            one("notices_overdue_seconds", _age_s(told.oldest_due_at_ms, now_ms)),
+            one("notices_unconfirmed", told.unconfirmed),
+            many("quarantine_held", {reason.key: slow.held.get(reason.key, 0) for reason in Reason}),
+            one("ledger_gaps", slow.gaps),
+            one("ledger_missing_messages", slow.missing),
+            one("database_bytes", slow.bytes),
         ]
         if running.spool is not None:
             waiting = running.spool()
             found += [
-                _one("spool_bytes", waiting.bytes),
-                _one("spool_entries", waiting.entries),
-                _one("spool_oldest_age_seconds", _age_s(waiting.oldest_ms, now_ms)),
+                one("spool_bytes", waiting.bytes),
+                one("spool_entries", waiting.entries),
+                one("spool_oldest_age_seconds", _age_s(waiting.oldest_ms, now_ms)),
             ]
-        if running.downsampler is not None:
+        if running.downsampling:
             with running.database.read() as connection:
                 days = downsampling.waiting(connection, now_ms)
             found += [
-                _one("downsampling_waiting", days.days),
-                _one("downsampling_late_seconds", _age_s(days.due_since_ms, now_ms)),
+                one("downsampling_waiting", days.days),
+                one("downsampling_late_seconds", _age_s(days.due_since_ms, now_ms)),
             ]
         return found
 
@@ -513,28 +492,33 @@ def database_bytes(database: Database, connection: sa.Connection) -> int:
     return sum(path.stat().st_size for path in (Path(file), Path(f"{file}-wal")) if path.exists())
 
 
-def _ingest(intake: Intake, watch: Watch, now_ms: int) -> Iterator[Metric]:
+# -- of one service each, for `riverchief.services` --------------------------------------------------------------------
+
+
+def ingest(intake: Intake, watch: Watch, now_ms: int) -> Iterator[Metric]:
+    """What the intake and its stations tell."""
     c = intake.counters
-    yield _one("batches", c.batches)
-    yield _one("messages", c.messages)
-    yield _one("readings_stored", c.stored)
-    yield _one("readings_duplicate", c.duplicate)
-    yield _one("rejected", c.quarantined)
-    yield _many("quarantined", watch.quarantined)
-    yield _one("incidents_opened", c.opened)
-    yield _one("store_retries", c.retries)
-    yield _many("stage_seconds", dict(c.seconds))
-    yield _one("late_waiting", intake.site.late_waiting)
-    yield _one("backlog", intake.backlog)
-    yield _many("held_messages", {lane.name: lane.messages for lane in intake.lanes})
-    yield _many("held_bytes", {lane.name: lane.bytes for lane in intake.lanes})
-    yield _many("behind_seconds", {lane.name: _age_s(lane.behind_since_ms, now_ms) for lane in intake.lanes})
-    yield _one("last_batch_seconds", c.last_batch_ms / 1e3)
-    yield _one("last_tick_seconds", c.last_tick_ms / 1e3)
+    yield one("batches", c.batches)
+    yield one("messages", c.messages)
+    yield one("readings_stored", c.stored)
+    yield one("readings_duplicate", c.duplicate)
+    yield one("rejected", c.quarantined)
+    yield many("quarantined", watch.quarantined)
+    yield one("incidents_opened", c.opened)
+    yield one("store_retries", c.retries)
+    yield many("stage_seconds", dict(c.seconds))
+    yield one("late_waiting", intake.site.late_waiting)
+    yield one("backlog", intake.backlog)
+    yield many("held_messages", {lane.name: lane.messages for lane in intake.lanes})
+    yield many("held_bytes", {lane.name: lane.bytes for lane in intake.lanes})
+    yield many("behind_seconds", {lane.name: _age_s(lane.behind_since_ms, now_ms) for lane in intake.lanes})
+    yield one("last_batch_seconds", c.last_batch_ms / 1e3)
+    yield one("last_tick_seconds", c.last_tick_ms / 1e3)
     yield _histogram("batch_messages", {"": watch.batch_messages})
     yield _histogram("batch_stage_seconds", dict(watch.stages))
     yield _histogram("received_to_stored_seconds", {"": watch.received_to_stored})
     yield _histogram("sent_to_stored_seconds", {"": watch.sent_to_stored})
+    yield from _stations(intake, now_ms)
 
 
 def _stations(intake: Intake, now_ms: int) -> Iterator[Metric]:
@@ -543,52 +527,57 @@ def _stations(intake: Intake, now_ms: int) -> Iterator[Metric]:
     if len(stations) != len(heard):  # a station is being taken up at this moment
         return
     interval_s = np.fromiter((s.interval_s for s in stations), np.int64, len(stations))
-    yield _many("stations", {state.value: n for state, n in reporting.count(heard, interval_s, now_ms).items()})
+    yield many("stations", {state.value: n for state, n in reporting.count(heard, interval_s, now_ms).items()})
 
 
-def _broker(source: MqttSource) -> Iterator[Metric]:
-    yield _one("mqtt_connected", float(source.connected_since_ms is not None))
-    yield _one("mqtt_messages", source.received)
-    yield _one("mqtt_unacknowledged", source.unacknowledged)
-    yield _one("mqtt_unacknowledged_peak", source.most_unacknowledged)
-    yield _one("mqtt_window", source.window)
+def broker(source: MqttSource, now_ms: int) -> Iterator[Metric]:
+    yield one("mqtt_connected", float(source.connected_since_ms is not None))
+    yield one("mqtt_messages", source.received)
+    yield one("mqtt_unacknowledged", source.unacknowledged)
+    yield one("mqtt_unacknowledged_peak", source.most_unacknowledged)
+    yield one("mqtt_window", source.window)
 
 
-def _gateway(gateway: Gateway) -> Iterator[Metric]:
-    c = gateway.counters
-    yield _one("hj212_connections", gateway.connections)
-    yield _one("hj212_frames", c.frames)
-    yield _one("hj212_broken_frames", c.broken)
-    yield _many("hj212_answers", {"accepted": c.answered, "refused": c.refused})
-    yield _one("hj212_requests", c.asked)
-    yield _many("hj212_turned_away", {"full": c.turned_away, "dropped": c.dropped})
-    yield _many("hj212_left_out", {"locked": c.locked, "daily_bound": c.left_out})
+def gateway(source: Gateway, now_ms: int) -> Iterator[Metric]:
+    c = source.counters
+    yield one("hj212_connections", source.connections)
+    yield one("hj212_frames", c.frames)
+    yield one("hj212_broken_frames", c.broken)
+    yield many("hj212_answers", {"accepted": c.answered, "refused": c.refused})
+    yield one("hj212_requests", c.asked)
+    yield many("hj212_turned_away", {"full": c.turned_away, "dropped": c.dropped})
+    yield many("hj212_left_out", {"locked": c.locked, "daily_bound": c.left_out})
 
 
-def _republishing(republisher: Republisher) -> Iterator[Metric]:
-    yield _one("observed_published", republisher.published)
-    yield _one("observed_waiting", republisher.waiting)
+def republishing(republisher: Republisher, now_ms: int) -> Iterator[Metric]:
+    yield one("observed_published", republisher.published)
+    yield one("observed_waiting", republisher.waiting)
     works = republisher.connected_since_ms is not None and not republisher.last_error
-    yield _one("observed_connected", float(works))
+    yield one("observed_connected", float(works))
 
 
-def _forwarding(forwarder: Forwarder) -> Iterator[Metric]:
+def forwarding(forwarder: Forwarder, now_ms: int) -> Iterator[Metric]:
     state = forwarder.state
-    yield _one("forward_ok", float(not state.error))
-    yield _one("forward_rows", state.sent_rows)
-    yield _one("forward_refused_lines", state.refused_lines)
+    yield one("forward_ok", float(not state.error))
+    yield one("forward_rows", state.sent_rows)
+    yield one("forward_refused_lines", state.refused_lines)
 
 
-def _downsampling(downsampler: Downsampler) -> Iterator[Metric]:
+def downsampling_points(downsampler: Downsampler, now_ms: int) -> Iterator[Metric]:
     state = downsampler.state
-    yield _one("downsampling_ok", float(not state.error))
-    yield _one("downsampling_points", state.sent_rows)
-    yield _one("downsampling_refused_points", state.refused_lines)
+    yield one("downsampling_ok", float(not state.error))
+    yield one("downsampling_points", state.sent_rows)
+    yield one("downsampling_refused_points", state.refused_lines)
+
+
+def heartbeat(signal: Heartbeat, now_ms: int) -> Iterator[Metric]:
+    yield one("heartbeat_ok", float(signal.ok))
+    yield one("heartbeat_timestamp_seconds", (signal.last_ok_ms or 0) / 1e3)
 
 
 def _deliveries(watch: Watch) -> Iterator[Metric]:
-    yield _many("deliveries", dict(watch.deliveries))
-    yield _many("callbacks", dict(watch.callbacks))
+    yield many("deliveries", dict(watch.deliveries))
+    yield many("callbacks", dict(watch.callbacks))
     yield _histogram("decided_to_delivered_seconds", {"": watch.decided_to_delivered})
     yield _histogram("observed_to_delivered_seconds", {"": watch.observed_to_delivered})
 
@@ -596,13 +585,15 @@ def _deliveries(watch: Watch) -> Iterator[Metric]:
 # -- how a figure is written -------------------------------------------------------------------------------------------
 
 
-def _one(name: str, value: float) -> Metric:
+def one(name: str, value: float) -> Metric:
+    """A metric without labels."""
     family = _family(FIGURES[name])
     family.add_metric([], value)
     return family
 
 
-def _many(name: str, values: Mapping[str, float]) -> Metric:
+def many(name: str, values: Mapping[str, float]) -> Metric:
+    """A metric with one label, whose values are the keys."""
     family = _family(FIGURES[name])
     for label, value in values.items():
         family.add_metric([label], value)

@@ -1,24 +1,17 @@
-"""A part that dies ends the process with an error: compose and systemd restart what has ended, not what is unwell."""
+"""End the process when one of its threads has died: compose and systemd restart what has ended, not what is unwell."""
 
 import os
 import signal
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import structlog
 
 from infra.periodic import PeriodicWorker
+from riverchief.services.service import HasThread
 
 log = structlog.get_logger(__name__)
 
 EVERY_S = 1.0
-
-
-class Part(Protocol):
-    """Something with a thread of its own."""
-
-    @property
-    def alive(self) -> bool: ...
 
 
 def terminate() -> None:
@@ -27,9 +20,9 @@ def terminate() -> None:
 
 
 class Watchdog(PeriodicWorker):
-    """Looks whether the threads of all ``parts`` run, and calls ``leave`` once when one does not."""
+    """Checks that the threads of all ``parts`` run, and calls ``leave`` once when one does not."""
 
-    def __init__(self, parts: Callable[[], Mapping[str, Part]], leave: Callable[[], None] = terminate) -> None:
+    def __init__(self, parts: Callable[[], Mapping[str, HasThread]], leave: Callable[[], None] = terminate) -> None:
         super().__init__("watchdog")
         self._parts = parts
         self._leave = leave

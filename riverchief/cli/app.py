@@ -33,7 +33,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "audit": ("audit",),
     "evidence": ("evidence",),
     "assessment": ("assessment",),
-    "foresight": ("forecast", "trace"),
+    "forecast": ("forecast", "trace"),
     "backtest": ("backtest",),
     "tables": ("assess", "classify"),
     "simulate": ("simulate",),

@@ -67,10 +67,10 @@ def verify(
             out.print(f"[red]✗[/] {fault.wrong.value}: {fault.detail}", highlight=False, soft_wrap=True)
         mark, verdict = ("[green]✓[/]", "whole") if found.ok else ("[red]✗[/]", "not_whole")
         counts = {"entries": found.entries, "roots": found.roots, "unsigned": found.unsigned}
-        text = line("audit_trail.verified", verdict=say(f"audit.{verdict}"), outside=len(outside), **counts)
+        text = line("audit.verified", verdict=say(f"audit.{verdict}"), outside=len(outside), **counts)
         out.print(f"{mark} {text}", highlight=False, soft_wrap=True)
         if not outside:
-            out.print(line("audit_trail.no_outside"), soft_wrap=True)
+            out.print(line("audit.no_outside"), soft_wrap=True)
     if not found.ok:
         raise typer.Exit(1)
 
@@ -95,7 +95,7 @@ def list_entries(
     rows = (
         (str(one.n), beijing(one.at_ms, "%Y-%m-%d %H:%M:%S"), one.by, one.what, f"{one.kind} {one.id}") for one in found
     )
-    tabulate(("number", "at", "by", "what", "subject"), rows, "audit_trail.none")
+    tabulate(("number", "at", "by", "what", "subject"), rows, "audit.none")
 
 
 @app.command()
@@ -105,7 +105,7 @@ def seal(settings: SettingsFile = None, data: DataFolder = None) -> None:
         job = sealing.sealing(loaded, database, clock.now_ms)
         made = job.seal()
         trouble = job.send()
-    told = line("audit_trail.nothing_new") if made is None else f"[green]✓[/] {made.size} {made.root}"
+    told = line("audit.nothing_new") if made is None else f"[green]✓[/] {made.size} {made.root}"
     out.print(told, highlight=False, soft_wrap=True)
     if trouble:
         err.print(f"[yellow]![/] {trouble}", highlight=False, soft_wrap=True)

@@ -136,5 +136,5 @@ def migrate_command(
     if moved.mended:
         out.print(f"  {line('migrate.mended', places=moved.mended)}", highlight=False)
     rows = sum(moved.rows.values())
-    said = line("migrate_database.moved", rows=rows, readings=moved.readings, seconds=moved.seconds)
+    said = line("migrate.moved", rows=rows, readings=moved.readings, seconds=moved.seconds)
     out.print(f"[green]✓[/] {said}", soft_wrap=True, highlight=False)

@@ -167,12 +167,12 @@ def test_a_site_whose_ingest_thread_is_stuck_is_silent(
     beating_site: tuple[Running, serve.System], watcher: Watcher
 ) -> None:
     site, system = beating_site
-    heart, intake = system.heartbeat, system.intake
+    heart, ingest = system.heartbeat, system.ingest
     assert heart is not None
-    assert intake is not None
+    assert ingest is not None
     assert watcher.more()
     with site.database.write():  # nobody else can write: the ingest thread hangs in its batch
-        intake.submit(Message("s1", b'{"readings": [{"at": "2026-05-12T10:30:00Z", "values": {"ph": 7.1}}]}', 7))
+        ingest.intake.submit(Message("s1", b'{"readings": [{"at": "2026-05-12T10:30:00Z", "values": {"ph": 7.1}}]}', 7))
         eventually("it is silent within the bound", lambda: "ingest" in heart.last_error)
         assert watcher.silent(1)
     assert watcher.more()

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from ingest.storage.spool import Waiting
 from ingest.storage.sql import SqlReadings
 from riverchief import metrics
 from riverchief.metrics import FIGURES, LATENCY_S, Histogram, Parts, Running, Watch
+from riverchief.services.service import Service
 from sensors.parameters import catalogue
 from sensors.reading import Message, Reason, Rejected
 from sensors.stations import Registry, Station
@@ -57,25 +59,28 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         [Message("s1", b"", NOW - 30)], outcome(headers=(Header(sent_at_ms=NOW - 200),), seconds={"store": 0.02})
     )
     made: Any = SimpleNamespace
+    source = made(connected_since_ms=1, received=2, unacknowledged=3, most_unacknowledged=20, window=2000)
+    counters = GatewayCounters(
+        connected=9, turned_away=1, dropped=2, frames=40, broken=4, answered=30, refused=5, asked=6
+    )
+    figures = (
+        partial(metrics.ingest, Intake(site, clock_ms=lambda: NOW), watch),
+        partial(metrics.broker, source),
+        partial(metrics.gateway, made(connections=3, counters=counters)),
+        partial(metrics.republishing, made(published=1, waiting=0, connected_since_ms=1, last_error="")),
+        partial(metrics.forwarding, made(state=made(error="", sent_rows=5, refused_lines=0))),
+        partial(metrics.downsampling_points, made(state=made(error="", sent_rows=6, refused_lines=0))),
+        lambda now_ms: [metrics.many("notices", {"sent": 2, "failed": 1, "dead": 0})],
+        partial(metrics.heartbeat, made(ok=True, last_ok_ms=NOW)),
+    )
+    health = Service(health=lambda now_ms: [Part("ingest", True, ""), Part("mqtt", False, "away")])
     yield Running(
         database=database,
         watch=watch,
         clock_ms=lambda: NOW,
-        intake=Intake(site, clock_ms=lambda: NOW),
-        source=made(connected_since_ms=1, received=2, unacknowledged=3, most_unacknowledged=20, window=2000),
-        gateway=made(
-            connections=3,
-            counters=GatewayCounters(
-                connected=9, turned_away=1, dropped=2, frames=40, broken=4, answered=30, refused=5, asked=6
-            ),
-        ),
-        republisher=made(published=1, waiting=0, connected_since_ms=1, last_error=""),
-        forwarder=made(state=made(error="", sent_rows=5, refused_lines=0)),
-        downsampler=made(state=made(error="", sent_rows=6, refused_lines=0)),
+        services=(*(Service(metrics=one) for one in figures), health),
         spool=lambda: Waiting(1, 60, 1234, NOW - 5000),
-        messenger=made(counts={"sent": 2, "failed": 1, "dead": 0}),
-        heartbeat=made(ok=True, last_ok_ms=NOW),
-        parts=lambda: [Part("ingest", True, ""), Part("mqtt", False, "away")],
+        downsampling=True,
     )
     database.close()
 

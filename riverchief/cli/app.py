@@ -67,7 +67,12 @@ def _all() -> None:
 
 
 def main() -> None:
-    """The entry point: what we refuse is a sentence in both languages and exit code 2, never a traceback."""
+    """The entry point of ``riverchief``."""
+    run_command_line(app)
+
+
+def run_command_line(app: Commands) -> None:
+    """Run commands and end the process: a refusal is a sentence in both languages and exit code 2, no traceback."""
     try:
         code = app(standalone_mode=False)
     except Misused as error:

@@ -50,9 +50,8 @@ def refuse_what_means_nothing(context: typer.Context, scenario: str | None) -> N
         return
     if (option := given(*OF_THE_SITE)) is not None:
         raise ConfigurationError(sentence("play.own_only", option=option))
-    for name, what in (("table", "--out"), ("score", "--score")):
-        if given(name) and (option := given(*OF_A_RUN)) is not None:
-            raise ConfigurationError(sentence("play.lines_only", option=option, what=what))
+    if given("table") and (option := given(*OF_A_RUN)) is not None:
+        raise ConfigurationError(sentence("play.lines_only", option=option, what="--out"))
 
 
 @app.command()
@@ -97,17 +96,6 @@ def simulate(
     stations: Annotated[
         Path | None, typer.Option(help="写出场景的站点文件后结束 · write the scenario's stations to import, and end")
     ] = None,
-    plots: Annotated[
-        Path | None,
-        typer.Option(help="画图：模拟与实测对照 · pictures of simulated beside recorded water"),
-    ] = None,
-    records: Annotated[
-        Path | None, typer.Option(help="--plots 所用实测表的目录 · folder of the recorded tables for --plots")
-    ] = None,
-    score: Annotated[
-        bool,
-        typer.Option("--score", help="整个系统跑一遍，按真值评分 · run the whole system on it and score it"),
-    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="机器可读 · machine-readable")] = False,
 ) -> None:
     """模拟站点按场景经 MQTT、HJ 212 上报 · Devices that are not there publish a scenario, or the site's own river."""
@@ -123,14 +111,6 @@ def simulate(
     refuse_what_means_nothing(context, scenario)
     loaded = settings_.load(settings)
     logs.configure(loaded.log)
-    if plots is not None:
-        _draw(loaded, plots, records, seed)
-        return
-    if score:
-        from riverchief.cli.score import run as score_run
-
-        score_run(scenario, loaded, seed, as_json)
-        return
     if table is not None:
         _write_scenario(scenario, table, loaded, seed, as_json)
         return
@@ -319,17 +299,6 @@ def _tell(played: "Played", truth: Path | None) -> None:
 def _tell_unanswered(played: "Played") -> None:
     if not played.answered:
         err.print(f"[yellow]{line('play.unanswered')}[/]", soft_wrap=True)
-
-
-def _draw(settings: "Settings", folder: Path, records: Path | None, seed: int) -> None:
-    from riverchief.simulate_plots import draw
-
-    if records is None:
-        raise ConfigurationError(sentence("play.plots_records"))
-    with progress_bar(line("progress.draw")) as told:
-        made = draw(settings, records, folder, seed=seed, told=told)
-    for path in made:
-        out.print(f"[green]✓[/] {path}", highlight=False)
 
 
 def _list_scenarios(as_json: bool) -> None:

@@ -115,7 +115,6 @@ archive --before yesterday --data {here}
 migrate --from sqlite:///{here}/none.db --to sqlite:///{here}/new.db
 migrate --from mysql://x/y --to sqlite:///{here}/new.db
 simulate --out {here}/t.csv
-simulate --score
 simulate --truth {here}/t.csv
 simulate calm-week --every 30
 simulate nothing
@@ -188,10 +187,8 @@ UNSAID = {
     "riverchief/tables/assess.py": {"TIME", "STATION", "_NAIVE"},  # headings and times of people's own tables
     "riverchief/tables/classify.py": {"MISSING"},  # what stands for nothing in them
     "riverchief/grafana.py": {"FOLDER_TITLE"},  # the folder's name on a server
-    "riverchief/score.py": {"BY"},  # who works on incidents in a simulated run
     "riverchief/settings.py": {"name"},  # a site that was not given a name
     "riverchief/demo.py": {"_prepare", "_settings", "CONTACTS"},  # names of the example's people and site
-    "riverchief/bench/rig.py": {"database"},  # names of made-up stations
 }
 """File → the functions and constants that hold names and other people's words, not what a command says."""
 

@@ -1,4 +1,4 @@
-"""``riverchief simulate SCENARIO --score``: the whole system on a scenario whose truth is known.
+"""Play a scenario through the whole system and compare the outcome with its truth.
 
 The scenario's samples go through the troubles of their devices and reach a :class:`~ingest.pipeline.Site` on a
 throw-away store, in the order and as late as they would arrive, in batches of a quarter of an hour of event time. What
@@ -33,8 +33,7 @@ from ingest.storage import registry as registry_store
 from ingest.storage.changes import Author
 from ingest.storage.port import ReadingStore
 from ingest.storage.sql import SqlReadings
-from riverchief import files, scoring, simulate_table
-from riverchief.scoring import Span, Thing
+from riverchief import files, simulate_table
 from riverchief.settings import Settings
 from sensors.maintenance import Visit
 from sensors.parameters import Catalogue, catalogue
@@ -51,6 +50,8 @@ from simulator.run_record import Witness
 from simulator.scenario import DISCHARGES, EventKind, Fault, FaultKind, Scenario
 from simulator.source import measured
 from simulator.truth import Passage
+from tools.score import matching
+from tools.score.matching import Span, Thing
 
 HOUR_MS = 3_600_000
 LEAD_DAYS = 5.0
@@ -352,10 +353,10 @@ class Run:
             mine = [a for a in alarms.get(station.key, ()) if a.end_ms >= asked.start_ms]
             told_ms, arrived = reports.of(station.key, at_ms)
             flags = _flags(self.store, station.key, self.catalogue, told_ms[arrived])
-            tolerance_ms = scoring.TOLERANCE_STEPS * step_ms
-            months += len(at_ms) * step_ms / scoring.MONTH_MS
+            tolerance_ms = matching.TOLERANCE_STEPS * step_ms
+            months += len(at_ms) * step_ms / matching.MONTH_MS
             events_there = [Span(p.first_ms, p.last_ms) for p in happened.passages]
-            natural_there = list(scoring.runs(at_ms[happened.natural], scoring.MERGE_STEPS * step_ms))
+            natural_there = list(matching.runs(at_ms[happened.natural], matching.MERGE_STEPS * step_ms))
             unexplained = [
                 alarm
                 for alarm in mine
@@ -376,7 +377,7 @@ class Run:
                 natural_samples += int((judged & ~wrong & happened.natural).sum())
                 natural_flagged += int((flagged & ~wrong & happened.natural).sum())
                 called.append((judged & ~wrong, flagged))
-                own_ms = scoring.step_of(at_ms[judged])
+                own_ms = matching.step_of(at_ms[judged])
                 kinds = np.array(of.kind, object)
                 spans = []
                 for fault in befallen:
@@ -387,21 +388,21 @@ class Run:
                         continue
                     span = _around(at_ms[its])
                     spans.append(span)
-                    delay_ms = scoring.first_sample(at_ms[flagged], span, scoring.TOLERANCE_STEPS * own_ms)
+                    delay_ms = matching.first_sample(at_ms[flagged], span, matching.TOLERANCE_STEPS * own_ms)
                     its_alarms = [alarm for alarm in unexplained if _of_fault(alarm, span, tolerance_ms)]
                     of_faults.update(its_alarms)
                     as_event = bool(its_alarms)
                     faults.append(
                         Thing(str(fault.kind), station.key, parameter, span, delay_ms, delay_ms is not None, as_event)
                     )
-                for alarm in scoring.false_runs(at_ms[flagged], spans, own_ms):
+                for alarm in matching.false_runs(at_ms[flagged], spans, own_ms):
                     at_it = flagged & (at_ms >= alarm.start_ms) & (at_ms <= alarm.end_ms)
-                    false_by[parameter, _tests(verdict[at_it])] += scoring.count([alarm], own_ms)
+                    false_by[parameter, _tests(verdict[at_it])] += matching.count([alarm], own_ms)
             faults += _silences(self.findings, station, befallen, asked)
             faults += _clocks(self.findings, station, befallen, asked)
             for passage, span in zip(happened.passages, events_there, strict=True):
-                delay_ms = scoring.first_touch(mine, span, tolerance_ms)
-                rules_ms = scoring.first_touch(others.get(station.key, ()), span, tolerance_ms)
+                delay_ms = matching.first_touch(mine, span, tolerance_ms)
+                rules_ms = matching.first_touch(others.get(station.key, ()), span, tolerance_ms)
                 by = tuple(n for n, found in (("event", delay_ms), ("rule", rules_ms)) if found is not None)
                 first = min((d for d in (delay_ms, rules_ms) if d is not None), default=None)
                 there = (at_ms >= span.start_ms) & (at_ms <= span.end_ms)
@@ -423,7 +424,7 @@ class Run:
                     )
                 )
             fault_events += len(of_faults)
-            false_events += scoring.count([alarm for alarm in unexplained if alarm not in of_faults], step_ms)
+            false_events += matching.count([alarm for alarm in unexplained if alarm not in of_faults], step_ms)
             natural_events += sum(
                 not any(alarm.touches(span, tolerance_ms) for span in events_there) for alarm in mine
             ) - len(unexplained)
@@ -705,7 +706,7 @@ def as_json(found: Score) -> dict[str, Any]:
                 "separate_found": len({t.name for t in of if t.name and t.found}),
                 "told_as": dict(Counter(t.told for t in of if t.told)),
                 "by_rules_only": sum(t.by == ("rule",) for t in of),
-                "median_delay_min": scoring.median_minutes(of),
+                "median_delay_min": matching.median_minutes(of),
             }
             for kind, of in by_kind(things)
         }

@@ -5,8 +5,8 @@ from typing import Any
 
 from rich.console import Console
 
-from riverchief.bench import assess, devices, ingest, latency, store
-from riverchief.bench.rig import Plan
+from tools.bench import assess, devices, ingest, latency, store
+from tools.bench.rig import Plan
 
 BENCHES: dict[str, Callable[[Plan, Console], dict[str, Any]]] = {
     "devices": devices.run,

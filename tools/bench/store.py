@@ -27,12 +27,12 @@ from ingest.storage.spool import Spool
 from ingest.storage.sql import SqlReadings
 from ingest.storage.tiered import TieredReadings
 from ingest.storage.timeseries import Kind, ServerSettings, TimeSeriesServer
-from riverchief.bench.load import BASE
-from riverchief.bench.rig import BenchFailed, Plan, database, machine, wait_for
 from riverchief.brokers.local import free_port
 from riverchief.guard import attended
 from sensors.parameters import catalogue
 from sensors.reading import PLAIN, Batch
+from tools.bench.load import BASE
+from tools.bench.rig import BenchFailed, Plan, database, machine, wait_for
 
 CATALOGUE = catalogue()
 ROWS = 2000

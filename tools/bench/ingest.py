@@ -18,9 +18,9 @@ from rich.console import Console
 from infra.database import Database
 from infra.texts import line, sentence
 from ingest.storage.tables import ledger
-from riverchief.bench.load import BASE
-from riverchief.bench.rig import BenchFailed, Load, Plan, cpu_s, database, machine, serving, wait_for
 from riverchief.brokers.local import running
+from tools.bench.load import BASE
+from tools.bench.rig import BenchFailed, Load, Plan, cpu_s, database, machine, serving, wait_for
 
 ASSUMED_RATE = 12_000
 """Messages a second the length of the run is planned with; the run ends when all are stored, whatever the rate."""

@@ -1,4 +1,4 @@
-"""``riverchief simulate --plots``: simulated water beside recorded water, as the pictures of docs/simulator.md.
+"""Draw simulated beside recorded water: ``python -m tools.simulation_plots RECORDS FOLDER [--seed N]``.
 
 Needs matplotlib, which only developers install. The records are tables as the tests use them; the river of Texas and
 the bay of Florida are not the Pearl River, so shapes are compared, not levels.
@@ -6,18 +6,24 @@ the bay of Florida are not the Pearl River, so shapes are compared, not levels.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
+import typer
 
 from infra.errors import ConfigurationError
-from infra.texts import sentence
+from infra.texts import line, sentence
+from riverchief import files, logs
+from riverchief.cli.app import run_command_line
+from riverchief.cli.commands import Commands
+from riverchief.cli.options import SettingsFile, load
 from riverchief.settings import Settings
 from riverchief.simulate_table import read
+from riverchief.terminal import out, progress_bar
 from sensors.parameters import catalogue
 from sensors.reading import Floats
 from simulator.truth import COLUMNS, table
@@ -98,10 +104,6 @@ def draw(settings: Settings, records: Path, folder: Path, *, seed: int, told: Ca
 
 
 def _simulated(settings: Settings, seed: int, told: Callable[[float], object]) -> dict[str, Series]:
-    from dataclasses import replace
-
-    from riverchief import files
-
     site = files.read_stations(settings.site.stations, catalogue())
     stations = tuple(site[key] for key in ("dph-shiwan-3", "qcc-huanhu-2", "shiwan-lake-1") if key in site)
     if len(stations) < 3:
@@ -254,3 +256,26 @@ def _correlations(plt: Any, bay: Series, river: Series) -> Any:
 def _r(a: Floats, b: Floats) -> float:
     both = ~np.isnan(a) & ~np.isnan(b)
     return float(np.corrcoef(a[both], b[both])[0, 1]) if both.sum() > 10 else math.nan
+
+
+app = Commands()
+
+
+@app.command()
+def plots(
+    records: Annotated[Path, typer.Argument(help="实测表的目录 · folder of the recorded tables")],
+    folder: Annotated[Path, typer.Argument(help="图片目录 · folder of the pictures")],
+    settings: SettingsFile = None,
+    seed: Annotated[int, typer.Option(help="模拟种子 · seed of the simulated water")] = 1,
+) -> None:
+    """画图：模拟与实测对照 · Pictures of simulated beside recorded water."""
+    loaded = load(settings, None)
+    logs.configure(loaded.log)
+    with progress_bar(line("progress.draw")) as on_progress:
+        made = draw(loaded, records, folder, seed=seed, told=on_progress)
+    for path in made:
+        out.print(f"[green]✓[/] {path}", highlight=False)
+
+
+if __name__ == "__main__":
+    run_command_line(app)

@@ -97,7 +97,7 @@ class Load:
 
     def __init__(self, broker: Broker, **orders: Any) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from riverchief.bench.load import main; main()"],
+            [sys.executable, "-c", "from tools.bench.load import main; main()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

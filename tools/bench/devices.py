@@ -18,14 +18,14 @@ from rich.console import Console
 
 from infra import clock
 from infra.texts import line, sentence
-from riverchief.bench.load import BASE
-from riverchief.bench.rig import BenchFailed, Plan, cpu_s, machine
 from riverchief.brokers.local import Broker, running
 from riverchief.simulate import STATIONS_A_TRUNK, allow_connections
 from sensors.wire.telemetry import Sample
 from simulator.devices.fleet import Connection, Fleet
 from simulator.devices.gateways import Trunks
 from simulator.play import MqttLine, Pace, Progress, play
+from tools.bench.load import BASE
+from tools.bench.rig import BenchFailed, Plan, cpu_s, machine
 
 OWN = 2000
 INTERVAL_MS = 60_000

@@ -13,11 +13,11 @@ import numpy as np
 from rich.console import Console
 
 from infra.texts import line, sentence
-from riverchief.bench import ingest
-from riverchief.bench.load import BASE
-from riverchief.bench.rig import BenchFailed, Load, Plan, database, machine, serving, wait_for
 from riverchief.brokers.local import free_port, running
 from riverchief.demo import platform
+from tools.bench import ingest
+from tools.bench.load import BASE
+from tools.bench.rig import BenchFailed, Load, Plan, database, machine, serving, wait_for
 
 TOP_SECONDS = 8.0
 SECRET = "whsec_YmVuY2ggb25seSwgYmVuY2ggb25seQ=="  # noqa: S105  (both ends are this benchmark)

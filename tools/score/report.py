@@ -1,39 +1,22 @@
-"""What ``riverchief simulate SCENARIO --score`` says to people."""
+"""Print a score as tables and sentences."""
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
-from infra.errors import ConfigurationError
-from infra.texts import line, named, say, sentence
+from infra.texts import line, named, say
 from infra.times import beijing
-from riverchief.score import FIRST, Score, as_json, by_kind, score
-from riverchief.scoring import Thing, median_minutes
-from riverchief.terminal import columns, out, progress_bar
-
-if TYPE_CHECKING:
-    from riverchief.settings import Settings
+from riverchief.terminal import columns, out
+from tools.score.matching import Thing, median_minutes
+from tools.score.run import FIRST, Score, by_kind
 
 LISTED = 30
 
 
-def run(scenario: str | None, settings: "Settings", seed: int, json: bool) -> None:
-    """Score a scenario and tell it."""
-    if scenario is None:
-        raise ConfigurationError(sentence("order.score_what"))
-    with progress_bar(line("progress.score", scenario=scenario)) as told:
-        found = score(scenario, settings, seed=seed, on_progress=told)
-    if json:
-        out.print_json(data=as_json(found))
-    else:
-        tell(found)
-
-
-def tell(found: Score) -> None:
-    """The score as tables and sentences."""
+def show(found: Score) -> None:
+    """Print a score."""
     counts = {name: getattr(found, name) for name in ("scenario", "seed", "days", "stations", "readings")}
     out.print(line("score.run", **counts), highlight=False, soft_wrap=True)
     for title, things in (("score.faults", found.faults), ("score.events", found.events)):

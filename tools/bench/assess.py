@@ -17,12 +17,12 @@ from rich.console import Console
 
 from infra.texts import line, sentence
 from infra.times import DAY_MS
-from riverchief.bench.rig import BenchFailed, Plan, machine
 from riverchief.tables.assess import Read, judge
 from sensors.parameters import catalogue
 from sensors.quality import SeriesState, check_quality
 from sensors.quality.table_sensors import sensors
 from sensors.reading import Floats
+from tools.bench.rig import BenchFailed, Plan, machine
 
 COLUMNS = ("water_temp", "ph", "do", "conductivity", "turbidity", "nh3n")
 STEP_MS = 300_000
